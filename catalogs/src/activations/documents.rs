@@ -1,0 +1,131 @@
+//! The documents of a scan, one after another.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray, new_null_array};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::StreamExt;
+
+use super::request::{OF_DOCUMENT, Origin};
+use super::schema;
+use crate::predicate::Predicate;
+
+/// A document that passed the filters on documents.
+#[derive(Debug, Clone)]
+pub(super) struct Document {
+    pub dataset: Option<Arc<str>>,
+    pub number: i64,
+    pub text: Arc<str>,
+}
+
+/// Yields documents; a NULL text is no document but keeps its number.
+pub(super) struct Documents {
+    predicate: Predicate,
+    schema: SchemaRef,
+    ready: VecDeque<Document>,
+    rest: Rest,
+}
+
+enum Rest {
+    Done,
+    Table {
+        dataset: Arc<str>,
+        plan: Arc<dyn ExecutionPlan>,
+        numbered: bool,
+        context: Arc<TaskContext>,
+        /// The partition being read and those after it.
+        partition: usize,
+        stream: Option<SendableRecordBatchStream>,
+        next: i64,
+    },
+}
+
+impl Documents {
+    pub fn new(origin: &Origin, predicate: Predicate, context: Arc<TaskContext>) -> Result<Self> {
+        let columns: Vec<usize> = OF_DOCUMENT.iter().map(|c| schema().index_of(c)).collect::<Result<_, _>>()?;
+        let schema = Arc::new(schema().project(&columns)?);
+        let mut documents = Self { predicate, schema, ready: VecDeque::new(), rest: Rest::Done };
+        match origin {
+            Origin::Nothing => {}
+            Origin::Texts(texts) => {
+                let numbers = Int64Array::from_iter_values(0..texts.len() as i64);
+                let texts = StringViewArray::from_iter_values(texts.iter());
+                documents.keep(None, Arc::new(numbers), Arc::new(texts))?;
+            }
+            Origin::Dataset { name, plan, numbered } => {
+                documents.rest = Rest::Table {
+                    dataset: Arc::clone(name),
+                    plan: Arc::clone(plan),
+                    numbered: *numbered,
+                    context,
+                    partition: 0,
+                    stream: None,
+                    next: 0,
+                };
+            }
+        }
+        Ok(documents)
+    }
+
+    /// The next document.
+    pub async fn next(&mut self) -> Result<Option<Document>> {
+        loop {
+            if let Some(document) = self.ready.pop_front() {
+                return Ok(Some(document));
+            }
+            let Rest::Table { dataset, plan, numbered, context, partition, stream, next } = &mut self.rest else {
+                return Ok(None);
+            };
+            let open = match stream {
+                Some(open) => open,
+                None if *partition < plan.output_partitioning().partition_count() => {
+                    stream.insert(plan.execute(*partition, Arc::clone(context))?)
+                }
+                None => {
+                    self.rest = Rest::Done;
+                    continue;
+                }
+            };
+            let Some(batch) = open.next().await.transpose()? else {
+                *stream = None;
+                *partition += 1;
+                continue;
+            };
+            let rows = batch.num_rows() as i64;
+            let numbers: ArrayRef = if *numbered {
+                cast(batch.column(1), &DataType::Int64)?
+            } else {
+                Arc::new(Int64Array::from_iter_values(*next..*next + rows))
+            };
+            *next += rows;
+            let dataset = Arc::clone(dataset);
+            self.keep(Some(dataset), numbers, cast(batch.column(0), &DataType::Utf8View)?)?;
+        }
+    }
+
+    /// Filters documents and queues what passes.
+    fn keep(&mut self, dataset: Option<Arc<str>>, numbers: ArrayRef, texts: ArrayRef) -> Result<()> {
+        let rows = texts.len();
+        let datasets: ArrayRef = match &dataset {
+            Some(name) => Arc::new(StringViewArray::from_iter_values(std::iter::repeat_n(name.as_ref(), rows))),
+            None => new_null_array(&DataType::Utf8View, rows),
+        };
+        let nullable = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+        let schema = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));
+        let batch = RecordBatch::try_new(schema, vec![datasets, numbers, texts])?;
+        let mask = self.predicate.evaluate(&batch)?;
+        let (numbers, texts) = (batch.column(1).as_primitive::<Int64Type>(), batch.column(2).as_string_view());
+        for i in 0..rows {
+            if mask.value(i) && !texts.is_null(i) && !numbers.is_null(i) {
+                let (number, text) = (numbers.value(i), Arc::from(texts.value(i)));
+                self.ready.push_back(Document { dataset: dataset.clone(), number, text });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Packs documents into batches for the model.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringViewArray};
+use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::error::{DataFusionError, Result};
+use neuroql_model::{Batch, Model};
+
+use super::documents::{Document, Documents};
+use crate::Error;
+use crate::predicate::{Predicate, check};
+
+/// Length in bytes from which a text is tokenized off the async threads.
+const LONG_TEXT: usize = 4096;
+
+/// Tokens of a batch and what is known of them.
+#[derive(Debug, Default)]
+pub(super) struct Packed {
+    pub batch: Batch,
+    pub examples: Vec<ExampleRows>,
+}
+
+/// The rows that an example contributes to a batch.
+#[derive(Debug)]
+pub(super) struct ExampleRows {
+    pub document: Arc<Document>,
+    pub example: i64,
+    /// Ascending.
+    pub positions: Vec<u32>,
+    /// Of the whole example.
+    pub tokens: Arc<[u32]>,
+}
+
+/// Pulls documents, tokenizes and filters them, and packs what is left.
+pub(super) struct Producer {
+    model: Arc<Model>,
+    documents: Documents,
+    on_tokens: Predicate,
+    /// Examples of the document in hand.
+    ready: VecDeque<ExampleRows>,
+    /// Tokens a batch should have.
+    tokens: usize,
+    /// Rows that may still be asked for, where the query has a limit and every row of a token counts.
+    pub wanted_rows: Option<usize>,
+    /// Examples that no token of passed the filters.
+    pub examples_skipped: usize,
+}
+
+impl Producer {
+    pub fn new(model: Arc<Model>, documents: Documents, on_tokens: Predicate, tokens: usize) -> Self {
+        Self { model, documents, on_tokens, ready: VecDeque::new(), tokens, wanted_rows: None, examples_skipped: 0 }
+    }
+
+    /// The next batch; `None` when all documents are done.
+    pub async fn next(&mut self) -> Result<Option<Packed>> {
+        let mut packed = Packed { batch: Batch::new([], self.model.bos()), examples: Vec::new() };
+        loop {
+            let Some(example) = self.ready.front() else {
+                let Some(document) = self.documents.next().await? else { break };
+                self.take(document).await?;
+                continue;
+            };
+            let last = example.positions.last().map_or(0, |p| *p as usize + 1);
+            if !packed.batch.is_empty() && packed.batch.tokens() + last > self.tokens {
+                break;
+            }
+            if let Some(example) = self.ready.pop_front() {
+                packed.batch.push_positions(&example.tokens, &example.positions);
+                packed.examples.push(example);
+            }
+            if self.wanted_rows.is_some_and(|wanted| packed.batch.rows() >= wanted) {
+                break;
+            }
+        }
+        Ok((!packed.batch.is_empty()).then_some(packed))
+    }
+
+    /// Tokenizes a document and queues the examples that have a wanted token.
+    async fn take(&mut self, document: Document) -> Result<()> {
+        let ids = if document.text.len() < LONG_TEXT {
+            self.model.tokenizer().encode(&document.text)
+        } else {
+            let (model, text) = (Arc::clone(&self.model), Arc::clone(&document.text));
+            let task = SpawnedTask::spawn_blocking(move || model.tokenizer().encode(&text));
+            task.await.map_err(|e| Error::Internal(format!("tokenizing failed: {e}")))?
+        };
+        let ids = check(ids)?;
+        let document = Arc::new(document);
+        for (number, tokens) in self.model.examples(&ids).enumerate() {
+            let tokens: Arc<[u32]> = tokens.into();
+            let positions = self.wanted(&document, number as i64, &tokens)?;
+            if positions.is_empty() {
+                self.examples_skipped += 1;
+                continue;
+            }
+            let document = Arc::clone(&document);
+            self.ready.push_back(ExampleRows { document, example: number as i64, positions, tokens });
+        }
+        Ok(())
+    }
+
+    /// Positions of an example that pass the filters on tokens.
+    fn wanted(&self, document: &Document, example: i64, tokens: &[u32]) -> Result<Vec<u32>> {
+        if self.on_tokens.is_empty() {
+            return Ok((0..tokens.len() as u32).collect());
+        }
+        let rows = tokens.len();
+        let texts = self.model.tokenizer().texts();
+        let mut columns: Vec<(Field, ArrayRef)> = Vec::new();
+        for name in self.on_tokens.columns() {
+            let column: ArrayRef = match name.as_str() {
+                "dataset" => Arc::new(StringViewArray::from_iter(std::iter::repeat_n(document.dataset.as_deref(), rows))),
+                "document" => Arc::new(Int64Array::from_value(document.number, rows)),
+                "text" => repeated(&document.text, rows)?,
+                "example" => Arc::new(Int64Array::from_value(example, rows)),
+                "position" => Arc::new(Int32Array::from_iter_values(0..rows as i32)),
+                "token_id" => Arc::new(Int32Array::from_iter_values(tokens.iter().map(|t| *t as i32))),
+                "token" => Arc::new(StringViewArray::from_iter_values(tokens.iter().map(|t| text_of(texts, *t)))),
+                other => return Err(Error::Internal(format!("column {other} is not known of a token")).into()),
+            };
+            columns.push((Field::new(name, column.data_type().clone(), true), column));
+        }
+        let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+        Ok(self.on_tokens.evaluate(&batch)?.values().set_indices().map(|i| i as u32).collect())
+    }
+}
+
+/// Text of a token; a tokenizer may know tokens that the embedding has no row for.
+pub(super) fn text_of(texts: &[String], token: u32) -> &str {
+    texts.get(token as usize).map_or("", String::as_str)
+}
+
+/// One text, many times, stored once.
+pub(super) fn repeated(text: &str, rows: usize) -> Result<ArrayRef, DataFusionError> {
+    let one = StringViewArray::from_iter_values([text]);
+    let views = vec![one.views()[0]; rows];
+    Ok(Arc::new(StringViewArray::try_new(views.into(), one.data_buffers().to_vec(), None)?))
+}

@@ -1,0 +1,163 @@
+//! A query over activations, taken apart into what each stage of the scan needs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::Result;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+use neuroql_model::Model;
+
+use super::schema;
+use crate::Error;
+use crate::dataset::{DEFAULT, Dataset};
+use crate::model_table::Scan;
+use crate::predicate::{Predicate, Selection, allowed_strings, select_neurons};
+
+/// Columns that are known of a document before it is tokenized.
+pub(super) const OF_DOCUMENT: [&str; 3] = ["dataset", "document", "text"];
+/// Columns that are known of a token before the model runs.
+pub(super) const OF_TOKEN: [&str; 7] =
+    ["dataset", "document", "text", "example", "position", "token_id", "token"];
+/// Columns that are known of a neuron.
+pub(super) const OF_NEURON: [&str; 2] = ["layer", "neuron"];
+
+/// Where documents come from.
+#[derive(Debug, Clone)]
+pub(super) enum Origin {
+    /// Texts of the query itself, each once.
+    Texts(Vec<Arc<str>>),
+    /// A table, planned to yield its texts and, if it numbers its documents, their numbers.
+    Dataset {
+        name: Arc<str>,
+        plan: Arc<dyn ExecutionPlan>,
+        numbered: bool,
+    },
+    /// Nothing can match.
+    Nothing,
+}
+
+/// What a scan has to do.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub model: Arc<Model>,
+    pub origin: Origin,
+    pub on_documents: Predicate,
+    pub on_tokens: Predicate,
+    pub on_values: Predicate,
+    pub selection: Selection,
+    /// Indices into [`schema`] of the columns to return.
+    pub columns: Vec<usize>,
+    pub limit: Option<usize>,
+}
+
+impl Request {
+    pub async fn new(model: &Arc<Model>, scan: &Scan<'_>) -> Result<Self> {
+        let schema = schema();
+        let (origin, used) = origin(model, scan).await?;
+        let mut groups: [Vec<Expr>; 4] = Default::default();
+        for (i, filter) in scan.filters.iter().enumerate() {
+            // A filter on `text` that supplied the texts holds for all of them.
+            if !used.contains(&i) {
+                groups[stage(filter)].push(filter.clone());
+            }
+        }
+        let [documents, tokens, neurons, values] = groups.map(|f| Predicate::compile(&f, &schema, scan.session));
+        Ok(Self {
+            model: Arc::clone(model),
+            origin,
+            on_documents: documents?,
+            on_tokens: tokens?,
+            on_values: values?,
+            selection: select_neurons(model, &neurons?)?,
+            columns: scan.projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect()),
+            limit: scan.limit,
+        })
+    }
+
+    /// The schema of the rows it returns.
+    pub fn output_schema(&self) -> Result<SchemaRef> {
+        Ok(Arc::new(schema().project(&self.columns)?))
+    }
+
+    /// Values the model returns a token.
+    pub fn values_per_token(&self) -> usize {
+        let width = self.model.config().d_mlp;
+        self.selection.iter().map(|(_, neurons)| neurons.as_ref().map_or(width, Vec::len)).sum()
+    }
+}
+
+/// The first stage that knows all columns of a filter: documents, tokens, neurons, values.
+fn stage(filter: &Expr) -> usize {
+    let columns: BTreeSet<&str> = filter.column_refs().into_iter().map(|c| c.name.as_str()).collect();
+    let within = |known: &[&str]| columns.iter().all(|c| known.contains(c));
+    match () {
+        () if within(&OF_DOCUMENT) => 0,
+        () if within(&OF_TOKEN) => 1,
+        () if within(&OF_NEURON) => 2,
+        () => 3,
+    }
+}
+
+/// Where the documents come from, and which filters said so.
+async fn origin(model: &Model, scan: &Scan<'_>) -> Result<(Origin, BTreeSet<usize>)> {
+    let named = |column: &'static str| {
+        scan.filters.iter().enumerate().filter_map(move |(i, f)| Some((i, allowed_strings(f, column)?)))
+    };
+    let (mut used, mut datasets) = (BTreeSet::new(), None);
+    for (i, names) in named("dataset") {
+        used.insert(i);
+        datasets = Some(both(datasets, names));
+    }
+    if let Some(datasets) = datasets {
+        return Ok(match datasets.as_slice() {
+            [] => (Origin::Nothing, used),
+            [name] => (documents(scan, name, Dataset::find(scan.session, name).await?).await?, used),
+            // Several datasets in one scan would need one numbering; a union of scans has it.
+            _ => {
+                let reason = "names several datasets; query each and combine them by UNION ALL".to_owned();
+                let (relation, parameter) = ("activations", "dataset".to_owned());
+                return Err(Error::InvalidParameter { relation, parameter, reason }.into());
+            }
+        });
+    }
+    let mut texts = None;
+    for (i, values) in named("text") {
+        used.insert(i);
+        texts = Some(both(texts, values));
+    }
+    match texts {
+        Some(texts) if texts.is_empty() => Ok((Origin::Nothing, used)),
+        Some(texts) => Ok((Origin::Texts(texts.into_iter().map(Arc::from).collect()), used)),
+        None => match Dataset::find_optional(scan.session, DEFAULT).await? {
+            Some(dataset) => Ok((documents(scan, DEFAULT, dataset).await?, used)),
+            None => Err(Error::NoText(model.name().into()).into()),
+        },
+    }
+}
+
+/// The values of a conjunction: those in both lists, each once, in order.
+fn both(left: Option<Vec<String>>, right: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let right = right.into_iter().filter(|value| seen.insert(value.clone()));
+    match left {
+        None => right.collect(),
+        Some(left) => right.filter(|value| left.contains(value)).collect(),
+    }
+}
+
+async fn documents(scan: &Scan<'_>, name: &str, dataset: Dataset) -> Result<Origin> {
+    let columns: Vec<usize> = [Some(dataset.text), dataset.document].into_iter().flatten().collect();
+    // One partition, so that documents come in the order of the table whatever the number of threads.
+    let plan = match scan.session.as_any().downcast_ref::<SessionState>() {
+        Some(state) => {
+            let mut state = state.clone();
+            state.config_mut().options_mut().execution.target_partitions = 1;
+            dataset.table.scan(&state, Some(&columns), &[], None).await?
+        }
+        None => dataset.table.scan(scan.session, Some(&columns), &[], None).await?,
+    };
+    Ok(Origin::Dataset { name: name.into(), plan, numbered: dataset.document.is_some() })
+}

@@ -1,0 +1,65 @@
+//! The corpus that is compiled into the program, decoded when it is first read.
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use datafusion::physical_plan::ExecutionPlan;
+
+/// A table of a Parquet file in memory.
+#[derive(Debug)]
+pub(crate) struct Bundled {
+    schema: SchemaRef,
+    file: &'static [u8],
+    batches: OnceLock<Vec<RecordBatch>>,
+}
+
+/// The bundled corpus: document, source, split, text.
+///
+/// # Errors
+/// Only if the bundled file is damaged.
+pub fn bundled_corpus() -> Result<Arc<dyn TableProvider>> {
+    let file = neuroql_datasets::TOY.corpus;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(in_memory(file))?;
+    Ok(Arc::new(Bundled { schema: Arc::clone(reader.schema()), file, batches: OnceLock::new() }))
+}
+
+fn in_memory(file: &'static [u8]) -> bytes::Bytes {
+    bytes::Bytes::from_static(file)
+}
+
+#[async_trait]
+impl TableProvider for Bundled {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let batches = match self.batches.get() {
+            Some(batches) => batches,
+            None => {
+                let reader = ParquetRecordBatchReaderBuilder::try_new(in_memory(self.file))?.build()?;
+                let batches = reader.collect::<Result<Vec<_>, _>>()?;
+                self.batches.get_or_init(|| batches)
+            }
+        };
+        let schema = Arc::clone(&self.schema);
+        Ok(MemorySourceConfig::try_new_exec(std::slice::from_ref(batches), schema, projection.cloned())?)
+    }
+}

@@ -1,0 +1,196 @@
+//! The catalog: models as schemas, system tables in the default schema, and what users create beside them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::datasource::TableType;
+use datafusion::error::Result;
+use neuroql_model::{Model, Registry};
+
+use crate::Error;
+use crate::datasets::Datasets;
+use crate::model_table::{OfAll, OfModel, model_table, model_tables};
+use crate::models::Models;
+use crate::relation::{find_relation, relations};
+
+/// Lays models and system tables over another catalog.
+#[derive(Debug)]
+pub struct Catalog {
+    inner: Arc<dyn CatalogProvider>,
+    registry: Arc<Registry>,
+    /// Name of the schema that holds the system tables.
+    default_schema: String,
+}
+
+impl Catalog {
+    /// Wraps a catalog; `default_schema` is where unqualified names are looked up, `public` in the engine.
+    pub fn new(inner: Arc<dyn CatalogProvider>, registry: Arc<Registry>, default_schema: &str) -> Self {
+        Self { inner, registry, default_schema: default_schema.into() }
+    }
+}
+
+impl CatalogProvider for Catalog {
+    fn schema_names(&self) -> Vec<String> {
+        let models = self.registry.list().into_iter().map(|model| model.name().to_owned());
+        let names: BTreeSet<String> = self.inner.schema_names().into_iter().chain(models).collect();
+        names.into_iter().collect()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        if name == self.default_schema {
+            let inner = self.inner.schema(name)?;
+            return Some(Arc::new(DefaultSchema { inner, registry: Arc::clone(&self.registry) }));
+        }
+        if let Ok(model) = self.registry.get(name) {
+            return Some(Arc::new(ModelSchema { model, registry: Arc::clone(&self.registry) }));
+        }
+        self.inner.schema(name)
+    }
+
+    fn register_schema(
+        &self,
+        name: &str,
+        schema: Arc<dyn SchemaProvider>,
+    ) -> Result<Option<Arc<dyn SchemaProvider>>> {
+        if self.registry.get(name).is_ok() {
+            return Err(Error::Duplicate(name.into()).into());
+        }
+        self.inner.register_schema(name, schema)
+    }
+
+    fn deregister_schema(&self, name: &str, cascade: bool) -> Result<Option<Arc<dyn SchemaProvider>>> {
+        if name == self.default_schema || self.registry.get(name).is_ok() {
+            return Err(Error::SystemTable(name.into()).into());
+        }
+        self.inner.deregister_schema(name, cascade)
+    }
+}
+
+/// The default schema: system tables, a table of neurons for each model, and the users' tables.
+#[derive(Debug)]
+struct DefaultSchema {
+    inner: Arc<dyn SchemaProvider>,
+    registry: Arc<Registry>,
+}
+
+impl DefaultSchema {
+    fn system_names() -> Vec<String> {
+        let tables = model_tables().into_iter().map(|table| table.name().to_owned());
+        let relations = relations().into_iter().map(|relation| relation.name().to_owned());
+        ["models".to_owned(), "datasets".to_owned()].into_iter().chain(tables).chain(relations).collect()
+    }
+
+    fn is_system(name: &str) -> bool {
+        Self::system_names().iter().any(|system| system == name)
+    }
+
+    fn system_table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        let registry = Arc::clone(&self.registry);
+        Some(match name {
+            "models" => Arc::new(Models { registry }),
+            "datasets" => Arc::new(Datasets { schema: Arc::clone(&self.inner) }),
+            _ => match (model_table(name), find_relation(name)) {
+                (Some(table), _) => Arc::new(OfAll { table, registry }),
+                (None, Some(relation)) => relation.table(registry),
+                (None, None) => return None,
+            },
+        })
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for DefaultSchema {
+    fn table_names(&self) -> Vec<String> {
+        let mut names: BTreeSet<String> = self.inner.table_names().into_iter().collect();
+        names.extend(Self::system_names());
+        names.extend(self.registry.list().into_iter().map(|model| model.name().to_owned()));
+        names.into_iter().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(table) = self.system_table(name) {
+            return Ok(Some(table));
+        }
+        if let Ok(model) = self.registry.get(name) {
+            return Ok(Some(model_as_table(model, Arc::clone(&self.registry))));
+        }
+        self.inner.table(name).await
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        if Self::is_system(name) || self.registry.get(name).is_ok() {
+            return Ok(Some(TableType::Base));
+        }
+        self.inner.table_type(name).await
+    }
+
+    fn register_table(&self, name: String, table: Arc<dyn TableProvider>) -> Result<Option<Arc<dyn TableProvider>>> {
+        if Self::is_system(&name) {
+            return Err(Error::SystemTable(name).into());
+        }
+        // The factory has put a model into the registry already; the table made of it comes from there.
+        if table.downcast_ref::<OfModel>().is_some_and(|table| table.model.name() == name) {
+            return Ok(None);
+        }
+        if self.registry.get(&name).is_ok() {
+            return Err(Error::Duplicate(name).into());
+        }
+        self.inner.register_table(name, table)
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if Self::is_system(name) {
+            return Err(Error::SystemTable(name.into()).into());
+        }
+        match self.registry.remove(name) {
+            Some(model) => Ok(Some(model_as_table(model, Arc::clone(&self.registry)))),
+            None => self.inner.deregister_table(name),
+        }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        Self::is_system(name) || self.registry.get(name).is_ok() || self.inner.table_exist(name)
+    }
+}
+
+/// The schema of one model.
+#[derive(Debug)]
+struct ModelSchema {
+    model: Arc<Model>,
+    registry: Arc<Registry>,
+}
+
+#[async_trait]
+impl SchemaProvider for ModelSchema {
+    fn table_names(&self) -> Vec<String> {
+        model_tables().into_iter().map(|table| table.name().to_owned()).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let (model, registry) = (Arc::clone(&self.model), Arc::clone(&self.registry));
+        Ok(model_table(name).map(|table| Arc::new(OfModel { table, model, registry }) as _))
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        Ok(model_table(name).map(|_| TableType::Base))
+    }
+
+    fn register_table(&self, name: String, _: Arc<dyn TableProvider>) -> Result<Option<Arc<dyn TableProvider>>> {
+        Err(Error::SystemTable(format!("{}.{name}", self.model.name())).into())
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Err(Error::SystemTable(format!("{}.{name}", self.model.name())).into())
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        model_table(name).is_some()
+    }
+}
+
+/// A model as a table: its neurons.
+pub(crate) fn model_as_table(model: Arc<Model>, registry: Arc<Registry>) -> Arc<dyn TableProvider> {
+    Arc::new(OfModel { table: Arc::new(crate::neurons::Neurons), model, registry })
+}

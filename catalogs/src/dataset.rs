@@ -1,0 +1,68 @@
+//! What makes a table a dataset: a column of text whose rows are documents.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::TableReference;
+use datafusion::error::Result;
+
+use crate::Error;
+
+/// The dataset of models that have no other.
+pub(crate) const DEFAULT: &str = "corpus";
+
+/// A table and where its documents are in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Dataset {
+    pub table: Arc<dyn TableProvider>,
+    /// Index of the column of texts.
+    pub text: usize,
+    /// Index of an integer column `document` that numbers the documents; without one they are numbered as they come.
+    pub document: Option<usize>,
+}
+
+impl Dataset {
+    /// The table of this name, `schema.table` or `catalog.schema.table`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDataset`], [`Error::NotADataset`].
+    pub async fn find(session: &dyn Session, name: &str) -> Result<Self> {
+        let found = Self::find_optional(session, name).await?;
+        Ok(found.ok_or_else(|| Error::UnknownDataset(name.into()))?)
+    }
+
+    /// [`Dataset::find`], where no table of this name is no error.
+    pub async fn find_optional(session: &dyn Session, name: &str) -> Result<Option<Self>> {
+        let defaults = &session.config_options().catalog;
+        let table = TableReference::parse_str(name).resolve(&defaults.default_catalog, &defaults.default_schema);
+        let schema = session.catalog_list().catalog(&table.catalog).and_then(|catalog| catalog.schema(&table.schema));
+        let provider = match schema {
+            Some(schema) => schema.table(&table.table).await?,
+            None => None,
+        };
+        match provider {
+            None => Ok(None),
+            Some(provider) => Ok(Some(Self::of(provider).ok_or_else(|| Error::NotADataset(name.into()))?)),
+        }
+    }
+
+    /// The table as a dataset, if it can be one.
+    pub fn of(table: Arc<dyn TableProvider>) -> Option<Self> {
+        let schema = table.schema();
+        let text = text_column(&schema)?;
+        let document = schema.index_of("document").ok().filter(|i| schema.field(*i).data_type().is_integer());
+        Some(Self { table, text, document })
+    }
+}
+
+/// The column `text`, or the only column of text.
+fn text_column(schema: &Schema) -> Option<usize> {
+    let is_text =
+        |i: &usize| matches!(schema.field(*i).data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    if let Some(text) = schema.index_of("text").ok().filter(is_text) {
+        return Some(text);
+    }
+    let mut texts = (0..schema.fields().len()).filter(is_text);
+    texts.next().filter(|_| texts.next().is_none())
+}

@@ -1,0 +1,79 @@
+//! Errors of the tables.
+
+use datafusion::error::DataFusionError;
+
+/// A question that a table cannot answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A dataset that is no table.
+    #[error("dataset \"{0}\" does not exist: it is the name of a table with a text column")]
+    UnknownDataset(String),
+    /// A table that cannot be a dataset.
+    #[error("table \"{0}\" is not a dataset: it has neither a column \"text\" nor exactly one text column")]
+    NotADataset(String),
+    /// Neither a text nor a dataset.
+    #[error("activations of model \"{0}\" need a text or a dataset: add WHERE text = '…' or WHERE dataset = '…'")]
+    NoText(String),
+    /// A relation that lacks a parameter.
+    #[error("{relation} needs {parameter}: {relation}({parameter} => …) or WHERE {parameter} = …")]
+    MissingParameter {
+        /// Name of the relation.
+        relation: &'static str,
+        /// Name of the parameter.
+        parameter: &'static str,
+    },
+    /// A parameter whose value makes no sense.
+    #[error("{relation}: {parameter} {reason}")]
+    InvalidParameter {
+        /// Name of the relation.
+        relation: &'static str,
+        /// Name of the parameter.
+        parameter: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A name that belongs to neuroql.
+    #[error("\"{0}\" is a system table and cannot be created, replaced or dropped")]
+    SystemTable(String),
+    /// A name that a model cannot have.
+    #[error("\"{name}\" cannot be the name of a model: {reason}")]
+    InvalidName {
+        /// The name.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A name that is taken.
+    #[error("relation \"{0}\" already exists")]
+    Duplicate(String),
+    /// A broken invariant.
+    #[error("internal error (this is a bug in neuroql): {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// SQLSTATE of this error.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Error::UnknownDataset(_) => "42P01",
+            Error::NotADataset(_) => "42809",
+            Error::NoText(_) | Error::MissingParameter { .. } => "42601",
+            Error::InvalidParameter { .. } => "22023",
+            Error::SystemTable(_) => "42501",
+            Error::InvalidName { .. } => "42602",
+            Error::Duplicate(_) => "42P07",
+            Error::Internal(_) => "XX000",
+        }
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+/// Wraps an error of the model room; the front end finds it again by its type.
+pub(crate) fn model_error(error: neuroql_model::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

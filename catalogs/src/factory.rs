@@ -1,0 +1,100 @@
+//! `CREATE EXTERNAL TABLE name STORED AS MODEL LOCATION '…' OPTIONS (…)`
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
+use datafusion::common::{SchemaReference, TableReference, plan_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::CreateExternalTable;
+use neuroql_model::{Model, Options, Progress, Registry};
+
+use crate::Error;
+use crate::catalog::model_as_table;
+use crate::predicate::check;
+
+/// Names that are schemas already.
+const RESERVED: [&str; 3] = ["public", "information_schema", "pg_catalog"];
+
+/// Loads models for a registry.
+#[derive(Clone)]
+pub struct ModelFactory {
+    registry: Arc<Registry>,
+    progress: Arc<dyn Progress>,
+}
+
+impl std::fmt::Debug for ModelFactory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelFactory").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+impl ModelFactory {
+    /// What `STORED AS` names it by.
+    pub const FILE_TYPE: &str = "MODEL";
+
+    /// A factory that reports downloads to `progress`.
+    pub fn new(registry: Arc<Registry>, progress: Arc<dyn Progress>) -> Self {
+        Self { registry, progress }
+    }
+
+    /// Loads a model and registers it. Options are named as in SQL, with or without the prefix `format.` that
+    /// DataFusion puts before them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`], or what [`Model::load`] says.
+    pub async fn load(&self, name: &str, location: &str, options: &HashMap<String, String>) -> Result<Arc<Model>> {
+        check_name(name)?;
+        if let Ok(model) = self.registry.get(name) {
+            return Err(Error::Duplicate(model.name().into()).into());
+        }
+        let pairs = options.iter().map(|(key, value)| (key.strip_prefix("format.").unwrap_or(key), value));
+        let options = check(Options::parse(pairs))?;
+        let (name, location) = (name.to_owned(), location.to_owned());
+        let progress = Arc::clone(&self.progress);
+        // Loading blocks; if the client gives up meanwhile the result is dropped unregistered.
+        let load = tokio::task::spawn_blocking(move || Model::load(&name, &location, &options, progress.as_ref()));
+        let loaded = load.await.map_err(|e| Error::Internal(format!("loading a model failed: {e}")))?;
+        let model = Arc::new(check(loaded)?);
+        check(self.registry.insert(Arc::clone(&model)))?;
+        tracing::info!(model = model.name(), location = model.location(), "registered");
+        Ok(model)
+    }
+}
+
+/// A model's name is the name of a schema and of a table.
+fn check_name(name: &str) -> Result<(), Error> {
+    let invalid = |reason| Err(Error::InvalidName { name: name.into(), reason });
+    if name.is_empty() {
+        return invalid("it is empty");
+    }
+    if name.contains(['.', '"', '\0']) {
+        return invalid("it contains a dot, a quote or a NUL");
+    }
+    if RESERVED.contains(&name) {
+        return invalid("it is the name of a schema");
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl TableProviderFactory for ModelFactory {
+    async fn create(&self, session: &dyn Session, cmd: &CreateExternalTable) -> Result<Arc<dyn TableProvider>> {
+        let defaults = &session.config_options().catalog;
+        let table = cmd.name.clone().resolve(&defaults.default_catalog, &defaults.default_schema);
+        if *table.schema != *defaults.default_schema || *table.catalog != *defaults.default_catalog {
+            let schema = SchemaReference::Bare { schema: Arc::clone(&table.schema) };
+            return plan_err!("a model is a schema itself and cannot be created in schema {schema}");
+        }
+        if !cmd.schema.fields().is_empty() {
+            return plan_err!("the columns of a model are given: leave out the column list of {}", cmd.name);
+        }
+        let [location] = cmd.locations.as_slice() else {
+            return plan_err!("a model has one LOCATION: a file, a folder or a URL");
+        };
+        let name = TableReference::from(table).table().to_owned();
+        let model = self.load(&name, location, &cmd.options).await?;
+        Ok(model_as_table(model, Arc::clone(&self.registry)))
+    }
+}

@@ -1,0 +1,28 @@
+//! Tables: models, datasets, and for each model its neurons, activations, vocabulary and weights.
+//!
+//! A model is a schema of tables; each of them also stands in the default schema with a leading `model` column, over all
+//! models. [`Catalog`] lays both over a catalog of DataFusion's, so that what users create lives beside them.
+//! [`ModelFactory`] makes `CREATE EXTERNAL TABLE … STORED AS MODEL` work, [`Relations`] calls like
+//! `top_neurons(model => …)`. The tables compute nothing themselves: they ask `neuroql-model`.
+
+mod activations;
+mod bundled;
+mod catalog;
+mod dataset;
+mod datasets;
+mod error;
+mod factory;
+mod model_table;
+mod models;
+mod neurons;
+mod predicate;
+mod relation;
+mod top_neurons;
+mod vocabulary;
+mod weights;
+
+pub use bundled::bundled_corpus;
+pub use catalog::Catalog;
+pub use error::Error;
+pub use factory::ModelFactory;
+pub use relation::Relations;

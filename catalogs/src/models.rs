@@ -1,0 +1,83 @@
+//! `models`: one row a registered model.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use neuroql_model::{Model, Registry};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Models {
+    pub registry: Arc<Registry>,
+}
+
+#[async_trait]
+impl TableProvider for Models {
+    fn schema(&self) -> SchemaRef {
+        let text = |name: &str| Field::new(name, DataType::Utf8, false);
+        let int = |name: &str| Field::new(name, DataType::Int32, false);
+        Arc::new(Schema::new(vec![
+            text("model"),
+            text("architecture"),
+            int("layers"),
+            int("neurons_per_layer"),
+            int("d_model"),
+            text("activation_function"),
+            text("site"),
+            Field::new("parameters", DataType::Int64, false),
+            int("vocabulary"),
+            int("context"),
+            text("location"),
+            text("sha256"),
+            text("dtype"),
+            text("device"),
+        ]))
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let models = self.registry.list();
+        let text = |f: fn(&Model) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(models.iter().map(|model| f(model))))
+        };
+        let int = |f: fn(&Model) -> usize| -> ArrayRef {
+            Arc::new(Int32Array::from_iter_values(models.iter().map(|model| f(model) as i32)))
+        };
+        let parameters = Int64Array::from_iter_values(models.iter().map(|model| model.parameters() as i64));
+        let columns = vec![
+            text(|m| m.name().into()),
+            text(|m| m.config().architecture.clone()),
+            int(|m| m.config().layers),
+            int(|m| m.config().d_mlp),
+            int(|m| m.config().d_model),
+            text(|m| m.config().activation.to_string()),
+            text(|m| m.site().to_string()),
+            Arc::new(parameters),
+            int(|m| m.config().vocabulary),
+            int(|m| m.config().context),
+            text(|m| m.location().into()),
+            text(|m| m.sha256().into()),
+            text(|m| m.dtype().as_str().into()),
+            text(|m| m.device_name().into()),
+        ];
+        let schema = self.schema();
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+        Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], schema, projection.cloned())?)
+    }
+}

@@ -1,0 +1,191 @@
+//! Filters that a scan applies itself, before it computes what they make unnecessary.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{AsArray, BooleanArray, Int32Array, RecordBatch};
+use datafusion::arrow::compute::{and, prep_null_mask_filter};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, Operator};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::scalar::ScalarValue;
+use neuroql_model::Model;
+
+use crate::error::model_error;
+
+/// Whether a scan may evaluate this filter on its own batches.
+pub(crate) fn can_evaluate(filter: &Expr) -> bool {
+    let mut fine = true;
+    let walked = filter.apply(|expr| {
+        fine &= match expr {
+            // An async function cannot be evaluated inside a scan.
+            Expr::ScalarFunction(function) => function.func.as_async().is_none(),
+            Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::OuterReferenceColumn(..) => false,
+            _ => true,
+        };
+        Ok(if fine { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    });
+    fine && walked.is_ok() && !filter.is_volatile()
+}
+
+/// The values that `column = 'a'`, `column IN ('a', 'b')` or a chain of them by OR allows, in order; `None` if the
+/// filter says something else.
+pub(crate) fn allowed_strings(filter: &Expr, column: &str) -> Option<Vec<String>> {
+    let is_column = |expr: &Expr| matches!(expr, Expr::Column(c) if c.name == column);
+    let string = |expr: &Expr| match expr {
+        Expr::Literal(value, _) => value.try_as_str().flatten().map(str::to_owned),
+        _ => None,
+    };
+    match filter {
+        Expr::BinaryExpr(binary) if binary.op == Operator::Eq => {
+            let other = if is_column(&binary.left) {
+                &binary.right
+            } else if is_column(&binary.right) {
+                &binary.left
+            } else {
+                return None;
+            };
+            Some(vec![string(other)?])
+        }
+        Expr::BinaryExpr(binary) if binary.op == Operator::Or => {
+            let mut values = allowed_strings(&binary.left, column)?;
+            values.extend(allowed_strings(&binary.right, column)?);
+            Some(values)
+        }
+        Expr::InList(list) if !list.negated && is_column(&list.expr) => list.list.iter().map(string).collect(),
+        _ => None,
+    }
+}
+
+/// The literal that `column = literal` asks for.
+pub(crate) fn equal_to<'a>(filter: &'a Expr, column: &str) -> Option<&'a ScalarValue> {
+    let Expr::BinaryExpr(binary) = filter else { return None };
+    match (binary.op, binary.left.as_ref(), binary.right.as_ref()) {
+        (Operator::Eq, Expr::Column(c), Expr::Literal(v, _)) | (Operator::Eq, Expr::Literal(v, _), Expr::Column(c))
+            if c.name == column =>
+        {
+            Some(v)
+        }
+        _ => None,
+    }
+}
+
+/// A conjunction ready to evaluate on batches that hold the columns it names.
+#[derive(Debug, Clone)]
+pub(crate) struct Predicate {
+    parts: Vec<Arc<dyn PhysicalExpr>>,
+    columns: BTreeSet<String>,
+}
+
+impl Predicate {
+    /// Compiles filters over a table of this schema.
+    pub fn compile(filters: &[Expr], schema: &SchemaRef, session: &dyn Session) -> Result<Self> {
+        let df_schema = DFSchema::try_from(Arc::clone(schema))?;
+        let parts =
+            filters.iter().map(|f| session.create_physical_expr(f.clone(), &df_schema)).collect::<Result<Vec<_>>>()?;
+        Ok(Self::new(parts))
+    }
+
+    /// A conjunction of physical expressions; their columns are found by name.
+    pub fn new(parts: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+        let columns = parts.iter().flat_map(collect_columns).map(|c| c.name().to_owned()).collect();
+        Self { parts, columns }
+    }
+
+    /// Both predicates.
+    pub fn and(mut self, other: Self) -> Self {
+        self.parts.extend(other.parts);
+        self.columns.extend(other.columns);
+        self
+    }
+
+    /// Names of the columns it reads.
+    pub fn columns(&self) -> &BTreeSet<String> {
+        &self.columns
+    }
+
+    /// Whether it lets everything pass.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Which rows pass; NULL does not.
+    pub fn evaluate(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+        let mut mask: Option<BooleanArray> = None;
+        for part in &self.parts {
+            let part = reassign_expr_columns(Arc::clone(part), batch.schema_ref())?;
+            let value = part.evaluate(batch)?.into_array(batch.num_rows())?;
+            let value = prep_null_mask_filter(value.as_boolean());
+            mask = Some(match mask {
+                Some(mask) => and(&mask, &value)?,
+                None => value,
+            });
+        }
+        Ok(mask.unwrap_or_else(|| BooleanArray::from(vec![true; batch.num_rows()])))
+    }
+}
+
+impl std::fmt::Display for Predicate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, part) in self.parts.iter().enumerate() {
+            write!(f, "{}{part}", if i == 0 { "" } else { " AND " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Layers and neurons a query asks for: ascending, each layer once; `None` stands for all neurons.
+pub(crate) type Selection = Vec<(usize, Option<Vec<u32>>)>;
+
+/// Applies a predicate on `layer` and `neuron` to a model's neurons.
+pub(crate) fn select_neurons(model: &Model, predicate: &Predicate) -> Result<Selection> {
+    let (layers, width) = (model.config().layers, model.config().d_mlp);
+    if predicate.is_empty() {
+        return Ok((0..layers).map(|layer| (layer, None)).collect());
+    }
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("layer", DataType::Int32, false),
+        Field::new("neuron", DataType::Int32, false),
+    ]));
+    let neurons = Arc::new(Int32Array::from_iter_values(0..width as i32));
+    let mut selection = Vec::new();
+    for layer in 0..layers {
+        let layers = Arc::new(Int32Array::from_value(layer as i32, width));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![layers, Arc::clone(&neurons) as _])?;
+        let mask = predicate.evaluate(&batch)?;
+        match mask.true_count() {
+            0 => {}
+            count if count == mask.len() => selection.push((layer, None)),
+            _ => selection.push((layer, Some(mask.values().set_indices().map(|n| n as u32).collect()))),
+        }
+    }
+    Ok(selection)
+}
+
+/// Keeps of a selection what another predicate lets pass too.
+pub(crate) fn restrict(model: &Model, selection: Selection, predicate: &Predicate) -> Result<Selection> {
+    let others = select_neurons(model, predicate)?;
+    let both = selection.into_iter().filter_map(|(layer, neurons)| {
+        let (_, other) = others.iter().find(|(l, _)| *l == layer)?;
+        let neurons = match (neurons, other) {
+            (neurons, None) => neurons,
+            (None, Some(other)) => Some(other.clone()),
+            (Some(mut neurons), Some(other)) => {
+                neurons.retain(|n| other.binary_search(n).is_ok());
+                Some(neurons)
+            }
+        };
+        neurons.as_ref().is_none_or(|n| !n.is_empty()).then_some((layer, neurons))
+    });
+    Ok(both.collect())
+}
+
+/// Wraps [`neuroql_model::Error`] for the checks above.
+pub(crate) fn check<T>(result: neuroql_model::Result<T>) -> Result<T> {
+    result.map_err(model_error)
+}

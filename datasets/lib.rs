@@ -1,0 +1,27 @@
+//! The bundled model and corpus, compiled into the program so that one file is a working system.
+//!
+//! Each dataset is a folder with a card that says where it came from and the recipe that made it.
+
+/// A model and its corpus as files in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Bundle {
+    /// Name it is registered under.
+    pub name: &'static str,
+    /// `config.json`.
+    pub config: &'static [u8],
+    /// `model.safetensors`.
+    pub weights: &'static [u8],
+    /// `tokenizer.json`.
+    pub tokenizer: &'static [u8],
+    /// `corpus.parquet`: document, source, split, text.
+    pub corpus: &'static [u8],
+}
+
+/// A two-layer SoLU transformer trained for this project; see `toy/README.md`.
+pub const TOY: Bundle = Bundle {
+    name: "toy",
+    config: include_bytes!("toy/config.json"),
+    weights: include_bytes!("toy/model.safetensors"),
+    tokenizer: include_bytes!("toy/tokenizer.json"),
+    corpus: include_bytes!("toy/corpus.parquet"),
+};

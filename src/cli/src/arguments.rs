@@ -1,0 +1,214 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Ask SQL questions about the neurons of language models.
+///
+/// Without a command it serves the bundled model on 127.0.0.1:5433.
+#[derive(Debug, Parser)]
+#[command(name = "neuroql", version, about, long_about, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  neuroql                                       serve the bundled model, then: psql -h 127.0.0.1 -p 5433 -U neuroql
+  neuroql serve --model smol=SmolLM2.gguf       serve a model of your own as well
+  neuroql serve --model pythia=hf://EleutherAI/pythia-70m --memory-limit 4GB
+  neuroql query \"SELECT * FROM models\"          ask one question
+  neuroql query -f questions.sql --format csv -o answers.csv
+
+Logs go to standard error; RUST_LOG=debug shows more of them.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve models to Postgres clients
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
+    /// Run SQL and print the result
+    #[command(after_help = QUERY_EXAMPLES)]
+    Query(Query),
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self::Serve(Serve {
+            listen: DEFAULT_LISTEN.into(),
+            password_file: None,
+            tls_cert: None,
+            tls_key: None,
+            max_connections: 100,
+            engine: Engine::default(),
+        })
+    }
+}
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:5433";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  neuroql serve --listen 127.0.0.1:6000
+  neuroql serve --listen 0.0.0.0:5433 --password-file users --tls-cert server.pem --tls-key server.key
+
+The password file has one user a line, name:password or name:password:superuser, in which the password may also be
+a verifier as Postgres stores it (SCRAM-SHA-256$...). Users are read-only unless they are superusers. Without a
+password file every client of this machine is the superuser neuroql, and other machines cannot connect.";
+
+const QUERY_EXAMPLES: &str = "\
+Examples:
+  neuroql query \"SELECT model, layers, neurons_per_layer FROM models\"
+  neuroql query \"SELECT token, activation FROM toy.activations WHERE text = 'hello' AND layer = 1 AND neuron = 17\" --format csv
+  neuroql query -f questions.sql --format json | jq .activation
+  neuroql query \"SELECT * FROM toy.neurons\" --format parquet -o neurons.parquet
+
+Several statements may be given, separated by semicolons; they stop at the first that fails. JSON is written as one
+object a line. Parquet takes the rows of exactly one statement, and needs -o or a pipe.";
+
+/// Options of `neuroql serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address and port to listen on
+    #[arg(long, value_name = "ADDR", default_value = DEFAULT_LISTEN, env = "NEUROQL_LISTEN")]
+    pub(crate) listen: String,
+    /// Users and passwords; required to listen on an address other machines can reach
+    #[arg(long, value_name = "FILE", env = "NEUROQL_PASSWORD_FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Certificate chain in PEM; with it remote clients must encrypt
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key in PEM: PKCS#8, PKCS#1 or SEC1
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Clients at a time
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) max_connections: usize,
+    #[command(flatten)]
+    pub(crate) engine: Engine,
+}
+
+/// Options of `neuroql query`.
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// SQL to run; - reads it from standard input
+    #[arg(required_unless_present = "file")]
+    pub(crate) sql: Option<String>,
+    /// File with SQL to run, before the SQL given as an argument
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// How to print the rows
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// Write the rows to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) engine: Engine,
+}
+
+/// Forms of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table to look at
+    Table,
+    /// Comma-separated values with a header
+    Csv,
+    /// One JSON object a line
+    Json,
+    /// An Apache Parquet file
+    Parquet,
+}
+
+/// Options of the engine, whatever it is used for.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Engine {
+    /// Register a model: a file, folder, hf://org/name or object store URL (may be repeated)
+    #[arg(long = "model", value_name = "NAME=LOCATION", value_parser = model)]
+    pub(crate) models: Vec<(String, String)>,
+    /// Memory queries may use, such as 500MB or 4GB
+    #[arg(long, value_name = "SIZE", value_parser = bytes, env = "NEUROQL_MEMORY_LIMIT")]
+    pub(crate) memory_limit: Option<usize>,
+    /// Threads that run queries [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+}
+
+impl Arguments {
+    pub(crate) fn threads(&self) -> Option<usize> {
+        let engine = match self.command.as_ref()? {
+            Command::Serve(serve) => &serve.engine,
+            Command::Query(query) => &query.engine,
+        };
+        engine.threads.map(usize::from)
+    }
+}
+
+fn model(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, location)) if !name.is_empty() && !location.is_empty() => Ok((name.into(), location.into())),
+        _ => Err("expected NAME=LOCATION, as in smol=/models/smol.gguf".into()),
+    }
+}
+
+/// `512`, `500MB`, `4GB`, `1.5GiB`: decimal units, and binary ones with an i.
+fn bytes(text: &str) -> Result<usize, String> {
+    let wrong = || "expected a size such as 500MB or 4GB".to_string();
+    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let number: f64 = text[..end].parse().map_err(|_| wrong())?;
+    let unit: f64 = match text[end..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(wrong()),
+    };
+    let size = number * unit;
+    if size < 1.0 || size >= usize::MAX as f64 { Err(wrong()) } else { Ok(size as usize) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+        let parsed = Arguments::try_parse_from(["neuroql", "serve"]).unwrap();
+        let Some(Command::Serve(serve)) = parsed.command else { panic!("serve") };
+        // `neuroql` alone is the same as `neuroql serve`.
+        assert_eq!(
+            format!("{serve:?}"),
+            match Command::default() {
+                Command::Serve(default) => format!("{default:?}"),
+                Command::Query(_) => String::new(),
+            }
+        );
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(bytes("4GB"), Ok(4_000_000_000));
+        assert_eq!(bytes("1.5 GiB"), Ok(1_610_612_736));
+        assert_eq!(bytes("1000"), Ok(1000));
+        for bad in ["", "GB", "4 apples", "-1", "0", "1e99GB", "99999999999999TB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn models_need_a_name_and_a_location() {
+        assert_eq!(model("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(model("a").is_err());
+        assert!(model("=b").is_err());
+    }
+}

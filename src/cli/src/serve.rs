@@ -1,0 +1,112 @@
+//! `neuroql serve`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use neuroql_pg::{Config, Server, TlsFiles};
+
+use crate::arguments::{self, Serve};
+use crate::console::{self, Failure};
+
+pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
+    let engine = start_engine(&options.engine).await?;
+    let tls = options.tls_cert.zip(options.tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
+    let config = Config {
+        listen: options.listen,
+        password_file: options.password_file,
+        tls,
+        max_connections: options.max_connections,
+        ..Config::default()
+    };
+    let local = config.password_file.is_none();
+    let server = Server::bind(&engine, config).await?;
+    console::print(&greeting(server.local_addr(), local))?;
+    server.run(asked_to_stop()).await;
+    Ok(())
+}
+
+/// The engine with the models named on the command line.
+pub(crate) async fn start_engine(options: &arguments::Engine) -> Result<neuroql::Engine, Failure> {
+    let mut builder = neuroql::Engine::builder().with_progress(Arc::new(console::Bars::default()));
+    if let Some(bytes) = options.memory_limit {
+        builder = builder.with_memory_limit(bytes);
+    }
+    if let Some(threads) = options.threads {
+        builder = builder.with_threads(usize::from(threads));
+    }
+    let engine = builder.build()?;
+    for (name, location) in &options.models {
+        engine.register_model(name, location, HashMap::new()).await?;
+    }
+    Ok(engine)
+}
+
+/// What to type next.
+fn greeting(address: std::net::SocketAddr, local: bool) -> String {
+    let host = if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
+    let user = if local { "neuroql" } else { "USER" };
+    format!(
+        "\
+neuroql {version} is listening on {address}. Connect with
+
+    psql -h {host} -p {port} -U {user}
+
+and try
+
+    SELECT model, layers, neurons_per_layer FROM models;
+
+    SELECT position, token, activation FROM toy.activations
+    WHERE text = 'The President of the United States' AND layer = 1 AND neuron = 17 ORDER BY position;
+
+    SELECT layer, neuron, max(activation) FROM toy.activations
+    WHERE text = 'import numpy as np' GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 10;
+
+Stop with Ctrl-C.
+",
+        version = env!("CARGO_PKG_VERSION"),
+        port = address.port(),
+    )
+}
+
+/// Completes at the first SIGINT or SIGTERM; the second one ends the process at once.
+async fn asked_to_stop() {
+    signal().await;
+    tokio::spawn(async {
+        signal().await;
+        std::process::exit(130);
+    });
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Without handlers the signals keep their usual effect.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::greeting;
+
+    #[test]
+    fn the_greeting_can_be_pasted() {
+        let text = greeting("127.0.0.1:5433".parse().unwrap(), true);
+        assert!(text.contains("\n    psql -h 127.0.0.1 -p 5433 -U neuroql\n"));
+        assert_eq!(text.matches("SELECT").count(), 3);
+        assert!(greeting("0.0.0.0:1".parse().unwrap(), false).contains("psql -h 127.0.0.1 -p 1 -U USER"));
+    }
+}

@@ -1,0 +1,78 @@
+//! What neuroql adds to a session.
+
+use std::sync::Arc;
+
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::prelude::SessionContext;
+use neuroql_catalogs::{Catalog, ModelFactory, Relations, bundled_corpus};
+use neuroql_model::checkpoint::Checkpoint;
+use neuroql_model::{Model, Options, Progress, Registry};
+
+/// Registers neuroql in a session that a program made itself: the bundled model and its corpus, all tables and
+/// functions, and `CREATE EXTERNAL TABLE … STORED AS MODEL`. Returns the registry of models, to which the program may
+/// add its own.
+///
+/// The session's default catalog is wrapped, so do this before handing it out; tables it has keep their names.
+///
+/// # Errors
+/// If the session has no default catalog and will not take one.
+pub fn register_all(context: &SessionContext) -> Result<Arc<Registry>> {
+    let registry = Arc::new(Registry::new(threads()).map_err(external)?);
+    register(context, &registry, Arc::new(()))?;
+    register_bundled(context, &registry)?;
+    Ok(registry)
+}
+
+/// Threads for forward passes where nobody says: one a processor this process may use.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Functions, tables and statements over a registry.
+pub(crate) fn register(
+    context: &SessionContext,
+    registry: &Arc<Registry>,
+    progress: Arc<dyn Progress>,
+) -> Result<ModelFactory> {
+    for function in neuroql_udfs::all(registry) {
+        context.register_udf(function);
+    }
+    let (catalog, schema) = {
+        let state = context.state_ref();
+        let state = state.read();
+        let options = &state.config_options().catalog;
+        (options.default_catalog.clone(), options.default_schema.clone())
+    };
+    let inner = context.catalog(&catalog).unwrap_or_else(|| Arc::new(MemoryCatalogProvider::new()));
+    if inner.schema(&schema).is_none() {
+        inner.register_schema(&schema, Arc::new(MemorySchemaProvider::new()))?;
+    }
+    let wrapped: Arc<dyn CatalogProvider> = Arc::new(Catalog::new(inner, Arc::clone(registry), &schema));
+    context.register_catalog(catalog, wrapped);
+    context.register_relation_planner(Arc::new(Relations))?;
+    let factory = ModelFactory::new(Arc::clone(registry), progress);
+    let state = context.state_ref();
+    state
+        .write()
+        .table_factories_mut()
+        .insert(ModelFactory::FILE_TYPE.to_owned(), Arc::new(factory.clone()));
+    Ok(factory)
+}
+
+/// The bundled model and its corpus.
+pub(crate) fn register_bundled(context: &SessionContext, registry: &Registry) -> Result<()> {
+    let bundle = neuroql_datasets::TOY;
+    let checkpoint =
+        Checkpoint::from_bytes(bundle.config, bundle.weights, bundle.tokenizer).map_err(external)?;
+    let model =
+        Model::from_checkpoint(bundle.name, "bundled", checkpoint, &Options::default()).map_err(external)?;
+    registry.insert(Arc::new(model)).map_err(external)?;
+    let corpus: Arc<dyn TableProvider> = bundled_corpus()?;
+    context.register_table("corpus", corpus)?;
+    Ok(())
+}
+
+pub(crate) fn external(error: neuroql_model::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

@@ -1,0 +1,342 @@
+//! What went wrong, in the words and codes a Postgres client knows.
+//!
+//! DataFusion's errors carry prefixes for developers ("Error during planning: …"), backtraces and advice to
+//! report bugs to another project. [`diagnose`] walks the chain down to the first error that knows better and
+//! gives its SQLSTATE, a plain message and, where there is one, a hint.
+
+use std::error::Error as StdError;
+use std::io;
+
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
+use datafusion::sql::sqlparser::parser::ParserError;
+
+/// An error as a user should see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// Five characters from appendix A of the PostgreSQL manual.
+    pub sqlstate: &'static str,
+    /// One sentence without a prefix or backtrace.
+    pub message: String,
+    /// What to do about it, where that is known.
+    pub hint: Option<String>,
+}
+
+impl Diagnosis {
+    fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Self { sqlstate, message: message.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// SQLSTATE of any error that comes out of a session.
+pub fn sqlstate(error: &DataFusionError) -> &'static str {
+    diagnose(error).sqlstate
+}
+
+/// Finds the SQLSTATE, message and hint of any error that comes out of a session.
+pub fn diagnose(error: &DataFusionError) -> Diagnosis {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => diagnose(inner),
+        DataFusionError::Shared(inner) => diagnose(inner),
+        DataFusionError::Collection(errors) => match errors.first() {
+            Some(first) => diagnose(first),
+            None => Diagnosis::new("XX000", error.strip_backtrace()),
+        },
+        DataFusionError::External(inner) => foreign(inner.as_ref()),
+        DataFusionError::ArrowError(inner, _) => arrow(inner),
+        DataFusionError::ParquetError(inner) => parquet(inner),
+        DataFusionError::ObjectStore(inner) => {
+            let code = if inner.to_string().contains("not found") { "58P01" } else { "58030" };
+            Diagnosis::new(code, inner.to_string())
+        }
+        DataFusionError::IoError(inner) => io_error(inner),
+        DataFusionError::SQL(inner, _) => syntax(inner),
+        DataFusionError::NotImplemented(text) => Diagnosis::new("0A000", plain(text)),
+        DataFusionError::ResourcesExhausted(text) => {
+            let code = if text.contains("max_temp_directory_size") { "53100" } else { "53200" };
+            Diagnosis::new(code, plain(text))
+        }
+        DataFusionError::Configuration(text) => {
+            let unknown = text.contains("not found") || text.contains("Could not find config namespace");
+            Diagnosis::new(if unknown { "42704" } else { "22023" }, plain(text))
+        }
+        DataFusionError::SchemaError(inner, _) => schema(inner),
+        DataFusionError::Plan(text) => planning(&plain(text)).unwrap_or_else(|| Diagnosis::new("42000", plain(text))),
+        DataFusionError::Execution(text) => {
+            planning(&plain(text)).unwrap_or_else(|| Diagnosis::new("22000", plain(text)))
+        }
+        DataFusionError::ExecutionJoin(inner) => Diagnosis::new("XX000", format!("internal error: {inner}")),
+        DataFusionError::Internal(text) => Diagnosis::new("XX000", format!("internal error: {}", plain(text))),
+        DataFusionError::Substrait(text) | DataFusionError::Ffi(text) => Diagnosis::new("XX000", plain(text)),
+    }
+}
+
+/// Errors of other crates, which arrive boxed: the first one in the chain with an opinion decides.
+fn foreign(error: &(dyn StdError + 'static)) -> Diagnosis {
+    let mut link = Some(error);
+    while let Some(current) = link {
+        if let Some(found) = current.downcast_ref::<DataFusionError>() {
+            return diagnose(found);
+        }
+        if let Some(found) = current.downcast_ref::<ArrowError>() {
+            return arrow(found);
+        }
+        if let Some(found) = current.downcast_ref::<io::Error>() {
+            return io_error(found);
+        }
+        if let Some(code) = own_code(current) {
+            return Diagnosis::new(code, current.to_string());
+        }
+        link = current.source();
+    }
+    Diagnosis::new("XX000", error.to_string())
+}
+
+/// The code an error of one of neuroql's own rooms carries.
+fn own_code(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    let model = error.downcast_ref::<neuroql_model::Error>().map(neuroql_model::Error::sqlstate);
+    let functions = || error.downcast_ref::<neuroql_udfs::Error>().map(neuroql_udfs::Error::sqlstate);
+    let tables = || error.downcast_ref::<neuroql_catalogs::Error>().map(neuroql_catalogs::Error::sqlstate);
+    model.or_else(functions).or_else(tables)
+}
+
+fn arrow(error: &ArrowError) -> Diagnosis {
+    let (code, text) = match error {
+        ArrowError::ExternalError(inner) => return foreign(inner.as_ref()),
+        ArrowError::IoError(_, inner) => return io_error(inner),
+        ArrowError::CastError(text) => {
+            let overflow = text.contains("out of range") || text.contains("too large");
+            (if overflow { "22003" } else { "22P02" }, text.clone())
+        }
+        ArrowError::ParseError(text) => ("22P02", text.clone()),
+        ArrowError::DivideByZero => ("22012", "division by zero".into()),
+        ArrowError::ArithmeticOverflow(text) => ("22003", text.clone()),
+        ArrowError::InvalidArgumentError(text) => ("22023", text.clone()),
+        ArrowError::NotYetImplemented(text) => ("0A000", text.clone()),
+        ArrowError::MemoryError(text) => ("53200", text.clone()),
+        ArrowError::DictionaryKeyOverflowError
+        | ArrowError::RunEndIndexOverflowError
+        | ArrowError::OffsetOverflowError(_) => ("54000", error.to_string()),
+        ArrowError::CsvError(text) | ArrowError::JsonError(text) => ("22P04", text.clone()),
+        ArrowError::ParquetError(text) | ArrowError::IpcError(text) | ArrowError::AvroError(text) => {
+            ("XX001", text.clone())
+        }
+        ArrowError::ComputeError(text) | ArrowError::SchemaError(text) => ("22000", text.clone()),
+        ArrowError::CDataInterface(text) => ("XX000", text.clone()),
+    };
+    Diagnosis::new(code, plain(&text))
+}
+
+fn parquet(error: &ParquetError) -> Diagnosis {
+    match error {
+        ParquetError::External(inner) => foreign(inner.as_ref()),
+        ParquetError::NYI(text) => Diagnosis::new("0A000", plain(text)),
+        other => Diagnosis::new("XX001", plain(&other.to_string())),
+    }
+}
+
+fn io_error(error: &io::Error) -> Diagnosis {
+    let code = match error.kind() {
+        io::ErrorKind::NotFound => "58P01",
+        io::ErrorKind::PermissionDenied => "42501",
+        io::ErrorKind::StorageFull => "53100",
+        _ => "58030",
+    };
+    Diagnosis::new(code, error.to_string())
+}
+
+/// `Expected: an expression, found: FROM at Line: 1, Column: 8` becomes `syntax error at or near "FROM"`.
+fn syntax(error: &ParserError) -> Diagnosis {
+    let text = match error {
+        ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
+        ParserError::RecursionLimitExceeded => {
+            return Diagnosis::new("54001", "statement is nested too deeply");
+        }
+    };
+    let text = text.split(" at Line: ").next().unwrap_or(text);
+    match text.rsplit_once("found: ") {
+        Some((_, "EOF")) => Diagnosis::new("42601", "syntax error at end of input").hint(text),
+        Some((_, token)) => Diagnosis::new("42601", format!("syntax error at or near \"{token}\"")).hint(text),
+        None => Diagnosis::new("42601", format!("syntax error: {text}")),
+    }
+}
+
+fn schema(error: &SchemaError) -> Diagnosis {
+    match error {
+        SchemaError::AmbiguousReference { field } => {
+            Diagnosis::new("42702", format!("column reference \"{}\" is ambiguous", field.name))
+        }
+        SchemaError::DuplicateQualifiedField { qualifier, name } => {
+            Diagnosis::new("42701", format!("column \"{qualifier}.{name}\" specified more than once"))
+        }
+        SchemaError::DuplicateUnqualifiedField { name } => {
+            Diagnosis::new("42701", format!("column \"{name}\" specified more than once"))
+        }
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let name = match &field.relation {
+                Some(table) => format!("{}.{}", table.table(), field.name),
+                None => format!("\"{}\"", field.name),
+            };
+            let found = Diagnosis::new("42703", format!("column {name} does not exist"));
+            // Unquoted names are folded to lower case, so a column in other letters is the likeliest mistake.
+            if let Some(near) = valid_fields.iter().find(|valid| valid.name.eq_ignore_ascii_case(&field.name)) {
+                return found.hint(format!("Perhaps you meant \"{}\".", near.name));
+            }
+            match valid_fields.len() {
+                0 => found,
+                1..=24 => {
+                    let names: Vec<_> = valid_fields.iter().map(|valid| valid.name.as_str()).collect();
+                    found.hint(format!("Columns are {}.", names.join(", ")))
+                }
+                _ => found,
+            }
+        }
+    }
+}
+
+/// Planning errors are plain text in DataFusion; these are the ones a client acts upon.
+fn planning(text: &str) -> Option<Diagnosis> {
+    let lower = text.to_ascii_lowercase();
+    let has = |needle: &str| lower.contains(needle);
+    if has("table function") && has("not found") {
+        return Some(Diagnosis::new("42883", format!("function {} does not exist", quoted(text)?)));
+    }
+    if (lower.starts_with("table") || lower.starts_with("view")) && (has("not found") || has("doesn't exist")) {
+        let name = quoted(text).or_else(|| text.split(": ").nth(1))?;
+        let name = name.strip_prefix("neuroql.").unwrap_or(name);
+        let name = name.strip_prefix("public.").unwrap_or(name);
+        return Some(Diagnosis::new("42P01", format!("relation \"{name}\" does not exist")));
+    }
+    if has("invalid function") {
+        let name = quoted(text)?;
+        let found = Diagnosis::new("42883", format!("function {name} does not exist"));
+        return Some(match text.split("Did you mean '").nth(1).and_then(|rest| rest.split('\'').next()) {
+            Some(near) => found.hint(format!("Perhaps you meant \"{near}\".")),
+            None => found,
+        });
+    }
+    let code =
+        if has("no function matches") || has("failed to match any signature") || has("function '") && has("expect") {
+            "42883"
+        } else if has("already exists") {
+            if lower.starts_with("schema") { "42P06" } else { "42P07" }
+        } else if has("no field named") {
+            "42703"
+        } else if has("ambiguous") {
+            "42702"
+        } else if has("must be part of group by")
+            || has("must appear in the group by")
+            || has("could not be resolved from available columns")
+        {
+            "42803"
+        } else if has("unique expression names") || has("duplicate") {
+            "42701"
+        } else if has("failed to resolve schema")
+            || has("schema") && has("not found")
+            || has("schema") && has("doesn't exist")
+        {
+            "3F000"
+        } else if has("placeholder") {
+            "42P02"
+        } else if has("unsupported") || has("not supported") || has("not implemented") || has("not allowed") {
+            "0A000"
+        } else if has("cannot coerce")
+            || has("cannot infer common")
+            || has("incompatible")
+            || has("type mismatch")
+            || has("type_coercion")
+        {
+            "42804"
+        } else if has("divide by zero") || has("division by zero") {
+            "22012"
+        } else if has("overflow") || has("out of range") {
+            "22003"
+        } else {
+            return None;
+        };
+    Some(Diagnosis::new(code, text))
+}
+
+/// The first text between single quotes.
+fn quoted(text: &str) -> Option<&str> {
+    let mut parts = text.split('\'');
+    parts.next()?;
+    parts.next()
+}
+
+/// Without backtrace, advice to report a DataFusion bug, or a nested error's own prefix.
+fn plain(text: &str) -> String {
+    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text);
+    let text = text.split("\nThis issue was likely caused by a bug in DataFusion").next().unwrap_or(text);
+    let mut text = text.trim();
+    const PREFIXES: [&str; 8] = [
+        "Error during planning: ",
+        "Execution error: ",
+        "External error: ",
+        "Arrow error: ",
+        "Schema error: ",
+        "Internal error: ",
+        "Invalid or Unsupported Configuration: ",
+        "This feature is not implemented: ",
+    ];
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+        text = rest;
+    }
+    text.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::error::ArrowError;
+    use datafusion::common::{Column, plan_datafusion_err};
+
+    use super::*;
+
+    #[test]
+    fn planning_errors_read_like_postgres() {
+        let error = plan_datafusion_err!("table 'neuroql.public.nothing' not found");
+        assert_eq!(diagnose(&error), Diagnosis::new("42P01", "relation \"nothing\" does not exist"));
+
+        let error = plan_datafusion_err!("Invalid function 'tokenise'.\nDid you mean 'tokenize'?");
+        let found = diagnose(&error.context("type_coercion"));
+        assert_eq!((found.sqlstate, found.message.as_str()), ("42883", "function tokenise does not exist"));
+        assert_eq!(found.hint.as_deref(), Some("Perhaps you meant \"tokenize\"."));
+    }
+
+    #[test]
+    fn a_missing_column_names_the_ones_there_are() {
+        let field = Box::new(Column::from_name("Layer"));
+        let missing = SchemaError::FieldNotFound { field, valid_fields: vec![Column::from_name("layer")] };
+        let found = diagnose(&DataFusionError::SchemaError(Box::new(missing), Box::new(None)));
+        assert_eq!(found.sqlstate, "42703");
+        assert_eq!(found.message, "column \"Layer\" does not exist");
+        assert_eq!(found.hint.as_deref(), Some("Perhaps you meant \"layer\"."));
+    }
+
+    #[test]
+    fn errors_are_found_inside_boxes() {
+        let inner = DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None);
+        let boxed = DataFusionError::External(Box::new(ArrowError::ExternalError(Box::new(inner))));
+        assert_eq!(diagnose(&boxed), Diagnosis::new("22012", "division by zero"));
+    }
+
+    #[test]
+    fn syntax_errors_name_the_token() {
+        let error = ParserError::ParserError("Expected: an expression, found: FROM at Line: 1, Column: 8".into());
+        let found = diagnose(&DataFusionError::SQL(Box::new(error), None));
+        assert_eq!((found.sqlstate, found.message.as_str()), ("42601", "syntax error at or near \"FROM\""));
+    }
+
+    #[test]
+    fn prefixes_do_not_reach_the_user() {
+        let error = DataFusionError::Execution("External error: Execution error: no such thing".into());
+        assert_eq!(diagnose(&error).message, "no such thing");
+    }
+}

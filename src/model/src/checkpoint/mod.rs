@@ -1,0 +1,304 @@
+//! Weights, settings and a tokenizer, read from files that nobody vouches for.
+//!
+//! Every format is parsed against the length of its file before anything is allocated, so a truncated or lying file
+//! is an [`Error::Corrupt`] and nothing worse; a PyTorch pickle is read as data and never runs code. Files are
+//! mapped, not read: what a tensor needs of one is touched when that tensor is read and given back after it.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
+use std::ops::{Deref, Range};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use candle_core::quantized::gguf_file;
+use candle_core::{DType, Device, Tensor};
+use sha2::{Digest, Sha256};
+
+use crate::location::Files;
+use crate::{Error, Result};
+
+mod gguf;
+mod pickle;
+mod safetensors;
+mod tokenizer;
+
+#[cfg(test)]
+mod tests;
+
+/// The largest JSON file (configuration, tokenizer) that is read, in bytes.
+const MAX_JSON: u64 = 512 << 20;
+
+/// What the files say about the network, in the words of their format.
+#[derive(Debug)]
+pub enum Settings {
+    /// `config.json`.
+    Json(serde_json::Value),
+    /// The metadata of a GGUF file.
+    Gguf(BTreeMap<String, gguf_file::Value>),
+}
+
+/// Tensors by name, read on demand. Every method may be called from several threads at once.
+pub trait TensorSource: Send + Sync {
+    /// Names of all tensors, sorted.
+    fn names(&self) -> Vec<String>;
+
+    /// Shape of a tensor, outermost dimension first; `None` if there is no such tensor.
+    fn shape(&self, name: &str) -> Option<Vec<usize>>;
+
+    /// The tensor as contiguous f32 on the CPU, dequantised.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if there is no such tensor, [`Error::Unsupported`] if its type cannot become f32.
+    fn read(&self, name: &str) -> Result<Tensor>;
+}
+
+/// A checkpoint whose headers have been checked; tensors are read when asked for.
+///
+/// The weight files stay mapped while this lives: they must not be truncated meanwhile.
+pub struct Checkpoint {
+    /// Configuration, not yet interpreted.
+    pub settings: Settings,
+    /// The weights.
+    pub weights: Box<dyn TensorSource>,
+    /// Tokenizer without truncation and padding.
+    pub tokenizer: tokenizers::Tokenizer,
+    /// Id of the token that begins a sequence, if the files name one.
+    pub bos: Option<u32>,
+    /// Whether the files say that `bos` is prepended by default.
+    pub add_bos: bool,
+    /// SHA-256 over the weight files in order, lower-case hex.
+    pub sha256: String,
+    /// Size of the weight files, in bytes.
+    pub bytes: u64,
+}
+
+impl Checkpoint {
+    /// Opens the files of a model and checks their headers.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for a file that is truncated, malformed or hostile, [`Error::Unsupported`] for a tensor
+    /// type or tokenizer this crate lacks, [`Error::MissingFile`] without a configuration or tokenizer, and
+    /// [`Error::Location`] for a file that cannot be read.
+    pub fn open(files: &Files) -> Result<Self> {
+        // The checksum reads every byte, so it runs beside the parsing.
+        let (parsed, digest) = std::thread::scope(|scope| {
+            let digest = scope.spawn(|| digest(&files.weights));
+            let parsed = Self::parse(files);
+            (parsed, digest.join().unwrap_or_else(|_| Err(Error::Internal("hashing a file panicked".into()))))
+        });
+        let ((settings, weights, words), (sha256, bytes)) = (parsed?, digest?);
+        let tokenizer::Words { tokenizer, bos, add_bos } = words;
+        Ok(Self { settings, weights, tokenizer, bos, add_bos, sha256, bytes })
+    }
+
+    /// Opens a checkpoint that is compiled into the program: `config.json`, `model.safetensors`, `tokenizer.json`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_bytes(config: &[u8], weights: &'static [u8], tokenizer: &[u8]) -> Result<Self> {
+        let config = json(Path::new("config.json"), config)?;
+        let words = tokenizer::from_json(Path::new("tokenizer.json"), tokenizer)?;
+        let words = words.settle(&config, None)?;
+        let file = Path::new("model.safetensors");
+        Ok(Self {
+            settings: Settings::Json(config),
+            weights: Box::new(safetensors::Safetensors::open(file, Bytes::Static(weights))?),
+            tokenizer: words.tokenizer,
+            bos: words.bos,
+            add_bos: words.add_bos,
+            sha256: hex(&Sha256::digest(weights)),
+            bytes: weights.len() as u64,
+        })
+    }
+
+    fn parse(files: &Files) -> Result<(Settings, Box<dyn TensorSource>, tokenizer::Words)> {
+        if let [file] = files.weights.as_slice()
+            && extension(file) == "gguf"
+        {
+            let (metadata, weights) = gguf::Gguf::open(file, Bytes::map(file)?)?;
+            let words = match &files.tokenizer {
+                Some(path) => tokenizer::from_files(path, &serde_json::Value::Null)?,
+                None => tokenizer::from_gguf(file, &metadata)?,
+            };
+            return Ok((Settings::Gguf(metadata), Box::new(weights), words));
+        }
+        let missing = |wanted: &str| Error::MissingFile { location: files.location.clone(), wanted: wanted.into() };
+        let config = files.config.as_ref().ok_or_else(|| missing("config.json"))?;
+        let config = read_json(config)?;
+        let tokenizer = files.tokenizer.as_ref().ok_or_else(|| {
+            missing("tokenizer.json (or vocab.json with merges.txt); the option tokenizer names one elsewhere")
+        })?;
+        let words = tokenizer::from_files(tokenizer, &config)?;
+        let mut sources = Vec::with_capacity(files.weights.len());
+        for file in &files.weights {
+            let bytes = Bytes::map(file)?;
+            sources.push((
+                file.as_path(),
+                match extension(file).as_str() {
+                    "safetensors" => Box::new(safetensors::Safetensors::open(file, bytes)?) as Box<dyn TensorSource>,
+                    "bin" | "pth" | "pt" => Box::new(pickle::Pickle::open(file, bytes)?),
+                    other => {
+                        let supported = ".gguf (one file), .safetensors, .bin, .pth, .pt".into();
+                        return Err(Error::Unsupported { what: "weight file", value: format!(".{other}"), supported });
+                    }
+                },
+            ));
+        }
+        Ok((Settings::Json(config), Shards::join(sources)?, words))
+    }
+}
+
+/// Several files of one model.
+struct Shards {
+    sources: Vec<Box<dyn TensorSource>>,
+    /// Which source holds a tensor.
+    index: BTreeMap<String, usize>,
+}
+
+impl Shards {
+    fn join(mut files: Vec<(&Path, Box<dyn TensorSource>)>) -> Result<Box<dyn TensorSource>> {
+        if files.len() == 1 {
+            return Ok(files.remove(0).1);
+        }
+        let mut index = BTreeMap::new();
+        for (number, (file, source)) in files.iter().enumerate() {
+            for name in source.names() {
+                if let Some(first) = index.insert(name.clone(), number) {
+                    let reason = format!("tensor \"{name}\" is in {} too", files[first].0.display());
+                    return Err(corrupt(file, "weights", reason));
+                }
+            }
+        }
+        Ok(Box::new(Self { sources: files.into_iter().map(|(_, source)| source).collect(), index }))
+    }
+}
+
+impl TensorSource for Shards {
+    fn names(&self) -> Vec<String> {
+        self.index.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.sources[*self.index.get(name)?].shape(name)
+    }
+
+    fn read(&self, name: &str) -> Result<Tensor> {
+        self.sources[*self.index.get(name).ok_or_else(|| no_tensor(name))?].read(name)
+    }
+}
+
+/// Bytes of a file: mapped, or part of the program.
+enum Bytes {
+    Mapped(memmap2::Mmap),
+    Static(&'static [u8]),
+}
+
+impl Bytes {
+    fn map(path: &Path) -> Result<Self> {
+        // SAFETY: the mapping is private and read-only. Another process that truncates the file while a model loads
+        // ends this one by SIGBUS; `Checkpoint` documents that, and every loader that maps weights shares it.
+        let map = File::open(path).and_then(|file| unsafe { memmap2::Mmap::map(&file) });
+        Ok(Self::Mapped(map.map_err(|e| unreadable(path, e))?))
+    }
+
+    /// Says that a range has been copied and is not needed again soon, so that it no longer counts as resident.
+    fn release(&self, range: &Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            // SAFETY: dropping pages of a read-only file mapping loses nothing, the next access reads them again.
+            // It is advice, so a refusal does not matter.
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+/// A tensor of f32 from little-endian numbers; the caller has checked that `bytes` holds exactly `shape` of them.
+fn floats(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
+    Ok(Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)?.to_dtype(DType::F32)?)
+}
+
+/// How many elements a tensor of this shape has; `None` if the count overflows, a dimension of 0 taken for 1 (strides
+/// are products of the other dimensions).
+fn elements(shape: &[usize]) -> Option<usize> {
+    let product = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim.max(1)))?;
+    Some(if shape.contains(&0) { 0 } else { product })
+}
+
+/// Runs a third-party parser on bytes nobody vouches for. Panics in it are bugs we cannot rule out: as a last line of
+/// defence one becomes [`Error::Corrupt`] (its message still goes to the panic hook).
+fn guarded<T>(file: &Path, format: &'static str, parse: impl FnOnce() -> Result<T>) -> Result<T> {
+    // The closures hold only what is dropped with them, so no broken invariant survives the panic.
+    catch_unwind(AssertUnwindSafe(parse)).unwrap_or_else(|_| Err(corrupt(file, format, "its parser failed on it")))
+}
+
+fn corrupt(file: &Path, format: &'static str, reason: impl Display) -> Error {
+    Error::Corrupt { file: file.to_owned(), format, reason: reason.to_string() }
+}
+
+fn unreadable(path: &Path, reason: impl Display) -> Error {
+    Error::Location { location: path.display().to_string(), reason: reason.to_string() }
+}
+
+fn no_tensor(name: &str) -> Error {
+    Error::Weights { tensor: name.into(), reason: "the checkpoint has no such tensor".into() }
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let size = std::fs::metadata(path).map_err(|e| unreadable(path, e))?.len();
+    if size > MAX_JSON {
+        return Err(corrupt(path, "JSON", format!("it has {size} bytes, more than the {MAX_JSON} allowed")));
+    }
+    std::fs::read(path).map_err(|e| unreadable(path, e))
+}
+
+fn read_json(path: &Path) -> Result<serde_json::Value> {
+    json(path, &read_file(path)?)
+}
+
+fn json(path: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
+    serde_json::from_slice(bytes).map_err(|e| corrupt(path, "JSON", e))
+}
+
+/// SHA-256 over the files in order, and how many bytes they hold. Reads rather than maps: nothing stays resident.
+pub(crate) fn digest(files: &[PathBuf]) -> Result<(String, u64)> {
+    let (mut hash, mut total, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
+    for path in files {
+        let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    hash.update(&buffer[..read]);
+                    total += read as u64;
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(unreadable(path, e)),
+            }
+        }
+    }
+    Ok((hex(&hash.finalize()), total))
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,126 @@
+//! What can go wrong between a location and an activation.
+
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every way loading or running a network fails.
+///
+/// [`Error::sqlstate`] gives the five-character code a Postgres client sees; [`Error::Internal`] and
+/// [`Error::Tensor`] are neuroql's own faults, all other variants tell the user what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No model is registered under this name.
+    #[error("model \"{name}\" does not exist{}", did_you_mean(.known))]
+    UnknownModel {
+        /// The name asked for.
+        name: String,
+        /// Names that are registered.
+        known: Vec<String>,
+    },
+    /// A model of this name is registered already.
+    #[error("model \"{0}\" already exists")]
+    DuplicateModel(String),
+    /// A layer or neuron the model does not have.
+    #[error("{what} {index} is out of range: model \"{model}\" has {what}s 0 to {}", limit.saturating_sub(1))]
+    OutOfRange {
+        /// `layer`, `neuron` or `token id`.
+        what: &'static str,
+        /// The index asked for.
+        index: i64,
+        /// One past the last valid index.
+        limit: usize,
+        /// Name of the model.
+        model: String,
+    },
+    /// The location does not exist or cannot be read.
+    #[error("cannot read \"{location}\": {reason}")]
+    Location {
+        /// File, folder or URL as the user wrote it.
+        location: String,
+        /// Why, in the words of the layer that failed.
+        reason: String,
+    },
+    /// A folder lacks a file that a model needs.
+    #[error("\"{location}\" holds no {wanted}")]
+    MissingFile {
+        /// The folder or URL.
+        location: String,
+        /// File names that would do.
+        wanted: String,
+    },
+    /// A file is truncated, malformed or hostile.
+    #[error("{} is not a valid {format} file: {reason}", file.display())]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// `GGUF`, `safetensors`, `PyTorch`, `JSON`, …
+        format: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A network this crate cannot run, refused when it is registered.
+    #[error("{what} \"{value}\" is not supported; supported are {supported}")]
+    Unsupported {
+        /// `architecture`, `activation function`, `tensor type`, …
+        what: &'static str,
+        /// What the file says.
+        value: String,
+        /// What is supported, as a list for people.
+        supported: String,
+    },
+    /// The configuration lacks a key, or holds a value that makes no sense.
+    #[error("model configuration: {0}")]
+    Config(String),
+    /// A tensor is missing or has another shape than the configuration says.
+    #[error("tensor \"{tensor}\": {reason}")]
+    Weights {
+        /// Name in the file.
+        tensor: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A registration option that is unknown or out of range.
+    #[error("option \"{option}\": {reason}")]
+    InvalidOption {
+        /// Name of the option.
+        option: String,
+        /// What is wrong and what is allowed.
+        reason: String,
+    },
+    /// The tokenizer cannot encode or decode this.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// The caller gave up: cancel request, timeout or closed connection.
+    #[error("canceling statement due to user request")]
+    Cancelled,
+    /// A tensor operation failed.
+    #[error("tensor operation failed (this is a bug in neuroql): {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A broken invariant.
+    #[error("internal error (this is a bug in neuroql): {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// SQLSTATE of this error, from appendix A of the PostgreSQL manual.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Error::UnknownModel { .. } => "42P01",
+            Error::DuplicateModel(_) => "42P07",
+            Error::OutOfRange { .. } => "22003",
+            Error::Location { .. } | Error::MissingFile { .. } => "58P01",
+            Error::Corrupt { .. } | Error::Weights { .. } => "XX001",
+            Error::Unsupported { .. } => "0A000",
+            Error::Config(_) | Error::InvalidOption { .. } => "22023",
+            Error::Tokenizer(_) => "22000",
+            Error::Cancelled => "57014",
+            Error::Tensor(_) | Error::Internal(_) => "XX000",
+        }
+    }
+}
+
+fn did_you_mean(known: &[String]) -> String {
+    if known.is_empty() { "; none is registered".into() } else { format!("; registered are {}", known.join(", ")) }
+}

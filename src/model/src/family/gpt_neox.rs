@@ -1,0 +1,80 @@
+//! GPT-NeoX and Pythia of Hugging Face transformers: partial rotary positions, parallel blocks.
+
+use super::reader::Reader;
+use super::rope::rope;
+use super::settings::Settings;
+use crate::weights::{Layer, Linear, Unembed, Weights};
+use crate::{Config, Norm, NormKind, Positions, Result};
+
+pub(super) fn config(settings: &Settings) -> Result<Config> {
+    let (d_model, heads) = (settings.size("hidden_size")?, settings.size("num_attention_heads")?);
+    let d_head = d_model / heads.max(1);
+    let context = settings.size_or("max_position_embeddings", 2048)?;
+    let norm = Norm { kind: NormKind::Layer, eps: settings.number_or("layer_norm_eps", 1e-5)? as f32, affine: true };
+    Ok(Config {
+        architecture: "gpt_neox".into(),
+        layers: settings.size("num_hidden_layers")?,
+        d_model,
+        heads,
+        kv_heads: heads,
+        d_head,
+        d_mlp: settings.size_or("intermediate_size", 4 * d_model)?,
+        vocabulary: settings.size("vocab_size")?,
+        context,
+        norm,
+        final_norm: norm,
+        activation: settings.text_or("hidden_act", "gelu")?.parse()?,
+        gated: false,
+        positions: Positions::Rotary(rope(settings, d_head, context, 0.25)?),
+        parallel: settings.flag_or("use_parallel_residual", true)?,
+        attention_scale: (d_head as f32).powf(-0.5),
+        scale_by_layer: false,
+    })
+}
+
+pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
+    let d = config.d_model;
+    let prefix = if reader.has("gpt_neox.embed_in.weight") { "gpt_neox." } else { "" };
+    // Rows of the fused matrix run over (head, query/key/value, d_head); ours over (query/key/value, head, d_head).
+    let qkv = |name: &str| -> Result<Linear> {
+        let weight = reader
+            .tensor(&format!("{name}.weight"), &[3 * d, d])?
+            .reshape((config.heads, 3, config.d_head, d))?
+            .transpose(0, 1)?
+            .contiguous()?
+            .reshape((3 * d, d))?;
+        let bias = match reader.optional(&format!("{name}.bias"), &[3 * d])? {
+            None => None,
+            Some(bias) => {
+                let split = bias.reshape((config.heads, 3, config.d_head))?.transpose(0, 1)?.contiguous()?;
+                Some(split.reshape(3 * d)?)
+            }
+        };
+        Ok(Linear { weight: weight.t()?.contiguous()?, bias })
+    };
+    let layers = reader.layers(config.layers, |l| {
+        let name = |part: &str| format!("{prefix}layers.{l}.{part}");
+        Ok(Layer {
+            norm1: reader.norm(&name("input_layernorm"), d)?,
+            qkv: qkv(&name("attention.query_key_value"))?,
+            out: reader.linear(&name("attention.dense"), d, d)?,
+            norm2: reader.norm(&name("post_attention_layernorm"), d)?,
+            mlp_in: reader.linear(&name("mlp.dense_h_to_4h"), d, config.d_mlp)?,
+            mlp_norm: Default::default(),
+            mlp_out: reader.linear(&name("mlp.dense_4h_to_h"), config.d_mlp, d)?,
+        })
+    })?;
+    let weights = Weights {
+        embed: reader.tensor(&format!("{prefix}embed_in.weight"), &[config.vocabulary, d])?,
+        positions: None,
+        layers,
+        final_norm: reader.norm(&format!("{prefix}final_layer_norm"), d)?,
+        unembed: if reader.has("embed_out.weight") {
+            Unembed::Matrix(reader.linear("embed_out", d, config.vocabulary)?)
+        } else {
+            Unembed::Tied
+        },
+    };
+    reader.finish(&[".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"])?;
+    Ok(weights)
+}

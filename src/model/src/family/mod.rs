@@ -1,0 +1,83 @@
+//! From a checkpoint's own names and layouts to [`Config`] and [`Weights`], one file a family.
+
+mod gpt2;
+mod gpt_neox;
+mod hooked;
+mod llama;
+mod reader;
+mod rope;
+mod settings;
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::weights::Weights;
+use crate::{Config, Error, Result};
+
+use reader::Reader;
+use settings::Settings;
+
+/// What [`Error::Unsupported`] lists.
+const SUPPORTED: &str = "hooked_transformer, gpt2, gpt_neox, llama, mistral, qwen2, as GGUF llama and qwen2";
+
+/// A parsed configuration, ready to load its weights.
+pub(crate) struct Plan {
+    pub config: Config,
+    family: Family,
+}
+
+#[derive(Clone, Copy)]
+enum Family {
+    Hooked,
+    Gpt2,
+    GptNeoX,
+    Llama,
+    LlamaGguf,
+}
+
+impl Plan {
+    /// Reads the configuration and refuses what cannot be run, before any weight is read.
+    pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
+        let (family, config) = match &checkpoint.settings {
+            checkpoint::Settings::Gguf(metadata) => {
+                let settings = Settings::from_gguf(metadata)?;
+                match settings.text("general.architecture")? {
+                    "llama" | "qwen2" => {
+                        (Family::LlamaGguf, llama::config_of_gguf(&settings, checkpoint.weights.as_ref())?)
+                    }
+                    other => return Err(unsupported(other)),
+                }
+            }
+            checkpoint::Settings::Json(json) => {
+                let settings = Settings::from_json(json)?;
+                match settings.text_or("model_type", "")? {
+                    "" | "hooked_transformer" if settings.has("act_fn") => {
+                        (Family::Hooked, hooked::config(&settings)?)
+                    }
+                    "gpt2" => (Family::Gpt2, gpt2::config(&settings)?),
+                    "gpt_neox" => (Family::GptNeoX, gpt_neox::config(&settings)?),
+                    "llama" | "mistral" | "qwen2" => (Family::Llama, llama::config(&settings)?),
+                    "" => {
+                        return Err(Error::Config("config.json has neither model_type nor act_fn".into()));
+                    }
+                    other => return Err(unsupported(other)),
+                }
+            }
+        };
+        Ok(Self { config: config.check()?, family })
+    }
+
+    /// Reads all weights, several layers at a time.
+    pub fn weights(&self, checkpoint: &Checkpoint) -> Result<Weights> {
+        let reader = Reader::new(checkpoint.weights.as_ref());
+        match self.family {
+            Family::Hooked => hooked::weights(&self.config, &reader),
+            Family::Gpt2 => gpt2::weights(&self.config, &reader),
+            Family::GptNeoX => gpt_neox::weights(&self.config, &reader),
+            Family::Llama => llama::weights(&self.config, &reader, &llama::HUGGING_FACE),
+            Family::LlamaGguf => llama::weights(&self.config, &reader, &llama::GGUF),
+        }
+    }
+}
+
+fn unsupported(architecture: &str) -> Error {
+    Error::Unsupported { what: "architecture", value: architecture.into(), supported: SUPPORTED.into() }
+}

@@ -1,0 +1,114 @@
+//! Reads tensors by name, checks their shapes and brings them into the layout of [`crate::weights`].
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use crate::checkpoint::TensorSource;
+use crate::weights::{Layer, Linear, NormWeights};
+use crate::{Error, Result};
+
+/// Checked access to a checkpoint's tensors.
+pub(super) struct Reader<'a> {
+    source: &'a dyn TensorSource,
+    read: Mutex<BTreeSet<String>>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(source: &'a dyn TensorSource) -> Self {
+        Self { source, read: Mutex::default() }
+    }
+
+    /// Refuses a checkpoint with a tensor nobody asked for: it belongs to a network that computes something else.
+    ///
+    /// `buffers` are endings of names that hold no weights (causal masks, cached frequencies).
+    pub fn finish(&self, buffers: &[&str]) -> Result<()> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = |name: &String| !read.contains(name) && !buffers.iter().any(|end| name.ends_with(end));
+        match self.source.names().into_iter().find(left) {
+            None => Ok(()),
+            Some(name) => Err(Error::Unsupported {
+                what: "tensor",
+                value: name,
+                supported: "the tensors that transformers or TransformerLens give this architecture".into(),
+            }),
+        }
+    }
+
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.source.shape(name)
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.shape(name).is_some()
+    }
+
+    /// The tensor, which must exist and have this shape.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.optional(name, shape)?.ok_or_else(|| {
+            Error::Weights { tensor: name.into(), reason: format!("missing from the checkpoint; expected {shape:?}") }
+        })
+    }
+
+    /// The tensor if the checkpoint has it.
+    pub fn optional(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
+        match self.source.shape(name) {
+            None => Ok(None),
+            Some(found) if found == shape => {
+                self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+                Ok(Some(self.source.read(name)?))
+            }
+            Some(found) => {
+                let reason = format!("has shape {found:?}, the configuration asks for {shape:?}");
+                Err(Error::Weights { tensor: name.into(), reason })
+            }
+        }
+    }
+
+    /// Matrices stored `[out, in]` (PyTorch's `nn.Linear`), side by side as one `[in, Σ out]`; their biases, where
+    /// any has one, in a row.
+    pub fn linears(&self, parts: &[(String, usize)], d_in: usize) -> Result<Linear> {
+        let mut weights = Vec::with_capacity(parts.len());
+        let mut biases = Vec::with_capacity(parts.len());
+        for (name, d_out) in parts {
+            weights.push(self.tensor(&format!("{name}.weight"), &[*d_out, d_in])?);
+            biases.push(self.optional(&format!("{name}.bias"), &[*d_out])?);
+        }
+        let rows = if weights.len() == 1 { weights.remove(0) } else { Tensor::cat(&weights, 0)? };
+        drop(weights);
+        let bias = if biases.iter().all(Option::is_none) {
+            None
+        } else {
+            let filled: Vec<Tensor> = biases
+                .into_iter()
+                .zip(parts)
+                .map(|(bias, (_, d_out))| match bias {
+                    Some(bias) => Ok(bias),
+                    None => Tensor::zeros(*d_out, rows.dtype(), rows.device()),
+                })
+                .collect::<Result<_, _>>()?;
+            Some(Tensor::cat(&filled, 0)?)
+        };
+        Ok(Linear { weight: rows.t()?.contiguous()?, bias })
+    }
+
+    /// One matrix stored `[out, in]`.
+    pub fn linear(&self, name: &str, d_in: usize, d_out: usize) -> Result<Linear> {
+        self.linears(&[(name.to_owned(), d_out)], d_in)
+    }
+
+    /// `{name}.weight`, which must exist, and `{name}.bias` of a norm of width `d`.
+    pub fn norm(&self, name: &str, d: usize) -> Result<NormWeights> {
+        Ok(NormWeights {
+            weight: Some(self.tensor(&format!("{name}.weight"), &[d])?),
+            bias: self.optional(&format!("{name}.bias"), &[d])?,
+        })
+    }
+
+    /// Reads layers side by side: dequantising and transposing are bound by the processor.
+    pub fn layers(&self, count: usize, read: impl Fn(usize) -> Result<Layer> + Send + Sync) -> Result<Vec<Layer>> {
+        (0..count).into_par_iter().map(read).collect()
+    }
+}

@@ -1,0 +1,129 @@
+//! Typed access to a configuration, whether it came as JSON or as GGUF metadata.
+
+use std::collections::BTreeMap;
+
+use candle_core::quantized::gguf_file::Value as GgufValue;
+use serde_json::{Map, Value};
+
+use crate::{Error, Result};
+
+/// Keys and scalar values; a JSON `null` counts as absent.
+pub(super) struct Settings(Map<String, Value>);
+
+impl Settings {
+    pub fn from_json(json: &Value) -> Result<Self> {
+        match json {
+            Value::Object(map) => Ok(Self(map.clone())),
+            _ => Err(Error::Config("config.json is not an object".into())),
+        }
+    }
+
+    /// Scalars of a GGUF; `llama.block_count` becomes `block_count`, so that one reader serves every architecture.
+    pub fn from_gguf(metadata: &BTreeMap<String, GgufValue>) -> Result<Self> {
+        let architecture = match metadata.get("general.architecture") {
+            Some(GgufValue::String(name)) => name.as_str(),
+            _ => return Err(Error::Config("the GGUF does not name its general.architecture".into())),
+        };
+        let mut map = Map::new();
+        for (key, value) in metadata {
+            let key = key.strip_prefix(architecture).and_then(|k| k.strip_prefix('.')).unwrap_or(key);
+            let value = match value {
+                GgufValue::U8(v) => (*v).into(),
+                GgufValue::I8(v) => (*v).into(),
+                GgufValue::U16(v) => (*v).into(),
+                GgufValue::I16(v) => (*v).into(),
+                GgufValue::U32(v) => (*v).into(),
+                GgufValue::I32(v) => (*v).into(),
+                GgufValue::U64(v) => (*v).into(),
+                GgufValue::I64(v) => (*v).into(),
+                GgufValue::F32(v) => f64::from(*v).into(),
+                GgufValue::F64(v) => (*v).into(),
+                GgufValue::Bool(v) => (*v).into(),
+                GgufValue::String(v) => v.as_str().into(),
+                GgufValue::Array(_) => continue,
+            };
+            map.insert(key.to_owned(), value);
+        }
+        Ok(Self(map))
+    }
+
+    /// A nested object, empty where it is absent.
+    pub fn object(&self, key: &str) -> Result<Option<Self>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Self(map.clone()))),
+            Some(other) => Err(wrong(key, "an object", other)),
+        }
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    pub fn size(&self, key: &str) -> Result<usize> {
+        self.size_of(key)?.ok_or_else(|| missing(key))
+    }
+
+    pub fn size_or(&self, key: &str, default: usize) -> Result<usize> {
+        Ok(self.size_of(key)?.unwrap_or(default))
+    }
+
+    pub fn number_or(&self, key: &str, default: f64) -> Result<f64> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(v) => v.as_f64().filter(|x| x.is_finite()).ok_or_else(|| wrong(key, "a number", v)),
+        }
+    }
+
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(v) => v.as_bool().ok_or_else(|| wrong(key, "true or false", v)),
+        }
+    }
+
+    pub fn text(&self, key: &str) -> Result<&str> {
+        match self.get(key) {
+            None => Err(missing(key)),
+            Some(v) => v.as_str().ok_or_else(|| wrong(key, "a string", v)),
+        }
+    }
+
+    pub fn text_or<'a>(&'a self, key: &str, default: &'a str) -> Result<&'a str> {
+        if self.has(key) { self.text(key) } else { Ok(default) }
+    }
+
+    /// Refuses a key that changes the network in a way the forward pass does not know.
+    pub fn refuse(&self, key: &str) -> Result<()> {
+        match self.get(key) {
+            None | Some(Value::Bool(false)) => Ok(()),
+            Some(v) => Err(Error::Unsupported {
+                what: "model configuration",
+                value: format!("{key} = {v}"),
+                supported: format!("models without {key}"),
+            }),
+        }
+    }
+
+    fn size_of(&self, key: &str) -> Result<Option<usize>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(v) => match v.as_u64().and_then(|n| usize::try_from(n).ok()) {
+                Some(n) => Ok(Some(n)),
+                None => Err(wrong(key, "a whole number", v)),
+            },
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|v| !v.is_null())
+    }
+}
+
+fn missing(key: &str) -> Error {
+    Error::Config(format!("{key} is missing"))
+}
+
+fn wrong(key: &str, expected: &str, found: &Value) -> Error {
+    Error::Config(format!("{key} is {found}, expected {expected}"))
+}

@@ -1,0 +1,221 @@
+//! The forward pass, from tokens to what a [`Probe`] reads.
+//!
+//! It stops at the deepest layer asked, multiplies only the asked neurons' columns there, and computes logits only
+//! when they are what is asked for. At the deepest layer only the wanted rows go on after attention.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::Tensor;
+
+use crate::ops::{self, Attention};
+use crate::weights::{Layer, Linear, Unembed};
+use crate::{Activation, Batch, Error, Model, Positions, Probe, Result, Site};
+
+/// A flag that stops a forward pass at its next layer; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Stops all passes that hold this flag.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// [`Error::Cancelled`] once [`Cancel::cancel`] was called.
+    pub fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// The values of one MLP.
+struct Mlp {
+    mid: Tensor,
+    post: Tensor,
+}
+
+impl Model {
+    /// Runs the batch and returns, for each layer of the probe, activations at the model's site: `[rows, neurons]`, rows
+    /// in the order they were pushed to the batch.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a token the embedding does not have, [`Error::Cancelled`].
+    pub fn run(&self, batch: &Batch, probe: &Probe, cancel: &Cancel) -> Result<Vec<Tensor>> {
+        let mut outputs = Vec::with_capacity(probe.layers().len());
+        let Some(deepest) = probe.deepest_layer() else { return Ok(outputs) };
+        if batch.is_empty() {
+            for layer in probe.layers() {
+                let neurons = layer.neurons.as_ref().map_or(self.config().d_mlp, |n| n.len());
+                outputs.push(Tensor::zeros((0, neurons), self.weights().embed.dtype(), self.device())?);
+            }
+            return Ok(outputs);
+        }
+        let rows = self.wanted_rows(batch)?;
+        let mut wanted = probe.layers().iter().peekable();
+        let mut x = self.embed(batch)?;
+        for l in 0..=deepest {
+            cancel.check()?;
+            let layer = &self.weights().layers[l];
+            let read = wanted.next_if(|probe| probe.layer == l);
+            if l == deepest {
+                let x = self.mlp_input(l, layer, x, batch, rows.as_ref())?;
+                let mlp = self.mlp(layer, probe.deepest.as_ref().unwrap_or(&layer.mlp_in), &x)?;
+                let value = self.at_site(mlp);
+                outputs.push(match read.and_then(|read| read.columns.as_ref()) {
+                    Some(columns) if probe.deepest.is_none() => value.index_select(columns, 1)?,
+                    _ => value,
+                });
+                return Ok(outputs);
+            }
+            let (next, mlp) = self.block(l, layer, x, batch)?;
+            x = next;
+            if let Some(read) = read {
+                let value = select(self.at_site(mlp), rows.as_ref())?;
+                outputs.push(match &read.columns {
+                    Some(columns) => value.index_select(columns, 1)?,
+                    None => value,
+                });
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Logits of the batch's rows: `[rows, vocabulary]`.
+    ///
+    /// # Errors
+    /// As [`Model::run`].
+    pub fn logits(&self, batch: &Batch, cancel: &Cancel) -> Result<Tensor> {
+        let mut x = self.embed(batch)?;
+        for (l, layer) in self.weights().layers.iter().enumerate() {
+            cancel.check()?;
+            x = self.block(l, layer, x, batch)?.0;
+        }
+        let x = select(x, self.wanted_rows(batch)?.as_ref())?;
+        let x = ops::norm(x, self.config().final_norm, &self.weights().final_norm)?;
+        match &self.weights().unembed {
+            Unembed::Tied => Ok(x.matmul(&self.weights().embed.t()?)?),
+            Unembed::Matrix(linear) => {
+                let logits = ops::matmul(&x, linear)?;
+                Ok(match &linear.bias {
+                    Some(bias) => logits.broadcast_add(bias)?,
+                    None => logits,
+                })
+            }
+        }
+    }
+
+    fn embed(&self, batch: &Batch) -> Result<Tensor> {
+        let config = self.config();
+        if let Some(&token) = batch.tokens.iter().find(|t| **t as usize >= config.vocabulary) {
+            return Err(Error::OutOfRange {
+                what: "token id",
+                index: token.into(),
+                limit: config.vocabulary,
+                model: self.name().into(),
+            });
+        }
+        if batch.longest() > self.longest() {
+            return Err(Error::Internal(format!(
+                "a sequence of {} tokens was given to a window of {}",
+                batch.longest(),
+                self.longest()
+            )));
+        }
+        let ids = Tensor::from_slice(&batch.tokens, batch.tokens.len(), self.device())?;
+        let x = self.weights().embed.index_select(&ids, 0)?;
+        match (&config.positions, &self.weights().positions) {
+            (Positions::Learned, Some(positions)) => {
+                let ids = Tensor::from_slice(&batch.positions, batch.positions.len(), self.device())?;
+                ops::add(x, &positions.index_select(&ids, 0)?, None)
+            }
+            _ => Ok(x),
+        }
+    }
+
+    /// A whole block: the next residual stream and the values of its MLP.
+    fn block(&self, l: usize, layer: &Layer, x: Tensor, batch: &Batch) -> Result<(Tensor, Mlp)> {
+        let attention = self.attention(l, layer, &x, batch)?;
+        let (x, mlp) = if self.config().parallel {
+            let mlp = self.mlp(layer, &layer.mlp_in, &x)?;
+            (self.attended(layer, x, &attention)?, mlp)
+        } else {
+            let x = self.attended(layer, x, &attention)?;
+            let mlp = self.mlp(layer, &layer.mlp_in, &x)?;
+            (x, mlp)
+        };
+        let written = ops::matmul(&mlp.post, &layer.mlp_out)?;
+        Ok((ops::add(x, &written, layer.mlp_out.bias.as_ref())?, mlp))
+    }
+
+    /// The residual stream that the MLP of the deepest layer reads, wanted rows only.
+    fn mlp_input(&self, l: usize, layer: &Layer, x: Tensor, batch: &Batch, rows: Option<&Tensor>) -> Result<Tensor> {
+        if self.config().parallel {
+            return select(x, rows);
+        }
+        let attention = select(self.attention(l, layer, &x, batch)?, rows)?;
+        self.attended(layer, select(x, rows)?, &attention)
+    }
+
+    /// Attention's mixed values, `[tokens, heads·d_head]`.
+    fn attention(&self, l: usize, layer: &Layer, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let config = self.config();
+        let h = ops::norm(x.clone(), config.norm, &layer.norm1)?;
+        let qkv = ops::matmul(&h, &layer.qkv)?;
+        let shift = match (&config.positions, &self.weights().positions) {
+            // (h + p)·W is h·W + p·W, and values do not see p.
+            (Positions::Shortformer, Some(positions)) => {
+                let columns = (config.heads + config.kv_heads) * config.d_head;
+                let weight = layer.qkv.weight.narrow(1, 0, columns)?.contiguous()?;
+                Some(positions.narrow(0, 0, batch.longest())?.matmul(&weight)?)
+            }
+            _ => None,
+        };
+        let attention = Attention {
+            config,
+            layer: l,
+            bias: layer.qkv.bias.as_ref(),
+            shift: shift.as_ref(),
+            rotation: self.rotation(),
+            offsets: &batch.offsets,
+        };
+        attention.run(&qkv)
+    }
+
+    fn attended(&self, layer: &Layer, x: Tensor, attention: &Tensor) -> Result<Tensor> {
+        ops::add(x, &ops::matmul(attention, &layer.out)?, layer.out.bias.as_ref())
+    }
+
+    fn mlp(&self, layer: &Layer, input: &Linear, x: &Tensor) -> Result<Mlp> {
+        let config = self.config();
+        let h = ops::norm(x.clone(), config.norm, &layer.norm2)?;
+        let mid = ops::activate(ops::matmul(&h, input)?, config, input.bias.as_ref())?;
+        let post = if config.activation == Activation::SoluLn {
+            ops::norm(mid.clone(), config.mlp_norm(), &layer.mlp_norm)?
+        } else {
+            mid.clone()
+        };
+        Ok(Mlp { mid, post })
+    }
+
+    fn at_site(&self, mlp: Mlp) -> Tensor {
+        match self.site() {
+            Site::MlpMid => mlp.mid,
+            Site::MlpPost => mlp.post,
+        }
+    }
+
+    /// Indices of the wanted rows, or `None` where that is all of them.
+    fn wanted_rows(&self, batch: &Batch) -> Result<Option<Tensor>> {
+        if batch.rows.len() == batch.tokens.len() {
+            return Ok(None);
+        }
+        Ok(Some(Tensor::from_slice(&batch.rows, batch.rows.len(), self.device())?))
+    }
+}
+
+fn select(x: Tensor, rows: Option<&Tensor>) -> Result<Tensor> {
+    Ok(match rows {
+        Some(rows) => x.index_select(rows, 0)?,
+        None => x,
+    })
+}

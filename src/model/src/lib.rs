@@ -1,0 +1,51 @@
+//! What a network is: weights, a tokenizer and a forward pass that can be read at a site.
+//!
+//! This room knows no SQL. It turns a location (a file, a folder, `hf://…`, any object-store URL) into a
+//! [`Model`] and text into activations:
+//!
+//! ```no_run
+//! use neuroql_model::{Batch, Cancel, Model, Options, Probe};
+//!
+//! # fn main() -> neuroql_model::Result<()> {
+//! let model = Model::load("gpt2", "hf://openai-community/gpt2", &Options::default(), &())?;
+//! let tokens = model.tokenizer().encode("The President of the United States")?;
+//! let batch = Batch::new(model.examples(&tokens), model.bos());
+//! let probe = Probe::new(&model, [(5, Some(vec![17, 42]))])?;
+//! // One tensor a layer asked for: rows are tokens (BOS left out), columns are neurons 17 and 42.
+//! let activations = model.run(&batch, &probe, &Cancel::default())?;
+//! # Ok(()) }
+//! ```
+//!
+//! Reading order: [`config`](Config) says what the network looks like, `family` maps each checkpoint format to
+//! it, `forward` runs it on the operations of `ops`, whose CPU versions are in `kernel`.
+
+mod batch;
+pub mod checkpoint;
+mod config;
+mod error;
+mod family;
+mod forward;
+mod kernel;
+pub mod location;
+mod model;
+mod ops;
+mod options;
+mod pool;
+mod probe;
+mod registry;
+mod texts;
+mod tokenizer;
+mod weights;
+
+pub use batch::Batch;
+pub use config::{Activation, Config, Norm, NormKind, Positions, Rope, RopeScaling, Site};
+pub use error::{Error, Result};
+pub use forward::Cancel;
+pub use location::Progress;
+pub use model::{Model, NeuronWeights};
+pub use options::Options;
+pub use pool::{Pool, Width};
+pub use probe::{LayerProbe, Probe};
+pub use registry::Registry;
+pub use texts::CancelOnDrop;
+pub use tokenizer::Tokenizer;

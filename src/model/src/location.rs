@@ -1,0 +1,325 @@
+//! From what a user writes after LOCATION to local files.
+//!
+//! A location is a weight file or a folder, given as a path, `file://…`, `hf://org/name[@revision][/file]` or any URL
+//! that object_store understands. Remote files land in a cache and are checked against a checksum before every use;
+//! everything after this module reads local files only.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use url::Url;
+
+use crate::{Error, Result};
+
+mod hub;
+mod objects;
+
+/// Files of a model on this machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Files {
+    /// The location as the user wrote it.
+    pub location: String,
+    /// Weights: one GGUF file, or one or more files of another format, sorted by name.
+    pub weights: Vec<PathBuf>,
+    /// `config.json`, if there is one.
+    pub config: Option<PathBuf>,
+    /// `tokenizer.json`, or `vocab.json` with its companions beside it. `None` for a GGUF file that brings its own.
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// Hears how far downloads are. One file is reported at a time.
+pub trait Progress: Send + Sync {
+    /// A file begins; `bytes` is its size if known.
+    fn begin(&self, what: &str, bytes: Option<u64>);
+    /// So many more bytes have arrived.
+    fn advance(&self, bytes: u64);
+    /// The file is complete.
+    fn finish(&self);
+}
+
+/// Reports nothing.
+impl Progress for () {
+    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: u64) {}
+    fn finish(&self) {}
+}
+
+/// Brings the files of a model onto this machine, with endpoints, credentials and caches from the environment.
+///
+/// `tokenizer` is the location of a tokenizer (a file, or a folder that holds one) that replaces the model's own.
+/// Blocks, and must not be called from an async task.
+///
+/// # Errors
+/// [`Error::Location`] for something that does not exist or cannot be read, [`Error::MissingFile`] for a folder
+/// without a file that a model needs.
+pub fn fetch(location: &str, tokenizer: Option<&str>, progress: &dyn Progress) -> Result<Files> {
+    Remotes::from_env().fetch(location, tokenizer, progress)
+}
+
+/// Where remote files come from and where they are kept.
+#[derive(Clone)]
+pub struct Remotes {
+    /// The hub behind `hf://`, `https://huggingface.co` unless HF_ENDPOINT says otherwise.
+    pub hub_endpoint: String,
+    /// The hub's cache, `$HF_HOME/hub`; shared with other programs.
+    pub hub_cache: PathBuf,
+    /// The hub's access token: HF_TOKEN, or what `hf auth login` stored.
+    pub hub_token: Option<String>,
+    /// Folder for files from object stores: NEUROQL_CACHE, or `neuroql` in the user's cache folder.
+    pub cache: PathBuf,
+    /// Options of object stores by their environment names, such as AWS_ENDPOINT.
+    pub options: Vec<(String, String)>,
+}
+
+impl Remotes {
+    /// Settings from the environment.
+    pub fn from_env() -> Self {
+        let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name: &str| var(name)?.into_string().ok();
+        let user = var("XDG_CACHE_HOME").map(PathBuf::from);
+        let user = user.or_else(|| Some(std::env::home_dir()?.join(".cache"))).unwrap_or_else(std::env::temp_dir);
+        let hub_cache = var("HF_HOME").map_or_else(|| user.join("huggingface"), PathBuf::from).join("hub");
+        Self {
+            hub_endpoint: text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
+            hub_token: text("HF_TOKEN").or_else(|| hf_hub::Cache::new(hub_cache.clone()).token()),
+            hub_cache,
+            cache: var("NEUROQL_CACHE").map_or_else(|| user.join("neuroql"), PathBuf::from),
+            options: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .filter(|(name, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix)))
+                .collect(),
+        }
+    }
+
+    /// As [`fetch`], with these settings.
+    ///
+    /// # Errors
+    /// As [`fetch`].
+    pub fn fetch(&self, location: &str, tokenizer: Option<&str>, progress: &dyn Progress) -> Result<Files> {
+        let (mut folder, file) = self.open(location, progress)?;
+        let mut files = Files { location: location.into(), ..Files::default() };
+        files.tokenizer = tokenizer.map(|tokenizer| self.tokenizer(tokenizer, progress)).transpose()?;
+        // Small files first: what is wrong with them shows before gigabytes are under way.
+        let gguf = file.as_deref().is_some_and(|file| extension(file) == "gguf");
+        if !gguf {
+            files.config = folder.get("config.json")?;
+            if files.tokenizer.is_none() {
+                files.tokenizer = tokenizer_in(&mut *folder)?;
+            }
+        }
+        files.weights = match &file {
+            Some(file) if is_weights(file) => vec![folder.get(file)?.ok_or_else(|| nothing(location))?],
+            Some(file) => {
+                return Err(Error::Location {
+                    location: location.into(),
+                    reason: format!("{file} is no weight file: .gguf, .safetensors, .pth, .pt or .bin"),
+                });
+            }
+            None => weights_in(&mut *folder, location)?,
+        };
+        let gguf = files.weights.iter().any(|file| extension(&file.to_string_lossy()) == "gguf");
+        if gguf && file.is_none() && tokenizer.is_none() {
+            files.tokenizer = None;
+        }
+        if !gguf && files.config.is_none() {
+            return Err(Error::MissingFile { location: location.into(), wanted: "config.json".into() });
+        }
+        // The HookedTransformer repositories of the hub have no tokenizer and name the repository of theirs.
+        if !gguf
+            && files.tokenizer.is_none()
+            && location.starts_with("hf://")
+            && let Some(config) = files.config.as_deref().and_then(|config| std::fs::read(config).ok())
+            && let Ok(config) = serde_json::from_slice::<serde_json::Value>(&config)
+            && let Some(name) = config["tokenizer_name"].as_str()
+        {
+            files.tokenizer = Some(self.tokenizer(&format!("hf://{name}"), progress)?);
+        }
+        Ok(files)
+    }
+
+    fn tokenizer(&self, location: &str, progress: &dyn Progress) -> Result<PathBuf> {
+        let (mut folder, file) = self.open(location, progress)?;
+        match file.as_deref() {
+            None => tokenizer_in(&mut *folder)?
+                .ok_or_else(|| Error::MissingFile { location: location.into(), wanted: TOKENIZERS.into() }),
+            Some(file) => {
+                let path = folder.get(file)?.ok_or_else(|| nothing(location))?;
+                for companion in companions(file) {
+                    folder.get(companion)?;
+                }
+                Ok(path)
+            }
+        }
+    }
+
+    /// The folder that a location is or lies in, and the name of the file if it is one.
+    fn open<'a>(
+        &'a self,
+        location: &'a str,
+        progress: &'a dyn Progress,
+    ) -> Result<(Box<dyn Folder + 'a>, Option<String>)> {
+        if let Some(rest) = location.strip_prefix("hf://") {
+            return hub::open(self, location, rest, progress);
+        }
+        if !location.contains("://") {
+            return Local::open(location, Path::new(location));
+        }
+        let failed = |reason: String| Error::Location { location: location.into(), reason };
+        let url = Url::parse(location).map_err(|e| failed(e.to_string()))?;
+        if url.scheme() == "file" {
+            let path = url.to_file_path().map_err(|()| failed("it names another host".into()))?;
+            return Local::open(location, &path);
+        }
+        objects::open(self, location, &url, progress)
+    }
+}
+
+/// A folder of files, here or elsewhere. Names are relative to it.
+trait Folder {
+    /// Names of the files directly in it; `None` if it cannot be listed.
+    fn names(&self) -> Option<&[String]>;
+
+    /// Brings a file onto this machine; `None` if there is none of this name.
+    fn get(&mut self, name: &str) -> Result<Option<PathBuf>>;
+}
+
+/// A folder of this machine.
+struct Local {
+    path: PathBuf,
+    names: Vec<String>,
+}
+
+impl Local {
+    fn open<'a>(location: &str, path: &Path) -> Result<(Box<dyn Folder + 'a>, Option<String>)> {
+        let failed = |reason: std::io::Error| Error::Location { location: location.into(), reason: reason.to_string() };
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        let (folder, file) = match path.file_name() {
+            Some(name) if metadata.is_file() => {
+                // A bare file name lies in the current folder, whose path is written as "." and not as nothing.
+                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                (parent.unwrap_or(Path::new(".")), Some(name.to_string_lossy().into_owned()))
+            }
+            _ => (path, None),
+        };
+        let mut names = Vec::new();
+        if file.is_none() {
+            for entry in std::fs::read_dir(folder).map_err(failed)? {
+                names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok((Box::new(Self { path: folder.to_owned(), names }), file))
+    }
+}
+
+impl Folder for Local {
+    fn names(&self) -> Option<&[String]> {
+        Some(&self.names)
+    }
+
+    fn get(&mut self, name: &str) -> Result<Option<PathBuf>> {
+        let path = self.path.join(name);
+        Ok(path.is_file().then_some(path))
+    }
+}
+
+const TOKENIZERS: &str = "tokenizer.json, or vocab.json with merges.txt";
+
+/// Finds the tokenizer in a folder.
+fn tokenizer_in(folder: &mut dyn Folder) -> Result<Option<PathBuf>> {
+    for name in ["tokenizer.json", "vocab.json"] {
+        if let Some(path) = folder.get(name)? {
+            for companion in companions(name) {
+                folder.get(companion)?;
+            }
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// Files that belong to a tokenizer and must lie beside it, where they exist.
+fn companions(tokenizer: &str) -> &'static [&'static str] {
+    match tokenizer {
+        "vocab.json" => &["merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
+        _ => &["tokenizer_config.json"],
+    }
+}
+
+/// Finds the weights in a folder: what a program of Hugging Face would take, then TransformerLens, then GGUF.
+fn weights_in(folder: &mut dyn Folder, location: &str) -> Result<Vec<PathBuf>> {
+    let ending = |folder: &dyn Folder, ending: &str| -> Vec<String> {
+        let mut names: Vec<_> = folder.names().unwrap_or_default().to_vec();
+        names.retain(|name| name.ends_with(ending) && plain(name));
+        names.sort();
+        names
+    };
+    for (single, index) in
+        [("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")]
+    {
+        if let Some(index) = folder.get(index)? {
+            return shards(&index)?
+                .into_iter()
+                .map(|shard| {
+                    let missing = Error::MissingFile { location: location.into(), wanted: shard.clone() };
+                    folder.get(&shard)?.ok_or(missing)
+                })
+                .collect();
+        }
+        if let Some(path) = folder.get(single)? {
+            return Ok(vec![path]);
+        }
+        let others = if single == "model.safetensors" { ending(folder, ".safetensors") } else { Vec::new() };
+        if !others.is_empty() {
+            return others.iter().filter_map(|name| folder.get(name).transpose()).collect();
+        }
+    }
+    let hooked = ["model_final.pth".to_owned()].into_iter().chain(ending(folder, "final.pth"));
+    for name in hooked.collect::<Vec<_>>() {
+        if let Some(path) = folder.get(&name)? {
+            return Ok(vec![path]);
+        }
+    }
+    match ending(folder, ".gguf").as_slice() {
+        [] => {}
+        [name] => return Ok(folder.get(name)?.into_iter().collect()),
+        several => {
+            let reason = format!("it holds several GGUF files; name one of {}", several.join(", "));
+            return Err(Error::Location { location: location.into(), reason });
+        }
+    }
+    let wanted = "model.safetensors, model.safetensors.index.json, pytorch_model.bin, model_final.pth or .gguf file";
+    Err(Error::MissingFile { location: location.into(), wanted: wanted.into() })
+}
+
+/// The files that an index of shards names, sorted.
+fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    let wrong = |reason: String| Error::Corrupt { file: index.to_owned(), format: "JSON", reason };
+    let text = std::fs::read(index).map_err(|e| wrong(e.to_string()))?;
+    let index: serde_json::Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+    let map = index["weight_map"].as_object().filter(|map| !map.is_empty());
+    map.ok_or_else(|| wrong("it has no weight_map".into()))?
+        .values()
+        .map(|name| match name.as_str() {
+            Some(name) if plain(name) && is_weights(name) => Ok(name.to_owned()),
+            _ => Err(wrong(format!("{name} is no name of a weight file"))),
+        })
+        .collect()
+}
+
+/// Whether a name from elsewhere stays in its folder.
+fn plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+}
+
+fn is_weights(name: &str) -> bool {
+    matches!(extension(name).as_str(), "gguf" | "safetensors" | "pth" | "pt" | "bin")
+}
+
+fn extension(name: &str) -> String {
+    Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase()
+}
+
+fn nothing(location: &str) -> Error {
+    Error::Location { location: location.into(), reason: "there is no such file".into() }
+}

@@ -1,0 +1,249 @@
+//! A network ready to run.
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::checkpoint::Checkpoint;
+use crate::family::Plan;
+use crate::kernel::Rotation;
+use crate::location::{self, Progress};
+use crate::weights::Weights;
+use crate::{Config, Error, Options, Positions, Result, Site, Tokenizer};
+
+/// Tokens of an example where neither the user nor a shorter context says otherwise.
+const DEFAULT_WINDOW: usize = 1024;
+
+/// Weights, tokenizer and configuration of a registered network.
+#[derive(Debug)]
+pub struct Model {
+    name: String,
+    location: String,
+    config: Config,
+    weights: Weights,
+    rotation: Option<Rotation>,
+    tokenizer: Tokenizer,
+    device: Device,
+    site: Site,
+    window: usize,
+    bos: Option<u32>,
+    sha256: String,
+    parameters: usize,
+}
+
+/// The weights of one neuron.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NeuronWeights {
+    /// What it reads from the residual stream: `[d_model]`.
+    pub w_in: Vec<f32>,
+    /// Added to what it reads.
+    pub b_in: Option<f32>,
+    /// What its gate reads, in gated MLPs: `[d_model]`.
+    pub w_gate: Option<Vec<f32>>,
+    /// What it writes to the residual stream: `[d_model]`.
+    pub w_out: Vec<f32>,
+}
+
+impl Model {
+    /// Loads a network from a file, a folder, `hf://org/name[@revision]` or an object-store URL. Blocks.
+    ///
+    /// # Errors
+    /// Anything in [`Error`] that says what is wrong with the location, the files or the options.
+    pub fn load(name: &str, location: &str, options: &Options, progress: &dyn Progress) -> Result<Self> {
+        check_device(options)?;
+        let files = location::fetch(location, options.tokenizer.as_deref(), progress)?;
+        Self::from_checkpoint(name, location, Checkpoint::open(&files)?, options)
+    }
+
+    /// Builds a network from an opened checkpoint.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_checkpoint(name: &str, location: &str, checkpoint: Checkpoint, options: &Options) -> Result<Self> {
+        check_device(options)?;
+        let plan = Plan::new(&checkpoint)?;
+        let config = plan.config.clone();
+        let site = options.site.unwrap_or_else(|| config.default_site());
+        config.check_site(site)?;
+        let bos = prepended(&checkpoint, options)?;
+        let room = config.context - usize::from(bos.is_some());
+        if room == 0 {
+            return Err(Error::Config("the context has room for BOS only".into()));
+        }
+        let window = match options.window {
+            Some(window) if window > room => {
+                let reason = format!("{window} tokens do not fit: the model reads {room} beside BOS");
+                return Err(Error::InvalidOption { option: "window".into(), reason });
+            }
+            Some(window) => window,
+            None => room.min(DEFAULT_WINDOW),
+        };
+        let weights = plan.weights(&checkpoint)?;
+        let rotation = rotation(&config, window + usize::from(bos.is_some()));
+        Ok(Self {
+            name: name.into(),
+            location: location.into(),
+            parameters: weights.parameters(),
+            tokenizer: Tokenizer::new(checkpoint.tokenizer, config.vocabulary),
+            sha256: checkpoint.sha256,
+            device: Device::Cpu,
+            config,
+            weights,
+            rotation,
+            site,
+            window,
+            bos,
+        })
+    }
+
+    /// The name it is registered under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it was loaded from, as the user wrote it.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Name of the device, as in the option: `cpu`.
+    pub fn device_name(&self) -> &'static str {
+        "cpu"
+    }
+
+    /// Number type of weights and activations.
+    pub fn dtype(&self) -> DType {
+        self.weights.embed.dtype()
+    }
+
+    /// Where its neurons are read.
+    pub fn site(&self) -> Site {
+        self.site
+    }
+
+    /// Tokens of an example at most, BOS not counted.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// The token prepended to every example, if any.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// SHA-256 of the weight files, lower-case hex.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Number of weights, a tied unembedding counted once.
+    pub fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    /// Cuts the tokens of a document into examples of at most [`Model::window`] tokens.
+    pub fn examples<'a>(&self, tokens: &'a [u32]) -> std::slice::Chunks<'a, u32> {
+        tokens.chunks(self.window)
+    }
+
+    /// Weights of some neurons of a layer.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub fn neuron_weights(&self, layer: usize, neurons: &[u32]) -> Result<Vec<NeuronWeights>> {
+        let out_of_range =
+            |what, index: usize, limit| Error::OutOfRange { what, index: index as i64, limit, model: self.name.clone() };
+        let (layers, d_mlp) = (self.config.layers, self.config.d_mlp);
+        let weights = self.weights.layers.get(layer).ok_or_else(|| out_of_range("layer", layer, layers))?;
+        if let Some(neuron) = neurons.iter().find(|n| **n as usize >= d_mlp) {
+            return Err(out_of_range("neuron", *neuron as usize, d_mlp));
+        }
+        // A gated layer's input matrix holds the gate first.
+        let offset = if self.config.gated { d_mlp as u32 } else { 0 };
+        let columns = |offset: u32| -> Result<Vec<Vec<f32>>> {
+            let ids: Vec<u32> = neurons.iter().map(|n| n + offset).collect();
+            let ids = Tensor::from_slice(&ids, ids.len(), &self.device)?;
+            Ok(weights.mlp_in.weight.index_select(&ids, 1)?.t()?.to_vec2()?)
+        };
+        let ids = Tensor::from_slice(neurons, neurons.len(), &self.device)?;
+        let w_out: Vec<Vec<f32>> = weights.mlp_out.weight.index_select(&ids, 0)?.to_vec2()?;
+        let mut w_gate = if self.config.gated { Some(columns(0)?.into_iter()) } else { None };
+        let bias = match &weights.mlp_in.bias {
+            Some(bias) => Some(bias.to_vec1::<f32>()?),
+            None => None,
+        };
+        let bias_of = |n: u32| bias.as_ref().map(|bias| bias[(n + offset) as usize]);
+        let w_in = columns(offset)?;
+        Ok(neurons
+            .iter()
+            .zip(w_in)
+            .zip(w_out)
+            .map(|((n, w_in), w_out)| NeuronWeights {
+                w_in,
+                b_in: bias_of(*n),
+                w_gate: w_gate.as_mut().and_then(Iterator::next),
+                w_out,
+            })
+            .collect())
+    }
+
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    pub(crate) fn rotation(&self) -> Option<&Rotation> {
+        self.rotation.as_ref()
+    }
+
+    /// Longest sequence that fits, BOS included.
+    pub(crate) fn longest(&self) -> usize {
+        self.window + usize::from(self.bos.is_some())
+    }
+}
+
+/// Which token goes before every example.
+fn prepended(checkpoint: &Checkpoint, options: &Options) -> Result<Option<u32>> {
+    match (options.bos.unwrap_or(checkpoint.add_bos), checkpoint.bos) {
+        (false, _) => Ok(None),
+        (true, Some(bos)) => Ok(Some(bos)),
+        (true, None) => Err(Error::InvalidOption {
+            option: "bos".into(),
+            reason: "the checkpoint does not say which token begins a sequence; use 'false'".into(),
+        }),
+    }
+}
+
+fn check_device(options: &Options) -> Result<()> {
+    let refuse = |what, value: &Option<String>, supported: &str| match value.as_deref() {
+        Some(value) if value != supported => {
+            Err(Error::Unsupported { what, value: value.into(), supported: format!("{supported} in this build") })
+        }
+        _ => Ok(()),
+    };
+    refuse("device", &options.device, "cpu")?;
+    refuse("dtype", &options.dtype, "f32")
+}
+
+/// Tables for positions 0 to `positions - 1`.
+fn rotation(config: &Config, positions: usize) -> Option<Rotation> {
+    let Positions::Rotary(rope) = &config.positions else { return None };
+    let (frequencies, factor) = rope.frequencies();
+    let table = |f: fn(f64) -> f64| {
+        let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |w| p as f64 * w));
+        angles.map(|angle| (f(angle) * factor) as f32).collect()
+    };
+    Some(Rotation { cos: table(f64::cos), sin: table(f64::sin), dims: 2 * rope.pairs(), adjacent_pairs: rope.adjacent_pairs })
+}

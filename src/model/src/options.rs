@@ -1,0 +1,57 @@
+//! Options of a registration.
+
+use std::collections::BTreeMap;
+
+use crate::{Error, Result, Site};
+
+/// What a user may say about a model beside where it is; everything has a default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// `cpu`.
+    pub device: Option<String>,
+    /// Number type of weights and activations: `f32`.
+    pub dtype: Option<String>,
+    /// Where neurons are read.
+    pub site: Option<Site>,
+    /// Tokens of an example at most, BOS not counted.
+    pub window: Option<usize>,
+    /// Location of a tokenizer to use instead of the checkpoint's.
+    pub tokenizer: Option<String>,
+    /// Whether BOS is prepended to every example.
+    pub bos: Option<bool>,
+}
+
+impl Options {
+    /// Names of all options.
+    pub const NAMES: [&str; 6] = ["device", "dtype", "site", "window", "tokenizer", "bos"];
+
+    /// Parses options by name; names are case-insensitive.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for an unknown name or a value that does not parse.
+    pub fn parse<K: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (K, V)>) -> Result<Self> {
+        let pairs: BTreeMap<String, String> =
+            pairs.into_iter().map(|(k, v)| (k.as_ref().to_ascii_lowercase(), v.as_ref().to_owned())).collect();
+        let mut options = Self::default();
+        for (name, value) in pairs {
+            let invalid = |reason: String| Error::InvalidOption { option: name.clone(), reason };
+            match name.as_str() {
+                "device" => options.device = Some(value.to_ascii_lowercase()),
+                "dtype" => options.dtype = Some(value.to_ascii_lowercase()),
+                "site" => options.site = Some(value.parse()?),
+                "window" => match value.parse() {
+                    Ok(window) if window > 0 => options.window = Some(window),
+                    _ => return Err(invalid(format!("\"{value}\" is not a positive whole number of tokens"))),
+                },
+                "tokenizer" => options.tokenizer = Some(value),
+                "bos" => match value.to_ascii_lowercase().as_str() {
+                    "true" | "on" | "yes" | "1" => options.bos = Some(true),
+                    "false" | "off" | "no" | "0" => options.bos = Some(false),
+                    _ => return Err(invalid(format!("\"{value}\" is neither true nor false"))),
+                },
+                _ => return Err(invalid(format!("unknown; options of a model are {}", Self::NAMES.join(", ")))),
+            }
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,142 @@
+//! Threads for forward passes, apart from those that serve clients.
+//!
+//! Two kinds: *lanes*, each a single thread that runs one pass after another, so that many batches run side by side
+//! without waiting for each other inside a pass; and one *wide* pool, which spreads a lone pass over all threads when
+//! there is nothing else to fill them with. Which one runs a pass does not change its numbers.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use futures::channel::oneshot;
+
+use crate::{Error, Result};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The threads; dropping it ends them after their current job.
+#[derive(Debug)]
+pub struct Pool {
+    queue: Arc<Queue>,
+    // Dropped after the queue is closed, which ends the loops inside.
+    _lanes: Vec<rayon::ThreadPool>,
+    wide: rayon::ThreadPool,
+    threads: usize,
+}
+
+/// Where to run a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// One thread; others run other jobs meanwhile.
+    Lane,
+    /// All threads.
+    Wide,
+}
+
+impl Pool {
+    /// A pool of `threads` threads, at least one.
+    pub fn new(threads: usize) -> Result<Self> {
+        let threads = threads.max(1);
+        let build = |name: &'static str, threads: usize| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(move |i| format!("neuroql-{name}-{i}"))
+                // Deep models recurse nowhere, but candle's debug builds put large frames on the stack.
+                .stack_size(8 << 20)
+                .build()
+                .map_err(|e| Error::Internal(format!("cannot start threads: {e}")))
+        };
+        let queue = Arc::new(Queue::default());
+        let mut lanes = Vec::with_capacity(threads);
+        for _ in 0..threads {
+            let lane = build("lane", 1)?;
+            let queue = Arc::clone(&queue);
+            // The loop runs on the lane's own worker, so what a job splits by rayon stays on this thread.
+            lane.spawn(move || {
+                while let Some(job) = queue.pop() {
+                    job();
+                }
+            });
+            lanes.push(lane);
+        }
+        Ok(Self { queue, _lanes: lanes, wide: build("wide", threads)?, threads })
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Runs a job and waits for it. Dropping the future does not stop a job that has begun.
+    ///
+    /// # Errors
+    /// What the job returns; [`Error::Internal`] if it panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        width: Width,
+        job: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        let job = move || {
+            if sender.is_canceled() {
+                return;
+            }
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))
+                .unwrap_or_else(|_| Err(Error::Internal("a forward pass panicked".into())));
+            // The receiver is gone if the query was cancelled meanwhile.
+            let _ = sender.send(result);
+        };
+        match width {
+            Width::Lane => self.queue.push(Box::new(job)),
+            Width::Wide => self.wide.spawn_fifo(job),
+        }
+        receiver.await.unwrap_or_else(|_| Err(Error::Internal("a forward pass was lost".into())))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<(VecDeque<Job>, bool)>,
+    ready: Condvar,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("waiting", &self.lock().0.len()).finish()
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, (VecDeque<Job>, bool)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, job: Job) {
+        self.lock().0.push_back(job);
+        self.ready.notify_one();
+    }
+
+    /// The next job, or `None` once the queue is closed.
+    fn pop(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if state.1 {
+                return None;
+            }
+            if let Some(job) = state.0.pop_front() {
+                return Some(job);
+            }
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn close(&self) {
+        self.lock().1 = true;
+        self.ready.notify_all();
+    }
+}

@@ -1,0 +1,61 @@
+//! The models a process knows by name, and the threads that run them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::pool::Pool;
+use crate::{Error, Model, Result};
+
+/// Models by name. Clones of the `Arc`s handed out stay valid when a model is removed.
+#[derive(Debug)]
+pub struct Registry {
+    models: RwLock<BTreeMap<String, Arc<Model>>>,
+    pool: Pool,
+}
+
+impl Registry {
+    /// An empty registry whose models run on `threads` threads.
+    pub fn new(threads: usize) -> Result<Self> {
+        Ok(Self { models: RwLock::default(), pool: Pool::new(threads)? })
+    }
+
+    /// The threads that run forward passes.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The model of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`].
+    pub fn get(&self, name: &str) -> Result<Arc<Model>> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        models
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::UnknownModel { name: name.into(), known: models.keys().cloned().collect() })
+    }
+
+    /// All models, by name.
+    pub fn list(&self) -> Vec<Arc<Model>> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Adds a model.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateModel`] if its name is taken.
+    pub fn insert(&self, model: Arc<Model>) -> Result<()> {
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        if models.contains_key(model.name()) {
+            return Err(Error::DuplicateModel(model.name().into()));
+        }
+        models.insert(model.name().into(), model);
+        Ok(())
+    }
+
+    /// Forgets a model; queries that run keep it until they end.
+    pub fn remove(&self, name: &str) -> Option<Arc<Model>> {
+        self.models.write().unwrap_or_else(PoisonError::into_inner).remove(name)
+    }
+}

@@ -1,0 +1,93 @@
+//! Text to token ids and back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use tokenizers::DecoderWrapper;
+
+use crate::{Error, Result};
+
+/// A tokenizer that never adds special tokens, truncates or pads.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    /// Ids from 0, at least as many as the embedding has rows.
+    size: usize,
+    texts: OnceLock<Arc<[String]>>,
+}
+
+impl Tokenizer {
+    /// `vocabulary` is the number of rows of the embedding; ids beyond the tokenizer's own have empty text.
+    pub(crate) fn new(inner: tokenizers::Tokenizer, vocabulary: usize) -> Self {
+        Self { inner, size: vocabulary, texts: OnceLock::new() }
+    }
+
+    /// Token ids of a text. The text of a special token is that token.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|e| Error::Tokenizer(e.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Text of a sequence of tokens; bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] for an id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.size) {
+            return Err(Error::Tokenizer(format!("token id {id} is outside the vocabulary of {}", self.size)));
+        }
+        self.inner.decode(ids, false).map_err(|e| Error::Tokenizer(e.to_string()))
+    }
+
+    /// Text of each token by id, spaces included; a token that holds part of a character shows U+FFFD, as
+    /// TransformerLens' `to_str_tokens` does.
+    pub fn texts(&self) -> &Arc<[String]> {
+        self.texts.get_or_init(|| {
+            let bytes = byte_level_alphabet();
+            let byte_level = self.is_byte_level();
+            let added = self.inner.get_added_tokens_decoder();
+            let text = |id: u32| match (added.get(&id), self.inner.id_to_token(id)) {
+                (Some(token), _) => token.content.clone(),
+                (None, None) => String::new(),
+                (None, Some(raw)) if byte_level => {
+                    let decoded: Option<Vec<u8>> = raw.chars().map(|c| bytes.get(&c).copied()).collect();
+                    decoded.map_or(raw, |bytes| String::from_utf8_lossy(&bytes).into_owned())
+                }
+                (None, Some(raw)) => sentencepiece_text(&raw),
+            };
+            (0..self.size as u32).map(text).collect()
+        })
+    }
+
+    /// Number of token ids.
+    pub fn vocabulary(&self) -> usize {
+        self.size
+    }
+
+    fn is_byte_level(&self) -> bool {
+        match self.inner.get_decoder() {
+            Some(DecoderWrapper::ByteLevel(_)) => true,
+            Some(DecoderWrapper::Sequence(sequence)) => {
+                sequence.get_decoders().iter().any(|d| matches!(d, DecoderWrapper::ByteLevel(_)))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// `▁` is a space and `<0x0A>` a byte.
+fn sentencepiece_text(raw: &str) -> String {
+    let byte = raw.strip_prefix("<0x").and_then(|r| r.strip_suffix('>')).and_then(|h| u8::from_str_radix(h, 16).ok());
+    match byte {
+        Some(byte) => String::from_utf8_lossy(&[byte]).into_owned(),
+        None => raw.replace('▁', " "),
+    }
+}
+
+/// The characters GPT-2's byte-level BPE writes bytes as: printable ones stand for themselves, the others follow from
+/// U+0100 on.
+fn byte_level_alphabet() -> HashMap<char, u8> {
+    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    let hidden = (0..=255u8).filter(|b| !printable(*b)).zip('\u{100}'..).map(|(b, c)| (c, b));
+    (0..=255u8).filter(|b| printable(*b)).map(|b| (char::from(b), b)).chain(hidden).collect()
+}

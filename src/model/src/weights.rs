@@ -1,0 +1,86 @@
+//! The weights of a network in the layout its forward pass wants.
+
+use candle_core::Tensor;
+
+/// All tensors of a network; every matrix is `[in, out]`, contiguous, so that rows of activations multiply it
+/// from the left.
+#[derive(Debug, Clone)]
+pub(crate) struct Weights {
+    /// `[vocabulary, d_model]`.
+    pub embed: Tensor,
+    /// `[context, d_model]`, for learned positions.
+    pub positions: Option<Tensor>,
+    pub layers: Vec<Layer>,
+    pub final_norm: NormWeights,
+    pub unembed: Unembed,
+}
+
+/// One block.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub norm1: NormWeights,
+    /// `[d_model, (heads + 2·kv_heads)·d_head]`: queries, keys, values, heads contiguous.
+    pub qkv: Linear,
+    /// `[heads·d_head, d_model]`.
+    pub out: Linear,
+    pub norm2: NormWeights,
+    /// `[d_model, d_mlp]`, or `[d_model, 2·d_mlp]` with the gate first.
+    pub mlp_in: Linear,
+    /// The LayerNorm of a solu_ln MLP.
+    pub mlp_norm: NormWeights,
+    /// `[d_mlp, d_model]`.
+    pub mlp_out: Linear,
+}
+
+/// A matrix and its bias.
+#[derive(Debug, Clone)]
+pub(crate) struct Linear {
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+}
+
+/// Weight and bias of a norm, where the checkpoint has them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NormWeights {
+    pub weight: Option<Tensor>,
+    pub bias: Option<Tensor>,
+}
+
+/// From the residual stream to logits.
+#[derive(Debug, Clone)]
+pub(crate) enum Unembed {
+    /// The transposed embedding.
+    Tied,
+    /// `[d_model, vocabulary]` and its bias.
+    Matrix(Linear),
+}
+
+impl Weights {
+    /// Number of scalars, a tied unembedding counted once.
+    pub fn parameters(&self) -> usize {
+        let mut count = self.embed.elem_count() + self.final_norm.parameters();
+        count += self.positions.as_ref().map_or(0, Tensor::elem_count);
+        if let Unembed::Matrix(linear) = &self.unembed {
+            count += linear.parameters();
+        }
+        for layer in &self.layers {
+            let linears = [&layer.qkv, &layer.out, &layer.mlp_in, &layer.mlp_out];
+            let norms = [&layer.norm1, &layer.norm2, &layer.mlp_norm];
+            count += linears.iter().map(|l| l.parameters()).sum::<usize>();
+            count += norms.iter().map(|n| n.parameters()).sum::<usize>();
+        }
+        count
+    }
+}
+
+impl Linear {
+    fn parameters(&self) -> usize {
+        self.weight.elem_count() + self.bias.as_ref().map_or(0, Tensor::elem_count)
+    }
+}
+
+impl NormWeights {
+    fn parameters(&self) -> usize {
+        [&self.weight, &self.bias].into_iter().flatten().map(Tensor::elem_count).sum()
+    }
+}

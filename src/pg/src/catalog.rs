@@ -1,0 +1,227 @@
+//! The schema `pg_catalog`: pg-catalog's tables, corrected where drivers read what is not true of neuroql.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, new_null_array};
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::catalog::{CatalogProviderList, MemTable, SchemaProvider, TableProvider};
+use datafusion::common::exec_datafusion_err;
+use datafusion::datasource::TableType;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::prelude::SessionContext;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::catalog_info::CatalogInfo;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role as CatalogRole};
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{
+    PgCatalogSchemaProvider, PgCatalogStaticTables, PgCatalogTable, setup_pg_catalog,
+};
+use futures::StreamExt;
+
+use crate::output;
+use crate::passwords::Role;
+
+/// Registers the schema and its functions.
+pub(crate) fn register(context: &SessionContext, roles: Vec<Role>) -> Result<()> {
+    let name = context.state().config_options().catalog.default_catalog.clone();
+    setup_pg_catalog(context, &name, Roles(roles.clone())).map_err(|error| *error)?;
+    let catalogs = Arc::clone(context.state().catalog_list());
+    let tables = Arc::new(PgCatalogStaticTables::try_new()?);
+    let inner = PgCatalogSchemaProvider::try_new(Tagged(catalogs), tables, Roles(roles))?;
+    let catalog = context.catalog(&name).ok_or_else(|| exec_datafusion_err!("catalog {name} does not exist"))?;
+    catalog.register_schema("pg_catalog", Arc::new(PgCatalog { inner }))?;
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+struct Roles(Vec<Role>);
+
+// Not behind an Arc: pg-catalog's implementation for Arc<T> calls itself without end.
+#[async_trait]
+impl PgCatalogContextProvider for Roles {
+    async fn roles(&self) -> Vec<String> {
+        self.0.iter().map(|role| role.name.clone()).collect()
+    }
+
+    async fn role(&self, name: &str) -> Option<CatalogRole> {
+        self.0.iter().find(|role| role.name == name).map(|role| CatalogRole {
+            name: role.name.clone(),
+            is_superuser: role.superuser,
+            can_login: true,
+            can_create_db: role.superuser,
+            can_create_role: false,
+            can_create_user: false,
+            can_replication: false,
+            grants: Vec::new(),
+            inherited_roles: Vec::new(),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct PgCatalog {
+    inner: PgCatalogSchemaProvider<Tagged, Roles>,
+}
+
+#[async_trait]
+impl SchemaProvider for PgCatalog {
+    fn table_names(&self) -> Vec<String> {
+        self.inner.table_names()
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.inner.table_exist(name)
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        match name {
+            "pg_attribute" => match self.inner.build_table_by_name(name)? {
+                Some(PgCatalogTable::Dynamic(inner)) => {
+                    let schema = Arc::clone(inner.schema());
+                    Ok(Some(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(Attributes(inner))])?)))
+                }
+                _ => self.inner.table(name).await,
+            },
+            "pg_class" => match self.inner.build_table_by_name(name)? {
+                Some(PgCatalogTable::Dynamic(inner)) => {
+                    let classes = Classes::new(inner);
+                    Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(&classes.schema), vec![Arc::new(classes)])?)))
+                }
+                _ => self.inner.table(name).await,
+            },
+            // Exported from a Postgres of somebody else, in which arrays are text; there are none of these here.
+            "pg_constraint" | "pg_index" => match self.inner.table(name).await? {
+                Some(inner) => {
+                    let schema = SchemaRef::new(with_arrays(&inner.schema()));
+                    Ok(Some(Arc::new(MemTable::try_new(schema, vec![Vec::new()])?)))
+                }
+                None => Ok(None),
+            },
+            _ => self.inner.table(name).await,
+        }
+    }
+}
+
+/// Gives columns that are arrays in Postgres their type.
+fn with_arrays(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| {
+        let item = match field.name().as_str() {
+            "conkey" | "confkey" | "confdelsetcols" | "indkey" | "indoption" => DataType::Int16,
+            "conpfeqop" | "conppeqop" | "conffeqop" | "conexclop" | "indcollation" | "indclass" => DataType::Int32,
+            _ => return Arc::clone(field),
+        };
+        Arc::new(Field::clone(field).with_data_type(DataType::new_list(item, true)))
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// Separates a column's type from its name, see [`Tagged`].
+const SEPARATOR: char = '\u{1f}';
+
+/// The catalogs, with the wire type of each column written in front of its name: pg-catalog takes arrays other
+/// than `int4[]` and `text[]` for text, and [`Attributes`] corrects that.
+#[derive(Debug, Clone)]
+struct Tagged(Arc<dyn CatalogProviderList>);
+
+#[async_trait]
+impl CatalogInfo for Tagged {
+    async fn catalog_names(&self) -> Result<Vec<String>, DataFusionError> {
+        CatalogInfo::catalog_names(&self.0).await
+    }
+
+    async fn schema_names(&self, catalog: &str) -> Result<Option<Vec<String>>, DataFusionError> {
+        self.0.schema_names(catalog).await
+    }
+
+    async fn table_names(&self, catalog: &str, schema: &str) -> Result<Option<Vec<String>>, DataFusionError> {
+        self.0.table_names(catalog, schema).await
+    }
+
+    async fn table_schema(
+        &self,
+        catalog: &str,
+        schema: &str,
+        table: &str,
+    ) -> Result<Option<SchemaRef>, DataFusionError> {
+        let found = self.0.table_schema(catalog, schema, table).await?;
+        Ok(found.map(|found| {
+            let tagged = found.fields().iter().map(|field| {
+                let oid = output::wire_oid(field);
+                Field::clone(field).with_name(format!("{oid}{SEPARATOR}{}", field.name()))
+            });
+            SchemaRef::new(Schema::new(tagged.collect::<Vec<_>>()))
+        }))
+    }
+
+    async fn table_type(&self, catalog: &str, schema: &str, table: &str) -> Result<Option<TableType>, DataFusionError> {
+        self.0.table_type(catalog, schema, table).await
+    }
+}
+
+/// `pg_attribute` with the types of all columns.
+#[derive(Debug)]
+struct Attributes(Arc<dyn PartitionStream>);
+
+impl PartitionStream for Attributes {
+    fn schema(&self) -> &SchemaRef {
+        self.0.schema()
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let batches = self.0.execute(context).map(|batch| untag(&batch?));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(self.schema()), batches))
+    }
+}
+
+fn untag(batch: &RecordBatch) -> Result<RecordBatch> {
+    let place = |name: &str| batch.schema().index_of(name);
+    let (name, kind) = (place("attname")?, place("atttypid")?);
+    let names = batch.column(name).as_string::<i32>();
+    let kinds = batch.column(kind).as_primitive::<Int32Type>();
+    let split = |row: usize| names.value(row).split_once(SEPARATOR);
+    let oid = |row: usize| split(row).and_then(|(oid, _)| oid.parse().ok()).unwrap_or_else(|| kinds.value(row));
+    let oids: Int32Array = (0..names.len()).map(|row| Some(oid(row))).collect();
+    let plain = |row: usize| split(row).map_or(names.value(row), |(_, name)| name);
+    let plain: StringArray = (0..names.len()).map(|row| Some(plain(row))).collect();
+    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+    columns[name] = Arc::new(plain);
+    columns[kind] = Arc::new(oids);
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// `pg_class` with two columns it lacks.
+#[derive(Debug)]
+struct Classes {
+    inner: Arc<dyn PartitionStream>,
+    schema: SchemaRef,
+}
+
+impl Classes {
+    fn new(inner: Arc<dyn PartitionStream>) -> Self {
+        let texts = DataType::new_list(DataType::Utf8, true);
+        let more = ["relacl", "reloptions"].map(|name| Arc::new(Field::new(name, texts.clone(), true)));
+        let fields: Vec<_> = inner.schema().fields().iter().cloned().chain(more).collect();
+        Self { schema: SchemaRef::new(Schema::new(fields)), inner }
+    }
+}
+
+impl PartitionStream for Classes {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let batches = self.inner.execute(context).map(move |batch| {
+            let batch = batch?;
+            let missing = schema.fields().iter().skip(batch.num_columns());
+            let missing = missing.map(|field| new_null_array(field.data_type(), batch.num_rows()));
+            let columns = batch.columns().iter().cloned().chain(missing).collect();
+            Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}

@@ -1,0 +1,378 @@
+//! The conversation with one client after it has been let in: the simple and the extended query protocol.
+
+use std::sync::Arc;
+
+use datafusion_postgres::pgwire::api::Type;
+use datafusion_postgres::pgwire::api::portal::Format;
+use datafusion_postgres::pgwire::api::results::FieldInfo;
+use datafusion_postgres::pgwire::messages::data::{NoData, ParameterDescription, RowDescription};
+use datafusion_postgres::pgwire::messages::extendedquery::{
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete, PortalSuspended,
+    TARGET_TYPE_BYTE_STATEMENT,
+};
+use datafusion_postgres::pgwire::messages::response::{
+    CommandComplete, EmptyQueryResponse, ReadyForQuery, TransactionStatus,
+};
+use datafusion_postgres::pgwire::messages::{PgWireBackendMessage as Message, PgWireFrontendMessage};
+
+use crate::attention::{Attention, shutting_down};
+use crate::output::{self, Columns};
+use crate::parameters;
+use crate::report::{Failure, Report};
+use crate::rows::Rows;
+use crate::session::{Outcome, Portal, Prepared, Session, Tag, in_failed_transaction};
+use crate::statements;
+use crate::wire::{Inbox, Outbox};
+
+/// A client that has been let in.
+pub(crate) struct Connection {
+    pub(crate) inbox: Inbox,
+    pub(crate) outbox: Outbox,
+    pub(crate) session: Session,
+    pub(crate) attention: Attention,
+}
+
+impl Connection {
+    /// Serves the client until it leaves or is sent away.
+    pub(crate) async fn serve(mut self) {
+        let end = self.converse().await;
+        if let Err(Failure::Report(report)) = end {
+            // The last words; the client may not be there to hear them.
+            let _ = self.outbox.put(report.into_message());
+            let _ = self.outbox.flush().await;
+        }
+        self.outbox.close().await;
+    }
+
+    async fn converse(&mut self) -> Result<(), Failure> {
+        self.ready().await?;
+        // After an error in the extended protocol everything up to the next Sync is skipped.
+        let mut skipping = false;
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = self.attention.draining() => return Err(shutting_down().into()),
+                message = self.inbox.message() => message?,
+            };
+            let Some(message) = message else { return Ok(()) };
+            let extended = message.is_extended_query();
+            let done = match message {
+                PgWireFrontendMessage::Terminate(_) => return Ok(()),
+                PgWireFrontendMessage::Sync(_) => {
+                    skipping = false;
+                    self.sync().await
+                }
+                _ if skipping && extended => Ok(()),
+                PgWireFrontendMessage::Query(query) => self.query(query.query).await,
+                PgWireFrontendMessage::Parse(parse) => self.parse(parse).await,
+                PgWireFrontendMessage::Bind(bind) => self.bind(bind),
+                PgWireFrontendMessage::Describe(describe) => self.describe(&describe),
+                PgWireFrontendMessage::Execute(execute) => self.execute(&execute).await,
+                PgWireFrontendMessage::Close(close) => self.close(&close),
+                PgWireFrontendMessage::Flush(_) => Ok(self.outbox.flush().await?),
+                // Leftovers of a COPY that was refused.
+                PgWireFrontendMessage::CopyData(_)
+                | PgWireFrontendMessage::CopyDone(_)
+                | PgWireFrontendMessage::CopyFail(_) => Ok(()),
+                _ => Err(Report::protocol_violation("unexpected message").into()),
+            };
+            match done {
+                Ok(()) => {}
+                Err(Failure::Report(report)) if !report.is_fatal() => {
+                    self.session.failed();
+                    self.outbox.put(report.into_message())?;
+                    if extended {
+                        skipping = true;
+                        // A client that waits for an answer before it sends Sync must see this one.
+                        self.outbox.flush().await?;
+                    } else {
+                        self.ready().await?;
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    async fn ready(&mut self) -> Result<(), Failure> {
+        self.outbox.put(Message::ReadyForQuery(ReadyForQuery::new(self.session.status)))?;
+        Ok(self.outbox.flush().await?)
+    }
+
+    /// The simple protocol: statements are answered one by one, up to the first that fails.
+    async fn query(&mut self, text: String) -> Result<(), Failure> {
+        let Self { inbox, outbox, session, attention } = self;
+        session.portals.remove("");
+        let timeout = session.settings().statement_timeout();
+        let parse = async { Ok(session.parse(text).await?) };
+        let statements = attention.during(inbox, timeout, parse).await?;
+        if statements.is_empty() {
+            outbox.put(Message::EmptyQueryResponse(EmptyQueryResponse::new()))?;
+        }
+        for parsed in statements {
+            let timeout = session.settings().statement_timeout();
+            let work = async {
+                refuse_in_failed_transaction(session, parsed.statement_in_sql())?;
+                let prepared = Arc::new(session.prepare(parsed, &[]).await?);
+                if !prepared.parameters.is_empty() {
+                    return Err(Report::error("42P02", "there is no parameter $1").into());
+                }
+                match session.run(&prepared, &[]).await? {
+                    Outcome::Done(tag) => complete(session, outbox, tag),
+                    Outcome::Rows(mut rows, tag) => {
+                        let fields = describe_columns(session, prepared.columns.as_deref(), &Format::UnifiedText)?;
+                        outbox.put(row_description(&fields))?;
+                        let (sent, _) = send_rows(&mut rows, &fields, outbox, usize::MAX).await?;
+                        complete(session, outbox, tag.spell(sent))
+                    }
+                }
+            };
+            attention.during(inbox, timeout, work).await?;
+        }
+        self.end_implicit_transaction();
+        self.ready().await
+    }
+
+    async fn parse(&mut self, message: Parse) -> Result<(), Failure> {
+        let Self { inbox, outbox, session, attention } = self;
+        let name = message.name.unwrap_or_default();
+        if !name.is_empty() && session.prepared.contains_key(&name) {
+            return Err(Report::error("42P05", format!("prepared statement \"{name}\" already exists")).into());
+        }
+        let declared: Vec<_> = message.type_oids.iter().map(|oid| Type::from_oid(*oid)).collect();
+        let timeout = session.settings().statement_timeout();
+        let work = async {
+            let mut statements = session.parse(message.query).await?;
+            if statements.len() > 1 {
+                return Err(Report::error("42601", "cannot insert multiple commands into a prepared statement").into());
+            }
+            let Some(parsed) = statements.pop() else { return Ok(None) };
+            refuse_in_failed_transaction(session, parsed.statement_in_sql())?;
+            Ok(Some(Arc::new(session.prepare(parsed, &declared).await?)))
+        };
+        match attention.during(inbox, timeout, work).await? {
+            Some(prepared) => {
+                session.empty.remove(&name);
+                session.prepared.insert(name, prepared);
+            }
+            None => {
+                session.prepared.remove(&name);
+                session.empty.insert(name);
+            }
+        }
+        Ok(outbox.put(Message::ParseComplete(ParseComplete::new()))?)
+    }
+
+    fn bind(&mut self, message: Bind) -> Result<(), Failure> {
+        let session = &mut self.session;
+        let statement = message.statement_name.clone().unwrap_or_default();
+        let name = message.portal_name.clone().unwrap_or_default();
+        if session.empty.contains(&statement) {
+            session.portals.remove(&name);
+            session.empty_portals.insert(name);
+            return Ok(self.outbox.put(Message::BindComplete(BindComplete::new()))?);
+        }
+        let Some(prepared) = session.prepared.get(&statement).cloned() else {
+            return Err(statements::no_such_statement(&statement).into());
+        };
+        refuse_in_failed_transaction(session, prepared.sql())?;
+        if !name.is_empty() && session.portals.contains_key(&name) {
+            return Err(Report::error("42P03", format!("cursor \"{name}\" already exists")).into());
+        }
+        let values = parameters::decode(&message, &prepared.parameters)?;
+        let codes = message.result_column_format_codes;
+        let columns = prepared.columns.as_ref().map_or(0, |columns| columns.len());
+        if codes.len() > 1 && codes.len() != columns {
+            return Err(Report::error(
+                "08P01",
+                format!("bind message has {} result formats but query has {columns} columns", codes.len()),
+            )
+            .into());
+        }
+        let format = match codes.as_slice() {
+            [] => Format::UnifiedText,
+            [one] => Format::from(*one),
+            _ => Format::Individual(codes),
+        };
+        session.empty_portals.remove(&name);
+        session.portals.insert(name, Portal { prepared, values, format, running: None, held: false });
+        Ok(self.outbox.put(Message::BindComplete(BindComplete::new()))?)
+    }
+
+    fn describe(&mut self, message: &Describe) -> Result<(), Failure> {
+        let session = &self.session;
+        let name = message.name.as_deref().unwrap_or_default();
+        if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
+            let (types, columns) = match session.prepared.get(name) {
+                Some(prepared) => {
+                    let types = prepared.parameters.iter().map(|parameter| parameter.wire.oid()).collect();
+                    (types, prepared.columns.clone())
+                }
+                None if session.empty.contains(name) => (Vec::new(), None),
+                None => return Err(statements::no_such_statement(name).into()),
+            };
+            self.outbox.put(Message::ParameterDescription(ParameterDescription::new(types)))?;
+            return self.put_columns(columns.as_deref(), &Format::UnifiedText);
+        }
+        let (columns, format) = match session.portals.get(name) {
+            Some(portal) => {
+                // A cursor has rows although its DECLARE has none.
+                let cursor = portal.prepared.plan.as_ref().filter(|_| portal.running.is_some());
+                let columns = match (&portal.prepared.columns, cursor) {
+                    (None, Some(plan)) => Some(statements::columns_of(plan, &portal.prepared)),
+                    (columns, _) => columns.clone(),
+                };
+                (columns, portal.format.clone())
+            }
+            None if session.empty_portals.contains(name) => (None, Format::UnifiedText),
+            None => return Err(no_such_portal(name).into()),
+        };
+        self.put_columns(columns.as_deref(), &format)
+    }
+
+    fn put_columns(&mut self, columns: Option<&Columns>, format: &Format) -> Result<(), Failure> {
+        let message = match columns {
+            Some(columns) => row_description(&describe_columns(&self.session, Some(columns), format)?),
+            None => Message::NoData(NoData::new()),
+        };
+        Ok(self.outbox.put(message)?)
+    }
+
+    async fn execute(&mut self, message: &Execute) -> Result<(), Failure> {
+        let Self { inbox, outbox, session, attention } = self;
+        let name = message.name.clone().unwrap_or_default();
+        if session.empty_portals.contains(&name) {
+            return Ok(outbox.put(Message::EmptyQueryResponse(EmptyQueryResponse::new()))?);
+        }
+        let Some(mut portal) = session.portals.remove(&name) else { return Err(no_such_portal(&name).into()) };
+        let most = usize::try_from(message.max_rows).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
+        let timeout = session.settings().statement_timeout();
+        let work = async {
+            refuse_in_failed_transaction(session, portal.prepared.sql())?;
+            if portal.running.is_none() {
+                match session.run(&portal.prepared, &portal.values).await? {
+                    Outcome::Done(tag) => {
+                        complete(session, outbox, tag)?;
+                        return Ok(None);
+                    }
+                    Outcome::Rows(rows, tag) => portal.running = Some((rows, tag)),
+                }
+            }
+            let columns = cursor_columns(&portal);
+            let fields = describe_columns(session, columns.as_deref(), &portal.format)?;
+            if let Some((rows, tag)) = &mut portal.running {
+                let tag: Tag = *tag;
+                let (sent, finished) = send_rows(rows, &fields, outbox, most).await?;
+                if finished {
+                    complete(session, outbox, tag.spell(sent))?;
+                } else {
+                    outbox.put(Message::PortalSuspended(PortalSuspended::new()))?;
+                }
+            }
+            Ok(Some(portal))
+        };
+        if let Some(portal) = attention.during(inbox, timeout, work).await? {
+            session.portals.insert(name, portal);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, message: &Close) -> Result<(), Failure> {
+        let name = message.name.as_deref().unwrap_or_default();
+        if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
+            self.session.prepared.remove(name);
+            self.session.empty.remove(name);
+        } else {
+            self.session.portals.remove(name);
+            self.session.empty_portals.remove(name);
+        }
+        Ok(self.outbox.put(Message::CloseComplete(CloseComplete::new()))?)
+    }
+
+    async fn sync(&mut self) -> Result<(), Failure> {
+        self.end_implicit_transaction();
+        self.ready().await
+    }
+
+    /// Without BEGIN a transaction ends with its query or its Sync.
+    fn end_implicit_transaction(&mut self) {
+        if self.session.status == TransactionStatus::Idle {
+            self.session.close_portals();
+            self.session.empty_portals.clear();
+        }
+    }
+}
+
+fn refuse_in_failed_transaction(
+    session: &Session,
+    statement: Option<&datafusion::sql::sqlparser::ast::Statement>,
+) -> Result<(), Report> {
+    if session.status == TransactionStatus::Error && !statement.is_some_and(statements::ends_transaction) {
+        return Err(in_failed_transaction());
+    }
+    Ok(())
+}
+
+fn no_such_portal(name: &str) -> Report {
+    Report::error("34000", format!("portal \"{name}\" does not exist"))
+}
+
+/// What is sent before the rows are: notices and changed settings, then the tag.
+fn complete(session: &mut Session, outbox: &mut Outbox, tag: String) -> Result<(), Failure> {
+    for notice in session.notices.drain(..) {
+        outbox.put(notice)?;
+    }
+    Ok(outbox.put(Message::CommandComplete(CommandComplete::new(tag)))?)
+}
+
+fn cursor_columns(portal: &Portal) -> Option<Arc<Columns>> {
+    let prepared: &Prepared = &portal.prepared;
+    match (&prepared.columns, &prepared.plan) {
+        (None, Some(plan)) => Some(statements::columns_of(plan, prepared)),
+        (columns, _) => columns.clone(),
+    }
+}
+
+fn describe_columns(
+    session: &Session,
+    columns: Option<&Columns>,
+    format: &Format,
+) -> Result<Arc<Vec<FieldInfo>>, Report> {
+    match columns {
+        Some(columns) => columns.describe(format, session.settings().format_options()),
+        None => Ok(Arc::default()),
+    }
+}
+
+fn row_description(fields: &[FieldInfo]) -> Message {
+    Message::RowDescription(RowDescription::new(fields.iter().map(Into::into).collect()))
+}
+
+/// Sends at most `most` rows; how many there were, and whether they were the last.
+async fn send_rows(
+    rows: &mut Rows,
+    fields: &Arc<Vec<FieldInfo>>,
+    outbox: &mut Outbox,
+    most: usize,
+) -> Result<(usize, bool), Failure> {
+    let mut sent = 0;
+    while sent < most {
+        let batch = match rows.next_now(most - sent) {
+            Some(batch) => batch?,
+            None => {
+                // The query is slower than the client: let it see what there is.
+                outbox.flush().await?;
+                rows.next(most - sent).await?
+            }
+        };
+        let Some(batch) = batch else { return Ok((sent, true)) };
+        sent += batch.num_rows();
+        for row in output::encode(fields, &batch)? {
+            outbox.put(Message::DataRow(row?))?;
+            if outbox.is_full() {
+                outbox.flush().await?;
+            }
+        }
+    }
+    Ok((sent, false))
+}

@@ -1,0 +1,351 @@
+//! Functions clients call that pg-catalog lacks, and those whose answer depends on the connection.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use datafusion::DATAFUSION_VERSION;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use datafusion::arrow::datatypes::{DataType, Float64Type};
+use datafusion::common::cast::as_string_array;
+use datafusion::common::{exec_datafusion_err, exec_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
+use datafusion::prelude::SessionContext;
+use datafusion::scalar::ScalarValue;
+
+use crate::output;
+use crate::settings::{SERVER_VERSION, Settings};
+use crate::startup::SUPERUSER;
+
+/// What `version()` says. Clients look for "PostgreSQL" and a number at its start.
+pub(crate) fn version() -> String {
+    format!("PostgreSQL {SERVER_VERSION} (neuroql {}, DataFusion {DATAFUSION_VERSION})", env!("CARGO_PKG_VERSION"))
+}
+
+/// Functions that answer every connection alike.
+pub(crate) fn register_constant(context: &SessionContext) {
+    let yes = ScalarValue::Boolean(Some(true));
+    let no = ScalarValue::Boolean(Some(false));
+    let nothing = ScalarValue::Utf8(None);
+    let constants = [
+        ("version", ScalarValue::from(version())),
+        ("pg_is_in_recovery", no.clone()),
+        ("pg_is_other_temp_schema", no.clone()),
+        ("pg_my_temp_schema", ScalarValue::Int32(Some(0))),
+        ("pg_function_is_visible", yes.clone()),
+        ("pg_type_is_visible", yes.clone()),
+        ("pg_operator_is_visible", yes.clone()),
+        ("pg_opclass_is_visible", yes.clone()),
+        ("pg_collation_is_visible", yes.clone()),
+        ("pg_conversion_is_visible", yes.clone()),
+        ("pg_statistics_obj_is_visible", yes.clone()),
+        ("pg_ts_config_is_visible", yes.clone()),
+        ("pg_ts_dict_is_visible", yes.clone()),
+        ("has_column_privilege", yes.clone()),
+        ("has_function_privilege", yes.clone()),
+        ("has_sequence_privilege", yes.clone()),
+        ("pg_has_role", yes.clone()),
+        ("pg_try_advisory_lock", yes.clone()),
+        ("pg_advisory_unlock", yes),
+        ("pg_advisory_lock", nothing.clone()),
+        ("pg_advisory_unlock_all", nothing.clone()),
+        ("pg_get_serial_sequence", nothing.clone()),
+        ("pg_get_userbyid", ScalarValue::from(SUPERUSER)),
+        ("to_regtype", ScalarValue::Int32(None)),
+        ("pg_get_function_result", nothing.clone()),
+        ("pg_get_function_arguments", nothing.clone()),
+        ("pg_get_function_identity_arguments", nothing.clone()),
+        ("pg_get_functiondef", nothing.clone()),
+        ("pg_get_viewdef", nothing.clone()),
+        ("pg_get_indexdef", nothing.clone()),
+        ("pg_get_ruledef", nothing.clone()),
+        ("pg_get_triggerdef", nothing.clone()),
+        ("pg_tablespace_location", nothing.clone()),
+        ("obj_description", nothing.clone()),
+        ("col_description", nothing.clone()),
+        ("shobj_description", nothing),
+    ];
+    for (name, value) in constants {
+        context.register_udf(ScalarUDF::new_from_impl(Constant::new(name, value, Volatility::Stable)));
+    }
+    context.register_udf(ScalarUDF::new_from_impl(JsonBuildObject::new()));
+    context.register_udf(AsyncScalarUDF::new(Arc::new(PgSleep::new())).into_scalar_udf());
+}
+
+/// Functions that answer for one connection.
+pub(crate) fn register_session(context: &SessionContext, settings: &Arc<Mutex<Settings>>, user: &str, pid: i32) {
+    let user = ScalarValue::from(user);
+    let constants = [
+        ("session_user", user.clone()),
+        ("current_user", user.clone()),
+        ("current_role", user.clone()),
+        ("user", user),
+        ("pg_backend_pid", ScalarValue::Int32(Some(pid))),
+    ];
+    for (name, value) in constants {
+        context.register_udf(ScalarUDF::new_from_impl(Constant::new(name, value, Volatility::Stable)));
+    }
+    context.register_udf(ScalarUDF::new_from_impl(CurrentSetting::new(Arc::clone(settings))));
+    context.register_udf(ScalarUDF::new_from_impl(SetConfig::new(Arc::clone(settings))));
+}
+
+/// The schema unqualified names are looked up in.
+pub(crate) fn register_current_schema(context: &SessionContext, schema: &str) {
+    let value = ScalarValue::from(schema);
+    context.register_udf(ScalarUDF::new_from_impl(Constant::new("current_schema", value, Volatility::Stable)));
+}
+
+/// A function of any arguments with one answer.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Constant {
+    name: &'static str,
+    value: ScalarValue,
+    signature: Signature,
+}
+
+impl Constant {
+    fn new(name: &'static str, value: ScalarValue, volatility: Volatility) -> Self {
+        let signature = Signature::one_of(vec![TypeSignature::Nullary, TypeSignature::VariadicAny], volatility);
+        Self { name, value, signature }
+    }
+}
+
+impl ScalarUDFImpl for Constant {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.value.data_type())
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(ColumnarValue::Scalar(self.value.clone()))
+    }
+}
+
+/// Settings of one connection inside a function, which DataFusion wants to compare and hash.
+#[derive(Debug, Clone)]
+struct Shared(Arc<Mutex<Settings>>);
+
+impl PartialEq for Shared {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Shared {}
+
+impl std::hash::Hash for Shared {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+/// `current_setting(name [, missing_ok])`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct CurrentSetting {
+    settings: Shared,
+    signature: Signature,
+}
+
+impl CurrentSetting {
+    fn new(settings: Arc<Mutex<Settings>>) -> Self {
+        let forms = vec![
+            TypeSignature::Exact(vec![DataType::Utf8]),
+            TypeSignature::Exact(vec![DataType::Utf8, DataType::Boolean]),
+        ];
+        // Volatile, because a value may change between planning and execution.
+        Self { settings: Shared(settings), signature: Signature::one_of(forms, Volatility::Volatile) }
+    }
+}
+
+impl ScalarUDFImpl for CurrentSetting {
+    fn name(&self) -> &str {
+        "current_setting"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let columns = columns(&args)?;
+        let names = as_string_array(&columns[0])?;
+        let lenient = columns.get(1).map(|column| column.as_boolean().clone());
+        let settings = self.settings.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = |row: usize| -> Result<Option<String>> {
+            if names.is_null(row) {
+                return Ok(None);
+            }
+            match settings.get(names.value(row)) {
+                Some((_, value)) => Ok(Some(value)),
+                None if lenient.as_ref().is_some_and(|lenient| lenient.is_valid(row) && lenient.value(row)) => Ok(None),
+                None => Err(DataFusionError::Configuration(format!(
+                    "unrecognized configuration parameter \"{}\" (not found)",
+                    names.value(row)
+                ))),
+            }
+        };
+        let values = (0..names.len()).map(value).collect::<Result<StringArray>>()?;
+        Ok(ColumnarValue::Array(Arc::new(values)))
+    }
+}
+
+/// `set_config(name, value, is_local)`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct SetConfig {
+    settings: Shared,
+    signature: Signature,
+}
+
+impl SetConfig {
+    fn new(settings: Arc<Mutex<Settings>>) -> Self {
+        let types = vec![DataType::Utf8, DataType::Utf8, DataType::Boolean];
+        Self { settings: Shared(settings), signature: Signature::exact(types, Volatility::Volatile) }
+    }
+}
+
+impl ScalarUDFImpl for SetConfig {
+    fn name(&self) -> &str {
+        "set_config"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let columns = columns(&args)?;
+        let (names, values, local) =
+            (as_string_array(&columns[0])?, as_string_array(&columns[1])?, columns[2].as_boolean());
+        let mut settings = self.settings.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut set = |row: usize| -> Result<Option<String>> {
+            if names.is_null(row) {
+                return Ok(None);
+            }
+            let value = values.is_valid(row).then(|| values.value(row));
+            let local = local.is_valid(row) && local.value(row);
+            settings
+                .set(names.value(row), value, local)
+                .map_err(|report| exec_datafusion_err!("{}", report.message))?;
+            Ok(settings.get(names.value(row)).map(|(_, value)| value))
+        };
+        let set = (0..names.len()).map(&mut set).collect::<Result<StringArray>>()?;
+        Ok(ColumnarValue::Array(Arc::new(set)))
+    }
+}
+
+/// `json_build_object(key, value, …)`, which SQLAlchemy asks of the catalog.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct JsonBuildObject {
+    signature: Signature,
+}
+
+impl JsonBuildObject {
+    fn new() -> Self {
+        let forms = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
+        Self { signature: Signature::one_of(forms, Volatility::Stable) }
+    }
+}
+
+impl ScalarUDFImpl for JsonBuildObject {
+    fn name(&self) -> &str {
+        "json_build_object"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let values = columns(&args)?.iter().map(output::json).collect::<Result<Vec<_>, _>>()?;
+        let (pairs, rest) = values.as_chunks::<2>();
+        if !rest.is_empty() {
+            return exec_err!("argument list must have even number of elements");
+        }
+        let text = |column: &ArrayRef, row: usize| {
+            let column = column.as_string::<i32>();
+            if column.is_valid(row) { column.value(row).to_string() } else { "null".into() }
+        };
+        let object = |row: usize| {
+            let pairs = pairs.iter().map(|[key, value]| format!("{}: {}", text(key, row), text(value, row)));
+            Some(format!("{{{}}}", pairs.collect::<Vec<_>>().join(", ")))
+        };
+        let objects: StringArray = (0..args.number_rows).map(object).collect();
+        Ok(ColumnarValue::Array(Arc::new(objects)))
+    }
+}
+
+/// `pg_sleep(seconds)`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PgSleep {
+    signature: Signature,
+}
+
+impl PgSleep {
+    fn new() -> Self {
+        Self { signature: Signature::exact(vec![DataType::Float64], Volatility::Volatile) }
+    }
+}
+
+impl ScalarUDFImpl for PgSleep {
+    fn name(&self) -> &str {
+        "pg_sleep"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        exec_err!("pg_sleep cannot be used here")
+    }
+}
+
+#[async_trait]
+impl AsyncScalarUDFImpl for PgSleep {
+    async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let columns = columns(&args)?;
+        let seconds: f64 = columns[0].as_primitive::<Float64Type>().iter().flatten().filter(|one| *one > 0.0).sum();
+        // Longer than any connection lives is as good as for ever.
+        tokio::time::sleep(Duration::from_secs_f64(seconds.min(1e9))).await;
+        Ok(ColumnarValue::Array(Arc::new(StringArray::from(vec![""; args.number_rows]))))
+    }
+}
+
+fn columns(args: &ScalarFunctionArgs) -> Result<Vec<ArrayRef>> {
+    args.args.iter().map(|arg| arg.to_array(args.number_rows)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn version_starts_as_clients_expect() {
+        assert!(super::version().starts_with("PostgreSQL 16.6 (neuroql "));
+    }
+}

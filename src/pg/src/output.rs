@@ -1,0 +1,241 @@
+//! Types of results: what arrow-pg cannot put on the wire is turned into something it can.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
+use datafusion_postgres::arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch, field_into_pg_type};
+use datafusion_postgres::pgwire::api::Type;
+use datafusion_postgres::pgwire::api::portal::Format;
+use datafusion_postgres::pgwire::api::results::{FieldFormat, FieldInfo};
+use datafusion_postgres::pgwire::messages::data::DataRow;
+use datafusion_postgres::pgwire::types::format::FormatOptions;
+
+use crate::names::Names;
+use crate::report::Report;
+
+/// The columns of a result, before a client has chosen text or binary.
+#[derive(Debug)]
+pub(crate) struct Columns {
+    /// Under the names the client sees, with types arrow-pg knows.
+    schema: Schema,
+}
+
+impl Columns {
+    pub(crate) fn new(schema: &Schema, names: &Names) -> Self {
+        let count = schema.fields().len();
+        let fields = schema.fields().iter().enumerate().map(|(index, field)| {
+            let name = names.name(index, count, field.name()).to_string();
+            Field::clone(field).with_name(name).with_data_type(wire_type(field.data_type()))
+        });
+        Self { schema: Schema::new(fields.collect::<Vec<_>>()) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.schema.fields().len()
+    }
+
+    /// Whether a client that knows these columns understands the others.
+    pub(crate) fn same_types(&self, other: &Self) -> bool {
+        self.schema.fields().iter().map(|field| field.data_type()).eq(other
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.data_type()))
+    }
+
+    /// What RowDescription says.
+    pub(crate) fn describe(&self, format: &Format, options: FormatOptions) -> Result<Arc<Vec<FieldInfo>>, Report> {
+        Ok(Arc::new(arrow_schema_to_pg_fields(&self.schema, format, Some(Arc::new(options)))?))
+    }
+}
+
+/// The Postgres type a column is sent as.
+pub(crate) fn wire_oid(field: &Field) -> u32 {
+    let field = Arc::new(field.clone().with_data_type(wire_type(field.data_type())));
+    field_into_pg_type(&field).map_or_else(|_| Type::TEXT.oid(), |found| found.oid())
+}
+
+/// The type a column is sent as.
+fn wire_type(data_type: &DataType) -> DataType {
+    use DataType::*;
+    let list = |item: &Arc<Field>| {
+        let inner = wire_type(item.data_type());
+        // Arrays of arrays are lists of lists in Arrow, which need not be rectangular as Postgres' are.
+        let nested = matches!(
+            item.data_type(),
+            List(_) | LargeList(_) | FixedSizeList(..) | ListView(_) | LargeListView(_) | Map(..) | Union(..)
+        );
+        if nested { Utf8 } else { List(Arc::new(Field::clone(item).with_data_type(inner))) }
+    };
+    match data_type {
+        Float16 => Float32,
+        Decimal32(precision, scale) | Decimal64(precision, scale) => Decimal128(*precision, *scale),
+        Decimal256(precision, scale) if *precision <= 38 => Decimal128(*precision, *scale),
+        Decimal256(..) => Utf8,
+        FixedSizeBinary(_) => Binary,
+        Dictionary(_, value) => wire_type(value),
+        RunEndEncoded(_, value) => wire_type(value.data_type()),
+        Map(..) | Union(..) => Utf8,
+        List(item) | LargeList(item) | FixedSizeList(item, _) | ListView(item) | LargeListView(item) => {
+            if wire_type(item.data_type()) == *item.data_type()
+                && !matches!(list(item), Utf8)
+                && !matches!(data_type, ListView(_) | LargeListView(_))
+            {
+                data_type.clone()
+            } else {
+                list(item)
+            }
+        }
+        // A composite value is sent as it is, or as JSON if anything in it is not a plain value.
+        Struct(fields) if fields.iter().all(|field| wire_type(field.data_type()) == *field.data_type()) => {
+            data_type.clone()
+        }
+        Struct(_) => Utf8,
+        other => other.clone(),
+    }
+}
+
+/// One batch in the types of its columns. `text` tells which columns are sent as text.
+fn to_wire(batch: &RecordBatch, fields: &[FieldInfo]) -> Result<RecordBatch, ArrowError> {
+    let mut changed = false;
+    let mut columns = Vec::with_capacity(fields.len());
+    let mut schema = Vec::with_capacity(fields.len());
+    for (index, (column, field)) in batch.columns().iter().zip(batch.schema_ref().fields()).enumerate() {
+        let wanted = wire_type(column.data_type());
+        let converted = if wanted == *column.data_type() {
+            None
+        } else if matches!(wanted, DataType::Utf8) && column.data_type().is_nested() {
+            Some(json(column)?)
+        } else {
+            Some(cast(column, &wanted)?)
+        };
+        let is_text = fields.get(index).is_some_and(|field| field.format() == FieldFormat::Text);
+        let spelt = if is_text { spell_infinities(converted.as_ref().unwrap_or(column)) } else { None };
+        let column = match spelt.or(converted) {
+            Some(array) => {
+                changed = true;
+                array
+            }
+            None => Arc::clone(column),
+        };
+        schema.push(Field::clone(field).with_data_type(column.data_type().clone()).with_nullable(true));
+        columns.push(column);
+    }
+    if !changed {
+        return Ok(batch.clone());
+    }
+    let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(SchemaRef::new(Schema::new(schema)), columns, &options)
+}
+
+/// Each value as JSON text.
+pub(crate) fn json(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let schema = SchemaRef::new(Schema::new(vec![Field::new("v", column.data_type().clone(), true)]));
+    let batch = RecordBatch::try_new(schema, vec![Arc::clone(column)])?;
+    let mut lines = Vec::new();
+    let mut writer: LineDelimitedWriter<_> =
+        WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut lines);
+    writer.write(&batch)?;
+    writer.finish()?;
+    drop(writer);
+    let text = String::from_utf8(lines).map_err(|error| ArrowError::JsonError(error.to_string()))?;
+    // One line a row, `{"v":…}`.
+    let values = text.lines().enumerate().map(|(row, line)| {
+        let value = line.strip_prefix("{\"v\":").and_then(|rest| rest.strip_suffix('}'));
+        value.filter(|_| column.is_valid(row))
+    });
+    Ok(Arc::new(values.collect::<StringArray>()))
+}
+
+/// Postgres writes `Infinity` where arrow-pg writes `inf`; `None` if there is nothing to change.
+fn spell_infinities(column: &ArrayRef) -> Option<ArrayRef> {
+    fn spell<T: Copy + Into<f64> + ToString>(value: T) -> String {
+        match value.into() {
+            f64::INFINITY => "Infinity".into(),
+            f64::NEG_INFINITY => "-Infinity".into(),
+            wide if wide.is_nan() => "NaN".into(),
+            _ => value.to_string(),
+        }
+    }
+    match column.data_type() {
+        DataType::Float32 => {
+            let values: &Float32Array = column.as_primitive::<Float32Type>();
+            let found = values.values().iter().any(|value| value.is_infinite());
+            found.then(|| Arc::new(values.iter().map(|value| value.map(spell)).collect::<StringArray>()) as ArrayRef)
+        }
+        DataType::Float64 => {
+            let values: &Float64Array = column.as_primitive::<Float64Type>();
+            let found = values.values().iter().any(|value| value.is_infinite());
+            found.then(|| Arc::new(values.iter().map(|value| value.map(spell)).collect::<StringArray>()) as ArrayRef)
+        }
+        _ => None,
+    }
+}
+
+/// The rows of a batch as messages.
+pub(crate) fn encode(
+    fields: &Arc<Vec<FieldInfo>>,
+    batch: &RecordBatch,
+) -> Result<impl Iterator<Item = Result<DataRow, Report>> + use<>, Report> {
+    let batch = to_wire(batch, fields).map_err(datafusion::error::DataFusionError::from)?;
+    if batch.num_columns() != fields.len() {
+        return Err(Report::error("XX000", "internal error: a batch has another number of columns than its plan"));
+    }
+    Ok(encode_recordbatch(Arc::clone(fields), batch).map(|row| row.map_err(Report::from)))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Decimal256Array, DictionaryArray, ListArray, MapArray, StringArray};
+    use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
+    use datafusion::arrow::datatypes::{Int32Type, i256};
+
+    use super::*;
+
+    /// The rows of one column as text.
+    fn text(column: ArrayRef) -> Vec<String> {
+        let schema = Schema::new(vec![Field::new("v", column.data_type().clone(), true)]);
+        let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![column]).unwrap();
+        let columns = Columns::new(&schema, &Names::default());
+        let fields = columns.describe(&Format::UnifiedText, FormatOptions::default()).unwrap();
+        let row = |row: Result<DataRow, Report>| {
+            let data = row.unwrap().data;
+            String::from_utf8(data[4..].to_vec()).unwrap()
+        };
+        encode(&fields, &batch).unwrap().map(row).collect()
+    }
+
+    #[test]
+    fn infinities_are_spelt_out() {
+        let values = Float64Array::from(vec![Some(1.5), Some(f64::INFINITY), Some(f64::NEG_INFINITY), None]);
+        assert_eq!(text(Arc::new(values)), ["1.5", "Infinity", "-Infinity", ""]);
+    }
+
+    #[test]
+    fn nested_lists_and_maps_become_json() {
+        let rows = vec![Some(vec![Some(1), None]), None];
+        let inner: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(rows));
+        let item = Arc::new(Field::new_list_field(inner.data_type().clone(), true));
+        let nested = ListArray::new(item, OffsetBuffer::new(ScalarBuffer::from(vec![0, 2])), inner, None);
+        assert_eq!(text(Arc::new(nested)), ["[[1,null],null]"]);
+
+        let keys = StringArray::from(vec!["a"]);
+        let map = MapArray::new_from_strings(["a"].into_iter(), &keys, &[0, 1]).unwrap();
+        assert_eq!(text(Arc::new(map)), ["{\"a\":\"a\"}"]);
+    }
+
+    #[test]
+    fn lists_of_dictionaries_and_wide_decimals_are_cast() {
+        let words: DictionaryArray<Int32Type> = ["x", "y", "x"].into_iter().collect();
+        let item = Arc::new(Field::new_list_field(words.data_type().clone(), true));
+        let list = ListArray::new(item, OffsetBuffer::new(ScalarBuffer::from(vec![0, 3])), Arc::new(words), None);
+        assert_eq!(text(Arc::new(list)), ["{x,y,x}"]);
+        let wide = Decimal256Array::from(vec![i256::from_i128(12345)]).with_precision_and_scale(50, 2).unwrap();
+        assert_eq!(text(Arc::new(wide)), ["123.45"]);
+    }
+}

@@ -1,0 +1,298 @@
+//! From the text of a query to its statements.
+//!
+//! Three grammars meet here. Most statements are read by pg-catalog's parser, which knows Postgres' dialect and
+//! rewrites what clients ask of the catalog. `CREATE EXTERNAL TABLE`, `COPY … TO 'file'` and `EXPLAIN` belong to
+//! DataFusion's parser. Where the first one fails, the second one has the last word, and its errors know a position.
+
+use datafusion::error::DataFusionError;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use datafusion_postgres::pgwire::api::Type;
+
+use crate::report::Report;
+use crate::{dialect, names};
+
+/// One statement of a query.
+#[derive(Debug, Clone)]
+pub(crate) struct Parsed {
+    pub(crate) statement: Statement,
+    /// Names of the columns of the result, where they differ from DataFusion's.
+    pub(crate) names: names::Names,
+    /// Type of the first parameter, where it is not for the planner to find.
+    pub(crate) parameter: Option<Type>,
+}
+
+impl Parsed {
+    pub(crate) fn new(mut statement: Statement) -> Self {
+        dialect::adapt(&mut statement);
+        let names = names::of_statement(&mut statement);
+        Self { statement, names, parameter: None }
+    }
+
+    /// The statement, unless it is one of DataFusion's own.
+    pub(crate) fn statement_in_sql(&self) -> Option<&ast::Statement> {
+        match &self.statement {
+            Statement::Statement(statement) => Some(statement),
+            _ => None,
+        }
+    }
+}
+
+/// Reads queries; made once, because pg-catalog's parser is expensive to make.
+#[derive(Debug, Default)]
+pub(crate) struct Parser {
+    compatible: PostgresCompatibilityParser,
+}
+
+impl Parser {
+    /// All statements of a query, or the first syntax error: nothing runs unless everything can be read.
+    pub(crate) fn parse(&self, query: &str) -> Result<Vec<Parsed>, Report> {
+        if let Some((query, parameter)) = dialect::replacement(query) {
+            let mut statements = self.parse(query)?;
+            statements.iter_mut().for_each(|parsed| parsed.parameter = Some(parameter.clone()));
+            return Ok(statements);
+        }
+        let mut statements = Vec::new();
+        for piece in split(query)? {
+            let found = self.parse_piece(&query[piece.start..piece.end], &piece.words).map_err(|error| {
+                let position = position_of(&error, &query[piece.start..piece.end])
+                    .map(|within| query[..piece.start].chars().count() + within);
+                Report::from(error).with_position(position)
+            })?;
+            statements.extend(found.into_iter().map(Parsed::new));
+        }
+        Ok(statements)
+    }
+
+    fn parse_piece(&self, text: &str, words: &[String]) -> Result<Vec<Statement>, DataFusionError> {
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let external = words.first() == Some(&"CREATE") && words.contains(&"EXTERNAL");
+        let theirs = external || matches!(words.first(), Some(&"COPY" | &"EXPLAIN"));
+        if !theirs && let Ok(statements) = self.compatible.parse(text) {
+            return Ok(statements.into_iter().map(|statement| Statement::Statement(Box::new(statement))).collect());
+        }
+        let statements = DFParserBuilder::new(text).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements();
+        match statements {
+            Ok(statements) => Ok(statements.into_iter().map(|statement| self.rewrite(statement)).collect()),
+            Err(_) if words.first() == Some(&"COPY") && is_copy_stream(text) => Err(DataFusionError::NotImplemented(
+                "COPY FROM STDIN and COPY TO STDOUT are not supported; use COPY (query) TO 'file.parquet'".into(),
+            )),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Applies pg-catalog's rewrites to the statement inside an EXPLAIN, too.
+    fn rewrite(&self, statement: Statement) -> Statement {
+        match statement {
+            Statement::Statement(inner) => Statement::Statement(Box::new(self.compatible.rewrite(*inner))),
+            Statement::Explain(mut explain) => {
+                explain.statement = Box::new(self.rewrite(*explain.statement));
+                Statement::Explain(explain)
+            }
+            other => other,
+        }
+    }
+}
+
+fn is_copy_stream(text: &str) -> bool {
+    let upper = text.to_ascii_uppercase();
+    upper.contains("STDIN") || upper.contains("STDOUT")
+}
+
+/// The longest chain of operators (a UNION counts for ten): `a + b + c` is a tree as deep as it is long, and
+/// whoever walks it needs a stack.
+const LONGEST_CHAIN: usize = 3000;
+
+/// Counts the operators that may end up inside each other.
+#[derive(Default)]
+struct Depth {
+    /// Operators since the last comma, for each open parenthesis.
+    levels: Vec<usize>,
+    current: usize,
+    total: usize,
+}
+
+impl Depth {
+    fn see(&mut self, token: &Token) -> Result<(), Report> {
+        match token {
+            Token::LParen | Token::LBracket => self.levels.push(std::mem::take(&mut self.current)),
+            Token::RParen | Token::RBracket => {
+                self.total -= self.current;
+                self.current = self.levels.pop().unwrap_or(0);
+            }
+            Token::Comma => {
+                self.total -= self.current;
+                self.current = 0;
+            }
+            Token::Word(word) => match word.keyword {
+                Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::WHEN => self.count(1),
+                // Relations take more room than expressions.
+                Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::JOIN => self.count(10),
+                _ => {}
+            },
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) | Token::Period => {}
+            // Every other token joins what is left of it to what is right of it.
+            _ => self.count(1),
+        }
+        if self.total > LONGEST_CHAIN || self.levels.len() > LONGEST_CHAIN {
+            let message = format!("statement is too complex: it has more than {LONGEST_CHAIN} operators in a row");
+            return Err(Report::error("54001", message).with_hint("Use IN (…) or = ANY (…) for long lists of values."));
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, weight: usize) {
+        self.current += weight;
+        self.total += weight;
+    }
+}
+
+/// A statement's place in the query, and its first words in capitals.
+struct Piece {
+    start: usize,
+    end: usize,
+    words: Vec<String>,
+}
+
+/// Cuts a query at its semicolons, leaving those in strings and comments alone.
+fn split(query: &str) -> Result<Vec<Piece>, Report> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, query).tokenize_with_location().map_err(|error| {
+        let position = character(query, error.location);
+        let error = DataFusionError::SQL(Box::new(ParserError::TokenizerError(error.message)), None);
+        Report::from(error).with_position(Some(position))
+    })?;
+    let mut pieces = Vec::new();
+    let mut current: Option<Piece> = None;
+    let mut depth = Depth::default();
+    let mut places = Places::of(query);
+    for token in &tokens {
+        match &token.token {
+            Token::Whitespace(_) | Token::EOF => {}
+            Token::SemiColon => {
+                depth = Depth::default();
+                pieces.extend(current.take().map(|piece| Piece { end: places.offset(token.span.start), ..piece }));
+            }
+            other => {
+                depth.see(other)?;
+                let piece = current.get_or_insert_with(|| Piece {
+                    start: places.offset(token.span.start),
+                    end: query.len(),
+                    words: Vec::new(),
+                });
+                if let Token::Word(word) = other
+                    && piece.words.len() < 5
+                    && word.quote_style.is_none()
+                {
+                    piece.words.push(word.value.to_ascii_uppercase());
+                }
+            }
+        }
+    }
+    pieces.extend(current);
+    Ok(pieces)
+}
+
+/// Finds the byte offsets of locations, which count lines and characters from 1. Only goes forward.
+struct Places<'a> {
+    text: &'a str,
+    offset: usize,
+    line: u64,
+    column: u64,
+}
+
+impl<'a> Places<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, offset: 0, line: 1, column: 1 }
+    }
+
+    fn offset(&mut self, location: Location) -> usize {
+        while (self.line, self.column) < (location.line, location.column)
+            && let Some(letter) = self.text[self.offset..].chars().next()
+        {
+            self.offset += letter.len_utf8();
+            (self.line, self.column) = if letter == '\n' { (self.line + 1, 1) } else { (self.line, self.column + 1) };
+        }
+        self.offset
+    }
+}
+
+/// 1-based character of a location, as Postgres counts.
+fn character(text: &str, location: Location) -> usize {
+    let offset = Places::of(text).offset(location);
+    text[..offset].chars().count() + 1
+}
+
+/// sqlparser says where only in the text of its errors: `… at Line: 1, Column: 8`. 1-based character.
+fn position_of(error: &DataFusionError, text: &str) -> Option<usize> {
+    let error = match error {
+        DataFusionError::SQL(error, _) => error,
+        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => return position_of(inner, text),
+        _ => return None,
+    };
+    let (ParserError::ParserError(message) | ParserError::TokenizerError(message)) = &**error else { return None };
+    let (line, column) = message.rsplit_once(" at Line: ")?.1.split_once(", Column: ")?;
+    Some(character(text, Location::new(line.trim().parse().ok()?, column.trim().parse().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(query: &str) -> Vec<Statement> {
+        Parser::default().parse(query).unwrap().into_iter().map(|parsed| parsed.statement).collect()
+    }
+
+    #[test]
+    fn semicolons_split_statements() {
+        assert_eq!(parse("select ';' ; -- no; \n select $$a;b$$;; ; select 3").len(), 3);
+        assert_eq!(parse(" ;; /* nothing; */ ").len(), 0);
+        assert_eq!(parse("select 'ä';\nselect 'ö'").len(), 2);
+    }
+
+    #[test]
+    fn statements_of_datafusion_are_read() {
+        let query = "CREATE EXTERNAL TABLE smol STORED AS MODEL LOCATION '/m.gguf' OPTIONS ('dtype' 'f32'); \
+                     select 1; COPY (select 1) TO 'x.parquet'; explain (analyze, verbose) select 1; \
+                     create or replace external table t stored as csv location 'x'";
+        let statements = parse(query);
+        assert!(matches!(statements[0], Statement::CreateExternalTable(_)));
+        assert!(matches!(statements[1], Statement::Statement(_)));
+        assert!(matches!(statements[2], Statement::CopyTo(_)));
+        assert!(matches!(statements[3], Statement::Explain(_)));
+        assert!(matches!(statements[4], Statement::CreateExternalTable(_)));
+    }
+
+    #[test]
+    fn endless_chains_are_refused() {
+        let refused = |query: String| split(&query).err().map(|report| report.sqlstate.into_owned());
+        assert_eq!(refused(format!("select {}", vec!["1"; 5000].join(" + "))).as_deref(), Some("54001"));
+        assert_eq!(refused(format!("select {}1", "(1 + ".repeat(5000))).as_deref(), Some("54001"));
+        assert_eq!(refused(format!("select {}1", "-".repeat(5000) + " ")).as_deref(), None, "a comment");
+        assert_eq!(refused(format!("select 1 in ({})", vec!["1 + 1"; 50_000].join(", "))), None);
+        assert_eq!(refused("select a, b from t where a = 1 and b = 2;".repeat(5000)), None);
+    }
+
+    #[test]
+    fn syntax_errors_have_a_position() {
+        for (query, sqlstate, found) in [
+            ("select a fro b", "42601", "near \"b\""),
+            ("select 1;\nselekt 2", "42601", "near \"selekt\""),
+            ("select (", "42601", "end of input"),
+            ("select 'abc", "42601", "Unterminated string"),
+            ("copy t from stdin", "0A000", "STDIN"),
+        ] {
+            let report = Parser::default().parse(query).unwrap_err();
+            assert_eq!(report.sqlstate, sqlstate, "{query}");
+            assert!(report.message.contains(found), "{query}: {}", report.message);
+        }
+        let position = |query| Parser::default().parse(query).unwrap_err().position;
+        assert_eq!(position("select a fro b"), Some(14));
+        assert_eq!(position("select 'ä';\nselekt 2"), Some(13));
+        assert_eq!(position("select 1; select 'abc"), Some(18));
+    }
+}

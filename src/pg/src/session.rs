@@ -1,0 +1,399 @@
+//! One connection's session: its DataFusion context, settings, transaction, prepared statements and portals.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::datatypes::UInt64Type;
+use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, SetVariable, Statement as PlanStatement, WriteOp};
+use datafusion::prelude::SessionContext;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
+use datafusion_postgres::pgwire::api::Type;
+use datafusion_postgres::pgwire::api::portal::Format;
+use datafusion_postgres::pgwire::messages::PgWireBackendMessage;
+use datafusion_postgres::pgwire::messages::response::TransactionStatus;
+use datafusion_postgres::pgwire::messages::startup::ParameterStatus;
+
+use crate::output::Columns;
+use crate::parameters::{self, Parameter};
+use crate::parse::{Parsed, Parser};
+use crate::passwords::Role;
+use crate::report::{Failure, Report};
+use crate::rows::{Rows, isolated};
+use crate::settings::{REPORTED, Settings};
+use crate::{catalog, functions, permissions, statements};
+
+/// What the sessions of a server have in common.
+pub(crate) struct Base {
+    state: SessionState,
+    parser: Arc<Parser>,
+    /// Counts changes of the catalog: a plan made before one is made again.
+    catalog_version: AtomicU64,
+}
+
+impl Base {
+    pub(crate) fn new(engine: &neuroql::Engine, roles: Vec<Role>) -> Result<Self, DataFusionError> {
+        let context = engine.session();
+        catalog::register(&context, roles)?;
+        functions::register_constant(&context);
+        Ok(Self { state: context.state(), parser: Arc::default(), catalog_version: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn state(&self) -> &SessionState {
+        &self.state
+    }
+}
+
+/// A statement that can be run, any number of times.
+pub(crate) struct Prepared {
+    pub(crate) parsed: Parsed,
+    /// `None` for a statement about the session itself.
+    pub(crate) plan: Option<LogicalPlan>,
+    pub(crate) parameters: Vec<Parameter>,
+    /// `None` for a statement without a result.
+    pub(crate) columns: Option<Arc<Columns>>,
+    version: (u64, u64),
+}
+
+impl Prepared {
+    /// The statement of SQL, unless it is one of DataFusion's own.
+    pub(crate) fn sql(&self) -> Option<&ast::Statement> {
+        self.parsed.statement_in_sql()
+    }
+}
+
+/// A prepared statement with its parameters, perhaps half-way through its rows.
+pub(crate) struct Portal {
+    pub(crate) prepared: Arc<Prepared>,
+    pub(crate) values: Vec<ScalarValue>,
+    pub(crate) format: Format,
+    pub(crate) running: Option<(Rows, Tag)>,
+    /// `DECLARE … WITH HOLD`: survives its transaction.
+    pub(crate) held: bool,
+}
+
+/// What a statement tells the client when it is done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tag {
+    pub(crate) verb: &'static str,
+    /// Whether the number of rows follows.
+    pub(crate) counted: bool,
+}
+
+impl Tag {
+    pub(crate) const SELECT: Self = Self { verb: "SELECT", counted: true };
+    pub(crate) const FETCH: Self = Self { verb: "FETCH", counted: true };
+    pub(crate) const SHOW: Self = Self { verb: "SHOW", counted: false };
+    pub(crate) const EXPLAIN: Self = Self { verb: "EXPLAIN", counted: false };
+
+    pub(crate) fn spell(self, rows: usize) -> String {
+        if self.counted { format!("{} {rows}", self.verb) } else { self.verb.into() }
+    }
+}
+
+/// What became of a statement.
+pub(crate) enum Outcome {
+    Rows(Rows, Tag),
+    Done(String),
+}
+
+impl Outcome {
+    pub(crate) fn done(tag: &str) -> Self {
+        Self::Done(tag.into())
+    }
+}
+
+/// The state of one connection.
+pub(crate) struct Session {
+    pub(crate) base: Arc<Base>,
+    pub(crate) context: SessionContext,
+    pub(crate) role: Role,
+    settings: Arc<Mutex<Settings>>,
+    /// Counts changes of settings that a plan may depend on.
+    pub(crate) settings_version: u64,
+    pub(crate) status: TransactionStatus,
+    pub(crate) savepoints: Vec<String>,
+    /// Whether something was changed in this transaction, which ROLLBACK will not undo.
+    pub(crate) wrote: bool,
+    pub(crate) prepared: HashMap<String, Arc<Prepared>>,
+    pub(crate) portals: HashMap<String, Portal>,
+    /// Prepared statements and portals without a statement in them.
+    pub(crate) empty: HashSet<String>,
+    pub(crate) empty_portals: HashSet<String>,
+    /// Messages to send before the statement completes.
+    pub(crate) notices: Vec<PgWireBackendMessage>,
+    reported: HashMap<&'static str, String>,
+    schema: String,
+    time_zone: String,
+}
+
+impl Session {
+    pub(crate) fn new(base: Arc<Base>, role: Role, pid: i32) -> Self {
+        let state =
+            SessionStateBuilder::new_from_existing(base.state.clone()).with_session_id(format!("pg-{pid}")).build();
+        let context = SessionContext::new_with_state(state);
+        let settings = Arc::new(Mutex::new(Settings::new(&role)));
+        functions::register_session(&context, &settings, &role.name, pid);
+        Self {
+            base,
+            context,
+            role,
+            settings,
+            settings_version: 0,
+            status: TransactionStatus::Idle,
+            savepoints: Vec::new(),
+            wrote: false,
+            prepared: HashMap::new(),
+            portals: HashMap::new(),
+            empty: HashSet::new(),
+            empty_portals: HashSet::new(),
+            notices: Vec::new(),
+            reported: HashMap::new(),
+            schema: String::new(),
+            time_zone: "UTC".into(),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Splits a query into statements. In a task of its own: the grammar is recursive and the text is the client's.
+    pub(crate) async fn parse(&self, query: String) -> Result<Vec<Parsed>, Report> {
+        let parser = Arc::clone(&self.base.parser);
+        isolated(async move { Ok(parser.parse(&query)) }).await?
+    }
+
+    /// Plans a statement. `declared` are the parameter types the client gave.
+    pub(crate) async fn prepare(&self, parsed: Parsed, declared: &[Option<Type>]) -> Result<Prepared, Report> {
+        let version = self.version();
+        if let Statement::Statement(statement) = &parsed.statement
+            && statements::is_about_session(statement)
+        {
+            return statements::prepare(self, parsed.clone(), declared, version).await;
+        }
+        let plan = self.plan(parsed.statement.clone()).await?;
+        let known = [parsed.parameter.clone()];
+        let declared = if declared.is_empty() && known[0].is_some() { &known } else { declared };
+        self.prepare_plan(parsed, plan, declared, version)
+    }
+
+    /// Plans a statement of DataFusion.
+    pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, Report> {
+        let state = self.context.state();
+        isolated(async move { state.statement_to_plan(statement).await }).await
+    }
+
+    pub(crate) fn prepare_plan(
+        &self,
+        parsed: Parsed,
+        plan: LogicalPlan,
+        declared: &[Option<Type>],
+        version: (u64, u64),
+    ) -> Result<Prepared, Report> {
+        let read_only = self.settings().read_only();
+        permissions::check(&plan, &self.role, read_only)?;
+        let (plan, parameters) = parameters::infer(plan, declared)?;
+        let silent = matches!(
+            plan,
+            LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)
+        );
+        let columns = (!silent).then(|| Arc::new(Columns::new(plan.schema().as_arrow(), &parsed.names)));
+        Ok(Prepared { parsed, plan: Some(plan), parameters, columns, version })
+    }
+
+    pub(crate) fn prepare_without_plan(parsed: Parsed, columns: Option<Arc<Columns>>, version: (u64, u64)) -> Prepared {
+        Prepared { parsed, plan: None, parameters: Vec::new(), columns, version }
+    }
+
+    pub(crate) fn version(&self) -> (u64, u64) {
+        (self.base.catalog_version.load(Ordering::Acquire), self.settings_version)
+    }
+
+    /// Runs a statement up to the point where its rows can be fetched.
+    pub(crate) async fn run(&mut self, prepared: &Arc<Prepared>, values: &[ScalarValue]) -> Result<Outcome, Failure> {
+        let ends_transaction = prepared.sql().is_some_and(statements::ends_transaction);
+        if self.status == TransactionStatus::Error && !ends_transaction {
+            return Err(in_failed_transaction().into());
+        }
+        let prepared = self.up_to_date(prepared).await?;
+        let outcome = match prepared.sql() {
+            Some(statement) if statements::is_about_session(statement) => {
+                statements::run(self, statement, &prepared, values).await?
+            }
+            _ => match &prepared.plan {
+                Some(plan) => {
+                    self.run_plan(parameters::bind(plan.clone(), values)?, &prepared.parsed.statement).await?
+                }
+                None => return Err(Report::error("XX000", "internal error: a statement without a plan").into()),
+            },
+        };
+        self.synchronize().await?;
+        Ok(outcome)
+    }
+
+    /// The statement, planned again if the tables it names may be others by now.
+    async fn up_to_date(&self, prepared: &Arc<Prepared>) -> Result<Arc<Prepared>, Report> {
+        if prepared.version == self.version() || prepared.plan.is_none() {
+            return Ok(Arc::clone(prepared));
+        }
+        let declared: Vec<_> = prepared.parameters.iter().map(|parameter| Some(parameter.wire.clone())).collect();
+        let fresh = self.prepare(prepared.parsed.clone(), &declared).await?;
+        let same = match (&fresh.columns, &prepared.columns) {
+            (Some(fresh), Some(old)) => fresh.same_types(old),
+            (None, None) => true,
+            _ => false,
+        };
+        if same { Ok(Arc::new(fresh)) } else { Err(Report::error("0A000", "cached plan must not change result type")) }
+    }
+
+    pub(crate) async fn run_plan(&mut self, plan: LogicalPlan, statement: &Statement) -> Result<Outcome, Failure> {
+        // Again, because the transaction may have become read-only since the statement was prepared.
+        let read_only = self.settings().read_only();
+        permissions::check(&plan, &self.role, read_only)?;
+        let context = self.context.clone();
+        match &plan {
+            LogicalPlan::Ddl(ddl) => {
+                let tag = ddl_tag(ddl);
+                let done = isolated(async move { context.execute_logical_plan(plan).await?.collect().await }).await;
+                self.base.catalog_version.fetch_add(1, Ordering::AcqRel);
+                done?;
+                self.wrote = true;
+                Ok(Outcome::done(tag))
+            }
+            LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
+                let verb = match &plan {
+                    LogicalPlan::Dml(dml) => match dml.op {
+                        WriteOp::Insert(_) => "INSERT 0",
+                        WriteOp::Delete => "DELETE",
+                        WriteOp::Update => "UPDATE",
+                        WriteOp::Ctas => "SELECT",
+                        _ => "OK",
+                    },
+                    _ => "COPY",
+                };
+                let batches =
+                    isolated(async move { context.execute_logical_plan(plan).await?.collect().await }).await?;
+                self.wrote = true;
+                Ok(Outcome::Done(format!("{verb} {}", count(&batches))))
+            }
+            LogicalPlan::Statement(statement) => {
+                let tag = match statement {
+                    PlanStatement::SetVariable(_) => "SET",
+                    PlanStatement::ResetVariable(_) => "RESET",
+                    _ => return Err(Report::not_supported(format!("{} is not supported", statement.name())).into()),
+                };
+                self.settings_version += 1;
+                isolated(async move { context.execute_logical_plan(plan).await.map(drop) }).await?;
+                Ok(Outcome::done(tag))
+            }
+            _ => {
+                let tag = match statement {
+                    Statement::Explain(_) => Tag::EXPLAIN,
+                    Statement::Statement(inner) => match inner.as_ref() {
+                        ast::Statement::Explain { .. } | ast::Statement::ExplainTable { .. } => Tag::EXPLAIN,
+                        ast::Statement::Query(_) => Tag::SELECT,
+                        _ => Tag::SHOW,
+                    },
+                    _ => Tag::SELECT,
+                };
+                Ok(Outcome::Rows(Rows::start(&self.context, plan), tag))
+            }
+        }
+    }
+
+    /// Sets one of DataFusion's settings, for this session only.
+    pub(crate) async fn set_engine(&mut self, name: &str, value: String) -> Result<(), Report> {
+        let set = PlanStatement::SetVariable(SetVariable { variable: name.to_string(), value });
+        let plan = LogicalPlan::Statement(set);
+        let read_only = self.settings().read_only();
+        permissions::check(&plan, &self.role, read_only)?;
+        self.settings_version += 1;
+        let context = self.context.clone();
+        isolated(async move { context.execute_logical_plan(plan).await.map(drop) }).await
+    }
+
+    /// Lets changed settings take effect, and tells the client of those it must know.
+    pub(crate) async fn synchronize(&mut self) -> Result<(), Report> {
+        let (path, zone, reports) = {
+            let mut settings = self.settings();
+            if !settings.changed {
+                return Ok(());
+            }
+            settings.changed = false;
+            let zone = settings.get("TimeZone").map(|(_, value)| value).unwrap_or_default();
+            let reports: Vec<_> =
+                REPORTED.iter().filter_map(|name| settings.get(name).map(|(_, value)| (*name, value))).collect();
+            (settings.search_path(), zone, reports)
+        };
+        for (name, value) in reports {
+            if self.reported.get(name) != Some(&value) {
+                self.notices
+                    .push(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name.into(), value.clone())));
+                self.reported.insert(name, value);
+            }
+        }
+        let catalog = self.context.state().config_options().catalog.default_catalog.clone();
+        let schemas = self.context.catalog(&catalog).map(|catalog| catalog.schema_names()).unwrap_or_default();
+        let schema = path.into_iter().find(|name| schemas.contains(name)).unwrap_or_else(|| "public".into());
+        if schema != self.schema {
+            self.set_engine("datafusion.catalog.default_schema", schema.clone()).await?;
+            functions::register_current_schema(&self.context, &schema);
+            self.schema = schema;
+        }
+        if zone != self.time_zone {
+            self.set_engine("datafusion.execution.time_zone", zone.clone()).await?;
+            self.time_zone = zone;
+        }
+        Ok(())
+    }
+
+    /// Applies schema and time zone again at the next opportunity.
+    pub(crate) fn forget_applied(&mut self) {
+        self.schema.clear();
+        self.time_zone.clear();
+    }
+
+    /// An error inside a transaction fails the transaction.
+    pub(crate) fn failed(&mut self) {
+        self.status = self.status.to_error_state();
+    }
+
+    /// Portals end with their transaction.
+    pub(crate) fn close_portals(&mut self) {
+        self.portals.retain(|_, portal| portal.held);
+    }
+}
+
+pub(crate) fn in_failed_transaction() -> Report {
+    Report::error("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+}
+
+/// DataFusion answers a change with one row, the number of rows changed.
+fn count(batches: &[RecordBatch]) -> u64 {
+    batches
+        .iter()
+        .filter_map(|batch| batch.columns().first()?.as_primitive_opt::<UInt64Type>())
+        .flat_map(|column| (0..column.len()).filter(|row| column.is_valid(*row)).map(|row| column.value(row)))
+        .sum()
+}
+
+fn ddl_tag(ddl: &DdlStatement) -> &'static str {
+    match ddl {
+        DdlStatement::CreateExternalTable(_) | DdlStatement::CreateMemoryTable(_) => "CREATE TABLE",
+        DdlStatement::CreateView(_) => "CREATE VIEW",
+        DdlStatement::CreateCatalogSchema(_) => "CREATE SCHEMA",
+        DdlStatement::CreateCatalog(_) => "CREATE DATABASE",
+        DdlStatement::CreateIndex(_) => "CREATE INDEX",
+        DdlStatement::DropTable(_) => "DROP TABLE",
+        DdlStatement::DropView(_) => "DROP VIEW",
+        DdlStatement::DropCatalogSchema(_) => "DROP SCHEMA",
+        DdlStatement::CreateFunction(_) => "CREATE FUNCTION",
+        DdlStatement::DropFunction(_) => "DROP FUNCTION",
+    }
+}

@@ -1,0 +1,558 @@
+//! Statements about the session rather than about data: SET and SHOW, transactions, prepared statements, cursors.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::config::ConfigEntry;
+use datafusion::logical_expr::{LogicalPlan, Prepare, ResetVariable, Statement as PlanStatement};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::Statement as DFStatement;
+use datafusion::sql::sqlparser::ast::{
+    CloseCursor, ContextModifier, DiscardObject, Expr, FetchDirection, Ident, Reset, Set, Statement,
+    TransactionAccessMode, TransactionMode, UnaryOperator, Value, ValueWithSpan,
+};
+use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
+use datafusion_postgres::pgwire::api::Type;
+use datafusion_postgres::pgwire::api::portal::Format;
+use datafusion_postgres::pgwire::messages::response::TransactionStatus;
+
+use crate::names::Names;
+use crate::output::Columns;
+use crate::parse::Parsed;
+use crate::report::{Failure, Report, warning};
+use crate::rows::{Rows, isolated};
+use crate::session::{Outcome, Portal, Prepared, Session, Tag};
+use crate::{parameters, settings};
+
+/// Whether this module runs the statement.
+pub(crate) fn is_about_session(statement: &Statement) -> bool {
+    use Statement::*;
+    matches!(
+        statement,
+        Set(_)
+            | ShowVariable { .. }
+            | Reset(_)
+            | StartTransaction { .. }
+            | Commit { .. }
+            | Rollback { .. }
+            | Savepoint { .. }
+            | ReleaseSavepoint { .. }
+            | Discard { .. }
+            | Prepare { .. }
+            | Execute { .. }
+            | Deallocate { .. }
+            | Declare { .. }
+            | Fetch { .. }
+            | Close { .. }
+            | LISTEN { .. }
+            | UNLISTEN { .. }
+            | NOTIFY { .. }
+    )
+}
+
+/// Whether the statement is allowed in a failed transaction.
+pub(crate) fn ends_transaction(statement: &Statement) -> bool {
+    matches!(statement, Statement::Commit { .. } | Statement::Rollback { .. })
+}
+
+/// Checks a statement as far as that is possible without running it, and finds the columns of its result.
+pub(crate) async fn prepare(
+    session: &Session,
+    parsed: Parsed,
+    declared: &[Option<Type>],
+    version: (u64, u64),
+) -> Result<Prepared, Report> {
+    let DFStatement::Statement(statement) = &parsed.statement else {
+        return Err(Report::error("XX000", "internal error: not a statement of the session"));
+    };
+    let columns = match statement.as_ref() {
+        Statement::Declare { stmts } => {
+            let query = match stmts.as_slice() {
+                [one] if one.names.len() == 1 => one.for_query.clone(),
+                _ => None,
+            };
+            let Some(query) = query else {
+                return Err(Report::error("42601", "syntax error: expected DECLARE name CURSOR FOR query"));
+            };
+            let plan = session.plan(DFStatement::Statement(Box::new(Statement::Query(query)))).await?;
+            let mut prepared = session.prepare_plan(parsed, plan, declared, version)?;
+            // The rows are FETCH's.
+            prepared.columns = None;
+            return Ok(prepared);
+        }
+        Statement::ShowVariable { variable } => Some(Arc::new(match shown(variable).as_str() {
+            "all" => text_columns(&["name", "setting", "description"]),
+            name => text_columns(&[&show(session, name)?.0]),
+        })),
+        Statement::Fetch { name, .. } => {
+            let portal = cursor(session, name)?;
+            portal.prepared.plan.as_ref().map(|plan| columns_of(plan, &portal.prepared))
+        }
+        Statement::Execute { name: Some(name), .. } => prepared_named(session, &name.to_string())?.columns.clone(),
+        _ => None,
+    };
+    Ok(Session::prepare_without_plan(parsed, columns, version))
+}
+
+/// Runs a statement this module is responsible for.
+pub(crate) async fn run(
+    session: &mut Session,
+    statement: &Statement,
+    prepared: &Arc<Prepared>,
+    values: &[ScalarValue],
+) -> Result<Outcome, Failure> {
+    match statement {
+        Statement::Set(set) => run_set(session, set).await,
+        Statement::ShowVariable { variable } => Ok(run_show(session, &shown(variable))?),
+        Statement::Reset(reset) => run_reset(session, &reset.reset).await,
+        Statement::StartTransaction { modes, begin, .. } => {
+            start_transaction(session, modes);
+            Ok(Outcome::done(if *begin { "BEGIN" } else { "START TRANSACTION" }))
+        }
+        Statement::Commit { chain, .. } => Ok(end_transaction(session, true, *chain)),
+        Statement::Rollback { chain, savepoint: None } => Ok(end_transaction(session, false, *chain)),
+        Statement::Rollback { savepoint: Some(name), .. } => {
+            let at = savepoint(session, name)?;
+            session.savepoints.truncate(at + 1);
+            session.status = TransactionStatus::Transaction;
+            Ok(Outcome::done("ROLLBACK"))
+        }
+        Statement::Savepoint { name } => {
+            if session.status == TransactionStatus::Idle {
+                return Err(Report::error("25P01", "SAVEPOINT can only be used in transaction blocks").into());
+            }
+            session.savepoints.push(fold(name));
+            Ok(Outcome::done("SAVEPOINT"))
+        }
+        Statement::ReleaseSavepoint { name } => {
+            let at = savepoint(session, name)?;
+            session.savepoints.truncate(at);
+            Ok(Outcome::done("RELEASE"))
+        }
+        Statement::Discard { object_type } => run_discard(session, object_type).await,
+        Statement::Prepare { name, data_types, statement } => {
+            let name = fold(name);
+            if session.prepared.contains_key(&name) {
+                return Err(Report::error("42P05", format!("prepared statement \"{name}\" already exists")).into());
+            }
+            let typed = !data_types.is_empty();
+            let target = plan_prepare(session, prepared, statement, typed).await?;
+            session.prepared.insert(name, Arc::new(target));
+            Ok(Outcome::done("PREPARE"))
+        }
+        Statement::Execute { name: Some(name), parameters, .. } => {
+            let target = prepared_named(session, &name.to_string())?;
+            let values = arguments(session, parameters, &target).await?;
+            // One statement of a session runs another one.
+            Box::pin(session.run(&target, &values)).await
+        }
+        Statement::Deallocate { name, .. } => {
+            if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("all") {
+                session.prepared.clear();
+                return Ok(Outcome::done("DEALLOCATE ALL"));
+            }
+            let name = fold(name);
+            match session.prepared.remove(&name) {
+                Some(_) => Ok(Outcome::done("DEALLOCATE")),
+                None => Err(no_such_statement(&name).into()),
+            }
+        }
+        Statement::Declare { stmts } => {
+            let Some(declared) = stmts.first() else {
+                return Err(Report::error("42601", "syntax error: DECLARE declares nothing").into());
+            };
+            let name = declared.names.first().map(fold).unwrap_or_default();
+            declare(session, name, declared.hold == Some(true), prepared, values)
+        }
+        Statement::Fetch { name, direction, .. } => {
+            let count = how_many(direction)?;
+            let portal = cursor(session, name)?;
+            let Some((rows, _)) = &portal.running else {
+                return Err(Report::error("55000", format!("\"{}\" is not a cursor", name.value)).into());
+            };
+            Ok(Outcome::Rows(rows.first(count), Tag::FETCH))
+        }
+        Statement::Close { cursor: CloseCursor::All } => {
+            session.portals.clear();
+            Ok(Outcome::done("CLOSE CURSOR ALL"))
+        }
+        Statement::Close { cursor: CloseCursor::Specific { name } } => {
+            cursor(session, name)?;
+            session.portals.remove(&fold(name));
+            Ok(Outcome::done("CLOSE CURSOR"))
+        }
+        Statement::UNLISTEN { .. } => Ok(Outcome::done("UNLISTEN")),
+        other => {
+            let text = other.to_string();
+            let verb = text.split_whitespace().next().unwrap_or_default();
+            Err(Report::not_supported(format!("{verb} is not supported")).into())
+        }
+    }
+}
+
+// SET, SHOW, RESET, DISCARD
+
+async fn run_set(session: &mut Session, set: &Set) -> Result<Outcome, Failure> {
+    match set {
+        Set::SingleAssignment { scope, hivevar: false, variable, values } => {
+            let local = *scope == Some(ContextModifier::Local);
+            assign(session, &unquoted(&variable.to_string()), value_text(values).as_deref(), local).await?;
+        }
+        Set::SetTimeZone { local, value } => {
+            let value = value_text(std::slice::from_ref(value)).filter(|zone| !zone.eq_ignore_ascii_case("local"));
+            assign(session, "TimeZone", value.as_deref(), *local).await?;
+        }
+        Set::SetNames { charset_name, .. } => {
+            assign(session, "client_encoding", Some(&charset_name.value), false).await?;
+        }
+        Set::SetTransaction { modes, session: true, .. } => {
+            for (name, value) in transaction_modes(modes) {
+                session.settings().set(&format!("default_{name}"), Some(value), false)?;
+            }
+        }
+        Set::SetTransaction { modes, .. } => {
+            for (name, value) in transaction_modes(modes) {
+                session.settings().transaction_mode(name, value);
+            }
+        }
+        Set::SetRole { role_name: None, .. } => {}
+        Set::SetRole { role_name: Some(name), .. } if name.value == session.role.name => {}
+        Set::SetRole { .. } | Set::SetSessionAuthorization(_) => {
+            return Err(Report::not_supported("changing the user of a connection is not supported").into());
+        }
+        other => return Err(Report::not_supported(format!("{other} is not supported")).into()),
+    }
+    Ok(Outcome::done("SET"))
+}
+
+async fn assign(session: &mut Session, name: &str, value: Option<&str>, local: bool) -> Result<(), Report> {
+    if !is_engine_setting(session, name) {
+        return session.settings().set(name, value, local);
+    }
+    let name = name.to_ascii_lowercase();
+    match value {
+        Some(value) => session.set_engine(&name, value.to_string()).await,
+        None => reset_engine(session, &name).await,
+    }
+}
+
+/// The value as text, `None` for DEFAULT.
+fn value_text(values: &[Expr]) -> Option<String> {
+    let one = |value: &Expr| match value {
+        Expr::Value(ValueWithSpan { value, .. }) => match value {
+            Value::Number(number, _) => number.clone(),
+            Value::Boolean(value) => if *value { "on" } else { "off" }.into(),
+            other => other.clone().into_string().unwrap_or_else(|| other.to_string()),
+        },
+        Expr::Identifier(name) => name.value.clone(),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => format!("-{expr}"),
+        other => unquoted(&other.to_string()),
+    };
+    match values {
+        [Expr::Identifier(name)] if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default") => None,
+        values => Some(values.iter().map(one).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// A setting of DataFusion or of an extension of it: something before the dot that has settings.
+fn is_engine_setting(session: &Session, name: &str) -> bool {
+    let Some((space, _)) = name.split_once('.') else { return false };
+    let space = format!("{}.", space.to_ascii_lowercase());
+    engine_settings(session).iter().any(|entry| entry.key.starts_with(&space))
+}
+
+fn engine_settings(session: &Session) -> Vec<ConfigEntry> {
+    let state = session.context.state();
+    let mut entries = state.config_options().entries();
+    entries.extend(state.runtime_env().config_entries());
+    entries
+}
+
+async fn run_reset(session: &mut Session, reset: &Reset) -> Result<Outcome, Failure> {
+    match reset {
+        Reset::ALL => reset_all(session),
+        Reset::ConfigurationParameter(name) => assign(session, &unquoted(&name.to_string()), None, false).await?,
+    }
+    Ok(Outcome::done("RESET"))
+}
+
+fn reset_all(session: &mut Session) {
+    session.settings().reset_all();
+    let options = Arc::clone(session.base.state().config_options());
+    *session.context.state_ref().write().config_mut().options_mut() = Arc::unwrap_or_clone(options);
+    session.settings_version += 1;
+    session.forget_applied();
+}
+
+/// Back to the value sessions start with.
+async fn reset_engine(session: &mut Session, name: &str) -> Result<(), Report> {
+    let entry = session.base.state().config_options().entries().into_iter().find(|entry| entry.key == name);
+    if let Some(value) = entry.and_then(|entry| entry.value) {
+        return session.set_engine(name, value).await;
+    }
+    let plan = LogicalPlan::Statement(PlanStatement::ResetVariable(ResetVariable { variable: name.to_string() }));
+    crate::permissions::check(&plan, &session.role, false)?;
+    session.settings_version += 1;
+    let context = session.context.clone();
+    isolated(async move { context.execute_logical_plan(plan).await.map(drop) }).await
+}
+
+async fn run_discard(session: &mut Session, what: &DiscardObject) -> Result<Outcome, Failure> {
+    if matches!(what, DiscardObject::ALL) {
+        if session.status != TransactionStatus::Idle {
+            return Err(Report::error("25001", "DISCARD ALL cannot run inside a transaction block").into());
+        }
+        session.portals.clear();
+        session.prepared.clear();
+        reset_all(session);
+    }
+    Ok(Outcome::Done(format!("DISCARD {what}")))
+}
+
+/// The setting a SHOW asks for, in lower case.
+fn shown(variable: &[Ident]) -> String {
+    let words: Vec<_> = variable.iter().map(|word| word.value.to_ascii_lowercase()).collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["time", "zone"] => "timezone".into(),
+        ["transaction", "isolation", "level"] => "transaction_isolation".into(),
+        ["session", "authorization"] => "session_authorization".into(),
+        words => words.join("."),
+    }
+}
+
+/// Name and value of a setting.
+fn show(session: &Session, name: &str) -> Result<(String, String), Report> {
+    if let Some(found) = session.settings().get(name) {
+        return Ok(found);
+    }
+    match engine_settings(session).into_iter().find(|entry| entry.key.eq_ignore_ascii_case(name)) {
+        Some(entry) => Ok((entry.key, entry.value.unwrap_or_default())),
+        None => Err(settings::unknown(name)),
+    }
+}
+
+fn run_show(session: &Session, name: &str) -> Result<Outcome, Report> {
+    let columns: Vec<Vec<String>> = if name == "all" {
+        let mut all = session.settings().all();
+        all.extend(engine_settings(session).into_iter().map(|entry| {
+            // DataFusion's descriptions are paragraphs; a terminal wants a line.
+            let description = entry.description.split_inclusive(". ").next().unwrap_or_default();
+            (entry.key, entry.value.unwrap_or_default(), description.trim_end().to_string())
+        }));
+        let (names, (values, descriptions)) =
+            all.into_iter().map(|(name, value, description)| (name, (value, description))).unzip();
+        vec![names, values, descriptions]
+    } else {
+        vec![vec![show(session, name)?.1]]
+    };
+    let columns = columns.into_iter().enumerate().map(|(index, values)| {
+        let values: ArrayRef = Arc::new(StringArray::from(values));
+        (index.to_string(), values)
+    });
+    let batch = RecordBatch::try_from_iter(columns).map_err(datafusion::error::DataFusionError::from)?;
+    Ok(Outcome::Rows(Rows::of(batch), Tag::SHOW))
+}
+
+fn text_columns(names: &[&str]) -> Columns {
+    let fields: Vec<_> = names.iter().map(|name| Field::new(*name, DataType::Utf8, false)).collect();
+    Columns::new(&Schema::new(fields), &Names::default())
+}
+
+// Transactions. Nothing is undone by ROLLBACK: the status is kept because drivers depend on it.
+
+fn start_transaction(session: &mut Session, modes: &[TransactionMode]) {
+    if session.status == TransactionStatus::Idle {
+        session.status = TransactionStatus::Transaction;
+        session.wrote = false;
+        session.settings().begin();
+    } else {
+        session.notices.push(warning("25001", "there is already a transaction in progress"));
+    }
+    for (name, value) in transaction_modes(modes) {
+        session.settings().transaction_mode(name, value);
+    }
+}
+
+fn transaction_modes(modes: &[TransactionMode]) -> impl Iterator<Item = (&'static str, &'static str)> + use<'_> {
+    use datafusion::sql::sqlparser::ast::TransactionIsolationLevel as Level;
+    modes.iter().map(|mode| match mode {
+        TransactionMode::AccessMode(TransactionAccessMode::ReadOnly) => ("transaction_read_only", "on"),
+        TransactionMode::AccessMode(TransactionAccessMode::ReadWrite) => ("transaction_read_only", "off"),
+        TransactionMode::IsolationLevel(level) => (
+            "transaction_isolation",
+            match level {
+                Level::ReadUncommitted => "read uncommitted",
+                Level::RepeatableRead => "repeatable read",
+                Level::Serializable => "serializable",
+                _ => "read committed",
+            },
+        ),
+    })
+}
+
+fn end_transaction(session: &mut Session, commit: bool, chain: bool) -> Outcome {
+    let status = session.status;
+    if status == TransactionStatus::Idle {
+        session.notices.push(warning("25P01", "there is no transaction in progress"));
+    }
+    // A failed transaction cannot be committed.
+    let commit = commit && status != TransactionStatus::Error;
+    if commit {
+        session.settings().commit();
+    } else {
+        session.settings().roll_back();
+        if status != TransactionStatus::Idle && session.wrote {
+            session.notices.push(warning("0A000", "changes made in this transaction are not undone"));
+        }
+    }
+    session.status = TransactionStatus::Idle;
+    session.savepoints.clear();
+    session.wrote = false;
+    session.close_portals();
+    if chain && status != TransactionStatus::Idle {
+        start_transaction(session, &[]);
+    }
+    Outcome::done(if commit { "COMMIT" } else { "ROLLBACK" })
+}
+
+fn savepoint(session: &Session, name: &Ident) -> Result<usize, Report> {
+    let name = fold(name);
+    if session.status == TransactionStatus::Idle {
+        return Err(Report::error("25P01", "savepoints can only be used in transaction blocks"));
+    }
+    session
+        .savepoints
+        .iter()
+        .rposition(|found| *found == name)
+        .ok_or_else(|| Report::error("3B001", format!("savepoint \"{name}\" does not exist")))
+}
+
+// Prepared statements. SQL and the protocol share their names, as in Postgres.
+
+/// The statement inside a PREPARE, planned with the types it declares.
+async fn plan_prepare(
+    session: &Session,
+    prepared: &Prepared,
+    statement: &Statement,
+    typed: bool,
+) -> Result<Prepared, Report> {
+    if is_about_session(statement) {
+        return Err(Report::error("42601", "only queries and data changes can be prepared"));
+    }
+    let plan = session.plan(prepared.parsed.statement.clone()).await?;
+    let LogicalPlan::Statement(PlanStatement::Prepare(Prepare { input, fields, .. })) = plan else {
+        return Err(Report::error("XX000", "internal error: PREPARE has another plan"));
+    };
+    let declared = if typed {
+        fields.iter().map(|field| Ok(Some(into_pg_type(field.data_type())?))).collect::<Result<Vec<_>, Report>>()?
+    } else {
+        Vec::new()
+    };
+    let inner = DFStatement::Statement(Box::new(statement.clone()));
+    let parsed = Parsed { statement: inner, names: prepared.parsed.names.clone(), parameter: None };
+    session.prepare_plan(parsed, Arc::unwrap_or_clone(input), &declared, session.version())
+}
+
+fn prepared_named(session: &Session, name: &str) -> Result<Arc<Prepared>, Report> {
+    let name = unquoted(name);
+    session.prepared.get(&name).cloned().ok_or_else(|| no_such_statement(&name))
+}
+
+pub(crate) fn no_such_statement(name: &str) -> Report {
+    Report::error("26000", format!("prepared statement \"{name}\" does not exist"))
+}
+
+/// The values of the expressions in `EXECUTE p(…)`.
+async fn arguments(session: &Session, given: &[Expr], target: &Prepared) -> Result<Vec<ScalarValue>, Report> {
+    let wanted = target.parameters.len();
+    if given.len() != wanted {
+        return Err(Report::error(
+            "42601",
+            format!("wrong number of parameters for prepared statement: {} given, {wanted} expected", given.len()),
+        ));
+    }
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list: Vec<_> = given.iter().map(Expr::to_string).collect();
+    let mut parsed = session.parse(format!("SELECT {}", list.join(", "))).await?;
+    let plan = session.plan(parsed.remove(0).statement).await?;
+    let context = session.context.clone();
+    let batches = isolated(async move { context.execute_logical_plan(plan).await?.collect().await }).await?;
+    let batch = batches.first().ok_or_else(|| Report::error("XX000", "internal error: no values"))?;
+    let values = batch.columns().iter().map(|column| ScalarValue::try_from_array(column, 0));
+    Ok(parameters::cast(values.collect::<Result<_, _>>()?, &target.parameters)?)
+}
+
+// Cursors are portals that SQL has named.
+
+fn declare(
+    session: &mut Session,
+    name: String,
+    held: bool,
+    prepared: &Arc<Prepared>,
+    values: &[ScalarValue],
+) -> Result<Outcome, Failure> {
+    if session.status == TransactionStatus::Idle && !held {
+        return Err(Report::error("25P01", "DECLARE CURSOR can only be used in transaction blocks").into());
+    }
+    if session.portals.contains_key(&name) {
+        return Err(Report::error("42P03", format!("cursor \"{name}\" already exists")).into());
+    }
+    let Some(plan) = &prepared.plan else {
+        return Err(Report::error("XX000", "internal error: a cursor without a plan").into());
+    };
+    let rows = Rows::start(&session.context, parameters::bind(plan.clone(), values)?);
+    let portal = Portal {
+        prepared: Arc::clone(prepared),
+        values: Vec::new(),
+        format: Format::UnifiedText,
+        running: Some((rows, Tag::FETCH)),
+        held,
+    };
+    session.portals.insert(name, portal);
+    Ok(Outcome::done("DECLARE CURSOR"))
+}
+
+/// The columns of a cursor's rows: its statement itself has none.
+pub(crate) fn columns_of(plan: &LogicalPlan, prepared: &Prepared) -> Arc<Columns> {
+    Arc::new(Columns::new(plan.schema().as_arrow(), &prepared.parsed.names))
+}
+
+fn cursor<'a>(session: &'a Session, name: &Ident) -> Result<&'a Portal, Report> {
+    let name = fold(name);
+    session.portals.get(&name).ok_or_else(|| Report::error("34000", format!("cursor \"{name}\" does not exist")))
+}
+
+fn how_many(direction: &FetchDirection) -> Result<usize, Report> {
+    let count = |limit: &ValueWithSpan| {
+        let text = limit.to_string();
+        text.parse().map_err(|_| backward())
+    };
+    match direction {
+        FetchDirection::Next | FetchDirection::Forward { limit: None } => Ok(1),
+        FetchDirection::Count { limit } | FetchDirection::Forward { limit: Some(limit) } => count(limit),
+        FetchDirection::All | FetchDirection::ForwardAll => Ok(usize::MAX),
+        _ => Err(backward()),
+    }
+}
+
+fn backward() -> Report {
+    Report::error("55000", "cursor can only scan forward").with_hint("Use FETCH [FORWARD] count or FETCH ALL.")
+}
+
+fn fold(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+}
+
+/// A name or string without its quotes; a name without quotes in lower case.
+fn unquoted(text: &str) -> String {
+    for quote in ['"', '\''] {
+        if let Some(inner) = text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
+            return inner.to_string();
+        }
+    }
+    text.to_lowercase()
+}

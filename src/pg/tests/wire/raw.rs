@@ -1,0 +1,148 @@
+//! A client that speaks the protocol byte by byte, so that it can also do it wrong.
+
+use std::io::{BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+/// The messages of an answer.
+pub struct Answer(Vec<(u8, Vec<u8>)>);
+
+impl Answer {
+    /// The tags of completed commands.
+    pub fn tags(&self) -> Vec<String> {
+        let tag = |body: &Vec<u8>| String::from_utf8_lossy(&body[..body.len() - 1]).into_owned();
+        self.0.iter().filter(|(kind, _)| *kind == b'C').map(|(_, body)| tag(body)).collect()
+    }
+
+    /// The SQLSTATE of the error, if there is one.
+    pub fn sqlstate(&self) -> Option<String> {
+        let (_, body) = self.0.iter().find(|(kind, _)| *kind == b'E')?;
+        let field = body.split(|byte| *byte == 0).find(|field| field.first() == Some(&b'C'))?;
+        Some(String::from_utf8_lossy(&field[1..]).into_owned())
+    }
+
+    /// The transaction status at the end.
+    pub fn status(&self) -> Option<char> {
+        self.0.iter().rfind(|(kind, _)| *kind == b'Z').map(|(_, body)| char::from(body[0]))
+    }
+}
+
+/// A connection.
+pub struct Raw {
+    stream: BufReader<TcpStream>,
+}
+
+/// A startup packet.
+pub fn startup(user: &str) -> Vec<u8> {
+    let mut body = 196_608i32.to_be_bytes().to_vec();
+    body.extend_from_slice(format!("user\0{user}\0\0").as_bytes());
+    let mut packet = i32::try_from(body.len() + 4).unwrap().to_be_bytes().to_vec();
+    packet.extend(body);
+    packet
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind];
+    message.extend_from_slice(&i32::try_from(body.len() + 4).unwrap().to_be_bytes());
+    message.extend_from_slice(body);
+    message
+}
+
+/// Sends bytes, whatever they are, and waits until the server has had enough.
+pub fn throw(port: u16, bytes: &[u8]) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    // The server may hang up before everything is sent.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut answer = Vec::new();
+    let _ = stream.take(1 << 20).read_to_end(&mut answer);
+}
+
+impl Raw {
+    /// Connects without a password.
+    pub fn connect(port: u16, user: &str) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(&startup(user)).unwrap();
+        let mut raw = Self { stream: BufReader::new(stream) };
+        raw.read_until(b'Z');
+        raw
+    }
+
+    /// Sends a query and reads the answer.
+    pub fn query(&mut self, query: &str) -> Answer {
+        self.send_query(query);
+        self.read_until(b'Z')
+    }
+
+    /// Sends a query.
+    pub fn send_query(&mut self, query: &str) {
+        self.send(&message(b'Q', format!("{query}\0").as_bytes()));
+    }
+
+    /// Sends a query through the extended protocol.
+    pub fn send_extended(&mut self, query: &str, max_rows: i32) {
+        let mut bytes = message(b'P', format!("\0{query}\0\0\0").as_bytes());
+        bytes.extend(message(b'B', &[0; 8]));
+        bytes.extend(message(b'D', b"P\0"));
+        bytes.extend(message(b'E', &[&[0][..], &max_rows.to_be_bytes()].concat()));
+        bytes.extend(message(b'S', &[]));
+        self.send(&bytes);
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    fn read(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut header = [0; 5];
+        self.stream.read_exact(&mut header).ok()?;
+        let [kind, length @ ..] = header;
+        let mut body = vec![0; usize::try_from(i32::from_be_bytes(length)).unwrap() - 4];
+        self.stream.read_exact(&mut body).ok()?;
+        Some((kind, body))
+    }
+
+    /// Reads up to a message of a kind.
+    pub fn read_until(&mut self, kind: u8) -> Answer {
+        let mut messages = Vec::new();
+        while let Some(message) = self.read() {
+            let last = message.0 == kind;
+            messages.push(message);
+            if last {
+                return Answer(messages);
+            }
+        }
+        panic!("the connection ended before a message of type {}", char::from(kind))
+    }
+
+    /// Reads until the server hangs up.
+    pub fn read_to_end(&mut self) -> Answer {
+        Answer(std::iter::from_fn(|| self.read()).collect())
+    }
+
+    /// Counts rows up to the end of the query without keeping them.
+    pub fn count_rows(&mut self, mut each: impl FnMut(usize)) -> usize {
+        let mut rows = 0;
+        loop {
+            match self.read() {
+                Some((b'D', _)) => {
+                    rows += 1;
+                    each(rows);
+                }
+                Some((b'Z', _)) => return rows,
+                Some((b'E', body)) => panic!("{}", String::from_utf8_lossy(&body)),
+                Some(_) => {}
+                None => panic!("the connection ended"),
+            }
+        }
+    }
+}
+
+/// Memory this process has in use.
+pub fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}

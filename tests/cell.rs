@@ -1,0 +1,126 @@
+//! One value as Postgres prints it, from an Arrow array and from the binary protocol.
+
+use std::error::Error;
+use std::fmt::Display;
+
+use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use sqllogictest::DefaultColumnType;
+use tokio_postgres::types::{FromSql, Kind, Type};
+
+/// A value's text; SQL NULL is `None`.
+#[derive(Debug, Clone)]
+pub struct Cell(Option<String>);
+
+impl Cell {
+    /// A value as the simple protocol delivers it.
+    pub fn text(value: Option<&str>) -> Self {
+        Cell(value.map(str::to_owned))
+    }
+
+    /// The value at `row` of `array`.
+    pub fn arrow(array: &dyn Array, row: usize) -> Self {
+        if array.is_null(row) {
+            return Cell(None);
+        }
+        Cell(Some(match array.data_type() {
+            DataType::Null => return Cell(None),
+            DataType::Boolean => boolean(array.as_boolean().value(row)),
+            DataType::Int16 => array.as_primitive::<Int16Type>().value(row).to_string(),
+            DataType::Int32 => array.as_primitive::<Int32Type>().value(row).to_string(),
+            DataType::Int64 => array.as_primitive::<Int64Type>().value(row).to_string(),
+            DataType::Float32 => float(array.as_primitive::<Float32Type>().value(row)),
+            DataType::Float64 => float(array.as_primitive::<Float64Type>().value(row)),
+            DataType::Utf8 => array.as_string::<i32>().value(row).to_owned(),
+            DataType::LargeUtf8 => array.as_string::<i64>().value(row).to_owned(),
+            DataType::Utf8View => array.as_string_view().value(row).to_owned(),
+            DataType::List(_) => {
+                let items = array.as_list::<i32>().value(row);
+                braces((0..items.len()).map(|item| Cell::arrow(&items, item)))
+            }
+            _ => ArrayFormatter::try_new(array, &FormatOptions::default())
+                .map_or_else(|error| error.to_string(), |formatter| formatter.value(row).to_string()),
+        }))
+    }
+
+    /// As it stands in an .slt file: one line, NULL and the empty string spelled out.
+    pub fn line(&self) -> String {
+        match self.0.as_deref() {
+            None => "NULL".into(),
+            Some("") => "(empty)".into(),
+            Some(text) => text.replace('\\', "\\\\").replace('\n', "\\n"),
+        }
+    }
+}
+
+impl<'a> FromSql<'a> for Cell {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Cell(Some(match *kind {
+            Type::BOOL => boolean(bool::from_sql(kind, raw)?),
+            Type::INT2 => i16::from_sql(kind, raw)?.to_string(),
+            Type::INT4 => i32::from_sql(kind, raw)?.to_string(),
+            Type::INT8 => i64::from_sql(kind, raw)?.to_string(),
+            Type::FLOAT4 => float(f32::from_sql(kind, raw)?),
+            Type::FLOAT8 => float(f64::from_sql(kind, raw)?),
+            Type::TEXT | Type::VARCHAR | Type::NAME | Type::UNKNOWN => String::from_sql(kind, raw)?,
+            _ if matches!(kind.kind(), Kind::Array(_)) => braces(Vec::<Cell>::from_sql(kind, raw)?.into_iter()),
+            _ => return Err(format!("no decoder for {kind}").into()),
+        })))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Cell(None))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// Column type letter of an Arrow type.
+pub fn arrow_column(kind: &DataType) -> DefaultColumnType {
+    match kind {
+        DataType::Int16 | DataType::Int32 | DataType::Int64 => DefaultColumnType::Integer,
+        DataType::Float32 | DataType::Float64 => DefaultColumnType::FloatingPoint,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DefaultColumnType::Text,
+        _ => DefaultColumnType::Any,
+    }
+}
+
+/// Column type letter of a Postgres type.
+pub fn wire_column(kind: &Type) -> DefaultColumnType {
+    match *kind {
+        Type::INT2 | Type::INT4 | Type::INT8 => DefaultColumnType::Integer,
+        Type::FLOAT4 | Type::FLOAT8 => DefaultColumnType::FloatingPoint,
+        Type::TEXT | Type::VARCHAR | Type::NAME => DefaultColumnType::Text,
+        _ => DefaultColumnType::Any,
+    }
+}
+
+fn boolean(value: bool) -> String {
+    if value { "t".into() } else { "f".into() }
+}
+
+fn float(value: impl Display + Into<f64> + Copy) -> String {
+    match value.into() {
+        f64::INFINITY => "Infinity".into(),
+        f64::NEG_INFINITY => "-Infinity".into(),
+        _ => value.to_string(),
+    }
+}
+
+fn braces(items: impl Iterator<Item = Cell>) -> String {
+    let quoted = |item: Cell| match item.0 {
+        None => "NULL".to_owned(),
+        Some(text) => {
+            let special = |letter: char| letter.is_ascii_whitespace() || "{}\",\\".contains(letter);
+            if text.is_empty() || text.eq_ignore_ascii_case("null") || text.contains(special) {
+                format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+            } else {
+                text
+            }
+        }
+    };
+    format!("{{{}}}", items.map(quoted).collect::<Vec<_>>().join(","))
+}

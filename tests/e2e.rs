@@ -1,0 +1,25 @@
+//! End-to-end tests: SQL files run three ways, real clients, embedding, faults.
+//!
+//! `cargo test -p neuroql-tests` runs all, `cargo test -p neuroql-tests -- slt::activations` some.
+
+mod cell;
+mod clients;
+mod embedding;
+mod faults;
+mod golden;
+mod server;
+mod slt;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if let Err(error) = golden::write_all() {
+        panic!("reference values: {error}");
+    }
+    let trials =
+        [slt::trials(), clients::trials(), embedding::trials(), faults::trials()].into_iter().flatten().collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,98 @@
+//! neuroql inside another program, and many clients at once.
+
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::future::try_join_all;
+use libtest_mimic::Trial;
+use neuroql::Engine;
+
+use crate::golden;
+use crate::server::{self, Error};
+
+/// One trial a way of embedding.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("embedding::own_context", || Ok(own_context()?)),
+        Trial::test("embedding::sessions", || Ok(sessions()?)),
+        Trial::test("embedding::eight_clients", || Ok(eight_clients()?)),
+    ]
+}
+
+/// The rows of a query, as a table in text.
+async fn table(context: &SessionContext, sql: &str) -> Result<String, Error> {
+    Ok(pretty_format_batches(&context.sql(sql).await?.collect().await?)?.to_string())
+}
+
+/// A program registers neuroql with a context it already uses for its own tables and options.
+#[tokio::main]
+async fn own_context() -> Result<(), Error> {
+    let context = SessionContext::new_with_config(SessionConfig::new().with_batch_size(1000).with_target_partitions(3));
+    context.sql("CREATE TABLE own AS SELECT 'import numpy as np' AS text").await?.collect().await?;
+    neuroql::register_all(&context)?;
+
+    let sql = "SELECT neuron FROM toy.activations a JOIN own USING (text) \
+               WHERE a.text = 'import numpy as np' AND layer = 1 ORDER BY activation DESC LIMIT 1";
+    assert!(table(&context, sql).await?.contains("| 5 "));
+    let sql = "SELECT array_length(activation('toy', 1, 5, text)) AS n FROM own";
+    assert!(table(&context, sql).await?.contains("| 6 "));
+    let sql = "SELECT count(*) AS n FROM toy.activations WHERE dataset = 'own' AND layer = 0 AND neuron = 0";
+    assert!(table(&context, sql).await?.contains("| 6 "));
+    let sql = "SELECT neuron FROM top_neurons(model => 'toy', text => 'import numpy as np', k => 1)";
+    assert!(table(&context, sql).await?.contains("| 5 "));
+
+    let folder = golden::root().join("tests/models/llama");
+    let sql = format!("CREATE EXTERNAL TABLE llama STORED AS MODEL LOCATION '{}'", folder.display());
+    context.sql(&sql).await?.collect().await?;
+    assert!(table(&context, "SELECT count(*) AS n FROM llama.neurons").await?.contains("| 432 "));
+    context.sql("DROP TABLE llama").await?.collect().await?;
+    assert!(context.sql("SELECT * FROM llama.neurons").await.is_err());
+
+    // What the program set stays as it was.
+    assert_eq!(context.state().config().batch_size(), 1000);
+    assert_eq!(context.state().config().target_partitions(), 3);
+    Ok(())
+}
+
+/// Sessions of one engine share tables and models and nothing else.
+#[tokio::main]
+async fn sessions() -> Result<(), Error> {
+    let engine = Engine::builder().build()?;
+    let (one, two) = (engine.session(), engine.session());
+    one.sql("SET datafusion.execution.batch_size = 17").await?.collect().await?;
+    assert_eq!(one.state().config().batch_size(), 17);
+    assert_ne!(two.state().config().batch_size(), 17);
+    one.sql("CREATE TABLE shared AS SELECT 1 AS a").await?.collect().await?;
+    assert!(table(&two, "SELECT * FROM shared").await?.contains("| 1 "));
+
+    // Another engine has its own.
+    let other = Engine::builder().build()?.session();
+    assert!(other.sql("SELECT * FROM shared").await.is_err());
+    Ok(())
+}
+
+/// Eight connections ask different things at the same time and each gets its own answer.
+#[tokio::main]
+async fn eight_clients() -> Result<(), Error> {
+    let running = server::start(Engine::builder().build()?).await?;
+    let texts = ["x", "hello", "the the the", "import numpy as np", "bonjour", "café", "Call me Ishmael.", "日本語"];
+    let sql = "SELECT neuron, max(activation) FROM toy.activations WHERE text = $1 AND layer = 1 GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20";
+    let ask = async |text: &'static str, times: usize| -> Result<Vec<(i32, f32)>, Error> {
+        let client = running.connect().await?;
+        let statement = client.prepare(sql).await?;
+        let mut answer = Vec::new();
+        for _ in 0..times {
+            let rows = client.query(&statement, &[&text]).await?;
+            let rows: Vec<(i32, f32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+            assert!(answer.is_empty() || answer == rows, "{text}: {answer:?} and then {rows:?}");
+            answer = rows;
+        }
+        Ok(answer)
+    };
+    let mut alone = Vec::new();
+    for text in texts {
+        alone.push(ask(text, 1).await?);
+    }
+    let together = try_join_all(texts.map(|text| ask(text, 10))).await?;
+    assert_eq!(alone, together);
+    running.stop().await
+}

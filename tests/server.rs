@@ -1,0 +1,43 @@
+//! A server inside the test process, on a port of its own.
+
+use neuroql::Engine;
+use neuroql_pg::{Config, Server};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+
+/// Any error of a test.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A server that listens; [`Running::stop`] shuts it down.
+pub struct Running {
+    /// On 127.0.0.1.
+    pub port: u16,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// Starts a server over `engine`.
+pub async fn start(engine: Engine) -> Result<Running, Error> {
+    let server = Server::bind(&engine, Config { listen: "127.0.0.1:0".into(), ..Config::default() }).await?;
+    let port = server.local_addr().port();
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(server.run(async { drop(stopped.await) }));
+    Ok(Running { port, stop, task })
+}
+
+impl Running {
+    /// A connection as the superuser.
+    pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        let address = format!("host=127.0.0.1 port={} user=neuroql dbname=neuroql", self.port);
+        let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// Shuts down; a panic of the server's own task is an error.
+    pub async fn stop(self) -> Result<(), Error> {
+        drop(self.stop.send(()));
+        Ok(self.task.await?)
+    }
+}

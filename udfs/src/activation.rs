@@ -1,0 +1,144 @@
+//! `activation(model, layer, neuron, text) → real[]`
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{AsArray, Float32Builder, ListBuilder};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
+use datafusion::error::Result;
+use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use neuroql_model::{Model, Registry};
+
+use crate::Error;
+use crate::arguments::Models;
+use crate::error::model_error;
+use crate::tokenize::SECTION;
+
+/// Rows that the engine gathers before a call, so that their texts share forward passes.
+const ROWS: usize = 1024;
+
+/// A neuron's activation on each token of a text.
+pub fn activation_udf(registry: Arc<Registry>) -> ScalarUDF {
+    let types = vec![DataType::Utf8, DataType::Int64, DataType::Int64, DataType::Utf8];
+    let names = ["model", "layer", "neuron", "text"].map(String::from);
+    let signature =
+        Signature { parameter_names: Some(names.into()), ..Signature::exact(types, Volatility::Stable) };
+    let function = Activation { models: Models(registry), signature, documentation: documentation() };
+    AsyncScalarUDF::new(Arc::new(function)).into_scalar_udf()
+}
+
+fn documentation() -> Documentation {
+    let description = "A neuron's activation on each token of a text, at the model's site; BOS has no element. A text \
+                       longer than the model's window is cut into examples, whose activations follow each other.";
+    Documentation::builder(SECTION, description, "activation(model, layer, neuron, text)")
+        .with_argument("model", "Name of a registered model")
+        .with_argument("layer", "0-based layer")
+        .with_argument("neuron", "0-based neuron of the layer's MLP")
+        .with_argument("text", "Any text")
+        .with_sql_example("SELECT activation('toy', 1, 17, 'The President of the United States')")
+        .build()
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Activation {
+    models: Models,
+    signature: Signature,
+    documentation: Documentation,
+}
+
+impl ScalarUDFImpl for Activation {
+    fn name(&self) -> &str {
+        "activation"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true))))
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Err(Error::Internal("activation() was called synchronously".into()).into())
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
+    }
+}
+
+/// What is asked of one layer of one model: neurons and texts, each once.
+#[derive(Default)]
+struct Question {
+    neurons: BTreeSet<u32>,
+    texts: Vec<String>,
+    index: HashMap<String, usize>,
+}
+
+impl Question {
+    fn add(&mut self, neuron: u32, text: &str) -> usize {
+        self.neurons.insert(neuron);
+        if let Some(&index) = self.index.get(text) {
+            return index;
+        }
+        let index = self.texts.len();
+        self.texts.push(text.to_owned());
+        self.index.insert(text.to_owned(), index);
+        index
+    }
+}
+
+#[async_trait]
+impl AsyncScalarUDFImpl for Activation {
+    fn ideal_batch_size(&self) -> Option<usize> {
+        Some(ROWS)
+    }
+
+    async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let (models, texts) = (arrays[0].as_string::<i32>(), arrays[3].as_string::<i32>());
+        let (layers, neurons) = (arrays[1].as_primitive::<Int64Type>(), arrays[2].as_primitive::<Int64Type>());
+        let mut lookup = self.models.lookup();
+        let mut questions: BTreeMap<(String, usize), (Arc<Model>, Question)> = BTreeMap::new();
+        let mut rows = Vec::with_capacity(args.number_rows);
+        for (((model, layer), neuron), text) in models.iter().zip(layers).zip(neurons).zip(texts) {
+            let (Some(model), Some(layer), Some(neuron), Some(text)) = (model, layer, neuron, text) else {
+                rows.push(None);
+                continue;
+            };
+            let model = lookup(model)?;
+            let layer = model.check_layer(layer).map_err(model_error)?;
+            let neuron = model.check_neuron(neuron).map_err(model_error)?;
+            let key = (model.name().to_owned(), layer);
+            let (_, question) = questions.entry(key.clone()).or_insert_with(|| (model, Question::default()));
+            rows.push(Some((key, neuron, question.add(neuron, text))));
+        }
+        let mut answers = BTreeMap::new();
+        for (key, (model, question)) in questions {
+            let neurons: Vec<u32> = question.neurons.into_iter().collect();
+            let values = model
+                .activations(self.models.0.pool(), key.1, neurons.clone(), question.texts)
+                .await
+                .map_err(model_error)?;
+            answers.insert(key, (neurons, values));
+        }
+        let mut out = ListBuilder::new(Float32Builder::new());
+        for row in rows {
+            let Some((key, neuron, text)) = row else {
+                out.append_null();
+                continue;
+            };
+            let (neurons, values) = &answers[&key];
+            // Every neuron of a row was added to its question above.
+            let column = neurons.binary_search(&neuron).unwrap_or_default();
+            out.values().append_slice(&values[text][column]);
+            out.append(true);
+        }
+        Ok(ColumnarValue::Array(Arc::new(out.finish())))
+    }
+}

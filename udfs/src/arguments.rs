@@ -1,0 +1,42 @@
+//! The argument all functions share: the name of a model, which is the same in most rows.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::error::Result;
+use neuroql_model::{Model, Registry};
+
+use crate::error::model_error;
+
+/// The models a function may name. Functions are equal if they share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Models(pub Arc<Registry>);
+
+impl Models {
+    /// A look-up that remembers the last model.
+    pub fn lookup(&self) -> impl FnMut(&str) -> Result<Arc<Model>> + '_ {
+        let mut last: Option<Arc<Model>> = None;
+        move |name| {
+            if let Some(model) = last.as_ref().filter(|model| model.name() == name) {
+                return Ok(Arc::clone(model));
+            }
+            let model = self.0.get(name).map_err(model_error)?;
+            last = Some(Arc::clone(&model));
+            Ok(model)
+        }
+    }
+}
+
+impl PartialEq for Models {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Models {}
+
+impl Hash for Models {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}

@@ -1,0 +1,35 @@
+//! Errors of the functions.
+
+use datafusion::error::DataFusionError;
+
+/// What can go wrong in a function beside what [`neuroql_model::Error`] says.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A token id that is negative or NULL inside an array.
+    #[error("detokenize: {0} is not a token id")]
+    NotATokenId(String),
+    /// The engine called a function in a way it never should.
+    #[error("internal error (this is a bug in neuroql): {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// SQLSTATE of this error.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Error::NotATokenId(_) => "22023",
+            Error::Internal(_) => "XX000",
+        }
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+/// Wraps an error of the model room; the front end finds it again by its type.
+pub(crate) fn model_error(error: neuroql_model::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

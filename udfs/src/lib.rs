@@ -1,0 +1,32 @@
+//! SQL functions over models: thin, typed wrappers that hold no algorithm.
+//!
+//! One function a file, each with a constructor that takes the [`Registry`] its first argument names a model of;
+//! [`all`] lists them. Every function returns NULL if an argument is NULL.
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::ScalarUDF;
+use neuroql_model::Registry;
+
+mod activation;
+mod arguments;
+mod detokenize;
+mod error;
+mod tokenize;
+mod tokens;
+
+pub use activation::activation_udf;
+pub use detokenize::detokenize_udf;
+pub use error::Error;
+pub use tokenize::tokenize_udf;
+pub use tokens::tokens_udf;
+
+/// Every function of this crate, bound to a registry.
+pub fn all(registry: &Arc<Registry>) -> Vec<ScalarUDF> {
+    vec![
+        tokenize_udf(Arc::clone(registry)),
+        tokens_udf(Arc::clone(registry)),
+        detokenize_udf(Arc::clone(registry)),
+        activation_udf(Arc::clone(registry)),
+    ]
+}
