@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, BooleanArray, Int32Array, RecordBatch};
+use datafusion::arrow::array::{Array, AsArray, BooleanArray, Int32Array, RecordBatch};
 use datafusion::arrow::compute::{and, prep_null_mask_filter};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
@@ -120,7 +120,8 @@ impl Predicate {
         for part in &self.parts {
             let part = reassign_expr_columns(Arc::clone(part), batch.schema_ref())?;
             let value = part.evaluate(batch)?.into_array(batch.num_rows())?;
-            let value = prep_null_mask_filter(value.as_boolean());
+            let value = value.as_boolean();
+            let value = if value.null_count() > 0 { prep_null_mask_filter(value) } else { value.clone() };
             mask = Some(match mask {
                 Some(mask) => and(&mask, &value)?,
                 None => value,
