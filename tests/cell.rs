@@ -63,6 +63,7 @@ impl<'a> FromSql<'a> for Cell {
             Type::INT8 => i64::from_sql(kind, raw)?.to_string(),
             Type::FLOAT4 => float(f32::from_sql(kind, raw)?),
             Type::FLOAT8 => float(f64::from_sql(kind, raw)?),
+            Type::NUMERIC => numeric(raw).ok_or("malformed numeric")?,
             Type::TEXT | Type::VARCHAR | Type::NAME | Type::UNKNOWN => String::from_sql(kind, raw)?,
             _ if matches!(kind.kind(), Kind::Array(_)) => braces(Vec::<Cell>::from_sql(kind, raw)?.into_iter()),
             _ => return Err(format!("no decoder for {kind}").into()),
@@ -100,6 +101,19 @@ pub fn wire_column(kind: &Type) -> DefaultColumnType {
 
 fn boolean(value: bool) -> String {
     if value { "t".into() } else { "f".into() }
+}
+
+/// Binary numeric: digits in base 10,000, of which the first counts 10,000 to the power of `weight`.
+fn numeric(raw: &[u8]) -> Option<String> {
+    let words: Vec<i16> = raw.chunks_exact(2).map(|two| i16::from_be_bytes([two[0], two[1]])).collect();
+    let [_, weight, sign, scale, digits @ ..] = words.as_slice() else { return None };
+    let digit = |place: i16| usize::try_from(weight - place).ok().and_then(|at| digits.get(at)).copied().unwrap_or(0);
+    let whole: String = (0..=(*weight).max(0)).rev().map(|place| format!("{:04}", digit(place))).collect();
+    let fraction: String = (1..=(scale + 3) / 4).map(|place| format!("{:04}", digit(-place))).collect();
+    let (whole, scale) = (whole.trim_start_matches('0'), usize::try_from(*scale).ok()?);
+    let point = if scale > 0 { "." } else { "" };
+    let minus = if *sign == 0x4000 { "-" } else { "" };
+    Some(format!("{minus}{}{point}{}", if whole.is_empty() { "0" } else { whole }, fraction.get(..scale)?))
 }
 
 fn float(value: impl Display + Into<f64> + Copy) -> String {

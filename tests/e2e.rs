@@ -7,6 +7,7 @@ mod clients;
 mod embedding;
 mod faults;
 mod golden;
+mod pushdown;
 mod server;
 mod slt;
 
@@ -19,7 +20,9 @@ fn main() -> ExitCode {
     if let Err(error) = golden::write_all() {
         panic!("reference values: {error}");
     }
-    let trials =
-        [slt::trials(), clients::trials(), embedding::trials(), faults::trials()].into_iter().flatten().collect();
+    let trials = [slt::trials(), clients::trials(), embedding::trials(), pushdown::trials(), faults::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -93,7 +93,7 @@ fn same_types(actual: &Vec<DefaultColumnType>, expected: &Vec<DefaultColumnType>
 
 #[derive(Debug, thiserror::Error)]
 enum SqlError {
-    #[error("{0}")]
+    #[error("{}", neuroql::diagnose(.0).message)]
     Embedded(#[from] DataFusionError),
     #[error("{}", .0.as_db_error().map_or_else(|| .0.to_string(), |error| error.message().to_owned()))]
     Wire(#[from] tokio_postgres::Error),

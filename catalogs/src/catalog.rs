@@ -49,11 +49,7 @@ impl CatalogProvider for Catalog {
         self.inner.schema(name)
     }
 
-    fn register_schema(
-        &self,
-        name: &str,
-        schema: Arc<dyn SchemaProvider>,
-    ) -> Result<Option<Arc<dyn SchemaProvider>>> {
+    fn register_schema(&self, name: &str, schema: Arc<dyn SchemaProvider>) -> Result<Option<Arc<dyn SchemaProvider>>> {
         if self.registry.get(name).is_ok() {
             return Err(Error::Duplicate(name.into()).into());
         }

@@ -21,6 +21,7 @@ mod top_neurons;
 mod vocabulary;
 mod weights;
 
+pub use activations::AggregateInScan;
 pub use bundled::bundled_corpus;
 pub use catalog::Catalog;
 pub use error::Error;

@@ -156,7 +156,8 @@ impl TableProvider for OfAll {
         for model in self.models(session, filters)? {
             let own = self.table.schema(Some(&model));
             // A column that this model lacks (w_gate) is NULL for it.
-            let wanted: Vec<usize> = columns.iter().filter_map(|c| own.index_of(schema.field(*c).name()).ok()).collect();
+            let wanted: Vec<usize> =
+                columns.iter().filter_map(|c| own.index_of(schema.field(*c).name()).ok()).collect();
             let scan = Scan { session, registry: &self.registry, projection: Some(&wanted), filters: &rest, limit };
             let plan = self.table.scan(&model, scan).await?;
             let outputs = columns.iter().map(|c| {

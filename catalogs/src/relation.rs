@@ -14,9 +14,7 @@ use datafusion::common::{Column, DFSchema, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::Placeholder;
-use datafusion::logical_expr::planner::{
-    PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
-};
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, ident, lit,
 };
@@ -179,9 +177,8 @@ impl RelationPlanner for Relations {
         }
         // Parameters of a relation are not among the columns of a call.
         let outputs = schema.fields().iter().filter(|f| !callee.parameters.contains(&f.name().as_str()));
-        let outputs: Vec<Expr> = outputs
-            .map(|f| Expr::Column(Column::new(Some(callee.reference.clone()), f.name())))
-            .collect();
+        let outputs: Vec<Expr> =
+            outputs.map(|f| Expr::Column(Column::new(Some(callee.reference.clone()), f.name()))).collect();
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan.project(outputs)?.build()?, alias.clone()))))
     }
 }
@@ -213,9 +210,9 @@ impl Callee {
                 None => plan_err!("{}() has no parameter {}: name => value", self.reference, position + 1),
             },
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. }
-            | FunctionArg::ExprNamed {
-                name: ast::Expr::Identifier(name), arg: FunctionArgExpr::Expr(value), ..
-            } => Ok((name.value.to_lowercase(), value.clone())),
+            | FunctionArg::ExprNamed { name: ast::Expr::Identifier(name), arg: FunctionArgExpr::Expr(value), .. } => {
+                Ok((name.value.to_lowercase(), value.clone()))
+            }
             other => plan_err!("{}() does not take the argument {other}", self.reference),
         }
     }

@@ -58,7 +58,11 @@ impl Relation for TopNeurons {
         };
         // Where the peak is; the earliest place of equal ones.
         let order = || {
-            vec![ident("activation").sort(false, false), ident("example").sort(true, false), ident("position").sort(true, false)]
+            vec![
+                ident("activation").sort(false, false),
+                ident("example").sort(true, false),
+                ident("position").sort(true, false),
+            ]
         };
         let at_peak = |column: &str| first_value(ident(column), order()).alias(column);
         scan_all("activations", registry)?
@@ -68,7 +72,11 @@ impl Relation for TopNeurons {
                 [ident("layer"), ident("neuron")],
                 [at_peak("example"), at_peak("position"), at_peak("token"), max(ident("activation")).alias("peak")],
             )?
-            .sort([ident("peak").sort(false, false), ident("layer").sort(true, false), ident("neuron").sort(true, false)])?
+            .sort([
+                ident("peak").sort(false, false),
+                ident("layer").sort(true, false),
+                ident("neuron").sort(true, false),
+            ])?
             .limit(0, Some(k))?
             .project([
                 ident("layer"),

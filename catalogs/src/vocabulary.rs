@@ -38,8 +38,10 @@ impl ModelTable for Vocabulary {
         let schema = self.schema(Some(model));
         let texts = model.tokenizer().texts();
         let ids = Arc::new(Int32Array::from_iter_values(0..texts.len() as i32));
-        let batch =
-            RecordBatch::try_new(Arc::clone(&schema), vec![ids, Arc::new(StringArray::from_iter_values(texts.iter()))])?;
+        let batch = RecordBatch::try_new(
+            Arc::clone(&schema),
+            vec![ids, Arc::new(StringArray::from_iter_values(texts.iter()))],
+        )?;
         Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], schema, scan.projection.cloned())?)
     }
 }

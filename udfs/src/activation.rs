@@ -25,8 +25,7 @@ const ROWS: usize = 1024;
 pub fn activation_udf(registry: Arc<Registry>) -> ScalarUDF {
     let types = vec![DataType::Utf8, DataType::Int64, DataType::Int64, DataType::Utf8];
     let names = ["model", "layer", "neuron", "text"].map(String::from);
-    let signature =
-        Signature { parameter_names: Some(names.into()), ..Signature::exact(types, Volatility::Stable) };
+    let signature = Signature { parameter_names: Some(names.into()), ..Signature::exact(types, Volatility::Stable) };
     let function = Activation { models: Models(registry), signature, documentation: documentation() };
     AsyncScalarUDF::new(Arc::new(function)).into_scalar_udf()
 }

@@ -10,6 +10,7 @@
 //! | `activation > x`, other filters, TopK's moving threshold | rows are dropped before they are built |
 //! | `LIMIT` | no pass starts once there are rows enough |
 //! | the columns asked | others are not built |
+//! | `GROUP BY layer, neuron` with max, min, sum, avg, count | rows are not built at all: [`aggregate`] |
 //!
 //! [`request`] takes a query apart, [`documents`] yields its documents, [`producer`] packs their tokens into batches,
 //! [`source`] is the scan and [`rows`] turns tensors into rows.
@@ -27,12 +28,14 @@ use neuroql_model::Model;
 use crate::model_table::{ModelTable, Scan};
 use crate::predicate::can_evaluate;
 
+mod aggregate;
 mod documents;
 mod producer;
 mod request;
 mod rows;
 mod source;
 
+pub use aggregate::AggregateInScan;
 use request::Request;
 use source::ActivationSource;
 

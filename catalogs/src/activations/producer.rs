@@ -112,7 +112,9 @@ impl Producer {
         let mut columns: Vec<(Field, ArrayRef)> = Vec::new();
         for name in self.on_tokens.columns() {
             let column: ArrayRef = match name.as_str() {
-                "dataset" => Arc::new(StringViewArray::from_iter(std::iter::repeat_n(document.dataset.as_deref(), rows))),
+                "dataset" => {
+                    Arc::new(StringViewArray::from_iter(std::iter::repeat_n(document.dataset.as_deref(), rows)))
+                }
                 "document" => Arc::new(Int64Array::from_value(document.number, rows)),
                 "text" => repeated(&document.text, rows)?,
                 "example" => Arc::new(Int64Array::from_value(example, rows)),

@@ -19,8 +19,7 @@ use crate::predicate::{Predicate, Selection, allowed_strings, select_neurons};
 /// Columns that are known of a document before it is tokenized.
 pub(super) const OF_DOCUMENT: [&str; 3] = ["dataset", "document", "text"];
 /// Columns that are known of a token before the model runs.
-pub(super) const OF_TOKEN: [&str; 7] =
-    ["dataset", "document", "text", "example", "position", "token_id", "token"];
+pub(super) const OF_TOKEN: [&str; 7] = ["dataset", "document", "text", "example", "position", "token_id", "token"];
 /// Columns that are known of a neuron.
 pub(super) const OF_NEURON: [&str; 2] = ["layer", "neuron"];
 
@@ -30,11 +29,7 @@ pub(super) enum Origin {
     /// Texts of the query itself, each once.
     Texts(Vec<Arc<str>>),
     /// A table, planned to yield its texts and, if it numbers its documents, their numbers.
-    Dataset {
-        name: Arc<str>,
-        plan: Arc<dyn ExecutionPlan>,
-        numbered: bool,
-    },
+    Dataset { name: Arc<str>, plan: Arc<dyn ExecutionPlan>, numbered: bool },
     /// Nothing can match.
     Nothing,
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray, UInt32Array,
+    Array, ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
+    UInt32Array,
 };
 use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
@@ -176,16 +177,12 @@ impl LayerRows {
             "document" => Arc::new(Int64Array::from_iter_values(positions().map(|(e, _)| e.document.number))),
             "example" => Arc::new(Int64Array::from_iter_values(positions().map(|(e, _)| e.example))),
             "position" => Arc::new(Int32Array::from_iter_values(positions().map(|(_, p)| p as i32))),
-            "token_id" => {
-                Arc::new(Int32Array::from_iter_values(positions().map(|(e, p)| e.tokens[p as usize] as i32)))
-            }
+            "token_id" => Arc::new(Int32Array::from_iter_values(positions().map(|(e, p)| e.tokens[p as usize] as i32))),
             "token" => {
                 let tokens = positions().map(|(e, p)| text_of(texts, e.tokens[p as usize]));
                 Arc::new(StringViewArray::from_iter_values(tokens))
             }
-            "dataset" => {
-                Arc::new(StringViewArray::from_iter(positions().map(|(e, _)| e.document.dataset.as_deref())))
-            }
+            "dataset" => Arc::new(StringViewArray::from_iter(positions().map(|(e, _)| e.document.dataset.as_deref()))),
             _ => {
                 let texts: Vec<ArrayRef> =
                     examples.iter().map(|e| repeated(&e.document.text, e.positions.len())).collect::<Result<_>>()?;

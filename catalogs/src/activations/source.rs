@@ -16,21 +16,22 @@ use datafusion::datasource::source::{DataSource, OpenArgs};
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::expressions::DynamicFilterTracking;
+use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, split_conjunction};
 use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, Time};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, Time};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayFormatType, Partitioning};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
 use neuroql_model::{CancelOnDrop, Probe, Registry, Width};
 
+use super::aggregate::Partial;
 use super::documents::Documents;
 use super::producer::{Packed, Producer};
 use super::request::{OF_NEURON, OF_TOKEN, Origin, Request};
@@ -55,6 +56,8 @@ pub(super) struct ActivationSource {
     partitions: usize,
     /// Moving filters of TopK, joins and aggregates: used to skip work, applied above for good.
     dynamic: Vec<Arc<dyn PhysicalExpr>>,
+    /// Reduce each batch to one row a neuron instead of returning its rows.
+    partial: Option<Arc<Partial>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -78,8 +81,22 @@ impl ActivationSource {
             registry,
             partitions,
             dynamic: Vec::new(),
+            partial: None,
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+
+    /// Whether it returns a row for each neuron of each wanted token.
+    pub fn returns_every_value(&self) -> bool {
+        self.request.on_values.is_empty()
+            && self.dynamic.is_empty()
+            && self.request.limit.is_none()
+            && self.partial.is_none()
+    }
+
+    /// The same scan, reduced.
+    pub fn with_partial(&self, partial: Partial) -> Self {
+        Self { schema: Arc::clone(&partial.schema), partial: Some(Arc::new(partial)), ..self.clone() }
     }
 
     fn layers_run(&self) -> usize {
@@ -91,10 +108,12 @@ impl ActivationSource {
         let tokens = match &self.request.origin {
             Origin::Nothing => return Precision::Exact(0),
             Origin::Texts(texts) => texts.iter().map(|text| text.len() / 4 + 1).sum(),
-            Origin::Dataset { plan, .. } => match StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).map(|s| s.num_rows) {
-                Ok(Precision::Exact(rows) | Precision::Inexact(rows)) => rows.saturating_mul(TOKENS_OF_A_DOCUMENT),
-                _ => return Precision::Absent,
-            },
+            Origin::Dataset { plan, .. } => {
+                match StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).map(|s| s.num_rows) {
+                    Ok(Precision::Exact(rows) | Precision::Inexact(rows)) => rows.saturating_mul(TOKENS_OF_A_DOCUMENT),
+                    _ => return Precision::Absent,
+                }
+            }
         };
         let rows = tokens.saturating_mul(self.request.values_per_token());
         Precision::Inexact(self.request.limit.map_or(rows, |limit| rows.min(limit)))
@@ -128,9 +147,11 @@ impl DataSource for ActivationSource {
             rows_left: self.request.limit.unwrap_or(usize::MAX),
             guard: CancelOnDrop::default(),
         };
-        let stream = futures::stream::try_unfold(scan, |mut scan| async move {
-            Ok(scan.next().await?.map(|batch| (batch, scan)))
-        });
+        let stream =
+            futures::stream::try_unfold(
+                scan,
+                |mut scan| async move { Ok(scan.next().await?.map(|batch| (batch, scan))) },
+            );
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
     }
 
@@ -149,13 +170,16 @@ impl DataSource for ActivationSource {
         }
         let (neurons, all) = (request.values_per_token(), request.selection.len() * config.d_mlp);
         write!(f, ", layers_run={}/{}, neurons={neurons} of {all}", self.layers_run(), config.layers)?;
-        let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        write!(f, ", columns=[{}]", names.join(", "))?;
-        for (name, predicate) in [
-            ("documents", &request.on_documents),
-            ("tokens", &request.on_tokens),
-            ("rows", &request.on_values),
-        ] {
+        match &self.partial {
+            Some(partial) => write!(f, ", by neuron: {}", partial.describe())?,
+            None => {
+                let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+                write!(f, ", columns=[{}]", names.join(", "))?;
+            }
+        }
+        for (name, predicate) in
+            [("documents", &request.on_documents), ("tokens", &request.on_tokens), ("rows", &request.on_values)]
+        {
             if !predicate.is_empty() {
                 write!(f, ", {name}: {predicate}")?;
             }
@@ -296,6 +320,7 @@ impl Scanning {
             if let Some(batch) = self.next_of_current()? {
                 let batch = if batch.num_rows() > self.rows_left { batch.slice(0, self.rows_left) } else { batch };
                 self.rows_left -= batch.num_rows();
+                self.metrics.baseline.record_output(batch.num_rows());
                 return Ok(Some(batch));
             }
             while !self.exhausted && self.in_flight.len() < IN_FLIGHT {
@@ -333,8 +358,11 @@ impl Scanning {
                     &all
                 }
             };
-            current.rows = Some(self.builder.layer(&current.done.packed, layer.layer, neurons, values));
             current.layers += 1;
+            if let Some(partial) = &self.source.partial {
+                return partial.reduce(layer.layer, neurons, &values).map(Some);
+            }
+            current.rows = Some(self.builder.layer(&current.done.packed, layer.layer, neurons, values));
         }
         self.reservation.shrink(current.done.bytes);
         self.current = None;
@@ -372,8 +400,7 @@ impl Scanning {
         self.reservation.try_grow(bytes)?;
         self.metrics.tokens_run.add(packed.batch.tokens());
         self.metrics.forward_passes.add(1);
-        let (registry, metrics, cancel) =
-            (Arc::clone(&self.source.registry), self.metrics.clone(), self.guard.flag());
+        let (registry, metrics, cancel) = (Arc::clone(&self.source.registry), self.metrics.clone(), self.guard.flag());
         // A lone partition may use all threads, several share them.
         let width = if self.source.partitions == 1 { Width::Wide } else { Width::Lane };
         let pass = async move {
@@ -408,8 +435,7 @@ impl Scanning {
                 }
             }
         }
-        let documents =
-            Documents::new(&request.origin, request.on_documents.clone(), Arc::clone(&self.context))?;
+        let documents = Documents::new(&request.origin, request.on_documents.clone(), Arc::clone(&self.context))?;
         let probe = check(Probe::new(&request.model, selection))?;
         let tokens = request.model.batch_tokens(request.values_per_token());
         let mut producer = Producer::new(Arc::clone(&request.model), documents, on_tokens, tokens);
@@ -435,6 +461,7 @@ fn footprint(request: &Request, packed: &Packed) -> usize {
 /// What EXPLAIN ANALYZE shows.
 #[derive(Clone)]
 struct Metrics {
+    baseline: BaselineMetrics,
     tokens_run: Count,
     forward_passes: Count,
     examples_skipped: Count,
@@ -446,6 +473,7 @@ impl Metrics {
     fn new(set: &ExecutionPlanMetricsSet, partition: usize) -> Self {
         let counter = |name: &'static str| MetricBuilder::new(set).counter(name, partition);
         Self {
+            baseline: BaselineMetrics::new(set, partition),
             tokens_run: counter("tokens_run"),
             forward_passes: counter("forward_passes"),
             examples_skipped: counter("examples_skipped"),

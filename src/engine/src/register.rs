@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
-use neuroql_catalogs::{Catalog, ModelFactory, Relations, bundled_corpus};
+use neuroql_catalogs::{AggregateInScan, Catalog, ModelFactory, Relations, bundled_corpus};
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
 
@@ -53,20 +54,18 @@ pub(crate) fn register(
     context.register_relation_planner(Arc::new(Relations))?;
     let factory = ModelFactory::new(Arc::clone(registry), progress);
     let state = context.state_ref();
-    state
-        .write()
-        .table_factories_mut()
-        .insert(ModelFactory::FILE_TYPE.to_owned(), Arc::new(factory.clone()));
+    let with_rule = SessionStateBuilder::new_from_existing(state.read().clone())
+        .with_physical_optimizer_rule(Arc::new(AggregateInScan));
+    *state.write() = with_rule.build();
+    state.write().table_factories_mut().insert(ModelFactory::FILE_TYPE.to_owned(), Arc::new(factory.clone()));
     Ok(factory)
 }
 
 /// The bundled model and its corpus.
 pub(crate) fn register_bundled(context: &SessionContext, registry: &Registry) -> Result<()> {
     let bundle = neuroql_datasets::TOY;
-    let checkpoint =
-        Checkpoint::from_bytes(bundle.config, bundle.weights, bundle.tokenizer).map_err(external)?;
-    let model =
-        Model::from_checkpoint(bundle.name, "bundled", checkpoint, &Options::default()).map_err(external)?;
+    let checkpoint = Checkpoint::from_bytes(bundle.config, bundle.weights, bundle.tokenizer).map_err(external)?;
+    let model = Model::from_checkpoint(bundle.name, "bundled", checkpoint, &Options::default()).map_err(external)?;
     registry.insert(Arc::new(model)).map_err(external)?;
     let corpus: Arc<dyn TableProvider> = bundled_corpus()?;
     context.register_table("corpus", corpus)?;

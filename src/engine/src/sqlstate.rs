@@ -64,7 +64,8 @@ pub fn diagnose(error: &DataFusionError) -> Diagnosis {
             Diagnosis::new(code, plain(text))
         }
         DataFusionError::Configuration(text) => {
-            let unknown = text.contains("not found") || text.contains("Could not find config namespace");
+            let unknown = ["not found", "Could not find config namespace", "unrecognized configuration parameter"];
+            let unknown = unknown.iter().any(|words| text.contains(words));
             Diagnosis::new(if unknown { "42704" } else { "22023" }, plain(text))
         }
         DataFusionError::SchemaError(inner, _) => schema(inner),
@@ -205,6 +206,10 @@ fn schema(error: &SchemaError) -> Diagnosis {
 fn planning(text: &str) -> Option<Diagnosis> {
     let lower = text.to_ascii_lowercase();
     let has = |needle: &str| lower.contains(needle);
+    if has("unable to find factory for") {
+        let format = text.rsplit(' ').next()?;
+        return Some(Diagnosis::new("0A000", format!("tables cannot be STORED AS {format}")));
+    }
     if has("table function") && has("not found") {
         return Some(Diagnosis::new("42883", format!("function {} does not exist", quoted(text)?)));
     }
@@ -222,45 +227,46 @@ fn planning(text: &str) -> Option<Diagnosis> {
             None => found,
         });
     }
-    let code =
-        if has("no function matches") || has("failed to match any signature") || has("function '") && has("expect") {
-            "42883"
-        } else if has("already exists") {
-            if lower.starts_with("schema") { "42P06" } else { "42P07" }
-        } else if has("no field named") {
-            "42703"
-        } else if has("ambiguous") {
-            "42702"
-        } else if has("must be part of group by")
-            || has("must appear in the group by")
-            || has("could not be resolved from available columns")
-        {
-            "42803"
-        } else if has("unique expression names") || has("duplicate") {
-            "42701"
-        } else if has("failed to resolve schema")
-            || has("schema") && has("not found")
-            || has("schema") && has("doesn't exist")
-        {
-            "3F000"
-        } else if has("placeholder") {
-            "42P02"
-        } else if has("unsupported") || has("not supported") || has("not implemented") || has("not allowed") {
-            "0A000"
-        } else if has("cannot coerce")
-            || has("cannot infer common")
-            || has("incompatible")
-            || has("type mismatch")
-            || has("type_coercion")
-        {
-            "42804"
-        } else if has("divide by zero") || has("division by zero") {
-            "22012"
-        } else if has("overflow") || has("out of range") {
-            "22003"
-        } else {
-            return None;
-        };
+    let code = if has("no files found") {
+        "58P01"
+    } else if has("no function matches") || has("failed to match any signature") || has("function '") && has("expect") {
+        "42883"
+    } else if has("already exists") {
+        if lower.starts_with("schema") { "42P06" } else { "42P07" }
+    } else if has("no field named") {
+        "42703"
+    } else if has("ambiguous") {
+        "42702"
+    } else if has("must be part of group by")
+        || has("must appear in the group by")
+        || has("could not be resolved from available columns")
+    {
+        "42803"
+    } else if has("unique expression names") || has("duplicate") {
+        "42701"
+    } else if has("failed to resolve schema")
+        || has("schema") && has("not found")
+        || has("schema") && has("doesn't exist")
+    {
+        "3F000"
+    } else if has("placeholder") {
+        "42P02"
+    } else if has("unsupported") || has("not supported") || has("not implemented") || has("not allowed") {
+        "0A000"
+    } else if has("cannot coerce")
+        || has("cannot infer common")
+        || has("incompatible")
+        || has("type mismatch")
+        || has("type_coercion")
+    {
+        "42804"
+    } else if has("divide by zero") || has("division by zero") {
+        "22012"
+    } else if has("overflow") || has("out of range") {
+        "22003"
+    } else {
+        return None;
+    };
     Some(Diagnosis::new(code, text))
 }
 

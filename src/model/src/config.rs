@@ -52,9 +52,9 @@ impl Config {
         if self.activation == Activation::SoluLn { Site::MlpMid } else { Site::MlpPost }
     }
 
-    /// The LayerNorm that follows SoLU in a solu_ln MLP.
+    /// The LayerNorm that follows SoLU in a solu_ln MLP; it has weights only beside other LayerNorms that have.
     pub(crate) fn mlp_norm(&self) -> Norm {
-        Norm { kind: NormKind::Layer, ..self.norm }
+        Norm { kind: NormKind::Layer, affine: self.norm.affine && self.norm.kind == NormKind::Layer, ..self.norm }
     }
 
     /// Refuses a site this network does not have.
@@ -62,7 +62,10 @@ impl Config {
         if site == Site::MlpMid && self.activation != Activation::SoluLn {
             return Err(Error::InvalidOption {
                 option: "site".into(),
-                reason: format!("mlp.mid exists in solu_ln models only; this one has {}: use mlp.post", self.activation),
+                reason: format!(
+                    "mlp.mid exists in solu_ln models only; this one has {}: use mlp.post",
+                    self.activation
+                ),
             });
         }
         Ok(())
@@ -231,9 +234,7 @@ impl Rope {
         match &self.scaling {
             RopeScaling::Default => (all(&plain), 1.0),
             RopeScaling::Linear(factor) => (all(&|i| plain(i) / factor), 1.0),
-            RopeScaling::Factors(factors) => {
-                (all(&|i| plain(i) / factors.get(i).map_or(1.0, |f| f64::from(*f))), 1.0)
-            }
+            RopeScaling::Factors(factors) => (all(&|i| plain(i) / factors.get(i).map_or(1.0, |f| f64::from(*f))), 1.0),
             &RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
                 let stretched = |i: usize| {
                     let frequency = plain(i);
@@ -243,8 +244,8 @@ impl Rope {
                     } else if wavelength > original_context / low_freq_factor {
                         frequency / factor
                     } else {
-                        let smooth = (original_context / wavelength - low_freq_factor)
-                            / (high_freq_factor - low_freq_factor);
+                        let smooth =
+                            (original_context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
                         (1.0 - smooth) * frequency / factor + smooth * frequency
                     }
                 };
@@ -293,8 +294,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    const SUPPORTED: &str =
-        "gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu (swish), solu, solu_ln";
+    const SUPPORTED: &str = "gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu (swish), solu, solu_ln";
 
     /// Whether a neuron's value depends on the other neurons of its layer, so that none can be left out.
     pub fn couples_neurons(self) -> bool {

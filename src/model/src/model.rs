@@ -164,8 +164,12 @@ impl Model {
     /// # Errors
     /// [`Error::OutOfRange`].
     pub fn neuron_weights(&self, layer: usize, neurons: &[u32]) -> Result<Vec<NeuronWeights>> {
-        let out_of_range =
-            |what, index: usize, limit| Error::OutOfRange { what, index: index as i64, limit, model: self.name.clone() };
+        let out_of_range = |what, index: usize, limit| Error::OutOfRange {
+            what,
+            index: index as i64,
+            limit,
+            model: self.name.clone(),
+        };
         let (layers, d_mlp) = (self.config.layers, self.config.d_mlp);
         let weights = self.weights.layers.get(layer).ok_or_else(|| out_of_range("layer", layer, layers))?;
         if let Some(neuron) = neurons.iter().find(|n| **n as usize >= d_mlp) {
@@ -245,5 +249,10 @@ fn rotation(config: &Config, positions: usize) -> Option<Rotation> {
         let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |w| p as f64 * w));
         angles.map(|angle| (f(angle) * factor) as f32).collect()
     };
-    Some(Rotation { cos: table(f64::cos), sin: table(f64::sin), dims: 2 * rope.pairs(), adjacent_pairs: rope.adjacent_pairs })
+    Some(Rotation {
+        cos: table(f64::cos),
+        sin: table(f64::sin),
+        dims: 2 * rope.pairs(),
+        adjacent_pairs: rope.adjacent_pairs,
+    })
 }

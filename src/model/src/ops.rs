@@ -10,6 +10,8 @@ use crate::weights::{Linear, NormWeights};
 use crate::{Activation, Config, Error, Norm, NormKind, Result};
 
 mod composed;
+#[cfg(test)]
+mod tests;
 
 /// Whether the kernels of [`crate::kernel`] apply.
 fn native(x: &Tensor) -> bool {
@@ -18,7 +20,15 @@ fn native(x: &Tensor) -> bool {
 
 /// `x·W`, without its bias.
 pub(crate) fn matmul(x: &Tensor, linear: &Linear) -> Result<Tensor> {
-    Ok(x.matmul(&linear.weight)?)
+    if !native(x) {
+        return Ok(x.matmul(&linear.weight)?);
+    }
+    let ((rows, d_in), (d_in_too, d_out)) = (x.dims2()?, linear.weight.dims2()?);
+    if d_in != d_in_too {
+        return Err(Error::Internal(format!("a matrix of {d_in_too} rows was given {d_in} columns")));
+    }
+    let out = kernel::matmul(&slice(x)?, &slice(&linear.weight)?, (rows, d_in, d_out));
+    Ok(Tensor::from_vec(out, (rows, d_out), &Device::Cpu)?)
 }
 
 /// Normalised rows of `[rows, d]`.

@@ -114,7 +114,8 @@ impl Model {
         probe: &Probe,
         cancel: &Cancel,
     ) -> Result<()> {
-        let values = self.run(batch, probe, cancel)?.pop().ok_or_else(|| Error::Internal("no layer was read".into()))?;
+        let values =
+            self.run(batch, probe, cancel)?.pop().ok_or_else(|| Error::Internal("no layer was read".into()))?;
         let mut rows = values.to_vec2::<f32>()?.into_iter();
         for &(text, tokens) in owners {
             for row in rows.by_ref().take(tokens) {

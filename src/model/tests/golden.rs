@@ -120,7 +120,8 @@ fn smollm2_matches_transformers_from_its_gguf() {
     let neurons: Vec<u32> = neurons.into_iter().map(|n| n as u32).collect();
     for (i, text) in golden.texts.iter().enumerate() {
         let ids = golden.tensors[&format!("{i}.ids")].to_dtype(candle_core::DType::I64).unwrap();
-        let ids: Vec<u32> = ids.flatten_all().unwrap().to_vec1::<i64>().unwrap().into_iter().map(|n| n as u32).collect();
+        let ids: Vec<u32> =
+            ids.flatten_all().unwrap().to_vec1::<i64>().unwrap().into_iter().map(|n| n as u32).collect();
         assert_eq!(model.tokenizer().encode(text).unwrap(), ids, "{text:?}");
     }
     for layer in [0, 7, 15, 29] {

@@ -118,12 +118,12 @@ impl Connection {
                     return Err(Report::error("42P02", "there is no parameter $1").into());
                 }
                 match session.run(&prepared, &[]).await? {
-                    Outcome::Done(tag) => complete(session, outbox, tag),
+                    Outcome::Done(tag) => complete(session, outbox, tag).await,
                     Outcome::Rows(mut rows, tag) => {
                         let fields = describe_columns(session, prepared.columns.as_deref(), &Format::UnifiedText)?;
                         outbox.put(row_description(&fields))?;
                         let (sent, _) = send_rows(&mut rows, &fields, outbox, usize::MAX).await?;
-                        complete(session, outbox, tag.spell(sent))
+                        complete(session, outbox, tag.spell(sent)).await
                     }
                 }
             };
@@ -215,15 +215,7 @@ impl Connection {
             return self.put_columns(columns.as_deref(), &Format::UnifiedText);
         }
         let (columns, format) = match session.portals.get(name) {
-            Some(portal) => {
-                // A cursor has rows although its DECLARE has none.
-                let cursor = portal.prepared.plan.as_ref().filter(|_| portal.running.is_some());
-                let columns = match (&portal.prepared.columns, cursor) {
-                    (None, Some(plan)) => Some(statements::columns_of(plan, &portal.prepared)),
-                    (columns, _) => columns.clone(),
-                };
-                (columns, portal.format.clone())
-            }
+            Some(portal) => (portal_columns(portal), portal.format.clone()),
             None if session.empty_portals.contains(name) => (None, Format::UnifiedText),
             None => return Err(no_such_portal(name).into()),
         };
@@ -252,19 +244,19 @@ impl Connection {
             if portal.running.is_none() {
                 match session.run(&portal.prepared, &portal.values).await? {
                     Outcome::Done(tag) => {
-                        complete(session, outbox, tag)?;
+                        complete(session, outbox, tag).await?;
                         return Ok(None);
                     }
                     Outcome::Rows(rows, tag) => portal.running = Some((rows, tag)),
                 }
             }
-            let columns = cursor_columns(&portal);
+            let columns = portal_columns(&portal);
             let fields = describe_columns(session, columns.as_deref(), &portal.format)?;
             if let Some((rows, tag)) = &mut portal.running {
                 let tag: Tag = *tag;
                 let (sent, finished) = send_rows(rows, &fields, outbox, most).await?;
                 if finished {
-                    complete(session, outbox, tag.spell(sent))?;
+                    complete(session, outbox, tag.spell(sent)).await?;
                 } else {
                     outbox.put(Message::PortalSuspended(PortalSuspended::new()))?;
                 }
@@ -317,18 +309,20 @@ fn no_such_portal(name: &str) -> Report {
     Report::error("34000", format!("portal \"{name}\" does not exist"))
 }
 
-/// What is sent before the rows are: notices and changed settings, then the tag.
-fn complete(session: &mut Session, outbox: &mut Outbox, tag: String) -> Result<(), Failure> {
+/// The end of a statement: its settings take effect, then notices and the tag are sent.
+async fn complete(session: &mut Session, outbox: &mut Outbox, tag: String) -> Result<(), Failure> {
+    session.synchronize().await?;
     for notice in session.notices.drain(..) {
         outbox.put(notice)?;
     }
     Ok(outbox.put(Message::CommandComplete(CommandComplete::new(tag)))?)
 }
 
-fn cursor_columns(portal: &Portal) -> Option<Arc<Columns>> {
+/// A cursor has rows although its DECLARE has none.
+fn portal_columns(portal: &Portal) -> Option<Arc<Columns>> {
     let prepared: &Prepared = &portal.prepared;
     match (&prepared.columns, &prepared.plan) {
-        (None, Some(plan)) => Some(statements::columns_of(plan, prepared)),
+        (None, Some(plan)) if portal.running.is_some() => Some(statements::columns_of(plan, prepared)),
         (columns, _) => columns.clone(),
     }
 }

@@ -8,7 +8,7 @@ use datafusion::DATAFUSION_VERSION;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::cast::as_string_array;
-use datafusion::common::{exec_datafusion_err, exec_err};
+use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::{
@@ -194,7 +194,7 @@ impl ScalarUDFImpl for CurrentSetting {
                 Some((_, value)) => Ok(Some(value)),
                 None if lenient.as_ref().is_some_and(|lenient| lenient.is_valid(row) && lenient.value(row)) => Ok(None),
                 None => Err(DataFusionError::Configuration(format!(
-                    "unrecognized configuration parameter \"{}\" (not found)",
+                    "unrecognized configuration parameter \"{}\"",
                     names.value(row)
                 ))),
             }
@@ -244,7 +244,7 @@ impl ScalarUDFImpl for SetConfig {
             let local = local.is_valid(row) && local.value(row);
             settings
                 .set(names.value(row), value, local)
-                .map_err(|report| exec_datafusion_err!("{}", report.message))?;
+                .map_err(|report| DataFusionError::Configuration(report.message))?;
             Ok(settings.get(names.value(row)).map(|(_, value)| value))
         };
         let set = (0..names.len()).map(&mut set).collect::<Result<StringArray>>()?;

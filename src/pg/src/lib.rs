@@ -42,6 +42,7 @@ mod settings;
 mod startup;
 mod statements;
 mod tls;
+mod variables;
 mod wire;
 
 pub use server::{Config, Server};

@@ -222,19 +222,15 @@ impl Session {
             return Err(in_failed_transaction().into());
         }
         let prepared = self.up_to_date(prepared).await?;
-        let outcome = match prepared.sql() {
+        match prepared.sql() {
             Some(statement) if statements::is_about_session(statement) => {
-                statements::run(self, statement, &prepared, values).await?
+                statements::run(self, statement, &prepared, values).await
             }
             _ => match &prepared.plan {
-                Some(plan) => {
-                    self.run_plan(parameters::bind(plan.clone(), values)?, &prepared.parsed.statement).await?
-                }
-                None => return Err(Report::error("XX000", "internal error: a statement without a plan").into()),
+                Some(plan) => self.run_plan(parameters::bind(plan.clone(), values)?, &prepared.parsed.statement).await,
+                None => Err(Report::error("XX000", "internal error: a statement without a plan").into()),
             },
-        };
-        self.synchronize().await?;
-        Ok(outcome)
+        }
     }
 
     /// The statement, planned again if the tables it names may be others by now.

@@ -23,7 +23,7 @@ use crate::report::{Failure, Report};
 use crate::scram::Exchange;
 use crate::session::{Base, Session};
 use crate::tls::ALPN;
-use crate::wire::{Inbox, LARGEST_STARTUP_PACKET, Outbox, Socket, split};
+use crate::wire::{HEADER, Inbox, LARGEST_STARTUP_PACKET, Outbox, Socket, split};
 
 const CANCEL_REQUEST: i32 = 80_877_102;
 const SSL_REQUEST: i32 = 80_877_103;
@@ -214,7 +214,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 async fn password_message(inbox: &mut Inbox) -> Result<Bytes, Failure> {
     match inbox.packet(LARGEST_STARTUP_PACKET).await? {
-        Some((b'p', body)) => Ok(body),
+        Some(packet) if packet.first() == Some(&b'p') => Ok(packet.freeze().slice(HEADER..)),
         Some(_) => Err(Report::protocol_violation("expected a password message").into()),
         None => Err(Failure::Disconnected),
     }

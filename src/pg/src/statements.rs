@@ -1,29 +1,25 @@
-//! Statements about the session rather than about data: SET and SHOW, transactions, prepared statements, cursors.
+//! Statements about the session rather than about data: transactions, prepared statements, cursors; SET and SHOW
+//! are in `variables`.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::config::ConfigEntry;
-use datafusion::logical_expr::{LogicalPlan, Prepare, ResetVariable, Statement as PlanStatement};
+use datafusion::logical_expr::{LogicalPlan, Prepare, Statement as PlanStatement};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{
-    CloseCursor, ContextModifier, DiscardObject, Expr, FetchDirection, Ident, Reset, Set, Statement,
-    TransactionAccessMode, TransactionMode, UnaryOperator, Value, ValueWithSpan,
+    CloseCursor, Expr, FetchDirection, Ident, Statement, TransactionAccessMode, TransactionMode, ValueWithSpan,
 };
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 
-use crate::names::Names;
 use crate::output::Columns;
 use crate::parse::Parsed;
 use crate::report::{Failure, Report, warning};
 use crate::rows::{Rows, isolated};
 use crate::session::{Outcome, Portal, Prepared, Session, Tag};
-use crate::{parameters, settings};
+use crate::{parameters, variables};
 
 /// Whether this module runs the statement.
 pub(crate) fn is_about_session(statement: &Statement) -> bool {
@@ -81,10 +77,7 @@ pub(crate) async fn prepare(
             prepared.columns = None;
             return Ok(prepared);
         }
-        Statement::ShowVariable { variable } => Some(Arc::new(match shown(variable).as_str() {
-            "all" => text_columns(&["name", "setting", "description"]),
-            name => text_columns(&[&show(session, name)?.0]),
-        })),
+        Statement::ShowVariable { variable } => Some(Arc::new(variables::columns(session, variable)?)),
         Statement::Fetch { name, .. } => {
             let portal = cursor(session, name)?;
             portal.prepared.plan.as_ref().map(|plan| columns_of(plan, &portal.prepared))
@@ -103,9 +96,9 @@ pub(crate) async fn run(
     values: &[ScalarValue],
 ) -> Result<Outcome, Failure> {
     match statement {
-        Statement::Set(set) => run_set(session, set).await,
-        Statement::ShowVariable { variable } => Ok(run_show(session, &shown(variable))?),
-        Statement::Reset(reset) => run_reset(session, &reset.reset).await,
+        Statement::Set(set) => variables::set(session, set).await,
+        Statement::ShowVariable { variable } => Ok(variables::show(session, variable)?),
+        Statement::Reset(reset) => variables::reset(session, &reset.reset).await,
         Statement::StartTransaction { modes, begin, .. } => {
             start_transaction(session, modes);
             Ok(Outcome::done(if *begin { "BEGIN" } else { "START TRANSACTION" }))
@@ -130,7 +123,7 @@ pub(crate) async fn run(
             session.savepoints.truncate(at);
             Ok(Outcome::done("RELEASE"))
         }
-        Statement::Discard { object_type } => run_discard(session, object_type).await,
+        Statement::Discard { object_type } => variables::discard(session, object_type).await,
         Statement::Prepare { name, data_types, statement } => {
             let name = fold(name);
             if session.prepared.contains_key(&name) {
@@ -191,175 +184,6 @@ pub(crate) async fn run(
     }
 }
 
-// SET, SHOW, RESET, DISCARD
-
-async fn run_set(session: &mut Session, set: &Set) -> Result<Outcome, Failure> {
-    match set {
-        Set::SingleAssignment { scope, hivevar: false, variable, values } => {
-            let local = *scope == Some(ContextModifier::Local);
-            assign(session, &unquoted(&variable.to_string()), value_text(values).as_deref(), local).await?;
-        }
-        Set::SetTimeZone { local, value } => {
-            let value = value_text(std::slice::from_ref(value)).filter(|zone| !zone.eq_ignore_ascii_case("local"));
-            assign(session, "TimeZone", value.as_deref(), *local).await?;
-        }
-        Set::SetNames { charset_name, .. } => {
-            assign(session, "client_encoding", Some(&charset_name.value), false).await?;
-        }
-        Set::SetTransaction { modes, session: true, .. } => {
-            for (name, value) in transaction_modes(modes) {
-                session.settings().set(&format!("default_{name}"), Some(value), false)?;
-            }
-        }
-        Set::SetTransaction { modes, .. } => {
-            for (name, value) in transaction_modes(modes) {
-                session.settings().transaction_mode(name, value);
-            }
-        }
-        Set::SetRole { role_name: None, .. } => {}
-        Set::SetRole { role_name: Some(name), .. } if name.value == session.role.name => {}
-        Set::SetRole { .. } | Set::SetSessionAuthorization(_) => {
-            return Err(Report::not_supported("changing the user of a connection is not supported").into());
-        }
-        other => return Err(Report::not_supported(format!("{other} is not supported")).into()),
-    }
-    Ok(Outcome::done("SET"))
-}
-
-async fn assign(session: &mut Session, name: &str, value: Option<&str>, local: bool) -> Result<(), Report> {
-    if !is_engine_setting(session, name) {
-        return session.settings().set(name, value, local);
-    }
-    let name = name.to_ascii_lowercase();
-    match value {
-        Some(value) => session.set_engine(&name, value.to_string()).await,
-        None => reset_engine(session, &name).await,
-    }
-}
-
-/// The value as text, `None` for DEFAULT.
-fn value_text(values: &[Expr]) -> Option<String> {
-    let one = |value: &Expr| match value {
-        Expr::Value(ValueWithSpan { value, .. }) => match value {
-            Value::Number(number, _) => number.clone(),
-            Value::Boolean(value) => if *value { "on" } else { "off" }.into(),
-            other => other.clone().into_string().unwrap_or_else(|| other.to_string()),
-        },
-        Expr::Identifier(name) => name.value.clone(),
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => format!("-{expr}"),
-        other => unquoted(&other.to_string()),
-    };
-    match values {
-        [Expr::Identifier(name)] if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default") => None,
-        values => Some(values.iter().map(one).collect::<Vec<_>>().join(", ")),
-    }
-}
-
-/// A setting of DataFusion or of an extension of it: something before the dot that has settings.
-fn is_engine_setting(session: &Session, name: &str) -> bool {
-    let Some((space, _)) = name.split_once('.') else { return false };
-    let space = format!("{}.", space.to_ascii_lowercase());
-    engine_settings(session).iter().any(|entry| entry.key.starts_with(&space))
-}
-
-fn engine_settings(session: &Session) -> Vec<ConfigEntry> {
-    let state = session.context.state();
-    let mut entries = state.config_options().entries();
-    entries.extend(state.runtime_env().config_entries());
-    entries
-}
-
-async fn run_reset(session: &mut Session, reset: &Reset) -> Result<Outcome, Failure> {
-    match reset {
-        Reset::ALL => reset_all(session),
-        Reset::ConfigurationParameter(name) => assign(session, &unquoted(&name.to_string()), None, false).await?,
-    }
-    Ok(Outcome::done("RESET"))
-}
-
-fn reset_all(session: &mut Session) {
-    session.settings().reset_all();
-    let options = Arc::clone(session.base.state().config_options());
-    *session.context.state_ref().write().config_mut().options_mut() = Arc::unwrap_or_clone(options);
-    session.settings_version += 1;
-    session.forget_applied();
-}
-
-/// Back to the value sessions start with.
-async fn reset_engine(session: &mut Session, name: &str) -> Result<(), Report> {
-    let entry = session.base.state().config_options().entries().into_iter().find(|entry| entry.key == name);
-    if let Some(value) = entry.and_then(|entry| entry.value) {
-        return session.set_engine(name, value).await;
-    }
-    let plan = LogicalPlan::Statement(PlanStatement::ResetVariable(ResetVariable { variable: name.to_string() }));
-    crate::permissions::check(&plan, &session.role, false)?;
-    session.settings_version += 1;
-    let context = session.context.clone();
-    isolated(async move { context.execute_logical_plan(plan).await.map(drop) }).await
-}
-
-async fn run_discard(session: &mut Session, what: &DiscardObject) -> Result<Outcome, Failure> {
-    if matches!(what, DiscardObject::ALL) {
-        if session.status != TransactionStatus::Idle {
-            return Err(Report::error("25001", "DISCARD ALL cannot run inside a transaction block").into());
-        }
-        session.portals.clear();
-        session.prepared.clear();
-        reset_all(session);
-    }
-    Ok(Outcome::Done(format!("DISCARD {what}")))
-}
-
-/// The setting a SHOW asks for, in lower case.
-fn shown(variable: &[Ident]) -> String {
-    let words: Vec<_> = variable.iter().map(|word| word.value.to_ascii_lowercase()).collect();
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["time", "zone"] => "timezone".into(),
-        ["transaction", "isolation", "level"] => "transaction_isolation".into(),
-        ["session", "authorization"] => "session_authorization".into(),
-        words => words.join("."),
-    }
-}
-
-/// Name and value of a setting.
-fn show(session: &Session, name: &str) -> Result<(String, String), Report> {
-    if let Some(found) = session.settings().get(name) {
-        return Ok(found);
-    }
-    match engine_settings(session).into_iter().find(|entry| entry.key.eq_ignore_ascii_case(name)) {
-        Some(entry) => Ok((entry.key, entry.value.unwrap_or_default())),
-        None => Err(settings::unknown(name)),
-    }
-}
-
-fn run_show(session: &Session, name: &str) -> Result<Outcome, Report> {
-    let columns: Vec<Vec<String>> = if name == "all" {
-        let mut all = session.settings().all();
-        all.extend(engine_settings(session).into_iter().map(|entry| {
-            // DataFusion's descriptions are paragraphs; a terminal wants a line.
-            let description = entry.description.split_inclusive(". ").next().unwrap_or_default();
-            (entry.key, entry.value.unwrap_or_default(), description.trim_end().to_string())
-        }));
-        let (names, (values, descriptions)) =
-            all.into_iter().map(|(name, value, description)| (name, (value, description))).unzip();
-        vec![names, values, descriptions]
-    } else {
-        vec![vec![show(session, name)?.1]]
-    };
-    let columns = columns.into_iter().enumerate().map(|(index, values)| {
-        let values: ArrayRef = Arc::new(StringArray::from(values));
-        (index.to_string(), values)
-    });
-    let batch = RecordBatch::try_from_iter(columns).map_err(datafusion::error::DataFusionError::from)?;
-    Ok(Outcome::Rows(Rows::of(batch), Tag::SHOW))
-}
-
-fn text_columns(names: &[&str]) -> Columns {
-    let fields: Vec<_> = names.iter().map(|name| Field::new(*name, DataType::Utf8, false)).collect();
-    Columns::new(&Schema::new(fields), &Names::default())
-}
-
 // Transactions. Nothing is undone by ROLLBACK: the status is kept because drivers depend on it.
 
 fn start_transaction(session: &mut Session, modes: &[TransactionMode]) {
@@ -375,7 +199,10 @@ fn start_transaction(session: &mut Session, modes: &[TransactionMode]) {
     }
 }
 
-fn transaction_modes(modes: &[TransactionMode]) -> impl Iterator<Item = (&'static str, &'static str)> + use<'_> {
+/// Settings of a transaction, and their values.
+pub(crate) fn transaction_modes(
+    modes: &[TransactionMode],
+) -> impl Iterator<Item = (&'static str, &'static str)> + use<'_> {
     use datafusion::sql::sqlparser::ast::TransactionIsolationLevel as Level;
     modes.iter().map(|mode| match mode {
         TransactionMode::AccessMode(TransactionAccessMode::ReadOnly) => ("transaction_read_only", "on"),
@@ -456,7 +283,7 @@ async fn plan_prepare(
 }
 
 fn prepared_named(session: &Session, name: &str) -> Result<Arc<Prepared>, Report> {
-    let name = unquoted(name);
+    let name = variables::unquoted(name);
     session.prepared.get(&name).cloned().ok_or_else(|| no_such_statement(&name))
 }
 
@@ -545,14 +372,4 @@ fn backward() -> Report {
 
 fn fold(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
-}
-
-/// A name or string without its quotes; a name without quotes in lower case.
-fn unquoted(text: &str) -> String {
-    for quote in ['"', '\''] {
-        if let Some(inner) = text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
-            return inner.to_string();
-        }
-    }
-    text.to_lowercase()
 }

@@ -7,7 +7,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use datafusion_postgres::pgwire::messages::{
     DecodeContext, PgWireBackendMessage, PgWireFrontendMessage, ProtocolVersion,
 };
@@ -21,6 +21,10 @@ pub(crate) const LARGEST_PACKET: usize = 128 << 20;
 pub(crate) const LARGEST_STARTUP_PACKET: usize = 10_000;
 /// Input that may wait while a statement runs; a client that pipelines more is made to wait.
 const READ_AHEAD: usize = 1 << 20;
+/// Room made for one read.
+const READ_SIZE: usize = 16 << 10;
+/// Type byte and length.
+pub(crate) const HEADER: usize = 5;
 /// Output is handed to the socket in pieces of at least this size.
 const FLUSH_AT: usize = 64 << 10;
 
@@ -41,12 +45,13 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// The next packet: its type byte and its body. `None` at the end of the connection.
-    pub(crate) async fn packet(&mut self, limit: usize) -> Result<Option<(u8, Bytes)>, Failure> {
+    /// The next packet, a type byte, a length and a body. `None` at the end of the connection.
+    pub(crate) async fn packet(&mut self, limit: usize) -> Result<Option<BytesMut>, Failure> {
         loop {
             if let Some(packet) = self.take_packet(limit)? {
                 return Ok(Some(packet));
             }
+            self.buffer.reserve(READ_SIZE);
             if self.reader.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(None);
             }
@@ -56,14 +61,14 @@ impl Inbox {
     /// The next message of an authenticated client.
     pub(crate) async fn message(&mut self) -> Result<Option<PgWireFrontendMessage>, Failure> {
         match self.packet(LARGEST_PACKET).await? {
-            Some((kind, body)) => Ok(Some(decode(kind, &body)?)),
+            Some(packet) => Ok(Some(decode(packet)?)),
             None => Ok(None),
         }
     }
 
-    fn take_packet(&mut self, limit: usize) -> Result<Option<(u8, Bytes)>, Report> {
-        let Some(header) = self.buffer.first_chunk::<5>() else { return Ok(None) };
-        let [kind, length @ ..] = *header;
+    fn take_packet(&mut self, limit: usize) -> Result<Option<BytesMut>, Report> {
+        let Some(header) = self.buffer.first_chunk::<HEADER>() else { return Ok(None) };
+        let [_, length @ ..] = *header;
         let length = i32::from_be_bytes(length);
         let length = match usize::try_from(length) {
             Ok(length) if (4..=limit).contains(&length) => length,
@@ -72,14 +77,13 @@ impl Inbox {
         if self.buffer.len() < length + 1 {
             return Ok(None);
         }
-        let mut packet = self.buffer.split_to(length + 1).freeze();
-        packet.advance(5);
-        Ok(Some((kind, packet)))
+        Ok(Some(self.buffer.split_to(length + 1)))
     }
 
     /// Completes when the client has gone, reading ahead (boundedly) what it sends meanwhile.
     pub(crate) async fn hung_up(&mut self) {
         while self.buffer.len() < READ_AHEAD {
+            self.buffer.reserve(READ_SIZE);
             match self.reader.read_buf(&mut self.buffer).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
@@ -89,12 +93,8 @@ impl Inbox {
     }
 }
 
-fn decode(kind: u8, body: &[u8]) -> Result<PgWireFrontendMessage, Report> {
-    let mut packet = BytesMut::with_capacity(body.len() + 5);
-    packet.extend_from_slice(&[kind]);
-    // The length was an i32 on the wire.
-    packet.extend_from_slice(&(body.len() as i32 + 4).to_be_bytes());
-    packet.extend_from_slice(body);
+fn decode(mut packet: BytesMut) -> Result<PgWireFrontendMessage, Report> {
+    let kind = packet.first().copied().unwrap_or_default();
     let mut context = DecodeContext::new(ProtocolVersion::PROTOCOL3_0);
     context.awaiting_frontend_ssl = false;
     context.awaiting_frontend_startup = false;
@@ -154,7 +154,7 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    async fn read(bytes: &[u8], limit: usize) -> Result<Option<(u8, Bytes)>, Failure> {
+    async fn read(bytes: &[u8], limit: usize) -> Result<Option<BytesMut>, Failure> {
         let (mut client, server) = tokio::io::duplex(1024);
         client.write_all(bytes).await.unwrap();
         drop(client);
@@ -163,8 +163,8 @@ mod tests {
 
     #[tokio::test]
     async fn packets_are_framed_and_limited() {
-        assert_eq!(read(b"S\0\0\0\x04", 100).await.unwrap(), Some((b'S', Bytes::new())));
-        assert_eq!(read(b"Q\0\0\0\x06a\0rest", 100).await.unwrap(), Some((b'Q', Bytes::from_static(b"a\0"))));
+        assert_eq!(read(b"S\0\0\0\x04", 100).await.unwrap().unwrap()[..], b"S\0\0\0\x04"[..]);
+        assert_eq!(read(b"Q\0\0\0\x06a\0rest", 100).await.unwrap().unwrap()[..], b"Q\0\0\0\x06a\0"[..]);
         assert!(read(b"Q\0\0\0\x06a", 100).await.unwrap().is_none());
         for bad in [&b"Q\0\0\0\x03abc"[..], b"Q\xff\xff\xff\xffabc", b"Q\x7f\xff\xff\xffabc", b"Q\0\0\0\x65abc"] {
             assert!(matches!(read(bad, 100).await, Err(Failure::Report(report)) if report.is_fatal()));
@@ -175,7 +175,9 @@ mod tests {
     fn malformed_bodies_are_protocol_violations() {
         for kind in *b"QPBDECSHfcdX?" {
             for body in [&b""[..], b"\0", b"\xff\xff", b"\0\xff\xff\xff\xff\xff", &[0xff; 64]] {
-                if let Err(report) = decode(kind, body) {
+                let length = i32::try_from(body.len() + 4).unwrap().to_be_bytes();
+                let packet = [&[kind][..], &length, body].concat();
+                if let Err(report) = decode(BytesMut::from(&packet[..])) {
                     assert_eq!(report.sqlstate, "08P01");
                 }
             }

@@ -70,7 +70,8 @@ impl Words {
             // TransformerLens decides by the model and not by its tokenizer.
             config["default_prepend_bos"].as_bool().unwrap_or(true)
         } else {
-            said["add_bos_token"].as_bool().unwrap_or(begins)
+            // GPT-2's files are silent; TransformerLens and Neuron2Graph prepend BOS to it.
+            said["add_bos_token"].as_bool().unwrap_or(begins || config["model_type"] == "gpt2")
         };
         self.bos = bos.or(self.bos);
         self.add_bos &= self.bos.is_some();

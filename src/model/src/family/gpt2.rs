@@ -8,7 +8,8 @@ use crate::{Config, Norm, NormKind, Positions, Result};
 pub(super) fn config(settings: &Settings) -> Result<Config> {
     let (d_model, heads) = (settings.size("n_embd")?, settings.size("n_head")?);
     let d_head = d_model / heads.max(1);
-    let norm = Norm { kind: NormKind::Layer, eps: settings.number_or("layer_norm_epsilon", 1e-5)? as f32, affine: true };
+    let norm =
+        Norm { kind: NormKind::Layer, eps: settings.number_or("layer_norm_epsilon", 1e-5)? as f32, affine: true };
     settings.refuse("add_cross_attention")?;
     Ok(Config {
         architecture: "gpt2".into(),
@@ -22,7 +23,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         context: settings.size_or("n_positions", 1024)?,
         norm,
         final_norm: norm,
-        activation: settings.text_or("activation_function", "gelu_new")?.parse()?,
+        activation: settings.activation("activation_function", "gelu_new")?,
         gated: false,
         positions: Positions::Learned,
         parallel: false,

@@ -23,7 +23,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         context,
         norm,
         final_norm: norm,
-        activation: settings.text_or("hidden_act", "gelu")?.parse()?,
+        activation: settings.activation("hidden_act", "gelu")?,
         gated: false,
         positions: Positions::Rotary(rope(settings, d_head, context, 0.25)?),
         parallel: settings.flag_or("use_parallel_residual", true)?,

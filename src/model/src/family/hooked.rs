@@ -12,9 +12,34 @@ use super::settings::Settings;
 use crate::weights::{Layer, Linear, NormWeights, Unembed, Weights};
 use crate::{Activation, Config, Error, Norm, NormKind, Positions, Result};
 
+/// Keys that change what the network computes though its tensors may look the same.
+const CHANGES_THE_NETWORK: [&str; 11] = [
+    "attn_only",
+    "gated_mlp",
+    "post_embedding_ln",
+    "use_attention_sinks",
+    "use_dynamic_ntk_rope",
+    "use_local_attn",
+    "use_logn_attn",
+    "use_normalization_before_and_after",
+    "use_NTK_by_parts_rope",
+    "use_qk_norm",
+    "use_yarn_rope",
+];
+
 pub(super) fn config(settings: &Settings) -> Result<Config> {
-    for key in ["attn_only", "use_local_attn", "gated_mlp"] {
-        settings.refuse(key)?;
+    CHANGES_THE_NETWORK.iter().try_for_each(|key| settings.refuse(key))?;
+    // A cap or clamp that is not set is absent or -1.
+    for key in ["attn_scores_soft_cap", "output_logits_soft_cap", "clip_qkv"] {
+        if settings.number_or(key, -1.0)? > 0.0 {
+            settings.refuse(key)?;
+        }
+    }
+    if settings.number_or("rotary_scaling_factor", 1.0)? != 1.0 {
+        settings.refuse("rotary_scaling_factor")?;
+    }
+    if settings.text_or("attention_dir", "causal")? != "causal" {
+        settings.refuse("attention_dir")?;
     }
     let d_model = settings.size("d_model")?;
     let d_head = match settings.size_or("d_head", 0)? {
@@ -24,7 +49,10 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
     let context = settings.size("n_ctx")?;
     // TransformerLens ignores `ln_eps` and takes `eps`.
     let eps = settings.number_or("eps", 1e-5)? as f32;
-    let (kind, affine) = match settings.text_or("normalization_type", settings.text_or("normalization", "none")?)? {
+    // No key at all is TransformerLens' default; a null is no norm.
+    let unsaid =
+        if ["normalization", "normalization_type"].iter().any(|key| settings.names(key)) { "none" } else { "LN" };
+    let (kind, affine) = match settings.text_or("normalization_type", settings.text_or("normalization", unsaid)?)? {
         "LN" => (NormKind::Layer, true),
         "LNPre" => (NormKind::Layer, false),
         "RMS" => (NormKind::Rms, true),
@@ -65,11 +93,11 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         0 => d_model / d_head.max(1),
         heads => heads,
     };
-    let default_scale = if settings.flag_or("use_attn_scale", true)? { (d_head as f64).sqrt() } else { 1.0 };
     // A negative `attn_scale` is TransformerLens' "not set".
     let divisor = match settings.number_or("attn_scale", -1.0)? {
+        _ if !settings.flag_or("use_attn_scale", true)? => 1.0,
         scale if scale > 0.0 => scale,
-        _ => default_scale,
+        _ => (d_head as f64).sqrt(),
     };
     Ok(Config {
         architecture: "hooked_transformer".into(),
@@ -118,7 +146,7 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
     })?;
     let final_norm = if names.norm == "norm" { "norm" } else { "ln_final" };
     let weights = Weights {
-        embed: reader.tensor("embed.W_E", &[config.vocabulary, d])?,
+        embed: names.matrix(reader, "embed.W_E", &[config.vocabulary, d])?,
         positions: match config.positions {
             Positions::Rotary(_) => None,
             _ => Some(names.positions(config, reader)?),
@@ -141,11 +169,13 @@ struct Names {
 
 impl Names {
     fn of(config: &Config, reader: &Reader) -> Self {
-        let (d, m) = (config.d_model, config.d_mlp);
+        let (d, m, vocabulary) = (config.d_model, config.d_mlp, config.vocabulary);
         let old_norm = ["blocks.0.norm1.w", "blocks.0.mlp.norm.w", "norm.w"].iter().any(|n| reader.has(n));
         Self {
             norm: if old_norm { "norm" } else { "ln" },
-            transposed: d != m && reader.shape("blocks.0.mlp.W_in").as_deref() == Some(&[m, d]),
+            transposed: [("blocks.0.mlp.W_in", m), ("unembed.W_U", vocabulary)]
+                .iter()
+                .any(|(name, d_out)| d != *d_out && reader.shape(name).as_deref() == Some(&[*d_out, d])),
         }
     }
 
@@ -181,7 +211,7 @@ impl Names {
         let mut biases = Vec::with_capacity(3);
         for (which, heads) in [("Q", config.heads), ("K", config.kv_heads), ("V", config.kv_heads)] {
             // Grouped-query checkpoints mark the shared matrices with an underscore.
-            let mark = if which != "Q" && config.kv_heads != config.heads { "_" } else { "" };
+            let mark = if reader.has(&format!("{module}._W_{which}")) { "_" } else { "" };
             let weight = self.matrix(reader, &format!("{module}.{mark}W_{which}"), &[heads, d, hd])?;
             weights.push(weight.transpose(0, 1)?.contiguous()?.reshape((d, heads * hd))?);
             let bias = match reader.optional(&format!("{module}.{mark}b_{which}"), &[heads, hd])? {
@@ -204,7 +234,8 @@ impl Names {
 
     fn positions(&self, config: &Config, reader: &Reader) -> Result<Tensor> {
         let (name, context, d) = ("pos_embed.W_pos", config.context, config.d_model);
-        if context != d && reader.shape(name).as_deref() == Some(&[d, context]) {
+        // Every checkpoint with transposed matrices has transposed positions too; a few have only those.
+        if reader.shape(name).as_deref() == Some(&[d, context]) && (self.transposed || context != d) {
             return Ok(reader.tensor(name, &[d, context])?.t()?.contiguous()?);
         }
         reader.tensor(name, &[context, d])

@@ -63,7 +63,8 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
     let trained = settings.size_or("max_position_embeddings", 2048)?;
     let norm = Norm { kind: NormKind::Rms, eps: settings.number_or("rms_norm_eps", 1e-6)? as f32, affine: true };
     // Inside the sliding window local attention is plain causal attention, so windows end there.
-    let slides = settings.has("sliding_window") && settings.flag_or("use_sliding_window", true)?;
+    let by_default = settings.text("model_type")? != "qwen2";
+    let slides = settings.has("sliding_window") && settings.flag_or("use_sliding_window", by_default)?;
     let context = if slides { trained.min(settings.size("sliding_window")?) } else { trained };
     Ok(Config {
         architecture: settings.text("model_type")?.into(),
@@ -77,7 +78,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         context,
         norm,
         final_norm: norm,
-        activation: settings.text_or("hidden_act", "silu")?.parse()?,
+        activation: settings.activation("hidden_act", "silu")?,
         gated: true,
         positions: Positions::Rotary(rope(settings, d_head, trained, 1.0)?),
         parallel: false,
@@ -97,7 +98,11 @@ pub(super) fn config_of_gguf(settings: &Settings, tensors: &dyn TensorSource) ->
     }
     let (d_model, heads) = (settings.size("embedding_length")?, settings.size("attention.head_count")?);
     let d_head = settings.size_or("attention.key_length", d_model / heads.max(1))?;
-    let norm = Norm { kind: NormKind::Rms, eps: settings.number_or("attention.layer_norm_rms_epsilon", 1e-6)? as f32, affine: true };
+    let norm = Norm {
+        kind: NormKind::Rms,
+        eps: settings.number_or("attention.layer_norm_rms_epsilon", 1e-6)? as f32,
+        affine: true,
+    };
     let vocabulary = match tensors.shape(GGUF.embed).as_deref() {
         Some(&[vocabulary, _]) => vocabulary,
         _ => return Err(Error::Weights { tensor: GGUF.embed.into(), reason: "missing from the checkpoint".into() }),

@@ -49,9 +49,7 @@ impl Plan {
             checkpoint::Settings::Json(json) => {
                 let settings = Settings::from_json(json)?;
                 match settings.text_or("model_type", "")? {
-                    "" | "hooked_transformer" if settings.has("act_fn") => {
-                        (Family::Hooked, hooked::config(&settings)?)
-                    }
+                    "" | "hooked_transformer" if settings.has("act_fn") => (Family::Hooked, hooked::config(&settings)?),
                     "gpt2" => (Family::Gpt2, gpt2::config(&settings)?),
                     "gpt_neox" => (Family::GptNeoX, gpt_neox::config(&settings)?),
                     "llama" | "mistral" | "qwen2" => (Family::Llama, llama::config(&settings)?),

@@ -47,8 +47,9 @@ impl<'a> Reader<'a> {
 
     /// The tensor, which must exist and have this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.optional(name, shape)?.ok_or_else(|| {
-            Error::Weights { tensor: name.into(), reason: format!("missing from the checkpoint; expected {shape:?}") }
+        self.optional(name, shape)?.ok_or_else(|| Error::Weights {
+            tensor: name.into(),
+            reason: format!("missing from the checkpoint; expected {shape:?}"),
         })
     }
 

@@ -25,8 +25,9 @@ pub(super) fn rope(settings: &Settings, d_head: usize, context: usize, partial: 
     let base = number(&["rope_theta", "rotary_emb_base"], 10_000.0)?;
     let share = number(&["partial_rotary_factor", "rotary_pct"], partial)?;
     let kind = inner.text_or("rope_type", inner.text_or("type", "default")?)?;
-    let factor = inner.number_or("factor", 1.0)?;
     let original_context = number(&["original_max_position_embeddings"], context as f64)?;
+    // Hugging Face works the factor of YaRN out where it is null.
+    let factor = inner.number_or("factor", if kind == "yarn" { context as f64 / original_context } else { 1.0 })?;
     if base <= 1.0 || factor < 1.0 || original_context < 1.0 {
         return Err(Error::Config(format!("rotary base {base}, factor {factor}, context {original_context}")));
     }

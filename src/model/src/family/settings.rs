@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::quantized::gguf_file::Value as GgufValue;
 use serde_json::{Map, Value};
 
-use crate::{Error, Result};
+use crate::{Activation, Error, Result};
 
 /// Keys and scalar values; a JSON `null` counts as absent.
 pub(super) struct Settings(Map<String, Value>);
@@ -60,6 +60,11 @@ impl Settings {
         self.get(key).is_some()
     }
 
+    /// Whether the key occurs, if only with `null`.
+    pub fn names(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
     pub fn size(&self, key: &str) -> Result<usize> {
         self.size_of(key)?.ok_or_else(|| missing(key))
     }
@@ -91,6 +96,20 @@ impl Settings {
 
     pub fn text_or<'a>(&'a self, key: &str, default: &'a str) -> Result<&'a str> {
         if self.has(key) { self.text(key) } else { Ok(default) }
+    }
+
+    /// The activation function of a Hugging Face configuration, where each neuron has its own value.
+    pub fn activation(&self, key: &str, default: &str) -> Result<Activation> {
+        let name = self.text_or(key, default)?;
+        match name.parse()? {
+            Activation::Solu | Activation::SoluLn => Err(Error::Unsupported {
+                what: "activation function",
+                value: name.into(),
+                supported: "gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu (swish) in this architecture"
+                    .into(),
+            }),
+            activation => Ok(activation),
+        }
     }
 
     /// Refuses a key that changes the network in a way the forward pass does not know.

@@ -1,10 +1,10 @@
 //! Causal self-attention over packed sequences.
 
-use gemm::{Parallelism, gemm};
 use rayon::prelude::*;
 
+use super::PARALLEL_ELEMENTS;
 use super::math::{exp, max, sum};
-use super::{PARALLEL_ELEMENTS, vectorised};
+use super::matmul::{Operand, multiply};
 
 /// Queries scored at a time: keys after a block's last query are never multiplied.
 const BLOCK: usize = 64;
@@ -70,44 +70,23 @@ impl Attention<'_> {
         let rows = &mut scratch.rows;
         rows.clear();
         rows.extend_from_slice(qkv);
-        vectorised(
-            #[inline(always)]
-            || rows.chunks_exact_mut(width).enumerate().for_each(|(position, row)| self.place(position, row)),
-        );
+        pulp::Arch::new().dispatch(Place { attention: self, rows });
         scratch.scores.resize(BLOCK.min(tokens) * tokens, 0.0);
         for first in (0..tokens).step_by(BLOCK) {
             let end = (first + BLOCK).min(tokens);
             for head in 0..self.heads {
                 let kv = head * self.kv_heads / self.heads;
-                let query = &rows[first * width + head * hd..];
-                let key = &rows[(self.heads + kv) * hd..];
+                let query = Operand { data: &rows[first * width + head * hd..], rows: width, columns: 1 };
+                // Transposed by its strides.
+                let key = Operand { data: &rows[(self.heads + kv) * hd..], rows: 1, columns: width };
                 let value = &rows[(self.heads + self.kv_heads + kv) * hd..];
+                let value = Operand { data: value, rows: width, columns: 1 };
                 let scores = &mut scratch.scores[..(end - first) * end];
                 let target = &mut out[first * d_out + head * hd..end * d_out];
-                multiply(
-                    (end - first, end, hd),
-                    (scores, end),
-                    (query, width as isize, 1),
-                    (key, 1, width as isize),
-                    self.scale,
-                );
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for (i, row) in scores.chunks_exact_mut(end).enumerate() {
-                            let (seen, future) = row.split_at_mut(first + i + 1);
-                            softmax(seen);
-                            future.fill(0.0);
-                        }
-                    },
-                );
-                multiply(
-                    (end - first, hd, end),
-                    (target, d_out),
-                    (scores, end as isize, 1),
-                    (value, width as isize, 1),
-                    1.0,
-                );
+                multiply((end - first, end, hd), (scores, end), query, key, self.scale);
+                pulp::Arch::new().dispatch(CausalSoftmax { scores, first, end });
+                let pattern = Operand { data: scores, rows: end, columns: 1 };
+                multiply((end - first, hd, end), (target, d_out), pattern, value, 1.0);
             }
         }
     }
@@ -116,12 +95,16 @@ impl Attention<'_> {
     #[inline(always)]
     fn place(&self, position: usize, row: &mut [f32]) {
         if let Some(bias) = self.bias {
-            row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+            for (x, b) in row.iter_mut().zip(bias) {
+                *x += b;
+            }
         }
         let rotated = (self.heads + self.kv_heads) * self.d_head;
         if let Some(shift) = self.shift {
             let shift = &shift[position * rotated..(position + 1) * rotated];
-            row.iter_mut().zip(shift).for_each(|(x, s)| *x += s);
+            for (x, s) in row.iter_mut().zip(shift) {
+                *x += s;
+            }
         }
         let Some(rotation) = self.rotation else { return };
         let half = rotation.dims / 2;
@@ -151,52 +134,51 @@ struct Scratch {
     scores: Vec<f32>,
 }
 
+/// Adds the biases to all rows of a sequence and rotates their queries and keys.
+struct Place<'a> {
+    attention: &'a Attention<'a>,
+    rows: &'a mut [f32],
+}
+
+impl pulp::WithSimd for Place<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for (position, row) in self.rows.chunks_exact_mut(self.attention.width()).enumerate() {
+            self.attention.place(position, row);
+        }
+    }
+}
+
+/// Softmax over what each query may see: rows `first..` of scores, `end` keys wide.
+struct CausalSoftmax<'a> {
+    scores: &'a mut [f32],
+    first: usize,
+    end: usize,
+}
+
+impl pulp::WithSimd for CausalSoftmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for (i, row) in self.scores.chunks_exact_mut(self.end).enumerate() {
+            let (seen, future) = row.split_at_mut(self.first + i + 1);
+            softmax(seen);
+            future.fill(0.0);
+        }
+    }
+}
+
 #[inline(always)]
 fn softmax(row: &mut [f32]) {
     let top = max(row);
-    row.iter_mut().for_each(|x| *x = exp(*x - top));
-    let scale = 1.0 / sum(row, |x| x);
-    row.iter_mut().for_each(|x| *x *= scale);
-}
-
-/// `dst[m, n] ← factor · lhs[m, k] · rhs[k, n]`; operands are a slice, the stride of a row and the stride of a column.
-fn multiply(
-    (m, n, k): (usize, usize, usize),
-    (dst, dst_rows): (&mut [f32], usize),
-    (lhs, lhs_rows, lhs_columns): (&[f32], isize, isize),
-    (rhs, rhs_rows, rhs_columns): (&[f32], isize, isize),
-    factor: f32,
-) {
-    let reach = |rows: usize, columns: usize, row: isize, column: isize| {
-        (rows - 1) * row.unsigned_abs() + (columns - 1) * column.unsigned_abs()
-    };
-    assert!(m > 0 && n > 0 && k > 0);
-    assert!(reach(m, n, dst_rows as isize, 1) < dst.len());
-    assert!(reach(m, k, lhs_rows, lhs_columns) < lhs.len());
-    assert!(reach(k, n, rhs_rows, rhs_columns) < rhs.len());
-    // SAFETY: the assertions above keep the last element that each operand's strides reach inside its slice, strides
-    // are not negative, and `dst` is borrowed exclusively.
-    unsafe {
-        gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr(),
-            1,
-            dst_rows as isize,
-            false,
-            lhs.as_ptr(),
-            lhs_columns,
-            lhs_rows,
-            rhs.as_ptr(),
-            rhs_columns,
-            rhs_rows,
-            0.0,
-            factor,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
+    for x in row.iter_mut() {
+        *x = exp(*x - top);
+    }
+    let scale = 1.0 / sum(row);
+    for x in row.iter_mut() {
+        *x *= scale;
     }
 }

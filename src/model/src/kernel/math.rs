@@ -6,7 +6,8 @@ use super::LANES;
 /// Cephes' `expf`.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    let x = x.clamp(-87.0, 88.0);
+    let x = if x > 88.0 { 88.0 } else { x };
+    let x = if x < -87.0 { -87.0 } else { x };
     let n = (x * std::f32::consts::LOG2_E).round_ties_even();
     let r = n.mul_add(-0.693_359_4, x);
     let r = n.mul_add(2.121_944_4e-4, r);
@@ -63,32 +64,59 @@ pub(super) fn silu(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn max(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = row.chunks_exact(LANES);
-    for (lane, &x) in lanes.iter_mut().zip(chunks.remainder()) {
-        *lane = lane.max(x);
-    }
+    let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = if x > *lane { x } else { *lane };
+        for i in 0..LANES {
+            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
         }
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane = if *x > *lane { *x } else { *lane };
+    }
+    let mut top = lanes[0];
+    for lane in &lanes[1..] {
+        top = if *lane > top { *lane } else { top };
+    }
+    top
 }
 
-/// Sum of `f(x)` over a row.
+/// Sum of a row.
 #[inline(always)]
-pub(super) fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn sum(row: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    let chunks = row.chunks_exact(LANES);
-    for (lane, &x) in lanes.iter_mut().zip(chunks.remainder()) {
-        *lane += f(x);
-    }
+    let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(x);
+        for i in 0..LANES {
+            lanes[i] += chunk[i];
         }
     }
-    // Pairwise, so that the order is fixed and the error small.
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x;
+    }
+    pairwise(lanes)
+}
+
+/// Sum of (x − centre)² over a row.
+#[inline(always)]
+pub(super) fn sum_of_squares(row: &[f32], centre: f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            let x = chunk[i] - centre;
+            lanes[i] = x.mul_add(x, lanes[i]);
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        let x = x - centre;
+        *lane = x.mul_add(x, *lane);
+    }
+    pairwise(lanes)
+}
+
+/// Adds lanes in a fixed order that keeps the error small.
+#[inline(always)]
+fn pairwise(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
@@ -136,7 +164,8 @@ mod tests {
     fn reductions_cover_remainders() {
         for n in [0, 1, 15, 16, 17, 31, 32, 100] {
             let row: Vec<f32> = (0..n).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
-            assert_eq!(sum(&row, |x| x), row.iter().sum::<f32>());
+            assert_eq!(sum(&row), row.iter().sum::<f32>());
+            assert_eq!(sum_of_squares(&row, 1.0), row.iter().map(|x| (x - 1.0) * (x - 1.0)).sum::<f32>());
             assert_eq!(max(&row), row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }

@@ -1,14 +1,18 @@
 //! CPU versions of the operations in [`crate::ops`], on plain slices of f32.
 //!
 //! Inner loops are written so that the compiler vectorises them and are compiled for AVX-512, AVX2 and the baseline by
-//! [`pulp`], which picks one at run time. Sums keep [`LANES`] partial results whatever the processor, so that results
-//! do not depend on it, and no kernel reads across rows, so that they do not depend on threads or batches either.
+//! [`pulp`], which picks one at run time. That works only for code inlined into what pulp calls: everything an inner
+//! loop uses is an `#[inline(always)]` function, never a closure. Sums keep [`LANES`] partial results whatever the
+//! processor, so that results do not depend on it, and no kernel reads across rows, so that they do not depend on
+//! threads or batches either.
 
 mod attention;
 mod math;
+mod matmul;
 mod rows;
 
 pub(crate) use attention::{Attention, Rotation};
+pub(crate) use matmul::matmul;
 pub(crate) use rows::{activate, add_bias, gate, norm};
 
 /// Partial results of a sum or maximum: one AVX-512 register.
@@ -16,17 +20,3 @@ const LANES: usize = 16;
 
 /// Elements below which a second thread costs more than it brings.
 const PARALLEL_ELEMENTS: usize = 1 << 15;
-
-/// Runs `f` on the best instruction set of this processor.
-#[inline(always)]
-fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    struct Op<F>(F);
-    impl<R, F: FnOnce() -> R> pulp::WithSimd for Op<F> {
-        type Output = R;
-        #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _: S) -> R {
-            (self.0)()
-        }
-    }
-    pulp::Arch::new().dispatch(Op(f))
-}

