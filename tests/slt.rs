@@ -86,6 +86,7 @@ where
 }
 
 /// The simple protocol does not tell tokio-postgres' callers the column types: there every column is `Any`.
+#[expect(clippy::ptr_arg, reason = "sqllogictest gives the signature")]
 fn same_types(actual: &Vec<DefaultColumnType>, expected: &Vec<DefaultColumnType>) -> bool {
     actual.len() == expected.len()
         && actual.iter().zip(expected).all(|(found, wanted)| found == wanted || *found == DefaultColumnType::Any)
