@@ -228,9 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn lookups_in_the_catalog_become_aggregates() {
-        let query = "SELECT (SELECT t.typname FROM pg_type AS t WHERE t.oid = a.atttypid) FROM pg_attribute AS a";
-        assert!(adapted(query).contains("SELECT min(t.typname) FROM"), "{}", adapted(query));
+    fn what_the_catalog_lacks_is_null_and_own_tables_stay() {
         let query = "SELECT (SELECT d.adbin FROM pg_attrdef AS d WHERE d.adrelid = a.attrelid) FROM pg_attribute AS a";
         assert!(!adapted(query).contains("pg_attrdef"), "{}", adapted(query));
         let own = "SELECT (SELECT u.a FROM u WHERE u.b = t.b) FROM t";
