@@ -17,7 +17,7 @@ impl Error {
     /// SQLSTATE of this error.
     pub fn sqlstate(&self) -> &'static str {
         match self {
-            Error::NotATokenId(_) => "22023",
+            Error::NotATokenId(_) => "22003",
             Error::Internal(_) => "XX000",
         }
     }

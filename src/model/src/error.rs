@@ -89,6 +89,14 @@ pub enum Error {
         /// What is wrong and what is allowed.
         reason: String,
     },
+    /// A token id that the vocabulary does not have.
+    #[error("token id {id} is out of range: the vocabulary has {vocabulary} tokens")]
+    TokenId {
+        /// The id.
+        id: u32,
+        /// Number of tokens.
+        vocabulary: usize,
+    },
     /// The tokenizer cannot encode or decode this.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
@@ -109,7 +117,7 @@ impl Error {
         match self {
             Error::UnknownModel { .. } => "42P01",
             Error::DuplicateModel(_) => "42P07",
-            Error::OutOfRange { .. } => "22003",
+            Error::OutOfRange { .. } | Error::TokenId { .. } => "22003",
             Error::Location { .. } | Error::MissingFile { .. } => "58P01",
             Error::Corrupt { .. } | Error::Weights { .. } => "XX001",
             Error::Unsupported { .. } => "0A000",

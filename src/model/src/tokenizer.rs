@@ -31,10 +31,10 @@ impl Tokenizer {
     /// Text of a sequence of tokens; bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] for an id outside the vocabulary.
+    /// [`Error::TokenId`] for an id outside the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.size) {
-            return Err(Error::Tokenizer(format!("token id {id} is outside the vocabulary of {}", self.size)));
+            return Err(Error::TokenId { id: *id, vocabulary: self.size });
         }
         self.inner.decode(ids, false).map_err(|e| Error::Tokenizer(e.to_string()))
     }
