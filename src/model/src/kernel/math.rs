@@ -16,7 +16,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 8.333_452e-3);
     let p = p.mul_add(r, 4.166_579_6e-2);
     let p = p.mul_add(r, 1.666_666_5e-1);
-    let p = p.mul_add(r, 5.000_000_1e-1);
+    let p = p.mul_add(r, 0.5);
     let y = p.mul_add(r * r, r) + 1.0;
     y * f32::from_bits(((n as i32 + 127) << 23) as u32)
 }
@@ -32,7 +32,7 @@ fn erf(x: f32) -> f32 {
     let a = a.mul_add(z, -2.101_024e-6);
     let a = a.mul_add(z, -5.692_506_4e-5);
     let a = a.mul_add(z, -7.349_906e-4);
-    let a = a.mul_add(z, -2.954_599_8e-3);
+    let a = a.mul_add(z, -2.954_6e-3);
     let a = a.mul_add(z, -1.609_603_3e-2);
     let b = -1.456_607_2e-5_f32;
     let b = b.mul_add(z, -2.133_740_5e-4);
