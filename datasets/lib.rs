@@ -15,6 +15,19 @@ pub struct Bundle {
     pub tokenizer: &'static [u8],
     /// `corpus.parquet`: document, source, split, text.
     pub corpus: &'static [u8],
+    /// What `analyze` found of the model over the corpus.
+    pub analysis: Analysis,
+}
+
+/// Tables of a store as Parquet files.
+#[derive(Debug, Clone, Copy)]
+pub struct Analysis {
+    /// `neurons`: statistics and examples.
+    pub neurons: &'static [u8],
+    /// `bounds` of each neuron in each example.
+    pub bounds: &'static [u8],
+    /// `contexts`: the examples.
+    pub contexts: &'static [u8],
 }
 
 /// A two-layer SoLU transformer trained for this project; see `toy/README.md`.
@@ -24,4 +37,9 @@ pub const TOY: Bundle = Bundle {
     weights: include_bytes!("toy/model.safetensors"),
     tokenizer: include_bytes!("toy/tokenizer.json"),
     corpus: include_bytes!("toy/corpus.parquet"),
+    analysis: Analysis {
+        neurons: include_bytes!("toy/analysis/neurons.parquet"),
+        bounds: include_bytes!("toy/analysis/bounds.parquet"),
+        contexts: include_bytes!("toy/analysis/contexts.parquet"),
+    },
 };

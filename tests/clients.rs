@@ -1,4 +1,5 @@
-//! Real clients against a real socket: psql, psycopg, SQLAlchemy with pandas, node-pg, tokio-postgres.
+//! Real clients against a real socket: psql, psycopg, SQLAlchemy with pandas, node-pg, tokio-postgres. And readers of the
+//! store's files: deltalake, Polars, DuckDB.
 //!
 //! What the scripts need is installed once into `neuroql-tests` in the user's cache folder; a client that is not there
 //! and cannot be installed is reported as ignored.
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use libtest_mimic::{Completion, Failed, Trial};
-use neuroql::Engine;
+use neuroql::{Engine, Store};
 use tokio_postgres::types::Type;
 
 use crate::golden;
@@ -25,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::ignorable_test("clients::psql", || script(psql(), "psql.sh")),
         Trial::ignorable_test("clients::psycopg", || script(python(), "psycopg_client.py")),
         Trial::ignorable_test("clients::sqlalchemy_pandas", || script(python(), "sqlalchemy_pandas.py")),
+        Trial::ignorable_test("clients::store_readers", || script(python(), "store_readers.py")),
         Trial::ignorable_test("clients::node_pg", || script(node(), "node.js")),
         Trial::test("clients::tokio_postgres", || Ok(tokio_postgres()?)),
     ]
@@ -37,7 +39,9 @@ async fn script(interpreter: Result<Interpreter, String>, name: &str) -> Result<
         Ok(found) => found,
         Err(reason) => return Ok(Completion::ignored_with(reason)),
     };
-    let running = server::start(Engine::builder().build()?).await?;
+    let store = tempfile::tempdir()?;
+    let opened = Store::open(&store.path().to_string_lossy()).await?;
+    let running = server::start(Engine::builder().with_store(opened).build()?).await?;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name);
     let mut command = Command::new(&interpreter.program);
     command
@@ -47,6 +51,7 @@ async fn script(interpreter: Result<Interpreter, String>, name: &str) -> Result<
         .env("PGUSER", "neuroql")
         .env("PGDATABASE", "neuroql")
         .env("PGSSLMODE", "disable")
+        .env("STORE", store.path())
         .env("MODELS", golden::root().join("tests/models"))
         .env("NODE_PATH", &interpreter.modules)
         .env("PYTHONDONTWRITEBYTECODE", "1");
@@ -98,10 +103,11 @@ fn python() -> Result<Interpreter, String> {
     let _alone = INSTALLING.lock();
     let folder = cache()?.join("clients-venv");
     let program = folder.join("bin/python");
-    let wanted = ["-c", "import psycopg, sqlalchemy, pandas, pyarrow"];
+    let wanted = ["-c", "import psycopg, sqlalchemy, pandas, pyarrow, deltalake, duckdb, polars"];
     if succeeds(&program, &wanted, Path::new(".")).is_err() {
         succeeds("python3", &["-m", "venv", &folder.to_string_lossy()], Path::new("."))?;
-        let packages = ["-m", "pip", "install", "-q", "psycopg[binary]", "sqlalchemy", "pandas", "pyarrow"];
+        let databases = ["psycopg[binary]", "sqlalchemy", "pandas", "pyarrow", "deltalake", "duckdb", "polars"];
+        let packages = [&["-m", "pip", "install", "-q"][..], &databases].concat();
         succeeds(&program, &packages, Path::new("."))?;
     }
     Ok(Interpreter { program, modules: PathBuf::new() })

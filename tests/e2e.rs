@@ -2,6 +2,7 @@
 //!
 //! `cargo test -p neuroql-tests` runs all, `cargo test -p neuroql-tests -- slt::activations` some.
 
+mod analysis;
 mod cell;
 mod clients;
 mod embedding;
@@ -16,13 +17,23 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
+    if let Some(code) = analysis::child() {
+        return code;
+    }
     let arguments = Arguments::from_args();
     if let Err(error) = golden::write_all() {
         panic!("reference values: {error}");
     }
-    let trials = [slt::trials(), clients::trials(), embedding::trials(), pushdown::trials(), faults::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials = [
+        slt::trials(),
+        clients::trials(),
+        embedding::trials(),
+        pushdown::trials(),
+        analysis::trials(),
+        faults::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

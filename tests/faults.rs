@@ -156,6 +156,7 @@ async fn strange_texts() -> Result<(), Error> {
     if let Err(error) = client.query_one(count, &[&long]).await {
         assert_eq!(error.code().map(|state| state.code()), Some("57014"), "{error}");
     }
+    client.batch_execute("SET statement_timeout = 0").await?;
     still_serves(&client).await?;
     running.stop().await
 }

@@ -113,10 +113,28 @@ async fn limit_and_top_k() -> Result<(), Error> {
     let plan = explain(&context, "EXPLAIN ANALYZE SELECT * FROM toy.activations LIMIT 3").await?;
     assert!(metric(&plan, "tokens_run") <= 128.0, "one example is enough: {plan}");
     assert_eq!(metric(&plan, "output_rows"), 3.0, "{plan}");
-    let sql = "EXPLAIN ANALYZE SELECT token, activation FROM toy.activations WHERE dataset = 'corpus' AND document < 4
+    // A dataset that was not analysed: every example runs.
+    context.sql("CREATE TABLE plain AS SELECT document, text FROM corpus WHERE document < 4").await?.collect().await?;
+    let sql = "EXPLAIN ANALYZE SELECT token, activation FROM toy.activations WHERE dataset = 'plain'
                ORDER BY activation DESC LIMIT 5";
     let plan = explain(&context, sql).await?;
+    assert!(plan.contains("plan=full scan"), "{plan}");
     let rows = metric(&plan, "tokens_run") * 1024.0;
     assert!(metric(&plan, "output_rows") < rows / 10.0, "the moving threshold drops rows: {plan}");
+    // One that was: few examples run.
+    let sql = "EXPLAIN ANALYZE SELECT token, activation FROM toy.activations WHERE layer = 1 AND neuron = 17
+               ORDER BY activation DESC LIMIT 20";
+    let plan = explain(&context, sql).await?;
+    assert!(plan.contains("plan=bounds and re-run, greatest first"), "{plan}");
+    assert!(metric(&plan, "examples_skipped") > 7_000.0 && metric(&plan, "tokens_run") < 50_000.0, "{plan}");
+    for (what, choice) in [
+        ("max(activation), avg(activation), stddev(activation)", "plan=stored answer"),
+        ("count(*) FILTER (WHERE activation > 1.5)", "plan=bounds and re-run"),
+        ("avg(activation) FILTER (WHERE activation > 1.5)", "plan=full scan"),
+    ] {
+        let sql = format!("EXPLAIN SELECT layer, neuron, {what} FROM toy.activations GROUP BY 1, 2");
+        let plan = explain(&context, &sql).await?;
+        assert!(plan.contains(choice) && plan.contains("by neuron"), "{plan}");
+    }
     Ok(())
 }

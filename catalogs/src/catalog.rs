@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::datasource::TableType;
 use datafusion::error::Result;
-use neuroql_model::{Model, Registry};
+use neuroql_model::Model;
 
 use crate::Error;
 use crate::datasets::Datasets;
+use crate::holdings::Holdings;
 use crate::model_table::{OfAll, OfModel, model_table, model_tables};
 use crate::models::Models;
 use crate::relation::{find_relation, relations};
@@ -19,21 +20,21 @@ use crate::relation::{find_relation, relations};
 #[derive(Debug)]
 pub struct Catalog {
     inner: Arc<dyn CatalogProvider>,
-    registry: Arc<Registry>,
+    holdings: Arc<Holdings>,
     /// Name of the schema that holds the system tables.
     default_schema: String,
 }
 
 impl Catalog {
     /// Wraps a catalog; `default_schema` is where unqualified names are looked up, `public` in the engine.
-    pub fn new(inner: Arc<dyn CatalogProvider>, registry: Arc<Registry>, default_schema: &str) -> Self {
-        Self { inner, registry, default_schema: default_schema.into() }
+    pub fn new(inner: Arc<dyn CatalogProvider>, holdings: Arc<Holdings>, default_schema: &str) -> Self {
+        Self { inner, holdings, default_schema: default_schema.into() }
     }
 }
 
 impl CatalogProvider for Catalog {
     fn schema_names(&self) -> Vec<String> {
-        let models = self.registry.list().into_iter().map(|model| model.name().to_owned());
+        let models = self.holdings.registry.list().into_iter().map(|model| model.name().to_owned());
         let names: BTreeSet<String> = self.inner.schema_names().into_iter().chain(models).collect();
         names.into_iter().collect()
     }
@@ -41,23 +42,23 @@ impl CatalogProvider for Catalog {
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         if name == self.default_schema {
             let inner = self.inner.schema(name)?;
-            return Some(Arc::new(DefaultSchema { inner, registry: Arc::clone(&self.registry) }));
+            return Some(Arc::new(DefaultSchema { inner, holdings: Arc::clone(&self.holdings) }));
         }
-        if let Ok(model) = self.registry.get(name) {
-            return Some(Arc::new(ModelSchema { model, registry: Arc::clone(&self.registry) }));
+        if let Ok(model) = self.holdings.registry.get(name) {
+            return Some(Arc::new(ModelSchema { model, holdings: Arc::clone(&self.holdings) }));
         }
         self.inner.schema(name)
     }
 
     fn register_schema(&self, name: &str, schema: Arc<dyn SchemaProvider>) -> Result<Option<Arc<dyn SchemaProvider>>> {
-        if self.registry.get(name).is_ok() {
+        if self.holdings.registry.get(name).is_ok() {
             return Err(Error::Duplicate(name.into()).into());
         }
         self.inner.register_schema(name, schema)
     }
 
     fn deregister_schema(&self, name: &str, cascade: bool) -> Result<Option<Arc<dyn SchemaProvider>>> {
-        if name == self.default_schema || self.registry.get(name).is_ok() {
+        if name == self.default_schema || self.holdings.registry.get(name).is_ok() {
             return Err(Error::SystemTable(name.into()).into());
         }
         self.inner.deregister_schema(name, cascade)
@@ -68,7 +69,7 @@ impl CatalogProvider for Catalog {
 #[derive(Debug)]
 struct DefaultSchema {
     inner: Arc<dyn SchemaProvider>,
-    registry: Arc<Registry>,
+    holdings: Arc<Holdings>,
 }
 
 impl DefaultSchema {
@@ -83,13 +84,13 @@ impl DefaultSchema {
     }
 
     fn system_table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
-        let registry = Arc::clone(&self.registry);
+        let holdings = Arc::clone(&self.holdings);
         Some(match name {
-            "models" => Arc::new(Models { registry }),
+            "models" => Arc::new(Models { holdings }),
             "datasets" => Arc::new(Datasets { schema: Arc::clone(&self.inner) }),
             _ => match (model_table(name), find_relation(name)) {
-                (Some(table), _) => Arc::new(OfAll { table, registry }),
-                (None, Some(relation)) => relation.table(registry),
+                (Some(table), _) => Arc::new(OfAll { table, holdings }),
+                (None, Some(relation)) => relation.table(holdings),
                 (None, None) => return None,
             },
         })
@@ -101,7 +102,7 @@ impl SchemaProvider for DefaultSchema {
     fn table_names(&self) -> Vec<String> {
         let mut names: BTreeSet<String> = self.inner.table_names().into_iter().collect();
         names.extend(Self::system_names());
-        names.extend(self.registry.list().into_iter().map(|model| model.name().to_owned()));
+        names.extend(self.holdings.registry.list().into_iter().map(|model| model.name().to_owned()));
         names.into_iter().collect()
     }
 
@@ -109,14 +110,14 @@ impl SchemaProvider for DefaultSchema {
         if let Some(table) = self.system_table(name) {
             return Ok(Some(table));
         }
-        if let Ok(model) = self.registry.get(name) {
-            return Ok(Some(model_as_table(model, Arc::clone(&self.registry))));
+        if let Ok(model) = self.holdings.registry.get(name) {
+            return Ok(Some(model_as_table(model, Arc::clone(&self.holdings))));
         }
         self.inner.table(name).await
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
-        if Self::is_system(name) || self.registry.get(name).is_ok() {
+        if Self::is_system(name) || self.holdings.registry.get(name).is_ok() {
             return Ok(Some(TableType::Base));
         }
         self.inner.table_type(name).await
@@ -130,7 +131,7 @@ impl SchemaProvider for DefaultSchema {
         if table.downcast_ref::<OfModel>().is_some_and(|table| table.model.name() == name) {
             return Ok(None);
         }
-        if self.registry.get(&name).is_ok() {
+        if self.holdings.registry.get(&name).is_ok() {
             return Err(Error::Duplicate(name).into());
         }
         self.inner.register_table(name, table)
@@ -140,14 +141,17 @@ impl SchemaProvider for DefaultSchema {
         if Self::is_system(name) {
             return Err(Error::SystemTable(name.into()).into());
         }
-        match self.registry.remove(name) {
-            Some(model) => Ok(Some(model_as_table(model, Arc::clone(&self.registry)))),
+        match self.holdings.registry.remove(name) {
+            Some(model) => {
+                self.holdings.forget(name);
+                Ok(Some(model_as_table(model, Arc::clone(&self.holdings))))
+            }
             None => self.inner.deregister_table(name),
         }
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        Self::is_system(name) || self.registry.get(name).is_ok() || self.inner.table_exist(name)
+        Self::is_system(name) || self.holdings.registry.get(name).is_ok() || self.inner.table_exist(name)
     }
 }
 
@@ -155,7 +159,7 @@ impl SchemaProvider for DefaultSchema {
 #[derive(Debug)]
 struct ModelSchema {
     model: Arc<Model>,
-    registry: Arc<Registry>,
+    holdings: Arc<Holdings>,
 }
 
 #[async_trait]
@@ -165,8 +169,8 @@ impl SchemaProvider for ModelSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let (model, registry) = (Arc::clone(&self.model), Arc::clone(&self.registry));
-        Ok(model_table(name).map(|table| Arc::new(OfModel { table, model, registry }) as _))
+        let (model, holdings) = (Arc::clone(&self.model), Arc::clone(&self.holdings));
+        Ok(model_table(name).map(|table| Arc::new(OfModel { table, model, holdings }) as _))
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
@@ -187,6 +191,6 @@ impl SchemaProvider for ModelSchema {
 }
 
 /// A model as a table: its neurons.
-pub(crate) fn model_as_table(model: Arc<Model>, registry: Arc<Registry>) -> Arc<dyn TableProvider> {
-    Arc::new(OfModel { table: Arc::new(crate::neurons::Neurons), model, registry })
+pub(crate) fn model_as_table(model: Arc<Model>, holdings: Arc<Holdings>) -> Arc<dyn TableProvider> {
+    Arc::new(OfModel { table: Arc::new(crate::neurons::Neurons), model, holdings })
 }

@@ -46,6 +46,14 @@ pub enum Error {
     /// A name that is taken.
     #[error("relation \"{0}\" already exists")]
     Duplicate(String),
+    /// Two analyses at once.
+    #[error("model \"{model}\" is being analysed over \"{dataset}\" already")]
+    Busy {
+        /// Name of the model.
+        model: String,
+        /// Name of the dataset.
+        dataset: String,
+    },
     /// A broken invariant.
     #[error("internal error (this is a bug in neuroql): {0}")]
     Internal(String),
@@ -62,6 +70,7 @@ impl Error {
             Error::SystemTable(_) => "42501",
             Error::InvalidName { .. } => "42602",
             Error::Duplicate(_) => "42P07",
+            Error::Busy { .. } => "55006",
             Error::Internal(_) => "XX000",
         }
     }

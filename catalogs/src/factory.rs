@@ -8,10 +8,12 @@ use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::common::{SchemaReference, TableReference, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::CreateExternalTable;
-use neuroql_model::{Model, Options, Progress, Registry};
+use neuroql_model::{Model, Options, Progress};
+use neuroql_store::Registration;
 
 use crate::Error;
 use crate::catalog::model_as_table;
+use crate::holdings::{Holdings, store_error};
 use crate::predicate::check;
 
 /// Names that are schemas already.
@@ -20,13 +22,13 @@ const RESERVED: [&str; 3] = ["public", "information_schema", "pg_catalog"];
 /// Loads models for a registry.
 #[derive(Clone)]
 pub struct ModelFactory {
-    registry: Arc<Registry>,
+    holdings: Arc<Holdings>,
     progress: Arc<dyn Progress>,
 }
 
 impl std::fmt::Debug for ModelFactory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ModelFactory").field("registry", &self.registry).finish_non_exhaustive()
+        f.debug_struct("ModelFactory").field("holdings", &self.holdings).finish_non_exhaustive()
     }
 }
 
@@ -35,8 +37,30 @@ impl ModelFactory {
     pub const FILE_TYPE: &str = "MODEL";
 
     /// A factory that reports downloads to `progress`.
-    pub fn new(registry: Arc<Registry>, progress: Arc<dyn Progress>) -> Self {
-        Self { registry, progress }
+    pub fn new(holdings: Arc<Holdings>, progress: Arc<dyn Progress>) -> Self {
+        Self { holdings, progress }
+    }
+
+    /// Loads the models that the store remembers and that are not there yet. One that cannot be loaded is left out,
+    /// with a warning: its files may come back.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn restore(&self) -> Result<()> {
+        for known in self.holdings.store.registrations().await.map_err(store_error)? {
+            if self.holdings.registry.get(&known.model).is_ok() {
+                continue;
+            }
+            let options = known.options.into_iter().collect();
+            match self.load(&known.model, &known.location, &options).await {
+                Ok(model) if model.sha256() != known.sha256 => {
+                    tracing::warn!(model = known.model, "its files have changed since it was registered");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(model = known.model, %error, "cannot be loaded"),
+            }
+        }
+        Ok(())
     }
 
     /// Loads a model and registers it. Options are named as in SQL, with or without the prefix `format.` that
@@ -46,7 +70,7 @@ impl ModelFactory {
     /// [`Error::InvalidName`], or what [`Model::load`] says.
     pub async fn load(&self, name: &str, location: &str, options: &HashMap<String, String>) -> Result<Arc<Model>> {
         check_name(name)?;
-        if let Ok(model) = self.registry.get(name) {
+        if let Ok(model) = self.holdings.registry.get(name) {
             return Err(Error::Duplicate(model.name().into()).into());
         }
         let pairs = options.iter().map(|(key, value)| (key.strip_prefix("format.").unwrap_or(key), value));
@@ -57,7 +81,7 @@ impl ModelFactory {
         let load = tokio::task::spawn_blocking(move || Model::load(&name, &location, &options, progress.as_ref()));
         let loaded = load.await.map_err(|e| Error::Internal(format!("loading a model failed: {e}")))?;
         let model = Arc::new(check(loaded)?);
-        check(self.registry.insert(Arc::clone(&model)))?;
+        check(self.holdings.registry.insert(Arc::clone(&model)))?;
         tracing::info!(model = model.name(), location = model.location(), "registered");
         Ok(model)
     }
@@ -95,6 +119,18 @@ impl TableProviderFactory for ModelFactory {
         };
         let name = TableReference::from(table).table().to_owned();
         let model = self.load(&name, location, &cmd.options).await?;
-        Ok(model_as_table(model, Arc::clone(&self.registry)))
+        let option =
+            |(key, value): (&String, &String)| (key.strip_prefix("format.").unwrap_or(key).to_owned(), value.clone());
+        let registration = Registration {
+            model: name.clone(),
+            location: location.clone(),
+            options: cmd.options.iter().map(option).collect(),
+            sha256: model.sha256().to_owned(),
+        };
+        if let Err(error) = self.holdings.store.register(&registration).await {
+            self.holdings.registry.remove(&name);
+            return Err(store_error(error));
+        }
+        Ok(model_as_table(model, Arc::clone(&self.holdings)))
     }
 }

@@ -6,12 +6,17 @@
 //! `top_neurons(model => …)`. The tables compute nothing themselves: they ask `neuroql-model`.
 
 mod activations;
+mod analyze;
 mod bundled;
 mod catalog;
 mod dataset;
 mod datasets;
 mod error;
+mod examples;
 mod factory;
+mod fingerprint;
+mod holdings;
+mod kept;
 mod model_table;
 mod models;
 mod neurons;
@@ -21,9 +26,10 @@ mod top_neurons;
 mod vocabulary;
 mod weights;
 
-pub use activations::AggregateInScan;
+pub use activations::{AggregateInScan, TopOfEachInScan};
 pub use bundled::bundled_corpus;
 pub use catalog::Catalog;
 pub use error::Error;
 pub use factory::ModelFactory;
+pub use holdings::Holdings;
 pub use relation::Relations;

@@ -16,9 +16,11 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::scalar::ScalarValue;
-use neuroql_model::{Model, Registry};
+use neuroql_model::Model;
 
 use crate::activations::Activations;
+use crate::examples::Examples;
+use crate::holdings::Holdings;
 use crate::neurons::Neurons;
 use crate::predicate::{Predicate, can_evaluate};
 use crate::vocabulary::Vocabulary;
@@ -44,7 +46,7 @@ pub(crate) trait ModelTable: Debug + Send + Sync {
 #[derive(Clone, Copy)]
 pub(crate) struct Scan<'a> {
     pub session: &'a dyn Session,
-    pub registry: &'a Arc<Registry>,
+    pub holdings: &'a Arc<Holdings>,
     pub projection: Option<&'a Vec<usize>>,
     pub filters: &'a [Expr],
     pub limit: Option<usize>,
@@ -52,7 +54,7 @@ pub(crate) struct Scan<'a> {
 
 /// All tables of a model.
 pub(crate) fn model_tables() -> Vec<Arc<dyn ModelTable>> {
-    vec![Arc::new(Neurons), Arc::new(Activations), Arc::new(Vocabulary), Arc::new(Weights)]
+    vec![Arc::new(Neurons), Arc::new(Activations), Arc::new(Examples), Arc::new(Vocabulary), Arc::new(Weights)]
 }
 
 /// The table of this name.
@@ -65,7 +67,7 @@ pub(crate) fn model_table(name: &str) -> Option<Arc<dyn ModelTable>> {
 pub(crate) struct OfModel {
     pub table: Arc<dyn ModelTable>,
     pub model: Arc<Model>,
-    pub registry: Arc<Registry>,
+    pub holdings: Arc<Holdings>,
 }
 
 #[async_trait]
@@ -89,7 +91,7 @@ impl TableProvider for OfModel {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.table.scan(&self.model, Scan { session, registry: &self.registry, projection, filters, limit }).await
+        self.table.scan(&self.model, Scan { session, holdings: &self.holdings, projection, filters, limit }).await
     }
 }
 
@@ -97,7 +99,7 @@ impl TableProvider for OfModel {
 #[derive(Debug)]
 pub(crate) struct OfAll {
     pub table: Arc<dyn ModelTable>,
-    pub registry: Arc<Registry>,
+    pub holdings: Arc<Holdings>,
 }
 
 impl OfAll {
@@ -111,7 +113,7 @@ impl OfAll {
 
     /// The models that pass the filters on `model`.
     fn models(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<Arc<Model>>> {
-        let models = self.registry.list();
+        let models = self.holdings.registry.list();
         let filters: Vec<Expr> = filters.iter().filter(|f| Self::on_model(f)).cloned().collect();
         let schema = Arc::new(Schema::new(vec![Field::new("model", DataType::Utf8, false)]));
         let predicate = Predicate::compile(&filters, &schema, session)?;
@@ -158,7 +160,7 @@ impl TableProvider for OfAll {
             // A column that this model lacks (w_gate) is NULL for it.
             let wanted: Vec<usize> =
                 columns.iter().filter_map(|c| own.index_of(schema.field(*c).name()).ok()).collect();
-            let scan = Scan { session, registry: &self.registry, projection: Some(&wanted), filters: &rest, limit };
+            let scan = Scan { session, holdings: &self.holdings, projection: Some(&wanted), filters: &rest, limit };
             let plan = self.table.scan(&model, scan).await?;
             let outputs = columns.iter().map(|c| {
                 let field = schema.field(*c);

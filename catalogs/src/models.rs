@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::holdings::Holdings;
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -10,12 +11,12 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use neuroql_model::{Model, Registry};
+use neuroql_model::Model;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Models {
-    pub registry: Arc<Registry>,
+    pub holdings: Arc<Holdings>,
 }
 
 #[async_trait]
@@ -52,7 +53,7 @@ impl TableProvider for Models {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let models = self.registry.list();
+        let models = self.holdings.registry.list();
         let text = |f: fn(&Model) -> String| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(models.iter().map(|model| f(model))))
         };

@@ -1,22 +1,47 @@
-//! `neurons`: one row a neuron. What is known of a neuron beyond its place is NULL until a dataset is analysed or a
-//! graph is built.
+//! `neurons`: one row a neuron and analysed dataset. What is known of a neuron beyond its place is NULL until a dataset
+//! is analysed or a graph is built.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, new_null_array};
+use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray, new_null_array};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use neuroql_model::Model;
 
+use crate::kept::{LayerPart, of_kept, supports_place, take_neurons};
 use crate::model_table::{ModelTable, Scan};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Neurons;
+
+fn schema() -> SchemaRef {
+    let field = |name: &str, data_type: DataType, nullable| Field::new(name, data_type, nullable);
+    let real = |name: &str| field(name, DataType::Float32, true);
+    let histogram = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
+    Arc::new(Schema::new(vec![
+        field("layer", DataType::Int32, false),
+        field("neuron", DataType::Int32, false),
+        field("dataset", DataType::Utf8, true),
+        field("tokens", DataType::Int64, true),
+        real("mean"),
+        real("variance"),
+        real("skewness"),
+        real("kurtosis"),
+        real("max_activation"),
+        real("min_activation"),
+        real("density"),
+        field("histogram", histogram, true),
+        field("nodes", DataType::Int32, true),
+        real("precision"),
+        real("recall"),
+        real("f1"),
+    ]))
+}
 
 #[async_trait]
 impl ModelTable for Neurons {
@@ -25,43 +50,32 @@ impl ModelTable for Neurons {
     }
 
     fn schema(&self, _: Option<&Model>) -> SchemaRef {
-        let field = |name: &str, data_type: DataType, nullable| Field::new(name, data_type, nullable);
-        let real = |name: &str| field(name, DataType::Float32, true);
-        let histogram = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
-        Arc::new(Schema::new(vec![
-            field("layer", DataType::Int32, false),
-            field("neuron", DataType::Int32, false),
-            field("dataset", DataType::Utf8, true),
-            field("tokens", DataType::Int64, true),
-            real("mean"),
-            real("variance"),
-            real("skewness"),
-            real("kurtosis"),
-            real("max_activation"),
-            real("min_activation"),
-            real("density"),
-            field("histogram", histogram, true),
-            field("nodes", DataType::Int32, true),
-            real("precision"),
-            real("recall"),
-            real("f1"),
-        ]))
+        schema()
     }
 
-    fn supports_filter(&self, _: &Expr) -> TableProviderFilterPushDown {
-        TableProviderFilterPushDown::Unsupported
+    fn supports_filter(&self, filter: &Expr) -> TableProviderFilterPushDown {
+        supports_place(filter)
     }
 
     async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = self.schema(Some(model));
-        let (layers, width) = (model.config().layers as i32, model.config().d_mlp as i32);
-        let places = |f: fn(i32, i32) -> i32| -> ArrayRef {
-            Arc::new(Int32Array::from_iter_values((0..layers).flat_map(|l| (0..width).map(move |n| f(l, n)))))
-        };
-        let mut columns = vec![places(|layer, _| layer), places(|_, neuron| neuron)];
-        let rows = columns[0].len();
-        columns.extend(schema.fields()[2..].iter().map(|field| new_null_array(field.data_type(), rows)));
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-        Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], schema, scan.projection.cloned())?)
+        of_kept(model, scan, schema(), true, rows).await
     }
+}
+
+/// Rows of some neurons of a layer; of each column of the store that has the name of one here.
+fn rows(part: &LayerPart, kept: Option<&RecordBatch>) -> Result<RecordBatch> {
+    let schema = schema();
+    let count = part.neurons.len();
+    let kept = kept.map(|kept| take_neurons(kept, &part.neurons)).transpose()?;
+    let column = |field: &Field| -> Result<ArrayRef> {
+        Ok(match (field.name().as_str(), &kept) {
+            ("layer", _) => Arc::new(Int32Array::from_value(part.layer as i32, count)),
+            ("neuron", _) => Arc::new(Int32Array::from_iter_values(part.neurons.iter().map(|n| *n as i32))),
+            ("dataset", _) => Arc::new(StringArray::from_iter(vec![part.dataset.as_deref(); count])),
+            (name, Some(kept)) if kept.column_by_name(name).is_some() => cast(&kept[name], field.data_type())?,
+            _ => new_null_array(field.data_type(), count),
+        })
+    };
+    let columns = schema.fields().iter().map(|field| column(field)).collect::<Result<Vec<_>>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
 }

@@ -104,6 +104,11 @@ impl Predicate {
         self
     }
 
+    /// What must all hold.
+    pub fn parts(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.parts
+    }
+
     /// Names of the columns it reads.
     pub fn columns(&self) -> &BTreeSet<String> {
         &self.columns

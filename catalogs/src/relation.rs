@@ -21,9 +21,10 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
-use neuroql_model::Registry;
 
 use crate::Error;
+use crate::analyze::Analyze;
+use crate::holdings::Holdings;
 use crate::model_table::{OfAll, model_table};
 use crate::predicate::equal_to;
 use crate::top_neurons::TopNeurons;
@@ -40,7 +41,7 @@ pub(crate) trait Relation: Debug + Send + Sync {
     fn outputs(&self) -> Vec<Field>;
 
     /// The plan that yields [`Relation::outputs`], given a value for each parameter.
-    fn plan(&self, registry: &Arc<Registry>, values: &[ScalarValue]) -> Result<LogicalPlan>;
+    fn plan(&self, holdings: &Arc<Holdings>, values: &[ScalarValue]) -> Result<LogicalPlan>;
 }
 
 /// A parameter of a relation.
@@ -54,7 +55,7 @@ pub(crate) struct Parameter {
 
 /// All relations.
 pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
-    vec![Arc::new(TopNeurons)]
+    vec![Arc::new(Analyze), Arc::new(TopNeurons)]
 }
 
 /// The relation of this name.
@@ -64,15 +65,15 @@ pub(crate) fn find_relation(name: &str) -> Option<Arc<dyn Relation>> {
 
 impl dyn Relation {
     /// It as a table: parameters first.
-    pub fn table(self: Arc<Self>, registry: Arc<Registry>) -> Arc<dyn TableProvider> {
-        Arc::new(RelationTable { relation: self, registry })
+    pub fn table(self: Arc<Self>, holdings: Arc<Holdings>) -> Arc<dyn TableProvider> {
+        Arc::new(RelationTable { relation: self, holdings })
     }
 }
 
 #[derive(Debug)]
 struct RelationTable {
     relation: Arc<dyn Relation>,
-    registry: Arc<Registry>,
+    holdings: Arc<Holdings>,
 }
 
 impl RelationTable {
@@ -129,7 +130,7 @@ impl TableProvider for RelationTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let values = self.values(filters)?;
-        let plan = self.relation.plan(&self.registry, &values)?;
+        let plan = self.relation.plan(&self.holdings, &values)?;
         let schema = self.schema();
         let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
         let outputs = columns.iter().map(|c| {
@@ -219,8 +220,8 @@ impl Callee {
 }
 
 /// A scan of a table over all models, to build relations on.
-pub(crate) fn scan_all(table: &str, registry: &Arc<Registry>) -> Result<LogicalPlanBuilder> {
+pub(crate) fn scan_all(table: &str, holdings: &Arc<Holdings>) -> Result<LogicalPlanBuilder> {
     let table = model_table(table).ok_or_else(|| Error::Internal(format!("there is no table {table}")))?;
     let name = table.name();
-    LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(OfAll { table, registry: Arc::clone(registry) })), None)
+    LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(OfAll { table, holdings: Arc::clone(holdings) })), None)
 }

@@ -7,9 +7,9 @@ use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::{first_value, max};
 use datafusion::logical_expr::{LogicalPlan, ident, lit};
 use datafusion::scalar::ScalarValue;
-use neuroql_model::Registry;
 
 use crate::Error;
+use crate::holdings::Holdings;
 use crate::predicate::check;
 use crate::relation::{Parameter, Relation, scan_all};
 
@@ -44,10 +44,10 @@ impl Relation for TopNeurons {
         ]
     }
 
-    fn plan(&self, registry: &Arc<Registry>, values: &[ScalarValue]) -> Result<LogicalPlan> {
+    fn plan(&self, holdings: &Arc<Holdings>, values: &[ScalarValue]) -> Result<LogicalPlan> {
         let (model, text, k) = (&values[0], &values[1], &values[2]);
         if let Some(name) = model.try_as_str().flatten() {
-            check(registry.get(name))?;
+            check(holdings.registry.get(name))?;
         }
         let k = match k {
             ScalarValue::Int64(Some(k)) if *k >= 0 => *k as usize,
@@ -65,7 +65,7 @@ impl Relation for TopNeurons {
             ]
         };
         let at_peak = |column: &str| first_value(ident(column), order()).alias(column);
-        scan_all("activations", registry)?
+        scan_all("activations", holdings)?
             .filter(ident("model").eq(lit(model.clone())))?
             .filter(ident("text").eq(lit(text.clone())))?
             .aggregate(

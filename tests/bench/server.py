@@ -14,13 +14,15 @@ ROOT = Path(__file__).resolve().parents[2]
 class Server:
     """`neuroql serve` on a free port; use it in a `with` block."""
 
-    def __init__(self, binary: Path, *models: str):
+    def __init__(self, binary: Path, *models: str, store: Path | None = None):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         command = [binary, "serve", "--listen", f"127.0.0.1:{self.port}"]
         for model in models:
             command += ["--model", model]
+        if store is not None:
+            command += ["--store", store]
         self.started = time.perf_counter()
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 

@@ -56,7 +56,7 @@ frame = pandas.read_sql("SELECT * FROM models", engine)
 assert frame.loc[0, "model"] == "toy" and frame.loc[0, "layers"] == 2, frame
 
 frame = pandas.read_sql_table("neurons", engine, schema="toy")
-assert len(frame) == 1024 and frame["mean"].isna().all(), frame
+assert len(frame) == 1024 and frame["mean"].notna().all(), frame
 
 chunks = pandas.read_sql("SELECT layer, neuron, activation FROM toy.activations WHERE text = 'x'", engine, chunksize=100)
 assert sum(len(chunk) for chunk in chunks) == 1024

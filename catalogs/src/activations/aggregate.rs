@@ -3,26 +3,29 @@
 //! `SELECT layer, neuron, max(activation) … GROUP BY layer, neuron` over a corpus would hash a row for each neuron of
 //! each token. The first half of such an aggregate (DataFusion's partial mode) is a reduction of the columns of the
 //! activation matrix instead: [`AggregateInScan`] replaces it by a scan that yields, for each batch, one row a neuron
-//! with the partial states, which the second half merges as it would merge any others.
+//! with the partial states, which the second half merges as it would merge any others. `FILTER (WHERE activation > x)`
+//! goes along.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    ArrayRef, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, UInt64Array,
-};
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::scalar::ScalarValue;
+use neuroql_analysis::Condition;
 
+use super::partial::{Output, Partial, Statistic};
 use super::source::ActivationSource;
 
 /// The rule; it belongs after all of DataFusion's own.
@@ -54,49 +57,81 @@ fn moved(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
     let aggregate = node.downcast_ref::<AggregateExec>()?;
     let plain = *aggregate.mode() == AggregateMode::Partial
         && !aggregate.group_expr().has_grouping_set()
-        && aggregate.limit_options().is_none()
-        && aggregate.filter_expr().iter().all(Option::is_none);
-    let input = match aggregate.input().downcast_ref::<CooperativeExec>() {
-        Some(cooperative) => cooperative.input(),
-        None => aggregate.input(),
-    };
+        && aggregate.limit_options().is_none();
+    let (input, projected) = input(aggregate.input());
     let source = input.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<ActivationSource>()?;
     if !plain || !source.returns_every_value() {
         return None;
     }
     let mut outputs = Vec::new();
     for (expr, _) in aggregate.group_expr().expr() {
-        outputs.push(match expr.downcast_ref::<Column>()?.name() {
-            "layer" => Output::Layer,
-            "neuron" => Output::Neuron,
+        let expr = resolved(expr, projected)?;
+        outputs.push(Output::always(match expr.downcast_ref::<Column>()?.name() {
+            "layer" => Statistic::Layer,
+            "neuron" => Statistic::Neuron,
             _ => return None,
-        });
+        }));
     }
-    for function in aggregate.aggr_expr() {
-        outputs.extend(states(function)?);
+    for (function, filter) in aggregate.aggr_expr().iter().zip(aggregate.filter_expr()) {
+        let condition = match filter {
+            Some(filter) => condition(&resolved(filter, projected)?)?,
+            None => Condition::ALWAYS,
+        };
+        outputs.extend(states(function, projected)?.into_iter().map(|statistic| Output { statistic, condition }));
     }
     let partial = Partial { outputs, schema: aggregate.schema() };
     // What a reduction cannot yield in the type the second half expects stays where it is.
-    let fits = partial.schema.fields().iter().map(|f| f.data_type()).eq(partial.outputs.iter().map(Output::data_type));
+    let types = partial.outputs.iter().map(|output| output.statistic.data_type());
+    let fits = partial.schema.fields().iter().map(|f| f.data_type()).eq(types);
     fits.then(|| DataSourceExec::from_data_source(source.with_partial(partial)) as _)
 }
 
+/// What a projection between aggregate and scan makes its columns of; casts are often computed there once for all.
+type Projected<'a> = Option<&'a [ProjectionExpr]>;
+
+/// The scan below an aggregate, and the projection between them.
+fn input(node: &Arc<dyn ExecutionPlan>) -> (&Arc<dyn ExecutionPlan>, Projected<'_>) {
+    if let Some(cooperative) = node.downcast_ref::<CooperativeExec>() {
+        return input(cooperative.input());
+    }
+    match node.downcast_ref::<ProjectionExec>().map(|projection| (input(projection.input()), projection.expr())) {
+        Some(((scan, None), projected)) => (scan, Some(projected)),
+        _ => (node, None),
+    }
+}
+
+/// An expression in the columns of the scan.
+fn resolved(expr: &Arc<dyn PhysicalExpr>, projected: Projected<'_>) -> Option<Arc<dyn PhysicalExpr>> {
+    let Some(projected) = projected else { return Some(Arc::clone(expr)) };
+    let replaced = Arc::clone(expr).transform_down(|node| {
+        Ok(match node.downcast_ref::<Column>().and_then(|column| projected.get(column.index())) {
+            Some(source) => Transformed::new(Arc::clone(&source.expr), true, TreeNodeRecursion::Jump),
+            None => Transformed::no(node),
+        })
+    });
+    replaced.data().ok()
+}
+
 /// The columns of an aggregate's state, as DataFusion's accumulators lay them out.
-fn states(function: &AggregateFunctionExpr) -> Option<Vec<Output>> {
+fn states(function: &AggregateFunctionExpr, projected: Projected<'_>) -> Option<Vec<Statistic>> {
     if function.is_distinct() || !function.order_bys().is_empty() {
         return None;
     }
     let arguments = function.expressions();
     let [argument] = arguments.as_slice() else { return None };
-    let value = of_activation(argument);
+    let argument = resolved(argument, projected)?;
+    let value = of_activation(&argument);
     Some(match (function.fun().name(), value) {
-        ("max", Some(DataType::Float32)) => vec![Output::Max],
-        ("min", Some(DataType::Float32)) => vec![Output::Min],
-        ("sum", Some(DataType::Float64)) => vec![Output::Sum],
-        ("avg", Some(DataType::Float64)) => vec![Output::CountUnsigned, Output::Sum],
-        ("count", Some(_)) => vec![Output::Count],
+        ("max", Some(DataType::Float32)) => vec![Statistic::Max],
+        ("min", Some(DataType::Float32)) => vec![Statistic::Min],
+        ("sum", Some(DataType::Float64)) => vec![Statistic::Sum],
+        ("avg", Some(DataType::Float64)) => vec![Statistic::CountUnsigned, Statistic::Sum],
+        ("stddev" | "stddev_pop" | "var" | "var_pop", Some(DataType::Float64)) => {
+            vec![Statistic::CountUnsigned, Statistic::Mean, Statistic::M2]
+        }
+        ("count", Some(_)) => vec![Statistic::Count],
         ("count", None) if argument.downcast_ref::<Literal>().is_some_and(|l| !l.value().is_null()) => {
-            vec![Output::Count]
+            vec![Statistic::Count]
         }
         _ => return None,
     })
@@ -110,81 +145,37 @@ fn of_activation(expr: &Arc<dyn PhysicalExpr>) -> Option<DataType> {
     (expr.downcast_ref::<Column>()?.name() == "activation").then_some(DataType::Float32)
 }
 
-/// A partial aggregate by neuron.
-#[derive(Debug, Clone)]
-pub(super) struct Partial {
-    outputs: Vec<Output>,
-    /// Schema of the aggregate it stands for.
-    pub schema: SchemaRef,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Output {
-    Layer,
-    Neuron,
-    Max,
-    Min,
-    Sum,
-    Count,
-    CountUnsigned,
-}
-
-impl Output {
-    fn data_type(&self) -> &'static DataType {
-        match self {
-            Output::Layer | Output::Neuron => &DataType::Int32,
-            Output::Max | Output::Min => &DataType::Float32,
-            Output::Sum => &DataType::Float64,
-            Output::Count => &DataType::Int64,
-            Output::CountUnsigned => &DataType::UInt64,
-        }
+/// The range of activations that a filter lets pass, if it is a range.
+fn condition(filter: &Arc<dyn PhysicalExpr>) -> Option<Condition> {
+    let comparison = filter.downcast_ref::<BinaryExpr>()?;
+    let (left, right) = (comparison.left(), comparison.right());
+    if *comparison.op() == Operator::And {
+        return Some(condition(left)?.and(condition(right)?));
     }
+    let (op, number) = match (number(left), number(right)) {
+        (None, Some(number)) if is_real(left) => (*comparison.op(), number),
+        (Some(number), None) if is_real(right) => (comparison.op().swap()?, number),
+        _ => return None,
+    };
+    Some(match op {
+        Operator::Gt => Condition::above(number, false),
+        Operator::GtEq => Condition::above(number, true),
+        Operator::Lt => Condition::below(number, false),
+        Operator::LtEq => Condition::below(number, true),
+        _ => return None,
+    })
 }
 
-impl Partial {
-    /// What it computes, for EXPLAIN.
-    pub fn describe(&self) -> String {
-        let states = self.outputs.iter().filter(|o| !matches!(o, Output::Layer | Output::Neuron));
-        states.map(|state| format!("{state:?}").to_lowercase()).collect::<Vec<_>>().join(", ")
+/// Whether an expression is the activation, in a type that has all its values.
+fn is_real(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    matches!(of_activation(expr), Some(DataType::Float32 | DataType::Float64))
+}
+
+fn number(expr: &Arc<dyn PhysicalExpr>) -> Option<f64> {
+    match expr.downcast_ref::<Literal>()?.value() {
+        ScalarValue::Float32(Some(number)) => Some(f64::from(*number)),
+        ScalarValue::Float64(Some(number)) => Some(*number),
+        _ => None,
     }
-
-    /// States of one layer of a batch; `values` is `[tokens, neurons]`.
-    pub fn reduce(&self, layer: usize, neurons: &[u32], values: &[f32]) -> Result<RecordBatch> {
-        let width = neurons.len();
-        let tokens = values.len().checked_div(width).unwrap_or(0);
-        let column = |output: &Output| -> ArrayRef {
-            match output {
-                Output::Layer => Arc::new(Int32Array::from_value(layer as i32, width)),
-                Output::Neuron => Arc::new(Int32Array::from_iter_values(neurons.iter().map(|n| *n as i32))),
-                Output::Max => Arc::new(Float32Array::from(fold(values, width, f32::NEG_INFINITY, greater))),
-                Output::Min => Arc::new(Float32Array::from(fold(values, width, f32::NAN, lesser))),
-                Output::Sum => Arc::new(Float64Array::from(fold(values, width, 0.0, |a, b| a + f64::from(b)))),
-                Output::Count => Arc::new(Int64Array::from_value(tokens as i64, width)),
-                Output::CountUnsigned => Arc::new(UInt64Array::from_value(tokens as u64, width)),
-            }
-        };
-        let columns = self.outputs.iter().map(column).collect();
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
-    }
-}
-
-/// The greater of two numbers; NaN, as in SQL, is greater than all others.
-#[inline(always)]
-fn greater(a: f32, b: f32) -> f32 {
-    if b > a || b.is_nan() { b } else { a }
-}
-
-/// The lesser of two numbers, in the same order.
-#[inline(always)]
-fn lesser(a: f32, b: f32) -> f32 {
-    if b < a || a.is_nan() { b } else { a }
-}
-
-/// Folds each column of a matrix of this width.
-fn fold<T: Copy>(values: &[f32], width: usize, start: T, f: impl Fn(T, f32) -> T) -> Vec<T> {
-    let mut out = vec![start; width];
-    for row in values.chunks_exact(width.max(1)) {
-        out.iter_mut().zip(row).for_each(|(total, value)| *total = f(*total, *value));
-    }
-    out
+    .filter(|number| number.is_finite())
 }

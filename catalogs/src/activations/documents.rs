@@ -13,22 +13,32 @@ use futures::StreamExt;
 
 use super::request::{OF_DOCUMENT, Origin};
 use super::schema;
+use crate::fingerprint::Digests;
 use crate::predicate::Predicate;
 
 /// A document that passed the filters on documents.
 #[derive(Debug, Clone)]
-pub(super) struct Document {
+pub(crate) struct Document {
     pub dataset: Option<Arc<str>>,
     pub number: i64,
     pub text: Arc<str>,
+    /// Index of its row in the dataset, NULL texts counted.
+    pub row: u64,
+    /// Hash of the dataset up to it, where asked for.
+    pub sha256: Option<Arc<str>>,
 }
 
 /// Yields documents; a NULL text is no document but keeps its number.
-pub(super) struct Documents {
+pub(crate) struct Documents {
     predicate: Predicate,
     schema: SchemaRef,
     ready: VecDeque<Document>,
     rest: Rest,
+    /// Rows read so far.
+    rows: u64,
+    /// Rows to pass over.
+    skipped: u64,
+    digests: Option<Digests>,
 }
 
 enum Rest {
@@ -49,7 +59,8 @@ impl Documents {
     pub fn new(origin: &Origin, predicate: Predicate, context: Arc<TaskContext>) -> Result<Self> {
         let columns: Vec<usize> = OF_DOCUMENT.iter().map(|c| schema().index_of(c)).collect::<Result<_, _>>()?;
         let schema = Arc::new(schema().project(&columns)?);
-        let mut documents = Self { predicate, schema, ready: VecDeque::new(), rest: Rest::Done };
+        let mut documents =
+            Self { predicate, schema, ready: VecDeque::new(), rest: Rest::Done, rows: 0, skipped: 0, digests: None };
         match origin {
             Origin::Nothing => {}
             Origin::Texts(texts) => {
@@ -57,7 +68,7 @@ impl Documents {
                 let texts = StringViewArray::from_iter_values(texts.iter());
                 documents.keep(None, Arc::new(numbers), Arc::new(texts))?;
             }
-            Origin::Dataset { name, plan, numbered } => {
+            Origin::Dataset { name, plan, numbered, .. } => {
                 documents.rest = Rest::Table {
                     dataset: Arc::clone(name),
                     plan: Arc::clone(plan),
@@ -70,6 +81,18 @@ impl Documents {
             }
         }
         Ok(documents)
+    }
+
+    /// All documents of a dataset but those of the first rows, with the hash of what comes before each.
+    pub fn all(origin: &Origin, skipped: u64, digests: Digests, context: Arc<TaskContext>) -> Result<Self> {
+        let mut documents = Self::new(origin, Predicate::new(Vec::new()), context)?;
+        (documents.skipped, documents.digests) = (skipped, Some(digests));
+        Ok(documents)
+    }
+
+    /// Hashes of all rows read so far.
+    pub fn digests(&self) -> Digests {
+        self.digests.clone().unwrap_or_default()
     }
 
     /// The next document.
@@ -121,9 +144,17 @@ impl Documents {
         let mask = self.predicate.evaluate(&batch)?;
         let (numbers, texts) = (batch.column(1).as_primitive::<Int64Type>(), batch.column(2).as_string_view());
         for i in 0..rows {
-            if mask.value(i) && !texts.is_null(i) && !numbers.is_null(i) {
-                let (number, text) = (numbers.value(i), Arc::from(texts.value(i)));
-                self.ready.push_back(Document { dataset: dataset.clone(), number, text });
+            let row = self.rows;
+            self.rows += 1;
+            let (number, text) =
+                (numbers.is_valid(i).then(|| numbers.value(i)), texts.is_valid(i).then(|| texts.value(i)));
+            if let Some(digests) = &mut self.digests {
+                digests.add(number, text);
+            }
+            let (Some(number), Some(text)) = (number, text) else { continue };
+            if mask.value(i) && row >= self.skipped {
+                let sha256 = self.digests.as_ref().map(|digests| Arc::from(digests.current()));
+                self.ready.push_back(Document { dataset: dataset.clone(), number, text: Arc::from(text), row, sha256 });
             }
         }
         Ok(())

@@ -10,6 +10,7 @@
 //! | `activation > x`, other filters, TopK's moving threshold | rows are dropped before they are built |
 //! | `LIMIT` | no pass starts once there are rows enough |
 //! | the columns asked | others are not built |
+//! | after `analyze`: filters on `activation`, `ORDER BY activation LIMIT k` | examples in which no row can pass do not run: [`bounded`] |
 //! | `GROUP BY layer, neuron` with max, min, sum, avg, count | rows are not built at all: [`aggregate`] |
 //!
 //! [`request`] takes a query apart, [`documents`] yields its documents, [`producer`] packs their tokens into batches,
@@ -29,15 +30,23 @@ use crate::model_table::{ModelTable, Scan};
 use crate::predicate::can_evaluate;
 
 mod aggregate;
+mod bounded;
 mod documents;
+mod metrics;
+mod partial;
 mod producer;
 mod request;
 mod rows;
 mod source;
+mod top;
 
 pub use aggregate::AggregateInScan;
+pub(crate) use documents::Documents;
+pub(crate) use producer::{Examples, Packed, Producer};
+pub(crate) use request::Origin;
 use request::Request;
 use source::ActivationSource;
+pub use top::TopOfEachInScan;
 
 /// See the module.
 #[derive(Debug)]
@@ -75,7 +84,7 @@ impl ModelTable for Activations {
 
     async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
         let request = Request::new(model, &scan).await?;
-        let source = ActivationSource::new(request, Arc::clone(scan.registry), scan.session);
+        let source = ActivationSource::new(request, Arc::clone(scan.holdings), scan.session);
         Ok(DataSourceExec::from_data_source(source))
     }
 }

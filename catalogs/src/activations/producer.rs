@@ -9,6 +9,7 @@ use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::{DataFusionError, Result};
 use neuroql_model::{Batch, Model};
 
+use super::bounded::{Candidate, Candidates};
 use super::documents::{Document, Documents};
 use crate::Error;
 use crate::predicate::{Predicate, check};
@@ -18,26 +19,46 @@ const LONG_TEXT: usize = 4096;
 
 /// Tokens of a batch and what is known of them.
 #[derive(Debug, Default)]
-pub(super) struct Packed {
+pub(crate) struct Packed {
     pub batch: Batch,
     pub examples: Vec<ExampleRows>,
 }
 
 /// The rows that an example contributes to a batch.
 #[derive(Debug)]
-pub(super) struct ExampleRows {
+pub(crate) struct ExampleRows {
     pub document: Arc<Document>,
     pub example: i64,
     /// Ascending.
     pub positions: Vec<u32>,
     /// Of the whole example.
     pub tokens: Arc<[u32]>,
+    /// Whether it ends its document.
+    pub last: bool,
+}
+
+impl Packed {
+    /// The first examples only.
+    pub fn truncated(mut self, examples: usize, bos: Option<u32>) -> Self {
+        self.examples.truncate(examples);
+        self.batch = Batch::new([], bos);
+        self.examples.iter().for_each(|e| self.batch.push_positions(&e.tokens, &e.positions));
+        self
+    }
+}
+
+/// Where a producer takes its examples from.
+pub(crate) enum Examples {
+    /// Documents, to be tokenized.
+    Of(Box<Documents>),
+    /// What an analysis has seen before.
+    Analysed(Box<Candidates>),
 }
 
 /// Pulls documents, tokenizes and filters them, and packs what is left.
-pub(super) struct Producer {
+pub(crate) struct Producer {
     model: Arc<Model>,
-    documents: Documents,
+    examples: Examples,
     on_tokens: Predicate,
     /// Examples of the document in hand.
     ready: VecDeque<ExampleRows>,
@@ -47,20 +68,50 @@ pub(super) struct Producer {
     pub wanted_rows: Option<usize>,
     /// Examples that no token of passed the filters.
     pub examples_skipped: usize,
+    /// Examples of the first document to pass over.
+    skipped: usize,
 }
 
 impl Producer {
-    pub fn new(model: Arc<Model>, documents: Documents, on_tokens: Predicate, tokens: usize) -> Self {
-        Self { model, documents, on_tokens, ready: VecDeque::new(), tokens, wanted_rows: None, examples_skipped: 0 }
+    pub fn new(model: Arc<Model>, examples: Examples, on_tokens: Predicate, tokens: usize) -> Self {
+        Self {
+            model,
+            examples,
+            on_tokens,
+            ready: VecDeque::new(),
+            tokens,
+            wanted_rows: None,
+            examples_skipped: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Passes over the first examples of the first document.
+    pub fn skip_examples(&mut self, examples: usize) {
+        self.skipped = examples;
     }
 
     /// The next batch; `None` when all documents are done.
     pub async fn next(&mut self) -> Result<Option<Packed>> {
         let mut packed = Packed { batch: Batch::new([], self.model.bos()), examples: Vec::new() };
+        if let Examples::Analysed(candidates) = &mut self.examples {
+            candidates.refresh()?;
+        }
         loop {
             let Some(example) = self.ready.front() else {
-                let Some(document) = self.documents.next().await? else { break };
-                self.take(document).await?;
+                match &mut self.examples {
+                    Examples::Of(documents) => {
+                        let Some(document) = documents.next().await? else { break };
+                        self.take(document).await?;
+                    }
+                    Examples::Analysed(candidates) => match candidates.next() {
+                        None => break,
+                        Some(Candidate::Hopeless) => self.examples_skipped += 1,
+                        Some(Candidate::Run { document, example, tokens }) => {
+                            self.queue(document, example, tokens, false)?
+                        }
+                    },
+                }
                 continue;
             };
             let last = example.positions.last().map_or(0, |p| *p as usize + 1);
@@ -89,15 +140,21 @@ impl Producer {
         };
         let ids = check(ids)?;
         let document = Arc::new(document);
-        for (number, tokens) in self.model.examples(&ids).enumerate() {
-            let tokens: Arc<[u32]> = tokens.into();
-            let positions = self.wanted(&document, number as i64, &tokens)?;
-            if positions.is_empty() {
-                self.examples_skipped += 1;
-                continue;
-            }
-            let document = Arc::clone(&document);
-            self.ready.push_back(ExampleRows { document, example: number as i64, positions, tokens });
+        let count = self.model.examples(&ids).len();
+        let skipped = std::mem::take(&mut self.skipped);
+        for (number, tokens) in self.model.examples(&ids).enumerate().skip(skipped) {
+            self.queue(Arc::clone(&document), number as i64, tokens.into(), number + 1 == count)?;
+        }
+        Ok(())
+    }
+
+    /// Queues an example if it has a wanted token.
+    fn queue(&mut self, document: Arc<Document>, example: i64, tokens: Arc<[u32]>, last: bool) -> Result<()> {
+        let positions = self.wanted(&document, example, &tokens)?;
+        if positions.is_empty() {
+            self.examples_skipped += 1;
+        } else {
+            self.ready.push_back(ExampleRows { document, example, positions, tokens, last });
         }
         Ok(())
     }

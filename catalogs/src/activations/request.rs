@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use neuroql_model::Model;
 
+use super::bounded::Analysed;
 use super::schema;
 use crate::Error;
+use crate::bundled::Bundled;
 use crate::dataset::{DEFAULT, Dataset};
 use crate::model_table::Scan;
 use crate::predicate::{Predicate, Selection, allowed_strings, select_neurons};
@@ -25,11 +28,17 @@ pub(super) const OF_NEURON: [&str; 2] = ["layer", "neuron"];
 
 /// Where documents come from.
 #[derive(Debug, Clone)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     /// Texts of the query itself, each once.
     Texts(Vec<Arc<str>>),
     /// A table, planned to yield its texts and, if it numbers its documents, their numbers.
-    Dataset { name: Arc<str>, plan: Arc<dyn ExecutionPlan>, numbered: bool },
+    Dataset {
+        name: Arc<str>,
+        plan: Arc<dyn ExecutionPlan>,
+        numbered: bool,
+        /// Whether it is compiled in and so never changes.
+        bundled: bool,
+    },
     /// Nothing can match.
     Nothing,
 }
@@ -46,6 +55,8 @@ pub(super) struct Request {
     /// Indices into [`schema`] of the columns to return.
     pub columns: Vec<usize>,
     pub limit: Option<usize>,
+    /// Bounds that the store has of these activations.
+    pub analysed: Option<Analysed>,
 }
 
 impl Request {
@@ -60,13 +71,16 @@ impl Request {
             }
         }
         let [documents, tokens, neurons, values] = groups.map(|f| Predicate::compile(&f, &schema, scan.session));
+        let selection = select_neurons(model, &neurons?)?;
+        let analysed = Analysed::find(model, &origin, &selection, scan.holdings, scan.session.task_ctx()).await?;
         Ok(Self {
             model: Arc::clone(model),
             origin,
             on_documents: documents?,
             on_tokens: tokens?,
             on_values: values?,
-            selection: select_neurons(model, &neurons?)?,
+            selection,
+            analysed,
             columns: scan.projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect()),
             limit: scan.limit,
         })
@@ -75,6 +89,19 @@ impl Request {
     /// The schema of the rows it returns.
     pub fn output_schema(&self) -> Result<SchemaRef> {
         Ok(Arc::new(schema().project(&self.columns)?))
+    }
+
+    /// Whether the texts of documents are needed, for its rows or to filter them.
+    pub fn reads_text(&self) -> bool {
+        let text = |columns: &BTreeSet<String>| columns.contains("text");
+        self.columns.iter().any(|column| schema().field(*column).name() == "text")
+            || [&self.on_documents, &self.on_tokens, &self.on_values].iter().any(|p| text(p.columns()))
+    }
+
+    /// The layers asked, and the neurons of each.
+    pub fn neurons(&self) -> Vec<(usize, Vec<u32>)> {
+        let all = || (0..self.model.config().d_mlp as u32).collect();
+        self.selection.iter().map(|(layer, neurons)| (*layer, neurons.clone().unwrap_or_else(all))).collect()
     }
 
     /// Values the model returns a token.
@@ -109,7 +136,7 @@ async fn origin(model: &Model, scan: &Scan<'_>) -> Result<(Origin, BTreeSet<usiz
     if let Some(datasets) = datasets {
         return Ok(match datasets.as_slice() {
             [] => (Origin::Nothing, used),
-            [name] => (documents(scan, name, Dataset::find(scan.session, name).await?).await?, used),
+            [name] => (Origin::of(scan.session, name, Dataset::find(scan.session, name).await?).await?, used),
             // Several datasets in one scan would need one numbering; a union of scans has it.
             _ => {
                 let reason = "names several datasets; query each and combine them by UNION ALL".to_owned();
@@ -127,7 +154,7 @@ async fn origin(model: &Model, scan: &Scan<'_>) -> Result<(Origin, BTreeSet<usiz
         Some(texts) if texts.is_empty() => Ok((Origin::Nothing, used)),
         Some(texts) => Ok((Origin::Texts(texts.into_iter().map(Arc::from).collect()), used)),
         None => match Dataset::find_optional(scan.session, DEFAULT).await? {
-            Some(dataset) => Ok((documents(scan, DEFAULT, dataset).await?, used)),
+            Some(dataset) => Ok((Origin::of(scan.session, DEFAULT, dataset).await?, used)),
             None => Err(Error::NoText(model.name().into()).into()),
         },
     }
@@ -143,16 +170,20 @@ fn both(left: Option<Vec<String>>, right: Vec<String>) -> Vec<String> {
     }
 }
 
-async fn documents(scan: &Scan<'_>, name: &str, dataset: Dataset) -> Result<Origin> {
-    let columns: Vec<usize> = [Some(dataset.text), dataset.document].into_iter().flatten().collect();
-    // One partition, so that documents come in the order of the table whatever the number of threads.
-    let plan = match scan.session.as_any().downcast_ref::<SessionState>() {
-        Some(state) => {
-            let mut state = state.clone();
-            state.config_mut().options_mut().execution.target_partitions = 1;
-            dataset.table.scan(&state, Some(&columns), &[], None).await?
-        }
-        None => dataset.table.scan(scan.session, Some(&columns), &[], None).await?,
-    };
-    Ok(Origin::Dataset { name: name.into(), plan, numbered: dataset.document.is_some() })
+impl Origin {
+    /// The documents of a dataset.
+    pub async fn of(session: &dyn Session, name: &str, dataset: Dataset) -> Result<Self> {
+        let columns: Vec<usize> = [Some(dataset.text), dataset.document].into_iter().flatten().collect();
+        // One partition, so that documents come in the order of the table whatever the number of threads.
+        let plan = match session.as_any().downcast_ref::<SessionState>() {
+            Some(state) => {
+                let mut state = state.clone();
+                state.config_mut().options_mut().execution.target_partitions = 1;
+                dataset.table.scan(&state, Some(&columns), &[], None).await?
+            }
+            None => dataset.table.scan(session, Some(&columns), &[], None).await?,
+        };
+        let bundled = dataset.table.is::<Bundled>();
+        Ok(Self::Dataset { name: name.into(), plan, numbered: dataset.document.is_some(), bundled })
+    }
 }

@@ -16,26 +16,30 @@ use datafusion::datasource::source::{DataSource, OpenArgs};
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::expressions::DynamicFilterTracking;
+use datafusion::physical_expr::expressions::{Column, DynamicFilterTracking};
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::utils::collect_columns;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, split_conjunction};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr, split_conjunction};
 use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, Time};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayFormatType, Partitioning};
+use datafusion::physical_plan::{DisplayFormatType, Partitioning, SortOrderPushdownResult};
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
-use neuroql_model::{CancelOnDrop, Probe, Registry, Width};
+use neuroql_model::{CancelOnDrop, Probe, Width};
 
-use super::aggregate::Partial;
+use super::bounded::{Analysed, Candidates, OfEach, Question, Visit};
 use super::documents::Documents;
-use super::producer::{Packed, Producer};
+use super::metrics::Metrics;
+use super::partial::Partial;
+use super::producer::{Examples, Packed, Producer};
 use super::request::{OF_NEURON, OF_TOKEN, Origin, Request};
 use super::rows::{LayerRows, RowBuilder};
+use crate::holdings::{Holdings, store_error};
+use crate::kept::take_neurons;
 use crate::predicate::{Predicate, check, restrict};
 
 /// Forward passes that a partition keeps going, so that one runs while the rows of another are read.
@@ -51,18 +55,22 @@ const TOKENS_OF_A_DOCUMENT: usize = 1000;
 #[derive(Debug, Clone)]
 pub(super) struct ActivationSource {
     request: Arc<Request>,
-    registry: Arc<Registry>,
+    holdings: Arc<Holdings>,
     schema: SchemaRef,
     partitions: usize,
     /// Moving filters of TopK, joins and aggregates: used to skip work, applied above for good.
     dynamic: Vec<Arc<dyn PhysicalExpr>>,
+    /// Examples that may matter most come first.
+    visit: Option<Visit>,
+    /// Of each neuron, only the so many greatest (or least) activations matter.
+    top_of_each: Option<(usize, Visit)>,
     /// Reduce each batch to one row a neuron instead of returning its rows.
     partial: Option<Arc<Partial>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl ActivationSource {
-    pub fn new(request: Request, registry: Arc<Registry>, session: &dyn Session) -> Self {
+    pub fn new(request: Request, holdings: Arc<Holdings>, session: &dyn Session) -> Self {
         let small = match &request.origin {
             Origin::Nothing => true,
             Origin::Texts(texts) => texts.iter().map(|text| text.len()).sum::<usize>() < SMALL_TEXT,
@@ -72,15 +80,17 @@ impl ActivationSource {
         let partitions = if small || request.limit.is_some() {
             1
         } else {
-            registry.pool().threads().min(session.config().target_partitions()).max(1)
+            holdings.registry.pool().threads().min(session.config().target_partitions()).max(1)
         };
         Self {
             // The projection was checked when the request was made.
             schema: request.output_schema().unwrap_or_else(|_| super::schema()),
             request: Arc::new(request),
-            registry,
+            holdings,
             partitions,
             dynamic: Vec::new(),
+            visit: None,
+            top_of_each: None,
             partial: None,
             metrics: ExecutionPlanMetricsSet::new(),
         }
@@ -97,6 +107,104 @@ impl ActivationSource {
     /// The same scan, reduced.
     pub fn with_partial(&self, partial: Partial) -> Self {
         Self { schema: Arc::clone(&partial.schema), partial: Some(Arc::new(partial)), ..self.clone() }
+    }
+
+    /// The same scan for an operator that keeps only the so many greatest (or least) activations of each neuron.
+    pub fn with_top_of_each(&self, k: usize, visit: Visit) -> Self {
+        Self { top_of_each: Some((k, visit)), ..self.clone() }
+    }
+
+    /// The cheapest way to an answer. Activations that the store has bounds of are worth asking about if the query says
+    /// anything of their size; then no more examples run than in a full scan, and none has to be tokenized again.
+    fn strategy(&self) -> Strategy<'_> {
+        let request = &self.request;
+        let Some(analysed) = &request.analysed else { return Strategy::FullScan };
+        let of_activation =
+            |expr: &Arc<dyn PhysicalExpr>| collect_columns(expr).iter().any(|c| c.name() == "activation");
+        let every_token = request.on_tokens.is_empty() && request.on_values.is_empty() && self.dynamic.is_empty();
+        match &self.partial {
+            Some(partial) if every_token && request.on_documents.is_empty() && partial.is_of_all() => {
+                Strategy::Stored(analysed)
+            }
+            Some(partial) if every_token && partial.is_decidable() => Strategy::Bounds(analysed),
+            Some(_) => Strategy::FullScan,
+            None if every_token && self.top_of_each.is_some() => Strategy::Bounds(analysed),
+            None if self.dynamic.iter().chain(request.on_values.parts()).any(of_activation) => {
+                Strategy::Bounds(analysed)
+            }
+            None => Strategy::FullScan,
+        }
+    }
+
+    /// Makes what all partitions share. This is done when the first row is asked for, when the build side of a join
+    /// has been read and its filter is known.
+    async fn producer(&self, context: &Arc<TaskContext>) -> Result<Made> {
+        let request = &self.request;
+        let (mut selection, mut on_tokens) = (request.selection.clone(), request.on_tokens.clone());
+        for filter in &self.dynamic {
+            let filter = snapshot(filter)?;
+            for part in split_conjunction(&filter) {
+                let columns = collect_columns(part);
+                let within = |known: &[&str]| !columns.is_empty() && columns.iter().all(|c| known.contains(&c.name()));
+                let part = || Predicate::new(vec![Arc::clone(part)]);
+                if within(&OF_NEURON) {
+                    selection = restrict(&request.model, selection, &part())?;
+                } else if within(&OF_TOKEN) {
+                    on_tokens = on_tokens.and(part());
+                }
+            }
+        }
+        let probe = Arc::new(check(Probe::new(&request.model, selection))?);
+        if let Strategy::Stored(analysed) = self.strategy() {
+            return Ok(Made { producer: None, ready: self.stored(analysed).await?, probe });
+        }
+        let (examples, ready, skipped) = self.examples(context).await?;
+        let tokens = request.model.batch_tokens(request.values_per_token());
+        let mut producer = Producer::new(Arc::clone(&request.model), examples, on_tokens, tokens);
+        // Where every row of a token is returned, the limit says how many tokens are enough.
+        if request.on_values.is_empty() && self.dynamic.is_empty() {
+            producer.wanted_rows = request.limit.map(|limit| limit.div_ceil(request.values_per_token().max(1)));
+        }
+        producer.examples_skipped = skipped;
+        Ok(Made { producer: Some(producer), ready, probe })
+    }
+
+    /// The examples to run: those the bounds leave, or all. With them what is known of the others, and how many these
+    /// are.
+    async fn examples(&self, context: &Arc<TaskContext>) -> Result<(Examples, Vec<RecordBatch>, usize)> {
+        let request = &self.request;
+        let context = || Arc::clone(context);
+        if let Strategy::Bounds(analysed) = self.strategy() {
+            // Of the layers asked at first; a join may have left some out since.
+            if let Some(bounds) = analysed.load(&request.model, &request.selection, &self.holdings).await? {
+                let of_each = match (&self.partial, self.top_of_each) {
+                    (Some(partial), _) => Some(OfEach::Aggregate(partial)),
+                    (None, Some((k, visit))) if request.on_values.is_empty() && request.on_tokens.is_empty() => {
+                        Some(OfEach::Top { k, greatest: visit == Visit::Descending })
+                    }
+                    _ => None,
+                };
+                let question = Question { visit: self.visit, dynamic: self.dynamic.clone(), of_each };
+                let (candidates, decided) = Candidates::new(request, analysed, bounds, question, context()).await?;
+                let skipped = candidates.skipped;
+                return Ok((Examples::Analysed(Box::new(candidates)), decided, skipped));
+            }
+        }
+        let documents = Documents::new(&request.origin, request.on_documents.clone(), context())?;
+        Ok((Examples::Of(Box::new(documents)), Vec::new(), 0))
+    }
+
+    /// The states of an aggregate over everything that was analysed.
+    async fn stored(&self, analysed: &Analysed) -> Result<Vec<RecordBatch>> {
+        let Some(partial) = &self.partial else { return Ok(Vec::new()) };
+        let mut states = Vec::new();
+        for (layer, neurons) in self.request.neurons() {
+            let model = self.request.model.name();
+            let kept = self.holdings.store.neurons(model, analysed.dataset(), layer as u32).await;
+            let kept = take_neurons(&kept.map_err(store_error)?, &neurons)?;
+            states.push(partial.stored(layer, &neurons, &kept)?);
+        }
+        Ok(states)
     }
 
     fn layers_run(&self) -> usize {
@@ -126,7 +234,7 @@ impl DataSource for ActivationSource {
     }
 
     fn open_with_args(&self, args: OpenArgs) -> Result<SendableRecordBatchStream> {
-        let shared = args.sibling_state.and_then(|state| state.downcast::<Shared>().ok()).unwrap_or_default();
+        let shared = args.sibling_state.and_then(|state| state.downcast::<Siblings>().ok()).unwrap_or_default();
         let producer = shared.producer(args.partition);
         let schema = Arc::clone(&self.schema);
         let scan = Scanning {
@@ -143,6 +251,7 @@ impl DataSource for ActivationSource {
             producer,
             in_flight: FuturesOrdered::new(),
             current: None,
+            ready: Vec::new(),
             exhausted: self.request.selection.is_empty(),
             rows_left: self.request.limit.unwrap_or(usize::MAX),
             guard: CancelOnDrop::default(),
@@ -156,7 +265,7 @@ impl DataSource for ActivationSource {
     }
 
     fn create_sibling_state(&self, _: &ConfigOptions) -> Option<Arc<dyn std::any::Any + Send + Sync>> {
-        Some(Arc::new(Shared::default()))
+        Some(Arc::new(Siblings::default()))
     }
 
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,6 +276,16 @@ impl DataSource for ActivationSource {
             Origin::Nothing => write!(f, ", nothing to read")?,
             Origin::Texts(texts) => write!(f, ", texts={}", texts.len())?,
             Origin::Dataset { name, .. } => write!(f, ", dataset={name}")?,
+        }
+        match (self.strategy(), self.visit) {
+            (Strategy::FullScan, _) => write!(f, ", plan=full scan")?,
+            (Strategy::Stored(_), _) => write!(f, ", plan=stored answer")?,
+            (Strategy::Bounds(_), None) => write!(f, ", plan=bounds and re-run")?,
+            (Strategy::Bounds(_), Some(Visit::Descending)) => write!(f, ", plan=bounds and re-run, greatest first")?,
+            (Strategy::Bounds(_), Some(Visit::Ascending)) => write!(f, ", plan=bounds and re-run, least first")?,
+        }
+        if let Some((k, _)) = self.top_of_each {
+            write!(f, ", top of each neuron={k}")?;
         }
         let (neurons, all) = (request.values_per_token(), request.selection.len() * config.d_mlp);
         write!(f, ", layers_run={}/{}, neurons={neurons} of {all}", self.layers_run(), config.layers)?;
@@ -248,6 +367,18 @@ impl DataSource for ActivationSource {
         Ok(unused.with_updated_node(Arc::new(source) as Arc<dyn DataSource>))
     }
 
+    fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> Result<SortOrderPushdownResult<Arc<dyn DataSource>>> {
+        let by_activation = order
+            .first()
+            .filter(|first| first.expr.downcast_ref::<Column>().is_some_and(|column| column.name() == "activation"));
+        let (Some(first), true) = (by_activation, self.request.analysed.is_some()) else {
+            return Ok(SortOrderPushdownResult::Unsupported);
+        };
+        let visit = if first.options.descending { Visit::Descending } else { Visit::Ascending };
+        let inner = Arc::new(Self { visit: Some(visit), ..self.clone() });
+        Ok(SortOrderPushdownResult::Inexact { inner })
+    }
+
     fn apply_expressions(
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
@@ -261,16 +392,35 @@ impl DataSource for ActivationSource {
     }
 }
 
+/// How a scan finds its rows.
+enum Strategy<'a> {
+    /// It runs every example.
+    FullScan,
+    /// It runs the examples that bounds do not rule out.
+    Bounds(&'a Analysed),
+    /// It runs nothing.
+    Stored(&'a Analysed),
+}
+
 /// What the partitions of one execution share.
 #[derive(Default)]
-struct Shared {
+struct Siblings {
     current: std::sync::Mutex<(SharedProducer, BTreeSet<usize>)>,
 }
 
 /// Made by the first partition that asks for rows.
-type SharedProducer = Arc<tokio::sync::Mutex<Option<(Producer, Arc<Probe>)>>>;
+type SharedProducer = Arc<tokio::sync::Mutex<Option<Made>>>;
 
-impl Shared {
+/// Where batches come from.
+struct Made {
+    /// None if no example has to run.
+    producer: Option<Producer>,
+    /// Rows that are known already.
+    ready: Vec<RecordBatch>,
+    probe: Arc<Probe>,
+}
+
+impl Siblings {
     /// The producer of this execution. A partition that is opened again belongs to another execution.
     fn producer(&self, partition: usize) -> SharedProducer {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -291,6 +441,8 @@ struct Scanning {
     producer: SharedProducer,
     in_flight: FuturesOrdered<BoxFuture<'static, Result<Done>>>,
     current: Option<Current>,
+    /// Rows that needed no run.
+    ready: Vec<RecordBatch>,
     exhausted: bool,
     rows_left: usize,
     guard: CancelOnDrop,
@@ -325,6 +477,10 @@ impl Scanning {
             }
             while !self.exhausted && self.in_flight.len() < IN_FLIGHT {
                 self.start().await?;
+            }
+            if let Some(batch) = self.ready.pop() {
+                self.metrics.baseline.record_output(batch.num_rows());
+                return Ok(Some(batch));
             }
             match self.in_flight.next().await.transpose()? {
                 None => return Ok(None),
@@ -373,12 +529,17 @@ impl Scanning {
     async fn start(&mut self) -> Result<()> {
         let request = Arc::clone(&self.source.request);
         let mut shared = self.producer.lock().await;
-        let (producer, probe) = match &mut *shared {
+        let Made { producer, ready, probe } = match &mut *shared {
             Some(made) => made,
             None => {
-                let made = self.producer()?;
+                let made = self.source.producer(&self.context).await?;
                 shared.insert(made)
             }
+        };
+        self.ready.append(ready);
+        let Some(producer) = producer else {
+            self.exhausted = true;
+            return Ok(());
         };
         let packed = producer.next().await?;
         self.metrics.examples_skipped.add(std::mem::take(&mut producer.examples_skipped));
@@ -400,7 +561,7 @@ impl Scanning {
         self.reservation.try_grow(bytes)?;
         self.metrics.tokens_run.add(packed.batch.tokens());
         self.metrics.forward_passes.add(1);
-        let (registry, metrics, cancel) = (Arc::clone(&self.source.registry), self.metrics.clone(), self.guard.flag());
+        let (holdings, metrics, cancel) = (Arc::clone(&self.source.holdings), self.metrics.clone(), self.guard.flag());
         // A lone partition may use all threads, several share them.
         let width = if self.source.partitions == 1 { Width::Wide } else { Width::Lane };
         let pass = async move {
@@ -411,39 +572,10 @@ impl Scanning {
                 metrics.ran(start);
                 Ok(Done { packed, probe, values: values.map_err(neuroql_model::Error::Tensor)?, bytes })
             };
-            check(registry.pool().run(width, job).await)
+            check(holdings.registry.pool().run(width, job).await)
         };
         self.in_flight.push_back(pass.boxed());
         Ok(())
-    }
-
-    /// Makes what all partitions share. This is done when the first row is asked for, when the build side of a join
-    /// has been read and its filter is known.
-    fn producer(&self) -> Result<(Producer, Arc<Probe>)> {
-        let request = &self.source.request;
-        let (mut selection, mut on_tokens) = (request.selection.clone(), request.on_tokens.clone());
-        for filter in &self.source.dynamic {
-            let filter = snapshot(filter)?;
-            for part in split_conjunction(&filter) {
-                let columns = collect_columns(part);
-                let within = |known: &[&str]| !columns.is_empty() && columns.iter().all(|c| known.contains(&c.name()));
-                let part = || Predicate::new(vec![Arc::clone(part)]);
-                if within(&OF_NEURON) {
-                    selection = restrict(&request.model, selection, &part())?;
-                } else if within(&OF_TOKEN) {
-                    on_tokens = on_tokens.and(part());
-                }
-            }
-        }
-        let documents = Documents::new(&request.origin, request.on_documents.clone(), Arc::clone(&self.context))?;
-        let probe = check(Probe::new(&request.model, selection))?;
-        let tokens = request.model.batch_tokens(request.values_per_token());
-        let mut producer = Producer::new(Arc::clone(&request.model), documents, on_tokens, tokens);
-        // Where every row of a token is returned, the limit says how many tokens are enough.
-        if request.on_values.is_empty() && self.source.dynamic.is_empty() {
-            producer.wanted_rows = request.limit.map(|limit| limit.div_ceil(request.values_per_token().max(1)));
-        }
-        Ok((producer, Arc::new(probe)))
     }
 }
 
@@ -456,36 +588,4 @@ fn footprint(request: &Request, packed: &Packed) -> usize {
     let config = request.model.config();
     let widest = 2 * config.d_mlp * (1 + usize::from(config.gated)) + 6 * config.d_model;
     4 * (packed.batch.rows() * request.values_per_token() + packed.batch.tokens() * widest)
-}
-
-/// What EXPLAIN ANALYZE shows.
-#[derive(Clone)]
-struct Metrics {
-    baseline: BaselineMetrics,
-    tokens_run: Count,
-    forward_passes: Count,
-    examples_skipped: Count,
-    forward_time: Time,
-    tokens_per_second: Gauge,
-}
-
-impl Metrics {
-    fn new(set: &ExecutionPlanMetricsSet, partition: usize) -> Self {
-        let counter = |name: &'static str| MetricBuilder::new(set).counter(name, partition);
-        Self {
-            baseline: BaselineMetrics::new(set, partition),
-            tokens_run: counter("tokens_run"),
-            forward_passes: counter("forward_passes"),
-            examples_skipped: counter("examples_skipped"),
-            forward_time: MetricBuilder::new(set).subset_time("forward_time", partition),
-            tokens_per_second: MetricBuilder::new(set).gauge("tokens_per_second", partition),
-        }
-    }
-
-    /// Notes a forward pass; the rate is that of all passes of the partition so far.
-    fn ran(&self, start: Instant) {
-        self.forward_time.add_elapsed(start);
-        let seconds = self.forward_time.value() as f64 / 1e9;
-        self.tokens_per_second.set((self.tokens_run.value() as f64 / seconds.max(1e-9)) as usize);
-    }
 }

@@ -21,6 +21,8 @@ Examples:
   neuroql serve --model pythia=hf://EleutherAI/pythia-70m --memory-limit 4GB
   neuroql query \"SELECT * FROM models\"          ask one question
   neuroql query -f questions.sql --format csv -o answers.csv
+  neuroql serve --store results                 remember registrations and analyses
+  neuroql analyze toy --store results           run the toy over its corpus once
 
 Logs go to standard error; RUST_LOG=debug shows more of them.";
 
@@ -32,6 +34,11 @@ pub(crate) enum Command {
     /// Run SQL and print the result
     #[command(after_help = QUERY_EXAMPLES)]
     Query(Query),
+    /// Run a model over a dataset once and keep what it learns
+    #[command(after_help = ANALYZE_EXAMPLES)]
+    Analyze(Analyze),
+    /// Delete files of a store that only old snapshots need
+    Vacuum(Vacuum),
 }
 
 impl Default for Command {
@@ -67,6 +74,50 @@ Examples:
 
 Several statements may be given, separated by semicolons; they stop at the first that fails. JSON is written as one
 object a line. Parquet takes the rows of exactly one statement, and needs -o or a pipe.";
+
+const ANALYZE_EXAMPLES: &str = "\
+Examples:
+  neuroql analyze toy --dataset corpus --store results
+  neuroql analyze smol --model smol=SmolLM2.gguf --layers 0-3 --documents 20 --store results
+  neuroql analyze smol --dataset news --table news=news.parquet --store s3://bucket/results
+
+An analysis that is interrupted goes on where it stopped when the command is given again; one that is complete takes in
+the documents that were appended to the dataset since.";
+
+/// Options of `neuroql analyze`.
+#[derive(Debug, Args)]
+pub(crate) struct Analyze {
+    /// Name of the model: toy, one of --model, or one the store remembers
+    pub(crate) model: String,
+    /// Name of the dataset
+    #[arg(long, value_name = "NAME", default_value = "corpus")]
+    pub(crate) dataset: String,
+    /// Layers, such as 0-3,7 [default: all]
+    #[arg(long, value_name = "RANGES")]
+    pub(crate) layers: Option<String>,
+    /// Documents at most [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) documents: Option<u64>,
+    /// Strongest examples to keep of each neuron
+    #[arg(short, value_name = "K", default_value_t = 20)]
+    pub(crate) k: u32,
+    /// A Parquet, CSV or JSON file or folder that is the dataset (may be repeated)
+    #[arg(long = "table", value_name = "NAME=LOCATION", value_parser = model)]
+    pub(crate) tables: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) engine: Engine,
+}
+
+/// Options of `neuroql vacuum`.
+#[derive(Debug, Args)]
+pub(crate) struct Vacuum {
+    /// Folder or object store URL of the store
+    #[arg(long, value_name = "DIR|URL", env = "NEUROQL_STORE")]
+    pub(crate) store: String,
+    /// Seconds for which files stay that a reader of an older snapshot may still need
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub(crate) retention: u64,
+}
 
 /// Options of `neuroql serve`.
 #[derive(Debug, Args)]
@@ -128,6 +179,9 @@ pub(crate) struct Engine {
     /// Register a model: a file, folder, hf://org/name or object store URL (may be repeated)
     #[arg(long = "model", value_name = "NAME=LOCATION", value_parser = model)]
     pub(crate) models: Vec<(String, String)>,
+    /// Where registrations and results are kept: a folder or an object store URL [default: in memory]
+    #[arg(long, value_name = "DIR|URL", env = "NEUROQL_STORE")]
+    pub(crate) store: Option<String>,
     /// Memory queries may use, such as 500MB or 4GB
     #[arg(long, value_name = "SIZE", value_parser = bytes, env = "NEUROQL_MEMORY_LIMIT")]
     pub(crate) memory_limit: Option<usize>,
@@ -141,6 +195,8 @@ impl Arguments {
         let engine = match self.command.as_ref()? {
             Command::Serve(serve) => &serve.engine,
             Command::Query(query) => &query.engine,
+            Command::Analyze(analyze) => &analyze.engine,
+            Command::Vacuum(_) => return None,
         };
         engine.threads.map(usize::from)
     }
@@ -190,7 +246,7 @@ mod tests {
             format!("{serve:?}"),
             match Command::default() {
                 Command::Serve(default) => format!("{default:?}"),
-                Command::Query(_) => String::new(),
+                _ => String::new(),
             }
         );
     }

@@ -57,6 +57,18 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// A bar that counts documents, on a terminal only.
+pub(crate) fn document_bar() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} documents, {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// Progress bars on a terminal, nothing elsewhere.
 #[derive(Default)]
 pub(crate) struct Bars {

@@ -1,5 +1,6 @@
 //! The `neuroql` command: serve models over the Postgres protocol, or ask one question and print the answer.
 
+mod analyze;
 mod arguments;
 mod console;
 mod format;
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
         match arguments.command.unwrap_or_default() {
             Command::Serve(serve) => serve::run(serve).await,
             Command::Query(query) => query::run(query).await,
+            Command::Analyze(analyze) => analyze::run(analyze).await,
+            Command::Vacuum(vacuum) => analyze::vacuum(vacuum).await,
         }
     });
     // A query that ignores its cancellation must not keep the process.

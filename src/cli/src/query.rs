@@ -36,6 +36,7 @@ pub(crate) async fn run(options: Query) -> Result<(), Failure> {
     };
     for statement in statements {
         let done = run_statement(&context, statement, options.format, &mut out).await;
+        engine.settle().await?;
         let flushed = out.flush().map_err(DataFusionError::from);
         match done.and(flushed) {
             Ok(()) => {}

@@ -34,11 +34,19 @@ pub(crate) async fn start_engine(options: &arguments::Engine) -> Result<neuroql:
     if let Some(threads) = options.threads {
         builder = builder.with_threads(usize::from(threads));
     }
+    if let Some(location) = &options.store {
+        builder = builder.with_store(neuroql::Store::open(location).await.map_err(store_failure)?);
+    }
     let engine = builder.build()?;
+    engine.restore().await?;
     for (name, location) in &options.models {
         engine.register_model(name, location, HashMap::new()).await?;
     }
     Ok(engine)
+}
+
+pub(crate) fn store_failure(error: neuroql::StoreError) -> Failure {
+    Failure { message: error.to_string(), hint: None }
 }
 
 /// What to type next.

@@ -8,10 +8,11 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use neuroql_catalogs::ModelFactory;
+use neuroql_catalogs::{Holdings, ModelFactory};
 use neuroql_model::{Progress, Registry};
+use neuroql_store::Store;
 
-use crate::register::{external, register, register_bundled, threads};
+use crate::register::{external, new_holdings, register, register_bundled, threads};
 
 /// Consumers of memory that an error about too little of it names.
 const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
@@ -25,14 +26,14 @@ pub struct Engine {
 #[derive(Debug)]
 struct Shared {
     base: SessionState,
-    registry: Arc<Registry>,
+    holdings: Arc<Holdings>,
     factory: ModelFactory,
 }
 
 impl Engine {
     /// An engine with the bundled model, to be changed by the builder's methods.
     pub fn builder() -> EngineBuilder {
-        EngineBuilder { memory_limit: None, threads: threads(), bundled: true, progress: Arc::new(()) }
+        EngineBuilder { memory_limit: None, threads: threads(), bundled: true, progress: Arc::new(()), store: None }
     }
 
     /// A session of its own: settings and prepared statements are private to it; tables, models and memory are shared.
@@ -52,7 +53,28 @@ impl Engine {
 
     /// The models.
     pub fn registry(&self) -> &Arc<Registry> {
-        &self.shared.registry
+        &self.shared.holdings.registry
+    }
+
+    /// Where results are kept.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.shared.holdings.store
+    }
+
+    /// Loads the models that the store remembers.
+    ///
+    /// # Errors
+    /// If the store cannot be read. A model that cannot be loaded is left out, with a warning in the log.
+    pub async fn restore(&self) -> Result<()> {
+        self.shared.factory.restore().await
+    }
+
+    /// Waits until what earlier statements changed is in the store; DataFusion drops tables without waiting.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    pub async fn settle(&self) -> Result<()> {
+        self.shared.holdings.settle().await
     }
 }
 
@@ -69,6 +91,7 @@ pub struct EngineBuilder {
     threads: usize,
     bundled: bool,
     progress: Arc<dyn Progress>,
+    store: Option<Store>,
 }
 
 impl EngineBuilder {
@@ -88,6 +111,12 @@ impl EngineBuilder {
         Self { progress, ..self }
     }
 
+    /// Keeps results in this store; without one they end with the engine. Call [`Engine::restore`] to load the models it
+    /// remembers.
+    pub fn with_store(self, store: Store) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
     /// Leaves out the bundled model and its corpus.
     pub fn without_bundled(self) -> Self {
         Self { bundled: false, ..self }
@@ -103,6 +132,8 @@ impl EngineBuilder {
             .with_target_partitions(self.threads)
             .with_default_catalog_and_schema("neuroql", "public")
             .set_str("datafusion.sql_parser.dialect", "PostgreSQL")
+            // The strongest tokens of each neuron are a common question, and there are not too many neurons to keep heaps.
+            .set_bool("datafusion.optimizer.enable_window_topn", true)
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
         let mut runtime = RuntimeEnvBuilder::new();
         if let Some(bytes) = self.memory_limit {
@@ -115,11 +146,15 @@ impl EngineBuilder {
             .with_runtime_env(runtime.build_arc()?)
             .build();
         let context = SessionContext::new_with_state(state);
-        let registry = Arc::new(Registry::new(self.threads).map_err(external)?);
-        let factory = register(&context, &registry, self.progress)?;
+        let store = match self.store {
+            Some(store) => store,
+            None => Store::in_memory().map_err(external)?,
+        };
+        let holdings = new_holdings(self.threads, store, self.bundled)?;
+        let factory = register(&context, &holdings, self.progress)?;
         if self.bundled {
-            register_bundled(&context, &registry)?;
+            register_bundled(&context, &holdings.registry)?;
         }
-        Ok(Engine { shared: Arc::new(Shared { base: context.state(), registry, factory }) })
+        Ok(Engine { shared: Arc::new(Shared { base: context.state(), holdings, factory }) })
     }
 }

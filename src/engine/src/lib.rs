@@ -22,5 +22,6 @@ mod sqlstate;
 
 pub use engine::{Engine, EngineBuilder};
 pub use neuroql_model::{Model, Options, Progress, Registry};
+pub use neuroql_store::{Error as StoreError, Store};
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};

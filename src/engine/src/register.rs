@@ -6,9 +6,10 @@ use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaPr
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
-use neuroql_catalogs::{AggregateInScan, Catalog, ModelFactory, Relations, bundled_corpus};
+use neuroql_catalogs::{AggregateInScan, Catalog, Holdings, ModelFactory, Relations, TopOfEachInScan, bundled_corpus};
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
+use neuroql_store::{BundledAnalysis, Store};
 
 /// Registers neuroql in a session that a program made itself: the bundled model and its corpus, all tables and
 /// functions, and `CREATE EXTERNAL TABLE … STORED AS MODEL`. Returns the registry of models, to which the program may
@@ -19,10 +20,10 @@ use neuroql_model::{Model, Options, Progress, Registry};
 /// # Errors
 /// If the session has no default catalog and will not take one.
 pub fn register_all(context: &SessionContext) -> Result<Arc<Registry>> {
-    let registry = Arc::new(Registry::new(threads()).map_err(external)?);
-    register(context, &registry, Arc::new(()))?;
-    register_bundled(context, &registry)?;
-    Ok(registry)
+    let holdings = new_holdings(threads(), Store::in_memory().map_err(external)?, true)?;
+    register(context, &holdings, Arc::new(()))?;
+    register_bundled(context, &holdings.registry)?;
+    Ok(Arc::clone(&holdings.registry))
 }
 
 /// Threads for forward passes where nobody says: one a processor this process may use.
@@ -30,13 +31,28 @@ pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// An empty registry, and a store with what is known of the bundled model.
+pub(crate) fn new_holdings(threads: usize, store: Store, bundled: bool) -> Result<Arc<Holdings>> {
+    let registry = Arc::new(Registry::new(threads).map_err(external)?);
+    let toy = neuroql_datasets::TOY;
+    let analysis = BundledAnalysis {
+        model: toy.name,
+        dataset: "corpus",
+        neurons: toy.analysis.neurons,
+        bounds: toy.analysis.bounds,
+        contexts: toy.analysis.contexts,
+    };
+    let store = if bundled { store.with_bundled(analysis) } else { store };
+    Ok(Arc::new(Holdings::new(registry, Arc::new(store))))
+}
+
 /// Functions, tables and statements over a registry.
 pub(crate) fn register(
     context: &SessionContext,
-    registry: &Arc<Registry>,
+    holdings: &Arc<Holdings>,
     progress: Arc<dyn Progress>,
 ) -> Result<ModelFactory> {
-    for function in neuroql_udfs::all(registry) {
+    for function in neuroql_udfs::all(&holdings.registry) {
         context.register_udf(function);
     }
     let (catalog, schema) = {
@@ -49,13 +65,14 @@ pub(crate) fn register(
     if inner.schema(&schema).is_none() {
         inner.register_schema(&schema, Arc::new(MemorySchemaProvider::new()))?;
     }
-    let wrapped: Arc<dyn CatalogProvider> = Arc::new(Catalog::new(inner, Arc::clone(registry), &schema));
+    let wrapped: Arc<dyn CatalogProvider> = Arc::new(Catalog::new(inner, Arc::clone(holdings), &schema));
     context.register_catalog(catalog, wrapped);
     context.register_relation_planner(Arc::new(Relations))?;
-    let factory = ModelFactory::new(Arc::clone(registry), progress);
+    let factory = ModelFactory::new(Arc::clone(holdings), progress);
     let state = context.state_ref();
     let with_rule = SessionStateBuilder::new_from_existing(state.read().clone())
-        .with_physical_optimizer_rule(Arc::new(AggregateInScan));
+        .with_physical_optimizer_rule(Arc::new(AggregateInScan))
+        .with_physical_optimizer_rule(Arc::new(TopOfEachInScan));
     *state.write() = with_rule.build();
     state.write().table_factories_mut().insert(ModelFactory::FILE_TYPE.to_owned(), Arc::new(factory.clone()));
     Ok(factory)
@@ -72,6 +89,6 @@ pub(crate) fn register_bundled(context: &SessionContext, registry: &Registry) ->
     Ok(())
 }
 
-pub(crate) fn external(error: neuroql_model::Error) -> DataFusionError {
+pub(crate) fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }

@@ -105,7 +105,8 @@ fn own_code(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let model = error.downcast_ref::<neuroql_model::Error>().map(neuroql_model::Error::sqlstate);
     let functions = || error.downcast_ref::<neuroql_udfs::Error>().map(neuroql_udfs::Error::sqlstate);
     let tables = || error.downcast_ref::<neuroql_catalogs::Error>().map(neuroql_catalogs::Error::sqlstate);
-    model.or_else(functions).or_else(tables)
+    let store = || error.downcast_ref::<neuroql_store::Error>().map(neuroql_store::Error::sqlstate);
+    model.or_else(functions).or_else(tables).or_else(store)
 }
 
 fn arrow(error: &ArrowError) -> Diagnosis {

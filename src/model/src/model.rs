@@ -149,6 +149,14 @@ impl Model {
         &self.sha256
     }
 
+    /// Everything that its activations depend on beside the text, for telling whether what was kept of an earlier
+    /// registration still holds.
+    pub fn version(&self) -> String {
+        let Self { sha256, site, window, .. } = self;
+        let bos = self.bos.map_or_else(|| "none".to_owned(), |bos| bos.to_string());
+        format!("{sha256} {site} window={window} bos={bos} dtype={}", self.dtype().as_str())
+    }
+
     /// Number of weights, a tied unembedding counted once.
     pub fn parameters(&self) -> usize {
         self.parameters

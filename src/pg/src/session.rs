@@ -30,6 +30,7 @@ use crate::{catalog, functions, permissions, statements};
 
 /// What the sessions of a server have in common.
 pub(crate) struct Base {
+    engine: neuroql::Engine,
     state: SessionState,
     parser: Arc<Parser>,
     /// Counts changes of the catalog: a plan made before one is made again.
@@ -41,7 +42,12 @@ impl Base {
         let context = engine.session();
         catalog::register(&context, roles)?;
         functions::register_constant(&context);
-        Ok(Self { state: context.state(), parser: Arc::default(), catalog_version: AtomicU64::new(0) })
+        Ok(Self {
+            engine: engine.clone(),
+            state: context.state(),
+            parser: Arc::default(),
+            catalog_version: AtomicU64::new(0),
+        })
     }
 
     pub(crate) fn state(&self) -> &SessionState {
@@ -259,6 +265,7 @@ impl Session {
                 let done = isolated(async move { context.execute_logical_plan(plan).await?.collect().await }).await;
                 self.base.catalog_version.fetch_add(1, Ordering::AcqRel);
                 done?;
+                self.base.engine.settle().await?;
                 self.wrote = true;
                 Ok(Outcome::done(tag))
             }

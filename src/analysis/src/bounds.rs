@@ -1,0 +1,203 @@
+//! The index: between which numbers the activations of a neuron lie in each example.
+
+use crate::order::{greater, lesser};
+
+/// A bound for each example of one neuron, in 8 bits (5 for lower bounds): steps of equal size between the least and the
+/// greatest of them, rounded outward so that no bound is ever wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Codes {
+    /// What [`LEAST`] stands for.
+    pub low: f32,
+    /// What [`GREATEST`] stands for.
+    pub high: f32,
+    /// A code an example; [`UNBOUNDED`] says nothing.
+    pub codes: Vec<i8>,
+}
+
+const LEAST: i8 = -127;
+const GREATEST: i8 = 127;
+/// The bound of an example in which a value is no finite number.
+const UNBOUNDED: i8 = -128;
+const STEPS: f32 = 254.0;
+
+/// Steps that a lower bound is rounded to: it matters less often than the upper one, and takes half the space so.
+const COARSE: i16 = 8;
+
+/// How much an activation may depend on its batch, as a share of the greatest: products of matrices of different shapes
+/// round differently.
+const ROUNDING: f32 = 1e-5;
+
+impl Codes {
+    /// Bounds that are at least the values given.
+    pub fn above(values: impl Iterator<Item = f32> + Clone) -> Self {
+        Self::new(values, 1)
+    }
+
+    /// Bounds that are at most the values given.
+    pub fn below(values: impl Iterator<Item = f32> + Clone) -> Self {
+        Self::new(values, -1)
+    }
+
+    fn new(values: impl Iterator<Item = f32> + Clone, outward: i8) -> Self {
+        let finite = values.clone().filter(|value| value.is_finite());
+        let (low, high) = finite.fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        if low > high {
+            return Self { low: 0.0, high: 0.0, codes: values.map(|_| UNBOUNDED).collect() };
+        }
+        let step = (f64::from(high) - f64::from(low)) / f64::from(STEPS);
+        let code = |value: f32| {
+            if !value.is_finite() {
+                return UNBOUNDED;
+            }
+            let steps = (f64::from(value) - f64::from(low)) / step;
+            let mut code = if step > 0.0 { steps.round().min(f64::from(STEPS)) as i16 - 127 } else { -127 } as i8;
+            // Decoding rounds too: step outward until the bound holds.
+            let holds = |code| {
+                let bound = decode(low, high, code);
+                if outward > 0 { bound >= value } else { bound <= value }
+            };
+            while !holds(code) {
+                code += outward;
+            }
+            if outward < 0 {
+                code = ((i16::from(code) + 127) / COARSE * COARSE - 127) as i8;
+            }
+            code
+        };
+        Self { low, high, codes: values.map(code).collect() }
+    }
+
+    /// The bound of an example; `None` if there is none.
+    pub fn get(&self, example: usize) -> Option<f32> {
+        let code = self.codes[example];
+        (code != UNBOUNDED).then(|| decode(self.low, self.high, code))
+    }
+}
+
+impl Codes {
+    /// A number on the other side of the value that a bound was made of, which lies between the two: for an upper bound
+    /// of an example, some activation in it is at least this. `None` if nothing is known.
+    pub fn opposite(&self, example: usize, upper: bool) -> Option<f32> {
+        let code = self.codes[example];
+        let inside = match code {
+            UNBOUNDED => return None,
+            // The ends stand for themselves.
+            LEAST if upper => self.low,
+            GREATEST if !upper => self.high,
+            _ if upper => decode(self.low, self.high, code - 1),
+            _ => decode(self.low, self.high, (i16::from(code) + COARSE).min(i16::from(GREATEST)) as i8),
+        };
+        // What was added to the bound, and what another batch may take away.
+        let margin = 3.0 * ROUNDING * self.low.abs().max(self.high.abs());
+        Some(if upper { inside - margin } else { inside + margin })
+    }
+}
+
+/// The number of a code. The ends are exact.
+#[inline(always)]
+fn decode(low: f32, high: f32, code: i8) -> f32 {
+    match code {
+        LEAST => low,
+        GREATEST => high,
+        _ => {
+            let share = (f64::from(code) + 127.0) / f64::from(STEPS);
+            (f64::from(low) + share * (f64::from(high) - f64::from(low))) as f32
+        }
+    }
+}
+
+/// Bounds of the neurons of a layer in a range of examples.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LayerBounds {
+    /// Upper bounds, one [`Codes`] a neuron.
+    pub upper: Vec<Codes>,
+    /// Lower bounds, one [`Codes`] a neuron.
+    pub lower: Vec<Codes>,
+}
+
+impl LayerBounds {
+    /// Bounds from the greatest and least value of each neuron in each example, `[examples, neurons]`, wide enough to
+    /// hold in every batch: the same text may give a value that differs by [`ROUNDING`] there.
+    pub fn new(peaks: &[f32], troughs: &[f32], width: usize) -> Self {
+        let column = |values: &'_ [f32], neuron: usize, sign: f32| -> Vec<f32> {
+            let column = values.iter().skip(neuron).step_by(width.max(1));
+            let finite = column.clone().filter(|value| value.is_finite());
+            let margin = sign * ROUNDING * finite.fold(0.0, |most: f32, value| most.max(value.abs()));
+            column.map(|value| value + margin).collect()
+        };
+        Self {
+            upper: (0..width).map(|n| Codes::above(column(peaks, n, 1.0).iter().copied())).collect(),
+            lower: (0..width).map(|n| Codes::below(column(troughs, n, -1.0).iter().copied())).collect(),
+        }
+    }
+
+    /// A number that no activation of a neuron in an example exceeds; NaN, the greatest, if there is none.
+    pub fn upper(&self, neuron: usize, example: usize) -> f32 {
+        self.upper[neuron].get(example).unwrap_or(f32::NAN)
+    }
+
+    /// A number that no activation of a neuron in an example is below.
+    pub fn lower(&self, neuron: usize, example: usize) -> f32 {
+        self.lower[neuron].get(example).unwrap_or(f32::NEG_INFINITY)
+    }
+
+    /// Examples it covers.
+    pub fn examples(&self) -> usize {
+        self.upper.first().map_or(0, |codes| codes.codes.len())
+    }
+
+    /// For each example the bounds of all the given neurons together.
+    pub fn of_neurons(&self, neurons: impl Iterator<Item = usize> + Clone) -> (Vec<f32>, Vec<f32>) {
+        let examples = self.examples();
+        let (mut lower, mut upper) = (vec![f32::NAN; examples], vec![f32::NEG_INFINITY; examples]);
+        for neuron in neurons {
+            for example in 0..examples {
+                upper[example] = greater(upper[example], self.upper(neuron, example));
+                lower[example] = lesser(lower[example], self.lower(neuron, example));
+            }
+        }
+        (lower, upper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn bounds_hold_and_are_close(values in proptest::collection::vec(any::<f32>(), 1..50)) {
+            let (above, below) = (Codes::above(values.iter().copied()), Codes::below(values.iter().copied()));
+            let step = (f64::from(above.high) - f64::from(above.low)) / 254.0;
+            for (i, value) in values.iter().enumerate() {
+                let (Some(high), Some(low)) = (above.get(i), below.get(i)) else {
+                    prop_assert!(!value.is_finite());
+                    continue;
+                };
+                prop_assert!(low <= *value && *value <= high, "{low} <= {value} <= {high}");
+                prop_assert!(above.opposite(i, true).unwrap() <= *value);
+                prop_assert!(below.opposite(i, false).unwrap() >= *value);
+                prop_assert!(f64::from(high) - f64::from(low) <= 10.01 * step);
+            }
+        }
+    }
+
+    #[test]
+    fn extremes_are_exact() {
+        let codes = Codes::above([0.1, 0.7, 0.3].into_iter());
+        assert_eq!((codes.get(0), codes.get(1)), (Some(0.1), Some(0.7)));
+        assert_eq!(Codes::above([2.5; 3].into_iter()).get(1), Some(2.5));
+        assert_eq!(Codes::below(std::iter::empty()).codes.len(), 0);
+    }
+
+    #[test]
+    fn neurons_together() {
+        let bounds = LayerBounds::new(&[1.0, 5.0, f32::NAN, 2.0], &[0.0, -1.0, 0.5, 1.0], 2);
+        let (lower, upper) = bounds.of_neurons(0..2);
+        assert!(lower[0] <= -1.0 && lower[0] > -1.01 && lower[1] <= 0.5 && lower[1] > 0.4);
+        assert!(upper[0] >= 5.0 && upper[0] < 5.01);
+        assert!(upper[1].is_nan());
+    }
+}

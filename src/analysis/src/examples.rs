@@ -1,0 +1,156 @@
+//! The examples kept of a neuron: those where it is strongest, and one at random from each octave of strength.
+
+use std::cmp::Ordering;
+
+use crate::batch::Example;
+use crate::order::is_greater;
+
+/// Tokens kept before the peak of an example.
+pub const BEFORE: usize = 15;
+/// Tokens kept after it.
+pub const AFTER: usize = 4;
+/// Bands of peak activation from each of which one example is drawn: what is less than 2⁻⁶, then octaves.
+pub const BANDS: usize = 12;
+
+/// A neuron's peak in an example.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Peak {
+    /// Number of the document.
+    pub document: i64,
+    /// Number of the example within the document.
+    pub example: i64,
+    /// Where the peak is in the example; the first place of equal ones.
+    pub position: u32,
+    /// The activation there.
+    pub activation: f32,
+    /// Tokens around it and the activations on them, at most [`BEFORE`] before and [`AFTER`] after.
+    pub around: Box<[(u32, f32)]>,
+}
+
+impl Peak {
+    /// Greatest first; of equal ones that which comes first in the numbering of the dataset.
+    pub(crate) fn rank(&self, other: &Self) -> Ordering {
+        let place = |peak: &Self| (peak.document, peak.example);
+        match (is_greater(self.activation, other.activation), is_greater(other.activation, self.activation)) {
+            (true, _) => Ordering::Less,
+            (_, true) => Ordering::Greater,
+            _ => place(self).cmp(&place(other)),
+        }
+    }
+}
+
+/// An example and a number that tells it apart.
+pub(crate) struct Placed<'a> {
+    pub example: Example<'a>,
+    hash: u64,
+}
+
+impl<'a> Placed<'a> {
+    pub fn new(example: Example<'a>) -> Self {
+        Self { example, hash: mix(mix(example.document as u64) ^ example.example as u64) }
+    }
+
+    /// A number that depends on nothing but what is drawn from and for whom.
+    #[inline]
+    pub fn draw(&self, seed: u64) -> u64 {
+        mix(seed ^ self.hash)
+    }
+}
+
+/// Of a neuron, for [`Placed::draw`].
+pub(crate) fn seed(layer: u32, neuron: u32) -> u64 {
+    mix(u64::from(layer) << 32 | u64::from(neuron))
+}
+
+/// The examples of one neuron.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Selected {
+    /// The strongest example of each document, at most `k` of them, strongest first.
+    pub best: Vec<Peak>,
+    /// Further examples of the same documents, kept while there are less than `k` documents.
+    pub further: Vec<Peak>,
+    /// One a band, with the hash that it was drawn by.
+    pub drawn: Vec<Option<(u64, Peak)>>,
+}
+
+impl Selected {
+    /// The `k` strongest examples, of distinct documents as far as there are enough, strongest first.
+    pub fn top(&self, k: usize) -> Vec<&Peak> {
+        let mut top: Vec<&Peak> = self.best.iter().chain(&self.further).take(k).collect();
+        top.sort_by(|a, b| a.rank(b));
+        top
+    }
+
+    /// The examples drawn at random, strongest first.
+    pub fn drawn(&self) -> impl Iterator<Item = &Peak> {
+        self.drawn.iter().rev().flatten().map(|(_, peak)| peak)
+    }
+
+    /// Puts back an example that was kept, in the order of [`Selected::top`] and [`Selected::drawn`].
+    pub fn restore(&mut self, peak: Peak, ranked: bool, draw: Option<u64>) {
+        if let Some(hash) = draw {
+            self.drawn.resize(BANDS, None);
+            let band = band(peak.activation);
+            self.drawn[band] = Some((hash, peak));
+        } else if ranked {
+            let known = self.best.iter().any(|best| best.document == peak.document);
+            if known { self.further.push(peak) } else { self.best.push(peak) }
+        }
+    }
+
+    /// Considers an example, which was given a number by lot; `make` copies its surroundings.
+    pub(crate) fn offer(&mut self, k: usize, draw: u64, activation: f32, document: i64, make: impl Fn() -> Peak) {
+        if self.drawn.is_empty() {
+            self.drawn = vec![None; BANDS];
+        }
+        let drawn = &mut self.drawn[band(activation)];
+        if drawn.as_ref().is_none_or(|(least, _)| draw < *least) {
+            *drawn = Some((draw, make()));
+        }
+        let full = self.best.len() >= k;
+        if full && self.best.last().is_none_or(|last| !is_greater(activation, last.activation)) {
+            // Equal ones are taken only if they come first in the numbering.
+            let first = self
+                .best
+                .last()
+                .is_some_and(|last| activation.to_bits() == last.activation.to_bits() && document < last.document);
+            if !first {
+                return;
+            }
+        }
+        self.insert(k, make());
+    }
+
+    fn insert(&mut self, k: usize, peak: Peak) {
+        match self.best.iter().position(|best| best.document == peak.document) {
+            Some(same) if peak.rank(&self.best[same]) == Ordering::Less => {
+                let former = std::mem::replace(&mut self.best[same], peak);
+                self.further.push(former);
+            }
+            Some(_) => self.further.push(peak),
+            None => self.best.push(peak),
+        }
+        self.best.sort_by(Peak::rank);
+        self.best.truncate(k);
+        self.further.sort_by(Peak::rank);
+        self.further.truncate(k - self.best.len());
+    }
+}
+
+/// The band of a peak.
+fn band(activation: f32) -> usize {
+    if activation.is_nan() {
+        return BANDS - 1;
+    }
+    // Exponents of 2⁻⁶ and above; negative numbers are below all of them.
+    let exponent = (activation.max(0.0).to_bits() >> 23) as usize;
+    exponent.saturating_sub(127 - 6 - 1).min(BANDS - 1)
+}
+
+/// The output function of SplitMix64.
+fn mix(z: u64) -> u64 {
+    let z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

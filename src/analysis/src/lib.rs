@@ -1,0 +1,44 @@
+//! What a corpus says about the neurons of a layer: statistics, telling examples, and bounds.
+//!
+//! This room knows neither models nor SQL. It is given matrices of activations, `[tokens, neurons]`, cut into examples,
+//! one batch after another in the order of the corpus:
+//!
+//! ```
+//! use neuroql_analysis::{BatchSummary, Example, LayerBounds, LayerSummary};
+//!
+//! // Two examples of two and one tokens, three neurons.
+//! let examples = [
+//!     Example { document: 0, example: 0, tokens: &[7, 8] },
+//!     Example { document: 1, example: 0, tokens: &[9] },
+//! ];
+//! let values = [0.5, -1.0, 0.0, 2.0, 0.0, 0.0, 1.0, 3.0, 0.0];
+//! let mut summary = LayerSummary::new(0, 3, 20);
+//! let batch = BatchSummary::new(&examples, &values, 3);
+//! summary.merge(&batch, &examples, &values);
+//! assert_eq!(summary.max(), [2.0, 3.0, 0.0]);
+//! let bounds = LayerBounds::new(batch.peaks(), batch.troughs(), 3);
+//! assert!(bounds.upper(1, 0) >= 0.0 && bounds.lower(1, 0) <= -1.0);
+//! ```
+//!
+//! [`BatchSummary`] is the part that batches can do side by side; [`LayerSummary`] takes them in order, so that its
+//! results do not depend on threads, and can be [taken apart](LayerSummary::state) and put together again to go on
+//! where an earlier run stopped. [`LayerBounds`] is the index: for each neuron and example two bytes between which all
+//! of its activations lie, after the partition bounds of DeepEverest (He et al., PVLDB 15, 2021).
+
+mod batch;
+mod bounds;
+mod examples;
+mod histogram;
+mod moments;
+mod order;
+mod reduce;
+mod summary;
+
+pub use batch::{BatchSummary, Example};
+pub use bounds::{Codes, LayerBounds};
+pub use examples::{AFTER, BANDS, BEFORE, Peak, Selected};
+pub use histogram::{HISTOGRAM_BINS, histogram_edges};
+pub use moments::Moments;
+pub use order::{greater, lesser};
+pub use reduce::{Condition, counts, maxima, minima, second_moments, sums};
+pub use summary::{LayerSummary, NeuronState};

@@ -1,0 +1,149 @@
+//! What is known of a layer after any number of batches.
+
+use crate::batch::{BatchSummary, Example};
+use crate::examples::{AFTER, BEFORE, Peak, Placed, Selected, seed};
+use crate::histogram::{HISTOGRAM_BINS, bin};
+use crate::moments::Moments;
+use crate::order::{greater, lesser};
+
+/// Statistics and examples of the neurons of a layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerSummary {
+    layer: u32,
+    k: usize,
+    neurons: Vec<NeuronState>,
+    max: Vec<f32>,
+}
+
+/// All that is known of one neuron.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NeuronState {
+    /// Moments of its activations.
+    pub moments: Moments,
+    /// Its greatest activation, −∞ before the first.
+    pub max: f32,
+    /// Its least activation, NaN before the first.
+    pub min: f32,
+    /// Tokens on which it is positive.
+    pub positive: u64,
+    /// Tokens by [bin](crate::histogram_edges).
+    pub histogram: Vec<u64>,
+    /// Examples by the bin of their peak.
+    pub peaks: Vec<u64>,
+    /// Telling examples.
+    pub selected: Selected,
+}
+
+impl Default for NeuronState {
+    fn default() -> Self {
+        Self {
+            moments: Moments::default(),
+            max: f32::NEG_INFINITY,
+            min: f32::NAN,
+            positive: 0,
+            histogram: vec![0; HISTOGRAM_BINS],
+            peaks: vec![0; HISTOGRAM_BINS],
+            selected: Selected::default(),
+        }
+    }
+}
+
+impl NeuronState {
+    /// Share of tokens on which it is positive; `None` without tokens.
+    pub fn density(&self) -> Option<f64> {
+        (self.moments.count > 0).then(|| self.positive as f64 / self.moments.count as f64)
+    }
+
+    /// Share of tokens in each bin; `None` without tokens.
+    pub fn histogram_shares(&self) -> Option<Vec<f32>> {
+        let tokens = self.moments.count;
+        (tokens > 0).then(|| self.histogram.iter().map(|n| (*n as f64 / tokens as f64) as f32).collect())
+    }
+
+    /// Share of examples whose peak is in a lower bin than this one.
+    pub fn quantile(&self, activation: f32) -> f64 {
+        let lower: u64 = self.peaks[..bin(activation)].iter().sum();
+        let all: u64 = self.peaks.iter().sum();
+        lower as f64 / all.max(1) as f64
+    }
+}
+
+impl LayerSummary {
+    /// Nothing known yet of `width` neurons; `k` strongest examples are to be kept of each.
+    pub fn new(layer: u32, width: usize, k: usize) -> Self {
+        Self::from_state(layer, k, vec![NeuronState::default(); width])
+    }
+
+    /// Goes on from a state.
+    pub fn from_state(layer: u32, k: usize, neurons: Vec<NeuronState>) -> Self {
+        let max = neurons.iter().map(|neuron| neuron.max).collect();
+        Self { layer, k, neurons, max }
+    }
+
+    /// What is known of each neuron.
+    pub fn state(&self) -> &[NeuronState] {
+        &self.neurons
+    }
+
+    /// Greatest activation of each neuron.
+    pub fn max(&self) -> &[f32] {
+        &self.max
+    }
+
+    /// Strongest examples kept of each neuron.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Bytes that it may come to hold.
+    pub fn bytes(width: usize, k: usize) -> usize {
+        let peak = size_of::<Peak>() + (BEFORE + AFTER + 1) * size_of::<(u32, f32)>();
+        width * (size_of::<NeuronState>() + 2 * HISTOGRAM_BINS * size_of::<u64>() + (k + crate::BANDS) * peak)
+    }
+
+    /// Adds a batch; `examples` and `values` are those it was made of.
+    pub fn merge(&mut self, batch: &BatchSummary, examples: &[Example<'_>], values: &[f32]) {
+        let width = batch.width;
+        debug_assert_eq!(width, self.neurons.len());
+        let mut placed = Vec::with_capacity(examples.len());
+        let mut first = 0;
+        for example in examples {
+            placed.push((first, Placed::new(*example)));
+            first += example.tokens.len();
+        }
+        // Neurons outside: what is known of one lies together in memory.
+        for (n, neuron) in self.neurons.iter_mut().enumerate() {
+            neuron.moments.merge(&batch.moments[n]);
+            neuron.positive += u64::from(batch.positive[n]);
+            let bins = &batch.histogram[n * HISTOGRAM_BINS..(n + 1) * HISTOGRAM_BINS];
+            neuron.histogram.iter_mut().zip(bins).for_each(|(total, count)| *total += u64::from(*count));
+            let seed = seed(self.layer, n as u32);
+            for (i, (first, placed)) in placed.iter().enumerate() {
+                let place = i * width + n;
+                let (peak, position) = (batch.peaks()[place], batch.positions[place]);
+                neuron.max = greater(neuron.max, peak);
+                neuron.min = lesser(neuron.min, batch.troughs()[place]);
+                let Example { document, example, tokens } = placed.example;
+                if tokens.is_empty() {
+                    continue;
+                }
+                neuron.peaks[bin(peak)] += 1;
+                let make = || Peak {
+                    document,
+                    example,
+                    position,
+                    activation: peak,
+                    around: around(tokens, position as usize, |t| values[(first + t) * width + n]),
+                };
+                neuron.selected.offer(self.k, placed.draw(seed), peak, document, make);
+            }
+        }
+        self.max.iter_mut().zip(&self.neurons).for_each(|(max, neuron)| *max = neuron.max);
+    }
+}
+
+/// Tokens and values near a position.
+fn around(tokens: &[u32], position: usize, value: impl Fn(usize) -> f32) -> Box<[(u32, f32)]> {
+    let range = position.saturating_sub(BEFORE)..(position + AFTER + 1).min(tokens.len());
+    range.map(|t| (tokens[t], value(t))).collect()
+}

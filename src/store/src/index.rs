@@ -1,0 +1,227 @@
+//! The index of a layer: bounds of each neuron in each example, and which tokens each example has.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, AsArray, Float32Array, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray,
+};
+use datafusion::arrow::datatypes::{Float32Type, Int8Type, Int32Type, Int64Type};
+use datafusion::arrow::error::ArrowError;
+use neuroql_analysis::{Codes, LayerBounds, greater, lesser};
+
+use crate::analysis::{Malformed, column, list};
+use crate::schema::{BOUNDS, CONTEXTS};
+
+/// An example of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// Number of its document.
+    pub document: i64,
+    /// Its number within the document.
+    pub example: i64,
+    /// Its tokens.
+    pub tokens: Arc<[u32]>,
+}
+
+/// The bounds of a layer over all segments of an analysis.
+#[derive(Debug, Default)]
+pub struct LayerIndex {
+    segments: Vec<LayerBounds>,
+}
+
+impl LayerIndex {
+    /// Examples it covers.
+    pub fn examples(&self) -> usize {
+        self.segments.iter().map(LayerBounds::examples).sum()
+    }
+
+    /// For each example between which numbers the activations of some neurons lie, all of them if `None`.
+    pub fn of_neurons(&self, neurons: Option<&[u32]>) -> (Vec<f32>, Vec<f32>) {
+        let (mut lower, mut upper) = (Vec::new(), Vec::new());
+        for segment in &self.segments {
+            let (l, u) = match neurons {
+                Some(neurons) => segment.of_neurons(neurons.iter().map(|n| *n as usize)),
+                None => segment.of_neurons(0..segment.upper.len()),
+            };
+            lower.extend(l);
+            upper.extend(u);
+        }
+        (lower, upper)
+    }
+
+    /// Neurons of the layer.
+    pub fn width(&self) -> usize {
+        self.segments.first().map_or(0, |segment| segment.upper.len())
+    }
+
+    /// The bounds of one neuron, segment by segment.
+    pub fn segments(&self, neuron: usize) -> Vec<NeuronBounds<'_>> {
+        let segments = self.segments.iter();
+        segments.map(|segment| NeuronBounds { lower: &segment.lower[neuron], upper: &segment.upper[neuron] }).collect()
+    }
+
+    /// Upper and lower bounds of one neuron, an example each.
+    pub fn of_neuron(&self, neuron: u32) -> (Vec<f32>, Vec<f32>) {
+        self.of_neurons(Some(&[neuron]))
+    }
+
+    /// Bytes it holds.
+    pub fn bytes(&self) -> usize {
+        let of = |codes: &[Codes]| codes.iter().map(|c| size_of::<Codes>() + c.codes.len()).sum::<usize>();
+        self.segments.iter().map(|segment| of(&segment.upper) + of(&segment.lower)).sum()
+    }
+
+    /// Puts together the segments named, from rows of `bounds` of one layer.
+    pub(crate) fn from_rows(rows: &[RecordBatch], segments: &[String]) -> Result<Option<Self>, Malformed> {
+        let mut found: HashMap<String, Vec<(i32, Codes, Codes)>> = HashMap::new();
+        for batch in rows {
+            let segment = column(batch, "segment")?.as_string::<i32>();
+            let neuron = column(batch, "neuron")?.as_primitive::<Int32Type>();
+            let upper = CodesColumn::new(batch, ["upper_low", "upper_high", "upper"])?;
+            let lower = CodesColumn::new(batch, ["lower_low", "lower_high", "lower"])?;
+            for i in 0..batch.num_rows() {
+                let of_segment = match found.get_mut(segment.value(i)) {
+                    Some(of_segment) => of_segment,
+                    None => found.entry(segment.value(i).to_owned()).or_default(),
+                };
+                of_segment.push((neuron.value(i), upper.get(i), lower.get(i)));
+            }
+        }
+        let mut index = Self::default();
+        for segment in segments {
+            let Some(mut neurons) = found.remove(segment) else { return Ok(None) };
+            neurons.sort_by_key(|(neuron, ..)| *neuron);
+            let (upper, lower) = neurons.into_iter().map(|(_, upper, lower)| (upper, lower)).unzip();
+            index.segments.push(LayerBounds { upper, lower });
+        }
+        Ok(Some(index))
+    }
+}
+
+/// The bounds of one neuron in the examples of a segment.
+#[derive(Debug, Clone, Copy)]
+pub struct NeuronBounds<'a> {
+    /// Lower bounds.
+    pub lower: &'a Codes,
+    /// Upper bounds.
+    pub upper: &'a Codes,
+}
+
+/// All bounds of several layers together: the widest of each example.
+pub fn widest(bounds: impl IntoIterator<Item = (Vec<f32>, Vec<f32>)>) -> Option<(Vec<f32>, Vec<f32>)> {
+    bounds.into_iter().reduce(|(mut lower, mut upper), (l, u)| {
+        lower.iter_mut().zip(l).for_each(|(a, b)| *a = lesser(*a, b));
+        upper.iter_mut().zip(u).for_each(|(a, b)| *a = greater(*a, b));
+        (lower, upper)
+    })
+}
+
+struct CodesColumn<'a> {
+    low: &'a Float32Array,
+    high: &'a Float32Array,
+    codes: &'a datafusion::arrow::array::ListArray,
+    values: &'a [i8],
+}
+
+impl<'a> CodesColumn<'a> {
+    fn new(rows: &'a RecordBatch, [low, high, codes]: [&'static str; 3]) -> Result<Self, Malformed> {
+        let list = column(rows, codes)?.as_list::<i32>();
+        Ok(Self {
+            low: column(rows, low)?.as_primitive::<Float32Type>(),
+            high: column(rows, high)?.as_primitive::<Float32Type>(),
+            codes: list,
+            values: list.values().as_primitive::<Int8Type>().values(),
+        })
+    }
+
+    fn get(&self, i: usize) -> Codes {
+        let offsets = self.codes.value_offsets();
+        let codes = self.values[offsets[i] as usize..offsets[i + 1] as usize].to_vec();
+        Codes { low: self.low.value(i), high: self.high.value(i), codes }
+    }
+}
+
+/// Rows of `bounds` for one layer of a segment.
+pub(crate) fn bounds_rows(
+    model: &str,
+    dataset: &str,
+    segment: &str,
+    layer: u32,
+    bounds: &LayerBounds,
+) -> Result<RecordBatch, ArrowError> {
+    let rows = bounds.upper.len();
+    let text = |value: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(vec![value; rows])) };
+    let real = |codes: &[Codes], f: fn(&Codes) -> f32| -> ArrayRef {
+        Arc::new(Float32Array::from_iter_values(codes.iter().map(f)))
+    };
+    let lists = |codes: &[Codes]| -> ArrayRef {
+        let values = Int8Array::from_iter_values(codes.iter().flat_map(|c| c.codes.iter().copied()));
+        Arc::new(list(codes.iter().map(|c| c.codes.len()), Arc::new(values)))
+    };
+    RecordBatch::try_new(
+        Arc::clone(&BOUNDS),
+        vec![
+            text(model),
+            Arc::new(Int32Array::from_value(layer as i32, rows)),
+            text(dataset),
+            text(segment),
+            Arc::new(Int32Array::from_iter_values(0..rows as i32)),
+            real(&bounds.upper, |c| c.low),
+            real(&bounds.upper, |c| c.high),
+            lists(&bounds.upper),
+            real(&bounds.lower, |c| c.low),
+            real(&bounds.lower, |c| c.high),
+            lists(&bounds.lower),
+        ],
+    )
+}
+
+/// Rows of `contexts` for a segment.
+pub(crate) fn contexts_rows(
+    model: &str,
+    dataset: &str,
+    segment: &str,
+    contexts: &[Context],
+) -> Result<RecordBatch, ArrowError> {
+    let rows = contexts.len();
+    let text = |value: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(vec![value; rows])) };
+    let tokens = Int32Array::from_iter_values(contexts.iter().flat_map(|c| c.tokens.iter().map(|t| *t as i32)));
+    RecordBatch::try_new(
+        Arc::clone(&CONTEXTS),
+        vec![
+            text(model),
+            text(dataset),
+            text(segment),
+            Arc::new(Int32Array::from_iter_values(0..rows as i32)),
+            Arc::new(Int64Array::from_iter_values(contexts.iter().map(|c| c.document))),
+            Arc::new(Int64Array::from_iter_values(contexts.iter().map(|c| c.example))),
+            Arc::new(list(contexts.iter().map(|c| c.tokens.len()), Arc::new(tokens))),
+        ],
+    )
+}
+
+/// The examples of the segments named, in order; `None` if one is missing.
+pub(crate) fn contexts_from_rows(rows: &[RecordBatch], segments: &[String]) -> Result<Option<Vec<Context>>, Malformed> {
+    let mut found: HashMap<&str, Vec<(i32, Context)>> = HashMap::new();
+    for batch in rows {
+        let segment = column(batch, "segment")?.as_string::<i32>();
+        let number = column(batch, "number")?.as_primitive::<Int32Type>();
+        let document = column(batch, "document")?.as_primitive::<Int64Type>();
+        let example = column(batch, "example")?.as_primitive::<Int64Type>();
+        let tokens = column(batch, "token_ids")?.as_list::<i32>();
+        let (values, offsets) = (tokens.values().as_primitive::<Int32Type>().values(), tokens.value_offsets());
+        for i in 0..batch.num_rows() {
+            let tokens = values[offsets[i] as usize..offsets[i + 1] as usize].iter().map(|t| *t as u32).collect();
+            let context = Context { document: document.value(i), example: example.value(i), tokens };
+            found.entry(segment.value(i)).or_default().push((number.value(i), context));
+        }
+    }
+    let mut all = Vec::new();
+    for segment in segments {
+        let Some(mut contexts) = found.remove(segment.as_str()) else { return Ok(None) };
+        contexts.sort_by_key(|(number, _)| *number);
+        all.extend(contexts.into_iter().map(|(_, context)| context));
+    }
+    Ok(Some(all))
+}

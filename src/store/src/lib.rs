@@ -1,0 +1,30 @@
+//! Where results live: Delta tables in a folder, on any object store, or in memory.
+//!
+//! | table | rows | partitioned by |
+//! |---|---|---|
+//! | `models` | registrations | |
+//! | `neurons` | a neuron of an analysed layer: statistics, examples, and the state to go on from | model, layer, dataset |
+//! | `bounds` | a neuron and segment: between which numbers its activations lie in each example | model, layer, dataset |
+//! | `contexts` | an example: its place in the dataset and its tokens | model, dataset |
+//!
+//! They are ordinary Delta tables, which DuckDB, Polars, Spark or pandas read. A *segment* is a stretch of a dataset that
+//! is committed at once: first its contexts and bounds, then, in one atomic commit of `neurons`, the statistics after it
+//! together with its name. Segments that `neurons` does not name are leftovers of an interrupted commit and are never
+//! read.
+
+mod analysis;
+mod bundled;
+mod error;
+mod index;
+mod location;
+mod registration;
+mod schema;
+mod store;
+mod table;
+
+pub use analysis::{LayerAnalysis, Progress};
+pub use bundled::BundledAnalysis;
+pub use error::{Error, Result};
+pub use index::{Context, LayerIndex, NeuronBounds, widest};
+pub use registration::Registration;
+pub use store::{Analysed, Busy, Segment, Store};

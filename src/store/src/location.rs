@@ -1,0 +1,75 @@
+//! Where a store is.
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use url::Url;
+
+use crate::{Error, Result};
+
+/// The folder that holds the tables.
+#[derive(Debug, Clone)]
+pub(crate) struct Root {
+    url: Url,
+    objects: Option<Arc<dyn ObjectStore>>,
+}
+
+impl Root {
+    /// A store that ends with the process.
+    pub fn in_memory() -> Self {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        // A constant that parses.
+        let url = Url::parse("memory:///").unwrap_or_else(|_| unreachable!());
+        Self { url, objects: Some(objects) }
+    }
+
+    /// A folder, made if it is not there, or a URL that object_store knows; credentials come from the environment, as
+    /// `AWS_ACCESS_KEY_ID` and the like.
+    pub fn parse(location: &str) -> Result<Self> {
+        let wrong = |reason: String| Error::Location { location: location.into(), reason };
+        match Url::parse(location) {
+            // A single letter is a drive, not a scheme.
+            Ok(url) if url.scheme().len() > 1 && url.scheme() != "file" => {
+                let options = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
+                let (objects, _) =
+                    object_store::parse_url_opts(&url, options).map_err(|error| wrong(error.to_string()))?;
+                let mut url = url;
+                if !url.path().ends_with('/') {
+                    url.set_path(&format!("{}/", url.path()));
+                }
+                Ok(Self { url, objects: Some(objects.into()) })
+            }
+            parsed => {
+                let folder = match parsed.ok().filter(|url| url.scheme() == "file") {
+                    Some(url) => url.to_file_path().map_err(|()| wrong("it is no local path".into()))?,
+                    None => location.into(),
+                };
+                std::fs::create_dir_all(&folder).map_err(|error| wrong(error.to_string()))?;
+                let folder = folder.canonicalize().map_err(|error| wrong(error.to_string()))?;
+                let url = Url::from_directory_path(&folder).map_err(|()| wrong("it is no absolute path".into()))?;
+                Ok(Self { url, objects: None })
+            }
+        }
+    }
+
+    /// The folder of a table.
+    pub fn table(&self, name: &str) -> Url {
+        let url = self.url.join(name).unwrap_or_else(|_| self.url.clone());
+        if self.objects.is_none() {
+            // A local folder must exist before delta-rs opens it; if it cannot be made, opening it will say why.
+            let _ = url.to_file_path().map(std::fs::create_dir_all);
+        }
+        url
+    }
+
+    /// The object store, where it is not the local file system.
+    pub fn objects(&self) -> Option<Arc<dyn ObjectStore>> {
+        self.objects.clone()
+    }
+
+    /// The location, for people.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+}

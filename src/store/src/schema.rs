@@ -1,0 +1,120 @@
+//! The columns of the tables.
+
+use std::sync::{Arc, LazyLock};
+
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+
+/// Delta's name for what a list holds.
+const ELEMENT: &str = "element";
+
+/// A list of values of a type.
+pub(crate) fn list(data_type: DataType) -> DataType {
+    DataType::List(Arc::new(element(data_type)))
+}
+
+/// The field inside a list.
+pub(crate) fn element(data_type: DataType) -> Field {
+    Field::new(ELEMENT, data_type, true)
+}
+
+fn field(name: &str, data_type: DataType) -> Field {
+    Field::new(name, data_type, true)
+}
+
+/// An example kept of a neuron. Those with a rank are its strongest; those with a quantile were drawn at random.
+pub(crate) static EXAMPLE: LazyLock<Fields> = LazyLock::new(|| {
+    Fields::from(vec![
+        field("rank", DataType::Int32),
+        field("quantile", DataType::Float32),
+        field("document", DataType::Int64),
+        field("example", DataType::Int64),
+        field("position", DataType::Int32),
+        field("activation", DataType::Float32),
+        field("token_ids", list(DataType::Int32)),
+        field("tokens", list(DataType::Utf8)),
+        field("activations", list(DataType::Float32)),
+        field("draw", DataType::Int64),
+    ])
+});
+
+/// What an analysis has seen so far.
+pub(crate) static PROGRESS: LazyLock<Fields> = LazyLock::new(|| {
+    Fields::from(vec![
+        field("model_version", DataType::Utf8),
+        field("k", DataType::Int32),
+        field("documents", DataType::Int64),
+        field("partial", DataType::Int64),
+        field("documents_sha256", DataType::Utf8),
+        field("examples", DataType::Int64),
+        field("segments", list(DataType::Utf8)),
+        field("complete", DataType::Boolean),
+    ])
+});
+
+/// `neurons`: statistics and examples, and what they were made of.
+pub(crate) static NEURONS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        field("model", DataType::Utf8),
+        field("layer", DataType::Int32),
+        field("dataset", DataType::Utf8),
+        field("neuron", DataType::Int32),
+        field("tokens", DataType::Int64),
+        field("mean", DataType::Float64),
+        field("variance", DataType::Float64),
+        field("skewness", DataType::Float64),
+        field("kurtosis", DataType::Float64),
+        field("max_activation", DataType::Float32),
+        field("min_activation", DataType::Float32),
+        field("density", DataType::Float64),
+        field("histogram", list(DataType::Float32)),
+        field("examples", list(DataType::Struct(EXAMPLE.clone()))),
+        field("positive", DataType::Int64),
+        field("counts", list(DataType::Int64)),
+        field("peaks", list(DataType::Int64)),
+        field("m2", DataType::Float64),
+        field("m3", DataType::Float64),
+        field("m4", DataType::Float64),
+        field("progress", DataType::Struct(PROGRESS.clone())),
+    ]))
+});
+
+/// `bounds`: for each neuron and segment, a code an example.
+pub(crate) static BOUNDS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        field("model", DataType::Utf8),
+        field("layer", DataType::Int32),
+        field("dataset", DataType::Utf8),
+        field("segment", DataType::Utf8),
+        field("neuron", DataType::Int32),
+        field("upper_low", DataType::Float32),
+        field("upper_high", DataType::Float32),
+        field("upper", list(DataType::Int8)),
+        field("lower_low", DataType::Float32),
+        field("lower_high", DataType::Float32),
+        field("lower", list(DataType::Int8)),
+    ]))
+});
+
+/// `contexts`: the tokens of each example of a segment, in the order of the bounds.
+pub(crate) static CONTEXTS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        field("model", DataType::Utf8),
+        field("dataset", DataType::Utf8),
+        field("segment", DataType::Utf8),
+        field("number", DataType::Int32),
+        field("document", DataType::Int64),
+        field("example", DataType::Int64),
+        field("token_ids", list(DataType::Int32)),
+    ]))
+});
+
+/// `models`: what was registered.
+pub(crate) static MODELS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let option = Fields::from(vec![field("option", DataType::Utf8), field("value", DataType::Utf8)]);
+    Arc::new(Schema::new(vec![
+        field("model", DataType::Utf8),
+        field("location", DataType::Utf8),
+        field("options", list(DataType::Struct(option))),
+        field("sha256", DataType::Utf8),
+    ]))
+});

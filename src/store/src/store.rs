@@ -1,0 +1,435 @@
+//! The store: its tables, what is cached of them, and how an analysis is written.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::compute::{concat_batches, lexsort_to_indices, take_record_batch};
+use datafusion::arrow::datatypes::Int32Type;
+use datafusion::arrow::error::ArrowError;
+use datafusion::logical_expr::{Expr, ident, lit};
+use moka::future::Cache;
+use neuroql_analysis::LayerBounds;
+
+use crate::analysis::{LayerAnalysis, Malformed, Progress, column};
+use crate::bundled::{Bundled, BundledAnalysis};
+use crate::index::{Context, LayerIndex, bounds_rows, contexts_from_rows, contexts_rows};
+use crate::location::Root;
+use crate::registration::Registration;
+use crate::schema::{BOUNDS, CONTEXTS, MODELS, NEURONS};
+use crate::table::{Table, is};
+use crate::{Error, Result};
+
+/// Bytes of rows and indices that a store keeps at hand.
+const CACHE_BYTES: u64 = 256 << 20;
+
+/// Results that outlive a query: registrations, statistics, examples and bounds.
+#[derive(Debug)]
+pub struct Store {
+    root: Root,
+    models: Table,
+    neurons: Table,
+    bounds: Table,
+    contexts: Table,
+    bundled: Vec<Bundled>,
+    /// Models and datasets that this process is analysing.
+    busy: Arc<Mutex<BTreeSet<(String, String)>>>,
+    cache: Cache<Key, Cached>,
+}
+
+/// What is cached: of which version of which table, and of what.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Analysed(Option<u64>),
+    Neurons(Option<u64>, String, String, u32),
+    Index(String, String, u32, Vec<String>),
+    Contexts(String, String, Vec<String>),
+}
+
+#[derive(Debug, Clone)]
+enum Cached {
+    Analysed(Arc<Vec<Analysed>>),
+    Neurons(RecordBatch),
+    Index(Option<Arc<LayerIndex>>),
+    Contexts(Option<Arc<Vec<Context>>>),
+}
+
+/// A layer that has been analysed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Analysed {
+    /// Name of the model.
+    pub model: String,
+    /// Name of the dataset.
+    pub dataset: String,
+    /// The layer.
+    pub layer: u32,
+    /// How far the analysis has come.
+    pub progress: Progress,
+}
+
+/// A stretch of a dataset that is committed at once.
+#[derive(Debug)]
+pub struct Segment<'a> {
+    /// Its name, used by no other.
+    pub name: &'a str,
+    /// Its examples.
+    pub contexts: &'a [Context],
+    /// Bounds of each layer in these examples.
+    pub bounds: &'a [(u32, LayerBounds)],
+}
+
+/// The right to analyse a model over a dataset, given back when dropped.
+#[derive(Debug)]
+pub struct Busy {
+    what: (String, String),
+    all: Arc<Mutex<BTreeSet<(String, String)>>>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.what);
+    }
+}
+
+impl Store {
+    /// Opens a store in a folder or at an object store's URL; what is not there yet is made when it is first needed.
+    ///
+    /// # Errors
+    /// [`Error::Location`], [`Error::Access`], [`Error::Damaged`].
+    pub async fn open(location: &str) -> Result<Self> {
+        let Self { root, models, neurons, bounds, contexts, bundled, busy, cache } = Self::at(Root::parse(location)?)?;
+        let (models, neurons) = (models.open().await?, neurons.open().await?);
+        let (bounds, contexts) = (bounds.open().await?, contexts.open().await?);
+        Ok(Self { root, models, neurons, bounds, contexts, bundled, busy, cache })
+    }
+
+    /// A store that ends with the process.
+    ///
+    /// # Errors
+    /// None that memory can cause.
+    pub fn in_memory() -> Result<Self> {
+        Self::at(Root::in_memory())
+    }
+
+    fn at(root: Root) -> Result<Self> {
+        let of_layer = &["model", "layer", "dataset"][..];
+        let weigh = |_: &Key, cached: &Cached| -> u32 {
+            let bytes = match cached {
+                Cached::Analysed(analysed) => 256 * analysed.len(),
+                Cached::Neurons(rows) => rows.get_array_memory_size(),
+                Cached::Index(index) => index.as_ref().map_or(0, |index| index.bytes()),
+                Cached::Contexts(contexts) => {
+                    contexts.iter().flat_map(|c| c.iter()).map(|c| size_of::<Context>() + 4 * c.tokens.len()).sum()
+                }
+            };
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        };
+        Ok(Self {
+            models: Table::new(&root, "models", Arc::clone(&MODELS), &[])?,
+            neurons: Table::new(&root, "neurons", Arc::clone(&NEURONS), of_layer)?,
+            bounds: Table::new(&root, "bounds", Arc::clone(&BOUNDS), of_layer)?,
+            contexts: Table::new(&root, "contexts", Arc::clone(&CONTEXTS), &["model", "dataset"])?,
+            root,
+            bundled: Vec::new(),
+            busy: Arc::default(),
+            cache: Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build(),
+        })
+    }
+
+    /// Adds an analysis that is compiled into the program; one of the same layer in the store takes its place.
+    pub fn with_bundled(mut self, files: BundledAnalysis) -> Self {
+        self.bundled.push(Bundled::new(files));
+        self
+    }
+
+    /// Where it is.
+    pub fn location(&self) -> String {
+        self.root.url().to_string()
+    }
+
+    /// What was registered, by name.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Damaged`].
+    pub async fn registrations(&self) -> Result<Vec<Registration>> {
+        let rows = self.models.read(lit(true), None).await?;
+        let rows = whole("models", &rows, &MODELS)?;
+        let mut registrations = Registration::from_rows(&rows).map_err(|e| damaged("models", &e))?;
+        registrations.sort_by(|a, b| a.model.cmp(&b.model));
+        Ok(registrations)
+    }
+
+    /// Remembers a registration, in the place of an earlier one of the same name.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Full`], [`Error::Conflict`].
+    pub async fn register(&self, registration: &Registration) -> Result<()> {
+        let row = registration.row().map_err(|e| arrow("models", e))?;
+        self.models.replace(row, is("model", &registration.model)).await
+    }
+
+    /// Forgets a registration; analyses of the model stay.
+    ///
+    /// # Errors
+    /// As [`Store::register`].
+    pub async fn forget(&self, model: &str) -> Result<()> {
+        self.models.delete(is("model", model)).await
+    }
+
+    /// All layers that have been analysed, in whole or in part.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Damaged`].
+    pub async fn analysed(&self) -> Result<Arc<Vec<Analysed>>> {
+        let version = self.neurons.version().await?;
+        let load = async {
+            let columns = ["model", "layer", "dataset", "neuron", "progress"];
+            let mut all = Vec::new();
+            let mut stored = Vec::new();
+            if version.is_some() {
+                stored = self.neurons.read(ident("neuron").eq(lit(0_i32)), Some(&columns)).await?;
+            }
+            collect_analysed(&stored, &mut all)?;
+            for bundled in &self.bundled {
+                collect_analysed(&bundled.neurons(None)?, &mut all)?;
+            }
+            all.sort_by(|a, b| (&a.model, &a.dataset, a.layer).cmp(&(&b.model, &b.dataset, b.layer)));
+            Ok::<_, Error>(Cached::Analysed(Arc::new(all)))
+        };
+        match self.cached(Key::Analysed(version), load).await? {
+            Cached::Analysed(all) => Ok(all),
+            _ => unreachable!("the key says what is cached"),
+        }
+    }
+
+    /// How far the analysis of a layer has come.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Damaged`].
+    pub async fn progress(&self, model: &str, dataset: &str, layer: u32) -> Result<Option<Progress>> {
+        let all = self.analysed().await?;
+        let found = all.iter().find(|a| a.model == model && a.dataset == dataset && a.layer == layer);
+        Ok(found.map(|analysed| analysed.progress.clone()))
+    }
+
+    /// Rows of the table `neurons` of one layer, ascending by neuron; none if it has not been analysed.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Damaged`].
+    pub async fn neurons(&self, model: &str, dataset: &str, layer: u32) -> Result<RecordBatch> {
+        let version = self.neurons.version().await?;
+        let load = async {
+            let mut rows = Vec::new();
+            if version.is_some() {
+                rows = self.neurons.read(of(model, dataset, Some(layer)), None).await?;
+            }
+            if rows.iter().all(|batch| batch.num_rows() == 0)
+                && let Some(bundled) = self.bundle(model, dataset)
+            {
+                rows = bundled.neurons(Some(layer))?;
+            }
+            let rows = whole("neurons", &rows, &NEURONS)?;
+            let order = column(&rows, "neuron").map_err(|e| damaged("neurons", &e))?;
+            let order = [datafusion::arrow::compute::SortColumn { values: Arc::clone(order), options: None }];
+            let sorted = lexsort_to_indices(&order, None).and_then(|order| take_record_batch(&rows, &order));
+            Ok(Cached::Neurons(sorted.map_err(|e| arrow("neurons", e))?))
+        };
+        match self.cached(Key::Neurons(version, model.into(), dataset.into(), layer), load).await? {
+            Cached::Neurons(rows) => Ok(rows),
+            _ => unreachable!("the key says what is cached"),
+        }
+    }
+
+    /// The analysis of a layer, to go on with.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Damaged`].
+    pub async fn analysis(&self, model: &str, dataset: &str, layer: u32) -> Result<Option<LayerAnalysis>> {
+        let rows = self.neurons(model, dataset, layer).await?;
+        if rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        LayerAnalysis::from_rows(&rows).map(Some).map_err(|e| damaged("neurons", &e))
+    }
+
+    /// The bounds of a layer; `None` if a segment of them is missing.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Damaged`].
+    pub async fn index(
+        &self,
+        model: &str,
+        dataset: &str,
+        layer: u32,
+        progress: &Progress,
+    ) -> Result<Option<Arc<LayerIndex>>> {
+        let load = async {
+            let mut rows = self.bounds.read(of(model, dataset, Some(layer)), None).await?;
+            if let Some(bundled) = self.bundle(model, dataset) {
+                rows.extend(bundled.bounds(layer)?);
+            }
+            let index = LayerIndex::from_rows(&rows, &progress.segments).map_err(|e| damaged("bounds", &e))?;
+            Ok(Cached::Index(index.map(Arc::new)))
+        };
+        match self.cached(Key::Index(model.into(), dataset.into(), layer, progress.segments.clone()), load).await? {
+            Cached::Index(index) => Ok(index),
+            _ => unreachable!("the key says what is cached"),
+        }
+    }
+
+    /// The examples of an analysis, in the order of its index; `None` if a segment of them is missing.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Damaged`].
+    pub async fn contexts(&self, model: &str, dataset: &str, progress: &Progress) -> Result<Option<Arc<Vec<Context>>>> {
+        let load = async {
+            let mut rows = self.contexts.read(of(model, dataset, None), None).await?;
+            if let Some(bundled) = self.bundle(model, dataset) {
+                rows.extend(bundled.contexts()?);
+            }
+            let contexts = contexts_from_rows(&rows, &progress.segments).map_err(|e| damaged("contexts", &e))?;
+            Ok(Cached::Contexts(contexts.map(Arc::new)))
+        };
+        match self.cached(Key::Contexts(model.into(), dataset.into(), progress.segments.clone()), load).await? {
+            Cached::Contexts(contexts) => Ok(contexts),
+            _ => unreachable!("the key says what is cached"),
+        }
+    }
+
+    /// Reserves a model and dataset for one analysis of this process; `None` if there is one already.
+    pub fn begin(&self, model: &str, dataset: &str) -> Option<Busy> {
+        let what = (model.to_owned(), dataset.to_owned());
+        let mut all = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(what.clone()).then(|| Busy { what, all: Arc::clone(&self.busy) })
+    }
+
+    /// Commits a segment and what is known after it. The last write makes it all visible at once; what an interrupted
+    /// commit leaves behind is never read, and removed by [`Store::sweep`].
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Full`]; [`Error::Conflict`] if another process analyses the same layers.
+    pub async fn commit(
+        &self,
+        model: &str,
+        dataset: &str,
+        segment: Option<Segment<'_>>,
+        analyses: &[LayerAnalysis],
+        text: &(dyn Fn(u32) -> String + Sync),
+    ) -> Result<()> {
+        if let Some(Segment { name, contexts, bounds }) = segment {
+            let contexts = contexts_rows(model, dataset, name, contexts).map_err(|e| arrow("contexts", e))?;
+            let bounds: Vec<RecordBatch> = bounds
+                .iter()
+                .map(|(layer, bounds)| bounds_rows(model, dataset, name, *layer, bounds))
+                .collect::<Result<_, _>>()
+                .map_err(|e| arrow("bounds", e))?;
+            let bounds = whole("bounds", &bounds, &BOUNDS)?;
+            let (contexts, bounds) = tokio::join!(self.contexts.append(contexts), self.bounds.append(bounds));
+            contexts.and(bounds)?;
+        }
+        let rows: Vec<RecordBatch> = analyses
+            .iter()
+            .map(|analysis| analysis.rows(model, dataset, text))
+            .collect::<Result<_, _>>()
+            .map_err(|e| arrow("neurons", e))?;
+        let layers = analyses.iter().map(|analysis| lit(analysis.layer as i32)).collect();
+        let replaced = of(model, dataset, None).and(ident("layer").in_list(layers, false));
+        self.neurons.replace(whole("neurons", &rows, &NEURONS)?, replaced).await
+    }
+
+    /// Removes segments that no analysis refers to, and files that no recent snapshot needs. To be called while nobody
+    /// else analyses this model over this dataset.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Full`], [`Error::Conflict`].
+    pub async fn sweep(&self, model: &str, dataset: &str) -> Result<()> {
+        let all = self.analysed().await?;
+        let of_both = all.iter().filter(|a| a.model == model && a.dataset == dataset);
+        let known: BTreeSet<&String> = of_both.flat_map(|a| &a.progress.segments).collect();
+        let unknown = |segments: &BTreeSet<&String>| match segments.is_empty() {
+            true => of(model, dataset, None),
+            false => {
+                let known = segments.iter().map(|segment| lit(segment.as_str())).collect();
+                of(model, dataset, None).and(ident("segment").in_list(known, true))
+            }
+        };
+        for table in [&self.bounds, &self.contexts] {
+            if !table.read(unknown(&known), Some(&["segment"])).await?.iter().all(|rows| rows.num_rows() == 0) {
+                table.delete(unknown(&known)).await?;
+            }
+        }
+        self.vacuum(None).await.map(drop)
+    }
+
+    /// Deletes files of all tables that only snapshots older than `retention` need (ten minutes if not given); returns
+    /// how many.
+    ///
+    /// # Errors
+    /// [`Error::Access`].
+    pub async fn vacuum(&self, retention: Option<Duration>) -> Result<usize> {
+        let mut deleted = 0;
+        for table in [&self.models, &self.neurons, &self.bounds, &self.contexts] {
+            deleted += table.vacuum(retention).await?;
+        }
+        Ok(deleted)
+    }
+
+    fn bundle(&self, model: &str, dataset: &str) -> Option<&Bundled> {
+        self.bundled.iter().find(|bundled| bundled.files.model == model && bundled.files.dataset == dataset)
+    }
+
+    async fn cached(&self, key: Key, load: impl Future<Output = Result<Cached>>) -> Result<Cached> {
+        // Errors are shared by those who wait for the same rows, but not kept.
+        self.cache.try_get_with(key, load).await.map_err(|error| match Arc::try_unwrap(error) {
+            Ok(error) => error,
+            Err(shared) => Error::Access { table: "neurons", doing: "read", reason: shared.to_string() },
+        })
+    }
+}
+
+fn collect_analysed(rows: &[RecordBatch], all: &mut Vec<Analysed>) -> Result<()> {
+    let mut collect = || {
+        for batch in rows {
+            let model = column(batch, "model")?.as_string::<i32>();
+            let dataset = column(batch, "dataset")?.as_string::<i32>();
+            let layer = column(batch, "layer")?.as_primitive::<Int32Type>();
+            for i in 0..batch.num_rows() {
+                let (model, dataset, layer) = (model.value(i), dataset.value(i), layer.value(i) as u32);
+                // Each layer once; what is in the store comes first.
+                if all.iter().any(|a: &Analysed| a.layer == layer && a.model == model && a.dataset == dataset) {
+                    continue;
+                }
+                let progress = Progress::from_column(&batch.slice(i, 1))?;
+                all.push(Analysed { model: model.into(), dataset: dataset.into(), layer, progress });
+            }
+        }
+        Ok(())
+    };
+    collect().map_err(|e: Malformed| damaged("neurons", &e))
+}
+
+/// Rows of a model and dataset.
+fn of(model: &str, dataset: &str, layer: Option<u32>) -> Expr {
+    let both = is("model", model).and(is("dataset", dataset));
+    match layer {
+        Some(layer) => both.and(ident("layer").eq(lit(layer as i32))),
+        None => both,
+    }
+}
+
+fn whole(
+    table: &'static str,
+    rows: &[RecordBatch],
+    schema: &datafusion::arrow::datatypes::SchemaRef,
+) -> Result<RecordBatch> {
+    concat_batches(schema, rows).map_err(|error| arrow(table, error))
+}
+
+fn arrow(table: &'static str, error: ArrowError) -> Error {
+    Error::Damaged { table, reason: error.to_string() }
+}
+
+fn damaged(table: &'static str, malformed: &Malformed) -> Error {
+    Error::Damaged { table, reason: format!("column \"{}\" is missing or malformed", malformed.0) }
+}
