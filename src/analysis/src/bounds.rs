@@ -6,11 +6,11 @@ use crate::order::{greater, lesser};
 /// greatest of them, rounded outward so that no bound is ever wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Codes {
-    /// What [`LEAST`] stands for.
+    /// What the code −127 stands for.
     pub low: f32,
-    /// What [`GREATEST`] stands for.
+    /// What the code 127 stands for.
     pub high: f32,
-    /// A code an example; [`UNBOUNDED`] says nothing.
+    /// A code an example; −128 says nothing.
     pub codes: Vec<i8>,
 }
 
@@ -117,7 +117,7 @@ pub struct LayerBounds {
 
 impl LayerBounds {
     /// Bounds from the greatest and least value of each neuron in each example, `[examples, neurons]`, wide enough to
-    /// hold in every batch: the same text may give a value that differs by [`ROUNDING`] there.
+    /// hold in every batch: the same text may give a value that differs by 10⁻⁵ of the greatest there.
     pub fn new(peaks: &[f32], troughs: &[f32], width: usize) -> Self {
         let column = |values: &'_ [f32], neuron: usize, sign: f32| -> Vec<f32> {
             let column = values.iter().skip(neuron).step_by(width.max(1));
