@@ -234,6 +234,16 @@ async fn same_rows() -> Result<(), Error> {
     }
     assert!(bounded > 60 && stored > 3, "{bounded} by bounds, {stored} by the store");
 
+    // Nothing to aggregate makes no groups, but a row where there are none.
+    for documents in ["document < 0", "document = 100", "document = 101"] {
+        let from = format!("FROM toy.activations WHERE dataset = 'small' AND {documents}");
+        let grouped = format!("SELECT layer, neuron, max(activation), count(*) {from} GROUP BY layer, neuron");
+        let whole = format!("SELECT max(activation), count(*) FILTER (WHERE activation > 1) {from}");
+        for sql in [grouped, whole] {
+            assert_eq!(cells(&analysed, &sql).await?, cells(&plain, &sql).await?, "{sql}");
+        }
+    }
+
     // Most of the examples are not run for the strongest tokens of one neuron.
     let sql = "EXPLAIN ANALYZE SELECT document, activation FROM toy.activations WHERE dataset = 'small' AND layer = 1 \
                AND neuron = 17 ORDER BY activation DESC LIMIT 3";
@@ -375,6 +385,8 @@ async fn changes_are_noticed() -> Result<(), Error> {
     rows(&context, "CREATE TABLE nothing(text text)").await?;
     let steps = cells(&context, "SELECT DISTINCT complete, tokens FROM analyze('toy', 'nothing')").await?;
     assert_eq!(steps, [["true", "0"].map(|text| Cell::Text(text.into()))]);
+    let groups = "SELECT layer, neuron, max(activation) FROM toy.activations WHERE dataset = 'nothing' GROUP BY 1, 2";
+    assert_eq!(cells(&context, groups).await?.len(), 0);
     let kept = "SELECT DISTINCT tokens, mean, max_activation FROM toy.neurons WHERE dataset = 'nothing'";
     assert_eq!(cells(&context, kept).await?, [["0", "NULL", "NULL"].map(|text| Cell::Text(text.into()))]);
     Ok(())

@@ -87,6 +87,11 @@ impl Analysed {
         &self.dataset
     }
 
+    /// Examples that were analysed.
+    pub fn examples(&self) -> u64 {
+        self.layers.first().map_or(0, |(_, progress)| progress.examples)
+    }
+
     /// Loads bounds and examples; `None` if a part of them is missing.
     pub async fn load(&self, model: &Model, selection: &Selection, holdings: &Holdings) -> Result<Option<Bounds>> {
         let (store, name) = (&holdings.store, model.name());
@@ -190,6 +195,10 @@ impl Bounds {
         examples: &[usize],
         needed: &[bool],
     ) -> Result<Vec<RecordBatch>> {
+        // Without examples there are no rows, and so no groups.
+        if examples.is_empty() {
+            return Ok(Vec::new());
+        }
         let neurons = request.neurons();
         let mut counts: Vec<Vec<Vec<u64>>> =
             neurons.iter().map(|(_, neurons)| vec![vec![0; neurons.len()]; partial.outputs.len()]).collect();

@@ -196,7 +196,8 @@ impl ActivationSource {
 
     /// The states of an aggregate over everything that was analysed.
     async fn stored(&self, analysed: &Analysed) -> Result<Vec<RecordBatch>> {
-        let Some(partial) = &self.partial else { return Ok(Vec::new()) };
+        // Without examples there are no rows, and so no groups.
+        let Some(partial) = self.partial.as_ref().filter(|_| analysed.examples() > 0) else { return Ok(Vec::new()) };
         let mut states = Vec::new();
         for (layer, neurons) in self.request.neurons() {
             let model = self.request.model.name();

@@ -376,8 +376,7 @@ impl<'a> Group<'a> {
         let seconds = self.started.elapsed().as_secs_f64();
         let goal = self.analysis.goal(fingerprint);
         // Whole documents tell how much text is left; before the first of them nothing does.
-        let left = (goal > progress.documents) as u64 * fingerprint.bytes * (goal - progress.documents.min(goal))
-            / fingerprint.documents.max(1);
+        let left = fingerprint.bytes * goal.saturating_sub(progress.documents) / fingerprint.documents.max(1);
         let left = match self.bytes_done {
             _ if left == 0 => Some(0.0),
             0 => None,

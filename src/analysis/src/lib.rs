@@ -15,7 +15,7 @@
 //! let mut summary = LayerSummary::new(0, 3, 20);
 //! let batch = BatchSummary::new(&examples, &values, 3);
 //! summary.merge(&batch, &examples, &values);
-//! assert_eq!(summary.max(), [2.0, 3.0, 0.0]);
+//! assert_eq!(summary.state()[1].max, 3.0);
 //! let bounds = LayerBounds::new(batch.peaks(), batch.troughs(), 3);
 //! assert!(bounds.upper(1, 0) >= 0.0 && bounds.lower(1, 0) <= -1.0);
 //! ```

@@ -12,7 +12,6 @@ pub struct LayerSummary {
     layer: u32,
     k: usize,
     neurons: Vec<NeuronState>,
-    max: Vec<f32>,
 }
 
 /// All that is known of one neuron.
@@ -76,18 +75,12 @@ impl LayerSummary {
 
     /// Goes on from a state.
     pub fn from_state(layer: u32, k: usize, neurons: Vec<NeuronState>) -> Self {
-        let max = neurons.iter().map(|neuron| neuron.max).collect();
-        Self { layer, k, neurons, max }
+        Self { layer, k, neurons }
     }
 
     /// What is known of each neuron.
     pub fn state(&self) -> &[NeuronState] {
         &self.neurons
-    }
-
-    /// Greatest activation of each neuron.
-    pub fn max(&self) -> &[f32] {
-        &self.max
     }
 
     /// Strongest examples kept of each neuron.
@@ -138,7 +131,6 @@ impl LayerSummary {
                 neuron.selected.offer(self.k, placed.draw(seed), peak, document, make);
             }
         }
-        self.max.iter_mut().zip(&self.neurons).for_each(|(max, neuron)| *max = neuron.max);
     }
 }
 

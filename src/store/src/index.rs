@@ -61,11 +61,6 @@ impl LayerIndex {
         segments.map(|segment| NeuronBounds { lower: &segment.lower[neuron], upper: &segment.upper[neuron] }).collect()
     }
 
-    /// Upper and lower bounds of one neuron, an example each.
-    pub fn of_neuron(&self, neuron: u32) -> (Vec<f32>, Vec<f32>) {
-        self.of_neurons(Some(&[neuron]))
-    }
-
     /// Bytes it holds.
     pub fn bytes(&self) -> usize {
         let of = |codes: &[Codes]| codes.iter().map(|c| size_of::<Codes>() + c.codes.len()).sum::<usize>();

@@ -76,7 +76,7 @@ async fn check(store: &Store, segments: &[&str], examples: usize) {
         let index = store.index("it's/a model", "a dataset", expected.layer, &found.progress).await.unwrap().unwrap();
         assert_eq!(index.examples(), examples);
         for neuron in 0..WIDTH {
-            let (lower, upper) = index.of_neuron(neuron as u32);
+            let (lower, upper) = index.of_neurons(Some(&[neuron as u32]));
             for e in 0..examples {
                 let values = values(expected.layer, e);
                 let of_neuron = values.iter().skip(neuron).step_by(WIDTH).copied();
