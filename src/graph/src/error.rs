@@ -1,0 +1,84 @@
+//! What can be wrong with a graph.
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can be wrong with a graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A node names a parent that the graph does not have.
+    #[error("node {node} of the graph has parent {parent}, but there are {nodes} nodes")]
+    Dangling {
+        /// The node.
+        node: usize,
+        /// What it names.
+        parent: i64,
+        /// How many there are.
+        nodes: usize,
+    },
+    /// Nodes are their own ancestors.
+    #[error("node {0} of the graph is an ancestor of itself")]
+    Cycle(usize),
+    /// Two children of a node have the same symbol.
+    #[error("nodes {first} and {second} of the graph have the same parent and the same token")]
+    Duplicate {
+        /// The one.
+        first: usize,
+        /// The other.
+        second: usize,
+    },
+    /// More nodes, or deeper ones, than a graph may have.
+    #[error("the graph has {what} {count}, at most {limit} are supported")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        count: usize,
+        /// How large it may be.
+        limit: usize,
+    },
+    /// A number that is not one.
+    #[error("{what} of node {node} of the graph is {value}")]
+    NotFinite {
+        /// The node.
+        node: usize,
+        /// Which of its numbers.
+        what: &'static str,
+        /// The number.
+        value: String,
+    },
+    /// A text that is not a graph in the format it was said to be in.
+    #[error("not a graph in the format {format}: {reason}")]
+    Malformed {
+        /// The format.
+        format: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A name that nothing has.
+    #[error("there is no {what} \"{name}\"; there are {known}")]
+    Unknown {
+        /// What was named.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+}
+
+impl Error {
+    /// The SQLSTATE that a client is told.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            // program_limit_exceeded
+            Self::TooLarge { .. } => "54000",
+            // undefined_parameter is not for values: invalid_parameter_value
+            Self::Unknown { .. } => "22023",
+            // invalid_text_representation
+            Self::Malformed { .. } => "22P02",
+            // data_exception
+            _ => "22000",
+        }
+    }
+}
