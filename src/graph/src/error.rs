@@ -47,6 +47,16 @@ pub enum Error {
         /// The number.
         value: String,
     },
+    /// An array that does not fit the tokens it belongs to.
+    #[error("{what}: {found} values where there should be {expected}")]
+    Shape {
+        /// The array.
+        what: &'static str,
+        /// How many values it should have.
+        expected: usize,
+        /// How many it has.
+        found: usize,
+    },
     /// A text that is not a graph in the format it was said to be in.
     #[error("not a graph in the format {format}: {reason}")]
     Malformed {

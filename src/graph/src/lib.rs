@@ -3,8 +3,14 @@
 //! Neuron2Graph (Foote et al., arXiv 2305.19911) learns such a trie from the texts that activate a neuron most. This
 //! room knows no model and no SQL: a [`Graph`] is nodes, and everything here is about nodes and token ids.
 
+mod builder;
 mod error;
 mod graph;
+mod lines;
+mod pattern;
 
+pub use builder::{Builder, Policy};
 pub use error::{Error, Result};
 pub use graph::{Graph, Kind, Node, Symbol, Token};
+pub use lines::{Inherited, Lines, Prompt};
+pub use pattern::{Element, Pattern};
