@@ -1,6 +1,6 @@
 //! Tries of the reference implementation of Neuron2Graph: see `about` in the data.
 
-use neuroql_graph::{Builder, Graph, Inherited, Lines, Policy, Prompt, Symbol, Token};
+use neuroql_graph::{Builder, Graph, Inherited, Lines, Matcher, Policy, Prompt, Semantics, Symbol, Token};
 use serde_json::Value;
 
 fn cases() -> Vec<Value> {
@@ -90,5 +90,18 @@ fn paths_are_those_of_the_reference() {
             })
             .collect();
         assert_eq!(sorted(found), sorted(expected.collect()), "case {i}");
+    }
+}
+
+#[test]
+fn predictions_are_those_of_the_reference() {
+    for (i, case) in cases().iter().enumerate() {
+        let matcher = Matcher::of(&graph(case), Semantics::Greedy).unwrap();
+        for query in case["queries"].as_array().unwrap() {
+            let tokens: Vec<u32> = tokens(&query["tokens"]).iter().filter_map(|token| token.id).collect();
+            let mut found = Vec::new();
+            matcher.simulate(&tokens, &mut found);
+            assert_eq!(found, numbers(&query["activations"]), "case {i}");
+        }
     }
 }

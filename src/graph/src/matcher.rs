@@ -1,0 +1,159 @@
+//! What one graph predicts for texts.
+
+use std::ops::ControlFlow;
+
+use crate::trie::{NONE, Trie};
+use crate::view::Step;
+use crate::walk::Stack;
+use crate::{Graph, Result, Semantics, View};
+
+/// A graph made ready to predict. Making it takes about as long as a few hundred tokens.
+#[derive(Debug, Clone)]
+pub struct Matcher {
+    trie: Trie,
+    semantics: Semantics,
+    /// By node of the trie.
+    ends: Vec<End>,
+}
+
+/// What is predicted where a pattern ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    pub value: f32,
+    /// Of the ends that match, the one with the least rank counts. `NONE` where no pattern ends.
+    pub rank: u32,
+}
+
+impl End {
+    pub const NO_MATCH: Self = Self { value: 0.0, rank: NONE };
+
+    #[inline]
+    pub fn keep_better(&mut self, other: Self) {
+        if other.rank < self.rank {
+            *self = other;
+        }
+    }
+}
+
+/// Nodes as a trie takes them, and where patterns end.
+pub(crate) struct Parts {
+    pub steps: Vec<(Option<u32>, Step)>,
+    pub ends: Vec<Option<f32>>,
+}
+
+impl From<&Graph> for Parts {
+    fn from(graph: &Graph) -> Self {
+        let nodes = graph.nodes();
+        Self {
+            steps: nodes.iter().map(|node| (node.parent, Step::from(&node.symbol))).collect(),
+            ends: nodes.iter().map(|node| node.ends).collect(),
+        }
+    }
+}
+
+impl TryFrom<View<'_>> for Parts {
+    type Error = crate::Error;
+
+    fn try_from(view: View<'_>) -> Result<Self> {
+        view.check()?;
+        let steps = (0..view.len()).map(|node| Ok((view.parent(node)?, view.step(node)?))).collect::<Result<_>>()?;
+        Ok(Self { steps, ends: (0..view.len()).map(|node| view.end(node)).collect() })
+    }
+}
+
+impl Matcher {
+    /// Of a graph in columns.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the columns differ in length, [`Error::Malformed`](crate::Error::Malformed)
+    /// if they have what stands for no symbol, and those of [`Graph::new`] about the form of the trie.
+    pub fn new(view: View, semantics: Semantics) -> Result<Self> {
+        Self::of_parts(&view.try_into()?, semantics)
+    }
+
+    /// Of a graph.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`](crate::Error::Duplicate) if siblings have the same token id.
+    pub fn of(graph: &Graph, semantics: Semantics) -> Result<Self> {
+        Self::of_parts(&graph.into(), semantics)
+    }
+
+    pub(crate) fn of_parts(parts: &Parts, semantics: Semantics) -> Result<Self> {
+        let (trie, places) = Trie::new(&parts.steps)?;
+        let mut ends = vec![End::NO_MATCH; trie.len()];
+        let ranks = ranks(&trie, &places, parts, semantics);
+        for ((place, end), rank) in places.iter().zip(&parts.ends).zip(ranks) {
+            if let Some(value) = *end {
+                ends[*place as usize] = End { value, rank };
+            }
+        }
+        Ok(Self { trie, semantics, ends })
+    }
+
+    /// Appends the activation predicted at each token, over the neuron's greatest; 0 where no pattern matches.
+    pub fn simulate(&self, tokens: &[u32], out: &mut Vec<f32>) {
+        let mut stack = Stack::default();
+        if self.trie.fires_on_anything() {
+            out.extend((0..tokens.len()).map(|at| self.predict(&tokens[..=at], &mut stack).value));
+            return;
+        }
+        let predict = |(at, token)| match self.trie.fires_on(token) {
+            true => self.predict(&tokens[..=at], &mut stack).value,
+            false => 0.0,
+        };
+        out.extend(tokens.iter().copied().enumerate().map(predict));
+    }
+
+    /// What is predicted at the last token of a text; the rank is `NONE` where nothing matches.
+    pub(crate) fn predict(&self, text: &[u32], stack: &mut Stack) -> End {
+        let mut best = End::NO_MATCH;
+        let end = |node: u32| self.ends[node as usize];
+        match self.semantics {
+            Semantics::Longest | Semantics::Max => {
+                self.trie.visit_all(text, stack, |node| best.keep_better(end(node)));
+            }
+            Semantics::Greedy => self.trie.visit_greedily(text, |node| {
+                if end(node).rank != NONE {
+                    best = end(node);
+                }
+                ControlFlow::Continue(())
+            }),
+            Semantics::Shortest => self.trie.visit_greedily(text, |node| {
+                best = end(node);
+                if best.rank == NONE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            }),
+        }
+        best
+    }
+
+    /// Activators by id.
+    pub(crate) fn activators(&self) -> impl Iterator<Item = u32> + '_ {
+        self.trie.activators()
+    }
+
+    /// Whether there are patterns whose activator is a wildcard.
+    pub(crate) fn fires_on_anything(&self) -> bool {
+        self.trie.fires_on_anything()
+    }
+}
+
+/// Ranks of the given nodes as ends: the one that counts among those that match has the least. All different.
+pub(crate) fn ranks(trie: &Trie, places: &[u32], parts: &Parts, semantics: Semantics) -> Vec<u32> {
+    let mut best_first: Vec<u32> = (0..places.len() as u32).collect();
+    // Nodes of a trie are ordered by depth, then by their parents' order, then by steps: the least is the most exact.
+    best_first.sort_unstable_by_key(|node| places[*node as usize]);
+    match semantics {
+        Semantics::Max => best_first.sort_by(|one, other| {
+            let value = |node: u32| parts.ends[node as usize].unwrap_or(f32::NEG_INFINITY);
+            value(*other).total_cmp(&value(*one))
+        }),
+        _ => {
+            let depths = trie.depths();
+            best_first.sort_by_key(|node| std::cmp::Reverse(depths[places[*node as usize] as usize]));
+        }
+    }
+    let mut ranks = vec![0; places.len()];
+    (0..).zip(best_first).for_each(|(rank, node)| ranks[node as usize] = rank);
+    ranks
+}

@@ -1,0 +1,156 @@
+//! A graph as columns of numbers, as tables keep it.
+
+use crate::{Error, Result, Symbol, Token};
+
+/// Which values of a column are not NULL: bits, the least significant of each byte first, as in Arrow.
+#[derive(Debug, Clone, Copy)]
+pub struct Validity<'a> {
+    /// The bits.
+    pub bytes: &'a [u8],
+    /// Bits before the first value's.
+    pub offset: usize,
+}
+
+impl Validity<'_> {
+    fn is_valid(this: Option<Self>, index: usize) -> bool {
+        this.is_none_or(|Validity { bytes, offset }| bytes[(offset + index) / 8] >> ((offset + index) % 8) & 1 == 1)
+    }
+}
+
+/// Columns of the nodes of one graph, borrowed. Nodes may be in any order.
+///
+/// A token is its id and its text; the id alone is NULL in tokens that no vocabulary has given one yet, and they match
+/// nothing. The text is NULL in what is no token: id NULL is any token, −1 the start of the text, and −(1 + n) a gap of
+/// up to n ≥ 1 tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// Index of the node one token nearer to the activator; −1 at depth 0.
+    pub parents: &'a [i32],
+    /// What nodes stand for.
+    pub token_ids: &'a [i32],
+    /// Which of the ids are not NULL; without it, all.
+    pub token_id_validity: Option<Validity<'a>>,
+    /// Which of the texts are not NULL; without it, all. The texts themselves do not matter.
+    pub token_validity: Option<Validity<'a>>,
+    /// Activations predicted where patterns end.
+    pub ends: &'a [f32],
+    /// Which of them are not NULL; without it, all.
+    pub ends_validity: Option<Validity<'a>>,
+}
+
+/// What a node asks of a text. In the order of preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Step {
+    Token(u32),
+    Start,
+    Any,
+    Gap(u16),
+    /// A token without an id.
+    Never,
+}
+
+impl From<&Symbol> for Step {
+    fn from(symbol: &Symbol) -> Self {
+        match symbol {
+            Symbol::Token(Token { id: Some(id), .. }) => Self::Token(*id),
+            Symbol::Token(Token { id: None, .. }) => Self::Never,
+            Symbol::Any => Self::Any,
+            Symbol::Gap(most) => Self::Gap(*most),
+            Symbol::Start => Self::Start,
+        }
+    }
+}
+
+impl View<'_> {
+    /// Nodes.
+    pub fn len(&self) -> usize {
+        self.parents.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.parents.is_empty()
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let bits = |validity: Option<Validity>| {
+            validity.map_or(self.len(), |bits| (bits.bytes.len() * 8).saturating_sub(bits.offset).min(self.len()))
+        };
+        let columns = [
+            ("token ids", self.token_ids.len()),
+            ("ends", self.ends.len()),
+            ("validity of token ids", bits(self.token_id_validity)),
+            ("validity of tokens", bits(self.token_validity)),
+            ("validity of ends", bits(self.ends_validity)),
+        ];
+        match columns.into_iter().find(|(_, found)| *found != self.len()) {
+            Some((what, found)) => Err(Error::Shape { what, expected: self.len(), found }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn parent(&self, node: usize) -> Result<Option<u32>> {
+        match self.parents[node] {
+            -1 => Ok(None),
+            parent if parent >= 0 && (parent as usize) < self.len() => Ok(Some(parent as u32)),
+            parent => Err(Error::Dangling { node, parent: parent.into(), nodes: self.len() }),
+        }
+    }
+
+    pub(crate) fn step(&self, node: usize) -> Result<Step> {
+        let id = Validity::is_valid(self.token_id_validity, node).then(|| self.token_ids[node]);
+        step(id, Validity::is_valid(self.token_validity, node))
+    }
+
+    pub(crate) fn end(&self, node: usize) -> Option<f32> {
+        Validity::is_valid(self.ends_validity, node).then(|| self.ends[node])
+    }
+}
+
+/// What the columns token id and token have for a symbol; see [`View`].
+///
+/// # Errors
+/// [`Error::Malformed`] for ids above 2³¹ − 1, and for gaps of no token.
+pub fn encode(symbol: &Symbol) -> Result<(Option<i32>, Option<&str>)> {
+    match symbol {
+        Symbol::Token(Token { id: None, text }) => Ok((None, Some(text))),
+        Symbol::Token(Token { id: Some(id), text }) => match i32::try_from(*id) {
+            Ok(id) => Ok((Some(id), Some(text))),
+            Err(_) => Err(malformed(format!("token id {id} is too large"))),
+        },
+        Symbol::Any => Ok((None, None)),
+        Symbol::Gap(0) => Err(malformed("a gap of no token".to_owned())),
+        Symbol::Gap(most) => Ok((Some(-1 - i32::from(*most)), None)),
+        Symbol::Start => Ok((Some(-1), None)),
+    }
+}
+
+/// The symbol that the columns token id and token have; see [`View`].
+///
+/// # Errors
+/// [`Error::Malformed`] for a token without a text, and for one with a negative id.
+pub fn decode(token_id: Option<i32>, token: Option<&str>) -> Result<Symbol> {
+    Ok(match (step(token_id, token.is_some())?, token) {
+        (Step::Token(id), text) => Symbol::token(id, text.unwrap_or_default()),
+        (Step::Never, text) => Symbol::Token(Token { id: None, text: text.unwrap_or_default().into() }),
+        (Step::Start, _) => Symbol::Start,
+        (Step::Any, _) => Symbol::Any,
+        (Step::Gap(most), _) => Symbol::Gap(most),
+    })
+}
+
+fn step(id: Option<i32>, has_text: bool) -> Result<Step> {
+    Ok(match (id, has_text) {
+        (None, true) => Step::Never,
+        (None, false) => Step::Any,
+        (Some(-1), false) => Step::Start,
+        (Some(id @ 0..), true) => Step::Token(id as u32),
+        (Some(id), false) if (-1 - i32::from(u16::MAX)..0).contains(&id) => Step::Gap((-1 - id) as u16),
+        (Some(id), true) => return Err(malformed(format!("a token has the id {id}"))),
+        (Some(id), false) => return Err(malformed(format!("the id {id} is of no token's, but there is no text"))),
+    })
+}
+
+fn malformed(reason: String) -> Error {
+    Error::Malformed { format: "columns", reason }
+}

@@ -1,0 +1,146 @@
+//! Ways through a trie that a text matches.
+
+use std::ops::ControlFlow;
+
+use crate::trie::{NONE, Trie};
+
+/// Room for a walk, kept between walks.
+#[derive(Debug, Default)]
+pub(crate) struct Stack {
+    at: Vec<(u32, u32)>,
+}
+
+impl Trie {
+    /// Visits all nodes that match `text`, read from its end. The activator is the last token.
+    #[inline]
+    pub fn visit_all(&self, text: &[u32], stack: &mut Stack, mut visit: impl FnMut(u32)) {
+        let Some(activator) = text.last() else { return };
+        let activator = self.activators.get(*activator);
+        if activator != NONE {
+            self.descend(activator, text, stack, &mut visit);
+        }
+        if self.fires_on_anything() {
+            let top = self.nodes[0];
+            if top.any != NONE {
+                self.descend(top.any, text, stack, &mut visit);
+            }
+            top.gap_nodes().for_each(|gap| self.visit_gap(gap, 0, text, &mut visit));
+        }
+    }
+
+    /// As `visit_all`, from a node of depth 0 that matches.
+    #[inline]
+    fn descend(&self, node: u32, text: &[u32], stack: &mut Stack, visit: &mut impl FnMut(u32)) {
+        stack.at.clear();
+        let mut next = Some((node, 1));
+        while let Some((node, taken)) = next {
+            visit(node);
+            next = None;
+            let node = &self.nodes[node as usize];
+            if let Some(token) = text.len().checked_sub(taken as usize + 1).map(|at| text[at]) {
+                if let Some(child) = self.exact(node, token) {
+                    next = Some((child, taken + 1));
+                }
+                if node.any != NONE {
+                    stack.at.extend(next.replace((node.any, taken + 1)));
+                }
+            } else if node.start != NONE {
+                visit(node.start);
+            }
+            node.gap_nodes().for_each(|gap| self.visit_gap(gap, taken, text, visit));
+            next = next.or_else(|| stack.at.pop());
+        }
+    }
+
+    /// Visits a gap and what matches below it, when so many tokens have been taken before it. Each node is visited
+    /// once, with all the numbers of tokens that can have been taken: there may be very many ways to it.
+    #[cold]
+    fn visit_gap(&self, gap: u32, taken: u32, text: &[u32], visit: &mut impl FnMut(u32)) {
+        let length = text.len() as u32;
+        let mut stack = vec![(gap, self.widened(gap, &[taken], length))];
+        let mut exact = Vec::new();
+        while let Some((at, taken)) = stack.pop() {
+            visit(at);
+            let node = &self.nodes[at as usize];
+            if node.start != NONE && taken.last() == Some(&length) {
+                visit(node.start);
+            }
+            node.gap_nodes().for_each(|gap| stack.push((gap, self.widened(gap, &taken, length))));
+            let inside = &taken[..taken.partition_point(|taken| *taken < length)];
+            if inside.is_empty() {
+                continue;
+            }
+            if node.any != NONE {
+                stack.push((node.any, inside.iter().map(|taken| taken + 1).collect()));
+            }
+            if node.exact > 0 {
+                exact.clear();
+                let child = |taken: &u32| Some((self.exact(node, text[(length - 1 - taken) as usize])?, taken + 1));
+                exact.extend(inside.iter().filter_map(child));
+                exact.sort_unstable();
+                let same = exact.chunk_by(|(one, _), (other, _)| one == other);
+                stack.extend(same.map(|same| (same[0].0, same.iter().map(|(_, taken)| *taken).collect())));
+            }
+        }
+    }
+
+    /// Numbers of tokens taken after a gap, given those before it; both ascend.
+    fn widened(&self, gap: u32, taken: &[u32], length: u32) -> Vec<u32> {
+        let most = u32::from(self.nodes[gap as usize].most);
+        let mut widened = Vec::new();
+        let mut next = 0;
+        for taken in taken {
+            let last = taken.saturating_add(most).min(length);
+            widened.extend(next.max(*taken)..=last);
+            next = last + 1;
+        }
+        widened
+    }
+
+    /// Visits the nodes of the one way that [`Semantics::Greedy`](crate::Semantics::Greedy) goes, until `visit` breaks.
+    pub fn visit_greedily(&self, text: &[u32], mut visit: impl FnMut(u32) -> ControlFlow<()>) {
+        let (mut at, mut taken) = (0, 0);
+        while let Some((next, more)) = self.preferred(at, text, taken) {
+            (at, taken) = (next, taken + more);
+            if visit(at).is_break() {
+                return;
+            }
+            taken += self.skipped(at, text, taken);
+        }
+    }
+
+    /// The child that a greedy walk goes to, and how many tokens that takes.
+    fn preferred(&self, at: u32, text: &[u32], taken: usize) -> Option<(u32, usize)> {
+        let node = &self.nodes[at as usize];
+        let token = text.len().checked_sub(taken + 1).map(|at| text[at]);
+        if let Some(child) = token.and_then(|token| self.exact_below(at, token)) {
+            return Some((child, 1));
+        }
+        match token {
+            None if node.start != NONE => Some((node.start, 0)),
+            Some(_) if node.any != NONE => Some((node.any, 1)),
+            _ => (node.gaps > 0).then_some((node.gap, 0)),
+        }
+    }
+
+    /// Tokens that a greedy walk lets a gap take; none where the node is no gap.
+    fn skipped(&self, at: u32, text: &[u32], taken: usize) -> usize {
+        let node = &self.nodes[at as usize];
+        if node.most == 0 {
+            return 0;
+        }
+        let left = text.len() - taken;
+        let fits = |skipped: &usize| match left.checked_sub(skipped + 1) {
+            Some(at) => self.exact(node, text[at]).is_some(),
+            None => node.start != NONE,
+        };
+        (0..=left.min(usize::from(node.most))).find(fits).unwrap_or(0)
+    }
+
+    fn exact_below(&self, at: u32, token: u32) -> Option<u32> {
+        match at {
+            0 => Some(self.activators.get(token)).filter(|node| *node != NONE),
+            at => self.exact(&self.nodes[at as usize], token),
+        }
+    }
+}
