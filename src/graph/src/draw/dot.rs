@@ -28,7 +28,7 @@ pub fn dot(graph: &Graph, options: &DrawOptions) -> String {
     }
     for (i, node) in display.nodes.iter().enumerate() {
         let label: Vec<String> =
-            lines(node, 24, 4).iter().map(|line| line.iter().map(|piece| piece.text.as_str()).collect()).collect();
+            lines(node, 24, 6).iter().map(|line| line.iter().map(|piece| piece.text.as_str()).collect()).collect();
         let fill = colour::of_node(node);
         let shape = match node.kind {
             DisplayKind::Activator | DisplayKind::Context => "",

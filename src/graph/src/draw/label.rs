@@ -28,17 +28,17 @@ pub(super) fn width(pieces: &[Piece]) -> usize {
     pieces.iter().map(|piece| piece.text.width()).sum()
 }
 
-/// A token for a drawing: spaces at its ends are `␣`, and what cannot be seen is escaped.
+/// A token for a drawing: spaces at its ends are `␣`, or `␣×8` for many, and what cannot be seen is escaped.
 pub(super) fn token(text: &str) -> Vec<Piece> {
     if text.is_empty() {
         return vec![Piece::faint("empty")];
     }
-    let inner = text.len() - text.trim_start_matches(' ').len()..text.trim_end_matches(' ').len();
-    let mut pieces: Vec<Piece> = Vec::new();
-    for (at, c) in text.char_indices() {
-        let piece = match escape(c, is_at_end(text, at, c)) {
+    let after = text.trim_start_matches(' ');
+    let inner = after.trim_end_matches(' ');
+    let mut pieces = spaces(text.len() - after.len());
+    for (at, c) in inner.char_indices() {
+        let piece = match escape(c, is_at_end(inner, at, c)) {
             Some(escaped) => Piece::faint(escaped),
-            None if c == ' ' && !inner.contains(&at) => Piece::faint("␣"),
             // Of its own it would be put on top of what is before the label.
             None if at == 0 && c.width() == Some(0) => Piece::plain(format!("◌{c}")),
             None => Piece::plain(c),
@@ -48,7 +48,16 @@ pub(super) fn token(text: &str) -> Vec<Piece> {
             _ => pieces.push(piece),
         }
     }
+    pieces.append(&mut spaces(after.len() - inner.len()));
     pieces
+}
+
+fn spaces(count: usize) -> Vec<Piece> {
+    match count {
+        0 => Vec::new(),
+        1..=3 => vec![Piece::faint("␣".repeat(count))],
+        _ => vec![Piece::faint(format!("␣×{count}"))],
+    }
 }
 
 /// At most so many cells of a label, with `…` for what is left out.
@@ -84,6 +93,8 @@ pub(super) fn quoted(text: &str) -> String {
             '\\' => quoted.push_str("\\\\"),
             _ => match escape(c, is_at_end(text, at, c)) {
                 Some(escaped) => quoted.push_str(&escaped),
+                // It would be put on top of the quote.
+                None if at == 0 && c.width() == Some(0) => quoted.push_str(&code(c)),
                 None => quoted.push(c),
             },
         }
@@ -110,11 +121,15 @@ pub(super) fn escape(c: char, at_end: bool) -> Option<String> {
         | '\u{feff}'
         | '\u{fff9}'..='\u{fffb}'
         | '\u{fffe}'
-        | '\u{ffff}' => format!("\\u{:04x}", u32::from(c)),
-        _ if c.is_control() || c.is_whitespace() => format!("\\u{:04x}", u32::from(c)),
+        | '\u{ffff}' => code(c),
+        _ if c.is_control() || c.is_whitespace() => code(c),
         _ => return None,
     };
     Some(escaped)
+}
+
+fn code(c: char) -> String {
+    format!("\\u{:04x}", u32::from(c))
 }
 
 fn is_at_end(text: &str, at: usize, c: char) -> bool {
@@ -227,6 +242,7 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_is_escaped() {
         assert_eq!(shown("  a b "), "␣␣a b␣");
+        assert_eq!(shown("        return"), "␣×8return");
         assert_eq!(shown(" "), "␣");
         assert_eq!(shown("\n\t\u{0}\u{202e}"), "\\n\\t\\u0000\\u202e");
         assert_eq!(shown("\u{301}"), "◌\u{301}");

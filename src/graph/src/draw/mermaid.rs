@@ -19,7 +19,7 @@ pub fn mermaid(graph: &Graph, options: &DrawOptions) -> String {
     for (i, node) in display.nodes.iter().enumerate() {
         let line =
             |line: &Vec<super::label::Piece>| escape(&line.iter().map(|piece| piece.text.as_str()).collect::<String>());
-        let label: Vec<String> = lines(node, 24, 4).iter().map(line).collect();
+        let label: Vec<String> = lines(node, 24, 6).iter().map(line).collect();
         let [open, close] = match node.kind {
             DisplayKind::Activator | DisplayKind::Context => ["[", "]"],
             DisplayKind::Wildcard(_) | DisplayKind::Start | DisplayKind::Rest => ["(", ")"],

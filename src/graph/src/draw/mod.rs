@@ -23,7 +23,8 @@ pub use text::text;
 pub struct DrawOptions {
     /// What is written above it, such as the neuron's name.
     pub title: Option<String>,
-    /// Nodes that a drawing may have; a larger graph is [simplified](crate::simplify).
+    /// Nodes that a drawing may have; a larger graph is [simplified](crate::simplify), and tokens that lead to the same
+    /// and follow the same share a node where there would be more than a third of it.
     pub max_nodes: usize,
     /// Lines that a text may have.
     pub max_patterns: usize,
@@ -31,6 +32,6 @@ pub struct DrawOptions {
 
 impl Default for DrawOptions {
     fn default() -> Self {
-        Self { title: None, max_nodes: 80, max_patterns: 1000 }
+        Self { title: None, max_nodes: 120, max_patterns: 1000 }
     }
 }

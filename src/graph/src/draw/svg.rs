@@ -20,7 +20,7 @@ const CELLS_SMALL: usize = 29;
 /// Width of a cell over the size of the font: most fonts of fixed width have 0.6.
 const CELL: f32 = 0.605;
 /// Lines of tokens in a node.
-const LINES: usize = 4;
+const LINES: usize = 6;
 /// Pixels between nodes, and between parts that nothing joins.
 const GAP: f32 = 9.0;
 const APART: f32 = 30.0;
@@ -133,9 +133,9 @@ fn columns(nodes: &[DisplayNode], boxes: &[Box]) -> Vec<Column> {
     columns
 }
 
-/// Pixels that a text in the title's or the legend's font takes at most.
+/// Pixels that a text in the title's or the legend's font takes at most: its letters are narrower than cells.
 pub(super) fn text_width(text: &str, size: f32) -> f32 {
-    label::width(&[Piece::plain(text)]) as f32 * CELL * size
+    label::width(&[Piece::plain(text)]) as f32 * 0.57 * size
 }
 
 /// An SVG that is being written.
@@ -223,11 +223,12 @@ impl Svg {
         let first = y - b.height / 2.0 + ABOVE + LINE / 2.0 + b.font * 0.35;
         for (i, line) in b.lines.iter().enumerate() {
             self.write(format_args!("<text x=\"{:.1}\" y=\"{:.1}\">", x + width / 2.0, first + i as f32 * LINE));
+            let seen = line.iter().any(|piece| !piece.faint);
             for piece in line {
                 let text = escape(&piece.text);
                 // Text from right to left stays within its token.
-                match piece.faint {
-                    true => self.write(format_args!("<tspan opacity=\"0.6\">{text}</tspan>")),
+                match piece.faint && seen {
+                    true => self.write(format_args!("<tspan opacity=\"0.65\">{text}</tspan>")),
                     false if b.lines.len() + line.len() > 2 && !piece.text.is_ascii() => {
                         self.write(format_args!("<tspan style=\"unicode-bidi:isolate\">{text}</tspan>"));
                     }

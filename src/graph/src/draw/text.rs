@@ -1,5 +1,7 @@
 //! Patterns as lines of text.
 
+use unicode_width::UnicodeWidthChar;
+
 use super::DrawOptions;
 use super::label::{escape, number, quoted};
 use crate::{Graph, Node, Symbol};
@@ -62,7 +64,8 @@ fn write_pattern(text: &mut String, nodes: &[Node], pattern: usize) {
 fn word(text: &str) -> String {
     let means_other = text.is_empty() || ["*", "^", "→", "?"].contains(&text) || text.starts_with(['{', '+']);
     let has_other = |c: char| matches!(c, '"' | '\\') || c.is_whitespace() || escape(c, true).is_some();
-    if means_other || text.contains(has_other) { quoted(text) } else { text.to_owned() }
+    let joins = |c: char| c.width() == Some(0);
+    if means_other || text.contains(has_other) || text.starts_with(joins) { quoted(text) } else { text.to_owned() }
 }
 
 /// A title without the line breaks that would make patterns of it.

@@ -1,5 +1,6 @@
 //! Nodes of a trie that the same contexts follow, as one.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::Hash;
 
@@ -13,6 +14,8 @@ pub(super) enum Joined {
     Nothing,
     /// Those that differ in case or space only.
     Variants,
+    /// Those of about the same strength.
+    Alike,
     /// All.
     Siblings,
 }
@@ -89,6 +92,7 @@ pub(super) fn lattice(
         let word = words.of(token).0;
         let name = match (joined, token) {
             (Joined::Siblings, _) => 0,
+            (Joined::Alike, Some(_)) => band(strength(kind, weight)),
             (Joined::Variants, Some(token)) => names.of(token.text.trim().to_lowercase()).0,
             _ => word,
         };
@@ -167,10 +171,27 @@ impl<'a> Lattice<'a> {
     }
 }
 
-/// The nodes to draw: column by column from the activators, each in the trie's order.
+/// What a node's colour shows.
+fn strength(kind: DisplayKind, weight: Weight) -> f32 {
+    if kind == DisplayKind::Activator { weight.activation } else { weight.importance }
+}
+
+/// Strengths that look alike.
+fn band(strength: f32) -> u32 {
+    // Those of nodes are between 0.5 and 1; a cast of what is less gives 0.
+    ((strength.min(1.0) - 0.5) * 8.0) as u32
+}
+
+/// The nodes to draw: column by column from the activators, these from the strongest, others in the trie's order.
 pub(super) fn nodes(classes: Vec<Class>) -> Vec<DisplayNode> {
     let mut order: Vec<u32> = (0..classes.len() as u32).collect();
-    order.sort_by_key(|i| (classes[*i as usize].shape.depth, classes[*i as usize].first));
+    let activation = |class: &Class| class.members.iter().map(|member| member.1.activation).fold(f32::MIN, f32::max);
+    order.sort_by(|a, b| {
+        let [a, b] = [a, b].map(|i| &classes[*i as usize]);
+        let by_activation =
+            || if a.shape.depth == 0 { activation(b).total_cmp(&activation(a)) } else { Ordering::Equal };
+        a.shape.depth.cmp(&b.shape.depth).then_with(by_activation).then_with(|| a.first.cmp(&b.first))
+    });
     let mut place = vec![0; classes.len()];
     order.iter().enumerate().for_each(|(new, old)| place[*old as usize] = new as u32);
     let mut towards: Vec<Vec<u32>> = vec![Vec::new(); classes.len()];
@@ -191,10 +212,9 @@ fn node(class: Class, towards: Vec<u32>) -> DisplayNode {
     let weight = others.iter().fold(first.map_or(none, |first| first.1), |sum, member| sum.and(member.1));
     let token = |(token, weight): (Option<Token>, Weight)| Some(DisplayToken { token: token?, weight });
     let mut tokens: Vec<DisplayToken> = class.members.into_iter().filter_map(token).collect();
-    let strength = |weight: Weight| if kind == DisplayKind::Activator { weight.activation } else { weight.importance };
     let by_strength = |a: &DisplayToken, b: &DisplayToken| {
         let by_support = || b.weight.support.cmp(&a.weight.support).then_with(|| a.token.cmp(&b.token));
-        strength(b.weight).total_cmp(&strength(a.weight)).then_with(by_support)
+        strength(kind, b.weight).total_cmp(&strength(kind, a.weight)).then_with(by_support)
     };
     tokens.sort_by(by_strength);
     DisplayNode { kind, tokens, skip, depth, complete, weight, towards }

@@ -14,7 +14,7 @@ use crate::{Graph, Token};
 
 /// Tokens of a pattern that are drawn, wildcards not counted; what is farther from the activator is drawn as
 /// [`DisplayKind::Rest`].
-const LONGEST: usize = 32;
+const LONGEST: usize = 24;
 
 /// A graph as it is drawn.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -117,11 +117,14 @@ impl Skip {
 
 /// What to draw of a graph in at most `max_nodes` nodes (but at least one pattern).
 ///
-/// The first of these that is small enough:
+/// The first of these that has at most a third of that, so that drawings of common graphs fit a screen:
 /// 1. all patterns, with nodes of the same token, gap and contexts as one;
-/// 2. also neighbours as one that differ in case or space only;
-/// 3. also all neighbours that the same contexts follow;
-/// 4. as many patterns as fit, those that predict the most first, then those learned from most, then the graph's order.
+/// 2. also siblings as one, which lead to the same node and which the same contexts follow, if they differ in case or
+///    space only;
+/// 3. also other siblings of about the same strength: activation of activators, importance of contexts.
+///
+/// If none has, siblings of any strength are one, all patterns are drawn if they fit, and else as many as fit: those
+/// that predict the most first, then those learned from most, then the graph's order.
 ///
 /// ```
 /// use neuroql_graph::{Graph, Node, Symbol, simplify};
@@ -144,12 +147,12 @@ impl Skip {
 pub fn simplify(graph: &Graph, max_nodes: usize) -> Display {
     let branches = Branches::new(graph, LONGEST);
     let all: Vec<u32> = (0..branches.len() as u32).collect();
-    let whole = [Joined::Nothing, Joined::Variants, Joined::Siblings]
-        .into_iter()
-        .find_map(|joined| lattice(graph, &branches, &all, joined, max_nodes));
-    let nodes = whole.unwrap_or_else(|| strongest(graph, &branches, max_nodes));
-    let drawn: usize = nodes.iter().map(|class| class.patterns).sum();
-    Display { nodes: lattice::nodes(nodes), hidden: graph.patterns() - drawn }
+    let few = max_nodes / 3;
+    let levels = [(Joined::Nothing, few), (Joined::Variants, few), (Joined::Alike, few), (Joined::Siblings, max_nodes)];
+    let whole = levels.into_iter().find_map(|(joined, limit)| lattice(graph, &branches, &all, joined, limit));
+    let classes = whole.unwrap_or_else(|| strongest(graph, &branches, max_nodes));
+    let drawn: usize = classes.iter().map(|class| class.patterns).sum();
+    Display { nodes: lattice::nodes(classes), hidden: graph.patterns() - drawn }
 }
 
 /// As many patterns as fit: the number is doubled while they do, then halved in.
