@@ -1,6 +1,6 @@
 //! Drawings for Mermaid, which Markdown renderers know.
 
-use super::label::{lines, skipped};
+use super::label::{Piece, left_out, lines, quoted, skipped};
 use super::{DrawOptions, colour, text};
 use crate::{DisplayKind, Graph, simplify};
 
@@ -13,12 +13,11 @@ pub fn mermaid(graph: &Graph, options: &DrawOptions) -> String {
     let mut chart = String::new();
     if let Some(title) = &options.title {
         // The title is YAML, of which a JSON string is part.
-        chart.push_str(&format!("---\ntitle: {}\n---\n", super::label::quoted(&text::one_line(title))));
+        chart.push_str(&format!("---\ntitle: {}\n---\n", quoted(&text::one_line(title))));
     }
     chart.push_str("flowchart LR\n");
     for (i, node) in display.nodes.iter().enumerate() {
-        let line =
-            |line: &Vec<super::label::Piece>| escape(&line.iter().map(|piece| piece.text.as_str()).collect::<String>());
+        let line = |line: &Vec<Piece>| escape(&line.iter().map(|piece| piece.text.as_str()).collect::<String>());
         let label: Vec<String> = lines(node, 24, 6).iter().map(line).collect();
         let [open, close] = match node.kind {
             DisplayKind::Activator | DisplayKind::Context => ["[", "]"],
@@ -38,7 +37,7 @@ pub fn mermaid(graph: &Graph, options: &DrawOptions) -> String {
         chart.push_str(&format!("  style n{i} fill:{fill},color:{text},stroke:#555b66,stroke-width:{width}px\n"));
     }
     if display.hidden > 0 {
-        chart.push_str(&format!("  hidden[\"+{} patterns\"]\n  style hidden fill:none,stroke:none\n", display.hidden));
+        chart.push_str(&format!("  hidden[\"{}\"]\n  style hidden fill:none,stroke:none\n", left_out(display.hidden)));
     }
     chart
 }

@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthChar;
 
 use super::DrawOptions;
-use super::label::{escape, number, quoted};
+use super::label::{escape, left_out, number, quoted};
 use crate::{Graph, Node, Symbol};
 
 /// The patterns of a graph, one a line, as they stand in a text: contexts, then the activator, `→` and the activation
@@ -37,7 +37,7 @@ pub fn text(graph: &Graph, options: &DrawOptions) -> String {
         text.push('\n');
     }
     if let left @ 1.. = patterns.len().saturating_sub(options.max_patterns) {
-        text.push_str(&format!("+{left} patterns"));
+        text.push_str(&left_out(left));
     }
     text.truncate(text.trim_end_matches('\n').len());
     text
