@@ -185,7 +185,7 @@ proptest! {
         let xml = roxmltree::Document::parse(&svg).map_err(|error| TestCaseError::fail(format!("{error}: {svg}")))?;
         prop_assert!(xml.descendants().filter(|node| node.has_tag_name("rect")).count() > simplify(&graph, max_nodes).nodes.len());
         assert_quotes_closed(&dot(&graph, &options));
-        let titled = usize::from(options.title.is_some());
+        let titled = usize::from(options.title.as_ref().is_some_and(|title| !title.is_empty()));
         prop_assert_eq!(text(&graph, &options).lines().count(), graph.patterns() + titled);
         let chart = mermaid(&graph, &options);
         for line in chart.lines().skip(3 * titled) {

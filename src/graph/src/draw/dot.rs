@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::label::{details, left_out, lines, skipped};
-use super::{DrawOptions, colour, text};
+use super::{DrawOptions, colour};
 use crate::{DisplayKind, Graph, simplify};
 
 /// The graph in the DOT language of Graphviz, [simplified](crate::simplify) to [`DrawOptions::max_nodes`]: as the SVG,
@@ -19,7 +19,7 @@ pub fn dot(graph: &Graph, options: &DrawOptions) -> String {
          edge [dir=back color=\"#8a909c\" fontname=\"monospace\" fontsize=11 fontcolor=\"#555b66\"];\n",
     );
     let hidden = (display.hidden > 0).then(|| left_out(display.hidden));
-    let captions: Vec<String> = options.title.iter().map(|title| text::one_line(title)).chain(hidden).collect();
+    let captions: Vec<String> = options.heading().into_iter().chain(hidden).collect();
     if !captions.is_empty() {
         write(
             &mut dot,

@@ -1,7 +1,7 @@
 //! Drawings for Mermaid, which Markdown renderers know.
 
 use super::label::{Piece, left_out, lines, quoted, skipped};
-use super::{DrawOptions, colour, text};
+use super::{DrawOptions, colour};
 use crate::{DisplayKind, Graph, simplify};
 
 /// The graph as a Mermaid flowchart, [simplified](crate::simplify) to [`DrawOptions::max_nodes`]; colours and outlines
@@ -11,9 +11,9 @@ use crate::{DisplayKind, Graph, simplify};
 pub fn mermaid(graph: &Graph, options: &DrawOptions) -> String {
     let display = simplify(graph, options.max_nodes);
     let mut chart = String::new();
-    if let Some(title) = &options.title {
+    if let Some(title) = options.heading() {
         // The title is YAML, of which a JSON string is part.
-        chart.push_str(&format!("---\ntitle: {}\n---\n", quoted(&text::one_line(title))));
+        chart.push_str(&format!("---\ntitle: {}\n---\n", quoted(&title)));
     }
     chart.push_str("flowchart LR\n");
     for (i, node) in display.nodes.iter().enumerate() {

@@ -28,8 +28,8 @@ pub fn text(graph: &Graph, options: &DrawOptions) -> String {
     // A stable sort: ties stay as they are in the graph.
     patterns.sort_by(|a, b| ends(*b).total_cmp(&ends(*a)).then_with(|| nodes[*b].support.cmp(&nodes[*a].support)));
     let mut text = String::new();
-    if let Some(title) = &options.title {
-        text.push_str(&one_line(title));
+    if let Some(title) = options.heading() {
+        text.push_str(&title);
         text.push('\n');
     }
     for pattern in patterns.iter().take(options.max_patterns) {
@@ -66,9 +66,4 @@ fn word(text: &str) -> String {
     let has_other = |c: char| matches!(c, '"' | '\\') || c.is_whitespace() || escape(c, true).is_some();
     let joins = |c: char| c.width() == Some(0);
     if means_other || text.contains(has_other) || text.starts_with(joins) { quoted(text) } else { text.to_owned() }
-}
-
-/// A title without the line breaks that would make patterns of it.
-pub(super) fn one_line(title: &str) -> String {
-    title.chars().map(|c| escape(c, false).unwrap_or_else(|| c.to_string())).collect()
 }
