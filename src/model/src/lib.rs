@@ -28,6 +28,7 @@ mod forward;
 mod kernel;
 pub mod location;
 mod model;
+mod neighbours;
 mod ops;
 mod options;
 mod pool;

@@ -1,0 +1,143 @@
+//! Graphs of many neurons of a layer at once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use neuroql_graph::{Graph, Matcher};
+use neuroql_model::Width;
+
+use crate::fit::{self, Words};
+use crate::saliency::masking_token;
+use crate::score::{Scores, score};
+use crate::substitutes::Neighbours;
+use crate::{Background, Error, Fired, Method, Options, Oracle, Result, Substitutes, Task};
+
+/// Why a neuron has no graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Its greatest activation is not above 0.
+    #[error("the neuron is never positive on the dataset")]
+    NeverFires,
+    /// There is nothing to learn from.
+    #[error("the dataset has no example on which the neuron is positive")]
+    NoExamples,
+    /// No pattern came of its examples.
+    #[error("no pattern was found in the neuron's examples")]
+    NoPattern,
+    /// The method failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What became of a neuron.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    /// The neuron.
+    pub neuron: u32,
+    /// Its graph, and how good it is; or why there is none.
+    pub outcome: Result<(Graph, Scores), Reason>,
+}
+
+/// What builds, and keeps between calls what it has learned of the vocabulary.
+#[derive(Debug)]
+pub struct Workshop {
+    method: Method,
+    options: Options,
+    mask: u32,
+    words: Words,
+    neighbours: Neighbours,
+}
+
+impl Workshop {
+    /// For the model of an oracle.
+    pub fn new(oracle: &Oracle, method: Method, options: Options) -> Self {
+        let model = oracle.model();
+        Self {
+            method,
+            mask: options.masking_token.unwrap_or_else(|| masking_token(model)),
+            words: Words::new(Arc::clone(model.tokenizer().texts())),
+            neighbours: Neighbours::new(model),
+            options,
+        }
+    }
+
+    /// Builds and judges the graphs of some neurons of the oracle's layer, one result each, in order. `fired` says
+    /// where each is active on the background.
+    ///
+    /// # Errors
+    /// What stops all of them: the model cannot run, or the work was cancelled. What concerns one neuron is a
+    /// [`Reason`].
+    pub async fn build(
+        &mut self,
+        oracle: &Oracle,
+        tasks: Vec<Task>,
+        background: &Arc<Background>,
+        fired: Vec<Vec<Fired>>,
+    ) -> Result<Vec<Built>> {
+        let hopeless = |task: &Task| match task {
+            task if !(task.max_activation > 0.0) => Some(Reason::NeverFires),
+            task if task.train.is_empty() => Some(Reason::NoExamples),
+            _ => None,
+        };
+        let fit: Vec<usize> = (0..tasks.len()).filter(|i| hopeless(&tasks[*i]).is_none()).collect();
+        let chosen: Vec<&Task> = fit.iter().map(|i| &tasks[*i]).collect();
+        let of_chosen: Vec<&[Fired]> = fit.iter().map(|i| fired[*i].as_slice()).collect();
+        let mut graphs = self.fit(oracle, &chosen, background, &of_chosen).await?.into_iter();
+        let made: Vec<Result<Graph, Reason>> = tasks
+            .iter()
+            .map(|task| match hopeless(task) {
+                Some(reason) => Err(reason),
+                None => match graphs.next() {
+                    Some(Ok(graph)) if graph.is_empty() => Err(Reason::NoPattern),
+                    Some(Ok(graph)) => Ok(graph),
+                    Some(Err(error)) => Err(Reason::Failed(error.to_string())),
+                    None => Err(Reason::NoPattern),
+                },
+            })
+            .collect();
+        let judged = made.into_iter().zip(tasks).zip(fired).map(|((graph, task), fired)| {
+            let (background, semantics) = (Arc::clone(background), self.method.semantics());
+            let threshold = self.options.fire_threshold;
+            oracle.pool().run(Width::Lane, move || {
+                let neuron = task.neuron;
+                let outcome = graph.and_then(|graph| {
+                    let matcher = Matcher::of(&graph, semantics).map_err(|e| Reason::Failed(e.to_string()))?;
+                    let seen: HashSet<i64> = task.train.iter().map(|sample| sample.document).collect();
+                    let scores = score(&matcher, &task.held_out, &background, &fired, &seen, threshold);
+                    Ok((graph, scores))
+                });
+                Ok(Built { neuron, outcome })
+            })
+        });
+        Ok(futures::future::try_join_all(judged).await.map_err(Error::Model)?)
+    }
+
+    async fn fit(
+        &mut self,
+        oracle: &Oracle,
+        tasks: &[&Task],
+        background: &Background,
+        fired: &[&[Fired]],
+    ) -> Result<Vec<Result<Graph>>> {
+        let Self { method, options, mask, words, neighbours } = self;
+        match method {
+            Method::Token => Ok(tasks.iter().map(|task| fit::token(task, words)).collect()),
+            Method::Ngram => Ok(tasks.iter().map(|task| fit::ngram(task, words, options)).collect()),
+            Method::N2g => fit::n2g(oracle, tasks, words, *mask, options).await,
+            Method::Openai => fit::openai(oracle, tasks, words, *mask, options).await,
+            Method::Neuroql => {
+                if options.substitutes == Substitutes::Model {
+                    let tokens = tasks.iter().flat_map(|task| &task.train).flat_map(|sample| {
+                        let fires = sample.activations.iter().enumerate();
+                        let fires = fires.filter(|(_, a)| **a >= options.activation_threshold).map(|(at, _)| at);
+                        let near = fires.flat_map(|at| at.saturating_sub(options.cutoff)..=at);
+                        near.map(|at| sample.tokens[at])
+                    });
+                    let tokens: Vec<u32> = tokens.collect();
+                    neighbours.learn(oracle.model(), tokens, options.max_augmentations)?;
+                }
+                fit::neuroql::fit(oracle, tasks, background, fired, words, neighbours, options).await
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The baselines of the paper's Table 1: look-ups of tokens and of n-grams.
+
+use std::collections::BTreeMap;
+
+use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
+
+use super::Words;
+use crate::{Options, Result, Task};
+
+/// Each token predicts the greatest activation that was seen on it.
+pub(crate) fn token(task: &Task, words: &Words) -> Result<Graph> {
+    let mut most: BTreeMap<u32, f32> = BTreeMap::new();
+    for sample in &task.train {
+        for (token, a) in sample.tokens.iter().zip(&sample.activations).filter(|(_, a)| **a > 0.0) {
+            let known = most.entry(*token).or_insert(*a);
+            *known = known.max(*a);
+        }
+    }
+    let mut builder = Builder::new(Policy::Max);
+    for (token, a) in most {
+        let element = Element { symbol: Symbol::Token(words.token(token)), importance: 1.0, activation: a };
+        builder.insert(&Pattern { elements: vec![element], ends: a })?;
+    }
+    Ok(builder.build()?)
+}
+
+/// Each token that fires, with the tokens before it, predicts the greatest activation that was seen there.
+pub(crate) fn ngram(task: &Task, words: &Words, options: &Options) -> Result<Graph> {
+    let mut builder = Builder::new(Policy::Max);
+    for sample in &task.train {
+        for (at, &ends) in sample.activations.iter().enumerate().filter(|(_, a)| **a >= options.activation_threshold) {
+            let first = at.saturating_sub(options.ngram);
+            let element = |i: usize| Element {
+                symbol: Symbol::Token(words.token(sample.tokens[i])),
+                importance: 1.0,
+                activation: sample.activations[i],
+            };
+            let elements = (first..=at).rev().map(element).collect();
+            builder.insert(&Pattern { elements, ends })?;
+        }
+    }
+    Ok(builder.build()?)
+}

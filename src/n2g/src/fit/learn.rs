@@ -1,0 +1,159 @@
+//! Choosing patterns by what they get right on text that they were not made from.
+//!
+//! A firing token and the importance of its context give a pattern for each importance threshold: low thresholds make
+//! long patterns, which miss much, high ones short patterns, which fire too often. Which is right differs between
+//! neurons. Each way is judged by leaving out one sample at a time: a token of a sample counts as predicted if a
+//! pattern that came from another sample matches there. Random text counts too, with less weight.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::line::{Line, Step, line, matches};
+
+/// Importance thresholds, the one to be preferred first.
+const THRESHOLDS: [f32; 8] = [0.3, 0.4, 0.25, 0.5, 0.75, 0.2, 0.1, f32::INFINITY];
+
+/// F1 by which another way must be better than those before it.
+const MARGIN: f32 = 0.005;
+
+/// What a token of random text counts, beside one of an activating example.
+const RANDOM_WEIGHT: f32 = 0.1;
+
+/// A token on which the neuron fires, with the context that makes it do so.
+#[derive(Debug, Clone)]
+pub(crate) struct Firing {
+    /// Which sample it is of.
+    pub sample: usize,
+    /// The context and, last, the token itself.
+    pub tokens: Vec<u32>,
+    /// `[tokens]`.
+    pub importances: Vec<f32>,
+    /// Over the neuron's greatest.
+    pub activation: f32,
+}
+
+/// Text of which it is known where the neuron fires.
+#[derive(Debug, Clone)]
+pub(crate) struct Labelled<'a> {
+    /// Its tokens.
+    pub tokens: &'a [u32],
+    /// Positions where it fires, ascending.
+    pub fires: Vec<u32>,
+    /// The sample that it is; `None` for random text.
+    pub sample: Option<usize>,
+}
+
+/// A pattern with where it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// The pattern.
+    pub line: Line,
+    /// Which firings gave it.
+    pub from: Vec<usize>,
+}
+
+/// A token that might be an activator.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    text: usize,
+    position: usize,
+    fires: bool,
+}
+
+/// Labelled texts, indexed by token.
+pub(crate) struct Texts<'a> {
+    texts: &'a [Labelled<'a>],
+    places: HashMap<u32, Vec<Place>>,
+    /// What firing tokens count in all.
+    positives: f32,
+}
+
+impl<'a> Texts<'a> {
+    /// Of tokens that may be activators.
+    pub fn new(texts: &'a [Labelled<'a>], activators: &BTreeSet<u32>) -> Self {
+        let mut places: HashMap<u32, Vec<Place>> = HashMap::new();
+        let mut positives = 0.0;
+        for (number, text) in texts.iter().enumerate() {
+            positives += text.fires.len() as f32 * text.weight();
+            for (position, token) in text.tokens.iter().enumerate().filter(|(_, token)| activators.contains(token)) {
+                let fires = text.fires.binary_search(&(position as u32)).is_ok();
+                places.entry(*token).or_default().push(Place { text: number, position, fires });
+            }
+        }
+        Self { texts, places, positives }
+    }
+
+    /// Weights of the right and of the wrong predictions of a pattern by itself.
+    pub fn judge(&self, line: &[Step]) -> (f32, f32) {
+        let (mut right, mut wrong) = (0.0, 0.0);
+        for place in self.places(line).iter().filter(|place| self.matches(line, place)) {
+            let weight = self.texts[place.text].weight();
+            if place.fires { right += weight } else { wrong += weight }
+        }
+        (right, wrong)
+    }
+
+    fn places(&self, line: &[Step]) -> &[Place] {
+        match line.first() {
+            Some(Step::Token(token)) => self.places.get(token).map_or(&[], Vec::as_slice),
+            _ => &[],
+        }
+    }
+
+    fn matches(&self, line: &[Step], place: &Place) -> bool {
+        matches(line, self.texts[place.text].tokens, place.position)
+    }
+
+    /// F1 of patterns, each sample predicted by those of the others.
+    fn f1(&self, found: &[Found], firings: &[Firing]) -> f32 {
+        let mut predicted: BTreeMap<(usize, usize), bool> = BTreeMap::new();
+        for Found { line, from } in found {
+            for place in self.places(line) {
+                let sample = self.texts[place.text].sample;
+                let foreign = from.iter().any(|firing| Some(firings[*firing].sample) != sample);
+                if foreign && self.matches(line, place) {
+                    predicted.insert((place.text, place.position), place.fires);
+                }
+            }
+        }
+        let (mut right, mut wrong) = (0.0, 0.0);
+        for ((text, _), fires) in predicted {
+            let weight = self.texts[text].weight();
+            if fires { right += weight } else { wrong += weight }
+        }
+        let all = self.positives + right + wrong;
+        if all > 0.0 { 2.0 * right / all } else { 0.0 }
+    }
+}
+
+impl Labelled<'_> {
+    fn weight(&self) -> f32 {
+        if self.sample.is_some() { 1.0 } else { RANDOM_WEIGHT }
+    }
+}
+
+/// The patterns of the way that does best, and its threshold.
+pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> (Vec<Found>, f32) {
+    let mut best: Option<(f32, Vec<Found>, f32)> = None;
+    for threshold in THRESHOLDS {
+        for gaps in [false, true] {
+            let found = lines(firings, threshold, gaps);
+            if gaps && !found.iter().any(|found| found.line.iter().any(|step| matches!(step, Step::Gap(_)))) {
+                continue;
+            }
+            let f1 = texts.f1(&found, firings);
+            if best.as_ref().is_none_or(|(most, ..)| f1 > most + MARGIN) {
+                best = Some((f1, found, threshold));
+            }
+        }
+    }
+    best.map(|(_, found, threshold)| (found, threshold)).unwrap_or_default()
+}
+
+/// The distinct patterns of firings.
+fn lines(firings: &[Firing], threshold: f32, gaps: bool) -> Vec<Found> {
+    let mut found: BTreeMap<Line, Vec<usize>> = BTreeMap::new();
+    for (i, firing) in firings.iter().enumerate() {
+        found.entry(line(&firing.tokens, &firing.importances, threshold, gaps)).or_default().push(i);
+    }
+    found.into_iter().map(|(line, from)| Found { line, from }).collect()
+}

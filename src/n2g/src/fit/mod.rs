@@ -1,0 +1,30 @@
+//! From samples to graphs: one file a method.
+
+mod baselines;
+pub(crate) mod learn;
+pub(crate) mod line;
+mod n2g;
+pub mod neuroql;
+mod openai;
+
+pub(crate) use baselines::{ngram, token};
+pub(crate) use n2g::fit as n2g;
+pub(crate) use openai::fit as openai;
+
+use std::sync::Arc;
+
+use neuroql_graph::Token;
+
+/// Tokens with their texts.
+#[derive(Debug, Clone)]
+pub(crate) struct Words(Arc<[String]>);
+
+impl Words {
+    pub fn new(texts: Arc<[String]>) -> Self {
+        Self(texts)
+    }
+
+    pub fn token(&self, id: u32) -> Token {
+        Token { id: Some(id), text: self.0.get(id as usize).map_or("", String::as_str).into() }
+    }
+}

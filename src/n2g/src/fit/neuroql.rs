@@ -1,0 +1,193 @@
+//! This project's own method.
+//!
+//! Like Neuron2Graph it prunes, measures importance and makes patterns; unlike it,
+//! - every firing token of a sample has a pattern, not only the greatest;
+//! - contexts are pruned by exact search, one token at a time, on token ids;
+//! - importance is measured with tokens drawn at random in place of the masked one;
+//! - how important a token must be, and whether gaps may vary in length, is chosen for each neuron by leaving out one
+//!   sample at a time, random text included as negative examples (see [`super::learn`]);
+//! - variants (case, space) and neighbours in the embedding are tried in place of activators and important tokens, and
+//!   kept if the neuron really fires on them;
+//! - nothing is generalised across patterns, and matching goes back where a more exact path fails.
+
+use std::collections::BTreeSet;
+
+use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
+
+use super::Words;
+use super::learn::{Firing, Found, Labelled, Texts, choose};
+use super::line::{Line, Step};
+use crate::prune::{Pivot, exact};
+use crate::saliency::by_draws;
+use crate::substitutes::{Neighbours, substitute};
+use crate::{Background, Fired, Options, Oracle, Result, Task};
+
+/// A pattern from a substitute must be right so often, if it occurs at all.
+const LEAST_PRECISION: f32 = 0.5;
+
+/// See the module.
+pub(crate) async fn fit(
+    oracle: &Oracle,
+    tasks: &[&Task],
+    background: &Background,
+    fired: &[&[Fired]],
+    words: &Words,
+    neighbours: &Neighbours,
+    options: &Options,
+) -> Result<Vec<Result<Graph>>> {
+    let firings = firings(oracle, tasks, background, options).await?;
+    let mut fits: Vec<Fit> = Vec::with_capacity(tasks.len());
+    for ((task, firings), fired) in tasks.iter().zip(firings).zip(fired) {
+        fits.push(Fit::new(task, firings, background, fired, options));
+    }
+    let substituted = substitute(oracle, &fits, neighbours, options).await?;
+    Ok(fits.into_iter().zip(substituted).map(|(fit, lines)| fit.graph(lines, words)).collect())
+}
+
+/// The firing tokens that patterns are made of, with the importance of their contexts.
+async fn firings(
+    oracle: &Oracle,
+    tasks: &[&Task],
+    background: &Background,
+    options: &Options,
+) -> Result<Vec<Vec<Firing>>> {
+    let mut pivots = Vec::new();
+    let mut samples = Vec::new();
+    for task in tasks {
+        let mut own = Vec::new();
+        for (number, sample) in task.train.iter().enumerate() {
+            let fires = sample.activations.iter().enumerate().filter(|(_, a)| **a >= options.activation_threshold);
+            own.extend(fires.map(|(position, a)| (*a, number, position)));
+        }
+        own.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        own.truncate(options.most_firings);
+        for (_, number, position) in own {
+            let sample = &task.train[number];
+            samples.push(number);
+            pivots.push(Pivot { neuron: task.neuron, max_activation: task.max_activation, sample, position });
+        }
+    }
+    let pruned = exact(oracle, &pivots, options.keep, options.cutoff).await?;
+    let texts: Vec<_> = pivots.iter().zip(&pruned).map(|(pivot, pruned)| (pivot.neuron, pruned)).collect();
+    let drawn: Vec<u32> = background.windows.iter().flat_map(|window| window.tokens.iter().copied()).collect();
+    let importances = by_draws(oracle, &texts, &drawn, options.draws).await?;
+    let mut all = pivots.iter().zip(samples).zip(pruned.into_iter().zip(importances)).peekable();
+    let firings = tasks.iter().map(|task| {
+        let mut own = Vec::new();
+        while let Some(((pivot, sample), (pruned, importances))) =
+            all.next_if(|((pivot, _), _)| pivot.neuron == task.neuron)
+        {
+            let activation = pivot.sample.activations[pivot.position];
+            own.push(Firing { sample, tokens: pruned.tokens, importances, activation });
+        }
+        own
+    });
+    Ok(firings.collect())
+}
+
+/// A neuron whose patterns are chosen.
+pub(crate) struct Fit<'a> {
+    pub task: &'a Task,
+    pub firings: Vec<Firing>,
+    pub found: Vec<Found>,
+    /// Texts that substitutes are judged on.
+    labelled: Vec<Labelled<'a>>,
+}
+
+/// A pattern that came from a substitute, and the activation that it was verified with.
+pub(crate) type Substituted = (Line, usize, f32);
+
+impl<'a> Fit<'a> {
+    fn new(
+        task: &'a Task,
+        firings: Vec<Firing>,
+        background: &'a Background,
+        fired: &[Fired],
+        options: &Options,
+    ) -> Self {
+        let labelled = labelled(task, background, fired, options);
+        let activators = firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
+        let (found, _) = choose(&firings, &Texts::new(&labelled, &activators));
+        Self { task, firings, found, labelled }
+    }
+
+    /// The graph of its patterns and of those substitutes that are not wrong.
+    fn graph(self, substituted: Vec<Substituted>, words: &Words) -> Result<Graph> {
+        let mut builder = Builder::new(Policy::Max);
+        for found in &self.found {
+            let mean = found.from.iter().map(|i| self.firings[*i].activation).sum::<f32>() / found.from.len() as f32;
+            for firing in &found.from {
+                builder.insert(&self.pattern(&found.line, *firing, mean, words))?;
+            }
+        }
+        let activators: BTreeSet<u32> = substituted.iter().filter_map(|(line, ..)| activator(line)).collect();
+        let texts = Texts::new(&self.labelled, &activators);
+        for (line, firing, activation) in substituted {
+            let (right, wrong) = texts.judge(&line);
+            if wrong == 0.0 || right / (right + wrong) >= LEAST_PRECISION {
+                builder.insert(&self.pattern(&line, firing, activation, words))?;
+            }
+        }
+        Ok(builder.build()?)
+    }
+
+    /// A pattern with the numbers of the firing that it came from.
+    fn pattern(&self, line: &Line, firing: usize, ends: f32, words: &Words) -> Pattern {
+        let firing = &self.firings[firing];
+        let mut at = firing.tokens.len();
+        let element = |step: &Step| {
+            let symbol = match step {
+                Step::Token(token) => Symbol::Token(words.token(*token)),
+                Step::Any => Symbol::Any,
+                Step::Gap(most) => {
+                    at -= usize::from(*most) / 2;
+                    return Element { symbol: Symbol::Gap(*most), importance: 0.0, activation: 0.0 };
+                }
+            };
+            at -= 1;
+            let activation = if at + 1 == firing.tokens.len() { ends } else { 0.0 };
+            Element { symbol, importance: firing.importances[at], activation }
+        };
+        Pattern { elements: line.iter().map(element).collect(), ends }
+    }
+}
+
+fn activator(line: &Line) -> Option<u32> {
+    match line.first() {
+        Some(Step::Token(token)) => Some(*token),
+        _ => None,
+    }
+}
+
+/// Samples to learn from, and random text to learn from that is of no document to be judged by.
+fn labelled<'a>(
+    task: &'a Task,
+    background: &'a Background,
+    fired: &[Fired],
+    options: &Options,
+) -> Vec<Labelled<'a>> {
+    let fires = |activations: &[f32]| -> Vec<u32> {
+        let fires = activations.iter().enumerate().filter(|(_, a)| **a >= options.fire_threshold);
+        fires.map(|(position, _)| position as u32).collect()
+    };
+    let samples = task.train.iter().enumerate().map(|(number, sample)| Labelled {
+        tokens: &sample.tokens,
+        fires: fires(&sample.activations),
+        sample: Some(number),
+    });
+    let mut labelled: Vec<Labelled> = samples.collect();
+    let judged: BTreeSet<i64> = task.held_out.iter().map(|sample| sample.document).collect();
+    let mut fired = fired.iter().peekable();
+    for (number, window) in background.windows.iter().enumerate() {
+        let mut positions = Vec::new();
+        while let Some(next) = fired.next_if(|fired| fired.window as usize <= number) {
+            if next.activation >= options.fire_threshold {
+                positions.push(next.position);
+            }
+        }
+        if Background::is_train(window.document) && !judged.contains(&window.document) {
+            labelled.push(Labelled { tokens: &window.tokens, fires: positions, sample: None });
+        }
+    }
+    labelled
+}

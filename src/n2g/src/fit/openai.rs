@@ -1,0 +1,83 @@
+//! The variant of OpenAI's sparse autoencoder code (arXiv 2406.04093): the shortest suffix that keeps half of the
+//! activation, wildcards for tokens of low saliency, a start anchor, no substitutes.
+
+use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
+
+use super::Words;
+use crate::oracle::{At, Query};
+use crate::prune::{Pivot, Pruned, exact};
+use crate::{Options, Oracle, Result, Task};
+
+/// One pattern a sample, that of its greatest activation.
+pub(crate) async fn fit(
+    oracle: &Oracle,
+    tasks: &[&Task],
+    words: &Words,
+    mask: u32,
+    options: &Options,
+) -> Result<Vec<Result<Graph>>> {
+    let mut pivots = Vec::new();
+    for task in tasks {
+        pivots.extend(task.train.iter().filter_map(|sample| {
+            let (position, _) = sample.peak().filter(|(_, a)| *a > 0.0)?;
+            Some(Pivot { neuron: task.neuron, max_activation: task.max_activation, sample, position })
+        }));
+    }
+    let pruned = exact(oracle, &pivots, options.keep, options.cutoff).await?;
+    let mut queries = Vec::new();
+    for (pivot, pruned) in pivots.iter().zip(&pruned) {
+        let query = |tokens| Query { neuron: pivot.neuron, tokens, at: At::Last };
+        queries.push(query(pruned.tokens.clone()));
+        queries.push(query([&[mask], pruned.tokens.as_slice()].concat()));
+        for k in 0..pruned.tokens.len() {
+            let mut tokens = pruned.tokens.clone();
+            tokens[k] = mask;
+            queries.push(query(tokens));
+        }
+    }
+    let mut answers = oracle.ask(&queries).await?.into_iter().map(|values| values[0]);
+    let mut made = pivots.iter().zip(&pruned).map(|(pivot, pruned)| {
+        let original = answers.next().unwrap_or_default();
+        let padded = answers.next().unwrap_or_default();
+        let masked: Vec<f32> = answers.by_ref().take(pruned.tokens.len()).collect();
+        let starts = padded < options.keep * pivot.sample.activations[pivot.position] * pivot.max_activation;
+        let ends = original / pivot.max_activation;
+        (pivot.neuron, pattern(pruned, ends, original, &masked, starts, words, options))
+    });
+    let mut patterns: Vec<(u32, Pattern)> = made.by_ref().collect();
+    let graphs = tasks.iter().map(|task| {
+        let mut builder = Builder::new(Policy::FirstWins);
+        let (own, others) = std::mem::take(&mut patterns).into_iter().partition(|(neuron, _)| *neuron == task.neuron);
+        patterns = others;
+        let own: Vec<(u32, Pattern)> = own;
+        // The last writer wins there.
+        own.iter().rev().try_for_each(|(_, pattern)| builder.insert(pattern))?;
+        Ok(builder.build()?)
+    });
+    Ok(graphs.collect())
+}
+
+fn pattern(
+    pruned: &Pruned,
+    ends: f32,
+    original: f32,
+    masked: &[f32],
+    starts: bool,
+    words: &Words,
+    options: &Options,
+) -> Pattern {
+    let last = pruned.tokens.len() - 1;
+    let mut elements: Vec<Element> = (0..=last)
+        .rev()
+        .map(|k| {
+            let importance = if original == 0.0 { 0.0 } else { 1.0 - masked[k] / original };
+            let salient = k == last || importance >= options.importance_threshold;
+            let symbol = if salient { Symbol::Token(words.token(pruned.tokens[k])) } else { Symbol::Any };
+            Element { symbol, importance, activation: if k == last { ends } else { 0.0 } }
+        })
+        .collect();
+    if starts {
+        elements.push(Element { symbol: Symbol::Start, importance: 0.0, activation: 0.0 });
+    }
+    Pattern { elements, ends }
+}

@@ -1,0 +1,69 @@
+//! The ways of making a graph.
+
+use std::fmt;
+use std::str::FromStr;
+
+use neuroql_graph::Semantics;
+
+use crate::Error;
+
+/// A way of making a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Method {
+    /// This project's own, see [`crate::fit::neuroql`].
+    #[default]
+    Neuroql,
+    /// Neuron2Graph as published (arXiv 2305.19911) and as its maintained code does it.
+    N2g,
+    /// The variant of OpenAI's sparse autoencoder code (arXiv 2406.04093).
+    Openai,
+    /// Baseline: each token predicts the greatest activation seen on it.
+    Token,
+    /// Baseline: each token with the tokens before it predicts the greatest activation seen there.
+    Ngram,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Neuroql, Self::N2g, Self::Openai, Self::Token, Self::Ngram];
+
+    /// Its name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Neuroql => "neuroql",
+            Self::N2g => "n2g",
+            Self::Openai => "openai",
+            Self::Token => "token",
+            Self::Ngram => "ngram",
+        }
+    }
+
+    /// How its graphs are meant to be read.
+    pub fn semantics(self) -> Semantics {
+        match self {
+            Self::N2g => Semantics::Greedy,
+            Self::Openai => Semantics::Shortest,
+            Self::Neuroql | Self::Token | Self::Ngram => Semantics::Longest,
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Method {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|method| method.name() == name).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.iter().map(|method| method.name()).collect();
+            Error::Option {
+                option: "method".into(),
+                reason: format!("is \"{name}\", expected one of {}", known.join(", ")),
+            }
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! Activations on texts that are made up: shortened, masked, substituted.
+//!
+//! Queries of many neurons of a layer share forward passes, equal texts run once, and the pass stops at the layer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use neuroql_model::{Batch, Cancel, Model, Pool, Probe, Result, Width};
+
+/// Tokens of a forward pass. Queries are short, so that most of a pass is matrices times weights.
+const TOKENS: usize = 1024;
+
+/// What is asked: a neuron's activations on a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// The neuron.
+    pub neuron: u32,
+    /// The text, without BOS.
+    pub tokens: Vec<u32>,
+    /// Where.
+    pub at: At,
+}
+
+/// Positions of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum At {
+    /// Each of them.
+    All,
+    /// The last one.
+    Last,
+}
+
+/// Asks one layer of a model.
+#[derive(Debug, Clone)]
+pub struct Oracle {
+    model: Arc<Model>,
+    pool: Arc<Pool>,
+    layer: usize,
+    cancel: Cancel,
+}
+
+/// Queries that one forward pass answers.
+#[derive(Default)]
+struct Pass {
+    neurons: Vec<u32>,
+    batch: Batch,
+    /// For each sequence: its rows in the result, and who asked with which column.
+    answers: Vec<(std::ops::Range<usize>, Vec<(usize, usize)>)>,
+}
+
+impl Oracle {
+    /// Of a layer; `cancel` stops its passes.
+    pub fn new(model: Arc<Model>, pool: Arc<Pool>, layer: usize, cancel: Cancel) -> Self {
+        Self { model, pool, layer, cancel }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The threads.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Stops it.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// The answers, one a query, in order; a text without tokens has no activations.
+    ///
+    /// # Errors
+    /// As [`Model::run`].
+    pub async fn ask(&self, queries: &[Query]) -> Result<Vec<Vec<f32>>> {
+        let passes = self.pack(queries);
+        let runs = passes.into_iter().map(|pass| {
+            let (model, cancel, layer) = (Arc::clone(&self.model), self.cancel.clone(), self.layer);
+            let job = move || pass.run(&model, layer, &cancel);
+            self.pool.run(Width::Lane, job)
+        });
+        let mut answers = vec![Vec::new(); queries.len()];
+        for (query, values) in try_join_all(runs).await?.into_iter().flatten() {
+            answers[query] = values;
+        }
+        Ok(answers)
+    }
+
+    fn pack(&self, queries: &[Query]) -> Vec<Pass> {
+        let mut distinct: HashMap<(&[u32], At), Vec<usize>> = HashMap::new();
+        let mut order: Vec<(&[u32], At)> = Vec::new();
+        for (i, query) in queries.iter().enumerate().filter(|(_, query)| !query.tokens.is_empty()) {
+            let key = (query.tokens.as_slice(), query.at);
+            let asked = distinct.entry(key).or_default();
+            if asked.is_empty() {
+                order.push(key);
+            }
+            asked.push(i);
+        }
+        let mut passes = Vec::new();
+        let mut pass = Pass::new(self.model.bos());
+        for key in order {
+            if !pass.batch.is_empty() && pass.batch.tokens() + key.0.len() > TOKENS {
+                passes.push(std::mem::replace(&mut pass, Pass::new(self.model.bos())));
+            }
+            pass.push(key, &distinct[&key], queries);
+        }
+        if !pass.batch.is_empty() {
+            passes.push(pass);
+        }
+        passes
+    }
+}
+
+impl Pass {
+    fn new(bos: Option<u32>) -> Self {
+        Self { batch: Batch::new([], bos), ..Self::default() }
+    }
+
+    fn push(&mut self, (tokens, at): (&[u32], At), asked: &[usize], queries: &[Query]) {
+        let start = self.batch.rows();
+        match at {
+            At::All => self.batch.push(tokens),
+            At::Last => self.batch.push_positions(tokens, &[tokens.len() as u32 - 1]),
+        }
+        let columns = asked.iter().map(|query| {
+            let neuron = queries[*query].neuron;
+            let known = self.neurons.iter().position(|known| *known == neuron);
+            let column = known.unwrap_or_else(|| {
+                self.neurons.push(neuron);
+                self.neurons.len() - 1
+            });
+            (*query, column)
+        });
+        let columns = columns.collect();
+        self.answers.push((start..self.batch.rows(), columns));
+    }
+
+    /// Runs it; each query with its values.
+    fn run(self, model: &Model, layer: usize, cancel: &Cancel) -> Result<Vec<(usize, Vec<f32>)>> {
+        let width = self.neurons.len();
+        let probe = Probe::new(model, [(layer, Some(self.neurons))])?;
+        let mut values = Vec::new();
+        for tensor in model.run(&self.batch, &probe, cancel)? {
+            values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        }
+        let answer = |rows: &std::ops::Range<usize>, column: usize| -> Vec<f32> {
+            rows.clone().map(|row| values[row * width + column]).collect()
+        };
+        let answers = self.answers.iter();
+        Ok(answers.flat_map(|(rows, asked)| asked.iter().map(|(q, c)| (*q, answer(rows, *c)))).collect())
+    }
+}

@@ -1,0 +1,136 @@
+//! The shortest context on which a neuron still fires.
+
+use neuroql_model::Result;
+
+use crate::oracle::{At, Oracle, Query};
+use crate::sample::Sample;
+use crate::Options;
+
+/// Part of a sample that ends with the token on which the neuron fires, or with a few tokens after it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pruned {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// Where in them the activator is.
+    pub pivot: usize,
+    /// What the activation on the whole sample is over that on these tokens: other activations on them are rescaled by
+    /// it, so that the activator keeps its own.
+    pub scale: f32,
+}
+
+/// What to prune: a sample and the position of an activator.
+#[derive(Debug, Clone, Copy)]
+pub struct Pivot<'a> {
+    /// The neuron.
+    pub neuron: u32,
+    /// Its greatest activation over the dataset.
+    pub max_activation: f32,
+    /// The sample.
+    pub sample: &'a Sample,
+    /// The position.
+    pub position: usize,
+}
+
+impl Pivot<'_> {
+    fn suffix(&self, length: usize) -> &[u32] {
+        &self.sample.tokens[self.position + 1 - length..=self.position]
+    }
+
+    fn activation(&self) -> f32 {
+        self.sample.activations[self.position]
+    }
+}
+
+/// As Neuron2Graph does it (`fast_prune`): contexts of 5, 10, … tokens up to the cut-off, or the whole of a shorter
+/// one; the first on which the activator is still the maximum and keeps enough of its activation, else the longest.
+/// A few tokens of the rest of its sentence stay after it.
+///
+/// # Errors
+/// As [`Oracle::ask`].
+pub async fn by_steps(oracle: &Oracle, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<Pruned>> {
+    let lengths: Vec<Vec<usize>> = pivots.iter().map(|pivot| lengths(pivot.position + 1, options)).collect();
+    let mut queries = Vec::new();
+    for (pivot, lengths) in pivots.iter().zip(&lengths) {
+        queries.extend(lengths.iter().map(|&length| Query {
+            neuron: pivot.neuron,
+            tokens: pivot.suffix(length).to_vec(),
+            at: At::All,
+        }));
+    }
+    let mut answers = oracle.ask(&queries).await?.into_iter();
+    let texts = oracle.model().tokenizer().texts();
+    let mut pruned = Vec::with_capacity(pivots.len());
+    for (pivot, lengths) in pivots.iter().zip(&lengths) {
+        let mut chosen = None;
+        for (i, (length, values)) in lengths.iter().zip(answers.by_ref().take(lengths.len())).enumerate() {
+            let peak = values.iter().copied().fold(f32::NEG_INFINITY, f32::max) / pivot.max_activation;
+            let first = values.iter().position(|value| *value / pivot.max_activation == peak);
+            let kept = (peak - pivot.activation()) / pivot.activation() > options.keep - 1.0;
+            let stays = first == Some(length - 1);
+            if chosen.is_none() && ((stays && kept) || i + 1 == lengths.len()) {
+                chosen = Some((*length, peak));
+            }
+        }
+        let Some((length, peak)) = chosen else { continue };
+        let mut tokens = pivot.suffix(length).to_vec();
+        tokens.extend(rest_of_sentence(pivot, texts, options.post_context));
+        pruned.push(Pruned { tokens, pivot: length - 1, scale: pivot.activation() / peak });
+    }
+    Ok(pruned)
+}
+
+/// The lengths that are tried.
+fn lengths(whole: usize, options: &Options) -> Vec<usize> {
+    let step = options.skip_interval.max(1);
+    let lengths: Vec<usize> =
+        (1..=whole.min(options.cutoff)).filter(|length| *length == whole || length % step == 0).collect();
+    if lengths.is_empty() { vec![whole.min(options.cutoff).max(1)] } else { lengths }
+}
+
+/// Tokens after the activator up to the end of its sentence.
+fn rest_of_sentence<'a>(pivot: &'a Pivot, texts: &'a [String], most: usize) -> impl Iterator<Item = u32> + 'a {
+    let ends = |token: &u32| texts.get(*token as usize).is_some_and(|text| text.contains(['.', '!', '\n']));
+    let mut ended = false;
+    let tokens = &pivot.sample.tokens[pivot.position..];
+    let rest = tokens.iter().enumerate().take_while(move |(_, token)| {
+        let before = ended;
+        ended |= ends(token);
+        !before
+    });
+    rest.skip(1).take(most).map(|(_, token)| *token)
+}
+
+/// By exact search: the shortest context whose last token keeps enough of its activation, tried one token at a time;
+/// the longest that is tried, at most `cutoff` tokens, if none does.
+///
+/// # Errors
+/// As [`Oracle::ask`].
+pub async fn exact(oracle: &Oracle, pivots: &[Pivot<'_>], keep: f32, cutoff: usize) -> Result<Vec<Pruned>> {
+    let longest = |pivot: &Pivot| (pivot.position + 1).min(cutoff.max(1));
+    let mut found: Vec<Option<Pruned>> = vec![None; pivots.len()];
+    let mut tried = 0;
+    // Most contexts are short: lengths are tried in growing bunches.
+    while found.iter().zip(pivots).any(|(found, pivot)| found.is_none() && tried < longest(pivot)) {
+        let bunch = tried + 1..=(2 * tried).max(8);
+        let mut queries = Vec::new();
+        let mut asked = Vec::new();
+        for (i, pivot) in pivots.iter().enumerate().filter(|(i, _)| found[*i].is_none()) {
+            for length in bunch.clone().take_while(|length| *length <= longest(pivot)) {
+                let tokens = pivot.suffix(length).to_vec();
+                queries.push(Query { neuron: pivot.neuron, tokens, at: At::Last });
+                asked.push((i, length));
+            }
+        }
+        for ((i, length), values) in asked.into_iter().zip(oracle.ask(&queries).await?) {
+            let pivot = &pivots[i];
+            let value = values[0] / pivot.max_activation;
+            let last = length == longest(pivot);
+            if found[i].is_none() && (value >= keep * pivot.activation() || last) {
+                let tokens = pivot.suffix(length).to_vec();
+                found[i] = Some(Pruned { tokens, pivot: length - 1, scale: pivot.activation() / value });
+            }
+        }
+        tried = *bunch.end();
+    }
+    Ok(found.into_iter().flatten().collect())
+}

@@ -1,0 +1,111 @@
+//! Which tokens of a text an activation depends on.
+
+use neuroql_model::{Model, Result};
+
+use crate::Options;
+use crate::oracle::{At, Oracle, Query};
+use crate::prune::Pruned;
+use crate::random::Random;
+
+/// What masking does to a pruned text: `importances[k·n + j]` = 1 − a_j(token k masked)/a_j(original), paper §3.2.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Masked {
+    /// `[n]`, as the model has them on the pruned text.
+    pub activations: Vec<f32>,
+    /// `[n, n]`; 0 where the token comes later, the original activation is 0 or nothing fires.
+    pub importances: Vec<f32>,
+}
+
+/// Importance of each token for each later one that fires, by a masking token, as Neuron2Graph measures it.
+///
+/// Only what patterns are made of is run: tokens up to the last that fires.
+///
+/// # Errors
+/// As [`Oracle::ask`].
+pub async fn by_mask(oracle: &Oracle, pruned: &[(u32, f32, &Pruned)], mask: u32, options: &Options) -> Result<Vec<Masked>> {
+    let original = |(neuron, _, pruned): &(u32, f32, &Pruned)| Query {
+        neuron: *neuron,
+        tokens: pruned.tokens.clone(),
+        at: At::All,
+    };
+    let originals = oracle.ask(&pruned.iter().map(original).collect::<Vec<_>>()).await?;
+    let mut queries = Vec::new();
+    let mut lengths = Vec::new();
+    for ((neuron, max_activation, pruned), activations) in pruned.iter().zip(&originals) {
+        let fires = |a: &f32| a * pruned.scale / max_activation > options.activation_threshold;
+        let length = activations.iter().rposition(fires).map_or(0, |last| last + 1);
+        lengths.push(length);
+        queries.extend((0..length).map(|k| {
+            let mut tokens = pruned.tokens[..length].to_vec();
+            tokens[k] = mask;
+            Query { neuron: *neuron, tokens, at: At::All }
+        }));
+    }
+    let mut answers = oracle.ask(&queries).await?.into_iter();
+    let masked = originals.into_iter().zip(lengths).map(|(activations, length)| {
+        let n = activations.len();
+        let mut importances = vec![0.0; n * n];
+        for (k, masked) in answers.by_ref().take(length).enumerate() {
+            for j in k..length {
+                if activations[j] != 0.0 {
+                    importances[k * n + j] = 1.0 - masked[j] / activations[j];
+                }
+            }
+        }
+        Masked { activations, importances }
+    });
+    Ok(masked.collect())
+}
+
+/// Importance of each token of a pruned text for its last one, by tokens drawn from other texts in its place: a mask
+/// may be a signal of its own, random tokens are not. Mean over the draws.
+///
+/// # Errors
+/// As [`Oracle::ask`].
+pub async fn by_draws(
+    oracle: &Oracle,
+    pruned: &[(u32, &Pruned)],
+    words: &[u32],
+    draws: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let mut queries = Vec::new();
+    for (neuron, pruned) in pruned {
+        let mut random = Random::new(u64::from(*neuron) << 32 | u64::from(pruned.tokens[pruned.pivot]));
+        let tokens = &pruned.tokens[..=pruned.pivot];
+        queries.push(Query { neuron: *neuron, tokens: tokens.to_vec(), at: At::Last });
+        for k in 0..pruned.pivot {
+            for _ in 0..draws {
+                let mut tokens = tokens.to_vec();
+                if !words.is_empty() {
+                    tokens[k] = words[random.below(words.len())];
+                }
+                queries.push(Query { neuron: *neuron, tokens, at: At::Last });
+            }
+        }
+    }
+    let mut answers = oracle.ask(&queries).await?.into_iter().map(|values| values[0]);
+    let mut importances = Vec::with_capacity(pruned.len());
+    for (_, pruned) in pruned {
+        let original = answers.next().unwrap_or_default();
+        let mut row = Vec::with_capacity(pruned.pivot + 1);
+        for _ in 0..pruned.pivot {
+            let mean = answers.by_ref().take(draws).sum::<f32>() / draws as f32;
+            row.push(if original == 0.0 { 0.0 } else { 1.0 - mean / original });
+        }
+        // The activator itself.
+        row.push(1.0);
+        importances.push(row);
+    }
+    Ok(importances)
+}
+
+/// A token that is a mask to this vocabulary: its mask or padding token if it has one; in Neuron2Graph token 1 is such
+/// a one for GPT-NeoX but a quotation mark for GPT-2. Else a token that stands for nothing in particular: an
+/// underscore, as OpenAI's code has it, or whatever has id 1.
+pub fn masking_token(model: &Model) -> u32 {
+    let texts = model.tokenizer().texts();
+    let vocabulary = model.config().vocabulary.min(texts.len());
+    let find = |text: &str| texts[..vocabulary].iter().position(|known| known == text).map(|id| id as u32);
+    let known = ["<|padding|>", "[MASK]", "<mask>", "<pad>", "[PAD]", "<|pad|>", " _", "▁_", "_"];
+    known.into_iter().find_map(find).unwrap_or(1.min(vocabulary.saturating_sub(1) as u32))
+}

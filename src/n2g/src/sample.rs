@@ -1,0 +1,42 @@
+//! The texts that a graph is learned from and judged by.
+
+use std::sync::Arc;
+
+/// An example and what a neuron does on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Number of the document.
+    pub document: i64,
+    /// Number of the example in the document.
+    pub example: i64,
+    /// Its tokens, BOS not among them.
+    pub tokens: Arc<[u32]>,
+    /// `[tokens]`, over the neuron's greatest.
+    pub activations: Vec<f32>,
+}
+
+impl Sample {
+    /// Its greatest activation and where that is; the first place of equal ones.
+    pub fn peak(&self) -> Option<(usize, f32)> {
+        let mut peak: Option<(usize, f32)> = None;
+        for (i, &a) in self.activations.iter().enumerate() {
+            if peak.is_none_or(|(_, most)| a > most) {
+                peak = Some((i, a));
+            }
+        }
+        peak
+    }
+}
+
+/// What one neuron's graph is made of.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The neuron.
+    pub neuron: u32,
+    /// Its greatest activation over the dataset: what other activations are measured by.
+    pub max_activation: f32,
+    /// Activating examples to learn from, strongest first.
+    pub train: Vec<Sample>,
+    /// Activating examples to judge by, of other documents.
+    pub held_out: Vec<Sample>,
+}

@@ -1,0 +1,199 @@
+//! How well a graph predicts where its neuron fires.
+
+use std::collections::HashSet;
+
+use neuroql_graph::Matcher;
+
+use crate::random::Random;
+use crate::{Background, Fired, Sample};
+
+/// Scores of a graph on text that it was not made from. Firing, real and predicted, is an activation of at least the
+/// threshold, as a share of the neuron's greatest.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scores {
+    /// Of the tokens predicted to fire, the share that does; `None` if none is predicted.
+    pub precision: Option<f32>,
+    /// Of the tokens that fire, the share that is predicted; `None` if none fires.
+    pub recall: Option<f32>,
+    /// Their harmonic mean, 2·tp/(2·tp + fp + fn); `None` if nothing fires and nothing is predicted to.
+    pub f1: Option<f32>,
+    /// Share of tokens of which the prediction is right.
+    pub accuracy: Option<f32>,
+    /// Share of the variance of activations that is explained, 1 − Σ(a − p)²/Σ(a − ā)²: what Neuron2Graph calls
+    /// correlation. Negative if the mean would predict better.
+    pub r2: Option<f32>,
+    /// Pearson's correlation of predicted and real activations; `None` if either is constant.
+    pub pearson: Option<f32>,
+    /// Tokens that fire, on activating examples.
+    pub positives: u64,
+    /// Tokens scored, on activating examples.
+    pub tokens: u64,
+    /// Precision on random text.
+    pub random_precision: Option<f32>,
+    /// Recall on random text.
+    pub random_recall: Option<f32>,
+    /// Tokens that fire on random text.
+    pub random_positives: u64,
+    /// Tokens of random text scored.
+    pub random_tokens: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    tp: u64,
+    fp: u64,
+    r#fn: u64,
+}
+
+impl Counts {
+    fn add(&mut self, fires: bool, predicted: bool) {
+        self.tp += u64::from(fires && predicted);
+        self.fp += u64::from(!fires && predicted);
+        self.r#fn += u64::from(fires && !predicted);
+    }
+
+    fn precision(self) -> Option<f32> {
+        ratio(self.tp, self.tp + self.fp)
+    }
+
+    fn recall(self) -> Option<f32> {
+        ratio(self.tp, self.tp + self.r#fn)
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f32> {
+    (whole > 0).then(|| part as f32 / whole as f32)
+}
+
+/// Sums for r² and correlation, in f64.
+#[derive(Debug, Default)]
+struct Sums {
+    n: f64,
+    a: f64,
+    p: f64,
+    aa: f64,
+    pp: f64,
+    ap: f64,
+}
+
+impl Sums {
+    fn add(&mut self, activation: f32, predicted: f32) {
+        let (a, p) = (f64::from(activation), f64::from(predicted));
+        self.n += 1.0;
+        self.a += a;
+        self.p += p;
+        self.aa += a * a;
+        self.pp += p * p;
+        self.ap += a * p;
+    }
+
+    fn r2(&self) -> Option<f32> {
+        let error = self.aa - 2.0 * self.ap + self.pp;
+        let variance = self.aa - self.a * self.a / self.n;
+        (self.n > 0.0 && variance > 0.0).then(|| (1.0 - error / variance) as f32)
+    }
+
+    fn pearson(&self) -> Option<f32> {
+        let covariance = self.ap - self.a * self.p / self.n;
+        let variances = (self.aa - self.a * self.a / self.n) * (self.pp - self.p * self.p / self.n);
+        (self.n > 0.0 && variances > 0.0).then(|| (covariance / variances.sqrt()) as f32)
+    }
+}
+
+/// Scores predictions on held-out examples and on random text; `fired` says where the neuron fires on the latter, in
+/// order. Text of the documents in `seen` was learned from and does not count.
+pub fn score(
+    matcher: &Matcher,
+    held_out: &[Sample],
+    background: &Background,
+    fired: &[Fired],
+    seen: &HashSet<i64>,
+    threshold: f32,
+) -> Scores {
+    let (mut counts, mut sums, mut predictions) = (Counts::default(), Sums::default(), Vec::new());
+    for sample in held_out {
+        predictions.clear();
+        matcher.simulate(&sample.tokens, &mut predictions);
+        for (activation, predicted) in sample.activations.iter().zip(&predictions) {
+            counts.add(*activation >= threshold, *predicted >= threshold);
+            sums.add(*activation, *predicted);
+        }
+    }
+    let tokens = sums.n as u64;
+    let (random, random_tokens) = on_background(matcher, background, fired, seen, threshold);
+    Scores {
+        precision: counts.precision(),
+        recall: counts.recall(),
+        f1: ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.r#fn),
+        accuracy: ratio(tokens - counts.fp - counts.r#fn, tokens),
+        r2: sums.r2(),
+        pearson: sums.pearson(),
+        positives: counts.tp + counts.r#fn,
+        tokens,
+        random_precision: random.precision(),
+        random_recall: random.recall(),
+        random_positives: random.tp + random.r#fn,
+        random_tokens,
+    }
+}
+
+fn on_background(
+    matcher: &Matcher,
+    background: &Background,
+    fired: &[Fired],
+    seen: &HashSet<i64>,
+    threshold: f32,
+) -> (Counts, u64) {
+    let (mut counts, mut tokens, mut predictions) = (Counts::default(), 0, Vec::new());
+    let mut fired = fired.iter().peekable();
+    for (i, window) in background.windows.iter().enumerate() {
+        let mut real = HashSet::new();
+        while let Some(next) = fired.next_if(|fired| fired.window as usize <= i) {
+            if next.activation >= threshold {
+                real.insert(next.position as usize);
+            }
+        }
+        if Background::is_train(window.document) || seen.contains(&window.document) {
+            continue;
+        }
+        tokens += window.tokens.len() as u64;
+        predictions.clear();
+        matcher.simulate(&window.tokens, &mut predictions);
+        let predicted = predictions.iter().enumerate().filter(|(_, p)| **p >= threshold);
+        for (position, _) in predicted {
+            counts.add(real.remove(&position), true);
+        }
+        counts.r#fn += real.len() as u64;
+    }
+    (counts, tokens)
+}
+
+/// A mean and where it would lie in 95 % of samples of the same size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// The mean.
+    pub mean: f64,
+    /// 2.5th percentile of the bootstrap.
+    pub low: f64,
+    /// 97.5th percentile.
+    pub high: f64,
+}
+
+/// Percentile bootstrap of a mean: 1,000 resamples, the same each time. `None` without values.
+pub fn bootstrap(values: &[f64]) -> Option<Interval> {
+    const RESAMPLES: usize = 1000;
+    if values.is_empty() {
+        return None;
+    }
+    let mean = |sum: f64| sum / values.len() as f64;
+    let mut random = Random::new(values.len() as u64);
+    let mut means: Vec<f64> = (0..RESAMPLES)
+        .map(|_| mean((0..values.len()).map(|_| values[random.below(values.len())]).sum()))
+        .collect();
+    means.sort_by(f64::total_cmp);
+    Some(Interval {
+        mean: mean(values.iter().sum()),
+        low: means[RESAMPLES * 25 / 1000],
+        high: means[RESAMPLES * 975 / 1000 - 1],
+    })
+}
