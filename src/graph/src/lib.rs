@@ -6,6 +6,7 @@
 mod automaton;
 mod builder;
 mod error;
+pub mod formats;
 mod graph;
 mod lines;
 mod matcher;
