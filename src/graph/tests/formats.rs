@@ -317,3 +317,30 @@ fn stores() {
     assert_eq!(read.len(), entries.len());
     assert!(matches!(store::parse(r#"{"activating":{"a":["3-1"]}}"#), Err(Error::Malformed { .. })));
 }
+
+#[test]
+fn large_inputs_are_read_or_refused_soon() {
+    let node = |parent: &str, id: u32| {
+        format!(
+            r#"{{"parent":{parent},"kind":"token","id":{id},"token":"a","importance":1,"activation":1,"ends":1,"support":1}}"#
+        )
+    };
+    let file = |nodes: Vec<String>| format!(r#"{{"version":1,"nodes":[{}]}}"#, nodes.join(","));
+    let start = std::time::Instant::now();
+    let many = 200_000;
+    let wide = json::parse(&file((0..many).map(|id| node("null", id)).collect())).unwrap();
+    assert_eq!(wide.nodes().len(), many as usize);
+    let binary = n2g_rs::print_binary(&wide).unwrap();
+    assert_eq!(n2g_rs::parse_binary(&binary, text).unwrap().patterns(), wide.patterns());
+    assert_eq!(openai::print(&wide, 1.0).unwrap().matches("saliency").count(), wide.patterns());
+    let deep =
+        file((0..many).map(|id| node(&id.checked_sub(1).map_or("null".to_owned(), |id| id.to_string()), id)).collect());
+    assert!(matches!(json::parse(&deep), Err(Error::TooLarge { .. })));
+    let circle = file((0..many).map(|id| node(&((id + 1) % many).to_string(), id)).collect());
+    assert_eq!(json::parse(&circle), Err(Error::Cycle(0)));
+    let edges: String = (0..many).map(|id| format!("{id} -> {} ", id + 1)).collect();
+    assert!(dot::parse(&format!("digraph {{ {edges} }}"), dot::Thresholds::default()).is_err());
+    let open = "[".repeat(many as usize);
+    assert!(json::parse(&open).is_err() && paths::parse(&open).is_err() && n2g_rs::parse_json(&open, text).is_err());
+    assert!(start.elapsed().as_secs() < 60);
+}
