@@ -73,7 +73,7 @@ struct Table {
 struct Written {
     token: Id,
     end_node: Option<f32>,
-    /// Not a number in the two that stand for nothing, which in JSON is null.
+    /// Not a number in the two that stand for nothing, which in JSON is null; in others it is read as 0.
     importance: f32,
 }
 
@@ -116,7 +116,7 @@ pub fn parse_json(json: &str, text: impl Fn(u32) -> Arc<str>) -> Result<Graph> {
     let written = |JsonWritten { token, end_node, importance }| Written {
         token,
         end_node,
-        importance: importance.unwrap_or(0.0),
+        importance: importance.unwrap_or(f32::NAN),
     };
     graph(&louds.lbs.byte_vec, louds.lbs.bit_len, tokens.into_iter().map(written), text)
 }
@@ -194,7 +194,8 @@ impl Written {
             ANY => Symbol::Any,
             id => Symbol::token(id, text(id)),
         };
-        Node { parent, symbol, importance: self.importance, activation: 0.0, ends: self.end_node, support: 0 }
+        let importance = if self.importance.is_nan() { 0.0 } else { self.importance };
+        Node { parent, symbol, importance, activation: 0.0, ends: self.end_node, support: 0 }
     }
 
     fn nothing() -> Self {
