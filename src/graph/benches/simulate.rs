@@ -1,4 +1,4 @@
-//! Predicting activations: elements are neurons × tokens.
+//! Predicting activations: elements are neurons × tokens; those of making what predicts are graphs.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -130,6 +130,7 @@ fn simulate(criterion: &mut Criterion) {
                 },
             );
         }
+        group.throughput(Throughput::Elements(neurons as u64));
         group.bench_function(BenchmarkId::new("making the automaton", neurons), |bencher| {
             bencher.iter(|| Automaton::of(black_box(&graphs), Semantics::Longest));
         });

@@ -6,7 +6,7 @@ use crate::graph::DEEPEST;
 use crate::{Element, Error, Graph, Node, Pattern, Result, Symbol};
 
 /// Nodes that generalising may make a graph grow to.
-const MOST_GENERALISED: usize = 1 << 20;
+const MOST_GENERALISED: usize = 1 << 18;
 
 /// What becomes of the numbers of a node that several patterns share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

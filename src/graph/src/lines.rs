@@ -107,3 +107,72 @@ impl Prompt<'_> {
         shape("importances", tokens * tokens, self.importances.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPECIAL: u32 = '#' as u32;
+
+    /// A text whose tokens are letters; of the importances, those for the last token are given.
+    struct Owned(Vec<Token>, Vec<f32>, Vec<f32>);
+
+    fn prompt(text: &str, importances: &[f32], activations: &[f32]) -> Owned {
+        let tokens: Vec<_> =
+            text.chars().map(|letter| Token { id: Some(letter as u32), text: letter.to_string().into() }).collect();
+        let mut all = vec![0.0; tokens.len() * tokens.len()];
+        for (masked, importance) in importances.iter().enumerate() {
+            all[(masked + 1) * tokens.len() - 1] = *importance;
+        }
+        Owned(tokens, all, activations.to_vec())
+    }
+
+    fn read(prompts: &[Owned], inherited: Inherited) -> Vec<String> {
+        let prompts: Vec<_> = prompts
+            .iter()
+            .map(|Owned(tokens, importances, activations)| Prompt { tokens, importances, activations })
+            .collect();
+        let lines = Lines { activation_threshold: 0.5, importance_threshold: 0.75, inherited, special: Some(SPECIAL) };
+        let letter = |element: &Element| match &element.symbol {
+            Symbol::Token(token) => token.text.to_string(),
+            _ => "*".to_owned(),
+        };
+        let patterns = lines.patterns(&prompts).unwrap();
+        patterns.iter().map(|pattern| pattern.elements.iter().map(letter).collect()).collect()
+    }
+
+    #[test]
+    fn patterns_end_after_their_last_important_token() {
+        let both = |prompts: &[Owned]| {
+            let all = read(prompts, Inherited::All);
+            assert_eq!(all, read(prompts, Inherited::Activators));
+            all
+        };
+        assert_eq!(both(&[prompt("abcd", &[0.0, 0.8, 0.75, 0.9], &[0.0, 0.5, 0.0, 0.6])]), ["d*b"]);
+        assert_eq!(both(&[prompt("abcd", &[0.0; 4], &[0.0, 0.6, 0.0, 0.6])]), ["b", "d"]);
+        // The special token is passed over, but its place counts; it activates nothing.
+        assert_eq!(both(&[prompt("xxb#d", &[0.0, 0.0, 0.8, 0.9, 0.9], &[0.0, 0.0, 0.0, 0.9, 0.6])]), ["db*"]);
+        assert!(both(&[]).is_empty());
+    }
+
+    #[test]
+    fn variants_inherit_importance_by_place() {
+        let original = |activation| prompt("abc", &[0.9, 0.0, 0.9], &[0.0, 0.0, activation]);
+        let variant = || prompt("xyz", &[0.0; 3], &[0.0, 0.0, 0.6]);
+        assert_eq!(read(&[original(0.6), variant()], Inherited::Activators), ["c*a", "z*x"]);
+        assert_eq!(read(&[original(0.4), variant()], Inherited::All), ["z*x"]);
+        assert_eq!(read(&[original(0.4), variant()], Inherited::Activators), ["z"]);
+        // Tokens beyond the original's end go by its last.
+        let longer = prompt("vxyz", &[0.0; 4], &[0.0, 0.0, 0.0, 0.6]);
+        assert_eq!(read(&[original(0.6), longer], Inherited::All), ["c*a", "zy*v"]);
+    }
+
+    #[test]
+    fn arrays_must_fit() {
+        let Owned(tokens, importances, activations) = prompt("ab", &[0.0; 2], &[0.0; 2]);
+        let lines =
+            Lines { activation_threshold: 0.5, importance_threshold: 0.75, inherited: Inherited::All, special: None };
+        let short = Prompt { tokens: &tokens, importances: &importances[1..], activations: &activations };
+        assert_eq!(lines.patterns(&[short]), Err(Error::Shape { what: "importances", expected: 4, found: 3 }));
+    }
+}
