@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
@@ -24,9 +25,11 @@ use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableF
 
 use crate::Error;
 use crate::analyze::Analyze;
+use crate::build_graphs::BuildGraphs;
+use crate::evaluate_graphs::EvaluateGraphs;
 use crate::holdings::Holdings;
 use crate::model_table::{OfAll, model_table};
-use crate::predicate::equal_to;
+use crate::predicate::{can_evaluate, equal_to};
 use crate::top_neurons::TopNeurons;
 
 /// A relation with parameters.
@@ -37,7 +40,7 @@ pub(crate) trait Relation: Debug + Send + Sync {
     /// Its parameters, in the order of a call without names.
     fn parameters(&self) -> Vec<Parameter>;
 
-    /// Its columns beside the parameters.
+    /// The columns of a call, in order. Those named as parameters have the parameter's value.
     fn outputs(&self) -> Vec<Field>;
 
     /// The plan that yields [`Relation::outputs`], given a value for each parameter.
@@ -55,7 +58,7 @@ pub(crate) struct Parameter {
 
 /// All relations.
 pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
-    vec![Arc::new(Analyze), Arc::new(TopNeurons)]
+    vec![Arc::new(Analyze), Arc::new(BuildGraphs), Arc::new(EvaluateGraphs), Arc::new(TopNeurons)]
 }
 
 /// The relation of this name.
@@ -81,6 +84,20 @@ impl RelationTable {
         self.relation.parameters().iter().any(|p| equal_to(filter, p.name).is_some())
     }
 
+    /// A filter with the values of parameters in their place.
+    fn with_values(&self, filter: &Expr, values: &[ScalarValue]) -> Result<Expr> {
+        let parameters = self.relation.parameters();
+        let replaced = filter.clone().transform(|expr| {
+            let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
+            let value = parameters.iter().zip(values).find(|(parameter, _)| parameter.name == column.name);
+            Ok(Transformed::yes(match value {
+                Some((_, value)) => lit(value.clone()),
+                None => ident(&column.name),
+            }))
+        });
+        replaced.map(|replaced| replaced.data)
+    }
+
     /// The value each parameter has.
     fn values(&self, filters: &[Expr]) -> Result<Vec<ScalarValue>> {
         let relation = self.relation.name();
@@ -103,8 +120,11 @@ impl RelationTable {
 #[async_trait]
 impl TableProvider for RelationTable {
     fn schema(&self) -> SchemaRef {
-        let parameters = self.relation.parameters().into_iter().map(|p| Field::new(p.name, p.data_type, true));
-        Arc::new(Schema::new(parameters.chain(self.relation.outputs()).collect::<Vec<_>>()))
+        let parameters = self.relation.parameters();
+        let outputs = self.relation.outputs().into_iter();
+        let outputs: Vec<Field> = outputs.filter(|f| !parameters.iter().any(|p| p.name == f.name())).collect();
+        let parameters = parameters.into_iter().map(|p| Field::new(p.name, p.data_type, true));
+        Arc::new(Schema::new(parameters.chain(outputs).collect::<Vec<_>>()))
     }
 
     fn table_type(&self) -> TableType {
@@ -113,7 +133,8 @@ impl TableProvider for RelationTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let support = |filter: &&Expr| {
-            if self.is_parameter(filter) {
+            // Others are applied inside, where the plan may make use of them.
+            if self.is_parameter(filter) || can_evaluate(filter) {
                 TableProviderFilterPushDown::Exact
             } else {
                 TableProviderFilterPushDown::Unsupported
@@ -140,7 +161,11 @@ impl TableProvider for RelationTable {
                 None => ident(name),
             }
         });
-        let plan = LogicalPlanBuilder::from(plan).project(outputs)?.limit(0, limit)?.build()?;
+        let mut plan = LogicalPlanBuilder::from(plan);
+        for filter in filters.iter().filter(|filter| !self.is_parameter(filter)) {
+            plan = plan.filter(self.with_values(filter, &values)?)?;
+        }
+        let plan = plan.project(outputs)?.limit(0, limit)?.build()?;
         session.create_physical_plan(&session.optimize(&plan)?).await
     }
 }
@@ -176,10 +201,9 @@ impl RelationPlanner for Relations {
             let column = Expr::Column(Column::new(Some(callee.reference.clone()), name));
             plan = plan.filter(column.eq(value))?;
         }
-        // Parameters of a relation are not among the columns of a call.
-        let outputs = schema.fields().iter().filter(|f| !callee.parameters.contains(&f.name().as_str()));
-        let outputs: Vec<Expr> =
-            outputs.map(|f| Expr::Column(Column::new(Some(callee.reference.clone()), f.name()))).collect();
+        let outputs = callee.outputs.unwrap_or_else(|| schema.fields().iter().map(|f| f.name().clone()).collect());
+        let column = |name| Expr::Column(Column::new(Some(callee.reference.clone()), name));
+        let outputs: Vec<Expr> = outputs.into_iter().map(column).collect();
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan.project(outputs)?.build()?, alias.clone()))))
     }
 }
@@ -189,18 +213,23 @@ struct Callee {
     reference: TableReference,
     /// Names for arguments without one; none may be left unnamed for plain tables.
     parameters: Vec<&'static str>,
+    /// Its columns; `None` is all that there are.
+    outputs: Option<Vec<String>>,
 }
 
 impl Callee {
     fn find(reference: TableReference) -> Option<Self> {
-        let parameters = match find_relation(reference.table()) {
-            Some(relation) => relation.parameters().into_iter().map(|p| p.name).collect(),
+        let (parameters, outputs) = match find_relation(reference.table()) {
+            Some(relation) => {
+                let outputs = relation.outputs().iter().map(|f| f.name().clone()).collect();
+                (relation.parameters().into_iter().map(|p| p.name).collect(), Some(outputs))
+            }
             None => {
                 model_table(reference.table())?;
-                Vec::new()
+                (Vec::new(), None)
             }
         };
-        Some(Self { reference, parameters })
+        Some(Self { reference, parameters, outputs })
     }
 
     /// Name and value of an argument.

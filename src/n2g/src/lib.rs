@@ -17,6 +17,7 @@ mod random;
 mod saliency;
 mod sample;
 mod score;
+mod select;
 mod split;
 mod substitutes;
 
@@ -28,4 +29,5 @@ pub use options::{Options, Substitutes};
 pub use oracle::{At, Oracle, Query};
 pub use sample::{Sample, Task};
 pub use score::{Interval, Scores, bootstrap, score};
+pub use select::{spread, strongest};
 pub use split::split;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use neuroql_model::{Batch, Cancel, Model, Pool, Probe, Result, Width};
+use neuroql_model::{Batch, Cancel, Model, Pool, Probe, Registry, Result, Width};
 
 /// Tokens of a forward pass. Queries are short, so that most of a pass is matrices times weights.
 const TOKENS: usize = 1024;
@@ -35,7 +35,7 @@ pub enum At {
 #[derive(Debug, Clone)]
 pub struct Oracle {
     model: Arc<Model>,
-    pool: Arc<Pool>,
+    registry: Arc<Registry>,
     layer: usize,
     cancel: Cancel,
 }
@@ -51,8 +51,8 @@ struct Pass {
 
 impl Oracle {
     /// Of a layer; `cancel` stops its passes.
-    pub fn new(model: Arc<Model>, pool: Arc<Pool>, layer: usize, cancel: Cancel) -> Self {
-        Self { model, pool, layer, cancel }
+    pub fn new(model: Arc<Model>, registry: Arc<Registry>, layer: usize, cancel: Cancel) -> Self {
+        Self { model, registry, layer, cancel }
     }
 
     /// The model.
@@ -61,8 +61,8 @@ impl Oracle {
     }
 
     /// The threads.
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
+    pub fn pool(&self) -> &Pool {
+        self.registry.pool()
     }
 
     /// Stops it.
@@ -79,7 +79,7 @@ impl Oracle {
         let runs = passes.into_iter().map(|pass| {
             let (model, cancel, layer) = (Arc::clone(&self.model), self.cancel.clone(), self.layer);
             let job = move || pass.run(&model, layer, &cancel);
-            self.pool.run(Width::Lane, job)
+            self.pool().run(Width::Lane, job)
         });
         let mut answers = vec![Vec::new(); queries.len()];
         for (query, values) in try_join_all(runs).await?.into_iter().flatten() {

@@ -2,9 +2,9 @@
 
 use neuroql_model::Result;
 
+use crate::Options;
 use crate::oracle::{At, Oracle, Query};
 use crate::sample::Sample;
-use crate::Options;
 
 /// Part of a sample that ends with the token on which the neuron fires, or with a few tokens after it.
 #[derive(Debug, Clone, PartialEq)]

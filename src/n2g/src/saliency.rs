@@ -22,7 +22,12 @@ pub struct Masked {
 ///
 /// # Errors
 /// As [`Oracle::ask`].
-pub async fn by_mask(oracle: &Oracle, pruned: &[(u32, f32, &Pruned)], mask: u32, options: &Options) -> Result<Vec<Masked>> {
+pub async fn by_mask(
+    oracle: &Oracle,
+    pruned: &[(u32, f32, &Pruned)],
+    mask: u32,
+    options: &Options,
+) -> Result<Vec<Masked>> {
     let original = |(neuron, _, pruned): &(u32, f32, &Pruned)| Query {
         neuron: *neuron,
         tokens: pruned.tokens.clone(),

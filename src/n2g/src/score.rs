@@ -187,9 +187,8 @@ pub fn bootstrap(values: &[f64]) -> Option<Interval> {
     }
     let mean = |sum: f64| sum / values.len() as f64;
     let mut random = Random::new(values.len() as u64);
-    let mut means: Vec<f64> = (0..RESAMPLES)
-        .map(|_| mean((0..values.len()).map(|_| values[random.below(values.len())]).sum()))
-        .collect();
+    let mut means: Vec<f64> =
+        (0..RESAMPLES).map(|_| mean((0..values.len()).map(|_| values[random.below(values.len())]).sum())).collect();
     means.sort_by(f64::total_cmp);
     Some(Interval {
         mean: mean(values.iter().sum()),

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use neuroql_model::{Model, Result};
 
-use crate::fit::neuroql::{Fit, Substituted};
 use crate::fit::line::{Line, Step};
+use crate::fit::neuroql::{Fit, Substituted};
 use crate::oracle::{At, Oracle, Query};
 use crate::{Options, Substitutes};
 

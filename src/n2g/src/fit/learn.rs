@@ -15,6 +15,9 @@ const THRESHOLDS: [f32; 8] = [0.3, 0.4, 0.25, 0.5, 0.75, 0.2, 0.1, f32::INFINITY
 /// F1 by which another way must be better than those before it.
 const MARGIN: f32 = 0.005;
 
+/// Right predictions by which another way must be better for one activator.
+const CLEARLY: f32 = 0.5;
+
 /// What a token of random text counts, beside one of an activating example.
 const RANDOM_WEIGHT: f32 = 0.1;
 
@@ -103,10 +106,13 @@ impl<'a> Texts<'a> {
         matches(line, self.texts[place.text].tokens, place.position)
     }
 
-    /// F1 of patterns, each sample predicted by those of the others.
-    fn f1(&self, found: &[Found], firings: &[Firing]) -> f32 {
-        let mut predicted: BTreeMap<(usize, usize), bool> = BTreeMap::new();
+    /// Weights of the right and of the wrong predictions of patterns by activator, each sample predicted by those of
+    /// the others.
+    fn left_out(&self, found: &[Found], firings: &[Firing]) -> BTreeMap<u32, (f32, f32)> {
+        let mut predicted: BTreeMap<u32, BTreeMap<(usize, usize), bool>> = BTreeMap::new();
         for Found { line, from } in found {
+            let Some(Step::Token(activator)) = line.first() else { continue };
+            let predicted = predicted.entry(*activator).or_default();
             for place in self.places(line) {
                 let sample = self.texts[place.text].sample;
                 let foreign = from.iter().any(|firing| Some(firings[*firing].sample) != sample);
@@ -115,11 +121,18 @@ impl<'a> Texts<'a> {
                 }
             }
         }
-        let (mut right, mut wrong) = (0.0, 0.0);
-        for ((text, _), fires) in predicted {
-            let weight = self.texts[text].weight();
-            if fires { right += weight } else { wrong += weight }
-        }
+        let sum = |places: BTreeMap<(usize, usize), bool>| {
+            let (mut right, mut wrong) = (0.0, 0.0);
+            for ((text, _), fires) in places {
+                let weight = self.texts[text].weight();
+                if fires { right += weight } else { wrong += weight }
+            }
+            (right, wrong)
+        };
+        predicted.into_iter().map(|(activator, places)| (activator, sum(places))).collect()
+    }
+
+    fn f1(&self, right: f32, wrong: f32) -> f32 {
         let all = self.positives + right + wrong;
         if all > 0.0 { 2.0 * right / all } else { 0.0 }
     }
@@ -131,22 +144,47 @@ impl Labelled<'_> {
     }
 }
 
-/// The patterns of the way that does best, and its threshold.
-pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> (Vec<Found>, f32) {
-    let mut best: Option<(f32, Vec<Found>, f32)> = None;
+/// A way of making patterns, and what comes of it.
+struct Way {
+    found: Vec<Found>,
+    judged: BTreeMap<u32, (f32, f32)>,
+}
+
+/// The patterns of the way that does best; an activator for which another way is clearly better has that one's.
+pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> Vec<Found> {
+    let mut ways: Vec<Way> = Vec::new();
+    let mut best: Option<(f32, usize)> = None;
     for threshold in THRESHOLDS {
         for gaps in [false, true] {
             let found = lines(firings, threshold, gaps);
             if gaps && !found.iter().any(|found| found.line.iter().any(|step| matches!(step, Step::Gap(_)))) {
                 continue;
             }
-            let f1 = texts.f1(&found, firings);
-            if best.as_ref().is_none_or(|(most, ..)| f1 > most + MARGIN) {
-                best = Some((f1, found, threshold));
+            let judged = texts.left_out(&found, firings);
+            let (right, wrong) = judged.values().fold((0.0, 0.0), |(r, w), (right, wrong)| (r + right, w + wrong));
+            let f1 = texts.f1(right, wrong);
+            if best.is_none_or(|(most, _)| f1 > most + MARGIN) {
+                best = Some((f1, ways.len()));
             }
+            ways.push(Way { found, judged });
         }
     }
-    best.map(|(_, found, threshold)| (found, threshold)).unwrap_or_default()
+    let Some((f1, best)) = best else { return Vec::new() };
+    // Where 2·right/(positives + right + wrong) is greatest, right − F1/2·(right + wrong) is so for each activator.
+    let gain = |(right, wrong): (f32, f32)| right - f1 / 2.0 * (right + wrong);
+    let gain = |way: &Way, activator: u32| gain(way.judged.get(&activator).copied().unwrap_or_default());
+    let activators: BTreeSet<u32> = firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
+    let mut chosen = Vec::new();
+    for activator in activators {
+        let mut way = &ways[best];
+        let least = gain(way, activator) + CLEARLY;
+        let others = ways.iter().filter(|way| gain(way, activator) > least);
+        if let Some(better) = others.max_by(|a, b| gain(a, activator).total_cmp(&gain(b, activator))) {
+            way = better;
+        }
+        chosen.extend(way.found.iter().filter(|found| found.line.first() == Some(&Step::Token(activator))).cloned());
+    }
+    chosen
 }
 
 /// The distinct patterns of firings.

@@ -107,7 +107,7 @@ impl<'a> Fit<'a> {
     ) -> Self {
         let labelled = labelled(task, background, fired, options);
         let activators = firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
-        let (found, _) = choose(&firings, &Texts::new(&labelled, &activators));
+        let found = choose(&firings, &Texts::new(&labelled, &activators));
         Self { task, firings, found, labelled }
     }
 
@@ -160,12 +160,7 @@ fn activator(line: &Line) -> Option<u32> {
 }
 
 /// Samples to learn from, and random text to learn from that is of no document to be judged by.
-fn labelled<'a>(
-    task: &'a Task,
-    background: &'a Background,
-    fired: &[Fired],
-    options: &Options,
-) -> Vec<Labelled<'a>> {
+fn labelled<'a>(task: &'a Task, background: &'a Background, fired: &[Fired], options: &Options) -> Vec<Labelled<'a>> {
     let fires = |activations: &[f32]| -> Vec<u32> {
         let fires = activations.iter().enumerate().filter(|(_, a)| **a >= options.fire_threshold);
         fires.map(|(position, _)| position as u32).collect()

@@ -1,0 +1,320 @@
+//! The text that graphs of a layer are made of, and what the layer's neurons do on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Float32Type;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use neuroql_model::{Batch, Cancel, Model, Probe, Width};
+use neuroql_n2g::{Background, Fired, Sample, Task, Window, spread, split, strongest};
+use neuroql_store::{Context, LayerIndex};
+
+use crate::activations::{Documents, Examples, Origin, Producer};
+use crate::holdings::{Holdings, store_error};
+use crate::predicate::{Predicate, check};
+
+/// Tokens of an example at most. Contexts that graphs are about are much shorter, and attention over longer ones would
+/// cost more than it tells.
+const WINDOW: usize = 128;
+
+/// Random text that graphs are judged by, and learn from, in tokens.
+const RANDOM_TOKENS: usize = 50_000;
+
+/// Share of a neuron's greatest activation from which its activations on random text are remembered.
+const REMEMBERED: f32 = 0.25;
+
+/// Examples of a dataset, in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Corpus {
+    pub examples: Arc<Vec<Context>>,
+    /// Whether the store has bounds of a layer in these examples.
+    analysed: bool,
+    background: Arc<Vec<usize>>,
+}
+
+/// What neurons of a layer do on the examples.
+pub(crate) struct Gathered {
+    pub tasks: Vec<Task>,
+    pub fired: Vec<Vec<Fired>>,
+    pub background: Arc<Background>,
+}
+
+/// What is read of one example.
+#[derive(Debug, Default, Clone)]
+struct Wanted {
+    /// Indices of the neurons that may learn from it.
+    neurons: Vec<usize>,
+    /// Its number among the random text.
+    random: Option<u32>,
+}
+
+/// Whose activations are read.
+pub(crate) struct Reader {
+    pub holdings: Arc<Holdings>,
+    pub model: Arc<Model>,
+    pub layer: u32,
+    pub neurons: Vec<u32>,
+    pub cancel: Cancel,
+}
+
+/// What was read of one example: activations on all its tokens, and where neurons are active on random text.
+struct Read {
+    example: usize,
+    samples: Vec<(usize, Vec<f32>)>,
+    fired: Vec<(usize, Fired)>,
+}
+
+impl Corpus {
+    /// The examples that an analysis has seen, if one has seen the whole dataset with short windows; else those of its
+    /// first documents, up to so many tokens.
+    pub async fn open(
+        holdings: &Arc<Holdings>,
+        model: &Arc<Model>,
+        origin: &Origin,
+        layers: &[u32],
+        tokens: usize,
+        context: &Arc<TaskContext>,
+    ) -> Result<Self> {
+        let known = Self::analysed(holdings, model, origin, layers, context).await?;
+        let analysed = known.is_some();
+        let examples = match known {
+            Some(examples) => examples,
+            None => Arc::new(read_examples(model, origin, tokens, context).await?),
+        };
+        let lengths = examples.iter().map(|example| example.tokens.len());
+        let background = Arc::new(spread(lengths, RANDOM_TOKENS));
+        Ok(Self { examples, analysed, background })
+    }
+
+    async fn analysed(
+        holdings: &Holdings,
+        model: &Model,
+        origin: &Origin,
+        layers: &[u32],
+        context: &Arc<TaskContext>,
+    ) -> Result<Option<Arc<Vec<Context>>>> {
+        let Origin::Dataset { name, .. } = origin else { return Ok(None) };
+        if model.window() > WINDOW {
+            return Ok(None);
+        }
+        let mut first = None;
+        for layer in layers {
+            let progress = holdings.store.progress(model.name(), name, *layer).await.map_err(store_error)?;
+            match progress.filter(|progress| progress.complete && progress.model_version == model.version()) {
+                Some(progress) => first = first.or(Some(progress)),
+                None => return Ok(None),
+            }
+        }
+        let Some(progress) = first else { return Ok(None) };
+        let fingerprint = holdings.fingerprints.of(origin, Arc::clone(context)).await?;
+        if fingerprint.is_none_or(|fingerprint| fingerprint.sha256 != progress.documents_sha256) {
+            return Ok(None);
+        }
+        holdings.store.contexts(model.name(), name, &progress).await.map_err(store_error)
+    }
+
+    /// Tokens of the longest example.
+    pub fn longest(&self) -> usize {
+        self.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0)
+    }
+
+    /// What some neurons of a layer do: their strongest examples, split into those to learn from and those to judge
+    /// by, and random text.
+    pub async fn gather(&self, reader: &Reader, dataset: &str, wanted: usize) -> Result<Gathered> {
+        let (bounds, greatest) = match self.known(reader, dataset).await? {
+            Some(known) => known,
+            None => {
+                let peaks = self.peaks(reader).await?;
+                let greatest = |peaks: &Vec<f32>| peaks.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let greatest = peaks.iter().map(greatest).collect();
+                (peaks, greatest)
+            }
+        };
+        let documents: Vec<i64> = self.examples.iter().map(|example| example.document).collect();
+        let mut plan: BTreeMap<usize, Wanted> = BTreeMap::new();
+        for (number, bounds) in bounds.iter().enumerate() {
+            for example in strongest(bounds, &documents, wanted) {
+                plan.entry(example).or_default().neurons.push(number);
+            }
+        }
+        for (number, example) in self.background.iter().enumerate() {
+            plan.entry(*example).or_default().random = Some(number as u32);
+        }
+        let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); reader.neurons.len()];
+        let mut fired: Vec<Vec<Fired>> = vec![Vec::new(); reader.neurons.len()];
+        let greatest: Arc<[f32]> = greatest.into();
+        let read = {
+            let greatest = Arc::clone(&greatest);
+            move |wanted: &Wanted, example: usize, values: &[f32]| wanted.read(example, values, &greatest)
+        };
+        let keep = |read: Read| {
+            let Context { document, example, tokens } = &self.examples[read.example];
+            for (number, activations) in read.samples {
+                let tokens = Arc::clone(tokens);
+                samples[number].push(Sample { document: *document, example: *example, tokens, activations });
+            }
+            read.fired.into_iter().for_each(|(number, place)| fired[number].push(place));
+        };
+        self.run(reader, plan, read, keep).await?;
+        let tasks = reader.neurons.iter().zip(samples).zip(greatest.iter()).map(|((neuron, mut samples), greatest)| {
+            samples.retain(|sample| sample.peak().is_some_and(|(_, a)| a > 0.0));
+            let peak = |sample: &Sample| sample.peak().map_or(0.0, |(_, a)| a);
+            let place = |sample: &Sample| (sample.document, sample.example);
+            samples.sort_by(|a, b| peak(b).total_cmp(&peak(a)).then(place(a).cmp(&place(b))));
+            let (train, held_out) = split(samples, wanted);
+            Task { neuron: *neuron, max_activation: *greatest, train, held_out }
+        });
+        let windows = self.background.iter().map(|i| Window {
+            document: self.examples[*i].document,
+            tokens: Arc::clone(&self.examples[*i].tokens),
+        });
+        Ok(Gathered { tasks: tasks.collect(), fired, background: Arc::new(Background { windows: windows.collect() }) })
+    }
+
+    /// Bounds and greatest activations from the store.
+    async fn known(&self, reader: &Reader, dataset: &str) -> Result<Option<(Vec<Vec<f32>>, Vec<f32>)>> {
+        if !self.analysed {
+            return Ok(None);
+        }
+        let Reader { holdings, model, layer, neurons, .. } = reader;
+        let (store, layer) = (&holdings.store, *layer);
+        let Some(progress) = store.progress(model.name(), dataset, layer).await.map_err(store_error)? else {
+            return Ok(None);
+        };
+        let index = store.index(model.name(), dataset, layer, &progress).await.map_err(store_error)?;
+        let Some(index) = index.filter(|index| index.examples() == self.examples.len()) else { return Ok(None) };
+        let upper = |index: &LayerIndex, neuron: u32| index.of_neurons(Some(&[neuron])).1;
+        let bounds = neurons.iter().map(|neuron| upper(&index, *neuron)).collect();
+        let rows = store.neurons(model.name(), dataset, layer).await.map_err(store_error)?;
+        let Some(greatest) = rows.column_by_name("max_activation") else { return Ok(None) };
+        let greatest = greatest.as_primitive::<Float32Type>();
+        Ok(Some((bounds, neurons.iter().map(|neuron| greatest.value(*neuron as usize)).collect())))
+    }
+
+    /// The greatest activation of each neuron in each example, by running all.
+    async fn peaks(&self, reader: &Reader) -> Result<Vec<Vec<f32>>> {
+        let all = (0..self.examples.len()).map(|example| (example, Wanted::default())).collect();
+        let width = reader.neurons.len();
+        let peaks = move |_: &Wanted, _: usize, values: &[f32]| -> Vec<f32> {
+            let mut peaks = vec![f32::NEG_INFINITY; width];
+            for row in values.chunks_exact(width) {
+                peaks.iter_mut().zip(row).for_each(|(peak, value)| *peak = peak.max(*value));
+            }
+            peaks
+        };
+        let mut found: Vec<Vec<f32>> = vec![Vec::with_capacity(self.examples.len()); width];
+        let keep = |peaks: Vec<f32>| found.iter_mut().zip(peaks).for_each(|(found, peak)| found.push(peak));
+        self.run(reader, all, peaks, keep).await?;
+        Ok(found)
+    }
+
+    /// Runs examples, hands the values of each, `[tokens, neurons]`, to `read` where they were computed, and what that
+    /// makes of them to `keep`, in order.
+    async fn run<T: Send + 'static>(
+        &self,
+        reader: &Reader,
+        plan: BTreeMap<usize, Wanted>,
+        read: impl Fn(&Wanted, usize, &[f32]) -> T + Clone + Send + 'static,
+        mut keep: impl FnMut(T),
+    ) -> Result<()> {
+        let Reader { holdings, model, layer, neurons, cancel } = reader;
+        let probe = Arc::new(check(Probe::new(model, [(*layer as usize, Some(neurons.clone()))]))?);
+        let (pool, width) = (holdings.registry.pool(), neurons.len());
+        let mut batches = self.batches(model, width, plan).into_iter();
+        let mut in_flight = FuturesOrdered::new();
+        loop {
+            while in_flight.len() <= pool.threads() {
+                let Some(batch) = batches.next() else { break };
+                let (model, probe, cancel) = (Arc::clone(model), Arc::clone(&probe), cancel.clone());
+                let (read, examples) = (read.clone(), Arc::clone(&self.examples));
+                in_flight.push_back(pool.run(Width::Lane, move || {
+                    let tokens = batch.iter().map(|(example, _)| &examples[*example].tokens[..]);
+                    let mut out = Vec::with_capacity(batch.len());
+                    for tensor in model.run(&Batch::new(tokens, model.bos()), &probe, &cancel)? {
+                        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+                        let mut rest = values.as_slice();
+                        for (example, wanted) in &batch {
+                            let (own, others) = rest.split_at(examples[*example].tokens.len() * width);
+                            out.push(read(wanted, *example, own));
+                            rest = others;
+                        }
+                    }
+                    Ok(out)
+                }));
+            }
+            match in_flight.next().await {
+                Some(batch) => check(batch)?.into_iter().for_each(&mut keep),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn batches(&self, model: &Model, width: usize, plan: BTreeMap<usize, Wanted>) -> Vec<Vec<(usize, Wanted)>> {
+        let most = model.batch_tokens(width);
+        let mut batches: Vec<Vec<(usize, Wanted)>> = Vec::new();
+        let mut tokens = usize::MAX;
+        for (example, wanted) in plan {
+            let length = self.examples[example].tokens.len();
+            if tokens.saturating_add(length) > most {
+                batches.push(Vec::new());
+                tokens = 0;
+            }
+            tokens += length;
+            if let Some(batch) = batches.last_mut() {
+                batch.push((example, wanted));
+            }
+        }
+        batches
+    }
+}
+
+impl Wanted {
+    /// What is wanted of an example's values, `[tokens, neurons]`, over the greatest of each neuron.
+    fn read(&self, example: usize, values: &[f32], greatest: &[f32]) -> Read {
+        let width = greatest.len();
+        let column = |number: usize| values.iter().skip(number).step_by(width).map(move |a| a / greatest[number]);
+        let samples = self.neurons.iter().map(|number| (*number, column(*number).collect())).collect();
+        let mut fired = Vec::new();
+        if let Some(window) = self.random {
+            for (position, row) in values.chunks_exact(width).enumerate() {
+                for (number, (a, greatest)) in row.iter().zip(greatest).enumerate() {
+                    if *greatest > 0.0 && a / greatest >= REMEMBERED {
+                        let place = Fired { window, position: position as u32, activation: a / greatest };
+                        fired.push((number, place));
+                    }
+                }
+            }
+        }
+        Read { example, samples, fired }
+    }
+}
+
+/// Reads documents until there are so many tokens.
+async fn read_examples(
+    model: &Arc<Model>,
+    origin: &Origin,
+    tokens: usize,
+    context: &Arc<TaskContext>,
+) -> Result<Vec<Context>> {
+    let everything = Predicate::new(Vec::new());
+    let documents = Documents::new(origin, everything.clone(), Arc::clone(context))?;
+    let mut producer = Producer::new(Arc::clone(model), Examples::Of(Box::new(documents)), everything, tokens.min(4096));
+    let mut examples = Vec::new();
+    let mut read = 0;
+    while read < tokens {
+        let Some(packed) = producer.next().await? else { break };
+        for rows in packed.examples {
+            read += rows.tokens.len();
+            let pieces = model.window().div_ceil(WINDOW) as i64;
+            for (piece, tokens) in rows.tokens.chunks(WINDOW).enumerate() {
+                let example = rows.example * pieces + piece as i64;
+                examples.push(Context { document: rows.document.number, example, tokens: tokens.into() });
+            }
+        }
+    }
+    Ok(examples)
+}

@@ -1,0 +1,163 @@
+//! The loop of a build: layer by layer, some neurons at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::datatypes::Int32Type;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use neuroql_model::{CancelOnDrop, Model};
+use neuroql_n2g::{Method, Options, Oracle, Workshop};
+use tokio::sync::mpsc::Sender;
+
+use super::corpus::{Corpus, Reader};
+use super::{n2g_error, rows};
+use crate::activations::Origin;
+use crate::graphs;
+use crate::holdings::Holdings;
+
+/// Neurons that are built together: their texts share forward passes, and a client sees them together.
+const TOGETHER: usize = 16;
+
+/// Graphs to be built.
+#[derive(Clone)]
+pub(super) struct Build {
+    pub holdings: Arc<Holdings>,
+    pub model: Arc<Model>,
+    pub dataset: String,
+    pub origin: Origin,
+    /// Neurons of each layer, ascending.
+    pub selection: Vec<(u32, Vec<u32>)>,
+    pub method: Method,
+    /// Examples of each neuron.
+    pub examples: usize,
+    /// Tokens searched for them if the dataset was not analysed.
+    pub tokens: usize,
+    pub options: Options,
+    /// Make again what was kept before.
+    pub rebuild: bool,
+}
+
+type Rows = Sender<Result<RecordBatch>>;
+
+impl Build {
+    /// Builds, and sends rows as they come. Stops when nobody listens any more.
+    pub async fn run(self, context: &Arc<TaskContext>, rows: Rows) -> Result<()> {
+        let layers: Vec<u32> = self.selection.iter().map(|(layer, _)| *layer).collect();
+        if layers.is_empty() {
+            return Ok(());
+        }
+        let (holdings, model) = (&self.holdings, &self.model);
+        let fingerprint = holdings.fingerprints.of(&self.origin, Arc::clone(context)).await?;
+        let made_with = self.made_with(fingerprint.as_ref().map(|fingerprint| fingerprint.sha256.as_str()));
+        let mut corpus = None;
+        for (layer, neurons) in &self.selection {
+            let kept = if self.rebuild { HashMap::new() } else { self.kept(*layer, &made_with).await? };
+            let (known, missing): (Vec<u32>, Vec<u32>) = neurons.iter().partition(|neuron| kept.contains_key(neuron));
+            for neuron in known {
+                if rows.send(Ok(kept[&neuron].clone())).await.is_err() {
+                    return Ok(());
+                }
+            }
+            if missing.is_empty() {
+                continue;
+            }
+            let corpus = match &mut corpus {
+                Some(corpus) => corpus,
+                none => {
+                    let opened =
+                        Corpus::open(holdings, model, &self.origin, &layers, self.tokens, context).await?;
+                    none.insert(opened)
+                }
+            };
+            if !self.layer(*layer, missing, corpus, &made_with, context, &rows).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds neurons of a layer; false if nobody listens any more.
+    async fn layer(
+        &self,
+        layer: u32,
+        neurons: Vec<u32>,
+        corpus: &Corpus,
+        made_with: &str,
+        context: &TaskContext,
+        rows: &Rows,
+    ) -> Result<bool> {
+        let (holdings, model) = (&self.holdings, &self.model);
+        let guard = CancelOnDrop::default();
+        // Activations on examples, each of at most so many tokens, are what takes room.
+        let reservation = MemoryConsumer::new("build_graphs").register(context.memory_pool());
+        reservation.try_grow(neurons.len() * self.examples * corpus.longest() * 16)?;
+        let started = Instant::now();
+        let reader = Reader {
+            holdings: Arc::clone(holdings),
+            model: Arc::clone(model),
+            layer,
+            neurons,
+            cancel: guard.flag(),
+        };
+        let gathered = corpus.gather(&reader, &self.dataset, self.examples).await?;
+        let share = started.elapsed() / gathered.tasks.len().max(1) as u32;
+        let oracle =
+            Oracle::new(Arc::clone(model), Arc::clone(&holdings.registry), layer as usize, guard.flag());
+        let mut workshop = Workshop::new(&oracle, self.method, self.options.clone());
+        let mut work = gathered.tasks.into_iter().zip(gathered.fired).peekable();
+        while work.peek().is_some() {
+            let (tasks, fired): (Vec<_>, Vec<_>) = work.by_ref().take(TOGETHER).unzip();
+            let greatest: Vec<f32> = tasks.iter().map(|task| task.max_activation).collect();
+            let started = Instant::now();
+            let built = workshop.build(&oracle, tasks, &gathered.background, fired).await.map_err(n2g_error)?;
+            let seconds = share + started.elapsed() / built.len().max(1) as u32;
+            let common = rows::Common {
+                layer,
+                method: self.method.name(),
+                dataset: &self.dataset,
+                seconds: seconds.as_secs_f32(),
+                options: made_with,
+            };
+            if rows.send(rows::batch(&common, &built, &greatest)).await.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Everything that graphs depend on beside model and method, as JSON.
+    fn made_with(&self, dataset_sha256: Option<&str>) -> String {
+        let mut all = self.options.to_json();
+        all.pop();
+        let hash: String = dataset_sha256.unwrap_or_default().chars().take(16).collect();
+        all + &format!(",\"examples\":{},\"tokens\":{},\"dataset_sha256\":\"{hash}\"}}", self.examples, self.tokens)
+    }
+
+    /// Rows that were kept before and would come out the same, by neuron.
+    async fn kept(&self, layer: u32, made_with: &str) -> Result<HashMap<u32, RecordBatch>> {
+        let rows = self.holdings.graphs(&self.model, layer).await?;
+        let rows = graphs::select(&rows, &graphs::schema())?;
+        let text = |name| rows.column_by_name(name).map(|column| column.as_string::<i32>().clone());
+        let (Some(method), Some(dataset), Some(options), Some(neuron)) =
+            (text("method"), text("dataset"), text("options"), rows.column_by_name("neuron"))
+        else {
+            return Ok(HashMap::new());
+        };
+        let neuron = neuron.as_primitive::<Int32Type>();
+        let same = |i: &u32| {
+            let i = *i as usize;
+            method.value(i) == self.method.name()
+                && dataset.is_valid(i)
+                && dataset.value(i) == self.dataset
+                && options.is_valid(i)
+                && options.value(i) == made_with
+        };
+        let row = |i: u32| Ok((neuron.value(i as usize) as u32, take_record_batch(&rows, &UInt32Array::from(vec![i]))?));
+        (0..rows.num_rows() as u32).filter(same).map(row).collect()
+    }
+}

@@ -1,0 +1,68 @@
+//! Which text a graph is made of.
+
+use std::collections::HashMap;
+
+/// Examples looked at for each that is wanted: near-duplicates and those that bounds overrate drop out.
+const SPARE: usize = 2;
+
+/// Of the examples wanted, the share that one document may give while others have some.
+const SHARE: usize = 5;
+
+/// The examples in which a neuron is strongest, by bounds of its greatest activation in each; the greatest bound first,
+/// of equal ones the earlier. `documents` says which document an example is of. A document gives only a few of them as
+/// long as others are positive too, so that there is something to learn from and something to judge by.
+pub fn strongest(bounds: &[f32], documents: &[i64], wanted: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..bounds.len()).filter(|i| bounds[*i] > 0.0).collect();
+    order.sort_by(|a, b| bounds[*b].total_cmp(&bounds[*a]).then(a.cmp(b)));
+    let most = (wanted / SHARE).max(2);
+    let mut given: HashMap<i64, usize> = HashMap::new();
+    let (first, rest): (Vec<usize>, Vec<usize>) = order.into_iter().partition(|i| {
+        let given = given.entry(documents[*i]).or_default();
+        *given += 1;
+        *given <= most
+    });
+    let mut chosen: Vec<usize> = first.into_iter().chain(rest).take(SPARE * wanted).collect();
+    chosen.sort_by(|a, b| bounds[*b].total_cmp(&bounds[*a]).then(a.cmp(b)));
+    chosen
+}
+
+/// Examples evenly spread over all, with about so many tokens together.
+pub fn spread(lengths: impl ExactSizeIterator<Item = usize> + Clone, tokens: usize) -> Vec<usize> {
+    let (count, all) = (lengths.len(), lengths.clone().sum::<usize>());
+    if all <= tokens {
+        return (0..count).collect();
+    }
+    let mut chosen = Vec::new();
+    // An example is taken whenever the share of tokens that should be taken by then exceeds what was.
+    let (mut seen, mut taken) = (0u128, 0u128);
+    for (i, length) in lengths.enumerate() {
+        seen += length as u128;
+        if taken * (all as u128) < seen * tokens as u128 && taken + length as u128 <= tokens as u128 {
+            taken += length as u128;
+            chosen.push(i);
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_share() {
+        let bounds = [9.0, 8.0, 7.0, 6.0, 0.0, 5.0];
+        // Two of document 1 first, then the others, then the rest of it; what is not positive never.
+        assert_eq!(strongest(&bounds, &[1, 1, 1, 2, 2, 3], 2), [0, 1, 3, 5]);
+        assert_eq!(strongest(&bounds, &[1; 6], 2), [0, 1, 2, 3]);
+        assert!(strongest(&[], &[], 5).is_empty());
+    }
+
+    #[test]
+    fn text_is_spread() {
+        assert_eq!(spread([10; 10].into_iter(), 30), [0, 4, 7]);
+        assert_eq!(spread([10; 3].into_iter(), 100), [0, 1, 2]);
+        assert!(spread([10; 3].into_iter(), 5).is_empty());
+        assert!(spread([0usize; 0].into_iter(), 5).is_empty());
+    }
+}
