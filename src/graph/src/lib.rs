@@ -5,12 +5,14 @@
 
 mod automaton;
 mod builder;
+pub mod draw;
 mod error;
 mod graph;
 mod lines;
 mod matcher;
 mod pattern;
 mod semantics;
+mod simplify;
 mod trie;
 mod view;
 mod walk;
@@ -23,4 +25,5 @@ pub use lines::{Inherited, Lines, Prompt};
 pub use matcher::Matcher;
 pub use pattern::{Element, Pattern};
 pub use semantics::Semantics;
+pub use simplify::{Display, DisplayKind, DisplayNode, DisplayToken, Skip, Weight, simplify};
 pub use view::{Validity, View, decode, encode};

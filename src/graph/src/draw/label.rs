@@ -1,0 +1,266 @@
+//! Tokens as people can read them: what has no glyph, or cannot be seen, is escaped.
+
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::{DisplayKind, DisplayNode, Skip, Weight};
+
+/// Part of a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub text: String,
+    /// Whether it stands for something that cannot be seen.
+    pub faint: bool,
+}
+
+impl Piece {
+    pub fn faint(text: impl Into<String>) -> Self {
+        Self { text: text.into(), faint: true }
+    }
+
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), faint: false }
+    }
+}
+
+/// Cells of a terminal, or of a font of fixed width, that a label takes.
+pub(super) fn width(pieces: &[Piece]) -> usize {
+    pieces.iter().map(|piece| piece.text.width()).sum()
+}
+
+/// A token for a drawing: spaces at its ends are `␣`, or `␣×8` for many, and what cannot be seen is escaped.
+pub(super) fn token(text: &str) -> Vec<Piece> {
+    if text.is_empty() {
+        return vec![Piece::faint("empty")];
+    }
+    let after = text.trim_start_matches(' ');
+    let inner = after.trim_end_matches(' ');
+    let mut pieces = spaces(text.len() - after.len());
+    for (at, c) in inner.char_indices() {
+        let piece = match escape(c, is_at_end(inner, at, c)) {
+            Some(escaped) => Piece::faint(escaped),
+            // Of its own it would be put on top of what is before the label.
+            None if at == 0 && c.width() == Some(0) => Piece::plain(format!("◌{c}")),
+            None => Piece::plain(c),
+        };
+        match pieces.last_mut() {
+            Some(last) if last.faint == piece.faint => last.text.push_str(&piece.text),
+            _ => pieces.push(piece),
+        }
+    }
+    pieces.append(&mut spaces(after.len() - inner.len()));
+    pieces
+}
+
+fn spaces(count: usize) -> Vec<Piece> {
+    match count {
+        0 => Vec::new(),
+        1..=3 => vec![Piece::faint("␣".repeat(count))],
+        _ => vec![Piece::faint(format!("␣×{count}"))],
+    }
+}
+
+/// At most so many cells of a label, with `…` for what is left out.
+pub(super) fn clip(pieces: Vec<Piece>, cells: usize) -> Vec<Piece> {
+    if width(&pieces) <= cells {
+        return pieces;
+    }
+    let mut left = cells.saturating_sub(1);
+    let mut clipped = Vec::new();
+    'pieces: for piece in pieces {
+        let mut kept = Piece { text: String::new(), faint: piece.faint };
+        for grapheme in piece.text.graphemes(true) {
+            let Some(less) = left.checked_sub(grapheme.width()) else {
+                clipped.push(kept);
+                break 'pieces;
+            };
+            left = less;
+            kept.text.push_str(grapheme);
+        }
+        clipped.push(kept);
+    }
+    clipped.push(Piece::faint("…"));
+    clipped
+}
+
+/// A token in quotes, as in JSON; what cannot be seen is escaped.
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for (at, c) in text.char_indices() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            _ => match escape(c, is_at_end(text, at, c)) {
+                Some(escaped) => quoted.push_str(&escaped),
+                // It would be put on top of the quote.
+                None if at == 0 && c.width() == Some(0) => quoted.push_str(&code(c)),
+                None => quoted.push(c),
+            },
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// What is written in place of a character that cannot be seen; joiners are seen by what they join.
+pub(super) fn escape(c: char, at_end: bool) -> Option<String> {
+    let escaped = match c {
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        ' ' => return None,
+        '\u{200c}' | '\u{200d}' if !at_end => return None,
+        // Format characters, among them those that turn the direction of text, and what is no character.
+        '\u{ad}'
+        | '\u{61c}'
+        | '\u{180e}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}'
+        | '\u{fffe}'
+        | '\u{ffff}' => code(c),
+        _ if c.is_control() || c.is_whitespace() => code(c),
+        _ => return None,
+    };
+    Some(escaped)
+}
+
+fn code(c: char) -> String {
+    format!("\\u{:04x}", u32::from(c))
+}
+
+fn is_at_end(text: &str, at: usize, c: char) -> bool {
+    at == 0 || at + c.len_utf8() == text.len()
+}
+
+/// The label of a drawn node in lines of at most `cells`: all of its tokens that fit into `lines`.
+pub(super) fn lines(node: &DisplayNode, cells: usize, lines: usize) -> Vec<Vec<Piece>> {
+    match node.kind {
+        DisplayKind::Wildcard(skip) => return vec![vec![Piece::plain(skipped(skip))]],
+        DisplayKind::Start => return vec![vec![Piece::plain("start")]],
+        DisplayKind::Rest => return vec![vec![Piece::plain("…")]],
+        DisplayKind::Activator | DisplayKind::Context => {}
+    }
+    let mut made: Vec<Vec<Piece>> = vec![Vec::new()];
+    for (i, shown) in node.tokens.iter().enumerate() {
+        let last = i + 1 == node.tokens.len();
+        // Room for how many are left, written when the next does not fit.
+        let more = if last { 0 } else { format!(" +{}", node.tokens.len() - i).len() };
+        let mut label =
+            clip(token(&shown.token.text), cells.saturating_sub(if made.len() == lines { more } else { 2 }));
+        let at = made.len() - 1;
+        let taken = width(&made[at]);
+        let separator = if taken == 0 { 0 } else { 3 };
+        if taken + separator + width(&label) + if at + 1 == lines { more } else { 2 } <= cells || taken == 0 {
+            if taken > 0 {
+                made[at].push(Piece::faint(" | "));
+            }
+            made[at].append(&mut label);
+        } else if at + 1 < lines {
+            made[at].push(Piece::faint(" |"));
+            made.push(label);
+        } else {
+            made[at].push(Piece::faint(format!(" +{}", node.tokens.len() - i)));
+            break;
+        }
+    }
+    made
+}
+
+/// How many tokens are skipped: `·1`, `≤5`, `2–5`.
+pub(super) fn skipped(skip: Skip) -> String {
+    match (skip.least, skip.most) {
+        (least, most) if least == most => format!("·{most}"),
+        (0, most) => format!("≤{most}"),
+        (least, most) => format!("{least}–{most}"),
+    }
+}
+
+/// A number of which two decimals matter.
+pub(super) fn number(value: f32) -> String {
+    let value = if value == 0.0 { 0.0 } else { value };
+    if value.abs() >= 1e6 { format!("{value:.2e}") } else { format!("{value:.2}") }
+}
+
+/// All that is known of a drawn node, in lines.
+pub(super) fn details(node: &DisplayNode) -> String {
+    const MOST: usize = 20;
+    let mut lines: Vec<String> = match node.kind {
+        DisplayKind::Wildcard(skip) => vec![format!("{} with nothing that matters before", tokens(skip))],
+        DisplayKind::Start => vec!["start of the text".to_owned()],
+        DisplayKind::Rest => vec!["longer patterns".to_owned()],
+        DisplayKind::Activator | DisplayKind::Context => Vec::new(),
+    };
+    let all = node.tokens.len();
+    let of_token = |shown: &crate::DisplayToken| {
+        let id = shown.token.id.map_or(String::new(), |id| format!(" ({id})"));
+        format!("{}{id}: {}", quoted(&shown.token.text), numbers(shown.weight))
+    };
+    lines.extend(node.tokens.iter().take(if all > MOST { MOST - 1 } else { MOST }).map(of_token));
+    if all > MOST {
+        lines.push(format!("and {} others", all - MOST + 1));
+    }
+    if node.tokens.is_empty() {
+        lines.push(numbers(node.weight));
+    }
+    if !node.skip.is_none() {
+        lines.push(format!("{} skipped after it", tokens(node.skip)));
+    }
+    lines.join("\n")
+}
+
+fn numbers(weight: Weight) -> String {
+    let ends = match weight.ends {
+        None => String::new(),
+        Some((least, most)) if number(least) == number(most) => format!(", predicts {}", number(most)),
+        Some((least, most)) => format!(", predicts {} to {}", number(least), number(most)),
+    };
+    let [activation, importance] = [weight.activation, weight.importance].map(number);
+    format!("activation {activation}, importance {importance}, support {}{ends}", weight.support)
+}
+
+fn tokens(skip: Skip) -> String {
+    match (skip.least, skip.most) {
+        (1, 1) => "one token".to_owned(),
+        (least, most) if least == most => format!("{most} tokens"),
+        (0, most) => format!("up to {most} tokens"),
+        (least, most) => format!("{least} to {most} tokens"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        token(text).into_iter().map(|piece| piece.text).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_escaped() {
+        assert_eq!(shown("  a b "), "␣␣a b␣");
+        assert_eq!(shown("        return"), "␣×8return");
+        assert_eq!(shown(" "), "␣");
+        assert_eq!(shown("\n\t\u{0}\u{202e}"), "\\n\\t\\u0000\\u202e");
+        assert_eq!(shown("\u{301}"), "◌\u{301}");
+        assert_eq!(shown("👩\u{200d}🔬"), "👩\u{200d}🔬");
+        assert_eq!(quoted("a\"\\\n\u{a0}é"), r#""a\"\\\n\u00a0é""#);
+    }
+
+    #[test]
+    fn clipping_keeps_characters_whole() {
+        let clipped = |text: &str, cells| clip(token(text), cells).into_iter().map(|p| p.text).collect::<String>();
+        assert_eq!(clipped("abcdef", 6), "abcdef");
+        assert_eq!(clipped("abcdefg", 6), "abcde…");
+        assert_eq!(clipped("日本語", 4), "日…");
+        assert_eq!(clipped("e\u{301}e\u{301}e\u{301}", 2), "e\u{301}…");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!([-0.0, 0.125, 3e7].map(number), ["0.00", "0.12", "3.00e7"]);
+    }
+}

@@ -1,0 +1,37 @@
+//! Drawings and texts of a graph for people to read.
+//!
+//! All of them are written in the order of the text: contexts on the left, the token on which the neuron fires on the
+//! right. [`svg`], [`dot`] and [`mermaid`] draw what [`simplify`](crate::simplify) leaves; [`text`] lists patterns as
+//! they are in the trie.
+
+mod colour;
+mod dot;
+mod label;
+mod layout;
+mod legend;
+mod mermaid;
+mod svg;
+mod text;
+
+pub use dot::dot;
+pub use mermaid::mermaid;
+pub use svg::svg;
+pub use text::text;
+
+/// How a graph is drawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrawOptions {
+    /// What is written above it, such as the neuron's name.
+    pub title: Option<String>,
+    /// Nodes that a drawing may have; a larger graph is [simplified](crate::simplify), and tokens that lead to the same
+    /// and follow the same share a node where there would be more than a third of it.
+    pub max_nodes: usize,
+    /// Lines that a text may have.
+    pub max_patterns: usize,
+}
+
+impl Default for DrawOptions {
+    fn default() -> Self {
+        Self { title: None, max_nodes: 120, max_patterns: 1000 }
+    }
+}

@@ -1,0 +1,266 @@
+//! Drawings that need no other program.
+
+use std::fmt::Write;
+
+use super::label::{self, Piece};
+use super::layout::{Layout, layout};
+use super::{DrawOptions, colour, legend, text};
+use crate::{Display, DisplayKind, DisplayNode, Graph, simplify};
+
+/// Pixels of the margin.
+const MARGIN: f32 = 24.0;
+/// Pixels of a node's label: size of the font, of a line, and the room beside it.
+const FONT: f32 = 13.0;
+const LINE: f32 = 17.0;
+const BESIDE: f32 = 10.0;
+const ABOVE: f32 = 5.5;
+/// Cells that a line of a label has at most, at the full size of the font and at the least.
+const CELLS: usize = 22;
+const CELLS_SMALL: usize = 29;
+/// Width of a cell over the size of the font: most fonts of fixed width have 0.6.
+const CELL: f32 = 0.605;
+/// Lines of tokens in a node.
+const LINES: usize = 6;
+/// Pixels between nodes, and between parts that nothing joins.
+const GAP: f32 = 9.0;
+const APART: f32 = 30.0;
+const MONOSPACE: &str = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace";
+const SANS: &str = "system-ui, 'Segoe UI', 'DejaVu Sans', Helvetica, Arial, sans-serif";
+const INK: &str = "#1f2430";
+const OUTLINE: &str = "#8a909c";
+const EDGE: &str = "#9aa0ab";
+
+/// The graph as a stand-alone SVG, [simplified](crate::simplify) to [`DrawOptions::max_nodes`].
+///
+/// Columns are tokens by their order in the text, the activators rightmost and in red by activation, contexts in blue
+/// by importance; nodes with which a pattern is complete have a bold outline, and so each path from one of them to an
+/// activator is a pattern. A pill right of a token says how many tokens are skipped after it. Tooltips have whole
+/// tokens and their numbers. The ground is white. It has no ids and no styles, so many can stand in one page.
+pub fn svg(graph: &Graph, options: &DrawOptions) -> String {
+    let display = simplify(graph, options.max_nodes);
+    let boxes: Vec<Box> = display.nodes.iter().map(Box::new).collect();
+    let columns = columns(&display.nodes, &boxes);
+    let heights: Vec<f32> = boxes.iter().map(|b| b.height).collect();
+    let places = layout(&display.nodes, &heights, GAP, APART);
+    let title = options.title.as_deref().map(text::one_line);
+    let drawn_width = columns.first().map_or(0.0, |column| column.x + column.width);
+    let title_width = title.as_deref().map_or(0.0, |title| text_width(title, 16.0).min(900.0));
+    let width = drawn_width.max(title_width).max(380.0);
+    let mut svg = Svg(String::new());
+    let mut top = MARGIN;
+    if let Some(title) = &title {
+        let title: String =
+            label::clip(vec![Piece::plain(title)], (width / (16.0 * CELL)) as usize).iter().map(|p| &*p.text).collect();
+        svg.text(MARGIN, top + 14.0, &format!("font-size=\"16\" font-weight=\"600\" fill=\"{INK}\""), &title);
+        top += 36.0;
+    }
+    if display.nodes.is_empty() {
+        svg.text(
+            MARGIN,
+            top + 12.0,
+            "font-size=\"13\" fill=\"#6b7280\"",
+            "No patterns: nothing is known to activate it.",
+        );
+        top += 20.0;
+    } else {
+        // A drawing that is narrower than its title or legend stands in the middle.
+        let left = MARGIN + (width - drawn_width) / 2.0;
+        svg.drawing(&display, &boxes, &columns, &places, (left, top));
+        top += places.height + 26.0;
+        top = legend::legend(&mut svg, &display, (MARGIN, top), width);
+    }
+    svg.finish(width + 2.0 * MARGIN, top + MARGIN - 6.0, title.as_deref())
+}
+
+/// A column: the left and the width of its nodes, and of the pills right of them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Column {
+    x: f32,
+    width: f32,
+    pills: f32,
+}
+
+/// A node's label and size.
+struct Box {
+    lines: Vec<Vec<Piece>>,
+    font: f32,
+    width: f32,
+    height: f32,
+    pill: Option<(String, f32)>,
+}
+
+impl Box {
+    fn new(node: &DisplayNode) -> Self {
+        let one = node.tokens.len() <= 1;
+        let lines = label::lines(node, if one { CELLS_SMALL } else { CELLS }, LINES);
+        let cells = lines.iter().map(|line| label::width(line)).max().unwrap_or_default();
+        // One long token is written smaller before it is cut.
+        let font = if cells > CELLS { FONT * CELLS as f32 / cells as f32 } else { FONT };
+        let pill = (!node.skip.is_none()).then(|| label::skipped(node.skip));
+        Self {
+            font,
+            width: (cells as f32 * CELL * font + 2.0 * BESIDE).max(30.0),
+            height: lines.len() as f32 * LINE + 2.0 * ABOVE,
+            pill: pill.map(|text| {
+                let width = label::width(&[Piece::plain(&*text)]) as f32 * CELL * 11.0 + 10.0;
+                (text, width)
+            }),
+            lines,
+        }
+    }
+}
+
+/// Columns by depth, so that the last is leftmost.
+fn columns(nodes: &[DisplayNode], boxes: &[Box]) -> Vec<Column> {
+    let mut columns: Vec<Column> = Vec::new();
+    let mut crowds: Vec<usize> = Vec::new();
+    for (node, b) in nodes.iter().zip(boxes) {
+        let depth = node.depth as usize;
+        columns.resize(columns.len().max(depth + 1), Column::default());
+        crowds.resize(columns.len(), 0);
+        let column = &mut columns[depth];
+        column.width = column.width.max(b.width);
+        column.pills = column.pills.max(b.pill.as_ref().map_or(0.0, |pill| pill.1 + 6.0));
+        crowds[depth] += 1;
+    }
+    let mut x = 0.0;
+    for depth in (0..columns.len()).rev() {
+        columns[depth].x = x;
+        // The more edges, the steeper they are: they get room.
+        let crowd = crowds[depth].max(crowds[depth.saturating_sub(1)]) as f32;
+        x += columns[depth].width + columns[depth].pills + (44.0 + 2.0 * crowd).min(130.0);
+    }
+    columns
+}
+
+/// Pixels that a text in the title's or the legend's font takes at most: its letters are narrower than cells.
+pub(super) fn text_width(text: &str, size: f32) -> f32 {
+    label::width(&[Piece::plain(text)]) as f32 * 0.57 * size
+}
+
+/// An SVG that is being written.
+pub(super) struct Svg(String);
+
+impl Svg {
+    pub fn write(&mut self, what: std::fmt::Arguments) {
+        // A string can always be written to.
+        let _ = self.0.write_fmt(what);
+    }
+
+    /// Text with its baseline at a place.
+    pub fn text(&mut self, x: f32, y: f32, attributes: &str, text: &str) {
+        self.write(format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" {attributes}>{}</text>\n", escape(text)));
+    }
+
+    /// A grey pill with a text, from a left and around a centre.
+    pub fn pill(&mut self, (x, y): (f32, f32), width: f32, text: &str) {
+        self.write(format_args!(
+            "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"16\" rx=\"8\" fill=\"#f3f4f6\" \
+             stroke=\"#c3c8d0\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"11\" \
+             font-family=\"{MONOSPACE}\" fill=\"#555b66\">{}</text>\n",
+            y - 8.0,
+            x + width / 2.0,
+            y + 4.0,
+            escape(text)
+        ));
+    }
+
+    fn drawing(
+        &mut self,
+        display: &Display,
+        boxes: &[Box],
+        columns: &[Column],
+        places: &Layout,
+        (left, top): (f32, f32),
+    ) {
+        let at = |i: usize| (columns[display.nodes[i].depth as usize], top + places.centres[i]);
+        self.write(format_args!("<g fill=\"none\" stroke=\"{EDGE}\" stroke-width=\"1.4\">\n"));
+        let mut reached = vec![false; display.nodes.len()];
+        for (i, node) in display.nodes.iter().enumerate() {
+            let (column, y) = at(i);
+            let [start, turn] = [column.x + column.width, column.x + column.width + column.pills].map(|x| left + x);
+            for to in &node.towards {
+                let (next, end_y) = at(*to as usize);
+                let end = left + next.x - 6.0;
+                let middle = f32::midpoint(turn, end);
+                self.write(format_args!(
+                    "<path d=\"M{start:.1} {y:.1}H{turn:.1}C{middle:.1} {y:.1} {middle:.1} {end_y:.1} {end:.1} {end_y:.1}\"/>\n"
+                ));
+                reached[*to as usize] = true;
+            }
+        }
+        self.write(format_args!("</g>\n"));
+        for (i, _) in reached.into_iter().enumerate().filter(|(_, reached)| *reached) {
+            let (column, y) = at(i);
+            let x = left + column.x - 1.0;
+            self.write(format_args!("<path d=\"M{x:.1} {y:.1}l-8 -4.5v9z\" fill=\"{EDGE}\" stroke=\"none\"/>\n"));
+        }
+        self.write(format_args!("<g font-family=\"{MONOSPACE}\" text-anchor=\"middle\">\n"));
+        for (i, (node, b)) in display.nodes.iter().zip(boxes).enumerate() {
+            let (column, y) = at(i);
+            self.node(node, b, (left + column.x, column.width), y);
+            if let Some((text, width)) = &b.pill {
+                self.pill((left + column.x + column.width + 4.0, y), *width, text);
+            }
+        }
+        self.write(format_args!("</g>\n"));
+    }
+
+    fn node(&mut self, node: &DisplayNode, b: &Box, (x, width): (f32, f32), y: f32) {
+        let fill = colour::of_node(node);
+        let (outline, bold) = if node.complete { (INK, 3.0) } else { (OUTLINE, 1.0) };
+        let round =
+            if matches!(node.kind, DisplayKind::Activator | DisplayKind::Context) { 4.0 } else { b.height / 2.0 };
+        self.write(format_args!(
+            "<g fill=\"{}\" font-size=\"{:.1}\"><title>{}</title>\n<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{width:.1}\" \
+             height=\"{:.1}\" rx=\"{round}\" fill=\"{fill}\" stroke=\"{outline}\" stroke-width=\"{bold}\"/>\n",
+            colour::of_text(fill),
+            b.font,
+            escape(&label::details(node)),
+            y - b.height / 2.0,
+            b.height,
+        ));
+        let first = y - b.height / 2.0 + ABOVE + LINE / 2.0 + b.font * 0.35;
+        for (i, line) in b.lines.iter().enumerate() {
+            self.write(format_args!("<text x=\"{:.1}\" y=\"{:.1}\">", x + width / 2.0, first + i as f32 * LINE));
+            let seen = line.iter().any(|piece| !piece.faint);
+            for piece in line {
+                let text = escape(&piece.text);
+                // Text from right to left stays within its token.
+                match piece.faint && seen {
+                    true => self.write(format_args!("<tspan opacity=\"0.65\">{text}</tspan>")),
+                    false if b.lines.len() + line.len() > 2 && !piece.text.is_ascii() => {
+                        self.write(format_args!("<tspan style=\"unicode-bidi:isolate\">{text}</tspan>"));
+                    }
+                    false => self.write(format_args!("{text}")),
+                }
+            }
+            self.write(format_args!("</text>\n"));
+        }
+        self.write(format_args!("</g>\n"));
+    }
+
+    fn finish(self, width: f32, height: f32, title: Option<&str>) -> String {
+        let title = title.map_or(String::new(), |title| format!("<title>{}</title>\n", escape(title)));
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
+             viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" font-family=\"{SANS}\">\n{title}\
+             <rect width=\"100%\" height=\"100%\" rx=\"6\" fill=\"#ffffff\"/>\n{}</svg>\n",
+            self.0
+        )
+    }
+}
+
+/// Text for XML, which has no control characters: none are left by then.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}

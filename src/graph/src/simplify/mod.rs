@@ -1,0 +1,181 @@
+//! A graph as it is drawn: small enough to be read, and with no pattern that the trie does not have.
+//!
+//! Neuron2Graph draws one node for each token of a depth, whatever lies below it, and so shows patterns that it never
+//! learned. Here nodes become one only where the same contexts follow both of them, as in a minimal automaton, so each
+//! path from an activator to a complete node is a pattern of the trie. Wildcards take no room: how many tokens are
+//! skipped is noted at the token after them.
+
+mod branches;
+mod lattice;
+
+use self::branches::Branches;
+use self::lattice::{Joined, lattice};
+use crate::{Graph, Token};
+
+/// Tokens of a pattern that are drawn, wildcards not counted; what is farther from the activator is drawn as
+/// [`DisplayKind::Rest`].
+const LONGEST: usize = 24;
+
+/// A graph as it is drawn.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Display {
+    /// The nodes: each after those that it leads to.
+    pub nodes: Vec<DisplayNode>,
+    /// Complete patterns of the graph that are not drawn to their end.
+    pub hidden: usize,
+}
+
+/// A node that is drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DisplayNode {
+    /// What it stands for.
+    pub kind: DisplayKind,
+    /// Its tokens, any of which continues the same patterns; none unless it is an activator or a context.
+    pub tokens: Vec<DisplayToken>,
+    /// Tokens of the text between it and the nodes that it leads to.
+    pub skip: Skip,
+    /// Its column: nodes between it and the end of the text. Activators have 0.
+    pub depth: u32,
+    /// Whether a pattern is complete with it.
+    pub complete: bool,
+    /// Its numbers, over all of its tokens.
+    pub weight: Weight,
+    /// The nodes that it leads to, one column nearer to the activator: places in [`Display::nodes`], ascending.
+    pub towards: Vec<u32>,
+}
+
+/// What a drawn node stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DisplayKind {
+    /// Tokens on which the neuron fires.
+    Activator,
+    /// Tokens before the activator that matter.
+    Context,
+    /// So many tokens that do not matter, where no token that does comes before them.
+    Wildcard(Skip),
+    /// The start of the text.
+    Start,
+    /// Patterns go on, too long to be drawn.
+    Rest,
+}
+
+/// A token of a drawn node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DisplayToken {
+    /// The token.
+    pub token: Token,
+    /// Its numbers.
+    pub weight: Weight,
+}
+
+/// The numbers of all nodes of the graph that are drawn as one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weight {
+    /// The greatest importance.
+    pub importance: f32,
+    /// The greatest activation, over the neuron's greatest.
+    pub activation: f32,
+    /// The least and the greatest activation predicted where a pattern ends, over the neuron's greatest.
+    pub ends: Option<(f32, f32)>,
+    /// Patterns that they were learned from.
+    pub support: u32,
+}
+
+impl Weight {
+    fn and(self, other: Self) -> Self {
+        Self {
+            importance: self.importance.max(other.importance),
+            activation: self.activation.max(other.activation),
+            ends: match (self.ends, other.ends) {
+                (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+                (a, b) => a.or(b),
+            },
+            support: self.support.saturating_add(other.support),
+        }
+    }
+}
+
+/// How many tokens are skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Skip {
+    /// At least so many.
+    pub least: u32,
+    /// At most so many.
+    pub most: u32,
+}
+
+impl Skip {
+    fn and(self, other: Self) -> Self {
+        Self { least: self.least + other.least, most: self.most + other.most }
+    }
+
+    /// Whether there is nothing between.
+    pub fn is_none(self) -> bool {
+        self.most == 0
+    }
+}
+
+/// What to draw of a graph in at most `max_nodes` nodes (but at least one pattern).
+///
+/// The first of these that has at most a third of that, so that drawings of common graphs fit a screen:
+/// 1. all patterns, with nodes of the same token, gap and contexts as one;
+/// 2. also siblings as one, which lead to the same node and which the same contexts follow, if they differ in case or
+///    space only;
+/// 3. also other siblings of about the same strength: activation of activators, importance of contexts.
+///
+/// If none has, siblings of any strength are one, all patterns are drawn if they fit, and else as many as fit: those
+/// that predict the most first, then those learned from most, then the graph's order.
+///
+/// ```
+/// use neuroql_graph::{Graph, Node, Symbol, simplify};
+///
+/// let node = |parent, token: &str, ends| {
+///     Node { parent, symbol: Symbol::token(1, token), importance: 1.0, activation: 1.0, ends, support: 1 }
+/// };
+/// // "import numpy", "import torch", and " from" after either of two words.
+/// let graph = Graph::new(vec![
+///     node(None, " numpy", None),
+///     node(Some(0), "import", Some(0.9)),
+///     node(None, " torch", None),
+///     node(Some(2), "import", Some(0.8)),
+/// ])?;
+/// assert_eq!(simplify(&graph, 100).nodes.len(), 3);
+/// let small = simplify(&graph, 2);
+/// assert_eq!((small.nodes.len(), small.nodes[0].tokens.len(), small.hidden), (2, 2, 0));
+/// # Ok::<(), neuroql_graph::Error>(())
+/// ```
+pub fn simplify(graph: &Graph, max_nodes: usize) -> Display {
+    let branches = Branches::new(graph, LONGEST);
+    let all: Vec<u32> = (0..branches.len() as u32).collect();
+    let few = max_nodes / 3;
+    let levels = [(Joined::Nothing, few), (Joined::Variants, few), (Joined::Alike, few), (Joined::Siblings, max_nodes)];
+    let whole = levels.into_iter().find_map(|(joined, limit)| lattice(graph, &branches, &all, joined, limit));
+    let classes = whole.unwrap_or_else(|| strongest(graph, &branches, max_nodes));
+    let drawn: usize = classes.iter().map(|class| class.patterns).sum();
+    Display { nodes: lattice::nodes(classes), hidden: graph.patterns() - drawn }
+}
+
+/// As many patterns as fit: the number is doubled while they do, then halved in.
+fn strongest(graph: &Graph, branches: &Branches, max_nodes: usize) -> Vec<lattice::Class> {
+    let ranked = branches.ranked(graph);
+    let fits = |count: usize, limit| {
+        let kept = branches.with_paths(&ranked[..count]);
+        lattice(graph, branches, &kept, Joined::Siblings, limit)
+    };
+    // Without a limit there is always one.
+    let (mut best, mut low, mut high) = (fits(1, usize::MAX).unwrap_or_default(), 1, 2);
+    while high < ranked.len()
+        && let Some(more) = fits(high, max_nodes)
+    {
+        (best, low, high) = (more, high, 2 * high);
+    }
+    high = high.min(ranked.len());
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        match fits(middle, max_nodes) {
+            Some(more) => (best, low) = (more, middle),
+            None => high = middle,
+        }
+    }
+    best
+}
