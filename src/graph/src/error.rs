@@ -65,6 +65,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Something in a graph that a format has no way to write.
+    #[error("the format {format} has no {what}")]
+    Inexpressible {
+        /// The format.
+        format: &'static str,
+        /// What it lacks.
+        what: &'static str,
+    },
     /// A name that nothing has.
     #[error("there is no {what} \"{name}\"; there are {known}")]
     Unknown {
@@ -87,6 +95,8 @@ impl Error {
             Self::Unknown { .. } => "22023",
             // invalid_text_representation
             Self::Malformed { .. } => "22P02",
+            // feature_not_supported
+            Self::Inexpressible { .. } => "0A000",
             // data_exception
             _ => "22000",
         }

@@ -2,11 +2,35 @@
 //!
 //! Neuron2Graph (Foote et al., arXiv 2305.19911) learns such a trie from the texts that activate a neuron most. This
 //! room knows no model and no SQL: a [`Graph`] is nodes, and everything here is about nodes and token ids.
+//!
+//! ```
+//! use neuroql_graph::{Builder, Element, Matcher, Pattern, Policy, Semantics, Symbol};
+//!
+//! // " dog" after " hot", and after anything after " the".
+//! let element = |symbol| Element { symbol, importance: 1.0, activation: 1.0 };
+//! let [dog, hot, the] = [(1, " dog"), (2, " hot"), (3, " the")].map(|(id, text)| element(Symbol::token(id, text)));
+//! let mut builder = Builder::new(Policy::FirstWins);
+//! builder.insert(&Pattern { elements: vec![dog.clone(), hot], ends: 0.5 })?;
+//! builder.insert(&Pattern { elements: vec![dog, element(Symbol::Any), the], ends: 0.75 })?;
+//! let graph = builder.build()?;
+//!
+//! // " the hot dog": the longer pattern counts, or the one on the way of the more exact tokens.
+//! let mut predicted = Vec::new();
+//! Matcher::of(&graph, Semantics::Longest)?.simulate(&[3, 2, 1], &mut predicted);
+//! Matcher::of(&graph, Semantics::Greedy)?.simulate(&[3, 2, 1], &mut predicted);
+//! assert_eq!(predicted, [0.0, 0.0, 0.75, 0.0, 0.0, 0.5]);
+//! # Ok::<(), neuroql_graph::Error>(())
+//! ```
+//!
+//! A [`Builder`] makes graphs of patterns, which [`Lines`] reads off samples. A [`Matcher`] predicts with one graph, an
+//! [`Automaton`] with all graphs of a layer; both also take the columns of a table, as a [`View`].
 
 mod automaton;
 mod builder;
+mod components;
 pub mod draw;
 mod error;
+pub mod formats;
 mod graph;
 mod lines;
 mod matcher;
@@ -19,6 +43,7 @@ mod walk;
 
 pub use automaton::{Automaton, Predictions};
 pub use builder::{Builder, Policy};
+pub use components::{component_count, components};
 pub use error::{Error, Result};
 pub use graph::{Graph, Kind, Node, Symbol, Token};
 pub use lines::{Inherited, Lines, Prompt};

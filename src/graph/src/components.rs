@@ -1,0 +1,92 @@
+//! Parts of a graph that have nothing to do with each other: a neuron with several is polysemantic.
+
+use std::collections::HashMap;
+
+use crate::{Graph, Symbol, Token};
+
+/// Component of each node, from 0 in the order of their first activators. Activators belong together if the same token
+/// is context of both, wherever it is in their patterns, or if a third belongs with both; one without context tokens is
+/// alone. What is below an activator belongs to it.
+pub fn components(graph: &Graph) -> Vec<u32> {
+    let activators = activators(graph);
+    let mut joined = Joined((0..activators.len() as u32).collect());
+    let mut first_with: HashMap<&Token, u32> = HashMap::new();
+    for (node, activator) in graph.nodes().iter().zip(&activators) {
+        if let (Symbol::Token(token), Some(_)) = (&node.symbol, node.parent) {
+            let first = *first_with.entry(token).or_insert(*activator);
+            joined.join(first, *activator);
+        }
+    }
+    let mut numbers: HashMap<u32, u32> = HashMap::new();
+    let number = |activator: &u32| {
+        let next = numbers.len() as u32;
+        *numbers.entry(joined.first(*activator)).or_insert(next)
+    };
+    activators.iter().map(number).collect()
+}
+
+/// How many components a graph has.
+pub fn component_count(graph: &Graph) -> u32 {
+    components(graph).into_iter().max().map_or(0, |last| last + 1)
+}
+
+/// The node of depth 0 above each node.
+fn activators(graph: &Graph) -> Vec<u32> {
+    let mut activators: Vec<u32> = Vec::with_capacity(graph.nodes().len());
+    for (i, node) in (0..).zip(graph.nodes()) {
+        activators.push(node.parent.map_or(i, |parent| activators[parent as usize]));
+    }
+    activators
+}
+
+/// Disjoint sets of nodes: of each node, another one of its set, or itself if it stands for the set.
+struct Joined(Vec<u32>);
+
+impl Joined {
+    fn first(&mut self, mut node: u32) -> u32 {
+        while self.0[node as usize] != node {
+            let next = self.0[node as usize];
+            self.0[node as usize] = self.0[next as usize];
+            node = next;
+        }
+        node
+    }
+
+    fn join(&mut self, one: u32, other: u32) {
+        let (one, other) = (self.first(one), self.first(other));
+        self.0[one.max(other) as usize] = one.min(other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Node;
+
+    #[test]
+    fn shared_context_joins() {
+        // Activators a to f with their context; x joins a and c, y joins c and e.
+        let graph = |patterns: &[&str]| {
+            let mut nodes: Vec<Node> = Vec::new();
+            for pattern in patterns {
+                for (depth, letter) in pattern.chars().enumerate() {
+                    let symbol = match letter {
+                        '*' => Symbol::Any,
+                        letter => Symbol::token(letter as u32, letter.to_string()),
+                    };
+                    let parent = (depth > 0).then(|| nodes.len() as u32 - 1);
+                    nodes.push(Node { parent, symbol, importance: 1.0, activation: 1.0, ends: None, support: 1 });
+                }
+            }
+            Graph::new(nodes).unwrap()
+        };
+        assert_eq!(
+            components(&graph(&["ax", "b", "cy*x", "d*z", "e*y", "f*"])),
+            [0, 0, 1, 0, 0, 0, 0, 2, 2, 2, 0, 0, 0, 3, 3]
+        );
+        assert_eq!(component_count(&graph(&["ax", "b", "cy*x", "d*z", "e*y", "f*"])), 4);
+        // An activator is not context.
+        assert_eq!(component_count(&graph(&["ab", "b"])), 2);
+        assert_eq!(component_count(&graph(&[])), 0);
+    }
+}

@@ -1,0 +1,99 @@
+//! Our own JSON: all of a graph.
+//!
+//! ```json
+//! {"version":1,"nodes":[
+//!   {"parent":null,"kind":"token","id":262,"token":" the","importance":1.0,"activation":0.9,"ends":null,"support":2},
+//!   {"parent":0,"kind":"any","importance":0.1,"activation":0.0,"ends":null,"support":2},
+//!   {"parent":1,"kind":"gap","most":3,"importance":0.1,"activation":0.0,"ends":null,"support":2},
+//!   {"parent":2,"kind":"start","importance":0.0,"activation":0.0,"ends":0.9,"support":2}]}
+//! ```
+//!
+//! Nodes are depth first when written and in any order when read; `parent` is an index into them. `id` is missing where
+//! no vocabulary has given the token one. Later versions may add fields, which are passed over, but change none.
+
+use serde::{Deserialize, Serialize};
+
+use super::malformed;
+use crate::{Graph, Node, Result, Symbol, Token};
+
+const FORMAT: &str = "neuroql JSON";
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    version: u32,
+    nodes: Vec<Written>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    parent: Option<u32>,
+    #[serde(flatten)]
+    symbol: Kind,
+    importance: f32,
+    activation: f32,
+    ends: Option<f32>,
+    support: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Kind {
+    Token {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<u32>,
+        token: String,
+    },
+    Any,
+    Gap {
+        most: u16,
+    },
+    Start,
+}
+
+/// The graph that a text is.
+///
+/// # Errors
+/// [`Error::Malformed`](crate::Error::Malformed), and those of [`Graph::new`].
+pub fn parse(text: &str) -> Result<Graph> {
+    let file: File = serde_json::from_str(text).map_err(|error| malformed(FORMAT, error))?;
+    if file.version != VERSION {
+        return Err(malformed(FORMAT, format!("its version is {}, but {VERSION} is known", file.version)));
+    }
+    Graph::new(file.nodes.into_iter().map(Written::into).collect())
+}
+
+/// The text of a graph, on one line.
+///
+/// # Errors
+/// [`Error::Malformed`](crate::Error::Malformed) if it does not fit into memory.
+pub fn print(graph: &Graph) -> Result<String> {
+    let file = File { version: VERSION, nodes: graph.nodes().iter().map(Written::from).collect() };
+    serde_json::to_string(&file).map_err(|error| malformed(FORMAT, error))
+}
+
+impl From<&Node> for Written {
+    fn from(node: &Node) -> Self {
+        let symbol = match &node.symbol {
+            Symbol::Token(token) => Kind::Token { id: token.id, token: token.text.to_string() },
+            Symbol::Any => Kind::Any,
+            Symbol::Gap(most) => Kind::Gap { most: *most },
+            Symbol::Start => Kind::Start,
+        };
+        let Node { parent, importance, activation, ends, support, .. } = *node;
+        Self { parent, symbol, importance, activation, ends, support }
+    }
+}
+
+impl From<Written> for Node {
+    fn from(written: Written) -> Self {
+        let symbol = match written.symbol {
+            Kind::Token { id, token } => Symbol::Token(Token { id, text: token.into() }),
+            Kind::Any => Symbol::Any,
+            Kind::Gap { most } => Symbol::Gap(most),
+            Kind::Start => Symbol::Start,
+        };
+        let Written { parent, importance, activation, ends, support, .. } = written;
+        Self { parent, symbol, importance, activation, ends, support }
+    }
+}
