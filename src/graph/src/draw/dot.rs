@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::label::{details, lines, skipped};
-use super::{DrawOptions, colour, text};
+use super::label::{details, left_out, lines, skipped};
+use super::{DrawOptions, colour};
 use crate::{DisplayKind, Graph, simplify};
 
 /// The graph in the DOT language of Graphviz, [simplified](crate::simplify) to [`DrawOptions::max_nodes`]: as the SVG,
@@ -18,15 +18,16 @@ pub fn dot(graph: &Graph, options: &DrawOptions) -> String {
          node [shape=box style=filled fontname=\"monospace\" fontsize=13 height=0.35 color=\"#555b66\"];\n  \
          edge [dir=back color=\"#8a909c\" fontname=\"monospace\" fontsize=11 fontcolor=\"#555b66\"];\n",
     );
-    let hidden = (display.hidden > 0).then(|| format!("+{} patterns", display.hidden));
-    let captions: Vec<String> = options.title.iter().map(|title| text::one_line(title)).chain(hidden).collect();
+    let hidden = (display.hidden > 0).then(|| left_out(display.hidden));
+    let captions: Vec<String> = options.heading().into_iter().chain(hidden).collect();
     if !captions.is_empty() {
         write(
             &mut dot,
             format_args!("  label={}; labelloc=t; fontname=\"sans-serif\";\n", quote(&captions.join("\n"))),
         );
     }
-    for (i, node) in display.nodes.iter().enumerate() {
+    // From right to left, Graphviz puts what comes first lowest.
+    for (i, node) in display.nodes.iter().enumerate().rev() {
         let label: Vec<String> =
             lines(node, 24, 6).iter().map(|line| line.iter().map(|piece| piece.text.as_str()).collect()).collect();
         let fill = colour::of_node(node);

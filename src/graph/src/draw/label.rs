@@ -146,24 +146,31 @@ pub(super) fn lines(node: &DisplayNode, cells: usize, lines: usize) -> Vec<Vec<P
     }
     let mut made: Vec<Vec<Piece>> = vec![Vec::new()];
     for (i, shown) in node.tokens.iter().enumerate() {
-        let last = i + 1 == node.tokens.len();
-        // Room for how many are left, written when the next does not fit.
-        let more = if last { 0 } else { format!(" +{}", node.tokens.len() - i).len() };
-        let mut label =
-            clip(token(&shown.token.text), cells.saturating_sub(if made.len() == lines { more } else { 2 }));
-        let at = made.len() - 1;
-        let taken = width(&made[at]);
-        let separator = if taken == 0 { 0 } else { 3 };
-        if taken + separator + width(&label) + if at + 1 == lines { more } else { 2 } <= cells || taken == 0 {
-            if taken > 0 {
-                made[at].push(Piece::faint(" | "));
-            }
-            made[at].append(&mut label);
-        } else if at + 1 < lines {
-            made[at].push(Piece::faint(" |"));
-            made.push(label);
+        let left = node.tokens.len() - i;
+        let more = format!(" +{left}");
+        // What is to be said of the tokens after this one needs room too.
+        let room = |line: usize| {
+            cells.saturating_sub(if left == 1 {
+                0
+            } else if line == lines {
+                more.len()
+            } else {
+                2
+            })
+        };
+        let line = made.len();
+        let taken = width(&made[line - 1]);
+        let label = clip(token(&shown.token.text), room(line));
+        if taken == 0 {
+            made[line - 1] = label;
+        } else if taken + 3 + width(&label) <= room(line) {
+            made[line - 1].push(Piece::faint(" | "));
+            made[line - 1].extend(label);
+        } else if line < lines {
+            made[line - 1].push(Piece::faint(" |"));
+            made.push(clip(label, room(line + 1)));
         } else {
-            made[at].push(Piece::faint(format!(" +{}", node.tokens.len() - i)));
+            made[line - 1].push(Piece::faint(more));
             break;
         }
     }
@@ -177,6 +184,11 @@ pub(super) fn skipped(skip: Skip) -> String {
         (0, most) => format!("≤{most}"),
         (least, most) => format!("{least}–{most}"),
     }
+}
+
+/// How many patterns are left out.
+pub(super) fn left_out(patterns: usize) -> String {
+    format!("+{patterns} pattern{}", if patterns == 1 { "" } else { "s" })
 }
 
 /// A number of which two decimals matter.

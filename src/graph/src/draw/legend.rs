@@ -1,6 +1,7 @@
 //! What the signs of a drawing mean, as far as it has them.
 
 use super::colour;
+use super::label::left_out;
 use super::svg::{Svg, text_width};
 use crate::{Display, DisplayKind};
 
@@ -63,8 +64,7 @@ fn entries(display: &Display) -> Vec<(Sign, String)> {
         entries.push((Sign::Pill("·2"), "tokens skipped".to_owned()));
     }
     if display.hidden > 0 {
-        let patterns = if display.hidden == 1 { "pattern" } else { "patterns" };
-        entries.push((Sign::Nothing, format!("+{} {patterns} not drawn", display.hidden)));
+        entries.push((Sign::Nothing, format!("{} not drawn", left_out(display.hidden))));
     }
     entries
 }

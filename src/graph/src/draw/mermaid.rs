@@ -1,7 +1,7 @@
 //! Drawings for Mermaid, which Markdown renderers know.
 
-use super::label::{lines, skipped};
-use super::{DrawOptions, colour, text};
+use super::label::{Piece, left_out, lines, quoted, skipped};
+use super::{DrawOptions, colour};
 use crate::{DisplayKind, Graph, simplify};
 
 /// The graph as a Mermaid flowchart, [simplified](crate::simplify) to [`DrawOptions::max_nodes`]; colours and outlines
@@ -11,14 +11,13 @@ use crate::{DisplayKind, Graph, simplify};
 pub fn mermaid(graph: &Graph, options: &DrawOptions) -> String {
     let display = simplify(graph, options.max_nodes);
     let mut chart = String::new();
-    if let Some(title) = &options.title {
+    if let Some(title) = options.heading() {
         // The title is YAML, of which a JSON string is part.
-        chart.push_str(&format!("---\ntitle: {}\n---\n", super::label::quoted(&text::one_line(title))));
+        chart.push_str(&format!("---\ntitle: {}\n---\n", quoted(&title)));
     }
     chart.push_str("flowchart LR\n");
     for (i, node) in display.nodes.iter().enumerate() {
-        let line =
-            |line: &Vec<super::label::Piece>| escape(&line.iter().map(|piece| piece.text.as_str()).collect::<String>());
+        let line = |line: &Vec<Piece>| escape(&line.iter().map(|piece| piece.text.as_str()).collect::<String>());
         let label: Vec<String> = lines(node, 24, 6).iter().map(line).collect();
         let [open, close] = match node.kind {
             DisplayKind::Activator | DisplayKind::Context => ["[", "]"],
@@ -38,7 +37,7 @@ pub fn mermaid(graph: &Graph, options: &DrawOptions) -> String {
         chart.push_str(&format!("  style n{i} fill:{fill},color:{text},stroke:#555b66,stroke-width:{width}px\n"));
     }
     if display.hidden > 0 {
-        chart.push_str(&format!("  hidden[\"+{} patterns\"]\n  style hidden fill:none,stroke:none\n", display.hidden));
+        chart.push_str(&format!("  hidden[\"{}\"]\n  style hidden fill:none,stroke:none\n", left_out(display.hidden)));
     }
     chart
 }

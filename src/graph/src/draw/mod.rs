@@ -35,3 +35,11 @@ impl Default for DrawOptions {
         Self { title: None, max_nodes: 120, max_patterns: 1000 }
     }
 }
+
+impl DrawOptions {
+    /// The title on one line, unless it is empty.
+    fn heading(&self) -> Option<String> {
+        let visible = |c: char| label::escape(c, false).unwrap_or_else(|| c.to_string());
+        self.title.as_ref().filter(|title| !title.is_empty()).map(|title| title.chars().map(visible).collect())
+    }
+}

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::label::{self, Piece};
 use super::layout::{Layout, layout};
-use super::{DrawOptions, colour, legend, text};
+use super::{DrawOptions, colour, legend};
 use crate::{Display, DisplayKind, DisplayNode, Graph, simplify};
 
 /// Pixels of the margin.
@@ -42,7 +42,7 @@ pub fn svg(graph: &Graph, options: &DrawOptions) -> String {
     let columns = columns(&display.nodes, &boxes);
     let heights: Vec<f32> = boxes.iter().map(|b| b.height).collect();
     let places = layout(&display.nodes, &heights, GAP, APART);
-    let title = options.title.as_deref().map(text::one_line);
+    let title = options.heading();
     let drawn_width = columns.first().map_or(0.0, |column| column.x + column.width);
     let title_width = title.as_deref().map_or(0.0, |title| text_width(title, 16.0).min(900.0));
     let width = drawn_width.max(title_width).max(380.0);

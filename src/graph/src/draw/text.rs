@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthChar;
 
 use super::DrawOptions;
-use super::label::{escape, number, quoted};
+use super::label::{escape, left_out, number, quoted};
 use crate::{Graph, Node, Symbol};
 
 /// The patterns of a graph, one a line, as they stand in a text: contexts, then the activator, `→` and the activation
@@ -28,8 +28,8 @@ pub fn text(graph: &Graph, options: &DrawOptions) -> String {
     // A stable sort: ties stay as they are in the graph.
     patterns.sort_by(|a, b| ends(*b).total_cmp(&ends(*a)).then_with(|| nodes[*b].support.cmp(&nodes[*a].support)));
     let mut text = String::new();
-    if let Some(title) = &options.title {
-        text.push_str(&one_line(title));
+    if let Some(title) = options.heading() {
+        text.push_str(&title);
         text.push('\n');
     }
     for pattern in patterns.iter().take(options.max_patterns) {
@@ -37,7 +37,7 @@ pub fn text(graph: &Graph, options: &DrawOptions) -> String {
         text.push('\n');
     }
     if let left @ 1.. = patterns.len().saturating_sub(options.max_patterns) {
-        text.push_str(&format!("+{left} patterns"));
+        text.push_str(&left_out(left));
     }
     text.truncate(text.trim_end_matches('\n').len());
     text
@@ -66,9 +66,4 @@ fn word(text: &str) -> String {
     let has_other = |c: char| matches!(c, '"' | '\\') || c.is_whitespace() || escape(c, true).is_some();
     let joins = |c: char| c.width() == Some(0);
     if means_other || text.contains(has_other) || text.starts_with(joins) { quoted(text) } else { text.to_owned() }
-}
-
-/// A title without the line breaks that would make patterns of it.
-pub(super) fn one_line(title: &str) -> String {
-    title.chars().map(|c| escape(c, false).unwrap_or_else(|| c.to_string())).collect()
 }

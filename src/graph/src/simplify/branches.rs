@@ -1,7 +1,7 @@
 //! The trie without its wildcards.
 
 use super::{DisplayKind, Skip, Weight};
-use crate::{Graph, Symbol};
+use crate::{Graph, Node, Symbol};
 
 /// Where activators lead to.
 pub(super) const END: u32 = u32::MAX;
@@ -47,12 +47,7 @@ impl Branches {
             // Depth first: a child comes right after its parent.
             let followed = nodes.get(i + 1).is_some_and(|next| next.parent == Some(i as u32));
             let tip = node.ends.is_some() || !followed;
-            let weight = Weight {
-                importance: node.importance,
-                activation: node.activation,
-                ends: node.ends.map(|ends| (ends, ends)),
-                support: node.support,
-            };
+            let weight = weight(node);
             let skip = before.and(skipped(&node.symbol));
             let (kind, skip) = match node.symbol {
                 Symbol::Token(_) if parent == END => (DisplayKind::Activator, skip),
@@ -100,6 +95,11 @@ impl Branches {
         }
         (0..self.len() as u32).filter(|i| kept[*i as usize]).collect()
     }
+}
+
+fn weight(node: &Node) -> Weight {
+    let Node { importance, activation, ends, support, .. } = *node;
+    Weight { importance, activation, ends: ends.map(|ends| (ends, ends)), support }
 }
 
 fn skipped(symbol: &Symbol) -> Skip {

@@ -106,6 +106,7 @@ pub struct Skip {
 
 impl Skip {
     fn and(self, other: Self) -> Self {
+        // Patterns have at most 4,096 parts that skip at most 65,535 tokens each.
         Self { least: self.least + other.least, most: self.most + other.most }
     }
 
@@ -132,7 +133,7 @@ impl Skip {
 /// let node = |parent, token: &str, ends| {
 ///     Node { parent, symbol: Symbol::token(1, token), importance: 1.0, activation: 1.0, ends, support: 1 }
 /// };
-/// // "import numpy", "import torch", and " from" after either of two words.
+/// // "import numpy" and "import torch".
 /// let graph = Graph::new(vec![
 ///     node(None, " numpy", None),
 ///     node(Some(0), "import", Some(0.9)),
