@@ -27,6 +27,7 @@ use crate::analyze::Analyze;
 use crate::holdings::Holdings;
 use crate::model_table::{OfAll, model_table};
 use crate::predicate::equal_to;
+use crate::simulate_graphs::SimulateGraphs;
 use crate::top_neurons::TopNeurons;
 
 /// A relation with parameters.
@@ -55,7 +56,7 @@ pub(crate) struct Parameter {
 
 /// All relations.
 pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
-    vec![Arc::new(Analyze), Arc::new(TopNeurons)]
+    vec![Arc::new(Analyze), Arc::new(SimulateGraphs), Arc::new(TopNeurons)]
 }
 
 /// The relation of this name.
