@@ -17,6 +17,8 @@ pub struct Bundle {
     pub corpus: &'static [u8],
     /// What `analyze` found of the model over the corpus.
     pub analysis: Analysis,
+    /// Rows of a store's table `graphs` of the model, as a Parquet file, if there are any.
+    pub graphs: Option<&'static [u8]>,
 }
 
 /// Tables of a store as Parquet files.
@@ -42,4 +44,5 @@ pub const TOY: Bundle = Bundle {
         bounds: include_bytes!("toy/analysis/bounds.parquet"),
         contexts: include_bytes!("toy/analysis/contexts.parquet"),
     },
+    graphs: None,
 };

@@ -8,6 +8,7 @@ mod clients;
 mod embedding;
 mod faults;
 mod golden;
+mod graphs;
 mod pushdown;
 mod server;
 mod slt;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
-    if let Some(code) = analysis::child() {
+    if let Some(code) = analysis::child().or_else(graphs::child) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         embedding::trials(),
         pushdown::trials(),
         analysis::trials(),
+        graphs::trials(),
         faults::trials(),
     ]
     .into_iter()

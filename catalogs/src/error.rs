@@ -2,6 +2,8 @@
 
 use datafusion::error::DataFusionError;
 
+use crate::graphs::Unfit;
+
 /// A question that a table cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -54,6 +56,19 @@ pub enum Error {
         /// Name of the dataset.
         dataset: String,
     },
+    /// A graph that cannot be one of a model's.
+    #[error("the graph of layer {layer}, neuron {neuron} cannot be kept: {reason}")]
+    Graph {
+        /// The layer it was given for.
+        layer: u32,
+        /// The neuron.
+        neuron: u32,
+        /// What is wrong with it.
+        reason: Box<Unfit>,
+    },
+    /// A row of graphs that lacks what it must have.
+    #[error("a row of graphs needs a {0}")]
+    NullInGraphs(&'static str),
     /// A broken invariant.
     #[error("internal error (this is a bug in neuroql): {0}")]
     Internal(String),
@@ -71,6 +86,8 @@ impl Error {
             Error::InvalidName { .. } => "42602",
             Error::Duplicate(_) => "42P07",
             Error::Busy { .. } => "55006",
+            Error::Graph { reason, .. } => reason.sqlstate(),
+            Error::NullInGraphs(_) => "23502",
             Error::Internal(_) => "XX000",
         }
     }

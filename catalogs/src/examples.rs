@@ -61,7 +61,7 @@ impl ModelTable for Examples {
 }
 
 /// A row for each example of some neurons of a layer.
-fn rows(part: &LayerPart, kept: Option<&RecordBatch>) -> Result<RecordBatch> {
+fn rows(part: &LayerPart, kept: Option<&RecordBatch>, _: Option<&RecordBatch>) -> Result<RecordBatch> {
     let schema = schema();
     let Some(kept) = kept else {
         let columns = schema.fields().iter().map(|field| new_empty_array(field.data_type())).collect();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::{DataFusionError, Result};
 use neuroql_model::{Model, Registry};
@@ -16,7 +17,7 @@ use crate::fingerprint::Fingerprints;
 pub struct Holdings {
     /// The models that are loaded.
     pub registry: Arc<Registry>,
-    /// Registrations, statistics, examples and bounds.
+    /// Registrations, statistics, examples, bounds and graphs.
     pub store: Arc<Store>,
     pub(crate) fingerprints: Fingerprints,
     /// Writes that a statement has begun and could not wait for.
@@ -63,6 +64,18 @@ impl Holdings {
             }
         }
         Ok(datasets)
+    }
+}
+
+impl Holdings {
+    /// Rows of the store's table `graphs` of a layer that were made of this very model, by neuron and method.
+    pub(crate) async fn graphs(&self, model: &Model, layer: u32) -> Result<RecordBatch> {
+        self.store.graphs(model.name(), &model.version(), layer).await.map_err(store_error)
+    }
+
+    /// The same without the graphs themselves.
+    pub(crate) async fn graph_scores(&self, model: &Model, layer: u32) -> Result<RecordBatch> {
+        self.store.graph_scores(model.name(), &model.version(), layer).await.map_err(store_error)
     }
 }
 

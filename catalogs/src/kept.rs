@@ -29,8 +29,11 @@ pub(crate) struct LayerPart {
     pub neurons: Vec<u32>,
 }
 
-/// Makes rows of a part and what the store keeps of its layer.
-pub(crate) type MakeRows = fn(&LayerPart, Option<&RecordBatch>) -> Result<RecordBatch>;
+/// Makes rows of a part and what the store keeps of its layer: statistics, and scores of graphs if they were asked for.
+pub(crate) type MakeRows = fn(&LayerPart, Option<&RecordBatch>, Option<&RecordBatch>) -> Result<RecordBatch>;
+
+/// Columns of a layer's graphs.
+pub(crate) const OF_GRAPHS: [&str; 4] = ["nodes", "precision", "recall", "f1"];
 
 /// Filters on the place of a neuron say which rows are read.
 pub(crate) fn supports_place(filter: &Expr) -> TableProviderFilterPushDown {
@@ -65,7 +68,9 @@ pub(crate) async fn of_kept(
         }
     }
     let (model, holdings) = (Arc::clone(model), Arc::clone(scan.holdings));
-    let stream = Arc::new(Kept { model, holdings, schema: Arc::clone(&schema), parts, make });
+    let graphs = OF_GRAPHS.iter().filter_map(|name| schema.index_of(name).ok());
+    let graphs = graphs.into_iter().any(|column| scan.projection.is_none_or(|columns| columns.contains(&column)));
+    let stream = Arc::new(Kept { model, holdings, schema: Arc::clone(&schema), parts, graphs, make });
     let exec = StreamingTableExec::try_new(schema, vec![stream], scan.projection, [], false, scan.limit)?;
     Ok(Arc::new(exec))
 }
@@ -84,6 +89,8 @@ struct Kept {
     holdings: Arc<Holdings>,
     schema: SchemaRef,
     parts: Vec<LayerPart>,
+    /// Whether scores of graphs are asked for.
+    graphs: bool,
     make: MakeRows,
 }
 
@@ -99,17 +106,22 @@ impl PartitionStream for Kept {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (holdings, name, make) = (Arc::clone(&self.holdings), self.model.name().to_owned(), self.make);
+        let (holdings, model) = (Arc::clone(&self.holdings), Arc::clone(&self.model));
+        let (graphs, make) = (self.graphs, self.make);
         let rows = futures::stream::iter(self.parts.clone()).then(move |part| {
-            let (holdings, name) = (Arc::clone(&holdings), name.clone());
+            let (holdings, model) = (Arc::clone(&holdings), Arc::clone(&model));
             async move {
                 let kept = match &part.dataset {
                     Some(dataset) => {
-                        Some(holdings.store.neurons(&name, dataset, part.layer).await.map_err(store_error)?)
+                        Some(holdings.store.neurons(model.name(), dataset, part.layer).await.map_err(store_error)?)
                     }
                     None => None,
                 };
-                make(&part, kept.as_ref())
+                let graphs = match graphs {
+                    true => Some(holdings.graph_scores(&model, part.layer).await?),
+                    false => None,
+                };
+                make(&part, kept.as_ref(), graphs.as_ref())
             }
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))

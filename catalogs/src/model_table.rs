@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::not_impl_err;
 use datafusion::error::Result;
+use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, Literal};
@@ -20,6 +22,7 @@ use neuroql_model::Model;
 
 use crate::activations::Activations;
 use crate::examples::Examples;
+use crate::graphs::{GraphNodes, Graphs};
 use crate::holdings::Holdings;
 use crate::neurons::Neurons;
 use crate::predicate::{Predicate, can_evaluate};
@@ -40,6 +43,17 @@ pub(crate) trait ModelTable: Debug + Send + Sync {
 
     /// The plan that reads it. `projection` indexes the schema for this model.
     async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>>;
+
+    /// The plan that inserts the rows of another; most tables only show what is there.
+    fn insert(
+        &self,
+        _: &Arc<Model>,
+        _: &Arc<Holdings>,
+        _: Arc<dyn ExecutionPlan>,
+        _: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        not_impl_err!("INSERT is not supported for the table {}", self.name())
+    }
 }
 
 /// The arguments of a scan.
@@ -54,7 +68,15 @@ pub(crate) struct Scan<'a> {
 
 /// All tables of a model.
 pub(crate) fn model_tables() -> Vec<Arc<dyn ModelTable>> {
-    vec![Arc::new(Neurons), Arc::new(Activations), Arc::new(Examples), Arc::new(Vocabulary), Arc::new(Weights)]
+    vec![
+        Arc::new(Neurons),
+        Arc::new(Activations),
+        Arc::new(Examples),
+        Arc::new(Graphs),
+        Arc::new(GraphNodes),
+        Arc::new(Vocabulary),
+        Arc::new(Weights),
+    ]
 }
 
 /// The table of this name.
@@ -92,6 +114,15 @@ impl TableProvider for OfModel {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         self.table.scan(&self.model, Scan { session, holdings: &self.holdings, projection, filters, limit }).await
+    }
+
+    async fn insert_into(
+        &self,
+        _: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        op: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.table.insert(&self.model, &self.holdings, input, op)
     }
 }
 

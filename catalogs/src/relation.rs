@@ -30,6 +30,7 @@ use crate::evaluate_graphs::EvaluateGraphs;
 use crate::holdings::Holdings;
 use crate::model_table::{OfAll, model_table};
 use crate::predicate::{can_evaluate, equal_to};
+use crate::simulate_graphs::SimulateGraphs;
 use crate::top_neurons::TopNeurons;
 
 /// A relation with parameters.
@@ -58,7 +59,13 @@ pub(crate) struct Parameter {
 
 /// All relations.
 pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
-    vec![Arc::new(Analyze), Arc::new(BuildGraphs), Arc::new(EvaluateGraphs), Arc::new(TopNeurons)]
+    vec![
+        Arc::new(Analyze),
+        Arc::new(BuildGraphs),
+        Arc::new(EvaluateGraphs),
+        Arc::new(SimulateGraphs),
+        Arc::new(TopNeurons),
+    ]
 }
 
 /// The relation of this name.

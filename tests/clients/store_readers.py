@@ -26,6 +26,15 @@ with psycopg.connect("", autocommit=True) as connection:
     ).fetchone()
 assert len(answer) == 1024, len(answer)
 
+# A graph: " the" after " of", and a neuron that has none.
+with psycopg.connect("", autocommit=True) as connection:
+    connection.execute(
+        "INSERT INTO toy.graphs (layer, neuron, graph, method, f1, reason) SELECT 1, 17, graph_from_nodes(ARRAY["
+        "named_struct('parent', -1, 'token_id', NULL, 'token', ' the', 'ends', NULL),"
+        "named_struct('parent', 0, 'token_id', NULL, 'token', ' of', 'ends', 0.5)]), 'hand', 0.25, NULL"
+        " UNION ALL SELECT 0, 3, NULL, 'hand', NULL, 'never fires'"
+    )
+
 
 def same(rows):
     rows = list(rows)
@@ -56,5 +65,16 @@ examples = duckdb.sql("SELECT count(*) FROM contexts").fetchall()[0][0]
 codes = duckdb.sql("SELECT DISTINCT len(upper), len(lower) FROM bounds").fetchall()
 assert codes == [(examples, examples)], (codes, examples)
 assert duckdb.sql("SELECT sum(len(token_ids)) FROM contexts").fetchall()[0][0] == answer[0][2]
+
+table = DeltaTable(f"{STORE}/graphs")
+assert table.metadata().partition_columns == ["model", "layer"], table.metadata()
+frame = table.to_pandas().sort_values("layer")
+assert list(frame["reason"].fillna("")) == ["never fires", ""] and list(frame["nodes"])[1] == 2, frame.to_dict()
+graphs = table.to_pyarrow_dataset()
+nodes = [(-1, 265, " the", None), (0, 287, " of", 0.5)]
+exploded = "SELECT n.parent, n.token_id, n.token, n.ends FROM (SELECT unnest(graph) AS n FROM graphs WHERE layer = 1)"
+assert duckdb.sql(exploded).fetchall() == nodes, duckdb.sql(exploded).fetchall()
+lazily = polars.read_delta(f"{STORE}/graphs").filter(polars.col("layer") == 1).explode("graph").unnest("graph")
+assert list(lazily.select("parent", "token_id", "token", "ends").iter_rows()) == nodes, lazily
 
 print("ok")

@@ -8,6 +8,9 @@ pub enum Error {
     /// A token id that is negative or NULL inside an array.
     #[error("detokenize: {0} is not a token id")]
     NotATokenId(String),
+    /// A column of something else than neuron graphs.
+    #[error("not a graph: {0}")]
+    NotAGraph(String),
     /// The engine called a function in a way it never should.
     #[error("internal error (this is a bug in neuroql): {0}")]
     Internal(String),
@@ -18,6 +21,7 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Error::NotATokenId(_) => "22003",
+            Error::NotAGraph(_) => "42804",
             Error::Internal(_) => "XX000",
         }
     }

@@ -1,4 +1,4 @@
-//! SQL functions over models: thin, typed wrappers that hold no algorithm.
+//! SQL functions over models and graphs: thin, typed wrappers that hold no algorithm.
 //!
 //! One function a file, each with a constructor that takes the [`Registry`] its first argument names a model of;
 //! [`all`] lists them. Every function returns NULL if an argument is NULL.
@@ -12,6 +12,7 @@ mod activation;
 mod arguments;
 mod detokenize;
 mod error;
+pub mod graphs;
 mod tokenize;
 mod tokens;
 
@@ -23,10 +24,11 @@ pub use tokens::tokens_udf;
 
 /// Every function of this crate, bound to a registry.
 pub fn all(registry: &Arc<Registry>) -> Vec<ScalarUDF> {
-    vec![
+    let of_models = vec![
         tokenize_udf(Arc::clone(registry)),
         tokens_udf(Arc::clone(registry)),
         detokenize_udf(Arc::clone(registry)),
         activation_udf(Arc::clone(registry)),
-    ]
+    ];
+    of_models.into_iter().chain(graphs::all()).collect()
 }

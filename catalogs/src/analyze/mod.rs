@@ -30,7 +30,7 @@ use crate::relation::{Parameter, Relation};
 mod layers;
 mod run;
 
-use layers::Ranges;
+pub(crate) use layers::Ranges;
 use run::{Analysis, Step};
 
 /// Strongest examples kept if the query does not say.

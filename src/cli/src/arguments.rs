@@ -23,6 +23,7 @@ Examples:
   neuroql query -f questions.sql --format csv -o answers.csv
   neuroql serve --store results                 remember registrations and analyses
   neuroql analyze toy --store results           run the toy over its corpus once
+  neuroql graph toy 1 17 --svg out.svg          draw the graph of a neuron
 
 Logs go to standard error; RUST_LOG=debug shows more of them.";
 
@@ -37,6 +38,9 @@ pub(crate) enum Command {
     /// Run a model over a dataset once and keep what it learns
     #[command(after_help = ANALYZE_EXAMPLES)]
     Analyze(Analyze),
+    /// Print or draw the graph of a neuron
+    #[command(after_help = GRAPH_EXAMPLES)]
+    Graph(Graph),
     /// Delete files of a store that only old snapshots need
     Vacuum(Vacuum),
 }
@@ -83,6 +87,44 @@ Examples:
 
 An analysis that is interrupted goes on where it stopped when the command is given again; one that is complete takes in
 the documents that were appended to the dataset since.";
+
+const GRAPH_EXAMPLES: &str = "\
+Examples:
+  neuroql graph toy 1 17
+  neuroql graph toy 1 17 --svg out.svg
+  neuroql graph toy 1 17 --method n2g --mermaid --store results";
+
+/// Options of `neuroql graph`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("form").args(["text", "svg", "dot", "mermaid", "json"]))]
+pub(crate) struct Graph {
+    /// Name of the model: toy, one of --model, or one the store remembers
+    pub(crate) model: String,
+    /// The layer, from 0
+    pub(crate) layer: u32,
+    /// The neuron, from 0
+    pub(crate) neuron: u32,
+    /// Draw it as SVG; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Print its patterns, one a line [default]
+    #[arg(long)]
+    pub(crate) text: bool,
+    /// Print it for Graphviz
+    #[arg(long)]
+    pub(crate) dot: bool,
+    /// Print it for Mermaid
+    #[arg(long)]
+    pub(crate) mermaid: bool,
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How the graph was made [default: neuroql, else the one built last]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) method: Option<String>,
+    #[command(flatten)]
+    pub(crate) engine: Engine,
+}
 
 /// Options of `neuroql analyze`.
 #[derive(Debug, Args)]
@@ -196,6 +238,7 @@ impl Arguments {
             Command::Serve(serve) => &serve.engine,
             Command::Query(query) => &query.engine,
             Command::Analyze(analyze) => &analyze.engine,
+            Command::Graph(graph) => &graph.engine,
             Command::Vacuum(_) => return None,
         };
         engine.threads.map(usize::from)

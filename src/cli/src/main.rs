@@ -4,6 +4,7 @@ mod analyze;
 mod arguments;
 mod console;
 mod format;
+mod graph;
 mod query;
 mod serve;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
             Command::Serve(serve) => serve::run(serve).await,
             Command::Query(query) => query::run(query).await,
             Command::Analyze(analyze) => analyze::run(analyze).await,
+            Command::Graph(graph) => graph::run(graph).await,
             Command::Vacuum(vacuum) => analyze::vacuum(vacuum).await,
         }
     });

@@ -6,10 +6,12 @@ use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaPr
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
-use neuroql_catalogs::{AggregateInScan, Catalog, Holdings, ModelFactory, Relations, TopOfEachInScan, bundled_corpus};
+use neuroql_catalogs::{
+    AggregateInScan, Catalog, DeleteAsAsked, Holdings, ModelFactory, Relations, TopOfEachInScan, bundled_corpus,
+};
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
-use neuroql_store::{BundledAnalysis, Store};
+use neuroql_store::{BundledAnalysis, BundledGraphs, Store};
 
 /// Registers neuroql in a session that a program made itself: the bundled model and its corpus, all tables and
 /// functions, and `CREATE EXTERNAL TABLE … STORED AS MODEL`. Returns the registry of models, to which the program may
@@ -42,7 +44,13 @@ pub(crate) fn new_holdings(threads: usize, store: Store, bundled: bool) -> Resul
         bounds: toy.analysis.bounds,
         contexts: toy.analysis.contexts,
     };
-    let store = if bundled { store.with_bundled(analysis) } else { store };
+    let mut store = store;
+    if bundled {
+        store = store.with_bundled(analysis);
+        if let Some(graphs) = toy.graphs {
+            store = store.with_bundled_graphs(BundledGraphs { model: toy.name, graphs });
+        }
+    }
     Ok(Arc::new(Holdings::new(registry, Arc::new(store))))
 }
 
@@ -71,6 +79,7 @@ pub(crate) fn register(
     let factory = ModelFactory::new(Arc::clone(holdings), progress);
     let state = context.state_ref();
     let with_rule = SessionStateBuilder::new_from_existing(state.read().clone())
+        .with_analyzer_rule(Arc::new(DeleteAsAsked))
         .with_physical_optimizer_rule(Arc::new(AggregateInScan))
         .with_physical_optimizer_rule(Arc::new(TopOfEachInScan));
     *state.write() = with_rule.build();

@@ -106,7 +106,8 @@ fn own_code(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let functions = || error.downcast_ref::<neuroql_udfs::Error>().map(neuroql_udfs::Error::sqlstate);
     let tables = || error.downcast_ref::<neuroql_catalogs::Error>().map(neuroql_catalogs::Error::sqlstate);
     let store = || error.downcast_ref::<neuroql_store::Error>().map(neuroql_store::Error::sqlstate);
-    model.or_else(functions).or_else(tables).or_else(store)
+    let graph = || error.downcast_ref::<neuroql_graph::Error>().map(neuroql_graph::Error::sqlstate);
+    model.or_else(graph).or_else(functions).or_else(tables).or_else(store)
 }
 
 fn arrow(error: &ArrowError) -> Diagnosis {

@@ -27,8 +27,8 @@
 
 mod automaton;
 mod builder;
-pub mod draw;
 mod components;
+pub mod draw;
 mod error;
 pub mod formats;
 mod graph;
@@ -45,7 +45,7 @@ pub use automaton::{Automaton, Predictions};
 pub use builder::{Builder, Policy};
 pub use components::{component_count, components};
 pub use error::{Error, Result};
-pub use graph::{Graph, Kind, Node, Symbol, Token};
+pub use graph::{DEEPEST, Graph, Kind, Node, Symbol, Token};
 pub use lines::{Inherited, Lines, Prompt};
 pub use matcher::Matcher;
 pub use pattern::{Element, Pattern};

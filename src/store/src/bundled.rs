@@ -58,7 +58,7 @@ impl Bundled {
     }
 }
 
-fn decoded<'a>(
+pub(crate) fn decoded<'a>(
     table: &'static str,
     cell: &'a OnceLock<Vec<RecordBatch>>,
     file: &'static [u8],

@@ -6,6 +6,7 @@
 //! | `neurons` | a neuron of an analysed layer: statistics, examples, and the state to go on from | model, layer, dataset |
 //! | `bounds` | a neuron and segment: between which numbers its activations lie in each example | model, layer, dataset |
 //! | `contexts` | an example: its place in the dataset and its tokens | model, dataset |
+//! | `graphs` | a neuron and method: the graph learned, or why there is none, and how well it predicts | model, layer |
 //!
 //! They are ordinary Delta tables, which DuckDB, Polars, Spark or pandas read. A *segment* is a stretch of a dataset that
 //! is committed at once: first its contexts and bounds, then, in one atomic commit of `neurons`, the statistics after it
@@ -15,6 +16,7 @@
 mod analysis;
 mod bundled;
 mod error;
+mod graphs;
 mod index;
 mod location;
 mod registration;
@@ -25,6 +27,7 @@ mod table;
 pub use analysis::{LayerAnalysis, Progress};
 pub use bundled::BundledAnalysis;
 pub use error::{Error, Result};
+pub use graphs::{BundledGraphs, GraphKey};
 pub use index::{Context, LayerIndex, NeuronBounds, widest};
 pub use registration::Registration;
 pub use store::{Analysed, Busy, Segment, Store};

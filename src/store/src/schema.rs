@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
 /// Delta's name for what a list holds.
 const ELEMENT: &str = "element";
@@ -105,6 +105,48 @@ pub(crate) static CONTEXTS: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("document", DataType::Int64),
         field("example", DataType::Int64),
         field("token_ids", list(DataType::Int32)),
+    ]))
+});
+
+/// A node of a graph; the functions' own layout of graphs is the same.
+pub(crate) static NODE: LazyLock<Fields> = LazyLock::new(|| {
+    Fields::from(vec![
+        field("parent", DataType::Int32),
+        field("token_id", DataType::Int32),
+        field("token", DataType::Utf8),
+        field("importance", DataType::Float32),
+        field("activation", DataType::Float32),
+        field("ends", DataType::Float32),
+        field("support", DataType::Int32),
+    ])
+});
+
+/// `graphs`: what a method has learned of a neuron, or why it has learned nothing, and how well it predicts.
+pub(crate) static GRAPHS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        field("model", DataType::Utf8),
+        field("layer", DataType::Int32),
+        field("neuron", DataType::Int32),
+        field("graph", list(DataType::Struct(NODE.clone()))),
+        field("nodes", DataType::Int32),
+        field("patterns", DataType::Int32),
+        field("max_activation", DataType::Float32),
+        field("precision", DataType::Float32),
+        field("recall", DataType::Float32),
+        field("f1", DataType::Float32),
+        field("accuracy", DataType::Float32),
+        field("r2", DataType::Float32),
+        field("pearson", DataType::Float32),
+        field("random_precision", DataType::Float32),
+        field("random_recall", DataType::Float32),
+        field("method", DataType::Utf8),
+        field("dataset", DataType::Utf8),
+        field("seconds", DataType::Float32),
+        field("built_at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+        field("reason", DataType::Utf8),
+        field("options", DataType::Utf8),
+        field("positives", DataType::Int32),
+        field("model_version", DataType::Utf8),
     ]))
 });
 

@@ -14,6 +14,7 @@ use neuroql_analysis::LayerBounds;
 
 use crate::analysis::{LayerAnalysis, Malformed, Progress, column};
 use crate::bundled::{Bundled, BundledAnalysis};
+use crate::graphs::Graphs;
 use crate::index::{Context, LayerIndex, bounds_rows, contexts_from_rows, contexts_rows};
 use crate::location::Root;
 use crate::registration::Registration;
@@ -24,7 +25,7 @@ use crate::{Error, Result};
 /// Bytes of rows and indices that a store keeps at hand.
 const CACHE_BYTES: u64 = 256 << 20;
 
-/// Results that outlive a query: registrations, statistics, examples and bounds.
+/// Results that outlive a query: registrations, statistics, examples, bounds and graphs.
 #[derive(Debug)]
 pub struct Store {
     root: Root,
@@ -32,6 +33,7 @@ pub struct Store {
     neurons: Table,
     bounds: Table,
     contexts: Table,
+    pub(crate) graphs: Graphs,
     bundled: Vec<Bundled>,
     /// Models and datasets that this process is analysing.
     busy: Arc<Mutex<BTreeSet<(String, String)>>>,
@@ -98,10 +100,11 @@ impl Store {
     /// # Errors
     /// [`Error::Location`], [`Error::Access`], [`Error::Damaged`].
     pub async fn open(location: &str) -> Result<Self> {
-        let Self { root, models, neurons, bounds, contexts, bundled, busy, cache } = Self::at(Root::parse(location)?)?;
-        let (models, neurons) = (models.open().await?, neurons.open().await?);
-        let (bounds, contexts) = (bounds.open().await?, contexts.open().await?);
-        Ok(Self { root, models, neurons, bounds, contexts, bundled, busy, cache })
+        let store = Self::at(Root::parse(location)?)?;
+        let (models, neurons) = (store.models.open().await?, store.neurons.open().await?);
+        let (bounds, contexts) = (store.bounds.open().await?, store.contexts.open().await?);
+        let graphs = store.graphs.open().await?;
+        Ok(Self { models, neurons, bounds, contexts, graphs, ..store })
     }
 
     /// A store that ends with the process.
@@ -130,6 +133,7 @@ impl Store {
             neurons: Table::new(&root, "neurons", Arc::clone(&NEURONS), of_layer)?,
             bounds: Table::new(&root, "bounds", Arc::clone(&BOUNDS), of_layer)?,
             contexts: Table::new(&root, "contexts", Arc::clone(&CONTEXTS), &["model", "dataset"])?,
+            graphs: Graphs::new(&root)?,
             root,
             bundled: Vec::new(),
             busy: Arc::default(),
@@ -369,7 +373,7 @@ impl Store {
     /// [`Error::Access`].
     pub async fn vacuum(&self, retention: Option<Duration>) -> Result<usize> {
         let mut deleted = 0;
-        for table in [&self.models, &self.neurons, &self.bounds, &self.contexts] {
+        for table in [&self.models, &self.neurons, &self.bounds, &self.contexts, &self.graphs.table] {
             deleted += table.vacuum(retention).await?;
         }
         Ok(deleted)
@@ -418,7 +422,7 @@ fn of(model: &str, dataset: &str, layer: Option<u32>) -> Expr {
     }
 }
 
-fn whole(
+pub(crate) fn whole(
     table: &'static str,
     rows: &[RecordBatch],
     schema: &datafusion::arrow::datatypes::SchemaRef,
@@ -426,10 +430,10 @@ fn whole(
     concat_batches(schema, rows).map_err(|error| arrow(table, error))
 }
 
-fn arrow(table: &'static str, error: ArrowError) -> Error {
+pub(crate) fn arrow(table: &'static str, error: ArrowError) -> Error {
     Error::Damaged { table, reason: error.to_string() }
 }
 
-fn damaged(table: &'static str, malformed: &Malformed) -> Error {
+pub(crate) fn damaged(table: &'static str, malformed: &Malformed) -> Error {
     Error::Damaged { table, reason: format!("column \"{}\" is missing or malformed", malformed.0) }
 }

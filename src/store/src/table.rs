@@ -109,16 +109,21 @@ impl Table {
 
     /// Adds rows.
     pub async fn append(&self, rows: RecordBatch) -> Result<()> {
-        self.write(rows, None).await
+        self.write(rows, None, true).await
     }
 
     /// Puts rows in the place of those that match. Fails with [`Error::Conflict`] if somebody else has changed these
     /// since this process last looked.
     pub async fn replace(&self, rows: RecordBatch, filter: Expr) -> Result<()> {
-        self.write(rows, Some(filter)).await
+        self.write(rows, Some(filter), false).await
     }
 
-    async fn write(&self, rows: RecordBatch, replaced: Option<Expr>) -> Result<()> {
+    /// Puts rows in the place of those that match, whoever has written these: the last writer prevails.
+    pub async fn upsert(&self, rows: RecordBatch, filter: Expr) -> Result<()> {
+        self.write(rows, Some(filter), true).await
+    }
+
+    async fn write(&self, rows: RecordBatch, replaced: Option<Expr>, again: bool) -> Result<()> {
         let mut current = self.current.lock().await;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
@@ -145,7 +150,7 @@ impl Table {
                 }
                 Err(error) => match Error::of(self.name, "written", error) {
                     // Rows that are only added conflict with nothing but the creation of the table.
-                    Error::Conflict { .. } if attempt < ATTEMPTS && (replaced.is_none() || !current.exists) => {
+                    Error::Conflict { .. } if attempt < ATTEMPTS && (again || !current.exists) => {
                         self.load(&mut current).await?;
                     }
                     error => return Err(error),

@@ -1,0 +1,230 @@
+//! `graphs`: what was learned of each neuron, one row a neuron and method, or the reason why nothing was.
+//!
+//! Rows come from the store and from the program itself, as far as they are of the model as it is loaded. `INSERT`
+//! ([`insert`]) puts rows into the store, in the place of those of the same neuron and method; `DELETE` ([`delete`])
+//! removes them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{RecordBatch, new_null_array};
+use datafusion::arrow::compute::{cast, filter_record_batch};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::{StreamExt, TryStreamExt};
+use neuroql_model::Model;
+use neuroql_udfs::graphs::layout::graph_type;
+
+use crate::holdings::Holdings;
+use crate::kept::supports_place;
+use crate::model_table::{ModelTable, Scan};
+use crate::predicate::{Predicate, can_evaluate, select_neurons};
+
+mod delete;
+mod insert;
+mod nodes;
+mod of_model;
+
+pub use delete::DeleteAsAsked;
+pub(crate) use nodes::GraphNodes;
+pub use of_model::Unfit;
+
+/// Rows of the store that become a batch.
+const ROWS: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Graphs;
+
+/// The columns, which are those that `build_graphs` returns, in the same order: `INSERT … SELECT *` goes by position.
+pub(crate) fn schema() -> SchemaRef {
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    let real = |name: &str| field(name, DataType::Float32);
+    Arc::new(Schema::new(vec![
+        field("layer", DataType::Int32),
+        field("neuron", DataType::Int32),
+        field("graph", graph_type()),
+        field("nodes", DataType::Int32),
+        field("patterns", DataType::Int32),
+        real("max_activation"),
+        real("precision"),
+        real("recall"),
+        real("f1"),
+        real("accuracy"),
+        real("r2"),
+        real("pearson"),
+        real("random_precision"),
+        real("random_recall"),
+        field("method", DataType::Utf8),
+        field("dataset", DataType::Utf8),
+        real("seconds"),
+        field("built_at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+        field("reason", DataType::Utf8),
+        field("options", DataType::Utf8),
+        field("positives", DataType::Int32),
+    ]))
+}
+
+/// Columns of the store's rows in the types of a schema; those that were not read are NULL.
+pub(crate) fn select(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = schema.fields().iter().map(|field| match rows.column_by_name(field.name()) {
+        Some(column) => Ok(cast(column, field.data_type())?),
+        None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+    });
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_>>()?)?)
+}
+
+#[async_trait]
+impl ModelTable for Graphs {
+    fn name(&self) -> &'static str {
+        "graphs"
+    }
+
+    fn schema(&self, _: Option<&Model>) -> SchemaRef {
+        schema()
+    }
+
+    fn supports_filter(&self, filter: &Expr) -> TableProviderFilterPushDown {
+        supports_key(filter)
+    }
+
+    async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = schema();
+        let graph = schema.index_of("graph")?;
+        let whole = scan.projection.is_none_or(|columns| columns.contains(&graph));
+        of_graphs(model, scan, schema, whole, |rows| select(rows, &self::schema()))
+    }
+
+    fn insert(
+        &self,
+        model: &Arc<Model>,
+        holdings: &Arc<Holdings>,
+        input: Arc<dyn ExecutionPlan>,
+        op: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        insert::plan(model, holdings, input, op)
+    }
+}
+
+/// Filters on what names a row say which rows are read.
+fn supports_key(filter: &Expr) -> TableProviderFilterPushDown {
+    let of_key =
+        filter.column_refs().iter().all(|column| ["layer", "neuron", "method"].contains(&column.name.as_str()));
+    match of_key && can_evaluate(filter) {
+        true => TableProviderFilterPushDown::Exact,
+        false => TableProviderFilterPushDown::Unsupported,
+    }
+}
+
+/// Layers that filters leave.
+fn layers(model: &Model, filters: &[Expr], schema: &SchemaRef, scan: Scan<'_>) -> Result<Vec<u32>> {
+    let of_place = filters.iter().filter(|f| supports_place(f) == TableProviderFilterPushDown::Exact).cloned();
+    let places = Predicate::compile(&of_place.collect::<Vec<_>>(), schema, scan.session)?;
+    Ok(select_neurons(model, &places)?.into_iter().map(|(layer, _)| layer as u32).collect())
+}
+
+/// Makes rows of a table of rows of the store.
+type MakeRows = fn(&RecordBatch) -> Result<RecordBatch>;
+
+/// A table of what the store keeps of graphs; `whole` if it needs the graphs themselves.
+fn of_graphs(
+    model: &Arc<Model>,
+    scan: Scan<'_>,
+    schema: SchemaRef,
+    whole: bool,
+    make: MakeRows,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let rows = Arc::new(Rows {
+        model: Arc::clone(model),
+        holdings: Arc::clone(scan.holdings),
+        schema: Arc::clone(&schema),
+        layers: layers(model, scan.filters, &self::schema(), scan)?,
+        predicate: Predicate::compile(scan.filters, &self::schema(), scan.session)?,
+        whole,
+        make,
+    });
+    Ok(Arc::new(StreamingTableExec::try_new(schema, vec![rows], scan.projection, [], false, scan.limit)?))
+}
+
+struct Rows {
+    model: Arc<Model>,
+    holdings: Arc<Holdings>,
+    schema: SchemaRef,
+    layers: Vec<u32>,
+    /// On the columns that name a row.
+    predicate: Predicate,
+    whole: bool,
+    make: MakeRows,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Graphs");
+        out.field("model", &self.model.name()).field("layers", &self.layers.len());
+        if !self.predicate.is_empty() {
+            out.field("where", &self.predicate.to_string());
+        }
+        out.field("graphs", &self.whole).finish()
+    }
+}
+
+impl PartitionStream for Rows {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (model, holdings) = (Arc::clone(&self.model), Arc::clone(&self.holdings));
+        let (predicate, whole, make) = (self.predicate.clone(), self.whole, self.make);
+        let rows = futures::stream::iter(self.layers.clone())
+            .then(move |layer| {
+                let (model, holdings, predicate) = (Arc::clone(&model), Arc::clone(&holdings), predicate.clone());
+                async move {
+                    let rows = match whole {
+                        true => holdings.graphs(&model, layer).await?,
+                        false => holdings.graph_scores(&model, layer).await?,
+                    };
+                    let rows = filter_record_batch(&rows, &predicate.evaluate(&rows)?)?;
+                    let parts = (0..rows.num_rows()).step_by(ROWS);
+                    let parts: Vec<_> =
+                        parts.map(|first| rows.slice(first, ROWS.min(rows.num_rows() - first))).collect();
+                    Ok::<_, DataFusionError>(futures::stream::iter(parts).map(move |part| make(&part)))
+                }
+            })
+            .try_flatten();
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::compute::can_cast_types;
+    use neuroql_store::Store;
+
+    use super::*;
+
+    /// What is stored is what is shown, save the name of a list's elements.
+    #[tokio::test]
+    async fn the_store_has_these_columns() {
+        let store = Store::in_memory().unwrap();
+        let stored = store.graphs("m", "v", 0).await.unwrap().schema();
+        for field in schema().fields() {
+            let kept = stored.field_with_name(field.name()).unwrap();
+            match (kept.data_type(), field.data_type()) {
+                (DataType::List(kept), DataType::List(field)) => assert_eq!(kept.data_type(), field.data_type()),
+                (kept, field) => assert_eq!(kept, field),
+            }
+            assert!(can_cast_types(kept.data_type(), field.data_type()));
+        }
+        let own = ["model", "model_version"];
+        let missing = stored.fields().iter().filter(|f| schema().index_of(f.name()).is_err());
+        assert_eq!(missing.map(|f| f.name().as_str()).collect::<Vec<_>>(), own);
+    }
+}

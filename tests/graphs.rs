@@ -1,0 +1,259 @@
+//! Graphs in the store: kept over restarts, whatever interrupts an INSERT, and by whom.
+
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, Int32Array, ListArray, RecordBatch, StringArray, StructArray,
+};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::prelude::SessionContext;
+use futures::StreamExt;
+use libtest_mimic::Trial;
+use neuroql::{Engine, Store};
+
+use crate::server::{self, Error};
+
+/// One trial a promise.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("graphs::killed", || Ok(killed()?)),
+        Trial::test("graphs::cancelled", || Ok(cancelled()?)),
+        Trial::test("graphs::writers", || Ok(writers()?)),
+        Trial::test("graphs::a_million_nodes", || Ok(a_million_nodes()?)),
+        Trial::test("graphs::examples", || Ok(examples()?)),
+        Trial::test("graphs::refusals", || Ok(refusals()?)),
+    ]
+}
+
+/// A row for each neuron of a layer, one every so often, as a build yields them.
+#[derive(Debug)]
+struct Slowly {
+    schema: SchemaRef,
+    pause: Duration,
+}
+
+/// Neurons of a layer of the toy.
+const NEURONS: i32 = 512;
+
+impl PartitionStream for Slowly {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (schema, pause) = (Arc::clone(&self.schema), self.pause);
+        let rows = futures::stream::iter(0..NEURONS).then(move |neuron| {
+            let schema = Arc::clone(&schema);
+            async move {
+                tokio::time::sleep(pause).await;
+                Ok(RecordBatch::try_new(schema, vec![Arc::new(Int32Array::from(vec![neuron]))])?)
+            }
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
+    }
+}
+
+/// A session in which the table `slow` yields a neuron every `pause`.
+async fn session(location: &str, pause: Duration) -> Result<SessionContext, Error> {
+    let engine = Engine::builder().with_store(Store::open(location).await?).build()?;
+    let context = engine.session();
+    let schema = Arc::new(Schema::new(vec![Field::new("neuron", DataType::Int32, false)]));
+    let slowly = Slowly { schema: Arc::clone(&schema), pause };
+    context.register_table("slow", Arc::new(StreamingTable::try_new(schema, vec![Arc::new(slowly)])?))?;
+    Ok(context)
+}
+
+/// What inserts a graph of one node for each neuron.
+fn insert(layer: usize, method: &str) -> String {
+    format!(
+        "INSERT INTO toy.graphs (layer, neuron, graph, method, f1) SELECT {layer}, neuron, \
+         graph_from_nodes(ARRAY[named_struct('parent', -1, 'token', ' the', 'ends', 1.0)]), '{method}', 0.5 FROM slow"
+    )
+}
+
+async fn run(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, Error> {
+    Ok(context.sql(sql).await.map_err(|e| format!("{sql}: {e}"))?.collect().await.map_err(|e| format!("{sql}: {e}"))?)
+}
+
+/// Rows of a method, distinct neurons among them, and nodes.
+async fn counts(context: &SessionContext, method: &str) -> Result<[i64; 3], Error> {
+    let rows = format!("FROM toy.graphs WHERE method = '{method}'");
+    let nodes = format!("SELECT count(*) FROM toy.graph_nodes WHERE method = '{method}'");
+    let sql =
+        format!("SELECT count(*) AS rows, count(DISTINCT 1000 * layer + neuron) AS neurons, ({nodes}) AS nodes {rows}");
+    let batches = run(context, &sql).await?;
+    let row = batches.iter().find(|batch| batch.num_rows() == 1).ok_or("no row")?;
+    Ok([0, 1, 2].map(|column| row.column(column).as_primitive::<Int64Type>().value(0)))
+}
+
+const CHILD: &str = "NEUROQL_TEST_INSERT_INTO";
+
+/// Runs as the child process of a trial if that is what this process is.
+pub fn child() -> Option<ExitCode> {
+    let location = std::env::var(CHILD).ok()?;
+    let runtime = tokio::runtime::Runtime::new().ok()?;
+    let done = runtime
+        .block_on(async { run(&session(&location, Duration::from_millis(60)).await?, &insert(1, "slowly")).await });
+    Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A process that is killed while it inserts keeps what it had committed, and can do it again.
+#[tokio::main]
+async fn killed() -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let location = folder.path().to_str().ok_or("no path")?;
+    let mut seen = 0;
+    for _ in 0..3 {
+        let mut process = Command::new(std::env::current_exe()?).env(CHILD, location).spawn()?;
+        // Commits come every three seconds; this is while the next one waits or is written.
+        for _ in 0..600 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let [rows, ..] = counts(&session(location, Duration::ZERO).await?, "slowly").await?;
+            if rows > seen || process.try_wait()?.is_some() {
+                break;
+            }
+        }
+        process.kill()?;
+        process.wait()?;
+        let [rows, neurons, nodes] = counts(&session(location, Duration::ZERO).await?, "slowly").await?;
+        assert!(rows > 0 && rows == neurons && rows == nodes, "{rows} rows, {neurons} neurons, {nodes} nodes");
+        seen = rows.min(i64::from(NEURONS) - 1);
+    }
+    let context = session(location, Duration::ZERO).await?;
+    run(&context, &insert(1, "slowly")).await?;
+    run(&context, &insert(1, "slowly")).await?;
+    assert_eq!(counts(&context, "slowly").await?, [512; 3]);
+    assert_eq!(counts(&session(location, Duration::ZERO).await?, "slowly").await?, [512; 3]);
+    Ok(())
+}
+
+/// A query that is given up keeps what it had committed.
+#[tokio::main]
+async fn cancelled() -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let location = folder.path().to_str().ok_or("no path")?;
+    let context = session(location, Duration::from_millis(20)).await?;
+    let inserting = tokio::time::timeout(Duration::from_secs(6), async { run(&context, &insert(0, "slowly")).await });
+    assert!(inserting.await.is_err(), "it was too fast");
+    let [rows, neurons, nodes] = counts(&context, "slowly").await?;
+    assert!((1..512).contains(&rows) && rows == neurons && rows == nodes, "{rows} rows, {neurons} neurons");
+    assert_eq!(counts(&session(location, Duration::ZERO).await?, "slowly").await?, [rows, neurons, nodes]);
+    Ok(())
+}
+
+/// Writers that know nothing of each other, of the same layer and of others.
+#[tokio::main]
+async fn writers() -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let location = folder.path().to_str().ok_or("no path")?;
+    let tasks = [(0, "a"), (1, "a"), (1, "b")].map(|(layer, method)| {
+        let location = location.to_owned();
+        tokio::spawn(async move {
+            run(&session(&location, Duration::from_millis(5)).await?, &insert(layer, method)).await.map(drop)
+        })
+    });
+    for task in tasks {
+        task.await??;
+    }
+    let context = session(location, Duration::ZERO).await?;
+    assert_eq!(counts(&context, "a").await?, [1024; 3]);
+    assert_eq!(counts(&context, "b").await?, [512; 3]);
+    run(&context, "DELETE FROM toy.graphs WHERE layer = 1 AND method = 'a' AND neuron % 2 = 0").await?;
+    assert_eq!(counts(&session(location, Duration::ZERO).await?, "a").await?, [768; 3]);
+    Ok(())
+}
+
+/// A graph of a million nodes, one under the other or side by side, is refused or answered, in time.
+#[tokio::main]
+async fn a_million_nodes() -> Result<(), Error> {
+    const NODES: i32 = 1_000_000;
+    let context = Engine::builder().build()?.session();
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    let fields = Fields::from(vec![
+        field("parent", DataType::Int32),
+        field("token_id", DataType::Int32),
+        field("token", DataType::Utf8),
+        field("ends", DataType::Float32),
+    ]);
+    for (name, parents) in [("chain", (-1..NODES - 1).collect::<Vec<_>>()), ("star", vec![-1; NODES as usize])] {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int32Array::from(parents)),
+            Arc::new(Int32Array::from_iter_values(0..NODES)),
+            Arc::new(StringArray::from(vec!["t"; NODES as usize])),
+            Arc::new(Float32Array::from_value(0.5, NODES as usize)),
+        ];
+        let nodes = StructArray::new(fields.clone(), columns, None);
+        let item = Arc::new(Field::new_list_field(DataType::Struct(fields.clone()), true));
+        let list = ListArray::new(item, OffsetBuffer::from_lengths([NODES as usize]), Arc::new(nodes), None);
+        context.register_batch(name, RecordBatch::try_from_iter([("graph", Arc::new(list) as ArrayRef)])?)?;
+    }
+    for (sql, expected) in [
+        ("SELECT graph_text(graph) FROM chain", "54000"),
+        ("SELECT simulate(graph, ARRAY[1]) FROM chain", "54000"),
+        ("SELECT graph_from_nodes(graph) FROM chain", "54000"),
+        ("INSERT INTO toy.graphs (layer, neuron, graph) SELECT 0, 1, graph_from_nodes(graph) FROM star", "22000"),
+    ] {
+        let done = async { context.sql(sql).await?.collect().await }.await;
+        let error = done.err().ok_or_else(|| format!("no error: {sql}"))?;
+        assert_eq!(neuroql::sqlstate(&error), expected, "{sql}: {error}");
+    }
+    for sql in [
+        "SELECT simulate(graph, ARRAY[7, 1999999, 999999]) = [0.5, 0, 0.5] FROM star",
+        "SELECT length(graph_text(graph)) > 0 AND length(graph_svg(graph)) > 0 FROM star",
+    ] {
+        let rows = run(&context, sql).await?;
+        assert!(rows[0].column(0).as_boolean().value(0), "{sql}");
+    }
+    Ok(())
+}
+
+/// The examples that information_schema shows of functions run, and have an answer.
+#[tokio::main]
+async fn examples() -> Result<(), Error> {
+    let context = Engine::builder().build()?.session();
+    let ours = ["tokenize", "tokens", "detokenize", "simulate"];
+    let functions = context.state().scalar_functions().clone();
+    let mut seen = 0;
+    for (name, function) in functions {
+        if !(name.starts_with("graph_") || ours.contains(&name.as_str())) {
+            continue;
+        }
+        let documentation = function.documentation().ok_or_else(|| format!("{name} has no description"))?;
+        let example = documentation.sql_example.as_ref().ok_or_else(|| format!("{name} has no example"))?;
+        let rows = run(&context, example).await?;
+        assert!(rows.iter().any(|rows| rows.num_rows() == 1 && rows.column(0).is_valid(0)), "{example}");
+        seen += 1;
+    }
+    assert_eq!(seen, 12);
+    Ok(())
+}
+
+/// What a read-only transaction may not do.
+#[tokio::main]
+async fn refusals() -> Result<(), Error> {
+    let running = server::start(Engine::builder().build()?).await?;
+    let client = running.connect().await?;
+    client.batch_execute("SET default_transaction_read_only = on").await?;
+    for sql in [
+        "INSERT INTO toy.graphs (layer, neuron, reason) VALUES (0, 0, 'x')",
+        "EXPLAIN ANALYZE INSERT INTO toy.graphs (layer, neuron, reason) VALUES (0, 0, 'x')",
+        "DELETE FROM toy.graphs",
+    ] {
+        let error = client.batch_execute(sql).await.err().ok_or_else(|| format!("no error: {sql}"))?;
+        assert_eq!(error.code().map(|code| code.code()), Some("25006"), "{sql}");
+    }
+    client.batch_execute("SET default_transaction_read_only = off").await?;
+    let insert =
+        client.prepare("INSERT INTO toy.graphs (layer, neuron, reason, method) VALUES ($1, $2, $3, 'x')").await?;
+    assert_eq!(client.execute(&insert, &[&1_i32, &2_i32, &"never fires"]).await?, 1);
+    assert_eq!(client.execute("DELETE FROM toy.graphs WHERE neuron = $1 AND method = 'x'", &[&3_i32]).await?, 0);
+    assert_eq!(client.execute("DELETE FROM toy.graphs WHERE neuron = $1 AND method = 'x'", &[&2_i32]).await?, 1);
+    running.stop().await
+}

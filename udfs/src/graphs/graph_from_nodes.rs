@@ -1,0 +1,72 @@
+//! `graph_from_nodes(array) → graph`
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::plan_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::layout::{GraphBuilder, GraphColumn, accepts, graph_error, graph_type};
+use crate::tokenize::SECTION;
+
+/// The neuron graph that an array of nodes is.
+pub fn graph_from_nodes_udf() -> ScalarUDF {
+    let signature =
+        Signature { parameter_names: Some(vec!["nodes".into()]), ..Signature::user_defined(Volatility::Immutable) };
+    let description = "The neuron graph that an array of nodes is, in any order and with any of a node's fields: what is \
+                       left out of importance, activation and support is 1. INSERT gives tokens without an id that of \
+                       the model.";
+    let documentation = Documentation::builder(SECTION, description, "graph_from_nodes(nodes)")
+        .with_argument("nodes", "Structs with parent (the index of a node, or -1), token_id, token, ends and so on")
+        .with_sql_example(
+            "SELECT graph_from_nodes(ARRAY[named_struct('parent', -1, 'token', ' the', 'ends', NULL), \
+             named_struct('parent', 0, 'token', ' of', 'ends', 0.9)])",
+        )
+        .build();
+    ScalarUDF::from(GraphFromNodes { signature, documentation })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct GraphFromNodes {
+    signature: Signature,
+    documentation: Documentation,
+}
+
+impl ScalarUDFImpl for GraphFromNodes {
+    fn name(&self) -> &str {
+        "graph_from_nodes"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        match types {
+            [nodes] if accepts(nodes).is_some() => Ok(accepts(nodes).into_iter().collect()),
+            _ => plan_err!("function graph_from_nodes(nodes) does not take {types:?}"),
+        }
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(graph_type())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let column = GraphColumn::try_new(&arrays[0])?;
+        let mut out = GraphBuilder::default();
+        for row in 0..column.len() {
+            let graph = column.graph(row).map_err(graph_error)?;
+            out.append(graph.as_ref()).map_err(graph_error)?;
+        }
+        Ok(ColumnarValue::Array(Arc::new(out.finish()?)))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
+    }
+}

@@ -1,0 +1,396 @@
+//! A column of graphs: a list of nodes, depth first, each a struct of numbers and its token.
+//!
+//! | field | of a node |
+//! |---|---|
+//! | `parent` | the node one token nearer to the activator, counted within the graph; −1 at depth 0 |
+//! | `token_id` | the token; −1 for the start of the text, −1 − n for a gap of up to n tokens; NULL for any one token |
+//! | `token` | the token's text; NULL for what is no token |
+//! | `importance`, `activation`, `ends`, `support` | as [`Node`] has them |
+//!
+//! It lives here because functions and tables need it, and neither `neuroql-graph`, which knows no Arrow, nor the store,
+//! whose Delta tables take long to compile, should be seen by the other. The store's own schema says the same; a test of
+//! the tables compares the two.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, Float32Builder, Int32Array, Int32Builder, ListArray, StringArray,
+    StringBuilder, StructArray, new_null_array,
+};
+use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::error::{DataFusionError, Result};
+use neuroql_graph::{Graph, Node, Validity, View, decode, encode};
+
+use crate::Error;
+
+/// The fields of a node.
+pub fn node_fields() -> Fields {
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    Fields::from(vec![
+        field("parent", DataType::Int32),
+        field("token_id", DataType::Int32),
+        field("token", DataType::Utf8),
+        field("importance", DataType::Float32),
+        field("activation", DataType::Float32),
+        field("ends", DataType::Float32),
+        field("support", DataType::Int32),
+    ])
+}
+
+fn element() -> FieldRef {
+    Arc::new(Field::new_list_field(DataType::Struct(node_fields()), true))
+}
+
+/// The type of a graph in SQL.
+pub fn graph_type() -> DataType {
+    DataType::List(element())
+}
+
+/// The type a function takes for an argument of this type, if that is a graph: a list of structs with a parent and a
+/// token, whatever the order of fields, their widths, or the kind of list.
+pub(crate) fn accepts(data_type: &DataType) -> Option<DataType> {
+    match data_type {
+        DataType::Null => Some(graph_type()),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _) => match item.data_type() {
+            DataType::Null => Some(graph_type()),
+            DataType::Struct(fields) => {
+                let has = |name: &str| fields.iter().any(|field| field.name() == name);
+                (has("parent") && (has("token_id") || has("token"))).then(|| data_type.clone())
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A column of graphs, its fields found by name and cast to the types of [`node_fields`].
+#[derive(Debug, Clone)]
+pub struct GraphColumn {
+    offsets: OffsetBuffer<i32>,
+    nulls: Option<NullBuffer>,
+    /// Of nodes that are NULL as a whole.
+    node_nulls: Option<NullBuffer>,
+    pub(crate) parent: Int32Array,
+    pub(crate) token_id: Int32Array,
+    pub(crate) token: StringArray,
+    pub(crate) importance: Float32Array,
+    pub(crate) activation: Float32Array,
+    pub(crate) ends: Float32Array,
+    pub(crate) support: Int32Array,
+}
+
+impl GraphColumn {
+    /// Reads a column.
+    ///
+    /// # Errors
+    /// [`Error::NotAGraph`] if it is no list of structs with a parent and a token; what casts say of its fields.
+    pub fn try_new(array: &dyn Array) -> Result<Self> {
+        let not_a_graph = || Error::NotAGraph(format!("its type is {}", array.data_type()));
+        let list = match array.data_type() {
+            DataType::List(_) => array.as_list::<i32>().clone(),
+            DataType::Null => new_null_array(&graph_type(), array.len()).as_list::<i32>().clone(),
+            DataType::LargeList(item)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item)
+            | DataType::FixedSizeList(item, _) => {
+                cast(array, &DataType::List(Arc::clone(item)))?.as_list::<i32>().clone()
+            }
+            _ => return Err(not_a_graph().into()),
+        };
+        let nodes = match list.values().data_type() {
+            DataType::Struct(_) => list.values().as_struct().clone(),
+            DataType::Null => new_null_array(&DataType::Struct(node_fields()), list.values().len()).as_struct().clone(),
+            _ => return Err(not_a_graph().into()),
+        };
+        let fields = node_fields();
+        let field = |name: &str| -> Result<ArrayRef> {
+            // Every name asked for below is one of the fields.
+            let data_type = fields.find(name).map_or(DataType::Null, |(_, field)| field.data_type().clone());
+            match nodes.column_by_name(name) {
+                Some(column) => Ok(cast(column, &data_type)?),
+                None => Ok(new_null_array(&data_type, nodes.len())),
+            }
+        };
+        if nodes.column_by_name("parent").is_none() {
+            return Err(not_a_graph().into());
+        }
+        Ok(Self {
+            offsets: list.offsets().clone(),
+            nulls: list.nulls().cloned(),
+            node_nulls: nodes.nulls().cloned(),
+            parent: field("parent")?.as_primitive().clone(),
+            token_id: field("token_id")?.as_primitive().clone(),
+            token: field("token")?.as_string().clone(),
+            importance: field("importance")?.as_primitive().clone(),
+            activation: field("activation")?.as_primitive().clone(),
+            ends: field("ends")?.as_primitive().clone(),
+            support: field("support")?.as_primitive().clone(),
+        })
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a row is NULL.
+    pub fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+    }
+
+    /// Where the nodes of a row are in the columns.
+    pub(crate) fn nodes(&self, row: usize) -> Range<usize> {
+        self.offsets[row] as usize..self.offsets[row + 1] as usize
+    }
+
+    /// The graph of a row.
+    ///
+    /// # Errors
+    /// [`neuroql_graph::Error::Malformed`] for nodes that say nothing, and all that [`Graph::new`] refuses.
+    pub fn graph(&self, row: usize) -> Result<Option<Graph>, neuroql_graph::Error> {
+        if self.is_null(row) {
+            return Ok(None);
+        }
+        self.check_parents(row)?;
+        let nodes = self.nodes(row).map(|i| self.node(i)).collect::<Result<Vec<_>, _>>()?;
+        Graph::new(nodes).map(Some)
+    }
+
+    /// The graph of a row as a [`Matcher`](neuroql_graph::Matcher) takes it.
+    ///
+    /// # Errors
+    /// [`neuroql_graph::Error::Malformed`] for nodes that say nothing.
+    pub fn view(&self, row: usize) -> Result<View<'_>, neuroql_graph::Error> {
+        self.check_parents(row)?;
+        let range = self.nodes(row);
+        let start = range.start;
+        fn validity(nulls: Option<&NullBuffer>, start: usize) -> Option<Validity<'_>> {
+            nulls.map(|nulls| Validity { bytes: nulls.validity(), offset: nulls.offset() + start })
+        }
+        Ok(View {
+            parents: &self.parent.values()[range.clone()],
+            token_ids: &self.token_id.values()[range.clone()],
+            token_id_validity: validity(self.token_id.nulls(), start),
+            token_validity: validity(self.token.nulls(), start),
+            ends: &self.ends.values()[range],
+            ends_validity: validity(self.ends.nulls(), start),
+        })
+    }
+
+    /// Whether two rows predict the same: their nodes have the same parents, tokens and ends.
+    pub(crate) fn same(&self, one: usize, other: usize) -> bool {
+        let (a, b) = (self.nodes(one), self.nodes(other));
+        fn equal<T: Array>(column: &T, a: &Range<usize>, b: &Range<usize>) -> bool {
+            column
+                .nulls()
+                .is_none_or(|nulls| a.clone().zip(b.clone()).all(|(a, b)| nulls.is_null(a) == nulls.is_null(b)))
+        }
+        a.len() == b.len()
+            && self.is_null(one) == self.is_null(other)
+            && self.parent.values()[a.clone()] == self.parent.values()[b.clone()]
+            && self.token_id.values()[a.clone()] == self.token_id.values()[b.clone()]
+            && self.ends.values()[a.clone()] == self.ends.values()[b.clone()]
+            && equal(&self.parent, &a, &b)
+            && equal(&self.token_id, &a, &b)
+            && equal(&self.token, &a, &b)
+            && equal(&self.ends, &a, &b)
+    }
+
+    /// Nodes that are NULL, or whose parent is, are none; what else can be wrong with a parent the graph room finds.
+    fn check_parents(&self, row: usize) -> Result<(), neuroql_graph::Error> {
+        let range = self.nodes(row);
+        let missing = [self.node_nulls.as_ref(), self.parent.nulls()].into_iter().flatten();
+        for nulls in missing.filter(|nulls| nulls.null_count() > 0) {
+            if let Some(i) = range.clone().find(|i| nulls.is_null(*i)) {
+                return Err(malformed(format!("node {} has no parent; -1 stands for none", i - range.start)));
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&self, i: usize) -> Result<Node, neuroql_graph::Error> {
+        let parent = match self.parent.value(i) {
+            -1 => None,
+            parent => Some(u32::try_from(parent).map_err(|_| malformed(format!("{parent} is no parent")))?),
+        };
+        let id = self.token_id.is_valid(i).then(|| self.token_id.value(i));
+        let text = self.token.is_valid(i).then(|| self.token.value(i));
+        // Graphs that people write have no more than parents, tokens and ends.
+        let number = |column: &Float32Array| if column.is_valid(i) { column.value(i) } else { 1.0 };
+        let support = if self.support.is_valid(i) { self.support.value(i) } else { 1 };
+        Ok(Node {
+            parent,
+            symbol: decode(id, text)?,
+            importance: number(&self.importance),
+            activation: number(&self.activation),
+            ends: self.ends.is_valid(i).then(|| self.ends.value(i)),
+            support: u32::try_from(support).map_err(|_| malformed(format!("{support} is no support")))?,
+        })
+    }
+}
+
+fn malformed(reason: String) -> neuroql_graph::Error {
+    neuroql_graph::Error::Malformed { format: "columns", reason }
+}
+
+/// Writes a column of graphs.
+#[derive(Debug, Default)]
+pub struct GraphBuilder {
+    lengths: Vec<usize>,
+    valid: Vec<bool>,
+    parent: Int32Builder,
+    token_id: Int32Builder,
+    token: StringBuilder,
+    importance: Float32Builder,
+    activation: Float32Builder,
+    ends: Float32Builder,
+    support: Int32Builder,
+}
+
+impl GraphBuilder {
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// [`neuroql_graph::Error::Malformed`] for what the layout cannot say: numbers beyond an `int`, a gap of no token.
+    pub fn append(&mut self, graph: Option<&Graph>) -> Result<(), neuroql_graph::Error> {
+        let int = |n: u32| i32::try_from(n).map_err(|_| malformed(format!("{n} is beyond {}", i32::MAX)));
+        self.valid.push(graph.is_some());
+        let nodes = graph.map_or(&[][..], Graph::nodes);
+        self.lengths.push(nodes.len());
+        for node in nodes {
+            let (id, text) = encode(&node.symbol)?;
+            self.parent.append_value(node.parent.map_or(Ok(-1), int)?);
+            self.token_id.append_option(id);
+            self.token.append_option(text);
+            self.importance.append_value(node.importance);
+            self.activation.append_value(node.activation);
+            self.ends.append_option(node.ends);
+            self.support.append_value(int(node.support)?);
+        }
+        Ok(())
+    }
+
+    /// The column.
+    ///
+    /// # Errors
+    /// If there are more than two thousand million nodes in it.
+    pub fn finish(mut self) -> Result<ListArray> {
+        let nodes: usize = self.lengths.iter().sum();
+        if i32::try_from(nodes).is_err() {
+            return Err(DataFusionError::ResourcesExhausted(format!("{nodes} nodes of graphs in one batch")));
+        }
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.parent.finish()),
+            Arc::new(self.token_id.finish()),
+            Arc::new(self.token.finish()),
+            Arc::new(self.importance.finish()),
+            Arc::new(self.activation.finish()),
+            Arc::new(self.ends.finish()),
+            Arc::new(self.support.finish()),
+        ];
+        let values = StructArray::try_new(node_fields(), columns, None)?;
+        let offsets = OffsetBuffer::from_lengths(self.lengths);
+        Ok(ListArray::try_new(element(), offsets, Arc::new(values), Some(NullBuffer::from(self.valid)))?)
+    }
+}
+
+/// Wraps an error of the graph room; the front end finds it again by its type.
+pub(crate) fn graph_error(error: neuroql_graph::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::Int64Array;
+    use neuroql_graph::{Symbol, Token};
+
+    use super::*;
+
+    fn sample() -> Graph {
+        let node = |parent, symbol, ends| Node { parent, symbol, importance: 0.5, activation: 0.25, ends, support: 3 };
+        let unknown = Symbol::Token(Token { id: None, text: "x".into() });
+        Graph::new(vec![
+            node(None, Symbol::token(7, " a"), None),
+            node(Some(0), Symbol::Any, Some(0.75)),
+            node(Some(1), Symbol::Start, Some(1.0)),
+            node(Some(0), Symbol::Gap(3), None),
+            node(Some(3), unknown, Some(0.5)),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn graphs_come_back() {
+        let mut builder = GraphBuilder::default();
+        for graph in [Some(&sample()), None, Some(&Graph::default()), Some(&sample())] {
+            builder.append(graph).unwrap();
+        }
+        let list = builder.finish().unwrap();
+        assert_eq!(*list.data_type(), graph_type());
+        let large = DataType::LargeList(element());
+        for array in [cast(&list, &large).unwrap(), Arc::new(list.slice(0, 4)) as ArrayRef] {
+            let column = GraphColumn::try_new(&array).unwrap();
+            let graphs: Vec<_> = (0..column.len()).map(|row| column.graph(row).unwrap()).collect();
+            assert_eq!(graphs, [Some(sample()), None, Some(Graph::default()), Some(sample())]);
+        }
+        let tail = GraphColumn::try_new(&list.slice(3, 1)).unwrap();
+        assert_eq!(tail.graph(0).unwrap(), Some(sample()));
+    }
+
+    /// A column of one graph, its fields in another order and width.
+    fn column(parents: Vec<Option<i32>>, ids: Vec<Option<i64>>) -> GraphColumn {
+        let nodes = parents.len();
+        let texts: StringArray = ids.iter().map(|id| id.filter(|id| *id >= 0).map(|id| id.to_string())).collect();
+        let ids = Int64Array::from(ids);
+        let field = |name: &str, data_type| Field::new(name, data_type, true);
+        let fields = Fields::from(vec![
+            field("token", DataType::Utf8),
+            field("token_id", DataType::Int64),
+            field("parent", DataType::Int32),
+        ]);
+        let columns: Vec<ArrayRef> = vec![Arc::new(texts), Arc::new(ids), Arc::new(Int32Array::from(parents))];
+        let values = StructArray::new(fields.clone(), columns, None);
+        let element = Arc::new(Field::new("element", DataType::Struct(fields), true));
+        let list = ListArray::new(element, OffsetBuffer::from_lengths([nodes]), Arc::new(values), None);
+        GraphColumn::try_new(&list).unwrap()
+    }
+
+    #[test]
+    fn fields_are_found_by_name_and_numbers_left_out_are_one() {
+        let graph = column(vec![Some(-1), Some(0)], vec![Some(5), None]).graph(0).unwrap().unwrap();
+        let node = &graph.nodes()[0];
+        assert_eq!((node.symbol.clone(), node.importance, node.support), (Symbol::token(5, "5"), 1.0, 1));
+        assert_eq!(graph.nodes()[1].symbol, Symbol::Any);
+    }
+
+    #[test]
+    fn what_is_no_graph_is_refused() {
+        for (parents, ids, reason) in [
+            (vec![Some(0)], vec![Some(1)], "ancestor of itself"),
+            (vec![Some(-1), Some(9)], vec![Some(1), Some(2)], "parent 9"),
+            (vec![Some(-2)], vec![Some(1)], "-2 is no parent"),
+            (vec![None], vec![Some(1)], "-1 stands for none"),
+            (vec![Some(-1), Some(-1)], vec![Some(1), Some(1)], "same token"),
+            (vec![Some(-1)], vec![Some(-70_000)], "-70000"),
+        ] {
+            let error = column(parents, ids).graph(0).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        let chain = (0..1_000_000).map(|i| Some(i - 1)).collect();
+        let error = column(chain, (0..1_000_000).map(Some).collect()).graph(0).unwrap_err();
+        assert_eq!(error.sqlstate(), "54000", "{error}");
+        assert!(GraphColumn::try_new(&Int32Array::from(vec![1])).is_err());
+    }
+}

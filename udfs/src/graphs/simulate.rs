@@ -1,0 +1,152 @@
+//! `simulate(graph, int[] [, semantics]) → real[]`
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, AsArray, Float32Builder, ListBuilder, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type};
+use datafusion::common::plan_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use neuroql_graph::{DEEPEST, Matcher, Semantics};
+
+use super::layout::{GraphColumn, accepts, graph_error};
+use super::of_graph::EXAMPLE;
+use crate::tokenize::SECTION;
+
+/// What a graph predicts for each token of a text.
+pub fn simulate_udf() -> ScalarUDF {
+    let names = ["graph", "tokens", "semantics"].map(String::from);
+    let signature = Signature { parameter_names: Some(names.into()), ..Signature::user_defined(Volatility::Immutable) };
+    ScalarUDF::from(Simulate { signature, documentation: documentation() })
+}
+
+fn documentation() -> Documentation {
+    let description = "The activation that a neuron graph predicts at each token, as a share of the neuron's greatest; \
+                       0 where no pattern matches. Times max_activation it is comparable with activation().";
+    Documentation::builder(SECTION, description, "simulate(graph, tokens [, semantics])")
+        .with_argument("graph", "A neuron graph")
+        .with_argument("tokens", "Token ids; NULL and negative ones match wildcards only")
+        .with_argument(
+            "semantics",
+            "What counts where several patterns match: 'longest' (the default), 'max', 'greedy' as Neuron2Graph, \
+             'shortest' as its OpenAI variant",
+        )
+        .with_sql_example(format!("SELECT simulate({EXAMPLE}, tokenize('toy', 'because of the people'))"))
+        .build()
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Simulate {
+    signature: Signature,
+    documentation: Documentation,
+}
+
+impl ScalarUDFImpl for Simulate {
+    fn name(&self) -> &str {
+        "simulate"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
+        let tokens = |given: &DataType| match given {
+            DataType::Null => true,
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                item.data_type().is_integer() || item.data_type().is_null()
+            }
+            _ => false,
+        };
+        match types {
+            [graph, ids] | [graph, ids, _] if tokens(ids) => {
+                if let Some(graph) = accepts(graph)
+                    && types.get(2).is_none_or(|given| given.is_string() || given.is_null())
+                {
+                    return Ok([graph, list, DataType::Utf8].into_iter().take(types.len()).collect());
+                }
+            }
+            _ => {}
+        }
+        plan_err!("function simulate(graph, integer[] [, text]) does not take {types:?}")
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true))))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        // A literal graph is one row, made ready once.
+        let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
+        let graphs = GraphColumn::try_new(&args.args[0].to_array(if scalar { 1 } else { rows })?)?;
+        let row_of = |row: usize| if scalar { 0 } else { row };
+        let tokens = args.args[1].to_array(rows)?;
+        let (lists, ids) = (tokens.as_list::<i32>(), tokens.as_list::<i32>().values());
+        let ids = ids.as_primitive::<Int32Type>();
+        let names = args.args.get(2).map(|names| cast(&names.to_array(rows)?, &DataType::Utf8)).transpose()?;
+        let names: Option<&StringArray> = names.as_ref().map(|names| names.as_string());
+
+        let mut ready: Option<Ready> = None;
+        let mut text: Vec<u32> = Vec::new();
+        let mut predicted: Vec<f32> = Vec::new();
+        let mut out = ListBuilder::new(Float32Builder::new());
+        for row in 0..rows {
+            let name = names.map(|names| names.is_valid(row).then(|| names.value(row)));
+            if graphs.is_null(row_of(row)) || lists.is_null(row) || name == Some(None) {
+                out.append_null();
+                continue;
+            }
+            let semantics = match name.flatten() {
+                Some(name) => name.parse().map_err(graph_error)?,
+                None => Semantics::default(),
+            };
+            let current = match ready {
+                // Rows of one graph and many texts follow each other.
+                Some(last) if last.semantics == semantics && graphs.same(last.row, row_of(row)) => last,
+                _ => Ready::new(&graphs, row_of(row), semantics)?,
+            };
+            let range = lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize;
+            text.clear();
+            // No token has the id that stands for what is none.
+            let id =
+                |i: usize| if ids.is_valid(i) { u32::try_from(ids.value(i)).unwrap_or(u32::MAX) } else { u32::MAX };
+            text.extend(range.map(id));
+            predicted.clear();
+            current.matcher.simulate(&text, &mut predicted);
+            out.values().append_slice(&predicted);
+            out.append(true);
+            ready = Some(current);
+        }
+        Ok(ColumnarValue::Array(Arc::new(out.finish())))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
+    }
+}
+
+/// A graph made ready for rows to come.
+struct Ready {
+    row: usize,
+    semantics: Semantics,
+    matcher: Matcher,
+}
+
+impl Ready {
+    fn new(graphs: &GraphColumn, row: usize, semantics: Semantics) -> Result<Self> {
+        let matcher = match graphs.view(row) {
+            // How deep it may be is checked where it is decoded; most graphs have too few nodes to be too deep.
+            Ok(view) if view.len() > DEEPEST => {
+                let graph = graphs.graph(row).map_err(graph_error)?.unwrap_or_default();
+                Matcher::of(&graph, semantics)
+            }
+            view => view.and_then(|view| Matcher::new(view, semantics)),
+        };
+        Ok(Self { row, semantics, matcher: matcher.map_err(graph_error)? })
+    }
+}
