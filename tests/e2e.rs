@@ -9,16 +9,18 @@ mod embedding;
 mod faults;
 mod golden;
 mod graphs;
+mod original;
 mod pushdown;
 mod server;
 mod slt;
+mod stores;
 
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
-    if let Some(code) = analysis::child().or_else(graphs::child) {
+    if let Some(code) = analysis::child().or_else(graphs::child).or_else(stores::child) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -31,7 +33,9 @@ fn main() -> ExitCode {
         embedding::trials(),
         pushdown::trials(),
         analysis::trials(),
+        stores::trials(),
         graphs::trials(),
+        original::trials(),
         faults::trials(),
     ]
     .into_iter()

@@ -8,6 +8,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 
@@ -71,7 +72,9 @@ impl Documents {
             Origin::Dataset { name, plan, numbered, .. } => {
                 documents.rest = Rest::Table {
                     dataset: Arc::clone(name),
-                    plan: Arc::clone(plan),
+                    // It is read more than once, for the hash of the dataset before anything else, and a scan of files
+                    // that has been read to its end would have nothing left.
+                    plan: reset_plan_states(Arc::clone(plan))?,
                     numbered: *numbered,
                     context,
                     partition: 0,

@@ -7,7 +7,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
-    AggregateInScan, Catalog, DeleteAsAsked, Holdings, ModelFactory, Relations, TopOfEachInScan, bundled_corpus,
+    AggregateInScan, Catalog, DeleteAsAsked, Holdings, ModelFactory, Relations, TopInScan, bundled_corpus,
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
@@ -81,7 +81,7 @@ pub(crate) fn register(
     let with_rule = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_analyzer_rule(Arc::new(DeleteAsAsked))
         .with_physical_optimizer_rule(Arc::new(AggregateInScan))
-        .with_physical_optimizer_rule(Arc::new(TopOfEachInScan));
+        .with_physical_optimizer_rule(Arc::new(TopInScan));
     *state.write() = with_rule.build();
     state.write().table_factories_mut().insert(ModelFactory::FILE_TYPE.to_owned(), Arc::new(factory.clone()));
     Ok(factory)

@@ -164,7 +164,7 @@ impl Store {
         chosen.sort_unstable();
         let rows = take_record_batch(rows, &UInt32Array::from(chosen)).map_err(|e| arrow("graphs", e))?;
         let rows = complete(model, &rows).map_err(|e| arrow("graphs", e))?;
-        self.graphs.table.upsert(rows, of_keys(model, last.into_keys())).await
+        self.graphs.table.replace(vec![rows], of_keys(model, last.into_keys())).await
     }
 
     /// Removes graphs of a model from the store.

@@ -1,0 +1,228 @@
+//! Who may connect and do what.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use neuroql_pg::{Config, Server, TlsFiles};
+use tokio_postgres::NoTls;
+
+use crate::raw::{self, Raw};
+use crate::{ENDLESS, Running, fails, simple, sqlstate};
+
+const USERS: &str = "ada:secret:superuser\nbob:p\u{e4}ss\n";
+
+fn password_file(folder: &Path) -> PathBuf {
+    let file = folder.join("users");
+    std::fs::write(&file, USERS).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let password_file = Some(password_file(folder.path()));
+    let server = Running::start_with(Config { password_file, ..Config::default() }).await;
+    let client = server.try_connect("user=ada password=secret").await.unwrap();
+    assert_eq!(simple(&client, "select current_user").await, ["ada"]);
+    assert_eq!(simple(&client, "select rolname from pg_roles order by 1").await, ["ada", "bob"]);
+    server.try_connect("user=bob password=p\u{e4}ss").await.unwrap();
+    for wrong in ["user=ada password=wrong", "user=eve password=secret", "user=bob password=secret"] {
+        let error = server.try_connect(wrong).await.expect_err(wrong);
+        assert_eq!(sqlstate(&error), "28P01", "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_superusers_change_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let password_file = Some(password_file(folder.path()));
+    let server = Running::start_with(Config { password_file, ..Config::default() }).await;
+    let ada = server.try_connect("user=ada password=secret").await.unwrap();
+    let bob = server.try_connect("user=bob password=p\u{e4}ss").await.unwrap();
+    ada.simple_query("create table t as select 1 as a; create view v as select a from t").await.unwrap();
+    let target = folder.path().join("out.parquet");
+    let target = target.display();
+    let forbidden = [
+        "create table x(a int)".to_string(),
+        "create table x as select 1".into(),
+        "create view x as select 1".into(),
+        "create schema x".into(),
+        "create database x".into(),
+        "create external table x stored as csv location '/etc/passwd'".into(),
+        "insert into t values (2)".into(),
+        "delete from t".into(),
+        "update t set a = 2".into(),
+        "drop table t".into(),
+        "drop view v".into(),
+        format!("copy (select 1) to '{target}'"),
+        format!("copy t to '{target}'"),
+        "explain analyze insert into t values (2)".into(),
+        "explain (analyze) delete from t".into(),
+        format!("explain analyze copy (select 1) to '{target}'"),
+        "prepare p as insert into t values (2)".into(),
+        "prepare p as delete from t".into(),
+        "set datafusion.runtime.memory_limit = '1M'".into(),
+        "reset datafusion.runtime.memory_limit".into(),
+        "select * from analyze('toy', 'corpus')".into(),
+        "explain analyze select * from analyze('toy', 'corpus')".into(),
+        "create external table m stored as model location '/nowhere'".into(),
+    ];
+    for query in &forbidden {
+        assert_eq!(fails(&bob, query).await, "42501", "{query}");
+        let error = bob.query(query.as_str(), &[]).await.map(drop).expect_err(query);
+        assert_eq!(sqlstate(&error), "42501", "{query}");
+    }
+    assert!(!folder.path().join("out.parquet").exists());
+    let allowed = [
+        "select * from t",
+        "select * from v",
+        "explain analyze select * from t",
+        "prepare q as select a from t",
+        "execute q",
+        "set datafusion.execution.batch_size = 100",
+        "set statement_timeout = 1000",
+        "show all",
+        "begin; select 1; rollback",
+        "select table_name from information_schema.tables",
+        "select relname from pg_class",
+        "select rolname from pg_roles",
+        "select * from information_schema.df_settings",
+    ];
+    for query in allowed {
+        assert!(bob.simple_query(query).await.is_ok(), "{query}");
+    }
+    assert_eq!(simple(&ada, "select count(*) from t").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unsafe_configurations_do_not_start() {
+    let engine = neuroql::Engine::builder().build().unwrap();
+    let refused = async |config: Config| match Server::bind(&engine, config).await {
+        Ok(_) => panic!("the server starts"),
+        Err(error) => error.to_string(),
+    };
+    let listen = |listen: &str| Config { listen: listen.into(), ..Config::default() };
+    assert!(refused(listen("0.0.0.0:0")).await.contains("password file"));
+    assert!(refused(listen("[::]:0")).await.contains("password file"));
+    assert!(refused(listen("nonsense")).await.contains("cannot listen"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    assert!(refused(listen(&taken.local_addr().unwrap().to_string())).await.contains("another server"));
+
+    let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
+    let tls = |certificate: &Path, key: &Path| Config {
+        tls: Some(TlsFiles { certificate: certificate.into(), key: key.into() }),
+        ..listen("127.0.0.1:0")
+    };
+    let garbage = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(garbage.path(), "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+    assert!(refused(tls(&pem("ec.pem"), Path::new("/nowhere"))).await.contains("/nowhere"));
+    assert!(refused(tls(Path::new("/nowhere"), &pem("ec-sec1.key"))).await.contains("/nowhere"));
+    assert!(refused(tls(&pem("ec.pem"), garbage.path())).await.contains("TLS"));
+    assert!(refused(tls(garbage.path(), &pem("ec-sec1.key"))).await.contains("no certificate"));
+    assert!(refused(tls(&pem("ec.pem"), &pem("rsa-pkcs1.key"))).await.contains("does not fit"));
+    for (certificate, key) in [("ec.pem", "ec-pkcs8.key"), ("ec.pem", "ec-sec1.key"), ("rsa.pem", "rsa-pkcs1.key")] {
+        assert!(Server::bind(&engine, tls(&pem(certificate), &pem(key))).await.is_ok(), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encrypted_connections() {
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+    let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
+    let tls = Some(TlsFiles { certificate: pem("ec.pem"), key: pem("ec-pkcs8.key") });
+    let server = Running::start_with(Config { tls, ..Config::default() }).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(pem("ec.pem")).unwrap()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    for direct in [false, true] {
+        config.alpn_protocols = if direct { vec![b"postgresql".to_vec()] } else { Vec::new() };
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config.clone()));
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+        if !direct {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap();
+            assert_eq!(stream.read_u8().await.unwrap(), b'S');
+        }
+        let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+        let mut options = tokio_postgres::Config::new();
+        options.user("ada").ssl_mode(tokio_postgres::config::SslMode::Disable);
+        let (client, connection) = options.connect_raw(stream, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        assert_eq!(simple(&client, "select 1").await, ["1"]);
+    }
+    // Without encryption from this machine: allowed.
+    assert_eq!(simple(&server.connect().await, "select 1").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_clients_are_told_so() {
+    let server = Running::start_with(Config { max_connections: 2, ..Config::default() }).await;
+    let one = server.connect().await;
+    let two = server.connect().await;
+    let error = server.try_connect("user=ada").await.err().unwrap();
+    assert_eq!(sqlstate(&error), "53300");
+    // A cancel request needs no place of its own.
+    let token = one.cancel_token();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        token.cancel_query(NoTls).await.unwrap();
+    });
+    assert_eq!(fails(&one, ENDLESS).await, "57014");
+    drop(two);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    server.connect().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_at_the_door_harms_nobody() {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config as Cases, TestRunner};
+
+    let server = Running::start().await;
+    let port = server.port;
+    tokio::task::spawn_blocking(move || {
+        let packet = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..200),
+            // Plausible headers with any length and rest.
+            (
+                any::<i32>(),
+                prop_oneof![Just(196_608), Just(80_877_102), Just(80_877_103), any::<i32>()],
+                proptest::collection::vec(any::<u8>(), 0..100)
+            )
+                .prop_map(|(length, code, rest)| [&length.to_be_bytes()[..], &code.to_be_bytes(), &rest].concat()),
+            // A client that was let in and then talks nonsense.
+            (any::<u8>(), any::<i32>(), proptest::collection::vec(any::<u8>(), 0..100)).prop_map(
+                |(kind, length, rest)| [&raw::startup("ada")[..], &[kind], &length.to_be_bytes(), &rest].concat()
+            ),
+            (
+                prop_oneof![Just(b'Q'), Just(b'P'), Just(b'B'), Just(b'E'), Just(b'D'), Just(b'C'), Just(b'p')],
+                proptest::collection::vec(any::<u8>(), 0..60)
+            )
+                .prop_map(|(kind, rest)| {
+                    let length = i32::try_from(rest.len()).unwrap() + 4;
+                    [&raw::startup("ada")[..], &[kind], &length.to_be_bytes(), &rest].concat()
+                }),
+        ];
+        let mut runner = TestRunner::new(Cases { cases: 256, failure_persistence: None, ..Cases::default() });
+        runner
+            .run(&packet, |bytes| {
+                raw::throw(port, &bytes);
+                Ok(())
+            })
+            .unwrap();
+        let mut raw = Raw::connect(port, "ada");
+        assert_eq!(raw.query("select 1").tags(), ["SELECT 1"]);
+    })
+    .await
+    .unwrap();
+}
