@@ -50,12 +50,12 @@ pub(crate) async fn vacuum(options: Vacuum) -> Result<(), Failure> {
 }
 
 /// A string of SQL.
-fn text(value: &str) -> String {
+pub(crate) fn text(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
 
 /// Registers a file by its ending.
-async fn register(context: &SessionContext, name: &str, location: &str) -> Result<(), Failure> {
+pub(crate) async fn register(context: &SessionContext, name: &str, location: &str) -> Result<(), Failure> {
     let end = location.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
     let format = match end.as_str() {
         "csv" | "tsv" => "CSV OPTIONS ('format.has_header' 'true')",

@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Print or draw the graph of a neuron
     #[command(after_help = GRAPH_EXAMPLES)]
     Graph(Graph),
+    /// Build the graphs of a model's neurons and keep them
+    #[command(after_help = BUILD_EXAMPLES)]
+    Build(Build),
     /// Delete files of a store that only old snapshots need
     Vacuum(Vacuum),
 }
@@ -57,6 +60,13 @@ impl Default for Command {
         })
     }
 }
+
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  neuroql build toy --layer 0-1 --store results
+  neuroql build smol --model smol=SmolLM2-135M.gguf --layer 7 --neuron 0-49 --method n2g --store results
+
+What was built before is not built again, so that an interrupted build goes on.";
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:5433";
 
@@ -122,6 +132,36 @@ pub(crate) struct Graph {
     /// How the graph was made [default: neuroql, else the one built last]
     #[arg(long, value_name = "NAME")]
     pub(crate) method: Option<String>,
+    #[command(flatten)]
+    pub(crate) engine: Engine,
+}
+
+/// Options of `neuroql build`.
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// Name of the model: toy, one of --model, or one the store remembers
+    pub(crate) model: String,
+    /// Layers, such as 0-3,7 [default: all]
+    #[arg(long, value_name = "RANGES")]
+    pub(crate) layer: Option<String>,
+    /// Neurons of each layer, such as 0-9 [default: all]
+    #[arg(long, value_name = "RANGES")]
+    pub(crate) neuron: Option<String>,
+    /// neuroql, n2g, openai, token or ngram
+    #[arg(long, value_name = "NAME", default_value = "neuroql")]
+    pub(crate) method: String,
+    /// Name of the dataset
+    #[arg(long, value_name = "NAME", default_value = "corpus")]
+    pub(crate) dataset: String,
+    /// Numbers of the method, such as {"importance_threshold": 0.5}
+    #[arg(long, value_name = "JSON")]
+    pub(crate) options: Option<String>,
+    /// Build again what is there already
+    #[arg(long)]
+    pub(crate) rebuild: bool,
+    /// A Parquet, CSV or JSON file or folder that is the dataset (may be repeated)
+    #[arg(long = "table", value_name = "NAME=LOCATION", value_parser = model)]
+    pub(crate) tables: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) engine: Engine,
 }
@@ -239,6 +279,7 @@ impl Arguments {
             Command::Query(query) => &query.engine,
             Command::Analyze(analyze) => &analyze.engine,
             Command::Graph(graph) => &graph.engine,
+            Command::Build(build) => &build.engine,
             Command::Vacuum(_) => return None,
         };
         engine.threads.map(usize::from)

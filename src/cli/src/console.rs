@@ -103,3 +103,18 @@ impl neuroql::Progress for Bars {
         }
     }
 }
+
+/// A bar that counts neurons, on a terminal only; without a total it only counts.
+pub(crate) fn neuron_bar(total: Option<u64>) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match total {
+        Some(total) => (ProgressBar::new(total), "{wide_bar} {pos}/{len} neurons, {per_sec}, {eta} left, {msg}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {pos} neurons, {per_sec}, {msg}"),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}

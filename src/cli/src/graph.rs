@@ -4,6 +4,7 @@ use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 
+use crate::analyze::text;
 use crate::arguments::Graph;
 use crate::console::{self, Failure};
 use crate::serve::start_engine;
@@ -47,9 +48,4 @@ pub(crate) async fn run(options: Graph) -> Result<(), Failure> {
         None => console::print(&format!("{}\n", drawing.trim_end_matches('\n')))?,
     }
     Ok(())
-}
-
-/// A string of SQL.
-fn text(value: &str) -> String {
-    format!("'{}'", value.replace('\'', "''"))
 }

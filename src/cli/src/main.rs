@@ -2,6 +2,7 @@
 
 mod analyze;
 mod arguments;
+mod build;
 mod console;
 mod format;
 mod graph;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             Command::Query(query) => query::run(query).await,
             Command::Analyze(analyze) => analyze::run(analyze).await,
             Command::Graph(graph) => graph::run(graph).await,
+            Command::Build(build) => build::run(build).await,
             Command::Vacuum(vacuum) => analyze::vacuum(vacuum).await,
         }
     });

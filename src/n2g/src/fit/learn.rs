@@ -195,3 +195,60 @@ fn lines(firings: &[Firing], threshold: f32, gaps: bool) -> Vec<Found> {
     }
     found.into_iter().map(|(line, from)| Found { line, from }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labelled<'a>(tokens: &'a [u32], fires: &[u32], sample: Option<usize>) -> Labelled<'a> {
+        Labelled { tokens, fires: fires.to_vec(), sample }
+    }
+
+    fn firing(sample: usize, tokens: &[u32], importances: &[f32]) -> Firing {
+        Firing { sample, tokens: tokens.to_vec(), importances: importances.to_vec(), activation: 1.0 }
+    }
+
+    fn chosen(firings: &[Firing], texts: &[Labelled]) -> Vec<Line> {
+        let activators = firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
+        choose(firings, &Texts::new(texts, &activators)).into_iter().map(|found| found.line).collect()
+    }
+
+    #[test]
+    fn context_is_asked_for_where_it_tells() {
+        // 9 fires after 1, and does not after anything else.
+        let after_one = [[1, 9], [1, 9], [1, 9]];
+        let others: Vec<[u32; 2]> = (2..60).map(|token| [token, 9]).collect();
+        let mut texts: Vec<Labelled> =
+            after_one.iter().enumerate().map(|(i, tokens)| labelled(tokens, &[1], Some(i))).collect();
+        texts.extend(others.iter().map(|tokens| labelled(tokens, &[], None)));
+        let firings: Vec<Firing> = (0..3).map(|i| firing(i, &[1, 9], &[0.35, 1.0])).collect();
+        assert_eq!(chosen(&firings, &texts), [vec![Step::Token(9), Step::Token(1)]]);
+    }
+
+    #[test]
+    fn context_is_not_asked_for_where_it_does_not() {
+        // 9 always fires; what comes before it is important each time and never the same.
+        let tokens: Vec<[u32; 2]> = (1..6).map(|token| [token, 9]).collect();
+        let texts: Vec<Labelled> =
+            tokens.iter().enumerate().map(|(i, tokens)| labelled(tokens, &[1], Some(i))).collect();
+        let firings: Vec<Firing> = tokens.iter().enumerate().map(|(i, t)| firing(i, t, &[0.6, 1.0])).collect();
+        assert_eq!(chosen(&firings, &texts), [vec![Step::Token(9)]]);
+    }
+
+    #[test]
+    fn a_pattern_is_not_judged_by_where_it_came_from() {
+        // Each activator was seen in one sample only: nothing is right without looking at the own sample.
+        let texts = [labelled(&[1], &[0], Some(0)), labelled(&[2], &[0], Some(1))];
+        let firings = [firing(0, &[1], &[1.0]), firing(1, &[2], &[1.0])];
+        let texts = Texts::new(&texts, &BTreeSet::from([1, 2]));
+        let found = lines(&firings, 0.3, false);
+        assert_eq!(texts.left_out(&found, &firings).values().fold(0.0, |sum, (right, _)| sum + right), 0.0);
+        assert_eq!(texts.judge(&[Step::Token(1)]), (1.0, 0.0));
+        assert!(!choose(&firings, &texts).is_empty());
+    }
+
+    #[test]
+    fn nothing_comes_of_nothing() {
+        assert!(chosen(&[], &[]).is_empty());
+    }
+}
