@@ -29,10 +29,11 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Some documents of the corpus, cut short, with a NULL and an empty one among them.
-const SMALL: &str = "CREATE TABLE small AS SELECT document, substr(text, 1, 1500) AS text FROM corpus \
+pub const SMALL: &str = "CREATE TABLE small AS SELECT document, substr(text, 1, 1500) AS text FROM corpus \
                      WHERE document < 14 UNION ALL SELECT 100, NULL UNION ALL SELECT 101, '' ORDER BY document";
 
-async fn rows(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, Error> {
+/// The rows of a statement.
+pub async fn rows(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, Error> {
     Ok(context.sql(sql).await.map_err(|e| format!("{sql}: {e}"))?.collect().await.map_err(|e| format!("{sql}: {e}"))?)
 }
 
@@ -56,9 +57,12 @@ async fn cells(context: &SessionContext, sql: &str) -> Result<Vec<Vec<Cell>>, Er
     Ok(cells)
 }
 
+/// A value of a row.
 #[derive(Debug, Clone)]
-enum Cell {
+pub enum Cell {
+    /// As text.
     Text(String),
+    /// A number that may differ by its rounding.
     Real(f64),
 }
 
@@ -82,6 +86,14 @@ async fn statistics() -> Result<(), Error> {
                    min(activation), avg(CASE WHEN activation > 0 THEN 1.0 ELSE 0.0 END) \
                    FROM toy.activations WHERE dataset = 'small' GROUP BY 1, 2 ORDER BY 1, 2";
     let expected = cells(&context, scanned).await?;
+    // On one thread aggregates are planned in one piece, and move all the same.
+    let lone = Engine::builder().with_threads(1).build()?.session();
+    rows(&lone, SMALL).await?;
+    let simple = "SELECT layer, neuron, count(*), avg(activation), max(activation) FROM toy.activations \
+                  WHERE dataset = 'small' GROUP BY 1, 2 ORDER BY 1, 2";
+    let plan = format!("{:?}", cells(&lone, &format!("EXPLAIN {simple}")).await?);
+    assert!(plan.contains("by neuron: count, countunsigned, sum, max"), "{plan}");
+    assert_eq!(cells(&lone, simple).await?, cells(&context, simple).await?);
     let steps = rows(&context, "SELECT * FROM analyze(model => 'toy', dataset => 'small', k => 10)").await?;
     assert!(steps.iter().map(RecordBatch::num_rows).sum::<usize>() >= 2);
     let kept = "SELECT layer, neuron, tokens, mean, variance, max_activation, min_activation, density \
@@ -244,11 +256,20 @@ async fn same_rows() -> Result<(), Error> {
         }
     }
 
-    // Most of the examples are not run for the strongest tokens of one neuron.
-    let sql = "EXPLAIN ANALYZE SELECT document, activation FROM toy.activations WHERE dataset = 'small' AND layer = 1 \
-               AND neuron = 17 ORDER BY activation DESC LIMIT 3";
-    let plan = format!("{:?}", cells(&analysed, sql).await?);
-    assert!(plan.contains("greatest first") && !plan.contains("examples_skipped=0"), "{plan}");
+    // Nothing is run for a few of the strongest tokens of one neuron, and little for many, or the weakest.
+    for (order, choice, runs) in [
+        ("DESC LIMIT 3", "stored answer", false),
+        ("DESC LIMIT 100", "greatest first", true),
+        ("LIMIT 3", "least first", true),
+    ] {
+        let sql = format!(
+            "EXPLAIN ANALYZE SELECT document, activation FROM toy.activations WHERE dataset = 'small' AND layer = 1 \
+             AND neuron = 17 ORDER BY activation {order}"
+        );
+        let plan = format!("{:?}", cells(&analysed, &sql).await?);
+        assert!(plan.contains(choice) && !plan.contains("examples_skipped=0"), "{plan}");
+        assert_eq!(plan.contains("tokens_run=0"), !runs, "{plan}");
+    }
     Ok(())
 }
 
@@ -260,12 +281,13 @@ const EVERYTHING: [&str; 2] = [
      ORDER BY layer, neuron, rank, quantile, document",
 ];
 
-async fn everything(context: &SessionContext) -> Result<Vec<Vec<Vec<Cell>>>, Error> {
+/// All that is known of `small`.
+pub async fn everything(context: &SessionContext) -> Result<Vec<Vec<Vec<Cell>>>, Error> {
     Ok(vec![cells(context, EVERYTHING[0]).await?, cells(context, EVERYTHING[1]).await?])
 }
 
 /// Analysed in one go, without a store.
-async fn in_one_go() -> Result<Vec<Vec<Vec<Cell>>>, Error> {
+pub async fn in_one_go() -> Result<Vec<Vec<Vec<Cell>>>, Error> {
     let context = Engine::builder().build()?.session();
     rows(&context, SMALL).await?;
     rows(&context, "SELECT * FROM analyze(model => 'toy', dataset => 'small')").await?;
@@ -364,14 +386,14 @@ async fn changes_are_noticed() -> Result<(), Error> {
     let top = "SELECT document, example, position, activation FROM toy.activations WHERE dataset = 'small' \
                AND layer = 1 AND neuron = 17 ORDER BY activation DESC, document, example, position LIMIT 5";
     let plan = format!("EXPLAIN {top}");
-    assert!(format!("{:?}", cells(&context, &plan).await?).contains("plan=bounds"));
+    assert!(format!("{:?}", cells(&context, &plan).await?).contains("plan=stored"));
 
     rows(&context, "INSERT INTO small SELECT document, substr(text, 1, 600) FROM corpus WHERE document = 7").await?;
     assert!(format!("{:?}", cells(&context, &plan).await?).contains("plan=full scan"));
     let steps =
         cells(&context, "SELECT min(first_example) > 0, max(documents_done) FROM analyze('toy', 'small')").await?;
     assert_eq!(steps, [["true", "5"].map(|text| Cell::Text(text.into()))]);
-    assert!(format!("{:?}", cells(&context, &plan).await?).contains("plan=bounds"));
+    assert!(format!("{:?}", cells(&context, &plan).await?).contains("plan=stored"));
 
     rows(&context, "DROP TABLE small").await?;
     rows(&context, "CREATE TABLE small AS SELECT 0 AS document, 'import numpy as np' AS text").await?;
@@ -380,6 +402,24 @@ async fn changes_are_noticed() -> Result<(), Error> {
     let steps = cells(&context, "SELECT min(first_example), max(tokens) FROM analyze('toy', 'small')").await?;
     assert_eq!(steps, [["0", "6"].map(|text| Cell::Text(text.into()))]);
     assert_eq!(cells(&context, "SELECT DISTINCT tokens FROM toy.neurons WHERE dataset = 'small'").await?.len(), 1);
+
+    // Files are read more than once: for their hash, and for their texts.
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("few.parquet");
+    let (file, few) = (file.display(), "SELECT document, substr(text, 1, 300) AS text FROM corpus WHERE document");
+    rows(&context, &format!("COPY ({few} < 3) TO '{file}'")).await?;
+    rows(&context, &format!("CREATE EXTERNAL TABLE filed STORED AS PARQUET LOCATION '{file}'")).await?;
+    let count = "SELECT count(*) FROM toy.activations WHERE dataset = 'filed' AND layer = 1 AND neuron = 17";
+    let scanned = cells(&context, &format!("{count} AND position >= 0")).await?;
+    assert_ne!(scanned, [[Cell::Text("0".into())]]);
+    rows(&context, "SELECT * FROM analyze('toy', 'filed')").await?;
+    let tokens = "SELECT tokens FROM toy.neurons WHERE dataset = 'filed' AND layer = 1 AND neuron = 17";
+    assert_eq!(cells(&context, tokens).await?, scanned);
+    assert_eq!(cells(&context, &format!("{count} AND activation > -1000")).await?, scanned);
+    std::thread::sleep(Duration::from_millis(20));
+    rows(&context, &format!("COPY ({few} < 2) TO '{file}'")).await?;
+    let fewer = cells(&context, &format!("{count} AND position >= 0")).await?;
+    assert!(fewer != scanned && fewer != [[Cell::Text("0".into())]], "{fewer:?}");
 
     // Nothing to analyse is an analysis too.
     rows(&context, "CREATE TABLE nothing(text text)").await?;

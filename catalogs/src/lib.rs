@@ -26,7 +26,7 @@ mod top_neurons;
 mod vocabulary;
 mod weights;
 
-pub use activations::{AggregateInScan, TopOfEachInScan};
+pub use activations::{AggregateInScan, TopInScan};
 pub use bundled::bundled_corpus;
 pub use catalog::Catalog;
 pub use error::Error;

@@ -4,7 +4,7 @@
 //! each token. The first half of such an aggregate (DataFusion's partial mode) is a reduction of the columns of the
 //! activation matrix instead: [`AggregateInScan`] replaces it by a scan that yields, for each batch, one row a neuron
 //! with the partial states, which the second half merges as it would merge any others. `FILTER (WHERE activation > x)`
-//! goes along.
+//! goes along. On a single partition DataFusion plans no halves; the rule makes them where the first one can move.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub struct AggregateInScan;
 impl PhysicalOptimizerRule for AggregateInScan {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_down(|node| {
-            Ok(match moved(&node) {
+            Ok(match moved(&node).or_else(|| halved(&node)) {
                 Some(scan) => Transformed::yes(scan),
                 None => Transformed::no(node),
             })
@@ -50,6 +50,20 @@ impl PhysicalOptimizerRule for AggregateInScan {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// The second half of an aggregate that was planned in one piece, over a scan that does the work of the first, if it can.
+fn halved(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
+    let aggregate = node.downcast_ref::<AggregateExec>().filter(|a| *a.mode() == AggregateMode::Single)?;
+    let half = |mode, group, filters, input: &Arc<dyn ExecutionPlan>| {
+        let functions = aggregate.aggr_expr().to_vec();
+        AggregateExec::try_new(mode, group, functions, filters, Arc::clone(input), aggregate.input_schema()).ok()
+    };
+    let (group, filters) = (aggregate.group_expr(), aggregate.filter_expr());
+    let first = half(AggregateMode::Partial, group.clone(), filters.to_vec(), aggregate.input())?;
+    let scan = moved(&(Arc::new(first.with_limit_options(aggregate.limit_options())) as _))?;
+    let second = half(AggregateMode::Final, group.as_final(), vec![None; filters.len()], &scan)?;
+    (second.schema() == aggregate.schema()).then(|| Arc::new(second) as _)
 }
 
 /// The scan that does the work of a partial aggregate, if it can.

@@ -31,12 +31,14 @@ use crate::predicate::can_evaluate;
 
 mod aggregate;
 mod bounded;
+mod candidates;
 mod documents;
 mod metrics;
 mod partial;
 mod producer;
 mod request;
 mod rows;
+mod scanning;
 mod source;
 mod top;
 
@@ -46,7 +48,7 @@ pub(crate) use producer::{Examples, Packed, Producer};
 pub(crate) use request::Origin;
 use request::Request;
 use source::ActivationSource;
-pub use top::TopOfEachInScan;
+pub use top::TopInScan;
 
 /// See the module.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::{DataFusionError, Result};
 use neuroql_model::{Batch, Model};
 
-use super::bounded::{Candidate, Candidates};
+use super::candidates::{Candidate, Candidates};
 use super::documents::{Document, Documents};
 use crate::Error;
 use crate::predicate::{Predicate, check};
@@ -62,8 +62,9 @@ pub(crate) struct Producer {
     on_tokens: Predicate,
     /// Examples of the document in hand.
     ready: VecDeque<ExampleRows>,
-    /// Tokens a batch should have.
+    /// Tokens the next batch should have, and those after it at most.
     tokens: usize,
+    most_tokens: usize,
     /// Rows that may still be asked for, where the query has a limit and every row of a token counts.
     pub wanted_rows: Option<usize>,
     /// Examples that no token of passed the filters.
@@ -80,6 +81,7 @@ impl Producer {
             on_tokens,
             ready: VecDeque::new(),
             tokens,
+            most_tokens: tokens,
             wanted_rows: None,
             examples_skipped: 0,
             skipped: 0,
@@ -89,6 +91,11 @@ impl Producer {
     /// Passes over the first examples of the first document.
     pub fn skip_examples(&mut self, examples: usize) {
         self.skipped = examples;
+    }
+
+    /// Makes the first batch small and each after it twice as large.
+    pub fn start_with(&mut self, tokens: usize) {
+        self.tokens = tokens.min(self.most_tokens);
     }
 
     /// The next batch; `None` when all documents are done.
@@ -126,6 +133,7 @@ impl Producer {
                 break;
             }
         }
+        self.tokens = (2 * self.tokens).min(self.most_tokens);
         Ok((!packed.batch.is_empty()).then_some(packed))
     }
 

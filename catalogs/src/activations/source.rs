@@ -1,9 +1,7 @@
-//! The scan: partitions that share one [`Producer`] and run its batches side by side.
+//! The scan: what it is told by the plan, and how it finds its rows.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -14,36 +12,33 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::datasource::source::{DataSource, OpenArgs};
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::{Column, DynamicFilterTracking};
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr, split_conjunction};
-use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayFormatType, Partitioning, SortOrderPushdownResult};
-use futures::future::BoxFuture;
-use futures::stream::FuturesOrdered;
-use futures::{FutureExt, StreamExt};
-use neuroql_model::{CancelOnDrop, Probe, Width};
+use neuroql_model::Probe;
 
-use super::bounded::{Analysed, Candidates, OfEach, Question, Visit};
+use super::bounded::{Analysed, Top, Visit, Wanted};
+use super::candidates::{Candidates, Decided, Question};
 use super::documents::Documents;
-use super::metrics::Metrics;
 use super::partial::Partial;
-use super::producer::{Examples, Packed, Producer};
+use super::producer::{Examples, Producer};
 use super::request::{OF_NEURON, OF_TOKEN, Origin, Request};
-use super::rows::{LayerRows, RowBuilder};
+use super::rows::RowBuilder;
+use super::scanning::{Made, Scanning, Siblings, snapshot};
 use crate::holdings::{Holdings, store_error};
 use crate::kept::take_neurons;
 use crate::predicate::{Predicate, check, restrict};
 
-/// Forward passes that a partition keeps going, so that one runs while the rows of another are read.
-const IN_FLIGHT: usize = 2;
+/// Tokens of the first batch where examples come in the order of their bounds: what it finds makes many others
+/// superfluous. Each batch after it has twice as many, up to the usual number.
+const FIRST_TOKENS: usize = 256;
 
 /// Bytes of text below which one partition does: starting more would cost more than it brings.
 const SMALL_TEXT: usize = 2048;
@@ -54,19 +49,19 @@ const TOKENS_OF_A_DOCUMENT: usize = 1000;
 /// The scan of [`super::Activations`].
 #[derive(Debug, Clone)]
 pub(super) struct ActivationSource {
-    request: Arc<Request>,
-    holdings: Arc<Holdings>,
-    schema: SchemaRef,
-    partitions: usize,
+    pub(super) request: Arc<Request>,
+    pub(super) holdings: Arc<Holdings>,
+    pub(super) schema: SchemaRef,
+    pub(super) partitions: usize,
     /// Moving filters of TopK, joins and aggregates: used to skip work, applied above for good.
-    dynamic: Vec<Arc<dyn PhysicalExpr>>,
+    pub(super) dynamic: Vec<Arc<dyn PhysicalExpr>>,
     /// Examples that may matter most come first.
     visit: Option<Visit>,
-    /// Of each neuron, only the so many greatest (or least) activations matter.
-    top_of_each: Option<(usize, Visit)>,
+    /// The only rows that matter.
+    top: Option<Top>,
     /// Reduce each batch to one row a neuron instead of returning its rows.
-    partial: Option<Arc<Partial>>,
-    metrics: ExecutionPlanMetricsSet,
+    pub(super) partial: Option<Arc<Partial>>,
+    pub(super) metrics: ExecutionPlanMetricsSet,
 }
 
 impl ActivationSource {
@@ -90,7 +85,7 @@ impl ActivationSource {
             partitions,
             dynamic: Vec::new(),
             visit: None,
-            top_of_each: None,
+            top: None,
             partial: None,
             metrics: ExecutionPlanMetricsSet::new(),
         }
@@ -109,9 +104,24 @@ impl ActivationSource {
         Self { schema: Arc::clone(&partial.schema), partial: Some(Arc::new(partial)), ..self.clone() }
     }
 
-    /// The same scan for an operator that keeps only the so many greatest (or least) activations of each neuron.
-    pub fn with_top_of_each(&self, k: usize, visit: Visit) -> Self {
-        Self { top_of_each: Some((k, visit)), ..self.clone() }
+    /// The same scan for an operator that keeps only the top rows; `None` if the scan cannot make use of it.
+    pub fn with_top(&self, top: Top) -> Option<Self> {
+        let request = &self.request;
+        let every_row = request.on_tokens.is_empty() && request.on_values.is_empty() && request.limit.is_none();
+        // A TopK has told its moving filter to the scan; no other operator's passes by it.
+        let usable = every_row && self.partial.is_none() && (self.dynamic.is_empty() || !top.of_each);
+        usable.then(|| Self { top: Some(top), ..self.clone() })
+    }
+
+    /// Whether the strongest tokens that the store keeps are all that is asked for.
+    fn is_kept(&self, analysed: &Analysed) -> bool {
+        let top = self.top.filter(|top| top.visit == Visit::Descending && self.request.on_documents.is_empty());
+        top.is_some_and(|top| analysed.keeps(top.k))
+    }
+
+    /// Whether examples come in the order of their bounds.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.visit.is_some() && matches!(self.strategy(), Strategy::Bounds(_))
     }
 
     /// The cheapest way to an answer. Activations that the store has bounds of are worth asking about if the query says
@@ -128,7 +138,7 @@ impl ActivationSource {
             }
             Some(partial) if every_token && partial.is_decidable() => Strategy::Bounds(analysed),
             Some(_) => Strategy::FullScan,
-            None if every_token && self.top_of_each.is_some() => Strategy::Bounds(analysed),
+            None if self.top.is_some() => Strategy::Bounds(analysed),
             None if self.dynamic.iter().chain(request.on_values.parts()).any(of_activation) => {
                 Strategy::Bounds(analysed)
             }
@@ -138,7 +148,7 @@ impl ActivationSource {
 
     /// Makes what all partitions share. This is done when the first row is asked for, when the build side of a join
     /// has been read and its filter is known.
-    async fn producer(&self, context: &Arc<TaskContext>) -> Result<Made> {
+    pub(super) async fn producer(&self, context: &Arc<TaskContext>) -> Result<Made> {
         let request = &self.request;
         let (mut selection, mut on_tokens) = (request.selection.clone(), request.on_tokens.clone());
         for filter in &self.dynamic {
@@ -166,6 +176,9 @@ impl ActivationSource {
             producer.wanted_rows = request.limit.map(|limit| limit.div_ceil(request.values_per_token().max(1)));
         }
         producer.examples_skipped = skipped;
+        if self.is_ordered() {
+            producer.start_with(FIRST_TOKENS);
+        }
         Ok(Made { producer: Some(producer), ready, probe })
     }
 
@@ -177,21 +190,36 @@ impl ActivationSource {
         if let Strategy::Bounds(analysed) = self.strategy() {
             // Of the layers asked at first; a join may have left some out since.
             if let Some(bounds) = analysed.load(&request.model, &request.selection, &self.holdings).await? {
-                let of_each = match (&self.partial, self.top_of_each) {
-                    (Some(partial), _) => Some(OfEach::Aggregate(partial)),
-                    (None, Some((k, visit))) if request.on_values.is_empty() && request.on_tokens.is_empty() => {
-                        Some(OfEach::Top { k, greatest: visit == Visit::Descending })
-                    }
-                    _ => None,
+                let strongest = match self.top {
+                    Some(_) => analysed.strongest(&request.model, &request.selection, &self.holdings).await?,
+                    None => None,
                 };
-                let question = Question { visit: self.visit, dynamic: self.dynamic.clone(), of_each };
+                let wanted = match &self.partial {
+                    Some(partial) => Some(Wanted::Aggregate(partial)),
+                    None => self.top.map(|top| Wanted::Top(top, strongest.as_deref())),
+                };
+                let question = Question { visit: self.visit, dynamic: self.dynamic.clone(), wanted };
                 let (candidates, decided) = Candidates::new(request, analysed, bounds, question, context()).await?;
                 let skipped = candidates.skipped;
-                return Ok((Examples::Analysed(Box::new(candidates)), decided, skipped));
+                return Ok((Examples::Analysed(Box::new(candidates)), self.rows(decided, &context())?, skipped));
             }
         }
         let documents = Documents::new(&request.origin, request.on_documents.clone(), context())?;
         Ok((Examples::Of(Box::new(documents)), Vec::new(), 0))
+    }
+
+    /// What is known without a run, as rows.
+    fn rows(&self, decided: Decided, context: &TaskContext) -> Result<Vec<RecordBatch>> {
+        let mut batches = decided.states;
+        for (layer, neuron, packed, values) in decided.rows {
+            let size = context.session_config().batch_size();
+            let mut builder = RowBuilder::new(Arc::clone(&self.request.model), Arc::clone(&self.schema), size);
+            let mut rows = builder.layer(&packed, layer, &[neuron], values);
+            while let Some(batch) = rows.next(&packed, &[])? {
+                batches.push(batch);
+            }
+        }
+        Ok(batches)
     }
 
     /// The states of an aggregate over everything that was analysed.
@@ -238,25 +266,7 @@ impl DataSource for ActivationSource {
         let shared = args.sibling_state.and_then(|state| state.downcast::<Siblings>().ok()).unwrap_or_default();
         let producer = shared.producer(args.partition);
         let schema = Arc::clone(&self.schema);
-        let scan = Scanning {
-            source: self.clone(),
-            metrics: Metrics::new(&self.metrics, args.partition),
-            reservation: MemoryConsumer::new(format!("ActivationScan[{}]", args.partition))
-                .register(args.context.memory_pool()),
-            builder: RowBuilder::new(
-                Arc::clone(&self.request.model),
-                Arc::clone(&self.schema),
-                args.context.session_config().batch_size(),
-            ),
-            context: args.context,
-            producer,
-            in_flight: FuturesOrdered::new(),
-            current: None,
-            ready: Vec::new(),
-            exhausted: self.request.selection.is_empty(),
-            rows_left: self.request.limit.unwrap_or(usize::MAX),
-            guard: CancelOnDrop::default(),
-        };
+        let scan = Scanning::new(self, args.partition, args.context, producer);
         let stream =
             futures::stream::try_unfold(
                 scan,
@@ -281,12 +291,17 @@ impl DataSource for ActivationSource {
         match (self.strategy(), self.visit) {
             (Strategy::FullScan, _) => write!(f, ", plan=full scan")?,
             (Strategy::Stored(_), _) => write!(f, ", plan=stored answer")?,
+            (Strategy::Bounds(analysed), _) if self.is_kept(analysed) => {
+                write!(f, ", plan=stored answer, or bounds and re-run where ties leave it open")?;
+            }
             (Strategy::Bounds(_), None) => write!(f, ", plan=bounds and re-run")?,
             (Strategy::Bounds(_), Some(Visit::Descending)) => write!(f, ", plan=bounds and re-run, greatest first")?,
             (Strategy::Bounds(_), Some(Visit::Ascending)) => write!(f, ", plan=bounds and re-run, least first")?,
         }
-        if let Some((k, _)) = self.top_of_each {
-            write!(f, ", top of each neuron={k}")?;
+        match self.top {
+            Some(Top { k, of_each: true, .. }) => write!(f, ", top of each neuron={k}")?,
+            Some(Top { k, of_each: false, .. }) => write!(f, ", top={k}")?,
+            None => {}
         }
         let (neurons, all) = (request.values_per_token(), request.selection.len() * config.d_mlp);
         write!(f, ", layers_run={}/{}, neurons={neurons} of {all}", self.layers_run(), config.layers)?;
@@ -401,192 +416,4 @@ enum Strategy<'a> {
     Bounds(&'a Analysed),
     /// It runs nothing.
     Stored(&'a Analysed),
-}
-
-/// What the partitions of one execution share.
-#[derive(Default)]
-struct Siblings {
-    current: std::sync::Mutex<(SharedProducer, BTreeSet<usize>)>,
-}
-
-/// Made by the first partition that asks for rows.
-type SharedProducer = Arc<tokio::sync::Mutex<Option<Made>>>;
-
-/// Where batches come from.
-struct Made {
-    /// None if no example has to run.
-    producer: Option<Producer>,
-    /// Rows that are known already.
-    ready: Vec<RecordBatch>,
-    probe: Arc<Probe>,
-}
-
-impl Siblings {
-    /// The producer of this execution. A partition that is opened again belongs to another execution.
-    fn producer(&self, partition: usize) -> SharedProducer {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if !current.1.insert(partition) {
-            *current = (SharedProducer::default(), BTreeSet::from([partition]));
-        }
-        Arc::clone(&current.0)
-    }
-}
-
-/// One partition at work.
-struct Scanning {
-    source: ActivationSource,
-    metrics: Metrics,
-    reservation: MemoryReservation,
-    builder: RowBuilder,
-    context: Arc<TaskContext>,
-    producer: SharedProducer,
-    in_flight: FuturesOrdered<BoxFuture<'static, Result<Done>>>,
-    current: Option<Current>,
-    /// Rows that needed no run.
-    ready: Vec<RecordBatch>,
-    exhausted: bool,
-    rows_left: usize,
-    guard: CancelOnDrop,
-}
-
-/// A batch that has run.
-struct Done {
-    packed: Packed,
-    probe: Arc<Probe>,
-    /// One matrix a layer of the probe.
-    values: Vec<Vec<f32>>,
-    bytes: usize,
-}
-
-/// A batch whose rows are being read.
-struct Current {
-    done: Done,
-    /// Layers read so far.
-    layers: usize,
-    rows: Option<LayerRows>,
-    dynamic: Predicate,
-}
-
-impl Scanning {
-    async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        while self.rows_left > 0 {
-            if let Some(batch) = self.next_of_current()? {
-                let batch = if batch.num_rows() > self.rows_left { batch.slice(0, self.rows_left) } else { batch };
-                self.rows_left -= batch.num_rows();
-                self.metrics.baseline.record_output(batch.num_rows());
-                return Ok(Some(batch));
-            }
-            while !self.exhausted && self.in_flight.len() < IN_FLIGHT {
-                self.start().await?;
-            }
-            if let Some(batch) = self.ready.pop() {
-                self.metrics.baseline.record_output(batch.num_rows());
-                return Ok(Some(batch));
-            }
-            match self.in_flight.next().await.transpose()? {
-                None => return Ok(None),
-                Some(done) => {
-                    // Filters move while the query runs, so each batch takes a fresh look.
-                    let dynamic = Predicate::new(self.source.dynamic.iter().map(snapshot).collect::<Result<_>>()?);
-                    self.current = Some(Current { done, layers: 0, rows: None, dynamic });
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Rows of the batch in hand.
-    fn next_of_current(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(current) = &mut self.current else { return Ok(None) };
-        loop {
-            if let Some(rows) = &mut current.rows
-                && let Some(batch) =
-                    rows.next(&current.done.packed, &[&self.source.request.on_values, &current.dynamic])?
-            {
-                return Ok(Some(batch));
-            }
-            let Some(layer) = current.done.probe.layers().get(current.layers) else { break };
-            let values = std::mem::take(&mut current.done.values[current.layers]);
-            let all: Vec<u32>;
-            let neurons = match &layer.neurons {
-                Some(neurons) => neurons.as_ref(),
-                None => {
-                    all = (0..self.source.request.model.config().d_mlp as u32).collect();
-                    &all
-                }
-            };
-            current.layers += 1;
-            if let Some(partial) = &self.source.partial {
-                return partial.reduce(layer.layer, neurons, &values).map(Some);
-            }
-            current.rows = Some(self.builder.layer(&current.done.packed, layer.layer, neurons, values));
-        }
-        self.reservation.shrink(current.done.bytes);
-        self.current = None;
-        Ok(None)
-    }
-
-    /// Packs a batch and queues its forward pass.
-    async fn start(&mut self) -> Result<()> {
-        let request = Arc::clone(&self.source.request);
-        let mut shared = self.producer.lock().await;
-        let Made { producer, ready, probe } = match &mut *shared {
-            Some(made) => made,
-            None => {
-                let made = self.source.producer(&self.context).await?;
-                shared.insert(made)
-            }
-        };
-        self.ready.append(ready);
-        let Some(producer) = producer else {
-            self.exhausted = true;
-            return Ok(());
-        };
-        let packed = producer.next().await?;
-        self.metrics.examples_skipped.add(std::mem::take(&mut producer.examples_skipped));
-        if probe.layers().is_empty() {
-            self.exhausted = true;
-            return Ok(());
-        }
-        let Some(packed) = packed else {
-            self.exhausted = true;
-            return Ok(());
-        };
-        let probe = Arc::clone(probe);
-        if let Some(wanted) = &mut producer.wanted_rows {
-            *wanted = wanted.saturating_sub(packed.batch.rows());
-            self.exhausted = *wanted == 0;
-        }
-        drop(shared);
-        let bytes = footprint(&request, &packed);
-        self.reservation.try_grow(bytes)?;
-        self.metrics.tokens_run.add(packed.batch.tokens());
-        self.metrics.forward_passes.add(1);
-        let (holdings, metrics, cancel) = (Arc::clone(&self.source.holdings), self.metrics.clone(), self.guard.flag());
-        // A lone partition may use all threads, several share them.
-        let width = if self.source.partitions == 1 { Width::Wide } else { Width::Lane };
-        let pass = async move {
-            let job = move || {
-                let start = Instant::now();
-                let tensors = request.model.run(&packed.batch, &probe, &cancel)?;
-                let values = tensors.iter().map(|t| t.flatten_all()?.to_vec1()).collect::<Result<_, _>>();
-                metrics.ran(start);
-                Ok(Done { packed, probe, values: values.map_err(neuroql_model::Error::Tensor)?, bytes })
-            };
-            check(holdings.registry.pool().run(width, job).await)
-        };
-        self.in_flight.push_back(pass.boxed());
-        Ok(())
-    }
-}
-
-fn snapshot(filter: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-    snapshot_physical_expr(Arc::clone(filter))
-}
-
-/// Bytes that a batch holds while it runs and is read: its results, and the widest intermediate values.
-fn footprint(request: &Request, packed: &Packed) -> usize {
-    let config = request.model.config();
-    let widest = 2 * config.d_mlp * (1 + usize::from(config.gated)) + 6 * config.d_model;
-    4 * (packed.batch.rows() * request.values_per_token() + packed.batch.tokens() * widest)
 }

@@ -1,8 +1,9 @@
-//! The greatest activations of each neuron.
+//! The greatest activations, of all neurons together or of each.
 //!
-//! `row_number() OVER (PARTITION BY layer, neuron ORDER BY activation DESC) <= k` is DataFusion's `PartitionedTopKExec`.
-//! [`TopOfEachInScan`] tells the scan below it how many rows of each neuron matter, so that a scan that knows bounds runs
-//! only the examples that may hold one of them.
+//! `ORDER BY activation DESC LIMIT k` is DataFusion's `SortExec` with a limit, and `row_number() OVER (PARTITION BY layer,
+//! neuron ORDER BY activation DESC) <= k` its `PartitionedTopKExec`. [`TopInScan`] tells the scan below how many rows
+//! matter, so that a scan of an analysed dataset answers from the strongest tokens kept, or runs only the examples that
+//! may hold one of these rows.
 
 use std::sync::Arc;
 
@@ -19,21 +20,22 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::partitioned_topk::PartitionedTopKExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
 
-use super::bounded::Visit;
+use super::bounded::{Top, Visit};
 use super::source::ActivationSource;
 
 /// The rule; it belongs after all of DataFusion's own.
 #[derive(Debug, Default)]
-pub struct TopOfEachInScan;
+pub struct TopInScan;
 
-impl PhysicalOptimizerRule for TopOfEachInScan {
+impl PhysicalOptimizerRule for TopInScan {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
-            let Some((k, visit)) = asked(&node) else { return Ok(Transformed::no(node)) };
+            let Some(top) = asked(&node) else { return Ok(Transformed::no(node)) };
             let children: Vec<_> = node.children().into_iter().cloned().collect();
             let [input] = children.as_slice() else { return Ok(Transformed::no(node)) };
-            match told(input, k, visit)? {
+            match told(input, top)? {
                 Some(input) => Ok(Transformed::yes(replace_children_if_necessary(node, vec![input])?)),
                 None => Ok(Transformed::no(node)),
             }
@@ -42,7 +44,7 @@ impl PhysicalOptimizerRule for TopOfEachInScan {
     }
 
     fn name(&self) -> &str {
-        "top_of_each_in_scan"
+        "top_in_scan"
     }
 
     fn schema_check(&self) -> bool {
@@ -50,30 +52,37 @@ impl PhysicalOptimizerRule for TopOfEachInScan {
     }
 }
 
-/// How many rows of each neuron an operator keeps, and of which end.
-fn asked(node: &Arc<dyn ExecutionPlan>) -> Option<(usize, Visit)> {
-    let top = node.downcast_ref::<PartitionedTopKExec>()?;
+/// The rows that an operator keeps.
+fn asked(node: &Arc<dyn ExecutionPlan>) -> Option<Top> {
     let is = |expr: &Arc<dyn PhysicalExpr>, names: &[&str]| {
         expr.downcast_ref::<Column>().is_some_and(|column| names.contains(&column.name()))
     };
-    let (keys, order) = top.expr().split_at_checked(top.partition_prefix_len())?;
+    let (keys, order, k, of_each) = if let Some(top) = node.downcast_ref::<PartitionedTopKExec>() {
+        let (keys, order) = top.expr().split_at_checked(top.partition_prefix_len())?;
+        (keys, order, top.fetch(), true)
+    } else {
+        let sort = node.downcast_ref::<SortExec>()?;
+        (&[][..], &sort.expr()[..], sort.fetch()?, false)
+    };
     // A key beside the neuron would make more partitions, whose tops are not those of the neuron.
     let of_neurons = keys.iter().all(|key| is(&key.expr, &["layer", "neuron"]));
     let first = order.first().filter(|first| of_neurons && is(&first.expr, &["activation"]))?;
-    Some((top.fetch(), if first.options.descending { Visit::Descending } else { Visit::Ascending }))
+    let visit = if first.options.descending { Visit::Descending } else { Visit::Ascending };
+    Some(Top { k, visit, of_each })
 }
 
 /// The plan with its scan told; only operators that pass every row on may lie between.
-fn told(node: &Arc<dyn ExecutionPlan>, k: usize, visit: Visit) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+fn told(node: &Arc<dyn ExecutionPlan>, top: Top) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(scan) = node.downcast_ref::<DataSourceExec>() {
         let source = scan.data_source().downcast_ref::<ActivationSource>();
-        let source = source.filter(|source| source.returns_every_value());
-        return Ok(source.map(|source| DataSourceExec::from_data_source(source.with_top_of_each(k, visit)) as _));
+        return Ok(source
+            .and_then(|source| source.with_top(top))
+            .map(|source| DataSourceExec::from_data_source(source) as _));
     }
     let passes = node.is::<RepartitionExec>() || node.is::<CoalescePartitionsExec>() || node.is::<CooperativeExec>();
     let children: Vec<_> = node.children().into_iter().cloned().collect();
     match children.as_slice() {
-        [input] if passes => match told(input, k, visit)? {
+        [input] if passes => match told(input, top)? {
             Some(input) => Ok(Some(replace_children_if_necessary(Arc::clone(node), vec![input])?)),
             None => Ok(None),
         },

@@ -309,7 +309,8 @@ impl<'a> Group<'a> {
     fn merge(&mut self, done: &Done) {
         let examples = examples(&done.packed);
         for ((state, (values, batch)), i) in self.states.iter_mut().zip(&done.layers).zip(0..) {
-            state.summary.merge(batch, &examples, values);
+            let before = state.progress.examples;
+            state.summary.merge(batch, &examples, values, before);
             self.pending.peaks[i].extend(batch.peaks());
             self.pending.troughs[i].extend(batch.troughs());
         }

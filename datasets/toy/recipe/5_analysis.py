@@ -23,5 +23,14 @@ for name, order in {"neurons": ["layer", "neuron"], "bounds": ["layer", "segment
     # Plain strings and lists, whatever the reader made of them.
     plain = pa.schema([pa.field(f.name, pa.string() if pa.types.is_large_string(f.type) or pa.types.is_dictionary(f.type) else f.type) for f in table.schema])
     path = target / f"{name}.parquet"
-    pq.write_table(table.cast(plain), path, compression="zstd", compression_level=19)
+    options = {}
+    if name == "bounds":
+        # The fewer values of lower bounds make indices of less than a byte, which zstd cannot look into.
+        lower = "lower.list.element"
+        options = {
+            "use_dictionary": [column for column in plain.names if column not in ("upper", "lower")] + ["upper.list.element"],
+            "column_encoding": {lower: "BYTE_STREAM_SPLIT"},
+            "data_page_size": 64 << 20,
+        }
+    pq.write_table(table.cast(plain), path, compression="zstd", compression_level=19, **options)
     print(path, path.stat().st_size)

@@ -1,5 +1,7 @@
 //! The index: between which numbers the activations of a neuron lie in each example.
 
+use std::ops::Range;
+
 use crate::order::{greater, lesser};
 
 /// A bound for each example of one neuron, in 8 bits (5 for lower bounds): steps of equal size between the least and the
@@ -25,27 +27,27 @@ const COARSE: i16 = 8;
 
 /// How much an activation may depend on its batch, as a share of the greatest: products of matrices of different shapes
 /// round differently.
-const ROUNDING: f32 = 1e-5;
+pub(crate) const ROUNDING: f32 = 1e-5;
 
 impl Codes {
     /// Bounds that are at least the values given.
-    pub fn above(values: impl Iterator<Item = f32> + Clone) -> Self {
+    pub fn above(values: &[f32]) -> Self {
         Self::new(values, 1)
     }
 
     /// Bounds that are at most the values given.
-    pub fn below(values: impl Iterator<Item = f32> + Clone) -> Self {
+    pub fn below(values: &[f32]) -> Self {
         Self::new(values, -1)
     }
 
-    fn new(values: impl Iterator<Item = f32> + Clone, outward: i8) -> Self {
-        let finite = values.clone().filter(|value| value.is_finite());
-        let (low, high) = finite.fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    fn new(values: &[f32], outward: i8) -> Self {
+        let finite = values.iter().filter(|value| value.is_finite());
+        let (low, high) = finite.fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
         if low > high {
-            return Self { low: 0.0, high: 0.0, codes: values.map(|_| UNBOUNDED).collect() };
+            return Self { low: 0.0, high: 0.0, codes: vec![UNBOUNDED; values.len()] };
         }
         let step = (f64::from(high) - f64::from(low)) / f64::from(STEPS);
-        let code = |value: f32| {
+        let code = |&value: &f32| {
             if !value.is_finite() {
                 return UNBOUNDED;
             }
@@ -64,7 +66,7 @@ impl Codes {
             }
             code
         };
-        Self { low, high, codes: values.map(code).collect() }
+        Self { low, high, codes: values.iter().map(code).collect() }
     }
 
     /// The bound of an example; `None` if there is none.
@@ -106,6 +108,23 @@ fn decode(low: f32, high: f32, code: i8) -> f32 {
     }
 }
 
+/// Neurons whose values are gathered at once: a row is read a cache line at a time.
+const COLUMNS: usize = 16;
+
+/// Some columns of a matrix, each made wider by what its values may depend on their batch.
+fn widened(values: &[f32], width: usize, columns: Range<usize>, sign: f32) -> impl Iterator<Item = Vec<f32>> {
+    let mut gathered = vec![Vec::with_capacity(values.len() / width); columns.len()];
+    for row in values.chunks_exact(width) {
+        gathered.iter_mut().zip(&row[columns.clone()]).for_each(|(column, value)| column.push(*value));
+    }
+    gathered.into_iter().map(move |mut column| {
+        let finite = column.iter().filter(|value| value.is_finite());
+        let margin = sign * ROUNDING * finite.fold(0.0, |most: f32, value| most.max(value.abs()));
+        column.iter_mut().for_each(|value| *value += margin);
+        column
+    })
+}
+
 /// Bounds of the neurons of a layer in a range of examples.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LayerBounds {
@@ -119,16 +138,13 @@ impl LayerBounds {
     /// Bounds from the greatest and least value of each neuron in each example, `[examples, neurons]`, wide enough to
     /// hold in every batch: the same text may give a value that differs by 10⁻⁵ of the greatest there.
     pub fn new(peaks: &[f32], troughs: &[f32], width: usize) -> Self {
-        let column = |values: &'_ [f32], neuron: usize, sign: f32| -> Vec<f32> {
-            let column = values.iter().skip(neuron).step_by(width.max(1));
-            let finite = column.clone().filter(|value| value.is_finite());
-            let margin = sign * ROUNDING * finite.fold(0.0, |most: f32, value| most.max(value.abs()));
-            column.map(|value| value + margin).collect()
-        };
-        Self {
-            upper: (0..width).map(|n| Codes::above(column(peaks, n, 1.0).iter().copied())).collect(),
-            lower: (0..width).map(|n| Codes::below(column(troughs, n, -1.0).iter().copied())).collect(),
+        let mut bounds = Self::default();
+        for first in (0..width).step_by(COLUMNS) {
+            let columns = first..width.min(first + COLUMNS);
+            bounds.upper.extend(widened(peaks, width, columns.clone(), 1.0).map(|column| Codes::above(&column)));
+            bounds.lower.extend(widened(troughs, width, columns, -1.0).map(|column| Codes::below(&column)));
         }
+        bounds
     }
 
     /// A number that no activation of a neuron in an example exceeds; NaN, the greatest, if there is none.
@@ -169,7 +185,7 @@ mod tests {
     proptest! {
         #[test]
         fn bounds_hold_and_are_close(values in proptest::collection::vec(any::<f32>(), 1..50)) {
-            let (above, below) = (Codes::above(values.iter().copied()), Codes::below(values.iter().copied()));
+            let (above, below) = (Codes::above(&values), Codes::below(&values));
             let step = (f64::from(above.high) - f64::from(above.low)) / 254.0;
             for (i, value) in values.iter().enumerate() {
                 let (Some(high), Some(low)) = (above.get(i), below.get(i)) else {
@@ -186,10 +202,10 @@ mod tests {
 
     #[test]
     fn extremes_are_exact() {
-        let codes = Codes::above([0.1, 0.7, 0.3].into_iter());
+        let codes = Codes::above(&[0.1, 0.7, 0.3]);
         assert_eq!((codes.get(0), codes.get(1)), (Some(0.1), Some(0.7)));
-        assert_eq!(Codes::above([2.5; 3].into_iter()).get(1), Some(2.5));
-        assert_eq!(Codes::below(std::iter::empty()).codes.len(), 0);
+        assert_eq!(Codes::above(&[2.5; 3]).get(1), Some(2.5));
+        assert_eq!(Codes::below(&[]).codes.len(), 0);
     }
 
     #[test]

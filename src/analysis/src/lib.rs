@@ -14,7 +14,7 @@
 //! let values = [0.5, -1.0, 0.0, 2.0, 0.0, 0.0, 1.0, 3.0, 0.0];
 //! let mut summary = LayerSummary::new(0, 3, 20);
 //! let batch = BatchSummary::new(&examples, &values, 3);
-//! summary.merge(&batch, &examples, &values);
+//! summary.merge(&batch, &examples, &values, 0);
 //! assert_eq!(summary.state()[1].max, 3.0);
 //! let bounds = LayerBounds::new(batch.peaks(), batch.troughs(), 3);
 //! assert!(bounds.upper(1, 0) >= 0.0 && bounds.lower(1, 0) <= -1.0);
@@ -30,8 +30,10 @@ mod bounds;
 mod examples;
 mod histogram;
 mod moments;
+mod needed;
 mod order;
 mod reduce;
+mod strongest;
 mod summary;
 
 pub use batch::{BatchSummary, Example};
@@ -39,6 +41,8 @@ pub use bounds::{Codes, LayerBounds};
 pub use examples::{AFTER, BANDS, BEFORE, Peak, Selected};
 pub use histogram::{HISTOGRAM_BINS, histogram_edges};
 pub use moments::Moments;
+pub use needed::{NeuronBounds, reaches, threshold};
 pub use order::{greater, lesser};
 pub use reduce::{Condition, counts, maxima, minima, second_moments, sums};
+pub use strongest::{Greatest, StrongToken, Strongest, kept_tokens};
 pub use summary::{LayerSummary, NeuronState};

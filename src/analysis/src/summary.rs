@@ -5,6 +5,7 @@ use crate::examples::{AFTER, BEFORE, Peak, Placed, Selected, seed};
 use crate::histogram::{HISTOGRAM_BINS, bin};
 use crate::moments::Moments;
 use crate::order::{greater, lesser};
+use crate::strongest::{StrongToken, kept_tokens, offer};
 
 /// Statistics and examples of the neurons of a layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +32,8 @@ pub struct NeuronState {
     pub peaks: Vec<u64>,
     /// Telling examples.
     pub selected: Selected,
+    /// Its strongest tokens, strongest first, [`kept_tokens`] of them.
+    pub strongest: Vec<StrongToken>,
 }
 
 impl Default for NeuronState {
@@ -43,6 +46,7 @@ impl Default for NeuronState {
             histogram: vec![0; HISTOGRAM_BINS],
             peaks: vec![0; HISTOGRAM_BINS],
             selected: Selected::default(),
+            strongest: Vec::new(),
         }
     }
 }
@@ -91,11 +95,13 @@ impl LayerSummary {
     /// Bytes that it may come to hold.
     pub fn bytes(width: usize, k: usize) -> usize {
         let peak = size_of::<Peak>() + (BEFORE + AFTER + 1) * size_of::<(u32, f32)>();
-        width * (size_of::<NeuronState>() + 2 * HISTOGRAM_BINS * size_of::<u64>() + (k + crate::BANDS) * peak)
+        let lists = 2 * HISTOGRAM_BINS * size_of::<u64>() + kept_tokens(k) * size_of::<StrongToken>();
+        width * (size_of::<NeuronState>() + lists + (k + crate::BANDS) * peak)
     }
 
-    /// Adds a batch; `examples` and `values` are those it was made of.
-    pub fn merge(&mut self, batch: &BatchSummary, examples: &[Example<'_>], values: &[f32]) {
+    /// Adds a batch; `examples` and `values` are those it was made of, and `before` is the number of examples that were
+    /// added earlier.
+    pub fn merge(&mut self, batch: &BatchSummary, examples: &[Example<'_>], values: &[f32], before: u64) {
         let width = batch.width;
         debug_assert_eq!(width, self.neurons.len());
         let mut placed = Vec::with_capacity(examples.len());
@@ -129,6 +135,8 @@ impl LayerSummary {
                     around: around(tokens, position as usize, |t| values[(first + t) * width + n]),
                 };
                 neuron.selected.offer(self.k, placed.draw(seed), peak, document, make);
+                let column = values[first * width..].iter().skip(n).step_by(width).take(tokens.len()).copied();
+                offer(&mut neuron.strongest, kept_tokens(self.k), (before + i as u64) as u32, peak, column);
             }
         }
     }

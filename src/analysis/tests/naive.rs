@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use neuroql_analysis::{AFTER, BEFORE, BatchSummary, Example, LayerBounds, LayerSummary};
+use neuroql_analysis::{AFTER, BEFORE, BatchSummary, Example, LayerBounds, LayerSummary, kept_tokens};
 use proptest::prelude::*;
 
 const WIDTH: usize = 3;
@@ -42,14 +42,14 @@ fn place(corpus: &Corpus) -> Vec<Placed> {
 
 fn summarise(placed: &[Placed], batch: usize, k: usize) -> LayerSummary {
     let mut summary = LayerSummary::new(1, WIDTH, k);
-    for chunk in placed.chunks(batch) {
+    for (i, chunk) in placed.chunks(batch).enumerate() {
         // As a run that stops and goes on after each batch.
         summary = LayerSummary::from_state(1, k, summary.state().to_vec());
         let examples: Vec<Example> =
             chunk.iter().map(|p| Example { document: p.document, example: p.example, tokens: &p.tokens }).collect();
         let values: Vec<f32> = chunk.iter().flat_map(|p| p.values.iter().flatten().copied()).collect();
         let part = BatchSummary::new(&examples, &values, WIDTH);
-        summary.merge(&part, &examples, &values);
+        summary.merge(&part, &examples, &values, (i * batch) as u64);
         let bounds = LayerBounds::new(part.peaks(), part.troughs(), WIDTH);
         for (e, example) in chunk.iter().enumerate() {
             for (n, value) in example.values.iter().flat_map(|row| row.iter().copied().enumerate()) {
@@ -107,6 +107,17 @@ proptest! {
             prop_assert_eq!(state.histogram.iter().sum::<u64>(), values.len() as u64);
             prop_assert_eq!(state.peaks.iter().sum::<u64>(), placed.len() as u64);
 
+            let tokens = |p: &Placed| p.values.iter().map(|row| row[n]).collect::<Vec<_>>();
+            let mut all: Vec<(f32, usize, usize)> = Vec::new();
+            for (e, example) in placed.iter().enumerate() {
+                all.extend(tokens(example).into_iter().enumerate().map(|(position, value)| (value, e, position)));
+            }
+            all.sort_by(|a, b| b.0.total_cmp(&a.0));
+            all.truncate(kept_tokens(k));
+            let found = state.strongest.iter().map(|t| (t.activation, t.example as usize, t.position as usize));
+            let found: Vec<_> = found.collect();
+            prop_assert_eq!(found, all);
+
             let top = state.selected.top(k);
             let found: Vec<_> = top.iter().map(|p| (p.document, p.example, p.position, p.activation)).collect();
             prop_assert_eq!(found, strongest(&placed, n, k));
@@ -126,6 +137,7 @@ proptest! {
         let (one, other) = (summarise(&placed, batch, 3), summarise(&placed, 1000, 3));
         for (a, b) in one.state().iter().zip(other.state()) {
             prop_assert_eq!(&a.selected, &b.selected);
+            prop_assert_eq!(&a.strongest, &b.strongest);
             prop_assert_eq!(&a.histogram, &b.histogram);
         }
     }

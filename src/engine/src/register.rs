@@ -6,7 +6,7 @@ use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaPr
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
-use neuroql_catalogs::{AggregateInScan, Catalog, Holdings, ModelFactory, Relations, TopOfEachInScan, bundled_corpus};
+use neuroql_catalogs::{AggregateInScan, Catalog, Holdings, ModelFactory, Relations, TopInScan, bundled_corpus};
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
 use neuroql_store::{BundledAnalysis, Store};
@@ -72,7 +72,7 @@ pub(crate) fn register(
     let state = context.state_ref();
     let with_rule = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_physical_optimizer_rule(Arc::new(AggregateInScan))
-        .with_physical_optimizer_rule(Arc::new(TopOfEachInScan));
+        .with_physical_optimizer_rule(Arc::new(TopInScan));
     *state.write() = with_rule.build();
     state.write().table_factories_mut().insert(ModelFactory::FILE_TYPE.to_owned(), Arc::new(factory.clone()));
     Ok(factory)

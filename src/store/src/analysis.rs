@@ -9,9 +9,9 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type};
 use datafusion::arrow::error::ArrowError;
-use neuroql_analysis::{LayerSummary, Moments, NeuronState, Peak, Selected};
+use neuroql_analysis::{LayerSummary, Moments, NeuronState, Peak, Selected, StrongToken, Strongest};
 
-use crate::schema::{EXAMPLE, NEURONS, PROGRESS, element};
+use crate::schema::{EXAMPLE, NEURONS, PROGRESS, STRONG, element};
 
 /// What an analysis is of, and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,7 @@ impl LayerAnalysis {
                 real64(&NeuronState::density),
                 Arc::new(histogram),
                 Arc::new(self.examples(text)),
+                Arc::new(self.strongest()),
                 number(&|n| n.positive),
                 counts(&|n| &n.histogram),
                 counts(&|n| &n.peaks),
@@ -141,6 +142,18 @@ impl LayerAnalysis {
         list(lengths.into_iter(), Arc::new(examples))
     }
 
+    fn strongest(&self) -> ListArray {
+        let neurons = self.summary.state();
+        let tokens = || neurons.iter().flat_map(|neuron| &neuron.strongest);
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int32Array::from_iter_values(tokens().map(|token| token.example as i32))),
+            Arc::new(Int32Array::from_iter_values(tokens().map(|token| token.position as i32))),
+            Arc::new(Float32Array::from_iter_values(tokens().map(|token| token.activation))),
+        ];
+        let tokens = StructArray::new(STRONG.clone(), columns, None);
+        list(neurons.iter().map(|neuron| neuron.strongest.len()), Arc::new(tokens))
+    }
+
     /// Reads back what [`LayerAnalysis::rows`] wrote; `rows` are those of one layer, ascending by neuron.
     pub(crate) fn from_rows(rows: &RecordBatch) -> Result<Self, Malformed> {
         let progress = Progress::from_column(rows)?;
@@ -152,6 +165,7 @@ impl LayerAnalysis {
         let (m2, m3, m4) = (real64("m2")?, real64("m3")?, real64("m4")?);
         let (max, min) = (real32("max_activation")?, real32("min_activation")?);
         let (counts, peaks, examples) = (lists("counts")?, lists("peaks")?, lists("examples")?);
+        let strong = lists("strongest")?;
         let numbers = |lists: &ListArray, i| -> Vec<u64> {
             lists.value(i).as_primitive::<Int64Type>().values().iter().map(|n| *n as u64).collect()
         };
@@ -170,6 +184,7 @@ impl LayerAnalysis {
                 histogram: numbers(counts, i),
                 peaks: numbers(peaks, i),
                 selected: selected(examples.value(i).as_struct())?,
+                strongest: strongest(strong.value(i).as_struct())?,
             })
         };
         let neurons = (0..rows.num_rows()).map(state).collect::<Result<Vec<_>, Malformed>>()?;
@@ -209,6 +224,56 @@ fn selected(examples: &StructArray) -> Result<Selected, Malformed> {
         selected.restore(peak, rank.is_valid(i), draw.is_valid(i).then(|| draw.value(i) as u64));
     }
     Ok(selected)
+}
+
+/// The strongest tokens of one neuron.
+fn strongest(tokens: &StructArray) -> Result<Vec<StrongToken>, Malformed> {
+    let of = |name: &'static str| tokens.column_by_name(name).ok_or(Malformed(name));
+    let (example, position) = (of("example")?.as_primitive::<Int32Type>(), of("position")?.as_primitive::<Int32Type>());
+    let activation = of("activation")?.as_primitive::<Float32Type>();
+    let token = |i: usize| StrongToken {
+        example: example.value(i) as u32,
+        position: position.value(i) as u32,
+        activation: activation.value(i),
+    };
+    Ok((0..tokens.len()).map(token).collect())
+}
+
+/// The strongest tokens of some neurons of a layer.
+#[derive(Debug)]
+pub struct LayerStrongest {
+    neurons: Vec<(Vec<StrongToken>, bool, f32)>,
+}
+
+impl LayerStrongest {
+    /// Of the neurons asked, in their order; `rows` are those of the layer in the table `neurons`. `None` if these are of
+    /// another state of the analysis.
+    pub(crate) fn from_rows(
+        rows: &RecordBatch,
+        neurons: impl Iterator<Item = usize>,
+        progress: &Progress,
+    ) -> Result<Option<Self>, Malformed> {
+        if rows.num_rows() == 0 || Progress::from_column(rows)? != *progress {
+            return Ok(None);
+        }
+        let tokens = column(rows, "tokens")?.as_primitive::<Int64Type>();
+        let real = |name| Ok::<_, Malformed>(column(rows, name)?.as_primitive::<Float32Type>());
+        let (max, min) = (real("max_activation")?, real("min_activation")?);
+        let lists = column(rows, "strongest")?.as_list::<i32>();
+        let of_neuron = |i: usize| {
+            let kept = strongest(lists.value(i).as_struct())?;
+            let all = kept.len() as i64 == tokens.value(i);
+            // The greater of two magnitudes, and NaN if one of them is.
+            let (max, min) = (max.value(i).abs(), min.value(i).abs());
+            Ok((kept, all, if max > min || max.is_nan() { max } else { min }))
+        };
+        Ok(Some(Self { neurons: neurons.map(of_neuron).collect::<Result<_, Malformed>>()? }))
+    }
+
+    /// Of each neuron.
+    pub fn neurons(&self) -> impl Iterator<Item = Strongest<'_>> {
+        self.neurons.iter().map(|(tokens, all, scale)| Strongest { tokens, all: *all, scale: *scale })
+    }
 }
 
 impl Progress {

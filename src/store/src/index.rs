@@ -8,7 +8,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{Float32Type, Int8Type, Int32Type, Int64Type};
 use datafusion::arrow::error::ArrowError;
-use neuroql_analysis::{Codes, LayerBounds, greater, lesser};
+use neuroql_analysis::{Codes, LayerBounds, NeuronBounds, greater, lesser};
 
 use crate::analysis::{Malformed, column, list};
 use crate::schema::{BOUNDS, CONTEXTS};
@@ -55,10 +55,11 @@ impl LayerIndex {
         self.segments.first().map_or(0, |segment| segment.upper.len())
     }
 
-    /// The bounds of one neuron, segment by segment.
-    pub fn segments(&self, neuron: usize) -> Vec<NeuronBounds<'_>> {
-        let segments = self.segments.iter();
-        segments.map(|segment| NeuronBounds { lower: &segment.lower[neuron], upper: &segment.upper[neuron] }).collect()
+    /// The bounds of one neuron in all examples.
+    pub fn of_neuron(&self, neuron: usize) -> NeuronBounds {
+        let mut bounds = NeuronBounds::default();
+        self.segments.iter().for_each(|segment| bounds.extend(&segment.lower[neuron], &segment.upper[neuron]));
+        bounds
     }
 
     /// Bytes it holds.
@@ -92,15 +93,6 @@ impl LayerIndex {
         }
         Ok(Some(index))
     }
-}
-
-/// The bounds of one neuron in the examples of a segment.
-#[derive(Debug, Clone, Copy)]
-pub struct NeuronBounds<'a> {
-    /// Lower bounds.
-    pub lower: &'a Codes,
-    /// Upper bounds.
-    pub upper: &'a Codes,
 }
 
 /// All bounds of several layers together: the widest of each example.

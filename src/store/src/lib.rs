@@ -22,9 +22,9 @@ mod schema;
 mod store;
 mod table;
 
-pub use analysis::{LayerAnalysis, Progress};
+pub use analysis::{LayerAnalysis, LayerStrongest, Progress};
 pub use bundled::BundledAnalysis;
 pub use error::{Error, Result};
-pub use index::{Context, LayerIndex, NeuronBounds, widest};
+pub use index::{Context, LayerIndex, widest};
 pub use registration::Registration;
 pub use store::{Analysed, Busy, Segment, Store};

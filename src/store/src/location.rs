@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use deltalake::logstore::logstore_factories;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use url::Url;
@@ -18,7 +19,11 @@ pub(crate) struct Root {
 impl Root {
     /// A store that ends with the process.
     pub fn in_memory() -> Self {
-        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        Self::over(Arc::new(InMemory::new()))
+    }
+
+    /// A store over objects that somebody else opened.
+    pub fn over(objects: Arc<dyn ObjectStore>) -> Self {
         // A constant that parses.
         let url = Url::parse("memory:///").unwrap_or_else(|_| unreachable!());
         Self { url, objects: Some(objects) }
@@ -34,6 +39,7 @@ impl Root {
                 let options = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
                 let (objects, _) =
                     object_store::parse_url_opts(&url, options).map_err(|error| wrong(error.to_string()))?;
+                know_scheme(url.scheme());
                 let mut url = url;
                 if !url.path().ends_with('/') {
                     url.set_path(&format!("{}/", url.path()));
@@ -71,5 +77,16 @@ impl Root {
     /// The location, for people.
     pub fn url(&self) -> &Url {
         &self.url
+    }
+}
+
+/// Makes delta-rs take tables at URLs of a scheme, which it does of its own accord only for files and memory. The log is
+/// kept there as well by writes that fail where something is already, which all of object_store's stores can do.
+fn know_scheme(scheme: &str) {
+    let factories = logstore_factories();
+    let of = |scheme: &str| Url::parse(&format!("{scheme}://")).ok();
+    let known = of("memory").and_then(|memory| factories.get(&memory).map(|factory| Arc::clone(factory.value())));
+    if let (Some(factory), Some(scheme)) = (known, of(scheme)) {
+        factories.entry(scheme).or_insert(factory);
     }
 }

@@ -37,6 +37,15 @@ pub(crate) static EXAMPLE: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
+/// A token on which a neuron is among its strongest; `example` counts the examples of the analysis.
+pub(crate) static STRONG: LazyLock<Fields> = LazyLock::new(|| {
+    Fields::from(vec![
+        field("example", DataType::Int32),
+        field("position", DataType::Int32),
+        field("activation", DataType::Float32),
+    ])
+});
+
 /// What an analysis has seen so far.
 pub(crate) static PROGRESS: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
@@ -68,6 +77,7 @@ pub(crate) static NEURONS: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("density", DataType::Float64),
         field("histogram", list(DataType::Float32)),
         field("examples", list(DataType::Struct(EXAMPLE.clone()))),
+        field("strongest", list(DataType::Struct(STRONG.clone()))),
         field("positive", DataType::Int64),
         field("counts", list(DataType::Int64)),
         field("peaks", list(DataType::Int64)),

@@ -11,14 +11,15 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::logical_expr::{Expr, ident, lit};
 use moka::future::Cache;
 use neuroql_analysis::LayerBounds;
+use object_store::ObjectStore;
 
-use crate::analysis::{LayerAnalysis, Malformed, Progress, column};
+use crate::analysis::{LayerAnalysis, LayerStrongest, Malformed, Progress, column};
 use crate::bundled::{Bundled, BundledAnalysis};
 use crate::index::{Context, LayerIndex, bounds_rows, contexts_from_rows, contexts_rows};
 use crate::location::Root;
 use crate::registration::Registration;
 use crate::schema::{BOUNDS, CONTEXTS, MODELS, NEURONS};
-use crate::table::{Table, is};
+use crate::table::{Table, Witness, is};
 use crate::{Error, Result};
 
 /// Bytes of rows and indices that a store keeps at hand.
@@ -98,7 +99,20 @@ impl Store {
     /// # Errors
     /// [`Error::Location`], [`Error::Access`], [`Error::Damaged`].
     pub async fn open(location: &str) -> Result<Self> {
-        let Self { root, models, neurons, bounds, contexts, bundled, busy, cache } = Self::at(Root::parse(location)?)?;
+        Self::at(Root::parse(location)?)?.look().await
+    }
+
+    /// Opens a store over any objects, whatever they live on.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Damaged`].
+    pub async fn over(objects: Arc<dyn ObjectStore>) -> Result<Self> {
+        Self::at(Root::over(objects))?.look().await
+    }
+
+    /// Looks which tables are there.
+    async fn look(self) -> Result<Self> {
+        let Self { root, models, neurons, bounds, contexts, bundled, busy, cache } = self;
         let (models, neurons) = (models.open().await?, neurons.open().await?);
         let (bounds, contexts) = (bounds.open().await?, contexts.open().await?);
         Ok(Self { root, models, neurons, bounds, contexts, bundled, busy, cache })
@@ -166,7 +180,7 @@ impl Store {
     /// [`Error::Access`], [`Error::Full`], [`Error::Conflict`].
     pub async fn register(&self, registration: &Registration) -> Result<()> {
         let row = registration.row().map_err(|e| arrow("models", e))?;
-        self.models.replace(row, is("model", &registration.model)).await
+        self.models.replace(vec![row], is("model", &registration.model)).await
     }
 
     /// Forgets a registration; analyses of the model stay.
@@ -253,6 +267,27 @@ impl Store {
         LayerAnalysis::from_rows(&rows).map(Some).map_err(|e| damaged("neurons", &e))
     }
 
+    /// The strongest tokens of some neurons of a layer, ascending by neuron (of all if `None`); `None` if they are of
+    /// another state of the analysis.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Damaged`].
+    pub async fn strongest(
+        &self,
+        model: &str,
+        dataset: &str,
+        layer: u32,
+        neurons: Option<&[u32]>,
+        progress: &Progress,
+    ) -> Result<Option<LayerStrongest>> {
+        let rows = self.neurons(model, dataset, layer).await?;
+        let strongest = match neurons {
+            Some(neurons) => LayerStrongest::from_rows(&rows, neurons.iter().map(|n| *n as usize), progress),
+            None => LayerStrongest::from_rows(&rows, 0..rows.num_rows(), progress),
+        };
+        strongest.map_err(|e| damaged("neurons", &e))
+    }
+
     /// The bounds of a layer; `None` if a segment of them is missing.
     ///
     /// # Errors
@@ -324,8 +359,7 @@ impl Store {
                 .map(|(layer, bounds)| bounds_rows(model, dataset, name, *layer, bounds))
                 .collect::<Result<_, _>>()
                 .map_err(|e| arrow("bounds", e))?;
-            let bounds = whole("bounds", &bounds, &BOUNDS)?;
-            let (contexts, bounds) = tokio::join!(self.contexts.append(contexts), self.bounds.append(bounds));
+            let (contexts, bounds) = tokio::join!(self.contexts.append(vec![contexts]), self.bounds.append(bounds));
             contexts.and(bounds)?;
         }
         let rows: Vec<RecordBatch> = analyses
@@ -335,7 +369,10 @@ impl Store {
             .map_err(|e| arrow("neurons", e))?;
         let layers = analyses.iter().map(|analysis| lit(analysis.layer as i32)).collect();
         let replaced = of(model, dataset, None).and(ident("layer").in_list(layers, false));
-        self.neurons.replace(whole("neurons", &rows, &NEURONS)?, replaced).await
+        // A row of each layer says how far it has come.
+        let witness =
+            Witness { filter: replaced.clone().and(ident("neuron").eq(lit(0_i32))), columns: &["layer", "progress"] };
+        self.neurons.replace_unchanged(rows, replaced, witness).await
     }
 
     /// Removes segments that no analysis refers to, and files that no recent snapshot needs. To be called while nobody

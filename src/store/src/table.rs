@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{Field, SchemaRef};
 use datafusion::arrow::error::ArrowError;
-use datafusion::logical_expr::{Expr, ident, lit};
+use datafusion::arrow::util::display::array_value_to_string;
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, UNNAMED_TABLE, ident, lit};
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::schema::types::ColumnPath;
 use datafusion::prelude::SessionContext;
 use deltalake::protocol::SaveMode;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
@@ -25,8 +28,14 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How long files that no snapshot needs any more stay for readers of older ones.
 const RETENTION: Duration = Duration::from_secs(600);
 
-/// Attempts of a commit that depends on nothing another writer may have changed.
-const ATTEMPTS: usize = 5;
+/// Attempts of a commit that depends on nothing another writer has changed.
+const ATTEMPTS: usize = 10;
+
+/// Parts that the rows of a layer come in, so that two layers rarely fall to the same writer.
+const PARTS: usize = 8;
+
+/// Activations around the peaks of examples.
+const ACTIVATIONS: [&str; 6] = ["examples", "list", "element", "activations", "list", "element"];
 
 /// A table and the newest snapshot of it that this process has seen.
 #[derive(Debug)]
@@ -35,6 +44,13 @@ pub(crate) struct Table {
     schema: SchemaRef,
     partitions: &'static [&'static str],
     current: Mutex<Current>,
+}
+
+/// Rows that tell whether somebody else has changed what a commit goes on from.
+#[derive(Debug)]
+pub(crate) struct Witness<'a> {
+    pub filter: Expr,
+    pub columns: &'a [&'a str],
 }
 
 #[derive(Debug)]
@@ -81,7 +97,6 @@ impl Table {
 
     /// The rows that match, in no order.
     pub async fn read(&self, filter: Expr, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
-        let failed = |error| Error::of(self.name, "read", error);
         let table = {
             let current = self.fresh().await?;
             if !current.exists {
@@ -89,6 +104,10 @@ impl Table {
             }
             current.table.clone()
         };
+        self.rows(&table, filter, columns).await
+    }
+
+    async fn rows(&self, table: &DeltaTable, filter: Expr, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
         let rows = async {
             let session = SessionContext::new();
             table.update_datafusion_session(&session.state())?;
@@ -104,36 +123,44 @@ impl Table {
             let rows = session.read_table(provider)?.filter(filter)?.select(wanted)?.collect().await?;
             rows.into_iter().map(|batch| conform(&batch, &schema)).collect::<Result<_, DeltaTableError>>()
         };
-        rows.await.map_err(failed)
+        rows.await.map_err(|error| Error::of(self.name, "read", error))
     }
 
     /// Adds rows.
-    pub async fn append(&self, rows: RecordBatch) -> Result<()> {
+    pub async fn append(&self, rows: Vec<RecordBatch>) -> Result<()> {
         self.write(rows, None).await
     }
 
-    /// Puts rows in the place of those that match. Fails with [`Error::Conflict`] if somebody else has changed these
-    /// since this process last looked.
-    pub async fn replace(&self, rows: RecordBatch, filter: Expr) -> Result<()> {
-        self.write(rows, Some(filter)).await
+    /// Puts rows in the place of those that match, whatever others have made of these meanwhile.
+    pub async fn replace(&self, rows: Vec<RecordBatch>, filter: Expr) -> Result<()> {
+        self.write(rows, Some((filter, None))).await
     }
 
-    async fn write(&self, rows: RecordBatch, replaced: Option<Expr>) -> Result<()> {
+    /// The same if the witness still says what it said when this process last looked, else [`Error::Conflict`].
+    pub async fn replace_unchanged(&self, rows: Vec<RecordBatch>, filter: Expr, witness: Witness<'_>) -> Result<()> {
+        self.write(rows, Some((filter, Some(witness)))).await
+    }
+
+    async fn write(&self, rows: Vec<RecordBatch>, replaced: Option<(Expr, Option<Witness<'_>>)>) -> Result<()> {
         let mut current = self.current.lock().await;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
             .set_created_by(concat!("neuroql ", env!("CARGO_PKG_VERSION")).to_owned())
+            // No two activations are equal: a dictionary would be built only to be given up.
+            .set_column_dictionary_enabled(ColumnPath::from(ACTIVATIONS.map(str::to_owned).to_vec()), false)
             .build();
+        let input = self.side_by_side(rows).map_err(|error| Error::of(self.name, "written", error))?;
         for attempt in 1.. {
             let write = current
                 .table
                 .clone()
-                .write([rows.clone()])
+                .write([])
+                .with_input_plan(input.clone())
                 .with_partition_columns(self.partitions.iter().copied())
                 .with_writer_properties(properties.clone());
             let write = match &replaced {
                 // The first write of all has nothing to replace.
-                Some(filter) if current.exists => {
+                Some((filter, _)) if current.exists => {
                     write.with_save_mode(SaveMode::Overwrite).with_replace_where(filter.clone())
                 }
                 _ => write.with_save_mode(SaveMode::Append),
@@ -143,11 +170,54 @@ impl Table {
                     *current = Current { table, exists: true, seen: Instant::now() };
                     return Ok(());
                 }
-                Err(error) => match Error::of(self.name, "written", error) {
-                    // Rows that are only added conflict with nothing but the creation of the table.
-                    Error::Conflict { .. } if attempt < ATTEMPTS && (replaced.is_none() || !current.exists) => {
-                        self.load(&mut current).await?;
+                Err(error) => {
+                    let error = Error::of(self.name, "written", error);
+                    if !matches!(error, Error::Conflict { .. }) || attempt == ATTEMPTS {
+                        return Err(error);
                     }
+                    // Somebody else has written; whether to these rows is for the witness to say.
+                    let witness = replaced.as_ref().and_then(|(_, witness)| witness.as_ref());
+                    let before = self.testimony(&current, witness).await?;
+                    self.load(&mut current).await?;
+                    if before != self.testimony(&current, witness).await? {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Rows as a plan of many parts: delta-rs deals out the partitions of the table to as many writers.
+    fn side_by_side(&self, rows: Vec<RecordBatch>) -> Result<LogicalPlan, DeltaTableError> {
+        let mut parts = Vec::new();
+        for batch in rows {
+            let length = if self.partitions.is_empty() { batch.num_rows() } else { batch.num_rows().div_ceil(PARTS) };
+            for first in (0..batch.num_rows()).step_by(length.max(1)) {
+                parts.push(vec![batch.slice(first, length.min(batch.num_rows() - first))]);
+            }
+        }
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        let table = MemTable::try_new(Arc::clone(&self.schema), parts)?;
+        Ok(LogicalPlanBuilder::scan(UNNAMED_TABLE, provider_as_source(Arc::new(table)), None)?.build()?)
+    }
+
+    /// Removes the rows that match.
+    pub async fn delete(&self, filter: Expr) -> Result<()> {
+        let mut current = self.current.lock().await;
+        for attempt in 1.. {
+            if !current.exists {
+                return Ok(());
+            }
+            match current.table.clone().delete().with_predicate(filter.clone()).await {
+                Ok((table, _)) => {
+                    *current = Current { table, exists: true, seen: Instant::now() };
+                    return Ok(());
+                }
+                Err(error) => match Error::of(self.name, "written", error) {
+                    Error::Conflict { .. } if attempt < ATTEMPTS => self.load(&mut current).await?,
                     error => return Err(error),
                 },
             }
@@ -155,16 +225,19 @@ impl Table {
         unreachable!("the last attempt returns")
     }
 
-    /// Removes the rows that match.
-    pub async fn delete(&self, filter: Expr) -> Result<()> {
-        let mut current = self.current.lock().await;
-        if !current.exists {
-            return Ok(());
+    /// What a witness says, in an order of its own.
+    async fn testimony(&self, current: &Current, witness: Option<&Witness<'_>>) -> Result<Vec<String>> {
+        let Some(Witness { filter, columns }) = witness.filter(|_| current.exists) else { return Ok(Vec::new()) };
+        let mut rows = Vec::new();
+        for batch in self.rows(&current.table, filter.clone(), Some(columns)).await? {
+            for row in 0..batch.num_rows() {
+                let cell = |column: &ArrayRef| array_value_to_string(column, row);
+                let cells = batch.columns().iter().map(cell).collect::<Result<Vec<_>, _>>();
+                rows.push(cells.map_err(|error| Error::of(self.name, "read", error.into()))?.join("\t"));
+            }
         }
-        let delete = current.table.clone().delete().with_predicate(filter);
-        let (table, _) = delete.await.map_err(|error| Error::of(self.name, "written", error))?;
-        *current = Current { table, exists: true, seen: Instant::now() };
-        Ok(())
+        rows.sort();
+        Ok(rows)
     }
 
     /// Deletes files that no snapshot of the last ten minutes needs.

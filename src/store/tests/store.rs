@@ -47,7 +47,7 @@ fn analyses(segments: &[&str], examples: usize, of_segment: usize) -> (Vec<Layer
             let (context, values) = (context(e), values(layer, e));
             let example = Example { document: context.document, example: context.example, tokens: &context.tokens };
             let batch = BatchSummary::new(&[example], &values, WIDTH);
-            summary.merge(&batch, &[example], &values);
+            summary.merge(&batch, &[example], &values, e as u64);
             if e + of_segment >= examples {
                 peaks.extend(batch.peaks());
                 troughs.extend(batch.troughs());
@@ -134,6 +134,29 @@ async fn of_two_writers_one_is_refused() {
     let error = commit(&other, &["a", "c"], 5, 3).await.unwrap_err();
     assert_eq!(error.sqlstate(), "40001", "{error}");
     check(&Store::open(&location).await.unwrap(), &["a", "b"], 4).await;
+}
+
+#[tokio::test]
+async fn writers_that_do_not_touch_the_same_wait_for_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = folder.path().to_str().unwrap().to_owned();
+    let registration =
+        |model: String| Registration { model, location: "/x".into(), options: BTreeMap::new(), sha256: String::new() };
+    // Snapshots of all are of the same age, and each sees the commits of the others only when its own fails.
+    let (one, other) = (Store::open(&location).await.unwrap(), Store::open(&location).await.unwrap());
+    let (analyses, _) = analyses(&[], 0, 0);
+    for round in 0..3 {
+        for (name, store) in [("one", &one), ("other", &other)] {
+            store.register(&registration(format!("{name}{round}"))).await.unwrap();
+            store.commit(name, "a dataset", None, &analyses, &text).await.unwrap();
+        }
+    }
+    other.forget("one0").await.unwrap();
+    one.forget("other0").await.unwrap();
+    let store = Store::open(&location).await.unwrap();
+    let names: Vec<String> = store.registrations().await.unwrap().into_iter().map(|r| r.model).collect();
+    assert_eq!(names, ["one1", "one2", "other1", "other2"]);
+    assert_eq!(store.analysed().await.unwrap().len(), 4);
 }
 
 #[tokio::test]

@@ -1,0 +1,242 @@
+//! A partition of a scan at work: all share one [`Producer`] and run its batches side by side.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
+use neuroql_model::{CancelOnDrop, Probe, Width};
+
+use super::metrics::Metrics;
+use super::producer::{Packed, Producer};
+use super::request::Request;
+use super::rows::{LayerRows, RowBuilder};
+use super::source::ActivationSource;
+use crate::predicate::{Predicate, check};
+
+/// Forward passes that a partition keeps going, so that one runs while the rows of another are read.
+const IN_FLIGHT: usize = 2;
+
+/// What the partitions of one execution share.
+#[derive(Default)]
+pub(super) struct Siblings {
+    current: std::sync::Mutex<(SharedProducer, BTreeSet<usize>)>,
+}
+
+/// Made by the first partition that asks for rows.
+pub(super) type SharedProducer = Arc<tokio::sync::Mutex<Option<Made>>>;
+
+/// Where batches come from.
+pub(super) struct Made {
+    /// None if no example has to run.
+    pub producer: Option<Producer>,
+    /// Rows that are known already.
+    pub ready: Vec<RecordBatch>,
+    pub probe: Arc<Probe>,
+}
+
+impl Siblings {
+    /// The producer of this execution. A partition that is opened again belongs to another execution.
+    pub fn producer(&self, partition: usize) -> SharedProducer {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if !current.1.insert(partition) {
+            *current = (SharedProducer::default(), BTreeSet::from([partition]));
+        }
+        Arc::clone(&current.0)
+    }
+}
+
+/// One partition at work.
+pub(super) struct Scanning {
+    source: ActivationSource,
+    metrics: Metrics,
+    reservation: MemoryReservation,
+    builder: RowBuilder,
+    context: Arc<TaskContext>,
+    producer: SharedProducer,
+    in_flight: FuturesOrdered<BoxFuture<'static, Result<Done>>>,
+    current: Option<Current>,
+    /// Rows that needed no run.
+    ready: Vec<RecordBatch>,
+    exhausted: bool,
+    rows_left: usize,
+    guard: CancelOnDrop,
+}
+
+/// A batch that has run.
+struct Done {
+    packed: Packed,
+    probe: Arc<Probe>,
+    /// One matrix a layer of the probe.
+    values: Vec<Vec<f32>>,
+    bytes: usize,
+}
+
+/// A batch whose rows are being read.
+struct Current {
+    done: Done,
+    /// Layers read so far.
+    layers: usize,
+    rows: Option<LayerRows>,
+    dynamic: Predicate,
+}
+
+impl Scanning {
+    pub fn new(
+        source: &ActivationSource,
+        partition: usize,
+        context: Arc<TaskContext>,
+        producer: SharedProducer,
+    ) -> Self {
+        let consumer = MemoryConsumer::new(format!("ActivationScan[{partition}]"));
+        let (request, size) = (&source.request, context.session_config().batch_size());
+        Self {
+            source: source.clone(),
+            metrics: Metrics::new(&source.metrics, partition),
+            reservation: consumer.register(context.memory_pool()),
+            builder: RowBuilder::new(Arc::clone(&request.model), Arc::clone(&source.schema), size),
+            context,
+            producer,
+            in_flight: FuturesOrdered::new(),
+            current: None,
+            ready: Vec::new(),
+            exhausted: request.selection.is_empty(),
+            rows_left: request.limit.unwrap_or(usize::MAX),
+            guard: CancelOnDrop::default(),
+        }
+    }
+
+    /// The next rows, if there are any.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        while self.rows_left > 0 {
+            if let Some(batch) = self.next_of_current()? {
+                let batch = if batch.num_rows() > self.rows_left { batch.slice(0, self.rows_left) } else { batch };
+                self.rows_left -= batch.num_rows();
+                self.metrics.baseline.record_output(batch.num_rows());
+                return Ok(Some(batch));
+            }
+            // What one finds may spare the next.
+            let in_flight = if self.source.is_ordered() { 1 } else { IN_FLIGHT };
+            while !self.exhausted && self.in_flight.len() < in_flight {
+                self.start().await?;
+            }
+            if let Some(batch) = self.ready.pop() {
+                self.metrics.baseline.record_output(batch.num_rows());
+                return Ok(Some(batch));
+            }
+            match self.in_flight.next().await.transpose()? {
+                None => return Ok(None),
+                Some(done) => {
+                    // Filters move while the query runs, so each batch takes a fresh look.
+                    let dynamic = Predicate::new(self.source.dynamic.iter().map(snapshot).collect::<Result<_>>()?);
+                    self.current = Some(Current { done, layers: 0, rows: None, dynamic });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Rows of the batch in hand.
+    fn next_of_current(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(current) = &mut self.current else { return Ok(None) };
+        loop {
+            if let Some(rows) = &mut current.rows
+                && let Some(batch) =
+                    rows.next(&current.done.packed, &[&self.source.request.on_values, &current.dynamic])?
+            {
+                return Ok(Some(batch));
+            }
+            let Some(layer) = current.done.probe.layers().get(current.layers) else { break };
+            let values = std::mem::take(&mut current.done.values[current.layers]);
+            let all: Vec<u32>;
+            let neurons = match &layer.neurons {
+                Some(neurons) => neurons.as_ref(),
+                None => {
+                    all = (0..self.source.request.model.config().d_mlp as u32).collect();
+                    &all
+                }
+            };
+            current.layers += 1;
+            if let Some(partial) = &self.source.partial {
+                return partial.reduce(layer.layer, neurons, &values).map(Some);
+            }
+            current.rows = Some(self.builder.layer(&current.done.packed, layer.layer, neurons, values));
+        }
+        self.reservation.shrink(current.done.bytes);
+        self.current = None;
+        Ok(None)
+    }
+
+    /// Packs a batch and queues its forward pass.
+    async fn start(&mut self) -> Result<()> {
+        let request = Arc::clone(&self.source.request);
+        let mut shared = self.producer.lock().await;
+        let Made { producer, ready, probe } = match &mut *shared {
+            Some(made) => made,
+            None => {
+                let made = self.source.producer(&self.context).await?;
+                shared.insert(made)
+            }
+        };
+        self.ready.append(ready);
+        let Some(producer) = producer else {
+            self.exhausted = true;
+            return Ok(());
+        };
+        let packed = producer.next().await?;
+        self.metrics.examples_skipped.add(std::mem::take(&mut producer.examples_skipped));
+        if probe.layers().is_empty() {
+            self.exhausted = true;
+            return Ok(());
+        }
+        let Some(packed) = packed else {
+            self.exhausted = true;
+            return Ok(());
+        };
+        let probe = Arc::clone(probe);
+        if let Some(wanted) = &mut producer.wanted_rows {
+            *wanted = wanted.saturating_sub(packed.batch.rows());
+            self.exhausted = *wanted == 0;
+        }
+        drop(shared);
+        let bytes = footprint(&request, &packed);
+        self.reservation.try_grow(bytes)?;
+        self.metrics.tokens_run.add(packed.batch.tokens());
+        self.metrics.forward_passes.add(1);
+        let (holdings, metrics, cancel) = (Arc::clone(&self.source.holdings), self.metrics.clone(), self.guard.flag());
+        // A lone partition may use all threads, several share them.
+        let width = if self.source.partitions == 1 { Width::Wide } else { Width::Lane };
+        let pass = async move {
+            let job = move || {
+                let start = Instant::now();
+                let tensors = request.model.run(&packed.batch, &probe, &cancel)?;
+                let values = tensors.iter().map(|t| t.flatten_all()?.to_vec1()).collect::<Result<_, _>>();
+                metrics.ran(start);
+                Ok(Done { packed, probe, values: values.map_err(neuroql_model::Error::Tensor)?, bytes })
+            };
+            check(holdings.registry.pool().run(width, job).await)
+        };
+        self.in_flight.push_back(pass.boxed());
+        Ok(())
+    }
+}
+
+/// What a moving filter says now.
+pub(super) fn snapshot(filter: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+    snapshot_physical_expr(Arc::clone(filter))
+}
+
+/// Bytes that a batch holds while it runs and is read: its results, and the widest intermediate values.
+fn footprint(request: &Request, packed: &Packed) -> usize {
+    let config = request.model.config();
+    let widest = 2 * config.d_mlp * (1 + usize::from(config.gated)) + 6 * config.d_model;
+    4 * (packed.batch.rows() * request.values_per_token() + packed.batch.tokens() * widest)
+}
