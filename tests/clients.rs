@@ -88,8 +88,10 @@ fn patiently(mut command: Command) -> Result<String, Error> {
     }
 }
 
-struct Interpreter {
-    program: PathBuf,
+/// What runs a script, and where it finds its modules.
+pub struct Interpreter {
+    /// The executable.
+    pub program: PathBuf,
     modules: PathBuf,
 }
 
@@ -98,15 +100,17 @@ fn psql() -> Result<Interpreter, String> {
     Ok(Interpreter { program: "bash".into(), modules: PathBuf::new() })
 }
 
-fn python() -> Result<Interpreter, String> {
+/// Python with the packages that the scripts need, or why there is none.
+pub fn python() -> Result<Interpreter, String> {
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _alone = INSTALLING.lock();
     let folder = cache()?.join("clients-venv");
     let program = folder.join("bin/python");
-    let wanted = ["-c", "import psycopg, sqlalchemy, pandas, pyarrow, deltalake, duckdb, polars"];
+    let wanted = ["-c", "import psycopg, sqlalchemy, pandas, pyarrow, deltalake, duckdb, polars, moto.server"];
     if succeeds(&program, &wanted, Path::new(".")).is_err() {
         succeeds("python3", &["-m", "venv", &folder.to_string_lossy()], Path::new("."))?;
-        let databases = ["psycopg[binary]", "sqlalchemy", "pandas", "pyarrow", "deltalake", "duckdb", "polars"];
+        let databases =
+            ["psycopg[binary]", "sqlalchemy", "pandas", "pyarrow", "deltalake", "duckdb", "polars", "moto[server]"];
         let packages = [&["-m", "pip", "install", "-q"][..], &databases].concat();
         succeeds(&program, &packages, Path::new("."))?;
     }

@@ -11,13 +11,14 @@ mod golden;
 mod pushdown;
 mod server;
 mod slt;
+mod stores;
 
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
-    if let Some(code) = analysis::child() {
+    if let Some(code) = analysis::child().or_else(stores::child) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         embedding::trials(),
         pushdown::trials(),
         analysis::trials(),
+        stores::trials(),
         faults::trials(),
     ]
     .into_iter()

@@ -1,0 +1,303 @@
+//! Stores on disks that fill up and on S3, and analyses in little memory.
+
+use std::fmt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use datafusion::prelude::SessionContext;
+use futures::stream::BoxStream;
+use libtest_mimic::{Completion, Failed, Trial};
+use neuroql::{Engine, Store};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, UploadPart,
+};
+
+use crate::analysis::{SMALL, everything, in_one_go, rows};
+use crate::clients::python;
+use crate::server::{self, Error};
+
+/// One trial a place.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("stores::full_disk", || Ok(full_disk()?)),
+        Trial::test("stores::small_memory", || Ok(small_memory()?)),
+        Trial::ignorable_test("stores::s3", s3),
+    ]
+}
+
+/// Objects in memory, with room for so many bytes more.
+#[derive(Debug)]
+struct Filling {
+    objects: InMemory,
+    room: AtomicI64,
+}
+
+impl Filling {
+    /// What a full disk says.
+    fn take(&self, bytes: usize) -> object_store::Result<()> {
+        if self.room.fetch_sub(bytes as i64, Ordering::SeqCst) >= bytes as i64 {
+            return Ok(());
+        }
+        let full = std::io::Error::from_raw_os_error(28);
+        Err(object_store::Error::Generic { store: "Filling", source: Box::new(full) })
+    }
+}
+
+impl fmt::Display for Filling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Filling")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Filling {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        self.take(payload.content_length())?;
+        self.objects.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        let upload = self.objects.put_multipart_opts(location, options).await?;
+        Ok(Box::new(FillingUpload { upload, room: self.take(1 << 20) }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.objects.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.objects.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.objects.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.objects.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.objects.copy_opts(from, to, options).await
+    }
+}
+
+/// An upload of many parts, which fails at the end if there is no room for it.
+#[derive(Debug)]
+struct FillingUpload {
+    upload: Box<dyn MultipartUpload>,
+    room: object_store::Result<()>,
+}
+
+#[async_trait]
+impl MultipartUpload for FillingUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.upload.put_part(data)
+    }
+
+    async fn complete(&mut self) -> object_store::Result<PutResult> {
+        std::mem::replace(&mut self.room, Ok(()))?;
+        self.upload.complete().await
+    }
+
+    async fn abort(&mut self) -> object_store::Result<()> {
+        self.upload.abort().await
+    }
+}
+
+async fn analyse(context: &SessionContext, documents: &str) -> Result<(), String> {
+    let sql = format!("SELECT * FROM analyze(model => 'toy', dataset => 'small'{documents})");
+    rows(context, &sql).await.map(drop).map_err(|error| error.to_string())
+}
+
+/// A disk that fills up at any write: the error says so, what was there stays, and the next run completes.
+#[tokio::main]
+async fn full_disk() -> Result<(), Error> {
+    let expected = in_one_go().await?;
+    let objects = Arc::new(Filling { objects: InMemory::new(), room: AtomicI64::new(i64::MAX) });
+    let open = async || -> Result<SessionContext, Error> {
+        let store = Store::over(Arc::clone(&objects) as Arc<dyn ObjectStore>).await?;
+        let context = Engine::builder().with_store(store).build()?.session();
+        rows(&context, SMALL).await?;
+        Ok(context)
+    };
+    let context = open().await?;
+    analyse(&context, ", documents => 2").await?;
+    let before = everything(&context).await?;
+    let mut failures = 0;
+    for room in [0, 3_000, 30_000, 300_000, 1_000_000, 2_000_000] {
+        objects.room.store(room, Ordering::SeqCst);
+        if let Err(error) = analyse(&context, "").await {
+            assert!(error.contains("disk is full"), "room for {room}: {error}");
+            failures += 1;
+            assert_eq!(everything(&context).await?, before, "after a failure with room for {room}");
+            // As well for those who look at it anew.
+            objects.room.store(i64::MAX, Ordering::SeqCst);
+            assert_eq!(everything(&open().await?).await?, before, "after a failure with room for {room}");
+        }
+    }
+    assert!(failures >= 3, "{failures} failures");
+    objects.room.store(i64::MAX, Ordering::SeqCst);
+    let context = open().await?;
+    analyse(&context, "").await?;
+    assert_eq!(everything(&context).await?, expected);
+    Ok(())
+}
+
+/// A document of 5 MB under a limit that its activations alone would exceed many times.
+#[tokio::main]
+async fn small_memory() -> Result<(), Error> {
+    let limit = 192 << 20;
+    let context = Engine::builder().with_memory_limit(limit).build()?.session();
+    let sql = "CREATE TABLE long AS SELECT 0 AS document, repeat(text, 5000000 / octet_length(text) + 1) AS text FROM corpus \
+               WHERE document = 3";
+    rows(&context, sql).await?;
+    let bytes = rows(&context, "SELECT 1 FROM long WHERE octet_length(text) >= 5000000").await?;
+    assert_eq!(bytes.iter().map(|batch| batch.num_rows()).sum::<usize>(), 1);
+    // All activations of the document would be 0.8 GB and more.
+    rows(&context, "SELECT * FROM analyze(model => 'toy', dataset => 'long', layers => '0')").await?;
+    let same = "SELECT 1 FROM toy.neurons n JOIN (SELECT neuron, max(activation) AS m, count(*) AS tokens \
+                FROM toy.activations WHERE dataset = 'long' AND layer = 0 AND neuron < 4 AND document >= 0 GROUP BY neuron) a \
+                ON n.neuron = a.neuron AND n.max_activation = a.m AND n.tokens = a.tokens \
+                WHERE n.dataset = 'long' AND n.layer = 0";
+    let found = rows(&context, same).await?;
+    assert_eq!(found.iter().map(|batch| batch.num_rows()).sum::<usize>(), 4);
+    // Less than it needs is said so.
+    let context = Engine::builder().with_memory_limit(4 << 20).build()?;
+    let running = server::start(context).await?;
+    let client = running.connect().await?;
+    let error = client.batch_execute("SELECT * FROM analyze(model => 'toy', dataset => 'corpus')").await.err();
+    let state = error.as_ref().and_then(|error| error.code()).map(|state| state.code());
+    assert_eq!(state, Some("53200"), "{error:?}");
+    running.stop().await
+}
+
+/// A local server that speaks S3, stopped when dropped.
+struct S3(Child);
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Creates a bucket once the server answers.
+const BUCKET: &str =
+    "import sys, urllib.request\nurllib.request.urlopen(urllib.request.Request(sys.argv[1], method='PUT'))";
+
+/// The environment of a store there.
+const VARIABLES: [(&str, &str); 5] = [
+    ("AWS_ACCESS_KEY_ID", "test"),
+    ("AWS_SECRET_ACCESS_KEY", "test"),
+    ("AWS_REGION", "us-east-1"),
+    ("AWS_ALLOW_HTTP", "true"),
+    ("NO_PROXY", "127.0.0.1"),
+];
+
+/// The process that [`s3`] starts with the environment of the bucket does the work.
+const CHILD: &str = "NEUROQL_TEST_STORE_ON_S3";
+
+/// Runs as the child process of the trial if that is what this process is.
+pub fn child() -> Option<std::process::ExitCode> {
+    let location = std::env::var(CHILD).ok()?;
+    let runtime = tokio::runtime::Runtime::new().ok()?;
+    Some(match runtime.block_on(on_s3(&location)) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // The trial shows what its child says.
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), error.to_string().as_bytes());
+            std::process::ExitCode::FAILURE
+        }
+    })
+}
+
+/// Analysed, read back, and committed to by two at once.
+async fn on_s3(location: &str) -> Result<(), Error> {
+    let open = async || -> Result<SessionContext, Error> {
+        let context = Engine::builder().with_store(Store::open(location).await?).build()?.session();
+        rows(&context, SMALL).await?;
+        Ok(context)
+    };
+    let (one, other) = (open().await?, open().await?);
+    analyse(&one, "").await?;
+    assert_eq!(everything(&open().await?).await?, in_one_go().await?);
+    // Different datasets do not get in each other's way, the same one is analysed by one of them at a time.
+    for context in [&one, &other] {
+        rows(
+            context,
+            "CREATE TABLE few AS SELECT document, substr(text, 1, 500) AS text FROM corpus WHERE document < 3",
+        )
+        .await?;
+    }
+    rows(&other, "CREATE TABLE more AS SELECT document, substr(text, 1, 500) AS text FROM corpus WHERE document < 4")
+        .await?;
+    let both = futures::join!(
+        rows(&one, "SELECT * FROM analyze('toy', 'few')"),
+        rows(&other, "SELECT * FROM analyze('toy', 'more')"),
+    );
+    both.0?;
+    both.1?;
+    let context = open().await?;
+    let datasets = rows(&context, "SELECT DISTINCT dataset FROM toy.neurons").await?;
+    assert_eq!(datasets.iter().map(|batch| batch.num_rows()).sum::<usize>(), 4);
+    Ok(())
+}
+
+/// On S3, if its stand-in can be run here.
+fn s3() -> Result<Completion, Failed> {
+    let python = match python() {
+        Ok(python) => python,
+        Err(reason) => return Ok(Completion::ignored_with(reason)),
+    };
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let server = Command::new(&python.program)
+        .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut server = S3(server);
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let start = Instant::now();
+    loop {
+        let bucket = format!("{endpoint}/bucket");
+        let made = Command::new(&python.program).args(["-c", BUCKET, &bucket]).env("NO_PROXY", "127.0.0.1").output()?;
+        if made.status.success() {
+            break;
+        }
+        if server.0.try_wait()?.is_some() || start.elapsed() > Duration::from_secs(60) {
+            return Err(format!("no S3: {}", String::from_utf8_lossy(&made.stderr)).into());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let done = Command::new(std::env::current_exe()?)
+        .env(CHILD, "s3://bucket/results")
+        .env("AWS_ENDPOINT", &endpoint)
+        .envs(VARIABLES)
+        .output()?;
+    match done.status.success() {
+        true => Ok(Completion::Completed),
+        false => Err(String::from_utf8_lossy(&done.stderr).into_owned().into()),
+    }
+}
