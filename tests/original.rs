@@ -10,7 +10,7 @@ use neuroql::Engine;
 use neuroql_model::{Batch, Cancel, Probe, Registry, Width};
 use neuroql_n2g::{Background, Method, Options, Oracle, Sample, Task, Workshop};
 
-use crate::server::{self, Error};
+use crate::server::Error;
 
 /// Tokens of an example there, and the fewest.
 const WINDOW: usize = 120;
@@ -25,7 +25,7 @@ const TOLERANCE: f64 = 0.03;
 
 /// One trial.
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("original::same_scores", || Ok(server::runtime().block_on(same_scores())?))]
+    vec![Trial::test("original::same_scores", || Ok(tokio::runtime::Runtime::new()?.block_on(same_scores())?))]
 }
 
 /// A neuron's F1 by the original; undefined is 0.

@@ -10,7 +10,7 @@ use datafusion::execution::TaskContext;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use neuroql_model::{Batch, Cancel, Model, Probe, Width};
-use neuroql_n2g::{Background, Fired, Sample, Task, Window, spread, split, strongest};
+use neuroql_n2g::{Background, Fired, Sample, Task, Window, split, spread, strongest};
 use neuroql_store::{Context, LayerIndex};
 
 use crate::activations::{Documents, Examples, Origin, Producer};
@@ -168,10 +168,10 @@ impl Corpus {
             let (train, held_out) = split(samples, wanted);
             Task { neuron: *neuron, max_activation: *greatest, train, held_out }
         });
-        let windows = self.background.iter().map(|i| Window {
-            document: self.examples[*i].document,
-            tokens: Arc::clone(&self.examples[*i].tokens),
-        });
+        let windows = self
+            .background
+            .iter()
+            .map(|i| Window { document: self.examples[*i].document, tokens: Arc::clone(&self.examples[*i].tokens) });
         Ok(Gathered { tasks: tasks.collect(), fired, background: Arc::new(Background { windows: windows.collect() }) })
     }
 
@@ -302,7 +302,8 @@ async fn read_examples(
 ) -> Result<Vec<Context>> {
     let everything = Predicate::new(Vec::new());
     let documents = Documents::new(origin, everything.clone(), Arc::clone(context))?;
-    let mut producer = Producer::new(Arc::clone(model), Examples::Of(Box::new(documents)), everything, tokens.min(4096));
+    let mut producer =
+        Producer::new(Arc::clone(model), Examples::Of(Box::new(documents)), everything, tokens.min(4096));
     let mut examples = Vec::new();
     let mut read = 0;
     while read < tokens {

@@ -59,8 +59,7 @@ impl Relation for BuildGraphs {
 
     fn parameters(&self) -> Vec<Parameter> {
         let text = |name| Parameter { name, data_type: DataType::Utf8, default: Some(ScalarValue::Utf8(None)) };
-        let number =
-            |name, default: i64| Parameter { name, data_type: DataType::Int64, default: Some(default.into()) };
+        let number = |name, default: i64| Parameter { name, data_type: DataType::Int64, default: Some(default.into()) };
         vec![
             Parameter { name: "model", data_type: DataType::Utf8, default: None },
             text("layers"),

@@ -69,8 +69,7 @@ impl Build {
             let corpus = match &mut corpus {
                 Some(corpus) => corpus,
                 none => {
-                    let opened =
-                        Corpus::open(holdings, model, &self.origin, &layers, self.tokens, context).await?;
+                    let opened = Corpus::open(holdings, model, &self.origin, &layers, self.tokens, context).await?;
                     none.insert(opened)
                 }
             };
@@ -97,17 +96,11 @@ impl Build {
         let reservation = MemoryConsumer::new("build_graphs").register(context.memory_pool());
         reservation.try_grow(neurons.len() * self.examples * corpus.longest() * 16)?;
         let started = Instant::now();
-        let reader = Reader {
-            holdings: Arc::clone(holdings),
-            model: Arc::clone(model),
-            layer,
-            neurons,
-            cancel: guard.flag(),
-        };
+        let reader =
+            Reader { holdings: Arc::clone(holdings), model: Arc::clone(model), layer, neurons, cancel: guard.flag() };
         let gathered = corpus.gather(&reader, &self.dataset, self.examples).await?;
         let share = started.elapsed() / gathered.tasks.len().max(1) as u32;
-        let oracle =
-            Oracle::new(Arc::clone(model), Arc::clone(&holdings.registry), layer as usize, guard.flag());
+        let oracle = Oracle::new(Arc::clone(model), Arc::clone(&holdings.registry), layer as usize, guard.flag());
         let mut workshop = Workshop::new(&oracle, self.method, self.options.clone());
         let mut work = gathered.tasks.into_iter().zip(gathered.fired).peekable();
         while work.peek().is_some() {
@@ -157,7 +150,8 @@ impl Build {
                 && options.is_valid(i)
                 && options.value(i) == made_with
         };
-        let row = |i: u32| Ok((neuron.value(i as usize) as u32, take_record_batch(&rows, &UInt32Array::from(vec![i]))?));
+        let row =
+            |i: u32| Ok((neuron.value(i as usize) as u32, take_record_batch(&rows, &UInt32Array::from(vec![i]))?));
         (0..rows.num_rows() as u32).filter(same).map(row).collect()
     }
 }

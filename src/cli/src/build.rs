@@ -22,7 +22,9 @@ pub(crate) async fn run(options: Build) -> Result<(), Failure> {
     if options.engine.store.is_none() {
         return Err(Failure {
             message: "graphs without a store are lost when the command ends".into(),
-            hint: Some("add --store DIR, or build in a running server: INSERT INTO … SELECT * FROM build_graphs(…)".into()),
+            hint: Some(
+                "add --store DIR, or build in a running server: INSERT INTO … SELECT * FROM build_graphs(…)".into(),
+            ),
         });
     }
     let engine = start_engine(&options.engine).await?;

@@ -43,8 +43,6 @@ pub struct Options {
     pub substitutes: Substitutes,
     /// Substitutes tried for a token.
     pub max_augmentations: usize,
-    /// Tokens of at least this importance have substitutes.
-    pub augmentation_importance: f32,
     /// Tokens before the activator in the baseline `ngram`.
     pub ngram: usize,
     /// Firing tokens that `neuroql` learns from.
@@ -75,7 +73,6 @@ impl Options {
             masking_token: None,
             substitutes: Substitutes::None,
             max_augmentations: 5,
-            augmentation_importance: 0.8,
             ngram: 5,
             most_firings: 32,
             draws: 3,
@@ -88,8 +85,7 @@ impl Options {
                 cutoff: 24,
                 post_context: 0,
                 substitutes: Substitutes::Model,
-                max_augmentations: 8,
-                augmentation_importance: 0.3,
+                max_augmentations: 40,
                 ..n2g
             },
         }
