@@ -7,6 +7,7 @@ import argparse
 import json
 import math
 import random
+import re
 import shutil
 import statistics
 import subprocess
@@ -19,8 +20,16 @@ from server import Server
 
 TOP = """
     SELECT document, position, token, activation FROM {model}.activations
-    WHERE dataset = '{dataset}' AND layer = {layer} AND neuron = {neuron} ORDER BY activation DESC LIMIT 20
+    WHERE dataset = '{dataset}' AND layer = {layer} AND neuron = {neuron}{filter} ORDER BY activation {order}
 """
+
+# What is asked of a neuron: the first is among the tokens that an analysis keeps, the others need bounds.
+QUESTIONS = {
+    "top 20": {"filter": "", "order": "DESC LIMIT 20"},
+    "top 100": {"filter": "", "order": "DESC LIMIT 100"},
+    "top 20 of a quarter of the documents": {"filter": " AND document % 4 = 1", "order": "DESC LIMIT 20"},
+    "least 20": {"filter": "", "order": "LIMIT 20"},
+}
 
 
 def report(name: str, **figures: object) -> None:
@@ -46,7 +55,7 @@ def analyse(server: Server, store: Path, model: str, dataset: str, layers: str, 
         ).fetchone()[0]
         first, last = layers.split("-")
         bare = f"SELECT layer, neuron, max(activation) FROM {model}.activations WHERE dataset = '{dataset}' AND layer BETWEEN {first} AND {last} GROUP BY 1, 2"
-        forward = min(timed(connection, bare)[0] for _ in range(2))
+        forward = min(timed(connection, bare)[0] for _ in range(2 if model == "toy" else 1))
         seconds, steps = timed(connection, f"SELECT * FROM analyze(model => '{model}', dataset => '{dataset}', layers => '{layers}')")
         dense = 2 * tokens * neurons
         index = folder_bytes(store / "bounds", store / "contexts")
@@ -65,28 +74,36 @@ def analyse(server: Server, store: Path, model: str, dataset: str, layers: str, 
         )
 
 
-def top_k(server: Server, model: str, analysed: str, plain: str, layer: int, width: int, count: int) -> None:
-    """Exact top 20 of random neurons, by bounds and by scans of the same documents."""
+def top_k(server: Server, model: str, analysed: str, plain: str, layer: int, width: int, count: int, scans: int) -> None:
+    """Exact top tokens of random neurons, by what was kept and by bounds, and by scans of the same documents."""
     neurons = random.Random(1).sample(range(width), count)
     with server.connect() as connection:
-        connection.execute(TOP.format(model=model, dataset=analysed, layer=layer, neuron=0)).fetchall()
-        ratios, bounded, scanned, shares = [], [], [], []
-        for neuron in neurons:
-            fast, rows = timed(connection, TOP.format(model=model, dataset=analysed, layer=layer, neuron=neuron))
-            slow, expected = timed(connection, TOP.format(model=model, dataset=plain, layer=layer, neuron=neuron))
-            assert all(math.isclose(a[3], b[3], rel_tol=1e-5) for a, b in zip(rows, expected, strict=True)), neuron
-            bounded.append(fast)
-            scanned.append(slow)
-            ratios.append(slow / fast)
-        report(
-            f"top 20 of a random neuron, {model} layer {layer}",
-            neurons=count,
-            bounds_ms=1000 * statistics.median(bounded),
-            slowest_bounds_ms=1000 * max(bounded),
-            scan_s=statistics.median(scanned),
-            median_ratio=statistics.median(ratios),
-            least_ratio=min(ratios),
-        )
+        for name, question in QUESTIONS.items():
+            sql = lambda dataset, neuron: TOP.format(model=model, dataset=dataset, layer=layer, neuron=neuron, **question)
+            connection.execute(sql(analysed, 0)).fetchall()
+            ratios, bounded, scanned, runs = [], [], [], []
+            for i, neuron in enumerate(neurons):
+                fast, rows = timed(connection, sql(analysed, neuron))
+                bounded.append(fast)
+                plan = str(connection.execute("EXPLAIN ANALYZE " + sql(analysed, neuron)).fetchall())
+                runs.append(sum(int(float(n) * {"": 1, "K": 1e3, "M": 1e6}[unit]) for n, unit in re.findall(r"tokens_run=([\d.]+) ?([KM]?)", plan)))
+                if i < scans:
+                    slow, expected = timed(connection, sql(plain, neuron))
+                    assert all(math.isclose(a[3], b[3], rel_tol=1e-5, abs_tol=1e-6) for a, b in zip(rows, expected, strict=True)), neuron
+                    scanned.append(slow)
+            scan = statistics.median(scanned)
+            ratios = [scan / fast for fast in bounded]
+            report(
+                f"{name} of a random neuron, {model} layer {layer}",
+                neurons=count,
+                bounds_ms=1000 * statistics.median(bounded),
+                slowest_bounds_ms=1000 * max(bounded),
+                tokens_run=statistics.median(runs),
+                most_tokens_run=max(runs),
+                scan_s=scan,
+                median_ratio=statistics.median(ratios),
+                least_ratio=min(ratios),
+            )
 
 
 def lookups(server: Server, connections: int = 16, seconds: int = 5, rate: int | None = None) -> None:
@@ -131,7 +148,7 @@ def materialised(server: Server, folder: Path, neurons: int) -> None:
             start = time.perf_counter()
             rows = duckdb.sql(f"SELECT document, position, activation FROM '{file}' WHERE neuron = {neuron} ORDER BY activation DESC LIMIT 20").fetchall()
             times.append(time.perf_counter() - start)
-            fast, mine = timed(connection, TOP.format(model="toy", dataset="corpus", layer=1, neuron=neuron))
+            fast, mine = timed(connection, TOP.format(model="toy", dataset="corpus", layer=1, neuron=neuron, **QUESTIONS["top 20"]))
             own.append(fast)
             # A product of other columns rounds differently.
             assert all(math.isclose(a[2], b[3], rel_tol=1e-5) for a, b in zip(rows, mine, strict=True)), neuron
@@ -155,6 +172,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--neuroql", type=Path, required=True)
     arguments.add_argument("--gguf", type=Path, help="SmolLM2-135M-Instruct.Q4_1.gguf; without it only the toy runs")
+    arguments.add_argument("--windows", type=int, nargs="+", default=[1024, 128], help="tokens of an example of SmolLM2")
     arguments.add_argument("--neurons", type=int, default=25, help="random neurons to look for")
     options = arguments.parse_args()
     folder = Path(tempfile.mkdtemp())
@@ -165,20 +183,22 @@ def main() -> None:
                 connection.execute("CREATE TABLE plain AS SELECT document, text FROM corpus")
                 connection.execute("CREATE TABLE fresh AS SELECT document, text FROM corpus")
             analyse(server, store, "toy", "fresh", "0-1", 1024)
-            top_k(server, "toy", "corpus", "plain", 1, 512, options.neurons)
-            top_k(server, "toy", "corpus", "plain", 0, 512, options.neurons)
+            top_k(server, "toy", "corpus", "plain", 1, 512, options.neurons, 5)
+            top_k(server, "toy", "corpus", "plain", 0, 512, options.neurons, 5)
             lookups(server, seconds=2)
             lookups(server, rate=150)
             lookups(server)
             materialised(server, folder, 64)
-        if options.gguf:
-            store = folder / "smol"
-            with Server(options.neuroql, f"smol={options.gguf}", store=store) as server:
+        for window in options.windows if options.gguf else []:
+            store = folder / f"smol-{window}"
+            with Server(options.neuroql, store=store) as server:
                 with server.connect() as connection:
+                    connection.execute(f"CREATE EXTERNAL TABLE smol STORED AS MODEL LOCATION '{options.gguf}' OPTIONS ('window' '{window}')")
                     for table in ("slice", "plain"):
-                        connection.execute(f"CREATE TABLE {table} AS SELECT document, substr(text, 1, 9000) AS text FROM corpus WHERE document < 40")
+                        connection.execute(f"CREATE TABLE {table} AS SELECT document, substr(text, 1, 9000) AS text FROM corpus WHERE document < 60")
                 analyse(server, store, "smol", "slice", "15-15", 1536)
-                top_k(server, "smol", "slice", "plain", 15, 1536, min(options.neurons, 5))
+                top_k(server, "smol", "slice", "plain", 15, 1536, min(options.neurons, 9), 1)
+            shutil.rmtree(store)
     finally:
         shutil.rmtree(folder)
 
