@@ -107,7 +107,8 @@ fn own_code(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let tables = || error.downcast_ref::<neuroql_catalogs::Error>().map(neuroql_catalogs::Error::sqlstate);
     let store = || error.downcast_ref::<neuroql_store::Error>().map(neuroql_store::Error::sqlstate);
     let graph = || error.downcast_ref::<neuroql_graph::Error>().map(neuroql_graph::Error::sqlstate);
-    model.or_else(graph).or_else(functions).or_else(tables).or_else(store)
+    let n2g = || error.downcast_ref::<neuroql_n2g::Error>().map(neuroql_n2g::Error::sqlstate);
+    model.or_else(graph).or_else(n2g).or_else(functions).or_else(tables).or_else(store)
 }
 
 fn arrow(error: &ArrowError) -> Diagnosis {
