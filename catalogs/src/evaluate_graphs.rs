@@ -24,7 +24,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::scalar::ScalarValue;
 use neuroql_graph::{Matcher, Semantics};
 use neuroql_model::{CancelOnDrop, Model};
-use neuroql_n2g::{Fired, Method, Sample, Scores, score};
+use neuroql_n2g::{Fired, LEAST_THRESHOLD, Method, Sample, Scores, score};
 use neuroql_udfs::graphs::layout::GraphColumn;
 use tokio::sync::mpsc::Sender;
 
@@ -101,8 +101,11 @@ impl Relation for EvaluateGraphs {
             other => Err(invalid(name, format!("is {other}, expected 2 to {most}"))),
         };
         let threshold = match values[4] {
-            ScalarValue::Float64(Some(x)) if x > 0.0 && x <= 1.0 => x as f32,
-            ref other => return Err(invalid("threshold", format!("is {other}, expected 0 < x <= 1")).into()),
+            ScalarValue::Float64(Some(x)) if x >= f64::from(LEAST_THRESHOLD) && x <= 1.0 => x as f32,
+            ref other => {
+                let reason = format!("is {other}, expected {LEAST_THRESHOLD} to 1");
+                return Err(invalid("threshold", reason).into());
+            }
         };
         let evaluation = Evaluation {
             holdings: Arc::clone(holdings),
@@ -193,6 +196,8 @@ struct Kept {
     greatest: f32,
     /// Whether it was made of the dataset that it is judged by.
     own: bool,
+    /// Examples that judge it: if it was made of some of them, as many as then, for the same split.
+    examples: usize,
 }
 
 impl Evaluation {
@@ -216,7 +221,12 @@ impl Evaluation {
         }
         let layers: Vec<u32> = kept.iter().map(|(layer, _)| *layer).collect();
         let corpus = Corpus::open(&self.holdings, &self.model, origin, &layers, self.tokens, context).await?;
-        for (layer, graphs) in kept {
+        let groups = kept.into_iter().flat_map(|(layer, graphs)| {
+            let mut groups: BTreeMap<usize, Vec<Kept>> = BTreeMap::new();
+            graphs.into_iter().for_each(|graph| groups.entry(graph.examples).or_default().push(graph));
+            groups.into_iter().map(move |(examples, graphs)| (layer, examples, graphs))
+        });
+        for (layer, examples, graphs) in groups {
             let guard = CancelOnDrop::default();
             let neurons: BTreeMap<u32, ()> = graphs.iter().map(|graph| (graph.neuron, ())).collect();
             let reader = Reader {
@@ -226,7 +236,7 @@ impl Evaluation {
                 neurons: neurons.into_keys().collect(),
                 cancel: guard.flag(),
             };
-            let gathered = corpus.gather(&reader, &self.dataset, self.examples).await?;
+            let gathered = corpus.gather(&reader, &self.dataset, examples).await?;
             let scored = graphs.iter().filter_map(|graph| {
                 let number = reader.neurons.binary_search(&graph.neuron).ok()?;
                 Some((graph, self.score(graph, &gathered, number)))
@@ -248,6 +258,7 @@ impl Evaluation {
         let column = |name| rows.column_by_name(name).ok_or_else(|| Error::Internal(format!("no column {name}")));
         let neuron = column("neuron")?.as_primitive::<Int32Type>();
         let (method, dataset) = (column("method")?.as_string::<i32>(), column("dataset")?.as_string::<i32>());
+        let options = column("options")?.as_string::<i32>();
         let greatest = column("max_activation")?.as_primitive::<Float32Type>();
         let graphs = GraphColumn::try_new(column("graph")?)?;
         let mut kept = Vec::new();
@@ -262,7 +273,9 @@ impl Evaluation {
             let matcher = Matcher::new(graphs.view(i).map_err(failed)?, semantics).map_err(failed)?;
             let greatest = if greatest.is_valid(i) { greatest.value(i) } else { f32::NAN };
             let own = dataset.is_valid(i) && dataset.value(i) == self.dataset;
-            kept.push(Kept { neuron: number, method: method.value(i).to_owned(), matcher, greatest, own });
+            let made_with = if options.is_valid(i) { options.value(i) } else { "" };
+            let examples = if own { examples_of(made_with).unwrap_or(self.examples) } else { self.examples };
+            kept.push(Kept { neuron: number, method: method.value(i).to_owned(), matcher, greatest, own, examples });
         }
         Ok(kept)
     }
@@ -289,6 +302,12 @@ impl Evaluation {
         };
         score(&graph.matcher, &unseen, &gathered.background, &fired, &seen, self.threshold)
     }
+}
+
+/// How many examples a graph was made with, by its options.
+fn examples_of(options: &str) -> Option<usize> {
+    let options: serde_json::Value = serde_json::from_str(options).ok()?;
+    options.get("examples")?.as_u64().map(|examples| examples as usize)
 }
 
 fn batch(layer: u32, scored: &[(&Kept, Scores)]) -> Result<RecordBatch> {

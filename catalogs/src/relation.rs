@@ -41,7 +41,7 @@ pub(crate) trait Relation: Debug + Send + Sync {
     /// Its parameters, in the order of a call without names.
     fn parameters(&self) -> Vec<Parameter>;
 
-    /// The columns of a call, in order. Those named as parameters have the parameter's value.
+    /// The columns of a call, in order. They may have the names of parameters: what the plan says of them counts.
     fn outputs(&self) -> Vec<Field>;
 
     /// The plan that yields [`Relation::outputs`], given a value for each parameter.
@@ -161,11 +161,12 @@ impl TableProvider for RelationTable {
         let plan = self.relation.plan(&self.holdings, &values)?;
         let schema = self.schema();
         let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let own: Vec<Field> = self.relation.outputs();
         let outputs = columns.iter().map(|c| {
             let name = schema.field(*c).name();
             match values.get(*c) {
-                Some(value) => lit(value.clone()).alias(name),
-                None => ident(name),
+                Some(value) if !own.iter().any(|field| field.name() == name) => lit(value.clone()).alias(name),
+                _ => ident(name),
             }
         });
         let mut plan = LogicalPlanBuilder::from(plan);

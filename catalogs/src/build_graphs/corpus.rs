@@ -10,7 +10,7 @@ use datafusion::execution::TaskContext;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use neuroql_model::{Batch, Cancel, Model, Probe, Width};
-use neuroql_n2g::{Background, Fired, Sample, Task, Window, split, spread, strongest};
+use neuroql_n2g::{Background, Fired, LEAST_THRESHOLD, Sample, Task, Window, split, spread, strongest};
 use neuroql_store::{Context, LayerIndex};
 
 use crate::activations::{Documents, Examples, Origin, Producer};
@@ -25,7 +25,7 @@ const WINDOW: usize = 128;
 const RANDOM_TOKENS: usize = 50_000;
 
 /// Share of a neuron's greatest activation from which its activations on random text are remembered.
-const REMEMBERED: f32 = 0.25;
+const REMEMBERED: f32 = LEAST_THRESHOLD;
 
 /// Examples of a dataset, in order.
 #[derive(Debug, Clone)]

@@ -86,6 +86,10 @@ impl Relation for BuildGraphs {
             Some(changes) => Options::parse(method, &changes).map_err(n2g_error)?,
             None => Options::of(method),
         };
+        if options.masking_token.is_some_and(|token| token as usize >= model.config().vocabulary) {
+            let last = model.config().vocabulary - 1;
+            return Err(invalid("options", format!("has a masking_token that is not one of 0 to {last}")).into());
+        }
         let number = |value: &ScalarValue, name, most: i64| match value {
             ScalarValue::Int64(Some(n)) if (2..=most).contains(n) => Ok(*n as usize),
             other => Err(invalid(name, format!("is {other}, expected 2 to {most}"))),

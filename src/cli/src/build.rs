@@ -39,7 +39,14 @@ pub(crate) async fn run(options: Build) -> Result<(), Failure> {
     let mut waiting: Vec<RecordBatch> = Vec::new();
     let mut committed = Instant::now();
     while let Some(batch) = rows.next().await {
-        let batch = batch?;
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                // What is done is kept.
+                commit(&context, &options.model, &mut waiting).await?;
+                return Err(error.into());
+            }
+        };
         done.add(&batch);
         bar.set_position(done.neurons);
         bar.set_message(done.to_string());
@@ -80,7 +87,7 @@ async fn count(context: &SessionContext, options: &Build) -> Result<Option<u64>,
     let Some(rows) = rows.iter().find(|rows| rows.num_rows() > 0) else { return Ok(None) };
     let all = |column: usize| rows.column(column).as_primitive::<Int64Type>().value(0) as u64;
     let (layers, neurons) = (size(options.layer.as_deref(), all(0)), size(options.neuron.as_deref(), all(1)));
-    Ok(layers.zip(neurons).map(|(layers, neurons)| layers * neurons))
+    Ok(layers.zip(neurons).and_then(|(layers, neurons)| layers.checked_mul(neurons)))
 }
 
 /// How many numbers ranges such as 0-3,7 have; what is wrong with them the query will say.
@@ -89,9 +96,9 @@ fn size(ranges: Option<&str>, all: u64) -> Option<u64> {
     let number = |text: &str| text.trim().parse::<u64>().ok();
     let of_range = |range: &str| match range.split_once('-') {
         None => number(range).map(|_| 1),
-        Some((first, last)) => (number(last)? + 1).checked_sub(number(first)?),
+        Some((first, last)) => number(last)?.checked_add(1)?.checked_sub(number(first)?),
     };
-    ranges.split(',').map(of_range).sum()
+    ranges.split(',').try_fold(0u64, |sum, range| sum.checked_add(of_range(range)?))
 }
 
 async fn commit(context: &SessionContext, model: &str, waiting: &mut Vec<RecordBatch>) -> Result<(), Failure> {

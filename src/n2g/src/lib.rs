@@ -25,7 +25,7 @@ pub use background::{Background, Fired, Window};
 pub use build::{Built, Reason, Workshop};
 pub use error::{Error, Result};
 pub use method::Method;
-pub use options::{Options, Substitutes};
+pub use options::{LEAST_THRESHOLD, Options, Substitutes};
 pub use oracle::{At, Oracle, Query};
 pub use sample::{Sample, Task};
 pub use score::{Interval, Scores, bootstrap, score};

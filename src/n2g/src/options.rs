@@ -4,6 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Method, Result};
 
+/// The least activation, as a share of a neuron's greatest, that may count as firing.
+pub const LEAST_THRESHOLD: f32 = 0.25;
+
+/// Most that one of the counts may be: they multiply.
+const MOST: usize = 1000;
+
 /// Where substitutes for important tokens come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,8 +42,7 @@ pub struct Options {
     pub skip_interval: usize,
     /// Tokens after the activator that stay for the sake of substitutes.
     pub post_context: usize,
-    /// The token that others are masked with; by default the model's own mask or padding token, else that whose
-    /// embedding is nearest to the mean.
+    /// The token that others are masked with; by default the model's own mask or padding token, else an underscore.
     pub masking_token: Option<u32>,
     /// Where substitutes come from.
     pub substitutes: Substitutes,
@@ -117,12 +122,27 @@ impl Options {
             ("token_activation_threshold", self.token_activation_threshold),
             ("keep", self.keep),
         ];
+        // Of weaker activations on random text nothing is remembered.
+        if self.fire_threshold < LEAST_THRESHOLD {
+            let reason = format!("is {}, expected at least {LEAST_THRESHOLD}", self.fire_threshold);
+            return Err(Error::Option { option: "fire_threshold".into(), reason });
+        }
         if let Some((name, value)) = shares.into_iter().find(|(_, value)| !(*value > 0.0 && *value <= 1.0)) {
             return Err(Error::Option { option: name.into(), reason: format!("is {value}, expected 0 < x <= 1") });
         }
         let counts = [("cutoff", self.cutoff), ("most_firings", self.most_firings), ("draws", self.draws)];
         if let Some((name, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
             return Err(Error::Option { option: name.into(), reason: "is 0, expected at least 1".into() });
+        }
+        let most = [
+            ("most_firings", self.most_firings),
+            ("draws", self.draws),
+            ("max_augmentations", self.max_augmentations),
+            ("ngram", self.ngram),
+            ("post_context", self.post_context),
+        ];
+        if let Some((name, value)) = most.into_iter().find(|(_, value)| *value > MOST) {
+            return Err(Error::Option { option: name.into(), reason: format!("is {value}, expected at most {MOST}") });
         }
         Ok(self)
     }

@@ -74,9 +74,14 @@ pub async fn by_steps(oracle: &Oracle, pivots: &[Pivot<'_>], options: &Options) 
         let Some((length, peak)) = chosen else { continue };
         let mut tokens = pivot.suffix(length).to_vec();
         tokens.extend(rest_of_sentence(pivot, texts, options.post_context));
-        pruned.push(Pruned { tokens, pivot: length - 1, scale: pivot.activation() / peak });
+        pruned.push(Pruned { tokens, pivot: length - 1, scale: scale(pivot.activation(), peak) });
     }
     Ok(pruned)
+}
+
+/// See [`Pruned::scale`]; 0, so that nothing fires, if nothing was left of the activation.
+fn scale(whole: f32, pruned: f32) -> f32 {
+    if pruned > 0.0 { whole / pruned } else { 0.0 }
 }
 
 /// The lengths that are tried.
@@ -127,7 +132,7 @@ pub async fn exact(oracle: &Oracle, pivots: &[Pivot<'_>], keep: f32, cutoff: usi
             let last = length == longest(pivot);
             if found[i].is_none() && (value >= keep * pivot.activation() || last) {
                 let tokens = pivot.suffix(length).to_vec();
-                found[i] = Some(Pruned { tokens, pivot: length - 1, scale: pivot.activation() / value });
+                found[i] = Some(Pruned { tokens, pivot: length - 1, scale: scale(pivot.activation(), value) });
             }
         }
         tried = *bunch.end();

@@ -95,7 +95,7 @@ pub async fn by_draws(
         let mut row = Vec::with_capacity(pruned.pivot + 1);
         for _ in 0..pruned.pivot {
             let mean = answers.by_ref().take(draws).sum::<f32>() / draws as f32;
-            row.push(if original == 0.0 { 0.0 } else { 1.0 - mean / original });
+            row.push(if original > 0.0 { 1.0 - mean / original } else { 0.0 });
         }
         // The activator itself.
         row.push(1.0);

@@ -29,7 +29,8 @@ impl Neighbours {
         let mut variants: HashMap<String, Vec<u32>> = HashMap::new();
         for (id, text) in texts.iter().enumerate().take(model.config().vocabulary) {
             let word = text.trim().to_lowercase();
-            if !word.is_empty() {
+            // Fragments of characters have no text to compare.
+            if !word.is_empty() && !text.contains('\u{fffd}') {
                 variants.entry(word).or_default().push(id as u32);
             }
         }
@@ -56,7 +57,8 @@ impl Neighbours {
         let nearest = self.nearest.get(&token).into_iter().flatten();
         let mut candidates: Vec<u32> = Vec::new();
         for candidate in variants.chain(nearest).copied() {
-            if candidate != token && !candidates.contains(&candidate) && candidates.len() < most {
+            let named = self.texts.get(candidate as usize).is_some_and(|text| !text.is_empty());
+            if named && candidate != token && !candidates.contains(&candidate) && candidates.len() < most {
                 candidates.push(candidate);
             }
         }

@@ -69,7 +69,8 @@ async fn firings(
     }
     let pruned = exact(oracle, &pivots, options.keep, options.cutoff).await?;
     let texts: Vec<_> = pivots.iter().zip(&pruned).map(|(pivot, pruned)| (pivot.neuron, pruned)).collect();
-    let drawn: Vec<u32> = background.windows.iter().flat_map(|window| window.tokens.iter().copied()).collect();
+    let train = background.windows.iter().filter(|window| Background::is_train(window.document));
+    let drawn: Vec<u32> = train.flat_map(|window| window.tokens.iter().copied()).collect();
     let importances = by_draws(oracle, &texts, &drawn, options.draws).await?;
     let mut all = pivots.iter().zip(samples).zip(pruned.into_iter().zip(importances)).peekable();
     let firings = tasks.iter().map(|task| {

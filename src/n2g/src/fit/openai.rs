@@ -28,14 +28,17 @@ pub(crate) async fn fit(
     for (pivot, pruned) in pivots.iter().zip(&pruned) {
         let query = |tokens| Query { neuron: pivot.neuron, tokens, at: At::Last };
         queries.push(query(pruned.tokens.clone()));
-        queries.push(query([&[mask], pruned.tokens.as_slice()].concat()));
+        // A context as long as the window has no room for another token: it starts where the text does.
+        let room = pruned.tokens.len() < oracle.model().window();
+        queries.push(query(if room { [&[mask], pruned.tokens.as_slice()].concat() } else { Vec::new() }));
         for k in 0..pruned.tokens.len() {
             let mut tokens = pruned.tokens.clone();
             tokens[k] = mask;
             queries.push(query(tokens));
         }
     }
-    let mut answers = oracle.ask(&queries).await?.into_iter().map(|values| values[0]);
+    let mut answers =
+        oracle.ask(&queries).await?.into_iter().map(|values| values.last().copied().unwrap_or(f32::NEG_INFINITY));
     let mut made = pivots.iter().zip(&pruned).map(|(pivot, pruned)| {
         let original = answers.next().unwrap_or_default();
         let padded = answers.next().unwrap_or_default();
