@@ -44,5 +44,5 @@ pub const TOY: Bundle = Bundle {
         bounds: include_bytes!("toy/analysis/bounds.parquet"),
         contexts: include_bytes!("toy/analysis/contexts.parquet"),
     },
-    graphs: None,
+    graphs: Some(include_bytes!("toy/graphs/graphs.parquet")),
 };

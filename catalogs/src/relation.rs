@@ -88,7 +88,7 @@ struct RelationTable {
 
 impl RelationTable {
     fn is_parameter(&self, filter: &Expr) -> bool {
-        self.relation.parameters().iter().any(|p| equal_to(filter, p.name).is_some())
+        self.relation.parameters().iter().any(|p| given(filter, p.name).is_some())
     }
 
     /// A filter with the values of parameters in their place.
@@ -109,7 +109,7 @@ impl RelationTable {
     fn values(&self, filters: &[Expr]) -> Result<Vec<ScalarValue>> {
         let relation = self.relation.name();
         let value = |parameter: Parameter| {
-            let mut given = filters.iter().filter_map(|filter| equal_to(filter, parameter.name));
+            let mut given = filters.iter().filter_map(|filter| given(filter, parameter.name));
             match (given.next(), given.next(), parameter.default) {
                 (Some(a), Some(b), _) if a != b => {
                     let reason = format!("is asked to be both {a} and {b}");
@@ -121,6 +121,16 @@ impl RelationTable {
             }
         };
         self.relation.parameters().into_iter().map(value).collect()
+    }
+}
+
+/// The value that a filter gives to a parameter. The optimizer makes `p = true` of a boolean to `p`.
+fn given(filter: &Expr, parameter: &str) -> Option<ScalarValue> {
+    let is_parameter = |expr: &Expr| matches!(expr, Expr::Column(column) if column.name == parameter);
+    match filter {
+        Expr::Not(inner) if is_parameter(inner) => Some(false.into()),
+        filter if is_parameter(filter) => Some(true.into()),
+        filter => equal_to(filter, parameter).cloned(),
     }
 }
 

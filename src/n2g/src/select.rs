@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn text_is_spread() {
-        assert_eq!(spread([10; 10].into_iter(), 30), [0, 4, 7]);
+        assert_eq!(spread([10; 10].into_iter(), 30), [0, 3, 6]);
         assert_eq!(spread([10; 3].into_iter(), 100), [0, 1, 2]);
         assert!(spread([10; 3].into_iter(), 5).is_empty());
         assert!(spread([0usize; 0].into_iter(), 5).is_empty());
