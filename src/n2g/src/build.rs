@@ -74,9 +74,9 @@ impl Workshop {
         background: &Arc<Background>,
         fired: Vec<Vec<Fired>>,
     ) -> Result<Vec<Built>> {
-        let hopeless = |task: &Task| match task {
-            task if !(task.max_activation > 0.0) => Some(Reason::NeverFires),
-            task if task.train.is_empty() => Some(Reason::NoExamples),
+        let hopeless = |task: &Task| match task.max_activation {
+            greatest if greatest.is_nan() || greatest <= 0.0 => Some(Reason::NeverFires),
+            _ if task.train.is_empty() => Some(Reason::NoExamples),
             _ => None,
         };
         let fit: Vec<usize> = (0..tasks.len()).filter(|i| hopeless(&tasks[*i]).is_none()).collect();
@@ -109,7 +109,7 @@ impl Workshop {
                 Ok(Built { neuron, outcome })
             })
         });
-        Ok(futures::future::try_join_all(judged).await.map_err(Error::Model)?)
+        futures::future::try_join_all(judged).await.map_err(Error::Model)
     }
 
     async fn fit(

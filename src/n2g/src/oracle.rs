@@ -3,6 +3,7 @@
 //! Queries of many neurons of a layer share forward passes, equal texts run once, and the pass stops at the layer.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
@@ -40,13 +41,16 @@ pub struct Oracle {
     cancel: Cancel,
 }
 
+/// Number of a query and the column of its neuron.
+type Asked = (usize, usize);
+
 /// Queries that one forward pass answers.
 #[derive(Default)]
 struct Pass {
     neurons: Vec<u32>,
     batch: Batch,
     /// For each sequence: its rows in the result, and who asked with which column.
-    answers: Vec<(std::ops::Range<usize>, Vec<(usize, usize)>)>,
+    answers: Vec<(Range<usize>, Vec<Asked>)>,
 }
 
 impl Oracle {
@@ -146,7 +150,7 @@ impl Pass {
         for tensor in model.run(&self.batch, &probe, cancel)? {
             values = tensor.flatten_all()?.to_vec1::<f32>()?;
         }
-        let answer = |rows: &std::ops::Range<usize>, column: usize| -> Vec<f32> {
+        let answer = |rows: &Range<usize>, column: usize| -> Vec<f32> {
             rows.clone().map(|row| values[row * width + column]).collect()
         };
         let answers = self.answers.iter();

@@ -23,7 +23,7 @@ pub fn split(samples: Vec<Sample>, most: usize) -> (Vec<Sample>, Vec<Sample>) {
         .collect();
     let mut sides: HashMap<i64, bool> = HashMap::new();
     for sample in &distinct {
-        let side = sides.len() % 2 == 0;
+        let side = sides.len().is_multiple_of(2);
         sides.entry(sample.document).or_insert(side);
     }
     if sides.len() > 1 {
