@@ -5,7 +5,7 @@
 //! - contexts are pruned by exact search, one token at a time, on token ids;
 //! - importance is measured with tokens drawn at random in place of the masked one;
 //! - how important a token must be, and whether gaps may vary in length, is chosen for each neuron by leaving out one
-//!   sample at a time, random text included as negative examples (see [`super::learn`]);
+//!   sample at a time, random text included as negative examples (see `learn.rs`);
 //! - variants (case, space) and neighbours in the embedding are tried in place of activators and important tokens, and
 //!   kept if the neuron really fires on them;
 //! - nothing is generalised across patterns, and matching goes back where a more exact path fails.
