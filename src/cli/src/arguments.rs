@@ -117,7 +117,7 @@ pub(crate) struct Graph {
     /// Draw it as SVG; - is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
-    /// Print its patterns, one a line [default]
+    /// Print its patterns, one a line (this is the default)
     #[arg(long)]
     pub(crate) text: bool,
     /// Print it for Graphviz
