@@ -91,12 +91,13 @@ impl RelationTable {
         self.relation.parameters().iter().any(|p| given(filter, p.name).is_some())
     }
 
-    /// A filter with the values of parameters in their place.
+    /// A filter with the values of parameters in their place, but of those that are columns of the plan too.
     fn with_values(&self, filter: &Expr, values: &[ScalarValue]) -> Result<Expr> {
-        let parameters = self.relation.parameters();
+        let (parameters, outputs) = (self.relation.parameters(), self.relation.outputs());
+        let is_output = |name: &str| outputs.iter().any(|field| field.name() == name);
         let replaced = filter.clone().transform(|expr| {
             let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
-            let value = parameters.iter().zip(values).find(|(parameter, _)| parameter.name == column.name);
+            let value = parameters.iter().zip(values).find(|(p, _)| p.name == column.name && !is_output(p.name));
             Ok(Transformed::yes(match value {
                 Some((_, value)) => lit(value.clone()),
                 None => ident(&column.name),

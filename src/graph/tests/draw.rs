@@ -301,7 +301,6 @@ fn ten_thousand_nodes_are_simplified() {
 }
 
 #[test]
-#[ignore = "takes seconds"]
 fn a_million_nodes_are_simplified() {
     assert_simplified(&large(1_000_000));
 }

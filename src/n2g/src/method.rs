@@ -38,6 +38,36 @@ impl Method {
         }
     }
 
+    /// The options that it reads.
+    pub(crate) fn reads(self) -> &'static [&'static str] {
+        match self {
+            Self::Token => &["fire_threshold"],
+            Self::Ngram => &["fire_threshold", "activation_threshold", "ngram"],
+            Self::Openai => &["fire_threshold", "importance_threshold", "keep", "cutoff", "masking_token"],
+            Self::N2g => &[
+                "fire_threshold",
+                "activation_threshold",
+                "importance_threshold",
+                "token_activation_threshold",
+                "keep",
+                "cutoff",
+                "skip_interval",
+                "post_context",
+                "masking_token",
+            ],
+            Self::Neuroql => &[
+                "fire_threshold",
+                "activation_threshold",
+                "keep",
+                "cutoff",
+                "substitutes",
+                "max_augmentations",
+                "most_firings",
+                "draws",
+            ],
+        }
+    }
+
     /// How its graphs are meant to be read.
     pub fn semantics(self) -> Semantics {
         match self {

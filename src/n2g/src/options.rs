@@ -99,7 +99,7 @@ impl Options {
     /// A method's own numbers, with some of them changed: a JSON object.
     ///
     /// # Errors
-    /// [`Error::Option`].
+    /// [`Error::Option`]: no object, an option that there is not or that the method does not read, a value out of range.
     pub fn parse(method: Method, changes: &str) -> Result<Self> {
         let wrong = |reason: String| Error::Option { option: "options".into(), reason };
         let changes: serde_json::Value =
@@ -109,6 +109,11 @@ impl Options {
         };
         let mut options = serde_json::to_value(Self::of(method)).map_err(|e| wrong(e.to_string()))?;
         if let Some(options) = options.as_object_mut() {
+            let known = |name: &String| options.contains_key(name);
+            if let Some(unread) = changes.keys().find(|name| known(name) && !method.reads().contains(&name.as_str())) {
+                let reason = format!("is not one of method \"{method}\", which has {}", method.reads().join(", "));
+                return Err(Error::Option { option: unread.clone(), reason });
+            }
             options.extend(changes);
         }
         let options: Self = serde_json::from_value(options).map_err(|e| wrong(format!("has an error: {e}")))?;

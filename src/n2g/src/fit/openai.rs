@@ -39,7 +39,7 @@ pub(crate) async fn fit(
     }
     let mut answers =
         oracle.ask(&queries).await?.into_iter().map(|values| values.last().copied().unwrap_or(f32::NEG_INFINITY));
-    let mut made = pivots.iter().zip(&pruned).map(|(pivot, pruned)| {
+    let made = pivots.iter().zip(&pruned).map(|(pivot, pruned)| {
         let original = answers.next().unwrap_or_default();
         let padded = answers.next().unwrap_or_default();
         let masked: Vec<f32> = answers.by_ref().take(pruned.tokens.len()).collect();
@@ -47,14 +47,12 @@ pub(crate) async fn fit(
         let ends = original / pivot.max_activation;
         (pivot.neuron, pattern(pruned, ends, original, &masked, starts, words, options))
     });
-    let mut patterns: Vec<(u32, Pattern)> = made.by_ref().collect();
+    let patterns: Vec<(u32, Pattern)> = made.collect();
     let graphs = tasks.iter().map(|task| {
         let mut builder = Builder::new(Policy::FirstWins);
-        let (own, others) = std::mem::take(&mut patterns).into_iter().partition(|(neuron, _)| *neuron == task.neuron);
-        patterns = others;
-        let own: Vec<(u32, Pattern)> = own;
+        let own = patterns.iter().filter(|(neuron, _)| *neuron == task.neuron);
         // The last writer wins there.
-        own.iter().rev().try_for_each(|(_, pattern)| builder.insert(pattern))?;
+        own.rev().try_for_each(|(_, pattern)| builder.insert(pattern))?;
         Ok(builder.build()?)
     });
     Ok(graphs.collect())
