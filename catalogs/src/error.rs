@@ -99,6 +99,19 @@ impl From<Error> for DataFusionError {
     }
 }
 
+/// Wraps an error of the graph room; the front end finds it again by its type.
+pub(crate) fn graph_error(error: neuroql_graph::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// Wraps an error of the room that builds graphs; the front end finds it again by its type.
+pub(crate) fn n2g_error(error: neuroql_n2g::Error) -> DataFusionError {
+    match error {
+        neuroql_n2g::Error::Model(error) => model_error(error),
+        error => DataFusionError::External(Box::new(error)),
+    }
+}
+
 /// Wraps an error of the model room; the front end finds it again by its type.
 pub(crate) fn model_error(error: neuroql_model::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))

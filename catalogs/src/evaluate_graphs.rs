@@ -4,7 +4,7 @@
 //! of the neuron do. Random text is judged beside them. Activations are measured by the neuron's greatest on the
 //! dataset that the graph was made of.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,30 +13,26 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Int32Type, Schema, SchemaRef};
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::datasource::provider_as_source;
-use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchReceiverStream;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion::scalar::ScalarValue;
+use datafusion::catalog::Session;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
+use futures::future::try_join_all;
 use neuroql_graph::{Matcher, Semantics};
-use neuroql_model::{CancelOnDrop, Model};
+use neuroql_model::{CancelOnDrop, Model, Width};
 use neuroql_n2g::{Fired, LEAST_THRESHOLD, Method, Sample, Scores, score};
 use neuroql_udfs::graphs::layout::GraphColumn;
-use tokio::sync::mpsc::Sender;
 
 use crate::Error;
 use crate::activations::Origin;
 use crate::build_graphs::{Corpus, EXAMPLES, Gathered, MOST_EXAMPLES, Reader, TOKENS};
 use crate::dataset::{DEFAULT, Dataset};
+use crate::error::graph_error;
 use crate::graphs;
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
 use crate::predicate::{Predicate, Selection, check, select_neurons};
-use crate::relation::{Parameter, Relation};
+use crate::relation::{Call, Parameter, Relation, Rows, Values, Work, computed};
 
 /// Share of a neuron's greatest activation from which it fires, if the query does not say.
 const THRESHOLD: f64 = 0.5;
@@ -73,13 +69,12 @@ impl Relation for EvaluateGraphs {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        let number = |name, default: i64| Parameter { name, data_type: DataType::Int64, default: Some(default.into()) };
         vec![
-            Parameter { name: "model", data_type: DataType::Utf8, default: None },
-            Parameter { name: "dataset", data_type: DataType::Utf8, default: Some(DEFAULT.into()) },
-            number("examples", EXAMPLES),
-            number("text_tokens", TOKENS),
-            Parameter { name: "threshold", data_type: DataType::Float64, default: Some(THRESHOLD.into()) },
+            Parameter::required("model", DataType::Utf8),
+            Parameter::with_default("dataset", DEFAULT),
+            Parameter::with_default("examples", EXAMPLES),
+            Parameter::with_default("text_tokens", TOKENS),
+            Parameter::with_default("threshold", THRESHOLD),
         ]
     }
 
@@ -87,41 +82,22 @@ impl Relation for EvaluateGraphs {
         schema().fields().iter().map(|field| field.as_ref().clone()).collect()
     }
 
-    fn plan(&self, holdings: &Arc<Holdings>, values: &[ScalarValue]) -> Result<LogicalPlan> {
-        let invalid = |parameter: &str, reason: String| Error::InvalidParameter {
-            relation: "evaluate_graphs",
-            parameter: parameter.into(),
-            reason,
-        };
-        let text = |value: &ScalarValue, name| {
-            value.try_as_str().flatten().map(str::to_owned).ok_or_else(|| invalid(name, "is NULL".into()))
-        };
-        let number = |value: &ScalarValue, name, most: i64| match value {
-            ScalarValue::Int64(Some(n)) if (2..=most).contains(n) => Ok(*n as usize),
-            other => Err(invalid(name, format!("is {other}, expected 2 to {most}"))),
-        };
-        let threshold = match values[4] {
-            ScalarValue::Float64(Some(x)) if x >= f64::from(LEAST_THRESHOLD) && x <= 1.0 => x as f32,
-            ref other => {
-                let reason = format!("is {other}, expected {LEAST_THRESHOLD} to 1");
-                return Err(invalid("threshold", reason).into());
-            }
-        };
-        let evaluation = Evaluation {
+    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
+        let call = EvaluateCall {
             holdings: Arc::clone(holdings),
-            model: check(holdings.registry.get(&text(&values[0], "model")?))?,
-            dataset: text(&values[1], "dataset")?,
-            examples: number(&values[2], "examples", MOST_EXAMPLES)?,
-            tokens: number(&values[3], "text_tokens", i64::from(u32::MAX))?,
-            threshold,
+            model: values.model(holdings)?,
+            dataset: values.text("dataset")?.to_owned(),
+            examples: values.number("examples", 2..=MOST_EXAMPLES)? as usize,
+            tokens: values.number("text_tokens", 2..=u32::MAX.into())? as usize,
+            threshold: values.real("threshold", LEAST_THRESHOLD.into()..=1.0)? as f32,
         };
-        LogicalPlanBuilder::scan(self.name(), provider_as_source(Arc::new(evaluation)), None)?.build()
+        computed(self.name(), call)
     }
 }
 
 /// What is to be judged, and by what.
 #[derive(Debug, Clone)]
-struct Evaluation {
+struct EvaluateCall {
     holdings: Arc<Holdings>,
     model: Arc<Model>,
     dataset: String,
@@ -131,60 +107,38 @@ struct Evaluation {
 }
 
 #[async_trait]
-impl TableProvider for Evaluation {
+impl Call for EvaluateCall {
+    type Work = Evaluation;
+
     fn schema(&self) -> SchemaRef {
         schema()
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
+    fn supports(&self, filter: &Expr) -> TableProviderFilterPushDown {
+        supports_place(filter)
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(filters.iter().map(|filter| supports_place(filter)).collect())
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn work(&self, session: &dyn Session, filters: &[Expr]) -> Result<Evaluation> {
         let dataset = Dataset::find(session, &self.dataset).await?;
-        let selection = select_neurons(&self.model, &Predicate::compile(filters, &schema(), session)?)?;
-        let origin = Origin::of(session, &self.dataset, dataset).await?;
-        let stream = Arc::new(Evaluating { schema: schema(), evaluation: self.clone(), origin, selection });
-        let exec = StreamingTableExec::try_new(schema(), vec![stream], projection, [], false, limit)?;
-        Ok(Arc::new(exec))
+        Ok(Evaluation {
+            call: self.clone(),
+            selection: select_neurons(&self.model, &Predicate::compile(filters, &schema(), session)?)?,
+            origin: Origin::of(session, &self.dataset, dataset).await?,
+        })
     }
 }
 
-struct Evaluating {
-    schema: SchemaRef,
-    evaluation: Evaluation,
+/// An evaluation to be run.
+struct Evaluation {
+    call: EvaluateCall,
     origin: Origin,
     selection: Selection,
 }
 
-impl fmt::Debug for Evaluating {
+impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Evaluation { model, dataset, .. } = &self.evaluation;
+        let EvaluateCall { model, dataset, .. } = &self.call;
         write!(f, "evaluate_graphs model={} dataset={dataset}", model.name())
-    }
-}
-
-impl PartitionStream for Evaluating {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), 1);
-        let (sender, evaluation) = (builder.tx(), self.evaluation.clone());
-        let (origin, selection) = (self.origin.clone(), self.selection.clone());
-        builder.spawn(async move { evaluation.run(&origin, selection, &context, sender).await });
-        builder.build()
     }
 }
 
@@ -200,18 +154,14 @@ struct Kept {
     examples: usize,
 }
 
-impl Evaluation {
-    async fn run(
-        &self,
-        origin: &Origin,
-        selection: Selection,
-        context: &Arc<TaskContext>,
-        rows: Sender<Result<RecordBatch>>,
-    ) -> Result<()> {
+#[async_trait]
+impl Work for Evaluation {
+    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
+        let call = &self.call;
         let mut kept = Vec::new();
-        for (layer, neurons) in selection {
-            let layer = layer as u32;
-            let graphs = self.kept(layer, neurons.as_deref()).await?;
+        for (layer, neurons) in &self.selection {
+            let layer = *layer as u32;
+            let graphs = call.kept(layer, neurons.as_deref()).await?;
             if !graphs.is_empty() {
                 kept.push((layer, graphs));
             }
@@ -220,37 +170,27 @@ impl Evaluation {
             return Ok(());
         }
         let layers: Vec<u32> = kept.iter().map(|(layer, _)| *layer).collect();
-        let corpus = Corpus::open(&self.holdings, &self.model, origin, &layers, self.tokens, context).await?;
+        let corpus = Corpus::open(&call.holdings, &call.model, &self.origin, &layers, call.tokens, context).await?;
         let groups = kept.into_iter().flat_map(|(layer, graphs)| {
             let mut groups: BTreeMap<usize, Vec<Kept>> = BTreeMap::new();
             graphs.into_iter().for_each(|graph| groups.entry(graph.examples).or_default().push(graph));
             groups.into_iter().map(move |(examples, graphs)| (layer, examples, graphs))
         });
-        for (layer, examples, graphs) in groups {
-            let guard = CancelOnDrop::default();
-            let neurons: BTreeMap<u32, ()> = graphs.iter().map(|graph| (graph.neuron, ())).collect();
-            let reader = Reader {
-                holdings: Arc::clone(&self.holdings),
-                model: Arc::clone(&self.model),
-                layer,
-                neurons: neurons.into_keys().collect(),
-                cancel: guard.flag(),
-            };
-            let gathered = corpus.gather(&reader, &self.dataset, examples).await?;
-            let scored = graphs.iter().filter_map(|graph| {
-                let number = reader.neurons.binary_search(&graph.neuron).ok()?;
-                Some((graph, self.score(graph, &gathered, number)))
-            });
-            let scored: Vec<(&Kept, Scores)> = scored.collect();
-            if rows.send(batch(layer, &scored)).await.is_err() {
-                return Ok(());
+        for (layer, examples, mut graphs) in groups {
+            let together = corpus.most_neurons(examples);
+            while !graphs.is_empty() {
+                let rest = graphs.split_off(together.min(graphs.len()));
+                let scored = call.judge(&corpus, layer, examples, std::mem::replace(&mut graphs, rest)).await?;
+                if !rows.send(batch(layer, &scored)?).await {
+                    return Ok(());
+                }
             }
         }
         Ok(())
     }
 }
 
-impl Evaluation {
+impl EvaluateCall {
     /// The kept graphs of some neurons of a layer; those whose making failed have none.
     async fn kept(&self, layer: u32, neurons: Option<&[u32]>) -> Result<Vec<Kept>> {
         let rows = self.holdings.graphs(&self.model, layer).await?;
@@ -268,9 +208,8 @@ impl Evaluation {
             if !asked || graphs.is_null(i) {
                 continue;
             }
-            let failed = |error: neuroql_graph::Error| DataFusionError::External(Box::new(error));
             let semantics = method.value(i).parse::<Method>().map_or(Semantics::Longest, Method::semantics);
-            let matcher = Matcher::new(graphs.view(i).map_err(failed)?, semantics).map_err(failed)?;
+            let matcher = Matcher::new(graphs.view(i).map_err(graph_error)?, semantics).map_err(graph_error)?;
             let greatest = if greatest.is_valid(i) { greatest.value(i) } else { f32::NAN };
             let own = dataset.is_valid(i) && dataset.value(i) == self.dataset;
             let made_with = if options.is_valid(i) { options.value(i) } else { "" };
@@ -280,15 +219,49 @@ impl Evaluation {
         Ok(kept)
     }
 
-    fn score(&self, graph: &Kept, gathered: &Gathered, number: usize) -> Scores {
+    /// Scores of graphs of a layer that are judged by so many examples.
+    async fn judge(
+        &self,
+        corpus: &Corpus,
+        layer: u32,
+        examples: usize,
+        graphs: Vec<Kept>,
+    ) -> Result<Vec<(Kept, Scores)>> {
+        let guard = CancelOnDrop::default();
+        let neurons: BTreeSet<u32> = graphs.iter().map(|graph| graph.neuron).collect();
+        let reader = Reader {
+            holdings: Arc::clone(&self.holdings),
+            model: Arc::clone(&self.model),
+            layer,
+            neurons: neurons.into_iter().collect(),
+            cancel: guard.flag(),
+        };
+        let gathered = Arc::new(corpus.gather(&reader, &self.dataset, examples).await?);
+        let (pool, threshold) = (self.holdings.registry.pool(), self.threshold);
+        let scores = graphs.into_iter().map(|graph| {
+            // Every graph's neuron is among those that were read.
+            let number = reader.neurons.partition_point(|neuron| *neuron < graph.neuron);
+            let gathered = Arc::clone(&gathered);
+            pool.run(Width::Lane, move || {
+                let scores = graph.score(&gathered, number, threshold);
+                Ok((graph, scores))
+            })
+        });
+        check(try_join_all(scores).await)
+    }
+}
+
+impl Kept {
+    /// Its scores by what its neuron does, which was gathered under this number.
+    fn score(&self, gathered: &Gathered, number: usize, threshold: f32) -> Scores {
         let task = &gathered.tasks[number];
         // What activations are measured by differs between the datasets.
-        let scale = if graph.greatest > 0.0 { task.max_activation / graph.greatest } else { 1.0 };
+        let scale = if self.greatest > 0.0 { task.max_activation / self.greatest } else { 1.0 };
         let rescaled = |sample: &Sample| Sample {
             activations: sample.activations.iter().map(|a| a * scale).collect(),
             ..sample.clone()
         };
-        let unseen: Vec<Sample> = match graph.own {
+        let unseen: Vec<Sample> = match self.own {
             true => task.held_out.iter().map(rescaled).collect(),
             false => task.train.iter().chain(&task.held_out).map(rescaled).collect(),
         };
@@ -296,11 +269,11 @@ impl Evaluation {
             .iter()
             .map(|fired| Fired { activation: fired.activation * scale, ..*fired })
             .collect();
-        let seen: HashSet<i64> = match graph.own {
+        let seen: HashSet<i64> = match self.own {
             true => task.train.iter().map(|sample| sample.document).collect(),
             false => HashSet::new(),
         };
-        score(&graph.matcher, &unseen, &gathered.background, &fired, &seen, self.threshold)
+        score(&self.matcher, &unseen, &gathered.background, &fired, &seen, threshold)
     }
 }
 
@@ -310,7 +283,7 @@ fn examples_of(options: &str) -> Option<usize> {
     options.get("examples")?.as_u64().map(|examples| examples as usize)
 }
 
-fn batch(layer: u32, scored: &[(&Kept, Scores)]) -> Result<RecordBatch> {
+fn batch(layer: u32, scored: &[(Kept, Scores)]) -> Result<RecordBatch> {
     let real = |f: &dyn Fn(&Scores) -> Option<f32>| -> ArrayRef {
         Arc::new(scored.iter().map(|(_, scores)| f(scores)).collect::<Float32Array>())
     };

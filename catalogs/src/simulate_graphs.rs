@@ -11,26 +11,19 @@ use async_trait::async_trait;
 use datafusion::arrow::array::{Array, AsArray, Float32Array, Int32Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::datasource::provider_as_source;
-use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion::scalar::ScalarValue;
-use futures::StreamExt;
+use datafusion::catalog::Session;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use neuroql_graph::{Automaton, Predictions, Semantics};
 use neuroql_model::Model;
 use neuroql_udfs::graphs::layout::GraphColumn;
 
-use crate::Error;
-use crate::analyze::Ranges;
+use crate::error::graph_error;
 use crate::holdings::Holdings;
 use crate::neurons::chosen;
 use crate::predicate::check;
-use crate::relation::{Parameter, Relation};
+use crate::relation::{Call, Parameter, Relation, Rows, Values, Work, computed};
 
 /// See the module.
 #[derive(Debug)]
@@ -42,14 +35,12 @@ impl Relation for SimulateGraphs {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        let text = |name, default| Parameter { name, data_type: DataType::Utf8, default };
-        let unset = || Some(ScalarValue::Utf8(None));
         vec![
-            text("model", None),
-            text("text", None),
-            text("layers", unset()),
-            text("method", unset()),
-            text("semantics", Some(Semantics::default().name().into())),
+            Parameter::required("model", DataType::Utf8),
+            Parameter::required("text", DataType::Utf8),
+            Parameter::optional_text("layers"),
+            Parameter::optional_text("method"),
+            Parameter::with_default("semantics", Semantics::default().name()),
         ]
     }
 
@@ -57,39 +48,17 @@ impl Relation for SimulateGraphs {
         fields()
     }
 
-    fn plan(&self, holdings: &Arc<Holdings>, values: &[ScalarValue]) -> Result<LogicalPlan> {
-        let invalid = |parameter: &str, reason: String| Error::InvalidParameter {
-            relation: "simulate_graphs",
-            parameter: parameter.into(),
-            reason,
-        };
-        let value = |index: usize| values[index].try_as_str().flatten();
-        let name = value(0).ok_or_else(|| invalid("model", "is NULL".into()))?;
-        let model = check(holdings.registry.get(name))?;
-        let all = model.config().layers as u32;
-        let layers = match value(2) {
-            None => (0..all).collect(),
-            Some(ranges) => {
-                let ranges: Ranges = ranges.parse().map_err(|reason| invalid("layers", reason))?;
-                ranges.below(all).map_err(|layer| {
-                    invalid("layers", format!("names layer {layer}; model \"{name}\" has layers 0 to {}", all - 1))
-                })?
-            }
-        };
-        let semantics = value(4).ok_or_else(|| invalid("semantics", "is NULL".into()))?;
-        let semantics =
-            semantics.parse().map_err(|error: neuroql_graph::Error| invalid("semantics", error.to_string()))?;
+    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
+        let model = values.model(holdings)?;
         let simulation = Simulation {
             holdings: Arc::clone(holdings),
+            text: values.optional_text("text").map(str::to_owned),
+            layers: values.layers(&model)?,
+            method: values.optional_text("method").map(str::to_owned),
+            semantics: values.parsed("semantics")?,
             model,
-            text: value(1).map(str::to_owned),
-            layers,
-            method: value(3).map(str::to_owned),
-            semantics,
-            schema: Arc::new(Schema::new(fields())),
         };
-        let table = SimulationTable(Arc::new(simulation));
-        LogicalPlanBuilder::scan(self.name(), provider_as_source(Arc::new(table)), None)?.build()
+        computed(self.name(), simulation)
     }
 }
 
@@ -103,34 +72,8 @@ fn fields() -> Vec<Field> {
     ]
 }
 
-#[derive(Debug)]
-struct SimulationTable(Arc<Simulation>);
-
-#[async_trait]
-impl TableProvider for SimulationTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.0.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let stream = Arc::new(Layers(Arc::clone(&self.0)));
-        let exec = StreamingTableExec::try_new(self.schema(), vec![stream], projection, [], false, None)?;
-        Ok(Arc::new(exec))
-    }
-}
-
 /// What is asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Simulation {
     holdings: Arc<Holdings>,
     model: Arc<Model>,
@@ -139,30 +82,37 @@ struct Simulation {
     layers: Vec<u32>,
     method: Option<String>,
     semantics: Semantics,
-    schema: SchemaRef,
 }
 
-struct Layers(Arc<Simulation>);
+#[async_trait]
+impl Call for Simulation {
+    type Work = Self;
 
-impl fmt::Debug for Layers {
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(fields()))
+    }
+
+    async fn work(&self, _: &dyn Session, _: &[Expr]) -> Result<Self> {
+        Ok(self.clone())
+    }
+}
+
+impl fmt::Display for Simulation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Simulation { model, layers, semantics, .. } = &*self.0;
+        let Self { model, layers, semantics, .. } = self;
         write!(f, "simulate_graphs model={} layers={layers:?} semantics={}", model.name(), semantics.name())
     }
 }
 
-impl PartitionStream for Layers {
-    fn schema(&self) -> &SchemaRef {
-        &self.0.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let simulation = Arc::clone(&self.0);
-        let rows = futures::stream::iter(simulation.layers.clone()).then(move |layer| {
-            let simulation = Arc::clone(&simulation);
-            async move { simulation.layer(layer).await }
-        });
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.0.schema), rows))
+#[async_trait]
+impl Work for Simulation {
+    async fn run(&self, _: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
+        for layer in &self.layers {
+            if !rows.send(self.layer(*layer).await?).await {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -171,9 +121,9 @@ impl Simulation {
         let graphs = self.graphs(layer).await?;
         let neurons = graphs["neuron"].as_primitive::<Int32Type>();
         let column = GraphColumn::try_new(&graphs["graph"])?;
-        let failed = |error| DataFusionError::External(Box::new(error));
-        let views = (0..column.len()).map(|row| column.view(row)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let automaton = Automaton::new(views, self.semantics).map_err(failed)?;
+        let views =
+            (0..column.len()).map(|row| column.view(row)).collect::<Result<Vec<_>, _>>().map_err(graph_error)?;
+        let automaton = Automaton::new(views, self.semantics).map_err(graph_error)?;
 
         let tokenizer = self.model.tokenizer();
         let ids = check(tokenizer.encode(self.text.as_deref().unwrap_or_default()))?;
@@ -189,7 +139,7 @@ impl Simulation {
         }
         let text = |(position, ..): &(i32, i32, f32)| tokenizer.texts().get(ids[*position as usize] as usize);
         Ok(RecordBatch::try_new(
-            Arc::clone(&self.schema),
+            self.schema(),
             vec![
                 Arc::new(Int32Array::from_value(layer as i32, rows.len())),
                 Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.1))),

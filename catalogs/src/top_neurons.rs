@@ -8,10 +8,9 @@ use datafusion::functions_aggregate::expr_fn::{first_value, max};
 use datafusion::logical_expr::{LogicalPlan, ident, lit};
 use datafusion::scalar::ScalarValue;
 
-use crate::Error;
 use crate::holdings::Holdings;
 use crate::predicate::check;
-use crate::relation::{Parameter, Relation, scan_all};
+use crate::relation::{Parameter, Relation, Values, scan_all};
 
 /// Neurons returned if the query does not say.
 const DEFAULT_K: i64 = 10;
@@ -27,9 +26,9 @@ impl Relation for TopNeurons {
 
     fn parameters(&self) -> Vec<Parameter> {
         vec![
-            Parameter { name: "model", data_type: DataType::Utf8, default: None },
-            Parameter { name: "text", data_type: DataType::Utf8, default: None },
-            Parameter { name: "k", data_type: DataType::Int64, default: Some(DEFAULT_K.into()) },
+            Parameter::required("model", DataType::Utf8),
+            Parameter::required("text", DataType::Utf8),
+            Parameter::with_default("k", DEFAULT_K),
         ]
     }
 
@@ -44,18 +43,12 @@ impl Relation for TopNeurons {
         ]
     }
 
-    fn plan(&self, holdings: &Arc<Holdings>, values: &[ScalarValue]) -> Result<LogicalPlan> {
-        let (model, text, k) = (&values[0], &values[1], &values[2]);
-        if let Some(name) = model.try_as_str().flatten() {
+    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
+        if let Some(name) = values.optional_text("model") {
             check(holdings.registry.get(name))?;
         }
-        let k = match k {
-            ScalarValue::Int64(Some(k)) if *k >= 0 => *k as usize,
-            other => {
-                let reason = format!("is {other}, expected a whole number from 0");
-                return Err(Error::InvalidParameter { relation: self.name(), parameter: "k".into(), reason }.into());
-            }
-        };
+        let k = values.number("k", 0..=i64::MAX)? as usize;
+        let is = |parameter: &'static str| ident(parameter).eq(lit(ScalarValue::from(values.optional_text(parameter))));
         // Where the peak is; the earliest place of equal ones.
         let order = || {
             vec![
@@ -66,8 +59,8 @@ impl Relation for TopNeurons {
         };
         let at_peak = |column: &str| first_value(ident(column), order()).alias(column);
         scan_all("activations", holdings)?
-            .filter(ident("model").eq(lit(model.clone())))?
-            .filter(ident("text").eq(lit(text.clone())))?
+            .filter(is("model"))?
+            .filter(is("text"))?
             .aggregate(
                 [ident("layer"), ident("neuron")],
                 [at_peak("example"), at_peak("position"), at_peak("token"), max(ident("activation")).alias("peak")],

@@ -14,12 +14,12 @@ use neuroql_analysis::{BatchSummary, Example, LayerBounds, LayerSummary};
 use neuroql_model::{CancelOnDrop, Model, Probe, Width};
 use neuroql_store::{Context, LayerAnalysis, Progress, Segment};
 
-use super::Reporter;
 use crate::Error;
 use crate::activations::{Documents, Examples, Origin, Packed, Producer};
 use crate::fingerprint::{Digests, Fingerprint};
 use crate::holdings::{Holdings, store_error};
 use crate::predicate::{Predicate, check};
+use crate::relation::Rows;
 
 /// Bytes of extremes (two numbers a neuron and example) that a segment may gather before it is committed.
 const SEGMENT_BYTES: usize = 128 << 20;
@@ -59,9 +59,9 @@ pub(super) struct Step {
 }
 
 impl Analysis {
-    /// Analyses what is not analysed yet. Layers that have come equally far go on together; `report` is told of each
-    /// commit and says whether to go on.
-    pub async fn run(self, context: &Arc<TaskContext>, report: Reporter) -> Result<()> {
+    /// Analyses what is not analysed yet. Layers that have come equally far go on together; a row is
+    /// sent for each commit.
+    pub async fn analyze(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
         let name = self.model.name();
         let Some(_busy) = self.holdings.store.begin(name, &self.dataset) else {
             return Err(Error::Busy { model: name.into(), dataset: self.dataset.clone() }.into());
@@ -79,8 +79,8 @@ impl Analysis {
         }
         for ((documents, ..), layers) in groups {
             let fresh = documents == 0;
-            let group = Group::open(&self, layers, fresh, &fingerprint, context).await?;
-            if !group.run(&fingerprint, context, &report).await? {
+            let group = Group::open(self, layers, fresh, &fingerprint, context).await?;
+            if !group.run(&fingerprint, context, rows).await? {
                 return Ok(());
             }
         }
@@ -216,14 +216,14 @@ impl<'a> Group<'a> {
     }
 
     /// Runs to the goal; false if nobody wants to know any more.
-    async fn run(mut self, fingerprint: &Fingerprint, context: &Arc<TaskContext>, report: &Reporter) -> Result<bool> {
+    async fn run(mut self, fingerprint: &Fingerprint, context: &Arc<TaskContext>, rows: &Rows) -> Result<bool> {
         let analysis = self.analysis;
         let goal = analysis.goal(fingerprint);
         let start = self.progress().clone();
         if start.documents >= goal && (start.complete || goal < fingerprint.documents) && !self.is_new(&start) {
-            return Ok(report.send(self.step(start.examples..start.examples, fingerprint)).await);
+            return Ok(rows.send(self.step(start.examples..start.examples, fingerprint).row()?).await);
         }
-        if !report.send(self.step(start.examples..start.examples, fingerprint)).await {
+        if !rows.send(self.step(start.examples..start.examples, fingerprint).row()?).await {
             return Ok(false);
         }
         let guard = CancelOnDrop::default();
@@ -257,7 +257,7 @@ impl<'a> Group<'a> {
             let from = self.progress().examples;
             if self.is_due() {
                 self.commit().await?;
-                if !report.send(self.step(from..self.progress().examples, fingerprint)).await {
+                if !rows.send(self.step(from..self.progress().examples, fingerprint).row()?).await {
                     return Ok(false);
                 }
             }
@@ -272,7 +272,7 @@ impl<'a> Group<'a> {
             }
         }
         self.commit().await?;
-        Ok(report.send(self.step(from..self.progress().examples, fingerprint)).await)
+        Ok(rows.send(self.step(from..self.progress().examples, fingerprint).row()?).await)
     }
 
     /// Whether nothing has been committed yet.

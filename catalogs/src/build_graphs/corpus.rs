@@ -7,6 +7,7 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Float32Type;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use neuroql_model::{Batch, Cancel, Model, Probe, Width};
@@ -27,13 +28,18 @@ const RANDOM_TOKENS: usize = 50_000;
 /// Share of a neuron's greatest activation from which its activations on random text are remembered.
 const REMEMBERED: f32 = LEAST_THRESHOLD;
 
+/// Bytes that neurons which are gathered together may take, if there is no tighter limit.
+const GATHERED_BYTES: usize = 512 << 20;
+
 /// Examples of a dataset, in order.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Corpus {
-    pub examples: Arc<Vec<Context>>,
+    examples: Arc<Vec<Context>>,
     /// Whether the store has bounds of a layer in these examples.
     analysed: bool,
-    background: Arc<Vec<usize>>,
+    background: Vec<usize>,
+    memory: Arc<dyn MemoryPool>,
+    _held: MemoryReservation,
 }
 
 /// What neurons of a layer do on the examples.
@@ -41,6 +47,7 @@ pub(crate) struct Gathered {
     pub tasks: Vec<Task>,
     pub fired: Vec<Vec<Fired>>,
     pub background: Arc<Background>,
+    _held: MemoryReservation,
 }
 
 /// What is read of one example.
@@ -85,9 +92,13 @@ impl Corpus {
             Some(examples) => examples,
             None => Arc::new(read_examples(model, origin, tokens, context).await?),
         };
-        let lengths = examples.iter().map(|example| example.tokens.len());
-        let background = Arc::new(spread(lengths, RANDOM_TOKENS));
-        Ok(Self { examples, analysed, background })
+        let background = spread(examples.iter().map(|example| example.tokens.len()), RANDOM_TOKENS);
+        let memory = Arc::clone(context.memory_pool());
+        let held = MemoryConsumer::new("text of graphs").register(&memory);
+        if !analysed {
+            held.try_grow(examples.iter().map(|example| size_of::<Context>() + 4 * example.tokens.len()).sum())?;
+        }
+        Ok(Self { examples, analysed, background, memory, _held: held })
     }
 
     async fn analysed(
@@ -117,21 +128,40 @@ impl Corpus {
         holdings.store.contexts(model.name(), name, &progress).await.map_err(store_error)
     }
 
-    /// Tokens of the longest example.
-    pub fn longest(&self) -> usize {
-        self.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0)
+    /// Neurons that may be [gathered](Self::gather) together with so many examples each; at least one.
+    pub fn most_neurons(&self, wanted: usize) -> usize {
+        let most = match self.memory.memory_limit() {
+            MemoryLimit::Finite(bytes) => GATHERED_BYTES.min(bytes / 4),
+            _ => GATHERED_BYTES,
+        };
+        (most / self.bytes_each(wanted).max(1)).max(1)
+    }
+
+    /// Bytes that a neuron takes while its examples are found: its peaks, or bounds, and its activations on them.
+    fn bytes_each(&self, wanted: usize) -> usize {
+        let longest = self.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+        4 * (self.examples.len() + wanted * longest)
+    }
+
+    /// Tokens of all examples.
+    fn tokens(&self) -> usize {
+        self.examples.iter().map(|example| example.tokens.len()).sum()
     }
 
     /// What some neurons of a layer do: their strongest examples, split into those to learn from and those to judge
     /// by, and random text.
     pub async fn gather(&self, reader: &Reader, dataset: &str, wanted: usize) -> Result<Gathered> {
-        let (bounds, greatest) = match self.known(reader, dataset).await? {
-            Some(known) => known,
+        let held = MemoryConsumer::new("activations of graphs").register(&self.memory);
+        held.try_grow(reader.neurons.len() * self.bytes_each(wanted))?;
+        let (bounds, greatest, values) = match self.known(reader, dataset).await? {
+            Some((bounds, greatest)) => (bounds, greatest, None),
             None => {
-                let peaks = self.peaks(reader).await?;
+                let bytes = 4 * self.tokens() * reader.neurons.len();
+                let fits = bytes <= GATHERED_BYTES && held.try_grow(bytes).is_ok();
+                let (peaks, values) = self.peaks(reader, fits).await?;
                 let greatest = |peaks: &Vec<f32>| peaks.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let greatest = peaks.iter().map(greatest).collect();
-                (peaks, greatest)
+                (peaks, greatest, fits.then_some(values))
             }
         };
         let documents: Vec<i64> = self.examples.iter().map(|example| example.document).collect();
@@ -151,7 +181,7 @@ impl Corpus {
             let greatest = Arc::clone(&greatest);
             move |wanted: &Wanted, example: usize, values: &[f32]| wanted.read(example, values, &greatest)
         };
-        let keep = |read: Read| {
+        let mut keep = |read: Read| {
             let Context { document, example, tokens } = &self.examples[read.example];
             for (number, activations) in read.samples {
                 let tokens = Arc::clone(tokens);
@@ -159,7 +189,10 @@ impl Corpus {
             }
             read.fired.into_iter().for_each(|(number, place)| fired[number].push(place));
         };
-        self.run(reader, plan, read, keep).await?;
+        match values {
+            Some(values) => plan.iter().for_each(|(i, wanted)| keep(read(wanted, *i, &values[*i]))),
+            None => self.run(reader, plan, read, keep).await?,
+        }
         let tasks = reader.neurons.iter().zip(samples).zip(greatest.iter()).map(|((neuron, mut samples), greatest)| {
             samples.retain(|sample| sample.peak().is_some_and(|(_, a)| a > 0.0));
             let peak = |sample: &Sample| sample.peak().map_or(0.0, |(_, a)| a);
@@ -172,7 +205,8 @@ impl Corpus {
             .background
             .iter()
             .map(|i| Window { document: self.examples[*i].document, tokens: Arc::clone(&self.examples[*i].tokens) });
-        Ok(Gathered { tasks: tasks.collect(), fired, background: Arc::new(Background { windows: windows.collect() }) })
+        let (tasks, background) = (tasks.collect(), Arc::new(Background { windows: windows.collect() }));
+        Ok(Gathered { tasks, fired, background, _held: held })
     }
 
     /// Bounds and greatest activations from the store.
@@ -195,21 +229,26 @@ impl Corpus {
         Ok(Some((bounds, neurons.iter().map(|neuron| greatest.value(*neuron as usize)).collect())))
     }
 
-    /// The greatest activation of each neuron in each example, by running all.
-    async fn peaks(&self, reader: &Reader) -> Result<Vec<Vec<f32>>> {
+    /// The greatest activation of each neuron in each example, by running all; also what was read of each example,
+    /// `[tokens, neurons]`, if it is to be kept.
+    async fn peaks(&self, reader: &Reader, kept: bool) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
         let all = (0..self.examples.len()).map(|example| (example, Wanted::default())).collect();
         let width = reader.neurons.len();
-        let peaks = move |_: &Wanted, _: usize, values: &[f32]| -> Vec<f32> {
+        let read = move |_: &Wanted, _: usize, values: &[f32]| {
             let mut peaks = vec![f32::NEG_INFINITY; width];
             for row in values.chunks_exact(width) {
                 peaks.iter_mut().zip(row).for_each(|(peak, value)| *peak = peak.max(*value));
             }
-            peaks
+            (peaks, kept.then(|| values.to_vec()))
         };
         let mut found: Vec<Vec<f32>> = vec![Vec::with_capacity(self.examples.len()); width];
-        let keep = |peaks: Vec<f32>| found.iter_mut().zip(peaks).for_each(|(found, peak)| found.push(peak));
-        self.run(reader, all, peaks, keep).await?;
-        Ok(found)
+        let mut all_values = Vec::new();
+        let keep = |(peaks, values): (Vec<f32>, Option<Vec<f32>>)| {
+            found.iter_mut().zip(peaks).for_each(|(found, peak)| found.push(peak));
+            all_values.extend(values);
+        };
+        self.run(reader, all, read, keep).await?;
+        Ok((found, all_values))
     }
 
     /// Runs examples, hands the values of each, `[tokens, neurons]`, to `read` where they were computed, and what that

@@ -10,27 +10,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::datasource::provider_as_source;
+use datafusion::catalog::Session;
 use datafusion::error::Result;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchReceiverStream;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion::scalar::ScalarValue;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
 use neuroql_model::Model;
 use neuroql_n2g::{Method, Options};
 
-use crate::Error;
 use crate::activations::Origin;
-use crate::analyze::Ranges;
 use crate::dataset::{DEFAULT, Dataset};
+use crate::error::n2g_error;
 use crate::graphs;
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
-use crate::predicate::{Predicate, Selection, check, select_neurons};
-use crate::relation::{Parameter, Relation};
+use crate::predicate::{Predicate, Selection, select_neurons};
+use crate::relation::{Call, Parameter, Relation, Rows, Values, Work, computed};
 
 mod corpus;
 mod rows;
@@ -58,18 +52,16 @@ impl Relation for BuildGraphs {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        let text = |name| Parameter { name, data_type: DataType::Utf8, default: Some(ScalarValue::Utf8(None)) };
-        let number = |name, default: i64| Parameter { name, data_type: DataType::Int64, default: Some(default.into()) };
         vec![
-            Parameter { name: "model", data_type: DataType::Utf8, default: None },
-            text("layers"),
-            text("neurons"),
-            Parameter { name: "method", data_type: DataType::Utf8, default: Some(Method::default().name().into()) },
-            Parameter { name: "dataset", data_type: DataType::Utf8, default: Some(DEFAULT.into()) },
-            number("examples", EXAMPLES),
-            number("tokens", TOKENS),
-            text("options"),
-            Parameter { name: "rebuild", data_type: DataType::Boolean, default: Some(false.into()) },
+            Parameter::required("model", DataType::Utf8),
+            Parameter::optional_text("layers"),
+            Parameter::optional_text("neurons"),
+            Parameter::with_default("method", Method::default().name()),
+            Parameter::with_default("dataset", DEFAULT),
+            Parameter::with_default("examples", EXAMPLES),
+            Parameter::with_default("tokens", TOKENS),
+            Parameter::optional_text("options"),
+            Parameter::with_default("rebuild", false),
         ]
     }
 
@@ -77,64 +69,37 @@ impl Relation for BuildGraphs {
         graphs::schema().fields().iter().map(|field| field.as_ref().clone()).collect()
     }
 
-    fn plan(&self, holdings: &Arc<Holdings>, values: &[ScalarValue]) -> Result<LogicalPlan> {
-        let text = |value: &ScalarValue| value.try_as_str().flatten().map(str::to_owned);
-        let given = |value, name| text(value).ok_or_else(|| invalid(name, "is NULL".into()));
-        let model = check(holdings.registry.get(&given(&values[0], "model")?))?;
-        let method: Method = given(&values[3], "method")?.parse().map_err(n2g_error)?;
-        let options = match text(&values[7]) {
-            Some(changes) => Options::parse(method, &changes).map_err(n2g_error)?,
+    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
+        let model = values.model(holdings)?;
+        let method: Method = values.text("method")?.parse().map_err(n2g_error)?;
+        let options = match values.optional_text("options") {
+            Some(changes) => Options::parse(method, changes).map_err(n2g_error)?,
             None => Options::of(method),
         };
         if options.masking_token.is_some_and(|token| token as usize >= model.config().vocabulary) {
             let last = model.config().vocabulary - 1;
-            return Err(invalid("options", format!("has a masking_token that is not one of 0 to {last}")).into());
+            let reason = format!("has a masking_token that is not one of 0 to {last}");
+            return Err(values.invalid("options", reason).into());
         }
-        let number = |value: &ScalarValue, name, most: i64| match value {
-            ScalarValue::Int64(Some(n)) if (2..=most).contains(n) => Ok(*n as usize),
-            other => Err(invalid(name, format!("is {other}, expected 2 to {most}"))),
-        };
-        let table = BuildTable {
-            layers: ranges(text(&values[1]), "layers", "layer", model.config().layers)?,
-            neurons: ranges(text(&values[2]), "neurons", "neuron", model.config().d_mlp)?,
-            dataset: given(&values[4], "dataset")?,
-            examples: number(&values[5], "examples", MOST_EXAMPLES)?,
-            tokens: number(&values[6], "tokens", i64::from(u32::MAX))?,
-            rebuild: values[8] == ScalarValue::Boolean(Some(true)),
+        let call = BuildCall {
             holdings: Arc::clone(holdings),
+            layers: values.layers(&model)?,
+            neurons: values.neurons(&model)?,
+            dataset: values.text("dataset")?.to_owned(),
+            examples: values.number("examples", 2..=MOST_EXAMPLES)? as usize,
+            tokens: values.number("tokens", 2..=u32::MAX.into())? as usize,
+            rebuild: values.flag("rebuild"),
             model,
             method,
             options,
         };
-        LogicalPlanBuilder::scan(self.name(), provider_as_source(Arc::new(table)), None)?.build()
+        computed(self.name(), call)
     }
 }
 
-fn invalid(parameter: &str, reason: String) -> Error {
-    Error::InvalidParameter { relation: "build_graphs", parameter: parameter.into(), reason }
-}
-
-/// Numbers below a limit from ranges as text; all of them without one.
-fn ranges(text: Option<String>, parameter: &str, what: &str, limit: usize) -> Result<Vec<u32>> {
-    let Some(text) = text else { return Ok((0..limit as u32).collect()) };
-    let ranges: Ranges = text.parse().map_err(|reason| invalid(parameter, reason))?;
-    let numbers = ranges.below(limit as u32).map_err(|number| {
-        invalid(parameter, format!("names {what} {number}; the model has {what}s 0 to {}", limit - 1))
-    });
-    Ok(numbers?)
-}
-
-/// Wraps an error of the room that builds; the front end finds it again by its type.
-fn n2g_error(error: neuroql_n2g::Error) -> datafusion::error::DataFusionError {
-    match error {
-        neuroql_n2g::Error::Model(error) => crate::error::model_error(error),
-        error => datafusion::error::DataFusionError::External(Box::new(error)),
-    }
-}
-
-/// The graphs that a call would build, as a table.
+/// The graphs that a call would build.
 #[derive(Debug)]
-struct BuildTable {
+struct BuildCall {
     holdings: Arc<Holdings>,
     model: Arc<Model>,
     dataset: String,
@@ -147,7 +112,7 @@ struct BuildTable {
     rebuild: bool,
 }
 
-impl BuildTable {
+impl BuildCall {
     /// The neurons asked for by ranges and by filters on the columns `layer` and `neuron`.
     fn selection(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<(u32, Vec<u32>)>> {
         let predicate = Predicate::compile(filters, &self.schema(), session)?;
@@ -162,28 +127,20 @@ impl BuildTable {
 }
 
 #[async_trait]
-impl TableProvider for BuildTable {
+impl Call for BuildCall {
+    type Work = Build;
+
     fn schema(&self) -> SchemaRef {
         graphs::schema()
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
+    fn supports(&self, filter: &Expr) -> TableProviderFilterPushDown {
+        supports_place(filter)
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(filters.iter().map(|filter| supports_place(filter)).collect())
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn work(&self, session: &dyn Session, filters: &[Expr]) -> Result<Build> {
         let dataset = Dataset::find(session, &self.dataset).await?;
-        let build = Build {
+        Ok(Build {
             holdings: Arc::clone(&self.holdings),
             model: Arc::clone(&self.model),
             origin: Origin::of(session, &self.dataset, dataset).await?,
@@ -194,36 +151,21 @@ impl TableProvider for BuildTable {
             tokens: self.tokens,
             options: self.options.clone(),
             rebuild: self.rebuild,
-        };
-        let stream = Arc::new(Building { schema: self.schema(), build });
-        let exec = StreamingTableExec::try_new(self.schema(), vec![stream], projection, [], false, limit)?;
-        Ok(Arc::new(exec))
+        })
     }
 }
 
-struct Building {
-    schema: SchemaRef,
-    build: Build,
-}
-
-impl fmt::Debug for Building {
+impl fmt::Display for Build {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Build { model, dataset, method, selection, .. } = &self.build;
+        let Self { model, dataset, method, selection, .. } = self;
         let neurons: usize = selection.iter().map(|(_, neurons)| neurons.len()).sum();
         write!(f, "build_graphs model={} dataset={dataset} method={method} neurons={neurons}", model.name())
     }
 }
 
-impl PartitionStream for Building {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        // The loop stops when the stream is dropped, at its next row or await.
-        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), 1);
-        let (sender, build) = (builder.tx(), self.build.clone());
-        builder.spawn(async move { build.run(&context, sender).await });
-        builder.build()
+#[async_trait]
+impl Work for Build {
+    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
+        self.build(context, rows).await
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     ArrayRef, Float32Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use neuroql_graph::Graph;
 use neuroql_n2g::{Built, Scores};
 use neuroql_udfs::graphs::layout::GraphBuilder;
 
-use crate::Error;
+use crate::error::{Error, graph_error};
 use crate::graphs;
 
 /// What all rows of a batch share.
@@ -28,7 +28,7 @@ pub(super) fn batch(common: &Common, built: &[Built], greatest: &[f32]) -> Resul
     let mut graphs_column = GraphBuilder::default();
     for built in built {
         let graph = built.outcome.as_ref().ok().map(|(graph, _)| graph);
-        graphs_column.append(graph).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        graphs_column.append(graph).map_err(graph_error)?;
     }
     let mut graphs_column: Option<ArrayRef> = Some(Arc::new(graphs_column.finish()?));
     let rows = built.len();

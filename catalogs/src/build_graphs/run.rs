@@ -9,16 +9,16 @@ use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::Int32Type;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::MemoryConsumer;
 use neuroql_model::{CancelOnDrop, Model};
 use neuroql_n2g::{Method, Options, Oracle, Workshop};
-use tokio::sync::mpsc::Sender;
 
 use super::corpus::{Corpus, Reader};
-use super::{n2g_error, rows};
+use super::rows;
 use crate::activations::Origin;
+use crate::error::n2g_error;
 use crate::graphs;
 use crate::holdings::Holdings;
+use crate::relation::Rows;
 
 /// Neurons that are built together: their texts share forward passes, and a client sees them together.
 const TOGETHER: usize = 16;
@@ -42,11 +42,9 @@ pub(super) struct Build {
     pub rebuild: bool,
 }
 
-type Rows = Sender<Result<RecordBatch>>;
-
 impl Build {
     /// Builds, and sends rows as they come. Stops when nobody listens any more.
-    pub async fn run(self, context: &Arc<TaskContext>, rows: Rows) -> Result<()> {
+    pub async fn build(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
         let layers: Vec<u32> = self.selection.iter().map(|(layer, _)| *layer).collect();
         if layers.is_empty() {
             return Ok(());
@@ -59,7 +57,7 @@ impl Build {
             let kept = if self.rebuild { HashMap::new() } else { self.kept(*layer, &made_with).await? };
             let (known, missing): (Vec<u32>, Vec<u32>) = neurons.iter().partition(|neuron| kept.contains_key(neuron));
             for neuron in known {
-                if rows.send(Ok(kept[&neuron].clone())).await.is_err() {
+                if !rows.send(kept[&neuron].clone()).await {
                     return Ok(());
                 }
             }
@@ -73,8 +71,10 @@ impl Build {
                     none.insert(opened)
                 }
             };
-            if !self.layer(*layer, missing, corpus, &made_with, context, &rows).await? {
-                return Ok(());
+            for neurons in missing.chunks(corpus.most_neurons(self.examples)) {
+                if !self.layer(*layer, neurons.to_vec(), corpus, &made_with, rows).await? {
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -87,14 +87,10 @@ impl Build {
         neurons: Vec<u32>,
         corpus: &Corpus,
         made_with: &str,
-        context: &TaskContext,
         rows: &Rows,
     ) -> Result<bool> {
         let (holdings, model) = (&self.holdings, &self.model);
         let guard = CancelOnDrop::default();
-        // Activations on examples, each of at most so many tokens, are what takes room.
-        let reservation = MemoryConsumer::new("build_graphs").register(context.memory_pool());
-        reservation.try_grow(neurons.len() * self.examples * corpus.longest() * 16)?;
         let started = Instant::now();
         let reader =
             Reader { holdings: Arc::clone(holdings), model: Arc::clone(model), layer, neurons, cancel: guard.flag() };
@@ -116,7 +112,7 @@ impl Build {
                 seconds: seconds.as_secs_f32(),
                 options: made_with,
             };
-            if rows.send(rows::batch(&common, &built, &greatest)).await.is_err() {
+            if !rows.send(rows::batch(&common, &built, &greatest)?).await {
                 return Ok(false);
             }
         }

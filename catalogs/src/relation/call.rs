@@ -1,0 +1,91 @@
+//! Calls of relations and tables.
+
+use std::sync::Arc;
+
+use datafusion::common::{Column, DFSchema, TableReference, plan_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
+
+use super::find_relation;
+use crate::model_table::model_table;
+
+/// Plans `relation(name => value, …)` and `table(name => value, …)` for the tables of this crate.
+#[derive(Debug)]
+pub struct Relations;
+
+impl RelationPlanner for Relations {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        let TableFactor::Table { name, args: Some(arguments), alias, .. } = &relation else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let Some(callee) = context.object_name_to_table_reference(name.clone()).ok().and_then(Callee::find) else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let source = context.context_provider().get_table_source(callee.reference.clone())?;
+        let schema = source.schema();
+        let mut plan = LogicalPlanBuilder::scan(callee.reference.clone(), source, None)?;
+        for (position, argument) in arguments.args.iter().enumerate() {
+            let (name, value) = callee.argument(position, argument)?;
+            let Ok(field) = schema.field_with_name(&name) else {
+                return plan_err!("{}() has no parameter \"{name}\"", callee.reference);
+            };
+            let mut value = context.sql_to_expr(value, &DFSchema::empty())?;
+            if let Expr::Placeholder(Placeholder { field: parameter, .. }) = &mut value {
+                *parameter = Some(Arc::new(field.clone().with_nullable(true)));
+            }
+            let column = Expr::Column(Column::new(Some(callee.reference.clone()), name));
+            plan = plan.filter(column.eq(value))?;
+        }
+        let outputs = callee.outputs.unwrap_or_else(|| schema.fields().iter().map(|f| f.name().clone()).collect());
+        let column = |name| Expr::Column(Column::new(Some(callee.reference.clone()), name));
+        let outputs: Vec<Expr> = outputs.into_iter().map(column).collect();
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan.project(outputs)?.build()?, alias.clone()))))
+    }
+}
+
+/// What a call names.
+struct Callee {
+    reference: TableReference,
+    /// Names for arguments without one; none may be left unnamed for plain tables.
+    parameters: Vec<&'static str>,
+    /// Its columns; `None` is all that there are.
+    outputs: Option<Vec<String>>,
+}
+
+impl Callee {
+    fn find(reference: TableReference) -> Option<Self> {
+        let (parameters, outputs) = match find_relation(reference.table()) {
+            Some(relation) => {
+                let outputs = relation.outputs().iter().map(|f| f.name().clone()).collect();
+                (relation.parameters().into_iter().map(|p| p.name).collect(), Some(outputs))
+            }
+            None => {
+                model_table(reference.table())?;
+                (Vec::new(), None)
+            }
+        };
+        Some(Self { reference, parameters, outputs })
+    }
+
+    /// Name and value of an argument.
+    fn argument(&self, position: usize, argument: &FunctionArg) -> Result<(String, ast::Expr)> {
+        match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => match self.parameters.get(position) {
+                Some(name) => Ok(((*name).to_owned(), value.clone())),
+                None => plan_err!("{}() has no parameter {}: name => value", self.reference, position + 1),
+            },
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. }
+            | FunctionArg::ExprNamed { name: ast::Expr::Identifier(name), arg: FunctionArgExpr::Expr(value), .. } => {
+                Ok((name.value.to_lowercase(), value.clone()))
+            }
+            other => plan_err!("{}() does not take the argument {other}", self.reference),
+        }
+    }
+}

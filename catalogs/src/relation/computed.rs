@@ -1,0 +1,114 @@
+//! Relations whose rows are computed while they are read.
+
+use std::fmt::{self, Debug, Display};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use tokio::sync::mpsc::Sender;
+
+/// What a call of a relation asks for, before it is known how its rows are filtered.
+#[async_trait]
+pub(crate) trait Call: Debug + Send + Sync + 'static {
+    /// One reading of the rows.
+    type Work: Work;
+
+    /// Columns of the rows.
+    fn schema(&self) -> SchemaRef;
+
+    /// Filters that [`Call::work`] is given; others are applied to its rows.
+    fn supports(&self, _filter: &Expr) -> TableProviderFilterPushDown {
+        TableProviderFilterPushDown::Unsupported
+    }
+
+    /// What is to be done for the rows that pass these filters.
+    async fn work(&self, session: &dyn Session, filters: &[Expr]) -> Result<Self::Work>;
+}
+
+/// The work of computing rows; how EXPLAIN shows it is its [`Display`].
+#[async_trait]
+pub(crate) trait Work: Display + Send + Sync + 'static {
+    /// Computes the rows and sends them as they come, until all are sent or [nobody listens](Rows::send).
+    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()>;
+}
+
+/// Where rows go.
+#[derive(Debug)]
+pub(crate) struct Rows(Sender<Result<RecordBatch>>);
+
+impl Rows {
+    /// False if nobody listens any more: the query has ended, and with it should the work.
+    pub async fn send(&self, rows: RecordBatch) -> bool {
+        self.0.send(Ok(rows)).await.is_ok()
+    }
+}
+
+/// The plan of a call.
+pub(crate) fn computed(name: &'static str, call: impl Call) -> Result<LogicalPlan> {
+    let table = Arc::new(Computed(call));
+    LogicalPlanBuilder::scan(name, provider_as_source(table), None)?.build()
+}
+
+#[derive(Debug)]
+struct Computed<C>(C);
+
+#[async_trait]
+impl<C: Call> TableProvider for Computed<C> {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(filters.iter().map(|filter| self.0.supports(filter)).collect())
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let work = Arc::new(self.0.work(session, filters).await?);
+        let stream = Arc::new(Stream { schema: self.schema(), work });
+        Ok(Arc::new(StreamingTableExec::try_new(self.schema(), vec![stream], projection, [], false, limit)?))
+    }
+}
+
+struct Stream<W> {
+    schema: SchemaRef,
+    work: Arc<W>,
+}
+
+impl<W: Work> Debug for Stream<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(&self.work, f)
+    }
+}
+
+impl<W: Work> PartitionStream for Stream<W> {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        // The work stops when the stream is dropped, at its next row or await.
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), 1);
+        let (rows, work) = (Rows(builder.tx()), Arc::clone(&self.work));
+        builder.spawn(async move { work.run(&context, &rows).await });
+        builder.build()
+    }
+}

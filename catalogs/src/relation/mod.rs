@@ -1,0 +1,165 @@
+//! Relations with parameters.
+//!
+//! A parameter is a *key column*: `top_neurons(model => 'toy', text => $1)` is short for
+//! `top_neurons WHERE model = 'toy' AND text = $1`, so bind parameters, EXPLAIN and every client work. A relation is
+//! defined by a logical plan over other tables, which DataFusion optimises like any query.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, ident, lit,
+};
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::Error;
+use crate::analyze::Analyze;
+use crate::build_graphs::BuildGraphs;
+use crate::evaluate_graphs::EvaluateGraphs;
+use crate::holdings::Holdings;
+use crate::model_table::{OfAll, model_table};
+use crate::predicate::can_evaluate;
+use crate::simulate_graphs::SimulateGraphs;
+use crate::top_neurons::TopNeurons;
+
+mod call;
+mod computed;
+mod parameters;
+mod ranges;
+
+pub use call::Relations;
+pub(crate) use computed::{Call, Rows, Work, computed};
+use parameters::given;
+pub(crate) use parameters::{Parameter, Values};
+pub(crate) use ranges::Ranges;
+
+/// A relation with parameters.
+pub(crate) trait Relation: Debug + Send + Sync {
+    /// Its name in the default schema.
+    fn name(&self) -> &'static str;
+
+    /// Its parameters, in the order of a call without names.
+    fn parameters(&self) -> Vec<Parameter>;
+
+    /// The columns of a call, in order. They may have the names of parameters: what the plan says of them counts.
+    fn outputs(&self) -> Vec<Field>;
+
+    /// The plan that yields [`Relation::outputs`], given a value for each parameter.
+    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan>;
+}
+
+/// All relations.
+pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
+    vec![
+        Arc::new(Analyze),
+        Arc::new(BuildGraphs),
+        Arc::new(EvaluateGraphs),
+        Arc::new(SimulateGraphs),
+        Arc::new(TopNeurons),
+    ]
+}
+
+/// The relation of this name.
+pub(crate) fn find_relation(name: &str) -> Option<Arc<dyn Relation>> {
+    relations().into_iter().find(|relation| relation.name() == name)
+}
+
+impl dyn Relation {
+    /// It as a table: parameters first.
+    pub fn table(self: Arc<Self>, holdings: Arc<Holdings>) -> Arc<dyn TableProvider> {
+        Arc::new(RelationTable { relation: self, holdings })
+    }
+}
+
+#[derive(Debug)]
+struct RelationTable {
+    relation: Arc<dyn Relation>,
+    holdings: Arc<Holdings>,
+}
+
+impl RelationTable {
+    fn is_parameter(&self, filter: &Expr) -> bool {
+        self.relation.parameters().iter().any(|p| given(filter, p.name).is_some())
+    }
+
+    /// A filter with the values of parameters in their place, but of those that are columns of the plan too.
+    fn with_values(&self, filter: &Expr, values: &Values) -> Result<Expr> {
+        let outputs = self.relation.outputs();
+        let is_output = |name: &str| outputs.iter().any(|field| field.name() == name);
+        let replaced = filter.clone().transform(|expr| {
+            let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
+            Ok(Transformed::yes(match values.get(&column.name) {
+                Some(value) if !is_output(&column.name) => lit(value.clone()),
+                _ => ident(&column.name),
+            }))
+        });
+        replaced.map(|replaced| replaced.data)
+    }
+}
+
+#[async_trait]
+impl TableProvider for RelationTable {
+    fn schema(&self) -> SchemaRef {
+        let parameters = self.relation.parameters();
+        let outputs = self.relation.outputs().into_iter();
+        let outputs: Vec<Field> = outputs.filter(|f| !parameters.iter().any(|p| p.name == f.name())).collect();
+        let parameters = parameters.into_iter().map(|p| Field::new(p.name, p.data_type, true));
+        Arc::new(Schema::new(parameters.chain(outputs).collect::<Vec<_>>()))
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| {
+            // Others are applied inside, where the plan may make use of them.
+            if self.is_parameter(filter) || can_evaluate(filter) {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let values = Values::of(self.relation.name(), self.relation.parameters(), filters)?;
+        let plan = self.relation.plan(&self.holdings, &values)?;
+        let schema = self.schema();
+        let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let own: Vec<Field> = self.relation.outputs();
+        let outputs = columns.iter().map(|c| {
+            let name = schema.field(*c).name();
+            match values.get(name) {
+                Some(value) if !own.iter().any(|field| field.name() == name) => lit(value.clone()).alias(name),
+                _ => ident(name),
+            }
+        });
+        let mut plan = LogicalPlanBuilder::from(plan);
+        for filter in filters.iter().filter(|filter| !self.is_parameter(filter)) {
+            plan = plan.filter(self.with_values(filter, &values)?)?;
+        }
+        let plan = plan.project(outputs)?.limit(0, limit)?.build()?;
+        session.create_physical_plan(&session.optimize(&plan)?).await
+    }
+}
+
+/// A scan of a table over all models, to build relations on.
+pub(crate) fn scan_all(table: &str, holdings: &Arc<Holdings>) -> Result<LogicalPlanBuilder> {
+    let table = model_table(table).ok_or_else(|| Error::Internal(format!("there is no table {table}")))?;
+    let name = table.name();
+    LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(OfAll { table, holdings: Arc::clone(holdings) })), None)
+}

@@ -1,0 +1,193 @@
+//! Parameters of relations, and what a call gives them.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::error::Result;
+use datafusion::logical_expr::Expr;
+use datafusion::scalar::ScalarValue;
+use neuroql_model::Model;
+
+use super::Ranges;
+use crate::Error;
+use crate::holdings::Holdings;
+use crate::predicate::{check, equal_to};
+
+/// A parameter of a relation.
+#[derive(Debug, Clone)]
+pub(crate) struct Parameter {
+    pub name: &'static str,
+    pub data_type: DataType,
+    /// Taken if the query does not say.
+    pub default: Option<ScalarValue>,
+}
+
+impl Parameter {
+    /// One that every query must give.
+    pub fn required(name: &'static str, data_type: DataType) -> Self {
+        Self { name, data_type, default: None }
+    }
+
+    /// One that has a value if the query does not say.
+    pub fn with_default(name: &'static str, default: impl Into<ScalarValue>) -> Self {
+        let default = default.into();
+        Self { name, data_type: default.data_type(), default: Some(default) }
+    }
+
+    /// One that is NULL if the query does not say.
+    pub fn optional_text(name: &'static str) -> Self {
+        Self::with_default(name, ScalarValue::Utf8(None))
+    }
+
+    /// One that is NULL if the query does not say.
+    pub fn optional_number(name: &'static str) -> Self {
+        Self::with_default(name, ScalarValue::Int64(None))
+    }
+}
+
+/// A value for each parameter of a call, read by name.
+#[derive(Debug, Clone)]
+pub(crate) struct Values {
+    relation: &'static str,
+    values: Vec<(&'static str, ScalarValue)>,
+}
+
+impl Values {
+    /// What filters give to the parameters of a relation, or their defaults.
+    ///
+    /// # Errors
+    /// A parameter without a value, with two, or with one of another type.
+    pub fn of(relation: &'static str, parameters: Vec<Parameter>, filters: &[Expr]) -> Result<Self> {
+        let value = |parameter: Parameter| {
+            let mut given = filters.iter().filter_map(|filter| given(filter, parameter.name));
+            let value = match (given.next(), given.next(), parameter.default) {
+                (Some(a), Some(b), _) if a != b => {
+                    let reason = format!("is asked to be both {a} and {b}");
+                    Err(Error::InvalidParameter { relation, parameter: parameter.name.into(), reason }.into())
+                }
+                (Some(value), ..) => value.cast_to(&parameter.data_type),
+                (None, _, Some(default)) => Ok(default),
+                (None, _, None) => Err(Error::MissingParameter { relation, parameter: parameter.name }.into()),
+            };
+            Ok((parameter.name, value?))
+        };
+        Ok(Self { relation, values: parameters.into_iter().map(value).collect::<Result<_>>()? })
+    }
+
+    /// The value of a parameter as it is.
+    pub fn get(&self, parameter: &str) -> Option<&ScalarValue> {
+        self.values.iter().find(|(name, _)| *name == parameter).map(|(_, value)| value)
+    }
+
+    /// The error that a parameter's value is wrong; the reason goes on a sentence that begins with its name.
+    pub fn invalid(&self, parameter: &str, reason: impl Display) -> Error {
+        let (parameter, reason) = (parameter.to_owned(), reason.to_string());
+        Error::InvalidParameter { relation: self.relation, parameter, reason }
+    }
+
+    /// A text; `None` is NULL.
+    pub fn optional_text(&self, parameter: &str) -> Option<&str> {
+        self.get(parameter)?.try_as_str().flatten()
+    }
+
+    /// A text.
+    pub fn text(&self, parameter: &str) -> Result<&str, Error> {
+        self.optional_text(parameter).ok_or_else(|| self.invalid(parameter, "is NULL"))
+    }
+
+    /// A text that stands for something else, such as a method.
+    pub fn parsed<T: FromStr<Err: Display>>(&self, parameter: &str) -> Result<T, Error> {
+        self.text(parameter)?.parse().map_err(|error: T::Err| self.invalid(parameter, error))
+    }
+
+    /// A whole number of a range; `None` is NULL.
+    pub fn optional_number(&self, parameter: &str, range: RangeInclusive<i64>) -> Result<Option<u64>, Error> {
+        match self.get(parameter) {
+            Some(ScalarValue::Int64(None)) => Ok(None),
+            _ => self.number(parameter, range).map(Some),
+        }
+    }
+
+    /// A whole number of a range that begins at or above 0.
+    pub fn number(&self, parameter: &str, range: RangeInclusive<i64>) -> Result<u64, Error> {
+        match self.get(parameter) {
+            Some(ScalarValue::Int64(Some(n))) if range.contains(n) => Ok(n.unsigned_abs()),
+            other => Err(self.out_of(parameter, other, range)),
+        }
+    }
+
+    /// A number of a range.
+    pub fn real(&self, parameter: &str, range: RangeInclusive<f64>) -> Result<f64, Error> {
+        match self.get(parameter) {
+            Some(ScalarValue::Float64(Some(x))) if range.contains(x) => Ok(*x),
+            other => Err(self.out_of(parameter, other, range)),
+        }
+    }
+
+    fn out_of<T: Display + Bound>(&self, name: &str, is: Option<&ScalarValue>, range: RangeInclusive<T>) -> Error {
+        let is = is.map_or_else(|| "NULL".to_owned(), ToString::to_string);
+        match range.end().is_greatest() {
+            true => self.invalid(name, format!("is {is}, expected a number from {}", range.start())),
+            false => self.invalid(name, format!("is {is}, expected {} to {}", range.start(), range.end())),
+        }
+    }
+
+    /// A truth value; NULL is false.
+    pub fn flag(&self, parameter: &str) -> bool {
+        self.get(parameter) == Some(&ScalarValue::Boolean(Some(true)))
+    }
+
+    /// The model that the parameter `model` names.
+    pub fn model(&self, holdings: &Holdings) -> Result<Arc<Model>> {
+        check(holdings.registry.get(self.text("model")?))
+    }
+
+    /// The layers of a model that the parameter `layers` names, ascending; all of them if it is NULL.
+    pub fn layers(&self, model: &Model) -> Result<Vec<u32>, Error> {
+        self.ranges("layers", "layer", model.config().layers)
+    }
+
+    /// The neurons of a layer that the parameter `neurons` names, ascending; all of them if it is NULL.
+    pub fn neurons(&self, model: &Model) -> Result<Vec<u32>, Error> {
+        self.ranges("neurons", "neuron", model.config().d_mlp)
+    }
+
+    fn ranges(&self, parameter: &str, what: &str, count: usize) -> Result<Vec<u32>, Error> {
+        let Some(text) = self.optional_text(parameter) else { return Ok((0..count as u32).collect()) };
+        let ranges: Ranges = text.parse().map_err(|reason: String| self.invalid(parameter, reason))?;
+        ranges.below(count as u32).map_err(|number| {
+            self.invalid(parameter, format!("names {what} {number}; the model has {what}s 0 to {}", count - 1))
+        })
+    }
+}
+
+/// Numbers that ranges end with.
+trait Bound {
+    /// Whether a range up to it has no end.
+    fn is_greatest(&self) -> bool;
+}
+
+impl Bound for i64 {
+    fn is_greatest(&self) -> bool {
+        *self == Self::MAX
+    }
+}
+
+impl Bound for f64 {
+    fn is_greatest(&self) -> bool {
+        *self == Self::INFINITY
+    }
+}
+
+/// The value that a filter gives to a parameter. The optimizer makes `p = true` of a boolean to `p`.
+pub(super) fn given(filter: &Expr, parameter: &str) -> Option<ScalarValue> {
+    let is_parameter = |expr: &Expr| matches!(expr, Expr::Column(column) if column.name == parameter);
+    match filter {
+        Expr::Not(inner) if is_parameter(inner) => Some(false.into()),
+        filter if is_parameter(filter) => Some(true.into()),
+        filter => equal_to(filter, parameter).cloned(),
+    }
+}
