@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use petgraph::unionfind::UnionFind;
+
 use crate::{Graph, Symbol, Token};
 
 /// Component of each node, from 0 in the order of their first activators. Activators belong together if the same token
@@ -9,20 +11,25 @@ use crate::{Graph, Symbol, Token};
 /// alone. What is below an activator belongs to it.
 pub fn components(graph: &Graph) -> Vec<u32> {
     let activators = activators(graph);
-    let mut joined = Joined((0..activators.len() as u32).collect());
+    let mut joined = UnionFind::new(activators.len());
     let mut first_with: HashMap<&Token, u32> = HashMap::new();
     for (node, activator) in graph.nodes().iter().zip(&activators) {
         if let (Symbol::Token(token), Some(_)) = (&node.symbol, node.parent) {
             let first = *first_with.entry(token).or_insert(*activator);
-            joined.join(first, *activator);
+            joined.union(first, *activator);
         }
     }
+    numbered(activators.iter().map(|activator| joined.find_mut(*activator)))
+}
+
+/// Numbers from 0 for the things that stand for sets, in the order in which they first come.
+pub(crate) fn numbered(sets: impl Iterator<Item = u32>) -> Vec<u32> {
     let mut numbers: HashMap<u32, u32> = HashMap::new();
-    let number = |activator: &u32| {
+    let number = |set| {
         let next = numbers.len() as u32;
-        *numbers.entry(joined.first(*activator)).or_insert(next)
+        *numbers.entry(set).or_insert(next)
     };
-    activators.iter().map(number).collect()
+    sets.map(number).collect()
 }
 
 /// How many components a graph has.
@@ -37,25 +44,6 @@ fn activators(graph: &Graph) -> Vec<u32> {
         activators.push(node.parent.map_or(i, |parent| activators[parent as usize]));
     }
     activators
-}
-
-/// Disjoint sets of nodes: of each node, another one of its set, or itself if it stands for the set.
-struct Joined(Vec<u32>);
-
-impl Joined {
-    fn first(&mut self, mut node: u32) -> u32 {
-        while self.0[node as usize] != node {
-            let next = self.0[node as usize];
-            self.0[node as usize] = self.0[next as usize];
-            node = next;
-        }
-        node
-    }
-
-    fn join(&mut self, one: u32, other: u32) {
-        let (one, other) = (self.first(one), self.first(other));
-        self.0[one.max(other) as usize] = one.min(other);
-    }
 }
 
 #[cfg(test)]

@@ -57,6 +57,16 @@ pub enum Error {
         /// How many it has.
         found: usize,
     },
+    /// A number outside of what makes sense.
+    #[error("{what} is {value}, it must be {allowed}")]
+    OutOfRange {
+        /// What the number is.
+        what: &'static str,
+        /// The number.
+        value: String,
+        /// The numbers that make sense, in words.
+        allowed: &'static str,
+    },
     /// A text that is not a graph in the format it was said to be in.
     #[error("not a graph in the format {format}: {reason}")]
     Malformed {
@@ -92,7 +102,7 @@ impl Error {
             // program_limit_exceeded
             Self::TooLarge { .. } => "54000",
             // undefined_parameter is not for values: invalid_parameter_value
-            Self::Unknown { .. } => "22023",
+            Self::Unknown { .. } | Self::OutOfRange { .. } => "22023",
             // invalid_text_representation
             Self::Malformed { .. } => "22P02",
             // feature_not_supported

@@ -24,7 +24,10 @@
 //!
 //! A [`Builder`] makes graphs of patterns, which [`Lines`] reads off samples. A [`Matcher`] predicts with one graph, an
 //! [`Automaton`] with all graphs of a layer; both also take the columns of a table, as a [`View`].
+//!
+//! [`similarity`] compares two graphs, a [`PatternIndex`] all of many; what comes of that is a [`Network`].
 
+mod algebra;
 mod automaton;
 mod builder;
 mod components;
@@ -32,11 +35,18 @@ pub mod draw;
 mod error;
 pub mod formats;
 mod graph;
+mod identity;
+mod join;
 mod lines;
 mod matcher;
 mod pattern;
 mod semantics;
+mod signature;
+mod similarity;
 mod simplify;
+mod structure;
+#[cfg(feature = "synthetic")]
+pub mod synthetic;
 mod trie;
 mod view;
 mod walk;
@@ -46,9 +56,13 @@ pub use builder::{Builder, Policy};
 pub use components::{component_count, components};
 pub use error::{Error, Result};
 pub use graph::{DEEPEST, Graph, Kind, Node, Symbol, Token};
+pub use join::{Pair, PatternIndex, PatternIndexBuilder};
 pub use lines::{Inherited, Lines, Prompt};
 pub use matcher::Matcher;
 pub use pattern::{Element, Pattern};
 pub use semantics::Semantics;
+pub use signature::Signature;
+pub use similarity::{Similarity, behaviour, similarity};
 pub use simplify::{Display, DisplayKind, DisplayNode, DisplayToken, Skip, Weight, simplify};
+pub use structure::{Degree, Network};
 pub use view::{Validity, View, decode, encode};

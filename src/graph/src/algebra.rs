@@ -1,0 +1,140 @@
+//! Graphs as sets of patterns.
+//!
+//! Graphs are laid over each other node by node rather than pattern by pattern with a [`Builder`](crate::Builder), which
+//! counts the patterns that it is given as support and so could not keep what the nodes have.
+
+use std::collections::HashMap;
+
+use crate::identity::Identity;
+use crate::{Graph, Node, Result};
+
+impl Graph {
+    /// The patterns of either graph. What both have has the greater of each of its numbers.
+    ///
+    /// Here as in the other operations, tokens of the two graphs are the same if their texts are (their ids, where the
+    /// text has U+FFFD); the result has the first graph's.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`](crate::Error::TooLarge).
+    pub fn union(&self, other: &Self) -> Result<Self> {
+        let mut nodes = self.nodes().to_vec();
+        let mut places = places(self);
+        let mut place_of: Vec<u32> = Vec::with_capacity(other.nodes().len());
+        for node in other.nodes() {
+            let parent = node.parent.map(|parent| place_of[parent as usize]);
+            let new = nodes.len() as u32;
+            let place = *places.entry((parent, (&node.symbol).into())).or_insert(new);
+            if place == new {
+                nodes.push(Node { parent, ..node.clone() });
+            } else {
+                let known = &mut nodes[place as usize];
+                *known = combined(known, node, f32::max, u32::max, |one, other| match (one, other) {
+                    (Some(one), Some(other)) => Some(one.max(other)),
+                    (one, other) => one.or(other),
+                });
+            }
+            place_of.push(place);
+        }
+        Self::new(nodes)
+    }
+
+    /// The patterns of both graphs, with the lesser of each of their numbers.
+    ///
+    /// # Errors
+    /// None: the result is a part of the graph. (That of [`Graph::new`] is passed on.)
+    pub fn intersection(&self, other: &Self) -> Result<Self> {
+        let counterpart = self.counterparts(other);
+        let nodes = self.nodes().iter().zip(counterpart).map(|(node, place)| match place {
+            Some(place) => combined(node, &other.nodes()[place as usize], f32::min, u32::min, |one, other| {
+                one.zip(other).map(|(one, other)| one.min(other))
+            }),
+            None => Node { ends: None, ..node.clone() },
+        });
+        complete(nodes.collect())
+    }
+
+    /// The patterns of this graph that the other lacks, whatever they predict there.
+    ///
+    /// ```
+    /// use neuroql_graph::{Graph, Node, Symbol};
+    ///
+    /// let node = |parent, token: &str, ends| {
+    ///     Node { parent, symbol: Symbol::token(1, token), importance: 1.0, activation: 1.0, ends, support: 1 }
+    /// };
+    /// let cat = Graph::new(vec![node(None, " cat", Some(0.5))])?;
+    /// let pets = Graph::new(vec![node(None, " cat", Some(1.0)), node(None, " dog", Some(0.5))])?;
+    /// assert_eq!(cat.union(&pets)?, pets);
+    /// assert_eq!(cat.intersection(&pets)?, cat);
+    /// assert_eq!(pets.difference(&cat)?, Graph::new(vec![node(None, " dog", Some(0.5))])?);
+    /// # Ok::<(), neuroql_graph::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// None: the result is a part of the graph. (That of [`Graph::new`] is passed on.)
+    pub fn difference(&self, other: &Self) -> Result<Self> {
+        let counterpart = self.counterparts(other);
+        let nodes = self.nodes().iter().zip(counterpart).map(|(node, place)| {
+            let known = place.is_some_and(|place| other.nodes()[place as usize].ends.is_some());
+            Node { ends: node.ends.filter(|_| !known), ..node.clone() }
+        });
+        complete(nodes.collect())
+    }
+
+    /// For each node, the one of the other graph to which the same way leads.
+    fn counterparts(&self, other: &Self) -> Vec<Option<u32>> {
+        let places = places(other);
+        let mut counterparts: Vec<Option<u32>> = Vec::with_capacity(self.nodes().len());
+        for node in self.nodes() {
+            // Below a node that the other graph lacks, it lacks all.
+            let parent = node.parent.map(|parent| counterparts[parent as usize]);
+            let place = (parent != Some(None)).then(|| places.get(&(parent.flatten(), (&node.symbol).into()))).flatten();
+            counterparts.push(place.copied());
+        }
+        counterparts
+    }
+}
+
+/// Place of each node by its parent and what it stands for; of siblings whose tokens have the same text, the first.
+fn places(graph: &Graph) -> HashMap<(Option<u32>, Identity<'_>), u32> {
+    let mut places = HashMap::with_capacity(graph.nodes().len());
+    for (place, node) in (0..).zip(graph.nodes()) {
+        places.entry((node.parent, (&node.symbol).into())).or_insert(place);
+    }
+    places
+}
+
+fn combined(
+    one: &Node,
+    other: &Node,
+    number: fn(f32, f32) -> f32,
+    support: fn(u32, u32) -> u32,
+    ends: fn(Option<f32>, Option<f32>) -> Option<f32>,
+) -> Node {
+    Node {
+        parent: one.parent,
+        symbol: one.symbol.clone(),
+        importance: number(one.importance, other.importance),
+        activation: number(one.activation, other.activation),
+        ends: ends(one.ends, other.ends),
+        support: support(one.support, other.support),
+    }
+}
+
+/// The graph of those nodes, given depth first, below or at which a pattern ends.
+fn complete(nodes: Vec<Node>) -> Result<Graph> {
+    let mut kept: Vec<bool> = nodes.iter().map(|node| node.ends.is_some()).collect();
+    for (place, node) in nodes.iter().enumerate().rev() {
+        if let Some(parent) = node.parent {
+            kept[parent as usize] |= kept[place];
+        }
+    }
+    let mut next = 0;
+    let place = |kept: &bool| {
+        let place = next;
+        next += u32::from(*kept);
+        place
+    };
+    let place_of: Vec<u32> = kept.iter().map(place).collect();
+    let moved = |node: Node| Node { parent: node.parent.map(|parent| place_of[parent as usize]), ..node };
+    Graph::new(nodes.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|(node, _)| moved(node)).collect())
+}

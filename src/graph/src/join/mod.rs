@@ -1,0 +1,195 @@
+//! Which of many graphs are alike, exactly and without comparing each with each.
+//!
+//! Similarity is [`Signature::similarity`]. The ideas are those of joins of sets (Chaudhuri et al., ICDE 2006; Bayardo et
+//! al., WWW 2007; Xiao et al., WWW 2008), with weights: two signatures of at least similarity t share at least
+//! t/(1 + t) of the sum of their totals, so
+//! - the lesser total is at least t times the greater (size filter);
+//! - in any order of all patterns, the first that both have is not in that tail of either which weighs less than what
+//!   they must share (prefix filter); with the rarest patterns first, few others are met;
+//! - comparing stops once too much of either is known to be missing from the other.
+//!
+//! Filters err on the side of comparing, by [`SLACK`]; the comparison decides with the arithmetic of
+//! [`Signature::similarity`], so results are the same to the last bit.
+
+mod build;
+mod nearest;
+mod pairs;
+
+use std::ops::Range;
+
+pub use self::build::PatternIndexBuilder;
+pub use self::pairs::Pair;
+
+use crate::Signature;
+use crate::signature::jaccard;
+
+/// What filters let pass beyond what is needed, relative to totals: far more than rounding can amount to, in totals of
+/// up to 2²⁴ weights.
+const SLACK: f64 = 1e-7;
+
+/// Signatures of many graphs, made to find those that are alike.
+///
+/// Equal signatures are kept once, and signatures without patterns, which are similar to nothing, not at all. A pattern
+/// of a signature takes 12 bytes, and each distinct pattern 12 more: see [`Self::bytes`]. What is in it depends on the
+/// signatures and their keys only, not on the order in which they came.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use neuroql_graph::{PatternIndexBuilder, Signature};
+///
+/// let signature = |patterns: &[(u64, f32)]| Signature::new(patterns.to_vec());
+/// let mut builder = PatternIndexBuilder::default();
+/// builder.push(7, &signature(&[(1, 1.0), (2, 1.0)])?);
+/// builder.push(8, &signature(&[(1, 1.0), (2, 0.5)])?);
+/// builder.push(9, &signature(&[(3, 1.0)])?);
+/// let index = builder.build()?;
+/// assert_eq!(index.most_similar(&signature(&[(1, 1.0), (2, 1.0)])?, 10, 0.0), [(7, 1.0), (8, 0.75)]);
+///
+/// let mut found = Vec::new();
+/// index.pairs(0.75, |pairs| {
+///     found.extend(pairs.iter().map(|pair| (pair.a, pair.b, pair.similarity)));
+///     ControlFlow::Continue(())
+/// })?;
+/// assert_eq!(found, [(7, 8, 0.75)]);
+/// # Ok::<(), neuroql_graph::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct PatternIndex {
+    /// Hash of each pattern, ascending: patterns are numbered in this order.
+    hashes: Vec<u64>,
+    /// By class, and one more: where its patterns are. A class is all graphs of one signature; classes are in ascending
+    /// order of totals.
+    starts: Vec<u32>,
+    /// Numbers of the patterns of each class, ascending, and their weights.
+    patterns: Vec<u32>,
+    weights: Vec<f32>,
+    /// By class: the signature's total.
+    totals: Vec<f64>,
+    /// By class, and one more: where its keys are.
+    key_starts: Vec<u32>,
+    /// Keys of each class, ascending.
+    keys: Vec<u64>,
+    /// By pattern, and one more: where the classes that have it are.
+    posting_starts: Vec<u32>,
+    /// Classes that have each pattern, ascending.
+    postings: Vec<u32>,
+}
+
+/// A signature in the terms of an index.
+struct Probe {
+    /// Those of its patterns that the index knows: numbers, ascending, and weights.
+    patterns: Vec<(u32, f32)>,
+    /// Total of the signature.
+    total: f64,
+    /// How much of it the index does not know.
+    unknown: f64,
+}
+
+impl Probe {
+    fn new(patterns: Vec<(u32, f32)>, total: f64) -> Self {
+        let known: f64 = patterns.iter().map(|(_, weight)| f64::from(*weight)).sum();
+        Self { patterns, total, unknown: total - known }
+    }
+}
+
+impl PatternIndex {
+    /// Graphs in it, those without patterns not counted.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether it has no graph with a pattern.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Different signatures in it.
+    pub fn distinct(&self) -> usize {
+        self.totals.len()
+    }
+
+    /// Patterns of all different signatures.
+    pub fn postings(&self) -> usize {
+        self.postings.len()
+    }
+
+    /// Memory that it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        let u32s = [&self.starts, &self.patterns, &self.key_starts, &self.posting_starts, &self.postings];
+        let halves = u32s.into_iter().map(Vec::capacity).sum::<usize>() + self.weights.capacity();
+        let wholes = self.hashes.capacity() + self.totals.capacity() + self.keys.capacity();
+        size_of::<Self>() + 4 * halves + 8 * wholes
+    }
+
+    fn probe(&self, signature: &Signature) -> Probe {
+        let known = |(hash, weight): &(u64, f32)| Some((self.hashes.binary_search(hash).ok()? as u32, *weight));
+        Probe::new(signature.patterns().iter().filter_map(known).collect(), signature.total())
+    }
+
+    fn class(&self, class: u32) -> impl Iterator<Item = (u32, f32)> + '_ {
+        let range = range(&self.starts, class);
+        self.patterns[range.clone()].iter().copied().zip(self.weights[range].iter().copied())
+    }
+
+    fn keys_of(&self, class: u32) -> &[u64] {
+        &self.keys[range(&self.key_starts, class)]
+    }
+
+    fn classes_with(&self, pattern: u32) -> &[u32] {
+        &self.postings[range(&self.posting_starts, pattern)]
+    }
+
+    /// Places of patterns, the one that the fewest classes have first.
+    fn rarest_first(&self, patterns: &[(u32, f32)]) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..patterns.len() as u32).collect();
+        order.sort_unstable_by_key(|place| {
+            let pattern = patterns[*place as usize].0;
+            (self.classes_with(pattern).len(), pattern)
+        });
+        order
+    }
+
+    /// Of a probe's or a class's patterns, those that are not in a tail that weighs less than `needed`, rarest first.
+    fn prefix(&self, patterns: &[(u32, f32)], needed: f64) -> impl Iterator<Item = u32> {
+        let mut order = self.rarest_first(patterns);
+        let mut tail = 0.0;
+        while let Some(last) = order.last() {
+            tail += f64::from(patterns[*last as usize].1);
+            if tail >= needed {
+                break;
+            }
+            order.pop();
+        }
+        order.into_iter().map(|place| patterns[place as usize].0)
+    }
+
+    /// Similarity of a probe to a class; may be `None` if it is less than `least`.
+    fn compare(&self, probe: &Probe, class: u32, least: f64) -> Option<f64> {
+        let total = self.totals[class as usize];
+        let both = probe.total + total;
+        let needed = least / (1.0 + least) * both - SLACK * both;
+        // What either may still have that is not shared.
+        let (mut spare, mut class_spare) = (probe.total - needed - probe.unknown, total - needed);
+        let mut overlap = 0.0;
+        let mut others = self.class(class).peekable();
+        for (pattern, weight) in &probe.patterns {
+            while let Some((_, missing)) = others.next_if(|(other, _)| other < pattern) {
+                class_spare -= f64::from(missing);
+            }
+            let weight = f64::from(*weight);
+            let other = others.next_if(|(other, _)| other == pattern).map_or(0.0, |(_, other)| f64::from(other));
+            let shared = weight.min(other);
+            overlap += shared;
+            spare -= weight - shared;
+            class_spare -= other - shared;
+            if spare < 0.0 || class_spare < 0.0 {
+                return None;
+            }
+        }
+        Some(jaccard(overlap, probe.total, total))
+    }
+}
+
+fn range(starts: &[u32], at: u32) -> Range<usize> {
+    starts[at as usize] as usize..starts[at as usize + 1] as usize
+}

@@ -1,0 +1,216 @@
+//! All pairs of graphs that are similar enough.
+
+use std::ops::{ControlFlow, Range};
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use super::build::transposed;
+use super::{PatternIndex, Probe, SLACK, range};
+use crate::{Error, Result};
+
+/// Pairs that a sink is given at once, at most.
+const CHUNK: usize = 4096;
+
+/// Pairs of classes that are to be found between two looks at the sink: results wait in memory until then.
+const WAITING: Range<usize> = 1 << 18..1 << 20;
+
+/// Two graphs that are similar.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pair {
+    /// The one. Within one index, the one with the lesser key.
+    pub a: u64,
+    /// The other.
+    pub b: u64,
+    /// How similar they are: [`Signature::similarity`](crate::Signature::similarity).
+    pub similarity: f64,
+}
+
+/// Two similar classes: of the one that is probed with, and of the one that is probed.
+type Found = (u32, u32, f64);
+
+impl PatternIndex {
+    /// All pairs of two graphs in it that are similar to at least `threshold`, each once. The sink is given up to 4,096
+    /// at a time, in an order that depends on the index and threshold only, and now and then none, so that it can end a
+    /// long search; when it breaks, so does this. Uses the current rayon thread pool.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] if the threshold is not over 0 and at most 1.
+    pub fn pairs(
+        &self,
+        threshold: f64,
+        sink: impl FnMut(&[Pair]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        check(threshold)?;
+        // Each class is compared with those before it only, whose totals are not greater than its own.
+        let prefixes = Prefixes::new(self, 2.0 * threshold / (1.0 + threshold));
+        let search = |class: u32| {
+            let probe = Probe::new(self.class(class).collect(), self.totals[class as usize]);
+            self.similar(&probe, threshold, &prefixes, class)
+        };
+        let mut output = Output::new(sink);
+        Ok(probe_all(self, search, |found| match found {
+            Step::Class(class) => {
+                let keys = self.keys_of(class);
+                (0..keys.len()).try_for_each(|at| {
+                    keys[at + 1..].iter().try_for_each(|other| output.push(keys[at], *other, 1.0))
+                })
+            }
+            Step::Pair((one, other, similarity)) => self.keys_of(one).iter().try_for_each(|one| {
+                let mut others = self.keys_of(other).iter();
+                others.try_for_each(|other| output.push(*one.min(other), *one.max(other), similarity))
+            }),
+            Step::Batch => output.flush(),
+        }))
+    }
+
+    /// As [`Self::pairs`], of a graph in this index, `a`, and one in another, `b`.
+    ///
+    /// # Errors
+    /// As [`Self::pairs`].
+    pub fn pairs_with(
+        &self,
+        other: &Self,
+        threshold: f64,
+        sink: impl FnMut(&[Pair]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        check(threshold)?;
+        let prefixes = Prefixes::new(other, threshold);
+        let numbers = translated(&self.hashes, &other.hashes);
+        let search = |class: u32| {
+            let known = |(pattern, weight): (u32, f32)| Some((numbers[pattern as usize]?, weight));
+            let probe = Probe::new(self.class(class).filter_map(known).collect(), self.totals[class as usize]);
+            let end = other.totals.partition_point(|total| *total <= probe.total / threshold * (1.0 + SLACK));
+            other.similar(&probe, threshold, &prefixes, end as u32)
+        };
+        let mut output = Output::new(sink);
+        Ok(probe_all(self, search, |found| match found {
+            Step::Class(_) => ControlFlow::Continue(()),
+            Step::Pair((one, class, similarity)) => self.keys_of(one).iter().try_for_each(|one| {
+                other.keys_of(class).iter().try_for_each(|other| output.push(*one, *other, similarity))
+            }),
+            Step::Batch => output.flush(),
+        }))
+    }
+
+    /// Classes before `end` that are similar enough to a probe, ascending, and how similar they are.
+    fn similar(&self, probe: &Probe, threshold: f64, prefixes: &Prefixes, end: u32) -> Vec<(u32, f64)> {
+        let needed = threshold * probe.total * (1.0 - SLACK);
+        if probe.total - probe.unknown < needed {
+            return Vec::new();
+        }
+        let start = self.totals.partition_point(|total| *total < needed) as u32;
+        let mut candidates: Vec<u32> = Vec::new();
+        for pattern in self.prefix(&probe.patterns, needed) {
+            let classes = prefixes.classes_with(pattern);
+            let classes = &classes[classes.partition_point(|class| *class < start)..];
+            candidates.extend_from_slice(&classes[..classes.partition_point(|class| *class < end)]);
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        let similar = |class| Some((class, self.compare(probe, class, threshold)?));
+        candidates.into_iter().filter_map(similar).filter(|(_, similarity)| *similarity >= threshold).collect()
+    }
+}
+
+fn check(threshold: f64) -> Result<()> {
+    if threshold > 0.0 && threshold <= 1.0 {
+        return Ok(());
+    }
+    Err(Error::OutOfRange { what: "the threshold", value: threshold.to_string(), allowed: "over 0 and at most 1" })
+}
+
+/// Classes by those of their patterns that decide whether they can be similar to something: see
+/// [`PatternIndex::prefix`].
+struct Prefixes {
+    starts: Vec<u32>,
+    classes: Vec<u32>,
+}
+
+impl Prefixes {
+    /// Of classes which must share the given part of their total.
+    fn new(index: &PatternIndex, part: f64) -> Self {
+        let classes = 0..index.totals.len() as u32;
+        let prefix = |class: u32| {
+            let patterns: Vec<_> = index.class(class).collect();
+            let needed = part * index.totals[class as usize] * (1.0 - SLACK);
+            index.prefix(&patterns, needed).map(|pattern| (pattern, class)).collect::<Vec<_>>()
+        };
+        let entries: Vec<(u32, u32)> = classes.into_par_iter().flat_map_iter(prefix).collect();
+        let (starts, classes) = transposed(index.hashes.len(), || entries.iter().copied());
+        Self { starts, classes }
+    }
+
+    fn classes_with(&self, pattern: u32) -> &[u32] {
+        &self.classes[range(&self.starts, pattern)]
+    }
+}
+
+/// Places in `others` of the hashes; both ascend.
+fn translated(hashes: &[u64], others: &[u64]) -> Vec<Option<u32>> {
+    let mut at = 0;
+    let place = |hash: &u64| {
+        while others.get(at).is_some_and(|other| other < hash) {
+            at += 1;
+        }
+        (others.get(at) == Some(hash)).then_some(at as u32)
+    };
+    hashes.iter().map(place).collect()
+}
+
+/// What happens in the course of a search.
+enum Step {
+    /// A class was probed with; its pairs follow.
+    Class(u32),
+    Pair(Found),
+    Batch,
+}
+
+/// Probes with all classes, many at once, and tells what comes of it in their order.
+fn probe_all(
+    index: &PatternIndex,
+    search: impl Fn(u32) -> Vec<(u32, f64)> + Sync,
+    mut tell: impl FnMut(Step) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let classes = index.totals.len() as u32;
+    let (mut next, mut batch) = (0, 256);
+    while next < classes {
+        let probed = next..classes.min(next.saturating_add(batch));
+        let found: Vec<Vec<(u32, f64)>> = probed.clone().into_par_iter().map(&search).collect();
+        let count: usize = found.iter().map(Vec::len).sum();
+        for (class, found) in probed.clone().zip(found) {
+            tell(Step::Class(class))?;
+            found.into_iter().try_for_each(|(other, similarity)| tell(Step::Pair((class, other, similarity))))?;
+        }
+        tell(Step::Batch)?;
+        next = probed.end;
+        if count < WAITING.start {
+            batch = (batch * 2).min(1 << 14);
+        } else if count > WAITING.end {
+            batch = (batch / 2).max(1);
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// Gives pairs to a sink.
+struct Output<S> {
+    sink: S,
+    pairs: Vec<Pair>,
+}
+
+impl<S: FnMut(&[Pair]) -> ControlFlow<()>> Output<S> {
+    fn new(sink: S) -> Self {
+        Self { sink, pairs: Vec::with_capacity(CHUNK) }
+    }
+
+    fn push(&mut self, a: u64, b: u64, similarity: f64) -> ControlFlow<()> {
+        self.pairs.push(Pair { a, b, similarity });
+        if self.pairs.len() == CHUNK { self.flush() } else { ControlFlow::Continue(()) }
+    }
+
+    fn flush(&mut self) -> ControlFlow<()> {
+        let result = (self.sink)(&self.pairs);
+        self.pairs.clear();
+        result
+    }
+}

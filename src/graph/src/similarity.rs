@@ -1,0 +1,171 @@
+//! How alike two graphs are.
+
+use std::collections::{BTreeSet, HashSet};
+use std::str::FromStr;
+
+use crate::identity::Identity;
+use crate::{Error, Graph, Kind, Matcher, Pattern, Result, Semantics, Signature, Symbol};
+
+/// Own activation, over the neuron's greatest, above which a token of a graph is an activating one in Neuron2Graph.
+const ACTIVATING: f32 = 0.5;
+
+/// Ways to compare two graphs. All give a number from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Similarity {
+    /// Tokens by role, as Neuron2Graph compares (`find_similar`). A node whose own activation is over 0.5 is activating,
+    /// other ones are important; wildcards do not count. Of each role that either graph has, the tokens of both over
+    /// those of the graph that has more; the least of the roles. So graphs that have 0.9 or more are what is called
+    /// similar there, except that two graphs without important tokens can be similar here. Symmetric.
+    Tokens,
+    /// Share of the first graph's patterns, by weight, that the second has too: see [`Signature::contained_in`].
+    /// Not symmetric.
+    Containment,
+    /// Patterns that both have, by weight: see [`Signature::similarity`]. Symmetric.
+    #[default]
+    Patterns,
+    /// What they predict for texts: see [`behaviour`]. The texts are, for each pattern of either, the shortest that it
+    /// matches; both graphs must be of one vocabulary. Symmetric.
+    Behaviour,
+}
+
+impl Similarity {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Tokens, Self::Containment, Self::Patterns, Self::Behaviour];
+
+    /// Its name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Containment => "containment",
+            Self::Patterns => "patterns",
+            Self::Behaviour => "behaviour",
+        }
+    }
+}
+
+impl FromStr for Similarity {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|similarity| similarity.name() == name).ok_or_else(|| Error::Unknown {
+            what: "way to compare graphs",
+            name: name.to_owned(),
+            known: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+}
+
+/// How alike two graphs are, from 0 to 1. `None` where that has no meaning: if neither has what is compared (tokens,
+/// patterns, activations), and for the containment of a graph without patterns.
+///
+/// ```
+/// use neuroql_graph::{Graph, Node, Similarity, Symbol, similarity};
+///
+/// let node = |parent, token: &str, ends| {
+///     Node { parent, symbol: Symbol::token(1, token), importance: 1.0, activation: 1.0, ends, support: 1 }
+/// };
+/// let cat = Graph::new(vec![node(None, " cat", Some(0.5))])?;
+/// let pets = Graph::new(vec![node(None, " cat", Some(0.75)), node(None, " dog", Some(0.25))])?;
+/// assert_eq!(similarity(&cat, &pets, Similarity::Patterns)?, Some(0.5));
+/// assert_eq!(similarity(&cat, &pets, Similarity::Containment)?, Some(1.0));
+/// assert_eq!(similarity(&pets, &cat, Similarity::Containment)?, Some(0.75));
+/// assert_eq!(similarity(&Graph::default(), &Graph::default(), Similarity::Tokens)?, None);
+/// # Ok::<(), neuroql_graph::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`behaviour`]; the other ways have none.
+pub fn similarity(a: &Graph, b: &Graph, method: Similarity) -> Result<Option<f64>> {
+    match method {
+        Similarity::Tokens => Ok(tokens(a, b)),
+        Similarity::Containment => Ok(Signature::of(a).contained_in(&Signature::of(b))),
+        Similarity::Patterns => Ok(Signature::of(a).similarity(&Signature::of(b))),
+        Similarity::Behaviour => {
+            let texts = own_texts(a, b);
+            behaviour(a, b, &texts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        }
+    }
+}
+
+/// Pearson correlation of what two graphs of one vocabulary predict at the tokens of all texts, with
+/// [`Semantics::Longest`]; 0 if it is negative, or if one graph predicts the same everywhere. `None` if both do.
+/// Symmetric to the last bit.
+///
+/// # Errors
+/// [`Error::Duplicate`] if siblings have the same token id.
+pub fn behaviour(a: &Graph, b: &Graph, texts: &[&[u32]]) -> Result<Option<f64>> {
+    let predicted = |graph: &Graph| -> Result<Vec<f32>> {
+        let matcher = Matcher::of(graph, Semantics::Longest)?;
+        let mut predicted = Vec::with_capacity(texts.iter().map(|text| text.len()).sum());
+        texts.iter().for_each(|text| matcher.simulate(text, &mut predicted));
+        Ok(predicted)
+    };
+    Ok(correlation(&predicted(a)?, &predicted(b)?).map(|correlation| correlation.clamp(0.0, 1.0)))
+}
+
+/// 0 if one of them is constant, `None` if both are.
+fn correlation(a: &[f32], b: &[f32]) -> Option<f64> {
+    let constant = |values: &[f32]| values.windows(2).all(|pair| pair[0] == pair[1]);
+    match (constant(a), constant(b)) {
+        (true, true) => return None,
+        (false, false) => {}
+        _ => return Some(0.0),
+    }
+    let mean = |values: &[f32]| values.iter().copied().map(f64::from).sum::<f64>() / values.len() as f64;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
+    for (a, b) in a.iter().zip(b) {
+        let (a, b) = (f64::from(*a) - mean_a, f64::from(*b) - mean_b);
+        aa += a * a;
+        bb += b * b;
+        ab += a * b;
+    }
+    Some(ab / (aa * bb).sqrt())
+}
+
+fn tokens(a: &Graph, b: &Graph) -> Option<f64> {
+    let share = |(a, b): (HashSet<Identity>, HashSet<Identity>)| {
+        let most = a.len().max(b.len());
+        (most > 0).then(|| a.intersection(&b).count() as f64 / most as f64)
+    };
+    let [activating, important] = [true, false].map(|activating| share((role(a, activating), role(b, activating))));
+    match (activating, important) {
+        (Some(activating), Some(important)) => Some(activating.min(important)),
+        (activating, important) => activating.or(important),
+    }
+}
+
+/// Tokens that are activating, or that are not.
+fn role(graph: &Graph, activating: bool) -> HashSet<Identity<'_>> {
+    let nodes = graph.nodes().iter().filter(|node| (node.activation > ACTIVATING) == activating);
+    nodes.filter(|node| graph.kind(node) != Kind::Wildcard).map(|node| (&node.symbol).into()).collect()
+}
+
+/// For each pattern of either graph, the shortest text that it matches. Any token is one that neither graph has, and so
+/// is the token before all, where a pattern does not start with the text.
+fn own_texts(a: &Graph, b: &Graph) -> BTreeSet<Vec<u32>> {
+    let ids = [a, b].into_iter().flat_map(Graph::nodes).filter_map(|node| match &node.symbol {
+        Symbol::Token(token) => token.id,
+        _ => None,
+    });
+    let other = ids.max().map_or(0, |greatest| greatest.saturating_add(1));
+    let patterns = a.to_patterns().chain(b.to_patterns());
+    patterns.filter_map(|pattern| shortest_text(&pattern, other)).collect()
+}
+
+/// `None` if no text can match it, because a token has no id.
+fn shortest_text(pattern: &Pattern, other: u32) -> Option<Vec<u32>> {
+    let mut text = Vec::with_capacity(pattern.elements.len() + 1);
+    for element in &pattern.elements {
+        match &element.symbol {
+            Symbol::Token(token) => text.push(token.id?),
+            Symbol::Any => text.push(other),
+            Symbol::Gap(_) | Symbol::Start => {}
+        }
+    }
+    if pattern.elements.last().is_none_or(|last| last.symbol != Symbol::Start) {
+        text.push(other);
+    }
+    text.reverse();
+    Some(text)
+}
