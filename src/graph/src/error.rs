@@ -93,6 +93,24 @@ pub enum Error {
         /// The names that there are.
         known: String,
     },
+    /// A text that is no search query.
+    #[error("search query, character {position}: {problem}")]
+    Syntax {
+        /// Where, in characters from 1.
+        position: usize,
+        /// What is wrong, and what should be there.
+        problem: String,
+    },
+    /// A search query with more than it may have.
+    #[error("the search query has {count} {what}, at most {limit} are supported")]
+    QueryTooLarge {
+        /// What it has too many of.
+        what: &'static str,
+        /// How many it has.
+        count: usize,
+        /// How many it may have.
+        limit: usize,
+    },
 }
 
 impl Error {
@@ -100,7 +118,9 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             // program_limit_exceeded
-            Self::TooLarge { .. } => "54000",
+            Self::TooLarge { .. } | Self::QueryTooLarge { .. } => "54000",
+            // syntax_error
+            Self::Syntax { .. } => "42601",
             // undefined_parameter is not for values: invalid_parameter_value
             Self::Unknown { .. } | Self::OutOfRange { .. } => "22023",
             // invalid_text_representation

@@ -23,7 +23,8 @@
 //! ```
 //!
 //! A [`Builder`] makes graphs of patterns, which [`Lines`] reads off samples. A [`Matcher`] predicts with one graph, an
-//! [`Automaton`] with all graphs of a layer; both also take the columns of a table, as a [`View`].
+//! [`Automaton`] with all graphs of a layer; both also take the columns of a table, as a [`View`]. [`search`] finds the
+//! graphs in which tokens play a part.
 //!
 //! [`similarity`] compares two graphs, a [`PatternIndex`] all of many; what comes of that is a [`Network`].
 
@@ -40,6 +41,7 @@ mod join;
 mod lines;
 mod matcher;
 mod pattern;
+pub mod search;
 mod semantics;
 mod signature;
 mod similarity;

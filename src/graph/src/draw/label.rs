@@ -84,7 +84,7 @@ pub(super) fn clip(pieces: Vec<Piece>, cells: usize) -> Vec<Piece> {
 }
 
 /// A token in quotes, as in JSON; what cannot be seen is escaped.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for (at, c) in text.char_indices() {
@@ -128,8 +128,9 @@ pub(super) fn escape(c: char, at_end: bool) -> Option<String> {
     Some(escaped)
 }
 
+/// An escape as in JSON: characters that UTF-16 needs two units for are two.
 fn code(c: char) -> String {
-    format!("\\u{:04x}", u32::from(c))
+    c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
 }
 
 fn is_at_end(text: &str, at: usize, c: char) -> bool {
@@ -260,6 +261,7 @@ mod tests {
         assert_eq!(shown("\u{301}"), "◌\u{301}");
         assert_eq!(shown("👩\u{200d}🔬"), "👩\u{200d}🔬");
         assert_eq!(quoted("a\"\\\n\u{a0}é"), r#""a\"\\\n\u00a0é""#);
+        assert_eq!(quoted("\u{11c92}"), r#""\ud807\udc92""#);
     }
 
     #[test]

@@ -14,8 +14,10 @@ mod svg;
 mod text;
 
 pub use dot::dot;
+pub(crate) use label::quoted;
 pub use mermaid::mermaid;
 pub use svg::svg;
+pub(crate) use text::pattern_text;
 pub use text::text;
 
 /// How a graph is drawn.

@@ -43,6 +43,13 @@ pub fn text(graph: &Graph, options: &DrawOptions) -> String {
     text
 }
 
+/// The line of the pattern that ends at a node.
+pub(crate) fn pattern_text(graph: &Graph, end: u32) -> String {
+    let mut text = String::new();
+    write_pattern(&mut text, graph.nodes(), end as usize);
+    text
+}
+
 /// Writes the pattern that ends at a node: the node stands first in the text, its parent next.
 fn write_pattern(text: &mut String, nodes: &[Node], pattern: usize) {
     let mut next = Some(&nodes[pattern]);

@@ -1,0 +1,104 @@
+//! An index in memory.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Index, PostingList, Role, postings};
+use crate::Graph;
+
+/// An index of graphs that are in memory.
+///
+/// ```
+/// use neuroql_graph::Graph;
+/// use neuroql_graph::formats::paths;
+/// use neuroql_graph::search::{MemoryIndex, Query};
+///
+/// let graph = |token: &str| {
+///     let end = r#"{"token": "**END**", "importance": 0.0, "activation": 0.9}"#;
+///     paths::parse(&format!(r#"[[{{"token": "{token}", "importance": 1.0, "activation": 0.9}}, {end}]]"#))
+/// };
+/// let graphs = [graph(" import")?, graph(" from")?, graph("Import")?];
+/// let index = MemoryIndex::new(graphs.iter().map(|graph| (graph, 0.5)));
+///
+/// let query: Query = "activating:import".parse()?;
+/// let found = query.search(&index, Some(10), |ordinal| Ok::<_, ()>(query.find(&graphs[ordinal as usize])));
+/// let ordinals: Vec<_> = found.unwrap().iter().map(|found| found.ordinal).collect();
+/// assert_eq!(ordinals, [0, 2]);
+/// # Ok::<(), neuroql_graph::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct MemoryIndex {
+    f1s: Vec<f32>,
+    /// By key, text and role.
+    lists: Vec<List>,
+    ordinals: Vec<u32>,
+    activations: Vec<f32>,
+    importances: Vec<f32>,
+}
+
+#[derive(Debug, Clone)]
+struct List {
+    key: Box<str>,
+    text: Arc<str>,
+    role: Role,
+    /// Its rows of the columns.
+    rows: Range<usize>,
+}
+
+impl MemoryIndex {
+    /// The index of graphs with their F1 scores, NaN where one is not known; ordinals are given in their order.
+    pub fn new<'a>(graphs: impl IntoIterator<Item = (&'a Graph, f32)>) -> Self {
+        let mut this = Self::default();
+        let mut rows: BTreeMap<(Box<str>, Arc<str>, Role), Vec<(u32, f32, f32)>> = BTreeMap::new();
+        for ((graph, f1), ordinal) in graphs.into_iter().zip(0u32..) {
+            this.f1s.push(f1);
+            for posting in postings(graph) {
+                let key = (posting.key.into_boxed_str(), posting.text, posting.score.role);
+                let row = (ordinal, posting.score.activation, posting.score.importance);
+                rows.entry(key).or_default().push(row);
+            }
+        }
+        for ((key, text, role), rows) in rows {
+            let start = this.ordinals.len();
+            this.lists.push(List { key, text, role, rows: start..start + rows.len() });
+            for (ordinal, activation, importance) in rows {
+                this.ordinals.push(ordinal);
+                this.activations.push(activation);
+                this.importances.push(importance);
+            }
+        }
+        this
+    }
+
+    /// The lists from the first on whose key is not below `start`, while `wanted` holds for their keys.
+    fn lists_while(&self, start: &str, wanted: impl Fn(&str) -> bool) -> Vec<PostingList<'_>> {
+        let first = self.lists.partition_point(|list| &*list.key < start);
+        let lists = self.lists[first..].iter().take_while(|list| wanted(&list.key));
+        lists.map(|list| self.posting_list(list)).collect()
+    }
+
+    fn posting_list<'a>(&'a self, list: &'a List) -> PostingList<'a> {
+        PostingList {
+            text: &list.text,
+            role: list.role,
+            ordinals: &self.ordinals[list.rows.clone()],
+            activations: &self.activations[list.rows.clone()],
+            importances: &self.importances[list.rows.clone()],
+        }
+    }
+}
+
+impl Index for MemoryIndex {
+    fn f1s(&self) -> &[f32] {
+        &self.f1s
+    }
+
+    fn lookup(&self, key: &str) -> Vec<PostingList<'_>> {
+        self.lists_while(key, |found| found == key)
+    }
+
+    fn lookup_prefix(&self, prefix: &str) -> Vec<PostingList<'_>> {
+        self.lists_while(prefix, |found| found.starts_with(prefix))
+    }
+}

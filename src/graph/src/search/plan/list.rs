@@ -1,0 +1,78 @@
+//! Going along a posting list.
+
+use super::cursor::END;
+use super::floor::Floor;
+use super::outcome::Outcome;
+use crate::search::{PostingList, Score};
+
+/// The first place from `at` on whose ordinal is not below `target`, by steps that double: near places are found in
+/// little time, however long the list.
+pub(super) fn gallop(ordinals: &[u32], at: usize, target: u32) -> usize {
+    let rest = &ordinals[at.min(ordinals.len())..];
+    if rest.first().is_none_or(|first| *first >= target) {
+        return at;
+    }
+    let mut step = 1;
+    while rest.get(step).is_some_and(|ordinal| *ordinal < target) {
+        step *= 2;
+    }
+    let start = step / 2 + 1;
+    let end = step.min(rest.len());
+    at + start + rest[start..end].partition_point(|ordinal| *ordinal < target)
+}
+
+/// A place in a posting list.
+pub(super) struct ListCursor<'a> {
+    list: PostingList<'a>,
+    at: usize,
+    /// Whether what would rank below the floor by this list alone can be passed over.
+    prunes: bool,
+}
+
+impl<'a> ListCursor<'a> {
+    pub fn new(list: PostingList<'a>, prunes: bool) -> Self {
+        Self { list, at: 0, prunes }
+    }
+
+    pub fn len(&self) -> usize {
+        self.list.ordinals.len()
+    }
+
+    fn current(&self) -> u32 {
+        self.list.ordinals.get(self.at).copied().unwrap_or(END)
+    }
+
+    /// How the graph answers that it is at, if it is at one.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.score().map(Outcome::present)
+    }
+
+    fn score(&self) -> Option<Score> {
+        let PostingList { role, activations, importances, .. } = self.list;
+        let [activation, importance] = [activations, importances].map(|column| column.get(self.at).copied());
+        Some(Score { role, activation: activation?, importance: importance? })
+    }
+
+    pub fn advance(&mut self, target: u32, floor: &Floor) -> u32 {
+        self.at = gallop(self.list.ordinals, self.at, target);
+        let least = floor.rank.filter(|_| self.prunes).and_then(|rank| rank.score);
+        if let Some(least) = least.filter(|least| least.role >= self.list.role) {
+            self.skip_below(least, floor);
+        }
+        self.current()
+    }
+
+    /// Goes on to the first graph that is above the floor by this list alone.
+    fn skip_below(&mut self, least: Score, floor: &Floor) {
+        let activations = if least.role > self.list.role { &[] } else { self.list.activations };
+        while let Some(rest) = activations.get(self.at..) {
+            let Some(skipped) = rest.iter().position(|activation| *activation >= least.activation) else { break };
+            self.at += skipped;
+            if self.score().is_some_and(|score| floor.admits(Some(score), self.current())) {
+                return;
+            }
+            self.at += 1;
+        }
+        self.at = self.len();
+    }
+}

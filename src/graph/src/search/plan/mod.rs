@@ -1,0 +1,150 @@
+//! Searching an index.
+
+mod conjunction;
+mod cursor;
+mod floor;
+mod list;
+mod outcome;
+mod phrase;
+mod rank;
+mod union;
+
+use std::collections::BinaryHeap;
+
+use self::conjunction::Conjunction;
+use self::cursor::{All, Candidates, Cursor, END};
+use self::floor::Floor;
+use self::list::ListCursor;
+use self::rank::Best;
+use self::union::Union;
+use super::{Evidence, Form, Hit, Index, PostingList, Query, Score, Term};
+
+/// A graph that answers a query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Its ordinal in the index.
+    pub ordinal: u32,
+    /// How well it answers; `None` if it does because of what it does not have.
+    pub score: Option<Score>,
+    /// What answers, if the graph had to be looked at; [`Query::find`] finds it for other graphs.
+    pub hit: Option<Hit>,
+}
+
+impl Query {
+    /// The graphs of an index that answer, best first: by score, then those with a greater F1, then those with a lesser
+    /// ordinal; at most `limit`.
+    ///
+    /// Without phrases in the query the index alone decides. A graph that has the tokens of a phrase is given to
+    /// `verify`, which loads it and returns what [`find`](Self::find) says of it. Graphs are verified in the order of
+    /// the best that they can be, and only as long as one could be among the best `limit`.
+    ///
+    /// A search goes along the posting lists at once, in the order of ordinals, and passes over graphs that rank below
+    /// the `limit`-th best up to then. It does not depend on threads or on the order of lists.
+    ///
+    /// # Errors
+    /// Those of `verify`.
+    pub fn search<I: Index + ?Sized, E>(
+        &self,
+        index: &I,
+        limit: Option<usize>,
+        mut verify: impl FnMut(u32) -> Result<Option<Evidence>, E>,
+    ) -> Result<Vec<Found>, E> {
+        let mut best = Best::new(limit);
+        if limit == Some(0) {
+            return Ok(Vec::new());
+        }
+        let mut doubtful = BinaryHeap::new();
+        let mut floor = Floor { rank: None, f1s: index.f1s() };
+        let mut cursor = self.cursor(index, true);
+        let mut next = 0;
+        loop {
+            let ordinal = cursor.advance(next, &floor);
+            let Some(outcome) = cursor.outcome().filter(|_| ordinal != END) else { break };
+            next = ordinal + 1;
+            let rank = floor.rank_of(outcome.score, ordinal);
+            if floor.rank.is_some_and(|floor| rank < floor) {
+                continue;
+            }
+            if outcome.certain {
+                best.offer(rank, None);
+                floor.rank = best.floor();
+            } else {
+                doubtful.push(rank);
+            }
+        }
+        while let Some(rank) = doubtful.pop().filter(|rank| best.floor().is_none_or(|floor| *rank > floor)) {
+            if let Some(evidence) = verify(rank.ordinal)? {
+                let score = evidence.hit().map(|hit| hit.score);
+                best.offer(floor.rank_of(score, rank.ordinal), Some(evidence));
+            }
+        }
+        let found = |(rank, evidence): (rank::Rank, Option<Evidence>)| Found {
+            ordinal: rank.ordinal,
+            score: rank.score,
+            hit: evidence.and_then(Evidence::into_hit),
+        };
+        Ok(best.into_sorted().map(found).collect())
+    }
+
+    /// What goes along the graphs that answer. `prunes` says that a graph is no answer, or one with no greater score,
+    /// if its score here is too low for one.
+    fn cursor<'a, I: Index + ?Sized>(&self, index: &'a I, prunes: bool) -> Cursor<'a> {
+        match self {
+            Self::Term(term) => term.cursor(index, prunes),
+            Self::Not(_) => Self::conjunction(std::slice::from_ref(self), index, prunes),
+            Self::And(parts) => Self::conjunction(parts, index, prunes),
+            Self::Or(parts) => {
+                // Passing over what one part has would make of a low score one that counts for nothing.
+                let prunes = prunes && !parts.iter().any(Self::may_be_absent);
+                Cursor::Union(Union::new(parts.iter().map(|part| part.cursor(index, prunes)).collect()))
+            }
+        }
+    }
+
+    fn conjunction<'a, I: Index + ?Sized>(parts: &[Self], index: &'a I, prunes: bool) -> Cursor<'a> {
+        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        for part in parts {
+            match part {
+                Self::Not(part) => unwanted.push(part.cursor(index, false)),
+                part => wanted.push(part.cursor(index, prunes && !part.may_be_absent())),
+            }
+        }
+        if wanted.is_empty() {
+            wanted.push(Cursor::All(All { graphs: index.f1s().len() as u32, prunes }));
+        }
+        Cursor::Conjunction(Conjunction::new(wanted, unwanted))
+    }
+
+    /// Whether a graph can answer because of what it does not have.
+    fn may_be_absent(&self) -> bool {
+        match self {
+            Self::Term(_) => false,
+            Self::Not(_) => true,
+            Self::And(parts) => parts.iter().all(Self::may_be_absent),
+            Self::Or(parts) => parts.iter().any(Self::may_be_absent),
+        }
+    }
+}
+
+impl Term {
+    fn cursor<'a, I: Index + ?Sized>(&self, index: &'a I, prunes: bool) -> Cursor<'a> {
+        if self.is_phrase() {
+            return Cursor::Candidates(Candidates::new(phrase::candidates(index, self)));
+        }
+        let lists = match self.form() {
+            Form::Prefix => index.lookup_prefix(self.key()),
+            Form::Normalized | Form::Exact => index.lookup(self.key()),
+        };
+        let is_meant =
+            |list: &PostingList| self.takes_role(list.role) && (self.form() != Form::Exact || list.text == self.text());
+        let cursor = |list| Cursor::List(ListCursor::new(list, prunes));
+        let mut cursors: Vec<_> = lists.into_iter().filter(is_meant).map(cursor).collect();
+        match cursors.pop() {
+            Some(only) if cursors.is_empty() => only,
+            last => {
+                cursors.extend(last);
+                Cursor::Union(Union::new(cursors))
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The order of answers.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use crate::search::Score;
+
+/// Where an answer stands; greater is better: a greater score, a greater F1, a lesser ordinal.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rank {
+    /// None if the graph answers because of what it does not have.
+    pub score: Option<Score>,
+    /// NaN is below all numbers.
+    pub f1: f32,
+    pub ordinal: u32,
+}
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let f1 = |rank: &Self| if rank.f1.is_nan() { f32::NEG_INFINITY } else { rank.f1 + 0.0 };
+        let f1 = || f1(self).total_cmp(&f1(other));
+        self.score.cmp(&other.score).then_with(f1).then_with(|| other.ordinal.cmp(&self.ordinal))
+    }
+}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Rank {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Rank {}
+
+/// The best of what is offered.
+pub(super) struct Best<T> {
+    limit: usize,
+    /// All that is kept, and, once there is more than the limit, the worst of it at the top of a heap.
+    kept: BinaryHeap<Reverse<Entry<T>>>,
+}
+
+/// A value in the order of its rank.
+struct Entry<T>(Rank, T);
+
+impl<T> Best<T> {
+    /// At most `limit` of them; without one, all.
+    pub fn new(limit: Option<usize>) -> Self {
+        Self { limit: limit.unwrap_or(usize::MAX), kept: BinaryHeap::new() }
+    }
+
+    /// The rank that others have to be above to be kept, once there are enough.
+    pub fn floor(&self) -> Option<Rank> {
+        let worst = self.kept.peek().filter(|_| self.kept.len() >= self.limit);
+        worst.map(|Reverse(Entry(rank, _))| *rank)
+    }
+
+    pub fn offer(&mut self, rank: Rank, value: T) {
+        if self.floor().is_none_or(|floor| rank > floor) {
+            self.kept.push(Reverse(Entry(rank, value)));
+        }
+        if self.kept.len() > self.limit {
+            self.kept.pop();
+        }
+    }
+
+    /// What was kept, best first.
+    pub fn into_sorted(self) -> impl Iterator<Item = (Rank, T)> {
+        self.kept.into_sorted_vec().into_iter().map(|Reverse(Entry(rank, value))| (rank, value))
+    }
+}
+
+impl<T> Ord for Entry<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+impl<T> PartialOrd for Entry<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> PartialEq for Entry<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<T> Eq for Entry<T> {}

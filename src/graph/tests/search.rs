@@ -1,0 +1,434 @@
+//! Searching, against definitions written down as plainly as possible.
+
+use std::cell::Cell;
+use std::cmp::Reverse;
+
+use neuroql_graph::search::{Evidence, Form, Found, MemoryIndex, Query, Role, Score, Term, normalize, postings};
+use neuroql_graph::{Builder, Element, Error, Graph, Node, Pattern, Policy, Symbol, Token};
+use proptest::prelude::*;
+
+fn query(text: &str) -> Query {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// A graph of one way, as it stands in a text; `<any>` is any token.
+fn chain(tokens: &[&str]) -> Graph {
+    let symbol = |text: &&str| match *text {
+        "<any>" => Symbol::Any,
+        text => Symbol::Token(Token { id: None, text: text.into() }),
+    };
+    let element = |text| Element { symbol: symbol(text), importance: 1.0, activation: 0.0 };
+    let mut builder = Builder::new(Policy::Max);
+    builder.insert(&Pattern { elements: tokens.iter().rev().map(element).collect(), ends: 0.5 }).unwrap();
+    builder.build().unwrap()
+}
+
+fn finds(text: &str, tokens: &[&str]) -> bool {
+    query(text).find(&chain(tokens)).is_some()
+}
+
+#[test]
+fn queries_are_read() {
+    for (text, read) in [
+        ("import", "import"),
+        ("  Import ", "Import"),
+        ("any:import", "import"),
+        ("activating:from,important:import", "activating:from AND important:import"),
+        ("Activating: from", "activating:from"),
+        ("a b c", "a AND b AND c"),
+        ("a, b AND c", "a AND b AND c"),
+        ("a OR b c OR d", "a OR b AND c OR d"),
+        ("(a OR b) c", "(a OR b) AND c"),
+        ("(a (b c))", "a AND (b AND c)"),
+        ("(a OR (b OR c))", "a OR (b OR c)"),
+        ("((a))", "a"),
+        ("NOT a b", "NOT a AND b"),
+        ("NOT(a b)", "NOT (a AND b)"),
+        ("NOT NOT a", "NOT NOT a"),
+        ("a,NOT b", "a AND NOT b"),
+        ("not and or", "not AND and AND or"),
+        ("ANDROID ORDER NOTE", "ANDROID AND ORDER AND NOTE"),
+        ("any:NOT important:AND", "\"NOT\" AND important:\"AND\""),
+        ("imp*", "imp*"),
+        ("\"imp*\"", "\"imp*\""),
+        ("\"imp\"*", "imp*"),
+        ("\"a:b\"*", "\"a:b\"*"),
+        ("* ** any:*", "\"*\" AND \"**\" AND \"*\""),
+        ("a*b a**", "\"a*b\" AND \"a*\"*"),
+        ("any:( any:() any:();x", "\"(\" AND \"()\" AND \"();x\""),
+        ("(any:a)", "a"),
+        ("any:= = == =a a=b", "\"=\" AND \"=\" AND \"==\" AND \"=a\" AND \"a=b\""),
+        ("=\" Import\"", "=\" Import\""),
+        ("activating:=\"Import\"", "activating:=\"Import\""),
+        ("\"say \\\"hi\\\"\"", "\"say \\\"hi\\\"\""),
+        (r#""\n\t\\\u00e9\u{1f600}\ud83d\ude00\/\*""#, "\"\\n\\t\\\\é😀😀/*\""),
+        ("\"\u{202e}\"", "\"\\u202e\""),
+        ("\"United States\"", "\"United States\""),
+        ("\" a \"", "\" a \""),
+        (
+            "C++ #include <p> don't $x_1 日本 👩\u{200d}🔬",
+            "C++ AND #include AND <p> AND don't AND $x_1 AND 日本 AND 👩\u{200d}🔬",
+        ),
+        ("İ e\u{301} \u{301}", "İ AND e\u{301} AND \"\\u0301\""),
+        ("a\u{3000}b\n\tc", "a AND b AND c"),
+    ] {
+        let parsed = query(text);
+        assert_eq!(parsed.to_string(), read, "{text}");
+        assert_eq!(query(read), parsed, "{text}");
+    }
+}
+
+#[test]
+fn mistakes_are_told() {
+    let deep = "(".repeat(66) + "a";
+    let nots = "NOT ".repeat(66) + "a";
+    let long = "a".repeat(257);
+    for (text, position, problem) in [
+        ("", 1, "the query is empty"),
+        (" \n", 1, "the query is empty"),
+        ("\"a", 1, "the quote is not closed"),
+        ("é \"a\\\"", 3, "the quote is not closed"),
+        ("b \"a\\", 3, "the quote is not closed"),
+        ("any:\"", 5, "the quote is not closed"),
+        ("\"\"", 1, "the token is empty"),
+        ("a =\"\"", 3, "the token is empty"),
+        ("activating:", 12, "a token is missing after activating:"),
+        ("activating:,a", 12, "a token is missing after activating:"),
+        ("important: (a)", 12, "a token is missing after important:"),
+        ("a :b", 3, "a role is missing before the colon"),
+        ("a title:b", 3, "there is no role title; it is activating, important or any"),
+        ("AND:a", 1, "there is no role AND"),
+        ("any:a:b", 6, "a space, a comma or the end is missing"),
+        ("a\"b\"", 2, "a space, a comma or the end is missing"),
+        ("\"a\"b", 4, "a space, a comma or the end is missing"),
+        ("f(x)", 2, "a space, a comma or the end is missing"),
+        ("a,", 3, "a token, NOT or an opening parenthesis is missing"),
+        ("a,,b", 3, "a token, NOT or an opening parenthesis is missing"),
+        (",a", 1, "a token, NOT or an opening parenthesis is missing"),
+        ("a AND", 6, "a token, NOT or an opening parenthesis is missing"),
+        ("a OR OR b", 6, "a token, NOT or an opening parenthesis is missing before OR"),
+        ("a OR AND b", 6, "a token, NOT or an opening parenthesis is missing before AND"),
+        ("NOT", 4, "a token, NOT or an opening parenthesis is missing"),
+        ("()", 2, "a token, NOT or an opening parenthesis is missing"),
+        ("b (a", 3, "the parenthesis is not closed"),
+        ("日 a)", 4, "there is no parenthesis to close"),
+        ("=\"a\"*", 1, "an exact token cannot be a prefix"),
+        (r#""a\q""#, 3, "there is no escape \\q"),
+        (r#""\u12""#, 2, "\\u needs a character's number"),
+        (r#""\u{110000}""#, 2, "\\u needs a character's number"),
+        (r#""\ud83d""#, 2, "\\u needs a character's number"),
+        (&deep, 66, "more than 64 parentheses and NOTs"),
+        (&nots, 261, "more than 64 parentheses and NOTs"),
+        (&long, 1, "257 characters in a term"),
+    ] {
+        match text.parse::<Query>() {
+            Err(Error::Syntax { position: found, problem: why }) => {
+                assert!(why.contains(problem), "{text}: {why}");
+                assert_eq!(found, position, "{text}: {why}");
+            }
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+    let many = "a ".repeat(257).parse::<Query>().unwrap_err();
+    assert_eq!(many.to_string(), "the search query has 257 terms, at most 256 are supported");
+    assert_eq!([many.sqlstate(), "".parse::<Query>().unwrap_err().sqlstate()], ["54000", "42601"]);
+    assert!(("(".repeat(1 << 20)).parse::<Query>().is_err());
+}
+
+#[test]
+fn tokens_are_found_in_their_roles() {
+    let graph = chain(&[" From", "<any>", "import"]);
+    for (text, is_found) in [
+        ("activating:import,important:from", true),
+        ("activating:from", false),
+        ("any:FROM", true),
+        ("\"from import\"", false),
+        ("=\" From\"", true),
+        ("=From", false),
+        ("=\"From\"", false),
+        ("fro*", true),
+        ("\"fro*\"", false),
+        ("\"*\"", false),
+        ("NOT from OR import", true),
+        ("NOT use", true),
+        ("NOT (use OR import)", false),
+    ] {
+        assert_eq!(query(text).find(&graph).is_some(), is_found, "{text}");
+    }
+    // A context token on which the neuron fires too.
+    let nodes = graph.nodes().iter().map(|node| Node { activation: 0.6, ..node.clone() });
+    assert!(query("activating:from").find(&Graph::new(nodes.collect()).unwrap()).is_some());
+}
+
+#[test]
+fn tokens_of_all_scripts_and_signs_are_found() {
+    for token in
+        ["a:b", ",", "\"", "(", "*", "=", "\\", "\n", "AND", " ", "日本", "👩\u{200d}🔬", "İ", "\u{301}", "re: \"x\""]
+    {
+        let term = Query::Term(Term::new(None, Form::Exact, token).unwrap());
+        assert_eq!(query(&term.to_string()), term, "{token:?}");
+        assert!(term.find(&chain(&[token])).is_some(), "{token:?}");
+        assert!(term.find(&chain(&["a"])).is_none(), "{token:?}");
+    }
+    assert!(finds("ISTANBUL", &[" istanbul"]) && finds("İstanbul", &["i\u{307}STANBUL"]));
+    assert!(!finds("istanbul", &["İstanbul"]));
+    assert!(finds("caf\u{e9}", &[" CAFE\u{301}"]) && finds("cafe*", &["caf\u{e9}s"]));
+    assert!(finds("日本*", &["日本語"]) && finds("한국", &["\u{1112}\u{1161}\u{11ab}국"]));
+}
+
+#[test]
+fn phrases_are_spelled_by_neighbours() {
+    for (text, tokens, is_found) in [
+        ("\"united states\"", &[" United", " States"][..], true),
+        ("\"united states\"", &[" States", " United"], false),
+        ("\"united states\"", &[" Uni", "ted", " ", "Sta", "tes", "man"], true),
+        ("\"united states\"", &[" United States"], true),
+        ("\"united states\"", &["United", "States"], false),
+        ("\"united states\"", &[" United", "<any>", " States"], false),
+        ("\"united states\"", &[" United", " Statesman"], false),
+        ("\"united states\"*", &[" United", " Statesman"], true),
+        ("\"united st\"*", &["x", " united", " s", "t", "ates"], true),
+        ("\"united st\"*", &["united", " s"], false),
+        ("=\"United States\"", &["United", " States"], true),
+        ("=\"United States\"", &[" United", " States"], false),
+        ("=\" United States\"", &[" United", " States"], true),
+        ("=\"united states\"", &["United", " States"], false),
+        ("activating:\"united states\"", &["United", " States"], true),
+        ("important:\"united states\"", &["United", " States"], false),
+        ("important:\"united states\"", &["United", " States", " of"], true),
+        ("\"a\\nb\"", &["a", "\n", "b"], true),
+        ("\"a\\nb\"", &["a", " b"], false),
+        ("\"der stra\\u00dfe\"", &[" DER", " STRAS", "SE"], true),
+        ("\"un caf\\u00e9\"", &["un", " cafe", "\u{301}"], true),
+    ] {
+        assert_eq!(finds(text, tokens), is_found, "{text} in {tokens:?}");
+    }
+}
+
+#[test]
+fn hits_are_shown_by_their_best_pattern() {
+    let mut builder = Builder::new(Policy::Max);
+    for (texts, ends) in [(&["np", " as", "import"][..], 0.7), (&["np", " as"], 0.9), (&["y", "import"], 0.6)] {
+        let element = |text: &&str| {
+            let symbol = Symbol::Token(Token { id: None, text: (*text).into() });
+            Element { symbol, importance: 0.8, activation: 0.2 }
+        };
+        builder.insert(&Pattern { elements: texts.iter().map(element).collect(), ends }).unwrap();
+    }
+    let graph = builder.build().unwrap();
+    let hit = |text: &str| query(text).find(&graph).and_then(Evidence::into_hit).map(|hit| (hit.pattern, hit.node));
+    let shown = |pattern: &str, node| Some((pattern.to_owned(), node));
+    assert_eq!(hit("np"), shown("\" as\" np → 0.90", 0));
+    assert_eq!(hit("import"), shown("import \" as\" np → 0.70", 2));
+    assert_eq!(hit("np import"), shown("import \" as\" np → 0.70", 2));
+    assert_eq!(hit("y OR np"), shown("\" as\" np → 0.90", 0));
+    assert_eq!(hit("\"import as\""), shown("import \" as\" np → 0.70", 2));
+    assert_eq!(query("NOT x").find(&graph), Some(Evidence::Absent));
+}
+
+#[test]
+fn empty_graphs_have_nothing() {
+    let empty = Graph::default();
+    assert!(postings(&empty).is_empty());
+    assert_eq!(query("a OR \"a b\"").find(&empty), None);
+    assert_eq!(query("NOT a").find(&empty), Some(Evidence::Absent));
+    let index = MemoryIndex::new([(&empty, f32::NAN)]);
+    let found = query("NOT a").search(&index, None, |_| Ok::<_, ()>(None)).unwrap();
+    assert_eq!(found, [Found { ordinal: 0, score: None, hit: None }]);
+    assert_eq!(query("a").search(&MemoryIndex::default(), Some(1), |_| Err("not loaded")), Ok(Vec::new()));
+}
+
+#[test]
+fn only_graphs_that_can_be_best_are_looked_at() {
+    let graphs: Vec<_> = (0..100).map(|i| chain(&["a", if i % 10 == 3 { "<any>" } else { "a" }, " b"])).collect();
+    let index = MemoryIndex::new(graphs.iter().map(|graph| (graph, 0.5)));
+    let looked = Cell::new(0);
+    let search = |text: &str, limit| {
+        looked.set(0);
+        let query = query(text);
+        let verify = |ordinal: u32| {
+            looked.set(looked.get() + 1);
+            Ok::<_, ()>(query.find(&graphs[ordinal as usize]))
+        };
+        let found = query.search(&index, limit, verify).unwrap();
+        (found.iter().map(|found| found.ordinal).collect::<Vec<_>>(), looked.get())
+    };
+    assert_eq!(search("\"a b\"", Some(5)), (vec![0, 1, 2, 4, 5], 6));
+    assert_eq!(search("\"a b\"", None).1, 100);
+    assert_eq!(search("\"a b\"", Some(0)), (vec![], 0));
+    assert_eq!(search("a b", Some(3)), (vec![0, 1, 2], 0));
+    assert_eq!(search("b NOT \"a b\"", Some(1)), (vec![3], 4));
+    assert_eq!(search("x NOT \"a b\"", None), (vec![], 0));
+    let failed = query("\"a b\"").search(&index, Some(1), |ordinal| Err(format!("graph {ordinal} is gone")));
+    assert_eq!(failed, Err("graph 0 is gone".to_owned()));
+}
+
+#[test]
+fn postings_are_merged_by_text_and_role() {
+    let node = |parent, text: &str, importance, ends| Node {
+        parent,
+        symbol: Symbol::Token(Token { id: None, text: text.into() }),
+        importance,
+        activation: 0.0,
+        ends,
+        support: 1,
+    };
+    let graph = Graph::new(vec![
+        node(None, "B", 0.25, None),
+        node(Some(0), "a", 0.5, Some(0.5)),
+        node(Some(0), " b", 0.75, None),
+        node(Some(2), "a", 0.25, Some(0.75)),
+        node(None, "c", -0.0, None),
+    ]);
+    let shown = |graph: &Graph| {
+        let show = |p: neuroql_graph::search::Posting| {
+            (p.key, p.text.to_string(), p.node, p.score.role, p.score.activation, p.score.importance)
+        };
+        postings(graph).into_iter().map(show).collect::<Vec<_>>()
+    };
+    let (a, i) = (Role::Activating, Role::Important);
+    let posting = |key: &str, text: &str, node, role, activation, importance| {
+        (key.to_owned(), text.to_owned(), node, role, activation, importance)
+    };
+    let expected = [
+        posting("a", "a", 3, i, 0.75, 0.5),
+        posting("b", " b", 2, i, 0.75, 0.75),
+        posting("b", "B", 0, a, 0.75, 0.25),
+        posting("c", "c", 4, a, 0.0, 0.0),
+    ];
+    assert_eq!(shown(&graph.unwrap()), expected);
+}
+
+const TEXTS: [&str; 16] =
+    ["a", " a", "A", "b", " b", "ab", " ab", "a b", "b a", " ", "\n", "", "É", "e\u{301}", "e", " a\u{301}b"];
+
+fn graphs() -> impl Strategy<Value = Vec<(Graph, f32)>> {
+    let number = |values: &'static [f32]| prop::sample::select(values);
+    let symbol = prop_oneof![
+        6 => prop::sample::select(&TEXTS[..]).prop_map(|text| Symbol::Token(Token { id: None, text: text.into() })),
+        1 => Just(Symbol::Any),
+    ];
+    let element = (symbol, number(&[-0.0, 0.0, 0.5, 1.0]), number(&[0.0, 0.5, 0.75]))
+        .prop_map(|(symbol, importance, activation)| Element { symbol, importance, activation });
+    let pattern = (prop::collection::vec(element, 1..5), number(&[-0.5, -0.0, 0.0, 0.5, 1.0]))
+        .prop_map(|(elements, ends)| Pattern { elements, ends });
+    let graph = (prop::collection::vec(pattern, 0..5), any::<u8>()).prop_map(|(patterns, incomplete)| {
+        let mut builder = Builder::new(Policy::Max);
+        patterns.iter().for_each(|pattern| builder.insert(pattern).unwrap());
+        let mut nodes = builder.build().unwrap().nodes().to_vec();
+        if let Some(node) = nodes.get_mut(usize::from(incomplete)) {
+            node.ends = None;
+        }
+        Graph::new(nodes).unwrap()
+    });
+    prop::collection::vec((graph, number(&[f32::NAN, -0.0, 0.0, 0.5])), 0..20)
+}
+
+fn queries() -> impl Strategy<Value = Query> {
+    let role = prop::sample::select(vec![None, Some(Role::Activating), Some(Role::Important)]);
+    let form = prop::sample::select(vec![Form::Normalized, Form::Prefix, Form::Exact]);
+    let words = prop::collection::vec(prop::sample::select(&TEXTS[..]), 1..4).prop_map(|words| words.concat());
+    let text = prop_oneof![2 => words, 1 => prop::sample::select(&TEXTS[..]).prop_map(str::to_owned)];
+    let term = (role, form, text.prop_filter("empty", |text| !text.is_empty()));
+    let term = term.prop_map(|(role, form, text)| Query::Term(Term::new(role, form, text).unwrap()));
+    term.prop_recursive(4, 16, 3, |part| {
+        let parts = || prop::collection::vec(part.clone(), 2..4);
+        prop_oneof![
+            parts().prop_map(Query::And),
+            parts().prop_map(Query::Or),
+            part.clone().prop_map(|part| Query::Not(Box::new(part))),
+        ]
+    })
+}
+
+/// Texts of tokens and of runs of tokens without wildcards, and the roles of their last.
+fn runs(graph: &Graph) -> Vec<(Vec<&str>, Role)> {
+    let mut runs = Vec::new();
+    for start in 0..graph.nodes().len() {
+        let mut texts = Vec::new();
+        let mut next = Some(start);
+        while let Some(at) = next {
+            let node = &graph.nodes()[at];
+            let Symbol::Token(token) = &node.symbol else { break };
+            texts.push(&*token.text);
+            let fires = node.parent.is_none() || node.activation > 0.5;
+            runs.push((texts.clone(), if fires { Role::Activating } else { Role::Important }));
+            next = node.parent.map(|parent| parent as usize);
+        }
+    }
+    runs
+}
+
+/// Whether a graph answers, by all runs in it.
+fn answers(query: &Query, graph: &Graph) -> bool {
+    match query {
+        Query::And(parts) => parts.iter().all(|part| answers(part, graph)),
+        Query::Or(parts) => parts.iter().any(|part| answers(part, graph)),
+        Query::Not(part) => !answers(part, graph),
+        Query::Term(term) => runs(graph).iter().any(|(texts, role)| {
+            let (text, wanted) = (texts.concat(), term.text());
+            let last = texts[texts.len() - 1];
+            let before = texts[..texts.len() - 1].concat();
+            let complete = |text: &str| match term.form() {
+                Form::Exact => text == wanted,
+                Form::Normalized => normalize(text) == normalize(wanted),
+                Form::Prefix => normalize(text).starts_with(&normalize(wanted)),
+            };
+            let is_run = texts.len() == 1 || wanted.trim().contains(char::is_whitespace);
+            // The last token is the one that completes it.
+            let is_last = texts.len() == 1 || (!complete(&before) && !last.is_empty());
+            is_run && is_last && term.role().is_none_or(|wanted| wanted == *role) && complete(&text)
+        }),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn queries_print_as_they_are_read(query in queries()) {
+        prop_assert_eq!(query.to_string().parse::<Query>(), Ok(query));
+    }
+
+    #[test]
+    fn terms_of_any_text_print_as_they_are_read(text in "(?s).{1,20}", form in 0..3usize) {
+        let form = [Form::Normalized, Form::Prefix, Form::Exact][form];
+        let term = Query::Term(Term::new(None, form, text).unwrap());
+        prop_assert_eq!(term.to_string().parse::<Query>(), Ok(term));
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "[\"\\\\():,=* a-c\n]{0,16}|(any:|NOT |AND |OR |[\"(),=*: ]|a|\\PC){0,12}") {
+        if let Ok(query) = text.parse::<Query>() {
+            prop_assert_eq!(query.to_string().parse::<Query>(), Ok(query));
+        }
+    }
+
+    #[test]
+    fn graphs_answer_by_their_runs(graphs in graphs(), query in queries()) {
+        for (graph, _) in &graphs {
+            prop_assert_eq!(query.find(graph).is_some(), answers(&query, graph), "{} in {:?}", query, graph);
+        }
+    }
+
+    #[test]
+    fn an_index_answers_as_the_graphs_do(graphs in graphs(), query in queries(), limit in prop::option::of(0..8usize)) {
+        let index = MemoryIndex::new(graphs.iter().map(|(graph, f1)| (graph, *f1)));
+        let verify = |ordinal: u32| Ok::<_, ()>(query.find(&graphs[ordinal as usize].0));
+        let found = query.search(&index, limit, verify).unwrap();
+
+        let mut expected: Vec<(Option<Score>, f32, Reverse<u32>)> = Vec::new();
+        for ((graph, f1), ordinal) in graphs.iter().zip(0..) {
+            let f1 = if f1.is_nan() { f32::NEG_INFINITY } else { *f1 };
+            expected.extend(query.find(graph).map(|evidence| (evidence.hit().map(|hit| hit.score), f1, Reverse(ordinal))));
+        }
+        expected.sort_by(|one, other| other.partial_cmp(one).unwrap());
+        expected.truncate(limit.unwrap_or(usize::MAX));
+        let expected: Vec<_> = expected.into_iter().map(|(score, _, Reverse(ordinal))| (ordinal, score)).collect();
+        let ranked: Vec<_> = found.iter().map(|found| (found.ordinal, found.score)).collect();
+        prop_assert_eq!(ranked, expected, "{}", query);
+        for Found { ordinal, hit, .. } in found.iter().filter(|found| found.hit.is_some()) {
+            prop_assert_eq!(hit, &query.find(&graphs[*ordinal as usize].0).and_then(Evidence::into_hit));
+        }
+    }
+}
