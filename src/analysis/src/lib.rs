@@ -24,9 +24,14 @@
 //! results do not depend on threads, and can be [taken apart](LayerSummary::state) and put together again to go on
 //! where an earlier run stopped. [`LayerBounds`] is the index: for each neuron and example two bytes between which all
 //! of its activations lie, after the partition bounds of DeepEverest (He et al., PVLDB 15, 2021).
+//!
+//! Pairs of neurons have [`CoMoments`] for correlations and [`CoActivations`] for how often both fire; vectors that are
+//! stored somewhere are compared by [`dot`], [`cosine`] and [`l2`].
 
 mod batch;
 mod bounds;
+mod correlations;
+mod error;
 mod examples;
 mod histogram;
 mod moments;
@@ -35,9 +40,12 @@ mod order;
 mod reduce;
 mod strongest;
 mod summary;
+mod vectors;
 
 pub use batch::{BatchSummary, Example};
 pub use bounds::{Codes, LayerBounds};
+pub use correlations::{CoActivations, CoMoments, Correlate, Overlap, Sign};
+pub use error::{Error, Result};
 pub use examples::{AFTER, BANDS, BEFORE, Peak, Selected};
 pub use histogram::{HISTOGRAM_BINS, histogram_edges};
 pub use moments::Moments;
@@ -46,3 +54,4 @@ pub use order::{greater, lesser};
 pub use reduce::{Condition, counts, maxima, minima, second_moments, sums};
 pub use strongest::{Greatest, StrongToken, Strongest, kept_tokens};
 pub use summary::{LayerSummary, NeuronState};
+pub use vectors::{cosine, dot, l2};

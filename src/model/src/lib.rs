@@ -17,10 +17,12 @@
 //! ```
 //!
 //! Reading order: [`config`](Config) says what the network looks like, `family` maps each checkpoint format to
-//! it, `forward` runs it on the operations of `ops`, whose CPU versions are in `kernel`.
+//! it, `forward` runs it on the operations of `ops`, whose CPU versions are in `kernel`; `circuits` reads the weights
+//! without a run.
 
 mod batch;
 pub mod checkpoint;
+mod circuits;
 mod config;
 mod error;
 mod family;
@@ -39,6 +41,7 @@ mod tokenizer;
 mod weights;
 
 pub use batch::Batch;
+pub use circuits::{Connection, Connections, InputToken, LogitEffect, LogitEffects, Via};
 pub use config::{Activation, Config, Norm, NormKind, Positions, Rope, RopeScaling, Site};
 pub use error::{Error, Result};
 pub use forward::Cancel;

@@ -6,7 +6,7 @@ use crate::checkpoint::Checkpoint;
 use crate::family::Plan;
 use crate::kernel::Rotation;
 use crate::location::{self, Progress};
-use crate::weights::Weights;
+use crate::weights::{Layer, Weights};
 use crate::{Config, Error, Options, Positions, Result, Site, Tokenizer};
 
 /// Tokens of an example where neither the user nor a shorter context says otherwise.
@@ -172,17 +172,8 @@ impl Model {
     /// # Errors
     /// [`Error::OutOfRange`].
     pub fn neuron_weights(&self, layer: usize, neurons: &[u32]) -> Result<Vec<NeuronWeights>> {
-        let out_of_range = |what, index: usize, limit| Error::OutOfRange {
-            what,
-            index: index as i64,
-            limit,
-            model: self.name.clone(),
-        };
-        let (layers, d_mlp) = (self.config.layers, self.config.d_mlp);
-        let weights = self.weights.layers.get(layer).ok_or_else(|| out_of_range("layer", layer, layers))?;
-        if let Some(neuron) = neurons.iter().find(|n| **n as usize >= d_mlp) {
-            return Err(out_of_range("neuron", *neuron as usize, d_mlp));
-        }
+        let weights = self.layer(layer, neurons)?;
+        let d_mlp = self.config.d_mlp;
         // A gated layer's input matrix holds the gate first.
         let offset = if self.config.gated { d_mlp as u32 } else { 0 };
         let columns = |offset: u32| -> Result<Vec<Vec<f32>>> {
@@ -214,6 +205,22 @@ impl Model {
 
     pub(crate) fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// A layer, if it and these neurons of it exist.
+    pub(crate) fn layer(&self, layer: usize, neurons: &[u32]) -> Result<&Layer> {
+        let out_of_range = |what, index: usize, limit| Error::OutOfRange {
+            what,
+            index: index as i64,
+            limit,
+            model: self.name.clone(),
+        };
+        let (layers, d_mlp) = (self.config.layers, self.config.d_mlp);
+        let found = self.weights.layers.get(layer).ok_or_else(|| out_of_range("layer", layer, layers))?;
+        match neurons.iter().find(|n| **n as usize >= d_mlp) {
+            Some(neuron) => Err(out_of_range("neuron", *neuron as usize, d_mlp)),
+            None => Ok(found),
+        }
     }
 
     pub(crate) fn rotation(&self) -> Option<&Rotation> {

@@ -32,20 +32,9 @@ impl Probe {
     /// [`Error::OutOfRange`] for a layer or neuron the model does not have.
     pub fn new(model: &Model, layers: impl IntoIterator<Item = (usize, Option<Vec<u32>>)>) -> Result<Self> {
         let config = model.config();
-        let out_of_range = |what, index: usize, limit| Error::OutOfRange {
-            what,
-            index: index as i64,
-            limit,
-            model: model.name().into(),
-        };
         let mut probes = Vec::new();
         for (layer, neurons) in layers {
-            if layer >= config.layers {
-                return Err(out_of_range("layer", layer, config.layers));
-            }
-            if let Some(neuron) = neurons.iter().flatten().find(|n| **n as usize >= config.d_mlp) {
-                return Err(out_of_range("neuron", *neuron as usize, config.d_mlp));
-            }
+            model.layer(layer, neurons.as_deref().unwrap_or_default())?;
             let columns = match &neurons {
                 Some(neurons) => Some(Tensor::from_slice(neurons, neurons.len(), model.device())?),
                 None => None,
@@ -77,7 +66,7 @@ impl Probe {
 }
 
 /// The columns of an MLP's input matrix that belong to some neurons.
-fn cut(linear: &Linear, neurons: &[u32], gated: bool, d_mlp: usize, device: &Device) -> Result<Linear> {
+pub(crate) fn cut(linear: &Linear, neurons: &[u32], gated: bool, d_mlp: usize, device: &Device) -> Result<Linear> {
     let mut columns = neurons.to_vec();
     if gated {
         columns.extend(neurons.iter().map(|n| n + d_mlp as u32));

@@ -1,0 +1,238 @@
+//! How often neurons fire together.
+
+use rayon::prelude::*;
+
+use super::tiles::{Tile, Tiles};
+use super::{of, rows_of};
+use crate::{Error, Result};
+
+/// Tokens whose bits are counted at once: one kibibyte a neuron.
+const TOKENS: usize = 8192;
+
+/// Words of [`TOKENS`] bits.
+const WORDS: usize = TOKENS / 64;
+
+/// Tokens on which both neurons of a pair fire, for all pairs: of one set of neurons with each other, or of one set with
+/// another. A neuron fires where its activation is greater than a threshold; NaN is not.
+///
+/// Each neuron's firing is a bit a token, and pairs are counted 64 tokens at a time. Counts are exact.
+///
+/// ```
+/// use neuroql_analysis::CoActivations;
+///
+/// // Four tokens, two neurons, which fire on three and two of them and on one together.
+/// let mut counts = CoActivations::within(2, 0.0);
+/// counts.add(&[1.0, 1.0, 2.0, 0.0, 1.0, -1.0, 0.0, 3.0])?;
+/// let overlap = counts.overlap(0, 1);
+/// assert_eq!((overlap.both, overlap.first, overlap.second, overlap.tokens), (1, 3, 2, 4));
+/// assert_eq!(overlap.jaccard(), Some(0.25));
+/// # Ok::<(), neuroql_analysis::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct CoActivations {
+    threshold: f32,
+    tokens: u64,
+    x: Vec<u64>,
+    /// Empty for pairs within one set.
+    y: Vec<u64>,
+    both: Tiles<u64>,
+}
+
+/// How the tokens of two neurons overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overlap {
+    /// Tokens on which both fire.
+    pub both: u64,
+    /// Tokens on which the first fires.
+    pub first: u64,
+    /// Tokens on which the second fires.
+    pub second: u64,
+    /// All tokens.
+    pub tokens: u64,
+}
+
+impl Overlap {
+    /// Tokens on which both fire as a share of those on which one does; `None` if neither ever does.
+    pub fn jaccard(&self) -> Option<f64> {
+        let either = self.first + self.second - self.both;
+        (either > 0).then(|| self.both as f64 / either as f64)
+    }
+
+    /// How many times more often both fire than they would if they did not depend on each other; `None` if one never
+    /// fires.
+    pub fn lift(&self) -> Option<f64> {
+        let expected = self.first as f64 * self.second as f64;
+        (expected > 0.0).then(|| self.both as f64 * self.tokens as f64 / expected)
+    }
+}
+
+impl CoActivations {
+    /// Nothing counted yet of `width` neurons with each other.
+    pub fn within(width: usize, threshold: f32) -> Self {
+        let both = Tiles::new(width, width, true);
+        Self { threshold, tokens: 0, x: vec![0; width], y: Vec::new(), both }
+    }
+
+    /// Nothing counted yet of `width` neurons with `others` of another set.
+    pub fn between(width: usize, others: usize, threshold: f32) -> Self {
+        let both = Tiles::new(width, others, false);
+        Self { threshold, tokens: 0, x: vec![0; width], y: vec![0; others], both }
+    }
+
+    /// Number of tokens added.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Adds a batch to pairs within one set; `x` is `[tokens, width]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` has no whole rows, or the pairs are of two sets.
+    pub fn add(&mut self, x: &[f32]) -> Result<()> {
+        if !self.both.symmetric() {
+            return Err(Error::Shape { expected: self.both.columns(), found: 0 });
+        }
+        self.tokens += rows_of(x, self.x.len())? as u64;
+        let x = bits(x, self.x.len(), self.threshold);
+        count_single(&mut self.x, &x);
+        self.count_pairs(&x, &x);
+        Ok(())
+    }
+
+    /// Adds a batch to pairs of two sets; `x` is `[tokens, width]` and `y` `[tokens, others]`, row for row of the same
+    /// tokens.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they are not of as many whole rows, or the pairs are within one set.
+    pub fn add_pairs(&mut self, x: &[f32], y: &[f32]) -> Result<()> {
+        let rows = rows_of(x, self.x.len())?;
+        let others = self.both.columns();
+        if self.both.symmetric() || y.len() != rows * others {
+            return Err(Error::Shape { expected: rows * others, found: y.len() });
+        }
+        self.tokens += rows as u64;
+        let (x, y) = (bits(x, self.x.len(), self.threshold), bits(y, others, self.threshold));
+        count_single(&mut self.x, &x);
+        count_single(&mut self.y, &y);
+        self.count_pairs(&x, &y);
+        Ok(())
+    }
+
+    /// Adds what another has counted.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it is about other numbers of neurons.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        let shape = |of: &Self| (of.both.rows(), of.both.columns(), of.both.symmetric());
+        if shape(self) != shape(other) {
+            let size = |of: &Self| of.both.rows() * of.both.columns();
+            return Err(Error::Shape { expected: size(self), found: size(other) });
+        }
+        self.tokens += other.tokens;
+        let add = |counts: &mut [u64], others: &[u64]| {
+            counts.iter_mut().zip(others).for_each(|(count, other)| *count += other);
+        };
+        add(&mut self.x, &other.x);
+        add(&mut self.y, &other.y);
+        for (tile, other) in self.both.tiles.iter_mut().zip(&other.both.tiles) {
+            add(&mut tile.values, &other.values);
+        }
+        Ok(())
+    }
+
+    /// How neuron `i` overlaps with neuron `j`, which is of the other set if there are two.
+    ///
+    /// # Panics
+    /// If there is no such neuron.
+    pub fn overlap(&self, i: usize, j: usize) -> Overlap {
+        let second = if self.both.symmetric() { self.x[j] } else { self.y[j] };
+        Overlap { both: self.both.get(i, j), first: self.x[i], second, tokens: self.tokens }
+    }
+
+    fn count_pairs(&mut self, x: &[Bits], y: &[Bits]) {
+        self.both.tiles.par_iter_mut().for_each(|tile| {
+            for (x, y) in x.iter().zip(y) {
+                count_tile(tile, of(x, tile.rows), of(y, tile.columns));
+            }
+        });
+    }
+}
+
+/// For each neuron the tokens on which it fires.
+type Bits = Vec<[u64; WORDS]>;
+
+fn bits(x: &[f32], width: usize, threshold: f32) -> Vec<Bits> {
+    if width == 0 {
+        return Vec::new();
+    }
+    let pack = |x: &[f32]| {
+        let mut bits = vec![[0; WORDS]; width];
+        pulp::Arch::new().dispatch(Pack { x, threshold, bits: &mut bits });
+        bits
+    };
+    x.par_chunks(TOKENS * width).map(pack).collect()
+}
+
+struct Pack<'a> {
+    x: &'a [f32],
+    threshold: f32,
+    bits: &'a mut [[u64; WORDS]],
+}
+
+impl pulp::WithSimd for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        const BLOCK: usize = 64;
+        let width = self.bits.len();
+        for (word, rows) in self.x.chunks(64 * width).enumerate() {
+            for first in (0..width).step_by(BLOCK) {
+                let block = BLOCK.min(width - first);
+                let mut words = [0_u64; BLOCK];
+                for (token, row) in rows.chunks_exact(width).enumerate() {
+                    let row = &row[first..first + block];
+                    for i in 0..block {
+                        words[i] |= u64::from(row[i] > self.threshold) << token;
+                    }
+                }
+                for i in 0..block {
+                    self.bits[first + i][word] = words[i];
+                }
+            }
+        }
+    }
+}
+
+fn count_single(counts: &mut [u64], bits: &[Bits]) {
+    for (count, bits) in bits.iter().flat_map(|bits| bits.iter().enumerate()).map(|(i, bits)| (i, bits)) {
+        counts[count] += bits.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+    }
+}
+
+fn count_tile(tile: &mut Tile<u64>, x: &[[u64; WORDS]], y: &[[u64; WORDS]]) {
+    pulp::Arch::new().dispatch(CountTile { tile, x, y });
+}
+
+struct CountTile<'a> {
+    tile: &'a mut Tile<u64>,
+    x: &'a [[u64; WORDS]],
+    y: &'a [[u64; WORDS]],
+}
+
+impl pulp::WithSimd for CountTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for (counts, x) in self.tile.values.chunks_exact_mut(self.y.len()).zip(self.x) {
+            for (count, y) in counts.iter_mut().zip(self.y) {
+                let mut both = 0_u64;
+                for i in 0..WORDS {
+                    both += u64::from((x[i] & y[i]).count_ones());
+                }
+                *count += both;
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What can be wrong with what this crate is given.
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every way a computation of this crate fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Two vectors that cannot be compared.
+    #[error("vectors must be of the same length, not {left} and {right}")]
+    DifferentLengths {
+        /// Length of the first.
+        left: usize,
+        /// Length of the second.
+        right: usize,
+    },
+    /// A matrix without whole rows, or two that do not belong together.
+    #[error("internal error (this is a bug in neuroql): expected {expected} values, found {found}")]
+    Shape {
+        /// A number of values, or a multiple of it.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+}
+
+impl Error {
+    /// SQLSTATE of this error, from appendix A of the PostgreSQL manual.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Error::DifferentLengths { .. } => "22000",
+            Error::Shape { .. } => "XX000",
+        }
+    }
+}

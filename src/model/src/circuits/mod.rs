@@ -1,0 +1,97 @@
+//! What the weights alone say of a neuron, through the residual stream: the tokens it promotes
+//! ([`Model::logit_effects`]), the tokens that drive it ([`Model::input_tokens`]) and the neurons that feed it or that
+//! it feeds ([`Model::connections`], [`Model::strongest_connections`]).
+//!
+//! These are the virtual weights of Elhage et al., *A Mathematical Framework for Transformer Circuits* (2021): whatever
+//! writes to the residual stream and whatever reads from it are connected by the product of the two. Norms are folded
+//! into the reader as TransformerLens does (`fold_ln`, `center_writing_weights`), so for neurons `i` and `j`
+//!
+//! - `write(i) = w_out(i)`; where the neuron is read at `mlp.mid`, the LayerNorm that follows SoLU is folded in:
+//!   `γᵢ·w_out(i) − meanₖ(γₖ·w_out(k))` over the neurons `k` of its layer;
+//! - `read(j) = g ⊙ w_in(j)`, `g` being the gain of the norm that the reader sees;
+//! - both lose their mean over `d_model` if that norm is a LayerNorm: `C = I − 11ᵀ/d_model`, else `C = I`;
+//! - the connection is `read(j)ᵀ·C·write(i)`.
+//!
+//! The factor 1/σ by which a norm divides depends on the text and is left out, as is usual; so are biases, which do not
+//! depend on the neuron.
+
+mod connections;
+mod logits;
+mod strongest;
+mod tokens;
+
+pub use connections::{Connection, Connections, Via};
+pub use logits::{LogitEffect, LogitEffects};
+pub use tokens::InputToken;
+
+use candle_core::{D, Tensor};
+
+use crate::weights::{Layer, NormWeights};
+use crate::{Activation, Model, Norm, NormKind, Result, Site};
+
+/// Elements of a matrix that is computed at once: 32 MiB.
+const BLOCK: usize = 1 << 23;
+
+impl Model {
+    /// Whether neurons are read before a LayerNorm over their layer, which then is part of how they write.
+    fn norm_follows(&self) -> bool {
+        self.config().activation == Activation::SoluLn && self.site() == Site::MlpMid
+    }
+
+    /// `write(i)` of some neurons: `[neurons, d_model]`.
+    fn written(&self, layer: &Layer, neurons: &[u32]) -> Result<Tensor> {
+        let ids = Tensor::from_slice(neurons, neurons.len(), self.device())?;
+        let w_out = &layer.mlp_out.weight;
+        let rows = w_out.index_select(&ids, 0)?;
+        if !self.norm_follows() {
+            return Ok(rows);
+        }
+        let d_mlp = self.config().d_mlp;
+        let (rows, sum) = match &layer.mlp_norm.weight {
+            Some(gain) => {
+                let gains = gain.index_select(&ids, 0)?.reshape((neurons.len(), 1))?;
+                (rows.broadcast_mul(&gains)?, gain.reshape((1, d_mlp))?.matmul(w_out)?)
+            }
+            None => (rows, w_out.sum_keepdim(0)?),
+        };
+        Ok(rows.broadcast_sub(&(sum / d_mlp as f64)?)?)
+    }
+
+    /// `readᵀ·write(i)` of all neurons `i` of a layer, for each row of `[rows, d_model]`: `[rows, d_mlp]`.
+    fn received(&self, layer: &Layer, read: &Tensor) -> Result<Tensor> {
+        let products = read.matmul(&layer.mlp_out.weight.t()?)?;
+        if !self.norm_follows() {
+            return Ok(products);
+        }
+        let products = gained(products, &layer.mlp_norm)?;
+        Ok(products.broadcast_sub(&products.mean_keepdim(D::Minus1)?)?)
+    }
+}
+
+/// `C·x` for each row.
+fn centred(x: Tensor, norm: Norm) -> Result<Tensor> {
+    Ok(match norm.kind {
+        NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
+        NormKind::Rms | NormKind::None => x,
+    })
+}
+
+/// `g ⊙ x` for each row.
+fn gained(x: Tensor, norm: &NormWeights) -> Result<Tensor> {
+    Ok(match &norm.weight {
+        Some(gain) => x.broadcast_mul(gain)?,
+        None => x,
+    })
+}
+
+/// All elements, row after row.
+fn elements(x: &Tensor) -> Result<Vec<f32>> {
+    Ok(x.flatten_all()?.to_vec1()?)
+}
+
+/// Lengths of the rows of a matrix.
+fn lengths(x: &Tensor) -> Result<Vec<f64>> {
+    let width = x.dim(1)?;
+    let length = |row: &[f32]| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    Ok(elements(x)?.chunks_exact(width).map(length).collect())
+}

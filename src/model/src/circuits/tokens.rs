@@ -1,0 +1,102 @@
+//! What drives a neuron, seen through the embedding.
+
+use super::BLOCK;
+use super::elements;
+use super::strongest::Strongest;
+use crate::ops;
+use crate::weights::Linear;
+use crate::{Activation, Cancel, Model, Result, Site, probe};
+
+/// A token and what a neuron makes of its embedding.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct InputToken {
+    /// The token.
+    pub token: u32,
+    /// The neuron's activation.
+    pub activation: f32,
+    /// What the activation function is given; in a gated MLP that is the product with `W_gate`.
+    pub pre_activation: f32,
+    /// In a gated MLP, the product with `W_in` by which the activated gate is multiplied.
+    pub up: Option<f32>,
+}
+
+impl Model {
+    /// The `k` tokens whose embeddings alone make each neuron fire most, greatest activation first.
+    ///
+    /// The activation is what the forward pass would read at the model's site if the residual stream before the layer's
+    /// MLP held the token's row of the embedding and nothing else: no position, no attention, no earlier MLP. That is
+    /// `h = norm(W_E[t])`, the layer's own norm with its ε, gain and bias, then `act(h·w_in + b_in)`, or
+    /// `act(h·w_gate + b_gate)·(h·w_in + b_in)` in a gated MLP; SoLU takes the whole layer into account, and so does the
+    /// LayerNorm after it for neurons read at `mlp.post`. Nothing is left out, so the numbers are in the units of
+    /// activations.
+    ///
+    /// Tokens of equal activation come in the order of their ids.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange) for a layer or neuron the model does not have,
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    ///
+    /// ```no_run
+    /// # use neuroql_model::{Cancel, Model, Options};
+    /// # fn main() -> neuroql_model::Result<()> {
+    /// let model = Model::load("gpt2", "hf://openai-community/gpt2", &Options::default(), &())?;
+    /// let strongest = model.input_tokens(0, &[17], 1, &Cancel::default())?[0][0];
+    /// assert!(strongest.activation >= 0.0 || strongest.pre_activation < 0.0);
+    /// # Ok(()) }
+    /// ```
+    pub fn input_tokens(
+        &self,
+        layer: usize,
+        neurons: &[u32],
+        k: usize,
+        cancel: &Cancel,
+    ) -> Result<Vec<Vec<InputToken>>> {
+        let layer = self.layer(layer, neurons)?;
+        let config = self.config();
+        let mut strongest: Vec<Strongest<InputToken>> = neurons.iter().map(|_| Strongest::new(k)).collect();
+        if neurons.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Columns of the products: all neurons where they depend on each other, else those asked for.
+        let alone = !config.activation.couples_neurons();
+        let input: Linear = if alone {
+            probe::cut(&layer.mlp_in, neurons, config.gated, config.d_mlp, self.device())?
+        } else {
+            layer.mlp_in.clone()
+        };
+        let width = if alone { neurons.len() } else { config.d_mlp };
+        let columns: Vec<usize> =
+            if alone { (0..width).collect() } else { neurons.iter().map(|n| *n as usize).collect() };
+        let products = input.weight.dim(1)?;
+        let rows = (BLOCK / products.max(config.d_model)).max(1);
+        for first in (0..config.vocabulary).step_by(rows) {
+            cancel.check()?;
+            let embeddings = self.weights().embed.narrow(0, first, rows.min(config.vocabulary - first))?;
+            let h = ops::norm(embeddings, config.norm, &layer.norm2)?;
+            let mut pre = ops::matmul(&h, &input)?;
+            if let Some(bias) = &input.bias {
+                pre = pre.broadcast_add(bias)?;
+            }
+            // Activation functions work in place.
+            let mut values = ops::activate(pre.copy()?, config, None)?;
+            if config.activation == Activation::SoluLn && self.site() == Site::MlpPost {
+                values = ops::norm(values, config.mlp_norm(), &layer.mlp_norm)?;
+            }
+            let (pre, values) = (elements(&pre)?, elements(&values)?);
+            for (token, (pre, values)) in
+                (first as u32..).zip(pre.chunks_exact(products).zip(values.chunks_exact(width)))
+            {
+                for (strongest, column) in strongest.iter_mut().zip(&columns) {
+                    let activation = values[*column];
+                    strongest.offer(activation, || InputToken {
+                        token,
+                        activation,
+                        pre_activation: pre[*column],
+                        up: config.gated.then(|| pre[width + column]),
+                    });
+                }
+            }
+        }
+        Ok(strongest.into_iter().map(Strongest::into_items).collect())
+    }
+}
