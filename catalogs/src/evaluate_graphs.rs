@@ -32,7 +32,7 @@ use crate::graphs;
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
 use crate::predicate::{Predicate, Selection, check, select_neurons};
-use crate::relation::{Call, Parameter, Relation, Rows, Values, Work, computed};
+use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
 /// Share of a neuron's greatest activation from which it fires, if the query does not say.
 const THRESHOLD: f64 = 0.5;
@@ -118,11 +118,11 @@ impl Call for EvaluateCall {
         supports_place(filter)
     }
 
-    async fn work(&self, session: &dyn Session, filters: &[Expr]) -> Result<Evaluation> {
+    async fn work(&self, session: &dyn Session, asked: Asked<'_>) -> Result<Evaluation> {
         let dataset = Dataset::find(session, &self.dataset).await?;
         Ok(Evaluation {
             call: self.clone(),
-            selection: select_neurons(&self.model, &Predicate::compile(filters, &schema(), session)?)?,
+            selection: select_neurons(&self.model, &Predicate::compile(asked.filters, &schema(), session)?)?,
             origin: Origin::of(session, &self.dataset, dataset).await?,
         })
     }

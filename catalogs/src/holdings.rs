@@ -11,6 +11,7 @@ use neuroql_store::Store;
 
 use crate::Error;
 use crate::fingerprint::Fingerprints;
+use crate::graph_index::GraphIndexes;
 
 /// Models and the store of results about them.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct Holdings {
     /// Registrations, statistics, examples, bounds and graphs.
     pub store: Arc<Store>,
     pub(crate) fingerprints: Fingerprints,
+    pub(crate) graph_indexes: GraphIndexes,
     /// Writes that a statement has begun and could not wait for.
     pending: Mutex<Vec<SpawnedTask<neuroql_store::Result<()>>>>,
 }
@@ -27,7 +29,13 @@ pub struct Holdings {
 impl Holdings {
     /// Puts models and store together.
     pub fn new(registry: Arc<Registry>, store: Arc<Store>) -> Self {
-        Self { registry, store, fingerprints: Fingerprints::default(), pending: Mutex::default() }
+        Self {
+            registry,
+            store,
+            fingerprints: Fingerprints::default(),
+            graph_indexes: GraphIndexes::default(),
+            pending: Mutex::default(),
+        }
     }
 
     /// Forgets the registration of a model, in the background: DataFusion drops tables without awaiting anything.

@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef
 use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::LogicalPlan;
 use neuroql_graph::{Automaton, Predictions, Semantics};
 use neuroql_model::Model;
 use neuroql_udfs::graphs::layout::GraphColumn;
@@ -23,7 +23,7 @@ use crate::error::graph_error;
 use crate::holdings::Holdings;
 use crate::neurons::chosen;
 use crate::predicate::check;
-use crate::relation::{Call, Parameter, Relation, Rows, Values, Work, computed};
+use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
 /// See the module.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Relation for SimulateGraphs {
         let simulation = Simulation {
             holdings: Arc::clone(holdings),
             text: values.optional_text("text").map(str::to_owned),
-            layers: values.layers(&model)?,
+            layers: values.layers("layers", &model)?,
             method: values.optional_text("method").map(str::to_owned),
             semantics: values.parsed("semantics")?,
             model,
@@ -92,7 +92,7 @@ impl Call for Simulation {
         Arc::new(Schema::new(fields()))
     }
 
-    async fn work(&self, _: &dyn Session, _: &[Expr]) -> Result<Self> {
+    async fn work(&self, _: &dyn Session, _: Asked<'_>) -> Result<Self> {
         Ok(self.clone())
     }
 }

@@ -37,3 +37,8 @@ impl From<Error> for DataFusionError {
 pub(crate) fn model_error(error: neuroql_model::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
+
+/// Wraps an error of the analysis room; the front end finds it again by its type.
+pub(crate) fn analysis_error(error: neuroql_analysis::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

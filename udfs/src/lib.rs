@@ -15,6 +15,7 @@ mod error;
 pub mod graphs;
 mod tokenize;
 mod tokens;
+pub mod vectors;
 
 pub use activation::activation_udf;
 pub use detokenize::detokenize_udf;
@@ -30,5 +31,5 @@ pub fn all(registry: &Arc<Registry>) -> Vec<ScalarUDF> {
         detokenize_udf(Arc::clone(registry)),
         activation_udf(Arc::clone(registry)),
     ];
-    of_models.into_iter().chain(graphs::all()).collect()
+    of_models.into_iter().chain(graphs::all()).chain(vectors::all()).collect()
 }

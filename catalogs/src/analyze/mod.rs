@@ -12,13 +12,13 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::LogicalPlan;
 use neuroql_model::Model;
 
 use crate::activations::Origin;
 use crate::dataset::{DEFAULT, Dataset};
 use crate::holdings::Holdings;
-use crate::relation::{Call, Parameter, Ranges, Relation, Rows, Values, Work, computed};
+use crate::relation::{Asked, Call, Parameter, Ranges, Relation, Rows, Values, Work, computed};
 
 mod run;
 
@@ -58,7 +58,7 @@ impl Relation for Analyze {
         let call = AnalyzeCall {
             holdings: Arc::clone(holdings),
             dataset: values.text("dataset")?.to_owned(),
-            layers: values.layers(&model)?,
+            layers: values.layers("layers", &model)?,
             documents: values.optional_number("documents", 0..=i64::MAX)?,
             k: values.number("k", 1..=MOST_K)? as usize,
             model,
@@ -100,7 +100,7 @@ impl Call for AnalyzeCall {
         Arc::new(Schema::new(fields()))
     }
 
-    async fn work(&self, session: &dyn Session, _: &[Expr]) -> Result<Analysis> {
+    async fn work(&self, session: &dyn Session, _: Asked<'_>) -> Result<Analysis> {
         let dataset = Dataset::find(session, &self.dataset).await?;
         Ok(Analysis {
             holdings: Arc::clone(&self.holdings),

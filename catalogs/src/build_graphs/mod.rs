@@ -24,7 +24,7 @@ use crate::graphs;
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
 use crate::predicate::{Predicate, Selection, select_neurons};
-use crate::relation::{Call, Parameter, Relation, Rows, Values, Work, computed};
+use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
 mod corpus;
 mod rows;
@@ -83,7 +83,7 @@ impl Relation for BuildGraphs {
         }
         let call = BuildCall {
             holdings: Arc::clone(holdings),
-            layers: values.layers(&model)?,
+            layers: values.layers("layers", &model)?,
             neurons: values.neurons(&model)?,
             dataset: values.text("dataset")?.to_owned(),
             examples: values.number("examples", 2..=MOST_EXAMPLES)? as usize,
@@ -138,14 +138,14 @@ impl Call for BuildCall {
         supports_place(filter)
     }
 
-    async fn work(&self, session: &dyn Session, filters: &[Expr]) -> Result<Build> {
+    async fn work(&self, session: &dyn Session, asked: Asked<'_>) -> Result<Build> {
         let dataset = Dataset::find(session, &self.dataset).await?;
         Ok(Build {
             holdings: Arc::clone(&self.holdings),
             model: Arc::clone(&self.model),
             origin: Origin::of(session, &self.dataset, dataset).await?,
             dataset: self.dataset.clone(),
-            selection: self.selection(session, filters)?,
+            selection: self.selection(session, asked.filters)?,
             method: self.method,
             examples: self.examples,
             tokens: self.tokens,

@@ -9,7 +9,7 @@ use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, Relati
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
 
-use super::find_relation;
+use super::{Parameter, find_relation};
 use crate::model_table::model_table;
 
 /// Plans `relation(name => value, …)` and `table(name => value, …)` for the tables of this crate.
@@ -25,7 +25,11 @@ impl RelationPlanner for Relations {
         let TableFactor::Table { name, args: Some(arguments), alias, .. } = &relation else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
-        let Some(callee) = context.object_name_to_table_reference(name.clone()).ok().and_then(Callee::find) else {
+        let Some(callee) = context
+            .object_name_to_table_reference(name.clone())
+            .ok()
+            .and_then(|name| Callee::find(name, arguments.args.len()))
+        else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let source = context.context_provider().get_table_source(callee.reference.clone())?;
@@ -33,14 +37,15 @@ impl RelationPlanner for Relations {
         let mut plan = LogicalPlanBuilder::scan(callee.reference.clone(), source, None)?;
         for (position, argument) in arguments.args.iter().enumerate() {
             let (name, value) = callee.argument(position, argument)?;
-            let Ok(field) = schema.field_with_name(&name) else {
+            let column = callee.column(&name);
+            let Ok(field) = schema.field_with_name(&column) else {
                 return plan_err!("{}() has no parameter \"{name}\"", callee.reference);
             };
             let mut value = context.sql_to_expr(value, &DFSchema::empty())?;
             if let Expr::Placeholder(Placeholder { field: parameter, .. }) = &mut value {
                 *parameter = Some(Arc::new(field.clone().with_nullable(true)));
             }
-            let column = Expr::Column(Column::new(Some(callee.reference.clone()), name));
+            let column = Expr::Column(Column::new(Some(callee.reference.clone()), column));
             plan = plan.filter(column.eq(value))?;
         }
         let outputs = callee.outputs.unwrap_or_else(|| schema.fields().iter().map(|f| f.name().clone()).collect());
@@ -54,30 +59,36 @@ impl RelationPlanner for Relations {
 struct Callee {
     reference: TableReference,
     /// Names for arguments without one; none may be left unnamed for plain tables.
-    parameters: Vec<&'static str>,
+    positional: Vec<&'static str>,
+    parameters: Vec<Parameter>,
     /// Its columns; `None` is all that there are.
     outputs: Option<Vec<String>>,
 }
 
 impl Callee {
-    fn find(reference: TableReference) -> Option<Self> {
-        let (parameters, outputs) = match find_relation(reference.table()) {
+    fn find(reference: TableReference, arguments: usize) -> Option<Self> {
+        let (positional, parameters, outputs) = match find_relation(reference.table()) {
             Some(relation) => {
                 let outputs = relation.outputs().iter().map(|f| f.name().clone()).collect();
-                (relation.parameters().into_iter().map(|p| p.name).collect(), Some(outputs))
+                (relation.positional(arguments), relation.parameters(), Some(outputs))
             }
             None => {
                 model_table(reference.table())?;
-                (Vec::new(), None)
+                (Vec::new(), Vec::new(), None)
             }
         };
-        Some(Self { reference, parameters, outputs })
+        Some(Self { reference, positional, parameters, outputs })
+    }
+
+    /// The column of a parameter, or of what is meant to be one.
+    fn column(&self, name: &str) -> String {
+        self.parameters.iter().find(|p| p.name == name).map_or(name, |p| p.column).to_owned()
     }
 
     /// Name and value of an argument.
     fn argument(&self, position: usize, argument: &FunctionArg) -> Result<(String, ast::Expr)> {
         match argument {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => match self.parameters.get(position) {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => match self.positional.get(position) {
                 Some(name) => Ok(((*name).to_owned(), value.clone())),
                 None => plan_err!("{}() has no parameter {}: name => value", self.reference, position + 1),
             },

@@ -25,13 +25,30 @@ pub(crate) trait Call: Debug + Send + Sync + 'static {
     /// Columns of the rows.
     fn schema(&self) -> SchemaRef;
 
-    /// Filters that [`Call::work`] is given; others are applied to its rows.
+    /// Filters that [`Call::work`] has to apply; others are applied to its rows.
     fn supports(&self, _filter: &Expr) -> TableProviderFilterPushDown {
         TableProviderFilterPushDown::Unsupported
     }
 
-    /// What is to be done for the rows that pass these filters.
-    async fn work(&self, session: &dyn Session, filters: &[Expr]) -> Result<Self::Work>;
+    /// What is to be done for the rows that are asked for.
+    async fn work(&self, session: &dyn Session, asked: Asked<'_>) -> Result<Self::Work>;
+}
+
+/// Which rows of a call are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// Filters that [`Call::supports`].
+    pub filters: &'a [Expr],
+    projection: Option<&'a Vec<usize>>,
+    /// Rows after so many are not read.
+    pub limit: Option<usize>,
+}
+
+impl Asked<'_> {
+    /// Whether a column is read.
+    pub fn reads(&self, column: usize) -> bool {
+        self.projection.is_none_or(|columns| columns.contains(&column))
+    }
 }
 
 /// The work of computing rows; how EXPLAIN shows it is its [`Display`].
@@ -42,13 +59,23 @@ pub(crate) trait Work: Display + Send + Sync + 'static {
 }
 
 /// Where rows go.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rows(Sender<Result<RecordBatch>>);
 
 impl Rows {
     /// False if nobody listens any more: the query has ended, and with it should the work.
     pub async fn send(&self, rows: RecordBatch) -> bool {
         self.0.send(Ok(rows)).await.is_ok()
+    }
+
+    /// The same from a thread that may wait. No rows are a question whether anybody listens.
+    pub fn send_from_thread(&self, rows: RecordBatch) -> bool {
+        if rows.num_rows() == 0 { self.is_wanted() } else { self.0.blocking_send(Ok(rows)).is_ok() }
+    }
+
+    /// Whether anybody listens.
+    pub fn is_wanted(&self) -> bool {
+        !self.0.is_closed()
     }
 }
 
@@ -82,7 +109,7 @@ impl<C: Call> TableProvider for Computed<C> {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let work = Arc::new(self.0.work(session, filters).await?);
+        let work = Arc::new(self.0.work(session, Asked { filters, projection, limit }).await?);
         let stream = Arc::new(Stream { schema: self.schema(), work });
         Ok(Arc::new(StreamingTableExec::try_new(self.schema(), vec![stream], projection, [], false, limit)?))
     }

@@ -21,10 +21,16 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::Error;
 use crate::analyze::Analyze;
 use crate::build_graphs::BuildGraphs;
+use crate::circuits::{CONNECTIONS, INPUT_TOKENS, LOGIT_EFFECTS};
+use crate::correlations::Correlations;
 use crate::evaluate_graphs::EvaluateGraphs;
 use crate::holdings::Holdings;
 use crate::model_table::{OfAll, model_table};
+use crate::neuron_graph::NeuronGraph;
 use crate::predicate::can_evaluate;
+use crate::search::Search;
+use crate::similar_neurons::SimilarNeurons;
+use crate::similar_pairs::SimilarPairs;
 use crate::simulate_graphs::SimulateGraphs;
 use crate::top_neurons::TopNeurons;
 
@@ -34,7 +40,7 @@ mod parameters;
 mod ranges;
 
 pub use call::Relations;
-pub(crate) use computed::{Call, Rows, Work, computed};
+pub(crate) use computed::{Asked, Call, Rows, Work, computed};
 use parameters::given;
 pub(crate) use parameters::{Parameter, Values};
 pub(crate) use ranges::Ranges;
@@ -47,7 +53,12 @@ pub(crate) trait Relation: Debug + Send + Sync {
     /// Its parameters, in the order of a call without names.
     fn parameters(&self) -> Vec<Parameter>;
 
-    /// The columns of a call, in order. They may have the names of parameters: what the plan says of them counts.
+    /// Its parameters, in the order of a call of so many arguments without names.
+    fn positional(&self, _arguments: usize) -> Vec<&'static str> {
+        self.parameters().into_iter().map(|parameter| parameter.name).collect()
+    }
+
+    /// The columns of a call, in order. They may have the names of parameters' columns: what the plan says of them counts.
     fn outputs(&self) -> Vec<Field>;
 
     /// The plan that yields [`Relation::outputs`], given a value for each parameter.
@@ -59,7 +70,15 @@ pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
     vec![
         Arc::new(Analyze),
         Arc::new(BuildGraphs),
+        Arc::new(CONNECTIONS),
+        Arc::new(Correlations),
         Arc::new(EvaluateGraphs),
+        Arc::new(INPUT_TOKENS),
+        Arc::new(LOGIT_EFFECTS),
+        Arc::new(NeuronGraph),
+        Arc::new(Search),
+        Arc::new(SimilarNeurons),
+        Arc::new(SimilarPairs),
         Arc::new(SimulateGraphs),
         Arc::new(TopNeurons),
     ]
@@ -85,7 +104,7 @@ struct RelationTable {
 
 impl RelationTable {
     fn is_parameter(&self, filter: &Expr) -> bool {
-        self.relation.parameters().iter().any(|p| given(filter, p.name).is_some())
+        self.relation.parameters().iter().any(|p| given(filter, p.column).is_some())
     }
 
     /// A filter with the values of parameters in their place, but of those that are columns of the plan too.
@@ -94,7 +113,7 @@ impl RelationTable {
         let is_output = |name: &str| outputs.iter().any(|field| field.name() == name);
         let replaced = filter.clone().transform(|expr| {
             let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
-            Ok(Transformed::yes(match values.get(&column.name) {
+            Ok(Transformed::yes(match values.in_column(&column.name) {
                 Some(value) if !is_output(&column.name) => lit(value.clone()),
                 _ => ident(&column.name),
             }))
@@ -108,8 +127,8 @@ impl TableProvider for RelationTable {
     fn schema(&self) -> SchemaRef {
         let parameters = self.relation.parameters();
         let outputs = self.relation.outputs().into_iter();
-        let outputs: Vec<Field> = outputs.filter(|f| !parameters.iter().any(|p| p.name == f.name())).collect();
-        let parameters = parameters.into_iter().map(|p| Field::new(p.name, p.data_type, true));
+        let outputs: Vec<Field> = outputs.filter(|f| !parameters.iter().any(|p| p.column == f.name())).collect();
+        let parameters = parameters.into_iter().map(|p| Field::new(p.column, p.data_type, true));
         Arc::new(Schema::new(parameters.chain(outputs).collect::<Vec<_>>()))
     }
 
@@ -143,7 +162,7 @@ impl TableProvider for RelationTable {
         let own: Vec<Field> = self.relation.outputs();
         let outputs = columns.iter().map(|c| {
             let name = schema.field(*c).name();
-            match values.get(name) {
+            match values.in_column(name) {
                 Some(value) if !own.iter().any(|field| field.name() == name) => lit(value.clone()).alias(name),
                 _ => ident(name),
             }

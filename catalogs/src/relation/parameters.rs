@@ -20,6 +20,8 @@ use crate::predicate::{check, equal_to};
 #[derive(Debug, Clone)]
 pub(crate) struct Parameter {
     pub name: &'static str,
+    /// Its column, if not of the same name: an output of that name says something else.
+    pub column: &'static str,
     pub data_type: DataType,
     /// Taken if the query does not say.
     pub default: Option<ScalarValue>,
@@ -28,18 +30,23 @@ pub(crate) struct Parameter {
 impl Parameter {
     /// One that every query must give.
     pub fn required(name: &'static str, data_type: DataType) -> Self {
-        Self { name, data_type, default: None }
+        Self { name, column: name, data_type, default: None }
     }
 
     /// One that has a value if the query does not say.
     pub fn with_default(name: &'static str, default: impl Into<ScalarValue>) -> Self {
         let default = default.into();
-        Self { name, data_type: default.data_type(), default: Some(default) }
+        Self { name, column: name, data_type: default.data_type(), default: Some(default) }
     }
 
     /// One that is NULL if the query does not say.
     pub fn optional_text(name: &'static str) -> Self {
         Self::with_default(name, ScalarValue::Utf8(None))
+    }
+
+    /// The same, a column of another name.
+    pub fn in_column(self, column: &'static str) -> Self {
+        Self { column, ..self }
     }
 
     /// One that is NULL if the query does not say.
@@ -52,7 +59,7 @@ impl Parameter {
 #[derive(Debug, Clone)]
 pub(crate) struct Values {
     relation: &'static str,
-    values: Vec<(&'static str, ScalarValue)>,
+    values: Vec<(Parameter, ScalarValue)>,
 }
 
 impl Values {
@@ -62,8 +69,8 @@ impl Values {
     /// A parameter without a value, with two, or with one of another type.
     pub fn of(relation: &'static str, parameters: Vec<Parameter>, filters: &[Expr]) -> Result<Self> {
         let value = |parameter: Parameter| {
-            let mut given = filters.iter().filter_map(|filter| given(filter, parameter.name));
-            let value = match (given.next(), given.next(), parameter.default) {
+            let mut given = filters.iter().filter_map(|filter| given(filter, parameter.column));
+            let value = match (given.next(), given.next(), parameter.default.clone()) {
                 (Some(a), Some(b), _) if a != b => {
                     let reason = format!("is asked to be both {a} and {b}");
                     Err(Error::InvalidParameter { relation, parameter: parameter.name.into(), reason }.into())
@@ -72,14 +79,19 @@ impl Values {
                 (None, _, Some(default)) => Ok(default),
                 (None, _, None) => Err(Error::MissingParameter { relation, parameter: parameter.name }.into()),
             };
-            Ok((parameter.name, value?))
+            Ok((parameter, value?))
         };
         Ok(Self { relation, values: parameters.into_iter().map(value).collect::<Result<_>>()? })
     }
 
     /// The value of a parameter as it is.
     pub fn get(&self, parameter: &str) -> Option<&ScalarValue> {
-        self.values.iter().find(|(name, _)| *name == parameter).map(|(_, value)| value)
+        self.values.iter().find(|(of, _)| of.name == parameter).map(|(_, value)| value)
+    }
+
+    /// The value in a parameter's column.
+    pub fn in_column(&self, column: &str) -> Option<&ScalarValue> {
+        self.values.iter().find(|(of, _)| of.column == column).map(|(_, value)| value)
     }
 
     /// The error that a parameter's value is wrong; the reason goes on a sentence that begins with its name.
@@ -145,9 +157,25 @@ impl Values {
         check(holdings.registry.get(self.text("model")?))
     }
 
-    /// The layers of a model that the parameter `layers` names, ascending; all of them if it is NULL.
-    pub fn layers(&self, model: &Model) -> Result<Vec<u32>, Error> {
-        self.ranges("layers", "layer", model.config().layers)
+    /// The layer of a model that the parameter `layer` names, and the neuron that `neuron` does.
+    pub fn place(&self, model: &Model) -> Result<(u32, u32), Error> {
+        let number = |parameter, what: &str, count: usize| {
+            let number = self.number(parameter, 0..=u32::MAX.into())? as u32;
+            match (number as usize) < count {
+                true => Ok(number),
+                false => Err(self.no_such(parameter, what, number, count)),
+            }
+        };
+        Ok((number("layer", "layer", model.config().layers)?, number("neuron", "neuron", model.config().d_mlp)?))
+    }
+
+    fn no_such(&self, parameter: &str, what: &str, number: u32, count: usize) -> Error {
+        self.invalid(parameter, format!("names {what} {number}; the model has {what}s 0 to {}", count - 1))
+    }
+
+    /// The layers of a model that a parameter names, ascending; all of them if it is NULL.
+    pub fn layers(&self, parameter: &str, model: &Model) -> Result<Vec<u32>, Error> {
+        self.ranges(parameter, "layer", model.config().layers)
     }
 
     /// The neurons of a layer that the parameter `neurons` names, ascending; all of them if it is NULL.
@@ -158,9 +186,7 @@ impl Values {
     fn ranges(&self, parameter: &str, what: &str, count: usize) -> Result<Vec<u32>, Error> {
         let Some(text) = self.optional_text(parameter) else { return Ok((0..count as u32).collect()) };
         let ranges: Ranges = text.parse().map_err(|reason: String| self.invalid(parameter, reason))?;
-        ranges.below(count as u32).map_err(|number| {
-            self.invalid(parameter, format!("names {what} {number}; the model has {what}s 0 to {}", count - 1))
-        })
+        ranges.below(count as u32).map_err(|number| self.no_such(parameter, what, number, count))
     }
 }
 

@@ -108,7 +108,8 @@ fn own_code(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let store = || error.downcast_ref::<neuroql_store::Error>().map(neuroql_store::Error::sqlstate);
     let graph = || error.downcast_ref::<neuroql_graph::Error>().map(neuroql_graph::Error::sqlstate);
     let n2g = || error.downcast_ref::<neuroql_n2g::Error>().map(neuroql_n2g::Error::sqlstate);
-    model.or_else(graph).or_else(n2g).or_else(functions).or_else(tables).or_else(store)
+    let analysis = || error.downcast_ref::<neuroql_analysis::Error>().map(neuroql_analysis::Error::sqlstate);
+    model.or_else(graph).or_else(n2g).or_else(analysis).or_else(functions).or_else(tables).or_else(store)
 }
 
 fn arrow(error: &ArrowError) -> Diagnosis {

@@ -140,6 +140,14 @@ impl Store {
         })
     }
 
+    /// Version of the table `graphs`: another one after every change; `None` before the first.
+    ///
+    /// # Errors
+    /// [`Error::Access`].
+    pub async fn graphs_version(&self) -> Result<Option<u64>> {
+        self.graphs.table.version().await
+    }
+
     /// Keys of the rows of a layer that the store holds itself.
     ///
     /// # Errors

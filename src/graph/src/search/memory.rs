@@ -1,5 +1,6 @@
 //! An index in memory.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -48,12 +49,12 @@ struct List {
 
 impl MemoryIndex {
     /// The index of graphs with their F1 scores, NaN where one is not known; ordinals are given in their order.
-    pub fn new<'a>(graphs: impl IntoIterator<Item = (&'a Graph, f32)>) -> Self {
+    pub fn new<G: Borrow<Graph>>(graphs: impl IntoIterator<Item = (G, f32)>) -> Self {
         let mut this = Self::default();
         let mut rows: BTreeMap<(Box<str>, Arc<str>, Role), Vec<(u32, f32, f32)>> = BTreeMap::new();
         for ((graph, f1), ordinal) in graphs.into_iter().zip(0u32..) {
             this.f1s.push(f1);
-            for posting in postings(graph) {
+            for posting in postings(graph.borrow()) {
                 let key = (posting.key.into_boxed_str(), posting.text, posting.score.role);
                 let row = (ordinal, posting.score.activation, posting.score.importance);
                 rows.entry(key).or_default().push(row);
@@ -69,6 +70,14 @@ impl MemoryIndex {
             }
         }
         this
+    }
+
+    /// Memory that it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        let texts: usize = self.lists.iter().map(|list| list.key.len() + list.text.len()).sum();
+        let columns = self.f1s.capacity() + self.ordinals.capacity() + self.activations.capacity();
+        let columns = 4 * (columns + self.importances.capacity());
+        size_of::<Self>() + self.lists.capacity() * size_of::<List>() + texts + columns
     }
 
     /// The lists from the first on whose key is not below `start`, while `wanted` holds for their keys.

@@ -1,0 +1,43 @@
+//! `input_tokens(model, layer, neuron, k)`: tokens whose embeddings drive a neuron.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Float32Array, Int32Array, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field};
+use neuroql_model::{Cancel, Model};
+
+use super::OfWeights;
+
+/// The `k` tokens whose embeddings alone make a neuron fire most, greatest activation first: see
+/// [`Model::input_tokens`]. `up` is NULL where MLPs have no gate.
+pub(crate) const INPUT_TOKENS: OfWeights =
+    OfWeights { name: "input_tokens", place: ["layer", "neuron"], fields, columns };
+
+fn fields() -> Vec<Field> {
+    vec![
+        Field::new("token_id", DataType::Int32, true),
+        Field::new("token", DataType::Utf8, true),
+        Field::new("activation", DataType::Float32, true),
+        Field::new("pre_activation", DataType::Float32, true),
+        Field::new("up", DataType::Float32, true),
+    ]
+}
+
+fn columns(
+    model: &Model,
+    layer: usize,
+    neuron: u32,
+    k: usize,
+    cancel: &Cancel,
+) -> neuroql_model::Result<Vec<ArrayRef>> {
+    let texts = model.tokenizer().texts();
+    let found: Vec<_> = model.input_tokens(layer, &[neuron], k, cancel)?.into_iter().flatten().collect();
+    let text = |token: u32| texts.get(token as usize).cloned();
+    Ok(vec![
+        Arc::new(Int32Array::from_iter_values(found.iter().map(|t| t.token as i32))),
+        Arc::new(found.iter().map(|t| text(t.token)).collect::<StringArray>()),
+        Arc::new(Float32Array::from_iter_values(found.iter().map(|t| t.activation))),
+        Arc::new(Float32Array::from_iter_values(found.iter().map(|t| t.pre_activation))),
+        Arc::new(found.iter().map(|t| t.up).collect::<Float32Array>()),
+    ])
+}

@@ -1,0 +1,120 @@
+//! The graphs that stand for the neurons of a model, made ready to be searched and compared.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{Float32Type, Int32Type};
+use datafusion::error::{DataFusionError, Result};
+use moka::future::Cache;
+use neuroql_graph::search::MemoryIndex;
+use neuroql_graph::{Graph, PatternIndex, PatternIndexBuilder, Signature};
+use neuroql_model::Model;
+use neuroql_udfs::graphs::layout::GraphColumn;
+
+use crate::Error;
+use crate::error::graph_error;
+use crate::holdings::{Holdings, store_error};
+use crate::neurons::chosen;
+
+/// Bytes of indexes kept at hand.
+const CACHE_BYTES: u64 = 2 << 30;
+
+/// An index of one model. Graphs have ordinals, by layer and neuron.
+#[derive(Debug)]
+pub(crate) struct GraphIndex {
+    /// Layer and neuron of each graph, ascending.
+    pub places: Vec<(u32, u32)>,
+    /// Their tokens.
+    pub tokens: MemoryIndex,
+    /// Their patterns; keys are ordinals.
+    pub patterns: PatternIndex,
+}
+
+impl GraphIndex {
+    /// The ordinal of a neuron's graph.
+    pub fn ordinal(&self, layer: u32, neuron: u32) -> Option<u32> {
+        self.places.binary_search(&(layer, neuron)).ok().map(|ordinal| ordinal as u32)
+    }
+
+    fn bytes(&self) -> usize {
+        8 * self.places.capacity() + self.tokens.bytes() + self.patterns.bytes()
+    }
+
+    /// Of rows of `graphs`, layer by layer.
+    fn new(layers: &[(u32, RecordBatch)]) -> Result<Self> {
+        let mut places = Vec::new();
+        let mut patterns = PatternIndexBuilder::default();
+        let mut failed = None;
+        let graphs = layers.iter().flat_map(|(layer, rows)| standing(*layer, rows)).map_while(|found| {
+            let (place, graph, f1) = found.map_err(|error| failed = Some(error)).ok()?;
+            patterns.push(places.len() as u64, &Signature::of(&graph));
+            places.push(place);
+            Some((graph, f1))
+        });
+        let tokens = MemoryIndex::new(graphs);
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(Self { places, tokens, patterns: patterns.build().map_err(graph_error)? }),
+        }
+    }
+}
+
+/// Place, graph and F1 of each neuron's graph.
+type Standing = ((u32, u32), Graph, f32);
+
+/// The graphs of a layer that stand for their neurons; whatever could not be made is not among them.
+fn standing(layer: u32, rows: &RecordBatch) -> impl Iterator<Item = Result<Standing>> + '_ {
+    let column = GraphColumn::try_new(&rows["graph"]);
+    let f1 = rows["f1"].as_primitive::<Float32Type>();
+    let chosen: BTreeMap<i32, usize> = chosen(rows);
+    chosen.into_iter().filter_map(move |(neuron, row)| {
+        let graph = match &column {
+            Ok(column) => column.graph(row).map_err(graph_error).transpose()?,
+            Err(error) => Err(Error::Internal(format!("the store's graphs are no graphs: {error}")).into()),
+        };
+        let f1 = if f1.is_valid(row) { f1.value(row) } else { f32::NAN };
+        Some(graph.map(|graph| ((layer, neuron as u32), graph, f1)))
+    })
+}
+
+/// Name and version of a model, and version of the store's graphs.
+type Key = (String, String, Option<u64>);
+
+/// Indexes of models, made when they are first asked for and whenever graphs have changed.
+#[derive(Debug)]
+pub(crate) struct GraphIndexes(Cache<Key, Arc<GraphIndex>>);
+
+impl Default for GraphIndexes {
+    fn default() -> Self {
+        let weigh = |_: &Key, index: &Arc<GraphIndex>| u32::try_from(index.bytes()).unwrap_or(u32::MAX);
+        Self(Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build())
+    }
+}
+
+impl Holdings {
+    /// The index of a model's graphs.
+    pub(crate) async fn graph_index(&self, model: &Model) -> Result<Arc<GraphIndex>> {
+        let version = self.store.graphs_version().await.map_err(store_error)?;
+        let key = (model.name().to_owned(), model.version(), version);
+        let make = async {
+            let mut layers = Vec::new();
+            for layer in 0..model.config().layers as u32 {
+                layers.push((layer, self.graphs(model, layer).await?));
+            }
+            let made = tokio::task::spawn_blocking(move || GraphIndex::new(&layers)).await;
+            let index = made.map_err(|e| Error::Internal(format!("the index of graphs was lost: {e}")))??;
+            Ok(Arc::new(index))
+        };
+        // An error is shared by all who wait for it, but not kept.
+        self.graph_indexes.0.try_get_with(key, make).await.map_err(DataFusionError::Shared)
+    }
+
+    /// The graph that stands for a neuron; `None` if there is none.
+    pub(crate) async fn graph(&self, model: &Model, layer: u32, neuron: u32) -> Result<Option<Graph>> {
+        let rows = self.graphs(model, layer).await?;
+        let Some(row) = chosen(&rows).get(&(neuron as i32)).copied() else { return Ok(None) };
+        debug_assert_eq!(rows["neuron"].as_primitive::<Int32Type>().value(row), neuron as i32);
+        GraphColumn::try_new(&rows["graph"])?.graph(row).map_err(graph_error)
+    }
+}

@@ -1,0 +1,219 @@
+//! `neuron_graph(model, by, threshold, k)`: how each neuron stands in a network of neurons.
+//!
+//! `by => 'similarity'` connects neurons whose graphs are at least so similar, `by => 'weights'` each neuron and the `k` of
+//! each later layer that it feeds most, where the |cosine| of what the one writes and the other reads is at least the
+//! threshold. Neurons without an edge have no row. Components are clusters of similar neurons, or circuits.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::logical_expr::LogicalPlan;
+use neuroql_graph::{Network, Pair};
+use neuroql_model::{CancelOnDrop, Model, Width};
+
+use crate::Error;
+use crate::error::graph_error;
+use crate::holdings::Holdings;
+use crate::predicate::check;
+use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
+use crate::similar_pairs::LEAST_THRESHOLD;
+
+/// Similarity from which neurons are connected if the query does not say.
+const DEFAULT_THRESHOLD: f64 = 0.5;
+
+/// Neurons of each later layer that one is connected to if the query does not say.
+const DEFAULT_K: i64 = 5;
+
+/// Of a walker on the network: see [`Network::page_rank`].
+const DAMPING: f64 = 0.85;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct NeuronGraph;
+
+/// What connects neurons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Similarity,
+    Weights,
+}
+
+impl By {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Similarity => "similarity",
+            Self::Weights => "weights",
+        }
+    }
+}
+
+impl FromStr for By {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = [Self::Similarity, Self::Weights].into_iter().find(|by| by.name() == name);
+        found.ok_or_else(|| format!("is '{name}', expected similarity or weights"))
+    }
+}
+
+impl Relation for NeuronGraph {
+    fn name(&self) -> &'static str {
+        "neuron_graph"
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![
+            Parameter::required("model", DataType::Utf8),
+            Parameter::with_default("by", By::Similarity.name()),
+            Parameter::with_default("threshold", DEFAULT_THRESHOLD),
+            Parameter::with_default("k", DEFAULT_K),
+        ]
+    }
+
+    fn outputs(&self) -> Vec<Field> {
+        let field = |name: &str, data_type| Field::new(name, data_type, true);
+        vec![
+            field("layer", DataType::Int32),
+            field("neuron", DataType::Int32),
+            field("component", DataType::Int32),
+            field("neighbours", DataType::Int32),
+            field("weight", DataType::Float64),
+            field("page_rank", DataType::Float64),
+        ]
+    }
+
+    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
+        let call = Edges {
+            holdings: Arc::clone(holdings),
+            model: values.model(holdings)?,
+            by: values.parsed("by")?,
+            threshold: values.real("threshold", LEAST_THRESHOLD..=1.0)?,
+            k: values.number("k", 1..=i64::MAX)? as usize,
+        };
+        computed(self.name(), call)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Edges {
+    holdings: Arc<Holdings>,
+    model: Arc<Model>,
+    by: By,
+    threshold: f64,
+    k: usize,
+}
+
+#[async_trait]
+impl Call for Edges {
+    type Work = Self;
+
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(NeuronGraph.outputs()))
+    }
+
+    async fn work(&self, _: &dyn Session, _: Asked<'_>) -> Result<Self> {
+        Ok(self.clone())
+    }
+}
+
+impl fmt::Display for Edges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, by, threshold, k, .. } = self;
+        write!(f, "neuron_graph model={} by={} threshold={threshold} k={k}", model.name(), by.name())
+    }
+}
+
+#[async_trait]
+impl Work for Edges {
+    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
+        let edges = match self.by {
+            By::Similarity => self.similar(rows).await?,
+            By::Weights => self.connected().await?,
+        };
+        // Each edge is there in both directions while the network is made.
+        let reservation = MemoryConsumer::new("neuron_graph").register(context.memory_pool());
+        reservation.try_grow(edges.len() * 4 * size_of::<(u64, u64, f64)>())?;
+        let ranked = move || {
+            let network = Network::new(edges)?;
+            let ranks = network.page_rank(DAMPING)?;
+            Ok::<_, neuroql_graph::Error>((network, ranks))
+        };
+        let ranked = tokio::task::spawn_blocking(ranked).await;
+        let (network, ranks) =
+            ranked.map_err(|e| Error::Internal(format!("a network was lost: {e}")))?.map_err(graph_error)?;
+        rows.send(self.rows(&network, ranks)?).await;
+        Ok(())
+    }
+}
+
+/// Two neurons, each as layer · width + neuron, and how strongly they are connected.
+type Edge = (u64, u64, f64);
+
+impl Edges {
+    fn width(&self) -> u64 {
+        self.model.config().d_mlp as u64
+    }
+
+    async fn similar(&self, rows: &Rows) -> Result<Vec<Edge>> {
+        let index = self.holdings.graph_index(&self.model).await?;
+        let (width, threshold, rows) = (self.width(), self.threshold, rows.clone());
+        let join = move || {
+            let key = |ordinal: u64| {
+                let (layer, neuron) = index.places[ordinal as usize];
+                u64::from(layer) * width + u64::from(neuron)
+            };
+            let mut edges = Vec::new();
+            let sink = |pairs: &[Pair]| {
+                edges.extend(pairs.iter().map(|pair| (key(pair.a), key(pair.b), pair.similarity)));
+                if rows.is_wanted() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            index.patterns.pairs(threshold, sink).map(|_| edges)
+        };
+        let edges = tokio::task::spawn_blocking(join).await;
+        edges.map_err(|e| Error::Internal(format!("a join was lost: {e}")))?.map_err(graph_error)
+    }
+
+    async fn connected(&self) -> Result<Vec<Edge>> {
+        let guard = CancelOnDrop::default();
+        let (width, layers) = (self.width(), self.model.config().layers);
+        let mut edges = Vec::new();
+        for (from, to) in (0..layers).flat_map(|from| (from + 1..layers).map(move |to| (from, to))) {
+            let (model, k, cancel) = (Arc::clone(&self.model), self.k, guard.flag());
+            let job = move || model.strongest_connections(from, to, k, &cancel);
+            let found = check(self.holdings.registry.pool().run(Width::Wide, job).await)?;
+            for (neuron, connections) in (0u64..).zip(found) {
+                for connection in connections {
+                    let cosine = connection.cosine.map_or(0.0, |cosine| f64::from(cosine.abs()));
+                    if cosine >= self.threshold {
+                        let other = connection.layer as u64 * width + u64::from(connection.neuron);
+                        edges.push((from as u64 * width + neuron, other, cosine));
+                    }
+                }
+            }
+        }
+        Ok(edges)
+    }
+
+    fn rows(&self, network: &Network, ranks: Vec<f64>) -> Result<RecordBatch> {
+        let width = self.width();
+        let (keys, degrees) = (network.keys(), network.degrees());
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int32Array::from_iter_values(keys.iter().map(|key| (key / width) as i32))),
+            Arc::new(Int32Array::from_iter_values(keys.iter().map(|key| (key % width) as i32))),
+            Arc::new(Int32Array::from_iter_values(network.components().into_iter().map(|part| part as i32))),
+            Arc::new(Int32Array::from_iter_values(degrees.iter().map(|degree| degree.neighbours as i32))),
+            Arc::new(Float64Array::from_iter_values(degrees.iter().map(|degree| degree.weight))),
+            Arc::new(Float64Array::from(ranks)),
+        ];
+        Ok(RecordBatch::try_new(self.schema(), columns)?)
+    }
+}

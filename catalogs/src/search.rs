@@ -1,0 +1,204 @@
+//! `search(model, query)`: neurons whose graphs have the tokens that a query asks for, best first.
+//!
+//! The language of queries is that of [`neuroql_graph::search`]. Without a model all models are searched. Each neuron is
+//! searched by the graph that stands for it, as in `neurons`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Float32Array, Int32Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
+use neuroql_graph::search::{Evidence, Found, Hit, Index, Query};
+use neuroql_model::Model;
+
+use crate::Error;
+use crate::error::graph_error;
+use crate::graph_index::GraphIndex;
+use crate::holdings::Holdings;
+use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
+
+/// Rows that are sent together: few, as a pattern means that a graph is loaded.
+const TOGETHER: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Search;
+
+impl Relation for Search {
+    fn name(&self) -> &'static str {
+        "search"
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        // Rows say which model they are of, and may be filtered by it.
+        vec![Parameter::optional_text("model").in_column("of_model"), Parameter::required("query", DataType::Utf8)]
+    }
+
+    fn outputs(&self) -> Vec<Field> {
+        fields()
+    }
+
+    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
+        let models = match values.optional_text("model") {
+            Some(_) => vec![values.model(holdings)?],
+            None => holdings.registry.list(),
+        };
+        let query: Query = values.text("query")?.parse().map_err(graph_error)?;
+        computed(self.name(), SearchCall { holdings: Arc::clone(holdings), models, query })
+    }
+}
+
+fn fields() -> Vec<Field> {
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    vec![
+        field("model", DataType::Utf8),
+        field("layer", DataType::Int32),
+        field("neuron", DataType::Int32),
+        field("role", DataType::Utf8),
+        field("pattern", DataType::Utf8),
+        field("activation", DataType::Float32),
+        field("importance", DataType::Float32),
+        field("f1", DataType::Float32),
+    ]
+}
+
+/// Place of the column `pattern`.
+const PATTERN: usize = 4;
+
+#[derive(Debug)]
+struct SearchCall {
+    holdings: Arc<Holdings>,
+    models: Vec<Arc<Model>>,
+    query: Query,
+}
+
+#[async_trait]
+impl Call for SearchCall {
+    type Work = Searching;
+
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(fields()))
+    }
+
+    async fn work(&self, _: &dyn Session, asked: Asked<'_>) -> Result<Searching> {
+        Ok(Searching {
+            holdings: Arc::clone(&self.holdings),
+            models: self.models.clone(),
+            query: self.query.clone(),
+            limit: asked.limit,
+            patterns: asked.reads(PATTERN),
+        })
+    }
+}
+
+/// A search to be run.
+#[derive(Clone)]
+struct Searching {
+    holdings: Arc<Holdings>,
+    models: Vec<Arc<Model>>,
+    query: Query,
+    limit: Option<usize>,
+    /// Whether patterns are asked for.
+    patterns: bool,
+}
+
+impl fmt::Display for Searching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let models: Vec<&str> = self.models.iter().map(|model| model.name()).collect();
+        write!(f, "search models={} query={:?} patterns={}", models.join(","), self.query.to_string(), self.patterns)?;
+        self.limit.map_or(Ok(()), |limit| write!(f, " limit={limit}"))
+    }
+}
+
+/// What was found in a model.
+struct Answer {
+    model: Arc<Model>,
+    index: Arc<GraphIndex>,
+    found: Found,
+}
+
+#[async_trait]
+impl Work for Searching {
+    async fn run(&self, _: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
+        let mut answers = Vec::new();
+        for model in &self.models {
+            let index = self.holdings.graph_index(model).await?;
+            let found = self.clone().found(Arc::clone(model), Arc::clone(&index)).await?;
+            let answer = |found| Answer { model: Arc::clone(model), index: Arc::clone(&index), found };
+            answers.extend(found.into_iter().map(answer));
+        }
+        if self.models.len() > 1 {
+            // Stable: models are in order of their names, and within each the order is right.
+            answers.sort_by(|a, b| b.rank().partial_cmp(&a.rank()).unwrap_or(std::cmp::Ordering::Equal));
+            answers.truncate(self.limit.unwrap_or(usize::MAX));
+        }
+        for answers in answers.chunks_mut(TOGETHER) {
+            if self.patterns {
+                for answer in answers.iter_mut().filter(|answer| answer.found.hit.is_none()) {
+                    answer.found.hit = self.hit(answer).await?;
+                }
+            }
+            if !rows.send(batch(answers)?).await {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Searching {
+    /// What is found in one model, on a thread that may wait for graphs.
+    async fn found(self, model: Arc<Model>, index: Arc<GraphIndex>) -> Result<Vec<Found>> {
+        let runtime = tokio::runtime::Handle::current();
+        let search = move || {
+            self.query.search(&index.tokens, self.limit, |ordinal| {
+                let (layer, neuron) = index.places[ordinal as usize];
+                let graph = runtime.block_on(self.holdings.graph(&model, layer, neuron))?;
+                Ok::<Option<Evidence>, DataFusionError>(graph.and_then(|graph| self.query.find(&graph)))
+            })
+        };
+        let found = tokio::task::spawn_blocking(search).await;
+        found.map_err(|e| DataFusionError::from(Error::Internal(format!("a search was lost: {e}"))))?
+    }
+
+    /// The token that answers, and its pattern.
+    async fn hit(&self, answer: &Answer) -> Result<Option<Hit>> {
+        let (layer, neuron) = answer.place();
+        let graph = self.holdings.graph(&answer.model, layer, neuron).await?;
+        Ok(graph.and_then(|graph| self.query.find(&graph)).and_then(Evidence::into_hit))
+    }
+}
+
+impl Answer {
+    fn place(&self) -> (u32, u32) {
+        self.index.places[self.found.ordinal as usize]
+    }
+
+    fn f1(&self) -> Option<f32> {
+        Some(self.index.tokens.f1s()[self.found.ordinal as usize]).filter(|f1| !f1.is_nan())
+    }
+
+    fn rank(&self) -> (Option<neuroql_graph::search::Score>, Option<f32>) {
+        (self.found.score, self.f1())
+    }
+}
+
+fn batch(answers: &[Answer]) -> Result<RecordBatch> {
+    let score = |answer: &Answer| answer.found.score;
+    let columns: Vec<datafusion::arrow::array::ArrayRef> = vec![
+        Arc::new(answers.iter().map(|a| Some(a.model.name())).collect::<StringArray>()),
+        Arc::new(answers.iter().map(|a| a.place().0 as i32).collect::<Int32Array>()),
+        Arc::new(answers.iter().map(|a| a.place().1 as i32).collect::<Int32Array>()),
+        Arc::new(answers.iter().map(|a| score(a).map(|score| score.role.name())).collect::<StringArray>()),
+        Arc::new(answers.iter().map(|a| a.found.hit.as_ref().map(|hit| &hit.pattern)).collect::<StringArray>()),
+        Arc::new(answers.iter().map(|a| score(a).map(|score| score.activation)).collect::<Float32Array>()),
+        Arc::new(answers.iter().map(|a| score(a).map(|score| score.importance)).collect::<Float32Array>()),
+        Arc::new(answers.iter().map(Answer::f1).collect::<Float32Array>()),
+    ];
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields())), columns)?)
+}

@@ -1,0 +1,169 @@
+//! `similar_pairs(model, other, threshold)`: all pairs of neurons of a model, or of one of it and one of another, whose
+//! graphs are at least so similar.
+//!
+//! Similarity is the weighted Jaccard similarity of patterns, `graph_similarity(a, b)`. Pairs come as they are found, by
+//! an exact join of sets that compares few of all pairs.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
+use neuroql_graph::Pair;
+use neuroql_model::Model;
+
+use crate::Error;
+use crate::error::graph_error;
+use crate::graph_index::GraphIndex;
+use crate::holdings::Holdings;
+use crate::predicate::check;
+use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
+
+/// Similarity from which pairs are returned if the query does not say.
+const DEFAULT_THRESHOLD: f64 = 0.9;
+
+/// The least threshold: far below it nearly all pairs that share a pattern would have to be compared.
+pub(crate) const LEAST_THRESHOLD: f64 = 0.01;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct SimilarPairs;
+
+impl Relation for SimilarPairs {
+    fn name(&self) -> &'static str {
+        "similar_pairs"
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![
+            Parameter::required("model", DataType::Utf8).in_column("of_model"),
+            Parameter::optional_text("other"),
+            Parameter::with_default("threshold", DEFAULT_THRESHOLD),
+        ]
+    }
+
+    fn positional(&self, arguments: usize) -> Vec<&'static str> {
+        // The one in the middle may be left out.
+        if arguments == 2 { vec!["model", "threshold"] } else { vec!["model", "other", "threshold"] }
+    }
+
+    fn outputs(&self) -> Vec<Field> {
+        fields()
+    }
+
+    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
+        let model = values.model(holdings)?;
+        let other = values.optional_text("other").map(|other| check(holdings.registry.get(other))).transpose()?;
+        let call = Pairs {
+            holdings: Arc::clone(holdings),
+            other: other.filter(|other| other.name() != model.name()),
+            threshold: values.real("threshold", LEAST_THRESHOLD..=1.0)?,
+            model,
+        };
+        computed(self.name(), call)
+    }
+}
+
+fn fields() -> Vec<Field> {
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    vec![
+        field("model", DataType::Utf8),
+        field("layer", DataType::Int32),
+        field("neuron", DataType::Int32),
+        field("other_model", DataType::Utf8),
+        field("other_layer", DataType::Int32),
+        field("other_neuron", DataType::Int32),
+        field("similarity", DataType::Float64),
+    ]
+}
+
+#[derive(Debug, Clone)]
+struct Pairs {
+    holdings: Arc<Holdings>,
+    model: Arc<Model>,
+    other: Option<Arc<Model>>,
+    threshold: f64,
+}
+
+#[async_trait]
+impl Call for Pairs {
+    type Work = Self;
+
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(fields()))
+    }
+
+    async fn work(&self, _: &dyn Session, _: Asked<'_>) -> Result<Self> {
+        Ok(self.clone())
+    }
+}
+
+impl fmt::Display for Pairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "similar_pairs model={}", self.model.name())?;
+        self.other.iter().try_for_each(|other| write!(f, " other={}", other.name()))?;
+        write!(f, " threshold={}", self.threshold)
+    }
+}
+
+#[async_trait]
+impl Work for Pairs {
+    async fn run(&self, _: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
+        let one = self.holdings.graph_index(&self.model).await?;
+        let other = match &self.other {
+            Some(other) => Some(self.holdings.graph_index(other).await?),
+            None => None,
+        };
+        let (this, rows) = (self.clone(), rows.clone());
+        let join = move || {
+            let others = other.as_deref().unwrap_or(&one);
+            let mut failed = None;
+            let sink = |pairs: &[Pair]| match this.batch(&one, others, pairs) {
+                Ok(batch) if rows.send_from_thread(batch) => ControlFlow::Continue(()),
+                Ok(_) => ControlFlow::Break(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            };
+            let joined = match &other {
+                Some(other) => one.patterns.pairs_with(&other.patterns, this.threshold, sink),
+                None => one.patterns.pairs(this.threshold, sink),
+            };
+            joined.map_err(graph_error)?;
+            failed.map_or(Ok(()), Err)
+        };
+        let joined = tokio::task::spawn_blocking(join).await;
+        joined
+            .map_err(|e| datafusion::error::DataFusionError::from(Error::Internal(format!("a join was lost: {e}"))))?
+    }
+}
+
+impl Pairs {
+    fn batch(&self, one: &GraphIndex, other: &GraphIndex, pairs: &[Pair]) -> Result<RecordBatch> {
+        let names = [&self.model, self.other.as_ref().unwrap_or(&self.model)].map(|model| {
+            let name: ArrayRef = Arc::new(StringArray::from_iter_values(pairs.iter().map(|_| model.name())));
+            name
+        });
+        let numbers = |number: &dyn Fn(&Pair) -> u32| -> ArrayRef {
+            Arc::new(Int32Array::from_iter_values(pairs.iter().map(|pair| number(pair) as i32)))
+        };
+        let [name, other_name] = names;
+        let columns: Vec<ArrayRef> = vec![
+            name,
+            numbers(&|pair| one.places[pair.a as usize].0),
+            numbers(&|pair| one.places[pair.a as usize].1),
+            other_name,
+            numbers(&|pair| other.places[pair.b as usize].0),
+            numbers(&|pair| other.places[pair.b as usize].1),
+            Arc::new(Float64Array::from_iter_values(pairs.iter().map(|pair| pair.similarity))),
+        ];
+        Ok(RecordBatch::try_new(self.schema(), columns)?)
+    }
+}
