@@ -50,6 +50,7 @@ impl Relation for Correlations {
             Parameter::optional_text("other"),
             Parameter::optional_text("layers"),
             Parameter::optional_text("other_layers"),
+            Parameter::optional_number("documents"),
             Parameter::with_default("k", DEFAULT_K),
             Parameter::with_default("sign", DEFAULT_SIGN),
         ]
@@ -96,6 +97,7 @@ impl Relation for Correlations {
         let call = CorrelationsCall {
             holdings: Arc::clone(holdings),
             dataset: values.text("dataset")?.to_owned(),
+            documents: values.optional_number("documents", 0..=i64::MAX)?,
             k: values.number("k", 1..=i64::MAX)? as usize,
             sign: values.parsed::<Named>("sign")?.0,
             one,
@@ -164,6 +166,8 @@ struct CorrelationsCall {
     one: Side,
     /// What it is correlated with, if not with itself.
     other: Option<Side>,
+    /// Documents to be read at most.
+    documents: Option<u64>,
     k: usize,
     sign: Sign,
 }
@@ -217,7 +221,8 @@ impl Work for Correlating {
 impl Correlating {
     /// Co-moments of all pairs over the dataset.
     async fn pairs(&self, context: &Arc<TaskContext>) -> Result<CoMoments> {
-        let CorrelationsCall { holdings, one, other, .. } = &self.call;
+        let CorrelationsCall { holdings, one, other, documents, .. } = &self.call;
+        let goal = documents.unwrap_or(u64::MAX);
         let (width, others) = (one.width(), other.as_ref().map(Side::width));
         let most = one.model.batch_tokens(width + others.unwrap_or(0));
         let pool = holdings.registry.pool();
@@ -241,15 +246,16 @@ impl Correlating {
         let mut exhausted = false;
         loop {
             while !exhausted && in_flight.len() <= pool.threads() {
-                match producer.next().await? {
-                    Some(packed) => {
+                let next = producer.next().await?;
+                match next.map(|packed| packed.before(goal, one.model.bos())) {
+                    Some(packed) if !packed.examples.is_empty() => {
                         let (sides, probes, cancel) = (Arc::clone(&sides), Arc::clone(&probes), guard.flag());
                         in_flight.push_back(pool.run(Width::Lane, move || {
                             let sides = sides.iter().flatten().zip(probes.iter());
                             sides.map(|(side, probe)| side.run(&packed.batch, probe, &cancel)).collect()
                         }));
                     }
-                    None => exhausted = true,
+                    _ => exhausted = true,
                 }
             }
             let Some(values) = in_flight.next().await else { return Ok(pairs) };

@@ -1,6 +1,6 @@
-//! `neuron_graph(model, by, threshold, k)`: how each neuron stands in a network of neurons.
+//! `neuron_graph(model, kind, threshold, k)`: how each neuron stands in a network of neurons.
 //!
-//! `by => 'similarity'` connects neurons whose graphs are at least so similar, `by => 'weights'` each neuron and the `k` of
+//! `kind => 'similarity'` connects neurons whose graphs are at least so similar, `kind => 'weights'` each neuron and the `k` of
 //! each later layer that it feeds most, where the |cosine| of what the one writes and the other reads is at least the
 //! threshold. Neurons without an edge have no row. Components are clusters of similar neurons, or circuits.
 
@@ -42,12 +42,12 @@ pub(crate) struct NeuronGraph;
 
 /// What connects neurons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
+enum NetworkKind {
     Similarity,
     Weights,
 }
 
-impl By {
+impl NetworkKind {
     fn name(self) -> &'static str {
         match self {
             Self::Similarity => "similarity",
@@ -56,11 +56,11 @@ impl By {
     }
 }
 
-impl FromStr for By {
+impl FromStr for NetworkKind {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let found = [Self::Similarity, Self::Weights].into_iter().find(|by| by.name() == name);
+        let found = [Self::Similarity, Self::Weights].into_iter().find(|kind| kind.name() == name);
         found.ok_or_else(|| format!("is '{name}', expected similarity or weights"))
     }
 }
@@ -73,7 +73,7 @@ impl Relation for NeuronGraph {
     fn parameters(&self) -> Vec<Parameter> {
         vec![
             Parameter::required("model", DataType::Utf8),
-            Parameter::with_default("by", By::Similarity.name()),
+            Parameter::with_default("kind", NetworkKind::Similarity.name()),
             Parameter::with_default("threshold", DEFAULT_THRESHOLD),
             Parameter::with_default("k", DEFAULT_K),
         ]
@@ -95,7 +95,7 @@ impl Relation for NeuronGraph {
         let call = Edges {
             holdings: Arc::clone(holdings),
             model: values.model(holdings)?,
-            by: values.parsed("by")?,
+            kind: values.parsed("kind")?,
             threshold: values.real("threshold", LEAST_THRESHOLD..=1.0)?,
             k: values.number("k", 1..=i64::MAX)? as usize,
         };
@@ -107,7 +107,7 @@ impl Relation for NeuronGraph {
 struct Edges {
     holdings: Arc<Holdings>,
     model: Arc<Model>,
-    by: By,
+    kind: NetworkKind,
     threshold: f64,
     k: usize,
 }
@@ -127,17 +127,17 @@ impl Call for Edges {
 
 impl fmt::Display for Edges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, by, threshold, k, .. } = self;
-        write!(f, "neuron_graph model={} by={} threshold={threshold} k={k}", model.name(), by.name())
+        let Self { model, kind, threshold, k, .. } = self;
+        write!(f, "neuron_graph model={} kind={} threshold={threshold} k={k}", model.name(), kind.name())
     }
 }
 
 #[async_trait]
 impl Work for Edges {
     async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        let edges = match self.by {
-            By::Similarity => self.similar(rows).await?,
-            By::Weights => self.connected().await?,
+        let edges = match self.kind {
+            NetworkKind::Similarity => self.similar(rows).await?,
+            NetworkKind::Weights => self.connected().await?,
         };
         // Each edge is there in both directions while the network is made.
         let reservation = MemoryConsumer::new("neuron_graph").register(context.memory_pool());

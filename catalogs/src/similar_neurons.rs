@@ -51,7 +51,10 @@ impl Relation for SimilarNeurons {
 
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
-        let (layer, neuron) = values.place(&model)?;
+        let (Some(layer), Some(neuron)) = values.place(&model)? else {
+            let missing = if values.optional_number("layer", 0..=i64::MAX)?.is_none() { "layer" } else { "neuron" };
+            return Err(values.invalid(missing, "is NULL").into());
+        };
         let others = match values.optional_text("other") {
             None => vec![Arc::clone(&model)],
             Some("*") => holdings.registry.list(),

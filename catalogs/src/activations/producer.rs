@@ -38,6 +38,14 @@ pub(crate) struct ExampleRows {
 }
 
 impl Packed {
+    /// Without the examples of documents from this row of the dataset on.
+    pub fn before(self, row: u64, bos: Option<u32>) -> Self {
+        match self.examples.iter().position(|example| example.document.row >= row) {
+            None => self,
+            Some(end) => self.truncated(end, bos),
+        }
+    }
+
     /// The first examples only.
     pub fn truncated(mut self, examples: usize, bos: Option<u32>) -> Self {
         self.examples.truncate(examples);

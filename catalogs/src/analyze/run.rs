@@ -245,7 +245,7 @@ impl<'a> Group<'a> {
         loop {
             while !exhausted && in_flight.len() <= pool_threads {
                 let next = producer.next().await?;
-                match next.map(|packed| within(packed, goal, model.bos())) {
+                match next.map(|packed| packed.before(goal, model.bos())) {
                     Some(packed) if !packed.examples.is_empty() => {
                         in_flight.push_back(self.start(packed, &probe, width, &guard));
                     }
@@ -405,14 +405,6 @@ impl Pending {
 fn examples(packed: &Packed) -> Vec<Example<'_>> {
     let examples = packed.examples.iter();
     examples.map(|e| Example { document: e.document.number, example: e.example, tokens: &e.tokens }).collect()
-}
-
-/// A batch without the examples of documents from the goal on.
-fn within(packed: Packed, goal: u64, bos: Option<u32>) -> Packed {
-    match packed.examples.iter().position(|example| example.document.row >= goal) {
-        None => packed,
-        Some(end) => packed.truncated(end, bos),
-    }
 }
 
 /// Unique: when the segment was made, and something random.

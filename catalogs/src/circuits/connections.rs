@@ -2,45 +2,44 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Float32Array, Int32Array, StringArray};
+use datafusion::arrow::array::{Float32Array, Int32Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field};
 use neuroql_model::{Cancel, Model};
 
-use super::OfWeights;
+use super::{OfNeurons, OfWeights};
 
 /// The `k` neurons of earlier layers (`direction` is `from`) and the `k` of later ones (`to`) that a neuron is connected
 /// to by the greatest |weight|: see [`Model::connections`].
-pub(crate) const CONNECTIONS: OfWeights =
-    OfWeights { name: "connections", place: ["of_layer", "of_neuron"], fields, columns };
+pub(crate) const CONNECTIONS: OfWeights = OfWeights { name: "connections", fields, rows };
 
 fn fields() -> Vec<Field> {
     vec![
         Field::new("direction", DataType::Utf8, true),
-        Field::new("layer", DataType::Int32, true),
-        Field::new("neuron", DataType::Int32, true),
+        Field::new("other_layer", DataType::Int32, true),
+        Field::new("other_neuron", DataType::Int32, true),
         Field::new("via", DataType::Utf8, true),
         Field::new("weight", DataType::Float32, true),
         Field::new("cosine", DataType::Float32, true),
     ]
 }
 
-fn columns(
-    model: &Model,
-    layer: usize,
-    neuron: u32,
-    k: usize,
-    cancel: &Cancel,
-) -> neuroql_model::Result<Vec<ArrayRef>> {
-    let found = model.connections(layer, neuron, k, cancel)?;
-    let directions = found.from.iter().map(|_| "from").chain(found.to.iter().map(|_| "to"));
-    let directions: ArrayRef = Arc::new(StringArray::from_iter_values(directions));
-    let all = || found.from.iter().chain(&found.to);
-    Ok(vec![
-        directions,
-        Arc::new(Int32Array::from_iter_values(all().map(|c| c.layer as i32))),
-        Arc::new(Int32Array::from_iter_values(all().map(|c| c.neuron as i32))),
-        Arc::new(StringArray::from_iter_values(all().map(|c| c.via.to_string()))),
-        Arc::new(Float32Array::from_iter_values(all().map(|c| c.weight))),
-        Arc::new(all().map(|c| c.cosine).collect::<Float32Array>()),
-    ])
+fn rows(model: &Model, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel) -> neuroql_model::Result<OfNeurons> {
+    let mut found = Vec::new();
+    for neuron in neurons {
+        let connections = model.connections(layer, *neuron, k, cancel)?;
+        found.extend(connections.from.into_iter().map(|connection| (*neuron, "from", connection)));
+        found.extend(connections.to.into_iter().map(|connection| (*neuron, "to", connection)));
+    }
+    let all = || found.iter().map(|(.., connection)| connection);
+    Ok(OfNeurons {
+        neurons: found.iter().map(|(neuron, ..)| *neuron).collect(),
+        columns: vec![
+            Arc::new(StringArray::from_iter_values(found.iter().map(|(_, direction, _)| direction))),
+            Arc::new(Int32Array::from_iter_values(all().map(|c| c.layer as i32))),
+            Arc::new(Int32Array::from_iter_values(all().map(|c| c.neuron as i32))),
+            Arc::new(StringArray::from_iter_values(all().map(|c| c.via.to_string()))),
+            Arc::new(Float32Array::from_iter_values(all().map(|c| c.weight))),
+            Arc::new(all().map(|c| c.cosine).collect::<Float32Array>()),
+        ],
+    })
 }

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Float32Array, Int32Array, StringArray};
+use datafusion::arrow::array::{Float32Array, Int32Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field};
 use neuroql_model::{Cancel, Model};
 
-use super::OfWeights;
+use super::{OfNeurons, OfWeights};
 
 /// The `k` tokens whose embeddings alone make a neuron fire most, greatest activation first: see
 /// [`Model::input_tokens`]. `up` is NULL where MLPs have no gate.
-pub(crate) const INPUT_TOKENS: OfWeights =
-    OfWeights { name: "input_tokens", place: ["layer", "neuron"], fields, columns };
+pub(crate) const INPUT_TOKENS: OfWeights = OfWeights { name: "input_tokens", fields, rows };
 
 fn fields() -> Vec<Field> {
     vec![
@@ -23,21 +22,20 @@ fn fields() -> Vec<Field> {
     ]
 }
 
-fn columns(
-    model: &Model,
-    layer: usize,
-    neuron: u32,
-    k: usize,
-    cancel: &Cancel,
-) -> neuroql_model::Result<Vec<ArrayRef>> {
+fn rows(model: &Model, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel) -> neuroql_model::Result<OfNeurons> {
     let texts = model.tokenizer().texts();
-    let found: Vec<_> = model.input_tokens(layer, &[neuron], k, cancel)?.into_iter().flatten().collect();
+    let found = model.input_tokens(layer, neurons, k, cancel)?;
+    let found: Vec<_> =
+        neurons.iter().zip(found).flat_map(|(neuron, tokens)| tokens.into_iter().map(|t| (*neuron, t))).collect();
     let text = |token: u32| texts.get(token as usize).cloned();
-    Ok(vec![
-        Arc::new(Int32Array::from_iter_values(found.iter().map(|t| t.token as i32))),
-        Arc::new(found.iter().map(|t| text(t.token)).collect::<StringArray>()),
-        Arc::new(Float32Array::from_iter_values(found.iter().map(|t| t.activation))),
-        Arc::new(Float32Array::from_iter_values(found.iter().map(|t| t.pre_activation))),
-        Arc::new(found.iter().map(|t| t.up).collect::<Float32Array>()),
-    ])
+    Ok(OfNeurons {
+        neurons: found.iter().map(|(neuron, _)| *neuron).collect(),
+        columns: vec![
+            Arc::new(Int32Array::from_iter_values(found.iter().map(|(_, t)| t.token as i32))),
+            Arc::new(found.iter().map(|(_, t)| text(t.token)).collect::<StringArray>()),
+            Arc::new(Float32Array::from_iter_values(found.iter().map(|(_, t)| t.activation))),
+            Arc::new(Float32Array::from_iter_values(found.iter().map(|(_, t)| t.pre_activation))),
+            Arc::new(found.iter().map(|(_, t)| t.up).collect::<Float32Array>()),
+        ],
+    })
 }

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Float32Array, Int32Array, StringArray};
+use datafusion::arrow::array::{Float32Array, Int32Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field};
 use neuroql_model::{Cancel, Model};
 
-use super::OfWeights;
+use super::{OfNeurons, OfWeights};
 
 /// The `k` tokens whose logits a neuron raises most, greatest effect first, then the `k` that it lowers most, least
 /// effect first: see [`Model::logit_effects`]. A token is returned once.
-pub(crate) const LOGIT_EFFECTS: OfWeights =
-    OfWeights { name: "logit_effects", place: ["layer", "neuron"], fields, columns };
+pub(crate) const LOGIT_EFFECTS: OfWeights = OfWeights { name: "logit_effects", fields, rows };
 
 fn fields() -> Vec<Field> {
     vec![
@@ -21,26 +20,22 @@ fn fields() -> Vec<Field> {
     ]
 }
 
-fn columns(
-    model: &Model,
-    layer: usize,
-    neuron: u32,
-    k: usize,
-    cancel: &Cancel,
-) -> neuroql_model::Result<Vec<ArrayRef>> {
+fn rows(model: &Model, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel) -> neuroql_model::Result<OfNeurons> {
     let texts = model.tokenizer().texts();
     let mut effects = Vec::new();
-    for found in model.logit_effects(layer, &[neuron], k, cancel)? {
-        let raised = found.promoted.len();
+    for (neuron, found) in neurons.iter().zip(model.logit_effects(layer, neurons, k, cancel)?) {
         // With a k of more than half of the vocabulary the lists meet.
-        let left = model.config().vocabulary - raised;
-        effects.extend(found.promoted);
-        effects.extend(found.suppressed.into_iter().take(left));
+        let left = model.config().vocabulary - found.promoted.len();
+        let suppressed = found.suppressed.into_iter().take(left);
+        effects.extend(found.promoted.into_iter().chain(suppressed).map(|effect| (*neuron, effect)));
     }
     let text = |token: u32| texts.get(token as usize).cloned();
-    Ok(vec![
-        Arc::new(Int32Array::from_iter_values(effects.iter().map(|e| e.token as i32))),
-        Arc::new(effects.iter().map(|e| text(e.token)).collect::<StringArray>()),
-        Arc::new(Float32Array::from_iter_values(effects.iter().map(|e| e.effect))),
-    ])
+    Ok(OfNeurons {
+        neurons: effects.iter().map(|(neuron, _)| *neuron).collect(),
+        columns: vec![
+            Arc::new(Int32Array::from_iter_values(effects.iter().map(|(_, e)| e.token as i32))),
+            Arc::new(effects.iter().map(|(_, e)| text(e.token)).collect::<StringArray>()),
+            Arc::new(Float32Array::from_iter_values(effects.iter().map(|(_, e)| e.effect))),
+        ],
+    })
 }

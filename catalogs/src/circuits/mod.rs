@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::error::Result;
@@ -14,7 +14,7 @@ use neuroql_model::{Cancel, CancelOnDrop, Model, Width};
 
 use crate::holdings::Holdings;
 use crate::predicate::check;
-use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
+use crate::relation::{Asked, Call, Parameter, Ranges, Relation, Rows, Values, Work, computed};
 
 mod connections;
 mod input_tokens;
@@ -27,15 +27,25 @@ pub(crate) use logit_effects::LOGIT_EFFECTS;
 /// Rows returned if the query does not say.
 const DEFAULT_K: i64 = 10;
 
-/// A relation of a neuron and a number `k` of rows.
+/// Neurons whose rows are computed, and returned, together.
+const TOGETHER: usize = 64;
+
+/// A relation of neurons and a number `k`: a layer or neuron that is NULL stands for all.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OfWeights {
     name: &'static str,
-    /// Columns that hold the parameters `layer` and `neuron`.
-    place: [&'static str; 2],
+    /// Columns after `layer` and `neuron`.
     fields: fn() -> Vec<Field>,
-    /// The columns of the rows: of a model, a layer, a neuron and `k`.
-    columns: fn(&Model, usize, u32, usize, &Cancel) -> neuroql_model::Result<Vec<ArrayRef>>,
+    rows: MakeRows,
+}
+
+/// Computes the rows of some neurons of a layer, `k` of a kind for each.
+type MakeRows = fn(&Model, usize, &[u32], usize, &Cancel) -> neuroql_model::Result<OfNeurons>;
+
+/// Which neuron each row is of, and the other columns.
+struct OfNeurons {
+    neurons: Vec<u32>,
+    columns: Vec<ArrayRef>,
 }
 
 impl Relation for OfWeights {
@@ -44,43 +54,54 @@ impl Relation for OfWeights {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        let [layer, neuron] = self.place;
+        // The columns layer and neuron are those of the rows.
+        let number = |name| Parameter { default: None, ..Parameter::optional_number(name) };
         vec![
             Parameter::required("model", DataType::Utf8),
-            Parameter::required("layer", DataType::Int64).in_column(layer),
-            Parameter::required("neuron", DataType::Int64).in_column(neuron),
+            number("layer").in_column("of_layer"),
+            number("neuron").in_column("of_neuron"),
             Parameter::with_default("k", DEFAULT_K),
         ]
     }
 
     fn outputs(&self) -> Vec<Field> {
-        (self.fields)()
+        let place = ["layer", "neuron"].map(|name| Field::new(name, DataType::Int32, true));
+        place.into_iter().chain((self.fields)()).collect()
     }
 
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
+        let all = |count: usize| (0..count as u32).collect::<Vec<u32>>();
+        let one = |number: Option<u32>, count| number.map_or_else(|| all(count), |number| vec![number]);
         let (layer, neuron) = values.place(&model)?;
-        let k = values.number("k", 0..=i64::MAX)? as usize;
-        computed(self.name, Neuron { of: *self, holdings: Arc::clone(holdings), model, layer, neuron, k })
+        let call = Neurons {
+            of: *self,
+            holdings: Arc::clone(holdings),
+            layers: one(layer, model.config().layers),
+            neurons: one(neuron, model.config().d_mlp),
+            k: values.number("k", 0..=i64::MAX)? as usize,
+            model,
+        };
+        computed(self.name, call)
     }
 }
 
 #[derive(Debug, Clone)]
-struct Neuron {
+struct Neurons {
     of: OfWeights,
     holdings: Arc<Holdings>,
     model: Arc<Model>,
-    layer: u32,
-    neuron: u32,
+    layers: Vec<u32>,
+    neurons: Vec<u32>,
     k: usize,
 }
 
 #[async_trait]
-impl Call for Neuron {
+impl Call for Neurons {
     type Work = Self;
 
     fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new((self.of.fields)()))
+        Arc::new(Schema::new(self.of.outputs()))
     }
 
     async fn work(&self, _: &dyn Session, _: Asked<'_>) -> Result<Self> {
@@ -88,21 +109,32 @@ impl Call for Neuron {
     }
 }
 
-impl fmt::Display for Neuron {
+impl fmt::Display for Neurons {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { of, model, layer, neuron, k, .. } = self;
-        write!(f, "{} model={} layer={layer} neuron={neuron} k={k}", of.name, model.name())
+        let Self { of, model, layers, neurons, k, .. } = self;
+        let (layers, neurons) = (Ranges::of(layers), Ranges::of(neurons));
+        write!(f, "{} model={} layers={layers} neurons={neurons} k={k}", of.name, model.name())
     }
 }
 
 #[async_trait]
-impl Work for Neuron {
+impl Work for Neurons {
     async fn run(&self, _: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
         let guard = CancelOnDrop::default();
-        let (this, cancel) = (self.clone(), guard.flag());
-        let job = move || (this.of.columns)(&this.model, this.layer as usize, this.neuron, this.k, &cancel);
-        let columns = check(self.holdings.registry.pool().run(Width::Wide, job).await)?;
-        rows.send(RecordBatch::try_new(self.schema(), columns)?).await;
+        for layer in &self.layers {
+            for neurons in self.neurons.chunks(TOGETHER) {
+                let (model, neurons, cancel) = (Arc::clone(&self.model), neurons.to_vec(), guard.flag());
+                let (make, layer, k) = (self.of.rows, *layer as usize, self.k);
+                let job = move || make(&model, layer, &neurons, k, &cancel);
+                let found = check(self.holdings.registry.pool().run(Width::Wide, job).await)?;
+                let layers: ArrayRef = Arc::new(Int32Array::from_value(layer as i32, found.neurons.len()));
+                let neurons: ArrayRef = Arc::new(Int32Array::from_iter_values(found.neurons.iter().map(|n| *n as i32)));
+                let columns = [layers, neurons].into_iter().chain(found.columns).collect();
+                if !rows.send(RecordBatch::try_new(self.schema(), columns)?).await {
+                    return Ok(());
+                }
+            }
+        }
         Ok(())
     }
 }

@@ -157,16 +157,16 @@ impl Values {
         check(holdings.registry.get(self.text("model")?))
     }
 
-    /// The layer of a model that the parameter `layer` names, and the neuron that `neuron` does.
-    pub fn place(&self, model: &Model) -> Result<(u32, u32), Error> {
-        let number = |parameter, what: &str, count: usize| {
-            let number = self.number(parameter, 0..=u32::MAX.into())? as u32;
-            match (number as usize) < count {
-                true => Ok(number),
-                false => Err(self.no_such(parameter, what, number, count)),
+    /// The layer of a model that the parameter `layer` names, and the neuron that `neuron` does; `None` is NULL.
+    pub fn place(&self, model: &Model) -> Result<(Option<u32>, Option<u32>), Error> {
+        let number = |parameter: &str, count: usize| {
+            let number = self.optional_number(parameter, 0..=u32::MAX.into())?.map(|number| number as u32);
+            match number.filter(|number| *number as usize >= count) {
+                Some(number) => Err(self.no_such(parameter, parameter, number, count)),
+                None => Ok(number),
             }
         };
-        Ok((number("layer", "layer", model.config().layers)?, number("neuron", "neuron", model.config().d_mlp)?))
+        Ok((number("layer", model.config().layers)?, number("neuron", model.config().d_mlp)?))
     }
 
     fn no_such(&self, parameter: &str, what: &str, number: u32, count: usize) -> Error {
