@@ -79,11 +79,15 @@ fn most_similar(criterion: &mut Criterion) {
         });
     }
     group.finish();
-    let mut times: Vec<(Duration, usize)> = signatures.iter().step_by(307).map(|signature| {
-        let start = Instant::now();
-        let found = index.most_similar(signature, 10, 0.0).len();
-        (start.elapsed(), found.min(signature.patterns().len()))
-    }).collect();
+    let mut times: Vec<(Duration, usize)> = signatures
+        .iter()
+        .step_by(307)
+        .map(|signature| {
+            let start = Instant::now();
+            let found = index.most_similar(signature, 10, 0.0).len();
+            (start.elapsed(), found.min(signature.patterns().len()))
+        })
+        .collect();
     times.sort_unstable();
     report(&format!(
         "most similar: median {:?}, 99 % {:?}, slowest {:?}",

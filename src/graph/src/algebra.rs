@@ -87,7 +87,8 @@ impl Graph {
         for node in self.nodes() {
             // Below a node that the other graph lacks, it lacks all.
             let parent = node.parent.map(|parent| counterparts[parent as usize]);
-            let place = (parent != Some(None)).then(|| places.get(&(parent.flatten(), (&node.symbol).into()))).flatten();
+            let place =
+                (parent != Some(None)).then(|| places.get(&(parent.flatten(), (&node.symbol).into()))).flatten();
             counterparts.push(place.copied());
         }
         counterparts

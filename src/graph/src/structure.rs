@@ -123,7 +123,8 @@ impl Network {
         let weights: Vec<f64> = self.degrees().into_iter().map(|degree| degree.weight).collect();
         let mut ranks = vec![count.recip(); self.keys.len()];
         for _ in 0..MOST_ITERATIONS {
-            let lonely: f64 = ranks.iter().zip(&weights).filter(|(_, weight)| **weight == 0.0).map(|(rank, _)| rank).sum();
+            let lonely: f64 =
+                ranks.iter().zip(&weights).filter(|(_, weight)| **weight == 0.0).map(|(rank, _)| rank).sum();
             let anywhere = (1.0 - damping + damping * lonely) / count;
             let per_weight: Vec<f64> = ranks.iter().zip(&weights).map(|(rank, weight)| rank / weight).collect();
             let next = self.nodes().map(|node| {

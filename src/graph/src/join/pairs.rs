@@ -35,11 +35,7 @@ impl PatternIndex {
     ///
     /// # Errors
     /// [`Error::OutOfRange`] if the threshold is not over 0 and at most 1.
-    pub fn pairs(
-        &self,
-        threshold: f64,
-        sink: impl FnMut(&[Pair]) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>> {
+    pub fn pairs(&self, threshold: f64, sink: impl FnMut(&[Pair]) -> ControlFlow<()>) -> Result<ControlFlow<()>> {
         check(threshold)?;
         // Each class is compared with those before it only, whose totals are not greater than its own.
         let prefixes = Prefixes::new(self, 2.0 * threshold / (1.0 + threshold));
@@ -51,9 +47,8 @@ impl PatternIndex {
         Ok(probe_all(self, search, |found| match found {
             Step::Class(class) => {
                 let keys = self.keys_of(class);
-                (0..keys.len()).try_for_each(|at| {
-                    keys[at + 1..].iter().try_for_each(|other| output.push(keys[at], *other, 1.0))
-                })
+                (0..keys.len())
+                    .try_for_each(|at| keys[at + 1..].iter().try_for_each(|other| output.push(keys[at], *other, 1.0)))
             }
             Step::Pair((one, other, similarity)) => self.keys_of(one).iter().try_for_each(|one| {
                 let mut others = self.keys_of(other).iter();
@@ -95,7 +90,7 @@ impl PatternIndex {
     /// Classes before `end` that are similar enough to a probe, ascending, and how similar they are.
     fn similar(&self, probe: &Probe, threshold: f64, prefixes: &Prefixes, end: u32) -> Vec<(u32, f64)> {
         let needed = threshold * probe.total * (1.0 - SLACK);
-        if probe.total - probe.unknown < needed {
+        if probe.known < needed {
             return Vec::new();
         }
         let start = self.totals.partition_point(|total| *total < needed) as u32;
