@@ -5,6 +5,7 @@
 mod analysis;
 mod cell;
 mod clients;
+mod cookbook;
 mod embedding;
 mod faults;
 mod golden;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     let trials = [
         slt::trials(),
         clients::trials(),
+        cookbook::trials(),
         embedding::trials(),
         pushdown::trials(),
         analysis::trials(),

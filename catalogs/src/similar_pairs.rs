@@ -124,13 +124,13 @@ impl Work for Pairs {
         let join = move || {
             let others = other.as_deref().unwrap_or(&one);
             let mut failed = None;
-            let sink = |pairs: &[Pair]| match this.batch(&one, others, pairs) {
-                Ok(batch) if rows.send_from_thread(batch) => ControlFlow::Continue(()),
-                Ok(_) => ControlFlow::Break(()),
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
+            let sink = |pairs: &[Pair]| {
+                let sent = this.batch(&one, others, pairs).map(|batch| rows.send_from_thread(batch));
+                if matches!(sent, Ok(true)) {
+                    return ControlFlow::Continue(());
                 }
+                failed = sent.err();
+                ControlFlow::Break(())
             };
             let joined = match &other {
                 Some(other) => one.patterns.pairs_with(&other.patterns, this.threshold, sink),

@@ -142,7 +142,7 @@ fn role(graph: &Graph, activating: bool) -> HashSet<Identity<'_>> {
 }
 
 /// For each pattern of either graph, the shortest text that it matches. Any token is one that neither graph has, and so
-/// is the token before all, where a pattern does not start with the text.
+/// is the token before all, where a pattern does not start with the text. That token is also a text by itself.
 fn own_texts(a: &Graph, b: &Graph) -> BTreeSet<Vec<u32>> {
     let ids = [a, b].into_iter().flat_map(Graph::nodes).filter_map(|node| match &node.symbol {
         Symbol::Token(token) => token.id,
@@ -150,7 +150,7 @@ fn own_texts(a: &Graph, b: &Graph) -> BTreeSet<Vec<u32>> {
     });
     let other = ids.max().map_or(0, |greatest| greatest.saturating_add(1));
     let patterns = a.to_patterns().chain(b.to_patterns());
-    patterns.filter_map(|pattern| shortest_text(&pattern, other)).collect()
+    patterns.filter_map(|pattern| shortest_text(&pattern, other)).chain([vec![other]]).collect()
 }
 
 /// `None` if no text can match it, because a token has no id.

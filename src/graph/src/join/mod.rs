@@ -21,7 +21,7 @@ pub use self::build::PatternIndexBuilder;
 pub use self::pairs::Pair;
 
 use crate::Signature;
-use crate::signature::jaccard;
+use crate::signature::{self, jaccard};
 
 /// What filters let pass beyond what is needed, relative to totals: far more than rounding can amount to, in totals of
 /// up to 2²⁴ weights.
@@ -81,14 +81,14 @@ struct Probe {
     patterns: Vec<(u32, f32)>,
     /// Total of the signature.
     total: f64,
-    /// How much of it the index does not know.
-    unknown: f64,
+    /// How much of it the index knows.
+    known: f64,
 }
 
 impl Probe {
     fn new(patterns: Vec<(u32, f32)>, total: f64) -> Self {
-        let known: f64 = patterns.iter().map(|(_, weight)| f64::from(*weight)).sum();
-        Self { patterns, total, unknown: total - known }
+        let known = signature::total(&patterns);
+        Self { patterns, total, known }
     }
 }
 
@@ -169,7 +169,7 @@ impl PatternIndex {
         let both = probe.total + total;
         let needed = least / (1.0 + least) * both - SLACK * both;
         // What either may still have that is not shared.
-        let (mut spare, mut class_spare) = (probe.total - needed - probe.unknown, total - needed);
+        let (mut spare, mut class_spare) = (probe.known - needed, total - needed);
         let mut overlap = 0.0;
         let mut others = self.class(class).peekable();
         for (pattern, weight) in &probe.patterns {

@@ -7,7 +7,7 @@ use super::{PatternIndex, Probe, SLACK};
 use crate::Signature;
 
 /// Classes that are compared as they come; if more come, it is worthwhile to find out first which are promising.
-const MANY: usize = 4096;
+const MANY: usize = 256;
 
 impl PatternIndex {
     /// The `k` graphs most similar to a signature, with their similarities, the most similar first and of equals the one
@@ -26,7 +26,7 @@ impl PatternIndex {
     /// comes up for the first time has none of the rarer patterns, so it shares at most the rest of the probe.
     fn search(&self, probe: &Probe, best: &mut Best) {
         let mut met = Met(vec![0; self.totals.len().div_ceil(64)]);
-        let mut rest = probe.total - probe.unknown;
+        let mut rest = probe.known;
         let mut compared = 0;
         let order = self.rarest_first(&probe.patterns);
         for (at, place) in order.iter().enumerate() {

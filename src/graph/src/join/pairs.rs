@@ -90,7 +90,7 @@ impl PatternIndex {
     /// Classes before `end` that are similar enough to a probe, ascending, and how similar they are.
     fn similar(&self, probe: &Probe, threshold: f64, prefixes: &Prefixes, end: u32) -> Vec<(u32, f64)> {
         let needed = threshold * probe.total * (1.0 - SLACK);
-        if probe.total - probe.unknown < needed {
+        if probe.known < needed {
             return Vec::new();
         }
         let start = self.totals.partition_point(|total| *total < needed) as u32;
