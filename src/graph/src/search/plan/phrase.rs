@@ -39,14 +39,15 @@ pub(super) fn candidates<I: Index + ?Sized>(index: &I, phrase: &Term) -> Vec<(u3
             });
         }
     }
-    found.sort_unstable_by(|one, other| one.0.cmp(&other.0).then_with(|| other.1.cmp(&one.1)));
+    // Stable sorts are fast here: each list is in order.
+    found.sort_by(|one, other| one.0.cmp(&other.0).then_with(|| other.1.cmp(&one.1)));
     found.dedup_by_key(|(ordinal, _)| *ordinal);
     found
 }
 
 /// Each graph once, with the greatest of each number.
 fn merged(mut graphs: Vec<Reached>) -> Vec<Reached> {
-    graphs.sort_unstable_by_key(|graph| graph.ordinal);
+    graphs.sort_by_key(|graph| graph.ordinal);
     graphs.dedup_by(|other, first| {
         let same = other.ordinal == first.ordinal;
         if same {
@@ -69,16 +70,18 @@ fn extend(before: Option<&[Reached]>, list: &PostingList, mut found: impl FnMut(
         (0..list.ordinals.len()).for_each(|at| found(of_list(at)));
         return;
     };
-    let mut at = 0;
-    for graph in before {
-        at = gallop(list.ordinals, at, graph.ordinal);
-        if at >= list.ordinals.len() {
+    let (mut one, mut other) = (0, 0);
+    // Each goes on to where the other is: it takes no longer than the shorter of the two.
+    while let Some(graph) = before.get(one) {
+        other = gallop(list.ordinals, other, graph.ordinal, |ordinal| *ordinal);
+        if other >= list.ordinals.len() {
             return;
         }
-        let piece = of_list(at);
+        let piece = of_list(other);
         if piece.ordinal == graph.ordinal {
             let activation = graph.activation.min(piece.activation);
             found(Reached { activation, importance: graph.importance.min(piece.importance), ..piece });
         }
+        one = gallop(before, one, piece.ordinal.max(graph.ordinal + 1), |graph| graph.ordinal);
     }
 }
