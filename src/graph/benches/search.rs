@@ -224,6 +224,12 @@ fn table(index: &Synthetic) {
         let queries: Vec<_> = (0..QUERIES).map(|_| query(&mut random, operator, terms)).collect();
         let times = timed(queries.iter().map(|query| || search(index, query, Some(LIMIT))));
         line(&format!("index, {operator}, {}, best {LIMIT}", terms.name()), &times);
+        let mut slow: Vec<_> =
+            queries.iter().map(|query| (timed([|| search(index, query, Some(LIMIT))].into_iter())[0], query)).collect();
+        slow.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (t, q) in slow.iter().take(6) {
+            println!("   {t} {q}");
+        }
         all.extend(times);
         let times = timed(queries.iter().take(40).map(|query| || search(index, query, None)));
         line(&format!("index, {operator}, {}, all", terms.name()), &times);

@@ -76,7 +76,7 @@ impl Candidates {
     }
 
     fn advance(&mut self, target: u32) -> u32 {
-        self.at = gallop(&self.ordinals, self.at, target, |ordinal| *ordinal);
+        self.at = gallop(&self.ordinals, self.at, target);
         self.ordinals.get(self.at).copied().unwrap_or(END)
     }
 

@@ -8,18 +8,18 @@ use crate::search::{PostingList, Score};
 /// The first place from `at` on whose ordinal is not below `target`, by steps that double: near places are found in
 /// little time, however long the list.
 #[inline]
-pub(super) fn gallop<T>(sorted: &[T], at: usize, target: u32, ordinal: impl Fn(&T) -> u32) -> usize {
-    let rest = &sorted[at.min(sorted.len())..];
-    if rest.first().is_none_or(|first| ordinal(first) >= target) {
+pub(super) fn gallop(ordinals: &[u32], at: usize, target: u32) -> usize {
+    let rest = &ordinals[at.min(ordinals.len())..];
+    if rest.first().is_none_or(|first| *first >= target) {
         return at;
     }
     let mut step = 1;
-    while rest.get(step).is_some_and(|entry| ordinal(entry) < target) {
+    while rest.get(step).is_some_and(|ordinal| *ordinal < target) {
         step *= 2;
     }
     let start = step / 2 + 1;
     let end = step.min(rest.len());
-    at + start + rest[start..end].partition_point(|entry| ordinal(entry) < target)
+    at + start + rest[start..end].partition_point(|ordinal| *ordinal < target)
 }
 
 /// A place in a posting list.
@@ -48,9 +48,9 @@ impl<'a> ListCursor<'a> {
         self.score().map(Outcome::present)
     }
 
-    /// How far after `start` the graph is that it is at, if it is among the `width` from there on, and its score.
-    pub fn within(&self, start: u32, width: u32) -> Option<(usize, Score)> {
-        let offset = self.current().checked_sub(start).filter(|offset| *offset < width)?;
+    /// How far after `start` the graph is that it is at, if it is before `end`, and its score.
+    pub fn within(&self, start: u32, end: u32) -> Option<(usize, Score)> {
+        let offset = self.current().checked_sub(start).filter(|_| self.current() < end)?;
         Some((offset as usize, self.score()?))
     }
 
@@ -61,7 +61,7 @@ impl<'a> ListCursor<'a> {
     }
 
     pub fn advance(&mut self, target: u32, floor: &Floor) -> u32 {
-        self.at = gallop(self.list.ordinals, self.at, target, |ordinal| *ordinal);
+        self.at = gallop(self.list.ordinals, self.at, target);
         let least = floor.rank.filter(|_| self.prunes).and_then(|rank| rank.score);
         if let Some(least) = least.filter(|least| least.role >= self.list.role) {
             self.skip_below(least, floor);

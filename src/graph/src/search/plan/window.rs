@@ -14,8 +14,10 @@ const MOST: u32 = 1 << 20;
 /// costs no search for the list that is behind.
 pub(super) struct Windows<'a> {
     lists: Vec<ListCursor<'a>>,
-    /// First ordinal of the window, and how many it has.
+    /// First ordinal of the window, and the first after it.
     start: u32,
+    end: u32,
+    /// Ordinals that the next window has at most.
     width: u32,
     /// Of each ordinal in the window: whether it is in a list, as bits, and the greatest score if it is.
     present: Vec<u64>,
@@ -26,7 +28,7 @@ pub(super) struct Windows<'a> {
 impl<'a> Windows<'a> {
     pub fn new(lists: Vec<ListCursor<'a>>) -> Self {
         let width = (lists.len() as u32).saturating_mul(FIRST).min(MOST);
-        Self { lists, start: 0, width, present: Vec::new(), scores: Vec::new(), current: None }
+        Self { lists, start: 0, end: 0, width, present: Vec::new(), scores: Vec::new(), current: None }
     }
 
     pub fn cost(&self) -> usize {
@@ -47,7 +49,7 @@ impl<'a> Windows<'a> {
             if let Some(found) = self.next_present(target) {
                 break found;
             }
-            target = target.max(self.start + self.width);
+            target = target.max(self.end);
             if !self.fill(target, floor) {
                 break END;
             }
@@ -61,14 +63,14 @@ impl<'a> Windows<'a> {
         // Lists that are at their end are of no more use.
         self.lists.retain_mut(|list| list.advance(target, floor) != END);
         let Some(start) = self.lists.iter().map(ListCursor::current).min() else { return false };
-        self.start = start;
-        self.width = (self.width * 2).min(MOST).min(END - start);
-        let words = self.width.div_ceil(64) as usize;
+        (self.start, self.end) = (start, start.saturating_add(self.width));
+        self.width = (self.width * 2).min(MOST);
+        let words = (self.end - start).div_ceil(64) as usize;
         self.present.clear();
         self.present.resize(words, 0);
         self.scores.resize(words * 64, Score { role: Role::Important, activation: 0.0, importance: 0.0 });
         for list in &mut self.lists {
-            while let Some((slot, score)) = list.within(start, self.width) {
+            while let Some((slot, score)) = list.within(start, self.end) {
                 let (word, bit) = (&mut self.present[slot / 64], 1 << (slot % 64));
                 let best = &mut self.scores[slot];
                 *best = if *word & bit == 0 { score } else { score.max(*best) };
