@@ -236,7 +236,9 @@ fn table(index: &Synthetic) {
     }
     all.sort_by(f64::total_cmp);
     line(&format!("index, all classes, best {LIMIT}"), &all);
-    for text in ["NOT w0", "NOT w0 NOT w1", "w1*", "w1* w7", "w* NOT w0", "w0 w1 w2 OR w3 NOT w4"] {
+    for text in
+        ["NOT w0", "NOT w0 NOT w1", "w123*", "w12*", "w12* w7", "w1*", "w1* w7", "w* NOT w0", "w0 w1 w2 OR w3 NOT w4"]
+    {
         let query: Query = text.parse().expect("a query");
         line(&format!("index, {text}, best {LIMIT}"), &timed((0..1).map(|_| || search(index, &query, Some(LIMIT)))));
     }

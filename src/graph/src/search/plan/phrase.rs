@@ -25,39 +25,31 @@ struct Reached {
 /// The phrase is cut into tokens in all ways: a graph that has tokens for all up to some place has them up to another
 /// if it has the piece between the two.
 pub(super) fn candidates<I: Index + ?Sized>(index: &I, phrase: &Term) -> Vec<(u32, Score)> {
-    let text = phrase.spelling();
-    let places: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
-    let last = places.len() - 1;
+    let cuts = Cuts::new(index, phrase);
     // Up to each place: lists of tokens that are all before it, and graphs that have several for it.
-    let mut whole: Vec<Vec<Columns>> = vec![Vec::new(); places.len()];
-    let mut pieced: Vec<Vec<Reached>> = vec![Vec::new(); places.len()];
+    let mut whole: Vec<Vec<Columns>> = vec![Vec::new(); cuts.pieces.len()];
+    let mut pieced: Vec<Vec<Reached>> = vec![Vec::new(); cuts.pieces.len()];
     let mut found: Vec<(u32, Score)> = Vec::new();
-    for start in 0..last {
+    for (start, pieces) in cuts.pieces.iter().enumerate() {
         let merged = Merged::new(std::mem::take(&mut pieced[start]));
         let mut before = std::mem::take(&mut whole[start]);
         before.push(merged.columns());
-        before.retain(|columns| !columns.ordinals.is_empty());
-        if start > 0 && before.is_empty() {
-            continue;
-        }
-        for end in start + 1..last {
-            let lists = phrase.lists_of_piece(index, &text[places[start]..places[end]]);
-            let lists = lists.iter().map(Columns::of);
+        for (end, list) in &pieces.inner {
             if start == 0 {
-                whole[end].extend(lists);
+                whole[*end].push(Columns::of(list));
             } else {
-                lists.for_each(|list| before.iter().for_each(|before| before.and(list, |both| pieced[end].push(both))));
+                before.iter().for_each(|before| before.and(Columns::of(list), |both| pieced[*end].push(both)));
             }
         }
-        for list in phrase.lists_of_last(index, &text[places[start]..]) {
+        for list in &pieces.last {
+            let columns = Columns::of(list);
             let mut find = |Reached { ordinal, activation, importance }| {
                 found.push((ordinal, Score { role: list.role, activation, importance }));
             };
-            let list = Columns::of(&list);
             if start == 0 {
-                (0..list.ordinals.len()).for_each(|at| find(list.get(at)));
+                (0..columns.ordinals.len()).for_each(|at| find(columns.get(at)));
             } else {
-                before.iter().for_each(|before| before.and(list, &mut find));
+                before.iter().for_each(|before| before.and(columns, &mut find));
             }
         }
     }
@@ -65,6 +57,42 @@ pub(super) fn candidates<I: Index + ?Sized>(index: &I, phrase: &Term) -> Vec<(u3
     found.sort_by(|one, other| one.0.cmp(&other.0).then_with(|| other.1.cmp(&one.1)));
     found.dedup_by_key(|(ordinal, _)| *ordinal);
     found
+}
+
+/// All ways to cut a phrase into tokens that there are.
+struct Cuts<'a> {
+    /// By the place where they start, in characters.
+    pieces: Vec<Pieces<'a>>,
+}
+
+/// Pieces of a phrase that start at a place, after which there are tokens for all of the rest.
+#[derive(Default)]
+struct Pieces<'a> {
+    /// Lists of tokens for those that end before the phrase does, and where.
+    inner: Vec<(usize, PostingList<'a>)>,
+    /// Lists of tokens for all of the rest.
+    last: Vec<PostingList<'a>>,
+}
+
+impl<'a> Cuts<'a> {
+    fn new<I: Index + ?Sized>(index: &'a I, phrase: &Term) -> Self {
+        let text = phrase.spelling();
+        let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        let mut pieces: Vec<Pieces> = Vec::new();
+        pieces.resize_with(places.len(), Pieces::default);
+        for start in (0..places.len()).rev() {
+            let mut inner = Vec::new();
+            for end in start + 1..places.len() {
+                let (piece, rest) = (&text[places[start]..places[end]], &text[places[end]..]);
+                let leads_on = !pieces[end].inner.is_empty() || !pieces[end].last.is_empty();
+                if leads_on && phrase.may_cut(piece, rest) {
+                    inner.extend(phrase.lists_of_piece(index, piece).into_iter().map(|list| (end, list)));
+                }
+            }
+            pieces[start] = Pieces { inner, last: phrase.lists_of_last(index, &text[places[start]..]) };
+        }
+        Self { pieces }
+    }
 }
 
 impl<'a> Columns<'a> {

@@ -6,8 +6,9 @@ use super::list::ListCursor;
 use super::outcome::Outcome;
 use crate::search::{Role, Score};
 
-/// Ordinals of the first window for each list; each further window has twice as many.
-const FIRST: u32 = 16;
+/// Ordinals of the first window, in which there may be no floor yet, and how many times more each further one has.
+const FIRST: u32 = 1 << 10;
+const GROWTH: u32 = 16;
 const MOST: u32 = 1 << 20;
 
 /// Graphs that one of many lists has. Lists are read one after the other for a window of ordinals, so that a graph
@@ -27,8 +28,7 @@ pub(super) struct Windows<'a> {
 
 impl<'a> Windows<'a> {
     pub fn new(lists: Vec<ListCursor<'a>>) -> Self {
-        let width = (lists.len() as u32).saturating_mul(FIRST).min(MOST);
-        Self { lists, start: 0, end: 0, width, present: Vec::new(), scores: Vec::new(), current: None }
+        Self { lists, start: 0, end: 0, width: FIRST, present: Vec::new(), scores: Vec::new(), current: None }
     }
 
     pub fn cost(&self) -> usize {
@@ -64,7 +64,7 @@ impl<'a> Windows<'a> {
         self.lists.retain_mut(|list| list.advance(target, floor) != END);
         let Some(start) = self.lists.iter().map(ListCursor::current).min() else { return false };
         (self.start, self.end) = (start, start.saturating_add(self.width));
-        self.width = (self.width * 2).min(MOST);
+        self.width = (self.width * GROWTH).min(MOST);
         let words = (self.end - start).div_ceil(64) as usize;
         self.present.clear();
         self.present.resize(words, 0);
