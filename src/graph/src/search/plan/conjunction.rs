@@ -55,6 +55,9 @@ impl<'a> Conjunction<'a> {
 
     /// The first graph from `target` on that all have.
     fn agree(&mut self, target: u32, floor: &Floor) -> u32 {
+        if let [only] = &mut self.wanted[..] {
+            return only.advance(target, floor);
+        }
         let mut candidate = target;
         let mut agreed = 0;
         let without = Floor { rank: None, ..*floor };

@@ -62,24 +62,30 @@ impl<'a> ListCursor<'a> {
 
     pub fn advance(&mut self, target: u32, floor: &Floor) -> u32 {
         self.at = gallop(self.list.ordinals, self.at, target);
-        let least = floor.rank.filter(|_| self.prunes).and_then(|rank| rank.score);
-        if let Some(least) = least.filter(|least| least.role >= self.list.role) {
-            self.skip_below(least, floor);
+        if self.prunes {
+            self.skip_below(floor);
         }
         self.current()
     }
 
     /// Goes on to the first graph that is above the floor by this list alone.
-    fn skip_below(&mut self, least: Score, floor: &Floor) {
-        let activations = if least.role > self.list.role { &[] } else { self.list.activations };
-        while let Some(rest) = activations.get(self.at..) {
-            let Some(skipped) = rest.iter().position(|activation| *activation >= least.activation) else { break };
-            self.at += skipped;
-            if self.score().is_some_and(|score| floor.admits(Some(score), self.current())) {
-                return;
-            }
-            self.at += 1;
+    fn skip_below(&mut self, floor: &Floor) {
+        let PostingList { role, ordinals, activations, importances, .. } = self.list;
+        let Some((least, rank)) = floor.rank.and_then(|rank| Some((rank.score?, rank))) else { return };
+        if least.role != role {
+            self.at = if least.role > role { self.len() } else { self.at };
+            return;
         }
-        self.at = self.len();
+        let least_f1 = rank.sortable_f1();
+        let above = |at: &usize| {
+            let [activation, importance] = [activations[*at], importances[*at]];
+            let f1 = floor.f1(ordinals[*at]);
+            // Without short cuts: which of the numbers decides is as good as random, and a processor that guesses
+            // wrong loses more than all comparisons take. The floor's ordinal is less: it came before.
+            (activation > least.activation)
+                | ((activation == least.activation)
+                    & ((importance > least.importance) | ((importance == least.importance) & (f1 > least_f1))))
+        };
+        self.at = (self.at..self.len()).find(above).unwrap_or(self.len());
     }
 }

@@ -15,10 +15,16 @@ pub(super) struct Rank {
     pub ordinal: u32,
 }
 
+impl Rank {
+    /// Its F1 as a number; −0 is 0.
+    pub fn sortable_f1(&self) -> f32 {
+        if self.f1.is_nan() { f32::NEG_INFINITY } else { self.f1 + 0.0 }
+    }
+}
+
 impl Ord for Rank {
     fn cmp(&self, other: &Self) -> Ordering {
-        let f1 = |rank: &Self| if rank.f1.is_nan() { f32::NEG_INFINITY } else { rank.f1 + 0.0 };
-        let f1 = || f1(self).total_cmp(&f1(other));
+        let f1 = || self.sortable_f1().total_cmp(&other.sortable_f1());
         self.score.cmp(&other.score).then_with(f1).then_with(|| other.ordinal.cmp(&self.ordinal))
     }
 }

@@ -84,9 +84,9 @@ impl<'a> Windows<'a> {
     /// The first ordinal of the window from `target` on that is in a list.
     fn next_present(&self, target: u32) -> Option<u32> {
         let slot = target.saturating_sub(self.start);
-        let words = self.present.iter().zip(0u32..).skip(slot as usize / 64);
+        let mut words = self.present.iter().zip(0u32..).skip(slot as usize / 64);
         let mut first = u64::MAX << (slot % 64);
-        words.into_iter().find_map(|(word, at)| {
+        words.find_map(|(word, at)| {
             let bits = word & std::mem::replace(&mut first, u64::MAX);
             (bits != 0).then(|| self.start + at * 64 + bits.trailing_zeros())
         })
