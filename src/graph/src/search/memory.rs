@@ -47,11 +47,14 @@ struct List {
     rows: Range<usize>,
 }
 
+/// Of each list, by key, text and role: ordinals, activations and importances.
+type Rows = BTreeMap<(Box<str>, Arc<str>, Role), Vec<(u32, f32, f32)>>;
+
 impl MemoryIndex {
     /// The index of graphs with their F1 scores, NaN where one is not known; ordinals are given in their order.
     pub fn new<G: Borrow<Graph>>(graphs: impl IntoIterator<Item = (G, f32)>) -> Self {
         let mut this = Self::default();
-        let mut rows: BTreeMap<(Box<str>, Arc<str>, Role), Vec<(u32, f32, f32)>> = BTreeMap::new();
+        let mut rows = Rows::new();
         for ((graph, f1), ordinal) in graphs.into_iter().zip(0u32..) {
             this.f1s.push(f1);
             for posting in postings(graph.borrow()) {

@@ -44,6 +44,13 @@ impl Term {
         !blank.is_empty()
     }
 
+    /// Whether cutting between a piece of the spelling and what comes after it gives tokens that cutting elsewhere does
+    /// not: where spaces do not count, those after a word can as well be before the next.
+    pub(super) fn may_cut(&self, piece: &str, rest: &str) -> bool {
+        let is_between = piece.ends_with(char::is_whitespace) && !rest.starts_with(char::is_whitespace);
+        self.form() == Form::Exact || !is_between || piece.trim().is_empty()
+    }
+
     /// The lists of tokens that are a piece of the spelling and not its last.
     pub(super) fn lists_of_piece<'a, I: Index + ?Sized>(&self, index: &'a I, piece: &str) -> Vec<PostingList<'a>> {
         if self.form() != Form::Exact {

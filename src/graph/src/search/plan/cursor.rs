@@ -5,6 +5,7 @@ use super::floor::Floor;
 use super::list::{ListCursor, gallop};
 use super::outcome::Outcome;
 use super::union::Union;
+use super::window::Windows;
 use crate::search::Score;
 
 /// After the last graph.
@@ -16,6 +17,7 @@ pub(super) enum Cursor<'a> {
     Candidates(Candidates),
     All(All),
     Union(Union<'a>),
+    Windows(Windows<'a>),
     Conjunction(Conjunction<'a>),
 }
 
@@ -28,6 +30,7 @@ impl Cursor<'_> {
             Self::Candidates(cursor) => cursor.advance(target),
             Self::All(cursor) => cursor.advance(target, floor),
             Self::Union(cursor) => cursor.advance(target, floor),
+            Self::Windows(cursor) => cursor.advance(target, floor),
             Self::Conjunction(cursor) => cursor.advance(target, floor),
         }
     }
@@ -39,6 +42,7 @@ impl Cursor<'_> {
             Self::Candidates(cursor) => cursor.outcome(),
             Self::All(_) => Some(Outcome::ABSENT),
             Self::Union(cursor) => cursor.outcome(),
+            Self::Windows(cursor) => cursor.outcome(),
             Self::Conjunction(cursor) => cursor.outcome(),
         }
     }
@@ -50,6 +54,7 @@ impl Cursor<'_> {
             Self::Candidates(cursor) => cursor.ordinals.len(),
             Self::All(cursor) => cursor.graphs as usize,
             Self::Union(cursor) => cursor.cost(),
+            Self::Windows(cursor) => cursor.cost(),
             Self::Conjunction(cursor) => cursor.cost(),
         }
     }

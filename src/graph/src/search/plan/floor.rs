@@ -16,6 +16,12 @@ impl Floor<'_> {
     }
 
     pub fn rank_of(&self, score: Option<Score>, ordinal: u32) -> Rank {
-        Rank { score, f1: self.f1s.get(ordinal as usize).copied().unwrap_or(f32::NAN), ordinal }
+        Rank { score, f1: self.f1(ordinal), ordinal }
+    }
+
+    /// NaN where it is not known.
+    #[inline]
+    pub fn f1(&self, ordinal: u32) -> f32 {
+        self.f1s.get(ordinal as usize).copied().unwrap_or(f32::NAN)
     }
 }

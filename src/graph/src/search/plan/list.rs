@@ -7,6 +7,7 @@ use crate::search::{PostingList, Score};
 
 /// The first place from `at` on whose ordinal is not below `target`, by steps that double: near places are found in
 /// little time, however long the list.
+#[inline]
 pub(super) fn gallop(ordinals: &[u32], at: usize, target: u32) -> usize {
     let rest = &ordinals[at.min(ordinals.len())..];
     if rest.first().is_none_or(|first| *first >= target) {
@@ -38,13 +39,19 @@ impl<'a> ListCursor<'a> {
         self.list.ordinals.len()
     }
 
-    fn current(&self) -> u32 {
+    pub fn current(&self) -> u32 {
         self.list.ordinals.get(self.at).copied().unwrap_or(END)
     }
 
     /// How the graph answers that it is at, if it is at one.
     pub fn outcome(&self) -> Option<Outcome> {
         self.score().map(Outcome::present)
+    }
+
+    /// How far after `start` the graph is that it is at, if it is before `end`, and its score.
+    pub fn within(&self, start: u32, end: u32) -> Option<(usize, Score)> {
+        let offset = self.current().checked_sub(start).filter(|_| self.current() < end)?;
+        Some((offset as usize, self.score()?))
     }
 
     fn score(&self) -> Option<Score> {
@@ -55,24 +62,30 @@ impl<'a> ListCursor<'a> {
 
     pub fn advance(&mut self, target: u32, floor: &Floor) -> u32 {
         self.at = gallop(self.list.ordinals, self.at, target);
-        let least = floor.rank.filter(|_| self.prunes).and_then(|rank| rank.score);
-        if let Some(least) = least.filter(|least| least.role >= self.list.role) {
-            self.skip_below(least, floor);
+        if self.prunes {
+            self.skip_below(floor);
         }
         self.current()
     }
 
     /// Goes on to the first graph that is above the floor by this list alone.
-    fn skip_below(&mut self, least: Score, floor: &Floor) {
-        let activations = if least.role > self.list.role { &[] } else { self.list.activations };
-        while let Some(rest) = activations.get(self.at..) {
-            let Some(skipped) = rest.iter().position(|activation| *activation >= least.activation) else { break };
-            self.at += skipped;
-            if self.score().is_some_and(|score| floor.admits(Some(score), self.current())) {
-                return;
-            }
-            self.at += 1;
+    fn skip_below(&mut self, floor: &Floor) {
+        let PostingList { role, ordinals, activations, importances, .. } = self.list;
+        let Some((least, rank)) = floor.rank.and_then(|rank| Some((rank.score?, rank))) else { return };
+        if least.role != role {
+            self.at = if least.role > role { self.len() } else { self.at };
+            return;
         }
-        self.at = self.len();
+        let least_f1 = rank.sortable_f1();
+        let above = |at: &usize| {
+            let [activation, importance] = [activations[*at], importances[*at]];
+            let f1 = floor.f1(ordinals[*at]);
+            // Without short cuts: which of the numbers decides is as good as random, and a processor that guesses
+            // wrong loses more than all comparisons take. The floor's ordinal is less: it came before.
+            (activation > least.activation)
+                | ((activation == least.activation)
+                    & ((importance > least.importance) | ((importance == least.importance) & (f1 > least_f1))))
+        };
+        self.at = (self.at..self.len()).find(above).unwrap_or(self.len());
     }
 }

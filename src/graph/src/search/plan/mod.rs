@@ -8,16 +8,21 @@ mod outcome;
 mod phrase;
 mod rank;
 mod union;
+mod window;
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use self::conjunction::Conjunction;
 use self::cursor::{All, Candidates, Cursor, END};
 use self::floor::Floor;
 use self::list::ListCursor;
-use self::rank::Best;
+use self::rank::{Best, Rank};
 use self::union::Union;
+use self::window::Windows;
 use super::{Evidence, Form, Hit, Index, PostingList, Query, Score, Term};
+
+/// Lists that are gone along one by one; more of them are read in windows.
+const FEW_LISTS: usize = 8;
 
 /// A graph that answers a query.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +55,7 @@ impl Query {
         mut verify: impl FnMut(u32) -> Result<Option<Evidence>, E>,
     ) -> Result<Vec<Found>, E> {
         let mut best = Best::new(limit);
+        let mut hits: BTreeMap<u32, Hit> = BTreeMap::new();
         if limit == Some(0) {
             return Ok(Vec::new());
         }
@@ -66,7 +72,7 @@ impl Query {
                 continue;
             }
             if outcome.certain {
-                best.offer(rank, None);
+                best.offer(rank);
                 floor.rank = best.floor();
             } else {
                 doubtful.push(rank);
@@ -74,16 +80,12 @@ impl Query {
         }
         while let Some(rank) = doubtful.pop().filter(|rank| best.floor().is_none_or(|floor| *rank > floor)) {
             if let Some(evidence) = verify(rank.ordinal)? {
-                let score = evidence.hit().map(|hit| hit.score);
-                best.offer(floor.rank_of(score, rank.ordinal), Some(evidence));
+                best.offer(floor.rank_of(evidence.hit().map(|hit| hit.score), rank.ordinal));
+                hits.extend(evidence.into_hit().map(|hit| (rank.ordinal, hit)));
             }
         }
-        let found = |(rank, evidence): (rank::Rank, Option<Evidence>)| Found {
-            ordinal: rank.ordinal,
-            score: rank.score,
-            hit: evidence.and_then(Evidence::into_hit),
-        };
-        Ok(best.into_sorted().map(found).collect())
+        let found = |Rank { ordinal, score, .. }| Found { ordinal, score, hit: hits.remove(&ordinal) };
+        Ok(best.into_sorted().into_iter().map(found).collect())
     }
 
     /// What goes along the graphs that answer. `prunes` says that a graph is no answer, or one with no greater score,
@@ -137,14 +139,10 @@ impl Term {
         };
         let is_meant =
             |list: &PostingList| self.takes_role(list.role) && (self.form() != Form::Exact || list.text == self.text());
-        let cursor = |list| Cursor::List(ListCursor::new(list, prunes));
-        let mut cursors: Vec<_> = lists.into_iter().filter(is_meant).map(cursor).collect();
-        match cursors.pop() {
-            Some(only) if cursors.is_empty() => only,
-            last => {
-                cursors.extend(last);
-                Cursor::Union(Union::new(cursors))
-            }
+        let lists: Vec<_> = lists.into_iter().filter(is_meant).map(|list| ListCursor::new(list, prunes)).collect();
+        match lists.len() {
+            ..=FEW_LISTS => Cursor::Union(Union::new(lists.into_iter().map(Cursor::List).collect())),
+            _ => Cursor::Windows(Windows::new(lists)),
         }
     }
 }

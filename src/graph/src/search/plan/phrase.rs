@@ -3,8 +3,16 @@
 use super::list::gallop;
 use crate::search::{Index, PostingList, Score, Term};
 
-/// A graph that has tokens for the beginning of a phrase, with the least of the greatest that they have.
-#[derive(Debug, Clone, Copy)]
+/// Graphs that have tokens for the beginning of a phrase, by ordinal, with the least of the greatest that they have.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    ordinals: &'a [u32],
+    activations: &'a [f32],
+    importances: &'a [f32],
+}
+
+/// One of them.
+#[derive(Clone, Copy)]
 struct Reached {
     ordinal: u32,
     activation: f32,
@@ -17,68 +25,123 @@ struct Reached {
 /// The phrase is cut into tokens in all ways: a graph that has tokens for all up to some place has them up to another
 /// if it has the piece between the two.
 pub(super) fn candidates<I: Index + ?Sized>(index: &I, phrase: &Term) -> Vec<(u32, Score)> {
-    let text = phrase.spelling();
-    let places: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
-    let mut reached: Vec<Vec<Reached>> = vec![Vec::new(); places.len()];
+    let cuts = Cuts::new(index, phrase);
+    // Up to each place: lists of tokens that are all before it, and graphs that have several for it.
+    let mut whole: Vec<Vec<Columns>> = vec![Vec::new(); cuts.pieces.len()];
+    let mut pieced: Vec<Vec<Reached>> = vec![Vec::new(); cuts.pieces.len()];
     let mut found: Vec<(u32, Score)> = Vec::new();
-    let last = places.len() - 1;
-    for start in 0..last {
-        let before = (start > 0).then(|| merged(std::mem::take(&mut reached[start])));
-        if before.as_ref().is_some_and(Vec::is_empty) {
-            continue;
-        }
-        let before = before.as_deref();
-        for end in start + 1..last {
-            for list in phrase.lists_of_piece(index, &text[places[start]..places[end]]) {
-                extend(before, &list, |graph| reached[end].push(graph));
+    for (start, pieces) in cuts.pieces.iter().enumerate() {
+        let merged = Merged::new(std::mem::take(&mut pieced[start]));
+        let mut before = std::mem::take(&mut whole[start]);
+        before.push(merged.columns());
+        for (end, list) in &pieces.inner {
+            if start == 0 {
+                whole[*end].push(Columns::of(list));
+            } else {
+                before.iter().for_each(|before| before.and(Columns::of(list), |both| pieced[*end].push(both)));
             }
         }
-        for list in phrase.lists_of_last(index, &text[places[start]..]) {
-            extend(before, &list, |Reached { ordinal, activation, importance }| {
+        for list in &pieces.last {
+            let columns = Columns::of(list);
+            let mut find = |Reached { ordinal, activation, importance }| {
                 found.push((ordinal, Score { role: list.role, activation, importance }));
-            });
+            };
+            if start == 0 {
+                (0..columns.ordinals.len()).for_each(|at| find(columns.get(at)));
+            } else {
+                before.iter().for_each(|before| before.and(columns, &mut find));
+            }
         }
     }
-    found.sort_unstable_by(|one, other| one.0.cmp(&other.0).then_with(|| other.1.cmp(&one.1)));
+    // Stable sorts are fast here: each list is in order.
+    found.sort_by(|one, other| one.0.cmp(&other.0).then_with(|| other.1.cmp(&one.1)));
     found.dedup_by_key(|(ordinal, _)| *ordinal);
     found
 }
 
-/// Each graph once, with the greatest of each number.
-fn merged(mut graphs: Vec<Reached>) -> Vec<Reached> {
-    graphs.sort_unstable_by_key(|graph| graph.ordinal);
-    graphs.dedup_by(|other, first| {
-        let same = other.ordinal == first.ordinal;
-        if same {
-            first.activation = first.activation.max(other.activation);
-            first.importance = first.importance.max(other.importance);
-        }
-        same
-    });
-    graphs
+/// All ways to cut a phrase into tokens that there are.
+struct Cuts<'a> {
+    /// By the place where they start, in characters.
+    pieces: Vec<Pieces<'a>>,
 }
 
-/// The graphs of a list that are among those before, or all if there is nothing before.
-fn extend(before: Option<&[Reached]>, list: &PostingList, mut found: impl FnMut(Reached)) {
-    let of_list = |at: usize| Reached {
-        ordinal: list.ordinals[at],
-        activation: list.activations[at],
-        importance: list.importances[at],
-    };
-    let Some(before) = before else {
-        (0..list.ordinals.len()).for_each(|at| found(of_list(at)));
-        return;
-    };
-    let mut at = 0;
-    for graph in before {
-        at = gallop(list.ordinals, at, graph.ordinal);
-        if at >= list.ordinals.len() {
-            return;
+/// Pieces of a phrase that start at a place, after which there are tokens for all of the rest.
+#[derive(Default)]
+struct Pieces<'a> {
+    /// Lists of tokens for those that end before the phrase does, and where.
+    inner: Vec<(usize, PostingList<'a>)>,
+    /// Lists of tokens for all of the rest.
+    last: Vec<PostingList<'a>>,
+}
+
+impl<'a> Cuts<'a> {
+    fn new<I: Index + ?Sized>(index: &'a I, phrase: &Term) -> Self {
+        let text = phrase.spelling();
+        let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        let mut pieces: Vec<Pieces> = Vec::new();
+        pieces.resize_with(places.len(), Pieces::default);
+        for start in (0..places.len()).rev() {
+            let mut inner = Vec::new();
+            for end in start + 1..places.len() {
+                let (piece, rest) = (&text[places[start]..places[end]], &text[places[end]..]);
+                let leads_on = !pieces[end].inner.is_empty() || !pieces[end].last.is_empty();
+                if leads_on && phrase.may_cut(piece, rest) {
+                    inner.extend(phrase.lists_of_piece(index, piece).into_iter().map(|list| (end, list)));
+                }
+            }
+            pieces[start] = Pieces { inner, last: phrase.lists_of_last(index, &text[places[start]..]) };
         }
-        let piece = of_list(at);
-        if piece.ordinal == graph.ordinal {
-            let activation = graph.activation.min(piece.activation);
-            found(Reached { activation, importance: graph.importance.min(piece.importance), ..piece });
+        Self { pieces }
+    }
+}
+
+impl<'a> Columns<'a> {
+    fn of(list: &PostingList<'a>) -> Self {
+        Self { ordinals: list.ordinals, activations: list.activations, importances: list.importances }
+    }
+
+    fn get(&self, at: usize) -> Reached {
+        Reached { ordinal: self.ordinals[at], activation: self.activations[at], importance: self.importances[at] }
+    }
+
+    /// The graphs that both have. Each goes on to where the other is, which takes little longer than the shorter one.
+    fn and(&self, other: Columns, mut found: impl FnMut(Reached)) {
+        let (mut at, mut to) = (0, 0);
+        while let Some(ordinal) = self.ordinals.get(at).copied() {
+            to = gallop(other.ordinals, to, ordinal);
+            let Some(reached) = other.ordinals.get(to).copied() else { return };
+            if reached == ordinal {
+                let (one, other) = (self.get(at), other.get(to));
+                let activation = one.activation.min(other.activation);
+                found(Reached { ordinal, activation, importance: one.importance.min(other.importance) });
+            }
+            at = gallop(self.ordinals, at, reached.max(ordinal + 1));
         }
+    }
+}
+
+/// Graphs in columns of their own, each once, with the greatest of each number.
+#[derive(Default)]
+struct Merged {
+    ordinals: Vec<u32>,
+    activations: Vec<f32>,
+    importances: Vec<f32>,
+}
+
+impl Merged {
+    fn new(mut graphs: Vec<Reached>) -> Self {
+        graphs.sort_by_key(|graph| graph.ordinal);
+        let mut merged = Self::default();
+        for same in graphs.chunk_by(|one, other| one.ordinal == other.ordinal) {
+            let greatest = |number: fn(&Reached) -> f32| same.iter().map(number).fold(f32::NEG_INFINITY, f32::max);
+            merged.ordinals.push(same[0].ordinal);
+            merged.activations.push(greatest(|graph| graph.activation));
+            merged.importances.push(greatest(|graph| graph.importance));
+        }
+        merged
+    }
+
+    fn columns(&self) -> Columns<'_> {
+        Columns { ordinals: &self.ordinals, activations: &self.activations, importances: &self.importances }
     }
 }

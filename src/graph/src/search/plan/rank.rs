@@ -15,10 +15,16 @@ pub(super) struct Rank {
     pub ordinal: u32,
 }
 
+impl Rank {
+    /// Its F1 as a number; −0 is 0.
+    pub fn sortable_f1(&self) -> f32 {
+        if self.f1.is_nan() { f32::NEG_INFINITY } else { self.f1 + 0.0 }
+    }
+}
+
 impl Ord for Rank {
     fn cmp(&self, other: &Self) -> Ordering {
-        let f1 = |rank: &Self| if rank.f1.is_nan() { f32::NEG_INFINITY } else { rank.f1 + 0.0 };
-        let f1 = || f1(self).total_cmp(&f1(other));
+        let f1 = || self.sortable_f1().total_cmp(&other.sortable_f1());
         self.score.cmp(&other.score).then_with(f1).then_with(|| other.ordinal.cmp(&self.ordinal))
     }
 }
@@ -38,16 +44,13 @@ impl PartialEq for Rank {
 impl Eq for Rank {}
 
 /// The best of what is offered.
-pub(super) struct Best<T> {
+pub(super) struct Best {
     limit: usize,
-    /// All that is kept, and, once there is more than the limit, the worst of it at the top of a heap.
-    kept: BinaryHeap<Reverse<Entry<T>>>,
+    /// What is kept, the worst at the top.
+    kept: BinaryHeap<Reverse<Rank>>,
 }
 
-/// A value in the order of its rank.
-struct Entry<T>(Rank, T);
-
-impl<T> Best<T> {
+impl Best {
     /// At most `limit` of them; without one, all.
     pub fn new(limit: Option<usize>) -> Self {
         Self { limit: limit.unwrap_or(usize::MAX), kept: BinaryHeap::new() }
@@ -56,12 +59,12 @@ impl<T> Best<T> {
     /// The rank that others have to be above to be kept, once there are enough.
     pub fn floor(&self) -> Option<Rank> {
         let worst = self.kept.peek().filter(|_| self.kept.len() >= self.limit);
-        worst.map(|Reverse(Entry(rank, _))| *rank)
+        worst.map(|Reverse(rank)| *rank)
     }
 
-    pub fn offer(&mut self, rank: Rank, value: T) {
+    pub fn offer(&mut self, rank: Rank) {
         if self.floor().is_none_or(|floor| rank > floor) {
-            self.kept.push(Reverse(Entry(rank, value)));
+            self.kept.push(Reverse(rank));
         }
         if self.kept.len() > self.limit {
             self.kept.pop();
@@ -69,27 +72,9 @@ impl<T> Best<T> {
     }
 
     /// What was kept, best first.
-    pub fn into_sorted(self) -> impl Iterator<Item = (Rank, T)> {
-        self.kept.into_sorted_vec().into_iter().map(|Reverse(Entry(rank, value))| (rank, value))
+    pub fn into_sorted(self) -> Vec<Rank> {
+        let mut kept: Vec<Rank> = self.kept.into_iter().map(|Reverse(rank)| rank).collect();
+        kept.sort_unstable_by(|one, other| other.cmp(one));
+        kept
     }
 }
-
-impl<T> Ord for Entry<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.cmp(&other.0)
-    }
-}
-
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> PartialEq for Entry<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
-}
-
-impl<T> Eq for Entry<T> {}

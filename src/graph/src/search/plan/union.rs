@@ -1,7 +1,4 @@
-//! Going along several cursors at once.
-
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+//! Going along a few cursors at once.
 
 use super::cursor::{Cursor, END};
 use super::floor::Floor;
@@ -10,17 +7,14 @@ use super::outcome::Outcome;
 /// Graphs that one of several cursors has, or more of them.
 pub(super) struct Union<'a> {
     parts: Vec<Cursor<'a>>,
-    /// Parts that are further on, by ordinal.
-    ahead: BinaryHeap<Reverse<(u32, usize)>>,
-    /// Parts that are at the graph.
-    here: Vec<usize>,
+    /// Where each part is, once all have been advanced for the first time.
+    at: Vec<u32>,
     current: Option<u32>,
 }
 
 impl<'a> Union<'a> {
     pub fn new(parts: Vec<Cursor<'a>>) -> Self {
-        let here = (0..parts.len()).collect();
-        Self { parts, ahead: BinaryHeap::new(), here, current: None }
+        Self { at: vec![0; parts.len()], parts, current: None }
     }
 
     pub fn cost(&self) -> usize {
@@ -28,36 +22,24 @@ impl<'a> Union<'a> {
     }
 
     pub fn outcome(&self) -> Option<Outcome> {
-        self.here.iter().filter_map(|part| self.parts[*part].outcome()).reduce(Outcome::or)
+        let here = self.parts.iter().zip(&self.at).filter(|(_, at)| Some(**at) == self.current);
+        here.filter_map(|(part, _)| part.outcome()).reduce(Outcome::or)
     }
 
     pub fn advance(&mut self, target: u32, floor: &Floor) -> u32 {
         if let Some(current) = self.current.filter(|current| *current >= target) {
             return current;
         }
-        for part in self.here.drain(..) {
-            let at = self.parts[part].advance(target, floor);
-            if at != END {
-                self.ahead.push(Reverse((at, part)));
+        let is_first = self.current.is_none();
+        let mut nearest = END;
+        // There are few parts: looking at each is faster than keeping them in order.
+        for (part, at) in self.parts.iter_mut().zip(&mut self.at) {
+            if is_first || *at < target {
+                *at = part.advance(target, floor);
             }
+            nearest = nearest.min(*at);
         }
-        let mut current = END;
-        while let Some(Reverse((at, part))) = self.ahead.peek().copied() {
-            if at > current {
-                break;
-            }
-            self.ahead.pop();
-            if at >= target {
-                current = at;
-                self.here.push(part);
-                continue;
-            }
-            let at = self.parts[part].advance(target, floor);
-            if at != END {
-                self.ahead.push(Reverse((at, part)));
-            }
-        }
-        self.current = Some(current);
-        current
+        self.current = Some(nearest);
+        nearest
     }
 }
