@@ -152,7 +152,8 @@ impl CoActivations {
     fn count_pairs(&mut self, x: &[Bits], y: &[Bits]) {
         self.both.tiles.par_iter_mut().for_each(|tile| {
             for (x, y) in x.iter().zip(y) {
-                count_tile(tile, of(x, tile.rows), of(y, tile.columns));
+                let (x, y) = (of(x, tile.rows), of(y, tile.columns));
+                pulp::Arch::new().dispatch(CountTile { tile, x, y });
             }
         });
     }
@@ -173,6 +174,7 @@ fn bits(x: &[f32], width: usize, threshold: f32) -> Vec<Bits> {
     x.par_chunks(TOKENS * width).map(pack).collect()
 }
 
+/// A bit a token.
 struct Pack<'a> {
     x: &'a [f32],
     threshold: f32,
@@ -204,16 +206,15 @@ impl pulp::WithSimd for Pack<'_> {
     }
 }
 
-fn count_single(counts: &mut [u64], bits: &[Bits]) {
-    for (count, bits) in bits.iter().flat_map(|bits| bits.iter().enumerate()).map(|(i, bits)| (i, bits)) {
-        counts[count] += bits.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+fn count_single(counts: &mut [u64], parts: &[Bits]) {
+    for part in parts {
+        for (count, words) in counts.iter_mut().zip(part) {
+            *count += words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        }
     }
 }
 
-fn count_tile(tile: &mut Tile<u64>, x: &[[u64; WORDS]], y: &[[u64; WORDS]]) {
-    pulp::Arch::new().dispatch(CountTile { tile, x, y });
-}
-
+/// Pairs 64 tokens at a time.
 struct CountTile<'a> {
     tile: &'a mut Tile<u64>,
     x: &'a [[u64; WORDS]],
