@@ -121,12 +121,15 @@ impl CoActivations {
     /// Adds what another has counted.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it is about other numbers of neurons.
+    /// [`Error::Shape`] if it is about other numbers of neurons, [`Error::DifferentThresholds`].
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         let shape = |of: &Self| (of.both.rows(), of.both.columns(), of.both.symmetric());
         if shape(self) != shape(other) {
             let size = |of: &Self| of.both.rows() * of.both.columns();
             return Err(Error::Shape { expected: size(self), found: size(other) });
+        }
+        if self.threshold.to_bits() != other.threshold.to_bits() {
+            return Err(Error::DifferentThresholds { left: self.threshold, right: other.threshold });
         }
         self.tokens += other.tokens;
         let add = |counts: &mut [u64], others: &[u64]| {
@@ -198,8 +201,8 @@ impl pulp::WithSimd for Pack<'_> {
                         words[i] |= u64::from(row[i] > self.threshold) << token;
                     }
                 }
-                for i in 0..block {
-                    self.bits[first + i][word] = words[i];
+                for (bits, packed) in self.bits[first..first + block].iter_mut().zip(words) {
+                    bits[word] = packed;
                 }
             }
         }

@@ -89,7 +89,8 @@ impl CoMoments {
         }
     }
 
-    /// Bytes that it holds, beside a copy of each batch while that is added; `others` as in [`CoMoments::between`].
+    /// Bytes that it holds, beside some two thousand rows of a batch while that is added; `others` as in
+    /// [`CoMoments::between`], `None` for [`CoMoments::within`].
     pub fn bytes(width: usize, others: Option<usize>) -> usize {
         let pairs = Tiles::size(width, others.unwrap_or(width), others.is_none());
         (width + others.unwrap_or(0)) * size_of::<Moments>() + pairs * size_of::<f64>()
