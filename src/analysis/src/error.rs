@@ -4,7 +4,7 @@
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Every way a computation of this crate fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum Error {
     /// Two vectors that cannot be compared.
     #[error("vectors must be of the same length, not {left} and {right}")]
@@ -13,6 +13,14 @@ pub enum Error {
         left: usize,
         /// Length of the second.
         right: usize,
+    },
+    /// Counts of neurons that fire above different thresholds.
+    #[error("internal error (this is a bug in neuroql): counts above {left} and {right} cannot be added")]
+    DifferentThresholds {
+        /// Threshold of the first.
+        left: f32,
+        /// Threshold of the second.
+        right: f32,
     },
     /// A matrix without whole rows, or two that do not belong together.
     #[error("internal error (this is a bug in neuroql): expected {expected} values, found {found}")]
@@ -29,7 +37,7 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Error::DifferentLengths { .. } => "22000",
-            Error::Shape { .. } => "XX000",
+            Error::DifferentThresholds { .. } | Error::Shape { .. } => "XX000",
         }
     }
 }

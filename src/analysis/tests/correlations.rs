@@ -180,13 +180,13 @@ fn large_means_and_many_tiles() {
     let ys: Vec<Vec<f64>> = (0..others).map(|i| column(&y, others, i)).collect();
     let both = |a: &[f64], b: &[f64]| a.iter().zip(b).filter(|(a, b)| **a > 1.0 && **b > 1.0).count() as u64;
     for i in (0..width).step_by(7) {
-        for j in 0..others {
-            assert!(close(pairs.correlation(i, j), pearson(&xs[i], &ys[j]), 1e-6));
-            assert_eq!(counts.overlap(i, j).both, both(&xs[i], &ys[j]));
+        for (j, y) in ys.iter().enumerate() {
+            assert!(close(pairs.correlation(i, j), pearson(&xs[i], y), 1e-6));
+            assert_eq!(counts.overlap(i, j).both, both(&xs[i], y));
         }
-        for j in 0..width {
-            assert!(close(within.correlation(i, j), pearson(&xs[i], &xs[j]), 1e-6));
-            assert_eq!(counts_within.overlap(i, j).both, both(&xs[i], &xs[j]));
+        for (j, y) in xs.iter().enumerate() {
+            assert!(close(within.correlation(i, j), pearson(&xs[i], y), 1e-6));
+            assert_eq!(counts_within.overlap(i, j).both, both(&xs[i], y));
         }
     }
 }
@@ -275,6 +275,8 @@ fn shapes_are_checked() {
     assert!(counts.add(&[1.0; 4]).is_err() && counts.add_pairs(&[1.0; 3], &[1.0; 3]).is_err());
     assert!(CoActivations::between(3, 2, 0.0).add(&[1.0; 3]).is_err());
     assert!(counts.merge(&CoActivations::within(2, 0.0)).is_err());
+    let error = counts.merge(&CoActivations::within(3, 0.5)).unwrap_err();
+    assert_eq!(error, Error::DifferentThresholds { left: 0.0, right: 0.5 });
     assert_eq!(counts, CoActivations::within(3, 0.0));
     // Nothing of nothing.
     let mut none = CoMoments::within(0);

@@ -10,7 +10,7 @@ pub(super) const ROWS: usize = 512;
 const BLOCK: usize = 64;
 
 /// At most [`ROWS`] rows; `values[row, i] = (x[row, i] − mean(i)) / scale(i)`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Centred {
     pub rows: usize,
     /// `[rows, width]`; squares of a column sum to at most 1.
@@ -22,18 +22,13 @@ pub(super) struct Centred {
 }
 
 impl Centred {
-    /// `x` is `[rows, width]`, `width` not 0.
-    pub fn new(x: &[f32], width: usize) -> Self {
-        let mut centred = Self {
-            rows: x.len() / width,
-            values: vec![0.0; x.len()],
-            scales: vec![1.0; width],
-            moments: vec![Moments::default(); width],
-        };
-        if centred.rows > 0 {
-            pulp::Arch::new().dispatch(Centre { x, centred: &mut centred });
-        }
-        centred
+    /// Centres `x`, which is `[rows, width]`.
+    pub fn set(&mut self, x: &[f32], rows: usize, width: usize) {
+        self.rows = rows;
+        self.values.resize(x.len(), 0.0);
+        self.scales.resize(width, 1.0);
+        self.moments.resize(width, Moments::default());
+        pulp::Arch::new().dispatch(Centre { x, centred: self });
     }
 
     /// Some columns: the first and how many.

@@ -121,12 +121,15 @@ impl CoActivations {
     /// Adds what another has counted.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it is about other numbers of neurons.
+    /// [`Error::Shape`] if it is about other numbers of neurons, [`Error::DifferentThresholds`].
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         let shape = |of: &Self| (of.both.rows(), of.both.columns(), of.both.symmetric());
         if shape(self) != shape(other) {
             let size = |of: &Self| of.both.rows() * of.both.columns();
             return Err(Error::Shape { expected: size(self), found: size(other) });
+        }
+        if self.threshold.to_bits() != other.threshold.to_bits() {
+            return Err(Error::DifferentThresholds { left: self.threshold, right: other.threshold });
         }
         self.tokens += other.tokens;
         let add = |counts: &mut [u64], others: &[u64]| {
@@ -152,7 +155,8 @@ impl CoActivations {
     fn count_pairs(&mut self, x: &[Bits], y: &[Bits]) {
         self.both.tiles.par_iter_mut().for_each(|tile| {
             for (x, y) in x.iter().zip(y) {
-                count_tile(tile, of(x, tile.rows), of(y, tile.columns));
+                let (x, y) = (of(x, tile.rows), of(y, tile.columns));
+                pulp::Arch::new().dispatch(CountTile { tile, x, y });
             }
         });
     }
@@ -173,6 +177,7 @@ fn bits(x: &[f32], width: usize, threshold: f32) -> Vec<Bits> {
     x.par_chunks(TOKENS * width).map(pack).collect()
 }
 
+/// A bit a token.
 struct Pack<'a> {
     x: &'a [f32],
     threshold: f32,
@@ -196,24 +201,23 @@ impl pulp::WithSimd for Pack<'_> {
                         words[i] |= u64::from(row[i] > self.threshold) << token;
                     }
                 }
-                for i in 0..block {
-                    self.bits[first + i][word] = words[i];
+                for (bits, packed) in self.bits[first..first + block].iter_mut().zip(words) {
+                    bits[word] = packed;
                 }
             }
         }
     }
 }
 
-fn count_single(counts: &mut [u64], bits: &[Bits]) {
-    for (count, bits) in bits.iter().flat_map(|bits| bits.iter().enumerate()).map(|(i, bits)| (i, bits)) {
-        counts[count] += bits.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+fn count_single(counts: &mut [u64], parts: &[Bits]) {
+    for part in parts {
+        for (count, words) in counts.iter_mut().zip(part) {
+            *count += words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        }
     }
 }
 
-fn count_tile(tile: &mut Tile<u64>, x: &[[u64; WORDS]], y: &[[u64; WORDS]]) {
-    pulp::Arch::new().dispatch(CountTile { tile, x, y });
-}
-
+/// Pairs 64 tokens at a time.
 struct CountTile<'a> {
     tile: &'a mut Tile<u64>,
     x: &'a [[u64; WORDS]],

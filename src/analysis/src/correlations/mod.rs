@@ -1,10 +1,12 @@
 //! Pearson correlations of all pairs of neurons over a corpus.
 
 mod centred;
+mod coactivations;
 mod product;
 mod tiles;
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -15,8 +17,6 @@ use product::transposed_product;
 use tiles::{Tile, Tiles};
 
 pub use coactivations::{CoActivations, Overlap};
-
-mod coactivations;
 
 /// Co-moments `Σ (x − mean x)·(y − mean y)` of all pairs of neurons: of one set of neurons with each other, or of one set
 /// with another, which may belong to another layer or to another model that reads the same tokens.
@@ -89,7 +89,8 @@ impl CoMoments {
         }
     }
 
-    /// Bytes that it holds, beside a copy of each batch while that is added; `others` as in [`CoMoments::between`].
+    /// Bytes that it holds, beside some two thousand rows of a batch while that is added; `others` as in
+    /// [`CoMoments::between`], `None` for [`CoMoments::within`].
     pub fn bytes(width: usize, others: Option<usize>) -> usize {
         let pairs = Tiles::size(width, others.unwrap_or(width), others.is_none());
         (width + others.unwrap_or(0)) * size_of::<Moments>() + pairs * size_of::<f64>()
@@ -109,9 +110,13 @@ impl CoMoments {
         if !self.products.symmetric() {
             return Err(Error::Shape { expected: self.products.columns(), found: 0 });
         }
-        rows_of(x, self.x.len())?;
-        let x = centre(x, self.x.len());
-        self.add_centred(&x, &x);
+        let rows = rows_of(x, self.x.len())?;
+        let mut parts = Vec::new();
+        for rows in groups(rows) {
+            centre(x, self.x.len(), rows, &mut parts);
+            let shifts = merge_all(&mut self.x, &parts);
+            self.add_products((&parts, &shifts), (&parts, &shifts));
+        }
         Ok(())
     }
 
@@ -126,22 +131,24 @@ impl CoMoments {
         if self.products.symmetric() || y.len() != rows * others {
             return Err(Error::Shape { expected: rows * others, found: y.len() });
         }
-        self.add_centred(&centre(x, self.x.len()), &centre(y, others));
+        let (mut x_parts, mut y_parts) = (Vec::new(), Vec::new());
+        for rows in groups(rows) {
+            centre(x, self.x.len(), rows.clone(), &mut x_parts);
+            centre(y, others, rows, &mut y_parts);
+            let (x_shifts, y_shifts) = (merge_all(&mut self.x, &x_parts), merge_all(&mut self.y, &y_parts));
+            self.add_products((&x_parts, &x_shifts), (&y_parts, &y_shifts));
+        }
         Ok(())
     }
 
-    fn add_centred(&mut self, x: &[Centred], y: &[Centred]) {
-        let symmetric = self.products.symmetric();
-        // What each part finds: how far its means are from those so far.
-        let x_shifts = merge_all(&mut self.x, x);
-        let y_shifts = if symmetric { Vec::new() } else { merge_all(&mut self.y, y) };
-        let y_shifts = if symmetric { &x_shifts } else { &y_shifts };
-        self.products.tiles.par_iter_mut().for_each_init(Vec::new, |scratch, tile| {
-            scratch.resize(tile.values.len(), 0.0_f32);
-            for ((x, y), (of_x, of_y)) in x.iter().zip(y).zip(x_shifts.iter().zip(y_shifts)) {
-                transposed_product(x.rows, x.columns(tile.rows), y.columns(tile.columns), scratch);
-                let scales = (x.scales.as_slice(), y.scales.as_slice());
-                pulp::Arch::new().dispatch(Accumulate { tile, product: scratch, scales, shifts: (of_x, of_y) });
+    /// Adds the products of some parts, whose moments and distances from the means so far are known.
+    fn add_products(&mut self, x: (&[Centred], &[Vec<f64>]), y: (&[Centred], &[Vec<f64>])) {
+        self.products.tiles.par_iter_mut().for_each_init(Vec::new, |product, tile| {
+            product.resize(tile.values.len(), 0.0_f32);
+            for ((x, x_shifts), (y, y_shifts)) in x.0.iter().zip(x.1).zip(y.0.iter().zip(y.1)) {
+                transposed_product(x.rows, x.columns(tile.rows), y.columns(tile.columns), product);
+                let (scales, shifts) = ((&*x.scales, &*y.scales), (&**x_shifts, &**y_shifts));
+                pulp::Arch::new().dispatch(Accumulate { tile, product, scales, shifts });
             }
         });
     }
@@ -217,6 +224,9 @@ impl CoMoments {
     }
 }
 
+/// Parts that are centred before they are multiplied, for several threads to share.
+const PARTS: usize = 4;
+
 /// Rows of a matrix.
 fn rows_of(x: &[f32], width: usize) -> Result<usize> {
     match x.len().checked_rem(width) {
@@ -226,8 +236,19 @@ fn rows_of(x: &[f32], width: usize) -> Result<usize> {
     }
 }
 
-fn centre(x: &[f32], width: usize) -> Vec<Centred> {
-    if width == 0 { Vec::new() } else { x.par_chunks(ROWS * width).map(|x| Centred::new(x, width)).collect() }
+/// Rows that are in memory at once.
+fn groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..rows).step_by(PARTS * ROWS).map(move |first| first..rows.min(first + PARTS * ROWS))
+}
+
+/// Centres some rows, in parts of [`ROWS`] and memory that is used again.
+fn centre(x: &[f32], width: usize, rows: Range<usize>, parts: &mut Vec<Centred>) {
+    parts.resize_with(rows.len().div_ceil(ROWS), Centred::default);
+    parts.par_iter_mut().enumerate().for_each(|(i, part)| {
+        let first = rows.start + i * ROWS;
+        let last = rows.end.min(first + ROWS);
+        part.set(&x[first * width..last * width], last - first, width);
+    });
 }
 
 /// Adds the moments of each part in order.

@@ -1,7 +1,7 @@
 //! A matrix over pairs of neurons, cut into tiles that threads can work on apart.
 
 /// Neurons along each side of a tile.
-pub(super) const SIDE: usize = 256;
+pub(super) const SIDE: usize = 128;
 
 /// A number for each pair of a row and a column; of a matrix that is symmetric the tiles below the diagonal are left out.
 #[derive(Debug, Clone, PartialEq)]

@@ -202,10 +202,10 @@ fn offer(
     length: impl Fn(usize) -> f64,
 ) {
     let (first, up) = weights.split_at(d_mlp);
-    for neuron in 0..d_mlp {
+    for (neuron, weight) in first.iter().enumerate() {
         let (via, column) = match up.get(neuron) {
             None => (Via::In, neuron),
-            Some(up) if up.abs() > first[neuron].abs() => (Via::Up, neuron + d_mlp),
+            Some(up) if up.abs() > weight.abs() => (Via::Up, neuron + d_mlp),
             Some(_) => (Via::Gate, neuron),
         };
         let weight = weights[column];
