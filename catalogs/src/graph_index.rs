@@ -32,11 +32,6 @@ pub(crate) struct GraphIndex {
 }
 
 impl GraphIndex {
-    /// The ordinal of a neuron's graph.
-    pub fn ordinal(&self, layer: u32, neuron: u32) -> Option<u32> {
-        self.places.binary_search(&(layer, neuron)).ok().map(|ordinal| ordinal as u32)
-    }
-
     fn bytes(&self) -> usize {
         8 * self.places.capacity() + self.tokens.bytes() + self.patterns.bytes()
     }

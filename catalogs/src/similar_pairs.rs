@@ -136,8 +136,11 @@ impl Work for Pairs {
                 Some(other) => one.patterns.pairs_with(&other.patterns, this.threshold, sink),
                 None => one.patterns.pairs(this.threshold, sink),
             };
-            joined.map_err(graph_error)?;
-            failed.map_or(Ok(()), Err)
+            match (joined, failed) {
+                (Err(error), _) => Err(graph_error(error)),
+                (Ok(_), Some(error)) => Err(error),
+                (Ok(_), None) => Ok(()),
+            }
         };
         let joined = tokio::task::spawn_blocking(join).await;
         joined
