@@ -18,6 +18,10 @@ pub enum Substitutes {
     None,
     /// From the model itself: tokens near in its embedding, verified by running it.
     Model,
+    /// From the model itself: tokens that it predicts at their place, verified by running it.
+    Predictions,
+    /// Those of `Model`, then those of `Predictions`, as many of each.
+    Both,
     /// Words that a masked language model proposes, as Neuron2Graph has it (paper §3.3).
     MaskedLm,
 }

@@ -158,8 +158,11 @@ fn fillers_are_the_most_probable_words() {
     for (few, all) in fill(&lm, &gaps, 3, 0.0).iter().zip(&all) {
         assert_eq!(few, &all[..3]);
     }
-    let least = all[0][5].probability;
-    assert_eq!(fill(&lm, &gaps[..1], 100, least)[0], all[0][..6]);
+    // Between the sixth and the seventh: a batch changes probabilities a little.
+    let least = (all[0][5].probability + all[0][6].probability) / 2.0;
+    let found = fill(&lm, &gaps[..1], 100, least).remove(0);
+    let texts = |fillers: &[Filler]| fillers.iter().map(|filler| filler.text.clone()).collect::<Vec<_>>();
+    assert_eq!(texts(&found), texts(&all[0][..6]));
     // The word that was there is not proposed, however it is written.
     let word = &all[0][0].text;
     let without = Gap { word: format!("{}!", word.trim_start_matches('#').to_uppercase()), ..gaps[0].clone() };

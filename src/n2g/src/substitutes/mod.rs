@@ -1,6 +1,7 @@
 //! Tokens and words that might do as well as those that were seen.
 
 mod neighbours;
+mod predictions;
 mod words;
 
 use std::collections::{HashMap, HashSet};
@@ -13,6 +14,7 @@ use neuroql_model::{Error, Model, Result};
 use crate::masked_lm::{Filler, Gap, MaskedLm, bare};
 use crate::{Options, Oracle, Substitutes};
 use neighbours::Neighbours;
+use predictions::predicted;
 use words::{Text, cased};
 
 /// The masked language model that Neuron2Graph asks.
@@ -74,6 +76,16 @@ impl Sources {
         match options.substitutes {
             Substitutes::None => Ok(vec![Vec::new(); places.len()]),
             Substitutes::Model => self.near(oracle, places, options),
+            Substitutes::Predictions => predicted(oracle, places, options.max_augmentations).await,
+            Substitutes::Both => {
+                let mut found = self.near(oracle, places, options)?;
+                let others = predicted(oracle, places, options.max_augmentations).await?;
+                for (found, others) in found.iter_mut().zip(others) {
+                    let new: Vec<u32> = others.into_iter().filter(|token| !found.contains(token)).collect();
+                    found.extend(new);
+                }
+                Ok(found)
+            }
             Substitutes::MaskedLm => self.whole_words(oracle, places, options).await,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::executor::block_on;
 use neuroql_model::checkpoint::Checkpoint;
-use neuroql_model::{Cancel, Model, Registry};
+use neuroql_model::{Batch, Cancel, Model, Registry};
 
 use super::{Place, Prompt, Sources};
 use crate::masked_lm::bare;
@@ -103,14 +103,41 @@ fn other_sources_replace_tokens() {
     let tokens = oracle.model().tokenizer().encode(" the house was small").unwrap();
     let mut sources = Sources::new(oracle.model());
     let prompt = Prompt { before: &[], tokens: &tokens, pivot: 1, important: vec![0, 1, 2] };
-    let source = Substitutes::Model;
-    let variants = block_on(sources.variants(&oracle, &[prompt], &options(source))).unwrap().remove(0);
-    // Tokens up to the activator only, each by so many.
-    assert_eq!(variants.len(), 2 * MOST, "{source:?}");
-    for (i, variant) in variants.iter().enumerate() {
-        let differs: Vec<usize> = (0..tokens.len()).filter(|k| variant[*k] != tokens[*k]).collect();
-        assert_eq!(differs, [i / MOST], "{source:?}");
+    for source in [Substitutes::Model, Substitutes::Predictions] {
+        let variants = block_on(sources.variants(&oracle, &[prompt.clone()], &options(source))).unwrap().remove(0);
+        // Tokens up to the activator only, each by so many.
+        assert_eq!(variants.len(), 2 * MOST, "{source:?}");
+        for (i, variant) in variants.iter().enumerate() {
+            let differs: Vec<usize> = (0..tokens.len()).filter(|k| variant[*k] != tokens[*k]).collect();
+            assert_eq!(differs, [i / MOST], "{source:?}");
+        }
     }
+}
+
+#[test]
+fn predictions_are_those_after_the_text_before() {
+    let oracle = oracle();
+    let model = oracle.model();
+    let before = model.tokenizer().encode("It was said that the king").unwrap();
+    let tokens = model.tokenizer().encode(" of the").unwrap();
+    let mut sources = Sources::new(model);
+    let places = [
+        Place { before: &[], tokens: &tokens, at: 0 },
+        Place { before: &before, tokens: &tokens, at: 0 },
+        Place { before: &before, tokens: &tokens, at: 1 },
+    ];
+    let found = block_on(sources.tokens(&oracle, &places, &options(Substitutes::Predictions))).unwrap();
+    for (place, found) in places.iter().zip(found) {
+        let mut batch = Batch::new([], model.bos());
+        batch.push_last(&[place.before, &place.tokens[..place.at]].concat());
+        let logits = model.logits(&batch, &Cancel::default()).unwrap().to_vec2::<f32>().unwrap().remove(0);
+        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+        ids.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
+        ids.retain(|id| *id != place.tokens[place.at] && Some(*id) != model.bos());
+        assert_eq!(found, ids[..MOST]);
+    }
+    let both = block_on(sources.tokens(&oracle, &places, &options(Substitutes::Both))).unwrap();
+    assert!(both.iter().all(|found| found.len() > MOST && found.len() <= 2 * MOST), "{both:?}");
 }
 
 #[test]
