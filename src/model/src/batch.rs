@@ -36,6 +36,14 @@ impl Batch {
         self.rows.extend(positions.iter().map(|p| first + p));
     }
 
+    /// Adds an example of which only the last token gives a row: BOS if it has no tokens, nothing if there is no BOS.
+    pub fn push_last(&mut self, tokens: &[u32]) {
+        if self.bos.is_some() || !tokens.is_empty() {
+            self.append(tokens);
+            self.rows.push(self.tokens.len() as u32 - 1);
+        }
+    }
+
     /// Rows of the result: one a wanted position.
     pub fn rows(&self) -> usize {
         self.rows.len()

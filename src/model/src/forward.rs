@@ -85,17 +85,26 @@ impl Model {
     /// # Errors
     /// As [`Model::run`].
     pub fn logits(&self, batch: &Batch, cancel: &Cancel) -> Result<Tensor> {
+        self.unembed(&self.final_residual(batch, cancel)?)
+    }
+
+    /// The residual stream of the batch's rows after the last norm: `[rows, d_model]`.
+    pub(crate) fn final_residual(&self, batch: &Batch, cancel: &Cancel) -> Result<Tensor> {
         let mut x = self.embed(batch)?;
         for (l, layer) in self.weights().layers.iter().enumerate() {
             cancel.check()?;
             x = self.block(l, layer, x, batch)?.0;
         }
         let x = select(x, self.wanted_rows(batch)?.as_ref())?;
-        let x = ops::norm(x, self.config().final_norm, &self.weights().final_norm)?;
+        ops::norm(x, self.config().final_norm, &self.weights().final_norm)
+    }
+
+    /// `[rows, d_model]` to `[rows, vocabulary]`.
+    pub(crate) fn unembed(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weights().unembed {
             Unembed::Tied => Ok(x.matmul(&self.weights().embed.t()?)?),
             Unembed::Matrix(linear) => {
-                let logits = ops::matmul(&x, linear)?;
+                let logits = ops::matmul(x, linear)?;
                 Ok(match &linear.bias {
                     Some(bias) => logits.broadcast_add(bias)?,
                     None => logits,

@@ -31,6 +31,7 @@ mod kernel;
 pub mod location;
 mod model;
 mod neighbours;
+mod next_tokens;
 mod ops;
 mod options;
 mod pool;

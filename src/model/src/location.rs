@@ -23,7 +23,8 @@ pub struct Files {
     pub weights: Vec<PathBuf>,
     /// `config.json`, if there is one.
     pub config: Option<PathBuf>,
-    /// `tokenizer.json`, or `vocab.json` with its companions beside it. `None` for a GGUF file that brings its own.
+    /// `tokenizer.json`, or `vocab.json` or `vocab.txt` with its companions beside it. `None` for a GGUF file that
+    /// brings its own.
     pub tokenizer: Option<PathBuf>,
 }
 
@@ -222,11 +223,11 @@ impl Folder for Local {
     }
 }
 
-const TOKENIZERS: &str = "tokenizer.json, or vocab.json with merges.txt";
+const TOKENIZERS: &str = "tokenizer.json, vocab.json with merges.txt, or vocab.txt";
 
 /// Finds the tokenizer in a folder.
 fn tokenizer_in(folder: &mut dyn Folder) -> Result<Option<PathBuf>> {
-    for name in ["tokenizer.json", "vocab.json"] {
+    for name in ["tokenizer.json", "vocab.json", "vocab.txt"] {
         if let Some(path) = folder.get(name)? {
             for companion in companions(name) {
                 folder.get(companion)?;

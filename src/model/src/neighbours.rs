@@ -29,15 +29,17 @@ impl Model {
         for tokens in tokens.chunks(BATCH) {
             let ids = candle_core::Tensor::from_slice(tokens, tokens.len(), self.device())?;
             let cosines = embed.index_select(&ids, 0)?.matmul(&embed.t()?)?.to_vec2::<f32>()?;
-            nearest.extend(tokens.iter().zip(cosines).map(|(token, cosines)| greatest(&cosines, *token, count)));
+            nearest
+                .extend(tokens.iter().zip(cosines).map(|(token, cosines)| greatest(&cosines, |id| id != token, count)));
         }
         Ok(nearest)
     }
 }
 
-fn greatest(cosines: &[f32], token: u32, count: usize) -> Vec<u32> {
-    let mut ids: Vec<u32> = (0..cosines.len() as u32).filter(|id| *id != token).collect();
-    let order = |a: &u32, b: &u32| cosines[*b as usize].total_cmp(&cosines[*a as usize]).then(a.cmp(b));
+/// Ids of the greatest values, the greatest first, of equal ones the lower id; ids that are not `allowed` left out.
+pub(crate) fn greatest(values: &[f32], allowed: impl Fn(&u32) -> bool, count: usize) -> Vec<u32> {
+    let mut ids: Vec<u32> = (0..values.len() as u32).filter(allowed).collect();
+    let order = |a: &u32, b: &u32| values[*b as usize].total_cmp(&values[*a as usize]).then(a.cmp(b));
     let count = count.min(ids.len());
     if count < ids.len() {
         ids.select_nth_unstable_by(count, order);

@@ -56,6 +56,29 @@ impl Golden {
             close(&got, &self.tensors[&format!("{i}.last_logits")], &format!("{} logits of {text:?}", model.name()));
         }
     }
+
+    /// The tokens predicted after each text, all as one batch.
+    fn check_next_tokens(&self, model: &Model, count: usize) {
+        let mut batch = Batch::new([], model.bos());
+        self.texts.iter().for_each(|text| batch.push_last(&model.tokenizer().encode(text).unwrap()));
+        let next = model.next_tokens(&batch, count, &Cancel::default()).unwrap();
+        assert_eq!(next.len(), self.texts.len());
+        for (i, next) in next.iter().enumerate() {
+            let logits = &self.tensors[&format!("{i}.last_logits")];
+            let logits: Vec<f64> = logits.to_dtype(candle_core::DType::F64).unwrap().to_vec1().unwrap();
+            let sum: f64 = logits.iter().map(|x| x.exp()).sum();
+            let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+            ids.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
+            let expected = ids.iter().take(count).map(|id| (*id, logits[*id as usize].exp() / sum));
+            assert_eq!(next.len(), count.min(ids.len()));
+            for ((id, probability), (wanted, wanted_probability)) in next.iter().zip(expected) {
+                assert_eq!(*id, wanted, "{} after text {i}", model.name());
+                assert!((f64::from(*probability) - wanted_probability).abs() < 1e-5);
+            }
+        }
+        assert!(model.next_tokens(&batch, 0, &Cancel::default()).unwrap().iter().all(Vec::is_empty));
+        assert!(model.next_tokens(&Batch::new([], None), 5, &Cancel::default()).unwrap().is_empty());
+    }
 }
 
 fn close(got: &Tensor, wanted: &Tensor, what: &str) {
@@ -75,6 +98,7 @@ fn check_folder(name: &str, bos: bool) {
         golden.check(&model, "mlp_post", layer, None);
     }
     golden.check_logits(&model);
+    golden.check_next_tokens(&model, 20);
 }
 
 #[test]
@@ -104,6 +128,7 @@ fn toy_matches_jax_at_both_sites() {
             golden.check(&model, name, layer, None);
         }
         golden.check_logits(&model);
+        golden.check_next_tokens(&model, 100);
     }
 }
 

@@ -9,8 +9,8 @@ use neuroql_model::Width;
 use crate::fit::{self, Words};
 use crate::saliency::masking_token;
 use crate::score::{Scores, score};
-use crate::substitutes::Neighbours;
-use crate::{Background, Error, Fired, Method, Options, Oracle, Result, Substitutes, Task};
+use crate::substitutes::Sources;
+use crate::{Background, Error, Fired, MaskedLm, Method, Options, Oracle, Result, Task};
 
 /// Why a neuron has no graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +45,7 @@ pub struct Workshop {
     options: Options,
     mask: u32,
     words: Words,
-    neighbours: Neighbours,
+    sources: Sources,
 }
 
 impl Workshop {
@@ -56,9 +56,16 @@ impl Workshop {
             method,
             mask: options.masking_token.unwrap_or_else(|| masking_token(model)),
             words: Words::new(Arc::clone(model.tokenizer().texts())),
-            neighbours: Neighbours::new(model),
+            sources: Sources::new(model),
             options,
         }
+    }
+
+    /// Uses a masked language model that is loaded already, rather than loading the one that the options name when it is
+    /// first needed.
+    pub fn with_masked_lm(mut self, masked_lm: Arc<MaskedLm>) -> Self {
+        self.sources.set_masked_lm(masked_lm);
+        self
     }
 
     /// Builds and judges the graphs of some neurons of the oracle's layer, one result each, in order. `fired` says
@@ -119,25 +126,13 @@ impl Workshop {
         background: &Background,
         fired: &[&[Fired]],
     ) -> Result<Vec<Result<Graph>>> {
-        let Self { method, options, mask, words, neighbours } = self;
+        let Self { method, options, mask, words, sources } = self;
         match method {
             Method::Token => Ok(tasks.iter().map(|task| fit::token(task, words)).collect()),
             Method::Ngram => Ok(tasks.iter().map(|task| fit::ngram(task, words, options)).collect()),
-            Method::N2g => fit::n2g(oracle, tasks, words, *mask, options).await,
+            Method::N2g => fit::n2g(oracle, tasks, words, sources, *mask, options).await,
             Method::Openai => fit::openai(oracle, tasks, words, *mask, options).await,
-            Method::Neuroql => {
-                if options.substitutes == Substitutes::Model {
-                    let tokens = tasks.iter().flat_map(|task| &task.train).flat_map(|sample| {
-                        let fires = sample.activations.iter().enumerate();
-                        let fires = fires.filter(|(_, a)| **a >= options.activation_threshold).map(|(at, _)| at);
-                        let near = fires.flat_map(|at| at.saturating_sub(options.cutoff)..=at);
-                        near.map(|at| sample.tokens[at])
-                    });
-                    let tokens: Vec<u32> = tokens.collect();
-                    neighbours.learn(oracle.model(), tokens, options.max_augmentations)?;
-                }
-                fit::neuroql::fit(oracle, tasks, background, fired, words, neighbours, options).await
-            }
+            Method::Neuroql => fit::neuroql::fit(oracle, tasks, background, fired, words, sources, options).await,
         }
     }
 }

@@ -54,6 +54,9 @@ impl Method {
                 "skip_interval",
                 "post_context",
                 "masking_token",
+                "substitutes",
+                "masked_lm",
+                "max_augmentations",
             ],
             Self::Neuroql => &[
                 "fire_threshold",
@@ -61,6 +64,7 @@ impl Method {
                 "keep",
                 "cutoff",
                 "substitutes",
+                "masked_lm",
                 "max_augmentations",
                 "most_firings",
                 "draws",

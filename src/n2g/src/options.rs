@@ -18,6 +18,12 @@ pub enum Substitutes {
     None,
     /// From the model itself: tokens near in its embedding, verified by running it.
     Model,
+    /// From the model itself: tokens that it predicts at their place, verified by running it.
+    Predictions,
+    /// Those of `Model`, then those of `Predictions`, as many of each.
+    Both,
+    /// Words that a masked language model proposes, as Neuron2Graph has it (paper §3.3).
+    MaskedLm,
 }
 
 /// Every number of the methods. Names follow Neuron2Graph's code where it has one.
@@ -46,6 +52,10 @@ pub struct Options {
     pub masking_token: Option<u32>,
     /// Where substitutes come from.
     pub substitutes: Substitutes,
+    /// Location of the masked language model that substitutes come from, by default the DistilBERT that Neuron2Graph
+    /// asks. Naming one chooses it as their source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masked_lm: Option<String>,
     /// Substitutes tried for a token.
     pub max_augmentations: usize,
     /// Tokens before the activator in the baseline `ngram`.
@@ -77,6 +87,7 @@ impl Options {
             post_context: 5,
             masking_token: None,
             substitutes: Substitutes::None,
+            masked_lm: None,
             max_augmentations: 5,
             ngram: 5,
             most_firings: 32,
@@ -114,6 +125,9 @@ impl Options {
                 let reason = format!("is not one of method \"{method}\", which has {}", method.reads().join(", "));
                 return Err(Error::Option { option: unread.clone(), reason });
             }
+            if changes.get("masked_lm").is_some_and(|location| !location.is_null()) {
+                options.insert("substitutes".into(), "masked_lm".into());
+            }
             options.extend(changes);
         }
         let options: Self = serde_json::from_value(options).map_err(|e| wrong(format!("has an error: {e}")))?;
@@ -134,6 +148,10 @@ impl Options {
         }
         if let Some((name, value)) = shares.into_iter().find(|(_, value)| !(*value > 0.0 && *value <= 1.0)) {
             return Err(Error::Option { option: name.into(), reason: format!("is {value}, expected 0 < x <= 1") });
+        }
+        if self.masked_lm.is_some() && self.substitutes != Substitutes::MaskedLm {
+            let reason = "names a model that is not asked: \"substitutes\" must be \"masked_lm\"".into();
+            return Err(Error::Option { option: "masked_lm".into(), reason });
         }
         let counts = [("cutoff", self.cutoff), ("most_firings", self.most_firings), ("draws", self.draws)];
         if let Some((name, _)) = counts.into_iter().find(|(_, value)| *value == 0) {

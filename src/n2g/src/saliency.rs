@@ -16,9 +16,22 @@ pub struct Masked {
     pub importances: Vec<f32>,
 }
 
+impl Masked {
+    /// Where the greatest activation is; the first of equal ones.
+    pub fn peak(&self) -> usize {
+        peak(&self.activations)
+    }
+}
+
+fn peak(activations: &[f32]) -> usize {
+    let greatest = activations.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    activations.iter().position(|a| *a == greatest).unwrap_or(0)
+}
+
 /// Importance of each token for each later one that fires, by a masking token, as Neuron2Graph measures it.
 ///
-/// Only what patterns are made of is run: tokens up to the last that fires.
+/// Only what patterns are made of is run: tokens up to the last that fires, and up to the greatest activation if
+/// importances for that are wanted in any case.
 ///
 /// # Errors
 /// As [`Oracle::ask`].
@@ -26,6 +39,7 @@ pub async fn by_mask(
     oracle: &Oracle,
     pruned: &[(u32, f32, &Pruned)],
     mask: u32,
+    peaks: bool,
     options: &Options,
 ) -> Result<Vec<Masked>> {
     let original = |(neuron, _, pruned): &(u32, f32, &Pruned)| Query {
@@ -38,7 +52,8 @@ pub async fn by_mask(
     let mut lengths = Vec::new();
     for ((neuron, max_activation, pruned), activations) in pruned.iter().zip(&originals) {
         let fires = |a: &f32| a * pruned.scale / max_activation > options.activation_threshold;
-        let length = activations.iter().rposition(fires).map_or(0, |last| last + 1);
+        let fired = activations.iter().rposition(fires).map_or(0, |last| last + 1);
+        let length = if peaks { fired.max(peak(activations) + 1).min(activations.len()) } else { fired };
         lengths.push(length);
         queries.extend((0..length).map(|k| {
             let mut tokens = pruned.tokens[..length].to_vec();

@@ -23,6 +23,7 @@ mod gguf;
 mod pickle;
 mod safetensors;
 mod tokenizer;
+mod wordpiece;
 
 #[cfg(test)]
 mod tests;
@@ -128,7 +129,7 @@ impl Checkpoint {
         let config = files.config.as_ref().ok_or_else(|| missing("config.json"))?;
         let config = read_json(config)?;
         let tokenizer = files.tokenizer.as_ref().ok_or_else(|| {
-            missing("tokenizer.json (or vocab.json with merges.txt); the option tokenizer names one elsewhere")
+            missing("tokenizer.json (or vocab.json with merges.txt, or vocab.txt); the option tokenizer names one elsewhere")
         })?;
         let words = tokenizer::from_files(tokenizer, &config)?;
         let mut sources = Vec::with_capacity(files.weights.len());

@@ -1,4 +1,4 @@
-//! Tokenizers: `tokenizer.json`, `vocab.json` with `merges.txt`, or the vocabulary inside a GGUF file.
+//! Tokenizers: `tokenizer.json`, `vocab.json` with `merges.txt`, `vocab.txt`, or the vocabulary inside a GGUF file.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, DecoderWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
 use super::gguf::{Metadata, integer};
-use super::{corrupt, guarded, json, read_file, read_json};
+use super::{corrupt, guarded, json, read_file, read_json, wordpiece};
 use crate::{Error, Result};
 
 /// Longest token, in bytes, for which merges are reconstructed; SentencePiece makes none near it.
@@ -30,18 +30,20 @@ pub(super) struct Words {
     pub(super) add_bos: bool,
 }
 
-/// Reads `tokenizer.json`, or `vocab.json` with what lies beside it, and finds BOS with the help of `config.json`.
+/// Reads `tokenizer.json`, or `vocab.json` or `vocab.txt` with what lies beside it, and finds BOS with the help of
+/// `config.json`.
 pub(super) fn from_files(path: &Path, config: &Json) -> Result<Words> {
     let beside = |name: &str| {
         let path = path.with_file_name(name);
         if path.is_file() { read_json(&path).map(Some) } else { Ok(None) }
     };
-    let words = if path.file_name().is_some_and(|name| name == "vocab.json") {
-        from_vocab(path, beside("added_tokens.json")?, beside("special_tokens_map.json")?)?
-    } else {
-        from_json(path, &read_file(path)?)?
+    let said = beside("tokenizer_config.json")?;
+    let words = match path.file_name().and_then(|name| name.to_str()) {
+        Some("vocab.json") => from_vocab(path, beside("added_tokens.json")?, beside("special_tokens_map.json")?)?,
+        Some("vocab.txt") => wordpiece::from_vocab(path, said.as_ref())?,
+        _ => from_json(path, &read_file(path)?)?,
     };
-    words.settle(config, beside("tokenizer_config.json")?.as_ref())
+    words.settle(config, said.as_ref())
 }
 
 /// Reads the bytes of a `tokenizer.json`; truncation and padding in it are dropped, texts are windowed elsewhere.

@@ -26,6 +26,8 @@ const RANDOM_WEIGHT: f32 = 0.1;
 pub(crate) struct Firing {
     /// Which sample it is of.
     pub sample: usize,
+    /// Where in the sample its context starts.
+    pub start: usize,
     /// The context and, last, the token itself.
     pub tokens: Vec<u32>,
     /// `[tokens]`.
@@ -205,7 +207,7 @@ mod tests {
     }
 
     fn firing(sample: usize, tokens: &[u32], importances: &[f32]) -> Firing {
-        Firing { sample, tokens: tokens.to_vec(), importances: importances.to_vec(), activation: 1.0 }
+        Firing { sample, start: 0, tokens: tokens.to_vec(), importances: importances.to_vec(), activation: 1.0 }
     }
 
     fn chosen(firings: &[Firing], texts: &[Labelled]) -> Vec<Line> {

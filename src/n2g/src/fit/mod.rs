@@ -6,6 +6,7 @@ pub(crate) mod line;
 mod n2g;
 pub mod neuroql;
 mod openai;
+mod substituted;
 
 pub(crate) use baselines::{ngram, token};
 pub(crate) use n2g::fit as n2g;

@@ -1,22 +1,30 @@
 //! Neuron2Graph as published and as its maintained code does it.
 
+use std::iter;
+
 use neuroql_graph::{Builder, Graph, Inherited, Lines, Policy, Prompt, Token};
 
 use super::Words;
 use crate::prune::{Pivot, Pruned, by_steps};
 use crate::saliency::{Masked, by_mask};
-use crate::{Options, Oracle, Result, Task};
+use crate::substitutes::{Prompt as Original, Sources};
+use crate::{Options, Oracle, Result, Substitutes, Task};
 
-/// Pruned texts of a neuron with what masking does to them.
+/// A token of at least this importance for the activator is replaced by substitutes.
+const AUGMENTED: f32 = 0.8;
+
+/// A pruned text with what masking does to it, then its variants.
 type Prompts = Vec<(Pruned, Masked)>;
 
-/// Patterns read off pruned samples by an importance threshold, generalised by wildcards.
+/// Patterns read off pruned samples, and off variants of them in which important words are substituted, by an importance
+/// threshold, generalised by wildcards.
 ///
 /// A graph that cannot be made is an error of its own neuron only.
 pub(crate) async fn fit(
     oracle: &Oracle,
     tasks: &[&Task],
     words: &Words,
+    sources: &mut Sources,
     mask: u32,
     options: &Options,
 ) -> Result<Vec<Result<Graph>>> {
@@ -24,11 +32,16 @@ pub(crate) async fn fit(
     let pruned = by_steps(oracle, &pivots, options).await?;
     let texts: Vec<_> =
         pivots.iter().zip(&pruned).map(|(pivot, pruned)| (pivot.neuron, pivot.max_activation, pruned)).collect();
-    let masked = by_mask(oracle, &texts, mask, options).await?;
+    // What is not strong enough to have a pattern may have variants that are.
+    let augmented = options.substitutes != Substitutes::None;
+    let masked = by_mask(oracle, &texts, mask, augmented, options).await?;
+    let variants = augment(oracle, &pivots, &pruned, &masked, sources, mask, options).await?;
     let owners: Vec<u32> = pivots.iter().map(|pivot| pivot.neuron).collect();
-    let mut prompts = owners.into_iter().zip(pruned.into_iter().zip(masked)).peekable();
+    let originals = pruned.into_iter().zip(masked);
+    let prompts = originals.zip(variants).map(|(original, variants)| iter::once(original).chain(variants).collect());
+    let mut prompts = owners.into_iter().zip(prompts).peekable();
     let graphs = tasks.iter().map(|task| {
-        let mut own: Prompts = Vec::new();
+        let mut own: Vec<Prompts> = Vec::new();
         while let Some((_, prompt)) = prompts.next_if(|(neuron, _)| *neuron == task.neuron) {
             own.push(prompt);
         }
@@ -58,7 +71,55 @@ fn pivots<'a>(task: &'a Task, options: &Options) -> Vec<Pivot<'a>> {
     pivots
 }
 
-fn graph(task: &Task, prompts: &Prompts, words: &Words, special: Option<u32>, options: &Options) -> Result<Graph> {
+/// For each pruned text its variants in which one important word is substituted. Their activations are rescaled as those
+/// of the text; whether they fire decides what becomes of them.
+async fn augment(
+    oracle: &Oracle,
+    pivots: &[Pivot<'_>],
+    pruned: &[Pruned],
+    masked: &[Masked],
+    sources: &mut Sources,
+    mask: u32,
+    options: &Options,
+) -> Result<Vec<Prompts>> {
+    if options.substitutes == Substitutes::None {
+        return Ok(vec![Vec::new(); pruned.len()]);
+    }
+    let bos = oracle.model().bos();
+    let originals: Vec<Original> = pivots
+        .iter()
+        .zip(pruned)
+        .zip(masked)
+        .map(|((pivot, pruned), masked)| {
+            let peak = masked.peak();
+            let n = masked.activations.len();
+            let important = |k: &usize| masked.importances[k * n + peak] >= AUGMENTED;
+            let special = |k: &usize| Some(pruned.tokens[*k]) == bos;
+            let start = pivot.position - pruned.pivot;
+            Original {
+                before: &pivot.sample.tokens[..start],
+                tokens: &pruned.tokens,
+                pivot: peak,
+                important: (0..=peak).filter(|k| important(k) && !special(k)).collect(),
+            }
+        })
+        .collect();
+    let variants = sources.variants(oracle, &originals, options).await?;
+    let counts: Vec<usize> = variants.iter().map(Vec::len).collect();
+    let owners = pivots.iter().zip(pruned).zip(variants);
+    let variants: Vec<(u32, f32, Pruned)> = owners
+        .flat_map(|((pivot, pruned), variants)| {
+            let of = move |tokens| Pruned { tokens, pivot: pruned.pivot, scale: pruned.scale };
+            variants.into_iter().map(move |tokens| (pivot.neuron, pivot.max_activation, of(tokens)))
+        })
+        .collect();
+    let texts: Vec<_> = variants.iter().map(|(neuron, most, pruned)| (*neuron, *most, pruned)).collect();
+    let masked = by_mask(oracle, &texts, mask, false, options).await?;
+    let mut all = variants.into_iter().map(|(.., pruned)| pruned).zip(masked);
+    Ok(counts.into_iter().map(|count| all.by_ref().take(count).collect()).collect())
+}
+
+fn graph(task: &Task, prompts: &[Prompts], words: &Words, special: Option<u32>, options: &Options) -> Result<Graph> {
     let lines = Lines {
         activation_threshold: options.activation_threshold,
         importance_threshold: options.importance_threshold,
@@ -66,12 +127,25 @@ fn graph(task: &Task, prompts: &Prompts, words: &Words, special: Option<u32>, op
         special,
     };
     let mut builder = Builder::new(Policy::FirstWins);
-    for (pruned, masked) in prompts {
-        let tokens: Vec<Token> = pruned.tokens.iter().map(|id| words.token(*id)).collect();
-        let normalised = |a: &f32| (a * pruned.scale / task.max_activation * 1000.0).round_ties_even() / 1000.0;
-        let activations: Vec<f32> = masked.activations.iter().map(normalised).collect();
-        let prompt = Prompt { tokens: &tokens, importances: &masked.importances, activations: &activations };
-        for pattern in lines.patterns(&[prompt])? {
+    let normalised =
+        |pruned: &Pruned, a: &f32| (a * pruned.scale / task.max_activation * 1000.0).round_ties_even() / 1000.0;
+    for prompts in prompts {
+        let tokens: Vec<Vec<Token>> =
+            prompts.iter().map(|(pruned, _)| pruned.tokens.iter().map(|id| words.token(*id)).collect()).collect();
+        let activations: Vec<Vec<f32>> = prompts
+            .iter()
+            .map(|(pruned, masked)| masked.activations.iter().map(|a| normalised(pruned, a)).collect())
+            .collect();
+        let prompts: Vec<Prompt> = prompts
+            .iter()
+            .zip(tokens.iter().zip(&activations))
+            .map(|((_, masked), (tokens, activations))| Prompt {
+                tokens,
+                importances: &masked.importances,
+                activations,
+            })
+            .collect();
+        for pattern in lines.patterns(&prompts)? {
             builder.insert(&pattern)?;
         }
     }

@@ -6,8 +6,8 @@
 //! - importance is measured with tokens drawn at random in place of the masked one;
 //! - how important a token must be, and whether gaps may vary in length, is chosen for each neuron by leaving out one
 //!   sample at a time, random text included as negative examples (see `learn.rs`);
-//! - variants (case, space) and neighbours in the embedding are tried in place of activators and important tokens, and
-//!   kept if the neuron really fires on them;
+//! - other tokens, such as variants (case, space) and neighbours in the embedding, are tried in place of activators and
+//!   important tokens, and kept if the neuron really fires on them;
 //! - nothing is generalised across patterns, and matching goes back where a more exact path fails.
 
 use std::collections::BTreeSet;
@@ -17,9 +17,10 @@ use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
 use super::Words;
 use super::learn::{Firing, Found, Labelled, Texts, choose};
 use super::line::{Line, Step};
+use super::substituted::substitute;
 use crate::prune::{Pivot, exact};
 use crate::saliency::by_draws;
-use crate::substitutes::{Neighbours, substitute};
+use crate::substitutes::Sources;
 use crate::{Background, Fired, Options, Oracle, Result, Task};
 
 /// A pattern from a substitute must be right so often, if it occurs at all.
@@ -32,7 +33,7 @@ pub(crate) async fn fit(
     background: &Background,
     fired: &[&[Fired]],
     words: &Words,
-    neighbours: &Neighbours,
+    sources: &mut Sources,
     options: &Options,
 ) -> Result<Vec<Result<Graph>>> {
     let firings = firings(oracle, tasks, background, options).await?;
@@ -40,7 +41,7 @@ pub(crate) async fn fit(
     for ((task, firings), fired) in tasks.iter().zip(firings).zip(fired) {
         fits.push(Fit::new(task, firings, background, fired, options));
     }
-    let substituted = substitute(oracle, &fits, neighbours, options).await?;
+    let substituted = substitute(oracle, &fits, sources, options).await?;
     Ok(fits.into_iter().zip(substituted).map(|(fit, lines)| fit.graph(lines, words)).collect())
 }
 
@@ -79,7 +80,8 @@ async fn firings(
             all.next_if(|((pivot, _), _)| pivot.neuron == task.neuron)
         {
             let activation = pivot.sample.activations[pivot.position];
-            own.push(Firing { sample, tokens: pruned.tokens, importances, activation });
+            let start = pivot.position + 1 - pruned.tokens.len();
+            own.push(Firing { sample, start, tokens: pruned.tokens, importances, activation });
         }
         own
     });

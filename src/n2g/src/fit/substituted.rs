@@ -1,0 +1,80 @@
+//! Patterns with other tokens in place of those that were seen.
+//!
+//! Each candidate is put in its place and the model is run: only what the neuron fires on is kept.
+
+use neuroql_model::Result;
+
+use super::line::{Line, Step};
+use super::neuroql::{Fit, Substituted};
+use crate::oracle::{At, Oracle, Query};
+use crate::substitutes::{Place, Sources};
+use crate::{Options, Substitutes};
+
+/// For each neuron, its patterns with one token replaced that the neuron was verified to fire on.
+///
+/// # Errors
+/// As [`Sources::tokens`].
+pub(crate) async fn substitute(
+    oracle: &Oracle,
+    fits: &[Fit<'_>],
+    sources: &mut Sources,
+    options: &Options,
+) -> Result<Vec<Vec<Substituted>>> {
+    if options.substitutes == Substitutes::None {
+        return Ok(vec![Vec::new(); fits.len()]);
+    }
+    let mut places = Vec::new();
+    let mut owners: Vec<(usize, usize, &Line, usize)> = Vec::new();
+    for (number, fit) in fits.iter().enumerate() {
+        for found in &fit.found {
+            // The strongest firing stands for all that gave the pattern.
+            let Some(&first) = found.from.first() else { continue };
+            let firing = &fit.firings[first];
+            let before = &fit.task.train[firing.sample].tokens[..firing.start];
+            for (step, at) in important(&found.line, firing.tokens.len()) {
+                places.push(Place { before, tokens: &firing.tokens, at });
+                owners.push((number, first, &found.line, step));
+            }
+        }
+    }
+    let mut queries = Vec::new();
+    let mut asked: Vec<(usize, usize, Line)> = Vec::new();
+    let candidates = sources.tokens(oracle, &places, options).await?;
+    for ((place, (number, firing, line, step)), candidates) in places.iter().zip(owners).zip(candidates) {
+        for candidate in candidates {
+            let mut tokens = place.tokens.to_vec();
+            tokens[place.at] = candidate;
+            let mut line = line.clone();
+            line[step] = Step::Token(candidate);
+            queries.push(Query { neuron: fits[number].task.neuron, tokens, at: At::Last });
+            asked.push((number, firing, line));
+        }
+    }
+    let mut substituted: Vec<Vec<Substituted>> = vec![Vec::new(); fits.len()];
+    for ((number, firing, line), values) in asked.into_iter().zip(oracle.ask(&queries).await?) {
+        let fit = &fits[number];
+        let activation = values[0] / fit.task.max_activation;
+        let known = fit.found.iter().any(|found| found.line == line);
+        if activation >= options.activation_threshold && !known {
+            substituted[number].push((line, firing, activation));
+        }
+    }
+    Ok(substituted)
+}
+
+/// The tokens of a pattern: where they are in it and in a text of the given length that it was made from.
+fn important(line: &Line, length: usize) -> Vec<(usize, usize)> {
+    let mut places = Vec::new();
+    let mut at = length;
+    for (i, step) in line.iter().enumerate() {
+        match step {
+            Step::Token(_) => {
+                at -= 1;
+                places.push((i, at));
+            }
+            Step::Any => at -= 1,
+            Step::Gap(most) => at -= usize::from(*most) / 2,
+        }
+    }
+    places
+}

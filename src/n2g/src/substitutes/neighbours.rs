@@ -1,0 +1,60 @@
+//! Tokens that are alike to the model: variants that differ in case or in a leading space, then neighbours in the
+//! embedding.
+
+use std::collections::HashMap;
+
+use neuroql_model::{Model, Result};
+
+/// Finds candidates.
+#[derive(Debug)]
+pub(super) struct Neighbours {
+    /// Tokens by their text in lower case without spaces around it.
+    variants: HashMap<String, Vec<u32>>,
+    texts: std::sync::Arc<[String]>,
+    /// Of each token asked for, its neighbours, nearest first.
+    nearest: HashMap<u32, Vec<u32>>,
+}
+
+impl Neighbours {
+    /// Of a model.
+    pub fn new(model: &Model) -> Self {
+        let texts = std::sync::Arc::clone(model.tokenizer().texts());
+        let mut variants: HashMap<String, Vec<u32>> = HashMap::new();
+        for (id, text) in texts.iter().enumerate().take(model.config().vocabulary) {
+            let word = text.trim().to_lowercase();
+            // Fragments of characters have no text to compare.
+            if !word.is_empty() && !text.contains('\u{fffd}') {
+                variants.entry(word).or_default().push(id as u32);
+            }
+        }
+        Self { variants, texts, nearest: HashMap::new() }
+    }
+
+    /// Makes the neighbours of tokens known.
+    ///
+    /// # Errors
+    /// As [`Model::nearest_tokens`].
+    pub fn learn(&mut self, model: &Model, tokens: impl IntoIterator<Item = u32>, count: usize) -> Result<()> {
+        let mut new: Vec<u32> = tokens.into_iter().filter(|token| !self.nearest.contains_key(token)).collect();
+        new.sort_unstable();
+        new.dedup();
+        let nearest = model.nearest_tokens(&new, count)?;
+        self.nearest.extend(new.into_iter().zip(nearest));
+        Ok(())
+    }
+
+    /// Candidates in place of a token, the likelier first.
+    pub fn of(&self, token: u32, most: usize) -> Vec<u32> {
+        let word = self.texts.get(token as usize).map(|text| text.trim().to_lowercase()).unwrap_or_default();
+        let variants = self.variants.get(&word).into_iter().flatten();
+        let nearest = self.nearest.get(&token).into_iter().flatten();
+        let mut candidates: Vec<u32> = Vec::new();
+        for candidate in variants.chain(nearest).copied() {
+            let named = self.texts.get(candidate as usize).is_some_and(|text| !text.is_empty());
+            if named && candidate != token && !candidates.contains(&candidate) && candidates.len() < most {
+                candidates.push(candidate);
+            }
+        }
+        candidates
+    }
+}
