@@ -37,6 +37,9 @@ pub enum Error {
     /// A name that belongs to neuroql.
     #[error("\"{0}\" is a system table and cannot be created, replaced or dropped")]
     SystemTable(String),
+    /// Something that would be loaded for a session that may not.
+    #[error("permission denied to load {0}")]
+    MayNotLoad(String),
     /// A name that a model cannot have.
     #[error("\"{name}\" cannot be the name of a model: {reason}")]
     InvalidName {
@@ -82,7 +85,7 @@ impl Error {
             Error::NotADataset(_) => "42809",
             Error::NoText(_) | Error::MissingParameter { .. } => "42601",
             Error::InvalidParameter { .. } => "22023",
-            Error::SystemTable(_) => "42501",
+            Error::SystemTable(_) | Error::MayNotLoad(_) => "42501",
             Error::InvalidName { .. } => "42602",
             Error::Duplicate(_) => "42P07",
             Error::Busy { .. } => "55006",

@@ -38,6 +38,7 @@ mod vocabulary;
 mod weights;
 
 pub use activations::{AggregateInScan, TopInScan};
+pub use build_graphs::Guest;
 pub use bundled::bundled_corpus;
 pub use catalog::Catalog;
 pub use error::Error;

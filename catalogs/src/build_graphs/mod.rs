@@ -15,8 +15,9 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
 use neuroql_model::Model;
-use neuroql_n2g::{Method, Options};
+use neuroql_n2g::{Method, Options, Substitutes};
 
+use crate::Error;
 use crate::activations::Origin;
 use crate::dataset::{DEFAULT, Dataset};
 use crate::error::n2g_error;
@@ -41,6 +42,12 @@ pub(crate) const MOST_EXAMPLES: i64 = 1000;
 
 /// Tokens of a dataset that was not analysed that are searched for examples if the query does not say.
 pub(crate) const TOKENS: i64 = 100_000;
+
+/// Marks sessions of users for whom no model is loaded: an extension of their
+/// [`SessionConfig`](datafusion::prelude::SessionConfig). What a plan says of its parameters only its execution knows, so
+/// this cannot be checked on the logical plan.
+#[derive(Debug)]
+pub struct Guest;
 
 /// See the module.
 #[derive(Debug)]
@@ -139,6 +146,9 @@ impl Call for BuildCall {
     }
 
     async fn work(&self, session: &dyn Session, asked: Asked<'_>) -> Result<Build> {
+        if self.options.substitutes == Substitutes::MaskedLm && session.config().get_extension::<Guest>().is_some() {
+            return Err(Error::MayNotLoad("a masked language model".into()).into());
+        }
         let dataset = Dataset::find(session, &self.dataset).await?;
         Ok(Build {
             holdings: Arc::clone(&self.holdings),

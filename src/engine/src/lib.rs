@@ -21,6 +21,7 @@ mod register;
 mod sqlstate;
 
 pub use engine::{Engine, EngineBuilder};
+pub use neuroql_catalogs::Guest;
 pub use neuroql_model::{Model, Options, Progress, Registry};
 pub use neuroql_store::{Error as StoreError, Store};
 pub use register::register_all;

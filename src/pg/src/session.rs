@@ -18,6 +18,7 @@ use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::messages::PgWireBackendMessage;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use datafusion_postgres::pgwire::messages::startup::ParameterStatus;
+use neuroql::Guest;
 
 use crate::output::Columns;
 use crate::parameters::{self, Parameter};
@@ -140,8 +141,14 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(base: Arc<Base>, role: Role, pid: i32) -> Self {
-        let state =
-            SessionStateBuilder::new_from_existing(base.state.clone()).with_session_id(format!("pg-{pid}")).build();
+        let mut config = base.state.config().clone();
+        if !role.superuser {
+            config.set_extension(Arc::new(Guest));
+        }
+        let state = SessionStateBuilder::new_from_existing(base.state.clone())
+            .with_session_id(format!("pg-{pid}"))
+            .with_config(config)
+            .build();
         let context = SessionContext::new_with_state(state);
         let settings = Arc::new(Mutex::new(Settings::new(&role)));
         functions::register_session(&context, &settings, &role.name, pid);

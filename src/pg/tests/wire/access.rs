@@ -69,6 +69,7 @@ async fn only_superusers_change_anything() {
         "select * from analyze('toy', 'corpus')".into(),
         "explain analyze select * from analyze('toy', 'corpus')".into(),
         "create external table m stored as model location '/nowhere'".into(),
+        "select * from build_graphs('toy', neurons => '0', options => '{\"masked_lm\": \"/nowhere\"}')".into(),
     ];
     for query in &forbidden {
         assert_eq!(fails(&bob, query).await, "42501", "{query}");
