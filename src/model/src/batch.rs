@@ -1,5 +1,7 @@
 //! Sequences packed into one forward pass, without padding.
 
+use std::collections::HashMap;
+
 /// Examples to run together: their tokens lie end to end, and each sees only itself.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -7,10 +9,14 @@ pub struct Batch {
     pub(crate) tokens: Vec<u32>,
     /// Position of each token in its sequence, BOS included.
     pub(crate) positions: Vec<u32>,
-    /// Sequence `s` owns tokens `offsets[s]..offsets[s + 1]`.
+    /// Segment `s` owns tokens `offsets[s]..offsets[s + 1]`, which follow each other in a sequence.
     pub(crate) offsets: Vec<usize>,
-    /// Indices of the tokens whose activations are wanted, ascending.
+    /// The token that each segment follows; `None` where a sequence begins.
+    pub(crate) parents: Vec<Option<u32>>,
+    /// Indices of the tokens whose activations are wanted: one a row of the result.
     pub(crate) rows: Vec<u32>,
+    /// Which token is known to follow another (or to begin a sequence), if examples share what they begin with.
+    followers: Option<HashMap<(Option<u32>, u32), u32>>,
 }
 
 impl Batch {
@@ -21,10 +27,16 @@ impl Batch {
         batch
     }
 
+    /// An empty batch whose examples share what they begin with: a token runs once for all examples that are the same
+    /// up to it. The rows are those of a batch that does not share.
+    pub fn sharing(bos: Option<u32>) -> Self {
+        Self { bos, followers: Some(HashMap::new()), ..Self::default() }
+    }
+
     /// Adds an example; each of its tokens gives a row.
     pub fn push(&mut self, tokens: &[u32]) {
-        let first = self.append(tokens);
-        self.rows.extend(first..first + tokens.len() as u32);
+        let places = self.append(tokens);
+        self.rows.extend(&places[places.len() - tokens.len()..]);
     }
 
     /// Adds an example of which only some positions give a row (ascending, 0-based, BOS not counted).
@@ -32,16 +44,15 @@ impl Batch {
     /// Tokens after the last position are not run: attention is causal, so nothing depends on them.
     pub fn push_positions(&mut self, tokens: &[u32], positions: &[u32]) {
         let Some(&last) = positions.last() else { return };
-        let first = self.append(&tokens[..last as usize + 1]);
-        self.rows.extend(positions.iter().map(|p| first + p));
+        let places = self.append(&tokens[..last as usize + 1]);
+        let first = places.len() - last as usize - 1;
+        self.rows.extend(positions.iter().map(|p| places[first + *p as usize]));
     }
 
     /// Adds an example of which only the last token gives a row: BOS if it has no tokens, nothing if there is no BOS.
     pub fn push_last(&mut self, tokens: &[u32]) {
-        if self.bos.is_some() || !tokens.is_empty() {
-            self.append(tokens);
-            self.rows.push(self.tokens.len() as u32 - 1);
-        }
+        let places = self.append(tokens);
+        self.rows.extend(places.last());
     }
 
     /// Rows of the result: one a wanted position.
@@ -61,20 +72,41 @@ impl Batch {
 
     /// Length of the longest sequence, BOS included.
     pub(crate) fn longest(&self) -> usize {
-        self.offsets.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+        self.positions.iter().max().map_or(0, |last| *last as usize + 1)
     }
 
-    /// Puts BOS and the tokens at the end; returns the index of the first token after BOS.
-    fn append(&mut self, tokens: &[u32]) -> u32 {
+    /// Adds BOS and the tokens; returns where each is.
+    fn append(&mut self, tokens: &[u32]) -> Vec<u32> {
         if self.offsets.is_empty() {
             self.offsets.push(0);
         }
-        let start = self.tokens.len();
-        self.tokens.extend(self.bos);
-        let first = self.tokens.len() as u32;
-        self.tokens.extend(tokens);
-        self.positions.extend(0..(self.tokens.len() - start) as u32);
-        self.offsets.push(self.tokens.len());
-        first
+        let mut places = Vec::with_capacity(tokens.len() + 1);
+        let mut parent = None;
+        let sequence = self.bos.iter().chain(tokens);
+        for token in sequence {
+            let last = places.last().copied();
+            let known = self.followers.as_ref().and_then(|followers| followers.get(&(last, *token)));
+            // What is new is followed by nothing that is known: the rest of the sequence is one segment.
+            places.push(match known {
+                Some(place) => {
+                    parent = Some(*place);
+                    *place
+                }
+                None => {
+                    let place = self.tokens.len() as u32;
+                    self.tokens.push(*token);
+                    self.positions.push(places.len() as u32);
+                    if let Some(followers) = &mut self.followers {
+                        followers.insert((last, *token), place);
+                    }
+                    place
+                }
+            });
+        }
+        if self.offsets.last() != Some(&self.tokens.len()) {
+            self.offsets.push(self.tokens.len());
+            self.parents.push(parent);
+        }
+        places
     }
 }

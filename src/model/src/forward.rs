@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Tensor;
 
+use crate::kernel::Segments;
 use crate::ops::{self, Attention};
 use crate::weights::{Layer, Linear, Unembed};
 use crate::{Activation, Batch, Error, Model, Positions, Probe, Result, Site};
@@ -50,7 +51,8 @@ impl Model {
             }
             return Ok(outputs);
         }
-        let rows = self.wanted_rows(batch)?;
+        let Rows { places: rows, copies } = self.wanted_rows(batch)?;
+        let (rows, copies) = (rows.as_ref(), copies.as_ref());
         let mut wanted = probe.layers().iter().peekable();
         let mut x = self.embed(batch)?;
         for l in 0..=deepest {
@@ -58,23 +60,25 @@ impl Model {
             let layer = &self.weights().layers[l];
             let read = wanted.next_if(|probe| probe.layer == l);
             if l == deepest {
-                let x = self.mlp_input(l, layer, x, batch, rows.as_ref())?;
+                let x = self.mlp_input(l, layer, x, batch, rows)?;
                 let mlp = self.mlp(layer, probe.deepest.as_ref().unwrap_or(&layer.mlp_in), &x)?;
                 let value = self.at_site(mlp);
-                outputs.push(match read.and_then(|read| read.columns.as_ref()) {
+                let value = match read.and_then(|read| read.columns.as_ref()) {
                     Some(columns) if probe.deepest.is_none() => value.index_select(columns, 1)?,
                     _ => value,
-                });
+                };
+                outputs.push(select(value, copies)?);
                 return Ok(outputs);
             }
             let (next, mlp) = self.block(l, layer, x, batch)?;
             x = next;
             if let Some(read) = read {
-                let value = select(self.at_site(mlp), rows.as_ref())?;
-                outputs.push(match &read.columns {
+                let value = select(self.at_site(mlp), rows)?;
+                let value = match &read.columns {
                     Some(columns) => value.index_select(columns, 1)?,
                     None => value,
-                });
+                };
+                outputs.push(select(value, copies)?);
             }
         }
         Ok(outputs)
@@ -95,7 +99,8 @@ impl Model {
             cancel.check()?;
             x = self.block(l, layer, x, batch)?.0;
         }
-        let x = select(x, self.wanted_rows(batch)?.as_ref())?;
+        let Rows { places, copies } = self.wanted_rows(batch)?;
+        let x = select(select(x, places.as_ref())?, copies.as_ref())?;
         ops::norm(x, self.config().final_norm, &self.weights().final_norm)
     }
 
@@ -185,7 +190,7 @@ impl Model {
             bias: layer.qkv.bias.as_ref(),
             shift: shift.as_ref(),
             rotation: self.rotation(),
-            offsets: &batch.offsets,
+            segments: Segments { offsets: &batch.offsets, parents: &batch.parents, positions: &batch.positions },
         };
         attention.run(&qkv)
     }
@@ -213,13 +218,27 @@ impl Model {
         }
     }
 
-    /// Indices of the wanted rows, or `None` where that is all of them.
-    fn wanted_rows(&self, batch: &Batch) -> Result<Option<Tensor>> {
-        if batch.rows.len() == batch.tokens.len() {
-            return Ok(None);
+    fn wanted_rows(&self, batch: &Batch) -> Result<Rows> {
+        let indices = |ids: &[u32]| Tensor::from_slice(ids, ids.len(), self.device());
+        let mut places = batch.rows.clone();
+        let mut copies = None;
+        if !places.is_sorted_by(|a, b| a < b) {
+            places.sort_unstable();
+            places.dedup();
+            let copy = |row: &u32| places.partition_point(|place| place < row) as u32;
+            copies = Some(indices(&batch.rows.iter().map(copy).collect::<Vec<_>>())?);
         }
-        Ok(Some(Tensor::from_slice(&batch.rows, batch.rows.len(), self.device())?))
+        let places = if places.len() == batch.tokens.len() { None } else { Some(indices(&places)?) };
+        Ok(Rows { places, copies })
     }
+}
+
+/// The rows that are wanted of a batch.
+struct Rows {
+    /// Where they are, ascending; `None` where that is everywhere.
+    places: Option<Tensor>,
+    /// Which of these places each row is a copy of; `None` where they are the rows.
+    copies: Option<Tensor>,
 }
 
 fn select(x: Tensor, rows: Option<&Tensor>) -> Result<Tensor> {

@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Storage, Tensor};
 
-use crate::kernel::{self, Rotation};
+use crate::kernel::{self, Rotation, Segments};
 use crate::weights::{Linear, NormWeights};
 use crate::{Activation, Config, Error, Norm, NormKind, Result};
 
@@ -78,8 +78,7 @@ pub(crate) struct Attention<'a> {
     /// Shortformer: `[positions, (heads + kv_heads)·d_head]`, added to queries and keys.
     pub shift: Option<&'a Tensor>,
     pub rotation: Option<&'a Rotation>,
-    /// Sequence `s` owns rows `offsets[s]..offsets[s + 1]`.
-    pub offsets: &'a [usize],
+    pub segments: Segments<'a>,
 }
 
 impl Attention<'_> {
@@ -104,7 +103,7 @@ impl Attention<'_> {
             shift: shift.as_deref(),
             rotation: self.rotation,
         };
-        let out = attention.run(&slice(qkv)?, self.offsets);
+        let out = attention.run(&slice(qkv)?, &self.segments);
         let rows = qkv.dim(0)?;
         Ok(Tensor::from_vec(out, (rows, self.config.heads * self.config.d_head), &Device::Cpu)?)
     }

@@ -355,6 +355,82 @@ fn batches() -> impl Strategy<Value = (usize, Vec<Vec<u32>>)> {
     })
 }
 
+/// Examples that often begin alike: of each the number of tokens that it has of the one before, and tokens of its own;
+/// and which of its positions are wanted.
+type Alike = Vec<(prop::sample::Index, Vec<u32>, Vec<prop::sample::Index>)>;
+
+fn alike() -> impl Strategy<Value = (usize, Alike)> {
+    (0..MODELS.len()).prop_flat_map(|which| {
+        let vocabulary = MODELS[which].config().vocabulary as u32;
+        let own = prop::collection::vec(0..vocabulary, 0..12);
+        let wanted = prop::collection::vec(any::<prop::sample::Index>(), 0..4);
+        (Just(which), prop::collection::vec((any::<prop::sample::Index>(), own, wanted), 1..16))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn examples_that_share_what_they_begin_with_give_the_same((which, examples) in alike(), threads in 1..4usize) {
+        let model = &MODELS[which];
+        let (mut plain, mut sharing) = (Batch::new([], model.bos()), Batch::sharing(model.bos()));
+        let mut last: Vec<u32> = Vec::new();
+        for (i, (kept, own, wanted)) in examples.into_iter().enumerate() {
+            last.truncate(kept.index(last.len() + 1));
+            last.extend(own);
+            last.truncate(model.window());
+            let mut positions: Vec<u32> = Vec::new();
+            if !last.is_empty() {
+                positions.extend(wanted.iter().map(|position| position.index(last.len()) as u32));
+                positions.sort_unstable();
+                positions.dedup();
+            }
+            for batch in [&mut plain, &mut sharing] {
+                match i % 3 {
+                    0 => batch.push(&last),
+                    1 => batch.push_positions(&last, &positions),
+                    _ => batch.push_last(&last),
+                }
+            }
+        }
+        prop_assert_eq!(plain.rows(), sharing.rows());
+        prop_assert!(sharing.tokens() <= plain.tokens());
+        // Its attention scores are not scaled down, so that it makes a hundredfold of what is lost in rounding.
+        let tolerance = if model.config().positions == Positions::Shortformer { 20.0 * SAME } else { SAME };
+        let layers = model.config().layers;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for probe in [(0..layers).map(|l| (l, None)).collect::<Vec<_>>(), vec![(layers - 1, Some(vec![3, 0, 3]))]] {
+            let probe = Probe::new(model, probe).unwrap();
+            let run = |batch: &Batch| pool.install(|| model.run(batch, &probe, &Cancel::default()).unwrap());
+            for (got, wanted) in run(&sharing).iter().zip(run(&plain)) {
+                // Relative to the layer, as a few neurons may hardly be active.
+                prop_assert_eq!(got.dims(), wanted.dims());
+                let error = largest(&(got - &wanted).unwrap());
+                let scale = largest(&wanted);
+                prop_assert!(error <= tolerance * scale, "{}: off by {}, largest is {}", model.name(), error, scale);
+            }
+        }
+        if !plain.is_empty() {
+            let logits = |batch: &Batch| model.logits(batch, &Cancel::default()).unwrap();
+            close(&logits(&sharing), &logits(&plain), tolerance, "logits");
+        }
+    }
+}
+
+#[test]
+fn what_is_shared_runs_once() {
+    let mut batch = Batch::sharing(Some(0));
+    for tokens in [&[1, 2, 3][..], &[1, 2, 4, 5], &[1, 2, 3], &[1], &[2, 3], &[]] {
+        batch.push(tokens);
+    }
+    // BOS; 1 2 3; 4 5 after 1 2; 2 3.
+    assert_eq!((batch.tokens(), batch.rows()), (8, 13));
+    let mut batch = Batch::sharing(None);
+    batch.push_last(&[]);
+    assert!(batch.is_empty() && batch.tokens() == 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -1,6 +1,7 @@
 //! Activations on texts that are made up: shortened, masked, substituted.
 //!
-//! Queries of many neurons of a layer share forward passes, equal texts run once, and the pass stops at the layer.
+//! Queries of many neurons of a layer share forward passes, what texts begin with alike runs once (most are made of one
+//! text by changing one token), and the pass stops at the layer.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -24,7 +25,7 @@ pub struct Query {
 }
 
 /// Positions of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum At {
     /// Each of them.
     All,
@@ -103,10 +104,12 @@ impl Oracle {
             }
             asked.push(i);
         }
+        // Texts that begin alike come one after another, in one pass if it has room.
+        order.sort_unstable();
         let mut passes = Vec::new();
         let mut pass = Pass::new(self.model.bos());
         for key in order {
-            if !pass.batch.is_empty() && pass.batch.tokens() + key.0.len() > TOKENS {
+            if pass.batch.tokens() >= TOKENS {
                 passes.push(std::mem::replace(&mut pass, Pass::new(self.model.bos())));
             }
             pass.push(key, &distinct[&key], queries);
@@ -120,7 +123,7 @@ impl Oracle {
 
 impl Pass {
     fn new(bos: Option<u32>) -> Self {
-        Self { batch: Batch::new([], bos), ..Self::default() }
+        Self { batch: Batch::sharing(bos), ..Self::default() }
     }
 
     fn push(&mut self, (tokens, at): (&[u32], At), asked: &[usize], queries: &[Query]) {

@@ -1,4 +1,6 @@
-//! Causal self-attention over packed sequences.
+//! Causal self-attention over packed sequences, which may share what they begin with.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -22,6 +24,31 @@ pub(crate) struct Rotation {
     pub adjacent_pairs: bool,
 }
 
+/// How the rows of a batch make up sequences, which may share what they begin with: a tree of segments.
+#[derive(Clone, Copy)]
+pub(crate) struct Segments<'a> {
+    /// Segment `s` owns rows `offsets[s]..offsets[s + 1]`.
+    pub offsets: &'a [usize],
+    /// The row that each segment follows, of an earlier segment; `None` where a sequence begins.
+    pub parents: &'a [Option<u32>],
+    /// Position of each row in its sequences.
+    pub positions: &'a [u32],
+}
+
+impl Segments<'_> {
+    /// The rows before a segment in its sequence, the first first.
+    pub fn before(&self, mut segment: usize) -> Vec<Range<usize>> {
+        let mut path = Vec::new();
+        while let Some(last) = self.parents[segment] {
+            let last = last as usize;
+            segment = self.offsets.partition_point(|start| *start <= last) - 1;
+            path.push(self.offsets[segment]..last + 1);
+        }
+        path.reverse();
+        path
+    }
+}
+
 /// One layer's attention.
 pub(crate) struct Attention<'a> {
     pub heads: usize,
@@ -42,51 +69,78 @@ impl Attention<'_> {
         (self.heads + 2 * self.kv_heads) * self.d_head
     }
 
-    /// `qkv` is `[rows, width]`; sequence `s` owns rows `offsets[s]..offsets[s + 1]`. Returns `[rows, heads·d_head]`.
-    pub fn run(&self, qkv: &[f32], offsets: &[usize]) -> Vec<f32> {
+    /// `qkv` is `[rows, width]`. Returns `[rows, heads·d_head]`.
+    pub fn run(&self, qkv: &[f32], segments: &Segments) -> Vec<f32> {
         let (width, d_out) = (self.width(), self.heads * self.d_head);
+        let mut rows = qkv.to_vec();
         let mut out = vec![0.0; qkv.len() / width * d_out];
         let mut rest = &mut out[..];
-        let mut sequences = Vec::with_capacity(offsets.len());
-        for pair in offsets.windows(2) {
+        let mut work = Vec::with_capacity(segments.parents.len());
+        for (segment, pair) in segments.offsets.windows(2).enumerate() {
             let (mine, others) = std::mem::take(&mut rest).split_at_mut((pair[1] - pair[0]) * d_out);
-            sequences.push((&qkv[pair[0] * width..pair[1] * width], mine));
+            work.push((segment, mine));
             rest = others;
         }
-        if rayon::current_num_threads() == 1 || qkv.len() < PARALLEL_ELEMENTS {
+        let threads = rayon::current_num_threads();
+        if threads == 1 || qkv.len() < PARALLEL_ELEMENTS {
+            pulp::Arch::new().dispatch(Place { attention: self, rows: &mut rows, positions: segments.positions });
             let mut scratch = Scratch::default();
-            sequences.into_iter().for_each(|(qkv, out)| self.sequence(qkv, out, &mut scratch));
+            work.into_iter().for_each(|(segment, out)| self.segment(&rows, segments, segment, out, &mut scratch));
         } else {
-            sequences
-                .into_par_iter()
-                .for_each_init(Scratch::default, |scratch, (qkv, out)| self.sequence(qkv, out, scratch));
+            let block = segments.positions.len().div_ceil(4 * threads);
+            rows.par_chunks_mut(block * width)
+                .zip(segments.positions.par_chunks(block))
+                .for_each(|(rows, positions)| pulp::Arch::new().dispatch(Place { attention: self, rows, positions }));
+            work.into_par_iter().for_each_init(Scratch::default, |scratch, (segment, out)| {
+                self.segment(&rows, segments, segment, out, scratch);
+            });
         }
         out
     }
 
-    fn sequence(&self, qkv: &[f32], out: &mut [f32], scratch: &mut Scratch) {
+    /// What the tokens of a segment mix from those before them; `rows` are placed.
+    fn segment(&self, rows: &[f32], segments: &Segments, segment: usize, out: &mut [f32], scratch: &mut Scratch) {
         let (width, hd, d_out) = (self.width(), self.d_head, self.heads * self.d_head);
-        let tokens = qkv.len() / width;
-        let rows = &mut scratch.rows;
-        rows.clear();
-        rows.extend_from_slice(qkv);
-        pulp::Arch::new().dispatch(Place { attention: self, rows });
-        scratch.scores.resize(BLOCK.min(tokens) * tokens, 0.0);
+        let own = segments.offsets[segment]..segments.offsets[segment + 1];
+        let tokens = own.len();
+        let queries = &rows[own.start * width..own.end * width];
+        let Scratch { keys, scores, parent } = scratch;
+        // Keys and values of all that the last token sees, and how far apart they lie.
+        let (keys, stride, before) = match segments.parents[segment] {
+            None => (&queries[d_out..], width, 0),
+            Some(last) => {
+                let pairs = width - d_out;
+                let before = segments.positions[last as usize] as usize + 1;
+                // Segments that branch off at one token come one after another.
+                if *parent != Some(last) {
+                    keys.clear();
+                    for rows_before in segments.before(segment) {
+                        let rows = &rows[rows_before.start * width..rows_before.end * width];
+                        rows.chunks_exact(width).for_each(|row| keys.extend_from_slice(&row[d_out..]));
+                    }
+                    *parent = Some(last);
+                }
+                keys.truncate(before * pairs);
+                queries.chunks_exact(width).for_each(|row| keys.extend_from_slice(&row[d_out..]));
+                (&keys[..], pairs, before)
+            }
+        };
+        scores.resize(BLOCK.min(tokens) * (before + tokens), 0.0);
         for first in (0..tokens).step_by(BLOCK) {
             let end = (first + BLOCK).min(tokens);
+            let seen = before + end;
             for head in 0..self.heads {
                 let kv = head * self.kv_heads / self.heads;
-                let query = Operand { data: &rows[first * width + head * hd..], rows: width, columns: 1 };
+                let query = Operand { data: &queries[first * width + head * hd..], rows: width, columns: 1 };
                 // Transposed by its strides.
-                let key = Operand { data: &rows[(self.heads + kv) * hd..], rows: 1, columns: width };
-                let value = &rows[(self.heads + self.kv_heads + kv) * hd..];
-                let value = Operand { data: value, rows: width, columns: 1 };
-                let scores = &mut scratch.scores[..(end - first) * end];
+                let key = Operand { data: &keys[kv * hd..], rows: 1, columns: stride };
+                let value = Operand { data: &keys[(self.kv_heads + kv) * hd..], rows: stride, columns: 1 };
+                let scores = &mut scores[..(end - first) * seen];
                 let target = &mut out[first * d_out + head * hd..end * d_out];
-                multiply((end - first, end, hd), (scores, end), query, key, self.scale);
-                pulp::Arch::new().dispatch(CausalSoftmax { scores, first, end });
-                let pattern = Operand { data: scores, rows: end, columns: 1 };
-                multiply((end - first, hd, end), (target, d_out), pattern, value, 1.0);
+                multiply((end - first, seen, hd), (scores, seen), query, key, self.scale);
+                pulp::Arch::new().dispatch(CausalSoftmax { scores, first: before + first, end: seen });
+                let pattern = Operand { data: scores, rows: seen, columns: 1 };
+                multiply((end - first, hd, seen), (target, d_out), pattern, value, 1.0);
             }
         }
     }
@@ -127,17 +181,21 @@ impl Attention<'_> {
     }
 }
 
-/// Buffers reused from one sequence to the next.
+/// Buffers reused from one segment to the next.
 #[derive(Default)]
 struct Scratch {
-    rows: Vec<f32>,
+    /// Keys and values of what comes before a segment, then of itself.
+    keys: Vec<f32>,
     scores: Vec<f32>,
+    /// The token that the segment followed.
+    parent: Option<u32>,
 }
 
-/// Adds the biases to all rows of a sequence and rotates their queries and keys.
+/// Adds the biases to rows and rotates their queries and keys to their positions.
 struct Place<'a> {
     attention: &'a Attention<'a>,
     rows: &'a mut [f32],
+    positions: &'a [u32],
 }
 
 impl pulp::WithSimd for Place<'_> {
@@ -145,8 +203,8 @@ impl pulp::WithSimd for Place<'_> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        for (position, row) in self.rows.chunks_exact_mut(self.attention.width()).enumerate() {
-            self.attention.place(position, row);
+        for (row, position) in self.rows.chunks_exact_mut(self.attention.width()).zip(self.positions) {
+            self.attention.place(*position as usize, row);
         }
     }
 }

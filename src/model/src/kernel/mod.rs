@@ -11,7 +11,7 @@ mod math;
 mod matmul;
 mod rows;
 
-pub(crate) use attention::{Attention, Rotation};
+pub(crate) use attention::{Attention, Rotation, Segments};
 pub(crate) use matmul::matmul;
 pub(crate) use rows::{activate, add_bias, gate, norm};
 

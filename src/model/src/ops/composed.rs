@@ -59,14 +59,17 @@ fn add_optional(x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     })
 }
 
-/// One sequence at a time.
+/// One segment at a time, with all that comes before it in its sequence.
 pub(super) fn attention(attention: &Attention, qkv: &Tensor) -> Result<Tensor> {
     let Config { heads, kv_heads, d_head, .. } = *attention.config;
     let qkv = add_optional(qkv, attention.bias)?;
-    let mut outputs = Vec::with_capacity(attention.offsets.len());
-    for pair in attention.offsets.windows(2) {
-        let tokens = pair[1] - pair[0];
-        let rows = qkv.narrow(0, pair[0], tokens)?;
+    let offsets = attention.segments.offsets;
+    let mut outputs = Vec::with_capacity(offsets.len());
+    for (segment, pair) in offsets.windows(2).enumerate() {
+        let before = attention.segments.before(segment);
+        let rows: Vec<u32> = before.into_iter().flatten().chain(pair[0]..pair[1]).map(|row| row as u32).collect();
+        let tokens = rows.len();
+        let rows = qkv.index_select(&Tensor::from_vec(rows, tokens, qkv.device())?, 0)?;
         let mut mixed = rows.narrow(1, 0, (heads + kv_heads) * d_head)?;
         if let Some(shift) = attention.shift {
             mixed = (mixed + shift.narrow(0, 0, tokens)?)?;
@@ -89,7 +92,9 @@ pub(super) fn attention(attention: &Attention, qkv: &Tensor) -> Result<Tensor> {
             (0..tokens * tokens).map(|i| if i % tokens <= i / tokens { 0.0 } else { f32::NEG_INFINITY }).collect();
         let mask = Tensor::from_vec(mask, (tokens, tokens), qkv.device())?.to_dtype(qkv.dtype())?;
         let pattern = softmax_last_dim(&scores.broadcast_add(&mask)?)?;
-        outputs.push(pattern.matmul(&repeat(v)?)?.transpose(0, 1)?.reshape((tokens, heads * d_head))?);
+        let mixed = pattern.matmul(&repeat(v)?)?.transpose(0, 1)?.reshape((tokens, heads * d_head))?;
+        let own = pair[1] - pair[0];
+        outputs.push(mixed.narrow(0, tokens - own, own)?);
     }
     Ok(Tensor::cat(&outputs, 0)?)
 }

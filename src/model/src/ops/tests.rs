@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 
 use super::{Attention, activate, add, composed, matmul, norm};
-use crate::kernel::Rotation;
+use crate::kernel::{Rotation, Segments};
 use crate::weights::{Linear, NormWeights};
 use crate::{Activation, Config, Norm, NormKind, Positions};
 
@@ -137,12 +137,23 @@ proptest! {
         half in 1usize..20,
         turned in 0usize..20,
         adjacent_pairs in any::<bool>(),
+        branches in prop::collection::vec(prop::option::of(any::<prop::sample::Index>()), 4),
     ) {
         let (heads, d_head) = (kv_heads * shared, 2 * half);
         let config = config(Activation::Gelu, false, heads, kv_heads, d_head);
         let offsets: Vec<usize> =
             std::iter::once(0).chain(lengths.iter().scan(0, |end, n| { *end += n; Some(*end) })).collect();
-        let (rows, longest) = (*offsets.last().unwrap(), *lengths.iter().max().unwrap());
+        // Each segment but the first may follow any row before it.
+        let mut parents = vec![None];
+        let mut positions: Vec<u32> = (0..lengths[0] as u32).collect();
+        for (length, branch) in lengths[1..].iter().zip(&branches) {
+            let parent = branch.map(|branch| branch.index(positions.len()));
+            let first = parent.map_or(0, |parent| positions[parent] + 1);
+            positions.extend(first..first + *length as u32);
+            parents.push(parent.map(|parent| parent as u32));
+        }
+        let rows = positions.len();
+        let longest = *positions.iter().max().unwrap() as usize + 1;
         let width = (heads + 2 * kv_heads) * d_head;
         let qkv = random(seed, &[rows, width], 2.0);
         let bias = random(seed + 1, &[width], 1.0);
@@ -161,7 +172,7 @@ proptest! {
             bias: (seed % 2 == 0).then_some(&bias),
             shift: (seed % 3 == 0).then_some(&shift),
             rotation: (pairs > 0).then_some(&rotation),
-            offsets: &offsets,
+            segments: Segments { offsets: &offsets, parents: &parents, positions: &positions },
         };
         let got = on_any_threads(|| attention.run(&qkv).unwrap());
         close(&got, &composed::attention(&attention, &qkv).unwrap());

@@ -104,7 +104,8 @@ fn other_sources_replace_tokens() {
     let mut sources = Sources::new(oracle.model());
     let prompt = Prompt { before: &[], tokens: &tokens, pivot: 1, important: vec![0, 1, 2] };
     for source in [Substitutes::Model, Substitutes::Predictions] {
-        let variants = block_on(sources.variants(&oracle, &[prompt.clone()], &options(source))).unwrap().remove(0);
+        let variants =
+            block_on(sources.variants(&oracle, std::slice::from_ref(&prompt), &options(source))).unwrap().remove(0);
         // Tokens up to the activator only, each by so many.
         assert_eq!(variants.len(), 2 * MOST, "{source:?}");
         for (i, variant) in variants.iter().enumerate() {
