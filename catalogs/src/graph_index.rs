@@ -1,13 +1,13 @@
 //! The graphs that stand for the neurons of a model, made ready to be searched and compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Float32Type, Int32Type};
 use datafusion::error::{DataFusionError, Result};
 use moka::future::Cache;
-use neuroql_graph::search::MemoryIndex;
+use neuroql_graph::search::{Index, MemoryIndex, normalize};
 use neuroql_graph::{Graph, PatternIndex, PatternIndexBuilder, Signature};
 use neuroql_model::Model;
 use neuroql_udfs::graphs::layout::GraphColumn;
@@ -29,9 +29,27 @@ pub(crate) struct GraphIndex {
     pub tokens: MemoryIndex,
     /// Their patterns; keys are ordinals.
     pub patterns: PatternIndex,
+    /// Layers and neurons that have other graphs beside, by other methods.
+    several: BTreeSet<(u32, u32)>,
 }
 
 impl GraphIndex {
+    /// The neurons of a layer that may have a graph, by whatever method, with one of these tokens: all that have.
+    pub fn neurons_with(&self, tokens: &[String], layer: u32) -> BTreeSet<u32> {
+        let mut neurons: BTreeSet<u32> =
+            self.several.range((layer, 0)..=(layer, u32::MAX)).map(|(_, neuron)| *neuron).collect();
+        for token in tokens {
+            let lists = self.tokens.lookup(&normalize(token));
+            for list in lists.iter().filter(|list| list.text == token) {
+                // Ordinals ascend, and so do layers.
+                let first = list.ordinals.partition_point(|ordinal| self.places[*ordinal as usize].0 < layer);
+                let places = list.ordinals[first..].iter().map(|ordinal| self.places[*ordinal as usize]);
+                neurons.extend(places.take_while(|place| place.0 == layer).map(|place| place.1));
+            }
+        }
+        neurons
+    }
+
     fn bytes(&self) -> usize {
         8 * self.places.capacity() + self.tokens.bytes() + self.patterns.bytes()
     }
@@ -41,6 +59,13 @@ impl GraphIndex {
         let mut places = Vec::new();
         let mut patterns = PatternIndexBuilder::default();
         let mut failed = None;
+        let mut several = BTreeSet::new();
+        for (layer, rows) in layers {
+            let neurons = rows["neuron"].as_primitive::<Int32Type>().values();
+            // Rows are in order of neurons.
+            let same = neurons.windows(2).filter(|pair| pair[0] == pair[1]);
+            several.extend(same.map(|pair| (*layer, pair[0] as u32)));
+        }
         let graphs = layers.iter().flat_map(|(layer, rows)| standing(*layer, rows)).map_while(|found| {
             let (place, graph, f1) = found.map_err(|error| failed = Some(error)).ok()?;
             patterns.push(places.len() as u64, &Signature::of(&graph));
@@ -50,7 +75,7 @@ impl GraphIndex {
         let tokens = MemoryIndex::new(graphs);
         match failed {
             Some(error) => Err(error),
-            None => Ok(Self { places, tokens, patterns: patterns.build().map_err(graph_error)? }),
+            None => Ok(Self { places, tokens, patterns: patterns.build().map_err(graph_error)?, several }),
         }
     }
 }

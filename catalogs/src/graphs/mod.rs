@@ -4,13 +4,14 @@
 //! ([`insert`]) puts rows into the store, in the place of those of the same neuron and method; `DELETE` ([`delete`])
 //! removes them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{RecordBatch, new_null_array};
+use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch, new_null_array};
 use datafusion::arrow::compute::{cast, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::dml::InsertOp;
@@ -99,7 +100,7 @@ impl ModelTable for Graphs {
         let schema = schema();
         let graph = schema.index_of("graph")?;
         let whole = scan.projection.is_none_or(|columns| columns.contains(&graph));
-        of_graphs(model, scan, schema, whole, |rows| select(rows, &self::schema()))
+        of_graphs(model, scan, schema, Wanted { whole, tokens: None }, |rows| select(rows, &self::schema()))
     }
 
     fn insert(
@@ -133,21 +134,31 @@ fn layers(model: &Model, filters: &[Expr], schema: &SchemaRef, scan: Scan<'_>) -
 /// Makes rows of a table of rows of the store.
 type MakeRows = fn(&RecordBatch) -> Result<RecordBatch>;
 
-/// A table of what the store keeps of graphs; `whole` if it needs the graphs themselves.
+/// What a table needs of graphs.
+struct Wanted {
+    /// The graphs themselves, not only what is known of them.
+    whole: bool,
+    /// Only graphs that have one of these tokens, and perhaps others.
+    tokens: Option<Vec<String>>,
+}
+
+/// A table of what the store keeps of graphs.
 fn of_graphs(
     model: &Arc<Model>,
     scan: Scan<'_>,
     schema: SchemaRef,
-    whole: bool,
+    wanted: Wanted,
     make: MakeRows,
 ) -> Result<Arc<dyn ExecutionPlan>> {
+    let is_of_key = |filter: &&Expr| supports_key(filter) == TableProviderFilterPushDown::Exact;
+    let of_keys: Vec<Expr> = scan.filters.iter().filter(is_of_key).cloned().collect();
     let rows = Arc::new(Rows {
         model: Arc::clone(model),
         holdings: Arc::clone(scan.holdings),
         schema: Arc::clone(&schema),
         layers: layers(model, scan.filters, &self::schema(), scan)?,
-        predicate: Predicate::compile(scan.filters, &self::schema(), scan.session)?,
-        whole,
+        predicate: Predicate::compile(&of_keys, &self::schema(), scan.session)?,
+        wanted,
         make,
     });
     Ok(Arc::new(StreamingTableExec::try_new(schema, vec![rows], scan.projection, [], false, scan.limit)?))
@@ -160,7 +171,7 @@ struct Rows {
     layers: Vec<u32>,
     /// On the columns that name a row.
     predicate: Predicate,
-    whole: bool,
+    wanted: Wanted,
     make: MakeRows,
 }
 
@@ -171,7 +182,10 @@ impl fmt::Debug for Rows {
         if !self.predicate.is_empty() {
             out.field("where", &self.predicate.to_string());
         }
-        out.field("graphs", &self.whole).finish()
+        if let Some(tokens) = &self.wanted.tokens {
+            out.field("indexed_tokens", tokens);
+        }
+        out.field("graphs", &self.wanted.whole).finish()
     }
 }
 
@@ -182,16 +196,27 @@ impl PartitionStream for Rows {
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (model, holdings) = (Arc::clone(&self.model), Arc::clone(&self.holdings));
-        let (predicate, whole, make) = (self.predicate.clone(), self.whole, self.make);
+        let (predicate, whole, make) = (self.predicate.clone(), self.wanted.whole, self.make);
+        let tokens = self.wanted.tokens.clone();
         let rows = futures::stream::iter(self.layers.clone())
             .then(move |layer| {
                 let (model, holdings, predicate) = (Arc::clone(&model), Arc::clone(&holdings), predicate.clone());
+                let tokens = tokens.clone();
                 async move {
+                    let neurons = match tokens {
+                        Some(tokens) => Some(holdings.graph_index(&model).await?.neurons_with(&tokens, layer)),
+                        None => None,
+                    };
                     let rows = match whole {
+                        _ if neurons.as_ref().is_some_and(BTreeSet::is_empty) => RecordBatch::new_empty(schema()),
                         true => holdings.graphs(&model, layer).await?,
                         false => holdings.graph_scores(&model, layer).await?,
                     };
                     let rows = filter_record_batch(&rows, &predicate.evaluate(&rows)?)?;
+                    let rows = match neurons {
+                        Some(neurons) => filter_record_batch(&rows, &of_neurons(&rows, &neurons))?,
+                        None => rows,
+                    };
                     let parts = (0..rows.num_rows()).step_by(ROWS);
                     let parts: Vec<_> =
                         parts.map(|first| rows.slice(first, ROWS.min(rows.num_rows() - first))).collect();
@@ -201,6 +226,12 @@ impl PartitionStream for Rows {
             .try_flatten();
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
     }
+}
+
+/// Which rows are of these neurons.
+fn of_neurons(rows: &RecordBatch, neurons: &BTreeSet<u32>) -> BooleanArray {
+    let of = rows["neuron"].as_primitive::<Int32Type>().values();
+    of.iter().map(|neuron| Some(neurons.contains(&(*neuron as u32)))).collect()
 }
 
 #[cfg(test)]

@@ -13,9 +13,10 @@ use neuroql_graph::Kind;
 use neuroql_model::Model;
 use neuroql_udfs::graphs::layout::graph_type;
 
-use super::{of_graphs, supports_key};
+use super::{Wanted, of_graphs, supports_key};
 use crate::Error;
 use crate::model_table::{ModelTable, Scan};
+use crate::predicate::{allowed_strings, can_evaluate};
 
 /// See the module.
 #[derive(Debug)]
@@ -51,11 +52,18 @@ impl ModelTable for GraphNodes {
     }
 
     fn supports_filter(&self, filter: &Expr) -> TableProviderFilterPushDown {
-        supports_key(filter)
+        match allowed_strings(filter, "token") {
+            // The graphs that have it are found by the index; which of their nodes do is for the filter to say.
+            Some(_) if can_evaluate(filter) => TableProviderFilterPushDown::Inexact,
+            _ => supports_key(filter),
+        }
     }
 
     async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-        of_graphs(model, scan, schema(), true, rows)
+        let tokens = scan.filters.iter().filter_map(|filter| allowed_strings(filter, "token"));
+        // Of several filters the one that allows the least.
+        let tokens = tokens.min_by_key(Vec::len);
+        of_graphs(model, scan, schema(), Wanted { whole: true, tokens }, rows)
     }
 }
 

@@ -100,7 +100,7 @@ impl Options {
                 keep: 0.8,
                 cutoff: 24,
                 post_context: 0,
-                substitutes: Substitutes::Model,
+                substitutes: Substitutes::Both,
                 max_augmentations: 40,
                 ..n2g
             },
