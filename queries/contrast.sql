@@ -10,11 +10,13 @@ sides AS (
     WHERE a.text IN ('def read(path):', '    return os.path.join(path, name)',
                      'the people of this nation', 'I recommend to the Congress')
     GROUP BY a.layer, a.neuron, t.set_name
+),
+effects AS (
+    SELECT c.layer, c.neuron, (c.mean - s.mean) / sqrt((c.variance + s.variance) / 2 + 1e-9) AS d
+    FROM sides c JOIN sides s ON (c.layer, c.neuron) = (s.layer, s.neuron)
+    WHERE c.set_name = 'code' AND s.set_name = 'speech'
 )
-SELECT c.layer, c.neuron, (c.mean - s.mean) / sqrt((c.variance + s.variance) / 2 + 1e-9) AS d,
-       (c.mean - s.mean) / sqrt((c.variance + s.variance) / 2 + 1e-9) * (1 - n.density) AS corrected
-FROM sides c JOIN sides s ON (c.layer, c.neuron) = (s.layer, s.neuron)
-JOIN toy.neurons n ON (n.layer, n.neuron) = (c.layer, c.neuron)
-WHERE c.set_name = 'code' AND s.set_name = 'speech'
-ORDER BY abs((c.mean - s.mean) / sqrt((c.variance + s.variance) / 2 + 1e-9) * (1 - n.density)) DESC
+SELECT e.layer, e.neuron, e.d, n.density, e.d * (1 - n.density) AS corrected
+FROM effects e JOIN toy.neurons n ON (n.layer, n.neuron) = (e.layer, e.neuron)
+ORDER BY abs(corrected) DESC
 LIMIT 20;

@@ -6,7 +6,7 @@ use datafusion::common::{Column, DFSchema, TableReference, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, Operator, binary_expr};
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
 
 use super::{Parameter, find_relation};
@@ -46,7 +46,7 @@ impl RelationPlanner for Relations {
                 *parameter = Some(Arc::new(field.clone().with_nullable(true)));
             }
             let column = Expr::Column(Column::new(Some(callee.reference.clone()), column));
-            plan = plan.filter(column.eq(value))?;
+            plan = plan.filter(callee.gives(column, value))?;
         }
         let outputs = callee.outputs.unwrap_or_else(|| schema.fields().iter().map(|f| f.name().clone()).collect());
         let column = |name| Expr::Column(Column::new(Some(callee.reference.clone()), name));
@@ -78,6 +78,13 @@ impl Callee {
             }
         };
         Some(Self { reference, positional, parameters, outputs })
+    }
+
+    /// The filter by which a column has a value. NULL can be the value of a parameter, and `=` is never true of it.
+    fn gives(&self, column: Expr, value: Expr) -> Expr {
+        let is_something = matches!(&value, Expr::Literal(value, _) if !value.is_null());
+        let equal = if is_something || self.parameters.is_empty() { Operator::Eq } else { Operator::IsNotDistinctFrom };
+        binary_expr(column, equal, value)
     }
 
     /// The column of a parameter, or of what is meant to be one.

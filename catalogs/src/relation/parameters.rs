@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
 
@@ -208,12 +208,20 @@ impl Bound for f64 {
     }
 }
 
-/// The value that a filter gives to a parameter. The optimizer makes `p = true` of a boolean to `p`.
+/// The value that a filter gives to a parameter. The optimizer makes `p = true` of a boolean to `p`, and
+/// `p IS NOT DISTINCT FROM NULL` to `p IS NULL`.
 pub(super) fn given(filter: &Expr, parameter: &str) -> Option<ScalarValue> {
     let is_parameter = |expr: &Expr| matches!(expr, Expr::Column(column) if column.name == parameter);
     match filter {
         Expr::Not(inner) if is_parameter(inner) => Some(false.into()),
         filter if is_parameter(filter) => Some(true.into()),
+        Expr::IsNull(inner) if is_parameter(inner) => Some(ScalarValue::Null),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::IsNotDistinctFrom, right }) => match (&**left, &**right) {
+            (column, Expr::Literal(value, _)) | (Expr::Literal(value, _), column) if is_parameter(column) => {
+                Some(value.clone())
+            }
+            _ => None,
+        },
         filter => equal_to(filter, parameter).cloned(),
     }
 }

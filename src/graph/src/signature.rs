@@ -63,14 +63,14 @@ impl Signature {
     /// Weighted Jaccard similarity, from 0 to 1: sum of the lesser weight of each pattern over that of the greater, where
     /// a pattern that one of them lacks weighs 0 there. `None` if neither has patterns. Symmetric to the last bit.
     pub fn similarity(&self, other: &Self) -> Option<f64> {
-        let overlap = self.common(other).map(|(one, other)| f64::from(one.min(other))).sum();
+        let overlap = sum(self.common(other).map(|(one, other)| one.min(other)));
         (!self.is_empty() || !other.is_empty()).then(|| jaccard(overlap, self.total, other.total))
     }
 
     /// Share of its weight, from 0 to 1, that is on patterns which `other` has too, whatever they weigh there. `None` if
     /// it has no patterns. Not symmetric.
     pub fn contained_in(&self, other: &Self) -> Option<f64> {
-        let shared: f64 = self.common(other).map(|(own, _)| f64::from(own)).sum();
+        let shared = sum(self.common(other).map(|(own, _)| own));
         (!self.is_empty()).then(|| shared / self.total)
     }
 
@@ -86,11 +86,16 @@ impl Signature {
 
 /// Sum of weights; wherever it is made, in the order of hashes, so that it is the same to the last bit.
 pub(crate) fn total<T>(patterns: &[(T, f32)]) -> f64 {
-    patterns.iter().map(|(_, weight)| f64::from(*weight)).sum()
+    sum(patterns.iter().map(|(_, weight)| *weight))
 }
 
 /// The weighted Jaccard similarity of two signatures, of which not both are empty, whose lesser weights sum to `overlap`.
 pub(crate) fn jaccard(overlap: f64, one: f64, other: f64) -> f64 {
     // Rounding can make the divisor a little too small.
     (overlap / (one + other - overlap)).min(1.0)
+}
+
+/// 0 of nothing, where [`Iterator::sum`] has −0.
+fn sum(weights: impl Iterator<Item = f32>) -> f64 {
+    weights.fold(0.0, |sum, weight| sum + f64::from(weight))
 }
