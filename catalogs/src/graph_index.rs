@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{Float32Type, Int32Type};
 use datafusion::error::{DataFusionError, Result};
 use moka::future::Cache;
@@ -134,7 +135,8 @@ impl Holdings {
     pub(crate) async fn graph(&self, model: &Model, layer: u32, neuron: u32) -> Result<Option<Graph>> {
         let rows = self.graphs(model, layer).await?;
         let Some(row) = chosen(&rows).get(&(neuron as i32)).copied() else { return Ok(None) };
-        debug_assert_eq!(rows["neuron"].as_primitive::<Int32Type>().value(row), neuron as i32);
-        GraphColumn::try_new(&rows["graph"])?.graph(row).map_err(graph_error)
+        // Only this row's nodes are cast, not those of the layer.
+        let graph = take(&rows["graph"], &UInt32Array::from(vec![row as u32]), None)?;
+        GraphColumn::try_new(&graph)?.graph(0).map_err(graph_error)
     }
 }
