@@ -218,7 +218,7 @@ async fn a_million_nodes() -> Result<(), Error> {
 #[tokio::main]
 async fn examples() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();
-    let ours = ["tokenize", "tokens", "detokenize", "simulate"];
+    let ours = ["tokenize", "tokens", "detokenize", "simulate", "dot", "cosine", "l2"];
     let functions = context.state().scalar_functions().clone();
     let mut seen = 0;
     for (name, function) in functions {
@@ -231,7 +231,7 @@ async fn examples() -> Result<(), Error> {
         assert!(rows.iter().any(|rows| rows.num_rows() == 1 && rows.column(0).is_valid(0)), "{example}");
         seen += 1;
     }
-    assert_eq!(seen, 12);
+    assert_eq!(seen, 20);
     Ok(())
 }
 
