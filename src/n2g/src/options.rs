@@ -120,8 +120,10 @@ impl Options {
         };
         let mut options = serde_json::to_value(Self::of(method)).map_err(|e| wrong(e.to_string()))?;
         if let Some(options) = options.as_object_mut() {
-            let known = |name: &String| options.contains_key(name);
-            if let Some(unread) = changes.keys().find(|name| known(name) && !method.reads().contains(&name.as_str())) {
+            // All options of a method, as they are kept with graphs, may be given again.
+            let changed = |name: &String| options.get(name).is_some_and(|own| *own != changes[name]);
+            let is_unread = |name: &&String| !method.reads().contains(&name.as_str()) && changed(name);
+            if let Some(unread) = changes.keys().find(is_unread) {
                 let reason = format!("is not one of method \"{method}\", which has {}", method.reads().join(", "));
                 return Err(Error::Option { option: unread.clone(), reason });
             }
