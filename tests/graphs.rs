@@ -1,5 +1,7 @@
 //! Graphs in the store: kept over restarts, whatever interrupts an INSERT, and by whom.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
+use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -29,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("graphs::a_million_nodes", || Ok(a_million_nodes()?)),
         Trial::test("graphs::examples", || Ok(examples()?)),
         Trial::test("graphs::refusals", || Ok(refusals()?)),
+        Trial::test("graphs::indexed", || Ok(indexed()?)),
     ]
 }
 
@@ -256,4 +260,54 @@ async fn refusals() -> Result<(), Error> {
     assert_eq!(client.execute("DELETE FROM toy.graphs WHERE neuron = $1 AND method = 'x'", &[&3_i32]).await?, 0);
     assert_eq!(client.execute("DELETE FROM toy.graphs WHERE neuron = $1 AND method = 'x'", &[&2_i32]).await?, 1);
     running.stop().await
+}
+
+/// Parquet files of a layer of the toy in a table of the store, those of earlier versions among them.
+fn files(location: &str, table: &str, layer: usize) -> Result<BTreeSet<PathBuf>, Error> {
+    let folder = Path::new(location).join(table).join("model=toy").join(format!("layer={layer}"));
+    Ok(std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?)
+}
+
+/// The index of graphs is kept in the store, used after a restart, replaced where graphs have changed, and made again
+/// where it is damaged.
+#[tokio::main]
+async fn indexed() -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let location = folder.path().to_str().ok_or("no path")?;
+    let found = async |context: &SessionContext| -> Result<String, Error> {
+        let mut answers = String::new();
+        for sql in [
+            "SELECT * FROM search('toy', 'activating:import OR \"<|endoftext|>\"') ORDER BY layer, neuron",
+            "SELECT * FROM similar_pairs('toy', 0.5) ORDER BY 1, 2, 3, 4, 5, 6",
+            "SELECT layer, neuron, node FROM toy.graph_nodes WHERE token = ' import' ORDER BY 1, 2, 3",
+        ] {
+            answers += &pretty_format_batches(&run(context, sql).await?)?.to_string();
+        }
+        Ok(answers)
+    };
+    let first = session(location, Duration::ZERO).await?;
+    let answers = found(&first).await?;
+    assert!(answers.lines().count() > 20, "{answers}");
+    let kept = [files(location, "graph_tokens", 0)?, files(location, "graph_tokens", 1)?];
+    assert_eq!(kept.each_ref().map(BTreeSet::len), [1, 1]);
+
+    let second = session(location, Duration::ZERO).await?;
+    assert_eq!(found(&second).await?, answers);
+    assert_eq!([files(location, "graph_tokens", 0)?, files(location, "graph_tokens", 1)?], kept);
+
+    let insert = "INSERT INTO toy.graphs (layer, neuron, graph, method, f1) VALUES \
+                  (0, 7, graph_from_nodes(ARRAY[named_struct('parent', -1, 'token', '<|endoftext|>', 'ends', 1.0)]), 'neuroql', 1.0)";
+    run(&second, insert).await?;
+    let changed = found(&second).await?;
+    assert!(changed.contains("<|endoftext|>"), "{changed}");
+    assert_ne!(files(location, "graph_tokens", 0)?, kept[0]);
+    assert_eq!(files(location, "graph_tokens", 1)?, kept[1]);
+    assert_eq!(found(&session(location, Duration::ZERO).await?).await?, changed);
+
+    for file in files(location, "graph_signatures", 1)? {
+        std::fs::write(file, "no Parquet")?;
+    }
+    assert_eq!(found(&session(location, Duration::ZERO).await?).await?, changed);
+    assert_eq!(found(&session(location, Duration::ZERO).await?).await?, changed);
+    Ok(())
 }

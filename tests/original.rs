@@ -64,7 +64,7 @@ async fn same_scores() -> Result<(), Error> {
         let oracle = Oracle::new(Arc::clone(&model), Arc::clone(&registry), layer, Cancel::default());
         // What masked there: token 1, whatever it is.
         let options = Options { masking_token: Some(1), ..Options::of(Method::N2g) };
-        let mut workshop = Workshop::new(&oracle, Method::N2g, options);
+        let mut workshop = Workshop::new(oracle.model(), Method::N2g, options);
         let fired = vec![Vec::new(); tasks.len()];
         let built = workshop.build(&oracle, tasks, &Arc::new(Background::default()), fired).await?;
         let f1 = |i: usize| built[i].outcome.as_ref().ok().and_then(|(_, scores)| scores.f1).unwrap_or(0.0);

@@ -25,7 +25,7 @@ use neuroql_udfs::graphs::layout::GraphColumn;
 
 use crate::Error;
 use crate::activations::Origin;
-use crate::build_graphs::{Corpus, EXAMPLES, Gathered, MOST_EXAMPLES, Reader, TOKENS};
+use crate::build_graphs::{Corpora, Corpus, EXAMPLES, Gathered, MOST_EXAMPLES, Reader, TOKENS};
 use crate::dataset::{DEFAULT, Dataset};
 use crate::error::graph_error;
 use crate::graphs;
@@ -166,21 +166,18 @@ impl Work for Evaluation {
                 kept.push((layer, graphs));
             }
         }
-        if kept.is_empty() {
-            return Ok(());
-        }
-        let layers: Vec<u32> = kept.iter().map(|(layer, _)| *layer).collect();
-        let corpus = Corpus::open(&call.holdings, &call.model, &self.origin, &layers, call.tokens, context).await?;
+        let corpora = Corpora::new(&call.holdings, &call.model, &self.origin, call.tokens, context);
         let groups = kept.into_iter().flat_map(|(layer, graphs)| {
             let mut groups: BTreeMap<usize, Vec<Kept>> = BTreeMap::new();
             graphs.into_iter().for_each(|graph| groups.entry(graph.examples).or_default().push(graph));
             groups.into_iter().map(move |(examples, graphs)| (layer, examples, graphs))
         });
         for (layer, examples, mut graphs) in groups {
+            let corpus = corpora.of_layer(layer).await?;
             let together = corpus.most_neurons(examples);
             while !graphs.is_empty() {
                 let rest = graphs.split_off(together.min(graphs.len()));
-                let scored = call.judge(&corpus, layer, examples, std::mem::replace(&mut graphs, rest)).await?;
+                let scored = call.judge(corpus, layer, examples, std::mem::replace(&mut graphs, rest)).await?;
                 if !rows.send(batch(layer, &scored)?).await {
                     return Ok(());
                 }

@@ -11,6 +11,7 @@ use moka::future::Cache;
 use neuroql_graph::search::{Index, MemoryIndex, normalize};
 use neuroql_graph::{Graph, PatternIndex, PatternIndexBuilder, Signature};
 use neuroql_model::Model;
+use neuroql_store::{IndexedGraph, IndexedLayer};
 use neuroql_udfs::graphs::layout::GraphColumn;
 
 use crate::Error;
@@ -55,37 +56,51 @@ impl GraphIndex {
         8 * self.places.capacity() + self.tokens.bytes() + self.patterns.bytes()
     }
 
-    /// Of rows of `graphs`, layer by layer.
-    fn new(layers: &[(u32, RecordBatch)]) -> Result<Self> {
+    /// Of layers, ascending.
+    fn new(layers: Vec<(u32, IndexedLayer)>) -> Result<Self> {
         let mut places = Vec::new();
         let mut patterns = PatternIndexBuilder::default();
-        let mut failed = None;
         let mut several = BTreeSet::new();
-        for (layer, rows) in layers {
-            let neurons = rows["neuron"].as_primitive::<Int32Type>().values();
-            // Rows are in order of neurons.
-            let same = neurons.windows(2).filter(|pair| pair[0] == pair[1]);
-            several.extend(same.map(|pair| (*layer, pair[0] as u32)));
+        let mut tokens = Vec::with_capacity(layers.len());
+        for (layer, of_layer) in layers {
+            for graph in &of_layer.graphs {
+                patterns.push(places.len() as u64, &graph.signature);
+                places.push((layer, graph.neuron));
+            }
+            several.extend(of_layer.graphs.iter().filter(|graph| graph.several).map(|graph| (layer, graph.neuron)));
+            tokens.push(of_layer.tokens);
         }
-        let graphs = layers.iter().flat_map(|(layer, rows)| standing(*layer, rows)).map_while(|found| {
-            let (place, graph, f1) = found.map_err(|error| failed = Some(error)).ok()?;
-            patterns.push(places.len() as u64, &Signature::of(&graph));
-            places.push(place);
-            Some((graph, f1))
-        });
-        let tokens = MemoryIndex::new(graphs);
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(Self { places, tokens, patterns: patterns.build().map_err(graph_error)?, several }),
-        }
+        let patterns = patterns.build().map_err(graph_error)?;
+        Ok(Self { places, tokens: MemoryIndex::concat(&tokens), patterns, several })
     }
 }
 
-/// Place, graph and F1 of each neuron's graph.
-type Standing = ((u32, u32), Graph, f32);
+/// The index of a layer, of rows of `graphs`.
+fn index(rows: &RecordBatch) -> Result<IndexedLayer> {
+    let neurons = rows["neuron"].as_primitive::<Int32Type>().values();
+    // Rows are in order of neurons.
+    let same = neurons.windows(2).filter(|pair| pair[0] == pair[1]);
+    let several: BTreeSet<u32> = same.map(|pair| pair[0] as u32).collect();
+    let mut indexed = Vec::new();
+    let mut failed = None;
+    let graphs = standing(rows).map_while(|found| {
+        let (neuron, graph, f1) = found.map_err(|error| failed = Some(error)).ok()?;
+        let signature = Signature::of(&graph);
+        indexed.push(IndexedGraph { neuron, several: several.contains(&neuron), signature });
+        Some((graph, f1))
+    });
+    let tokens = MemoryIndex::new(graphs);
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(IndexedLayer { graphs: indexed, tokens }),
+    }
+}
+
+/// A neuron, its graph and F1.
+type Standing = (u32, Graph, f32);
 
 /// The graphs of a layer that stand for their neurons; whatever could not be made is not among them.
-fn standing(layer: u32, rows: &RecordBatch) -> impl Iterator<Item = Result<Standing>> + '_ {
+fn standing(rows: &RecordBatch) -> impl Iterator<Item = Result<Standing>> + '_ {
     let column = GraphColumn::try_new(&rows["graph"]);
     let f1 = rows["f1"].as_primitive::<Float32Type>();
     let chosen: BTreeMap<i32, usize> = chosen(rows);
@@ -95,7 +110,7 @@ fn standing(layer: u32, rows: &RecordBatch) -> impl Iterator<Item = Result<Stand
             Err(error) => Err(Error::Internal(format!("the store's graphs are no graphs: {error}")).into()),
         };
         let f1 = if f1.is_valid(row) { f1.value(row) } else { f32::NAN };
-        Some(graph.map(|graph| ((layer, neuron as u32), graph, f1)))
+        Some(graph.map(|graph| (neuron as u32, graph, f1)))
     })
 }
 
@@ -113,22 +128,57 @@ impl Default for GraphIndexes {
     }
 }
 
+fn lost(error: tokio::task::JoinError) -> Error {
+    Error::Internal(format!("the index of graphs was lost: {error}"))
+}
+
 impl Holdings {
     /// The index of a model's graphs.
     pub(crate) async fn graph_index(&self, model: &Model) -> Result<Arc<GraphIndex>> {
         let version = self.store.graphs_version().await.map_err(store_error)?;
         let key = (model.name().to_owned(), model.version(), version);
         let make = async {
-            let mut layers = Vec::new();
-            for layer in 0..model.config().layers as u32 {
-                layers.push((layer, self.graphs(model, layer).await?));
-            }
-            let made = tokio::task::spawn_blocking(move || GraphIndex::new(&layers)).await;
-            let index = made.map_err(|e| Error::Internal(format!("the index of graphs was lost: {e}")))??;
-            Ok(Arc::new(index))
+            let layers = self.indexed_layers(model).await?;
+            let made = tokio::task::spawn_blocking(move || GraphIndex::new(layers)).await;
+            Ok(Arc::new(made.map_err(lost)??))
         };
         // An error is shared by all who wait for it, but not kept.
         self.graph_indexes.0.try_get_with(key, make).await.map_err(DataFusionError::Shared)
+    }
+
+    /// The layers of a model that have graphs: as the store keeps them, or made, and then kept.
+    async fn indexed_layers(&self, model: &Model) -> Result<Vec<(u32, IndexedLayer)>> {
+        let (name, version) = (model.name(), model.version());
+        let (mut layers, mut made) = (Vec::new(), Vec::new());
+        for layer in 0..model.config().layers as u32 {
+            let state = || self.store.graphs_state(name, &version, layer);
+            let Some(before) = state().await.map_err(store_error)? else { continue };
+            // What is damaged is made again.
+            let kept = self.store.graph_index(name, layer, &before).await;
+            let kept =
+                kept.inspect_err(|error| tracing::warn!(model = name, layer, %error, "index of graphs not read"));
+            if let Ok(Some(kept)) = kept {
+                layers.push((layer, kept));
+                continue;
+            }
+            let rows = self.graphs(model, layer).await?;
+            let indexed = tokio::task::spawn_blocking(move || index(&rows)).await.map_err(lost)??;
+            // If graphs have changed meanwhile, it is not known of which it is.
+            if state().await.map_err(store_error)?.as_ref() == Some(&before) {
+                made.push((layer, before, indexed));
+            } else {
+                layers.push((layer, indexed));
+            }
+        }
+        if !made.is_empty() && !self.store.is_fleeting() {
+            // Nothing but time is lost if it cannot be kept.
+            if let Err(error) = self.store.put_graph_index(name, &made).await {
+                tracing::warn!(model = name, %error, "index of graphs not kept");
+            }
+        }
+        layers.extend(made.into_iter().map(|(layer, _, indexed)| (layer, indexed)));
+        layers.sort_by_key(|(layer, _)| *layer);
+        Ok(layers)
     }
 
     /// The graph that stands for a neuron; `None` if there is none.

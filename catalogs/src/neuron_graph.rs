@@ -1,8 +1,10 @@
-//! `neuron_graph(model, kind, threshold, k)`: how each neuron stands in a network of neurons.
+//! `neuron_graph(model, kind, threshold, k, dataset, documents)`: how each neuron stands in a network of neurons.
 //!
-//! `kind => 'similarity'` connects neurons whose graphs are at least so similar, `kind => 'weights'` each neuron and the `k` of
-//! each later layer that it feeds most, where the |cosine| of what the one writes and the other reads is at least the
-//! threshold. Neurons without an edge have no row. Components are clusters of similar neurons, or circuits.
+//! `kind => 'similarity'` connects neurons whose graphs are at least so similar, `kind => 'coactivation'` those that fire
+//! together on at least such a share of the tokens of the dataset on which one of them does, `kind => 'weights'` each
+//! neuron and the `k` of each later layer that it feeds most, where the |cosine| of what the one writes and the other
+//! reads is at least the threshold. Neurons without an edge have no row. Components are clusters of similar neurons,
+//! groups that fire together, or circuits.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -10,19 +12,23 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::LogicalPlan;
+use neuroql_analysis::CoActivations;
 use neuroql_graph::{Network, Pair};
 use neuroql_model::{CancelOnDrop, Model, Width};
 
 use crate::Error;
+use crate::activations::Origin;
+use crate::dataset::DEFAULT;
 use crate::error::graph_error;
 use crate::holdings::Holdings;
+use crate::pairwise::Pairs;
 use crate::predicate::check;
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 use crate::similar_pairs::LEAST_THRESHOLD;
@@ -44,6 +50,7 @@ pub(crate) struct NeuronGraph;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NetworkKind {
     Similarity,
+    Coactivation,
     Weights,
 }
 
@@ -51,6 +58,7 @@ impl NetworkKind {
     fn name(self) -> &'static str {
         match self {
             Self::Similarity => "similarity",
+            Self::Coactivation => "coactivation",
             Self::Weights => "weights",
         }
     }
@@ -60,8 +68,8 @@ impl FromStr for NetworkKind {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let found = [Self::Similarity, Self::Weights].into_iter().find(|kind| kind.name() == name);
-        found.ok_or_else(|| format!("is '{name}', expected similarity or weights"))
+        let found = [Self::Similarity, Self::Coactivation, Self::Weights].into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| format!("is '{name}', expected similarity, coactivation or weights"))
     }
 }
 
@@ -76,6 +84,8 @@ impl Relation for NeuronGraph {
             Parameter::with_default("kind", NetworkKind::Similarity.name()),
             Parameter::with_default("threshold", DEFAULT_THRESHOLD),
             Parameter::with_default("k", DEFAULT_K),
+            Parameter::with_default("dataset", DEFAULT),
+            Parameter::optional_number("documents"),
         ]
     }
 
@@ -92,9 +102,11 @@ impl Relation for NeuronGraph {
     }
 
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
+        let model = values.model(holdings)?;
         let call = Edges {
+            firing: Pairs::all(holdings, &model, values)?,
             holdings: Arc::clone(holdings),
-            model: values.model(holdings)?,
+            model,
             kind: values.parsed("kind")?,
             threshold: values.real("threshold", LEAST_THRESHOLD..=1.0)?,
             k: values.number("k", 1..=i64::MAX)? as usize,
@@ -110,34 +122,48 @@ struct Edges {
     kind: NetworkKind,
     threshold: f64,
     k: usize,
+    /// Pairs that may fire together, and over which text.
+    firing: Pairs,
 }
 
 #[async_trait]
 impl Call for Edges {
-    type Work = Self;
+    type Work = Connecting;
 
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(NeuronGraph.outputs()))
     }
 
-    async fn work(&self, _: &dyn Session, _: Asked<'_>) -> Result<Self> {
-        Ok(self.clone())
+    async fn work(&self, session: &dyn Session, _: Asked<'_>) -> Result<Connecting> {
+        let origin = match self.kind {
+            NetworkKind::Coactivation => Some(self.firing.origin(session).await?),
+            _ => None,
+        };
+        Ok(Connecting { edges: self.clone(), origin })
     }
 }
 
-impl fmt::Display for Edges {
+/// A network to be made.
+struct Connecting {
+    edges: Edges,
+    /// The text, where it is made of what fires on text.
+    origin: Option<Origin>,
+}
+
+impl fmt::Display for Connecting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, kind, threshold, k, .. } = self;
+        let Edges { model, kind, threshold, k, .. } = &self.edges;
         write!(f, "neuron_graph model={} kind={} threshold={threshold} k={k}", model.name(), kind.name())
     }
 }
 
 #[async_trait]
-impl Work for Edges {
+impl Work for Connecting {
     async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        let edges = match self.kind {
-            NetworkKind::Similarity => self.similar(rows).await?,
-            NetworkKind::Weights => self.connected().await?,
+        let edges = match (&self.edges.kind, &self.origin) {
+            (NetworkKind::Coactivation, Some(origin)) => self.edges.firing_together(origin, context).await?,
+            (NetworkKind::Weights, _) => self.edges.connected().await?,
+            _ => self.edges.similar(rows).await?,
         };
         // Each edge is there in both directions while the network is made.
         let reservation = MemoryConsumer::new("neuron_graph").register(context.memory_pool());
@@ -150,7 +176,7 @@ impl Work for Edges {
         let ranked = tokio::task::spawn_blocking(ranked).await;
         let (network, ranks) =
             ranked.map_err(|e| Error::Internal(format!("a network was lost: {e}")))?.map_err(graph_error)?;
-        rows.send(self.rows(&network, ranks)?).await;
+        rows.send(rows.batch(self.edges.columns(&network, ranks))?).await;
         Ok(())
     }
 }
@@ -182,6 +208,23 @@ impl Edges {
         edges.map_err(|e| Error::Internal(format!("a join was lost: {e}")))?.map_err(graph_error)
     }
 
+    async fn firing_together(&self, origin: &Origin, context: &Arc<TaskContext>) -> Result<Vec<Edge>> {
+        let (width, _) = self.firing.widths();
+        let (counts, bytes) = (CoActivations::within(width, 0.0), CoActivations::bytes(width, None));
+        let counts = self.firing.add_up(counts, bytes, origin, context).await?;
+        let threshold = self.threshold;
+        let select = move || {
+            let pairs = (0..width).flat_map(|one| (one + 1..width).map(move |other| (one, other)));
+            let similar = pairs.filter_map(|(one, other)| {
+                let jaccard = counts.overlap(one, other).jaccard()?;
+                (jaccard >= threshold).then_some((one as u64, other as u64, jaccard))
+            });
+            similar.collect()
+        };
+        let edges = tokio::task::spawn_blocking(select).await;
+        Ok(edges.map_err(|e| Error::Internal(format!("pairs of neurons were lost: {e}")))?)
+    }
+
     async fn connected(&self) -> Result<Vec<Edge>> {
         let guard = CancelOnDrop::default();
         let (width, layers) = (self.width(), self.model.config().layers);
@@ -203,17 +246,16 @@ impl Edges {
         Ok(edges)
     }
 
-    fn rows(&self, network: &Network, ranks: Vec<f64>) -> Result<RecordBatch> {
+    fn columns(&self, network: &Network, ranks: Vec<f64>) -> Vec<ArrayRef> {
         let width = self.width();
         let (keys, degrees) = (network.keys(), network.degrees());
-        let columns: Vec<ArrayRef> = vec![
+        vec![
             Arc::new(Int32Array::from_iter_values(keys.iter().map(|key| (key / width) as i32))),
             Arc::new(Int32Array::from_iter_values(keys.iter().map(|key| (key % width) as i32))),
             Arc::new(Int32Array::from_iter_values(network.components().into_iter().map(|part| part as i32))),
             Arc::new(Int32Array::from_iter_values(degrees.iter().map(|degree| degree.neighbours as i32))),
             Arc::new(Float64Array::from_iter_values(degrees.iter().map(|degree| degree.weight))),
             Arc::new(Float64Array::from(ranks)),
-        ];
-        Ok(RecordBatch::try_new(self.schema(), columns)?)
+        ]
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Float64Array, Int32Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{Float64Array, Int32Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::error::Result;
@@ -139,7 +139,7 @@ impl Work for Neighbours {
                 Arc::new(found.iter().map(|(_, (_, neuron), _)| *neuron as i32).collect::<Int32Array>()),
                 Arc::new(found.iter().map(|(.., similarity)| *similarity).collect::<Float64Array>()),
             ];
-            if !rows.send(RecordBatch::try_new(self.schema(), columns)?).await {
+            if !rows.send(rows.batch(columns)?).await {
                 break;
             }
         }

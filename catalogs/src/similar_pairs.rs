@@ -9,9 +9,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::Session;
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
@@ -23,7 +22,7 @@ use crate::error::graph_error;
 use crate::graph_index::GraphIndex;
 use crate::holdings::Holdings;
 use crate::predicate::check;
-use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
+use crate::relation::{Parameter, Relation, Rows, Values, Work, always_computed};
 
 /// Similarity from which pairs are returned if the query does not say.
 const DEFAULT_THRESHOLD: f64 = 0.9;
@@ -54,7 +53,16 @@ impl Relation for SimilarPairs {
     }
 
     fn outputs(&self) -> Vec<Field> {
-        fields()
+        let field = |name: &str, data_type| Field::new(name, data_type, true);
+        vec![
+            field("model", DataType::Utf8),
+            field("layer", DataType::Int32),
+            field("neuron", DataType::Int32),
+            field("other_model", DataType::Utf8),
+            field("other_layer", DataType::Int32),
+            field("other_neuron", DataType::Int32),
+            field("similarity", DataType::Float64),
+        ]
     }
 
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
@@ -66,21 +74,8 @@ impl Relation for SimilarPairs {
             threshold: values.real("threshold", LEAST_THRESHOLD..=1.0)?,
             model,
         };
-        computed(self.name(), call)
+        always_computed(self, call)
     }
-}
-
-fn fields() -> Vec<Field> {
-    let field = |name: &str, data_type| Field::new(name, data_type, true);
-    vec![
-        field("model", DataType::Utf8),
-        field("layer", DataType::Int32),
-        field("neuron", DataType::Int32),
-        field("other_model", DataType::Utf8),
-        field("other_layer", DataType::Int32),
-        field("other_neuron", DataType::Int32),
-        field("similarity", DataType::Float64),
-    ]
 }
 
 #[derive(Debug, Clone)]
@@ -89,19 +84,6 @@ struct Pairs {
     model: Arc<Model>,
     other: Option<Arc<Model>>,
     threshold: f64,
-}
-
-#[async_trait]
-impl Call for Pairs {
-    type Work = Self;
-
-    fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(fields()))
-    }
-
-    async fn work(&self, _: &dyn Session, _: Asked<'_>) -> Result<Self> {
-        Ok(self.clone())
-    }
 }
 
 impl fmt::Display for Pairs {
@@ -125,7 +107,7 @@ impl Work for Pairs {
             let others = other.as_deref().unwrap_or(&one);
             let mut failed = None;
             let sink = |pairs: &[Pair]| {
-                let sent = this.batch(&one, others, pairs).map(|batch| rows.send_from_thread(batch));
+                let sent = rows.batch(this.columns(&one, others, pairs)).map(|batch| rows.send_from_thread(batch));
                 if matches!(sent, Ok(true)) {
                     return ControlFlow::Continue(());
                 }
@@ -149,7 +131,7 @@ impl Work for Pairs {
 }
 
 impl Pairs {
-    fn batch(&self, one: &GraphIndex, other: &GraphIndex, pairs: &[Pair]) -> Result<RecordBatch> {
+    fn columns(&self, one: &GraphIndex, other: &GraphIndex, pairs: &[Pair]) -> Vec<ArrayRef> {
         let names = [&self.model, self.other.as_ref().unwrap_or(&self.model)].map(|model| {
             let name: ArrayRef = Arc::new(StringArray::from_iter_values(pairs.iter().map(|_| model.name())));
             name
@@ -158,7 +140,7 @@ impl Pairs {
             Arc::new(Int32Array::from_iter_values(pairs.iter().map(|pair| number(pair) as i32)))
         };
         let [name, other_name] = names;
-        let columns: Vec<ArrayRef> = vec![
+        vec![
             name,
             numbers(&|pair| one.places[pair.a as usize].0),
             numbers(&|pair| one.places[pair.a as usize].1),
@@ -166,7 +148,6 @@ impl Pairs {
             numbers(&|pair| other.places[pair.b as usize].0),
             numbers(&|pair| other.places[pair.b as usize].1),
             Arc::new(Float64Array::from_iter_values(pairs.iter().map(|pair| pair.similarity))),
-        ];
-        Ok(RecordBatch::try_new(self.schema(), columns)?)
+        ]
     }
 }

@@ -8,10 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, AsArray, Float32Array, Int32Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float32Array, Int32Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
-use datafusion::catalog::Session;
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
@@ -23,7 +22,7 @@ use crate::error::graph_error;
 use crate::holdings::Holdings;
 use crate::neurons::chosen;
 use crate::predicate::check;
-use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
+use crate::relation::{Parameter, Relation, Rows, Values, Work, always_computed};
 
 /// See the module.
 #[derive(Debug)]
@@ -45,7 +44,13 @@ impl Relation for SimulateGraphs {
     }
 
     fn outputs(&self) -> Vec<Field> {
-        fields()
+        vec![
+            Field::new("layer", DataType::Int32, true),
+            Field::new("neuron", DataType::Int32, true),
+            Field::new("position", DataType::Int32, true),
+            Field::new("token", DataType::Utf8, true),
+            Field::new("predicted", DataType::Float32, true),
+        ]
     }
 
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
@@ -58,22 +63,11 @@ impl Relation for SimulateGraphs {
             semantics: values.parsed("semantics")?,
             model,
         };
-        computed(self.name(), simulation)
+        always_computed(self, simulation)
     }
 }
 
-fn fields() -> Vec<Field> {
-    vec![
-        Field::new("layer", DataType::Int32, true),
-        Field::new("neuron", DataType::Int32, true),
-        Field::new("position", DataType::Int32, true),
-        Field::new("token", DataType::Utf8, true),
-        Field::new("predicted", DataType::Float32, true),
-    ]
-}
-
 /// What is asked.
-#[derive(Debug, Clone)]
 struct Simulation {
     holdings: Arc<Holdings>,
     model: Arc<Model>,
@@ -82,19 +76,6 @@ struct Simulation {
     layers: Vec<u32>,
     method: Option<String>,
     semantics: Semantics,
-}
-
-#[async_trait]
-impl Call for Simulation {
-    type Work = Self;
-
-    fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(fields()))
-    }
-
-    async fn work(&self, _: &dyn Session, _: Asked<'_>) -> Result<Self> {
-        Ok(self.clone())
-    }
 }
 
 impl fmt::Display for Simulation {
@@ -108,7 +89,7 @@ impl fmt::Display for Simulation {
 impl Work for Simulation {
     async fn run(&self, _: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
         for layer in &self.layers {
-            if !rows.send(self.layer(*layer).await?).await {
+            if !rows.send(rows.batch(self.layer(*layer).await?)?).await {
                 break;
             }
         }
@@ -117,7 +98,7 @@ impl Work for Simulation {
 }
 
 impl Simulation {
-    async fn layer(&self, layer: u32) -> Result<RecordBatch> {
+    async fn layer(&self, layer: u32) -> Result<Vec<ArrayRef>> {
         let graphs = self.graphs(layer).await?;
         let neurons = graphs["neuron"].as_primitive::<Int32Type>();
         let column = GraphColumn::try_new(&graphs["graph"])?;
@@ -138,16 +119,13 @@ impl Simulation {
             rows[first..].sort_unstable_by_key(|(_, neuron, _)| *neuron);
         }
         let text = |(position, ..): &(i32, i32, f32)| tokenizer.texts().get(ids[*position as usize] as usize);
-        Ok(RecordBatch::try_new(
-            self.schema(),
-            vec![
-                Arc::new(Int32Array::from_value(layer as i32, rows.len())),
-                Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.1))),
-                Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.0))),
-                Arc::new(rows.iter().map(text).collect::<StringArray>()),
-                Arc::new(Float32Array::from_iter_values(rows.iter().map(|row| row.2))),
-            ],
-        )?)
+        Ok(vec![
+            Arc::new(Int32Array::from_value(layer as i32, rows.len())),
+            Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.1))),
+            Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.0))),
+            Arc::new(rows.iter().map(text).collect::<StringArray>()),
+            Arc::new(Float32Array::from_iter_values(rows.iter().map(|row| row.2))),
+        ])
     }
 
     /// One row of graphs a neuron: those of the method, or those that stand for their neurons.

@@ -5,19 +5,22 @@
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use neuroql_model::Registry;
 
 mod activation;
 mod arguments;
+mod bootstrap_interval;
 mod detokenize;
 mod error;
+mod function;
 pub mod graphs;
 mod tokenize;
 mod tokens;
 pub mod vectors;
 
 pub use activation::activation_udf;
+pub use bootstrap_interval::bootstrap_interval_udaf;
 pub use detokenize::detokenize_udf;
 pub use error::Error;
 pub use tokenize::tokenize_udf;
@@ -32,4 +35,9 @@ pub fn all(registry: &Arc<Registry>) -> Vec<ScalarUDF> {
         activation_udf(Arc::clone(registry)),
     ];
     of_models.into_iter().chain(graphs::all()).chain(vectors::all()).collect()
+}
+
+/// Every aggregate of this crate.
+pub fn aggregates() -> Vec<AggregateUDF> {
+    vec![bootstrap_interval_udaf()]
 }

@@ -12,7 +12,8 @@ use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use neuroql_model::{Batch, Cancel, Model, Probe, Width};
 use neuroql_n2g::{Background, Fired, LEAST_THRESHOLD, Sample, Task, Window, split, spread, strongest};
-use neuroql_store::{Context, LayerIndex};
+use neuroql_store::{Context, LayerIndex, Progress};
+use tokio::sync::OnceCell;
 
 use crate::activations::{Documents, Examples, Origin, Producer};
 use crate::holdings::{Holdings, store_error};
@@ -75,23 +76,66 @@ struct Read {
     fired: Vec<(usize, Fired)>,
 }
 
-impl Corpus {
-    /// The examples that an analysis has seen, if one has seen the whole dataset with short windows; else those of its
-    /// first documents, up to so many tokens.
-    pub async fn open(
-        holdings: &Arc<Holdings>,
-        model: &Arc<Model>,
-        origin: &Origin,
-        layers: &[u32],
+/// The text of layers, opened when it is first asked for: layers that were analysed share theirs, and so do the others.
+pub(crate) struct Corpora<'a> {
+    holdings: &'a Holdings,
+    model: &'a Arc<Model>,
+    origin: &'a Origin,
+    tokens: usize,
+    context: &'a Arc<TaskContext>,
+    analysed: OnceCell<Corpus>,
+    others: OnceCell<Corpus>,
+}
+
+impl<'a> Corpora<'a> {
+    /// Of layers of a model over a dataset, of which so many tokens are read where it was not analysed.
+    pub fn new(
+        holdings: &'a Holdings,
+        model: &'a Arc<Model>,
+        origin: &'a Origin,
         tokens: usize,
-        context: &Arc<TaskContext>,
-    ) -> Result<Self> {
-        let known = Self::analysed(holdings, model, origin, layers, context).await?;
-        let analysed = known.is_some();
-        let examples = match known {
-            Some(examples) => examples,
-            None => Arc::new(read_examples(model, origin, tokens, context).await?),
-        };
+        context: &'a Arc<TaskContext>,
+    ) -> Self {
+        let (analysed, others) = (OnceCell::new(), OnceCell::new());
+        Self { holdings, model, origin, tokens, context, analysed, others }
+    }
+
+    /// The examples that an analysis of the layer has seen, if one has seen the whole dataset with short windows; else
+    /// those of its first documents.
+    pub async fn of_layer(&self, layer: u32) -> Result<&Corpus> {
+        match self.contexts(layer).await? {
+            // Analyses of one dataset by one model have seen the same examples, whatever the layer.
+            Some(examples) => self.analysed.get_or_try_init(async || Corpus::new(examples, true, self.context)).await,
+            None => {
+                let open = async || {
+                    let examples = read_examples(self.model, self.origin, self.tokens, self.context).await?;
+                    Corpus::new(Arc::new(examples), false, self.context)
+                };
+                self.others.get_or_try_init(open).await
+            }
+        }
+    }
+
+    /// The examples of an analysis of a layer.
+    async fn contexts(&self, layer: u32) -> Result<Option<Arc<Vec<Context>>>> {
+        let Self { holdings, model, origin, context, .. } = self;
+        let Origin::Dataset { name, .. } = origin else { return Ok(None) };
+        if model.window() > WINDOW {
+            return Ok(None);
+        }
+        let progress = holdings.store.progress(model.name(), name, layer).await.map_err(store_error)?;
+        let current = |progress: &Progress| progress.complete && progress.model_version == model.version();
+        let Some(progress) = progress.filter(current) else { return Ok(None) };
+        let fingerprint = holdings.fingerprints.of(origin, Arc::clone(context)).await?;
+        if fingerprint.is_none_or(|fingerprint| fingerprint.sha256 != progress.documents_sha256) {
+            return Ok(None);
+        }
+        holdings.store.contexts(model.name(), name, &progress).await.map_err(store_error)
+    }
+}
+
+impl Corpus {
+    fn new(examples: Arc<Vec<Context>>, analysed: bool, context: &TaskContext) -> Result<Self> {
         let background = spread(examples.iter().map(|example| example.tokens.len()), RANDOM_TOKENS);
         let memory = Arc::clone(context.memory_pool());
         let held = MemoryConsumer::new("text of graphs").register(&memory);
@@ -99,33 +143,6 @@ impl Corpus {
             held.try_grow(examples.iter().map(|example| size_of::<Context>() + 4 * example.tokens.len()).sum())?;
         }
         Ok(Self { examples, analysed, background, memory, _held: held })
-    }
-
-    async fn analysed(
-        holdings: &Holdings,
-        model: &Model,
-        origin: &Origin,
-        layers: &[u32],
-        context: &Arc<TaskContext>,
-    ) -> Result<Option<Arc<Vec<Context>>>> {
-        let Origin::Dataset { name, .. } = origin else { return Ok(None) };
-        if model.window() > WINDOW {
-            return Ok(None);
-        }
-        let mut first = None;
-        for layer in layers {
-            let progress = holdings.store.progress(model.name(), name, *layer).await.map_err(store_error)?;
-            match progress.filter(|progress| progress.complete && progress.model_version == model.version()) {
-                Some(progress) => first = first.or(Some(progress)),
-                None => return Ok(None),
-            }
-        }
-        let Some(progress) = first else { return Ok(None) };
-        let fingerprint = holdings.fingerprints.of(origin, Arc::clone(context)).await?;
-        if fingerprint.is_none_or(|fingerprint| fingerprint.sha256 != progress.documents_sha256) {
-            return Ok(None);
-        }
-        holdings.store.contexts(model.name(), name, &progress).await.map_err(store_error)
     }
 
     /// Neurons that may be [gathered](Self::gather) together with so many examples each; at least one.

@@ -31,7 +31,7 @@ mod corpus;
 mod rows;
 mod run;
 
-pub(crate) use corpus::{Corpus, Gathered, Reader};
+pub(crate) use corpus::{Corpora, Corpus, Gathered, Reader};
 use run::Build;
 
 /// Examples of a neuron, half of them to learn from, if the query does not say.

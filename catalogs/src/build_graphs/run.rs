@@ -12,7 +12,7 @@ use datafusion::execution::TaskContext;
 use neuroql_model::{CancelOnDrop, Model};
 use neuroql_n2g::{Method, Options, Oracle, Workshop};
 
-use super::corpus::{Corpus, Reader};
+use super::corpus::{Corpora, Corpus, Reader};
 use super::rows;
 use crate::activations::Origin;
 use crate::error::n2g_error;
@@ -45,14 +45,11 @@ pub(super) struct Build {
 impl Build {
     /// Builds, and sends rows as they come. Stops when nobody listens any more.
     pub async fn build(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        let layers: Vec<u32> = self.selection.iter().map(|(layer, _)| *layer).collect();
-        if layers.is_empty() {
-            return Ok(());
-        }
         let (holdings, model) = (&self.holdings, &self.model);
         let fingerprint = holdings.fingerprints.of(&self.origin, Arc::clone(context)).await?;
         let made_with = self.made_with(fingerprint.as_ref().map(|fingerprint| fingerprint.sha256.as_str()));
-        let mut corpus = None;
+        let corpora = Corpora::new(holdings, model, &self.origin, self.tokens, context);
+        let mut workshop = Workshop::new(model, self.method, self.options.clone());
         for (layer, neurons) in &self.selection {
             let kept = if self.rebuild { HashMap::new() } else { self.kept(*layer, &made_with).await? };
             let (known, missing): (Vec<u32>, Vec<u32>) = neurons.iter().partition(|neuron| kept.contains_key(neuron));
@@ -64,15 +61,9 @@ impl Build {
             if missing.is_empty() {
                 continue;
             }
-            let corpus = match &mut corpus {
-                Some(corpus) => corpus,
-                none => {
-                    let opened = Corpus::open(holdings, model, &self.origin, &layers, self.tokens, context).await?;
-                    none.insert(opened)
-                }
-            };
+            let corpus = corpora.of_layer(*layer).await?;
             for neurons in missing.chunks(corpus.most_neurons(self.examples)) {
-                if !self.layer(*layer, neurons.to_vec(), corpus, &made_with, rows).await? {
+                if !self.layer(*layer, neurons.to_vec(), corpus, &mut workshop, &made_with, rows).await? {
                     return Ok(());
                 }
             }
@@ -86,6 +77,7 @@ impl Build {
         layer: u32,
         neurons: Vec<u32>,
         corpus: &Corpus,
+        workshop: &mut Workshop,
         made_with: &str,
         rows: &Rows,
     ) -> Result<bool> {
@@ -97,7 +89,6 @@ impl Build {
         let gathered = corpus.gather(&reader, &self.dataset, self.examples).await?;
         let share = started.elapsed() / gathered.tasks.len().max(1) as u32;
         let oracle = Oracle::new(Arc::clone(model), Arc::clone(&holdings.registry), layer as usize, guard.flag());
-        let mut workshop = Workshop::new(&oracle, self.method, self.options.clone());
         let mut work = gathered.tasks.into_iter().zip(gathered.fired).peekable();
         while work.peek().is_some() {
             let (tasks, fired): (Vec<_>, Vec<_>) = work.by_ref().take(TOGETHER).unzip();

@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::Session;
+use datafusion::arrow::array::{ArrayRef, Int32Array};
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
@@ -14,7 +13,7 @@ use neuroql_model::{Cancel, CancelOnDrop, Model, Width};
 
 use crate::holdings::Holdings;
 use crate::predicate::check;
-use crate::relation::{Asked, Call, Parameter, Ranges, Relation, Rows, Values, Work, computed};
+use crate::relation::{Parameter, Ranges, Relation, Rows, Values, Work, always_computed};
 
 mod connections;
 mod input_tokens;
@@ -82,11 +81,10 @@ impl Relation for OfWeights {
             k: values.number("k", 0..=i64::MAX)? as usize,
             model,
         };
-        computed(self.name, call)
+        always_computed(self, call)
     }
 }
 
-#[derive(Debug, Clone)]
 struct Neurons {
     of: OfWeights,
     holdings: Arc<Holdings>,
@@ -94,19 +92,6 @@ struct Neurons {
     layers: Vec<u32>,
     neurons: Vec<u32>,
     k: usize,
-}
-
-#[async_trait]
-impl Call for Neurons {
-    type Work = Self;
-
-    fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(self.of.outputs()))
-    }
-
-    async fn work(&self, _: &dyn Session, _: Asked<'_>) -> Result<Self> {
-        Ok(self.clone())
-    }
 }
 
 impl fmt::Display for Neurons {
@@ -130,7 +115,7 @@ impl Work for Neurons {
                 let layers: ArrayRef = Arc::new(Int32Array::from_value(layer as i32, found.neurons.len()));
                 let neurons: ArrayRef = Arc::new(Int32Array::from_iter_values(found.neurons.iter().map(|n| *n as i32)));
                 let columns = [layers, neurons].into_iter().chain(found.columns).collect();
-                if !rows.send(RecordBatch::try_new(self.schema(), columns)?).await {
+                if !rows.send(rows.batch(columns)?).await {
                     return Ok(());
                 }
             }

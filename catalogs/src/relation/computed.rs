@@ -4,8 +4,8 @@ use std::fmt::{self, Debug, Display};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
@@ -15,6 +15,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use tokio::sync::mpsc::Sender;
+
+use super::Relation;
 
 /// What a call of a relation asks for, before it is known how its rows are filtered.
 #[async_trait]
@@ -60,22 +62,68 @@ pub(crate) trait Work: Display + Send + Sync + 'static {
 
 /// Where rows go.
 #[derive(Debug, Clone)]
-pub(crate) struct Rows(Sender<Result<RecordBatch>>);
+pub(crate) struct Rows {
+    schema: SchemaRef,
+    sender: Sender<Result<RecordBatch>>,
+}
 
 impl Rows {
+    /// Rows of these columns.
+    pub fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
     /// False if nobody listens any more: the query has ended, and with it should the work.
     pub async fn send(&self, rows: RecordBatch) -> bool {
-        self.0.send(Ok(rows)).await.is_ok()
+        self.sender.send(Ok(rows)).await.is_ok()
     }
 
     /// The same from a thread that may wait. No rows are a question whether anybody listens.
     pub fn send_from_thread(&self, rows: RecordBatch) -> bool {
-        if rows.num_rows() == 0 { self.is_wanted() } else { self.0.blocking_send(Ok(rows)).is_ok() }
+        if rows.num_rows() == 0 { self.is_wanted() } else { self.sender.blocking_send(Ok(rows)).is_ok() }
     }
 
     /// Whether anybody listens.
     pub fn is_wanted(&self) -> bool {
-        !self.0.is_closed()
+        !self.sender.is_closed()
+    }
+}
+
+/// The plan of a call whose work is the same whichever rows are asked for.
+pub(crate) fn always_computed(relation: &dyn Relation, work: impl Work) -> Result<LogicalPlan> {
+    let schema = Arc::new(Schema::new(relation.outputs()));
+    computed(relation.name(), Always { schema, work: Arc::new(work) })
+}
+
+/// A call with one work for all readings.
+struct Always<W> {
+    schema: SchemaRef,
+    work: Arc<W>,
+}
+
+impl<W: Work> Debug for Always<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(&self.work, f)
+    }
+}
+
+#[async_trait]
+impl<W: Work> Call for Always<W> {
+    type Work = Arc<W>;
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    async fn work(&self, _: &dyn Session, _: Asked<'_>) -> Result<Arc<W>> {
+        Ok(Arc::clone(&self.work))
+    }
+}
+
+#[async_trait]
+impl<W: Work> Work for Arc<W> {
+    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
+        W::run(self, context, rows).await
     }
 }
 
@@ -134,7 +182,7 @@ impl<W: Work> PartitionStream for Stream<W> {
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         // The work stops when the stream is dropped, at its next row or await.
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), 1);
-        let (rows, work) = (Rows(builder.tx()), Arc::clone(&self.work));
+        let (rows, work) = (Rows { schema: Arc::clone(&self.schema), sender: builder.tx() }, Arc::clone(&self.work));
         builder.spawn(async move { work.run(&context, &rows).await });
         builder.build()
     }

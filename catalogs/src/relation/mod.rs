@@ -22,11 +22,11 @@ use crate::Error;
 use crate::analyze::Analyze;
 use crate::build_graphs::BuildGraphs;
 use crate::circuits::{CONNECTIONS, INPUT_TOKENS, LOGIT_EFFECTS};
-use crate::correlations::Correlations;
 use crate::evaluate_graphs::EvaluateGraphs;
 use crate::holdings::Holdings;
 use crate::model_table::{OfAll, model_table};
 use crate::neuron_graph::NeuronGraph;
+use crate::pairwise::{Coactivations, Correlations};
 use crate::predicate::can_evaluate;
 use crate::search::Search;
 use crate::similar_neurons::SimilarNeurons;
@@ -40,7 +40,7 @@ mod parameters;
 mod ranges;
 
 pub use call::Relations;
-pub(crate) use computed::{Asked, Call, Rows, Work, computed};
+pub(crate) use computed::{Asked, Call, Rows, Work, always_computed, computed};
 use parameters::given;
 pub(crate) use parameters::{Parameter, Values};
 pub(crate) use ranges::Ranges;
@@ -70,6 +70,7 @@ pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
     vec![
         Arc::new(Analyze),
         Arc::new(BuildGraphs),
+        Arc::new(Coactivations),
         Arc::new(CONNECTIONS),
         Arc::new(Correlations),
         Arc::new(EvaluateGraphs),

@@ -29,6 +29,7 @@
 //! stored somewhere are compared by [`dot`], [`cosine`] and [`l2`].
 
 mod batch;
+mod bootstrap;
 mod bounds;
 mod correlations;
 mod error;
@@ -43,6 +44,7 @@ mod summary;
 mod vectors;
 
 pub use batch::{BatchSummary, Example};
+pub use bootstrap::{Interval, bootstrap};
 pub use bounds::{Codes, LayerBounds};
 pub use correlations::{CoActivations, CoMoments, Correlate, Overlap, Sign};
 pub use error::{Error, Result};

@@ -20,7 +20,7 @@ const LANES: usize = 32;
 /// ```
 pub fn dot(a: &[f32], b: &[f32]) -> Result<f64> {
     check(a, b)?;
-    Ok(pulp::Arch::new().dispatch(Dot { a, b }))
+    Ok(pulp::Arch::new().dispatch(Sum { a, b, term: Product }))
 }
 
 /// `Σ aᵢ·bᵢ / √(Σ aᵢ²·Σ bᵢ²)`, from −1 to 1; `None` if one of the vectors is zero or empty.
@@ -56,19 +56,44 @@ pub fn cosine(a: &[f32], b: &[f32]) -> Result<Option<f64>> {
 /// ```
 pub fn l2(a: &[f32], b: &[f32]) -> Result<f64> {
     check(a, b)?;
-    Ok(pulp::Arch::new().dispatch(SquaredDistance { a, b }).sqrt())
+    Ok(pulp::Arch::new().dispatch(Sum { a, b, term: SquaredDifference }).sqrt())
 }
 
 fn check(a: &[f32], b: &[f32]) -> Result<()> {
     if a.len() == b.len() { Ok(()) } else { Err(Error::DifferentLengths { left: a.len(), right: b.len() }) }
 }
 
-struct Dot<'a> {
+/// `Σ f(aᵢ, bᵢ)`.
+struct Sum<'a, F> {
     a: &'a [f32],
     b: &'a [f32],
+    term: F,
 }
 
-impl pulp::WithSimd for Dot<'_> {
+/// A term of a sum. A trait, since a closure would not be compiled for the processor at hand.
+trait Term {
+    fn of(&self, a: f64, b: f64) -> f64;
+}
+
+struct Product;
+
+impl Term for Product {
+    #[inline(always)]
+    fn of(&self, a: f64, b: f64) -> f64 {
+        a * b
+    }
+}
+
+struct SquaredDifference;
+
+impl Term for SquaredDifference {
+    #[inline(always)]
+    fn of(&self, a: f64, b: f64) -> f64 {
+        (a - b) * (a - b)
+    }
+}
+
+impl<F: Term> pulp::WithSimd for Sum<'_, F> {
     type Output = f64;
 
     #[inline(always)]
@@ -77,11 +102,11 @@ impl pulp::WithSimd for Dot<'_> {
         let ((a, rest_a), (b, rest_b)) = (self.a.as_chunks::<LANES>(), self.b.as_chunks::<LANES>());
         for (a, b) in a.iter().zip(b) {
             for i in 0..LANES {
-                lanes[i] += f64::from(a[i]) * f64::from(b[i]);
+                lanes[i] += self.term.of(f64::from(a[i]), f64::from(b[i]));
             }
         }
         for (lane, (a, b)) in lanes.iter_mut().zip(rest_a.iter().zip(rest_b)) {
-            *lane += f64::from(*a) * f64::from(*b);
+            *lane += self.term.of(f64::from(*a), f64::from(*b));
         }
         pairwise(lanes)
     }
@@ -115,32 +140,6 @@ impl pulp::WithSimd for Products<'_> {
             bb[i] += b * b;
         }
         [pairwise(ab), pairwise(aa), pairwise(bb)]
-    }
-}
-
-struct SquaredDistance<'a> {
-    a: &'a [f32],
-    b: &'a [f32],
-}
-
-impl pulp::WithSimd for SquaredDistance<'_> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
-        let mut lanes = [0.0_f64; LANES];
-        let ((a, rest_a), (b, rest_b)) = (self.a.as_chunks::<LANES>(), self.b.as_chunks::<LANES>());
-        for (a, b) in a.iter().zip(b) {
-            for i in 0..LANES {
-                let difference = f64::from(a[i]) - f64::from(b[i]);
-                lanes[i] += difference * difference;
-            }
-        }
-        for (lane, (a, b)) in lanes.iter_mut().zip(rest_a.iter().zip(rest_b)) {
-            let difference = f64::from(*a) - f64::from(*b);
-            *lane += difference * difference;
-        }
-        pairwise(lanes)
     }
 }
 

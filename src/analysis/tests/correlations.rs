@@ -157,6 +157,13 @@ proptest! {
                     prop_assert_eq!(pairs.overlap(i, j - WIDTH), expected);
                 }
             }
+            let others = (0..width).filter(|j| *j != i).map(|j| (j as u32, within.overlap(i, j)));
+            let mut all: Vec<_> = others.filter(|(_, overlap)| overlap.both > 0).collect();
+            // Stable: equal ones stay in the order of their numbers.
+            all.sort_by(|(_, a), (_, b)| b.jaccard().partial_cmp(&a.jaccard()).unwrap());
+            for k in 0..WIDTH {
+                prop_assert_eq!(within.strongest(i, k), all[..k.min(all.len())].to_vec());
+            }
         }
     }
 }

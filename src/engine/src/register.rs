@@ -7,7 +7,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
-    AggregateInScan, Catalog, DeleteAsAsked, Holdings, ModelFactory, Relations, TopInScan, bundled_corpus,
+    AggregateInScan, Catalog, DeleteAsAsked, Holdings, ModelFactory, Relations, TopInScan, Unambiguous, bundled_corpus,
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
@@ -63,6 +63,9 @@ pub(crate) fn register(
     for function in neuroql_udfs::all(&holdings.registry) {
         context.register_udf(function);
     }
+    for aggregate in neuroql_udfs::aggregates() {
+        context.register_udaf(aggregate);
+    }
     let (catalog, schema) = {
         let state = context.state_ref();
         let state = state.read();
@@ -78,7 +81,9 @@ pub(crate) fn register(
     context.register_relation_planner(Arc::new(Relations))?;
     let factory = ModelFactory::new(Arc::clone(holdings), progress);
     let state = context.state_ref();
+    let rules = Unambiguous::rules(state.read().physical_optimizers());
     let with_rule = SessionStateBuilder::new_from_existing(state.read().clone())
+        .with_physical_optimizer_rules(rules)
         .with_analyzer_rule(Arc::new(DeleteAsAsked))
         .with_physical_optimizer_rule(Arc::new(AggregateInScan))
         .with_physical_optimizer_rule(Arc::new(TopInScan));

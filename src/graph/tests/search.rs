@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::cmp::Reverse;
 
-use neuroql_graph::search::{Evidence, Form, Found, MemoryIndex, Query, Role, Score, Term, normalize, postings};
+use neuroql_graph::search::{Evidence, Form, Found, Index, MemoryIndex, Query, Role, Score, Term, normalize, postings};
 use neuroql_graph::{Builder, Element, Graph, Node, Pattern, Policy, Symbol, Token};
 use proptest::prelude::*;
 
@@ -286,6 +286,28 @@ proptest! {
     fn graphs_answer_by_their_runs(graphs in graphs(), query in queries()) {
         for (graph, _) in &graphs {
             prop_assert_eq!(query.find(graph).is_some(), answers(&query, graph), "{} in {:?}", query, graph);
+        }
+    }
+
+    #[test]
+    fn an_index_is_the_same_of_parts_and_of_its_own_lists(graphs in graphs(), cut in any::<prop::sample::Index>()) {
+        let of = |graphs: &[(Graph, f32)]| MemoryIndex::new(graphs.iter().map(|(graph, f1)| (graph, *f1)));
+        let bits = |index: &MemoryIndex| index.f1s().iter().map(|f1| f1.to_bits()).collect::<Vec<_>>();
+        let index = of(&graphs);
+        let (one, other) = graphs.split_at(cut.index(graphs.len() + 1));
+        let together = MemoryIndex::concat(&[of(one), of(other)]);
+        let mut lists: Vec<_> = index.lists().collect();
+        lists.reverse();
+        let again = MemoryIndex::from_lists(index.f1s().to_vec(), lists).unwrap();
+        for same in [together, again] {
+            prop_assert_eq!(bits(&same), bits(&index));
+            prop_assert_eq!(same.lists().collect::<Vec<_>>(), index.lists().collect::<Vec<_>>());
+        }
+        // A list of graphs that are not there.
+        for (key, list) in index.lists() {
+            let least = list.ordinals.last().map_or(0, |last| *last as usize);
+            prop_assert!(MemoryIndex::from_lists(vec![0.0; least], [(key, list)]).is_err());
+            prop_assert!(MemoryIndex::from_lists(vec![0.0; least + 1], [(key, list)]).is_ok());
         }
     }
 

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use neuroql_graph::{Graph, Matcher};
-use neuroql_model::Width;
+use neuroql_model::{Model, Width};
 
 use crate::fit::{self, Words};
 use crate::saliency::masking_token;
 use crate::score::{Scores, score};
 use crate::substitutes::Sources;
-use crate::{Background, Error, Fired, MaskedLm, Method, Options, Oracle, Result, Task};
+use crate::{Background, Fired, MaskedLm, Method, Options, Oracle, Result, Task};
 
 /// Why a neuron has no graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,9 +49,8 @@ pub struct Workshop {
 }
 
 impl Workshop {
-    /// For the model of an oracle.
-    pub fn new(oracle: &Oracle, method: Method, options: Options) -> Self {
-        let model = oracle.model();
+    /// For a model, all layers of it.
+    pub fn new(model: &Arc<Model>, method: Method, options: Options) -> Self {
         Self {
             method,
             mask: options.masking_token.unwrap_or_else(|| masking_token(model)),
@@ -86,9 +85,11 @@ impl Workshop {
             _ if task.train.is_empty() => Some(Reason::NoExamples),
             _ => None,
         };
+        let tasks: Vec<Arc<Task>> = tasks.into_iter().map(Arc::new).collect();
+        let fired: Vec<Arc<[Fired]>> = fired.into_iter().map(Arc::from).collect();
         let fit: Vec<usize> = (0..tasks.len()).filter(|i| hopeless(&tasks[*i]).is_none()).collect();
-        let chosen: Vec<&Task> = fit.iter().map(|i| &tasks[*i]).collect();
-        let of_chosen: Vec<&[Fired]> = fit.iter().map(|i| fired[*i].as_slice()).collect();
+        let chosen: Vec<Arc<Task>> = fit.iter().map(|i| Arc::clone(&tasks[*i])).collect();
+        let of_chosen: Vec<Arc<[Fired]>> = fit.iter().map(|i| Arc::clone(&fired[*i])).collect();
         let mut graphs = self.fit(oracle, &chosen, background, &of_chosen).await?.into_iter();
         let made: Vec<Result<Graph, Reason>> = tasks
             .iter()
@@ -104,27 +105,32 @@ impl Workshop {
             .collect();
         let judged = made.into_iter().zip(tasks).zip(fired).map(|((graph, task), fired)| {
             let (background, semantics) = (Arc::clone(background), self.method.semantics());
-            let threshold = self.options.fire_threshold;
-            oracle.pool().run(Width::Lane, move || {
-                let neuron = task.neuron;
+            let (threshold, neuron) = (self.options.fire_threshold, task.neuron);
+            let judge = move || {
                 let outcome = graph.and_then(|graph| {
                     let matcher = Matcher::of(&graph, semantics).map_err(|e| Reason::Failed(e.to_string()))?;
                     let seen: HashSet<i64> = task.train.iter().map(|sample| sample.document).collect();
                     let scores = score(&matcher, &task.held_out, &background, &fired, &seen, threshold);
                     Ok((graph, scores))
                 });
-                Ok(Built { neuron, outcome })
-            })
+                Ok(outcome)
+            };
+            // Running no model, it can fail by an error of ours only, which is about this neuron alone.
+            let outcome = oracle.pool().run(Width::Lane, judge);
+            async move {
+                let outcome = outcome.await.unwrap_or_else(|error| Err(Reason::Failed(error.to_string())));
+                Built { neuron, outcome }
+            }
         });
-        futures::future::try_join_all(judged).await.map_err(Error::Model)
+        Ok(futures::future::join_all(judged).await)
     }
 
     async fn fit(
         &mut self,
         oracle: &Oracle,
-        tasks: &[&Task],
-        background: &Background,
-        fired: &[&[Fired]],
+        tasks: &[Arc<Task>],
+        background: &Arc<Background>,
+        fired: &[Arc<[Fired]>],
     ) -> Result<Vec<Result<Graph>>> {
         let Self { method, options, mask, words, sources } = self;
         match method {

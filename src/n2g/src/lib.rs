@@ -30,6 +30,6 @@ pub use method::Method;
 pub use options::{LEAST_THRESHOLD, Options, Substitutes};
 pub use oracle::{At, Oracle, Query};
 pub use sample::{Sample, Task};
-pub use score::{Interval, Scores, bootstrap, score};
+pub use score::{Scores, score};
 pub use select::{spread, strongest};
 pub use split::split;

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use neuroql_graph::Matcher;
 
-use crate::random::Random;
 use crate::{Background, Fired, Sample};
 
 /// Scores of a graph on text that it was not made from. Firing, real and predicted, is an activation of at least the
@@ -166,33 +165,4 @@ fn on_background(
         counts.r#fn += real.len() as u64;
     }
     (counts, tokens)
-}
-
-/// A mean and where it would lie in 95 % of samples of the same size.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Interval {
-    /// The mean.
-    pub mean: f64,
-    /// 2.5th percentile of the bootstrap.
-    pub low: f64,
-    /// 97.5th percentile.
-    pub high: f64,
-}
-
-/// Percentile bootstrap of a mean: 1,000 resamples, the same each time. `None` without values.
-pub fn bootstrap(values: &[f64]) -> Option<Interval> {
-    const RESAMPLES: usize = 1000;
-    if values.is_empty() {
-        return None;
-    }
-    let mean = |sum: f64| sum / values.len() as f64;
-    let mut random = Random::new(values.len() as u64);
-    let mut means: Vec<f64> =
-        (0..RESAMPLES).map(|_| mean((0..values.len()).map(|_| values[random.below(values.len())]).sum())).collect();
-    means.sort_by(f64::total_cmp);
-    Some(Interval {
-        mean: mean(values.iter().sum()),
-        low: means[RESAMPLES * 25 / 1000],
-        high: means[RESAMPLES * 975 / 1000 - 1],
-    })
 }

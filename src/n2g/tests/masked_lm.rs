@@ -252,7 +252,7 @@ fn graphs(substitutes: &str, lm: Option<&Arc<MaskedLm>>) -> Vec<Graph> {
         task.train.iter_mut().flat_map(|sample| &mut sample.activations).for_each(|a| *a /= most);
     }
     let oracle = Oracle::new(model, registry, 1, Cancel::default());
-    let mut workshop = Workshop::new(&oracle, Method::N2g, Options::parse(Method::N2g, substitutes).unwrap());
+    let mut workshop = Workshop::new(oracle.model(), Method::N2g, Options::parse(Method::N2g, substitutes).unwrap());
     if let Some(lm) = lm {
         workshop = workshop.with_masked_lm(Arc::clone(lm));
     }

@@ -7,7 +7,7 @@ use futures::executor::block_on;
 use neuroql_graph::{Builder, Element, Graph, Matcher, Pattern, Policy, Semantics, Symbol};
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Batch, Cancel, Model, Options, Probe, Registry};
-use neuroql_n2g::{At, Background, Fired, Oracle, Query, Sample, Window, bootstrap, score, split};
+use neuroql_n2g::{At, Background, Fired, Oracle, Query, Sample, Window, score, split};
 
 fn toy() -> Arc<Model> {
     let bundle = neuroql_datasets::TOY;
@@ -136,16 +136,4 @@ fn no_document_is_on_both_sides() {
     let one_document = (0..4).map(|i| sample(1, &[i], &[1.0])).collect();
     let (train, held_out) = split(one_document, 10);
     assert_eq!((train.len(), held_out.len()), (2, 2));
-}
-
-#[test]
-fn intervals_hold_the_mean() {
-    let values: Vec<f64> = (0..100).map(|i| f64::from(i % 10) / 10.0).collect();
-    let interval = bootstrap(&values).unwrap();
-    assert!((interval.mean - 0.45).abs() < 1e-12);
-    // The standard error is 0.0287; 1.96 of it on each side.
-    assert!((interval.high - interval.low - 0.1126).abs() < 0.02, "{interval:?}");
-    assert!(interval.low < interval.mean && interval.mean < interval.high);
-    assert_eq!(bootstrap(&[]), None);
-    assert_eq!(bootstrap(&[0.5]).unwrap().low, 0.5);
 }

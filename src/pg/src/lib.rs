@@ -26,6 +26,7 @@ mod attention;
 mod catalog;
 mod connection;
 mod dialect;
+mod floats;
 mod functions;
 mod names;
 mod output;

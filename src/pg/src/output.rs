@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
@@ -15,6 +15,7 @@ use datafusion_postgres::pgwire::api::results::{FieldFormat, FieldInfo};
 use datafusion_postgres::pgwire::messages::data::DataRow;
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
+use crate::floats;
 use crate::names::Names;
 use crate::report::Report;
 
@@ -114,8 +115,9 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo]) -> Result<RecordBatch, Arr
         } else {
             Some(cast(column, &wanted)?)
         };
-        let is_text = fields.get(index).is_some_and(|field| field.format() == FieldFormat::Text);
-        let spelt = if is_text { spell_infinities(converted.as_ref().unwrap_or(column)) } else { None };
+        let text = fields.get(index).filter(|field| field.format() == FieldFormat::Text);
+        let extra_digits = text.map(|field| i32::from(field.format_options().extra_float_digits));
+        let spelt = extra_digits.and_then(|extra| floats::spell(converted.as_ref().unwrap_or(column), extra));
         let column = match spelt.or(converted) {
             Some(array) => {
                 changed = true;
@@ -152,31 +154,6 @@ pub(crate) fn json(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(values.collect::<StringArray>()))
 }
 
-/// Postgres writes `Infinity` where arrow-pg writes `inf`; `None` if there is nothing to change.
-fn spell_infinities(column: &ArrayRef) -> Option<ArrayRef> {
-    fn spell<T: Copy + Into<f64> + ToString>(value: T) -> String {
-        match value.into() {
-            f64::INFINITY => "Infinity".into(),
-            f64::NEG_INFINITY => "-Infinity".into(),
-            wide if wide.is_nan() => "NaN".into(),
-            _ => value.to_string(),
-        }
-    }
-    match column.data_type() {
-        DataType::Float32 => {
-            let values: &Float32Array = column.as_primitive::<Float32Type>();
-            let found = values.values().iter().any(|value| value.is_infinite());
-            found.then(|| Arc::new(values.iter().map(|value| value.map(spell)).collect::<StringArray>()) as ArrayRef)
-        }
-        DataType::Float64 => {
-            let values: &Float64Array = column.as_primitive::<Float64Type>();
-            let found = values.values().iter().any(|value| value.is_infinite());
-            found.then(|| Arc::new(values.iter().map(|value| value.map(spell)).collect::<StringArray>()) as ArrayRef)
-        }
-        _ => None,
-    }
-}
-
 /// The rows of a batch as messages.
 pub(crate) fn encode(
     fields: &Arc<Vec<FieldInfo>>,
@@ -191,9 +168,9 @@ pub(crate) fn encode(
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Decimal256Array, DictionaryArray, ListArray, MapArray, StringArray};
+    use datafusion::arrow::array::{Decimal256Array, DictionaryArray, Float64Array, ListArray, MapArray, StringArray};
     use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
-    use datafusion::arrow::datatypes::{Int32Type, i256};
+    use datafusion::arrow::datatypes::{Float32Type, Int32Type, i256};
 
     use super::*;
 
@@ -211,9 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn infinities_are_spelt_out() {
-        let values = Float64Array::from(vec![Some(1.5), Some(f64::INFINITY), Some(f64::NEG_INFINITY), None]);
-        assert_eq!(text(Arc::new(values)), ["1.5", "Infinity", "-Infinity", ""]);
+    fn numbers_are_written_as_postgres_writes_them() {
+        let values = Float64Array::from(vec![Some(1.5), Some(2.0), Some(f64::INFINITY), Some(1e20), None]);
+        assert_eq!(text(Arc::new(values)), ["1.5", "2", "Infinity", "1e+20", ""]);
+        let lists = ListArray::from_iter_primitive::<Float32Type, _, _>([Some(vec![Some(1.0), None, Some(0.25)])]);
+        assert_eq!(text(Arc::new(lists)), ["{1,NULL,0.25}"]);
     }
 
     #[test]

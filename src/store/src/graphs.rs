@@ -74,6 +74,11 @@ impl Graphs {
         Ok(Self { table: self.table.open().await?, ..self })
     }
 
+    /// What is compiled in of the graphs of a model.
+    pub fn bundled(&self, model: &str) -> impl Iterator<Item = &'static [u8]> {
+        self.bundled.iter().filter(move |(file, _)| file.model == model).map(|(file, _)| file.graphs)
+    }
+
     /// Rows of a layer that were written, not those that are bundled.
     async fn stored(&self, model: &str, version: &str, layer: u32, columns: Option<&[&str]>) -> Result<RecordBatch> {
         let filter = is("model", model).and(ident("layer").eq(lit(layer as i32))).and(is("model_version", version));

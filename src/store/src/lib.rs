@@ -7,6 +7,8 @@
 //! | `bounds` | a neuron and segment: between which numbers its activations lie in each example | model, layer, dataset |
 //! | `contexts` | an example: its place in the dataset and its tokens | model, dataset |
 //! | `graphs` | a neuron and method: the graph learned, or why there is none, and how well it predicts | model, layer |
+//! | `graph_tokens` | a token and role: the neurons whose graphs have it | model, layer |
+//! | `graph_signatures` | a neuron: the patterns of its graph, as numbers | model, layer |
 //!
 //! They are ordinary Delta tables, which DuckDB, Polars, Spark or pandas read. A *segment* is a stretch of a dataset that
 //! is committed at once: first its contexts and bounds, then, in one atomic commit of `neurons`, the statistics after it
@@ -16,6 +18,7 @@
 mod analysis;
 mod bundled;
 mod error;
+mod graph_index;
 mod graphs;
 mod index;
 mod location;
@@ -27,6 +30,7 @@ mod table;
 pub use analysis::{LayerAnalysis, LayerStrongest, Progress};
 pub use bundled::BundledAnalysis;
 pub use error::{Error, Result};
+pub use graph_index::{IndexedGraph, IndexedLayer};
 pub use graphs::{BundledGraphs, GraphKey};
 pub use index::{Context, LayerIndex, widest};
 pub use registration::Registration;

@@ -14,19 +14,21 @@ use crate::{Error, Result};
 pub(crate) struct Root {
     url: Url,
     objects: Option<Arc<dyn ObjectStore>>,
+    /// Whether it ends with the process.
+    fleeting: bool,
 }
 
 impl Root {
     /// A store that ends with the process.
     pub fn in_memory() -> Self {
-        Self::over(Arc::new(InMemory::new()))
+        Self { fleeting: true, ..Self::over(Arc::new(InMemory::new())) }
     }
 
     /// A store over objects that somebody else opened.
     pub fn over(objects: Arc<dyn ObjectStore>) -> Self {
         // A constant that parses.
         let url = Url::parse("memory:///").unwrap_or_else(|_| unreachable!());
-        Self { url, objects: Some(objects) }
+        Self { url, objects: Some(objects), fleeting: false }
     }
 
     /// A folder, made if it is not there, or a URL that object_store knows; credentials come from the environment, as
@@ -44,7 +46,7 @@ impl Root {
                 if !url.path().ends_with('/') {
                     url.set_path(&format!("{}/", url.path()));
                 }
-                Ok(Self { url, objects: Some(objects.into()) })
+                Ok(Self { url, objects: Some(objects.into()), fleeting: false })
             }
             parsed => {
                 let folder = match parsed.ok().filter(|url| url.scheme() == "file") {
@@ -54,7 +56,7 @@ impl Root {
                 std::fs::create_dir_all(&folder).map_err(|error| wrong(error.to_string()))?;
                 let folder = folder.canonicalize().map_err(|error| wrong(error.to_string()))?;
                 let url = Url::from_directory_path(&folder).map_err(|()| wrong("it is no absolute path".into()))?;
-                Ok(Self { url, objects: None })
+                Ok(Self { url, objects: None, fleeting: false })
             }
         }
     }
@@ -72,6 +74,11 @@ impl Root {
     /// The object store, where it is not the local file system.
     pub fn objects(&self) -> Option<Arc<dyn ObjectStore>> {
         self.objects.clone()
+    }
+
+    /// Whether it ends with the process.
+    pub fn is_fleeting(&self) -> bool {
+        self.fleeting
     }
 
     /// The location, for people.

@@ -160,6 +160,35 @@ pub(crate) static GRAPHS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
+/// `graph_tokens`: an inverted index of the graphs of a layer. A row says which neurons' graphs have a token in a role.
+pub(crate) static GRAPH_TOKENS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        field("model", DataType::Utf8),
+        field("layer", DataType::Int32),
+        field("state", DataType::Utf8),
+        field("key", DataType::Utf8),
+        field("token", DataType::Utf8),
+        field("role", DataType::Utf8),
+        field("neurons", list(DataType::Int32)),
+        field("activations", list(DataType::Float32)),
+        field("importances", list(DataType::Float32)),
+    ]))
+});
+
+/// `graph_signatures`: the patterns of each graph as numbers, by which graphs are compared.
+pub(crate) static GRAPH_SIGNATURES: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        field("model", DataType::Utf8),
+        field("layer", DataType::Int32),
+        field("state", DataType::Utf8),
+        field("neuron", DataType::Int32),
+        field("f1", DataType::Float32),
+        field("several", DataType::Boolean),
+        field("patterns", list(DataType::Int64)),
+        field("weights", list(DataType::Float32)),
+    ]))
+});
+
 /// `models`: what was registered.
 pub(crate) static MODELS: LazyLock<SchemaRef> = LazyLock::new(|| {
     let option = Fields::from(vec![field("option", DataType::Utf8), field("value", DataType::Utf8)]);

@@ -15,6 +15,7 @@ use object_store::ObjectStore;
 
 use crate::analysis::{LayerAnalysis, LayerStrongest, Malformed, Progress, column};
 use crate::bundled::{Bundled, BundledAnalysis};
+use crate::graph_index::GraphIndexTables;
 use crate::graphs::Graphs;
 use crate::index::{Context, LayerIndex, bounds_rows, contexts_from_rows, contexts_rows};
 use crate::location::Root;
@@ -35,6 +36,7 @@ pub struct Store {
     bounds: Table,
     contexts: Table,
     pub(crate) graphs: Graphs,
+    pub(crate) graph_index: GraphIndexTables,
     bundled: Vec<Bundled>,
     /// Models and datasets that this process is analysing.
     busy: Arc<Mutex<BTreeSet<(String, String)>>>,
@@ -114,11 +116,11 @@ impl Store {
 
     /// Looks which tables are there.
     async fn look(self) -> Result<Self> {
-        let Self { root, models, neurons, bounds, contexts, graphs, bundled, busy, cache } = self;
+        let Self { root, models, neurons, bounds, contexts, graphs, graph_index, bundled, busy, cache } = self;
         let (models, neurons) = (models.open().await?, neurons.open().await?);
         let (bounds, contexts) = (bounds.open().await?, contexts.open().await?);
-        let graphs = graphs.open().await?;
-        Ok(Self { root, models, neurons, bounds, contexts, graphs, bundled, busy, cache })
+        let (graphs, graph_index) = (graphs.open().await?, graph_index.open().await?);
+        Ok(Self { root, models, neurons, bounds, contexts, graphs, graph_index, bundled, busy, cache })
     }
 
     /// A store that ends with the process.
@@ -148,6 +150,7 @@ impl Store {
             bounds: Table::new(&root, "bounds", Arc::clone(&BOUNDS), of_layer)?,
             contexts: Table::new(&root, "contexts", Arc::clone(&CONTEXTS), &["model", "dataset"])?,
             graphs: Graphs::new(&root)?,
+            graph_index: GraphIndexTables::new(&root)?,
             root,
             bundled: Vec::new(),
             busy: Arc::default(),
@@ -159,6 +162,11 @@ impl Store {
     pub fn with_bundled(mut self, files: BundledAnalysis) -> Self {
         self.bundled.push(Bundled::new(files));
         self
+    }
+
+    /// Whether it ends with the process.
+    pub fn is_fleeting(&self) -> bool {
+        self.root.is_fleeting()
     }
 
     /// Where it is.
@@ -410,7 +418,9 @@ impl Store {
     /// [`Error::Access`].
     pub async fn vacuum(&self, retention: Option<Duration>) -> Result<usize> {
         let mut deleted = 0;
-        for table in [&self.models, &self.neurons, &self.bounds, &self.contexts, &self.graphs.table] {
+        let GraphIndexTables { tokens, signatures } = &self.graph_index;
+        let of_graphs = [&self.graphs.table, tokens, signatures];
+        for table in [&self.models, &self.neurons, &self.bounds, &self.contexts].into_iter().chain(of_graphs) {
             deleted += table.vacuum(retention).await?;
         }
         Ok(deleted)

@@ -16,7 +16,7 @@ use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::parquet::schema::types::ColumnPath;
 use datafusion::prelude::SessionContext;
 use deltalake::protocol::SaveMode;
-use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, FilterOp, FilterValue};
 use tokio::sync::Mutex;
 
 use crate::location::Root;
@@ -93,6 +93,24 @@ impl Table {
     pub async fn version(&self) -> Result<Option<u64>> {
         let current = self.fresh().await?;
         Ok(current.exists.then(|| current.table.version()).flatten())
+    }
+
+    /// The names of the files that have the rows of a partition, in order: while they are the same, so are the rows.
+    pub async fn files(&self, partition: &[(&str, &str)]) -> Result<Vec<String>> {
+        let table = {
+            let current = self.fresh().await?;
+            if !current.exists {
+                return Ok(Vec::new());
+            }
+            current.table.clone()
+        };
+        let filters: Vec<_> =
+            partition.iter().map(|(column, value)| (*column, FilterOp::Eq, FilterValue::Scalar(value))).collect();
+        let files = table.get_files_by_partitions(&filters).await;
+        let files = files.map_err(|error| Error::of(self.name, "read", error))?;
+        let mut names: Vec<String> = files.iter().map(ToString::to_string).collect();
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// The rows that match, in no order.

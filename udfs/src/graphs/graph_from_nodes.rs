@@ -3,19 +3,15 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::plan_err;
 use datafusion::error::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 
 use super::layout::{GraphBuilder, GraphColumn, accepts, graph_error, graph_type};
+use crate::function::{Kernel, function};
 use crate::tokenize::SECTION;
 
 /// The neuron graph that an array of nodes is.
 pub fn graph_from_nodes_udf() -> ScalarUDF {
-    let signature =
-        Signature { parameter_names: Some(vec!["nodes".into()]), ..Signature::user_defined(Volatility::Immutable) };
     let description = "The neuron graph that an array of nodes is, in any order and with any of a node's fields: what is \
                        left out of importance, activation and support is 1. INSERT gives tokens without an id that of \
                        the model.";
@@ -26,36 +22,21 @@ pub fn graph_from_nodes_udf() -> ScalarUDF {
              named_struct('parent', 0, 'token', ' of', 'ends', 0.9)])",
         )
         .build();
-    ScalarUDF::from(GraphFromNodes { signature, documentation })
+    function("graph_from_nodes", documentation, GraphFromNodes)
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct GraphFromNodes {
-    signature: Signature,
-    documentation: Documentation,
-}
+struct GraphFromNodes;
 
-impl ScalarUDFImpl for GraphFromNodes {
-    fn name(&self) -> &str {
-        "graph_from_nodes"
+impl Kernel for GraphFromNodes {
+    fn coerce(&self, types: &[DataType]) -> Option<Vec<DataType>> {
+        if let [nodes] = types { Some(vec![accepts(nodes)?]) } else { None }
     }
 
-    fn signature(&self) -> &Signature {
-        &self.signature
+    fn return_type(&self) -> DataType {
+        graph_type()
     }
 
-    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        match types {
-            [nodes] if accepts(nodes).is_some() => Ok(accepts(nodes).into_iter().collect()),
-            _ => plan_err!("function graph_from_nodes(nodes) does not take {types:?}"),
-        }
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(graph_type())
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let column = GraphColumn::try_new(&arrays[0])?;
         let mut out = GraphBuilder::default();
@@ -64,9 +45,5 @@ impl ScalarUDFImpl for GraphFromNodes {
             out.append(graph.as_ref()).map_err(graph_error)?;
         }
         Ok(ColumnarValue::Array(Arc::new(out.finish()?)))
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        Some(&self.documentation)
     }
 }

@@ -1,18 +1,15 @@
 //! What functions of one graph have in common.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::plan_err;
 use datafusion::error::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::Graph;
 
 use super::layout::{GraphColumn, accepts, graph_error};
+use crate::function::{Kernel, function};
 use crate::tokenize::SECTION;
 
 /// A graph that examples show: " the" after " of".
@@ -36,9 +33,6 @@ pub(crate) enum Answer {
 
 impl OfGraph {
     pub fn udf(self) -> ScalarUDF {
-        let mut names = vec!["graph".to_owned()];
-        names.extend(self.titled.then(|| "title".to_owned()));
-        let signature = Signature { parameter_names: Some(names), ..Signature::user_defined(Volatility::Immutable) };
         let syntax = format!("{}(graph{})", self.name, if self.titled { " [, title]" } else { "" });
         let mut documentation =
             Documentation::builder(SECTION, self.description, syntax).with_argument("graph", "A neuron graph");
@@ -46,64 +40,28 @@ impl OfGraph {
             documentation = documentation.with_argument("title", "What is written above it");
         }
         let documentation = documentation.with_sql_example(format!("SELECT {}({EXAMPLE})", self.name)).build();
-        ScalarUDF::from(Function { of: self, signature, documentation })
+        function(self.name, documentation, self)
     }
 }
 
-struct Function {
-    of: OfGraph,
-    signature: Signature,
-    documentation: Documentation,
-}
-
-impl std::fmt::Debug for Function {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Function").field("name", &self.of.name).finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for Function {
-    fn eq(&self, other: &Self) -> bool {
-        self.of.name == other.of.name
-    }
-}
-
-impl Eq for Function {}
-
-impl Hash for Function {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.of.name.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for Function {
-    fn name(&self) -> &str {
-        self.of.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let graph = types.first().and_then(accepts);
-        match (graph, types) {
-            (Some(graph), [_]) => Ok(vec![graph]),
-            (Some(graph), [_, title]) if self.of.titled && (title.is_string() || title.is_null()) => {
-                Ok(vec![graph, DataType::Utf8])
-            }
-            _ => plan_err!("function {} does not take {types:?}", self.documentation.syntax_example),
+impl Kernel for OfGraph {
+    fn coerce(&self, types: &[DataType]) -> Option<Vec<DataType>> {
+        let graph = types.first().and_then(accepts)?;
+        match types {
+            [_] => Some(vec![graph]),
+            [_, title] if self.titled && (title.is_string() || title.is_null()) => Some(vec![graph, DataType::Utf8]),
+            _ => None,
         }
     }
 
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(match self.of.answer {
+    fn return_type(&self) -> DataType {
+        match self.answer {
             Answer::Text(_) => DataType::Utf8,
             Answer::Number(_) => DataType::Int32,
-        })
+        }
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let graphs = GraphColumn::try_new(&arrays[0])?;
         let titles: Option<&StringArray> = arrays.get(1).map(|titles| titles.as_string());
@@ -115,7 +73,7 @@ impl ScalarUDFImpl for Function {
             let graph = graphs.graph(row).map_err(graph_error)?;
             Ok(graph.map(|graph| (graph, titles.map(|titles| titles.value(row)))))
         });
-        let array: ArrayRef = match self.of.answer {
+        let array: ArrayRef = match self.answer {
             Answer::Text(text) => {
                 let texts =
                     rows.map(|row| row?.map(|(graph, title)| text(&graph, title)).transpose().map_err(graph_error));
@@ -127,9 +85,5 @@ impl ScalarUDFImpl for Function {
             }
         };
         Ok(ColumnarValue::Array(array))
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        Some(&self.documentation)
     }
 }

@@ -1,20 +1,17 @@
 //! What functions of two graphs have in common.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, Float64Array, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::plan_err;
 use datafusion::error::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::Graph;
 
 use super::layout::{GraphBuilder, GraphColumn, accepts, graph_error, graph_type};
 use super::of_graph::EXAMPLE;
+use crate::function::{Kernel, function};
 use crate::tokenize::SECTION;
 
 /// A function of two graphs. NULL if one of its arguments is NULL.
@@ -47,8 +44,6 @@ impl OfTwoGraphs {
     }
 
     pub fn udf(self) -> ScalarUDF {
-        let names = ["a", "b"].into_iter().chain(self.method().map(|_| "method")).map(str::to_owned).collect();
-        let signature = Signature { parameter_names: Some(names), ..Signature::user_defined(Volatility::Immutable) };
         let syntax = format!("{}(a, b{})", self.name, if self.method().is_some() { " [, method]" } else { "" });
         let mut documentation = Documentation::builder(SECTION, self.description, syntax)
             .with_argument("a", "A neuron graph")
@@ -58,71 +53,37 @@ impl OfTwoGraphs {
         }
         let documentation =
             documentation.with_sql_example(format!("SELECT {}({EXAMPLE}, {EXAMPLE})", self.name)).build();
-        ScalarUDF::from(Function { of: self, signature, documentation })
+        function(self.name, documentation, self)
     }
 }
 
-struct Function {
-    of: OfTwoGraphs,
-    signature: Signature,
-    documentation: Documentation,
-}
-
-impl std::fmt::Debug for Function {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Function").field("name", &self.of.name).finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for Function {
-    fn eq(&self, other: &Self) -> bool {
-        self.of.name == other.of.name
-    }
-}
-
-impl Eq for Function {}
-
-impl Hash for Function {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.of.name.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for Function {
-    fn name(&self) -> &str {
-        self.of.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let graphs: Vec<DataType> = types.iter().take(2).filter_map(accepts).collect();
-        match types {
-            [_, _] if graphs.len() == 2 => Ok(graphs),
-            [_, _, method]
-                if graphs.len() == 2 && self.of.method().is_some() && (method.is_string() || method.is_null()) =>
-            {
-                Ok(graphs.into_iter().chain([DataType::Utf8]).collect())
+impl Kernel for OfTwoGraphs {
+    fn coerce(&self, types: &[DataType]) -> Option<Vec<DataType>> {
+        let (graphs, rest) = types.split_at_checked(2)?;
+        let mut coerced = graphs.iter().map(accepts).collect::<Option<Vec<_>>>()?;
+        match rest {
+            [] => {}
+            [method] if self.method().is_some() && (method.is_string() || method.is_null()) => {
+                coerced.push(DataType::Utf8);
             }
-            _ => plan_err!("function {} does not take {types:?}", self.documentation.syntax_example),
+            _ => return None,
+        }
+        Some(coerced)
+    }
+
+    fn return_type(&self) -> DataType {
+        match self.answer {
+            Answer::Similarity(..) => DataType::Float64,
+            Answer::Graph(_) => graph_type(),
         }
     }
 
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(match self.of.answer {
-            Answer::Similarity(..) => DataType::Float64,
-            Answer::Graph(_) => graph_type(),
-        })
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         let (mut a, mut b) = (Side::try_new(&args.args[0])?, Side::try_new(&args.args[1])?);
         let methods = args.args.get(2).map(|methods| cast(&methods.to_array(rows)?, &DataType::Utf8)).transpose()?;
         let methods: Option<&StringArray> = methods.as_ref().map(|methods| methods.as_string());
-        match &self.of.answer {
+        match &self.answer {
             Answer::Similarity(similarity, _) => {
                 let mut out = Float64Array::builder(rows);
                 for row in 0..rows {
@@ -148,10 +109,6 @@ impl ScalarUDFImpl for Function {
                 Ok(ColumnarValue::Array(Arc::new(out.finish()?)))
             }
         }
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        Some(&self.documentation)
     }
 }
 

@@ -5,22 +5,18 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, AsArray, Float32Builder, ListBuilder, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type};
-use datafusion::common::plan_err;
 use datafusion::error::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::{DEEPEST, Matcher, Semantics};
 
 use super::layout::{GraphColumn, accepts, graph_error};
 use super::of_graph::EXAMPLE;
+use crate::function::{Kernel, function};
 use crate::tokenize::SECTION;
 
 /// What a graph predicts for each token of a text.
 pub fn simulate_udf() -> ScalarUDF {
-    let names = ["graph", "tokens", "semantics"].map(String::from);
-    let signature = Signature { parameter_names: Some(names.into()), ..Signature::user_defined(Volatility::Immutable) };
-    ScalarUDF::from(Simulate { signature, documentation: documentation() })
+    function("simulate", documentation(), Simulate)
 }
 
 fn documentation() -> Documentation {
@@ -38,22 +34,10 @@ fn documentation() -> Documentation {
         .build()
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Simulate {
-    signature: Signature,
-    documentation: Documentation,
-}
+struct Simulate;
 
-impl ScalarUDFImpl for Simulate {
-    fn name(&self) -> &str {
-        "simulate"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+impl Kernel for Simulate {
+    fn coerce(&self, types: &[DataType]) -> Option<Vec<DataType>> {
         let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
         let tokens = |given: &DataType| match given {
             DataType::Null => true,
@@ -63,23 +47,19 @@ impl ScalarUDFImpl for Simulate {
             _ => false,
         };
         match types {
-            [graph, ids] | [graph, ids, _] if tokens(ids) => {
-                if let Some(graph) = accepts(graph)
-                    && types.get(2).is_none_or(|given| given.is_string() || given.is_null())
-                {
-                    return Ok([graph, list, DataType::Utf8].into_iter().take(types.len()).collect());
-                }
+            [graph, ids] if tokens(ids) => Some(vec![accepts(graph)?, list]),
+            [graph, ids, semantics] if tokens(ids) && (semantics.is_string() || semantics.is_null()) => {
+                Some(vec![accepts(graph)?, list, DataType::Utf8])
             }
-            _ => {}
+            _ => None,
         }
-        plan_err!("function simulate(graph, integer[] [, text]) does not take {types:?}")
     }
 
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true))))
+    fn return_type(&self) -> DataType {
+        DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)))
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         // A literal graph is one row, made ready once.
         let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
@@ -123,10 +103,6 @@ impl ScalarUDFImpl for Simulate {
             ready = Some(current);
         }
         Ok(ColumnarValue::Array(Arc::new(out.finish())))
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        Some(&self.documentation)
     }
 }
 

@@ -152,6 +152,34 @@ impl CoActivations {
         Overlap { both: self.both.get(i, j), first: self.x[i], second, tokens: self.tokens }
     }
 
+    /// The `k` neurons whose firing overlaps most with that of neuron `i`, by [`Overlap::jaccard`], greatest first and in
+    /// the order of their numbers where it is equal; itself and those that never fire with it are left out.
+    ///
+    /// # Panics
+    /// If there is no neuron `i`.
+    pub fn strongest(&self, i: usize, k: usize) -> Vec<(u32, Overlap)> {
+        assert!(i < self.both.rows(), "no neuron {i}");
+        let others = (0..self.both.columns()).filter(|j| !(self.both.symmetric() && *j == i));
+        let overlaps = others.map(|j| (j as u32, self.overlap(i, j))).filter(|(_, overlap)| overlap.both > 0);
+        let mut overlaps: Vec<(u32, Overlap)> = overlaps.collect();
+        let order = |(a, one): &(u32, Overlap), (b, other): &(u32, Overlap)| {
+            // Both fire somewhere, so there is a number to compare.
+            other.jaccard().unwrap_or(0.0).total_cmp(&one.jaccard().unwrap_or(0.0)).then(a.cmp(b))
+        };
+        if k < overlaps.len() {
+            overlaps.select_nth_unstable_by(k, order);
+            overlaps.truncate(k);
+        }
+        overlaps.sort_unstable_by(order);
+        overlaps
+    }
+
+    /// Bytes that it holds; `others` as in [`CoActivations::between`], `None` for [`CoActivations::within`].
+    pub fn bytes(width: usize, others: Option<usize>) -> usize {
+        let pairs = Tiles::size(width, others.unwrap_or(width), others.is_none());
+        (width + others.unwrap_or(0) + pairs) * size_of::<u64>()
+    }
+
     fn count_pairs(&mut self, x: &[Bits], y: &[Bits]) {
         self.both.tiles.par_iter_mut().for_each(|tile| {
             for (x, y) in x.iter().zip(y) {

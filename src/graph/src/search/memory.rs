@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Index, PostingList, Role, postings};
-use crate::Graph;
+use crate::{Error, Graph, Result};
 
 /// An index of graphs that are in memory.
 ///
@@ -73,6 +73,81 @@ impl MemoryIndex {
             }
         }
         this
+    }
+
+    /// The index of which these are the lists, with their keys, in any order. `f1s` are the scores of the graphs by
+    /// ordinal.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a list whose columns have different lengths, [`Error::OutOfRange`] for one whose ordinals do
+    /// not ascend or are not of a graph. Lists of the same key, text and role must be given once.
+    pub fn from_lists<'a>(f1s: Vec<f32>, lists: impl IntoIterator<Item = (&'a str, PostingList<'a>)>) -> Result<Self> {
+        let mut lists: Vec<_> = lists.into_iter().collect();
+        lists.sort_by(|(key, one), (other_key, other)| {
+            (key, one.text, one.role).cmp(&(other_key, other.text, other.role))
+        });
+        let mut this = Self { f1s, ..Self::default() };
+        for (key, list) in lists {
+            this.check(&list)?;
+            this.append(key, &Arc::from(list.text), &list, 0);
+        }
+        Ok(this)
+    }
+
+    /// One index of several: ordinals of each follow those of the one before.
+    pub fn concat(parts: &[Self]) -> Self {
+        let mut this = Self { f1s: parts.iter().flat_map(|part| &part.f1s).copied().collect(), ..Self::default() };
+        let mut lists = Vec::with_capacity(parts.iter().map(|part| part.lists.len()).sum());
+        let mut offset = 0;
+        for part in parts {
+            lists.extend(part.lists.iter().map(|list| (list, part, offset)));
+            offset += part.f1s.len() as u32;
+        }
+        // A stable sort: what comes from an earlier part stays before.
+        lists.sort_by(|(one, ..), (other, ..)| {
+            (&one.key, &one.text, one.role).cmp(&(&other.key, &other.text, other.role))
+        });
+        let rows = parts.iter().map(|part| part.ordinals.len()).sum();
+        this.ordinals.reserve_exact(rows);
+        this.activations.reserve_exact(rows);
+        this.importances.reserve_exact(rows);
+        for (list, part, offset) in lists {
+            this.append(&list.key, &list.text, &part.posting_list(list), offset);
+        }
+        this
+    }
+
+    /// Its lists, with their keys, by key, text and role.
+    pub fn lists(&self) -> impl ExactSizeIterator<Item = (&str, PostingList<'_>)> {
+        self.lists.iter().map(|list| (&*list.key, self.posting_list(list)))
+    }
+
+    fn check(&self, list: &PostingList<'_>) -> Result<()> {
+        let expected = list.ordinals.len();
+        for found in [list.activations.len(), list.importances.len()] {
+            if found != expected {
+                return Err(Error::Shape { what: "scores of a token", expected, found });
+            }
+        }
+        let ascend = list.ordinals.is_sorted_by(|one, next| one < next);
+        if !ascend || list.ordinals.last().is_some_and(|last| *last as usize >= self.f1s.len()) {
+            let value = format!("{:?}", list.ordinals);
+            return Err(Error::OutOfRange { what: "the places of graphs", value, allowed: "ascending and of a graph" });
+        }
+        Ok(())
+    }
+
+    /// Adds a list that comes after all that are there, or more of the last.
+    fn append(&mut self, key: &str, text: &Arc<str>, list: &PostingList<'_>, offset: u32) {
+        let start = self.ordinals.len();
+        self.ordinals.extend(list.ordinals.iter().map(|ordinal| ordinal + offset));
+        self.activations.extend_from_slice(list.activations);
+        self.importances.extend_from_slice(list.importances);
+        let end = self.ordinals.len();
+        match self.lists.last_mut() {
+            Some(last) if *last.key == *key && last.text == *text && last.role == list.role => last.rows.end = end,
+            _ => self.lists.push(List { key: key.into(), text: Arc::clone(text), role: list.role, rows: start..end }),
+        }
     }
 
     /// Memory that it takes, in bytes.

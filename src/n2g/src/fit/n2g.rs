@@ -1,5 +1,7 @@
 //! Neuron2Graph as published and as its maintained code does it.
 
+use std::sync::Arc;
+
 use std::iter;
 
 use neuroql_graph::{Builder, Graph, Inherited, Lines, Policy, Prompt, Token};
@@ -22,7 +24,7 @@ type Prompts = Vec<(Pruned, Masked)>;
 /// A graph that cannot be made is an error of its own neuron only.
 pub(crate) async fn fit(
     oracle: &Oracle,
-    tasks: &[&Task],
+    tasks: &[Arc<Task>],
     words: &Words,
     sources: &mut Sources,
     mask: u32,

@@ -11,8 +11,11 @@
 //! - nothing is generalised across patterns, and matching goes back where a more exact path fails.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use futures::future::join_all;
 use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
+use neuroql_model::Width;
 
 use super::Words;
 use super::learn::{Firing, Found, Labelled, Texts, choose};
@@ -29,26 +32,41 @@ const LEAST_PRECISION: f32 = 0.5;
 /// See the module.
 pub(crate) async fn fit(
     oracle: &Oracle,
-    tasks: &[&Task],
-    background: &Background,
-    fired: &[&[Fired]],
+    tasks: &[Arc<Task>],
+    background: &Arc<Background>,
+    fired: &[Arc<[Fired]>],
     words: &Words,
     sources: &mut Sources,
     options: &Options,
 ) -> Result<Vec<Result<Graph>>> {
     let firings = firings(oracle, tasks, background, options).await?;
-    let mut fits: Vec<Fit> = Vec::with_capacity(tasks.len());
-    for ((task, firings), fired) in tasks.iter().zip(firings).zip(fired) {
-        fits.push(Fit::new(task, firings, background, fired, options));
+    let fits = tasks.iter().zip(firings).zip(fired).map(|((task, firings), fired)| {
+        let (task, background, fired) = (Arc::clone(task), Arc::clone(background), Arc::clone(fired));
+        let fire_threshold = options.fire_threshold;
+        oracle.pool().run(Width::Lane, move || Ok(Fit::new(task, firings, background, fired, fire_threshold)))
+    });
+    // A neuron that cannot be fitted does not keep the others from it.
+    let (mut fitted, mut failed) = (Vec::new(), Vec::new());
+    for fit in join_all(fits).await {
+        failed.push(fit.map(|fit| fitted.push(fit)).err());
     }
-    let substituted = substitute(oracle, &fits, sources, options).await?;
-    Ok(fits.into_iter().zip(substituted).map(|(fit, lines)| fit.graph(lines, words)).collect())
+    let substituted = substitute(oracle, &fitted, sources, options).await?;
+    let graphs = fitted.into_iter().zip(substituted).map(|(fit, lines)| {
+        let words = words.clone();
+        oracle.pool().run(Width::Lane, move || Ok(fit.graph(lines, &words)))
+    });
+    let mut graphs = join_all(graphs).await.into_iter().map(|graph| graph?);
+    let outcome = |failed: Option<neuroql_model::Error>| match failed {
+        Some(error) => Some(Err(error.into())),
+        None => graphs.next(),
+    };
+    Ok(failed.into_iter().filter_map(outcome).collect())
 }
 
 /// The firing tokens that patterns are made of, with the importance of their contexts.
 async fn firings(
     oracle: &Oracle,
-    tasks: &[&Task],
+    tasks: &[Arc<Task>],
     background: &Background,
     options: &Options,
 ) -> Result<Vec<Vec<Firing>>> {
@@ -89,29 +107,59 @@ async fn firings(
 }
 
 /// A neuron whose patterns are chosen.
-pub(crate) struct Fit<'a> {
-    pub task: &'a Task,
+pub(crate) struct Fit {
+    pub task: Arc<Task>,
     pub firings: Vec<Firing>,
     pub found: Vec<Found>,
-    /// Texts that substitutes are judged on.
-    labelled: Vec<Labelled<'a>>,
+    background: Arc<Background>,
+    fired: Arc<[Fired]>,
+    fire_threshold: f32,
 }
 
 /// A pattern that came from a substitute, and the activation that it was verified with.
 pub(crate) type Substituted = (Line, usize, f32);
 
-impl<'a> Fit<'a> {
+impl Fit {
     fn new(
-        task: &'a Task,
+        task: Arc<Task>,
         firings: Vec<Firing>,
-        background: &'a Background,
-        fired: &[Fired],
-        options: &Options,
+        background: Arc<Background>,
+        fired: Arc<[Fired]>,
+        fire_threshold: f32,
     ) -> Self {
-        let labelled = labelled(task, background, fired, options);
-        let activators = firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
-        let found = choose(&firings, &Texts::new(&labelled, &activators));
-        Self { task, firings, found, labelled }
+        let mut fit = Self { task, firings, found: Vec::new(), background, fired, fire_threshold };
+        let activators = fit.firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
+        fit.found = choose(&fit.firings, &Texts::new(&fit.labelled(), &activators));
+        fit
+    }
+
+    /// Texts that patterns are judged on: samples to learn from, and random text to learn from that is of no document to
+    /// be judged by.
+    fn labelled(&self) -> Vec<Labelled<'_>> {
+        let fires = |activations: &[f32]| -> Vec<u32> {
+            let fires = activations.iter().enumerate().filter(|(_, a)| **a >= self.fire_threshold);
+            fires.map(|(position, _)| position as u32).collect()
+        };
+        let samples = self.task.train.iter().enumerate().map(|(number, sample)| Labelled {
+            tokens: &sample.tokens,
+            fires: fires(&sample.activations),
+            sample: Some(number),
+        });
+        let mut labelled: Vec<Labelled> = samples.collect();
+        let judged: BTreeSet<i64> = self.task.held_out.iter().map(|sample| sample.document).collect();
+        let mut fired = self.fired.iter().peekable();
+        for (number, window) in self.background.windows.iter().enumerate() {
+            let mut positions = Vec::new();
+            while let Some(next) = fired.next_if(|fired| fired.window as usize <= number) {
+                if next.activation >= self.fire_threshold {
+                    positions.push(next.position);
+                }
+            }
+            if Background::is_train(window.document) && !judged.contains(&window.document) {
+                labelled.push(Labelled { tokens: &window.tokens, fires: positions, sample: None });
+            }
+        }
+        labelled
     }
 
     /// The graph of its patterns and of those substitutes that are not wrong.
@@ -124,7 +172,8 @@ impl<'a> Fit<'a> {
             }
         }
         let activators: BTreeSet<u32> = substituted.iter().filter_map(|(line, ..)| activator(line)).collect();
-        let texts = Texts::new(&self.labelled, &activators);
+        let labelled = self.labelled();
+        let texts = Texts::new(&labelled, &activators);
         for (line, firing, activation) in substituted {
             let (right, wrong) = texts.judge(&line);
             if wrong == 0.0 || right / (right + wrong) >= LEAST_PRECISION {
@@ -160,32 +209,4 @@ fn activator(line: &Line) -> Option<u32> {
         Some(Step::Token(token)) => Some(*token),
         _ => None,
     }
-}
-
-/// Samples to learn from, and random text to learn from that is of no document to be judged by.
-fn labelled<'a>(task: &'a Task, background: &'a Background, fired: &[Fired], options: &Options) -> Vec<Labelled<'a>> {
-    let fires = |activations: &[f32]| -> Vec<u32> {
-        let fires = activations.iter().enumerate().filter(|(_, a)| **a >= options.fire_threshold);
-        fires.map(|(position, _)| position as u32).collect()
-    };
-    let samples = task.train.iter().enumerate().map(|(number, sample)| Labelled {
-        tokens: &sample.tokens,
-        fires: fires(&sample.activations),
-        sample: Some(number),
-    });
-    let mut labelled: Vec<Labelled> = samples.collect();
-    let judged: BTreeSet<i64> = task.held_out.iter().map(|sample| sample.document).collect();
-    let mut fired = fired.iter().peekable();
-    for (number, window) in background.windows.iter().enumerate() {
-        let mut positions = Vec::new();
-        while let Some(next) = fired.next_if(|fired| fired.window as usize <= number) {
-            if next.activation >= options.fire_threshold {
-                positions.push(next.position);
-            }
-        }
-        if Background::is_train(window.document) && !judged.contains(&window.document) {
-            labelled.push(Labelled { tokens: &window.tokens, fires: positions, sample: None });
-        }
-    }
-    labelled
 }

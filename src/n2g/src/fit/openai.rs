@@ -1,6 +1,8 @@
 //! The variant of OpenAI's sparse autoencoder code (arXiv 2406.04093): the shortest suffix that keeps half of the
 //! activation, wildcards for tokens of low saliency, a start anchor, no substitutes.
 
+use std::sync::Arc;
+
 use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
 
 use super::Words;
@@ -11,7 +13,7 @@ use crate::{Options, Oracle, Result, Task};
 /// One pattern a sample, that of its greatest activation.
 pub(crate) async fn fit(
     oracle: &Oracle,
-    tasks: &[&Task],
+    tasks: &[Arc<Task>],
     words: &Words,
     mask: u32,
     options: &Options,

@@ -16,7 +16,7 @@ use crate::{Options, Substitutes};
 /// As [`Sources::tokens`].
 pub(crate) async fn substitute(
     oracle: &Oracle,
-    fits: &[Fit<'_>],
+    fits: &[Fit],
     sources: &mut Sources,
     options: &Options,
 ) -> Result<Vec<Vec<Substituted>>> {

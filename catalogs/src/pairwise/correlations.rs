@@ -1,0 +1,102 @@
+//! `correlations(model, dataset, …)`: which neurons rise and fall together over a dataset.
+//!
+//! For each neuron the `k` others with the strongest Pearson correlation over all tokens: of the same model, or of
+//! `other`, a model that reads the same tokens.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Float64Array};
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::error::Result;
+use datafusion::logical_expr::LogicalPlan;
+use neuroql_analysis::{CoMoments, Sign};
+
+use super::{Accumulator, Measure, Pairs, PairsCall};
+use crate::holdings::Holdings;
+use crate::relation::{Parameter, Relation, Values, computed};
+
+/// Which correlations are strong if the query does not say.
+const DEFAULT_SIGN: &str = "either";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Correlations;
+
+impl Relation for Correlations {
+    fn name(&self) -> &'static str {
+        Correlation::NAME
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let mut parameters = Pairs::parameters();
+        parameters.push(Parameter::with_default("sign", DEFAULT_SIGN));
+        parameters
+    }
+
+    fn outputs(&self) -> Vec<Field> {
+        Pairs::outputs::<Correlation>()
+    }
+
+    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
+        let measure = Correlation { sign: values.parsed::<Named>("sign")?.0 };
+        computed(self.name(), PairsCall { pairs: Pairs::of(holdings, values)?, measure })
+    }
+}
+
+/// A sign by its name in SQL.
+struct Named(Sign);
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "positive" => Ok(Self(Sign::Positive)),
+            "negative" => Ok(Self(Sign::Negative)),
+            "either" => Ok(Self(Sign::Either)),
+            other => Err(format!("is '{other}', expected positive, negative or either")),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Correlation {
+    sign: Sign,
+}
+
+impl Measure for Correlation {
+    const NAME: &'static str = "correlations";
+    type Kept = CoMoments;
+    type Told = f64;
+
+    fn start(&self, width: usize, others: Option<usize>) -> (CoMoments, usize) {
+        let kept = match others {
+            None => CoMoments::within(width),
+            Some(others) => CoMoments::between(width, others),
+        };
+        (kept, CoMoments::bytes(width, others))
+    }
+
+    fn strongest(&self, kept: &CoMoments, number: usize, k: usize) -> Vec<(u32, f64)> {
+        let strongest = kept.strongest(number, k, self.sign).into_iter();
+        strongest.map(|correlate| (correlate.neuron, correlate.correlation)).collect()
+    }
+
+    fn fields() -> Vec<Field> {
+        vec![Field::new("correlation", DataType::Float64, true)]
+    }
+
+    fn columns(told: &[f64]) -> Vec<ArrayRef> {
+        vec![Arc::new(Float64Array::from_iter_values(told.iter().copied()))]
+    }
+}
+
+impl Accumulator for CoMoments {
+    fn add_values(&mut self, values: &[Vec<f32>]) -> neuroql_analysis::Result<()> {
+        match values {
+            [x, y] => self.add_pairs(x, y),
+            values => values.iter().try_for_each(|x| self.add(x)),
+        }
+    }
+}

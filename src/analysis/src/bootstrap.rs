@@ -1,0 +1,74 @@
+//! How far a mean can be trusted.
+
+use crate::examples::mix;
+
+/// Times that values are drawn anew.
+const RESAMPLES: usize = 1000;
+
+/// A mean and where it would lie in 95 % of samples of the same size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// The mean.
+    pub mean: f64,
+    /// 2.5th percentile of the bootstrap.
+    pub low: f64,
+    /// 97.5th percentile.
+    pub high: f64,
+}
+
+/// Percentile bootstrap of a mean (Efron & Tibshirani, *An Introduction to the Bootstrap*, chapter 13): 1,000 resamples,
+/// the same each time and whatever the order of the values. `None` without values.
+///
+/// ```
+/// use neuroql_analysis::bootstrap;
+///
+/// let values: Vec<f64> = (0..100).map(f64::from).collect();
+/// let interval = bootstrap(&values).unwrap();
+/// assert!(interval.low < interval.mean && interval.mean == 49.5 && interval.mean < interval.high);
+/// ```
+pub fn bootstrap(values: &[f64]) -> Option<Interval> {
+    if values.is_empty() {
+        return None;
+    }
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    let count = values.len() as u64;
+    let mean = |sum: f64| sum / count as f64;
+    let mut state = count;
+    let mut draw = || {
+        state = state.wrapping_add(1);
+        values[(mix(state) % count) as usize]
+    };
+    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| mean((0..count).map(|_| draw()).sum())).collect();
+    means.sort_unstable_by(f64::total_cmp);
+    Some(Interval {
+        mean: mean(values.iter().sum()),
+        low: means[RESAMPLES * 25 / 1000],
+        high: means[RESAMPLES * 975 / 1000 - 1],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of normal means it is the mean ± 1.96 standard errors.
+    #[test]
+    fn as_the_normal_interval() {
+        let values: Vec<f64> = (0..400).map(|i| (mix(i) % 1000) as f64 / 1000.0).collect();
+        let interval = bootstrap(&values).unwrap();
+        let variance = values.iter().map(|v| (v - interval.mean).powi(2)).sum::<f64>() / 399.0;
+        let error = (variance / 400.0).sqrt();
+        assert!((interval.low - (interval.mean - 1.96 * error)).abs() < 0.25 * error, "{interval:?}");
+        assert!((interval.high - (interval.mean + 1.96 * error)).abs() < 0.25 * error, "{interval:?}");
+        let mut reversed = values;
+        reversed.reverse();
+        assert_eq!(bootstrap(&reversed), Some(interval));
+    }
+
+    #[test]
+    fn of_little() {
+        assert_eq!(bootstrap(&[]), None);
+        assert_eq!(bootstrap(&[0.5]), Some(Interval { mean: 0.5, low: 0.5, high: 0.5 }));
+    }
+}

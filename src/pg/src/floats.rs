@@ -1,0 +1,204 @@
+//! Floating-point numbers as Postgres writes them.
+
+use std::fmt::{LowerExp, Write};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray, StringBuilder};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
+
+/// Significant decimal digits that every `real` keeps; numbers of more digits before the point get an exponent.
+const REAL_DIGITS: i32 = 6;
+
+/// The same of `double precision`.
+const DOUBLE_DIGITS: i32 = 15;
+
+/// A column of numbers, or of arrays of them, as text; `None` if it holds something else.
+///
+/// `extra` is `extra_float_digits`: from 1 on, numbers have as many digits as tell them from their neighbours; below
+/// that, so many more than every number keeps.
+pub(crate) fn spell(column: &ArrayRef, extra: i32) -> Option<ArrayRef> {
+    let form = |digits: i32| match extra {
+        1.. => Form { digits, rounded: false },
+        _ => Form { digits: (digits + extra).max(1), rounded: true },
+    };
+    match column.data_type() {
+        DataType::Float32 => {
+            let values = column.as_primitive::<Float32Type>().iter();
+            Some(Arc::new(texts(values.map(|value| value.map(|value| (value.is_finite(), value))), form(REAL_DIGITS))))
+        }
+        DataType::Float64 => {
+            let values = column.as_primitive::<Float64Type>().iter();
+            Some(Arc::new(texts(
+                values.map(|value| value.map(|value| (value.is_finite(), value))),
+                form(DOUBLE_DIGITS),
+            )))
+        }
+        DataType::List(_) => {
+            let lists = column.as_list::<i32>();
+            let values = spell(lists.values(), extra).filter(|values| *values.data_type() == DataType::Utf8)?;
+            let item = Arc::new(Field::new_list_field(DataType::Utf8, true));
+            Some(Arc::new(ListArray::new(item, lists.offsets().clone(), values, lists.nulls().cloned())))
+        }
+        _ => None,
+    }
+}
+
+/// How finite numbers are written.
+#[derive(Clone, Copy)]
+struct Form {
+    /// Numbers of more digits before the point get an exponent.
+    digits: i32,
+    /// Whether they are rounded to so many.
+    rounded: bool,
+}
+
+/// Numbers, and whether they are finite, as text.
+fn texts<T: LowerExp>(values: impl Iterator<Item = Option<(bool, T)>>, form: Form) -> StringArray {
+    let mut texts = StringBuilder::new();
+    let (mut scientific, mut text) = (String::new(), String::new());
+    for value in values {
+        let Some((finite, value)) = value else {
+            texts.append_null();
+            continue;
+        };
+        scientific.clear();
+        text.clear();
+        // Writing to a string does not fail.
+        let _ = if form.rounded {
+            write!(scientific, "{value:.*e}", form.digits as usize - 1)
+        } else {
+            write!(scientific, "{value:e}")
+        };
+        match (finite, scientific.as_str()) {
+            (true, number) => place_point(number, form, &mut text),
+            (false, "inf") => text.push_str("Infinity"),
+            (false, "-inf") => text.push_str("-Infinity"),
+            (false, _) => text.push_str("NaN"),
+        }
+        texts.append_value(&text);
+    }
+    texts.finish()
+}
+
+/// From Rust's `-1.25e-7` to Postgres' `-1.25e-07`, and to `0.0125` or `125` where the exponent is small.
+///
+/// As `double_to_shortest_decimal_buf` of Postgres: without exponent from 1e-4 to below `10^digits`.
+fn place_point(number: &str, form: Form, text: &mut String) {
+    let (mantissa, exponent) = number.split_once('e').unwrap_or((number, "0"));
+    let mantissa = if form.rounded && mantissa.contains('.') {
+        mantissa.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        mantissa
+    };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    text.push_str(sign);
+    if !(-4..form.digits).contains(&exponent) {
+        let direction = if exponent < 0 { '-' } else { '+' };
+        text.push_str(mantissa);
+        let _ = write!(text, "e{direction}{:02}", exponent.abs());
+        return;
+    }
+    let figures = || mantissa.chars().filter(|c| *c != '.');
+    let count = figures().count() as i32;
+    if exponent < 0 {
+        text.push_str("0.");
+        text.extend((1..-exponent).map(|_| '0'));
+        text.extend(figures());
+        return;
+    }
+    let whole = exponent + 1;
+    text.extend(figures().take(whole as usize));
+    text.extend((count..whole).map(|_| '0'));
+    if count > whole {
+        text.push('.');
+        text.extend(figures().skip(whole as usize));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Float32Array, Float64Array};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spelt(column: ArrayRef) -> Vec<String> {
+        let texts = spell(&column, 1).unwrap();
+        texts.as_string::<i32>().iter().map(|text| text.unwrap_or("NULL").to_owned()).collect()
+    }
+
+    /// What `psql` of Postgres 15 shows.
+    #[test]
+    fn as_postgres_writes_them() {
+        let doubles = [
+            (1.0, "1"),
+            (-0.0, "-0"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (1e14, "100000000000000"),
+            (1e15, "1e+15"),
+            (123456789012345680.0, "1.2345678901234568e+17"),
+            (1e-4, "0.0001"),
+            (1.25e-5, "1.25e-05"),
+            (1e300, "1e+300"),
+            (5e-324, "5e-324"),
+            (f64::INFINITY, "Infinity"),
+            (f64::NEG_INFINITY, "-Infinity"),
+            (f64::NAN, "NaN"),
+            (-2.5, "-2.5"),
+        ];
+        let column: ArrayRef = Arc::new(doubles.iter().map(|(value, _)| Some(*value)).collect::<Float64Array>());
+        assert_eq!(spelt(column), doubles.map(|(_, text)| text));
+        let reals = [
+            (100000.0, "100000"),
+            (1e6, "1e+06"),
+            (1234567.0, "1.234567e+06"),
+            (123456.7, "123456.7"),
+            (0.1, "0.1"),
+            (16777216.0, "1.6777216e+07"),
+            (0.00012, "0.00012"),
+            (f32::INFINITY, "Infinity"),
+        ];
+        let column: ArrayRef = Arc::new(reals.iter().map(|(value, _)| Some(*value)).collect::<Float32Array>());
+        assert_eq!(spelt(column), reals.map(|(_, text)| text));
+    }
+
+    #[test]
+    fn rounded_to_fewer_digits() {
+        let rounded = |value: f64, extra| {
+            let texts = spell(&(Arc::new(Float64Array::from(vec![value])) as ArrayRef), extra).unwrap();
+            texts.as_string::<i32>().value(0).to_owned()
+        };
+        assert_eq!(rounded(0.1 + 0.2, 0), "0.3");
+        assert_eq!(rounded(1.0 / 3.0, 0), "0.333333333333333");
+        assert_eq!(rounded(1.0 / 3.0, -12), "0.333");
+        assert_eq!(rounded(12345.0, -12), "1.23e+04");
+        assert_eq!(rounded(9999.9, -12), "1e+04");
+        assert_eq!(rounded(20.0, -15), "2e+01");
+        assert_eq!(rounded(0.0, 0), "0");
+    }
+
+    #[test]
+    fn nulls_and_arrays() {
+        let lists = ListArray::from_iter_primitive::<Float32Type, _, _>([
+            Some(vec![Some(1.0), None, Some(f32::NAN)]),
+            None,
+            Some(vec![]),
+        ]);
+        let spelt = spell(&(Arc::new(lists) as ArrayRef), 1).unwrap();
+        let spelt = spelt.as_list::<i32>();
+        assert!(spelt.is_null(1));
+        assert_eq!(spelt.value(2).len(), 0);
+        let first = spelt.value(0);
+        assert_eq!(first.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("1"), None, Some("NaN")]);
+        assert!(spell(&(Arc::new(StringArray::from(vec!["1.0"])) as ArrayRef), 1).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn reads_back_as_the_same_number(value in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL) {
+            let text = spelt(Arc::new(Float64Array::from(vec![value]))).remove(0);
+            prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), value.to_bits());
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A scalar function: a kernel with a name and a documentation.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::plan_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+/// What a function computes, the same from the same arguments.
+pub(crate) trait Kernel: Send + Sync + 'static {
+    /// The types that arguments of these types are cast to; `None` if it does not take them.
+    fn coerce(&self, types: &[DataType]) -> Option<Vec<DataType>>;
+
+    /// The type of its values.
+    fn return_type(&self) -> DataType;
+
+    /// Its values for rows of arguments of coerced types.
+    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue>;
+}
+
+/// The function of a kernel; its parameters are called as the arguments of the documentation.
+pub(crate) fn function(name: &'static str, documentation: Documentation, kernel: impl Kernel) -> ScalarUDF {
+    let arguments = documentation.arguments.iter().flatten();
+    let names = arguments.map(|(name, _)| name.clone()).collect();
+    let signature = Signature { parameter_names: Some(names), ..Signature::user_defined(Volatility::Immutable) };
+    ScalarUDF::from(Function { name, signature, documentation, kernel })
+}
+
+struct Function<K> {
+    name: &'static str,
+    signature: Signature,
+    documentation: Documentation,
+    kernel: K,
+}
+
+impl<K> fmt::Debug for Function<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Function").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+// No two functions have one name.
+impl<K> PartialEq for Function<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl<K> Eq for Function<K> {}
+
+impl<K> Hash for Function<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl<K: Kernel> ScalarUDFImpl for Function<K> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        match self.kernel.coerce(types) {
+            Some(coerced) => Ok(coerced),
+            None => plan_err!("function {} does not take {types:?}", self.documentation.syntax_example),
+        }
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.kernel.return_type())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        self.kernel.invoke(args)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
+    }
+}
