@@ -70,6 +70,46 @@ impl Batch {
         self.rows.is_empty()
     }
 
+    /// Two batches of half the rows each, in order; `None` if that would not make the longer one smaller.
+    ///
+    /// What the rows of a half do not depend on is left out of it; what rows of both depend on is in both.
+    pub(crate) fn halves(&self) -> Option<(Self, Self)> {
+        let (left, right) = self.rows.split_at(self.rows.len() / 2);
+        let halves = (self.needed_by(left), self.needed_by(right));
+        (!left.is_empty() && halves.0.tokens().max(halves.1.tokens()) < self.tokens()).then_some(halves)
+    }
+
+    /// The part of the batch that these rows depend on.
+    fn needed_by(&self, rows: &[u32]) -> Self {
+        // Of each segment, how many tokens are needed: parents come before their children.
+        let mut needed = vec![0; self.parents.len()];
+        let owner = |row: u32| self.offsets.partition_point(|start| *start <= row as usize) - 1;
+        let need = |needed: &mut Vec<usize>, row: u32| {
+            let segment = owner(row);
+            needed[segment] = needed[segment].max(row as usize + 1 - self.offsets[segment]);
+        };
+        rows.iter().for_each(|row| need(&mut needed, *row));
+        for segment in (0..self.parents.len()).rev() {
+            if let Some(parent) = self.parents[segment].filter(|_| needed[segment] > 0) {
+                need(&mut needed, parent);
+            }
+        }
+        let mut part = Self { bos: self.bos, offsets: vec![0], ..Self::default() };
+        // Where each token went.
+        let mut moved = vec![u32::MAX; self.tokens.len()];
+        for (segment, count) in needed.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            for row in self.offsets[segment]..self.offsets[segment] + count {
+                moved[row] = part.tokens.len() as u32;
+                part.tokens.push(self.tokens[row]);
+                part.positions.push(self.positions[row]);
+            }
+            part.offsets.push(part.tokens.len());
+            part.parents.push(self.parents[segment].map(|parent| moved[parent as usize]));
+        }
+        part.rows = rows.iter().map(|row| moved[*row as usize]).collect();
+        part
+    }
+
     /// Length of the longest sequence, BOS included.
     pub(crate) fn longest(&self) -> usize {
         self.positions.iter().max().map_or(0, |last| *last as usize + 1)
