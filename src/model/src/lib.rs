@@ -39,6 +39,7 @@ mod pace;
 mod parts;
 mod pool;
 mod probe;
+pub mod reduce;
 mod registry;
 mod texts;
 mod tokenizer;
