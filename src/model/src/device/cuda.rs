@@ -55,7 +55,6 @@ fn libraries() -> Result<(), String> {
     let major = CUDA_VERSION / 1000;
     load(&["libcuda.so.1"], "the NVIDIA driver")?;
     let toolkit = format!("CUDA {major}");
-    load(&[&format!("libcudart.so.{major}")], &toolkit)?;
     // The second calls the first.
     load(&[&format!("libcublasLt.so.{major}"), &format!("libcublas.so.{major}")], &toolkit)?;
     load(&["libcurand.so.10"], &toolkit)

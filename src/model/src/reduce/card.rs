@@ -40,7 +40,7 @@ pub(super) fn sums(device: &CudaDevice, values: &Tensor, offsets: &[u32], magnit
 
     let offsets = device.clone_htod(offsets)?;
     // Read past its length only by the search's bound, never by an access; but an empty slice has no address.
-    let magnitudes = device.clone_htod(if magnitudes.is_empty() { &[0.0] } else { magnitudes })?;
+    let magnitudes = device.clone_htod(if magnitudes.is_empty() { &[0.0][..] } else { magnitudes })?;
     // SAFETY: `summarise` writes each element of these four.
     let mut peaks = unsafe { device.alloc::<f32>(examples * width) }?;
     // SAFETY: as above.
