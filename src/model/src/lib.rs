@@ -54,6 +54,7 @@ pub use forward::Cancel;
 pub use location::Progress;
 pub use model::{Model, NeuronWeights};
 pub use options::Options;
+pub use parts::Part;
 pub use pool::{Pool, Width};
 pub use probe::{LayerProbe, Probe};
 pub use registry::Registry;

@@ -7,6 +7,15 @@ use candle_core::{DType, Tensor};
 use crate::device::{is_out_of_memory, room};
 use crate::{Batch, Cancel, Error, Model, Probe, Result};
 
+/// Which part of a batch was run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its rows.
+    pub rows: Range<usize>,
+    /// Its examples, whole ones, numbered as they were pushed to the batch.
+    pub examples: Range<usize>,
+}
+
 /// Bytes of activations that one forward pass may return, on a processor and on a card.
 const OUTPUT_BYTES: [usize; 2] = [32 << 20, 1 << 30];
 
@@ -40,8 +49,8 @@ impl Model {
         (0..probe.layers().len()).map(layer).collect()
     }
 
-    /// Runs the batch in as few parts as the device has memory for, and gives `each` the rows of each part and their
-    /// activations, in order. What `each` needs memory for on the device counts: if it runs out there, the part is halved
+    /// Runs the batch in parts that the device has memory for, mostly one, and gives `each` of them its activations as
+    /// [`Model::run`] would, in order. What `each` needs memory for on the device counts: if it runs out there, the part is halved
     /// too, so it must change nothing before it succeeds.
     ///
     /// # Errors
@@ -51,20 +60,21 @@ impl Model {
         batch: &Batch,
         probe: &Probe,
         cancel: &Cancel,
-        mut each: impl FnMut(Range<usize>, Vec<Tensor>) -> Result<()>,
+        mut each: impl FnMut(Part, Vec<Tensor>) -> Result<()>,
     ) -> Result<()> {
-        // What is still to run, the next last, with its first row.
-        let mut waiting = vec![(0, None)];
-        while let Some((first, part)) = waiting.pop() {
+        // What is still to run, the next last, with its first row and example.
+        let mut waiting = vec![(0, 0, None)];
+        while let Some((row, example, part)) = waiting.pop() {
             let part: &Batch = part.as_ref().unwrap_or(batch);
-            let done = self.pass(part, probe, cancel).and_then(|layers| each(first..first + part.rows(), layers));
+            let place = Part { rows: row..row + part.rows(), examples: example..example + part.examples() };
+            let done = self.pass(part, probe, cancel).and_then(|layers| each(place, layers));
             match done {
                 Err(Error::Tensor(e)) if is_out_of_memory(&e) => {
                     let Some((left, right)) = part.halves() else {
                         return Err(self.out_of_memory(Error::Tensor(e), part));
                     };
-                    waiting.push((first + left.rows(), Some(right)));
-                    waiting.push((first, Some(left)));
+                    waiting.push((row + left.rows(), example + left.examples(), Some(right)));
+                    waiting.push((row, example, Some(left)));
                 }
                 done => done?,
             }

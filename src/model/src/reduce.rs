@@ -1,7 +1,7 @@
 //! Reductions of a layer's activations where they lie, so that a card sends back what is asked and not what it is asked of.
 //!
 //! A caller that wants statistics of a corpus takes the parts of a batch from [`Model::run_parts`](crate::Model::run_parts)
-//! and reduces each layer's `[rows, neurons]` with [`summarise`]: for each neuron its moments, how often it is positive and a
+//! (whole examples, which [`Part`](crate::Part) names) and reduces each layer's `[rows, neurons]` with [`summarise`]: for each neuron its moments, how often it is positive and a
 //! histogram, and for each example and neuron the greatest and the least value. On GPT-2, with examples of 256 tokens,
 //! that is a hundredth of the activations. The extremes say of which neurons in which examples more is to be known: those
 //! whose peak is among the greatest so far, or which are drawn by lot. [`columns`] fetches the values of these alone, on

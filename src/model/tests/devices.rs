@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use candle_core::DType;
-use neuroql_model::{Batch, Cancel, DeviceName, Error, Model, NumberType, Options, Probe};
+use futures::executor::block_on;
+use futures::future::join_all;
+use neuroql_model::{Batch, Cancel, DeviceName, Error, Model, NumberType, Options, Pool, Probe, Width};
 
 fn load(name: &str, options: &[(&str, &str)]) -> Result<Model, Error> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
@@ -70,6 +72,21 @@ fn versions_of_plain_models_stay() {
     let model = load("tests/models/gpt2", &[]).unwrap();
     assert!(model.version().ends_with("dtype=f32"), "{}", model.version());
     assert_eq!((model.placed(), model.batch_tokens(1)), (DeviceName::Cpu, 1024));
+}
+
+/// The lane of a card is threads and a queue; the jobs know the card.
+#[test]
+fn cards_have_lanes() {
+    let pool = Pool::new(1).unwrap();
+    let job =
+        |i: usize| pool.run(Width::Card(i % 2), move || Ok((i, std::thread::current().name().map(str::to_owned))));
+    for (i, done) in block_on(join_all((0..20).map(job))).into_iter().enumerate() {
+        let (job, thread) = done.unwrap();
+        assert_eq!(job, i);
+        assert!(thread.unwrap().starts_with("neuroql-card"));
+    }
+    let model = load("tests/models/gpt2", &[]).unwrap();
+    assert_eq!((Width::Lane.of(&model), Width::Wide.of(&model)), (Width::Lane, Width::Wide));
 }
 
 #[test]

@@ -182,10 +182,9 @@ fn analyse(arguments: &Arguments, model: &Model, dtype: NumberType) -> Result<()
     let probe = Probe::new(model, (0..config.layers).map(|layer| (layer, None)))?;
     let magnitudes: Vec<f32> = (0..MAGNITUDES).map(|i| 2.0_f32.powf(i as f32 / 2.0 - 6.0)).collect();
     let seconds = batches(arguments, model, config.d_mlp * config.layers, |batch, lengths| {
-        // The examples of a part are whole: batches are no larger than fits.
-        model.run_parts(batch, &probe, &Cancel::default(), |_, layers| {
+        model.run_parts(batch, &probe, &Cancel::default(), |part, layers| {
             for values in layers {
-                reduce::summarise(&values, lengths, &magnitudes)?;
+                reduce::summarise(&values, &lengths[part.examples.clone()], &magnitudes)?;
             }
             Ok(())
         })

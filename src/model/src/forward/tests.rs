@@ -118,7 +118,6 @@ fn sixteen_bits_agree_with_f32() {
                 let wanted = outputs(&load(&folder, DType::F32, DType::F32, site));
                 let got = outputs(&load(&folder, dtype, dtype, site));
                 let worst = got.iter().zip(&wanted).map(|(got, wanted)| difference(got, wanted)).fold(0.0, f32::max);
-                println!("{} {} {worst:.5}", dtype.as_str(), folder.file_name().unwrap().display());
                 assert!(worst <= bound, "{} {}: {worst}", folder.display(), dtype.as_str());
             }
         }
@@ -152,12 +151,15 @@ fn what_does_not_fit_is_run_in_parts() {
             let mut rows = 0;
             let mut parts = 0;
             let layers = model.run(&batch, &probe, &Cancel::default());
-            let done = model.run_parts(&batch, &probe, &Cancel::default(), |range, layers| {
-                assert_eq!((range.start, layers[0].dim(0).unwrap()), (rows, range.len()));
-                (rows, parts) = (range.end, parts + 1);
+            let mut examples = 0;
+            let done = model.run_parts(&batch, &probe, &Cancel::default(), |part, layers| {
+                assert_eq!((part.rows.start, layers[0].dim(0).unwrap()), (rows, part.rows.len()));
+                assert_eq!(part.examples.start, examples);
+                (rows, examples, parts) = (part.rows.end, part.examples.end, parts + 1);
                 Ok(())
             });
             MEMORY.set(usize::MAX);
+            assert!(done.is_err() || examples == 6);
             done.and(layers).map(|layers| (layers, rows, parts))
         };
         let (wanted, rows, parts) = run(usize::MAX).unwrap();
