@@ -47,7 +47,7 @@ neuroql_first_$name:
     .section .note.GNU-stack,"",@progbits
     .text
 ASM
-    grep -oE "fn (cu|nvrtc)[A-Za-z0-9_]+" "$bindings" | awk '{print $2}' | sort -u | awk -v lib="$name" '{
+    grep -oE "fn (cu|nvrtc)[A-Za-z0-9_]+" "$bindings" | awk '$2 != "culib" {print $2}' | sort -u | awk -v lib="$name" '{
         print "    .globl " $1 "\n    .type " $1 ", @function\n" $1 ":\n    jmp *.Lslot_" $1 "(%rip)"
         print ".Lfirst_" $1 ":\n    lea .Lslot_" $1 "(%rip), %r10\n    lea .Lname_" $1 "(%rip), %r11\n    jmp neuroql_first_" lib
         print "    .section .rodata\n.Lname_" $1 ":\n    .asciz \"" $1 "\""
