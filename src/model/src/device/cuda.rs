@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::cuda::cudarc::driver::CudaContext;
-use candle_core::cuda::cudarc::driver::sys::CUDA_VERSION;
+use candle_core::cuda::cudarc::driver::result::device::get_default_mem_pool;
+use candle_core::cuda::cudarc::driver::result::mem_pool;
+use candle_core::cuda::cudarc::driver::sys::{self, CUDA_VERSION, CUmemPool_attribute_enum as Attribute};
 use candle_core::{CudaDevice, Device};
 
 use super::DeviceName;
@@ -35,6 +37,10 @@ pub(super) fn open(number: usize) -> Result<Device> {
         // SAFETY: events order the uses of a tensor by several streams. This map holds the only candle device of a card,
         // candle gives it one stream, and nothing here makes another.
         unsafe { device.disable_event_tracking() };
+        // A card without pools, or a driver that refuses, is slower but works.
+        if let Some(pool) = Pool::of(device) {
+            pool.keep();
+        }
     }
     // Sums in f32 and full f32 products, said once more in case another user of candle in this process chose otherwise.
     let tf32 = std::env::var("NEUROQL_TF32").is_ok_and(|value| value == "1");
@@ -47,7 +53,47 @@ pub(super) fn open(number: usize) -> Result<Device> {
 
 pub(super) fn room(device: &CudaDevice) -> Option<usize> {
     let stream = device.cuda_stream();
-    stream.context().mem_get_info().ok().map(|(free, _)| free)
+    let (free, _) = stream.context().mem_get_info().ok()?;
+    Some(free + Pool::of(device).map_or(0, |pool| pool.idle()))
+}
+
+/// The memory that the driver keeps for tensors of a card.
+struct Pool(sys::CUmemoryPool);
+
+impl Pool {
+    fn of(device: &CudaDevice) -> Option<Self> {
+        let stream = device.cuda_stream();
+        // SAFETY: the number is that of the device of a context that lives as long as the stream.
+        unsafe { get_default_mem_pool(stream.context().cu_device()) }.ok().map(Self)
+    }
+
+    /// Keeps what is freed for the next tensors. By default it goes back to the system whenever the host waits for the
+    /// card, which is after each pass, and must be mapped again for the next.
+    fn keep(&self) {
+        let mut all = u64::MAX;
+        // SAFETY: this attribute is a cuuint64_t, which the call reads.
+        let done =
+            unsafe { mem_pool::set_attribute(self.0, Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, pointer(&mut all)) };
+        if let Err(error) = done {
+            tracing::debug!("memory of a card is given back between passes: {error}");
+        }
+    }
+
+    /// Bytes that it keeps and no tensor has.
+    fn idle(&self) -> usize {
+        let read = |attribute| {
+            let mut bytes = 0_u64;
+            // SAFETY: both attributes below are a cuuint64_t, which the call writes.
+            unsafe { mem_pool::get_attribute(self.0, attribute, pointer(&mut bytes)) }.ok().map(|_| bytes)
+        };
+        let reserved = read(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+        let used = read(Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+        reserved.zip(used).map_or(0, |(reserved, used)| reserved.saturating_sub(used) as usize)
+    }
+}
+
+fn pointer(number: &mut u64) -> *mut std::ffi::c_void {
+    std::ptr::from_mut(number).cast()
 }
 
 /// Loads the libraries that candle calls, wherever they are, and keeps them. Later look-ups by name find them loaded.
