@@ -1,6 +1,7 @@
 //! Sequences packed into one forward pass, without padding.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Examples to run together: their tokens lie end to end, and each sees only itself.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +16,8 @@ pub struct Batch {
     pub(crate) parents: Vec<Option<u32>>,
     /// Indices of the tokens whose activations are wanted: one a row of the result.
     pub(crate) rows: Vec<u32>,
+    /// Rows of all examples up to each, itself included.
+    ends: Vec<usize>,
     /// Which token is known to follow another (or to begin a sequence), if examples share what they begin with.
     followers: Option<HashMap<(Option<u32>, u32), u32>>,
 }
@@ -37,22 +40,26 @@ impl Batch {
     pub fn push(&mut self, tokens: &[u32]) {
         let places = self.append(tokens);
         self.rows.extend(&places[places.len() - tokens.len()..]);
+        self.ends.push(self.rows.len());
     }
 
     /// Adds an example of which only some positions give a row (ascending, 0-based, BOS not counted).
     ///
     /// Tokens after the last position are not run: attention is causal, so nothing depends on them.
     pub fn push_positions(&mut self, tokens: &[u32], positions: &[u32]) {
-        let Some(&last) = positions.last() else { return };
-        let places = self.append(&tokens[..last as usize + 1]);
-        let first = places.len() - last as usize - 1;
-        self.rows.extend(positions.iter().map(|p| places[first + *p as usize]));
+        if let Some(&last) = positions.last() {
+            let places = self.append(&tokens[..last as usize + 1]);
+            let first = places.len() - last as usize - 1;
+            self.rows.extend(positions.iter().map(|p| places[first + *p as usize]));
+        }
+        self.ends.push(self.rows.len());
     }
 
     /// Adds an example of which only the last token gives a row: BOS if it has no tokens, nothing if there is no BOS.
     pub fn push_last(&mut self, tokens: &[u32]) {
         let places = self.append(tokens);
         self.rows.extend(places.last());
+        self.ends.push(self.rows.len());
     }
 
     /// Rows of the result: one a wanted position.
@@ -68,6 +75,57 @@ impl Batch {
     /// Whether there is nothing to run.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// Examples that were added, those without rows included.
+    pub(crate) fn examples(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Two batches of whole examples with about half the rows each, in order; `None` if that would make nothing smaller.
+    ///
+    /// What the rows of a half do not depend on is left out of it; what rows of both depend on is in both.
+    pub(crate) fn halves(&self) -> Option<(Self, Self)> {
+        let inner = self.ends.len().checked_sub(1)?;
+        let middle = self.rows.len() / 2;
+        let last = (0..inner).min_by_key(|example| self.ends[*example].abs_diff(middle))?;
+        let halves = (self.part(0..last + 1), self.part(last + 1..self.ends.len()));
+        (halves.0.tokens().max(halves.1.tokens()) < self.tokens()).then_some(halves)
+    }
+
+    /// Some examples, with what their rows depend on.
+    fn part(&self, examples: Range<usize>) -> Self {
+        let first = examples.start.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let ends = &self.ends[examples];
+        let rows = &self.rows[first..ends.last().copied().unwrap_or(first)];
+        // Of each segment, how many tokens are needed: parents come before their children.
+        let mut needed = vec![0; self.parents.len()];
+        let owner = |row: u32| self.offsets.partition_point(|start| *start <= row as usize) - 1;
+        let need = |needed: &mut Vec<usize>, row: u32| {
+            let segment = owner(row);
+            needed[segment] = needed[segment].max(row as usize + 1 - self.offsets[segment]);
+        };
+        rows.iter().for_each(|row| need(&mut needed, *row));
+        for segment in (0..self.parents.len()).rev() {
+            if let Some(parent) = self.parents[segment].filter(|_| needed[segment] > 0) {
+                need(&mut needed, parent);
+            }
+        }
+        let ends = ends.iter().map(|end| end - first).collect();
+        let mut part = Self { bos: self.bos, offsets: vec![0], ends, ..Self::default() };
+        // Where each token went.
+        let mut moved = vec![u32::MAX; self.tokens.len()];
+        for (segment, count) in needed.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            let kept = self.offsets[segment]..self.offsets[segment] + count;
+            let end = (part.tokens.len() + count) as u32;
+            moved[kept.clone()].iter_mut().zip(part.tokens.len() as u32..end).for_each(|(place, new)| *place = new);
+            part.tokens.extend_from_slice(&self.tokens[kept.clone()]);
+            part.positions.extend_from_slice(&self.positions[kept]);
+            part.offsets.push(part.tokens.len());
+            part.parents.push(self.parents[segment].map(|parent| moved[parent as usize]));
+        }
+        part.rows = rows.iter().map(|row| moved[*row as usize]).collect();
+        part
     }
 
     /// Length of the longest sequence, BOS included.

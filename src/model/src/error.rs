@@ -89,6 +89,22 @@ pub enum Error {
         /// What is wrong and what is allowed.
         reason: String,
     },
+    /// A device that this build or this machine does not have.
+    #[error("device \"{device}\" cannot be used: {reason}")]
+    Device {
+        /// As in the option.
+        device: String,
+        /// What is missing, and what to do about it.
+        reason: String,
+    },
+    /// A device has no memory left for the smallest part of a batch.
+    #[error("device \"{device}\" is out of memory: {reason}")]
+    OutOfMemory {
+        /// As in the option.
+        device: String,
+        /// What was to be held, and what to do about it.
+        reason: String,
+    },
     /// A token id that the vocabulary does not have.
     #[error("token id {id} is out of range: the vocabulary has {vocabulary} tokens")]
     TokenId {
@@ -120,7 +136,8 @@ impl Error {
             Error::OutOfRange { .. } | Error::TokenId { .. } => "22003",
             Error::Location { .. } | Error::MissingFile { .. } => "58P01",
             Error::Corrupt { .. } | Error::Weights { .. } => "XX001",
-            Error::Unsupported { .. } => "0A000",
+            Error::Unsupported { .. } | Error::Device { .. } => "0A000",
+            Error::OutOfMemory { .. } => "53200",
             Error::Config(_) | Error::InvalidOption { .. } => "22023",
             Error::Tokenizer(_) => "22000",
             Error::Cancelled => "57014",

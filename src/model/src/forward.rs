@@ -6,12 +6,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::kernel::Segments;
-use crate::ops::{self, Attention};
+use crate::ops::{self, Attention, Packing};
+use crate::pace::Pace;
 use crate::weights::{Layer, Linear, Unembed};
 use crate::{Activation, Batch, Error, Model, Positions, Probe, Result, Site};
+
+#[cfg(test)]
+mod tests;
 
 /// A flag that stops a forward pass at its next layer; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -36,41 +40,42 @@ struct Mlp {
 }
 
 impl Model {
-    /// Runs the batch and returns, for each layer of the probe, activations at the model's site: `[rows, neurons]`, rows
-    /// in the order they were pushed to the batch.
-    ///
-    /// # Errors
-    /// [`Error::OutOfRange`] for a token the embedding does not have, [`Error::Cancelled`].
-    pub fn run(&self, batch: &Batch, probe: &Probe, cancel: &Cancel) -> Result<Vec<Tensor>> {
+    /// Activations of a batch, all in one pass.
+    pub(crate) fn pass(&self, batch: &Batch, probe: &Probe, cancel: &Cancel) -> Result<Vec<Tensor>> {
         let mut outputs = Vec::with_capacity(probe.layers().len());
         let Some(deepest) = probe.deepest_layer() else { return Ok(outputs) };
         if batch.is_empty() {
             for layer in probe.layers() {
                 let neurons = layer.neurons.as_ref().map_or(self.config().d_mlp, |n| n.len());
-                outputs.push(Tensor::zeros((0, neurons), self.weights().embed.dtype(), self.device())?);
+                outputs.push(Tensor::zeros((0, neurons), DType::F32, self.device())?);
             }
             return Ok(outputs);
         }
         let Rows { places: rows, copies } = self.wanted_rows(batch)?;
         let (rows, copies) = (rows.as_ref(), copies.as_ref());
         let mut wanted = probe.layers().iter().peekable();
+        #[cfg(test)]
+        tests::lack_memory(batch)?;
         let mut x = self.embed(batch)?;
+        let packing = self.packing(&x, batch)?;
+        let pass = Pass { batch, packing: packing.as_ref() };
+        let mut pace = Pace::new(self, batch.tokens());
         for l in 0..=deepest {
-            cancel.check()?;
+            pace.step(cancel)?;
             let layer = &self.weights().layers[l];
             let read = wanted.next_if(|probe| probe.layer == l);
             if l == deepest {
-                let x = self.mlp_input(l, layer, x, batch, rows)?;
+                let x = self.mlp_input(l, layer, x, pass, rows)?;
                 let mlp = self.mlp(layer, probe.deepest.as_ref().unwrap_or(&layer.mlp_in), &x)?;
                 let value = self.at_site(mlp);
                 let value = match read.and_then(|read| read.columns.as_ref()) {
                     Some(columns) if probe.deepest.is_none() => value.index_select(columns, 1)?,
                     _ => value,
                 };
-                outputs.push(select(value, copies)?);
+                outputs.push(select(value, copies)?.to_dtype(DType::F32)?);
                 return Ok(outputs);
             }
-            let (next, mlp) = self.block(l, layer, x, batch)?;
+            let (next, mlp) = self.block(l, layer, x, pass)?;
             x = next;
             if let Some(read) = read {
                 let value = select(self.at_site(mlp), rows)?;
@@ -78,44 +83,48 @@ impl Model {
                     Some(columns) => value.index_select(columns, 1)?,
                     None => value,
                 };
-                outputs.push(select(value, copies)?);
+                outputs.push(select(value, copies)?.to_dtype(DType::F32)?);
             }
         }
         Ok(outputs)
     }
 
-    /// Logits of the batch's rows: `[rows, vocabulary]`.
+    /// Logits of the batch's rows, f32: `[rows, vocabulary]`.
     ///
     /// # Errors
     /// As [`Model::run`].
     pub fn logits(&self, batch: &Batch, cancel: &Cancel) -> Result<Tensor> {
-        self.unembed(&self.final_residual(batch, cancel)?)
+        self.head()?.logits(&self.final_residual(batch, cancel)?)
     }
 
     /// The residual stream of the batch's rows after the last norm: `[rows, d_model]`.
     pub(crate) fn final_residual(&self, batch: &Batch, cancel: &Cancel) -> Result<Tensor> {
         let mut x = self.embed(batch)?;
+        let packing = self.packing(&x, batch)?;
+        let pass = Pass { batch, packing: packing.as_ref() };
+        let mut pace = Pace::new(self, batch.tokens());
         for (l, layer) in self.weights().layers.iter().enumerate() {
-            cancel.check()?;
-            x = self.block(l, layer, x, batch)?.0;
+            pace.step(cancel)?;
+            x = self.block(l, layer, x, pass)?.0;
         }
         let Rows { places, copies } = self.wanted_rows(batch)?;
         let x = select(select(x, places.as_ref())?, copies.as_ref())?;
         ops::norm(x, self.config().final_norm, &self.weights().final_norm)
     }
 
-    /// `[rows, d_model]` to `[rows, vocabulary]`.
-    pub(crate) fn unembed(&self, x: &Tensor) -> Result<Tensor> {
-        match &self.weights().unembed {
-            Unembed::Tied => Ok(x.matmul(&self.weights().embed.t()?)?),
-            Unembed::Matrix(linear) => {
-                let logits = ops::matmul(x, linear)?;
-                Ok(match &linear.bias {
-                    Some(bias) => logits.broadcast_add(bias)?,
-                    None => logits,
-                })
+    /// What turns residual streams into logits, in the numbers of activations.
+    pub(crate) fn head(&self) -> Result<Head> {
+        let dtype = self.activation_dtype();
+        Ok(match &self.weights().unembed {
+            Unembed::Tied => Head(Linear { weight: self.weights().embed.to_dtype(dtype)?.t()?, bias: None }),
+            Unembed::Matrix(Linear { weight, bias }) => {
+                Head(Linear { weight: weight.to_dtype(dtype)?, bias: bias.clone() })
             }
-        }
+        })
+    }
+
+    fn packing(&self, x: &Tensor, batch: &Batch) -> Result<Option<Packing>> {
+        ops::packing(x, &segments(batch), self.config().heads, self.rotary())
     }
 
     fn embed(&self, batch: &Batch) -> Result<Tensor> {
@@ -136,19 +145,19 @@ impl Model {
             )));
         }
         let ids = Tensor::from_slice(&batch.tokens, batch.tokens.len(), self.device())?;
-        let x = self.weights().embed.index_select(&ids, 0)?;
+        let x = self.weights().embed.index_select(&ids, 0)?.to_dtype(self.activation_dtype())?;
         match (&config.positions, &self.weights().positions) {
             (Positions::Learned, Some(positions)) => {
                 let ids = Tensor::from_slice(&batch.positions, batch.positions.len(), self.device())?;
-                ops::add(x, &positions.index_select(&ids, 0)?, None)
+                ops::add(x, &positions.index_select(&ids, 0)?.to_dtype(self.activation_dtype())?, None)
             }
             _ => Ok(x),
         }
     }
 
     /// A whole block: the next residual stream and the values of its MLP.
-    fn block(&self, l: usize, layer: &Layer, x: Tensor, batch: &Batch) -> Result<(Tensor, Mlp)> {
-        let attention = self.attention(l, layer, &x, batch)?;
+    fn block(&self, l: usize, layer: &Layer, x: Tensor, pass: Pass) -> Result<(Tensor, Mlp)> {
+        let attention = self.attention(l, layer, &x, pass)?;
         let (x, mlp) = if self.config().parallel {
             let mlp = self.mlp(layer, &layer.mlp_in, &x)?;
             (self.attended(layer, x, &attention)?, mlp)
@@ -162,16 +171,16 @@ impl Model {
     }
 
     /// The residual stream that the MLP of the deepest layer reads, wanted rows only.
-    fn mlp_input(&self, l: usize, layer: &Layer, x: Tensor, batch: &Batch, rows: Option<&Tensor>) -> Result<Tensor> {
+    fn mlp_input(&self, l: usize, layer: &Layer, x: Tensor, pass: Pass, rows: Option<&Tensor>) -> Result<Tensor> {
         if self.config().parallel {
             return select(x, rows);
         }
-        let attention = select(self.attention(l, layer, &x, batch)?, rows)?;
+        let attention = select(self.attention(l, layer, &x, pass)?, rows)?;
         self.attended(layer, select(x, rows)?, &attention)
     }
 
     /// Attention's mixed values, `[tokens, heads·d_head]`.
-    fn attention(&self, l: usize, layer: &Layer, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+    fn attention(&self, l: usize, layer: &Layer, x: &Tensor, pass: Pass) -> Result<Tensor> {
         let config = self.config();
         let h = ops::norm(x.clone(), config.norm, &layer.norm1)?;
         let qkv = ops::matmul(&h, &layer.qkv)?;
@@ -180,7 +189,8 @@ impl Model {
             (Positions::Shortformer, Some(positions)) => {
                 let columns = (config.heads + config.kv_heads) * config.d_head;
                 let weight = layer.qkv.weight.narrow(1, 0, columns)?.contiguous()?;
-                Some(positions.narrow(0, 0, batch.longest())?.matmul(&weight)?)
+                let positions = positions.narrow(0, 0, pass.batch.longest())?.to_dtype(self.activation_dtype())?;
+                Some(ops::matmul(&positions, &Linear { weight, bias: None })?)
             }
             _ => None,
         };
@@ -189,8 +199,9 @@ impl Model {
             layer: l,
             bias: layer.qkv.bias.as_ref(),
             shift: shift.as_ref(),
-            rotation: self.rotation(),
-            segments: Segments { offsets: &batch.offsets, parents: &batch.parents, positions: &batch.positions },
+            rotary: self.rotary(),
+            segments: segments(pass.batch),
+            packing: pass.packing,
         };
         attention.run(&qkv)
     }
@@ -230,6 +241,32 @@ impl Model {
         }
         let places = if places.len() == batch.tokens.len() { None } else { Some(indices(&places)?) };
         Ok(Rows { places, copies })
+    }
+}
+
+/// A batch on its way through the layers.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    batch: &'a Batch,
+    packing: Option<&'a Packing>,
+}
+
+fn segments(batch: &Batch) -> Segments<'_> {
+    Segments { offsets: &batch.offsets, parents: &batch.parents, positions: &batch.positions }
+}
+
+/// From the residual stream after the last norm to logits.
+pub(crate) struct Head(Linear);
+
+impl Head {
+    /// `[rows, d_model]` to f32 `[rows, vocabulary]`.
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        // Not by the kernels, which want contiguous matrices: a tied one is transposed.
+        let logits = x.matmul(&self.0.weight)?.to_dtype(DType::F32)?;
+        Ok(match &self.0.bias {
+            Some(bias) => logits.broadcast_add(&bias.to_dtype(DType::F32)?)?,
+            None => logits,
+        })
     }
 }
 

@@ -3,11 +3,13 @@
 use candle_core::{DType, Device, Tensor};
 
 use crate::checkpoint::Checkpoint;
+use crate::device::Target;
 use crate::family::Plan;
 use crate::kernel::Rotation;
 use crate::location::{self, Progress};
+use crate::ops::{Rotary, elements};
 use crate::weights::{Layer, Weights};
-use crate::{Config, Error, Options, Positions, Result, Site, Tokenizer};
+use crate::{Config, DeviceName, Error, Options, Positions, Result, Site, Tokenizer};
 
 /// Tokens of an example where neither the user nor a shorter context says otherwise.
 const DEFAULT_WINDOW: usize = 1024;
@@ -19,9 +21,11 @@ pub struct Model {
     location: String,
     config: Config,
     weights: Weights,
-    rotation: Option<Rotation>,
+    rotary: Option<Rotary>,
     tokenizer: Tokenizer,
-    device: Device,
+    device: DeviceName,
+    device_name: String,
+    target: Target,
     site: Site,
     window: usize,
     bos: Option<u32>,
@@ -48,7 +52,8 @@ impl Model {
     /// # Errors
     /// Anything in [`Error`] that says what is wrong with the location, the files or the options.
     pub fn load(name: &str, location: &str, options: &Options, progress: &dyn Progress) -> Result<Self> {
-        check_device(options)?;
+        // What this machine does not have is said before anything is downloaded.
+        options.device.unwrap_or_default().open()?;
         let files = location::fetch(location, options.tokenizer.as_deref(), progress)?;
         Self::from_checkpoint(name, location, Checkpoint::open(&files)?, options)
     }
@@ -58,7 +63,19 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn from_checkpoint(name: &str, location: &str, checkpoint: Checkpoint, options: &Options) -> Result<Self> {
-        check_device(options)?;
+        let device = options.device.unwrap_or_default();
+        let target = Target::new(device.open()?, options.dtype.unwrap_or_default());
+        Self::at(target, name, location, checkpoint, options)
+    }
+
+    pub(crate) fn at(
+        target: Target,
+        name: &str,
+        location: &str,
+        checkpoint: Checkpoint,
+        options: &Options,
+    ) -> Result<Self> {
+        let device = options.device.unwrap_or_default();
         let plan = Plan::new(&checkpoint)?;
         let config = plan.config.clone();
         let site = options.site.unwrap_or_else(|| config.default_site());
@@ -76,18 +93,20 @@ impl Model {
             Some(window) => window,
             None => room.min(DEFAULT_WINDOW),
         };
-        let weights = plan.weights(&checkpoint)?;
-        let rotation = rotation(&config, window + usize::from(bos.is_some()));
+        let weights = plan.weights(&checkpoint, &target)?;
+        let rotary = rotation(&config, window + usize::from(bos.is_some())).map(Rotary::new);
         Ok(Self {
             name: name.into(),
             location: location.into(),
             parameters: weights.parameters(),
             tokenizer: Tokenizer::new(checkpoint.tokenizer, config.vocabulary),
             sha256: checkpoint.sha256,
-            device: Device::Cpu,
+            device,
+            device_name: device.to_string(),
+            target,
             config,
             weights,
-            rotation,
+            rotary,
             site,
             window,
             bos,
@@ -116,17 +135,37 @@ impl Model {
 
     /// Where its weights are.
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.target.device
     }
 
-    /// Name of the device, as in the option: `cpu`.
-    pub fn device_name(&self) -> &'static str {
-        "cpu"
+    /// Which device that is.
+    pub fn placed(&self) -> DeviceName {
+        self.device
     }
 
-    /// Number type of weights and activations.
+    /// Name of the device, as in the option: `cpu`, `cuda:0`.
+    pub fn device_name(&self) -> &str {
+        &self.device_name
+    }
+
+    /// Number type of weights. Activations are given in f32 whatever it is.
     pub fn dtype(&self) -> DType {
-        self.weights.embed.dtype()
+        self.target.weights
+    }
+
+    /// Number type of what flows through the network.
+    pub(crate) fn activation_dtype(&self) -> DType {
+        self.target.activations
+    }
+
+    /// How much an activation may depend on the batch it is run in, as a share of the layer's greatest: products of
+    /// matrices of different shapes add up in different orders, and what lies between two products is rounded.
+    pub fn rounding(&self) -> f32 {
+        match self.target.activations {
+            DType::BF16 => 1e-1,
+            DType::F16 => 1e-2,
+            _ => 1e-5,
+        }
     }
 
     /// Where its neurons are read.
@@ -154,7 +193,9 @@ impl Model {
     pub fn version(&self) -> String {
         let Self { sha256, site, window, .. } = self;
         let bos = self.bos.map_or_else(|| "none".to_owned(), |bos| bos.to_string());
-        format!("{sha256} {site} window={window} bos={bos} dtype={}", self.dtype().as_str())
+        // Cards round otherwise than processors, all cards alike as far as a bound can tell.
+        let kind = if self.device == DeviceName::Cpu { "" } else { " device=cuda" };
+        format!("{sha256} {site} window={window} bos={bos} dtype={}{kind}", self.dtype().as_str())
     }
 
     /// Number of weights, a tied unembedding counted once.
@@ -178,16 +219,13 @@ impl Model {
         let offset = if self.config.gated { d_mlp as u32 } else { 0 };
         let columns = |offset: u32| -> Result<Vec<Vec<f32>>> {
             let ids: Vec<u32> = neurons.iter().map(|n| n + offset).collect();
-            let ids = Tensor::from_slice(&ids, ids.len(), &self.device)?;
-            Ok(weights.mlp_in.weight.index_select(&ids, 1)?.t()?.to_vec2()?)
+            let ids = Tensor::from_slice(&ids, ids.len(), self.device())?;
+            Ok(weights.mlp_in.weight.index_select(&ids, 1)?.to_dtype(DType::F32)?.t()?.to_vec2()?)
         };
-        let ids = Tensor::from_slice(neurons, neurons.len(), &self.device)?;
-        let w_out: Vec<Vec<f32>> = weights.mlp_out.weight.index_select(&ids, 0)?.to_vec2()?;
+        let ids = Tensor::from_slice(neurons, neurons.len(), self.device())?;
+        let w_out: Vec<Vec<f32>> = weights.mlp_out.weight.index_select(&ids, 0)?.to_dtype(DType::F32)?.to_vec2()?;
         let mut w_gate = if self.config.gated { Some(columns(0)?.into_iter()) } else { None };
-        let bias = match &weights.mlp_in.bias {
-            Some(bias) => Some(bias.to_vec1::<f32>()?),
-            None => None,
-        };
+        let bias = weights.mlp_in.bias.as_ref().map(elements).transpose()?;
         let bias_of = |n: u32| bias.as_ref().map(|bias| bias[(n + offset) as usize]);
         let w_in = columns(offset)?;
         Ok(neurons
@@ -223,8 +261,8 @@ impl Model {
         }
     }
 
-    pub(crate) fn rotation(&self) -> Option<&Rotation> {
-        self.rotation.as_ref()
+    pub(crate) fn rotary(&self) -> Option<&Rotary> {
+        self.rotary.as_ref()
     }
 
     /// Longest sequence that fits, BOS included.
@@ -243,17 +281,6 @@ fn prepended(checkpoint: &Checkpoint, options: &Options) -> Result<Option<u32>> 
             reason: "the checkpoint does not say which token begins a sequence; use 'false'".into(),
         }),
     }
-}
-
-fn check_device(options: &Options) -> Result<()> {
-    let refuse = |what, value: &Option<String>, supported: &str| match value.as_deref() {
-        Some(value) if value != supported => {
-            Err(Error::Unsupported { what, value: value.into(), supported: format!("{supported} in this build") })
-        }
-        _ => Ok(()),
-    };
-    refuse("device", &options.device, "cpu")?;
-    refuse("dtype", &options.dtype, "f32")
 }
 
 /// Tables for positions 0 to `positions - 1`.

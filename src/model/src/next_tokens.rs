@@ -1,6 +1,6 @@
 //! What the network itself expects to follow.
 
-use candle_core::{D, DType};
+use candle_core::D;
 
 use crate::neighbours::greatest;
 use crate::{Batch, Cancel, Model, Result};
@@ -18,12 +18,12 @@ impl Model {
         if batch.is_empty() || count == 0 {
             return Ok(vec![Vec::new(); batch.rows()]);
         }
-        let x = self.final_residual(batch, cancel)?;
+        let (x, head) = (self.final_residual(batch, cancel)?, self.head()?);
         let mut next = Vec::with_capacity(batch.rows());
         for first in (0..batch.rows()).step_by(ROWS) {
             cancel.check()?;
             let rows = ROWS.min(batch.rows() - first);
-            let logits = self.unembed(&x.narrow(0, first, rows)?.contiguous()?)?.to_dtype(DType::F32)?;
+            let logits = head.logits(&x.narrow(0, first, rows)?.contiguous()?)?;
             // Softmax does not change the order, and its sum is all that is needed of it.
             let most = logits.max_keepdim(D::Minus1)?;
             let sums = logits.broadcast_sub(&most)?.exp()?.sum(D::Minus1)?.to_vec1::<f32>()?;

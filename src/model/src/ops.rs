@@ -5,29 +5,37 @@ use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Storage, Tensor};
 
-use crate::kernel::{self, Rotation, Segments};
+use crate::kernel::{self, Segments};
 use crate::weights::{Linear, NormWeights};
 use crate::{Activation, Config, Error, Norm, NormKind, Result};
 
 mod composed;
+mod packing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+
+pub(crate) use packing::{Packing, Rotary};
 
 /// Whether the kernels of [`crate::kernel`] apply.
 fn native(x: &Tensor) -> bool {
+    #[cfg(test)]
+    if tests::is_composed() {
+        return false;
+    }
     matches!(x.device(), Device::Cpu) && x.dtype() == DType::F32
 }
 
-/// `x·W`, without its bias.
+/// `x·W`, without its bias, in the numbers of `x`: weights kept in others are converted for this product.
 pub(crate) fn matmul(x: &Tensor, linear: &Linear) -> Result<Tensor> {
+    let weight = linear.weight.to_dtype(x.dtype())?;
     if !native(x) {
-        return Ok(x.matmul(&linear.weight)?);
+        return Ok(x.matmul(&weight)?);
     }
-    let ((rows, d_in), (d_in_too, d_out)) = (x.dims2()?, linear.weight.dims2()?);
+    let ((rows, d_in), (d_in_too, d_out)) = (x.dims2()?, weight.dims2()?);
     if d_in != d_in_too {
         return Err(Error::Internal(format!("a matrix of {d_in_too} rows was given {d_in} columns")));
     }
-    let out = kernel::matmul(&slice(x)?, &slice(&linear.weight)?, (rows, d_in, d_out));
+    let out = kernel::matmul(&slice(x)?, &slice(&weight)?, (rows, d_in, d_out));
     Ok(Tensor::from_vec(out, (rows, d_out), &Device::Cpu)?)
 }
 
@@ -77,8 +85,10 @@ pub(crate) struct Attention<'a> {
     pub bias: Option<&'a Tensor>,
     /// Shortformer: `[positions, (heads + kv_heads)·d_head]`, added to queries and keys.
     pub shift: Option<&'a Tensor>,
-    pub rotation: Option<&'a Rotation>,
+    pub rotary: Option<&'a Rotary>,
     pub segments: Segments<'a>,
+    /// `None` for the kernels, which take segments as they are.
+    pub packing: Option<&'a Packing>,
 }
 
 impl Attention<'_> {
@@ -89,8 +99,8 @@ impl Attention<'_> {
 
     /// `[rows, (heads + 2·kv_heads)·d_head]` to `[rows, heads·d_head]`.
     pub fn run(&self, qkv: &Tensor) -> Result<Tensor> {
-        if !native(qkv) {
-            return composed::attention(self, qkv);
+        if let Some(packing) = self.packing {
+            return composed::attention(self, packing, qkv);
         }
         let bias = self.bias.map(slice).transpose()?;
         let shift = self.shift.map(slice).transpose()?;
@@ -101,12 +111,30 @@ impl Attention<'_> {
             scale: self.scale(),
             bias: bias.as_deref(),
             shift: shift.as_deref(),
-            rotation: self.rotation,
+            rotation: self.rotary.map(|rotary| &rotary.rotation),
         };
         let out = attention.run(&slice(qkv)?, &self.segments);
         let rows = qkv.dim(0)?;
         Ok(Tensor::from_vec(out, (rows, self.config.heads * self.config.d_head), &Device::Cpu)?)
     }
+}
+
+/// How attention over these segments is laid out in tensors like `x`; `None` where the kernels apply.
+pub(crate) fn packing(
+    x: &Tensor,
+    segments: &Segments,
+    heads: usize,
+    rotary: Option<&Rotary>,
+) -> Result<Option<Packing>> {
+    if native(x) {
+        return Ok(None);
+    }
+    Packing::new(segments, heads, rotary, (x.device(), x.dtype())).map(Some)
+}
+
+/// All elements as f32 on the host, row after row.
+pub(crate) fn elements(x: &Tensor) -> Result<Vec<f32>> {
+    Ok(x.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
 }
 
 /// The elements of a contiguous f32 tensor on the CPU, without a copy.

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Error, Result, Site};
+use crate::{DeviceName, Error, NumberType, Result, Site};
 
 /// What a user may say about a model beside where it is; everything has a default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
-    /// `cpu`.
-    pub device: Option<String>,
-    /// Number type of weights and activations: `f32`.
-    pub dtype: Option<String>,
+    /// Where it runs: `cpu`, `cuda`, `cuda:N`.
+    pub device: Option<DeviceName>,
+    /// Numbers that its weights are kept in: `f32`, `bf16`, `f16`.
+    pub dtype: Option<NumberType>,
     /// Where neurons are read.
     pub site: Option<Site>,
     /// Tokens of an example at most, BOS not counted.
@@ -28,7 +28,8 @@ impl Options {
     /// Parses options by name; names are case-insensitive.
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] for an unknown name or a value that does not parse.
+    /// [`Error::InvalidOption`] for an unknown name or a value that does not parse, [`Error::Unsupported`] for a device
+    /// or number type that is not known.
     pub fn parse<K: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (K, V)>) -> Result<Self> {
         let pairs: BTreeMap<String, String> =
             pairs.into_iter().map(|(k, v)| (k.as_ref().to_ascii_lowercase(), v.as_ref().to_owned())).collect();
@@ -36,8 +37,8 @@ impl Options {
         for (name, value) in pairs {
             let invalid = |reason: String| Error::InvalidOption { option: name.clone(), reason };
             match name.as_str() {
-                "device" => options.device = Some(value.to_ascii_lowercase()),
-                "dtype" => options.dtype = Some(value.to_ascii_lowercase()),
+                "device" => options.device = Some(value.parse()?),
+                "dtype" => options.dtype = Some(value.parse()?),
                 "site" => options.site = Some(value.parse()?),
                 "window" => match value.parse() {
                     Ok(window) if window > 0 => options.window = Some(window),

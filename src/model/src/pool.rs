@@ -1,27 +1,33 @@
 //! Threads for forward passes, apart from those that serve clients.
 //!
-//! Two kinds: *lanes*, each a single thread that runs one pass after another, so that many batches run side by side
+//! Three kinds: *lanes*, each a single thread that runs one pass after another, so that many batches run side by side
 //! without waiting for each other inside a pass; and one *wide* pool, which spreads a lone pass over all threads when
-//! there is nothing else to fill them with. Which one runs a pass does not change its numbers.
+//! there is nothing else to fill them with; and a lane for each card, which takes passes in the order they were asked
+//! for, whoever asks: a query keeps a few passes waiting there, not all it has, so that queries take turns. Which thread
+//! runs a pass does not change its numbers.
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
 
-use crate::{Error, Result};
+use crate::{DeviceName, Error, Model, Result};
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads; dropping it ends them after their current job.
 #[derive(Debug)]
 pub struct Pool {
-    queue: Arc<Queue>,
-    // Dropped after the queue is closed, which ends the loops inside.
-    _lanes: Vec<rayon::ThreadPool>,
+    lanes: Lanes,
     wide: rayon::ThreadPool,
+    /// One a card that was used, by its number.
+    cards: Mutex<BTreeMap<usize, Lanes>>,
     threads: usize,
 }
+
+/// Threads of a card's lane: while one waits for the card, the other prepares what it does next.
+const CARD_THREADS: usize = 2;
 
 /// Where to run a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,35 +36,30 @@ pub enum Width {
     Lane,
     /// All threads.
     Wide,
+    /// The lane of the card of this number.
+    Card(usize),
+}
+
+impl Width {
+    /// Where jobs of a model run that on a processor would run here.
+    pub fn of(self, model: &Model) -> Self {
+        match model.placed() {
+            DeviceName::Cpu => self,
+            DeviceName::Cuda(number) => Self::Card(number),
+        }
+    }
 }
 
 impl Pool {
     /// A pool of `threads` threads, at least one.
     pub fn new(threads: usize) -> Result<Self> {
         let threads = threads.max(1);
-        let build = |name: &'static str, threads: usize| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .thread_name(move |i| format!("neuroql-{name}-{i}"))
-                // Deep models recurse nowhere, but candle's debug builds put large frames on the stack.
-                .stack_size(8 << 20)
-                .build()
-                .map_err(|e| Error::Internal(format!("cannot start threads: {e}")))
-        };
-        let queue = Arc::new(Queue::default());
-        let mut lanes = Vec::with_capacity(threads);
-        for _ in 0..threads {
-            let lane = build("lane", 1)?;
-            let queue = Arc::clone(&queue);
-            // The loop runs on the lane's own worker, so what a job splits by rayon stays on this thread.
-            lane.spawn(move || {
-                while let Some(job) = queue.pop() {
-                    job();
-                }
-            });
-            lanes.push(lane);
-        }
-        Ok(Self { queue, _lanes: lanes, wide: build("wide", threads)?, threads })
+        Ok(Self {
+            lanes: Lanes::new("lane", threads)?,
+            wide: start("wide", threads)?,
+            cards: Mutex::default(),
+            threads,
+        })
     }
 
     /// Number of threads.
@@ -69,7 +70,7 @@ impl Pool {
     /// Runs a job and waits for it. Dropping the future does not stop a job that has begun.
     ///
     /// # Errors
-    /// What the job returns; [`Error::Internal`] if it panics.
+    /// What the job returns; [`Error::Internal`] if it panics or no thread can be started.
     pub async fn run<T: Send + 'static>(
         &self,
         width: Width,
@@ -86,17 +87,62 @@ impl Pool {
             let _ = sender.send(result);
         };
         match width {
-            Width::Lane => self.queue.push(Box::new(job)),
+            Width::Lane => self.lanes.queue.push(Box::new(job)),
             Width::Wide => self.wide.spawn_fifo(job),
+            Width::Card(number) => {
+                let mut cards = self.cards.lock().unwrap_or_else(PoisonError::into_inner);
+                let lanes = match cards.entry(number) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(entry) => entry.insert(Lanes::new("card", CARD_THREADS)?),
+                };
+                lanes.queue.push(Box::new(job));
+            }
         }
         receiver.await.unwrap_or_else(|_| Err(Error::Internal("a forward pass was lost".into())))
     }
 }
 
-impl Drop for Pool {
+/// Single threads that take jobs from one queue; dropping them ends them after their current job.
+#[derive(Debug)]
+struct Lanes {
+    queue: Arc<Queue>,
+    // Dropped after the queue is closed, which ends the loops inside.
+    _threads: Vec<rayon::ThreadPool>,
+}
+
+impl Lanes {
+    fn new(name: &'static str, count: usize) -> Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let mut threads = Vec::with_capacity(count);
+        for _ in 0..count {
+            let lane = start(name, 1)?;
+            let queue = Arc::clone(&queue);
+            // The loop runs on the lane's own worker, so what a job splits by rayon stays on this thread.
+            lane.spawn(move || {
+                while let Some(job) = queue.pop() {
+                    job();
+                }
+            });
+            threads.push(lane);
+        }
+        Ok(Self { queue, _threads: threads })
+    }
+}
+
+impl Drop for Lanes {
     fn drop(&mut self) {
         self.queue.close();
     }
+}
+
+fn start(name: &'static str, threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(move |i| format!("neuroql-{name}-{i}"))
+        // Deep models recurse nowhere, but candle's debug builds put large frames on the stack.
+        .stack_size(8 << 20)
+        .build()
+        .map_err(|e| Error::Internal(format!("cannot start threads: {e}")))
 }
 
 #[derive(Default)]

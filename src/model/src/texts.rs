@@ -5,13 +5,6 @@ use std::sync::Arc;
 use crate::pool::{Pool, Width};
 use crate::{Batch, Cancel, Error, Model, Probe, Result};
 
-/// Bytes of activations that one forward pass may return.
-const OUTPUT_BYTES: usize = 32 << 20;
-
-/// Tokens of a forward pass: more do not run faster on a CPU, as weights are then reused from cache enough and
-/// intermediate results no longer fit it.
-const TOKENS: usize = 1024;
-
 /// Cancels when dropped, so that a query that is given up stops its forward passes.
 #[derive(Debug, Default)]
 pub struct CancelOnDrop(Cancel);
@@ -30,11 +23,6 @@ impl Drop for CancelOnDrop {
 }
 
 impl Model {
-    /// Tokens that a forward pass should have if it returns so many values a token.
-    pub fn batch_tokens(&self, values: usize) -> usize {
-        (OUTPUT_BYTES / (4 * values.max(1))).clamp(1, TOKENS)
-    }
-
     /// A layer from a user's number.
     ///
     /// # Errors
@@ -73,7 +61,7 @@ impl Model {
         let guard = CancelOnDrop::default();
         let (model, cancel) = (Arc::clone(self), guard.flag());
         let job = move || model.activations_here(layer, neurons, &texts, &cancel);
-        pool.run(Width::Wide, job).await
+        pool.run(Width::Wide.of(self), job).await
     }
 
     fn activations_here(

@@ -2,6 +2,9 @@
 
 use candle_core::Tensor;
 
+use crate::Result;
+use crate::device::Target;
+
 /// All tensors of a network; every matrix is `[in, out]`, contiguous, so that rows of activations multiply it
 /// from the left.
 #[derive(Debug, Clone)]
@@ -56,6 +59,21 @@ pub(crate) enum Unembed {
 }
 
 impl Weights {
+    /// All tensors on a device, in its numbers; the layers were brought there as they were read.
+    pub fn at(self, target: &Target) -> Result<Self> {
+        let Self { embed, positions, layers, final_norm, unembed } = self;
+        Ok(Self {
+            embed: target.matrix(&embed)?,
+            positions: positions.map(|positions| target.matrix(&positions)).transpose()?,
+            layers,
+            final_norm: final_norm.at(target)?,
+            unembed: match unembed {
+                Unembed::Tied => Unembed::Tied,
+                Unembed::Matrix(linear) => Unembed::Matrix(linear.at(target)?),
+            },
+        })
+    }
+
     /// Number of scalars, a tied unembedding counted once.
     pub fn parameters(&self) -> usize {
         let mut count = self.embed.elem_count() + self.final_norm.parameters();
@@ -73,13 +91,39 @@ impl Weights {
     }
 }
 
+impl Layer {
+    /// The layer on a device, in its numbers.
+    pub fn at(self, target: &Target) -> Result<Self> {
+        let Self { norm1, qkv, out, norm2, mlp_in, mlp_norm, mlp_out } = self;
+        Ok(Self {
+            norm1: norm1.at(target)?,
+            qkv: qkv.at(target)?,
+            out: out.at(target)?,
+            norm2: norm2.at(target)?,
+            mlp_in: mlp_in.at(target)?,
+            mlp_norm: mlp_norm.at(target)?,
+            mlp_out: mlp_out.at(target)?,
+        })
+    }
+}
+
 impl Linear {
+    fn at(self, target: &Target) -> Result<Self> {
+        let bias = self.bias.map(|bias| target.vector(&bias)).transpose()?;
+        Ok(Self { weight: target.matrix(&self.weight)?, bias })
+    }
+
     fn parameters(&self) -> usize {
         self.weight.elem_count() + self.bias.as_ref().map_or(0, Tensor::elem_count)
     }
 }
 
 impl NormWeights {
+    fn at(self, target: &Target) -> Result<Self> {
+        let at = |x: Option<Tensor>| x.map(|x| target.vector(&x)).transpose();
+        Ok(Self { weight: at(self.weight)?, bias: at(self.bias)? })
+    }
+
     fn parameters(&self) -> usize {
         [&self.weight, &self.bias].into_iter().flatten().map(Tensor::elem_count).sum()
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::strongest::Strongest;
@@ -169,14 +169,14 @@ impl Model {
     /// `C·read` of some columns of a layer's input matrix: `[columns, d_model]`.
     fn read(&self, layer: &Layer, columns: &[u32]) -> Result<Tensor> {
         let ids = Tensor::from_slice(columns, columns.len(), self.device())?;
-        let rows = layer.mlp_in.weight.index_select(&ids, 1)?.t()?.contiguous()?;
+        let rows = layer.mlp_in.weight.index_select(&ids, 1)?.to_dtype(DType::F32)?.t()?.contiguous()?;
         centred(gained(rows, &layer.norm2)?, self.config().norm)
     }
 
     /// Lengths of `C·read` of all columns of a layer's input matrix.
     fn read_lengths(&self, layer: &Layer) -> Result<Vec<f64>> {
         let weights = elements(&layer.mlp_in.weight)?;
-        let gain = layer.norm2.weight.as_ref().map(|gain| gain.to_vec1::<f32>()).transpose()?;
+        let gain = layer.norm2.weight.as_ref().map(elements).transpose()?;
         let (d_model, columns) = layer.mlp_in.weight.dims2()?;
         let (mut sums, mut squares) = (vec![0.0_f64; columns], vec![0.0_f64; columns]);
         for (row, weights) in weights.chunks_exact(columns).enumerate() {

@@ -69,7 +69,7 @@ impl Model {
     /// `x·W_U`, without its bias.
     fn unembedded(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weights().unembed {
-            Unembed::Tied => Ok(x.matmul(&self.weights().embed.t()?)?),
+            Unembed::Tied => Ok(x.matmul(&self.weights().embed.to_dtype(x.dtype())?.t()?)?),
             Unembed::Matrix(linear) => ops::matmul(x, linear),
         }
     }

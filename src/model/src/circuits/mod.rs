@@ -13,7 +13,7 @@
 //! - the connection is `read(j)ᵀ·C·write(i)`.
 //!
 //! The factor 1/σ by which a norm divides depends on the text and is left out, as is usual; so are biases, which do not
-//! depend on the neuron.
+//! depend on the neuron. Whatever numbers the weights are kept in, they are multiplied in f32.
 
 mod connections;
 mod logits;
@@ -24,8 +24,9 @@ pub use connections::{Connection, Connections, Via};
 pub use logits::{LogitEffect, LogitEffects};
 pub use tokens::InputToken;
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 
+use crate::ops::elements;
 use crate::weights::{Layer, NormWeights};
 use crate::{Activation, Model, Norm, NormKind, Result, Site};
 
@@ -38,19 +39,20 @@ impl Model {
         self.config().activation == Activation::SoluLn && self.site() == Site::MlpMid
     }
 
-    /// `write(i)` of some neurons: `[neurons, d_model]`.
+    /// `write(i)` of some neurons, f32: `[neurons, d_model]`.
     fn written(&self, layer: &Layer, neurons: &[u32]) -> Result<Tensor> {
         let ids = Tensor::from_slice(neurons, neurons.len(), self.device())?;
         let w_out = &layer.mlp_out.weight;
-        let rows = w_out.index_select(&ids, 0)?;
+        let rows = w_out.index_select(&ids, 0)?.to_dtype(DType::F32)?;
         if !self.norm_follows() {
             return Ok(rows);
         }
-        let d_mlp = self.config().d_mlp;
+        let (d_mlp, w_out) = (self.config().d_mlp, w_out.to_dtype(DType::F32)?);
         let (rows, sum) = match &layer.mlp_norm.weight {
             Some(gain) => {
+                let gain = gain.to_dtype(DType::F32)?;
                 let gains = gain.index_select(&ids, 0)?.reshape((neurons.len(), 1))?;
-                (rows.broadcast_mul(&gains)?, gain.reshape((1, d_mlp))?.matmul(w_out)?)
+                (rows.broadcast_mul(&gains)?, gain.reshape((1, d_mlp))?.matmul(&w_out)?)
             }
             None => (rows, w_out.sum_keepdim(0)?),
         };
@@ -59,7 +61,7 @@ impl Model {
 
     /// `readᵀ·write(i)` of all neurons `i` of a layer, for each row of `[rows, d_model]`: `[rows, d_mlp]`.
     fn received(&self, layer: &Layer, read: &Tensor) -> Result<Tensor> {
-        let products = read.matmul(&layer.mlp_out.weight.t()?)?;
+        let products = read.matmul(&layer.mlp_out.weight.to_dtype(DType::F32)?.t()?)?;
         if !self.norm_follows() {
             return Ok(products);
         }
@@ -79,14 +81,9 @@ fn centred(x: Tensor, norm: Norm) -> Result<Tensor> {
 /// `g ⊙ x` for each row.
 fn gained(x: Tensor, norm: &NormWeights) -> Result<Tensor> {
     Ok(match &norm.weight {
-        Some(gain) => x.broadcast_mul(gain)?,
+        Some(gain) => x.broadcast_mul(&gain.to_dtype(x.dtype())?)?,
         None => x,
     })
-}
-
-/// All elements, row after row.
-fn elements(x: &Tensor) -> Result<Vec<f32>> {
-    Ok(x.flatten_all()?.to_vec1()?)
 }
 
 /// Lengths of the rows of a matrix.

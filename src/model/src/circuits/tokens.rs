@@ -72,6 +72,7 @@ impl Model {
         for first in (0..config.vocabulary).step_by(rows) {
             cancel.check()?;
             let embeddings = self.weights().embed.narrow(0, first, rows.min(config.vocabulary - first))?;
+            let embeddings = embeddings.to_dtype(self.activation_dtype())?;
             let h = ops::norm(embeddings, config.norm, &layer.norm2)?;
             let mut pre = ops::matmul(&h, &input)?;
             if let Some(bias) = &input.bias {

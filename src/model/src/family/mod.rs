@@ -9,6 +9,7 @@ mod rope;
 mod settings;
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::device::Target;
 use crate::weights::Weights;
 use crate::{Config, Error, Result};
 
@@ -63,16 +64,17 @@ impl Plan {
         Ok(Self { config: config.check()?, family })
     }
 
-    /// Reads all weights, several layers at a time.
-    pub fn weights(&self, checkpoint: &Checkpoint) -> Result<Weights> {
-        let reader = Reader::new(checkpoint.weights.as_ref());
-        match self.family {
+    /// Reads all weights, several layers at a time, to a device.
+    pub fn weights(&self, checkpoint: &Checkpoint, target: &Target) -> Result<Weights> {
+        let reader = Reader::new(checkpoint.weights.as_ref(), target);
+        let weights = match self.family {
             Family::Hooked => hooked::weights(&self.config, &reader),
             Family::Gpt2 => gpt2::weights(&self.config, &reader),
             Family::GptNeoX => gpt_neox::weights(&self.config, &reader),
             Family::Llama => llama::weights(&self.config, &reader, &llama::HUGGING_FACE),
             Family::LlamaGguf => llama::weights(&self.config, &reader, &llama::GGUF),
-        }
+        };
+        weights?.at(target)
     }
 }
 

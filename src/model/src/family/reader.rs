@@ -7,18 +7,21 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use crate::checkpoint::TensorSource;
+use crate::device::Target;
 use crate::weights::{Layer, Linear, NormWeights};
 use crate::{Error, Result};
 
 /// Checked access to a checkpoint's tensors.
 pub(super) struct Reader<'a> {
     source: &'a dyn TensorSource,
+    target: &'a Target,
     read: Mutex<BTreeSet<String>>,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(source: &'a dyn TensorSource) -> Self {
-        Self { source, read: Mutex::default() }
+    /// Tensors are read on the processor in f32; whole layers go to `target`.
+    pub fn new(source: &'a dyn TensorSource, target: &'a Target) -> Self {
+        Self { source, target, read: Mutex::default() }
     }
 
     /// Refuses a checkpoint with a tensor nobody asked for: it belongs to a network that computes something else.
@@ -108,8 +111,9 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads layers side by side: dequantising and transposing are bound by the processor.
+    /// Reads layers side by side: dequantising and transposing are bound by the processor. Each goes to its device at
+    /// once, so that no more than a few are in memory twice.
     pub fn layers(&self, count: usize, read: impl Fn(usize) -> Result<Layer> + Send + Sync) -> Result<Vec<Layer>> {
-        (0..count).into_par_iter().map(read).collect()
+        (0..count).into_par_iter().map(|l| read(l)?.at(self.target)).collect()
     }
 }

@@ -1,43 +1,46 @@
-//! The operations written with candle's own, for any device and number type: slower on a CPU, obvious to read.
+//! The operations written with candle's own, for any device and number type: what runs on cards, and what the kernels
+//! are tested against. Norms, softmax and products add up in f32 whatever the numbers are.
 
-use candle_core::{D, Tensor};
-use candle_nn::ops::softmax_last_dim;
+use candle_core::{D, DType, Tensor};
+use candle_nn::ops::{layer_norm, rms_norm, softmax_last_dim};
+use candle_nn::rotary_emb::{rope, rope_i};
 
 use super::Attention;
-use crate::kernel::Rotation;
+use super::packing::{Group, Packing};
 use crate::weights::NormWeights;
 use crate::{Activation, Config, Norm, NormKind, Result};
 
 pub(super) fn norm(x: &Tensor, norm: Norm, weights: &NormWeights) -> Result<Tensor> {
-    let centred = match norm.kind {
-        NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
-        NormKind::Rms | NormKind::None => x.clone(),
-    };
-    let mut out = match norm.kind {
-        NormKind::None => centred,
-        NormKind::Layer | NormKind::Rms => {
-            let square = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(norm.eps))?;
-            centred.broadcast_div(&square.sqrt()?)?
-        }
-    };
+    // One launch where candle has it; it computes in f32.
+    match (norm.kind, &weights.weight, &weights.bias) {
+        (NormKind::Layer, Some(weight), Some(bias)) => return Ok(layer_norm(x, weight, bias, norm.eps)?),
+        (NormKind::Rms, Some(weight), None) => return Ok(rms_norm(x, weight, norm.eps)?),
+        (NormKind::None, ..) => return Ok(x.clone()),
+        _ => {}
+    }
+    let dtype = x.dtype();
+    let x = x.to_dtype(DType::F32)?;
+    let centred = if norm.kind == NormKind::Layer { x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)? } else { x };
+    let square = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(norm.eps))?;
+    let mut out = centred.broadcast_div(&square.sqrt()?)?;
     if let Some(weight) = &weights.weight {
-        out = out.broadcast_mul(weight)?;
+        out = out.broadcast_mul(&weight.to_dtype(DType::F32)?)?;
     }
     if let Some(bias) = &weights.bias {
-        out = out.broadcast_add(bias)?;
+        out = out.broadcast_add(&bias.to_dtype(DType::F32)?)?;
     }
-    Ok(out)
+    Ok(out.to_dtype(dtype)?)
 }
 
 pub(super) fn activate(x: &Tensor, config: &Config, bias: Option<&Tensor>) -> Result<Tensor> {
     let x = add_optional(x, bias)?;
     let act = |x: &Tensor| {
         Ok(match config.activation {
-            Activation::Gelu => x.gelu_erf()?,
-            Activation::GeluTanh => x.gelu()?,
+            Activation::Gelu => wide(x, Tensor::gelu_erf)?,
+            Activation::GeluTanh => wide(x, Tensor::gelu)?,
             Activation::Relu => x.relu()?,
-            Activation::Silu => x.silu()?,
-            Activation::Solu | Activation::SoluLn => (x * softmax_last_dim(x)?)?,
+            Activation::Silu => wide(x, Tensor::silu)?,
+            Activation::Solu | Activation::SoluLn => wide(x, |x| x * softmax_last_dim(x)?)?,
         })
     };
     if config.gated {
@@ -46,6 +49,11 @@ pub(super) fn activate(x: &Tensor, config: &Config, bias: Option<&Tensor>) -> Re
         return Ok((gate * x.narrow(1, width, width)?)?);
     }
     act(&x)
+}
+
+/// A function that would lose digits in 16 bits, since it rounds after each of its steps.
+fn wide(x: &Tensor, f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> candle_core::Result<Tensor> {
+    f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())
 }
 
 pub(super) fn add(x: &Tensor, y: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -59,68 +67,68 @@ fn add_optional(x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     })
 }
 
-/// One segment at a time, with all that comes before it in its sequence.
-pub(super) fn attention(attention: &Attention, qkv: &Tensor) -> Result<Tensor> {
-    let Config { heads, kv_heads, d_head, .. } = *attention.config;
-    let qkv = add_optional(qkv, attention.bias)?;
-    let offsets = attention.segments.offsets;
-    let mut outputs = Vec::with_capacity(offsets.len());
-    for (segment, pair) in offsets.windows(2).enumerate() {
-        let before = attention.segments.before(segment);
-        let rows: Vec<u32> = before.into_iter().flatten().chain(pair[0]..pair[1]).map(|row| row as u32).collect();
-        let tokens = rows.len();
-        let rows = qkv.index_select(&Tensor::from_vec(rows, tokens, qkv.device())?, 0)?;
-        let mut mixed = rows.narrow(1, 0, (heads + kv_heads) * d_head)?;
-        if let Some(shift) = attention.shift {
-            mixed = (mixed + shift.narrow(0, 0, tokens)?)?;
-        }
-        // [heads, tokens, d_head]
-        let split = |x: Tensor, count: usize| x.reshape((tokens, count, d_head))?.transpose(0, 1)?.contiguous();
-        let mut q = split(mixed.narrow(1, 0, heads * d_head)?, heads)?;
-        let mut k = split(mixed.narrow(1, heads * d_head, kv_heads * d_head)?, kv_heads)?;
-        let v = split(rows.narrow(1, (heads + kv_heads) * d_head, kv_heads * d_head)?, kv_heads)?;
-        if let Some(rotation) = attention.rotation {
-            q = rotate(&q, rotation)?;
-            k = rotate(&k, rotation)?;
-        }
-        let repeat = |x: Tensor| {
-            let shared = x.unsqueeze(1)?.expand((kv_heads, heads / kv_heads, tokens, d_head))?;
-            shared.reshape((heads, tokens, d_head))
-        };
-        let scores = (q.matmul(&repeat(k)?.t()?)? * f64::from(attention.scale()))?;
-        let mask: Vec<f32> =
-            (0..tokens * tokens).map(|i| if i % tokens <= i / tokens { 0.0 } else { f32::NEG_INFINITY }).collect();
-        let mask = Tensor::from_vec(mask, (tokens, tokens), qkv.device())?.to_dtype(qkv.dtype())?;
-        let pattern = softmax_last_dim(&scores.broadcast_add(&mask)?)?;
-        let mixed = pattern.matmul(&repeat(v)?)?.transpose(0, 1)?.reshape((tokens, heads * d_head))?;
-        let own = pair[1] - pair[0];
-        outputs.push(mixed.narrow(0, tokens - own, own)?);
-    }
-    Ok(Tensor::cat(&outputs, 0)?)
+/// Softmax over the last dimension, which cards compute in f32 whatever they are given.
+fn softmax(x: &Tensor) -> candle_core::Result<Tensor> {
+    if x.device().is_cpu() { wide(x, softmax_last_dim) } else { softmax_last_dim(x) }
 }
 
-/// Rotates `[heads, tokens, d_head]`.
-fn rotate(x: &Tensor, rotation: &Rotation) -> Result<Tensor> {
-    let (heads, tokens, d_head) = x.dims3()?;
-    let half = rotation.dims / 2;
-    let table = |values: &[f32]| {
-        Tensor::from_slice(&values[..tokens * half], (1, tokens, half), x.device())?.to_dtype(x.dtype())
+/// Group by group, each one stack of products.
+pub(super) fn attention(attention: &Attention, packing: &Packing, qkv: &Tensor) -> Result<Tensor> {
+    let Config { heads, kv_heads, d_head, .. } = *attention.config;
+    let qkv = add_optional(qkv, attention.bias)?;
+    let placed = (heads + kv_heads) * d_head;
+    // Queries and keys where they are in need of a position; else those of `qkv` do.
+    let mut qk = qkv.clone();
+    if let Some(shift) = attention.shift {
+        qk = (qk.narrow(1, 0, placed)? + shift.index_select(&packing.positions, 0)?)?;
+    }
+    if let (Some(rotary), Some(turns)) = (attention.rotary, &packing.turns) {
+        let x = qk.narrow(1, 0, placed)?.reshape(((), heads + kv_heads, d_head))?;
+        let rotation = &rotary.rotation;
+        qk = rotate(&x, turns, rotation.dims, rotation.adjacent_pairs)?.reshape(((), placed))?;
+    }
+    let mut outputs = Vec::with_capacity(packing.groups.len());
+    for group in &packing.groups {
+        outputs.push(mixed(attention, group, &qk, &qkv)?);
+    }
+    let output = if outputs.len() == 1 { outputs.remove(0) } else { Tensor::cat(&outputs, 0)? };
+    Ok(match &packing.places {
+        Some(places) => output.index_select(places, 0)?,
+        None => output,
+    })
+}
+
+/// What the queries of a group mix from its values: `[pieces·queries, heads·d_head]`.
+fn mixed(attention: &Attention, group: &Group, qk: &Tensor, qkv: &Tensor) -> Result<Tensor> {
+    let Config { heads, kv_heads, d_head, .. } = *attention.config;
+    let Group { pieces, queries, keys, .. } = *group;
+    let key_rows = group.key_rows.as_ref().unwrap_or(&group.query_rows);
+    let of_queries = group.query_rows.of(qk, pieces * queries)?;
+    let of_keys = if group.key_rows.is_some() { key_rows.of(qk, pieces * keys)? } else { of_queries.clone() };
+    let of_values = if qk.id() == qkv.id() { of_keys.clone() } else { key_rows.of(qkv, pieces * keys)? };
+    // Some heads of packed rows as a view: [pieces, heads, tokens, d_head]
+    let split = |x: &Tensor, tokens: usize, first: usize, count: usize| {
+        x.reshape((pieces, tokens, (), d_head))?.narrow(2, first, count)?.transpose(1, 2)
     };
-    let (cos, sin) = (table(&rotation.cos)?, table(&rotation.sin)?);
-    let turned = x.narrow(2, 0, rotation.dims)?;
-    let (a, b) = if rotation.adjacent_pairs {
-        let pairs = turned.reshape((heads, tokens, half, 2))?;
-        (pairs.narrow(3, 0, 1)?.squeeze(3)?, pairs.narrow(3, 1, 1)?.squeeze(3)?)
-    } else {
-        (turned.narrow(2, 0, half)?, turned.narrow(2, half, half)?)
-    };
-    let low = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
-    let high = (a.broadcast_mul(&sin)? + b.broadcast_mul(&cos)?)?;
-    let turned = if rotation.adjacent_pairs {
-        Tensor::stack(&[low, high], 3)?.reshape((heads, tokens, rotation.dims))?
-    } else {
-        Tensor::cat(&[low, high], 2)?
-    };
-    let rest = x.narrow(2, rotation.dims, d_head - rotation.dims)?;
-    Ok(if rotation.dims == d_head { turned } else { Tensor::cat(&[turned, rest], 2)? })
+    // Scaled as it is copied. Heads that share keys follow each other, so they are one taller matrix.
+    let q = (split(&of_queries, queries, 0, heads)? * f64::from(attention.scale()))?;
+    let q = q.contiguous()?.reshape((pieces, kv_heads, heads / kv_heads * queries, d_head))?;
+    let k = split(&of_keys, keys, heads, kv_heads)?.contiguous()?;
+    let v = split(&of_values, keys, heads + kv_heads, kv_heads)?.contiguous()?;
+    let scores = q.matmul(&k.t()?)?.reshape((pieces, heads, queries, keys))?;
+    let pattern = softmax(&scores.broadcast_add(&group.mask)?)?;
+    let mixed = pattern.reshape((pieces, kv_heads, heads / kv_heads * queries, keys))?.matmul(&v)?;
+    let mixed = mixed.reshape((pieces, heads, queries, d_head))?.transpose(1, 2)?;
+    Ok(mixed.contiguous()?.reshape((pieces * queries, heads * d_head))?)
+}
+
+/// Rotates the first `dims` dimensions of `[rows, heads, d_head]`; `turns` are the cosines and sines of each row.
+fn rotate(x: &Tensor, [cos, sin]: &[Tensor; 2], dims: usize, adjacent_pairs: bool) -> Result<Tensor> {
+    let (rows, heads, d_head) = x.dims3()?;
+    // Each row is a batch of one token to candle, because its position is its own.
+    let turned = x.narrow(2, 0, dims)?.contiguous()?.reshape((rows, heads, 1, dims))?;
+    let (cos, sin) = (cos.reshape((rows, 1, dims / 2))?, sin.reshape((rows, 1, dims / 2))?);
+    let turned = if adjacent_pairs { rope_i(&turned, &cos, &sin)? } else { rope(&turned, &cos, &sin)? };
+    let turned = turned.reshape((rows, heads, dims))?;
+    Ok(if dims == d_head { turned } else { Tensor::cat(&[turned, x.narrow(2, dims, d_head - dims)?], 2)? })
 }

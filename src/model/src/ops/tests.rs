@@ -1,12 +1,31 @@
 //! The kernels against the compositions, on random shapes; and on one thread against several.
 
-use candle_core::{Device, Tensor};
+use std::cell::Cell;
+
+use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
 
-use super::{Attention, activate, add, composed, matmul, norm};
+use super::{Attention, Packing, Rotary, activate, add, composed, matmul, norm};
 use crate::kernel::{Rotation, Segments};
 use crate::weights::{Linear, NormWeights};
 use crate::{Activation, Config, Norm, NormKind, Positions};
+
+thread_local! {
+    static COMPOSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread's tests asked for the compositions where kernels would do.
+pub(crate) fn is_composed() -> bool {
+    COMPOSED.get()
+}
+
+/// Runs `f` without the kernels on this thread.
+pub(crate) fn without_kernels<T>(f: impl FnOnce() -> T) -> T {
+    COMPOSED.set(true);
+    let result = f();
+    COMPOSED.set(false);
+    result
+}
 
 fn random(seed: u64, shape: &[usize], scale: f32) -> Tensor {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -166,15 +185,20 @@ proptest! {
             dims: 2 * pairs,
             adjacent_pairs,
         };
+        let rotary = Rotary::new(rotation);
+        let segments = Segments { offsets: &offsets, parents: &parents, positions: &positions };
+        let rotary = (pairs > 0).then_some(&rotary);
+        let packing = Packing::new(&segments, heads, rotary, (&Device::Cpu, DType::F32)).unwrap();
         let attention = Attention {
             config: &config,
             layer: 0,
             bias: (seed % 2 == 0).then_some(&bias),
             shift: (seed % 3 == 0).then_some(&shift),
-            rotation: (pairs > 0).then_some(&rotation),
-            segments: Segments { offsets: &offsets, parents: &parents, positions: &positions },
+            rotary,
+            segments,
+            packing: None,
         };
         let got = on_any_threads(|| attention.run(&qkv).unwrap());
-        close(&got, &composed::attention(&attention, &qkv).unwrap());
+        close(&got, &composed::attention(&attention, &packing, &qkv).unwrap());
     }
 }

@@ -1,0 +1,151 @@
+//! Where a network runs, and in which numbers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::{Error, Result};
+
+#[cfg(feature = "cuda")]
+mod cuda;
+mod memory;
+
+pub(crate) use memory::{is_out_of_memory, room};
+
+/// A device by name: `cpu`, or `cuda:N` (`cuda` is `cuda:0`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeviceName {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA card, by its number in the driver's order.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceName {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let unknown = || Error::Unsupported {
+            what: "device",
+            value: s.into(),
+            supported: "cpu, and cuda or cuda:N for the NVIDIA card of number N".into(),
+        };
+        match s.to_ascii_lowercase().as_str() {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            name => {
+                let digits = name.strip_prefix("cuda:").ok_or_else(unknown)?;
+                // Parsing alone would take a sign.
+                let plain = digits.bytes().all(|b| b.is_ascii_digit());
+                digits.parse().ok().filter(|_| plain).map(Self::Cuda).ok_or_else(unknown)
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+impl DeviceName {
+    /// The device, ready to hold tensors. A process has one candle device a card, and with it one stream: what is
+    /// queued there runs in the order it was queued.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where it cannot be had: no CUDA in this build, a library or the driver is missing, no such card.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(number) => cuda::open(number),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda(_) => Err(Error::Device {
+                device: self.to_string(),
+                reason: "this build has no CUDA; build neuroql with --features cuda (see tests/gpu/README.md), or use \
+                         'cpu'"
+                    .into(),
+            }),
+        }
+    }
+}
+
+/// The numbers that weights are kept in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum NumberType {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, the exponent of f32 and 8 bits of precision.
+    Bf16,
+    /// 16 bits, 11 bits of precision; nothing beyond ±65504.
+    F16,
+}
+
+impl FromStr for NumberType {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        match s.to_ascii_lowercase().as_str() {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            "f16" => Ok(Self::F16),
+            _ => Err(Error::Unsupported { what: "dtype", value: s.into(), supported: "f32, bf16, f16".into() }),
+        }
+    }
+}
+
+impl fmt::Display for NumberType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.dtype().as_str())
+    }
+}
+
+impl NumberType {
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+        }
+    }
+}
+
+/// Where the tensors of a model lie, and in which numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub device: Device,
+    /// Of matrices, embeddings included.
+    pub weights: DType,
+    /// Of what flows through the network, and of what is added to it or multiplied into it element by element.
+    ///
+    /// A processor has no arithmetic of 16 bits worth using: there matrices are widened as they are used, and all else
+    /// is f32. A card multiplies 16-bit numbers and adds up in f32, and what lies between two products is 16 bits wide
+    /// as in Hugging Face transformers.
+    pub activations: DType,
+}
+
+impl Target {
+    pub fn new(device: Device, numbers: NumberType) -> Self {
+        let weights = numbers.dtype();
+        let activations = if device.is_cpu() { DType::F32 } else { weights };
+        Self { device, weights, activations }
+    }
+
+    /// A matrix in the numbers of weights.
+    pub fn matrix(&self, x: &Tensor) -> Result<Tensor> {
+        // Narrowed before the copy: half as much crosses to a card.
+        Ok(x.to_dtype(self.weights)?.to_device(&self.device)?)
+    }
+
+    /// A bias or gain: rounded as weights are, then in the numbers of activations.
+    pub fn vector(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.to_dtype(self.weights)?.to_dtype(self.activations)?.to_device(&self.device)?)
+    }
+}

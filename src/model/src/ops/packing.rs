@@ -1,0 +1,222 @@
+//! How a batch is laid out for attention by products of stacked matrices: worked out, and sent to the device, once for
+//! all layers of a pass.
+//!
+//! Sequences have different lengths and may share what they begin with, so segments are cut into *pieces* of at most
+//! [`QUERIES`] tokens, and pieces of like size are stacked in a *group*, padded to its longest. A piece sees the tokens
+//! before it in its sequence and its own up to each query. Padding repeats rows of the piece: as keys they are masked, as
+//! queries they are computed and dropped.
+
+use std::sync::OnceLock;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::Result;
+use crate::kernel::{Rotation, Segments};
+
+/// Queries of a piece: of longer segments, later pieces see more keys than earlier ones.
+const QUERIES: usize = 512;
+
+/// Products of a query and a key that padding may add to a group, which save the launch of another.
+const SLACK: usize = 1 << 19;
+
+/// Scores of a group, over all heads: half a gigabyte of f32.
+const SCORES: usize = 1 << 27;
+
+/// Rotary tables, on the host and, once asked for, on a device.
+#[derive(Debug)]
+pub(crate) struct Rotary {
+    pub rotation: Rotation,
+    /// Cosines and sines, `[positions, dims / 2]`.
+    tables: OnceLock<[Tensor; 2]>,
+}
+
+impl Rotary {
+    pub fn new(rotation: Rotation) -> Self {
+        Self { rotation, tables: OnceLock::new() }
+    }
+
+    /// The tables in the numbers of a model, which has one device.
+    fn tables(&self, device: &Device, dtype: DType) -> Result<&[Tensor; 2]> {
+        if let Some(tables) = self.tables.get() {
+            return Ok(tables);
+        }
+        let pairs = self.rotation.dims / 2;
+        let table = |values: &[f32]| {
+            let shape = (values.len() / pairs.max(1), pairs);
+            Tensor::from_slice(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
+        };
+        let tables = [table(&self.rotation.cos)?, table(&self.rotation.sin)?];
+        Ok(self.tables.get_or_init(|| tables))
+    }
+}
+
+/// A batch, packed.
+#[derive(Debug)]
+pub(crate) struct Packing {
+    pub groups: Vec<Group>,
+    /// Where each row of the batch is in the groups' rows laid end to end; `None` where in its own place.
+    pub places: Option<Tensor>,
+    /// Position of each row.
+    pub positions: Tensor,
+    /// Cosines and sines of each row, `[rows, dims / 2]`.
+    pub turns: Option<[Tensor; 2]>,
+}
+
+/// Pieces of like size.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub pieces: usize,
+    /// Queries of each piece, padding included.
+    pub queries: usize,
+    /// Keys of each piece, padding included.
+    pub keys: usize,
+    pub query_rows: Rows,
+    /// `None` where they are the query rows.
+    pub key_rows: Option<Rows>,
+    /// 0 where a query sees a key and −∞ where not: `[pieces or 1, 1, queries, keys]`.
+    pub mask: Tensor,
+}
+
+/// Some rows of a batch.
+#[derive(Debug)]
+pub(crate) enum Rows {
+    /// As many as there are, from this one on.
+    From(usize),
+    Indices(Tensor),
+}
+
+impl Rows {
+    /// These rows of a contiguous matrix.
+    pub fn of(&self, x: &Tensor, count: usize) -> Result<Tensor> {
+        Ok(match self {
+            Self::From(first) => x.narrow(0, *first, count)?,
+            Self::Indices(indices) => x.index_select(indices, 0)?,
+        })
+    }
+
+    fn new(rows: Vec<u32>, device: &Device) -> Result<Self> {
+        if rows.windows(2).all(|pair| pair[0] + 1 == pair[1]) {
+            return Ok(Self::From(rows.first().map_or(0, |first| *first as usize)));
+        }
+        let count = rows.len();
+        Ok(Self::Indices(Tensor::from_vec(rows, count, device)?))
+    }
+}
+
+/// Some tokens of a segment.
+struct Piece {
+    segment: usize,
+    /// Its rows.
+    first: usize,
+    end: usize,
+    /// Tokens before its first in its sequence.
+    before: usize,
+}
+
+impl Piece {
+    fn queries(&self) -> usize {
+        self.end - self.first
+    }
+
+    fn keys(&self) -> usize {
+        self.before + self.queries()
+    }
+}
+
+impl Packing {
+    pub fn new(
+        segments: &Segments,
+        heads: usize,
+        rotary: Option<&Rotary>,
+        (device, dtype): (&Device, DType),
+    ) -> Result<Self> {
+        let mut pieces: Vec<Piece> = Vec::with_capacity(segments.parents.len());
+        for (segment, pair) in segments.offsets.windows(2).enumerate() {
+            for first in (pair[0]..pair[1]).step_by(QUERIES) {
+                let before = segments.positions[first] as usize;
+                pieces.push(Piece { segment, first, end: pair[1].min(first + QUERIES), before });
+            }
+        }
+        // Stable: pieces of one size stay in the order of their rows.
+        pieces.sort_by_key(|piece| std::cmp::Reverse((piece.keys(), piece.queries())));
+        let mut groups = Vec::new();
+        let mut order: Vec<u32> = vec![0; segments.positions.len()];
+        let mut laid = 0;
+        let mut rest = &pieces[..];
+        while !rest.is_empty() {
+            let (group, others) = rest.split_at(fitting(rest, heads));
+            rest = others;
+            let built = Group::new(group, segments, (device, dtype))?;
+            for (i, piece) in group.iter().enumerate() {
+                for (place, row) in (laid + i * built.queries..).zip(piece.first..piece.end) {
+                    order[row] = place as u32;
+                }
+            }
+            laid += built.pieces * built.queries;
+            groups.push(built);
+        }
+        let in_place = laid == order.len() && order.iter().enumerate().all(|(row, place)| row == *place as usize);
+        let count = order.len();
+        let positions = Tensor::from_slice(segments.positions, count, device)?;
+        let turns = match rotary {
+            Some(rotary) => {
+                let [cos, sin] = rotary.tables(device, dtype)?;
+                Some([cos.index_select(&positions, 0)?, sin.index_select(&positions, 0)?])
+            }
+            None => None,
+        };
+        let places = if in_place { None } else { Some(Tensor::from_vec(order, count, device)?) };
+        Ok(Self { groups, places, positions, turns })
+    }
+}
+
+/// How many of the pieces, longest first, go into one group: as many as little padding and memory allow.
+fn fitting(pieces: &[Piece], heads: usize) -> usize {
+    let keys = pieces[0].keys();
+    let (mut queries, mut real) = (0, 0);
+    for (i, piece) in pieces.iter().enumerate() {
+        queries = queries.max(piece.queries());
+        real += piece.queries() * piece.keys();
+        let padded = (i + 1) * queries * keys;
+        if i > 0 && (padded > real + real / 4 + SLACK || padded * heads > SCORES) {
+            return i;
+        }
+    }
+    pieces.len()
+}
+
+impl Group {
+    fn new(pieces: &[Piece], segments: &Segments, (device, dtype): (&Device, DType)) -> Result<Self> {
+        let longest = |of: fn(&Piece) -> usize| pieces.iter().map(of).max().unwrap_or(0);
+        let (queries, keys) = (longest(Piece::queries), longest(Piece::keys));
+        let mut query_rows = Vec::with_capacity(pieces.len() * queries);
+        let mut key_rows = Vec::with_capacity(pieces.len() * keys);
+        for piece in pieces {
+            let last = piece.end - 1;
+            query_rows.extend((0..queries).map(|i| last.min(piece.first + i) as u32));
+            let own = segments.offsets[piece.segment]..piece.end;
+            let before = segments.before(piece.segment).into_iter().flatten();
+            let padding = std::iter::repeat(last);
+            key_rows.extend(before.chain(own).chain(padding).take(keys).map(|row| row as u32));
+        }
+        let key_rows = if key_rows == query_rows { None } else { Some(Rows::new(key_rows, device)?) };
+        // One mask serves all where they begin at the same position.
+        let alike = pieces.iter().all(|piece| piece.before == pieces[0].before);
+        let masks = if alike { &pieces[..1] } else { pieces };
+        let mut mask = Vec::with_capacity(masks.len() * queries * keys);
+        for piece in masks {
+            for query in 0..queries {
+                mask.extend((0..keys).map(|key| if key <= piece.before + query { 0.0 } else { f32::NEG_INFINITY }));
+            }
+        }
+        let mask = Tensor::from_vec(mask, (masks.len(), 1, queries, keys), &Device::Cpu)?;
+        Ok(Self {
+            pieces: pieces.len(),
+            queries,
+            keys,
+            query_rows: Rows::new(query_rows, device)?,
+            key_rows,
+            mask: mask.to_dtype(dtype)?.to_device(device)?,
+        })
+    }
+}

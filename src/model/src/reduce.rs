@@ -1,0 +1,243 @@
+//! Reductions of a layer's activations where they lie, so that a card sends back what is asked and not what it is asked of.
+//!
+//! A caller that wants statistics of a corpus takes the parts of a batch from [`Model::run_parts`](crate::Model::run_parts)
+//! (whole examples, which [`Part`](crate::Part) names) and reduces each layer's `[rows, neurons]` with [`summarise`]: for each neuron its moments, how often it is positive and a
+//! histogram, and for each example and neuron the greatest and the least value. On GPT-2, with examples of 256 tokens,
+//! that is a hundredth of the activations. The extremes say of which neurons in which examples more is to be known: those
+//! whose peak is among the greatest so far, or which are drawn by lot. [`columns`] fetches the values of these alone, on
+//! all tokens of the example. [`strongest`] does both for the greatest values of each neuron, and [`counts`] counts the
+//! values in a range.
+//!
+//! The numbers are those of `neuroql-analysis`: the same order of numbers, in which NaN is the greatest; the same bins,
+//! if given its magnitudes; extremes, counts and histograms to the bit. Sums are of powers of the values themselves, in
+//! f64, so that central moments of order `p` are off by at most 10⁻¹² of `count · max|x|ᵖ`.
+//!
+//! Tensors are contiguous f32, as [`Model::run`](crate::Model::run) returns them. On a processor they are read in place.
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use neuroql_model::reduce;
+//!
+//! # fn main() -> neuroql_model::Result<()> {
+//! // Two examples of two and one tokens, three neurons; bins are told apart at 0 and ±1.
+//! let values = [0.5_f32, -1.0, 0.0, 2.0, 0.0, 0.0, 1.0, 3.0, 0.0];
+//! let values = Tensor::from_slice(&values, (3, 3), &Device::Cpu)?;
+//! let summary = reduce::summarise(&values, &[2, 1], &[1.0])?;
+//! assert_eq!(summary.peaks, [2.0, 0.0, 0.0, 1.0, 3.0, 0.0]);
+//! assert_eq!(summary.moments[0].mean, 3.5 / 3.0);
+//! assert_eq!(summary.histogram[..4], [0, 0, 1, 2]);
+//! // Neuron 1 in the example of two tokens, and in the other.
+//! assert_eq!(reduce::columns(&values, &[2, 1], &[(0, 1), (1, 1)])?, [vec![-1.0, 0.0], vec![3.0]]);
+//! # Ok(()) }
+//! ```
+
+use candle_core::{DType, Tensor};
+
+use crate::{Error, Result};
+
+#[cfg(feature = "cuda")]
+mod card;
+mod processor;
+#[cfg(test)]
+mod tests;
+
+/// Most magnitudes that tell bins apart: a card keeps the counts of 64 bins of a neuron at hand.
+pub const MAGNITUDES: usize = 31;
+
+/// Count, mean, and sums of powers of deviations from it, of one neuron.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Moments {
+    /// Number of values.
+    pub count: u64,
+    /// Mean of the values.
+    pub mean: f64,
+    /// Sum of squared deviations.
+    pub m2: f64,
+    /// Sum of cubed deviations.
+    pub m3: f64,
+    /// Sum of fourth powers of deviations.
+    pub m4: f64,
+}
+
+impl Moments {
+    /// Of the sums of the first four powers.
+    fn of_powers(count: u64, [first, second, third, fourth]: [f64; 4]) -> Self {
+        let n = count.max(1) as f64;
+        let mean = first / n;
+        // Rounding may leave a little less than nothing of a sum of even powers; NaN stays.
+        let even = |sum: f64| if sum < 0.0 { 0.0 } else { sum };
+        Self {
+            count,
+            mean,
+            m2: even(second - mean * first),
+            m3: third - 3.0 * mean * second + 2.0 * mean * mean * first,
+            m4: even(fourth - 4.0 * mean * third + 6.0 * mean * mean * second - 3.0 * mean.powi(3) * first),
+        }
+    }
+}
+
+/// What there is to say of a layer in a batch, neuron by neuron.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Summary {
+    /// Moments of each neuron.
+    pub moments: Vec<Moments>,
+    /// Rows in which each neuron is positive.
+    pub positive: Vec<u32>,
+    /// Rows by bin, `[neurons, bins]`, from what is most negative on. A value is in the bin of as many magnitudes as it
+    /// reaches, on the side of its sign; −0 is negative, NaN reaches all.
+    pub histogram: Vec<u32>,
+    /// The greatest value of each neuron in each example, `[examples, neurons]`; −∞ in one without tokens.
+    pub peaks: Vec<f32>,
+    /// The least, NaN in an example without tokens.
+    pub troughs: Vec<f32>,
+}
+
+/// Sums of powers and the like, as both kinds of devices deliver them.
+struct Sums {
+    peaks: Vec<f32>,
+    troughs: Vec<f32>,
+    positive: Vec<u32>,
+    /// `[neurons, 4]`
+    powers: Vec<f64>,
+    histogram: Vec<u32>,
+}
+
+/// Summarises `[rows, neurons]`, in which examples of these many rows follow each other. `magnitudes`, ascending and
+/// positive, tell the bins on either side of zero apart: there are `2·(magnitudes + 1)` of them.
+///
+/// # Errors
+/// [`Error::Internal`] if the shapes do not agree, the tensor is not contiguous f32 or there are more than [`MAGNITUDES`].
+pub fn summarise(values: &Tensor, lengths: &[usize], magnitudes: &[f32]) -> Result<Summary> {
+    let (rows, width) = shape(values, lengths)?;
+    if magnitudes.len() > MAGNITUDES {
+        return Err(Error::Internal(format!("{} magnitudes tell more than 64 bins apart", magnitudes.len())));
+    }
+    if rows == 0 || width == 0 {
+        return Ok(Summary {
+            moments: vec![Moments::default(); width],
+            positive: vec![0; width],
+            histogram: vec![0; width * 2 * (magnitudes.len() + 1)],
+            peaks: vec![f32::NEG_INFINITY; width * lengths.len()],
+            troughs: vec![f32::NAN; width * lengths.len()],
+        });
+    }
+    let offsets = offsets(lengths);
+    let Sums { peaks, troughs, positive, powers, histogram } = match values.device() {
+        #[cfg(feature = "cuda")]
+        candle_core::Device::Cuda(device) => card::sums(device, values, &offsets, magnitudes)?,
+        _ => processor::sums(&crate::ops::slice(values)?, width, &offsets, magnitudes),
+    };
+    let (powers, _) = powers.as_chunks::<4>();
+    let moments = powers.iter().map(|powers| Moments::of_powers(rows as u64, *powers)).collect();
+    Ok(Summary { moments, positive, histogram, peaks, troughs })
+}
+
+/// The values of neurons on all tokens of examples: for each pair of an example and a neuron, one value a row of it.
+///
+/// # Errors
+/// [`Error::Internal`] if the shapes do not agree or a pair is out of range.
+pub fn columns(values: &Tensor, lengths: &[usize], pairs: &[(u32, u32)]) -> Result<Vec<Vec<f32>>> {
+    let (_, width) = shape(values, lengths)?;
+    let offsets = offsets(lengths);
+    let rows = |example: u32| -> Result<std::ops::Range<u32>> {
+        match offsets.get(example as usize..example as usize + 2) {
+            Some(&[first, end]) => Ok(first..end),
+            _ => Err(Error::Internal(format!("example {example} of {}", lengths.len()))),
+        }
+    };
+    let mut places = Vec::new();
+    for &(example, neuron) in pairs {
+        if neuron as usize >= width {
+            return Err(Error::Internal(format!("neuron {neuron} of {width}")));
+        }
+        places.extend(rows(example)?.map(|row| row as i64 * width as i64 + i64::from(neuron)));
+    }
+    let fetched = gather(values, places)?;
+    let mut rest = &fetched[..];
+    let mut take = |&(example, _): &(u32, u32)| {
+        let (own, others) = rest.split_at(rows(example)?.len());
+        rest = others;
+        Ok(own.to_vec())
+    };
+    pairs.iter().map(&mut take).collect()
+}
+
+/// For each neuron the `k` greatest values with their rows, greatest first, of equal ones that of the first row; `peaks`
+/// are those of [`summarise`].
+///
+/// # Errors
+/// As [`columns`].
+pub fn strongest(values: &Tensor, lengths: &[usize], peaks: &[f32], k: usize) -> Result<Vec<Vec<(u32, f32)>>> {
+    let (_, width) = shape(values, lengths)?;
+    let offsets = offsets(lengths);
+    let greater = |a: f32, b: f32| processor::order(b, a);
+    // The k greatest values are in the examples of the k greatest peaks: each other example is outdone by all of these.
+    let mut pairs = Vec::with_capacity(width * k.min(lengths.len()));
+    for neuron in 0..width {
+        let mut examples: Vec<usize> = (0..lengths.len()).filter(|example| lengths[*example] > 0).collect();
+        let peak = |example: usize| peaks[example * width + neuron];
+        examples.sort_by(|a, b| greater(peak(*a), peak(*b)).then(a.cmp(b)));
+        pairs.extend(examples.iter().take(k).map(|example| (*example as u32, neuron as u32)));
+    }
+    let mut strongest = vec![Vec::new(); width];
+    for (column, (example, neuron)) in columns(values, lengths, &pairs)?.into_iter().zip(pairs) {
+        strongest[neuron as usize].extend((offsets[example as usize]..).zip(column));
+    }
+    for values in &mut strongest {
+        values.sort_by(|a, b| greater(a.1, b.1).then(a.0.cmp(&b.0)));
+        values.truncate(k);
+    }
+    Ok(strongest)
+}
+
+/// Number of values of each neuron between two numbers, both included. NaN is never between them.
+///
+/// # Errors
+/// [`Error::Tensor`].
+pub fn counts(values: &Tensor, least: f32, greatest: f32) -> Result<Vec<u64>> {
+    let between = (values.ge(least)? * values.le(greatest)?)?;
+    let mut counts = vec![0; values.dim(1)?];
+    // Sums of f32 ones are exact as far as this.
+    const ROWS: usize = 1 << 24;
+    for first in (0..values.dim(0)?).step_by(ROWS) {
+        let rows = between.narrow(0, first, ROWS.min(values.dim(0)? - first))?;
+        let sums = rows.to_dtype(DType::F32)?.sum(0)?.to_vec1::<f32>()?;
+        counts.iter_mut().zip(sums).for_each(|(count, sum)| *count += sum as u64);
+    }
+    Ok(counts)
+}
+
+/// Some elements, in the order asked.
+fn gather(values: &Tensor, places: Vec<i64>) -> Result<Vec<f32>> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    if values.device().is_cpu() {
+        let values = crate::ops::slice(values)?;
+        return Ok(places.into_iter().map(|place| values[place as usize]).collect());
+    }
+    let count = places.len();
+    let places = Tensor::from_vec(places, count, values.device())?;
+    Ok(values.flatten_all()?.index_select(&places, 0)?.to_vec1()?)
+}
+
+/// Rows and columns, if the examples have as many rows and the numbers are f32.
+fn shape(values: &Tensor, lengths: &[usize]) -> Result<(usize, usize)> {
+    let (rows, width) = values.dims2()?;
+    let all: usize = lengths.iter().sum();
+    if all != rows || values.dtype() != DType::F32 || !values.is_contiguous() || u32::try_from(rows).is_err() {
+        let kind = values.dtype().as_str();
+        return Err(Error::Internal(format!("{rows} rows of {kind} were to be {all} contiguous ones of f32")));
+    }
+    Ok((rows, width))
+}
+
+/// Where each example begins, and the end of the last; they fit because all rows do.
+fn offsets(lengths: &[usize]) -> Vec<u32> {
+    let mut end = 0;
+    let ends = lengths.iter().map(|length| {
+        end += *length as u32;
+        end
+    });
+    std::iter::once(0).chain(ends).collect()
+}

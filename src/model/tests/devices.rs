@@ -1,0 +1,128 @@
+//! Devices and number types as a user asks for them.
+
+use std::path::Path;
+
+use candle_core::DType;
+use futures::executor::block_on;
+use futures::future::join_all;
+use neuroql_model::{Batch, Cancel, DeviceName, Error, Model, NumberType, Options, Pool, Probe, Width};
+
+fn load(name: &str, options: &[(&str, &str)]) -> Result<Model, Error> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
+    Model::load(name, folder.to_str().unwrap(), &Options::parse(options.iter().copied())?, &())
+}
+
+const MODELS: [&str; 4] = ["datasets/toy", "tests/models/gpt2", "tests/models/gpt_neox", "tests/models/llama"];
+
+#[test]
+fn weights_of_sixteen_bits_on_a_processor() {
+    // Only weights are rounded, so the error is theirs.
+    for (dtype, numbers, bound) in [("bf16", DType::BF16, 3e-2), ("f16", DType::F16, 4e-3)] {
+        for name in MODELS {
+            let (wanted, model) =
+                (load(name, &[]).unwrap(), load(name, &[("dtype", dtype), ("device", "CPU")]).unwrap());
+            assert_eq!((model.dtype(), model.device_name()), (numbers, "cpu"));
+            assert_ne!(model.version(), wanted.version());
+            assert_eq!(model.parameters(), wanted.parameters());
+            assert_eq!(model.rounding(), wanted.rounding());
+            let tokens = model.tokenizer().encode("The President of the United States said that").unwrap();
+            let batch = Batch::new([&tokens[..], &tokens[1..]], model.bos());
+            let run = |model: &Model| {
+                let probe = Probe::new(model, (0..model.config().layers).map(|l| (l, None))).unwrap();
+                let mut all = model.run(&batch, &probe, &Cancel::default()).unwrap();
+                all.push(model.logits(&batch, &Cancel::default()).unwrap());
+                all.into_iter().map(|x| x.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect::<Vec<_>>()
+            };
+            for (got, wanted) in run(&model).iter().zip(run(&wanted)) {
+                let scale = wanted.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+                for (a, b) in got.iter().zip(&wanted) {
+                    assert!((a - b).abs() <= bound * scale, "{name} {dtype}: {a} is not {b}, largest is {scale}");
+                }
+            }
+            weights_are_read(&model, &wanted, bound);
+        }
+    }
+}
+
+/// What needs no run works in these numbers too, and on the same neurons.
+fn weights_are_read(model: &Model, wanted: &Model, bound: f32) {
+    let (cancel, last) = (Cancel::default(), model.config().layers - 1);
+    let (got, exact) =
+        (model.neuron_weights(0, &[2]).unwrap().remove(0), wanted.neuron_weights(0, &[2]).unwrap().remove(0));
+    for (a, b) in got.w_in.iter().chain(&got.w_out).zip(exact.w_in.iter().chain(&exact.w_out)) {
+        assert!((a - b).abs() <= b.abs() / 128.0 + 1e-6, "{a} {b}");
+    }
+    let effect = |model: &Model| model.logit_effects(last, &[1], 1, &cancel).unwrap().remove(0).promoted[0].effect;
+    assert!((effect(model) - effect(wanted)).abs() <= bound * effect(wanted).abs());
+    let strongest = |model: &Model| model.input_tokens(0, &[1], 1, &cancel).unwrap().remove(0)[0].activation;
+    assert!((strongest(model) - strongest(wanted)).abs() <= bound * strongest(wanted).abs().max(0.1));
+    let fed =
+        |model: &Model| model.connections(0, 1, 3, &cancel).unwrap().to.first().map_or(0.0, |fed| fed.weight.abs());
+    assert!((fed(model) - fed(wanted)).abs() <= bound * fed(wanted));
+    assert_eq!(model.strongest_connections(0, last, 1, &cancel).unwrap().len(), model.config().d_mlp);
+    let tokens = [1, 2, 3];
+    assert_eq!(model.nearest_tokens(&tokens, 2).unwrap().len(), 3);
+    let mut batch = Batch::new([], None);
+    batch.push_last(&tokens);
+    assert_eq!(model.next_tokens(&batch, 4, &cancel).unwrap()[0].len(), 4);
+}
+
+#[test]
+fn versions_of_plain_models_stay() {
+    let model = load("tests/models/gpt2", &[]).unwrap();
+    assert!(model.version().ends_with("dtype=f32"), "{}", model.version());
+    assert_eq!((model.placed(), model.batch_tokens(1)), (DeviceName::Cpu, 1024));
+}
+
+/// The lane of a card is threads and a queue; the jobs know the card.
+#[test]
+fn cards_have_lanes() {
+    let pool = Pool::new(1).unwrap();
+    let job =
+        |i: usize| pool.run(Width::Card(i % 2), move || Ok((i, std::thread::current().name().map(str::to_owned))));
+    for (i, done) in block_on(join_all((0..20).map(job))).into_iter().enumerate() {
+        let (job, thread) = done.unwrap();
+        assert_eq!(job, i);
+        assert!(thread.unwrap().starts_with("neuroql-card"));
+    }
+    let model = load("tests/models/gpt2", &[]).unwrap();
+    assert_eq!((Width::Lane.of(&model), Width::Wide.of(&model)), (Width::Lane, Width::Wide));
+}
+
+#[test]
+fn names() {
+    let device = |name: &str| name.parse::<DeviceName>();
+    assert_eq!(device("CPU").unwrap(), DeviceName::Cpu);
+    assert_eq!(device("cuda").unwrap(), DeviceName::Cuda(0));
+    assert_eq!(device("cuda:12").unwrap(), DeviceName::Cuda(12));
+    assert_eq!(device("cuda:1").unwrap().to_string(), "cuda:1");
+    for name in ["", "gpu", "cuda:", "cuda:x", "cuda:+1", "cuda:-1", "cuda0", "metal", "cuda:99999999999999999999"] {
+        let error = device(name).unwrap_err();
+        assert_eq!(error.sqlstate(), "0A000");
+        assert!(error.to_string().contains("supported are cpu, and cuda"), "{error}");
+    }
+    for (name, number) in [("f32", NumberType::F32), ("BF16", NumberType::Bf16), ("f16", NumberType::F16)] {
+        assert_eq!(name.parse::<NumberType>().unwrap(), number);
+        assert_eq!(number.to_string(), name.to_ascii_lowercase());
+    }
+    let error = load("tests/models/gpt2", &[("dtype", "f17")]).unwrap_err();
+    assert_eq!(error.to_string(), "dtype \"f17\" is not supported; supported are f32, bf16, f16");
+    assert_eq!(error.sqlstate(), "0A000");
+}
+
+/// Where there is a card, that one is beyond it.
+#[test]
+fn no_such_card() {
+    let error = load("tests/models/gpt2", &[("device", "cuda:977")]).unwrap_err();
+    assert!(matches!(&error, Error::Device { device, .. } if device == "cuda:977"), "{error}");
+    assert_eq!(error.sqlstate(), "0A000");
+    let missing = error.to_string();
+    if cfg!(feature = "cuda") {
+        assert!(
+            ["is missing", "finds no card", "only card", "there are"].iter().any(|part| missing.contains(part)),
+            "{missing}"
+        );
+    } else {
+        assert!(missing.contains("this build has no CUDA"), "{missing}");
+    }
+}
