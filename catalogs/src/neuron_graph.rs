@@ -232,7 +232,7 @@ impl Edges {
         for (from, to) in (0..layers).flat_map(|from| (from + 1..layers).map(move |to| (from, to))) {
             let (model, k, cancel) = (Arc::clone(&self.model), self.k, guard.flag());
             let job = move || model.strongest_connections(from, to, k, &cancel);
-            let found = check(self.holdings.registry.pool().run(Width::Wide, job).await)?;
+            let found = check(self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await)?;
             for (neuron, connections) in (0u64..).zip(found) {
                 for connection in connections {
                     let cosine = connection.cosine.map_or(0.0, |cosine| f64::from(cosine.abs()));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use neuroql_analysis::{Greatest, NeuronBounds, StrongToken, reaches, threshold};
+use neuroql_analysis::{Greatest, NeuronBounds, ROUNDING, StrongToken, reaches, threshold};
 use neuroql_model::Model;
 use neuroql_store::{Context, LayerIndex, LayerStrongest, Progress, widest};
 
@@ -59,6 +59,10 @@ impl Analysed {
         context: Arc<TaskContext>,
     ) -> Result<Option<Self>> {
         let Origin::Dataset { name, .. } = origin else { return Ok(None) };
+        // In 16 bits activations depend on the batch that they are computed in by more than bounds allow for.
+        if model.rounding() > ROUNDING {
+            return Ok(None);
+        }
         let version = model.version();
         let mut layers = Vec::new();
         for (layer, _) in selection {

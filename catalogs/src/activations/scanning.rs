@@ -100,7 +100,7 @@ impl Scanning {
         let (request, size) = (&source.request, context.session_config().batch_size());
         Self {
             source: source.clone(),
-            metrics: Metrics::new(&source.metrics, partition),
+            metrics: Metrics::new(&source.metrics, partition, request.model.placed()),
             reservation: consumer.register(context.memory_pool()),
             builder: RowBuilder::new(Arc::clone(&request.model), Arc::clone(&source.schema), size),
             context,
@@ -213,14 +213,15 @@ impl Scanning {
         self.metrics.forward_passes.add(1);
         let (holdings, metrics, cancel) = (Arc::clone(&self.source.holdings), self.metrics.clone(), self.guard.flag());
         // A lone partition may use all threads, several share them.
-        let width = if self.source.partitions == 1 { Width::Wide } else { Width::Lane };
+        let width = if self.source.partitions == 1 { Width::Wide } else { Width::Lane }.of(&request.model);
         let pass = async move {
             let job = move || {
                 let start = Instant::now();
                 let tensors = request.model.run(&packed.batch, &probe, &cancel)?;
                 let values = tensors.iter().map(|t| t.flatten_all()?.to_vec1()).collect::<Result<_, _>>();
-                metrics.ran(start);
-                Ok(Done { packed, probe, values: values.map_err(neuroql_model::Error::Tensor)?, bytes })
+                let values: Vec<Vec<f32>> = values.map_err(neuroql_model::Error::Tensor)?;
+                metrics.ran(start, values.iter().map(Vec::len).sum());
+                Ok(Done { packed, probe, values, bytes })
             };
             check(holdings.registry.pool().run(width, job).await)
         };

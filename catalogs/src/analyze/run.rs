@@ -290,6 +290,7 @@ impl<'a> Group<'a> {
     ) -> impl Future<Output = Result<Done>> + use<> {
         let (holdings, model) = (Arc::clone(&self.analysis.holdings), Arc::clone(&self.analysis.model));
         let (probe, cancel) = (Arc::clone(probe), guard.flag());
+        let lane = Width::Lane.of(&model);
         async move {
             let job = move || {
                 let tensors = model.run(&packed.batch, &probe, &cancel)?;
@@ -302,7 +303,7 @@ impl<'a> Group<'a> {
                 }
                 Ok(Done { packed, layers })
             };
-            check(holdings.registry.pool().run(Width::Lane, job).await)
+            check(holdings.registry.pool().run(lane, job).await)
         }
     }
 

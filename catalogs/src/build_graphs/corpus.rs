@@ -287,7 +287,7 @@ impl Corpus {
                 let Some(batch) = batches.next() else { break };
                 let (model, probe, cancel) = (Arc::clone(model), Arc::clone(&probe), cancel.clone());
                 let (read, examples) = (read.clone(), Arc::clone(&self.examples));
-                in_flight.push_back(pool.run(Width::Lane, move || {
+                in_flight.push_back(pool.run(Width::Lane.of(&reader.model), move || {
                     let tokens = batch.iter().map(|(example, _)| &examples[*example].tokens[..]);
                     let mut out = Vec::with_capacity(batch.len());
                     for tensor in model.run(&Batch::new(tokens, model.bos()), &probe, &cancel)? {

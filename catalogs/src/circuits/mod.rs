@@ -111,7 +111,7 @@ impl Work for Neurons {
                 let (model, neurons, cancel) = (Arc::clone(&self.model), neurons.to_vec(), guard.flag());
                 let (make, layer, k) = (self.of.rows, *layer as usize, self.k);
                 let job = move || make(&model, layer, &neurons, k, &cancel);
-                let found = check(self.holdings.registry.pool().run(Width::Wide, job).await)?;
+                let found = check(self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await)?;
                 let layers: ArrayRef = Arc::new(Int32Array::from_value(layer as i32, found.neurons.len()));
                 let neurons: ArrayRef = Arc::new(Int32Array::from_iter_values(found.neurons.iter().map(|n| *n as i32)));
                 let columns = [layers, neurons].into_iter().chain(found.columns).collect();

@@ -230,7 +230,8 @@ impl Pairs {
                 match next.map(|packed| packed.before(goal, one.model.bos())) {
                     Some(packed) if !packed.examples.is_empty() => {
                         let (sides, probes, cancel) = (Arc::clone(&sides), Arc::clone(&probes), guard.flag());
-                        in_flight.push_back(pool.run(Width::Lane, move || {
+                        let lane = Width::Lane.of(&one.model);
+                        in_flight.push_back(pool.run(lane, move || {
                             let sides = sides.iter().flatten().zip(probes.iter());
                             sides.map(|(side, probe)| side.run(&packed.batch, probe, &cancel)).collect()
                         }));

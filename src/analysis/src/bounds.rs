@@ -27,7 +27,7 @@ const COARSE: i16 = 8;
 
 /// How much an activation may depend on its batch, as a share of the greatest: products of matrices of different shapes
 /// round differently.
-pub(crate) const ROUNDING: f32 = 1e-5;
+pub const ROUNDING: f32 = 1e-5;
 
 impl Codes {
     /// Bounds that are at least the values given.

@@ -45,7 +45,7 @@ mod vectors;
 
 pub use batch::{BatchSummary, Example};
 pub use bootstrap::{Interval, bootstrap};
-pub use bounds::{Codes, LayerBounds};
+pub use bounds::{Codes, LayerBounds, ROUNDING};
 pub use correlations::{CoActivations, CoMoments, Correlate, Overlap, Sign};
 pub use error::{Error, Result};
 pub use examples::{AFTER, BANDS, BEFORE, Peak, Selected};

@@ -84,7 +84,7 @@ impl Oracle {
         let runs = passes.into_iter().map(|pass| {
             let (model, cancel, layer) = (Arc::clone(&self.model), self.cancel.clone(), self.layer);
             let job = move || pass.run(&model, layer, &cancel);
-            self.pool().run(Width::Lane, job)
+            self.pool().run(Width::Lane.of(&self.model), job)
         });
         let mut answers = vec![Vec::new(); queries.len()];
         for (query, values) in try_join_all(runs).await?.into_iter().flatten() {

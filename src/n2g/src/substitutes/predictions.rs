@@ -45,7 +45,7 @@ pub(super) async fn predicted(oracle: &Oracle, places: &[Place<'_>], most: usize
     let runs = passes.into_iter().map(|pass| {
         let (model, cancel) = (Arc::clone(model), oracle.cancel().clone());
         // One more than are wanted: the own token is usually among them.
-        oracle.pool().run(Width::Lane, move || model.next_tokens(&pass, most + 1, &cancel))
+        oracle.pool().run(Width::Lane.of(oracle.model()), move || model.next_tokens(&pass, most + 1, &cancel))
     });
     let next: Vec<Vec<(u32, f32)>> = try_join_all(runs).await?.into_iter().flatten().collect();
     let texts = model.tokenizer().texts();
