@@ -1,4 +1,4 @@
-//! `neuron_graph(model, kind, threshold, k, dataset, documents)`: how each neuron stands in a network of neurons.
+//! `neuron_graph(model, kind, threshold, k, dataset, documents, fires_above)`: how each neuron stands in a network.
 //!
 //! `kind => 'similarity'` connects neurons whose graphs are at least so similar, `kind => 'coactivation'` those that fire
 //! together on at least such a share of the tokens of the dataset on which one of them does, `kind => 'weights'` each
@@ -28,7 +28,7 @@ use crate::activations::Origin;
 use crate::dataset::DEFAULT;
 use crate::error::graph_error;
 use crate::holdings::Holdings;
-use crate::pairwise::Pairs;
+use crate::pairwise::{FIRES_ABOVE, Pairs, fires_above};
 use crate::predicate::check;
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 use crate::similar_pairs::LEAST_THRESHOLD;
@@ -86,6 +86,7 @@ impl Relation for NeuronGraph {
             Parameter::with_default("k", DEFAULT_K),
             Parameter::with_default("dataset", DEFAULT),
             Parameter::optional_number("documents"),
+            Parameter::with_default("fires_above", FIRES_ABOVE),
         ]
     }
 
@@ -109,6 +110,7 @@ impl Relation for NeuronGraph {
             model,
             kind: values.parsed("kind")?,
             threshold: values.real("threshold", LEAST_THRESHOLD..=1.0)?,
+            fires_above: fires_above(values)?,
             k: values.number("k", 1..=i64::MAX)? as usize,
         };
         computed(self.name(), call)
@@ -122,8 +124,9 @@ struct Edges {
     kind: NetworkKind,
     threshold: f64,
     k: usize,
-    /// Pairs that may fire together, and over which text.
+    /// Pairs that may fire together, over which text, and above which activation they fire.
     firing: Pairs,
+    fires_above: f32,
 }
 
 #[async_trait]
@@ -210,7 +213,7 @@ impl Edges {
 
     async fn firing_together(&self, origin: &Origin, context: &Arc<TaskContext>) -> Result<Vec<Edge>> {
         let (width, _) = self.firing.widths();
-        let (counts, bytes) = (CoActivations::within(width, 0.0), CoActivations::bytes(width, None));
+        let (counts, bytes) = (CoActivations::within(width, self.fires_above), CoActivations::bytes(width, None));
         let counts = self.firing.add_up(counts, bytes, origin, context).await?;
         let threshold = self.threshold;
         let select = move || {

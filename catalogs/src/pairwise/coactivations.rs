@@ -1,7 +1,7 @@
 //! `coactivations(model, dataset, …)`: which neurons fire on the same tokens of a dataset.
 //!
 //! For each neuron the `k` others whose firing overlaps most with its own: of the same model, or of `other`, a model that
-//! reads the same tokens. A neuron fires where its activation is greater than `threshold`. Counts are exact.
+//! reads the same tokens. A neuron fires where its activation is greater than `fires_above`. Counts are exact.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::holdings::Holdings;
 use crate::relation::{Parameter, Relation, Values, computed};
 
 /// Activation above which a neuron fires if the query does not say.
-const DEFAULT_THRESHOLD: f64 = 0.0;
+pub(crate) const FIRES_ABOVE: f64 = 0.0;
 
 /// See the module.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Relation for Coactivations {
 
     fn parameters(&self) -> Vec<Parameter> {
         let mut parameters = Pairs::parameters();
-        parameters.push(Parameter::with_default("threshold", DEFAULT_THRESHOLD));
+        parameters.push(Parameter::with_default("fires_above", FIRES_ABOVE));
         parameters
     }
 
@@ -38,14 +38,19 @@ impl Relation for Coactivations {
     }
 
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
-        let measure = Firing { threshold: values.real("threshold", f64::from(f32::MIN)..=f64::from(f32::MAX))? as f32 };
+        let measure = Firing { above: fires_above(values)? };
         computed(self.name(), PairsCall { pairs: Pairs::of(holdings, values)?, measure })
     }
 }
 
+/// The activation above which neurons fire.
+pub(crate) fn fires_above(values: &Values) -> Result<f32> {
+    Ok(values.real("fires_above", f64::from(f32::MIN)..=f64::from(f32::MAX))? as f32)
+}
+
 #[derive(Debug, Clone)]
 struct Firing {
-    threshold: f32,
+    above: f32,
 }
 
 impl Measure for Firing {
@@ -55,8 +60,8 @@ impl Measure for Firing {
 
     fn start(&self, width: usize, others: Option<usize>) -> (CoActivations, usize) {
         let kept = match others {
-            None => CoActivations::within(width, self.threshold),
-            Some(others) => CoActivations::between(width, others, self.threshold),
+            None => CoActivations::within(width, self.above),
+            Some(others) => CoActivations::between(width, others, self.above),
         };
         (kept, CoActivations::bytes(width, others))
     }

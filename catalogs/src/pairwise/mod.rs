@@ -27,7 +27,7 @@ use crate::relation::{Asked, Call, Parameter, Rows, Values, Work};
 mod coactivations;
 mod correlations;
 
-pub(crate) use coactivations::Coactivations;
+pub(crate) use coactivations::{Coactivations, FIRES_ABOVE, fires_above};
 pub(crate) use correlations::Correlations;
 
 /// Neurons returned for each if the query does not say.

@@ -171,10 +171,10 @@ impl IndexedLayer {
             let several = column(rows, "several")?.as_boolean_opt().ok_or(Malformed("several"))?;
             let hashes = Lists::<Int64Type>::new(rows, "patterns")?;
             let weights = Lists::<Float32Type>::new(rows, "weights")?;
-            for i in 0..rows.num_rows() {
+            for (i, neuron) in neurons.iter().enumerate() {
                 let patterns = hashes.get(i).iter().zip(weights.get(i)).map(|(hash, weight)| (*hash as u64, *weight));
                 let signature = Signature::new(patterns.collect()).map_err(|_| Malformed("weights"))?;
-                let neuron = u32::try_from(neurons[i]).map_err(|_| Malformed("neuron"))?;
+                let neuron = u32::try_from(*neuron).map_err(|_| Malformed("neuron"))?;
                 let f1 = if f1s.is_valid(i) { f1s.value(i) } else { f32::NAN };
                 graphs.push((IndexedGraph { neuron, several: several.value(i), signature }, f1));
             }
