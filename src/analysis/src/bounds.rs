@@ -21,6 +21,8 @@ const GREATEST: i8 = 127;
 /// The bound of an example in which a value is no finite number.
 const UNBOUNDED: i8 = -128;
 const STEPS: f32 = 254.0;
+/// Codes of bounds.
+const CODES: usize = 255;
 
 /// Steps that a lower bound is rounded to: it matters less often than the upper one, and takes half the space so.
 const COARSE: i16 = 8;
@@ -46,25 +48,32 @@ impl Codes {
         if low > high {
             return Self { low: 0.0, high: 0.0, codes: vec![UNBOUNDED; values.len()] };
         }
+        let bounds: [f32; CODES] = std::array::from_fn(|i| decode(low, high, (i as i16 + i16::from(LEAST)) as i8));
         let step = (f64::from(high) - f64::from(low)) / f64::from(STEPS);
+        let per_step = if step > 0.0 { 1.0 / step } else { 0.0 };
         let code = |&value: &f32| {
             if !value.is_finite() {
                 return UNBOUNDED;
             }
-            let steps = (f64::from(value) - f64::from(low)) / step;
-            let mut code = if step > 0.0 { steps.round().min(f64::from(STEPS)) as i16 - 127 } else { -127 } as i8;
-            // Decoding rounds too: step outward until the bound holds.
-            let holds = |code| {
-                let bound = decode(low, high, code);
-                if outward > 0 { bound >= value } else { bound <= value }
-            };
-            while !holds(code) {
-                code += outward;
+            // Rounding may put it a little aside: the tightest bound that holds is the next one or the one after.
+            let mut i = (((f64::from(value) - f64::from(low)) * per_step) as usize).min(CODES - 1);
+            if outward > 0 {
+                while i > 0 && bounds[i - 1] >= value {
+                    i -= 1;
+                }
+                while bounds[i] < value {
+                    i += 1;
+                }
+            } else {
+                while i + 1 < CODES && bounds[i + 1] <= value && per_step > 0.0 {
+                    i += 1;
+                }
+                while bounds[i] > value {
+                    i -= 1;
+                }
+                i = i / COARSE as usize * COARSE as usize;
             }
-            if outward < 0 {
-                code = ((i16::from(code) + 127) / COARSE * COARSE - 127) as i8;
-            }
-            code
+            (i as i16 + i16::from(LEAST)) as i8
         };
         Self { low, high, codes: values.iter().map(code).collect() }
     }
