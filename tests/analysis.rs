@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("analysis::killed", || Ok(killed()?)),
         Trial::test("analysis::changes_are_noticed", || Ok(changes_are_noticed()?)),
         Trial::test("analysis::registrations", || Ok(registrations()?)),
+        Trial::test("analysis::tables", || Ok(tables()?)),
         Trial::test("analysis::refusals", || Ok(refusals()?)),
     ]
 }
@@ -457,6 +458,73 @@ async fn registrations() -> Result<(), Error> {
     rows(&engine.session(), "DROP TABLE llama").await?;
     engine.settle().await?;
     assert_eq!(cells(&open().await?.session(), names).await?, expected(&["gpt2", "toy"]));
+    Ok(())
+}
+
+/// External tables and views are remembered until they are dropped, whatever they need.
+#[tokio::main]
+async fn tables() -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let location = folder.path().join("store").to_str().ok_or("no path")?.to_owned();
+    let open = async || -> Result<Engine, Error> {
+        let engine = Engine::builder().with_store(Store::open(&location).await?).build()?;
+        engine.restore().await?;
+        Ok(engine)
+    };
+    for (file, content) in [("it's.csv", "a;b\n1;im\u{e9}\n2;\n"), ("p/x=1/f.csv", "5\n"), ("p/x=2/f.csv", "6\n")] {
+        let file = folder.path().join(file);
+        std::fs::create_dir_all(file.parent().ok_or("no folder")?)?;
+        std::fs::write(file, content)?;
+    }
+    let files = folder.path().display();
+    let engine = open().await?;
+    let context = engine.session();
+    for sql in [
+        format!(
+            "CREATE EXTERNAL TABLE \"T \"\"1\"(a double precision not null, b text) STORED AS CSV LOCATION '{files}/it''s.csv' OPTIONS ('format.has_header' 'true', 'format.delimiter' ';')"
+        ),
+        format!(
+            "CREATE EXTERNAL TABLE parts(y bigint, x int) STORED AS CSV PARTITIONED BY (x) WITH ORDER (y DESC) LOCATION '{files}/p/' OPTIONS ('format.has_header' 'false')"
+        ),
+        "CREATE VIEW twice AS SELECT 2 * a AS a FROM \"T \"\"1\"".into(),
+        "CREATE VIEW sums AS SELECT sum(a) AS s FROM twice".into(),
+        "CREATE VIEW doomed AS SELECT 1 AS one".into(),
+        "CREATE TABLE fleeting AS SELECT 1 AS one".into(),
+        // Now younger than the view that needs it.
+        "CREATE OR REPLACE VIEW twice AS SELECT a + a AS a FROM \"T \"\"1\"".into(),
+        "DROP VIEW doomed".into(),
+    ] {
+        rows(&context, &sql).await?;
+    }
+    engine.settle().await?;
+    let questions = [
+        "SELECT a, b, arrow_typeof(a) FROM \"T \"\"1\" ORDER BY a",
+        "SELECT y, x FROM parts ORDER BY 1",
+        "SELECT s FROM sums",
+        "SELECT table_name, table_type FROM information_schema.tables WHERE table_name IN ('T \"1', 'parts', 'twice', 'sums', 'doomed') ORDER BY 1",
+    ];
+    let mut before = Vec::new();
+    for sql in questions {
+        before.push(cells(&context, sql).await?);
+    }
+    assert_eq!(before[2], [[Cell::Real(6.0)]]);
+    assert_eq!((before[0].len(), before[1].len(), before[3].len()), (2, 2, 4));
+    for _ in 0..2 {
+        let engine = open().await?;
+        for (sql, before) in questions.into_iter().zip(&before) {
+            assert_eq!(&cells(&engine.session(), sql).await?, before, "{sql}");
+        }
+        engine.settle().await?;
+    }
+    // A file that is away comes back.
+    std::fs::rename(folder.path().join("p"), folder.path().join("q"))?;
+    let without = open().await?.session();
+    assert!(
+        without.sql("SELECT y, x FROM parts WHERE x = 1").await.is_err()
+            || cells(&without, questions[1]).await.is_ok_and(|rows| rows.is_empty())
+    );
+    std::fs::rename(folder.path().join("q"), folder.path().join("p"))?;
+    assert_eq!(cells(&open().await?.session(), questions[1]).await?, before[1]);
     Ok(())
 }
 

@@ -134,7 +134,9 @@ impl SchemaProvider for DefaultSchema {
         if self.holdings.registry.get(&name).is_ok() {
             return Err(Error::Duplicate(name).into());
         }
-        self.inner.register_table(name, table)
+        let replaced = self.inner.register_table(name.clone(), Arc::clone(&table))?;
+        self.holdings.define(&name, table.get_table_definition());
+        Ok(replaced)
     }
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -146,7 +148,11 @@ impl SchemaProvider for DefaultSchema {
                 self.holdings.forget(name);
                 Ok(Some(model_as_table(model, Arc::clone(&self.holdings))))
             }
-            None => self.inner.deregister_table(name),
+            None => {
+                let table = self.inner.deregister_table(name)?;
+                self.holdings.define(name, None);
+                Ok(table)
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use neuroql_store::Registration;
 
 use crate::Error;
 use crate::catalog::model_as_table;
+use crate::definition::absolute;
 use crate::holdings::{Holdings, store_error};
 use crate::predicate::check;
 
@@ -87,6 +88,11 @@ impl ModelFactory {
     }
 }
 
+/// A location that means the same in every working directory, if it is one of files here.
+fn lasting(location: &str) -> String {
+    if std::path::Path::new(location).exists() { absolute(location) } else { location.into() }
+}
+
 /// A model's name is the name of a schema and of a table.
 fn check_name(name: &str) -> Result<(), Error> {
     let invalid = |reason| Err(Error::InvalidName { name: name.into(), reason });
@@ -123,7 +129,7 @@ impl TableProviderFactory for ModelFactory {
             |(key, value): (&String, &String)| (key.strip_prefix("format.").unwrap_or(key).to_owned(), value.clone());
         let registration = Registration {
             model: name.clone(),
-            location: location.clone(),
+            location: lasting(location),
             options: cmd.options.iter().map(option).collect(),
             sha256: model.sha256().to_owned(),
         };

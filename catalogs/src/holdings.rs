@@ -1,13 +1,16 @@
 //! What all tables share: the models, and what is kept of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::prelude::SessionContext;
 use neuroql_model::{Model, Registry};
-use neuroql_store::Store;
+use neuroql_store::{Definition, Store};
+use tokio::task::JoinHandle;
 
 use crate::Error;
 use crate::fingerprint::Fingerprints;
@@ -22,8 +25,12 @@ pub struct Holdings {
     pub store: Arc<Store>,
     pub(crate) fingerprints: Fingerprints,
     pub(crate) graph_indexes: GraphIndexes,
-    /// Writes that a statement has begun and could not wait for.
-    pending: Mutex<Vec<SpawnedTask<neuroql_store::Result<()>>>>,
+    /// Tables and views that the store remembers, by name.
+    defined: Mutex<BTreeMap<String, String>>,
+    /// Whether they are being created from what the store says.
+    restoring: AtomicBool,
+    /// The last of the writes that statements have begun and could not wait for; it waits for those before it.
+    pending: Mutex<Option<JoinHandle<neuroql_store::Result<()>>>>,
 }
 
 impl Holdings {
@@ -34,19 +41,90 @@ impl Holdings {
             store,
             fingerprints: Fingerprints::default(),
             graph_indexes: GraphIndexes::default(),
+            defined: Mutex::default(),
+            restoring: AtomicBool::new(false),
             pending: Mutex::default(),
         }
     }
 
-    /// Forgets the registration of a model, in the background: DataFusion drops tables without awaiting anything.
+    /// Forgets the registration of a model.
     pub(crate) fn forget(&self, model: &str) {
-        let (store, model) = (Arc::clone(&self.store), model.to_owned());
-        let Ok(_) = tokio::runtime::Handle::try_current() else {
-            tracing::warn!(model, "dropped outside a runtime: the store still remembers it");
+        let (store, name) = (Arc::clone(&self.store), model.to_owned());
+        self.write(model, async move { store.forget(&name).await });
+    }
+
+    /// Remembers how a table was created; `None` if it cannot be created again from a statement alone.
+    pub(crate) fn define(&self, name: &str, sql: Option<&str>) {
+        if self.store.is_fleeting() || self.restoring.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut defined = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match sql {
+            Some(sql) => defined.insert(name.into(), sql.into()),
+            None => defined.remove(name),
+        };
+        drop(defined);
+        if before.as_deref() == sql {
+            return;
+        }
+        let (store, key) = (Arc::clone(&self.store), name.to_owned());
+        let definition = sql.map(|sql| Definition { name: name.into(), sql: sql.into() });
+        self.write(name, async move {
+            match definition {
+                Some(definition) => store.define(&definition).await,
+                None => store.undefine(&key).await,
+            }
+        });
+    }
+
+    /// Creates the tables and views that the store remembers in a session, earliest first; one that cannot be is left
+    /// out, with a warning: what it needs may come back.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn restore_tables(&self, context: &SessionContext) -> Result<()> {
+        let mut waiting = self.store.definitions().await.map_err(store_error)?;
+        let known = waiting.iter().map(|Definition { name, sql }| (name.clone(), sql.clone())).collect();
+        self.restoring.store(true, Ordering::Relaxed);
+        // What one needs may have been replaced, and so be later in the list.
+        loop {
+            let before = waiting.len();
+            let mut failed = Vec::new();
+            for definition in waiting {
+                match create(context, &definition.sql).await {
+                    Ok(()) => {}
+                    Err(error) => failed.push((definition, error)),
+                }
+            }
+            if failed.is_empty() || failed.len() == before {
+                failed.iter().for_each(|(definition, error)| {
+                    tracing::warn!(table = definition.name, %error, "cannot be created again");
+                });
+                break;
+            }
+            waiting = failed.into_iter().map(|(definition, _)| definition).collect();
+        }
+        self.restoring.store(false, Ordering::Relaxed);
+        *self.defined.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(())
+    }
+
+    /// Writes in the background, after what was begun before: DataFusion creates and drops tables without awaiting
+    /// anything.
+    fn write(&self, name: &str, write: impl Future<Output = neuroql_store::Result<()>> + Send + 'static) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            tracing::warn!(name, "created or dropped outside a runtime: the store does not know");
             return;
         };
-        let task = SpawnedTask::spawn(async move { store.forget(&model).await });
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        let mut last = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.take();
+        *last = Some(runtime.spawn(async move {
+            let before = match before {
+                Some(before) => before.await.unwrap_or(Ok(())),
+                None => Ok(()),
+            };
+            before.and(write.await)
+        }));
     }
 
     /// Waits for what statements have left to do in the background.
@@ -54,9 +132,9 @@ impl Holdings {
     /// # Errors
     /// What the store says of it.
     pub async fn settle(&self) -> Result<()> {
-        let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in pending {
-            let done = task.await.map_err(|e| Error::Internal(format!("a write was lost: {e}")))?;
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(last) = pending {
+            let done = last.await.map_err(|e| Error::Internal(format!("a write was lost: {e}")))?;
             done.map_err(store_error)?;
         }
         Ok(())
@@ -90,4 +168,13 @@ impl Holdings {
 /// Wraps an error of the store room; the front end finds it again by its type.
 pub(crate) fn store_error(error: neuroql_store::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
+}
+
+/// Runs a statement of the store's, if it creates a table or view and does nothing else.
+async fn create(context: &SessionContext, sql: &str) -> Result<()> {
+    let plan = context.state().create_logical_plan(sql).await?;
+    let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(_) | DdlStatement::CreateView(_)) = &plan else {
+        return Err(Error::Internal(format!("the store has another statement than was written: {sql}")).into());
+    };
+    context.execute_logical_plan(plan).await.map(drop)
 }

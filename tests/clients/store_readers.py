@@ -62,7 +62,7 @@ assert best[0] == strongest[0] and math.isclose(best[1], strongest[1], rel_tol=1
 bounds = DeltaTable(f"{STORE}/bounds").to_pyarrow_dataset()
 contexts = DeltaTable(f"{STORE}/contexts").to_pyarrow_dataset()
 examples = duckdb.sql("SELECT count(*) FROM contexts").fetchall()[0][0]
-codes = duckdb.sql("SELECT DISTINCT len(upper), len(lower) FROM bounds").fetchall()
+codes = duckdb.sql("SELECT DISTINCT octet_length(upper), octet_length(lower) FROM bounds").fetchall()
 assert codes == [(examples, examples)], (codes, examples)
 assert duckdb.sql("SELECT sum(len(token_ids)) FROM contexts").fetchall()[0][0] == answer[0][2]
 

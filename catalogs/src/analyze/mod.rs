@@ -20,6 +20,7 @@ use crate::dataset::{DEFAULT, Dataset};
 use crate::holdings::Holdings;
 use crate::relation::{Asked, Call, Parameter, Ranges, Relation, Rows, Values, Work, computed};
 
+mod batch;
 mod run;
 
 use run::{Analysis, Step};

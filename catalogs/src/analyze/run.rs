@@ -10,10 +10,12 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use neuroql_analysis::{BatchSummary, Example, LayerBounds, LayerSummary};
+use neuroql_analysis::{LayerBounds, LayerSummary};
 use neuroql_model::{CancelOnDrop, Model, Probe, Width};
-use neuroql_store::{Context, LayerAnalysis, Progress, Segment};
+use neuroql_store::{Context, Progress, Segment};
+use tokio::sync::RwLock;
 
+use super::batch::{Reduced, examples, reduced};
 use crate::Error;
 use crate::activations::{Documents, Examples, Origin, Packed, Producer};
 use crate::fingerprint::{Digests, Fingerprint};
@@ -69,17 +71,18 @@ impl Analysis {
         let states = self.states().await?;
         let wanted = states.values().flatten().map(seen).collect();
         let fingerprint = Fingerprint::read(&self.origin, wanted, Arc::clone(context)).await?;
-        let mut groups: BTreeMap<(u64, u64, Vec<String>), Vec<u32>> = BTreeMap::new();
+        let mut groups: Vec<(Progress, Vec<u32>)> = Vec::new();
         for (layer, progress) in states {
-            let key = match progress.filter(|progress| self.goes_on(progress, &fingerprint)) {
-                Some(progress) => (progress.documents, progress.partial, progress.segments),
-                None => (0, 0, Vec::new()),
-            };
-            groups.entry(key).or_default().push(layer);
+            let progress = progress.filter(|progress| self.goes_on(progress, &fingerprint));
+            let progress = progress.unwrap_or_else(|| self.beginning(&fingerprint));
+            match groups.iter_mut().find(|(other, _)| *other == progress) {
+                Some((_, layers)) => layers.push(layer),
+                None => groups.push((progress, vec![layer])),
+            }
         }
-        for ((documents, ..), layers) in groups {
-            let fresh = documents == 0;
-            let group = Group::open(self, layers, fresh, &fingerprint, context).await?;
+        groups.sort_by_key(|(progress, _)| (progress.documents, progress.partial));
+        for (progress, layers) in groups {
+            let group = Group::open(self, layers, progress, context).await?;
             if !group.run(&fingerprint, context, rows).await? {
                 return Ok(());
             }
@@ -112,6 +115,20 @@ impl Analysis {
         same
     }
 
+    /// Nothing analysed yet.
+    fn beginning(&self, fingerprint: &Fingerprint) -> Progress {
+        Progress {
+            model_version: self.model.version(),
+            k: self.k,
+            documents: 0,
+            partial: 0,
+            documents_sha256: Digests::default().current(),
+            examples: 0,
+            segments: Vec::new(),
+            complete: fingerprint.documents == 0,
+        }
+    }
+
     /// Documents to be done in the end.
     fn goal(&self, fingerprint: &Fingerprint) -> u64 {
         self.documents.map_or(fingerprint.documents, |most| most.min(fingerprint.documents))
@@ -127,7 +144,9 @@ fn seen(progress: &Progress) -> u64 {
 struct Group<'a> {
     analysis: &'a Analysis,
     layers: Vec<u32>,
-    states: Vec<LayerAnalysis>,
+    progress: Progress,
+    /// One a layer; batches that are running look what they want to know.
+    summaries: Arc<RwLock<Vec<LayerSummary>>>,
     reservation: MemoryReservation,
     /// Bytes of extremes that a segment may have.
     segment_bytes: usize,
@@ -152,18 +171,11 @@ struct Pending {
 /// A batch that has run.
 struct Done {
     packed: Packed,
-    /// Of each layer, its values and what they come to.
-    layers: Vec<(Vec<f32>, BatchSummary)>,
+    parts: Vec<Reduced>,
 }
 
 impl<'a> Group<'a> {
-    async fn open(
-        analysis: &'a Analysis,
-        layers: Vec<u32>,
-        fresh: bool,
-        fingerprint: &Fingerprint,
-        context: &TaskContext,
-    ) -> Result<Self> {
+    async fn open(analysis: &'a Analysis, layers: Vec<u32>, progress: Progress, context: &TaskContext) -> Result<Self> {
         let Analysis { holdings, model, dataset, k, .. } = analysis;
         let width = model.config().d_mlp;
         let limit = match context.memory_pool().memory_limit() {
@@ -173,34 +185,21 @@ impl<'a> Group<'a> {
         let segment_bytes = SEGMENT_BYTES.min(limit);
         let reservation = MemoryConsumer::new("analyze").register(context.memory_pool());
         reservation.try_grow(layers.len() * LayerSummary::bytes(width, *k) + 2 * segment_bytes)?;
-        let mut states = Vec::new();
+        let mut summaries = Vec::new();
         for &layer in &layers {
-            let known = if fresh {
-                None
-            } else {
-                holdings.store.analysis(model.name(), dataset, layer).await.map_err(store_error)?
+            let known = match is_new(&progress) {
+                true => None,
+                false => holdings.store.analysis(model.name(), dataset, layer).await.map_err(store_error)?,
             };
-            states.push(known.unwrap_or_else(|| LayerAnalysis {
-                layer,
-                progress: Progress {
-                    model_version: model.version(),
-                    k: *k,
-                    documents: 0,
-                    partial: 0,
-                    documents_sha256: Digests::default().current(),
-                    examples: 0,
-                    segments: Vec::new(),
-                    complete: fingerprint.documents == 0,
-                },
-                summary: LayerSummary::new(layer, width, *k),
-            }));
+            summaries.push(known.map_or_else(|| LayerSummary::new(layer, width, *k), |known| known.summary));
         }
         let now = Instant::now();
         Ok(Self {
             analysis,
             pending: Pending::new(layers.len()),
             layers,
-            states,
+            progress,
+            summaries: Arc::new(RwLock::new(summaries)),
             reservation,
             segment_bytes,
             tokens: 0,
@@ -211,20 +210,15 @@ impl<'a> Group<'a> {
         })
     }
 
-    fn progress(&self) -> &Progress {
-        &self.states[0].progress
-    }
-
     /// Runs to the goal; false if nobody wants to know any more.
     async fn run(mut self, fingerprint: &Fingerprint, context: &Arc<TaskContext>, rows: &Rows) -> Result<bool> {
         let analysis = self.analysis;
         let goal = analysis.goal(fingerprint);
-        let start = self.progress().clone();
-        if start.documents >= goal && (start.complete || goal < fingerprint.documents) && !self.is_new(&start) {
-            return Ok(rows.send(self.step(start.examples..start.examples, fingerprint).row()?).await);
-        }
-        if !rows.send(self.step(start.examples..start.examples, fingerprint).row()?).await {
-            return Ok(false);
+        let start = self.progress.clone();
+        let listening = rows.send(self.step(start.examples, fingerprint).await.row()?).await;
+        let done = start.documents >= goal && (start.complete || goal < fingerprint.documents);
+        if !listening || (done && !is_new(&start)) {
+            return Ok(listening);
         }
         let guard = CancelOnDrop::default();
         let model = &analysis.model;
@@ -247,37 +241,28 @@ impl<'a> Group<'a> {
                 let next = producer.next().await?;
                 match next.map(|packed| packed.before(goal, model.bos())) {
                     Some(packed) if !packed.examples.is_empty() => {
-                        in_flight.push_back(self.start(packed, &probe, width, &guard));
+                        in_flight.push_back(self.start(packed, &probe, &guard));
                     }
                     _ => exhausted = true,
                 }
             }
             let Some(done) = in_flight.next().await.transpose()? else { break };
-            self.merge(&done);
-            let from = self.progress().examples;
+            self.merge(&done).await?;
             if self.is_due() {
-                self.commit().await?;
-                if !rows.send(self.step(from..self.progress().examples, fingerprint).row()?).await {
+                let from = self.commit().await?;
+                if !rows.send(self.step(from, fingerprint).await.row()?).await {
                     return Ok(false);
                 }
             }
         }
-        let from = self.progress().examples - self.pending.contexts.len() as u64;
-        for state in &mut self.states {
-            // Documents after the last that has tokens are NULL or empty.
-            if goal == fingerprint.documents {
-                (state.progress.documents, state.progress.partial) = (goal, 0);
-                state.progress.documents_sha256.clone_from(&fingerprint.sha256);
-                state.progress.complete = true;
-            }
+        // Documents after the last that has tokens are NULL or empty.
+        if goal == fingerprint.documents {
+            (self.progress.documents, self.progress.partial) = (goal, 0);
+            self.progress.documents_sha256.clone_from(&fingerprint.sha256);
+            self.progress.complete = true;
         }
-        self.commit().await?;
-        Ok(rows.send(self.step(from..self.progress().examples, fingerprint).row()?).await)
-    }
-
-    /// Whether nothing has been committed yet.
-    fn is_new(&self, start: &Progress) -> bool {
-        start.segments.is_empty() && start.documents == 0
+        let from = self.commit().await?;
+        Ok(rows.send(self.step(from, fingerprint).await.row()?).await)
     }
 
     /// Queues a forward pass and what is computed of its result.
@@ -285,36 +270,34 @@ impl<'a> Group<'a> {
         &self,
         packed: Packed,
         probe: &Arc<Probe>,
-        width: usize,
         guard: &CancelOnDrop,
     ) -> impl Future<Output = Result<Done>> + use<> {
         let (holdings, model) = (Arc::clone(&self.analysis.holdings), Arc::clone(&self.analysis.model));
-        let (probe, cancel) = (Arc::clone(probe), guard.flag());
+        let (probe, cancel, summaries) = (Arc::clone(probe), guard.flag(), Arc::clone(&self.summaries));
         let lane = Width::Lane.of(&model);
         async move {
             let job = move || {
-                let tensors = model.run(&packed.batch, &probe, &cancel)?;
-                let examples = examples(&packed);
-                let mut layers = Vec::with_capacity(tensors.len());
-                for tensor in tensors {
-                    let values = tensor.flatten_all().and_then(|values| values.to_vec1())?;
-                    let summary = BatchSummary::new(&examples, &values, width);
-                    layers.push((values, summary));
-                }
-                Ok(Done { packed, layers })
+                let parts = reduced(&model, &packed, &probe, &cancel, &summaries)?;
+                Ok(Done { packed, parts })
             };
             check(holdings.registry.pool().run(lane, job).await)
         }
     }
 
-    fn merge(&mut self, done: &Done) {
+    async fn merge(&mut self, done: &Done) -> Result<()> {
         let examples = examples(&done.packed);
-        for ((state, (values, batch)), i) in self.states.iter_mut().zip(&done.layers).zip(0..) {
-            let before = state.progress.examples;
-            state.summary.merge(batch, &examples, values, before);
-            self.pending.peaks[i].extend(batch.peaks());
-            self.pending.troughs[i].extend(batch.troughs());
+        let mut summaries = self.summaries.write().await;
+        for part in &done.parts {
+            let before = self.progress.examples + part.examples.start as u64;
+            let examples = &examples[part.examples.clone()];
+            for (l, (batch, columns)) in part.layers.iter().enumerate() {
+                let merged = summaries[l].merge(batch, examples, columns, before);
+                merged.map_err(|error| Error::Internal(error.to_string()))?;
+                self.pending.peaks[l].extend(batch.peaks());
+                self.pending.troughs[l].extend(batch.troughs());
+            }
         }
+        drop(summaries);
         for example in &done.packed.examples {
             self.pending.contexts.push(Context {
                 document: example.document.number,
@@ -326,18 +309,17 @@ impl<'a> Group<'a> {
                 self.bytes_done += example.document.text.len() as u64;
             }
         }
-        let Some(last) = done.packed.examples.last() else { return };
-        for state in &mut self.states {
-            let progress = &mut state.progress;
-            progress.examples += done.packed.examples.len() as u64;
-            (progress.documents, progress.partial) = match last.last {
-                true => (last.document.row + 1, 0),
-                false => (last.document.row, last.example as u64 + 1),
-            };
-            if let Some(sha256) = &last.document.sha256 {
-                progress.documents_sha256 = sha256.to_string();
-            }
+        let Some(last) = done.packed.examples.last() else { return Ok(()) };
+        let progress = &mut self.progress;
+        progress.examples += done.packed.examples.len() as u64;
+        (progress.documents, progress.partial) = match last.last {
+            true => (last.document.row + 1, 0),
+            false => (last.document.row, last.example as u64 + 1),
+        };
+        if let Some(sha256) = &last.document.sha256 {
+            progress.documents_sha256 = sha256.to_string();
         }
+        Ok(())
     }
 
     /// Whether there is enough to commit.
@@ -346,7 +328,8 @@ impl<'a> Group<'a> {
         held >= self.segment_bytes || self.committed.elapsed() >= SHORTEST.max(self.last_commit * COMMIT_SHARE)
     }
 
-    async fn commit(&mut self) -> Result<()> {
+    /// Returns the number of the first example that it has committed.
+    async fn commit(&mut self) -> Result<u64> {
         let start = Instant::now();
         let Analysis { holdings, model, dataset, .. } = self.analysis;
         let width = model.config().d_mlp;
@@ -359,22 +342,27 @@ impl<'a> Group<'a> {
         }
         let bounds = check(futures::future::try_join_all(bounds).await)?;
         let segment = (!pending.contexts.is_empty()).then(|| {
-            self.states.iter_mut().for_each(|state| state.progress.segments.push(name.clone()));
+            self.progress.segments.push(name.clone());
             Segment { name: &name, contexts: &pending.contexts, bounds: &bounds }
         });
         let texts = model.tokenizer().texts();
         let text = |token: u32| texts.get(token as usize).cloned().unwrap_or_default();
-        holdings.store.commit(model.name(), dataset, segment, &self.states, &text).await.map_err(store_error)?;
+        let summaries = self.summaries.read().await;
+        let committed = holdings.store.commit(model.name(), dataset, segment, &self.progress, &summaries, &text).await;
+        committed.map_err(store_error)?;
+        drop(summaries);
         self.last_commit = start.elapsed();
         let (examples, seconds) = (pending.contexts.len(), self.last_commit.as_secs_f64());
         tracing::info!(model = model.name(), dataset, examples, seconds, "committed");
         self.committed = Instant::now();
-        Ok(())
+        Ok(self.progress.examples - examples as u64)
     }
 
-    fn step(&self, examples: Range<u64>, fingerprint: &Fingerprint) -> Step {
-        let progress = self.progress();
-        let tokens = self.states[0].summary.state().first().map_or(0, |neuron| neuron.moments.count);
+    /// After a commit of the examples from this number on.
+    async fn step(&self, from: u64, fingerprint: &Fingerprint) -> Step {
+        let progress = &self.progress;
+        let summaries = self.summaries.read().await;
+        let tokens = summaries[0].state().first().map_or(0, |neuron| neuron.moments.count);
         let seconds = self.started.elapsed().as_secs_f64();
         let goal = self.analysis.goal(fingerprint);
         // Whole documents tell how much text is left; before the first of them nothing does.
@@ -386,7 +374,7 @@ impl<'a> Group<'a> {
         };
         Step {
             layers: self.layers.clone(),
-            examples,
+            examples: from..progress.examples,
             documents: progress.documents,
             total: fingerprint.documents,
             tokens,
@@ -403,9 +391,9 @@ impl Pending {
     }
 }
 
-fn examples(packed: &Packed) -> Vec<Example<'_>> {
-    let examples = packed.examples.iter();
-    examples.map(|e| Example { document: e.document.number, example: e.example, tokens: &e.tokens }).collect()
+/// Whether nothing has been committed yet.
+fn is_new(progress: &Progress) -> bool {
+    progress.segments.is_empty() && progress.documents == 0
 }
 
 /// Unique: when the segment was made, and something random.

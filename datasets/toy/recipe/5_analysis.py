@@ -25,12 +25,7 @@ for name, order in {"neurons": ["layer", "neuron"], "bounds": ["layer", "segment
     path = target / f"{name}.parquet"
     options = {}
     if name == "bounds":
-        # The fewer values of lower bounds make indices of less than a byte, which zstd cannot look into.
-        lower = "lower.list.element"
-        options = {
-            "use_dictionary": [column for column in plain.names if column not in ("upper", "lower")] + ["upper.list.element"],
-            "column_encoding": {lower: "BYTE_STREAM_SPLIT"},
-            "data_page_size": 64 << 20,
-        }
+        codes = ["upper", "lower"]
+        options = {"use_dictionary": [column for column in plain.names if column not in codes], "write_statistics": False}
     pq.write_table(table.cast(plain), path, compression="zstd", compression_level=19, **options)
     print(path, path.stat().st_size)

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use neuroql_analysis::{BatchSummary, Example, LayerBounds, LayerSummary};
+use neuroql_analysis::{BatchSummary, Columns, Example, LayerBounds, LayerSummary};
 
 const TOKENS: usize = 4096;
 const WIDTH: usize = 512;
@@ -45,14 +45,17 @@ fn summary(c: &mut Criterion) {
     let mut before = 0;
     for _ in 0..4 {
         for i in 0..8 {
-            layer.merge(&summaries[i], &examples[i], &batches[i], before);
+            let columns = Columns::gather(layer.wanted(&summaries[i], &examples[i]), &examples[i], &batches[i], WIDTH);
+            layer.merge(&summaries[i], &examples[i], &columns, before).unwrap();
             before += examples[i].len() as u64;
         }
     }
     group.bench_function("merge", |b| {
         b.iter(|| {
             i = (i + 1) % 8;
-            layer.merge(black_box(&summaries[i]), &examples[i], &batches[i], before);
+            let wanted = layer.wanted(black_box(&summaries[i]), &examples[i]);
+            let columns = Columns::gather(wanted, &examples[i], &batches[i], WIDTH);
+            layer.merge(&summaries[i], &examples[i], &columns, before).unwrap();
         });
     });
     let peaks: Vec<f32> = batches.iter().flat_map(|values| &values[..WIDTH * 1024]).copied().collect();

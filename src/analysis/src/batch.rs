@@ -2,7 +2,8 @@
 
 use crate::histogram::{HISTOGRAM_BINS, bin};
 use crate::moments::Moments;
-use crate::order::{greater, is_greater, lesser};
+use crate::order::{greater, lesser};
+use crate::{Error, Result};
 
 /// An example of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +24,8 @@ pub struct BatchSummary {
     pub(crate) positive: Vec<u32>,
     /// `[neurons, bins]`
     pub(crate) histogram: Vec<u32>,
-    /// `[examples, neurons]`: the greatest value of each example, and where it first occurs.
+    /// `[examples, neurons]`: the greatest value of each example.
     peaks: Vec<f32>,
-    pub(crate) positions: Vec<u32>,
     /// `[examples, neurons]`: the least value of each example.
     troughs: Vec<f32>,
 }
@@ -40,7 +40,6 @@ impl BatchSummary {
             positive: vec![0; width],
             histogram: vec![0; width * HISTOGRAM_BINS],
             peaks: vec![f32::NEG_INFINITY; width * examples.len()],
-            positions: vec![0; width * examples.len()],
             // NaN gives way to every number.
             troughs: vec![f32::NAN; width * examples.len()],
         };
@@ -52,24 +51,44 @@ impl BatchSummary {
         for (i, example) in examples.iter().enumerate() {
             let of_example = i * width..(i + 1) * width;
             let rows = &values[first * width..(first + example.tokens.len()) * width];
-            let mut position = 0;
             for rows in rows.chunks(width * (CACHED / width).max(1)) {
                 pulp::Arch::new().dispatch(AddSums { sums: &mut sums, rows });
                 pulp::Arch::new().dispatch(Bins { histogram: &mut summary.histogram, rows, width });
                 pulp::Arch::new().dispatch(Extremes {
                     rows,
-                    position,
                     peaks: &mut summary.peaks[of_example.clone()],
-                    positions: &mut summary.positions[of_example.clone()],
                     troughs: &mut summary.troughs[of_example.clone()],
                 });
-                position += (rows.len() / width) as u32;
             }
             first += example.tokens.len();
         }
         summary.moments = sums.moments(first as u64);
         summary.positive = sums.positive;
         summary
+    }
+
+    /// Puts together what was computed elsewhere. Of each neuron `[neurons]`: its moments and the rows in which it is
+    /// positive; `[neurons, bins]`: its rows by bin; `[examples, neurons]`: its greatest and least value in each example.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if these are not of the same neurons or not of the same examples.
+    pub fn from_parts(
+        moments: Vec<Moments>,
+        positive: Vec<u32>,
+        histogram: Vec<u32>,
+        peaks: Vec<f32>,
+        troughs: Vec<f32>,
+    ) -> Result<Self> {
+        let width = moments.len();
+        let same = |found: usize, expected: usize| match found == expected {
+            true => Ok(()),
+            false => Err(Error::Shape { expected, found }),
+        };
+        same(positive.len(), width)?;
+        same(histogram.len(), width * HISTOGRAM_BINS)?;
+        same(troughs.len(), peaks.len())?;
+        same(peaks.len() % width.max(1), 0)?;
+        Ok(Self { width, moments, positive, histogram, peaks, troughs })
     }
 
     /// The greatest value of each neuron in each example: `[examples, neurons]`.
@@ -80,6 +99,50 @@ impl BatchSummary {
     /// The least value of each neuron in each example: `[examples, neurons]`.
     pub fn troughs(&self) -> &[f32] {
         &self.troughs
+    }
+}
+
+/// The values of some neurons on all tokens of some examples.
+#[derive(Debug, Default)]
+pub struct Columns {
+    pairs: Vec<(u32, u32)>,
+    /// Those of each pair, one pair after the other.
+    values: Vec<f32>,
+}
+
+impl Columns {
+    /// Values that were fetched: of each pair of an example and a neuron as many as the example has tokens.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are more or less.
+    pub fn new(pairs: Vec<(u32, u32)>, examples: &[Example<'_>], values: Vec<f32>) -> Result<Self> {
+        let expected = pairs.iter().map(|(example, _)| examples[*example as usize].tokens.len()).sum();
+        match values.len() {
+            found if found == expected => Ok(Self { pairs, values }),
+            found => Err(Error::Shape { expected, found }),
+        }
+    }
+
+    /// From a whole matrix, `[tokens, neurons]`.
+    pub fn gather(pairs: Vec<(u32, u32)>, examples: &[Example<'_>], matrix: &[f32], width: usize) -> Self {
+        let starts: Vec<usize> =
+            examples.iter().scan(0, |end, example| Some(std::mem::replace(end, *end + example.tokens.len()))).collect();
+        let mut values = Vec::new();
+        for &(example, neuron) in &pairs {
+            let (first, tokens) = (starts[example as usize], examples[example as usize].tokens.len());
+            values.extend((first..first + tokens).map(|row| matrix[row * width + neuron as usize]));
+        }
+        Self { pairs, values }
+    }
+
+    /// Each pair with its values.
+    pub(crate) fn iter<'a>(&'a self, examples: &'a [Example<'_>]) -> impl Iterator<Item = ((u32, u32), &'a [f32])> {
+        let mut rest = &self.values[..];
+        self.pairs.iter().map(move |pair| {
+            let (own, others) = rest.split_at(examples[pair.0 as usize].tokens.len());
+            rest = others;
+            (*pair, own)
+        })
     }
 }
 
@@ -118,22 +181,9 @@ impl Sums {
             return vec![Moments::default(); self.width];
         }
         let [first, second, third, fourth] = &self.powers;
-        let n = count as f64;
-        let moments = |i: usize| {
-            let (s1, s2, s3, s4) = (first[i], second[i], third[i], fourth[i]);
-            let d = s1 / n;
-            let m2 = not_negative(s2 - d * s1);
-            let m3 = s3 - d * (3.0 * s2 - 2.0 * d * s1);
-            let m4 = not_negative(s4 - d * (4.0 * s3 - d * (6.0 * s2 - 3.0 * d * s1)));
-            Moments { count, mean: self.near[i] + d, m2, m3, m4 }
-        };
+        let moments = |i: usize| Moments::of_powers(count, self.near[i], [first[i], second[i], third[i], fourth[i]]);
         (0..self.width).map(moments).collect()
     }
-}
-
-/// Sums of even powers are not, but rounding may make them so.
-fn not_negative(sum: f64) -> f64 {
-    if sum < 0.0 { 0.0 } else { sum }
 }
 
 /// Neurons whose sums are kept in registers together.
@@ -221,12 +271,10 @@ impl pulp::WithSimd for Bins<'_> {
     }
 }
 
-/// The extremes of one example, of which these rows start at a position.
+/// The extremes of one example, of which these are some rows.
 struct Extremes<'a> {
     rows: &'a [f32],
-    position: u32,
     peaks: &'a mut [f32],
-    positions: &'a mut [u32],
     troughs: &'a mut [f32],
 }
 
@@ -236,14 +284,11 @@ impl pulp::WithSimd for Extremes<'_> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let width = self.peaks.len();
-        for (row, position) in self.rows.chunks_exact(width).zip(self.position..) {
-            let (peaks, positions) = (&mut self.peaks[..width], &mut self.positions[..width]);
-            let troughs = &mut self.troughs[..width];
+        for row in self.rows.chunks_exact(width) {
+            let (peaks, troughs) = (&mut self.peaks[..width], &mut self.troughs[..width]);
             for i in 0..width {
-                let value = row[i];
-                positions[i] = if is_greater(value, peaks[i]) { position } else { positions[i] };
-                peaks[i] = greater(peaks[i], value);
-                troughs[i] = lesser(troughs[i], value);
+                peaks[i] = greater(peaks[i], row[i]);
+                troughs[i] = lesser(troughs[i], row[i]);
             }
         }
     }

@@ -46,8 +46,13 @@ pub(crate) struct Placed<'a> {
 }
 
 impl<'a> Placed<'a> {
-    pub fn new(example: Example<'a>) -> Self {
+    fn new(example: Example<'a>) -> Self {
         Self { example, hash: mix(mix(example.document as u64) ^ example.example as u64) }
+    }
+
+    /// Of all examples of a batch.
+    pub fn all(examples: &[Example<'a>]) -> Vec<Self> {
+        examples.iter().copied().map(Self::new).collect()
     }
 
     /// A number that depends on nothing but what is drawn from and for whom.
@@ -98,27 +103,35 @@ impl Selected {
         }
     }
 
-    /// Considers an example, which was given a number by lot; `make` copies its surroundings.
-    pub(crate) fn offer(&mut self, k: usize, draw: u64, activation: f32, document: i64, make: impl Fn() -> Peak) {
-        if self.drawn.is_empty() {
-            self.drawn = vec![None; BANDS];
+    /// Whether an example is to be kept that was given a number by lot. What is not now will not be later either.
+    #[inline]
+    pub(crate) fn wants(&self, k: usize, draw: u64, activation: f32, document: i64) -> bool {
+        self.draws(draw, activation) || self.ranks(k, activation, document)
+    }
+
+    #[inline]
+    fn draws(&self, draw: u64, activation: f32) -> bool {
+        let drawn = self.drawn.get(band(activation)).and_then(Option::as_ref);
+        drawn.is_none_or(|(least, _)| draw < *least)
+    }
+
+    #[inline]
+    fn ranks(&self, k: usize, activation: f32, document: i64) -> bool {
+        let Some(last) = self.best.last().filter(|_| self.best.len() >= k) else { return k > 0 };
+        // Equal ones are taken only if they come first in the numbering.
+        is_greater(activation, last.activation)
+            || (activation.to_bits() == last.activation.to_bits() && document < last.document)
+    }
+
+    /// Keeps an example if it [is to be kept](Self::wants).
+    pub(crate) fn offer(&mut self, k: usize, draw: u64, peak: Peak) {
+        self.drawn.resize(BANDS, None);
+        if self.draws(draw, peak.activation) {
+            self.drawn[band(peak.activation)] = Some((draw, peak.clone()));
         }
-        let drawn = &mut self.drawn[band(activation)];
-        if drawn.as_ref().is_none_or(|(least, _)| draw < *least) {
-            *drawn = Some((draw, make()));
+        if self.ranks(k, peak.activation, peak.document) {
+            self.insert(k, peak);
         }
-        let full = self.best.len() >= k;
-        if full && self.best.last().is_none_or(|last| !is_greater(activation, last.activation)) {
-            // Equal ones are taken only if they come first in the numbering.
-            let first = self
-                .best
-                .last()
-                .is_some_and(|last| activation.to_bits() == last.activation.to_bits() && document < last.document);
-            if !first {
-                return;
-            }
-        }
-        self.insert(k, make());
     }
 
     fn insert(&mut self, k: usize, peak: Peak) {

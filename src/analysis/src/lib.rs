@@ -4,7 +4,7 @@
 //! one batch after another in the order of the corpus:
 //!
 //! ```
-//! use neuroql_analysis::{BatchSummary, Example, LayerBounds, LayerSummary};
+//! use neuroql_analysis::{BatchSummary, Columns, Example, LayerBounds, LayerSummary};
 //!
 //! // Two examples of two and one tokens, three neurons.
 //! let examples = [
@@ -14,13 +14,15 @@
 //! let values = [0.5, -1.0, 0.0, 2.0, 0.0, 0.0, 1.0, 3.0, 0.0];
 //! let mut summary = LayerSummary::new(0, 3, 20);
 //! let batch = BatchSummary::new(&examples, &values, 3);
-//! summary.merge(&batch, &examples, &values, 0);
+//! let columns = Columns::gather(summary.wanted(&batch, &examples), &examples, &values, 3);
+//! summary.merge(&batch, &examples, &columns, 0)?;
 //! assert_eq!(summary.state()[1].max, 3.0);
 //! let bounds = LayerBounds::new(batch.peaks(), batch.troughs(), 3);
 //! assert!(bounds.upper(1, 0) >= 0.0 && bounds.lower(1, 0) <= -1.0);
+//! # Ok::<_, neuroql_analysis::Error>(())
 //! ```
 //!
-//! [`BatchSummary`] is the part that batches can do side by side; [`LayerSummary`] takes them in order, so that its
+//! [`BatchSummary`] and the values that are [wanted](LayerSummary::wanted) besides are what batches can do side by side; [`LayerSummary`] takes them in order, so that its
 //! results do not depend on threads, and can be [taken apart](LayerSummary::state) and put together again to go on
 //! where an earlier run stopped. [`LayerBounds`] is the index: for each neuron and example two bytes between which all
 //! of its activations lie, after the partition bounds of DeepEverest (He et al., PVLDB 15, 2021).
@@ -43,7 +45,7 @@ mod strongest;
 mod summary;
 mod vectors;
 
-pub use batch::{BatchSummary, Example};
+pub use batch::{BatchSummary, Columns, Example};
 pub use bootstrap::{Interval, bootstrap};
 pub use bounds::{Codes, LayerBounds, ROUNDING};
 pub use correlations::{CoActivations, CoMoments, Correlate, Overlap, Sign};

@@ -19,6 +19,21 @@ pub struct Moments {
 }
 
 impl Moments {
+    /// From the sums of the first four powers of the distances of the values from a number near their mean. The farther it
+    /// is from the mean, the more digits are lost: of moment `p`, those of `distance^p` beside it.
+    pub fn of_powers(count: u64, near: f64, [first, second, third, fourth]: [f64; 4]) -> Self {
+        let d = first / count.max(1) as f64;
+        // Sums of even powers are not negative, but rounding may make them so; NaN stays.
+        let even = |sum: f64| if sum < 0.0 { 0.0 } else { sum };
+        Self {
+            count,
+            mean: near + d,
+            m2: even(second - d * first),
+            m3: third - d * (3.0 * second - 2.0 * d * first),
+            m4: even(fourth - d * (4.0 * third - d * (6.0 * second - 3.0 * d * first))),
+        }
+    }
+
     /// Adds the values of another set.
     pub fn merge(&mut self, other: &Self) {
         if other.count == 0 {

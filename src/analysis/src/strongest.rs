@@ -22,23 +22,16 @@ pub fn kept_tokens(k: usize) -> usize {
     k + k / 2
 }
 
-/// Considers the tokens of an example whose greatest activation is `peak`; `tokens` are the strongest so far, strongest
-/// first, at most `most` of them.
-pub(crate) fn offer(
-    tokens: &mut Vec<StrongToken>,
-    most: usize,
-    example: u32,
-    peak: f32,
-    values: impl Iterator<Item = f32>,
-) {
-    let passes = |tokens: &[StrongToken], value: f32| {
-        tokens.len() < most || tokens.last().is_some_and(|last| is_greater(value, last.activation))
-    };
-    if !passes(tokens, peak) {
-        return;
-    }
-    for (position, activation) in values.enumerate() {
-        if passes(tokens, activation) {
+/// Whether a value is among the strongest, of which there are `most`. What is not now will not be later either.
+#[inline]
+pub(crate) fn passes(tokens: &[StrongToken], most: usize, value: f32) -> bool {
+    tokens.len() < most || tokens.last().is_some_and(|last| is_greater(value, last.activation))
+}
+
+/// Considers the tokens of an example; `tokens` are the strongest so far, strongest first, at most `most` of them.
+pub(crate) fn offer(tokens: &mut Vec<StrongToken>, most: usize, example: u32, values: &[f32]) {
+    for (position, &activation) in values.iter().enumerate() {
+        if passes(tokens, most, activation) {
             // After those that are as strong: they came first.
             let place = tokens.partition_point(|token| !is_greater(activation, token.activation));
             tokens.truncate(most - 1);
@@ -110,8 +103,7 @@ mod tests {
     fn strongest(corpus: &[Vec<f32>], most: usize) -> Vec<StrongToken> {
         let mut tokens = Vec::new();
         for (example, values) in corpus.iter().enumerate() {
-            let peak = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            offer(&mut tokens, most, example as u32, peak, values.iter().copied());
+            offer(&mut tokens, most, example as u32, values);
         }
         tokens
     }

@@ -1,11 +1,12 @@
 //! What is known of a layer after any number of batches.
 
-use crate::batch::{BatchSummary, Example};
+use crate::batch::{BatchSummary, Columns, Example};
 use crate::examples::{AFTER, BEFORE, Peak, Placed, Selected, seed};
 use crate::histogram::{HISTOGRAM_BINS, bin};
 use crate::moments::Moments;
-use crate::order::{greater, lesser};
-use crate::strongest::{StrongToken, kept_tokens, offer};
+use crate::order::{greater, is_greater, lesser};
+use crate::strongest::{StrongToken, kept_tokens, offer, passes};
+use crate::{Error, Result};
 
 /// Statistics and examples of the neurons of a layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +83,11 @@ impl LayerSummary {
         Self { layer, k, neurons }
     }
 
+    /// The layer.
+    pub fn layer(&self) -> u32 {
+        self.layer
+    }
+
     /// What is known of each neuron.
     pub fn state(&self) -> &[NeuronState] {
         &self.neurons
@@ -99,17 +105,45 @@ impl LayerSummary {
         width * (size_of::<NeuronState>() + lists + (k + crate::BANDS) * peak)
     }
 
-    /// Adds a batch; `examples` and `values` are those it was made of, and `before` is the number of examples that were
-    /// added earlier.
-    pub fn merge(&mut self, batch: &BatchSummary, examples: &[Example<'_>], values: &[f32], before: u64) {
-        let width = batch.width;
-        debug_assert_eq!(width, self.neurons.len());
-        let mut placed = Vec::with_capacity(examples.len());
-        let mut first = 0;
-        for example in examples {
-            placed.push((first, Placed::new(*example)));
-            first += example.tokens.len();
+    /// Of which neurons in which examples of a batch [`LayerSummary::merge`] needs more than the extremes: pairs of an
+    /// example and a neuron, ascending by neuron. A summary that has been merged with more meanwhile needs no others, so
+    /// batches can be asked for side by side.
+    pub fn wanted(&self, batch: &BatchSummary, examples: &[Example<'_>]) -> Vec<(u32, u32)> {
+        let placed = Placed::all(examples);
+        let mut wanted = Vec::new();
+        for (n, neuron) in self.neurons.iter().enumerate() {
+            let seed = seed(self.layer, n as u32);
+            for (i, placed) in placed.iter().enumerate() {
+                let peak = batch.peaks()[i * batch.width + n];
+                if !placed.example.tokens.is_empty() && self.wants(neuron, placed, seed, peak) {
+                    wanted.push((i as u32, n as u32));
+                }
+            }
         }
+        wanted
+    }
+
+    fn wants(&self, neuron: &NeuronState, placed: &Placed<'_>, seed: u64, peak: f32) -> bool {
+        passes(&neuron.strongest, kept_tokens(self.k), peak)
+            || neuron.selected.wants(self.k, placed.draw(seed), peak, placed.example.document)
+    }
+
+    /// Adds a batch; `examples` are those it was made of, `columns` has the values of what is [wanted](Self::wanted), and
+    /// `before` is the number of examples that were added earlier.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if values are wanted that `columns` does not have.
+    pub fn merge(
+        &mut self,
+        batch: &BatchSummary,
+        examples: &[Example<'_>],
+        columns: &Columns,
+        before: u64,
+    ) -> Result<()> {
+        let (width, k, most) = (batch.width, self.k, kept_tokens(self.k));
+        debug_assert_eq!(width, self.neurons.len());
+        let placed = Placed::all(examples);
+        let mut columns = columns.iter(examples).peekable();
         // Neurons outside: what is known of one lies together in memory.
         for (n, neuron) in self.neurons.iter_mut().enumerate() {
             neuron.moments.merge(&batch.moments[n]);
@@ -117,33 +151,41 @@ impl LayerSummary {
             let bins = &batch.histogram[n * HISTOGRAM_BINS..(n + 1) * HISTOGRAM_BINS];
             neuron.histogram.iter_mut().zip(bins).for_each(|(total, count)| *total += u64::from(*count));
             let seed = seed(self.layer, n as u32);
-            for (i, (first, placed)) in placed.iter().enumerate() {
+            for (i, placed) in placed.iter().enumerate() {
+                let values = columns.next_if(|(pair, _)| *pair == (i as u32, n as u32)).map(|(_, values)| values);
                 let place = i * width + n;
-                let (peak, position) = (batch.peaks()[place], batch.positions[place]);
+                let peak = batch.peaks()[place];
                 neuron.max = greater(neuron.max, peak);
                 neuron.min = lesser(neuron.min, batch.troughs()[place]);
-                let Example { document, example, tokens } = placed.example;
+                let Example { document, tokens, .. } = placed.example;
                 if tokens.is_empty() {
                     continue;
                 }
                 neuron.peaks[bin(peak)] += 1;
-                let make = || Peak {
-                    document,
-                    example,
-                    position,
-                    activation: peak,
-                    around: around(tokens, position as usize, |t| values[(first + t) * width + n]),
-                };
-                neuron.selected.offer(self.k, placed.draw(seed), peak, document, make);
-                let column = values[first * width..].iter().skip(n).step_by(width).take(tokens.len()).copied();
-                offer(&mut neuron.strongest, kept_tokens(self.k), (before + i as u64) as u32, peak, column);
+                let draw = placed.draw(seed);
+                let strong = passes(&neuron.strongest, most, peak);
+                let selected = neuron.selected.wants(k, draw, peak, document);
+                if !strong && !selected {
+                    continue;
+                }
+                let values = values.ok_or(Error::Missing { example: i, neuron: n })?;
+                if strong {
+                    offer(&mut neuron.strongest, most, (before + i as u64) as u32, values);
+                }
+                if selected {
+                    neuron.selected.offer(k, draw, peak_of(placed.example, values, peak));
+                }
             }
         }
+        Ok(())
     }
 }
 
-/// Tokens and values near a position.
-fn around(tokens: &[u32], position: usize, value: impl Fn(usize) -> f32) -> Box<[(u32, f32)]> {
+/// Where an example has its greatest value, and what is around.
+fn peak_of(Example { document, example, tokens }: Example<'_>, values: &[f32], activation: f32) -> Peak {
+    // The first place of equal ones.
+    let position = values.iter().position(|value| !is_greater(activation, *value)).unwrap_or(0);
     let range = position.saturating_sub(BEFORE)..(position + AFTER + 1).min(tokens.len());
-    range.map(|t| (tokens[t], value(t))).collect()
+    let around = tokens[range.clone()].iter().copied().zip(values[range].iter().copied()).collect();
+    Peak { document, example, position: position as u32, activation, around }
 }

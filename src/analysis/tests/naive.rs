@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use neuroql_analysis::{AFTER, BEFORE, BatchSummary, Example, LayerBounds, LayerSummary, kept_tokens};
+use neuroql_analysis::{AFTER, BEFORE, BatchSummary, Columns, Example, LayerBounds, LayerSummary, kept_tokens};
 use proptest::prelude::*;
 
 const WIDTH: usize = 3;
@@ -42,6 +42,7 @@ fn place(corpus: &Corpus) -> Vec<Placed> {
 
 fn summarise(placed: &[Placed], batch: usize, k: usize) -> LayerSummary {
     let mut summary = LayerSummary::new(1, WIDTH, k);
+    let mut before = summary.clone();
     for (i, chunk) in placed.chunks(batch).enumerate() {
         // As a run that stops and goes on after each batch.
         summary = LayerSummary::from_state(1, k, summary.state().to_vec());
@@ -49,7 +50,11 @@ fn summarise(placed: &[Placed], batch: usize, k: usize) -> LayerSummary {
             chunk.iter().map(|p| Example { document: p.document, example: p.example, tokens: &p.tokens }).collect();
         let values: Vec<f32> = chunk.iter().flat_map(|p| p.values.iter().flatten().copied()).collect();
         let part = BatchSummary::new(&examples, &values, WIDTH);
-        summary.merge(&part, &examples, &values, (i * batch) as u64);
+        // Asked of an earlier state, as batches are that run side by side.
+        let pairs = [&before, &summary][i % 2].wanted(&part, &examples);
+        let columns = Columns::gather(pairs, &examples, &values, WIDTH);
+        before = summary.clone();
+        summary.merge(&part, &examples, &columns, (i * batch) as u64).unwrap();
         let bounds = LayerBounds::new(part.peaks(), part.troughs(), WIDTH);
         for (e, example) in chunk.iter().enumerate() {
             for (n, value) in example.values.iter().flat_map(|row| row.iter().copied().enumerate()) {

@@ -21,7 +21,7 @@ pub(crate) async fn run(options: Analyze) -> Result<(), Failure> {
     let engine = start_engine(&options.engine).await?;
     let context = engine.session();
     for (name, location) in &options.tables {
-        register(&context, name, location).await?;
+        register(&engine, &context, name, location).await?;
     }
     let mut sql =
         format!("SELECT * FROM analyze(model => {}, dataset => {}", text(&options.model), text(&options.dataset));
@@ -54,8 +54,16 @@ pub(crate) fn text(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
 
-/// Registers a file by its ending.
-pub(crate) async fn register(context: &SessionContext, name: &str, location: &str) -> Result<(), Failure> {
+/// Registers a file by its ending, in the place of a table of that name.
+pub(crate) async fn register(
+    engine: &neuroql::Engine,
+    context: &SessionContext,
+    name: &str,
+    location: &str,
+) -> Result<(), Failure> {
+    if engine.registry().get(name).is_ok() {
+        return Err(Failure { message: format!("\"{name}\" is a model"), hint: Some("use another name".into()) });
+    }
     let end = location.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
     let format = match end.as_str() {
         "csv" | "tsv" => "CSV OPTIONS ('format.has_header' 'true')",
@@ -64,8 +72,10 @@ pub(crate) async fn register(context: &SessionContext, name: &str, location: &st
     };
     let (kind, options) = format.split_once(' ').unwrap_or((format, ""));
     let name = name.replace('"', "\"\"");
-    let sql = format!("CREATE EXTERNAL TABLE \"{name}\" STORED AS {kind} LOCATION {} {options}", text(location));
+    let sql =
+        format!("CREATE OR REPLACE EXTERNAL TABLE \"{name}\" STORED AS {kind} LOCATION {} {options}", text(location));
     context.sql(&sql).await?.collect().await?;
+    engine.settle().await?;
     Ok(())
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn run(options: Build) -> Result<(), Failure> {
     let engine = start_engine(&options.engine).await?;
     let context = engine.session();
     for (name, location) in &options.tables {
-        register(&context, name, location).await?;
+        register(&engine, &context, name, location).await?;
     }
     let total = count(&context, &options).await?;
     let mut rows = context.sql(&sql(&options)).await?.execute_stream().await?;

@@ -61,15 +61,16 @@ impl Engine {
         &self.shared.holdings.store
     }
 
-    /// Loads the models that the store remembers.
+    /// Loads the models that the store remembers and creates its external tables and views again.
     ///
     /// # Errors
-    /// If the store cannot be read. A model that cannot be loaded is left out, with a warning in the log.
+    /// If the store cannot be read. What cannot be loaded or created is left out, with a warning in the log.
     pub async fn restore(&self) -> Result<()> {
-        self.shared.factory.restore().await
+        self.shared.factory.restore().await?;
+        self.shared.holdings.restore_tables(&self.session()).await
     }
 
-    /// Waits until what earlier statements changed is in the store; DataFusion drops tables without waiting.
+    /// Waits until what earlier statements changed is in the store; DataFusion creates and drops tables without waiting.
     ///
     /// # Errors
     /// If it could not be written.
@@ -111,8 +112,8 @@ impl EngineBuilder {
         Self { progress, ..self }
     }
 
-    /// Keeps results in this store; without one they end with the engine. Call [`Engine::restore`] to load the models it
-    /// remembers.
+    /// Keeps results in this store; without one they end with the engine. Call [`Engine::restore`] for the models and
+    /// tables it remembers.
     pub fn with_store(self, store: Store) -> Self {
         Self { store: Some(store), ..self }
     }

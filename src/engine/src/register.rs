@@ -7,7 +7,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
-    AggregateInScan, Catalog, DeleteAsAsked, Holdings, ModelFactory, Relations, TopInScan, Unambiguous, bundled_corpus,
+    AggregateInScan, Catalog, Defining, DeleteAsAsked, Holdings, ModelFactory, Relations, TopInScan, Unambiguous,
+    bundled_corpus,
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
@@ -88,6 +89,9 @@ pub(crate) fn register(
         .with_physical_optimizer_rule(Arc::new(AggregateInScan))
         .with_physical_optimizer_rule(Arc::new(TopInScan));
     *state.write() = with_rule.build();
+    for factory in state.write().table_factories_mut().values_mut() {
+        *factory = Arc::new(Defining(Arc::clone(factory)));
+    }
     state.write().table_factories_mut().insert(ModelFactory::FILE_TYPE.to_owned(), Arc::new(factory.clone()));
     Ok(factory)
 }

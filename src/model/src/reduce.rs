@@ -1,7 +1,7 @@
 //! Reductions of a layer's activations where they lie, so that a card sends back what is asked and not what it is asked of.
 //!
 //! A caller that wants statistics of a corpus takes the parts of a batch from [`Model::run_parts`](crate::Model::run_parts)
-//! (whole examples, which [`Part`](crate::Part) names) and reduces each layer's `[rows, neurons]` with [`summarise`]: for each neuron its moments, how often it is positive and a
+//! (whole examples, which [`Part`](crate::Part) names) and reduces each layer's `[rows, neurons]` with [`summarise`]: for each neuron sums of powers, how often it is positive and a
 //! histogram, and for each example and neuron the greatest and the least value. On GPT-2, with examples of 256 tokens,
 //! that is a hundredth of the activations. The extremes say of which neurons in which examples more is to be known: those
 //! whose peak is among the greatest so far, or which are drawn by lot. [`columns`] fetches the values of these alone, on
@@ -10,7 +10,7 @@
 //!
 //! The numbers are those of `neuroql-analysis`: the same order of numbers, in which NaN is the greatest; the same bins,
 //! if given its magnitudes; extremes, counts and histograms to the bit. Sums are of powers of the values themselves, in
-//! f64, so that central moments of order `p` are off by at most 10⁻¹² of `count · max|x|ᵖ`.
+//! f64: central moments of order `p` made of them are off by at most 10⁻¹² of `count · max|x|ᵖ`.
 //!
 //! Tensors are contiguous f32, as [`Model::run`](crate::Model::run) returns them. On a processor they are read in place.
 //!
@@ -24,12 +24,14 @@
 //! let values = Tensor::from_slice(&values, (3, 3), &Device::Cpu)?;
 //! let summary = reduce::summarise(&values, &[2, 1], &[1.0])?;
 //! assert_eq!(summary.peaks, [2.0, 0.0, 0.0, 1.0, 3.0, 0.0]);
-//! assert_eq!(summary.moments[0].mean, 3.5 / 3.0);
+//! assert_eq!(summary.powers[0][..2], [3.5, 5.25]);
 //! assert_eq!(summary.histogram[..4], [0, 0, 1, 2]);
 //! // Neuron 1 in the example of two tokens, and in the other.
-//! assert_eq!(reduce::columns(&values, &[2, 1], &[(0, 1), (1, 1)])?, [vec![-1.0, 0.0], vec![3.0]]);
+//! assert_eq!(reduce::columns(&values, &[2, 1], &[(0, 1), (1, 1)])?, [-1.0, 0.0, 3.0]);
 //! # Ok(()) }
 //! ```
+
+use std::ops::Deref;
 
 use candle_core::{DType, Tensor};
 
@@ -44,43 +46,11 @@ mod tests;
 /// Most magnitudes that tell bins apart: a card keeps the counts of 64 bins of a neuron at hand.
 pub const MAGNITUDES: usize = 31;
 
-/// Count, mean, and sums of powers of deviations from it, of one neuron.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Moments {
-    /// Number of values.
-    pub count: u64,
-    /// Mean of the values.
-    pub mean: f64,
-    /// Sum of squared deviations.
-    pub m2: f64,
-    /// Sum of cubed deviations.
-    pub m3: f64,
-    /// Sum of fourth powers of deviations.
-    pub m4: f64,
-}
-
-impl Moments {
-    /// Of the sums of the first four powers.
-    fn of_powers(count: u64, [first, second, third, fourth]: [f64; 4]) -> Self {
-        let n = count.max(1) as f64;
-        let mean = first / n;
-        // Rounding may leave a little less than nothing of a sum of even powers; NaN stays.
-        let even = |sum: f64| if sum < 0.0 { 0.0 } else { sum };
-        Self {
-            count,
-            mean,
-            m2: even(second - mean * first),
-            m3: third - 3.0 * mean * second + 2.0 * mean * mean * first,
-            m4: even(fourth - 4.0 * mean * third + 6.0 * mean * mean * second - 3.0 * mean.powi(3) * first),
-        }
-    }
-}
-
 /// What there is to say of a layer in a batch, neuron by neuron.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Summary {
-    /// Moments of each neuron.
-    pub moments: Vec<Moments>,
+    /// The sums of the first four powers of each neuron's values.
+    pub powers: Vec<[f64; 4]>,
     /// Rows in which each neuron is positive.
     pub positive: Vec<u32>,
     /// Rows by bin, `[neurons, bins]`, from what is most negative on. A value is in the bin of as many magnitudes as it
@@ -114,7 +84,7 @@ pub fn summarise(values: &Tensor, lengths: &[usize], magnitudes: &[f32]) -> Resu
     }
     if rows == 0 || width == 0 {
         return Ok(Summary {
-            moments: vec![Moments::default(); width],
+            powers: vec![[0.0; 4]; width],
             positive: vec![0; width],
             histogram: vec![0; width * 2 * (magnitudes.len() + 1)],
             peaks: vec![f32::NEG_INFINITY; width * lengths.len()],
@@ -127,16 +97,24 @@ pub fn summarise(values: &Tensor, lengths: &[usize], magnitudes: &[f32]) -> Resu
         candle_core::Device::Cuda(device) => card::sums(device, values, &offsets, magnitudes)?,
         _ => processor::sums(&crate::ops::slice(values)?, width, &offsets, magnitudes),
     };
-    let (powers, _) = powers.as_chunks::<4>();
-    let moments = powers.iter().map(|powers| Moments::of_powers(rows as u64, *powers)).collect();
-    Ok(Summary { moments, positive, histogram, peaks, troughs })
+    let powers = powers.as_chunks::<4>().0.to_vec();
+    Ok(Summary { powers, positive, histogram, peaks, troughs })
 }
 
-/// The values of neurons on all tokens of examples: for each pair of an example and a neuron, one value a row of it.
+/// The values of a tensor that is on a processor, where they are.
+///
+/// # Errors
+/// [`Error::Internal`] if it is not, or not contiguous f32.
+pub fn in_place(values: &Tensor) -> Result<impl Deref<Target = [f32]> + '_> {
+    crate::ops::slice(values)
+}
+
+/// The values of neurons on all tokens of examples: for each pair of an example and a neuron, one value a row of it, one
+/// pair after the other.
 ///
 /// # Errors
 /// [`Error::Internal`] if the shapes do not agree or a pair is out of range.
-pub fn columns(values: &Tensor, lengths: &[usize], pairs: &[(u32, u32)]) -> Result<Vec<Vec<f32>>> {
+pub fn columns(values: &Tensor, lengths: &[usize], pairs: &[(u32, u32)]) -> Result<Vec<f32>> {
     let (_, width) = shape(values, lengths)?;
     let offsets = offsets(lengths);
     let rows = |example: u32| -> Result<std::ops::Range<u32>> {
@@ -152,14 +130,7 @@ pub fn columns(values: &Tensor, lengths: &[usize], pairs: &[(u32, u32)]) -> Resu
         }
         places.extend(rows(example)?.map(|row| row as i64 * width as i64 + i64::from(neuron)));
     }
-    let fetched = gather(values, places)?;
-    let mut rest = &fetched[..];
-    let mut take = |&(example, _): &(u32, u32)| {
-        let (own, others) = rest.split_at(rows(example)?.len());
-        rest = others;
-        Ok(own.to_vec())
-    };
-    pairs.iter().map(&mut take).collect()
+    gather(values, places)
 }
 
 /// For each neuron the `k` greatest values with their rows, greatest first, of equal ones that of the first row; `peaks`
@@ -180,8 +151,12 @@ pub fn strongest(values: &Tensor, lengths: &[usize], peaks: &[f32], k: usize) ->
         pairs.extend(examples.iter().take(k).map(|example| (*example as u32, neuron as u32)));
     }
     let mut strongest = vec![Vec::new(); width];
-    for (column, (example, neuron)) in columns(values, lengths, &pairs)?.into_iter().zip(pairs) {
-        strongest[neuron as usize].extend((offsets[example as usize]..).zip(column));
+    let fetched = columns(values, lengths, &pairs)?;
+    let mut rest = &fetched[..];
+    for (example, neuron) in pairs {
+        let (column, others) = rest.split_at(lengths[example as usize]);
+        rest = others;
+        strongest[neuron as usize].extend((offsets[example as usize]..).zip(column.iter().copied()));
     }
     for values in &mut strongest {
         values.sort_by(|a, b| greater(a.1, b.1).then(a.0.cmp(&b.0)));

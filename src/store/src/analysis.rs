@@ -45,14 +45,15 @@ pub struct LayerAnalysis {
     pub summary: LayerSummary,
 }
 
-impl LayerAnalysis {
-    /// It as rows of the table `neurons`; `text` tells the text of a token.
-    pub(crate) fn rows(
-        &self,
-        model: &str,
-        dataset: &str,
-        text: &dyn Fn(u32) -> String,
-    ) -> Result<RecordBatch, ArrowError> {
+/// What a summary says, in the table `neurons`.
+pub(crate) struct Neurons<'a> {
+    pub progress: &'a Progress,
+    pub summary: &'a LayerSummary,
+}
+
+impl Neurons<'_> {
+    /// It as rows; `text` tells the text of a token.
+    pub fn rows(&self, model: &str, dataset: &str, text: &dyn Fn(u32) -> String) -> Result<RecordBatch, ArrowError> {
         let neurons = self.summary.state();
         let rows = neurons.len();
         let real64 = |f: &dyn Fn(&NeuronState) -> Option<f64>| -> ArrayRef {
@@ -81,7 +82,7 @@ impl LayerAnalysis {
             Arc::clone(&NEURONS),
             vec![
                 constant(model),
-                Arc::new(Int32Array::from_value(self.layer as i32, rows)),
+                Arc::new(Int32Array::from_value(self.summary.layer() as i32, rows)),
                 constant(dataset),
                 Arc::new(Int32Array::from_iter_values(0..rows as i32)),
                 number(&|n| n.moments.count),
@@ -153,8 +154,10 @@ impl LayerAnalysis {
         let tokens = StructArray::new(STRONG.clone(), columns, None);
         list(neurons.iter().map(|neuron| neuron.strongest.len()), Arc::new(tokens))
     }
+}
 
-    /// Reads back what [`LayerAnalysis::rows`] wrote; `rows` are those of one layer, ascending by neuron.
+impl LayerAnalysis {
+    /// Reads back what [`Neurons::rows`] wrote; `rows` are those of one layer, ascending by neuron.
     pub(crate) fn from_rows(rows: &RecordBatch) -> Result<Self, Malformed> {
         let progress = Progress::from_column(rows)?;
         let long = |name| Ok::<_, Malformed>(column(rows, name)?.as_primitive::<Int64Type>());

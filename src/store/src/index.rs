@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, AsArray, Float32Array, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    ArrayRef, AsArray, BinaryArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray,
 };
-use datafusion::arrow::datatypes::{Float32Type, Int8Type, Int32Type, Int64Type};
+use datafusion::arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 use datafusion::arrow::error::ArrowError;
 use neuroql_analysis::{Codes, LayerBounds, NeuronBounds, greater, lesser};
 
@@ -107,24 +107,20 @@ pub fn widest(bounds: impl IntoIterator<Item = (Vec<f32>, Vec<f32>)>) -> Option<
 struct CodesColumn<'a> {
     low: &'a Float32Array,
     high: &'a Float32Array,
-    codes: &'a datafusion::arrow::array::ListArray,
-    values: &'a [i8],
+    codes: &'a BinaryArray,
 }
 
 impl<'a> CodesColumn<'a> {
     fn new(rows: &'a RecordBatch, [low, high, codes]: [&'static str; 3]) -> Result<Self, Malformed> {
-        let list = column(rows, codes)?.as_list::<i32>();
         Ok(Self {
             low: column(rows, low)?.as_primitive::<Float32Type>(),
             high: column(rows, high)?.as_primitive::<Float32Type>(),
-            codes: list,
-            values: list.values().as_primitive::<Int8Type>().values(),
+            codes: column(rows, codes)?.as_binary(),
         })
     }
 
     fn get(&self, i: usize) -> Codes {
-        let offsets = self.codes.value_offsets();
-        let codes = self.values[offsets[i] as usize..offsets[i + 1] as usize].to_vec();
+        let codes = self.codes.value(i).iter().map(|code| *code as i8).collect();
         Codes { low: self.low.value(i), high: self.high.value(i), codes }
     }
 }
@@ -142,9 +138,9 @@ pub(crate) fn bounds_rows(
     let real = |codes: &[Codes], f: fn(&Codes) -> f32| -> ArrayRef {
         Arc::new(Float32Array::from_iter_values(codes.iter().map(f)))
     };
-    let lists = |codes: &[Codes]| -> ArrayRef {
-        let values = Int8Array::from_iter_values(codes.iter().flat_map(|c| c.codes.iter().copied()));
-        Arc::new(list(codes.iter().map(|c| c.codes.len()), Arc::new(values)))
+    let bytes = |codes: &[Codes]| -> ArrayRef {
+        let of_neuron = |codes: &Codes| codes.codes.iter().map(|code| *code as u8).collect::<Vec<u8>>();
+        Arc::new(BinaryArray::from_iter_values(codes.iter().map(of_neuron)))
     };
     RecordBatch::try_new(
         Arc::clone(&BOUNDS),
@@ -156,10 +152,10 @@ pub(crate) fn bounds_rows(
             Arc::new(Int32Array::from_iter_values(0..rows as i32)),
             real(&bounds.upper, |c| c.low),
             real(&bounds.upper, |c| c.high),
-            lists(&bounds.upper),
+            bytes(&bounds.upper),
             real(&bounds.lower, |c| c.low),
             real(&bounds.lower, |c| c.high),
-            lists(&bounds.lower),
+            bytes(&bounds.lower),
         ],
     )
 }

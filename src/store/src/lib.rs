@@ -3,6 +3,7 @@
 //! | table | rows | partitioned by |
 //! |---|---|---|
 //! | `models` | registrations | |
+//! | `tables` | external tables and views: the statements that create them again | |
 //! | `neurons` | a neuron of an analysed layer: statistics, examples, and the state to go on from | model, layer, dataset |
 //! | `bounds` | a neuron and segment: between which numbers its activations lie in each example | model, layer, dataset |
 //! | `contexts` | an example: its place in the dataset and its tokens | model, dataset |
@@ -17,6 +18,7 @@
 
 mod analysis;
 mod bundled;
+mod definition;
 mod error;
 mod graph_index;
 mod graphs;
@@ -29,6 +31,7 @@ mod table;
 
 pub use analysis::{LayerAnalysis, LayerStrongest, Progress};
 pub use bundled::BundledAnalysis;
+pub use definition::Definition;
 pub use error::{Error, Result};
 pub use graph_index::{IndexedGraph, IndexedLayer};
 pub use graphs::{BundledGraphs, GraphKey};

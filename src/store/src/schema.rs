@@ -88,7 +88,7 @@ pub(crate) static NEURONS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// `bounds`: for each neuron and segment, a code an example.
+/// `bounds`: for each neuron and segment, a code an example, a signed byte each.
 pub(crate) static BOUNDS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("model", DataType::Utf8),
@@ -98,10 +98,10 @@ pub(crate) static BOUNDS: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("neuron", DataType::Int32),
         field("upper_low", DataType::Float32),
         field("upper_high", DataType::Float32),
-        field("upper", list(DataType::Int8)),
+        field("upper", DataType::Binary),
         field("lower_low", DataType::Float32),
         field("lower_high", DataType::Float32),
-        field("lower", list(DataType::Int8)),
+        field("lower", DataType::Binary),
     ]))
 });
 
@@ -186,6 +186,15 @@ pub(crate) static GRAPH_SIGNATURES: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("several", DataType::Boolean),
         field("patterns", list(DataType::Int64)),
         field("weights", list(DataType::Float32)),
+    ]))
+});
+
+/// `tables`: what was created beside models.
+pub(crate) static TABLES: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        field("name", DataType::Utf8),
+        field("definition", DataType::Utf8),
+        field("created_at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
     ]))
 });
 

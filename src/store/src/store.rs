@@ -10,17 +10,17 @@ use datafusion::arrow::datatypes::Int32Type;
 use datafusion::arrow::error::ArrowError;
 use datafusion::logical_expr::{Expr, ident, lit};
 use moka::future::Cache;
-use neuroql_analysis::LayerBounds;
+use neuroql_analysis::{LayerBounds, LayerSummary};
 use object_store::ObjectStore;
 
-use crate::analysis::{LayerAnalysis, LayerStrongest, Malformed, Progress, column};
+use crate::analysis::{LayerAnalysis, LayerStrongest, Malformed, Neurons, Progress, column};
 use crate::bundled::{Bundled, BundledAnalysis};
 use crate::graph_index::GraphIndexTables;
 use crate::graphs::Graphs;
 use crate::index::{Context, LayerIndex, bounds_rows, contexts_from_rows, contexts_rows};
 use crate::location::Root;
 use crate::registration::Registration;
-use crate::schema::{BOUNDS, CONTEXTS, MODELS, NEURONS};
+use crate::schema::{BOUNDS, CONTEXTS, MODELS, NEURONS, TABLES};
 use crate::table::{Table, Witness, is};
 use crate::{Error, Result};
 
@@ -32,6 +32,7 @@ const CACHE_BYTES: u64 = 256 << 20;
 pub struct Store {
     root: Root,
     models: Table,
+    pub(crate) tables: Table,
     neurons: Table,
     bounds: Table,
     contexts: Table,
@@ -116,11 +117,11 @@ impl Store {
 
     /// Looks which tables are there.
     async fn look(self) -> Result<Self> {
-        let Self { root, models, neurons, bounds, contexts, graphs, graph_index, bundled, busy, cache } = self;
-        let (models, neurons) = (models.open().await?, neurons.open().await?);
+        let Self { root, models, tables, neurons, bounds, contexts, graphs, graph_index, bundled, busy, cache } = self;
+        let (models, tables, neurons) = (models.open().await?, tables.open().await?, neurons.open().await?);
         let (bounds, contexts) = (bounds.open().await?, contexts.open().await?);
         let (graphs, graph_index) = (graphs.open().await?, graph_index.open().await?);
-        Ok(Self { root, models, neurons, bounds, contexts, graphs, graph_index, bundled, busy, cache })
+        Ok(Self { root, models, tables, neurons, bounds, contexts, graphs, graph_index, bundled, busy, cache })
     }
 
     /// A store that ends with the process.
@@ -146,6 +147,7 @@ impl Store {
         };
         Ok(Self {
             models: Table::new(&root, "models", Arc::clone(&MODELS), &[])?,
+            tables: Table::new(&root, "tables", Arc::clone(&TABLES), &[])?,
             neurons: Table::new(&root, "neurons", Arc::clone(&NEURONS), of_layer)?,
             bounds: Table::new(&root, "bounds", Arc::clone(&BOUNDS), of_layer)?,
             contexts: Table::new(&root, "contexts", Arc::clone(&CONTEXTS), &["model", "dataset"])?,
@@ -361,7 +363,8 @@ impl Store {
         model: &str,
         dataset: &str,
         segment: Option<Segment<'_>>,
-        analyses: &[LayerAnalysis],
+        progress: &Progress,
+        summaries: &[LayerSummary],
         text: &(dyn Fn(u32) -> String + Sync),
     ) -> Result<()> {
         if let Some(Segment { name, contexts, bounds }) = segment {
@@ -374,12 +377,12 @@ impl Store {
             let (contexts, bounds) = tokio::join!(self.contexts.append(vec![contexts]), self.bounds.append(bounds));
             contexts.and(bounds)?;
         }
-        let rows: Vec<RecordBatch> = analyses
+        let rows: Vec<RecordBatch> = summaries
             .iter()
-            .map(|analysis| analysis.rows(model, dataset, text))
+            .map(|summary| Neurons { progress, summary }.rows(model, dataset, text))
             .collect::<Result<_, _>>()
             .map_err(|e| arrow("neurons", e))?;
-        let layers = analyses.iter().map(|analysis| lit(analysis.layer as i32)).collect();
+        let layers = summaries.iter().map(|summary| lit(summary.layer() as i32)).collect();
         let replaced = of(model, dataset, None).and(ident("layer").in_list(layers, false));
         // A row of each layer says how far it has come.
         let witness =
@@ -420,7 +423,8 @@ impl Store {
         let mut deleted = 0;
         let GraphIndexTables { tokens, signatures } = &self.graph_index;
         let of_graphs = [&self.graphs.table, tokens, signatures];
-        for table in [&self.models, &self.neurons, &self.bounds, &self.contexts].into_iter().chain(of_graphs) {
+        let others = [&self.models, &self.tables, &self.neurons, &self.bounds, &self.contexts];
+        for table in others.into_iter().chain(of_graphs) {
             deleted += table.vacuum(retention).await?;
         }
         Ok(deleted)

@@ -12,7 +12,7 @@ use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, UNNAMED_TABLE, ident, lit};
 use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use datafusion::parquet::schema::types::ColumnPath;
 use datafusion::prelude::SessionContext;
 use deltalake::protocol::SaveMode;
@@ -34,8 +34,10 @@ const ATTEMPTS: usize = 10;
 /// Parts that the rows of a layer come in, so that two layers rarely fall to the same writer.
 const PARTS: usize = 8;
 
-/// Activations around the peaks of examples.
-const ACTIVATIONS: [&str; 6] = ["examples", "list", "element", "activations", "list", "element"];
+/// Columns of which no two values are equal, so that a dictionary would be built only to be given up: activations around
+/// the peaks of examples, and bounds.
+const UNEQUAL: [&[&str]; 3] =
+    [&["examples", "list", "element", "activations", "list", "element"], &["upper"], &["lower"]];
 
 /// A table and the newest snapshot of it that this process has seen.
 #[derive(Debug)]
@@ -161,12 +163,7 @@ impl Table {
 
     async fn write(&self, rows: Vec<RecordBatch>, replaced: Option<(Expr, Option<Witness<'_>>)>) -> Result<()> {
         let mut current = self.current.lock().await;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
-            .set_created_by(concat!("neuroql ", env!("CARGO_PKG_VERSION")).to_owned())
-            // No two activations are equal: a dictionary would be built only to be given up.
-            .set_column_dictionary_enabled(ColumnPath::from(ACTIVATIONS.map(str::to_owned).to_vec()), false)
-            .build();
+        let properties = properties();
         let input = self.side_by_side(rows).map_err(|error| Error::of(self.name, "written", error))?;
         for attempt in 1.. {
             let write = current
@@ -300,6 +297,18 @@ impl Table {
         current.seen = Instant::now();
         Ok(())
     }
+}
+
+/// How rows are written.
+fn properties() -> WriterProperties {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
+        .set_created_by(concat!("neuroql ", env!("CARGO_PKG_VERSION")).to_owned())
+        // The least and greatest of some bytes are of no use to anybody.
+        .set_column_statistics_enabled(ColumnPath::from("upper"), EnabledStatistics::None)
+        .set_column_statistics_enabled(ColumnPath::from("lower"), EnabledStatistics::None);
+    let path = |column: &[&str]| ColumnPath::from(column.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>());
+    UNEQUAL.iter().fold(properties, |p, column| p.set_column_dictionary_enabled(path(column), false)).build()
 }
 
 /// A batch in the columns and types of a schema: Delta tables are read as views, and files by others have an order of

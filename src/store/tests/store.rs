@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use neuroql_analysis::{BatchSummary, Example, LayerBounds, LayerSummary};
-use neuroql_store::{Context, Error, LayerAnalysis, Progress, Registration, Segment, Store};
+use neuroql_analysis::{BatchSummary, Columns, Example, LayerBounds, LayerSummary};
+use neuroql_store::{Context, Error, Progress, Registration, Segment, Store};
 
 const WIDTH: usize = 5;
 const TOKENS: usize = 7;
@@ -38,7 +38,7 @@ fn progress(segments: &[&str], examples: usize) -> Progress {
 }
 
 /// Analyses of two layers after some examples, and the bounds of the last of them.
-fn analyses(segments: &[&str], examples: usize, of_segment: usize) -> (Vec<LayerAnalysis>, Vec<(u32, LayerBounds)>) {
+fn analyses(examples: usize, of_segment: usize) -> (Vec<LayerSummary>, Vec<(u32, LayerBounds)>) {
     let mut bounds = Vec::new();
     let analyses = [0, 3].map(|layer| {
         let mut summary = LayerSummary::new(layer, WIDTH, 3);
@@ -47,38 +47,39 @@ fn analyses(segments: &[&str], examples: usize, of_segment: usize) -> (Vec<Layer
             let (context, values) = (context(e), values(layer, e));
             let example = Example { document: context.document, example: context.example, tokens: &context.tokens };
             let batch = BatchSummary::new(&[example], &values, WIDTH);
-            summary.merge(&batch, &[example], &values, e as u64);
+            let columns = Columns::gather(summary.wanted(&batch, &[example]), &[example], &values, WIDTH);
+            summary.merge(&batch, &[example], &columns, e as u64).unwrap();
             if e + of_segment >= examples {
                 peaks.extend(batch.peaks());
                 troughs.extend(batch.troughs());
             }
         }
         bounds.push((layer, LayerBounds::new(&peaks, &troughs, WIDTH)));
-        LayerAnalysis { layer, progress: progress(segments, examples), summary }
+        summary
     });
     (analyses.into(), bounds)
 }
 
 async fn commit(store: &Store, segments: &[&str], examples: usize, of_segment: usize) -> Result<(), Error> {
-    let (analyses, bounds) = analyses(segments, examples, of_segment);
+    let (analyses, bounds) = analyses(examples, of_segment);
     let contexts: Vec<Context> = (examples - of_segment..examples).map(context).collect();
     let segment = Segment { name: segments[segments.len() - 1], contexts: &contexts, bounds: &bounds };
-    store.commit("it's/a model", "a dataset", Some(segment), &analyses, &text).await
+    store.commit("it's/a model", "a dataset", Some(segment), &progress(segments, examples), &analyses, &text).await
 }
 
 /// Everything the store says must be what was put in.
 async fn check(store: &Store, segments: &[&str], examples: usize) {
-    let (analyses, _) = analyses(segments, examples, examples);
+    let (analyses, _) = analyses(examples, examples);
     for expected in analyses {
-        let found = store.analysis("it's/a model", "a dataset", expected.layer).await.unwrap().unwrap();
-        assert_eq!(found.progress, expected.progress);
-        assert_eq!(found.summary, expected.summary);
-        let index = store.index("it's/a model", "a dataset", expected.layer, &found.progress).await.unwrap().unwrap();
+        let found = store.analysis("it's/a model", "a dataset", expected.layer()).await.unwrap().unwrap();
+        assert_eq!(found.progress, progress(segments, examples));
+        assert_eq!(found.summary, expected);
+        let index = store.index("it's/a model", "a dataset", expected.layer(), &found.progress).await.unwrap().unwrap();
         assert_eq!(index.examples(), examples);
         for neuron in 0..WIDTH {
             let (lower, upper) = index.of_neurons(Some(&[neuron as u32]));
             for e in 0..examples {
-                let values = values(expected.layer, e);
+                let values = values(expected.layer(), e);
                 let of_neuron = values.iter().skip(neuron).step_by(WIDTH).copied();
                 assert!(of_neuron.clone().all(|v| lower[e] <= v && v <= upper[e]));
                 assert!(upper[e] - of_neuron.fold(f32::MIN, f32::max) < 0.1);
@@ -110,10 +111,13 @@ async fn in_a_folder_that_is_opened_again() {
     check(&store, &["a"], 5).await;
 
     // Interrupted before the last write: the segment is there but nobody refers to it.
-    let (_, bounds) = analyses(&["a", "lost"], 8, 3);
+    let (_, bounds) = analyses(8, 3);
     let contexts: Vec<Context> = (5..8).map(context).collect();
     let segment = Segment { name: "lost", contexts: &contexts, bounds: &bounds };
-    store.commit("it's/a model", "a dataset", Some(segment), &analyses(&["a"], 5, 5).0, &text).await.unwrap();
+    store
+        .commit("it's/a model", "a dataset", Some(segment), &progress(&["a"], 5), &analyses(5, 5).0, &text)
+        .await
+        .unwrap();
     check(&store, &["a"], 5).await;
     store.sweep("it's/a model", "a dataset").await.unwrap();
     commit(&store, &["a", "b"], 8, 3).await.unwrap();
@@ -144,11 +148,11 @@ async fn writers_that_do_not_touch_the_same_wait_for_each_other() {
         |model: String| Registration { model, location: "/x".into(), options: BTreeMap::new(), sha256: String::new() };
     // Snapshots of all are of the same age, and each sees the commits of the others only when its own fails.
     let (one, other) = (Store::open(&location).await.unwrap(), Store::open(&location).await.unwrap());
-    let (analyses, _) = analyses(&[], 0, 0);
+    let (analyses, _) = analyses(0, 0);
     for round in 0..3 {
         for (name, store) in [("one", &one), ("other", &other)] {
             store.register(&registration(format!("{name}{round}"))).await.unwrap();
-            store.commit(name, "a dataset", None, &analyses, &text).await.unwrap();
+            store.commit(name, "a dataset", None, &progress(&[], 0), &analyses, &text).await.unwrap();
         }
     }
     other.forget("one0").await.unwrap();

@@ -1,0 +1,86 @@
+//! Statements that create tables again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
+use datafusion::common::{Result, TableReference};
+use datafusion::logical_expr::{CreateExternalTable, cast, lit};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::unparser::Unparser;
+use datafusion::sql::unparser::dialect::PostgreSqlDialect;
+
+/// A factory whose tables know the statement that creates them, wherever it is run. DataFusion's own idea of it leaves
+/// out columns and options.
+#[derive(Debug)]
+pub struct Defining(pub Arc<dyn TableProviderFactory>);
+
+#[async_trait]
+impl TableProviderFactory for Defining {
+    async fn create(&self, session: &dyn Session, cmd: &CreateExternalTable) -> Result<Arc<dyn TableProvider>> {
+        let mut cmd = cmd.clone();
+        cmd.locations.iter_mut().for_each(|location| *location = absolute(location));
+        cmd.definition = Some(statement(&cmd)?);
+        self.0.create(session, &cmd).await
+    }
+}
+
+/// A location that means the same in every working directory.
+pub(crate) fn absolute(location: &str) -> String {
+    if location.contains("://") {
+        return location.into();
+    }
+    let absolute = std::path::absolute(Path::new(location)).ok();
+    let absolute = absolute.and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_else(|| location.into());
+    // A folder is told by its slash.
+    if location.ends_with('/') && !absolute.ends_with('/') { absolute + "/" } else { absolute }
+}
+
+/// The statement in full. Constraints are left out: nothing enforces them on files.
+fn statement(cmd: &CreateExternalTable) -> Result<String> {
+    let dialect = PostgreSqlDialect {};
+    let unparser = Unparser::new(&dialect);
+    let name = |name: &str| ast::Ident::with_quote('"', name.replace('"', "\"\"")).to_string();
+    let text = |text: &str| ast::Value::SingleQuotedString(text.replace('\'', "''")).to_string();
+    let mut sql =
+        format!("CREATE OR REPLACE EXTERNAL TABLE {}", TableReference::bare(cmd.name.table()).to_quoted_string());
+    let mut columns = Vec::new();
+    for field in cmd.schema.fields() {
+        let null = cast(lit(ScalarValue::Null), field.data_type().clone());
+        let ast::Expr::Cast { data_type, .. } = unparser.expr_to_sql(&null)? else { continue };
+        let mut column = format!("{} {data_type}", name(field.name()));
+        if !field.is_nullable() {
+            column += " NOT NULL";
+        }
+        if let Some(default) = cmd.column_defaults.get(field.name()) {
+            column += &format!(" DEFAULT {}", unparser.expr_to_sql(default)?);
+        }
+        columns.push(column);
+    }
+    if !columns.is_empty() {
+        sql += &format!(" ({})", columns.join(", "));
+    }
+    sql += &format!(" STORED AS {}", cmd.file_type);
+    if !cmd.table_partition_cols.is_empty() {
+        let columns: Vec<String> = cmd.table_partition_cols.iter().map(|column| name(column)).collect();
+        sql += &format!(" PARTITIONED BY ({})", columns.join(", "));
+    }
+    for order in &cmd.order_exprs {
+        let order = order.iter().map(|sort| Ok(unparser.sort_to_sql(sort)?.to_string())).collect::<Result<Vec<_>>>()?;
+        sql += &format!(" WITH ORDER ({})", order.join(", "));
+    }
+    let locations: Vec<String> = cmd.locations.iter().map(|location| text(location)).collect();
+    match &locations[..] {
+        [location] => sql += &format!(" LOCATION {location}"),
+        locations => sql += &format!(" LOCATION ({})", locations.join(", ")),
+    }
+    let mut options: Vec<String> =
+        cmd.options.iter().map(|(key, value)| format!("{} {}", text(key), text(value))).collect();
+    options.sort();
+    if !options.is_empty() {
+        sql += &format!(" OPTIONS ({})", options.join(", "));
+    }
+    Ok(sql)
+}
