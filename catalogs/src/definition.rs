@@ -64,8 +64,8 @@ fn statement(cmd: &CreateExternalTable) -> Result<String> {
     }
     sql += &format!(" STORED AS {}", cmd.file_type);
     if !cmd.table_partition_cols.is_empty() {
-        let columns: Vec<String> = cmd.table_partition_cols.iter().map(|column| name(column)).collect();
-        sql += &format!(" PARTITIONED BY ({})", columns.join(", "));
+        // DataFusion takes these names as they are written, quotes included.
+        sql += &format!(" PARTITIONED BY ({})", cmd.table_partition_cols.join(", "));
     }
     for order in &cmd.order_exprs {
         let order = order.iter().map(|sort| Ok(unparser.sort_to_sql(sort)?.to_string())).collect::<Result<Vec<_>>>()?;

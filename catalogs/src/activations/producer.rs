@@ -17,6 +17,9 @@ use crate::predicate::{Predicate, check};
 /// Length in bytes from which a text is tokenized off the async threads.
 const LONG_TEXT: usize = 4096;
 
+/// Batches packed ahead of need.
+const AHEAD: usize = 8;
+
 /// Tokens of a batch and what is known of them.
 #[derive(Debug, Default)]
 pub(crate) struct Packed {
@@ -81,6 +84,20 @@ pub(crate) struct Producer {
     skipped: usize,
 }
 
+/// Batches that a producer packs in the background.
+pub(crate) struct Ahead {
+    packed: tokio::sync::mpsc::Receiver<Result<Packed>>,
+    /// Ends with this.
+    _task: SpawnedTask<()>,
+}
+
+impl Ahead {
+    /// The next batch; `None` when all documents are done.
+    pub async fn next(&mut self) -> Result<Option<Packed>> {
+        self.packed.recv().await.transpose()
+    }
+}
+
 impl Producer {
     pub fn new(model: Arc<Model>, examples: Examples, on_tokens: Predicate, tokens: usize) -> Self {
         Self {
@@ -104,6 +121,21 @@ impl Producer {
     /// Makes the first batch small and each after it twice as large.
     pub fn start_with(&mut self, tokens: usize) {
         self.tokens = tokens.min(self.most_tokens);
+    }
+
+    /// Packs batches in the background, [`AHEAD`] of them at most: tokenizing a document takes as long as several batches
+    /// of it run.
+    pub fn ahead(mut self) -> Ahead {
+        let (sender, packed) = tokio::sync::mpsc::channel(AHEAD);
+        let task = SpawnedTask::spawn(async move {
+            while let Some(next) = self.next().await.transpose() {
+                let failed = next.is_err();
+                if sender.send(next).await.is_err() || failed {
+                    break;
+                }
+            }
+        });
+        Ahead { packed, _task: task }
     }
 
     /// The next batch; `None` when all documents are done.

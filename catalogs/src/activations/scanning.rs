@@ -214,18 +214,15 @@ impl Scanning {
         let (holdings, metrics, cancel) = (Arc::clone(&self.source.holdings), self.metrics.clone(), self.guard.flag());
         // A lone partition may use all threads, several share them.
         let width = if self.source.partitions == 1 { Width::Wide } else { Width::Lane }.of(&request.model);
-        let pass = async move {
-            let job = move || {
-                let start = Instant::now();
-                let tensors = request.model.run(&packed.batch, &probe, &cancel)?;
-                let values = tensors.iter().map(|t| t.flatten_all()?.to_vec1()).collect::<Result<_, _>>();
-                let values: Vec<Vec<f32>> = values.map_err(neuroql_model::Error::Tensor)?;
-                metrics.ran(start, values.iter().map(Vec::len).sum());
-                Ok(Done { packed, probe, values, bytes })
-            };
-            check(holdings.registry.pool().run(width, job).await)
-        };
-        self.in_flight.push_back(pass.boxed());
+        let done = holdings.registry.pool().run(width, move || {
+            let start = Instant::now();
+            let tensors = request.model.run(&packed.batch, &probe, &cancel)?;
+            let values = tensors.iter().map(|t| t.flatten_all()?.to_vec1()).collect::<Result<_, _>>();
+            let values: Vec<Vec<f32>> = values.map_err(neuroql_model::Error::Tensor)?;
+            metrics.ran(start, values.iter().map(Vec::len).sum());
+            Ok(Done { packed, probe, values, bytes })
+        });
+        self.in_flight.push_back(done.map(check).boxed());
         Ok(())
     }
 }

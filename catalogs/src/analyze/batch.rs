@@ -95,9 +95,9 @@ mod tests {
         let pairs = a.wanted(&one, &examples);
         assert_eq!(pairs, b.wanted(&other, &examples));
         let columns = Columns::gather(pairs.clone(), &examples, &values, 2);
-        a.merge(&one, &examples, &columns, 0).unwrap();
+        a.merge(&one, &examples, &columns, 0);
         let fetched = reduce::columns(&tensor, &lengths, &pairs).unwrap();
-        b.merge(&other, &examples, &Columns::new(pairs, &examples, fetched).unwrap(), 0).unwrap();
+        b.merge(&other, &examples, &Columns::new(pairs, &examples, fetched).unwrap(), 0);
         for (a, b) in a.state().iter().zip(b.state()) {
             assert_eq!(
                 (&a.histogram, &a.peaks, &a.selected, &a.strongest),

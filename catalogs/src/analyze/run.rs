@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
-use futures::StreamExt;
 use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use neuroql_analysis::{LayerBounds, LayerSummary};
 use neuroql_model::{CancelOnDrop, Model, Probe, Width};
 use neuroql_store::{Context, Progress, Segment};
@@ -163,9 +163,9 @@ struct Group<'a> {
 #[derive(Default)]
 struct Pending {
     contexts: Vec<Context>,
-    /// Of each layer, the extremes of each example.
-    peaks: Vec<Vec<f32>>,
-    troughs: Vec<Vec<f32>>,
+    /// Of each layer, the extremes of each example, by batch.
+    peaks: Vec<Vec<Vec<f32>>>,
+    troughs: Vec<Vec<Vec<f32>>>,
 }
 
 /// A batch that has run.
@@ -231,6 +231,7 @@ impl<'a> Group<'a> {
         let mut producer =
             Producer::new(Arc::clone(model), Examples::Of(Box::new(documents)), Predicate::new(Vec::new()), tokens);
         producer.skip_examples(start.partial as usize);
+        let mut batches = producer.ahead();
         let pool_threads = analysis.holdings.registry.pool().threads();
         let in_flight_bytes = 2 * (pool_threads + 1) * 4 * tokens * width * self.layers.len();
         self.reservation.try_grow(in_flight_bytes)?;
@@ -238,7 +239,7 @@ impl<'a> Group<'a> {
         let mut exhausted = false;
         loop {
             while !exhausted && in_flight.len() <= pool_threads {
-                let next = producer.next().await?;
+                let next = batches.next().await?;
                 match next.map(|packed| packed.before(goal, model.bos())) {
                     Some(packed) if !packed.examples.is_empty() => {
                         in_flight.push_back(self.start(packed, &probe, &guard));
@@ -247,7 +248,7 @@ impl<'a> Group<'a> {
                 }
             }
             let Some(done) = in_flight.next().await.transpose()? else { break };
-            self.merge(&done).await?;
+            self.merge(done).await;
             if self.is_due() {
                 let from = self.commit().await?;
                 if !rows.send(self.step(from, fingerprint).await.row()?).await {
@@ -275,26 +276,24 @@ impl<'a> Group<'a> {
         let (holdings, model) = (Arc::clone(&self.analysis.holdings), Arc::clone(&self.analysis.model));
         let (probe, cancel, summaries) = (Arc::clone(probe), guard.flag(), Arc::clone(&self.summaries));
         let lane = Width::Lane.of(&model);
-        async move {
-            let job = move || {
-                let parts = reduced(&model, &packed, &probe, &cancel, &summaries)?;
-                Ok(Done { packed, parts })
-            };
-            check(holdings.registry.pool().run(lane, job).await)
-        }
+        let job = move || {
+            let parts = reduced(&model, &packed, &probe, &cancel, &summaries)?;
+            Ok(Done { packed, parts })
+        };
+        holdings.registry.pool().run(lane, job).map(check)
     }
 
-    async fn merge(&mut self, done: &Done) -> Result<()> {
+    async fn merge(&mut self, done: Done) {
         let examples = examples(&done.packed);
         let mut summaries = self.summaries.write().await;
-        for part in &done.parts {
+        for part in done.parts {
             let before = self.progress.examples + part.examples.start as u64;
             let examples = &examples[part.examples.clone()];
-            for (l, (batch, columns)) in part.layers.iter().enumerate() {
-                let merged = summaries[l].merge(batch, examples, columns, before);
-                merged.map_err(|error| Error::Internal(error.to_string()))?;
-                self.pending.peaks[l].extend(batch.peaks());
-                self.pending.troughs[l].extend(batch.troughs());
+            for (l, (batch, columns)) in part.layers.into_iter().enumerate() {
+                summaries[l].merge(&batch, examples, &columns, before);
+                let (peaks, troughs) = batch.into_extremes();
+                self.pending.peaks[l].push(peaks);
+                self.pending.troughs[l].push(troughs);
             }
         }
         drop(summaries);
@@ -309,7 +308,7 @@ impl<'a> Group<'a> {
                 self.bytes_done += example.document.text.len() as u64;
             }
         }
-        let Some(last) = done.packed.examples.last() else { return Ok(()) };
+        let Some(last) = done.packed.examples.last() else { return };
         let progress = &mut self.progress;
         progress.examples += done.packed.examples.len() as u64;
         (progress.documents, progress.partial) = match last.last {
@@ -319,12 +318,11 @@ impl<'a> Group<'a> {
         if let Some(sha256) = &last.document.sha256 {
             progress.documents_sha256 = sha256.to_string();
         }
-        Ok(())
     }
 
     /// Whether there is enough to commit.
     fn is_due(&self) -> bool {
-        let held: usize = self.pending.peaks.iter().map(|peaks| 8 * peaks.len()).sum();
+        let held: usize = self.pending.peaks.iter().flatten().map(|peaks| 8 * peaks.len()).sum();
         held >= self.segment_bytes || self.committed.elapsed() >= SHORTEST.max(self.last_commit * COMMIT_SHARE)
     }
 

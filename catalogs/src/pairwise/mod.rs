@@ -221,12 +221,12 @@ impl Pairs {
         let everything = Predicate::new(Vec::new());
         let documents = Documents::new(origin, everything.clone(), Arc::clone(context))?;
         let examples = Examples::Of(Box::new(documents));
-        let mut producer = Producer::new(Arc::clone(&one.model), examples, everything, most);
+        let mut batches = Producer::new(Arc::clone(&one.model), examples, everything, most).ahead();
         let mut in_flight = FuturesOrdered::new();
         let mut exhausted = false;
         loop {
             while !exhausted && in_flight.len() <= pool.threads() {
-                let next = producer.next().await?;
+                let next = batches.next().await?;
                 match next.map(|packed| packed.before(goal, one.model.bos())) {
                     Some(packed) if !packed.examples.is_empty() => {
                         let (sides, probes, cancel) = (Arc::clone(&sides), Arc::clone(&probes), guard.flag());

@@ -46,7 +46,7 @@ fn summary(c: &mut Criterion) {
     for _ in 0..4 {
         for i in 0..8 {
             let columns = Columns::gather(layer.wanted(&summaries[i], &examples[i]), &examples[i], &batches[i], WIDTH);
-            layer.merge(&summaries[i], &examples[i], &columns, before).unwrap();
+            layer.merge(&summaries[i], &examples[i], &columns, before);
             before += examples[i].len() as u64;
         }
     }
@@ -55,14 +55,15 @@ fn summary(c: &mut Criterion) {
             i = (i + 1) % 8;
             let wanted = layer.wanted(black_box(&summaries[i]), &examples[i]);
             let columns = Columns::gather(wanted, &examples[i], &batches[i], WIDTH);
-            layer.merge(&summaries[i], &examples[i], &columns, before).unwrap();
+            layer.merge(&summaries[i], &examples[i], &columns, before);
         });
     });
     let peaks: Vec<f32> = batches.iter().flat_map(|values| &values[..WIDTH * 1024]).copied().collect();
     let troughs: Vec<f32> = batches.iter().flat_map(|values| &values[WIDTH * 1024..WIDTH * 2048]).copied().collect();
     group.throughput(Throughput::Elements(peaks.len() as u64));
-    group
-        .bench_function("bounds of 8192 examples", |b| b.iter(|| LayerBounds::new(black_box(&peaks), &troughs, WIDTH)));
+    group.bench_function("bounds of 8192 examples", |b| {
+        b.iter(|| LayerBounds::new(black_box(&[&peaks[..]]), &[&troughs[..]], WIDTH))
+    });
     group.finish();
 }
 

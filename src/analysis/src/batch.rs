@@ -96,6 +96,22 @@ impl BatchSummary {
         &self.peaks
     }
 
+    /// What [`BatchSummary::peaks`] and [`BatchSummary::troughs`] return.
+    pub fn into_extremes(self) -> (Vec<f32>, Vec<f32>) {
+        (self.peaks, self.troughs)
+    }
+
+    /// The greatest and the least value of each neuron.
+    pub(crate) fn extremes(&self) -> (Vec<f32>, Vec<f32>) {
+        let (mut greatest, mut least) = (vec![f32::NEG_INFINITY; self.width], vec![f32::NAN; self.width]);
+        let width = self.width.max(1);
+        for (peaks, troughs) in self.peaks.chunks_exact(width).zip(self.troughs.chunks_exact(width)) {
+            greatest.iter_mut().zip(peaks).for_each(|(all, peak)| *all = greater(*all, *peak));
+            least.iter_mut().zip(troughs).for_each(|(all, trough)| *all = lesser(*all, *trough));
+        }
+        (greatest, least)
+    }
+
     /// The least value of each neuron in each example: `[examples, neurons]`.
     pub fn troughs(&self) -> &[f32] {
         &self.troughs
@@ -111,7 +127,8 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// Values that were fetched: of each pair of an example and a neuron as many as the example has tokens.
+    /// Values that were fetched: of each pair of an example and a neuron, which ascend by neuron, as many as the example has
+    /// tokens.
     ///
     /// # Errors
     /// [`Error::Shape`] if there are more or less.
@@ -123,16 +140,29 @@ impl Columns {
         }
     }
 
-    /// From a whole matrix, `[tokens, neurons]`.
+    /// From a whole matrix, `[tokens, neurons]`; pairs ascend by neuron.
     pub fn gather(pairs: Vec<(u32, u32)>, examples: &[Example<'_>], matrix: &[f32], width: usize) -> Self {
-        let starts: Vec<usize> =
-            examples.iter().scan(0, |end, example| Some(std::mem::replace(end, *end + example.tokens.len()))).collect();
-        let mut values = Vec::new();
+        // Of each example the neurons that are wanted, and where their values go.
+        let mut wanted = vec![Vec::new(); examples.len()];
+        let mut end = 0;
         for &(example, neuron) in &pairs {
-            let (first, tokens) = (starts[example as usize], examples[example as usize].tokens.len());
-            values.extend((first..first + tokens).map(|row| matrix[row * width + neuron as usize]));
+            wanted[example as usize].push((neuron as usize, end));
+            end += examples[example as usize].tokens.len();
+        }
+        let mut values = vec![0.0; end];
+        let mut rows = matrix.chunks_exact(width.max(1));
+        for (example, wanted) in examples.iter().zip(wanted) {
+            // Row by row, as the matrix lies in memory.
+            for (position, row) in rows.by_ref().take(example.tokens.len()).enumerate() {
+                wanted.iter().for_each(|(neuron, place)| values[place + position] = row[*neuron]);
+            }
         }
         Self { pairs, values }
+    }
+
+    /// Whether it has the values of a pair.
+    pub(crate) fn has(&self, (example, neuron): (u32, u32)) -> bool {
+        self.pairs.binary_search_by_key(&(neuron, example), |(example, neuron)| (*neuron, *example)).is_ok()
     }
 
     /// Each pair with its values.

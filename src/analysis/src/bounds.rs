@@ -121,9 +121,14 @@ fn decode(low: f32, high: f32, code: i8) -> f32 {
 const COLUMNS: usize = 16;
 
 /// Some columns of a matrix, each made wider by what its values may depend on their batch.
-fn widened(values: &[f32], width: usize, columns: Range<usize>, sign: f32) -> impl Iterator<Item = Vec<f32>> {
-    let mut gathered = vec![Vec::with_capacity(values.len() / width); columns.len()];
-    for row in values.chunks_exact(width) {
+fn widened<P: AsRef<[f32]>>(
+    values: &[P],
+    width: usize,
+    columns: Range<usize>,
+    sign: f32,
+) -> impl Iterator<Item = Vec<f32>> + use<P> {
+    let mut gathered = vec![Vec::new(); columns.len()];
+    for row in values.iter().flat_map(|part| part.as_ref().chunks_exact(width)) {
         gathered.iter_mut().zip(&row[columns.clone()]).for_each(|(column, value)| column.push(*value));
     }
     gathered.into_iter().map(move |mut column| {
@@ -144,9 +149,9 @@ pub struct LayerBounds {
 }
 
 impl LayerBounds {
-    /// Bounds from the greatest and least value of each neuron in each example, `[examples, neurons]`, wide enough to
-    /// hold in every batch: the same text may give a value that differs by 10⁻⁵ of the greatest there.
-    pub fn new(peaks: &[f32], troughs: &[f32], width: usize) -> Self {
+    /// Bounds from the greatest and least value of each neuron in each example, `[examples, neurons]` in one or more parts,
+    /// wide enough to hold in every batch: the same text may give a value that differs by 10⁻⁵ of the greatest there.
+    pub fn new<P: AsRef<[f32]>>(peaks: &[P], troughs: &[P], width: usize) -> Self {
         let mut bounds = Self::default();
         for first in (0..width).step_by(COLUMNS) {
             let columns = first..width.min(first + COLUMNS);
@@ -219,7 +224,7 @@ mod tests {
 
     #[test]
     fn neurons_together() {
-        let bounds = LayerBounds::new(&[1.0, 5.0, f32::NAN, 2.0], &[0.0, -1.0, 0.5, 1.0], 2);
+        let bounds = LayerBounds::new(&[[1.0, 5.0], [f32::NAN, 2.0]], &[[0.0, -1.0], [0.5, 1.0]], 2);
         let (lower, upper) = bounds.of_neurons(0..2);
         assert!(lower[0] <= -1.0 && lower[0] > -1.01 && lower[1] <= 0.5 && lower[1] > 0.4);
         assert!(upper[0] >= 5.0 && upper[0] < 5.01);

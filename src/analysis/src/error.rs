@@ -30,16 +30,6 @@ pub enum Error {
         /// How many there are.
         found: usize,
     },
-    /// Values of a neuron that are to be merged are not there.
-    #[error(
-        "internal error (this is a bug in neuroql): the values of neuron {neuron} in example {example} are missing"
-    )]
-    Missing {
-        /// Number of the example in its batch.
-        example: usize,
-        /// The neuron.
-        neuron: usize,
-    },
 }
 
 impl Error {
@@ -47,7 +37,7 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Error::DifferentLengths { .. } => "22000",
-            Error::DifferentThresholds { .. } | Error::Shape { .. } | Error::Missing { .. } => "XX000",
+            Error::DifferentThresholds { .. } | Error::Shape { .. } => "XX000",
         }
     }
 }

@@ -15,11 +15,10 @@
 //! let mut summary = LayerSummary::new(0, 3, 20);
 //! let batch = BatchSummary::new(&examples, &values, 3);
 //! let columns = Columns::gather(summary.wanted(&batch, &examples), &examples, &values, 3);
-//! summary.merge(&batch, &examples, &columns, 0)?;
+//! summary.merge(&batch, &examples, &columns, 0);
 //! assert_eq!(summary.state()[1].max, 3.0);
-//! let bounds = LayerBounds::new(batch.peaks(), batch.troughs(), 3);
+//! let bounds = LayerBounds::new(&[batch.peaks()], &[batch.troughs()], 3);
 //! assert!(bounds.upper(1, 0) >= 0.0 && bounds.lower(1, 0) <= -1.0);
-//! # Ok::<_, neuroql_analysis::Error>(())
 //! ```
 //!
 //! [`BatchSummary`] and the values that are [wanted](LayerSummary::wanted) besides are what batches can do side by side; [`LayerSummary`] takes them in order, so that its

@@ -118,7 +118,7 @@ mod tests {
             let peaks: Vec<f32> =
                 segment.iter().map(|v| v.iter().copied().fold(f32::NEG_INFINITY, crate::greater)).collect();
             let troughs: Vec<f32> = segment.iter().map(|v| v.iter().copied().fold(f32::NAN, crate::lesser)).collect();
-            let bounds = LayerBounds::new(&peaks, &troughs, 1);
+            let bounds = LayerBounds::new(&[&peaks[..]], &[&troughs[..]], 1);
             of.extend(&bounds.lower[0], &bounds.upper[0]);
         }
         of

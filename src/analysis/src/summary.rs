@@ -6,7 +6,6 @@ use crate::histogram::{HISTOGRAM_BINS, bin};
 use crate::moments::Moments;
 use crate::order::{greater, is_greater, lesser};
 use crate::strongest::{StrongToken, kept_tokens, offer, passes};
-use crate::{Error, Result};
 
 /// Statistics and examples of the neurons of a layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,21 +127,14 @@ impl LayerSummary {
             || neuron.selected.wants(self.k, placed.draw(seed), peak, placed.example.document)
     }
 
-    /// Adds a batch; `examples` are those it was made of, `columns` has the values of what is [wanted](Self::wanted), and
-    /// `before` is the number of examples that were added earlier.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] if values are wanted that `columns` does not have.
-    pub fn merge(
-        &mut self,
-        batch: &BatchSummary,
-        examples: &[Example<'_>],
-        columns: &Columns,
-        before: u64,
-    ) -> Result<()> {
+    /// Adds a batch; `examples` are those it was made of, `columns` has the values of at least what is
+    /// [wanted](Self::wanted), and `before` is the number of examples that were added earlier.
+    pub fn merge(&mut self, batch: &BatchSummary, examples: &[Example<'_>], columns: &Columns, before: u64) {
         let (width, k, most) = (batch.width, self.k, kept_tokens(self.k));
         debug_assert_eq!(width, self.neurons.len());
+        debug_assert!(self.wanted(batch, examples).iter().all(|pair| columns.has(*pair)));
         let placed = Placed::all(examples);
+        let (greatest, least) = batch.extremes();
         let mut columns = columns.iter(examples).peekable();
         // Neurons outside: what is known of one lies together in memory.
         for (n, neuron) in self.neurons.iter_mut().enumerate() {
@@ -150,34 +142,24 @@ impl LayerSummary {
             neuron.positive += u64::from(batch.positive[n]);
             let bins = &batch.histogram[n * HISTOGRAM_BINS..(n + 1) * HISTOGRAM_BINS];
             neuron.histogram.iter_mut().zip(bins).for_each(|(total, count)| *total += u64::from(*count));
+            neuron.max = greater(neuron.max, greatest[n]);
+            neuron.min = lesser(neuron.min, least[n]);
+            for (i, example) in examples.iter().enumerate() {
+                neuron.peaks[bin(batch.peaks()[i * width + n])] += u64::from(!example.tokens.is_empty());
+            }
             let seed = seed(self.layer, n as u32);
-            for (i, placed) in placed.iter().enumerate() {
-                let values = columns.next_if(|(pair, _)| *pair == (i as u32, n as u32)).map(|(_, values)| values);
-                let place = i * width + n;
-                let peak = batch.peaks()[place];
-                neuron.max = greater(neuron.max, peak);
-                neuron.min = lesser(neuron.min, batch.troughs()[place]);
-                let Example { document, tokens, .. } = placed.example;
-                if tokens.is_empty() {
-                    continue;
-                }
-                neuron.peaks[bin(peak)] += 1;
+            while let Some(((i, _), values)) = columns.next_if(|((_, neuron), _)| *neuron == n as u32) {
+                let placed = &placed[i as usize];
+                let peak = batch.peaks()[i as usize * width + n];
                 let draw = placed.draw(seed);
-                let strong = passes(&neuron.strongest, most, peak);
-                let selected = neuron.selected.wants(k, draw, peak, document);
-                if !strong && !selected {
-                    continue;
-                }
-                let values = values.ok_or(Error::Missing { example: i, neuron: n })?;
-                if strong {
-                    offer(&mut neuron.strongest, most, (before + i as u64) as u32, values);
-                }
-                if selected {
+                if neuron.selected.wants(k, draw, peak, placed.example.document) {
                     neuron.selected.offer(k, draw, peak_of(placed.example, values, peak));
+                }
+                if passes(&neuron.strongest, most, peak) {
+                    offer(&mut neuron.strongest, most, (before + u64::from(i)) as u32, values);
                 }
             }
         }
-        Ok(())
     }
 }
 

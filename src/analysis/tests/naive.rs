@@ -54,8 +54,8 @@ fn summarise(placed: &[Placed], batch: usize, k: usize) -> LayerSummary {
         let pairs = [&before, &summary][i % 2].wanted(&part, &examples);
         let columns = Columns::gather(pairs, &examples, &values, WIDTH);
         before = summary.clone();
-        summary.merge(&part, &examples, &columns, (i * batch) as u64).unwrap();
-        let bounds = LayerBounds::new(part.peaks(), part.troughs(), WIDTH);
+        summary.merge(&part, &examples, &columns, (i * batch) as u64);
+        let bounds = LayerBounds::new(&[part.peaks()], &[part.troughs()], WIDTH);
         for (e, example) in chunk.iter().enumerate() {
             for (n, value) in example.values.iter().flat_map(|row| row.iter().copied().enumerate()) {
                 assert!(bounds.lower(n, e) <= value && value <= bounds.upper(n, e));

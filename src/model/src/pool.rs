@@ -67,17 +67,17 @@ impl Pool {
         self.threads
     }
 
-    /// Runs a job and waits for it. Dropping the future does not stop a job that has begun.
+    /// Queues a job at once; the future waits for it. Dropping the future does not stop a job that has begun.
     ///
     /// # Errors
     /// What the job returns; [`Error::Internal`] if it panics or no thread can be started.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        width: Width,
-        job: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    pub fn run<T, F>(&self, width: Width, job: F) -> impl Future<Output = Result<T>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
         let (sender, receiver) = oneshot::channel();
-        let job = move || {
+        let queued = self.queue(width, move || {
             if sender.is_canceled() {
                 return;
             }
@@ -85,7 +85,14 @@ impl Pool {
                 .unwrap_or_else(|_| Err(Error::Internal("a forward pass panicked".into())));
             // The receiver is gone if the query was cancelled meanwhile.
             let _ = sender.send(result);
-        };
+        });
+        async move {
+            queued?;
+            receiver.await.unwrap_or_else(|_| Err(Error::Internal("a forward pass was lost".into())))
+        }
+    }
+
+    fn queue(&self, width: Width, job: impl FnOnce() + Send + 'static) -> Result<()> {
         match width {
             Width::Lane => self.lanes.queue.push(Box::new(job)),
             Width::Wide => self.wide.spawn_fifo(job),
@@ -98,7 +105,7 @@ impl Pool {
                 lanes.queue.push(Box::new(job));
             }
         }
-        receiver.await.unwrap_or_else(|_| Err(Error::Internal("a forward pass was lost".into())))
+        Ok(())
     }
 }
 

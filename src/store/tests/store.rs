@@ -48,13 +48,13 @@ fn analyses(examples: usize, of_segment: usize) -> (Vec<LayerSummary>, Vec<(u32,
             let example = Example { document: context.document, example: context.example, tokens: &context.tokens };
             let batch = BatchSummary::new(&[example], &values, WIDTH);
             let columns = Columns::gather(summary.wanted(&batch, &[example]), &[example], &values, WIDTH);
-            summary.merge(&batch, &[example], &columns, e as u64).unwrap();
+            summary.merge(&batch, &[example], &columns, e as u64);
             if e + of_segment >= examples {
                 peaks.extend(batch.peaks());
                 troughs.extend(batch.troughs());
             }
         }
-        bounds.push((layer, LayerBounds::new(&peaks, &troughs, WIDTH)));
+        bounds.push((layer, LayerBounds::new(&[peaks], &[troughs], WIDTH)));
         summary
     });
     (analyses.into(), bounds)

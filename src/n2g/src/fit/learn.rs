@@ -152,8 +152,9 @@ struct Way {
     judged: BTreeMap<u32, (f32, f32)>,
 }
 
-/// The patterns of the way that does best; an activator for which another way is clearly better has that one's.
-pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> Vec<Found> {
+/// The patterns of the way that does best, and its F1; an activator for which another way is clearly better has that
+/// one's.
+pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> (Vec<Found>, f32) {
     let mut ways: Vec<Way> = Vec::new();
     let mut best: Option<(f32, usize)> = None;
     for threshold in THRESHOLDS {
@@ -171,7 +172,7 @@ pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> Vec<Found> {
             ways.push(Way { found, judged });
         }
     }
-    let Some((f1, best)) = best else { return Vec::new() };
+    let Some((f1, best)) = best else { return (Vec::new(), 0.0) };
     // Where 2·right/(positives + right + wrong) is greatest, right − F1/2·(right + wrong) is so for each activator.
     let gain = |(right, wrong): (f32, f32)| right - f1 / 2.0 * (right + wrong);
     let gain = |way: &Way, activator: u32| gain(way.judged.get(&activator).copied().unwrap_or_default());
@@ -186,7 +187,7 @@ pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> Vec<Found> {
         }
         chosen.extend(way.found.iter().filter(|found| found.line.first() == Some(&Step::Token(activator))).cloned());
     }
-    chosen
+    (chosen, f1)
 }
 
 /// The distinct patterns of firings.
@@ -212,7 +213,7 @@ mod tests {
 
     fn chosen(firings: &[Firing], texts: &[Labelled]) -> Vec<Line> {
         let activators = firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
-        choose(firings, &Texts::new(texts, &activators)).into_iter().map(|found| found.line).collect()
+        choose(firings, &Texts::new(texts, &activators)).0.into_iter().map(|found| found.line).collect()
     }
 
     #[test]
@@ -246,7 +247,7 @@ mod tests {
         let found = lines(&firings, 0.3, false);
         assert_eq!(texts.left_out(&found, &firings).values().fold(0.0, |sum, (right, _)| sum + right), 0.0);
         assert_eq!(texts.judge(&[Step::Token(1)]), (1.0, 0.0));
-        assert!(!choose(&firings, &texts).is_empty());
+        assert!(!choose(&firings, &texts).0.is_empty());
     }
 
     #[test]

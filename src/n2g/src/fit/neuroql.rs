@@ -6,8 +6,9 @@
 //! - importance is measured with tokens drawn at random in place of the masked one;
 //! - how important a token must be, and whether gaps may vary in length, is chosen for each neuron by leaving out one
 //!   sample at a time, random text included as negative examples (see `learn.rs`);
-//! - other tokens, such as variants (case, space) and neighbours in the embedding, are tried in place of activators and
-//!   important tokens, and kept if the neuron really fires on them;
+//! - other tokens, such as those of the neuron's other patterns, those of random text on which it is active, neighbours in
+//!   the embedding and predictions of the model, are tried in place of activators and important tokens, and kept if the
+//!   neuron really fires on them;
 //! - nothing is generalised across patterns, and matching goes back where a more exact path fails.
 
 use std::collections::BTreeSet;
@@ -24,10 +25,11 @@ use super::substituted::substitute;
 use crate::prune::{Pivot, exact};
 use crate::saliency::by_draws;
 use crate::substitutes::Sources;
-use crate::{Background, Fired, Options, Oracle, Result, Task};
+use crate::{Background, Fired, Options, Oracle, Result, Task, Window};
 
-/// A pattern from a substitute must be right so often, if it occurs at all.
-const LEAST_PRECISION: f32 = 0.5;
+/// A pattern from a substitute must be right so often, if it occurs at all. (Predictions that are right more often than
+/// half of F1 make F1 greater.)
+const LEAST_PRECISION: f32 = 0.2;
 
 /// See the module.
 pub(crate) async fn fit(
@@ -111,6 +113,8 @@ pub(crate) struct Fit {
     pub task: Arc<Task>,
     pub firings: Vec<Firing>,
     pub found: Vec<Found>,
+    /// Of the patterns, on text that they were not made from.
+    f1: f32,
     background: Arc<Background>,
     fired: Arc<[Fired]>,
     fire_threshold: f32,
@@ -127,9 +131,9 @@ impl Fit {
         fired: Arc<[Fired]>,
         fire_threshold: f32,
     ) -> Self {
-        let mut fit = Self { task, firings, found: Vec::new(), background, fired, fire_threshold };
+        let mut fit = Self { task, firings, found: Vec::new(), f1: 0.0, background, fired, fire_threshold };
         let activators = fit.firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
-        fit.found = choose(&fit.firings, &Texts::new(&fit.labelled(), &activators));
+        (fit.found, fit.f1) = choose(&fit.firings, &Texts::new(&fit.labelled(), &activators));
         fit
     }
 
@@ -146,20 +150,34 @@ impl Fit {
             sample: Some(number),
         });
         let mut labelled: Vec<Labelled> = samples.collect();
-        let judged: BTreeSet<i64> = self.task.held_out.iter().map(|sample| sample.document).collect();
-        let mut fired = self.fired.iter().peekable();
-        for (number, window) in self.background.windows.iter().enumerate() {
-            let mut positions = Vec::new();
-            while let Some(next) = fired.next_if(|fired| fired.window as usize <= number) {
-                if next.activation >= self.fire_threshold {
-                    positions.push(next.position);
-                }
-            }
-            if Background::is_train(window.document) && !judged.contains(&window.document) {
-                labelled.push(Labelled { tokens: &window.tokens, fires: positions, sample: None });
-            }
+        for (window, fired) in self.random() {
+            let fires = fired.iter().filter(|fired| fired.activation >= self.fire_threshold);
+            let fires = fires.map(|fired| fired.position).collect();
+            labelled.push(Labelled { tokens: &window.tokens, fires, sample: None });
         }
         labelled
+    }
+
+    /// Random text to learn from that is of no document to be judged by, and where the neuron is active on it.
+    fn random(&self) -> impl Iterator<Item = (&Window, &[Fired])> {
+        let judged: BTreeSet<i64> = self.task.held_out.iter().map(|sample| sample.document).collect();
+        let mut rest = &self.fired[..];
+        let windows = self.background.windows.iter().enumerate().map(move |(number, window)| {
+            let (own, others) = rest.split_at(rest.partition_point(|fired| fired.window as usize <= number));
+            rest = others;
+            (window, own)
+        });
+        windows.filter(move |(window, _)| Background::is_train(window.document) && !judged.contains(&window.document))
+    }
+
+    /// Tokens of random text on which the neuron is active, the strongest first.
+    pub fn active(&self) -> Vec<u32> {
+        let mut active: Vec<(f32, u32)> = Vec::new();
+        for (window, fired) in self.random() {
+            active.extend(fired.iter().map(|fired| (fired.activation, window.tokens[fired.position as usize])));
+        }
+        active.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        active.into_iter().map(|(_, token)| token).collect()
     }
 
     /// The graph of its patterns and of those substitutes that are not wrong.
@@ -176,7 +194,7 @@ impl Fit {
         let texts = Texts::new(&labelled, &activators);
         for (line, firing, activation) in substituted {
             let (right, wrong) = texts.judge(&line);
-            if wrong == 0.0 || right / (right + wrong) >= LEAST_PRECISION {
+            if wrong == 0.0 || right / (right + wrong) >= (self.f1 / 2.0).max(LEAST_PRECISION) {
                 builder.insert(&self.pattern(&line, firing, activation, words))?;
             }
         }

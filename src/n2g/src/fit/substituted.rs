@@ -2,6 +2,8 @@
 //!
 //! Each candidate is put in its place and the model is run: only what the neuron fires on is kept.
 
+use std::collections::HashSet;
+
 use neuroql_model::Result;
 
 use super::line::{Line, Step};
@@ -9,6 +11,9 @@ use super::neuroql::{Fit, Substituted};
 use crate::oracle::{At, Oracle, Query};
 use crate::substitutes::{Place, Sources};
 use crate::{Options, Substitutes};
+
+/// Tokens of a neuron's own that are tried in the place of another.
+const MOST_OWN: usize = 48;
 
 /// For each neuron, its patterns with one token replaced that the neuron was verified to fire on.
 ///
@@ -39,9 +44,14 @@ pub(crate) async fn substitute(
     }
     let mut queries = Vec::new();
     let mut asked: Vec<(usize, usize, Line)> = Vec::new();
+    let own: Vec<Own> = fits.iter().map(Own::new).collect();
     let candidates = sources.tokens(oracle, &places, options).await?;
     for ((place, (number, firing, line, step)), candidates) in places.iter().zip(owners).zip(candidates) {
-        for candidate in candidates {
+        let own = if step == 0 { &own[number].activators } else { &own[number].contexts };
+        let own = own.iter().filter(|token| **token != place.tokens[place.at]);
+        let candidates = own.copied().chain(candidates.iter().copied());
+        let mut seen = HashSet::new();
+        for candidate in candidates.filter(|token| seen.insert(*token)) {
             let mut tokens = place.tokens.to_vec();
             tokens[place.at] = candidate;
             let mut line = line.clone();
@@ -60,6 +70,28 @@ pub(crate) async fn substitute(
         }
     }
     Ok(substituted)
+}
+
+/// Tokens that a neuron is known to fire on, or after: what one pattern has may stand in another too.
+struct Own {
+    activators: Vec<u32>,
+    contexts: Vec<u32>,
+}
+
+impl Own {
+    fn new(fit: &Fit) -> Self {
+        let mut activators: Vec<u32> = fit.firings.iter().filter_map(|f| f.tokens.last().copied()).collect();
+        activators.extend(fit.active());
+        let contexts = fit.found.iter().flat_map(|found| found.line.iter().skip(1));
+        let contexts = contexts.filter_map(|step| if let Step::Token(token) = step { Some(*token) } else { None });
+        Self { activators: distinct(activators), contexts: distinct(contexts.collect()) }
+    }
+}
+
+/// The first of equal ones, [`MOST_OWN`] at most.
+fn distinct(tokens: Vec<u32>) -> Vec<u32> {
+    let mut seen = HashSet::new();
+    tokens.into_iter().filter(|token| seen.insert(*token)).take(MOST_OWN).collect()
 }
 
 /// The tokens of a pattern: where they are in it and in a text of the given length that it was made from.
