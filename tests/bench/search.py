@@ -20,6 +20,8 @@ from server import ROOT, Server
 
 D_MODEL = 8
 
+SEARCH = "SELECT layer, neuron, activation FROM search('big', %s) LIMIT 10"
+
 
 def make_model(folder: Path, layers: int, width: int) -> None:
     """A GPT-2 of tiny residual streams and wide MLPs: what is searched depends on the number of neurons only."""
@@ -87,24 +89,30 @@ def main() -> None:
         start = time.perf_counter()
         subprocess.run([arguments.synthetic_graphs, store, "big", model], check=True, stdout=subprocess.DEVNULL)
         report("graphs written", graphs=arguments.layers * arguments.width, seconds=time.perf_counter() - start)
-        search = "SELECT layer, neuron, pattern, activation FROM search('big', %s) LIMIT 10"
         for state in ["index made", "index read"]:
             with Server(arguments.neuroql, store=store) as server, server.connect(timeout=600) as connection:
-                first, _ = timed(connection, search, ("the AND of",))
+                first, _ = timed(connection, SEARCH, ("the AND of",))
                 report(f"first search, {state}", seconds=first, peak_rss_mb=server.peak_rss_mb())
-                if state == "index made":
-                    continue
-                tokens = timed(
-                    connection,
-                    "SELECT token FROM big.graph_nodes WHERE layer = 3 AND neuron < 200 AND kind <> 'any' AND token IS NOT NULL",
-                )[1]
-                words = [json.dumps(row[0]) for row in tokens]
-                chosen = random.Random(7)
-                pairs = [(f"{chosen.choice(words)} {chosen.choice(['AND', 'OR', 'AND NOT'])} {chosen.choice(words)}",) for _ in range(arguments.queries)]
-                percentiles("search, two terms", connection, search, pairs)
-                places = [(chosen.randrange(arguments.layers), chosen.randrange(arguments.width)) for _ in range(arguments.queries // 5)]
-                percentiles("similar_neurons", connection, "SELECT * FROM similar_neurons('big', %s, %s, 10)", places)
-                report("server", peak_rss_mb=server.peak_rss_mb())
+                if state == "index read":
+                    ask(connection, arguments)
+                    report("server", peak_rss_mb=server.peak_rss_mb())
+
+
+def ask(connection, arguments: argparse.Namespace) -> None:
+    """Percentiles of searches for two tokens of some graphs, with and without the pattern that is shown, and others."""
+    tokens = timed(
+        connection,
+        "SELECT token FROM big.graph_nodes WHERE layer = 3 AND neuron < 200 AND token IS NOT NULL",
+    )[1]
+    words = [json.dumps(row[0]) for row in tokens]
+    chosen = random.Random(7)
+    term = lambda: (f"{chosen.choice(words)} {chosen.choice(['AND', 'OR', 'AND NOT'])} {chosen.choice(words)}",)
+    percentiles("search, two terms", connection, SEARCH, [term() for _ in range(arguments.queries)])
+    shown = SEARCH.replace("activation", "activation, pattern")
+    percentiles("search, two terms, with patterns", connection, shown, [term() for _ in range(arguments.queries // 30)])
+    place = lambda: (chosen.randrange(arguments.layers), chosen.randrange(arguments.width))
+    similar = "SELECT * FROM similar_neurons('big', %s, %s, 10)"
+    percentiles("similar_neurons", connection, similar, [place() for _ in range(arguments.queries // 3)])
 
 
 if __name__ == "__main__":
