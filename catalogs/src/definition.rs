@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
-use datafusion::common::{Result, TableReference};
+use datafusion::common::{Result, TableReference, not_impl_err};
 use datafusion::logical_expr::{CreateExternalTable, cast, lit};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
@@ -22,7 +22,10 @@ impl TableProviderFactory for Defining {
     async fn create(&self, session: &dyn Session, cmd: &CreateExternalTable) -> Result<Arc<dyn TableProvider>> {
         let mut cmd = cmd.clone();
         cmd.locations.iter_mut().for_each(|location| *location = absolute(location));
-        cmd.definition = Some(statement(&cmd)?);
+        // There are types that SQL has no name for: such a table can be created, but not remembered.
+        let definition = statement(&cmd);
+        let definition = definition.inspect_err(|error| tracing::warn!(table = %cmd.name, %error, "is not remembered"));
+        cmd.definition = definition.ok();
         self.0.create(session, &cmd).await
     }
 }
@@ -49,7 +52,9 @@ fn statement(cmd: &CreateExternalTable) -> Result<String> {
     let mut columns = Vec::new();
     for field in cmd.schema.fields() {
         let null = cast(lit(ScalarValue::Null), field.data_type().clone());
-        let ast::Expr::Cast { data_type, .. } = unparser.expr_to_sql(&null)? else { continue };
+        let ast::Expr::Cast { data_type, .. } = unparser.expr_to_sql(&null)? else {
+            return not_impl_err!("the type of column {}", field.name());
+        };
         let mut column = format!("{} {data_type}", name(field.name()));
         if !field.is_nullable() {
             column += " NOT NULL";
