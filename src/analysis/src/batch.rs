@@ -238,20 +238,25 @@ impl pulp::WithSimd for AddSums<'_> {
             let (mut s1, mut s2) = ([0.0_f64; BLOCK], [0.0_f64; BLOCK]);
             let (mut s3, mut s4) = ([0.0_f64; BLOCK], [0.0_f64; BLOCK]);
             let mut counts = [0_u32; BLOCK];
-            for row in self.rows.chunks_exact(width) {
-                let mut of_block = [0.0_f32; BLOCK];
-                match row[start..].first_chunk::<BLOCK>() {
-                    Some(whole) => of_block = *whole,
-                    None => of_block[..block].copy_from_slice(&row[start..]),
-                }
+            let mut add = |values: &[f32; BLOCK]| {
                 for i in 0..BLOCK {
-                    let d = f64::from(of_block[i]) - center[i];
+                    let d = f64::from(values[i]) - center[i];
                     let square = d * d;
                     s1[i] += d;
                     s2[i] += square;
                     s3[i] += square * d;
                     s4[i] += square * square;
-                    counts[i] += u32::from(of_block[i] > 0.0);
+                    counts[i] += u32::from(values[i] > 0.0);
+                }
+            };
+            for row in self.rows.chunks_exact(width) {
+                match row[start..].first_chunk() {
+                    Some(whole) => add(whole),
+                    None => {
+                        let mut rest = [0.0; BLOCK];
+                        rest[..block].copy_from_slice(&row[start..]);
+                        add(&rest);
+                    }
                 }
             }
             for (sums, of_block) in [(&mut *first, s1), (&mut *second, s2), (&mut *third, s3), (&mut *fourth, s4)] {
@@ -264,6 +269,10 @@ impl pulp::WithSimd for AddSums<'_> {
 
 /// Neurons whose bins first-level cache holds together.
 const BIN_BLOCK: usize = 16;
+
+/// Rows whose bins are found before they are counted: a number that has just been written as part of a vector is slow to
+/// be read by itself.
+const BIN_ROWS: usize = 8;
 
 /// Bins of a neuron with room for any index of six bits, so that none has to be checked.
 const ROOM: usize = 64;
@@ -284,13 +293,17 @@ impl pulp::WithSimd for Bins<'_> {
         for first in (0..width).step_by(BIN_BLOCK) {
             let block = BIN_BLOCK.min(width - first);
             let mut counts = [[0_u32; ROOM]; BIN_BLOCK];
-            for row in self.rows.chunks_exact(width) {
-                let mut bins = [0_u32; BIN_BLOCK];
-                for (bin_of, value) in bins.iter_mut().zip(&row[first..first + block]) {
-                    *bin_of = bin(*value) as u32;
+            for rows in self.rows.chunks(BIN_ROWS * width) {
+                let mut bins = [[0_u32; BIN_BLOCK]; BIN_ROWS];
+                for (bins, row) in bins.iter_mut().zip(rows.chunks_exact(width)) {
+                    for (bin_of, value) in bins.iter_mut().zip(&row[first..first + block]) {
+                        *bin_of = bin(*value) as u32;
+                    }
                 }
-                for i in 0..block {
-                    counts[i][bins[i] as usize % ROOM] += 1;
+                for bins in &bins[..rows.len() / width] {
+                    for i in 0..block {
+                        counts[i][bins[i] as usize % ROOM] += 1;
+                    }
                 }
             }
             for (i, counts) in counts.iter().take(block).enumerate() {

@@ -151,7 +151,8 @@ impl Selected {
 }
 
 /// The band of a peak.
-fn band(activation: f32) -> usize {
+#[inline]
+pub(crate) fn band(activation: f32) -> usize {
     if activation.is_nan() {
         return BANDS - 1;
     }

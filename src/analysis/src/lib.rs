@@ -35,6 +35,7 @@ mod bounds;
 mod correlations;
 mod error;
 mod examples;
+mod floor;
 mod histogram;
 mod moments;
 mod needed;

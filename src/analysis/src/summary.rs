@@ -2,6 +2,7 @@
 
 use crate::batch::{BatchSummary, Columns, Example};
 use crate::examples::{AFTER, BEFORE, Peak, Placed, Selected, seed};
+use crate::floor::Floor;
 use crate::histogram::{HISTOGRAM_BINS, bin};
 use crate::moments::Moments;
 use crate::order::{greater, is_greater, lesser};
@@ -13,6 +14,8 @@ pub struct LayerSummary {
     layer: u32,
     k: usize,
     neurons: Vec<NeuronState>,
+    /// One a neuron.
+    floors: Vec<Floor>,
 }
 
 /// All that is known of one neuron.
@@ -79,7 +82,8 @@ impl LayerSummary {
 
     /// Goes on from a state.
     pub fn from_state(layer: u32, k: usize, neurons: Vec<NeuronState>) -> Self {
-        Self { layer, k, neurons }
+        let floors = neurons.iter().map(|neuron| Floor::of(&neuron.selected, &neuron.strongest, k)).collect();
+        Self { layer, k, neurons, floors }
     }
 
     /// The layer.
@@ -110,21 +114,17 @@ impl LayerSummary {
     pub fn wanted(&self, batch: &BatchSummary, examples: &[Example<'_>]) -> Vec<(u32, u32)> {
         let placed = Placed::all(examples);
         let mut wanted = Vec::new();
-        for (n, neuron) in self.neurons.iter().enumerate() {
+        for (n, floor) in self.floors.iter().enumerate() {
             let seed = seed(self.layer, n as u32);
             for (i, placed) in placed.iter().enumerate() {
                 let peak = batch.peaks()[i * batch.width + n];
-                if !placed.example.tokens.is_empty() && self.wants(neuron, placed, seed, peak) {
+                let Example { document, tokens, .. } = placed.example;
+                if !tokens.is_empty() && floor.wants(self.k, || placed.draw(seed), peak, document) {
                     wanted.push((i as u32, n as u32));
                 }
             }
         }
         wanted
-    }
-
-    fn wants(&self, neuron: &NeuronState, placed: &Placed<'_>, seed: u64, peak: f32) -> bool {
-        passes(&neuron.strongest, kept_tokens(self.k), peak)
-            || neuron.selected.wants(self.k, placed.draw(seed), peak, placed.example.document)
     }
 
     /// Adds a batch; `examples` are those it was made of, `columns` has the values of at least what is
@@ -148,6 +148,7 @@ impl LayerSummary {
                 neuron.peaks[bin(batch.peaks()[i * width + n])] += u64::from(!example.tokens.is_empty());
             }
             let seed = seed(self.layer, n as u32);
+            let is_told = columns.peek().is_some_and(|((_, neuron), _)| *neuron == n as u32);
             while let Some(((i, _), values)) = columns.next_if(|((_, neuron), _)| *neuron == n as u32) {
                 let placed = &placed[i as usize];
                 let peak = batch.peaks()[i as usize * width + n];
@@ -158,6 +159,9 @@ impl LayerSummary {
                 if passes(&neuron.strongest, most, peak) {
                     offer(&mut neuron.strongest, most, (before + u64::from(i)) as u32, values);
                 }
+            }
+            if is_told {
+                self.floors[n] = Floor::of(&neuron.selected, &neuron.strongest, k);
             }
         }
     }

@@ -1,0 +1,44 @@
+//! What an example must have for more to be kept of it than its extremes.
+
+use crate::examples::{BANDS, Selected, band};
+use crate::order::is_greater;
+use crate::strongest::{StrongToken, kept_tokens};
+
+/// What is asked of each example and neuron, and most do not have: beside those of other neurons in memory, as what is
+/// kept is not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Floor {
+    /// The weakest of the strongest tokens; `None` while there is room for more.
+    token: Option<f32>,
+    /// The weakest of the strongest examples and its document; `None` while there is room for more.
+    example: Option<(f32, i64)>,
+    /// Of each band the number by which its example was drawn; `None` if it has none.
+    drawn: [Option<u64>; BANDS],
+}
+
+impl Floor {
+    /// Of what is kept of a neuron, with `k` strongest examples at most.
+    pub fn of(selected: &Selected, strongest: &[StrongToken], k: usize) -> Self {
+        let example = selected.best.last().filter(|_| selected.best.len() >= k);
+        let drawn = |band: usize| selected.drawn.get(band).and_then(|drawn| drawn.as_ref().map(|(draw, _)| *draw));
+        Self {
+            token: strongest.last().filter(|_| strongest.len() >= kept_tokens(k)).map(|token| token.activation),
+            example: example.map(|weakest| (weakest.activation, weakest.document)),
+            drawn: std::array::from_fn(drawn),
+        }
+    }
+
+    /// Whether an example of a document is to be kept, or a token of it, by its peak and a number that is given to it by
+    /// lot. What is not now will not be later either.
+    #[inline]
+    pub fn wants(&self, k: usize, draw: impl Fn() -> u64, peak: f32, document: i64) -> bool {
+        let passes = self.token.map_or(k > 0, |weakest| is_greater(peak, weakest));
+        let ranks = || match self.example {
+            // Equal ones are taken only if they come first in the numbering.
+            Some((weakest, of)) => is_greater(peak, weakest) || (peak.to_bits() == weakest.to_bits() && document < of),
+            None => k > 0,
+        };
+        let draws = || self.drawn[band(peak)].is_none_or(|least| draw() < least);
+        passes || ranks() || draws()
+    }
+}
