@@ -190,7 +190,7 @@ impl Work for Evaluation {
 impl EvaluateCall {
     /// The kept graphs of some neurons of a layer; those whose making failed have none.
     async fn kept(&self, layer: u32, neurons: Option<&[u32]>) -> Result<Vec<Kept>> {
-        let rows = self.holdings.graphs(&self.model, layer).await?;
+        let rows = self.holdings.graphs(&self.model, layer, neurons).await?;
         let rows = graphs::select(&rows, &graphs::schema())?;
         let column = |name| rows.column_by_name(name).ok_or_else(|| Error::Internal(format!("no column {name}")));
         let neuron = column("neuron")?.as_primitive::<Int32Type>();

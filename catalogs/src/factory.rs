@@ -16,6 +16,7 @@ use crate::catalog::model_as_table;
 use crate::definition::absolute;
 use crate::holdings::{Holdings, store_error};
 use crate::predicate::check;
+use crate::settings::{SessionDevice, Settings};
 
 /// Names that are schemas already.
 const RESERVED: [&str; 3] = ["public", "information_schema", "pg_catalog"];
@@ -124,13 +125,20 @@ impl TableProviderFactory for ModelFactory {
             return plan_err!("a model has one LOCATION: a file, a folder or a URL");
         };
         let name = TableReference::from(table).table().to_owned();
-        let model = self.load(&name, location, &cmd.options).await?;
         let option =
             |(key, value): (&String, &String)| (key.strip_prefix("format.").unwrap_or(key).to_owned(), value.clone());
+        let mut options: HashMap<String, String> = cmd.options.iter().map(option).collect();
+        if let Some(Settings { device }) = session.config_options().extensions.get()
+            && *device != SessionDevice::default()
+            && !options.keys().any(|name| name.eq_ignore_ascii_case("device"))
+        {
+            options.insert("device".into(), device.to_string());
+        }
+        let model = self.load(&name, location, &options).await?;
         let registration = Registration {
             model: name.clone(),
             location: lasting(location),
-            options: cmd.options.iter().map(option).collect(),
+            options: options.into_iter().collect(),
             sha256: model.sha256().to_owned(),
         };
         if let Err(error) = self.holdings.store.register(&registration).await {

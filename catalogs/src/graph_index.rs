@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::take;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Float32Type, Int32Type};
 use datafusion::error::{DataFusionError, Result};
 use moka::future::Cache;
@@ -50,6 +49,11 @@ impl GraphIndex {
             }
         }
         neurons
+    }
+
+    /// The patterns of a neuron's graph, if it has one with any.
+    pub fn signature(&self, layer: u32, neuron: u32) -> Option<Signature> {
+        self.patterns.signature(self.places.binary_search(&(layer, neuron)).ok()? as u64)
     }
 
     fn bytes(&self) -> usize {
@@ -161,7 +165,7 @@ impl Holdings {
                 layers.push((layer, kept));
                 continue;
             }
-            let rows = self.graphs(model, layer).await?;
+            let rows = self.graphs(model, layer, None).await?;
             let indexed = tokio::task::spawn_blocking(move || index(&rows)).await.map_err(lost)??;
             // If graphs have changed meanwhile, it is not known of which it is.
             if state().await.map_err(store_error)?.as_ref() == Some(&before) {
@@ -181,12 +185,10 @@ impl Holdings {
         Ok(layers)
     }
 
-    /// The graph that stands for a neuron; `None` if there is none.
-    pub(crate) async fn graph(&self, model: &Model, layer: u32, neuron: u32) -> Result<Option<Graph>> {
-        let rows = self.graphs(model, layer).await?;
-        let Some(row) = chosen(&rows).get(&(neuron as i32)).copied() else { return Ok(None) };
-        // Only this row's nodes are cast, not those of the layer.
-        let graph = take(&rows["graph"], &UInt32Array::from(vec![row as u32]), None)?;
-        GraphColumn::try_new(&graph)?.graph(0).map_err(graph_error)
+    /// The graphs that stand for some neurons of a layer, of those that have one.
+    pub(crate) async fn standing(&self, model: &Model, layer: u32, neurons: &[u32]) -> Result<BTreeMap<u32, Graph>> {
+        let rows =
+            self.store.graphs_alone(model.name(), &model.version(), layer, neurons).await.map_err(store_error)?;
+        standing(&rows).map(|found| found.map(|(neuron, graph, _)| (neuron, graph))).collect()
     }
 }

@@ -30,7 +30,7 @@ pub struct Holdings {
     /// Whether they are being created from what the store says.
     restoring: AtomicBool,
     /// The last of the writes that statements have begun and could not wait for; it waits for those before it.
-    pending: Mutex<Option<JoinHandle<neuroql_store::Result<()>>>>,
+    pending: Mutex<Option<JoinHandle<Result<()>>>>,
 }
 
 impl Holdings {
@@ -85,7 +85,8 @@ impl Holdings {
     pub async fn restore_tables(&self, context: &SessionContext) -> Result<()> {
         let mut waiting = self.store.definitions().await.map_err(store_error)?;
         let known = waiting.iter().map(|Definition { name, sql }| (name.clone(), sql.clone())).collect();
-        self.restoring.store(true, Ordering::Relaxed);
+        *self.defined.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        let _restoring = Restoring::begin(&self.restoring);
         // What one needs may have been replaced, and so be later in the list.
         loop {
             let before = waiting.len();
@@ -104,8 +105,6 @@ impl Holdings {
             }
             waiting = failed.into_iter().map(|(definition, _)| definition).collect();
         }
-        self.restoring.store(false, Ordering::Relaxed);
-        *self.defined.lock().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(())
     }
 
@@ -120,10 +119,10 @@ impl Holdings {
         let before = last.take();
         *last = Some(runtime.spawn(async move {
             let before = match before {
-                Some(before) => before.await.unwrap_or(Ok(())),
+                Some(before) => outcome(before).await,
                 None => Ok(()),
             };
-            before.and(write.await)
+            before.and(write.await.map_err(store_error))
         }));
     }
 
@@ -133,11 +132,10 @@ impl Holdings {
     /// What the store says of it.
     pub async fn settle(&self) -> Result<()> {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(last) = pending {
-            let done = last.await.map_err(|e| Error::Internal(format!("a write was lost: {e}")))?;
-            done.map_err(store_error)?;
+        match pending {
+            Some(last) => outcome(last).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Of each dataset over which layers of this very model were analysed, these layers.
@@ -154,14 +152,36 @@ impl Holdings {
 }
 
 impl Holdings {
-    /// Rows of the store's table `graphs` of a layer that were made of this very model, by neuron and method.
-    pub(crate) async fn graphs(&self, model: &Model, layer: u32) -> Result<RecordBatch> {
-        self.store.graphs(model.name(), &model.version(), layer).await.map_err(store_error)
+    /// Rows of the store's table `graphs` of some neurons of a layer, or all, that were made of this very model, by
+    /// neuron and method.
+    pub(crate) async fn graphs(&self, model: &Model, layer: u32, neurons: Option<&[u32]>) -> Result<RecordBatch> {
+        self.store.graphs(model.name(), &model.version(), layer, neurons).await.map_err(store_error)
     }
 
-    /// The same without the graphs themselves.
+    /// The same of all neurons, without the graphs themselves.
     pub(crate) async fn graph_scores(&self, model: &Model, layer: u32) -> Result<RecordBatch> {
         self.store.graph_scores(model.name(), &model.version(), layer).await.map_err(store_error)
+    }
+}
+
+/// What became of a write and those before it.
+async fn outcome(write: JoinHandle<Result<()>>) -> Result<()> {
+    write.await.unwrap_or_else(|e| Err(Error::Internal(format!("a write was lost: {e}")).into()))
+}
+
+/// While it lives, tables are created from what the store says.
+struct Restoring<'a>(&'a AtomicBool);
+
+impl<'a> Restoring<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Restoring<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

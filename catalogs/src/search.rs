@@ -3,6 +3,7 @@
 //! The language of queries is that of [`neuroql_graph::search`]. Without a model all models are searched. Each neuron is
 //! searched by the graph that stands for it, as in `neurons`.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use datafusion::catalog::Session;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
-use neuroql_graph::search::{Evidence, Found, Hit, Index, Query};
+use futures::{StreamExt, TryStreamExt};
+use neuroql_graph::search::{Evidence, Found, Index, Query};
 use neuroql_model::Model;
 
 use crate::Error;
@@ -24,6 +26,9 @@ use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, comp
 
 /// Rows that are sent together: few, as a pattern means that a graph is loaded.
 const TOGETHER: usize = 256;
+
+/// Layers that graphs are loaded of at the same time.
+const LAYERS_AT_ONCE: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -139,9 +144,7 @@ impl Work for Searching {
         }
         for answers in answers.chunks_mut(TOGETHER) {
             if self.patterns {
-                for answer in answers.iter_mut().filter(|answer| answer.found.hit.is_none()) {
-                    answer.found.hit = self.hit(answer).await?;
-                }
+                self.show(answers).await?;
             }
             if !rows.send(batch(answers)?).await {
                 break;
@@ -156,21 +159,43 @@ impl Searching {
     async fn found(self, model: Arc<Model>, index: Arc<GraphIndex>) -> Result<Vec<Found>> {
         let runtime = tokio::runtime::Handle::current();
         let search = move || {
-            self.query.search(&index.tokens, self.limit, |ordinal| {
-                let (layer, neuron) = index.places[ordinal as usize];
-                let graph = runtime.block_on(self.holdings.graph(&model, layer, neuron))?;
-                Ok::<Option<Evidence>, DataFusionError>(graph.and_then(|graph| self.query.find(&graph)))
+            self.query.search(&index.tokens, self.limit, |ordinals| {
+                let places: Vec<_> = ordinals.iter().map(|ordinal| index.places[*ordinal as usize]).collect();
+                runtime.block_on(self.evidence(&model, &places))
             })
         };
         let found = tokio::task::spawn_blocking(search).await;
         found.map_err(|e| DataFusionError::from(Error::Internal(format!("a search was lost: {e}"))))?
     }
 
-    /// The token that answers, and its pattern.
-    async fn hit(&self, answer: &Answer) -> Result<Option<Hit>> {
-        let (layer, neuron) = answer.place();
-        let graph = self.holdings.graph(&answer.model, layer, neuron).await?;
-        Ok(graph.and_then(|graph| self.query.find(&graph)).and_then(Evidence::into_hit))
+    /// What graphs of a model say of the query, by layers at once.
+    async fn evidence(&self, model: &Model, places: &[(u32, u32)]) -> Result<Vec<Option<Evidence>>> {
+        let mut layers: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (layer, neuron) in places {
+            layers.entry(*layer).or_default().push(*neuron);
+        }
+        let of_layer = |(layer, neurons): (u32, Vec<u32>)| async move {
+            let graphs = self.holdings.standing(model, layer, &neurons).await?;
+            let found = graphs.iter().map(|(neuron, graph)| ((layer, *neuron), self.query.find(graph)));
+            Ok::<_, DataFusionError>(found.collect::<Vec<_>>())
+        };
+        let found = futures::stream::iter(layers).map(of_layer).buffer_unordered(LAYERS_AT_ONCE);
+        let mut found: HashMap<(u32, u32), Option<Evidence>> =
+            found.try_collect::<Vec<_>>().await?.into_iter().flatten().collect();
+        Ok(places.iter().map(|place| found.remove(place).flatten()).collect())
+    }
+
+    /// Finds the pattern of each answer that does not have it yet.
+    async fn show(&self, answers: &mut [Answer]) -> Result<()> {
+        for answers in answers.chunk_by_mut(|one, other| one.model.name() == other.model.name()) {
+            let mut unseen: Vec<_> = answers.iter_mut().filter(|answer| answer.found.hit.is_none()).collect();
+            let places: Vec<_> = unseen.iter().map(|answer| answer.place()).collect();
+            let Some(model) = unseen.first().map(|answer| Arc::clone(&answer.model)) else { continue };
+            for (answer, evidence) in unseen.iter_mut().zip(self.evidence(&model, &places).await?) {
+                answer.found.hit = evidence.and_then(Evidence::into_hit);
+            }
+        }
+        Ok(())
     }
 }
 

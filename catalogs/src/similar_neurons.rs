@@ -14,7 +14,6 @@ use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
-use neuroql_graph::Signature;
 use neuroql_model::Model;
 
 use crate::Error;
@@ -114,8 +113,8 @@ impl fmt::Display for Neighbours {
 #[async_trait]
 impl Work for Neighbours {
     async fn run(&self, _: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        let Some(graph) = self.holdings.graph(&self.model, self.layer, self.neuron).await? else { return Ok(()) };
-        let signature = Signature::of(&graph);
+        let own = self.holdings.graph_index(&self.model).await?;
+        let Some(signature) = own.signature(self.layer, self.neuron) else { return Ok(()) };
         let mut found: Vec<(usize, (u32, u32), f64)> = Vec::new();
         for (number, other) in self.others.iter().enumerate() {
             let index = self.holdings.graph_index(other).await?;

@@ -130,7 +130,7 @@ impl Simulation {
 
     /// One row of graphs a neuron: those of the method, or those that stand for their neurons.
     async fn graphs(&self, layer: u32) -> Result<RecordBatch> {
-        let graphs = self.holdings.graphs(&self.model, layer).await?;
+        let graphs = self.holdings.graphs(&self.model, layer, None).await?;
         let methods = graphs["method"].as_string::<i32>();
         let stands = match self.method {
             Some(_) => None,

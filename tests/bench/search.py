@@ -109,10 +109,12 @@ def ask(connection, arguments: argparse.Namespace) -> None:
     term = lambda: (f"{chosen.choice(words)} {chosen.choice(['AND', 'OR', 'AND NOT'])} {chosen.choice(words)}",)
     percentiles("search, two terms", connection, SEARCH, [term() for _ in range(arguments.queries)])
     shown = SEARCH.replace("activation", "activation, pattern")
-    percentiles("search, two terms, with patterns", connection, shown, [term() for _ in range(arguments.queries // 30)])
+    percentiles("search, two terms, with patterns", connection, shown, [term() for _ in range(arguments.queries)])
     place = lambda: (chosen.randrange(arguments.layers), chosen.randrange(arguments.width))
     similar = "SELECT * FROM similar_neurons('big', %s, %s, 10)"
-    percentiles("similar_neurons", connection, similar, [place() for _ in range(arguments.queries // 3)])
+    percentiles("similar_neurons", connection, similar, [place() for _ in range(arguments.queries)])
+    graph = "SELECT f1, graph FROM big.graphs WHERE layer = %s AND neuron = %s"
+    percentiles("one graph", connection, graph, [place() for _ in range(arguments.queries)])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,12 @@ pub enum Error {
     /// A column of something else than neuron graphs.
     #[error("not a graph: {0}")]
     NotAGraph(String),
+    /// A text to compare graphs on, for a way of comparing that reads none.
+    #[error("graph_similarity: tokens are read by method 'behaviour' only, not by '{method}'")]
+    NoText {
+        /// The way.
+        method: &'static str,
+    },
     /// The engine called a function in a way it never should.
     #[error("internal error (this is a bug in neuroql): {0}")]
     Internal(String),
@@ -22,6 +28,7 @@ impl Error {
         match self {
             Error::NotATokenId(_) => "22003",
             Error::NotAGraph(_) => "42804",
+            Error::NoText { .. } => "22023",
             Error::Internal(_) => "XX000",
         }
     }

@@ -51,7 +51,7 @@ impl Build {
         let corpora = Corpora::new(holdings, model, &self.origin, self.tokens, context);
         let mut workshop = Workshop::new(model, self.method, self.options.clone());
         for (layer, neurons) in &self.selection {
-            let kept = if self.rebuild { HashMap::new() } else { self.kept(*layer, &made_with).await? };
+            let kept = if self.rebuild { HashMap::new() } else { self.kept(*layer, neurons, &made_with).await? };
             let (known, missing): (Vec<u32>, Vec<u32>) = neurons.iter().partition(|neuron| kept.contains_key(neuron));
             for neuron in known {
                 if !rows.send(kept[&neuron].clone()).await {
@@ -115,12 +115,14 @@ impl Build {
         let mut all = self.options.to_json();
         all.pop();
         let hash: String = dataset_sha256.unwrap_or_default().chars().take(16).collect();
-        all + &format!(",\"examples\":{},\"tokens\":{},\"dataset_sha256\":\"{hash}\"}}", self.examples, self.tokens)
+        let Self { examples, tokens, method, .. } = self;
+        let version = method.version();
+        all + &format!(r#","examples":{examples},"tokens":{tokens},"dataset_sha256":"{hash}","version":{version}}}"#)
     }
 
-    /// Rows that were kept before and would come out the same, by neuron.
-    async fn kept(&self, layer: u32, made_with: &str) -> Result<HashMap<u32, RecordBatch>> {
-        let rows = self.holdings.graphs(&self.model, layer).await?;
+    /// Rows of some neurons that were kept before and would come out the same, by neuron.
+    async fn kept(&self, layer: u32, neurons: &[u32], made_with: &str) -> Result<HashMap<u32, RecordBatch>> {
+        let rows = self.holdings.graphs(&self.model, layer, Some(neurons)).await?;
         let rows = graphs::select(&rows, &graphs::schema())?;
         let text = |name| rows.column_by_name(name).map(|column| column.as_string::<i32>().clone());
         let (Some(method), Some(dataset), Some(options), Some(neuron)) =

@@ -168,7 +168,7 @@ impl DataSink for DeleteSink {
                 continue;
             }
             let rows = match whole {
-                true => holdings.graphs(model, layer).await?,
+                true => holdings.graphs(model, layer, None).await?,
                 false => holdings.graph_scores(model, layer).await?,
             };
             let rows = select(&rows, &self.schema)?;

@@ -4,14 +4,13 @@
 //! ([`insert`]) puts rows into the store, in the place of those of the same neuron and method; `DELETE` ([`delete`])
 //! removes them.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch, new_null_array};
+use datafusion::arrow::array::{RecordBatch, new_null_array};
 use datafusion::arrow::compute::{cast, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::dml::InsertOp;
@@ -26,7 +25,7 @@ use neuroql_udfs::graphs::layout::graph_type;
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
 use crate::model_table::{ModelTable, Scan};
-use crate::predicate::{Predicate, can_evaluate, select_neurons};
+use crate::predicate::{Predicate, Selection, can_evaluate, select_neurons};
 
 mod delete;
 mod insert;
@@ -124,11 +123,11 @@ fn supports_key(filter: &Expr) -> TableProviderFilterPushDown {
     }
 }
 
-/// Layers that filters leave.
-fn layers(model: &Model, filters: &[Expr], schema: &SchemaRef, scan: Scan<'_>) -> Result<Vec<u32>> {
+/// Layers and neurons that filters leave.
+fn places(model: &Model, filters: &[Expr], schema: &SchemaRef, scan: Scan<'_>) -> Result<Selection> {
     let of_place = filters.iter().filter(|f| supports_place(f) == TableProviderFilterPushDown::Exact).cloned();
     let places = Predicate::compile(&of_place.collect::<Vec<_>>(), schema, scan.session)?;
-    Ok(select_neurons(model, &places)?.into_iter().map(|(layer, _)| layer as u32).collect())
+    select_neurons(model, &places)
 }
 
 /// Makes rows of a table of rows of the store.
@@ -156,7 +155,7 @@ fn of_graphs(
         model: Arc::clone(model),
         holdings: Arc::clone(scan.holdings),
         schema: Arc::clone(&schema),
-        layers: layers(model, scan.filters, &self::schema(), scan)?,
+        places: places(model, scan.filters, &self::schema(), scan)?,
         predicate: Predicate::compile(&of_keys, &self::schema(), scan.session)?,
         wanted,
         make,
@@ -168,7 +167,7 @@ struct Rows {
     model: Arc<Model>,
     holdings: Arc<Holdings>,
     schema: SchemaRef,
-    layers: Vec<u32>,
+    places: Selection,
     /// On the columns that name a row.
     predicate: Predicate,
     wanted: Wanted,
@@ -178,7 +177,7 @@ struct Rows {
 impl fmt::Debug for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Graphs");
-        out.field("model", &self.model.name()).field("layers", &self.layers.len());
+        out.field("model", &self.model.name()).field("layers", &self.places.len());
         if !self.predicate.is_empty() {
             out.field("where", &self.predicate.to_string());
         }
@@ -198,25 +197,24 @@ impl PartitionStream for Rows {
         let (model, holdings) = (Arc::clone(&self.model), Arc::clone(&self.holdings));
         let (predicate, whole, make) = (self.predicate.clone(), self.wanted.whole, self.make);
         let tokens = self.wanted.tokens.clone();
-        let rows = futures::stream::iter(self.layers.clone())
-            .then(move |layer| {
+        let rows = futures::stream::iter(self.places.clone())
+            .then(move |(layer, neurons)| {
                 let (model, holdings, predicate) = (Arc::clone(&model), Arc::clone(&holdings), predicate.clone());
-                let tokens = tokens.clone();
+                let (layer, tokens) = (layer as u32, tokens.clone());
                 async move {
                     let neurons = match tokens {
-                        Some(tokens) => Some(holdings.graph_index(&model).await?.neurons_with(&tokens, layer)),
-                        None => None,
+                        Some(tokens) => {
+                            let having = holdings.graph_index(&model).await?.neurons_with(&tokens, layer);
+                            Some(having.into_iter().filter(|n| is_among(neurons.as_deref(), *n)).collect())
+                        }
+                        None => neurons,
                     };
-                    let rows = match whole {
-                        _ if neurons.as_ref().is_some_and(BTreeSet::is_empty) => RecordBatch::new_empty(schema()),
-                        true => holdings.graphs(&model, layer).await?,
-                        false => holdings.graph_scores(&model, layer).await?,
+                    let rows = match (whole, &neurons) {
+                        (_, Some(neurons)) if neurons.is_empty() => RecordBatch::new_empty(self::schema()),
+                        (true, neurons) => holdings.graphs(&model, layer, neurons.as_deref()).await?,
+                        (false, _) => holdings.graph_scores(&model, layer).await?,
                     };
                     let rows = filter_record_batch(&rows, &predicate.evaluate(&rows)?)?;
-                    let rows = match neurons {
-                        Some(neurons) => filter_record_batch(&rows, &of_neurons(&rows, &neurons))?,
-                        None => rows,
-                    };
                     let parts = (0..rows.num_rows()).step_by(ROWS);
                     let parts: Vec<_> =
                         parts.map(|first| rows.slice(first, ROWS.min(rows.num_rows() - first))).collect();
@@ -228,10 +226,9 @@ impl PartitionStream for Rows {
     }
 }
 
-/// Which rows are of these neurons.
-fn of_neurons(rows: &RecordBatch, neurons: &BTreeSet<u32>) -> BooleanArray {
-    let of = rows["neuron"].as_primitive::<Int32Type>().values();
-    of.iter().map(|neuron| Some(neurons.contains(&(*neuron as u32)))).collect()
+/// Whether a neuron is one of some, which ascend, or of all.
+fn is_among(neurons: Option<&[u32]>, neuron: u32) -> bool {
+    neurons.is_none_or(|neurons| neurons.binary_search(&neuron).is_ok())
 }
 
 #[cfg(test)]
@@ -245,7 +242,7 @@ mod tests {
     #[tokio::test]
     async fn the_store_has_these_columns() {
         let store = Store::in_memory().unwrap();
-        let stored = store.graphs("m", "v", 0).await.unwrap().schema();
+        let stored = store.graphs("m", "v", 0, None).await.unwrap().schema();
         for field in schema().fields() {
             let kept = stored.field_with_name(field.name()).unwrap();
             match (kept.data_type(), field.data_type()) {

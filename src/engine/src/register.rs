@@ -7,8 +7,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
-    AggregateInScan, Catalog, Defining, DeleteAsAsked, Holdings, ModelFactory, Relations, TopInScan, Unambiguous,
-    bundled_corpus,
+    AggregateInScan, Catalog, Defining, DeleteAsAsked, Holdings, ModelFactory, Relations, Settings, TopInScan,
+    Unambiguous, bundled_corpus,
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
@@ -67,6 +67,7 @@ pub(crate) fn register(
     for aggregate in neuroql_udfs::aggregates() {
         context.register_udaf(aggregate);
     }
+    context.state_ref().write().config_mut().options_mut().extensions.insert(Settings::default());
     let (catalog, schema) = {
         let state = context.state_ref();
         let state = state.read();

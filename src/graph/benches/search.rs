@@ -196,7 +196,7 @@ fn query(random: &mut Random, operator: &str, terms: Terms) -> Query {
 }
 
 fn search(index: &Synthetic, query: &Query, limit: Option<usize>) -> usize {
-    query.search(index, limit, |_| Ok::<_, ()>(None)).map_or(0, |found| found.len())
+    query.search(index, limit, |_| Ok::<_, ()>(Vec::new())).map_or(0, |found| found.len())
 }
 
 /// Milliseconds of each run, the least of five times, sorted: what else the machine does is not measured.
@@ -253,7 +253,7 @@ fn table(index: &Synthetic) {
     }
     for words in [[0, 1], [30, 40], [0, 1000], [1000, 2000]] {
         let query: Query = format!("\"w{} w{}\"", words[0], words[1]).parse().expect("a query");
-        let verify = |ordinal: u32| Ok::<_, ()>(index.verify(words, ordinal));
+        let verify = |ordinals: &[u32]| Ok::<_, ()>(ordinals.iter().map(|at| index.verify(words, *at)).collect());
         let run = || query.search(index, Some(LIMIT), verify).map_or(0, |found| found.len());
         line(&format!("index, {query}, best {LIMIT}"), &timed([run].into_iter()));
     }

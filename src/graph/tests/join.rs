@@ -123,6 +123,15 @@ proptest! {
     }
 
     #[test]
+    fn what_was_put_in_comes_out(signatures in any_signatures()) {
+        let index = index(&signatures);
+        for key in 0..70 {
+            let put = signatures.iter().find(|(own, _)| *own == key).map(|(_, signature)| signature.clone());
+            prop_assert_eq!(index.signature(key), put.filter(|signature| !signature.is_empty()));
+        }
+    }
+
+    #[test]
     fn order_does_not_matter(signatures in any_signatures()) {
         let reversed: Vec<_> = signatures.iter().rev().cloned().collect();
         prop_assert_eq!(index(&signatures), index(&reversed));

@@ -125,7 +125,7 @@ fn empty_graphs_have_nothing() {
     assert_eq!(query("a OR \"a b\"").find(&empty), None);
     assert_eq!(query("NOT a").find(&empty), Some(Evidence::Absent));
     let index = MemoryIndex::new([(&empty, f32::NAN)]);
-    let found = query("NOT a").search(&index, None, |_| Ok::<_, ()>(None)).unwrap();
+    let found = query("NOT a").search(&index, None, |_| Ok::<_, ()>(Vec::new())).unwrap();
     assert_eq!(found, [Found { ordinal: 0, score: None, hit: None }]);
     assert_eq!(query("a").search(&MemoryIndex::default(), Some(1), |_| Err("not loaded")), Ok(Vec::new()));
 }
@@ -138,21 +138,21 @@ fn only_graphs_that_can_be_best_are_looked_at() {
     let search = |text: &str, limit| {
         looked.set(0);
         let query = query(text);
-        let verify = |ordinal: u32| {
-            looked.set(looked.get() + 1);
-            Ok::<_, ()>(query.find(&graphs[ordinal as usize]))
+        let verify = |ordinals: &[u32]| {
+            looked.set(looked.get() + ordinals.len());
+            Ok::<_, ()>(ordinals.iter().map(|ordinal| query.find(&graphs[*ordinal as usize])).collect())
         };
         let found = query.search(&index, limit, verify).unwrap();
         (found.iter().map(|found| found.ordinal).collect::<Vec<_>>(), looked.get())
     };
-    assert_eq!(search("\"a b\"", Some(5)), (vec![0, 1, 2, 4, 5], 6));
+    assert_eq!(search("\"a b\"", Some(5)), (vec![0, 1, 2, 4, 5], 15));
     assert_eq!(search("\"a b\"", None).1, 100);
     assert_eq!(search("\"a b\"", Some(0)), (vec![], 0));
     assert_eq!(search("a b", Some(3)), (vec![0, 1, 2], 0));
-    assert_eq!(search("b NOT \"a b\"", Some(1)), (vec![3], 4));
+    assert_eq!(search("b NOT \"a b\"", Some(1)), (vec![3], 7));
     assert_eq!(search("x NOT \"a b\"", None), (vec![], 0));
-    let failed = query("\"a b\"").search(&index, Some(1), |ordinal| Err(format!("graph {ordinal} is gone")));
-    assert_eq!(failed, Err("graph 0 is gone".to_owned()));
+    let failed = query("\"a b\"").search(&index, Some(1), |ordinals| Err(format!("graphs {ordinals:?} are gone")));
+    assert_eq!(failed, Err("graphs [0] are gone".to_owned()));
 }
 
 #[test]
@@ -314,7 +314,8 @@ proptest! {
     #[test]
     fn an_index_answers_as_the_graphs_do(graphs in graphs(), query in queries(), limit in prop::option::of(0..8usize)) {
         let index = MemoryIndex::new(graphs.iter().map(|(graph, f1)| (graph, *f1)));
-        let verify = |ordinal: u32| Ok::<_, ()>(query.find(&graphs[ordinal as usize].0));
+        let find = |ordinal: &u32| query.find(&graphs[*ordinal as usize].0);
+        let verify = |ordinals: &[u32]| Ok::<_, ()>(ordinals.iter().map(find).collect());
         let found = query.search(&index, limit, verify).unwrap();
 
         let mut expected: Vec<(Option<Score>, f32, Reverse<u32>)> = Vec::new();

@@ -72,6 +72,15 @@ impl Method {
         }
     }
 
+    /// Another number whenever the method learns other graphs than before from the same examples with the same options:
+    /// graphs that an earlier program has made are not taken for those that this one would make.
+    pub fn version(self) -> u32 {
+        match self {
+            Self::Neuroql => 2,
+            Self::N2g | Self::Openai | Self::Token | Self::Ngram => 1,
+        }
+    }
+
     /// How its graphs are meant to be read.
     pub fn semantics(self) -> Semantics {
         match self {

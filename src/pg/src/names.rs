@@ -5,9 +5,10 @@
 //! Only what the client sees is renamed: inside a query DataFusion's names stay.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{self, Expr, Ident, Query, SelectItem, SetExpr};
+use datafusion::sql::sqlparser::ast::{self, Expr, Ident, Query, SelectItem, SetExpr, Value, visit_expressions_mut};
 
 /// New names for some columns: counted from the left before a `*`, from the right after it.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +86,7 @@ fn make_distinct(items: &mut [SelectItem]) {
     let mut seen = HashSet::new();
     for (index, item) in items.iter_mut().enumerate() {
         let (key, expr) = match &*item {
-            SelectItem::UnnamedExpr(expr) => (expr.to_string(), expr.clone()),
+            SelectItem::UnnamedExpr(expr) => (text_without_casts(expr), expr.clone()),
             SelectItem::ExprWithAlias { expr, alias } => (fold(alias), expr.clone()),
             _ => continue,
         };
@@ -93,6 +94,18 @@ fn make_distinct(items: &mut [SelectItem]) {
             *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("twin {index}")) };
         }
     }
+}
+
+/// What DataFusion calls an expression says nothing of its casts.
+fn text_without_casts(expr: &Expr) -> String {
+    let mut expr = expr.clone();
+    let _ = visit_expressions_mut(&mut expr, |part| {
+        while let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = part {
+            *part = std::mem::replace(inner, Expr::value(Value::Null));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    expr.to_string()
 }
 
 /// `None` where DataFusion's name is right, or stands for more than one column.
@@ -195,5 +208,9 @@ mod tests {
         assert_eq!(parsed.statement.to_string(), "SELECT 1 AS a, 2 AS \"twin 1\", 3, 3 AS \"twin 3\"");
         assert_eq!(parsed.names.name(1, 4, "twin 1"), "a");
         assert_eq!(parsed.names.name(3, 4, "twin 3"), "?column?");
+        let casts = Parser::default().parse("select 1::real, 1::float8, (a + 1::int)::text, a + 1").unwrap().remove(0);
+        let distinct = casts.statement.to_string();
+        assert!(distinct.contains("\"twin 1\"") && distinct.contains("\"twin 3\""), "{distinct}");
+        assert_eq!(casts.names.name(1, 4, "twin 1"), "float8");
     }
 }

@@ -6,6 +6,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::config::ConfigEntry;
 use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, ResetVariable, Statement as PlanStatement};
 use datafusion::sql::sqlparser::ast::{
     ContextModifier, DiscardObject, Expr, Ident, Reset, Set, UnaryOperator, Value, ValueWithSpan,
@@ -91,8 +92,20 @@ fn is_engine_setting(session: &Session, name: &str) -> bool {
 
 fn engine_settings(session: &Session) -> Vec<ConfigEntry> {
     let state = session.context.state();
-    let mut entries = state.config_options().entries();
+    let mut entries = settings_of(&state);
     entries.extend(state.runtime_env().config_entries());
+    entries
+}
+
+/// DataFusion's settings and those of its extensions, which leave out what comes before the dot.
+fn settings_of(state: &SessionState) -> Vec<ConfigEntry> {
+    let options = state.config_options();
+    let mut entries = options.entries();
+    entries.retain(|entry| entry.key.starts_with("datafusion."));
+    for (space, extension) in options.extensions.iter() {
+        let named = |entry: ConfigEntry| ConfigEntry { key: format!("{space}.{}", entry.key), ..entry };
+        entries.extend(extension.entries().into_iter().map(named));
+    }
     entries
 }
 
@@ -114,7 +127,7 @@ fn reset_all(session: &mut Session) {
 
 /// Back to the value sessions start with.
 async fn reset_engine(session: &mut Session, name: &str) -> Result<(), Report> {
-    let entry = session.base.state().config_options().entries().into_iter().find(|entry| entry.key == name);
+    let entry = settings_of(&session.base.state()).into_iter().find(|entry| entry.key == name);
     if let Some(value) = entry.and_then(|entry| entry.value) {
         return session.set_engine(name, value).await;
     }

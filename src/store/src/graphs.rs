@@ -1,10 +1,12 @@
 //! Neuron graphs: one row a neuron and method.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, new_null_array};
-use datafusion::arrow::compute::{SortColumn, cast, lexsort_to_indices, take_record_batch};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, UInt32Array, new_null_array,
+};
+use datafusion::arrow::compute::{SortColumn, cast, filter_record_batch, lexsort_to_indices, take_record_batch};
 use datafusion::arrow::datatypes::{Int32Type, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::logical_expr::{Expr, ident, lit};
@@ -13,6 +15,7 @@ use moka::future::Cache;
 use crate::analysis::{Malformed, column};
 use crate::bundled::decoded;
 use crate::location::Root;
+use crate::lookup::OpenFile;
 use crate::schema::GRAPHS;
 use crate::store::{arrow, damaged, whole};
 use crate::table::{Table, is};
@@ -20,6 +23,15 @@ use crate::{Error, Result, Store};
 
 /// Bytes of rows kept at hand.
 const CACHE_BYTES: u64 = 128 << 20;
+
+/// Neurons whose rows are read by themselves; of more, the whole layer is.
+const FEW: usize = 256;
+
+/// The graph itself and what tells it from others of the same neuron.
+const ALONE: [&str; 6] = ["layer", "neuron", "method", "built_at", "f1", "graph"];
+
+/// Rows of a page of a column: a graph is read with so many others.
+const PAGE_ROWS: usize = 128;
 
 /// What names a row among those of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,12 +71,36 @@ pub(crate) struct Graphs {
     cache: Cache<CacheKey, RecordBatch>,
 }
 
-/// Version of the table, model, its version, layer, and whether the graphs themselves are there.
-type CacheKey = (Option<u64>, String, String, u32, bool);
+/// Version of the table, model, its version, layer, and what of it.
+type CacheKey = (Option<u64>, String, String, u32, Part);
+
+/// What of a layer is kept at hand together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Part {
+    /// All rows.
+    Graphs,
+    /// All rows without the graphs themselves.
+    Scores,
+    /// The rows of a neuron.
+    Neuron(u32),
+    /// The rows of a neuron, of the columns [`ALONE`].
+    Alone(u32),
+}
+
+/// Which rows and columns of a layer are read.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    model: &'a str,
+    version: &'a str,
+    layer: u32,
+    /// Ascending; all if `None`.
+    neurons: Option<&'a [u32]>,
+    columns: Option<&'a [&'a str]>,
+}
 
 impl Graphs {
     pub fn new(root: &Root) -> Result<Self> {
-        let table = Table::new(root, "graphs", Arc::clone(&GRAPHS), &["model", "layer"])?;
+        let table = Table::new(root, "graphs", Arc::clone(&GRAPHS), &["model", "layer"])?.with_pages_of(PAGE_ROWS);
         let weigh = |_: &CacheKey, rows: &RecordBatch| u32::try_from(rows.get_array_memory_size()).unwrap_or(u32::MAX);
         let cache = Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build();
         Ok(Self { table, bundled: Vec::new(), cache })
@@ -79,15 +115,23 @@ impl Graphs {
         self.bundled.iter().filter(move |(file, _)| file.model == model).map(|(file, _)| file.graphs)
     }
 
-    /// Rows of a layer that were written, not those that are bundled.
-    async fn stored(&self, model: &str, version: &str, layer: u32, columns: Option<&[&str]>) -> Result<RecordBatch> {
-        let filter = is("model", model).and(ident("layer").eq(lit(layer as i32))).and(is("model_version", version));
-        let rows = self.table.read(filter, columns).await?;
+    /// Rows that were written, not those that are bundled.
+    async fn stored(&self, wanted: Wanted<'_>) -> Result<RecordBatch> {
+        let Wanted { model, version, layer, neurons, columns } = wanted;
+        if let Some(neurons) = neurons
+            && let Some(files) = self.table.open_files(&[("model", model), ("layer", &layer.to_string())]).await?
+        {
+            return read_few(&files, wanted, neurons).await;
+        }
+        let these = is("model", model).and(ident("layer").eq(lit(layer as i32)));
+        let these = neurons.map(of_neurons).into_iter().fold(these, Expr::and).and(is("model_version", version));
+        let rows = self.table.read(these, columns).await?;
         whole("graphs", &rows, &project(columns)?)
     }
 
-    async fn all(&self, model: &str, version: &str, layer: u32, columns: Option<&[&str]>) -> Result<RecordBatch> {
-        let stored = self.stored(model, version, layer, columns).await?;
+    async fn all(&self, wanted: Wanted<'_>) -> Result<RecordBatch> {
+        let Wanted { model, version, layer, neurons, columns } = wanted;
+        let stored = self.stored(wanted).await?;
         let keys: HashSet<GraphKey> = keys(&stored)?.into_iter().collect();
         let schema = project(columns)?;
         let mut rows = vec![stored];
@@ -95,7 +139,11 @@ impl Graphs {
             for batch in decoded("graphs", cell, file.graphs, &GRAPHS)? {
                 let versions = text(batch, "model_version")?;
                 let fits = |i: usize, key: &GraphKey| {
-                    key.layer == layer && !keys.contains(key) && versions.is_valid(i) && versions.value(i) == version
+                    key.layer == layer
+                        && neurons.is_none_or(|neurons| neurons.binary_search(&key.neuron).is_ok())
+                        && !keys.contains(key)
+                        && versions.is_valid(i)
+                        && versions.value(i) == version
                 };
                 let found = self::keys(batch)?;
                 let kept = found.iter().enumerate().filter(|(i, key)| fits(*i, key)).map(|(i, _)| i as u32);
@@ -116,33 +164,105 @@ impl Store {
         self
     }
 
-    /// Rows of the table `graphs` of a layer, ascending by neuron and method: those made of this version of the model.
+    /// Rows of the table `graphs` of a layer, ascending by neuron and method: those made of this version of the model, of
+    /// some neurons, or all. A few are read without the others.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
-    pub async fn graphs(&self, model: &str, model_version: &str, layer: u32) -> Result<RecordBatch> {
-        self.graph_rows(model, model_version, layer, true).await
+    pub async fn graphs(
+        &self,
+        model: &str,
+        model_version: &str,
+        layer: u32,
+        neurons: Option<&[u32]>,
+    ) -> Result<RecordBatch> {
+        let wanted = Wanted { model, version: model_version, layer, neurons: None, columns: None };
+        let Some(neurons) = neurons else { return self.layer_rows(wanted, Part::Graphs).await };
+        let neurons: BTreeSet<u32> = neurons.iter().copied().collect();
+        let key = self.graphs_key(&wanted).await?;
+        let whole = match self.graphs.cache.get(&key(Part::Graphs)).await {
+            None if neurons.len() > FEW => Some(self.layer_rows(wanted, Part::Graphs).await?),
+            rows => rows,
+        };
+        match whole {
+            Some(rows) => of_neuron(&rows, |neuron| neurons.contains(&neuron)),
+            None => self.few_rows(wanted, neurons, |neuron| key(Part::Neuron(neuron))).await,
+        }
     }
 
-    /// The same without the column `graph`, which is most of their size.
+    /// The same of a few neurons with only the columns layer, neuron, method, built_at, f1 and graph, perhaps others:
+    /// where not much else is to be done, reading columns that nobody looks at takes most of the time.
+    ///
+    /// # Errors
+    /// [`Error::Access`], [`Error::Damaged`].
+    pub async fn graphs_alone(
+        &self,
+        model: &str,
+        model_version: &str,
+        layer: u32,
+        neurons: &[u32],
+    ) -> Result<RecordBatch> {
+        let wanted = Wanted { model, version: model_version, layer, neurons: None, columns: Some(&ALONE) };
+        let key = self.graphs_key(&wanted).await?;
+        if neurons.len() > FEW || self.graphs.cache.contains_key(&key(Part::Graphs)) {
+            return self.graphs(model, model_version, layer, Some(neurons)).await;
+        }
+        let neurons = neurons.iter().copied().collect();
+        self.few_rows(wanted, neurons, |neuron| key(Part::Alone(neuron))).await
+    }
+
+    /// The same without the column `graph`, which is most of their size, of all neurons.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
     pub async fn graph_scores(&self, model: &str, model_version: &str, layer: u32) -> Result<RecordBatch> {
-        self.graph_rows(model, model_version, layer, false).await
-    }
-
-    async fn graph_rows(&self, model: &str, model_version: &str, layer: u32, graphs: bool) -> Result<RecordBatch> {
         let scores: Vec<&str> =
             GRAPHS.fields().iter().map(|f| f.name().as_str()).filter(|name| *name != "graph").collect();
-        let columns = (!graphs).then_some(&scores[..]);
-        let key = (self.graphs.table.version().await?, model.to_owned(), model_version.to_owned(), layer, graphs);
-        let load = self.graphs.all(model, model_version, layer, columns);
+        let wanted = Wanted { model, version: model_version, layer, neurons: None, columns: Some(&scores) };
+        self.layer_rows(wanted, Part::Scores).await
+    }
+
+    async fn layer_rows(&self, wanted: Wanted<'_>, part: Part) -> Result<RecordBatch> {
+        let key = self.graphs_key(&wanted).await?;
         // Errors are shared by those who wait for the same rows, but not kept.
-        self.graphs.cache.try_get_with(key, load).await.map_err(|error| match Arc::try_unwrap(error) {
+        let rows = self.graphs.cache.try_get_with(key(part), self.graphs.all(wanted)).await;
+        rows.map_err(|error| match Arc::try_unwrap(error) {
             Ok(error) => error,
             Err(shared) => Error::Access { table: "graphs", doing: "read", reason: shared.to_string() },
         })
+    }
+
+    /// Rows of neurons that are kept at hand one by one.
+    async fn few_rows(
+        &self,
+        wanted: Wanted<'_>,
+        neurons: BTreeSet<u32>,
+        key: impl Fn(u32) -> CacheKey,
+    ) -> Result<RecordBatch> {
+        let cache = &self.graphs.cache;
+        let (mut parts, mut missing) = (Vec::new(), Vec::new());
+        for neuron in neurons {
+            match cache.get(&key(neuron)).await {
+                Some(rows) => parts.push(rows),
+                None => missing.push(neuron),
+            }
+        }
+        if !missing.is_empty() {
+            let rows = self.graphs.all(Wanted { neurons: Some(&missing), ..wanted }).await?;
+            for neuron in missing {
+                let part = of_neuron(&rows, |found| found == neuron)?;
+                cache.insert(key(neuron), part.clone()).await;
+                parts.push(part);
+            }
+        }
+        sorted(&whole("graphs", &parts, &project(wanted.columns)?)?).map_err(|e| arrow("graphs", e))
+    }
+
+    /// Names parts of a layer as it is now.
+    async fn graphs_key(&self, wanted: &Wanted<'_>) -> Result<impl Fn(Part) -> CacheKey + use<>> {
+        let version = self.graphs.table.version().await?;
+        let (model, of_model, layer) = (wanted.model.to_owned(), wanted.version.to_owned(), wanted.layer);
+        Ok(move |part| (version, model.clone(), of_model.clone(), layer, part))
     }
 
     /// Version of the table `graphs`: another one after every change; `None` before the first.
@@ -158,8 +278,9 @@ impl Store {
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
     pub async fn stored_graphs(&self, model: &str, model_version: &str, layer: u32) -> Result<HashSet<GraphKey>> {
-        let columns = ["layer", "neuron", "method"];
-        Ok(keys(&self.graphs.stored(model, model_version, layer, Some(&columns)).await?)?.into_iter().collect())
+        let columns = Some(&["layer", "neuron", "method"][..]);
+        let wanted = Wanted { model, version: model_version, layer, neurons: None, columns };
+        Ok(keys(&self.graphs.stored(wanted).await?)?.into_iter().collect())
     }
 
     /// Puts graphs of a model into the store, in one commit, in the place of those of the same layer, neuron and method.
@@ -176,7 +297,7 @@ impl Store {
         let mut chosen: Vec<u32> = last.values().copied().collect();
         chosen.sort_unstable();
         let rows = take_record_batch(rows, &UInt32Array::from(chosen)).map_err(|e| arrow("graphs", e))?;
-        let rows = complete(model, &rows).map_err(|e| arrow("graphs", e))?;
+        let rows = complete(model, None, &rows).map_err(|e| arrow("graphs", e))?;
         self.graphs.table.replace(vec![rows], of_keys(model, last.into_keys())).await
     }
 
@@ -224,13 +345,14 @@ fn keys(rows: &RecordBatch) -> Result<Vec<GraphKey>> {
 }
 
 /// All columns of the table.
-fn complete(model: &str, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+fn complete(model: &str, layer: Option<u32>, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let count = rows.num_rows();
     let columns = GRAPHS.fields().iter().map(|field| -> Result<ArrayRef, ArrowError> {
-        match (field.name().as_str(), rows.column_by_name(field.name())) {
-            ("model", _) => Ok(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(model, count)))),
-            (_, Some(values)) => cast(values, field.data_type()),
-            (_, None) => Ok(new_null_array(field.data_type(), count)),
+        match (field.name().as_str(), layer, rows.column_by_name(field.name())) {
+            ("model", ..) => Ok(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(model, count)))),
+            ("layer", Some(layer), _) => Ok(Arc::new(Int32Array::from_value(layer as i32, count))),
+            (_, _, Some(values)) => cast(values, field.data_type()),
+            (_, _, None) => Ok(new_null_array(field.data_type(), count)),
         }
     });
     RecordBatch::try_new(Arc::clone(&GRAPHS), columns.collect::<Result<_, _>>()?)
@@ -241,8 +363,7 @@ fn sorted(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     take_record_batch(rows, &lexsort_to_indices(&[by("neuron"), by("method")], None)?)
 }
 
-/// The rows that have these keys: of each layer and method a range of neurons, by which files are told apart, and the
-/// neurons themselves unless they are all of the range.
+/// The rows that have these keys.
 fn of_keys<'a>(model: &str, keys: impl Iterator<Item = &'a GraphKey>) -> Expr {
     let mut groups: BTreeMap<(u32, &str), Vec<u32>> = BTreeMap::new();
     for key in keys {
@@ -252,14 +373,8 @@ fn of_keys<'a>(model: &str, keys: impl Iterator<Item = &'a GraphKey>) -> Expr {
     for ((layer, method), mut neurons) in groups {
         neurons.sort_unstable();
         neurons.dedup();
-        // A group has at least the key that it was made for.
-        let (low, high) = (neurons[0], neurons[neurons.len() - 1]);
-        let mut these = ident("layer").eq(lit(layer as i32)).and(is("method", method));
-        these = these.and(ident("neuron").gt_eq(lit(low as i32))).and(ident("neuron").lt_eq(lit(high as i32)));
-        if neurons.len() < (high - low) as usize + 1 {
-            let neurons = neurons.into_iter().map(|neuron| lit(neuron as i32)).collect();
-            these = these.and(ident("neuron").in_list(neurons, false));
-        }
+        let these = ident("layer").eq(lit(layer as i32)).and(is("method", method));
+        let these = these.and(of_neurons(&neurons));
         any = Some(match any {
             Some(any) => any.or(these),
             None => these,
@@ -268,9 +383,46 @@ fn of_keys<'a>(model: &str, keys: impl Iterator<Item = &'a GraphKey>) -> Expr {
     is("model", model).and(any.unwrap_or_else(|| lit(false)))
 }
 
+/// The rows of some neurons in the files of a layer.
+async fn read_few(files: &[Arc<OpenFile>], wanted: Wanted<'_>, neurons: &[u32]) -> Result<RecordBatch> {
+    let schema = project(wanted.columns)?;
+    let columns: Option<Vec<&str>> =
+        wanted.columns.map(|columns| columns.iter().copied().chain(["model_version"]).collect());
+    let mut rows = Vec::new();
+    for file in files {
+        for batch in file.read(neurons, columns.as_deref()).await.map_err(|error| Error::of("graphs", "read", error))? {
+            let batch = complete(wanted.model, Some(wanted.layer), &batch).map_err(|e| arrow("graphs", e))?;
+            let versions = text(&batch, "model_version")?;
+            let fits = versions.iter().map(|version| Some(version == Some(wanted.version))).collect();
+            let batch = filter_record_batch(&batch, &fits).map_err(|e| arrow("graphs", e))?;
+            rows.push(batch.project(&positions(&schema)?).map_err(|e| arrow("graphs", e))?);
+        }
+    }
+    whole("graphs", &rows, &schema)
+}
+
+/// A range of neurons, by which files and pages are told apart, and the neurons themselves unless they are all of it;
+/// they are ascending.
+fn of_neurons(neurons: &[u32]) -> Expr {
+    let (Some(low), Some(high)) = (neurons.first(), neurons.last()) else { return lit(false) };
+    let range = ident("neuron").gt_eq(lit(*low as i32)).and(ident("neuron").lt_eq(lit(*high as i32)));
+    let is_range = neurons.len() == (high - low) as usize + 1;
+    let each = || neurons.iter().map(|neuron| lit(*neuron as i32)).collect();
+    if is_range { range } else { range.and(ident("neuron").in_list(each(), false)) }
+}
+
+/// Rows of some neurons, copied.
+fn of_neuron(rows: &RecordBatch, wanted: impl Fn(u32) -> bool) -> Result<RecordBatch> {
+    let neurons = column(rows, "neuron").map_err(|e| damaged("graphs", &e))?;
+    let neurons = neurons.as_primitive_opt::<Int32Type>().ok_or_else(|| damaged("graphs", &Malformed("neuron")))?;
+    let these = neurons.iter().zip(0u32..).filter(|(neuron, _)| neuron.is_some_and(|neuron| wanted(neuron as u32)));
+    let indices = UInt32Array::from_iter_values(these.map(|(_, row)| row));
+    take_record_batch(rows, &indices).map_err(|e| arrow("graphs", e))
+}
+
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Float32Array, Int32Array};
+    use datafusion::arrow::array::Float32Array;
     use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Schema};
 
     use super::*;
@@ -320,11 +472,50 @@ mod tests {
         assert_eq!(all(&other, 1).await, expected);
         assert_eq!(all(&Store::open(location).await.unwrap(), 1).await, expected);
         assert_eq!(all(&other, 0).await, [(3, "n2g".into(), 0.5)]);
-        assert_eq!(other.graphs("m", "v2", 1).await.unwrap().num_rows(), 0);
+        assert_eq!(other.graphs("m", "v2", 1, None).await.unwrap().num_rows(), 0);
         let keys = other.stored_graphs("m", "v1", 1).await.unwrap();
         let keys: Vec<_> = keys.into_iter().filter(|key| key.neuron != 9).collect();
         other.delete_graphs("m", &keys).await.unwrap();
         assert_eq!(all(&other, 1).await, [(9, "n2g".into(), 0.7)]);
         assert_eq!(all(&other, 0).await, [(3, "n2g".into(), 0.5)]);
+    }
+
+    #[tokio::test]
+    async fn some_neurons_are_read_as_all_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = folder.path().to_str().unwrap();
+        let keys: Vec<_> =
+            (0..700).flat_map(|n| [(1, n, "n2g"), (1, n, "neuroql")]).filter(|key| key.1 % 5 != 2).collect();
+        let store = Store::open(location).await.unwrap();
+        store.put_graphs("m", &rows(&keys, 0.5)).await.unwrap();
+        store.put_graphs("m", &rows(&[(1, 9, "neuroql"), (1, 701, "n2g"), (0, 9, "n2g")], 0.6)).await.unwrap();
+        let all = store.graphs("m", "v1", 1, None).await.unwrap();
+        let many: Vec<u32> = (0..FEW as u32 + 9).rev().collect();
+        for neurons in [&[][..], &[9], &[699, 0, 3, 9, 9, 12], &[2], &[701, 5000], &many] {
+            let expected = of_neuron(&all, |neuron| neurons.contains(&neuron)).unwrap();
+            // By another store, which has nothing at hand; then what that has kept.
+            let other = Store::open(location).await.unwrap();
+            for _ in 0..2 {
+                assert_eq!(other.graphs("m", "v1", 1, Some(neurons)).await.unwrap(), expected, "{neurons:?}");
+            }
+            assert_eq!(store.graphs("m", "v1", 1, Some(neurons)).await.unwrap(), expected, "{neurons:?}");
+            let alone = Store::open(location).await.unwrap().graphs_alone("m", "v1", 1, neurons).await.unwrap();
+            for name in ALONE {
+                assert_eq!(alone.column_by_name(name), expected.column_by_name(name), "{name} of {neurons:?}");
+            }
+            assert_eq!(other.graphs("m", "v2", 1, Some(neurons)).await.unwrap().num_rows(), 0);
+        }
+        // Names that are not their own paths.
+        for name in ["größe 100% a", "a/b=c", "%2F", "~."] {
+            store.put_graphs(name, &rows(&[(1, 9, "n2g"), (1, 10, "n2g")], 0.5)).await.unwrap();
+            let found = store.graphs(name, "v1", 1, Some(&[9])).await.unwrap();
+            assert_eq!((found.num_rows(), found["model"].as_string::<i32>().value(0)), (1, name));
+        }
+        // What is kept at hand is of one version of the table.
+        let other = Store::open(location).await.unwrap();
+        let f1 = |rows: RecordBatch| rows["f1"].as_primitive::<Float32Type>().values().to_vec();
+        assert_eq!(f1(other.graphs("m", "v1", 1, Some(&[9])).await.unwrap()), [0.5, 0.6]);
+        other.put_graphs("m", &rows(&[(1, 9, "n2g")], 0.7)).await.unwrap();
+        assert_eq!(f1(other.graphs("m", "v1", 1, Some(&[9])).await.unwrap()), [0.7, 0.6]);
     }
 }

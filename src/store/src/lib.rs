@@ -24,6 +24,7 @@ mod graph_index;
 mod graphs;
 mod index;
 mod location;
+mod lookup;
 mod registration;
 mod schema;
 mod store;

@@ -1,5 +1,6 @@
 //! A Delta table of the store.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,14 +13,20 @@ use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, UNNAMED_TABLE, ident, lit};
 use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::file::properties::{
+    DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT, DEFAULT_WRITE_BATCH_SIZE, EnabledStatistics, WriterProperties,
+};
 use datafusion::parquet::schema::types::ColumnPath;
 use datafusion::prelude::SessionContext;
 use deltalake::protocol::SaveMode;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, FilterOp, FilterValue};
+use futures::TryStreamExt;
+use moka::future::Cache;
+use object_store::path::Path;
 use tokio::sync::Mutex;
 
 use crate::location::Root;
+use crate::lookup::OpenFile;
 use crate::{Error, Result};
 
 /// How long a snapshot serves readers before they look for commits of other processes.
@@ -31,13 +38,27 @@ const RETENTION: Duration = Duration::from_secs(600);
 /// Attempts of a commit that depends on nothing another writer has changed.
 const ATTEMPTS: usize = 10;
 
+/// Partitions whose files are kept in mind.
+const MOST_LISTED: u64 = 4096;
+
+/// Bytes of what is known of opened files.
+const OPENED_BYTES: u64 = 64 << 20;
+
 /// Parts that the rows of a layer come in, so that two layers rarely fall to the same writer.
 const PARTS: usize = 8;
 
-/// Columns of which no two values are equal, so that a dictionary would be built only to be given up: activations around
-/// the peaks of examples, and bounds.
-const UNEQUAL: [&[&str]; 3] =
-    [&["examples", "list", "element", "activations", "list", "element"], &["upper"], &["lower"]];
+/// Columns without dictionaries: those of which hardly two values are equal (activations around the peaks of examples,
+/// and bounds), and those of graphs, where a dictionary of all tokens would have to be read for the sake of one graph.
+const PLAIN: [&[&str]; 8] = [
+    &["examples", "list", "element", "activations", "list", "element"],
+    &["upper"],
+    &["lower"],
+    &["graph", "list", "element", "token_id"],
+    &["graph", "list", "element", "token"],
+    &["graph", "list", "element", "importance"],
+    &["graph", "list", "element", "activation"],
+    &["graph", "list", "element", "ends"],
+];
 
 /// A table and the newest snapshot of it that this process has seen.
 #[derive(Debug)]
@@ -45,6 +66,13 @@ pub(crate) struct Table {
     name: &'static str,
     schema: SchemaRef,
     partitions: &'static [&'static str],
+    /// Rows of a page of a column.
+    page: usize,
+    session: Session,
+    /// Files of partitions, by version of the table: finding them means to read all that is known of all files.
+    listed: Cache<(Option<u64>, String), Arc<Vec<File>>>,
+    /// Files of which rows were read by themselves.
+    opened: Cache<Path, Arc<OpenFile>>,
     current: Mutex<Current>,
 }
 
@@ -55,12 +83,30 @@ pub(crate) struct Witness<'a> {
     pub columns: &'a [&'a str],
 }
 
+/// A file of a table.
+#[derive(Debug)]
+struct File {
+    path: Path,
+    size: u64,
+    /// Whether rows of it do not count any more.
+    has_deletions: bool,
+}
+
 #[derive(Debug)]
 struct Current {
     table: DeltaTable,
     /// Whether the table exists; it is created by the first write.
     exists: bool,
     seen: Instant,
+}
+
+/// What reads; it remembers what files say of themselves.
+struct Session(SessionContext);
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Session").field(&self.0.session_id()).finish()
+    }
 }
 
 impl Table {
@@ -80,7 +126,17 @@ impl Table {
         };
         let table = builder.build().map_err(failed)?;
         let current = Current { table, exists: false, seen: Instant::now() };
-        Ok(Self { name, schema, partitions, current: Mutex::new(current) })
+        let page = DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT;
+        let weigh = |_: &Path, file: &Arc<OpenFile>| u32::try_from(file.bytes()).unwrap_or(u32::MAX);
+        let opened = Cache::builder().max_capacity(OPENED_BYTES).weigher(weigh).build();
+        let listed = Cache::new(MOST_LISTED);
+        let session = Session(SessionContext::new());
+        Ok(Self { name, schema, partitions, page, session, listed, opened, current: Mutex::new(current) })
+    }
+
+    /// The same with pages of so many rows, so that few rows can be read without many others.
+    pub fn with_pages_of(self, rows: usize) -> Self {
+        Self { page: rows, ..self }
     }
 
     /// Looks whether it exists, and in which version.
@@ -99,38 +155,68 @@ impl Table {
 
     /// The names of the files that have the rows of a partition, in order: while they are the same, so are the rows.
     pub async fn files(&self, partition: &[(&str, &str)]) -> Result<Vec<String>> {
-        let table = {
-            let current = self.fresh().await?;
-            if !current.exists {
-                return Ok(Vec::new());
-            }
-            current.table.clone()
-        };
-        let filters: Vec<_> =
-            partition.iter().map(|(column, value)| (*column, FilterOp::Eq, FilterValue::Scalar(value))).collect();
-        let files = table.get_files_by_partitions(&filters).await;
-        let files = files.map_err(|error| Error::of(self.name, "read", error))?;
-        let mut names: Vec<String> = files.iter().map(ToString::to_string).collect();
+        let Some(table) = self.snapshot().await? else { return Ok(Vec::new()) };
+        let files = self.files_of(&table, partition).await?;
+        let mut names: Vec<String> = files.iter().map(|file| file.path.to_string()).collect();
         names.sort_unstable();
         Ok(names)
     }
 
+    /// The files that have the rows of a partition, opened if they were not; `None` if they cannot be read by
+    /// themselves, because rows of one were deleted and the file is still there.
+    pub async fn open_files(&self, partition: &[(&str, &str)]) -> Result<Option<Vec<Arc<OpenFile>>>> {
+        let Some(table) = self.snapshot().await? else { return Ok(Some(Vec::new())) };
+        let files = self.files_of(&table, partition).await?;
+        if files.iter().any(|file| file.has_deletions) {
+            return Ok(None);
+        }
+        let mut open = Vec::with_capacity(files.len());
+        for File { path, size, .. } in files.iter() {
+            let opened = self.opened.try_get_with_by_ref(path, async {
+                OpenFile::open(table.object_store(), path.clone(), *size).await.map(Arc::new)
+            });
+            open.push(opened.await.map_err(|error| match Arc::try_unwrap(error) {
+                Ok(error) => Error::of(self.name, "read", error),
+                Err(shared) => Error::Access { table: self.name, doing: "read", reason: shared.to_string() },
+            })?);
+        }
+        Ok(Some(open))
+    }
+
+    async fn files_of(&self, table: &DeltaTable, partition: &[(&str, &str)]) -> Result<Arc<Vec<File>>> {
+        let key = (table.version(), format!("{partition:?}"));
+        if let Some(files) = self.listed.get(&key).await {
+            return Ok(files);
+        }
+        let filters: Vec<_> =
+            partition.iter().map(|(column, value)| (*column, FilterOp::Eq, FilterValue::Scalar(value))).collect();
+        let files = table.get_active_add_actions_by_partitions(&filters).map_ok(|file| File {
+            path: file.object_store_path(),
+            size: file.size() as u64,
+            has_deletions: file.deletion_vector_descriptor().is_some(),
+        });
+        let files = Arc::new(files.try_collect().await.map_err(|error| Error::of(self.name, "read", error))?);
+        self.listed.insert(key, Arc::clone(&files)).await;
+        Ok(files)
+    }
+
+    /// The table as readers see it now; `None` if it does not exist.
+    async fn snapshot(&self) -> Result<Option<DeltaTable>> {
+        let current = self.fresh().await?;
+        Ok(current.exists.then(|| current.table.clone()))
+    }
+
     /// The rows that match, in no order.
     pub async fn read(&self, filter: Expr, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
-        let table = {
-            let current = self.fresh().await?;
-            if !current.exists {
-                return Ok(Vec::new());
-            }
-            current.table.clone()
-        };
-        self.rows(&table, filter, columns).await
+        match self.snapshot().await? {
+            Some(table) => self.rows(&table, filter, columns).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn rows(&self, table: &DeltaTable, filter: Expr, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
         let rows = async {
-            let session = SessionContext::new();
-            table.update_datafusion_session(&session.state())?;
+            table.update_datafusion_session(&self.session.0.state())?;
             let provider = table.table_provider().await?;
             let schema = match columns {
                 Some(columns) => {
@@ -140,7 +226,7 @@ impl Table {
                 None => Arc::clone(&self.schema),
             };
             let wanted = schema.fields().iter().map(|field| ident(field.name()));
-            let rows = session.read_table(provider)?.filter(filter)?.select(wanted)?.collect().await?;
+            let rows = self.session.0.read_table(provider)?.filter(filter)?.select(wanted)?.collect().await?;
             rows.into_iter().map(|batch| conform(&batch, &schema)).collect::<Result<_, DeltaTableError>>()
         };
         rows.await.map_err(|error| Error::of(self.name, "read", error))
@@ -163,7 +249,7 @@ impl Table {
 
     async fn write(&self, rows: Vec<RecordBatch>, replaced: Option<(Expr, Option<Witness<'_>>)>) -> Result<()> {
         let mut current = self.current.lock().await;
-        let properties = properties();
+        let properties = properties(self.page);
         let input = self.side_by_side(rows).map_err(|error| Error::of(self.name, "written", error))?;
         for attempt in 1.. {
             let write = current
@@ -300,15 +386,18 @@ impl Table {
 }
 
 /// How rows are written.
-fn properties() -> WriterProperties {
+fn properties(page: usize) -> WriterProperties {
     let properties = WriterProperties::builder()
+        .set_data_page_row_count_limit(page)
+        // The limit is looked at after so many rows.
+        .set_write_batch_size(page.min(DEFAULT_WRITE_BATCH_SIZE))
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
         .set_created_by(concat!("neuroql ", env!("CARGO_PKG_VERSION")).to_owned())
         // The least and greatest of some bytes are of no use to anybody.
         .set_column_statistics_enabled(ColumnPath::from("upper"), EnabledStatistics::None)
         .set_column_statistics_enabled(ColumnPath::from("lower"), EnabledStatistics::None);
     let path = |column: &[&str]| ColumnPath::from(column.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>());
-    UNEQUAL.iter().fold(properties, |p, column| p.set_column_dictionary_enabled(path(column), false)).build()
+    PLAIN.iter().fold(properties, |p, column| p.set_column_dictionary_enabled(path(column), false)).build()
 }
 
 /// A batch in the columns and types of a schema: Delta tables are read as views, and files by others have an order of

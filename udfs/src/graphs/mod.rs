@@ -19,6 +19,7 @@ pub mod layout;
 mod of_graph;
 mod of_two;
 mod simulate;
+mod token_lists;
 
 pub use graph_components::graph_components_udf;
 pub use graph_contains::graph_contains_udf;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, Float32Builder, ListBuilder, StringArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Int32Type};
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::{DEEPEST, Matcher, Semantics};
 
 use super::layout::{GraphColumn, accepts, graph_error};
 use super::of_graph::EXAMPLE;
+use super::token_lists::TokenLists;
 use crate::function::{Kernel, function};
 use crate::tokenize::SECTION;
 
@@ -38,18 +39,10 @@ struct Simulate;
 
 impl Kernel for Simulate {
     fn coerce(&self, types: &[DataType]) -> Option<Vec<DataType>> {
-        let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
-        let tokens = |given: &DataType| match given {
-            DataType::Null => true,
-            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-                item.data_type().is_integer() || item.data_type().is_null()
-            }
-            _ => false,
-        };
         match types {
-            [graph, ids] if tokens(ids) => Some(vec![accepts(graph)?, list]),
-            [graph, ids, semantics] if tokens(ids) && (semantics.is_string() || semantics.is_null()) => {
-                Some(vec![accepts(graph)?, list, DataType::Utf8])
+            [graph, ids] => Some(vec![accepts(graph)?, TokenLists::coerce(ids)?]),
+            [graph, ids, semantics] if semantics.is_string() || semantics.is_null() => {
+                Some(vec![accepts(graph)?, TokenLists::coerce(ids)?, DataType::Utf8])
             }
             _ => None,
         }
@@ -65,9 +58,7 @@ impl Kernel for Simulate {
         let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
         let graphs = GraphColumn::try_new(&args.args[0].to_array(if scalar { 1 } else { rows })?)?;
         let row_of = |row: usize| if scalar { 0 } else { row };
-        let tokens = args.args[1].to_array(rows)?;
-        let (lists, ids) = (tokens.as_list::<i32>(), tokens.as_list::<i32>().values());
-        let ids = ids.as_primitive::<Int32Type>();
+        let tokens = TokenLists::new(&args.args[1].to_array(rows)?);
         let names = args.args.get(2).map(|names| cast(&names.to_array(rows)?, &DataType::Utf8)).transpose()?;
         let names: Option<&StringArray> = names.as_ref().map(|names| names.as_string());
 
@@ -77,7 +68,7 @@ impl Kernel for Simulate {
         let mut out = ListBuilder::new(Float32Builder::new());
         for row in 0..rows {
             let name = names.map(|names| names.is_valid(row).then(|| names.value(row)));
-            if graphs.is_null(row_of(row)) || lists.is_null(row) || name == Some(None) {
+            if graphs.is_null(row_of(row)) || !tokens.read(row, &mut text) || name == Some(None) {
                 out.append_null();
                 continue;
             }
@@ -90,12 +81,6 @@ impl Kernel for Simulate {
                 Some(last) if last.semantics == semantics && graphs.same(last.row, row_of(row)) => last,
                 _ => Ready::new(&graphs, row_of(row), semantics)?,
             };
-            let range = lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize;
-            text.clear();
-            // No token has the id that stands for what is none.
-            let id =
-                |i: usize| if ids.is_valid(i) { u32::try_from(ids.value(i)).unwrap_or(u32::MAX) } else { u32::MAX };
-            text.extend(range.map(id));
             predicted.clear();
             current.matcher.simulate(&text, &mut predicted);
             out.values().append_slice(&predicted);

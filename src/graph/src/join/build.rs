@@ -60,6 +60,7 @@ impl PatternIndexBuilder {
             totals: Vec::new(),
             key_starts: vec![0],
             keys: Vec::with_capacity(order.len()),
+            by_key: (0..order.len() as u32).collect(),
             posting_starts: Vec::new(),
             postings: Vec::new(),
         };
@@ -73,6 +74,7 @@ impl PatternIndexBuilder {
             index.keys.extend(same.iter().map(|(_, at)| self.records[*at as usize].0));
             index.key_starts.push(index.keys.len() as u32);
         }
+        index.by_key.par_sort_unstable_by_key(|place| index.keys[*place as usize]);
         for numbers in [&mut index.starts, &mut index.patterns, &mut index.key_starts] {
             numbers.shrink_to_fit();
         }

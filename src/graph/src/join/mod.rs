@@ -69,6 +69,8 @@ pub struct PatternIndex {
     key_starts: Vec<u32>,
     /// Keys of each class, ascending.
     keys: Vec<u64>,
+    /// Places of keys, in ascending order of the keys.
+    by_key: Vec<u32>,
     /// By pattern, and one more: where the classes that have it are.
     posting_starts: Vec<u32>,
     /// Classes that have each pattern, ascending.
@@ -113,9 +115,17 @@ impl PatternIndex {
         self.postings.len()
     }
 
+    /// The signature that has a key; `None` if there is none, or if it is without patterns.
+    pub fn signature(&self, key: u64) -> Option<Signature> {
+        let at = self.by_key.binary_search_by_key(&key, |place| self.keys[*place as usize]).ok()?;
+        let class = self.key_starts.partition_point(|start| *start <= self.by_key[at]) as u32 - 1;
+        let patterns = self.class(class).map(|(pattern, weight)| (self.hashes[pattern as usize], weight));
+        Signature::new(patterns.collect()).ok()
+    }
+
     /// Memory that it takes, in bytes.
     pub fn bytes(&self) -> usize {
-        let u32s = [&self.starts, &self.patterns, &self.key_starts, &self.posting_starts, &self.postings];
+        let u32s = [&self.starts, &self.patterns, &self.key_starts, &self.by_key, &self.posting_starts, &self.postings];
         let halves = u32s.into_iter().map(Vec::capacity).sum::<usize>() + self.weights.capacity();
         let wholes = self.hashes.capacity() + self.totals.capacity() + self.keys.capacity();
         size_of::<Self>() + 4 * halves + 8 * wholes

@@ -23,7 +23,8 @@ use crate::{Error, Graph, Result};
 /// let index = MemoryIndex::new(graphs.iter().map(|graph| (graph, 0.5)));
 ///
 /// let query: Query = "activating:import".parse()?;
-/// let found = query.search(&index, Some(10), |ordinal| Ok::<_, ()>(query.find(&graphs[ordinal as usize])));
+/// let find = |ordinal: &u32| query.find(&graphs[*ordinal as usize]);
+/// let found = query.search(&index, Some(10), |ordinals| Ok::<_, ()>(ordinals.iter().map(find).collect()));
 /// let ordinals: Vec<_> = found.unwrap().iter().map(|found| found.ordinal).collect();
 /// assert_eq!(ordinals, [0, 2]);
 /// # Ok::<(), neuroql_graph::Error>(())

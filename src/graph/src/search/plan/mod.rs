@@ -24,6 +24,9 @@ use super::{Evidence, Form, Hit, Index, PostingList, Query, Score, Term};
 /// Lists that are gone along one by one; more of them are read in windows.
 const FEW_LISTS: usize = 8;
 
+/// Graphs that are verified together, at most.
+const MOST_TOGETHER: usize = 1024;
+
 /// A graph that answers a query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
@@ -39,9 +42,9 @@ impl Query {
     /// The graphs of an index that answer, best first: by score, then those with a greater F1, then those with a lesser
     /// ordinal; at most `limit`.
     ///
-    /// Without phrases in the query the index alone decides. A graph that has the tokens of a phrase is given to
-    /// `verify`, which loads it and returns what [`find`](Self::find) says of it. Graphs are verified in the order of
-    /// the best that they can be, and only as long as one could be among the best `limit`.
+    /// Without phrases in the query the index alone decides. Graphs that have the tokens of a phrase are given to
+    /// `verify`, which loads them and returns what [`find`](Self::find) says of each. They come in the order of the best
+    /// that they can be, some together, up to 1,024, and only as long as one could be among the best `limit`.
     ///
     /// A search goes along the posting lists at once, in the order of ordinals, and passes over graphs that rank below
     /// the `limit`-th best up to then. It does not depend on threads or on the order of lists.
@@ -52,7 +55,7 @@ impl Query {
         &self,
         index: &I,
         limit: Option<usize>,
-        mut verify: impl FnMut(u32) -> Result<Option<Evidence>, E>,
+        mut verify: impl FnMut(&[u32]) -> Result<Vec<Option<Evidence>>, E>,
     ) -> Result<Vec<Found>, E> {
         let mut best = Best::new(limit);
         let mut hits: BTreeMap<u32, Hit> = BTreeMap::new();
@@ -78,11 +81,21 @@ impl Query {
                 doubtful.push(rank);
             }
         }
-        while let Some(rank) = doubtful.pop().filter(|rank| best.floor().is_none_or(|floor| *rank > floor)) {
-            if let Some(evidence) = verify(rank.ordinal)? {
-                best.offer(floor.rank_of(evidence.hit().map(|hit| hit.score), rank.ordinal));
-                hits.extend(evidence.into_hit().map(|hit| (rank.ordinal, hit)));
+        // As many as are wanted at first; if they do not answer, it may be that few do.
+        let mut together = limit.unwrap_or(usize::MAX).min(MOST_TOGETHER);
+        loop {
+            let can_be_kept = |rank: &Rank| best.floor().is_none_or(|floor| *rank > floor);
+            let next = std::iter::from_fn(|| doubtful.pop().filter(can_be_kept)).take(together);
+            let ordinals: Vec<u32> = next.map(|rank| rank.ordinal).collect();
+            if ordinals.is_empty() {
+                break;
             }
+            for (ordinal, evidence) in ordinals.iter().zip(verify(&ordinals)?) {
+                let Some(evidence) = evidence else { continue };
+                best.offer(floor.rank_of(evidence.hit().map(|hit| hit.score), *ordinal));
+                hits.extend(evidence.into_hit().map(|hit| (*ordinal, hit)));
+            }
+            together = (2 * together).min(MOST_TOGETHER);
         }
         let found = |Rank { ordinal, score, .. }| Found { ordinal, score, hit: hits.remove(&ordinal) };
         Ok(best.into_sorted().into_iter().map(found).collect())
