@@ -127,7 +127,7 @@ fn reset_all(session: &mut Session) {
 
 /// Back to the value sessions start with.
 async fn reset_engine(session: &mut Session, name: &str) -> Result<(), Report> {
-    let entry = settings_of(&session.base.state()).into_iter().find(|entry| entry.key == name);
+    let entry = settings_of(session.base.state()).into_iter().find(|entry| entry.key == name);
     if let Some(value) = entry.and_then(|entry| entry.value) {
         return session.set_engine(name, value).await;
     }
