@@ -103,12 +103,6 @@ impl Selected {
         }
     }
 
-    /// Whether an example is to be kept that was given a number by lot. What is not now will not be later either.
-    #[inline]
-    pub(crate) fn wants(&self, k: usize, draw: u64, activation: f32, document: i64) -> bool {
-        self.draws(draw, activation) || self.ranks(k, activation, document)
-    }
-
     #[inline]
     fn draws(&self, draw: u64, activation: f32) -> bool {
         let drawn = self.drawn.get(band(activation)).and_then(Option::as_ref);
@@ -123,7 +117,7 @@ impl Selected {
             || (activation.to_bits() == last.activation.to_bits() && document < last.document)
     }
 
-    /// Keeps an example if it [is to be kept](Self::wants).
+    /// Keeps an example, which was given a number by lot, if it is among the strongest or the first of its band.
     pub(crate) fn offer(&mut self, k: usize, draw: u64, peak: Peak) {
         self.drawn.resize(BANDS, None);
         if self.draws(draw, peak.activation) {

@@ -42,3 +42,38 @@ impl Floor {
         passes || ranks() || draws()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::examples::Peak;
+    use crate::strongest::offer;
+
+    proptest! {
+        /// Offering what is not wanted changes nothing, and offering what is wanted does.
+        #[test]
+        fn wanted_is_what_would_be_kept(
+            examples in proptest::collection::vec((0_i64..6, -9_i8..9, any::<u64>()), 1..40),
+            k in 0_usize..5,
+        ) {
+            let (mut selected, mut strongest) = (Selected::default(), Vec::new());
+            for (number, (document, quarters, draw)) in (0..).zip(examples) {
+                let activation = f32::from(quarters) / 4.0;
+                let wanted = Floor::of(&selected, &strongest, k).wants(k, || draw, activation, document);
+                let before = (Floor::of(&selected, &strongest, k), selected.clone(), strongest.clone());
+                let peak = Peak { document, example: number, position: 0, activation, around: Box::default() };
+                selected.offer(k, draw, peak);
+                offer(&mut strongest, kept_tokens(k), number as u32, &[activation]);
+                let same = before.1.best == selected.best
+                    && before.1.further == selected.further
+                    && before.1.drawn() .eq(selected.drawn())
+                    && before.2 == strongest;
+                prop_assert!(wanted || same, "{:?}", before.0);
+                // One of a document that has a stronger one may rank and yet find no room.
+                prop_assert!(!wanted || !same || before.1.best.iter().any(|best| best.document == document));
+            }
+        }
+    }
+}

@@ -153,9 +153,7 @@ impl LayerSummary {
                 let placed = &placed[i as usize];
                 let peak = batch.peaks()[i as usize * width + n];
                 let draw = placed.draw(seed);
-                if neuron.selected.wants(k, draw, peak, placed.example.document) {
-                    neuron.selected.offer(k, draw, peak_of(placed.example, values, peak));
-                }
+                neuron.selected.offer(k, draw, peak_of(placed.example, values, peak));
                 if passes(&neuron.strongest, most, peak) {
                     offer(&mut neuron.strongest, most, (before + u64::from(i)) as u32, values);
                 }
