@@ -8,7 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::datatypes::Int32Type;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int32Type};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::parquet::DefaultParquetFileReaderFactory;
@@ -48,9 +49,11 @@ impl OpenFile {
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, metadata.clone());
         let neuron = ProjectionMask::columns(builder.parquet_schema(), ["neuron"]);
         let batches: Vec<RecordBatch> = builder.with_projection(neuron).build()?.try_collect().await?;
-        let neurons = batches.iter().filter_map(|batch| batch.column(0).as_primitive_opt::<Int32Type>());
-        let neurons = neurons.flat_map(|neurons| neurons.values().iter().copied());
-        let place = |(neuron, row): (i32, u32)| Some((u32::try_from(neuron).ok()?, row));
+        // Others may have written wider integers.
+        let neurons: Vec<_> =
+            batches.iter().map(|batch| cast(batch.column(0), &DataType::Int32)).collect::<Result<_, _>>()?;
+        let neurons = neurons.iter().flat_map(|neurons| neurons.as_primitive::<Int32Type>());
+        let place = |(neuron, row): (Option<i32>, u32)| Some((u32::try_from(neuron?).ok()?, row));
         let mut rows: Vec<(u32, u32)> = neurons.zip(0..).filter_map(place).collect();
         rows.sort_unstable();
         Ok(Self { reads, file, metadata, rows })
