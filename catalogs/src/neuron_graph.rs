@@ -213,8 +213,8 @@ impl Edges {
 
     async fn firing_together(&self, origin: &Origin, context: &Arc<TaskContext>) -> Result<Vec<Edge>> {
         let (width, _) = self.firing.widths();
-        let (counts, bytes) = (CoActivations::within(width, self.fires_above), CoActivations::bytes(width, None));
-        let counts = self.firing.add_up(counts, bytes, origin, context).await?;
+        let start = || CoActivations::within(width, self.fires_above);
+        let counts = self.firing.add_up(start, CoActivations::bytes(width, None), origin, context).await?;
         let threshold = self.threshold;
         let select = move || {
             let pairs = (0..width).flat_map(|one| (one + 1..width).map(move |other| (one, other)));

@@ -8,48 +8,22 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
-use datafusion::logical_expr::LogicalPlan;
 use neuroql_analysis::{CoActivations, Overlap};
 
-use super::{Accumulator, Measure, Pairs, PairsCall};
-use crate::holdings::Holdings;
-use crate::relation::{Parameter, Relation, Values, computed};
+use super::{Accumulator, Measure};
+use crate::relation::{Parameter, Values};
 
 /// Activation above which a neuron fires if the query does not say.
 pub(crate) const FIRES_ABOVE: f64 = 0.0;
-
-/// See the module.
-#[derive(Debug)]
-pub(crate) struct Coactivations;
-
-impl Relation for Coactivations {
-    fn name(&self) -> &'static str {
-        Firing::NAME
-    }
-
-    fn parameters(&self) -> Vec<Parameter> {
-        let mut parameters = Pairs::parameters();
-        parameters.push(Parameter::with_default("fires_above", FIRES_ABOVE));
-        parameters
-    }
-
-    fn outputs(&self) -> Vec<Field> {
-        Pairs::outputs::<Firing>()
-    }
-
-    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
-        let measure = Firing { above: fires_above(values)? };
-        computed(self.name(), PairsCall { pairs: Pairs::of(holdings, values)?, measure })
-    }
-}
 
 /// The activation above which neurons fire.
 pub(crate) fn fires_above(values: &Values) -> Result<f32> {
     Ok(values.real("fires_above", f64::from(f32::MIN)..=f64::from(f32::MAX))? as f32)
 }
 
+/// See the module.
 #[derive(Debug, Clone)]
-struct Firing {
+pub(crate) struct Firing {
     above: f32,
 }
 
@@ -58,12 +32,23 @@ impl Measure for Firing {
     type Kept = CoActivations;
     type Told = Overlap;
 
-    fn start(&self, width: usize, others: Option<usize>) -> (CoActivations, usize) {
-        let kept = match others {
+    fn parameter() -> Parameter {
+        Parameter::with_default("fires_above", FIRES_ABOVE)
+    }
+
+    fn of(values: &Values) -> Result<Self> {
+        Ok(Self { above: fires_above(values)? })
+    }
+
+    fn start(&self, width: usize, others: Option<usize>) -> CoActivations {
+        match others {
             None => CoActivations::within(width, self.above),
             Some(others) => CoActivations::between(width, others, self.above),
-        };
-        (kept, CoActivations::bytes(width, others))
+        }
+    }
+
+    fn bytes(width: usize, others: Option<usize>) -> usize {
+        CoActivations::bytes(width, others)
     }
 
     fn strongest(&self, kept: &CoActivations, number: usize, k: usize) -> Vec<(u32, Overlap)> {
@@ -101,5 +86,9 @@ impl Accumulator for CoActivations {
             [x, y] => self.add_pairs(x, y),
             values => values.iter().try_for_each(|x| self.add(x)),
         }
+    }
+
+    fn add_others(&mut self, others: &Self) -> neuroql_analysis::Result<()> {
+        self.merge(others)
     }
 }

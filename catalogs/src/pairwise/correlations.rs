@@ -9,40 +9,13 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, Float64Array};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
-use datafusion::logical_expr::LogicalPlan;
 use neuroql_analysis::{CoMoments, Sign};
 
-use super::{Accumulator, Measure, Pairs, PairsCall};
-use crate::holdings::Holdings;
-use crate::relation::{Parameter, Relation, Values, computed};
+use super::{Accumulator, Measure};
+use crate::relation::{Parameter, Values};
 
 /// Which correlations are strong if the query does not say.
 const DEFAULT_SIGN: &str = "either";
-
-/// See the module.
-#[derive(Debug)]
-pub(crate) struct Correlations;
-
-impl Relation for Correlations {
-    fn name(&self) -> &'static str {
-        Correlation::NAME
-    }
-
-    fn parameters(&self) -> Vec<Parameter> {
-        let mut parameters = Pairs::parameters();
-        parameters.push(Parameter::with_default("sign", DEFAULT_SIGN));
-        parameters
-    }
-
-    fn outputs(&self) -> Vec<Field> {
-        Pairs::outputs::<Correlation>()
-    }
-
-    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
-        let measure = Correlation { sign: values.parsed::<Named>("sign")?.0 };
-        computed(self.name(), PairsCall { pairs: Pairs::of(holdings, values)?, measure })
-    }
-}
 
 /// A sign by its name in SQL.
 struct Named(Sign);
@@ -60,8 +33,9 @@ impl FromStr for Named {
     }
 }
 
+/// See the module.
 #[derive(Debug, Clone)]
-struct Correlation {
+pub(crate) struct Correlation {
     sign: Sign,
 }
 
@@ -70,12 +44,23 @@ impl Measure for Correlation {
     type Kept = CoMoments;
     type Told = f64;
 
-    fn start(&self, width: usize, others: Option<usize>) -> (CoMoments, usize) {
-        let kept = match others {
+    fn parameter() -> Parameter {
+        Parameter::with_default("sign", DEFAULT_SIGN)
+    }
+
+    fn of(values: &Values) -> Result<Self> {
+        Ok(Self { sign: values.parsed::<Named>("sign")?.0 })
+    }
+
+    fn start(&self, width: usize, others: Option<usize>) -> CoMoments {
+        match others {
             None => CoMoments::within(width),
             Some(others) => CoMoments::between(width, others),
-        };
-        (kept, CoMoments::bytes(width, others))
+        }
+    }
+
+    fn bytes(width: usize, others: Option<usize>) -> usize {
+        CoMoments::bytes(width, others)
     }
 
     fn strongest(&self, kept: &CoMoments, number: usize, k: usize) -> Vec<(u32, f64)> {
@@ -98,5 +83,9 @@ impl Accumulator for CoMoments {
             [x, y] => self.add_pairs(x, y),
             values => values.iter().try_for_each(|x| self.add(x)),
         }
+    }
+
+    fn add_others(&mut self, others: &Self) -> neuroql_analysis::Result<()> {
+        self.merge(others)
     }
 }

@@ -3,32 +3,36 @@
 //! The models run once; what is kept of each pair is added up as they go, so memory is that of a matrix of pairs,
 //! whatever the size of the dataset.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Int32Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
-use futures::StreamExt;
+use datafusion::logical_expr::LogicalPlan;
+use futures::future::ready;
 use futures::stream::FuturesOrdered;
-use neuroql_model::{Batch, Cancel, CancelOnDrop, Model, Probe, Width};
+use futures::{FutureExt, StreamExt};
+use neuroql_model::{Batch, Cancel, CancelOnDrop, Model, Probe, Width, reduce};
 
 use crate::Error;
 use crate::activations::{Documents, Examples, Origin, Producer};
 use crate::dataset::{DEFAULT, Dataset};
 use crate::holdings::Holdings;
 use crate::predicate::{Predicate, check};
-use crate::relation::{Asked, Call, Parameter, Rows, Values, Work};
+use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
 mod coactivations;
 mod correlations;
 
-pub(crate) use coactivations::{Coactivations, FIRES_ABOVE, fires_above};
-pub(crate) use correlations::Correlations;
+pub(crate) use coactivations::{FIRES_ABOVE, Firing, fires_above};
+pub(crate) use correlations::Correlation;
 
 /// Neurons returned for each if the query does not say.
 const DEFAULT_K: i64 = 5;
@@ -37,10 +41,20 @@ const DEFAULT_K: i64 = 5;
 pub(crate) trait Accumulator: Send + Sync + Sized + 'static {
     /// Adds the activations `[tokens, width]` of one set or of two, row for row of the same tokens.
     fn add_values(&mut self, values: &[Vec<f32>]) -> neuroql_analysis::Result<()>;
+
+    /// Adds what another knows of other tokens.
+    fn add_others(&mut self, others: &Self) -> neuroql_analysis::Result<()>;
 }
 
+/// Of so many batches each adds to an accumulator of its own, beside the others and on one thread. As many for any number
+/// of threads, so that the last digits of a result do not depend on it.
+const CHAINS: usize = 8;
+
+/// Bytes of an accumulator that is worth having so often.
+const CHAIN_BYTES: usize = 64 << 20;
+
 /// How strongly neurons are paired.
-pub(super) trait Measure: Clone + fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Measure: Clone + fmt::Debug + Send + Sync + 'static {
     /// The relation's name.
     const NAME: &'static str;
     /// What is kept of all pairs.
@@ -48,8 +62,17 @@ pub(super) trait Measure: Clone + fmt::Debug + Send + Sync + 'static {
     /// What is told of a pair.
     type Told: Send;
 
-    /// Nothing kept yet, and the bytes that it will take; `others` is the size of the second set.
-    fn start(&self, width: usize, others: Option<usize>) -> (Self::Kept, usize);
+    /// The parameter that says which, beside those that all such relations have.
+    fn parameter() -> Parameter;
+
+    /// What a call says of it.
+    fn of(values: &Values) -> Result<Self>;
+
+    /// Nothing kept yet; `others` is the size of the second set.
+    fn start(&self, width: usize, others: Option<usize>) -> Self::Kept;
+
+    /// The bytes that it will take.
+    fn bytes(width: usize, others: Option<usize>) -> usize;
 
     /// The numbers of the `k` neurons that one is paired with most strongly, strongest first.
     fn strongest(&self, kept: &Self::Kept, number: usize, k: usize) -> Vec<(u32, Self::Told)>;
@@ -81,18 +104,14 @@ impl Side {
 
     /// Activations of all its neurons, `[tokens, width]`.
     fn run(&self, batch: &Batch, probe: &Probe, cancel: &Cancel) -> neuroql_model::Result<Vec<f32>> {
-        let (d_mlp, width) = (self.model.config().d_mlp, self.width());
-        let mut all = Vec::new();
-        for (number, tensor) in self.model.run(batch, probe, cancel)?.into_iter().enumerate() {
-            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-            if width == d_mlp {
-                return Ok(values);
-            }
-            all.resize(values.len() / d_mlp * width, 0.0);
-            let of_layer = number * d_mlp..(number + 1) * d_mlp;
-            for (row, values) in all.chunks_exact_mut(width).zip(values.chunks_exact(d_mlp)) {
-                row[of_layer.clone()].copy_from_slice(values);
-            }
+        let d_mlp = self.model.config().d_mlp;
+        let layers =
+            self.model.run(batch, probe, cancel)?.iter().map(reduce::on_host).collect::<Result<Vec<_>, _>>()?;
+        let layers = layers.iter().map(reduce::in_place).collect::<Result<Vec<_>, _>>()?;
+        let tokens = layers.first().map_or(0, |layer| layer.len() / d_mlp);
+        let mut all = Vec::with_capacity(tokens * self.width());
+        for token in 0..tokens {
+            layers.iter().for_each(|layer| all.extend_from_slice(&layer[token * d_mlp..][..d_mlp]));
         }
         Ok(all)
     }
@@ -197,10 +216,10 @@ impl Pairs {
         (self.one.width(), self.other.as_ref().map(Side::width))
     }
 
-    /// Adds up all pairs over the dataset, in memory of so many bytes beside that of the batches.
+    /// Adds up all pairs over the dataset; `bytes` is what an accumulator takes, beside that of the batches.
     pub async fn add_up<A: Accumulator>(
         &self,
-        mut pairs: A,
+        start: impl Fn() -> A,
         bytes: usize,
         origin: &Origin,
         context: &Arc<TaskContext>,
@@ -210,9 +229,11 @@ impl Pairs {
         let (width, others) = self.widths();
         let most = one.model.batch_tokens(width + others.unwrap_or(0));
         let pool = holdings.registry.pool();
+        // A large one is added to by all threads at once instead.
+        let (count, adding) = if bytes <= CHAIN_BYTES { (CHAINS, Width::Lane) } else { (1, Width::Wide) };
         let reservation = MemoryConsumer::new("pairs of neurons").register(context.memory_pool());
-        let batches = (pool.threads() + 2) * 4 * most * (width + others.unwrap_or(0));
-        reservation.try_grow(bytes + batches)?;
+        let batches = (pool.threads() + 2 + count) * 4 * most * (width + others.unwrap_or(0));
+        reservation.try_grow(count * bytes + batches)?;
         let guard = CancelOnDrop::default();
         let sides = Arc::new([Some(one.clone()), other.clone()]);
         let probe = |side: &Side| Probe::new(&side.model, side.layers.iter().map(|layer| (*layer as usize, None)));
@@ -224,6 +245,7 @@ impl Pairs {
         let mut batches = Producer::new(Arc::clone(&one.model), examples, everything, most).ahead();
         let mut in_flight = FuturesOrdered::new();
         let mut exhausted = false;
+        let mut chains: VecDeque<_> = (0..count).map(|_| ready(Ok(Ok(start()))).boxed()).collect();
         loop {
             while !exhausted && in_flight.len() <= pool.threads() {
                 let next = batches.next().await?;
@@ -239,15 +261,59 @@ impl Pairs {
                     _ => exhausted = true,
                 }
             }
-            let Some(values) = in_flight.next().await else { return Ok(pairs) };
+            let Some(values) = in_flight.next().await else { break };
             let values: Vec<Vec<f32>> = check(values)?;
-            let add = move || {
-                let added = pairs.add_values(&values);
-                Ok(added.map(|()| pairs))
-            };
-            let added = check(pool.run(Width::Wide, add).await)?;
-            pairs = added.map_err(|e| DataFusionError::from(Error::Internal(e.to_string())))?;
+            // The one whose turn it is; it was last added to `count` batches ago.
+            let Some(chain) = chains.pop_front() else { break };
+            let mut pairs = added(chain.await)?;
+            let add = move || Ok(pairs.add_values(&values).map(|()| pairs));
+            chains.push_back(pool.run(adding, add).boxed());
         }
+        let mut all: Option<A> = None;
+        for chain in chains {
+            let pairs = added(chain.await)?;
+            all = Some(match all {
+                None => pairs,
+                Some(mut all) => added(Ok(all.add_others(&pairs).map(|()| all)))?,
+            });
+        }
+        Ok(all.unwrap_or_else(start))
+    }
+}
+
+/// An accumulator that something was added to.
+fn added<A>(result: neuroql_model::Result<neuroql_analysis::Result<A>>) -> Result<A> {
+    check(result)?.map_err(|e| Error::Internal(e.to_string()).into())
+}
+
+/// The relation of a measure.
+#[derive(Debug)]
+pub(crate) struct Paired<M>(PhantomData<M>);
+
+impl<M> Paired<M> {
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<M: Measure> Relation for Paired<M> {
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let mut parameters = Pairs::parameters();
+        parameters.push(M::parameter());
+        parameters
+    }
+
+    fn outputs(&self) -> Vec<Field> {
+        Pairs::outputs::<M>()
+    }
+
+    fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
+        let pairs = Pairs::of(holdings, values)?;
+        computed(M::NAME, PairsCall { pairs, measure: M::of(values)? })
     }
 }
 
@@ -291,8 +357,8 @@ impl<M: Measure> Work for Pairing<M> {
     async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
         let PairsCall { pairs, measure } = &self.call;
         let (width, others) = pairs.widths();
-        let (kept, bytes) = measure.start(width, others);
-        let kept = Arc::new(pairs.add_up(kept, bytes, &self.origin, context).await?);
+        let start = || measure.start(width, others);
+        let kept = Arc::new(pairs.add_up(start, M::bytes(width, others), &self.origin, context).await?);
         for first in (0..width).step_by(pairs.one.model.config().d_mlp) {
             let (kept, call) = (Arc::clone(&kept), self.call.clone());
             let of_layer = tokio::task::spawn_blocking(move || call.strongest(&kept, first)).await;

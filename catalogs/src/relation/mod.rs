@@ -26,7 +26,7 @@ use crate::evaluate_graphs::EvaluateGraphs;
 use crate::holdings::Holdings;
 use crate::model_table::{OfAll, model_table};
 use crate::neuron_graph::NeuronGraph;
-use crate::pairwise::{Coactivations, Correlations};
+use crate::pairwise::{Correlation, Firing, Paired};
 use crate::predicate::can_evaluate;
 use crate::search::Search;
 use crate::similar_neurons::SimilarNeurons;
@@ -70,9 +70,9 @@ pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
     vec![
         Arc::new(Analyze),
         Arc::new(BuildGraphs),
-        Arc::new(Coactivations),
+        Arc::new(Paired::<Firing>::new()),
         Arc::new(CONNECTIONS),
-        Arc::new(Correlations),
+        Arc::new(Paired::<Correlation>::new()),
         Arc::new(EvaluateGraphs),
         Arc::new(INPUT_TOKENS),
         Arc::new(LOGIT_EFFECTS),

@@ -26,6 +26,11 @@ fn correlations(c: &mut Criterion) {
     group.bench_function("co-moments", |b| b.iter(|| pairs.add(black_box(&x)).expect("whole rows")));
     let mut counts = CoActivations::within(WIDTH, 0.0);
     group.bench_function("co-activations", |b| b.iter(|| counts.add(black_box(&x)).expect("whole rows")));
+    // As batches come.
+    let parts = || x.chunks(1024 * WIDTH);
+    group.bench_function("co-activations, 1024 tokens at a time", |b| {
+        b.iter(|| parts().for_each(|x| counts.add(black_box(x)).expect("whole rows")));
+    });
     group.finish();
 
     let mut group = c.benchmark_group("512 neurons with 512 others");

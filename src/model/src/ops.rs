@@ -1,5 +1,5 @@
-//! The operations of a forward pass on tensors: our kernels where the tensor is f32 on the CPU, compositions of
-//! candle's operations elsewhere. The compositions are also what the kernels are tested against.
+//! The operations of a forward pass on tensors: our kernels where the tensor is f32 on the CPU or on an NVIDIA card,
+//! compositions of candle's operations elsewhere. The compositions are also what the kernels are tested against.
 
 use std::ops::Deref;
 
@@ -9,20 +9,35 @@ use crate::kernel::{self, Segments};
 use crate::weights::{Linear, NormWeights};
 use crate::{Activation, Config, Error, Norm, NormKind, Result};
 
+#[cfg(feature = "cuda")]
+mod card;
 mod composed;
+#[cfg(any(test, feature = "cuda"))]
+mod fused;
 mod packing;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use packing::Plan;
 pub(crate) use packing::{Packing, Rotary};
+
+/// Which code is for a tensor; `None` are the kernels of [`crate::kernel`].
+fn plan(x: &Tensor) -> Option<Plan> {
+    #[cfg(test)]
+    if let Some(plan) = tests::plan() {
+        return Some(plan);
+    }
+    match x.device() {
+        Device::Cpu if x.dtype() == DType::F32 => None,
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) if card::has(x.dtype()) => Some(Plan::Fused),
+        _ => Some(Plan::Composed),
+    }
+}
 
 /// Whether the kernels of [`crate::kernel`] apply.
 fn native(x: &Tensor) -> bool {
-    #[cfg(test)]
-    if tests::is_composed() {
-        return false;
-    }
-    matches!(x.device(), Device::Cpu) && x.dtype() == DType::F32
+    plan(x).is_none()
 }
 
 /// `x·W`, without its bias, in the numbers of `x`: weights kept in others are converted for this product.
@@ -56,6 +71,12 @@ pub(crate) fn norm(x: Tensor, norm: Norm, weights: &NormWeights) -> Result<Tenso
 
 /// `act(x + bias)` of a plain MLP (`[rows, d_mlp]`), `act(gate)·up` of a gated one (`[rows, 2·d_mlp]`).
 pub(crate) fn activate(x: Tensor, config: &Config, bias: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if plan(&x) == Some(Plan::Fused)
+        && let Some(activated) = card::activate(&x, config, bias)?
+    {
+        return Ok(activated);
+    }
     if !native(&x) {
         return composed::activate(&x, config, bias);
     }
@@ -71,6 +92,10 @@ pub(crate) fn activate(x: Tensor, config: &Config, bias: Option<&Tensor>) -> Res
 
 /// `x + y + bias`, the residual stream after a sublayer.
 pub(crate) fn add(x: Tensor, y: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if plan(&x) == Some(Plan::Fused) {
+        return card::add(&x, y, bias);
+    }
     if !native(&x) {
         return composed::add(&x, y, bias);
     }
@@ -87,7 +112,7 @@ pub(crate) struct Attention<'a> {
     pub shift: Option<&'a Tensor>,
     pub rotary: Option<&'a Rotary>,
     pub segments: Segments<'a>,
-    /// `None` for the kernels, which take segments as they are.
+    /// `None` for the CPU's kernels, which take segments as they are.
     pub packing: Option<&'a Packing>,
 }
 
@@ -100,7 +125,11 @@ impl Attention<'_> {
     /// `[rows, (heads + 2·kv_heads)·d_head]` to `[rows, heads·d_head]`.
     pub fn run(&self, qkv: &Tensor) -> Result<Tensor> {
         if let Some(packing) = self.packing {
-            return composed::attention(self, packing, qkv);
+            return match packing.plan {
+                Plan::Composed => composed::attention(self, packing, qkv),
+                #[cfg(any(test, feature = "cuda"))]
+                Plan::Fused => fused::attention(self, packing, qkv),
+            };
         }
         let bias = self.bias.map(slice).transpose()?;
         let shift = self.shift.map(slice).transpose()?;
@@ -126,10 +155,8 @@ pub(crate) fn packing(
     heads: usize,
     rotary: Option<&Rotary>,
 ) -> Result<Option<Packing>> {
-    if native(x) {
-        return Ok(None);
-    }
-    Packing::new(segments, heads, rotary, (x.device(), x.dtype())).map(Some)
+    let pack = |plan| Packing::new(segments, heads, rotary, (x.device(), x.dtype()), plan);
+    plan(x).map(pack).transpose()
 }
 
 /// All elements as f32 on the host, row after row.

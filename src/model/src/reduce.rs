@@ -33,7 +33,7 @@
 
 use std::ops::Deref;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::{Error, Result};
 
@@ -94,7 +94,7 @@ pub fn summarise(values: &Tensor, lengths: &[usize], magnitudes: &[f32]) -> Resu
     let offsets = offsets(lengths);
     let Sums { peaks, troughs, positive, powers, histogram } = match values.device() {
         #[cfg(feature = "cuda")]
-        candle_core::Device::Cuda(device) => card::sums(device, values, &offsets, magnitudes)?,
+        Device::Cuda(device) => card::sums(device, values, &offsets, magnitudes)?,
         _ => processor::sums(&crate::ops::slice(values)?, width, &offsets, magnitudes),
     };
     let powers = powers.as_chunks::<4>().0.to_vec();
@@ -107,6 +107,14 @@ pub fn summarise(values: &Tensor, lengths: &[usize], magnitudes: &[f32]) -> Resu
 /// [`Error::Internal`] if it is not, or not contiguous f32.
 pub fn in_place(values: &Tensor) -> Result<impl Deref<Target = [f32]> + '_> {
     crate::ops::slice(values)
+}
+
+/// A tensor with the same values on a processor; itself if it is there.
+///
+/// # Errors
+/// [`Error::Tensor`].
+pub fn on_host(values: &Tensor) -> Result<Tensor> {
+    Ok(values.to_device(&Device::Cpu)?)
 }
 
 /// The values of neurons on all tokens of examples: for each pair of an example and a neuron, one value a row of it, one

@@ -4,14 +4,10 @@
 //! text by changing one token), and the pass stops at the layer.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use neuroql_model::{Batch, Cancel, Model, Pool, Probe, Registry, Result, Width};
-
-/// Tokens of a forward pass. Queries are short, so that most of a pass is matrices times weights.
-const TOKENS: usize = 1024;
+use neuroql_model::{Batch, Cancel, Model, Pool, Probe, Registry, Result, Width, reduce};
 
 /// What is asked: a neuron's activations on a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +46,8 @@ type Asked = (usize, usize);
 struct Pass {
     neurons: Vec<u32>,
     batch: Batch,
-    /// For each sequence: its rows in the result, and who asked with which column.
-    answers: Vec<(Range<usize>, Vec<Asked>)>,
+    /// For each text: its rows in the result, which follow those of the text before it, and who asked with which column.
+    answers: Vec<(usize, Vec<Asked>)>,
 }
 
 impl Oracle {
@@ -106,10 +102,12 @@ impl Oracle {
         }
         // Texts that begin alike come one after another, in one pass if it has room.
         order.sort_unstable();
+        // A value or a few are read of a text.
+        let tokens = self.model.batch_tokens(1);
         let mut passes = Vec::new();
         let mut pass = Pass::new(self.model.bos());
         for key in order {
-            if pass.batch.tokens() >= TOKENS {
+            if pass.batch.tokens() >= tokens {
                 passes.push(std::mem::replace(&mut pass, Pass::new(self.model.bos())));
             }
             pass.push(key, &distinct[&key], queries);
@@ -142,21 +140,29 @@ impl Pass {
             (*query, column)
         });
         let columns = columns.collect();
-        self.answers.push((start..self.batch.rows(), columns));
+        self.answers.push((self.batch.rows() - start, columns));
     }
 
     /// Runs it; each query with its values.
     fn run(self, model: &Model, layer: usize, cancel: &Cancel) -> Result<Vec<(usize, Vec<f32>)>> {
-        let width = self.neurons.len();
         let probe = Probe::new(model, [(layer, Some(self.neurons))])?;
+        let rows: Vec<usize> = self.answers.iter().map(|(rows, _)| *rows).collect();
+        let (mut pairs, mut asked) = (Vec::new(), Vec::new());
+        for (text, (rows, queries)) in self.answers.iter().enumerate() {
+            pairs.extend(queries.iter().map(|(_, column)| (text as u32, *column as u32)));
+            asked.extend(queries.iter().map(|(query, _)| (*query, *rows)));
+        }
+        // A pass of one layer has one tensor; only what is asked of it leaves the device.
         let mut values = Vec::new();
         for tensor in model.run(&self.batch, &probe, cancel)? {
-            values = tensor.flatten_all()?.to_vec1::<f32>()?;
+            values = reduce::columns(&tensor, &rows, &pairs)?;
         }
-        let answer = |rows: &Range<usize>, column: usize| -> Vec<f32> {
-            rows.clone().map(|row| values[row * width + column]).collect()
+        let mut rest = values.as_slice();
+        let mut answer = |(query, rows): (usize, usize)| {
+            let (own, others) = rest.split_at(rows);
+            rest = others;
+            (query, own.to_vec())
         };
-        let answers = self.answers.iter();
-        Ok(answers.flat_map(|(rows, asked)| asked.iter().map(|(q, c)| (*q, answer(rows, *c)))).collect())
+        Ok(asked.into_iter().map(&mut answer).collect())
     }
 }

@@ -2,15 +2,18 @@
 
 use rayon::prelude::*;
 
+use super::rows_of;
 use super::tiles::{Tile, Tiles};
-use super::{of, rows_of};
 use crate::{Error, Result};
 
-/// Tokens whose bits are counted at once: one kibibyte a neuron.
-const TOKENS: usize = 8192;
+/// Tokens whose bits are counted at once: as many as batches mostly have.
+const TOKENS: usize = 1024;
 
-/// Words of [`TOKENS`] bits.
-const WORDS: usize = TOKENS / 64;
+/// Neurons on the other side of a tile, so that the bits of both sides stay in the first-level cache.
+const WIDTH: usize = 128;
+
+/// Neurons that are counted side by side.
+const BLOCK: usize = 64;
 
 /// Tokens on which both neurons of a pair fire, for all pairs: of one set of neurons with each other, or of one set with
 /// another. A neuron fires where its activation is greater than a threshold; NaN is not.
@@ -35,7 +38,7 @@ pub struct CoActivations {
     x: Vec<u64>,
     /// Empty for pairs within one set.
     y: Vec<u64>,
-    both: Tiles<u64>,
+    both: Tiles<u64, WIDTH>,
 }
 
 /// How the tokens of two neurons overlap.
@@ -176,40 +179,43 @@ impl CoActivations {
 
     /// Bytes that it holds; `others` as in [`CoActivations::between`], `None` for [`CoActivations::within`].
     pub fn bytes(width: usize, others: Option<usize>) -> usize {
-        let pairs = Tiles::size(width, others.unwrap_or(width), others.is_none());
+        let pairs = Tiles::<(), WIDTH>::size(width, others.unwrap_or(width), others.is_none());
         (width + others.unwrap_or(0) + pairs) * size_of::<u64>()
     }
 
     fn count_pairs(&mut self, x: &[Bits], y: &[Bits]) {
         self.both.tiles.par_iter_mut().for_each(|tile| {
             for (x, y) in x.iter().zip(y) {
-                let (x, y) = (of(x, tile.rows), of(y, tile.columns));
                 pulp::Arch::new().dispatch(CountTile { tile, x, y });
             }
         });
     }
 }
 
-/// For each neuron the tokens on which it fires.
-type Bits = Vec<[u64; WORDS]>;
+/// On which tokens of a part of a batch neurons fire: `[words, neurons]`, a bit a token.
+struct Bits {
+    neurons: usize,
+    words: Vec<u64>,
+}
 
-fn bits(x: &[f32], width: usize, threshold: f32) -> Vec<Bits> {
-    if width == 0 {
+fn bits(x: &[f32], neurons: usize, threshold: f32) -> Vec<Bits> {
+    if neurons == 0 {
         return Vec::new();
     }
     let pack = |x: &[f32]| {
-        let mut bits = vec![[0; WORDS]; width];
+        let words = (x.len() / neurons).div_ceil(64);
+        let mut bits = Bits { neurons, words: vec![0; words * neurons] };
         pulp::Arch::new().dispatch(Pack { x, threshold, bits: &mut bits });
         bits
     };
-    x.par_chunks(TOKENS * width).map(pack).collect()
+    x.par_chunks(TOKENS * neurons).map(pack).collect()
 }
 
 /// A bit a token.
 struct Pack<'a> {
     x: &'a [f32],
     threshold: f32,
-    bits: &'a mut [[u64; WORDS]],
+    bits: &'a mut Bits,
 }
 
 impl pulp::WithSimd for Pack<'_> {
@@ -217,20 +223,11 @@ impl pulp::WithSimd for Pack<'_> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        const BLOCK: usize = 64;
-        let width = self.bits.len();
-        for (word, rows) in self.x.chunks(64 * width).enumerate() {
-            for first in (0..width).step_by(BLOCK) {
-                let block = BLOCK.min(width - first);
-                let mut words = [0_u64; BLOCK];
-                for (token, row) in rows.chunks_exact(width).enumerate() {
-                    let row = &row[first..first + block];
-                    for i in 0..block {
-                        words[i] |= u64::from(row[i] > self.threshold) << token;
-                    }
-                }
-                for (bits, packed) in self.bits[first..first + block].iter_mut().zip(words) {
-                    bits[word] = packed;
+        let Self { x, threshold, bits: Bits { neurons, words } } = self;
+        for (rows, words) in x.chunks(64 * *neurons).zip(words.chunks_exact_mut(*neurons)) {
+            for (token, row) in rows.chunks_exact(*neurons).enumerate() {
+                for (word, x) in words.iter_mut().zip(row) {
+                    *word |= u64::from(*x > threshold) << token;
                 }
             }
         }
@@ -238,18 +235,16 @@ impl pulp::WithSimd for Pack<'_> {
 }
 
 fn count_single(counts: &mut [u64], parts: &[Bits]) {
-    for part in parts {
-        for (count, words) in counts.iter_mut().zip(part) {
-            *count += words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
-        }
+    for words in parts.iter().flat_map(|part| part.words.chunks_exact(part.neurons)) {
+        counts.iter_mut().zip(words).for_each(|(count, word)| *count += u64::from(word.count_ones()));
     }
 }
 
 /// Pairs 64 tokens at a time.
 struct CountTile<'a> {
     tile: &'a mut Tile<u64>,
-    x: &'a [[u64; WORDS]],
-    y: &'a [[u64; WORDS]],
+    x: &'a Bits,
+    y: &'a Bits,
 }
 
 impl pulp::WithSimd for CountTile<'_> {
@@ -257,13 +252,21 @@ impl pulp::WithSimd for CountTile<'_> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        for (counts, x) in self.tile.values.chunks_exact_mut(self.y.len()).zip(self.x) {
-            for (count, y) in counts.iter_mut().zip(self.y) {
-                let mut both = 0_u64;
-                for i in 0..WORDS {
-                    both += u64::from((x[i] & y[i]).count_ones());
+        let Self { tile: Tile { rows, columns, values }, x, y } = self;
+        for (i, counts) in (rows.0..).zip(values.chunks_exact_mut(columns.1)) {
+            for (block, counts) in counts.chunks_mut(BLOCK).enumerate() {
+                let first = columns.0 + block * BLOCK;
+                let mut both = [0_u64; BLOCK];
+                for (x, y) in x.words.chunks_exact(x.neurons).zip(y.words.chunks_exact(y.neurons)) {
+                    let (x, y) = (x[i], &y[first..first + counts.len()]);
+                    match <&[u64; BLOCK]>::try_from(y) {
+                        Ok(y) => (0..BLOCK).for_each(|j| both[j] += u64::from((x & y[j]).count_ones())),
+                        Err(_) => {
+                            both.iter_mut().zip(y).for_each(|(both, y)| *both += u64::from((x & y).count_ones()));
+                        }
+                    }
                 }
-                *count += both;
+                counts.iter_mut().zip(both).for_each(|(count, both)| *count += both);
             }
         }
     }

@@ -51,7 +51,7 @@ pub struct CoMoments {
     x: Vec<Moments>,
     /// Empty for pairs within one set.
     y: Vec<Moments>,
-    products: Tiles<f64>,
+    products: Tiles<f64, WIDTH>,
 }
 
 /// Which correlations are the strongest.
@@ -92,7 +92,7 @@ impl CoMoments {
     /// Bytes that it holds, beside some two thousand rows of a batch while that is added; `others` as in
     /// [`CoMoments::between`], `None` for [`CoMoments::within`].
     pub fn bytes(width: usize, others: Option<usize>) -> usize {
-        let pairs = Tiles::size(width, others.unwrap_or(width), others.is_none());
+        let pairs = Tiles::<(), WIDTH>::size(width, others.unwrap_or(width), others.is_none());
         (width + others.unwrap_or(0)) * size_of::<Moments>() + pairs * size_of::<f64>()
     }
 
@@ -223,6 +223,9 @@ impl CoMoments {
         correlates
     }
 }
+
+/// Columns of a tile of products: the left operand of a product is brought into order once for all of them.
+const WIDTH: usize = 1024;
 
 /// Parts that are centred before they are multiplied, for several threads to share.
 const PARTS: usize = 4;

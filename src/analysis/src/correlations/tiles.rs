@@ -1,15 +1,18 @@
 //! A matrix over pairs of neurons, cut into tiles that threads can work on apart.
 
-/// Neurons along each side of a tile.
-pub(super) const SIDE: usize = 128;
+/// Rows of a tile.
+const ROWS: usize = 128;
 
-/// A number for each pair of a row and a column; of a matrix that is symmetric the tiles below the diagonal are left out.
+/// A number for each pair of a row and a column, in tiles of [`ROWS`] rows and at most `WIDTH` columns; of a matrix that
+/// is symmetric, rows of tiles begin at the diagonal.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tiles<T> {
+pub(super) struct Tiles<T, const WIDTH: usize> {
     rows: usize,
     columns: usize,
     symmetric: bool,
     pub tiles: Vec<Tile<T>>,
+    /// Of each row of tiles the number of the first.
+    firsts: Vec<usize>,
 }
 
 /// The pairs of some rows and some columns.
@@ -23,20 +26,18 @@ pub(super) struct Tile<T> {
     pub values: Vec<T>,
 }
 
-impl<T: Copy + Default> Tiles<T> {
+impl<T: Copy + Default, const WIDTH: usize> Tiles<T, WIDTH> {
     pub fn new(rows: usize, columns: usize, symmetric: bool) -> Self {
-        let mut tiles = Vec::new();
-        for row in (0..rows).step_by(SIDE) {
-            for column in (if symmetric { row } else { 0 }..columns).step_by(SIDE) {
-                let (height, width) = (SIDE.min(rows - row), SIDE.min(columns - column));
-                tiles.push(Tile {
-                    rows: (row, height),
-                    columns: (column, width),
-                    values: vec![T::default(); height * width],
-                });
+        let (mut tiles, mut firsts) = (Vec::new(), Vec::new());
+        for row in (0..rows).step_by(ROWS) {
+            firsts.push(tiles.len());
+            for column in (if symmetric { row } else { 0 }..columns).step_by(WIDTH) {
+                let (height, width) = (ROWS.min(rows - row), WIDTH.min(columns - column));
+                let values = vec![T::default(); height * width];
+                tiles.push(Tile { rows: (row, height), columns: (column, width), values });
             }
         }
-        Self { rows, columns, symmetric, tiles }
+        Self { rows, columns, symmetric, tiles, firsts }
     }
 
     pub fn rows(&self) -> usize {
@@ -55,15 +56,14 @@ impl<T: Copy + Default> Tiles<T> {
     pub fn get(&self, row: usize, column: usize) -> T {
         assert!(row < self.rows && column < self.columns, "no pair {row}, {column}");
         let (row, column) = if self.symmetric && row > column { (column, row) } else { (row, column) };
-        let (i, j, across) = (row / SIDE, column / SIDE, self.columns.div_ceil(SIDE));
-        // Rows of tiles above this one, each a tile shorter than the one before it where they are symmetric.
-        let before = if self.symmetric { i * across - i * i.saturating_sub(1) / 2 - i } else { i * across };
-        let tile = &self.tiles[before + j];
+        let of_row = row / ROWS;
+        let first = if self.symmetric { of_row * ROWS } else { 0 };
+        let tile = &self.tiles[self.firsts[of_row] + (column - first) / WIDTH];
         tile.values[(row - tile.rows.0) * tile.columns.1 + column - tile.columns.0]
     }
 }
 
-impl Tiles<()> {
+impl<const WIDTH: usize> Tiles<(), WIDTH> {
     /// Numbers that are kept.
     pub fn size(rows: usize, columns: usize, symmetric: bool) -> usize {
         Self::new(rows, columns, symmetric).tiles.iter().map(|tile| tile.rows.1 * tile.columns.1).sum()
@@ -79,7 +79,7 @@ mod tests {
         for (rows, columns, symmetric) in
             [(700, 700, true), (256, 256, true), (1, 1, true), (300, 520, false), (0, 5, false)]
         {
-            let mut tiles = Tiles::<usize>::new(rows, columns, symmetric);
+            let mut tiles = Tiles::<usize, 200>::new(rows, columns, symmetric);
             for tile in &mut tiles.tiles {
                 for (i, value) in tile.values.iter_mut().enumerate() {
                     *value = (tile.rows.0 + i / tile.columns.1) * columns + tile.columns.0 + i % tile.columns.1;
@@ -93,7 +93,7 @@ mod tests {
                 }
             }
             assert_eq!(
-                Tiles::size(rows, columns, symmetric),
+                Tiles::<(), 200>::size(rows, columns, symmetric),
                 tiles.tiles.iter().map(|t| t.values.len()).sum::<usize>()
             );
         }

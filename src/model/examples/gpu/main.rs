@@ -86,9 +86,14 @@ fn measure() -> Result<()> {
     let mut compared: Vec<String> = own.iter().map(|name| root.join(name).to_string_lossy().into_owned()).collect();
     compared.extend(arguments.models.iter().cloned());
     for location in &compared {
-        compare(&arguments, location)?;
+        compare(&arguments, location, None)?;
     }
-    let tokenizer = root.join("tests/models/variants/tokenizer.json");
+    let variants = root.join("tests/models/variants");
+    let tokenizer = variants.join("tokenizer.json");
+    // Other activations, norms, and ways to tell positions.
+    for name in ["hooked_rms_solu_ln", "hooked_relu", "hooked_rotary", "hooked_rotary_adjacent", "llama_yarn"] {
+        compare(&arguments, &variants.join(name).to_string_lossy(), Some(&tokenizer))?;
+    }
     for shape in ["gpt2", "smollm2"] {
         let folder = networks::random(&arguments.folder, shape, arguments.layers)?;
         for &dtype in &arguments.dtypes {
@@ -110,11 +115,13 @@ fn measure() -> Result<()> {
     Ok(())
 }
 
-/// Each layer's greatest difference from f32 on the processor, as a share of the layer's greatest number.
-fn compare(arguments: &Arguments, location: &str) -> Result<()> {
+/// Each layer's greatest difference from f32 on the processor, as a share of the layer's greatest number: of whole
+/// examples and of some that share what they begin with.
+fn compare(arguments: &Arguments, location: &str, tokenizer: Option<&Path>) -> Result<()> {
     let name = Path::new(location).file_name().map_or(location.into(), |name| name.to_string_lossy());
     let load = |device, dtype| {
-        let options = Options { device: Some(device), dtype: Some(dtype), ..Options::default() };
+        let tokenizer = tokenizer.map(|file| file.to_string_lossy().into_owned());
+        let options = Options { device: Some(device), dtype: Some(dtype), tokenizer, ..Options::default() };
         Model::load(&name, location, &options, &())
     };
     let run = |model: &Model| -> Result<Vec<Vec<f32>>> {
@@ -125,8 +132,18 @@ fn compare(arguments: &Arguments, location: &str) -> Result<()> {
             .map(|(i, length)| tokens(vocabulary, window.min(*length), i as u64))
             .collect();
         let batch = Batch::new(examples.iter().map(Vec::as_slice), model.bos());
+        let mut sharing = Batch::sharing(model.bos());
+        for (i, example) in examples.iter().enumerate() {
+            sharing.push(example);
+            let mut other = example[..example.len() / 2].to_vec();
+            other.extend(tokens(vocabulary, 3.min(example.len() / 2), 10 + i as u64));
+            sharing.push_last(&other);
+        }
         let probe = Probe::new(model, (0..model.config().layers).map(|layer| (layer, None)))?;
-        let layers = model.run(&batch, &probe, &Cancel::default())?;
+        let mut layers = model.run(&batch, &probe, &Cancel::default())?;
+        for (layer, shared) in layers.iter_mut().zip(model.run(&sharing, &probe, &Cancel::default())?) {
+            *layer = Tensor::cat(&[&*layer, &shared], 0)?;
+        }
         Ok(layers.iter().map(|x| x.flatten_all()?.to_vec1()).collect::<Result<_, _>>()?)
     };
     let reference = load(DeviceName::Cpu, NumberType::F32)?;

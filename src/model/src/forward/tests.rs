@@ -1,4 +1,4 @@
-//! What a card does, done on the processor: the composed pass of every family, in f32 against the kernels and in 16 bits
+//! What a card does, done on the processor: the composed pass of every family, in f32, and that with fused attention, against the kernels and in 16 bits
 //! against f32; and batches that do not fit.
 
 use std::cell::Cell;
@@ -8,7 +8,9 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::checkpoint::Checkpoint;
 use crate::device::Target;
-use crate::ops::tests::without_kernels;
+use crate::ops::tests::composed;
+#[cfg(not(feature = "cuda"))]
+use crate::ops::tests::fused;
 use crate::{Batch, Cancel, Error, Model, Options, Probe, Result, Site, location};
 
 thread_local! {
@@ -99,10 +101,15 @@ fn compositions_agree_with_kernels() {
         for site in sites(&folder) {
             let model = load(&folder, DType::F32, DType::F32, site);
             let wanted = outputs(&model);
-            for (got, wanted) in without_kernels(|| outputs(&model)).iter().zip(&wanted) {
-                let difference = difference(got, wanted);
-                assert!(difference <= 1e-5, "{}: {difference}", folder.display());
-            }
+            let agree = |outputs: Vec<Tensor>| {
+                for (got, wanted) in outputs.iter().zip(&wanted) {
+                    let difference = difference(got, wanted);
+                    assert!(difference <= 1e-5, "{}: {difference}", folder.display());
+                }
+            };
+            agree(composed(|| outputs(&model)));
+            #[cfg(not(feature = "cuda"))]
+            agree(fused(|| outputs(&model)));
         }
     }
 }
@@ -137,7 +144,9 @@ fn long_sequences_are_cut() {
     examples.iter().for_each(|example| batch.push(example));
     let probe = Probe::new(&model, [(model.config().layers - 1, None)]).unwrap();
     let run = || model.run(&batch, &probe, &Cancel::default()).unwrap().remove(0);
-    assert!(difference(&without_kernels(run), &run()) <= 1e-5);
+    assert!(difference(&composed(run), &run()) <= 1e-5);
+    #[cfg(not(feature = "cuda"))]
+    assert!(difference(&fused(run), &run()) <= 1e-5);
 }
 
 #[test]

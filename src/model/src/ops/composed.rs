@@ -1,14 +1,14 @@
-//! The operations written with candle's own, for any device and number type: what runs on cards, and what the kernels
-//! are tested against. Norms, softmax and products add up in f32 whatever the numbers are.
+//! The operations written with candle's own, for any device and number type: what runs where there is no kernel, and
+//! what the kernels are tested against. Norms, softmax and products add up in f32 whatever the numbers are.
 
 use candle_core::{D, DType, Tensor};
 use candle_nn::ops::{layer_norm, rms_norm, softmax_last_dim};
 use candle_nn::rotary_emb::{rope, rope_i};
 
 use super::Attention;
-use super::packing::{Group, Packing};
+use super::packing::{Group, Packing, Sight};
 use crate::weights::NormWeights;
-use crate::{Activation, Config, Norm, NormKind, Result};
+use crate::{Activation, Config, Error, Norm, NormKind, Result};
 
 pub(super) fn norm(x: &Tensor, norm: Norm, weights: &NormWeights) -> Result<Tensor> {
     // One launch where candle has it; it computes in f32.
@@ -102,6 +102,10 @@ pub(super) fn attention(attention: &Attention, packing: &Packing, qkv: &Tensor) 
 fn mixed(attention: &Attention, group: &Group, qk: &Tensor, qkv: &Tensor) -> Result<Tensor> {
     let Config { heads, kv_heads, d_head, .. } = *attention.config;
     let Group { pieces, queries, keys, .. } = *group;
+    #[cfg_attr(not(any(test, feature = "cuda")), expect(irrefutable_let_patterns))]
+    let Sight::Mask(mask) = &group.sight else {
+        return Err(Error::Internal("a batch was packed for other kernels".into()));
+    };
     let key_rows = group.key_rows.as_ref().unwrap_or(&group.query_rows);
     let of_queries = group.query_rows.of(qk, pieces * queries)?;
     let of_keys = if group.key_rows.is_some() { key_rows.of(qk, pieces * keys)? } else { of_queries.clone() };
@@ -116,7 +120,7 @@ fn mixed(attention: &Attention, group: &Group, qk: &Tensor, qkv: &Tensor) -> Res
     let k = split(&of_keys, keys, heads, kv_heads)?.contiguous()?;
     let v = split(&of_values, keys, heads + kv_heads, kv_heads)?.contiguous()?;
     let scores = q.matmul(&k.t()?)?.reshape((pieces, heads, queries, keys))?;
-    let pattern = softmax(&scores.broadcast_add(&group.mask)?)?;
+    let pattern = softmax(&scores.broadcast_add(mask)?)?;
     let mixed = pattern.reshape((pieces, kv_heads, heads / kv_heads * queries, keys))?.matmul(&v)?;
     let mixed = mixed.reshape((pieces, heads, queries, d_head))?.transpose(1, 2)?;
     Ok(mixed.contiguous()?.reshape((pieces * queries, heads * d_head))?)

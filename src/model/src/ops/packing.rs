@@ -35,8 +35,8 @@ impl Rotary {
         Self { rotation, tables: OnceLock::new() }
     }
 
-    /// The tables in the numbers of a model, which has one device.
-    fn tables(&self, device: &Device, dtype: DType) -> Result<&[Tensor; 2]> {
+    /// The tables in the numbers of a model, which has one device, or always in f32.
+    pub fn tables(&self, device: &Device, dtype: DType) -> Result<&[Tensor; 2]> {
         if let Some(tables) = self.tables.get() {
             return Ok(tables);
         }
@@ -53,12 +53,14 @@ impl Rotary {
 /// A batch, packed.
 #[derive(Debug)]
 pub(crate) struct Packing {
+    pub plan: Plan,
     pub groups: Vec<Group>,
-    /// Where each row of the batch is in the groups' rows laid end to end; `None` where in its own place.
+    /// Where each row of the batch is in the groups' rows laid end to end; `None` where in its own place, and where
+    /// kernels bring them back.
     pub places: Option<Tensor>,
     /// Position of each row.
     pub positions: Tensor,
-    /// Cosines and sines of each row, `[rows, dims / 2]`.
+    /// Cosines and sines of each row, `[rows, dims / 2]`; kernels take them from the tables.
     pub turns: Option<[Tensor; 2]>,
 }
 
@@ -73,8 +75,27 @@ pub(crate) struct Group {
     pub query_rows: Rows,
     /// `None` where they are the query rows.
     pub key_rows: Option<Rows>,
+    pub sight: Sight,
+}
+
+/// Which keys the queries of a group see.
+#[derive(Debug)]
+pub(crate) enum Sight {
     /// 0 where a query sees a key and −∞ where not: `[pieces or 1, 1, queries, keys]`.
-    pub mask: Tensor,
+    Mask(Tensor),
+    /// Those of as many tokens as are before its piece, and its own up to itself: `[pieces]`.
+    #[cfg(any(test, feature = "cuda"))]
+    Before(Tensor),
+}
+
+/// Which code a batch is packed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// Candle's operations.
+    Composed,
+    /// Kernels of a card.
+    #[cfg(any(test, feature = "cuda"))]
+    Fused,
 }
 
 /// Some rows of a batch.
@@ -129,6 +150,7 @@ impl Packing {
         heads: usize,
         rotary: Option<&Rotary>,
         (device, dtype): (&Device, DType),
+        plan: Plan,
     ) -> Result<Self> {
         let mut pieces: Vec<Piece> = Vec::with_capacity(segments.parents.len());
         for (segment, pair) in segments.offsets.windows(2).enumerate() {
@@ -146,7 +168,7 @@ impl Packing {
         while !rest.is_empty() {
             let (group, others) = rest.split_at(fitting(rest, heads));
             rest = others;
-            let built = Group::new(group, segments, (device, dtype))?;
+            let built = Group::new(group, segments, (device, dtype), plan)?;
             for (i, piece) in group.iter().enumerate() {
                 for (place, row) in (laid + i * built.queries..).zip(piece.first..piece.end) {
                     order[row] = place as u32;
@@ -155,9 +177,12 @@ impl Packing {
             laid += built.pieces * built.queries;
             groups.push(built);
         }
+        let positions = Tensor::from_slice(segments.positions, order.len(), device)?;
+        if plan != Plan::Composed {
+            return Ok(Self { plan, groups, places: None, positions, turns: None });
+        }
         let in_place = laid == order.len() && order.iter().enumerate().all(|(row, place)| row == *place as usize);
         let count = order.len();
-        let positions = Tensor::from_slice(segments.positions, count, device)?;
         let turns = match rotary {
             Some(rotary) => {
                 let [cos, sin] = rotary.tables(device, dtype)?;
@@ -166,7 +191,7 @@ impl Packing {
             None => None,
         };
         let places = if in_place { None } else { Some(Tensor::from_vec(order, count, device)?) };
-        Ok(Self { groups, places, positions, turns })
+        Ok(Self { plan, groups, places, positions, turns })
     }
 }
 
@@ -186,7 +211,7 @@ fn fitting(pieces: &[Piece], heads: usize) -> usize {
 }
 
 impl Group {
-    fn new(pieces: &[Piece], segments: &Segments, (device, dtype): (&Device, DType)) -> Result<Self> {
+    fn new(pieces: &[Piece], segments: &Segments, (device, dtype): (&Device, DType), plan: Plan) -> Result<Self> {
         let longest = |of: fn(&Piece) -> usize| pieces.iter().map(of).max().unwrap_or(0);
         let (queries, keys) = (longest(Piece::queries), longest(Piece::keys));
         let mut query_rows = Vec::with_capacity(pieces.len() * queries);
@@ -200,23 +225,29 @@ impl Group {
             key_rows.extend(before.chain(own).chain(padding).take(keys).map(|row| row as u32));
         }
         let key_rows = if key_rows == query_rows { None } else { Some(Rows::new(key_rows, device)?) };
-        // One mask serves all where they begin at the same position.
-        let alike = pieces.iter().all(|piece| piece.before == pieces[0].before);
-        let masks = if alike { &pieces[..1] } else { pieces };
-        let mut mask = Vec::with_capacity(masks.len() * queries * keys);
-        for piece in masks {
-            for query in 0..queries {
-                mask.extend((0..keys).map(|key| if key <= piece.before + query { 0.0 } else { f32::NEG_INFINITY }));
+        let sight = match plan {
+            Plan::Composed => Sight::Mask(mask(pieces, (queries, keys))?.to_dtype(dtype)?.to_device(device)?),
+            #[cfg(any(test, feature = "cuda"))]
+            Plan::Fused => {
+                let before = pieces.iter().map(|piece| piece.before as u32).collect();
+                Sight::Before(Tensor::from_vec(before, pieces.len(), device)?)
             }
-        }
-        let mask = Tensor::from_vec(mask, (masks.len(), 1, queries, keys), &Device::Cpu)?;
-        Ok(Self {
-            pieces: pieces.len(),
-            queries,
-            keys,
-            query_rows: Rows::new(query_rows, device)?,
-            key_rows,
-            mask: mask.to_dtype(dtype)?.to_device(device)?,
-        })
+        };
+        let query_rows = Rows::new(query_rows, device)?;
+        Ok(Self { pieces: pieces.len(), queries, keys, query_rows, key_rows, sight })
     }
+}
+
+/// 0 where a query sees a key and −∞ where not, f32 on the host: `[pieces or 1, 1, queries, keys]`.
+fn mask(pieces: &[Piece], (queries, keys): (usize, usize)) -> Result<Tensor> {
+    // One mask serves all where they begin at the same position.
+    let alike = pieces.iter().all(|piece| piece.before == pieces[0].before);
+    let masks = if alike { &pieces[..1] } else { pieces };
+    let mut mask = Vec::with_capacity(masks.len() * queries * keys);
+    for piece in masks {
+        for query in 0..queries {
+            mask.extend((0..keys).map(|key| if key <= piece.before + query { 0.0 } else { f32::NEG_INFINITY }));
+        }
+    }
+    Ok(Tensor::from_vec(mask, (masks.len(), 1, queries, keys), &Device::Cpu)?)
 }

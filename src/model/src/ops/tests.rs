@@ -1,30 +1,44 @@
 //! The kernels against the compositions, on random shapes; and on one thread against several.
 
+#[cfg(not(feature = "cuda"))]
+pub(super) mod loops;
+
 use std::cell::Cell;
 
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
 
-use super::{Attention, Packing, Rotary, activate, add, composed, matmul, norm};
+use super::packing::Plan;
+use super::{Attention, Packing, Rotary, activate, add, matmul, norm};
 use crate::kernel::{Rotation, Segments};
 use crate::weights::{Linear, NormWeights};
 use crate::{Activation, Config, Norm, NormKind, Positions};
 
 thread_local! {
-    static COMPOSED: Cell<bool> = const { Cell::new(false) };
+    static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
 }
 
-/// Whether this thread's tests asked for the compositions where kernels would do.
-pub(crate) fn is_composed() -> bool {
-    COMPOSED.get()
+/// What this thread's tests asked for instead of the kernels.
+pub(super) fn plan() -> Option<Plan> {
+    PLAN.get()
 }
 
-/// Runs `f` without the kernels on this thread.
-pub(crate) fn without_kernels<T>(f: impl FnOnce() -> T) -> T {
-    COMPOSED.set(true);
+fn instead<T>(plan: Plan, f: impl FnOnce() -> T) -> T {
+    PLAN.set(Some(plan));
     let result = f();
-    COMPOSED.set(false);
+    PLAN.set(None);
     result
+}
+
+/// Runs `f` without kernels on this thread.
+pub(crate) fn composed<T>(f: impl FnOnce() -> T) -> T {
+    instead(Plan::Composed, f)
+}
+
+/// Runs `f` on this thread with attention as cards do it, by loops in place of their kernels.
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn fused<T>(f: impl FnOnce() -> T) -> T {
+    instead(Plan::Fused, f)
 }
 
 fn random(seed: u64, shape: &[usize], scale: f32) -> Tensor {
@@ -103,7 +117,7 @@ proptest! {
         if kind == NormKind::None {
             close(&got, &x);
         } else {
-            close(&got, &composed::norm(&x, norm_kind, &weights).unwrap());
+            close(&got, &super::composed::norm(&x, norm_kind, &weights).unwrap());
         }
     }
 
@@ -127,7 +141,7 @@ proptest! {
         let bias = (seed % 2 == 0).then_some(&bias);
         // The kernel works in place, so it gets a copy.
         let got = on_any_threads(|| activate(x.copy().unwrap(), &config, bias).unwrap());
-        close(&got, &composed::activate(&x, &config, bias).unwrap());
+        close(&got, &super::composed::activate(&x, &config, bias).unwrap());
     }
 
     #[test]
@@ -136,7 +150,7 @@ proptest! {
         let (x, bias) = (random(seed, &[rows, 2 * d], 5.0), random(seed + 1, &[2 * d], 1.0));
         let bias = (seed % 2 == 0).then_some(&bias);
         let got = on_any_threads(|| activate(x.clone(), &config, bias).unwrap());
-        close(&got, &composed::activate(&x, &config, bias).unwrap());
+        close(&got, &super::composed::activate(&x, &config, bias).unwrap());
     }
 
     #[test]
@@ -144,7 +158,7 @@ proptest! {
         let (x, y, bias) = (random(seed, &[rows, d], 3.0), random(seed + 1, &[rows, d], 3.0), random(seed + 2, &[d], 1.0));
         let bias = (seed % 2 == 0).then_some(&bias);
         let got = on_any_threads(|| add(x.copy().unwrap(), &y, bias).unwrap());
-        close(&got, &composed::add(&x, &y, bias).unwrap());
+        close(&got, &super::composed::add(&x, &y, bias).unwrap());
     }
 
     #[test]
@@ -188,7 +202,7 @@ proptest! {
         let rotary = Rotary::new(rotation);
         let segments = Segments { offsets: &offsets, parents: &parents, positions: &positions };
         let rotary = (pairs > 0).then_some(&rotary);
-        let packing = Packing::new(&segments, heads, rotary, (&Device::Cpu, DType::F32)).unwrap();
+        let pack = |plan| Packing::new(&segments, heads, rotary, (&Device::Cpu, DType::F32), plan).unwrap();
         let attention = Attention {
             config: &config,
             layer: 0,
@@ -199,6 +213,8 @@ proptest! {
             packing: None,
         };
         let got = on_any_threads(|| attention.run(&qkv).unwrap());
-        close(&got, &composed::attention(&attention, &packing, &qkv).unwrap());
+        close(&got, &super::composed::attention(&attention, &pack(Plan::Composed), &qkv).unwrap());
+        #[cfg(not(feature = "cuda"))]
+        close(&got, &super::fused::attention(&attention, &pack(Plan::Fused), &qkv).unwrap());
     }
 }

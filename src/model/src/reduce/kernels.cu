@@ -1,7 +1,7 @@
 // Reductions of activations [rows, width] of f32, rows lying together; see reduce.rs.
 //
 // kernels.ptx is made of this file by tests/gpu/kernels.sh and kept beside it, so that no build needs nvcc for it and no
-// run needs NVRTC. tests/gpu/kernels.cpp runs this file on a processor.
+// run needs NVRTC. tests/gpu/reduce.cpp runs this file on a processor.
 
 // One thread a neuron and example: what analysis's BatchSummary keeps of it. NaN is greater than all numbers.
 extern "C" __global__ void summarise(const float *values, const unsigned *offsets, unsigned width, float *peaks,

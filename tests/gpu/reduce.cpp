@@ -1,58 +1,7 @@
-// Runs the kernels of reduce/kernels.cu on a processor, a block at a time with a thread for each of its threads, and
-// checks them against loops. It says nothing of speed.
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <limits>
-#include <omp.h>
-#include <vector>
+// Checks the kernels of src/model/src/reduce/kernels.cu against loops, on a processor.
+#include "emulate.hpp"
 
-struct Dim {
-    unsigned x = 1, y = 1, z = 1;
-};
-static Dim blockDim, gridDim, blockIdx;
-static thread_local Dim threadIdx;
-
-#define __global__
-#define __shared__ static
-#define __syncthreads() _Pragma("omp barrier")
-static float __int_as_float(unsigned bits) {
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value;
-}
-static int __float_as_int(float value) {
-    int bits;
-    std::memcpy(&bits, &value, 4);
-    return bits;
-}
-static unsigned atomicAdd(unsigned *target, unsigned count) { return __atomic_fetch_add(target, count, __ATOMIC_RELAXED); }
-
-#include "kernels.cu"
-
-template <typename F> static void launch(Dim grid, Dim block, F kernel) {
-    gridDim = grid;
-    blockDim = block;
-    for (unsigned y = 0; y < grid.y; ++y) {
-        for (unsigned x = 0; x < grid.x; ++x) {
-            blockIdx.x = x;
-            blockIdx.y = y;
-#pragma omp parallel num_threads(block.x * block.y)
-            {
-                threadIdx.x = omp_get_thread_num() % block.x;
-                threadIdx.y = omp_get_thread_num() / block.x;
-                kernel();
-            }
-        }
-    }
-}
-
-#define CHECK(what)                                                                                                    \
-    if (!(what)) {                                                                                                     \
-        std::printf("%s does not hold (width %u)\n", #what, width);                                                    \
-        std::exit(1);                                                                                                  \
-    }
+#include "reduce/kernels.cu"
 
 static bool same(float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
@@ -109,17 +58,17 @@ int main() {
                     for (float m : magnitudes) beyond += !(std::fabs(v) < m);
                     ++bins[std::signbit(v) ? edges - beyond : edges + 1 + beyond];
                 }
-                CHECK(same(peaks[e * width + n], peak));
-                CHECK(same(troughs[e * width + n], trough));
+                CHECK(same(peaks[e * width + n], peak), "width %u", width);
+                CHECK(same(troughs[e * width + n], trough), "width %u", width);
                 for (int i = 0; i < 4; ++i) sums[i] += of_example[i];
             }
-            CHECK(positive_of_all[n] == above);
+            CHECK(positive_of_all[n] == above, "width %u", width);
             for (int i = 0; i < 4; ++i) {
                 const double got = powers_of_all[4 * n + i];
-                CHECK(got == sums[i] || !std::isfinite(sums[i]) || std::fabs(got - sums[i]) <= 1e-12 * std::fabs(sums[i]) + 1e-9);
+                CHECK(got == sums[i] || !std::isfinite(sums[i]) || std::fabs(got - sums[i]) <= 1e-12 * std::fabs(sums[i]) + 1e-9, "width %u", width);
             }
-            for (unsigned b = 0; b < all; ++b) CHECK(counts[n * all + b] == bins[b]);
+            for (unsigned b = 0; b < all; ++b) CHECK(counts[n * all + b] == bins[b], "width %u", width);
         }
     }
-    std::puts("kernels agree with loops");
+    std::puts("reductions agree with loops");
 }
