@@ -229,11 +229,17 @@ impl Pairs {
         let (width, others) = self.widths();
         let most = one.model.batch_tokens(width + others.unwrap_or(0));
         let pool = holdings.registry.pool();
-        // A large one is added to by all threads at once instead.
-        let (count, adding) = if bytes <= CHAIN_BYTES { (CHAINS, Width::Lane) } else { (1, Width::Wide) };
         let reservation = MemoryConsumer::new("pairs of neurons").register(context.memory_pool());
-        let batches = (pool.threads() + 2 + count) * 4 * most * (width + others.unwrap_or(0));
-        reservation.try_grow(count * bytes + batches)?;
+        let batch = 4 * most * (width + others.unwrap_or(0));
+        let needed = |count| count * bytes + (pool.threads() + 2 + count) * batch;
+        // A large one, or one that memory is short for, is added to by all threads at once instead.
+        let (count, adding) = match bytes <= CHAIN_BYTES && reservation.try_grow(needed(CHAINS)).is_ok() {
+            true => (CHAINS, Width::Lane),
+            false => {
+                reservation.try_grow(needed(1))?;
+                (1, Width::Wide)
+            }
+        };
         let guard = CancelOnDrop::default();
         let sides = Arc::new([Some(one.clone()), other.clone()]);
         let probe = |side: &Side| Probe::new(&side.model, side.layers.iter().map(|layer| (*layer as usize, None)));
