@@ -1,10 +1,10 @@
 //! `evaluate_graphs(model, dataset, …)`: judges kept graphs on text of any dataset.
 //!
-//! On the dataset that a graph was made of, the examples it was not made of judge it; on another, all strongest examples
-//! of the neuron do. Random text is judged beside them. Activations are measured by the neuron's greatest on the
+//! On the dataset that a graph was made of, the examples it was not made of judge it, if it can be told which they are; on
+//! another, all strongest examples of the neuron do. Random text is judged beside them. Activations are measured by the neuron's greatest on the
 //! dataset that the graph was made of.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use neuroql_udfs::graphs::layout::GraphColumn;
 
 use crate::Error;
 use crate::activations::Origin;
-use crate::build_graphs::{Corpora, Corpus, EXAMPLES, Gathered, MOST_EXAMPLES, Reader, TOKENS};
+use crate::build_graphs::{Corpora, Corpus, EXAMPLES, Gathered, MOST_EXAMPLES, Reader, Searched, TOKENS, Text};
 use crate::dataset::{DEFAULT, Dataset};
 use crate::error::graph_error;
 use crate::graphs;
@@ -36,6 +36,11 @@ use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, comp
 
 /// Share of a neuron's greatest activation from which it fires, if the query does not say.
 const THRESHOLD: f64 = 0.5;
+
+/// Reasons why a graph of the dataset cannot be judged by it.
+const CHANGED: &str = "the dataset is not what it was when the graph was made";
+const GONE: &str = "the analysis that the graph's examples are from is not there any more";
+const UNKNOWN: &str = "nothing says which examples of the dataset the graph was made of";
 
 /// See the module.
 #[derive(Debug)]
@@ -60,6 +65,7 @@ fn schema() -> SchemaRef {
         field("tokens", DataType::Int64),
         field("random_positives", DataType::Int64),
         field("random_tokens", DataType::Int64),
+        field("reason", DataType::Utf8),
     ]))
 }
 
@@ -148,11 +154,22 @@ struct Kept {
     method: String,
     matcher: Matcher,
     greatest: f32,
-    /// Whether it was made of the dataset that it is judged by.
-    own: bool,
-    /// Examples that judge it: if it was made of some of them, as many as then, for the same split.
-    examples: usize,
+    made_of: MadeOf,
 }
+
+/// What a graph was made of.
+#[derive(Debug, Clone, PartialEq)]
+enum MadeOf {
+    /// Nothing of the dataset that it is judged by.
+    Others,
+    /// This text of it.
+    Own(Text),
+    /// Nobody knows what of it.
+    Unknown,
+}
+
+/// A graph with its scores, or the reason why it has none.
+type Judged = (Kept, Result<Scores, &'static str>);
 
 #[async_trait]
 impl Work for Evaluation {
@@ -166,21 +183,41 @@ impl Work for Evaluation {
                 kept.push((layer, graphs));
             }
         }
-        let corpora = Corpora::new(&call.holdings, &call.model, &self.origin, call.tokens, context);
-        let groups = kept.into_iter().flat_map(|(layer, graphs)| {
-            let mut groups: BTreeMap<usize, Vec<Kept>> = BTreeMap::new();
-            graphs.into_iter().for_each(|graph| groups.entry(graph.examples).or_default().push(graph));
-            groups.into_iter().map(move |(examples, graphs)| (layer, examples, graphs))
-        });
-        for (layer, examples, mut graphs) in groups {
-            let corpus = corpora.of_layer(layer).await?;
-            let together = corpus.most_neurons(examples);
-            while !graphs.is_empty() {
-                let rest = graphs.split_off(together.min(graphs.len()));
-                let scored = call.judge(corpus, layer, examples, std::mem::replace(&mut graphs, rest)).await?;
-                if !rows.send(batch(layer, &scored)?).await {
-                    return Ok(());
+        let corpora = Corpora::new(&call.holdings, &call.model, &self.origin, context);
+        let sha256 = corpora.sha256().await?;
+        for (layer, graphs) in kept {
+            let best = corpora.best(layer, call.tokens).await?;
+            let mut hopeless = Vec::new();
+            // As many examples of the same text as then, for the same split.
+            let mut groups: HashMap<(usize, Searched), Vec<Kept>> = HashMap::new();
+            for graph in graphs {
+                match &graph.made_of {
+                    MadeOf::Others => groups.entry((call.examples, best)).or_default().push(graph),
+                    MadeOf::Own(text) if *text == Text::new(text.examples, text.searched, sha256.as_deref()) => {
+                        groups.entry((text.examples, text.searched)).or_default().push(graph);
+                    }
+                    MadeOf::Own(_) => hopeless.push((graph, Err(CHANGED))),
+                    MadeOf::Unknown => hopeless.push((graph, Err(UNKNOWN))),
                 }
+            }
+            let mut groups: Vec<((usize, Searched), Vec<Kept>)> = groups.into_iter().collect();
+            groups.sort_unstable_by_key(|(text, _)| *text);
+            for ((examples, searched), mut graphs) in groups {
+                let Some(corpus) = corpora.of_layer(layer, searched).await? else {
+                    hopeless.extend(graphs.into_iter().map(|graph| (graph, Err(GONE))));
+                    continue;
+                };
+                let together = corpus.most_neurons(examples);
+                while !graphs.is_empty() {
+                    let rest = graphs.split_off(together.min(graphs.len()));
+                    let judged = call.judge(&corpus, layer, examples, std::mem::replace(&mut graphs, rest)).await?;
+                    if !rows.send(batch(layer, &judged)?).await {
+                        return Ok(());
+                    }
+                }
+            }
+            if !hopeless.is_empty() && !rows.send(batch(layer, &hopeless)?).await {
+                return Ok(());
             }
         }
         Ok(())
@@ -210,20 +247,17 @@ impl EvaluateCall {
             let greatest = if greatest.is_valid(i) { greatest.value(i) } else { f32::NAN };
             let own = dataset.is_valid(i) && dataset.value(i) == self.dataset;
             let made_with = if options.is_valid(i) { options.value(i) } else { "" };
-            let examples = if own { examples_of(made_with).unwrap_or(self.examples) } else { self.examples };
-            kept.push(Kept { neuron: number, method: method.value(i).to_owned(), matcher, greatest, own, examples });
+            let made_of = match own {
+                true => Text::of_options(made_with).map_or(MadeOf::Unknown, MadeOf::Own),
+                false => MadeOf::Others,
+            };
+            kept.push(Kept { neuron: number, method: method.value(i).to_owned(), matcher, greatest, made_of });
         }
         Ok(kept)
     }
 
     /// Scores of graphs of a layer that are judged by so many examples.
-    async fn judge(
-        &self,
-        corpus: &Corpus,
-        layer: u32,
-        examples: usize,
-        graphs: Vec<Kept>,
-    ) -> Result<Vec<(Kept, Scores)>> {
+    async fn judge(&self, corpus: &Corpus, layer: u32, examples: usize, graphs: Vec<Kept>) -> Result<Vec<Judged>> {
         let guard = CancelOnDrop::default();
         let neurons: BTreeSet<u32> = graphs.iter().map(|graph| graph.neuron).collect();
         let reader = Reader {
@@ -241,7 +275,7 @@ impl EvaluateCall {
             let gathered = Arc::clone(&gathered);
             pool.run(Width::Lane, move || {
                 let scores = graph.score(&gathered, number, threshold);
-                Ok((graph, scores))
+                Ok((graph, Ok(scores)))
             })
         });
         check(try_join_all(scores).await)
@@ -258,7 +292,8 @@ impl Kept {
             activations: sample.activations.iter().map(|a| a * scale).collect(),
             ..sample.clone()
         };
-        let unseen: Vec<Sample> = match self.own {
+        let own = self.made_of != MadeOf::Others;
+        let unseen: Vec<Sample> = match own {
             true => task.held_out.iter().map(rescaled).collect(),
             false => task.train.iter().chain(&task.held_out).map(rescaled).collect(),
         };
@@ -266,7 +301,7 @@ impl Kept {
             .iter()
             .map(|fired| Fired { activation: fired.activation * scale, ..*fired })
             .collect();
-        let seen: HashSet<i64> = match self.own {
+        let seen: HashSet<i64> = match own {
             true => task.train.iter().map(|sample| sample.document).collect(),
             false => HashSet::new(),
         };
@@ -274,23 +309,18 @@ impl Kept {
     }
 }
 
-/// How many examples a graph was made with, by its options.
-fn examples_of(options: &str) -> Option<usize> {
-    let options: serde_json::Value = serde_json::from_str(options).ok()?;
-    options.get("examples")?.as_u64().map(|examples| examples as usize)
-}
-
-fn batch(layer: u32, scored: &[(Kept, Scores)]) -> Result<RecordBatch> {
+fn batch(layer: u32, judged: &[Judged]) -> Result<RecordBatch> {
+    let scores = || judged.iter().map(|(_, scores)| scores.as_ref().ok());
     let real = |f: &dyn Fn(&Scores) -> Option<f32>| -> ArrayRef {
-        Arc::new(scored.iter().map(|(_, scores)| f(scores)).collect::<Float32Array>())
+        Arc::new(scores().map(|scores| scores.and_then(f)).collect::<Float32Array>())
     };
     let count = |f: &dyn Fn(&Scores) -> u64| -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(scored.iter().map(|(_, scores)| f(scores) as i64)))
+        Arc::new(scores().map(|scores| scores.map(|scores| f(scores) as i64)).collect::<Int64Array>())
     };
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int32Array::from_value(layer as i32, scored.len())),
-        Arc::new(Int32Array::from_iter_values(scored.iter().map(|(graph, _)| graph.neuron as i32))),
-        Arc::new(StringArray::from_iter_values(scored.iter().map(|(graph, _)| &graph.method))),
+        Arc::new(Int32Array::from_value(layer as i32, judged.len())),
+        Arc::new(Int32Array::from_iter_values(judged.iter().map(|(graph, _)| graph.neuron as i32))),
+        Arc::new(StringArray::from_iter_values(judged.iter().map(|(graph, _)| &graph.method))),
         real(&|s| s.precision),
         real(&|s| s.recall),
         real(&|s| s.f1),
@@ -303,6 +333,7 @@ fn batch(layer: u32, scored: &[(Kept, Scores)]) -> Result<RecordBatch> {
         count(&|s| s.tokens),
         count(&|s| s.random_positives),
         count(&|s| s.random_tokens),
+        Arc::new(judged.iter().map(|(_, scores)| scores.as_ref().err().copied()).collect::<StringArray>()),
     ];
     Ok(RecordBatch::try_new(schema(), columns)?)
 }

@@ -1,6 +1,6 @@
-//! The text that graphs of a layer are made of, and what the layer's neurons do on it.
+//! What neurons of a layer do on the text that their graphs are made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
@@ -12,16 +12,11 @@ use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use neuroql_model::{Batch, Cancel, Model, Probe, Width};
 use neuroql_n2g::{Background, Fired, LEAST_THRESHOLD, Sample, Task, Window, split, spread, strongest};
-use neuroql_store::{Context, LayerIndex, Progress};
-use tokio::sync::OnceCell;
+use neuroql_store::{Context, LayerIndex};
 
-use crate::activations::{Documents, Examples, Origin, Producer};
+use super::windows::Windows;
 use crate::holdings::{Holdings, store_error};
-use crate::predicate::{Predicate, check};
-
-/// Tokens of an example at most. Contexts that graphs are about are much shorter, and attention over longer ones would
-/// cost more than it tells.
-const WINDOW: usize = 128;
+use crate::predicate::check;
 
 /// Random text that graphs are judged by, and learn from, in tokens.
 const RANDOM_TOKENS: usize = 50_000;
@@ -36,8 +31,8 @@ const GATHERED_BYTES: usize = 512 << 20;
 #[derive(Debug)]
 pub(crate) struct Corpus {
     examples: Arc<Vec<Context>>,
-    /// Whether the store has bounds of a layer in these examples.
-    analysed: bool,
+    /// The windows of an analysis that they are pieces of, if there is one.
+    windows: Option<Windows>,
     background: Vec<usize>,
     memory: Arc<dyn MemoryPool>,
     _held: MemoryReservation,
@@ -49,6 +44,16 @@ pub(crate) struct Gathered {
     pub fired: Vec<Vec<Fired>>,
     pub background: Arc<Background>,
     _held: MemoryReservation,
+}
+
+/// What is known of neurons before their examples are chosen.
+struct Known {
+    /// What each neuron's activations in each example are at most.
+    bounds: Vec<Vec<f32>>,
+    /// The greatest activation of each.
+    greatest: Vec<f32>,
+    /// What was read of examples, `[tokens, neurons]`, if it was kept.
+    values: Option<HashMap<usize, Vec<f32>>>,
 }
 
 /// What is read of one example.
@@ -76,73 +81,20 @@ struct Read {
     fired: Vec<(usize, Fired)>,
 }
 
-/// The text of layers, opened when it is first asked for: layers that were analysed share theirs, and so do the others.
-pub(crate) struct Corpora<'a> {
-    holdings: &'a Holdings,
-    model: &'a Arc<Model>,
-    origin: &'a Origin,
-    tokens: usize,
-    context: &'a Arc<TaskContext>,
-    analysed: OnceCell<Corpus>,
-    others: OnceCell<Corpus>,
-}
-
-impl<'a> Corpora<'a> {
-    /// Of layers of a model over a dataset, of which so many tokens are read where it was not analysed.
-    pub fn new(
-        holdings: &'a Holdings,
-        model: &'a Arc<Model>,
-        origin: &'a Origin,
-        tokens: usize,
-        context: &'a Arc<TaskContext>,
-    ) -> Self {
-        let (analysed, others) = (OnceCell::new(), OnceCell::new());
-        Self { holdings, model, origin, tokens, context, analysed, others }
-    }
-
-    /// The examples that an analysis of the layer has seen, if one has seen the whole dataset with short windows; else
-    /// those of its first documents.
-    pub async fn of_layer(&self, layer: u32) -> Result<&Corpus> {
-        match self.contexts(layer).await? {
-            // Analyses of one dataset by one model have seen the same examples, whatever the layer.
-            Some(examples) => self.analysed.get_or_try_init(async || Corpus::new(examples, true, self.context)).await,
-            None => {
-                let open = async || {
-                    let examples = read_examples(self.model, self.origin, self.tokens, self.context).await?;
-                    Corpus::new(Arc::new(examples), false, self.context)
-                };
-                self.others.get_or_try_init(open).await
-            }
-        }
-    }
-
-    /// The examples of an analysis of a layer.
-    async fn contexts(&self, layer: u32) -> Result<Option<Arc<Vec<Context>>>> {
-        let Self { holdings, model, origin, context, .. } = self;
-        let Origin::Dataset { name, .. } = origin else { return Ok(None) };
-        if model.window() > WINDOW {
-            return Ok(None);
-        }
-        let progress = holdings.store.progress(model.name(), name, layer).await.map_err(store_error)?;
-        let current = |progress: &Progress| progress.complete && progress.model_version == model.version();
-        let Some(progress) = progress.filter(current) else { return Ok(None) };
-        let fingerprint = holdings.fingerprints.of(origin, Arc::clone(context)).await?;
-        if fingerprint.is_none_or(|fingerprint| fingerprint.sha256 != progress.documents_sha256) {
-            return Ok(None);
-        }
-        holdings.store.contexts(model.name(), name, &progress).await.map_err(store_error)
-    }
-}
-
 impl Corpus {
-    fn new(examples: Arc<Vec<Context>>, analysed: bool, context: &TaskContext) -> Result<Self> {
+    /// Of examples, which are pieces of windows if there are any.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub(super) fn new(examples: Arc<Vec<Context>>, windows: Option<Windows>, context: &TaskContext) -> Result<Self> {
         let background = spread(examples.iter().map(|example| example.tokens.len()), RANDOM_TOKENS);
         let memory = Arc::clone(context.memory_pool());
         let held = MemoryConsumer::new("text of graphs").register(&memory);
-        if !analysed {
+        // The store holds what it has anyway.
+        if !windows.as_ref().is_some_and(Windows::are_examples) {
             held.try_grow(examples.iter().map(|example| size_of::<Context>() + 4 * example.tokens.len()).sum())?;
         }
-        Ok(Self { examples, analysed, background, memory, _held: held })
+        Ok(Self { examples, windows, background, memory, _held: held })
     }
 
     /// Neurons that may be [gathered](Self::gather) together with so many examples each; at least one.
@@ -160,26 +112,19 @@ impl Corpus {
         4 * (self.examples.len() + wanted * longest)
     }
 
-    /// Tokens of all examples.
-    fn tokens(&self) -> usize {
-        self.examples.iter().map(|example| example.tokens.len()).sum()
-    }
-
     /// What some neurons of a layer do: their strongest examples, split into those to learn from and those to judge
     /// by, and random text.
     pub async fn gather(&self, reader: &Reader, dataset: &str, wanted: usize) -> Result<Gathered> {
         let held = MemoryConsumer::new("activations of graphs").register(&self.memory);
         held.try_grow(reader.neurons.len() * self.bytes_each(wanted))?;
-        let (bounds, greatest, values) = match self.known(reader, dataset).await? {
-            Some((bounds, greatest)) => (bounds, greatest, None),
-            None => {
-                let bytes = 4 * self.tokens() * reader.neurons.len();
-                let fits = bytes <= GATHERED_BYTES && held.try_grow(bytes).is_ok();
-                let (peaks, values) = self.peaks(reader, fits).await?;
-                let greatest = |peaks: &Vec<f32>| peaks.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let greatest = peaks.iter().map(greatest).collect();
-                (peaks, greatest, fits.then_some(values))
+        let Known { bounds, greatest, values } = match (self.stored(reader, dataset).await?, &self.windows) {
+            (Some(stored), Some(windows)) if !windows.are_examples() => {
+                let own: Vec<Vec<usize>> =
+                    stored.bounds.iter().map(|bounds| windows.strongest(bounds, wanted)).collect();
+                self.search(reader, Some(&own), &held).await?
             }
+            (Some(stored), _) => stored,
+            (None, _) => self.search(reader, None, &held).await?,
         };
         let documents: Vec<i64> = self.examples.iter().map(|example| example.document).collect();
         let mut plan: BTreeMap<usize, Wanted> = BTreeMap::new();
@@ -207,7 +152,7 @@ impl Corpus {
             read.fired.into_iter().for_each(|(number, place)| fired[number].push(place));
         };
         match values {
-            Some(values) => plan.iter().for_each(|(i, wanted)| keep(read(wanted, *i, &values[*i]))),
+            Some(values) => plan.iter().for_each(|(i, wanted)| keep(read(wanted, *i, &values[i]))),
             None => self.run(reader, plan, read, keep).await?,
         }
         let tasks = reader.neurons.iter().zip(samples).zip(greatest.iter()).map(|((neuron, mut samples), greatest)| {
@@ -226,46 +171,58 @@ impl Corpus {
         Ok(Gathered { tasks, fired, background, _held: held })
     }
 
-    /// Bounds and greatest activations from the store.
-    async fn known(&self, reader: &Reader, dataset: &str) -> Result<Option<(Vec<Vec<f32>>, Vec<f32>)>> {
-        if !self.analysed {
-            return Ok(None);
-        }
+    /// What the store knows of the windows of its analysis.
+    async fn stored(&self, reader: &Reader, dataset: &str) -> Result<Option<Known>> {
+        let Some(windows) = &self.windows else { return Ok(None) };
         let Reader { holdings, model, layer, neurons, .. } = reader;
         let (store, layer) = (&holdings.store, *layer);
         let Some(progress) = store.progress(model.name(), dataset, layer).await.map_err(store_error)? else {
             return Ok(None);
         };
         let index = store.index(model.name(), dataset, layer, &progress).await.map_err(store_error)?;
-        let Some(index) = index.filter(|index| index.examples() == self.examples.len()) else { return Ok(None) };
+        let Some(index) = index.filter(|index| index.examples() == windows.len()) else { return Ok(None) };
         let upper = |index: &LayerIndex, neuron: u32| index.of_neurons(Some(&[neuron])).1;
         let bounds = neurons.iter().map(|neuron| upper(&index, *neuron)).collect();
         let rows = store.neurons(model.name(), dataset, layer).await.map_err(store_error)?;
         let Some(greatest) = rows.column_by_name("max_activation") else { return Ok(None) };
         let greatest = greatest.as_primitive::<Float32Type>();
-        Ok(Some((bounds, neurons.iter().map(|neuron| greatest.value(*neuron as usize)).collect())))
+        let greatest = neurons.iter().map(|neuron| greatest.value(*neuron as usize)).collect();
+        Ok(Some(Known { bounds, greatest, values: None }))
     }
 
-    /// The greatest activation of each neuron in each example, by running all; also what was read of each example,
-    /// `[tokens, neurons]`, if it is to be kept.
-    async fn peaks(&self, reader: &Reader, kept: bool) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
-        let all = (0..self.examples.len()).map(|example| (example, Wanted::default())).collect();
+    /// Runs examples to see how strong each neuron is in them: all, or of each neuron its own, listed here. (Others have
+    /// their own run too, but what is known of a neuron must not depend on which others are asked about.)
+    async fn search(&self, reader: &Reader, own: Option<&[Vec<usize>]>, held: &MemoryReservation) -> Result<Known> {
+        let searched: BTreeSet<usize> = match own {
+            None => (0..self.examples.len()).collect(),
+            Some(own) => own.iter().flatten().chain(&self.background).copied().collect(),
+        };
         let width = reader.neurons.len();
-        let read = move |_: &Wanted, _: usize, values: &[f32]| {
+        let tokens: usize = searched.iter().map(|example| self.examples[*example].tokens.len()).sum();
+        let bytes = 4 * tokens * width;
+        let fits = bytes <= GATHERED_BYTES && held.try_grow(bytes).is_ok();
+        let read = move |_: &Wanted, example: usize, values: &[f32]| {
             let mut peaks = vec![f32::NEG_INFINITY; width];
             for row in values.chunks_exact(width) {
                 peaks.iter_mut().zip(row).for_each(|(peak, value)| *peak = peak.max(*value));
             }
-            (peaks, kept.then(|| values.to_vec()))
+            (example, peaks, fits.then(|| values.to_vec()))
         };
-        let mut found: Vec<Vec<f32>> = vec![Vec::with_capacity(self.examples.len()); width];
-        let mut all_values = Vec::new();
-        let keep = |(peaks, values): (Vec<f32>, Option<Vec<f32>>)| {
-            found.iter_mut().zip(peaks).for_each(|(found, peak)| found.push(peak));
-            all_values.extend(values);
+        let mut bounds = vec![vec![f32::NEG_INFINITY; self.examples.len()]; width];
+        let mut values = HashMap::new();
+        let keep = |(example, peaks, read): (usize, Vec<f32>, Option<Vec<f32>>)| {
+            bounds.iter_mut().zip(peaks).for_each(|(bounds, peak)| bounds[example] = peak);
+            values.extend(read.map(|read| (example, read)));
         };
-        self.run(reader, all, read, keep).await?;
-        Ok((found, all_values))
+        self.run(reader, searched.into_iter().map(|example| (example, Wanted::default())).collect(), read, keep)
+            .await?;
+        for (bounds, own) in bounds.iter_mut().zip(own.into_iter().flatten()) {
+            let mut only = vec![f32::NEG_INFINITY; bounds.len()];
+            own.iter().for_each(|example| only[*example] = bounds[*example]);
+            *bounds = only;
+        }
+        let greatest = bounds.iter().map(|bounds| bounds.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
+        Ok(Known { bounds, greatest, values: fits.then_some(values) })
     }
 
     /// Runs examples, hands the values of each, `[tokens, neurons]`, to `read` where they were computed, and what that
@@ -347,31 +304,4 @@ impl Wanted {
         }
         Read { example, samples, fired }
     }
-}
-
-/// Reads documents until there are so many tokens.
-async fn read_examples(
-    model: &Arc<Model>,
-    origin: &Origin,
-    tokens: usize,
-    context: &Arc<TaskContext>,
-) -> Result<Vec<Context>> {
-    let everything = Predicate::new(Vec::new());
-    let documents = Documents::new(origin, everything.clone(), Arc::clone(context))?;
-    let mut producer =
-        Producer::new(Arc::clone(model), Examples::Of(Box::new(documents)), everything, tokens.min(4096));
-    let mut examples = Vec::new();
-    let mut read = 0;
-    while read < tokens {
-        let Some(packed) = producer.next().await? else { break };
-        for rows in packed.examples {
-            read += rows.tokens.len();
-            let pieces = model.window().div_ceil(WINDOW) as i64;
-            for (piece, tokens) in rows.tokens.chunks(WINDOW).enumerate() {
-                let example = rows.example * pieces + piece as i64;
-                examples.push(Context { document: rows.document.number, example, tokens: tokens.into() });
-            }
-        }
-    }
-    Ok(examples)
 }

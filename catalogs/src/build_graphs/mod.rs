@@ -27,12 +27,17 @@ use crate::kept::supports_place;
 use crate::predicate::{Predicate, Selection, select_neurons};
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
+mod corpora;
 mod corpus;
 mod rows;
 mod run;
+mod text;
+mod windows;
 
-pub(crate) use corpus::{Corpora, Corpus, Gathered, Reader};
+pub(crate) use corpora::Corpora;
+pub(crate) use corpus::{Corpus, Gathered, Reader};
 use run::Build;
+pub(crate) use text::{Searched, Text};
 
 /// Examples of a neuron, half of them to learn from, if the query does not say.
 pub(crate) const EXAMPLES: i64 = 40;

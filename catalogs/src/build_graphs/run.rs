@@ -12,8 +12,10 @@ use datafusion::execution::TaskContext;
 use neuroql_model::{CancelOnDrop, Model};
 use neuroql_n2g::{Method, Options, Oracle, Workshop};
 
-use super::corpus::{Corpora, Corpus, Reader};
+use super::corpora::Corpora;
+use super::corpus::{Corpus, Reader};
 use super::rows;
+use super::text::Text;
 use crate::activations::Origin;
 use crate::error::n2g_error;
 use crate::graphs;
@@ -46,11 +48,13 @@ impl Build {
     /// Builds, and sends rows as they come. Stops when nobody listens any more.
     pub async fn build(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
         let (holdings, model) = (&self.holdings, &self.model);
-        let fingerprint = holdings.fingerprints.of(&self.origin, Arc::clone(context)).await?;
-        let made_with = self.made_with(fingerprint.as_ref().map(|fingerprint| fingerprint.sha256.as_str()));
-        let corpora = Corpora::new(holdings, model, &self.origin, self.tokens, context);
+        let corpora = Corpora::new(holdings, model, &self.origin, context);
+        let sha256 = corpora.sha256().await?;
         let mut workshop = Workshop::new(model, self.method, self.options.clone());
         for (layer, neurons) in &self.selection {
+            let searched = corpora.best(*layer, self.tokens).await?;
+            let text = Text::new(self.examples, searched, sha256.as_deref());
+            let made_with = text.with_options(&self.options, self.method.version());
             let kept = if self.rebuild { HashMap::new() } else { self.kept(*layer, neurons, &made_with).await? };
             let (known, missing): (Vec<u32>, Vec<u32>) = neurons.iter().partition(|neuron| kept.contains_key(neuron));
             for neuron in known {
@@ -61,9 +65,9 @@ impl Build {
             if missing.is_empty() {
                 continue;
             }
-            let corpus = corpora.of_layer(*layer).await?;
+            let Some(corpus) = corpora.of_layer(*layer, searched).await? else { continue };
             for neurons in missing.chunks(corpus.most_neurons(self.examples)) {
-                if !self.layer(*layer, neurons.to_vec(), corpus, &mut workshop, &made_with, rows).await? {
+                if !self.layer(*layer, neurons.to_vec(), &corpus, &mut workshop, &made_with, rows).await? {
                     return Ok(());
                 }
             }
@@ -108,16 +112,6 @@ impl Build {
             }
         }
         Ok(true)
-    }
-
-    /// Everything that graphs depend on beside model and method, as JSON.
-    fn made_with(&self, dataset_sha256: Option<&str>) -> String {
-        let mut all = self.options.to_json();
-        all.pop();
-        let hash: String = dataset_sha256.unwrap_or_default().chars().take(16).collect();
-        let Self { examples, tokens, method, .. } = self;
-        let version = method.version();
-        all + &format!(r#","examples":{examples},"tokens":{tokens},"dataset_sha256":"{hash}","version":{version}}}"#)
     }
 
     /// Rows of some neurons that were kept before and would come out the same, by neuron.

@@ -1,0 +1,77 @@
+//! Which text a graph was made of: kept with it, so that it can be told what it has not seen.
+
+use neuroql_n2g::Options;
+use serde::{Deserialize, Serialize};
+
+/// Digits of a dataset's hash that are kept.
+const HASH_DIGITS: usize = 16;
+
+/// Where a neuron's examples were looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Searched {
+    /// In all that an analysis of the dataset has seen.
+    Analysis,
+    /// In the first documents, so many tokens of them.
+    Tokens(usize),
+}
+
+/// What, beside the dataset's name, decides which examples a graph is made of and which judge it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Text {
+    /// Examples of each neuron.
+    pub examples: usize,
+    /// Where they come from.
+    pub searched: Searched,
+    /// The first digits of the SHA-256 of the dataset's documents; empty if it has none.
+    dataset_sha256: String,
+}
+
+impl Text {
+    /// Of a dataset with this hash, if it has one.
+    pub fn new(examples: usize, searched: Searched, dataset_sha256: Option<&str>) -> Self {
+        let dataset_sha256 = dataset_sha256.unwrap_or_default().chars().take(HASH_DIGITS).collect();
+        Self { examples, searched, dataset_sha256 }
+    }
+
+    /// What a graph's options say of it; `None` if they do not.
+    pub fn of_options(options: &str) -> Option<Self> {
+        serde_json::from_str(options).ok()
+    }
+
+    /// All that a graph is made with: it, the options of a method, which are a JSON object, and the method's version.
+    pub fn with_options(&self, options: &Options, version: u32) -> String {
+        #[derive(Serialize)]
+        struct MadeWith<'a> {
+            #[serde(flatten)]
+            options: &'a Options,
+            #[serde(flatten)]
+            text: &'a Text,
+            version: u32,
+        }
+        // Numbers and names always have a JSON form.
+        serde_json::to_string(&MadeWith { options, text: self, version }).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use neuroql_n2g::{Method, Options};
+
+    use super::*;
+
+    #[test]
+    fn options_say_which_text() {
+        for searched in [Searched::Analysis, Searched::Tokens(900_000)] {
+            let text = Text::new(40, searched, Some("0123456789abcdefedcba9876543210"));
+            let options = text.with_options(&Options::of(Method::N2g), 1);
+            assert_eq!(Text::of_options(&options), Some(text));
+            let value: serde_json::Value = serde_json::from_str(&options).unwrap();
+            assert_eq!(value["dataset_sha256"], "0123456789abcdef");
+            assert_eq!(value["version"], 1);
+            assert!(value["keep"].is_number());
+        }
+        assert_eq!(Text::of_options(""), None);
+        assert_eq!(Text::of_options(r#"{"examples": 40, "tokens": 100000}"#), None);
+    }
+}
