@@ -4,7 +4,7 @@
 //! another, all strongest examples of the neuron do. Random text is judged beside them. Activations are measured by the neuron's greatest on the
 //! dataset that the graph was made of.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -189,7 +189,7 @@ impl Work for Evaluation {
             let best = corpora.best(layer, call.tokens).await?;
             let mut hopeless = Vec::new();
             // As many examples of the same text as then, for the same split.
-            let mut groups: HashMap<(usize, Searched), Vec<Kept>> = HashMap::new();
+            let mut groups: BTreeMap<(usize, Searched), Vec<Kept>> = BTreeMap::new();
             for graph in graphs {
                 match &graph.made_of {
                     MadeOf::Others => groups.entry((call.examples, best)).or_default().push(graph),
@@ -200,8 +200,6 @@ impl Work for Evaluation {
                     MadeOf::Unknown => hopeless.push((graph, Err(UNKNOWN))),
                 }
             }
-            let mut groups: Vec<((usize, Searched), Vec<Kept>)> = groups.into_iter().collect();
-            groups.sort_unstable_by_key(|(text, _)| *text);
             for ((examples, searched), mut graphs) in groups {
                 let Some(corpus) = corpora.of_layer(layer, searched).await? else {
                     hopeless.extend(graphs.into_iter().map(|graph| (graph, Err(GONE))));
