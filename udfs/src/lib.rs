@@ -10,6 +10,7 @@ use neuroql_model::Registry;
 
 mod activation;
 mod arguments;
+mod async_calls;
 mod bootstrap_interval;
 mod detokenize;
 mod error;
@@ -20,6 +21,7 @@ mod tokens;
 pub mod vectors;
 
 pub use activation::activation_udf;
+pub use async_calls::AsyncCalls;
 pub use bootstrap_interval::bootstrap_interval_udaf;
 pub use detokenize::detokenize_udf;
 pub use error::Error;

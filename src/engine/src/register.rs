@@ -13,6 +13,7 @@ use neuroql_catalogs::{
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
 use neuroql_store::{BundledAnalysis, BundledGraphs, Store};
+use neuroql_udfs::AsyncCalls;
 
 /// Registers neuroql in a session that a program made itself: the bundled model and its corpus, all tables and
 /// functions, and `CREATE EXTERNAL TABLE … STORED AS MODEL`. Returns the registry of models, to which the program may
@@ -87,6 +88,7 @@ pub(crate) fn register(
     let with_rule = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_physical_optimizer_rules(rules)
         .with_analyzer_rule(Arc::new(DeleteAsAsked))
+        .with_optimizer_rule(Arc::new(AsyncCalls))
         .with_physical_optimizer_rule(Arc::new(AggregateInScan))
         .with_physical_optimizer_rule(Arc::new(TopInScan));
     *state.write() = with_rule.build();
