@@ -6,10 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use datafusion::DATAFUSION_VERSION;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use datafusion::arrow::datatypes::{DataType, Float64Type};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::cast::as_string_array;
 use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
@@ -71,6 +73,9 @@ pub(crate) fn register_constant(context: &SessionContext) {
     ];
     for (name, value) in constants {
         context.register_udf(ScalarUDF::new_from_impl(Constant::new(name, value, Volatility::Stable)));
+    }
+    if let Ok(known) = context.udf("format_type") {
+        context.register_udf(ScalarUDF::new_from_impl(FormatType { known }));
     }
     context.register_udf(ScalarUDF::new_from_impl(JsonBuildObject::new()));
     context.register_udf(AsyncScalarUDF::new(Arc::new(PgSleep::new())).into_scalar_udf());
@@ -249,6 +254,38 @@ impl ScalarUDFImpl for SetConfig {
         };
         let set = (0..names.len()).map(&mut set).collect::<Result<StringArray>>()?;
         Ok(ColumnarValue::Array(Arc::new(set)))
+    }
+}
+
+/// `format_type(oid, modifier)`, which pg-catalog does not know of composite values.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct FormatType {
+    known: Arc<ScalarUDF>,
+}
+
+impl ScalarUDFImpl for FormatType {
+    fn name(&self) -> &str {
+        self.known.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.known.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.known.return_type(arguments)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let oids = cast(&args.args[0].to_array(args.number_rows)?, &DataType::Int64)?;
+        let names = self.known.invoke_with_args(args)?.into_array(oids.len())?;
+        let name = |(oid, name)| match oid {
+            Some(2249) => Some("record"),
+            Some(2287) => Some("record[]"),
+            _ => name,
+        };
+        let names = oids.as_primitive::<Int64Type>().iter().zip(as_string_array(&names)?).map(name);
+        Ok(ColumnarValue::Array(Arc::new(names.collect::<StringArray>())))
     }
 }
 

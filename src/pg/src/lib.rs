@@ -34,6 +34,7 @@ mod parameters;
 mod parse;
 mod passwords;
 mod permissions;
+mod records;
 mod report;
 mod rows;
 mod scram;

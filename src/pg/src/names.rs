@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{self, Expr, Ident, Query, SelectItem, SetExpr, Value, visit_expressions_mut};
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, Ident, Query, SelectItem, SetExpr, Value, VisitMut, VisitorMut, visit_expressions_mut,
+};
 
 /// New names for some columns: counted from the left before a `*`, from the right after it.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +38,11 @@ impl Names {
 
 /// Finds the names, and makes twins distinct for DataFusion.
 pub(crate) fn of_statement(statement: &mut Statement) -> Names {
+    if let Statement::Statement(inner) = statement {
+        // What views and tables are made of has the names of their columns.
+        let inserts = matches!(**inner, ast::Statement::Insert(_));
+        let _: ControlFlow<()> = inner.visit(&mut Twins { depth: usize::from(inserts) });
+    }
     let query = match statement {
         Statement::Statement(inner) => match inner.as_mut() {
             ast::Statement::Query(query) => query,
@@ -52,6 +59,29 @@ pub(crate) fn of_statement(statement: &mut Statement) -> Names {
         _ => return Names::default(),
     };
     of_query(query)
+}
+
+/// Makes the columns of queries in others distinct.
+struct Twins {
+    /// Queries around the next one.
+    depth: usize,
+}
+
+impl VisitorMut for Twins {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let (1.., SetExpr::Select(select)) = (self.depth, query.body.as_mut()) {
+            make_distinct(&mut select.projection);
+        }
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
 }
 
 fn of_query(query: &mut Query) -> Names {
@@ -200,6 +230,15 @@ mod tests {
         assert_eq!(names("select 1, *, count(*) from t", &["x", "a", "b", "y"]), ["?column?", "a", "b", "count"]);
         assert_eq!(names("select * from t", &["a", "__alias_b"]), ["a", "b"]);
         assert_eq!(names("select 1 union all select 2", &["x"]), ["?column?"]);
+    }
+
+    #[test]
+    fn twins_in_queries_of_statements_become_distinct() {
+        let distinct = |query: &str| Parser::default().parse(query).unwrap().remove(0).statement.to_string();
+        assert_eq!(distinct("insert into t select 1, 1"), "INSERT INTO t SELECT 1, 1 AS \"twin 1\"");
+        let nested = distinct("with x(a, b) as (select 1, 1) select a from x, (select 2, 2) y(c, d)");
+        assert!(nested.contains("1, 1 AS \"twin 1\"") && nested.contains("2, 2 AS \"twin 1\""), "{nested}");
+        assert_eq!(distinct("create view v as select 1, 1"), "CREATE VIEW v AS SELECT 1, 1");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use datafusion_postgres::pgwire::types::format::FormatOptions;
 
 use crate::floats;
 use crate::names::Names;
+use crate::records;
 use crate::report::Report;
 
 /// The columns of a result, before a client has chosen text or binary.
@@ -117,7 +118,10 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo]) -> Result<RecordBatch, Arr
         };
         let text = fields.get(index).filter(|field| field.format() == FieldFormat::Text);
         let extra_digits = text.map(|field| i32::from(field.format_options().extra_float_digits));
-        let spelt = extra_digits.and_then(|extra| floats::spell(converted.as_ref().unwrap_or(column), extra));
+        let spelt = extra_digits.and_then(|extra| {
+            let column = converted.as_ref().unwrap_or(column);
+            floats::spell(column, extra).or_else(|| records::spell(column, extra))
+        });
         let column = match spelt.or(converted) {
             Some(array) => {
                 changed = true;

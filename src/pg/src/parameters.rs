@@ -72,9 +72,14 @@ fn number(name: &str) -> Result<usize, Report> {
     }
 }
 
-/// DataFusion infers types from comparisons; this adds `CAST($1 AS …)`, `f($1)` and `$1 = ANY(…)`.
+/// DataFusion infers types from comparisons; this adds `CAST($1 AS …)`, `f($1)`, `$1 = ANY(…)` and `LIMIT $1`.
 fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Option<FieldRef>>) -> Result<()> {
     plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node {
+            for count in [&limit.skip, &limit.fetch].into_iter().flatten() {
+                learn(found, count, || Some(Arc::new(Field::new("count", DataType::Int64, true))));
+            }
+        }
         let schema = node.inputs().first().map(|input| Arc::clone(input.schema()));
         let schema = schema.unwrap_or_else(|| Arc::clone(node.schema()));
         node.apply_expressions(|expr| {
