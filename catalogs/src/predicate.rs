@@ -13,7 +13,6 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
-use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
 
 use crate::error::model_error;
@@ -58,19 +57,6 @@ pub(crate) fn allowed_strings(filter: &Expr, column: &str) -> Option<Vec<String>
             Some(values)
         }
         Expr::InList(list) if !list.negated && is_column(&list.expr) => list.list.iter().map(string).collect(),
-        _ => None,
-    }
-}
-
-/// The literal that `column = literal` asks for.
-pub(crate) fn equal_to<'a>(filter: &'a Expr, column: &str) -> Option<&'a ScalarValue> {
-    let Expr::BinaryExpr(binary) = filter else { return None };
-    match (binary.op, binary.left.as_ref(), binary.right.as_ref()) {
-        (Operator::Eq, Expr::Column(c), Expr::Literal(v, _)) | (Operator::Eq, Expr::Literal(v, _), Expr::Column(c))
-            if c.name == column =>
-        {
-            Some(v)
-        }
         _ => None,
     }
 }

@@ -14,7 +14,7 @@ use neuroql_model::Model;
 use super::Ranges;
 use crate::Error;
 use crate::holdings::Holdings;
-use crate::predicate::{check, equal_to};
+use crate::predicate::check;
 
 /// A parameter of a relation.
 #[derive(Debug, Clone)]
@@ -73,11 +73,12 @@ impl Values {
             let value = match (given.next(), given.next(), parameter.default.clone()) {
                 (Some(a), Some(b), _) if a != b => {
                     let reason = format!("is asked to be both {a} and {b}");
-                    Err(Error::InvalidParameter { relation, parameter: parameter.name.into(), reason }.into())
+                    Err(Error::InvalidParameter { relation, parameter: parameter.name.into(), reason })
                 }
-                (Some(value), ..) => value.cast_to(&parameter.data_type),
+                (Some(value), ..) => converted(&value, &parameter.data_type)
+                    .map_err(|reason| Error::InvalidParameter { relation, parameter: parameter.name.into(), reason }),
                 (None, _, Some(default)) => Ok(default),
-                (None, _, None) => Err(Error::MissingParameter { relation, parameter: parameter.name }.into()),
+                (None, _, None) => Err(Error::MissingParameter { relation, parameter: parameter.name }),
             };
             Ok((parameter, value?))
         };
@@ -208,20 +209,40 @@ impl Bound for f64 {
     }
 }
 
+/// A value as one of a parameter's type, or why it cannot be one; the reason goes on a sentence that begins with the
+/// parameter's name.
+fn converted(value: &ScalarValue, to: &DataType) -> Result<ScalarValue, String> {
+    let cast = value.cast_to(to).ok().filter(|cast| {
+        // A cast drops fractions.
+        let is_fraction = to.is_integer() && (value.data_type().is_floating() || value.data_type().is_decimal());
+        !is_fraction || cast.cast_to(&value.data_type()).is_ok_and(|back| back == *value)
+    });
+    cast.ok_or_else(|| match to {
+        to if to.is_integer() => format!("is {value}, expected a whole number"),
+        to if to.is_numeric() => format!("is {value}, expected a number"),
+        _ => format!("is {value}, which is of the wrong type"),
+    })
+}
+
 /// The value that a filter gives to a parameter. The optimizer makes `p = true` of a boolean to `p`, and
-/// `p IS NOT DISTINCT FROM NULL` to `p IS NULL`.
+/// `p IS NOT DISTINCT FROM NULL` to `p IS NULL`; a value of another type compares with a cast of `p`.
 pub(super) fn given(filter: &Expr, parameter: &str) -> Option<ScalarValue> {
-    let is_parameter = |expr: &Expr| matches!(expr, Expr::Column(column) if column.name == parameter);
+    let is_parameter = |expr: &Expr| {
+        let expr = if let Expr::Cast(cast) = expr { &*cast.expr } else { expr };
+        matches!(expr, Expr::Column(column) if column.name == parameter)
+    };
     match filter {
         Expr::Not(inner) if is_parameter(inner) => Some(false.into()),
         filter if is_parameter(filter) => Some(true.into()),
         Expr::IsNull(inner) if is_parameter(inner) => Some(ScalarValue::Null),
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::IsNotDistinctFrom, right }) => match (&**left, &**right) {
-            (column, Expr::Literal(value, _)) | (Expr::Literal(value, _), column) if is_parameter(column) => {
-                Some(value.clone())
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq | Operator::IsNotDistinctFrom, right }) => {
+            match (&**left, &**right) {
+                (column, Expr::Literal(value, _)) | (Expr::Literal(value, _), column) if is_parameter(column) => {
+                    Some(value.clone())
+                }
+                _ => None,
             }
-            _ => None,
-        },
-        filter => equal_to(filter, parameter).cloned(),
+        }
+        _ => None,
     }
 }
