@@ -5,6 +5,6 @@ SELECT layer,
        count(*) FILTER (WHERE parts BETWEEN 2 AND 5) AS two_to_five,
        count(*) FILTER (WHERE parts > 5) AS more,
        median(parts) AS median_parts
-FROM (SELECT layer, graph_components(graph) AS parts FROM toy.graphs WHERE graph IS NOT NULL)
+FROM (SELECT layer, graph_components(graph) AS parts FROM toy.graphs WHERE method = 'neuroql' AND graph IS NOT NULL)
 GROUP BY layer
 ORDER BY layer;

@@ -47,6 +47,16 @@ impl Dataset {
         }
     }
 
+    /// What results about the dataset of this name are kept under: the shortest name of the table, however it was spelled.
+    pub fn kept_as(session: &dyn Session, name: &str) -> String {
+        let defaults = &session.config_options().catalog;
+        let resolved =
+            |name: &str| TableReference::parse_str(name).resolve(&defaults.default_catalog, &defaults.default_schema);
+        let table = resolved(name);
+        let names = [table.table.to_string(), format!("{}.{}", table.schema, table.table)];
+        names.into_iter().find(|shorter| resolved(shorter) == table).unwrap_or_else(|| name.to_owned())
+    }
+
     /// The table as a dataset, if it can be one.
     pub fn of(table: Arc<dyn TableProvider>) -> Option<Self> {
         let schema = table.schema();

@@ -1,10 +1,10 @@
 //! `evaluate_graphs(model, dataset, …)`: judges kept graphs on text of any dataset.
 //!
-//! On the dataset that a graph was made of, the examples it was not made of judge it, if it can be told which they are; on
-//! another, all strongest examples of the neuron do. Random text is judged beside them. Activations are measured by the neuron's greatest on the
-//! dataset that the graph was made of.
+//! On the dataset that a graph was made of, or one with the same documents, the examples it was not made of judge it, if
+//! it can be told which they are; on another, all strongest examples of the neuron do. Random text is judged beside them.
+//! Activations are measured by the neuron's greatest on the dataset that the graph was made of.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,13 +25,15 @@ use neuroql_udfs::graphs::layout::GraphColumn;
 
 use crate::Error;
 use crate::activations::Origin;
-use crate::build_graphs::{Corpora, Corpus, EXAMPLES, Gathered, MOST_EXAMPLES, Reader, Searched, TOKENS, Text};
+use crate::build_graphs::{
+    Corpora, Corpus, EXAMPLES, Gathered, MOST_EXAMPLES, MOST_TOKENS, Reader, Searched, TOKENS, Text,
+};
 use crate::dataset::{DEFAULT, Dataset};
 use crate::error::graph_error;
 use crate::graphs;
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
-use crate::predicate::{Predicate, Selection, check, select_neurons};
+use crate::predicate::{Predicate, Selection, allowed_strings, check, select_neurons};
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
 /// Share of a neuron's greatest activation from which it fires, if the query does not say.
@@ -41,6 +43,9 @@ const THRESHOLD: f64 = 0.5;
 const CHANGED: &str = "the dataset is not what it was when the graph was made";
 const GONE: &str = "the analysis that the graph's examples are from is not there any more";
 const UNKNOWN: &str = "nothing says which examples of the dataset the graph was made of";
+
+/// Reason why the scores on examples are NULL.
+const NO_EXAMPLES: &str = "there is no example to judge the graph by: the neuron is not positive on any";
 
 /// See the module.
 #[derive(Debug)]
@@ -94,7 +99,7 @@ impl Relation for EvaluateGraphs {
             model: values.model(holdings)?,
             dataset: values.text("dataset")?.to_owned(),
             examples: values.number("examples", 2..=MOST_EXAMPLES)? as usize,
-            tokens: values.number("text_tokens", 2..=u32::MAX.into())? as usize,
+            tokens: values.number("text_tokens", 2..=MOST_TOKENS)? as usize,
             threshold: values.real("threshold", LEAST_THRESHOLD.into()..=1.0)? as f32,
         };
         computed(self.name(), call)
@@ -121,15 +126,23 @@ impl Call for EvaluateCall {
     }
 
     fn supports(&self, filter: &Expr) -> TableProviderFilterPushDown {
-        supports_place(filter)
+        match allowed_strings(filter, "method") {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => supports_place(filter),
+        }
     }
 
     async fn work(&self, session: &dyn Session, asked: Asked<'_>) -> Result<Evaluation> {
+        let name = Dataset::kept_as(session, &self.dataset);
         let dataset = Dataset::find(session, &self.dataset).await?;
+        let methods = asked.filters.iter().filter_map(|filter| allowed_strings(filter, "method"));
+        let of_place: Vec<Expr> =
+            asked.filters.iter().filter(|filter| allowed_strings(filter, "method").is_none()).cloned().collect();
         Ok(Evaluation {
-            call: self.clone(),
-            selection: select_neurons(&self.model, &Predicate::compile(asked.filters, &schema(), session)?)?,
-            origin: Origin::of(session, &self.dataset, dataset).await?,
+            selection: select_neurons(&self.model, &Predicate::compile(&of_place, &schema(), session)?)?,
+            methods: methods.collect(),
+            origin: Origin::of(session, &name, dataset).await?,
+            call: Self { dataset: name, ..self.clone() },
         })
     }
 }
@@ -139,6 +152,8 @@ struct Evaluation {
     call: EvaluateCall,
     origin: Origin,
     selection: Selection,
+    /// Each names methods that a graph's must be among.
+    methods: Vec<Vec<String>>,
 }
 
 impl fmt::Display for Evaluation {
@@ -175,31 +190,13 @@ type Judged = (Kept, Result<Scores, &'static str>);
 impl Work for Evaluation {
     async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
         let call = &self.call;
-        let mut kept = Vec::new();
+        let corpora = Corpora::new(&call.holdings, &call.model, &self.origin, context);
+        let sha256 = corpora.sha256().await?.unwrap_or_default();
         for (layer, neurons) in &self.selection {
             let layer = *layer as u32;
-            let graphs = call.kept(layer, neurons.as_deref()).await?;
-            if !graphs.is_empty() {
-                kept.push((layer, graphs));
-            }
-        }
-        let corpora = Corpora::new(&call.holdings, &call.model, &self.origin, context);
-        let sha256 = corpora.sha256().await?;
-        for (layer, graphs) in kept {
-            let best = corpora.best(layer, call.tokens).await?;
-            let mut hopeless = Vec::new();
-            // As many examples of the same text as then, for the same split.
-            let mut groups: BTreeMap<(usize, Searched), Vec<Kept>> = BTreeMap::new();
-            for graph in graphs {
-                match &graph.made_of {
-                    MadeOf::Others => groups.entry((call.examples, best)).or_default().push(graph),
-                    MadeOf::Own(text) if *text == Text::new(text.examples, text.searched, sha256.as_deref()) => {
-                        groups.entry((text.examples, text.searched)).or_default().push(graph);
-                    }
-                    MadeOf::Own(_) => hopeless.push((graph, Err(CHANGED))),
-                    MadeOf::Unknown => hopeless.push((graph, Err(UNKNOWN))),
-                }
-            }
+            let graphs = call.kept(layer, neurons.as_deref(), &self.methods, &sha256).await?;
+            let best = (call.examples, corpora.best(layer, call.tokens).await?);
+            let (groups, mut hopeless) = grouped(graphs, best, &sha256);
             for ((examples, searched), mut graphs) in groups {
                 let Some(corpus) = corpora.of_layer(layer, searched).await? else {
                     hopeless.extend(graphs.into_iter().map(|graph| (graph, Err(GONE))));
@@ -222,9 +219,36 @@ impl Work for Evaluation {
     }
 }
 
+/// Graphs by how many examples of which text are to be looked for: of another dataset `best`, of their own as many of the
+/// same text as then, for the same split; and those that cannot be judged.
+fn grouped(
+    graphs: Vec<Kept>,
+    best: (usize, Searched),
+    sha256: &str,
+) -> (BTreeMap<(usize, Searched), Vec<Kept>>, Vec<Judged>) {
+    let (mut groups, mut hopeless) = (BTreeMap::<_, Vec<Kept>>::new(), Vec::new());
+    for graph in graphs {
+        match &graph.made_of {
+            MadeOf::Others => groups.entry(best).or_default().push(graph),
+            MadeOf::Own(text) if text.is_of(sha256) => {
+                groups.entry((text.examples, text.searched)).or_default().push(graph);
+            }
+            MadeOf::Own(_) => hopeless.push((graph, Err(CHANGED))),
+            MadeOf::Unknown => hopeless.push((graph, Err(UNKNOWN))),
+        }
+    }
+    (groups, hopeless)
+}
+
 impl EvaluateCall {
     /// The kept graphs of some neurons of a layer; those whose making failed have none.
-    async fn kept(&self, layer: u32, neurons: Option<&[u32]>) -> Result<Vec<Kept>> {
+    async fn kept(
+        &self,
+        layer: u32,
+        neurons: Option<&[u32]>,
+        methods: &[Vec<String>],
+        sha256: &str,
+    ) -> Result<Vec<Kept>> {
         let rows = self.holdings.graphs(&self.model, layer, neurons).await?;
         let rows = graphs::select(&rows, &graphs::schema())?;
         let column = |name| rows.column_by_name(name).ok_or_else(|| Error::Internal(format!("no column {name}")));
@@ -236,7 +260,8 @@ impl EvaluateCall {
         let mut kept = Vec::new();
         for i in 0..rows.num_rows() {
             let number = neuron.value(i) as u32;
-            let asked = neurons.is_none_or(|neurons| neurons.binary_search(&number).is_ok());
+            let asked = neurons.is_none_or(|neurons| neurons.binary_search(&number).is_ok())
+                && methods.iter().all(|methods| methods.iter().any(|asked| asked == method.value(i)));
             if !asked || graphs.is_null(i) {
                 continue;
             }
@@ -244,10 +269,12 @@ impl EvaluateCall {
             let matcher = Matcher::new(graphs.view(i).map_err(graph_error)?, semantics).map_err(graph_error)?;
             let greatest = if greatest.is_valid(i) { greatest.value(i) } else { f32::NAN };
             let own = dataset.is_valid(i) && dataset.value(i) == self.dataset;
-            let made_with = if options.is_valid(i) { options.value(i) } else { "" };
-            let made_of = match own {
-                true => Text::of_options(made_with).map_or(MadeOf::Unknown, MadeOf::Own),
-                false => MadeOf::Others,
+            let text = Text::of_options(if options.is_valid(i) { options.value(i) } else { "" });
+            let made_of = match text {
+                // The same documents under another name are no others.
+                Some(text) if own || text.is_of(sha256) => MadeOf::Own(text),
+                None if own => MadeOf::Unknown,
+                _ => MadeOf::Others,
             };
             kept.push(Kept { neuron: number, method: method.value(i).to_owned(), matcher, greatest, made_of });
         }
@@ -257,12 +284,20 @@ impl EvaluateCall {
     /// Scores of graphs of a layer that are judged by so many examples.
     async fn judge(&self, corpus: &Corpus, layer: u32, examples: usize, graphs: Vec<Kept>) -> Result<Vec<Judged>> {
         let guard = CancelOnDrop::default();
-        let neurons: BTreeSet<u32> = graphs.iter().map(|graph| graph.neuron).collect();
+        // What each neuron's activations are measured by, at the least.
+        let mut neurons: BTreeMap<u32, f32> = BTreeMap::new();
+        for graph in &graphs {
+            let measure = if graph.greatest > 0.0 { graph.greatest } else { f32::INFINITY };
+            let least = neurons.entry(graph.neuron).or_insert(f32::INFINITY);
+            *least = least.min(measure);
+        }
+        let (neurons, measures) = neurons.into_iter().unzip();
         let reader = Reader {
             holdings: Arc::clone(&self.holdings),
             model: Arc::clone(&self.model),
             layer,
-            neurons: neurons.into_iter().collect(),
+            neurons,
+            measures: Some(measures),
             cancel: guard.flag(),
         };
         let gathered = Arc::new(corpus.gather(&reader, &self.dataset, examples).await?);
@@ -307,6 +342,13 @@ impl Kept {
     }
 }
 
+fn reason(scores: &Result<Scores, &'static str>) -> Option<&'static str> {
+    match scores {
+        Ok(scores) => (scores.tokens == 0).then_some(NO_EXAMPLES),
+        Err(reason) => Some(reason),
+    }
+}
+
 fn batch(layer: u32, judged: &[Judged]) -> Result<RecordBatch> {
     let scores = || judged.iter().map(|(_, scores)| scores.as_ref().ok());
     let real = |f: &dyn Fn(&Scores) -> Option<f32>| -> ArrayRef {
@@ -331,7 +373,7 @@ fn batch(layer: u32, judged: &[Judged]) -> Result<RecordBatch> {
         count(&|s| s.tokens),
         count(&|s| s.random_positives),
         count(&|s| s.random_tokens),
-        Arc::new(judged.iter().map(|(_, scores)| scores.as_ref().err().copied()).collect::<StringArray>()),
+        Arc::new(judged.iter().map(|(_, scores)| reason(scores)).collect::<StringArray>()),
     ];
     Ok(RecordBatch::try_new(schema(), columns)?)
 }

@@ -7,7 +7,7 @@ use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 use sha2::{Digest, Sha256};
 
 use crate::activations::{Documents, Origin};
@@ -125,8 +125,8 @@ impl Fingerprints {
     }
 }
 
-/// What tells the files of a scan apart from others and from later versions of themselves; `None` if it reads anything
-/// else.
+/// What tells a scan of files apart from other scans and from one of later versions of the files; `None` if it reads
+/// anything else.
 fn files(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<String>> {
     let source = plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()?;
     let files = source.file_groups.iter().flat_map(|group| group.files());
@@ -141,5 +141,7 @@ fn files(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<String>> {
         })
         .collect();
     seen.sort();
+    // Views of the same files may read other columns, or fewer rows.
+    seen.push(displayable(plan.as_ref()).indent(true).to_string());
     Some(seen)
 }

@@ -15,7 +15,7 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use neuroql_graph::{Automaton, Predictions, Semantics};
-use neuroql_model::Model;
+use neuroql_model::{Model, Width};
 use neuroql_udfs::graphs::layout::GraphColumn;
 
 use crate::error::graph_error;
@@ -98,34 +98,12 @@ impl Work for Simulation {
 }
 
 impl Simulation {
+    /// The rows of a layer, made apart from the threads that serve clients.
     async fn layer(&self, layer: u32) -> Result<Vec<ArrayRef>> {
         let graphs = self.graphs(layer).await?;
-        let neurons = graphs["neuron"].as_primitive::<Int32Type>();
-        let column = GraphColumn::try_new(&graphs["graph"])?;
-        let views =
-            (0..column.len()).map(|row| column.view(row)).collect::<Result<Vec<_>, _>>().map_err(graph_error)?;
-        let automaton = Automaton::new(views, self.semantics).map_err(graph_error)?;
-
-        let tokenizer = self.model.tokenizer();
-        let ids = check(tokenizer.encode(self.text.as_deref().unwrap_or_default()))?;
-        let mut found = Predictions::default();
-        automaton.simulate(&ids, &mut found);
-        let mut rows: Vec<(i32, i32, f32)> = Vec::with_capacity(found.values.len());
-        for position in 0..ids.len() {
-            let of_token =
-                found.at(position).map(|(graph, value)| (position as i32, neurons.value(graph as usize), value));
-            let first = rows.len();
-            rows.extend(of_token);
-            rows[first..].sort_unstable_by_key(|(_, neuron, _)| *neuron);
-        }
-        let text = |(position, ..): &(i32, i32, f32)| tokenizer.texts().get(ids[*position as usize] as usize);
-        Ok(vec![
-            Arc::new(Int32Array::from_value(layer as i32, rows.len())),
-            Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.1))),
-            Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.0))),
-            Arc::new(rows.iter().map(text).collect::<StringArray>()),
-            Arc::new(Float32Array::from_iter_values(rows.iter().map(|row| row.2))),
-        ])
+        let (model, text, semantics) = (Arc::clone(&self.model), self.text.clone(), self.semantics);
+        let simulate = move || Ok(simulated(&model, &graphs, layer, text.as_deref().unwrap_or_default(), semantics));
+        check(self.holdings.registry.pool().run(Width::Lane, simulate).await)?
     }
 
     /// One row of graphs a neuron: those of the method, or those that stand for their neurons.
@@ -143,4 +121,38 @@ impl Simulation {
         };
         Ok(filter_record_batch(&graphs, &methods.iter().enumerate().map(wanted).collect())?)
     }
+}
+
+/// What some graphs of a layer predict for a text.
+fn simulated(
+    model: &Model,
+    graphs: &RecordBatch,
+    layer: u32,
+    text: &str,
+    semantics: Semantics,
+) -> Result<Vec<ArrayRef>> {
+    let neurons = graphs["neuron"].as_primitive::<Int32Type>();
+    let column = GraphColumn::try_new(&graphs["graph"])?;
+    let views = (0..column.len()).map(|row| column.view(row)).collect::<Result<Vec<_>, _>>().map_err(graph_error)?;
+    let automaton = Automaton::new(views, semantics).map_err(graph_error)?;
+
+    let tokenizer = model.tokenizer();
+    let ids = check(tokenizer.encode(text))?;
+    let mut found = Predictions::default();
+    automaton.simulate(&ids, &mut found);
+    let mut rows: Vec<(i32, i32, f32)> = Vec::with_capacity(found.values.len());
+    for position in 0..ids.len() {
+        let of_token = found.at(position).map(|(graph, value)| (position as i32, neurons.value(graph as usize), value));
+        let first = rows.len();
+        rows.extend(of_token);
+        rows[first..].sort_unstable_by_key(|(_, neuron, _)| *neuron);
+    }
+    let text = |(position, ..): &(i32, i32, f32)| tokenizer.texts().get(ids[*position as usize] as usize);
+    Ok(vec![
+        Arc::new(Int32Array::from_value(layer as i32, rows.len())),
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.1))),
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.0))),
+        Arc::new(rows.iter().map(text).collect::<StringArray>()),
+        Arc::new(Float32Array::from_iter_values(rows.iter().map(|row| row.2))),
+    ])
 }

@@ -102,12 +102,13 @@ impl Call for AnalyzeCall {
     }
 
     async fn work(&self, session: &dyn Session, _: Asked<'_>) -> Result<Analysis> {
+        let name = Dataset::kept_as(session, &self.dataset);
         let dataset = Dataset::find(session, &self.dataset).await?;
         Ok(Analysis {
             holdings: Arc::clone(&self.holdings),
             model: Arc::clone(&self.model),
-            dataset: self.dataset.clone(),
-            origin: Origin::of(session, &self.dataset, dataset).await?,
+            origin: Origin::of(session, &name, dataset).await?,
+            dataset: name,
             layers: self.layers.clone(),
             documents: self.documents,
             k: self.k,

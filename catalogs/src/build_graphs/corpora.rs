@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use neuroql_model::Model;
 use neuroql_store::{Context, Progress};
 use tokio::sync::Mutex;
@@ -51,6 +52,7 @@ impl<'a> Corpora<'a> {
     /// The text of a layer; `None` if it is that of an analysis and there is none.
     pub async fn of_layer(&self, layer: u32, searched: Searched) -> Result<Option<Arc<Corpus>>> {
         let mut opened = self.opened.lock().await;
+        let held = MemoryConsumer::new("text of graphs").register(self.context.memory_pool());
         let corpus = match searched {
             Searched::Analysis => {
                 let Some(windows) = self.windows(layer).await? else { return Ok(None) };
@@ -59,14 +61,18 @@ impl<'a> Corpora<'a> {
                     return Ok(Some(Arc::clone(corpus)));
                 }
                 let (examples, windows) = Windows::cut(windows, self.model.window());
-                Corpus::new(examples, Some(windows), self.context)?
+                // The store holds what it has anyway.
+                if !windows.are_examples() {
+                    held.try_grow(bytes(&examples))?;
+                }
+                Corpus::new(examples, Some(windows), held, self.context)
             }
             Searched::Tokens(tokens) => {
                 if let Some(corpus) = opened.get(&searched) {
                     return Ok(Some(Arc::clone(corpus)));
                 }
-                let examples = read_examples(self.model, self.origin, tokens, self.context).await?;
-                Corpus::new(Arc::new(examples), None, self.context)?
+                let examples = read_examples(self.model, self.origin, tokens, &held, self.context).await?;
+                Corpus::new(Arc::new(examples), None, held, self.context)
             }
         };
         let corpus = Arc::new(corpus);
@@ -89,11 +95,16 @@ impl<'a> Corpora<'a> {
     }
 }
 
+fn bytes(examples: &[Context]) -> usize {
+    examples.iter().map(|example| size_of::<Context>() + 4 * example.tokens.len()).sum()
+}
+
 /// Reads documents until there are so many tokens.
 async fn read_examples(
     model: &Arc<Model>,
     origin: &Origin,
     tokens: usize,
+    held: &MemoryReservation,
     context: &Arc<TaskContext>,
 ) -> Result<Vec<Context>> {
     let everything = Predicate::new(Vec::new());
@@ -106,7 +117,9 @@ async fn read_examples(
         let Some(packed) = producer.next().await? else { break };
         for rows in packed.examples {
             read += rows.tokens.len();
+            let first = examples.len();
             examples.extend(pieces(rows.document.number, rows.example, &rows.tokens, model.window()));
+            held.try_grow(bytes(&examples[first..]))?;
         }
     }
     Ok(examples)

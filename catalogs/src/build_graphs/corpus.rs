@@ -11,7 +11,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use neuroql_model::{Batch, Cancel, Model, Probe, Width};
-use neuroql_n2g::{Background, Fired, LEAST_THRESHOLD, Sample, Task, Window, split, spread, strongest};
+use neuroql_n2g::{Background, Fired, LEAST_THRESHOLD, SPARE, Sample, Task, Window, split, spread, strongest};
 use neuroql_store::{Context, LayerIndex};
 
 use super::windows::Windows;
@@ -21,7 +21,7 @@ use crate::predicate::check;
 /// Random text that graphs are judged by, and learn from, in tokens.
 const RANDOM_TOKENS: usize = 50_000;
 
-/// Share of a neuron's greatest activation from which its activations on random text are remembered.
+/// Share of what a neuron's activations are measured by from which those on random text are remembered.
 const REMEMBERED: f32 = LEAST_THRESHOLD;
 
 /// Bytes that neurons which are gathered together may take, if there is no tighter limit.
@@ -51,9 +51,16 @@ struct Known {
     /// What each neuron's activations in each example are at most.
     bounds: Vec<Vec<f32>>,
     /// The greatest activation of each.
-    greatest: Vec<f32>,
+    greatest: Arc<[f32]>,
     /// What was read of examples, `[tokens, neurons]`, if it was kept.
     values: Option<HashMap<usize, Vec<f32>>>,
+}
+
+/// What examples show of each neuron.
+struct Shown {
+    samples: Vec<Vec<Sample>>,
+    /// Where it is active on random text.
+    fired: Vec<Vec<Fired>>,
 }
 
 /// What is read of one example.
@@ -71,6 +78,8 @@ pub(crate) struct Reader {
     pub model: Arc<Model>,
     pub layer: u32,
     pub neurons: Vec<u32>,
+    /// What activations of each will be measured by, if that may be less than its greatest on this text.
+    pub measures: Option<Vec<f32>>,
     pub cancel: Cancel,
 }
 
@@ -82,19 +91,15 @@ struct Read {
 }
 
 impl Corpus {
-    /// Of examples, which are pieces of windows if there are any.
-    ///
-    /// # Errors
-    /// There is no memory for them.
-    pub(super) fn new(examples: Arc<Vec<Context>>, windows: Option<Windows>, context: &TaskContext) -> Result<Self> {
+    /// Of examples, which are pieces of windows if there are any, and the memory that they take.
+    pub(super) fn new(
+        examples: Arc<Vec<Context>>,
+        windows: Option<Windows>,
+        held: MemoryReservation,
+        context: &TaskContext,
+    ) -> Self {
         let background = spread(examples.iter().map(|example| example.tokens.len()), RANDOM_TOKENS);
-        let memory = Arc::clone(context.memory_pool());
-        let held = MemoryConsumer::new("text of graphs").register(&memory);
-        // The store holds what it has anyway.
-        if !windows.as_ref().is_some_and(Windows::are_examples) {
-            held.try_grow(examples.iter().map(|example| size_of::<Context>() + 4 * example.tokens.len()).sum())?;
-        }
-        Ok(Self { examples, windows, background, memory, _held: held })
+        Self { examples, windows, background, memory: Arc::clone(context.memory_pool()), _held: held }
     }
 
     /// Neurons that may be [gathered](Self::gather) together with so many examples each; at least one.
@@ -109,7 +114,7 @@ impl Corpus {
     /// Bytes that a neuron takes while its examples are found: its peaks, or bounds, and its activations on them.
     fn bytes_each(&self, wanted: usize) -> usize {
         let longest = self.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
-        4 * (self.examples.len() + wanted * longest)
+        4 * (self.examples.len() + SPARE * wanted * longest)
     }
 
     /// What some neurons of a layer do: their strongest examples, split into those to learn from and those to judge
@@ -117,15 +122,30 @@ impl Corpus {
     pub async fn gather(&self, reader: &Reader, dataset: &str, wanted: usize) -> Result<Gathered> {
         let held = MemoryConsumer::new("activations of graphs").register(&self.memory);
         held.try_grow(reader.neurons.len() * self.bytes_each(wanted))?;
-        let Known { bounds, greatest, values } = match (self.stored(reader, dataset).await?, &self.windows) {
+        let Known { bounds, greatest, values } = self.known(reader, dataset, wanted, &held).await?;
+        let plan = self.plan(&bounds, wanted);
+        let Shown { samples, fired } = self.show(reader, plan, &greatest, values, &held).await?;
+        let tasks = reader.neurons.iter().zip(samples).zip(greatest.iter());
+        let tasks = tasks.map(|((neuron, samples), greatest)| task(*neuron, samples, *greatest, wanted)).collect();
+        Ok(Gathered { tasks, fired, background: Arc::new(self.random_text()), _held: held })
+    }
+
+    /// What is known of neurons before their examples are chosen: what an analysis says if there is one, else what a
+    /// run over all examples shows. Where examples are pieces of an analysis' windows, those of its strongest windows
+    /// are run.
+    async fn known(&self, reader: &Reader, dataset: &str, wanted: usize, held: &MemoryReservation) -> Result<Known> {
+        match (self.stored(reader, dataset).await?, &self.windows) {
             (Some(stored), Some(windows)) if !windows.are_examples() => {
-                let own: Vec<Vec<usize>> =
-                    stored.bounds.iter().map(|bounds| windows.strongest(bounds, wanted)).collect();
-                self.search(reader, Some(&own), &held).await?
+                let own: Vec<_> = stored.bounds.iter().map(|bounds| windows.strongest(bounds, wanted)).collect();
+                self.search(reader, Some(&own), held).await
             }
-            (Some(stored), _) => stored,
-            (None, _) => self.search(reader, None, &held).await?,
-        };
+            (Some(stored), _) => Ok(stored),
+            (None, _) => self.search(reader, None, held).await,
+        }
+    }
+
+    /// Which examples are read, and what for: the strongest of each neuron, and random text.
+    fn plan(&self, bounds: &[Vec<f32>], wanted: usize) -> BTreeMap<usize, Wanted> {
         let documents: Vec<i64> = self.examples.iter().map(|example| example.document).collect();
         let mut plan: BTreeMap<usize, Wanted> = BTreeMap::new();
         for (number, bounds) in bounds.iter().enumerate() {
@@ -136,39 +156,48 @@ impl Corpus {
         for (number, example) in self.background.iter().enumerate() {
             plan.entry(*example).or_default().random = Some(number as u32);
         }
-        let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); reader.neurons.len()];
-        let mut fired: Vec<Vec<Fired>> = vec![Vec::new(); reader.neurons.len()];
-        let greatest: Arc<[f32]> = greatest.into();
-        let read = {
-            let greatest = Arc::clone(&greatest);
-            move |wanted: &Wanted, example: usize, values: &[f32]| wanted.read(example, values, &greatest)
-        };
+        plan
+    }
+
+    /// What the examples of a plan show of each neuron, from values that were kept or else by running them.
+    async fn show(
+        &self,
+        reader: &Reader,
+        plan: BTreeMap<usize, Wanted>,
+        greatest: &Arc<[f32]>,
+        values: Option<HashMap<usize, Vec<f32>>>,
+        held: &MemoryReservation,
+    ) -> Result<Shown> {
+        let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); greatest.len()];
+        let mut fired: Vec<Vec<Fired>> = vec![Vec::new(); greatest.len()];
         let mut keep = |read: Read| {
+            held.try_grow(size_of_val(read.fired.as_slice()))?;
             let Context { document, example, tokens } = &self.examples[read.example];
             for (number, activations) in read.samples {
                 let tokens = Arc::clone(tokens);
                 samples[number].push(Sample { document: *document, example: *example, tokens, activations });
             }
             read.fired.into_iter().for_each(|(number, place)| fired[number].push(place));
+            Ok(())
         };
+        let measures = reader.measures.clone().unwrap_or_else(|| greatest.to_vec());
+        let remembered = greatest.iter().zip(measures).map(|(greatest, measure)| greatest.min(measure) * REMEMBERED);
+        let (greatest, remembered) = (Arc::clone(greatest), remembered.collect::<Arc<[f32]>>());
+        let read =
+            move |wanted: &Wanted, example: usize, values: &[f32]| wanted.read(example, values, &greatest, &remembered);
         match values {
-            Some(values) => plan.iter().for_each(|(i, wanted)| keep(read(wanted, *i, &values[i]))),
+            Some(values) => plan.iter().try_for_each(|(i, wanted)| keep(read(wanted, *i, &values[i])))?,
             None => self.run(reader, plan, read, keep).await?,
         }
-        let tasks = reader.neurons.iter().zip(samples).zip(greatest.iter()).map(|((neuron, mut samples), greatest)| {
-            samples.retain(|sample| sample.peak().is_some_and(|(_, a)| a > 0.0));
-            let peak = |sample: &Sample| sample.peak().map_or(0.0, |(_, a)| a);
-            let place = |sample: &Sample| (sample.document, sample.example);
-            samples.sort_by(|a, b| peak(b).total_cmp(&peak(a)).then(place(a).cmp(&place(b))));
-            let (train, held_out) = split(samples, wanted);
-            Task { neuron: *neuron, max_activation: *greatest, train, held_out }
+        Ok(Shown { samples, fired })
+    }
+
+    fn random_text(&self) -> Background {
+        let windows = self.background.iter().map(|i| {
+            let Context { document, tokens, .. } = &self.examples[*i];
+            Window { document: *document, tokens: Arc::clone(tokens) }
         });
-        let windows = self
-            .background
-            .iter()
-            .map(|i| Window { document: self.examples[*i].document, tokens: Arc::clone(&self.examples[*i].tokens) });
-        let (tasks, background) = (tasks.collect(), Arc::new(Background { windows: windows.collect() }));
-        Ok(Gathered { tasks, fired, background, _held: held })
+        Background { windows: windows.collect() }
     }
 
     /// What the store knows of the windows of its analysis.
@@ -213,6 +242,7 @@ impl Corpus {
         let keep = |(example, peaks, read): (usize, Vec<f32>, Option<Vec<f32>>)| {
             bounds.iter_mut().zip(peaks).for_each(|(bounds, peak)| bounds[example] = peak);
             values.extend(read.map(|read| (example, read)));
+            Ok(())
         };
         self.run(reader, searched.into_iter().map(|example| (example, Wanted::default())).collect(), read, keep)
             .await?;
@@ -232,9 +262,9 @@ impl Corpus {
         reader: &Reader,
         plan: BTreeMap<usize, Wanted>,
         read: impl Fn(&Wanted, usize, &[f32]) -> T + Clone + Send + 'static,
-        mut keep: impl FnMut(T),
+        mut keep: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
-        let Reader { holdings, model, layer, neurons, cancel } = reader;
+        let Reader { holdings, model, layer, neurons, cancel, .. } = reader;
         let probe = Arc::new(check(Probe::new(model, [(*layer as usize, Some(neurons.clone()))]))?);
         let (pool, width) = (holdings.registry.pool(), neurons.len());
         let mut batches = self.batches(model, width, plan).into_iter();
@@ -260,7 +290,7 @@ impl Corpus {
                 }));
             }
             match in_flight.next().await {
-                Some(batch) => check(batch)?.into_iter().for_each(&mut keep),
+                Some(batch) => check(batch)?.into_iter().try_for_each(&mut keep)?,
                 None => return Ok(()),
             }
         }
@@ -285,17 +315,29 @@ impl Corpus {
     }
 }
 
+/// A neuron's examples on which it is active, strongest first, split.
+fn task(neuron: u32, mut samples: Vec<Sample>, greatest: f32, wanted: usize) -> Task {
+    let peak = |sample: &Sample| sample.peak().map_or(0.0, |(_, a)| a);
+    let place = |sample: &Sample| (sample.document, sample.example);
+    samples.retain(|sample| peak(sample) > 0.0);
+    samples.sort_by(|a, b| peak(b).total_cmp(&peak(a)).then(place(a).cmp(&place(b))));
+    let (train, held_out) = split(samples, wanted);
+    Task { neuron, max_activation: greatest, train, held_out }
+}
+
 impl Wanted {
-    /// What is wanted of an example's values, `[tokens, neurons]`, over the greatest of each neuron.
-    fn read(&self, example: usize, values: &[f32], greatest: &[f32]) -> Read {
+    /// What is wanted of an example's values, `[tokens, neurons]`, over the greatest of each neuron; on random text
+    /// those that are no less than what is remembered of it.
+    fn read(&self, example: usize, values: &[f32], greatest: &[f32], remembered: &[f32]) -> Read {
         let width = greatest.len();
         let column = |number: usize| values.iter().skip(number).step_by(width).map(move |a| a / greatest[number]);
         let samples = self.neurons.iter().map(|number| (*number, column(*number).collect())).collect();
         let mut fired = Vec::new();
         if let Some(window) = self.random {
             for (position, row) in values.chunks_exact(width).enumerate() {
-                for (number, (a, greatest)) in row.iter().zip(greatest).enumerate() {
-                    if *greatest > 0.0 && a / greatest >= REMEMBERED {
+                for (number, (a, (greatest, remembered))) in row.iter().zip(greatest.iter().zip(remembered)).enumerate()
+                {
+                    if *greatest > 0.0 && a >= remembered {
                         let place = Fired { window, position: position as u32, activation: a / greatest };
                         fired.push((number, place));
                     }

@@ -48,6 +48,9 @@ pub(crate) const MOST_EXAMPLES: i64 = 1000;
 /// Tokens of a dataset that was not analysed that are searched for examples if the query does not say.
 pub(crate) const TOKENS: i64 = 100_000;
 
+/// Most that may be searched.
+pub(crate) const MOST_TOKENS: i64 = u32::MAX as i64;
+
 /// Marks sessions of users for whom no model is loaded: an extension of their
 /// [`SessionConfig`](datafusion::prelude::SessionConfig). What a plan says of its parameters only its execution knows, so
 /// this cannot be checked on the logical plan.
@@ -99,7 +102,7 @@ impl Relation for BuildGraphs {
             neurons: values.neurons(&model)?,
             dataset: values.text("dataset")?.to_owned(),
             examples: values.number("examples", 2..=MOST_EXAMPLES)? as usize,
-            tokens: values.number("tokens", 2..=u32::MAX.into())? as usize,
+            tokens: values.number("tokens", 2..=MOST_TOKENS)? as usize,
             rebuild: values.flag("rebuild"),
             model,
             method,
@@ -154,12 +157,13 @@ impl Call for BuildCall {
         if self.options.substitutes == Substitutes::MaskedLm && session.config().get_extension::<Guest>().is_some() {
             return Err(Error::MayNotLoad("a masked language model".into()).into());
         }
+        let name = Dataset::kept_as(session, &self.dataset);
         let dataset = Dataset::find(session, &self.dataset).await?;
         Ok(Build {
             holdings: Arc::clone(&self.holdings),
             model: Arc::clone(&self.model),
-            origin: Origin::of(session, &self.dataset, dataset).await?,
-            dataset: self.dataset.clone(),
+            origin: Origin::of(session, &name, dataset).await?,
+            dataset: name,
             selection: self.selection(session, asked.filters)?,
             method: self.method,
             examples: self.examples,

@@ -88,8 +88,14 @@ impl Build {
         let (holdings, model) = (&self.holdings, &self.model);
         let guard = CancelOnDrop::default();
         let started = Instant::now();
-        let reader =
-            Reader { holdings: Arc::clone(holdings), model: Arc::clone(model), layer, neurons, cancel: guard.flag() };
+        let reader = Reader {
+            holdings: Arc::clone(holdings),
+            model: Arc::clone(model),
+            layer,
+            neurons,
+            measures: None,
+            cancel: guard.flag(),
+        };
         let gathered = corpus.gather(&reader, &self.dataset, self.examples).await?;
         let share = started.elapsed() / gathered.tasks.len().max(1) as u32;
         let oracle = Oracle::new(Arc::clone(model), Arc::clone(&holdings.registry), layer as usize, guard.flag());

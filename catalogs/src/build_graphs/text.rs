@@ -3,6 +3,8 @@
 use neuroql_n2g::Options;
 use serde::{Deserialize, Serialize};
 
+use super::{MOST_EXAMPLES, MOST_TOKENS};
+
 /// Digits of a dataset's hash that are kept.
 const HASH_DIGITS: usize = 16;
 
@@ -34,9 +36,19 @@ impl Text {
         Self { examples, searched, dataset_sha256 }
     }
 
-    /// What a graph's options say of it; `None` if they do not.
+    /// What a graph's options say of it; `None` if they do not, or say what none can be made of.
     pub fn of_options(options: &str) -> Option<Self> {
-        serde_json::from_str(options).ok()
+        let text: Self = serde_json::from_str(options).ok()?;
+        let possible = match text.searched {
+            Searched::Analysis => true,
+            Searched::Tokens(tokens) => (2..=MOST_TOKENS).contains(&(tokens as i64)),
+        };
+        ((2..=MOST_EXAMPLES as usize).contains(&text.examples) && possible).then_some(text)
+    }
+
+    /// Whether it is text of the dataset whose documents have this SHA-256.
+    pub fn is_of(&self, dataset_sha256: &str) -> bool {
+        !self.dataset_sha256.is_empty() && dataset_sha256.starts_with(&self.dataset_sha256)
     }
 
     /// All that a graph is made with: it, the options of a method, which are a JSON object, and the method's version.
@@ -71,6 +83,17 @@ mod tests {
             assert_eq!(value["version"], 1);
             assert!(value["keep"].is_number());
         }
+        let text = |examples, tokens| {
+            let options =
+                Text::new(examples, Searched::Tokens(tokens), Some("0123")).with_options(&Options::default(), 1);
+            Text::of_options(&options)
+        };
+        assert!(text(40, 1000).is_some_and(|text| text.is_of("0123456789") && !text.is_of("0124") && !text.is_of("")));
+        assert!(!Text::new(40, Searched::Analysis, None).is_of("0123"));
+        assert_eq!(
+            [text(usize::MAX, 1000), text(40, usize::MAX), text(1, 1000), text(40, 0)],
+            [None, None, None, None]
+        );
         assert_eq!(Text::of_options(""), None);
         assert_eq!(Text::of_options(r#"{"examples": 40, "tokens": 100000}"#), None);
     }

@@ -98,7 +98,13 @@ impl DataSink for GraphSink {
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
                 Some(Ok(batch)) => {
                     let vocabulary = vocabulary.get_or_insert_with(|| Vocabulary::of(&self.model));
-                    let rows = checked(&self.model, vocabulary, &batch)?;
+                    let rows = match checked(&self.model, vocabulary, &batch) {
+                        Ok(rows) => rows,
+                        Err(error) => {
+                            self.commit(&mut waiting).await?;
+                            return Err(error);
+                        }
+                    };
                     count += rows.num_rows() as u64;
                     if waiting.is_empty() {
                         deadline = Instant::now() + PATIENCE;

@@ -153,7 +153,7 @@ pub(crate) struct Build {
     /// Name of the dataset
     #[arg(long, value_name = "NAME", default_value = "corpus")]
     pub(crate) dataset: String,
-    /// Numbers of the method, such as {"importance_threshold": 0.5}
+    /// Numbers of the method, such as {"most_firings": 64}
     #[arg(long, value_name = "JSON")]
     pub(crate) options: Option<String>,
     /// Build again what is there already

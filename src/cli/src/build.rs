@@ -132,6 +132,9 @@ impl Done {
 
 impl std::fmt::Display for Done {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "mean F1 {:.3}, {} without a graph", self.f1 / self.scored.max(1) as f64, self.failed)
+        if self.scored > 0 {
+            write!(f, "mean F1 {:.3}, ", self.f1 / self.scored as f64)?;
+        }
+        write!(f, "{} without a graph", self.failed)
     }
 }

@@ -27,6 +27,10 @@ pub(crate) async fn run(options: Graph) -> Result<(), Failure> {
         model.replace('"', "\"\"")
     );
     let engine = start_engine(&options.engine).await?;
+    engine.registry().get(model).map_err(|error| Failure {
+        message: error.to_string(),
+        hint: Some("--model NAME=LOCATION registers one; a --store remembers those registered in a server".into()),
+    })?;
     let rows = engine.session().sql(&sql).await?.collect().await?;
     let Some(row) = rows.iter().find(|batch| batch.num_rows() > 0) else {
         return Err(Failure {

@@ -15,6 +15,9 @@ use crate::{Background, Fired, MaskedLm, Method, Options, Oracle, Result, Task};
 /// Why a neuron has no graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
+    /// The dataset has no tokens.
+    #[error("the dataset has no text")]
+    NoText,
     /// Its greatest activation is not above 0.
     #[error("the neuron is never positive on the dataset")]
     NeverFires,
@@ -81,6 +84,7 @@ impl Workshop {
         fired: Vec<Vec<Fired>>,
     ) -> Result<Vec<Built>> {
         let hopeless = |task: &Task| match task.max_activation {
+            _ if background.windows.is_empty() => Some(Reason::NoText),
             greatest if greatest.is_nan() || greatest <= 0.0 => Some(Reason::NeverFires),
             _ if task.train.is_empty() => Some(Reason::NoExamples),
             _ => None,
@@ -134,8 +138,7 @@ impl Workshop {
     ) -> Result<Vec<Result<Graph>>> {
         let Self { method, options, mask, words, sources } = self;
         match method {
-            Method::Token => Ok(tasks.iter().map(|task| fit::token(task, words)).collect()),
-            Method::Ngram => Ok(tasks.iter().map(|task| fit::ngram(task, words, options)).collect()),
+            Method::Token | Method::Ngram => fit::baseline(oracle, tasks, *method, words, options).await,
             Method::N2g => fit::n2g(oracle, tasks, words, sources, *mask, options).await,
             Method::Openai => fit::openai(oracle, tasks, words, *mask, options).await,
             Method::Neuroql => fit::neuroql::fit(oracle, tasks, background, fired, words, sources, options).await,

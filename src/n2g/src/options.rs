@@ -7,8 +7,11 @@ use crate::{Error, Method, Result};
 /// The least activation, as a share of a neuron's greatest, that may count as firing.
 pub const LEAST_THRESHOLD: f32 = 0.25;
 
-/// Most that one of the counts may be: they multiply.
+/// Most that one of the counts may be.
 const MOST: usize = 1000;
+
+/// Most that two which multiply may come to.
+const MOST_OF_TWO: usize = 100_000;
 
 /// Where substitutes for important tokens come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -121,7 +124,8 @@ impl Options {
         let mut options = serde_json::to_value(Self::of(method)).map_err(|e| wrong(e.to_string()))?;
         if let Some(options) = options.as_object_mut() {
             // All options of a method, as they are kept with graphs, may be given again.
-            let changed = |name: &String| options.get(name).is_some_and(|own| *own != changes[name]);
+            let none = serde_json::Value::Null;
+            let changed = |name: &String| *options.get(name).unwrap_or(&none) != changes[name];
             let is_unread = |name: &&String| !method.reads().contains(&name.as_str()) && changed(name);
             if let Some(unread) = changes.keys().find(is_unread) {
                 let reason = format!("is not one of method \"{method}\", which has {}", method.reads().join(", "));
@@ -168,6 +172,15 @@ impl Options {
         ];
         if let Some((name, value)) = most.into_iter().find(|(_, value)| *value > MOST) {
             return Err(Error::Option { option: name.into(), reason: format!("is {value}, expected at most {MOST}") });
+        }
+        let multiply = [("draws", self.draws), ("max_augmentations", self.max_augmentations)];
+        if let Some((name, value)) = multiply.into_iter().find(|(_, value)| value * self.most_firings > MOST_OF_TWO) {
+            let reason = format!("is {value}, expected at most {MOST_OF_TWO} with \"most_firings\" multiplied");
+            return Err(Error::Option { option: name.into(), reason });
+        }
+        if !self.importance_threshold.is_finite() {
+            let option = "importance_threshold".into();
+            return Err(Error::Option { option, reason: "is too large".into() });
         }
         Ok(self)
     }

@@ -38,6 +38,30 @@ pub struct Oracle {
     cancel: Cancel,
 }
 
+/// Tokens of queries that are made at once.
+const TURN: usize = 1 << 24;
+
+/// Parts of what queries are made of, so that those of each part have no more than so many tokens if it can be; what
+/// options and examples ask for may be far more than there is memory for.
+pub(crate) fn turns<T>(items: &[T], tokens: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    turns_of(TURN, items, tokens)
+}
+
+fn turns_of<T>(most: usize, mut items: &[T], tokens: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut left = most;
+        let mut fits = |item: &T| {
+            let fits = tokens(item) <= left;
+            left = left.saturating_sub(tokens(item));
+            fits
+        };
+        let fitting = items.iter().take_while(|item| fits(item)).count();
+        let (turn, rest) = items.split_at(fitting.max(1).min(items.len()));
+        items = rest;
+        (!turn.is_empty()).then_some(turn)
+    })
+}
+
 /// Number of a query and the column of its neuron.
 type Asked = (usize, usize);
 
@@ -164,5 +188,17 @@ impl Pass {
             (query, own.to_vec())
         };
         Ok(asked.into_iter().map(&mut answer).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_no_larger_than_they_may_be() {
+        let of = |items: &[usize]| turns_of(10, items, |tokens| *tokens).map(<[usize]>::to_vec).collect::<Vec<_>>();
+        assert_eq!(of(&[]), Vec::<Vec<usize>>::new());
+        assert_eq!(of(&[4, 6, 1, 11, 0, 10, 1]), [vec![4, 6], vec![1], vec![11], vec![0, 10], vec![1]]);
     }
 }

@@ -3,7 +3,7 @@
 use neuroql_model::Result;
 
 use crate::Options;
-use crate::oracle::{At, Oracle, Query};
+use crate::oracle::{At, Oracle, Query, turns};
 use crate::sample::Sample;
 
 /// Part of a sample that ends with the token on which the neuron fires, or with a few tokens after it.
@@ -39,6 +39,16 @@ impl Pivot<'_> {
     fn activation(&self) -> f32 {
         self.sample.activations[self.position]
     }
+
+    /// The longest context of at most so many tokens, which are at least one.
+    fn longest(&self, cutoff: usize) -> usize {
+        (self.position + 1).min(cutoff.max(1))
+    }
+
+    /// Tokens of all contexts of at most so many tokens.
+    fn tokens_tried(&self, cutoff: usize) -> usize {
+        self.longest(cutoff).pow(2)
+    }
 }
 
 /// As Neuron2Graph does it (`fast_prune`): contexts of 5, 10, … tokens up to the cut-off, or the whole of a shorter
@@ -48,6 +58,14 @@ impl Pivot<'_> {
 /// # Errors
 /// As [`Oracle::ask`].
 pub async fn by_steps(oracle: &Oracle, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<Pruned>> {
+    let mut pruned = Vec::with_capacity(pivots.len());
+    for pivots in turns(pivots, |pivot| pivot.tokens_tried(options.cutoff)) {
+        pruned.extend(by_steps_in_turn(oracle, pivots, options).await?);
+    }
+    Ok(pruned)
+}
+
+async fn by_steps_in_turn(oracle: &Oracle, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<Pruned>> {
     let lengths: Vec<Vec<usize>> = pivots.iter().map(|pivot| lengths(pivot.position + 1, options)).collect();
     let mut queries = Vec::new();
     for (pivot, lengths) in pivots.iter().zip(&lengths) {
@@ -111,7 +129,15 @@ fn rest_of_sentence<'a>(pivot: &'a Pivot, texts: &'a [String], most: usize) -> i
 /// # Errors
 /// As [`Oracle::ask`].
 pub async fn exact(oracle: &Oracle, pivots: &[Pivot<'_>], keep: f32, cutoff: usize) -> Result<Vec<Pruned>> {
-    let longest = |pivot: &Pivot| (pivot.position + 1).min(cutoff.max(1));
+    let mut pruned = Vec::with_capacity(pivots.len());
+    for pivots in turns(pivots, |pivot| pivot.tokens_tried(cutoff)) {
+        pruned.extend(exact_in_turn(oracle, pivots, keep, cutoff).await?);
+    }
+    Ok(pruned)
+}
+
+async fn exact_in_turn(oracle: &Oracle, pivots: &[Pivot<'_>], keep: f32, cutoff: usize) -> Result<Vec<Pruned>> {
+    let longest = |pivot: &Pivot| pivot.longest(cutoff);
     let mut found: Vec<Option<Pruned>> = vec![None; pivots.len()];
     let mut tried = 0;
     // Most contexts are short: lengths are tried in growing bunches.

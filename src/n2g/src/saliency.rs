@@ -3,7 +3,7 @@
 use neuroql_model::{Model, Result};
 
 use crate::Options;
-use crate::oracle::{At, Oracle, Query};
+use crate::oracle::{At, Oracle, Query, turns};
 use crate::prune::Pruned;
 use crate::random::Random;
 
@@ -36,6 +36,20 @@ fn peak(activations: &[f32]) -> usize {
 /// # Errors
 /// As [`Oracle::ask`].
 pub async fn by_mask(
+    oracle: &Oracle,
+    pruned: &[(u32, f32, &Pruned)],
+    mask: u32,
+    peaks: bool,
+    options: &Options,
+) -> Result<Vec<Masked>> {
+    let mut masked = Vec::with_capacity(pruned.len());
+    for pruned in turns(pruned, |(.., pruned)| pruned.tokens.len().pow(2)) {
+        masked.extend(masked_in_turn(oracle, pruned, mask, peaks, options).await?);
+    }
+    Ok(masked)
+}
+
+async fn masked_in_turn(
     oracle: &Oracle,
     pruned: &[(u32, f32, &Pruned)],
     mask: u32,
@@ -77,19 +91,22 @@ pub async fn by_mask(
     Ok(masked.collect())
 }
 
-/// Importance of each token of a pruned text for its last one, by tokens drawn from other texts in its place: a mask
-/// may be a signal of its own, random tokens are not. Mean over the draws.
+/// Importance of each token of a neuron's pruned text for its last one, by tokens drawn from others in its place: a mask
+/// may be a signal of its own, random tokens are not. Mean over the draws. Without others every importance is 0.
 ///
 /// # Errors
 /// As [`Oracle::ask`].
-pub async fn by_draws(
-    oracle: &Oracle,
-    pruned: &[(u32, &Pruned)],
-    words: &[u32],
-    draws: usize,
-) -> Result<Vec<Vec<f32>>> {
+pub async fn by_draws(oracle: &Oracle, pruned: &[(u32, &Pruned, &[u32])], draws: usize) -> Result<Vec<Vec<f32>>> {
+    let mut importances = Vec::with_capacity(pruned.len());
+    for pruned in turns(pruned, |(_, pruned, _)| draws * (pruned.pivot + 1).pow(2)) {
+        importances.extend(drawn_in_turn(oracle, pruned, draws).await?);
+    }
+    Ok(importances)
+}
+
+async fn drawn_in_turn(oracle: &Oracle, pruned: &[(u32, &Pruned, &[u32])], draws: usize) -> Result<Vec<Vec<f32>>> {
     let mut queries = Vec::new();
-    for (neuron, pruned) in pruned {
+    for (neuron, pruned, words) in pruned {
         let mut random = Random::new(u64::from(*neuron) << 32 | u64::from(pruned.tokens[pruned.pivot]));
         let tokens = &pruned.tokens[..=pruned.pivot];
         queries.push(Query { neuron: *neuron, tokens: tokens.to_vec(), at: At::Last });
@@ -105,7 +122,7 @@ pub async fn by_draws(
     }
     let mut answers = oracle.ask(&queries).await?.into_iter().map(|values| values[0]);
     let mut importances = Vec::with_capacity(pruned.len());
-    for (_, pruned) in pruned {
+    for (_, pruned, _) in pruned {
         let original = answers.next().unwrap_or_default();
         let mut row = Vec::with_capacity(pruned.pivot + 1);
         for _ in 0..pruned.pivot {

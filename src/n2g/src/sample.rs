@@ -33,7 +33,7 @@ impl Sample {
 pub struct Task {
     /// The neuron.
     pub neuron: u32,
-    /// Its greatest activation over the dataset: what other activations are measured by.
+    /// Its greatest activation on the examples that were searched: what other activations are measured by.
     pub max_activation: f32,
     /// Activating examples to learn from, strongest first.
     pub train: Vec<Sample>,

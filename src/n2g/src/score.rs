@@ -19,7 +19,7 @@ pub struct Scores {
     /// Share of tokens of which the prediction is right.
     pub accuracy: Option<f32>,
     /// Share of the variance of activations that is explained, 1 − Σ(a − p)²/Σ(a − ā)²: what Neuron2Graph calls
-    /// correlation. Negative if the mean would predict better.
+    /// correlation. Negative if the mean would predict better; `None` if activations are constant.
     pub r2: Option<f32>,
     /// Pearson's correlation of predicted and real activations; `None` if either is constant.
     pub pearson: Option<f32>,
@@ -73,10 +73,17 @@ struct Sums {
     aa: f64,
     pp: f64,
     ap: f64,
+    /// The first pair, and whether others differ from it: rounding leaves constants a variance.
+    first: Option<(f32, f32)>,
+    a_varies: bool,
+    p_varies: bool,
 }
 
 impl Sums {
     fn add(&mut self, activation: f32, predicted: f32) {
+        let (first_a, first_p) = *self.first.get_or_insert((activation, predicted));
+        self.a_varies |= activation != first_a;
+        self.p_varies |= predicted != first_p;
         let (a, p) = (f64::from(activation), f64::from(predicted));
         self.n += 1.0;
         self.a += a;
@@ -89,13 +96,13 @@ impl Sums {
     fn r2(&self) -> Option<f32> {
         let error = self.aa - 2.0 * self.ap + self.pp;
         let variance = self.aa - self.a * self.a / self.n;
-        (self.n > 0.0 && variance > 0.0).then(|| (1.0 - error / variance) as f32)
+        (self.a_varies && variance > 0.0).then(|| (1.0 - error / variance) as f32)
     }
 
     fn pearson(&self) -> Option<f32> {
         let covariance = self.ap - self.a * self.p / self.n;
         let variances = (self.aa - self.a * self.a / self.n) * (self.pp - self.p * self.p / self.n);
-        (self.n > 0.0 && variances > 0.0).then(|| (covariance / variances.sqrt()) as f32)
+        (self.a_varies && self.p_varies && variances > 0.0).then(|| (covariance / variances.sqrt()) as f32)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-/// Examples looked at for each that is wanted: near-duplicates and those that bounds overrate drop out.
-const SPARE: usize = 2;
+/// Examples that [`strongest`] gives for each that is wanted, at most: near-duplicates and those that bounds overrate drop out.
+pub const SPARE: usize = 2;
 
 /// Of the examples wanted, the share that one document may give while others have some.
 const SHARE: usize = 5;

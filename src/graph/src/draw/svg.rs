@@ -230,7 +230,7 @@ impl Svg {
                 match piece.faint && seen {
                     true => self.write(format_args!("<tspan opacity=\"0.65\">{text}</tspan>")),
                     false if b.lines.len() + line.len() > 2 && !piece.text.is_ascii() => {
-                        self.write(format_args!("<tspan style=\"unicode-bidi:isolate\">{text}</tspan>"));
+                        self.write(format_args!("<tspan unicode-bidi=\"isolate\">{text}</tspan>"));
                     }
                     false => self.write(format_args!("{text}")),
                 }

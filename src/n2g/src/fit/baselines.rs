@@ -1,14 +1,36 @@
 //! The baselines of the paper's Table 1: look-ups of tokens and of n-grams.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use futures::future::join_all;
 use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
+use neuroql_model::Width;
 
 use super::Words;
-use crate::{Options, Result, Task};
+use crate::{Method, Options, Oracle, Result, Task};
+
+/// The graphs of [`Method::Token`] or [`Method::Ngram`].
+pub(crate) async fn baseline(
+    oracle: &Oracle,
+    tasks: &[Arc<Task>],
+    method: Method,
+    words: &Words,
+    options: &Options,
+) -> Result<Vec<Result<Graph>>> {
+    let graphs = tasks.iter().map(|task| {
+        let (task, words, options) = (Arc::clone(task), words.clone(), options.clone());
+        let graph = move || match method {
+            Method::Token => token(&task, &words),
+            _ => ngram(&task, &words, &options),
+        };
+        oracle.pool().run(Width::Lane, move || Ok(graph()))
+    });
+    Ok(join_all(graphs).await.into_iter().map(|graph| graph?).collect())
+}
 
 /// Each token predicts the greatest activation that was seen on it.
-pub(crate) fn token(task: &Task, words: &Words) -> Result<Graph> {
+fn token(task: &Task, words: &Words) -> Result<Graph> {
     let mut most: BTreeMap<u32, f32> = BTreeMap::new();
     for sample in &task.train {
         for (token, a) in sample.tokens.iter().zip(&sample.activations).filter(|(_, a)| **a > 0.0) {
@@ -25,7 +47,7 @@ pub(crate) fn token(task: &Task, words: &Words) -> Result<Graph> {
 }
 
 /// Each token that fires, with the tokens before it, predicts the greatest activation that was seen there.
-pub(crate) fn ngram(task: &Task, words: &Words, options: &Options) -> Result<Graph> {
+fn ngram(task: &Task, words: &Words, options: &Options) -> Result<Graph> {
     let mut builder = Builder::new(Policy::Max);
     for sample in &task.train {
         for (at, &ends) in sample.activations.iter().enumerate().filter(|(_, a)| **a >= options.activation_threshold) {

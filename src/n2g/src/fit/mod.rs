@@ -8,7 +8,7 @@ pub mod neuroql;
 mod openai;
 mod substituted;
 
-pub(crate) use baselines::{ngram, token};
+pub(crate) use baselines::baseline;
 pub(crate) use n2g::fit as n2g;
 pub(crate) use openai::fit as openai;
 

@@ -1,19 +1,24 @@
 //! Neuron2Graph as published and as its maintained code does it.
 
+use std::iter;
 use std::sync::Arc;
 
-use std::iter;
-
+use futures::future::join_all;
 use neuroql_graph::{Builder, Graph, Inherited, Lines, Policy, Prompt, Token};
+use neuroql_model::Width;
 
 use super::Words;
+use crate::oracle::turns;
 use crate::prune::{Pivot, Pruned, by_steps};
 use crate::saliency::{Masked, by_mask};
-use crate::substitutes::{Prompt as Original, Sources};
+use crate::substitutes::{Prompt as Augmented, Sources};
 use crate::{Options, Oracle, Result, Substitutes, Task};
 
 /// A token of at least this importance for the activator is replaced by substitutes.
 const AUGMENTED: f32 = 0.8;
+
+/// What fires, and its pruned text with what masking does to it.
+type Original<'a> = (Pivot<'a>, (Pruned, Masked));
 
 /// A pruned text with what masking does to it, then its variants.
 type Prompts = Vec<(Pruned, Masked)>;
@@ -30,26 +35,38 @@ pub(crate) async fn fit(
     mask: u32,
     options: &Options,
 ) -> Result<Vec<Result<Graph>>> {
-    let pivots: Vec<Pivot> = tasks.iter().flat_map(|task| pivots(task, options)).collect();
+    let of_tasks: Vec<Vec<Pivot>> = tasks.iter().map(|task| pivots(task, options)).collect();
+    let pivots = of_tasks.concat();
     let pruned = by_steps(oracle, &pivots, options).await?;
     let texts: Vec<_> =
         pivots.iter().zip(&pruned).map(|(pivot, pruned)| (pivot.neuron, pivot.max_activation, pruned)).collect();
     // What is not strong enough to have a pattern may have variants that are.
     let augmented = options.substitutes != Substitutes::None;
     let masked = by_mask(oracle, &texts, mask, augmented, options).await?;
-    let variants = augment(oracle, &pivots, &pruned, &masked, sources, mask, options).await?;
-    let owners: Vec<u32> = pivots.iter().map(|pivot| pivot.neuron).collect();
-    let originals = pruned.into_iter().zip(masked);
-    let prompts = originals.zip(variants).map(|(original, variants)| iter::once(original).chain(variants).collect());
-    let mut prompts = owners.into_iter().zip(prompts).peekable();
-    let graphs = tasks.iter().map(|task| {
-        let mut own: Vec<Prompts> = Vec::new();
-        while let Some((_, prompt)) = prompts.next_if(|(neuron, _)| *neuron == task.neuron) {
-            own.push(prompt);
-        }
-        graph(task, &own, words, oracle.model().bos(), options)
-    });
-    Ok(graphs.collect())
+    let mut originals = pivots.into_iter().zip(pruned.into_iter().zip(masked));
+    let mut work: Vec<(Arc<Task>, Vec<Original>)> = Vec::with_capacity(tasks.len());
+    for (task, own) in tasks.iter().zip(&of_tasks) {
+        work.push((Arc::clone(task), originals.by_ref().take(own.len()).collect()));
+    }
+    let most = if augmented { options.max_augmentations } else { 0 };
+    let variants_of = |length: usize| most * length + 1;
+    let numbers = |(_, own): &(_, Vec<Original>)| {
+        own.iter().map(|(_, (pruned, _))| pruned.tokens.len()).map(|length| variants_of(length) * length.pow(2)).sum()
+    };
+    let mut graphs = Vec::with_capacity(tasks.len());
+    for work in turns(&work, numbers) {
+        let originals: Vec<&Original> = work.iter().flat_map(|(_, own)| own).collect();
+        let variants = augment(oracle, &originals, sources, mask, options).await?;
+        let prompts = originals.into_iter().zip(variants);
+        let mut prompts = prompts.map(|((_, original), own)| iter::once(original.clone()).chain(own).collect());
+        let made = work.iter().map(|(task, own)| {
+            let own: Vec<Prompts> = prompts.by_ref().take(own.len()).collect();
+            let (task, words, bos, options) = (Arc::clone(task), words.clone(), oracle.model().bos(), options.clone());
+            oracle.pool().run(Width::Lane, move || Ok(graph(&task, &own, &words, bos, &options)))
+        });
+        graphs.extend(join_all(made).await.into_iter().map(|graph| graph?));
+    }
+    Ok(graphs)
 }
 
 /// Tokens that have patterns: the greatest of each sample, or all near to it.
@@ -77,28 +94,24 @@ fn pivots<'a>(task: &'a Task, options: &Options) -> Vec<Pivot<'a>> {
 /// of the text; whether they fire decides what becomes of them.
 async fn augment(
     oracle: &Oracle,
-    pivots: &[Pivot<'_>],
-    pruned: &[Pruned],
-    masked: &[Masked],
+    originals: &[&Original<'_>],
     sources: &mut Sources,
     mask: u32,
     options: &Options,
 ) -> Result<Vec<Prompts>> {
     if options.substitutes == Substitutes::None {
-        return Ok(vec![Vec::new(); pruned.len()]);
+        return Ok(vec![Vec::new(); originals.len()]);
     }
     let bos = oracle.model().bos();
-    let originals: Vec<Original> = pivots
+    let texts: Vec<_> = originals
         .iter()
-        .zip(pruned)
-        .zip(masked)
-        .map(|((pivot, pruned), masked)| {
+        .map(|(pivot, (pruned, masked))| {
             let peak = masked.peak();
             let n = masked.activations.len();
             let important = |k: &usize| masked.importances[k * n + peak] >= AUGMENTED;
             let special = |k: &usize| Some(pruned.tokens[*k]) == bos;
             let start = pivot.position - pruned.pivot;
-            Original {
+            Augmented {
                 before: &pivot.sample.tokens[..start],
                 tokens: &pruned.tokens,
                 pivot: peak,
@@ -106,11 +119,12 @@ async fn augment(
             }
         })
         .collect();
-    let variants = sources.variants(oracle, &originals, options).await?;
+    let variants = sources.variants(oracle, &texts, options).await?;
     let counts: Vec<usize> = variants.iter().map(Vec::len).collect();
-    let owners = pivots.iter().zip(pruned).zip(variants);
-    let variants: Vec<(u32, f32, Pruned)> = owners
-        .flat_map(|((pivot, pruned), variants)| {
+    let variants: Vec<(u32, f32, Pruned)> = originals
+        .iter()
+        .zip(variants)
+        .flat_map(|((pivot, (pruned, _)), variants)| {
             let of = move |tokens| Pruned { tokens, pivot: pruned.pivot, scale: pruned.scale };
             variants.into_iter().map(move |tokens| (pivot.neuron, pivot.max_activation, of(tokens)))
         })

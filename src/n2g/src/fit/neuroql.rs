@@ -74,7 +74,8 @@ async fn firings(
 ) -> Result<Vec<Vec<Firing>>> {
     let mut pivots = Vec::new();
     let mut samples = Vec::new();
-    for task in tasks {
+    let mut owners = Vec::new();
+    for (owner, task) in tasks.iter().enumerate() {
         let mut own = Vec::new();
         for (number, sample) in task.train.iter().enumerate() {
             let fires = sample.activations.iter().enumerate().filter(|(_, a)| **a >= options.activation_threshold);
@@ -85,14 +86,21 @@ async fn firings(
         for (_, number, position) in own {
             let sample = &task.train[number];
             samples.push(number);
+            owners.push(owner);
             pivots.push(Pivot { neuron: task.neuron, max_activation: task.max_activation, sample, position });
         }
     }
     let pruned = exact(oracle, &pivots, options.keep, options.cutoff).await?;
-    let texts: Vec<_> = pivots.iter().zip(&pruned).map(|(pivot, pruned)| (pivot.neuron, pruned)).collect();
     let train = background.windows.iter().filter(|window| Background::is_train(window.document));
-    let drawn: Vec<u32> = train.flat_map(|window| window.tokens.iter().copied()).collect();
-    let importances = by_draws(oracle, &texts, &drawn, options.draws).await?;
+    let random: Vec<u32> = train.flat_map(|window| window.tokens.iter().copied()).collect();
+    let own = |task: &Arc<Task>| task.train.iter().flat_map(|sample| sample.tokens.iter().copied()).collect();
+    // All the random text of a dataset of a few documents may be there to judge by.
+    let drawn: Vec<Vec<u32>> = if random.is_empty() { tasks.iter().map(own).collect() } else { Vec::new() };
+    let texts = pivots.iter().zip(&owners).zip(&pruned).map(|((pivot, owner), pruned)| {
+        let drawn = drawn.get(*owner).unwrap_or(&random);
+        (pivot.neuron, pruned, drawn.as_slice())
+    });
+    let importances = by_draws(oracle, &texts.collect::<Vec<_>>(), options.draws).await?;
     let mut all = pivots.iter().zip(samples).zip(pruned.into_iter().zip(importances)).peekable();
     let firings = tasks.iter().map(|task| {
         let mut own = Vec::new();

@@ -8,7 +8,7 @@ use neuroql_model::Result;
 
 use super::line::{Line, Step};
 use super::neuroql::{Fit, Substituted};
-use crate::oracle::{At, Oracle, Query};
+use crate::oracle::{At, Oracle, Query, turns};
 use crate::substitutes::{Place, Sources};
 use crate::{Options, Substitutes};
 
@@ -28,48 +28,78 @@ pub(crate) async fn substitute(
     if options.substitutes == Substitutes::None {
         return Ok(vec![Vec::new(); fits.len()]);
     }
-    let mut places = Vec::new();
-    let mut owners: Vec<(usize, usize, &Line, usize)> = Vec::new();
+    let mut places: Vec<OwnPlace> = Vec::new();
     for (number, fit) in fits.iter().enumerate() {
         for found in &fit.found {
             // The strongest firing stands for all that gave the pattern.
             let Some(&first) = found.from.first() else { continue };
             let firing = &fit.firings[first];
             let before = &fit.task.train[firing.sample].tokens[..firing.start];
-            for (step, at) in important(&found.line, firing.tokens.len()) {
-                places.push(Place { before, tokens: &firing.tokens, at });
-                owners.push((number, first, &found.line, step));
+            let of_line = important(&found.line, firing.tokens.len()).into_iter().map(|(step, at)| OwnPlace {
+                place: Place { before, tokens: &firing.tokens, at },
+                fit: number,
+                firing: first,
+                line: &found.line,
+                step,
+            });
+            places.extend(of_line);
+        }
+    }
+    let own: Vec<Own> = fits.iter().map(Own::new).collect();
+    let mut substituted: Vec<Vec<Substituted>> = vec![Vec::new(); fits.len()];
+    let most = MOST_OWN + 2 * options.max_augmentations;
+    for places in turns(&places, |place| most * place.place.tokens.len()) {
+        let texts: Vec<Place> = places.iter().map(|place| place.place).collect();
+        let mut queries = Vec::new();
+        let mut asked = Vec::new();
+        for (place, candidates) in places.iter().zip(sources.tokens(oracle, &texts, options).await?) {
+            for candidate in place.candidates(&own[place.fit], candidates) {
+                let (tokens, line) = place.with(candidate);
+                queries.push(Query { neuron: fits[place.fit].task.neuron, tokens, at: At::Last });
+                asked.push((place, line));
+            }
+        }
+        for ((place, line), values) in asked.into_iter().zip(oracle.ask(&queries).await?) {
+            let fit = &fits[place.fit];
+            let activation = values[0] / fit.task.max_activation;
+            let known = fit.found.iter().any(|found| found.line == line);
+            if activation >= options.activation_threshold && !known {
+                substituted[place.fit].push((line, place.firing, activation));
             }
         }
     }
-    let mut queries = Vec::new();
-    let mut asked: Vec<(usize, usize, Line)> = Vec::new();
-    let own: Vec<Own> = fits.iter().map(Own::new).collect();
-    let candidates = sources.tokens(oracle, &places, options).await?;
-    for ((place, (number, firing, line, step)), candidates) in places.iter().zip(owners).zip(candidates) {
-        let own = if step == 0 { &own[number].activators } else { &own[number].contexts };
-        let own = own.iter().filter(|token| **token != place.tokens[place.at]);
-        let candidates = own.copied().chain(candidates.iter().copied());
-        let mut seen = HashSet::new();
-        for candidate in candidates.filter(|token| seen.insert(*token)) {
-            let mut tokens = place.tokens.to_vec();
-            tokens[place.at] = candidate;
-            let mut line = line.clone();
-            line[step] = Step::Token(candidate);
-            queries.push(Query { neuron: fits[number].task.neuron, tokens, at: At::Last });
-            asked.push((number, firing, line));
-        }
-    }
-    let mut substituted: Vec<Vec<Substituted>> = vec![Vec::new(); fits.len()];
-    for ((number, firing, line), values) in asked.into_iter().zip(oracle.ask(&queries).await?) {
-        let fit = &fits[number];
-        let activation = values[0] / fit.task.max_activation;
-        let known = fit.found.iter().any(|found| found.line == line);
-        if activation >= options.activation_threshold && !known {
-            substituted[number].push((line, firing, activation));
-        }
-    }
     Ok(substituted)
+}
+
+/// A token of a pattern.
+struct OwnPlace<'a> {
+    /// Where it is in the text that the pattern was made from.
+    place: Place<'a>,
+    /// Whose pattern it is.
+    fit: usize,
+    /// The firing that gave the pattern.
+    firing: usize,
+    line: &'a Line,
+    /// Where it is in the pattern.
+    step: usize,
+}
+
+impl OwnPlace<'_> {
+    /// What is tried there: tokens of the neuron's own, then others.
+    fn candidates(&self, own: &Own, others: Vec<u32>) -> impl Iterator<Item = u32> {
+        let own = if self.step == 0 { &own.activators } else { &own.contexts };
+        let there = self.place.tokens[self.place.at];
+        let mut seen = HashSet::new();
+        own.iter().copied().filter(move |token| *token != there).chain(others).filter(move |token| seen.insert(*token))
+    }
+
+    /// The text and the pattern with another token there.
+    fn with(&self, token: u32) -> (Vec<u32>, Line) {
+        let (mut tokens, mut line) = (self.place.tokens.to_vec(), self.line.clone());
+        tokens[self.place.at] = token;
+        line[self.step] = Step::Token(token);
+        (tokens, line)
+    }
 }
 
 /// Tokens that a neuron is known to fire on, or after: what one pattern has may stand in another too.

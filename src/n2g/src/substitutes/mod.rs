@@ -75,10 +75,10 @@ impl Sources {
     pub async fn tokens(&mut self, oracle: &Oracle, places: &[Place<'_>], options: &Options) -> Result<Vec<Vec<u32>>> {
         match options.substitutes {
             Substitutes::None => Ok(vec![Vec::new(); places.len()]),
-            Substitutes::Model => self.near(oracle, places, options),
+            Substitutes::Model => self.near(oracle, places, options).await,
             Substitutes::Predictions => predicted(oracle, places, options.max_augmentations).await,
             Substitutes::Both => {
-                let mut found = self.near(oracle, places, options)?;
+                let mut found = self.near(oracle, places, options).await?;
                 let others = predicted(oracle, places, options.max_augmentations).await?;
                 for (found, others) in found.iter_mut().zip(others) {
                     let new: Vec<u32> = others.into_iter().filter(|token| !found.contains(token)).collect();
@@ -125,9 +125,9 @@ impl Sources {
         Ok(variants.collect())
     }
 
-    fn near(&mut self, oracle: &Oracle, places: &[Place<'_>], options: &Options) -> Result<Vec<Vec<u32>>> {
+    async fn near(&mut self, oracle: &Oracle, places: &[Place<'_>], options: &Options) -> Result<Vec<Vec<u32>>> {
         let most = options.max_augmentations;
-        self.neighbours.learn(oracle.model(), places.iter().map(|place| place.tokens[place.at]), most)?;
+        self.neighbours.learn(oracle, places.iter().map(|place| place.tokens[place.at]), most).await?;
         Ok(places.iter().map(|place| self.neighbours.of(place.tokens[place.at], most)).collect())
     }
 

@@ -2,15 +2,22 @@
 //! embedding.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use neuroql_model::{Model, Result};
+use futures::future::try_join_all;
+use neuroql_model::{Model, Result, Width};
+
+use crate::Oracle;
+
+/// Tokens whose neighbours are looked for in one go.
+const TOGETHER: usize = 256;
 
 /// Finds candidates.
 #[derive(Debug)]
 pub(super) struct Neighbours {
     /// Tokens by their text in lower case without spaces around it.
     variants: HashMap<String, Vec<u32>>,
-    texts: std::sync::Arc<[String]>,
+    texts: Arc<[String]>,
     /// Of each token asked for, its neighbours, nearest first.
     nearest: HashMap<u32, Vec<u32>>,
 }
@@ -18,7 +25,7 @@ pub(super) struct Neighbours {
 impl Neighbours {
     /// Of a model.
     pub fn new(model: &Model) -> Self {
-        let texts = std::sync::Arc::clone(model.tokenizer().texts());
+        let texts = Arc::clone(model.tokenizer().texts());
         let mut variants: HashMap<String, Vec<u32>> = HashMap::new();
         for (id, text) in texts.iter().enumerate().take(model.config().vocabulary) {
             let word = text.trim().to_lowercase();
@@ -34,12 +41,16 @@ impl Neighbours {
     ///
     /// # Errors
     /// As [`Model::nearest_tokens`].
-    pub fn learn(&mut self, model: &Model, tokens: impl IntoIterator<Item = u32>, count: usize) -> Result<()> {
-        let mut new: Vec<u32> = tokens.into_iter().filter(|token| !self.nearest.contains_key(token)).collect();
+    pub async fn learn(&mut self, oracle: &Oracle, tokens: impl Iterator<Item = u32>, count: usize) -> Result<()> {
+        let mut new: Vec<u32> = tokens.filter(|token| !self.nearest.contains_key(token)).collect();
         new.sort_unstable();
         new.dedup();
-        let nearest = model.nearest_tokens(&new, count)?;
-        self.nearest.extend(new.into_iter().zip(nearest));
+        let searches = new.chunks(TOGETHER).map(|tokens| {
+            let (model, tokens) = (Arc::clone(oracle.model()), tokens.to_vec());
+            oracle.pool().run(Width::Lane.of(oracle.model()), move || model.nearest_tokens(&tokens, count))
+        });
+        let nearest = try_join_all(searches).await?;
+        self.nearest.extend(new.into_iter().zip(nearest.into_iter().flatten()));
         Ok(())
     }
 

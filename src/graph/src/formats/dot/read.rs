@@ -33,7 +33,9 @@ pub fn parse(text: &str, thresholds: Thresholds) -> Result<Graph> {
     let circles = || malformed(FORMAT, "its edges go round in circles");
     let activators = (0..drawing.nodes.len()).rev().filter(|node| is_activator[*node]);
     let mut stack: Vec<(usize, Option<u32>, usize, f32)> = activators.map(|node| (node, None, 1, 0.0)).collect();
+    let mut steps = 0;
     while let Some((at, parent, depth, ends)) = stack.pop() {
+        steps += 1;
         if depth > drawing.nodes.len() {
             return Err(circles());
         }
@@ -53,8 +55,10 @@ pub fn parse(text: &str, thresholds: Thresholds) -> Result<Graph> {
             nodes[node as usize].ends = Some(ends);
         }
         stack.extend(children[at].iter().rev().map(|child| (*child, Some(node), depth + 1, ends)));
-        if nodes.len() + stack.len() > MOST_NODES {
-            return Err(Error::TooLarge { what: "nodes in its paths", count: nodes.len(), limit: MOST_NODES });
+        // Paths may be the same, and so no more nodes, but still too many.
+        if steps + stack.len() > MOST_NODES {
+            let count = steps + stack.len();
+            return Err(Error::TooLarge { what: "nodes in its paths", count, limit: MOST_NODES });
         }
     }
     if reached.contains(&false) {
