@@ -10,6 +10,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion_postgres::pgwire::api::Type;
 
+use crate::using;
+
 /// What asyncpg asks about types it does not know (every array): a recursive query over the whole catalog, which
 /// DataFusion cannot plan. This asks the same about the types there are here, arrays of plain types.
 pub(crate) fn replacement(query: &str) -> Option<(&'static str, Type)> {
@@ -26,7 +28,10 @@ FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type e ON e.oid = t.typelem WHERE t
 /// Rewrites a statement in place.
 pub(crate) fn adapt(statement: &mut Statement) {
     match statement {
-        Statement::Statement(inner) => adapt_expressions(inner.as_mut()),
+        Statement::Statement(inner) => {
+            using::qualify(inner.as_mut());
+            adapt_expressions(inner.as_mut());
+        }
         Statement::Explain(explain) => adapt(&mut explain.statement),
         Statement::CopyTo(copy) => {
             if let CopyToSource::Query(query) = &mut copy.source {

@@ -44,6 +44,7 @@ mod settings;
 mod startup;
 mod statements;
 mod tls;
+mod using;
 mod variables;
 mod wire;
 

@@ -188,7 +188,8 @@ fn column_name(expr: &Expr) -> Option<String> {
     matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)).then(|| expr_name(expr)).flatten()
 }
 
-fn fold(name: &Ident) -> String {
+/// A name as it is looked up.
+pub(crate) fn fold(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
