@@ -219,14 +219,13 @@ impl Work for Evaluation {
     }
 }
 
+/// Graphs by how many examples of which text judge them.
+type Groups = BTreeMap<(usize, Searched), Vec<Kept>>;
+
 /// Graphs by how many examples of which text are to be looked for: of another dataset `best`, of their own as many of the
 /// same text as then, for the same split; and those that cannot be judged.
-fn grouped(
-    graphs: Vec<Kept>,
-    best: (usize, Searched),
-    sha256: &str,
-) -> (BTreeMap<(usize, Searched), Vec<Kept>>, Vec<Judged>) {
-    let (mut groups, mut hopeless) = (BTreeMap::<_, Vec<Kept>>::new(), Vec::new());
+fn grouped(graphs: Vec<Kept>, best: (usize, Searched), sha256: &str) -> (Groups, Vec<Judged>) {
+    let (mut groups, mut hopeless) = (Groups::new(), Vec::new());
     for graph in graphs {
         match &graph.made_of {
             MadeOf::Others => groups.entry(best).or_default().push(graph),

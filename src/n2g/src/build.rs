@@ -84,7 +84,7 @@ impl Workshop {
         fired: Vec<Vec<Fired>>,
     ) -> Result<Vec<Built>> {
         let hopeless = |task: &Task| match task.max_activation {
-            _ if background.windows.is_empty() => Some(Reason::NoText),
+            _ if background.windows.is_empty() && task.train.is_empty() => Some(Reason::NoText),
             greatest if greatest.is_nan() || greatest <= 0.0 => Some(Reason::NeverFires),
             _ if task.train.is_empty() => Some(Reason::NoExamples),
             _ => None,
