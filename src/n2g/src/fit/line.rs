@@ -37,7 +37,7 @@ fn taken(step: Step, tokens: &[u32], end: usize) -> Option<usize> {
     }
 }
 
-/// As [`matches`], with all that may be left of the text at once: there may be very many ways through several gaps.
+/// As [`matches()`], with all that may be left of the text at once: there may be very many ways through several gaps.
 fn matches_from_gap(line: &[Step], tokens: &[u32], end: usize) -> bool {
     // Ascending.
     let mut ends = vec![end];
