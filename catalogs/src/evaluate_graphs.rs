@@ -195,6 +195,9 @@ impl Work for Evaluation {
         for (layer, neurons) in &self.selection {
             let layer = *layer as u32;
             let graphs = call.kept(layer, neurons.as_deref(), &self.methods, &sha256).await?;
+            if graphs.is_empty() {
+                continue;
+            }
             let best = (call.examples, corpora.best(layer, call.tokens).await?);
             let (groups, mut hopeless) = grouped(graphs, best, &sha256);
             for ((examples, searched), mut graphs) in groups {

@@ -94,17 +94,13 @@ impl DataSink for GraphSink {
                     }
                 },
             };
+            let next = next.map(|batch| {
+                let vocabulary = vocabulary.get_or_insert_with(|| Vocabulary::of(&self.model));
+                checked(&self.model, vocabulary, &batch?)
+            });
             match next {
-                Some(Ok(batch)) if batch.num_rows() == 0 => {}
-                Some(Ok(batch)) => {
-                    let vocabulary = vocabulary.get_or_insert_with(|| Vocabulary::of(&self.model));
-                    let rows = match checked(&self.model, vocabulary, &batch) {
-                        Ok(rows) => rows,
-                        Err(error) => {
-                            self.commit(&mut waiting).await?;
-                            return Err(error);
-                        }
-                    };
+                Some(Ok(rows)) if rows.num_rows() == 0 => {}
+                Some(Ok(rows)) => {
                     count += rows.num_rows() as u64;
                     if waiting.is_empty() {
                         deadline = Instant::now() + PATIENCE;
@@ -116,7 +112,7 @@ impl DataSink for GraphSink {
                     }
                 }
                 Some(Err(error)) => {
-                    // What was built before is worth keeping.
+                    // What came before, maybe built for hours, is worth keeping.
                     self.commit(&mut waiting).await?;
                     return Err(error);
                 }

@@ -340,6 +340,12 @@ fn large_inputs_are_read_or_refused_soon() {
     assert_eq!(json::parse(&circle), Err(Error::Cycle(0)));
     let edges: String = (0..many).map(|id| format!("{id} -> {} ", id + 1)).collect();
     assert!(dot::parse(&format!("digraph {{ {edges} }}"), dot::Thresholds::default()).is_err());
+    // 2⁴⁰ ways that all spell the same.
+    let nodes: String = (0..80).map(|node| format!("n{node} [label=\"x\"]; ")).collect();
+    let layers =
+        (0..39).flat_map(|layer| [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(a, b)| (2 * layer + a, 2 * layer + 2 + b)));
+    let edges: String = layers.map(|(from, to)| format!("n{from} -> n{to}; ")).collect();
+    assert!(dot::parse(&format!("digraph {{ {nodes} {edges} }}"), dot::Thresholds::default()).is_err());
     let open = "[".repeat(many as usize);
     assert!(json::parse(&open).is_err() && paths::parse(&open).is_err() && n2g_rs::parse_json(&open, text).is_err());
     assert!(start.elapsed().as_secs() < 60);

@@ -119,6 +119,23 @@ fn scores_of_nothing_are_unknown() {
     assert_eq!((missed.precision, missed.recall, missed.f1), (None, Some(0.0), Some(0.0)));
 }
 
+/// Rounding of one-pass sums leaves a constant of so many tokens a variance.
+#[test]
+fn constants_do_not_correlate() {
+    let matcher = Matcher::of(&graph(&[(&[1], 0.9)]), Semantics::Longest).unwrap();
+    let activations: Vec<f32> = (0..2560).map(|i| (i % 7) as f32 / 7.0).collect();
+    let scores = |tokens: &[u32], activations: &[f32]| {
+        score(&matcher, &[sample(1, tokens, activations)], &Background::default(), &[], &HashSet::new(), 0.5)
+    };
+    let of_constant_prediction = scores(&[1; 2560], &activations);
+    assert!(of_constant_prediction.pearson.is_none() && of_constant_prediction.r2.is_some());
+    let mut tokens = [1; 2560];
+    tokens[0] = 2;
+    let of_constant_activation = scores(&tokens, &[0.9; 2560]);
+    assert_eq!((of_constant_activation.pearson, of_constant_activation.r2), (None, None));
+    assert!(scores(&tokens, &activations).pearson.is_some());
+}
+
 #[test]
 fn no_document_is_on_both_sides() {
     let samples: Vec<Sample> = (0..40u32)
