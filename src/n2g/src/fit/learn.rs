@@ -190,6 +190,16 @@ pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> (Vec<Found>, f32) {
     (chosen, f1)
 }
 
+/// The distinct patterns that a firing has in one way or another, wider ones before those that they cover.
+pub(crate) fn ways(firing: &Firing) -> Vec<Line> {
+    let lines = |threshold| [true, false].map(|gaps| line(&firing.tokens, &firing.importances, threshold, gaps));
+    let mut ways: Vec<Line> = THRESHOLDS.into_iter().flat_map(lines).collect();
+    let tokens = |line: &Line| line.iter().filter(|step| matches!(step, Step::Token(_))).count();
+    ways.sort_by_key(|line| (tokens(line), line.contains(&Step::Any)));
+    ways.dedup();
+    ways
+}
+
 /// The distinct patterns of firings.
 fn lines(firings: &[Firing], threshold: f32, gaps: bool) -> Vec<Found> {
     let mut found: BTreeMap<Line, Vec<usize>> = BTreeMap::new();

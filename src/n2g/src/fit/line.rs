@@ -83,6 +83,37 @@ pub(crate) fn line(tokens: &[u32], importances: &[f32], threshold: f32, gaps: bo
     line
 }
 
+/// The tokens of a pattern: where they are in it and in the text, of the given length, that [`line`] made it of.
+pub(crate) fn tokens(line: &[Step], length: usize) -> Vec<(usize, usize)> {
+    let mut places = Vec::new();
+    let mut at = length;
+    for (i, step) in line.iter().enumerate() {
+        match step {
+            Step::Token(_) => {
+                at -= 1;
+                places.push((i, at));
+            }
+            Step::Any => at -= 1,
+            Step::Gap(most) => at -= usize::from(*most) / 2,
+        }
+    }
+    places
+}
+
+/// The pattern with another token where it has the given one of that text; `None` if it does not have it.
+pub(crate) fn replaced(line: &[Step], length: usize, at: usize, token: u32) -> Option<Line> {
+    let (step, _) = tokens(line, length).into_iter().find(|(_, place)| *place == at)?;
+    let mut line = line.to_vec();
+    line[step] = Step::Token(token);
+    Some(line)
+}
+
+/// Whether a pattern of a text matches wherever another of the same text does that has its tokens and maybe more.
+pub(crate) fn covers(wider: &[Step], other: &[Step]) -> bool {
+    // With as many tokens between as there were, it misses what a gap allows.
+    !(wider.contains(&Step::Any) && other.iter().any(|step| matches!(step, Step::Gap(_))))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -113,6 +144,45 @@ mod tests {
             ], 0..7),
         ) {
             prop_assert_eq!(matches(&line, &tokens, tokens.len() - 1), obviously(&line, &tokens));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_is_replaced_where_it_came_from(
+            (text, importances, at) in (1..9usize)
+                .prop_flat_map(|length| (vec(0..5u32, length), vec(0.0..1.0f32, length), 0..length)),
+            gaps in any::<bool>(),
+        ) {
+            let last = text.len() - 1;
+            let made = line(&text, &importances, 0.5, gaps);
+            for (step, place) in tokens(&made, text.len()) {
+                prop_assert_eq!(made[step], Step::Token(text[place]));
+            }
+            let other = replaced(&made, text.len(), at, 9);
+            prop_assert_eq!(other.is_some(), at == last || importances[at] > 0.5);
+            if let Some(other) = other {
+                let mut replaced = text.clone();
+                replaced[at] = 9;
+                prop_assert_eq!(&other, &line(&replaced, &importances, 0.5, gaps));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn wider_patterns_cover_others(
+            (text, importances) in (1..7usize).prop_flat_map(|length| (vec(0..3u32, length), vec(0.0..1.0f32, length))),
+            read in vec(0..3u32, 1..16),
+            (gaps, other_gaps) in any::<(bool, bool)>(),
+            (threshold, less) in (0.0..1.0f32, 0.0..0.5f32),
+        ) {
+            let wider = line(&text, &importances, threshold, gaps);
+            let other = line(&text, &importances, threshold - less, other_gaps);
+            let last = read.len() - 1;
+            if covers(&wider, &other) && matches(&other, &read, last) {
+                prop_assert!(matches(&wider, &read, last), "{:?} {:?} {:?}", wider, other, read);
+            }
         }
     }
 

@@ -9,9 +9,10 @@
 //! - other tokens, such as those of the neuron's other patterns, those of random text on which it is active, neighbours in
 //!   the embedding and predictions of the model, are tried in place of activators and important tokens, and kept if the
 //!   neuron really fires on them;
+//! - such a token also stands in the patterns that other thresholds give, where those are right often enough;
 //! - nothing is generalised across patterns, and matching goes back where a more exact path fails.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -19,9 +20,9 @@ use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
 use neuroql_model::Width;
 
 use super::Words;
-use super::learn::{Firing, Found, Labelled, Texts, choose};
-use super::line::{Line, Step};
-use super::substituted::substitute;
+use super::learn::{Firing, Found, Labelled, Texts, choose, ways};
+use super::line::{Line, Step, covers, replaced};
+use super::substituted::{Substituted, substitute};
 use crate::prune::{Pivot, exact};
 use crate::saliency::by_draws;
 use crate::substitutes::Sources;
@@ -30,6 +31,9 @@ use crate::{Background, Fired, Options, Oracle, Result, Task, Window};
 /// A pattern from a substitute must be right so often, if it occurs at all. (Predictions that are right more often than
 /// half of F1 make F1 greater.)
 const LEAST_PRECISION: f32 = 0.2;
+
+/// How often a pattern with a substitute is right as long as nothing is known of it; counts as one token.
+const PRIOR: f32 = 0.3;
 
 /// See the module.
 pub(crate) async fn fit(
@@ -128,9 +132,6 @@ pub(crate) struct Fit {
     fire_threshold: f32,
 }
 
-/// A pattern that came from a substitute, and the activation that it was verified with.
-pub(crate) type Substituted = (Line, usize, f32);
-
 impl Fit {
     fn new(
         task: Arc<Task>,
@@ -197,16 +198,48 @@ impl Fit {
                 builder.insert(&self.pattern(&found.line, *firing, mean, words))?;
             }
         }
-        let activators: BTreeSet<u32> = substituted.iter().filter_map(|(line, ..)| activator(line)).collect();
+        self.insert(&mut builder, &substituted, words)?;
+        Ok(builder.build()?)
+    }
+
+    /// Adds the patterns that substitutes make.
+    fn insert(&self, builder: &mut Builder, substituted: &[Substituted], words: &Words) -> Result<()> {
+        let known: HashSet<&Line> = self.found.iter().map(|found| &found.line).collect();
+        let activators: BTreeSet<u32> = substituted.iter().filter_map(|tried| activator(&tried.line)).collect();
         let labelled = self.labelled();
         let texts = Texts::new(&labelled, &activators);
-        for (line, firing, activation) in substituted {
-            let (right, wrong) = texts.judge(&line);
-            if wrong == 0.0 || right / (right + wrong) >= (self.f1 / 2.0).max(LEAST_PRECISION) {
-                builder.insert(&self.pattern(&line, firing, activation, words))?;
+        let ways: Vec<Vec<Line>> = self.firings.iter().map(ways).collect();
+        let mut judged: HashMap<Line, (f32, f32)> = HashMap::new();
+        for Substituted { line, firing, at, token, activation } in substituted {
+            let length = self.firings[*firing].tokens.len();
+            let mut kept: Vec<Line> = Vec::new();
+            for way in ways[*firing].iter().filter_map(|way| replaced(way, length, *at, *token)) {
+                if kept.iter().any(|wider| covers(wider, &way)) {
+                    continue;
+                }
+                let is_known = known.contains(&way);
+                if !is_known {
+                    let judged = *judged.entry(way.clone()).or_insert_with(|| texts.judge(&way));
+                    if !(way == *line && self.is_seldom_wrong(judged) || self.is_likely_right(judged)) {
+                        continue;
+                    }
+                    builder.insert(&self.pattern(&way, *firing, *activation, words))?;
+                }
+                kept.push(way);
             }
         }
-        Ok(builder.build()?)
+        Ok(())
+    }
+
+    /// Whether a pattern of the way that was chosen is worth having with a substitute.
+    fn is_seldom_wrong(&self, (right, wrong): (f32, f32)) -> bool {
+        wrong == 0.0 || right / (right + wrong) >= (self.f1 / 2.0).max(LEAST_PRECISION)
+    }
+
+    /// Whether a pattern of any other way is: it would not be there but for the substitute, and must do as well as the
+    /// neuron's patterns do.
+    fn is_likely_right(&self, (right, wrong): (f32, f32)) -> bool {
+        (right + PRIOR) / (right + wrong + 1.0) >= self.f1.max(LEAST_PRECISION)
     }
 
     /// A pattern with the numbers of the firing that it came from.
@@ -234,5 +267,60 @@ fn activator(line: &Line) -> Option<u32> {
     match line.first() {
         Some(Step::Token(token)) => Some(*token),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use neuroql_graph::{Matcher, Semantics};
+
+    use super::*;
+    use crate::Sample;
+
+    fn sample(document: i64, tokens: &[u32], fires: &[usize]) -> Sample {
+        let activations = (0..tokens.len()).map(|i| if fires.contains(&i) { 1.0 } else { 0.0 }).collect();
+        Sample { document, example: 0, tokens: tokens.into(), activations }
+    }
+
+    /// A neuron that fires on 9 after 1, with 8 verified in the place of 9, judged on two samples.
+    fn fires_on(first: Sample, second: Sample, f1: f32, read: &[u32]) -> Vec<bool> {
+        let firing = Firing { sample: 0, start: 0, tokens: vec![1, 9], importances: vec![0.35, 1.0], activation: 1.0 };
+        let seen = vec![Step::Token(9), Step::Token(1)];
+        let fit = Fit {
+            task: Arc::new(Task { neuron: 0, max_activation: 1.0, train: vec![first, second], held_out: vec![] }),
+            firings: vec![firing],
+            found: vec![Found { line: seen, from: vec![0] }],
+            f1,
+            background: Arc::default(),
+            fired: [].into(),
+            fire_threshold: 0.5,
+        };
+        let line = vec![Step::Token(8), Step::Token(1)];
+        let substituted = vec![Substituted { line, firing: 0, at: 1, token: 8, activation: 0.75 }];
+        let words = Words::new((0..10).map(|i| i.to_string()).collect());
+        let graph = fit.graph(substituted, &words).unwrap();
+        let mut predicted = Vec::new();
+        Matcher::of(&graph, Semantics::Longest).unwrap().simulate(read, &mut predicted);
+        predicted.into_iter().map(|p| p >= 0.5).collect()
+    }
+
+    #[test]
+    fn substitutes_need_no_context_where_they_are_right_without() {
+        let read = [8, 1, 8, 1, 9, 9];
+        // It fires on 8 after 2, too.
+        let (first, second) = (sample(0, &[1, 9], &[1]), sample(1, &[2, 8], &[1]));
+        assert_eq!(fires_on(first.clone(), second, 0.6, &read), [true, false, true, false, true, false]);
+        // Once it does, once it does not.
+        let unsure = sample(1, &[2, 8, 3, 8], &[1]);
+        assert_eq!(fires_on(first.clone(), unsure.clone(), 0.6, &read), [false, false, true, false, true, false]);
+        // As often right as the neuron's patterns.
+        assert_eq!(fires_on(first.clone(), unsure, 0.4, &read), [true, false, true, false, true, false]);
+        // Nothing is known of 8: a neuron that is predicted badly takes it.
+        let unknown = sample(1, &[2, 7], &[1]);
+        assert_eq!(fires_on(first.clone(), unknown.clone(), 0.25, &read), [true, false, true, false, true, false]);
+        assert_eq!(fires_on(first.clone(), unknown, 0.35, &read), [false, false, true, false, true, false]);
+        // After 1 it does not.
+        let wrong = sample(1, &[1, 8, 1, 8], &[]);
+        assert_eq!(fires_on(first, wrong, 0.25, &read), [false, false, false, false, true, false]);
     }
 }

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 
 use neuroql_model::Result;
 
-use super::line::{Line, Step};
-use super::neuroql::{Fit, Substituted};
+use super::line::{Line, Step, tokens};
+use super::neuroql::Fit;
 use crate::oracle::{At, Oracle, Query, turns};
 use crate::substitutes::{Place, Sources};
 use crate::{Options, Substitutes};
@@ -15,7 +15,21 @@ use crate::{Options, Substitutes};
 /// Tokens of a neuron's own that are tried in the place of another.
 const MOST_OWN: usize = 48;
 
-/// For each neuron, its patterns with one token replaced that the neuron was verified to fire on.
+/// A token that a neuron was verified to fire on in the place of another.
+pub(crate) struct Substituted {
+    /// The pattern that it was tried for, with it in place.
+    pub line: Line,
+    /// The firing that the pattern came from.
+    pub firing: usize,
+    /// Which token of the firing's context it replaces.
+    pub at: usize,
+    /// The token.
+    pub token: u32,
+    /// With it in place, over the neuron's greatest.
+    pub activation: f32,
+}
+
+/// For each neuron, the tokens that it was verified to fire on in place of one of its patterns.
 ///
 /// # Errors
 /// As [`Sources::tokens`].
@@ -26,7 +40,7 @@ pub(crate) async fn substitute(
     options: &Options,
 ) -> Result<Vec<Vec<Substituted>>> {
     if options.substitutes == Substitutes::None {
-        return Ok(vec![Vec::new(); fits.len()]);
+        return Ok(fits.iter().map(|_| Vec::new()).collect());
     }
     let mut places: Vec<OwnPlace> = Vec::new();
     for (number, fit) in fits.iter().enumerate() {
@@ -35,7 +49,7 @@ pub(crate) async fn substitute(
             let Some(&first) = found.from.first() else { continue };
             let firing = &fit.firings[first];
             let before = &fit.task.train[firing.sample].tokens[..firing.start];
-            let of_line = important(&found.line, firing.tokens.len()).into_iter().map(|(step, at)| OwnPlace {
+            let of_line = tokens(&found.line, firing.tokens.len()).into_iter().map(|(step, at)| OwnPlace {
                 place: Place { before, tokens: &firing.tokens, at },
                 fit: number,
                 firing: first,
@@ -46,7 +60,7 @@ pub(crate) async fn substitute(
         }
     }
     let own: Vec<Own> = fits.iter().map(Own::new).collect();
-    let mut substituted: Vec<Vec<Substituted>> = vec![Vec::new(); fits.len()];
+    let mut substituted: Vec<Vec<Substituted>> = fits.iter().map(|_| Vec::new()).collect();
     let most = MOST_OWN + 2 * options.max_augmentations;
     for places in turns(&places, |place| most * place.place.tokens.len()) {
         let texts: Vec<Place> = places.iter().map(|place| place.place).collect();
@@ -54,17 +68,19 @@ pub(crate) async fn substitute(
         let mut asked = Vec::new();
         for (place, candidates) in places.iter().zip(sources.tokens(oracle, &texts, options).await?) {
             for candidate in place.candidates(&own[place.fit], candidates) {
-                let (tokens, line) = place.with(candidate);
+                let mut tokens = place.place.tokens.to_vec();
+                tokens[place.place.at] = candidate;
                 queries.push(Query { neuron: fits[place.fit].task.neuron, tokens, at: At::Last });
-                asked.push((place, line));
+                asked.push((place, candidate));
             }
         }
-        for ((place, line), values) in asked.into_iter().zip(oracle.ask(&queries).await?) {
-            let fit = &fits[place.fit];
-            let activation = values[0] / fit.task.max_activation;
-            let known = fit.found.iter().any(|found| found.line == line);
-            if activation >= options.activation_threshold && !known {
-                substituted[place.fit].push((line, place.firing, activation));
+        for ((place, token), values) in asked.into_iter().zip(oracle.ask(&queries).await?) {
+            let activation = values[0] / fits[place.fit].task.max_activation;
+            if activation >= options.activation_threshold {
+                let mut line = place.line.clone();
+                line[place.step] = Step::Token(token);
+                let (firing, at) = (place.firing, place.place.at);
+                substituted[place.fit].push(Substituted { line, firing, at, token, activation });
             }
         }
     }
@@ -92,14 +108,6 @@ impl OwnPlace<'_> {
         let mut seen = HashSet::new();
         own.iter().copied().filter(move |token| *token != there).chain(others).filter(move |token| seen.insert(*token))
     }
-
-    /// The text and the pattern with another token there.
-    fn with(&self, token: u32) -> (Vec<u32>, Line) {
-        let (mut tokens, mut line) = (self.place.tokens.to_vec(), self.line.clone());
-        tokens[self.place.at] = token;
-        line[self.step] = Step::Token(token);
-        (tokens, line)
-    }
 }
 
 /// Tokens that a neuron is known to fire on, or after: what one pattern has may stand in another too.
@@ -122,21 +130,4 @@ impl Own {
 fn distinct(tokens: Vec<u32>) -> Vec<u32> {
     let mut seen = HashSet::new();
     tokens.into_iter().filter(|token| seen.insert(*token)).take(MOST_OWN).collect()
-}
-
-/// The tokens of a pattern: where they are in it and in a text of the given length that it was made from.
-fn important(line: &Line, length: usize) -> Vec<(usize, usize)> {
-    let mut places = Vec::new();
-    let mut at = length;
-    for (i, step) in line.iter().enumerate() {
-        match step {
-            Step::Token(_) => {
-                at -= 1;
-                places.push((i, at));
-            }
-            Step::Any => at -= 1,
-            Step::Gap(most) => at -= usize::from(*most) / 2,
-        }
-    }
-    places
 }
