@@ -219,13 +219,13 @@ async fn cancel() -> Result<(), Error> {
     assert_eq!(state_of(&client, slow).await?, "57014");
     let waited = cancelled.await??.elapsed();
     // 200 ms is the promise of the release build on an idle machine; tests run unoptimised and side by side.
-    assert!(waited < Duration::from_secs(2), "cancelling took {waited:?}");
+    assert!(waited < Duration::from_secs(5), "cancelling took {waited:?}");
     still_serves(&client).await?;
 
     client.batch_execute("SET statement_timeout = 300").await?;
     let start = Instant::now();
     assert_eq!(state_of(&client, slow).await?, "57014");
-    assert!(start.elapsed() < Duration::from_secs(3), "the timeout of 0.3 s took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(6), "the timeout of 0.3 s took {:?}", start.elapsed());
     running.stop().await
 }
 

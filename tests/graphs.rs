@@ -143,9 +143,14 @@ async fn killed() -> Result<(), Error> {
 async fn cancelled() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
     let location = folder.path().to_str().ok_or("no path")?;
-    let context = session(location, Duration::from_millis(20)).await?;
-    let inserting = tokio::time::timeout(Duration::from_secs(6), async { run(&context, &insert(0, "slowly")).await });
-    assert!(inserting.await.is_err(), "it was too fast");
+    let context = session(location, Duration::from_millis(60)).await?;
+    let inserting = context.clone();
+    let inserting = tokio::spawn(async move { run(&inserting, &insert(0, "slowly")).await.map(drop) });
+    while !inserting.is_finished() && counts(&context, "slowly").await?[0] == 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    inserting.abort();
+    assert!(inserting.await.is_err_and(|end| end.is_cancelled()), "it ended by itself");
     let [rows, neurons, nodes] = counts(&context, "slowly").await?;
     assert!((1..512).contains(&rows) && rows == neurons && rows == nodes, "{rows} rows, {neurons} neurons");
     assert_eq!(counts(&session(location, Duration::ZERO).await?, "slowly").await?, [rows, neurons, nodes]);
