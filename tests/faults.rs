@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use datafusion::dataframe::DataFrame;
 use libtest_mimic::Trial;
 use neuroql::Engine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("faults::strange_texts", || Ok(strange_texts()?)),
         Trial::test("faults::too_much", || Ok(too_much()?)),
         Trial::test("faults::cancel", || Ok(cancel()?)),
+        Trial::test("faults::long_functions", || Ok(long_functions()?)),
         Trial::test("faults::vanishing_clients", || Ok(vanishing_clients()?)),
         Trial::test("faults::garbage_on_the_socket", || Ok(garbage_on_the_socket()?)),
     ]
@@ -226,6 +228,52 @@ async fn cancel() -> Result<(), Error> {
     let start = Instant::now();
     assert_eq!(state_of(&client, slow).await?, "57014");
     assert!(start.elapsed() < Duration::from_secs(6), "the timeout of 0.3 s took {:?}", start.elapsed());
+    running.stop().await
+}
+
+/// Functions that take for ever keep no other client from being served, and end with their statements.
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn long_functions() -> Result<(), Error> {
+    let engine = Engine::builder().build()?;
+    // 4,000 times the same token, each a pattern's end.
+    let chain = "(SELECT graph_from_nodes(array_agg(named_struct('parent', CAST(i - 1 AS int), 'token_id', 1, \
+                 'token', 'a', 'ends', 0.5) ORDER BY i)) AS g FROM generate_series(0, 3999) s(i))";
+    let long = [
+        format!(
+            "SELECT array_length(simulate(g, array_repeat(1, n))) FROM {chain}, generate_series(4000000, 4000000) t(n)"
+        ),
+        format!("SELECT graph_similarity(g, g, 'behaviour') FROM {chain}"),
+        // DataFusion's names of columns have all of a literal.
+        format!("SELECT array_length(simulate(g, array_repeat(1, 4000000))) FROM {chain}"),
+    ];
+    for sql in &long[..2] {
+        let (state, guard) = neuroql::interruptible(&engine.session());
+        let plan = state.create_logical_plan(sql).await?;
+        let running = tokio::spawn(async move { DataFrame::new(state, plan).collect().await });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(!running.is_finished(), "it does not take long");
+        drop(guard);
+        let ended = tokio::time::timeout(Duration::from_secs(10), running).await?.map_err(|e| e.to_string())?;
+        assert_eq!(ended.err().map(|error| neuroql::sqlstate(&error)), Some("57014"));
+    }
+
+    let running = server::start(engine).await?;
+    let mut clients = Vec::new();
+    for sql in long.iter().cycle().take(6) {
+        let (client, sql) = (running.connect().await?, sql.clone());
+        clients.push(tokio::spawn(async move {
+            client.batch_execute("SET statement_timeout = '3s'").await.map_err(|e| e.to_string())?;
+            state_of(&client, &sql).await.map_err(|e| e.to_string())
+        }));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    still_serves(&running.connect().await?).await?;
+    assert!(start.elapsed() < Duration::from_secs(10), "another client waited {:?}", start.elapsed());
+    for client in clients {
+        let state = tokio::time::timeout(Duration::from_secs(30), client).await???;
+        assert_eq!(state, "57014");
+    }
     running.stop().await
 }
 

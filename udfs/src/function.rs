@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::plan_err;
@@ -9,6 +10,8 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+
+use crate::interrupt::{self, Interrupt};
 
 /// What a function computes, the same from the same arguments.
 pub(crate) trait Kernel: Send + Sync + 'static {
@@ -18,8 +21,8 @@ pub(crate) trait Kernel: Send + Sync + 'static {
     /// The type of its values.
     fn return_type(&self) -> DataType;
 
-    /// Its values for rows of arguments of coerced types.
-    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue>;
+    /// Its values for rows of arguments of coerced types. What may take long asks now and then whether to go on.
+    fn invoke(&self, args: ScalarFunctionArgs, interrupt: &Interrupt) -> Result<ColumnarValue>;
 }
 
 /// The function of a kernel; its parameters are called as the arguments of the documentation.
@@ -79,7 +82,8 @@ impl<K: Kernel> ScalarUDFImpl for Function<K> {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        self.kernel.invoke(args)
+        let options = Arc::clone(&args.config_options);
+        interrupt::run(&options, |interrupt| self.kernel.invoke(args, interrupt))
     }
 
     fn documentation(&self) -> Option<&Documentation> {

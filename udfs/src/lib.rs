@@ -16,6 +16,7 @@ mod detokenize;
 mod error;
 mod function;
 pub mod graphs;
+mod interrupt;
 mod tokenize;
 mod tokens;
 pub mod vectors;
@@ -25,6 +26,7 @@ pub use async_calls::AsyncCalls;
 pub use bootstrap_interval::bootstrap_interval_udaf;
 pub use detokenize::detokenize_udf;
 pub use error::Error;
+pub use interrupt::interruptible;
 pub use tokenize::tokenize_udf;
 pub use tokens::tokens_udf;
 

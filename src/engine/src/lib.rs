@@ -22,7 +22,8 @@ mod sqlstate;
 
 pub use engine::{Engine, EngineBuilder};
 pub use neuroql_catalogs::Guest;
-pub use neuroql_model::{Model, Options, Progress, Registry};
+pub use neuroql_model::{CancelOnDrop, Model, Options, Progress, Registry};
 pub use neuroql_store::{Error as StoreError, Store};
+pub use neuroql_udfs::interruptible;
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};

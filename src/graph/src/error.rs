@@ -37,6 +37,9 @@ pub enum Error {
         /// How large it may be.
         limit: usize,
     },
+    /// Whoever asked does not want to know any more.
+    #[error("interrupted")]
+    Interrupted,
     /// A number that is not one.
     #[error("{what} of node {node} of the graph is {value}")]
     NotFinite {
@@ -119,6 +122,8 @@ impl Error {
         match self {
             // program_limit_exceeded
             Self::TooLarge { .. } | Self::QueryTooLarge { .. } => "54000",
+            // query_canceled
+            Self::Interrupted => "57014",
             // syntax_error
             Self::Syntax { .. } => "42601",
             // undefined_parameter is not for values: invalid_parameter_value

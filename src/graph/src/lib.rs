@@ -64,7 +64,7 @@ pub use matcher::Matcher;
 pub use pattern::{Element, Pattern};
 pub use semantics::Semantics;
 pub use signature::Signature;
-pub use similarity::{Similarity, behaviour, similarity};
+pub use similarity::{Similarity, behaviour, behaviour_while, similarity, similarity_while};
 pub use simplify::{Display, DisplayKind, DisplayNode, DisplayToken, Skip, Weight, simplify};
 pub use structure::{Degree, Network};
 pub use view::{Validity, View, decode, encode};

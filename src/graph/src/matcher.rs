@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use crate::trie::{NONE, Trie};
 use crate::view::Step;
 use crate::walk::Stack;
-use crate::{Graph, Result, Semantics, View};
+use crate::{Error, Graph, Result, Semantics, View};
 
 /// A graph made ready to predict. Making it takes about as long as a few hundred tokens.
 #[derive(Debug, Clone)]
@@ -93,16 +93,30 @@ impl Matcher {
 
     /// Appends the activation predicted at each token, over the neuron's greatest; 0 where no pattern matches.
     pub fn simulate(&self, tokens: &[u32], out: &mut Vec<f32>) {
+        // What never stops has no error.
+        let _ = self.simulate_while(tokens, out, || true);
+    }
+
+    /// The same as long as `go_on` says so, which is asked at every token that may fire: many nodes may match a long
+    /// text in very many ways.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn simulate_while(&self, tokens: &[u32], out: &mut Vec<f32>, go_on: impl Fn() -> bool) -> Result<()> {
         let mut stack = Stack::default();
-        if self.trie.fires_on_anything() {
-            out.extend((0..tokens.len()).map(|at| self.predict(&tokens[..=at], &mut stack).value));
-            return;
+        let on_anything = self.trie.fires_on_anything();
+        out.reserve(tokens.len());
+        for (at, token) in tokens.iter().enumerate() {
+            if !on_anything && !self.trie.fires_on(*token) {
+                out.push(0.0);
+                continue;
+            }
+            if !go_on() {
+                return Err(Error::Interrupted);
+            }
+            out.push(self.predict(&tokens[..=at], &mut stack).value);
         }
-        let predict = |(at, token)| match self.trie.fires_on(token) {
-            true => self.predict(&tokens[..=at], &mut stack).value,
-            false => 0.0,
-        };
-        out.extend(tokens.iter().copied().enumerate().map(predict));
+        Ok(())
     }
 
     /// What is predicted at the last token of a text; the rank is `NONE` where nothing matches.

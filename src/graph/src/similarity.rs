@@ -9,6 +9,9 @@ use crate::{Error, Graph, Kind, Matcher, Pattern, Result, Semantics, Signature, 
 /// Own activation, over the neuron's greatest, above which a token of a graph is an activating one in Neuron2Graph.
 const ACTIVATING: f32 = 0.5;
 
+/// Tokens of the texts that graphs' own patterns give to compare on: each is held, and what is predicted for it.
+const MOST_TOKENS: usize = 16 << 20;
+
 /// Ways to compare two graphs. All give a number from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Similarity {
@@ -74,15 +77,23 @@ impl FromStr for Similarity {
 /// ```
 ///
 /// # Errors
-/// Those of [`behaviour`]; the other ways have none.
+/// Those of [`behaviour`], and [`Error::TooLarge`] if it has too many texts to compare on; the other ways have none.
 pub fn similarity(a: &Graph, b: &Graph, method: Similarity) -> Result<Option<f64>> {
+    similarity_while(a, b, method, &|| true)
+}
+
+/// The same as long as `go_on` says so, which is asked again and again where it may take long.
+///
+/// # Errors
+/// Those of [`similarity`] and [`Error::Interrupted`].
+pub fn similarity_while(a: &Graph, b: &Graph, method: Similarity, go_on: &dyn Fn() -> bool) -> Result<Option<f64>> {
     match method {
         Similarity::Tokens => Ok(tokens(a, b)),
         Similarity::Containment => Ok(Signature::of(a).contained_in(&Signature::of(b))),
         Similarity::Patterns => Ok(Signature::of(a).similarity(&Signature::of(b))),
         Similarity::Behaviour => {
-            let texts = own_texts(a, b);
-            behaviour(a, b, &texts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+            let texts = own_texts(a, b)?;
+            behaviour_while(a, b, &texts.iter().map(Vec::as_slice).collect::<Vec<_>>(), go_on)
         }
     }
 }
@@ -94,10 +105,18 @@ pub fn similarity(a: &Graph, b: &Graph, method: Similarity) -> Result<Option<f64
 /// # Errors
 /// [`Error::Duplicate`] if siblings have the same token id.
 pub fn behaviour(a: &Graph, b: &Graph, texts: &[&[u32]]) -> Result<Option<f64>> {
+    behaviour_while(a, b, texts, &|| true)
+}
+
+/// The same as long as `go_on` says so.
+///
+/// # Errors
+/// Those of [`behaviour`] and [`Error::Interrupted`].
+pub fn behaviour_while(a: &Graph, b: &Graph, texts: &[&[u32]], go_on: &dyn Fn() -> bool) -> Result<Option<f64>> {
     let predicted = |graph: &Graph| -> Result<Vec<f32>> {
         let matcher = Matcher::of(graph, Semantics::Longest)?;
         let mut predicted = Vec::with_capacity(texts.iter().map(|text| text.len()).sum());
-        texts.iter().for_each(|text| matcher.simulate(text, &mut predicted));
+        texts.iter().try_for_each(|text| matcher.simulate_while(text, &mut predicted, go_on))?;
         Ok(predicted)
     };
     Ok(correlation(&predicted(a)?, &predicted(b)?).map(|correlation| correlation.clamp(0.0, 1.0)))
@@ -143,14 +162,22 @@ fn role(graph: &Graph, activating: bool) -> HashSet<Identity<'_>> {
 
 /// For each pattern of either graph, the shortest text that it matches. Any token is one that neither graph has, and so
 /// is the token before all, where a pattern does not start with the text. That token is also a text by itself.
-fn own_texts(a: &Graph, b: &Graph) -> BTreeSet<Vec<u32>> {
+fn own_texts(a: &Graph, b: &Graph) -> Result<BTreeSet<Vec<u32>>> {
     let ids = [a, b].into_iter().flat_map(Graph::nodes).filter_map(|node| match &node.symbol {
         Symbol::Token(token) => token.id,
         _ => None,
     });
     let other = ids.max().map_or(0, |greatest| greatest.saturating_add(1));
     let patterns = a.to_patterns().chain(b.to_patterns());
-    patterns.filter_map(|pattern| shortest_text(&pattern, other)).chain([vec![other]]).collect()
+    let (mut texts, mut tokens) = (BTreeSet::from([vec![other]]), 1);
+    for text in patterns.filter_map(|pattern| shortest_text(&pattern, other)) {
+        tokens += text.len();
+        if tokens > MOST_TOKENS {
+            return Err(Error::TooLarge { what: "patterns with tokens", count: tokens, limit: MOST_TOKENS });
+        }
+        texts.insert(text);
+    }
+    Ok(texts)
 }
 
 /// `None` if no text can match it, because a token has no id.

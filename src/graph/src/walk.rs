@@ -10,6 +10,13 @@ pub(crate) struct Stack {
     at: Vec<(u32, u32)>,
 }
 
+/// Numbers of tokens that may have been taken: all from the first to the last.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    first: u32,
+    last: u32,
+}
+
 impl Trie {
     /// Visits all nodes that match `text`, read from its end. The activator is the last token.
     #[inline]
@@ -57,44 +64,41 @@ impl Trie {
     #[cold]
     fn visit_gap(&self, gap: u32, taken: u32, text: &[u32], visit: &mut impl FnMut(u32)) {
         let length = text.len() as u32;
-        let mut stack = vec![(gap, self.widened(gap, &[taken], length))];
+        let mut stack = vec![(gap, self.widened(gap, &[Span { first: taken, last: taken }], length))];
         let mut exact = Vec::new();
         while let Some((at, taken)) = stack.pop() {
             visit(at);
             let node = &self.nodes[at as usize];
-            if node.start != NONE && taken.last() == Some(&length) {
+            if node.start != NONE && taken.last().is_some_and(|span| span.last == length) {
                 visit(node.start);
             }
             node.gap_nodes().for_each(|gap| stack.push((gap, self.widened(gap, &taken, length))));
-            let inside = &taken[..taken.partition_point(|taken| *taken < length)];
-            if inside.is_empty() {
+            if taken.first().is_none_or(|span| span.first == length) {
                 continue;
             }
             if node.any != NONE {
-                stack.push((node.any, inside.iter().map(|taken| taken + 1).collect()));
+                let inside = taken.iter().filter(|span| span.first < length);
+                let longer = inside.map(|span| Span { first: span.first + 1, last: length.min(span.last + 1) });
+                stack.push((node.any, longer.collect()));
             }
             if node.exact > 0 {
                 exact.clear();
-                let child = |taken: &u32| Some((self.exact(node, text[(length - 1 - taken) as usize])?, taken + 1));
-                exact.extend(inside.iter().filter_map(child));
-                exact.sort_unstable();
+                let inside = taken.iter().flat_map(|span| span.first..length.min(span.last + 1));
+                exact.extend(inside.filter_map(|taken| {
+                    let child = self.exact(node, text[(length - 1 - taken) as usize])?;
+                    Some((child, Span { first: taken + 1, last: taken + 1 }))
+                }));
+                exact.sort_by_key(|(child, _)| *child);
                 let same = exact.chunk_by(|(one, _), (other, _)| one == other);
-                stack.extend(same.map(|same| (same[0].0, same.iter().map(|(_, taken)| *taken).collect())));
+                stack.extend(same.map(|same| (same[0].0, joined(same.iter().map(|(_, span)| *span)))));
             }
         }
     }
 
     /// Numbers of tokens taken after a gap, given those before it; both ascend.
-    fn widened(&self, gap: u32, taken: &[u32], length: u32) -> Vec<u32> {
+    fn widened(&self, gap: u32, taken: &[Span], length: u32) -> Vec<Span> {
         let most = u32::from(self.nodes[gap as usize].most);
-        let mut widened = Vec::new();
-        let mut next = 0;
-        for taken in taken {
-            let last = taken.saturating_add(most).min(length);
-            widened.extend(next.max(*taken)..=last);
-            next = last + 1;
-        }
-        widened
+        joined(taken.iter().map(|span| Span { last: span.last.saturating_add(most).min(length), ..*span }))
     }
 
     /// Visits the nodes of the one way that [`Semantics::Greedy`](crate::Semantics::Greedy) goes, until `visit` breaks.
@@ -143,4 +147,16 @@ impl Trie {
             at => self.exact(&self.nodes[at as usize], token),
         }
     }
+}
+
+/// Spans in the order of their beginnings, with one in place of those that meet.
+fn joined(spans: impl Iterator<Item = Span>) -> Vec<Span> {
+    let mut joined: Vec<Span> = Vec::new();
+    for span in spans {
+        match joined.last_mut() {
+            Some(last) if span.first <= last.last.saturating_add(1) => last.last = last.last.max(span.last),
+            _ => joined.push(span),
+        }
+    }
+    joined
 }

@@ -4,18 +4,23 @@
 //! result aborts it, a panic in it is an error of this one statement, and a client hears of a cancelled statement
 //! at once even if the task is in the middle of a computation.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
+use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use neuroql::{CancelOnDrop, interruptible};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinError;
+use tokio::task::{JoinError, block_in_place};
 
 use crate::report::Report;
 
@@ -34,6 +39,17 @@ impl<F: Future> Future for Roomy<F> {
     }
 }
 
+/// Plans a query. However long that takes without a pause (DataFusion spells out literal arrays of millions of numbers),
+/// threads remain to serve others and to end statements in time.
+async fn planned(state: SessionState, plan: LogicalPlan) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let mut planning = Box::pin(DataFrame::new(state, plan).execute_stream());
+    poll_fn(|task| match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => block_in_place(|| planning.as_mut().poll(task)),
+        _ => planning.as_mut().poll(task),
+    })
+    .await
+}
+
 /// Runs work in a task of its own, ended with this future.
 pub(crate) async fn isolated<T: Send + 'static>(
     work: impl Future<Output = Result<T, DataFusionError>> + Send + 'static,
@@ -42,6 +58,12 @@ pub(crate) async fn isolated<T: Send + 'static>(
         Ok(result) => result.map_err(Report::from),
         Err(error) => Err(join_failed(error)),
     }
+}
+
+/// Runs a statement to its end in a task of its own, ended with this future.
+pub(crate) async fn executed(context: &SessionContext, plan: LogicalPlan) -> Result<Vec<RecordBatch>, Report> {
+    let (state, _guard) = interruptible(context);
+    isolated(async move { planned(state, plan).await?.try_collect().await }).await
 }
 
 fn join_failed(error: JoinError) -> Report {
@@ -64,16 +86,17 @@ struct Feed {
     task: Option<SpawnedTask<()>>,
     /// What remained of the last batch.
     rest: Option<RecordBatch>,
+    /// An abandoned result ends the functions that run for it.
+    _guard: CancelOnDrop,
 }
 
 impl Rows {
     /// Starts a query.
     pub(crate) fn start(context: &SessionContext, plan: LogicalPlan) -> Self {
         let (sender, batches) = mpsc::channel(1);
-        let context = context.clone();
+        let (state, guard) = interruptible(context);
         let task = SpawnedTask::spawn(Roomy(Box::pin(async move {
-            let stream = async { context.execute_logical_plan(plan).await?.execute_stream().await };
-            match stream.await {
+            match planned(state, plan).await {
                 Ok(mut stream) => {
                     while let Some(batch) = stream.next().await {
                         let failed = batch.is_err();
@@ -86,13 +109,13 @@ impl Rows {
                 Err(error) => drop(sender.send(Err(error)).await),
             }
         })));
-        Self::new(Feed { batches, task: Some(task), rest: None })
+        Self::new(Feed { batches, task: Some(task), rest: None, _guard: guard })
     }
 
     /// Rows that are there already.
     pub(crate) fn of(batch: RecordBatch) -> Self {
         let (_, batches) = mpsc::channel(1);
-        Self::new(Feed { batches, task: None, rest: Some(batch) })
+        Self::new(Feed { batches, task: None, rest: Some(batch), _guard: CancelOnDrop::default() })
     }
 
     fn new(feed: Feed) -> Self {

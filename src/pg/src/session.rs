@@ -25,7 +25,7 @@ use crate::parameters::{self, Parameter};
 use crate::parse::{Parsed, Parser};
 use crate::passwords::Role;
 use crate::report::{Failure, Report};
-use crate::rows::{Rows, isolated};
+use crate::rows::{Rows, executed, isolated};
 use crate::settings::{REPORTED, Settings};
 use crate::{catalog, functions, permissions, statements};
 
@@ -287,8 +287,7 @@ impl Session {
                     },
                     _ => "COPY",
                 };
-                let batches =
-                    isolated(async move { context.execute_logical_plan(plan).await?.collect().await }).await?;
+                let batches = executed(&context, plan).await?;
                 self.wrote = true;
                 Ok(Outcome::Done(format!("{verb} {}", count(&batches))))
             }

@@ -17,7 +17,7 @@ use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use crate::output::Columns;
 use crate::parse::Parsed;
 use crate::report::{Failure, Report, warning};
-use crate::rows::{Rows, isolated};
+use crate::rows::{Rows, executed};
 use crate::session::{Outcome, Portal, Prepared, Session, Tag};
 use crate::{parameters, variables};
 
@@ -306,8 +306,7 @@ async fn arguments(session: &Session, given: &[Expr], target: &Prepared) -> Resu
     let list: Vec<_> = given.iter().map(Expr::to_string).collect();
     let mut parsed = session.parse(format!("SELECT {}", list.join(", "))).await?;
     let plan = session.plan(parsed.remove(0).statement).await?;
-    let context = session.context.clone();
-    let batches = isolated(async move { context.execute_logical_plan(plan).await?.collect().await }).await?;
+    let batches = executed(&session.context, plan).await?;
     let batch = batches.first().ok_or_else(|| Report::error("XX000", "internal error: no values"))?;
     let values = batch.columns().iter().map(|column| ScalarValue::try_from_array(column, 0));
     Ok(parameters::cast(values.collect::<Result<_, _>>()?, &target.parameters)?)

@@ -11,6 +11,7 @@ use neuroql_graph::formats::json;
 use super::layout::{GraphBuilder, graph_error, graph_type};
 use super::of_graph::EXAMPLE;
 use crate::function::{Kernel, function};
+use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 
 /// The neuron graph that a text in JSON is.
@@ -35,7 +36,7 @@ impl Kernel for GraphFromJson {
         graph_type()
     }
 
-    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, args: ScalarFunctionArgs, _: &Interrupt) -> Result<ColumnarValue> {
         let texts = ColumnarValue::values_to_arrays(&args.args)?;
         let mut out = GraphBuilder::default();
         for text in texts[0].as_string::<i32>() {

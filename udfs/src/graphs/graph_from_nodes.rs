@@ -8,6 +8,7 @@ use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs,
 
 use super::layout::{GraphBuilder, GraphColumn, accepts, graph_error, graph_type};
 use crate::function::{Kernel, function};
+use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 
 /// The neuron graph that an array of nodes is.
@@ -36,7 +37,7 @@ impl Kernel for GraphFromNodes {
         graph_type()
     }
 
-    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, args: ScalarFunctionArgs, _: &Interrupt) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let column = GraphColumn::try_new(&arrays[0])?;
         let mut out = GraphBuilder::default();

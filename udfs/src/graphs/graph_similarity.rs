@@ -7,7 +7,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
-use neuroql_graph::{Graph, Similarity, behaviour, similarity};
+use neuroql_graph::{Graph, Similarity, behaviour_while, similarity_while};
 
 use super::layout::{accepts, graph_error};
 use super::of_graph::EXAMPLE;
@@ -15,6 +15,7 @@ use super::of_two::Side;
 use super::token_lists::TokenLists;
 use crate::Error;
 use crate::function::{Kernel, function};
+use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 
 /// How alike two neuron graphs are.
@@ -65,7 +66,7 @@ impl Kernel for GraphSimilarity {
         DataType::Float64
     }
 
-    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, args: ScalarFunctionArgs, interrupt: &Interrupt) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         let (mut a, mut b) = (Side::try_new(&args.args[0])?, Side::try_new(&args.args[1])?);
         let methods = args.args.get(2).map(|methods| cast(&methods.to_array(rows)?, &DataType::Utf8)).transpose()?;
@@ -75,12 +76,13 @@ impl Kernel for GraphSimilarity {
         let mut text = Vec::new();
         let mut out = Float64Array::builder(rows);
         for row in 0..rows {
+            interrupt.check()?;
             let is_null = methods.is_some_and(|methods| methods.is_null(row))
                 || texts.as_ref().is_some_and(|texts| !texts.read(row, &mut text));
             out.append_option(match (a.get(row)?, b.get(row)?) {
                 (Some(a), Some(b)) if !is_null => {
                     let method = methods.map(|methods| methods.value(row));
-                    compare(a, b, method, texts.as_ref().map(|_| &text[..]))?
+                    compare(a, b, method, texts.as_ref().map(|_| &text[..]), interrupt)?
                 }
                 _ => None,
             });
@@ -89,11 +91,18 @@ impl Kernel for GraphSimilarity {
     }
 }
 
-fn compare(a: &Graph, b: &Graph, method: Option<&str>, text: Option<&[u32]>) -> Result<Option<f64>> {
+fn compare(
+    a: &Graph,
+    b: &Graph,
+    method: Option<&str>,
+    text: Option<&[u32]>,
+    interrupt: &Interrupt,
+) -> Result<Option<f64>> {
     let method = method.map_or(Ok(Similarity::default()), str::parse).map_err(graph_error)?;
+    let go_on = || interrupt.goes_on();
     match (method, text) {
-        (_, None) => similarity(a, b, method).map_err(graph_error),
-        (Similarity::Behaviour, Some(text)) => behaviour(a, b, &[text]).map_err(graph_error),
+        (_, None) => similarity_while(a, b, method, &go_on).map_err(graph_error),
+        (Similarity::Behaviour, Some(text)) => behaviour_while(a, b, &[text], &go_on).map_err(graph_error),
         (other, Some(_)) => Err(Error::NoText { method: other.name() }.into()),
     }
 }

@@ -10,6 +10,7 @@ use neuroql_graph::Graph;
 
 use super::layout::{GraphColumn, accepts, graph_error};
 use crate::function::{Kernel, function};
+use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 
 /// A graph that examples show: " the" after " of".
@@ -61,11 +62,12 @@ impl Kernel for OfGraph {
         }
     }
 
-    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, args: ScalarFunctionArgs, interrupt: &Interrupt) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let graphs = GraphColumn::try_new(&arrays[0])?;
         let titles: Option<&StringArray> = arrays.get(1).map(|titles| titles.as_string());
         let rows = (0..graphs.len()).map(|row| -> Result<_> {
+            interrupt.check()?;
             // NULL in, NULL out, for titles too.
             if titles.is_some_and(|titles| titles.is_null(row)) {
                 return Ok(None);

@@ -11,6 +11,7 @@ use neuroql_graph::Graph;
 use super::layout::{GraphBuilder, GraphColumn, accepts, graph_error, graph_type};
 use super::of_graph::EXAMPLE;
 use crate::function::{Kernel, function};
+use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 
 /// A function of two graphs. NULL if one of its arguments is NULL.
@@ -51,13 +52,14 @@ impl Kernel for OfTwoGraphs {
         }
     }
 
-    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, args: ScalarFunctionArgs, interrupt: &Interrupt) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         let (mut a, mut b) = (Side::try_new(&args.args[0])?, Side::try_new(&args.args[1])?);
         match &self.answer {
             Answer::Number(number) => {
                 let mut out = Float64Array::builder(rows);
                 for row in 0..rows {
+                    interrupt.check()?;
                     out.append_option(match (a.get(row)?, b.get(row)?) {
                         (Some(a), Some(b)) => number(a, b).map_err(graph_error)?,
                         _ => None,
@@ -68,6 +70,7 @@ impl Kernel for OfTwoGraphs {
             Answer::Graph(make) => {
                 let mut out = GraphBuilder::default();
                 for row in 0..rows {
+                    interrupt.check()?;
                     let graph = match (a.get(row)?, b.get(row)?) {
                         (Some(a), Some(b)) => Some(make(a, b).map_err(graph_error)?),
                         _ => None,

@@ -13,6 +13,7 @@ use super::layout::{GraphColumn, accepts, graph_error};
 use super::of_graph::EXAMPLE;
 use super::token_lists::TokenLists;
 use crate::function::{Kernel, function};
+use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 
 /// What a graph predicts for each token of a text.
@@ -52,7 +53,7 @@ impl Kernel for Simulate {
         DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)))
     }
 
-    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, args: ScalarFunctionArgs, interrupt: &Interrupt) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         // A literal graph is one row, made ready once.
         let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
@@ -67,6 +68,7 @@ impl Kernel for Simulate {
         let mut predicted: Vec<f32> = Vec::new();
         let mut out = ListBuilder::new(Float32Builder::new());
         for row in 0..rows {
+            interrupt.check()?;
             let name = names.map(|names| names.is_valid(row).then(|| names.value(row)));
             if graphs.is_null(row_of(row)) || !tokens.read(row, &mut text) || name == Some(None) {
                 out.append_null();
@@ -82,7 +84,8 @@ impl Kernel for Simulate {
                 _ => Ready::new(&graphs, row_of(row), semantics)?,
             };
             predicted.clear();
-            current.matcher.simulate(&text, &mut predicted);
+            let simulated = current.matcher.simulate_while(&text, &mut predicted, || interrupt.goes_on());
+            simulated.map_err(graph_error)?;
             out.values().append_slice(&predicted);
             out.append(true);
             ready = Some(current);

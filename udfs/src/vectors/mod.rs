@@ -9,6 +9,7 @@ use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs,
 
 use crate::error::analysis_error;
 use crate::function::{Kernel, function};
+use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 
 mod cosine;
@@ -59,7 +60,7 @@ impl Kernel for OfVectors {
         DataType::Float64
     }
 
-    fn invoke(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke(&self, args: ScalarFunctionArgs, _: &Interrupt) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         // A literal is read once and not repeated for every row.
         let (a, b) = (Side::try_new(&args.args[0])?, Side::try_new(&args.args[1])?);

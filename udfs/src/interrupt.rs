@@ -1,0 +1,80 @@
+//! What stops functions that take long.
+//!
+//! DataFusion calls functions from the threads that also serve clients, and cannot end a call. So whoever serves clients
+//! runs each statement in a state that is [`interruptible`].
+
+use std::any::Any;
+
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::common::plan_err;
+use datafusion::error::Result;
+use datafusion::execution::SessionState;
+use datafusion::prelude::SessionContext;
+use neuroql_model::{Cancel, CancelOnDrop};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::error::model_error;
+
+/// The state of a session for a single statement: functions that still run when the guard is dropped end soon after with
+/// the error that the statement was cancelled, and the threads of the runtime are not kept from other work by them. It
+/// must be used in tasks of their own, not in a [`LocalSet`](tokio::task::LocalSet).
+pub fn interruptible(context: &SessionContext) -> (SessionState, CancelOnDrop) {
+    let guard = CancelOnDrop::default();
+    let mut state = context.state();
+    state.config_mut().options_mut().extensions.insert(Interrupt(guard.flag()));
+    // Functions have the options of this moment.
+    state.mark_start_execution();
+    (state, guard)
+}
+
+/// The flag of a statement's guard.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interrupt(Cancel);
+
+impl Interrupt {
+    /// Whether nobody has given up waiting.
+    pub fn goes_on(&self) -> bool {
+        self.0.check().is_ok()
+    }
+
+    /// The error that the statement was cancelled if it was.
+    pub fn check(&self) -> Result<()> {
+        self.0.check().map_err(model_error)
+    }
+}
+
+/// Runs a function of a statement with these options.
+pub(crate) fn run<T>(options: &ConfigOptions, work: impl FnOnce(&Interrupt) -> T) -> T {
+    let Some(interrupt) = options.extensions.get::<Interrupt>() else { return work(&Interrupt::default()) };
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| work(interrupt)),
+        _ => work(interrupt),
+    }
+}
+
+impl ConfigExtension for Interrupt {
+    const PREFIX: &'static str = "neuroql_interrupt";
+}
+
+/// No setting that SQL could see.
+impl ExtensionOptions for Interrupt {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, _: &str) -> Result<()> {
+        plan_err!("there is no setting {}.{key}", Self::PREFIX)
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        Vec::new()
+    }
+}
