@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, ident, lit,
 };
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::scalar::ScalarValue;
 
 use crate::Error;
 use crate::analyze::Analyze;
@@ -108,6 +109,29 @@ impl RelationTable {
         self.relation.parameters().iter().any(|p| given(filter, p.column).is_some())
     }
 
+    /// That each parameter which a filter is about has its value from another: one value is all that it takes, and to
+    /// compare its default would leave out rows that were asked for.
+    fn check_filter(&self, filter: &Expr, filters: &[Expr]) -> Result<()> {
+        let (relation, outputs) = (self.relation.name(), self.relation.outputs());
+        let columns = filter.column_refs();
+        let lacks_value = |parameter: &Parameter| {
+            let column = parameter.column;
+            // Where nothing is left out, what the plan says of it counts.
+            let is_output = outputs.iter().any(|field| field.name() == column);
+            let is_all = parameter.default.as_ref().is_some_and(ScalarValue::is_null);
+            columns.iter().any(|about| about.name == column)
+                && !(is_output && is_all)
+                && !filters.iter().any(|filter| given(filter, column).is_some())
+        };
+        match self.relation.parameters().into_iter().find(lacks_value) {
+            Some(Parameter { name, .. }) => {
+                let reason = format!("takes one value, as in \"{relation}({name} => …)\", and gets none by {filter}");
+                Err(Error::InvalidParameter { relation, parameter: name.into(), reason }.into())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// A filter with the values of parameters in their place, but of those that are columns of the plan too.
     fn with_values(&self, filter: &Expr, values: &Values) -> Result<Expr> {
         let outputs = self.relation.outputs();
@@ -170,6 +194,7 @@ impl TableProvider for RelationTable {
         });
         let mut plan = LogicalPlanBuilder::from(plan);
         for filter in filters.iter().filter(|filter| !self.is_parameter(filter)) {
+            self.check_filter(filter, filters)?;
             plan = plan.filter(self.with_values(filter, &values)?)?;
         }
         let plan = plan.project(outputs)?.limit(0, limit)?.build()?;
