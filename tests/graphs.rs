@@ -1,8 +1,8 @@
 //! Graphs in the store: kept over restarts, whatever interrupts an INSERT, and by whom.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Float32Array, Int32Array, ListArray, RecordBatch, StringArray, StructArray,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, Schema, SchemaRef};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -27,6 +28,7 @@ use crate::server::{self, Error};
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("graphs::killed", || Ok(killed()?)),
+        Trial::test("graphs::killed_build", || Ok(killed_build()?)),
         Trial::test("graphs::cancelled", || Ok(cancelled()?)),
         Trial::test("graphs::writers", || Ok(writers()?)),
         Trial::test("graphs::a_million_nodes", || Ok(a_million_nodes()?)),
@@ -98,14 +100,20 @@ async fn counts(context: &SessionContext, method: &str) -> Result<[i64; 3], Erro
 }
 
 const CHILD: &str = "NEUROQL_TEST_INSERT_INTO";
+const STATEMENT: &str = "NEUROQL_TEST_STATEMENT";
 
 /// Runs as the child process of a trial if that is what this process is.
 pub fn child() -> Option<ExitCode> {
     let location = std::env::var(CHILD).ok()?;
+    let statement = std::env::var(STATEMENT).ok()?;
     let runtime = tokio::runtime::Runtime::new().ok()?;
-    let done = runtime
-        .block_on(async { run(&session(&location, Duration::from_millis(60)).await?, &insert(1, "slowly")).await });
+    let done = runtime.block_on(async { run(&session(&location, Duration::from_millis(60)).await?, &statement).await });
     Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A process that executes a statement on a store.
+fn process(location: &str, statement: &str) -> Result<Child, Error> {
+    Ok(Command::new(std::env::current_exe()?).env(CHILD, location).env(STATEMENT, statement).spawn()?)
 }
 
 /// A process that is killed while it inserts keeps what it had committed, and can do it again.
@@ -115,7 +123,7 @@ async fn killed() -> Result<(), Error> {
     let location = folder.path().to_str().ok_or("no path")?;
     let mut seen = 0;
     for _ in 0..3 {
-        let mut process = Command::new(std::env::current_exe()?).env(CHILD, location).spawn()?;
+        let mut process = process(location, &insert(1, "slowly"))?;
         // Commits come every three seconds; this is while the next one waits or is written.
         for _ in 0..600 {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -135,6 +143,39 @@ async fn killed() -> Result<(), Error> {
     run(&context, &insert(1, "slowly")).await?;
     assert_eq!(counts(&context, "slowly").await?, [512; 3]);
     assert_eq!(counts(&session(location, Duration::ZERO).await?, "slowly").await?, [512; 3]);
+    Ok(())
+}
+
+/// A build that is killed goes on where it was: what it had committed is not built again.
+#[tokio::main]
+async fn killed_build() -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let location = folder.path().to_str().ok_or("no path")?;
+    let build =
+        "INSERT INTO toy.graphs SELECT * FROM build_graphs('toy', layer => 1, neurons => '0-255', method => 'n2g')";
+    let built = "SELECT neuron, CAST(built_at AS text) FROM toy.graphs WHERE layer = 1 AND method = 'n2g'";
+    let built = async || -> Result<BTreeMap<i32, String>, Error> {
+        let mut times = BTreeMap::new();
+        for batch in run(&session(location, Duration::ZERO).await?, built).await? {
+            let time = cast(batch.column(1), &DataType::Utf8)?;
+            let neurons = batch.column(0).as_primitive::<Int32Type>().values().iter().copied();
+            times.extend(neurons.zip(time.as_string::<i32>().iter().map(|time| time.unwrap_or_default().to_owned())));
+        }
+        Ok(times)
+    };
+    let mut process = process(location, build)?;
+    while process.try_wait()?.is_none() && built().await?.is_empty() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    process.kill()?;
+    process.wait()?;
+    let before = built().await?;
+    assert!((1..256).contains(&before.len()), "{} neurons were committed", before.len());
+    run(&session(location, Duration::ZERO).await?, build).await?;
+    let after = built().await?;
+    assert_eq!(after.len(), 256);
+    assert!(before.iter().all(|(neuron, time)| after[neuron] == *time), "what was committed was built again");
+    assert!(after.values().any(|time| !before.values().any(|earlier| earlier == time)));
     Ok(())
 }
 

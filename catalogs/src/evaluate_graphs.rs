@@ -323,19 +323,12 @@ impl Kept {
         let task = &gathered.tasks[number];
         // What activations are measured by differs between the datasets.
         let scale = if self.greatest > 0.0 { task.max_activation / self.greatest } else { 1.0 };
-        let rescaled = |sample: &Sample| Sample {
-            activations: sample.activations.iter().map(|a| a * scale).collect(),
-            ..sample.clone()
-        };
         let own = self.made_of != MadeOf::Others;
         let unseen: Vec<Sample> = match own {
-            true => task.held_out.iter().map(rescaled).collect(),
-            false => task.train.iter().chain(&task.held_out).map(rescaled).collect(),
+            true => task.held_out.iter().map(|sample| sample.scaled(scale)).collect(),
+            false => task.train.iter().chain(&task.held_out).map(|sample| sample.scaled(scale)).collect(),
         };
-        let fired: Vec<Fired> = gathered.fired[number]
-            .iter()
-            .map(|fired| Fired { activation: fired.activation * scale, ..*fired })
-            .collect();
+        let fired: Vec<Fired> = gathered.fired[number].iter().map(|fired| fired.scaled(scale)).collect();
         let seen: HashSet<i64> = match own {
             true => task.train.iter().map(|sample| sample.document).collect(),
             false => HashSet::new(),

@@ -11,7 +11,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use neuroql_model::{Batch, Cancel, Model, Probe, Width};
-use neuroql_n2g::{Background, Fired, LEAST_THRESHOLD, SPARE, Sample, Task, Window, split, spread, strongest};
+use neuroql_n2g::{Background, Fired, LEAST_THRESHOLD, SPARE, Sample, Task, Window, peaks, spread, strongest};
 use neuroql_store::{Context, LayerIndex};
 
 use super::windows::Windows;
@@ -126,7 +126,7 @@ impl Corpus {
         let plan = self.plan(&bounds, wanted);
         let Shown { samples, fired } = self.show(reader, plan, &greatest, values, &held).await?;
         let tasks = reader.neurons.iter().zip(samples).zip(greatest.iter());
-        let tasks = tasks.map(|((neuron, samples), greatest)| task(*neuron, samples, *greatest, wanted)).collect();
+        let tasks = tasks.map(|((neuron, samples), greatest)| Task::new(*neuron, *greatest, samples, wanted)).collect();
         Ok(Gathered { tasks, fired, background: Arc::new(self.random_text()), _held: held })
     }
 
@@ -231,11 +231,7 @@ impl Corpus {
         let bytes = 4 * tokens * width;
         let fits = bytes <= GATHERED_BYTES && held.try_grow(bytes).is_ok();
         let read = move |_: &Wanted, example: usize, values: &[f32]| {
-            let mut peaks = vec![f32::NEG_INFINITY; width];
-            for row in values.chunks_exact(width) {
-                peaks.iter_mut().zip(row).for_each(|(peak, value)| *peak = peak.max(*value));
-            }
-            (example, peaks, fits.then(|| values.to_vec()))
+            (example, peaks(values, width), fits.then(|| values.to_vec()))
         };
         let mut bounds = vec![vec![f32::NEG_INFINITY; self.examples.len()]; width];
         let mut values = HashMap::new();
@@ -313,16 +309,6 @@ impl Corpus {
         }
         batches
     }
-}
-
-/// A neuron's examples on which it is active, strongest first, split.
-fn task(neuron: u32, mut samples: Vec<Sample>, greatest: f32, wanted: usize) -> Task {
-    let peak = |sample: &Sample| sample.peak().map_or(0.0, |(_, a)| a);
-    let place = |sample: &Sample| (sample.document, sample.example);
-    samples.retain(|sample| peak(sample) > 0.0);
-    samples.sort_by(|a, b| peak(b).total_cmp(&peak(a)).then(place(a).cmp(&place(b))));
-    let (train, held_out) = split(samples, wanted);
-    Task { neuron, max_activation: greatest, train, held_out }
 }
 
 impl Wanted {

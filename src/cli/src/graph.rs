@@ -11,7 +11,7 @@ use crate::serve::start_engine;
 
 pub(crate) async fn run(options: Graph) -> Result<(), Failure> {
     let Graph { model, layer, neuron, .. } = &options;
-    let title = text(&format!("{model}, layer {layer}, neuron {neuron}"));
+    let title = format!("{} || method", text(&format!("{model}, layer {layer}, neuron {neuron}, ")));
     let form = match () {
         () if options.svg.is_some() => format!("graph_svg(graph, {title})"),
         () if options.dot => format!("graph_dot(graph, {title})"),

@@ -22,6 +22,13 @@ pub struct Fired {
     pub activation: f32,
 }
 
+impl Fired {
+    /// The same with an activation over another greatest.
+    pub fn scaled(self, by: f32) -> Self {
+        Self { activation: self.activation * by, ..self }
+    }
+}
+
 /// Random text, part of it to learn from and part to judge by.
 #[derive(Debug, Clone, Default)]
 pub struct Background {

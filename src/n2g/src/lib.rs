@@ -31,5 +31,5 @@ pub use options::{LEAST_THRESHOLD, Options, Substitutes};
 pub use oracle::{At, Oracle, Query};
 pub use sample::{Sample, Task};
 pub use score::{Scores, score};
-pub use select::{SPARE, spread, strongest};
+pub use select::{SPARE, peaks, spread, strongest};
 pub use split::split;

@@ -76,7 +76,7 @@ impl Method {
     /// graphs that an earlier program has made are not taken for those that this one would make.
     pub fn version(self) -> u32 {
         match self {
-            Self::Neuroql => 3,
+            Self::Neuroql => 4,
             Self::N2g | Self::Openai | Self::Token | Self::Ngram => 1,
         }
     }

@@ -123,7 +123,7 @@ impl Options {
         };
         let mut options = serde_json::to_value(Self::of(method)).map_err(|e| wrong(e.to_string()))?;
         if let Some(options) = options.as_object_mut() {
-            // All options of a method, as they are kept with graphs, may be given again.
+            // All options of a method may be given, those that it does not read with the values that they have.
             let none = serde_json::Value::Null;
             let changed = |name: &String| *options.get(name).unwrap_or(&none) != changes[name];
             let is_unread = |name: &&String| !method.reads().contains(&name.as_str()) && changed(name);

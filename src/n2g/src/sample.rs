@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::split;
+
 /// An example and what a neuron does on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
@@ -26,6 +28,13 @@ impl Sample {
         }
         peak
     }
+
+    /// The same with activations over another greatest.
+    pub fn scaled(&self, by: f32) -> Self {
+        let tokens = Arc::clone(&self.tokens);
+        let activations = self.activations.iter().map(|a| a * by).collect();
+        Self { document: self.document, example: self.example, tokens, activations }
+    }
 }
 
 /// What one neuron's graph is made of.
@@ -39,4 +48,16 @@ pub struct Task {
     pub train: Vec<Sample>,
     /// Activating examples to judge by, of other documents.
     pub held_out: Vec<Sample>,
+}
+
+impl Task {
+    /// Of samples of the neuron those on which it is active, [split]: at most so many, the strongest.
+    pub fn new(neuron: u32, max_activation: f32, mut samples: Vec<Sample>, most: usize) -> Self {
+        let peak = |sample: &Sample| sample.peak().map_or(0.0, |(_, a)| a);
+        let place = |sample: &Sample| (sample.document, sample.example);
+        samples.retain(|sample| peak(sample) > 0.0);
+        samples.sort_by(|a, b| peak(b).total_cmp(&peak(a)).then(place(a).cmp(&place(b))));
+        let (train, held_out) = split(samples, most);
+        Self { neuron, max_activation, train, held_out }
+    }
 }

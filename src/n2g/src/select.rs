@@ -8,6 +8,15 @@ pub const SPARE: usize = 2;
 /// Of the examples wanted, the share that one document may give while others have some.
 const SHARE: usize = 5;
 
+/// The greatest activation of each neuron in an example, from its activations, `[tokens, width]`.
+pub fn peaks(values: &[f32], width: usize) -> Vec<f32> {
+    let mut peaks = vec![f32::NEG_INFINITY; width];
+    for row in values.chunks_exact(width) {
+        peaks.iter_mut().zip(row).for_each(|(peak, value)| *peak = peak.max(*value));
+    }
+    peaks
+}
+
 /// The examples in which a neuron is strongest, by bounds of its greatest activation in each; the greatest bound first,
 /// of equal ones the earlier. `documents` says which document an example is of. A document gives only a few of them as
 /// long as others are positive too, so that there is something to learn from and something to judge by.
@@ -48,6 +57,11 @@ pub fn spread(lengths: impl ExactSizeIterator<Item = usize> + Clone, tokens: usi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peaks_are_of_each_neuron() {
+        assert_eq!(peaks(&[1.0, -5.0, 3.0, -7.0, 2.0, -6.0], 2), [3.0, -5.0]);
+    }
 
     #[test]
     fn documents_share() {

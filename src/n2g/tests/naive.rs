@@ -7,7 +7,7 @@ use futures::executor::block_on;
 use neuroql_graph::{Builder, Element, Graph, Matcher, Pattern, Policy, Semantics, Symbol};
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Batch, Cancel, Model, Options, Probe, Registry};
-use neuroql_n2g::{At, Background, Fired, Oracle, Query, Sample, Window, score, split};
+use neuroql_n2g::{At, Background, Fired, Oracle, Query, Sample, Task, Window, score, split};
 
 fn toy() -> Arc<Model> {
     let bundle = neuroql_datasets::TOY;
@@ -153,4 +153,16 @@ fn no_document_is_on_both_sides() {
     let one_document = (0..4).map(|i| sample(1, &[i], &[1.0])).collect();
     let (train, held_out) = split(one_document, 10);
     assert_eq!((train.len(), held_out.len()), (2, 2));
+}
+
+#[test]
+fn a_task_has_the_strongest_active_examples() {
+    let peaks = [0.25, 0.0, 1.0, -0.5, 0.5, 0.75];
+    let samples = peaks.iter().enumerate().map(|(i, peak)| sample(i as i64, &[i as u32, 9], &[*peak, -1.0]));
+    let task = Task::new(7, 3.0, samples.collect(), 3);
+    assert_eq!((task.neuron, task.max_activation), (7, 3.0));
+    let of = |side: &[Sample]| side.iter().map(|sample| sample.activations[0]).collect::<Vec<_>>();
+    assert_eq!((of(&task.train), of(&task.held_out)), (vec![1.0, 0.5], vec![0.75]));
+    let nothing = Task::new(7, 0.0, vec![sample(1, &[1], &[0.0])], 3);
+    assert!(nothing.train.is_empty() && nothing.held_out.is_empty());
 }

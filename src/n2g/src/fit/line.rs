@@ -83,26 +83,27 @@ pub(crate) fn line(tokens: &[u32], importances: &[f32], threshold: f32, gaps: bo
     line
 }
 
+/// Where each step of a pattern is in the text, of the given length, that [`line`] made it of; a gap where its first
+/// token is.
+pub(crate) fn places(line: &[Step], length: usize) -> impl Iterator<Item = usize> {
+    line.iter().scan(length, |at, step| {
+        *at -= match step {
+            Step::Token(_) | Step::Any => 1,
+            Step::Gap(most) => usize::from(*most) / 2,
+        };
+        Some(*at)
+    })
+}
+
 /// The tokens of a pattern: where they are in it and in the text, of the given length, that [`line`] made it of.
-pub(crate) fn tokens(line: &[Step], length: usize) -> Vec<(usize, usize)> {
-    let mut places = Vec::new();
-    let mut at = length;
-    for (i, step) in line.iter().enumerate() {
-        match step {
-            Step::Token(_) => {
-                at -= 1;
-                places.push((i, at));
-            }
-            Step::Any => at -= 1,
-            Step::Gap(most) => at -= usize::from(*most) / 2,
-        }
-    }
-    places
+pub(crate) fn tokens(line: &[Step], length: usize) -> impl Iterator<Item = (usize, usize)> {
+    let tokens = line.iter().zip(places(line, length)).enumerate();
+    tokens.filter_map(|(i, (step, at))| matches!(step, Step::Token(_)).then_some((i, at)))
 }
 
 /// The pattern with another token where it has the given one of that text; `None` if it does not have it.
 pub(crate) fn replaced(line: &[Step], length: usize, at: usize, token: u32) -> Option<Line> {
-    let (step, _) = tokens(line, length).into_iter().find(|(_, place)| *place == at)?;
+    let (step, _) = tokens(line, length).find(|(_, place)| *place == at)?;
     let mut line = line.to_vec();
     line[step] = Step::Token(token);
     Some(line)

@@ -21,7 +21,7 @@ use neuroql_model::Width;
 
 use super::Words;
 use super::learn::{Firing, Found, Labelled, Texts, choose, ways};
-use super::line::{Line, Step, covers, replaced};
+use super::line::{Line, Step, covers, places, replaced};
 use super::substituted::{Substituted, substitute};
 use crate::prune::{Pivot, exact};
 use crate::saliency::by_draws;
@@ -34,6 +34,9 @@ const LEAST_PRECISION: f32 = 0.2;
 
 /// How often a pattern with a substitute is right as long as nothing is known of it; counts as one token.
 const PRIOR: f32 = 0.3;
+
+/// Judgements of patterns that are remembered: many substitutes in long contexts give millions of patterns.
+const MOST_REMEMBERED: usize = 100_000;
 
 /// See the module.
 pub(crate) async fn fit(
@@ -219,6 +222,9 @@ impl Fit {
                 }
                 let is_known = known.contains(&way);
                 if !is_known {
+                    if judged.len() >= MOST_REMEMBERED {
+                        judged.clear();
+                    }
                     let judged = *judged.entry(way.clone()).or_insert_with(|| texts.judge(&way));
                     if !(way == *line && self.is_seldom_wrong(judged) || self.is_likely_right(judged)) {
                         continue;
@@ -245,21 +251,17 @@ impl Fit {
     /// A pattern with the numbers of the firing that it came from.
     fn pattern(&self, line: &Line, firing: usize, ends: f32, words: &Words) -> Pattern {
         let firing = &self.firings[firing];
-        let mut at = firing.tokens.len();
-        let element = |step: &Step| {
-            let symbol = match step {
-                Step::Token(token) => Symbol::Token(words.token(*token)),
-                Step::Any => Symbol::Any,
-                Step::Gap(most) => {
-                    at -= usize::from(*most) / 2;
-                    return Element { symbol: Symbol::Gap(*most), importance: 0.0, activation: 0.0 };
-                }
-            };
-            at -= 1;
-            let activation = if at + 1 == firing.tokens.len() { ends } else { 0.0 };
-            Element { symbol, importance: firing.importances[at], activation }
+        let last = firing.tokens.len() - 1;
+        let element = |(step, at): (&Step, usize)| {
+            let importance = firing.importances[at];
+            let activation = if at == last { ends } else { 0.0 };
+            match step {
+                Step::Token(token) => Element { symbol: Symbol::Token(words.token(*token)), importance, activation },
+                Step::Any => Element { symbol: Symbol::Any, importance, activation },
+                Step::Gap(most) => Element { symbol: Symbol::Gap(*most), importance: 0.0, activation: 0.0 },
+            }
         };
-        Pattern { elements: line.iter().map(element).collect(), ends }
+        Pattern { elements: line.iter().zip(places(line, firing.tokens.len())).map(element).collect(), ends }
     }
 }
 

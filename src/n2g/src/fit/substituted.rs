@@ -25,7 +25,7 @@ pub(crate) struct Substituted {
     pub at: usize,
     /// The token.
     pub token: u32,
-    /// With it in place, over the neuron's greatest.
+    /// With it in place, over the neuron's greatest; 1 where it is more, on a text that nobody wrote.
     pub activation: f32,
 }
 
@@ -49,7 +49,7 @@ pub(crate) async fn substitute(
             let Some(&first) = found.from.first() else { continue };
             let firing = &fit.firings[first];
             let before = &fit.task.train[firing.sample].tokens[..firing.start];
-            let of_line = tokens(&found.line, firing.tokens.len()).into_iter().map(|(step, at)| OwnPlace {
+            let of_line = tokens(&found.line, firing.tokens.len()).map(|(step, at)| OwnPlace {
                 place: Place { before, tokens: &firing.tokens, at },
                 fit: number,
                 firing: first,
@@ -80,6 +80,7 @@ pub(crate) async fn substitute(
                 let mut line = place.line.clone();
                 line[place.step] = Step::Token(token);
                 let (firing, at) = (place.firing, place.place.at);
+                let activation = activation.min(1.0);
                 substituted[place.fit].push(Substituted { line, firing, at, token, activation });
             }
         }
