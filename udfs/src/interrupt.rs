@@ -17,7 +17,7 @@ use crate::error::model_error;
 
 /// The state of a session for a single statement: functions that still run when the guard is dropped end soon after with
 /// the error that the statement was cancelled, and the threads of the runtime are not kept from other work by them. It
-/// must be used in tasks of their own, not in a [`LocalSet`](tokio::task::LocalSet).
+/// must be used in a task of its own, not in a [`LocalSet`](tokio::task::LocalSet).
 pub fn interruptible(context: &SessionContext) -> (SessionState, CancelOnDrop) {
     let guard = CancelOnDrop::default();
     let mut state = context.state();

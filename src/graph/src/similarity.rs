@@ -9,7 +9,8 @@ use crate::{Error, Graph, Kind, Matcher, Pattern, Result, Semantics, Signature, 
 /// Own activation, over the neuron's greatest, above which a token of a graph is an activating one in Neuron2Graph.
 const ACTIVATING: f32 = 0.5;
 
-/// Tokens of the texts that graphs' own patterns give to compare on: each is held, and what is predicted for it.
+/// Tokens of the patterns of two graphs that give the texts to compare them on: texts are held, and what is predicted
+/// for them.
 const MOST_TOKENS: usize = 16 << 20;
 
 /// Ways to compare two graphs. All give a number from 0 to 1.
@@ -169,13 +170,13 @@ fn own_texts(a: &Graph, b: &Graph) -> Result<BTreeSet<Vec<u32>>> {
     });
     let other = ids.max().map_or(0, |greatest| greatest.saturating_add(1));
     let patterns = a.to_patterns().chain(b.to_patterns());
-    let (mut texts, mut tokens) = (BTreeSet::from([vec![other]]), 1);
-    for text in patterns.filter_map(|pattern| shortest_text(&pattern, other)) {
-        tokens += text.len();
+    let (mut texts, mut tokens) = (BTreeSet::from([vec![other]]), 0);
+    for pattern in patterns {
+        tokens += pattern.elements.len();
         if tokens > MOST_TOKENS {
             return Err(Error::TooLarge { what: "patterns with tokens", count: tokens, limit: MOST_TOKENS });
         }
-        texts.insert(text);
+        texts.extend(shortest_text(&pattern, other));
     }
     Ok(texts)
 }

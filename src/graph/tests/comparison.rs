@@ -1,10 +1,11 @@
 //! Similarity, algebra and networks, against an independent implementation and against laws.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use neuroql_graph::{
-    Builder, Element, Error, Graph, Network, Node, Pattern, Policy, Signature, Similarity, Symbol, Token, behaviour,
-    similarity,
+    Builder, Element, Error, Graph, Matcher, Network, Node, Pattern, Policy, Semantics, Signature, Similarity, Symbol,
+    Token, behaviour, similarity, similarity_while,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -127,6 +128,39 @@ fn nothing_is_compared_with_care() {
     assert_eq!(similarity(&lookup, &lookup, Similarity::Tokens), Ok(Some(1.0)));
     assert_eq!(behaviour(&some, &some, &[]), Ok(None));
     assert_eq!(behaviour(&some, &some, &[&[99, 98]]), Ok(None));
+}
+
+/// Many leaves at the end of a long chain: few nodes, whose patterns have very many tokens.
+#[test]
+fn behaviour_refuses_what_it_could_not_hold() {
+    const CHAIN: u32 = 4_000;
+    let node = |number: u32| Node {
+        parent: number.min(CHAIN).checked_sub(1),
+        symbol: Symbol::token(number, "t"),
+        importance: 1.0,
+        activation: 1.0,
+        ends: (number >= CHAIN).then_some(0.5),
+        support: 1,
+    };
+    let comb = Graph::new((0..CHAIN + 2_200).map(node).collect()).unwrap();
+    let refused = similarity(&comb, &comb, Similarity::Behaviour);
+    assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
+    assert_eq!(similarity(&comb, &comb, Similarity::Patterns), Ok(Some(1.0)));
+}
+
+#[test]
+fn interrupted_where_it_may_take_long() {
+    let long = Matcher::of(&graph([("ab", 0.5)]), Semantics::Longest).unwrap();
+    let asked = Cell::new(0);
+    let go_on = || {
+        asked.set(asked.get() + 1);
+        asked.get() < 3
+    };
+    let (a, mut out) = (u32::from('a'), Vec::new());
+    assert_eq!(long.simulate_while(&[a, 0, a, a, a], &mut out, go_on), Err(Error::Interrupted));
+    assert_eq!(asked.get(), 3);
+    let (one, other) = (graph([("ab", 0.5)]), graph([("ac", 0.5)]));
+    assert_eq!(similarity_while(&one, &other, Similarity::Behaviour, &|| false), Err(Error::Interrupted));
 }
 
 #[test]
