@@ -44,6 +44,8 @@ pub struct Config {
     pub attention_scale: f32,
     /// Whether layer `l` divides its attention scores by `l + 1` as well.
     pub scale_by_layer: bool,
+    /// Whether the embedding is the unembedding where the checkpoint has no other.
+    pub tied: bool,
 }
 
 impl Config {

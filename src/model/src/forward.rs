@@ -92,7 +92,7 @@ impl Model {
     /// Logits of the batch's rows, f32: `[rows, vocabulary]`.
     ///
     /// # Errors
-    /// As [`Model::run`].
+    /// As [`Model::run`], and [`Error::Unsupported`] for a network without an unembedding.
     pub fn logits(&self, batch: &Batch, cancel: &Cancel) -> Result<Tensor> {
         self.head()?.logits(&self.final_residual(batch, cancel)?)
     }
@@ -120,6 +120,7 @@ impl Model {
             Unembed::Matrix(Linear { weight, bias }) => {
                 Head(Linear { weight: weight.to_dtype(dtype)?, bias: bias.clone() })
             }
+            Unembed::Missing => return Err(Unembed::missing()),
         })
     }
 

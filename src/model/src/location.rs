@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use url::Url;
 
+use crate::checkpoint::read_json;
 use crate::{Error, Result};
 
 mod hub;
@@ -116,7 +117,10 @@ impl Remotes {
                     reason: format!("{file} is no weight file: .gguf, .safetensors, .pth, .pt or .bin"),
                 });
             }
-            None => weights_in(&mut *folder, location)?,
+            None => {
+                let config = files.config.as_deref().map(read_json).transpose()?.unwrap_or_default();
+                weights_in(&mut *folder, location, config["transformers_weights"].as_str())?
+            }
         };
         let gguf = files.weights.iter().any(|file| extension(&file.to_string_lossy()) == "gguf");
         if gguf && file.is_none() && tokenizer.is_none() {
@@ -129,11 +133,16 @@ impl Remotes {
         if !gguf
             && files.tokenizer.is_none()
             && location.starts_with("hf://")
-            && let Some(config) = files.config.as_deref().and_then(|config| std::fs::read(config).ok())
-            && let Ok(config) = serde_json::from_slice::<serde_json::Value>(&config)
+            && let Some(config) = files.config.as_deref().and_then(|config| read_json(config).ok())
             && let Some(name) = config["tokenizer_name"].as_str()
         {
             files.tokenizer = Some(self.tokenizer(&format!("hf://{name}"), progress)?);
+        }
+        if !gguf
+            && files.tokenizer.is_none()
+            && let Some(error) = other_tokenizer(&mut *folder)
+        {
+            return Err(error);
         }
         Ok(files)
     }
@@ -141,8 +150,11 @@ impl Remotes {
     fn tokenizer(&self, location: &str, progress: &dyn Progress) -> Result<PathBuf> {
         let (mut folder, file) = self.open(location, progress)?;
         match file.as_deref() {
-            None => tokenizer_in(&mut *folder)?
-                .ok_or_else(|| Error::MissingFile { location: location.into(), wanted: TOKENIZERS.into() }),
+            None => match tokenizer_in(&mut *folder)? {
+                Some(path) => Ok(path),
+                None => Err(other_tokenizer(&mut *folder)
+                    .unwrap_or_else(|| Error::MissingFile { location: location.into(), wanted: TOKENIZERS.into() })),
+            },
             Some(file) => {
                 let path = folder.get(file)?.ok_or_else(|| nothing(location))?;
                 for companion in companions(file) {
@@ -225,6 +237,16 @@ impl Folder for Local {
 
 const TOKENIZERS: &str = "tokenizer.json, vocab.json with merges.txt, or vocab.txt";
 
+/// Tokenizers of other programs, which are refused by name.
+const OTHER_TOKENIZERS: [&str; 6] = [
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+    "tokenizer.tiktoken",
+    "tiktoken.model",
+];
+
 /// Finds the tokenizer in a folder.
 fn tokenizer_in(folder: &mut dyn Folder) -> Result<Option<PathBuf>> {
     for name in ["tokenizer.json", "vocab.json", "vocab.txt"] {
@@ -238,41 +260,60 @@ fn tokenizer_in(folder: &mut dyn Folder) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
+/// The error of a folder whose tokenizer is of a kind that this crate does not read, if it has one.
+fn other_tokenizer(folder: &mut dyn Folder) -> Option<Error> {
+    let name = OTHER_TOKENIZERS.into_iter().find(|name| matches!(folder.get(name), Ok(Some(_))))?;
+    let supported = format!(
+        "{TOKENIZERS} (saving it with transformers' AutoTokenizer makes a tokenizer.json; \
+         the option tokenizer names one elsewhere)"
+    );
+    Some(Error::Unsupported { what: "tokenizer", value: name.into(), supported })
+}
+
 /// Files that belong to a tokenizer and must lie beside it, where they exist.
 fn companions(tokenizer: &str) -> &'static [&'static str] {
     match tokenizer {
         "vocab.json" => &["merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
+        "tokenizer.json" => &["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
         _ => &["tokenizer_config.json"],
     }
 }
 
-/// Finds the weights in a folder: what a program of Hugging Face would take, then TransformerLens, then GGUF.
-fn weights_in(folder: &mut dyn Folder, location: &str) -> Result<Vec<PathBuf>> {
+/// Finds the weights in a folder: what transformers would take, then other safetensors, TransformerLens, then GGUF.
+/// `explicit` is the file that config.json names itself.
+fn weights_in(folder: &mut dyn Folder, location: &str, explicit: Option<&str>) -> Result<Vec<PathBuf>> {
     let ending = |folder: &dyn Folder, ending: &str| -> Vec<String> {
         let mut names: Vec<_> = folder.names().unwrap_or_default().to_vec();
         names.retain(|name| name.ends_with(ending) && plain(name));
         names.sort();
         names
     };
-    for (single, index) in
-        [("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")]
-    {
-        if let Some(index) = folder.get(index)? {
-            return shards(&index)?
-                .into_iter()
-                .map(|shard| {
-                    let missing = Error::MissingFile { location: location.into(), wanted: shard.clone() };
-                    folder.get(&shard)?.ok_or(missing)
-                })
-                .collect();
-        }
-        if let Some(path) = folder.get(single)? {
+    if folder.names().is_some_and(|names| names.iter().any(|name| name == "adapter_config.json")) {
+        return Err(adapter("adapter_config.json"));
+    }
+    // A file wins over an index, which may be left over from an earlier save.
+    let explicit = explicit.map(|name| if name.ends_with(".index.json") { ("", name) } else { (name, "") });
+    let usual =
+        [("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
+    for (single, index) in explicit.into_iter().chain(usual) {
+        if plain(single)
+            && let Some(path) = folder.get(single)?
+        {
             return Ok(vec![path]);
         }
-        let others = if single == "model.safetensors" { ending(folder, ".safetensors") } else { Vec::new() };
-        if !others.is_empty() {
-            return others.iter().filter_map(|name| folder.get(name).transpose()).collect();
+        if plain(index)
+            && let Some(path) = folder.get(index)?
+        {
+            let missing = |shard: &str| Error::MissingFile {
+                location: location.into(),
+                wanted: format!("{shard}, which {index} names"),
+            };
+            return shards(&path)?.iter().map(|shard| folder.get(shard)?.ok_or_else(|| missing(shard))).collect();
         }
+    }
+    let others = ending(folder, ".safetensors");
+    if !others.is_empty() {
+        return safetensors_of(&others, location)?.iter().filter_map(|name| folder.get(name).transpose()).collect();
     }
     let hooked = ["model_final.pth".to_owned()].into_iter().chain(ending(folder, "final.pth"));
     for name in hooked.collect::<Vec<_>>() {
@@ -292,12 +333,55 @@ fn weights_in(folder: &mut dyn Folder, location: &str) -> Result<Vec<PathBuf>> {
     Err(Error::MissingFile { location: location.into(), wanted: wanted.into() })
 }
 
+/// Which of the safetensors files of a folder are the model, none of them named as transformers names them: one alone,
+/// or all parts of one.
+fn safetensors_of(names: &[String], location: &str) -> Result<Vec<String>> {
+    // `name-00001-of-00003.safetensors`
+    let part = |name: &str| -> Option<(String, u32, u32)> {
+        let (front, total) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+        let (stem, number) = front.rsplit_once('-')?;
+        Some((stem.to_owned(), number.parse().ok()?, total.parse().ok()?))
+    };
+    match names {
+        [name] if name.starts_with("adapter") => return Err(adapter(name)),
+        [name] if part(name).is_none() => return Ok(names.to_vec()),
+        _ => {}
+    }
+    let parts: Option<Vec<_>> = names.iter().map(|name| part(name)).collect();
+    match parts.as_deref() {
+        Some(parts @ [(stem, _, total), ..]) if parts.iter().all(|(s, _, t)| s == stem && t == total) => {
+            match (1..=*total).find(|number| parts.iter().all(|(_, n, _)| n != number)) {
+                None => Ok(names.to_vec()),
+                Some(number) => Err(Error::MissingFile {
+                    location: location.into(),
+                    wanted: format!("part {number} of {total} of {stem} (safetensors)"),
+                }),
+            }
+        }
+        _ => {
+            let reason = format!(
+                "it holds safetensors files of which none is called model.safetensors; name one of {}",
+                names.join(", ")
+            );
+            Err(Error::Location { location: location.into(), reason })
+        }
+    }
+}
+
+/// The error of a folder that holds an adapter, which is a part of a model.
+fn adapter(name: &str) -> Error {
+    Error::Unsupported {
+        what: "adapter",
+        value: format!("{name} (PEFT)"),
+        supported: "whole models: merge the adapter into its model (merge_and_unload) and save that".into(),
+    }
+}
+
 /// The files that an index of shards names, sorted.
 fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let wrong = |reason: String| Error::Corrupt { file: index.to_owned(), format: "JSON", reason };
-    let text = std::fs::read(index).map_err(|e| wrong(e.to_string()))?;
-    let index: serde_json::Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
-    let map = index["weight_map"].as_object().filter(|map| !map.is_empty());
+    let said = read_json(index)?;
+    let map = said["weight_map"].as_object().filter(|map| !map.is_empty());
     map.ok_or_else(|| wrong("it has no weight_map".into()))?
         .values()
         .map(|name| match name.as_str() {

@@ -80,7 +80,11 @@ impl Model {
         let config = plan.config.clone();
         let site = options.site.unwrap_or_else(|| config.default_site());
         config.check_site(site)?;
-        let bos = prepended(&checkpoint, options)?;
+        let bos = checkpoint.bos.resolve(options.bos)?;
+        if let Some(bos) = bos.filter(|bos| *bos as usize >= config.vocabulary) {
+            let reason = format!("BOS is token {bos}, and the embedding has {} tokens; use 'false'", config.vocabulary);
+            return Err(Error::InvalidOption { option: "bos".into(), reason });
+        }
         let room = config.context - usize::from(bos.is_some());
         if room == 0 {
             return Err(Error::Config("the context has room for BOS only".into()));
@@ -268,18 +272,6 @@ impl Model {
     /// Longest sequence that fits, BOS included.
     pub(crate) fn longest(&self) -> usize {
         self.window + usize::from(self.bos.is_some())
-    }
-}
-
-/// Which token goes before every example.
-fn prepended(checkpoint: &Checkpoint, options: &Options) -> Result<Option<u32>> {
-    match (options.bos.unwrap_or(checkpoint.add_bos), checkpoint.bos) {
-        (false, _) => Ok(None),
-        (true, Some(bos)) => Ok(Some(bos)),
-        (true, None) => Err(Error::InvalidOption {
-            option: "bos".into(),
-            reason: "the checkpoint does not say which token begins a sequence; use 'false'".into(),
-        }),
     }
 }
 

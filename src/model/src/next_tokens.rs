@@ -13,7 +13,7 @@ impl Model {
     /// first, of equal ones that of the lower id; each with its probability.
     ///
     /// # Errors
-    /// As [`Model::run`].
+    /// As [`Model::logits`].
     pub fn next_tokens(&self, batch: &Batch, count: usize, cancel: &Cancel) -> Result<Vec<Vec<(u32, f32)>>> {
         if batch.is_empty() || count == 0 {
             return Ok(vec![Vec::new(); batch.rows()]);

@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use crate::Result;
 use crate::device::Target;
+use crate::{Error, Result};
 
 /// All tensors of a network; every matrix is `[in, out]`, contiguous, so that rows of activations multiply it
 /// from the left.
@@ -56,6 +56,21 @@ pub(crate) enum Unembed {
     Tied,
     /// `[d_model, vocabulary]` and its bias.
     Matrix(Linear),
+    /// None: the checkpoint is of a network without its head.
+    Missing,
+}
+
+impl Unembed {
+    /// The error of whoever wants logits of a network without a head.
+    pub fn missing() -> Error {
+        Error::Unsupported {
+            what: "unembedding",
+            value:
+                "none (the checkpoint has no lm_head.weight or embed_out.weight, and tie_word_embeddings is not true)"
+                    .into(),
+            supported: "checkpoints with one, or with tie_word_embeddings true in config.json".into(),
+        }
+    }
 }
 
 impl Weights {
@@ -69,6 +84,7 @@ impl Weights {
             final_norm: final_norm.at(target)?,
             unembed: match unembed {
                 Unembed::Tied => Unembed::Tied,
+                Unembed::Missing => Unembed::Missing,
                 Unembed::Matrix(linear) => Unembed::Matrix(linear.at(target)?),
             },
         })

@@ -178,6 +178,7 @@ fn mistral_ends_at_its_window_and_qwen2_does_not_unless_told() {
     assert_eq!(check("qwen2").config().context, 40);
     let told = copy("qwen2");
     set(told.path(), "use_sliding_window", json!(true));
+    set(told.path(), "max_window_layers", json!(1));
     assert_eq!(load(told.path(), None).unwrap().config().context, 16);
     // transformers' default for a Qwen2 that does not say.
     set(told.path(), "use_sliding_window", json!(null));

@@ -44,7 +44,7 @@ fn check(files: &Files) {
     let bytes = std::fs::read(toy().join("model.safetensors")).unwrap();
     let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!((fetched.sha256.as_str(), fetched.bytes), (sha256.as_str(), bytes.len() as u64));
-    assert_eq!((fetched.bos, fetched.add_bos), (Some(0), true));
+    assert_eq!((fetched.bos.id, fetched.bos.prepended), (Some(0), true));
     let embedding = fetched.weights.read("embed.W_E").unwrap();
     assert_eq!(embedding.dims(), [4096, 128]);
 }
@@ -238,6 +238,7 @@ fn folders_of_every_layout() {
     let remotes = remotes(folder.path());
     let location = folder.path().display().to_string();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let remove = |name: &str| std::fs::remove_file(folder.path().join(name)).unwrap();
     let found = || -> Vec<String> {
         let files = remotes.fetch(&location, None, &()).unwrap();
         files.weights.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
@@ -258,24 +259,104 @@ fn folders_of_every_layout() {
     assert_eq!(found(), ["my_final.pth"]);
     write("model_final.pth", "");
     assert_eq!(found(), ["model_final.pth"]);
-    write("pytorch_model.bin", "");
-    assert_eq!(found(), ["pytorch_model.bin"]);
     write("other.safetensors", "");
+    assert_eq!(found(), ["other.safetensors"]);
     write("another.safetensors", "");
-    assert_eq!(found(), ["another.safetensors", "other.safetensors"]);
-    write("model.safetensors", "");
+    assert!(reason(remotes.fetch(&location, None, &())).contains("another.safetensors, other.safetensors"));
+    remove("another.safetensors");
+    remove("other.safetensors");
+    write("weights-00001-of-00002.safetensors", "");
+    missing("part 2 of 2 of weights");
+    write("weights-00002-of-00002.safetensors", "");
+    assert_eq!(found(), ["weights-00001-of-00002.safetensors", "weights-00002-of-00002.safetensors"]);
+    let index = |ending: &str| {
+        format!(r#"{{"weight_map": {{"x": "part-2.{ending}", "y": "part-1.{ending}", "z": "part-2.{ending}"}}}}"#)
+    };
+    // An index without its parts is no model, whatever else lies there; beside the file that it would replace it is
+    // left over from an earlier save. transformers has this order.
+    for (single, ending) in [("pytorch_model.bin", "bin"), ("model.safetensors", "safetensors")] {
+        let (first, second) = (format!("part-1.{ending}"), format!("part-2.{ending}"));
+        write(&format!("{single}.index.json"), &index(ending));
+        write(&first, "");
+        missing(&second);
+        write(single, "");
+        assert_eq!(found(), [single]);
+        write(&second, "");
+        assert_eq!(found(), [single]);
+        remove(single);
+        assert_eq!(found(), [first, second]);
+        write(single, "");
+    }
+    // What config.json names wins over all.
+    write("config.json", r#"{"transformers_weights": "part-2.safetensors", "x": NaN}"#);
+    assert_eq!(found(), ["part-2.safetensors"]);
+    write("config.json", r#"{"transformers_weights": "../part-2.safetensors"}"#);
     assert_eq!(found(), ["model.safetensors"]);
-    let index = r#"{"weight_map": {"x": "part-2.safetensors", "y": "part-1.safetensors", "z": "part-2.safetensors"}}"#;
-    write("model.safetensors.index.json", index);
-    write("part-1.safetensors", "");
-    missing("part-2.safetensors");
-    write("part-2.safetensors", "");
-    assert_eq!(found(), ["part-1.safetensors", "part-2.safetensors"]);
+    remove("model.safetensors");
     for hostile in
         [r#"{"weight_map": {"x": "../../secret.bin"}}"#, r#"{"weight_map": {"x": "/etc/passwd"}}"#, "{}", "{"]
     {
         write("model.safetensors.index.json", hostile);
         assert!(matches!(remotes.fetch(&location, None, &()), Err(Error::Corrupt { .. })), "{hostile}");
+    }
+}
+
+#[test]
+fn what_is_no_model_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let remotes = remotes(folder.path());
+    let location = folder.path().display().to_string();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let refused = |what: &str| match remotes.fetch(&location, None, &()) {
+        Err(error @ Error::Unsupported { .. }) => assert!(error.to_string().contains(what), "{error}"),
+        other => panic!("{what}: {other:?}"),
+    };
+    write("config.json", "{}");
+    write("adapter_model.safetensors", "");
+    refused("adapter_model.safetensors");
+    write("model.safetensors", "");
+    for name in ["tokenizer.model", "tekken.json", "spiece.model"] {
+        write(name, "");
+        refused(name);
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    write("tokenizer.model", "");
+    write("tokenizer.json", "");
+    assert_eq!(remotes.fetch(&location, None, &()).unwrap().weights.len(), 1);
+    // With it transformers loads another model, by what else is installed.
+    write("adapter_config.json", "{}");
+    refused("adapter_config.json");
+}
+
+/// What a clone without git-lfs has in place of a large file.
+#[test]
+fn git_lfs_pointers_are_named_whatever_file_they_stand_for() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\n\
+                   oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
+    let names = [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "model.gguf",
+        "model_final.pth",
+    ];
+    for name in names.into_iter().chain(["model.safetensors.index.json", "pytorch_model.bin", "vocab.json"]) {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, bytes) in toy_files() {
+            let weights = ["gguf", "pth", "bin", "index.json"].iter().any(|end| name.ends_with(end));
+            let replaced = weights && file == "model.safetensors" || name == "vocab.json" && file == "tokenizer.json";
+            if !replaced {
+                std::fs::write(folder.path().join(file), bytes).unwrap();
+            }
+        }
+        std::fs::write(folder.path().join(name), pointer).unwrap();
+        let location = folder.path().display().to_string();
+        let opened = remotes(folder.path()).fetch(&location, None, &()).and_then(|files| Checkpoint::open(&files));
+        let error = opened.map(drop).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{name}: {error:?}");
+        let text = error.to_string();
+        assert!(text.contains(name) && text.contains("Git LFS pointer"), "{name}: {text}");
     }
 }
 

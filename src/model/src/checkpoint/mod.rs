@@ -19,14 +19,23 @@ use sha2::{Digest, Sha256};
 use crate::location::Files;
 use crate::{Error, Result};
 
+mod bos;
+mod classes;
 mod gguf;
+mod gguf_vocabulary;
+pub(crate) mod json;
 mod pickle;
 mod safetensors;
+mod splitting;
 mod tokenizer;
 mod wordpiece;
 
+pub use bos::Bos;
+
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tokenizer_tests;
 
 /// The largest JSON file (configuration, tokenizer) that is read, in bytes.
 const MAX_JSON: u64 = 512 << 20;
@@ -65,10 +74,8 @@ pub struct Checkpoint {
     pub weights: Box<dyn TensorSource>,
     /// Tokenizer without truncation and padding.
     pub tokenizer: tokenizers::Tokenizer,
-    /// Id of the token that begins a sequence, if the files name one.
-    pub bos: Option<u32>,
-    /// Whether the files say that `bos` is prepended by default.
-    pub add_bos: bool,
+    /// The token that begins a sequence.
+    pub bos: Bos,
     /// SHA-256 over the weight files in order, lower-case hex.
     pub sha256: String,
     /// Size of the weight files, in bytes.
@@ -90,8 +97,8 @@ impl Checkpoint {
             (parsed, digest.join().unwrap_or_else(|_| Err(Error::Internal("hashing a file panicked".into()))))
         });
         let ((settings, weights, words), (sha256, bytes)) = (parsed?, digest?);
-        let tokenizer::Words { tokenizer, bos, add_bos } = words;
-        Ok(Self { settings, weights, tokenizer, bos, add_bos, sha256, bytes })
+        let tokenizer::Words { tokenizer, bos } = words;
+        Ok(Self { settings, weights, tokenizer, bos, sha256, bytes })
     }
 
     /// Opens a checkpoint that is compiled into the program: `config.json`, `model.safetensors`, `tokenizer.json`.
@@ -99,16 +106,14 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn from_bytes(config: &[u8], weights: &'static [u8], tokenizer: &[u8]) -> Result<Self> {
-        let config = json(Path::new("config.json"), config)?;
-        let words = tokenizer::from_json(Path::new("tokenizer.json"), tokenizer)?;
-        let words = words.settle(&config, None)?;
+        let config = parse_json(Path::new("config.json"), config)?;
+        let words = tokenizer::from_json(Path::new("tokenizer.json"), tokenizer, &config, &classes::Beside::default())?;
         let file = Path::new("model.safetensors");
         Ok(Self {
             settings: Settings::Json(config),
             weights: Box::new(safetensors::Safetensors::open(file, Bytes::Static(weights))?),
             tokenizer: words.tokenizer,
             bos: words.bos,
-            add_bos: words.add_bos,
             sha256: hex(&Sha256::digest(weights)),
             bytes: weights.len() as u64,
         })
@@ -121,7 +126,7 @@ impl Checkpoint {
             let (metadata, weights) = gguf::Gguf::open(file, Bytes::map(file)?)?;
             let words = match &files.tokenizer {
                 Some(path) => tokenizer::from_files(path, &serde_json::Value::Null)?,
-                None => tokenizer::from_gguf(file, &metadata)?,
+                None => gguf_vocabulary::from_gguf(file, &metadata)?,
             };
             return Ok((Settings::Gguf(metadata), Box::new(weights), words));
         }
@@ -201,7 +206,9 @@ impl Bytes {
         // SAFETY: the mapping is private and read-only. Another process that truncates the file while a model loads
         // ends this one by SIGBUS; `Checkpoint` documents that, and every loader that maps weights shares it.
         let map = File::open(path).and_then(|file| unsafe { memmap2::Mmap::map(&file) });
-        Ok(Self::Mapped(map.map_err(|e| unreadable(path, e))?))
+        let map = map.map_err(|e| unreadable(path, e))?;
+        refuse_pointer(path, &map)?;
+        Ok(Self::Mapped(map))
     }
 
     /// Says that a range has been copied and is not needed again soon, so that it no longer counts as resident.
@@ -268,15 +275,27 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     if size > MAX_JSON {
         return Err(corrupt(path, "JSON", format!("it has {size} bytes, more than the {MAX_JSON} allowed")));
     }
-    std::fs::read(path).map_err(|e| unreadable(path, e))
+    let bytes = std::fs::read(path).map_err(|e| unreadable(path, e))?;
+    refuse_pointer(path, &bytes)?;
+    Ok(bytes)
 }
 
-fn read_json(path: &Path) -> Result<serde_json::Value> {
-    json(path, &read_file(path)?)
+/// Refuses what a clone without git-lfs has in place of a large file.
+fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
+    if !bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+        return Ok(());
+    }
+    let reason = "it is a Git LFS pointer and not the file itself (git lfs pull fetches that)";
+    Err(corrupt(path, "model", reason))
 }
 
-fn json(path: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
-    serde_json::from_slice(bytes).map_err(|e| corrupt(path, "JSON", e))
+/// Reads a JSON file as Python would.
+pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value> {
+    parse_json(path, &read_file(path)?)
+}
+
+fn parse_json(path: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
+    json::parse(bytes).map_err(|e| corrupt(path, "JSON", e))
 }
 
 /// SHA-256 over the files in order, and how many bytes they hold. Reads rather than maps: nothing stays resident.

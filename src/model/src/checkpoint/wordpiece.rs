@@ -10,17 +10,16 @@ use tokenizers::normalizers::bert::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, Tokenizer};
 
-use super::tokenizer::Words;
 use super::{corrupt, guarded, read_file};
 use crate::Result;
 
 const FORMAT: &str = "vocab.txt";
 
 /// Reads one token a line; `said` is `tokenizer_config.json`, which says whether case matters (not unless it says so).
-pub(super) fn from_vocab(path: &Path, said: Option<&Json>) -> Result<Words> {
+pub(super) fn from_vocab(path: &Path, said: &Json) -> Result<Tokenizer> {
     let text = String::from_utf8(read_file(path)?).map_err(|e| corrupt(path, FORMAT, e))?;
     let vocabulary: Vocab = text.lines().map(|line| line.trim_end_matches('\r').to_owned()).zip(0..).collect();
-    let flag = |name: &str| said.and_then(|said| said[name].as_bool());
+    let flag = |name: &str| said[name].as_bool();
     let lowercase = flag("do_lower_case").unwrap_or(true);
     let normalizer =
         BertNormalizer::new(true, flag("tokenize_chinese_chars").unwrap_or(true), flag("strip_accents"), lowercase);
@@ -38,6 +37,6 @@ pub(super) fn from_vocab(path: &Path, said: Option<&Json>) -> Result<Words> {
         tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
         tokenizer.with_decoder(Some(Decoder::default()));
         tokenizer.add_special_tokens(special).map_err(wrong)?;
-        Ok(Words { tokenizer, bos: None, add_bos: false })
+        Ok(tokenizer)
     })
 }

@@ -41,7 +41,8 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::OutOfRange`](crate::Error::OutOfRange) for a layer or neuron the model does not have,
-    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    /// [`Error::Cancelled`](crate::Error::Cancelled), [`Error::Unsupported`](crate::Error::Unsupported) for a network
+    /// without an unembedding.
     ///
     /// ```no_run
     /// # use neuroql_model::{Cancel, Model, Options};
@@ -71,6 +72,7 @@ impl Model {
         match &self.weights().unembed {
             Unembed::Tied => Ok(x.matmul(&self.weights().embed.to_dtype(x.dtype())?.t()?)?),
             Unembed::Matrix(linear) => ops::matmul(x, linear),
+            Unembed::Missing => Err(Unembed::missing()),
         }
     }
 }

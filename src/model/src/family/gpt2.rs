@@ -1,8 +1,8 @@
 //! GPT-2 of Hugging Face transformers: learned positions, LayerNorm, `Conv1D` matrices stored `[in, out]`.
 
-use super::reader::Reader;
+use super::reader::{Bias, Reader};
 use super::settings::Settings;
-use crate::weights::{Layer, Linear, Unembed, Weights};
+use crate::weights::{Layer, Linear, Weights};
 use crate::{Config, Norm, NormKind, Positions, Result};
 
 pub(super) fn config(settings: &Settings) -> Result<Config> {
@@ -29,13 +29,14 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         parallel: false,
         attention_scale: if settings.flag_or("scale_attn_weights", true)? { (d_head as f32).powf(-0.5) } else { 1.0 },
         scale_by_layer: settings.flag_or("scale_attn_by_inverse_layer_idx", false)?,
+        tied: settings.flag_or("tie_word_embeddings", true)?,
     })
 }
 
 pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
     let d = config.d_model;
     // The base model is saved without the prefix, the language model with it.
-    let prefix = if reader.has("transformer.wte.weight") { "transformer." } else { "" };
+    let prefix = if reader.has("wte.weight") { "" } else { "transformer." };
     let conv1d = |name: &str, d_in: usize, d_out: usize| -> Result<Linear> {
         Ok(Linear {
             weight: reader.tensor(&format!("{name}.weight"), &[d_in, d_out])?,
@@ -45,10 +46,10 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
     let layers = reader.layers(config.layers, |l| {
         let name = |part: &str| format!("{prefix}h.{l}.{part}");
         Ok(Layer {
-            norm1: reader.norm(&name("ln_1"), d)?,
+            norm1: reader.norm(&name("ln_1"), d, Bias::Wanted)?,
             qkv: conv1d(&name("attn.c_attn"), d, 3 * d)?,
             out: conv1d(&name("attn.c_proj"), d, d)?,
-            norm2: reader.norm(&name("ln_2"), d)?,
+            norm2: reader.norm(&name("ln_2"), d, Bias::Wanted)?,
             mlp_in: conv1d(&name("mlp.c_fc"), d, config.d_mlp)?,
             mlp_norm: Default::default(),
             mlp_out: conv1d(&name("mlp.c_proj"), config.d_mlp, d)?,
@@ -58,12 +59,8 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
         embed: reader.tensor(&format!("{prefix}wte.weight"), &[config.vocabulary, d])?,
         positions: Some(reader.tensor(&format!("{prefix}wpe.weight"), &[config.context, d])?),
         layers,
-        final_norm: reader.norm(&format!("{prefix}ln_f"), d)?,
-        unembed: if reader.has("lm_head.weight") {
-            Unembed::Matrix(reader.linear("lm_head", d, config.vocabulary)?)
-        } else {
-            Unembed::Tied
-        },
+        final_norm: reader.norm(&format!("{prefix}ln_f"), d, Bias::Wanted)?,
+        unembed: reader.unembed(&["lm_head"], config, Bias::Ignored)?,
     };
     reader.finish(&[".attn.bias", ".attn.masked_bias"])?;
     Ok(weights)

@@ -1,9 +1,9 @@
 //! GPT-NeoX and Pythia of Hugging Face transformers: partial rotary positions, parallel blocks.
 
-use super::reader::Reader;
-use super::rope::rope;
+use super::reader::{Bias, Reader};
+use super::rope::{Spelling, rope};
 use super::settings::Settings;
-use crate::weights::{Layer, Linear, Unembed, Weights};
+use crate::weights::{Layer, Linear, Weights};
 use crate::{Config, Norm, NormKind, Positions, Result};
 
 pub(super) fn config(settings: &Settings) -> Result<Config> {
@@ -25,16 +25,22 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         final_norm: norm,
         activation: settings.activation("hidden_act", "gelu")?,
         gated: false,
-        positions: Positions::Rotary(rope(settings, d_head, context, 0.25)?),
+        positions: Positions::Rotary(rope(settings, d_head, context, Spelling::GptNeoX)?),
         parallel: settings.flag_or("use_parallel_residual", true)?,
         attention_scale: (d_head as f32).powf(-0.5),
         scale_by_layer: false,
+        tied: settings.flag_or("tie_word_embeddings", false)?,
     })
 }
 
-pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
+/// Whether attention has biases; the MLP always has.
+pub(super) fn attention_bias(settings: &Settings) -> Result<Bias> {
+    Ok(Bias::of(settings.flag_or("attention_bias", true)?))
+}
+
+pub(super) fn weights(config: &Config, reader: &Reader, attention: Bias) -> Result<Weights> {
     let d = config.d_model;
-    let prefix = if reader.has("gpt_neox.embed_in.weight") { "gpt_neox." } else { "" };
+    let prefix = if reader.has("embed_in.weight") { "" } else { "gpt_neox." };
     // Rows of the fused matrix run over (head, query/key/value, d_head); ours over (query/key/value, head, d_head).
     let qkv = |name: &str| -> Result<Linear> {
         let weight = reader
@@ -43,7 +49,7 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
             .transpose(0, 1)?
             .contiguous()?
             .reshape((3 * d, d))?;
-        let bias = match reader.optional(&format!("{name}.bias"), &[3 * d])? {
+        let bias = match reader.bias(&format!("{name}.bias"), 3 * d, attention)? {
             None => None,
             Some(bias) => {
                 let split = bias.reshape((config.heads, 3, config.d_head))?.transpose(0, 1)?.contiguous()?;
@@ -55,25 +61,22 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
     let layers = reader.layers(config.layers, |l| {
         let name = |part: &str| format!("{prefix}layers.{l}.{part}");
         Ok(Layer {
-            norm1: reader.norm(&name("input_layernorm"), d)?,
+            norm1: reader.norm(&name("input_layernorm"), d, Bias::Wanted)?,
             qkv: qkv(&name("attention.query_key_value"))?,
-            out: reader.linear(&name("attention.dense"), d, d)?,
-            norm2: reader.norm(&name("post_attention_layernorm"), d)?,
-            mlp_in: reader.linear(&name("mlp.dense_h_to_4h"), d, config.d_mlp)?,
+            out: reader.linear(&name("attention.dense"), d, d, attention)?,
+            norm2: reader.norm(&name("post_attention_layernorm"), d, Bias::Wanted)?,
+            mlp_in: reader.linear(&name("mlp.dense_h_to_4h"), d, config.d_mlp, Bias::Wanted)?,
             mlp_norm: Default::default(),
-            mlp_out: reader.linear(&name("mlp.dense_4h_to_h"), config.d_mlp, d)?,
+            mlp_out: reader.linear(&name("mlp.dense_4h_to_h"), config.d_mlp, d, Bias::Wanted)?,
         })
     })?;
     let weights = Weights {
         embed: reader.tensor(&format!("{prefix}embed_in.weight"), &[config.vocabulary, d])?,
         positions: None,
         layers,
-        final_norm: reader.norm(&format!("{prefix}final_layer_norm"), d)?,
-        unembed: if reader.has("embed_out.weight") {
-            Unembed::Matrix(reader.linear("embed_out", d, config.vocabulary)?)
-        } else {
-            Unembed::Tied
-        },
+        final_norm: reader.norm(&format!("{prefix}final_layer_norm"), d, Bias::Wanted)?,
+        // The name in files, and that of the module since transformers 5.
+        unembed: reader.unembed(&["embed_out", "lm_head"], config, Bias::Ignored)?,
     };
     reader.finish(&[".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"])?;
     Ok(weights)

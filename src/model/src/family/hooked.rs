@@ -7,10 +7,9 @@
 use candle_core::Tensor;
 
 use super::reader::Reader;
-use super::rope::rope;
 use super::settings::Settings;
 use crate::weights::{Layer, Linear, NormWeights, Unembed, Weights};
-use crate::{Activation, Config, Error, Norm, NormKind, Positions, Result};
+use crate::{Activation, Config, Error, Norm, NormKind, Positions, Result, Rope, RopeScaling};
 
 /// Keys that change what the network computes though its tensors may look the same.
 const CHANGES_THE_NETWORK: [&str; 11] = [
@@ -75,11 +74,16 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         "standard" => Positions::Learned,
         "shortformer" => Positions::Shortformer,
         "rotary" => {
-            let mut rope = rope(settings, d_head, context, 1.0)?;
-            rope.dims = settings.size_or("rotary_dim", d_head)?;
-            rope.base = settings.number_or("rotary_base", 10_000.0)?;
-            rope.adjacent_pairs = settings.flag_or("rotary_adjacent_pairs", false)?;
-            Positions::Rotary(rope)
+            let base = settings.number_or("rotary_base", 10_000.0)?;
+            if base <= 1.0 {
+                return Err(Error::Config(format!("rotary_base is {base}, expected more than 1")));
+            }
+            Positions::Rotary(Rope {
+                dims: settings.size_or("rotary_dim", d_head)?,
+                base,
+                adjacent_pairs: settings.flag_or("rotary_adjacent_pairs", false)?,
+                scaling: RopeScaling::Default,
+            })
         }
         other => {
             return Err(Error::Unsupported {
@@ -117,6 +121,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         parallel: settings.flag_or("parallel_attn_mlp", false)?,
         attention_scale: (1.0 / divisor) as f32,
         scale_by_layer: settings.flag_or("scale_attn_by_inverse_layer_idx", false)?,
+        tied: false,
     })
 }
 

@@ -1,16 +1,16 @@
 //! Llama-shaped networks (Llama, Mistral, Qwen2, SmolLM): RMSNorm, rotary positions, grouped queries, gated MLP,
 //! from Hugging Face folders and from GGUF.
 
-use super::reader::Reader;
-use super::rope::rope;
+use super::reader::{Bias, Reader};
+use super::rope::{Spelling, gguf_scaling, rope};
 use super::settings::Settings;
 use crate::checkpoint::TensorSource;
-use crate::weights::{Layer, Unembed, Weights};
-use crate::{Activation, Config, Error, Norm, NormKind, Positions, Result, Rope, RopeScaling};
+use crate::weights::{Layer, Weights};
+use crate::{Activation, Config, Error, Norm, NormKind, Positions, Result, Rope};
 
 /// What a checkpoint calls its tensors; `{l}` stands for the layer.
 pub(super) struct Names {
-    embed: &'static str,
+    pub embed: &'static str,
     prefix: &'static str,
     norm1: &'static str,
     q: &'static str,
@@ -41,6 +41,10 @@ pub(super) const HUGGING_FACE: Names = Names {
     unembed: "lm_head",
 };
 
+/// The base model, which is saved without the prefix of the language model.
+pub(super) const BASE: Names =
+    Names { embed: "embed_tokens.weight", prefix: "layers", final_norm: "norm", ..HUGGING_FACE };
+
 pub(super) const GGUF: Names = Names {
     embed: "token_embd.weight",
     prefix: "blk",
@@ -57,21 +61,103 @@ pub(super) const GGUF: Names = Names {
     unembed: "output",
 };
 
+/// Which of the matrices have biases; no norm and no unembedding of Hugging Face has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Biases {
+    qkv: Bias,
+    out: Bias,
+    mlp: Bias,
+    norm: Bias,
+    unembed: Bias,
+}
+
+impl Biases {
+    /// GGUF files have them or not; those of norms belong to other architectures.
+    pub const IF_PRESENT: Self = Self {
+        qkv: Bias::IfPresent,
+        out: Bias::IfPresent,
+        mlp: Bias::IfPresent,
+        norm: Bias::Absent,
+        unembed: Bias::IfPresent,
+    };
+
+    /// Those that transformers gives the architecture.
+    pub fn of(settings: &Settings) -> Result<Self> {
+        let (qkv, out, mlp) = match settings.text("model_type")? {
+            "qwen2" => (true, false, false),
+            "mistral" => (false, false, false),
+            _ => {
+                let attention = settings.flag_or("attention_bias", false)?;
+                (attention, attention, settings.flag_or("mlp_bias", false)?)
+            }
+        };
+        let [qkv, out, mlp] = [qkv, out, mlp].map(Bias::of);
+        Ok(Self { qkv, out, mlp, norm: Bias::Ignored, unembed: Bias::Ignored })
+    }
+}
+
+/// How far back attention reaches, where that is less than all the way.
+fn window(settings: &Settings, layers: usize) -> Result<Option<usize>> {
+    // Nothing said is transformers' default; null is no window.
+    let size = || match settings.has("sliding_window") {
+        true => settings.size("sliding_window").map(Some),
+        false if settings.names("sliding_window") => Ok(None),
+        false => Ok(Some(4096)),
+    };
+    match settings.text("model_type")? {
+        "mistral" => size(),
+        "qwen2" => {
+            let size = if settings.flag_or("use_sliding_window", false)? { size()? } else { None };
+            const SLIDING: &str = "sliding_attention";
+            let slides = match settings.texts("layer_types")? {
+                Some(types) => {
+                    if let Some(other) = types.iter().find(|kind| ![SLIDING, "full_attention"].contains(kind)) {
+                        return Err(Error::Unsupported {
+                            what: "layer_types",
+                            value: (*other).into(),
+                            supported: "full_attention, sliding_attention".into(),
+                        });
+                    }
+                    types.contains(&SLIDING)
+                }
+                None => size.is_some() && settings.size_or("max_window_layers", 28)? < layers,
+            };
+            match (slides, size) {
+                (false, _) => Ok(None),
+                (true, Some(size)) => Ok(Some(size)),
+                (true, None) => Err(Error::Config(
+                    "layer_types names sliding_attention, and use_sliding_window or sliding_window says there is none"
+                        .into(),
+                )),
+            }
+        }
+        // Llama has none, whatever the configuration says.
+        _ => Ok(None),
+    }
+}
+
 pub(super) fn config(settings: &Settings) -> Result<Config> {
+    let architecture = settings.text("model_type")?;
+    let (trained, kv_heads) = match architecture {
+        "mistral" => (131_072, Some(8)),
+        "qwen2" => (32_768, Some(32)),
+        _ => (2048, None),
+    };
     let (d_model, heads) = (settings.size("hidden_size")?, settings.size("num_attention_heads")?);
     let d_head = settings.size_or("head_dim", d_model / heads.max(1))?;
-    let trained = settings.size_or("max_position_embeddings", 2048)?;
+    let trained = settings.size_or("max_position_embeddings", trained)?;
+    let layers = settings.size("num_hidden_layers")?;
+    // Nothing said is transformers' default for the architecture; null is as many as there are query heads.
+    let kv_heads = kv_heads.filter(|_| !settings.names("num_key_value_heads")).unwrap_or(heads);
     let norm = Norm { kind: NormKind::Rms, eps: settings.number_or("rms_norm_eps", 1e-6)? as f32, affine: true };
     // Inside the sliding window local attention is plain causal attention, so windows end there.
-    let by_default = settings.text("model_type")? != "qwen2";
-    let slides = settings.has("sliding_window") && settings.flag_or("use_sliding_window", by_default)?;
-    let context = if slides { trained.min(settings.size("sliding_window")?) } else { trained };
+    let context = window(settings, layers)?.map_or(trained, |window| trained.min(window));
     Ok(Config {
-        architecture: settings.text("model_type")?.into(),
-        layers: settings.size("num_hidden_layers")?,
+        architecture: architecture.into(),
+        layers,
         d_model,
         heads,
-        kv_heads: settings.size_or("num_key_value_heads", heads)?,
+        kv_heads: settings.size_or("num_key_value_heads", kv_heads)?,
         d_head,
         d_mlp: settings.size("intermediate_size")?,
         vocabulary: settings.size("vocab_size")?,
@@ -80,10 +166,11 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         final_norm: norm,
         activation: settings.activation("hidden_act", "silu")?,
         gated: true,
-        positions: Positions::Rotary(rope(settings, d_head, trained, 1.0)?),
+        positions: Positions::Rotary(rope(settings, d_head, trained, Spelling::Llama)?),
         parallel: false,
         attention_scale: (d_head as f32).powf(-0.5),
         scale_by_layer: false,
+        tied: settings.flag_or("tie_word_embeddings", false)?,
     })
 }
 
@@ -107,20 +194,11 @@ pub(super) fn config_of_gguf(settings: &Settings, tensors: &dyn TensorSource) ->
         Some(&[vocabulary, _]) => vocabulary,
         _ => return Err(Error::Weights { tensor: GGUF.embed.into(), reason: "missing from the checkpoint".into() }),
     };
-    let scaling = match settings.text_or("rope.scaling.type", "none")? {
-        _ if tensors.shape("rope_freqs.weight").is_some() => {
-            RopeScaling::Factors(tensors.read("rope_freqs.weight")?.flatten_all()?.to_vec1()?)
-        }
-        "none" => RopeScaling::Default,
-        "linear" => RopeScaling::Linear(settings.number_or("rope.scaling.factor", 1.0)?),
-        other => {
-            return Err(Error::Unsupported {
-                what: "rope.scaling.type",
-                value: other.into(),
-                supported: "none, linear".into(),
-            });
-        }
+    let factors = match tensors.shape("rope_freqs.weight") {
+        Some(_) => Some(tensors.read("rope_freqs.weight")?.flatten_all()?.to_vec1()?),
+        None => None,
     };
+    let scaling = gguf_scaling(settings, factors)?;
     Ok(Config {
         architecture: architecture.into(),
         layers: settings.size("block_count")?,
@@ -145,34 +223,39 @@ pub(super) fn config_of_gguf(settings: &Settings, tensors: &dyn TensorSource) ->
         parallel: false,
         attention_scale: (d_head as f32).powf(-0.5),
         scale_by_layer: false,
+        tied: true,
     })
 }
 
-pub(super) fn weights(config: &Config, reader: &Reader, names: &Names) -> Result<Weights> {
+pub(super) fn weights(config: &Config, reader: &Reader, names: &Names, biases: Biases) -> Result<Weights> {
     let d = config.d_model;
     let (d_q, d_kv) = (config.heads * config.d_head, config.kv_heads * config.d_head);
     let layers = reader.layers(config.layers, |l| {
         let name = |part: &str| format!("{}.{l}.{part}", names.prefix);
         Ok(Layer {
-            norm1: reader.norm(&name(names.norm1), d)?,
-            qkv: reader.linears(&[(name(names.q), d_q), (name(names.k), d_kv), (name(names.v), d_kv)], d)?,
-            out: reader.linear(&name(names.out), d_q, d)?,
-            norm2: reader.norm(&name(names.norm2), d)?,
-            mlp_in: reader.linears(&[(name(names.gate), config.d_mlp), (name(names.up), config.d_mlp)], d)?,
+            norm1: reader.norm(&name(names.norm1), d, biases.norm)?,
+            qkv: reader.linears(
+                &[(name(names.q), d_q), (name(names.k), d_kv), (name(names.v), d_kv)],
+                d,
+                biases.qkv,
+            )?,
+            out: reader.linear(&name(names.out), d_q, d, biases.out)?,
+            norm2: reader.norm(&name(names.norm2), d, biases.norm)?,
+            mlp_in: reader.linears(
+                &[(name(names.gate), config.d_mlp), (name(names.up), config.d_mlp)],
+                d,
+                biases.mlp,
+            )?,
             mlp_norm: Default::default(),
-            mlp_out: reader.linear(&name(names.down), config.d_mlp, d)?,
+            mlp_out: reader.linear(&name(names.down), config.d_mlp, d, biases.mlp)?,
         })
     })?;
     let weights = Weights {
         embed: reader.tensor(names.embed, &[config.vocabulary, d])?,
         positions: None,
         layers,
-        final_norm: reader.norm(names.final_norm, d)?,
-        unembed: if reader.has(&format!("{}.weight", names.unembed)) {
-            Unembed::Matrix(reader.linear(names.unembed, d, config.vocabulary)?)
-        } else {
-            Unembed::Tied
-        },
+        final_norm: reader.norm(names.final_norm, d, biases.norm)?,
+        unembed: reader.unembed(&[names.unembed], config, biases.unembed)?,
     };
     reader.finish(&[".rotary_emb.inv_freq", "rope_freqs.weight"])?;
     Ok(weights)

@@ -4,6 +4,7 @@ mod gpt2;
 mod gpt_neox;
 mod hooked;
 mod llama;
+mod quantised;
 mod reader;
 mod rope;
 mod settings;
@@ -13,7 +14,7 @@ use crate::device::Target;
 use crate::weights::Weights;
 use crate::{Config, Error, Result};
 
-use reader::Reader;
+use reader::{Bias, Reader};
 use settings::Settings;
 
 /// What [`Error::Unsupported`] lists.
@@ -29,8 +30,8 @@ pub(crate) struct Plan {
 enum Family {
     Hooked,
     Gpt2,
-    GptNeoX,
-    Llama,
+    GptNeoX { attention: Bias },
+    Llama(llama::Biases),
     LlamaGguf,
 }
 
@@ -49,11 +50,17 @@ impl Plan {
             }
             checkpoint::Settings::Json(json) => {
                 let settings = Settings::from_json(json)?;
+                quantised::refuse(json, &checkpoint.weights.names())?;
                 match settings.text_or("model_type", "")? {
                     "" | "hooked_transformer" if settings.has("act_fn") => (Family::Hooked, hooked::config(&settings)?),
                     "gpt2" => (Family::Gpt2, gpt2::config(&settings)?),
-                    "gpt_neox" => (Family::GptNeoX, gpt_neox::config(&settings)?),
-                    "llama" | "mistral" | "qwen2" => (Family::Llama, llama::config(&settings)?),
+                    "gpt_neox" => {
+                        let attention = gpt_neox::attention_bias(&settings)?;
+                        (Family::GptNeoX { attention }, gpt_neox::config(&settings)?)
+                    }
+                    "llama" | "mistral" | "qwen2" => {
+                        (Family::Llama(llama::Biases::of(&settings)?), llama::config(&settings)?)
+                    }
                     "" => {
                         return Err(Error::Config("config.json has neither model_type nor act_fn".into()));
                     }
@@ -70,9 +77,14 @@ impl Plan {
         let weights = match self.family {
             Family::Hooked => hooked::weights(&self.config, &reader),
             Family::Gpt2 => gpt2::weights(&self.config, &reader),
-            Family::GptNeoX => gpt_neox::weights(&self.config, &reader),
-            Family::Llama => llama::weights(&self.config, &reader, &llama::HUGGING_FACE),
-            Family::LlamaGguf => llama::weights(&self.config, &reader, &llama::GGUF),
+            Family::GptNeoX { attention } => gpt_neox::weights(&self.config, &reader, attention),
+            Family::Llama(biases) => {
+                // The base model is saved without the prefix, the language model with it.
+                let bare = reader.has(llama::BASE.embed);
+                let names = if bare { &llama::BASE } else { &llama::HUGGING_FACE };
+                llama::weights(&self.config, &reader, names, biases)
+            }
+            Family::LlamaGguf => llama::weights(&self.config, &reader, &llama::GGUF, llama::Biases::IF_PRESENT),
         };
         weights?.at(target)
     }

@@ -8,8 +8,28 @@ use rayon::prelude::*;
 
 use crate::checkpoint::TensorSource;
 use crate::device::Target;
-use crate::weights::{Layer, Linear, NormWeights};
-use crate::{Error, Result};
+use crate::weights::{Layer, Linear, NormWeights, Unembed};
+use crate::{Config, Error, Result};
+
+/// Whether a matrix or norm has a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bias {
+    /// It has: one that is missing is an error.
+    Wanted,
+    /// It has if the checkpoint has.
+    IfPresent,
+    /// It has none: what the checkpoint has is left out, as transformers leaves out what it calls unexpected keys.
+    Ignored,
+    /// It has none, and a checkpoint with one is of another network.
+    Absent,
+}
+
+impl Bias {
+    /// That of a matrix by what the configuration says.
+    pub fn of(has: bool) -> Self {
+        if has { Self::Wanted } else { Self::Ignored }
+    }
+}
 
 /// Checked access to a checkpoint's tensors.
 pub(super) struct Reader<'a> {
@@ -71,14 +91,27 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The bias of a matrix or norm, as far as the network has one.
+    pub fn bias(&self, name: &str, d: usize, bias: Bias) -> Result<Option<Tensor>> {
+        match bias {
+            Bias::Wanted => self.tensor(name, &[d]).map(Some),
+            Bias::IfPresent => self.optional(name, &[d]),
+            Bias::Ignored => {
+                self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+                Ok(None)
+            }
+            Bias::Absent => Ok(None),
+        }
+    }
+
     /// Matrices stored `[out, in]` (PyTorch's `nn.Linear`), side by side as one `[in, Σ out]`; their biases, where
     /// any has one, in a row.
-    pub fn linears(&self, parts: &[(String, usize)], d_in: usize) -> Result<Linear> {
+    pub fn linears(&self, parts: &[(String, usize)], d_in: usize, bias: Bias) -> Result<Linear> {
         let mut weights = Vec::with_capacity(parts.len());
         let mut biases = Vec::with_capacity(parts.len());
         for (name, d_out) in parts {
             weights.push(self.tensor(&format!("{name}.weight"), &[*d_out, d_in])?);
-            biases.push(self.optional(&format!("{name}.bias"), &[*d_out])?);
+            biases.push(self.bias(&format!("{name}.bias"), *d_out, bias)?);
         }
         let rows = if weights.len() == 1 { weights.remove(0) } else { Tensor::cat(&weights, 0)? };
         drop(weights);
@@ -99,16 +132,30 @@ impl<'a> Reader<'a> {
     }
 
     /// One matrix stored `[out, in]`.
-    pub fn linear(&self, name: &str, d_in: usize, d_out: usize) -> Result<Linear> {
-        self.linears(&[(name.to_owned(), d_out)], d_in)
+    pub fn linear(&self, name: &str, d_in: usize, d_out: usize, bias: Bias) -> Result<Linear> {
+        self.linears(&[(name.to_owned(), d_out)], d_in, bias)
     }
 
     /// `{name}.weight`, which must exist, and `{name}.bias` of a norm of width `d`.
-    pub fn norm(&self, name: &str, d: usize) -> Result<NormWeights> {
+    pub fn norm(&self, name: &str, d: usize, bias: Bias) -> Result<NormWeights> {
         Ok(NormWeights {
             weight: Some(self.tensor(&format!("{name}.weight"), &[d])?),
-            bias: self.optional(&format!("{name}.bias"), &[d])?,
+            bias: self.bias(&format!("{name}.bias"), d, bias)?,
         })
+    }
+
+    /// The unembedding: the first of these that the checkpoint has, else the embedding where the two are tied.
+    /// transformers gives it no bias.
+    pub fn unembed(&self, names: &[&str], config: &Config, bias: Bias) -> Result<Unembed> {
+        match names.iter().find(|name| self.has(&format!("{name}.weight"))) {
+            Some(name) => Ok(Unembed::Matrix(self.linear(name, config.d_model, config.vocabulary, bias)?)),
+            None => {
+                for name in names.iter().filter(|_| bias == Bias::Ignored) {
+                    self.bias(&format!("{name}.bias"), config.vocabulary, bias)?;
+                }
+                Ok(if config.tied { Unembed::Tied } else { Unembed::Missing })
+            }
+        }
     }
 
     /// Reads layers side by side: dequantising and transposing are bound by the processor. Each goes to its device at

@@ -1,43 +1,64 @@
-//! Rotary position settings of Hugging Face configurations, in the old and the new spelling.
+//! Rotary position settings of Hugging Face configurations, in the old and the new spelling, as transformers 5.24
+//! resolves them.
 
 use super::settings::Settings;
 use crate::{Error, Result, Rope, RopeScaling};
 
-/// Reads `rope_parameters` (transformers 5) or `rope_theta`, `rope_scaling`, `rotary_pct` and `rotary_emb_base`
-/// (before). `partial` is the share of a head that is rotated where the configuration does not say.
-pub(super) fn rope(settings: &Settings, d_head: usize, context: usize, partial: f64) -> Result<Rope> {
-    let nested = match settings.object("rope_parameters")? {
-        Some(parameters) => Some(parameters),
-        None => settings.object("rope_scaling")?,
+/// Whose keys stand beside `rope_scaling` and `rope_parameters`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// `rope_theta`; heads are rotated as a whole.
+    Llama,
+    /// `rotary_emb_base` and `rotary_pct`.
+    GptNeoX,
+}
+
+/// Reads `rope_scaling` where it says anything, else `rope_parameters`; what these do not say is looked up beside them.
+pub(super) fn rope(settings: &Settings, d_head: usize, context: usize, spelling: Spelling) -> Result<Rope> {
+    let said = |key: &str| Ok::<_, Error>(settings.object(key)?.filter(|object| !object.is_empty()));
+    let inner = match said("rope_scaling")? {
+        Some(scaling) => scaling,
+        None => said("rope_parameters")?.unwrap_or_default(),
     };
-    let none = Settings::from_json(&serde_json::json!({}))?;
-    let inner = nested.as_ref().unwrap_or(&none);
-    let number = |keys: &[&str], default: f64| -> Result<f64> {
-        for key in keys {
-            for place in [inner, settings] {
-                if place.has(key) {
-                    return place.number_or(key, default);
-                }
-            }
-        }
-        Ok(default)
+    if let Some(key) = inner.nested() {
+        return Err(Error::Unsupported {
+            what: "rope_parameters",
+            value: format!("parameters of its own for {key}"),
+            supported: "one set of parameters for all layers".into(),
+        });
+    }
+    let (base, share) = match spelling {
+        Spelling::Llama => (("rope_theta", 10_000.0), ("partial_rotary_factor", 1.0)),
+        Spelling::GptNeoX => (("rotary_emb_base", 10_000.0), ("rotary_pct", 0.25)),
     };
-    let base = number(&["rope_theta", "rotary_emb_base"], 10_000.0)?;
-    let share = number(&["partial_rotary_factor", "rotary_pct"], partial)?;
+    let base = inner.number_or("rope_theta", settings.number_or(base.0, base.1)?)?;
+    let share = inner.number_or("partial_rotary_factor", settings.number_or(share.0, share.1)?)?;
     let kind = inner.text_or("rope_type", inner.text_or("type", "default")?)?;
-    let original_context = number(&["original_max_position_embeddings"], context as f64)?;
-    // Hugging Face works the factor of YaRN out where it is null.
-    let factor = inner.number_or("factor", if kind == "yarn" { context as f64 / original_context } else { 1.0 })?;
-    if base <= 1.0 || factor < 1.0 || original_context < 1.0 {
-        return Err(Error::Config(format!("rotary base {base}, factor {factor}, context {original_context}")));
+    // The key of the model wins over that of the scaling.
+    let original = inner.number_or("original_max_position_embeddings", context as f64)?;
+    let original_context = settings.number_or("original_max_position_embeddings", original)?;
+    let factor = match kind {
+        // Hugging Face works the factor of YaRN out where it is null.
+        "yarn" if inner.names("factor") => inner.number_or("factor", context as f64 / original_context)?,
+        "linear" | "dynamic" | "llama3" | "yarn" => inner.number("factor")?,
+        _ => 1.0,
+    };
+    for (key, value, least) in [("rope_theta", base, 1.0), ("original_max_position_embeddings", original_context, 0.0)]
+    {
+        if value <= least {
+            return Err(Error::Config(format!("{key} is {value}, expected more than {least}")));
+        }
+    }
+    if factor < 1.0 {
+        return Err(Error::Config(format!("factor of rope_type \"{kind}\" is {factor}, expected 1 or more")));
     }
     let scaling = match kind {
         "default" | "mrope" | "dynamic" => RopeScaling::Default,
         "linear" => RopeScaling::Linear(factor),
         "llama3" => RopeScaling::Llama3 {
             factor,
-            low_freq_factor: inner.number_or("low_freq_factor", 1.0)?,
-            high_freq_factor: inner.number_or("high_freq_factor", 4.0)?,
+            low_freq_factor: inner.number("low_freq_factor")?,
+            high_freq_factor: inner.number("high_freq_factor")?,
             original_context,
         },
         "yarn" => RopeScaling::Yarn {
@@ -45,7 +66,7 @@ pub(super) fn rope(settings: &Settings, d_head: usize, context: usize, partial: 
             beta_fast: inner.number_or("beta_fast", 32.0)?,
             beta_slow: inner.number_or("beta_slow", 1.0)?,
             original_context,
-            attention_factor: yarn_attention_factor(inner, factor)?,
+            attention_factor: yarn_attention_factor(&inner, factor)?,
             truncate: inner.flag_or("truncate", true)?,
         },
         other => {
@@ -57,7 +78,54 @@ pub(super) fn rope(settings: &Settings, d_head: usize, context: usize, partial: 
         }
     };
     // Hugging Face truncates as Python's int() does.
-    Ok(Rope { dims: (d_head as f64 * share) as usize, base, adjacent_pairs: false, scaling })
+    let dims = (d_head as f64 * share) as usize;
+    let dims = match spelling {
+        // These networks ignore the share where nothing is scaled, and transformers fails on it elsewhere.
+        Spelling::Llama if matches!(kind, "default" | "mrope") => d_head,
+        Spelling::Llama if dims != d_head => {
+            return Err(Error::Unsupported {
+                what: "partial_rotary_factor",
+                value: format!("{share} with rope_type {kind}"),
+                supported: "1 in this architecture".into(),
+            });
+        }
+        _ => dims,
+    };
+    Ok(Rope { dims, base, adjacent_pairs: false, scaling })
+}
+
+/// The scaling of a GGUF file, as llama.cpp reads it: linear where no type is named, by the key of old files where the
+/// new one is absent, times the factors of each wavelength (`rope_freqs.weight`).
+pub(super) fn gguf_scaling(settings: &Settings, factors: Option<Vec<f32>>) -> Result<RopeScaling> {
+    for (key, neutral) in [("rope.scaling.attn_factor", 1.0), ("rope.scaling.alpha", 0.0)] {
+        let value = settings.number_or(key, neutral)?;
+        if value != neutral {
+            return Err(Error::Unsupported {
+                what: "rope.scaling",
+                value: format!("{key} {value}"),
+                supported: format!("{neutral}"),
+            });
+        }
+    }
+    let factor = settings.number_or("rope.scaling.factor", settings.number_or("rope.scale_linear", 0.0)?)?;
+    let factor = match settings.text_or("rope.scaling.type", "linear")? {
+        "none" => 1.0,
+        "linear" if factor == 0.0 => 1.0,
+        "linear" if factor > 0.0 => factor,
+        "linear" => return Err(Error::Config(format!("rope.scaling.factor is {factor}, expected more than 0"))),
+        other => {
+            return Err(Error::Unsupported {
+                what: "rope.scaling.type",
+                value: other.into(),
+                supported: "none, linear".into(),
+            });
+        }
+    };
+    Ok(match factors {
+        Some(factors) => RopeScaling::Factors(factors.into_iter().map(|each| each * factor as f32).collect()),
+        None if factor == 1.0 => RopeScaling::Default,
+        None => RopeScaling::Linear(factor),
+    })
 }
 
 fn yarn_attention_factor(settings: &Settings, factor: f64) -> Result<f64> {
@@ -67,4 +135,48 @@ fn yarn_attention_factor(settings: &Settings, factor: f64) -> Result<f64> {
         _ => mscale(1.0),
     };
     settings.number_or("attention_factor", default)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Settings, gguf_scaling};
+    use crate::RopeScaling;
+
+    /// What `llama_model::load_hparams` and `llama_context` of llama.cpp make of the keys.
+    #[test]
+    fn scaling_of_gguf_files() {
+        let of = |keys: serde_json::Value, factors: Option<&[f32]>| {
+            gguf_scaling(&Settings::from_json(&keys).unwrap(), factors.map(<[f32]>::to_vec))
+        };
+        for (keys, wanted) in [
+            (json!({}), RopeScaling::Default),
+            (json!({"rope.scaling.factor": 4.0}), RopeScaling::Linear(4.0)),
+            (json!({"rope.scaling.factor": 0.5}), RopeScaling::Linear(0.5)),
+            (json!({"rope.scaling.factor": 0.0}), RopeScaling::Default),
+            (json!({"rope.scale_linear": 2.0}), RopeScaling::Linear(2.0)),
+            (json!({"rope.scale_linear": 2.0, "rope.scaling.factor": 4.0}), RopeScaling::Linear(4.0)),
+            (json!({"rope.scaling.type": "linear", "rope.scale_linear": 2.0}), RopeScaling::Linear(2.0)),
+            (json!({"rope.scaling.type": "linear"}), RopeScaling::Default),
+            (json!({"rope.scaling.type": "none", "rope.scaling.factor": 4.0}), RopeScaling::Default),
+            (json!({"rope.scaling.type": "none", "rope.scale_linear": 4.0}), RopeScaling::Default),
+            (json!({"rope.scaling.attn_factor": 1.0, "rope.scaling.finetuned": true}), RopeScaling::Default),
+        ] {
+            assert_eq!(of(keys.clone(), None).unwrap(), wanted, "{keys}");
+        }
+        let factors = Some(&[1.0, 8.0][..]);
+        assert_eq!(of(json!({}), factors).unwrap(), RopeScaling::Factors(vec![1.0, 8.0]));
+        assert_eq!(of(json!({"rope.scaling.factor": 2.0}), factors).unwrap(), RopeScaling::Factors(vec![2.0, 16.0]));
+        for (keys, words) in [
+            (json!({"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}), "yarn"),
+            (json!({"rope.scaling.type": "longrope"}), "longrope"),
+            (json!({"rope.scaling.factor": -1.0}), "rope.scaling.factor is -1"),
+            (json!({"rope.scaling.factor": "4"}), "rope.scaling.factor"),
+            (json!({"rope.scaling.attn_factor": 1.2}), "attn_factor 1.2"),
+        ] {
+            let text = of(keys.clone(), None).unwrap_err().to_string();
+            assert!(text.contains(words), "{keys}: {text}");
+        }
+    }
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use candle_core::quantized::gguf_file::Value as GgufValue;
 use serde_json::{Map, Value};
 
+use crate::checkpoint::json::not_finite;
 use crate::{Activation, Error, Result};
 
 /// Keys and scalar values; a JSON `null` counts as absent.
+#[derive(Default)]
 pub(super) struct Settings(Map<String, Value>);
 
 impl Settings {
@@ -51,9 +53,25 @@ impl Settings {
     pub fn object(&self, key: &str) -> Result<Option<Self>> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Self(map.clone()))),
+            Some(value @ Value::Object(map)) if not_finite(value).is_none() => Ok(Some(Self(map.clone()))),
             Some(other) => Err(wrong(key, "an object", other)),
         }
+    }
+
+    /// A list of strings; `None` where it is absent.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let texts = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+        texts.map(Some).ok_or_else(|| wrong(key, "a list of strings", value))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A key that holds an object.
+    pub fn nested(&self) -> Option<&str> {
+        self.0.iter().find(|(_, value)| value.is_object() && not_finite(value).is_none()).map(|(key, _)| key.as_str())
     }
 
     pub fn has(&self, key: &str) -> bool {
@@ -71,6 +89,10 @@ impl Settings {
 
     pub fn size_or(&self, key: &str, default: usize) -> Result<usize> {
         Ok(self.size_of(key)?.unwrap_or(default))
+    }
+
+    pub fn number(&self, key: &str) -> Result<f64> {
+        if self.has(key) { self.number_or(key, 0.0) } else { Err(missing(key)) }
     }
 
     pub fn number_or(&self, key: &str, default: f64) -> Result<f64> {
@@ -144,5 +166,6 @@ fn missing(key: &str) -> Error {
 }
 
 fn wrong(key: &str, expected: &str, found: &Value) -> Error {
+    let found = not_finite(found).map_or_else(|| found.to_string(), str::to_owned);
     Error::Config(format!("{key} is {found}, expected {expected}"))
 }

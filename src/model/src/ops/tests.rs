@@ -73,6 +73,7 @@ fn config(activation: Activation, gated: bool, heads: usize, kv_heads: usize, d_
         positions: Positions::Learned,
         parallel: false,
         attention_scale: (d_head as f32).powf(-0.5),
+        tied: false,
         scale_by_layer: false,
     }
 }

@@ -1,0 +1,230 @@
+//! Odd configurations and tensors, as transformers takes them (`tests/models/make_edges.py`), and refusals by name.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use neuroql_model::{Batch, Cancel, Error, Model, Options, Probe};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Largest |a − reference| allowed, as a share of the largest |reference|.
+const TOLERANCE: f32 = 1e-4;
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models")
+}
+
+/// The weights of a network of `tests/models`.
+fn tensors(of: &str) -> HashMap<String, Tensor> {
+    let files = fs::read_dir(models().join(of)).unwrap().map(|entry| entry.unwrap().path());
+    let weights = files.filter(|path| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with("model") && name.ends_with(".safetensors")
+    });
+    weights.flat_map(|path| candle_core::safetensors::load(path, &Device::Cpu).unwrap()).collect()
+}
+
+/// Writes a network with what a case changes of it.
+fn changed(case: &Value) -> TempDir {
+    let of = case["of"].as_str().unwrap();
+    let mut config: Value = serde_json::from_slice(&fs::read(models().join(of).join("config.json")).unwrap()).unwrap();
+    let map = config.as_object_mut().unwrap();
+    case["remove"].as_array().into_iter().flatten().for_each(|key| drop(map.remove(key.as_str().unwrap())));
+    map.extend(case["set"].as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
+    let mut tensors = tensors(of);
+    case["drop"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .for_each(|name| drop(tensors.remove(name.as_str().unwrap()).unwrap()));
+    for (name, shape) in case["ones"].as_object().into_iter().flatten() {
+        let shape: Vec<usize> = serde_json::from_value(shape.clone()).unwrap();
+        tensors.insert(name.clone(), Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap());
+    }
+    if let [Value::String(old), Value::String(new)] = case["rename"].as_array().map_or(&[][..], Vec::as_slice) {
+        let renamed = |name: String| name.strip_prefix(old).map(|rest| format!("{new}{rest}")).unwrap_or(name);
+        tensors = tensors.into_iter().map(|(name, tensor)| (renamed(name), tensor)).collect();
+    }
+    let folder = TempDir::new().unwrap();
+    candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).unwrap();
+    let mut config = config.to_string();
+    if let Some(raw) = case["raw"].as_str() {
+        config.insert_str(config.len() - 1, &format!(", {raw}"));
+    }
+    fs::write(folder.path().join("config.json"), config).unwrap();
+    folder
+}
+
+fn load(folder: &Path) -> Result<Model, Error> {
+    let tokenizer = Some(models().join("variants/tokenizer.json").to_str().unwrap().to_owned());
+    let options = Options { bos: Some(false), tokenizer, ..Options::default() };
+    Model::load("edge", folder.to_str().unwrap(), &options, &())
+}
+
+fn largest(t: &Tensor) -> f32 {
+    t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap()
+}
+
+/// How far a tensor is off, if it is too far.
+fn off(got: &Tensor, wanted: &Tensor) -> Option<String> {
+    let (error, scale) = (largest(&(got - wanted).unwrap()), largest(wanted));
+    // Written so that a NaN is off.
+    if error <= TOLERANCE * scale { None } else { Some(format!("off by {error}, largest is {scale}")) }
+}
+
+#[test]
+fn odd_configurations_and_tensors_give_what_transformers_gives() {
+    let fixture: Value = serde_json::from_slice(&fs::read(models().join("edges.json")).unwrap()).unwrap();
+    let golden = candle_core::safetensors::load(models().join("edges.safetensors"), &Device::Cpu).unwrap();
+    let ids: Vec<u32> = serde_json::from_value(fixture["ids"].clone()).unwrap();
+    let cases = fixture["cases"].as_array().unwrap();
+    assert!(cases.len() > 100);
+    let mut wrong = Vec::new();
+    for case in cases {
+        let name = case["name"].as_str().unwrap();
+        let folder = changed(case);
+        let model = match load(folder.path()) {
+            Ok(model) => model,
+            Err(error) => {
+                wrong.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        let probe = Probe::new(&model, [(model.config().layers - 1, None)]).unwrap();
+        let got = model.run(&Batch::new([ids.as_slice()], None), &probe, &Cancel::default()).unwrap();
+        wrong.extend(off(&got[0], &golden[name]).map(|reason| format!("{name}: {reason}")));
+        if case["head"] != true {
+            continue;
+        }
+        let mut last = Batch::new([], None);
+        last.push_positions(&ids, &[ids.len() as u32 - 1]);
+        let (logits, effects) =
+            (model.logits(&last, &Cancel::default()), model.logit_effects(0, &[0], 1, &Cancel::default()));
+        match (golden.get(&format!("{name} logits")), logits) {
+            (Some(wanted), Ok(logits)) => {
+                wrong.extend(off(&logits.get(0).unwrap(), wanted).map(|reason| format!("{name}, logits: {reason}")));
+                effects.unwrap();
+            }
+            (Some(_), Err(error)) => wrong.push(format!("{name}, logits: {error}")),
+            (None, Ok(_)) => wrong.push(format!("{name}: has logits without a head")),
+            (None, Err(error)) => {
+                for error in [error, effects.unwrap_err(), model.next_tokens(&last, 1, &Cancel::default()).unwrap_err()]
+                {
+                    assert!(matches!(error, Error::Unsupported { what: "unembedding", .. }), "{name}: {error}");
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+const PLAIN: &str = "variants/llama_llama3";
+
+/// The error of a network with keys set.
+#[track_caller]
+fn refused(of: &str, set: Value) -> String {
+    let folder = changed(&json!({"of": of, "set": set}));
+    load(folder.path()).map(drop).unwrap_err().to_string()
+}
+
+#[test]
+fn quantised_checkpoints_are_refused_by_the_name_of_their_method() {
+    let with = |said: Value| refused(PLAIN, json!({"quantization_config": said}));
+    for method in
+        ["gptq", "awq", "fp8", "compressed-tensors", "hqq", "eetq", "aqlm", "quanto", "torchao", "mxfp4", "vptq"]
+    {
+        let text = with(json!({"quant_method": method, "bits": 4}));
+        assert!(text.contains("quantisation") && text.contains(&format!("{method}, 4 bits")), "{text}");
+        assert!(text.contains("quantization_config of config.json") && text.contains("GGUF"), "{text}");
+    }
+    assert!(with(json!({"load_in_4bit": true})).contains("bitsandbytes, 4 bits"));
+    let eight = json!({"load_in_8bit": true, "load_in_4bit": false, "quant_method": "bitsandbytes"});
+    assert!(with(eight).contains("bitsandbytes, 8 bits"));
+    assert!(with(json!({})).contains("method not named"));
+    assert!(refused(PLAIN, json!({"compression_config": {"quant_method": "sparseml"}})).contains("sparseml"));
+    // Without a word in config.json the tensors tell.
+    let tensor = "model.layers.0.mlp.up_proj";
+    for (ending, method) in [
+        ("qweight", "GPTQ or AWQ"),
+        ("g_idx", "GPTQ"),
+        ("weight_packed", "compressed-tensors"),
+        ("weight.quant_state.bitsandbytes__nf4", "bitsandbytes, 4 bits"),
+        ("SCB", "bitsandbytes, 8 bits"),
+        ("weight_scale_inv", "fp8"),
+        ("W_q", "hqq"),
+        ("codebooks", "aqlm"),
+    ] {
+        let name = format!("{tensor}.{ending}");
+        let case = json!({"of": PLAIN, "drop": [format!("{tensor}.weight")], "ones": {name.as_str(): [4]}});
+        let text = load(changed(&case).path()).map(drop).unwrap_err().to_string();
+        assert!(text.contains(method) && text.contains(&name), "{text}");
+    }
+    assert!(load(changed(&json!({"of": PLAIN, "set": {"quantization_config": null}})).path()).is_ok());
+}
+
+#[test]
+fn what_transformers_fails_on_is_refused_by_name() {
+    for (of, set, words) in [
+        (PLAIN, json!({"rope_scaling": {"rope_type": "linear"}}), "factor is missing"),
+        (PLAIN, json!({"rope_scaling": {"rope_type": "yarn"}}), "factor is missing"),
+        (PLAIN, json!({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}), "low_freq_factor is missing"),
+        (
+            PLAIN,
+            json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "partial_rotary_factor": 0.5}),
+            "partial_rotary_factor",
+        ),
+        (
+            PLAIN,
+            json!({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}}),
+            "full_attention",
+        ),
+        (PLAIN, json!({"attention_bias": true}), "self_attn.q_proj.bias"),
+        (PLAIN, json!({"mlp_bias": true}), "mlp.gate_proj.bias"),
+        ("variants/gpt_neox_serial", json!({"attention_bias": null}), "query_key_value.bias"),
+        ("variants/qwen2", json!({"layer_types": ["sliding_attention", "full_attention"]}), "use_sliding_window"),
+        ("variants/qwen2", json!({"layer_types": ["chunked_attention", "full_attention"]}), "chunked_attention"),
+        // Numbers that are none, where they are used.
+        (PLAIN, json!({"rms_norm_eps": {"__float__": "NaN"}}), "rms_norm_eps is NaN"),
+        (PLAIN, json!({"rope_parameters": {"rope_theta": {"__float__": "Infinity"}}}), "rope_theta is Infinity"),
+        (PLAIN, json!({"rope_scaling": {"__float__": "NaN"}}), "rope_scaling is NaN"),
+    ] {
+        let text = refused(of, set.clone());
+        assert!(text.contains(words), "{of} {set}: {text}");
+    }
+    let case = json!({"of": "variants/mistral", "remove": ["num_key_value_heads"]});
+    let text = load(changed(&case).path()).map(drop).unwrap_err().to_string();
+    assert!(text.contains("4 query heads cannot share 8"), "{text}");
+}
+
+/// How far transformers' attention of the architecture reaches.
+#[test]
+fn windows_end_the_context_where_attention_slides() {
+    let context = |of: &str, set: Value, remove: &[&str]| {
+        let folder = changed(&json!({"of": of, "set": set, "remove": remove}));
+        load(folder.path()).unwrap().config().context
+    };
+    let (mistral, qwen2) = ("variants/mistral", "variants/qwen2");
+    assert_eq!(context(mistral, json!({}), &[]), 20);
+    assert_eq!(context(mistral, json!({"sliding_window": null}), &[]), 40);
+    let long = json!({"max_position_embeddings": 9000});
+    assert_eq!(context(mistral, long.clone(), &["sliding_window"]), 4096);
+    assert_eq!(context(mistral, json!({"sliding_window": null, "max_position_embeddings": 9000}), &[]), 9000);
+    assert_eq!(context(mistral, json!({"sliding_window": null}), &["max_position_embeddings"]), 131_072);
+    assert_eq!(context(mistral, json!({"use_sliding_window": false, "layer_types": ["full_attention"]}), &[]), 20);
+    assert_eq!(context(PLAIN, json!({"sliding_window": 4, "use_sliding_window": true}), &[]), 40);
+    // Qwen2 slides from a layer on, and only if it is told to.
+    let qwen = |set: Value| context(qwen2, set, &[]);
+    assert_eq!(qwen(json!({"use_sliding_window": false, "max_window_layers": 0})), 40);
+    assert_eq!(qwen(json!({"use_sliding_window": true, "max_window_layers": 2})), 40);
+    assert_eq!(qwen(json!({"use_sliding_window": true, "max_window_layers": 1})), 16);
+    assert_eq!(qwen(json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0})), 40);
+    let types = |first: &str| json!({"use_sliding_window": true, "max_window_layers": 0, "layer_types": [first, "full_attention"]});
+    assert_eq!(qwen(types("full_attention")), 40);
+    assert_eq!(qwen(types("sliding_attention")), 16);
+    let told = json!({"use_sliding_window": true, "max_window_layers": 0, "max_position_embeddings": 9000});
+    assert_eq!(context(qwen2, told.clone(), &["sliding_window"]), 4096);
+    // transformers' first sliding layer of one that does not say is the 28th.
+    assert_eq!(context(qwen2, json!({"use_sliding_window": true}), &["max_window_layers"]), 40);
+}
