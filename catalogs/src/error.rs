@@ -40,6 +40,9 @@ pub enum Error {
     /// Something that would be loaded for a session that may not.
     #[error("permission denied to load {0}")]
     MayNotLoad(String),
+    /// A relation that would be read for a session that may not.
+    #[error("permission denied for {0}(): only a superuser may read it")]
+    SuperuserOnly(&'static str),
     /// A name that a model cannot have.
     #[error("\"{name}\" cannot be the name of a model: {reason}")]
     InvalidName {
@@ -85,7 +88,7 @@ impl Error {
             Error::NotADataset(_) => "42809",
             Error::NoText(_) | Error::MissingParameter { .. } => "42601",
             Error::InvalidParameter { .. } => "22023",
-            Error::SystemTable(_) | Error::MayNotLoad(_) => "42501",
+            Error::SystemTable(_) | Error::MayNotLoad(_) | Error::SuperuserOnly(_) => "42501",
             Error::InvalidName { .. } => "42602",
             Error::Duplicate(_) => "42P07",
             Error::Busy { .. } => "55006",

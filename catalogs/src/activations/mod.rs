@@ -86,7 +86,7 @@ impl ModelTable for Activations {
 
     async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
         let request = Request::new(model, &scan).await?;
-        let source = ActivationSource::new(request, Arc::clone(scan.holdings), scan.session);
+        let source = ActivationSource::new(request, Arc::clone(scan.holdings), scan.session)?;
         Ok(DataSourceExec::from_data_source(source))
     }
 }

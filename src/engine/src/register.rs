@@ -24,7 +24,7 @@ use neuroql_udfs::AsyncCalls;
 /// # Errors
 /// If the session has no default catalog and will not take one.
 pub fn register_all(context: &SessionContext) -> Result<Arc<Registry>> {
-    let holdings = new_holdings(threads(), Store::in_memory().map_err(external)?, true)?;
+    let holdings = new_holdings(threads(), Store::in_memory().map_err(external)?, Holdings::CACHE_BYTES, true)?;
     register(context, &holdings, Arc::new(()))?;
     register_bundled(context, &holdings.registry)?;
     Ok(Arc::clone(&holdings.registry))
@@ -36,7 +36,7 @@ pub(crate) fn threads() -> usize {
 }
 
 /// An empty registry, and a store with what is known of the bundled model.
-pub(crate) fn new_holdings(threads: usize, store: Store, bundled: bool) -> Result<Arc<Holdings>> {
+pub(crate) fn new_holdings(threads: usize, store: Store, cache_bytes: u64, bundled: bool) -> Result<Arc<Holdings>> {
     let registry = Arc::new(Registry::new(threads).map_err(external)?);
     let toy = neuroql_datasets::TOY;
     let analysis = BundledAnalysis {
@@ -53,7 +53,7 @@ pub(crate) fn new_holdings(threads: usize, store: Store, bundled: bool) -> Resul
             store = store.with_bundled_graphs(BundledGraphs { model: toy.name, graphs });
         }
     }
-    Ok(Arc::new(Holdings::new(registry, Arc::new(store))))
+    Ok(Arc::new(Holdings::new(registry, store, cache_bytes)))
 }
 
 /// Functions, tables and statements over a registry.
