@@ -8,10 +8,13 @@ mod clients;
 mod cookbook;
 mod embedding;
 mod faults;
+mod files;
 mod golden;
 mod graphs;
+mod held;
 mod original;
 mod pushdown;
+mod readings;
 mod server;
 mod slt;
 mod stores;
@@ -39,6 +42,9 @@ fn main() -> ExitCode {
         graphs::trials(),
         original::trials(),
         faults::trials(),
+        files::trials(),
+        held::trials(),
+        readings::trials(),
     ]
     .into_iter()
     .flatten()

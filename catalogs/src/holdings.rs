@@ -38,11 +38,15 @@ impl Holdings {
     pub const CACHE_BYTES: u64 = INDEX_BYTES + CACHE_BYTES;
 
     /// Puts models and store together, with caches that take no more than so many bytes.
-    pub fn new(registry: Arc<Registry>, store: Store, cache_bytes: u64) -> Self {
+    ///
+    /// # Errors
+    /// None that memory can cause.
+    pub fn new(registry: Arc<Registry>, store: Store, cache_bytes: u64) -> Result<Self> {
         let indexes = (u128::from(cache_bytes) * u128::from(INDEX_BYTES) / u128::from(Self::CACHE_BYTES)) as u64;
         let indexes = indexes.min(INDEX_BYTES);
-        let store = Arc::new(store.with_cache_bytes(cache_bytes.saturating_sub(indexes)));
-        Self {
+        let store = store.with_cache_bytes(cache_bytes.saturating_sub(indexes)).map_err(store_error)?;
+        let store = Arc::new(store);
+        Ok(Self {
             registry,
             store,
             fingerprints: Fingerprints::default(),
@@ -50,7 +54,7 @@ impl Holdings {
             defined: Mutex::default(),
             restoring: AtomicBool::new(false),
             pending: Mutex::default(),
-        }
+        })
     }
 
     /// Forgets the registration of a model.

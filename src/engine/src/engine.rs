@@ -171,6 +171,8 @@ impl EngineBuilder {
             .set_str("datafusion.sql_parser.dialect", "PostgreSQL")
             // The strongest tokens of each neuron are a common question, and there are not too many neurons to keep heaps.
             .set_bool("datafusion.optimizer.enable_window_topn", true)
+            // Files that are read in pieces would be cut within values.
+            .set_bool("datafusion.catalog.newlines_in_values", true)
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
         let mut runtime = RuntimeEnvBuilder::new();
         let mut caches = Holdings::CACHE_BYTES;

@@ -7,8 +7,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
-    AggregateInScan, Catalog, Defining, DeleteAsAsked, Holdings, ModelFactory, Relations, Settings, TopInScan,
-    Unambiguous, bundled_corpus,
+    AggregateInScan, Catalog, CsvFiles, Defining, DeleteAsAsked, GivenTexts, Holdings, ModelFactory, Relations, Settings,
+    TopInScan, Unambiguous, bundled_corpus,
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
@@ -53,7 +53,7 @@ pub(crate) fn new_holdings(threads: usize, store: Store, cache_bytes: u64, bundl
             store = store.with_bundled_graphs(BundledGraphs { model: toy.name, graphs });
         }
     }
-    Ok(Arc::new(Holdings::new(registry, store, cache_bytes)))
+    Ok(Arc::new(Holdings::new(registry, store, cache_bytes)?))
 }
 
 /// Functions, tables and statements over a registry.
@@ -92,6 +92,13 @@ pub(crate) fn register(
         .with_physical_optimizer_rule(Arc::new(AggregateInScan))
         .with_physical_optimizer_rule(Arc::new(TopInScan));
     *state.write() = with_rule.build();
+    let csv = state.read().get_file_format_factory("csv");
+    if let Some(csv) = csv {
+        state.write().register_file_format(Arc::new(CsvFiles(csv)), true)?;
+    }
+    let planner = Arc::clone(state.read().query_planner());
+    let planned = SessionStateBuilder::new_from_existing(state.read().clone());
+    *state.write() = planned.with_query_planner(Arc::new(GivenTexts(planner))).build();
     for factory in state.write().table_factories_mut().values_mut() {
         *factory = Arc::new(Defining(Arc::clone(factory)));
     }

@@ -48,8 +48,8 @@ impl GraphIndexTables {
     }
 
     /// The same with caches of these sizes.
-    pub fn with_caches(self, shares: &Shares) -> Self {
-        Self { tokens: self.tokens.with_caches(shares), signatures: self.signatures.with_caches(shares) }
+    pub fn with_caches(self, shares: &Shares) -> Result<Self> {
+        Ok(Self { tokens: self.tokens.with_caches(shares)?, signatures: self.signatures.with_caches(shares)? })
     }
 }
 

@@ -109,8 +109,8 @@ impl Graphs {
     }
 
     /// The same with caches of these sizes.
-    pub fn with_caches(self, shares: &Shares) -> Self {
-        Self { table: self.table.with_caches(shares), cache: cache(shares), ..self }
+    pub fn with_caches(self, shares: &Shares) -> Result<Self> {
+        Ok(Self { table: self.table.with_caches(shares)?, cache: cache(shares), ..self })
     }
 
     pub async fn open(self) -> Result<Self> {

@@ -173,14 +173,25 @@ impl Store {
 
     /// The same store with caches that take no more than so many bytes together, instead of
     /// [`CACHE_BYTES`](crate::CACHE_BYTES).
-    pub fn with_cache_bytes(self, bytes: u64) -> Self {
+    ///
+    /// # Errors
+    /// None that memory can cause.
+    pub fn with_cache_bytes(self, bytes: u64) -> Result<Self> {
         let shares = Shares::of(bytes);
         let Self { root, models, tables, neurons, bounds, contexts, graphs, graph_index, bundled, busy, .. } = self;
-        let [models, tables, neurons, bounds, contexts] =
-            [models, tables, neurons, bounds, contexts].map(|table| table.with_caches(&shares));
-        let (graphs, graph_index) = (graphs.with_caches(&shares), graph_index.with_caches(&shares));
-        let cache = bounded(shares.rows, Cached::bytes);
-        Self { root, models, tables, neurons, bounds, contexts, graphs, graph_index, bundled, busy, cache }
+        Ok(Self {
+            root,
+            models: models.with_caches(&shares)?,
+            tables: tables.with_caches(&shares)?,
+            neurons: neurons.with_caches(&shares)?,
+            bounds: bounds.with_caches(&shares)?,
+            contexts: contexts.with_caches(&shares)?,
+            graphs: graphs.with_caches(&shares)?,
+            graph_index: graph_index.with_caches(&shares)?,
+            bundled,
+            busy,
+            cache: bounded(shares.rows, Cached::bytes),
+        })
     }
 
     /// Adds an analysis that is compiled into the program; one of the same layer in the store takes its place.

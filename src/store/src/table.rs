@@ -17,6 +17,7 @@ use datafusion::parquet::file::properties::{
     DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT, DEFAULT_WRITE_BATCH_SIZE, EnabledStatistics, WriterProperties,
 };
 use datafusion::parquet::schema::types::ColumnPath;
+use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake::protocol::SaveMode;
@@ -138,7 +139,7 @@ impl Table {
         let table = builder.build().map_err(failed)?;
         let current = Current { table, exists: false, seen: Instant::now() };
         let page = DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT;
-        let (opened, listed, session) = caches(&Shares::ALL);
+        let (opened, listed, session) = caches(&Shares::ALL).map_err(|error| failed(error.into()))?;
         let current = RwLock::new(Arc::new(current));
         let (writing, looking) = (Mutex::default(), Mutex::default());
         Ok(Self { name, schema, partitions, page, session, listed, opened, current, writing, looking })
@@ -150,9 +151,10 @@ impl Table {
     }
 
     /// The same with caches of these sizes.
-    pub fn with_caches(self, shares: &Shares) -> Self {
-        let (opened, listed, session) = caches(shares);
-        Self { opened, listed, session, ..self }
+    pub fn with_caches(self, shares: &Shares) -> Result<Self> {
+        let failed = |error: DataFusionError| Error::of(self.name, "read", error.into());
+        let (opened, listed, session) = caches(shares).map_err(failed)?;
+        Ok(Self { opened, listed, session, ..self })
     }
 
     /// Looks whether it exists, and in which version.
@@ -430,7 +432,7 @@ impl Table {
 type Opened = Cache<Path, Arc<OpenFile>>;
 type Listed = Cache<(Option<u64>, String), Arc<Vec<File>>>;
 
-fn caches(shares: &Shares) -> (Opened, Listed, Session) {
+fn caches(shares: &Shares) -> Result<(Opened, Listed, Session), DataFusionError> {
     let opened = bounded(shares.opened, |path: &Path, file: &Arc<OpenFile>| path.as_ref().len() + file.bytes());
     let listed = bounded(shares.listed, |(_, partition): &(Option<u64>, String), files: &Arc<Vec<File>>| {
         partition.len() + files.iter().map(|file| size_of::<File>() + file.path.as_ref().len()).sum::<usize>()
@@ -439,9 +441,10 @@ fn caches(shares: &Shares) -> (Opened, Listed, Session) {
         .with_metadata_cache_limit(shares.metadata as usize)
         .with_file_statistics_cache_limit(shares.statistics as usize)
         // Delta tables know their files.
-        .with_object_list_cache_limit(0);
+        .with_object_list_cache_limit(0)
+        .build_arc()?;
     let session = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
-    (opened, listed, Session(session))
+    Ok((opened, listed, Session(session)))
 }
 
 /// How rows are written.
