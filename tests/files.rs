@@ -101,7 +101,12 @@ async fn csv() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();
     let folder = tempfile::tempdir()?;
     let mut table = 0;
-    for (separator, option) in [(',', ""), (';', "'format.delimiter' ';'"), ('|', "'format.delimiter' '|'"), ('\t', "'format.delimiter' E'\\t'")] {
+    for (separator, option) in [
+        (',', ""),
+        (';', "'format.delimiter' ';'"),
+        ('|', "'format.delimiter' '|'"),
+        ('\t', "'format.delimiter' E'\\t'"),
+    ] {
         for (end, bom) in [("\n", ""), ("\r\n", ""), ("\n", "\u{feff}")] {
             let newlines = if table % 2 == 0 { "'format.newlines_in_values' 'true'" } else { "" };
             let options = [option, newlines].into_iter().filter(|o| !o.is_empty()).collect::<Vec<_>>().join(", ");
@@ -138,7 +143,10 @@ async fn csv() -> Result<(), Error> {
     // Compressed, with and without being told.
     for (ending, compression) in [("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz"), ("zst", "zstd")] {
         let file = folder.path().join(format!("packed.csv.{ending}"));
-        let sql = format!("COPY (SELECT id, text FROM t0 ORDER BY id) TO '{}' STORED AS CSV OPTIONS ('format.compression' '{compression}', 'format.has_header' 'true')", file.display());
+        let sql = format!(
+            "COPY (SELECT id, text FROM t0 ORDER BY id) TO '{}' STORED AS CSV OPTIONS ('format.compression' '{compression}', 'format.has_header' 'true')",
+            file.display()
+        );
         rows(&context, &sql).await?;
         assert_ne!(fs::read(&file)?[..2], *b"id", "{ending} is compressed");
         for option in ["", &format!("'format.compression' '{compression}'")] {
@@ -167,7 +175,10 @@ async fn large_csv() -> Result<(), Error> {
         create(&context, name, "CSV", &file, "").await?;
         assert!(read(&context, name).await? == expected, "{name}");
         // The columns declared.
-        let sql = format!("CREATE EXTERNAL TABLE {name}2 (id BIGINT, text VARCHAR) STORED AS CSV LOCATION '{}'", file.display());
+        let sql = format!(
+            "CREATE EXTERNAL TABLE {name}2 (id BIGINT, text VARCHAR) STORED AS CSV LOCATION '{}'",
+            file.display()
+        );
         rows(&context, &sql).await?;
         assert!(read(&context, &format!("{name}2")).await? == expected, "{name}, declared");
     }
@@ -222,7 +233,9 @@ async fn csv_refused() -> Result<(), Error> {
     fs::create_dir(&empty)?;
     fs::write(empty.join("a.tsv"), "text\nx\n")?;
     for kind in ["CSV", "PARQUET", "JSON"] {
-        let message = refusal(&context, &format!("CREATE EXTERNAL TABLE t STORED AS {kind} LOCATION '{}/'", empty.display())).await?;
+        let message =
+            refusal(&context, &format!("CREATE EXTERNAL TABLE t STORED AS {kind} LOCATION '{}/'", empty.display()))
+                .await?;
         assert!(message.starts_with("58P01 ") && message.contains("/empty/"), "{message}");
     }
     Ok(())
@@ -238,10 +251,14 @@ async fn json() -> Result<(), Error> {
     let context = Engine::builder().with_threads(4).build()?.session();
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("lines.json");
-    let texts: Vec<String> = (0..60_000).map(|i| format!("{{\"id\": {i}, \"text\": \"{}\"}}\n{i}", TEXTS[i % 12].repeat(4))).collect();
+    let texts: Vec<String> =
+        (0..60_000).map(|i| format!("{{\"id\": {i}, \"text\": \"{}\"}}\n{i}", TEXTS[i % 12].repeat(4))).collect();
     let expected = numbered(texts.iter().map(String::as_str));
-    let lines: String =
-        texts.iter().enumerate().map(|(i, text)| format!("{{\"id\": {i}, \"text\": {}}}\n", json_string(text))).collect();
+    let lines: String = texts
+        .iter()
+        .enumerate()
+        .map(|(i, text)| format!("{{\"id\": {i}, \"text\": {}}}\n", json_string(text)))
+        .collect();
     assert!(lines.len() > 12 << 20);
     fs::write(&file, lines)?;
     create(&context, "lines", "JSON", &file, "").await?;
@@ -251,7 +268,12 @@ async fn json() -> Result<(), Error> {
     let pretty: String = texts
         .iter()
         .enumerate()
-        .map(|(i, text)| format!("{{\n\"id\":\n{i},\n\"text\":\n{},\n\"more\": [\n{{\"id\": -1, \"text\": \"no record\"}}\n]}}\n", json_string(text)))
+        .map(|(i, text)| {
+            format!(
+                "{{\n\"id\":\n{i},\n\"text\":\n{},\n\"more\": [\n{{\"id\": -1, \"text\": \"no record\"}}\n]}}\n",
+                json_string(text)
+            )
+        })
         .collect();
     fs::write(&file, pretty)?;
     create(&context, "pretty", "JSON", &file, "").await?;
@@ -298,7 +320,14 @@ async fn dictionaries() -> Result<(), Error> {
             create(&context, &stored, "PARQUET", &file, "").await?;
             tables.push(stored);
         }
-        rows(&context, &format!("CREATE VIEW {view} AS SELECT document, text FROM {} WHERE text <> 'x' OR text IS NULL", tables[0])).await?;
+        rows(
+            &context,
+            &format!(
+                "CREATE VIEW {view} AS SELECT document, text FROM {} WHERE text <> 'x' OR text IS NULL",
+                tables[0]
+            ),
+        )
+        .await?;
         tables.push(view);
         for table in tables {
             let what = format!("{table}: {kind}");
@@ -313,7 +342,8 @@ async fn dictionaries() -> Result<(), Error> {
             assert_eq!(numbers, expected, "{what}");
             let found = cast(found.column(1), &DataType::Utf8)?;
             let found: Vec<&str> = found.as_string::<i32>().iter().flatten().collect();
-            let expected: Vec<&str> = expected.iter().map(|n| texts[if *n > 72 { 3 } else { *n as usize - 70 }]).collect();
+            let expected: Vec<&str> =
+                expected.iter().map(|n| texts[if *n > 72 { 3 } else { *n as usize - 70 }]).collect();
             assert_eq!(found, expected, "{what}");
             // Conditions on it, by a literal and by the column itself.
             let joined = format!(
@@ -342,9 +372,14 @@ async fn dictionaries() -> Result<(), Error> {
         fs::create_dir_all(&part)?;
         fs::write(part.join("a.csv"), "body\nhello\n")?;
     }
-    let sql = format!("CREATE EXTERNAL TABLE hive STORED AS CSV PARTITIONED BY (language) LOCATION '{}/'", folder.display());
+    let sql =
+        format!("CREATE EXTERNAL TABLE hive STORED AS CSV PARTITIONED BY (language) LOCATION '{}/'", folder.display());
     rows(&context, &sql).await?;
-    assert_eq!(number(&context, "SELECT count(*) FROM toy.activations WHERE dataset = 'hive' AND layer = 0 AND neuron = 0").await?, 4);
+    assert_eq!(
+        number(&context, "SELECT count(*) FROM toy.activations WHERE dataset = 'hive' AND layer = 0 AND neuron = 0")
+            .await?,
+        4
+    );
     Ok(())
 }
 
@@ -364,13 +399,22 @@ async fn document_numbers() -> Result<(), Error> {
              GROUP BY document ORDER BY document"
         )
     };
-    rows(&context, "CREATE TABLE gap AS SELECT * FROM (VALUES (5, 'hello'), (NULL, 'bonjour'), (7, 'x')) v(document, text)").await?;
-    for sql in [documents("gap"), "SELECT * FROM analyze('toy', 'gap')".into(), "SELECT * FROM build_graphs('toy', layers => '0', neurons => '1', dataset => 'gap')".into()] {
+    rows(
+        &context,
+        "CREATE TABLE gap AS SELECT * FROM (VALUES (5, 'hello'), (NULL, 'bonjour'), (7, 'x')) v(document, text)",
+    )
+    .await?;
+    for sql in [
+        documents("gap"),
+        "SELECT * FROM analyze('toy', 'gap')".into(),
+        "SELECT * FROM build_graphs('toy', layers => '0', neurons => '1', dataset => 'gap')".into(),
+    ] {
         let message = refusal(&context, &sql).await?;
         assert!(message.starts_with("22004 ") && message.contains("row 2") && message.contains("\"gap\""), "{message}");
     }
     // A number beyond bigint is not taken for another.
-    rows(&context, "CREATE TABLE huge AS SELECT arrow_cast(18446744073709551615, 'UInt64') AS document, 'x' AS text").await?;
+    rows(&context, "CREATE TABLE huge AS SELECT arrow_cast(18446744073709551615, 'UInt64') AS document, 'x' AS text")
+        .await?;
     let message = refusal(&context, &documents("huge")).await?;
     assert!(message.starts_with("22004 ") && message.contains("18446744073709551615"), "{message}");
     // NULL texts need none; others may be in any order, below zero, as large as there are, and the same.

@@ -160,7 +160,9 @@ async fn readers_do_not_wait() -> Result<(), Error> {
         let (session, store) = (engine.session(), Arc::clone(engine.store()));
         let writer = tokio::spawn(async move {
             match what {
-                "analysis" => rows(&session, "SELECT * FROM analyze(model => 'toy', dataset => 'small')").await.map(drop),
+                "analysis" => {
+                    rows(&session, "SELECT * FROM analyze(model => 'toy', dataset => 'small')").await.map(drop)
+                }
                 _ => store.vacuum(Some(Duration::ZERO)).await.map(drop).map_err(Error::from),
             }
         });
@@ -172,7 +174,8 @@ async fn readers_do_not_wait() -> Result<(), Error> {
                 tokio::time::sleep(Duration::from_millis(1100)).await;
             }
             let start = Instant::now();
-            let found = timeout(EVER, rows(&context, look_up)).await.map_err(|_| format!("a reader waits for {what}"))??;
+            let found =
+                timeout(EVER, rows(&context, look_up)).await.map_err(|_| format!("a reader waits for {what}"))??;
             times.push(start.elapsed());
             assert_eq!(found, before, "beside {what}");
         }

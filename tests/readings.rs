@@ -29,10 +29,7 @@ use crate::server::Error;
 
 /// One trial a kind of table.
 pub fn trials() -> Vec<Trial> {
-    vec![
-        Trial::test("readings::files", || Ok(files()?)),
-        Trial::test("readings::streams", || Ok(streams()?)),
-    ]
+    vec![Trial::test("readings::files", || Ok(files()?)), Trial::test("readings::streams", || Ok(streams()?))]
 }
 
 /// Objects in memory that count how often one is read.
@@ -157,7 +154,10 @@ async fn files() -> Result<(), Error> {
     // Other texts in the same place: their activations, not those of before.
     objects.put(&file, "text\nthe the the\n".into()).await?;
     for dataset in ["texts", "some"] {
-        let before = text(&context, "SELECT max_activation FROM toy.neurons WHERE dataset = 'texts' AND layer = 1 AND neuron = 5");
+        let before = text(
+            &context,
+            "SELECT max_activation FROM toy.neurons WHERE dataset = 'texts' AND layer = 1 AND neuron = 5",
+        );
         let before = before.await?;
         objects.reads();
         let plan = text(&context, &format!("EXPLAIN ANALYZE {}", greatest(dataset))).await?;

@@ -21,11 +21,11 @@ use datafusion::datasource::file_format::{DEFAULT_SCHEMA_INFER_MAX_RECORD, FileF
 use datafusion::datasource::physical_plan::{FileScanConfig, FileSinkConfig, FileSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use datafusion::physical_expr::LexRequirement;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
-use datafusion::object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::Error;

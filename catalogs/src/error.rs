@@ -122,7 +122,9 @@ pub enum Error {
         table: String,
     },
     /// A document without a number, or with one that is too large.
-    #[error("dataset \"{dataset}\": column \"document\" of row {row} is {value}; each text needs a number that is a bigint")]
+    #[error(
+        "dataset \"{dataset}\": column \"document\" of row {row} is {value}; each text needs a number that is a bigint"
+    )]
     DocumentNumber {
         /// Name of the dataset.
         dataset: String,

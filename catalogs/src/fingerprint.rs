@@ -128,7 +128,16 @@ enum Reading {
 }
 
 impl Slot {
-    fn find(&self, contents: Option<&Contents>, plan: &Arc<dyn ExecutionPlan>, context: Option<&Arc<TaskContext>>) -> Option<Arc<Fingerprint>> {
+    fn keep(&self, known: Known) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+
+    fn find(
+        &self,
+        contents: Option<&Contents>,
+        plan: &Arc<dyn ExecutionPlan>,
+        context: Option<&Arc<TaskContext>>,
+    ) -> Option<Arc<Fingerprint>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Known { of, fingerprint } = known.as_ref()?;
         let same = match (of, contents, context) {
@@ -165,9 +174,17 @@ impl Fingerprints {
             Some(contents) => Reading::Contents(contents),
             None => Reading::Statement(Arc::downgrade(plan), Arc::downgrade(&context)),
         };
-        let known = Known { of, fingerprint: Arc::clone(&fingerprint) };
-        *slot.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        slot.keep(Known { of, fingerprint: Arc::clone(&fingerprint) });
         Ok(Some(fingerprint))
+    }
+
+    /// Keeps a fingerprint that was made of a dataset for a reason of its own.
+    pub fn keep(&self, origin: &Origin, fingerprint: Arc<Fingerprint>) {
+        if let Origin::Dataset { table, plan, .. } = origin
+            && let Some(contents) = Contents::of(plan)
+        {
+            self.slot(table).keep(Known { of: Reading::Contents(contents), fingerprint });
+        }
     }
 
     /// The fingerprint of a dataset if it is known without reading anything.

@@ -89,7 +89,10 @@ fn origins(plan: &LogicalPlan) -> Result<Vec<From>> {
                 check(filter, &both, &all)?;
             }
             // A semi-join has the columns of one side.
-            schema.iter().map(|(table, field)| of_column(&Column::new(table.cloned(), field.name()), &both, &all)).collect()
+            schema
+                .iter()
+                .map(|(table, field)| of_column(&Column::new(table.cloned(), field.name()), &both, &all))
+                .collect()
         }
         LogicalPlan::Aggregate(aggregate) => {
             let mut columns = vec![From::Elsewhere; schema.fields().len()];

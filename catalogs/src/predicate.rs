@@ -12,8 +12,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::scalar::ScalarValue;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
 
 use crate::error::model_error;

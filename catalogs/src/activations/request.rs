@@ -31,12 +31,7 @@ pub(crate) enum Origin {
     /// Texts of the query itself, each once.
     Texts(Vec<Arc<str>>),
     /// A table, planned to yield its texts and, if it numbers its documents, their numbers.
-    Dataset {
-        name: Arc<str>,
-        plan: Arc<dyn ExecutionPlan>,
-        numbered: bool,
-        table: Arc<dyn TableProvider>,
-    },
+    Dataset { name: Arc<str>, plan: Arc<dyn ExecutionPlan>, numbered: bool, table: Arc<dyn TableProvider> },
     /// Nothing can match.
     Nothing,
 }

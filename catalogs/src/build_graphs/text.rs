@@ -88,8 +88,7 @@ mod tests {
             assert!(value["keep"].is_number());
         }
         let text = |examples, tokens| {
-            let options =
-                Text::new(examples, Searched::Tokens(tokens), "0123").with_options(&Options::default(), 1);
+            let options = Text::new(examples, Searched::Tokens(tokens), "0123").with_options(&Options::default(), 1);
             Text::of_options(&options.unwrap())
         };
         assert!(text(40, 1000).is_some_and(|text| text.is_of("0123456789") && !text.is_of("0124") && !text.is_of("")));

@@ -7,8 +7,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
-    AggregateInScan, Catalog, CsvFiles, Defining, DeleteAsAsked, GivenTexts, Holdings, ModelFactory, Relations, Settings,
-    TopInScan, Unambiguous, bundled_corpus,
+    AggregateInScan, Catalog, CsvFiles, Defining, DeleteAsAsked, GivenTexts, Holdings, ModelFactory, Relations,
+    Settings, TopInScan, Unambiguous, bundled_corpus,
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};

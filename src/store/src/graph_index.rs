@@ -16,8 +16,8 @@ use neuroql_graph::Signature;
 use neuroql_graph::search::{Index, MemoryIndex, PostingList, Role};
 use sha2::{Digest, Sha256};
 
-use crate::cache::Shares;
 use crate::analysis::{Malformed, column, list};
+use crate::cache::Shares;
 use crate::location::Root;
 use crate::schema::{GRAPH_SIGNATURES, GRAPH_TOKENS};
 use crate::store::{arrow, damaged};

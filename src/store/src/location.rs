@@ -108,12 +108,19 @@ mod tests {
 
     #[test]
     fn a_table_has_a_folder_of_its_own() {
-        let root = |url: &str| Root { url: Url::parse(url).unwrap(), objects: Some(Arc::new(InMemory::new())), fleeting: true };
+        let root = |url: &str| Root {
+            url: Url::parse(url).unwrap(),
+            objects: Some(Arc::new(InMemory::new())),
+            fleeting: true,
+        };
         assert_eq!(root("s3://bucket/results/").table("neurons").unwrap().as_str(), "s3://bucket/results/neurons");
         // What cannot have folders, and what would put a table in the place of another or beside the store.
-        for (url, name) in
-            [("data:results", "neurons"), ("memory:///", ""), ("s3://bucket/results", "neurons/.."), ("memory:///a/", "../b")]
-        {
+        for (url, name) in [
+            ("data:results", "neurons"),
+            ("memory:///", ""),
+            ("s3://bucket/results", "neurons/.."),
+            ("memory:///a/", "../b"),
+        ] {
             let error = root(url).table(name).unwrap_err();
             assert!(matches!(&error, Error::Location { location, .. } if location == url), "{url} {name}: {error}");
         }

@@ -65,7 +65,9 @@ impl Cached {
             Key::Analysed(_) => 0,
             Key::Neurons(_, model, dataset, _) => model.len() + dataset.len(),
             Key::Index(model, dataset, _, segments) | Key::Contexts(model, dataset, segments) => {
-                model.len() + dataset.len() + segments.iter().map(|name| size_of::<String>() + name.len()).sum::<usize>()
+                model.len()
+                    + dataset.len()
+                    + segments.iter().map(|name| size_of::<String>() + name.len()).sum::<usize>()
             }
         };
         names
