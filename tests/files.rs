@@ -164,7 +164,7 @@ async fn large_csv() -> Result<(), Error> {
     let context = Engine::builder().with_threads(4).build()?.session();
     let folder = tempfile::tempdir()?;
     // Most of a text looks like records of its own.
-    let texts: Vec<String> = (0..4_000)
+    let texts: Vec<String> = (0..6_000)
         .map(|i| (0..60).map(|line| format!("{i},line {line} of \"{i}\"\n{line},\"begins like a record")).collect())
         .collect();
     let expected = numbered(texts.iter().map(String::as_str));
@@ -252,7 +252,7 @@ async fn json() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("lines.json");
     let texts: Vec<String> =
-        (0..60_000).map(|i| format!("{{\"id\": {i}, \"text\": \"{}\"}}\n{i}", TEXTS[i % 12].repeat(4))).collect();
+        (0..100_000).map(|i| format!("{{\"id\": {i}, \"text\": \"{}\"}}\n{i}", TEXTS[i % 12].repeat(4))).collect();
     let expected = numbered(texts.iter().map(String::as_str));
     let lines: String = texts
         .iter()
@@ -312,9 +312,10 @@ async fn dictionaries() -> Result<(), Error> {
         let (memory, stored, view) = (format!("memory{i}"), format!("stored{i}"), format!("view{i}"));
         context.register_batch(&memory, batch.clone())?;
         let mut tables = vec![memory];
-        // Parquet has no columns of views with a dictionary.
+        // The writer of Parquet knows no dictionaries of views.
         let file = folder.path().join(format!("{i}.parquet"));
-        if let Ok(mut writer) = ArrowWriter::try_new(fs::File::create(&file)?, batch.schema(), None) {
+        if !matches!(&kind, DataType::Dictionary(_, values) if **values == DataType::Utf8View) {
+            let mut writer = ArrowWriter::try_new(fs::File::create(&file)?, batch.schema(), None)?;
             writer.write(&batch)?;
             writer.close()?;
             create(&context, &stored, "PARQUET", &file, "").await?;
