@@ -386,7 +386,7 @@ async fn changes_are_noticed() -> Result<(), Error> {
     rows(&context, "SELECT * FROM analyze('toy', 'small')").await?;
     let top = "SELECT document, example, position, activation FROM toy.activations WHERE dataset = 'small' \
                AND layer = 1 AND neuron = 17 ORDER BY activation DESC, document, example, position LIMIT 5";
-    let plan = format!("EXPLAIN {top}");
+    let plan = format!("EXPLAIN ANALYZE {top}");
     assert!(format!("{:?}", cells(&context, &plan).await?).contains("plan=stored"));
 
     rows(&context, "INSERT INTO small SELECT document, substr(text, 1, 600) FROM corpus WHERE document = 7").await?;

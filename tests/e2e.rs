@@ -8,10 +8,14 @@ mod clients;
 mod cookbook;
 mod embedding;
 mod faults;
+mod files;
 mod golden;
 mod graphs;
+mod held;
+mod memory;
 mod original;
 mod pushdown;
+mod readings;
 mod server;
 mod slt;
 mod stores;
@@ -20,8 +24,14 @@ use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
+/// Counts, so that tests can ask what is in use.
+#[global_allocator]
+static ALLOCATED: memory::Counted = memory::Counted::new();
+
 fn main() -> ExitCode {
-    if let Some(code) = analysis::child().or_else(graphs::child).or_else(stores::child) {
+    if let Some(code) =
+        analysis::child().or_else(graphs::child).or_else(stores::child).or_else(|| memory::child(&ALLOCATED))
+    {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -39,6 +49,10 @@ fn main() -> ExitCode {
         graphs::trials(),
         original::trials(),
         faults::trials(),
+        files::trials(),
+        held::trials(),
+        memory::trials(),
+        readings::trials(),
     ]
     .into_iter()
     .flatten()

@@ -61,18 +61,37 @@ impl Dataset {
     pub fn of(table: Arc<dyn TableProvider>) -> Option<Self> {
         let schema = table.schema();
         let text = text_column(&schema)?;
-        let document = schema.index_of("document").ok().filter(|i| schema.field(*i).data_type().is_integer());
+        let is_number = |i: &usize| values(schema.field(*i).data_type()).is_integer();
+        let document = schema.index_of("document").ok().filter(is_number);
         Some(Self { table, text, document })
     }
 }
 
-/// The column `text`, or the only column of text.
+/// The column `text`, or the only column of text; of columns with a dictionary, as Hive partitions have, only if there is
+/// no other.
 fn text_column(schema: &Schema) -> Option<usize> {
-    let is_text =
-        |i: &usize| matches!(schema.field(*i).data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let kind = |i: &usize| schema.field(*i).data_type();
+    let is_text = |i: &usize| is_string(values(kind(i)));
     if let Some(text) = schema.index_of("text").ok().filter(is_text) {
         return Some(text);
     }
-    let mut texts = (0..schema.fields().len()).filter(is_text);
-    texts.next().filter(|_| texts.next().is_none())
+    let texts: Vec<usize> = (0..schema.fields().len()).filter(is_text).collect();
+    let plain: Vec<usize> = texts.iter().copied().filter(|i| is_string(kind(i))).collect();
+    match (plain.as_slice(), texts.as_slice()) {
+        ([text], _) | ([], [text]) => Some(*text),
+        _ => None,
+    }
+}
+
+fn is_string(kind: &DataType) -> bool {
+    matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// The type of the values of a column, with or without a dictionary.
+fn values(kind: &DataType) -> &DataType {
+    match kind {
+        DataType::Dictionary(_, values) => values,
+        DataType::RunEndEncoded(_, values) => values.data_type(),
+        kind => kind,
+    }
 }

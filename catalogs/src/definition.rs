@@ -12,6 +12,7 @@ use datafusion::sql::unparser::Unparser;
 use datafusion::sql::unparser::dialect::PostgreSqlDialect;
 use futures::future::BoxFuture;
 
+use crate::Error;
 use crate::async_method::async_method;
 
 /// A factory whose tables know the statement that creates them, wherever it is run. DataFusion's own idea of it leaves
@@ -40,8 +41,29 @@ impl Defining {
             let definition =
                 definition.inspect_err(|error| tracing::warn!(table = %cmd.name, %error, "is not remembered"));
             cmd.definition = definition.ok();
-            self.0.create(session, &cmd).await
+            decompress(&mut cmd);
+            let table = self.0.create(session, &cmd).await?;
+            if table.schema().fields().is_empty() {
+                let (location, table) = (cmd.locations.join(", "), cmd.name.to_string());
+                let ending = format!(".{}", cmd.file_type.to_lowercase());
+                return Err(Error::NoFiles { location, ending, table }.into());
+            }
+            Ok(table)
         })
+    }
+}
+
+/// Reads files whose names end as those of compressed ones do as such, unless the statement says how they are.
+fn decompress(cmd: &mut CreateExternalTable) {
+    const ENDINGS: [(&str, &str); 4] = [(".gz", "gzip"), (".bz2", "bzip2"), (".xz", "xz"), (".zst", "zstd")];
+    let is_text = ["CSV", "JSON", "NDJSON"].iter().any(|kind| cmd.file_type.eq_ignore_ascii_case(kind));
+    let given = cmd.options.keys().any(|key| key.trim_start_matches("format.").eq_ignore_ascii_case("compression"));
+    if !is_text || given {
+        return;
+    }
+    let ends = |ending: &str| cmd.locations.iter().all(|location| location.ends_with(ending));
+    if let Some((_, compression)) = ENDINGS.iter().find(|(ending, _)| ends(ending)) {
+        cmd.options.insert("format.compression".into(), (*compression).into());
     }
 }
 

@@ -40,6 +40,9 @@ pub enum Error {
     /// Something that would be loaded for a session that may not.
     #[error("permission denied to load {0}")]
     MayNotLoad(String),
+    /// A relation that would be read for a session that may not.
+    #[error("permission denied for {0}(): only a superuser may read it")]
+    SuperuserOnly(&'static str),
     /// A name that a model cannot have.
     #[error("\"{name}\" cannot be the name of a model: {reason}")]
     InvalidName {
@@ -72,6 +75,74 @@ pub enum Error {
     /// A row of graphs that lacks what it must have.
     #[error("a row of graphs needs a {0}")]
     NullInGraphs(&'static str),
+    /// A file whose columns cannot be told.
+    #[error(
+        "the columns of \"{file}\" cannot be told: {reason}; declare them, as in CREATE EXTERNAL TABLE name (text VARCHAR) \
+         STORED AS CSV …"
+    )]
+    Columns {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Files of one table that have different columns.
+    #[error(
+        "\"{file}\" has the columns {columns}, and \"{other}\" has {others}: columns of CSV files are told by their places, \
+         which must be the same in all files of a table"
+    )]
+    OtherColumns {
+        /// A file.
+        file: String,
+        /// Names of its columns.
+        columns: String,
+        /// Another file.
+        other: String,
+        /// Names of its columns.
+        others: String,
+    },
+    /// An option of a table that makes no sense.
+    #[error("option '{option}' cannot be '{value}': {reason}")]
+    TableOption {
+        /// Its name.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A table without columns, because it has no files.
+    #[error("\"{location}\" has no file that ends in {ending}, and the columns of table {table} are not declared")]
+    NoFiles {
+        /// Where they were looked for.
+        location: String,
+        /// How their names would end.
+        ending: String,
+        /// Name of the table.
+        table: String,
+    },
+    /// A document without a number, or with one that is too large.
+    #[error(
+        "dataset \"{dataset}\": column \"document\" of row {row} is {value}; each text needs a number that is a bigint"
+    )]
+    DocumentNumber {
+        /// Name of the dataset.
+        dataset: String,
+        /// The row, counted from 1.
+        row: u64,
+        /// What it has instead.
+        value: String,
+    },
+    /// Texts that would have to come from elsewhere in the query.
+    #[error(
+        "activations: which texts to run must be given by themselves, and {condition} takes them from elsewhere. Name the \
+         table of the texts by dataset = '…', and conditions on text choose among its documents; or give the texts by \
+         text = '…' or text IN ('…', …); or call activation(model, layer, neuron, text)"
+    )]
+    TextNotGiven {
+        /// The condition.
+        condition: String,
+    },
     /// A broken invariant.
     #[error("internal error (this is a bug in neuroql): {0}")]
     Internal(String),
@@ -85,12 +156,17 @@ impl Error {
             Error::NotADataset(_) => "42809",
             Error::NoText(_) | Error::MissingParameter { .. } => "42601",
             Error::InvalidParameter { .. } => "22023",
-            Error::SystemTable(_) | Error::MayNotLoad(_) => "42501",
+            Error::SystemTable(_) | Error::MayNotLoad(_) | Error::SuperuserOnly(_) => "42501",
             Error::InvalidName { .. } => "42602",
             Error::Duplicate(_) => "42P07",
             Error::Busy { .. } => "55006",
             Error::Graph { reason, .. } => reason.sqlstate(),
             Error::NullInGraphs(_) => "23502",
+            Error::Columns { .. } | Error::OtherColumns { .. } => "22P04",
+            Error::TableOption { .. } => "22023",
+            Error::NoFiles { .. } => "58P01",
+            Error::DocumentNumber { .. } => "22004",
+            Error::TextNotGiven { .. } => "0A000",
             Error::Internal(_) => "XX000",
         }
     }

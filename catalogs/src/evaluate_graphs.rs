@@ -93,6 +93,10 @@ impl Relation for EvaluateGraphs {
         schema().fields().iter().map(|field| field.as_ref().clone()).collect()
     }
 
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let call = EvaluateCall {
             holdings: Arc::clone(holdings),
@@ -192,7 +196,7 @@ impl Work for Evaluation {
         Box::pin(async move {
             let call = &self.call;
             let corpora = Corpora::new(&call.holdings, &call.model, &self.origin, context);
-            let sha256 = corpora.sha256().await?.unwrap_or_default();
+            let sha256 = corpora.sha256().await?;
             for (layer, neurons) in &self.selection {
                 let layer = *layer as u32;
                 let graphs = call.kept(layer, neurons.as_deref(), &self.methods, &sha256).await?;

@@ -1,16 +1,16 @@
 //! Which documents a dataset holds, told by a hash.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use datafusion::datasource::physical_plan::FileScanConfig;
-use datafusion::datasource::source::DataSourceExec;
+use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::{ExecutionPlan, displayable};
+use datafusion::physical_plan::ExecutionPlan;
 use sha2::{Digest, Sha256};
 
 use crate::activations::{Documents, Origin};
+use crate::contents::Contents;
 
 /// A running hash of documents, NULL ones included.
 #[derive(Debug, Clone, Default)]
@@ -96,52 +96,112 @@ impl Fingerprint {
     }
 }
 
-/// Fingerprints of datasets whose files have not changed since they were read.
+/// Fingerprints of datasets, made when they are first needed and kept for as long as contents are the same.
 #[derive(Debug, Default)]
 pub(crate) struct Fingerprints {
-    known: Mutex<BTreeMap<String, Known>>,
+    /// One a table; those of tables that are gone are cleared away when another comes.
+    slots: Mutex<Vec<(Weak<dyn TableProvider>, Arc<Slot>)>>,
 }
 
-/// A fingerprint and the files it was made of.
-type Known = (Vec<String>, Arc<Fingerprint>);
+/// What is known of a table.
+#[derive(Debug, Default)]
+struct Slot {
+    known: Mutex<Option<Known>>,
+    /// Held by who reads the table, so that one does for all.
+    reading: tokio::sync::Mutex<()>,
+}
 
-impl Fingerprints {
-    /// The fingerprint of a dataset, from memory if it is made of files and these are as they were.
-    pub async fn of(&self, origin: &Origin, context: Arc<TaskContext>) -> Result<Option<Arc<Fingerprint>>> {
-        let Origin::Dataset { name, plan, bundled, .. } = origin else { return Ok(None) };
-        let files = if *bundled { Some(Vec::new()) } else { files(plan) };
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name.as_ref()).cloned();
-        if let (Some(files), Some((before, fingerprint))) = (&files, known)
-            && *files == before
-        {
-            return Ok(Some(fingerprint));
-        }
-        let fingerprint = Arc::new(Fingerprint::read(origin, BTreeSet::new(), context).await?);
-        if let Some(files) = files {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(name.to_string(), (files, Arc::clone(&fingerprint)));
-        }
-        Ok(Some(fingerprint))
+/// A fingerprint and what it was made of.
+#[derive(Debug)]
+struct Known {
+    of: Reading,
+    fingerprint: Arc<Fingerprint>,
+}
+
+/// What a fingerprint holds for.
+#[derive(Debug)]
+enum Reading {
+    /// Whatever plan yields the same rows.
+    Contents(Contents),
+    /// One statement: what its plan will yield when it is read anew cannot be told.
+    Statement(Weak<dyn ExecutionPlan>, Weak<TaskContext>),
+}
+
+impl Slot {
+    fn keep(&self, known: Known) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+
+    fn find(
+        &self,
+        contents: Option<&Contents>,
+        plan: &Arc<dyn ExecutionPlan>,
+        context: Option<&Arc<TaskContext>>,
+    ) -> Option<Arc<Fingerprint>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known { of, fingerprint } = known.as_ref()?;
+        let same = match (of, contents, context) {
+            (Reading::Contents(known), Some(contents), _) => known == contents,
+            (Reading::Statement(of, during), None, Some(context)) => {
+                std::ptr::addr_eq(of.as_ptr(), Arc::as_ptr(plan)) && std::ptr::eq(during.as_ptr(), Arc::as_ptr(context))
+            }
+            _ => false,
+        };
+        same.then(|| Arc::clone(fingerprint))
     }
 }
 
-/// What tells a scan of files apart from other scans and from one of later versions of the files; `None` if it reads
-/// anything else.
-fn files(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<String>> {
-    let source = plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()?;
-    let files = source.file_groups.iter().flat_map(|group| group.files());
-    let mut seen: Vec<String> = files
-        .map(|file| {
-            let meta = &file.object_meta;
-            let range = file.range.as_ref().map(|range| (range.start, range.end));
-            format!(
-                "{}{} {} {} {:?} {:?} {range:?}",
-                source.object_store_url, meta.location, meta.size, meta.last_modified, meta.e_tag, meta.version
-            )
-        })
-        .collect();
-    seen.sort();
-    // Views of the same files may read other columns, or fewer rows.
-    seen.push(displayable(plan.as_ref()).indent(true).to_string());
-    Some(seen)
+impl Fingerprints {
+    /// The fingerprint of a dataset; those who ask for it at the same time wait for one of them to read it. To be asked
+    /// for when a query runs, never when it is planned: it may take a reading of the whole dataset.
+    pub async fn of(&self, origin: &Origin, context: Arc<TaskContext>) -> Result<Option<Arc<Fingerprint>>> {
+        let Origin::Dataset { table, plan, .. } = origin else { return Ok(None) };
+        let slot = self.slot(table);
+        let contents = Contents::of(plan);
+        let find = || slot.find(contents.as_ref(), plan, Some(&context));
+        if let Some(fingerprint) = find() {
+            return Ok(Some(fingerprint));
+        }
+        let _reading = match &contents {
+            Some(_) => Some(slot.reading.lock().await),
+            None => None,
+        };
+        if let Some(fingerprint) = find() {
+            return Ok(Some(fingerprint));
+        }
+        let fingerprint = Arc::new(Fingerprint::read(origin, BTreeSet::new(), Arc::clone(&context)).await?);
+        let of = match contents {
+            Some(contents) => Reading::Contents(contents),
+            None => Reading::Statement(Arc::downgrade(plan), Arc::downgrade(&context)),
+        };
+        slot.keep(Known { of, fingerprint: Arc::clone(&fingerprint) });
+        Ok(Some(fingerprint))
+    }
+
+    /// Keeps a fingerprint that was made of a dataset for a reason of its own.
+    pub fn keep(&self, origin: &Origin, fingerprint: Arc<Fingerprint>) {
+        if let Origin::Dataset { table, plan, .. } = origin
+            && let Some(contents) = Contents::of(plan)
+        {
+            self.slot(table).keep(Known { of: Reading::Contents(contents), fingerprint });
+        }
+    }
+
+    /// The fingerprint of a dataset if it is known without reading anything.
+    pub fn known(&self, origin: &Origin) -> Option<Arc<Fingerprint>> {
+        let Origin::Dataset { table, plan, .. } = origin else { return None };
+        self.slot(table).find(Some(&Contents::of(plan)?), plan, None)
+    }
+
+    fn slot(&self, table: &Arc<dyn TableProvider>) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |known: &Weak<dyn TableProvider>| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(table));
+        if let Some((_, slot)) = slots.iter().find(|(known, _)| is_it(known)) {
+            return Arc::clone(slot);
+        }
+        slots.retain(|(known, _)| known.strong_count() > 0);
+        let slot = Arc::new(Slot::default());
+        slots.push((Arc::downgrade(table), Arc::clone(&slot)));
+        slot
+    }
 }

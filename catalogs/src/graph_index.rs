@@ -10,7 +10,7 @@ use moka::future::Cache;
 use neuroql_graph::search::{Index, MemoryIndex, normalize};
 use neuroql_graph::{Graph, PatternIndex, PatternIndexBuilder, Signature};
 use neuroql_model::Model;
-use neuroql_store::{IndexedGraph, IndexedLayer};
+use neuroql_store::{IndexedGraph, IndexedLayer, bounded};
 use neuroql_udfs::graphs::layout::GraphColumn;
 
 use crate::Error;
@@ -18,8 +18,8 @@ use crate::error::graph_error;
 use crate::holdings::{Holdings, store_error};
 use crate::neurons::chosen;
 
-/// Bytes of indexes kept at hand.
-const CACHE_BYTES: u64 = 2 << 30;
+/// Bytes of indexes kept at hand where nobody says how many there may be.
+pub(crate) const INDEX_BYTES: u64 = 2 << 30;
 
 /// An index of one model. Graphs have ordinals, by layer and neuron.
 #[derive(Debug)]
@@ -57,7 +57,8 @@ impl GraphIndex {
     }
 
     fn bytes(&self) -> usize {
-        8 * self.places.capacity() + self.tokens.bytes() + self.patterns.bytes()
+        // A node of the set has several places, most of them taken.
+        8 * self.places.capacity() + 16 * self.several.len() + self.tokens.bytes() + self.patterns.bytes()
     }
 
     /// Of layers, ascending.
@@ -125,10 +126,12 @@ type Key = (String, String, Option<u64>);
 #[derive(Debug)]
 pub(crate) struct GraphIndexes(Cache<Key, Arc<GraphIndex>>);
 
-impl Default for GraphIndexes {
-    fn default() -> Self {
-        let weigh = |_: &Key, index: &Arc<GraphIndex>| u32::try_from(index.bytes()).unwrap_or(u32::MAX);
-        Self(Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build())
+impl GraphIndexes {
+    /// Indexes of which so many bytes are kept at hand.
+    pub fn of_bytes(bytes: u64) -> Self {
+        Self(bounded(bytes, |(name, version, _): &Key, index: &Arc<GraphIndex>| {
+            name.len() + version.len() + index.bytes()
+        }))
     }
 }
 

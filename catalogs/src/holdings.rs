@@ -9,12 +9,12 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use neuroql_model::{Model, Registry};
-use neuroql_store::{Definition, Store};
+use neuroql_store::{CACHE_BYTES, Definition, Store};
 use tokio::task::JoinHandle;
 
 use crate::Error;
 use crate::fingerprint::Fingerprints;
-use crate::graph_index::GraphIndexes;
+use crate::graph_index::{GraphIndexes, INDEX_BYTES};
 
 /// Models and the store of results about them.
 #[derive(Debug)]
@@ -34,17 +34,27 @@ pub struct Holdings {
 }
 
 impl Holdings {
-    /// Puts models and store together.
-    pub fn new(registry: Arc<Registry>, store: Arc<Store>) -> Self {
-        Self {
+    /// Bytes that caches take at most where nobody says how many they may.
+    pub const CACHE_BYTES: u64 = INDEX_BYTES + CACHE_BYTES;
+
+    /// Puts models and store together, with caches that take no more than so many bytes.
+    ///
+    /// # Errors
+    /// None that memory can cause.
+    pub fn new(registry: Arc<Registry>, store: Store, cache_bytes: u64) -> Result<Self> {
+        let indexes = (u128::from(cache_bytes) * u128::from(INDEX_BYTES) / u128::from(Self::CACHE_BYTES)) as u64;
+        let indexes = indexes.min(INDEX_BYTES);
+        let store = store.with_cache_bytes(cache_bytes.saturating_sub(indexes)).map_err(store_error)?;
+        let store = Arc::new(store);
+        Ok(Self {
             registry,
             store,
             fingerprints: Fingerprints::default(),
-            graph_indexes: GraphIndexes::default(),
+            graph_indexes: GraphIndexes::of_bytes(indexes),
             defined: Mutex::default(),
             restoring: AtomicBool::new(false),
             pending: Mutex::default(),
-        }
+        })
     }
 
     /// Forgets the registration of a model.

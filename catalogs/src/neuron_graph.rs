@@ -102,6 +102,10 @@ impl Relation for NeuronGraph {
         ]
     }
 
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
         let call = Edges {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, Int32Array, RecordBatch};
-use datafusion::arrow::compute::{and, prep_null_mask_filter};
+use datafusion::arrow::compute::{and, cast, prep_null_mask_filter};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::DFSchema;
@@ -13,6 +13,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
 
 use crate::error::model_error;
@@ -57,6 +58,16 @@ pub(crate) fn allowed_strings(filter: &Expr, column: &str) -> Option<Vec<String>
             Some(values)
         }
         Expr::InList(list) if !list.negated && is_column(&list.expr) => list.list.iter().map(string).collect(),
+        // `column = ANY(ARRAY[…])`
+        Expr::ScalarFunction(function) if function.name() == "array_has" => match function.args.as_slice() {
+            [Expr::Literal(ScalarValue::List(list), _), other] if is_column(other) && list.len() == 1 => {
+                let values = list.is_valid(0).then(|| cast(&list.value(0), &DataType::Utf8)).transpose().ok()?;
+                Some(values.map_or_else(Vec::new, |values| {
+                    values.as_string::<i32>().iter().flatten().map(str::to_owned).collect()
+                }))
+            }
+            _ => None,
+        },
         _ => None,
     }
 }

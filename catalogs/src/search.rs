@@ -48,6 +48,10 @@ impl Relation for Search {
         fields()
     }
 
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let models = match values.optional_text("model") {
             Some(_) => vec![values.model(holdings)?],

@@ -48,6 +48,10 @@ impl Relation for SimilarNeurons {
         fields()
     }
 
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
         let (Some(layer), Some(neuron)) = values.place(&model)? else {

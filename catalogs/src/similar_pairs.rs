@@ -65,6 +65,10 @@ impl Relation for SimilarPairs {
         ]
     }
 
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
         let other = values.optional_text("other").map(|other| check(holdings.registry.get(other))).transpose()?;

@@ -53,6 +53,10 @@ impl Relation for SimulateGraphs {
         ]
     }
 
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
         let simulation = Simulation {

@@ -43,6 +43,10 @@ impl Relation for TopNeurons {
         ]
     }
 
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         if let Some(name) = values.optional_text("model") {
             check(holdings.registry.get(name))?;

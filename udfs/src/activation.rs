@@ -132,12 +132,37 @@ impl AsyncScalarUDFImpl for Activation {
                 out.append_null();
                 continue;
             };
-            let (neurons, values) = &answers[&key];
-            // Every neuron of a row was added to its question above.
-            let column = neurons.binary_search(&neuron).unwrap_or_default();
-            out.values().append_slice(&values[text][column]);
+            let (neurons, values) = answers.get(&key).ok_or_else(|| unanswered(neuron))?;
+            out.values().append_slice(answer(neurons, values, neuron, text)?);
             out.append(true);
         }
         Ok(ColumnarValue::Array(Arc::new(out.finish())))
+    }
+}
+
+/// The activations of a neuron in a text, of those of some neurons, which ascend, in all texts that were asked about.
+fn answer<'a>(neurons: &[u32], values: &'a [Vec<Vec<f32>>], neuron: u32, text: usize) -> Result<&'a [f32], Error> {
+    let column = neurons.binary_search(&neuron).ok();
+    let found = column.and_then(|column| values.get(text)?.get(column));
+    found.map(Vec::as_slice).ok_or_else(|| unanswered(neuron))
+}
+
+/// Every neuron and text of a row was added to its question, and every question is answered.
+fn unanswered(neuron: u32) -> Error {
+    Error::Internal(format!("the activations of neuron {neuron} were asked for and are not there"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neuron_that_is_not_there_has_no_activations() {
+        let values = [vec![vec![1.0, 2.0], vec![3.0, 4.0]], vec![vec![5.0], vec![6.0]]];
+        assert_eq!(answer(&[3, 7], &values, 7, 0).unwrap(), [3.0, 4.0]);
+        assert_eq!(answer(&[3, 7], &values, 3, 1).unwrap(), [5.0]);
+        for (neuron, text) in [(0, 0), (5, 0), (8, 1), (3, 2)] {
+            assert!(matches!(answer(&[3, 7], &values, neuron, text), Err(Error::Internal(_))), "{neuron} in {text}");
+        }
     }
 }

@@ -49,14 +49,13 @@ pub(super) struct Analysed {
 }
 
 impl Analysed {
-    /// What the store has for a request. That the dataset is still the one that was analysed is made sure of by its
-    /// hash.
+    /// What the store has for a request. Whether the dataset is still the one that was analysed is asked when the query
+    /// runs, by [`Analysed::is_of`]; here only if it can be told without reading it.
     pub async fn find(
         model: &Model,
         origin: &Origin,
         selection: &Selection,
         holdings: &Holdings,
-        context: Arc<TaskContext>,
     ) -> Result<Option<Self>> {
         let Origin::Dataset { name, .. } = origin else { return Ok(None) };
         // In 16 bits activations depend on the batch that they are computed in by more than bounds allow for.
@@ -75,13 +74,22 @@ impl Analysed {
             }
         }
         let Some((_, first)) = layers.first() else { return Ok(None) };
-        let fingerprint = holdings.fingerprints.of(origin, context).await?;
-        let same = fingerprint.is_some_and(|fingerprint| {
-            layers.iter().all(|(_, progress)| {
-                progress.documents_sha256 == fingerprint.sha256 && progress.examples == first.examples
-            })
+        let alike = layers.iter().all(|(_, progress)| {
+            progress.documents_sha256 == first.documents_sha256 && progress.examples == first.examples
         });
-        Ok(same.then(|| Self { dataset: Arc::clone(name), layers }))
+        let analysed = Self { dataset: Arc::clone(name), layers };
+        let known = holdings.fingerprints.known(origin);
+        Ok((alike && known.is_none_or(|fingerprint| analysed.has_hash(&fingerprint.sha256))).then_some(analysed))
+    }
+
+    /// Whether the dataset is what was analysed, told by its hash.
+    pub async fn is_of(&self, origin: &Origin, holdings: &Holdings, context: &Arc<TaskContext>) -> Result<bool> {
+        let fingerprint = holdings.fingerprints.of(origin, Arc::clone(context)).await?;
+        Ok(fingerprint.is_some_and(|fingerprint| self.has_hash(&fingerprint.sha256)))
+    }
+
+    fn has_hash(&self, sha256: &str) -> bool {
+        self.layers.iter().all(|(_, progress)| progress.documents_sha256 == sha256)
     }
 
     /// Name of the dataset.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray, new_null_array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
+use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
@@ -14,6 +15,7 @@ use futures::StreamExt;
 
 use super::request::{OF_DOCUMENT, Origin};
 use super::schema;
+use crate::Error;
 use crate::fingerprint::Digests;
 use crate::predicate::Predicate;
 
@@ -124,7 +126,7 @@ impl Documents {
             };
             let rows = batch.num_rows() as i64;
             let numbers: ArrayRef = if *numbered {
-                cast(batch.column(1), &DataType::Int64)?
+                numbers_of(batch.column(1), batch.column(0), dataset, *next)?
             } else {
                 Arc::new(Int64Array::from_iter_values(*next..*next + rows))
             };
@@ -161,5 +163,21 @@ impl Documents {
             }
         }
         Ok(())
+    }
+}
+
+/// Numbers of documents as they are in a column. Each text must have one; NULL texts are no documents.
+fn numbers_of(column: &ArrayRef, texts: &ArrayRef, dataset: &str, before: i64) -> Result<ArrayRef> {
+    let numbers = cast(column, &DataType::Int64)?;
+    let texts = texts.logical_nulls();
+    let lacks = |i: &usize| numbers.is_null(*i) && texts.as_ref().is_none_or(|texts| texts.is_valid(*i));
+    match (0..numbers.len()).find(lacks) {
+        None => Ok(numbers),
+        Some(i) => {
+            let null = column.logical_nulls().is_some_and(|nulls| nulls.is_null(i));
+            let value = if null { "NULL".to_owned() } else { array_value_to_string(column, i)? };
+            let (dataset, row) = (dataset.to_owned(), before as u64 + i as u64 + 1);
+            Err(Error::DocumentNumber { dataset, row, value }.into())
+        }
     }
 }

@@ -86,7 +86,7 @@ impl ModelTable for Activations {
     fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
             let request = Request::new(model, &scan).await?;
-            let source = ActivationSource::new(request, Arc::clone(scan.holdings), scan.session);
+            let source = ActivationSource::new(request, Arc::clone(scan.holdings), scan.session)?;
             Ok(DataSourceExec::from_data_source(source) as Arc<dyn ExecutionPlan>)
         })
     }

@@ -151,14 +151,15 @@ impl Partial {
     /// States that hold nothing but counts: one list of them for each output.
     pub fn counted(&self, layer: usize, neurons: &[u32], decided: &[Vec<u64>]) -> Result<RecordBatch> {
         let mut decided = decided.iter();
-        self.batch(layer, neurons, |output| {
-            let counts = decided.next();
-            match (output.statistic, counts) {
-                (Statistic::Count, Some(counts)) => {
-                    Arc::new(Int64Array::from_iter_values(counts.iter().map(|count| *count as i64)))
-                }
-                (other, _) => new_null_array(other.data_type(), neurons.len()),
+        if decided.len() != self.outputs.len() || !self.is_decidable() {
+            return Err(Error::Internal("states other than counts cannot be told from bounds".into()).into());
+        }
+        self.batch(layer, neurons, |output| match (output.statistic, decided.next()) {
+            (Statistic::Count, Some(counts)) => {
+                Arc::new(Int64Array::from_iter_values(counts.iter().map(|count| *count as i64)))
             }
+            // Layer and neuron are put in by themselves.
+            (other, _) => new_null_array(other.data_type(), neurons.len()),
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::Session;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Expr;
@@ -14,7 +14,6 @@ use neuroql_model::Model;
 use super::bounded::Analysed;
 use super::schema;
 use crate::Error;
-use crate::bundled::Bundled;
 use crate::dataset::{DEFAULT, Dataset};
 use crate::model_table::Scan;
 use crate::predicate::{Predicate, Selection, allowed_strings, select_neurons};
@@ -32,13 +31,7 @@ pub(crate) enum Origin {
     /// Texts of the query itself, each once.
     Texts(Vec<Arc<str>>),
     /// A table, planned to yield its texts and, if it numbers its documents, their numbers.
-    Dataset {
-        name: Arc<str>,
-        plan: Arc<dyn ExecutionPlan>,
-        numbered: bool,
-        /// Whether it is compiled in and so never changes.
-        bundled: bool,
-    },
+    Dataset { name: Arc<str>, plan: Arc<dyn ExecutionPlan>, numbered: bool, table: Arc<dyn TableProvider> },
     /// Nothing can match.
     Nothing,
 }
@@ -55,7 +48,7 @@ pub(super) struct Request {
     /// Indices into [`schema`] of the columns to return.
     pub columns: Vec<usize>,
     pub limit: Option<usize>,
-    /// Bounds that the store has of these activations.
+    /// Bounds that the store has of these activations, if the dataset still is what was analysed.
     pub analysed: Option<Analysed>,
 }
 
@@ -72,7 +65,7 @@ impl Request {
         }
         let [documents, tokens, neurons, values] = groups.map(|f| Predicate::compile(&f, &schema, scan.session));
         let selection = select_neurons(model, &neurons?)?;
-        let analysed = Analysed::find(model, &origin, &selection, scan.holdings, scan.session.task_ctx()).await?;
+        let analysed = Analysed::find(model, &origin, &selection, scan.holdings).await?;
         Ok(Self {
             model: Arc::clone(model),
             origin,
@@ -183,7 +176,6 @@ impl Origin {
             }
             None => dataset.table.scan(session, Some(&columns), &[], None).await?,
         };
-        let bundled = dataset.table.is::<Bundled>();
-        Ok(Self::Dataset { name: name.into(), plan, numbered: dataset.document.is_some(), bundled })
+        Ok(Self::Dataset { name: name.into(), plan, numbered: dataset.document.is_some(), table: dataset.table })
     }
 }

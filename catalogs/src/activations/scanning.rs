@@ -41,6 +41,8 @@ pub(super) struct Made {
     /// Rows that are known already.
     pub ready: Vec<RecordBatch>,
     pub probe: Arc<Probe>,
+    /// Whether examples come in the order of their bounds.
+    pub ordered: bool,
 }
 
 impl Siblings {
@@ -63,6 +65,7 @@ pub(super) struct Scanning {
     context: Arc<TaskContext>,
     producer: SharedProducer,
     in_flight: FuturesOrdered<BoxFuture<'static, Result<Done>>>,
+    most_in_flight: usize,
     current: Option<Current>,
     /// Rows that needed no run.
     ready: Vec<RecordBatch>,
@@ -106,6 +109,7 @@ impl Scanning {
             context,
             producer,
             in_flight: FuturesOrdered::new(),
+            most_in_flight: 1,
             current: None,
             ready: Vec::new(),
             exhausted: request.selection.is_empty(),
@@ -123,9 +127,7 @@ impl Scanning {
                 self.metrics.baseline.record_output(batch.num_rows());
                 return Ok(Some(batch));
             }
-            // What one finds may spare the next.
-            let in_flight = if self.source.is_ordered() { 1 } else { IN_FLIGHT };
-            while !self.exhausted && self.in_flight.len() < in_flight {
+            while !self.exhausted && self.in_flight.len() < self.most_in_flight {
                 self.start().await?;
             }
             if let Some(batch) = self.ready.pop() {
@@ -179,7 +181,7 @@ impl Scanning {
     async fn start(&mut self) -> Result<()> {
         let request = Arc::clone(&self.source.request);
         let mut shared = self.producer.lock().await;
-        let Made { producer, ready, probe } = match &mut *shared {
+        let Made { producer, ready, probe, ordered } = match &mut *shared {
             Some(made) => made,
             None => {
                 let made = self.source.producer(&self.context).await?;
@@ -187,6 +189,8 @@ impl Scanning {
             }
         };
         self.ready.append(ready);
+        // What one finds may spare the next.
+        self.most_in_flight = if *ordered { 1 } else { IN_FLIGHT };
         let Some(producer) = producer else {
             self.exhausted = true;
             return Ok(());

@@ -1,7 +1,7 @@
 //! The scan: what it is told by the plan, and how it finds its rows.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -32,6 +32,7 @@ use super::producer::{Examples, Producer};
 use super::request::{OF_NEURON, OF_TOKEN, Origin, Request};
 use super::rows::RowBuilder;
 use super::scanning::{Made, Scanning, Siblings, snapshot};
+use crate::Error;
 use crate::holdings::{Holdings, store_error};
 use crate::kept::take_neurons;
 use crate::predicate::{Predicate, check, restrict};
@@ -55,6 +56,8 @@ pub(super) struct ActivationSource {
     pub(super) partitions: usize,
     /// Moving filters of TopK, joins and aggregates: used to skip work, applied above for good.
     pub(super) dynamic: Vec<Arc<dyn PhysicalExpr>>,
+    /// Whether the dataset was found to be what the store's answers and bounds are of, when this last ran.
+    current: Arc<Mutex<Option<bool>>>,
     /// Examples that may matter most come first.
     visit: Option<Visit>,
     /// The only rows that matter.
@@ -65,7 +68,7 @@ pub(super) struct ActivationSource {
 }
 
 impl ActivationSource {
-    pub fn new(request: Request, holdings: Arc<Holdings>, session: &dyn Session) -> Self {
+    pub fn new(request: Request, holdings: Arc<Holdings>, session: &dyn Session) -> Result<Self> {
         let small = match &request.origin {
             Origin::Nothing => true,
             Origin::Texts(texts) => texts.iter().map(|text| text.len()).sum::<usize>() < SMALL_TEXT,
@@ -77,9 +80,9 @@ impl ActivationSource {
         } else {
             holdings.registry.pool().threads().min(session.config().target_partitions()).max(1)
         };
-        Self {
-            // The projection was checked when the request was made.
-            schema: request.output_schema().unwrap_or_else(|_| super::schema()),
+        Ok(Self {
+            schema: request.output_schema()?,
+            current: Arc::new(Mutex::new(holdings.fingerprints.known(&request.origin).map(|_| true))),
             request: Arc::new(request),
             holdings,
             partitions,
@@ -88,7 +91,7 @@ impl ActivationSource {
             top: None,
             partial: None,
             metrics: ExecutionPlanMetricsSet::new(),
-        }
+        })
     }
 
     /// Whether it returns a row for each neuron of each wanted token.
@@ -119,9 +122,14 @@ impl ActivationSource {
         top.is_some_and(|top| analysed.keeps(top.k))
     }
 
-    /// Whether examples come in the order of their bounds.
-    pub(super) fn is_ordered(&self) -> bool {
-        self.visit.is_some() && matches!(self.strategy(), Strategy::Bounds(_))
+    /// [`ActivationSource::strategy`], or a full scan if the dataset is not what was analysed any more. This may read
+    /// the whole dataset.
+    async fn current_strategy(&self, context: &Arc<TaskContext>) -> Result<Strategy<'_>> {
+        let strategy = self.strategy();
+        let (Strategy::Stored(analysed) | Strategy::Bounds(analysed)) = strategy else { return Ok(strategy) };
+        let current = analysed.is_of(&self.request.origin, &self.holdings, context).await?;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
+        Ok(if current { strategy } else { Strategy::FullScan })
     }
 
     /// The cheapest way to an answer. Activations that the store has bounds of are worth asking about if the query says
@@ -165,10 +173,12 @@ impl ActivationSource {
             }
         }
         let probe = Arc::new(check(Probe::new(&request.model, selection))?);
-        if let Strategy::Stored(analysed) = self.strategy() {
-            return Ok(Made { producer: None, ready: self.stored(analysed).await?, probe });
+        let strategy = self.current_strategy(context).await?;
+        if let Strategy::Stored(analysed) = strategy {
+            return Ok(Made { producer: None, ready: self.stored(analysed).await?, probe, ordered: false });
         }
-        let (examples, ready, skipped) = self.examples(context).await?;
+        let ordered = self.visit.is_some() && matches!(strategy, Strategy::Bounds(_));
+        let (examples, ready, skipped) = self.examples(strategy, context).await?;
         let tokens = request.model.batch_tokens(request.values_per_token());
         let mut producer = Producer::new(Arc::clone(&request.model), examples, on_tokens, tokens);
         // Where every row of a token is returned, the limit says how many tokens are enough.
@@ -176,18 +186,22 @@ impl ActivationSource {
             producer.wanted_rows = request.limit.map(|limit| limit.div_ceil(request.values_per_token().max(1)));
         }
         producer.examples_skipped = skipped;
-        if self.is_ordered() {
+        if ordered {
             producer.start_with(FIRST_TOKENS);
         }
-        Ok(Made { producer: Some(producer), ready, probe })
+        Ok(Made { producer: Some(producer), ready, probe, ordered })
     }
 
     /// The examples to run: those the bounds leave, or all. With them what is known of the others, and how many these
     /// are.
-    async fn examples(&self, context: &Arc<TaskContext>) -> Result<(Examples, Vec<RecordBatch>, usize)> {
+    async fn examples(
+        &self,
+        strategy: Strategy<'_>,
+        context: &Arc<TaskContext>,
+    ) -> Result<(Examples, Vec<RecordBatch>, usize)> {
         let request = &self.request;
         let context = || Arc::clone(context);
-        if let Strategy::Bounds(analysed) = self.strategy() {
+        if let Strategy::Bounds(analysed) = strategy {
             // Of the layers asked at first; a join may have left some out since.
             if let Some(bounds) = analysed.load(&request.model, &request.selection, &self.holdings).await? {
                 let strongest = match self.top {
@@ -263,7 +277,14 @@ impl DataSource for ActivationSource {
     }
 
     fn open_with_args(&self, args: OpenArgs) -> Result<SendableRecordBatchStream> {
-        let shared = args.sibling_state.and_then(|state| state.downcast::<Siblings>().ok()).unwrap_or_default();
+        let shared = args.sibling_state.and_then(|state| state.downcast::<Siblings>().ok());
+        // A partition without those beside it would return all that they do.
+        let missing = || Error::Internal("a partition of a scan of activations lacks what all of them share".into());
+        let shared = match shared {
+            Some(shared) => shared,
+            None if self.partitions == 1 => Arc::default(),
+            None => return Err(missing().into()),
+        };
         let producer = shared.producer(args.partition);
         let schema = Arc::clone(&self.schema);
         let scan = Scanning::new(self, args.partition, args.context, producer);
@@ -288,8 +309,15 @@ impl DataSource for ActivationSource {
             Origin::Texts(texts) => write!(f, ", texts={}", texts.len())?,
             Origin::Dataset { name, .. } => write!(f, ", dataset={name}")?,
         }
-        match (self.strategy(), self.visit) {
+        let current = *self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let strategy = self.strategy();
+        let if_current = match (&strategy, current) {
+            (Strategy::Stored(_) | Strategy::Bounds(_), None) => " if the dataset is as it was analysed",
+            _ => "",
+        };
+        match (strategy, self.visit) {
             (Strategy::FullScan, _) => write!(f, ", plan=full scan")?,
+            _ if current == Some(false) => write!(f, ", plan=full scan (the dataset is not as it was analysed)")?,
             (Strategy::Stored(_), _) => write!(f, ", plan=stored answer")?,
             (Strategy::Bounds(analysed), _) if self.is_kept(analysed) => {
                 write!(f, ", plan=stored answer, or bounds and re-run where ties leave it open")?;
@@ -298,6 +326,7 @@ impl DataSource for ActivationSource {
             (Strategy::Bounds(_), Some(Visit::Descending)) => write!(f, ", plan=bounds and re-run, greatest first")?,
             (Strategy::Bounds(_), Some(Visit::Ascending)) => write!(f, ", plan=bounds and re-run, least first")?,
         }
+        f.write_str(if_current)?;
         match self.top {
             Some(Top { k, of_each: true, .. }) => write!(f, ", top of each neuron={k}")?,
             Some(Top { k, of_each: false, .. }) => write!(f, ", top={k}")?,
@@ -409,6 +438,7 @@ impl DataSource for ActivationSource {
 }
 
 /// How a scan finds its rows.
+#[derive(Clone, Copy)]
 enum Strategy<'a> {
     /// It runs every example.
     FullScan,

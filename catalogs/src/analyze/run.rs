@@ -70,7 +70,8 @@ impl Analysis {
         };
         let states = self.states().await?;
         let wanted = states.values().flatten().map(seen).collect();
-        let fingerprint = Fingerprint::read(&self.origin, wanted, Arc::clone(context)).await?;
+        let fingerprint = Arc::new(Fingerprint::read(&self.origin, wanted, Arc::clone(context)).await?);
+        self.holdings.fingerprints.keep(&self.origin, Arc::clone(&fingerprint));
         let mut groups: Vec<(Progress, Vec<u32>)> = Vec::new();
         for (layer, progress) in states {
             let progress = progress.filter(|progress| self.goes_on(progress, &fingerprint));

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use super::corpus::Corpus;
 use super::text::Searched;
 use super::windows::{Windows, pieces};
+use crate::Error;
 use crate::activations::{Documents, Examples, Origin, Producer};
 use crate::holdings::{Holdings, store_error};
 use crate::predicate::Predicate;
@@ -37,10 +38,11 @@ impl<'a> Corpora<'a> {
         Self { holdings, model, origin, context, opened: Mutex::default() }
     }
 
-    /// The SHA-256 of the documents, if there are any.
-    pub async fn sha256(&self) -> Result<Option<String>> {
+    /// The SHA-256 of the documents.
+    pub async fn sha256(&self) -> Result<String> {
         let fingerprint = self.holdings.fingerprints.of(self.origin, Arc::clone(self.context)).await?;
-        Ok(fingerprint.map(|fingerprint| fingerprint.sha256.clone()))
+        let missing = || Error::Internal("graphs are made of a dataset, and it has no hash".into());
+        Ok(fingerprint.ok_or_else(missing)?.sha256.clone())
     }
 
     /// Where examples of a layer are best looked for: if an analysis has seen the whole dataset as it is, in that, else

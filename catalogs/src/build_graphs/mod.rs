@@ -84,6 +84,10 @@ impl Relation for BuildGraphs {
         graphs::schema().fields().iter().map(|field| field.as_ref().clone()).collect()
     }
 
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
         let method: Method = values.text("method")?.parse().map_err(n2g_error)?;

@@ -53,8 +53,8 @@ impl Build {
         let mut workshop = Workshop::new(model, self.method, self.options.clone());
         for (layer, neurons) in &self.selection {
             let searched = corpora.best(*layer, self.tokens).await?;
-            let text = Text::new(self.examples, searched, sha256.as_deref());
-            let made_with = text.with_options(&self.options, self.method.version());
+            let text = Text::new(self.examples, searched, &sha256);
+            let made_with = text.with_options(&self.options, self.method.version())?;
             let kept = if self.rebuild { HashMap::new() } else { self.kept(*layer, neurons, &made_with).await? };
             let (known, missing): (Vec<u32>, Vec<u32>) = neurons.iter().partition(|neuron| kept.contains_key(neuron));
             for neuron in known {

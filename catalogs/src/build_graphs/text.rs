@@ -4,6 +4,7 @@ use neuroql_n2g::Options;
 use serde::{Deserialize, Serialize};
 
 use super::{MOST_EXAMPLES, MOST_TOKENS};
+use crate::Error;
 
 /// Digits of a dataset's hash that are kept.
 const HASH_DIGITS: usize = 16;
@@ -25,14 +26,14 @@ pub(crate) struct Text {
     pub examples: usize,
     /// Where they come from.
     pub searched: Searched,
-    /// The first digits of the SHA-256 of the dataset's documents; empty if it has none.
+    /// The first digits of the SHA-256 of the dataset's documents.
     dataset_sha256: String,
 }
 
 impl Text {
-    /// Of a dataset with this hash, if it has one.
-    pub fn new(examples: usize, searched: Searched, dataset_sha256: Option<&str>) -> Self {
-        let dataset_sha256 = dataset_sha256.unwrap_or_default().chars().take(HASH_DIGITS).collect();
+    /// Text of a dataset with this hash.
+    pub fn new(examples: usize, searched: Searched, dataset_sha256: &str) -> Self {
+        let dataset_sha256 = dataset_sha256.chars().take(HASH_DIGITS).collect();
         Self { examples, searched, dataset_sha256 }
     }
 
@@ -52,7 +53,10 @@ impl Text {
     }
 
     /// All that a graph is made with: it, the options of a method, which are a JSON object, and the method's version.
-    pub fn with_options(&self, options: &Options, version: u32) -> String {
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if they have no JSON form: graphs made of different text must not look alike.
+    pub fn with_options(&self, options: &Options, version: u32) -> Result<String, Error> {
         #[derive(Serialize)]
         struct MadeWith<'a> {
             #[serde(flatten)]
@@ -61,8 +65,8 @@ impl Text {
             text: &'a Text,
             version: u32,
         }
-        // Numbers and names always have a JSON form.
-        serde_json::to_string(&MadeWith { options, text: self, version }).unwrap_or_default()
+        serde_json::to_string(&MadeWith { options, text: self, version })
+            .map_err(|error| Error::Internal(format!("the options of a graph have no JSON form: {error}")))
     }
 }
 
@@ -75,8 +79,8 @@ mod tests {
     #[test]
     fn options_say_which_text() {
         for searched in [Searched::Analysis, Searched::Tokens(900_000)] {
-            let text = Text::new(40, searched, Some("0123456789abcdefedcba9876543210"));
-            let options = text.with_options(&Options::of(Method::N2g), 1);
+            let text = Text::new(40, searched, "0123456789abcdefedcba9876543210");
+            let options = text.with_options(&Options::of(Method::N2g), 1).unwrap();
             assert_eq!(Text::of_options(&options), Some(text));
             let value: serde_json::Value = serde_json::from_str(&options).unwrap();
             assert_eq!(value["dataset_sha256"], "0123456789abcdef");
@@ -84,12 +88,12 @@ mod tests {
             assert!(value["keep"].is_number());
         }
         let text = |examples, tokens| {
-            let options =
-                Text::new(examples, Searched::Tokens(tokens), Some("0123")).with_options(&Options::default(), 1);
-            Text::of_options(&options)
+            let options = Text::new(examples, Searched::Tokens(tokens), "0123").with_options(&Options::default(), 1);
+            Text::of_options(&options.unwrap())
         };
         assert!(text(40, 1000).is_some_and(|text| text.is_of("0123456789") && !text.is_of("0124") && !text.is_of("")));
-        assert!(!Text::new(40, Searched::Analysis, None).is_of("0123"));
+        // As versions before this one kept it of a dataset without a hash.
+        assert!(!Text::new(40, Searched::Analysis, "").is_of("0123"));
         assert_eq!(
             [text(usize::MAX, 1000), text(40, usize::MAX), text(1, 1000), text(40, 0)],
             [None, None, None, None]

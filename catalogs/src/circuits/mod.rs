@@ -68,6 +68,10 @@ impl Relation for OfWeights {
         place.into_iter().chain((self.fields)()).collect()
     }
 
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
         let all = |count: usize| (0..count as u32).collect::<Vec<u32>>();

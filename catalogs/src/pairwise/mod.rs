@@ -317,6 +317,10 @@ impl<M: Measure> Relation for Paired<M> {
         Pairs::outputs::<M>()
     }
 
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let pairs = Pairs::of(holdings, values)?;
         computed(M::NAME, PairsCall { pairs, measure: M::of(values)? })

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, ident, lit,
@@ -22,7 +22,7 @@ use futures::future::BoxFuture;
 use crate::Error;
 use crate::analyze::Analyze;
 use crate::async_method::async_method;
-use crate::build_graphs::BuildGraphs;
+use crate::build_graphs::{BuildGraphs, Guest};
 use crate::circuits::{CONNECTIONS, INPUT_TOKENS, LOGIT_EFFECTS};
 use crate::evaluate_graphs::EvaluateGraphs;
 use crate::holdings::Holdings;
@@ -62,6 +62,12 @@ pub(crate) trait Relation: Debug + Send + Sync {
 
     /// The columns of a call, in order. They may have the names of parameters' columns: what the plan says of them counts.
     fn outputs(&self) -> Vec<Field>;
+
+    /// Whether only a superuser may read it, as it must be where reading changes anything. A relation that says nothing
+    /// of it is for superusers.
+    fn requires_superuser(&self) -> bool {
+        true
+    }
 
     /// The plan that yields [`Relation::outputs`], given a value for each parameter.
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan>;
@@ -185,6 +191,9 @@ impl RelationTable {
         limit: Option<usize>,
     ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
+            if self.relation.requires_superuser() && session.config().get_extension::<Guest>().is_some() {
+                return Err(Error::SuperuserOnly(self.relation.name()).into());
+            }
             let values = Values::of(self.relation.name(), self.relation.parameters(), filters)?;
             let plan = self.relation.plan(&self.holdings, &values)?;
             let schema = self.schema();
@@ -206,6 +215,14 @@ impl RelationTable {
             session.create_physical_plan(&session.optimize(&plan)?).await
         })
     }
+}
+
+/// The name of the relation that a plan's node reads, if only a superuser may.
+pub fn superuser_relation(node: &LogicalPlan) -> Option<&'static str> {
+    let LogicalPlan::TableScan(scan) = node else { return None };
+    let provider = source_as_provider(&scan.source).ok()?;
+    let RelationTable { relation, .. } = provider.downcast_ref::<RelationTable>()?;
+    relation.requires_superuser().then(|| relation.name())
 }
 
 /// A scan of a table over all models, to build relations on.

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::error::Result;
+use datafusion::execution::cache::cache_manager::{
+    DEFAULT_FILE_STATISTICS_MEMORY_LIMIT, DEFAULT_LIST_FILES_CACHE_MEMORY_LIMIT, DEFAULT_METADATA_CACHE_LIMIT,
+};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -79,6 +82,38 @@ impl Engine {
     }
 }
 
+/// How a memory limit is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MemoryShares {
+    /// Bytes of queries.
+    queries: usize,
+    /// Bytes of what is cached of the store's results.
+    results: u64,
+    /// Bytes of what is cached of the files of datasets: what they say of themselves, statistics, and which there are.
+    metadata: usize,
+    statistics: usize,
+    lists: usize,
+}
+
+impl MemoryShares {
+    /// One part in so many is for caches,
+    const CACHES: usize = 4;
+    /// and one part of these in so many for files.
+    const FILES: usize = 8;
+
+    /// No cache becomes larger than it would without a limit; the rest is for queries.
+    fn within(limit: usize) -> Self {
+        let caches = limit / Self::CACHES;
+        let files = caches / Self::FILES;
+        let results = ((caches - files) as u64).min(Holdings::CACHE_BYTES);
+        let metadata = (files / 2).min(DEFAULT_METADATA_CACHE_LIMIT);
+        let statistics = (files / 4).min(DEFAULT_FILE_STATISTICS_MEMORY_LIMIT);
+        let lists = (files / 4).min(DEFAULT_LIST_FILES_CACHE_MEMORY_LIMIT);
+        let queries = limit - results as usize - metadata - statistics - lists;
+        Self { queries, results, metadata, statistics, lists }
+    }
+}
+
 /// Distinct within the process.
 fn session_number() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,8 +131,9 @@ pub struct EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// Bytes that all queries together may hold; what can spill to disk does, what cannot fails with SQLSTATE 53200.
-    /// Weights of models are not counted. Without a limit memory is not accounted for.
+    /// Bytes that all queries together and what is cached for later ones may hold: caches take a quarter of them at
+    /// most. What can spill to disk does, what cannot fails with SQLSTATE 53200. Weights of models are not counted.
+    /// Without a limit memory of queries is not accounted for, and caches take 3.6 GB at most.
     pub fn with_memory_limit(self, bytes: usize) -> Self {
         Self { memory_limit: Some(bytes), ..self }
     }
@@ -135,11 +171,20 @@ impl EngineBuilder {
             .set_str("datafusion.sql_parser.dialect", "PostgreSQL")
             // The strongest tokens of each neuron are a common question, and there are not too many neurons to keep heaps.
             .set_bool("datafusion.optimizer.enable_window_topn", true)
+            // Files that are read in pieces would be cut within values.
+            .set_bool("datafusion.catalog.newlines_in_values", true)
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
         let mut runtime = RuntimeEnvBuilder::new();
+        let mut caches = Holdings::CACHE_BYTES;
         if let Some(bytes) = self.memory_limit {
-            let pool = TrackConsumersPool::new(FairSpillPool::new(bytes), NAMED_CONSUMERS);
-            runtime = runtime.with_memory_pool(Arc::new(pool));
+            let shares = MemoryShares::within(bytes);
+            caches = shares.results;
+            let pool = TrackConsumersPool::new(FairSpillPool::new(shares.queries), NAMED_CONSUMERS);
+            runtime = runtime
+                .with_memory_pool(Arc::new(pool))
+                .with_metadata_cache_limit(shares.metadata)
+                .with_file_statistics_cache_limit(shares.statistics)
+                .with_object_list_cache_limit(shares.lists);
         }
         let state = SessionStateBuilder::new()
             .with_default_features()
@@ -151,11 +196,26 @@ impl EngineBuilder {
             Some(store) => store,
             None => Store::in_memory().map_err(external)?,
         };
-        let holdings = new_holdings(self.threads, store, self.bundled)?;
+        let holdings = new_holdings(self.threads, store, caches, self.bundled)?;
         let factory = register(&context, &holdings, self.progress)?;
         if self.bundled {
             register_bundled(&context, &holdings.registry)?;
         }
         Ok(Engine { shared: Arc::new(Shared { base: context.state(), holdings, factory }) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_shared_out() {
+        for limit in [0, 1 << 20, 256 << 20, 4 << 30, 1 << 40] {
+            let MemoryShares { queries, results, metadata, statistics, lists } = MemoryShares::within(limit);
+            assert_eq!(queries + results as usize + metadata + statistics + lists, limit);
+            assert!(queries >= limit - limit / 4 && results <= Holdings::CACHE_BYTES, "{limit}");
+        }
+        assert_eq!(MemoryShares::within(1 << 40).results, Holdings::CACHE_BYTES);
     }
 }

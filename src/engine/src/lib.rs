@@ -21,7 +21,7 @@ mod register;
 mod sqlstate;
 
 pub use engine::{Engine, EngineBuilder};
-pub use neuroql_catalogs::Guest;
+pub use neuroql_catalogs::{Guest, superuser_relation};
 pub use neuroql_model::{CancelOnDrop, Model, Options, Progress, Registry};
 pub use neuroql_store::{Error as StoreError, Store};
 pub use neuroql_udfs::interruptible;

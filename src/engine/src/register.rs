@@ -7,8 +7,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
-    AggregateInScan, Catalog, Defining, DeleteAsAsked, Holdings, ModelFactory, Relations, Settings, TopInScan,
-    Unambiguous, bundled_corpus,
+    AggregateInScan, Catalog, CsvFiles, Defining, DeleteAsAsked, GivenTexts, Holdings, ModelFactory, Relations,
+    Settings, TopInScan, Unambiguous, bundled_corpus,
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
@@ -24,7 +24,7 @@ use neuroql_udfs::AsyncCalls;
 /// # Errors
 /// If the session has no default catalog and will not take one.
 pub fn register_all(context: &SessionContext) -> Result<Arc<Registry>> {
-    let holdings = new_holdings(threads(), Store::in_memory().map_err(external)?, true)?;
+    let holdings = new_holdings(threads(), Store::in_memory().map_err(external)?, Holdings::CACHE_BYTES, true)?;
     register(context, &holdings, Arc::new(()))?;
     register_bundled(context, &holdings.registry)?;
     Ok(Arc::clone(&holdings.registry))
@@ -36,7 +36,7 @@ pub(crate) fn threads() -> usize {
 }
 
 /// An empty registry, and a store with what is known of the bundled model.
-pub(crate) fn new_holdings(threads: usize, store: Store, bundled: bool) -> Result<Arc<Holdings>> {
+pub(crate) fn new_holdings(threads: usize, store: Store, cache_bytes: u64, bundled: bool) -> Result<Arc<Holdings>> {
     let registry = Arc::new(Registry::new(threads).map_err(external)?);
     let toy = neuroql_datasets::TOY;
     let analysis = BundledAnalysis {
@@ -53,7 +53,7 @@ pub(crate) fn new_holdings(threads: usize, store: Store, bundled: bool) -> Resul
             store = store.with_bundled_graphs(BundledGraphs { model: toy.name, graphs });
         }
     }
-    Ok(Arc::new(Holdings::new(registry, Arc::new(store))))
+    Ok(Arc::new(Holdings::new(registry, store, cache_bytes)?))
 }
 
 /// Functions, tables and statements over a registry.
@@ -92,6 +92,13 @@ pub(crate) fn register(
         .with_physical_optimizer_rule(Arc::new(AggregateInScan))
         .with_physical_optimizer_rule(Arc::new(TopInScan));
     *state.write() = with_rule.build();
+    let csv = state.read().get_file_format_factory("csv");
+    if let Some(csv) = csv {
+        state.write().register_file_format(Arc::new(CsvFiles(csv)), true)?;
+    }
+    let planner = Arc::clone(state.read().query_planner());
+    let planned = SessionStateBuilder::new_from_existing(state.read().clone());
+    *state.write() = planned.with_query_planner(Arc::new(GivenTexts(planner))).build();
     for factory in state.write().table_factories_mut().values_mut() {
         *factory = Arc::new(Defining(Arc::clone(factory)));
     }

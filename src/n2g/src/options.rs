@@ -186,8 +186,12 @@ impl Options {
     }
 
     /// As JSON.
-    pub fn to_json(&self) -> String {
-        // A struct of numbers and names always has a JSON form.
-        serde_json::to_string(self).unwrap_or_default()
+    ///
+    /// # Errors
+    /// [`neuroql_model::Error::Internal`] if they have no JSON form: results of different options must not look alike.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| {
+            neuroql_model::Error::Internal(format!("the options of a graph have no JSON form: {error}")).into()
+        })
     }
 }

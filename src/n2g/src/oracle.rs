@@ -62,6 +62,11 @@ fn turns_of<T>(most: usize, mut items: &[T], tokens: impl Fn(&T) -> usize) -> im
     })
 }
 
+/// A query whose answer is missing: there is one for each.
+pub(crate) fn unanswered() -> neuroql_model::Error {
+    neuroql_model::Error::Internal("a query of a neuron's activation has no answer".into())
+}
+
 /// Number of a query and the column of its neuron.
 type Asked = (usize, usize);
 

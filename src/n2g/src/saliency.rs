@@ -3,7 +3,7 @@
 use neuroql_model::{Model, Result};
 
 use crate::Options;
-use crate::oracle::{At, Oracle, Query, turns};
+use crate::oracle::{At, Oracle, Query, turns, unanswered};
 use crate::prune::Pruned;
 use crate::random::Random;
 
@@ -123,7 +123,7 @@ async fn drawn_in_turn(oracle: &Oracle, pruned: &[(u32, &Pruned, &[u32])], draws
     let mut answers = oracle.ask(&queries).await?.into_iter().map(|values| values[0]);
     let mut importances = Vec::with_capacity(pruned.len());
     for (_, pruned, _) in pruned {
-        let original = answers.next().unwrap_or_default();
+        let original = answers.next().ok_or_else(unanswered)?;
         let mut row = Vec::with_capacity(pruned.pivot + 1);
         for _ in 0..pruned.pivot {
             let mean = answers.by_ref().take(draws).sum::<f32>() / draws as f32;

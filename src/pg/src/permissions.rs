@@ -4,9 +4,9 @@
 //! `PREPARE p AS DELETE …`, `COPY (…) TO 'file'`. Everyone may read every table; only a superuser may change
 //! anything, read or write the server's files, or set what concerns the whole server.
 
-use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{LogicalPlan, Statement};
+use neuroql::superuser_relation;
 
 use crate::passwords::Role;
 use crate::report::Report;
@@ -25,7 +25,7 @@ pub(crate) fn check(plan: &LogicalPlan, role: &Role, read_only: bool) -> Result<
             LogicalPlan::Ddl(statement) => Some(command(statement.name())),
             LogicalPlan::Dml(statement) => Some(command(&statement.op.to_string())),
             LogicalPlan::Copy(_) => Some("COPY".into()),
-            LogicalPlan::TableScan(scan) if is_analyze(&scan.table_name) => Some("analyze()".into()),
+            LogicalPlan::TableScan(_) => superuser_relation(node).map(|relation| format!("{relation}()")),
             LogicalPlan::Statement(statement) => server_setting(statement).map(|name| format!("SET {name}")),
             _ => None,
         };
@@ -40,11 +40,6 @@ pub(crate) fn check(plan: &LogicalPlan, role: &Role, read_only: bool) -> Result<
         }
         Some(what) => Err(denied(&what)),
     }
-}
-
-/// The one relation whose rows are the progress of a change.
-fn is_analyze(table: &TableReference) -> bool {
-    table.table() == "analyze" && table.schema().is_none_or(|schema| schema == "public")
 }
 
 /// A refusal as Postgres words it.

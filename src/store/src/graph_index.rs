@@ -17,6 +17,7 @@ use neuroql_graph::search::{Index, MemoryIndex, PostingList, Role};
 use sha2::{Digest, Sha256};
 
 use crate::analysis::{Malformed, column, list};
+use crate::cache::Shares;
 use crate::location::Root;
 use crate::schema::{GRAPH_SIGNATURES, GRAPH_TOKENS};
 use crate::store::{arrow, damaged};
@@ -44,6 +45,11 @@ impl GraphIndexTables {
 
     pub async fn open(self) -> Result<Self> {
         Ok(Self { tokens: self.tokens.open().await?, signatures: self.signatures.open().await? })
+    }
+
+    /// The same with caches of these sizes.
+    pub fn with_caches(self, shares: &Shares) -> Result<Self> {
+        Ok(Self { tokens: self.tokens.with_caches(shares)?, signatures: self.signatures.with_caches(shares)? })
     }
 }
 

@@ -14,15 +14,13 @@ use moka::future::Cache;
 
 use crate::analysis::{Malformed, column};
 use crate::bundled::decoded;
+use crate::cache::{Shares, bounded};
 use crate::location::Root;
 use crate::lookup::OpenFile;
 use crate::schema::GRAPHS;
 use crate::store::{arrow, damaged, whole};
 use crate::table::{Table, is};
 use crate::{Error, Result, Store};
-
-/// Bytes of rows kept at hand.
-const CACHE_BYTES: u64 = 128 << 20;
 
 /// Neurons whose rows are read by themselves; of more, the whole layer is.
 const FEW: usize = 256;
@@ -98,12 +96,21 @@ struct Wanted<'a> {
     columns: Option<&'a [&'a str]>,
 }
 
+fn cache(shares: &Shares) -> Cache<CacheKey, RecordBatch> {
+    bounded(shares.graphs, |(_, model, version, ..): &CacheKey, rows: &RecordBatch| {
+        model.len() + version.len() + rows.get_array_memory_size()
+    })
+}
+
 impl Graphs {
     pub fn new(root: &Root) -> Result<Self> {
         let table = Table::new(root, "graphs", Arc::clone(&GRAPHS), &["model", "layer"])?.with_pages_of(PAGE_ROWS);
-        let weigh = |_: &CacheKey, rows: &RecordBatch| u32::try_from(rows.get_array_memory_size()).unwrap_or(u32::MAX);
-        let cache = Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build();
-        Ok(Self { table, bundled: Vec::new(), cache })
+        Ok(Self { table, bundled: Vec::new(), cache: cache(&Shares::ALL) })
+    }
+
+    /// The same with caches of these sizes.
+    pub fn with_caches(self, shares: &Shares) -> Result<Self> {
+        Ok(Self { table: self.table.with_caches(shares)?, cache: cache(shares), ..self })
     }
 
     pub async fn open(self) -> Result<Self> {

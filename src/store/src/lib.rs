@@ -18,6 +18,7 @@
 
 mod analysis;
 mod bundled;
+mod cache;
 mod definition;
 mod error;
 mod graph_index;
@@ -32,6 +33,7 @@ mod table;
 
 pub use analysis::{LayerAnalysis, LayerStrongest, Progress};
 pub use bundled::BundledAnalysis;
+pub use cache::{CACHE_BYTES, bounded};
 pub use definition::Definition;
 pub use error::{Error, Result};
 pub use graph_index::{IndexedGraph, IndexedLayer};

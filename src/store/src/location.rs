@@ -61,14 +61,18 @@ impl Root {
         }
     }
 
-    /// The folder of a table.
-    pub fn table(&self, name: &str) -> Url {
-        let url = self.url.join(name).unwrap_or_else(|_| self.url.clone());
+    /// The folder of a table, never the root itself.
+    pub fn table(&self, name: &str) -> Result<Url> {
+        let wrong = |reason: String| Error::Location { location: self.url.to_string(), reason };
+        let url = self.url.join(name).map_err(|error| wrong(format!("has no place for table {name}: {error}")))?;
+        if !(url.path().starts_with(self.url.path()) && url.path().len() > self.url.path().len()) {
+            return Err(wrong(format!("has no place for table {name}: it would be at {url}")));
+        }
         if self.objects.is_none() {
             // A local folder must exist before delta-rs opens it; if it cannot be made, opening it will say why.
             let _ = url.to_file_path().map(std::fs::create_dir_all);
         }
-        url
+        Ok(url)
     }
 
     /// The object store, where it is not the local file system.
@@ -95,5 +99,30 @@ fn know_scheme(scheme: &str) {
     let known = of("memory").and_then(|memory| factories.get(&memory).map(|factory| Arc::clone(factory.value())));
     if let (Some(factory), Some(scheme)) = (known, of(scheme)) {
         factories.entry(scheme).or_insert(factory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_a_folder_of_its_own() {
+        let root = |url: &str| Root {
+            url: Url::parse(url).unwrap(),
+            objects: Some(Arc::new(InMemory::new())),
+            fleeting: true,
+        };
+        assert_eq!(root("s3://bucket/results/").table("neurons").unwrap().as_str(), "s3://bucket/results/neurons");
+        // What cannot have folders, and what would put a table in the place of another or beside the store.
+        for (url, name) in [
+            ("data:results", "neurons"),
+            ("memory:///", ""),
+            ("s3://bucket/results", "neurons/.."),
+            ("memory:///a/", "../b"),
+        ] {
+            let error = root(url).table(name).unwrap_err();
+            assert!(matches!(&error, Error::Location { location, .. } if location == url), "{url} {name}: {error}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use object_store::ObjectStore;
 
 use crate::analysis::{LayerAnalysis, LayerStrongest, Malformed, Neurons, Progress, column};
 use crate::bundled::{Bundled, BundledAnalysis};
+use crate::cache::{Shares, bounded};
 use crate::graph_index::GraphIndexTables;
 use crate::graphs::Graphs;
 use crate::index::{Context, LayerIndex, bounds_rows, contexts_from_rows, contexts_rows};
@@ -23,9 +24,6 @@ use crate::registration::Registration;
 use crate::schema::{BOUNDS, CONTEXTS, MODELS, NEURONS, TABLES};
 use crate::table::{Table, Witness, is};
 use crate::{Error, Result};
-
-/// Bytes of rows and indices that a store keeps at hand.
-const CACHE_BYTES: u64 = 256 << 20;
 
 /// Results that outlive a query: registrations, statistics, examples, bounds and graphs.
 #[derive(Debug)]
@@ -59,6 +57,32 @@ enum Cached {
     Neurons(RecordBatch),
     Index(Option<Arc<LayerIndex>>),
     Contexts(Option<Arc<Vec<Context>>>),
+}
+
+impl Cached {
+    fn bytes(key: &Key, cached: &Self) -> usize {
+        let names = match key {
+            Key::Analysed(_) => 0,
+            Key::Neurons(_, model, dataset, _) => model.len() + dataset.len(),
+            Key::Index(model, dataset, _, segments) | Key::Contexts(model, dataset, segments) => {
+                model.len()
+                    + dataset.len()
+                    + segments.iter().map(|name| size_of::<String>() + name.len()).sum::<usize>()
+            }
+        };
+        names
+            + match cached {
+                Self::Analysed(analysed) => {
+                    let segments = |a: &Analysed| a.progress.segments.iter().map(|name| 24 + name.len()).sum::<usize>();
+                    analysed.iter().map(|analysed| 256 + segments(analysed)).sum()
+                }
+                Self::Neurons(rows) => rows.get_array_memory_size(),
+                Self::Index(index) => index.as_ref().map_or(0, |index| index.bytes()),
+                Self::Contexts(contexts) => {
+                    contexts.iter().flat_map(|c| c.iter()).map(|c| size_of::<Context>() + 4 * c.tokens.len()).sum()
+                }
+            }
+    }
 }
 
 /// A layer that has been analysed.
@@ -134,17 +158,6 @@ impl Store {
 
     fn at(root: Root) -> Result<Self> {
         let of_layer = &["model", "layer", "dataset"][..];
-        let weigh = |_: &Key, cached: &Cached| -> u32 {
-            let bytes = match cached {
-                Cached::Analysed(analysed) => 256 * analysed.len(),
-                Cached::Neurons(rows) => rows.get_array_memory_size(),
-                Cached::Index(index) => index.as_ref().map_or(0, |index| index.bytes()),
-                Cached::Contexts(contexts) => {
-                    contexts.iter().flat_map(|c| c.iter()).map(|c| size_of::<Context>() + 4 * c.tokens.len()).sum()
-                }
-            };
-            u32::try_from(bytes).unwrap_or(u32::MAX)
-        };
         Ok(Self {
             models: Table::new(&root, "models", Arc::clone(&MODELS), &[])?,
             tables: Table::new(&root, "tables", Arc::clone(&TABLES), &[])?,
@@ -156,7 +169,30 @@ impl Store {
             root,
             bundled: Vec::new(),
             busy: Arc::default(),
-            cache: Cache::builder().max_capacity(CACHE_BYTES).weigher(weigh).build(),
+            cache: bounded(Shares::ALL.rows, Cached::bytes),
+        })
+    }
+
+    /// The same store with caches that take no more than so many bytes together, instead of
+    /// [`CACHE_BYTES`](crate::CACHE_BYTES).
+    ///
+    /// # Errors
+    /// None that memory can cause.
+    pub fn with_cache_bytes(self, bytes: u64) -> Result<Self> {
+        let shares = Shares::of(bytes);
+        let Self { root, models, tables, neurons, bounds, contexts, graphs, graph_index, bundled, busy, .. } = self;
+        Ok(Self {
+            root,
+            models: models.with_caches(&shares)?,
+            tables: tables.with_caches(&shares)?,
+            neurons: neurons.with_caches(&shares)?,
+            bounds: bounds.with_caches(&shares)?,
+            contexts: contexts.with_caches(&shares)?,
+            graphs: graphs.with_caches(&shares)?,
+            graph_index: graph_index.with_caches(&shares)?,
+            bundled,
+            busy,
+            cache: bounded(shares.rows, Cached::bytes),
         })
     }
 

@@ -1,7 +1,7 @@
 //! A Delta table of the store.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
@@ -11,13 +11,15 @@ use datafusion::arrow::datatypes::{Field, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::error::DataFusionError;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, UNNAMED_TABLE, ident, lit};
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::{
     DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT, DEFAULT_WRITE_BATCH_SIZE, EnabledStatistics, WriterProperties,
 };
 use datafusion::parquet::schema::types::ColumnPath;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake::protocol::SaveMode;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, FilterOp, FilterValue};
 use futures::TryStreamExt;
@@ -25,6 +27,7 @@ use moka::future::Cache;
 use object_store::path::Path;
 use tokio::sync::Mutex;
 
+use crate::cache::{Shares, bounded};
 use crate::location::Root;
 use crate::lookup::OpenFile;
 use crate::{Error, Result};
@@ -37,12 +40,6 @@ const RETENTION: Duration = Duration::from_secs(600);
 
 /// Attempts of a commit that depends on nothing another writer has changed.
 const ATTEMPTS: usize = 10;
-
-/// Partitions whose files are kept in mind.
-const MOST_LISTED: u64 = 4096;
-
-/// Bytes of what is known of opened files.
-const OPENED_BYTES: u64 = 64 << 20;
 
 /// Parts that the rows of a layer come in, so that two layers rarely fall to the same writer.
 const PARTS: usize = 8;
@@ -61,6 +58,9 @@ const PLAIN: [&[&str]; 8] = [
 ];
 
 /// A table and the newest snapshot of it that this process has seen.
+///
+/// Readers take the snapshot and wait for nobody who writes. Writers wait for each other, start from the snapshot, and
+/// put the one of their commit in its place.
 #[derive(Debug)]
 pub(crate) struct Table {
     name: &'static str,
@@ -70,10 +70,15 @@ pub(crate) struct Table {
     page: usize,
     session: Session,
     /// Files of partitions, by version of the table: finding them means to read all that is known of all files.
-    listed: Cache<(Option<u64>, String), Arc<Vec<File>>>,
+    listed: Listed,
     /// Files of which rows were read by themselves.
-    opened: Cache<Path, Arc<OpenFile>>,
-    current: Mutex<Current>,
+    opened: Opened,
+    /// Locked for as long as it takes to copy or to replace a pointer.
+    current: RwLock<Arc<Current>>,
+    /// Held from the first attempt of a write to its commit.
+    writing: Mutex<()>,
+    /// Held while somebody looks for commits of other processes, so that one does for all.
+    looking: Mutex<()>,
 }
 
 /// Rows that tell whether somebody else has changed what a commit goes on from.
@@ -92,12 +97,19 @@ struct File {
     has_deletions: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Current {
     table: DeltaTable,
     /// Whether the table exists; it is created by the first write.
     exists: bool,
+    /// When it was looked for at the latest: what was committed before that is in it.
     seen: Instant,
+}
+
+impl Current {
+    fn version(&self) -> Option<u64> {
+        if self.exists { self.table.version() } else { None }
+    }
 }
 
 /// What reads; it remembers what files say of themselves.
@@ -118,7 +130,7 @@ impl Table {
         partitions: &'static [&'static str],
     ) -> Result<Self> {
         let failed = |error| Error::of(name, "read", error);
-        let url = root.table(name);
+        let url = root.table(name)?;
         let builder = DeltaTableBuilder::from_url(url.clone()).map_err(failed)?;
         let builder = match root.objects() {
             Some(store) => builder.with_storage_backend(store, url),
@@ -127,11 +139,10 @@ impl Table {
         let table = builder.build().map_err(failed)?;
         let current = Current { table, exists: false, seen: Instant::now() };
         let page = DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT;
-        let weigh = |_: &Path, file: &Arc<OpenFile>| u32::try_from(file.bytes()).unwrap_or(u32::MAX);
-        let opened = Cache::builder().max_capacity(OPENED_BYTES).weigher(weigh).build();
-        let listed = Cache::new(MOST_LISTED);
-        let session = Session(SessionContext::new());
-        Ok(Self { name, schema, partitions, page, session, listed, opened, current: Mutex::new(current) })
+        let (opened, listed, session) = caches(&Shares::ALL).map_err(|error| failed(error.into()))?;
+        let current = RwLock::new(Arc::new(current));
+        let (writing, looking) = (Mutex::default(), Mutex::default());
+        Ok(Self { name, schema, partitions, page, session, listed, opened, current, writing, looking })
     }
 
     /// The same with pages of so many rows, so that few rows can be read without many others.
@@ -139,18 +150,22 @@ impl Table {
         Self { page: rows, ..self }
     }
 
+    /// The same with caches of these sizes.
+    pub fn with_caches(self, shares: &Shares) -> Result<Self> {
+        let failed = |error: DataFusionError| Error::of(self.name, "read", error.into());
+        let (opened, listed, session) = caches(shares).map_err(failed)?;
+        Ok(Self { opened, listed, session, ..self })
+    }
+
     /// Looks whether it exists, and in which version.
     pub async fn open(self) -> Result<Self> {
-        let mut current = self.current.lock().await;
-        self.load(&mut current).await?;
-        drop(current);
+        self.look(&self.current()).await?;
         Ok(self)
     }
 
     /// The version that readers see now; it changes with every commit.
     pub async fn version(&self) -> Result<Option<u64>> {
-        let current = self.fresh().await?;
-        Ok(current.exists.then(|| current.table.version()).flatten())
+        Ok(self.fresh().await?.version())
     }
 
     /// The names of the files that have the rows of a partition, in order: while they are the same, so are the rows.
@@ -248,9 +263,10 @@ impl Table {
     }
 
     async fn write(&self, rows: Vec<RecordBatch>, replaced: Option<(Expr, Option<Witness<'_>>)>) -> Result<()> {
-        let mut current = self.current.lock().await;
         let properties = properties(self.page);
         let input = self.side_by_side(rows).map_err(|error| Error::of(self.name, "written", error))?;
+        let _writing = self.writing.lock().await;
+        let mut current = self.current();
         for attempt in 1.. {
             let write = current
                 .table
@@ -268,7 +284,7 @@ impl Table {
             };
             match write.await {
                 Ok(table) => {
-                    *current = Current { table, exists: true, seen: Instant::now() };
+                    self.committed(&current, table);
                     return Ok(());
                 }
                 Err(error) => {
@@ -279,7 +295,7 @@ impl Table {
                     // Somebody else has written; whether to these rows is for the witness to say.
                     let witness = replaced.as_ref().and_then(|(_, witness)| witness.as_ref());
                     let before = self.testimony(&current, witness).await?;
-                    self.load(&mut current).await?;
+                    current = self.look(&current).await?;
                     if before != self.testimony(&current, witness).await? {
                         return Err(error);
                     }
@@ -307,18 +323,19 @@ impl Table {
 
     /// Removes the rows that match.
     pub async fn delete(&self, filter: Expr) -> Result<()> {
-        let mut current = self.current.lock().await;
+        let _writing = self.writing.lock().await;
+        let mut current = self.current();
         for attempt in 1.. {
             if !current.exists {
                 return Ok(());
             }
             match current.table.clone().delete().with_predicate(filter.clone()).await {
                 Ok((table, _)) => {
-                    *current = Current { table, exists: true, seen: Instant::now() };
+                    self.committed(&current, table);
                     return Ok(());
                 }
                 Err(error) => match Error::of(self.name, "written", error) {
-                    Error::Conflict { .. } if attempt < ATTEMPTS => self.load(&mut current).await?,
+                    Error::Conflict { .. } if attempt < ATTEMPTS => current = self.look(&current).await?,
                     error => return Err(error),
                 },
             }
@@ -343,7 +360,8 @@ impl Table {
 
     /// Deletes files that no snapshot of the last ten minutes needs.
     pub async fn vacuum(&self, retention: Option<Duration>) -> Result<usize> {
-        let mut current = self.current.lock().await;
+        let _writing = self.writing.lock().await;
+        let current = self.current();
         if !current.exists {
             return Ok(0);
         }
@@ -355,34 +373,78 @@ impl Table {
             .with_retention_period(TimeDelta::from_std(retention).unwrap_or(TimeDelta::MAX))
             .with_enforce_retention_duration(false);
         let (table, done) = vacuum.await.map_err(|error| Error::of(self.name, "written", error))?;
-        *current = Current { table, exists: true, seen: Instant::now() };
+        self.committed(&current, table);
         Ok(done.files_deleted.len())
     }
 
-    /// The snapshot, not older than [`FRESH`].
-    async fn fresh(&self) -> Result<tokio::sync::MutexGuard<'_, Current>> {
-        let mut current = self.current.lock().await;
-        if current.seen.elapsed() > FRESH {
-            self.load(&mut current).await?;
-        }
-        Ok(current)
+    /// The snapshot of now, however old.
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn load(&self, current: &mut Current) -> Result<()> {
-        // Loading a table that is not there works as well but is logged as an error.
-        let failed = |error| Error::of(self.name, "read", error);
-        if !current.exists && !current.table.verify_deltatable_existence().await.map_err(failed)? {
-            current.seen = Instant::now();
-            return Ok(());
+    /// The snapshot, not older than [`FRESH`].
+    async fn fresh(&self) -> Result<Arc<Current>> {
+        let asked = Instant::now();
+        let is_fresh = |current: &Current| current.seen.elapsed() <= FRESH || current.seen >= asked;
+        let current = self.current();
+        if is_fresh(&current) {
+            return Ok(current);
         }
-        match current.table.update_state().await {
-            Ok(()) => current.exists = true,
-            Err(DeltaTableError::NotATable(_)) => current.exists = false,
-            Err(error) => return Err(failed(error)),
-        }
-        current.seen = Instant::now();
-        Ok(())
+        let _looking = self.looking.lock().await;
+        // Somebody else may have looked meanwhile.
+        let current = self.current();
+        if is_fresh(&current) { Ok(current) } else { self.look(&current).await }
     }
+
+    /// Looks for commits of other processes since a snapshot; the newest snapshot.
+    async fn look(&self, before: &Arc<Current>) -> Result<Arc<Current>> {
+        let failed = |error| Error::of(self.name, "read", error);
+        let seen = Instant::now();
+        let Current { mut table, exists, .. } = before.as_ref().clone();
+        // Loading a table that is not there works as well but is logged as an error.
+        let exists = if !exists && !table.verify_deltatable_existence().await.map_err(failed)? {
+            false
+        } else {
+            match table.update_state().await {
+                Ok(()) => true,
+                Err(DeltaTableError::NotATable(_)) => false,
+                Err(error) => return Err(failed(error)),
+            }
+        };
+        Ok(self.publish(before, Current { table, exists, seen }))
+    }
+
+    /// Makes a commit of this process known to readers.
+    fn committed(&self, before: &Arc<Current>, table: DeltaTable) {
+        self.publish(before, Current { table, exists: true, seen: Instant::now() });
+    }
+
+    /// Puts a snapshot that was made from another in its place, unless a newer one is there; the newest.
+    fn publish(&self, before: &Arc<Current>, found: Current) -> Arc<Current> {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current, before) || found.version() > current.version() {
+            *current = Arc::new(found);
+        }
+        Arc::clone(&current)
+    }
+}
+
+type Opened = Cache<Path, Arc<OpenFile>>;
+type Listed = Cache<(Option<u64>, String), Arc<Vec<File>>>;
+
+fn caches(shares: &Shares) -> Result<(Opened, Listed, Session), DataFusionError> {
+    let opened = bounded(shares.opened, |path: &Path, file: &Arc<OpenFile>| path.as_ref().len() + file.bytes());
+    let listed = bounded(shares.listed, |(_, partition): &(Option<u64>, String), files: &Arc<Vec<File>>| {
+        partition.len() + files.iter().map(|file| size_of::<File>() + file.path.as_ref().len()).sum::<usize>()
+    });
+    let runtime = RuntimeEnvBuilder::new()
+        .with_metadata_cache_limit(shares.metadata as usize)
+        .with_file_statistics_cache_limit(shares.statistics as usize)
+        // Delta tables know their files.
+        .with_object_list_cache_limit(0)
+        .build_arc()?;
+    let session = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
+    Ok((opened, listed, Session(session)))
 }
 
 /// How rows are written.

@@ -206,3 +206,45 @@ async fn what_is_no_store() {
     std::fs::write(&log, &whole[..whole.len() / 2]).unwrap();
     assert_eq!(sqlstate(Store::open(&location).await), Some("XX001"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_lose_nothing_and_readers_never_go_back() {
+    let store = Arc::new(Store::in_memory().unwrap());
+    let write = |i: usize| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let registration = Registration {
+                model: format!("m{i}"),
+                location: "here".into(),
+                options: BTreeMap::new(),
+                sha256: String::new(),
+            };
+            store.register(&registration).await
+        })
+    };
+    let writers: Vec<_> = (0..20).map(write).collect();
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let mut seen = 0;
+                while seen < 20 {
+                    let found = store.registrations().await.unwrap().len();
+                    assert!(found >= seen, "{found} after {seen}");
+                    seen = found;
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    let names: Vec<String> = store.registrations().await.unwrap().into_iter().map(|r| r.model).collect();
+    let mut expected: Vec<String> = (0..20).map(|i| format!("m{i}")).collect();
+    expected.sort();
+    assert_eq!(names, expected);
+    for reader in readers {
+        tokio::time::timeout(Duration::from_secs(60), reader).await.unwrap().unwrap();
+    }
+}

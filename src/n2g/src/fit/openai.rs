@@ -6,7 +6,7 @@ use std::sync::Arc;
 use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
 
 use super::Words;
-use crate::oracle::{At, Query};
+use crate::oracle::{At, Query, unanswered};
 use crate::prune::{Pivot, Pruned, exact};
 use crate::{Options, Oracle, Result, Task};
 
@@ -42,14 +42,14 @@ pub(crate) async fn fit(
     let mut answers =
         oracle.ask(&queries).await?.into_iter().map(|values| values.last().copied().unwrap_or(f32::NEG_INFINITY));
     let made = pivots.iter().zip(&pruned).map(|(pivot, pruned)| {
-        let original = answers.next().unwrap_or_default();
-        let padded = answers.next().unwrap_or_default();
+        let original = answers.next().ok_or_else(unanswered)?;
+        let padded = answers.next().ok_or_else(unanswered)?;
         let masked: Vec<f32> = answers.by_ref().take(pruned.tokens.len()).collect();
         let starts = padded < options.keep * pivot.sample.activations[pivot.position] * pivot.max_activation;
         let ends = original / pivot.max_activation;
-        (pivot.neuron, pattern(pruned, ends, original, &masked, starts, words, options))
+        Ok((pivot.neuron, pattern(pruned, ends, original, &masked, starts, words, options)))
     });
-    let patterns: Vec<(u32, Pattern)> = made.collect();
+    let patterns: Vec<(u32, Pattern)> = made.collect::<Result<_>>()?;
     let graphs = tasks.iter().map(|task| {
         let mut builder = Builder::new(Policy::FirstWins);
         let own = patterns.iter().filter(|(neuron, _)| *neuron == task.neuron);

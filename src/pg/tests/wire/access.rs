@@ -43,6 +43,7 @@ async fn only_superusers_change_anything() {
     let ada = server.try_connect("user=ada password=secret").await.unwrap();
     let bob = server.try_connect("user=bob password=p\u{e4}ss").await.unwrap();
     ada.simple_query("create table t as select 1 as a; create view v as select a from t").await.unwrap();
+    ada.simple_query("create view progress as select 'x' as text from analyze('toy', 'corpus')").await.unwrap();
     let target = folder.path().join("out.parquet");
     let target = target.display();
     let forbidden = [
@@ -68,6 +69,10 @@ async fn only_superusers_change_anything() {
         "reset datafusion.runtime.memory_limit".into(),
         "select * from analyze('toy', 'corpus')".into(),
         "explain analyze select * from analyze('toy', 'corpus')".into(),
+        "select * from analyze where model = 'toy' and dataset = 'corpus'".into(),
+        "select 1 where exists (select 1 from \"neuroql\".public.analyze('toy', 'corpus'))".into(),
+        "select * from progress".into(),
+        "select count(*) from toy.activations where dataset = 'progress' and layer = 0 and neuron = 0".into(),
         "create external table m stored as model location '/nowhere'".into(),
         "select * from build_graphs('toy', neurons => '0', options => '{\"masked_lm\": \"/nowhere\"}')".into(),
     ];
