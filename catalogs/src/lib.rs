@@ -16,6 +16,7 @@ mod dataset;
 mod datasets;
 mod definition;
 mod error;
+mod estimate;
 mod evaluate_graphs;
 mod examples;
 mod factory;
@@ -38,6 +39,7 @@ mod similar_pairs;
 mod simulate_graphs;
 mod top_neurons;
 mod unambiguous;
+mod verify_model;
 mod vocabulary;
 mod weights;
 

@@ -71,6 +71,9 @@ pub struct Checkpoint {
     pub add_bos: bool,
     /// SHA-256 over the weight files in order, lower-case hex.
     pub sha256: String,
+    /// SHA-256 of the tokenizer's file, lower-case hex: of `tokenizer.json` or `vocab.txt`, of `vocab.json` and
+    /// `merges.txt` one after the other, or of the GGUF file that it is in.
+    pub tokenizer_sha256: String,
     /// Size of the weight files, in bytes.
     pub bytes: u64,
 }
@@ -86,12 +89,13 @@ impl Checkpoint {
         // The checksum reads every byte, so it runs beside the parsing.
         let (parsed, digest) = std::thread::scope(|scope| {
             let digest = scope.spawn(|| digest(&files.weights));
-            let parsed = Self::parse(files);
+            let parsed = Self::parse(files).and_then(|parsed| Ok((parsed, tokenizer_digest(files)?)));
             (parsed, digest.join().unwrap_or_else(|_| Err(Error::Internal("hashing a file panicked".into()))))
         });
-        let ((settings, weights, words), (sha256, bytes)) = (parsed?, digest?);
+        let (((settings, weights, words), tokenizer_sha256), (sha256, bytes)) = (parsed?, digest?);
+        let tokenizer_sha256 = tokenizer_sha256.unwrap_or_else(|| sha256.clone());
         let tokenizer::Words { tokenizer, bos, add_bos } = words;
-        Ok(Self { settings, weights, tokenizer, bos, add_bos, sha256, bytes })
+        Ok(Self { settings, weights, tokenizer, bos, add_bos, sha256, tokenizer_sha256, bytes })
     }
 
     /// Opens a checkpoint that is compiled into the program: `config.json`, `model.safetensors`, `tokenizer.json`.
@@ -110,6 +114,7 @@ impl Checkpoint {
             bos: words.bos,
             add_bos: words.add_bos,
             sha256: hex(&Sha256::digest(weights)),
+            tokenizer_sha256: hex(&Sha256::digest(tokenizer)),
             bytes: weights.len() as u64,
         })
     }
@@ -277,6 +282,16 @@ fn read_json(path: &Path) -> Result<serde_json::Value> {
 
 fn json(path: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
     serde_json::from_slice(bytes).map_err(|e| corrupt(path, "JSON", e))
+}
+
+/// SHA-256 over the files of the tokenizer; `None` if it is in the weight file.
+fn tokenizer_digest(files: &Files) -> Result<Option<String>> {
+    let Some(file) = &files.tokenizer else { return Ok(None) };
+    let mut all = vec![file.clone()];
+    if file.file_name().is_some_and(|name| name == "vocab.json") {
+        all.push(file.with_file_name("merges.txt"));
+    }
+    Ok(Some(digest(&all)?.0))
 }
 
 /// SHA-256 over the files in order, and how many bytes they hold. Reads rather than maps: nothing stays resident.
