@@ -15,6 +15,8 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("pushdown::tokens", || Ok(tokens()?)),
         Trial::test("pushdown::joins", || Ok(joins()?)),
         Trial::test("pushdown::limit_and_top_k", || Ok(limit_and_top_k()?)),
+        Trial::test("pushdown::estimates", || Ok(estimates()?)),
+        Trial::test("pushdown::estimates_of_relations", || Ok(estimates_of_relations()?)),
     ]
 }
 
@@ -138,5 +140,121 @@ async fn limit_and_top_k() -> Result<(), Error> {
         let plan = explain(&context, &sql).await?;
         assert!(plan.contains(choice) && plan.contains("by neuron"), "{plan}");
     }
+    Ok(())
+}
+
+/// What EXPLAIN estimates: how the number is known (`=`, `≈` or `≤`), and the number, without its unit.
+fn estimated(plan: &str, name: &str) -> Option<(char, f64)> {
+    let (_, estimate) = plan.split_once("estimate: ")?;
+    let (_, rest) = estimate.split_once(name)?;
+    let sign = rest.chars().next()?;
+    let number = rest[sign.len_utf8()..].split([' ', ',', '\n']).next()?;
+    Some((sign, number.parse().ok()?))
+}
+
+/// Tokens and forward passes are estimated before anything runs, and are those that run.
+#[tokio::main]
+async fn estimates() -> Result<(), Error> {
+    let context = Engine::builder().build()?.session();
+    let of = async |query: &str| {
+        explain(&context, &format!("EXPLAIN SELECT activation FROM toy.activations WHERE {query}")).await
+    };
+    // Texts of the query are counted: three tokens and BOS, one and BOS.
+    let plan = of("text IN ('a b c', 'a') AND layer = 0").await?;
+    assert_eq!(estimated(&plan, "tokens"), Some(('=', 6.0)), "{plan}");
+    assert_eq!(estimated(&plan, "forward_passes"), Some(('=', 1.0)), "{plan}");
+    assert!(plan.contains("(speed assumed)"), "nothing has run: {plan}");
+    let (sign, seconds) = estimated(&plan, "seconds").ok_or("no seconds")?;
+    assert!(sign == '≈' && seconds > 0.0 && seconds < 1.0, "{plan}");
+    assert!(estimated(&plan, "memory").is_some_and(|(sign, memory)| sign == '≈' && memory > 0.0), "{plan}");
+    // What is filtered may be less, and what is not read is nothing.
+    for (query, tokens) in
+        [("text = 'a b c' AND token = 'b'", ('≤', 4.0)), ("text = 'a b c' AND layer = 7", ('=', 0.0))]
+    {
+        let plan = of(query).await?;
+        assert_eq!(estimated(&plan, "tokens"), Some(tokens), "{plan}");
+    }
+    // The corpus has 1.01 million tokens; LIMIT needs one example of 127 and BOS.
+    let plan = of("dataset = 'corpus' AND layer = 0 AND neuron < 100").await?;
+    let (sign, tokens) = estimated(&plan, "tokens").ok_or("no tokens")?;
+    assert!(sign == '≈' && (7e5..1.5e6).contains(&tokens), "{plan}");
+    let (_, passes) = estimated(&plan, "forward_passes").ok_or("no passes")?;
+    assert!((tokens / 1024.0..tokens / 900.0 + 1.0).contains(&passes), "{plan}");
+    let plan = explain(&context, "EXPLAIN SELECT * FROM toy.activations LIMIT 3").await?;
+    assert_eq!(estimated(&plan, "tokens").map(|(_, tokens)| tokens), Some(128.0), "{plan}");
+    // Answers from the store run nothing, those by bounds no more than all.
+    let plan =
+        explain(&context, "EXPLAIN SELECT layer, neuron, max(activation) FROM toy.activations GROUP BY 1, 2").await?;
+    assert_eq!(estimated(&plan, "tokens"), Some(('=', 0.0)), "{plan}");
+    let plan = explain(&context, "EXPLAIN SELECT * FROM toy.activations WHERE activation > 3").await?;
+    assert!(estimated(&plan, "tokens").is_some_and(|(sign, tokens)| sign == '≤' && tokens > 7e5), "{plan}");
+
+    // Datasets in memory and in files, whatever is known of them: within a third of what runs.
+    let folder = tempfile::tempdir()?;
+    let copied = "SELECT document, text FROM corpus WHERE document < 4";
+    for (name, statement) in [
+        ("in_memory", format!("CREATE TABLE in_memory AS {copied}")),
+        ("a_view", format!("CREATE VIEW a_view AS {copied}")),
+        ("in_parquet", format!("COPY ({copied}) TO '{}/some.parquet'", folder.path().display())),
+        ("in_json", format!("COPY ({copied}) TO '{}/some.json'", folder.path().display())),
+    ] {
+        context.sql(&statement).await?.collect().await?;
+        if let Some(format) = name.strip_prefix("in_").filter(|format| *format != "memory") {
+            let location = format!("{}/some.{format}", folder.path().display());
+            let create = format!("CREATE EXTERNAL TABLE {name} STORED AS {format} LOCATION '{location}'");
+            context.sql(&create).await?.collect().await?;
+        }
+        let query = format!(
+            "SELECT max(activation) FROM toy.activations WHERE dataset = '{name}' AND layer = 0 AND neuron = 0"
+        );
+        let before = explain(&context, &format!("EXPLAIN {query}")).await?;
+        let after = explain(&context, &format!("EXPLAIN ANALYZE {query}")).await?;
+        let ran = metric(&after, "tokens_run");
+        let Some((sign, tokens)) = estimated(&before, "tokens") else {
+            assert!(name == "a_view" && before.contains("estimate: unknown"), "{name}: {before}");
+            continue;
+        };
+        assert!(
+            sign == '≈' && (ran / 1.5..ran * 1.5).contains(&tokens),
+            "{name}: {tokens} tokens, ran {ran}\n{before}"
+        );
+        // EXPLAIN ANALYZE shows it beside what was measured, as it was planned.
+        assert!(estimated(&after, "tokens").is_some_and(|(_, again)| (again - tokens).abs() < tokens / 2.0), "{after}");
+    }
+    // By now the speed is known.
+    let plan = of("dataset = 'in_memory'").await?;
+    assert!(!plan.contains("(speed assumed)"), "{plan}");
+    Ok(())
+}
+
+/// Relations that run the model say so too.
+#[tokio::main]
+async fn estimates_of_relations() -> Result<(), Error> {
+    let context = Engine::builder().build()?.session();
+    context.sql("CREATE TABLE few AS SELECT document, text FROM corpus WHERE document < 8").await?.collect().await?;
+    let of = async |call: &str| explain(&context, &format!("EXPLAIN SELECT * FROM {call}")).await;
+    let mut seen = Vec::new();
+    for call in [
+        "analyze('toy', 'few')",
+        "analyze('toy', 'few', documents => 4)",
+        "correlations('toy', dataset => 'few')",
+        "build_graphs('toy', layers => '1', neurons => '0-3', dataset => 'few', rebuild => true)",
+        "build_graphs('toy', layers => '1', neurons => '0-99', dataset => 'few', rebuild => true)",
+        "evaluate_graphs('toy')",
+    ] {
+        let plan = of(call).await?;
+        let (_, tokens) = estimated(&plan, "tokens").ok_or_else(|| format!("no tokens of {call}: {plan}"))?;
+        let passes = estimated(&plan, "forward_passes").ok_or("no passes")?.1;
+        assert!(
+            tokens > 0.0 && passes >= 1.0 && estimated(&plan, "seconds").is_some_and(|(_, seconds)| seconds > 0.0),
+            "{plan}"
+        );
+        seen.push(tokens);
+    }
+    assert!(seen[1] < seen[0] * 0.6 && seen[1] > seen[0] * 0.4, "half of the documents: {seen:?}");
+    assert_eq!(seen[2], seen[0]);
+    assert!(seen[4] > seen[3]);
+    // What was done before is done no more.
+    assert!(estimated(&of("analyze('toy')").await?, "tokens").is_some_and(|(sign, _)| sign == '≤'));
     Ok(())
 }

@@ -26,10 +26,12 @@ use neuroql_udfs::graphs::layout::GraphColumn;
 use crate::Error;
 use crate::activations::Origin;
 use crate::build_graphs::{
-    Corpora, Corpus, EXAMPLES, Gathered, MOST_EXAMPLES, MOST_TOKENS, Reader, Searched, TOKENS, Text,
+    Corpora, Corpus, EXAMPLES, Gathered, MOST_EXAMPLES, MOST_TOKENS, OnExamples, Reader, Searched, TOKENS, Text,
+    searched,
 };
 use crate::dataset::{DEFAULT, Dataset};
 use crate::error::graph_error;
+use crate::estimate::Estimate;
 use crate::graphs;
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
@@ -142,10 +144,24 @@ impl Call for EvaluateCall {
             let methods = asked.filters.iter().filter_map(|filter| allowed_strings(filter, "method"));
             let of_place: Vec<Expr> =
                 asked.filters.iter().filter(|filter| allowed_strings(filter, "method").is_none()).cloned().collect();
+            let (holdings, model) = (&self.holdings, &self.model);
+            let selection = select_neurons(model, &Predicate::compile(&of_place, &schema(), session)?)?;
+            let origin = Origin::of(session, &name, dataset).await?;
+            let width = model.config().d_mlp;
+            let neurons = selection.iter().map(|(layer, n)| (*layer as u32, n.as_ref().map_or(width, Vec::len)));
+            let work = OnExamples {
+                model,
+                pool: holdings.registry.pool(),
+                layers: searched(holdings, model, &origin, self.tokens, neurons).await?,
+                examples: self.examples,
+                effort: 1.0,
+            };
             Ok(Evaluation {
-                selection: select_neurons(&self.model, &Predicate::compile(&of_place, &schema(), session)?)?,
+                selection,
                 methods: methods.collect(),
-                origin: Origin::of(session, &name, dataset).await?,
+                origin,
+                // Neurons without a graph are not judged.
+                estimate: work.estimate().at_most(),
                 call: Self { dataset: name, ..self.clone() },
             })
         })
@@ -159,12 +175,14 @@ struct Evaluation {
     selection: Selection,
     /// Each names methods that a graph's must be among.
     methods: Vec<Vec<String>>,
+    /// What it will cost.
+    estimate: Estimate,
 }
 
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let EvaluateCall { model, dataset, .. } = &self.call;
-        write!(f, "evaluate_graphs model={} dataset={dataset}", model.name())
+        write!(f, "evaluate_graphs model={} dataset={dataset}, {}", model.name(), self.estimate)
     }
 }
 

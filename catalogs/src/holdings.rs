@@ -9,7 +9,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use neuroql_model::{Model, Registry};
-use neuroql_store::{CACHE_BYTES, Definition, Store};
+use neuroql_store::{CACHE_BYTES, Definition, Store, holds_for};
 use tokio::task::JoinHandle;
 
 use crate::Error;
@@ -153,7 +153,7 @@ impl Holdings {
         let version = model.version();
         let mut datasets: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for analysed in self.store.analysed().await.map_err(store_error)?.iter() {
-            if analysed.model == model.name() && analysed.progress.model_version == version {
+            if analysed.model == model.name() && holds_for(&analysed.progress.model_version, &version) {
                 datasets.entry(analysed.dataset.clone()).or_default().push(analysed.layer);
             }
         }

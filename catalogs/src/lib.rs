@@ -18,6 +18,7 @@ mod dataset;
 mod datasets;
 mod definition;
 mod error;
+mod estimate;
 mod evaluate_graphs;
 mod examples;
 mod factory;
@@ -41,6 +42,7 @@ mod similar_pairs;
 mod simulate_graphs;
 mod top_neurons;
 mod unambiguous;
+mod verify_model;
 mod vocabulary;
 mod weights;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::async_method::async_method;
 use crate::holdings::Holdings;
-use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -39,6 +39,9 @@ impl TableProvider for Models {
             text("sha256"),
             text("dtype"),
             text("device"),
+            Field::new("bos", DataType::Boolean, false),
+            int("window"),
+            text("tokenizer_sha256"),
         ]))
     }
 
@@ -81,6 +84,9 @@ impl Models {
                 text(|m| m.sha256().into()),
                 text(|m| m.dtype().as_str().into()),
                 text(|m| m.device_name().into()),
+                Arc::new(BooleanArray::from_iter(models.iter().map(|model| Some(model.bos().is_some())))),
+                int(Model::window),
+                text(|m| m.tokenizer_sha256().into()),
             ];
             let schema = self.schema();
             let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;

@@ -13,7 +13,7 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use neuroql_analysis::{Greatest, NeuronBounds, ROUNDING, StrongToken, reaches, threshold};
 use neuroql_model::Model;
-use neuroql_store::{Context, LayerIndex, LayerStrongest, Progress, widest};
+use neuroql_store::{Context, LayerIndex, LayerStrongest, Progress, holds_for, widest};
 
 use super::partial::{Output, Partial, Statistic};
 use super::request::{Origin, Request};
@@ -67,7 +67,7 @@ impl Analysed {
         for (layer, _) in selection {
             let layer = *layer as u32;
             match holdings.store.progress(model.name(), name, layer).await.map_err(store_error)? {
-                Some(progress) if progress.complete && progress.model_version == version => {
+                Some(progress) if progress.complete && holds_for(&progress.model_version, &version) => {
                     layers.push((layer, progress));
                 }
                 _ => return Ok(None),

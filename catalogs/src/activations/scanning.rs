@@ -23,7 +23,7 @@ use super::source::ActivationSource;
 use crate::predicate::{Predicate, check};
 
 /// Forward passes that a partition keeps going, so that one runs while the rows of another are read.
-const IN_FLIGHT: usize = 2;
+pub(super) const IN_FLIGHT: usize = 2;
 
 /// What the partitions of one execution share.
 #[derive(Default)]
@@ -211,7 +211,7 @@ impl Scanning {
             self.exhausted = *wanted == 0;
         }
         drop(shared);
-        let bytes = footprint(&request, &packed);
+        let bytes = footprint(&request, packed.batch.rows(), packed.batch.tokens());
         self.reservation.try_grow(bytes)?;
         self.metrics.tokens_run.add(packed.batch.tokens());
         self.metrics.forward_passes.add(1);
@@ -237,8 +237,8 @@ pub(super) fn snapshot(filter: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn Physica
 }
 
 /// Bytes that a batch holds while it runs and is read: its results, and the widest intermediate values.
-fn footprint(request: &Request, packed: &Packed) -> usize {
+pub(super) fn footprint(request: &Request, rows: usize, tokens: usize) -> usize {
     let config = request.model.config();
     let widest = 2 * config.d_mlp * (1 + usize::from(config.gated)) + 6 * config.d_model;
-    4 * (packed.batch.rows() * request.values_per_token() + packed.batch.tokens() * widest)
+    4 * (rows * request.values_per_token() + tokens * widest)
 }

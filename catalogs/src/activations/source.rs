@@ -22,7 +22,7 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayFormatType, Partitioning, SortOrderPushdownResult};
-use neuroql_model::Probe;
+use neuroql_model::{Probe, Speed};
 
 use super::bounded::{Analysed, Top, Visit, Wanted};
 use super::candidates::{Candidates, Decided, Question};
@@ -31,8 +31,9 @@ use super::partial::Partial;
 use super::producer::{Examples, Producer};
 use super::request::{OF_NEURON, OF_TOKEN, Origin, Request};
 use super::rows::RowBuilder;
-use super::scanning::{Made, Scanning, Siblings, snapshot};
+use super::scanning::{IN_FLIGHT, Made, Scanning, Siblings, footprint, snapshot};
 use crate::Error;
+use crate::estimate::{Estimate, Running, Tokens};
 use crate::holdings::{Holdings, store_error};
 use crate::kept::take_neurons;
 use crate::predicate::{Predicate, check, restrict};
@@ -65,6 +66,9 @@ pub(super) struct ActivationSource {
     /// Reduce each batch to one row a neuron instead of returning its rows.
     pub(super) partial: Option<Arc<Partial>>,
     pub(super) metrics: ExecutionPlanMetricsSet,
+    /// What was known when it was planned, so that EXPLAIN ANALYZE shows the same estimate as EXPLAIN.
+    speed: Speed,
+    bytes_per_token: f64,
 }
 
 impl ActivationSource {
@@ -81,6 +85,8 @@ impl ActivationSource {
             holdings.registry.pool().threads().min(session.config().target_partitions()).max(1)
         };
         Ok(Self {
+            speed: request.model.speed(),
+            bytes_per_token: request.model.tokenizer().bytes_per_token(),
             schema: request.output_schema()?,
             current: Arc::new(Mutex::new(holdings.fingerprints.known(&request.origin).map(|_| true))),
             request: Arc::new(request),
@@ -250,6 +256,51 @@ impl ActivationSource {
         Ok(states)
     }
 
+    /// What it will cost.
+    fn cost(&self) -> Estimate {
+        let request = &self.request;
+        let (model, values) = (&request.model, request.values_per_token());
+        let pool = self.holdings.registry.pool();
+        let ordered = self.is_ordered();
+        let running = Running {
+            speed: self.speed,
+            layers: self.layers_run() as f64,
+            batch: model.batch_tokens(values),
+            lanes: if ordered { 1 } else { self.partitions },
+            threads: pool.threads(),
+        };
+        let held = if ordered { 1 } else { IN_FLIGHT * self.partitions };
+        running.estimate(self.tokens(), held, 0.0, footprint(request, 1, 1) as f64)
+    }
+
+    /// Tokens that it will run, if that can be told.
+    fn tokens(&self) -> Option<Tokens> {
+        let request = &self.request;
+        let strategy = self.strategy();
+        if request.selection.is_empty() || matches!(strategy, Strategy::Stored(_)) {
+            return Some(Tokens::NONE);
+        }
+        let all = Tokens::of(&request.origin, &request.model, self.bytes_per_token)?;
+        let of_token =
+            |expr: &Arc<dyn PhysicalExpr>| collect_columns(expr).iter().any(|c| OF_TOKEN.contains(&c.name()));
+        let left_out = matches!(strategy, Strategy::Bounds(_))
+            || !request.on_documents.is_empty()
+            || !request.on_tokens.is_empty()
+            || self.dynamic.iter().any(of_token);
+        let all = match (request.limit, request.on_values.is_empty() && self.dynamic.is_empty()) {
+            // Examples run whole.
+            (Some(limit), true) => {
+                let wanted = limit.div_ceil(request.values_per_token().max(1));
+                let window = request.model.window();
+                let bos = usize::from(request.model.bos().is_some());
+                all.limited((wanted.div_ceil(window) * (window + bos)) as f64)
+            }
+            (Some(_), false) => all.at_most(),
+            (None, _) => all,
+        };
+        Some(if left_out { all.at_most() } else { all })
+    }
+
     fn layers_run(&self) -> usize {
         self.request.selection.last().map_or(0, |(layer, _)| layer + 1)
     }
@@ -354,7 +405,7 @@ impl DataSource for ActivationSource {
         if !self.dynamic.is_empty() {
             write!(f, ", dynamic: {}", Predicate::new(self.dynamic.clone()))?;
         }
-        Ok(())
+        write!(f, ", {}", self.cost())
     }
 
     fn output_partitioning(&self) -> Partitioning {

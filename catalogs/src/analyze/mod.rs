@@ -17,7 +17,8 @@ use neuroql_model::Model;
 
 use crate::activations::Origin;
 use crate::dataset::{DEFAULT, Dataset};
-use crate::holdings::Holdings;
+use crate::estimate::Tokens;
+use crate::holdings::{Holdings, store_error};
 use crate::relation::{Asked, Call, Parameter, Ranges, Relation, Rows, Values, Work, computed};
 
 mod batch;
@@ -104,10 +105,21 @@ impl Call for AnalyzeCall {
         Box::pin(async move {
             let name = Dataset::kept_as(session, &self.dataset);
             let dataset = Dataset::find(session, &self.dataset).await?;
+            let (holdings, model) = (&self.holdings, &self.model);
+            let origin = Origin::of(session, &name, dataset).await?;
+            let tokens = Tokens::of(&origin, model, model.tokenizer().bytes_per_token());
+            let mut tokens = tokens.map(|tokens| tokens.of_first(self.documents));
+            for layer in &self.layers {
+                // Some of it may be done already.
+                if holdings.store.progress(model.name(), &name, *layer).await.map_err(store_error)?.is_some() {
+                    tokens = tokens.map(Tokens::at_most);
+                }
+            }
             Ok(Analysis {
-                holdings: Arc::clone(&self.holdings),
-                model: Arc::clone(&self.model),
-                origin: Origin::of(session, &name, dataset).await?,
+                holdings: Arc::clone(holdings),
+                model: Arc::clone(model),
+                origin,
+                estimate: Analysis::estimate(holdings.registry.pool(), model, &self.layers, self.k, tokens),
                 dataset: name,
                 layers: self.layers.clone(),
                 documents: self.documents,
@@ -119,8 +131,8 @@ impl Call for AnalyzeCall {
 
 impl fmt::Display for Analysis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, dataset, layers, .. } = self;
-        write!(f, "analyze model={} dataset={dataset} layers={layers:?}", model.name())
+        let Self { model, dataset, layers, estimate, .. } = self;
+        write!(f, "analyze model={} dataset={dataset} layers={layers:?}, {estimate}", model.name())
     }
 }
 

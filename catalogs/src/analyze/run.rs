@@ -11,13 +11,14 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryRese
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
 use neuroql_analysis::{LayerBounds, LayerSummary};
-use neuroql_model::{CancelOnDrop, Model, Probe, Width};
-use neuroql_store::{Context, Progress, Segment};
+use neuroql_model::{CancelOnDrop, Model, Pool, Probe, Width};
+use neuroql_store::{Context, Progress, Segment, holds_for};
 use tokio::sync::RwLock;
 
 use super::batch::{Reduced, examples, reduced};
 use crate::Error;
 use crate::activations::{Documents, Examples, Origin, Packed, Producer};
+use crate::estimate::{Estimate, Running, Tokens};
 use crate::fingerprint::{Digests, Fingerprint};
 use crate::holdings::{Holdings, store_error};
 use crate::predicate::{Predicate, check};
@@ -43,6 +44,8 @@ pub(super) struct Analysis {
     /// Documents to analyse at most.
     pub documents: Option<u64>,
     pub k: usize,
+    /// What it will cost.
+    pub estimate: Estimate,
 }
 
 /// How far it has come.
@@ -61,6 +64,23 @@ pub(super) struct Step {
 }
 
 impl Analysis {
+    /// What an analysis will cost of which nothing was done before.
+    pub fn estimate(pool: &Pool, model: &Model, layers: &[u32], k: usize, tokens: Option<Tokens>) -> Estimate {
+        let (width, threads) = (model.config().d_mlp, pool.threads());
+        let values = width * layers.len();
+        let running = Running {
+            speed: model.speed(),
+            layers: layers.last().map_or(0.0, |layer| f64::from(layer + 1)),
+            batch: model.batch_tokens(values),
+            lanes: threads + 1,
+            threads,
+        };
+        // As much as the run asks for: summaries, extremes of two segments, batches and what is made of them.
+        let extremes = tokens.map_or(usize::MAX, |tokens| tokens.examples as usize).saturating_mul(8 * values);
+        let bytes = layers.len() * LayerSummary::bytes(width, k) + 2 * SEGMENT_BYTES.min(extremes);
+        running.estimate(tokens, threads + 1, bytes as f64, (8 * values) as f64)
+    }
+
     /// Analyses what is not analysed yet. Layers that have come equally far go on together; a row is
     /// sent for each commit.
     pub async fn analyze(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
@@ -103,7 +123,7 @@ impl Analysis {
 
     /// Whether model, dataset and options are still those of an earlier run.
     fn goes_on(&self, progress: &Progress, fingerprint: &Fingerprint) -> bool {
-        let same = progress.model_version == self.model.version()
+        let same = holds_for(&progress.model_version, &self.model.version())
             && progress.k == self.k
             && fingerprint.prefixes.get(&seen(progress)) == Some(&progress.documents_sha256);
         if !same {

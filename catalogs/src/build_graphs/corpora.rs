@@ -7,7 +7,7 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use neuroql_model::Model;
-use neuroql_store::{Context, Progress};
+use neuroql_store::{Context, Progress, holds_for};
 use tokio::sync::Mutex;
 
 use super::corpus::Corpus;
@@ -87,7 +87,7 @@ impl<'a> Corpora<'a> {
         let Self { holdings, model, origin, context, .. } = self;
         let Origin::Dataset { name, .. } = origin else { return Ok(None) };
         let progress = holdings.store.progress(model.name(), name, layer).await.map_err(store_error)?;
-        let current = |progress: &Progress| progress.complete && progress.model_version == model.version();
+        let current = |progress: &Progress| progress.complete && holds_for(&progress.model_version, &model.version());
         let Some(progress) = progress.filter(current) else { return Ok(None) };
         let fingerprint = holdings.fingerprints.of(origin, Arc::clone(context)).await?;
         if fingerprint.is_none_or(|fingerprint| fingerprint.sha256 != progress.documents_sha256) {

@@ -19,13 +19,13 @@ use crate::holdings::{Holdings, store_error};
 use crate::predicate::check;
 
 /// Random text that graphs are judged by, and learn from, in tokens.
-const RANDOM_TOKENS: usize = 50_000;
+pub(super) const RANDOM_TOKENS: usize = 50_000;
 
 /// Share of what a neuron's activations are measured by from which those on random text are remembered.
 const REMEMBERED: f32 = LEAST_THRESHOLD;
 
 /// Bytes that neurons which are gathered together may take, if there is no tighter limit.
-const GATHERED_BYTES: usize = 512 << 20;
+pub(super) const GATHERED_BYTES: usize = 512 << 20;
 
 /// Examples of a dataset, in order.
 #[derive(Debug)]

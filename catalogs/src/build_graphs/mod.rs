@@ -29,6 +29,7 @@ use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, comp
 
 mod corpora;
 mod corpus;
+mod estimate;
 mod rows;
 mod run;
 mod text;
@@ -36,6 +37,9 @@ mod windows;
 
 pub(crate) use corpora::Corpora;
 pub(crate) use corpus::{Corpus, Gathered, Reader};
+pub(crate) use estimate::OnExamples;
+use estimate::effort;
+pub(crate) use estimate::searched;
 use run::Build;
 pub(crate) use text::{Searched, Text};
 
@@ -164,12 +168,26 @@ impl Call for BuildCall {
             }
             let name = Dataset::kept_as(session, &self.dataset);
             let dataset = Dataset::find(session, &self.dataset).await?;
+            let (holdings, model) = (&self.holdings, &self.model);
+            let origin = Origin::of(session, &name, dataset).await?;
+            let selection = self.selection(session, asked.filters)?;
+            let neurons = selection.iter().map(|(layer, neurons)| (*layer, neurons.len()));
+            let work = OnExamples {
+                model,
+                pool: holdings.registry.pool(),
+                layers: searched(holdings, model, &origin, self.tokens, neurons).await?,
+                examples: self.examples,
+                effort: effort(self.method),
+            };
+            let estimate = work.estimate();
             Ok(Build {
-                holdings: Arc::clone(&self.holdings),
-                model: Arc::clone(&self.model),
-                origin: Origin::of(session, &name, dataset).await?,
+                holdings: Arc::clone(holdings),
+                model: Arc::clone(model),
+                origin,
                 dataset: name,
-                selection: self.selection(session, asked.filters)?,
+                selection,
+                // What was kept before is not built again.
+                estimate: if self.rebuild { estimate } else { estimate.at_most() },
                 method: self.method,
                 examples: self.examples,
                 tokens: self.tokens,
@@ -182,9 +200,9 @@ impl Call for BuildCall {
 
 impl fmt::Display for Build {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, dataset, method, selection, .. } = self;
+        let Self { model, dataset, method, selection, estimate, .. } = self;
         let neurons: usize = selection.iter().map(|(_, neurons)| neurons.len()).sum();
-        write!(f, "build_graphs model={} dataset={dataset} method={method} neurons={neurons}", model.name())
+        write!(f, "build_graphs model={} dataset={dataset} method={method} neurons={neurons}, {estimate}", model.name())
     }
 }
 

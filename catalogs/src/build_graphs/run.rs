@@ -18,6 +18,7 @@ use super::rows;
 use super::text::Text;
 use crate::activations::Origin;
 use crate::error::n2g_error;
+use crate::estimate::Estimate;
 use crate::graphs;
 use crate::holdings::Holdings;
 use crate::relation::Rows;
@@ -42,6 +43,8 @@ pub(super) struct Build {
     pub options: Options,
     /// Make again what was kept before.
     pub rebuild: bool,
+    /// What it will cost.
+    pub estimate: Estimate,
 }
 
 impl Build {

@@ -24,6 +24,7 @@ use neuroql_model::{Batch, Cancel, CancelOnDrop, Model, Probe, Width, reduce};
 use crate::Error;
 use crate::activations::{Documents, Examples, Origin, Producer};
 use crate::dataset::{DEFAULT, Dataset};
+use crate::estimate::{Estimate, Running, Tokens};
 use crate::holdings::Holdings;
 use crate::predicate::{Predicate, check};
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
@@ -216,6 +217,27 @@ impl Pairs {
         (self.one.width(), self.other.as_ref().map(Side::width))
     }
 
+    /// What adding up will cost; `bytes` is what an accumulator takes.
+    fn estimate(&self, bytes: usize, origin: &Origin) -> Estimate {
+        let Self { holdings, one, other, documents, .. } = self;
+        let (width, others) = self.widths();
+        let values = width + others.unwrap_or(0);
+        let threads = holdings.registry.pool().threads();
+        // The other model's passes count by their layers.
+        let depth = |side: &Side| side.layers.last().map_or(0.0, |layer| f64::from(layer + 1));
+        let running = Running {
+            speed: one.model.speed(),
+            layers: depth(one) + other.as_ref().map_or(0.0, depth),
+            batch: one.model.batch_tokens(values),
+            lanes: threads + 1,
+            threads,
+        };
+        let tokens = Tokens::of(origin, &one.model, one.model.tokenizer().bytes_per_token());
+        let tokens = tokens.map(|tokens| tokens.of_first(*documents));
+        let count = if bytes <= CHAIN_BYTES { CHAINS } else { 1 };
+        running.estimate(tokens, threads + 2 + count, (count * bytes) as f64, (4 * values) as f64)
+    }
+
     /// Adds up all pairs over the dataset; `bytes` is what an accumulator takes, beside that of the batches.
     pub async fn add_up<A: Accumulator>(
         &self,
@@ -342,7 +364,12 @@ impl<M: Measure> Call for PairsCall<M> {
     }
 
     fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Pairing<M>>> {
-        Box::pin(async move { Ok(Pairing { origin: self.pairs.origin(session).await?, call: self.clone() }) })
+        Box::pin(async move {
+            let origin = self.pairs.origin(session).await?;
+            let (width, others) = self.pairs.widths();
+            let estimate = self.pairs.estimate(M::bytes(width, others), &origin);
+            Ok(Pairing { origin, call: self.clone(), estimate })
+        })
     }
 }
 
@@ -350,6 +377,7 @@ impl<M: Measure> Call for PairsCall<M> {
 struct Pairing<M> {
     call: PairsCall<M>,
     origin: Origin,
+    estimate: Estimate,
 }
 
 impl<M: Measure> fmt::Display for Pairing<M> {
@@ -357,7 +385,7 @@ impl<M: Measure> fmt::Display for Pairing<M> {
         let Pairs { dataset, one, other, k, .. } = &self.call.pairs;
         write!(f, "{} model={} dataset={dataset} layers={:?}", M::NAME, one.model.name(), one.layers)?;
         other.iter().try_for_each(|other| write!(f, " other={} {:?}", other.model.name(), other.layers))?;
-        write!(f, " k={k}")
+        write!(f, " k={k}, {}", self.estimate)
     }
 }
 

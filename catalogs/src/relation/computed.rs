@@ -6,13 +6,18 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::internal_err;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc::Sender;
 
@@ -159,10 +164,79 @@ impl<C: Call> Computed<C> {
     ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
             let work = Arc::new(self.0.work(session, Asked { filters, projection, limit }).await?);
-            let stream = Arc::new(Stream { schema: self.schema(), work });
+            let stream = Arc::new(Stream { schema: self.schema(), work: Arc::clone(&work) });
             let plan = StreamingTableExec::try_new(self.schema(), vec![stream], projection, [], false, limit)?;
-            Ok(Arc::new(plan) as Arc<dyn ExecutionPlan>)
+            Ok(Arc::new(Working { rows: Arc::new(plan), work }) as Arc<dyn ExecutionPlan>)
         })
+    }
+}
+
+/// The rows of a work, with what EXPLAIN shows of it.
+struct Working<W> {
+    rows: Arc<dyn ExecutionPlan>,
+    work: Arc<W>,
+}
+
+impl<W: Work> Debug for Working<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(&self.work, f)
+    }
+}
+
+impl<W: Work> DisplayAs for Working<W> {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Relation: {}", self.work)?;
+        self.rows.fetch().map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
+    }
+}
+
+impl<W: Work> ExecutionPlan for Working<W> {
+    fn name(&self) -> &'static str {
+        "Relation"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.rows.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() { Ok(self) } else { internal_err!("{} has no children", self.name()) }
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        self.rows.execute(partition, context)
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.rows.fetch()
+    }
+
+    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
+        let rows = self.rows.with_fetch(limit)?;
+        Some(Arc::new(Self { rows, work: Arc::clone(&self.work) }))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        self.rows.metrics()
     }
 }
 

@@ -35,6 +35,7 @@ use crate::similar_neurons::SimilarNeurons;
 use crate::similar_pairs::SimilarPairs;
 use crate::simulate_graphs::SimulateGraphs;
 use crate::top_neurons::TopNeurons;
+use crate::verify_model::VerifyModel;
 
 mod call;
 mod computed;
@@ -90,6 +91,7 @@ pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
         Arc::new(SimilarPairs),
         Arc::new(SimulateGraphs),
         Arc::new(TopNeurons),
+        Arc::new(VerifyModel),
     ]
 }
 

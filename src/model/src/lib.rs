@@ -41,8 +41,10 @@ mod pool;
 mod probe;
 pub mod reduce;
 mod registry;
+mod speed;
 mod texts;
 mod tokenizer;
+mod verify;
 mod weights;
 
 pub use batch::Batch;
@@ -58,5 +60,7 @@ pub use parts::Part;
 pub use pool::{Pool, Width};
 pub use probe::{LayerProbe, Probe};
 pub use registry::Registry;
+pub use speed::Speed;
 pub use texts::CancelOnDrop;
 pub use tokenizer::Tokenizer;
+pub use verify::{LayerDifferences, Reference};

@@ -147,6 +147,16 @@ impl Remotes {
         Ok(files)
     }
 
+    /// Brings one file onto this machine, whatever it holds.
+    ///
+    /// # Errors
+    /// [`Error::Location`] for something that does not exist, cannot be read or is a folder.
+    pub fn fetch_file(&self, location: &str, progress: &dyn Progress) -> Result<PathBuf> {
+        let (mut folder, file) = self.open(location, progress)?;
+        let is_folder = || Error::Location { location: location.into(), reason: "it is a folder, not a file".into() };
+        folder.get(&file.ok_or_else(is_folder)?)?.ok_or_else(|| nothing(location))
+    }
+
     fn tokenizer(&self, location: &str, progress: &dyn Progress) -> Result<PathBuf> {
         let (mut folder, file) = self.open(location, progress)?;
         match file.as_deref() {

@@ -8,6 +8,7 @@ use crate::family::Plan;
 use crate::kernel::Rotation;
 use crate::location::{self, Progress};
 use crate::ops::{Rotary, elements};
+use crate::speed::Measured;
 use crate::weights::{Layer, Weights};
 use crate::{Config, DeviceName, Error, Options, Positions, Result, Site, Tokenizer};
 
@@ -30,7 +31,9 @@ pub struct Model {
     window: usize,
     bos: Option<u32>,
     sha256: String,
+    tokenizer_sha256: String,
     parameters: usize,
+    measured: Measured,
 }
 
 /// The weights of one neuron.
@@ -105,6 +108,7 @@ impl Model {
             parameters: weights.parameters(),
             tokenizer: Tokenizer::new(checkpoint.tokenizer, config.vocabulary),
             sha256: checkpoint.sha256,
+            tokenizer_sha256: checkpoint.tokenizer_sha256,
             device,
             device_name: device.to_string(),
             target,
@@ -114,6 +118,7 @@ impl Model {
             site,
             window,
             bos,
+            measured: Measured::default(),
         })
     }
 
@@ -192,14 +197,21 @@ impl Model {
         &self.sha256
     }
 
+    /// SHA-256 of the tokenizer's file, lower-case hex: of `tokenizer.json` or `vocab.txt`, of `vocab.json` and
+    /// `merges.txt` one after the other, or of the GGUF file that it is in.
+    pub fn tokenizer_sha256(&self) -> &str {
+        &self.tokenizer_sha256
+    }
+
     /// Everything that its activations depend on beside the text, for telling whether what was kept of an earlier
-    /// registration still holds.
+    /// registration still holds. The tokenizer comes last; versions of neuroql before it was named ended before it.
     pub fn version(&self) -> String {
-        let Self { sha256, site, window, .. } = self;
+        let Self { sha256, tokenizer_sha256, site, window, .. } = self;
         let bos = self.bos.map_or_else(|| "none".to_owned(), |bos| bos.to_string());
         // Cards round otherwise than processors, all cards alike as far as a bound can tell.
         let kind = if self.device == DeviceName::Cpu { "" } else { " device=cuda" };
-        format!("{sha256} {site} window={window} bos={bos} dtype={}{kind}", self.dtype().as_str())
+        let dtype = self.dtype().as_str();
+        format!("{sha256} {site} window={window} bos={bos} dtype={dtype}{kind} tokenizer={tokenizer_sha256}")
     }
 
     /// Number of weights, a tied unembedding counted once.
@@ -243,6 +255,10 @@ impl Model {
                 w_out,
             })
             .collect())
+    }
+
+    pub(crate) fn measured(&self) -> &Measured {
+        &self.measured
     }
 
     pub(crate) fn weights(&self) -> &Weights {

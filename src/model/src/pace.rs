@@ -23,12 +23,9 @@ pub(crate) struct Pace<'a> {
 
 impl<'a> Pace<'a> {
     pub fn new(model: &'a Model, tokens: usize) -> Self {
-        let config = model.config();
-        let attention = 2 * (config.heads + config.kv_heads) * config.d_head;
-        let mlp = if config.gated { 3 } else { 2 } * config.d_mlp;
         Self {
             device: (!model.device().is_cpu()).then(|| model.device()),
-            layer: 2.0 * tokens as f64 * config.d_model as f64 * (attention + mlp) as f64,
+            layer: tokens as f64 * model.operations(),
             ahead: if model.activation_dtype() == DType::F32 { AHEAD_F32 } else { AHEAD_16_BITS },
             queued: 0.0,
         }

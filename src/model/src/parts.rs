@@ -1,6 +1,7 @@
 //! Batches that are too large for a device are run in parts.
 
 use std::ops::Range;
+use std::time::Instant;
 
 use candle_core::{DType, Tensor};
 
@@ -67,7 +68,7 @@ impl Model {
         while let Some((row, example, part)) = waiting.pop() {
             let part: &Batch = part.as_ref().unwrap_or(batch);
             let place = Part { rows: row..row + part.rows(), examples: example..example + part.examples() };
-            let done = self.pass(part, probe, cancel).and_then(|layers| each(place, layers));
+            let done = self.timed(part, probe, cancel).and_then(|layers| each(place, layers));
             match done {
                 Err(Error::Tensor(e)) if is_out_of_memory(&e) => {
                     let Some((left, right)) = part.halves() else {
@@ -80,6 +81,17 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// A pass whose time is noted, where it has ended when it returns.
+    fn timed(&self, batch: &Batch, probe: &Probe, cancel: &Cancel) -> Result<Vec<Tensor>> {
+        let start = Instant::now();
+        let layers = self.pass(batch, probe, cancel)?;
+        if self.device().is_cpu() {
+            let depth = probe.deepest_layer().map_or(0, |layer| layer + 1);
+            self.measured().note(batch.tokens(), depth, rayon::current_num_threads(), start.elapsed());
+        }
+        Ok(layers)
     }
 
     /// Tokens that a forward pass should have if it returns so many values a token. On a card that depends on the memory

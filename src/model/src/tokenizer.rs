@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokenizers::DecoderWrapper;
 
+use crate::speed::Encoded;
 use crate::{Error, Result};
 
 /// A tokenizer that never adds special tokens, truncates or pads.
@@ -14,18 +15,26 @@ pub struct Tokenizer {
     /// Ids from 0, at least as many as the embedding has rows.
     size: usize,
     texts: OnceLock<Arc<[String]>>,
+    encoded: Encoded,
 }
 
 impl Tokenizer {
     /// `vocabulary` is the number of rows of the embedding; ids beyond the tokenizer's own have empty text.
     pub(crate) fn new(inner: tokenizers::Tokenizer, vocabulary: usize) -> Self {
-        Self { inner, size: vocabulary, texts: OnceLock::new() }
+        Self { inner, size: vocabulary, texts: OnceLock::new(), encoded: Encoded::default() }
     }
 
     /// Token ids of a text. The text of a special token is that token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(|e| Error::Tokenizer(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        let ids = encoding.get_ids().to_vec();
+        self.encoded.note(text.len(), ids.len());
+        Ok(ids)
+    }
+
+    /// Bytes of text a token: those of all that was encoded so far, 4 before.
+    pub fn bytes_per_token(&self) -> f64 {
+        self.encoded.bytes_per_token()
     }
 
     /// Text of a sequence of tokens; bytes that are not UTF-8 become U+FFFD.

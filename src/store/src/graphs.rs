@@ -20,6 +20,7 @@ use crate::lookup::OpenFile;
 use crate::schema::GRAPHS;
 use crate::store::{arrow, damaged, whole};
 use crate::table::{Table, is};
+use crate::version::{hold_for, holds_for};
 use crate::{Error, Result, Store};
 
 /// Neurons whose rows are read by themselves; of more, the whole layer is.
@@ -131,7 +132,7 @@ impl Graphs {
             return read_few(&files, wanted, neurons).await;
         }
         let these = is("model", model).and(ident("layer").eq(lit(layer as i32)));
-        let these = neurons.map(of_neurons).into_iter().fold(these, Expr::and).and(is("model_version", version));
+        let these = neurons.map(of_neurons).into_iter().fold(these, Expr::and).and(hold_for(version));
         let rows = self.table.read(these, columns).await?;
         whole("graphs", &rows, &project(columns)?)
     }
@@ -150,7 +151,7 @@ impl Graphs {
                         && neurons.is_none_or(|neurons| neurons.binary_search(&key.neuron).is_ok())
                         && !keys.contains(key)
                         && versions.is_valid(i)
-                        && versions.value(i) == version
+                        && holds_for(versions.value(i), version)
                 };
                 let found = self::keys(batch)?;
                 let kept = found.iter().enumerate().filter(|(i, key)| fits(*i, key)).map(|(i, _)| i as u32);
@@ -400,7 +401,10 @@ async fn read_few(files: &[Arc<OpenFile>], wanted: Wanted<'_>, neurons: &[u32]) 
         for batch in file.read(neurons, columns.as_deref()).await.map_err(|error| Error::of("graphs", "read", error))? {
             let batch = complete(wanted.model, Some(wanted.layer), &batch).map_err(|e| arrow("graphs", e))?;
             let versions = text(&batch, "model_version")?;
-            let fits = versions.iter().map(|version| Some(version == Some(wanted.version))).collect();
+            let fits = versions
+                .iter()
+                .map(|version| Some(version.is_some_and(|version| holds_for(version, wanted.version))))
+                .collect();
             let batch = filter_record_batch(&batch, &fits).map_err(|e| arrow("graphs", e))?;
             rows.push(batch.project(&positions(&schema)?).map_err(|e| arrow("graphs", e))?);
         }
@@ -485,6 +489,23 @@ mod tests {
         other.delete_graphs("m", &keys).await.unwrap();
         assert_eq!(all(&other, 1).await, [(9, "n2g".into(), 0.7)]);
         assert_eq!(all(&other, 0).await, [(3, "n2g".into(), 0.5)]);
+    }
+
+    /// Rows of programs that did not name the tokenizer in a model's version are still of that model.
+    #[tokio::test]
+    async fn rows_of_earlier_versions_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
+        store.put_graphs("m", &rows(&[(1, 3, "n2g"), (1, 5, "n2g")], 0.5)).await.unwrap();
+        for version in ["v1", "v1 tokenizer=a", "v1 tokenizer=b"] {
+            assert_eq!(store.graph_scores("m", version, 1).await.unwrap().num_rows(), 2, "{version}");
+            assert_eq!(store.graphs("m", version, 1, Some(&[5])).await.unwrap().num_rows(), 1, "{version}");
+            assert_eq!(store.stored_graphs("m", version, 1).await.unwrap().len(), 2, "{version}");
+        }
+        for version in ["v2 tokenizer=a", "", " tokenizer=a"] {
+            assert_eq!(store.graph_scores("m", version, 1).await.unwrap().num_rows(), 0, "{version}");
+            assert_eq!(store.graphs("m", version, 1, Some(&[5])).await.unwrap().num_rows(), 0, "{version}");
+        }
     }
 
     #[tokio::test]

@@ -30,6 +30,7 @@ mod registration;
 mod schema;
 mod store;
 mod table;
+mod version;
 
 pub use analysis::{LayerAnalysis, LayerStrongest, Progress};
 pub use bundled::BundledAnalysis;
@@ -41,3 +42,4 @@ pub use graphs::{BundledGraphs, GraphKey};
 pub use index::{Context, LayerIndex, widest};
 pub use registration::Registration;
 pub use store::{Analysed, Busy, Segment, Store};
+pub use version::holds_for;

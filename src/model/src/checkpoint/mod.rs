@@ -78,6 +78,9 @@ pub struct Checkpoint {
     pub bos: Bos,
     /// SHA-256 over the weight files in order, lower-case hex.
     pub sha256: String,
+    /// SHA-256 of the tokenizer's file, lower-case hex: of `tokenizer.json` or `vocab.txt`, of `vocab.json` and
+    /// `merges.txt` one after the other, or of the GGUF file that it is in.
+    pub tokenizer_sha256: String,
     /// Size of the weight files, in bytes.
     pub bytes: u64,
 }
@@ -93,12 +96,13 @@ impl Checkpoint {
         // The checksum reads every byte, so it runs beside the parsing.
         let (parsed, digest) = std::thread::scope(|scope| {
             let digest = scope.spawn(|| digest(&files.weights));
-            let parsed = Self::parse(files);
+            let parsed = Self::parse(files).and_then(|parsed| Ok((parsed, tokenizer_digest(files)?)));
             (parsed, digest.join().unwrap_or_else(|_| Err(Error::Internal("hashing a file panicked".into()))))
         });
-        let ((settings, weights, words), (sha256, bytes)) = (parsed?, digest?);
+        let (((settings, weights, words), tokenizer_sha256), (sha256, bytes)) = (parsed?, digest?);
+        let tokenizer_sha256 = tokenizer_sha256.unwrap_or_else(|| sha256.clone());
         let tokenizer::Words { tokenizer, bos } = words;
-        Ok(Self { settings, weights, tokenizer, bos, sha256, bytes })
+        Ok(Self { settings, weights, tokenizer, bos, sha256, tokenizer_sha256, bytes })
     }
 
     /// Opens a checkpoint that is compiled into the program: `config.json`, `model.safetensors`, `tokenizer.json`.
@@ -115,6 +119,7 @@ impl Checkpoint {
             tokenizer: words.tokenizer,
             bos: words.bos,
             sha256: hex(&Sha256::digest(weights)),
+            tokenizer_sha256: hex(&Sha256::digest(tokenizer)),
             bytes: weights.len() as u64,
         })
     }
@@ -296,6 +301,16 @@ pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value> {
 
 fn parse_json(path: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
     json::parse(bytes).map_err(|e| corrupt(path, "JSON", e))
+}
+
+/// SHA-256 over the files of the tokenizer; `None` if it is in the weight file.
+fn tokenizer_digest(files: &Files) -> Result<Option<String>> {
+    let Some(file) = &files.tokenizer else { return Ok(None) };
+    let mut all = vec![file.clone()];
+    if file.file_name().is_some_and(|name| name == "vocab.json") {
+        all.push(file.with_file_name("merges.txt"));
+    }
+    Ok(Some(digest(&all)?.0))
 }
 
 /// SHA-256 over the files in order, and how many bytes they hold. Reads rather than maps: nothing stays resident.

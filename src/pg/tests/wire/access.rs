@@ -75,6 +75,7 @@ async fn only_superusers_change_anything() {
         "select count(*) from toy.activations where dataset = 'progress' and layer = 0 and neuron = 0".into(),
         "create external table m stored as model location '/nowhere'".into(),
         "select * from build_graphs('toy', neurons => '0', options => '{\"masked_lm\": \"/nowhere\"}')".into(),
+        "select * from verify_model('toy', reference => '/etc/passwd')".into(),
     ];
     for query in &forbidden {
         assert_eq!(fails(&bob, query).await, "42501", "{query}");
@@ -96,6 +97,7 @@ async fn only_superusers_change_anything() {
         "select relname from pg_class",
         "select rolname from pg_roles",
         "select * from information_schema.df_settings",
+        "select * from verify_model('toy')",
     ];
     for query in allowed {
         assert!(bob.simple_query(query).await.is_ok(), "{query}");
