@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, new_null_array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int32Array, ListBuilder, RecordBatch, StringArray, StringBuilder, new_null_array,
+};
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{CatalogProviderList, MemTable, SchemaProvider, TableProvider};
@@ -25,8 +27,8 @@ use datafusion_postgres::pgwire::api::Type;
 use futures::StreamExt;
 
 use crate::objects::{Functions, Snapshot};
-use crate::output;
 use crate::passwords::Role;
+use crate::{output, values};
 
 /// Registers the schema and its functions.
 pub(crate) fn register(context: &SessionContext, roles: Vec<Role>) -> Result<Arc<Functions>> {
@@ -112,8 +114,8 @@ impl SchemaProvider for PgCatalog {
         match name {
             "pg_attribute" => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Dynamic(inner)) => {
-                    let schema = Arc::clone(inner.schema());
-                    Ok(Some(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(Attributes(inner))])?)))
+                    let listed = Privileges::new(Arc::new(Attributes(inner)));
+                    Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(&listed.schema), vec![Arc::new(listed)])?)))
                 }
                 _ => self.inner.table(name).await,
             },
@@ -134,15 +136,74 @@ impl SchemaProvider for PgCatalog {
             },
             _ => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Static(table)) => {
-                    let schema = table.schema();
-                    match numbered(&schema, table.data(), &self.functions)? {
-                        Some((schema, batches)) => Ok(Some(Arc::new(MemTable::try_new(schema, vec![batches])?))),
-                        None => self.inner.table(name).await,
-                    }
+                    let (schema, batches) = numbered(&table.schema(), table.data(), &self.functions)?
+                        .unwrap_or_else(|| (table.schema(), table.data().to_vec()));
+                    let listed = SchemaRef::new(with_lists(&schema));
+                    let batches = batches.iter().map(|batch| lists(batch, &listed)).collect::<Result<Vec<_>>>()?;
+                    Ok(Some(Arc::new(MemTable::try_new(listed, vec![batches])?)))
+                }
+                Some(PgCatalogTable::Dynamic(inner)) => {
+                    let listed = Privileges::new(inner);
+                    Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(&listed.schema), vec![Arc::new(listed)])?)))
                 }
                 _ => self.inner.table(name).await,
             },
         }
+    }
+}
+
+/// Gives columns of privileges their type, which is an array.
+fn with_lists(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| {
+        if field.name().ends_with("acl") && *field.data_type() == DataType::Utf8 {
+            Arc::new(Field::clone(field).with_data_type(DataType::new_list(DataType::Utf8, true)).with_nullable(true))
+        } else {
+            Arc::clone(field)
+        }
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// A batch whose texts of privileges are read as arrays.
+fn lists(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| -> ArrayRef {
+        if column.data_type() == field.data_type() {
+            return Arc::clone(column);
+        }
+        let mut items = ListBuilder::new(StringBuilder::new());
+        for text in column.as_string::<i32>() {
+            match text.and_then(values::items) {
+                Some(read) => items.append_value(read),
+                None => items.append_null(),
+            }
+        }
+        Arc::new(items.finish())
+    });
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect())?)
+}
+
+/// A table with columns of privileges.
+#[derive(Debug)]
+struct Privileges {
+    inner: Arc<dyn PartitionStream>,
+    schema: SchemaRef,
+}
+
+impl Privileges {
+    fn new(inner: Arc<dyn PartitionStream>) -> Self {
+        Self { schema: SchemaRef::new(with_lists(inner.schema())), inner }
+    }
+}
+
+impl PartitionStream for Privileges {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let batches = self.inner.execute(context).map(move |batch| lists(&batch?, &schema));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }
 }
 

@@ -289,6 +289,24 @@ fn aggregate(query: &mut Query) {
     }
 }
 
+/// Makes the rows of a query one array of them, if it is a plain one.
+fn collect(query: &mut Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_mut() else { return false };
+    let plain = matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty())
+        && select.distinct.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none();
+    match select.projection.as_mut_slice() {
+        [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }]
+            if plain && !contains_aggregate(expr) =>
+        {
+            *expr = call("array_agg", vec![std::mem::replace(expr, Expr::value(Value::Null))]);
+            true
+        }
+        _ => false,
+    }
+}
+
 fn contains_aggregate(expr: &Expr) -> bool {
     const AGGREGATES: [&str; 9] =
         ["count", "min", "max", "sum", "avg", "array_agg", "string_agg", "bool_and", "bool_or"];
@@ -373,11 +391,14 @@ impl VisitorMut for Restorer {
                 }
             }
             Expr::Function(function) if is_named(function, "array") => {
-                if let FunctionArguments::Subquery(query) = &function.args
-                    && let Some(part) = number(query).and_then(|number| self.parts.get(number))
-                    && (part.empty || (part.options && self.in_catalog))
-                {
+                let FunctionArguments::Subquery(query) = &mut function.args else { return ControlFlow::Continue(()) };
+                let Some(part) = number(query).and_then(|number| self.parts.get_mut(number)) else {
+                    return ControlFlow::Continue(());
+                };
+                if part.empty || (part.options && self.in_catalog) {
                     *expr = null(array_of(DataType::Text));
+                } else if part.reads && collect(&mut part.query) {
+                    *expr = Expr::Subquery(query.clone());
                 }
             }
             _ => {}

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, TableFactor, Value, ValueWithSpan, VisitMut,
     VisitorMut, visit_expressions_mut,
 };
@@ -96,6 +96,21 @@ fn adapt_expressions(tree: &mut impl VisitMut) {
                 }
             }
             Expr::Value(ValueWithSpan { value, .. }) => write_unmistakably(value),
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                if let (Some(array), [AccessExpr::Dot(Expr::Identifier(field))]) =
+                    (expanded(root), access_chain.as_slice())
+                {
+                    match fold(field).as_str() {
+                        "n" => *expr = subscripts(array.clone()),
+                        "x" => *expr = call("unnest", vec![array.clone()]),
+                        _ => {}
+                    }
+                }
+            }
+            Expr::Function(function) if is_named(function, "_pg_expandarray") => {
+                let inner = std::mem::replace(expr, Expr::value(Value::Null));
+                *expr = call("unnest", vec![inner]);
+            }
             Expr::Function(function) if is_named(function, "generate_subscripts") => {
                 if let FunctionArguments::List(arguments) = &function.args
                     && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(array))) = arguments.args.first()
@@ -129,6 +144,23 @@ fn write_unmistakably(value: &mut Value) {
         && (text.contains("''") || text.contains("\\'"))
     {
         *value = Value::EscapedStringLiteral(std::mem::take(text));
+    }
+}
+
+/// The array that `unnest(_pg_expandarray(array))` expands.
+fn expanded(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::Nested(inner) => expanded(inner),
+        Expr::Function(function) if is_named(function, "unnest") || is_named(function, "_pg_expandarray") => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] = list.args.as_slice() else { return None };
+            if is_named(function, "unnest") {
+                expanded(argument).filter(|_| matches!(argument, Expr::Function(_)))
+            } else {
+                Some(argument)
+            }
+        }
+        _ => None,
     }
 }
 

@@ -48,6 +48,7 @@ mod session;
 mod settings;
 mod startup;
 mod statements;
+mod times;
 mod tls;
 mod using;
 mod values;

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Int32Type, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
@@ -16,11 +16,14 @@ use datafusion_postgres::pgwire::api::results::{FieldFormat, FieldInfo};
 use datafusion_postgres::pgwire::messages::data::DataRow;
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
+use postgres_types::Kind as PgKind;
+
 use crate::floats;
 use crate::names::Names;
 use crate::objects::{Kind, Objects};
 use crate::records;
 use crate::report::Report;
+use crate::times;
 
 /// The columns of a result, before a client has chosen text or binary.
 #[derive(Debug)]
@@ -65,7 +68,10 @@ impl Columns {
 }
 
 /// Types of Postgres whose values are text here, or numbers.
-const MARKED: [Type; 17] = [
+const MARKED: [Type; 20] = [
+    Type::UUID_ARRAY,
+    Type::JSON_ARRAY,
+    Type::JSONB_ARRAY,
     Type::VARCHAR,
     Type::BPCHAR,
     Type::NAME,
@@ -171,6 +177,7 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
             let column = converted.as_ref().unwrap_or(column);
             let named = || names_of(column, field.datatype(), objects);
             floats::spell(column, extra)
+                .or_else(|| times::spell(column, field.format_options()))
                 .or_else(|| records::spell(column, extra))
                 .or_else(named)
                 .or_else(|| decimals(column))
@@ -213,9 +220,18 @@ fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
     Some(Arc::new((0..numbers.len()).map(text).collect::<StringArray>()))
 }
 
-/// The binary form of values that are kept as text.
+/// The binary form of values that are kept as text, or as wider numbers.
 fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
-    let texts = column.as_string_opt::<i32>()?;
+    if let (PgKind::Array(item), Some(lists)) = (kind.kind(), column.as_list_opt::<i32>()) {
+        let values = pack(lists.values(), item)?;
+        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        return Some(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned())));
+    }
+    if *kind == Type::OID {
+        // The same four bytes.
+        let numbers = column.as_primitive_opt::<Int64Type>()?;
+        return Some(Arc::new(numbers.unary::<_, Int32Type>(|number| number as i32)));
+    }
     let bytes = |text: &str| match *kind {
         Type::UUID => {
             let digits: Vec<u8> =
@@ -225,8 +241,8 @@ fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
         // A version number comes before the text.
         _ => [&[1], text.as_bytes()].concat(),
     };
-    let packed = matches!(*kind, Type::UUID | Type::JSONB);
-    packed.then(|| Arc::new(texts.iter().map(|text| text.map(bytes)).collect::<BinaryArray>()) as ArrayRef)
+    let texts = column.as_string_opt::<i32>().filter(|_| matches!(*kind, Type::UUID | Type::JSONB))?;
+    Some(Arc::new(texts.iter().map(|text| text.map(bytes)).collect::<BinaryArray>()))
 }
 
 /// Each value as JSON text.
@@ -263,7 +279,7 @@ pub(crate) fn encode(
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Decimal256Array, DictionaryArray, Float64Array, ListArray, MapArray, StringArray};
+    use datafusion::arrow::array::{Decimal256Array, DictionaryArray, Float64Array, MapArray};
     use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
     use datafusion::arrow::datatypes::{Float32Type, i256};
 

@@ -57,6 +57,11 @@ pub(crate) fn from_text(wire: &Type, text: &str, zone: &str) -> Result<ScalarVal
     decode(wire, Form::Text, Some(text.as_bytes()), zone)
 }
 
+/// The items of the text of an array, if it is one of one dimension.
+pub(crate) fn items(text: &str) -> Option<Vec<Option<String>>> {
+    arrays::read(text).ok()
+}
+
 fn list(item: &Type, items: Vec<Option<ScalarValue>>, zone: &str) -> Result<ScalarValue, Report> {
     let natural = arrow_type(item, zone).ok_or_else(|| unsupported(item))?;
     let (item_type, items) = match natural {

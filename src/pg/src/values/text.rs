@@ -185,8 +185,9 @@ fn oid(wire: &Type, text: &str) -> Result<ScalarValue, Report> {
         let message = format!("parameters of type {} are not supported as names; send an oid, or text", name(wire));
         return Err(Report::not_supported(message));
     }
+    // Negative numbers count from the end.
     let value = integer(wire, text, i32::MIN.into(), u32::MAX.into())?;
-    Ok(oid_value(value as u32))
+    Ok(oid_value(value as i64 as u32))
 }
 
 pub(super) fn oid_value(value: u32) -> ScalarValue {
