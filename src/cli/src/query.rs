@@ -7,8 +7,9 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::dialect::{GenericDialect, PostgreSqlDialect};
+use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use futures::StreamExt;
+use neuroql::PostgresDialect;
 
 use crate::arguments::{Format, Query};
 use crate::console::Failure;
@@ -72,8 +73,8 @@ fn text(options: &Query) -> Result<String, Failure> {
 
 /// Postgres' dialect, and DataFusion's own for what that one does not know (lambdas, for instance).
 fn parse(text: &str) -> Result<Vec<Statement>, DataFusionError> {
-    let parse = |dialect| DFParserBuilder::new(text).with_dialect(dialect).build()?.parse_statements();
-    let statements = parse(&PostgreSqlDialect {}).or_else(|error| parse(&GenericDialect {}).map_err(|_| error))?;
+    let parse = |dialect: &dyn Dialect| DFParserBuilder::new(text).with_dialect(dialect).build()?.parse_statements();
+    let statements = parse(&PostgresDialect).or_else(|error| parse(&GenericDialect {}).map_err(|_| error))?;
     if statements.is_empty() {
         return Err(DataFusionError::Plan("there is no statement to run".into()));
     }

@@ -16,10 +16,12 @@
 //! [`Engine`] owns models, catalog and memory, and hands out sessions. A program that has a
 //! [`SessionContext`](datafusion::prelude::SessionContext) of its own calls [`register_all`] on it instead.
 
+mod dialect;
 mod engine;
 mod register;
 mod sqlstate;
 
+pub use dialect::PostgresDialect;
 pub use engine::{Engine, EngineBuilder};
 pub use neuroql_catalogs::{Guest, superuser_relation};
 pub use neuroql_model::{CancelOnDrop, Model, Options, Progress, Registry};

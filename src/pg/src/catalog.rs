@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, new_null_array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int32Array, ListBuilder, RecordBatch, StringArray, StringBuilder, new_null_array,
+};
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{CatalogProviderList, MemTable, SchemaProvider, TableProvider};
+use datafusion::common::cast::as_string_array;
 use datafusion::common::exec_datafusion_err;
 use datafusion::datasource::TableType;
 use datafusion::error::{DataFusionError, Result};
@@ -14,26 +17,56 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::SessionContext;
+use datafusion_postgres::arrow_pg::datatypes::PG_OID_ALIAS_KEY;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::catalog_info::CatalogInfo;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role as CatalogRole};
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{
     PgCatalogSchemaProvider, PgCatalogStaticTables, PgCatalogTable, setup_pg_catalog,
 };
+use datafusion_postgres::pgwire::api::Type;
 use futures::StreamExt;
 
-use crate::output;
+use crate::objects::{Functions, Snapshot};
 use crate::passwords::Role;
+use crate::{output, values};
 
 /// Registers the schema and its functions.
-pub(crate) fn register(context: &SessionContext, roles: Vec<Role>) -> Result<()> {
+pub(crate) fn register(context: &SessionContext, roles: Vec<Role>) -> Result<Arc<Functions>> {
     let name = context.state().config_options().catalog.default_catalog.clone();
     setup_pg_catalog(context, &name, Roles(roles.clone())).map_err(|error| *error)?;
     let catalogs = Arc::clone(context.state().catalog_list());
     let tables = Arc::new(PgCatalogStaticTables::try_new()?);
+    let functions = Arc::new(Functions::read(tables.pg_proc.data())?);
     let inner = PgCatalogSchemaProvider::try_new(Tagged(catalogs), tables, Roles(roles))?;
     let catalog = context.catalog(&name).ok_or_else(|| exec_datafusion_err!("catalog {name} does not exist"))?;
-    catalog.register_schema("pg_catalog", Arc::new(PgCatalog { inner }))?;
-    Ok(())
+    catalog.register_schema("pg_catalog", Arc::new(PgCatalog { inner, functions: Arc::clone(&functions) }))?;
+    Ok(functions)
+}
+
+/// What objects there are now, but for the path.
+pub(crate) async fn snapshot(context: &SessionContext) -> Result<Snapshot> {
+    let rows = |query: &'static str| async move { context.sql(query).await?.collect().await };
+    let mut snapshot = Snapshot::default();
+    let classes = "SELECT n.nspname, c.relname, c.oid FROM pg_catalog.pg_class c \
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
+    for batch in rows(classes).await? {
+        let (schemas, names) = (as_string_array(batch.column(0))?, as_string_array(batch.column(1))?);
+        let numbers = batch.column(2).as_primitive::<Int32Type>();
+        let row = |row| (schemas.value(row).to_owned(), names.value(row).to_owned(), numbers.value(row));
+        snapshot.classes.extend((0..batch.num_rows()).map(row));
+    }
+    let named = |batches: Vec<RecordBatch>| -> Result<Vec<(String, i32)>> {
+        let mut all = Vec::new();
+        for batch in batches {
+            let (names, numbers) = (as_string_array(batch.column(0))?, batch.column(1).as_primitive::<Int32Type>());
+            all.extend((0..batch.num_rows()).map(|row| (names.value(row).to_owned(), numbers.value(row))));
+        }
+        Ok(all)
+    };
+    snapshot.schemas = named(rows("SELECT nspname, oid FROM pg_catalog.pg_namespace").await?)?;
+    snapshot.roles = named(rows("SELECT rolname, oid FROM pg_catalog.pg_roles").await?)?;
+    snapshot.types = named(rows("SELECT typname, oid FROM pg_catalog.pg_type").await?)?;
+    Ok(snapshot)
 }
 
 #[derive(Debug, Clone)]
@@ -64,6 +97,7 @@ impl PgCatalogContextProvider for Roles {
 #[derive(Debug)]
 struct PgCatalog {
     inner: PgCatalogSchemaProvider<Tagged, Roles>,
+    functions: Arc<Functions>,
 }
 
 #[async_trait]
@@ -80,8 +114,8 @@ impl SchemaProvider for PgCatalog {
         match name {
             "pg_attribute" => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Dynamic(inner)) => {
-                    let schema = Arc::clone(inner.schema());
-                    Ok(Some(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(Attributes(inner))])?)))
+                    let listed = Privileges::new(Arc::new(Attributes(inner)));
+                    Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(&listed.schema), vec![Arc::new(listed)])?)))
                 }
                 _ => self.inner.table(name).await,
             },
@@ -100,9 +134,122 @@ impl SchemaProvider for PgCatalog {
                 }
                 None => Ok(None),
             },
-            _ => self.inner.table(name).await,
+            _ => match self.inner.build_table_by_name(name)? {
+                Some(PgCatalogTable::Static(table)) => {
+                    let (schema, batches) = numbered(&table.schema(), table.data(), &self.functions)?
+                        .unwrap_or_else(|| (table.schema(), table.data().to_vec()));
+                    let listed = SchemaRef::new(with_lists(&schema));
+                    let batches = batches.iter().map(|batch| lists(batch, &listed)).collect::<Result<Vec<_>>>()?;
+                    Ok(Some(Arc::new(MemTable::try_new(listed, vec![batches])?)))
+                }
+                Some(PgCatalogTable::Dynamic(inner)) => {
+                    let listed = Privileges::new(inner);
+                    Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(&listed.schema), vec![Arc::new(listed)])?)))
+                }
+                _ => self.inner.table(name).await,
+            },
         }
     }
+}
+
+/// Gives columns of privileges their type, which is an array.
+fn with_lists(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| {
+        if field.name().ends_with("acl") && *field.data_type() == DataType::Utf8 {
+            Arc::new(Field::clone(field).with_data_type(DataType::new_list(DataType::Utf8, true)).with_nullable(true))
+        } else {
+            Arc::clone(field)
+        }
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// A batch whose texts of privileges are read as arrays.
+fn lists(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| -> ArrayRef {
+        if column.data_type() == field.data_type() {
+            return Arc::clone(column);
+        }
+        let mut items = ListBuilder::new(StringBuilder::new());
+        for text in column.as_string::<i32>() {
+            match text.and_then(values::items) {
+                Some(read) => items.append_value(read),
+                None => items.append_null(),
+            }
+        }
+        Arc::new(items.finish())
+    });
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect())?)
+}
+
+/// A table with columns of privileges.
+#[derive(Debug)]
+struct Privileges {
+    inner: Arc<dyn PartitionStream>,
+    schema: SchemaRef,
+}
+
+impl Privileges {
+    fn new(inner: Arc<dyn PartitionStream>) -> Self {
+        Self { schema: SchemaRef::new(with_lists(inner.schema())), inner }
+    }
+}
+
+impl PartitionStream for Privileges {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let batches = self.inner.execute(context).map(move |batch| lists(&batch?, &schema));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+/// A table in which columns of functions are their numbers, as `regproc`, instead of names; `None` if it has no such
+/// columns. A column with a name that several functions have stays.
+fn numbered(
+    schema: &Schema,
+    batches: &[RecordBatch],
+    functions: &Functions,
+) -> Result<Option<(SchemaRef, Vec<RecordBatch>)>> {
+    let number = |name: &str| if name == "-" { Some(0) } else { functions.only(name) };
+    let known = |index: usize| {
+        batches.iter().all(|batch| {
+            let names = batch.column(index).as_string_opt::<i32>();
+            names.is_some_and(|names| names.iter().flatten().all(|name| number(name).is_some()))
+        })
+    };
+    let of_functions = |index: &usize| {
+        let field = schema.field(*index);
+        let kind = field.metadata().get(PG_OID_ALIAS_KEY);
+        *field.data_type() == DataType::Utf8 && kind.is_some_and(|kind| kind == "regproc") && known(*index)
+    };
+    let columns: Vec<usize> = (0..schema.fields().len()).filter(of_functions).collect();
+    if columns.is_empty() {
+        return Ok(None);
+    }
+    let fields = schema.fields().iter().enumerate().map(|(index, field)| {
+        if columns.contains(&index) {
+            let field = Field::clone(field).with_data_type(DataType::Int32);
+            Arc::new(field.with_metadata(output::mark(&Type::REGPROC)))
+        } else {
+            Arc::clone(field)
+        }
+    });
+    let schema = SchemaRef::new(Schema::new(fields.collect::<Vec<_>>()));
+    let batches = batches.iter().map(|batch| {
+        let column = |(index, column): (usize, &ArrayRef)| -> ArrayRef {
+            if !columns.contains(&index) {
+                return Arc::clone(column);
+            }
+            let names = column.as_string::<i32>();
+            Arc::new(names.iter().map(|name| number(name?)).collect::<Int32Array>())
+        };
+        Ok(RecordBatch::try_new(Arc::clone(&schema), batch.columns().iter().enumerate().map(column).collect())?)
+    });
+    Ok(Some((Arc::clone(&schema), batches.collect::<Result<Vec<_>>>()?)))
 }
 
 /// Gives columns that are arrays in Postgres their type.

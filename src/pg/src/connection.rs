@@ -16,6 +16,7 @@ use datafusion_postgres::pgwire::messages::response::{
 use datafusion_postgres::pgwire::messages::{PgWireBackendMessage as Message, PgWireFrontendMessage};
 
 use crate::attention::{Attention, shutting_down};
+use crate::objects::Objects;
 use crate::output::{self, Columns};
 use crate::parameters;
 use crate::report::{Failure, Report};
@@ -122,7 +123,7 @@ impl Connection {
                     Outcome::Rows(mut rows, tag) => {
                         let fields = describe_columns(session, prepared.columns.as_deref(), &Format::UnifiedText)?;
                         outbox.put(row_description(&fields))?;
-                        let (sent, _) = send_rows(&mut rows, &fields, outbox, usize::MAX).await?;
+                        let (sent, _) = send_rows(&mut rows, &fields, &session.objects, outbox, usize::MAX).await?;
                         complete(session, outbox, tag.spell(sent)).await
                     }
                 }
@@ -139,7 +140,12 @@ impl Connection {
         if !name.is_empty() && session.prepared.contains_key(&name) {
             return Err(Report::error("42P05", format!("prepared statement \"{name}\" already exists")).into());
         }
-        let declared: Vec<_> = message.type_oids.iter().map(|oid| Type::from_oid(*oid)).collect();
+        let declared = |oid: &u32| match (*oid, Type::from_oid(*oid)) {
+            (0, _) => Ok(None),
+            (_, Some(known)) => Ok(Some(known)),
+            (oid, None) => Err(Report::error("42704", format!("type with OID {oid} does not exist"))),
+        };
+        let declared = message.type_oids.iter().map(declared).collect::<Result<Vec<_>, _>>()?;
         let timeout = session.settings().statement_timeout();
         let work = async {
             let mut statements = session.parse(message.query).await?;
@@ -179,7 +185,7 @@ impl Connection {
         if !name.is_empty() && session.portals.contains_key(&name) {
             return Err(Report::error("42P03", format!("cursor \"{name}\" already exists")).into());
         }
-        let values = parameters::decode(&message, &prepared.parameters)?;
+        let values = parameters::decode(&message, &prepared.parameters, &session.zone())?;
         let codes = message.result_column_format_codes;
         let columns = prepared.columns.as_ref().map_or(0, |columns| columns.len());
         if codes.len() > 1 && codes.len() != columns {
@@ -254,7 +260,7 @@ impl Connection {
             let fields = describe_columns(session, columns.as_deref(), &portal.format)?;
             if let Some((rows, tag)) = &mut portal.running {
                 let tag: Tag = *tag;
-                let (sent, finished) = send_rows(rows, &fields, outbox, most).await?;
+                let (sent, finished) = send_rows(rows, &fields, &session.objects, outbox, most).await?;
                 if finished {
                     complete(session, outbox, tag.spell(sent)).await?;
                 } else {
@@ -346,6 +352,7 @@ fn row_description(fields: &[FieldInfo]) -> Message {
 async fn send_rows(
     rows: &mut Rows,
     fields: &Arc<Vec<FieldInfo>>,
+    objects: &Objects,
     outbox: &mut Outbox,
     most: usize,
 ) -> Result<(usize, bool), Failure> {
@@ -361,7 +368,7 @@ async fn send_rows(
         };
         let Some(batch) = batch else { return Ok((sent, true)) };
         sent += batch.num_rows();
-        for row in output::encode(fields, &batch)? {
+        for row in output::encode(fields, &batch, objects)? {
             outbox.put(Message::DataRow(row?))?;
             if outbox.is_full() {
                 outbox.flush().await?;

@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, SelectItem, SetExpr, TableFactor,
-    Value, ValueWithSpan, VisitMut, visit_expressions, visit_expressions_mut,
+    AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, TableFactor, Value, ValueWithSpan, VisitMut,
+    VisitorMut, visit_expressions_mut,
 };
 use datafusion_postgres::pgwire::api::Type;
 
+use crate::names::fold;
 use crate::using;
 
 /// What asyncpg asks about types it does not know (every array): a recursive query over the whole catalog, which
@@ -30,15 +31,55 @@ pub(crate) fn adapt(statement: &mut Statement) {
     match statement {
         Statement::Statement(inner) => {
             using::qualify(inner.as_mut());
+            let _ = inner.visit(&mut Unqualified);
             adapt_expressions(inner.as_mut());
         }
         Statement::Explain(explain) => adapt(&mut explain.statement),
         Statement::CopyTo(copy) => {
             if let CopyToSource::Query(query) = &mut copy.source {
+                let _ = query.visit(&mut Unqualified);
                 adapt_expressions(query.as_mut());
             }
         }
         _ => {}
+    }
+}
+
+/// Functions of Postgres go by their last name only, and those written without parentheses get them.
+struct Unqualified;
+
+impl VisitorMut for Unqualified {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = table {
+            unqualify(name);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function) => {
+                unqualify(&mut function.name);
+                if matches!(function.args, FunctionArguments::None) && is_named(function, "current_catalog") {
+                    *expr = call("current_database", Vec::new());
+                }
+            }
+            Expr::Identifier(name) if name.quote_style.is_none() && fold(name) == "current_schema" => {
+                *expr = call("current_schema", Vec::new());
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn unqualify(name: &mut ObjectName) {
+    if let [schema, function] = name.0.as_slice()
+        && schema.as_ident().is_some_and(|schema| matches!(fold(schema).as_str(), "pg_catalog" | "information_schema"))
+    {
+        name.0 = vec![function.clone()];
     }
 }
 
@@ -54,15 +95,21 @@ fn adapt_expressions(tree: &mut impl VisitMut) {
                     escape_with_backslash(pattern, &escape);
                 }
             }
-            Expr::Subquery(query) if reads_empty_catalog(query) => *expr = null_text(),
-            Expr::Subquery(query) => aggregate_catalog_lookup(query),
-            Expr::Function(function) if is_named(function, "array") => {
-                if let FunctionArguments::Subquery(query) = &function.args
-                    && reads_empty_catalog(query)
+            Expr::Value(ValueWithSpan { value, .. }) => write_unmistakably(value),
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                if let (Some(array), [AccessExpr::Dot(Expr::Identifier(field))]) =
+                    (expanded(root), access_chain.as_slice())
                 {
-                    let texts = DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None));
-                    *expr = cast(Expr::value(Value::Null), texts);
+                    match fold(field).as_str() {
+                        "n" => *expr = subscripts(array.clone()),
+                        "x" => *expr = call("unnest", vec![array.clone()]),
+                        _ => {}
+                    }
                 }
+            }
+            Expr::Function(function) if is_named(function, "_pg_expandarray") => {
+                let inner = std::mem::replace(expr, Expr::value(Value::Null));
+                *expr = call("unnest", vec![inner]);
             }
             Expr::Function(function) if is_named(function, "generate_subscripts") => {
                 if let FunctionArguments::List(arguments) = &function.args
@@ -77,87 +124,44 @@ fn adapt_expressions(tree: &mut impl VisitMut) {
     });
 }
 
-fn is_named(function: &Function, name: &str) -> bool {
+pub(crate) fn is_named(function: &Function, name: &str) -> bool {
     let last = function.name.0.last().and_then(|part| part.as_ident());
     last.is_some_and(|last| last.value.eq_ignore_ascii_case(name))
 }
 
-/// Whether a subquery asks for what neuroql has none of: defaults, sequences, collations, role memberships, indexes,
-/// policies. Drivers ask in ways DataFusion cannot plan.
-fn reads_empty_catalog(query: &Query) -> bool {
-    const EMPTY: [&str; 9] = [
-        "pg_attrdef",
-        "pg_sequence",
-        "pg_collation",
-        "pg_auth_members",
-        "pg_constraint",
-        "pg_index",
-        "pg_policy",
-        "pg_inherits",
-        "pg_publication_rel",
-    ];
-    let SetExpr::Select(select) = query.body.as_ref() else { return false };
-    let is_empty = |table: &TableFactor| match table {
-        // What psql makes of a table's storage options.
-        TableFactor::Table { args: Some(_), .. } | TableFactor::UNNEST { .. } => {
-            table.to_string().contains("reloptions")
-        }
-        TableFactor::Table { name, .. } => {
-            name.0.last().and_then(|part| part.as_ident()).is_some_and(|name| EMPTY.contains(&name.value.as_str()))
-        }
-        _ => false,
-    };
-    select.from.iter().any(|from| is_empty(&from.relation) || from.joins.iter().any(|join| is_empty(&join.relation)))
-}
-
-fn null_text() -> Expr {
-    cast(Expr::value(Value::Null), DataType::Text)
-}
-
-fn cast(expr: Expr, data_type: DataType) -> Expr {
+pub(crate) fn cast(expr: Expr, data_type: DataType) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
-/// DataFusion wants a correlated subquery to be an aggregate, so that it has one row. Drivers look up one row of
-/// the catalog by its oid; the smallest of one value is that value.
-fn aggregate_catalog_lookup(query: &mut Query) {
-    let SetExpr::Select(select) = query.body.as_mut() else { return };
-    let in_catalog = |table: &TableFactor| match table {
-        TableFactor::Table { name, args: None, .. } => {
-            name.0.last().and_then(|part| part.as_ident()).is_some_and(|name| name.value.starts_with("pg_"))
-        }
-        _ => false,
-    };
-    let of_catalog = !select.from.is_empty()
-        && select
-            .from
-            .iter()
-            .all(|from| in_catalog(&from.relation) && from.joins.iter().all(|join| in_catalog(&join.relation)));
-    let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty());
-    if !of_catalog || grouped || select.selection.is_none() || select.distinct.is_some() {
-        return;
-    }
-    // With a limit pg-catalog's own rewrite has been here.
-    if query.limit_clause.is_some() || query.fetch.is_some() {
-        query.limit_clause = None;
-        query.fetch = None;
-    }
-    if let [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] = select.projection.as_mut_slice()
-        && !contains_aggregate(expr)
+pub(crate) fn array_of(item: DataType) -> DataType {
+    DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))
+}
+
+/// Text in which sqlparser takes quotation marks for escaped ones when it writes it is marked as `E'…'`: a view is
+/// kept as the text of its statement.
+fn write_unmistakably(value: &mut Value) {
+    if let Value::SingleQuotedString(text) = value
+        && (text.contains("''") || text.contains("\\'"))
     {
-        let inner = std::mem::replace(expr, Expr::value(Value::Null));
-        *expr = call("min", vec![inner]);
+        *value = Value::EscapedStringLiteral(std::mem::take(text));
     }
 }
 
-fn contains_aggregate(expr: &Expr) -> bool {
-    const AGGREGATES: [&str; 9] =
-        ["count", "min", "max", "sum", "avg", "array_agg", "string_agg", "bool_and", "bool_or"];
-    let found = visit_expressions(expr, |part| match part {
-        Expr::Function(function) if AGGREGATES.iter().any(|name| is_named(function, name)) => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    });
-    found.is_break()
+/// The array that `unnest(_pg_expandarray(array))` expands.
+fn expanded(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::Nested(inner) => expanded(inner),
+        Expr::Function(function) if is_named(function, "unnest") || is_named(function, "_pg_expandarray") => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] = list.args.as_slice() else { return None };
+            if is_named(function, "unnest") {
+                expanded(argument).filter(|_| matches!(argument, Expr::Function(_)))
+            } else {
+                Some(argument)
+            }
+        }
+        _ => None,
+    }
 }
 
 /// `generate_subscripts(array, 1)` beside an `unnest(array)`: its positions, counted from 1.
@@ -200,7 +204,7 @@ fn replace(text: Expr, from: &str, to: &str) -> Expr {
     call("replace", vec![text, literal(from), literal(to)])
 }
 
-fn call(name: &str, args: Vec<Expr>) -> Expr {
+pub(crate) fn call(name: &str, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
     let args = FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() };
     Expr::Function(Function {
@@ -217,6 +221,9 @@ fn call(name: &str, args: Vec<Expr>) -> Expr {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+    use neuroql::PostgresDialect;
+
     use crate::parse::Parser;
 
     fn adapted(query: &str) -> String {
@@ -233,12 +240,28 @@ mod tests {
     }
 
     #[test]
-    fn what_the_catalog_lacks_is_null_and_own_tables_stay() {
-        let query = "SELECT (SELECT d.adbin FROM pg_attrdef AS d WHERE d.adrelid = a.attrelid) FROM pg_attribute AS a";
-        assert!(!adapted(query).contains("pg_attrdef"), "{}", adapted(query));
-        let own = "SELECT (SELECT u.a FROM u WHERE u.b = t.b) FROM t";
-        assert_eq!(adapted(own), own);
+    fn functions_of_the_catalog_lose_their_schema() {
+        assert_eq!(
+            adapted("SELECT pg_catalog.upper(a), toy.f(a) FROM pg_catalog.generate_series(1, 2) a"),
+            "SELECT upper(a), toy.f(a) FROM generate_series(1, 2) a"
+        );
+        assert_eq!(adapted("SELECT current_schema, current_catalog"), "SELECT current_schema(), current_database()");
         let subscripts = adapted("SELECT unnest(i), generate_subscripts(i, 1) FROM t");
         assert_eq!(subscripts, "SELECT unnest(i), unnest(range(1, CAST(array_length(i) AS BIGINT) + 1)) FROM t");
+    }
+
+    #[test]
+    fn statements_keep_their_meaning_as_text() {
+        for text in ["a", "a'b", "a''b", "''", "'''", "\\'", "a\\", "\\''\n", "it''s"] {
+            let query = format!("CREATE VIEW v AS SELECT '{}' AS x", text.replace('\'', "''"));
+            let once = adapted(&query);
+            assert_eq!(adapted(&once), once, "{text}");
+            let read = Tokenizer::new(&PostgresDialect, &once).tokenize().unwrap();
+            let read = read.into_iter().find_map(|token| match token {
+                Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => Some(text),
+                _ => None,
+            });
+            assert_eq!(read.as_deref(), Some(text));
+        }
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::DATAFUSION_VERSION;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, StringArray, StructArray};
+use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type};
 use datafusion::common::cast::as_string_array;
 use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
@@ -67,6 +68,13 @@ pub(crate) fn register_constant(context: &SessionContext) {
         ("pg_get_ruledef", nothing.clone()),
         ("pg_get_triggerdef", nothing.clone()),
         ("pg_tablespace_location", nothing.clone()),
+        ("pg_get_function_sqlbody", nothing.clone()),
+        ("pg_describe_object", nothing.clone()),
+        ("pg_char_to_encoding", ScalarValue::Int32(Some(6))),
+        ("pg_database_size", ScalarValue::Int64(None)),
+        ("pg_table_size", ScalarValue::Int64(None)),
+        ("pg_indexes_size", ScalarValue::Int64(None)),
+        ("pg_tablespace_size", ScalarValue::Int64(None)),
         ("obj_description", nothing.clone()),
         ("col_description", nothing.clone()),
         ("shobj_description", nothing),
@@ -78,6 +86,8 @@ pub(crate) fn register_constant(context: &SessionContext) {
         context.register_udf(ScalarUDF::new_from_impl(FormatType { known }));
     }
     context.register_udf(ScalarUDF::new_from_impl(JsonBuildObject::new()));
+    context.register_udf(ScalarUDF::new_from_impl(PgSizePretty::new()));
+    context.register_udf(ScalarUDF::new_from_impl(PgExpandArray::new()));
     context.register_udf(AsyncScalarUDF::new(Arc::new(PgSleep::new())).into_scalar_udf());
 }
 
@@ -334,6 +344,103 @@ impl ScalarUDFImpl for JsonBuildObject {
     }
 }
 
+/// `pg_size_pretty(bytes)`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PgSizePretty {
+    signature: Signature,
+}
+
+impl PgSizePretty {
+    fn new() -> Self {
+        Self { signature: Signature::exact(vec![DataType::Int64], Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for PgSizePretty {
+    fn name(&self) -> &str {
+        "pg_size_pretty"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let columns = columns(&args)?;
+        let sizes = columns[0].as_primitive::<Int64Type>().iter();
+        Ok(ColumnarValue::Array(Arc::new(sizes.map(|size| size.map(pretty)).collect::<StringArray>())))
+    }
+}
+
+/// A size in the largest unit of which it has ten, rounded to a whole number of it.
+fn pretty(size: i64) -> String {
+    const UNITS: [&str; 6] = ["bytes", "kB", "MB", "GB", "TB", "PB"];
+    // In halves of the unit, from the second unit on.
+    let mut count = i128::from(size);
+    for (index, unit) in UNITS.iter().enumerate() {
+        let limit = if index == 0 { 10 * 1024 } else { 2 * 10 * 1024 - 1 };
+        if count.abs() < limit || index == UNITS.len() - 1 {
+            let whole = if index == 0 { count } else { (count + count.signum()) / 2 };
+            return format!("{whole} {unit}");
+        }
+        count >>= if index == 0 { 9 } else { 10 };
+    }
+    unreachable!("the last unit takes everything")
+}
+
+/// `_pg_expandarray(array)`: its items `x`, and their positions `n`, counted from 1. Whoever calls it unnests them.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PgExpandArray {
+    signature: Signature,
+}
+
+impl PgExpandArray {
+    fn new() -> Self {
+        Self { signature: Signature::array(Volatility::Immutable) }
+    }
+
+    fn fields(item: &DataType) -> Fields {
+        vec![Field::new("x", item.clone(), true), Field::new("n", DataType::Int32, true)].into()
+    }
+}
+
+impl ScalarUDFImpl for PgExpandArray {
+    fn name(&self) -> &str {
+        "_pg_expandarray"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match arguments {
+            [DataType::List(item)] => Ok(DataType::new_list(DataType::Struct(Self::fields(item.data_type())), true)),
+            _ => exec_err!("_pg_expandarray needs an array"),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let columns = columns(&args)?;
+        let lists = columns[0].as_list::<i32>();
+        let offsets = lists.offsets();
+        let first = offsets.first().copied().unwrap_or_default() as usize;
+        let last = offsets.last().copied().unwrap_or_default() as usize;
+        let items = lists.values().slice(first, last - first);
+        let positions: Int32Array = offsets.windows(2).flat_map(|ends| 1..=ends[1] - ends[0]).map(Some).collect();
+        let fields = Self::fields(items.data_type());
+        let lengths = offsets.windows(2).map(|ends| (ends[1] - ends[0]) as usize);
+        let rows = StructArray::try_new(fields.clone(), vec![items, Arc::new(positions)], None)?;
+        let field = Arc::new(Field::new_list_field(DataType::Struct(fields), true));
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        Ok(ColumnarValue::Array(Arc::new(ListArray::try_new(field, offsets, Arc::new(rows), lists.nulls().cloned())?)))
+    }
+}
+
 /// `pg_sleep(seconds)`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct PgSleep {
@@ -381,6 +488,23 @@ fn columns(args: &ScalarFunctionArgs) -> Result<Vec<ArrayRef>> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn sizes_are_written_as_postgres_does() {
+        for (size, text) in [
+            (0, "0 bytes"),
+            (10239, "10239 bytes"),
+            (10240, "10 kB"),
+            (-10240, "-10 kB"),
+            (10_485_247, "10239 kB"),
+            (10_485_248, "10 MB"),
+            (20_971_519, "20 MB"),
+            (1_099_511_627_776, "1024 GB"),
+            (i64::MAX, "8192 PB"),
+        ] {
+            assert_eq!(super::pretty(size), text);
+        }
+    }
+
     #[test]
     fn version_starts_as_clients_expect() {
         assert!(super::version().starts_with("PostgreSQL 16.6 (neuroql "));

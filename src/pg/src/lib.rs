@@ -23,12 +23,17 @@ use std::path::PathBuf;
 use datafusion::error::DataFusionError;
 
 mod attention;
+mod casts;
 mod catalog;
+mod catalog_queries;
 mod connection;
 mod dialect;
 mod floats;
 mod functions;
 mod names;
+mod object_casts;
+mod object_functions;
+mod objects;
 mod output;
 mod parameters;
 mod parse;
@@ -43,8 +48,10 @@ mod session;
 mod settings;
 mod startup;
 mod statements;
+mod times;
 mod tls;
 mod using;
+mod values;
 mod variables;
 mod wire;
 

@@ -12,6 +12,9 @@ use datafusion::sql::sqlparser::ast::{
     self, Expr, Ident, Query, SelectItem, SetExpr, Value, VisitMut, VisitorMut, visit_expressions_mut,
 };
 
+use crate::object_functions::WRITES;
+use crate::objects::Kind;
+
 /// New names for some columns: counted from the left before a `*`, from the right after it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Names {
@@ -139,7 +142,7 @@ fn text_without_casts(expr: &Expr) -> String {
 }
 
 /// `None` where DataFusion's name is right, or stands for more than one column.
-fn item_name(item: &SelectItem) -> Option<String> {
+pub(crate) fn item_name(item: &SelectItem) -> Option<String> {
     match item {
         SelectItem::UnnamedExpr(expr) => Some(expr_name(expr).unwrap_or_else(|| "?column?".into())),
         SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
@@ -158,7 +161,14 @@ fn expr_name(expr: &Expr) -> Option<String> {
             _ => expr_name(root),
         },
         Expr::Function(function) => match function.name.0.last() {
-            Some(ast::ObjectNamePart::Identifier(name)) => Some(fold(name)),
+            // What a cast has become is called as the cast.
+            Some(ast::ObjectNamePart::Identifier(name)) => Some(match (fold(name), only_argument(function)) {
+                (name, Some(argument)) if name.starts_with(WRITES) => {
+                    expr_name(argument).unwrap_or_else(|| "text".into())
+                }
+                (name, Some(argument)) if Kind::of(&name).is_some() => expr_name(argument).unwrap_or(name),
+                (name, _) => name,
+            }),
             _ => None,
         },
         Expr::Cast { expr, data_type, .. } => Some(expr_name(expr).unwrap_or_else(|| type_name(data_type))),
@@ -178,6 +188,16 @@ fn expr_name(expr: &Expr) -> Option<String> {
         Expr::TypedString(typed) => Some(type_name(&typed.data_type)),
         Expr::Subquery(query) => match query.body.as_ref() {
             SetExpr::Select(select) => select.projection.first().and_then(item_name),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn only_argument(function: &ast::Function) -> Option<&Expr> {
+    match &function.args {
+        ast::FunctionArguments::List(list) => match list.args.as_slice() {
+            [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument))] => Some(argument),
             _ => None,
         },
         _ => None,

@@ -1,10 +1,11 @@
 //! Types of results: what arrow-pg cannot put on the wire is turned into something it can.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
@@ -15,10 +16,14 @@ use datafusion_postgres::pgwire::api::results::{FieldFormat, FieldInfo};
 use datafusion_postgres::pgwire::messages::data::DataRow;
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
+use postgres_types::Kind as PgKind;
+
 use crate::floats;
 use crate::names::Names;
+use crate::objects::{Kind, Objects};
 use crate::records;
 use crate::report::Report;
+use crate::times;
 
 /// The columns of a result, before a client has chosen text or binary.
 #[derive(Debug)]
@@ -52,12 +57,62 @@ impl Columns {
 
     /// What RowDescription says.
     pub(crate) fn describe(&self, format: &Format, options: FormatOptions) -> Result<Arc<Vec<FieldInfo>>, Report> {
-        Ok(Arc::new(arrow_schema_to_pg_fields(&self.schema, format, Some(Arc::new(options)))?))
+        let fields = arrow_schema_to_pg_fields(&self.schema, format, Some(Arc::new(options)))?;
+        let described = fields.into_iter().zip(self.schema.fields()).map(|(info, field)| match marked(field) {
+            Some(kind) => FieldInfo::new(info.name().into(), None, None, kind, info.format())
+                .with_format_options(Arc::clone(info.format_options())),
+            None => info,
+        });
+        Ok(Arc::new(described.collect()))
     }
+}
+
+/// Types of Postgres whose values are text here, or numbers.
+const MARKED: [Type; 20] = [
+    Type::UUID_ARRAY,
+    Type::JSON_ARRAY,
+    Type::JSONB_ARRAY,
+    Type::VARCHAR,
+    Type::BPCHAR,
+    Type::NAME,
+    Type::CHAR,
+    Type::OID,
+    Type::VARCHAR_ARRAY,
+    Type::BPCHAR_ARRAY,
+    Type::NAME_ARRAY,
+    Type::UUID,
+    Type::JSON,
+    Type::JSONB,
+    Type::REGCLASS,
+    Type::REGTYPE,
+    Type::REGPROC,
+    Type::REGPROCEDURE,
+    Type::REGNAMESPACE,
+    Type::REGROLE,
+];
+
+/// Where the metadata of a field says what its values stand for.
+const EXTENSION_TYPE_NAME_KEY: &str = "ARROW:extension:name";
+
+/// What comes before the name of a type in the metadata of a field.
+const MARK: &str = "neuroql.";
+
+/// The metadata of a field whose values are of one of these types. A cast takes it off.
+pub(crate) fn mark(kind: &Type) -> HashMap<String, String> {
+    let known = MARKED.contains(kind).then(|| (EXTENSION_TYPE_NAME_KEY.into(), format!("{MARK}{}", kind.name())));
+    known.into_iter().collect()
+}
+
+fn marked(field: &Field) -> Option<Type> {
+    let name = field.metadata().get(EXTENSION_TYPE_NAME_KEY)?.strip_prefix(MARK)?;
+    MARKED.iter().find(|kind| kind.name() == name).cloned()
 }
 
 /// The Postgres type a column is sent as.
 pub(crate) fn wire_oid(field: &Field) -> u32 {
+    if let Some(kind) = marked(field) {
+        return kind.oid();
+    }
     let field = Arc::new(field.clone().with_data_type(wire_type(field.data_type())));
     field_into_pg_type(&field).map_or_else(|_| Type::TEXT.oid(), |found| found.oid())
 }
@@ -103,7 +158,7 @@ fn wire_type(data_type: &DataType) -> DataType {
 }
 
 /// One batch in the types of its columns. `text` tells which columns are sent as text.
-fn to_wire(batch: &RecordBatch, fields: &[FieldInfo]) -> Result<RecordBatch, ArrowError> {
+fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Result<RecordBatch, ArrowError> {
     let mut changed = false;
     let mut columns = Vec::with_capacity(fields.len());
     let mut schema = Vec::with_capacity(fields.len());
@@ -118,11 +173,18 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo]) -> Result<RecordBatch, Arr
         };
         let text = fields.get(index).filter(|field| field.format() == FieldFormat::Text);
         let extra_digits = text.map(|field| i32::from(field.format_options().extra_float_digits));
-        let spelt = extra_digits.and_then(|extra| {
+        let spelt = text.zip(extra_digits).and_then(|(field, extra)| {
             let column = converted.as_ref().unwrap_or(column);
-            floats::spell(column, extra).or_else(|| records::spell(column, extra))
+            let named = || names_of(column, field.datatype(), objects);
+            floats::spell(column, extra)
+                .or_else(|| times::spell(column, field.format_options()))
+                .or_else(|| records::spell(column, extra))
+                .or_else(named)
+                .or_else(|| decimals(column))
         });
-        let column = match spelt.or(converted) {
+        let binary = fields.get(index).filter(|field| field.format() == FieldFormat::Binary);
+        let packed = binary.and_then(|field| pack(converted.as_ref().unwrap_or(column), field.datatype()));
+        let column = match spelt.or(packed).or(converted) {
             Some(array) => {
                 changed = true;
                 array
@@ -137,6 +199,50 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo]) -> Result<RecordBatch, Arr
     }
     let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(SchemaRef::new(Schema::new(schema)), columns, &options)
+}
+
+/// The names of objects, for those types of which values are such.
+fn names_of(column: &ArrayRef, kind: &Type, objects: &Objects) -> Option<ArrayRef> {
+    let kind = Kind::of_type(kind)?;
+    let numbers = column.as_primitive_opt::<Int32Type>()?;
+    let name = |number: Option<i32>| number.map(|number| objects.name(kind, number));
+    Some(Arc::new(numbers.iter().map(name).collect::<StringArray>()))
+}
+
+/// Decimals of more digits than arrow-pg writes, as text.
+fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
+    let DataType::Decimal128(precision, _) = column.data_type() else { return None };
+    if *precision <= 28 {
+        return None;
+    }
+    let numbers = column.as_primitive::<Decimal128Type>();
+    let text = |row: usize| numbers.is_valid(row).then(|| numbers.value_as_string(row));
+    Some(Arc::new((0..numbers.len()).map(text).collect::<StringArray>()))
+}
+
+/// The binary form of values that are kept as text, or as wider numbers.
+fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
+    if let (PgKind::Array(item), Some(lists)) = (kind.kind(), column.as_list_opt::<i32>()) {
+        let values = pack(lists.values(), item)?;
+        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        return Some(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned())));
+    }
+    if *kind == Type::OID {
+        // The same four bytes.
+        let numbers = column.as_primitive_opt::<Int64Type>()?;
+        return Some(Arc::new(numbers.unary::<_, Int32Type>(|number| number as i32)));
+    }
+    let bytes = |text: &str| match *kind {
+        Type::UUID => {
+            let digits: Vec<u8> =
+                text.bytes().filter_map(|letter| Some(char::from(letter).to_digit(16)? as u8)).collect();
+            digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+        }
+        // A version number comes before the text.
+        _ => [&[1], text.as_bytes()].concat(),
+    };
+    let texts = column.as_string_opt::<i32>().filter(|_| matches!(*kind, Type::UUID | Type::JSONB))?;
+    Some(Arc::new(texts.iter().map(|text| text.map(bytes)).collect::<BinaryArray>()))
 }
 
 /// Each value as JSON text.
@@ -162,8 +268,9 @@ pub(crate) fn json(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 pub(crate) fn encode(
     fields: &Arc<Vec<FieldInfo>>,
     batch: &RecordBatch,
+    objects: &Objects,
 ) -> Result<impl Iterator<Item = Result<DataRow, Report>> + use<>, Report> {
-    let batch = to_wire(batch, fields).map_err(datafusion::error::DataFusionError::from)?;
+    let batch = to_wire(batch, fields, objects).map_err(datafusion::error::DataFusionError::from)?;
     if batch.num_columns() != fields.len() {
         return Err(Report::error("XX000", "internal error: a batch has another number of columns than its plan"));
     }
@@ -172,9 +279,9 @@ pub(crate) fn encode(
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Decimal256Array, DictionaryArray, Float64Array, ListArray, MapArray, StringArray};
+    use datafusion::arrow::array::{Decimal256Array, DictionaryArray, Float64Array, MapArray};
     use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
-    use datafusion::arrow::datatypes::{Float32Type, Int32Type, i256};
+    use datafusion::arrow::datatypes::{Float32Type, i256};
 
     use super::*;
 
@@ -188,7 +295,7 @@ mod tests {
             let data = row.unwrap().data;
             String::from_utf8(data[4..].to_vec()).unwrap()
         };
-        encode(&fields, &batch).unwrap().map(row).collect()
+        encode(&fields, &batch, &Objects::default()).unwrap().map(row).collect()
     }
 
     #[test]

@@ -3,35 +3,54 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ParamValues;
+use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::scalar::ScalarValue;
-use datafusion_postgres::arrow_pg::datatypes::df::deserialize_parameters;
 use datafusion_postgres::arrow_pg::datatypes::{PG_OID_ALIAS_KEY, into_pg_type};
 use datafusion_postgres::pgwire::api::Type;
-use datafusion_postgres::pgwire::api::portal::Portal;
-use datafusion_postgres::pgwire::api::stmt::StoredStatement;
 use datafusion_postgres::pgwire::messages::extendedquery::Bind;
 
+use crate::output;
 use crate::report::Report;
+use crate::values::{self, Form};
 
 /// One parameter of a prepared statement.
 #[derive(Debug, Clone)]
 pub(crate) struct Parameter {
     /// What the client declared, else what the statement needs, else text.
     pub(crate) wire: Type,
+    /// What text is read as, where the statement casts it.
+    cast: Option<Type>,
     /// What the statement needs, where that is known.
     needed: Option<DataType>,
 }
 
-/// Finds the parameters of a plan and gives each its type.
-pub(crate) fn infer(plan: LogicalPlan, declared: &[Option<Type>]) -> Result<(LogicalPlan, Vec<Parameter>), Report> {
+impl Parameter {
+    /// The type values are read as.
+    fn read_as(&self) -> &Type {
+        self.cast.as_ref().unwrap_or(&self.wire)
+    }
+
+    /// Says which type the text of a value stands for.
+    fn metadata(&self) -> HashMap<String, String> {
+        output::mark(self.read_as())
+    }
+}
+
+/// Finds the parameters of a plan and gives each its type. `cast` are the types the statement casts them to and the
+/// plan does not know; `zone` is the time zone of the session.
+pub(crate) fn infer(
+    plan: LogicalPlan,
+    declared: &[Option<Type>],
+    cast: &HashMap<usize, Type>,
+    zone: &str,
+) -> Result<(LogicalPlan, Vec<Parameter>), Report> {
     let mut found: HashMap<usize, Option<FieldRef>> = HashMap::new();
     for (name, field) in plan.get_parameter_fields()? {
         found.insert(number(&name)?, field);
@@ -44,10 +63,12 @@ pub(crate) fn infer(plan: LogicalPlan, declared: &[Option<Type>]) -> Result<(Log
     }
     let mut parameters = Vec::with_capacity(most);
     for index in 1..=most {
+        let cast = cast.get(&index).cloned();
         let field = found.get(&index).and_then(Option::as_ref);
         let needed = field.map(|field| field.data_type().clone()).filter(|needed| *needed != DataType::Null);
-        let wire = match declared.get(index - 1).and_then(Option::as_ref) {
-            Some(declared) if *declared != Type::UNKNOWN => declared.clone(),
+        let declared = declared.get(index - 1).and_then(Option::as_ref).filter(|kind| **kind != Type::UNKNOWN);
+        let wire = match declared.or(cast.as_ref()) {
+            Some(declared) => declared.clone(),
             // Catalog columns are oids on the wire although they are stored as int4.
             _ if field
                 .is_some_and(|field| field.metadata().get(PG_OID_ALIAS_KEY).is_some_and(|kind| kind == "oid")) =>
@@ -55,13 +76,19 @@ pub(crate) fn infer(plan: LogicalPlan, declared: &[Option<Type>]) -> Result<(Log
                 Type::OID
             }
             _ => match &needed {
-                Some(needed) => into_pg_type(needed)?,
+                Some(needed) => into_pg_type(needed)
+                    .map_err(|_| Report::not_supported(format!("parameters of type {needed} are not supported")))?,
                 None => Type::TEXT,
             },
         };
-        parameters.push(Parameter { wire, needed });
+        // Refused before a value is sent.
+        let parameter = Parameter { wire, cast, needed };
+        if values::arrow_type(parameter.read_as(), zone).is_none() {
+            return Err(values::unsupported(parameter.read_as()));
+        }
+        parameters.push(parameter);
     }
-    let plan = assign(plan, &parameters)?;
+    let plan = assign(plan, &parameters, zone)?;
     Ok((plan, parameters))
 }
 
@@ -141,7 +168,7 @@ fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<Fiel
 }
 
 /// Writes the types into the plan, so that the types of its result follow.
-fn assign(plan: LogicalPlan, parameters: &[Parameter]) -> Result<LogicalPlan> {
+fn assign(plan: LogicalPlan, parameters: &[Parameter], zone: &str) -> Result<LogicalPlan> {
     let transformed = plan.transform_up_with_subqueries(|node| {
         let changed = node.map_expressions(|expr| {
             expr.transform_up(|part| match part {
@@ -150,8 +177,9 @@ fn assign(plan: LogicalPlan, parameters: &[Parameter]) -> Result<LogicalPlan> {
                 {
                     let parameter = number(&id).ok().and_then(|index| parameters.get(index - 1));
                     let field = parameter.and_then(|parameter| {
-                        let data_type = parameter.needed.clone().or_else(|| arrow_type(&parameter.wire))?;
-                        Some(Arc::new(Field::new("", data_type, true)))
+                        let needed = parameter.needed.clone().filter(|_| parameter.cast.is_none());
+                        let data_type = needed.or_else(|| values::arrow_type(parameter.read_as(), zone))?;
+                        Some(Arc::new(Field::new("", data_type, true).with_metadata(parameter.metadata())))
                     });
                     Ok(Transformed::yes(Expr::Placeholder(Placeholder { id, field })))
                 }
@@ -164,42 +192,8 @@ fn assign(plan: LogicalPlan, parameters: &[Parameter]) -> Result<LogicalPlan> {
     Ok(transformed.data)
 }
 
-/// The type a value of this wire type is decoded to.
-fn arrow_type(wire: &Type) -> Option<DataType> {
-    Some(match *wire {
-        Type::BOOL => DataType::Boolean,
-        Type::INT2 => DataType::Int16,
-        Type::INT4 | Type::OID => DataType::Int32,
-        Type::INT8 => DataType::Int64,
-        Type::FLOAT4 => DataType::Float32,
-        Type::FLOAT8 => DataType::Float64,
-        Type::BYTEA => DataType::Binary,
-        Type::DATE => DataType::Date32,
-        Type::TIME => DataType::Time64(TimeUnit::Nanosecond),
-        Type::TIMESTAMP | Type::TIMESTAMPTZ => DataType::Timestamp(TimeUnit::Microsecond, None),
-        Type::BOOL_ARRAY => DataType::new_list(DataType::Boolean, true),
-        Type::INT2_ARRAY => DataType::new_list(DataType::Int16, true),
-        Type::INT4_ARRAY | Type::OID_ARRAY => DataType::new_list(DataType::Int32, true),
-        Type::INT8_ARRAY => DataType::new_list(DataType::Int64, true),
-        Type::FLOAT4_ARRAY => DataType::new_list(DataType::Float32, true),
-        Type::FLOAT8_ARRAY => DataType::new_list(DataType::Float64, true),
-        Type::TEXT_ARRAY | Type::VARCHAR_ARRAY => DataType::new_list(DataType::Utf8, true),
-        Type::TEXT
-        | Type::VARCHAR
-        | Type::BPCHAR
-        | Type::NAME
-        | Type::UUID
-        | Type::JSON
-        | Type::JSONB
-        | Type::UNKNOWN => DataType::Utf8,
-        // A placeholder's: precision and scale come with each value.
-        Type::NUMERIC => DataType::Decimal128(38, 10),
-        _ => return None,
-    })
-}
-
 /// The values of a Bind message.
-pub(crate) fn decode(bind: &Bind, parameters: &[Parameter]) -> Result<Vec<ScalarValue>, Report> {
+pub(crate) fn decode(bind: &Bind, parameters: &[Parameter], zone: &str) -> Result<Vec<ScalarValue>, Report> {
     let (given, wanted) = (bind.parameters.len(), parameters.len());
     if given != wanted {
         let name = bind.statement_name.as_deref().unwrap_or_default();
@@ -215,101 +209,93 @@ pub(crate) fn decode(bind: &Bind, parameters: &[Parameter]) -> Result<Vec<Scalar
             format!("bind message has {formats} parameter formats but {given} parameters"),
         ));
     }
-    let types = parameters.iter().map(|parameter| Some(decoded_as(&parameter.wire))).collect();
-    let statement = StoredStatement::new(String::new(), (), types);
-    let portal = Portal::try_new(&spell(bind, parameters), Arc::new(statement))?;
-    // arrow-pg drops NULLs of types it does not know, which would shift the values after them; none are left.
-    let ParamValues::List(values) = deserialize_parameters(&portal, &[])? else {
-        return Err(Report::error("XX000", "internal error: parameters without order"));
+    let form = |index: usize| match bind.parameter_format_codes.as_slice() {
+        [] => Ok(0),
+        [one] => Ok(*one),
+        each => each.get(index).copied().ok_or_else(|| Report::protocol_violation("a parameter without a format")),
     };
-    Ok(values
-        .into_iter()
-        .map(|value| value.value)
-        .zip(parameters)
-        .map(|(value, parameter)| fit(value, parameter))
-        .collect())
-}
-
-/// Turns binary values that arrow-pg cannot read into text.
-fn spell(bind: &Bind, parameters: &[Parameter]) -> Bind {
-    let format = |index: usize| match bind.parameter_format_codes.as_slice() {
-        [] => 0,
-        [one] => *one,
-        each => each[index],
-    };
-    let mut formats: Vec<i16> = (0..parameters.len()).map(format).collect();
-    let mut values = bind.parameters.clone();
-    for ((parameter, format), value) in parameters.iter().zip(&mut formats).zip(&mut values) {
-        let (1, Some(bytes)) = (*format, &value) else { continue };
-        let text = match parameter.wire {
-            Type::UUID => <[u8; 16]>::try_from(&bytes[..]).ok().map(spell_uuid),
-            // A version number comes before the text.
-            Type::JSONB => bytes.split_first().map(|(_, text)| Bytes::copy_from_slice(text)),
-            _ => None,
+    let value = |(index, (bytes, parameter)): (usize, (&Option<_>, &Parameter))| {
+        let form = match form(index)? {
+            0 => Form::Text,
+            1 => Form::Binary,
+            other => return Err(Report::error("22023", format!("unsupported format code: {other}"))),
         };
-        if let Some(text) = text {
-            (*format, *value) = (0, Some(text));
-        }
-    }
-    Bind::new(None, None, formats, values, Vec::new())
-}
-
-fn spell_uuid(bytes: [u8; 16]) -> Bytes {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-    Bytes::from(parts.join("-"))
-}
-
-/// Types without a decoder of their own are read as text.
-fn decoded_as(wire: &Type) -> Type {
-    match *wire {
-        Type::UNKNOWN
-        | Type::BPCHAR
-        | Type::NAME
-        | Type::UUID
-        | Type::JSON
-        | Type::JSONB
-        | Type::XML
-        | Type::INET
-        | Type::MACADDR => Type::TEXT,
-        // The same bytes.
-        Type::OID_ARRAY => Type::INT4_ARRAY,
-        Type::BPCHAR_ARRAY | Type::NAME_ARRAY | Type::UUID_ARRAY => Type::TEXT_ARRAY,
-        _ => wire.clone(),
-    }
-}
-
-/// Brings a value to the type its place needs; one that does not fit there is left to the planner's own casts.
-fn fit(value: ScalarValue, parameter: &Parameter) -> ScalarValue {
-    let value = match value {
-        // arrow-pg counts the digits of 0.001 as one.
-        ScalarValue::Decimal128(number, precision, scale) => {
-            ScalarValue::Decimal128(number, precision.max(scale.unsigned_abs()).max(1), scale)
-        }
-        other => other,
+        let bytes = bytes.as_deref();
+        let value = match form {
+            Form::Text => values::decode(parameter.read_as(), form, bytes, zone),
+            Form::Binary => values::decode(&parameter.wire, form, bytes, zone).and_then(|value| match &value {
+                // The text of a type that the statement casts it to.
+                ScalarValue::Utf8(Some(text)) if *parameter.read_as() != parameter.wire => {
+                    values::from_text(parameter.read_as(), text, zone)
+                }
+                _ => Ok(value),
+            }),
+        };
+        Ok(fit(value?, parameter))
     };
+    bind.parameters.iter().zip(parameters).enumerate().map(value).collect()
+}
+
+/// Brings a value to the type its place needs, if it stays the same value; what does not fit there is left to the
+/// planner's own casts.
+fn fit(value: ScalarValue, parameter: &Parameter) -> ScalarValue {
     match &parameter.needed {
-        Some(needed) if *needed != value.data_type() => value.cast_to(needed).unwrap_or(value),
+        Some(needed) if *needed != value.data_type() && keeps_value(&value.data_type(), needed) => {
+            match value.cast_to(needed) {
+                // A cast of what does not fit may be NULL.
+                Ok(fitting) if fitting.is_null() == value.is_null() => fitting,
+                _ => value,
+            }
+        }
         _ => value,
     }
 }
 
+/// Whether a cast is to the same value, or fails.
+fn keeps_value(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Decimal128, Dictionary, Float32, Float64, List, Null, Timestamp};
+    match (from, to) {
+        (Null, _) => true,
+        (List(from), List(to)) => keeps_value(from.data_type(), to.data_type()),
+        (from, Dictionary(_, to)) => from == to.as_ref() || keeps_value(from, to),
+        (from, to) if from.is_integer() && to.is_integer() => true,
+        (from, Float64) => from.is_integer() || matches!(from, Float32 | Decimal128(..)),
+        (Decimal128(precision, scale), Decimal128(wider, more)) => {
+            more >= scale && i16::from(*wider) - i16::from(*more) >= i16::from(*precision) - i16::from(*scale)
+        }
+        (from, Decimal128(precision, scale)) => from.is_integer() && i16::from(*precision) - i16::from(*scale) >= 19,
+        (Timestamp(_, None), Timestamp(_, None)) | (Timestamp(_, Some(_)), Timestamp(_, Some(_))) => true,
+        (from, to) => from.is_string() && to.is_string() || from.is_binary() && to.is_binary(),
+    }
+}
+
 /// Puts the values in their places.
-pub(crate) fn bind(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan, DataFusionError> {
+pub(crate) fn bind(
+    plan: LogicalPlan,
+    parameters: &[Parameter],
+    values: &[ScalarValue],
+) -> Result<LogicalPlan, DataFusionError> {
     if values.is_empty() {
         return Ok(plan);
     }
-    plan.replace_params_with_values(&ParamValues::from(values.to_vec()))
+    let marked = |(value, parameter): (&ScalarValue, &Parameter)| {
+        let metadata = Some(parameter.metadata()).filter(|metadata| !metadata.is_empty());
+        ScalarAndMetadata::new(value.clone(), metadata.map(FieldMetadata::from))
+    };
+    plan.replace_params_with_values(&ParamValues::List(values.iter().zip(parameters).map(marked).collect()))
 }
 
-/// Brings the values of `EXECUTE p(…)` to the types of its parameters.
-pub(crate) fn cast(values: Vec<ScalarValue>, parameters: &[Parameter]) -> Result<Vec<ScalarValue>, DataFusionError> {
-    values
-        .into_iter()
-        .zip(parameters)
-        .map(|(value, parameter)| match parameter.needed.clone().or_else(|| arrow_type(&parameter.wire)) {
-            Some(needed) if parameter.wire != Type::NUMERIC => value.cast_to(&needed),
-            _ => Ok(value),
-        })
-        .collect()
+/// The value of a literal in `EXECUTE p(…)`, which has no type of its own.
+pub(crate) fn of_literal(text: Option<&str>, parameter: &Parameter, zone: &str) -> Result<ScalarValue, Report> {
+    let bytes = text.map(str::as_bytes);
+    Ok(fit(values::decode(parameter.read_as(), Form::Text, bytes, zone)?, parameter))
+}
+
+/// The type that a value of `EXECUTE p(…)` is cast to; a numeric has the digits it has.
+pub(crate) fn target(parameter: &Parameter, given: &DataType, zone: &str) -> Option<DataType> {
+    let unbound = *parameter.read_as() == Type::NUMERIC && (given.is_integer() || given.is_decimal());
+    if unbound {
+        return None;
+    }
+    parameter.needed.clone().or_else(|| values::arrow_type(parameter.read_as(), zone)).filter(|wanted| wanted != given)
 }

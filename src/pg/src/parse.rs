@@ -1,21 +1,21 @@
 //! From the text of a query to its statements.
 //!
-//! Three grammars meet here. Most statements are read by pg-catalog's parser, which knows Postgres' dialect and
-//! rewrites what clients ask of the catalog. `CREATE EXTERNAL TABLE`, `COPY … TO 'file'` and `EXPLAIN` belong to
-//! DataFusion's parser. Where the first one fails, the second one has the last word, and its errors know a position.
+//! Two grammars meet here, in one dialect. `CREATE EXTERNAL TABLE`, `COPY … TO 'file'` and `EXPLAIN` belong to
+//! DataFusion's parser, everything else to sqlparser's. What a statement asks of the Postgres catalog is then
+//! rewritten, and nothing else of it.
 
 use datafusion::error::DataFusionError;
-use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::parser::{Parser as SqlParser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_postgres::pgwire::api::Type;
+use neuroql::PostgresDialect;
 
 use crate::report::Report;
-use crate::{dialect, names};
+use crate::{catalog_queries, dialect, names, object_casts};
 
 /// One statement of a query.
 #[derive(Debug, Clone)]
@@ -25,13 +25,15 @@ pub(crate) struct Parsed {
     pub(crate) names: names::Names,
     /// Type of the first parameter, where it is not for the planner to find.
     pub(crate) parameter: Option<Type>,
+    /// Whether it looks up objects of the catalog by their names.
+    pub(crate) objects: bool,
 }
 
 impl Parsed {
     pub(crate) fn new(mut statement: Statement) -> Self {
         dialect::adapt(&mut statement);
         let names = names::of_statement(&mut statement);
-        Self { statement, names, parameter: None }
+        Self { statement, names, parameter: None, objects: false }
     }
 
     /// The statement, unless it is one of DataFusion's own.
@@ -64,46 +66,71 @@ impl Parser {
                     .map(|within| query[..piece.start].chars().count() + within);
                 Report::from(error).with_position(position)
             })?;
-            statements.extend(found.into_iter().map(Parsed::new));
+            statements
+                .extend(found.into_iter().map(|(statement, objects)| Parsed { objects, ..Parsed::new(statement) }));
         }
         Ok(statements)
     }
 
-    fn parse_piece(&self, text: &str, words: &[String]) -> Result<Vec<Statement>, DataFusionError> {
+    fn parse_piece(&self, text: &str, words: &[String]) -> Result<Vec<(Statement, bool)>, DataFusionError> {
         let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let external = words.first() == Some(&"CREATE") && words.contains(&"EXTERNAL");
-        // pg-catalog's rewrites turn every subquery in a projection into NULL: right for what drivers ask of the
-        // catalog, wrong for anybody's own query.
-        let lower = text.to_ascii_lowercase();
-        let own = matches!(words.first(), Some(&"SELECT" | &"WITH" | &"VALUES"))
-            && !lower.contains("pg_")
-            && !lower.contains("information_schema");
-        let theirs = own || external || matches!(words.first(), Some(&"COPY" | &"EXPLAIN"));
-        if !theirs && let Ok(statements) = self.compatible.parse(text) {
-            return Ok(statements.into_iter().map(|statement| Statement::Statement(Box::new(statement))).collect());
-        }
-        let statements = DFParserBuilder::new(text).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements();
-        match statements {
-            Ok(statements) if own => Ok(statements.into()),
-            Ok(statements) => Ok(statements.into_iter().map(|statement| self.rewrite(statement)).collect()),
-            Err(_) if words.first() == Some(&"COPY") && is_copy_stream(text) => Err(DataFusionError::NotImplemented(
-                "COPY FROM STDIN and COPY TO STDOUT are not supported; use COPY (query) TO 'file.parquet'".into(),
-            )),
-            Err(error) => Err(error),
-        }
+        let statements: Vec<Statement> = match words.first() {
+            Some(&"CREATE") if words.contains(&"EXTERNAL") => of_datafusion(text)?,
+            Some(&"COPY") => of_datafusion(text).map_err(|error| {
+                if is_copy_stream(text) {
+                    let message =
+                        "COPY FROM STDIN and COPY TO STDOUT are not supported; use COPY (query) TO 'file.parquet'";
+                    DataFusionError::NotImplemented(message.into())
+                } else {
+                    error
+                }
+            })?,
+            Some(&"EXPLAIN") => of_datafusion(text)?,
+            _ => of_postgres(text)?,
+        };
+        let rewritten = |mut statement| {
+            let objects = self.rewrite(&mut statement, text);
+            (statement, objects)
+        };
+        Ok(statements.into_iter().map(rewritten).collect())
     }
 
-    /// Applies pg-catalog's rewrites to the statement inside an EXPLAIN, too.
-    fn rewrite(&self, statement: Statement) -> Statement {
+    /// Rewrites what a statement, or the one inside an EXPLAIN, asks of the catalog, and tells whether it looks up
+    /// objects by their names.
+    fn rewrite(&self, statement: &mut Statement, text: &str) -> bool {
         match statement {
-            Statement::Statement(inner) => Statement::Statement(Box::new(self.compatible.rewrite(*inner))),
-            Statement::Explain(mut explain) => {
-                explain.statement = Box::new(self.rewrite(*explain.statement));
-                Statement::Explain(explain)
+            Statement::Statement(inner) => {
+                let objects = object_casts::rewrite(inner.as_mut());
+                catalog_queries::rewrite(inner, text, &self.compatible);
+                objects
             }
-            other => other,
+            Statement::Explain(explain) => self.rewrite(&mut explain.statement, text),
+            Statement::CopyTo(copy) => {
+                let CopyToSource::Query(query) = &mut copy.source else { return false };
+                let objects = object_casts::rewrite(query.as_mut());
+                catalog_queries::rewrite_parts(query, &self.compatible);
+                objects
+            }
+            _ => false,
         }
     }
+}
+
+fn of_datafusion(text: &str) -> Result<Vec<Statement>, DataFusionError> {
+    let statements = DFParserBuilder::new(text).with_dialect(&PostgresDialect).build()?.parse_statements()?;
+    Ok(statements.into())
+}
+
+fn of_postgres(text: &str) -> Result<Vec<Statement>, DataFusionError> {
+    let mut tokens = Tokenizer::new(&PostgresDialect, text).tokenize_with_location().map_err(ParserError::from)?;
+    // ABORT is ROLLBACK, which sqlparser does not know.
+    if let Some(first) = tokens.iter_mut().find(|token| !matches!(token.token, Token::Whitespace(_)))
+        && matches!(&first.token, Token::Word(word) if word.keyword == Keyword::ABORT && word.quote_style.is_none())
+    {
+        first.token = Token::make_keyword("ROLLBACK");
+    }
+    let statements = SqlParser::new(&PostgresDialect).with_tokens_with_locations(tokens).parse_statements()?;
+    Ok(statements.into_iter().map(|statement| Statement::Statement(Box::new(statement))).collect())
 }
 
 fn is_copy_stream(text: &str) -> bool {
@@ -168,7 +195,7 @@ struct Piece {
 
 /// Cuts a query at its semicolons, leaving those in strings and comments alone.
 fn split(query: &str) -> Result<Vec<Piece>, Report> {
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, query).tokenize_with_location().map_err(|error| {
+    let tokens = Tokenizer::new(&PostgresDialect, query).tokenize_with_location().map_err(|error| {
         let position = character(query, error.location);
         let error = DataFusionError::SQL(Box::new(ParserError::TokenizerError(error.message)), None);
         Report::from(error).with_position(Some(position))

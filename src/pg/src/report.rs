@@ -87,6 +87,13 @@ pub(crate) fn warning(sqlstate: &str, message: &str) -> PgWireBackendMessage {
 
 impl From<DataFusionError> for Report {
     fn from(error: DataFusionError) -> Self {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(error) = cause {
+            if let Some(Failed(report)) = error.downcast_ref() {
+                return report.clone();
+            }
+            cause = error.source();
+        }
         let found = neuroql::diagnose(&error);
         if found.sqlstate == "XX000" {
             tracing::error!("internal error: {error}");
@@ -113,6 +120,18 @@ impl From<PgWireError> for Report {
         }
     }
 }
+
+/// A report on its way through DataFusion.
+#[derive(Debug)]
+pub(crate) struct Failed(pub(crate) Report);
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Failed {}
 
 /// Why a statement did not complete.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, SetVariable, Statement as PlanStatement, WriteOp};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::parser::Statement;
+use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
@@ -20,6 +20,7 @@ use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use datafusion_postgres::pgwire::messages::startup::ParameterStatus;
 use neuroql::Guest;
 
+use crate::objects::{Functions, Objects, Snapshot};
 use crate::output::Columns;
 use crate::parameters::{self, Parameter};
 use crate::parse::{Parsed, Parser};
@@ -27,13 +28,14 @@ use crate::passwords::Role;
 use crate::report::{Failure, Report};
 use crate::rows::{Rows, executed, isolated};
 use crate::settings::{REPORTED, Settings};
-use crate::{catalog, functions, permissions, statements};
+use crate::{casts, catalog, functions, object_functions, permissions, statements};
 
 /// What the sessions of a server have in common.
 pub(crate) struct Base {
     engine: neuroql::Engine,
     state: SessionState,
     parser: Arc<Parser>,
+    functions: Arc<Functions>,
     /// Counts changes of the catalog: a plan made before one is made again.
     catalog_version: AtomicU64,
 }
@@ -41,12 +43,13 @@ pub(crate) struct Base {
 impl Base {
     pub(crate) fn new(engine: &neuroql::Engine, roles: Vec<Role>) -> Result<Self, DataFusionError> {
         let context = engine.session();
-        catalog::register(&context, roles)?;
+        let functions = catalog::register(&context, roles)?;
         functions::register_constant(&context);
         Ok(Self {
             engine: engine.clone(),
             state: context.state(),
             parser: Arc::default(),
+            functions,
             catalog_version: AtomicU64::new(0),
         })
     }
@@ -103,6 +106,19 @@ impl Tag {
     }
 }
 
+/// Takes the casts of parameters out of a statement, or the one inside an EXPLAIN.
+fn take_casts(statement: &mut Statement, declared: &[Option<Type>]) -> HashMap<usize, Type> {
+    match statement {
+        Statement::Statement(inner) => casts::take(inner.as_mut(), declared),
+        Statement::Explain(explain) => take_casts(&mut explain.statement, declared),
+        Statement::CopyTo(copy) => match &mut copy.source {
+            CopyToSource::Query(query) => casts::take(query.as_mut(), declared),
+            CopyToSource::Relation(_) => HashMap::new(),
+        },
+        _ => HashMap::new(),
+    }
+}
+
 /// What became of a statement.
 pub(crate) enum Outcome {
     Rows(Rows, Tag),
@@ -120,6 +136,7 @@ pub(crate) struct Session {
     pub(crate) base: Arc<Base>,
     pub(crate) context: SessionContext,
     pub(crate) role: Role,
+    pub(crate) objects: Arc<Objects>,
     settings: Arc<Mutex<Settings>>,
     /// Counts changes of settings that a plan may depend on.
     pub(crate) settings_version: u64,
@@ -152,10 +169,13 @@ impl Session {
         let context = SessionContext::new_with_state(state);
         let settings = Arc::new(Mutex::new(Settings::new(&role)));
         functions::register_session(&context, &settings, &role.name, pid);
+        let objects = Arc::new(Objects::new(Arc::clone(&base.functions)));
+        object_functions::register(&context, &objects);
         Self {
             base,
             context,
             role,
+            objects,
             settings,
             settings_version: 0,
             status: TransactionStatus::Idle,
@@ -190,34 +210,55 @@ impl Session {
         {
             return statements::prepare(self, parsed.clone(), declared, version).await;
         }
-        let plan = self.plan(parsed.statement.clone()).await?;
         let known = [parsed.parameter.clone()];
         let declared = if declared.is_empty() && known[0].is_some() { &known } else { declared };
-        self.prepare_plan(parsed, plan, declared, version)
+        self.prepare_statement(parsed.statement.clone(), parsed, declared, version).await
     }
 
-    /// Plans a statement of DataFusion.
-    pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, Report> {
-        let state = self.context.state();
-        isolated(async move { state.statement_to_plan(statement).await }).await
-    }
-
-    pub(crate) fn prepare_plan(
+    /// Plans a statement of DataFusion, or the one in `parsed`.
+    pub(crate) async fn prepare_statement(
         &self,
+        mut statement: Statement,
         parsed: Parsed,
-        plan: LogicalPlan,
         declared: &[Option<Type>],
         version: (u64, u64),
     ) -> Result<Prepared, Report> {
+        let casts = take_casts(&mut statement, declared);
+        if parsed.objects {
+            self.look_around().await?;
+        }
+        let plan = self.plan(statement).await?;
         let read_only = self.settings().read_only();
         permissions::check(&plan, &self.role, read_only)?;
-        let (plan, parameters) = parameters::infer(plan, declared)?;
+        let (plan, parameters) = parameters::infer(plan, declared, &casts, &self.zone())?;
         let silent = matches!(
             plan,
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)
         );
         let columns = (!silent).then(|| Arc::new(Columns::new(plan.schema().as_arrow(), &parsed.names)));
         Ok(Prepared { parsed, plan: Some(plan), parameters, columns, version })
+    }
+
+    /// Learns which objects there are.
+    async fn look_around(&self) -> Result<(), Report> {
+        let state = self.context.state();
+        let mut path = vec![state.config_options().catalog.default_schema.clone()];
+        path.extend(self.settings().search_path());
+        let context = self.context.clone();
+        let snapshot = isolated(async move { catalog::snapshot(&context).await }).await?;
+        self.objects.replace(Snapshot { path, ..snapshot });
+        Ok(())
+    }
+
+    /// The time zone.
+    pub(crate) fn zone(&self) -> String {
+        self.settings().get("TimeZone").map_or_else(|| "UTC".into(), |(_, value)| value)
+    }
+
+    /// Plans a statement of DataFusion.
+    pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, Report> {
+        let state = self.context.state();
+        isolated(async move { state.statement_to_plan(statement).await }).await
     }
 
     pub(crate) fn prepare_without_plan(parsed: Parsed, columns: Option<Arc<Columns>>, version: (u64, u64)) -> Prepared {
@@ -240,7 +281,10 @@ impl Session {
                 statements::run(self, statement, &prepared, values).await
             }
             _ => match &prepared.plan {
-                Some(plan) => self.run_plan(parameters::bind(plan.clone(), values)?, &prepared.parsed.statement).await,
+                Some(plan) => {
+                    let bound = parameters::bind(plan.clone(), &prepared.parameters, values)?;
+                    self.run_plan(bound, &prepared.parsed.statement).await
+                }
                 None => Err(Report::error("XX000", "internal error: a statement without a plan").into()),
             },
         }

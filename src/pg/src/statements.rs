@@ -3,23 +3,24 @@
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::{LogicalPlan, Prepare, Statement as PlanStatement};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{
-    CloseCursor, Expr, FetchDirection, Ident, Statement, TransactionAccessMode, TransactionMode, ValueWithSpan,
+    CloseCursor, DataType, DollarQuotedString, Expr, FetchDirection, Ident, Statement, TransactionAccessMode,
+    TransactionMode, Value, ValueWithSpan,
 };
-use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 
 use crate::output::Columns;
+use crate::parameters::{self, Parameter};
 use crate::parse::Parsed;
 use crate::report::{Failure, Report, warning};
 use crate::rows::{Rows, executed};
 use crate::session::{Outcome, Portal, Prepared, Session, Tag};
-use crate::{parameters, variables};
+use crate::{casts, catalog_queries, variables};
 
 /// Whether this module runs the statement.
 pub(crate) fn is_about_session(statement: &Statement) -> bool {
@@ -71,8 +72,8 @@ pub(crate) async fn prepare(
             let Some(query) = query else {
                 return Err(Report::error("42601", "syntax error: expected DECLARE name CURSOR FOR query"));
             };
-            let plan = session.plan(DFStatement::Statement(Box::new(Statement::Query(query)))).await?;
-            let mut prepared = session.prepare_plan(parsed, plan, declared, version)?;
+            let query = DFStatement::Statement(Box::new(Statement::Query(query)));
+            let mut prepared = session.prepare_statement(query, parsed, declared, version).await?;
             // The rows are FETCH's.
             prepared.columns = None;
             return Ok(prepared);
@@ -129,8 +130,7 @@ pub(crate) async fn run(
             if session.prepared.contains_key(&name) {
                 return Err(Report::error("42P05", format!("prepared statement \"{name}\" already exists")).into());
             }
-            let typed = !data_types.is_empty();
-            let target = plan_prepare(session, prepared, statement, typed).await?;
+            let target = plan_prepare(session, prepared, statement, data_types).await?;
             session.prepared.insert(name, Arc::new(target));
             Ok(Outcome::done("PREPARE"))
         }
@@ -263,23 +263,19 @@ async fn plan_prepare(
     session: &Session,
     prepared: &Prepared,
     statement: &Statement,
-    typed: bool,
+    data_types: &[DataType],
 ) -> Result<Prepared, Report> {
     if is_about_session(statement) {
         return Err(Report::error("42601", "only queries and data changes can be prepared"));
     }
-    let plan = session.plan(prepared.parsed.statement.clone()).await?;
-    let LogicalPlan::Statement(PlanStatement::Prepare(Prepare { input, fields, .. })) = plan else {
-        return Err(Report::error("XX000", "internal error: PREPARE has another plan"));
-    };
-    let declared = if typed {
-        fields.iter().map(|field| Ok(Some(into_pg_type(field.data_type())?))).collect::<Result<Vec<_>, Report>>()?
-    } else {
-        Vec::new()
-    };
+    let declared = data_types.iter().map(|data_type| match casts::declared(data_type) {
+        Some(known) => Ok(Some(known)),
+        None => Err(Report::not_supported(format!("parameters of type {data_type} are not supported"))),
+    });
+    let declared = declared.collect::<Result<Vec<_>, _>>()?;
     let inner = DFStatement::Statement(Box::new(statement.clone()));
-    let parsed = Parsed { statement: inner, names: prepared.parsed.names.clone(), parameter: None };
-    session.prepare_plan(parsed, Arc::unwrap_or_clone(input), &declared, session.version())
+    let parsed = Parsed { statement: inner.clone(), ..prepared.parsed.clone() };
+    session.prepare_statement(inner, parsed, &declared, session.version()).await
 }
 
 fn prepared_named(session: &Session, name: &str) -> Result<Arc<Prepared>, Report> {
@@ -303,13 +299,60 @@ async fn arguments(session: &Session, given: &[Expr], target: &Prepared) -> Resu
     if given.is_empty() {
         return Ok(Vec::new());
     }
-    let list: Vec<_> = given.iter().map(Expr::to_string).collect();
-    let mut parsed = session.parse(format!("SELECT {}", list.join(", "))).await?;
-    let plan = session.plan(parsed.remove(0).statement).await?;
+    let zone = session.zone();
+    let mut values = Vec::with_capacity(wanted);
+    // Literals have the type of their parameter, everything else has its own.
+    let mut computed = Vec::new();
+    for (expr, parameter) in given.iter().zip(&target.parameters) {
+        values.push(match expr {
+            Expr::Value(ValueWithSpan { value: Value::Null, .. }) => {
+                Some(parameters::of_literal(None, parameter, &zone)?)
+            }
+            Expr::Value(ValueWithSpan {
+                value:
+                    Value::SingleQuotedString(text)
+                    | Value::EscapedStringLiteral(text)
+                    | Value::UnicodeStringLiteral(text)
+                    | Value::DollarQuotedString(DollarQuotedString { value: text, .. }),
+                ..
+            }) => Some(parameters::of_literal(Some(text), parameter, &zone)?),
+            _ => {
+                computed.push((expr.clone(), parameter));
+                None
+            }
+        });
+    }
+    let mut computed = compute(session, computed, &zone).await?.into_iter();
+    let missing = || Report::error("XX000", "internal error: no value");
+    values.into_iter().map(|value| value.or_else(|| computed.next()).ok_or_else(missing)).collect()
+}
+
+/// The values of expressions, each cast to the type of its parameter.
+async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) -> Result<Vec<ScalarValue>, Report> {
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (expressions, parameters): (Vec<_>, Vec<_>) = given.into_iter().unzip();
+    let query = Statement::Query(Box::new(catalog_queries::select(expressions)));
+    let plan = session.plan(Parsed::new(DFStatement::Statement(Box::new(query))).statement).await?;
+    let casts: Vec<_> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(plan.schema().fields())
+        .zip(parameters)
+        .map(|((column, field), parameter)| match parameters::target(parameter, field.data_type(), zone) {
+            Some(wanted) => datafusion::logical_expr::cast(datafusion::logical_expr::Expr::Column(column), wanted),
+            None => datafusion::logical_expr::Expr::Column(column),
+        })
+        .enumerate()
+        .map(|(index, expr)| expr.alias(format!("value {index}")))
+        .collect();
+    let plan = LogicalPlanBuilder::from(plan).project(casts)?.build()?;
     let batches = executed(&session.context, plan).await?;
     let batch = batches.first().ok_or_else(|| Report::error("XX000", "internal error: no values"))?;
     let values = batch.columns().iter().map(|column| ScalarValue::try_from_array(column, 0));
-    Ok(parameters::cast(values.collect::<Result<_, _>>()?, &target.parameters)?)
+    Ok(values.collect::<Result<_, _>>()?)
 }
 
 // Cursors are portals that SQL has named.
@@ -330,7 +373,7 @@ fn declare(
     let Some(plan) = &prepared.plan else {
         return Err(Report::error("XX000", "internal error: a cursor without a plan").into());
     };
-    let rows = Rows::start(&session.context, parameters::bind(plan.clone(), values)?);
+    let rows = Rows::start(&session.context, parameters::bind(plan.clone(), &prepared.parameters, values)?);
     let portal = Portal {
         prepared: Arc::clone(prepared),
         values: Vec::new(),

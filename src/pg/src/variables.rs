@@ -60,8 +60,22 @@ async fn assign(session: &mut Session, name: &str, value: Option<&str>, local: b
     }
     let name = name.to_ascii_lowercase();
     match value {
-        Some(value) => session.set_engine(&name, value.to_string()).await,
+        Some(value) => {
+            let entry = engine_settings(session).into_iter().find(|entry| entry.key == name);
+            let value = engine_value(value, entry.and_then(|entry| entry.value).as_deref());
+            session.set_engine(&name, value).await
+        }
         None => reset_engine(session, &name).await,
+    }
+}
+
+/// A value as DataFusion spells it: its switches are `true` and `false`, Postgres' are `on` and `off` as well.
+fn engine_value(value: &str, current: Option<&str>) -> String {
+    let switch = matches!(current, Some("true" | "false"));
+    match value.to_ascii_lowercase().as_str() {
+        "on" | "yes" | "true" | "1" if switch => "true".into(),
+        "off" | "no" | "false" | "0" if switch => "false".into(),
+        _ => value.into(),
     }
 }
 

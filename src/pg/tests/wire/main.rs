@@ -6,6 +6,7 @@ mod sessions;
 mod statements;
 mod streaming;
 mod tables;
+mod values;
 
 use std::sync::Arc;
 

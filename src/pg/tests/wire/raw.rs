@@ -21,6 +21,21 @@ impl Answer {
         Some(String::from_utf8_lossy(&field[1..]).into_owned())
     }
 
+    /// The first column of the first row.
+    pub fn value(&self) -> Option<String> {
+        let (_, body) = self.0.iter().find(|(kind, _)| *kind == b'D')?;
+        let length = usize::try_from(i32::from_be_bytes(body[2..6].try_into().unwrap())).ok()?;
+        Some(String::from_utf8_lossy(&body[6..6 + length]).into_owned())
+    }
+
+    /// The type of the first column.
+    pub fn column_type(&self) -> Option<u32> {
+        let (_, body) = self.0.iter().find(|(kind, _)| *kind == b'T')?;
+        let name = body[2..].iter().position(|byte| *byte == 0)?;
+        let at = 2 + name + 1 + 4 + 2;
+        Some(u32::from_be_bytes(body[at..at + 4].try_into().unwrap()))
+    }
+
     /// The transaction status at the end.
     pub fn status(&self) -> Option<char> {
         self.0.iter().rfind(|(kind, _)| *kind == b'Z').map(|(_, body)| char::from(body[0]))
@@ -89,6 +104,27 @@ impl Raw {
         bytes.extend(message(b'E', &[&[0][..], &max_rows.to_be_bytes()].concat()));
         bytes.extend(message(b'S', &[]));
         self.send(&bytes);
+    }
+
+    /// Sends a query of one parameter through the extended protocol; the answer is text.
+    pub fn query_with(&mut self, query: &str, kind: u32, format: i16, value: &[u8]) -> Answer {
+        let mut parse = format!("\0{query}\0").into_bytes();
+        parse.extend(1i16.to_be_bytes());
+        parse.extend(kind.to_be_bytes());
+        let mut bytes = message(b'P', &parse);
+        let mut bind = b"\0\0".to_vec();
+        bind.extend(1i16.to_be_bytes());
+        bind.extend(format.to_be_bytes());
+        bind.extend(1i16.to_be_bytes());
+        bind.extend(i32::try_from(value.len()).unwrap().to_be_bytes());
+        bind.extend(value);
+        bind.extend(0i16.to_be_bytes());
+        bytes.extend(message(b'B', &bind));
+        bytes.extend(message(b'D', b"P\0"));
+        bytes.extend(message(b'E', &[0; 5]));
+        bytes.extend(message(b'S', &[]));
+        self.send(&bytes);
+        self.read_until(b'Z')
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -1,0 +1,132 @@
+//! The dialect statements are read in.
+
+use std::any::TypeId;
+
+use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+/// PostgreSQL's dialect with the operators grouped as PostgreSQL groups them.
+///
+/// sqlparser reads all of `b AND c` as the right side of `a IS DISTINCT FROM b AND c`; in Postgres `IS` binds tighter
+/// than `NOT`, `AND` and `OR`. The comparison is put in parentheses, so that its text is read alike by everybody.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PostgresDialect;
+
+/// Hands methods over to sqlparser's dialect.
+macro_rules! as_postgres {
+    ($($method:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
+        $(fn $method(&self, $($argument: $kind),*) -> $result {
+            PostgreSqlDialect {}.$method($($argument),*)
+        })*
+    };
+}
+
+impl Dialect for PostgresDialect {
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<PostgreSqlDialect>()
+    }
+
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        let build = if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+            Expr::IsDistinctFrom
+        } else if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
+            Expr::IsNotDistinctFrom
+        } else {
+            return PostgreSqlDialect {}.parse_infix(parser, expr, precedence);
+        };
+        Some(right_side(parser, precedence).map(|right| {
+            let comparison = build(Box::new(expr.clone()), Box::new(right));
+            Expr::Nested(Box::new(comparison))
+        }))
+    }
+
+    as_postgres! {
+        identifier_quote_style(identifier: &str) -> Option<char>;
+        is_delimited_identifier_start(letter: char) -> bool;
+        is_identifier_start(letter: char) -> bool;
+        is_identifier_part(letter: char) -> bool;
+        supports_unicode_string_literal() -> bool;
+        is_reserved_for_identifier(keyword: Keyword) -> bool;
+        is_custom_operator_part(letter: char) -> bool;
+        get_next_precedence(parser: &Parser) -> Option<Result<u8, ParserError>>;
+        supports_filter_during_aggregation() -> bool;
+        supports_group_by_expr() -> bool;
+        prec_value(precedence: Precedence) -> u8;
+        allow_extract_custom() -> bool;
+        allow_extract_single_quotes() -> bool;
+        supports_create_index_with_clause() -> bool;
+        supports_explain_with_utility_options() -> bool;
+        supports_listen_notify() -> bool;
+        supports_factorial_operator() -> bool;
+        supports_bitwise_shift_operators() -> bool;
+        supports_comment_on() -> bool;
+        supports_load_extension() -> bool;
+        supports_named_fn_args_with_colon_operator() -> bool;
+        supports_named_fn_args_with_expr_name() -> bool;
+        supports_empty_projections() -> bool;
+        supports_nested_comments() -> bool;
+        supports_string_escape_constant() -> bool;
+        supports_numeric_literal_underscores() -> bool;
+        supports_array_typedef_with_brackets() -> bool;
+        supports_geometric_types() -> bool;
+        supports_set_names() -> bool;
+        supports_alter_column_type_using() -> bool;
+        supports_notnull_operator() -> bool;
+        supports_interval_options() -> bool;
+        supports_insert_table_alias() -> bool;
+        supports_create_table_like_parenthesized() -> bool;
+        supports_select_wildcard_with_alias() -> bool;
+        supports_comma_separated_trim() -> bool;
+        supports_xml_expressions() -> bool;
+        supports_comment_optimizer_hint() -> bool;
+    }
+}
+
+/// What `IS` compares with. Comparisons with it do not associate: after one there cannot be another.
+fn right_side(parser: &mut Parser, precedence: u8) -> Result<Expr, ParserError> {
+    let right = parser.parse_subexpr(precedence)?;
+    match &parser.peek_token_ref().token {
+        Token::Word(word) if matches!(word.keyword, Keyword::IS | Keyword::NOTNULL) => {
+            parser.expected_ref("the end of IS DISTINCT FROM", parser.peek_token_ref())
+        }
+        _ => Ok(right),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grouped(expression: &str) -> Result<String, ParserError> {
+        let mut parser = Parser::new(&PostgresDialect).try_with_sql(expression)?;
+        let expr = parser.parse_expr()?;
+        parser.expect_token(&Token::EOF)?;
+        Ok(expr.to_string())
+    }
+
+    #[test]
+    fn is_distinct_from_binds_as_in_postgres() {
+        for (written, read) in [
+            ("a IS NOT DISTINCT FROM b AND c", "(a IS NOT DISTINCT FROM b) AND c"),
+            ("x AND a IS DISTINCT FROM b OR c", "x AND (a IS DISTINCT FROM b) OR c"),
+            ("NOT a IS DISTINCT FROM b AND c", "NOT (a IS DISTINCT FROM b) AND c"),
+            ("a = b IS DISTINCT FROM c = d OR e", "(a = b IS DISTINCT FROM c = d) OR e"),
+            ("a IS DISTINCT FROM (b AND c)", "(a IS DISTINCT FROM (b AND c))"),
+            ("a IS DISTINCT FROM b + 1 AND c", "(a IS DISTINCT FROM b + 1) AND c"),
+            ("a IS DISTINCT FROM NOT b AND c", "(a IS DISTINCT FROM NOT b) AND c"),
+            ("f(a IS DISTINCT FROM b, c)", "f((a IS DISTINCT FROM b), c)"),
+            ("a IS NULL AND b IS NOT TRUE", "a IS NULL AND b IS NOT TRUE"),
+        ] {
+            assert_eq!(grouped(written).unwrap(), read);
+            // Its text means the same, to other dialects too.
+            let again = Parser::new(&PostgreSqlDialect {}).try_with_sql(read).unwrap().parse_expr().unwrap();
+            assert_eq!(again.to_string(), read);
+        }
+        assert!(grouped("a IS DISTINCT FROM b IS NULL").is_err());
+        assert!(grouped("a IS DISTINCT FROM b IS DISTINCT FROM c").is_err());
+        assert_eq!(grouped("a IS NULL IS NULL").unwrap(), "a IS NULL IS NULL");
+    }
+}

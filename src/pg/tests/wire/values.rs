@@ -1,0 +1,120 @@
+//! Values of parameters arrive as they were sent.
+
+use serde_json::Value;
+
+use crate::Running;
+use crate::raw::Raw;
+
+/// A type's name and number, a text of it, and what PostgreSQL 15 makes of it: `SELECT $1` of that type, the parameter
+/// and the answer as text.
+const VALUES: &str = include_str!("values.jsonl");
+
+/// What is refused by name, although Postgres knows it: Arrow has no such values.
+const REFUSED: [(&str, &str); 12] = [
+    ("numeric", "NaN"),
+    ("numeric[]", "{NaN}"),
+    ("numeric", "1e400000"),
+    ("date", "infinity"),
+    ("time", "24:00:00"),
+    ("time", "23:59:60"),
+    ("time", "allballs"),
+    ("timestamp", "infinity"),
+    ("timetz", "12:00+01"),
+    ("inet", "127.0.0.1"),
+    ("text[]", "{{a,b},{c,d}}"),
+    ("text[]", "[0:1]={a,b}"),
+];
+
+/// Lists of decimals have one scale here: the same numbers with more zeros at their end.
+const SCALED: [(&str, &str); 3] = [
+    ("{1.5,1.25,3.75}", "{1.50,1.25,3.75}"),
+    ("{1,NULL,0.001}", "{1.000,NULL,0.001}"),
+    ("{100,2.5}", "{100.0,2.5}"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_is_read_as_postgres_reads_it() {
+    let server = Running::start().await;
+    let mut raw = Raw::connect(server.port, "ada");
+    let mut wrong = Vec::new();
+    for line in VALUES.lines() {
+        let row: Vec<Value> = serde_json::from_str(line).unwrap();
+        let text = |index: usize| row[index].as_str().unwrap();
+        let (kind, sent, outcome, expected) = (text(0), text(2), text(3), text(4));
+        let oid = u32::try_from(row[1].as_u64().unwrap()).unwrap();
+        for (query, oid) in [("SELECT $1".to_owned(), oid), (format!("SELECT $1::{}", if kind == "char" { "\"char\"" } else { kind }), 0)] {
+            let answer = raw.query_with(&query, oid, 0, sent.as_bytes());
+            let got = match answer.sqlstate() {
+                Some(sqlstate) => ("error", sqlstate),
+                None => ("ok", answer.value().unwrap_or("NULL".into())),
+            };
+            let refused = REFUSED.contains(&(kind, sent));
+            let expected = SCALED.iter().find(|(text, _)| kind == "numeric[]" && *text == sent).map_or(expected, |(_, text)| text);
+            let got = (got.0, got.1.as_str());
+            let as_expected = if refused { got == ("error", "0A000") } else { got == (outcome, expected) };
+            if !as_expected {
+                wrong.push(format!("{query} of {kind} {sent:?}: {got:?} instead of {outcome} {expected:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The binary form of values, as Postgres' own `…send` functions write them, and the text of the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn binary_is_read_as_postgres_reads_it() {
+    let server = Running::start().await;
+    let mut raw = Raw::connect(server.port, "ada");
+    let numeric_array = "000000010000000000000"; // spelled out below
+    let _ = numeric_array;
+    for (oid, hex, outcome) in [
+        (16, "01", "t"),
+        (21, "8000", "-32768"),
+        (23, "7fffffff", "2147483647"),
+        (20, "8000000000000000", "-9223372036854775808"),
+        (700, "7fc00000", "NaN"),
+        (701, "8000000000000000", "-0"),
+        (701, "fff0000000000000", "-Infinity"),
+        (25, "61272762", "a''b"),
+        (17, "00ff27", "\\x00ff27"),
+        (114, "7b2261223a312e307d", "{\"a\":1.0}"),
+        (3802, "017b2262223a312c2261223a327d", "{\"a\": 2, \"b\": 1}"),
+        (2950, "a0eebc999c0b4ef8bb6d6bb9bd380a11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        (1082, "00002274", "2024-02-29"),
+        (1083, "0000000a7a4f5b40", "12:30:15"),
+        (1114, "0002b54ad5b5e5c0", "2024-02-29 12:30:15"),
+        (1184, "0002b54ad5b5e5c0", "2024-02-29 12:30:15+00"),
+        (1186, "00000000dbb5d2080000000300000000e", "22P03"),
+        (1186, "0000000370a8c808000000030000000e", "1 year 2 mons 3 days 04:06:46.789128"),
+        // 12345.6789, -0.001, 100000000, NaN.
+        (1700, "0003000100000004000109291a85", "12345.6789"),
+        (1700, "0001ffff40000003000a", "-0.001"),
+        (1700, "000100020000000000 01", "100000000"),
+        (1700, "00000000c0000000", "0A000"),
+        // {a''b,"",NULL}, {1.5,1.25,3.75}, {}.
+        (1009, "00000001000000010000001900000003000000010000000461272762 00000000 ffffffff", "{a''b,\"\",NULL}"),
+        (
+            1231,
+            "0000000100000000000006a40000000300000001 \
+             0000000c 0002000000000001 00011388 0000000c 0002000000000002 000109c4 0000000c 0002000000000002 00031d4c",
+            "{1.50,1.25,3.75}",
+        ),
+        (1007, "000000000000000000000017", "{}"),
+        (1007, "000000020000000000000017", "0A000"),
+        (23, "00", "22P03"),
+        (25, "ff", "22021"),
+        (25, "6100", "22021"),
+        (1082, "7fffffff", "0A000"),
+        (1266, "00", "0A000"),
+    ] {
+        let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let bytes: Vec<u8> = digits.chunks(2).map(pair).collect();
+        let answer = raw.query_with("SELECT $1", oid, 1, &bytes);
+        let got = answer.sqlstate().or_else(|| answer.value()).unwrap_or("NULL".into());
+        assert_eq!(got, outcome, "{oid} {hex}");
+        if answer.sqlstate().is_none() {
+            assert_eq!(answer.column_type(), Some(oid));
+        }
+    }
+}
