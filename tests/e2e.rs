@@ -11,6 +11,7 @@ mod faults;
 mod golden;
 mod graphs;
 mod original;
+mod postgres;
 mod pushdown;
 mod server;
 mod slt;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         graphs::trials(),
         original::trials(),
         faults::trials(),
+        postgres::trials(),
     ]
     .into_iter()
     .flatten()
