@@ -2,17 +2,17 @@
 //! store's files: deltalake, Polars, DuckDB.
 //!
 //! What the scripts need is installed once into `neuroql-tests` in the user's cache folder; a client that is not there
-//! and cannot be installed is reported as ignored.
+//! and cannot be installed is reported as ignored, or as a failure if `NEUROQL_REQUIRE` names it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use libtest_mimic::{Completion, Failed, Trial};
 use neuroql::{Engine, Store};
+use neuroql_requirements::{Requirement, cache, succeeds};
 use tokio_postgres::types::Type;
 
 use crate::golden;
@@ -34,10 +34,10 @@ pub fn trials() -> Vec<Trial> {
 
 /// Runs a script with an interpreter, or says why there is none.
 #[tokio::main]
-async fn script(interpreter: Result<Interpreter, String>, name: &str) -> Result<Completion, Failed> {
+async fn script(interpreter: Result<Interpreter, Missing>, name: &str) -> Result<Completion, Failed> {
     let interpreter = match interpreter {
         Ok(found) => found,
-        Err(reason) => return Ok(Completion::ignored_with(reason)),
+        Err((requirement, reason)) => return Ok(Completion::ignored_with(requirement.missing(&reason)?)),
     };
     let store = tempfile::tempdir()?;
     let opened = Store::open(&store.path().to_string_lossy()).await?;
@@ -89,67 +89,40 @@ fn patiently(mut command: Command) -> Result<String, Error> {
 }
 
 /// What runs a script, and where it finds its modules.
-pub struct Interpreter {
-    /// The executable.
-    pub program: PathBuf,
+struct Interpreter {
+    program: PathBuf,
     modules: PathBuf,
 }
 
-fn psql() -> Result<Interpreter, String> {
-    succeeds("psql", &["--version"], Path::new("."))?;
+/// What a machine lacks, and why.
+type Missing = (Requirement, String);
+
+fn psql() -> Result<Interpreter, Missing> {
+    succeeds("psql", &["--version"], Path::new(".")).map_err(|reason| (Requirement::Psql, reason))?;
     Ok(Interpreter { program: "bash".into(), modules: PathBuf::new() })
 }
 
-/// Python with the packages that the scripts need, or why there is none.
-pub fn python() -> Result<Interpreter, String> {
-    static INSTALLING: Mutex<()> = Mutex::new(());
-    let _alone = INSTALLING.lock();
-    let folder = cache()?.join("clients-venv");
-    let program = folder.join("bin/python");
-    let wanted = ["-c", "import psycopg, sqlalchemy, pandas, pyarrow, deltalake, duckdb, polars, moto.server"];
-    if succeeds(&program, &wanted, Path::new(".")).is_err() {
-        succeeds("python3", &["-m", "venv", &folder.to_string_lossy()], Path::new("."))?;
-        let databases =
-            ["psycopg[binary]", "sqlalchemy", "pandas", "pyarrow", "deltalake", "duckdb", "polars", "moto[server]"];
-        let packages = [&["-m", "pip", "install", "-q"][..], &databases].concat();
-        succeeds(&program, &packages, Path::new("."))?;
-    }
-    Ok(Interpreter { program, modules: PathBuf::new() })
+fn python() -> Result<Interpreter, Missing> {
+    let packages = ["psycopg[binary]", "sqlalchemy", "pandas", "pyarrow", "deltalake", "duckdb", "polars"];
+    let modules = "psycopg, sqlalchemy, pandas, pyarrow, deltalake, duckdb, polars";
+    let program = neuroql_requirements::python("clients-venv", modules, &packages);
+    Ok(Interpreter { program: program.map_err(|reason| (Requirement::Python, reason))?, modules: PathBuf::new() })
 }
 
-fn node() -> Result<Interpreter, String> {
-    let folder = cache()?.join("node");
+fn node() -> Result<Interpreter, Missing> {
+    let modules = installed_for_node().map_err(|reason| (Requirement::Node, reason))?;
+    Ok(Interpreter { program: "node".into(), modules })
+}
+
+fn installed_for_node() -> Result<PathBuf, String> {
+    let folder = cache("neuroql-tests")?.join("node");
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let modules = folder.join("node_modules");
     succeeds("node", &["--version"], &folder)?;
     if !modules.join("pg/package.json").exists() {
         succeeds("npm", &["install", "--no-fund", "--no-audit", "pg"], &folder)?;
     }
-    Ok(Interpreter { program: "node".into(), modules })
-}
-
-fn cache() -> Result<PathBuf, String> {
-    let base = match std::env::var_os("XDG_CACHE_HOME") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(std::env::var_os("HOME").ok_or("HOME is not set")?).join(".cache"),
-    };
-    Ok(base.join("neuroql-tests"))
-}
-
-/// Runs a command quietly; the error says what it printed.
-fn succeeds(program: impl AsRef<Path>, arguments: &[&str], folder: &Path) -> Result<(), String> {
-    let program = program.as_ref();
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{} {} failed: {}", program.display(), arguments.join(" "), said.trim()))
+    Ok(modules)
 }
 
 #[tokio::main]

@@ -26,16 +26,6 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("golden")
 }
 
-/// SmolLM2 is too big for the repository; `.ci/run` puts it into the cache.
-pub fn smollm2() -> Option<PathBuf> {
-    let cache = match std::env::var_os("XDG_CACHE_HOME") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(std::env::var_os("HOME")?).join(".cache"),
-    };
-    let file = cache.join("neuroql/SmolLM2-135M-Instruct.Q4_1.gguf");
-    file.exists().then_some(file)
-}
-
 /// Writes the Parquet files of all reference models.
 pub fn write_all() -> Result<()> {
     fs::create_dir_all(folder())?;

@@ -10,6 +10,7 @@ use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use libtest_mimic::{Completion, Failed, Trial};
 use neuroql::Engine;
+use neuroql_requirements::Requirement;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -41,10 +42,10 @@ enum Way {
 
 #[tokio::main]
 async fn run(file: &Path, way: Way) -> Result<Completion, Failed> {
-    let smollm2 = golden::smollm2();
-    if file.ends_with("smollm2.slt") && smollm2.is_none() {
-        return Ok(Completion::ignored_with("SmolLM2 is not in the cache; see .ci/run"));
-    }
+    let smollm2 = match file.ends_with("smollm2.slt").then(neuroql_requirements::smollm2).transpose() {
+        Ok(smollm2) => smollm2,
+        Err(reason) => return Ok(Completion::ignored_with(Requirement::SmolLm2.missing(&reason)?)),
+    };
     let engine = Engine::builder().build()?;
     let outcome = match way {
         Way::Embedded => script(file, smollm2, || async { Ok(Embedded(engine.session())) }).await,

@@ -11,6 +11,7 @@ use datafusion::prelude::SessionContext;
 use futures::stream::BoxStream;
 use libtest_mimic::{Completion, Failed, Trial};
 use neuroql::{Engine, Store};
+use neuroql_requirements::Requirement;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -19,7 +20,6 @@ use object_store::{
 };
 
 use crate::analysis::{SMALL, everything, in_one_go, rows};
-use crate::clients::python;
 use crate::server::{self, Error};
 
 /// One trial a place.
@@ -265,13 +265,13 @@ async fn on_s3(location: &str) -> Result<(), Error> {
 
 /// On S3, if its stand-in can be run here.
 fn s3() -> Result<Completion, Failed> {
-    let python = match python() {
+    let python = match neuroql_requirements::moto() {
         Ok(python) => python,
-        Err(reason) => return Ok(Completion::ignored_with(reason)),
+        Err(reason) => return Ok(Completion::ignored_with(Requirement::Moto.missing(&reason)?)),
     };
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let server = Command::new(&python.program)
+    let server = Command::new(&python)
         .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -282,7 +282,7 @@ fn s3() -> Result<Completion, Failed> {
     let start = Instant::now();
     loop {
         let bucket = format!("{endpoint}/bucket");
-        let made = Command::new(&python.program).args(["-c", BUCKET, &bucket]).env("NO_PROXY", "127.0.0.1").output()?;
+        let made = Command::new(&python).args(["-c", BUCKET, &bucket]).env("NO_PROXY", "127.0.0.1").output()?;
         if made.status.success() {
             break;
         }

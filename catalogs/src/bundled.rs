@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
@@ -11,6 +10,9 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::physical_plan::ExecutionPlan;
+use futures::future::BoxFuture;
+
+use crate::async_method::async_method;
 
 /// A table of a Parquet file in memory.
 #[derive(Debug)]
@@ -34,7 +36,6 @@ fn in_memory(file: &'static [u8]) -> bytes::Bytes {
     bytes::Bytes::from_static(file)
 }
 
-#[async_trait]
 impl TableProvider for Bundled {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
@@ -44,22 +45,29 @@ impl TableProvider for Bundled {
         TableType::Base
     }
 
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
+    async_method!(scan => plan);
+}
+
+impl Bundled {
+    fn plan<'a>(
+        &'a self,
+        _: &'a dyn Session,
+        projection: Option<&'a Vec<usize>>,
+        _: &'a [Expr],
         _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let batches = match self.batches.get() {
-            Some(batches) => batches,
-            None => {
-                let reader = ParquetRecordBatchReaderBuilder::try_new(in_memory(self.file))?.build()?;
-                let batches = reader.collect::<Result<Vec<_>, _>>()?;
-                self.batches.get_or_init(|| batches)
-            }
-        };
-        let schema = Arc::clone(&self.schema);
-        Ok(MemorySourceConfig::try_new_exec(std::slice::from_ref(batches), schema, projection.cloned())?)
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let batches = match self.batches.get() {
+                Some(batches) => batches,
+                None => {
+                    let reader = ParquetRecordBatchReaderBuilder::try_new(in_memory(self.file))?.build()?;
+                    let batches = reader.collect::<Result<Vec<_>, _>>()?;
+                    self.batches.get_or_init(|| batches)
+                }
+            };
+            let schema = Arc::clone(&self.schema);
+            let plan = MemorySourceConfig::try_new_exec(std::slice::from_ref(batches), schema, projection.cloned())?;
+            Ok(plan as Arc<dyn ExecutionPlan>)
+        })
     }
 }

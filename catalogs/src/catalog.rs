@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::datasource::TableType;
 use datafusion::error::Result;
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 
 use crate::Error;
+use crate::async_method::async_method;
 use crate::datasets::Datasets;
 use crate::holdings::Holdings;
 use crate::model_table::{OfAll, OfModel, model_table, model_tables};
@@ -97,7 +98,6 @@ impl DefaultSchema {
     }
 }
 
-#[async_trait]
 impl SchemaProvider for DefaultSchema {
     fn table_names(&self) -> Vec<String> {
         let mut names: BTreeSet<String> = self.inner.table_names().into_iter().collect();
@@ -106,22 +106,9 @@ impl SchemaProvider for DefaultSchema {
         names.into_iter().collect()
     }
 
-    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if let Some(table) = self.system_table(name) {
-            return Ok(Some(table));
-        }
-        if let Ok(model) = self.holdings.registry.get(name) {
-            return Ok(Some(model_as_table(model, Arc::clone(&self.holdings))));
-        }
-        self.inner.table(name).await
-    }
+    async_method!(table => find_table<'a>(name: &'a str) -> Option<Arc<dyn TableProvider>>);
 
-    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
-        if Self::is_system(name) || self.holdings.registry.get(name).is_ok() {
-            return Ok(Some(TableType::Base));
-        }
-        self.inner.table_type(name).await
-    }
+    async_method!(table_type => find_table_type<'a>(name: &'a str) -> Option<TableType>);
 
     fn register_table(&self, name: String, table: Arc<dyn TableProvider>) -> Result<Option<Arc<dyn TableProvider>>> {
         if Self::is_system(&name) {
@@ -161,6 +148,29 @@ impl SchemaProvider for DefaultSchema {
     }
 }
 
+impl DefaultSchema {
+    fn find_table<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>>> {
+        Box::pin(async move {
+            if let Some(table) = self.system_table(name) {
+                return Ok(Some(table));
+            }
+            if let Ok(model) = self.holdings.registry.get(name) {
+                return Ok(Some(model_as_table(model, Arc::clone(&self.holdings))));
+            }
+            self.inner.table(name).await
+        })
+    }
+
+    fn find_table_type<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<TableType>>> {
+        Box::pin(async move {
+            if Self::is_system(name) || self.holdings.registry.get(name).is_ok() {
+                return Ok(Some(TableType::Base));
+            }
+            self.inner.table_type(name).await
+        })
+    }
+}
+
 /// The schema of one model.
 #[derive(Debug)]
 struct ModelSchema {
@@ -168,20 +178,14 @@ struct ModelSchema {
     holdings: Arc<Holdings>,
 }
 
-#[async_trait]
 impl SchemaProvider for ModelSchema {
     fn table_names(&self) -> Vec<String> {
         model_tables().into_iter().map(|table| table.name().to_owned()).collect()
     }
 
-    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let (model, holdings) = (Arc::clone(&self.model), Arc::clone(&self.holdings));
-        Ok(model_table(name).map(|table| Arc::new(OfModel { table, model, holdings }) as _))
-    }
+    async_method!(table => find_table<'a>(name: &'a str) -> Option<Arc<dyn TableProvider>>);
 
-    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
-        Ok(model_table(name).map(|_| TableType::Base))
-    }
+    async_method!(table_type => find_table_type<'a>(name: &'a str) -> Option<TableType>);
 
     fn register_table(&self, name: String, _: Arc<dyn TableProvider>) -> Result<Option<Arc<dyn TableProvider>>> {
         Err(Error::SystemTable(format!("{}.{name}", self.model.name())).into())
@@ -193,6 +197,19 @@ impl SchemaProvider for ModelSchema {
 
     fn table_exist(&self, name: &str) -> bool {
         model_table(name).is_some()
+    }
+}
+
+impl ModelSchema {
+    fn find_table<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>>> {
+        Box::pin(async move {
+            let (model, holdings) = (Arc::clone(&self.model), Arc::clone(&self.holdings));
+            Ok(model_table(name).map(|table| Arc::new(OfModel { table, model, holdings }) as _))
+        })
+    }
+
+    fn find_table_type<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<TableType>>> {
+        Box::pin(async move { Ok(model_table(name).map(|_| TableType::Base)) })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{SchemaProvider, Session, TableProvider};
 use datafusion::datasource::listing::ListingTable;
@@ -13,7 +12,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType,
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::scalar::ScalarValue;
+use futures::future::BoxFuture;
 
+use crate::async_method::async_method;
 use crate::bundled::Bundled;
 use crate::dataset::Dataset;
 
@@ -50,7 +51,6 @@ impl Datasets {
     }
 }
 
-#[async_trait]
 impl TableProvider for Datasets {
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(vec![
@@ -65,32 +65,38 @@ impl TableProvider for Datasets {
         TableType::Base
     }
 
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
+    async_method!(scan => plan);
+}
+
+impl Datasets {
+    fn plan<'a>(
+        &'a self,
+        session: &'a dyn Session,
+        projection: Option<&'a Vec<usize>>,
+        _: &'a [Expr],
         _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = self.schema();
-        let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
-        let mut plan: Option<LogicalPlan> = None;
-        for name in self.schema.table_names() {
-            if self.schema.table_type(&name).await? != Some(TableType::Base) {
-                continue;
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let schema = self.schema();
+            let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+            let mut plan: Option<LogicalPlan> = None;
+            for name in self.schema.table_names() {
+                if self.schema.table_type(&name).await? != Some(TableType::Base) {
+                    continue;
+                }
+                let Some(dataset) = self.schema.table(&name).await?.and_then(Dataset::of) else { continue };
+                let row = Self::row(&name, &dataset)?;
+                plan = Some(match plan {
+                    None => row,
+                    Some(plan) => LogicalPlanBuilder::from(plan).union(row)?.build()?,
+                });
             }
-            let Some(dataset) = self.schema.table(&name).await?.and_then(Dataset::of) else { continue };
-            let row = Self::row(&name, &dataset)?;
-            plan = Some(match plan {
-                None => row,
-                Some(plan) => LogicalPlanBuilder::from(plan).union(row)?.build()?,
-            });
-        }
-        let Some(plan) = plan else {
-            return Ok(Arc::new(EmptyExec::new(Arc::new(schema.project(&columns)?))));
-        };
-        let outputs = columns.iter().map(|c| ident(schema.field(*c).name()));
-        let plan = LogicalPlanBuilder::from(plan).project(outputs)?.build()?;
-        session.create_physical_plan(&session.optimize(&plan)?).await
+            let Some(plan) = plan else {
+                return Ok(Arc::new(EmptyExec::new(Arc::new(schema.project(&columns)?))) as Arc<dyn ExecutionPlan>);
+            };
+            let outputs = columns.iter().map(|c| ident(schema.field(*c).name()));
+            let plan = LogicalPlanBuilder::from(plan).project(outputs)?.build()?;
+            session.create_physical_plan(&session.optimize(&plan)?).await
+        })
     }
 }

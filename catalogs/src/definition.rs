@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::common::{Result, TableReference, not_impl_err};
 use datafusion::logical_expr::{CreateExternalTable, cast, lit};
@@ -11,22 +10,38 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::unparser::Unparser;
 use datafusion::sql::unparser::dialect::PostgreSqlDialect;
+use futures::future::BoxFuture;
+
+use crate::async_method::async_method;
 
 /// A factory whose tables know the statement that creates them, wherever it is run. DataFusion's own idea of it leaves
 /// out columns and options.
 #[derive(Debug)]
 pub struct Defining(pub Arc<dyn TableProviderFactory>);
 
-#[async_trait]
 impl TableProviderFactory for Defining {
-    async fn create(&self, session: &dyn Session, cmd: &CreateExternalTable) -> Result<Arc<dyn TableProvider>> {
-        let mut cmd = cmd.clone();
-        cmd.locations.iter_mut().for_each(|location| *location = absolute(location));
-        // There are types that SQL has no name for: such a table can be created, but not remembered.
-        let definition = statement(&cmd);
-        let definition = definition.inspect_err(|error| tracing::warn!(table = %cmd.name, %error, "is not remembered"));
-        cmd.definition = definition.ok();
-        self.0.create(session, &cmd).await
+    async_method!(create => create_table<'a, 'b>(
+        session: &'a dyn Session,
+        cmd: &'b CreateExternalTable,
+    ) -> Arc<dyn TableProvider>);
+}
+
+impl Defining {
+    fn create_table<'a>(
+        &'a self,
+        session: &'a dyn Session,
+        cmd: &'a CreateExternalTable,
+    ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
+        Box::pin(async move {
+            let mut cmd = cmd.clone();
+            cmd.locations.iter_mut().for_each(|location| *location = absolute(location));
+            // There are types that SQL has no name for: such a table can be created, but not remembered.
+            let definition = statement(&cmd);
+            let definition =
+                definition.inspect_err(|error| tracing::warn!(table = %cmd.name, %error, "is not remembered"));
+            cmd.definition = definition.ok();
+            self.0.create(session, &cmd).await
+        })
     }
 }
 

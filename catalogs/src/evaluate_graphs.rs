@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray,
 };
@@ -17,6 +16,7 @@ use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
+use futures::future::BoxFuture;
 use futures::future::try_join_all;
 use neuroql_graph::{Matcher, Semantics};
 use neuroql_model::{CancelOnDrop, Model, Width};
@@ -117,7 +117,6 @@ struct EvaluateCall {
     threshold: f32,
 }
 
-#[async_trait]
 impl Call for EvaluateCall {
     type Work = Evaluation;
 
@@ -132,17 +131,19 @@ impl Call for EvaluateCall {
         }
     }
 
-    async fn work(&self, session: &dyn Session, asked: Asked<'_>) -> Result<Evaluation> {
-        let name = Dataset::kept_as(session, &self.dataset);
-        let dataset = Dataset::find(session, &self.dataset).await?;
-        let methods = asked.filters.iter().filter_map(|filter| allowed_strings(filter, "method"));
-        let of_place: Vec<Expr> =
-            asked.filters.iter().filter(|filter| allowed_strings(filter, "method").is_none()).cloned().collect();
-        Ok(Evaluation {
-            selection: select_neurons(&self.model, &Predicate::compile(&of_place, &schema(), session)?)?,
-            methods: methods.collect(),
-            origin: Origin::of(session, &name, dataset).await?,
-            call: Self { dataset: name, ..self.clone() },
+    fn work<'a>(&'a self, session: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Evaluation>> {
+        Box::pin(async move {
+            let name = Dataset::kept_as(session, &self.dataset);
+            let dataset = Dataset::find(session, &self.dataset).await?;
+            let methods = asked.filters.iter().filter_map(|filter| allowed_strings(filter, "method"));
+            let of_place: Vec<Expr> =
+                asked.filters.iter().filter(|filter| allowed_strings(filter, "method").is_none()).cloned().collect();
+            Ok(Evaluation {
+                selection: select_neurons(&self.model, &Predicate::compile(&of_place, &schema(), session)?)?,
+                methods: methods.collect(),
+                origin: Origin::of(session, &name, dataset).await?,
+                call: Self { dataset: name, ..self.clone() },
+            })
         })
     }
 }
@@ -186,39 +187,40 @@ enum MadeOf {
 /// A graph with its scores, or the reason why it has none.
 type Judged = (Kept, Result<Scores, &'static str>);
 
-#[async_trait]
 impl Work for Evaluation {
-    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        let call = &self.call;
-        let corpora = Corpora::new(&call.holdings, &call.model, &self.origin, context);
-        let sha256 = corpora.sha256().await?.unwrap_or_default();
-        for (layer, neurons) in &self.selection {
-            let layer = *layer as u32;
-            let graphs = call.kept(layer, neurons.as_deref(), &self.methods, &sha256).await?;
-            if graphs.is_empty() {
-                continue;
-            }
-            let best = (call.examples, corpora.best(layer, call.tokens).await?);
-            let (groups, mut hopeless) = grouped(graphs, best, &sha256);
-            for ((examples, searched), mut graphs) in groups {
-                let Some(corpus) = corpora.of_layer(layer, searched).await? else {
-                    hopeless.extend(graphs.into_iter().map(|graph| (graph, Err(GONE))));
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let call = &self.call;
+            let corpora = Corpora::new(&call.holdings, &call.model, &self.origin, context);
+            let sha256 = corpora.sha256().await?.unwrap_or_default();
+            for (layer, neurons) in &self.selection {
+                let layer = *layer as u32;
+                let graphs = call.kept(layer, neurons.as_deref(), &self.methods, &sha256).await?;
+                if graphs.is_empty() {
                     continue;
-                };
-                let together = corpus.most_neurons(examples);
-                while !graphs.is_empty() {
-                    let rest = graphs.split_off(together.min(graphs.len()));
-                    let judged = call.judge(&corpus, layer, examples, std::mem::replace(&mut graphs, rest)).await?;
-                    if !rows.send(batch(layer, &judged)?).await {
-                        return Ok(());
+                }
+                let best = (call.examples, corpora.best(layer, call.tokens).await?);
+                let (groups, mut hopeless) = grouped(graphs, best, &sha256);
+                for ((examples, searched), mut graphs) in groups {
+                    let Some(corpus) = corpora.of_layer(layer, searched).await? else {
+                        hopeless.extend(graphs.into_iter().map(|graph| (graph, Err(GONE))));
+                        continue;
+                    };
+                    let together = corpus.most_neurons(examples);
+                    while !graphs.is_empty() {
+                        let rest = graphs.split_off(together.min(graphs.len()));
+                        let judged = call.judge(&corpus, layer, examples, std::mem::replace(&mut graphs, rest)).await?;
+                        if !rows.send(batch(layer, &judged)?).await {
+                            return Ok(());
+                        }
                     }
                 }
+                if !hopeless.is_empty() && !rows.send(batch(layer, &hopeless)?).await {
+                    return Ok(());
+                }
             }
-            if !hopeless.is_empty() && !rows.send(batch(layer, &hopeless)?).await {
-                return Ok(());
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, new_empty_array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 
 use crate::Error;
@@ -41,7 +41,6 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-#[async_trait]
 impl ModelTable for Examples {
     fn name(&self) -> &'static str {
         "examples"
@@ -55,8 +54,8 @@ impl ModelTable for Examples {
         supports_place(filter)
     }
 
-    async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-        of_kept(model, scan, schema(), false, rows).await
+    fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move { of_kept(model, scan, schema(), false, rows).await })
     }
 }
 

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::common::{SchemaReference, TableReference, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::CreateExternalTable;
+use futures::future::BoxFuture;
 use neuroql_model::{Model, Options, Progress};
 use neuroql_store::Registration;
 
 use crate::Error;
+use crate::async_method::async_method;
 use crate::catalog::model_as_table;
 use crate::definition::absolute;
 use crate::holdings::{Holdings, store_error};
@@ -109,42 +110,55 @@ fn check_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-#[async_trait]
 impl TableProviderFactory for ModelFactory {
-    async fn create(&self, session: &dyn Session, cmd: &CreateExternalTable) -> Result<Arc<dyn TableProvider>> {
-        let defaults = &session.config_options().catalog;
-        let table = cmd.name.clone().resolve(&defaults.default_catalog, &defaults.default_schema);
-        if *table.schema != *defaults.default_schema || *table.catalog != *defaults.default_catalog {
-            let schema = SchemaReference::Bare { schema: Arc::clone(&table.schema) };
-            return plan_err!("a model is a schema itself and cannot be created in schema {schema}");
-        }
-        if !cmd.schema.fields().is_empty() {
-            return plan_err!("the columns of a model are given: leave out the column list of {}", cmd.name);
-        }
-        let [location] = cmd.locations.as_slice() else {
-            return plan_err!("a model has one LOCATION: a file, a folder or a URL");
-        };
-        let name = TableReference::from(table).table().to_owned();
-        let option =
-            |(key, value): (&String, &String)| (key.strip_prefix("format.").unwrap_or(key).to_owned(), value.clone());
-        let mut options: HashMap<String, String> = cmd.options.iter().map(option).collect();
-        if let Some(Settings { device }) = session.config_options().extensions.get()
-            && *device != SessionDevice::default()
-            && !options.keys().any(|name| name.eq_ignore_ascii_case("device"))
-        {
-            options.insert("device".into(), device.to_string());
-        }
-        let model = self.load(&name, location, &options).await?;
-        let registration = Registration {
-            model: name.clone(),
-            location: lasting(location),
-            options: options.into_iter().collect(),
-            sha256: model.sha256().to_owned(),
-        };
-        if let Err(error) = self.holdings.store.register(&registration).await {
-            self.holdings.registry.remove(&name);
-            return Err(store_error(error));
-        }
-        Ok(model_as_table(model, Arc::clone(&self.holdings)))
+    async_method!(create => create_table<'a, 'b>(
+        session: &'a dyn Session,
+        cmd: &'b CreateExternalTable,
+    ) -> Arc<dyn TableProvider>);
+}
+
+impl ModelFactory {
+    fn create_table<'a>(
+        &'a self,
+        session: &'a dyn Session,
+        cmd: &'a CreateExternalTable,
+    ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
+        Box::pin(async move {
+            let defaults = &session.config_options().catalog;
+            let table = cmd.name.clone().resolve(&defaults.default_catalog, &defaults.default_schema);
+            if *table.schema != *defaults.default_schema || *table.catalog != *defaults.default_catalog {
+                let schema = SchemaReference::Bare { schema: Arc::clone(&table.schema) };
+                return plan_err!("a model is a schema itself and cannot be created in schema {schema}");
+            }
+            if !cmd.schema.fields().is_empty() {
+                return plan_err!("the columns of a model are given: leave out the column list of {}", cmd.name);
+            }
+            let [location] = cmd.locations.as_slice() else {
+                return plan_err!("a model has one LOCATION: a file, a folder or a URL");
+            };
+            let name = TableReference::from(table).table().to_owned();
+            let option = |(key, value): (&String, &String)| {
+                (key.strip_prefix("format.").unwrap_or(key).to_owned(), value.clone())
+            };
+            let mut options: HashMap<String, String> = cmd.options.iter().map(option).collect();
+            if let Some(Settings { device }) = session.config_options().extensions.get()
+                && *device != SessionDevice::default()
+                && !options.keys().any(|name| name.eq_ignore_ascii_case("device"))
+            {
+                options.insert("device".into(), device.to_string());
+            }
+            let model = self.load(&name, location, &options).await?;
+            let registration = Registration {
+                model: name.clone(),
+                location: lasting(location),
+                options: options.into_iter().collect(),
+                sha256: model.sha256().to_owned(),
+            };
+            if let Err(error) = self.holdings.store.register(&registration).await {
+                self.holdings.registry.remove(&name);
+                return Err(store_error(error));
+            }
+            Ok(model_as_table(model, Arc::clone(&self.holdings)))
+        })
     }
 }

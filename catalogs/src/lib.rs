@@ -7,6 +7,7 @@
 
 mod activations;
 mod analyze;
+mod async_method;
 mod build_graphs;
 mod bundled;
 mod catalog;

@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -18,9 +17,11 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::scalar::ScalarValue;
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 
 use crate::activations::Activations;
+use crate::async_method::async_method;
 use crate::examples::Examples;
 use crate::graphs::{GraphNodes, Graphs};
 use crate::holdings::Holdings;
@@ -30,7 +31,6 @@ use crate::vocabulary::Vocabulary;
 use crate::weights::Weights;
 
 /// A table that can be made of any model.
-#[async_trait]
 pub(crate) trait ModelTable: Debug + Send + Sync {
     /// Its name in a model's schema.
     fn name(&self) -> &'static str;
@@ -42,7 +42,7 @@ pub(crate) trait ModelTable: Debug + Send + Sync {
     fn supports_filter(&self, filter: &Expr) -> TableProviderFilterPushDown;
 
     /// The plan that reads it. `projection` indexes the schema for this model.
-    async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>>;
+    fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>>;
 
     /// The plan that inserts the rows of another; most tables only show what is there.
     fn insert(
@@ -92,7 +92,6 @@ pub(crate) struct OfModel {
     pub holdings: Arc<Holdings>,
 }
 
-#[async_trait]
 impl TableProvider for OfModel {
     fn schema(&self) -> SchemaRef {
         self.table.schema(Some(&self.model))
@@ -106,23 +105,35 @@ impl TableProvider for OfModel {
         Ok(filters.iter().map(|filter| self.table.supports_filter(filter)).collect())
     }
 
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.table.scan(&self.model, Scan { session, holdings: &self.holdings, projection, filters, limit }).await
-    }
+    async_method!(scan => plan);
 
-    async fn insert_into(
-        &self,
-        _: &dyn Session,
+    async_method!(insert_into => plan_insert<'a>(
+        session: &'a dyn Session,
         input: Arc<dyn ExecutionPlan>,
         op: InsertOp,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.table.insert(&self.model, &self.holdings, input, op)
+    ) -> Arc<dyn ExecutionPlan>);
+}
+
+impl OfModel {
+    fn plan<'a>(
+        &'a self,
+        session: &'a dyn Session,
+        projection: Option<&'a Vec<usize>>,
+        filters: &'a [Expr],
+        limit: Option<usize>,
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            self.table.scan(&self.model, Scan { session, holdings: &self.holdings, projection, filters, limit }).await
+        })
+    }
+
+    fn plan_insert<'a>(
+        &'a self,
+        _: &'a dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        op: InsertOp,
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move { self.table.insert(&self.model, &self.holdings, input, op) })
     }
 }
 
@@ -154,7 +165,6 @@ impl OfAll {
     }
 }
 
-#[async_trait]
 impl TableProvider for OfAll {
     fn schema(&self) -> SchemaRef {
         let schema = self.table.schema(None);
@@ -175,42 +185,48 @@ impl TableProvider for OfAll {
         Ok(filters.iter().map(support).collect())
     }
 
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
+    async_method!(scan => plan);
+}
+
+impl OfAll {
+    fn plan<'a>(
+        &'a self,
+        session: &'a dyn Session,
+        projection: Option<&'a Vec<usize>>,
+        filters: &'a [Expr],
         limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = self.schema();
-        let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
-        let rest: Vec<Expr> = filters.iter().filter(|f| !Self::mentions_model(f)).cloned().collect();
-        let mut plans = Vec::new();
-        for model in self.models(session, filters)? {
-            let own = self.table.schema(Some(&model));
-            // A column that this model lacks (w_gate) is NULL for it.
-            let wanted: Vec<usize> =
-                columns.iter().filter_map(|c| own.index_of(schema.field(*c).name()).ok()).collect();
-            let scan = Scan { session, holdings: &self.holdings, projection: Some(&wanted), filters: &rest, limit };
-            let plan = self.table.scan(&model, scan).await?;
-            let outputs = columns.iter().map(|c| {
-                let field = schema.field(*c);
-                let expr: Arc<dyn PhysicalExpr> = if *c == 0 {
-                    Arc::new(Literal::new(ScalarValue::from(model.name())))
-                } else {
-                    match plan.schema().index_of(field.name()) {
-                        Ok(index) => Arc::new(Column::new(field.name(), index)),
-                        Err(_) => Arc::new(Literal::new(ScalarValue::try_new_null(field.data_type())?)),
-                    }
-                };
-                Ok((expr, field.name().clone()))
-            });
-            plans.push(Arc::new(ProjectionExec::try_new(outputs.collect::<Result<Vec<_>>>()?, plan)?) as _);
-        }
-        match plans.len() {
-            0 => Ok(Arc::new(EmptyExec::new(Arc::new(schema.project(&columns)?)))),
-            1 => Ok(plans.remove(0)),
-            _ => UnionExec::try_new(plans),
-        }
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let schema = self.schema();
+            let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+            let rest: Vec<Expr> = filters.iter().filter(|f| !Self::mentions_model(f)).cloned().collect();
+            let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+            for model in self.models(session, filters)? {
+                let own = self.table.schema(Some(&model));
+                // A column that this model lacks (w_gate) is NULL for it.
+                let wanted: Vec<usize> =
+                    columns.iter().filter_map(|c| own.index_of(schema.field(*c).name()).ok()).collect();
+                let scan = Scan { session, holdings: &self.holdings, projection: Some(&wanted), filters: &rest, limit };
+                let plan = self.table.scan(&model, scan).await?;
+                let outputs = columns.iter().map(|c| {
+                    let field = schema.field(*c);
+                    let expr: Arc<dyn PhysicalExpr> = if *c == 0 {
+                        Arc::new(Literal::new(ScalarValue::from(model.name())))
+                    } else {
+                        match plan.schema().index_of(field.name()) {
+                            Ok(index) => Arc::new(Column::new(field.name(), index)),
+                            Err(_) => Arc::new(Literal::new(ScalarValue::try_new_null(field.data_type())?)),
+                        }
+                    };
+                    Ok((expr, field.name().clone()))
+                });
+                plans.push(Arc::new(ProjectionExec::try_new(outputs.collect::<Result<Vec<_>>>()?, plan)?) as _);
+            }
+            match plans.len() {
+                0 => Ok(Arc::new(EmptyExec::new(Arc::new(schema.project(&columns)?))) as Arc<dyn ExecutionPlan>),
+                1 => Ok(plans.remove(0)),
+                _ => UnionExec::try_new(plans),
+            }
+        })
     }
 }

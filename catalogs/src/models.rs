@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::async_method::async_method;
 use crate::holdings::Holdings;
-use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -11,6 +11,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 
 /// See the module.
@@ -19,7 +20,6 @@ pub(crate) struct Models {
     pub holdings: Arc<Holdings>,
 }
 
-#[async_trait]
 impl TableProvider for Models {
     fn schema(&self) -> SchemaRef {
         let text = |name: &str| Field::new(name, DataType::Utf8, false);
@@ -46,39 +46,45 @@ impl TableProvider for Models {
         TableType::Base
     }
 
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
+    async_method!(scan => plan);
+}
+
+impl Models {
+    fn plan<'a>(
+        &'a self,
+        _: &'a dyn Session,
+        projection: Option<&'a Vec<usize>>,
+        _: &'a [Expr],
         _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let models = self.holdings.registry.list();
-        let text = |f: fn(&Model) -> String| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(models.iter().map(|model| f(model))))
-        };
-        let int = |f: fn(&Model) -> usize| -> ArrayRef {
-            Arc::new(Int32Array::from_iter_values(models.iter().map(|model| f(model) as i32)))
-        };
-        let parameters = Int64Array::from_iter_values(models.iter().map(|model| model.parameters() as i64));
-        let columns = vec![
-            text(|m| m.name().into()),
-            text(|m| m.config().architecture.clone()),
-            int(|m| m.config().layers),
-            int(|m| m.config().d_mlp),
-            int(|m| m.config().d_model),
-            text(|m| m.config().activation.to_string()),
-            text(|m| m.site().to_string()),
-            Arc::new(parameters),
-            int(|m| m.config().vocabulary),
-            int(|m| m.config().context),
-            text(|m| m.location().into()),
-            text(|m| m.sha256().into()),
-            text(|m| m.dtype().as_str().into()),
-            text(|m| m.device_name().into()),
-        ];
-        let schema = self.schema();
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-        Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], schema, projection.cloned())?)
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let models = self.holdings.registry.list();
+            let text = |f: fn(&Model) -> String| -> ArrayRef {
+                Arc::new(StringArray::from_iter_values(models.iter().map(|model| f(model))))
+            };
+            let int = |f: fn(&Model) -> usize| -> ArrayRef {
+                Arc::new(Int32Array::from_iter_values(models.iter().map(|model| f(model) as i32)))
+            };
+            let parameters = Int64Array::from_iter_values(models.iter().map(|model| model.parameters() as i64));
+            let columns = vec![
+                text(|m| m.name().into()),
+                text(|m| m.config().architecture.clone()),
+                int(|m| m.config().layers),
+                int(|m| m.config().d_mlp),
+                int(|m| m.config().d_model),
+                text(|m| m.config().activation.to_string()),
+                text(|m| m.site().to_string()),
+                Arc::new(parameters),
+                int(|m| m.config().vocabulary),
+                int(|m| m.config().context),
+                text(|m| m.location().into()),
+                text(|m| m.sha256().into()),
+                text(|m| m.dtype().as_str().into()),
+                text(|m| m.device_name().into()),
+            ];
+            let schema = self.schema();
+            let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+            Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], schema, projection.cloned())? as Arc<dyn ExecutionPlan>)
+        })
     }
 }

@@ -11,7 +11,6 @@ use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
@@ -19,6 +18,7 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
 use neuroql_analysis::CoActivations;
 use neuroql_graph::{Network, Pair};
 use neuroql_model::{CancelOnDrop, Model, Width};
@@ -129,7 +129,6 @@ struct Edges {
     fires_above: f32,
 }
 
-#[async_trait]
 impl Call for Edges {
     type Work = Connecting;
 
@@ -137,12 +136,14 @@ impl Call for Edges {
         Arc::new(Schema::new(NeuronGraph.outputs()))
     }
 
-    async fn work(&self, session: &dyn Session, _: Asked<'_>) -> Result<Connecting> {
-        let origin = match self.kind {
-            NetworkKind::Coactivation => Some(self.firing.origin(session).await?),
-            _ => None,
-        };
-        Ok(Connecting { edges: self.clone(), origin })
+    fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Connecting>> {
+        Box::pin(async move {
+            let origin = match self.kind {
+                NetworkKind::Coactivation => Some(self.firing.origin(session).await?),
+                _ => None,
+            };
+            Ok(Connecting { edges: self.clone(), origin })
+        })
     }
 }
 
@@ -160,27 +161,28 @@ impl fmt::Display for Connecting {
     }
 }
 
-#[async_trait]
 impl Work for Connecting {
-    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        let edges = match (&self.edges.kind, &self.origin) {
-            (NetworkKind::Coactivation, Some(origin)) => self.edges.firing_together(origin, context).await?,
-            (NetworkKind::Weights, _) => self.edges.connected().await?,
-            _ => self.edges.similar(rows).await?,
-        };
-        // Each edge is there in both directions while the network is made.
-        let reservation = MemoryConsumer::new("neuron_graph").register(context.memory_pool());
-        reservation.try_grow(edges.len() * 4 * size_of::<(u64, u64, f64)>())?;
-        let ranked = move || {
-            let network = Network::new(edges)?;
-            let ranks = network.page_rank(DAMPING)?;
-            Ok::<_, neuroql_graph::Error>((network, ranks))
-        };
-        let ranked = tokio::task::spawn_blocking(ranked).await;
-        let (network, ranks) =
-            ranked.map_err(|e| Error::Internal(format!("a network was lost: {e}")))?.map_err(graph_error)?;
-        rows.send(rows.batch(self.edges.columns(&network, ranks))?).await;
-        Ok(())
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let edges = match (&self.edges.kind, &self.origin) {
+                (NetworkKind::Coactivation, Some(origin)) => self.edges.firing_together(origin, context).await?,
+                (NetworkKind::Weights, _) => self.edges.connected().await?,
+                _ => self.edges.similar(rows).await?,
+            };
+            // Each edge is there in both directions while the network is made.
+            let reservation = MemoryConsumer::new("neuron_graph").register(context.memory_pool());
+            reservation.try_grow(edges.len() * 4 * size_of::<(u64, u64, f64)>())?;
+            let ranked = move || {
+                let network = Network::new(edges)?;
+                let ranks = network.page_rank(DAMPING)?;
+                Ok::<_, neuroql_graph::Error>((network, ranks))
+            };
+            let ranked = tokio::task::spawn_blocking(ranked).await;
+            let (network, ranks) =
+                ranked.map_err(|e| Error::Internal(format!("a network was lost: {e}")))?.map_err(graph_error)?;
+            rows.send(rows.batch(self.edges.columns(&network, ranks))?).await;
+            Ok(())
+        })
     }
 }
 

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, UInt32Array, new_null_array,
 };
@@ -13,6 +12,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 
 use crate::kept::{LayerPart, OF_GRAPHS, of_kept, supports_place, take_neurons};
@@ -46,7 +46,6 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-#[async_trait]
 impl ModelTable for Neurons {
     fn name(&self) -> &'static str {
         "neurons"
@@ -60,8 +59,8 @@ impl ModelTable for Neurons {
         supports_place(filter)
     }
 
-    async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-        of_kept(model, scan, schema(), true, rows).await
+    fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move { of_kept(model, scan, schema(), true, rows).await })
     }
 }
 

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{Float32Array, Int32Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use neuroql_graph::search::{Evidence, Found, Index, Query};
 use neuroql_model::Model;
@@ -82,7 +82,6 @@ struct SearchCall {
     query: Query,
 }
 
-#[async_trait]
 impl Call for SearchCall {
     type Work = Searching;
 
@@ -90,13 +89,15 @@ impl Call for SearchCall {
         Arc::new(Schema::new(fields()))
     }
 
-    async fn work(&self, _: &dyn Session, asked: Asked<'_>) -> Result<Searching> {
-        Ok(Searching {
-            holdings: Arc::clone(&self.holdings),
-            models: self.models.clone(),
-            query: self.query.clone(),
-            limit: asked.limit,
-            patterns: asked.reads(PATTERN),
+    fn work<'a>(&'a self, _: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Searching>> {
+        Box::pin(async move {
+            Ok(Searching {
+                holdings: Arc::clone(&self.holdings),
+                models: self.models.clone(),
+                query: self.query.clone(),
+                limit: asked.limit,
+                patterns: asked.reads(PATTERN),
+            })
         })
     }
 }
@@ -127,30 +128,31 @@ struct Answer {
     found: Found,
 }
 
-#[async_trait]
 impl Work for Searching {
-    async fn run(&self, _: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        let mut answers = Vec::new();
-        for model in &self.models {
-            let index = self.holdings.graph_index(model).await?;
-            let found = self.clone().found(Arc::clone(model), Arc::clone(&index)).await?;
-            let answer = |found| Answer { model: Arc::clone(model), index: Arc::clone(&index), found };
-            answers.extend(found.into_iter().map(answer));
-        }
-        if self.models.len() > 1 {
-            // Stable: models are in order of their names, and within each the order is right.
-            answers.sort_by(|a, b| b.rank().partial_cmp(&a.rank()).unwrap_or(std::cmp::Ordering::Equal));
-            answers.truncate(self.limit.unwrap_or(usize::MAX));
-        }
-        for answers in answers.chunks_mut(TOGETHER) {
-            if self.patterns {
-                self.show(answers).await?;
+    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let mut answers = Vec::new();
+            for model in &self.models {
+                let index = self.holdings.graph_index(model).await?;
+                let found = self.clone().found(Arc::clone(model), Arc::clone(&index)).await?;
+                let answer = |found| Answer { model: Arc::clone(model), index: Arc::clone(&index), found };
+                answers.extend(found.into_iter().map(answer));
             }
-            if !rows.send(batch(answers)?).await {
-                break;
+            if self.models.len() > 1 {
+                // Stable: models are in order of their names, and within each the order is right.
+                answers.sort_by(|a, b| b.rank().partial_cmp(&a.rank()).unwrap_or(std::cmp::Ordering::Equal));
+                answers.truncate(self.limit.unwrap_or(usize::MAX));
             }
-        }
-        Ok(())
+            for answers in answers.chunks_mut(TOGETHER) {
+                if self.patterns {
+                    self.show(answers).await?;
+                }
+                if !rows.send(batch(answers)?).await {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 }
 

@@ -7,13 +7,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{Float64Array, Int32Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 
 use crate::Error;
@@ -84,7 +84,6 @@ struct Neighbours {
     k: usize,
 }
 
-#[async_trait]
 impl Call for Neighbours {
     type Work = Self;
 
@@ -92,8 +91,8 @@ impl Call for Neighbours {
         Arc::new(Schema::new(fields()))
     }
 
-    async fn work(&self, _: &dyn Session, asked: Asked<'_>) -> Result<Self> {
-        Ok(Self { k: self.k.min(asked.limit.unwrap_or(usize::MAX)), ..self.clone() })
+    fn work<'a>(&'a self, _: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(async move { Ok(Self { k: self.k.min(asked.limit.unwrap_or(usize::MAX)), ..self.clone() }) })
     }
 }
 
@@ -110,38 +109,41 @@ impl fmt::Display for Neighbours {
     }
 }
 
-#[async_trait]
 impl Work for Neighbours {
-    async fn run(&self, _: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        let own = self.holdings.graph_index(&self.model).await?;
-        let Some(signature) = own.signature(self.layer, self.neuron) else { return Ok(()) };
-        let mut found: Vec<(usize, (u32, u32), f64)> = Vec::new();
-        for (number, other) in self.others.iter().enumerate() {
-            let index = self.holdings.graph_index(other).await?;
-            let itself = (other.name() == self.model.name()).then_some((self.layer, self.neuron));
-            let (signature, k) = (signature.clone(), self.k.saturating_add(1));
-            let search = move || {
-                let similar = index.patterns.most_similar(&signature, k, 0.0).into_iter();
-                let placed = similar.map(|(ordinal, similarity)| (index.places[ordinal as usize], similarity));
-                placed.filter(|(place, _)| Some(*place) != itself).collect::<Vec<_>>()
-            };
-            let similar = tokio::task::spawn_blocking(search).await;
-            let similar = similar.map_err(|e| Error::Internal(format!("a comparison was lost: {e}")))?;
-            found.extend(similar.into_iter().map(|(place, similarity)| (number, place, similarity)));
-        }
-        found.sort_by(|a, b| b.2.total_cmp(&a.2).then((a.0, a.1).cmp(&(b.0, b.1))));
-        found.truncate(self.k);
-        for found in found.chunks(8192) {
-            let columns: Vec<datafusion::arrow::array::ArrayRef> = vec![
-                Arc::new(found.iter().map(|(number, ..)| Some(self.others[*number].name())).collect::<StringArray>()),
-                Arc::new(found.iter().map(|(_, (layer, _), _)| *layer as i32).collect::<Int32Array>()),
-                Arc::new(found.iter().map(|(_, (_, neuron), _)| *neuron as i32).collect::<Int32Array>()),
-                Arc::new(found.iter().map(|(.., similarity)| *similarity).collect::<Float64Array>()),
-            ];
-            if !rows.send(rows.batch(columns)?).await {
-                break;
+    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let own = self.holdings.graph_index(&self.model).await?;
+            let Some(signature) = own.signature(self.layer, self.neuron) else { return Ok(()) };
+            let mut found: Vec<(usize, (u32, u32), f64)> = Vec::new();
+            for (number, other) in self.others.iter().enumerate() {
+                let index = self.holdings.graph_index(other).await?;
+                let itself = (other.name() == self.model.name()).then_some((self.layer, self.neuron));
+                let (signature, k) = (signature.clone(), self.k.saturating_add(1));
+                let search = move || {
+                    let similar = index.patterns.most_similar(&signature, k, 0.0).into_iter();
+                    let placed = similar.map(|(ordinal, similarity)| (index.places[ordinal as usize], similarity));
+                    placed.filter(|(place, _)| Some(*place) != itself).collect::<Vec<_>>()
+                };
+                let similar = tokio::task::spawn_blocking(search).await;
+                let similar = similar.map_err(|e| Error::Internal(format!("a comparison was lost: {e}")))?;
+                found.extend(similar.into_iter().map(|(place, similarity)| (number, place, similarity)));
             }
-        }
-        Ok(())
+            found.sort_by(|a, b| b.2.total_cmp(&a.2).then((a.0, a.1).cmp(&(b.0, b.1))));
+            found.truncate(self.k);
+            for found in found.chunks(8192) {
+                let columns: Vec<datafusion::arrow::array::ArrayRef> = vec![
+                    Arc::new(
+                        found.iter().map(|(number, ..)| Some(self.others[*number].name())).collect::<StringArray>(),
+                    ),
+                    Arc::new(found.iter().map(|(_, (layer, _), _)| *layer as i32).collect::<Int32Array>()),
+                    Arc::new(found.iter().map(|(_, (_, neuron), _)| *neuron as i32).collect::<Int32Array>()),
+                    Arc::new(found.iter().map(|(.., similarity)| *similarity).collect::<Float64Array>()),
+                ];
+                if !rows.send(rows.batch(columns)?).await {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 }

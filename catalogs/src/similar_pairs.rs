@@ -8,12 +8,12 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
 use neuroql_graph::Pair;
 use neuroql_model::Model;
 
@@ -94,39 +94,41 @@ impl fmt::Display for Pairs {
     }
 }
 
-#[async_trait]
 impl Work for Pairs {
-    async fn run(&self, _: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        let one = self.holdings.graph_index(&self.model).await?;
-        let other = match &self.other {
-            Some(other) => Some(self.holdings.graph_index(other).await?),
-            None => None,
-        };
-        let (this, rows) = (self.clone(), rows.clone());
-        let join = move || {
-            let others = other.as_deref().unwrap_or(&one);
-            let mut failed = None;
-            let sink = |pairs: &[Pair]| {
-                let sent = rows.batch(this.columns(&one, others, pairs)).map(|batch| rows.send_from_thread(batch));
-                if matches!(sent, Ok(true)) {
-                    return ControlFlow::Continue(());
+    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let one = self.holdings.graph_index(&self.model).await?;
+            let other = match &self.other {
+                Some(other) => Some(self.holdings.graph_index(other).await?),
+                None => None,
+            };
+            let (this, rows) = (self.clone(), rows.clone());
+            let join = move || {
+                let others = other.as_deref().unwrap_or(&one);
+                let mut failed = None;
+                let sink = |pairs: &[Pair]| {
+                    let sent = rows.batch(this.columns(&one, others, pairs)).map(|batch| rows.send_from_thread(batch));
+                    if matches!(sent, Ok(true)) {
+                        return ControlFlow::Continue(());
+                    }
+                    failed = sent.err();
+                    ControlFlow::Break(())
+                };
+                let joined = match &other {
+                    Some(other) => one.patterns.pairs_with(&other.patterns, this.threshold, sink),
+                    None => one.patterns.pairs(this.threshold, sink),
+                };
+                match (joined, failed) {
+                    (Err(error), _) => Err(graph_error(error)),
+                    (Ok(_), Some(error)) => Err(error),
+                    (Ok(_), None) => Ok(()),
                 }
-                failed = sent.err();
-                ControlFlow::Break(())
             };
-            let joined = match &other {
-                Some(other) => one.patterns.pairs_with(&other.patterns, this.threshold, sink),
-                None => one.patterns.pairs(this.threshold, sink),
-            };
-            match (joined, failed) {
-                (Err(error), _) => Err(graph_error(error)),
-                (Ok(_), Some(error)) => Err(error),
-                (Ok(_), None) => Ok(()),
-            }
-        };
-        let joined = tokio::task::spawn_blocking(join).await;
-        joined
-            .map_err(|e| datafusion::error::DataFusionError::from(Error::Internal(format!("a join was lost: {e}"))))?
+            let joined = tokio::task::spawn_blocking(join).await;
+            joined.map_err(|e| {
+                datafusion::error::DataFusionError::from(Error::Internal(format!("a join was lost: {e}")))
+            })?
+        })
     }
 }
 

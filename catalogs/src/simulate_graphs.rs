@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float32Array, Int32Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
 use neuroql_graph::{Automaton, Predictions, Semantics};
 use neuroql_model::{Model, Width};
 use neuroql_udfs::graphs::layout::GraphColumn;
@@ -85,15 +85,16 @@ impl fmt::Display for Simulation {
     }
 }
 
-#[async_trait]
 impl Work for Simulation {
-    async fn run(&self, _: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        for layer in &self.layers {
-            if !rows.send(rows.batch(self.layer(*layer).await?)?).await {
-                break;
+    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for layer in &self.layers {
+                if !rows.send(rows.batch(self.layer(*layer).await?)?).await {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{Int32Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 
 use crate::model_table::{ModelTable, Scan};
@@ -17,7 +17,6 @@ use crate::model_table::{ModelTable, Scan};
 #[derive(Debug)]
 pub(crate) struct Vocabulary;
 
-#[async_trait]
 impl ModelTable for Vocabulary {
     fn name(&self) -> &'static str {
         "vocabulary"
@@ -34,14 +33,17 @@ impl ModelTable for Vocabulary {
         TableProviderFilterPushDown::Unsupported
     }
 
-    async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = self.schema(Some(model));
-        let texts = model.tokenizer().texts();
-        let ids = Arc::new(Int32Array::from_iter_values(0..texts.len() as i32));
-        let batch = RecordBatch::try_new(
-            Arc::clone(&schema),
-            vec![ids, Arc::new(StringArray::from_iter_values(texts.iter()))],
-        )?;
-        Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], schema, scan.projection.cloned())?)
+    fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let schema = self.schema(Some(model));
+            let texts = model.tokenizer().texts();
+            let ids = Arc::new(Int32Array::from_iter_values(0..texts.len() as i32));
+            let batch = RecordBatch::try_new(
+                Arc::clone(&schema),
+                vec![ids, Arc::new(StringArray::from_iter_values(texts.iter()))],
+            )?;
+            let plan = MemorySourceConfig::try_new_exec(&[vec![batch]], schema, scan.projection.cloned())?;
+            Ok(plan as Arc<dyn ExecutionPlan>)
+        })
     }
 }

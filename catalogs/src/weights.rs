@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Float32Array, Float32Builder, Int32Array, ListBuilder, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
@@ -11,6 +10,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 
 use crate::model_table::{ModelTable, Scan};
@@ -23,7 +23,6 @@ const BATCH_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Weights;
 
-#[async_trait]
 impl ModelTable for Weights {
     fn name(&self) -> &'static str {
         "weights"
@@ -53,19 +52,16 @@ impl ModelTable for Weights {
         }
     }
 
-    async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = self.schema(Some(model));
-        let predicate = Predicate::compile(scan.filters, &schema, scan.session)?;
-        let selection = select_neurons(model, &predicate)?;
-        let partition = Neurons { schema: Arc::clone(&schema), model: Arc::clone(model), selection };
-        Ok(Arc::new(StreamingTableExec::try_new(
-            schema,
-            vec![Arc::new(partition)],
-            scan.projection,
-            [],
-            false,
-            scan.limit,
-        )?))
+    fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let schema = self.schema(Some(model));
+            let predicate = Predicate::compile(scan.filters, &schema, scan.session)?;
+            let selection = select_neurons(model, &predicate)?;
+            let partition = Neurons { schema: Arc::clone(&schema), model: Arc::clone(model), selection };
+            let partitions: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(partition)];
+            let plan = StreamingTableExec::try_new(schema, partitions, scan.projection, [], false, scan.limit)?;
+            Ok(Arc::new(plan) as Arc<dyn ExecutionPlan>)
+        })
     }
 }
 

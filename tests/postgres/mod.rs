@@ -16,6 +16,7 @@ mod wire;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use neuroql::Engine;
+use neuroql_requirements::Requirement;
 
 use crate::server;
 
@@ -29,7 +30,7 @@ pub fn trials() -> Vec<Trial> {
 fn differential() -> Result<Completion, Failed> {
     let programs = match cluster::installed() {
         Ok(programs) => programs,
-        Err(reason) => return Ok(Completion::ignored_with(reason)),
+        Err(reason) => return Ok(Completion::ignored_with(Requirement::Postgres.missing(&reason)?)),
     };
     let cluster = cluster::Cluster::start(&programs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

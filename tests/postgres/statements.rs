@@ -68,6 +68,33 @@ pub const WRAPPERS: &[Wrapper] = &[
     Wrapper { name: "comment", steps: &["/* pg_class */ {q} -- information_schema"], keeps_order: true, cleanup: &[] },
 ];
 
+/// A table that statements read.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub name: &'static str,
+    /// Beside `id`, which counts the rows from 1.
+    pub columns: Vec<(&'static str, Ty)>,
+    pub rows: Vec<Vec<Value>>,
+}
+
+impl Table {
+    /// The query whose rows it holds.
+    pub fn query(&self) -> String {
+        let row = |(index, row): (usize, &Vec<Value>)| {
+            let values: String = row.iter().map(|value| format!(", {}", value.literal(4))).collect();
+            format!("({}{values})", index + 1)
+        };
+        let nothing: Vec<Value> = self.columns.iter().map(|(_, ty)| Value { ty: *ty, datum: Datum::Null }).collect();
+        let rows: Vec<String> = match self.rows.is_empty() {
+            true => vec![row((0, &nothing))],
+            false => self.rows.iter().enumerate().map(row).collect(),
+        };
+        let names: String = self.columns.iter().map(|(name, _)| format!(", {name}")).collect();
+        let filter = if self.rows.is_empty() { " WHERE false" } else { "" };
+        format!("SELECT * FROM (VALUES {}) AS v(id{names}){filter}", rows.join(", "))
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Column {
     name: String,
@@ -109,26 +136,18 @@ impl Generator {
         Self { rng: StdRng::seed_from_u64(seed), scopes: Vec::new(), floor: 0, aliases: 0 }
     }
 
-    /// The tables that statements read: name and the query that makes it.
-    pub fn tables(&mut self) -> Vec<(&'static str, String)> {
+    /// The tables that statements read.
+    pub fn tables(&mut self) -> Vec<Table> {
         let arrays = [Ty::Array(&Ty::Int4), Ty::Array(&Ty::Text)];
-        let wide: Vec<(&str, Ty)> = PLAIN.into_iter().chain(arrays).map(|ty| (column_of(ty), ty)).collect();
-        let narrow = [("k", Ty::Int4), ("s", Ty::Text), ("x", Ty::Float8), ("b", Ty::Bool)];
-        vec![
-            ("d1", self.table(&wide, 8)),
-            ("d2", self.table(&narrow, 6)),
-            ("d0", "SELECT 1 AS id, 'a'::text AS s WHERE false".into()),
-        ]
+        let wide = PLAIN.into_iter().chain(arrays).map(|ty| (column_of(ty), ty)).collect();
+        let narrow = vec![("k", Ty::Int4), ("s", Ty::Text), ("x", Ty::Float8), ("b", Ty::Bool)];
+        vec![self.table("d1", wide, 8), self.table("d2", narrow, 6), self.table("d0", vec![("s", Ty::Text)], 0)]
     }
 
-    fn table(&mut self, columns: &[(&str, Ty)], rows: usize) -> String {
-        let rows = (1..=rows).map(|id| {
-            let values: Vec<String> = columns.iter().map(|(_, ty)| value(&mut self.rng, *ty).literal(4)).collect();
-            format!("({id}, {})", values.join(", "))
-        });
-        let rows = rows.collect::<Vec<_>>().join(", ");
-        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
-        format!("SELECT * FROM (VALUES {rows}) AS v(id, {})", names.join(", "))
+    fn table(&mut self, name: &'static str, columns: Vec<(&'static str, Ty)>, rows: usize) -> Table {
+        let row = |rng: &mut StdRng| columns.iter().map(|(_, ty)| value(rng, *ty)).collect();
+        let rows = (0..rows).map(|_| row(&mut self.rng)).collect();
+        Table { name, columns, rows }
     }
 
     /// A query with one to three columns.

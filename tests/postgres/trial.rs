@@ -9,9 +9,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::compare::{Rows, Verdict, judge};
-use super::statements::{Generator, Statement, WRAPPERS, Wrapper};
+use super::statements::{Generator, Statement, Table, WRAPPERS, Wrapper};
 use super::tree::{Spelling, Tree};
-use super::values::{Value, pick};
+use super::values::{Datum, Value, pick};
 use super::wire::{Answer, Client, Described, Format};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -112,6 +112,8 @@ pub struct Report {
     pub both_refused: u64,
     /// By SQLSTATE and message: how many, and one of them.
     pub refused: BTreeMap<(String, String), (u64, String)>,
+    /// Values of tables that neuroql does not give back.
+    pub unstored: Vec<String>,
     /// How often PostgreSQL itself refuses, by its message.
     pub invalid: BTreeMap<String, (u64, String)>,
 }
@@ -129,6 +131,9 @@ impl fmt::Display for Report {
             self.different,
             self.failures.len()
         )?;
+        if !self.unstored.is_empty() {
+            writeln!(f, "not in tables: {}", self.unstored.join(", "))?;
+        }
         let mut refused: Vec<_> = self.refused.iter().collect();
         refused.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
         for ((code, message), (count, example)) in refused {
@@ -155,22 +160,16 @@ impl fmt::Display for Report {
 /// If a server cannot be reached or the tables cannot be made.
 pub fn run(postgres: u16, neuroql: u16, options: &Options) -> Result<Report, Error> {
     let mut servers = Servers::connect(postgres, neuroql)?;
-    for (name, query) in Generator::new(options.seed).tables() {
-        for client in [&mut servers.postgres, &mut servers.neuroql] {
-            client.simple(&format!("DROP TABLE IF EXISTS {name}"));
-            if let answer @ (Answer::Error { .. } | Answer::Broken(_)) =
-                client.simple(&format!("CREATE TABLE {name} AS {query}"))
-            {
-                return Err(format!("table {name}: {} of {query}", shown(&answer, Format::Text)).into());
-            }
-        }
+    let mut totals = Report::default();
+    for table in Generator::new(options.seed).tables() {
+        servers.fill(table, &mut totals)?;
     }
     let indices = match options.only {
         Some(index) => index..index + 1,
         None => 0..options.statements,
     };
     let next = AtomicU64::new(indices.start);
-    let report = Mutex::new(Report::default());
+    let report = Mutex::new(totals);
     let stopped = || report.lock().is_ok_and(|report| report.failures.len() >= options.failures);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..options.threads)
@@ -221,6 +220,38 @@ impl Servers {
             ports: (postgres, neuroql),
             worker: 0,
         })
+    }
+
+    /// Makes a table on both servers. Values that only PostgreSQL has are NULL in it, so that what is found later has
+    /// another cause; a type that only PostgreSQL has is no column in neuroql.
+    fn fill(&mut self, mut table: Table, totals: &mut Report) -> Result<(), Error> {
+        let rows = Rows { format: Format::Text, ordered: true, tags: true };
+        for value in table.rows.iter_mut().flatten() {
+            let outcome = self.steps([format!("SELECT {}", value.literal(4))], rows);
+            if !matches!(outcome.verdict, Verdict::Equal | Verdict::Allowed(_)) {
+                totals.unstored.push(value.literal(4));
+                value.datum = Datum::Null;
+            }
+        }
+        let mut less = table.clone();
+        less.columns.retain(|(_, ty)| {
+            let probe = format!("SELECT {}", Value { ty: *ty, datum: Datum::Null }.literal(4));
+            matches!(self.steps([probe], rows).verdict, Verdict::Equal | Verdict::Allowed(_))
+        });
+        let kept: Vec<bool> = table.columns.iter().map(|column| less.columns.contains(column)).collect();
+        for row in &mut less.rows {
+            let mut kept = kept.iter();
+            row.retain(|_| kept.next().is_some_and(|kept| *kept));
+        }
+        for (client, table) in [(&mut self.postgres, &table), (&mut self.neuroql, &less)] {
+            let (name, query) = (table.name, table.query());
+            client.simple(&format!("DROP TABLE IF EXISTS {name}"));
+            let answer = client.simple(&format!("CREATE TABLE {name} AS {query}"));
+            if matches!(answer, Answer::Error { .. } | Answer::Broken(_)) {
+                return Err(format!("table {name}: {} of {query}", shown(&answer, Format::Text)).into());
+            }
+        }
+        Ok(())
     }
 
     fn statement(&mut self, seed: u64, index: u64, totals: &Mutex<Report>) -> Result<(), Error> {

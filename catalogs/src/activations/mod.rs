@@ -18,12 +18,12 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 
 use crate::model_table::{ModelTable, Scan};
@@ -70,7 +70,6 @@ pub(crate) fn schema() -> SchemaRef {
     ]))
 }
 
-#[async_trait]
 impl ModelTable for Activations {
     fn name(&self) -> &'static str {
         "activations"
@@ -84,9 +83,11 @@ impl ModelTable for Activations {
         if can_evaluate(filter) { TableProviderFilterPushDown::Exact } else { TableProviderFilterPushDown::Unsupported }
     }
 
-    async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-        let request = Request::new(model, &scan).await?;
-        let source = ActivationSource::new(request, Arc::clone(scan.holdings), scan.session);
-        Ok(DataSourceExec::from_data_source(source))
+    fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let request = Request::new(model, &scan).await?;
+            let source = ActivationSource::new(request, Arc::clone(scan.holdings), scan.session);
+            Ok(DataSourceExec::from_data_source(source) as Arc<dyn ExecutionPlan>)
+        })
     }
 }

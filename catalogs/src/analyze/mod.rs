@@ -6,13 +6,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 
 use crate::activations::Origin;
@@ -93,7 +93,6 @@ struct AnalyzeCall {
     k: usize,
 }
 
-#[async_trait]
 impl Call for AnalyzeCall {
     type Work = Analysis;
 
@@ -101,17 +100,19 @@ impl Call for AnalyzeCall {
         Arc::new(Schema::new(fields()))
     }
 
-    async fn work(&self, session: &dyn Session, _: Asked<'_>) -> Result<Analysis> {
-        let name = Dataset::kept_as(session, &self.dataset);
-        let dataset = Dataset::find(session, &self.dataset).await?;
-        Ok(Analysis {
-            holdings: Arc::clone(&self.holdings),
-            model: Arc::clone(&self.model),
-            origin: Origin::of(session, &name, dataset).await?,
-            dataset: name,
-            layers: self.layers.clone(),
-            documents: self.documents,
-            k: self.k,
+    fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Analysis>> {
+        Box::pin(async move {
+            let name = Dataset::kept_as(session, &self.dataset);
+            let dataset = Dataset::find(session, &self.dataset).await?;
+            Ok(Analysis {
+                holdings: Arc::clone(&self.holdings),
+                model: Arc::clone(&self.model),
+                origin: Origin::of(session, &name, dataset).await?,
+                dataset: name,
+                layers: self.layers.clone(),
+                documents: self.documents,
+                k: self.k,
+            })
         })
     }
 }
@@ -123,10 +124,9 @@ impl fmt::Display for Analysis {
     }
 }
 
-#[async_trait]
 impl Work for Analysis {
-    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        self.analyze(context, rows).await
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.analyze(context, rows).await })
     }
 }
 

@@ -8,12 +8,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 use neuroql_n2g::{Method, Options, Substitutes};
 
@@ -141,7 +141,6 @@ impl BuildCall {
     }
 }
 
-#[async_trait]
 impl Call for BuildCall {
     type Work = Build;
 
@@ -153,23 +152,26 @@ impl Call for BuildCall {
         supports_place(filter)
     }
 
-    async fn work(&self, session: &dyn Session, asked: Asked<'_>) -> Result<Build> {
-        if self.options.substitutes == Substitutes::MaskedLm && session.config().get_extension::<Guest>().is_some() {
-            return Err(Error::MayNotLoad("a masked language model".into()).into());
-        }
-        let name = Dataset::kept_as(session, &self.dataset);
-        let dataset = Dataset::find(session, &self.dataset).await?;
-        Ok(Build {
-            holdings: Arc::clone(&self.holdings),
-            model: Arc::clone(&self.model),
-            origin: Origin::of(session, &name, dataset).await?,
-            dataset: name,
-            selection: self.selection(session, asked.filters)?,
-            method: self.method,
-            examples: self.examples,
-            tokens: self.tokens,
-            options: self.options.clone(),
-            rebuild: self.rebuild,
+    fn work<'a>(&'a self, session: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Build>> {
+        Box::pin(async move {
+            if self.options.substitutes == Substitutes::MaskedLm && session.config().get_extension::<Guest>().is_some()
+            {
+                return Err(Error::MayNotLoad("a masked language model".into()).into());
+            }
+            let name = Dataset::kept_as(session, &self.dataset);
+            let dataset = Dataset::find(session, &self.dataset).await?;
+            Ok(Build {
+                holdings: Arc::clone(&self.holdings),
+                model: Arc::clone(&self.model),
+                origin: Origin::of(session, &name, dataset).await?,
+                dataset: name,
+                selection: self.selection(session, asked.filters)?,
+                method: self.method,
+                examples: self.examples,
+                tokens: self.tokens,
+                options: self.options.clone(),
+                rebuild: self.rebuild,
+            })
         })
     }
 }
@@ -182,9 +184,8 @@ impl fmt::Display for Build {
     }
 }
 
-#[async_trait]
 impl Work for Build {
-    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        self.build(context, rows).await
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.build(context, rows).await })
     }
 }

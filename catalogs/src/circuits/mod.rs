@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Int32Array};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
 use neuroql_model::{Cancel, CancelOnDrop, Model, Width};
 
 use crate::holdings::Holdings;
@@ -102,24 +102,26 @@ impl fmt::Display for Neurons {
     }
 }
 
-#[async_trait]
 impl Work for Neurons {
-    async fn run(&self, _: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        let guard = CancelOnDrop::default();
-        for layer in &self.layers {
-            for neurons in self.neurons.chunks(TOGETHER) {
-                let (model, neurons, cancel) = (Arc::clone(&self.model), neurons.to_vec(), guard.flag());
-                let (make, layer, k) = (self.of.rows, *layer as usize, self.k);
-                let job = move || make(&model, layer, &neurons, k, &cancel);
-                let found = check(self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await)?;
-                let layers: ArrayRef = Arc::new(Int32Array::from_value(layer as i32, found.neurons.len()));
-                let neurons: ArrayRef = Arc::new(Int32Array::from_iter_values(found.neurons.iter().map(|n| *n as i32)));
-                let columns = [layers, neurons].into_iter().chain(found.columns).collect();
-                if !rows.send(rows.batch(columns)?).await {
-                    return Ok(());
+    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let guard = CancelOnDrop::default();
+            for layer in &self.layers {
+                for neurons in self.neurons.chunks(TOGETHER) {
+                    let (model, neurons, cancel) = (Arc::clone(&self.model), neurons.to_vec(), guard.flag());
+                    let (make, layer, k) = (self.of.rows, *layer as usize, self.k);
+                    let job = move || make(&model, layer, &neurons, k, &cancel);
+                    let found = check(self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await)?;
+                    let layers: ArrayRef = Arc::new(Int32Array::from_value(layer as i32, found.neurons.len()));
+                    let neurons: ArrayRef =
+                        Arc::new(Int32Array::from_iter_values(found.neurons.iter().map(|n| *n as i32)));
+                    let columns = [layers, neurons].into_iter().chain(found.columns).collect();
+                    if !rows.send(rows.batch(columns)?).await {
+                        return Ok(());
+                    }
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

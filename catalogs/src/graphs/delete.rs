@@ -7,7 +7,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -22,10 +21,12 @@ use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, TableType, Write
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 use neuroql_store::GraphKey;
 
 use super::{Graphs, schema, select};
+use crate::async_method::async_method;
 use crate::holdings::{Holdings, store_error};
 use crate::model_table::{ModelTable, OfModel};
 use crate::predicate::{Predicate, can_evaluate};
@@ -97,7 +98,6 @@ struct Doomed {
     conditions: Vec<Expr>,
 }
 
-#[async_trait]
 impl TableProvider for Doomed {
     fn schema(&self) -> SchemaRef {
         schema()
@@ -107,22 +107,38 @@ impl TableProvider for Doomed {
         TableType::Base
     }
 
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        _: Option<&Vec<usize>>,
-        _: &[Expr],
+    async_method!(scan => plan);
+
+    async_method!(delete_from => plan_delete<'a>(
+        session: &'a dyn Session,
+        filters: Vec<Expr>,
+    ) -> Arc<dyn ExecutionPlan>);
+}
+
+impl Doomed {
+    fn plan<'a>(
+        &'a self,
+        _: &'a dyn Session,
+        _: Option<&'a Vec<usize>>,
+        _: &'a [Expr],
         _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        not_impl_err!("this table can only be deleted from")
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move { not_impl_err!("this table can only be deleted from") })
     }
 
-    async fn delete_from(&self, session: &dyn Session, _: Vec<Expr>) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = schema();
-        let predicate = Predicate::compile(&self.conditions, &schema, session)?;
-        let (model, holdings) = (Arc::clone(&self.model), Arc::clone(&self.holdings));
-        let sink = DeleteSink { model, holdings, schema: Arc::clone(&schema), predicate };
-        Ok(Arc::new(DataSinkExec::new(Arc::new(EmptyExec::new(schema)), Arc::new(sink), None)))
+    fn plan_delete<'a>(
+        &'a self,
+        session: &'a dyn Session,
+        _: Vec<Expr>,
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let schema = schema();
+            let predicate = Predicate::compile(&self.conditions, &schema, session)?;
+            let (model, holdings) = (Arc::clone(&self.model), Arc::clone(&self.holdings));
+            let sink = DeleteSink { model, holdings, schema: Arc::clone(&schema), predicate };
+            let plan = DataSinkExec::new(Arc::new(EmptyExec::new(schema)), Arc::new(sink), None);
+            Ok(Arc::new(plan) as Arc<dyn ExecutionPlan>)
+        })
     }
 }
 
@@ -150,33 +166,38 @@ impl DisplayAs for DeleteSink {
     }
 }
 
-#[async_trait]
 impl DataSink for DeleteSink {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    async fn write_all(&self, _: SendableRecordBatchStream, _: &Arc<TaskContext>) -> Result<u64> {
-        let Self { model, holdings, .. } = self;
-        let whole = self.predicate.columns().contains("graph");
-        let version = model.version();
-        let mut doomed = Vec::new();
-        for layer in 0..model.config().layers as u32 {
-            // Graphs that are part of the program cannot be deleted.
-            let stored = holdings.store.stored_graphs(model.name(), &version, layer).await.map_err(store_error)?;
-            if stored.is_empty() {
-                continue;
+    async_method!(write_all => write<'a>(data: SendableRecordBatchStream, context: &'a Arc<TaskContext>) -> u64);
+}
+
+impl DeleteSink {
+    fn write<'a>(&'a self, _: SendableRecordBatchStream, _: &'a Arc<TaskContext>) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let Self { model, holdings, .. } = self;
+            let whole = self.predicate.columns().contains("graph");
+            let version = model.version();
+            let mut doomed = Vec::new();
+            for layer in 0..model.config().layers as u32 {
+                // Graphs that are part of the program cannot be deleted.
+                let stored = holdings.store.stored_graphs(model.name(), &version, layer).await.map_err(store_error)?;
+                if stored.is_empty() {
+                    continue;
+                }
+                let rows = match whole {
+                    true => holdings.graphs(model, layer, None).await?,
+                    false => holdings.graph_scores(model, layer).await?,
+                };
+                let rows = select(&rows, &self.schema)?;
+                let matches = self.predicate.evaluate(&rows)?;
+                let keys = GraphKey::of_rows(&rows).map_err(store_error)?.into_iter().zip(matches.iter());
+                doomed.extend(keys.filter_map(|(key, matches)| (matches? && stored.contains(&key)).then_some(key)));
             }
-            let rows = match whole {
-                true => holdings.graphs(model, layer, None).await?,
-                false => holdings.graph_scores(model, layer).await?,
-            };
-            let rows = select(&rows, &self.schema)?;
-            let matches = self.predicate.evaluate(&rows)?;
-            let keys = GraphKey::of_rows(&rows).map_err(store_error)?.into_iter().zip(matches.iter());
-            doomed.extend(keys.filter_map(|(key, matches)| (matches? && stored.contains(&key)).then_some(key)));
-        }
-        holdings.store.delete_graphs(model.name(), &doomed).await.map_err(store_error)?;
-        Ok(doomed.len() as u64)
+            holdings.store.delete_graphs(model.name(), &doomed).await.map_err(store_error)?;
+            Ok(doomed.len() as u64)
+        })
     }
 }

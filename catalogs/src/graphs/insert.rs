@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
@@ -17,6 +16,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use neuroql_model::Model;
 use neuroql_udfs::graphs::layout::{GraphBuilder, GraphColumn};
 use tokio::time::{Instant, timeout_at};
@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use super::of_model::{Unfit, Vocabulary};
 use super::schema;
 use crate::Error;
+use crate::async_method::async_method;
 use crate::holdings::{Holdings, store_error};
 use crate::predicate::check;
 
@@ -71,57 +72,62 @@ impl DisplayAs for GraphSink {
     }
 }
 
-#[async_trait]
 impl DataSink for GraphSink {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    async fn write_all(&self, mut data: SendableRecordBatchStream, _: &Arc<TaskContext>) -> Result<u64> {
-        let mut vocabulary = None;
-        let mut waiting: Vec<RecordBatch> = Vec::new();
-        let mut deadline = Instant::now();
-        let mut count = 0;
-        loop {
-            let next = match waiting.is_empty() {
-                true => data.next().await,
-                false => match timeout_at(deadline, data.next()).await {
-                    Ok(next) => next,
-                    // Whatever takes long to make the next rows, these are kept.
-                    Err(_) => {
+    async_method!(write_all => write<'a>(data: SendableRecordBatchStream, context: &'a Arc<TaskContext>) -> u64);
+}
+
+impl GraphSink {
+    fn write<'a>(&'a self, mut data: SendableRecordBatchStream, _: &'a Arc<TaskContext>) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let mut vocabulary = None;
+            let mut waiting: Vec<RecordBatch> = Vec::new();
+            let mut deadline = Instant::now();
+            let mut count = 0;
+            loop {
+                let next = match waiting.is_empty() {
+                    true => data.next().await,
+                    false => match timeout_at(deadline, data.next()).await {
+                        Ok(next) => next,
+                        // Whatever takes long to make the next rows, these are kept.
+                        Err(_) => {
+                            self.commit(&mut waiting).await?;
+                            continue;
+                        }
+                    },
+                };
+                let next = next.map(|batch| {
+                    let vocabulary = vocabulary.get_or_insert_with(|| Vocabulary::of(&self.model));
+                    checked(&self.model, vocabulary, &batch?)
+                });
+                match next {
+                    Some(Ok(rows)) if rows.num_rows() == 0 => {}
+                    Some(Ok(rows)) => {
+                        count += rows.num_rows() as u64;
+                        if waiting.is_empty() {
+                            deadline = Instant::now() + PATIENCE;
+                        }
+                        waiting.push(rows);
+                        let bytes: usize = waiting.iter().map(RecordBatch::get_array_memory_size).sum();
+                        if bytes >= BYTES || Instant::now() >= deadline {
+                            self.commit(&mut waiting).await?;
+                        }
+                    }
+                    Some(Err(error)) => {
+                        // What came before, maybe built for hours, is worth keeping.
                         self.commit(&mut waiting).await?;
-                        continue;
+                        return Err(error);
                     }
-                },
-            };
-            let next = next.map(|batch| {
-                let vocabulary = vocabulary.get_or_insert_with(|| Vocabulary::of(&self.model));
-                checked(&self.model, vocabulary, &batch?)
-            });
-            match next {
-                Some(Ok(rows)) if rows.num_rows() == 0 => {}
-                Some(Ok(rows)) => {
-                    count += rows.num_rows() as u64;
-                    if waiting.is_empty() {
-                        deadline = Instant::now() + PATIENCE;
-                    }
-                    waiting.push(rows);
-                    let bytes: usize = waiting.iter().map(RecordBatch::get_array_memory_size).sum();
-                    if bytes >= BYTES || Instant::now() >= deadline {
+                    None => {
                         self.commit(&mut waiting).await?;
+                        return Ok(count);
                     }
-                }
-                Some(Err(error)) => {
-                    // What came before, maybe built for hours, is worth keeping.
-                    self.commit(&mut waiting).await?;
-                    return Err(error);
-                }
-                None => {
-                    self.commit(&mut waiting).await?;
-                    return Ok(count);
                 }
             }
-        }
+        })
     }
 }
 

@@ -7,7 +7,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{RecordBatch, new_null_array};
 use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -18,6 +17,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use neuroql_model::Model;
 use neuroql_udfs::graphs::layout::graph_type;
@@ -81,7 +81,6 @@ pub(crate) fn select(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBat
     Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_>>()?)?)
 }
 
-#[async_trait]
 impl ModelTable for Graphs {
     fn name(&self) -> &'static str {
         "graphs"
@@ -95,11 +94,13 @@ impl ModelTable for Graphs {
         supports_key(filter)
     }
 
-    async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = schema();
-        let graph = schema.index_of("graph")?;
-        let whole = scan.projection.is_none_or(|columns| columns.contains(&graph));
-        of_graphs(model, scan, schema, Wanted { whole, tokens: None }, |rows| select(rows, &self::schema()))
+    fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let schema = schema();
+            let graph = schema.index_of("graph")?;
+            let whole = scan.projection.is_none_or(|columns| columns.contains(&graph));
+            of_graphs(model, scan, schema, Wanted { whole, tokens: None }, |rows| select(rows, &self::schema()))
+        })
     }
 
     fn insert(

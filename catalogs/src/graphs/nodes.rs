@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, UInt32Array};
 use datafusion::arrow::compute::{cast, filter_record_batch, is_not_null, take};
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::future::BoxFuture;
 use neuroql_graph::Kind;
 use neuroql_model::Model;
 use neuroql_udfs::graphs::layout::graph_type;
@@ -41,7 +41,6 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-#[async_trait]
 impl ModelTable for GraphNodes {
     fn name(&self) -> &'static str {
         "graph_nodes"
@@ -59,11 +58,13 @@ impl ModelTable for GraphNodes {
         }
     }
 
-    async fn scan(&self, model: &Arc<Model>, scan: Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-        let tokens = scan.filters.iter().filter_map(|filter| allowed_strings(filter, "token"));
-        // Of several filters the one that allows the least.
-        let tokens = tokens.min_by_key(Vec::len);
-        of_graphs(model, scan, schema(), Wanted { whole: true, tokens }, rows)
+    fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let tokens = scan.filters.iter().filter_map(|filter| allowed_strings(filter, "token"));
+            // Of several filters the one that allows the least.
+            let tokens = tokens.min_by_key(Vec::len);
+            of_graphs(model, scan, schema(), Wanted { whole: true, tokens }, rows)
+        })
     }
 }
 

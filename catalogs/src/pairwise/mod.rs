@@ -8,7 +8,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Int32Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
@@ -16,6 +15,7 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
 use futures::future::ready;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
@@ -330,7 +330,6 @@ struct PairsCall<M> {
     measure: M,
 }
 
-#[async_trait]
 impl<M: Measure> Call for PairsCall<M> {
     type Work = Pairing<M>;
 
@@ -338,8 +337,8 @@ impl<M: Measure> Call for PairsCall<M> {
         Arc::new(Schema::new(Pairs::outputs::<M>()))
     }
 
-    async fn work(&self, session: &dyn Session, _: Asked<'_>) -> Result<Pairing<M>> {
-        Ok(Pairing { origin: self.pairs.origin(session).await?, call: self.clone() })
+    fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Pairing<M>>> {
+        Box::pin(async move { Ok(Pairing { origin: self.pairs.origin(session).await?, call: self.clone() }) })
     }
 }
 
@@ -358,22 +357,23 @@ impl<M: Measure> fmt::Display for Pairing<M> {
     }
 }
 
-#[async_trait]
 impl<M: Measure> Work for Pairing<M> {
-    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        let PairsCall { pairs, measure } = &self.call;
-        let (width, others) = pairs.widths();
-        let start = || measure.start(width, others);
-        let kept = Arc::new(pairs.add_up(start, M::bytes(width, others), &self.origin, context).await?);
-        for first in (0..width).step_by(pairs.one.model.config().d_mlp) {
-            let (kept, call) = (Arc::clone(&kept), self.call.clone());
-            let of_layer = tokio::task::spawn_blocking(move || call.strongest(&kept, first)).await;
-            let of_layer = of_layer.map_err(|e| Error::Internal(format!("pairs of neurons were lost: {e}")))?;
-            if !rows.send(rows.batch(of_layer)?).await {
-                break;
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let PairsCall { pairs, measure } = &self.call;
+            let (width, others) = pairs.widths();
+            let start = || measure.start(width, others);
+            let kept = Arc::new(pairs.add_up(start, M::bytes(width, others), &self.origin, context).await?);
+            for first in (0..width).step_by(pairs.one.model.config().d_mlp) {
+                let (kept, call) = (Arc::clone(&kept), self.call.clone());
+                let of_layer = tokio::task::spawn_blocking(move || call.strongest(&kept, first)).await;
+                let of_layer = of_layer.map_err(|e| Error::Internal(format!("pairs of neurons were lost: {e}")))?;
+                if !rows.send(rows.batch(of_layer)?).await {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fmt::{self, Debug, Display};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -14,12 +13,13 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableProvi
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::future::BoxFuture;
 use tokio::sync::mpsc::Sender;
 
 use super::Relation;
+use crate::async_method::async_method;
 
 /// What a call of a relation asks for, before it is known how its rows are filtered.
-#[async_trait]
 pub(crate) trait Call: Debug + Send + Sync + 'static {
     /// One reading of the rows.
     type Work: Work;
@@ -33,7 +33,7 @@ pub(crate) trait Call: Debug + Send + Sync + 'static {
     }
 
     /// What is to be done for the rows that are asked for.
-    async fn work(&self, session: &dyn Session, asked: Asked<'_>) -> Result<Self::Work>;
+    fn work<'a>(&'a self, session: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Self::Work>>;
 }
 
 /// Which rows of a call are asked for.
@@ -54,10 +54,9 @@ impl Asked<'_> {
 }
 
 /// The work of computing rows; how EXPLAIN shows it is its [`Display`].
-#[async_trait]
 pub(crate) trait Work: Display + Send + Sync + 'static {
     /// Computes the rows and sends them as they come, until all are sent or [nobody listens](Rows::send).
-    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()>;
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>>;
 }
 
 /// Where rows go.
@@ -107,7 +106,6 @@ impl<W: Work> Debug for Always<W> {
     }
 }
 
-#[async_trait]
 impl<W: Work> Call for Always<W> {
     type Work = Arc<W>;
 
@@ -115,15 +113,14 @@ impl<W: Work> Call for Always<W> {
         Arc::clone(&self.schema)
     }
 
-    async fn work(&self, _: &dyn Session, _: Asked<'_>) -> Result<Arc<W>> {
-        Ok(Arc::clone(&self.work))
+    fn work<'a>(&'a self, _: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Arc<W>>> {
+        Box::pin(async move { Ok(Arc::clone(&self.work)) })
     }
 }
 
-#[async_trait]
 impl<W: Work> Work for Arc<W> {
-    async fn run(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
-        W::run(self, context, rows).await
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { W::run(self, context, rows).await })
     }
 }
 
@@ -136,7 +133,6 @@ pub(crate) fn computed(name: &'static str, call: impl Call) -> Result<LogicalPla
 #[derive(Debug)]
 struct Computed<C>(C);
 
-#[async_trait]
 impl<C: Call> TableProvider for Computed<C> {
     fn schema(&self) -> SchemaRef {
         self.0.schema()
@@ -150,16 +146,23 @@ impl<C: Call> TableProvider for Computed<C> {
         Ok(filters.iter().map(|filter| self.0.supports(filter)).collect())
     }
 
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
+    async_method!(scan => plan);
+}
+
+impl<C: Call> Computed<C> {
+    fn plan<'a>(
+        &'a self,
+        session: &'a dyn Session,
+        projection: Option<&'a Vec<usize>>,
+        filters: &'a [Expr],
         limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let work = Arc::new(self.0.work(session, Asked { filters, projection, limit }).await?);
-        let stream = Arc::new(Stream { schema: self.schema(), work });
-        Ok(Arc::new(StreamingTableExec::try_new(self.schema(), vec![stream], projection, [], false, limit)?))
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let work = Arc::new(self.0.work(session, Asked { filters, projection, limit }).await?);
+            let stream = Arc::new(Stream { schema: self.schema(), work });
+            let plan = StreamingTableExec::try_new(self.schema(), vec![stream], projection, [], false, limit)?;
+            Ok(Arc::new(plan) as Arc<dyn ExecutionPlan>)
+        })
     }
 }
 

@@ -7,7 +7,6 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -18,9 +17,11 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
+use futures::future::BoxFuture;
 
 use crate::Error;
 use crate::analyze::Analyze;
+use crate::async_method::async_method;
 use crate::build_graphs::BuildGraphs;
 use crate::circuits::{CONNECTIONS, INPUT_TOKENS, LOGIT_EFFECTS};
 use crate::evaluate_graphs::EvaluateGraphs;
@@ -147,7 +148,6 @@ impl RelationTable {
     }
 }
 
-#[async_trait]
 impl TableProvider for RelationTable {
     fn schema(&self) -> SchemaRef {
         let parameters = self.relation.parameters();
@@ -173,32 +173,38 @@ impl TableProvider for RelationTable {
         Ok(filters.iter().map(support).collect())
     }
 
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
+    async_method!(scan => plan);
+}
+
+impl RelationTable {
+    fn plan<'a>(
+        &'a self,
+        session: &'a dyn Session,
+        projection: Option<&'a Vec<usize>>,
+        filters: &'a [Expr],
         limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let values = Values::of(self.relation.name(), self.relation.parameters(), filters)?;
-        let plan = self.relation.plan(&self.holdings, &values)?;
-        let schema = self.schema();
-        let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
-        let own: Vec<Field> = self.relation.outputs();
-        let outputs = columns.iter().map(|c| {
-            let name = schema.field(*c).name();
-            match values.in_column(name) {
-                Some(value) if !own.iter().any(|field| field.name() == name) => lit(value.clone()).alias(name),
-                _ => ident(name),
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            let values = Values::of(self.relation.name(), self.relation.parameters(), filters)?;
+            let plan = self.relation.plan(&self.holdings, &values)?;
+            let schema = self.schema();
+            let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+            let own: Vec<Field> = self.relation.outputs();
+            let outputs = columns.iter().map(|c| {
+                let name = schema.field(*c).name();
+                match values.in_column(name) {
+                    Some(value) if !own.iter().any(|field| field.name() == name) => lit(value.clone()).alias(name),
+                    _ => ident(name),
+                }
+            });
+            let mut plan = LogicalPlanBuilder::from(plan);
+            for filter in filters.iter().filter(|filter| !self.is_parameter(filter)) {
+                self.check_filter(filter, filters)?;
+                plan = plan.filter(self.with_values(filter, &values)?)?;
             }
-        });
-        let mut plan = LogicalPlanBuilder::from(plan);
-        for filter in filters.iter().filter(|filter| !self.is_parameter(filter)) {
-            self.check_filter(filter, filters)?;
-            plan = plan.filter(self.with_values(filter, &values)?)?;
-        }
-        let plan = plan.project(outputs)?.limit(0, limit)?.build()?;
-        session.create_physical_plan(&session.optimize(&plan)?).await
+            let plan = plan.project(outputs)?.limit(0, limit)?.build()?;
+            session.create_physical_plan(&session.optimize(&plan)?).await
+        })
     }
 }
 

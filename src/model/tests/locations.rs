@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use neuroql_model::Error;
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::location::{Files, Progress, Remotes};
+use neuroql_requirements::Requirement;
 use object_store::aws::AmazonS3Builder;
 use object_store::{ObjectStoreExt, PutPayload};
 use sha2::{Digest, Sha256};
@@ -401,25 +402,18 @@ fn web_servers() {
 struct Moto(Child, u16);
 
 impl Moto {
-    /// Starts it from a virtual environment under the user's cache, which is made on first use. `None`, with the
-    /// reason printed, if there is no Python to make it with.
-    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    /// Starts it, unless it cannot be installed here.
     fn start() -> Option<Self> {
-        let venv = std::env::home_dir()?.join(".cache/neuroql-tests/venv");
-        let server = venv.join("bin/moto_server");
-        if !server.is_file() {
-            let run =
-                |command: &mut Command| command.stdout(Stdio::null()).status().is_ok_and(|status| status.success());
-            let made = run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
-                && run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "moto[server]"]));
-            if !made {
-                eprintln!("SKIPPED: s3:// is not tested, python3 with venv and pip could not install moto[server]");
+        let python = match neuroql_requirements::moto() {
+            Ok(python) => python,
+            Err(reason) => {
+                Requirement::Moto.skip(&reason);
                 return None;
             }
-        }
+        };
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(server)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+        let child = Command::new(python)
+            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

