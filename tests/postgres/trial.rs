@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -25,6 +26,8 @@ pub struct Options {
     pub only: Option<u64>,
     /// After so many failures the rest is not run.
     pub failures: usize,
+    /// Statements that have not begun by then are left out.
+    pub seconds: u64,
     pub threads: usize,
 }
 
@@ -45,6 +48,7 @@ impl Options {
             statements: number("STATEMENTS")?.unwrap_or(3000),
             only: number("ONLY")?,
             failures: number("FAILURES")?.map_or(10, |count| usize::try_from(count).unwrap_or(usize::MAX)),
+            seconds: number("SECONDS")?.unwrap_or(u64::MAX),
             threads,
         })
     }
@@ -106,6 +110,7 @@ pub struct Report {
     /// One of each kind.
     pub failures: Vec<Failure>,
     pub different: u64,
+    pub statements: u64,
     pub equal: u64,
     pub allowed: u64,
     pub skipped: u64,
@@ -118,12 +123,20 @@ pub struct Report {
     pub invalid: BTreeMap<String, (u64, String)>,
 }
 
+impl Report {
+    /// How many answers neuroql alone refuses.
+    pub fn refused(&self) -> u64 {
+        self.refused.values().map(|(count, _)| count).sum()
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let refused: u64 = self.refused.values().map(|(count, _)| count).sum();
+        let refused = self.refused();
         writeln!(
             f,
-            "{} answers equal, {} but for what is allowed, {} refused by both, {refused} by neuroql, {} skipped, {} different in {} kinds",
+            "{} statements: {} answers equal, {} but for what is allowed, {} refused by both, {refused} by neuroql, {} skipped, {} different in {} kinds",
+            self.statements,
             self.equal,
             self.allowed,
             self.both_refused,
@@ -170,7 +183,11 @@ pub fn run(postgres: u16, neuroql: u16, options: &Options) -> Result<Report, Err
     };
     let next = AtomicU64::new(indices.start);
     let report = Mutex::new(totals);
-    let stopped = || report.lock().is_ok_and(|report| report.failures.len() >= options.failures);
+    let start = Instant::now();
+    let stopped = || {
+        start.elapsed().as_secs() >= options.seconds
+            || report.lock().is_ok_and(|report| report.failures.len() >= options.failures)
+    };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..options.threads)
             .map(|worker| {
@@ -184,6 +201,7 @@ pub fn run(postgres: u16, neuroql: u16, options: &Options) -> Result<Report, Err
                             return Ok(());
                         }
                         servers.statement(options.seed, index, report)?;
+                        lock(report)?.statements += 1;
                     }
                 })
             })
