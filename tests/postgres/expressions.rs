@@ -446,7 +446,7 @@ const INT4S: &[Rule] = &[
     ("({})::text::int[]", &[AI]),
     ("CAST({} AS int[])", &[Arg::Spelled(Ty::Array(&Ty::Int4))]),
     ("array_fill({}, ARRAY[2])", &[I4]),
-    ("ARRAY[ARRAY[{}, 1], ARRAY[2, {}]]", &[I4, I4]),
+    ("ARRAY[ARRAY[{}, 1::int], ARRAY[2::int, {}]]", &[I4, I4]),
 ];
 
 const TEXTS: &[Rule] = &[

@@ -82,7 +82,7 @@ impl Table {
     pub fn query(&self) -> String {
         let row = |(index, row): (usize, &Vec<Value>)| {
             let values: String = row.iter().map(|value| format!(", {}", value.literal(4))).collect();
-            format!("({}{values})", index + 1)
+            format!("({}::int{values})", index + 1)
         };
         let nothing: Vec<Value> = self.columns.iter().map(|(_, ty)| Value { ty: *ty, datum: Datum::Null }).collect();
         let rows: Vec<String> = match self.rows.is_empty() {
@@ -420,9 +420,14 @@ impl Generator {
                     From { sql: Tree::sql(format!("d0 {alias}")), columns, keys: vec![format!("{alias}.id")] }
                 }
                 1 => {
-                    let end = self.small();
-                    let sql = Tree::fixed(&format!("generate_series(1, {{}}) AS {alias}(id)"), [end]);
-                    From { sql, columns: vec![named("id", Ty::Int4)], keys: vec![format!("{alias}.id")] }
+                    // Its numbers are whole, of one type here and of another there.
+                    let end = self.rng.random_range(0..6);
+                    let sql = format!("(SELECT g.id::int AS id FROM generate_series(1, {end}) AS g(id)) AS {alias}");
+                    From {
+                        sql: Tree::sql(sql),
+                        columns: vec![named("id", Ty::Int4)],
+                        keys: vec![format!("{alias}.id")],
+                    }
                 }
                 _ => {
                     let ty = if self.one_in(2) { Ty::Int4 } else { Ty::Text };

@@ -395,11 +395,9 @@ impl Value {
             (Datum::Text(text), 1) => escape(text),
             (Datum::Text(text), 2) if !text.contains('$') => format!("$q${text}$q$"),
             (Datum::Bool(truth), 0..=2) => truth.to_string(),
-            // -32768::smallint is minus 32768::smallint.
-            (Datum::Int(number), 0..=2) if *number >= 0 && self.ty != Ty::Int4 => format!("{number}::{name}"),
-            (Datum::Int(number), 0..=2) if *number >= 0 => number.to_string(),
+            // -32768::smallint is minus 32768::smallint. Without a cast they have another type, see `allowed`.
+            (Datum::Int(number), 0..=2) if *number >= 0 => format!("{number}::{name}"),
             (Datum::Int(number), 3) if *number > i64::MIN => format!("({number})::{name}"),
-            (Datum::Numeric(number), 0..=2) if number.contains('.') && !number.starts_with('-') => number.clone(),
             (Datum::Array(items), 0..=2) if !items.is_empty() => {
                 let Ty::Array(item) = self.ty else { unreachable!("an array has an array's type") };
                 let items = items.iter().map(|datum| Value { ty: *item, datum: datum.clone() }.literal(style));
