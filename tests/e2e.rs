@@ -14,6 +14,7 @@ mod graphs;
 mod held;
 mod memory;
 mod original;
+mod postgres;
 mod pushdown;
 mod readings;
 mod server;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         held::trials(),
         memory::trials(),
         readings::trials(),
+        postgres::trials(),
     ]
     .into_iter()
     .flatten()

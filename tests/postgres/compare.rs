@@ -1,0 +1,79 @@
+//! When two answers are the same.
+
+use super::wire::{Answer, Format};
+
+/// How neuroql's answer stands to Postgres'.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    Equal,
+    /// neuroql has an error where Postgres has a value: its SQLSTATE and message.
+    Refused(String, String),
+    /// Both have an error.
+    BothRefused,
+    /// Not asked in this way.
+    Skipped,
+    /// A difference that is allowed, by its reason.
+    Allowed(&'static str),
+    Wrong(&'static str),
+}
+
+/// How rows are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows {
+    pub format: Format,
+    /// One by one, else as a multiset.
+    pub ordered: bool,
+    /// Whether the command's tag counts.
+    pub tags: bool,
+}
+
+/// Compares two answers.
+pub fn judge(postgres: &Answer, neuroql: &Answer, rows: Rows) -> Verdict {
+    match (postgres, neuroql) {
+        (_, Answer::Broken(_)) => Verdict::Wrong("no answer"),
+        (_, Answer::Error { code, .. }) if code.len() != 5 || code == "XX000" => Verdict::Wrong("an internal error"),
+        (Answer::Broken(_), _) => Verdict::Wrong("PostgreSQL does not answer"),
+        (Answer::Error { .. }, Answer::Error { .. }) => Verdict::BothRefused,
+        (Answer::Error { .. }, _) => Verdict::Wrong("a value where there is an error"),
+        (_, Answer::Error { code, message }) => Verdict::Refused(code.clone(), message.clone()),
+        (Answer::Done { tag: one }, Answer::Done { tag: two }) => {
+            if one == two {
+                Verdict::Equal
+            } else {
+                Verdict::Wrong("another tag")
+            }
+        }
+        (Answer::Rows { types, rows: one, tag }, Answer::Rows { types: others, rows: two, tag: other }) => {
+            if types != others {
+                return Verdict::Wrong("other types");
+            }
+            if one.len() != two.len() {
+                return Verdict::Wrong("another number of rows");
+            }
+            if rows.tags && tag != other {
+                return Verdict::Wrong("another tag");
+            }
+            if same(one, two, rows.ordered) {
+                return Verdict::Equal;
+            }
+            if super::allowed::equal(types, one, two, rows.format, rows.ordered) {
+                return Verdict::Allowed(super::allowed::SCALE);
+            }
+            Verdict::Wrong("other values")
+        }
+        _ => Verdict::Wrong("rows or none"),
+    }
+}
+
+type Row = Vec<Option<Vec<u8>>>;
+
+/// Whether rows are the same, in their order or in any.
+pub fn same(one: &[Row], two: &[Row], ordered: bool) -> bool {
+    if ordered {
+        return one == two;
+    }
+    let (mut one, mut two) = (one.to_vec(), two.to_vec());
+    one.sort();
+    two.sort();
+    one == two
+}

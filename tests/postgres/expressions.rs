@@ -1,0 +1,533 @@
+//! Expressions of each type: which functions and operators give it, of what.
+
+use super::values::Ty;
+
+/// An argument of a template.
+#[derive(Debug, Clone, Copy)]
+pub enum Arg {
+    /// An expression of a type.
+    Of(Ty),
+    /// A small whole number.
+    Small,
+    /// A pattern of LIKE.
+    Like,
+    /// A regular expression that means the same in most dialects.
+    Regex,
+    /// A pattern of SIMILAR TO.
+    Similar,
+    /// A text that spells a value of a type.
+    Spelled(Ty),
+}
+
+/// A template and the arguments for its places.
+pub type Rule = (&'static str, &'static [Arg]);
+
+const B: Arg = Arg::Of(Ty::Bool);
+const I2: Arg = Arg::Of(Ty::Int2);
+const I4: Arg = Arg::Of(Ty::Int4);
+const I8: Arg = Arg::Of(Ty::Int8);
+const F4: Arg = Arg::Of(Ty::Float4);
+const F8: Arg = Arg::Of(Ty::Float8);
+const N: Arg = Arg::Of(Ty::Numeric);
+const T: Arg = Arg::Of(Ty::Text);
+const Y: Arg = Arg::Of(Ty::Bytea);
+const D: Arg = Arg::Of(Ty::Date);
+const TM: Arg = Arg::Of(Ty::Time);
+const TS: Arg = Arg::Of(Ty::Timestamp);
+const TZ: Arg = Arg::Of(Ty::Timestamptz);
+const U: Arg = Arg::Of(Ty::Uuid);
+const AI: Arg = Arg::Of(Ty::Array(&Ty::Int4));
+const AL: Arg = Arg::Of(Ty::Array(&Ty::Int8));
+const AT: Arg = Arg::Of(Ty::Array(&Ty::Text));
+const AN: Arg = Arg::Of(Ty::Array(&Ty::Numeric));
+const AF: Arg = Arg::Of(Ty::Array(&Ty::Float8));
+const AB: Arg = Arg::Of(Ty::Array(&Ty::Bool));
+const S: Arg = Arg::Small;
+const L: Arg = Arg::Like;
+const R: Arg = Arg::Regex;
+const SIM: Arg = Arg::Similar;
+
+/// The rules of a type, without those that hold for any type.
+pub fn rules(ty: Ty) -> &'static [Rule] {
+    match ty {
+        Ty::Bool => BOOL,
+        Ty::Int2 => INT2,
+        Ty::Int4 => INT4,
+        Ty::Int8 => INT8,
+        Ty::Float4 => FLOAT4,
+        Ty::Float8 => FLOAT8,
+        Ty::Numeric => NUMERIC,
+        Ty::Text => TEXT,
+        Ty::Bytea => BYTEA,
+        Ty::Date => DATE,
+        Ty::Time => TIME,
+        Ty::Timestamp => TIMESTAMP,
+        Ty::Timestamptz => TIMESTAMPTZ,
+        Ty::Uuid => UUID,
+        Ty::Array(Ty::Int4) => INT4S,
+        Ty::Array(Ty::Text) => TEXTS,
+        Ty::Array(_) => &[],
+    }
+}
+
+const BOOL: &[Rule] = &[
+    ("({} AND {})", &[B, B]),
+    ("({} OR {})", &[B, B]),
+    ("(NOT {})", &[B]),
+    ("({} IS DISTINCT FROM {} AND {})", &[I4, I4, B]),
+    ("({} IS NOT DISTINCT FROM {} OR {})", &[T, T, B]),
+    ("({} IS NOT DISTINCT FROM {} + {})", &[I4, I4, I4]),
+    ("({} = {} IS NOT DISTINCT FROM {})", &[I4, I4, B]),
+    ("(NOT {} = {})", &[I4, I4]),
+    ("({} IS TRUE)", &[B]),
+    ("({} IS NOT FALSE)", &[B]),
+    ("({} IS UNKNOWN)", &[B]),
+    ("({} IS NOT UNKNOWN)", &[B]),
+    ("({} = ANY({}))", &[I4, AI]),
+    ("({} <> ALL({}))", &[I4, AI]),
+    ("({} < ANY({}))", &[I4, AI]),
+    ("({} >= ALL({}))", &[I4, AI]),
+    ("({} = ANY({}))", &[T, AT]),
+    ("({} <> ALL({}))", &[T, AT]),
+    ("({} LIKE ANY({}))", &[T, AT]),
+    ("({} LIKE {})", &[T, L]),
+    ("({} NOT LIKE {})", &[T, L]),
+    ("({} ILIKE {})", &[T, L]),
+    ("({} LIKE {} ESCAPE '!')", &[T, L]),
+    ("({} LIKE {})", &[T, T]),
+    ("({} ~~ {})", &[T, L]),
+    ("({} SIMILAR TO {})", &[T, SIM]),
+    ("({} NOT SIMILAR TO {})", &[T, SIM]),
+    ("({} ~ {})", &[T, R]),
+    ("({} !~ {})", &[T, R]),
+    ("({} ~* {})", &[T, R]),
+    ("starts_with({}, {})", &[T, T]),
+    ("({} @> {})", &[AI, AI]),
+    ("({} <@ {})", &[AI, AI]),
+    ("({} && {})", &[AI, AI]),
+    ("({})::int::boolean", &[B]),
+    ("({})::boolean", &[I4]),
+    ("({})::text::boolean", &[B]),
+    ("({})::boolean", &[Arg::Spelled(Ty::Bool)]),
+    ("({} BETWEEN {} AND {})", &[N, N, N]),
+    ("({} NOT BETWEEN {} AND {})", &[T, T, T]),
+    ("({} BETWEEN SYMMETRIC {} AND {})", &[I4, I4, I4]),
+    ("({} = {})", &[I4, F8]),
+    ("({} < {})", &[I4, N]),
+    ("({} = {})", &[I8, N]),
+    ("({} > {})", &[F8, N]),
+    ("({} = {})", &[F4, F8]),
+    ("({} <= {})", &[I2, I8]),
+    ("({} = {})", &[D, TS]),
+    ("({} < {})", &[TS, TZ]),
+    ("(({}, {}) = ({}, {}))", &[I4, T, I4, T]),
+    ("(({}, {}) < ({}, {}))", &[I4, I4, I4, I4]),
+    ("({})[{}]", &[AB, S]),
+];
+
+const INT2: &[Rule] = &[
+    ("({} + {})", &[I2, I2]),
+    ("({} * {})", &[I2, I2]),
+    ("({} / {})", &[I2, I2]),
+    ("({} % {})", &[I2, I2]),
+    ("(- {})", &[I2]),
+    ("abs({})", &[I2]),
+    ("({})::smallint", &[I4]),
+    ("({})::smallint", &[I8]),
+    ("({})::smallint", &[F4]),
+    ("({})::smallint", &[F8]),
+    ("({})::smallint", &[N]),
+    ("CAST({} AS smallint)", &[Arg::Spelled(Ty::Int2)]),
+];
+
+const INT4: &[Rule] = &[
+    ("({} + {})", &[I4, I4]),
+    ("({} - {})", &[I4, I4]),
+    ("({} * {})", &[I4, I4]),
+    ("({} / {})", &[I4, I4]),
+    ("({} % {})", &[I4, I4]),
+    ("({} + {})", &[I2, I4]),
+    ("(- {})", &[I4]),
+    ("abs({})", &[I4]),
+    ("mod({}, {})", &[I4, I4]),
+    ("({} & {})", &[I4, I4]),
+    ("({} | {})", &[I4, I4]),
+    ("({} # {})", &[I4, I4]),
+    ("({} << {})", &[I4, S]),
+    ("({} >> {})", &[I4, S]),
+    ("(~ {})", &[I4]),
+    ("gcd({}, {})", &[I4, I4]),
+    ("lcm({}, {})", &[I4, I4]),
+    ("({})::int", &[I2]),
+    ("({})::int", &[I8]),
+    ("({})::int", &[F4]),
+    ("({})::int", &[F8]),
+    ("({})::int", &[N]),
+    ("({})::int", &[B]),
+    ("CAST({} AS int)", &[Arg::Spelled(Ty::Int4)]),
+    ("({})::text::int", &[I4]),
+    ("('  ' || {} || ' ')::int", &[I2]),
+    ("length({})", &[T]),
+    ("char_length({})", &[T]),
+    ("octet_length({})", &[T]),
+    ("bit_length({})", &[T]),
+    ("length({})", &[Y]),
+    ("octet_length({})", &[Y]),
+    ("strpos({}, {})", &[T, T]),
+    ("position({} IN {})", &[T, T]),
+    ("ascii({})", &[T]),
+    ("array_length({}, 1)", &[AT]),
+    ("array_length({}, {})", &[AI, S]),
+    ("array_upper({}, 1)", &[AI]),
+    ("array_lower({}, 1)", &[AI]),
+    ("array_ndims({})", &[AI]),
+    ("cardinality({})", &[AT]),
+    ("array_position({}, {})", &[AI, I4]),
+    ("array_position({}, {})", &[AT, T]),
+    ("({})[{}]", &[AI, S]),
+    ("({} - {})", &[D, D]),
+    ("extract(year FROM {})::int", &[D]),
+    ("date_part('month', {})::int", &[TS]),
+    ("get_byte({}, {})", &[Y, S]),
+    ("num_nulls({}, {})", &[T, I4]),
+];
+
+const INT8: &[Rule] = &[
+    ("({} + {})", &[I8, I8]),
+    ("({} - {})", &[I8, I8]),
+    ("({} * {})", &[I8, I8]),
+    ("({} / {})", &[I8, I8]),
+    ("({} % {})", &[I8, I8]),
+    ("({} + {})", &[I4, I8]),
+    ("({} * {})", &[I8, I2]),
+    ("(- {})", &[I8]),
+    ("abs({})", &[I8]),
+    ("({} & {})", &[I8, I8]),
+    ("({} << {})", &[I8, S]),
+    ("({})::bigint", &[I2]),
+    ("({})::bigint", &[I4]),
+    ("({})::bigint", &[F4]),
+    ("({})::bigint", &[F8]),
+    ("({})::bigint", &[N]),
+    ("CAST({} AS bigint)", &[Arg::Spelled(Ty::Int8)]),
+    ("({})::text::bigint", &[I8]),
+    ("({})[{}]", &[AL, S]),
+];
+
+const FLOAT4: &[Rule] = &[
+    ("({} + {})", &[F4, F4]),
+    ("({} * {})", &[F4, F4]),
+    ("({} / {})", &[F4, F4]),
+    ("(- {})", &[F4]),
+    ("abs({})", &[F4]),
+    ("({})::real", &[I4]),
+    ("({})::real", &[I8]),
+    ("({})::real", &[F8]),
+    ("({})::real", &[N]),
+    ("CAST({} AS real)", &[Arg::Spelled(Ty::Float4)]),
+    ("({})::text::real", &[F4]),
+];
+
+const FLOAT8: &[Rule] = &[
+    ("({} + {})", &[F8, F8]),
+    ("({} - {})", &[F8, F8]),
+    ("({} * {})", &[F8, F8]),
+    ("({} / {})", &[F8, F8]),
+    ("({} + {})", &[F8, I4]),
+    ("({} * {})", &[F4, F8]),
+    ("({} + {})", &[F8, N]),
+    ("({} * {})", &[F4, I4]),
+    ("(- {})", &[F8]),
+    ("abs({})", &[F8]),
+    ("round({})", &[F8]),
+    ("trunc({})", &[F8]),
+    ("floor({})", &[F8]),
+    ("ceil({})", &[F8]),
+    ("sqrt({})", &[F8]),
+    ("sign({})", &[F8]),
+    ("round({})", &[F4]),
+    ("floor({})", &[I4]),
+    ("sqrt({})", &[I4]),
+    ("({})::float8", &[I4]),
+    ("({})::float8", &[I8]),
+    ("({})::float8", &[F4]),
+    ("({})::float8", &[N]),
+    ("CAST({} AS double precision)", &[Arg::Spelled(Ty::Float8)]),
+    ("({})::text::float8", &[F8]),
+    ("date_part('second', {})", &[TS]),
+    ("date_part('epoch', {})", &[TZ]),
+    ("({})[{}]", &[AF, S]),
+];
+
+const NUMERIC: &[Rule] = &[
+    ("({} + {})", &[N, N]),
+    ("({} - {})", &[N, N]),
+    ("({} * {})", &[N, N]),
+    ("({} / {})", &[N, N]),
+    ("({} % {})", &[N, N]),
+    ("({} + {})", &[N, I4]),
+    ("({} / {})", &[I8, N]),
+    ("(- {})", &[N]),
+    ("abs({})", &[N]),
+    ("round({})", &[N]),
+    ("round({}, {})", &[N, S]),
+    ("trunc({}, {})", &[N, S]),
+    ("trunc({})", &[N]),
+    ("floor({})", &[N]),
+    ("ceil({})", &[N]),
+    ("sign({})", &[N]),
+    ("mod({}, {})", &[N, N]),
+    ("({})::numeric", &[I2]),
+    ("({})::numeric", &[I4]),
+    ("({})::numeric", &[I8]),
+    ("({})::numeric", &[F4]),
+    ("({})::numeric", &[F8]),
+    ("CAST({} AS numeric)", &[Arg::Spelled(Ty::Numeric)]),
+    ("({})::numeric(10,2)", &[N]),
+    ("({})::numeric(5,0)", &[F8]),
+    ("({})::numeric(4,1)", &[I4]),
+    ("({})::numeric(38,10)", &[N]),
+    ("({})::decimal(12,3)", &[F4]),
+    ("extract(epoch FROM {})", &[TS]),
+    ("extract(year FROM {})", &[D]),
+    ("extract(second FROM {})", &[TS]),
+    ("extract(dow FROM {})", &[D]),
+    ("extract(epoch FROM ({} - {}))", &[TS, TS]),
+    ("({})[{}]", &[AN, S]),
+];
+
+const TEXT: &[Rule] = &[
+    ("({} || {})", &[T, T]),
+    ("({} || {})", &[T, I4]),
+    ("({} || {})", &[N, T]),
+    ("({} || {})", &[T, B]),
+    ("({} || {})", &[T, F8]),
+    ("({} || {})", &[D, T]),
+    ("upper({})", &[T]),
+    ("lower({})", &[T]),
+    ("initcap({})", &[T]),
+    ("reverse({})", &[T]),
+    ("left({}, {})", &[T, S]),
+    ("right({}, {})", &[T, S]),
+    ("substr({}, {})", &[T, S]),
+    ("substr({}, {}, {})", &[T, S, S]),
+    ("substring({} FROM {} FOR {})", &[T, S, S]),
+    ("substring({} FROM {})", &[T, R]),
+    ("overlay({} PLACING {} FROM {} FOR {})", &[T, T, S, S]),
+    ("trim({})", &[T]),
+    ("btrim({}, {})", &[T, T]),
+    ("ltrim({})", &[T]),
+    ("rtrim({}, {})", &[T, T]),
+    ("trim(BOTH {} FROM {})", &[T, T]),
+    ("trim(LEADING FROM {})", &[T]),
+    ("replace({}, {}, {})", &[T, T, T]),
+    ("translate({}, {}, {})", &[T, T, T]),
+    ("repeat({}, {})", &[T, S]),
+    ("lpad({}, {}, {})", &[T, S, T]),
+    ("rpad({}, {})", &[T, S]),
+    ("split_part({}, {}, {})", &[T, T, S]),
+    ("concat({}, {})", &[T, I4]),
+    ("concat({}, {}, {})", &[B, T, F8]),
+    ("concat_ws({}, {}, {})", &[T, T, T]),
+    ("md5({})", &[T]),
+    ("to_hex({})", &[I4]),
+    ("chr({})", &[S]),
+    ("encode({}, 'hex')", &[Y]),
+    ("encode({}, 'base64')", &[Y]),
+    ("regexp_replace({}, {}, {})", &[T, R, T]),
+    ("regexp_replace({}, {}, 'x', 'g')", &[T, R]),
+    ("(regexp_match({}, {}))[1]", &[T, R]),
+    ("array_to_string({}, {})", &[AT, T]),
+    ("array_to_string({}, ',', {})", &[AI, T]),
+    ("({})[{}]", &[AT, S]),
+    ("quote_literal({})", &[T]),
+    ("quote_ident({})", &[T]),
+    ("({})::text", &[B]),
+    ("({})::text", &[I2]),
+    ("({})::text", &[I4]),
+    ("({})::text", &[I8]),
+    ("({})::text", &[F4]),
+    ("({})::text", &[F8]),
+    ("({})::text", &[N]),
+    ("({})::text", &[Y]),
+    ("({})::text", &[D]),
+    ("({})::text", &[TM]),
+    ("({})::text", &[TS]),
+    ("({})::text", &[TZ]),
+    ("({})::text", &[U]),
+    ("({})::text", &[AI]),
+    ("({})::text", &[AT]),
+    ("({})::text", &[AN]),
+    ("({})::text", &[AB]),
+    ("CAST({} AS varchar)::text", &[F8]),
+    ("({})::varchar(3)::text", &[T]),
+    ("({})::char(4)::text", &[T]),
+    ("CAST({} AS character varying(2))::text", &[T]),
+    ("({} COLLATE \"C\")", &[T]),
+    ("to_char({}, 'YYYY-MM-DD HH24:MI:SS')", &[TS]),
+    ("to_char({}, 'FM999990.00')", &[N]),
+    ("({} - {})::text", &[TS, TS]),
+];
+
+const BYTEA: &[Rule] = &[
+    ("({} || {})", &[Y, Y]),
+    ("({})::bytea", &[Arg::Spelled(Ty::Bytea)]),
+    ("decode(encode({}, 'hex'), 'hex')", &[Y]),
+    ("decode(replace({}, '\\x', ''), 'hex')", &[Arg::Spelled(Ty::Bytea)]),
+    ("sha256({})", &[Y]),
+    ("substring({} FROM {} FOR {})", &[Y, S, S]),
+    ("convert_to({}, 'UTF8')", &[T]),
+];
+
+const DATE: &[Rule] = &[
+    ("({} + {})", &[D, S]),
+    ("({} - {})", &[D, S]),
+    ("({})::date", &[TS]),
+    ("({})::date", &[TZ]),
+    ("CAST({} AS date)", &[Arg::Spelled(Ty::Date)]),
+    ("({})::text::date", &[D]),
+    ("({} + INTERVAL '1 month')::date", &[D]),
+    ("date_trunc('month', {})::date", &[TS]),
+    ("make_date(2024, {}, {})", &[S, S]),
+    ("to_date({}::text, 'YYYY-MM-DD')", &[D]),
+];
+
+const TIME: &[Rule] =
+    &[("({})::time", &[TS]), ("CAST({} AS time)", &[Arg::Spelled(Ty::Time)]), ("({})::text::time", &[TM])];
+
+const TIMESTAMP: &[Rule] = &[
+    ("({} + INTERVAL '1 day')", &[TS]),
+    ("({} - INTERVAL '1 month 2 hours')", &[TS]),
+    ("({} + INTERVAL '1.5 seconds')", &[TS]),
+    ("({} + INTERVAL '1 year')", &[D]),
+    ("({})::timestamp", &[D]),
+    ("({})::timestamp", &[TZ]),
+    ("CAST({} AS timestamp)", &[Arg::Spelled(Ty::Timestamp)]),
+    ("({})::text::timestamp", &[TS]),
+    ("date_trunc('hour', {})", &[TS]),
+    ("date_trunc('week', {})", &[TS]),
+    ("({} AT TIME ZONE 'UTC')", &[TZ]),
+    ("({} AT TIME ZONE 'America/New_York')", &[TZ]),
+    ("({})::timestamp(0)", &[TS]),
+];
+
+const TIMESTAMPTZ: &[Rule] = &[
+    ("({} + INTERVAL '1 day')", &[TZ]),
+    ("({})::timestamptz", &[TS]),
+    ("({})::timestamptz", &[D]),
+    ("CAST({} AS timestamptz)", &[Arg::Spelled(Ty::Timestamptz)]),
+    ("({})::text::timestamptz", &[TZ]),
+    ("({}::text || '+02')::timestamptz", &[TS]),
+    ("date_trunc('day', {})", &[TZ]),
+    ("({} AT TIME ZONE 'Europe/Berlin')", &[TS]),
+    ("to_timestamp({})", &[S]),
+];
+
+const UUID: &[Rule] =
+    &[("CAST({} AS uuid)", &[Arg::Spelled(Ty::Uuid)]), ("({})::text::uuid", &[U]), ("upper({}::text)::uuid", &[U])];
+
+const INT4S: &[Rule] = &[
+    ("ARRAY[{}, {}]", &[I4, I4]),
+    ("ARRAY[{}, {}, NULL]", &[I4, I4]),
+    ("({} || {})", &[AI, AI]),
+    ("({} || {})", &[AI, I4]),
+    ("({} || {})", &[I4, AI]),
+    ("array_append({}, {})", &[AI, I4]),
+    ("array_prepend({}, {})", &[I4, AI]),
+    ("array_cat({}, {})", &[AI, AI]),
+    ("array_remove({}, {})", &[AI, I4]),
+    ("array_replace({}, {}, {})", &[AI, I4, I4]),
+    ("array_positions({}, {})", &[AI, I4]),
+    ("({})[{}:{}]", &[AI, S, S]),
+    ("({})[2:]", &[AI]),
+    ("({})::int[]", &[AL]),
+    ("({})::int[]", &[AT]),
+    ("({})::int[]", &[AN]),
+    ("({})::text::int[]", &[AI]),
+    ("CAST({} AS int[])", &[Arg::Spelled(Ty::Array(&Ty::Int4))]),
+    ("array_fill({}, ARRAY[2])", &[I4]),
+    ("ARRAY[ARRAY[{}, 1::int], ARRAY[2::int, {}]]", &[I4, I4]),
+];
+
+const TEXTS: &[Rule] = &[
+    ("ARRAY[{}, {}]", &[T, T]),
+    ("({} || {})", &[AT, AT]),
+    ("({} || {})", &[AT, T]),
+    ("array_append({}, {})", &[AT, T]),
+    ("array_remove({}, {})", &[AT, T]),
+    ("string_to_array({}, {})", &[T, T]),
+    ("string_to_array({}, ',', {})", &[T, T]),
+    ("regexp_split_to_array({}, {})", &[T, R]),
+    ("({})[{}:{}]", &[AT, S, S]),
+    ("({})::text[]", &[AI]),
+    ("({})::text[]", &[AF]),
+    ("({})::text[]", &[AB]),
+    ("({})::text[]", &[AN]),
+    ("({})::text::text[]", &[AT]),
+    ("CAST({} AS text[])", &[Arg::Spelled(Ty::Array(&Ty::Text))]),
+    ("regexp_match({}, {})", &[T, R]),
+];
+
+/// Aggregates: type of the result, template, arguments. `{id}` orders by the rows' key.
+pub const AGGREGATES: &[(Ty, &str, &[Arg])] = &[
+    (Ty::Int8, "count(*)", &[]),
+    (Ty::Int8, "count({})", &[I4]),
+    (Ty::Int8, "count(DISTINCT {})", &[T]),
+    (Ty::Int8, "count(*) FILTER (WHERE {})", &[B]),
+    (Ty::Int8, "sum({})", &[I4]),
+    (Ty::Int8, "sum({})", &[I2]),
+    (Ty::Int8, "sum(DISTINCT {})", &[I4]),
+    (Ty::Numeric, "sum({})", &[I8]),
+    (Ty::Numeric, "sum({})", &[N]),
+    (Ty::Numeric, "avg({})", &[I4]),
+    (Ty::Numeric, "avg({})", &[I8]),
+    (Ty::Numeric, "avg({})", &[N]),
+    (Ty::Int4, "min({})", &[I4]),
+    (Ty::Int4, "max({}) FILTER (WHERE {})", &[I4, B]),
+    (Ty::Int2, "max({})", &[I2]),
+    (Ty::Int8, "min({})", &[I8]),
+    (Ty::Text, "min({})", &[T]),
+    (Ty::Text, "max({})", &[T]),
+    (Ty::Float8, "max({})", &[F8]),
+    (Ty::Float4, "min({})", &[F4]),
+    (Ty::Numeric, "max({})", &[N]),
+    (Ty::Date, "min({})", &[D]),
+    (Ty::Timestamp, "max({})", &[TS]),
+    (Ty::Timestamptz, "min({})", &[TZ]),
+    (Ty::Bool, "bool_and({})", &[B]),
+    (Ty::Bool, "bool_or({})", &[B]),
+    (Ty::Bool, "every({})", &[B]),
+    (Ty::Int4, "bit_and({})", &[I4]),
+    (Ty::Int4, "bit_or({})", &[I4]),
+    (Ty::Text, "string_agg({}, {} ORDER BY {id})", &[T, T]),
+    (Ty::Text, "string_agg({}, ',' ORDER BY {id} DESC) FILTER (WHERE {})", &[T, B]),
+    (Ty::Array(&Ty::Int4), "array_agg({} ORDER BY {id})", &[I4]),
+    (Ty::Array(&Ty::Text), "array_agg({} ORDER BY {id} DESC)", &[T]),
+    (Ty::Array(&Ty::Numeric), "array_agg({} ORDER BY {id})", &[N]),
+];
+
+/// Window functions; `{over}` is a window that orders by the rows' key, `{free}` one without an order, `{ties}` one whose order has
+/// ties, `{rows}` one with a frame.
+pub const WINDOWS: &[(Ty, &str, &[Arg])] = &[
+    (Ty::Int8, "row_number() OVER {over}", &[]),
+    (Ty::Int8, "rank() OVER {ties}", &[]),
+    (Ty::Int8, "dense_rank() OVER {ties}", &[]),
+    (Ty::Float8, "percent_rank() OVER {ties}", &[]),
+    (Ty::Float8, "cume_dist() OVER {ties}", &[]),
+    (Ty::Int4, "ntile(3) OVER {over}", &[]),
+    (Ty::Int4, "lag({}) OVER {over}", &[I4]),
+    (Ty::Int4, "lag({}, 2, {}) OVER {over}", &[I4, I4]),
+    (Ty::Text, "lead({}) OVER {over}", &[T]),
+    (Ty::Text, "first_value({}) OVER {over}", &[T]),
+    (Ty::Int8, "last_value({}) OVER {over}", &[I8]),
+    (Ty::Numeric, "nth_value({}, 2) OVER {over}", &[N]),
+    (Ty::Int8, "count(*) OVER {free}", &[]),
+    (Ty::Int8, "count({}) OVER {over}", &[T]),
+    (Ty::Int8, "sum({}) OVER {over}", &[I4]),
+    (Ty::Int8, "sum({}) OVER {rows}", &[I2]),
+    (Ty::Numeric, "sum({}) OVER {rows}", &[I8]),
+    (Ty::Numeric, "avg({}) OVER {over}", &[I4]),
+    (Ty::Int4, "max({}) OVER {rows}", &[I4]),
+    (Ty::Int4, "min({}) OVER {ties}", &[I4]),
+    (Ty::Bool, "bool_or({}) OVER {over}", &[B]),
+];

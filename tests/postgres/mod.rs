@@ -1,0 +1,53 @@
+//! Statements made from a seed, asked of a real PostgreSQL and of neuroql by each way of the protocol: the answers are
+//! equal in values and types, or neuroql refuses with an SQLSTATE.
+//!
+//! `NEUROQL_DIFFERENTIAL_STATEMENTS` (3000) and `NEUROQL_DIFFERENTIAL_SEED` (1) choose how many and which,
+//! `NEUROQL_DIFFERENTIAL_ONLY` the statement of one index, as a failure prints it. A run ends after
+//! `NEUROQL_DIFFERENTIAL_SECONDS`, or after `NEUROQL_DIFFERENTIAL_FAILURES` (10) kinds of failures.
+//! `NEUROQL_DIFFERENTIAL_INVALID=1` prints what PostgreSQL itself refuses.
+
+mod allowed;
+mod cluster;
+mod compare;
+mod expressions;
+mod statements;
+mod tree;
+mod trial;
+mod values;
+mod wire;
+
+use libtest_mimic::{Completion, Failed, Trial};
+use neuroql::Engine;
+use neuroql_requirements::Requirement;
+
+use crate::server;
+
+pub use trial::{Options, run};
+
+/// The trial.
+pub fn trials() -> Vec<Trial> {
+    vec![Trial::ignorable_test("postgres::differential", differential)]
+}
+
+fn differential() -> Result<Completion, Failed> {
+    let programs = match cluster::installed() {
+        Ok(programs) => programs,
+        Err(reason) => return Ok(Completion::ignored_with(Requirement::Postgres.missing(&reason)?)),
+    };
+    let cluster = cluster::Cluster::start(&programs)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let running = runtime.block_on(async { server::start(Engine::builder().build()?).await })?;
+    let options = Options::from_environment()?;
+    let report = run(cluster.port, running.port, &options)?;
+    runtime.block_on(running.stop())?;
+    println!("{report}");
+    if !report.failures.is_empty() {
+        return Err("answers differ".into());
+    }
+    // Otherwise the trial would pass if neuroql refused all there is.
+    let asked = report.equal + report.allowed + report.refused();
+    if options.only.is_none() && report.equal * 2 < asked {
+        return Err(format!("only {} of {asked} answers are equal", report.equal).into());
+    }
+    Ok(Completion::Completed)
+}
