@@ -261,7 +261,7 @@ impl ActivationSource {
         let request = &self.request;
         let (model, values) = (&request.model, request.values_per_token());
         let pool = self.holdings.registry.pool();
-        let ordered = self.is_ordered();
+        let ordered = self.visit.is_some() && matches!(self.strategy(), Strategy::Bounds(_));
         let running = Running {
             speed: self.speed,
             layers: self.layers_run() as f64,
