@@ -50,6 +50,6 @@ pub use error::Error;
 pub use factory::ModelFactory;
 pub use graphs::{DeleteAsAsked, Unfit};
 pub use holdings::Holdings;
-pub use relation::Relations;
+pub use relation::{Relations, ValuesGiven};
 pub use settings::{SessionDevice, Settings};
 pub use unambiguous::Unambiguous;

@@ -17,6 +17,7 @@
 //! [`SessionContext`](datafusion::prelude::SessionContext) of its own calls [`register_all`] on it instead.
 
 mod engine;
+mod postgres;
 mod register;
 mod sqlstate;
 
@@ -25,5 +26,6 @@ pub use neuroql_catalogs::Guest;
 pub use neuroql_model::{CancelOnDrop, Model, Options, Progress, Registry};
 pub use neuroql_store::{Error as StoreError, Store};
 pub use neuroql_udfs::interruptible;
+pub use postgres::{PostgresTypes, Refusal, array_texts, floats};
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};

@@ -21,14 +21,17 @@ use std::io;
 use std::path::PathBuf;
 
 use datafusion::error::DataFusionError;
+use neuroql::floats;
 
 mod attention;
 mod catalog;
 mod connection;
 mod dialect;
-mod floats;
 mod functions;
+mod inserts;
 mod names;
+mod nested;
+mod numbers;
 mod output;
 mod parameters;
 mod parse;
