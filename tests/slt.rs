@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
@@ -146,9 +147,13 @@ struct Embedded(SessionContext);
 impl Embedded {
     async fn query(&self, sql: &str) -> Output {
         let frame = self.0.sql(sql).await?;
-        let types: Vec<_> = frame.schema().fields().iter().map(|field| arrow_column(field.data_type())).collect();
+        let planned = frame.schema().as_arrow().clone();
+        let batches = frame.collect().await?;
+        // A CASE or UNION of several types has the common one only when it runs.
+        let schema = batches.first().map_or(Arc::new(planned), |batch| batch.schema());
+        let types: Vec<_> = schema.fields().iter().map(|field| arrow_column(field.data_type())).collect();
         let mut rows = Vec::new();
-        for batch in frame.collect().await? {
+        for batch in batches {
             for row in 0..batch.num_rows() {
                 rows.push(batch.columns().iter().map(|column| Cell::arrow(column, row).line()).collect());
             }

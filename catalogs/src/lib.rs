@@ -57,6 +57,6 @@ pub use factory::ModelFactory;
 pub use given_texts::GivenTexts;
 pub use graphs::{DeleteAsAsked, Unfit};
 pub use holdings::Holdings;
-pub use relation::{Relations, superuser_relation};
+pub use relation::{Relations, ValuesGiven, superuser_relation};
 pub use settings::{SessionDevice, Settings};
 pub use unambiguous::Unambiguous;

@@ -39,11 +39,13 @@ use crate::verify_model::VerifyModel;
 
 mod call;
 mod computed;
+mod joined;
 mod parameters;
 mod ranges;
 
 pub use call::Relations;
 pub(crate) use computed::{Asked, Call, Rows, Work, always_computed, computed};
+pub use joined::ValuesGiven;
 use parameters::given;
 pub(crate) use parameters::{Parameter, Values};
 pub(crate) use ranges::Ranges;

@@ -18,6 +18,7 @@
 
 mod dialect;
 mod engine;
+mod postgres;
 mod register;
 mod sqlstate;
 
@@ -27,5 +28,6 @@ pub use neuroql_catalogs::{Guest, superuser_relation};
 pub use neuroql_model::{CancelOnDrop, Model, Options, Progress, Registry};
 pub use neuroql_store::{Error as StoreError, Store};
 pub use neuroql_udfs::interruptible;
+pub use postgres::{PostgresTypes, Refusal, array_texts, floats};
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};

@@ -8,7 +8,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
     AggregateInScan, Catalog, CsvFiles, Defining, DeleteAsAsked, GivenTexts, Holdings, ModelFactory, Relations,
-    Settings, TopInScan, Unambiguous, bundled_corpus,
+    Settings, TopInScan, Unambiguous, ValuesGiven, bundled_corpus,
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
@@ -62,6 +62,7 @@ pub(crate) fn register(
     holdings: &Arc<Holdings>,
     progress: Arc<dyn Progress>,
 ) -> Result<ModelFactory> {
+    crate::postgres::register(context)?;
     for function in neuroql_udfs::all(&holdings.registry) {
         context.register_udf(function);
     }
@@ -89,6 +90,7 @@ pub(crate) fn register(
         .with_physical_optimizer_rules(rules)
         .with_analyzer_rule(Arc::new(DeleteAsAsked))
         .with_optimizer_rule(Arc::new(AsyncCalls))
+        .with_optimizer_rule(Arc::new(ValuesGiven))
         .with_physical_optimizer_rule(Arc::new(AggregateInScan))
         .with_physical_optimizer_rule(Arc::new(TopInScan));
     *state.write() = with_rule.build();

@@ -13,6 +13,8 @@ use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::sql::sqlparser::parser::ParserError;
 
+use crate::postgres::Refusal;
+
 /// An error as a user should see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
@@ -43,6 +45,9 @@ pub fn sqlstate(error: &DataFusionError) -> &'static str {
 /// Finds the SQLSTATE, message and hint of any error that comes out of a session.
 pub fn diagnose(error: &DataFusionError) -> Diagnosis {
     match error {
+        DataFusionError::Context(text, inner) if text == "Invalid regex" => {
+            Diagnosis::new("2201B", format!("invalid regular expression: {}", plain(&inner.strip_backtrace())))
+        }
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => diagnose(inner),
         DataFusionError::Shared(inner) => diagnose(inner),
         DataFusionError::Collection(errors) => match errors.first() {
@@ -89,6 +94,9 @@ fn foreign(error: &(dyn StdError + 'static)) -> Diagnosis {
         if let Some(found) = current.downcast_ref::<ArrowError>() {
             return arrow(found);
         }
+        if let Some(found) = current.downcast_ref::<Refusal>() {
+            return Diagnosis::new(found.sqlstate(), found.to_string());
+        }
         if let Some(found) = current.downcast_ref::<io::Error>() {
             return io_error(found);
         }
@@ -116,14 +124,34 @@ fn arrow(error: &ArrowError) -> Diagnosis {
     let (code, text) = match error {
         ArrowError::ExternalError(inner) => return foreign(inner.as_ref()),
         ArrowError::IoError(_, inner) => return io_error(inner),
-        ArrowError::CastError(text) => {
-            let overflow = text.contains("out of range") || text.contains("too large");
-            (if overflow { "22003" } else { "22P02" }, text.clone())
+        ArrowError::CastError(text) => cast(text),
+        ArrowError::ParseError(text) => {
+            let moment = text.strip_prefix("Error parsing timestamp from '");
+            let is_number = |text: &str| text.trim_start().starts_with(|first: char| first.is_ascii_digit());
+            (moment.map_or("22P02", |moment| if is_number(moment) { "22008" } else { "22007" }), text.clone())
         }
-        ArrowError::ParseError(text) => ("22P02", text.clone()),
         ArrowError::DivideByZero => ("22012", "division by zero".into()),
         ArrowError::ArithmeticOverflow(text) => ("22003", text.clone()),
+        ArrowError::InvalidArgumentError(text) if text.contains("to store in a Decimal") => {
+            ("22003", format!("numeric field overflow: {text}"))
+        }
         ArrowError::InvalidArgumentError(text) => ("22023", text.clone()),
+        ArrowError::ComputeError(text) if text.contains("overflow on abs") => {
+            let wide = if text.contains("Int64") { "bigint" } else { "integer" };
+            let name = if text.contains("Int16") { "smallint" } else { wide };
+            ("22003", format!("{name} out of range"))
+        }
+        ArrowError::ComputeError(text) if text.contains("Regular expression did not compile") => {
+            ("2201B", format!("invalid regular expression: {text}"))
+        }
+        ArrowError::ComputeError(text)
+            if text.contains("zero raised to a negative power") || text.contains("yields a complex result") =>
+        {
+            ("2201F", text.clone())
+        }
+        ArrowError::ComputeError(text) if text.contains("square root of a negative") => {
+            ("2201F", "cannot take square root of a negative number".into())
+        }
         ArrowError::NotYetImplemented(text) => ("0A000", text.clone()),
         ArrowError::MemoryError(text) => ("53200", text.clone()),
         ArrowError::DictionaryKeyOverflowError
@@ -137,6 +165,49 @@ fn arrow(error: &ArrowError) -> Diagnosis {
         ArrowError::CDataInterface(text) => ("XX000", text.clone()),
     };
     Diagnosis::new(code, plain(&text))
+}
+
+/// `Cannot cast string '2.7' to value of Int32 type` becomes `invalid input syntax for type integer: "2.7"`.
+fn cast(text: &str) -> (&'static str, String) {
+    let name = |arrow: &str| {
+        Some(match arrow.split(['(', ' ']).next().unwrap_or(arrow) {
+            "Int16" => "smallint",
+            "Int32" => "integer",
+            "Int64" => "bigint",
+            "Float32" => "real",
+            "Float64" => "double precision",
+            "Boolean" => "boolean",
+            "Date32" | "Date64" => "date",
+            "Time32" | "Time64" => "time",
+            "Timestamp" => "timestamp",
+            "Decimal128" | "Decimal256" | "Decimal32" | "Decimal64" => "numeric",
+            _ => return None,
+        })
+    };
+    if let Some((_, to)) = text.strip_prefix("Can't cast value ").and_then(|rest| rest.rsplit_once(" to type "))
+        && let Some(to) = name(to)
+    {
+        return ("22003", format!("{to} out of range"));
+    }
+    if let Some((value, rest)) =
+        text.strip_prefix("Cannot cast string '").and_then(|rest| rest.rsplit_once("' to value of "))
+        && let Some(to) = name(rest)
+    {
+        let digits = value.trim().trim_start_matches(['+', '-']);
+        let is_integer = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+        return match to {
+            "smallint" | "integer" | "bigint" if is_integer => {
+                ("22003", format!("value \"{value}\" is out of range for type {to}"))
+            }
+            "date" | "time" | "timestamp" if value.trim().starts_with(|first: char| first.is_ascii_digit()) => {
+                ("22008", format!("date/time field value out of range: \"{value}\""))
+            }
+            "date" | "time" | "timestamp" => ("22007", format!("invalid input syntax for type {to}: \"{value}\"")),
+            _ => ("22P02", format!("invalid input syntax for type {to}: \"{value}\"")),
+        };
+    }
+    let overflow = text.contains("out of range") || text.contains("too large");
+    (if overflow { "22003" } else { "22P02" }, text.to_owned())
 }
 
 fn parquet(error: &ParquetError) -> Diagnosis {
@@ -264,6 +335,14 @@ fn planning(text: &str) -> Option<Diagnosis> {
         || has("type_coercion")
     {
         "42804"
+    } else if has("zero raised to a negative power") || has("yields a complex result") {
+        "2201F"
+    } else if has("scalar subquery returned more than one row") {
+        "21000"
+    } else if has("negative count not allowed") || has("negative substring length") {
+        "22011"
+    } else if has("field position must not be zero") {
+        "22023"
     } else if has("divide by zero") || has("division by zero") {
         "22012"
     } else if has("overflow") || has("out of range") {

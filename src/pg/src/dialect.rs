@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::names::fold;
-use crate::using;
+use crate::{inserts, numbers, using};
 
 /// What asyncpg asks about types it does not know (every array): a recursive query over the whole catalog, which
 /// DataFusion cannot plan. This asks the same about the types there are here, arrays of plain types.
@@ -30,6 +30,8 @@ FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type e ON e.oid = t.typelem WHERE t
 pub(crate) fn adapt(statement: &mut Statement) {
     match statement {
         Statement::Statement(inner) => {
+            inserts::isolate_values(inner.as_mut());
+            numbers::keep_digits(inner.as_mut());
             using::qualify(inner.as_mut());
             let _ = inner.visit(&mut Unqualified);
             adapt_expressions(inner.as_mut());

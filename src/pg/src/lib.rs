@@ -21,6 +21,7 @@ use std::io;
 use std::path::PathBuf;
 
 use datafusion::error::DataFusionError;
+use neuroql::floats;
 
 mod attention;
 mod casts;
@@ -28,9 +29,11 @@ mod catalog;
 mod catalog_queries;
 mod connection;
 mod dialect;
-mod floats;
 mod functions;
+mod inserts;
 mod names;
+mod nested;
+mod numbers;
 mod object_casts;
 mod object_functions;
 mod objects;

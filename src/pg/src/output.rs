@@ -20,6 +20,7 @@ use postgres_types::Kind as PgKind;
 
 use crate::floats;
 use crate::names::Names;
+use crate::nested;
 use crate::objects::{Kind, Objects};
 use crate::records;
 use crate::report::Report;
@@ -129,6 +130,9 @@ fn wire_type(data_type: &DataType) -> DataType {
         );
         if nested { Utf8 } else { List(Arc::new(Field::clone(item).with_data_type(inner))) }
     };
+    if let Some(element) = nested::elements(data_type) {
+        return nested::flat(wire_type(element));
+    }
     match data_type {
         Float16 => Float32,
         Decimal32(precision, scale) | Decimal64(precision, scale) => Decimal128(*precision, *scale),
@@ -166,6 +170,10 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
         let wanted = wire_type(column.data_type());
         let converted = if wanted == *column.data_type() {
             None
+        } else if nested::elements(column.data_type()).is_some() {
+            let is_binary = fields.get(index).is_some_and(|field| field.format() == FieldFormat::Binary);
+            let encoded = nested::encoded(column, is_binary);
+            Some(encoded.map_err(|error| ArrowError::ExternalError(Box::new(error)))?)
         } else if matches!(wanted, DataType::Utf8) && column.data_type().is_nested() {
             Some(json(column)?)
         } else {
@@ -307,12 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn nested_lists_and_maps_become_json() {
-        let rows = vec![Some(vec![Some(1), None]), None];
+    fn nested_lists_become_arrays_and_maps_json() {
+        let rows = vec![Some(vec![Some(1), None]), Some(vec![None, Some(4)])];
         let inner: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(rows));
         let item = Arc::new(Field::new_list_field(inner.data_type().clone(), true));
         let nested = ListArray::new(item, OffsetBuffer::new(ScalarBuffer::from(vec![0, 2])), inner, None);
-        assert_eq!(text(Arc::new(nested)), ["[[1,null],null]"]);
+        assert_eq!(text(Arc::new(nested)), ["{{1,NULL},{NULL,4}}"]);
 
         let keys = StringArray::from(vec!["a"]);
         let map = MapArray::new_from_strings(["a"].into_iter(), &keys, &[0, 1]).unwrap();

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::datatypes::UInt64Type;
+use datafusion::arrow::datatypes::{Schema, UInt64Type};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{DdlStatement, LogicalPlan, SetVariable, Statement as PlanStatement, WriteOp};
+use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan, SetVariable, Statement as PlanStatement, WriteOp};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement};
@@ -45,6 +46,11 @@ impl Base {
         let context = engine.session();
         let functions = catalog::register(&context, roles)?;
         functions::register_constant(&context);
+        // pg-catalog has put its planner of types in the place of the engine's.
+        let mut builder = SessionStateBuilder::new_from_existing(context.state());
+        let theirs = builder.type_planner().take();
+        let types = neuroql::PostgresTypes::before(theirs);
+        *context.state_ref().write() = builder.with_type_planner(Arc::new(types)).build();
         Ok(Self {
             engine: engine.clone(),
             state: context.state(),
@@ -235,7 +241,7 @@ impl Session {
             plan,
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)
         );
-        let columns = (!silent).then(|| Arc::new(Columns::new(plan.schema().as_arrow(), &parsed.names)));
+        let columns = (!silent).then(|| Arc::new(Columns::new(&self.described(&plan), &parsed.names)));
         Ok(Prepared { parsed, plan: Some(plan), parameters, columns, version })
     }
 
@@ -259,6 +265,19 @@ impl Session {
     pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, Report> {
         let state = self.context.state();
         isolated(async move { state.statement_to_plan(statement).await }).await
+    }
+
+    /// The columns of a plan as they will be. Branches of a CASE or a UNION get their common type when types are coerced,
+    /// until then the plan has that of the first.
+    fn described(&self, plan: &LogicalPlan) -> Schema {
+        let planned = || plan.schema().as_arrow().clone();
+        if !is_coerced_later(plan) {
+            return planned();
+        }
+        let state = self.context.state();
+        let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
+        // What is wrong with it is said when it runs.
+        analyzed.map_or_else(|_| planned(), |analyzed| analyzed.schema().as_arrow().clone())
     }
 
     pub(crate) fn prepare_without_plan(parsed: Parsed, columns: Option<Arc<Columns>>, version: (u64, u64)) -> Prepared {
@@ -421,6 +440,22 @@ impl Session {
     pub(crate) fn close_portals(&mut self) {
         self.portals.retain(|_, portal| portal.held);
     }
+}
+
+/// Whether the types of a plan may change when they are coerced.
+fn is_coerced_later(plan: &LogicalPlan) -> bool {
+    let branches = |expr: &Expr| {
+        let found = expr.exists(|expr| {
+            let is_large = matches!(expr, Expr::Literal(ScalarValue::UInt64(_), _));
+            Ok(matches!(expr, Expr::Case(_)) || is_large)
+        });
+        found.unwrap_or(true)
+    };
+    let found = plan.exists(|plan| {
+        Ok(matches!(plan, LogicalPlan::Union(_) | LogicalPlan::RecursiveQuery(_))
+            || plan.expressions().iter().any(branches))
+    });
+    found.unwrap_or(true)
 }
 
 pub(crate) fn in_failed_transaction() -> Report {

@@ -16,7 +16,7 @@ const DOUBLE_DIGITS: i32 = 15;
 ///
 /// `extra` is `extra_float_digits`: from 1 on, numbers have as many digits as tell them from their neighbours; below
 /// that, so many more than every number keeps.
-pub(crate) fn spell(column: &ArrayRef, extra: i32) -> Option<ArrayRef> {
+pub fn spell(column: &ArrayRef, extra: i32) -> Option<ArrayRef> {
     let form = |digits: i32| match extra {
         1.. => Form { digits, rounded: false },
         _ => Form { digits: (digits + extra).max(1), rounded: true },

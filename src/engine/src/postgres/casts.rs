@@ -1,0 +1,382 @@
+//! Casts that Arrow does otherwise than Postgres.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, PrimitiveArray, StringArray,
+};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{
+    DataType, Decimal128Type, DurationNanosecondType, Field, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type,
+    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit,
+};
+use datafusion::common::exec_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{Cast, ScalarFunction};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::scalar::ScalarValue;
+
+use super::refusal::{out_of_range, refusal, type_name, value_out_of_range};
+use super::types::{UNCONSTRAINED, length_of};
+use super::{arrays, bytea, texts};
+
+/// How a value is turned into another type.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Rule {
+    /// A number to an integer; halves go to the even neighbour, or away from zero as those of `numeric` do.
+    ToInteger { away: bool },
+    /// A text to a floating-point number that must fit.
+    TextToFloat,
+    /// A `double precision` to a `real` that must fit.
+    DoubleToReal,
+    /// A value to text as Postgres writes it.
+    ToText,
+    /// A text to text of at most so many characters.
+    Shorten(usize),
+    /// A text to `varchar(n)`; what is longer is an error unless only blanks are cut, as in an assignment.
+    Fit(usize),
+    /// A text to `bytea`.
+    TextToBytea,
+    /// To `numeric` without precision, which must not lose digits.
+    ToNumeric,
+    /// A text to an array.
+    TextToArray,
+    /// A number with a point in a statement to `numeric`, whose digits are those that were written.
+    ConstantToNumeric,
+    /// `round` of a floating-point number: halves go to the even neighbour.
+    RoundEven,
+    /// The time between two moments, in days of 24 hours and the rest.
+    Between,
+    /// A boolean as its output function writes it.
+    BooleanOut,
+}
+
+/// The rule for this cast, if it is not Arrow's.
+///
+/// # Errors
+/// If Postgres has no such cast.
+pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Option<Rule>> {
+    use DataType::{Binary, Boolean, Date32, Float32, Float64, Int16, Int32, Int64, List, Null, Utf8};
+    let target = to.data_type();
+    let is_text = |it: &DataType| matches!(it, Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let is_integer = |it: &DataType| matches!(it, Int16 | Int32 | Int64);
+    let none = || refusal("42846", format!("cannot cast type {} to {}", type_name(from), type_name(target)));
+    Ok(Some(match (from, target) {
+        (Null, _) => return Ok(None),
+        (Float32 | Float64, Int16 | Int32 | Int64) => Rule::ToInteger { away: constant },
+        (DataType::Decimal128(..), Int16 | Int32 | Int64) => Rule::ToInteger { away: true },
+        (from, Float32 | Float64) if is_text(from) => Rule::TextToFloat,
+        (Float64, Float32) => Rule::DoubleToReal,
+        (from, Utf8) if is_text(from) => match length_of(to) {
+            Some(length) => Rule::Shorten(length),
+            None => return Ok(None),
+        },
+        (Float32 | Float64 | Binary | List(_) | DataType::Timestamp(..) | DataType::Interval(_), Utf8) => Rule::ToText,
+        (DataType::Decimal128(precision, scale), Utf8) if (*precision, *scale) == UNCONSTRAINED => {
+            let message = "numeric without a precision cannot be cast to text, because it does not know how many \
+                           digits it had; use numeric(precision, scale)";
+            return Err(refusal("0A000", message));
+        }
+        (from, Binary) if is_text(from) => Rule::TextToBytea,
+        (from, List(_)) if is_text(from) => Rule::TextToArray,
+        (Float64, DataType::Decimal128(precision, scale)) if constant && (*precision, *scale) != UNCONSTRAINED => {
+            Rule::ConstantToNumeric
+        }
+        (from, DataType::Decimal128(precision, scale))
+            if (*precision, *scale) == UNCONSTRAINED && (is_text(from) || matches!(from, Float32 | Float64)) =>
+        {
+            Rule::ToNumeric
+        }
+        (Boolean, Int16 | Int64 | Float32 | Float64 | DataType::Decimal128(..)) => return Err(none()),
+        (Int16 | Float32 | Float64 | DataType::Decimal128(..), Boolean) => return Err(none()),
+        (Int64, Boolean) if !constant => return Err(none()),
+        (Date32, to) if is_integer(to) => return Err(none()),
+        (from, Date32 | DataType::Timestamp(..)) if is_integer(from) => return Err(none()),
+        (DataType::Timestamp(..), to) if is_integer(to) => return Err(none()),
+        _ => return Ok(None),
+    }))
+}
+
+/// Texts as values of another type, where Arrow reads them otherwise than Postgres.
+pub(super) fn from_text(texts: &ArrayRef, to: &DataType) -> Result<Option<ArrayRef>> {
+    let to = Arc::new(Field::new("", to.clone(), true));
+    let Some(rule) = rule(texts.data_type(), &to, false)? else { return Ok(None) };
+    CastFunction { rule, to, signature: Signature::any(1, Volatility::Immutable) }.cast(texts).map(Some)
+}
+
+/// A cast by a rule.
+pub(super) fn cast_by(rule: Rule, cast: Cast) -> Expr {
+    let function = CastFunction { rule, to: cast.field, signature: Signature::any(1, Volatility::Immutable) };
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), vec![*cast.expr]))
+}
+
+/// Whether this is a cast of a text that may not be a value of the type, which a condition beside it may guard.
+pub(super) fn may_refuse_text(function: &ScalarUDF) -> bool {
+    let cast = function.inner().downcast_ref::<CastFunction>();
+    cast.is_some_and(|it| matches!(it.rule, Rule::TextToFloat | Rule::TextToBytea | Rule::ToNumeric))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct CastFunction {
+    rule: Rule,
+    to: FieldRef,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for CastFunction {
+    fn name(&self) -> &str {
+        "pg_cast"
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args[0].schema_name().to_string())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.to.data_type().clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.name(), self.to.data_type().clone(), args.arg_fields[0].is_nullable())))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match &args.args[0] {
+            ColumnarValue::Array(array) => Ok(ColumnarValue::Array(self.cast(array)?)),
+            ColumnarValue::Scalar(scalar) => {
+                let array = self.cast(&scalar.to_array()?)?;
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?))
+            }
+        }
+    }
+}
+
+impl CastFunction {
+    fn cast(&self, array: &ArrayRef) -> Result<ArrayRef> {
+        let target = self.to.data_type();
+        match &self.rule {
+            Rule::ToInteger { away } => match target {
+                DataType::Int16 => to_integer::<Int16Type>(array, *away),
+                DataType::Int32 => to_integer::<Int32Type>(array, *away),
+                DataType::Int64 => to_integer::<Int64Type>(array, *away),
+                other => exec_err!("{other} is not an integer"),
+            },
+            Rule::TextToFloat => text_to_float(&arrow_cast(array, &DataType::Utf8)?, target),
+            Rule::DoubleToReal => double_to_real(array),
+            Rule::ToText => texts::written(array).map(|texts| self.shortened(&texts)),
+            Rule::Shorten(_) => Ok(self.shortened(arrow_cast(array, &DataType::Utf8)?.as_string())),
+            Rule::Fit(length) => fit(&arrow_cast(array, &DataType::Utf8)?, *length),
+            Rule::TextToBytea => bytea::parsed(arrow_cast(array, &DataType::Utf8)?.as_string()),
+            Rule::ToNumeric => to_numeric(array, target),
+            Rule::ConstantToNumeric => {
+                let texts = array.as_primitive::<Float64Type>().iter().map(|it| it.map(|it| plain(&format!("{it:e}"))));
+                arrow_cast(&(Arc::new(texts.collect::<StringArray>()) as ArrayRef), target)
+            }
+            Rule::RoundEven => Ok(match array.data_type() {
+                DataType::Float32 => {
+                    let numbers = array.as_primitive::<Float32Type>();
+                    Arc::new(numbers.unary::<_, Float32Type>(f32::round_ties_even))
+                }
+                _ => {
+                    let numbers = array.as_primitive::<Float64Type>();
+                    Arc::new(numbers.unary::<_, Float64Type>(f64::round_ties_even))
+                }
+            }),
+            Rule::Between => {
+                const DAY: i64 = 86_400_000_000_000;
+                let between = arrow_cast(array, &DataType::Duration(TimeUnit::Nanosecond))?;
+                let between = between.as_primitive::<DurationNanosecondType>();
+                Ok(Arc::new(between.unary::<_, IntervalMonthDayNanoType>(|it| {
+                    // The quotient of 64 bits by a day has no more than 18.
+                    IntervalMonthDayNano::new(0, (it / DAY) as i32, it % DAY)
+                })))
+            }
+            Rule::TextToArray => arrays::parsed(arrow_cast(array, &DataType::Utf8)?.as_string(), target),
+            Rule::BooleanOut => {
+                let texts = array.as_boolean().iter().map(|it| it.map(|it| if it { "t" } else { "f" }));
+                Ok(Arc::new(texts.collect::<StringArray>()))
+            }
+        }
+    }
+
+    /// The texts, as long as the type that is cast to lets them be.
+    fn shortened(&self, texts: &StringArray) -> ArrayRef {
+        let Some(length) = length_of(&self.to) else { return Arc::new(texts.clone()) };
+        Arc::new(texts.iter().map(|text| text.map(|text| first_characters(text, length))).collect::<StringArray>())
+    }
+}
+
+/// The text up to its n-th character.
+fn first_characters(text: &str, length: usize) -> &str {
+    text.char_indices().nth(length).map_or(text, |(end, _)| &text[..end])
+}
+
+fn fit(array: &ArrayRef, length: usize) -> Result<ArrayRef> {
+    let fitted = |text: &str| {
+        let first = first_characters(text, length).len();
+        if text[first..].chars().all(|letter| letter == ' ') {
+            return Ok(text[..first].to_owned());
+        }
+        Err(refusal("22001", format!("value too long for type character varying({length})")))
+    };
+    let texts = array.as_string::<i32>().iter().map(|text| text.map(fitted).transpose());
+    Ok(Arc::new(texts.collect::<Result<StringArray>>()?))
+}
+
+/// Arrow's cast, an error where it fails.
+pub(super) fn arrow_cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if array.data_type() == to {
+        return Ok(Arc::clone(array));
+    }
+    Ok(cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })?)
+}
+
+fn to_integer<T: ArrowPrimitiveType>(array: &ArrayRef, away: bool) -> Result<ArrayRef>
+where
+    T::Native: TryFrom<i128>,
+{
+    let wrong = || out_of_range(&T::DATA_TYPE);
+    let fits = |value: i128| T::Native::try_from(value).map_err(|_| wrong());
+    let from_float = |value: f64| {
+        let rounded = if away { value.round() } else { value.round_ties_even() };
+        // Beyond these no integer type has anything, and the conversion would saturate.
+        if rounded.abs() < 1e19 { fits(rounded as i128) } else { Err(wrong()) }
+    };
+    let integers: PrimitiveArray<T> = match array.data_type() {
+        DataType::Float32 => array.as_primitive::<Float32Type>().try_unary(|value| from_float(f64::from(value)))?,
+        DataType::Float64 => array.as_primitive::<Float64Type>().try_unary(from_float)?,
+        DataType::Decimal128(_, scale) => {
+            let unit = 10i128.pow(u32::from(scale.unsigned_abs()));
+            let scale = *scale;
+            array.as_primitive::<Decimal128Type>().try_unary(|value| match scale {
+                ..=0 => value.checked_mul(unit).map_or_else(|| Err(wrong()), fits),
+                _ => {
+                    let (whole, rest) = (value / unit, value % unit);
+                    fits(if rest.abs() >= unit - rest.abs() { whole + value.signum() } else { whole })
+                }
+            })?
+        }
+        other => return exec_err!("{other} is not a number"),
+    };
+    Ok(Arc::new(integers))
+}
+
+fn text_to_float(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let floats = arrow_cast(array, target)?;
+    let texts = array.as_string::<i32>();
+    // An infinity that was not asked for, or a zero that was not.
+    let named = |text: &str| text.trim().trim_start_matches(['+', '-']).to_ascii_lowercase().starts_with("inf");
+    let nonzero = |text: &str| {
+        let digits = text.split(['e', 'E']).next().unwrap_or(text);
+        digits.contains(|digit: char| ('1'..='9').contains(&digit))
+    };
+    let wrong = |infinite: bool, zero: bool, text: &str| infinite && !named(text) || zero && nonzero(text);
+    let check = |row: usize, infinite: bool, zero: bool| {
+        if (infinite || zero) && texts.is_valid(row) && wrong(infinite, zero, texts.value(row)) {
+            let message = format!("\"{}\" is out of range for type {}", texts.value(row), type_name(target));
+            return Err(refusal("22003", message));
+        }
+        Ok(())
+    };
+    match target {
+        DataType::Float32 => {
+            let values = floats.as_primitive::<Float32Type>().values().iter().enumerate();
+            values.into_iter().try_for_each(|(row, value)| check(row, value.is_infinite(), *value == 0.0))?;
+        }
+        _ => {
+            let values = floats.as_primitive::<Float64Type>().values().iter().enumerate();
+            values.into_iter().try_for_each(|(row, value)| check(row, value.is_infinite(), *value == 0.0))?;
+        }
+    }
+    Ok(floats)
+}
+
+fn double_to_real(array: &ArrayRef) -> Result<ArrayRef> {
+    let reals: PrimitiveArray<Float32Type> = array.as_primitive::<Float64Type>().try_unary(|value| {
+        let real = value as f32;
+        if real.is_infinite() && value.is_finite() {
+            return Err(refusal("22003", "value out of range: overflow"));
+        }
+        if real == 0.0 && value != 0.0 {
+            return Err(refusal("22003", "value out of range: underflow"));
+        }
+        Ok(real)
+    })?;
+    Ok(Arc::new(reals))
+}
+
+/// To `numeric` without a precision: what has more digits after the point than are kept is refused.
+fn to_numeric(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let texts = match array.data_type() {
+        // Postgres turns the 15 (6) digits that a floating-point number is sure of into a numeric.
+        DataType::Float64 => {
+            let texts = array.as_primitive::<Float64Type>().iter().map(|it| it.map(|it| plain(&format!("{it:.14e}"))));
+            texts.collect::<StringArray>()
+        }
+        DataType::Float32 => {
+            let texts = array.as_primitive::<Float32Type>().iter().map(|it| it.map(|it| plain(&format!("{it:.5e}"))));
+            texts.collect::<StringArray>()
+        }
+        _ => arrow_cast(array, &DataType::Utf8)?.as_string::<i32>().clone(),
+    };
+    let kept = usize::try_from(UNCONSTRAINED.1).unwrap_or(0);
+    for text in texts.iter().flatten() {
+        let text = text.trim();
+        let is_number = text.contains(|letter: char| letter.is_ascii_digit());
+        if !is_number && matches!(text.to_ascii_lowercase().as_str(), "nan" | "infinity" | "-infinity" | "inf" | "-inf")
+        {
+            return Err(refusal("0A000", format!("numeric has no {text} here; use double precision")));
+        }
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let fraction = mantissa.split_once('.').map_or("", |(_, fraction)| fraction).trim_end_matches('0').len();
+        let exponent: i64 = exponent.parse().unwrap_or(0);
+        if fraction as i64 - exponent > kept as i64 {
+            let message = format!(
+                "numeric without a precision keeps {kept} digits after the point here, and {text} has more; use \
+                 numeric(precision, scale)"
+            );
+            return Err(refusal("0A000", message));
+        }
+        let whole = mantissa.split('.').next().unwrap_or("").trim_start_matches(['+', '-', '0']).len();
+        if whole as i64 + exponent > i64::from(UNCONSTRAINED.0) - i64::from(UNCONSTRAINED.1) {
+            return Err(value_out_of_range(target, text));
+        }
+    }
+    let texts: ArrayRef = Arc::new(texts);
+    arrow_cast(&texts, target)
+}
+
+/// A number in scientific notation without it, so that Arrow reads all its digits.
+fn plain(scientific: &str) -> String {
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific.to_owned() };
+    let Ok(exponent) = exponent.parse::<i64>() else { return scientific.to_owned() };
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let mantissa = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+    let digits: String = mantissa.chars().filter(|digit| *digit != '.').collect();
+    // Digits before the point.
+    let point = exponent + 1;
+    if point <= 0 {
+        let zeros = "0".repeat(usize::try_from(-point).unwrap_or(0).min(400));
+        return format!("{sign}0.{zeros}{digits}");
+    }
+    let point = usize::try_from(point).unwrap_or(0);
+    if point >= digits.len() {
+        return format!("{sign}{digits}{}", "0".repeat(point - digits.len()));
+    }
+    format!("{sign}{}.{}", &digits[..point], &digits[point..])
+}
+
+/// The bytes of each value.
+pub(super) fn binary(values: impl Iterator<Item = Result<Option<Vec<u8>>>>) -> Result<ArrayRef> {
+    Ok(Arc::new(values.collect::<Result<Vec<_>>>()?.iter().map(|bytes| bytes.as_deref()).collect::<BinaryArray>()))
+}

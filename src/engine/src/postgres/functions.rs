@@ -1,0 +1,342 @@
+//! Functions whose answers differ from those of Postgres.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
+use datafusion::error::Result;
+use datafusion::logical_expr::preimage::PreimageResult;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use datafusion::scalar::ScalarValue;
+
+use super::casts::arrow_cast;
+use super::refusal::refusal;
+
+/// `array_has`, as which `x = ANY (array)` is planned: NULL where `x` may be one of the array's NULLs.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Has {
+    function: Arc<ScalarUDF>,
+}
+
+impl Has {
+    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
+        ScalarUDF::from(Self { function })
+    }
+}
+
+/// Whether this function is [`Has`].
+pub(super) fn is_has(function: &ScalarUDF) -> bool {
+    function.inner().downcast_ref::<Has>().is_some()
+}
+
+/// The methods that are those of the function inside.
+macro_rules! as_inside {
+    () => {
+        fn name(&self) -> &str {
+            self.function.name()
+        }
+
+        fn aliases(&self) -> &[String] {
+            self.function.aliases()
+        }
+
+        fn signature(&self) -> &Signature {
+            self.function.signature()
+        }
+
+        fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+            self.function.return_type(arguments)
+        }
+
+        fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+            self.function.return_field_from_args(args)
+        }
+
+        fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+            self.function.coerce_types(arguments)
+        }
+
+        fn documentation(&self) -> Option<&Documentation> {
+            self.function.documentation()
+        }
+
+        fn is_strict(&self) -> bool {
+            self.function.is_strict()
+        }
+
+        fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+            self.function.simplify(args, info)
+        }
+    };
+}
+
+impl ScalarUDFImpl for Has {
+    as_inside!();
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let lists = args.args[0].clone();
+        let found = self.function.invoke_with_args(args)?;
+        let DataType::List(_) = lists.data_type() else { return Ok(found) };
+        let is_scalar = matches!((&lists, &found), (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)));
+        let rows = if is_scalar { 1 } else { rows };
+        let lists = lists.into_array(rows)?;
+        let lists = lists.as_list::<i32>();
+        if lists.values().null_count() == 0 {
+            return Ok(found);
+        }
+        let found = found.into_array(rows)?;
+        let minded = found.as_boolean().iter().enumerate().map(|(row, found)| match found {
+            Some(false) if lists.value(row).null_count() > 0 => None,
+            other => other,
+        });
+        let minded: ArrayRef = Arc::new(minded.collect::<BooleanArray>());
+        Ok(if is_scalar {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&minded, 0)?)
+        } else {
+            ColumnarValue::Array(minded)
+        })
+    }
+}
+
+/// A function of floating-point numbers that fails where its answer would be no number.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Defined {
+    function: Arc<ScalarUDF>,
+}
+
+impl Defined {
+    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
+        ScalarUDF::from(Self { function })
+    }
+}
+
+impl ScalarUDFImpl for Defined {
+    as_inside!();
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let (values, rows) = (args.args.clone(), args.number_rows);
+        let found = self.function.invoke_with_args(args)?;
+        let Some(row) = first_not_finite(&found, rows)? else { return Ok(found) };
+        // Slow from here on: some answer is infinite or no number, and it is to be found out whether an argument is, too.
+        let answers = found.clone().into_array(rows)?;
+        let arguments = values.iter().map(|value| value.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        for row in row..answers.len() {
+            if is_finite(&answers, row) || arguments.iter().any(|argument| !is_finite(argument, row)) {
+                continue;
+            }
+            let last = arguments.last().and_then(|argument| number(argument, row)).unwrap_or(f64::NAN);
+            return Err(match self.name() {
+                "ln" | "log" | "log2" | "log10" if last == 0.0 => refusal("2201E", "cannot take logarithm of zero"),
+                "ln" | "log" | "log2" | "log10" => refusal("2201E", "cannot take logarithm of a negative number"),
+                "sqrt" => refusal("2201F", "cannot take square root of a negative number"),
+                "power" if number(&arguments[0], row) == Some(0.0) => {
+                    refusal("2201F", "zero raised to a negative power is undefined")
+                }
+                "power" if number(&answers, row).is_some_and(f64::is_nan) => {
+                    refusal("2201F", "a negative number raised to a non-integer power yields a complex result")
+                }
+                "acos" | "asin" | "acosh" | "atanh" => refusal("22003", "input is out of range"),
+                _ => refusal("22003", "value out of range: overflow"),
+            });
+        }
+        Ok(found)
+    }
+}
+
+fn first_not_finite(found: &ColumnarValue, rows: usize) -> Result<Option<usize>> {
+    Ok(match found {
+        ColumnarValue::Scalar(scalar) => (!is_finite(&scalar.to_array()?, 0)).then_some(0).filter(|_| rows > 0),
+        ColumnarValue::Array(array) => match array.data_type() {
+            DataType::Float32 => array.as_primitive::<Float32Type>().values().iter().position(|it| !it.is_finite()),
+            DataType::Float64 => array.as_primitive::<Float64Type>().values().iter().position(|it| !it.is_finite()),
+            _ => None,
+        },
+    })
+}
+
+fn number(array: &ArrayRef, row: usize) -> Option<f64> {
+    if array.is_null(row) {
+        return None;
+    }
+    match array.data_type() {
+        DataType::Float32 => Some(f64::from(array.as_primitive::<Float32Type>().value(row))),
+        DataType::Float64 => Some(array.as_primitive::<Float64Type>().value(row)),
+        _ => None,
+    }
+}
+
+/// Whether a value is a finite number or none at all.
+fn is_finite(array: &ArrayRef, row: usize) -> bool {
+    number(array, row).is_none_or(f64::is_finite)
+}
+
+/// `date_part`, whose seconds have a fraction.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Part {
+    function: Arc<ScalarUDF>,
+}
+
+impl Part {
+    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
+        ScalarUDF::from(Self { function })
+    }
+}
+
+/// Microseconds in the unit of a part that has a fraction.
+fn fraction(part: Option<&ScalarValue>) -> Option<f64> {
+    let part = part?.try_as_str()??.to_ascii_lowercase();
+    match part.as_str() {
+        "second" | "seconds" | "sec" | "secs" => Some(1e6),
+        "millisecond" | "milliseconds" | "msec" | "msecs" => Some(1e3),
+        _ => None,
+    }
+}
+
+impl ScalarUDFImpl for Part {
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.function.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.function.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.function.return_type(arguments)
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        self.function.coerce_types(arguments)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let has_fraction = fraction(args.scalar_arguments.first().copied().flatten()).is_some();
+        let field = self.function.return_field_from_args(args)?;
+        if !has_fraction {
+            return Ok(field);
+        }
+        Ok(Arc::new(Field::clone(&field).with_data_type(DataType::Float64)))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.function.documentation()
+    }
+
+    fn preimage(&self, args: &[Expr], literal: &Expr, info: &SimplifyContext) -> Result<PreimageResult> {
+        self.function.preimage(args, literal, info)
+    }
+
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let unit = match &args.args[0] {
+            ColumnarValue::Scalar(part) => fraction(Some(part)),
+            ColumnarValue::Array(_) => None,
+        };
+        let Some(unit) = unit else { return self.function.invoke_with_args(args) };
+        args.args[0] = ColumnarValue::Scalar(ScalarValue::from("microsecond"));
+        args.return_field = Arc::new(Field::clone(&args.return_field).with_data_type(DataType::Int32));
+        let rows = args.number_rows;
+        let found = self.function.invoke_with_args(args)?;
+        let is_scalar = matches!(found, ColumnarValue::Scalar(_));
+        let found = arrow_cast(&found.into_array(if is_scalar { 1 } else { rows })?, &DataType::Float64)?;
+        let found: ArrayRef = Arc::new(found.as_primitive::<Float64Type>().unary::<_, Float64Type>(|it| it / unit));
+        Ok(if is_scalar {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)
+        } else {
+            ColumnarValue::Array(found)
+        })
+    }
+}
+
+/// A function under another name.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Named {
+    function: Arc<ScalarUDF>,
+    name: &'static str,
+    aliases: Vec<String>,
+}
+
+impl Named {
+    /// The function in the place of another.
+    pub(super) fn of(function: Arc<ScalarUDF>, name: &'static str, instead_of: &ScalarUDF) -> ScalarUDF {
+        ScalarUDF::from(Self { function, name, aliases: instead_of.aliases().to_vec() })
+    }
+}
+
+impl ScalarUDFImpl for Named {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        self.function.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.function.return_type(arguments)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        self.function.return_field_from_args(args)
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        self.function.coerce_types(arguments)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.function.documentation()
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        self.function.invoke_with_args(args)
+    }
+}
+
+/// The same value, which may be NULL.
+pub(super) fn nullable(value: Expr) -> Expr {
+    ScalarUDF::from(Nullable { signature: Signature::any(1, Volatility::Immutable) }).call(vec![value])
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Nullable {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Nullable {
+    fn name(&self) -> &str {
+        "pg_nullable"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(arguments[0].clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::clone(&args.arg_fields[0]).with_nullable(true)))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(args.args[0].clone())
+    }
+}

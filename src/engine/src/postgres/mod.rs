@@ -1,0 +1,105 @@
+//! What makes expressions answer as PostgreSQL's do, or fail with its codes, where DataFusion differs.
+//!
+//! Types are decided when a statement is planned ([`types`], [`operators`], [`signed`]), values by rules of the analyzer
+//! ([`rules`], [`subqueries`]) that put functions in the place of operators and casts. So programs that embed neuroql and
+//! clients of the server get the same rows.
+
+mod arithmetic;
+mod arrays;
+mod bytea;
+mod casts;
+mod decimal;
+pub mod floats;
+mod functions;
+mod operators;
+mod patterns;
+mod refusal;
+mod rules;
+mod signed;
+mod spans;
+mod subqueries;
+mod sum;
+mod templates;
+mod texts;
+mod types;
+mod values;
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::error::Result;
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::prelude::SessionContext;
+pub use refusal::Refusal;
+pub use types::PostgresTypes;
+
+use functions::{Defined, Has, Named, Part};
+use signed::{SignedAggregate, SignedScalar, SignedWindow};
+
+/// Functions that count in unsigned integers.
+const COUNTING: [&str; 5] = ["array_length", "array_ndims", "array_position", "array_positions", "cardinality"];
+
+/// Window functions that do.
+const RANKING: [&str; 4] = ["row_number", "rank", "dense_rank", "ntile"];
+
+/// Aggregates that do.
+const ESTIMATING: [&str; 2] = ["approx_distinct", "regr_count"];
+
+/// Functions that are not defined for all numbers.
+const PARTIAL: [&str; 14] =
+    ["ln", "log", "log2", "log10", "sqrt", "exp", "power", "acos", "asin", "acosh", "atanh", "sinh", "cosh", "cot"];
+
+/// Arrays as Postgres writes them.
+///
+/// # Errors
+/// If an element cannot be written.
+pub fn array_texts(column: &ArrayRef) -> Result<ArrayRef> {
+    Ok(Arc::new(texts::written(column)?))
+}
+
+/// Makes a session answer as Postgres does.
+///
+/// # Errors
+/// If the session does not take functions.
+pub(crate) fn register(context: &SessionContext) -> Result<()> {
+    let state = context.state_ref();
+    let found = state.read().clone();
+    for name in COUNTING {
+        context.register_udf(SignedScalar::of(found.udf(name)?));
+    }
+    for name in PARTIAL {
+        if let Ok(function) = found.udf(name) {
+            context.register_udf(Defined::of(function));
+        }
+    }
+    context.register_udf(Has::of(found.udf("array_has")?));
+    context.register_udf(Part::of(found.udf("date_part")?));
+    // Those of Postgres change all elements, DataFusion's of this name only the first.
+    for (name, all) in [("array_remove", "array_remove_all"), ("array_replace", "array_replace_all")] {
+        context.register_udf(Named::of(found.udf(all)?, name, &*found.udf(name)?));
+    }
+    context.register_relation_planner(Arc::new(values::Rows))?;
+    for name in RANKING {
+        context.register_udwf(SignedWindow::of(found.udwf(name)?));
+    }
+    for name in ESTIMATING {
+        context.register_udaf(SignedAggregate::of(found.udaf(name)?));
+    }
+    context.register_udaf(sum::Sum::of(found.udaf("sum")?));
+    let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(rules::Operators)];
+    before.extend(found.analyzer().rules.iter().cloned());
+    before.extend([Arc::new(subqueries::ThreeValued) as _, Arc::new(rules::Values) as _]);
+    let mut planners: Vec<Arc<dyn ExprPlanner>> =
+        vec![Arc::new(operators::Operands { part: state.read().udf("date_part").ok() })];
+    planners.extend(found.expr_planners().iter().cloned());
+    let changed = SessionStateBuilder::new_from_existing(state.read().clone())
+        .with_analyzer_rules(before)
+        .with_expr_planners(planners)
+        .with_type_planner(Arc::new(PostgresTypes::before(None)))
+        .build();
+    *state.write() = changed;
+    Ok(())
+}

@@ -1,0 +1,420 @@
+//! Rewrites expressions into ones that answer as Postgres does.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, JoinType, NullEquality};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, WriteOp, binary_expr, lit,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::scalar::ScalarValue;
+
+use super::arithmetic::{checked, checked_negation, is_checked, is_division};
+use super::casts::{Rule, cast_by, may_refuse_text, rule};
+use super::functions::{Has, is_has};
+use super::patterns::{is_translated, like, regular, similar};
+use super::refusal::refusal;
+use super::types::length_of;
+use super::{decimal, functions, spans, templates};
+
+/// What is rewritten before types are coerced: operators that DataFusion plans otherwise than they are meant.
+#[derive(Debug)]
+pub(super) struct Operators;
+
+impl AnalyzerRule for Operators {
+    fn name(&self) -> &str {
+        "postgres_operators"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.apply_with_subqueries(|plan| check_rows_kept(plan).map(|()| TreeNodeRecursion::Continue))?;
+        each_expression(plan, operator)
+    }
+}
+
+/// That a plan is not one of EXCEPT ALL or INTERSECT ALL, which DataFusion plans without counting how often a row comes.
+fn check_rows_kept(plan: &LogicalPlan) -> Result<()> {
+    let LogicalPlan::Join(join) = plan else { return Ok(()) };
+    let is_set_operation = join.null_equality == NullEquality::NullEqualsNull
+        && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
+    if is_set_operation && !is_distinct(&join.left) {
+        return Err(refusal("0A000", "EXCEPT ALL and INTERSECT ALL are not supported"));
+    }
+    Ok(())
+}
+
+/// Whether no row comes twice, as far as can be seen; an optimised plan has a GROUP BY in the place of DISTINCT.
+fn is_distinct(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Distinct(_) => true,
+        LogicalPlan::Aggregate(aggregate) => aggregate.aggr_expr.is_empty(),
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) => {
+            plan.inputs().iter().all(|input| is_distinct(input))
+        }
+        _ => false,
+    }
+}
+
+/// What is rewritten when types are known: arithmetic and casts.
+#[derive(Debug)]
+pub(super) struct Values;
+
+impl AnalyzerRule for Values {
+    fn name(&self) -> &str {
+        "postgres_values"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let plan = plan.transform_up_with_subqueries(assignment).data()?;
+        each_expression(plan, value)
+    }
+}
+
+/// Rewrites every expression of a plan and its subqueries, innermost first.
+fn each_expression(
+    plan: LogicalPlan,
+    rewrite: fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|plan| {
+        let mut schema = merge_schema(&plan.inputs());
+        if let LogicalPlan::TableScan(scan) = &plan {
+            let source = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?;
+            schema.merge(&source);
+        }
+        let names = NamePreserver::new(&plan);
+        let plan = plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
+            Ok(rewritten.update_data(|expr| name.restore(expr)))
+        })?;
+        if plan.transformed { plan.map_data(LogicalPlan::recompute_schema) } else { Ok(plan) }
+    })
+    .data()
+}
+
+fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::SimilarTo(Like { negated, expr, pattern, escape_char, case_insensitive: _ }) => {
+            let operator = if negated { Operator::RegexNotMatch } else { Operator::RegexMatch };
+            let pattern = similar(*pattern, Some(escape_char.unwrap_or('\\')));
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(expr, operator, Box::new(pattern)))))
+        }
+        Expr::Like(like_expr) => {
+            for operand in [&like_expr.expr, &like_expr.pattern] {
+                if matches!(
+                    operand.get_type(schema),
+                    Ok(DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+                ) {
+                    return Err(refusal("0A000", "LIKE over bytea is not supported; compare encode(…, 'hex')"));
+                }
+            }
+            match like_expr.escape_char {
+                None | Some('\\') => Ok(Transformed::no(Expr::Like(like_expr))),
+                Some(escape) => {
+                    let pattern = Box::new(like(*like_expr.pattern, escape));
+                    Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
+                }
+            }
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if matches!(
+                op,
+                Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch
+            ) && !is_translated(&right) =>
+        {
+            let right = Box::new(regular(*right));
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
+        // The parser takes `a IS NOT DISTINCT FROM b AND c` for `a IS NOT DISTINCT FROM (b AND c)`.
+        Expr::BinaryExpr(BinaryExpr {
+            op: Operator::IsNotDistinctFrom | Operator::IsDistinctFrom, ref right, ..
+        }) if matches!(&**right, Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. })) => {
+            let message = "AND or OR after IS [NOT] DISTINCT FROM is ambiguous here; put the comparison in parentheses, \
+                           as in (a IS NOT DISTINCT FROM b) AND c";
+            Err(refusal("0A000", message))
+        }
+        // `x = ANY (array)` is planned as DataFusion's own function, which does not mind NULL.
+        Expr::ScalarFunction(function) if function.name() == "array_has" && !is_has(&function.func) => {
+            let func = Arc::new(Has::of(function.func));
+            Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
+        }
+        Expr::ScalarFunction(mut function)
+            if matches!(
+                function.name(),
+                "regexp_replace" | "regexp_like" | "regexp_match" | "regexp_count" | "regexp_instr"
+            ) && function.args.get(1).is_some_and(|pattern| !is_translated(pattern)) =>
+        {
+            let pattern = std::mem::replace(&mut function.args[1], lit(false));
+            function.args[1] = regular(pattern);
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
+        // A subquery without rows is NULL, whatever its column is.
+        Expr::ScalarSubquery(subquery)
+            if !subquery.subquery.schema().field(0).is_nullable() && !has_one_row(&subquery.subquery) =>
+        {
+            let plan = Arc::unwrap_or_clone(subquery.subquery);
+            let (qualifier, field) = plan.schema().qualified_field(0);
+            let (column, name) = (Expr::from((qualifier, field)), field.name().clone());
+            let plan = LogicalPlanBuilder::from(plan).project([functions::nullable(column).alias(name)])?.build()?;
+            Ok(Transformed::yes(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..subquery })))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Eq | Operator::NotEq), right })
+            if row_of(&left).is_some() && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
+        {
+            let pairs = row_of(&left).into_iter().flatten().zip(row_of(&right).into_iter().flatten());
+            let pairs = pairs.map(|(left, right)| binary_expr(left.clone(), op, right.clone()));
+            let all = if op == Operator::Eq { conjunction(pairs) } else { disjunction(pairs) };
+            Ok(Transformed::yes(all.unwrap_or_else(|| lit(true))))
+        }
+        Expr::ScalarFunction(function) if function.name() == "round" => {
+            let [number, places] = &function.args[..] else {
+                return Ok(Transformed::no(Expr::ScalarFunction(function)));
+            };
+            Ok(match decimal::rounded(number, places) {
+                Some(rounded) => Transformed::yes(rounded),
+                None => Transformed::no(Expr::ScalarFunction(function)),
+            })
+        }
+        // A number beyond `bigint` is `numeric`.
+        Expr::Literal(ScalarValue::UInt64(Some(number)), metadata) => {
+            Ok(Transformed::yes(Expr::Literal(ScalarValue::Decimal128(Some(i128::from(number)), 20, 0), metadata)))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Whether a plan has one row, whatever it reads.
+fn has_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::Projection(projection) => has_one_row(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => has_one_row(&alias.input),
+        LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
+        _ => false,
+    }
+}
+
+/// The values of `(a, b)`.
+fn row_of(expr: &Expr) -> Option<&[Expr]> {
+    match expr {
+        Expr::ScalarFunction(function) if function.name() == "struct" => Some(&function.args),
+        _ => None,
+    }
+}
+
+fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(binary) => arithmetic(binary, schema),
+        Expr::Negative(inner) => {
+            if matches!(inner.get_type(schema)?, DataType::Int16 | DataType::Int32 | DataType::Int64) {
+                return Ok(Transformed::yes(checked_negation().call(vec![*inner])));
+            }
+            Ok(Transformed::no(Expr::Negative(inner)))
+        }
+        Expr::Cast(cast) => cast_of(cast, schema),
+        Expr::ScalarFunction(function) if function.name() == "round" && function.args.len() == 1 => {
+            let [number] = &function.args[..] else { return Ok(Transformed::no(Expr::ScalarFunction(function))) };
+            let data_type = number.get_type(schema)?;
+            if !matches!(data_type, DataType::Float32 | DataType::Float64) || is_constant_number(number) {
+                return Ok(Transformed::no(Expr::ScalarFunction(function)));
+            }
+            let cast = Cast::new(Box::new(number.clone()), data_type);
+            Ok(Transformed::yes(cast_by(Rule::RoundEven, cast)))
+        }
+        Expr::ScalarFunction(function) if function.name() == "to_char" => templated(function),
+        Expr::ScalarFunction(function) if matches!(function.name(), "concat" | "concat_ws") => {
+            let args = function.args.into_iter().map(|arg| boolean_out(arg, schema)).collect::<Result<Vec<_>>>()?;
+            let changed = args.iter().any(|(_, changed)| *changed);
+            let args = args.into_iter().map(|(arg, _)| arg).collect();
+            let function = Expr::ScalarFunction(ScalarFunction { func: function.func, args });
+            Ok(if changed { Transformed::yes(function) } else { Transformed::no(function) })
+        }
+        // A simple CASE is not taken apart into ANDs and ORs, which would evaluate all of it for every row.
+        Expr::Case(Case { expr: None, when_then_expr, else_expr })
+            if when_then_expr.iter().any(|(_, then)| may_fail(then, schema))
+                || else_expr.as_deref().is_some_and(|it| may_fail(it, schema)) =>
+        {
+            let is_boolean = when_then_expr.first().map(|(_, then)| then.get_type(schema)).transpose()?;
+            let case = Case { expr: None, when_then_expr, else_expr };
+            if is_boolean == Some(DataType::Boolean) {
+                return Ok(Transformed::yes(Expr::Case(Case { expr: Some(Box::new(lit(true))), ..case })));
+            }
+            Ok(Transformed::no(Expr::Case(case)))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn arithmetic(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if matches!(binary.op, Operator::And | Operator::Or) {
+        return Ok(guarded(binary, schema));
+    }
+    let (left, right) = (binary.left.get_type(schema)?, binary.right.get_type(schema)?);
+    if binary.op.supports_propagation() && matches!((&left, &right), (DataType::Interval(_), DataType::Interval(_))) {
+        let span = |side: Box<Expr>| Box::new(spans::span(*side));
+        let spans = BinaryExpr { left: span(binary.left), op: binary.op, right: span(binary.right) };
+        return Ok(Transformed::yes(Expr::BinaryExpr(spans)));
+    }
+    let Some(function) = checked(binary.op) else { return Ok(Transformed::no(Expr::BinaryExpr(binary))) };
+    if left != right || !is_checked(&left) {
+        return Ok(Transformed::no(Expr::BinaryExpr(binary)));
+    }
+    Ok(Transformed::yes(function.call(vec![*binary.left, *binary.right])))
+}
+
+/// Whether an expression may fail for rows that a condition beside it is there to keep away.
+fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
+    let is_constant = |expr: &Expr| matches!(expr, Expr::Literal(..));
+    expr.exists(|expr| {
+        Ok(match expr {
+            Expr::ScalarFunction(function) => match &function.args[..] {
+                // Division by a constant other than zero does not fail.
+                [_, divisor] if is_division(&function.func) => !is_constant(divisor),
+                [text] if may_refuse_text(&function.func) => !is_constant(text),
+                _ => false,
+            },
+            Expr::Cast(cast) => {
+                !is_constant(&cast.expr) && !is_text(cast.field.data_type()) && is_text(&cast.expr.get_type(schema)?)
+            }
+            _ => false,
+        })
+    })
+    .unwrap_or(true)
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// `a <> 0 AND 1 / a > 2`: what may fail is evaluated only where what is left of it does not decide, as in Postgres.
+fn guarded(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
+    let BinaryExpr { left, op, right } = binary;
+    let plain = |left, right| Expr::BinaryExpr(BinaryExpr { left, op, right });
+    let decides = lit(op == Operator::Or);
+    let is_guarded = matches!(&*right, Expr::Case(case) if case.expr.as_deref() == Some(&*left));
+    let is_cheap = |expr: &Expr| {
+        let heavy = expr.exists(|expr| {
+            Ok(match expr {
+                Expr::ScalarFunction(function) => function.func.as_async().is_some(),
+                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => true,
+                _ => false,
+            })
+        });
+        !heavy.unwrap_or(true) && !expr.is_volatile()
+    };
+    if is_guarded || !may_fail(&right, schema) || !is_cheap(&left) || !is_cheap(&right) {
+        return Transformed::no(plain(left, right));
+    }
+    let rest = Expr::Case(Case {
+        expr: Some(left.clone()),
+        when_then_expr: vec![(Box::new(decides.clone()), Box::new(decides))],
+        else_expr: Some(right),
+    });
+    // Where `left` is NULL, `NULL AND right` is still to be found.
+    Transformed::yes(plain(left, Box::new(rest)))
+}
+
+/// `to_char` with the template translated from Postgres' language, unless it is one of chrono's.
+fn templated(mut function: ScalarFunction) -> Result<Transformed<Expr>> {
+    let template = match function.args.get(1) {
+        Some(Expr::Literal(template, _)) => template.try_as_str().flatten().map(str::to_owned),
+        Some(_) => {
+            let message = "to_char with a template that is not a constant is not supported";
+            return Err(refusal("0A000", message));
+        }
+        None => None,
+    };
+    match template {
+        Some(template) if !template.contains('%') => {
+            function.args[1] = lit(templates::translated(&template)?);
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
+        _ => Ok(Transformed::no(Expr::ScalarFunction(function))),
+    }
+}
+
+/// An argument whose text is that of the output function of its type.
+fn boolean_out(arg: Expr, schema: &DFSchema) -> Result<(Expr, bool)> {
+    match arg {
+        Expr::Cast(cast) if cast.expr.get_type(schema)? == DataType::Boolean => {
+            Ok((cast_by(Rule::BooleanOut, Cast { field: text_field(), ..cast }), true))
+        }
+        other => Ok((other, false)),
+    }
+}
+
+fn text_field() -> datafusion::arrow::datatypes::FieldRef {
+    Arc::new(datafusion::arrow::datatypes::Field::new("", DataType::Utf8, true))
+}
+
+fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let from = cast.expr.get_type(schema)?;
+    let constant = is_constant_number(&cast.expr);
+    Ok(match rule(&from, &cast.field, constant)? {
+        Some(rule) => Transformed::yes(cast_by(rule, cast)),
+        None if length_of(&cast.field).is_some() => {
+            let text = Expr::Cast(Cast::new(cast.expr, DataType::Utf8));
+            let length = length_of(&cast.field).unwrap_or(0);
+            Transformed::yes(cast_by(Rule::Shorten(length), Cast { expr: Box::new(text), field: cast.field }))
+        }
+        None => Transformed::no(Expr::Cast(cast)),
+    })
+}
+
+/// Whether this is made of nothing but numbers as they stand in a statement, which Postgres takes for `numeric`.
+fn is_constant_number(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::Int64(_) | ScalarValue::Float64(_) | ScalarValue::Int32(_), metadata) => {
+            metadata.is_none()
+        }
+        Expr::Negative(inner) => is_constant_number(inner),
+        Expr::ScalarFunction(function) => {
+            function.name().starts_with("pg_") && !function.args.is_empty() && {
+                let is_operator = matches!(
+                    function.name(),
+                    "pg_plus" | "pg_minus" | "pg_times" | "pg_divide" | "pg_modulo" | "pg_negative"
+                );
+                is_operator && function.args.iter().all(is_constant_number)
+            }
+        }
+        // An integer beside a number with a point.
+        Expr::Cast(cast) => {
+            matches!(&*cast.expr, Expr::Literal(ScalarValue::Int64(_) | ScalarValue::Int32(_), None))
+                && *cast.field.data_type() == DataType::Float64
+        }
+        _ => false,
+    }
+}
+
+/// An INSERT into columns of type `varchar(n)`, which takes no longer texts.
+fn assignment(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Dml(mut dml) = plan else { return Ok(Transformed::no(plan)) };
+    let target = dml.target.schema();
+    let lengths: Vec<_> =
+        target.fields().iter().map(|field| length_of(field).map(|n| (n, Arc::clone(field)))).collect();
+    if !matches!(dml.op, WriteOp::Insert(_)) || lengths.iter().all(Option::is_none) {
+        return Ok(Transformed::no(LogicalPlan::Dml(dml)));
+    }
+    let input = Arc::unwrap_or_clone(dml.input);
+    let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+    if columns.len() != lengths.len() {
+        return Err(DataFusionError::Internal("an INSERT has another number of columns than its table".into()));
+    }
+    let fitted = columns.into_iter().zip(lengths).map(|(column, length)| match length {
+        Some((length, field)) => {
+            let name = field.name().clone();
+            cast_by(Rule::Fit(length), Cast::new_from_field(Box::new(column), field)).alias(name)
+        }
+        None => column,
+    });
+    let input = LogicalPlanBuilder::from(input).project(fitted.collect::<Vec<_>>())?.build()?;
+    dml.input = Arc::new(input);
+    Ok(Transformed::yes(LogicalPlan::Dml(dml)))
+}

@@ -1,0 +1,134 @@
+//! `IN` and `NOT IN` of subqueries with three values of truth.
+//!
+//! DataFusion plans `x NOT IN (SELECT y …)` as an anti join that minds NULL if `x` is a column, the subquery is not
+//! correlated and nothing stands beside it but AND. Everywhere else NULL would count as a value that is not equal.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Column, DFSchema, Spans};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, lit,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::scalar::ScalarValue;
+
+/// Rewrites what DataFusion would answer without minding NULL.
+#[derive(Debug)]
+pub(super) struct ThreeValued;
+
+impl AnalyzerRule for ThreeValued {
+    fn name(&self) -> &str {
+        "three_valued_in"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| {
+            let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
+            let schema = merge_schema(&[filter.input.as_ref()]);
+            let mut changed = false;
+            let mut parts = Vec::new();
+            for part in split_conjunction_owned(filter.predicate) {
+                let part = condition(part, &schema)?;
+                changed |= part.transformed;
+                parts.push(part.data);
+            }
+            let predicate = conjunction(parts).unwrap_or_else(|| lit(true));
+            let plan = LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?);
+            Ok(if changed { Transformed::yes(plan) } else { Transformed::no(plan) })
+        })
+        .data()
+    }
+}
+
+/// A condition of which all must hold.
+fn condition(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let negated = match expr {
+        Expr::InSubquery(InSubquery { negated: false, .. }) => return Ok(Transformed::no(expr)),
+        Expr::Not(inner) => match *inner {
+            Expr::InSubquery(within) => {
+                let within = InSubquery { negated: !within.negated, ..within };
+                return condition(Expr::InSubquery(within), schema);
+            }
+            inner => return anywhere(Expr::Not(Box::new(inner)), schema),
+        },
+        Expr::InSubquery(within) => within,
+        // NULL is as good as false on either side of an OR.
+        other => return anywhere(other, schema),
+    };
+    let is_correlated = !negated.subquery.outer_ref_columns.is_empty();
+    if matches!(*negated.expr, Expr::Column(_)) && !is_correlated {
+        return Ok(Transformed::no(Expr::InSubquery(negated)));
+    }
+    if !may_be_null(&negated, schema)? {
+        return Ok(Transformed::no(Expr::InSubquery(negated)));
+    }
+    // Nothing in the subquery is equal, and nothing may be.
+    let value = outer(*negated.expr.clone(), schema)?;
+    let (subquery, output) = output_of(&negated.subquery)?;
+    let output = Expr::Column(output);
+    let equal = binary_expr(output.clone(), Operator::Eq, value.clone());
+    let hit = equal.or(output.is_null()).or(value.is_null());
+    let rows = LogicalPlanBuilder::from(subquery).filter(hit)?.build()?;
+    Ok(Transformed::yes(exists(rows, true)))
+}
+
+/// A condition that may be below anything: whether it is NULL matters.
+fn anywhere(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| {
+        let within = match expr {
+            Expr::InSubquery(within) => within,
+            other => return Ok(Transformed::no(other)),
+        };
+        if !may_be_null(&within, schema)? {
+            return Ok(Transformed::no(Expr::InSubquery(within)));
+        }
+        let (subquery, output) = output_of(&within.subquery)?;
+        let rows = exists(subquery.clone(), false);
+        let nulls = LogicalPlanBuilder::from(subquery).filter(Expr::Column(output).is_null())?.build()?;
+        let unknown = rows.and(within.expr.clone().is_null().or(exists(nulls, false)));
+        let null = Expr::Literal(ScalarValue::Boolean(None), None);
+        let found = Expr::InSubquery(InSubquery { negated: false, ..within.clone() });
+        let found = found.or(unknown.and(null));
+        Ok(Transformed::yes(if within.negated { Expr::Not(Box::new(found)) } else { found }))
+    })
+}
+
+/// The plan of a subquery and its column.
+fn output_of(subquery: &Subquery) -> Result<(LogicalPlan, Column)> {
+    let plan = Arc::unwrap_or_clone(Arc::clone(&subquery.subquery));
+    let column = Column::from(plan.schema().qualified_field(0));
+    Ok((plan, column))
+}
+
+/// Whether `IN` may be NULL.
+fn may_be_null(within: &InSubquery, schema: &DFSchema) -> Result<bool> {
+    Ok(within.expr.nullable(schema)? || within.subquery.subquery.schema().field(0).is_nullable())
+}
+
+fn exists(plan: LogicalPlan, negated: bool) -> Expr {
+    let outer_ref_columns = plan.all_out_ref_exprs();
+    let subquery = Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: Spans::new() };
+    Expr::Exists(Exists { subquery, negated })
+}
+
+/// An expression of the query as its subquery sees it.
+fn outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    expr.transform_up(|expr| {
+        Ok(match expr {
+            Expr::Column(column) => match schema.qualified_field_from_column(&column) {
+                Ok((qualifier, field)) => {
+                    let column = Column::new(qualifier.cloned(), field.name());
+                    Transformed::yes(Expr::OuterReferenceColumn(Arc::clone(field), column))
+                }
+                Err(error) => return Err(error),
+            },
+            other => Transformed::no(other),
+        })
+    })
+    .data()
+}
