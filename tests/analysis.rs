@@ -39,7 +39,7 @@ pub async fn rows(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch
 }
 
 /// Rows as text, with numbers apart.
-async fn cells(context: &SessionContext, sql: &str) -> Result<Vec<Vec<Cell>>, Error> {
+pub async fn cells(context: &SessionContext, sql: &str) -> Result<Vec<Vec<Cell>>, Error> {
     let mut cells = Vec::new();
     for batch in rows(context, sql).await? {
         for row in 0..batch.num_rows() {

@@ -19,7 +19,8 @@ use object_store::{
     PutOptions, PutPayload, PutResult, UploadPart,
 };
 
-use crate::analysis::{SMALL, everything, in_one_go, rows};
+use crate::analysis::{SMALL, cells, everything, in_one_go, rows};
+use crate::golden;
 use crate::server::{self, Error};
 
 /// One trial a place.
@@ -27,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("stores::full_disk", || Ok(full_disk()?)),
         Trial::test("stores::small_memory", || Ok(small_memory()?)),
+        Trial::test("stores::before_tokenizers", || Ok(before_tokenizers()?)),
         Trial::ignorable_test("stores::s3", s3),
     ]
 }
@@ -188,6 +190,78 @@ async fn small_memory() -> Result<(), Error> {
     let state = error.as_ref().and_then(|error| error.code()).map(|state| state.code());
     assert_eq!(state, Some("53200"), "{error:?}");
     running.stop().await
+}
+
+/// A store of the program before versions of models named their tokenizers: it analysed two documents of three at layer 0
+/// of `models/gpt2`, and keeps a graph. Its rows are read, its analysis goes on, and what is kept from now on is of a
+/// tokenizer.
+#[tokio::main]
+async fn before_tokenizers() -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let from = golden::root().join("tests/stores/before_tokenizers");
+    copy(&from, folder.path())?;
+    let register = |options: &str| {
+        let location = golden::root().join("tests/models/gpt2");
+        format!(
+            "CREATE EXTERNAL TABLE small STORED AS MODEL LOCATION '{}' OPTIONS ('bos' 'true'{options})",
+            location.display()
+        )
+    };
+    let dataset =
+        format!("CREATE EXTERNAL TABLE few STORED AS PARQUET LOCATION '{}'", from.join("few.parquet").display());
+    let store = Store::open(&folder.path().to_string_lossy()).await?;
+    let context = Engine::builder().with_store(store).build()?.session();
+    rows(&context, &register("")).await?;
+    rows(&context, &dataset).await?;
+    let said = async |sql: &str| -> Result<String, Error> { Ok(format!("{:?}", cells(&context, sql).await?)) };
+
+    // As that program said.
+    let statistics = "SELECT sum(tokens), count(*) FROM small.neurons WHERE layer = 0";
+    assert!(said(statistics).await?.contains("31104"), "{}", said(statistics).await?);
+    let example = said("SELECT position, activation FROM small.examples WHERE rank = 1 AND neuron = 3").await?;
+    assert!(example.contains("0.8568308"), "{example}");
+    let graphs = "SELECT neuron, method, nodes FROM small.graphs ORDER BY neuron";
+    let before = said(graphs).await?;
+    assert!(before.contains("mine"), "{before}");
+
+    // It goes on after these two documents, and ends where an analysis in one go does.
+    let steps = cells(&context, "SELECT documents_done FROM analyze('small', 'few', layers => '0', k => 1)").await?;
+    assert!(format!("{:?}", steps[0]).contains('2'), "it starts over: {steps:?}");
+    let fresh = Engine::builder().build()?.session();
+    rows(&fresh, &register("")).await?;
+    rows(&fresh, &dataset).await?;
+    rows(&fresh, "SELECT * FROM analyze('small', 'few', layers => '0', k => 1)").await?;
+    let all = "SELECT n.neuron, n.tokens, n.max_activation, n.min_activation, n.density, e.document, e.position, e.activation \
+               FROM small.neurons n JOIN small.examples e USING (layer, neuron) \
+               WHERE n.layer = 0 AND e.rank = 1 ORDER BY n.neuron";
+    assert_eq!(cells(&context, all).await?, cells(&fresh, all).await?);
+
+    // With another tokenizer only what does not name one is left.
+    rows(&context, "INSERT INTO small.graphs (layer, neuron, reason, method) VALUES (0, 7, 'none', 'new')").await?;
+    let both = said(graphs).await?;
+    assert!(both.contains("mine") && both.contains("new"), "{both}");
+    rows(&context, "DROP TABLE small").await?;
+    // Another file, and the same tokens.
+    let other = folder.path().join("tokenizer.json");
+    std::fs::write(&other, std::fs::read_to_string(golden::root().join("tests/models/gpt2/tokenizer.json"))? + "\n")?;
+    rows(&context, &register(&format!(", 'tokenizer' '{}'", other.display()))).await?;
+    assert_eq!(said(graphs).await?, before);
+    Ok(())
+}
+
+/// Copies a folder.
+fn copy(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// A local server that speaks S3, stopped when dropped.
