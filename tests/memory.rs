@@ -61,10 +61,10 @@ unsafe impl GlobalAlloc for Counted {
 }
 
 /// Bytes that the limited engine may hold.
-const LIMIT: usize = 64 << 20;
+const LIMIT: usize = 16 << 20;
 
 /// Models that there are graphs of.
-const MODELS: usize = 12;
+const MODELS: usize = 4;
 
 const CHILD: &str = "NEUROQL_TEST_MEMORY_OF";
 const LIMITED: &str = "NEUROQL_TEST_MEMORY_LIMITED";
