@@ -12,7 +12,6 @@ mod files;
 mod golden;
 mod graphs;
 mod held;
-mod memory;
 mod original;
 mod postgres;
 mod pushdown;
@@ -25,14 +24,8 @@ use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
-/// Counts, so that tests can ask what is in use.
-#[global_allocator]
-static ALLOCATED: memory::Counted = memory::Counted::new();
-
 fn main() -> ExitCode {
-    if let Some(code) =
-        analysis::child().or_else(graphs::child).or_else(stores::child).or_else(|| memory::child(&ALLOCATED))
-    {
+    if let Some(code) = analysis::child().or_else(graphs::child).or_else(stores::child) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -52,7 +45,6 @@ fn main() -> ExitCode {
         faults::trials(),
         files::trials(),
         held::trials(),
-        memory::trials(),
         readings::trials(),
         postgres::trials(),
     ]

@@ -276,8 +276,11 @@ async fn json() -> Result<(), Error> {
         })
         .collect();
     fs::write(&file, pretty)?;
-    create(&context, "pretty", "JSON", &file, "").await?;
-    match read(&context, "pretty").await {
+    let found = match create(&context, "pretty", "JSON", &file, "").await {
+        Ok(()) => read(&context, "pretty").await,
+        Err(error) => Err(error),
+    };
+    match found {
         Ok(found) => assert!(found == expected),
         Err(error) => assert!(error.to_string().to_lowercase().contains("json"), "{error}"),
     }
