@@ -1,7 +1,8 @@
 //! The differences from PostgreSQL that are meant. Each is in the README, too.
 //!
 //! Literals: a bare whole number is `bigint` and one with a point `double precision`; statements of this test write
-//! `1::int` and `'1.5'::numeric`, which both servers take for the same.
+//! `1::int` and `'1.5'::numeric`, which both servers take for the same. So do they cast `avg` of integers, which is
+//! `double precision`, and `sum` of bigints, which is a `bigint`.
 
 use super::compare;
 use super::values::Ty;
