@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::ParamValues;
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{ParamValues, not_impl_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
@@ -221,36 +221,33 @@ fn marked(id: &str, parameters: &[Parameter]) -> bool {
     parameter.is_some_and(|parameter| !parameter.metadata().is_empty())
 }
 
-/// The types of parameters as the planner is told them, as far as all before are known.
-pub(crate) fn planned_as(declared: &[Option<Type>], casts: &Casts) -> Vec<ast::DataType> {
-    let known = (1..=declared.len().max(casts.taken.keys().copied().max().unwrap_or(0))).map(|index| {
-        let declared = declared.get(index - 1).and_then(Option::as_ref).filter(|kind| **kind != Type::UNKNOWN);
-        casts.taken.get(&index).or(declared).and_then(casts::planned)
-    });
-    known.map_while(|kind| kind).collect()
-}
-
 /// The types of parameters as the planner is told them, once all are known.
 pub(crate) fn found_as(parameters: &[Parameter]) -> Option<Vec<ast::DataType>> {
     parameters.iter().map(|parameter| casts::planned(parameter.read_as())).collect()
 }
 
-/// Whether the types of parameters found after planning may not reach the result: tables of values, set operations and
-/// subqueries have their types from the planner.
+/// Whether the types of parameters found after planning do not reach the result.
 pub(crate) fn needs_types_first(plan: &LogicalPlan) -> bool {
     let untyped = plan.get_parameter_fields().is_ok_and(|fields| {
         fields.values().any(|field| field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null))
     });
-    let mut fixed = false;
+    untyped && has_types_of_planner(plan)
+}
+
+/// Whether some of a plan's types are the planner's for good: those of tables of values, set operations, aggregates and
+/// subqueries.
+fn has_types_of_planner(plan: &LogicalPlan) -> bool {
+    use LogicalPlan::{Aggregate, Distinct, RecursiveQuery, Subquery, SubqueryAlias, Union, Values};
+    let mut found = false;
+    // Nothing here fails.
     let _ = plan.apply_with_subqueries(|node| {
-        fixed |= matches!(node, LogicalPlan::Values(_) | LogicalPlan::Union(_) | LogicalPlan::Subquery(_))
-            || matches!(
-                node,
-                LogicalPlan::Distinct(_) | LogicalPlan::RecursiveQuery(_) | LogicalPlan::SubqueryAlias(_)
-            );
+        found |= matches!(
+            node,
+            Values(_) | Union(_) | Subquery(_) | Distinct(_) | RecursiveQuery(_) | SubqueryAlias(_) | Aggregate(_)
+        );
         Ok(TreeNodeRecursion::Continue)
     });
-    untyped && fixed
+    found
 }
 
 /// Casts the columns of a bound plan to the types that the client was told, where its values have made others.
@@ -343,14 +340,16 @@ fn keeps_value(from: &DataType, to: &DataType) -> bool {
         (from, Dictionary(_, to)) => from == to.as_ref() || keeps_value(from, to),
         (from, to) if from.is_integer() && to.is_integer() => true,
         (from, Float64) => from.is_integer() || matches!(from, Float32 | Decimal128(..)),
-        (Decimal128(precision, scale), Decimal128(wider, more)) => {
-            more >= scale && i16::from(*wider) - i16::from(*more) >= i16::from(*precision) - i16::from(*scale)
-        }
+        // It keeps the digits it was sent with.
+        (Decimal128(..), Decimal128(..)) => false,
         (from, Decimal128(precision, scale)) => from.is_integer() && i16::from(*precision) - i16::from(*scale) >= 19,
         (Timestamp(_, None), Timestamp(_, None)) | (Timestamp(_, Some(_)), Timestamp(_, Some(_))) => true,
         (from, to) => from.is_string() && to.is_string() || from.is_binary() && to.is_binary(),
     }
 }
+
+/// The digits after the point of a `numeric` that has no scale, as the planner has it.
+const PLANNED_SCALE: i8 = 10;
 
 /// Puts the values in their places.
 pub(crate) fn bind(
@@ -360,6 +359,17 @@ pub(crate) fn bind(
 ) -> Result<LogicalPlan, DataFusionError> {
     if values.is_empty() {
         return Ok(plan);
+    }
+    // The planner's own numeric would round it.
+    let long =
+        |value: &&ScalarValue| matches!(value.data_type(), DataType::Decimal128(_, scale) if scale > PLANNED_SCALE);
+    if let Some(long) = values.iter().find(long)
+        && has_types_of_planner(&plan)
+    {
+        return not_impl_err!(
+            "numeric parameters of more than {PLANNED_SCALE} digits after the point are not supported in VALUES, set \
+             operations, aggregates and subqueries: {long}"
+        );
     }
     let marked = |(value, parameter): (&ScalarValue, &Parameter)| {
         let metadata = Some(parameter.metadata()).filter(|metadata| !metadata.is_empty());

@@ -44,6 +44,8 @@ pub(crate) struct Base {
 impl Base {
     pub(crate) fn new(engine: &neuroql::Engine, roles: Vec<Role>) -> Result<Self, DataFusionError> {
         let context = engine.session();
+        // Times without a zone of their own are in that of the session, which is UTC until it is set.
+        context.state_ref().write().config_mut().options_mut().set("datafusion.execution.time_zone", "UTC")?;
         let functions = catalog::register(&context, roles)?;
         functions::register_constant(&context);
         Ok(Self {
@@ -228,7 +230,7 @@ impl Session {
         if parsed.objects {
             self.look_around().await?;
         }
-        let plan = self.plan_with(statement.clone(), parameters::planned_as(declared, &casts)).await?;
+        let plan = self.plan(statement.clone()).await?;
         let zone = self.zone();
         let again = parameters::needs_types_first(&plan);
         let (mut plan, mut parameters) = parameters::infer(plan, declared, &casts, &zone)?;
