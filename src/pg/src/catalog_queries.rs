@@ -209,7 +209,7 @@ fn reads(select: &Select, scope: &Scope, parts: &[Part]) -> bool {
     let direct =
         |table: &TableFactor| matches!(table, TableFactor::Table { name, args: None, .. } if in_catalog(name, scope));
     tables(&select.from).any(direct)
-        || (!select.from.is_empty() && tables(&select.from).all(|table| through(table) || is_function(table)))
+        || (tables(&select.from).any(through) && tables(&select.from).all(|table| through(table) || is_function(table)))
 }
 
 fn is_function(table: &TableFactor) -> bool {

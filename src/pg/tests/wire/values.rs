@@ -10,7 +10,7 @@ use crate::raw::Raw;
 const VALUES: &str = include_str!("values.jsonl");
 
 /// What is refused by name, although Postgres knows it: Arrow has no such values.
-const REFUSED: [(&str, &str); 12] = [
+const REFUSED: [(&str, &str); 14] = [
     ("numeric", "NaN"),
     ("numeric[]", "{NaN}"),
     ("numeric", "1e400000"),
@@ -23,6 +23,8 @@ const REFUSED: [(&str, &str); 12] = [
     ("inet", "127.0.0.1"),
     ("text[]", "{{a,b},{c,d}}"),
     ("text[]", "[0:1]={a,b}"),
+    ("oid", "4294967295"),
+    ("oid", "-1"),
 ];
 
 /// Lists of decimals have one scale here: the same numbers with more zeros at their end.
