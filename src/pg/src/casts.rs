@@ -11,24 +11,42 @@ use datafusion::sql::sqlparser::ast::{
     visit_expressions_mut,
 };
 use datafusion_postgres::pgwire::api::Type;
+use postgres_types::Kind;
+
+use crate::dialect::array_of as array;
 
 /// Takes out the casts of parameters to types that the planner does not have. `declared` are the types the client gave.
-pub(crate) fn take(tree: &mut impl VisitMut, declared: &[Option<Type>]) -> HashMap<usize, Type> {
-    let mut found = HashMap::new();
+pub(crate) fn take(tree: &mut impl VisitMut, declared: &[Option<Type>]) -> Casts {
+    let mut casts = Casts::default();
     let _ = visit_expressions_mut(tree, |expr| {
         if let Expr::Cast { expr: inner, data_type, format: None, array: false, .. } = expr {
             if let Some(index) = placeholder(inner)
                 && let Some(kind) = taken(data_type)
                 && is_read_as(declared.get(index - 1).and_then(Option::as_ref), &kind)
-                && found.get(&index).is_none_or(|known| *known == kind)
+                && casts.taken.get(&index).is_none_or(|known| *known == kind)
             {
                 *expr = std::mem::replace(inner.as_mut(), Expr::value(Value::Null));
-                found.insert(index, kind);
+                casts.taken.insert(index, kind);
+            } else if let Some(index) = placeholder(inner)
+                && let known @ None = casts.seen.entry(index).or_default()
+            {
+                *known = self::declared(data_type);
             }
+        } else if let Some(index) = placeholder(expr) {
+            casts.seen.entry(index).or_default();
         }
         ControlFlow::<()>::Continue(())
     });
-    found
+    casts
+}
+
+/// The parameters of a statement.
+#[derive(Debug, Default)]
+pub(crate) struct Casts {
+    /// What they were cast to, where the cast was taken out.
+    pub(crate) taken: HashMap<usize, Type>,
+    /// All there are, and what they are cast to first.
+    pub(crate) seen: HashMap<usize, Option<Type>>,
 }
 
 /// The number of a parameter.
@@ -68,6 +86,32 @@ fn taken(data_type: &DataType) -> Option<Type> {
 fn is_read_as(declared: Option<&Type>, kind: &Type) -> bool {
     let Some(declared) = declared else { return true };
     declared == kind || matches!(*declared, Type::UNKNOWN | Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME)
+}
+
+/// A type as the planner knows it.
+pub(crate) fn planned(kind: &Type) -> Option<DataType> {
+    if let Kind::Array(item) = kind.kind() {
+        return Some(array(planned(item)?));
+    }
+    Some(match *kind {
+        Type::BOOL => DataType::Boolean,
+        Type::INT2 => DataType::SmallInt(None),
+        Type::INT4 | Type::OID => DataType::Integer(None),
+        Type::INT8 => DataType::BigInt(None),
+        Type::FLOAT4 => DataType::Real,
+        Type::FLOAT8 => DataType::DoublePrecision,
+        Type::NUMERIC => DataType::Numeric(ExactNumberInfo::None),
+        Type::BYTEA => DataType::Bytea,
+        Type::DATE => DataType::Date,
+        Type::TIME => DataType::Time(None, TimezoneInfo::None),
+        Type::TIMESTAMP => DataType::Timestamp(None, TimezoneInfo::None),
+        Type::TIMESTAMPTZ => DataType::Timestamp(None, TimezoneInfo::WithTimeZone),
+        Type::INTERVAL => DataType::Interval { fields: None, precision: None },
+        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::CHAR | Type::NAME | Type::UUID | Type::JSON | Type::JSONB => {
+            DataType::Text
+        }
+        _ => return None,
+    })
 }
 
 /// The type of a name in `PREPARE p(…)`.

@@ -206,9 +206,10 @@ fn reads(select: &Select, scope: &Scope, parts: &[Part]) -> bool {
         },
         _ => false,
     };
-    let direct = |table: &TableFactor| matches!(table, TableFactor::Table { name, .. } if in_catalog(name, scope));
+    let direct =
+        |table: &TableFactor| matches!(table, TableFactor::Table { name, args: None, .. } if in_catalog(name, scope));
     tables(&select.from).any(direct)
-        || (!select.from.is_empty() && tables(&select.from).all(|table| through(table) || is_function(table)))
+        || (tables(&select.from).any(through) && tables(&select.from).all(|table| through(table) || is_function(table)))
 }
 
 fn is_function(table: &TableFactor) -> bool {
@@ -440,7 +441,7 @@ mod tests {
             "SELECT (SELECT pg_class.x FROM pg_mine pg_class WHERE pg_class.y = n.y) FROM toy.neurons n".into(),
             "SELECT (SELECT p.x FROM s.pg_class p WHERE p.y = n.y) AS information_schema FROM toy.neurons n".into(),
             "WITH pg_class AS (SELECT 1 AS x) SELECT (SELECT p.x FROM pg_class p WHERE p.x = n.layer) FROM n".into(),
-            "SELECT 1 FROM pg_mine WHERE a = ANY(ARRAY['x']) COLLATE \"C\"".into(),
+            "SELECT a COLLATE \"C\" FROM pg_mine WHERE a = ANY(ARRAY['x'])".into(),
         ] {
             assert_eq!(read(&statement), statement);
         }

@@ -107,6 +107,18 @@ fn adapt_expressions(tree: &mut impl VisitMut) {
                         "x" => *expr = call("unnest", vec![array.clone()]),
                         _ => {}
                     }
+                } else if matches!(root.as_ref(), Expr::Nested(_)) {
+                    // `(composite).field`, which the planner knows of columns only.
+                    let fields = access_chain.iter().map(|access| match access {
+                        AccessExpr::Dot(Expr::Identifier(field)) => Some(fold(field)),
+                        _ => None,
+                    });
+                    if let Some(fields) = fields.collect::<Option<Vec<_>>>() {
+                        let root = std::mem::replace(root.as_mut(), Expr::value(Value::Null));
+                        let field =
+                            |of, field| call("get_field", vec![of, Expr::value(Value::SingleQuotedString(field))]);
+                        *expr = fields.into_iter().fold(root, field);
+                    }
                 }
             }
             Expr::Function(function) if is_named(function, "_pg_expandarray") => {

@@ -166,6 +166,7 @@ fn expr_name(expr: &Expr) -> Option<String> {
                 (name, Some(argument)) if name.starts_with(WRITES) => {
                     expr_name(argument).unwrap_or_else(|| "text".into())
                 }
+                (name, None) if name == "get_field" => field_name(function).unwrap_or(name),
                 (name, Some(argument)) if Kind::of(&name).is_some() => expr_name(argument).unwrap_or(name),
                 (name, _) => name,
             }),
@@ -190,6 +191,15 @@ fn expr_name(expr: &Expr) -> Option<String> {
             SetExpr::Select(select) => select.projection.first().and_then(item_name),
             _ => None,
         },
+        _ => None,
+    }
+}
+
+/// The field that `get_field(composite, 'field')` gets.
+fn field_name(function: &ast::Function) -> Option<String> {
+    let ast::FunctionArguments::List(list) = &function.args else { return None };
+    match list.args.last()? {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(Expr::Value(name))) => name.value.clone().into_string(),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Int32Type, Int64Type, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Int32Type, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
@@ -228,17 +228,12 @@ fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
     Some(Arc::new((0..numbers.len()).map(text).collect::<StringArray>()))
 }
 
-/// The binary form of values that are kept as text, or as wider numbers.
+/// The binary form of values that are kept as text.
 fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
     if let (PgKind::Array(item), Some(lists)) = (kind.kind(), column.as_list_opt::<i32>()) {
         let values = pack(lists.values(), item)?;
         let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
         return Some(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned())));
-    }
-    if *kind == Type::OID {
-        // The same four bytes.
-        let numbers = column.as_primitive_opt::<Int64Type>()?;
-        return Some(Arc::new(numbers.unary::<_, Int32Type>(|number| number as i32)));
     }
     let bytes = |text: &str| match *kind {
         Type::UUID => {

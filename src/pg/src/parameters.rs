@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::ParamValues;
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{ParamValues, not_impl_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::arrow_pg::datatypes::{PG_OID_ALIAS_KEY, into_pg_type};
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::messages::extendedquery::Bind;
 
+use crate::casts::{self, Casts};
 use crate::output;
 use crate::report::Report;
 use crate::values::{self, Form};
@@ -48,14 +50,16 @@ impl Parameter {
 pub(crate) fn infer(
     plan: LogicalPlan,
     declared: &[Option<Type>],
-    cast: &HashMap<usize, Type>,
+    casts: &Casts,
     zone: &str,
 ) -> Result<(LogicalPlan, Vec<Parameter>), Report> {
     let mut found: HashMap<usize, Option<FieldRef>> = HashMap::new();
     for (name, field) in plan.get_parameter_fields()? {
         found.insert(number(&name)?, field);
     }
-    let Some(most) = found.keys().copied().chain((!declared.is_empty()).then_some(declared.len())).max() else {
+    // Some may be in parts of the statement that the plan leaves out.
+    let counts = found.keys().chain(casts.seen.keys()).copied().chain((!declared.is_empty()).then_some(declared.len()));
+    let Some(most) = counts.max() else {
         return Ok((plan, Vec::new()));
     };
     if found.values().any(Option::is_none) {
@@ -63,7 +67,7 @@ pub(crate) fn infer(
     }
     let mut parameters = Vec::with_capacity(most);
     for index in 1..=most {
-        let cast = cast.get(&index).cloned();
+        let cast = casts.taken.get(&index).cloned();
         let field = found.get(&index).and_then(Option::as_ref);
         let needed = field.map(|field| field.data_type().clone()).filter(|needed| *needed != DataType::Null);
         let declared = declared.get(index - 1).and_then(Option::as_ref).filter(|kind| **kind != Type::UNKNOWN);
@@ -78,7 +82,7 @@ pub(crate) fn infer(
             _ => match &needed {
                 Some(needed) => into_pg_type(needed)
                     .map_err(|_| Report::not_supported(format!("parameters of type {needed} are not supported")))?,
-                None => Type::TEXT,
+                None => casts.seen.get(&index).cloned().flatten().unwrap_or(Type::TEXT),
             },
         };
         // Refused before a value is sent.
@@ -101,7 +105,13 @@ fn number(name: &str) -> Result<usize, Report> {
 
 /// DataFusion infers types from comparisons; this adds `CAST($1 AS …)`, `f($1)`, `$1 = ANY(…)` and `LIMIT $1`.
 fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Option<FieldRef>>) -> Result<()> {
+    let boolean = || Some(Arc::new(Field::new("condition", DataType::Boolean, true)));
     plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::Filter(filter) => learn(found, &filter.predicate, boolean),
+            LogicalPlan::Join(join) => join.filter.iter().for_each(|filter| learn(found, filter, boolean)),
+            _ => {}
+        }
         if let LogicalPlan::Limit(limit) = node {
             for count in [&limit.skip, &limit.fetch].into_iter().flatten() {
                 learn(found, count, || Some(Arc::new(Field::new("count", DataType::Int64, true))));
@@ -112,6 +122,18 @@ fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Opt
         node.apply_expressions(|expr| {
             expr.apply(|part| {
                 match part {
+                    Expr::Case(case) if case.expr.is_none() => {
+                        case.when_then_expr.iter().for_each(|(when, _)| learn(found, when, boolean));
+                    }
+                    Expr::Not(inner)
+                    | Expr::IsTrue(inner)
+                    | Expr::IsFalse(inner)
+                    | Expr::IsNotTrue(inner)
+                    | Expr::IsNotFalse(inner) => learn(found, inner, boolean),
+                    Expr::BinaryExpr(both) if matches!(both.op, Operator::And | Operator::Or) => {
+                        learn(found, &both.left, boolean);
+                        learn(found, &both.right, boolean);
+                    }
                     Expr::Cast(cast) => learn(found, &cast.expr, || Some(Arc::clone(&cast.field))),
                     Expr::ScalarFunction(call) if call.args.iter().any(|arg| unknown(arg, found)) => {
                         let fields = call
@@ -173,7 +195,8 @@ fn assign(plan: LogicalPlan, parameters: &[Parameter], zone: &str) -> Result<Log
         let changed = node.map_expressions(|expr| {
             expr.transform_up(|part| match part {
                 Expr::Placeholder(Placeholder { id, field })
-                    if field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null) =>
+                    if field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null)
+                        || marked(&id, parameters) =>
                 {
                     let parameter = number(&id).ok().and_then(|index| parameters.get(index - 1));
                     let field = parameter.and_then(|parameter| {
@@ -190,6 +213,63 @@ fn assign(plan: LogicalPlan, parameters: &[Parameter], zone: &str) -> Result<Log
         changed.map_data(LogicalPlan::recompute_schema)
     })?;
     Ok(transformed.data)
+}
+
+/// Whether a parameter's type says more than Arrow's.
+fn marked(id: &str, parameters: &[Parameter]) -> bool {
+    let parameter = number(id).ok().and_then(|index| parameters.get(index - 1));
+    parameter.is_some_and(|parameter| !parameter.metadata().is_empty())
+}
+
+/// The types of parameters as the planner is told them, once all are known.
+pub(crate) fn found_as(parameters: &[Parameter]) -> Option<Vec<ast::DataType>> {
+    parameters.iter().map(|parameter| casts::planned(parameter.read_as())).collect()
+}
+
+/// Whether the types of parameters found after planning do not reach the result.
+pub(crate) fn needs_types_first(plan: &LogicalPlan) -> bool {
+    let untyped = plan.get_parameter_fields().is_ok_and(|fields| {
+        fields.values().any(|field| field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null))
+    });
+    untyped && has_types_of_planner(plan)
+}
+
+/// Whether some of a plan's types are the planner's for good: those of tables of values, set operations, aggregates and
+/// subqueries.
+fn has_types_of_planner(plan: &LogicalPlan) -> bool {
+    use LogicalPlan::{Aggregate, Distinct, RecursiveQuery, Subquery, SubqueryAlias, Union, Values};
+    let mut found = false;
+    // Nothing here fails.
+    let _ = plan.apply_with_subqueries(|node| {
+        found |= matches!(
+            node,
+            Values(_) | Union(_) | Subquery(_) | Distinct(_) | RecursiveQuery(_) | SubqueryAlias(_) | Aggregate(_)
+        );
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+/// Casts the columns of a bound plan to the types that the client was told, where its values have made others.
+pub(crate) fn as_described(bound: LogicalPlan, described: &LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    let pairs = || bound.schema().fields().iter().zip(described.schema().fields());
+    let same = |(now, then): (&FieldRef, &FieldRef)| {
+        now.data_type() == then.data_type()
+            || (matches!(now.data_type(), DataType::Decimal128(..)) && then.data_type().is_decimal())
+            || into_pg_type(now.data_type()).ok() == into_pg_type(then.data_type()).ok()
+    };
+    if pairs().all(same) {
+        return Ok(bound);
+    }
+    let columns = bound.schema().columns().into_iter().zip(pairs()).map(|(column, (now, then))| {
+        let name = column.name.clone();
+        let column = Expr::Column(column);
+        let column =
+            if same((now, then)) { column } else { datafusion::logical_expr::cast(column, then.data_type().clone()) };
+        column.alias(name)
+    });
+    let columns: Vec<_> = columns.collect();
+    datafusion::logical_expr::LogicalPlanBuilder::from(bound).project(columns)?.build()
 }
 
 /// The values of a Bind message.
@@ -260,14 +340,16 @@ fn keeps_value(from: &DataType, to: &DataType) -> bool {
         (from, Dictionary(_, to)) => from == to.as_ref() || keeps_value(from, to),
         (from, to) if from.is_integer() && to.is_integer() => true,
         (from, Float64) => from.is_integer() || matches!(from, Float32 | Decimal128(..)),
-        (Decimal128(precision, scale), Decimal128(wider, more)) => {
-            more >= scale && i16::from(*wider) - i16::from(*more) >= i16::from(*precision) - i16::from(*scale)
-        }
+        // It keeps the digits it was sent with.
+        (Decimal128(..), Decimal128(..)) => false,
         (from, Decimal128(precision, scale)) => from.is_integer() && i16::from(*precision) - i16::from(*scale) >= 19,
         (Timestamp(_, None), Timestamp(_, None)) | (Timestamp(_, Some(_)), Timestamp(_, Some(_))) => true,
         (from, to) => from.is_string() && to.is_string() || from.is_binary() && to.is_binary(),
     }
 }
+
+/// The digits after the point of a `numeric` that has no scale, as the planner has it.
+const PLANNED_SCALE: i8 = 10;
 
 /// Puts the values in their places.
 pub(crate) fn bind(
@@ -277,6 +359,17 @@ pub(crate) fn bind(
 ) -> Result<LogicalPlan, DataFusionError> {
     if values.is_empty() {
         return Ok(plan);
+    }
+    // The planner's own numeric would round it.
+    let long =
+        |value: &&ScalarValue| matches!(value.data_type(), DataType::Decimal128(_, scale) if scale > PLANNED_SCALE);
+    if let Some(long) = values.iter().find(long)
+        && has_types_of_planner(&plan)
+    {
+        return not_impl_err!(
+            "numeric parameters of more than {PLANNED_SCALE} digits after the point are not supported in VALUES, set \
+             operations, aggregates and subqueries: {long}"
+        );
     }
     let marked = |(value, parameter): (&ScalarValue, &Parameter)| {
         let metadata = Some(parameter.metadata()).filter(|metadata| !metadata.is_empty());
@@ -289,6 +382,19 @@ pub(crate) fn bind(
 pub(crate) fn of_literal(text: Option<&str>, parameter: &Parameter, zone: &str) -> Result<ScalarValue, Report> {
     let bytes = text.map(str::as_bytes);
     Ok(fit(values::decode(parameter.read_as(), Form::Text, bytes, zone)?, parameter))
+}
+
+/// The value of a number written in `EXECUTE p(…)`, if the parameter is of a type of numbers. Integers are rounded.
+pub(crate) fn of_number(text: &str, parameter: &Parameter, zone: &str) -> Option<Result<ScalarValue, Report>> {
+    let kind = parameter.read_as();
+    match *kind {
+        Type::NUMERIC | Type::FLOAT4 | Type::FLOAT8 => Some(of_literal(Some(text), parameter, zone)),
+        Type::INT2 | Type::INT4 | Type::INT8 => Some(values::from_text(&Type::NUMERIC, text, zone).and_then(|value| {
+            let whole = value.cast_to(&DataType::Decimal128(38, 0))?;
+            of_literal(Some(&whole.to_string().split(',').next().unwrap_or_default().to_owned()), parameter, zone)
+        })),
+        _ => None,
+    }
 }
 
 /// The type that a value of `EXECUTE p(…)` is cast to; a numeric has the digits it has.

@@ -21,6 +21,7 @@ use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use datafusion_postgres::pgwire::messages::startup::ParameterStatus;
 use neuroql::Guest;
 
+use crate::casts::{self, Casts};
 use crate::objects::{Functions, Objects, Snapshot};
 use crate::output::Columns;
 use crate::parameters::{self, Parameter};
@@ -29,7 +30,7 @@ use crate::passwords::Role;
 use crate::report::{Failure, Report};
 use crate::rows::{Rows, executed, isolated};
 use crate::settings::{REPORTED, Settings};
-use crate::{casts, catalog, functions, object_functions, permissions, statements};
+use crate::{catalog, functions, object_functions, permissions, statements};
 
 /// What the sessions of a server have in common.
 pub(crate) struct Base {
@@ -44,6 +45,8 @@ pub(crate) struct Base {
 impl Base {
     pub(crate) fn new(engine: &neuroql::Engine, roles: Vec<Role>) -> Result<Self, DataFusionError> {
         let context = engine.session();
+        // Times without a zone of their own are in that of the session, which is UTC until it is set.
+        context.state_ref().write().config_mut().options_mut().set("datafusion.execution.time_zone", "UTC")?;
         let functions = catalog::register(&context, roles)?;
         functions::register_constant(&context);
         // pg-catalog has put its planner of types in the place of the engine's.
@@ -113,15 +116,15 @@ impl Tag {
 }
 
 /// Takes the casts of parameters out of a statement, or the one inside an EXPLAIN.
-fn take_casts(statement: &mut Statement, declared: &[Option<Type>]) -> HashMap<usize, Type> {
+fn take_casts(statement: &mut Statement, declared: &[Option<Type>]) -> Casts {
     match statement {
         Statement::Statement(inner) => casts::take(inner.as_mut(), declared),
         Statement::Explain(explain) => take_casts(&mut explain.statement, declared),
         Statement::CopyTo(copy) => match &mut copy.source {
             CopyToSource::Query(query) => casts::take(query.as_mut(), declared),
-            CopyToSource::Relation(_) => HashMap::new(),
+            CopyToSource::Relation(_) => Casts::default(),
         },
-        _ => HashMap::new(),
+        _ => Casts::default(),
     }
 }
 
@@ -233,10 +236,16 @@ impl Session {
         if parsed.objects {
             self.look_around().await?;
         }
-        let plan = self.plan(statement).await?;
+        let plan = self.plan(statement.clone()).await?;
+        let zone = self.zone();
+        let again = parameters::needs_types_first(&plan);
+        let (mut plan, mut parameters) = parameters::infer(plan, declared, &casts, &zone)?;
+        if again && let Some(types) = parameters::found_as(&parameters) {
+            let typed: Vec<_> = parameters.iter().map(|parameter| Some(parameter.wire.clone())).collect();
+            (plan, parameters) = parameters::infer(self.plan_with(statement, types).await?, &typed, &casts, &zone)?;
+        }
         let read_only = self.settings().read_only();
         permissions::check(&plan, &self.role, read_only)?;
-        let (plan, parameters) = parameters::infer(plan, declared, &casts, &self.zone())?;
         let silent = matches!(
             plan,
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)
@@ -280,6 +289,20 @@ impl Session {
         analyzed.map_or_else(|_| planned(), |analyzed| analyzed.schema().as_arrow().clone())
     }
 
+    /// Plans a statement with parameters of these types.
+    async fn plan_with(&self, statement: Statement, types: Vec<ast::DataType>) -> Result<LogicalPlan, Report> {
+        let Statement::Statement(inner) = statement else { return self.plan(statement).await };
+        if types.is_empty() || !matches!(*inner, ast::Statement::Query(_) | ast::Statement::Insert(_)) {
+            return self.plan(Statement::Statement(inner)).await;
+        }
+        let name = ast::Ident::new("statement");
+        let prepare = ast::Statement::Prepare { name, data_types: types, statement: inner };
+        match self.plan(Statement::Statement(Box::new(prepare))).await? {
+            LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => Ok(Arc::unwrap_or_clone(prepare.input)),
+            _ => Err(Report::error("XX000", "internal error: PREPARE has another plan")),
+        }
+    }
+
     pub(crate) fn prepare_without_plan(parsed: Parsed, columns: Option<Arc<Columns>>, version: (u64, u64)) -> Prepared {
         Prepared { parsed, plan: None, parameters: Vec::new(), columns, version }
     }
@@ -301,7 +324,10 @@ impl Session {
             }
             _ => match &prepared.plan {
                 Some(plan) => {
-                    let bound = parameters::bind(plan.clone(), &prepared.parameters, values)?;
+                    let mut bound = parameters::bind(plan.clone(), &prepared.parameters, values)?;
+                    if prepared.columns.is_some() && !values.is_empty() {
+                        bound = parameters::as_described(bound, plan)?;
+                    }
                     self.run_plan(bound, &prepared.parsed.statement).await
                 }
                 None => Err(Report::error("XX000", "internal error: a statement without a plan").into()),

@@ -8,7 +8,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{
     CloseCursor, DataType, DollarQuotedString, Expr, FetchDirection, Ident, Statement, TransactionAccessMode,
-    TransactionMode, Value, ValueWithSpan,
+    TransactionMode, UnaryOperator, Value, ValueWithSpan,
 };
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
@@ -316,15 +316,27 @@ async fn arguments(session: &Session, given: &[Expr], target: &Prepared) -> Resu
                     | Value::DollarQuotedString(DollarQuotedString { value: text, .. }),
                 ..
             }) => Some(parameters::of_literal(Some(text), parameter, &zone)?),
-            _ => {
-                computed.push((expr.clone(), parameter));
-                None
-            }
+            _ => match number(expr).and_then(|text| parameters::of_number(&text, parameter, &zone)) {
+                Some(value) => Some(value?),
+                None => {
+                    computed.push((expr.clone(), parameter));
+                    None
+                }
+            },
         });
     }
     let mut computed = compute(session, computed, &zone).await?.into_iter();
     let missing = || Report::error("XX000", "internal error: no value");
     values.into_iter().map(|value| value.or_else(|| computed.next()).ok_or_else(missing)).collect()
+}
+
+/// A number as it is written, with its sign.
+fn number(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::Number(text, false), .. }) => Some(text.clone()),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => Some(format!("-{}", number(expr)?)),
+        _ => None,
+    }
 }
 
 /// The values of expressions, each cast to the type of its parameter.

@@ -68,7 +68,7 @@ pub(super) fn read(wire: &Type, bytes: &[u8], zone: &str) -> Result<ScalarValue,
             interval::value(months, days, micros)
                 .ok_or_else(|| Report::not_supported("intervals of more than 292 years in hours are not supported"))?
         }
-        _ if is_oid(wire) => oid_value(u32::from_be_bytes(reader.bytes()?)),
+        _ if is_oid(wire) => oid_value(u32::from_be_bytes(reader.bytes()?))?,
         _ => return Err(unsupported(wire)),
     };
     reader.end()?;

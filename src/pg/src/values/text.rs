@@ -187,12 +187,13 @@ fn oid(wire: &Type, text: &str) -> Result<ScalarValue, Report> {
     }
     // Negative numbers count from the end.
     let value = integer(wire, text, i32::MIN.into(), u32::MAX.into())?;
-    Ok(oid_value(value as i64 as u32))
+    oid_value(value as i64 as u32)
 }
 
-pub(super) fn oid_value(value: u32) -> ScalarValue {
+/// Numbers of objects are kept as `int4`.
+pub(super) fn oid_value(value: u32) -> Result<ScalarValue, Report> {
     match i32::try_from(value) {
-        Ok(value) => ScalarValue::Int32(Some(value)),
-        Err(_) => ScalarValue::Int64(Some(value.into())),
+        Ok(value) => Ok(ScalarValue::Int32(Some(value))),
+        Err(_) => Err(Report::not_supported(format!("oid {value} is not supported: the largest is {}", i32::MAX))),
     }
 }

@@ -5,6 +5,7 @@ mod raw;
 mod sessions;
 mod statements;
 mod streaming;
+mod subqueries;
 mod tables;
 mod values;
 
