@@ -286,7 +286,13 @@ impl Servers {
         ];
         match rng.random_range(0..6) {
             0 => ways.push(Way::Prepare),
-            1..4 => ways.push(Way::Wrapped(pick(&mut rng, WRAPPERS))),
+            1..4 => {
+                let wrapper = pick(&mut rng, WRAPPERS);
+                // Which row comes first is for the query's order to say.
+                if statement.ordered || wrapper.name != "cursor" {
+                    ways.push(Way::Wrapped(wrapper));
+                }
+            }
             _ => {}
         }
         for way in ways {

@@ -1,6 +1,7 @@
 //! Floating-point numbers as Postgres writes them.
 
 use std::fmt::{LowerExp, Write};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray, StringBuilder};
@@ -53,7 +54,7 @@ struct Form {
 }
 
 /// Numbers, and whether they are finite, as text.
-fn texts<T: LowerExp>(values: impl Iterator<Item = Option<(bool, T)>>, form: Form) -> StringArray {
+fn texts<T: Float>(values: impl Iterator<Item = Option<(bool, T)>>, form: Form) -> StringArray {
     let mut texts = StringBuilder::new();
     let (mut scientific, mut text) = (String::new(), String::new());
     for value in values {
@@ -69,6 +70,9 @@ fn texts<T: LowerExp>(values: impl Iterator<Item = Option<(bool, T)>>, form: For
         } else {
             write!(scientific, "{value:e}")
         };
+        if finite && !form.rounded && is_between(value, &scientific) {
+            scientific = unambiguous(value, &scientific);
+        }
         match (finite, scientific.as_str()) {
             (true, number) => place_point(number, form, &mut text),
             (false, "inf") => text.push_str("Infinity"),
@@ -78,6 +82,50 @@ fn texts<T: LowerExp>(values: impl Iterator<Item = Option<(bool, T)>>, form: For
         texts.append_value(&text);
     }
     texts.finish()
+}
+
+/// A floating-point number whose neighbours may be asked for.
+trait Float: LowerExp + FromStr + PartialEq + Copy {
+    /// The magnitude and half the distance to the next greater one, of numbers so large that these are whole.
+    fn whole(self) -> Option<(u128, u128)>;
+}
+
+impl Float for f32 {
+    fn whole(self) -> Option<(u128, u128)> {
+        let magnitude = self.abs();
+        let is_whole = (16_777_216.0..1e38).contains(&magnitude);
+        is_whole.then(|| (magnitude as u128, (magnitude.next_up() as u128 - magnitude as u128) / 2))
+    }
+}
+
+impl Float for f64 {
+    fn whole(self) -> Option<(u128, u128)> {
+        let magnitude = self.abs();
+        let is_whole = (9_007_199_254_740_992.0..1e38).contains(&magnitude);
+        is_whole.then(|| (magnitude as u128, (magnitude.next_up() as u128 - magnitude as u128) / 2))
+    }
+}
+
+/// Whether a decimal stands in the middle between the number and a neighbour. It is read as the one whose last bit is 0,
+/// and Rust writes it for that one, but Postgres does not.
+fn is_between<T: Float>(value: T, scientific: &str) -> bool {
+    let Some((magnitude, half)) = value.whole() else { return false };
+    let Some((mantissa, exponent)) = scientific.trim_start_matches('-').split_once('e') else { return false };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let Some(zeros) = exponent.parse().ok().and_then(|exponent: usize| exponent.checked_sub(fraction.len())) else {
+        return false;
+    };
+    let decimal: Option<u128> = format!("{whole}{fraction}{}", "0".repeat(zeros)).parse().ok();
+    // Below a power of two the neighbour is half as far.
+    decimal.is_some_and(|it| it == magnitude + half || it == magnitude - half || it == magnitude - half / 2 && half > 1)
+}
+
+/// The shortest decimal that is nearer to the number than to any other.
+fn unambiguous<T: Float>(value: T, scientific: &str) -> String {
+    let digits = scientific.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    let candidates = (digits..=17).map(|digits| format!("{value:.digits$e}"));
+    let fits = |text: &String| text.parse().is_ok_and(|read: T| read == value) && !is_between(value, text);
+    candidates.into_iter().find(fits).unwrap_or_else(|| scientific.to_owned())
 }
 
 /// From Rust's `-1.25e-7` to Postgres' `-1.25e-07`, and to `0.0125` or `125` where the exponent is small.

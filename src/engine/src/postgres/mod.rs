@@ -8,12 +8,17 @@ mod arithmetic;
 mod arrays;
 mod bytea;
 mod casts;
+mod contains;
 mod decimal;
+mod doubles;
+mod encodings;
 pub mod floats;
 mod functions;
+mod integers;
 mod operators;
 mod patterns;
 mod refusal;
+mod removals;
 mod rules;
 mod signed;
 mod spans;
@@ -36,7 +41,12 @@ use datafusion::prelude::SessionContext;
 pub use refusal::Refusal;
 pub use types::PostgresTypes;
 
+use contains::Contains;
+use doubles::InDouble;
+use encodings::Encode;
 use functions::{Defined, Has, Named, Part};
+use integers::OfIntegers;
+use removals::Remove;
 use signed::{SignedAggregate, SignedScalar, SignedWindow};
 
 /// Functions that count in unsigned integers.
@@ -77,10 +87,17 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     }
     context.register_udf(Has::of(found.udf("array_has")?));
     context.register_udf(Part::of(found.udf("date_part")?));
-    // Those of Postgres change all elements, DataFusion's of this name only the first.
-    for (name, all) in [("array_remove", "array_remove_all"), ("array_replace", "array_replace_all")] {
-        context.register_udf(Named::of(found.udf(all)?, name, &*found.udf(name)?));
+    for name in ["round", "floor", "ceil", "trunc"] {
+        context.register_udf(InDouble::of(found.udf(name)?));
     }
+    for name in ["gcd", "lcm"] {
+        context.register_udf(OfIntegers::of(found.udf(name)?));
+    }
+    context.register_udf(Contains::of(found.udf("array_has_all")?));
+    context.register_udf(Encode::of(found.udf("encode")?));
+    // Those of Postgres change all elements, DataFusion's of this name only the first.
+    context.register_udf(Remove::of(found.udf("array_remove_all")?, &*found.udf("array_remove")?));
+    context.register_udf(Named::of(found.udf("array_replace_all")?, "array_replace", &*found.udf("array_replace")?));
     context.register_relation_planner(Arc::new(values::Rows))?;
     for name in RANKING {
         context.register_udwf(SignedWindow::of(found.udwf(name)?));
@@ -89,7 +106,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         context.register_udaf(SignedAggregate::of(found.udaf(name)?));
     }
     context.register_udaf(sum::Sum::of(found.udaf("sum")?));
-    let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(rules::Operators)];
+    let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(values::RowsOfSubqueries), Arc::new(rules::Operators)];
     before.extend(found.analyzer().rules.iter().cloned());
     before.extend([Arc::new(subqueries::ThreeValued) as _, Arc::new(rules::Values) as _]);
     let mut planners: Vec<Arc<dyn ExprPlanner>> =

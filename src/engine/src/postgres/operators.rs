@@ -36,8 +36,13 @@ impl ExprPlanner for Operands {
                 | Op::PGBitwiseShiftLeft
                 | Op::PGBitwiseShiftRight
         );
+        if matches!(op, Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq) {
+            let (left, right) = compared(left, right, schema);
+            return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+        }
         if op == Op::StringConcat {
             let (left, right) = bytes(left, right, schema)?;
+            let (left, right) = arrays(left, right, schema);
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
         if !is_arithmetic && !is_bitwise {
@@ -53,6 +58,9 @@ impl ExprPlanner for Operands {
             let between = Box::new(binary_expr(left, Operator::Minus, right));
             let cast = Cast::new(between, DataType::Interval(IntervalUnit::MonthDayNano));
             return Ok(PlannerResult::Planned(cast_by(Rule::Between, cast)));
+        }
+        if let (Op::Minus, DataType::Date32, DataType::Date32) = (&op, &left_type, &right_type) {
+            return Ok(PlannerResult::Planned(cast(binary_expr(left, Operator::Minus, right), DataType::Int32)));
         }
         let is_integer = |it: &DataType| matches!(it, DataType::Int16 | DataType::Int32 | DataType::Int64);
         let (left, right) = if is_integer(&left_type) && is_integer(&right_type) {
@@ -146,6 +154,40 @@ fn bytes(left: Expr, right: Expr, schema: &DFSchema) -> Result<(Expr, Expr)> {
         }
         _ => Ok((left, right)),
     }
+}
+
+/// A literal beside an array is an array, not an element.
+fn arrays(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    let is_text = |it: &Expr| matches!(it, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), None));
+    match (left.get_type(schema), right.get_type(schema)) {
+        (Ok(list @ DataType::List(_)), _) if is_text(&right) => (left, cast(right, list)),
+        (_, Ok(list @ DataType::List(_))) if is_text(&left) => (cast(left, list), right),
+        _ => (left, right),
+    }
+}
+
+/// Both sides of a comparison as `double precision` if one is a floating-point number and the other is not: `numeric`
+/// has no NaN here, and `real` not all integers. A constant stays as it is, so that a scan can be asked for it.
+fn compared(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    let is_constant = |it: &Expr| matches!(it, Expr::Literal(..));
+    if is_constant(&left) || is_constant(&right) {
+        return (left, right);
+    }
+    let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else {
+        return (left, right);
+    };
+    let is_inexact = |it: &DataType| matches!(it, DataType::Float32 | DataType::Float64);
+    let is_exact = |it: &DataType| {
+        it.is_decimal() || matches!(it, DataType::Int16 | DataType::Int32 | DataType::Int64)
+    };
+    if is_inexact(&left_type) && is_exact(&right_type) || is_exact(&left_type) && is_inexact(&right_type) {
+        let double = |side: Expr, data_type: &DataType| match data_type {
+            DataType::Float64 => side,
+            _ => cast(side, DataType::Float64),
+        };
+        return (double(left, &left_type), double(right, &right_type));
+    }
+    (left, right)
 }
 
 fn midnight() -> DataType {

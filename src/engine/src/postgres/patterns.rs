@@ -121,7 +121,7 @@ fn invalid(what: &str) -> datafusion::error::DataFusionError {
     refusal("2201B", format!("invalid regular expression: {what}"))
 }
 
-fn no_escape() -> datafusion::error::DataFusionError {
+pub(super) fn no_escape() -> datafusion::error::DataFusionError {
     refusal("22025", "LIKE pattern must not end with escape character")
 }
 
@@ -278,6 +278,7 @@ fn from_like(pattern: &str, escape: char) -> Result<String> {
                 found.push('\\');
                 found.push(next);
             }
+            // If it is not the escape character itself.
             '\\' => found.push_str("\\\\"),
             letter => found.push(letter),
         }

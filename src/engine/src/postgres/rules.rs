@@ -17,9 +17,10 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use super::arithmetic::{checked, checked_negation, is_checked, is_division};
+use super::contains::{Contains, is_contains};
 use super::casts::{Rule, cast_by, may_refuse_text, rule};
 use super::functions::{Has, is_has};
-use super::patterns::{is_translated, like, regular, similar};
+use super::patterns::{is_translated, like, no_escape, regular, similar};
 use super::refusal::refusal;
 use super::types::length_of;
 use super::{decimal, functions, spans, templates};
@@ -116,7 +117,12 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 }
             }
             match like_expr.escape_char {
-                None | Some('\\') => Ok(Transformed::no(Expr::Like(like_expr))),
+                None | Some('\\') if ends_in_escape(&like_expr.pattern) => Err(no_escape()),
+                None | Some('\\') if is_checked_pattern(&like_expr.pattern) => Ok(Transformed::no(Expr::Like(like_expr))),
+                None | Some('\\') => {
+                    let pattern = Box::new(like(*like_expr.pattern, '\\'));
+                    Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
+                }
                 Some(escape) => {
                     let pattern = Box::new(like(*like_expr.pattern, escape));
                     Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
@@ -182,6 +188,10 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 None => Transformed::no(Expr::ScalarFunction(function)),
             })
         }
+        Expr::ScalarFunction(function) if function.name() == "array_has_all" && !is_contains(&function.func) => {
+            let func = Arc::new(Contains::of(function.func));
+            Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
+        }
         // A number beyond `bigint` is `numeric`.
         Expr::Literal(ScalarValue::UInt64(Some(number)), metadata) => {
             Ok(Transformed::yes(Expr::Literal(ScalarValue::Decimal128(Some(i128::from(number)), 20, 0), metadata)))
@@ -198,6 +208,22 @@ fn has_one_row(plan: &LogicalPlan) -> bool {
         LogicalPlan::SubqueryAlias(alias) => has_one_row(&alias.input),
         LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
         _ => false,
+    }
+}
+
+/// Whether a constant pattern ends in an escape character that escapes nothing.
+fn ends_in_escape(pattern: &Expr) -> bool {
+    let Expr::Literal(pattern, _) = pattern else { return false };
+    let text = pattern.try_as_str().flatten().unwrap_or_default();
+    text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
+}
+
+/// Whether a pattern of LIKE is a constant, or one that is checked as it is used.
+fn is_checked_pattern(pattern: &Expr) -> bool {
+    match pattern {
+        Expr::Literal(..) => true,
+        Expr::Cast(cast) => is_checked_pattern(&cast.expr),
+        other => is_translated(other),
     }
 }
 

@@ -1,9 +1,12 @@
 //! `(VALUES …)` as a table.
 
-use datafusion::common::DFSchema;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{DFSchema, plan_err};
 use datafusion::error::Result;
-use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::{self, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::{Query, SetExpr, TableFactor, Values};
 
 use super::operators::as_integer;
@@ -43,4 +46,42 @@ fn only_values(query: &Query) -> Option<&Values> {
         SetExpr::Query(query) => only_values(query),
         _ => None,
     }
+}
+
+/// Plans VALUES with subqueries as a union of rows: DataFusion evaluates those of a VALUES before it has run them.
+#[derive(Debug)]
+pub(super) struct RowsOfSubqueries;
+
+impl AnalyzerRule for RowsOfSubqueries {
+    fn name(&self) -> &str {
+        "postgres_rows_of_subqueries"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| match plan {
+            LogicalPlan::Values(values) if values.values.iter().flatten().any(has_subquery) => {
+                rows(values).map(Transformed::yes)
+            }
+            other => Ok(Transformed::no(other)),
+        })
+        .data()
+    }
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    let is_one = |expr: &Expr| {
+        Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_)))
+    };
+    expr.exists(is_one).unwrap_or(true)
+}
+
+fn rows(values: logical_expr::Values) -> Result<LogicalPlan> {
+    let logical_expr::Values { schema, values } = values;
+    let names: Vec<_> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let mut rows = values.into_iter().map(|row| {
+        let cells = row.into_iter().zip(&names).map(|(cell, name)| cell.alias(name));
+        LogicalPlanBuilder::empty(true).project(cells)
+    });
+    let Some(first) = rows.next() else { return plan_err!("VALUES has no rows") };
+    rows.try_fold(first?, |above, row| above.union(row?.build()?))?.build()
 }

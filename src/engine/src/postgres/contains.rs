@@ -1,0 +1,90 @@
+//! `@>` and `<@` of arrays, where one of them or an element is NULL.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+};
+use datafusion::scalar::ScalarValue;
+
+/// `array_has_all`, as which they are planned: NULL if an array is, false if a NULL is to be contained, which is equal to
+/// nothing.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Contains {
+    function: Arc<ScalarUDF>,
+}
+
+impl Contains {
+    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
+        ScalarUDF::from(Self { function })
+    }
+}
+
+/// Whether this function is [`Contains`].
+pub(super) fn is_contains(function: &ScalarUDF) -> bool {
+    function.inner().downcast_ref::<Contains>().is_some()
+}
+
+impl ScalarUDFImpl for Contains {
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.function.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.function.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.function.return_type(arguments)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let field = self.function.return_field_from_args(args)?;
+        Ok(Arc::new(datafusion::arrow::datatypes::Field::clone(&field).with_nullable(true)))
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        self.function.coerce_types(arguments)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.function.documentation()
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let is_scalar = args.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+        let rows = if is_scalar { 1 } else { args.number_rows };
+        let arrays = args.args.iter().map(|argument| argument.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        let [all, some] = &arrays[..] else { return self.function.invoke_with_args(args) };
+        let is_list = |array: &ArrayRef| matches!(array.data_type(), DataType::List(_) | DataType::Null);
+        if !is_list(all) || !is_list(some) {
+            return self.function.invoke_with_args(args);
+        }
+        let missing = |row: usize| all.is_null(row) || some.is_null(row) || *all.data_type() == DataType::Null;
+        let has_null = |row: usize| some.as_list_opt::<i32>().is_some_and(|lists| lists.value(row).null_count() > 0);
+        if *some.data_type() == DataType::Null || (0..rows).all(missing) {
+            let nothing = ScalarValue::Boolean(None);
+            return if is_scalar { Ok(nothing.into()) } else { Ok(ColumnarValue::Array(nothing.to_array_of_size(rows)?)) };
+        }
+        let found = self.function.invoke_with_args(args)?.into_array(rows)?;
+        let found = found.as_boolean();
+        let answer = |row: usize| match () {
+            () if missing(row) => None,
+            () if has_null(row) => Some(false),
+            () => Some(found.is_valid(row) && found.value(row)),
+        };
+        let answers: ArrayRef = Arc::new((0..rows).map(answer).collect::<BooleanArray>());
+        Ok(if is_scalar {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&answers, 0)?)
+        } else {
+            ColumnarValue::Array(answers)
+        })
+    }
+}
