@@ -277,7 +277,24 @@ pub(crate) fn encode(
     if batch.num_columns() != fields.len() {
         return Err(Report::error("XX000", "internal error: a batch has another number of columns than its plan"));
     }
-    Ok(encode_recordbatch(Arc::clone(fields), batch).map(|row| row.map_err(Report::from)))
+    Ok(encode_recordbatch(as_encoded(fields, &batch), batch).map(|row| row.map_err(Report::from)))
+}
+
+/// The fields as they are encoded by. Arrays that are text already are sent as text: the encoder of arrays takes a text for an
+/// element, and quotes it.
+fn as_encoded(fields: &Arc<Vec<FieldInfo>>, batch: &RecordBatch) -> Arc<Vec<FieldInfo>> {
+    let is_text = |(field, column): (&FieldInfo, &ArrayRef)| {
+        *column.data_type() == DataType::Utf8 && matches!(field.datatype().kind(), PgKind::Array(_))
+    };
+    if !fields.iter().zip(batch.columns()).any(is_text) {
+        return Arc::clone(fields);
+    }
+    let fields = fields.iter().zip(batch.columns()).map(|(field, column)| match is_text((field, column)) {
+        true => FieldInfo::new(field.name().into(), None, None, Type::TEXT, field.format())
+            .with_format_options(Arc::clone(field.format_options())),
+        false => field.clone(),
+    });
+    Arc::new(fields.collect())
 }
 
 #[cfg(test)]

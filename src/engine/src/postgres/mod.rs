@@ -15,6 +15,7 @@ mod encodings;
 pub mod floats;
 mod functions;
 mod integers;
+mod names;
 mod operators;
 mod patterns;
 mod refusal;
@@ -106,7 +107,8 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         context.register_udaf(SignedAggregate::of(found.udaf(name)?));
     }
     context.register_udaf(sum::Sum::of(found.udaf("sum")?));
-    let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(values::RowsOfSubqueries), Arc::new(rules::Operators)];
+    let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(values::RowsOfSubqueries), Arc::new(rules::Operators)];
     before.extend(found.analyzer().rules.iter().cloned());
     before.extend([Arc::new(subqueries::ThreeValued) as _, Arc::new(rules::Values) as _]);
     let mut planners: Vec<Arc<dyn ExprPlanner>> =

@@ -17,8 +17,8 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use super::arithmetic::{checked, checked_negation, is_checked, is_division};
-use super::contains::{Contains, is_contains};
 use super::casts::{Rule, cast_by, may_refuse_text, rule};
+use super::contains::{Contains, is_contains};
 use super::functions::{Has, is_has};
 use super::patterns::{is_translated, like, no_escape, regular, similar};
 use super::refusal::refusal;
@@ -118,7 +118,9 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             match like_expr.escape_char {
                 None | Some('\\') if ends_in_escape(&like_expr.pattern) => Err(no_escape()),
-                None | Some('\\') if is_checked_pattern(&like_expr.pattern) => Ok(Transformed::no(Expr::Like(like_expr))),
+                None | Some('\\') if is_checked_pattern(&like_expr.pattern) => {
+                    Ok(Transformed::no(Expr::Like(like_expr)))
+                }
                 None | Some('\\') => {
                     let pattern = Box::new(like(*like_expr.pattern, '\\'));
                     Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
@@ -192,8 +194,8 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let func = Arc::new(Contains::of(function.func));
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
         }
-        // A number beyond `bigint` is `numeric`.
-        Expr::Literal(ScalarValue::UInt64(Some(number)), metadata) => {
+        // A number beyond `bigint` is `numeric`; smaller ones of this type were made by `arrow_cast`.
+        Expr::Literal(ScalarValue::UInt64(Some(number)), metadata) if number > i64::MAX as u64 => {
             Ok(Transformed::yes(Expr::Literal(ScalarValue::Decimal128(Some(i128::from(number)), 20, 0), metadata)))
         }
         other => Ok(Transformed::no(other)),
