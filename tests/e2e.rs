@@ -12,6 +12,7 @@ mod files;
 mod golden;
 mod graphs;
 mod held;
+mod memory;
 mod original;
 mod postgres;
 mod pushdown;
@@ -24,8 +25,14 @@ use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
+/// Counts, so that tests can ask what is in use.
+#[global_allocator]
+static ALLOCATED: memory::Counted = memory::Counted::new();
+
 fn main() -> ExitCode {
-    if let Some(code) = analysis::child().or_else(graphs::child).or_else(stores::child) {
+    if let Some(code) =
+        analysis::child().or_else(graphs::child).or_else(stores::child).or_else(|| memory::child(&ALLOCATED))
+    {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -45,6 +52,7 @@ fn main() -> ExitCode {
         faults::trials(),
         files::trials(),
         held::trials(),
+        memory::trials(),
         readings::trials(),
         postgres::trials(),
     ]

@@ -189,7 +189,7 @@ async fn estimates() -> Result<(), Error> {
     let plan = explain(&context, "EXPLAIN SELECT * FROM toy.activations WHERE activation > 3").await?;
     assert!(estimated(&plan, "tokens").is_some_and(|(sign, tokens)| sign == '≤' && tokens > 7e5), "{plan}");
 
-    // Datasets in memory and in files, whatever is known of them: within a third of what runs.
+    // Datasets in memory and in files: within a third of what runs.
     let folder = tempfile::tempdir()?;
     let copied = "SELECT document, text FROM corpus WHERE document < 4";
     for (name, statement) in [
@@ -210,14 +210,13 @@ async fn estimates() -> Result<(), Error> {
         let before = explain(&context, &format!("EXPLAIN {query}")).await?;
         let after = explain(&context, &format!("EXPLAIN ANALYZE {query}")).await?;
         let ran = metric(&after, "tokens_run");
-        let Some((sign, tokens)) = estimated(&before, "tokens") else {
-            assert!(name == "a_view" && before.contains("estimate: unknown"), "{name}: {before}");
-            continue;
+        let (sign, tokens) = estimated(&before, "tokens").ok_or_else(|| format!("{name}: no tokens in {before}"))?;
+        // A view's filter may drop any rows of the corpus.
+        let (expected, is_near) = match name {
+            "a_view" => ('≤', tokens > ran),
+            _ => ('≈', (ran / 1.5..ran * 1.5).contains(&tokens)),
         };
-        assert!(
-            sign == '≈' && (ran / 1.5..ran * 1.5).contains(&tokens),
-            "{name}: {tokens} tokens, ran {ran}\n{before}"
-        );
+        assert!(sign == expected && is_near, "{name}: {tokens} tokens, ran {ran}\n{before}");
         // EXPLAIN ANALYZE shows it beside what was measured, as it was planned.
         assert!(estimated(&after, "tokens").is_some_and(|(_, again)| (again - tokens).abs() < tokens / 2.0), "{after}");
     }

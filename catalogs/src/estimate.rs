@@ -11,7 +11,9 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
+use datafusion::physical_plan::union::UnionExec;
 use neuroql_model::{Model, Speed};
 
 use crate::activations::Origin;
@@ -75,11 +77,10 @@ impl Tokens {
                 })
             }
             Origin::Dataset { plan, .. } => {
-                let (bytes, documents) = size(plan)?;
-                let bytes_per_token = in_memory(plan)
-                    .and_then(|memory| sampled_bytes_per_token(memory, model))
-                    .unwrap_or(bytes_per_token);
-                Some(Self::about(bytes, documents, model, bytes_per_token))
+                let size = size(plan, model)?;
+                let bytes_per_token = size.bytes_per_token.unwrap_or(bytes_per_token);
+                let about = Self::about(size.bytes, size.documents, model, bytes_per_token);
+                Some(if size.is_bound { about.at_most() } else { about })
             }
         }
     }
@@ -116,42 +117,82 @@ impl Tokens {
     }
 }
 
-/// Bytes of text and documents of a plan that yields a column of texts first, without reading it.
-fn size(plan: &Arc<dyn ExecutionPlan>) -> Option<(f64, Option<f64>)> {
+/// The size of a column of texts.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    bytes: f64,
+    /// Number of rows, where it can be told.
+    documents: Option<f64>,
+    /// Whether rows may be dropped of it.
+    is_bound: bool,
+    /// Where texts could be looked at.
+    bytes_per_token: Option<f64>,
+}
+
+/// The size of the first column of a plan, which is one of texts; `None` if it can only be told by running the plan.
+fn size(plan: &Arc<dyn ExecutionPlan>, model: &Model) -> Option<Size> {
+    size_of_column(plan, plan.schema().field(0).name(), model)
+}
+
+fn size_of_column(plan: &Arc<dyn ExecutionPlan>, name: &str, model: &Model) -> Option<Size> {
+    match (plan.children()[..].as_ref(), plan.cardinality_effect()) {
+        ([], _) => size_of_leaf(plan, name, model),
+        ([child], CardinalityEffect::Equal) => size_of_column(child, name, model),
+        ([child], CardinalityEffect::LowerEqual) => {
+            Some(Size { is_bound: true, ..size_of_column(child, name, model)? })
+        }
+        (children, _) if plan.is::<UnionExec>() => {
+            let sizes = children.iter().map(|child| size_of_column(child, name, model));
+            let sizes = sizes.collect::<Option<Vec<_>>>()?;
+            let tokens = |size: &Size| Some(size.bytes / size.bytes_per_token?);
+            let bytes = sizes.iter().map(|size| size.bytes).sum();
+            Some(Size {
+                bytes,
+                documents: sizes.iter().map(|size| size.documents).sum(),
+                is_bound: sizes.iter().any(|size| size.is_bound),
+                bytes_per_token: sizes.iter().map(tokens).sum::<Option<f64>>().map(|tokens| bytes / tokens),
+            })
+        }
+        _ => None,
+    }
+}
+
+fn size_of_leaf(plan: &Arc<dyn ExecutionPlan>, name: &str, model: &Model) -> Option<Size> {
+    let index = plan.schema().index_of(name).ok()?;
     let source = plan.downcast_ref::<DataSourceExec>().map(|exec| exec.data_source().as_ref());
-    if let Some((memory, name)) = in_memory(plan) {
+    if let Some(memory) = source.and_then(|source| source.downcast_ref::<MemorySourceConfig>()) {
         let batches = || memory.partitions().iter().flatten();
-        let bytes: usize = batches().filter_map(|batch| batch.column_by_name(&name)).map(text_bytes).sum();
-        return Some((bytes as f64, Some(batches().map(|batch| batch.num_rows()).sum::<usize>() as f64)));
+        let bytes: usize = batches().filter_map(|batch| batch.column_by_name(name)).map(text_bytes).sum();
+        let documents = batches().map(|batch| batch.num_rows()).sum::<usize>();
+        return Some(Size {
+            bytes: bytes as f64,
+            documents: Some(documents as f64),
+            is_bound: false,
+            bytes_per_token: sampled_bytes_per_token(memory, name, model),
+        });
     }
     let known = |precision: &Precision<usize>| precision.get_value().map(|value| *value as f64);
     let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok();
     let documents = statistics.as_ref().and_then(|statistics| known(&statistics.num_rows));
-    let of_column = statistics.as_ref().and_then(|s| known(&s.column_statistics.first()?.byte_size));
+    let of_column = statistics.as_ref().and_then(|s| known(&s.column_statistics.get(index)?.byte_size));
     let of_files = || {
         let files = source?.downcast_ref::<FileScanConfig>()?;
         let files = files.file_groups.iter().flat_map(|group| group.files());
         Some(files.map(|file| file.object_meta.size as f64).sum())
     };
     let of_rows = || statistics.as_ref().and_then(|statistics| known(&statistics.total_byte_size));
-    Some((of_column.or_else(of_files).or_else(of_rows)?, documents))
-}
-
-/// The batches that a plan reads, and the name of the column of texts in them, if they are in memory.
-fn in_memory(plan: &Arc<dyn ExecutionPlan>) -> Option<(&MemorySourceConfig, String)> {
-    let source = plan.downcast_ref::<DataSourceExec>()?.data_source().as_ref();
-    let memory = source.downcast_ref::<MemorySourceConfig>()?;
-    Some((memory, plan.schema().field(0).name().clone()))
+    let bytes = of_column.or_else(of_files).or_else(of_rows)?;
+    Some(Size { bytes, documents, is_bound: false, bytes_per_token: None })
 }
 
 /// Bytes of text a token in a sample of the texts; `None` if there are none, or they are not plain text.
-fn sampled_bytes_per_token((memory, name): (&MemorySourceConfig, String), model: &Model) -> Option<f64> {
+fn sampled_bytes_per_token(memory: &MemorySourceConfig, name: &str, model: &Model) -> Option<f64> {
     let batches = || memory.partitions().iter().flatten();
     let rows: usize = batches().map(|batch| batch.num_rows()).sum();
     let step = rows.div_ceil(SAMPLED_DOCUMENTS).max(1);
     let (mut bytes, mut tokens, mut first) = (0, 0, 0_usize);
     for batch in batches() {
-        let column = batch.column_by_name(&name)?;
+        let column = batch.column_by_name(name)?;
         // The next multiple of the step at or after the first row of this batch.
         for row in (first.div_ceil(step) * step - first..batch.num_rows()).step_by(step) {
             let Some(text) = text_at(column, row) else { continue };

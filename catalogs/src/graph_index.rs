@@ -10,7 +10,7 @@ use moka::future::Cache;
 use neuroql_graph::search::{Index, MemoryIndex, normalize};
 use neuroql_graph::{Graph, PatternIndex, PatternIndexBuilder, Signature};
 use neuroql_model::Model;
-use neuroql_store::{IndexedGraph, IndexedLayer, bounded};
+use neuroql_store::{IndexedGraph, IndexedLayer, bounded, get_or_load};
 use neuroql_udfs::graphs::layout::GraphColumn;
 
 use crate::Error;
@@ -150,7 +150,7 @@ impl Holdings {
             Ok(Arc::new(made.map_err(lost)??))
         };
         // An error is shared by all who wait for it, but not kept.
-        self.graph_indexes.0.try_get_with(key, make).await.map_err(DataFusionError::Shared)
+        get_or_load(&self.graph_indexes.0, key, make).await.map_err(DataFusionError::Shared)
     }
 
     /// The layers of a model that have graphs: as the store keeps them, or made, and then kept.

@@ -1,6 +1,7 @@
 //! Caches that hold no more than so many bytes.
 
 use std::hash::Hash;
+use std::sync::Arc;
 
 use moka::future::Cache;
 
@@ -67,6 +68,30 @@ where
     Cache::builder().max_capacity(bytes >> UNIT).weigher(weigh).build()
 }
 
+/// Gives the value of a key, loaded if the cache does not hold it; those who ask meanwhile wait for the same load.
+///
+/// The cache is back within its bytes when this returns. moka by itself drops what is too much only when it is used the next
+/// time, and until then holds values that are larger than all of it.
+///
+/// # Errors
+/// That of `load`, which is shared by those who wait for it, but not kept.
+pub async fn get_or_load<K, V, E>(
+    cache: &Cache<K, V>,
+    key: K,
+    load: impl Future<Output = Result<V, E>>,
+) -> Result<V, Arc<E>>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    let entry = cache.entry(key).or_try_insert_with(load).await?;
+    if entry.is_fresh() {
+        cache.run_pending_tasks().await;
+    }
+    Ok(entry.into_value())
+}
+
 /// Entries are weighed in units of so many bits, 1 KiB: bytes of one above 4 GiB would be more than a weight can say.
 const UNIT: u32 = 10;
 
@@ -108,5 +133,17 @@ mod tests {
         cache.run_pending_tasks().await;
         assert!(cache.get(&100).await.is_none());
         assert!((1..=6).contains(&cache.entry_count()), "{}", cache.entry_count());
+    }
+
+    #[tokio::test]
+    async fn what_is_loaded_and_not_kept_is_not_held() {
+        let cache = bounded(64 << 10, |_: &u32, value: &Arc<Vec<u8>>| value.len());
+        for (key, length, is_kept) in [(1, 10_000, true), (2, 100_000, false), (1, 1, true)] {
+            let load = async { Ok::<_, ()>(Arc::new(vec![0; length])) };
+            let value = get_or_load(&cache, key, load).await.unwrap();
+            assert_eq!(Arc::strong_count(&value), if is_kept { 2 } else { 1 }, "{key}");
+        }
+        assert_eq!(get_or_load(&cache, 1, async { Err("not asked") }).await.unwrap().len(), 10_000);
+        assert_eq!(get_or_load(&cache, 3, async { Err("no") }).await, Err(Arc::new("no")));
     }
 }

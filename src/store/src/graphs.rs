@@ -14,7 +14,7 @@ use moka::future::Cache;
 
 use crate::analysis::{Malformed, column};
 use crate::bundled::decoded;
-use crate::cache::{Shares, bounded};
+use crate::cache::{Shares, bounded, get_or_load};
 use crate::location::Root;
 use crate::lookup::OpenFile;
 use crate::schema::GRAPHS;
@@ -233,7 +233,7 @@ impl Store {
     async fn layer_rows(&self, wanted: Wanted<'_>, part: Part) -> Result<RecordBatch> {
         let key = self.graphs_key(&wanted).await?;
         // Errors are shared by those who wait for the same rows, but not kept.
-        let rows = self.graphs.cache.try_get_with(key(part), self.graphs.all(wanted)).await;
+        let rows = get_or_load(&self.graphs.cache, key(part), self.graphs.all(wanted)).await;
         rows.map_err(|error| match Arc::try_unwrap(error) {
             Ok(error) => error,
             Err(shared) => Error::Access { table: "graphs", doing: "read", reason: shared.to_string() },

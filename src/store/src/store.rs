@@ -15,7 +15,7 @@ use object_store::ObjectStore;
 
 use crate::analysis::{LayerAnalysis, LayerStrongest, Malformed, Neurons, Progress, column};
 use crate::bundled::{Bundled, BundledAnalysis};
-use crate::cache::{Shares, bounded};
+use crate::cache::{Shares, bounded, get_or_load};
 use crate::graph_index::GraphIndexTables;
 use crate::graphs::Graphs;
 use crate::index::{Context, LayerIndex, bounds_rows, contexts_from_rows, contexts_rows};
@@ -472,7 +472,7 @@ impl Store {
 
     async fn cached(&self, key: Key, load: impl Future<Output = Result<Cached>>) -> Result<Cached> {
         // Errors are shared by those who wait for the same rows, but not kept.
-        self.cache.try_get_with(key, load).await.map_err(|error| match Arc::try_unwrap(error) {
+        get_or_load(&self.cache, key, load).await.map_err(|error| match Arc::try_unwrap(error) {
             Ok(error) => error,
             Err(shared) => Error::Access { table: "neurons", doing: "read", reason: shared.to_string() },
         })

@@ -27,7 +27,7 @@ use moka::future::Cache;
 use object_store::path::Path;
 use tokio::sync::Mutex;
 
-use crate::cache::{Shares, bounded};
+use crate::cache::{Shares, bounded, get_or_load};
 use crate::location::Root;
 use crate::lookup::OpenFile;
 use crate::{Error, Result};
@@ -187,7 +187,7 @@ impl Table {
         }
         let mut open = Vec::with_capacity(files.len());
         for File { path, size, .. } in files.iter() {
-            let opened = self.opened.try_get_with_by_ref(path, async {
+            let opened = get_or_load(&self.opened, path.clone(), async {
                 OpenFile::open(table.object_store(), path.clone(), *size).await.map(Arc::new)
             });
             open.push(opened.await.map_err(|error| match Arc::try_unwrap(error) {

@@ -1,0 +1,161 @@
+//! Caches under a memory limit, weighed by the allocator.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use libtest_mimic::Trial;
+use neuroql::{Engine, Store};
+
+use crate::analysis::rows;
+use crate::golden;
+use crate::server::Error;
+
+/// One trial.
+pub fn trials() -> Vec<Trial> {
+    vec![Trial::test("memory::caches", || Ok(caches()?))]
+}
+
+/// The system's allocator, which counts the bytes that are in use.
+#[derive(Debug)]
+pub struct Counted(AtomicUsize);
+
+impl Counted {
+    /// Nothing in use yet.
+    pub const fn new() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+// SAFETY: the system's allocator does all of it.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.0.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        self.0.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        self.0.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        self.0.fetch_add(size, Ordering::Relaxed);
+        self.0.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+/// Bytes that the limited engine may hold.
+const LIMIT: usize = 64 << 20;
+
+/// Models that there are graphs of.
+const MODELS: usize = 3;
+
+const CHILD: &str = "NEUROQL_TEST_MEMORY_OF";
+const LIMITED: &str = "NEUROQL_TEST_MEMORY_LIMITED";
+
+/// Runs as the child process of the trial if that is what this process is: prints how many bytes a session has grown by.
+pub fn child(allocated: &Counted) -> Option<ExitCode> {
+    let location = std::env::var(CHILD).ok()?;
+    let limited = std::env::var(LIMITED).is_ok();
+    let runtime = tokio::runtime::Runtime::new().ok()?;
+    Some(match runtime.block_on(grown(&location, limited, allocated)) {
+        Ok(bytes) => {
+            println!("grown by {bytes}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn model(i: usize) -> String {
+    format!("m{i}")
+}
+
+/// The bytes that are held after the graphs of all models were searched and read, beyond those of the first.
+async fn grown(location: &str, limited: bool, allocated: &Counted) -> Result<usize, Error> {
+    let mut builder = Engine::builder().with_threads(2).with_store(Store::open(location).await?);
+    if limited {
+        builder = builder.with_memory_limit(LIMIT);
+    }
+    let engine = builder.build()?;
+    engine.restore().await?;
+    let context = engine.session();
+    // What is decoded or compiled once for all, whatever the caches hold.
+    rows(&context, "SELECT * FROM search('toy', 'import')").await?;
+    rows(&context, "SELECT count(*) FROM toy.neurons").await?;
+    let before = allocated.bytes();
+    for i in 0..MODELS {
+        let name = model(i);
+        for sql in [
+            format!("SELECT * FROM search('{name}', 'import')"),
+            format!("SELECT count(*), sum(array_length(graph)) FROM {name}.graphs"),
+            format!("SELECT graph FROM {name}.graphs WHERE layer = 1 AND neuron IN (3, 5, 7)"),
+        ] {
+            if rows(&context, &sql).await?.iter().all(|batch| batch.num_rows() == 0) {
+                return Err(format!("{sql} finds nothing").into());
+            }
+        }
+    }
+    Ok(allocated.bytes().saturating_sub(before))
+}
+
+fn process(location: &str, limited: bool) -> Result<usize, Error> {
+    let mut process = Command::new(std::env::current_exe()?);
+    process.env(CHILD, location);
+    if limited {
+        process.env(LIMITED, "yes");
+    }
+    let done = process.output()?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let bytes = said.trim().rsplit(' ').next().and_then(|bytes| bytes.parse().ok());
+    bytes.ok_or_else(|| format!("{said}{}", String::from_utf8_lossy(&done.stderr)).into())
+}
+
+/// What queries leave behind stays within a small limit, and would not without it.
+#[tokio::main]
+async fn caches() -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let location = folder.path().to_str().ok_or("no path")?;
+    let engine = Engine::builder().with_store(Store::open(location).await?).build()?;
+    let context = engine.session();
+    let toy = golden::root().join("datasets/toy");
+    for i in 0..MODELS {
+        let name = model(i);
+        create(&context, &name, &toy).await?;
+        let sql = format!(
+            "INSERT INTO {name}.graphs (layer, neuron, graph, method, f1) SELECT layer, neuron, graph, method, f1 FROM toy.graphs"
+        );
+        rows(&context, &sql).await?;
+    }
+    engine.settle().await?;
+    drop((context, engine));
+    let (limited, free) = (process(location, true)?, process(location, false)?);
+    println!("grown by {limited} bytes under a limit of {LIMIT}, by {free} without");
+    assert!(limited <= LIMIT / 2, "{limited}");
+    assert!(free > LIMIT, "{free}: too little is cached for this to say anything");
+    Ok(())
+}
+
+async fn create(context: &datafusion::prelude::SessionContext, name: &str, folder: &Path) -> Result<(), Error> {
+    let sql = format!("CREATE EXTERNAL TABLE {name} STORED AS MODEL LOCATION '{}'", folder.display());
+    rows(context, &sql).await.map(drop)
+}
