@@ -117,7 +117,8 @@ fn is_between<T: Float>(value: T, scientific: &str) -> bool {
     };
     let decimal: Option<u128> = format!("{whole}{fraction}{}", "0".repeat(zeros)).parse().ok();
     // Below a power of two the neighbour is half as far.
-    decimal.is_some_and(|it| it == magnitude + half || it == magnitude - half || it == magnitude - half / 2 && half > 1)
+    let below = if magnitude.is_power_of_two() { half / 2 } else { half };
+    decimal.is_some_and(|it| it == magnitude + half || it == magnitude - below)
 }
 
 /// The shortest decimal that is nearer to the number than to any other.

@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::casts::{Rule, cast_by};
 use super::decimal;
+use super::quotients::quotient;
 use super::refusal::{refusal, type_name};
 
 /// Gives operands the types that Postgres gives them.
@@ -61,6 +62,11 @@ impl ExprPlanner for Operands {
         }
         if let (Op::Minus, DataType::Date32, DataType::Date32) = (&op, &left_type, &right_type) {
             return Ok(PlannerResult::Planned(cast(binary_expr(left, Operator::Minus, right), DataType::Int32)));
+        }
+        if op == Op::Divide
+            && let Some(quotient) = quotient((left.clone(), &left_type), (right.clone(), &right_type))
+        {
+            return Ok(PlannerResult::Planned(quotient));
         }
         let is_integer = |it: &DataType| matches!(it, DataType::Int16 | DataType::Int32 | DataType::Int64);
         let (left, right) = if is_integer(&left_type) && is_integer(&right_type) {

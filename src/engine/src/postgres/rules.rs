@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, JoinType, NullEquality};
@@ -11,7 +11,7 @@ use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunctio
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, WriteOp, binary_expr, lit,
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, WriteOp, binary_expr, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
@@ -20,7 +20,10 @@ use super::arithmetic::{checked, checked_negation, is_checked, is_division};
 use super::contains::{Contains, is_contains};
 use super::casts::{Rule, cast_by, may_refuse_text, rule};
 use super::functions::{Has, is_has};
+use super::nulls::{minding, rows_compared};
+use super::operators::as_integer;
 use super::patterns::{is_translated, like, no_escape, regular, similar};
+use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::types::length_of;
 use super::{decimal, functions, spans, templates};
@@ -179,6 +182,32 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let all = if op == Operator::Eq { conjunction(pairs) } else { disjunction(pairs) };
             Ok(Transformed::yes(all.unwrap_or_else(|| lit(true))))
         }
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if op.supports_propagation()
+                && row_of(&left).is_some()
+                && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
+        {
+            let (lefts, rights) = (row_of(&left).unwrap_or_default(), row_of(&right).unwrap_or_default());
+            Ok(match rows_compared(op, lefts, rights) {
+                Some(compared) => Transformed::yes(compared),
+                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+            })
+        }
+        Expr::Case(case) => Ok(match minding(&case) {
+            Some(case) => Transformed::yes(case),
+            None => Transformed::no(Expr::Case(case)),
+        }),
+        // Digits of the two's complement, of which an integer has eight.
+        Expr::ScalarFunction(mut function) if function.name() == "to_hex" && function.args.len() == 1 => {
+            let number = as_integer(function.args.remove(0));
+            let is_narrow = matches!(number.get_type(schema), Ok(DataType::Int16 | DataType::Int32));
+            let digits = match is_narrow {
+                true => binary_expr(cast(number, DataType::Int64), Operator::BitwiseAnd, lit(u32::MAX as i64)),
+                false => number,
+            };
+            let function = Expr::ScalarFunction(ScalarFunction { func: function.func, args: vec![digits] });
+            Ok(if is_narrow { Transformed::yes(function) } else { Transformed::no(function) })
+        }
         Expr::ScalarFunction(function) if function.name() == "round" => {
             let [number, places] = &function.args[..] else {
                 return Ok(Transformed::no(Expr::ScalarFunction(function)));
@@ -255,6 +284,27 @@ fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(Transformed::yes(cast_by(Rule::RoundEven, cast)))
         }
         Expr::ScalarFunction(function) if function.name() == "to_char" => templated(function),
+        Expr::ScalarFunction(mut function) if function.name() == "array_to_string" && !function.args.is_empty() => {
+            let DataType::List(item) = function.args[0].get_type(schema)? else {
+                return Ok(Transformed::no(Expr::ScalarFunction(function)));
+            };
+            if let DataType::List(inner) = item.data_type() {
+                if matches!(inner.data_type(), DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Utf8) {
+                    return Ok(Transformed::no(Expr::ScalarFunction(function)));
+                }
+                let message = "array_to_string of arrays of arrays is supported for integers and text only; use flatten";
+                return Err(refusal("0A000", message));
+            }
+            let texts = Arc::new(Field::new("", DataType::new_list(DataType::Utf8, true), true));
+            let rule = match item.data_type() {
+                DataType::Boolean => Some(Rule::Elements(Box::new(Rule::BooleanOut))),
+                _ => rule(&DataType::List(item), &texts, false)?,
+            };
+            let Some(rule) = rule else { return Ok(Transformed::no(Expr::ScalarFunction(function))) };
+            let array = function.args.remove(0);
+            function.args.insert(0, cast_by(rule, Cast::new_from_field(Box::new(array), texts)));
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
         Expr::ScalarFunction(function) if matches!(function.name(), "concat" | "concat_ws") => {
             let args = function.args.into_iter().map(|arg| boolean_out(arg, schema)).collect::<Result<Vec<_>>>()?;
             let changed = args.iter().any(|(_, changed)| *changed);
@@ -288,6 +338,11 @@ fn arithmetic(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>
         let spans = BinaryExpr { left: span(binary.left), op: binary.op, right: span(binary.right) };
         return Ok(Transformed::yes(Expr::BinaryExpr(spans)));
     }
+    if binary.op == Operator::Divide
+        && let Some(quotient) = quotient((*binary.left.clone(), &left), (*binary.right.clone(), &right))
+    {
+        return Ok(Transformed::yes(quotient));
+    }
     let Some(function) = checked(binary.op) else { return Ok(Transformed::no(Expr::BinaryExpr(binary))) };
     if left != right || !is_checked(&left) {
         return Ok(Transformed::no(Expr::BinaryExpr(binary)));
@@ -302,7 +357,7 @@ fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
         Ok(match expr {
             Expr::ScalarFunction(function) => match &function.args[..] {
                 // Division by a constant other than zero does not fail.
-                [_, divisor] if is_division(&function.func) => !is_constant(divisor),
+                [_, divisor] if is_division(&function.func) || is_quotient(&function.func) => !is_constant(divisor),
                 [text] if may_refuse_text(&function.func) => !is_constant(text),
                 _ => false,
             },
@@ -377,7 +432,7 @@ fn boolean_out(arg: Expr, schema: &DFSchema) -> Result<(Expr, bool)> {
 }
 
 fn text_field() -> datafusion::arrow::datatypes::FieldRef {
-    Arc::new(datafusion::arrow::datatypes::Field::new("", DataType::Utf8, true))
+    Arc::new(Field::new("", DataType::Utf8, true))
 }
 
 fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
