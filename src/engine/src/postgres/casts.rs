@@ -46,6 +46,8 @@ pub(super) enum Rule {
     TextToArray,
     /// A number with a point in a statement to `numeric`, whose digits are those that were written.
     ConstantToNumeric,
+    /// A floating-point number to `numeric` of a precision: the digits that it is sure of.
+    FloatToNumeric,
     /// `round` of a floating-point number: halves go to the even neighbour.
     RoundEven,
     /// The time between two moments, in days of 24 hours and the rest.
@@ -86,7 +88,13 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
             None => return Ok(None),
         },
         (
-            Float32 | Float64 | Binary | List(_) | DataType::Time64(_) | DataType::Timestamp(..) | DataType::Interval(_),
+            Float32
+            | Float64
+            | Binary
+            | List(_)
+            | DataType::Time64(_)
+            | DataType::Timestamp(..)
+            | DataType::Interval(_),
             Utf8,
         ) => Rule::ToText,
         (DataType::Decimal128(..), Float32 | Float64) => Rule::NumericToFloat,
@@ -104,6 +112,9 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
         }
         (Float64, DataType::Decimal128(precision, scale)) if constant && (*precision, *scale) != UNCONSTRAINED => {
             Rule::ConstantToNumeric
+        }
+        (Float32 | Float64, DataType::Decimal128(precision, scale)) if (*precision, *scale) != UNCONSTRAINED => {
+            Rule::FloatToNumeric
         }
         (from, DataType::Decimal128(precision, scale))
             if (*precision, *scale) == UNCONSTRAINED && (is_text(from) || matches!(from, Float32 | Float64)) =>
@@ -150,7 +161,9 @@ pub(super) fn cast_by(rule: Rule, cast: Cast) -> Expr {
 /// Whether this is a cast of a text that may not be a value of the type, which a condition beside it may guard.
 pub(super) fn may_refuse_text(function: &ScalarUDF) -> bool {
     let cast = function.inner().downcast_ref::<CastFunction>();
-    cast.is_some_and(|it| matches!(it.rule, Rule::TextToFloat | Rule::TextToBytea | Rule::ToNumeric | Rule::TextToMoment))
+    cast.is_some_and(|it| {
+        matches!(it.rule, Rule::TextToFloat | Rule::TextToBytea | Rule::ToNumeric | Rule::TextToMoment)
+    })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -221,6 +234,7 @@ impl CastFunction {
                 let texts = array.as_primitive::<Float64Type>().iter().map(|it| it.map(|it| plain(&format!("{it:e}"))));
                 arrow_cast(&(Arc::new(texts.collect::<StringArray>()) as ArrayRef), target)
             }
+            Rule::FloatToNumeric => arrow_cast(&(Arc::new(sure_digits(array)) as ArrayRef), target),
             Rule::RoundEven => Ok(match array.data_type() {
                 DataType::Float32 => {
                     let numbers = array.as_primitive::<Float32Type>();
@@ -407,18 +421,24 @@ fn double_to_real(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(reals))
 }
 
+/// The 15 digits that a `double precision` is sure of, the 6 of a `real`: what Postgres turns into a numeric.
+fn sure_digits(array: &ArrayRef) -> StringArray {
+    match array.data_type() {
+        DataType::Float32 => {
+            let numbers = array.as_primitive::<Float32Type>().iter();
+            numbers.map(|it| it.map(|it| plain(&format!("{it:.5e}")))).collect()
+        }
+        _ => {
+            let numbers = array.as_primitive::<Float64Type>().iter();
+            numbers.map(|it| it.map(|it| plain(&format!("{it:.14e}")))).collect()
+        }
+    }
+}
+
 /// To `numeric` without a precision: what has more digits after the point than are kept is refused.
 fn to_numeric(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     let texts = match array.data_type() {
-        // Postgres turns the 15 (6) digits that a floating-point number is sure of into a numeric.
-        DataType::Float64 => {
-            let texts = array.as_primitive::<Float64Type>().iter().map(|it| it.map(|it| plain(&format!("{it:.14e}"))));
-            texts.collect::<StringArray>()
-        }
-        DataType::Float32 => {
-            let texts = array.as_primitive::<Float32Type>().iter().map(|it| it.map(|it| plain(&format!("{it:.5e}"))));
-            texts.collect::<StringArray>()
-        }
+        DataType::Float64 | DataType::Float32 => sure_digits(array),
         _ => arrow_cast(array, &DataType::Utf8)?.as_string::<i32>().clone(),
     };
     let kept = usize::try_from(UNCONSTRAINED.1).unwrap_or(0);

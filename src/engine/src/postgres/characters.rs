@@ -68,8 +68,12 @@ impl ScalarUDFImpl for Counted {
             return self.function.invoke_with_args(args);
         }
         // A negative length is that of the empty text. What stands for NULL may be any number.
-        let lengths: ArrayRef =
-            Arc::new(numbers.iter().map(|length| length.map(|length| length.max(0))).collect::<datafusion::arrow::array::Int64Array>());
+        let lengths: ArrayRef = Arc::new(
+            numbers
+                .iter()
+                .map(|length| length.map(|length| length.max(0)))
+                .collect::<datafusion::arrow::array::Int64Array>(),
+        );
         args.args[place] = if is_scalar {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&lengths, 0)?)
         } else {

@@ -71,7 +71,11 @@ impl ScalarUDFImpl for Contains {
         let has_null = |row: usize| some.as_list_opt::<i32>().is_some_and(|lists| lists.value(row).null_count() > 0);
         if *some.data_type() == DataType::Null || (0..rows).all(missing) {
             let nothing = ScalarValue::Boolean(None);
-            return if is_scalar { Ok(nothing.into()) } else { Ok(ColumnarValue::Array(nothing.to_array_of_size(rows)?)) };
+            return if is_scalar {
+                Ok(nothing.into())
+            } else {
+                Ok(ColumnarValue::Array(nothing.to_array_of_size(rows)?))
+            };
         }
         let found = self.function.invoke_with_args(args)?.into_array(rows)?;
         let found = found.as_boolean();

@@ -73,23 +73,66 @@ macro_rules! as_inside {
 }
 
 impl ScalarUDFImpl for Has {
-    as_inside!();
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.function.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.function.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.function.return_type(arguments)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        self.function.return_field_from_args(args)
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        self.function.coerce_types(arguments)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.function.documentation()
+    }
+
+    // Not even NULL is in an empty array.
+    fn is_strict(&self) -> bool {
+        false
+    }
+
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        match args.get(1) {
+            Some(Expr::Literal(value, _)) if value.is_null() => Ok(ExprSimplifyResult::Original(args)),
+            _ => self.function.simplify(args, info),
+        }
+    }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         let lists = args.args[0].clone();
+        let may_be_null = match &args.args[1] {
+            ColumnarValue::Scalar(value) => value.is_null(),
+            ColumnarValue::Array(values) => values.null_count() > 0,
+        };
         let found = self.function.invoke_with_args(args)?;
         let DataType::List(_) = lists.data_type() else { return Ok(found) };
         let is_scalar = matches!((&lists, &found), (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)));
         let rows = if is_scalar { 1 } else { rows };
         let lists = lists.into_array(rows)?;
         let lists = lists.as_list::<i32>();
-        if lists.values().null_count() == 0 {
+        if lists.values().null_count() == 0 && !may_be_null {
             return Ok(found);
         }
         let found = found.into_array(rows)?;
         let minded = found.as_boolean().iter().enumerate().map(|(row, found)| match found {
             Some(false) if lists.value(row).null_count() > 0 => None,
+            None if lists.is_valid(row) && lists.value_length(row) == 0 => Some(false),
             other => other,
         });
         let minded: ArrayRef = Arc::new(minded.collect::<BooleanArray>());

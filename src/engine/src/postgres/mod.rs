@@ -34,6 +34,7 @@ mod templates;
 mod texts;
 mod types;
 mod values;
+mod zones;
 
 use std::sync::Arc;
 
@@ -97,6 +98,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     context.register_udf(Has::of(found.udf("array_has")?));
     context.register_udf(Part::numeric(found.udf("date_part")?));
     context.register_udf(Part::double(found.udf("date_part")?));
+    context.register_udf(zones::time_zone());
     for name in ["upper", "lower", "initcap"] {
         context.register_udf(Letters::of(found.udf(name)?));
     }
@@ -123,7 +125,8 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     }
     context.register_udaf(sum::Sum::of(found.udaf("sum")?));
     context.register_udaf(average::Average::of(found.udaf("avg")?));
-    let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(values::RowsOfSubqueries), Arc::new(rules::Operators)];
+    let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(values::RowsOfSubqueries), Arc::new(rules::Operators)];
     before.extend(found.analyzer().rules.iter().cloned());
     before.extend([Arc::new(subqueries::ThreeValued) as _, Arc::new(rules::Values) as _]);
     let mut planners: Vec<Arc<dyn ExprPlanner>> =

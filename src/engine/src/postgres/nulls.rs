@@ -7,8 +7,8 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-    binary_expr,
+    ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, binary_expr,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -25,7 +25,8 @@ pub(super) fn minding(case: &Case) -> Option<Expr> {
     {
         return None;
     }
-    let unknown = ScalarUDF::from(Unknown { signature: Signature::any(1, Volatility::Immutable) }).call(vec![(**array).clone()]);
+    let unknown =
+        ScalarUDF::from(Unknown { signature: Signature::any(1, Volatility::Immutable) }).call(vec![(**array).clone()]);
     let compared = binary_expr((**compared).clone(), Operator::Or, unknown.clone());
     Some(Expr::Case(Case {
         expr: None,

@@ -164,7 +164,8 @@ fn bytes(left: Expr, right: Expr, schema: &DFSchema) -> Result<(Expr, Expr)> {
 
 /// A literal beside an array is an array, not an element.
 fn arrays(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
-    let is_text = |it: &Expr| matches!(it, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), None));
+    let is_text =
+        |it: &Expr| matches!(it, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), None));
     match (left.get_type(schema), right.get_type(schema)) {
         (Ok(list @ DataType::List(_)), _) if is_text(&right) => (left, cast(right, list)),
         (_, Ok(list @ DataType::List(_))) if is_text(&left) => (cast(left, list), right),
@@ -183,9 +184,7 @@ fn compared(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
         return (left, right);
     };
     let is_inexact = |it: &DataType| matches!(it, DataType::Float32 | DataType::Float64);
-    let is_exact = |it: &DataType| {
-        it.is_decimal() || matches!(it, DataType::Int16 | DataType::Int32 | DataType::Int64)
-    };
+    let is_exact = |it: &DataType| it.is_decimal() || matches!(it, DataType::Int16 | DataType::Int32 | DataType::Int64);
     if is_inexact(&left_type) && is_exact(&right_type) || is_exact(&left_type) && is_inexact(&right_type) {
         let double = |side: Expr, data_type: &DataType| match data_type {
             DataType::Float64 => side,

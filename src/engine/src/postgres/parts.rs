@@ -29,7 +29,9 @@ pub(super) struct Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     /// Microseconds within a minute; so many digits of the part stand after the point.
-    Seconds { digits: i8 },
+    Seconds {
+        digits: i8,
+    },
     Epoch,
     Year,
     /// Whole numbers.
@@ -112,7 +114,8 @@ fn epoch(values: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
             let intervals = arrow_cast(values, &DataType::Interval(IntervalUnit::MonthDayNano))?;
             intervals.as_primitive::<IntervalMonthDayNanoType>().unary(|it| {
                 // A year has 365.25 days, a month beside years 30.
-                let hours = i64::from(it.months / 12) * 8766 + i64::from(it.months % 12) * 720 + i64::from(it.days) * 24;
+                let hours =
+                    i64::from(it.months / 12) * 8766 + i64::from(it.months % 12) * 720 + i64::from(it.days) * 24;
                 hours * 3_600_000_000 + it.nanoseconds / 1000
             })
         }
@@ -155,11 +158,8 @@ impl ScalarUDFImpl for Part {
             }
         }
         let field = self.function.return_field_from_args(args)?;
-        let data_type = if self.is_numeric {
-            DataType::Decimal128(PRECISION, unit.scale(&of))
-        } else {
-            DataType::Float64
-        };
+        let data_type =
+            if self.is_numeric { DataType::Decimal128(PRECISION, unit.scale(&of)) } else { DataType::Float64 };
         Ok(Arc::new(Field::clone(&field).with_name(self.name()).with_data_type(data_type)))
     }
 

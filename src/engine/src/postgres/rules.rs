@@ -11,14 +11,16 @@ use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunctio
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, WriteOp, binary_expr, cast, lit,
+    Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, SortExpr, Subquery, WriteOp, binary_expr,
+    cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
+use datafusion::sql::utils::UNNEST_PLACEHOLDER;
 
 use super::arithmetic::{checked, checked_negation, is_checked, is_division};
-use super::contains::{Contains, is_contains};
 use super::casts::{Rule, cast_by, may_refuse_text, rule};
+use super::contains::{Contains, is_contains};
 use super::functions::{Has, is_has};
 use super::nulls::{minding, rows_compared};
 use super::operators::as_integer;
@@ -38,9 +40,30 @@ impl AnalyzerRule for Operators {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.apply_with_subqueries(|plan| check_rows_kept(plan).map(|()| TreeNodeRecursion::Continue))?;
+        plan.apply_with_subqueries(|plan| {
+            check_rows_kept(plan)?;
+            check_series(plan).map(|()| TreeNodeRecursion::Continue)
+        })?;
+        let plan = plan.transform_up_with_subqueries(once_in_order).data()?;
         each_expression(plan, operator)
     }
+}
+
+/// `SELECT DISTINCT ON (…) … ORDER BY` without keys that come twice, at which DataFusion panics.
+fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Distinct(Distinct::On(mut on)) = plan else { return Ok(Transformed::no(plan)) };
+    let Some(order) = on.sort_expr.take() else { return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::On(on)))) };
+    let count = order.len();
+    let mut kept: Vec<SortExpr> = Vec::with_capacity(count);
+    for key in order {
+        if kept.iter().all(|earlier| earlier.expr != key.expr) {
+            kept.push(key);
+        }
+    }
+    let is_shorter = kept.len() < count;
+    on.sort_expr = Some(kept);
+    let plan = LogicalPlan::Distinct(Distinct::On(on));
+    Ok(if is_shorter { Transformed::yes(plan) } else { Transformed::no(plan) })
 }
 
 /// That a plan is not one of EXCEPT ALL or INTERSECT ALL, which DataFusion plans without counting how often a row comes.
@@ -51,6 +74,23 @@ fn check_rows_kept(plan: &LogicalPlan) -> Result<()> {
     if is_set_operation && !is_distinct(&join.left) {
         return Err(refusal("0A000", "EXCEPT ALL and INTERSECT ALL are not supported"));
     }
+    Ok(())
+}
+
+/// That `generate_series` is not used as a value: it would be an array, where Postgres has rows.
+fn check_series(plan: &LogicalPlan) -> Result<()> {
+    let is_series = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if call.name() == "generate_series");
+    plan.apply_expressions(|expr| {
+        // That of `unnest(generate_series(…))`.
+        let is_unnested = matches!(expr, Expr::Alias(alias)
+            if alias.name.starts_with(UNNEST_PLACEHOLDER) && is_series(&alias.expr));
+        if !is_unnested && expr.exists(|part| Ok(is_series(part)))? {
+            let message = "generate_series as a value is not supported; use FROM generate_series(…), \
+                           unnest(generate_series(…)) or the array range(…)";
+            return Err(refusal("0A000", message));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
     Ok(())
 }
 
@@ -121,7 +161,9 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             match like_expr.escape_char {
                 None | Some('\\') if ends_in_escape(&like_expr.pattern) => Err(no_escape()),
-                None | Some('\\') if is_checked_pattern(&like_expr.pattern) => Ok(Transformed::no(Expr::Like(like_expr))),
+                None | Some('\\') if is_checked_pattern(&like_expr.pattern) => {
+                    Ok(Transformed::no(Expr::Like(like_expr)))
+                }
                 None | Some('\\') => {
                     let pattern = Box::new(like(*like_expr.pattern, '\\'));
                     Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
@@ -292,7 +334,8 @@ fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 if matches!(inner.data_type(), DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Utf8) {
                     return Ok(Transformed::no(Expr::ScalarFunction(function)));
                 }
-                let message = "array_to_string of arrays of arrays is supported for integers and text only; use flatten";
+                let message =
+                    "array_to_string of arrays of arrays is supported for integers and text only; use flatten";
                 return Err(refusal("0A000", message));
             }
             let texts = Arc::new(Field::new("", DataType::new_list(DataType::Utf8, true), true));
