@@ -174,10 +174,10 @@ async fn estimates() -> Result<(), Error> {
         let plan = of(query).await?;
         assert_eq!(estimated(&plan, "tokens"), Some(tokens), "{plan}");
     }
-    // The corpus has 1.01 million tokens: within a factor of three; LIMIT needs one example of 127 and BOS.
+    // The corpus has 1.01 million tokens: within a fifth, by a sample; LIMIT needs one example of 127 and BOS.
     let plan = of("dataset = 'corpus' AND layer = 0 AND neuron < 100").await?;
     let (sign, tokens) = estimated(&plan, "tokens").ok_or("no tokens")?;
-    assert!(sign == '≈' && (3.4e5..3e6).contains(&tokens), "{plan}");
+    assert!(sign == '≈' && (8.1e5..1.21e6).contains(&tokens), "{plan}");
     let (_, passes) = estimated(&plan, "forward_passes").ok_or("no passes")?;
     assert!((tokens / 1024.0..tokens / 900.0 + 1.0).contains(&passes), "{plan}");
     let plan = explain(&context, "EXPLAIN SELECT * FROM toy.activations LIMIT 3").await?;

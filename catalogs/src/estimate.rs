@@ -19,6 +19,12 @@ use crate::activations::Origin;
 /// Bytes of a query's own texts up to which they are tokenized for an estimate.
 const SMALL_TEXT: usize = 16 << 10;
 
+/// Bytes of a dataset in memory that are tokenized to see how many make a token.
+const SAMPLE_BYTES: usize = 64 << 10;
+
+/// Documents that such a sample is taken from, evenly over the dataset.
+const SAMPLED_DOCUMENTS: usize = 32;
+
 /// How well a number is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Certainty {
@@ -70,6 +76,9 @@ impl Tokens {
             }
             Origin::Dataset { plan, .. } => {
                 let (bytes, documents) = size(plan)?;
+                let bytes_per_token = in_memory(plan)
+                    .and_then(|memory| sampled_bytes_per_token(memory, model))
+                    .unwrap_or(bytes_per_token);
                 Some(Self::about(bytes, documents, model, bytes_per_token))
             }
         }
@@ -110,8 +119,7 @@ impl Tokens {
 /// Bytes of text and documents of a plan that yields a column of texts first, without reading it.
 fn size(plan: &Arc<dyn ExecutionPlan>) -> Option<(f64, Option<f64>)> {
     let source = plan.downcast_ref::<DataSourceExec>().map(|exec| exec.data_source().as_ref());
-    if let Some(memory) = source.and_then(|source| source.downcast_ref::<MemorySourceConfig>()) {
-        let name = plan.schema().field(0).name().clone();
+    if let Some((memory, name)) = in_memory(plan) {
         let batches = || memory.partitions().iter().flatten();
         let bytes: usize = batches().filter_map(|batch| batch.column_by_name(&name)).map(text_bytes).sum();
         return Some((bytes as f64, Some(batches().map(|batch| batch.num_rows()).sum::<usize>() as f64)));
@@ -127,6 +135,43 @@ fn size(plan: &Arc<dyn ExecutionPlan>) -> Option<(f64, Option<f64>)> {
     };
     let of_rows = || statistics.as_ref().and_then(|statistics| known(&statistics.total_byte_size));
     Some((of_column.or_else(of_files).or_else(of_rows)?, documents))
+}
+
+/// The batches that a plan reads, and the name of the column of texts in them, if they are in memory.
+fn in_memory(plan: &Arc<dyn ExecutionPlan>) -> Option<(&MemorySourceConfig, String)> {
+    let source = plan.downcast_ref::<DataSourceExec>()?.data_source().as_ref();
+    let memory = source.downcast_ref::<MemorySourceConfig>()?;
+    Some((memory, plan.schema().field(0).name().clone()))
+}
+
+/// Bytes of text a token in a sample of the texts; `None` if there are none, or they are not plain text.
+fn sampled_bytes_per_token((memory, name): (&MemorySourceConfig, String), model: &Model) -> Option<f64> {
+    let batches = || memory.partitions().iter().flatten();
+    let rows: usize = batches().map(|batch| batch.num_rows()).sum();
+    let step = rows.div_ceil(SAMPLED_DOCUMENTS).max(1);
+    let (mut bytes, mut tokens, mut first) = (0, 0, 0_usize);
+    for batch in batches() {
+        let column = batch.column_by_name(&name)?;
+        // The next multiple of the step at or after the first row of this batch.
+        for row in (first.div_ceil(step) * step - first..batch.num_rows()).step_by(step) {
+            let Some(text) = text_at(column, row) else { continue };
+            let text = &text[..text.floor_char_boundary(SAMPLE_BYTES / SAMPLED_DOCUMENTS)];
+            tokens += model.tokenizer().encode(text).ok()?.len();
+            bytes += text.len();
+        }
+        first += batch.num_rows();
+    }
+    (tokens > 0).then(|| bytes as f64 / tokens as f64)
+}
+
+fn text_at(column: &ArrayRef, row: usize) -> Option<&str> {
+    match column.data_type() {
+        _ if column.is_null(row) => None,
+        DataType::Utf8 => Some(column.as_string::<i32>().value(row)),
+        DataType::LargeUtf8 => Some(column.as_string::<i64>().value(row)),
+        DataType::Utf8View => Some(column.as_string_view().value(row)),
+        _ => None,
+    }
 }
 
 /// Bytes of a column's texts; where they are is looked at, not they themselves.

@@ -32,6 +32,7 @@ pub struct Model {
     bos: Option<u32>,
     sha256: String,
     tokenizer_sha256: String,
+    settings_sha256: Option<String>,
     parameters: usize,
     measured: Measured,
 }
@@ -109,6 +110,7 @@ impl Model {
             tokenizer: Tokenizer::new(checkpoint.tokenizer, config.vocabulary),
             sha256: checkpoint.sha256,
             tokenizer_sha256: checkpoint.tokenizer_sha256,
+            settings_sha256: checkpoint.settings_sha256,
             device,
             device_name: device.to_string(),
             target,
@@ -204,14 +206,16 @@ impl Model {
     }
 
     /// Everything that its activations depend on beside the text, for telling whether what was kept of an earlier
-    /// registration still holds. The tokenizer comes last; versions of neuroql before it was named ended before it.
+    /// registration still holds. The tokenizer comes last, after a `+` the files that say how weights and tokenizer are read;
+    /// versions of neuroql before it was named ended before it.
     pub fn version(&self) -> String {
         let Self { sha256, tokenizer_sha256, site, window, .. } = self;
         let bos = self.bos.map_or_else(|| "none".to_owned(), |bos| bos.to_string());
         // Cards round otherwise than processors, all cards alike as far as a bound can tell.
         let kind = if self.device == DeviceName::Cpu { "" } else { " device=cuda" };
         let dtype = self.dtype().as_str();
-        format!("{sha256} {site} window={window} bos={bos} dtype={dtype}{kind} tokenizer={tokenizer_sha256}")
+        let settings = self.settings_sha256.iter().map(|settings| format!("+{settings}")).collect::<String>();
+        format!("{sha256} {site} window={window} bos={bos} dtype={dtype}{kind} tokenizer={tokenizer_sha256}{settings}")
     }
 
     /// Number of weights, a tied unembedding counted once.

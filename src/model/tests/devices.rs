@@ -72,8 +72,34 @@ fn versions_of_plain_models_stay() {
     let model = load("tests/models/gpt2", &[]).unwrap();
     let version = model.version();
     let (unnamed, tokenizer) = version.rsplit_once(" tokenizer=").unwrap();
+    let (tokenizer, settings) = tokenizer.split_once('+').unwrap();
     assert!(unnamed.ends_with(" dtype=f32") && tokenizer == model.tokenizer_sha256(), "{version}");
+    assert_eq!(settings.len(), 64);
     assert_eq!((model.placed(), model.batch_tokens(1)), (DeviceName::Cpu, 1024));
+}
+
+/// What was kept of a model does not hold for one that is read by other settings.
+#[test]
+fn settings_are_part_of_a_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["config.json", "model.safetensors", "tokenizer.json"];
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/gpt2");
+    for file in files {
+        std::fs::copy(from.join(file), folder.path().join(file)).unwrap();
+    }
+    let version = || load(folder.path().to_str().unwrap(), &[]).unwrap().version();
+    let mut seen = vec![version()];
+    assert_eq!(seen[0], version());
+    std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"add_prefix_space": true}"#).unwrap();
+    seen.push(version());
+    std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"add_prefix_space": false}"#).unwrap();
+    seen.push(version());
+    let config = std::fs::read_to_string(from.join("config.json")).unwrap();
+    let other = config.replace("1e-05", "1e-04");
+    assert_ne!(config, other);
+    std::fs::write(folder.path().join("config.json"), other).unwrap();
+    seen.push(version());
+    assert!((1..seen.len()).all(|i| !seen[..i].contains(&seen[i])), "{seen:?}");
 }
 
 /// The lane of a card is threads and a queue; the jobs know the card.

@@ -12,11 +12,11 @@ pub(crate) fn isolate_values(statement: &mut Statement) {
     let Some(source) = &mut insert.source else { return };
     if let SetExpr::Values(values) = source.body.as_mut() {
         let _ = values.visit(&mut Isolate);
+        if let Some(with) = &mut source.with {
+            let _ = with.visit(&mut Isolate);
+        }
     } else {
         let _ = source.visit(&mut Isolate);
-    }
-    if let Some(with) = &mut source.with {
-        let _ = with.visit(&mut Isolate);
     }
 }
 

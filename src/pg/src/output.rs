@@ -278,12 +278,13 @@ pub(crate) fn encode(
     if batch.num_columns() != fields.len() {
         return Err(Report::error("XX000", "internal error: a batch has another number of columns than its plan"));
     }
-    let is_binary_array = |field: &FieldInfo| {
-        field.format() == FieldFormat::Binary && matches!(field.datatype().kind(), PgKind::Array(_))
+    let has_empty = |(field, column): (&FieldInfo, &ArrayRef)| {
+        let lists = column.as_list_opt::<i32>().filter(|_| field.format() == FieldFormat::Binary);
+        lists.is_some_and(|lists| lists.offsets().lengths().any(|length| length == 0))
     };
-    let arrays: Vec<bool> = fields.iter().map(is_binary_array).collect();
+    let arrays: Vec<bool> = fields.iter().zip(batch.columns()).map(has_empty).collect();
     let has_arrays = arrays.contains(&true);
-    let rows = encode_recordbatch(Arc::clone(fields), batch);
+    let rows = encode_recordbatch(as_encoded(fields, &batch), batch);
     Ok(rows.map(move |row| {
         let row = row.map_err(Report::from)?;
         Ok(if has_arrays { empty_without_dimensions(row, &arrays) } else { row })
@@ -314,6 +315,23 @@ fn empty_without_dimensions(row: DataRow, arrays: &[bool]) -> DataRow {
         rest = after;
     }
     DataRow::new(data, row.field_count)
+}
+
+/// The fields as they are encoded by. Arrays that are text already are sent as text: the encoder of arrays takes a text for an
+/// element, and quotes it.
+fn as_encoded(fields: &Arc<Vec<FieldInfo>>, batch: &RecordBatch) -> Arc<Vec<FieldInfo>> {
+    let is_text = |(field, column): (&FieldInfo, &ArrayRef)| {
+        *column.data_type() == DataType::Utf8 && matches!(field.datatype().kind(), PgKind::Array(_))
+    };
+    if !fields.iter().zip(batch.columns()).any(is_text) {
+        return Arc::clone(fields);
+    }
+    let fields = fields.iter().zip(batch.columns()).map(|(field, column)| match is_text((field, column)) {
+        true => FieldInfo::new(field.name().into(), None, None, Type::TEXT, field.format())
+            .with_format_options(Arc::clone(field.format_options())),
+        false => field.clone(),
+    });
+    Arc::new(fields.collect())
 }
 
 #[cfg(test)]

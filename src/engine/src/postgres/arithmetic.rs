@@ -10,12 +10,12 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
+use super::names;
 use super::refusal::{out_of_range, refusal};
 
 /// Whether the results of arithmetic on this type are checked.
@@ -49,13 +49,6 @@ struct Arithmetic {
     signature: Signature,
 }
 
-impl Arithmetic {
-    fn written(&self, args: &[Expr]) -> Option<Expr> {
-        let [left, right] = args else { return None };
-        Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(left.clone()), self.operator, Box::new(right.clone()))))
-    }
-}
-
 impl ScalarUDFImpl for Arithmetic {
     fn name(&self) -> &str {
         match self.operator {
@@ -68,7 +61,9 @@ impl ScalarUDFImpl for Arithmetic {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(self.written(args).map_or_else(|| self.name().to_owned(), |expr| expr.schema_name().to_string()))
+        let [left, right] = args else { return exec_err!("{} takes two arguments", self.name()) };
+        let written = |_: &[Expr]| format!("{} {} {}", left.schema_name(), self.operator, right.schema_name());
+        Ok(names::name(self.name(), args, written))
     }
 
     fn signature(&self) -> &Signature {
@@ -354,7 +349,7 @@ impl ScalarUDFImpl for Negation {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(Expr::Negative(Box::new(args[0].clone())).schema_name().to_string())
+        Ok(names::name(self.name(), args, |args| format!("(- {})", args[0].schema_name())))
     }
 
     fn signature(&self) -> &Signature {

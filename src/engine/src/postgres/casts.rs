@@ -21,7 +21,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::refusal::{out_of_range, refusal, type_name, value_out_of_range};
 use super::types::{UNCONSTRAINED, length_of};
-use super::{arrays, bytea, texts};
+use super::{arrays, bytea, names, texts};
 
 /// How a value is turned into another type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -179,7 +179,7 @@ impl ScalarUDFImpl for CastFunction {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(args[0].schema_name().to_string())
+        Ok(names::name(self.name(), args, |args| args[0].schema_name().to_string()))
     }
 
     fn signature(&self) -> &Signature {

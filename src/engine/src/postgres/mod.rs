@@ -18,6 +18,7 @@ pub mod floats;
 mod functions;
 mod integers;
 mod letters;
+mod names;
 mod nulls;
 mod operators;
 mod parts;

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::casts::arrow_cast;
+use super::names;
 use super::refusal::refusal;
 
 /// A pattern in another language.
@@ -66,7 +67,7 @@ impl ScalarUDFImpl for Translation {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(args[0].schema_name().to_string())
+        Ok(names::name(self.name(), args, |args| args[0].schema_name().to_string()))
     }
 
     fn signature(&self) -> &Signature {

@@ -263,8 +263,8 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let func = Arc::new(Contains::of(function.func));
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
         }
-        // A number beyond `bigint` is `numeric`.
-        Expr::Literal(ScalarValue::UInt64(Some(number)), metadata) => {
+        // A number beyond `bigint` is `numeric`; smaller ones of this type were made by `arrow_cast`.
+        Expr::Literal(ScalarValue::UInt64(Some(number)), metadata) if number > i64::MAX as u64 => {
             Ok(Transformed::yes(Expr::Literal(ScalarValue::Decimal128(Some(i128::from(number)), 20, 0), metadata)))
         }
         other => Ok(Transformed::no(other)),

@@ -10,6 +10,7 @@ use datafusion::logical_expr::{
 };
 
 use super::casts::arrow_cast;
+use super::names;
 
 /// How long an interval is.
 pub(super) fn span(interval: Expr) -> Expr {
@@ -27,7 +28,7 @@ impl ScalarUDFImpl for Span {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(args[0].schema_name().to_string())
+        Ok(names::name(self.name(), args, |args| args[0].schema_name().to_string()))
     }
 
     fn signature(&self) -> &Signature {

@@ -81,6 +81,10 @@ pub struct Checkpoint {
     /// SHA-256 of the tokenizer's file, lower-case hex: of `tokenizer.json` or `vocab.txt`, of `vocab.json` and
     /// `merges.txt` one after the other, or of the GGUF file that it is in.
     pub tokenizer_sha256: String,
+    /// SHA-256 over `config.json` and the files beside the tokenizer that say how it cuts (`tokenizer_config.json`,
+    /// `special_tokens_map.json`, `added_tokens.json`), lower-case hex. `None` if all of it is in the weight file, or in the
+    /// program.
+    pub settings_sha256: Option<String>,
     /// Size of the weight files, in bytes.
     pub bytes: u64,
 }
@@ -96,13 +100,14 @@ impl Checkpoint {
         // The checksum reads every byte, so it runs beside the parsing.
         let (parsed, digest) = std::thread::scope(|scope| {
             let digest = scope.spawn(|| digest(&files.weights));
-            let parsed = Self::parse(files).and_then(|parsed| Ok((parsed, tokenizer_digest(files)?)));
+            let parsed =
+                Self::parse(files).and_then(|parsed| Ok((parsed, tokenizer_digest(files)?, settings_digest(files)?)));
             (parsed, digest.join().unwrap_or_else(|_| Err(Error::Internal("hashing a file panicked".into()))))
         });
-        let (((settings, weights, words), tokenizer_sha256), (sha256, bytes)) = (parsed?, digest?);
+        let (((settings, weights, words), tokenizer_sha256, settings_sha256), (sha256, bytes)) = (parsed?, digest?);
         let tokenizer_sha256 = tokenizer_sha256.unwrap_or_else(|| sha256.clone());
         let tokenizer::Words { tokenizer, bos } = words;
-        Ok(Self { settings, weights, tokenizer, bos, sha256, tokenizer_sha256, bytes })
+        Ok(Self { settings, weights, tokenizer, bos, sha256, tokenizer_sha256, settings_sha256, bytes })
     }
 
     /// Opens a checkpoint that is compiled into the program: `config.json`, `model.safetensors`, `tokenizer.json`.
@@ -120,6 +125,7 @@ impl Checkpoint {
             bos: words.bos,
             sha256: hex(&Sha256::digest(weights)),
             tokenizer_sha256: hex(&Sha256::digest(tokenizer)),
+            settings_sha256: None,
             bytes: weights.len() as u64,
         })
     }
@@ -311,6 +317,15 @@ fn tokenizer_digest(files: &Files) -> Result<Option<String>> {
         all.push(file.with_file_name("merges.txt"));
     }
     Ok(Some(digest(&all)?.0))
+}
+
+/// SHA-256 over the files that say how the others are read; `None` if there are none.
+fn settings_digest(files: &Files) -> Result<Option<String>> {
+    let beside = files.tokenizer.iter().flat_map(|tokenizer| {
+        tokenizer::BESIDE.into_iter().map(|name| tokenizer.with_file_name(name)).filter(|path| path.is_file())
+    });
+    let all: Vec<_> = files.config.iter().cloned().chain(beside).collect();
+    if all.is_empty() { Ok(None) } else { Ok(Some(digest(&all)?.0)) }
 }
 
 /// SHA-256 over the files in order, and how many bytes they hold. Reads rather than maps: nothing stays resident.

@@ -18,6 +18,9 @@ pub(super) struct Words {
     pub(super) bos: Bos,
 }
 
+/// Files that are read with a tokenizer's, if they are beside it.
+pub(super) const BESIDE: [&str; 3] = ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+
 /// Reads `tokenizer.json`, or `vocab.json` or `vocab.txt` with what lies beside it, for the model that `config.json`
 /// describes.
 pub(super) fn from_files(path: &Path, config: &Json) -> Result<Words> {
@@ -25,11 +28,8 @@ pub(super) fn from_files(path: &Path, config: &Json) -> Result<Words> {
         let path = path.with_file_name(name);
         if path.is_file() { read_json(&path) } else { Ok(Json::Null) }
     };
-    let beside = Beside {
-        said: beside("tokenizer_config.json")?,
-        special: beside("special_tokens_map.json")?,
-        added: beside("added_tokens.json")?,
-    };
+    let [said, special, added] = BESIDE.map(beside);
+    let beside = Beside { said: said?, special: special?, added: added? };
     match path.file_name().and_then(|name| name.to_str()) {
         Some("vocab.json") => from_vocab(path, config, &beside),
         Some("vocab.txt") => {

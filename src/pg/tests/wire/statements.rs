@@ -28,7 +28,7 @@ async fn both_protocols_answer() {
     assert_eq!(row.get::<_, Vec<Option<i32>>>(0), numbers);
     assert_eq!(row.get::<_, Vec<&str>>(1), words);
     let row = client
-        .query_one("select count(*) from (values (1), (2)) t(a) where a = any($1)", &[&vec![2i64, 3]])
+        .query_one("select count(*) from (values (1), (2)) t(a) where a = any($1)", &[&vec![2i32, 3]])
         .await
         .unwrap();
     assert_eq!(row.get::<_, i64>(0), 1);
