@@ -21,6 +21,7 @@ mod letters;
 mod names;
 mod nulls;
 mod operators;
+mod overlap;
 mod parts;
 mod patterns;
 mod quotients;
@@ -100,6 +101,10 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     context.register_udf(Part::numeric(found.udf("date_part")?));
     context.register_udf(Part::double(found.udf("date_part")?));
     context.register_udf(zones::time_zone());
+    let any = found.udf("array_has_any")?;
+    for function in overlap::functions() {
+        context.register_udf(function);
+    }
     for name in ["upper", "lower", "initcap"] {
         context.register_udf(Letters::of(found.udf(name)?));
     }
@@ -131,7 +136,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     before.extend(found.analyzer().rules.iter().cloned());
     before.extend([Arc::new(subqueries::ThreeValued) as _, Arc::new(rules::Values) as _]);
     let mut planners: Vec<Arc<dyn ExprPlanner>> =
-        vec![Arc::new(operators::Operands { part: state.read().udf("extract").ok() })];
+        vec![Arc::new(operators::Operands { part: state.read().udf("extract").ok(), any })];
     planners.extend(found.expr_planners().iter().cloned());
     let changed = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_analyzer_rules(before)

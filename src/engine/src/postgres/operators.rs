@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::casts::{Rule, cast_by};
 use super::decimal;
+use super::overlap::overlap;
 use super::quotients::quotient;
 use super::refusal::{refusal, type_name};
 
@@ -21,6 +22,8 @@ use super::refusal::{refusal, type_name};
 pub(super) struct Operands {
     /// What EXTRACT is planned as.
     pub(super) part: Option<Arc<ScalarUDF>>,
+    /// Whether two arrays have an element in common.
+    pub(super) any: Arc<ScalarUDF>,
 }
 
 impl ExprPlanner for Operands {
@@ -45,6 +48,10 @@ impl ExprPlanner for Operands {
             let (left, right) = bytes(left, right, schema)?;
             let (left, right) = arrays(left, right, schema);
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+        }
+        if op == Op::PGOverlap {
+            let (left, right) = arrays(left, right, schema);
+            return Ok(PlannerResult::Planned(overlap(&self.any, left, right)));
         }
         if !is_arithmetic && !is_bitwise {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, JoinType, NullEquality};
@@ -28,6 +28,7 @@ use super::patterns::{is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::types::length_of;
+use super::PARTIAL;
 use super::{decimal, functions, spans, templates};
 
 /// What is rewritten before types are coerced: operators that DataFusion plans otherwise than they are meant.
@@ -39,9 +40,13 @@ impl AnalyzerRule for Operators {
         "postgres_operators"
     }
 
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+        let is_utc = config.execution.time_zone.as_deref().is_none_or(|zone| matches!(zone, "UTC" | "+00:00"));
         plan.apply_with_subqueries(|plan| {
             check_rows_kept(plan)?;
+            if !is_utc {
+                check_days(plan)?;
+            }
             check_series(plan).map(|()| TreeNodeRecursion::Continue)
         })?;
         let plan = plan.transform_up_with_subqueries(once_in_order).data()?;
@@ -74,6 +79,24 @@ fn check_rows_kept(plan: &LogicalPlan) -> Result<()> {
     if is_set_operation && !is_distinct(&join.left) {
         return Err(refusal("0A000", "EXCEPT ALL and INTERSECT ALL are not supported"));
     }
+    Ok(())
+}
+
+/// That no day is cut to its month or year where it begins elsewhere than in UTC: Postgres makes it an instant first.
+fn check_days(plan: &LogicalPlan) -> Result<()> {
+    let schema = merge_schema(&plan.inputs());
+    plan.apply_expressions(|expr| {
+        expr.apply(|part| match part {
+            Expr::ScalarFunction(call)
+                if call.name() == "date_trunc"
+                    && matches!(call.args.get(1).map(|day| day.get_type(&schema)), Some(Ok(DataType::Date32))) =>
+            {
+                let message = "date_trunc of date is supported in the time zone UTC only; cast it to timestamp";
+                Err(refusal("0A000", message))
+            }
+            _ => Ok(TreeNodeRecursion::Continue),
+        })
+    })?;
     Ok(())
 }
 
@@ -235,6 +258,24 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
             })
         }
+        // Postgres sorts to find those that are equal, and keeps that order.
+        Expr::AggregateFunction(mut call)
+            if call.params.distinct
+                && call.params.order_by.is_empty()
+                && matches!(call.func.name(), "array_agg" | "string_agg")
+                && !call.params.args.is_empty() =>
+        {
+            call.params.order_by = vec![call.params.args[0].clone().sort(true, false)];
+            Ok(Transformed::yes(Expr::AggregateFunction(call)))
+        }
+        Expr::ScalarFunction(function)
+            if PARTIAL.contains(&function.name())
+                && function.args.iter().any(|arg| arg.get_type(schema).is_ok_and(|it| it.is_decimal())) =>
+        {
+            let name = function.name();
+            let message = format!("{name} of numeric is not supported; cast it to double precision");
+            Err(refusal("0A000", message))
+        }
         Expr::Case(case) => Ok(match minding(&case) {
             Some(case) => Transformed::yes(case),
             None => Transformed::no(Expr::Case(case)),
@@ -249,6 +290,14 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             };
             let function = Expr::ScalarFunction(ScalarFunction { func: function.func, args: vec![digits] });
             Ok(if is_narrow { Transformed::yes(function) } else { Transformed::no(function) })
+        }
+        Expr::ScalarFunction(mut function)
+            if function.name() == "date_trunc"
+                && matches!(function.args.get(1).map(|day| day.get_type(schema)), Some(Ok(DataType::Date32))) =>
+        {
+            let day = std::mem::replace(&mut function.args[1], lit(false));
+            function.args[1] = cast(day, DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into())));
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
         Expr::ScalarFunction(function) if function.name() == "round" => {
             let [number, places] = &function.args[..] else {
