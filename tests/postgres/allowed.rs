@@ -11,6 +11,15 @@ use super::wire::Format;
 /// A numeric column has one scale in neuroql, so 1.5 beside 0.25 is printed as 1.50.
 pub const SCALE: &str = "digits after the point of a numeric";
 
+/// PostgreSQL computes constants before it knows whether a row needs them: `SELECT 1 / 0 FROM t WHERE false` fails there,
+/// and has no rows here.
+pub const UNNEEDED: &str = "an error of a value that no row needs";
+
+/// Whether an error of PostgreSQL is one of a value (class 22, data exception).
+pub fn is_of_value(code: &str) -> bool {
+    code.starts_with("22")
+}
+
 /// Whether rows are the same but for what is allowed.
 pub fn equal(
     types: &[u32],
@@ -34,8 +43,7 @@ fn normal(cell: &[u8], ty: u32, format: Format) -> Vec<u8> {
             let items = cell.split(|byte| b"{,}".contains(byte)).map(shortest);
             items.collect::<Vec<_>>().join(&b',')
         }
-        // The fourth word counts the digits that are shown.
-        Format::Binary if numeric && cell.len() >= 8 => [&cell[..6], &cell[8..]].concat(),
+        Format::Binary if numeric => digits(cell),
         Format::Binary if ty == Ty::Numeric.array().oid() => elements(cell),
         _ => cell.to_vec(),
     }
@@ -51,18 +59,33 @@ fn shortest(number: &[u8]) -> Vec<u8> {
     number[..end].to_vec()
 }
 
-/// The bytes of an array of numerics, but for the digits that each shows.
+/// Weight, sign and groups of four digits of a numeric in its binary form, without the number of digits that are shown and
+/// groups of zeros at the end.
+fn digits(cell: &[u8]) -> Vec<u8> {
+    if cell.len() < 8 {
+        return cell.to_vec();
+    }
+    let mut groups = &cell[8..];
+    while let Some(rest) = groups.strip_suffix(&[0, 0]) {
+        groups = rest;
+    }
+    [&cell[2..6], groups].concat()
+}
+
+/// The same of each element of an array.
 fn elements(cell: &[u8]) -> Vec<u8> {
     let word =
         |at: usize| cell.get(at..at + 4).map(|bytes| i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
-    let mut out = cell.to_vec();
     let mut at = 12 + 8 * usize::try_from(word(0).unwrap_or_default()).unwrap_or_default();
+    let mut out = cell.get(..at).unwrap_or(cell).to_vec();
     while let Some(length) = word(at) {
         at += 4;
-        let Ok(length) = usize::try_from(length) else { continue };
-        if let Some(shown) = out.get_mut(at + 6..at + 8) {
-            shown.fill(0);
-        }
+        let Ok(length) = usize::try_from(length) else {
+            out.push(1);
+            continue;
+        };
+        out.push(0);
+        out.extend(digits(cell.get(at..at + length).unwrap_or_default()));
         at += length;
     }
     out

@@ -22,6 +22,8 @@ pub struct Wrapper {
     pub steps: &'static [&'static str],
     /// Whether rows come in the order of the query.
     pub keeps_order: bool,
+    /// Whether what is asked needs the values of the query, and not only its rows.
+    pub values: bool,
     /// What to run whatever happened.
     pub cleanup: &'static [&'static str],
 }
@@ -32,18 +34,21 @@ pub const WRAPPERS: &[Wrapper] = &[
         name: "view",
         steps: &["CREATE VIEW {n} AS {q}", "SELECT * FROM {n}", "SELECT count(*) FROM {n}"],
         keeps_order: false,
+        values: true,
         cleanup: &["DROP VIEW IF EXISTS {n}"],
     },
     Wrapper {
         name: "table",
         steps: &["CREATE TABLE {n} AS {q}", "SELECT * FROM {n}"],
         keeps_order: false,
+        values: true,
         cleanup: &["DROP TABLE IF EXISTS {n}"],
     },
     Wrapper {
         name: "insert",
         steps: &["CREATE TABLE {n} AS {q}", "INSERT INTO {n} {q}", "SELECT * FROM {n}"],
         keeps_order: false,
+        values: true,
         cleanup: &["DROP TABLE IF EXISTS {n}"],
     },
     Wrapper {
@@ -58,14 +63,33 @@ pub const WRAPPERS: &[Wrapper] = &[
             "COMMIT",
         ],
         keeps_order: true,
+        values: true,
         cleanup: &["ROLLBACK"],
     },
-    Wrapper { name: "with", steps: &["WITH w AS ({q}) SELECT * FROM w"], keeps_order: false, cleanup: &[] },
-    Wrapper { name: "derived", steps: &["SELECT w.* FROM ({q}) AS w"], keeps_order: false, cleanup: &[] },
-    Wrapper { name: "exists", steps: &["SELECT EXISTS ({q}) AS c1"], keeps_order: false, cleanup: &[] },
-    Wrapper { name: "union", steps: &["({q}) UNION ALL ({q})"], keeps_order: false, cleanup: &[] },
-    Wrapper { name: "count", steps: &["SELECT count(*) AS c1 FROM ({q}) w"], keeps_order: false, cleanup: &[] },
-    Wrapper { name: "comment", steps: &["/* pg_class */ {q} -- information_schema"], keeps_order: true, cleanup: &[] },
+    Wrapper {
+        name: "with",
+        steps: &["WITH w AS ({q}) SELECT * FROM w"],
+        keeps_order: false,
+        values: true,
+        cleanup: &[],
+    },
+    Wrapper { name: "derived", steps: &["SELECT w.* FROM ({q}) AS w"], keeps_order: false, values: true, cleanup: &[] },
+    Wrapper { name: "exists", steps: &["SELECT EXISTS ({q}) AS c1"], keeps_order: false, values: false, cleanup: &[] },
+    Wrapper { name: "union", steps: &["({q}) UNION ALL ({q})"], keeps_order: false, values: true, cleanup: &[] },
+    Wrapper {
+        name: "count",
+        steps: &["SELECT count(*) AS c1 FROM ({q}) w"],
+        keeps_order: false,
+        values: false,
+        cleanup: &[],
+    },
+    Wrapper {
+        name: "comment",
+        steps: &["/* pg_class */ {q} -- information_schema"],
+        keeps_order: true,
+        values: true,
+        cleanup: &[],
+    },
 ];
 
 /// A table that statements read.

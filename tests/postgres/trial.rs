@@ -243,7 +243,7 @@ impl Servers {
     /// Makes a table on both servers. Values that only PostgreSQL has are NULL in it, so that what is found later has
     /// another cause; a type that only PostgreSQL has is no column in neuroql.
     fn fill(&mut self, mut table: Table, totals: &mut Report) -> Result<(), Error> {
-        let rows = Rows { format: Format::Text, ordered: true, tags: true };
+        let rows = Rows { format: Format::Text, ordered: true, tags: true, values: true };
         for value in table.rows.iter_mut().flatten() {
             let outcome = self.steps([format!("SELECT {}", value.literal(4))], rows);
             if !matches!(outcome.verdict, Verdict::Equal | Verdict::Allowed(_)) {
@@ -335,7 +335,7 @@ impl Servers {
         let outcome = match way {
             Way::Simple => {
                 let (sql, _) = statement.tree.render(Spelling::Literals);
-                let rows = Rows { format: Format::Text, ordered, tags: true };
+                let rows = Rows { format: Format::Text, ordered, tags: true, values: true };
                 self.steps([sql], rows)
             }
             Way::Extended { format, spelling, page } => self.extended(&statement.tree, format, spelling, page, ordered),
@@ -347,7 +347,7 @@ impl Servers {
                 };
                 let types = list(|value| value.ty.name());
                 let values = list(|value| value.literal(4));
-                let rows = Rows { format: Format::Text, ordered, tags: true };
+                let rows = Rows { format: Format::Text, ordered, tags: true, values: true };
                 let steps = [format!("PREPARE {name}{types} AS {sql}"), format!("EXECUTE {name}{values}")];
                 let outcome = self.steps(steps, rows);
                 for client in [&mut self.postgres, &mut self.neuroql] {
@@ -359,7 +359,8 @@ impl Servers {
                 let (sql, _) = statement.tree.render(Spelling::Literals);
                 let fill = |step: &&str| step.replace("{q}", &sql).replace("{n}", name);
                 // A query around another has no order of its own.
-                let rows = Rows { format: Format::Text, ordered: ordered && wrapper.keeps_order, tags: true };
+                let ordered = ordered && wrapper.keeps_order;
+                let rows = Rows { format: Format::Text, ordered, tags: true, values: wrapper.values };
                 let outcome = self.steps(wrapper.steps.iter().map(fill), rows);
                 for step in wrapper.cleanup {
                     for client in [&mut self.postgres, &mut self.neuroql] {
@@ -413,7 +414,7 @@ impl Servers {
             Answer::Error { .. } if spelling == Spelling::Inferred => Verdict::Skipped,
             _ if parameters(&postgres) => Verdict::Skipped,
             _ if parameters(&neuroql) => Verdict::Wrong(PARAMETERS),
-            _ => judge(&postgres, &neuroql, Rows { format, ordered, tags: page == 0 }),
+            _ => judge(&postgres, &neuroql, Rows { format, ordered, tags: page == 0, values: true }),
         };
         let values: Vec<String> = values.iter().map(|value| value.literal(4)).collect();
         let sent = if values.is_empty() { sql } else { format!("{sql} -- {}", values.join(", ")) };

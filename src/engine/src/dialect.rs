@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 
-use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::ast::{Expr, UnaryOperator};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -27,6 +27,23 @@ macro_rules! as_postgres {
 impl Dialect for PostgresDialect {
     fn dialect(&self) -> TypeId {
         TypeId::of::<PostgreSqlDialect>()
+    }
+
+    /// A sign binds tighter than `^`: `-2 ^ 2` is 4.
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let op = match parser.peek_token_ref().token {
+            Token::Minus => UnaryOperator::Minus,
+            Token::Plus => UnaryOperator::Plus,
+            _ => return None,
+        };
+        parser.next_token();
+        let operand = parser.parse_subexpr(self.prec_value(Precedence::Caret));
+        Some(operand.map(|operand| {
+            let signed = Expr::UnaryOp { op, expr: Box::new(operand) };
+            // Its text is read alike by everybody.
+            let is_raised = parser.peek_token_ref().token == Token::Caret;
+            if is_raised { Expr::Nested(Box::new(signed)) } else { signed }
+        }))
     }
 
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
@@ -119,6 +136,10 @@ mod tests {
             ("a IS DISTINCT FROM NOT b AND c", "(a IS DISTINCT FROM NOT b) AND c"),
             ("f(a IS DISTINCT FROM b, c)", "f((a IS DISTINCT FROM b), c)"),
             ("a IS NULL AND b IS NOT TRUE", "a IS NULL AND b IS NOT TRUE"),
+            ("-2 ^ 2", "(-2) ^ 2"),
+            ("-a * b - -c", "-a * b - -c"),
+            ("- x ^ y + 1", "(-x) ^ y + 1"),
+            ("-1::int", "-1::INT"),
         ] {
             assert_eq!(grouped(written).unwrap(), read);
             // Its text means the same, to other dialects too.

@@ -3,12 +3,12 @@
 //! The planner has no such types, or narrower ones: its `numeric` has ten digits after the point, its `timestamp` ends
 //! in 2262. So the cast is taken out of the statement, and the type is kept beside it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, DataType, ExactNumberInfo, Expr, TimezoneInfo, Value, ValueWithSpan, VisitMut,
-    visit_expressions_mut,
+    ArrayElemTypeDef, DataType, ExactNumberInfo, Expr, Query, SelectItem, SetExpr, TimezoneInfo, Value, ValueWithSpan,
+    VisitMut, VisitorMut, visit_expressions_mut,
 };
 use datafusion_postgres::pgwire::api::Type;
 use postgres_types::Kind;
@@ -34,9 +34,17 @@ pub(crate) fn take(tree: &mut impl VisitMut, declared: &[Option<Type>]) -> Casts
             }
         } else if let Some(index) = placeholder(expr) {
             casts.seen.entry(index).or_default();
+        } else if let Expr::Substring { substring_from: Some(from), substring_for: None, special: false, .. } = expr
+            && let Some(index) = placeholder(from)
+            && declared.get(index - 1).and_then(Option::as_ref).is_none_or(|kind| *kind == Type::UNKNOWN)
+        {
+            // `substring(text FROM pattern)`, as Postgres takes it where it does not know the type.
+            let inner = std::mem::replace(from.as_mut(), Expr::value(Value::Null));
+            **from = crate::dialect::cast(inner, DataType::Text);
         }
         ControlFlow::<()>::Continue(())
     });
+    let _: ControlFlow<()> = tree.visit(&mut Unsure { casts: &mut casts });
     casts
 }
 
@@ -47,6 +55,48 @@ pub(crate) struct Casts {
     pub(crate) taken: HashMap<usize, Type>,
     /// All there are, and what they are cast to first.
     pub(crate) seen: HashMap<usize, Option<Type>>,
+    /// Those that are outputs of a branch of a set operation.
+    pub(crate) outputs: HashSet<usize>,
+    /// Whether the statement has a WITH, whose queries the plan may leave out.
+    pub(crate) in_with: bool,
+}
+
+/// Finds parameters whose types depend on more than the expression that they stand in.
+struct Unsure<'a> {
+    casts: &'a mut Casts,
+}
+
+impl VisitorMut for Unsure<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        self.casts.in_with |= query.with.is_some();
+        if let SetExpr::SetOperation { .. } = query.body.as_ref() {
+            self.branches(&query.body);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Unsure<'_> {
+    /// The outputs of a set operation have the types of its other branches.
+    fn branches(&mut self, body: &SetExpr) {
+        match body {
+            SetExpr::SetOperation { left, right, .. } => {
+                self.branches(left);
+                self.branches(right);
+            }
+            SetExpr::Query(query) => self.branches(&query.body),
+            SetExpr::Select(select) => {
+                for output in &select.projection {
+                    if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = output {
+                        self.casts.outputs.extend(placeholder(expr));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The number of a parameter.

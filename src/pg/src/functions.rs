@@ -20,9 +20,9 @@ use datafusion::logical_expr::{
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 
-use crate::output;
 use crate::settings::{SERVER_VERSION, Settings};
 use crate::startup::SUPERUSER;
+use crate::{output, quotes};
 
 /// What `version()` says. Clients look for "PostgreSQL" and a number at its start.
 pub(crate) fn version() -> String {
@@ -85,6 +85,7 @@ pub(crate) fn register_constant(context: &SessionContext) {
     if let Ok(known) = context.udf("format_type") {
         context.register_udf(ScalarUDF::new_from_impl(FormatType { known }));
     }
+    quotes::register(context);
     context.register_udf(ScalarUDF::new_from_impl(JsonBuildObject::new()));
     context.register_udf(ScalarUDF::new_from_impl(PgSizePretty::new()));
     context.register_udf(ScalarUDF::new_from_impl(PgExpandArray::new()));

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Int32Type, Schema, SchemaRef};
@@ -277,7 +278,43 @@ pub(crate) fn encode(
     if batch.num_columns() != fields.len() {
         return Err(Report::error("XX000", "internal error: a batch has another number of columns than its plan"));
     }
-    Ok(encode_recordbatch(as_encoded(fields, &batch), batch).map(|row| row.map_err(Report::from)))
+    let has_empty = |(field, column): (&FieldInfo, &ArrayRef)| {
+        let lists = column.as_list_opt::<i32>().filter(|_| field.format() == FieldFormat::Binary);
+        lists.is_some_and(|lists| lists.offsets().lengths().any(|length| length == 0))
+    };
+    let arrays: Vec<bool> = fields.iter().zip(batch.columns()).map(has_empty).collect();
+    let has_arrays = arrays.contains(&true);
+    let rows = encode_recordbatch(as_encoded(fields, &batch), batch);
+    Ok(rows.map(move |row| {
+        let row = row.map_err(Report::from)?;
+        Ok(if has_arrays { empty_without_dimensions(row, &arrays) } else { row })
+    }))
+}
+
+/// A row whose empty arrays have no dimensions, as in Postgres: the encoder gives them one of length 0.
+fn empty_without_dimensions(row: DataRow, arrays: &[bool]) -> DataRow {
+    /// One dimension; after the flag and the type of the elements, no elements from 1 on.
+    const DIMENSION: [u8; 4] = [0, 0, 0, 1];
+    const NONE: [u8; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
+    let is_empty = |cell: &[u8]| cell.len() == 20 && cell[..4] == DIMENSION && cell[12..] == NONE;
+    let mut data = BytesMut::with_capacity(row.data.len());
+    let mut rest = &row.data[..];
+    for is_array in arrays {
+        let Some((length, after)) = rest.split_first_chunk::<4>() else { break };
+        // NULL has a length of -1.
+        let size = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0).min(after.len());
+        let (cell, after) = after.split_at(size);
+        if *is_array && is_empty(cell) {
+            data.extend_from_slice(&12i32.to_be_bytes());
+            data.extend_from_slice(&[0; 8]);
+            data.extend_from_slice(&cell[8..12]);
+        } else {
+            data.extend_from_slice(length);
+            data.extend_from_slice(cell);
+        }
+        rest = after;
+    }
+    DataRow::new(data, row.field_count)
 }
 
 /// The fields as they are encoded by. Arrays that are text already are sent as text: the encoder of arrays takes a text for an

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{ParamValues, not_impl_err};
+use datafusion::common::{DFSchemaRef, ParamValues, not_impl_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::arrow_pg::datatypes::{PG_OID_ALIAS_KEY, into_pg_type};
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::messages::extendedquery::Bind;
+use postgres_types::Kind;
 
 use crate::casts::{self, Casts};
 use crate::output;
@@ -82,7 +83,16 @@ pub(crate) fn infer(
             _ => match &needed {
                 Some(needed) => into_pg_type(needed)
                     .map_err(|_| Report::not_supported(format!("parameters of type {needed} are not supported")))?,
-                None => casts.seen.get(&index).cloned().flatten().unwrap_or(Type::TEXT),
+                None => match casts.seen.get(&index).cloned().flatten() {
+                    Some(kind) => kind,
+                    None if casts.outputs.contains(&index) || casts.in_with && field.is_none() => {
+                        let message = format!(
+                            "could not determine data type of parameter ${index}; cast it, as in ${index}::text"
+                        );
+                        return Err(Report::error("42P18", message));
+                    }
+                    None => Type::TEXT,
+                },
             },
         };
         // Refused before a value is sent.
@@ -124,6 +134,8 @@ fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Opt
                 match part {
                     Expr::Case(case) if case.expr.is_none() => {
                         case.when_then_expr.iter().for_each(|(when, _)| learn(found, when, boolean));
+                        let thens = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+                        alike(found, thens.chain(case.else_expr.as_deref()), &schema);
                     }
                     Expr::Not(inner)
                     | Expr::IsTrue(inner)
@@ -135,11 +147,40 @@ fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Opt
                         learn(found, &both.right, boolean);
                     }
                     Expr::Cast(cast) => learn(found, &cast.expr, || Some(Arc::clone(&cast.field))),
+                    Expr::Case(case) => {
+                        if let Some(tested) = &case.expr {
+                            let whens = case.when_then_expr.iter().map(|(when, _)| when.as_ref());
+                            alike(found, std::iter::once(tested.as_ref()).chain(whens), &schema);
+                        }
+                        let thens = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+                        alike(found, thens.chain(case.else_expr.as_deref()), &schema);
+                    }
+                    Expr::InList(within) => {
+                        alike(found, std::iter::once(within.expr.as_ref()).chain(&within.list), &schema);
+                    }
+                    Expr::Between(between) => {
+                        alike(found, [&*between.expr, &*between.low, &*between.high].into_iter(), &schema);
+                    }
+                    Expr::BinaryExpr(both) => {
+                        let is_moment = |side: &Expr| {
+                            let data_type = ExprSchemable::get_type(side, schema.as_ref());
+                            matches!(data_type, Ok(DataType::Timestamp(..) | DataType::Date32))
+                        };
+                        bounds(found, &both.left, &both.right, &schema);
+                        bounds(found, &both.right, &both.left, &schema);
+                        // What is added to a moment is none.
+                        let adds = both.op == Operator::Plus && (is_moment(&both.left) || is_moment(&both.right));
+                        if !adds {
+                            alike(found, [&*both.left, &*both.right].into_iter(), &schema);
+                        }
+                    }
+                    Expr::ScalarFunction(call)
+                        if matches!(call.name(), "coalesce" | "nullif" | "greatest" | "least" | "make_array") =>
+                    {
+                        alike(found, call.args.iter(), &schema);
+                    }
                     Expr::ScalarFunction(call) if call.args.iter().any(|arg| unknown(arg, found)) => {
-                        let fields = call
-                            .args
-                            .iter()
-                            .map(|arg| Ok(datafusion::logical_expr::ExprSchemable::to_field(arg, schema.as_ref())?.1));
+                        let fields = call.args.iter().map(|arg| Ok(ExprSchemable::to_field(arg, schema.as_ref())?.1));
                         if let Ok(fields) = fields.collect::<Result<Vec<_>>>() {
                             let needed = argument_types(call, &fields);
                             for (arg, needed) in call.args.iter().zip(needed) {
@@ -176,6 +217,35 @@ fn learn(found: &mut HashMap<usize, Option<FieldRef>>, expr: &Expr, field: impl 
     }
 }
 
+/// Gives parameters the type that the others of these have.
+fn alike<'a>(
+    found: &mut HashMap<usize, Option<FieldRef>>,
+    parts: impl Iterator<Item = &'a Expr> + Clone,
+    schema: &DFSchemaRef,
+) {
+    let typed = |part: &Expr| match part {
+        Expr::Placeholder(Placeholder { id, field: None }) => found.get(&number(id).ok()?).cloned().flatten(),
+        _ => ExprSchemable::to_field(part, schema.as_ref()).ok().map(|(_, field)| field),
+    };
+    let known = parts.clone().filter_map(typed).find(|field| *field.data_type() != DataType::Null);
+    if let Some(known) = known {
+        let field = Arc::new(Field::new("parameter", known.data_type().clone(), true));
+        parts.for_each(|part| learn(found, part, || Some(Arc::clone(&field))));
+    }
+}
+
+/// `x < ANY ($1)` arrives as `array_max($1) > x`.
+fn bounds(found: &mut HashMap<usize, Option<FieldRef>>, bound: &Expr, other: &Expr, schema: &DFSchemaRef) {
+    if let Expr::ScalarFunction(call) = bound
+        && matches!(call.name(), "array_max" | "array_min")
+        && let [array] = &call.args[..]
+        && let Ok(item) = ExprSchemable::get_type(other, schema.as_ref())
+        && item != DataType::Null
+    {
+        learn(found, array, || Some(Arc::new(Field::new("array", DataType::new_list(item.clone(), true), true))));
+    }
+}
+
 /// What a function makes of arguments some of which have no type yet.
 fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<FieldRef>> {
     // `x = ANY($1)` arrives as array_has($1, x), whose own coercion cannot guess a list.
@@ -184,19 +254,54 @@ fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<Fiel
         return vec![Some(Arc::new(Field::new("array", DataType::List(item), true))), None];
     }
     match fields_with_udf(fields, call.func.as_ref()) {
-        Ok(fields) => fields.into_iter().map(Some).collect(),
+        Ok(fields) => {
+            let wanted = |(place, field): (usize, FieldRef)| match argument_type(call.name(), place, field.data_type())
+            {
+                Some(data_type) => Some(Arc::new(Field::clone(&field).with_data_type(data_type))),
+                None => Some(field),
+            };
+            fields.into_iter().enumerate().map(wanted).collect()
+        }
         Err(_) => vec![None; fields.len()],
+    }
+}
+
+/// The type of an argument, where that of Postgres' function is another than that of the planner's.
+fn argument_type(function: &str, place: usize, planned: &DataType) -> Option<DataType> {
+    const COUNTS: [&str; 13] = [
+        "repeat",
+        "left",
+        "right",
+        "substr",
+        "substring",
+        "lpad",
+        "rpad",
+        "split_part",
+        "chr",
+        "overlay",
+        "make_date",
+        "round",
+        "trunc",
+    ];
+    match (function, place) {
+        ("sha224" | "sha256" | "sha384" | "sha512" | "encode", 0) => Some(DataType::Binary),
+        _ if COUNTS.contains(&function) && *planned == DataType::Int64 => Some(DataType::Int32),
+        _ => None,
     }
 }
 
 /// Writes the types into the plan, so that the types of its result follow.
 fn assign(plan: LogicalPlan, parameters: &[Parameter], zone: &str) -> Result<LogicalPlan> {
+    let is_moment = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..));
+    // The planner's timestamps end in 2262.
+    let is_finer = !has_types_of_planner(&plan);
     let transformed = plan.transform_up_with_subqueries(|node| {
         let changed = node.map_expressions(|expr| {
             expr.transform_up(|part| match part {
                 Expr::Placeholder(Placeholder { id, field })
                     if field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null)
-                        || marked(&id, parameters) =>
+                        || marked(&id, parameters)
+                        || is_finer && field.as_ref().is_some_and(|field| is_moment(field.data_type())) =>
                 {
                     let parameter = number(&id).ok().and_then(|index| parameters.get(index - 1));
                     let field = parameter.and_then(|parameter| {
@@ -224,6 +329,63 @@ fn marked(id: &str, parameters: &[Parameter]) -> bool {
 /// The types of parameters as the planner is told them, once all are known.
 pub(crate) fn found_as(parameters: &[Parameter]) -> Option<Vec<ast::DataType>> {
     parameters.iter().map(|parameter| casts::planned(parameter.read_as())).collect()
+}
+
+/// The types of all parameters as the planner is told them, if each is declared or cast.
+pub(crate) fn known(declared: &[Option<Type>], casts: &Casts) -> Option<Vec<ast::DataType>> {
+    let most = casts.seen.keys().chain(casts.taken.keys()).copied().max().unwrap_or(0).max(declared.len());
+    let each = |index: usize| {
+        let declared = declared.get(index - 1).and_then(Option::as_ref).filter(|kind| **kind != Type::UNKNOWN);
+        let cast = || casts.seen.get(&index).and_then(Option::as_ref);
+        casts::planned(casts.taken.get(&index).or(declared).or_else(cast)?)
+    };
+    (most > 0).then(|| (1..=most).map(each).collect()).flatten()
+}
+
+/// Refuses parameters of types that are kept as text, such as `uuid`, where their type would be lost.
+///
+/// # Errors
+/// If there is one.
+pub(crate) fn check_marks(plan: &LogicalPlan, parameters: &[Parameter]) -> Result<(), Report> {
+    let lost = |expr: &Expr| match expr {
+        Expr::Placeholder(Placeholder { id, .. }) => {
+            let parameter = number(id).ok().and_then(|index| parameters.get(index - 1))?;
+            let kind = parameter.read_as();
+            let item = if let Kind::Array(item) = kind.kind() { item } else { kind };
+            matches!(*item, Type::UUID | Type::JSON | Type::JSONB).then(|| kind.clone())
+        }
+        _ => None,
+    };
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                let parts: Vec<&Expr> = match part {
+                    Expr::Case(case) => {
+                        let branches = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+                        branches.chain(case.else_expr.as_deref()).collect()
+                    }
+                    Expr::ScalarFunction(call)
+                        if matches!(call.name(), "coalesce" | "nullif" | "greatest" | "least" | "make_array") =>
+                    {
+                        call.args.iter().collect()
+                    }
+                    Expr::AggregateFunction(call) => call.params.args.iter().collect(),
+                    Expr::WindowFunction(call) => call.params.args.iter().collect(),
+                    _ => Vec::new(),
+                };
+                found = found.take().or_else(|| parts.into_iter().find_map(lost));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    match found {
+        Some(kind) => Err(Report::not_supported(format!(
+            "parameters of type {} in CASE, functions and aggregates are not supported; cast them to text",
+            values::name(&kind)
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Whether the types of parameters found after planning do not reach the result.

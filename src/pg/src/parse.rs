@@ -15,7 +15,7 @@ use datafusion_postgres::pgwire::api::Type;
 use neuroql::PostgresDialect;
 
 use crate::report::Report;
-use crate::{catalog_queries, dialect, names, object_casts};
+use crate::{catalog_queries, dialect, names, object_casts, rewrites};
 
 /// One statement of a query.
 #[derive(Debug, Clone)]
@@ -33,6 +33,7 @@ impl Parsed {
     pub(crate) fn new(mut statement: Statement) -> Self {
         dialect::adapt(&mut statement);
         let names = names::of_statement(&mut statement);
+        rewrites::rewrite(&mut statement);
         Self { statement, names, parameter: None, objects: false }
     }
 

@@ -236,14 +236,19 @@ impl Session {
         if parsed.objects {
             self.look_around().await?;
         }
-        let plan = self.plan(statement.clone()).await?;
+        let known = parameters::known(declared, &casts);
+        let plan = match known.clone() {
+            Some(types) => self.plan_with(statement.clone(), types).await?,
+            None => self.plan(statement.clone()).await?,
+        };
         let zone = self.zone();
-        let again = parameters::needs_types_first(&plan);
+        let again = known.is_none() && parameters::needs_types_first(&plan);
         let (mut plan, mut parameters) = parameters::infer(plan, declared, &casts, &zone)?;
         if again && let Some(types) = parameters::found_as(&parameters) {
             let typed: Vec<_> = parameters.iter().map(|parameter| Some(parameter.wire.clone())).collect();
             (plan, parameters) = parameters::infer(self.plan_with(statement, types).await?, &typed, &casts, &zone)?;
         }
+        parameters::check_marks(&plan, &parameters)?;
         let read_only = self.settings().read_only();
         permissions::check(&plan, &self.role, read_only)?;
         let silent = matches!(
@@ -357,13 +362,34 @@ impl Session {
         let context = self.context.clone();
         match &plan {
             LogicalPlan::Ddl(ddl) => {
-                let tag = ddl_tag(ddl);
+                let mut tag = ddl_tag(ddl).to_owned();
+                let filled = match (ddl, statement) {
+                    (DdlStatement::CreateMemoryTable(table), Statement::Statement(inner)) => match inner.as_ref() {
+                        ast::Statement::CreateTable(create) if create.query.is_some() => Some(table.name.clone()),
+                        _ => None,
+                    },
+                    _ => None,
+                };
+                let is_there = match &filled {
+                    Some(table) => context.table_exist(table.clone())?,
+                    None => false,
+                };
+                let rows = context.clone();
                 let done = isolated(async move { context.execute_logical_plan(plan).await?.collect().await }).await;
                 self.base.catalog_version.fetch_add(1, Ordering::AcqRel);
                 done?;
                 self.base.engine.settle().await?;
                 self.wrote = true;
-                Ok(Outcome::done(tag))
+                if let Some(table) = filled {
+                    tag = match is_there {
+                        true => "CREATE TABLE AS".into(),
+                        false => {
+                            let count = isolated(async move { rows.table(table).await?.count().await }).await?;
+                            format!("SELECT {count}")
+                        }
+                    };
+                }
+                Ok(Outcome::Done(tag))
             }
             LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
                 let verb = match &plan {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, PrimitiveArray, StringArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, ListArray, PrimitiveArray, StringArray,
 };
+use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{
     DataType, Decimal128Type, DurationNanosecondType, Field, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit,
+    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit, TimestampNanosecondType,
 };
 use datafusion::common::exec_err;
 use datafusion::error::Result;
@@ -45,12 +46,20 @@ pub(super) enum Rule {
     TextToArray,
     /// A number with a point in a statement to `numeric`, whose digits are those that were written.
     ConstantToNumeric,
+    /// A floating-point number to `numeric` of a precision: the digits that it is sure of.
+    FloatToNumeric,
     /// `round` of a floating-point number: halves go to the even neighbour.
     RoundEven,
     /// The time between two moments, in days of 24 hours and the rest.
     Between,
     /// A boolean as its output function writes it.
     BooleanOut,
+    /// A `numeric` to the floating-point number next to it.
+    NumericToFloat,
+    /// A text to a moment, to the microsecond.
+    TextToMoment,
+    /// Each element of an array.
+    Elements(Box<Rule>),
 }
 
 /// The rule for this cast, if it is not Arrow's.
@@ -63,6 +72,11 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
     let is_text = |it: &DataType| matches!(it, Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let is_integer = |it: &DataType| matches!(it, Int16 | Int32 | Int64);
     let none = || refusal("42846", format!("cannot cast type {} to {}", type_name(from), type_name(target)));
+    if has_unknown_digits(from) && is_text(item_of(target)) {
+        let message = "numeric without a precision cannot be cast to text, because it does not know how many digits it \
+                       had; use numeric(precision, scale)";
+        return Err(refusal("0A000", message));
+    }
     Ok(Some(match (from, target) {
         (Null, _) => return Ok(None),
         (Float32 | Float64, Int16 | Int32 | Int64) => Rule::ToInteger { away: constant },
@@ -73,16 +87,34 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
             Some(length) => Rule::Shorten(length),
             None => return Ok(None),
         },
-        (Float32 | Float64 | Binary | List(_) | DataType::Timestamp(..) | DataType::Interval(_), Utf8) => Rule::ToText,
-        (DataType::Decimal128(precision, scale), Utf8) if (*precision, *scale) == UNCONSTRAINED => {
-            let message = "numeric without a precision cannot be cast to text, because it does not know how many \
-                           digits it had; use numeric(precision, scale)";
-            return Err(refusal("0A000", message));
-        }
+        (
+            Float32
+            | Float64
+            | Binary
+            | List(_)
+            | DataType::Time64(_)
+            | DataType::Timestamp(..)
+            | DataType::Interval(_),
+            Utf8,
+        ) => Rule::ToText,
+        (DataType::Decimal128(..), Float32 | Float64) => Rule::NumericToFloat,
+        (from, DataType::Timestamp(TimeUnit::Nanosecond, _)) if is_text(from) => Rule::TextToMoment,
         (from, Binary) if is_text(from) => Rule::TextToBytea,
         (from, List(_)) if is_text(from) => Rule::TextToArray,
+        (List(from), List(item)) => match rule(from.data_type(), item, false)? {
+            Some(rule) => Rule::Elements(Box::new(rule)),
+            None => return Ok(None),
+        },
+        (DataType::Decimal128(_, scale), DataType::Decimal128(precision, kept))
+            if (*precision, *kept) == UNCONSTRAINED && scale > kept =>
+        {
+            Rule::ToNumeric
+        }
         (Float64, DataType::Decimal128(precision, scale)) if constant && (*precision, *scale) != UNCONSTRAINED => {
             Rule::ConstantToNumeric
+        }
+        (Float32 | Float64, DataType::Decimal128(precision, scale)) if (*precision, *scale) != UNCONSTRAINED => {
+            Rule::FloatToNumeric
         }
         (from, DataType::Decimal128(precision, scale))
             if (*precision, *scale) == UNCONSTRAINED && (is_text(from) || matches!(from, Float32 | Float64)) =>
@@ -97,6 +129,20 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
         (DataType::Timestamp(..), to) if is_integer(to) => return Err(none()),
         _ => return Ok(None),
     }))
+}
+
+/// The type of the elements of an array, else the type itself.
+fn item_of(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::List(item) => item_of(item.data_type()),
+        other => other,
+    }
+}
+
+/// Whether values are of type `numeric` without a precision, or made of such: they do not know how many digits after the
+/// point Postgres would show.
+fn has_unknown_digits(data_type: &DataType) -> bool {
+    matches!(item_of(data_type), DataType::Decimal128(37.., scale) if *scale >= UNCONSTRAINED.1)
 }
 
 /// Texts as values of another type, where Arrow reads them otherwise than Postgres.
@@ -115,7 +161,9 @@ pub(super) fn cast_by(rule: Rule, cast: Cast) -> Expr {
 /// Whether this is a cast of a text that may not be a value of the type, which a condition beside it may guard.
 pub(super) fn may_refuse_text(function: &ScalarUDF) -> bool {
     let cast = function.inner().downcast_ref::<CastFunction>();
-    cast.is_some_and(|it| matches!(it.rule, Rule::TextToFloat | Rule::TextToBytea | Rule::ToNumeric))
+    cast.is_some_and(|it| {
+        matches!(it.rule, Rule::TextToFloat | Rule::TextToBytea | Rule::ToNumeric | Rule::TextToMoment)
+    })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -164,6 +212,10 @@ impl ScalarUDFImpl for CastFunction {
 impl CastFunction {
     fn cast(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let target = self.to.data_type();
+        // A column without rows or values.
+        if *array.data_type() == DataType::Null {
+            return arrow_cast(array, target);
+        }
         match &self.rule {
             Rule::ToInteger { away } => match target {
                 DataType::Int16 => to_integer::<Int16Type>(array, *away),
@@ -182,6 +234,7 @@ impl CastFunction {
                 let texts = array.as_primitive::<Float64Type>().iter().map(|it| it.map(|it| plain(&format!("{it:e}"))));
                 arrow_cast(&(Arc::new(texts.collect::<StringArray>()) as ArrayRef), target)
             }
+            Rule::FloatToNumeric => arrow_cast(&(Arc::new(sure_digits(array)) as ArrayRef), target),
             Rule::RoundEven => Ok(match array.data_type() {
                 DataType::Float32 => {
                     let numbers = array.as_primitive::<Float32Type>();
@@ -200,6 +253,18 @@ impl CastFunction {
                     // The quotient of 64 bits by a day has no more than 18.
                     IntervalMonthDayNano::new(0, (it / DAY) as i32, it % DAY)
                 })))
+            }
+            Rule::NumericToFloat => numeric_to_float(array, target),
+            Rule::TextToMoment => text_to_moment(array, target),
+            Rule::Elements(rule) => {
+                let DataType::List(item) = target else { return exec_err!("{target} is not an array") };
+                let lists = array.as_list::<i32>();
+                let cast = Self { rule: (**rule).clone(), to: Arc::clone(item), signature: self.signature.clone() };
+                // Values between the lists of a column are none of its own.
+                let (start, end) = (lists.value_offsets()[0], lists.value_offsets()[lists.len()]);
+                let values = cast.cast(&lists.values().slice(start as usize, (end - start) as usize))?;
+                let offsets = OffsetBuffer::from_lengths(lists.offsets().lengths());
+                Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, lists.nulls().cloned())?))
             }
             Rule::TextToArray => arrays::parsed(arrow_cast(array, &DataType::Utf8)?.as_string(), target),
             Rule::BooleanOut => {
@@ -301,6 +366,47 @@ fn text_to_float(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     Ok(floats)
 }
 
+/// The nearest floating-point number, which Arrow misses: it divides by a power of ten what it has rounded before.
+fn numeric_to_float(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    /// Up to here every integer, and up to 10^22 every power of ten, is a floating-point number.
+    const EXACT: u128 = 1 << 53;
+    let numbers = array.as_primitive::<Decimal128Type>();
+    let scale = numbers.scale();
+    let double = |value: i128| -> f64 {
+        let (mut value, mut scale) = (value, i32::from(scale));
+        while scale > 0 && value.unsigned_abs() > EXACT && value % 10 == 0 {
+            (value, scale) = (value / 10, scale - 1);
+        }
+        if value.unsigned_abs() <= EXACT && (0..=22).contains(&scale) {
+            return value as f64 / 10f64.powi(scale);
+        }
+        format!("{value}e{}", -scale).parse().unwrap_or(f64::NAN)
+    };
+    Ok(match target {
+        DataType::Float32 => {
+            // Not by way of a double, which would round twice.
+            let real = |value: i128| format!("{value}e{}", -i32::from(scale)).parse().unwrap_or(f32::NAN);
+            Arc::new(numbers.unary::<_, Float32Type>(real))
+        }
+        _ => Arc::new(numbers.unary::<_, Float64Type>(double)),
+    })
+}
+
+/// Moments to the microsecond, as those of Postgres are.
+fn text_to_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let moments = arrow_cast(&arrow_cast(array, &DataType::Utf8)?, target)?;
+    let moments = moments.as_primitive::<TimestampNanosecondType>();
+    let rounded = |nanoseconds: i64| {
+        let (micros, rest) = (nanoseconds.div_euclid(1000), nanoseconds.rem_euclid(1000));
+        let up = rest > 500 || rest == 500 && micros % 2 != 0;
+        (micros + i64::from(up)) * 1000
+    };
+    if moments.iter().flatten().all(|it| it % 1000 == 0) {
+        return Ok(Arc::new(moments.clone()));
+    }
+    Ok(Arc::new(moments.unary::<_, TimestampNanosecondType>(rounded).with_data_type(target.clone())))
+}
+
 fn double_to_real(array: &ArrayRef) -> Result<ArrayRef> {
     let reals: PrimitiveArray<Float32Type> = array.as_primitive::<Float64Type>().try_unary(|value| {
         let real = value as f32;
@@ -315,18 +421,24 @@ fn double_to_real(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(reals))
 }
 
+/// The 15 digits that a `double precision` is sure of, the 6 of a `real`: what Postgres turns into a numeric.
+fn sure_digits(array: &ArrayRef) -> StringArray {
+    match array.data_type() {
+        DataType::Float32 => {
+            let numbers = array.as_primitive::<Float32Type>().iter();
+            numbers.map(|it| it.map(|it| plain(&format!("{it:.5e}")))).collect()
+        }
+        _ => {
+            let numbers = array.as_primitive::<Float64Type>().iter();
+            numbers.map(|it| it.map(|it| plain(&format!("{it:.14e}")))).collect()
+        }
+    }
+}
+
 /// To `numeric` without a precision: what has more digits after the point than are kept is refused.
 fn to_numeric(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     let texts = match array.data_type() {
-        // Postgres turns the 15 (6) digits that a floating-point number is sure of into a numeric.
-        DataType::Float64 => {
-            let texts = array.as_primitive::<Float64Type>().iter().map(|it| it.map(|it| plain(&format!("{it:.14e}"))));
-            texts.collect::<StringArray>()
-        }
-        DataType::Float32 => {
-            let texts = array.as_primitive::<Float32Type>().iter().map(|it| it.map(|it| plain(&format!("{it:.5e}"))));
-            texts.collect::<StringArray>()
-        }
+        DataType::Float64 | DataType::Float32 => sure_digits(array),
         _ => arrow_cast(array, &DataType::Utf8)?.as_string::<i32>().clone(),
     };
     let kept = usize::try_from(UNCONSTRAINED.1).unwrap_or(0);

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::error::Result;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
@@ -10,6 +11,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
+use datafusion::scalar::ScalarValue;
 
 /// A function that DataFusion has for `real`, too.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -68,6 +70,15 @@ impl ScalarUDFImpl for InDouble {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        // DataFusion's loses the sign of a zero.
+        if let ("trunc", [ColumnarValue::Array(numbers)]) = (self.name(), &args.args[..])
+            && let Some(numbers) = numbers.as_primitive_opt::<Float64Type>()
+        {
+            return Ok(ColumnarValue::Array(Arc::new(numbers.unary::<_, Float64Type>(f64::trunc))));
+        }
+        if let ("trunc", [ColumnarValue::Scalar(ScalarValue::Float64(number))]) = (self.name(), &args.args[..]) {
+            return Ok(ColumnarValue::Scalar(ScalarValue::Float64(number.map(f64::trunc))));
+        }
         self.function.invoke_with_args(args)
     }
 }

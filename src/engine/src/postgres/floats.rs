@@ -117,7 +117,8 @@ fn is_between<T: Float>(value: T, scientific: &str) -> bool {
     };
     let decimal: Option<u128> = format!("{whole}{fraction}{}", "0".repeat(zeros)).parse().ok();
     // Below a power of two the neighbour is half as far.
-    decimal.is_some_and(|it| it == magnitude + half || it == magnitude - half || it == magnitude - half / 2 && half > 1)
+    let below = if magnitude.is_power_of_two() { half / 2 } else { half };
+    decimal.is_some_and(|it| it != magnitude && (it == magnitude + half || it == magnitude - below))
 }
 
 /// The shortest decimal that is nearer to the number than to any other.
@@ -194,6 +195,8 @@ mod tests {
             (f64::NEG_INFINITY, "-Infinity"),
             (f64::NAN, "NaN"),
             (-2.5, "-2.5"),
+            (9007199254740992.0, "9.007199254740992e+15"),
+            (9.223372036854774e16, "9.223372036854774e+16"),
         ];
         let column: ArrayRef = Arc::new(doubles.iter().map(|(value, _)| Some(*value)).collect::<Float64Array>());
         assert_eq!(spelt(column), doubles.map(|(_, text)| text));
@@ -204,6 +207,7 @@ mod tests {
             (123456.7, "123456.7"),
             (0.1, "0.1"),
             (16777216.0, "1.6777216e+07"),
+            (123456790.0, "1.2345679e+08"),
             (0.00012, "0.00012"),
             (f32::INFINITY, "Infinity"),
         ];

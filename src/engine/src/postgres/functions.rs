@@ -5,7 +5,6 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
 use datafusion::error::Result;
-use datafusion::logical_expr::preimage::PreimageResult;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -13,7 +12,6 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::casts::arrow_cast;
 use super::refusal::refusal;
 
 /// `array_has`, as which `x = ANY (array)` is planned: NULL where `x` may be one of the array's NULLs.
@@ -75,23 +73,66 @@ macro_rules! as_inside {
 }
 
 impl ScalarUDFImpl for Has {
-    as_inside!();
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.function.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.function.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.function.return_type(arguments)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        self.function.return_field_from_args(args)
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        self.function.coerce_types(arguments)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.function.documentation()
+    }
+
+    // Not even NULL is in an empty array.
+    fn is_strict(&self) -> bool {
+        false
+    }
+
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        match args.get(1) {
+            Some(Expr::Literal(value, _)) if value.is_null() => Ok(ExprSimplifyResult::Original(args)),
+            _ => self.function.simplify(args, info),
+        }
+    }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         let lists = args.args[0].clone();
+        let may_be_null = match &args.args[1] {
+            ColumnarValue::Scalar(value) => value.is_null(),
+            ColumnarValue::Array(values) => values.null_count() > 0,
+        };
         let found = self.function.invoke_with_args(args)?;
         let DataType::List(_) = lists.data_type() else { return Ok(found) };
         let is_scalar = matches!((&lists, &found), (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)));
         let rows = if is_scalar { 1 } else { rows };
         let lists = lists.into_array(rows)?;
         let lists = lists.as_list::<i32>();
-        if lists.values().null_count() == 0 {
+        if lists.values().null_count() == 0 && !may_be_null {
             return Ok(found);
         }
         let found = found.into_array(rows)?;
         let minded = found.as_boolean().iter().enumerate().map(|(row, found)| match found {
             Some(false) if lists.value(row).null_count() > 0 => None,
+            None if lists.is_valid(row) && lists.value_length(row) == 0 => Some(false),
             other => other,
         });
         let minded: ArrayRef = Arc::new(minded.collect::<BooleanArray>());
@@ -173,87 +214,6 @@ fn number(array: &ArrayRef, row: usize) -> Option<f64> {
 /// Whether a value is a finite number or none at all.
 fn is_finite(array: &ArrayRef, row: usize) -> bool {
     number(array, row).is_none_or(f64::is_finite)
-}
-
-/// `date_part`, whose seconds have a fraction.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Part {
-    function: Arc<ScalarUDF>,
-}
-
-impl Part {
-    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
-        ScalarUDF::from(Self { function })
-    }
-}
-
-/// Microseconds in the unit of a part that has a fraction.
-fn fraction(part: Option<&ScalarValue>) -> Option<f64> {
-    let part = part?.try_as_str()??.to_ascii_lowercase();
-    match part.as_str() {
-        "second" | "seconds" | "sec" | "secs" => Some(1e6),
-        "millisecond" | "milliseconds" | "msec" | "msecs" => Some(1e3),
-        _ => None,
-    }
-}
-
-impl ScalarUDFImpl for Part {
-    fn name(&self) -> &str {
-        self.function.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.function.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.function.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.function.return_type(arguments)
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.function.coerce_types(arguments)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let has_fraction = fraction(args.scalar_arguments.first().copied().flatten()).is_some();
-        let field = self.function.return_field_from_args(args)?;
-        if !has_fraction {
-            return Ok(field);
-        }
-        Ok(Arc::new(Field::clone(&field).with_data_type(DataType::Float64)))
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.function.documentation()
-    }
-
-    fn preimage(&self, args: &[Expr], literal: &Expr, info: &SimplifyContext) -> Result<PreimageResult> {
-        self.function.preimage(args, literal, info)
-    }
-
-    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let unit = match &args.args[0] {
-            ColumnarValue::Scalar(part) => fraction(Some(part)),
-            ColumnarValue::Array(_) => None,
-        };
-        let Some(unit) = unit else { return self.function.invoke_with_args(args) };
-        args.args[0] = ColumnarValue::Scalar(ScalarValue::from("microsecond"));
-        args.return_field = Arc::new(Field::clone(&args.return_field).with_data_type(DataType::Int32));
-        let rows = args.number_rows;
-        let found = self.function.invoke_with_args(args)?;
-        let is_scalar = matches!(found, ColumnarValue::Scalar(_));
-        let found = arrow_cast(&found.into_array(if is_scalar { 1 } else { rows })?, &DataType::Float64)?;
-        let found: ArrayRef = Arc::new(found.as_primitive::<Float64Type>().unary::<_, Float64Type>(|it| it / unit));
-        Ok(if is_scalar {
-            ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)
-        } else {
-            ColumnarValue::Array(found)
-        })
-    }
 }
 
 /// A function under another name.

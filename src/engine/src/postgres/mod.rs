@@ -6,8 +6,10 @@
 
 mod arithmetic;
 mod arrays;
+mod average;
 mod bytea;
 mod casts;
+mod characters;
 mod contains;
 mod decimal;
 mod doubles;
@@ -15,9 +17,14 @@ mod encodings;
 pub mod floats;
 mod functions;
 mod integers;
+mod letters;
 mod names;
+mod nulls;
 mod operators;
+mod overlap;
+mod parts;
 mod patterns;
+mod quotients;
 mod refusal;
 mod removals;
 mod rules;
@@ -29,6 +36,7 @@ mod templates;
 mod texts;
 mod types;
 mod values;
+mod zones;
 
 use std::sync::Arc;
 
@@ -42,11 +50,14 @@ use datafusion::prelude::SessionContext;
 pub use refusal::Refusal;
 pub use types::PostgresTypes;
 
+use characters::Counted;
 use contains::Contains;
 use doubles::InDouble;
 use encodings::Encode;
-use functions::{Defined, Has, Named, Part};
+use functions::{Defined, Has, Named};
 use integers::OfIntegers;
+use letters::Letters;
+use parts::Part;
 use removals::Remove;
 use signed::{SignedAggregate, SignedScalar, SignedWindow};
 
@@ -87,7 +98,19 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         }
     }
     context.register_udf(Has::of(found.udf("array_has")?));
-    context.register_udf(Part::of(found.udf("date_part")?));
+    context.register_udf(Part::numeric(found.udf("date_part")?));
+    context.register_udf(Part::double(found.udf("date_part")?));
+    context.register_udf(zones::time_zone());
+    let any = found.udf("array_has_any")?;
+    for function in overlap::functions() {
+        context.register_udf(function);
+    }
+    for name in ["upper", "lower", "initcap"] {
+        context.register_udf(Letters::of(found.udf(name)?));
+    }
+    for name in ["chr", "lpad", "rpad"] {
+        context.register_udf(Counted::of(found.udf(name)?));
+    }
     for name in ["round", "floor", "ceil", "trunc"] {
         context.register_udf(InDouble::of(found.udf(name)?));
     }
@@ -107,12 +130,13 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         context.register_udaf(SignedAggregate::of(found.udaf(name)?));
     }
     context.register_udaf(sum::Sum::of(found.udaf("sum")?));
+    context.register_udaf(average::Average::of(found.udaf("avg")?));
     let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
         vec![Arc::new(values::RowsOfSubqueries), Arc::new(rules::Operators)];
     before.extend(found.analyzer().rules.iter().cloned());
     before.extend([Arc::new(subqueries::ThreeValued) as _, Arc::new(rules::Values) as _]);
     let mut planners: Vec<Arc<dyn ExprPlanner>> =
-        vec![Arc::new(operators::Operands { part: state.read().udf("date_part").ok() })];
+        vec![Arc::new(operators::Operands { part: state.read().udf("extract").ok(), any })];
     planners.extend(found.expr_planners().iter().cloned());
     let changed = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_analyzer_rules(before)

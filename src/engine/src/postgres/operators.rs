@@ -13,6 +13,8 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::casts::{Rule, cast_by};
 use super::decimal;
+use super::overlap::overlap;
+use super::quotients::quotient;
 use super::refusal::{refusal, type_name};
 
 /// Gives operands the types that Postgres gives them.
@@ -20,6 +22,8 @@ use super::refusal::{refusal, type_name};
 pub(super) struct Operands {
     /// What EXTRACT is planned as.
     pub(super) part: Option<Arc<ScalarUDF>>,
+    /// Whether two arrays have an element in common.
+    pub(super) any: Arc<ScalarUDF>,
 }
 
 impl ExprPlanner for Operands {
@@ -45,6 +49,10 @@ impl ExprPlanner for Operands {
             let (left, right) = arrays(left, right, schema);
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
+        if op == Op::PGOverlap {
+            let (left, right) = arrays(left, right, schema);
+            return Ok(PlannerResult::Planned(overlap(&self.any, left, right)));
+        }
         if !is_arithmetic && !is_bitwise {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
@@ -61,6 +69,11 @@ impl ExprPlanner for Operands {
         }
         if let (Op::Minus, DataType::Date32, DataType::Date32) = (&op, &left_type, &right_type) {
             return Ok(PlannerResult::Planned(cast(binary_expr(left, Operator::Minus, right), DataType::Int32)));
+        }
+        if op == Op::Divide
+            && let Some(quotient) = quotient((left.clone(), &left_type), (right.clone(), &right_type))
+        {
+            return Ok(PlannerResult::Planned(quotient));
         }
         let is_integer = |it: &DataType| matches!(it, DataType::Int16 | DataType::Int32 | DataType::Int64);
         let (left, right) = if is_integer(&left_type) && is_integer(&right_type) {

@@ -89,6 +89,16 @@ impl ScalarUDFImpl for Remove {
     }
 }
 
+/// The lists without their NULLs; in the place of NULL an empty one.
+pub(super) fn without_nulls(lists: &ListArray) -> Result<ArrayRef> {
+    let kept = (0..lists.len()).map(|row| {
+        let list = lists.value(row);
+        let valid: BooleanArray = (0..list.len()).map(|place| Some(list.is_valid(place) && lists.is_valid(row))).collect();
+        Ok(Some(filter(&list, &valid)?))
+    });
+    assembled(lists, &kept.collect::<Result<Vec<_>>>()?)
+}
+
 /// A column of these lists, of the type that `like` has.
 fn assembled(like: &ListArray, lists: &[Option<ArrayRef>]) -> Result<ArrayRef> {
     let DataType::List(item) = like.data_type() else { return Ok(Arc::new(like.clone())) };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, JoinType, NullEquality};
@@ -11,18 +11,24 @@ use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunctio
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, WriteOp, binary_expr, lit,
+    Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, SortExpr, Subquery, WriteOp, binary_expr,
+    cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
+use datafusion::sql::utils::UNNEST_PLACEHOLDER;
 
 use super::arithmetic::{checked, checked_negation, is_checked, is_division};
 use super::casts::{Rule, cast_by, may_refuse_text, rule};
 use super::contains::{Contains, is_contains};
 use super::functions::{Has, is_has};
+use super::nulls::{minding, rows_compared};
+use super::operators::as_integer;
 use super::patterns::{is_translated, like, no_escape, regular, similar};
+use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::types::length_of;
+use super::PARTIAL;
 use super::{decimal, functions, spans, templates};
 
 /// What is rewritten before types are coerced: operators that DataFusion plans otherwise than they are meant.
@@ -34,10 +40,35 @@ impl AnalyzerRule for Operators {
         "postgres_operators"
     }
 
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.apply_with_subqueries(|plan| check_rows_kept(plan).map(|()| TreeNodeRecursion::Continue))?;
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+        let is_utc = config.execution.time_zone.as_deref().is_none_or(|zone| matches!(zone, "UTC" | "+00:00"));
+        plan.apply_with_subqueries(|plan| {
+            check_rows_kept(plan)?;
+            if !is_utc {
+                check_days(plan)?;
+            }
+            check_series(plan).map(|()| TreeNodeRecursion::Continue)
+        })?;
+        let plan = plan.transform_up_with_subqueries(once_in_order).data()?;
         each_expression(plan, operator)
     }
+}
+
+/// `SELECT DISTINCT ON (…) … ORDER BY` without keys that come twice, at which DataFusion panics.
+fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Distinct(Distinct::On(mut on)) = plan else { return Ok(Transformed::no(plan)) };
+    let Some(order) = on.sort_expr.take() else { return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::On(on)))) };
+    let count = order.len();
+    let mut kept: Vec<SortExpr> = Vec::with_capacity(count);
+    for key in order {
+        if kept.iter().all(|earlier| earlier.expr != key.expr) {
+            kept.push(key);
+        }
+    }
+    let is_shorter = kept.len() < count;
+    on.sort_expr = Some(kept);
+    let plan = LogicalPlan::Distinct(Distinct::On(on));
+    Ok(if is_shorter { Transformed::yes(plan) } else { Transformed::no(plan) })
 }
 
 /// That a plan is not one of EXCEPT ALL or INTERSECT ALL, which DataFusion plans without counting how often a row comes.
@@ -48,6 +79,41 @@ fn check_rows_kept(plan: &LogicalPlan) -> Result<()> {
     if is_set_operation && !is_distinct(&join.left) {
         return Err(refusal("0A000", "EXCEPT ALL and INTERSECT ALL are not supported"));
     }
+    Ok(())
+}
+
+/// That no day is cut to its month or year where it begins elsewhere than in UTC: Postgres makes it an instant first.
+fn check_days(plan: &LogicalPlan) -> Result<()> {
+    let schema = merge_schema(&plan.inputs());
+    plan.apply_expressions(|expr| {
+        expr.apply(|part| match part {
+            Expr::ScalarFunction(call)
+                if call.name() == "date_trunc"
+                    && matches!(call.args.get(1).map(|day| day.get_type(&schema)), Some(Ok(DataType::Date32))) =>
+            {
+                let message = "date_trunc of date is supported in the time zone UTC only; cast it to timestamp";
+                Err(refusal("0A000", message))
+            }
+            _ => Ok(TreeNodeRecursion::Continue),
+        })
+    })?;
+    Ok(())
+}
+
+/// That `generate_series` is not used as a value: it would be an array, where Postgres has rows.
+fn check_series(plan: &LogicalPlan) -> Result<()> {
+    let is_series = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if call.name() == "generate_series");
+    plan.apply_expressions(|expr| {
+        // That of `unnest(generate_series(…))`.
+        let is_unnested = matches!(expr, Expr::Alias(alias)
+            if alias.name.starts_with(UNNEST_PLACEHOLDER) && is_series(&alias.expr));
+        if !is_unnested && expr.exists(|part| Ok(is_series(part)))? {
+            let message = "generate_series as a value is not supported; use FROM generate_series(…), \
+                           unnest(generate_series(…)) or the array range(…)";
+            return Err(refusal("0A000", message));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
     Ok(())
 }
 
@@ -181,6 +247,58 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let all = if op == Operator::Eq { conjunction(pairs) } else { disjunction(pairs) };
             Ok(Transformed::yes(all.unwrap_or_else(|| lit(true))))
         }
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if op.supports_propagation()
+                && row_of(&left).is_some()
+                && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
+        {
+            let (lefts, rights) = (row_of(&left).unwrap_or_default(), row_of(&right).unwrap_or_default());
+            Ok(match rows_compared(op, lefts, rights) {
+                Some(compared) => Transformed::yes(compared),
+                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+            })
+        }
+        // Postgres sorts to find those that are equal, and keeps that order.
+        Expr::AggregateFunction(mut call)
+            if call.params.distinct
+                && call.params.order_by.is_empty()
+                && matches!(call.func.name(), "array_agg" | "string_agg")
+                && !call.params.args.is_empty() =>
+        {
+            call.params.order_by = vec![call.params.args[0].clone().sort(true, false)];
+            Ok(Transformed::yes(Expr::AggregateFunction(call)))
+        }
+        Expr::ScalarFunction(function)
+            if PARTIAL.contains(&function.name())
+                && function.args.iter().any(|arg| arg.get_type(schema).is_ok_and(|it| it.is_decimal())) =>
+        {
+            let name = function.name();
+            let message = format!("{name} of numeric is not supported; cast it to double precision");
+            Err(refusal("0A000", message))
+        }
+        Expr::Case(case) => Ok(match minding(&case) {
+            Some(case) => Transformed::yes(case),
+            None => Transformed::no(Expr::Case(case)),
+        }),
+        // Digits of the two's complement, of which an integer has eight.
+        Expr::ScalarFunction(mut function) if function.name() == "to_hex" && function.args.len() == 1 => {
+            let number = as_integer(function.args.remove(0));
+            let is_narrow = matches!(number.get_type(schema), Ok(DataType::Int16 | DataType::Int32));
+            let digits = match is_narrow {
+                true => binary_expr(cast(number, DataType::Int64), Operator::BitwiseAnd, lit(u32::MAX as i64)),
+                false => number,
+            };
+            let function = Expr::ScalarFunction(ScalarFunction { func: function.func, args: vec![digits] });
+            Ok(if is_narrow { Transformed::yes(function) } else { Transformed::no(function) })
+        }
+        Expr::ScalarFunction(mut function)
+            if function.name() == "date_trunc"
+                && matches!(function.args.get(1).map(|day| day.get_type(schema)), Some(Ok(DataType::Date32))) =>
+        {
+            let day = std::mem::replace(&mut function.args[1], lit(false));
+            function.args[1] = cast(day, DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into())));
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
         Expr::ScalarFunction(function) if function.name() == "round" => {
             let [number, places] = &function.args[..] else {
                 return Ok(Transformed::no(Expr::ScalarFunction(function)));
@@ -257,6 +375,28 @@ fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(Transformed::yes(cast_by(Rule::RoundEven, cast)))
         }
         Expr::ScalarFunction(function) if function.name() == "to_char" => templated(function),
+        Expr::ScalarFunction(mut function) if function.name() == "array_to_string" && !function.args.is_empty() => {
+            let DataType::List(item) = function.args[0].get_type(schema)? else {
+                return Ok(Transformed::no(Expr::ScalarFunction(function)));
+            };
+            if let DataType::List(inner) = item.data_type() {
+                if matches!(inner.data_type(), DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Utf8) {
+                    return Ok(Transformed::no(Expr::ScalarFunction(function)));
+                }
+                let message =
+                    "array_to_string of arrays of arrays is supported for integers and text only; use flatten";
+                return Err(refusal("0A000", message));
+            }
+            let texts = Arc::new(Field::new("", DataType::new_list(DataType::Utf8, true), true));
+            let rule = match item.data_type() {
+                DataType::Boolean => Some(Rule::Elements(Box::new(Rule::BooleanOut))),
+                _ => rule(&DataType::List(item), &texts, false)?,
+            };
+            let Some(rule) = rule else { return Ok(Transformed::no(Expr::ScalarFunction(function))) };
+            let array = function.args.remove(0);
+            function.args.insert(0, cast_by(rule, Cast::new_from_field(Box::new(array), texts)));
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
         Expr::ScalarFunction(function) if matches!(function.name(), "concat" | "concat_ws") => {
             let args = function.args.into_iter().map(|arg| boolean_out(arg, schema)).collect::<Result<Vec<_>>>()?;
             let changed = args.iter().any(|(_, changed)| *changed);
@@ -290,6 +430,11 @@ fn arithmetic(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>
         let spans = BinaryExpr { left: span(binary.left), op: binary.op, right: span(binary.right) };
         return Ok(Transformed::yes(Expr::BinaryExpr(spans)));
     }
+    if binary.op == Operator::Divide
+        && let Some(quotient) = quotient((*binary.left.clone(), &left), (*binary.right.clone(), &right))
+    {
+        return Ok(Transformed::yes(quotient));
+    }
     let Some(function) = checked(binary.op) else { return Ok(Transformed::no(Expr::BinaryExpr(binary))) };
     if left != right || !is_checked(&left) {
         return Ok(Transformed::no(Expr::BinaryExpr(binary)));
@@ -304,7 +449,7 @@ fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
         Ok(match expr {
             Expr::ScalarFunction(function) => match &function.args[..] {
                 // Division by a constant other than zero does not fail.
-                [_, divisor] if is_division(&function.func) => !is_constant(divisor),
+                [_, divisor] if is_division(&function.func) || is_quotient(&function.func) => !is_constant(divisor),
                 [text] if may_refuse_text(&function.func) => !is_constant(text),
                 _ => false,
             },
@@ -379,7 +524,7 @@ fn boolean_out(arg: Expr, schema: &DFSchema) -> Result<(Expr, bool)> {
 }
 
 fn text_field() -> datafusion::arrow::datatypes::FieldRef {
-    Arc::new(datafusion::arrow::datatypes::Field::new("", DataType::Utf8, true))
+    Arc::new(Field::new("", DataType::Utf8, true))
 }
 
 fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {

@@ -89,12 +89,18 @@ impl ScalarUDFImpl for SignedScalar {
             self.function.return_type(&args.args.iter().map(ColumnarValue::data_type).collect::<Vec<_>>())?;
         let field = Arc::new(Field::clone(&args.return_field).with_data_type(unsigned));
         let rows = args.number_rows;
+        // An empty array has no dimensions.
+        let lists = (self.name() == "array_ndims").then(|| args.args[0].clone());
         let found = self.function.invoke_with_args(ScalarFunctionArgs { return_field: field, ..args })?;
         let scalar = matches!(found, ColumnarValue::Scalar(_));
         let mut array = arrow_cast(&found.into_array(if scalar { 1 } else { rows })?, &to)?;
         if self.empty_is_null {
-            let sizes = array.as_primitive::<Int32Type>();
-            array = Arc::new(sizes.iter().map(|size| size.filter(|size| *size != 0)).collect::<Int32Array>());
+            let lists = lists.map(|lists| lists.into_array(if scalar { 1 } else { rows })).transpose()?;
+            let lists = lists.as_ref().and_then(|lists| lists.as_list_opt::<i32>());
+            let is_empty = |row: usize| lists.is_some_and(|lists| lists.is_valid(row) && lists.value_length(row) == 0);
+            let sizes = array.as_primitive::<Int32Type>().iter().enumerate();
+            let sizes = sizes.map(|(row, size)| size.filter(|size| *size != 0 && !is_empty(row)));
+            array = Arc::new(sizes.collect::<Int32Array>());
         }
         Ok(if scalar {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)

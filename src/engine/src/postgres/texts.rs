@@ -24,6 +24,10 @@ pub(super) fn written(column: &ArrayRef) -> Result<StringArray> {
     Ok(match column.data_type() {
         DataType::Binary => column.as_binary::<i32>().iter().map(|bytes| bytes.map(bytea::written)).collect(),
         DataType::Timestamp(..) => moments(column)?,
+        DataType::Time64(_) => {
+            let texts = arrow_cast(column, &DataType::Utf8)?;
+            texts.as_string::<i32>().iter().map(|text| text.map(without_zeros)).collect()
+        }
         DataType::Interval(unit) => intervals(column, *unit),
         _ => arrow_cast(column, &DataType::Utf8)?.as_string().clone(),
     })
@@ -39,10 +43,14 @@ fn moments(column: &ArrayRef) -> Result<StringArray> {
     let is_zoned = matches!(column.data_type(), DataType::Timestamp(_, Some(_)));
     let shorter = |text: &str| {
         let (moment, zone) = if is_zoned { text.split_at(text.len().saturating_sub(6)) } else { (text, "") };
-        let moment = if moment.contains('.') { moment.trim_end_matches('0').trim_end_matches('.') } else { moment };
-        format!("{moment}{}", zone.strip_suffix(":00").unwrap_or(zone))
+        format!("{}{}", without_zeros(moment), zone.strip_suffix(":00").unwrap_or(zone))
     };
     Ok(texts.as_string::<i32>().iter().map(|text| text.map(shorter)).collect())
+}
+
+/// Without zeros at the end of a fraction.
+fn without_zeros(text: &str) -> &str {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 fn intervals(column: &ArrayRef, unit: IntervalUnit) -> StringArray {

@@ -1,0 +1,146 @@
+//! `timezone(zone, moment)`, as which Postgres reads `moment AT TIME ZONE zone`.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use datafusion::arrow::array::timezone::Tz;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, TimestampNanosecondArray};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit, TimestampNanosecondType};
+use datafusion::common::exec_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::scalar::ScalarValue;
+
+use super::casts::arrow_cast;
+use super::refusal::{refusal, type_name};
+
+/// The function.
+pub(super) fn time_zone() -> ScalarUDF {
+    ScalarUDF::from(TimeZone { signature: Signature::any(2, Volatility::Immutable) })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TimeZone {
+    signature: Signature,
+}
+
+/// A zone by its name.
+fn zone(name: &str) -> Result<Tz> {
+    let is_utc = ["utc", "gmt", "z", "zulu"].iter().any(|utc| name.eq_ignore_ascii_case(utc));
+    if !is_utc && !name.contains('/') {
+        let message = format!("AT TIME ZONE '{name}' is not supported; name the zone as in 'Europe/Berlin', or 'UTC'");
+        return Err(refusal("0A000", message));
+    }
+    let name = if is_utc { "UTC" } else { name };
+    Tz::from_str(name).map_err(|_| refusal("22023", format!("time zone \"{name}\" not recognized")))
+}
+
+impl ScalarUDFImpl for TimeZone {
+    fn name(&self) -> &str {
+        "timezone"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match &arguments[1] {
+            DataType::Timestamp(_, Some(_)) => Ok(DataType::Timestamp(TimeUnit::Nanosecond, None)),
+            DataType::Timestamp(_, None) => Ok(DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()))),
+            other => {
+                let message = format!(
+                    "AT TIME ZONE of {} is not supported; cast it to timestamp or timestamptz",
+                    type_name(other)
+                );
+                Err(refusal("0A000", message))
+            }
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let types: Vec<_> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, true)))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [zones, moments] = &args.args[..] else { return exec_err!("{} takes two arguments", self.name()) };
+        let is_scalar = args.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+        let rows = if is_scalar { 1 } else { args.number_rows };
+        // A column of one zone is the rule.
+        let one = match zones {
+            ColumnarValue::Scalar(name) => name.try_as_str().flatten().map(zone).transpose()?,
+            ColumnarValue::Array(_) => None,
+        };
+        let names = arrow_cast(&zones.to_array(rows)?, &DataType::Utf8)?;
+        let names: &StringArray = names.as_string();
+        let is_instant = matches!(moments.data_type(), DataType::Timestamp(_, Some(_)));
+        let moments = moments.to_array(rows)?;
+        let tz = moments.data_type().clone();
+        let DataType::Timestamp(_, own) = tz else { return exec_err!("{} of {tz}", self.name()) };
+        let moments = arrow_cast(&moments, &DataType::Timestamp(TimeUnit::Nanosecond, own))?;
+        let moments = moments.as_primitive::<TimestampNanosecondType>();
+        let each = |row: usize| {
+            if moments.is_null(row) || names.is_null(row) {
+                return Ok(None);
+            }
+            let zone = match one {
+                Some(zone) => zone,
+                None => zone(names.value(row))?,
+            };
+            let moment = moments.value(row);
+            shifted(moment, zone, is_instant).map(Some).ok_or_else(|| refusal("22008", "timestamp out of range"))
+        };
+        let found = (0..rows).map(each).collect::<Result<TimestampNanosecondArray>>()?;
+        let found: ArrayRef = Arc::new(found.with_data_type(args.return_field.data_type().clone()));
+        Ok(if is_scalar {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)
+        } else {
+            ColumnarValue::Array(found)
+        })
+    }
+}
+
+/// The local time of an instant, or the instant of a local time, in nanoseconds. A time that clocks skip is as before they
+/// did, one they show twice is the second.
+fn shifted(moment: i64, zone: Tz, is_instant: bool) -> Option<i64> {
+    use chrono::{DateTime, Duration, LocalResult, Offset, TimeZone};
+    let time = DateTime::from_timestamp_nanos(moment).naive_utc();
+    let seconds = if is_instant {
+        zone.offset_from_utc_datetime(&time).fix().local_minus_utc()
+    } else {
+        let offset = match zone.offset_from_local_datetime(&time) {
+            LocalResult::Single(offset) | LocalResult::Ambiguous(_, offset) => offset.fix(),
+            LocalResult::None => {
+                let before = time.checked_sub_signed(Duration::hours(3))?;
+                zone.offset_from_local_datetime(&before).latest()?.fix()
+            }
+        };
+        -offset.local_minus_utc()
+    };
+    moment.checked_add(i64::from(seconds).checked_mul(1_000_000_000)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Postgres 15 shows.
+    #[test]
+    fn clocks_are_changed() {
+        let berlin = zone("Europe/Berlin").unwrap();
+        let at = |text: &str| text.parse::<chrono::NaiveDateTime>().unwrap().and_utc().timestamp_nanos_opt().unwrap();
+        assert_eq!(shifted(at("2024-07-01T10:00:00"), berlin, true), Some(at("2024-07-01T12:00:00")));
+        assert_eq!(shifted(at("2024-07-01T10:00:00"), berlin, false), Some(at("2024-07-01T08:00:00")));
+        // The hour that was left out, and the one that came twice.
+        assert_eq!(shifted(at("2024-03-31T02:30:00"), berlin, false), Some(at("2024-03-31T01:30:00")));
+        assert_eq!(shifted(at("2024-10-27T02:30:00"), berlin, false), Some(at("2024-10-27T01:30:00")));
+        assert!(zone("EST").is_err());
+    }
+}
