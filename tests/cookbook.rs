@@ -26,8 +26,8 @@ async fn run(file: &Path) -> Result<(), Error> {
     let sql = fs::read_to_string(file)?;
     assert!(sql.starts_with("-- "), "a comment says what is found");
     let name = file.file_name().ok_or("no name")?.to_string_lossy();
-    let readme = fs::read_to_string(golden::root().join("README.md"))?;
-    assert!(readme.contains(&*name), "README.md does not list {name}");
+    let readme = fs::read_to_string(golden::root().join("queries/README.md"))?;
+    assert!(readme.contains(&*name), "queries/README.md does not list {name}");
     let context = Engine::builder().build()?.session();
     let rows = context.sql(&sql).await?.collect().await?;
     assert!(rows.iter().any(|rows| rows.num_rows() > 0), "nothing is found");
