@@ -6,11 +6,10 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Float32Type, Int32Type};
 use datafusion::error::{DataFusionError, Result};
-use moka::future::Cache;
 use neuroql_graph::search::{Index, MemoryIndex, normalize};
 use neuroql_graph::{Graph, PatternIndex, PatternIndexBuilder, Signature};
 use neuroql_model::Model;
-use neuroql_store::{IndexedGraph, IndexedLayer, bounded, get_or_load};
+use neuroql_store::{BoundedCache, IndexedGraph, IndexedLayer};
 use neuroql_udfs::graphs::layout::GraphColumn;
 
 use crate::Error;
@@ -124,12 +123,12 @@ type Key = (String, String, Option<u64>);
 
 /// Indexes of models, made when they are first asked for and whenever graphs have changed.
 #[derive(Debug)]
-pub(crate) struct GraphIndexes(Cache<Key, Arc<GraphIndex>>);
+pub(crate) struct GraphIndexes(BoundedCache<Key, Arc<GraphIndex>>);
 
 impl GraphIndexes {
     /// Indexes of which so many bytes are kept at hand.
     pub fn of_bytes(bytes: u64) -> Self {
-        Self(bounded(bytes, |(name, version, _): &Key, index: &Arc<GraphIndex>| {
+        Self(BoundedCache::new(bytes, |(name, version, _): &Key, index: &Arc<GraphIndex>| {
             name.len() + version.len() + index.bytes()
         }))
     }
@@ -150,7 +149,7 @@ impl Holdings {
             Ok(Arc::new(made.map_err(lost)??))
         };
         // An error is shared by all who wait for it, but not kept.
-        get_or_load(&self.graph_indexes.0, key, make).await.map_err(DataFusionError::Shared)
+        self.graph_indexes.0.get_or_load(key, make).await.map_err(DataFusionError::Shared)
     }
 
     /// The layers of a model that have graphs: as the store keeps them, or made, and then kept.

@@ -1,7 +1,9 @@
 //! Caches that hold no more than so many bytes.
 
+use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moka::future::Cache;
 
@@ -58,38 +60,97 @@ impl Shares {
     }
 }
 
-/// A cache of so many bytes; `size` says how many an entry takes.
-pub fn bounded<K, V>(bytes: u64, size: impl Fn(&K, &V) -> usize + Send + Sync + 'static) -> Cache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    let weigh = move |key: &K, value: &V| weight(size(key, value));
-    Cache::builder().max_capacity(bytes >> UNIT).weigher(weigh).build()
+/// A cache that holds no more than a number of bytes.
+pub struct BoundedCache<K, V> {
+    entries: Cache<K, Slot<V>>,
 }
 
-/// Gives the value of a key, loaded if the cache does not hold it; those who ask meanwhile wait for the same load.
-///
-/// The cache is back within its bytes when this returns. moka by itself drops what is too much only when it is used the next
-/// time, and until then holds values that are larger than all of it.
-///
-/// # Errors
-/// That of `load`, which is shared by those who wait for it, but not kept.
-pub async fn get_or_load<K, V, E>(
-    cache: &Cache<K, V>,
-    key: K,
-    load: impl Future<Output = Result<V, E>>,
-) -> Result<V, Arc<E>>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    E: Send + Sync + 'static,
-{
-    let entry = cache.entry(key).or_try_insert_with(load).await?;
-    if entry.is_fresh() {
-        cache.run_pending_tasks().await;
+impl<K, V> Clone for BoundedCache<K, V> {
+    fn clone(&self) -> Self {
+        Self { entries: self.entries.clone() }
     }
-    Ok(entry.into_value())
+}
+
+impl<K, V> fmt::Debug for BoundedCache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoundedCache").finish_non_exhaustive()
+    }
+}
+
+/// The value of an entry. moka frees an entry some time after it has dropped it; its value is freed at once.
+#[derive(Debug)]
+struct Slot<V>(Arc<Mutex<Option<V>>>);
+
+impl<V> Clone for Slot<V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<V: Clone> Slot<V> {
+    fn new(value: V) -> Self {
+        Self(Arc::new(Mutex::new(Some(value))))
+    }
+
+    fn value(&self) -> MutexGuard<'_, Option<V>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, V> BoundedCache<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// A cache of `bytes`; `size` gives the bytes of an entry.
+    pub fn new(bytes: u64, size: impl Fn(&K, &V) -> usize + Send + Sync + 'static) -> Self {
+        let weigh = move |key: &K, slot: &Slot<V>| slot.value().as_ref().map_or(1, |value| weight(size(key, value)));
+        let builder = Cache::builder().max_capacity(bytes >> UNIT).weigher(weigh);
+        let dropped = |_: Arc<K>, slot: Slot<V>, _| drop(slot.value().take());
+        Self { entries: builder.eviction_listener(dropped).build() }
+    }
+
+    /// The value of a key, if the cache holds it.
+    pub async fn get(&self, key: &K) -> Option<V> {
+        self.entries.get(key).await.and_then(|slot| slot.value().clone())
+    }
+
+    /// Whether the cache holds a value for a key.
+    pub fn contains_key(&self, key: &K) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Gives a key this value.
+    pub async fn insert(&self, key: K, value: V) {
+        self.entries.insert(key, Slot::new(value)).await;
+        self.entries.run_pending_tasks().await;
+    }
+
+    /// Gives the value of a key, loaded if the cache does not hold it; those who ask meanwhile wait for the same load.
+    ///
+    /// The cache is back within its bytes when this returns. moka by itself drops what is too much only when it is used the
+    /// next time, and until then holds values that are larger than all of it.
+    ///
+    /// # Errors
+    /// That of `load`, which is shared by those who wait for it, but not kept.
+    pub async fn get_or_load<E>(&self, key: K, load: impl Future<Output = Result<V, E>>) -> Result<V, Arc<E>>
+    where
+        E: Send + Sync + 'static,
+    {
+        let (mut load, mut loaded) = (pin!(load), None);
+        let make = async { Ok(Slot::new(loaded.insert(load.as_mut().await?).clone())) };
+        let entry = self.entries.entry(key).or_try_insert_with(make).await?;
+        if let Some(loaded) = loaded {
+            self.entries.run_pending_tasks().await;
+            return Ok(loaded);
+        }
+        let value = entry.value().value().clone();
+        match value {
+            Some(value) => Ok(value),
+            // Another's load, dropped before it could be read here.
+            None => load.await.map_err(Arc::new),
+        }
+    }
 }
 
 /// Entries are weighed in units of so many bits, 1 KiB: bytes of one above 4 GiB would be more than a weight can say.
@@ -124,26 +185,44 @@ mod tests {
 
     #[tokio::test]
     async fn a_cache_holds_no_more_than_it_may() {
-        let cache = bounded(64 << 10, |_: &u32, value: &Vec<u8>| value.len());
-        for key in 0..100 {
-            cache.insert(key, vec![0; 10_000]).await;
+        let cache = BoundedCache::new(64 << 10, |_: &u32, value: &Arc<Vec<u8>>| value.len());
+        let values: Vec<_> = (0..100).map(|_| Arc::new(vec![0; 10_000])).collect();
+        for (key, value) in (0..).zip(&values) {
+            cache.insert(key, Arc::clone(value)).await;
         }
-        // What is larger than all of it is not kept.
-        cache.insert(100, vec![0; 100_000]).await;
-        cache.run_pending_tasks().await;
-        assert!(cache.get(&100).await.is_none());
-        assert!((1..=6).contains(&cache.entry_count()), "{}", cache.entry_count());
+        let held = values.iter().filter(|value| Arc::strong_count(value) > 1).count();
+        assert!((1..=6).contains(&held), "{held}");
     }
 
     #[tokio::test]
     async fn what_is_loaded_and_not_kept_is_not_held() {
-        let cache = bounded(64 << 10, |_: &u32, value: &Arc<Vec<u8>>| value.len());
+        let cache = BoundedCache::new(64 << 10, |_: &u32, value: &Arc<Vec<u8>>| value.len());
         for (key, length, is_kept) in [(1, 10_000, true), (2, 100_000, false), (1, 1, true)] {
             let load = async { Ok::<_, ()>(Arc::new(vec![0; length])) };
-            let value = get_or_load(&cache, key, load).await.unwrap();
+            let value = cache.get_or_load(key, load).await.unwrap();
             assert_eq!(Arc::strong_count(&value), if is_kept { 2 } else { 1 }, "{key}");
         }
-        assert_eq!(get_or_load(&cache, 1, async { Err("not asked") }).await.unwrap().len(), 10_000);
-        assert_eq!(get_or_load(&cache, 3, async { Err("no") }).await, Err(Arc::new("no")));
+        assert_eq!(cache.get_or_load(1, async { Err("not asked") }).await.unwrap().len(), 10_000);
+        assert_eq!(cache.get_or_load(3, async { Err("no") }).await, Err(Arc::new("no")));
+        assert!(cache.get(&1).await.is_some() && cache.get(&2).await.is_none() && cache.contains_key(&1));
+    }
+
+    /// Many who ask at once for what is too large to be kept load it once, and all get it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn those_who_wait_get_what_is_not_kept() {
+        let cache = BoundedCache::new(64 << 10, |_: &u32, value: &Arc<Vec<u8>>| value.len());
+        let asked = (0..50).map(|_| {
+            let cache = cache.clone();
+            tokio::spawn(async move {
+                let load = async {
+                    tokio::task::yield_now().await;
+                    Ok::<_, ()>(Arc::new(vec![0; 100_000]))
+                };
+                cache.get_or_load(1, load).await.unwrap().len()
+            })
+        });
+        for length in asked.collect::<Vec<_>>() {
+            assert_eq!(length.await.unwrap(), 100_000);
+        }
     }
 }

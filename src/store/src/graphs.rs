@@ -10,11 +10,10 @@ use datafusion::arrow::compute::{SortColumn, cast, filter_record_batch, lexsort_
 use datafusion::arrow::datatypes::{Int32Type, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::logical_expr::{Expr, ident, lit};
-use moka::future::Cache;
 
 use crate::analysis::{Malformed, column};
 use crate::bundled::decoded;
-use crate::cache::{Shares, bounded, get_or_load};
+use crate::cache::{BoundedCache, Shares};
 use crate::location::Root;
 use crate::lookup::OpenFile;
 use crate::schema::GRAPHS;
@@ -67,7 +66,7 @@ pub struct BundledGraphs {
 pub(crate) struct Graphs {
     pub table: Table,
     bundled: Vec<(BundledGraphs, OnceLock<Vec<RecordBatch>>)>,
-    cache: Cache<CacheKey, RecordBatch>,
+    cache: BoundedCache<CacheKey, RecordBatch>,
 }
 
 /// Version of the table, model, its version, layer, and what of it.
@@ -97,8 +96,8 @@ struct Wanted<'a> {
     columns: Option<&'a [&'a str]>,
 }
 
-fn cache(shares: &Shares) -> Cache<CacheKey, RecordBatch> {
-    bounded(shares.graphs, |(_, model, version, ..): &CacheKey, rows: &RecordBatch| {
+fn cache(shares: &Shares) -> BoundedCache<CacheKey, RecordBatch> {
+    BoundedCache::new(shares.graphs, |(_, model, version, ..): &CacheKey, rows: &RecordBatch| {
         model.len() + version.len() + rows.get_array_memory_size()
     })
 }
@@ -233,7 +232,7 @@ impl Store {
     async fn layer_rows(&self, wanted: Wanted<'_>, part: Part) -> Result<RecordBatch> {
         let key = self.graphs_key(&wanted).await?;
         // Errors are shared by those who wait for the same rows, but not kept.
-        let rows = get_or_load(&self.graphs.cache, key(part), self.graphs.all(wanted)).await;
+        let rows = self.graphs.cache.get_or_load(key(part), self.graphs.all(wanted)).await;
         rows.map_err(|error| match Arc::try_unwrap(error) {
             Ok(error) => error,
             Err(shared) => Error::Access { table: "graphs", doing: "read", reason: shared.to_string() },

@@ -34,7 +34,7 @@ mod version;
 
 pub use analysis::{LayerAnalysis, LayerStrongest, Progress};
 pub use bundled::BundledAnalysis;
-pub use cache::{CACHE_BYTES, bounded, get_or_load};
+pub use cache::{BoundedCache, CACHE_BYTES};
 pub use definition::Definition;
 pub use error::{Error, Result};
 pub use graph_index::{IndexedGraph, IndexedLayer};

@@ -9,13 +9,12 @@ use datafusion::arrow::compute::{concat_batches, lexsort_to_indices, take_record
 use datafusion::arrow::datatypes::Int32Type;
 use datafusion::arrow::error::ArrowError;
 use datafusion::logical_expr::{Expr, ident, lit};
-use moka::future::Cache;
 use neuroql_analysis::{LayerBounds, LayerSummary};
 use object_store::ObjectStore;
 
 use crate::analysis::{LayerAnalysis, LayerStrongest, Malformed, Neurons, Progress, column};
 use crate::bundled::{Bundled, BundledAnalysis};
-use crate::cache::{Shares, bounded, get_or_load};
+use crate::cache::{BoundedCache, Shares};
 use crate::graph_index::GraphIndexTables;
 use crate::graphs::Graphs;
 use crate::index::{Context, LayerIndex, bounds_rows, contexts_from_rows, contexts_rows};
@@ -39,7 +38,7 @@ pub struct Store {
     bundled: Vec<Bundled>,
     /// Models and datasets that this process is analysing.
     busy: Arc<Mutex<BTreeSet<(String, String)>>>,
-    cache: Cache<Key, Cached>,
+    cache: BoundedCache<Key, Cached>,
 }
 
 /// What is cached: of which version of which table, and of what.
@@ -169,7 +168,7 @@ impl Store {
             root,
             bundled: Vec::new(),
             busy: Arc::default(),
-            cache: bounded(Shares::ALL.rows, Cached::bytes),
+            cache: BoundedCache::new(Shares::ALL.rows, Cached::bytes),
         })
     }
 
@@ -192,7 +191,7 @@ impl Store {
             graph_index: graph_index.with_caches(&shares)?,
             bundled,
             busy,
-            cache: bounded(shares.rows, Cached::bytes),
+            cache: BoundedCache::new(shares.rows, Cached::bytes),
         })
     }
 
@@ -472,7 +471,7 @@ impl Store {
 
     async fn cached(&self, key: Key, load: impl Future<Output = Result<Cached>>) -> Result<Cached> {
         // Errors are shared by those who wait for the same rows, but not kept.
-        get_or_load(&self.cache, key, load).await.map_err(|error| match Arc::try_unwrap(error) {
+        self.cache.get_or_load(key, load).await.map_err(|error| match Arc::try_unwrap(error) {
             Ok(error) => error,
             Err(shared) => Error::Access { table: "neurons", doing: "read", reason: shared.to_string() },
         })

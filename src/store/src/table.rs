@@ -23,11 +23,10 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake::protocol::SaveMode;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, FilterOp, FilterValue};
 use futures::TryStreamExt;
-use moka::future::Cache;
 use object_store::path::Path;
 use tokio::sync::Mutex;
 
-use crate::cache::{Shares, bounded, get_or_load};
+use crate::cache::{BoundedCache, Shares};
 use crate::location::Root;
 use crate::lookup::OpenFile;
 use crate::{Error, Result};
@@ -187,7 +186,7 @@ impl Table {
         }
         let mut open = Vec::with_capacity(files.len());
         for File { path, size, .. } in files.iter() {
-            let opened = get_or_load(&self.opened, path.clone(), async {
+            let opened = self.opened.get_or_load(path.clone(), async {
                 OpenFile::open(table.object_store(), path.clone(), *size).await.map(Arc::new)
             });
             open.push(opened.await.map_err(|error| match Arc::try_unwrap(error) {
@@ -429,12 +428,13 @@ impl Table {
     }
 }
 
-type Opened = Cache<Path, Arc<OpenFile>>;
-type Listed = Cache<(Option<u64>, String), Arc<Vec<File>>>;
+type Opened = BoundedCache<Path, Arc<OpenFile>>;
+type Listed = BoundedCache<(Option<u64>, String), Arc<Vec<File>>>;
 
 fn caches(shares: &Shares) -> Result<(Opened, Listed, Session), DataFusionError> {
-    let opened = bounded(shares.opened, |path: &Path, file: &Arc<OpenFile>| path.as_ref().len() + file.bytes());
-    let listed = bounded(shares.listed, |(_, partition): &(Option<u64>, String), files: &Arc<Vec<File>>| {
+    let opened =
+        BoundedCache::new(shares.opened, |path: &Path, file: &Arc<OpenFile>| path.as_ref().len() + file.bytes());
+    let listed = BoundedCache::new(shares.listed, |(_, partition): &(Option<u64>, String), files: &Arc<Vec<File>>| {
         partition.len() + files.iter().map(|file| size_of::<File>() + file.path.as_ref().len()).sum::<usize>()
     });
     let runtime = RuntimeEnvBuilder::new()

@@ -18,6 +18,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::utils::UNNEST_PLACEHOLDER;
 
+use super::PARTIAL;
 use super::arithmetic::{checked, checked_negation, is_checked, is_division};
 use super::casts::{Rule, cast_by, may_refuse_text, rule};
 use super::contains::{Contains, is_contains};
@@ -28,7 +29,6 @@ use super::patterns::{is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::types::length_of;
-use super::PARTIAL;
 use super::{decimal, functions, spans, templates};
 
 /// What is rewritten before types are coerced: operators that DataFusion plans otherwise than they are meant.
