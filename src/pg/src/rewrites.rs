@@ -72,6 +72,9 @@ impl VisitorMut for Rewrites {
             Expr::Function(function) if is_named(function, "every") => {
                 function.name = ObjectName::from(vec![Ident::new("bool_and")]);
             }
+            Expr::Function(function) if is_named(function, "array_dims") => {
+                function.name = ObjectName::from(vec![Ident::new("pg_array_dims")]);
+            }
             _ => {}
         }
         ControlFlow::Continue(())

@@ -8,6 +8,7 @@ mod arithmetic;
 mod arrays;
 mod average;
 mod bytea;
+mod bytes;
 mod casts;
 mod characters;
 mod contains;
@@ -18,6 +19,7 @@ pub mod floats;
 mod functions;
 mod integers;
 mod letters;
+mod matches;
 mod names;
 mod nulls;
 mod operators;
@@ -108,6 +110,10 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     for name in ["upper", "lower", "initcap"] {
         context.register_udf(Letters::of(found.udf(name)?));
     }
+    for name in ["substr", "octet_length"] {
+        context.register_udf(bytes::OfBytes::of(found.udf(name)?));
+    }
+    context.register_udf(matches::Match::of(found.udf("regexp_match")?));
     for name in ["chr", "lpad", "rpad"] {
         context.register_udf(Counted::of(found.udf(name)?));
     }

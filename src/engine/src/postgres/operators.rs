@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{Case, Cast};
+use datafusion::logical_expr::expr::{Case, Cast, Placeholder};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, Operator, ScalarUDF, binary_expr, cast, lit};
 use datafusion::scalar::ScalarValue;
@@ -125,9 +125,19 @@ impl ExprPlanner for Operands {
     }
 }
 
+/// A parameter of which nothing is known is an `integer` as a subscript.
+fn counted(key: Expr) -> Expr {
+    match key {
+        Expr::Placeholder(Placeholder { id, field: None }) => {
+            Expr::Placeholder(Placeholder { id, field: Some(Arc::new(Field::new("", DataType::Int32, true))) })
+        }
+        other => other,
+    }
+}
+
 /// `NULL` for a subscript below 1.
 fn subscript(key: Expr) -> Expr {
-    match key {
+    match counted(key) {
         Expr::Literal(ScalarValue::Int64(Some(1..)), None) => key,
         Expr::Literal(ScalarValue::Int64(Some(_)), None) => Expr::Literal(ScalarValue::Int64(None), None),
         key => Expr::Case(Case {
@@ -140,7 +150,7 @@ fn subscript(key: Expr) -> Expr {
 
 /// The greater of both.
 fn at_least(least: i64, key: Expr) -> Expr {
-    match key {
+    match counted(key) {
         Expr::Literal(ScalarValue::Int64(Some(value)), None) => lit(value.max(least)),
         key => Expr::Case(Case {
             expr: None,

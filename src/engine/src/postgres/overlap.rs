@@ -17,7 +17,8 @@ use super::removals::without_nulls;
 
 /// `left && right`.
 pub(super) fn overlap(any: &Arc<ScalarUDF>, left: Expr, right: Expr) -> Expr {
-    let function = Function { kind: Kind::Overlap(Arc::clone(any)), signature: Signature::any(2, Volatility::Immutable) };
+    let function =
+        Function { kind: Kind::Overlap(Arc::clone(any)), signature: Signature::any(2, Volatility::Immutable) };
     ScalarUDF::from(function).call(vec![left, right])
 }
 
@@ -54,7 +55,7 @@ impl ScalarUDFImpl for Function {
             Kind::Overlap(_) => "pg_overlap",
             Kind::Nulls => "num_nulls",
             Kind::NonNulls => "num_nonnulls",
-            Kind::Dimensions => "array_dims",
+            Kind::Dimensions => "pg_array_dims",
             Kind::Sign => "sign",
         }
     }
@@ -164,8 +165,7 @@ fn overlapping(any: &ScalarUDF, values: &[ArrayRef], rows: usize, args: ScalarFu
     let args = ScalarFunctionArgs { args: sides.map(ColumnarValue::Array).to_vec(), number_rows: rows, ..args };
     let found = any.invoke_with_args(args)?.into_array(rows)?;
     let found = found.as_boolean();
-    let answer = |row: usize| {
-        (left.is_valid(row) && right.is_valid(row)).then(|| found.is_valid(row) && found.value(row))
-    };
+    let answer =
+        |row: usize| (left.is_valid(row) && right.is_valid(row)).then(|| found.is_valid(row) && found.value(row));
     Ok(Arc::new((0..rows).map(answer).collect::<BooleanArray>()))
 }

@@ -93,7 +93,8 @@ impl ScalarUDFImpl for Remove {
 pub(super) fn without_nulls(lists: &ListArray) -> Result<ArrayRef> {
     let kept = (0..lists.len()).map(|row| {
         let list = lists.value(row);
-        let valid: BooleanArray = (0..list.len()).map(|place| Some(list.is_valid(place) && lists.is_valid(row))).collect();
+        let valid: BooleanArray =
+            (0..list.len()).map(|place| Some(list.is_valid(place) && lists.is_valid(row))).collect();
         Ok(Some(filter(&list, &valid)?))
     });
     assembled(lists, &kept.collect::<Result<Vec<_>>>()?)
