@@ -309,7 +309,10 @@ fn unknown_types(function: &str, fields: &[FieldRef]) -> Option<Vec<Option<Field
 
 /// The type of an argument, where that of Postgres' function is another than that of the planner's.
 fn argument_type(function: &str, place: usize, planned: &DataType) -> Option<DataType> {
-    const COUNTS: [&str; 15] = [
+    const COUNTS: [&str; 18] = [
+        "array_length",
+        "array_upper",
+        "array_lower",
         "array_element",
         "array_slice",
         "repeat",
@@ -439,7 +442,7 @@ pub(crate) fn needs_types_first(plan: &LogicalPlan) -> bool {
     let untyped = plan.get_parameter_fields().is_ok_and(|fields| {
         fields.values().any(|field| field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null))
     });
-    untyped && has_types_of_planner(plan)
+    untyped
 }
 
 /// Whether some of a plan's types are the planner's for good: those of tables of values, set operations, aggregates and

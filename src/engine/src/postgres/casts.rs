@@ -249,6 +249,8 @@ impl CastFunction {
                     Arc::new(numbers.unary::<_, Float64Type>(f64::round_ties_even))
                 }
             }),
+            // It is one already.
+            Rule::Between if matches!(array.data_type(), DataType::Interval(_)) => Ok(Arc::clone(array)),
             Rule::Between => {
                 const DAY: i64 = 86_400_000_000_000;
                 let between = arrow_cast(array, &DataType::Duration(TimeUnit::Nanosecond))?;

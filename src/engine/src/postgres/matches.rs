@@ -1,4 +1,5 @@
-//! `regexp_match`, whose groups that take no part are NULL.
+//! `regexp_match`, whose groups that take no part are NULL, and `regexp_replace`, whose replacements know `\1`, `\&` and
+//! `\\` only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 use datafusion::scalar::ScalarValue;
-use regex::Regex;
+use regex::{Captures, Regex};
 
 use super::casts::arrow_cast;
 use super::refusal::refusal;
@@ -26,19 +27,33 @@ impl Match {
     }
 }
 
-fn compiled(pattern: &str, flags: &str) -> Result<Regex> {
-    let mut options = String::new();
-    for flag in flags.chars() {
-        match flag {
-            'i' => options = "(?i)".into(),
-            'c' => options.clear(),
-            's' => {}
-            'g' => return Err(refusal("22023", "regexp_match() does not support the \"global\" option")),
-            other => return Err(refusal("0A000", format!("the option {other} of regexp_match is not supported"))),
+/// A compiled pattern, and whether all matches are replaced.
+#[derive(Debug, Clone)]
+struct Pattern {
+    regex: Regex,
+    all: bool,
+}
+
+impl Pattern {
+    fn of(pattern: &str, flags: &str, replaces: bool) -> Result<Self> {
+        let (mut options, mut all) = (String::new(), false);
+        for flag in flags.chars() {
+            match flag {
+                'i' => options = "(?i)".into(),
+                'c' => options.clear(),
+                's' => {}
+                'g' if replaces => all = true,
+                'g' => return Err(refusal("22023", "regexp_match() does not support the \"global\" option")),
+                other => {
+                    let message = format!("the option \"{other}\" of regular expressions is not supported");
+                    return Err(refusal("0A000", message));
+                }
+            }
         }
+        let regex = Regex::new(&format!("{options}{pattern}"))
+            .map_err(|error| refusal("2201B", format!("invalid regular expression: {error}")))?;
+        Ok(Self { regex, all })
     }
-    Regex::new(&format!("{options}{pattern}"))
-        .map_err(|error| refusal("2201B", format!("invalid regular expression: {error}")))
 }
 
 impl ScalarUDFImpl for Match {
@@ -82,19 +97,38 @@ impl ScalarUDFImpl for Match {
             let texts = texts.get(place)?.as_string::<i32>();
             texts.is_valid(row).then(|| texts.value(row))
         };
-        let mut known: HashMap<(String, String), Regex> = HashMap::new();
+        let replaces = self.name() == "regexp_replace";
+        let flags_at = if replaces { 3 } else { 2 };
+        let mut known: HashMap<(String, String), Pattern> = HashMap::new();
+        let mut last: Option<((&str, &str), Pattern)> = None;
         let mut lists = ListBuilder::new(StringBuilder::new());
+        let mut replaced = StringBuilder::new();
         for row in 0..rows {
-            let flags = if texts.len() > 2 { text(2, row) } else { Some("") };
-            let (Some(subject), Some(pattern), Some(flags)) = (text(0, row), text(1, row), flags) else {
+            let flags = if texts.len() > flags_at { text(flags_at, row) } else { Some("") };
+            let replacement = if replaces { text(2, row) } else { Some("") };
+            let (Some(subject), Some(pattern), Some(flags), Some(replacement)) =
+                (text(0, row), text(1, row), flags, replacement)
+            else {
                 lists.append_null();
+                replaced.append_null();
                 continue;
             };
-            let key = (pattern.to_owned(), flags.to_owned());
-            if !known.contains_key(&key) {
-                known.insert(key.clone(), compiled(pattern, flags)?);
+            // A column of one pattern is the rule.
+            if last.as_ref().is_none_or(|(key, _)| *key != (pattern, flags)) {
+                let key = (pattern.to_owned(), flags.to_owned());
+                if !known.contains_key(&key) {
+                    known.insert(key.clone(), Pattern::of(pattern, flags, replaces)?);
+                }
+                last = known.get(&key).map(|found| ((pattern, flags), found.clone()));
             }
-            match known.get(&key).and_then(|regex| regex.captures(subject)) {
+            let Some((_, Pattern { regex, all })) = &last else { continue };
+            if replaces {
+                let count = if *all { 0 } else { 1 };
+                let change = |found: &Captures<'_>| expanded(replacement, found);
+                replaced.append_value(regex.replacen(subject, count, change));
+                continue;
+            }
+            match regex.captures(subject) {
                 Some(found) => {
                     let groups = found.iter().skip(usize::from(found.len() > 1));
                     groups.for_each(|group| lists.values().append_option(group.map(|group| group.as_str())));
@@ -103,11 +137,52 @@ impl ScalarUDFImpl for Match {
                 None => lists.append_null(),
             }
         }
-        let found: ArrayRef = arrow_cast(&(Arc::new(lists.finish()) as ArrayRef), args.return_field.data_type())?;
+        let found: ArrayRef = if replaces { Arc::new(replaced.finish()) } else { Arc::new(lists.finish()) };
+        let found = arrow_cast(&found, args.return_field.data_type())?;
         Ok(if is_scalar {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)
         } else {
             ColumnarValue::Array(found)
         })
+    }
+}
+
+/// A replacement with what was matched: `\&` is all of it, `\1` its first group.
+fn expanded(replacement: &str, found: &Captures<'_>) -> String {
+    let mut text = String::with_capacity(replacement.len());
+    let mut letters = replacement.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '\\' {
+            text.push(letter);
+            continue;
+        }
+        match letters.next() {
+            Some('&') => text.push_str(&found[0]),
+            Some('\\') | None => text.push('\\'),
+            Some(digit @ '1'..='9') => {
+                let group = digit.to_digit(10).and_then(|group| found.get(group as usize));
+                text.push_str(group.map_or("", |group| group.as_str()));
+            }
+            Some(other) => text.extend(['\\', other]),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Postgres 15 shows.
+    #[test]
+    fn replacements_are_expanded() {
+        let regex = Regex::new("(b)(x)?").unwrap();
+        let of =
+            |replacement: &str| regex.replace("abc", |found: &Captures<'_>| expanded(replacement, found)).into_owned();
+        assert_eq!(of("$0"), "a$0c");
+        assert_eq!(of("\\\\"), "a\\c");
+        assert_eq!(of("<\\&>"), "a<b>c");
+        assert_eq!(of("[\\1\\2]"), "a[b]c");
+        assert_eq!(of("\\q"), "a\\qc");
     }
 }

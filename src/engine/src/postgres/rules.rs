@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, JoinType, NullEquality};
@@ -11,8 +11,8 @@ use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunctio
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, SortExpr, Subquery, WriteOp,
-    binary_expr, cast, lit,
+    Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Sort, SortExpr, Subquery,
+    WriteOp, binary_expr, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
@@ -25,7 +25,7 @@ use super::contains::{Contains, is_contains};
 use super::functions::{Has, is_has};
 use super::nulls::{arrays_compared, minding, rows_compared};
 use super::operators::as_integer;
-use super::patterns::{is_translated, like, no_escape, regular, similar};
+use super::patterns::{found, is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::types::length_of;
@@ -63,6 +63,7 @@ const ALL_ROWS: i64 = 1 << 40;
 fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let mut on = match plan {
         LogicalPlan::Distinct(Distinct::On(on)) => on,
+        LogicalPlan::Sort(sort) => return check_order(sort).map(|sort| Transformed::no(LogicalPlan::Sort(sort))),
         LogicalPlan::Limit(mut limit) if limit.skip.is_some() && limit.fetch.is_none() && is_sorted(&limit.input) => {
             limit.fetch = Some(Box::new(lit(ALL_ROWS)));
             return Ok(Transformed::yes(LogicalPlan::Limit(limit)));
@@ -97,6 +98,19 @@ fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
     let on = DistinctOn::try_new(on.on_expr, outputs, on.sort_expr, on.input)?;
     Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
+}
+
+/// That arrays are in an order in which a NULL among their elements stands where one in their place would.
+fn check_order(sort: Sort) -> Result<Sort> {
+    for key in &sort.expr {
+        let is_list = matches!(key.expr.get_type(sort.input.schema()), Ok(DataType::List(_)));
+        if is_list && key.asc == key.nulls_first {
+            let message = "ORDER BY of arrays with NULLS FIRST (or DESC NULLS LAST) is not supported; order by their \
+                           elements";
+            return Err(refusal("0A000", message));
+        }
+    }
+    Ok(sort)
 }
 
 fn is_sorted(plan: &LogicalPlan) -> bool {
@@ -264,7 +278,8 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             ) && function.args.get(1).is_some_and(|pattern| !is_translated(pattern)) =>
         {
             let pattern = std::mem::replace(&mut function.args[1], lit(false));
-            function.args[1] = regular(pattern);
+            // Of `regexp_like` only whether it does.
+            function.args[1] = if function.name() == "regexp_like" { regular(pattern) } else { found(pattern) };
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
         // A subquery without rows is NULL, whatever its column is.
@@ -474,6 +489,19 @@ fn arithmetic(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>
         let span = |side: Box<Expr>| Box::new(spans::span(*side));
         let spans = BinaryExpr { left: span(binary.left), op: binary.op, right: span(binary.right) };
         return Ok(Transformed::yes(Expr::BinaryExpr(spans)));
+    }
+    if binary.op == Operator::Minus {
+        let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+        let difference = |binary| Box::new(Expr::BinaryExpr(binary));
+        match (&left, &right) {
+            (DataType::Timestamp(..), DataType::Timestamp(..)) => {
+                return Ok(Transformed::yes(cast_by(Rule::Between, Cast::new(difference(binary), interval))));
+            }
+            (DataType::Date32, DataType::Date32) => {
+                return Ok(Transformed::yes(Expr::Cast(Cast::new(difference(binary), DataType::Int32))));
+            }
+            _ => {}
+        }
     }
     if binary.op == Operator::Divide
         && let Some(quotient) = quotient((*binary.left.clone(), &left), (*binary.right.clone(), &right))
