@@ -27,6 +27,8 @@ pub struct Rows {
     pub tags: bool,
     /// Whether all values of the query are asked for.
     pub values: bool,
+    /// Whether the query makes groups of equal values.
+    pub grouped: bool,
 }
 
 /// Compares two answers.
@@ -36,6 +38,16 @@ pub fn judge(postgres: &Answer, neuroql: &Answer, rows: Rows) -> Verdict {
         (_, Answer::Error { code, .. }) if code.len() != 5 || code == "XX000" => Verdict::Wrong("an internal error"),
         (Answer::Broken(_), _) => Verdict::Wrong("PostgreSQL does not answer"),
         (Answer::Error { .. }, Answer::Error { .. }) => Verdict::BothRefused,
+        (Answer::Error { code, .. }, Answer::Done { tag })
+            if super::allowed::is_of_value(code) && super::allowed::is_of_preparation(tag) =>
+        {
+            Verdict::Allowed(super::allowed::LATER)
+        }
+        (Answer::Error { code, message }, Answer::Rows { .. } | Answer::Done { .. })
+            if super::allowed::is_of_unknown(code, message) =>
+        {
+            Verdict::Skipped
+        }
         (Answer::Error { code, .. }, Answer::Rows { rows: found, .. })
             if super::allowed::is_of_value(code) && (found.is_empty() || !rows.values) =>
         {
@@ -68,8 +80,11 @@ pub fn judge(postgres: &Answer, neuroql: &Answer, rows: Rows) -> Verdict {
             if same(one, two, rows.ordered) {
                 return Verdict::Equal;
             }
-            if super::allowed::equal(types, one, two, rows.format, rows.ordered) {
+            if super::allowed::equal(types, one, two, rows.format, rows.ordered, false) {
                 return Verdict::Allowed(super::allowed::SCALE);
+            }
+            if rows.grouped && super::allowed::equal(types, one, two, rows.format, rows.ordered, true) {
+                return Verdict::Allowed(super::allowed::ZERO);
             }
             Verdict::Wrong("other values")
         }

@@ -46,6 +46,8 @@ pub enum Spelling {
     Inferred,
     /// `$1::type`.
     Cast,
+    /// `$1` for every value, also for those that otherwise stand in the statement.
+    All,
 }
 
 impl Tree {
@@ -105,7 +107,7 @@ impl Tree {
             match part {
                 Part::Sql(text) => sql.push_str(text),
                 Part::Tree(tree) => tree.write(spelling, sql, values),
-                Part::Value(slot) if spelling == Spelling::Literals || slot.inline => {
+                Part::Value(slot) if spelling == Spelling::Literals || slot.inline && spelling != Spelling::All => {
                     sql.push_str(&slot.value.literal(slot.style));
                 }
                 Part::Value(slot) => {
@@ -117,6 +119,19 @@ impl Tree {
                 }
             }
         }
+    }
+
+    /// Trees each without one of the parts that can be left out.
+    pub fn without_options(&self) -> Vec<Tree> {
+        let mut found = Vec::new();
+        self.visit(&mut Vec::new(), &mut |path, tree| {
+            if tree.kind == Kind::Optional && !tree.parts.is_empty() {
+                let mut whole = self.clone();
+                *whole.at(path) = Tree { kind: Kind::Optional, parts: Vec::new() };
+                found.push(whole);
+            }
+        });
+        found
     }
 
     /// Trees with something less each, the smallest first.

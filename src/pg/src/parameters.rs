@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, ParamValues, not_impl_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
@@ -127,8 +128,10 @@ fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Opt
                 learn(found, count, || Some(Arc::new(Field::new("count", DataType::Int64, true))));
             }
         }
-        let schema = node.inputs().first().map(|input| Arc::clone(input.schema()));
-        let schema = schema.unwrap_or_else(|| Arc::clone(node.schema()));
+        let schema = match &node.inputs()[..] {
+            [] => Arc::clone(node.schema()),
+            inputs => Arc::new(merge_schema(inputs)),
+        };
         node.apply_expressions(|expr| {
             expr.apply(|part| {
                 match part {
@@ -166,6 +169,18 @@ fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Opt
                             let data_type = ExprSchemable::get_type(side, schema.as_ref());
                             matches!(data_type, Ok(DataType::Timestamp(..) | DataType::Date32))
                         };
+                        if matches!(both.op, Operator::BitwiseShiftLeft | Operator::BitwiseShiftRight) {
+                            let places = || Some(Arc::new(Field::new("places", DataType::Int32, true)));
+                            learn(found, &both.right, places);
+                        }
+                        if let (Expr::ScalarFunction(left), Expr::ScalarFunction(right)) = (&*both.left, &*both.right)
+                            && left.name() == "struct"
+                            && right.name() == "struct"
+                        {
+                            for (left, right) in left.args.iter().zip(&right.args) {
+                                alike(found, [left, right].into_iter(), &schema);
+                            }
+                        }
                         bounds(found, &both.left, &both.right, &schema);
                         bounds(found, &both.right, &both.left, &schema);
                         // What is added to a moment is none.
@@ -253,6 +268,14 @@ fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<Fiel
         let item = Arc::new(Field::new_list_field(fields[1].data_type().clone(), true));
         return vec![Some(Arc::new(Field::new("array", DataType::List(item), true))), None];
     }
+    if let Some(types) = unknown_types(call.name(), fields) {
+        return types;
+    }
+    if call.name() == "timezone" && fields.len() == 2 {
+        let moment = DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()));
+        let of = |data_type: DataType| Some(Arc::new(Field::new("argument", data_type, true)));
+        return vec![of(DataType::Utf8), of(moment)];
+    }
     match fields_with_udf(fields, call.func.as_ref()) {
         Ok(fields) => {
             let wanted = |(place, field): (usize, FieldRef)| match argument_type(call.name(), place, field.data_type())
@@ -266,9 +289,32 @@ fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<Fiel
     }
 }
 
+/// The types that Postgres gives arguments of which it knows none, where the planner would take others.
+fn unknown_types(function: &str, fields: &[FieldRef]) -> Option<Vec<Option<FieldRef>>> {
+    let is_unknown = |field: &FieldRef| *field.data_type() == DataType::Null;
+    let of = |data_type: DataType| Some(Arc::new(Field::new("argument", data_type, true)));
+    let first = fields.first().filter(|field| is_unknown(field))?;
+    debug_assert!(is_unknown(first));
+    match (function, fields) {
+        ("floor" | "ceil" | "round" | "trunc" | "abs" | "sqrt" | "sign" | "exp" | "ln", [_]) => {
+            Some(vec![of(DataType::Float64)])
+        }
+        ("array_append" | "array_remove" | "array_position" | "array_positions", [_, item]) => {
+            let item = if is_unknown(item) { DataType::Utf8 } else { item.data_type().clone() };
+            Some(vec![of(DataType::new_list(item.clone(), true)), of(item)])
+        }
+        _ => None,
+    }
+}
+
 /// The type of an argument, where that of Postgres' function is another than that of the planner's.
 fn argument_type(function: &str, place: usize, planned: &DataType) -> Option<DataType> {
-    const COUNTS: [&str; 13] = [
+    const COUNTS: [&str; 18] = [
+        "array_length",
+        "array_upper",
+        "array_lower",
+        "array_element",
+        "array_slice",
         "repeat",
         "left",
         "right",
@@ -358,6 +404,9 @@ pub(crate) fn check_marks(plan: &LogicalPlan, parameters: &[Parameter]) -> Resul
     };
     let mut found = None;
     plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Values(rows) = node {
+            found = found.take().or_else(|| rows.values.iter().flatten().find_map(lost));
+        }
         node.apply_expressions(|expr| {
             expr.apply(|part| {
                 let parts: Vec<&Expr> = match part {
@@ -381,7 +430,7 @@ pub(crate) fn check_marks(plan: &LogicalPlan, parameters: &[Parameter]) -> Resul
     })?;
     match found {
         Some(kind) => Err(Report::not_supported(format!(
-            "parameters of type {} in CASE, functions and aggregates are not supported; cast them to text",
+            "parameters of type {} in CASE, VALUES, functions and aggregates are not supported; cast them to text",
             values::name(&kind)
         ))),
         None => Ok(()),
@@ -393,7 +442,7 @@ pub(crate) fn needs_types_first(plan: &LogicalPlan) -> bool {
     let untyped = plan.get_parameter_fields().is_ok_and(|fields| {
         fields.values().any(|field| field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null))
     });
-    untyped && has_types_of_planner(plan)
+    untyped
 }
 
 /// Whether some of a plan's types are the planner's for good: those of tables of values, set operations, aggregates and
@@ -533,11 +582,49 @@ pub(crate) fn bind(
              operations, aggregates and subqueries: {long}"
         );
     }
+    let plan = apart_from_constants(plan, values)?;
     let marked = |(value, parameter): (&ScalarValue, &Parameter)| {
         let metadata = Some(parameter.metadata()).filter(|metadata| !metadata.is_empty());
         ScalarAndMetadata::new(value.clone(), metadata.map(FieldMetadata::from))
     };
     plan.replace_params_with_values(&ParamValues::List(values.iter().zip(parameters).map(marked).collect()))
+}
+
+/// Casts parameters of type `double precision` to it where they are arguments: a number that stands in a statement is
+/// `numeric`, which rounds otherwise.
+fn apart_from_constants(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan, DataFusionError> {
+    let is_double = |expr: &Expr| match expr {
+        Expr::Placeholder(Placeholder { id, .. }) => {
+            let index = id.trim_start_matches('$').parse::<usize>().unwrap_or(0);
+            matches!(index.checked_sub(1).and_then(|place| values.get(place)), Some(ScalarValue::Float64(_)))
+        }
+        _ => false,
+    };
+    if !values.iter().any(|value| matches!(value, ScalarValue::Float64(_))) {
+        return Ok(plan);
+    }
+    let apart = |expr: Expr| match is_double(&expr) {
+        true => datafusion::logical_expr::cast(expr, DataType::Float64),
+        false => expr,
+    };
+    let transformed = plan.transform_up_with_subqueries(|node| {
+        node.map_expressions(|expr| {
+            expr.transform_up(|part| {
+                Ok(match part {
+                    Expr::Cast(mut cast) if is_double(&cast.expr) && *cast.field.data_type() != DataType::Float64 => {
+                        cast.expr = Box::new(apart(*cast.expr));
+                        Transformed::yes(Expr::Cast(cast))
+                    }
+                    Expr::ScalarFunction(call) if call.args.iter().any(is_double) => {
+                        let args = call.args.into_iter().map(apart).collect();
+                        Transformed::yes(Expr::ScalarFunction(ScalarFunction { func: call.func, args }))
+                    }
+                    other => Transformed::no(other),
+                })
+            })
+        })
+    })?;
+    Ok(transformed.data)
 }
 
 /// The value of a literal in `EXECUTE p(…)`, which has no type of its own.
@@ -556,6 +643,15 @@ pub(crate) fn of_number(text: &str, parameter: &Parameter, zone: &str) -> Option
             of_literal(Some(&whole.to_string().split(',').next().unwrap_or_default().to_owned()), parameter, zone)
         })),
         _ => None,
+    }
+}
+
+/// A computed value of `EXECUTE p(…)`: text is read as the type that the statement casts it to.
+pub(crate) fn of_computed(value: ScalarValue, parameter: &Parameter, zone: &str) -> Result<ScalarValue, Report> {
+    let is_text = matches!(*parameter.read_as(), Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME);
+    match value.try_as_str() {
+        Some(Some(text)) if !is_text => Ok(fit(values::from_text(parameter.read_as(), text, zone)?, parameter)),
+        _ => Ok(value),
     }
 }
 

@@ -72,6 +72,17 @@ impl VisitorMut for Rewrites {
             Expr::Function(function) if is_named(function, "every") => {
                 function.name = ObjectName::from(vec![Ident::new("bool_and")]);
             }
+            // Parentheses around a subquery do not make it an array.
+            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
+                while let Expr::Nested(inner) = right.as_mut()
+                    && matches!(inner.as_ref(), Expr::Nested(_) | Expr::Subquery(_))
+                {
+                    **right = taken(inner);
+                }
+            }
+            Expr::Function(function) if is_named(function, "array_dims") => {
+                function.name = ObjectName::from(vec![Ident::new("pg_array_dims")]);
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -125,7 +136,8 @@ fn by_name(key: &mut Expr, outputs: &[SelectItem]) {
     if let Some(SelectItem::UnnamedExpr(output) | SelectItem::ExprWithAlias { expr: output, .. }) =
         place.checked_sub(1).and_then(|place| outputs.get(place))
     {
-        *key = output.clone();
+        // A bare number would be a place again.
+        *key = if self::place(output).is_some() { Expr::Nested(Box::new(output.clone())) } else { output.clone() };
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::ArrayRef;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DFStatement;
@@ -344,7 +345,7 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
     if given.is_empty() {
         return Ok(Vec::new());
     }
-    let (expressions, parameters): (Vec<_>, Vec<_>) = given.into_iter().unzip();
+    let (expressions, parameters): (Vec<_>, Vec<&Parameter>) = given.into_iter().unzip();
     let query = Statement::Query(Box::new(catalog_queries::select(expressions)));
     let plan = session.plan(Parsed::new(DFStatement::Statement(Box::new(query))).statement).await?;
     let casts: Vec<_> = plan
@@ -352,7 +353,7 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
         .columns()
         .into_iter()
         .zip(plan.schema().fields())
-        .zip(parameters)
+        .zip(&parameters)
         .map(|((column, field), parameter)| match parameters::target(parameter, field.data_type(), zone) {
             Some(wanted) => datafusion::logical_expr::cast(datafusion::logical_expr::Expr::Column(column), wanted),
             None => datafusion::logical_expr::Expr::Column(column),
@@ -363,8 +364,10 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
     let plan = LogicalPlanBuilder::from(plan).project(casts)?.build()?;
     let batches = executed(&session.context, plan).await?;
     let batch = batches.first().ok_or_else(|| Report::error("XX000", "internal error: no values"))?;
-    let values = batch.columns().iter().map(|column| ScalarValue::try_from_array(column, 0));
-    Ok(values.collect::<Result<_, _>>()?)
+    let value = |(column, parameter): (&ArrayRef, &&Parameter)| {
+        parameters::of_computed(ScalarValue::try_from_array(column, 0)?, parameter, zone)
+    };
+    batch.columns().iter().zip(&parameters).map(value).collect()
 }
 
 // Cursors are portals that SQL has named.

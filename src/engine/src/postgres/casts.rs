@@ -9,7 +9,8 @@ use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{
     DataType, Decimal128Type, DurationNanosecondType, Field, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit, TimestampNanosecondType,
+    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit, TimestampMicrosecondType,
+    TimestampNanosecondType,
 };
 use datafusion::common::exec_err;
 use datafusion::error::Result;
@@ -58,6 +59,8 @@ pub(super) enum Rule {
     NumericToFloat,
     /// A text to a moment, to the microsecond.
     TextToMoment,
+    /// A moment to one with fewer digits after the point.
+    RoundMoment,
     /// Each element of an array.
     Elements(Box<Rule>),
 }
@@ -98,7 +101,8 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
             Utf8,
         ) => Rule::ToText,
         (DataType::Decimal128(..), Float32 | Float64) => Rule::NumericToFloat,
-        (from, DataType::Timestamp(TimeUnit::Nanosecond, _)) if is_text(from) => Rule::TextToMoment,
+        (from, DataType::Timestamp(..)) if is_text(from) => Rule::TextToMoment,
+        (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if unit(*to) < unit(*from) => Rule::RoundMoment,
         (from, Binary) if is_text(from) => Rule::TextToBytea,
         (from, List(_)) if is_text(from) => Rule::TextToArray,
         (List(from), List(item)) => match rule(from.data_type(), item, false)? {
@@ -245,6 +249,8 @@ impl CastFunction {
                     Arc::new(numbers.unary::<_, Float64Type>(f64::round_ties_even))
                 }
             }),
+            // It is one already.
+            Rule::Between if matches!(array.data_type(), DataType::Interval(_)) => Ok(Arc::clone(array)),
             Rule::Between => {
                 const DAY: i64 = 86_400_000_000_000;
                 let between = arrow_cast(array, &DataType::Duration(TimeUnit::Nanosecond))?;
@@ -256,6 +262,7 @@ impl CastFunction {
             }
             Rule::NumericToFloat => numeric_to_float(array, target),
             Rule::TextToMoment => text_to_moment(array, target),
+            Rule::RoundMoment => round_moment(array, target),
             Rule::Elements(rule) => {
                 let DataType::List(item) = target else { return exec_err!("{target} is not an array") };
                 let lists = array.as_list::<i32>();
@@ -392,19 +399,44 @@ fn numeric_to_float(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     })
 }
 
-/// Moments to the microsecond, as those of Postgres are.
-fn text_to_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
-    let moments = arrow_cast(&arrow_cast(array, &DataType::Utf8)?, target)?;
-    let moments = moments.as_primitive::<TimestampNanosecondType>();
-    let rounded = |nanoseconds: i64| {
-        let (micros, rest) = (nanoseconds.div_euclid(1000), nanoseconds.rem_euclid(1000));
-        let up = rest > 500 || rest == 500 && micros % 2 != 0;
-        (micros + i64::from(up)) * 1000
-    };
-    if moments.iter().flatten().all(|it| it % 1000 == 0) {
-        return Ok(Arc::new(moments.clone()));
+/// The parts of a second that a moment is counted in.
+fn unit(of: TimeUnit) -> i64 {
+    match of {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
     }
-    Ok(Arc::new(moments.unary::<_, TimestampNanosecondType>(rounded).with_data_type(target.clone())))
+}
+
+/// Moments to the microsecond, as those of Postgres are, or to what the type has.
+fn text_to_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let DataType::Timestamp(to, zone) = target else { return exec_err!("{target} is not a timestamp") };
+    let exact = DataType::Timestamp(TimeUnit::Nanosecond, zone.clone());
+    let moments = arrow_cast(&arrow_cast(array, &DataType::Utf8)?, &exact)?;
+    let moments = moments.as_primitive::<TimestampNanosecondType>();
+    let micros = moments.unary::<_, TimestampMicrosecondType>(|nanoseconds| {
+        let (micros, rest) = (nanoseconds.div_euclid(1000), nanoseconds.rem_euclid(1000));
+        micros + i64::from(rest > 500 || rest == 500 && micros % 2 != 0)
+    });
+    let micros: ArrayRef = Arc::new(micros.with_timezone_opt(zone.clone()));
+    if unit(*to) < unit(TimeUnit::Microsecond) { round_moment(&micros, target) } else { arrow_cast(&micros, target) }
+}
+
+/// Halves go away from the year 2000, from which Postgres counts.
+fn round_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let (DataType::Timestamp(from, _), DataType::Timestamp(to, zone)) = (array.data_type(), target) else {
+        return exec_err!("{target} is not a timestamp");
+    };
+    let parts = unit(*from) / unit(*to);
+    let epoch = 946_684_800 * unit(*to);
+    let numbers = arrow_cast(array, &DataType::Int64)?;
+    let rounded = numbers.as_primitive::<Int64Type>().unary::<_, Int64Type>(|moment| {
+        let since = i128::from(moment) - i128::from(epoch) * i128::from(parts);
+        let away = ((since.abs() + i128::from(parts / 2)) / i128::from(parts)) as i64;
+        if since < 0 { epoch - away } else { epoch + away }
+    });
+    arrow_cast(&(Arc::new(rounded) as ArrayRef), &DataType::Timestamp(*to, zone.clone()))
 }
 
 fn double_to_real(array: &ArrayRef) -> Result<ArrayRef> {

@@ -8,16 +8,19 @@ mod arithmetic;
 mod arrays;
 mod average;
 mod bytea;
+mod bytes;
 mod casts;
 mod characters;
 mod contains;
 mod decimal;
 mod doubles;
 mod encodings;
+mod filters;
 pub mod floats;
 mod functions;
 mod integers;
 mod letters;
+mod matches;
 mod names;
 mod nulls;
 mod operators;
@@ -102,11 +105,18 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     context.register_udf(Part::double(found.udf("date_part")?));
     context.register_udf(zones::time_zone());
     let any = found.udf("array_has_any")?;
+    let substr = Arc::new(bytes::OfBytes::of(found.udf("substr")?));
     for function in overlap::functions() {
         context.register_udf(function);
     }
     for name in ["upper", "lower", "initcap"] {
         context.register_udf(Letters::of(found.udf(name)?));
+    }
+    for name in ["substr", "octet_length"] {
+        context.register_udf(bytes::OfBytes::of(found.udf(name)?));
+    }
+    for name in ["regexp_match", "regexp_replace"] {
+        context.register_udf(matches::Match::of(found.udf(name)?));
     }
     for name in ["chr", "lpad", "rpad"] {
         context.register_udf(Counted::of(found.udf(name)?));
@@ -136,10 +146,11 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     before.extend(found.analyzer().rules.iter().cloned());
     before.extend([Arc::new(subqueries::ThreeValued) as _, Arc::new(rules::Values) as _]);
     let mut planners: Vec<Arc<dyn ExprPlanner>> =
-        vec![Arc::new(operators::Operands { part: state.read().udf("extract").ok(), any })];
+        vec![Arc::new(operators::Operands { part: state.read().udf("extract").ok(), any, substr })];
     planners.extend(found.expr_planners().iter().cloned());
     let changed = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_analyzer_rules(before)
+        .with_optimizer_rules(filters::AboveAggregates::among(&found.optimizer().rules))
         .with_expr_planners(planners)
         .with_type_planner(Arc::new(PostgresTypes::before(None)))
         .build();

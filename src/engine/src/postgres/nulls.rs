@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::make_comparator;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::Case;
+use datafusion::logical_expr::expr::{BinaryExpr, Case};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility, binary_expr,
@@ -89,4 +91,64 @@ pub(super) fn rows_compared(operator: Operator, left: &[Expr], right: &[Expr]) -
         let equal = binary_expr(left.clone(), Operator::Eq, right.clone());
         differ.or(equal.and(rest))
     }))
+}
+
+/// `a < b` of arrays, of which a NULL is the greatest element.
+pub(super) fn arrays_compared(binary: &BinaryExpr) -> Option<Expr> {
+    if !matches!(binary.op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq) {
+        return None;
+    }
+    let compared = Compared { operator: binary.op, signature: Signature::any(2, Volatility::Immutable) };
+    Some(ScalarUDF::from(compared).call(vec![*binary.left.clone(), *binary.right.clone()]))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Compared {
+    operator: Operator,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Compared {
+    fn name(&self) -> &str {
+        match self.operator {
+            Operator::Lt => "pg_array_lt",
+            Operator::LtEq => "pg_array_le",
+            Operator::Gt => "pg_array_gt",
+            _ => "pg_array_ge",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let is_scalar = args.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+        let rows = if is_scalar { 1 } else { args.number_rows };
+        let (left, right) = (args.args[0].to_array(rows)?, args.args[1].to_array(rows)?);
+        let last = SortOptions { descending: false, nulls_first: false };
+        let comparator = make_comparator(&left, &right, last)?;
+        let answer = |row: usize| {
+            (left.is_valid(row) && right.is_valid(row)).then(|| match self.operator {
+                Operator::Lt => comparator(row, row).is_lt(),
+                Operator::LtEq => comparator(row, row).is_le(),
+                Operator::Gt => comparator(row, row).is_gt(),
+                _ => comparator(row, row).is_ge(),
+            })
+        };
+        let answers: ArrayRef = Arc::new((0..rows).map(answer).collect::<BooleanArray>());
+        Ok(if is_scalar {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&answers, 0)?)
+        } else {
+            ColumnarValue::Array(answers)
+        })
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{Case, Cast};
+use datafusion::logical_expr::expr::{Case, Cast, Placeholder};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, Operator, ScalarUDF, binary_expr, cast, lit};
 use datafusion::scalar::ScalarValue;
@@ -24,6 +24,8 @@ pub(super) struct Operands {
     pub(super) part: Option<Arc<ScalarUDF>>,
     /// Whether two arrays have an element in common.
     pub(super) any: Arc<ScalarUDF>,
+    /// What SUBSTRING is planned as.
+    pub(super) substr: Arc<ScalarUDF>,
 }
 
 impl ExprPlanner for Operands {
@@ -45,10 +47,16 @@ impl ExprPlanner for Operands {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
         if op == Op::StringConcat {
+            let (left, right) = lists(left, right, schema);
             let (left, right) = bytes(left, right, schema)?;
             let (left, right) = arrays(left, right, schema);
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
+        let (left, right) = match op {
+            Op::PGBitwiseShiftLeft | Op::PGBitwiseShiftRight => (left, counted(right)),
+            Op::PGOverlap => lists(left, right, schema),
+            _ => (left, right),
+        };
         if op == Op::PGOverlap {
             let (left, right) = arrays(left, right, schema);
             return Ok(PlannerResult::Planned(overlap(&self.any, left, right)));
@@ -95,6 +103,10 @@ impl ExprPlanner for Operands {
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
 
+    fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(self.substr.call(args)))
+    }
+
     fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         match &self.part {
             Some(part) => Ok(PlannerResult::Planned(part.call(args))),
@@ -125,8 +137,31 @@ impl ExprPlanner for Operands {
     }
 }
 
+/// A parameter of which nothing is known is an `integer` as a subscript.
+fn counted(key: Expr) -> Expr {
+    match key {
+        Expr::Placeholder(Placeholder { id, field: None }) => {
+            Expr::Placeholder(Placeholder { id, field: Some(Arc::new(Field::new("", DataType::Int32, true))) })
+        }
+        other => other,
+    }
+}
+
+/// A parameter of which nothing is known is an array beside one.
+fn lists(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    let typed = |side: Expr, other: Option<DataType>| match (side, other) {
+        (Expr::Placeholder(Placeholder { id, field: None }), Some(list @ DataType::List(_))) => {
+            Expr::Placeholder(Placeholder { id, field: Some(Arc::new(Field::new("", list, true))) })
+        }
+        (side, _) => side,
+    };
+    let (left_type, right_type) = (left.get_type(schema).ok(), right.get_type(schema).ok());
+    (typed(left, right_type), typed(right, left_type))
+}
+
 /// `NULL` for a subscript below 1.
 fn subscript(key: Expr) -> Expr {
+    let key = counted(key);
     match key {
         Expr::Literal(ScalarValue::Int64(Some(1..)), None) => key,
         Expr::Literal(ScalarValue::Int64(Some(_)), None) => Expr::Literal(ScalarValue::Int64(None), None),
@@ -140,7 +175,7 @@ fn subscript(key: Expr) -> Expr {
 
 /// The greater of both.
 fn at_least(least: i64, key: Expr) -> Expr {
-    match key {
+    match counted(key) {
         Expr::Literal(ScalarValue::Int64(Some(value)), None) => lit(value.max(least)),
         key => Expr::Case(Case {
             expr: None,

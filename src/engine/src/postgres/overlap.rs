@@ -55,7 +55,7 @@ impl ScalarUDFImpl for Function {
             Kind::Overlap(_) => "pg_overlap",
             Kind::Nulls => "num_nulls",
             Kind::NonNulls => "num_nonnulls",
-            Kind::Dimensions => "array_dims",
+            Kind::Dimensions => "pg_array_dims",
             Kind::Sign => "sign",
         }
     }
@@ -142,8 +142,7 @@ impl ScalarUDFImpl for Function {
                     Arc::new(signs.with_data_type(values[0].data_type().clone()))
                 }
                 _ => {
-                    let sign = |number: f64| if number == 0.0 || number.is_nan() { number } else { number.signum() };
-                    let sign = |number: f64| if number == 0.0 { 0.0 } else { sign(number) };
+                    let sign = |number: f64| f64::from(i8::from(number > 0.0) - i8::from(number < 0.0));
                     Arc::new(values[0].as_primitive::<Float64Type>().unary::<_, Float64Type>(sign))
                 }
             },

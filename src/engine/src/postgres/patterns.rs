@@ -10,6 +10,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
+use regex_syntax::hir::{Hir, HirKind};
 
 use super::casts::arrow_cast;
 use super::names;
@@ -24,6 +25,8 @@ enum Language {
     Like(char),
     /// A regular expression of Postgres.
     Regular,
+    /// One of which it matters what it matches, and not only whether it does.
+    Found,
 }
 
 /// The regular expression that matches what `SIMILAR TO pattern` does.
@@ -39,6 +42,11 @@ pub(super) fn like(pattern: Expr, escape: char) -> Expr {
 /// A regular expression of Postgres as one of the regex crate.
 pub(super) fn regular(pattern: Expr) -> Expr {
     translated(Language::Regular, pattern)
+}
+
+/// The same of one of which it matters what it matches.
+pub(super) fn found(pattern: Expr) -> Expr {
+    translated(Language::Found, pattern)
 }
 
 /// Whether this is such a pattern already.
@@ -63,6 +71,7 @@ impl ScalarUDFImpl for Translation {
             Language::Similar(_) => "similar_to_escape",
             Language::Like(_) => "like_escape",
             Language::Regular => "pg_regular_expression",
+            Language::Found => "pg_regular_match",
         }
     }
 
@@ -87,6 +96,10 @@ impl ScalarUDFImpl for Translation {
             Language::Similar(escape) => from_similar(pattern, escape),
             Language::Like(escape) => from_like(pattern, escape),
             Language::Regular => from_regular(pattern),
+            Language::Found => {
+                let found = from_regular(pattern)?;
+                check_lengths(&found).map(|()| found)
+            }
         };
         match &args.args[0] {
             ColumnarValue::Scalar(pattern) => match pattern.try_as_str() {
@@ -358,9 +371,58 @@ fn from_regular(pattern: &str) -> Result<String> {
     Ok(found)
 }
 
+/// That a regular expression matches the same as in Postgres, which takes the longest of its alternatives: those of one
+/// length, and not both greedy and others.
+fn check_lengths(pattern: &str) -> Result<()> {
+    // What cannot be read is refused where it is compiled.
+    let Ok(tree) = regex_syntax::Parser::new().parse(pattern) else { return Ok(()) };
+    let (mut greedy, mut lazy) = (false, false);
+    let mut rest = vec![&tree];
+    while let Some(part) = rest.pop() {
+        match part.kind() {
+            HirKind::Alternation(branches) => {
+                let length = |branch: &Hir| (branch.properties().minimum_len(), branch.properties().maximum_len());
+                let first = branches.first().map(length);
+                let is_one = first.is_some_and(|(least, most)| least == most && most.is_some());
+                if !is_one || branches.iter().any(|branch| Some(length(branch)) != first) {
+                    let message = "alternatives of different lengths in a regular expression are not supported where it \
+                                   matters which one matches; put them apart, or test with ~";
+                    return Err(refusal("0A000", message));
+                }
+                rest.extend(branches);
+            }
+            HirKind::Repetition(repetition) => {
+                let is_open = repetition.max != Some(repetition.min);
+                greedy |= is_open && repetition.greedy;
+                lazy |= is_open && !repetition.greedy;
+                rest.push(&repetition.sub);
+            }
+            HirKind::Capture(group) => rest.push(&group.sub),
+            HirKind::Concat(parts) => rest.extend(parts),
+            _ => {}
+        }
+    }
+    if greedy && lazy {
+        let message = "greedy and non-greedy quantifiers in one regular expression are not supported";
+        return Err(refusal("0A000", message));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn alternatives_have_one_length() {
+        let check = |pattern: &str| check_lengths(&from_regular(pattern).unwrap());
+        for pattern in ["a|b", "(ab|cd)+x?", "a+b*", "a+?b*?", "[0-9]{2}"] {
+            assert!(check(pattern).is_ok(), "{pattern}");
+        }
+        for pattern in ["fo|foo", "(a|bc)d", "a|", "a+?b*"] {
+            assert!(check(pattern).is_err(), "{pattern}");
+        }
+    }
 
     #[test]
     fn similar_patterns_are_anchored() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, JoinType, NullEquality};
@@ -11,8 +11,8 @@ use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunctio
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, SortExpr, Subquery, WriteOp, binary_expr,
-    cast, lit,
+    Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Sort, SortExpr, Subquery,
+    WriteOp, binary_expr, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
@@ -23,9 +23,9 @@ use super::arithmetic::{checked, checked_negation, is_checked, is_division};
 use super::casts::{Rule, cast_by, may_refuse_text, rule};
 use super::contains::{Contains, is_contains};
 use super::functions::{Has, is_has};
-use super::nulls::{minding, rows_compared};
+use super::nulls::{arrays_compared, minding, rows_compared};
 use super::operators::as_integer;
-use super::patterns::{is_translated, like, no_escape, regular, similar};
+use super::patterns::{found, is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::types::length_of;
@@ -54,21 +54,73 @@ impl AnalyzerRule for Operators {
     }
 }
 
-/// `SELECT DISTINCT ON (…) … ORDER BY` without keys that come twice, at which DataFusion panics.
+/// More rows than there are, as the limit of a query that has an OFFSET only.
+const ALL_ROWS: i64 = 1 << 40;
+
+/// `SELECT DISTINCT ON (…) … ORDER BY` without keys that come twice, at which DataFusion panics, and with columns that may
+/// be NULL, as those that it is planned as are. `ORDER BY … OFFSET` with a limit: without one DataFusion takes the order
+/// for one that nothing depends on.
 fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let LogicalPlan::Distinct(Distinct::On(mut on)) = plan else { return Ok(Transformed::no(plan)) };
-    let Some(order) = on.sort_expr.take() else { return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::On(on)))) };
-    let count = order.len();
-    let mut kept: Vec<SortExpr> = Vec::with_capacity(count);
-    for key in order {
-        if kept.iter().all(|earlier| earlier.expr != key.expr) {
-            kept.push(key);
+    let mut on = match plan {
+        LogicalPlan::Distinct(Distinct::On(on)) => on,
+        LogicalPlan::Sort(sort) => return check_order(sort).map(|sort| Transformed::no(LogicalPlan::Sort(sort))),
+        LogicalPlan::Limit(mut limit) if limit.skip.is_some() && limit.fetch.is_none() && is_sorted(&limit.input) => {
+            limit.fetch = Some(Box::new(lit(ALL_ROWS)));
+            return Ok(Transformed::yes(LogicalPlan::Limit(limit)));
+        }
+        other => return Ok(Transformed::no(other)),
+    };
+    let mut changed = false;
+    if let Some(order) = on.sort_expr.take() {
+        let count = order.len();
+        let mut kept: Vec<SortExpr> = Vec::with_capacity(count);
+        for key in order {
+            if kept.iter().all(|earlier| earlier.expr != key.expr) {
+                kept.push(key);
+            }
+        }
+        changed = kept.len() < count;
+        on.sort_expr = Some(kept);
+    }
+    let schema = Arc::clone(on.input.schema());
+    let mut outputs = Vec::with_capacity(on.select_expr.len());
+    for (output, (qualifier, field)) in on.select_expr.iter().zip(on.schema.iter()) {
+        outputs.push(match output.nullable(&schema)? {
+            true => output.clone(),
+            false => {
+                changed = true;
+                functions::nullable(output.clone().unalias()).alias_qualified(qualifier.cloned(), field.name())
+            }
+        });
+    }
+    if !changed {
+        return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::On(on))));
+    }
+    let on = DistinctOn::try_new(on.on_expr, outputs, on.sort_expr, on.input)?;
+    Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
+}
+
+/// That arrays are in an order in which a NULL among their elements stands where one in their place would.
+fn check_order(sort: Sort) -> Result<Sort> {
+    for key in &sort.expr {
+        let is_list = matches!(key.expr.get_type(sort.input.schema()), Ok(DataType::List(_)));
+        if is_list && key.asc == key.nulls_first {
+            let message = "ORDER BY of arrays with NULLS FIRST (or DESC NULLS LAST) is not supported; order by their \
+                           elements";
+            return Err(refusal("0A000", message));
         }
     }
-    let is_shorter = kept.len() < count;
-    on.sort_expr = Some(kept);
-    let plan = LogicalPlan::Distinct(Distinct::On(on));
-    Ok(if is_shorter { Transformed::yes(plan) } else { Transformed::no(plan) })
+    Ok(sort)
+}
+
+fn is_sorted(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            plan.inputs().iter().all(|input| is_sorted(input))
+        }
+        _ => false,
+    }
 }
 
 /// That a plan is not one of EXCEPT ALL or INTERSECT ALL, which DataFusion plans without counting how often a row comes.
@@ -226,7 +278,8 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             ) && function.args.get(1).is_some_and(|pattern| !is_translated(pattern)) =>
         {
             let pattern = std::mem::replace(&mut function.args[1], lit(false));
-            function.args[1] = regular(pattern);
+            // Of `regexp_like` only whether it does.
+            function.args[1] = if function.name() == "regexp_like" { regular(pattern) } else { found(pattern) };
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
         // A subquery without rows is NULL, whatever its column is.
@@ -397,6 +450,13 @@ fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             function.args.insert(0, cast_by(rule, Cast::new_from_field(Box::new(array), texts)));
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
+        Expr::ScalarFunction(function)
+            if matches!(function.name(), "greatest" | "least")
+                && function.args.iter().any(|arg| matches!(arg.get_type(schema), Ok(DataType::List(_)))) =>
+        {
+            let name = function.name();
+            Err(refusal("0A000", format!("{name} of arrays is not supported; compare them in a CASE")))
+        }
         Expr::ScalarFunction(function) if matches!(function.name(), "concat" | "concat_ws") => {
             let args = function.args.into_iter().map(|arg| boolean_out(arg, schema)).collect::<Result<Vec<_>>>()?;
             let changed = args.iter().any(|(_, changed)| *changed);
@@ -430,10 +490,28 @@ fn arithmetic(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>
         let spans = BinaryExpr { left: span(binary.left), op: binary.op, right: span(binary.right) };
         return Ok(Transformed::yes(Expr::BinaryExpr(spans)));
     }
+    if binary.op == Operator::Minus {
+        let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+        let difference = |binary| Box::new(Expr::BinaryExpr(binary));
+        match (&left, &right) {
+            (DataType::Timestamp(..), DataType::Timestamp(..)) => {
+                return Ok(Transformed::yes(cast_by(Rule::Between, Cast::new(difference(binary), interval))));
+            }
+            (DataType::Date32, DataType::Date32) => {
+                return Ok(Transformed::yes(Expr::Cast(Cast::new(difference(binary), DataType::Int32))));
+            }
+            _ => {}
+        }
+    }
     if binary.op == Operator::Divide
         && let Some(quotient) = quotient((*binary.left.clone(), &left), (*binary.right.clone(), &right))
     {
         return Ok(Transformed::yes(quotient));
+    }
+    if matches!((&left, &right), (DataType::List(_), DataType::List(_)))
+        && let Some(compared) = arrays_compared(&binary)
+    {
+        return Ok(Transformed::yes(compared));
     }
     let Some(function) = checked(binary.op) else { return Ok(Transformed::no(Expr::BinaryExpr(binary))) };
     if left != right || !is_checked(&left) {

@@ -92,11 +92,15 @@ pub(super) fn of_one_scale(items: Vec<Option<ScalarValue>>) -> Result<(DataType,
         _ => None,
     };
     let scale = items.iter().filter_map(parts).map(|(_, _, scale)| scale).max().unwrap_or(0);
+    let is_even = items.iter().filter_map(parts).all(|(_, _, own)| own == scale);
     let whole = items.iter().filter_map(parts).map(|(_, precision, scale)| precision - scale.unsigned_abs()).max();
+    // Of several scales it is not known any more which item has which: as numeric without a precision.
+    let scale = if is_even { scale } else { scale.max(10) };
     let precision = (whole.unwrap_or(0) + scale.unsigned_abs()).max(1);
     if usize::from(precision) > MOST_DIGITS {
         return Err(too_long("an array"));
     }
+    let precision = if is_even { precision } else { MOST_DIGITS as u8 };
     let item = |item| {
         let (value, _, own) = parts(&item)?;
         Some(ScalarValue::Decimal128(Some(value * 10_i128.pow((scale - own).unsigned_abs().into())), precision, scale))

@@ -1,0 +1,154 @@
+//! `substr` and `octet_length` of `bytea`.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int32Array};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use datafusion::error::Result;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use datafusion::scalar::ScalarValue;
+
+use super::refusal::refusal;
+
+/// A function that DataFusion has for text only.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct OfBytes {
+    function: Arc<ScalarUDF>,
+    signature: Signature,
+}
+
+impl OfBytes {
+    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
+        ScalarUDF::from(Self { function, signature: Signature::user_defined(Volatility::Immutable) })
+    }
+}
+
+/// Bytes from a place on, counted from 1.
+fn part(bytes: &[u8], start: i64, length: Option<i64>) -> Result<&[u8]> {
+    if length.is_some_and(|length| length < 0) {
+        return Err(refusal("22011", "negative substring length not allowed"));
+    }
+    let end = length.map_or(i64::MAX, |length| start.saturating_add(length));
+    let place = |from_one: i64| usize::try_from(from_one.max(1) - 1).unwrap_or(usize::MAX).min(bytes.len());
+    Ok(&bytes[place(start)..place(end).max(place(start))])
+}
+
+impl ScalarUDFImpl for OfBytes {
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.function.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        if let [DataType::Binary, numbers @ ..] = arguments {
+            let is_number = |it: &DataType| it.is_integer() || *it == DataType::Null;
+            let wanted = if self.name() == "octet_length" { 0..=0 } else { 1..=2 };
+            if wanted.contains(&numbers.len()) && numbers.iter().all(is_number) {
+                let numbers = std::iter::repeat_n(DataType::Int64, numbers.len());
+                return Ok(std::iter::once(DataType::Binary).chain(numbers).collect());
+            }
+            return Err(refusal("42883", format!("function {}(bytea, …) does not exist", self.name())));
+        }
+        let fields: Vec<_> =
+            arguments.iter().map(|it| Arc::new(Field::new("", it.clone(), true)) as FieldRef).collect();
+        let coerced = fields_with_udf(&fields, self.function.as_ref())?;
+        Ok(coerced.iter().map(|field| field.data_type().clone()).collect())
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match (arguments.first(), self.name()) {
+            (Some(DataType::Binary), "octet_length") => Ok(DataType::Int32),
+            (Some(DataType::Binary), _) => Ok(DataType::Binary),
+            _ => self.function.return_type(arguments),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        match args.arg_fields.first().map(|field| field.data_type()) {
+            Some(DataType::Binary) => {
+                let types: Vec<_> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+                Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, true)))
+            }
+            _ => self.function.return_field_from_args(args),
+        }
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.function.documentation()
+    }
+
+    fn is_strict(&self) -> bool {
+        self.function.is_strict()
+    }
+
+    fn simplify(&self, args: Vec<Expr>, _: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        Ok(ExprSimplifyResult::Original(args))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if args.args[0].data_type() != DataType::Binary {
+            return self.function.invoke_with_args(args);
+        }
+        let is_scalar = args.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+        let rows = if is_scalar { 1 } else { args.number_rows };
+        let values = args.args.iter().map(|argument| argument.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        let texts = values[0].as_binary::<i32>();
+        let found: ArrayRef = match &values[1..] {
+            [] => Arc::new(
+                texts
+                    .iter()
+                    .map(|bytes| bytes.and_then(|bytes| i32::try_from(bytes.len()).ok()))
+                    .collect::<Int32Array>(),
+            ),
+            numbers => {
+                let number = |place: usize, row: usize| {
+                    numbers
+                        .get(place)
+                        .map(|numbers| numbers.as_primitive::<Int64Type>())
+                        .map(|numbers| numbers.is_valid(row).then(|| numbers.value(row)))
+                };
+                let each = |row: usize| match (number(0, row), number(1, row)) {
+                    (Some(Some(start)), length) if texts.is_valid(row) && length != Some(None) => {
+                        part(texts.value(row), start, length.flatten()).map(Some)
+                    }
+                    _ => Ok(None),
+                };
+                Arc::new((0..rows).map(each).collect::<Result<Vec<_>>>()?.into_iter().collect::<BinaryArray>())
+            }
+        };
+        Ok(if is_scalar {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)
+        } else {
+            ColumnarValue::Array(found)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Postgres 15 shows.
+    #[test]
+    fn parts_are_counted_from_one() {
+        let of = |start, length| part(b"abcd", start, length).unwrap();
+        assert_eq!(of(2, Some(2)), b"bc");
+        assert_eq!(of(0, Some(2)), b"a");
+        assert_eq!(of(-1, Some(2)), b"");
+        assert_eq!(of(3, None), b"cd");
+        assert_eq!(of(9, Some(1)), b"");
+        assert!(part(b"abcd", 1, Some(-1)).is_err());
+    }
+}
