@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Packs a built neuroql for people without Rust.
 
-    package.py PROGRAM [--out DIR]
+    package.py PROGRAM [--out DIR] [--only tarball|wheel] [--level 1..9]
 
 writes DIR/neuroql-VERSION-TARGET.tar.xz (the program, README and LICENSE) and a wheel that installs the program with
 `pip install`, for the processor that PROGRAM was built for, and prints their sizes, SHA-256 and the oldest glibc that
@@ -60,9 +60,9 @@ def elf(program: bytes, path: pathlib.Path) -> tuple[str, tuple[int, int]]:
     return MACHINES[machine], max(versions)
 
 
-def tarball(out: pathlib.Path, name: str, program: bytes) -> pathlib.Path:
+def tarball(out: pathlib.Path, name: str, program: bytes, level: int) -> pathlib.Path:
     path = out / f"{name}.tar.xz"
-    with tarfile.open(path, "w:xz", preset=6) as archive:
+    with tarfile.open(path, "w:xz", preset=level) as archive:
         files = [("neuroql", program, 0o755)]
         files += [(file, (ROOT / file).read_bytes(), 0o644) for file in ("README.md", "LICENSE")]
         for file, content, mode in files:
@@ -72,7 +72,7 @@ def tarball(out: pathlib.Path, name: str, program: bytes) -> pathlib.Path:
     return path
 
 
-def wheel(out: pathlib.Path, version: str, licence: str, platform: str, program: bytes) -> pathlib.Path:
+def wheel(out: pathlib.Path, version: str, licence: str, platform: str, program: bytes, level: int) -> pathlib.Path:
     stem = f"neuroql-{version}"
     path = out / f"{stem}-py3-none-{platform}.whl"
     readme = (ROOT / "README.md").read_text()
@@ -93,11 +93,11 @@ def wheel(out: pathlib.Path, version: str, licence: str, platform: str, program:
     }
     record = f"{stem}.dist-info/RECORD"
     lines = []
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
         def add(name: str, content: bytes, mode: int) -> None:
             entry = zipfile.ZipInfo(name, EPOCH)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, (0o100000 | mode) << 16
-            archive.writestr(entry, content, compresslevel=9)
+            archive.writestr(entry, content, compresslevel=level)
 
         for name, (content, mode) in files.items():
             add(name, content, mode)
@@ -111,15 +111,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("dist"))
+    parser.add_argument("--only", choices=["tarball", "wheel"])
+    parser.add_argument("--level", type=int, choices=range(1, 10), default=9, help="how hard to compress")
     given = parser.parse_args()
     package = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
     version, program = package["version"], given.program.read_bytes()
     machine, glibc = elf(program, given.program)
     given.out.mkdir(parents=True, exist_ok=True)
-    made = [
-        tarball(given.out, f"neuroql-{version}-{machine}-unknown-linux-gnu", program),
-        wheel(given.out, version, package["license"], f"manylinux_{glibc[0]}_{glibc[1]}_{machine}", program),
-    ]
+    made = []
+    if given.only != "wheel":
+        made.append(tarball(given.out, f"neuroql-{version}-{machine}-unknown-linux-gnu", program, given.level))
+    if given.only != "tarball":
+        platform = f"manylinux_{glibc[0]}_{glibc[1]}_{machine}"
+        made.append(wheel(given.out, version, package["license"], platform, program, given.level))
     print(f"program: {len(program):,} bytes, {machine}, glibc {glibc[0]}.{glibc[1]} or newer")
     for path in made:
         content = path.read_bytes()
