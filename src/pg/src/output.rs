@@ -218,10 +218,18 @@ fn names_of(column: &ArrayRef, kind: &Type, objects: &Objects) -> Option<ArrayRe
     Some(Arc::new(numbers.iter().map(name).collect::<StringArray>()))
 }
 
-/// Decimals of more digits than arrow-pg writes, as text.
+/// The digits of decimals that arrow-pg writes.
+const WRITTEN: u8 = 28;
+
+/// Decimals of more digits than arrow-pg writes, or arrays of them, as text.
 fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
+    if let Some(lists) = column.as_list_opt::<i32>() {
+        let values = decimals(lists.values())?;
+        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        return Some(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned())));
+    }
     let DataType::Decimal128(precision, _) = column.data_type() else { return None };
-    if *precision <= 28 {
+    if *precision <= WRITTEN {
         return None;
     }
     let numbers = column.as_primitive::<Decimal128Type>();
@@ -229,12 +237,44 @@ fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
     Some(Arc::new((0..numbers.len()).map(text).collect::<StringArray>()))
 }
 
-/// The binary form of values that are kept as text.
+/// What `numeric_send` of Postgres gives: groups of four digits.
+fn numeric(value: i128, scale: i8) -> Vec<u8> {
+    const GROUP: usize = 4;
+    let fraction = usize::try_from(scale).unwrap_or(0);
+    let whole_zeros = usize::from(scale.min(0).unsigned_abs());
+    let digits = format!("{:0>width$}{}", value.unsigned_abs(), "0".repeat(whole_zeros), width = fraction + 1);
+    let (whole, rest) = digits.split_at(digits.len() - fraction);
+    let before = (GROUP - whole.len() % GROUP) % GROUP;
+    let after = (GROUP - rest.len() % GROUP) % GROUP;
+    let padded = format!("{}{digits}{}", "0".repeat(before), "0".repeat(after));
+    let groups: Vec<i16> =
+        (0..padded.len()).step_by(GROUP).map(|at| padded[at..at + GROUP].parse().unwrap_or(0)).collect();
+    let leading = groups.iter().take_while(|group| **group == 0).count();
+    let trailing = groups.iter().skip(leading).rev().take_while(|group| **group == 0).count();
+    let kept = &groups[leading..groups.len() - trailing];
+    // A decimal has no more than 38 digits.
+    let weight = if kept.is_empty() { 0 } else { (((whole.len() + before) / GROUP) as i16) - 1 - leading as i16 };
+    let sign: u16 = if value < 0 { 0x4000 } else { 0 };
+    let mut bytes = Vec::with_capacity(8 + 2 * kept.len());
+    bytes.extend((kept.len() as i16).to_be_bytes());
+    bytes.extend(weight.to_be_bytes());
+    bytes.extend(sign.to_be_bytes());
+    bytes.extend((fraction as u16).to_be_bytes());
+    kept.iter().for_each(|group| bytes.extend(group.to_be_bytes()));
+    bytes
+}
+
+/// The binary form of values that are kept as text, and of long decimals.
 fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
     if let (PgKind::Array(item), Some(lists)) = (kind.kind(), column.as_list_opt::<i32>()) {
         let values = pack(lists.values(), item)?;
         let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
         return Some(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned())));
+    }
+    if let DataType::Decimal128(precision, scale) = column.data_type() {
+        let numbers = column.as_primitive::<Decimal128Type>().iter();
+        let numbers = numbers.map(|number| number.map(|number| numeric(number, *scale)));
+        return (*precision > WRITTEN).then(|| Arc::new(numbers.collect::<BinaryArray>()) as ArrayRef);
     }
     let bytes = |text: &str| match *kind {
         Type::UUID => {
@@ -361,6 +401,20 @@ mod tests {
         assert_eq!(text(Arc::new(values)), ["1.5", "2", "Infinity", "1e+20", ""]);
         let lists = ListArray::from_iter_primitive::<Float32Type, _, _>([Some(vec![Some(1.0), None, Some(0.25)])]);
         assert_eq!(text(Arc::new(lists)), ["{1,NULL,0.25}"]);
+    }
+
+    /// What Postgres 15 sends.
+    #[test]
+    fn numbers_are_sent_in_groups_of_digits() {
+        let words = |value, scale| {
+            let bytes = numeric(value, scale);
+            bytes.chunks(2).map(|word| i16::from_be_bytes([word[0], word[1]])).collect::<Vec<_>>()
+        };
+        assert_eq!(words(1, 6), [1, -2, 0, 6, 100]);
+        assert_eq!(words(-123_456_789, 2), [3, 1, 0x4000, 2, 123, 4567, 8900]);
+        assert_eq!(words(0, 10), [0, 0, 0, 10]);
+        assert_eq!(words(15_000_000_000, 10), [2, 0, 0, 10, 1, 5000]);
+        assert_eq!(words(-92_233_720_368_547_758_085, 1), [6, 4, 0x4000, 1, 922, 3372, 368, 5477, 5808, 5000]);
     }
 
     #[test]

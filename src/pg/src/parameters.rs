@@ -144,7 +144,12 @@ fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Opt
                     | Expr::IsTrue(inner)
                     | Expr::IsFalse(inner)
                     | Expr::IsNotTrue(inner)
-                    | Expr::IsNotFalse(inner) => learn(found, inner, boolean),
+                    | Expr::IsNotFalse(inner)
+                    | Expr::IsUnknown(inner)
+                    | Expr::IsNotUnknown(inner) => learn(found, inner, boolean),
+                    Expr::AggregateFunction(call) => {
+                        call.params.filter.iter().for_each(|filter| learn(found, filter, boolean));
+                    }
                     Expr::BinaryExpr(both) if matches!(both.op, Operator::And | Operator::Or) => {
                         learn(found, &both.left, boolean);
                         learn(found, &both.right, boolean);

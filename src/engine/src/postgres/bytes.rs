@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::refusal::refusal;
+use super::refusal::{refusal, type_name};
 
 /// A function that DataFusion has for text only.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -61,9 +61,19 @@ impl ScalarUDFImpl for OfBytes {
             }
             return Err(refusal("42883", format!("function {}(bytea, …) does not exist", self.name())));
         }
+        let is_text = |it: &DataType| matches!(it, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        if let [_, pattern, ..] = arguments
+            && is_text(pattern)
+        {
+            let message = "substring(text FROM pattern) is not supported; use (regexp_match(text, pattern))[1]";
+            return Err(refusal("0A000", message));
+        }
         let fields: Vec<_> =
             arguments.iter().map(|it| Arc::new(Field::new("", it.clone(), true)) as FieldRef).collect();
-        let coerced = fields_with_udf(&fields, self.function.as_ref())?;
+        let coerced = fields_with_udf(&fields, self.function.as_ref()).map_err(|_| {
+            let types: Vec<_> = arguments.iter().map(type_name).collect();
+            refusal("42883", format!("function {}({}) does not exist", self.name(), types.join(", ")))
+        })?;
         Ok(coerced.iter().map(|field| field.data_type().clone()).collect())
     }
 

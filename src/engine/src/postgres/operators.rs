@@ -208,6 +208,8 @@ fn bytes(left: Expr, right: Expr, schema: &DFSchema) -> Result<(Expr, Expr)> {
 fn arrays(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     let is_text =
         |it: &Expr| matches!(it, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), None));
+    // So is NULL, and an array has nothing of it.
+    let is_text = |it: &Expr| is_text(it) || matches!(it, Expr::Literal(ScalarValue::Null, None));
     match (left.get_type(schema), right.get_type(schema)) {
         (Ok(list @ DataType::List(_)), _) if is_text(&right) => (left, cast(right, list)),
         (_, Ok(list @ DataType::List(_))) if is_text(&left) => (cast(left, list), right),

@@ -311,6 +311,15 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
             })
         }
+        // A row is NULL if all of it is, and is not if nothing of it is.
+        Expr::IsNull(row) if row_of(&row).is_some() => {
+            let parts = row_of(&row).unwrap_or_default().iter().map(|part| part.clone().is_null());
+            Ok(Transformed::yes(conjunction(parts).unwrap_or_else(|| lit(true))))
+        }
+        Expr::IsNotNull(row) if row_of(&row).is_some() => {
+            let parts = row_of(&row).unwrap_or_default().iter().map(|part| part.clone().is_not_null());
+            Ok(Transformed::yes(conjunction(parts).unwrap_or_else(|| lit(true))))
+        }
         // Postgres sorts to find those that are equal, and keeps that order.
         Expr::AggregateFunction(mut call)
             if call.params.distinct
