@@ -1,6 +1,7 @@
 //! Errors of the tables.
 
 use datafusion::error::DataFusionError;
+use neuroql_schema::sql_error;
 
 use crate::graphs::Unfit;
 
@@ -174,24 +175,6 @@ impl Error {
 
 impl From<Error> for DataFusionError {
     fn from(error: Error) -> Self {
-        DataFusionError::External(Box::new(error))
+        sql_error(error)
     }
-}
-
-/// Wraps an error of the graph room; the front end finds it again by its type.
-pub(crate) fn graph_error(error: neuroql_graph::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
-}
-
-/// Wraps an error of the room that builds graphs; the front end finds it again by its type.
-pub(crate) fn n2g_error(error: neuroql_n2g::Error) -> DataFusionError {
-    match error {
-        neuroql_n2g::Error::Model(error) => model_error(error),
-        error => DataFusionError::External(Box::new(error)),
-    }
-}
-
-/// Wraps an error of the model room; the front end finds it again by its type.
-pub(crate) fn model_error(error: neuroql_model::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }

@@ -4,6 +4,7 @@
 //! it can be told which they are; on another, all strongest examples of the neuron do. Random text is judged beside them.
 //! Activations are measured by the neuron's greatest on the dataset that the graph was made of.
 
+use neuroql_schema::sql_error;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use futures::future::try_join_all;
 use neuroql_graph::{Matcher, Semantics};
 use neuroql_model::{CancelOnDrop, Model, Width};
 use neuroql_n2g::{Fired, LEAST_THRESHOLD, Method, Sample, Scores, score};
-use neuroql_udfs::graphs::layout::GraphColumn;
+use neuroql_schema::graph_column::GraphColumn;
 
 use crate::Error;
 use crate::activations::Origin;
@@ -30,12 +31,11 @@ use crate::build_graphs::{
     searched,
 };
 use crate::dataset::{DEFAULT, Dataset};
-use crate::error::graph_error;
 use crate::estimate::Estimate;
 use crate::graphs;
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
-use crate::predicate::{Predicate, Selection, allowed_strings, check, select_neurons};
+use crate::predicate::{Predicate, Selection, allowed_strings, select_neurons};
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
 /// Share of a neuron's greatest activation from which it fires, if the query does not say.
@@ -292,7 +292,7 @@ impl EvaluateCall {
                 continue;
             }
             let semantics = method.value(i).parse::<Method>().map_or(Semantics::Longest, Method::semantics);
-            let matcher = Matcher::new(graphs.view(i).map_err(graph_error)?, semantics).map_err(graph_error)?;
+            let matcher = Matcher::new(graphs.view(i).map_err(sql_error)?, semantics).map_err(sql_error)?;
             let greatest = if greatest.is_valid(i) { greatest.value(i) } else { f32::NAN };
             let own = dataset.is_valid(i) && dataset.value(i) == self.dataset;
             let text = Text::of_options(if options.is_valid(i) { options.value(i) } else { "" });
@@ -337,7 +337,7 @@ impl EvaluateCall {
                 Ok((graph, Ok(scores)))
             })
         });
-        check(try_join_all(scores).await)
+        try_join_all(scores).await.map_err(sql_error)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The graphs that stand for the neurons of a model, made ready to be searched and compared.
 
+use neuroql_schema::sql_error;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,12 +11,11 @@ use moka::future::Cache;
 use neuroql_graph::search::{Index, MemoryIndex, normalize};
 use neuroql_graph::{Graph, PatternIndex, PatternIndexBuilder, Signature};
 use neuroql_model::Model;
+use neuroql_schema::graph_column::GraphColumn;
 use neuroql_store::{IndexedGraph, IndexedLayer, bounded};
-use neuroql_udfs::graphs::layout::GraphColumn;
 
 use crate::Error;
-use crate::error::graph_error;
-use crate::holdings::{Holdings, store_error};
+use crate::holdings::Holdings;
 use crate::neurons::chosen;
 
 /// Bytes of indexes kept at hand where nobody says how many there may be.
@@ -75,7 +75,7 @@ impl GraphIndex {
             several.extend(of_layer.graphs.iter().filter(|graph| graph.several).map(|graph| (layer, graph.neuron)));
             tokens.push(of_layer.tokens);
         }
-        let patterns = patterns.build().map_err(graph_error)?;
+        let patterns = patterns.build().map_err(sql_error)?;
         Ok(Self { places, tokens: MemoryIndex::concat(&tokens), patterns, several })
     }
 }
@@ -111,7 +111,7 @@ fn standing(rows: &RecordBatch) -> impl Iterator<Item = Result<Standing>> + '_ {
     let chosen: BTreeMap<i32, usize> = chosen(rows);
     chosen.into_iter().filter_map(move |(neuron, row)| {
         let graph = match &column {
-            Ok(column) => column.graph(row).map_err(graph_error).transpose()?,
+            Ok(column) => column.graph(row).map_err(sql_error).transpose()?,
             Err(error) => Err(Error::Internal(format!("the store's graphs are no graphs: {error}")).into()),
         };
         let f1 = if f1.is_valid(row) { f1.value(row) } else { f32::NAN };
@@ -142,7 +142,7 @@ fn lost(error: tokio::task::JoinError) -> Error {
 impl Holdings {
     /// The index of a model's graphs.
     pub(crate) async fn graph_index(&self, model: &Model) -> Result<Arc<GraphIndex>> {
-        let version = self.store.graphs_version().await.map_err(store_error)?;
+        let version = self.store.graphs_version().await.map_err(sql_error)?;
         let key = (model.name().to_owned(), model.version(), version);
         let make = async {
             let layers = self.indexed_layers(model).await?;
@@ -159,7 +159,7 @@ impl Holdings {
         let (mut layers, mut made) = (Vec::new(), Vec::new());
         for layer in 0..model.config().layers as u32 {
             let state = || self.store.graphs_state(name, &version, layer);
-            let Some(before) = state().await.map_err(store_error)? else { continue };
+            let Some(before) = state().await.map_err(sql_error)? else { continue };
             // What is damaged is made again.
             let kept = self.store.graph_index(name, layer, &before).await;
             let kept =
@@ -171,7 +171,7 @@ impl Holdings {
             let rows = self.graphs(model, layer, None).await?;
             let indexed = tokio::task::spawn_blocking(move || index(&rows)).await.map_err(lost)??;
             // If graphs have changed meanwhile, it is not known of which it is.
-            if state().await.map_err(store_error)?.as_ref() == Some(&before) {
+            if state().await.map_err(sql_error)?.as_ref() == Some(&before) {
                 made.push((layer, before, indexed));
             } else {
                 layers.push((layer, indexed));
@@ -190,8 +190,7 @@ impl Holdings {
 
     /// The graphs that stand for some neurons of a layer, of those that have one.
     pub(crate) async fn standing(&self, model: &Model, layer: u32, neurons: &[u32]) -> Result<BTreeMap<u32, Graph>> {
-        let rows =
-            self.store.graphs_alone(model.name(), &model.version(), layer, neurons).await.map_err(store_error)?;
+        let rows = self.store.graphs_alone(model.name(), &model.version(), layer, neurons).await.map_err(sql_error)?;
         standing(&rows).map(|found| found.map(|(neuron, graph, _)| (neuron, graph))).collect()
     }
 }

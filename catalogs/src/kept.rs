@@ -1,5 +1,6 @@
 //! Tables of what the store keeps of each neuron, read a layer at a time.
 
+use neuroql_schema::sql_error;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::StreamExt;
 use neuroql_model::Model;
 
-use crate::holdings::{Holdings, store_error};
+use crate::holdings::Holdings;
 use crate::model_table::Scan;
 use crate::predicate::{Predicate, can_evaluate, select_neurons};
 
@@ -113,7 +114,7 @@ impl PartitionStream for Kept {
             async move {
                 let kept = match &part.dataset {
                     Some(dataset) => {
-                        Some(holdings.store.neurons(model.name(), dataset, part.layer).await.map_err(store_error)?)
+                        Some(holdings.store.neurons(model.name(), dataset, part.layer).await.map_err(sql_error)?)
                     }
                     None => None,
                 };

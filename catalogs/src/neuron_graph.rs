@@ -6,6 +6,7 @@
 //! reads is at least the threshold. Neurons without an edge have no row. Components are clusters of similar neurons,
 //! groups that fire together, or circuits.
 
+use neuroql_schema::sql_error;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::str::FromStr;
@@ -26,10 +27,8 @@ use neuroql_model::{CancelOnDrop, Model, Width};
 use crate::Error;
 use crate::activations::Origin;
 use crate::dataset::DEFAULT;
-use crate::error::graph_error;
 use crate::holdings::Holdings;
 use crate::pairwise::{FIRES_ABOVE, Pairs, fires_above};
-use crate::predicate::check;
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 use crate::similar_pairs::LEAST_THRESHOLD;
 
@@ -183,7 +182,7 @@ impl Work for Connecting {
             };
             let ranked = tokio::task::spawn_blocking(ranked).await;
             let (network, ranks) =
-                ranked.map_err(|e| Error::Internal(format!("a network was lost: {e}")))?.map_err(graph_error)?;
+                ranked.map_err(|e| Error::Internal(format!("a network was lost: {e}")))?.map_err(sql_error)?;
             rows.send(rows.batch(self.edges.columns(&network, ranks))?).await;
             Ok(())
         })
@@ -214,7 +213,7 @@ impl Edges {
             index.patterns.pairs(threshold, sink).map(|_| edges)
         };
         let edges = tokio::task::spawn_blocking(join).await;
-        edges.map_err(|e| Error::Internal(format!("a join was lost: {e}")))?.map_err(graph_error)
+        edges.map_err(|e| Error::Internal(format!("a join was lost: {e}")))?.map_err(sql_error)
     }
 
     async fn firing_together(&self, origin: &Origin, context: &Arc<TaskContext>) -> Result<Vec<Edge>> {
@@ -241,7 +240,7 @@ impl Edges {
         for (from, to) in (0..layers).flat_map(|from| (from + 1..layers).map(move |to| (from, to))) {
             let (model, k, cancel) = (Arc::clone(&self.model), self.k, guard.flag());
             let job = move || model.strongest_connections(from, to, k, &cancel);
-            let found = check(self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await)?;
+            let found = self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await.map_err(sql_error)?;
             for (neuron, connections) in (0u64..).zip(found) {
                 for connection in connections {
                     let cosine = connection.cosine.map_or(0.0, |cosine| f64::from(cosine.abs()));

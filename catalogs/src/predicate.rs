@@ -16,8 +16,6 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
 
-use crate::error::model_error;
-
 /// Whether a scan may evaluate this filter on its own batches.
 pub(crate) fn can_evaluate(filter: &Expr) -> bool {
     let mut fine = true;
@@ -186,9 +184,4 @@ pub(crate) fn restrict(model: &Model, selection: Selection, predicate: &Predicat
         neurons.as_ref().is_none_or(|n| !n.is_empty()).then_some((layer, neurons))
     });
     Ok(both.collect())
-}
-
-/// Wraps [`neuroql_model::Error`] for the checks above.
-pub(crate) fn check<T>(result: neuroql_model::Result<T>) -> Result<T> {
-    result.map_err(model_error)
 }

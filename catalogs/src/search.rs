@@ -3,6 +3,7 @@
 //! The language of queries is that of [`neuroql_graph::search`]. Without a model all models are searched. Each neuron is
 //! searched by the graph that stands for it, as in `neurons`.
 
+use neuroql_schema::sql_error;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +20,6 @@ use neuroql_graph::search::{Evidence, Found, Index, Query};
 use neuroql_model::Model;
 
 use crate::Error;
-use crate::error::graph_error;
 use crate::graph_index::GraphIndex;
 use crate::holdings::Holdings;
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
@@ -57,7 +57,7 @@ impl Relation for Search {
             Some(_) => vec![values.model(holdings)?],
             None => holdings.registry.list(),
         };
-        let query: Query = values.text("query")?.parse().map_err(graph_error)?;
+        let query: Query = values.text("query")?.parse().map_err(sql_error)?;
         computed(self.name(), SearchCall { holdings: Arc::clone(holdings), models, query })
     }
 }

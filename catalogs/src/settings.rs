@@ -1,12 +1,11 @@
 //! Settings of a session: `SET neuroql.device = 'cuda:0'`.
 
+use neuroql_schema::sql_error;
 use std::fmt;
 
 use datafusion::common::config::ConfigExtension;
 use datafusion::common::{config_field, extensions_options};
 use neuroql_model::DeviceName;
-
-use crate::predicate::check;
 
 extensions_options! {
     /// What a session says of the models that it registers.
@@ -30,4 +29,4 @@ impl fmt::Display for SessionDevice {
     }
 }
 
-config_field!(SessionDevice, value => SessionDevice(check(value.parse())?));
+config_field!(SessionDevice, value => SessionDevice(value.parse().map_err(sql_error)?));

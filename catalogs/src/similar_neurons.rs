@@ -4,6 +4,7 @@
 //! Similarity is the weighted Jaccard similarity of patterns, `graph_similarity(a, b)`. Neurons of the same model are
 //! looked at, of the model `other` if one is named, or of all models if that is `*`.
 
+use neuroql_schema::sql_error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,7 +19,6 @@ use neuroql_model::Model;
 
 use crate::Error;
 use crate::holdings::Holdings;
-use crate::predicate::check;
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
 /// Neurons returned if the query does not say.
@@ -61,7 +61,7 @@ impl Relation for SimilarNeurons {
         let others = match values.optional_text("other") {
             None => vec![Arc::clone(&model)],
             Some("*") => holdings.registry.list(),
-            Some(other) => vec![check(holdings.registry.get(other))?],
+            Some(other) => vec![holdings.registry.get(other).map_err(sql_error)?],
         };
         let k = values.number("k", 0..=i64::MAX)? as usize;
         computed(self.name(), Neighbours { holdings: Arc::clone(holdings), model, layer, neuron, others, k })

@@ -4,6 +4,7 @@
 //! Similarity is the weighted Jaccard similarity of patterns, `graph_similarity(a, b)`. Pairs come as they are found, by
 //! an exact join of sets that compares few of all pairs.
 
+use neuroql_schema::sql_error;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,10 +19,8 @@ use neuroql_graph::Pair;
 use neuroql_model::Model;
 
 use crate::Error;
-use crate::error::graph_error;
 use crate::graph_index::GraphIndex;
 use crate::holdings::Holdings;
-use crate::predicate::check;
 use crate::relation::{Parameter, Relation, Rows, Values, Work, always_computed};
 
 /// Similarity from which pairs are returned if the query does not say.
@@ -71,7 +70,8 @@ impl Relation for SimilarPairs {
 
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
-        let other = values.optional_text("other").map(|other| check(holdings.registry.get(other))).transpose()?;
+        let other =
+            values.optional_text("other").map(|other| holdings.registry.get(other).map_err(sql_error)).transpose()?;
         let call = Pairs {
             holdings: Arc::clone(holdings),
             other: other.filter(|other| other.name() != model.name()),
@@ -123,7 +123,7 @@ impl Work for Pairs {
                     None => one.patterns.pairs(this.threshold, sink),
                 };
                 match (joined, failed) {
-                    (Err(error), _) => Err(graph_error(error)),
+                    (Err(error), _) => Err(sql_error(error)),
                     (Ok(_), Some(error)) => Err(error),
                     (Ok(_), None) => Ok(()),
                 }

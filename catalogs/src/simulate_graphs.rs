@@ -3,6 +3,7 @@
 //! A row for each token and neuron of which something is predicted, as a share of the neuron's greatest activation; where
 //! there is no row, 0 is. All graphs of a layer run as one automaton.
 
+use neuroql_schema::sql_error;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -16,12 +17,10 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 use neuroql_graph::{Automaton, Predictions, Semantics};
 use neuroql_model::{Model, Width};
-use neuroql_udfs::graphs::layout::GraphColumn;
+use neuroql_schema::graph_column::GraphColumn;
 
-use crate::error::graph_error;
 use crate::holdings::Holdings;
 use crate::neurons::chosen;
-use crate::predicate::check;
 use crate::relation::{Parameter, Relation, Rows, Values, Work, always_computed};
 
 /// See the module.
@@ -108,7 +107,7 @@ impl Simulation {
         let graphs = self.graphs(layer).await?;
         let (model, text, semantics) = (Arc::clone(&self.model), self.text.clone(), self.semantics);
         let simulate = move || Ok(simulated(&model, &graphs, layer, text.as_deref().unwrap_or_default(), semantics));
-        check(self.holdings.registry.pool().run(Width::Lane, simulate).await)?
+        self.holdings.registry.pool().run(Width::Lane, simulate).await.map_err(sql_error)?
     }
 
     /// One row of graphs a neuron: those of the method, or those that stand for their neurons.
@@ -138,11 +137,11 @@ fn simulated(
 ) -> Result<Vec<ArrayRef>> {
     let neurons = graphs["neuron"].as_primitive::<Int32Type>();
     let column = GraphColumn::try_new(&graphs["graph"])?;
-    let views = (0..column.len()).map(|row| column.view(row)).collect::<Result<Vec<_>, _>>().map_err(graph_error)?;
-    let automaton = Automaton::new(views, semantics).map_err(graph_error)?;
+    let views = (0..column.len()).map(|row| column.view(row)).collect::<Result<Vec<_>, _>>().map_err(sql_error)?;
+    let automaton = Automaton::new(views, semantics).map_err(sql_error)?;
 
     let tokenizer = model.tokenizer();
-    let ids = check(tokenizer.encode(text))?;
+    let ids = tokenizer.encode(text).map_err(sql_error)?;
     let mut found = Predictions::default();
     automaton.simulate(&ids, &mut found);
     let mut rows: Vec<(i32, i32, f32)> = Vec::with_capacity(found.values.len());

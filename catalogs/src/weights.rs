@@ -1,5 +1,6 @@
 //! `weights`: what each neuron reads from the residual stream and writes to it.
 
+use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Float32Array, Float32Builder, Int32Array, ListBuilder, RecordBatch};
@@ -14,7 +15,7 @@ use futures::future::BoxFuture;
 use neuroql_model::Model;
 
 use crate::model_table::{ModelTable, Scan};
-use crate::predicate::{Predicate, Selection, can_evaluate, check, select_neurons};
+use crate::predicate::{Predicate, Selection, can_evaluate, select_neurons};
 
 /// Bytes of vectors in a batch.
 const BATCH_BYTES: usize = 4 << 20;
@@ -94,7 +95,7 @@ impl PartitionStream for Neurons {
 }
 
 fn batch(model: &Model, schema: &SchemaRef, layer: usize, neurons: &[u32]) -> Result<RecordBatch> {
-    let weights = check(model.neuron_weights(layer, neurons))?;
+    let weights = model.neuron_weights(layer, neurons).map_err(sql_error)?;
     let vectors = |vectors: Vec<Option<&Vec<f32>>>| -> ArrayRef {
         let mut builder = ListBuilder::new(Float32Builder::new());
         for vector in vectors {

@@ -3,6 +3,7 @@
 //! DataFusion calls functions from the threads that also serve clients, and cannot end a call. So whoever serves clients
 //! runs each statement in a state that is [`interruptible`].
 
+use neuroql_schema::sql_error;
 use std::any::Any;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
@@ -12,8 +13,6 @@ use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 use neuroql_model::{Cancel, CancelOnDrop};
 use tokio::runtime::{Handle, RuntimeFlavor};
-
-use crate::error::model_error;
 
 /// The state of a session for a single statement: functions that still run when the guard is dropped end soon after with
 /// the error that the statement was cancelled, and the threads of the runtime are not kept from other work by them. It
@@ -39,7 +38,7 @@ impl Interrupt {
 
     /// The error that the statement was cancelled if it was.
     pub fn check(&self) -> Result<()> {
-        self.0.check().map_err(model_error)
+        self.0.check().map_err(sql_error)
     }
 }
 

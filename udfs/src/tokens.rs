@@ -1,5 +1,6 @@
 //! `tokens(model, text) → text[]`
 
+use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, ListBuilder, StringBuilder};
@@ -9,7 +10,6 @@ use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs,
 use neuroql_model::Registry;
 
 use crate::arguments::Models;
-use crate::error::model_error;
 use crate::tokenize::{SECTION, text_signature};
 
 /// The text of each token of a text, spaces included, without BOS.
@@ -56,7 +56,7 @@ impl ScalarUDFImpl for Tokens {
             };
             let model = lookup(model)?;
             let texts = model.tokenizer().texts();
-            for id in model.tokenizer().encode(text).map_err(model_error)? {
+            for id in model.tokenizer().encode(text).map_err(sql_error)? {
                 // A tokenizer may know more tokens than the embedding has rows for; those have no text here.
                 out.values().append_option(texts.get(id as usize));
             }

@@ -6,6 +6,7 @@
 //! Under `ORDER BY activation … LIMIT k` examples come in the order of their bounds, so that the threshold of the TopK
 //! rises as fast as it can (the threshold algorithm, as in DeepEverest, PVLDB 15, 2021).
 
+use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -17,7 +18,7 @@ use neuroql_store::{Context, LayerIndex, LayerStrongest, Progress, holds_for, wi
 
 use super::partial::{Output, Partial, Statistic};
 use super::request::{Origin, Request};
-use crate::holdings::{Holdings, store_error};
+use crate::holdings::Holdings;
 use crate::predicate::Selection;
 
 /// Where the most telling examples are to come first.
@@ -66,7 +67,7 @@ impl Analysed {
         let mut layers = Vec::new();
         for (layer, _) in selection {
             let layer = *layer as u32;
-            match holdings.store.progress(model.name(), name, layer).await.map_err(store_error)? {
+            match holdings.store.progress(model.name(), name, layer).await.map_err(sql_error)? {
                 Some(progress) if progress.complete && holds_for(&progress.model_version, &version) => {
                     layers.push((layer, progress));
                 }
@@ -111,12 +112,12 @@ impl Analysed {
     pub async fn load(&self, model: &Model, selection: &Selection, holdings: &Holdings) -> Result<Option<Bounds>> {
         let (store, name) = (&holdings.store, model.name());
         let Some((_, first)) = self.layers.first() else { return Ok(None) };
-        let Some(contexts) = store.contexts(name, &self.dataset, first).await.map_err(store_error)? else {
+        let Some(contexts) = store.contexts(name, &self.dataset, first).await.map_err(sql_error)? else {
             return Ok(None);
         };
         let mut layers = Vec::new();
         for ((layer, progress), (_, neurons)) in self.layers.iter().zip(selection) {
-            match store.index(name, &self.dataset, *layer, progress).await.map_err(store_error)? {
+            match store.index(name, &self.dataset, *layer, progress).await.map_err(sql_error)? {
                 Some(index) if index.examples() == contexts.len() => layers.push((index, neurons.clone())),
                 _ => return Ok(None),
             }
@@ -136,7 +137,7 @@ impl Analysed {
         let mut layers = Vec::new();
         for ((layer, progress), (_, neurons)) in self.layers.iter().zip(selection) {
             let of_layer = holdings.store.strongest(model.name(), &self.dataset, *layer, neurons.as_deref(), progress);
-            match of_layer.await.map_err(store_error)? {
+            match of_layer.await.map_err(sql_error)? {
                 Some(strongest) => layers.push(strongest),
                 None => return Ok(None),
             }

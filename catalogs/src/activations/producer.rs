@@ -1,5 +1,6 @@
 //! Packs documents into batches for the model.
 
+use neuroql_schema::sql_error;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use neuroql_model::{Batch, Model};
 use super::candidates::{Candidate, Candidates};
 use super::documents::{Document, Documents};
 use crate::Error;
-use crate::predicate::{Predicate, check};
+use crate::predicate::Predicate;
 
 /// Length in bytes from which a text is tokenized off the async threads.
 const LONG_TEXT: usize = 4096;
@@ -186,7 +187,7 @@ impl Producer {
             let task = SpawnedTask::spawn_blocking(move || model.tokenizer().encode(&text));
             task.await.map_err(|e| Error::Internal(format!("tokenizing failed: {e}")))?
         };
-        let ids = check(ids)?;
+        let ids = ids.map_err(sql_error)?;
         let document = Arc::new(document);
         let count = self.model.examples(&ids).len();
         let skipped = std::mem::take(&mut self.skipped);

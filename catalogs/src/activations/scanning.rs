@@ -12,15 +12,16 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryFutureExt};
 use neuroql_model::{CancelOnDrop, Probe, Width};
+use neuroql_schema::sql_error;
 
 use super::metrics::Metrics;
 use super::producer::{Packed, Producer};
 use super::request::Request;
 use super::rows::{LayerRows, RowBuilder};
 use super::source::ActivationSource;
-use crate::predicate::{Predicate, check};
+use crate::predicate::Predicate;
 
 /// Forward passes that a partition keeps going, so that one runs while the rows of another are read.
 pub(super) const IN_FLIGHT: usize = 2;
@@ -226,7 +227,7 @@ impl Scanning {
             metrics.ran(start, values.iter().map(Vec::len).sum());
             Ok(Done { packed, probe, values, bytes })
         });
-        self.in_flight.push_back(done.map(check).boxed());
+        self.in_flight.push_back(done.map_err(sql_error).boxed());
         Ok(())
     }
 }

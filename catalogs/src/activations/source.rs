@@ -1,5 +1,6 @@
 //! The scan: what it is told by the plan, and how it finds its rows.
 
+use neuroql_schema::sql_error;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,9 +35,9 @@ use super::rows::RowBuilder;
 use super::scanning::{IN_FLIGHT, Made, Scanning, Siblings, footprint, snapshot};
 use crate::Error;
 use crate::estimate::{Estimate, Running, Tokens};
-use crate::holdings::{Holdings, store_error};
+use crate::holdings::Holdings;
 use crate::kept::take_neurons;
-use crate::predicate::{Predicate, check, restrict};
+use crate::predicate::{Predicate, restrict};
 
 /// Tokens of the first batch where examples come in the order of their bounds: what it finds makes many others
 /// superfluous. Each batch after it has twice as many, up to the usual number.
@@ -178,7 +179,7 @@ impl ActivationSource {
                 }
             }
         }
-        let probe = Arc::new(check(Probe::new(&request.model, selection))?);
+        let probe = Arc::new(Probe::new(&request.model, selection).map_err(sql_error)?);
         let strategy = self.current_strategy(context).await?;
         if let Strategy::Stored(analysed) = strategy {
             return Ok(Made { producer: None, ready: self.stored(analysed).await?, probe, ordered: false });
@@ -250,7 +251,7 @@ impl ActivationSource {
         for (layer, neurons) in self.request.neurons() {
             let model = self.request.model.name();
             let kept = self.holdings.store.neurons(model, analysed.dataset(), layer as u32).await;
-            let kept = take_neurons(&kept.map_err(store_error)?, &neurons)?;
+            let kept = take_neurons(&kept.map_err(sql_error)?, &neurons)?;
             states.push(partial.stored(layer, &neurons, &kept)?);
         }
         Ok(states)

@@ -3,6 +3,7 @@
 //! A row is returned for each commit, and before the first one that says where the analysis goes on: how many documents,
 //! examples and tokens are done, how fast, and how long the rest may take. [`run`] is the loop.
 
+use neuroql_schema::sql_error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use neuroql_model::Model;
 use crate::activations::Origin;
 use crate::dataset::{DEFAULT, Dataset};
 use crate::estimate::Tokens;
-use crate::holdings::{Holdings, store_error};
+use crate::holdings::Holdings;
 use crate::relation::{Asked, Call, Parameter, Ranges, Relation, Rows, Values, Work, computed};
 
 mod batch;
@@ -111,7 +112,7 @@ impl Call for AnalyzeCall {
             let mut tokens = tokens.map(|tokens| tokens.of_first(self.documents));
             for layer in &self.layers {
                 // Some of it may be done already.
-                if holdings.store.progress(model.name(), &name, *layer).await.map_err(store_error)?.is_some() {
+                if holdings.store.progress(model.name(), &name, *layer).await.map_err(sql_error)?.is_some() {
                     tokens = tokens.map(Tokens::at_most);
                 }
             }

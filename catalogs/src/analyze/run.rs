@@ -1,5 +1,6 @@
 //! The loop of an analysis: batches run side by side, are summarised where they ran, and merged in order.
 
+use neuroql_schema::sql_error;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use futures::stream::FuturesOrdered;
-use futures::{FutureExt, StreamExt};
+use futures::{StreamExt, TryFutureExt};
 use neuroql_analysis::{LayerBounds, LayerSummary};
 use neuroql_model::{CancelOnDrop, Model, Pool, Probe, Width};
 use neuroql_store::{Context, Progress, Segment, holds_for};
@@ -20,8 +21,8 @@ use crate::Error;
 use crate::activations::{Documents, Examples, Origin, Packed, Producer};
 use crate::estimate::{Estimate, Running, Tokens};
 use crate::fingerprint::{Digests, Fingerprint};
-use crate::holdings::{Holdings, store_error};
-use crate::predicate::{Predicate, check};
+use crate::holdings::Holdings;
+use crate::predicate::Predicate;
 use crate::relation::Rows;
 
 /// Bytes of extremes (two numbers a neuron and example) that a segment may gather before it is committed.
@@ -108,7 +109,7 @@ impl Analysis {
                 return Ok(());
             }
         }
-        self.holdings.store.sweep(name, &self.dataset).await.map_err(store_error)
+        self.holdings.store.sweep(name, &self.dataset).await.map_err(sql_error)
     }
 
     /// What is known of each layer.
@@ -116,7 +117,7 @@ impl Analysis {
         let mut states = BTreeMap::new();
         for layer in &self.layers {
             let progress = self.holdings.store.progress(self.model.name(), &self.dataset, *layer).await;
-            states.insert(*layer, progress.map_err(store_error)?);
+            states.insert(*layer, progress.map_err(sql_error)?);
         }
         Ok(states)
     }
@@ -210,7 +211,7 @@ impl<'a> Group<'a> {
         for &layer in &layers {
             let known = match is_new(&progress) {
                 true => None,
-                false => holdings.store.analysis(model.name(), dataset, layer).await.map_err(store_error)?,
+                false => holdings.store.analysis(model.name(), dataset, layer).await.map_err(sql_error)?,
             };
             summaries.push(known.map_or_else(|| LayerSummary::new(layer, width, *k), |known| known.summary));
         }
@@ -245,7 +246,7 @@ impl<'a> Group<'a> {
         let model = &analysis.model;
         let width = model.config().d_mlp;
         let layers = self.layers.iter().map(|layer| (*layer as usize, None));
-        let probe = Arc::new(check(Probe::new(model, layers))?);
+        let probe = Arc::new(Probe::new(model, layers).map_err(sql_error)?);
         let digests = Digests::default();
         let documents = Documents::all(&analysis.origin, start.documents, digests, Arc::clone(context))?;
         let tokens = model.batch_tokens(width * self.layers.len());
@@ -301,7 +302,7 @@ impl<'a> Group<'a> {
             let parts = reduced(&model, &packed, &probe, &cancel, &summaries)?;
             Ok(Done { packed, parts })
         };
-        holdings.registry.pool().run(lane, job).map(check)
+        holdings.registry.pool().run(lane, job).map_err(sql_error)
     }
 
     async fn merge(&mut self, done: Done) {
@@ -359,7 +360,7 @@ impl<'a> Group<'a> {
             let job = move || Ok((layer, LayerBounds::new(&peaks, &troughs, width)));
             bounds.push(holdings.registry.pool().run(Width::Lane, job));
         }
-        let bounds = check(futures::future::try_join_all(bounds).await)?;
+        let bounds = futures::future::try_join_all(bounds).await.map_err(sql_error)?;
         let segment = (!pending.contexts.is_empty()).then(|| {
             self.progress.segments.push(name.clone());
             Segment { name: &name, contexts: &pending.contexts, bounds: &bounds }
@@ -368,7 +369,7 @@ impl<'a> Group<'a> {
         let text = |token: u32| texts.get(token as usize).cloned().unwrap_or_default();
         let summaries = self.summaries.read().await;
         let committed = holdings.store.commit(model.name(), dataset, segment, &self.progress, &summaries, &text).await;
-        committed.map_err(store_error)?;
+        committed.map_err(sql_error)?;
         drop(summaries);
         self.last_commit = start.elapsed();
         let (examples, seconds) = (pending.contexts.len(), self.last_commit.as_secs_f64());

@@ -1,5 +1,6 @@
 //! The text that graphs of layers are made of: what an analysis has seen, or the first documents of a dataset.
 
+use neuroql_schema::sql_error;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::text::Searched;
 use super::windows::{Windows, pieces};
 use crate::Error;
 use crate::activations::{Documents, Examples, Origin, Producer};
-use crate::holdings::{Holdings, store_error};
+use crate::holdings::Holdings;
 use crate::predicate::Predicate;
 
 /// The text of layers, opened when it is first asked for.
@@ -86,14 +87,14 @@ impl<'a> Corpora<'a> {
     async fn windows(&self, layer: u32) -> Result<Option<Arc<Vec<Context>>>> {
         let Self { holdings, model, origin, context, .. } = self;
         let Origin::Dataset { name, .. } = origin else { return Ok(None) };
-        let progress = holdings.store.progress(model.name(), name, layer).await.map_err(store_error)?;
+        let progress = holdings.store.progress(model.name(), name, layer).await.map_err(sql_error)?;
         let current = |progress: &Progress| progress.complete && holds_for(&progress.model_version, &model.version());
         let Some(progress) = progress.filter(current) else { return Ok(None) };
         let fingerprint = holdings.fingerprints.of(origin, Arc::clone(context)).await?;
         if fingerprint.is_none_or(|fingerprint| fingerprint.sha256 != progress.documents_sha256) {
             return Ok(None);
         }
-        holdings.store.contexts(model.name(), name, &progress).await.map_err(store_error)
+        holdings.store.contexts(model.name(), name, &progress).await.map_err(sql_error)
     }
 }
 

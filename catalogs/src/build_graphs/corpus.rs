@@ -1,5 +1,6 @@
 //! What neurons of a layer do on the text that their graphs are made of.
 
+use neuroql_schema::sql_error;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -15,8 +16,7 @@ use neuroql_n2g::{Background, Fired, LEAST_THRESHOLD, SPARE, Sample, Task, Windo
 use neuroql_store::{Context, LayerIndex};
 
 use super::windows::Windows;
-use crate::holdings::{Holdings, store_error};
-use crate::predicate::check;
+use crate::holdings::Holdings;
 
 /// Random text that graphs are judged by, and learn from, in tokens.
 pub(super) const RANDOM_TOKENS: usize = 50_000;
@@ -205,14 +205,14 @@ impl Corpus {
         let Some(windows) = &self.windows else { return Ok(None) };
         let Reader { holdings, model, layer, neurons, .. } = reader;
         let (store, layer) = (&holdings.store, *layer);
-        let Some(progress) = store.progress(model.name(), dataset, layer).await.map_err(store_error)? else {
+        let Some(progress) = store.progress(model.name(), dataset, layer).await.map_err(sql_error)? else {
             return Ok(None);
         };
-        let index = store.index(model.name(), dataset, layer, &progress).await.map_err(store_error)?;
+        let index = store.index(model.name(), dataset, layer, &progress).await.map_err(sql_error)?;
         let Some(index) = index.filter(|index| index.examples() == windows.len()) else { return Ok(None) };
         let upper = |index: &LayerIndex, neuron: u32| index.of_neurons(Some(&[neuron])).1;
         let bounds = neurons.iter().map(|neuron| upper(&index, *neuron)).collect();
-        let rows = store.neurons(model.name(), dataset, layer).await.map_err(store_error)?;
+        let rows = store.neurons(model.name(), dataset, layer).await.map_err(sql_error)?;
         let Some(greatest) = rows.column_by_name("max_activation") else { return Ok(None) };
         let greatest = greatest.as_primitive::<Float32Type>();
         let greatest = neurons.iter().map(|neuron| greatest.value(*neuron as usize)).collect();
@@ -261,7 +261,7 @@ impl Corpus {
         mut keep: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
         let Reader { holdings, model, layer, neurons, cancel, .. } = reader;
-        let probe = Arc::new(check(Probe::new(model, [(*layer as usize, Some(neurons.clone()))]))?);
+        let probe = Arc::new(Probe::new(model, [(*layer as usize, Some(neurons.clone()))]).map_err(sql_error)?);
         let (pool, width) = (holdings.registry.pool(), neurons.len());
         let mut batches = self.batches(model, width, plan).into_iter();
         let mut in_flight = FuturesOrdered::new();
@@ -286,7 +286,7 @@ impl Corpus {
                 }));
             }
             match in_flight.next().await {
-                Some(batch) => check(batch)?.into_iter().try_for_each(&mut keep)?,
+                Some(batch) => batch.map_err(sql_error)?.into_iter().try_for_each(&mut keep)?,
                 None => return Ok(()),
             }
         }

@@ -3,12 +3,13 @@
 use datafusion::error::Result;
 use neuroql_model::{Model, Pool};
 use neuroql_n2g::Method;
+use neuroql_schema::sql_error;
 use neuroql_store::holds_for;
 
 use super::corpus::{GATHERED_BYTES, RANDOM_TOKENS};
 use crate::activations::Origin;
 use crate::estimate::{Estimate, Running, Tokens};
-use crate::holdings::{Holdings, store_error};
+use crate::holdings::Holdings;
 
 /// Tokens of an example, about.
 const EXAMPLE_TOKENS: f64 = 100.0;
@@ -67,7 +68,7 @@ pub(crate) async fn searched(
     let most = all.map_or(most as f64, |all| all.count.min(most as f64));
     let mut found = Vec::new();
     for (layer, neurons) in layers {
-        let progress = holdings.store.progress(model.name(), name, layer).await.map_err(store_error)?;
+        let progress = holdings.store.progress(model.name(), name, layer).await.map_err(sql_error)?;
         let analysed = progress.is_some_and(|p| p.complete && holds_for(&p.model_version, &model.version()));
         found.push((layer, neurons, if analysed { 0.0 } else { most }));
     }

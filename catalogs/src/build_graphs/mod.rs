@@ -5,6 +5,7 @@
 //! before is returned as it is if everything that it depends on is the same, so what was interrupted goes on;
 //! `rebuild => true` makes it again.
 
+use neuroql_schema::sql_error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,7 +21,6 @@ use neuroql_n2g::{Method, Options, Substitutes};
 use crate::Error;
 use crate::activations::Origin;
 use crate::dataset::{DEFAULT, Dataset};
-use crate::error::n2g_error;
 use crate::graphs;
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
@@ -94,9 +94,9 @@ impl Relation for BuildGraphs {
 
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
-        let method: Method = values.text("method")?.parse().map_err(n2g_error)?;
+        let method: Method = values.text("method")?.parse().map_err(sql_error)?;
         let options = match values.optional_text("options") {
-            Some(changes) => Options::parse(method, changes).map_err(n2g_error)?,
+            Some(changes) => Options::parse(method, changes).map_err(sql_error)?,
             None => Options::of(method),
         };
         if options.masking_token.is_some_and(|token| token as usize >= model.config().vocabulary) {

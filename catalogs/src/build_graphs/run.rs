@@ -1,5 +1,6 @@
 //! The loop of a build: layer by layer, some neurons at a time.
 
+use neuroql_schema::sql_error;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +18,6 @@ use super::corpus::{Corpus, Reader};
 use super::rows;
 use super::text::Text;
 use crate::activations::Origin;
-use crate::error::n2g_error;
 use crate::estimate::Estimate;
 use crate::graphs;
 use crate::holdings::Holdings;
@@ -107,7 +107,7 @@ impl Build {
             let (tasks, fired): (Vec<_>, Vec<_>) = work.by_ref().take(TOGETHER).unzip();
             let greatest: Vec<f32> = tasks.iter().map(|task| task.max_activation).collect();
             let started = Instant::now();
-            let built = workshop.build(&oracle, tasks, &gathered.background, fired).await.map_err(n2g_error)?;
+            let built = workshop.build(&oracle, tasks, &gathered.background, fired).await.map_err(sql_error)?;
             let seconds = share + started.elapsed() / built.len().max(1) as u32;
             let common = rows::Common {
                 layer,

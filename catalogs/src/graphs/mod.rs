@@ -20,7 +20,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use neuroql_model::Model;
-use neuroql_udfs::graphs::layout::graph_type;
+use neuroql_schema::graph_column::graph_type;
 
 use crate::holdings::Holdings;
 use crate::kept::supports_place;

@@ -3,6 +3,7 @@
 //! The models run once; what is kept of each pair is added up as they go, so memory is that of a matrix of pairs,
 //! whatever the size of the dataset.
 
+use neuroql_schema::sql_error;
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
@@ -26,7 +27,7 @@ use crate::activations::{Documents, Examples, Origin, Producer};
 use crate::dataset::{DEFAULT, Dataset};
 use crate::estimate::{Estimate, Running, Tokens};
 use crate::holdings::Holdings;
-use crate::predicate::{Predicate, check};
+use crate::predicate::Predicate;
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
 mod coactivations;
@@ -162,7 +163,8 @@ impl Pairs {
 
     fn of(holdings: &Arc<Holdings>, values: &Values) -> Result<Self> {
         let model = values.model(holdings)?;
-        let other = values.optional_text("other").map(|other| check(holdings.registry.get(other))).transpose()?;
+        let other =
+            values.optional_text("other").map(|other| holdings.registry.get(other).map_err(sql_error)).transpose()?;
         let other = other.filter(|other| other.name() != model.name());
         let reads_alike = |other: &Arc<Model>| {
             other.tokenizer().texts() == model.tokenizer().texts()
@@ -266,7 +268,7 @@ impl Pairs {
         let sides = Arc::new([Some(one.clone()), other.clone()]);
         let probe = |side: &Side| Probe::new(&side.model, side.layers.iter().map(|layer| (*layer as usize, None)));
         let probes = sides.iter().flatten().map(probe).collect::<neuroql_model::Result<Vec<_>>>();
-        let probes = Arc::new(check(probes)?);
+        let probes = Arc::new(probes.map_err(sql_error)?);
         let everything = Predicate::new(Vec::new());
         let documents = Documents::new(origin, everything.clone(), Arc::clone(context))?;
         let examples = Examples::Of(Box::new(documents));
@@ -290,7 +292,7 @@ impl Pairs {
                 }
             }
             let Some(values) = in_flight.next().await else { break };
-            let values: Vec<Vec<f32>> = check(values)?;
+            let values: Vec<Vec<f32>> = values.map_err(sql_error)?;
             // The one whose turn it is; it was last added to `count` batches ago.
             let Some(chain) = chains.pop_front() else { break };
             let mut pairs = added(chain.await)?;
@@ -311,7 +313,7 @@ impl Pairs {
 
 /// An accumulator that something was added to.
 fn added<A>(result: neuroql_model::Result<neuroql_analysis::Result<A>>) -> Result<A> {
-    check(result)?.map_err(|e| Error::Internal(e.to_string()).into())
+    result.map_err(sql_error)?.map_err(|e| Error::Internal(e.to_string()).into())
 }
 
 /// The relation of a measure.

@@ -1,5 +1,6 @@
 //! Parameters of relations, and what a call gives them.
 
+use neuroql_schema::sql_error;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -14,7 +15,6 @@ use neuroql_model::Model;
 use super::Ranges;
 use crate::Error;
 use crate::holdings::Holdings;
-use crate::predicate::check;
 
 /// A parameter of a relation.
 #[derive(Debug, Clone)]
@@ -155,7 +155,7 @@ impl Values {
 
     /// The model that the parameter `model` names.
     pub fn model(&self, holdings: &Holdings) -> Result<Arc<Model>> {
-        check(holdings.registry.get(self.text("model")?))
+        holdings.registry.get(self.text("model")?).map_err(sql_error)
     }
 
     /// The layer of a model that the parameter `layer` names, and the neuron that `neuron` does; `None` is NULL.

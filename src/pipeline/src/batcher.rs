@@ -1,0 +1,268 @@
+//! Packs the examples of documents into batches for the model.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringViewArray};
+use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::error::Result;
+use futures::stream::{Stream, try_unfold, unfold};
+use neuroql_model::{Batch, Model};
+use neuroql_schema::sql_error;
+
+use crate::Error;
+use crate::documents::{Document, Documents};
+use crate::source::RowFilter;
+
+/// Length in bytes from which a text is tokenized off the async threads.
+const LONG_TEXT: usize = 4096;
+
+/// Batches packed ahead of need.
+const AHEAD: usize = 8;
+
+/// Examples to be run together.
+#[derive(Debug, Default)]
+pub struct ExampleBatch {
+    /// Their tokens as the model takes them.
+    pub batch: Batch,
+    /// The examples, in the order of the batch.
+    pub examples: Vec<BatchExample>,
+}
+
+/// An example of a batch.
+#[derive(Debug)]
+pub struct BatchExample {
+    /// The document it is of.
+    pub document: Arc<Document>,
+    /// Its number in the document.
+    pub example: i64,
+    /// Positions of the rows that it contributes, ascending.
+    pub positions: Vec<u32>,
+    /// Tokens of the whole example.
+    pub tokens: Arc<[u32]>,
+    /// Whether it ends its document.
+    pub last: bool,
+}
+
+/// The examples that a [`Batcher`] packs.
+pub enum Examples {
+    /// Those of documents, to be tokenized.
+    Documents(Box<Documents>),
+    /// Those that an analysis has seen before.
+    Candidates(Box<dyn Candidates>),
+}
+
+/// Examples that are known from an analysis, of which some may not need a run.
+pub trait Candidates: Send {
+    /// Looks again at which examples need a run. Called before each batch.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being told.
+    fn refresh(&mut self) -> Result<()>;
+
+    /// Returns the next example, if there is one.
+    fn next(&mut self) -> Option<Candidate>;
+}
+
+/// An example that may need a run.
+pub enum Candidate {
+    /// No row of it can pass.
+    Skipped,
+    /// It has to be run.
+    Run {
+        /// The document it is of.
+        document: Arc<Document>,
+        /// Its number in the document.
+        example: i64,
+        /// Its tokens.
+        tokens: Arc<[u32]>,
+    },
+}
+
+/// Tokenizes documents, filters their tokens and packs the examples that are left into batches.
+pub struct Batcher {
+    model: Arc<Model>,
+    examples: Examples,
+    filter: Option<Arc<dyn RowFilter>>,
+    /// Examples of the current document.
+    ready: VecDeque<BatchExample>,
+    /// Tokens of the next batch, and at most of those after it.
+    tokens: usize,
+    most_tokens: usize,
+    /// Rows that may still be asked for, where the query has a limit and every row of a token counts.
+    pub wanted_rows: Option<usize>,
+    /// Examples of which no token passed the filter, or which needed no run.
+    pub examples_skipped: usize,
+    /// Examples of the first document to pass over.
+    skipped: usize,
+}
+
+impl Batcher {
+    /// Packs batches of so many tokens; one example may have more. The filter is on the columns `dataset`, `document`,
+    /// `text`, `example`, `position`, `token_id` and `token`.
+    pub fn new(model: Arc<Model>, examples: Examples, filter: Option<Arc<dyn RowFilter>>, tokens: usize) -> Self {
+        Self {
+            model,
+            examples,
+            filter,
+            ready: VecDeque::new(),
+            tokens,
+            most_tokens: tokens,
+            wanted_rows: None,
+            examples_skipped: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Passes over the first examples of the first document.
+    pub fn skip_examples(&mut self, examples: usize) {
+        self.skipped = examples;
+    }
+
+    /// Makes the first batch small and each after it twice as large.
+    pub fn start_with(&mut self, tokens: usize) {
+        self.tokens = tokens.min(self.most_tokens);
+    }
+
+    /// Packs all documents.
+    pub fn of_documents(model: &Arc<Model>, documents: Documents, tokens: usize) -> Self {
+        Self::new(Arc::clone(model), Examples::Documents(Box::new(documents)), None, tokens)
+    }
+
+    /// Returns the batches, each packed when it is asked for.
+    pub fn into_stream(self) -> impl Stream<Item = Result<ExampleBatch>> + Send + 'static {
+        try_unfold(self, |mut batcher| async move { Ok(batcher.next().await?.map(|batch| (batch, batcher))) })
+    }
+
+    /// Returns the batches, [`AHEAD`] of them packed in the background: tokenizing a document takes as long as several
+    /// batches of it run. The background task ends when the stream is dropped.
+    pub fn read_ahead(mut self) -> impl Stream<Item = Result<ExampleBatch>> + Send + 'static {
+        let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
+        let task = SpawnedTask::spawn(async move {
+            while let Some(next) = self.next().await.transpose() {
+                let failed = next.is_err();
+                if sender.send(next).await.is_err() || failed {
+                    break;
+                }
+            }
+        });
+        unfold((receiver, task), |(mut receiver, task)| async move {
+            let next = receiver.recv().await?;
+            Some((next, (receiver, task)))
+        })
+    }
+
+    /// Returns the next batch; `None` when all documents are done.
+    ///
+    /// # Errors
+    /// Whatever keeps documents from being read, tokenized or filtered.
+    pub async fn next(&mut self) -> Result<Option<ExampleBatch>> {
+        let mut packed = ExampleBatch { batch: Batch::new([], self.model.bos()), examples: Vec::new() };
+        if let Examples::Candidates(candidates) = &mut self.examples {
+            candidates.refresh()?;
+        }
+        loop {
+            let Some(example) = self.ready.front() else {
+                match &mut self.examples {
+                    Examples::Documents(documents) => {
+                        let Some(document) = documents.next().await? else { break };
+                        self.take(document).await?;
+                    }
+                    Examples::Candidates(candidates) => match candidates.next() {
+                        None => break,
+                        Some(Candidate::Skipped) => self.examples_skipped += 1,
+                        Some(Candidate::Run { document, example, tokens }) => {
+                            self.queue(document, example, tokens, false)?
+                        }
+                    },
+                }
+                continue;
+            };
+            let last = example.positions.last().map_or(0, |p| *p as usize + 1);
+            if !packed.batch.is_empty() && packed.batch.tokens() + last > self.tokens {
+                break;
+            }
+            if let Some(example) = self.ready.pop_front() {
+                packed.batch.push_positions(&example.tokens, &example.positions);
+                packed.examples.push(example);
+            }
+            if self.wanted_rows.is_some_and(|wanted| packed.batch.rows() >= wanted) {
+                break;
+            }
+        }
+        self.tokens = (2 * self.tokens).min(self.most_tokens);
+        Ok((!packed.batch.is_empty()).then_some(packed))
+    }
+
+    /// Tokenizes a document and queues the examples that have a wanted token.
+    async fn take(&mut self, document: Document) -> Result<()> {
+        let ids = if document.text.len() < LONG_TEXT {
+            self.model.tokenizer().encode(&document.text)
+        } else {
+            let (model, text) = (Arc::clone(&self.model), Arc::clone(&document.text));
+            let task = SpawnedTask::spawn_blocking(move || model.tokenizer().encode(&text));
+            task.await.map_err(|e| Error::Internal(format!("tokenizing failed: {e}")))?
+        };
+        let ids = ids.map_err(sql_error)?;
+        let document = Arc::new(document);
+        let count = self.model.examples(&ids).len();
+        let skipped = std::mem::take(&mut self.skipped);
+        for (number, tokens) in self.model.examples(&ids).enumerate().skip(skipped) {
+            self.queue(Arc::clone(&document), number as i64, tokens.into(), number + 1 == count)?;
+        }
+        Ok(())
+    }
+
+    /// Queues an example if it has a wanted token.
+    fn queue(&mut self, document: Arc<Document>, example: i64, tokens: Arc<[u32]>, last: bool) -> Result<()> {
+        let positions = self.wanted(&document, example, &tokens)?;
+        if positions.is_empty() {
+            self.examples_skipped += 1;
+        } else {
+            self.ready.push_back(BatchExample { document, example, positions, tokens, last });
+        }
+        Ok(())
+    }
+
+    /// Positions of an example that pass the filters on tokens.
+    fn wanted(&self, document: &Document, example: i64, tokens: &[u32]) -> Result<Vec<u32>> {
+        let Some(filter) = &self.filter else { return Ok((0..tokens.len() as u32).collect()) };
+        let rows = tokens.len();
+        let texts = self.model.tokenizer().texts();
+        let mut columns: Vec<(Field, ArrayRef)> = Vec::new();
+        for name in filter.columns() {
+            let column: ArrayRef = match name.as_str() {
+                "dataset" => {
+                    Arc::new(StringViewArray::from_iter(std::iter::repeat_n(document.dataset.as_deref(), rows)))
+                }
+                "document" => Arc::new(Int64Array::from_value(document.number, rows)),
+                "text" => repeated(&document.text, rows)?,
+                "example" => Arc::new(Int64Array::from_value(example, rows)),
+                "position" => Arc::new(Int32Array::from_iter_values(0..rows as i32)),
+                "token_id" => Arc::new(Int32Array::from_iter_values(tokens.iter().map(|t| *t as i32))),
+                "token" => Arc::new(StringViewArray::from_iter_values(tokens.iter().map(|t| text_of(texts, *t)))),
+                other => return Err(Error::Internal(format!("column {other} is not known of a token")).into()),
+            };
+            columns.push((Field::new(name, column.data_type().clone(), true), column));
+        }
+        let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+        Ok(filter.evaluate(&batch)?.values().set_indices().map(|i| i as u32).collect())
+    }
+}
+
+/// Returns the text of a token; a tokenizer may know tokens that the embedding has no row for.
+pub fn text_of(texts: &[String], token: u32) -> &str {
+    texts.get(token as usize).map_or("", String::as_str)
+}
+
+/// Returns a column of one text, many times, stored once.
+///
+/// # Errors
+/// If the text is too long for a column.
+pub fn repeated(text: &str, rows: usize) -> Result<ArrayRef> {
+    let one = StringViewArray::from_iter_values([text]);
+    let views = vec![one.views()[0]; rows];
+    Ok(Arc::new(StringViewArray::try_new(views.into(), one.data_buffers().to_vec(), None)?))
+}
