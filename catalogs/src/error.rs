@@ -55,14 +55,6 @@ pub enum Error {
     /// A name that is taken.
     #[error("relation \"{0}\" already exists")]
     Duplicate(String),
-    /// Two analyses at once.
-    #[error("model \"{model}\" is being analysed over \"{dataset}\" already")]
-    Busy {
-        /// Name of the model.
-        model: String,
-        /// Name of the dataset.
-        dataset: String,
-    },
     /// A graph that cannot be one of a model's.
     #[error("the graph of layer {layer}, neuron {neuron} cannot be kept: {reason}")]
     Graph {
@@ -122,18 +114,6 @@ pub enum Error {
         /// Name of the table.
         table: String,
     },
-    /// A document without a number, or with one that is too large.
-    #[error(
-        "dataset \"{dataset}\": column \"document\" of row {row} is {value}; each text needs a number that is a bigint"
-    )]
-    DocumentNumber {
-        /// Name of the dataset.
-        dataset: String,
-        /// The row, counted from 1.
-        row: u64,
-        /// What it has instead.
-        value: String,
-    },
     /// Texts that would have to come from elsewhere in the query.
     #[error(
         "activations: which texts to run must be given by themselves, and {condition} takes them from elsewhere. Name the \
@@ -160,13 +140,11 @@ impl Error {
             Error::SystemTable(_) | Error::MayNotLoad(_) | Error::SuperuserOnly(_) => "42501",
             Error::InvalidName { .. } => "42602",
             Error::Duplicate(_) => "42P07",
-            Error::Busy { .. } => "55006",
             Error::Graph { reason, .. } => reason.sqlstate(),
             Error::NullInGraphs(_) => "23502",
             Error::Columns { .. } | Error::OtherColumns { .. } => "22P04",
             Error::TableOption { .. } => "22023",
             Error::NoFiles { .. } => "58P01",
-            Error::DocumentNumber { .. } => "22004",
             Error::TextNotGiven { .. } => "0A000",
             Error::Internal(_) => "XX000",
         }

@@ -13,8 +13,9 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use neuroql_model::{Model, Speed};
+use neuroql_pipeline::Origin;
 
-use crate::activations::Origin;
+use crate::dataset::plan_of;
 
 /// Bytes of a query's own texts up to which they are tokenized for an estimate.
 const SMALL_TEXT: usize = 16 << 10;
@@ -74,7 +75,8 @@ impl Tokens {
                     None => Self::about(bytes as f64, Some(texts.len() as f64), model, bytes_per_token),
                 })
             }
-            Origin::Dataset { plan, .. } => {
+            Origin::Dataset(source) => {
+                let plan = plan_of(source.as_ref())?;
                 let (bytes, documents) = size(plan)?;
                 let bytes_per_token = in_memory(plan)
                     .and_then(|memory| sampled_bytes_per_token(memory, model))

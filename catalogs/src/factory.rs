@@ -1,6 +1,5 @@
 //! `CREATE EXTERNAL TABLE name STORED AS MODEL LOCATION '…' OPTIONS (…)`
 
-use neuroql_schema::sql_error;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::CreateExternalTable;
 use futures::future::BoxFuture;
 use neuroql_model::{Model, Options, Progress};
+use neuroql_schema::sql_error;
 use neuroql_store::Registration;
 
 use crate::Error;

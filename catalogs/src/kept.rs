@@ -1,6 +1,5 @@
 //! Tables of what the store keeps of each neuron, read a layer at a time.
 
-use neuroql_schema::sql_error;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::StreamExt;
 use neuroql_model::Model;
+use neuroql_schema::sql_error;
 
 use crate::holdings::Holdings;
 use crate::model_table::Scan;
@@ -119,7 +119,7 @@ impl PartitionStream for Kept {
                     None => None,
                 };
                 let graphs = match graphs {
-                    true => Some(holdings.graph_scores(&model, part.layer).await?),
+                    true => Some(holdings.resources.graph_scores(&model, part.layer).await?),
                     false => None,
                 };
                 make(&part, kept.as_ref(), graphs.as_ref())

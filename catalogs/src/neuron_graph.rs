@@ -6,7 +6,7 @@
 //! reads is at least the threshold. Neurons without an edge have no row. Components are clusters of similar neurons,
 //! groups that fire together, or circuits.
 
-use neuroql_schema::sql_error;
+use neuroql_pipeline::Origin;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::str::FromStr;
@@ -23,12 +23,12 @@ use futures::future::BoxFuture;
 use neuroql_analysis::CoActivations;
 use neuroql_graph::{Network, Pair};
 use neuroql_model::{CancelOnDrop, Model, Width};
+use neuroql_schema::sql_error;
 
 use crate::Error;
-use crate::activations::Origin;
 use crate::dataset::DEFAULT;
 use crate::holdings::Holdings;
-use crate::pairwise::{FIRES_ABOVE, Pairs, fires_above};
+use crate::pairwise::{FIRES_ABOVE, PairRequest, fires_above};
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 use crate::similar_pairs::LEAST_THRESHOLD;
 
@@ -108,7 +108,7 @@ impl Relation for NeuronGraph {
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
         let call = Edges {
-            firing: Pairs::all(holdings, &model, values)?,
+            firing: PairRequest::all(holdings, &model, values)?,
             holdings: Arc::clone(holdings),
             model,
             kind: values.parsed("kind")?,
@@ -128,7 +128,7 @@ struct Edges {
     threshold: f64,
     k: usize,
     /// Pairs that may fire together, over which text, and above which activation they fire.
-    firing: Pairs,
+    firing: PairRequest,
     fires_above: f32,
 }
 
@@ -198,7 +198,7 @@ impl Edges {
     }
 
     async fn similar(&self, rows: &Rows) -> Result<Vec<Edge>> {
-        let index = self.holdings.graph_index(&self.model).await?;
+        let index = self.holdings.resources.graph_index(&self.model).await?;
         let (width, threshold, rows) = (self.width(), self.threshold, rows.clone());
         let join = move || {
             let key = |ordinal: u64| {
@@ -217,9 +217,9 @@ impl Edges {
     }
 
     async fn firing_together(&self, origin: &Origin, context: &Arc<TaskContext>) -> Result<Vec<Edge>> {
-        let (width, _) = self.firing.widths();
+        let (width, _) = self.firing.pairs.widths();
         let start = || CoActivations::within(width, self.fires_above);
-        let counts = self.firing.add_up(start, CoActivations::bytes(width, None), origin, context).await?;
+        let counts = self.firing.pairs.add_up(start, CoActivations::bytes(width, None), origin, context).await?;
         let threshold = self.threshold;
         let select = move || {
             let pairs = (0..width).flat_map(|one| (one + 1..width).map(move |other| (one, other)));

@@ -3,7 +3,6 @@
 //! The language of queries is that of [`neuroql_graph::search`]. Without a model all models are searched. Each neuron is
 //! searched by the graph that stands for it, as in `neurons`.
 
-use neuroql_schema::sql_error;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -18,11 +17,12 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use neuroql_graph::search::{Evidence, Found, Index, Query};
 use neuroql_model::Model;
+use neuroql_schema::sql_error;
 
 use crate::Error;
-use crate::graph_index::GraphIndex;
 use crate::holdings::Holdings;
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
+use neuroql_pipeline::graphs::GraphIndex;
 
 /// Rows that are sent together: few, as a pattern means that a graph is loaded.
 const TOGETHER: usize = 256;
@@ -137,7 +137,7 @@ impl Work for Searching {
         Box::pin(async move {
             let mut answers = Vec::new();
             for model in &self.models {
-                let index = self.holdings.graph_index(model).await?;
+                let index = self.holdings.resources.graph_index(model).await?;
                 let found = self.clone().found(Arc::clone(model), Arc::clone(&index)).await?;
                 let answer = |found| Answer { model: Arc::clone(model), index: Arc::clone(&index), found };
                 answers.extend(found.into_iter().map(answer));
@@ -181,7 +181,7 @@ impl Searching {
             layers.entry(*layer).or_default().push(*neuron);
         }
         let of_layer = |(layer, neurons): (u32, Vec<u32>)| async move {
-            let graphs = self.holdings.standing(model, layer, &neurons).await?;
+            let graphs = self.holdings.resources.preferred_graphs(model, layer, &neurons).await?;
             let found = graphs.iter().map(|(neuron, graph)| ((layer, *neuron), self.query.find(graph)));
             Ok::<_, DataFusionError>(found.collect::<Vec<_>>())
         };

@@ -1,11 +1,11 @@
 //! Settings of a session: `SET neuroql.device = 'cuda:0'`.
 
-use neuroql_schema::sql_error;
 use std::fmt;
 
 use datafusion::common::config::ConfigExtension;
 use datafusion::common::{config_field, extensions_options};
 use neuroql_model::DeviceName;
+use neuroql_schema::sql_error;
 
 extensions_options! {
     /// What a session says of the models that it registers.

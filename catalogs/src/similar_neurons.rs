@@ -4,7 +4,6 @@
 //! Similarity is the weighted Jaccard similarity of patterns, `graph_similarity(a, b)`. Neurons of the same model are
 //! looked at, of the model `other` if one is named, or of all models if that is `*`.
 
-use neuroql_schema::sql_error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
+use neuroql_schema::sql_error;
 
 use crate::Error;
 use crate::holdings::Holdings;
@@ -116,11 +116,11 @@ impl fmt::Display for Neighbours {
 impl Work for Neighbours {
     fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let own = self.holdings.graph_index(&self.model).await?;
+            let own = self.holdings.resources.graph_index(&self.model).await?;
             let Some(signature) = own.signature(self.layer, self.neuron) else { return Ok(()) };
             let mut found: Vec<(usize, (u32, u32), f64)> = Vec::new();
             for (number, other) in self.others.iter().enumerate() {
-                let index = self.holdings.graph_index(other).await?;
+                let index = self.holdings.resources.graph_index(other).await?;
                 let itself = (other.name() == self.model.name()).then_some((self.layer, self.neuron));
                 let (signature, k) = (signature.clone(), self.k.saturating_add(1));
                 let search = move || {

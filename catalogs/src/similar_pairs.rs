@@ -4,7 +4,6 @@
 //! Similarity is the weighted Jaccard similarity of patterns, `graph_similarity(a, b)`. Pairs come as they are found, by
 //! an exact join of sets that compares few of all pairs.
 
-use neuroql_schema::sql_error;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -17,11 +16,12 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 use neuroql_graph::Pair;
 use neuroql_model::Model;
+use neuroql_schema::sql_error;
 
 use crate::Error;
-use crate::graph_index::GraphIndex;
 use crate::holdings::Holdings;
 use crate::relation::{Parameter, Relation, Rows, Values, Work, always_computed};
+use neuroql_pipeline::graphs::GraphIndex;
 
 /// Similarity from which pairs are returned if the query does not say.
 const DEFAULT_THRESHOLD: f64 = 0.9;
@@ -101,9 +101,9 @@ impl fmt::Display for Pairs {
 impl Work for Pairs {
     fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let one = self.holdings.graph_index(&self.model).await?;
+            let one = self.holdings.resources.graph_index(&self.model).await?;
             let other = match &self.other {
-                Some(other) => Some(self.holdings.graph_index(other).await?),
+                Some(other) => Some(self.holdings.resources.graph_index(other).await?),
                 None => None,
             };
             let (this, rows) = (self.clone(), rows.clone());

@@ -3,7 +3,6 @@
 //! A row for each token and neuron of which something is predicted, as a share of the neuron's greatest activation; where
 //! there is no row, 0 is. All graphs of a layer run as one automaton.
 
-use neuroql_schema::sql_error;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -18,10 +17,11 @@ use futures::future::BoxFuture;
 use neuroql_graph::{Automaton, Predictions, Semantics};
 use neuroql_model::{Model, Width};
 use neuroql_schema::graph_column::GraphColumn;
+use neuroql_schema::sql_error;
 
 use crate::holdings::Holdings;
-use crate::neurons::chosen;
 use crate::relation::{Parameter, Relation, Rows, Values, Work, always_computed};
+use neuroql_pipeline::graphs::preferred_rows;
 
 /// See the module.
 #[derive(Debug)]
@@ -112,11 +112,11 @@ impl Simulation {
 
     /// One row of graphs a neuron: those of the method, or those that stand for their neurons.
     async fn graphs(&self, layer: u32) -> Result<RecordBatch> {
-        let graphs = self.holdings.graphs(&self.model, layer, None).await?;
+        let graphs = self.holdings.resources.graphs(&self.model, layer, None).await?;
         let methods = graphs["method"].as_string::<i32>();
         let stands = match self.method {
             Some(_) => None,
-            None => Some(chosen(&graphs).into_values().collect::<BTreeSet<_>>()),
+            None => Some(preferred_rows(&graphs).into_values().collect::<BTreeSet<_>>()),
         };
         let wanted = |(row, method): (usize, Option<&str>)| {
             let by_method = || method == self.method.as_deref();

@@ -1,6 +1,5 @@
 //! `top_neurons(model, text, k)`: the neurons that fire most on a text, each at its peak.
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
@@ -8,6 +7,7 @@ use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::{first_value, max};
 use datafusion::logical_expr::{LogicalPlan, ident, lit};
 use datafusion::scalar::ScalarValue;
+use neuroql_schema::sql_error;
 
 use crate::holdings::Holdings;
 use crate::relation::{Parameter, Relation, Values, scan_all};

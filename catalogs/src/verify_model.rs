@@ -1,7 +1,6 @@
 //! `verify_model(model, reference, texts)`: whether a model's numbers depend on what a text is run with, and how far they
 //! are from a reference's. A row a layer; see [`Model::verify`].
 
-use neuroql_schema::sql_error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use neuroql_model::{CancelOnDrop, LayerDifferences, Model, Reference, Width};
+use neuroql_schema::sql_error;
 
 use crate::Error;
 use crate::build_graphs::Guest;

@@ -1,6 +1,5 @@
 //! `weights`: what each neuron reads from the residual stream and writes to it.
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Float32Array, Float32Builder, Int32Array, ListBuilder, RecordBatch};
@@ -13,9 +12,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::future::BoxFuture;
 use neuroql_model::Model;
+use neuroql_pipeline::Selection;
+use neuroql_schema::sql_error;
 
 use crate::model_table::{ModelTable, Scan};
-use crate::predicate::{Predicate, Selection, can_evaluate, select_neurons};
+use crate::predicate::{Predicate, can_evaluate, select_neurons};
 
 /// Bytes of vectors in a batch.
 const BATCH_BYTES: usize = 4 << 20;

@@ -1,6 +1,5 @@
 //! `activation(model, layer, neuron, text) → real[]`
 
-use neuroql_schema::sql_error;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use neuroql_model::{Model, Registry};
+use neuroql_schema::sql_error;
 
 use crate::Error;
 use crate::arguments::Models;

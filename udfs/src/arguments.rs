@@ -1,11 +1,11 @@
 //! The argument all functions share: the name of a model, which is the same in most rows.
 
-use neuroql_schema::sql_error;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::error::Result;
 use neuroql_model::{Model, Registry};
+use neuroql_schema::sql_error;
 
 /// The models a function may name. Functions are equal if they share it.
 #[derive(Debug, Clone)]

@@ -1,6 +1,5 @@
 //! `detokenize(model, int[]) → text`
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, StringBuilder};
@@ -11,6 +10,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use neuroql_model::Registry;
+use neuroql_schema::sql_error;
 
 use crate::Error;
 use crate::arguments::Models;

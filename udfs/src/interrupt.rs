@@ -3,7 +3,6 @@
 //! DataFusion calls functions from the threads that also serve clients, and cannot end a call. So whoever serves clients
 //! runs each statement in a state that is [`interruptible`].
 
-use neuroql_schema::sql_error;
 use std::any::Any;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
@@ -12,6 +11,7 @@ use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 use neuroql_model::{Cancel, CancelOnDrop};
+use neuroql_schema::sql_error;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// The state of a session for a single statement: functions that still run when the guard is dropped end soon after with

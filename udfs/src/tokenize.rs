@@ -1,6 +1,5 @@
 //! `tokenize(model, text) → int[]`
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, Int32Builder, ListBuilder};
@@ -11,6 +10,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::logical_expr::{DocSection, scalar_doc_sections::DOC_SECTION_OTHER};
 use neuroql_model::Registry;
+use neuroql_schema::sql_error;
 
 use crate::arguments::Models;
 

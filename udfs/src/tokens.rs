@@ -1,6 +1,5 @@
 //! `tokens(model, text) → text[]`
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, ListBuilder, StringBuilder};
@@ -8,6 +7,7 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
 use neuroql_model::Registry;
+use neuroql_schema::sql_error;
 
 use crate::arguments::Models;
 use crate::tokenize::{SECTION, text_signature};

@@ -1,6 +1,5 @@
 //! What was built, as rows.
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -10,6 +9,7 @@ use datafusion::error::Result;
 use neuroql_graph::Graph;
 use neuroql_n2g::{Built, Scores};
 use neuroql_schema::graph_column::GraphBuilder;
+use neuroql_schema::sql_error;
 
 use crate::error::Error;
 use crate::graphs;

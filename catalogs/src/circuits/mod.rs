@@ -1,6 +1,5 @@
 //! What the weights alone say of a neuron: relations over [`neuroql_model`]'s circuits.
 
-use neuroql_schema::sql_error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 use neuroql_model::{Cancel, CancelOnDrop, Model, Width};
+use neuroql_schema::sql_error;
 
 use crate::holdings::Holdings;
 use crate::relation::{Parameter, Ranges, Relation, Rows, Values, Work, always_computed};

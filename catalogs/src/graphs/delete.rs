@@ -4,7 +4,6 @@
 //! that is never true, none, which reads as an order to delete everything. [`DeleteAsAsked`] therefore takes down the
 //! condition before.
 
-use neuroql_schema::sql_error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +23,8 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::future::BoxFuture;
 use neuroql_model::Model;
+use neuroql_pipeline::RowFilter;
+use neuroql_schema::sql_error;
 use neuroql_store::GraphKey;
 
 use super::{Graphs, schema, select};
@@ -189,8 +190,8 @@ impl DeleteSink {
                     continue;
                 }
                 let rows = match whole {
-                    true => holdings.graphs(model, layer, None).await?,
-                    false => holdings.graph_scores(model, layer).await?,
+                    true => holdings.resources.graphs(model, layer, None).await?,
+                    false => holdings.resources.graph_scores(model, layer).await?,
                 };
                 let rows = select(&rows, &self.schema)?;
                 let matches = self.predicate.evaluate(&rows)?;

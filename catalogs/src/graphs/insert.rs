@@ -1,6 +1,5 @@
 //! `INSERT INTO model.graphs`: checks rows and puts them into the store, a commit every few seconds.
 
-use neuroql_schema::sql_error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
 use neuroql_schema::graph_column::{GraphBuilder, GraphColumn};
+use neuroql_schema::sql_error;
 use tokio::time::{Instant, timeout_at};
 
 use super::of_model::{Unfit, Vocabulary};

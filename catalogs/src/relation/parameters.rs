@@ -1,6 +1,5 @@
 //! Parameters of relations, and what a call gives them.
 
-use neuroql_schema::sql_error;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -11,6 +10,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
+use neuroql_schema::sql_error;
 
 use super::Ranges;
 use crate::Error;

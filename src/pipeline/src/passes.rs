@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::error::Result;
-use futures::TryFutureExt;
-use futures::stream::{Stream, StreamExt, TryStreamExt};
+use futures::stream::{FuturesOrdered, Stream, StreamExt, try_unfold};
 use neuroql_model::{Cancel, CancelOnDrop, Model, Registry, Width};
 use neuroql_schema::sql_error;
 
@@ -29,8 +28,9 @@ impl Passes {
 
     /// Runs `pass` over each batch on the threads of the registry and yields the results in the order of the batches.
     ///
-    /// A batch is taken only when fewer passes than allowed are running or wait to be yielded, and only while the stream
-    /// is polled. Dropping the stream cancels the passes that are running.
+    /// A batch is taken only while fewer passes than allowed are running or wait to be yielded, and only while somebody
+    /// waits for a result: no batch is left half taken when one is yielded, so several streams may take theirs from one
+    /// place under a lock. Dropping the stream cancels the passes that are running.
     pub fn over<B, T>(
         self,
         batches: impl Stream<Item = Result<B>> + Send + 'static,
@@ -40,16 +40,18 @@ impl Passes {
         B: Send + 'static,
         T: Send + 'static,
     {
-        let guard = CancelOnDrop::default();
-        let (at_once, cancel) = (self.at_once, guard.flag());
-        let started = batches.map_ok(move |batch| {
-            let (pass, cancel) = (pass.clone(), cancel.clone());
-            self.registry.pool().run(self.width, move || pass(batch, &cancel)).map_err(sql_error)
-        });
-        started.try_buffered(at_once).map(move |result| {
-            // Dropped with the stream, which cancels the passes that are running.
-            let _guard = &guard;
-            result
+        let state = (Box::pin(batches.fuse()), FuturesOrdered::new(), CancelOnDrop::default());
+        try_unfold(state, move |(mut batches, mut running, guard)| {
+            let (passes, pass) = (self.clone(), pass.clone());
+            async move {
+                while running.len() < passes.at_once && !batches.is_done() {
+                    let Some(batch) = batches.next().await.transpose()? else { break };
+                    let (pass, cancel) = (pass.clone(), guard.flag());
+                    running.push_back(passes.registry.pool().run(passes.width, move || pass(batch, &cancel)));
+                }
+                let result = running.next().await.transpose().map_err(sql_error)?;
+                Ok(result.map(|result| (result, (batches, running, guard))))
+            }
         })
     }
 }

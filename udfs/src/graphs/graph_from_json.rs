@@ -1,6 +1,5 @@
 //! `graph_from_json(text) → graph`
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
@@ -8,6 +7,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::formats::json;
+use neuroql_schema::sql_error;
 
 use super::of_graph::EXAMPLE;
 use crate::function::{Kernel, function};

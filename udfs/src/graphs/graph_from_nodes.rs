@@ -1,11 +1,11 @@
 //! `graph_from_nodes(array) → graph`
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
+use neuroql_schema::sql_error;
 
 use crate::function::{Kernel, function};
 use crate::interrupt::Interrupt;

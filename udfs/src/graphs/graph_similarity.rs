@@ -1,6 +1,5 @@
 //! `graph_similarity(graph, graph [, method [, int[]]]) → double precision`
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, Float64Array, StringArray};
@@ -9,6 +8,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::{Graph, Similarity, behaviour_while, similarity_while};
+use neuroql_schema::sql_error;
 
 use super::of_graph::EXAMPLE;
 use super::of_two::Side;

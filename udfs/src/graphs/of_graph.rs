@@ -1,6 +1,5 @@
 //! What functions of one graph have in common.
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray};
@@ -8,6 +7,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::Graph;
+use neuroql_schema::sql_error;
 
 use crate::function::{Kernel, function};
 use crate::interrupt::Interrupt;

@@ -1,6 +1,5 @@
 //! What functions of two graphs have in common.
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::Float64Array;
@@ -8,6 +7,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::Graph;
+use neuroql_schema::sql_error;
 
 use super::of_graph::EXAMPLE;
 use crate::function::{Kernel, function};

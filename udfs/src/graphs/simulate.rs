@@ -1,6 +1,5 @@
 //! `simulate(graph, int[] [, semantics]) → real[]`
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, Float32Builder, ListBuilder, StringArray};
@@ -9,6 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::{DEEPEST, Matcher, Semantics};
+use neuroql_schema::sql_error;
 
 use super::of_graph::EXAMPLE;
 use super::token_lists::TokenLists;

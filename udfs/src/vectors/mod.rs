@@ -1,12 +1,12 @@
 //! Functions of two vectors: lists of numbers, such as the columns of `weights`.
 
-use neuroql_schema::sql_error;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, Float32Array, Float64Array, ListArray};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
+use neuroql_schema::sql_error;
 
 use crate::function::{Kernel, function};
 use crate::interrupt::Interrupt;
