@@ -243,3 +243,79 @@ fn numbers_of(column: &ArrayRef, texts: &ArrayRef, dataset: &str, before: i64) -
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Texts, texts};
+
+    async fn read(mut documents: Documents) -> Vec<(u64, i64, Option<Arc<str>>)> {
+        let mut all = Vec::new();
+        while let Some(document) = documents.next().await.unwrap() {
+            all.push((document.row, document.number, document.sha256));
+        }
+        all
+    }
+
+    async fn rows(documents: Documents) -> Vec<u64> {
+        read(documents).await.into_iter().map(|(row, ..)| row).collect()
+    }
+
+    #[tokio::test]
+    async fn null_texts_keep_their_numbers() {
+        let (origin, context) = (Texts::new(&texts(8), None).origin(), Arc::default());
+        let all = || Documents::all(&origin, &context).unwrap();
+        assert_eq!(rows(all()).await, [0, 1, 3, 4, 5, 6, 7]);
+        assert_eq!(rows(all().after(4).before(7)).await, [4, 5, 6]);
+        assert_eq!(rows(all().before(0)).await, [0; 0]);
+        assert!(read(all()).await.iter().all(|(row, number, _)| *row == *number as u64));
+    }
+
+    #[tokio::test]
+    async fn shards_share_the_documents() {
+        let (origin, context) = (Texts::new(&texts(8), None).origin(), Arc::default());
+        let shard = |index| rows(Documents::all(&origin, &context).unwrap().of_shard(Shard { index, count: 3 }));
+        assert_eq!([shard(0).await, shard(1).await, shard(2).await], [vec![0, 3, 6], vec![1, 4, 7], vec![5]]);
+        let texts = Origin::Texts(vec!["a".into(), "b".into(), "c".into()]);
+        let second = Documents::all(&texts, &context).unwrap().of_shard(Shard { index: 1, count: 2 });
+        assert_eq!(rows(second).await, [1]);
+    }
+
+    #[tokio::test]
+    async fn documents_know_the_hash_up_to_them() {
+        let (origin, context) = (Texts::new(&texts(8), None).origin(), Arc::default());
+        let fingerprint = Documents::fingerprint(&origin, (0..=8).collect(), &context).await.unwrap();
+        assert_eq!(fingerprint.documents, 8);
+        assert_eq!(fingerprint.bytes, texts(8).iter().flatten().map(|text| text.len() as u64).sum::<u64>());
+        assert_eq!(fingerprint.prefixes[&8], fingerprint.sha256);
+        // Also of those that are passed over.
+        for (row, _, sha256) in read(Documents::all(&origin, &context).unwrap().hashed().after(3)).await {
+            assert_eq!(sha256.as_deref(), Some(fingerprint.prefixes[&(row + 1)].as_str()));
+        }
+        let mut changed = texts(8);
+        changed[6] = None;
+        let changed = Texts::new(&changed, None).origin();
+        let changed = Documents::fingerprint(&changed, (0..=8).collect(), &context).await.unwrap();
+        assert_eq!(changed.prefixes[&6], fingerprint.prefixes[&6]);
+        assert_ne!(changed.prefixes[&7], fingerprint.prefixes[&7]);
+    }
+
+    #[tokio::test]
+    async fn each_text_needs_a_number() {
+        let numbers = [Some(70), Some(-3), None, Some(7), Some(7), None];
+        let context = Arc::default();
+        let origin = Texts::new(&texts(6), Some(&numbers)).origin();
+        let mut documents = Documents::all(&origin, &context).unwrap();
+        let mut seen = Vec::new();
+        let error = loop {
+            match documents.next().await {
+                Ok(Some(document)) => seen.push(document.number),
+                Ok(None) => panic!("no error"),
+                Err(error) => break error,
+            }
+        };
+        // The NULL text needs none.
+        assert_eq!(seen, [70, -3]);
+        assert!(error.to_string().contains("column \"document\" of row 6 is NULL"), "{error}");
+    }
+}

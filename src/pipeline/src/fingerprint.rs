@@ -201,3 +201,41 @@ impl Fingerprints {
         slot
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::testing::{Texts, texts};
+
+    #[tokio::test]
+    async fn a_dataset_is_read_once_for_as_long_as_its_contents_are_the_same() {
+        let (fingerprints, context, table) = (Fingerprints::default(), Arc::default(), Arc::new(1));
+        let source = |contents| Texts::new(&texts(7), None).with_identity(&table, contents);
+        let of = |source: &Arc<Texts>| Origin::Dataset(Arc::clone(source) as Arc<dyn DocumentSource>);
+        let one = source(Some(1));
+        assert_eq!(fingerprints.known(&of(&one)), None);
+        let (a, b) = (of(&one), of(&one));
+        let (a, b) = tokio::join!(fingerprints.of(&a, &context), fingerprints.of(&b, &context));
+        assert_eq!(a.unwrap(), b.unwrap());
+        assert_eq!(one.opened.load(Ordering::Relaxed), 1);
+        // Another plan of the same rows.
+        let same = source(Some(1));
+        assert!(fingerprints.known(&of(&same)).is_some());
+        // The table has changed.
+        let changed = source(Some(2));
+        assert_eq!(fingerprints.known(&of(&changed)), None);
+        fingerprints.of(&of(&changed), &context).await.unwrap();
+        assert_eq!(changed.opened.load(Ordering::Relaxed), 1);
+        // Nothing is known of rows without identity but within one statement.
+        let unknown = source(None);
+        for _ in 0..2 {
+            fingerprints.of(&of(&unknown), &context).await.unwrap();
+        }
+        assert_eq!(unknown.opened.load(Ordering::Relaxed), 1);
+        assert_eq!(fingerprints.known(&of(&unknown)), None);
+        fingerprints.of(&of(&unknown), &Arc::default()).await.unwrap();
+        assert_eq!(unknown.opened.load(Ordering::Relaxed), 2);
+    }
+}

@@ -18,6 +18,8 @@ pub mod pairs;
 pub mod passes;
 mod resources;
 pub mod source;
+#[cfg(test)]
+mod testing;
 
 pub use analyze::Analysis;
 pub use batcher::{BatchExample, Batcher, ExampleBatch, Examples};

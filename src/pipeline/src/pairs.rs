@@ -191,3 +191,42 @@ impl Pairs {
 fn added<A>(result: neuroql_model::Result<neuroql_analysis::Result<A>>) -> Result<A> {
     result.map_err(sql_error)?.map_err(|e| Error::Internal(e.to_string()).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Texts, resources, texts, toy};
+
+    async fn counts(threads: usize, documents: Option<u64>, origin: &Origin) -> Vec<(u32, u64, u64, u64)> {
+        let one = NeuronSet { model: toy(), layers: vec![0] };
+        let pairs = Pairs { resources: resources(threads), one, other: None, documents };
+        let (width, _) = pairs.widths();
+        let start = || CoActivations::within(width, 0.0);
+        let bytes = CoActivations::bytes(width, None);
+        let counts = pairs.add_up(start, bytes, origin, &Arc::default()).await.unwrap();
+        let strongest = counts.strongest(5, 4).into_iter();
+        strongest.map(|(neuron, overlap)| (neuron, overlap.both, overlap.first, overlap.second)).collect()
+    }
+
+    #[tokio::test]
+    async fn pairs_do_not_depend_on_threads() {
+        let origin = Texts::new(&texts(9), None).origin();
+        let one = counts(1, None, &origin).await;
+        assert!(!one.is_empty());
+        assert_eq!(counts(3, None, &origin).await, one);
+    }
+
+    #[tokio::test]
+    async fn the_first_documents_are_those_of_a_shorter_dataset() {
+        let all = Texts::new(&texts(9), None).origin();
+        let short = Texts::new(&texts(6), None).origin();
+        assert_eq!(counts(2, Some(6), &all).await, counts(2, None, &short).await);
+    }
+
+    #[test]
+    fn neurons_are_numbered_through_the_layers() {
+        let set = NeuronSet { model: toy(), layers: vec![0, 1] };
+        let width = set.model.config().d_mlp;
+        assert_eq!((set.width(), set.place(0), set.place(width + 7)), (2 * width, (0, 0), (1, 7)));
+    }
+}

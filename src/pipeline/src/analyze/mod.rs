@@ -399,3 +399,6 @@ fn segment_name() -> String {
     // Every RandomState has keys of its own.
     format!("{millis:013}-{:016x}", RandomState::new().hash_one(millis))
 }
+
+#[cfg(test)]
+mod tests;
