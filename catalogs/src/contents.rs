@@ -1,5 +1,6 @@
 //! What a plan reads, told without reading it.
 
+use std::any::Any;
 use std::sync::{Arc, Weak};
 
 use datafusion::arrow::array::Array;
@@ -16,15 +17,16 @@ use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
+use neuroql_pipeline::Contents;
 
 /// The identity of a plan's rows: plans with equal contents yield equal rows in the same order.
 #[derive(Debug, Clone)]
-pub(crate) struct Contents {
+pub(crate) struct PlanContents {
     /// The operator, with what it says of itself.
     node: String,
     expressions: Vec<Arc<dyn PhysicalExpr>>,
     source: Source,
-    inputs: Vec<Contents>,
+    inputs: Vec<PlanContents>,
 }
 
 /// Where an operator takes rows from, if not from others.
@@ -38,8 +40,8 @@ enum Source {
     Memory(Vec<Vec<Weak<dyn Array>>>),
 }
 
-impl Contents {
-    /// The contents of a plan; `None` if they cannot be told, or may differ from one reading to the next.
+impl PlanContents {
+    /// The identity of a plan's rows; `None` if they cannot be told, or may differ from one reading to the next.
     pub fn of(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
         let source = match plan.downcast_ref::<DataSourceExec>() {
             Some(scan) => Source::of(scan.data_source().as_ref())?,
@@ -59,12 +61,18 @@ impl Contents {
     }
 }
 
-impl PartialEq for Contents {
+impl PartialEq for PlanContents {
     fn eq(&self, other: &Self) -> bool {
         self.node == other.node
             && self.source == other.source
             && self.expressions == other.expressions
             && self.inputs == other.inputs
+    }
+}
+
+impl Contents for PlanContents {
+    fn is_same(&self, other: &dyn Contents) -> bool {
+        (other as &dyn Any).downcast_ref::<Self>().is_some_and(|other| self == other)
     }
 }
 

@@ -1,13 +1,21 @@
 //! What makes a table a dataset: a column of text whose rows are documents.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::{StreamExt, TryStreamExt};
+use neuroql_pipeline::{Contents, DocumentSource, Identity, Origin};
 
 use crate::Error;
+use crate::contents::PlanContents;
 
 /// The dataset of models that have no other.
 pub(crate) const DEFAULT: &str = "corpus";
@@ -64,6 +72,67 @@ impl Dataset {
         let is_number = |i: &usize| values(schema.field(*i).data_type()).is_integer();
         let document = schema.index_of("document").ok().filter(is_number);
         Some(Self { table, text, document })
+    }
+}
+
+impl Dataset {
+    /// Its documents, as a dataset of this name.
+    pub async fn documents(self, session: &dyn Session, name: &str) -> Result<Origin> {
+        let columns: Vec<usize> = [Some(self.text), self.document].into_iter().flatten().collect();
+        // One partition, so that documents come in the order of the table whatever the number of threads.
+        let plan = match session.as_any().downcast_ref::<SessionState>() {
+            Some(state) => {
+                let mut state = state.clone();
+                state.config_mut().options_mut().execution.target_partitions = 1;
+                self.table.scan(&state, Some(&columns), &[], None).await?
+            }
+            None => self.table.scan(session, Some(&columns), &[], None).await?,
+        };
+        let numbered = self.document.is_some();
+        Ok(Origin::Dataset(Arc::new(PlannedDataset { name: name.into(), plan, numbered, table: self.table })))
+    }
+}
+
+/// The documents of a dataset, as a plan that yields their texts and, if the dataset numbers them, their numbers.
+#[derive(Debug)]
+struct PlannedDataset {
+    name: Arc<str>,
+    plan: Arc<dyn ExecutionPlan>,
+    numbered: bool,
+    table: Arc<dyn TableProvider>,
+}
+
+/// The plan that reads documents, if they are of a dataset.
+pub(crate) fn plan_of(source: &dyn DocumentSource) -> Option<&Arc<dyn ExecutionPlan>> {
+    (source as &dyn Any).downcast_ref::<PlannedDataset>().map(|dataset| &dataset.plan)
+}
+
+impl DocumentSource for PlannedDataset {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn open(&self, context: &Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        // It is read more than once, for the hash of the dataset before anything else, and a scan of files that has been
+        // read to its end would have nothing left.
+        let plan = reset_plan_states(Arc::clone(&self.plan))?;
+        let (schema, partitions) = (plan.schema(), plan.output_partitioning().partition_count());
+        let context = Arc::clone(context);
+        let opened = move |partition| plan.execute(partition, Arc::clone(&context));
+        let rows = futures::stream::iter(0..partitions).map(opened).try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    fn is_numbered(&self) -> bool {
+        self.numbered
+    }
+
+    fn table(&self) -> Box<dyn Identity> {
+        Box::new(Arc::downgrade(&self.table))
+    }
+
+    fn contents(&self) -> Option<Box<dyn Contents>> {
+        PlanContents::of(&self.plan).map(|contents| Box::new(contents) as Box<dyn Contents>)
     }
 }
 

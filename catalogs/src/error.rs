@@ -1,6 +1,7 @@
 //! Errors of the tables.
 
 use datafusion::error::DataFusionError;
+use neuroql_schema::sql_error;
 
 use crate::graphs::Unfit;
 
@@ -54,14 +55,6 @@ pub enum Error {
     /// A name that is taken.
     #[error("relation \"{0}\" already exists")]
     Duplicate(String),
-    /// Two analyses at once.
-    #[error("model \"{model}\" is being analysed over \"{dataset}\" already")]
-    Busy {
-        /// Name of the model.
-        model: String,
-        /// Name of the dataset.
-        dataset: String,
-    },
     /// A graph that cannot be one of a model's.
     #[error("the graph of layer {layer}, neuron {neuron} cannot be kept: {reason}")]
     Graph {
@@ -121,18 +114,6 @@ pub enum Error {
         /// Name of the table.
         table: String,
     },
-    /// A document without a number, or with one that is too large.
-    #[error(
-        "dataset \"{dataset}\": column \"document\" of row {row} is {value}; each text needs a number that is a bigint"
-    )]
-    DocumentNumber {
-        /// Name of the dataset.
-        dataset: String,
-        /// The row, counted from 1.
-        row: u64,
-        /// What it has instead.
-        value: String,
-    },
     /// Texts that would have to come from elsewhere in the query.
     #[error(
         "activations: which texts to run must be given by themselves, and {condition} takes them from elsewhere. Name the \
@@ -159,13 +140,11 @@ impl Error {
             Error::SystemTable(_) | Error::MayNotLoad(_) | Error::SuperuserOnly(_) => "42501",
             Error::InvalidName { .. } => "42602",
             Error::Duplicate(_) => "42P07",
-            Error::Busy { .. } => "55006",
             Error::Graph { reason, .. } => reason.sqlstate(),
             Error::NullInGraphs(_) => "23502",
             Error::Columns { .. } | Error::OtherColumns { .. } => "22P04",
             Error::TableOption { .. } => "22023",
             Error::NoFiles { .. } => "58P01",
-            Error::DocumentNumber { .. } => "22004",
             Error::TextNotGiven { .. } => "0A000",
             Error::Internal(_) => "XX000",
         }
@@ -174,24 +153,6 @@ impl Error {
 
 impl From<Error> for DataFusionError {
     fn from(error: Error) -> Self {
-        DataFusionError::External(Box::new(error))
+        sql_error(error)
     }
-}
-
-/// Wraps an error of the graph room; the front end finds it again by its type.
-pub(crate) fn graph_error(error: neuroql_graph::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
-}
-
-/// Wraps an error of the room that builds graphs; the front end finds it again by its type.
-pub(crate) fn n2g_error(error: neuroql_n2g::Error) -> DataFusionError {
-    match error {
-        neuroql_n2g::Error::Model(error) => model_error(error),
-        error => DataFusionError::External(Box::new(error)),
-    }
-}
-
-/// Wraps an error of the model room; the front end finds it again by its type.
-pub(crate) fn model_error(error: neuroql_model::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }

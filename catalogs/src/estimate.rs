@@ -15,8 +15,9 @@ use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::union::UnionExec;
 use neuroql_model::{Model, Speed};
+use neuroql_pipeline::Origin;
 
-use crate::activations::Origin;
+use crate::dataset::plan_of;
 
 /// Bytes of a query's own texts up to which they are tokenized for an estimate.
 const SMALL_TEXT: usize = 16 << 10;
@@ -76,8 +77,8 @@ impl Tokens {
                     None => Self::about(bytes as f64, Some(texts.len() as f64), model, bytes_per_token),
                 })
             }
-            Origin::Dataset { plan, .. } => {
-                let size = size(plan, model)?;
+            Origin::Dataset(source) => {
+                let size = size(plan_of(source.as_ref())?, model)?;
                 let bytes_per_token = size.bytes_per_token.unwrap_or(bytes_per_token);
                 let about = Self::about(size.bytes, size.documents, model, bytes_per_token);
                 Some(if size.is_bound { about.at_most() } else { about })

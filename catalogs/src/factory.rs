@@ -9,14 +9,14 @@ use datafusion::error::Result;
 use datafusion::logical_expr::CreateExternalTable;
 use futures::future::BoxFuture;
 use neuroql_model::{Model, Options, Progress};
+use neuroql_schema::sql_error;
 use neuroql_store::Registration;
 
 use crate::Error;
 use crate::async_method::async_method;
 use crate::catalog::model_as_table;
 use crate::definition::absolute;
-use crate::holdings::{Holdings, store_error};
-use crate::predicate::check;
+use crate::holdings::Holdings;
 use crate::settings::{SessionDevice, Settings};
 
 /// Names that are schemas already.
@@ -50,7 +50,7 @@ impl ModelFactory {
     /// # Errors
     /// If the store cannot be read.
     pub async fn restore(&self) -> Result<()> {
-        for known in self.holdings.store.registrations().await.map_err(store_error)? {
+        for known in self.holdings.store.registrations().await.map_err(sql_error)? {
             if self.holdings.registry.get(&known.model).is_ok() {
                 continue;
             }
@@ -77,14 +77,14 @@ impl ModelFactory {
             return Err(Error::Duplicate(model.name().into()).into());
         }
         let pairs = options.iter().map(|(key, value)| (key.strip_prefix("format.").unwrap_or(key), value));
-        let options = check(Options::parse(pairs))?;
+        let options = Options::parse(pairs).map_err(sql_error)?;
         let (name, location) = (name.to_owned(), location.to_owned());
         let progress = Arc::clone(&self.progress);
         // Loading blocks; if the client gives up meanwhile the result is dropped unregistered.
         let load = tokio::task::spawn_blocking(move || Model::load(&name, &location, &options, progress.as_ref()));
         let loaded = load.await.map_err(|e| Error::Internal(format!("loading a model failed: {e}")))?;
-        let model = Arc::new(check(loaded)?);
-        check(self.holdings.registry.insert(Arc::clone(&model)))?;
+        let model = Arc::new(loaded.map_err(sql_error)?);
+        self.holdings.registry.insert(Arc::clone(&model)).map_err(sql_error)?;
         tracing::info!(model = model.name(), location = model.location(), "registered");
         Ok(model)
     }
@@ -156,7 +156,7 @@ impl ModelFactory {
             };
             if let Err(error) = self.holdings.store.register(&registration).await {
                 self.holdings.registry.remove(&name);
-                return Err(store_error(error));
+                return Err(sql_error(error));
             }
             Ok(model_as_table(model, Arc::clone(&self.holdings)))
         })

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use neuroql_model::{Model, Registry};
-use neuroql_store::{CACHE_BYTES, Definition, Store, holds_for};
+use neuroql_pipeline::graphs::INDEX_BYTES;
+use neuroql_pipeline::{Freshness, Resources};
+use neuroql_schema::sql_error;
+use neuroql_store::{CACHE_BYTES, Definition, Store};
 use tokio::task::JoinHandle;
 
 use crate::Error;
-use crate::fingerprint::Fingerprints;
-use crate::graph_index::{GraphIndexes, INDEX_BYTES};
 
 /// Models and the store of results about them.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub struct Holdings {
     pub registry: Arc<Registry>,
     /// Registrations, statistics, examples, bounds and graphs.
     pub store: Arc<Store>,
-    pub(crate) fingerprints: Fingerprints,
-    pub(crate) graph_indexes: GraphIndexes,
+    /// Both, and what is known of datasets, for runs over documents.
+    pub(crate) resources: Arc<Resources>,
     /// Tables and views that the store remembers, by name.
     defined: Mutex<BTreeMap<String, String>>,
     /// Whether they are being created from what the store says.
@@ -44,13 +44,12 @@ impl Holdings {
     pub fn new(registry: Arc<Registry>, store: Store, cache_bytes: u64) -> Result<Self> {
         let indexes = (u128::from(cache_bytes) * u128::from(INDEX_BYTES) / u128::from(Self::CACHE_BYTES)) as u64;
         let indexes = indexes.min(INDEX_BYTES);
-        let store = store.with_cache_bytes(cache_bytes.saturating_sub(indexes)).map_err(store_error)?;
+        let store = store.with_cache_bytes(cache_bytes.saturating_sub(indexes)).map_err(sql_error)?;
         let store = Arc::new(store);
         Ok(Self {
+            resources: Arc::new(Resources::new(Arc::clone(&registry), Arc::clone(&store), indexes)),
             registry,
             store,
-            fingerprints: Fingerprints::default(),
-            graph_indexes: GraphIndexes::of_bytes(indexes),
             defined: Mutex::default(),
             restoring: AtomicBool::new(false),
             pending: Mutex::default(),
@@ -93,7 +92,7 @@ impl Holdings {
     /// # Errors
     /// If the store cannot be read.
     pub async fn restore_tables(&self, context: &SessionContext) -> Result<()> {
-        let mut waiting = self.store.definitions().await.map_err(store_error)?;
+        let mut waiting = self.store.definitions().await.map_err(sql_error)?;
         let known = waiting.iter().map(|Definition { name, sql }| (name.clone(), sql.clone())).collect();
         *self.defined.lock().unwrap_or_else(PoisonError::into_inner) = known;
         let _restoring = Restoring::begin(&self.restoring);
@@ -132,7 +131,7 @@ impl Holdings {
                 Some(before) => outcome(before).await,
                 None => Ok(()),
             };
-            before.and(write.await.map_err(store_error))
+            before.and(write.await.map_err(sql_error))
         }));
     }
 
@@ -148,29 +147,16 @@ impl Holdings {
         }
     }
 
-    /// Of each dataset over which layers of this very model were analysed, these layers.
+    /// The layers of this model as it is that were analysed, by dataset: whatever the dataset holds now, finished or not.
     pub(crate) async fn analysed(&self, model: &Model) -> Result<BTreeMap<String, Vec<u32>>> {
-        let version = model.version();
+        let freshness = Freshness::of(model);
         let mut datasets: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        for analysed in self.store.analysed().await.map_err(store_error)?.iter() {
-            if analysed.model == model.name() && holds_for(&analysed.progress.model_version, &version) {
+        for analysed in self.store.analysed().await.map_err(sql_error)?.iter() {
+            if analysed.model == model.name() && freshness.is_of_model(&analysed.progress) {
                 datasets.entry(analysed.dataset.clone()).or_default().push(analysed.layer);
             }
         }
         Ok(datasets)
-    }
-}
-
-impl Holdings {
-    /// Rows of the store's table `graphs` of some neurons of a layer, or all, that were made of this very model, by
-    /// neuron and method.
-    pub(crate) async fn graphs(&self, model: &Model, layer: u32, neurons: Option<&[u32]>) -> Result<RecordBatch> {
-        self.store.graphs(model.name(), &model.version(), layer, neurons).await.map_err(store_error)
-    }
-
-    /// The same of all neurons, without the graphs themselves.
-    pub(crate) async fn graph_scores(&self, model: &Model, layer: u32) -> Result<RecordBatch> {
-        self.store.graph_scores(model.name(), &model.version(), layer).await.map_err(store_error)
     }
 }
 
@@ -193,11 +179,6 @@ impl Drop for Restoring<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
-}
-
-/// Wraps an error of the store room; the front end finds it again by its type.
-pub(crate) fn store_error(error: neuroql_store::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }
 
 /// Runs a statement of the store's, if it creates a table or view and does nothing else.

@@ -15,8 +15,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::StreamExt;
 use neuroql_model::Model;
+use neuroql_schema::sql_error;
 
-use crate::holdings::{Holdings, store_error};
+use crate::holdings::Holdings;
 use crate::model_table::Scan;
 use crate::predicate::{Predicate, can_evaluate, select_neurons};
 
@@ -113,12 +114,12 @@ impl PartitionStream for Kept {
             async move {
                 let kept = match &part.dataset {
                     Some(dataset) => {
-                        Some(holdings.store.neurons(model.name(), dataset, part.layer).await.map_err(store_error)?)
+                        Some(holdings.store.neurons(model.name(), dataset, part.layer).await.map_err(sql_error)?)
                     }
                     None => None,
                 };
                 let graphs = match graphs {
-                    true => Some(holdings.graph_scores(&model, part.layer).await?),
+                    true => Some(holdings.resources.graph_scores(&model, part.layer).await?),
                     false => None,
                 };
                 make(&part, kept.as_ref(), graphs.as_ref())

@@ -19,6 +19,7 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
+use neuroql_pipeline::RowFilter;
 
 use crate::activations::Activations;
 use crate::async_method::async_method;

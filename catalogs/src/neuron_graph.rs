@@ -6,6 +6,7 @@
 //! reads is at least the threshold. Neurons without an edge have no row. Components are clusters of similar neurons,
 //! groups that fire together, or circuits.
 
+use neuroql_pipeline::Origin;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::str::FromStr;
@@ -22,14 +23,12 @@ use futures::future::BoxFuture;
 use neuroql_analysis::CoActivations;
 use neuroql_graph::{Network, Pair};
 use neuroql_model::{CancelOnDrop, Model, Width};
+use neuroql_schema::sql_error;
 
 use crate::Error;
-use crate::activations::Origin;
 use crate::dataset::DEFAULT;
-use crate::error::graph_error;
 use crate::holdings::Holdings;
-use crate::pairwise::{FIRES_ABOVE, Pairs, fires_above};
-use crate::predicate::check;
+use crate::pairwise::{FIRES_ABOVE, PairRequest, fires_above};
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 use crate::similar_pairs::LEAST_THRESHOLD;
 
@@ -109,7 +108,7 @@ impl Relation for NeuronGraph {
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
         let call = Edges {
-            firing: Pairs::all(holdings, &model, values)?,
+            firing: PairRequest::all(holdings, &model, values)?,
             holdings: Arc::clone(holdings),
             model,
             kind: values.parsed("kind")?,
@@ -129,7 +128,7 @@ struct Edges {
     threshold: f64,
     k: usize,
     /// Pairs that may fire together, over which text, and above which activation they fire.
-    firing: Pairs,
+    firing: PairRequest,
     fires_above: f32,
 }
 
@@ -183,7 +182,7 @@ impl Work for Connecting {
             };
             let ranked = tokio::task::spawn_blocking(ranked).await;
             let (network, ranks) =
-                ranked.map_err(|e| Error::Internal(format!("a network was lost: {e}")))?.map_err(graph_error)?;
+                ranked.map_err(|e| Error::Internal(format!("a network was lost: {e}")))?.map_err(sql_error)?;
             rows.send(rows.batch(self.edges.columns(&network, ranks))?).await;
             Ok(())
         })
@@ -199,7 +198,7 @@ impl Edges {
     }
 
     async fn similar(&self, rows: &Rows) -> Result<Vec<Edge>> {
-        let index = self.holdings.graph_index(&self.model).await?;
+        let index = self.holdings.resources.graph_index(&self.model).await?;
         let (width, threshold, rows) = (self.width(), self.threshold, rows.clone());
         let join = move || {
             let key = |ordinal: u64| {
@@ -214,13 +213,13 @@ impl Edges {
             index.patterns.pairs(threshold, sink).map(|_| edges)
         };
         let edges = tokio::task::spawn_blocking(join).await;
-        edges.map_err(|e| Error::Internal(format!("a join was lost: {e}")))?.map_err(graph_error)
+        edges.map_err(|e| Error::Internal(format!("a join was lost: {e}")))?.map_err(sql_error)
     }
 
     async fn firing_together(&self, origin: &Origin, context: &Arc<TaskContext>) -> Result<Vec<Edge>> {
-        let (width, _) = self.firing.widths();
+        let (width, _) = self.firing.pairs.widths();
         let start = || CoActivations::within(width, self.fires_above);
-        let counts = self.firing.add_up(start, CoActivations::bytes(width, None), origin, context).await?;
+        let counts = self.firing.pairs.add_up(start, CoActivations::bytes(width, None), origin, context).await?;
         let threshold = self.threshold;
         let select = move || {
             let pairs = (0..width).flat_map(|one| (one + 1..width).map(move |other| (one, other)));
@@ -241,7 +240,7 @@ impl Edges {
         for (from, to) in (0..layers).flat_map(|from| (from + 1..layers).map(move |to| (from, to))) {
             let (model, k, cancel) = (Arc::clone(&self.model), self.k, guard.flag());
             let job = move || model.strongest_connections(from, to, k, &cancel);
-            let found = check(self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await)?;
+            let found = self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await.map_err(sql_error)?;
             for (neuron, connections) in (0u64..).zip(found) {
                 for connection in connections {
                     let cosine = connection.cosine.map_or(0.0, |cosine| f64::from(cosine.abs()));

@@ -1,19 +1,17 @@
 //! `neurons`: one row a neuron and analysed dataset. What is known of a neuron beyond its place is NULL until a dataset
 //! is analysed or a graph is built.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, UInt32Array, new_null_array,
-};
+use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray, UInt32Array, new_null_array};
 use datafusion::arrow::compute::{cast, take};
-use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
+use neuroql_pipeline::graphs::preferred_rows;
 
 use crate::kept::{LayerPart, OF_GRAPHS, of_kept, supports_place, take_neurons};
 use crate::model_table::{ModelTable, Scan};
@@ -64,9 +62,6 @@ impl ModelTable for Neurons {
     }
 }
 
-/// The method whose graph stands for a neuron if it has several; else the one built last does.
-const PREFERRED: &str = "neuroql";
-
 /// Rows of some neurons of a layer; of each column of the store that has the name of one here.
 fn rows(part: &LayerPart, kept: Option<&RecordBatch>, graphs: Option<&RecordBatch>) -> Result<RecordBatch> {
     let schema = schema();
@@ -92,22 +87,6 @@ fn rows(part: &LayerPart, kept: Option<&RecordBatch>, graphs: Option<&RecordBatc
 
 /// For each neuron the row of graphs that stands for it.
 fn of_neurons(part: &LayerPart, graphs: &RecordBatch) -> UInt32Array {
-    let chosen = chosen(graphs);
-    part.neurons.iter().map(|neuron| chosen.get(&(*neuron as i32)).map(|row| *row as u32)).collect()
-}
-
-/// The rows of a layer's graphs that stand for their neurons, by neuron.
-pub(crate) fn chosen(graphs: &RecordBatch) -> BTreeMap<i32, usize> {
-    let neurons = graphs["neuron"].as_primitive::<Int32Type>();
-    let methods = graphs["method"].as_string::<i32>();
-    let built_at = graphs["built_at"].as_primitive::<TimestampMicrosecondType>();
-    let rank = |row: usize| (methods.value(row) == PREFERRED, built_at.is_valid(row).then(|| built_at.value(row)));
-    let mut chosen = BTreeMap::new();
-    for (row, neuron) in neurons.values().iter().enumerate() {
-        let best = chosen.entry(*neuron).or_insert(row);
-        if rank(row) > rank(*best) {
-            *best = row;
-        }
-    }
-    chosen
+    let preferred = preferred_rows(graphs);
+    part.neurons.iter().map(|neuron| preferred.get(&(*neuron as i32)).map(|row| *row as u32)).collect()
 }

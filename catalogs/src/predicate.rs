@@ -15,8 +15,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
-
-use crate::error::model_error;
+use neuroql_pipeline::{RowFilter, Selection};
 
 /// Whether a scan may evaluate this filter on its own batches.
 pub(crate) fn can_evaluate(filter: &Expr) -> bool {
@@ -106,18 +105,23 @@ impl Predicate {
         &self.parts
     }
 
-    /// Names of the columns it reads.
-    pub fn columns(&self) -> &BTreeSet<String> {
-        &self.columns
-    }
-
     /// Whether it lets everything pass.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
-    /// Which rows pass; NULL does not.
-    pub fn evaluate(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+    /// It as a filter of the pipeline; `None` if it lets everything pass.
+    pub fn filter(&self) -> Option<Arc<dyn RowFilter>> {
+        (!self.is_empty()).then(|| Arc::new(self.clone()) as Arc<dyn RowFilter>)
+    }
+}
+
+impl RowFilter for Predicate {
+    fn columns(&self) -> &BTreeSet<String> {
+        &self.columns
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<BooleanArray> {
         let mut mask: Option<BooleanArray> = None;
         for part in &self.parts {
             let part = reassign_expr_columns(Arc::clone(part), batch.schema_ref())?;
@@ -141,9 +145,6 @@ impl std::fmt::Display for Predicate {
         Ok(())
     }
 }
-
-/// Layers and neurons a query asks for: ascending, each layer once; `None` stands for all neurons.
-pub(crate) type Selection = Vec<(usize, Option<Vec<u32>>)>;
 
 /// Applies a predicate on `layer` and `neuron` to a model's neurons.
 pub(crate) fn select_neurons(model: &Model, predicate: &Predicate) -> Result<Selection> {
@@ -186,9 +187,4 @@ pub(crate) fn restrict(model: &Model, selection: Selection, predicate: &Predicat
         neurons.as_ref().is_none_or(|n| !n.is_empty()).then_some((layer, neurons))
     });
     Ok(both.collect())
-}
-
-/// Wraps [`neuroql_model::Error`] for the checks above.
-pub(crate) fn check<T>(result: neuroql_model::Result<T>) -> Result<T> {
-    result.map_err(model_error)
 }

@@ -17,12 +17,12 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use neuroql_graph::search::{Evidence, Found, Index, Query};
 use neuroql_model::Model;
+use neuroql_schema::sql_error;
 
 use crate::Error;
-use crate::error::graph_error;
-use crate::graph_index::GraphIndex;
 use crate::holdings::Holdings;
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
+use neuroql_pipeline::graphs::GraphIndex;
 
 /// Rows that are sent together: few, as a pattern means that a graph is loaded.
 const TOGETHER: usize = 256;
@@ -57,7 +57,7 @@ impl Relation for Search {
             Some(_) => vec![values.model(holdings)?],
             None => holdings.registry.list(),
         };
-        let query: Query = values.text("query")?.parse().map_err(graph_error)?;
+        let query: Query = values.text("query")?.parse().map_err(sql_error)?;
         computed(self.name(), SearchCall { holdings: Arc::clone(holdings), models, query })
     }
 }
@@ -137,7 +137,7 @@ impl Work for Searching {
         Box::pin(async move {
             let mut answers = Vec::new();
             for model in &self.models {
-                let index = self.holdings.graph_index(model).await?;
+                let index = self.holdings.resources.graph_index(model).await?;
                 let found = self.clone().found(Arc::clone(model), Arc::clone(&index)).await?;
                 let answer = |found| Answer { model: Arc::clone(model), index: Arc::clone(&index), found };
                 answers.extend(found.into_iter().map(answer));
@@ -181,7 +181,7 @@ impl Searching {
             layers.entry(*layer).or_default().push(*neuron);
         }
         let of_layer = |(layer, neurons): (u32, Vec<u32>)| async move {
-            let graphs = self.holdings.standing(model, layer, &neurons).await?;
+            let graphs = self.holdings.resources.preferred_graphs(model, layer, &neurons).await?;
             let found = graphs.iter().map(|(neuron, graph)| ((layer, *neuron), self.query.find(graph)));
             Ok::<_, DataFusionError>(found.collect::<Vec<_>>())
         };

@@ -5,8 +5,7 @@ use std::fmt;
 use datafusion::common::config::ConfigExtension;
 use datafusion::common::{config_field, extensions_options};
 use neuroql_model::DeviceName;
-
-use crate::predicate::check;
+use neuroql_schema::sql_error;
 
 extensions_options! {
     /// What a session says of the models that it registers.
@@ -30,4 +29,4 @@ impl fmt::Display for SessionDevice {
     }
 }
 
-config_field!(SessionDevice, value => SessionDevice(check(value.parse())?));
+config_field!(SessionDevice, value => SessionDevice(value.parse().map_err(sql_error)?));

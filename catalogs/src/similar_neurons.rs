@@ -15,10 +15,10 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
+use neuroql_schema::sql_error;
 
 use crate::Error;
 use crate::holdings::Holdings;
-use crate::predicate::check;
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
 /// Neurons returned if the query does not say.
@@ -61,7 +61,7 @@ impl Relation for SimilarNeurons {
         let others = match values.optional_text("other") {
             None => vec![Arc::clone(&model)],
             Some("*") => holdings.registry.list(),
-            Some(other) => vec![check(holdings.registry.get(other))?],
+            Some(other) => vec![holdings.registry.get(other).map_err(sql_error)?],
         };
         let k = values.number("k", 0..=i64::MAX)? as usize;
         computed(self.name(), Neighbours { holdings: Arc::clone(holdings), model, layer, neuron, others, k })
@@ -116,11 +116,11 @@ impl fmt::Display for Neighbours {
 impl Work for Neighbours {
     fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let own = self.holdings.graph_index(&self.model).await?;
+            let own = self.holdings.resources.graph_index(&self.model).await?;
             let Some(signature) = own.signature(self.layer, self.neuron) else { return Ok(()) };
             let mut found: Vec<(usize, (u32, u32), f64)> = Vec::new();
             for (number, other) in self.others.iter().enumerate() {
-                let index = self.holdings.graph_index(other).await?;
+                let index = self.holdings.resources.graph_index(other).await?;
                 let itself = (other.name() == self.model.name()).then_some((self.layer, self.neuron));
                 let (signature, k) = (signature.clone(), self.k.saturating_add(1));
                 let search = move || {

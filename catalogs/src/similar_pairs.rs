@@ -16,13 +16,12 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 use neuroql_graph::Pair;
 use neuroql_model::Model;
+use neuroql_schema::sql_error;
 
 use crate::Error;
-use crate::error::graph_error;
-use crate::graph_index::GraphIndex;
 use crate::holdings::Holdings;
-use crate::predicate::check;
 use crate::relation::{Parameter, Relation, Rows, Values, Work, always_computed};
+use neuroql_pipeline::graphs::GraphIndex;
 
 /// Similarity from which pairs are returned if the query does not say.
 const DEFAULT_THRESHOLD: f64 = 0.9;
@@ -71,7 +70,8 @@ impl Relation for SimilarPairs {
 
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
-        let other = values.optional_text("other").map(|other| check(holdings.registry.get(other))).transpose()?;
+        let other =
+            values.optional_text("other").map(|other| holdings.registry.get(other).map_err(sql_error)).transpose()?;
         let call = Pairs {
             holdings: Arc::clone(holdings),
             other: other.filter(|other| other.name() != model.name()),
@@ -101,9 +101,9 @@ impl fmt::Display for Pairs {
 impl Work for Pairs {
     fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let one = self.holdings.graph_index(&self.model).await?;
+            let one = self.holdings.resources.graph_index(&self.model).await?;
             let other = match &self.other {
-                Some(other) => Some(self.holdings.graph_index(other).await?),
+                Some(other) => Some(self.holdings.resources.graph_index(other).await?),
                 None => None,
             };
             let (this, rows) = (self.clone(), rows.clone());
@@ -123,7 +123,7 @@ impl Work for Pairs {
                     None => one.patterns.pairs(this.threshold, sink),
                 };
                 match (joined, failed) {
-                    (Err(error), _) => Err(graph_error(error)),
+                    (Err(error), _) => Err(sql_error(error)),
                     (Ok(_), Some(error)) => Err(error),
                     (Ok(_), None) => Ok(()),
                 }

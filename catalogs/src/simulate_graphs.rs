@@ -16,13 +16,12 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 use neuroql_graph::{Automaton, Predictions, Semantics};
 use neuroql_model::{Model, Width};
-use neuroql_udfs::graphs::layout::GraphColumn;
+use neuroql_schema::graph_column::GraphColumn;
+use neuroql_schema::sql_error;
 
-use crate::error::graph_error;
 use crate::holdings::Holdings;
-use crate::neurons::chosen;
-use crate::predicate::check;
 use crate::relation::{Parameter, Relation, Rows, Values, Work, always_computed};
+use neuroql_pipeline::graphs::preferred_rows;
 
 /// See the module.
 #[derive(Debug)]
@@ -108,16 +107,16 @@ impl Simulation {
         let graphs = self.graphs(layer).await?;
         let (model, text, semantics) = (Arc::clone(&self.model), self.text.clone(), self.semantics);
         let simulate = move || Ok(simulated(&model, &graphs, layer, text.as_deref().unwrap_or_default(), semantics));
-        check(self.holdings.registry.pool().run(Width::Lane, simulate).await)?
+        self.holdings.registry.pool().run(Width::Lane, simulate).await.map_err(sql_error)?
     }
 
     /// One row of graphs a neuron: those of the method, or those that stand for their neurons.
     async fn graphs(&self, layer: u32) -> Result<RecordBatch> {
-        let graphs = self.holdings.graphs(&self.model, layer, None).await?;
+        let graphs = self.holdings.resources.graphs(&self.model, layer, None).await?;
         let methods = graphs["method"].as_string::<i32>();
         let stands = match self.method {
             Some(_) => None,
-            None => Some(chosen(&graphs).into_values().collect::<BTreeSet<_>>()),
+            None => Some(preferred_rows(&graphs).into_values().collect::<BTreeSet<_>>()),
         };
         let wanted = |(row, method): (usize, Option<&str>)| {
             let by_method = || method == self.method.as_deref();
@@ -138,11 +137,11 @@ fn simulated(
 ) -> Result<Vec<ArrayRef>> {
     let neurons = graphs["neuron"].as_primitive::<Int32Type>();
     let column = GraphColumn::try_new(&graphs["graph"])?;
-    let views = (0..column.len()).map(|row| column.view(row)).collect::<Result<Vec<_>, _>>().map_err(graph_error)?;
-    let automaton = Automaton::new(views, semantics).map_err(graph_error)?;
+    let views = (0..column.len()).map(|row| column.view(row)).collect::<Result<Vec<_>, _>>().map_err(sql_error)?;
+    let automaton = Automaton::new(views, semantics).map_err(sql_error)?;
 
     let tokenizer = model.tokenizer();
-    let ids = check(tokenizer.encode(text))?;
+    let ids = tokenizer.encode(text).map_err(sql_error)?;
     let mut found = Predictions::default();
     automaton.simulate(&ids, &mut found);
     let mut rows: Vec<(i32, i32, f32)> = Vec::with_capacity(found.values.len());

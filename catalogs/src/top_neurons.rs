@@ -7,9 +7,9 @@ use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::{first_value, max};
 use datafusion::logical_expr::{LogicalPlan, ident, lit};
 use datafusion::scalar::ScalarValue;
+use neuroql_schema::sql_error;
 
 use crate::holdings::Holdings;
-use crate::predicate::check;
 use crate::relation::{Parameter, Relation, Values, scan_all};
 
 /// Neurons returned if the query does not say.
@@ -49,7 +49,7 @@ impl Relation for TopNeurons {
 
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         if let Some(name) = values.optional_text("model") {
-            check(holdings.registry.get(name))?;
+            holdings.registry.get(name).map_err(sql_error)?;
         }
         let k = values.number("k", 0..=i64::MAX)? as usize;
         let is = |parameter: &'static str| ident(parameter).eq(lit(ScalarValue::from(values.optional_text(parameter))));

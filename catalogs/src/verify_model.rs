@@ -15,11 +15,11 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use neuroql_model::{CancelOnDrop, LayerDifferences, Model, Reference, Width};
+use neuroql_schema::sql_error;
 
 use crate::Error;
 use crate::build_graphs::Guest;
 use crate::holdings::Holdings;
-use crate::predicate::check;
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
 /// See the module.
@@ -133,17 +133,21 @@ impl Work for Verification {
             let reference = match self.reference.clone() {
                 Some(location) => {
                     let opened = SpawnedTask::spawn_blocking(move || Reference::open(&location)).await;
-                    Some(check(opened.map_err(|error| Error::Internal(format!("reading failed: {error}")))?)?)
+                    Some(
+                        opened
+                            .map_err(|error| Error::Internal(format!("reading failed: {error}")))?
+                            .map_err(sql_error)?,
+                    )
                 }
                 None => None,
             };
             let (model, texts, guard) = (Arc::clone(&self.model), self.texts.clone(), CancelOnDrop::default());
-            let needed = check(model.verify_bytes(texts.as_deref(), reference.as_ref()))?;
+            let needed = model.verify_bytes(texts.as_deref(), reference.as_ref()).map_err(sql_error)?;
             let reservation = MemoryConsumer::new("verify_model").register(context.memory_pool());
             reservation.try_grow(needed)?;
             let cancel = guard.flag();
             let job = move || model.verify(texts.as_deref(), reference.as_ref(), &cancel);
-            let found = check(self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await)?;
+            let found = self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await.map_err(sql_error)?;
             rows.send(rows.batch(columns(&found))?).await;
             Ok(())
         })

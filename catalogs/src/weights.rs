@@ -12,9 +12,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::future::BoxFuture;
 use neuroql_model::Model;
+use neuroql_pipeline::Selection;
+use neuroql_schema::sql_error;
 
 use crate::model_table::{ModelTable, Scan};
-use crate::predicate::{Predicate, Selection, can_evaluate, check, select_neurons};
+use crate::predicate::{Predicate, can_evaluate, select_neurons};
 
 /// Bytes of vectors in a batch.
 const BATCH_BYTES: usize = 4 << 20;
@@ -94,7 +96,7 @@ impl PartitionStream for Neurons {
 }
 
 fn batch(model: &Model, schema: &SchemaRef, layer: usize, neurons: &[u32]) -> Result<RecordBatch> {
-    let weights = check(model.neuron_weights(layer, neurons))?;
+    let weights = model.neuron_weights(layer, neurons).map_err(sql_error)?;
     let vectors = |vectors: Vec<Option<&Vec<f32>>>| -> ArrayRef {
         let mut builder = ListBuilder::new(Float32Builder::new());
         for vector in vectors {

@@ -12,10 +12,10 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use neuroql_model::{Model, Registry};
+use neuroql_schema::sql_error;
 
 use crate::Error;
 use crate::arguments::Models;
-use crate::error::model_error;
 use crate::tokenize::SECTION;
 
 /// Rows that the engine gathers before a call, so that their texts share forward passes.
@@ -111,8 +111,8 @@ impl AsyncScalarUDFImpl for Activation {
                 continue;
             };
             let model = lookup(model)?;
-            let layer = model.check_layer(layer).map_err(model_error)?;
-            let neuron = model.check_neuron(neuron).map_err(model_error)?;
+            let layer = model.check_layer(layer).map_err(sql_error)?;
+            let neuron = model.check_neuron(neuron).map_err(sql_error)?;
             let key = (model.name().to_owned(), layer);
             let (_, question) = questions.entry(key.clone()).or_insert_with(|| (model, Question::default()));
             rows.push(Some((key, neuron, question.add(neuron, text))));
@@ -123,7 +123,7 @@ impl AsyncScalarUDFImpl for Activation {
             let values = model
                 .activations(self.models.0.pool(), key.1, neurons.clone(), question.texts)
                 .await
-                .map_err(model_error)?;
+                .map_err(sql_error)?;
             answers.insert(key, (neurons, values));
         }
         let mut out = ListBuilder::new(Float32Builder::new());

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use datafusion::error::Result;
 use neuroql_model::{Model, Registry};
-
-use crate::error::model_error;
+use neuroql_schema::sql_error;
 
 /// The models a function may name. Functions are equal if they share it.
 #[derive(Debug, Clone)]
@@ -20,7 +19,7 @@ impl Models {
             if let Some(model) = last.as_ref().filter(|model| model.name() == name) {
                 return Ok(Arc::clone(model));
             }
-            let model = self.0.get(name).map_err(model_error)?;
+            let model = self.0.get(name).map_err(sql_error)?;
             last = Some(Arc::clone(&model));
             Ok(model)
         }

@@ -10,10 +10,10 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use neuroql_model::Registry;
+use neuroql_schema::sql_error;
 
 use crate::Error;
 use crate::arguments::Models;
-use crate::error::model_error;
 use crate::tokenize::SECTION;
 
 /// The text of a sequence of token ids.
@@ -82,7 +82,7 @@ impl ScalarUDFImpl for Detokenize {
                     id.and_then(|id| u32::try_from(id).ok()).ok_or_else(not_an_id)
                 })
                 .collect::<Result<Vec<u32>, _>>()?;
-            out.append_value(lookup(model)?.tokenizer().decode(&ids).map_err(model_error)?);
+            out.append_value(lookup(model)?.tokenizer().decode(&ids).map_err(sql_error)?);
         }
         Ok(ColumnarValue::Array(Arc::new(out.finish())))
     }

@@ -1,6 +1,7 @@
 //! Errors of the functions.
 
 use datafusion::error::DataFusionError;
+use neuroql_schema::sql_error;
 
 /// What can go wrong in a function beside what [`neuroql_model::Error`] says.
 #[derive(Debug, thiserror::Error)]
@@ -8,9 +9,6 @@ pub enum Error {
     /// A token id that is negative or NULL inside an array.
     #[error("detokenize: {0} is not a token id")]
     NotATokenId(String),
-    /// A column of something else than neuron graphs.
-    #[error("not a graph: {0}")]
-    NotAGraph(String),
     /// A text to compare graphs on, for a way of comparing that reads none.
     #[error("graph_similarity: tokens are read by method 'behaviour' only, not by '{method}'")]
     NoText {
@@ -27,7 +25,6 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Error::NotATokenId(_) => "22003",
-            Error::NotAGraph(_) => "42804",
             Error::NoText { .. } => "22023",
             Error::Internal(_) => "XX000",
         }
@@ -36,16 +33,6 @@ impl Error {
 
 impl From<Error> for DataFusionError {
     fn from(error: Error) -> Self {
-        DataFusionError::External(Box::new(error))
+        sql_error(error)
     }
-}
-
-/// Wraps an error of the model room; the front end finds it again by its type.
-pub(crate) fn model_error(error: neuroql_model::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
-}
-
-/// Wraps an error of the analysis room; the front end finds it again by its type.
-pub(crate) fn analysis_error(error: neuroql_analysis::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }

@@ -11,9 +11,8 @@ use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 use neuroql_model::{Cancel, CancelOnDrop};
+use neuroql_schema::sql_error;
 use tokio::runtime::{Handle, RuntimeFlavor};
-
-use crate::error::model_error;
 
 /// The state of a session for a single statement: functions that still run when the guard is dropped end soon after with
 /// the error that the statement was cancelled, and the threads of the runtime are not kept from other work by them. It
@@ -39,7 +38,7 @@ impl Interrupt {
 
     /// The error that the statement was cancelled if it was.
     pub fn check(&self) -> Result<()> {
-        self.0.check().map_err(model_error)
+        self.0.check().map_err(sql_error)
     }
 }
 

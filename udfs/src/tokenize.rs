@@ -10,9 +10,9 @@ use datafusion::logical_expr::{
 };
 use datafusion::logical_expr::{DocSection, scalar_doc_sections::DOC_SECTION_OTHER};
 use neuroql_model::Registry;
+use neuroql_schema::sql_error;
 
 use crate::arguments::Models;
-use crate::error::model_error;
 
 /// Token ids of a text, without BOS.
 pub fn tokenize_udf(registry: Arc<Registry>) -> ScalarUDF {
@@ -65,7 +65,7 @@ impl ScalarUDFImpl for Tokenize {
                 out.append_null();
                 continue;
             };
-            let ids = lookup(model)?.tokenizer().encode(text).map_err(model_error)?;
+            let ids = lookup(model)?.tokenizer().encode(text).map_err(sql_error)?;
             out.append_value(ids.into_iter().map(|id| Some(id as i32)));
         }
         Ok(ColumnarValue::Array(Arc::new(out.finish())))

@@ -7,9 +7,9 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
 use neuroql_model::Registry;
+use neuroql_schema::sql_error;
 
 use crate::arguments::Models;
-use crate::error::model_error;
 use crate::tokenize::{SECTION, text_signature};
 
 /// The text of each token of a text, spaces included, without BOS.
@@ -56,7 +56,7 @@ impl ScalarUDFImpl for Tokens {
             };
             let model = lookup(model)?;
             let texts = model.tokenizer().texts();
-            for id in model.tokenizer().encode(text).map_err(model_error)? {
+            for id in model.tokenizer().encode(text).map_err(sql_error)? {
                 // A tokenizer may know more tokens than the embedding has rows for; those have no text here.
                 out.values().append_option(texts.get(id as usize));
             }

@@ -17,16 +17,25 @@ use datafusion::physical_expr::utils::reassign_expr_columns;
 use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use neuroql_model::Batch;
-use neuroql_store::Context;
+use neuroql_pipeline::batcher::{self, Candidate};
+use neuroql_pipeline::bounds::{Bounds, KnownTokens, StoredAnalysis, Top, Visit};
+use neuroql_pipeline::{BatchExample, Document, Documents, ExampleBatch, Origin, RowFilter};
+use neuroql_store::{Context, LayerStrongest};
 
-use super::bounded::{Analysed, Bounds, Known, Visit, Wanted};
-use super::documents::{Document, Documents};
-use super::producer::{ExampleRows, Packed};
-use super::request::{Origin, Request};
+use super::partial::{Output, Partial};
+use super::request::Request;
 use crate::Error;
-use crate::fingerprint::Digests;
 
-/// What a scan wants to know, and in which order.
+/// The activations that a scan is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// The greatest or least of them.
+    Top(Top, Option<&'a [LayerStrongest]>),
+    /// States of an aggregate by neuron.
+    Aggregate(&'a Partial),
+}
+
+/// The question that a scan answers, and the order in which it runs examples.
 pub(super) struct Question<'a> {
     pub visit: Option<Visit>,
     pub dynamic: Vec<Arc<dyn PhysicalExpr>>,
@@ -39,7 +48,7 @@ pub(super) struct Decided {
     /// States of an aggregate.
     pub states: Vec<RecordBatch>,
     /// Of a neuron of a layer some tokens and the activations on them.
-    pub rows: Vec<(usize, u32, Packed, Vec<f32>)>,
+    pub rows: Vec<(usize, u32, ExampleBatch, Vec<f32>)>,
 }
 
 /// The examples that a scan may have to run, in the order in which it should.
@@ -60,19 +69,11 @@ pub(crate) struct Candidates {
     selection: (i32, i32, i32, i32),
 }
 
-/// An example that a scan has to decide on.
-pub(crate) enum Candidate {
-    /// None of its rows can pass.
-    Hopeless,
-    /// It has to be run.
-    Run { document: Arc<Document>, example: i64, tokens: Arc<[u32]> },
-}
-
 impl Candidates {
     /// All examples of a request's dataset that its filters on documents let pass.
     pub(super) async fn new(
         request: &Request,
-        analysed: &Analysed,
+        analysed: &StoredAnalysis,
         bounds: Bounds,
         question: Question<'_>,
         context: Arc<TaskContext>,
@@ -86,10 +87,10 @@ impl Candidates {
         let mut decided = Decided::default();
         let mut known = Vec::new();
         match question.wanted {
-            Some(Wanted::Top(top, strongest)) => known = bounds.retain_top(request, top, strongest, &mut left),
-            Some(Wanted::Aggregate(partial)) => {
-                decided.states = bounds.retain_undecided(request, partial, &mut left)?
+            Some(Wanted::Top(top, strongest)) => {
+                known = bounds.retain_top(&request.neurons(), top, strongest, &mut left)
             }
+            Some(Wanted::Aggregate(partial)) => decided.states = states(&bounds, request, partial, &mut left)?,
             None => {}
         }
         match question.visit {
@@ -124,21 +125,38 @@ impl Candidates {
     }
 
     /// Tokens that are known, as if they had run.
-    fn rows(&self, bos: Option<u32>, known: &Known) -> (usize, u32, Packed, Vec<f32>) {
+    fn rows(&self, bos: Option<u32>, known: &KnownTokens) -> (usize, u32, ExampleBatch, Vec<f32>) {
         let mut tokens = known.tokens.clone();
         tokens.sort_by_key(|token| (token.example, token.position));
-        let mut packed = Packed { batch: Batch::new([], bos), examples: Vec::new() };
+        let mut packed = ExampleBatch { batch: Batch::new([], bos), examples: Vec::new() };
         for of_example in tokens.chunk_by(|a, b| a.example == b.example) {
             let (document, example, tokens) = self.example(of_example[0].example as usize);
             let positions: Vec<u32> = of_example.iter().map(|token| token.position).collect();
             packed.batch.push_positions(&tokens, &positions);
-            packed.examples.push(ExampleRows { document, example, positions, tokens, last: false });
+            packed.examples.push(BatchExample { document, example, positions, tokens, last: false });
         }
         (known.layer, known.neuron, packed, tokens.iter().map(|token| token.activation).collect())
     }
 
-    /// Looks again at what the filters say now. To be called before each batch.
-    pub fn refresh(&mut self) -> Result<()> {
+    /// Document, number and tokens of an example.
+    fn example(&self, example: usize) -> (Arc<Document>, i64, Arc<[u32]>) {
+        let context = &self.bounds.contexts[example];
+        let document = match &self.documents {
+            Some(documents) => Arc::clone(&documents[example]),
+            None => Arc::new(Document {
+                dataset: Some(Arc::clone(&self.dataset)),
+                number: context.document,
+                text: Arc::from(""),
+                row: 0,
+                sha256: None,
+            }),
+        };
+        (document, context.example, Arc::clone(&context.tokens))
+    }
+}
+
+impl batcher::Candidates for Candidates {
+    fn refresh(&mut self) -> Result<()> {
         let mut filters = self.filters.clone();
         for filter in &self.dynamic {
             filters.push(snapshot_physical_expr(Arc::clone(filter))?);
@@ -162,31 +180,35 @@ impl Candidates {
         Ok(())
     }
 
-    /// The next example, if there is one.
-    pub fn next(&mut self) -> Option<Candidate> {
+    fn next(&mut self) -> Option<Candidate> {
         let example = self.left.pop_front()?;
         if self.hopeless.remove(&example) {
-            return Some(Candidate::Hopeless);
+            return Some(Candidate::Skipped);
         }
         let (document, example, tokens) = self.example(example);
         Some(Candidate::Run { document, example, tokens })
     }
+}
 
-    /// Document, number and tokens of an example.
-    fn example(&self, example: usize) -> (Arc<Document>, i64, Arc<[u32]>) {
-        let context = &self.bounds.contexts[example];
-        let document = match &self.documents {
-            Some(documents) => Arc::clone(&documents[example]),
-            None => Arc::new(Document {
-                dataset: Some(Arc::clone(&self.dataset)),
-                number: context.document,
-                text: Arc::from(""),
-                row: 0,
-                sha256: None,
-            }),
-        };
-        (document, context.example, Arc::clone(&context.tokens))
-    }
+/// Leaves the examples of which bounds do not tell what they contribute to an aggregate, and returns the states of the
+/// others.
+fn states(
+    bounds: &Bounds,
+    request: &Request,
+    partial: &Partial,
+    examples: &mut Vec<usize>,
+) -> Result<Vec<RecordBatch>> {
+    let aggregates: Vec<_> = partial.outputs.iter().filter_map(|output| output.aggregate()).collect();
+    // Without examples there are no rows, and so no groups.
+    let Some(counts) = bounds.retain_undecided(&aggregates, examples) else { return Ok(Vec::new()) };
+    let of_layer = |((layer, neurons), counts): (&(usize, Vec<u32>), Vec<Vec<u64>>)| {
+        let mut counts = counts.into_iter();
+        let of_output =
+            |output: &Output| output.aggregate().and_then(|_| counts.next()).unwrap_or_else(|| vec![0; neurons.len()]);
+        let counts: Vec<Vec<u64>> = partial.outputs.iter().map(of_output).collect();
+        partial.counted(*layer, neurons, &counts)
+    };
+    request.neurons().iter().zip(counts).map(of_layer).collect()
 }
 
 /// NaN, which is no bound, comes first.
@@ -262,7 +284,7 @@ impl PruningStatistics for Statistics<'_> {
 /// Which examples the filters on documents let pass.
 fn of_documents(
     request: &Request,
-    analysed: &Analysed,
+    analysed: &StoredAnalysis,
     contexts: &[Context],
     documents: Option<&[Arc<Document>]>,
 ) -> Result<BooleanArray> {
@@ -294,7 +316,7 @@ fn of_documents(
 
 /// The document of each example. Examples lie in the order of the dataset, those of a document together.
 async fn texts(origin: &Origin, contexts: &[Context], context: Arc<TaskContext>) -> Result<Vec<Arc<Document>>> {
-    let mut documents = Documents::all(origin, 0, Digests::default(), context)?;
+    let mut documents = Documents::all(origin, &context)?;
     let mut current: Option<Arc<Document>> = None;
     let mut all = Vec::with_capacity(contexts.len());
     for example in contexts {

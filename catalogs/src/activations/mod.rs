@@ -10,11 +10,11 @@
 //! | `activation > x`, other filters, TopK's moving threshold | rows are dropped before they are built |
 //! | `LIMIT` | no pass starts once there are rows enough |
 //! | the columns asked | others are not built |
-//! | after `analyze`: filters on `activation`, `ORDER BY activation LIMIT k` | examples in which no row can pass do not run: [`bounded`] |
+//! | after `analyze`: filters on `activation`, `ORDER BY activation LIMIT k` | examples in which no row can pass do not run: `neuroql_pipeline::bounds` |
 //! | `GROUP BY layer, neuron` with max, min, sum, avg, count | rows are not built at all: [`aggregate`] |
 //!
-//! [`request`] takes a query apart, [`documents`] yields its documents, [`producer`] packs their tokens into batches,
-//! [`source`] is the scan and [`rows`] turns tensors into rows.
+//! [`request`] takes a query apart, [`source`] is the scan, [`scanning`] a partition of it at work, and [`rows`] turns
+//! tensors into rows. `neuroql-pipeline` yields the documents, packs their tokens into batches and runs these.
 
 use std::sync::Arc;
 
@@ -30,12 +30,9 @@ use crate::model_table::{ModelTable, Scan};
 use crate::predicate::can_evaluate;
 
 mod aggregate;
-mod bounded;
 mod candidates;
-mod documents;
 mod metrics;
 mod partial;
-mod producer;
 mod request;
 mod rows;
 mod scanning;
@@ -43,9 +40,6 @@ mod source;
 mod top;
 
 pub use aggregate::AggregateInScan;
-pub(crate) use documents::Documents;
-pub(crate) use producer::{Examples, Packed, Producer};
-pub(crate) use request::Origin;
 use request::Request;
 use source::ActivationSource;
 pub use top::TopInScan;

@@ -9,6 +9,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef};
 use datafusion::error::Result;
 use neuroql_analysis::{Condition, counts, maxima, minima, second_moments, sums};
+use neuroql_pipeline::bounds::Aggregate;
 
 use crate::Error;
 
@@ -32,6 +33,17 @@ impl Output {
     /// Of all activations.
     pub fn always(statistic: Statistic) -> Self {
         Self { statistic, condition: Condition::ALWAYS }
+    }
+
+    /// The aggregate that bounds may decide; `None` for a place, or a statistic that they say nothing of.
+    pub fn aggregate(&self) -> Option<(Aggregate, Condition)> {
+        let aggregate = match self.statistic {
+            Statistic::Max => Aggregate::Max,
+            Statistic::Min => Aggregate::Min,
+            Statistic::Count => Aggregate::Count,
+            _ => return None,
+        };
+        Some((aggregate, self.condition))
     }
 }
 

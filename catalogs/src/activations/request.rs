@@ -4,19 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
-use datafusion::execution::SessionState;
 use datafusion::logical_expr::Expr;
-use datafusion::physical_plan::ExecutionPlan;
 use neuroql_model::Model;
+use neuroql_pipeline::Selection;
+use neuroql_pipeline::bounds::StoredAnalysis;
+use neuroql_pipeline::{Origin, RowFilter, Shard};
 
-use super::bounded::Analysed;
 use super::schema;
 use crate::Error;
 use crate::dataset::{DEFAULT, Dataset};
 use crate::model_table::Scan;
-use crate::predicate::{Predicate, Selection, allowed_strings, select_neurons};
+use crate::predicate::{Predicate, allowed_strings, select_neurons};
 
 /// Columns that are known of a document before it is tokenized.
 pub(super) const OF_DOCUMENT: [&str; 3] = ["dataset", "document", "text"];
@@ -24,17 +23,6 @@ pub(super) const OF_DOCUMENT: [&str; 3] = ["dataset", "document", "text"];
 pub(super) const OF_TOKEN: [&str; 7] = ["dataset", "document", "text", "example", "position", "token_id", "token"];
 /// Columns that are known of a neuron.
 pub(super) const OF_NEURON: [&str; 2] = ["layer", "neuron"];
-
-/// Where documents come from.
-#[derive(Debug, Clone)]
-pub(crate) enum Origin {
-    /// Texts of the query itself, each once.
-    Texts(Vec<Arc<str>>),
-    /// A table, planned to yield its texts and, if it numbers its documents, their numbers.
-    Dataset { name: Arc<str>, plan: Arc<dyn ExecutionPlan>, numbered: bool, table: Arc<dyn TableProvider> },
-    /// Nothing can match.
-    Nothing,
-}
 
 /// What a scan has to do.
 #[derive(Debug, Clone)]
@@ -48,8 +36,10 @@ pub(super) struct Request {
     /// Indices into [`schema`] of the columns to return.
     pub columns: Vec<usize>,
     pub limit: Option<usize>,
+    /// The documents that are run, of those of the origin.
+    pub shard: Shard,
     /// Bounds that the store has of these activations, if the dataset still is what was analysed.
-    pub analysed: Option<Analysed>,
+    pub analysed: Option<StoredAnalysis>,
 }
 
 impl Request {
@@ -65,7 +55,7 @@ impl Request {
         }
         let [documents, tokens, neurons, values] = groups.map(|f| Predicate::compile(&f, &schema, scan.session));
         let selection = select_neurons(model, &neurons?)?;
-        let analysed = Analysed::find(model, &origin, &selection, scan.holdings).await?;
+        let analysed = StoredAnalysis::find(model, &origin, &selection, &scan.holdings.resources).await?;
         Ok(Self {
             model: Arc::clone(model),
             origin,
@@ -76,6 +66,7 @@ impl Request {
             analysed,
             columns: scan.projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect()),
             limit: scan.limit,
+            shard: Shard::WHOLE,
         })
     }
 
@@ -129,7 +120,7 @@ async fn origin(model: &Model, scan: &Scan<'_>) -> Result<(Origin, BTreeSet<usiz
     if let Some(datasets) = datasets {
         return Ok(match datasets.as_slice() {
             [] => (Origin::Nothing, used),
-            [name] => (Origin::of(scan.session, name, Dataset::find(scan.session, name).await?).await?, used),
+            [name] => (Dataset::find(scan.session, name).await?.documents(scan.session, name).await?, used),
             // Several datasets in one scan would need one numbering; a union of scans has it.
             _ => {
                 let reason = "names several datasets; query each and combine them by UNION ALL".to_owned();
@@ -147,7 +138,7 @@ async fn origin(model: &Model, scan: &Scan<'_>) -> Result<(Origin, BTreeSet<usiz
         Some(texts) if texts.is_empty() => Ok((Origin::Nothing, used)),
         Some(texts) => Ok((Origin::Texts(texts.into_iter().map(Arc::from).collect()), used)),
         None => match Dataset::find_optional(scan.session, DEFAULT).await? {
-            Some(dataset) => Ok((Origin::of(scan.session, DEFAULT, dataset).await?, used)),
+            Some(dataset) => Ok((dataset.documents(scan.session, DEFAULT).await?, used)),
             None => Err(Error::NoText(model.name().into()).into()),
         },
     }
@@ -160,22 +151,5 @@ fn both(left: Option<Vec<String>>, right: Vec<String>) -> Vec<String> {
     match left {
         None => right.collect(),
         Some(left) => right.filter(|value| left.contains(value)).collect(),
-    }
-}
-
-impl Origin {
-    /// The documents of a dataset.
-    pub async fn of(session: &dyn Session, name: &str, dataset: Dataset) -> Result<Self> {
-        let columns: Vec<usize> = [Some(dataset.text), dataset.document].into_iter().flatten().collect();
-        // One partition, so that documents come in the order of the table whatever the number of threads.
-        let plan = match session.as_any().downcast_ref::<SessionState>() {
-            Some(state) => {
-                let mut state = state.clone();
-                state.config_mut().options_mut().execution.target_partitions = 1;
-                dataset.table.scan(&state, Some(&columns), &[], None).await?
-            }
-            None => dataset.table.scan(session, Some(&columns), &[], None).await?,
-        };
-        Ok(Self::Dataset { name: name.into(), plan, numbered: dataset.document.is_some(), table: dataset.table })
     }
 }

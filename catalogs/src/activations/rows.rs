@@ -11,8 +11,10 @@ use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use neuroql_model::Model;
+use neuroql_pipeline::ExampleBatch;
+use neuroql_pipeline::RowFilter;
+use neuroql_pipeline::batcher::{repeated, text_of};
 
-use super::producer::{Packed, repeated, text_of};
 use super::request::OF_TOKEN;
 use crate::Error;
 use crate::predicate::Predicate;
@@ -33,7 +35,7 @@ impl RowBuilder {
     }
 
     /// The rows of one layer of a batch, cut into record batches. `values` is `[rows of the batch, neurons]`.
-    pub fn layer(&mut self, packed: &Packed, layer: usize, neurons: &[u32], values: Vec<f32>) -> LayerRows {
+    pub fn layer(&mut self, packed: &ExampleBatch, layer: usize, neurons: &[u32], values: Vec<f32>) -> LayerRows {
         let width = neurons.len().max(1);
         let tokens = (self.rows / width).max(1);
         let (layers, neurons) = self.patterns.entry(layer).or_insert_with(|| {
@@ -82,7 +84,7 @@ struct Chunk {
 
 impl LayerRows {
     /// The next record batch that has a row left after the filters; `None` at the end.
-    pub fn next(&mut self, packed: &Packed, filters: &[&Predicate]) -> Result<Option<RecordBatch>> {
+    pub fn next(&mut self, packed: &ExampleBatch, filters: &[&Predicate]) -> Result<Option<RecordBatch>> {
         while self.next < self.total {
             let tokens = self.tokens.min(self.total - self.next);
             let mut chunk = Chunk { first: self.next, tokens, kept: None };
@@ -102,7 +104,7 @@ impl LayerRows {
         Ok(None)
     }
 
-    fn batch(&mut self, packed: &Packed, chunk: &Chunk) -> Result<RecordBatch> {
+    fn batch(&mut self, packed: &ExampleBatch, chunk: &Chunk) -> Result<RecordBatch> {
         let schema = Arc::clone(&self.schema);
         let columns: Vec<ArrayRef> =
             schema.fields().iter().map(|f| self.column(packed, chunk, f.name())).collect::<Result<_>>()?;
@@ -112,7 +114,7 @@ impl LayerRows {
     }
 
     /// Rows of a chunk that a filter lets pass, counted from the chunk's first; `None` if that is all.
-    fn kept(&mut self, packed: &Packed, chunk: &Chunk, filter: &Predicate) -> Result<Option<UInt32Array>> {
+    fn kept(&mut self, packed: &ExampleBatch, chunk: &Chunk, filter: &Predicate) -> Result<Option<UInt32Array>> {
         let mut fields = Vec::new();
         let mut columns = Vec::new();
         for name in filter.columns() {
@@ -134,7 +136,7 @@ impl LayerRows {
         }))
     }
 
-    fn column(&mut self, packed: &Packed, chunk: &Chunk, name: &str) -> Result<ArrayRef> {
+    fn column(&mut self, packed: &ExampleBatch, chunk: &Chunk, name: &str) -> Result<ArrayRef> {
         let (width, rows) = (self.width, chunk.tokens * self.width);
         let of_row = |all: ArrayRef| match &chunk.kept {
             Some(kept) => Ok(take(&all, kept, None)?),
@@ -163,7 +165,7 @@ impl LayerRows {
     }
 
     /// A column that is known of a token, one value a token of the batch.
-    fn of_token(&mut self, packed: &Packed, name: &str) -> Result<ArrayRef> {
+    fn of_token(&mut self, packed: &ExampleBatch, name: &str) -> Result<ArrayRef> {
         if let Some(column) = self.of_token.get(name) {
             return Ok(Arc::clone(column));
         }

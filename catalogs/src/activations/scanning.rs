@@ -1,4 +1,4 @@
-//! A partition of a scan at work: all share one [`Producer`] and run its batches side by side.
+//! A partition of a scan at work: all partitions share one [`Batcher`] and run its batches side by side.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -10,17 +10,16 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
-use futures::future::BoxFuture;
-use futures::stream::FuturesOrdered;
-use futures::{FutureExt, StreamExt};
-use neuroql_model::{CancelOnDrop, Probe, Width};
+use futures::StreamExt;
+use futures::stream::{BoxStream, try_unfold};
+use neuroql_model::{Cancel, Probe, Width};
+use neuroql_pipeline::{Batcher, ExampleBatch, Passes};
 
 use super::metrics::Metrics;
-use super::producer::{Packed, Producer};
 use super::request::Request;
 use super::rows::{LayerRows, RowBuilder};
 use super::source::ActivationSource;
-use crate::predicate::{Predicate, check};
+use crate::predicate::Predicate;
 
 /// Forward passes that a partition keeps going, so that one runs while the rows of another are read.
 pub(super) const IN_FLIGHT: usize = 2;
@@ -34,10 +33,10 @@ pub(super) struct Siblings {
 /// Made by the first partition that asks for rows.
 pub(super) type SharedProducer = Arc<tokio::sync::Mutex<Option<Made>>>;
 
-/// Where batches come from.
+/// The batches of an execution, and what is known without running any.
 pub(super) struct Made {
-    /// None if no example has to run.
-    pub producer: Option<Producer>,
+    /// `None` if no example has to run.
+    pub batcher: Option<Batcher>,
     /// Rows that are known already.
     pub ready: Vec<RecordBatch>,
     pub probe: Arc<Probe>,
@@ -64,23 +63,29 @@ pub(super) struct Scanning {
     builder: RowBuilder,
     context: Arc<TaskContext>,
     producer: SharedProducer,
-    in_flight: FuturesOrdered<BoxFuture<'static, Result<Done>>>,
-    most_in_flight: usize,
+    /// Batches that have run; opened when the first row is asked for.
+    passes: Option<BoxStream<'static, Result<Done>>>,
     current: Option<Current>,
     /// Rows that needed no run.
     ready: Vec<RecordBatch>,
-    exhausted: bool,
     rows_left: usize,
-    guard: CancelOnDrop,
+}
+
+/// A batch to be run.
+struct Prepared {
+    packed: ExampleBatch,
+    probe: Arc<Probe>,
+    metrics: Metrics,
+    held: MemoryReservation,
 }
 
 /// A batch that has run.
 struct Done {
-    packed: Packed,
+    packed: ExampleBatch,
     probe: Arc<Probe>,
     /// One matrix a layer of the probe.
     values: Vec<Vec<f32>>,
-    bytes: usize,
+    _held: MemoryReservation,
 }
 
 /// A batch whose rows are being read.
@@ -108,13 +113,11 @@ impl Scanning {
             builder: RowBuilder::new(Arc::clone(&request.model), Arc::clone(&source.schema), size),
             context,
             producer,
-            in_flight: FuturesOrdered::new(),
-            most_in_flight: 1,
+            // Without neurons there are no rows.
+            passes: request.selection.is_empty().then(|| futures::stream::empty().boxed()),
             current: None,
             ready: Vec::new(),
-            exhausted: request.selection.is_empty(),
             rows_left: request.limit.unwrap_or(usize::MAX),
-            guard: CancelOnDrop::default(),
         }
     }
 
@@ -127,14 +130,18 @@ impl Scanning {
                 self.metrics.baseline.record_output(batch.num_rows());
                 return Ok(Some(batch));
             }
-            while !self.exhausted && self.in_flight.len() < self.most_in_flight {
-                self.start().await?;
-            }
+            let passes = match &mut self.passes {
+                Some(passes) => passes,
+                None => {
+                    let passes = self.open().await?;
+                    self.passes.insert(passes)
+                }
+            };
             if let Some(batch) = self.ready.pop() {
                 self.metrics.baseline.record_output(batch.num_rows());
                 return Ok(Some(batch));
             }
-            match self.in_flight.next().await.transpose()? {
+            match passes.next().await.transpose()? {
                 None => return Ok(None),
                 Some(done) => {
                     // Filters move while the query runs, so each batch takes a fresh look.
@@ -172,62 +179,85 @@ impl Scanning {
             }
             current.rows = Some(self.builder.layer(&current.done.packed, layer.layer, neurons, values));
         }
-        self.reservation.shrink(current.done.bytes);
+        // What it held is given back with it.
         self.current = None;
         Ok(None)
     }
 
-    /// Packs a batch and queues its forward pass.
-    async fn start(&mut self) -> Result<()> {
-        let request = Arc::clone(&self.source.request);
-        let mut shared = self.producer.lock().await;
-        let Made { producer, ready, probe, ordered } = match &mut *shared {
-            Some(made) => made,
-            None => {
-                let made = self.source.producer(&self.context).await?;
-                shared.insert(made)
-            }
+    /// Opens the batches that this partition takes of those that all share, and runs.
+    async fn open(&mut self) -> Result<BoxStream<'static, Result<Done>>> {
+        let request = &self.source.request;
+        let ordered = {
+            let mut shared = self.producer.lock().await;
+            let made = match &mut *shared {
+                Some(made) => made,
+                None => {
+                    let made = self.source.producer(&self.context).await?;
+                    shared.insert(made)
+                }
+            };
+            self.ready.append(&mut made.ready);
+            made.ordered
         };
-        self.ready.append(ready);
         // What one finds may spare the next.
-        self.most_in_flight = if *ordered { 1 } else { IN_FLIGHT };
-        let Some(producer) = producer else {
-            self.exhausted = true;
-            return Ok(());
+        let at_once = if ordered { 1 } else { IN_FLIGHT };
+        // A lone partition may use all threads, several share them.
+        let width = if self.source.partitions == 1 { Width::Wide } else { Width::Lane };
+        let passes = Passes::new(&self.source.holdings.registry, &request.model, width, at_once);
+        let batches = Batches {
+            request: Arc::clone(request),
+            metrics: self.metrics.clone(),
+            reservation: self.reservation.new_empty(),
+            producer: Arc::clone(&self.producer),
+            exhausted: false,
         };
-        let packed = producer.next().await?;
-        self.metrics.examples_skipped.add(std::mem::take(&mut producer.examples_skipped));
-        if probe.layers().is_empty() {
-            self.exhausted = true;
-            return Ok(());
+        let batches =
+            try_unfold(batches, |mut batches| async move { Ok(batches.next().await?.map(|batch| (batch, batches))) });
+        let model = Arc::clone(&request.model);
+        let pass = move |Prepared { packed, probe, metrics, held }: Prepared, cancel: &Cancel| {
+            let start = Instant::now();
+            let tensors = model.run(&packed.batch, &probe, cancel)?;
+            let values = tensors.iter().map(|t| t.flatten_all()?.to_vec1()).collect::<Result<_, _>>();
+            let values: Vec<Vec<f32>> = values.map_err(neuroql_model::Error::Tensor)?;
+            metrics.ran(start, values.iter().map(Vec::len).sum());
+            Ok(Done { packed, probe, values, _held: held })
+        };
+        Ok(passes.over(batches, pass).boxed())
+    }
+}
+
+/// The batches that a partition takes of those that all share.
+struct Batches {
+    request: Arc<Request>,
+    metrics: Metrics,
+    reservation: MemoryReservation,
+    producer: SharedProducer,
+    exhausted: bool,
+}
+
+impl Batches {
+    /// Packs the next batch, if there is one.
+    async fn next(&mut self) -> Result<Option<Prepared>> {
+        if self.exhausted {
+            return Ok(None);
         }
-        let Some(packed) = packed else {
-            self.exhausted = true;
-            return Ok(());
-        };
+        let mut shared = self.producer.lock().await;
+        // The partition has made it before it asks for batches.
+        let Some(Made { batcher: Some(batcher), probe, .. }) = &mut *shared else { return Ok(None) };
+        let packed = batcher.next().await?;
+        self.metrics.examples_skipped.add(std::mem::take(&mut batcher.examples_skipped));
+        let Some(packed) = packed.filter(|_| !probe.layers().is_empty()) else { return Ok(None) };
         let probe = Arc::clone(probe);
-        if let Some(wanted) = &mut producer.wanted_rows {
+        if let Some(wanted) = &mut batcher.wanted_rows {
             *wanted = wanted.saturating_sub(packed.batch.rows());
             self.exhausted = *wanted == 0;
         }
         drop(shared);
-        let bytes = footprint(&request, packed.batch.rows(), packed.batch.tokens());
-        self.reservation.try_grow(bytes)?;
+        let held = self.reservation.new_empty();
+        held.try_grow(footprint(&self.request, packed.batch.rows(), packed.batch.tokens()))?;
         self.metrics.tokens_run.add(packed.batch.tokens());
         self.metrics.forward_passes.add(1);
-        let (holdings, metrics, cancel) = (Arc::clone(&self.source.holdings), self.metrics.clone(), self.guard.flag());
-        // A lone partition may use all threads, several share them.
-        let width = if self.source.partitions == 1 { Width::Wide } else { Width::Lane }.of(&request.model);
-        let done = holdings.registry.pool().run(width, move || {
-            let start = Instant::now();
-            let tensors = request.model.run(&packed.batch, &probe, &cancel)?;
-            let values = tensors.iter().map(|t| t.flatten_all()?.to_vec1()).collect::<Result<_, _>>();
-            let values: Vec<Vec<f32>> = values.map_err(neuroql_model::Error::Tensor)?;
-            metrics.ran(start, values.iter().map(Vec::len).sum());
-            Ok(Done { packed, probe, values, bytes })
-        });
-        self.in_flight.push_back(done.map(check).boxed());
-        Ok(())
+        Ok(Some(Prepared { packed, probe, metrics: self.metrics.clone(), held }))
     }
 }
 

@@ -23,20 +23,21 @@ use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayFormatType, Partitioning, SortOrderPushdownResult};
 use neuroql_model::{Probe, Speed};
+use neuroql_pipeline::bounds::{StoredAnalysis, Top, Visit};
+use neuroql_pipeline::{Batcher, Documents, Examples, Origin};
+use neuroql_schema::sql_error;
 
-use super::bounded::{Analysed, Top, Visit, Wanted};
-use super::candidates::{Candidates, Decided, Question};
-use super::documents::Documents;
+use super::candidates::{Candidates, Decided, Question, Wanted};
 use super::partial::Partial;
-use super::producer::{Examples, Producer};
-use super::request::{OF_NEURON, OF_TOKEN, Origin, Request};
+use super::request::{OF_NEURON, OF_TOKEN, Request};
 use super::rows::RowBuilder;
 use super::scanning::{IN_FLIGHT, Made, Scanning, Siblings, footprint, snapshot};
 use crate::Error;
+use crate::dataset::plan_of;
 use crate::estimate::{Estimate, Running, Tokens};
-use crate::holdings::{Holdings, store_error};
+use crate::holdings::Holdings;
 use crate::kept::take_neurons;
-use crate::predicate::{Predicate, check, restrict};
+use crate::predicate::{Predicate, restrict};
 
 /// Tokens of the first batch where examples come in the order of their bounds: what it finds makes many others
 /// superfluous. Each batch after it has twice as many, up to the usual number.
@@ -76,7 +77,7 @@ impl ActivationSource {
         let small = match &request.origin {
             Origin::Nothing => true,
             Origin::Texts(texts) => texts.iter().map(|text| text.len()).sum::<usize>() < SMALL_TEXT,
-            Origin::Dataset { .. } => false,
+            Origin::Dataset(_) => false,
         };
         // With a limit, which rows come first must not depend on the number of threads.
         let partitions = if small || request.limit.is_some() {
@@ -88,7 +89,7 @@ impl ActivationSource {
             speed: request.model.speed(),
             bytes_per_token: request.model.tokenizer().bytes_per_token(),
             schema: request.output_schema()?,
-            current: Arc::new(Mutex::new(holdings.fingerprints.known(&request.origin).map(|_| true))),
+            current: Arc::new(Mutex::new(holdings.resources.fingerprints.known(&request.origin).map(|_| true))),
             request: Arc::new(request),
             holdings,
             partitions,
@@ -123,7 +124,7 @@ impl ActivationSource {
     }
 
     /// Whether the strongest tokens that the store keeps are all that is asked for.
-    fn is_kept(&self, analysed: &Analysed) -> bool {
+    fn is_kept(&self, analysed: &StoredAnalysis) -> bool {
         let top = self.top.filter(|top| top.visit == Visit::Descending && self.request.on_documents.is_empty());
         top.is_some_and(|top| analysed.keeps(top.k))
     }
@@ -133,7 +134,7 @@ impl ActivationSource {
     async fn current_strategy(&self, context: &Arc<TaskContext>) -> Result<Strategy<'_>> {
         let strategy = self.strategy();
         let (Strategy::Stored(analysed) | Strategy::Bounds(analysed)) = strategy else { return Ok(strategy) };
-        let current = analysed.is_of(&self.request.origin, &self.holdings, context).await?;
+        let current = analysed.is_of(&self.request.origin, &self.holdings.resources, context).await?;
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
         Ok(if current { strategy } else { Strategy::FullScan })
     }
@@ -178,24 +179,24 @@ impl ActivationSource {
                 }
             }
         }
-        let probe = Arc::new(check(Probe::new(&request.model, selection))?);
+        let probe = Arc::new(Probe::new(&request.model, selection).map_err(sql_error)?);
         let strategy = self.current_strategy(context).await?;
         if let Strategy::Stored(analysed) = strategy {
-            return Ok(Made { producer: None, ready: self.stored(analysed).await?, probe, ordered: false });
+            return Ok(Made { batcher: None, ready: self.stored(analysed).await?, probe, ordered: false });
         }
         let ordered = self.visit.is_some() && matches!(strategy, Strategy::Bounds(_));
         let (examples, ready, skipped) = self.examples(strategy, context).await?;
         let tokens = request.model.batch_tokens(request.values_per_token());
-        let mut producer = Producer::new(Arc::clone(&request.model), examples, on_tokens, tokens);
+        let mut batcher = Batcher::new(Arc::clone(&request.model), examples, on_tokens.filter(), tokens);
         // Where every row of a token is returned, the limit says how many tokens are enough.
         if request.on_values.is_empty() && self.dynamic.is_empty() {
-            producer.wanted_rows = request.limit.map(|limit| limit.div_ceil(request.values_per_token().max(1)));
+            batcher.wanted_rows = request.limit.map(|limit| limit.div_ceil(request.values_per_token().max(1)));
         }
-        producer.examples_skipped = skipped;
+        batcher.examples_skipped = skipped;
         if ordered {
-            producer.start_with(FIRST_TOKENS);
+            batcher.start_with(FIRST_TOKENS);
         }
-        Ok(Made { producer: Some(producer), ready, probe, ordered })
+        Ok(Made { batcher: Some(batcher), ready, probe, ordered })
     }
 
     /// The examples to run: those the bounds leave, or all. With them what is known of the others, and how many these
@@ -209,9 +210,9 @@ impl ActivationSource {
         let context = || Arc::clone(context);
         if let Strategy::Bounds(analysed) = strategy {
             // Of the layers asked at first; a join may have left some out since.
-            if let Some(bounds) = analysed.load(&request.model, &request.selection, &self.holdings).await? {
+            if let Some(bounds) = analysed.load(&request.model, &request.selection, &self.holdings.resources).await? {
                 let strongest = match self.top {
-                    Some(_) => analysed.strongest(&request.model, &request.selection, &self.holdings).await?,
+                    Some(_) => analysed.strongest(&request.model, &request.selection, &self.holdings.resources).await?,
                     None => None,
                 };
                 let wanted = match &self.partial {
@@ -221,11 +222,12 @@ impl ActivationSource {
                 let question = Question { visit: self.visit, dynamic: self.dynamic.clone(), wanted };
                 let (candidates, decided) = Candidates::new(request, analysed, bounds, question, context()).await?;
                 let skipped = candidates.skipped;
-                return Ok((Examples::Analysed(Box::new(candidates)), self.rows(decided, &context())?, skipped));
+                return Ok((Examples::Candidates(Box::new(candidates)), self.rows(decided, &context())?, skipped));
             }
         }
-        let documents = Documents::new(&request.origin, request.on_documents.clone(), context())?;
-        Ok((Examples::Of(Box::new(documents)), Vec::new(), 0))
+        let documents =
+            Documents::new(&request.origin, request.on_documents.filter(), &context())?.of_shard(request.shard);
+        Ok((Examples::Documents(Box::new(documents)), Vec::new(), 0))
     }
 
     /// What is known without a run, as rows.
@@ -243,14 +245,14 @@ impl ActivationSource {
     }
 
     /// The states of an aggregate over everything that was analysed.
-    async fn stored(&self, analysed: &Analysed) -> Result<Vec<RecordBatch>> {
+    async fn stored(&self, analysed: &StoredAnalysis) -> Result<Vec<RecordBatch>> {
         // Without examples there are no rows, and so no groups.
         let Some(partial) = self.partial.as_ref().filter(|_| analysed.examples() > 0) else { return Ok(Vec::new()) };
         let mut states = Vec::new();
         for (layer, neurons) in self.request.neurons() {
             let model = self.request.model.name();
             let kept = self.holdings.store.neurons(model, analysed.dataset(), layer as u32).await;
-            let kept = take_neurons(&kept.map_err(store_error)?, &neurons)?;
+            let kept = take_neurons(&kept.map_err(sql_error)?, &neurons)?;
             states.push(partial.stored(layer, &neurons, &kept)?);
         }
         Ok(states)
@@ -310,7 +312,8 @@ impl ActivationSource {
         let tokens = match &self.request.origin {
             Origin::Nothing => return Precision::Exact(0),
             Origin::Texts(texts) => texts.iter().map(|text| text.len() / 4 + 1).sum(),
-            Origin::Dataset { plan, .. } => {
+            Origin::Dataset(source) => {
+                let Some(plan) = plan_of(source.as_ref()) else { return Precision::Absent };
                 match StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).map(|s| s.num_rows) {
                     Ok(Precision::Exact(rows) | Precision::Inexact(rows)) => rows.saturating_mul(TOKENS_OF_A_DOCUMENT),
                     _ => return Precision::Absent,
@@ -358,7 +361,7 @@ impl DataSource for ActivationSource {
         match &request.origin {
             Origin::Nothing => write!(f, ", nothing to read")?,
             Origin::Texts(texts) => write!(f, ", texts={}", texts.len())?,
-            Origin::Dataset { name, .. } => write!(f, ", dataset={name}")?,
+            Origin::Dataset(source) => write!(f, ", dataset={}", source.name())?,
         }
         let current = *self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let strategy = self.strategy();
@@ -494,7 +497,7 @@ enum Strategy<'a> {
     /// It runs every example.
     FullScan,
     /// It runs the examples that bounds do not rule out.
-    Bounds(&'a Analysed),
+    Bounds(&'a StoredAnalysis),
     /// It runs nothing.
-    Stored(&'a Analysed),
+    Stored(&'a StoredAnalysis),
 }

@@ -22,8 +22,8 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::partitioned_topk::PartitionedTopKExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 
-use super::bounded::{Top, Visit};
 use super::source::ActivationSource;
+use neuroql_pipeline::bounds::{Top, Visit};
 
 /// The rule; it belongs after all of DataFusion's own.
 #[derive(Debug, Default)]

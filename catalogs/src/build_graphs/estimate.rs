@@ -3,12 +3,12 @@
 use datafusion::error::Result;
 use neuroql_model::{Model, Pool};
 use neuroql_n2g::Method;
-use neuroql_store::holds_for;
+use neuroql_pipeline::graphs::{GATHERED_BYTES, RANDOM_TOKENS};
+use neuroql_pipeline::{Freshness, Origin};
+use neuroql_schema::sql_error;
 
-use super::corpus::{GATHERED_BYTES, RANDOM_TOKENS};
-use crate::activations::Origin;
 use crate::estimate::{Estimate, Running, Tokens};
-use crate::holdings::{Holdings, store_error};
+use crate::holdings::Holdings;
 
 /// Tokens of an example, about.
 const EXAMPLE_TOKENS: f64 = 100.0;
@@ -62,13 +62,14 @@ pub(crate) async fn searched(
     most: usize,
     layers: impl Iterator<Item = (u32, usize)>,
 ) -> Result<Vec<(u32, usize, f64)>> {
-    let Origin::Dataset { name, .. } = origin else { return Ok(Vec::new()) };
+    let Some(name) = origin.dataset().map(|dataset| dataset.name()) else { return Ok(Vec::new()) };
+    let freshness = Freshness::of(model);
     let all = Tokens::of(origin, model, model.tokenizer().bytes_per_token());
     let most = all.map_or(most as f64, |all| all.count.min(most as f64));
     let mut found = Vec::new();
     for (layer, neurons) in layers {
-        let progress = holdings.store.progress(model.name(), name, layer).await.map_err(store_error)?;
-        let analysed = progress.is_some_and(|p| p.complete && holds_for(&p.model_version, &model.version()));
+        let progress = holdings.store.progress(model.name(), name, layer).await.map_err(sql_error)?;
+        let analysed = progress.is_some_and(|progress| freshness.is_complete(&progress));
         found.push((layer, neurons, if analysed { 0.0 } else { most }));
     }
     Ok(found)

@@ -16,44 +16,32 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
 use futures::future::BoxFuture;
 use neuroql_model::Model;
 use neuroql_n2g::{Method, Options, Substitutes};
+use neuroql_pipeline::Consumer;
+use neuroql_pipeline::Selection;
+use neuroql_pipeline::graphs::{Build, LayerGraphs, MOST_EXAMPLES, MOST_TOKENS};
+use neuroql_schema::sql_error;
 
 use crate::Error;
-use crate::activations::Origin;
 use crate::dataset::{DEFAULT, Dataset};
-use crate::error::n2g_error;
+use crate::estimate::Estimate;
 use crate::graphs;
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
-use crate::predicate::{Predicate, Selection, select_neurons};
+use crate::predicate::{Predicate, select_neurons};
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 
-mod corpora;
-mod corpus;
 mod estimate;
 mod rows;
-mod run;
-mod text;
-mod windows;
 
-pub(crate) use corpora::Corpora;
-pub(crate) use corpus::{Corpus, Gathered, Reader};
 pub(crate) use estimate::OnExamples;
 use estimate::effort;
 pub(crate) use estimate::searched;
-use run::Build;
-pub(crate) use text::{Searched, Text};
 
 /// Examples of a neuron, half of them to learn from, if the query does not say.
 pub(crate) const EXAMPLES: i64 = 40;
 
-/// More would hold too much text at once.
-pub(crate) const MOST_EXAMPLES: i64 = 1000;
-
 /// Tokens of a dataset that was not analysed that are searched for examples if the query does not say.
 pub(crate) const TOKENS: i64 = 100_000;
-
-/// Most that may be searched.
-pub(crate) const MOST_TOKENS: i64 = u32::MAX as i64;
 
 /// Marks sessions of users for whom no model is loaded: an extension of their
 /// [`SessionConfig`](datafusion::prelude::SessionConfig). What a plan says of its parameters only its execution knows, so
@@ -94,9 +82,9 @@ impl Relation for BuildGraphs {
 
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan> {
         let model = values.model(holdings)?;
-        let method: Method = values.text("method")?.parse().map_err(n2g_error)?;
+        let method: Method = values.text("method")?.parse().map_err(sql_error)?;
         let options = match values.optional_text("options") {
-            Some(changes) => Options::parse(method, changes).map_err(n2g_error)?,
+            Some(changes) => Options::parse(method, changes).map_err(sql_error)?,
             None => Options::of(method),
         };
         if options.masking_token.is_some_and(|token| token as usize >= model.config().vocabulary) {
@@ -150,7 +138,7 @@ impl BuildCall {
 }
 
 impl Call for BuildCall {
-    type Work = Build;
+    type Work = Building;
 
     fn schema(&self) -> SchemaRef {
         graphs::schema()
@@ -160,7 +148,7 @@ impl Call for BuildCall {
         supports_place(filter)
     }
 
-    fn work<'a>(&'a self, session: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Build>> {
+    fn work<'a>(&'a self, session: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Building>> {
         Box::pin(async move {
             if self.options.substitutes == Substitutes::MaskedLm && session.config().get_extension::<Guest>().is_some()
             {
@@ -169,7 +157,7 @@ impl Call for BuildCall {
             let name = Dataset::kept_as(session, &self.dataset);
             let dataset = Dataset::find(session, &self.dataset).await?;
             let (holdings, model) = (&self.holdings, &self.model);
-            let origin = Origin::of(session, &name, dataset).await?;
+            let origin = dataset.documents(session, &name).await?;
             let selection = self.selection(session, asked.filters)?;
             let neurons = selection.iter().map(|(layer, neurons)| (*layer, neurons.len()));
             let work = OnExamples {
@@ -180,34 +168,62 @@ impl Call for BuildCall {
                 effort: effort(self.method),
             };
             let estimate = work.estimate();
-            Ok(Build {
-                holdings: Arc::clone(holdings),
+            // Graphs that the store has are not built again.
+            let estimate = if self.rebuild { estimate } else { estimate.at_most() };
+            let build = Build {
+                resources: Arc::clone(&holdings.resources),
                 model: Arc::clone(model),
                 origin,
                 dataset: name,
                 selection,
-                // What was kept before is not built again.
-                estimate: if self.rebuild { estimate } else { estimate.at_most() },
                 method: self.method,
                 examples: self.examples,
                 tokens: self.tokens,
                 options: self.options.clone(),
                 rebuild: self.rebuild,
-            })
+            };
+            Ok(Building { build, estimate })
         })
     }
 }
 
-impl fmt::Display for Build {
+/// Graphs to be built, and the cost.
+struct Building {
+    build: Build,
+    estimate: Estimate,
+}
+
+impl fmt::Display for Building {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, dataset, method, selection, estimate, .. } = self;
+        let Self { build: Build { model, dataset, method, selection, .. }, estimate } = self;
         let neurons: usize = selection.iter().map(|(_, neurons)| neurons.len()).sum();
         write!(f, "build_graphs model={} dataset={dataset} method={method} neurons={neurons}, {estimate}", model.name())
     }
 }
 
-impl Work for Build {
+impl Work for Building {
     fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.build(context, rows).await })
+        Box::pin(async move { self.build.run(context, &GraphRows { build: &self.build, rows }).await })
+    }
+}
+
+/// Sends graphs as rows of `graphs`.
+struct GraphRows<'a> {
+    build: &'a Build,
+    rows: &'a Rows,
+}
+
+impl Consumer<LayerGraphs> for GraphRows<'_> {
+    async fn take(&self, graphs: LayerGraphs) -> Result<bool> {
+        let rows = match graphs {
+            LayerGraphs::Stored(row) => graphs::select(&row, &graphs::schema())?,
+            LayerGraphs::Built { layer, graphs, greatest, time, made_with } => {
+                let Build { method, dataset, .. } = self.build;
+                let (method, seconds) = (method.name(), time.as_secs_f32());
+                let common = rows::Common { layer, method, dataset, seconds, options: &made_with };
+                rows::batch(&common, &graphs, &greatest)?
+            }
+        };
+        Ok(self.rows.send(rows).await)
     }
 }

@@ -8,9 +8,10 @@ use datafusion::arrow::array::{
 use datafusion::error::Result;
 use neuroql_graph::Graph;
 use neuroql_n2g::{Built, Scores};
-use neuroql_udfs::graphs::layout::GraphBuilder;
+use neuroql_schema::graph_column::GraphBuilder;
+use neuroql_schema::sql_error;
 
-use crate::error::{Error, graph_error};
+use crate::error::Error;
 use crate::graphs;
 
 /// What all rows of a batch share.
@@ -28,7 +29,7 @@ pub(super) fn batch(common: &Common, built: &[Built], greatest: &[f32]) -> Resul
     let mut graphs_column = GraphBuilder::default();
     for built in built {
         let graph = built.outcome.as_ref().ok().map(|(graph, _)| graph);
-        graphs_column.append(graph).map_err(graph_error)?;
+        graphs_column.append(graph).map_err(sql_error)?;
     }
     let mut graphs_column: Option<ArrayRef> = Some(Arc::new(graphs_column.finish()?));
     let rows = built.len();

@@ -10,9 +10,9 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 use neuroql_model::{Cancel, CancelOnDrop, Model, Width};
+use neuroql_schema::sql_error;
 
 use crate::holdings::Holdings;
-use crate::predicate::check;
 use crate::relation::{Parameter, Ranges, Relation, Rows, Values, Work, always_computed};
 
 mod connections;
@@ -115,7 +115,8 @@ impl Work for Neurons {
                     let (model, neurons, cancel) = (Arc::clone(&self.model), neurons.to_vec(), guard.flag());
                     let (make, layer, k) = (self.of.rows, *layer as usize, self.k);
                     let job = move || make(&model, layer, &neurons, k, &cancel);
-                    let found = check(self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await)?;
+                    let found =
+                        self.holdings.registry.pool().run(Width::Wide.of(&self.model), job).await.map_err(sql_error)?;
                     let layers: ArrayRef = Arc::new(Int32Array::from_value(layer as i32, found.neurons.len()));
                     let neurons: ArrayRef =
                         Arc::new(Int32Array::from_iter_values(found.neurons.iter().map(|n| *n as i32)));

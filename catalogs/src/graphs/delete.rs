@@ -23,11 +23,13 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::future::BoxFuture;
 use neuroql_model::Model;
+use neuroql_pipeline::RowFilter;
+use neuroql_schema::sql_error;
 use neuroql_store::GraphKey;
 
 use super::{Graphs, schema, select};
 use crate::async_method::async_method;
-use crate::holdings::{Holdings, store_error};
+use crate::holdings::Holdings;
 use crate::model_table::{ModelTable, OfModel};
 use crate::predicate::{Predicate, can_evaluate};
 
@@ -183,20 +185,20 @@ impl DeleteSink {
             let mut doomed = Vec::new();
             for layer in 0..model.config().layers as u32 {
                 // Graphs that are part of the program cannot be deleted.
-                let stored = holdings.store.stored_graphs(model.name(), &version, layer).await.map_err(store_error)?;
+                let stored = holdings.store.stored_graphs(model.name(), &version, layer).await.map_err(sql_error)?;
                 if stored.is_empty() {
                     continue;
                 }
                 let rows = match whole {
-                    true => holdings.graphs(model, layer, None).await?,
-                    false => holdings.graph_scores(model, layer).await?,
+                    true => holdings.resources.graphs(model, layer, None).await?,
+                    false => holdings.resources.graph_scores(model, layer).await?,
                 };
                 let rows = select(&rows, &self.schema)?;
                 let matches = self.predicate.evaluate(&rows)?;
-                let keys = GraphKey::of_rows(&rows).map_err(store_error)?.into_iter().zip(matches.iter());
+                let keys = GraphKey::of_rows(&rows).map_err(sql_error)?.into_iter().zip(matches.iter());
                 doomed.extend(keys.filter_map(|(key, matches)| (matches? && stored.contains(&key)).then_some(key)));
             }
-            holdings.store.delete_graphs(model.name(), &doomed).await.map_err(store_error)?;
+            holdings.store.delete_graphs(model.name(), &doomed).await.map_err(sql_error)?;
             Ok(doomed.len() as u64)
         })
     }

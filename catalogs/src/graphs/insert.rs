@@ -18,15 +18,15 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
-use neuroql_udfs::graphs::layout::{GraphBuilder, GraphColumn};
+use neuroql_schema::graph_column::{GraphBuilder, GraphColumn};
+use neuroql_schema::sql_error;
 use tokio::time::{Instant, timeout_at};
 
 use super::of_model::{Unfit, Vocabulary};
 use super::schema;
 use crate::Error;
 use crate::async_method::async_method;
-use crate::holdings::{Holdings, store_error};
-use crate::predicate::check;
+use crate::holdings::Holdings;
 
 /// How long rows may wait for others before they are committed.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -135,7 +135,7 @@ impl GraphSink {
     async fn commit(&self, waiting: &mut Vec<RecordBatch>) -> Result<()> {
         let Some(first) = waiting.first() else { return Ok(()) };
         let rows = concat_batches(first.schema_ref(), waiting.iter())?;
-        self.holdings.store.put_graphs(self.model.name(), &rows).await.map_err(store_error)?;
+        self.holdings.store.put_graphs(self.model.name(), &rows).await.map_err(sql_error)?;
         waiting.clear();
         Ok(())
     }
@@ -157,8 +157,8 @@ fn checked(model: &Model, vocabulary: &Vocabulary, batch: &RecordBatch) -> Resul
         let place = |column: &Int32Array, name| {
             column.is_valid(row).then(|| i64::from(column.value(row))).ok_or(Error::NullInGraphs(name))
         };
-        let layer = check(model.check_layer(place(&layers, "layer")?))?;
-        let neuron = check(model.check_neuron(place(&neurons, "neuron")?))?;
+        let layer = model.check_layer(place(&layers, "layer")?).map_err(sql_error)?;
+        let neuron = model.check_neuron(place(&neurons, "neuron")?).map_err(sql_error)?;
         let unfit = |reason: Unfit| Error::Graph { layer: layer as u32, neuron, reason: Box::new(reason) };
         let graph = graphs.graph(row).map_err(|error| unfit(error.into()))?;
         if graph.is_none() && reasons.is_null(row) {

@@ -20,12 +20,14 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use neuroql_model::Model;
-use neuroql_udfs::graphs::layout::graph_type;
+use neuroql_pipeline::RowFilter;
+use neuroql_pipeline::Selection;
+use neuroql_schema::graph_column::graph_type;
 
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
 use crate::model_table::{ModelTable, Scan};
-use crate::predicate::{Predicate, Selection, can_evaluate, select_neurons};
+use crate::predicate::{Predicate, can_evaluate, select_neurons};
 
 mod delete;
 mod insert;
@@ -205,15 +207,15 @@ impl PartitionStream for Rows {
                 async move {
                     let neurons = match tokens {
                         Some(tokens) => {
-                            let having = holdings.graph_index(&model).await?.neurons_with(&tokens, layer);
+                            let having = holdings.resources.graph_index(&model).await?.neurons_with(&tokens, layer);
                             Some(having.into_iter().filter(|n| is_among(neurons.as_deref(), *n)).collect())
                         }
                         None => neurons,
                     };
                     let rows = match (whole, &neurons) {
                         (_, Some(neurons)) if neurons.is_empty() => RecordBatch::new_empty(self::schema()),
-                        (true, neurons) => holdings.graphs(&model, layer, neurons.as_deref()).await?,
-                        (false, _) => holdings.graph_scores(&model, layer).await?,
+                        (true, neurons) => holdings.resources.graphs(&model, layer, neurons.as_deref()).await?,
+                        (false, _) => holdings.resources.graph_scores(&model, layer).await?,
                     };
                     let rows = filter_record_batch(&rows, &predicate.evaluate(&rows)?)?;
                     let parts = (0..rows.num_rows()).step_by(ROWS);

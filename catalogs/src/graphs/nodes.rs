@@ -11,7 +11,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 use neuroql_graph::Kind;
 use neuroql_model::Model;
-use neuroql_udfs::graphs::layout::graph_type;
+use neuroql_schema::graph_column::graph_type;
 
 use super::{Wanted, of_graphs, supports_key};
 use crate::Error;

@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use neuroql_analysis::{CoActivations, Overlap};
 
-use super::{Accumulator, Measure};
+use super::Measure;
 use crate::relation::{Parameter, Values};
 
 /// Activation above which a neuron fires if the query does not say.
@@ -77,18 +77,5 @@ impl Measure for Firing {
             count(|overlap| overlap.first),
             count(|overlap| overlap.second),
         ]
-    }
-}
-
-impl Accumulator for CoActivations {
-    fn add_values(&mut self, values: &[Vec<f32>]) -> neuroql_analysis::Result<()> {
-        match values {
-            [x, y] => self.add_pairs(x, y),
-            values => values.iter().try_for_each(|x| self.add(x)),
-        }
-    }
-
-    fn add_others(&mut self, others: &Self) -> neuroql_analysis::Result<()> {
-        self.merge(others)
     }
 }

@@ -11,7 +11,7 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use neuroql_analysis::{CoMoments, Sign};
 
-use super::{Accumulator, Measure};
+use super::Measure;
 use crate::relation::{Parameter, Values};
 
 /// Which correlations are strong if the query does not say.
@@ -74,18 +74,5 @@ impl Measure for Correlation {
 
     fn columns(told: &[f64]) -> Vec<ArrayRef> {
         vec![Arc::new(Float64Array::from_iter_values(told.iter().copied()))]
-    }
-}
-
-impl Accumulator for CoMoments {
-    fn add_values(&mut self, values: &[Vec<f32>]) -> neuroql_analysis::Result<()> {
-        match values {
-            [x, y] => self.add_pairs(x, y),
-            values => values.iter().try_for_each(|x| self.add(x)),
-        }
-    }
-
-    fn add_others(&mut self, others: &Self) -> neuroql_analysis::Result<()> {
-        self.merge(others)
     }
 }

@@ -10,11 +10,11 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
+use neuroql_schema::sql_error;
 
 use super::Ranges;
 use crate::Error;
 use crate::holdings::Holdings;
-use crate::predicate::check;
 
 /// A parameter of a relation.
 #[derive(Debug, Clone)]
@@ -155,7 +155,7 @@ impl Values {
 
     /// The model that the parameter `model` names.
     pub fn model(&self, holdings: &Holdings) -> Result<Arc<Model>> {
-        check(holdings.registry.get(self.text("model")?))
+        holdings.registry.get(self.text("model")?).map_err(sql_error)
     }
 
     /// The layer of a model that the parameter `layer` names, and the neuron that `neuron` does; `None` is NULL.

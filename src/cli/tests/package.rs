@@ -19,7 +19,8 @@ fn a_wheel_is_installed_and_answers() {
     succeeds("strip", &["-o", &stripped, env!("CARGO_BIN_EXE_neuroql")], here).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/package/package.py");
     let script = script.to_string_lossy();
-    succeeds("python3", &[&script, &stripped, "--out", &path("dist"), "--only", "wheel", "--level", "1"], here).unwrap();
+    succeeds("python3", &[&script, &stripped, "--out", &path("dist"), "--only", "wheel", "--level", "1"], here)
+        .unwrap();
     let wheels: Vec<_> = std::fs::read_dir(path("dist")).unwrap().map(|entry| entry.unwrap().path()).collect();
     let [wheel] = &wheels[..] else { panic!("one wheel: {wheels:?}") };
     let name = wheel.file_name().unwrap().to_string_lossy();

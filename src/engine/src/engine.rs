@@ -13,9 +13,10 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use neuroql_catalogs::{Holdings, ModelFactory};
 use neuroql_model::{Progress, Registry};
+use neuroql_schema::sql_error;
 use neuroql_store::Store;
 
-use crate::register::{external, new_holdings, register, register_bundled, threads};
+use crate::register::{new_holdings, register, register_bundled, threads};
 
 /// Consumers of memory that an error about too little of it names.
 const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
@@ -194,7 +195,7 @@ impl EngineBuilder {
         let context = SessionContext::new_with_state(state);
         let store = match self.store {
             Some(store) => store,
-            None => Store::in_memory().map_err(external)?,
+            None => Store::in_memory().map_err(sql_error)?,
         };
         let holdings = new_holdings(self.threads, store, caches, self.bundled)?;
         let factory = register(&context, &holdings, self.progress)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
@@ -12,6 +12,7 @@ use neuroql_catalogs::{
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
+use neuroql_schema::sql_error;
 use neuroql_store::{BundledAnalysis, BundledGraphs, Store};
 use neuroql_udfs::AsyncCalls;
 
@@ -24,7 +25,7 @@ use neuroql_udfs::AsyncCalls;
 /// # Errors
 /// If the session has no default catalog and will not take one.
 pub fn register_all(context: &SessionContext) -> Result<Arc<Registry>> {
-    let holdings = new_holdings(threads(), Store::in_memory().map_err(external)?, Holdings::CACHE_BYTES, true)?;
+    let holdings = new_holdings(threads(), Store::in_memory().map_err(sql_error)?, Holdings::CACHE_BYTES, true)?;
     register(context, &holdings, Arc::new(()))?;
     register_bundled(context, &holdings.registry)?;
     Ok(Arc::clone(&holdings.registry))
@@ -37,7 +38,7 @@ pub(crate) fn threads() -> usize {
 
 /// An empty registry, and a store with what is known of the bundled model.
 pub(crate) fn new_holdings(threads: usize, store: Store, cache_bytes: u64, bundled: bool) -> Result<Arc<Holdings>> {
-    let registry = Arc::new(Registry::new(threads).map_err(external)?);
+    let registry = Arc::new(Registry::new(threads).map_err(sql_error)?);
     let toy = neuroql_datasets::TOY;
     let analysis = BundledAnalysis {
         model: toy.name,
@@ -111,14 +112,10 @@ pub(crate) fn register(
 /// The bundled model and its corpus.
 pub(crate) fn register_bundled(context: &SessionContext, registry: &Registry) -> Result<()> {
     let bundle = neuroql_datasets::TOY;
-    let checkpoint = Checkpoint::from_bytes(bundle.config, bundle.weights, bundle.tokenizer).map_err(external)?;
-    let model = Model::from_checkpoint(bundle.name, "bundled", checkpoint, &Options::default()).map_err(external)?;
-    registry.insert(Arc::new(model)).map_err(external)?;
+    let checkpoint = Checkpoint::from_bytes(bundle.config, bundle.weights, bundle.tokenizer).map_err(sql_error)?;
+    let model = Model::from_checkpoint(bundle.name, "bundled", checkpoint, &Options::default()).map_err(sql_error)?;
+    registry.insert(Arc::new(model)).map_err(sql_error)?;
     let corpus: Arc<dyn TableProvider> = bundled_corpus()?;
     context.register_table("corpus", corpus)?;
     Ok(())
-}
-
-pub(crate) fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }

@@ -113,11 +113,21 @@ fn own_code(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let model = error.downcast_ref::<neuroql_model::Error>().map(neuroql_model::Error::sqlstate);
     let functions = || error.downcast_ref::<neuroql_udfs::Error>().map(neuroql_udfs::Error::sqlstate);
     let tables = || error.downcast_ref::<neuroql_catalogs::Error>().map(neuroql_catalogs::Error::sqlstate);
+    let schema = || error.downcast_ref::<neuroql_schema::Error>().map(neuroql_schema::Error::sqlstate);
+    let pipeline = || error.downcast_ref::<neuroql_pipeline::Error>().map(neuroql_pipeline::Error::sqlstate);
     let store = || error.downcast_ref::<neuroql_store::Error>().map(neuroql_store::Error::sqlstate);
     let graph = || error.downcast_ref::<neuroql_graph::Error>().map(neuroql_graph::Error::sqlstate);
     let n2g = || error.downcast_ref::<neuroql_n2g::Error>().map(neuroql_n2g::Error::sqlstate);
     let analysis = || error.downcast_ref::<neuroql_analysis::Error>().map(neuroql_analysis::Error::sqlstate);
-    model.or_else(graph).or_else(n2g).or_else(analysis).or_else(functions).or_else(tables).or_else(store)
+    model
+        .or_else(graph)
+        .or_else(n2g)
+        .or_else(analysis)
+        .or_else(functions)
+        .or_else(tables)
+        .or_else(schema)
+        .or_else(pipeline)
+        .or_else(store)
 }
 
 fn arrow(error: &ArrowError) -> Diagnosis {

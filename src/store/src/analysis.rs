@@ -11,7 +11,7 @@ use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type
 use datafusion::arrow::error::ArrowError;
 use neuroql_analysis::{LayerSummary, Moments, NeuronState, Peak, Selected, StrongToken, Strongest};
 
-use crate::schema::{EXAMPLE, NEURONS, PROGRESS, STRONG, element};
+use neuroql_schema::tables::{EXAMPLE, NEURONS, PROGRESS, STRONG, element};
 
 /// What an analysis is of, and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use datafusion::arrow::datatypes::{Int32Type, SchemaRef};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::DeltaTableError;
 
-use crate::schema::{BOUNDS, CONTEXTS, NEURONS};
 use crate::table::conform;
 use crate::{Error, Result};
+use neuroql_schema::tables::{BOUNDS, CONTEXTS, NEURONS};
 
 /// Parquet files with the rows of one model and dataset.
 #[derive(Debug, Clone, Copy)]

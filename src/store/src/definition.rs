@@ -9,10 +9,10 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::logical_expr::lit;
 
 use crate::analysis::{Malformed, column};
-use crate::schema::TABLES;
 use crate::store::{arrow, damaged, whole};
 use crate::table::is;
 use crate::{Result, Store};
+use neuroql_schema::tables::TABLES;
 
 /// A table or view that was created, by the statement that creates it again.
 #[derive(Debug, Clone, PartialEq, Eq)]

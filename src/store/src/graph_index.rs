@@ -19,10 +19,10 @@ use sha2::{Digest, Sha256};
 use crate::analysis::{Malformed, column, list};
 use crate::cache::Shares;
 use crate::location::Root;
-use crate::schema::{GRAPH_SIGNATURES, GRAPH_TOKENS};
 use crate::store::{arrow, damaged};
 use crate::table::{Table, is};
 use crate::{Result, Store};
+use neuroql_schema::tables::{GRAPH_SIGNATURES, GRAPH_TOKENS};
 
 /// Of what is kept; another one where it is made in another way.
 const VERSION: &str = "1";

@@ -16,11 +16,11 @@ use crate::bundled::decoded;
 use crate::cache::{BoundedCache, Shares};
 use crate::location::Root;
 use crate::lookup::OpenFile;
-use crate::schema::GRAPHS;
 use crate::store::{arrow, damaged, whole};
 use crate::table::{Table, is};
 use crate::version::{hold_for, holds_for};
 use crate::{Error, Result, Store};
+use neuroql_schema::tables::GRAPHS;
 
 /// Neurons whose rows are read by themselves; of more, the whole layer is.
 const FEW: usize = 256;

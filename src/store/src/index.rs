@@ -11,7 +11,7 @@ use datafusion::arrow::error::ArrowError;
 use neuroql_analysis::{Codes, LayerBounds, NeuronBounds, greater, lesser};
 
 use crate::analysis::{Malformed, column, list};
-use crate::schema::{BOUNDS, CONTEXTS};
+use neuroql_schema::tables::{BOUNDS, CONTEXTS};
 
 /// An example of an index.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,7 +27,6 @@ mod index;
 mod location;
 mod lookup;
 mod registration;
-mod schema;
 mod store;
 mod table;
 mod version;

@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::error::ArrowError;
 
 use crate::analysis::{Malformed, column, list};
-use crate::schema::MODELS;
+use neuroql_schema::tables::MODELS;
 
 /// A model that was registered.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,9 +20,9 @@ use crate::graphs::Graphs;
 use crate::index::{Context, LayerIndex, bounds_rows, contexts_from_rows, contexts_rows};
 use crate::location::Root;
 use crate::registration::Registration;
-use crate::schema::{BOUNDS, CONTEXTS, MODELS, NEURONS, TABLES};
 use crate::table::{Table, Witness, is};
 use crate::{Error, Result};
+use neuroql_schema::tables::{BOUNDS, CONTEXTS, MODELS, NEURONS, TABLES};
 
 /// Results that outlive a query: registrations, statistics, examples, bounds and graphs.
 #[derive(Debug)]

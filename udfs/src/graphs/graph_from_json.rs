@@ -7,12 +7,13 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::formats::json;
+use neuroql_schema::sql_error;
 
-use super::layout::{GraphBuilder, graph_error, graph_type};
 use super::of_graph::EXAMPLE;
 use crate::function::{Kernel, function};
 use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
+use neuroql_schema::graph_column::{GraphBuilder, graph_type};
 
 /// The neuron graph that a text in JSON is.
 pub fn graph_from_json_udf() -> ScalarUDF {
@@ -40,8 +41,8 @@ impl Kernel for GraphFromJson {
         let texts = ColumnarValue::values_to_arrays(&args.args)?;
         let mut out = GraphBuilder::default();
         for text in texts[0].as_string::<i32>() {
-            let graph = text.map(json::parse).transpose().map_err(graph_error)?;
-            out.append(graph.as_ref()).map_err(graph_error)?;
+            let graph = text.map(json::parse).transpose().map_err(sql_error)?;
+            out.append(graph.as_ref()).map_err(sql_error)?;
         }
         Ok(ColumnarValue::Array(Arc::new(out.finish()?)))
     }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
+use neuroql_schema::sql_error;
 
-use super::layout::{GraphBuilder, GraphColumn, accepts, graph_error, graph_type};
 use crate::function::{Kernel, function};
 use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
+use neuroql_schema::graph_column::{GraphBuilder, GraphColumn, accepts, graph_type};
 
 /// The neuron graph that an array of nodes is.
 pub fn graph_from_nodes_udf() -> ScalarUDF {
@@ -42,8 +43,8 @@ impl Kernel for GraphFromNodes {
         let column = GraphColumn::try_new(&arrays[0])?;
         let mut out = GraphBuilder::default();
         for row in 0..column.len() {
-            let graph = column.graph(row).map_err(graph_error)?;
-            out.append(graph.as_ref()).map_err(graph_error)?;
+            let graph = column.graph(row).map_err(sql_error)?;
+            out.append(graph.as_ref()).map_err(sql_error)?;
         }
         Ok(ColumnarValue::Array(Arc::new(out.finish()?)))
     }

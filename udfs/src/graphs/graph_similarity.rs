@@ -8,8 +8,8 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::{Graph, Similarity, behaviour_while, similarity_while};
+use neuroql_schema::sql_error;
 
-use super::layout::{accepts, graph_error};
 use super::of_graph::EXAMPLE;
 use super::of_two::Side;
 use super::token_lists::TokenLists;
@@ -17,6 +17,7 @@ use crate::Error;
 use crate::function::{Kernel, function};
 use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
+use neuroql_schema::graph_column::accepts;
 
 /// How alike two neuron graphs are.
 pub fn graph_similarity_udf() -> ScalarUDF {
@@ -98,11 +99,11 @@ fn compare(
     text: Option<&[u32]>,
     interrupt: &Interrupt,
 ) -> Result<Option<f64>> {
-    let method = method.map_or(Ok(Similarity::default()), str::parse).map_err(graph_error)?;
+    let method = method.map_or(Ok(Similarity::default()), str::parse).map_err(sql_error)?;
     let go_on = || interrupt.goes_on();
     match (method, text) {
-        (_, None) => similarity_while(a, b, method, &go_on).map_err(graph_error),
-        (Similarity::Behaviour, Some(text)) => behaviour_while(a, b, &[text], &go_on).map_err(graph_error),
+        (_, None) => similarity_while(a, b, method, &go_on).map_err(sql_error),
+        (Similarity::Behaviour, Some(text)) => behaviour_while(a, b, &[text], &go_on).map_err(sql_error),
         (other, Some(_)) => Err(Error::NoText { method: other.name() }.into()),
     }
 }

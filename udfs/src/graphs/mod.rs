@@ -15,7 +15,6 @@ mod graph_similarity;
 mod graph_svg;
 mod graph_text;
 mod graph_union;
-pub mod layout;
 mod of_graph;
 mod of_two;
 mod simulate;

@@ -7,11 +7,12 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::Graph;
+use neuroql_schema::sql_error;
 
-use super::layout::{GraphColumn, accepts, graph_error};
 use crate::function::{Kernel, function};
 use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
+use neuroql_schema::graph_column::{GraphColumn, accepts};
 
 /// A graph that examples show: " the" after " of".
 pub(crate) const EXAMPLE: &str = "graph_from_json('{\"version\": 1, \"nodes\": [{\"parent\": null, \"kind\": \"token\", \"id\": 265, \
@@ -72,13 +73,13 @@ impl Kernel for OfGraph {
             if titles.is_some_and(|titles| titles.is_null(row)) {
                 return Ok(None);
             }
-            let graph = graphs.graph(row).map_err(graph_error)?;
+            let graph = graphs.graph(row).map_err(sql_error)?;
             Ok(graph.map(|graph| (graph, titles.map(|titles| titles.value(row)))))
         });
         let array: ArrayRef = match self.answer {
             Answer::Text(text) => {
                 let texts =
-                    rows.map(|row| row?.map(|(graph, title)| text(&graph, title)).transpose().map_err(graph_error));
+                    rows.map(|row| row?.map(|(graph, title)| text(&graph, title)).transpose().map_err(sql_error));
                 Arc::new(texts.collect::<Result<StringArray>>()?)
             }
             Answer::Number(number) => {

@@ -7,12 +7,13 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::Graph;
+use neuroql_schema::sql_error;
 
-use super::layout::{GraphBuilder, GraphColumn, accepts, graph_error, graph_type};
 use super::of_graph::EXAMPLE;
 use crate::function::{Kernel, function};
 use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
+use neuroql_schema::graph_column::{GraphBuilder, GraphColumn, accepts, graph_type};
 
 /// A function of two graphs. NULL if one of its arguments is NULL.
 pub(crate) struct OfTwoGraphs {
@@ -61,7 +62,7 @@ impl Kernel for OfTwoGraphs {
                 for row in 0..rows {
                     interrupt.check()?;
                     out.append_option(match (a.get(row)?, b.get(row)?) {
-                        (Some(a), Some(b)) => number(a, b).map_err(graph_error)?,
+                        (Some(a), Some(b)) => number(a, b).map_err(sql_error)?,
                         _ => None,
                     });
                 }
@@ -72,10 +73,10 @@ impl Kernel for OfTwoGraphs {
                 for row in 0..rows {
                     interrupt.check()?;
                     let graph = match (a.get(row)?, b.get(row)?) {
-                        (Some(a), Some(b)) => Some(make(a, b).map_err(graph_error)?),
+                        (Some(a), Some(b)) => Some(make(a, b).map_err(sql_error)?),
                         _ => None,
                     };
-                    out.append(graph.as_ref()).map_err(graph_error)?;
+                    out.append(graph.as_ref()).map_err(sql_error)?;
                 }
                 Ok(ColumnarValue::Array(Arc::new(out.finish()?)))
             }
@@ -99,7 +100,7 @@ impl Side {
     pub fn get(&mut self, row: usize) -> Result<Option<&Graph>> {
         let row = if self.scalar { 0 } else { row };
         if self.last.as_ref().is_none_or(|(last, _)| *last != row) {
-            self.last = Some((row, self.graphs.graph(row).map_err(graph_error)?));
+            self.last = Some((row, self.graphs.graph(row).map_err(sql_error)?));
         }
         Ok(self.last.as_ref().and_then(|(_, graph)| graph.as_ref()))
     }

@@ -8,13 +8,14 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
 use neuroql_graph::{DEEPEST, Matcher, Semantics};
+use neuroql_schema::sql_error;
 
-use super::layout::{GraphColumn, accepts, graph_error};
 use super::of_graph::EXAMPLE;
 use super::token_lists::TokenLists;
 use crate::function::{Kernel, function};
 use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
+use neuroql_schema::graph_column::{GraphColumn, accepts};
 
 /// What a graph predicts for each token of a text.
 pub fn simulate_udf() -> ScalarUDF {
@@ -75,7 +76,7 @@ impl Kernel for Simulate {
                 continue;
             }
             let semantics = match name.flatten() {
-                Some(name) => name.parse().map_err(graph_error)?,
+                Some(name) => name.parse().map_err(sql_error)?,
                 None => Semantics::default(),
             };
             let current = match ready {
@@ -85,7 +86,7 @@ impl Kernel for Simulate {
             };
             predicted.clear();
             let simulated = current.matcher.simulate_while(&text, &mut predicted, || interrupt.goes_on());
-            simulated.map_err(graph_error)?;
+            simulated.map_err(sql_error)?;
             out.values().append_slice(&predicted);
             out.append(true);
             ready = Some(current);
@@ -106,11 +107,11 @@ impl Ready {
         let matcher = match graphs.view(row) {
             // How deep it may be is checked where it is decoded; most graphs have too few nodes to be too deep.
             Ok(view) if view.len() > DEEPEST => {
-                let graph = graphs.graph(row).map_err(graph_error)?.unwrap_or_default();
+                let graph = graphs.graph(row).map_err(sql_error)?.unwrap_or_default();
                 Matcher::of(&graph, semantics)
             }
             view => view.and_then(|view| Matcher::new(view, semantics)),
         };
-        Ok(Self { row, semantics, matcher: matcher.map_err(graph_error)? })
+        Ok(Self { row, semantics, matcher: matcher.map_err(sql_error)? })
     }
 }

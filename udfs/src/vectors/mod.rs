@@ -6,8 +6,8 @@ use datafusion::arrow::array::{Array, AsArray, Float32Array, Float64Array, ListA
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF};
+use neuroql_schema::sql_error;
 
-use crate::error::analysis_error;
 use crate::function::{Kernel, function};
 use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
@@ -65,7 +65,7 @@ impl Kernel for OfVectors {
         // A literal is read once and not repeated for every row.
         let (a, b) = (Side::try_new(&args.args[0])?, Side::try_new(&args.args[1])?);
         let value = |row| match (a.get(row), b.get(row)) {
-            (Some(a), Some(b)) => (self.kernel)(a, b).map_err(analysis_error),
+            (Some(a), Some(b)) => (self.kernel)(a, b).map_err(sql_error),
             _ => Ok(None),
         };
         Ok(ColumnarValue::Array(Arc::new((0..rows).map(value).collect::<Result<Float64Array>>()?)))

@@ -11,7 +11,7 @@ const WINDOW: usize = 128;
 
 /// The windows of an analysis, of which the store has bounds, and which examples are pieces of them.
 #[derive(Debug)]
-pub(super) struct Windows {
+pub(crate) struct Windows {
     /// The document of each window.
     documents: Vec<i64>,
     /// Of each window the number of its first piece; at last how many pieces there are.
@@ -54,7 +54,7 @@ impl Windows {
 }
 
 /// An example of a model, whose windows have so many tokens, in examples of [`WINDOW`] tokens.
-pub(super) fn pieces(document: i64, example: i64, tokens: &[u32], window: usize) -> impl Iterator<Item = Context> {
+pub(crate) fn pieces(document: i64, example: i64, tokens: &[u32], window: usize) -> impl Iterator<Item = Context> {
     let first = example * window.div_ceil(WINDOW) as i64;
     let piece =
         move |(i, tokens): (usize, &[u32])| Context { document, example: first + i as i64, tokens: tokens.into() };

@@ -1,4 +1,4 @@
-//! What is computed of a batch where it ran, so that no more than that comes from a card.
+//! Reductions of a batch, computed where it ran, so that no more than they comes from a GPU.
 
 use std::ops::Range;
 
@@ -6,23 +6,24 @@ use neuroql_analysis::{BatchSummary, Columns, Example, LayerSummary, Moments, hi
 use neuroql_model::{Cancel, Error, Model, Probe, Result, reduce};
 use tokio::sync::RwLock;
 
-use crate::activations::Packed;
+use crate::batcher::ExampleBatch;
 
-/// Some examples of a batch: those that ran together.
-pub(super) struct Reduced {
+/// The reductions of some examples of a batch, those that ran together.
+pub(super) struct ReducedExamples {
+    /// Which examples of the batch.
     pub examples: Range<usize>,
-    /// Of each layer what can be said of these examples alone, and the values that its summary wants.
+    /// For each layer, the summary of these examples alone, and the values that the layer's summary wants.
     pub layers: Vec<(BatchSummary, Columns)>,
 }
 
 /// Runs a batch. `summaries` are those of the layers so far; they may be merged with other batches meanwhile.
-pub(super) fn reduced(
+pub(super) fn reduce_batch(
     model: &Model,
-    packed: &Packed,
+    packed: &ExampleBatch,
     probe: &Probe,
     cancel: &Cancel,
     summaries: &RwLock<Vec<LayerSummary>>,
-) -> Result<Vec<Reduced>> {
+) -> Result<Vec<ReducedExamples>> {
     let examples = examples(packed);
     let mut all = Vec::new();
     model.run_parts(&packed.batch, probe, cancel, |part, tensors| {
@@ -40,31 +41,31 @@ pub(super) fn reduced(
                 }
                 false => {
                     let lengths: Vec<usize> = of_part.iter().map(|example| example.tokens.len()).collect();
-                    let batch = on_card(reduce::summarise(values, &lengths, &magnitudes())?, part.rows.len())?;
+                    let batch = from_device(reduce::summarise(values, &lengths, &magnitudes())?, part.rows.len())?;
                     let pairs = wanted(&batch);
                     let fetched = reduce::columns(values, &lengths, &pairs)?;
                     (batch, Columns::new(pairs, of_part, fetched).map_err(internal)?)
                 }
             });
         }
-        all.push(Reduced { examples: part.examples, layers });
+        all.push(ReducedExamples { examples: part.examples, layers });
         Ok(())
     })?;
     Ok(all)
 }
 
 /// The examples of a batch.
-pub(super) fn examples(packed: &Packed) -> Vec<Example<'_>> {
+pub(super) fn examples(packed: &ExampleBatch) -> Vec<Example<'_>> {
     let examples = packed.examples.iter();
     examples.map(|e| Example { document: e.document.number, example: e.example, tokens: &e.tokens }).collect()
 }
 
-/// What tells bins apart.
+/// The positive edges of the histogram's bins.
 fn magnitudes() -> Vec<f32> {
     histogram_edges().into_iter().filter(|edge| *edge > 0.0).collect()
 }
 
-fn on_card(summary: reduce::Summary, rows: usize) -> Result<BatchSummary> {
+fn from_device(summary: reduce::Summary, rows: usize) -> Result<BatchSummary> {
     let reduce::Summary { powers, positive, histogram, peaks, troughs } = summary;
     let moments = powers.into_iter().map(|powers| Moments::of_powers(rows as u64, 0.0, powers)).collect();
     BatchSummary::from_parts(moments, positive, histogram, peaks, troughs).map_err(internal)
@@ -80,9 +81,9 @@ mod tests {
 
     use super::*;
 
-    /// Both ways to the same numbers: the one for cards runs on processors too.
+    /// The reductions for GPUs, which run on processors too, give the same numbers.
     #[test]
-    fn as_on_a_processor() {
+    fn gpu_reductions_are_those_of_a_processor() {
         let tokens: Vec<u32> = (0..7).collect();
         let example = |document, range: Range<usize>| Example { document, example: 0, tokens: &tokens[range] };
         let examples = [example(0, 0..3), example(1, 3..3), example(2, 3..7)];
@@ -90,7 +91,7 @@ mod tests {
         let values: Vec<f32> = (0..14).map(|i| (i * 37 % 19) as f32 / 4.0 - 2.0).collect();
         let tensor = Tensor::from_slice(&values, (7, 2), &Device::Cpu).unwrap();
         let one = BatchSummary::new(&examples, &values, 2);
-        let other = on_card(reduce::summarise(&tensor, &lengths, &magnitudes()).unwrap(), 7).unwrap();
+        let other = from_device(reduce::summarise(&tensor, &lengths, &magnitudes()).unwrap(), 7).unwrap();
         let (mut a, mut b) = (LayerSummary::new(0, 2, 2), LayerSummary::new(0, 2, 2));
         let pairs = a.wanted(&one, &examples);
         assert_eq!(pairs, b.wanted(&other, &examples));

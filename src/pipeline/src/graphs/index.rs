@@ -3,26 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{Float32Type, Int32Type};
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::Int32Type;
 use datafusion::error::{DataFusionError, Result};
 use neuroql_graph::search::{Index, MemoryIndex, normalize};
 use neuroql_graph::{Graph, PatternIndex, PatternIndexBuilder, Signature};
 use neuroql_model::Model;
+use neuroql_schema::sql_error;
 use neuroql_store::{BoundedCache, IndexedGraph, IndexedLayer};
-use neuroql_udfs::graphs::layout::GraphColumn;
 
+use super::preferred::preferred_graphs;
 use crate::Error;
-use crate::error::graph_error;
-use crate::holdings::{Holdings, store_error};
-use crate::neurons::chosen;
+use crate::resources::Resources;
 
-/// Bytes of indexes kept at hand where nobody says how many there may be.
-pub(crate) const INDEX_BYTES: u64 = 2 << 30;
+/// Bytes of indexes that are cached if nothing else is said.
+pub const INDEX_BYTES: u64 = 2 << 30;
 
-/// An index of one model. Graphs have ordinals, by layer and neuron.
+/// The index of the graphs of a model. Graphs have ordinals, by layer and neuron.
 #[derive(Debug)]
-pub(crate) struct GraphIndex {
+pub struct GraphIndex {
     /// Layer and neuron of each graph, ascending.
     pub places: Vec<(u32, u32)>,
     /// Their tokens.
@@ -34,7 +33,7 @@ pub(crate) struct GraphIndex {
 }
 
 impl GraphIndex {
-    /// The neurons of a layer that may have a graph, by whatever method, with one of these tokens: all that have.
+    /// Returns the neurons of a layer that may have a graph, by whatever method, with one of these tokens: all that have.
     pub fn neurons_with(&self, tokens: &[String], layer: u32) -> BTreeSet<u32> {
         let mut neurons: BTreeSet<u32> =
             self.several.range((layer, 0)..=(layer, u32::MAX)).map(|(_, neuron)| *neuron).collect();
@@ -50,7 +49,7 @@ impl GraphIndex {
         neurons
     }
 
-    /// The patterns of a neuron's graph, if it has one with any.
+    /// Returns the patterns of a neuron's graph, if it has one with any.
     pub fn signature(&self, layer: u32, neuron: u32) -> Option<Signature> {
         self.patterns.signature(self.places.binary_search(&(layer, neuron)).ok()? as u64)
     }
@@ -74,7 +73,7 @@ impl GraphIndex {
             several.extend(of_layer.graphs.iter().filter(|graph| graph.several).map(|graph| (layer, graph.neuron)));
             tokens.push(of_layer.tokens);
         }
-        let patterns = patterns.build().map_err(graph_error)?;
+        let patterns = patterns.build().map_err(sql_error)?;
         Ok(Self { places, tokens: MemoryIndex::concat(&tokens), patterns, several })
     }
 }
@@ -87,7 +86,7 @@ fn index(rows: &RecordBatch) -> Result<IndexedLayer> {
     let several: BTreeSet<u32> = same.map(|pair| pair[0] as u32).collect();
     let mut indexed = Vec::new();
     let mut failed = None;
-    let graphs = standing(rows).map_while(|found| {
+    let graphs = preferred_graphs(rows).map_while(|found| {
         let (neuron, graph, f1) = found.map_err(|error| failed = Some(error)).ok()?;
         let signature = Signature::of(&graph);
         indexed.push(IndexedGraph { neuron, several: several.contains(&neuron), signature });
@@ -100,30 +99,12 @@ fn index(rows: &RecordBatch) -> Result<IndexedLayer> {
     }
 }
 
-/// A neuron, its graph and F1.
-type Standing = (u32, Graph, f32);
-
-/// The graphs of a layer that stand for their neurons; whatever could not be made is not among them.
-fn standing(rows: &RecordBatch) -> impl Iterator<Item = Result<Standing>> + '_ {
-    let column = GraphColumn::try_new(&rows["graph"]);
-    let f1 = rows["f1"].as_primitive::<Float32Type>();
-    let chosen: BTreeMap<i32, usize> = chosen(rows);
-    chosen.into_iter().filter_map(move |(neuron, row)| {
-        let graph = match &column {
-            Ok(column) => column.graph(row).map_err(graph_error).transpose()?,
-            Err(error) => Err(Error::Internal(format!("the store's graphs are no graphs: {error}")).into()),
-        };
-        let f1 = if f1.is_valid(row) { f1.value(row) } else { f32::NAN };
-        Some(graph.map(|graph| (neuron as u32, graph, f1)))
-    })
-}
-
 /// Name and version of a model, and version of the store's graphs.
 type Key = (String, String, Option<u64>);
 
 /// Indexes of models, made when they are first asked for and whenever graphs have changed.
 #[derive(Debug)]
-pub(crate) struct GraphIndexes(BoundedCache<Key, Arc<GraphIndex>>);
+pub struct GraphIndexes(BoundedCache<Key, Arc<GraphIndex>>);
 
 impl GraphIndexes {
     /// Indexes of which so many bytes are kept at hand.
@@ -138,10 +119,13 @@ fn lost(error: tokio::task::JoinError) -> Error {
     Error::Internal(format!("the index of graphs was lost: {error}"))
 }
 
-impl Holdings {
-    /// The index of a model's graphs.
-    pub(crate) async fn graph_index(&self, model: &Model) -> Result<Arc<GraphIndex>> {
-        let version = self.store.graphs_version().await.map_err(store_error)?;
+impl Resources {
+    /// Returns the index of a model's graphs.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn graph_index(&self, model: &Model) -> Result<Arc<GraphIndex>> {
+        let version = self.store.graphs_version().await.map_err(sql_error)?;
         let key = (model.name().to_owned(), model.version(), version);
         let make = async {
             let layers = self.indexed_layers(model).await?;
@@ -158,19 +142,19 @@ impl Holdings {
         let (mut layers, mut made) = (Vec::new(), Vec::new());
         for layer in 0..model.config().layers as u32 {
             let state = || self.store.graphs_state(name, &version, layer);
-            let Some(before) = state().await.map_err(store_error)? else { continue };
+            let Some(before) = state().await.map_err(sql_error)? else { continue };
             // What is damaged is made again.
-            let kept = self.store.graph_index(name, layer, &before).await;
-            let kept =
-                kept.inspect_err(|error| tracing::warn!(model = name, layer, %error, "index of graphs not read"));
-            if let Ok(Some(kept)) = kept {
-                layers.push((layer, kept));
+            let stored = self.store.graph_index(name, layer, &before).await;
+            let stored =
+                stored.inspect_err(|error| tracing::warn!(model = name, layer, %error, "index of graphs not read"));
+            if let Ok(Some(stored)) = stored {
+                layers.push((layer, stored));
                 continue;
             }
             let rows = self.graphs(model, layer, None).await?;
             let indexed = tokio::task::spawn_blocking(move || index(&rows)).await.map_err(lost)??;
             // If graphs have changed meanwhile, it is not known of which it is.
-            if state().await.map_err(store_error)?.as_ref() == Some(&before) {
+            if state().await.map_err(sql_error)?.as_ref() == Some(&before) {
                 made.push((layer, before, indexed));
             } else {
                 layers.push((layer, indexed));
@@ -187,10 +171,12 @@ impl Holdings {
         Ok(layers)
     }
 
-    /// The graphs that stand for some neurons of a layer, of those that have one.
-    pub(crate) async fn standing(&self, model: &Model, layer: u32, neurons: &[u32]) -> Result<BTreeMap<u32, Graph>> {
-        let rows =
-            self.store.graphs_alone(model.name(), &model.version(), layer, neurons).await.map_err(store_error)?;
-        standing(&rows).map(|found| found.map(|(neuron, graph, _)| (neuron, graph))).collect()
+    /// Returns the graphs that stand for some neurons of a layer, of those that have one.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn preferred_graphs(&self, model: &Model, layer: u32, neurons: &[u32]) -> Result<BTreeMap<u32, Graph>> {
+        let rows = self.store.graphs_alone(model.name(), &model.version(), layer, neurons).await.map_err(sql_error)?;
+        preferred_graphs(&rows).map(|found| found.map(|(neuron, graph, _)| (neuron, graph))).collect()
     }
 }

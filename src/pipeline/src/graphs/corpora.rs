@@ -1,4 +1,4 @@
-//! The text that graphs of layers are made of: what an analysis has seen, or the first documents of a dataset.
+//! The text that graphs of layers are made of: all that an analysis has seen, or the first documents of a dataset.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,20 +7,23 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use neuroql_model::Model;
-use neuroql_store::{Context, Progress, holds_for};
+use neuroql_schema::sql_error;
+use neuroql_store::Context;
 use tokio::sync::Mutex;
 
 use super::corpus::Corpus;
-use super::text::Searched;
+use super::provenance::Searched;
 use super::windows::{Windows, pieces};
 use crate::Error;
-use crate::activations::{Documents, Examples, Origin, Producer};
-use crate::holdings::{Holdings, store_error};
-use crate::predicate::Predicate;
+use crate::batcher::Batcher;
+use crate::documents::Documents;
+use crate::freshness::Freshness;
+use crate::resources::Resources;
+use crate::source::Origin;
 
 /// The text of layers, opened when it is first asked for.
-pub(crate) struct Corpora<'a> {
-    holdings: &'a Holdings,
+pub struct Corpora<'a> {
+    resources: &'a Resources,
     model: &'a Arc<Model>,
     origin: &'a Origin,
     context: &'a Arc<TaskContext>,
@@ -28,30 +31,39 @@ pub(crate) struct Corpora<'a> {
 }
 
 impl<'a> Corpora<'a> {
-    /// Of layers of a model over a dataset.
+    /// The text of layers of a model over a dataset.
     pub fn new(
-        holdings: &'a Holdings,
+        resources: &'a Resources,
         model: &'a Arc<Model>,
         origin: &'a Origin,
         context: &'a Arc<TaskContext>,
     ) -> Self {
-        Self { holdings, model, origin, context, opened: Mutex::default() }
+        Self { resources, model, origin, context, opened: Mutex::default() }
     }
 
-    /// The SHA-256 of the documents.
+    /// Returns the SHA-256 of the documents.
+    ///
+    /// # Errors
+    /// Whatever keeps the documents from being read.
     pub async fn sha256(&self) -> Result<String> {
-        let fingerprint = self.holdings.fingerprints.of(self.origin, Arc::clone(self.context)).await?;
+        let fingerprint = self.resources.fingerprints.of(self.origin, self.context).await?;
         let missing = || Error::Internal("graphs are made of a dataset, and it has no hash".into());
         Ok(fingerprint.ok_or_else(missing)?.sha256.clone())
     }
 
-    /// Where examples of a layer are best looked for: if an analysis has seen the whole dataset as it is, in that, else
-    /// in so many tokens.
+    /// Returns where examples of a layer are best looked for: if an analysis has seen the whole dataset as it is, in
+    /// that, else in so many tokens.
+    ///
+    /// # Errors
+    /// What the store says; whatever keeps the documents from being read.
     pub async fn best(&self, layer: u32, tokens: usize) -> Result<Searched> {
         Ok(self.windows(layer).await?.map_or(Searched::Tokens(tokens), |_| Searched::Analysis))
     }
 
-    /// The text of a layer; `None` if it is that of an analysis and there is none.
+    /// Returns the text of a layer; `None` if it is that of an analysis and there is none.
+    ///
+    /// # Errors
+    /// What the store says, whatever keeps the documents from being read, and if memory is short.
     pub async fn of_layer(&self, layer: u32, searched: Searched) -> Result<Option<Arc<Corpus>>> {
         let mut opened = self.opened.lock().await;
         let held = MemoryConsumer::new("text of graphs").register(self.context.memory_pool());
@@ -84,16 +96,16 @@ impl<'a> Corpora<'a> {
 
     /// The windows of an analysis that has seen the whole dataset as it is.
     async fn windows(&self, layer: u32) -> Result<Option<Arc<Vec<Context>>>> {
-        let Self { holdings, model, origin, context, .. } = self;
-        let Origin::Dataset { name, .. } = origin else { return Ok(None) };
-        let progress = holdings.store.progress(model.name(), name, layer).await.map_err(store_error)?;
-        let current = |progress: &Progress| progress.complete && holds_for(&progress.model_version, &model.version());
-        let Some(progress) = progress.filter(current) else { return Ok(None) };
-        let fingerprint = holdings.fingerprints.of(origin, Arc::clone(context)).await?;
-        if fingerprint.is_none_or(|fingerprint| fingerprint.sha256 != progress.documents_sha256) {
+        let Self { resources, model, origin, context, .. } = self;
+        let Some(name) = origin.dataset().map(|dataset| dataset.name()) else { return Ok(None) };
+        let freshness = Freshness::of(model);
+        let progress = resources.store.progress(model.name(), name, layer).await.map_err(sql_error)?;
+        let Some(progress) = progress.filter(|progress| freshness.is_complete(progress)) else { return Ok(None) };
+        let fingerprint = resources.fingerprints.of(origin, context).await?;
+        if fingerprint.is_none_or(|fingerprint| !freshness.is_current(&progress, &fingerprint.sha256)) {
             return Ok(None);
         }
-        holdings.store.contexts(model.name(), name, &progress).await.map_err(store_error)
+        resources.store.contexts(model.name(), name, &progress).await.map_err(sql_error)
     }
 }
 
@@ -109,14 +121,12 @@ async fn read_examples(
     held: &MemoryReservation,
     context: &Arc<TaskContext>,
 ) -> Result<Vec<Context>> {
-    let everything = Predicate::new(Vec::new());
-    let documents = Documents::new(origin, everything.clone(), Arc::clone(context))?;
-    let mut producer =
-        Producer::new(Arc::clone(model), Examples::Of(Box::new(documents)), everything, tokens.min(4096));
+    let documents = Documents::all(origin, context)?;
+    let mut batcher = Batcher::of_documents(model, documents, tokens.min(4096));
     let mut examples = Vec::new();
     let mut read = 0;
     while read < tokens {
-        let Some(packed) = producer.next().await? else { break };
+        let Some(packed) = batcher.next().await? else { break };
         for rows in packed.examples {
             read += rows.tokens.len();
             let first = examples.len();

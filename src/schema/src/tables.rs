@@ -1,19 +1,21 @@
-//! The columns of the tables.
+//! The columns of the tables that a store keeps.
 
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
+use crate::graph_column::node_fields;
+
 /// Delta's name for what a list holds.
 const ELEMENT: &str = "element";
 
 /// A list of values of a type.
-pub(crate) fn list(data_type: DataType) -> DataType {
+pub fn list(data_type: DataType) -> DataType {
     DataType::List(Arc::new(element(data_type)))
 }
 
 /// The field inside a list.
-pub(crate) fn element(data_type: DataType) -> Field {
+pub fn element(data_type: DataType) -> Field {
     Field::new(ELEMENT, data_type, true)
 }
 
@@ -22,7 +24,7 @@ fn field(name: &str, data_type: DataType) -> Field {
 }
 
 /// An example kept of a neuron. Those with a rank are its strongest; those with a quantile were drawn at random.
-pub(crate) static EXAMPLE: LazyLock<Fields> = LazyLock::new(|| {
+pub static EXAMPLE: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("rank", DataType::Int32),
         field("quantile", DataType::Float32),
@@ -38,7 +40,7 @@ pub(crate) static EXAMPLE: LazyLock<Fields> = LazyLock::new(|| {
 });
 
 /// A token on which a neuron is among its strongest; `example` counts the examples of the analysis.
-pub(crate) static STRONG: LazyLock<Fields> = LazyLock::new(|| {
+pub static STRONG: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("example", DataType::Int32),
         field("position", DataType::Int32),
@@ -47,7 +49,7 @@ pub(crate) static STRONG: LazyLock<Fields> = LazyLock::new(|| {
 });
 
 /// What an analysis has seen so far.
-pub(crate) static PROGRESS: LazyLock<Fields> = LazyLock::new(|| {
+pub static PROGRESS: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("model_version", DataType::Utf8),
         field("k", DataType::Int32),
@@ -61,7 +63,7 @@ pub(crate) static PROGRESS: LazyLock<Fields> = LazyLock::new(|| {
 });
 
 /// `neurons`: statistics and examples, and what they were made of.
-pub(crate) static NEURONS: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub static NEURONS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("model", DataType::Utf8),
         field("layer", DataType::Int32),
@@ -89,7 +91,7 @@ pub(crate) static NEURONS: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// `bounds`: for each neuron and segment, a code an example, a signed byte each.
-pub(crate) static BOUNDS: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub static BOUNDS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("model", DataType::Utf8),
         field("layer", DataType::Int32),
@@ -106,7 +108,7 @@ pub(crate) static BOUNDS: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// `contexts`: the tokens of each example of a segment, in the order of the bounds.
-pub(crate) static CONTEXTS: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub static CONTEXTS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("model", DataType::Utf8),
         field("dataset", DataType::Utf8),
@@ -118,26 +120,13 @@ pub(crate) static CONTEXTS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// A node of a graph; the functions' own layout of graphs is the same.
-pub(crate) static NODE: LazyLock<Fields> = LazyLock::new(|| {
-    Fields::from(vec![
-        field("parent", DataType::Int32),
-        field("token_id", DataType::Int32),
-        field("token", DataType::Utf8),
-        field("importance", DataType::Float32),
-        field("activation", DataType::Float32),
-        field("ends", DataType::Float32),
-        field("support", DataType::Int32),
-    ])
-});
-
 /// `graphs`: what a method has learned of a neuron, or why it has learned nothing, and how well it predicts.
-pub(crate) static GRAPHS: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub static GRAPHS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("model", DataType::Utf8),
         field("layer", DataType::Int32),
         field("neuron", DataType::Int32),
-        field("graph", list(DataType::Struct(NODE.clone()))),
+        field("graph", list(DataType::Struct(node_fields()))),
         field("nodes", DataType::Int32),
         field("patterns", DataType::Int32),
         field("max_activation", DataType::Float32),
@@ -161,7 +150,7 @@ pub(crate) static GRAPHS: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// `graph_tokens`: an inverted index of the graphs of a layer. A row says which neurons' graphs have a token in a role.
-pub(crate) static GRAPH_TOKENS: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub static GRAPH_TOKENS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("model", DataType::Utf8),
         field("layer", DataType::Int32),
@@ -176,7 +165,7 @@ pub(crate) static GRAPH_TOKENS: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// `graph_signatures`: the patterns of each graph as numbers, by which graphs are compared.
-pub(crate) static GRAPH_SIGNATURES: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub static GRAPH_SIGNATURES: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("model", DataType::Utf8),
         field("layer", DataType::Int32),
@@ -190,7 +179,7 @@ pub(crate) static GRAPH_SIGNATURES: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// `tables`: what was created beside models.
-pub(crate) static TABLES: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub static TABLES: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("name", DataType::Utf8),
         field("definition", DataType::Utf8),
@@ -199,7 +188,7 @@ pub(crate) static TABLES: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// `models`: what was registered.
-pub(crate) static MODELS: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub static MODELS: LazyLock<SchemaRef> = LazyLock::new(|| {
     let option = Fields::from(vec![field("option", DataType::Utf8), field("value", DataType::Utf8)]);
     Arc::new(Schema::new(vec![
         field("model", DataType::Utf8),

@@ -6,10 +6,6 @@
 //! | `token_id` | the token; −1 for the start of the text, −1 − n for a gap of up to n tokens; NULL for any one token |
 //! | `token` | the token's text; NULL for what is no token |
 //! | `importance`, `activation`, `ends`, `support` | as [`Node`] has them |
-//!
-//! It lives here because functions and tables need it, and neither `neuroql-graph`, which knows no Arrow, nor the store,
-//! whose Delta tables take long to compile, should be seen by the other. The store's own schema says the same; a test of
-//! the tables compares the two.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,7 +47,7 @@ pub fn graph_type() -> DataType {
 
 /// The type a function takes for an argument of this type, if that is a graph: a list of structs with a parent and a
 /// token, whatever the order of fields, their widths, or the kind of list.
-pub(crate) fn accepts(data_type: &DataType) -> Option<DataType> {
+pub fn accepts(data_type: &DataType) -> Option<DataType> {
     match data_type {
         DataType::Null => Some(graph_type()),
         DataType::List(item)
@@ -75,15 +71,22 @@ pub(crate) fn accepts(data_type: &DataType) -> Option<DataType> {
 pub struct GraphColumn {
     offsets: OffsetBuffer<i32>,
     nulls: Option<NullBuffer>,
-    /// Of nodes that are NULL as a whole.
+    /// Nulls of nodes that are NULL as a whole.
     node_nulls: Option<NullBuffer>,
-    pub(crate) parent: Int32Array,
-    pub(crate) token_id: Int32Array,
-    pub(crate) token: StringArray,
-    pub(crate) importance: Float32Array,
-    pub(crate) activation: Float32Array,
-    pub(crate) ends: Float32Array,
-    pub(crate) support: Int32Array,
+    /// Parents of all nodes.
+    pub parent: Int32Array,
+    /// Token ids of all nodes.
+    pub token_id: Int32Array,
+    /// Texts of all nodes' tokens.
+    pub token: StringArray,
+    /// Importances of all nodes.
+    pub importance: Float32Array,
+    /// Activations of all nodes.
+    pub activation: Float32Array,
+    /// Predictions of all nodes at which a pattern ends.
+    pub ends: Float32Array,
+    /// Supports of all nodes.
+    pub support: Int32Array,
 }
 
 impl GraphColumn {
@@ -151,7 +154,7 @@ impl GraphColumn {
     }
 
     /// Where the nodes of a row are in the columns.
-    pub(crate) fn nodes(&self, row: usize) -> Range<usize> {
+    pub fn nodes(&self, row: usize) -> Range<usize> {
         self.offsets[row] as usize..self.offsets[row + 1] as usize
     }
 
@@ -190,7 +193,7 @@ impl GraphColumn {
     }
 
     /// Whether two rows predict the same: their nodes have the same parents, tokens and ends.
-    pub(crate) fn same(&self, one: usize, other: usize) -> bool {
+    pub fn same(&self, one: usize, other: usize) -> bool {
         let (a, b) = (self.nodes(one), self.nodes(other));
         fn equal<T: Array>(column: &T, a: &Range<usize>, b: &Range<usize>) -> bool {
             column
@@ -304,11 +307,6 @@ impl GraphBuilder {
         let offsets = OffsetBuffer::from_lengths(self.lengths);
         Ok(ListArray::try_new(element(), offsets, Arc::new(values), Some(NullBuffer::from(self.valid)))?)
     }
-}
-
-/// Wraps an error of the graph room; the front end finds it again by its type.
-pub(crate) fn graph_error(error: neuroql_graph::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }
 
 #[cfg(test)]

@@ -1,28 +1,30 @@
-//! Scans that know bounds of what they would find.
+//! Bounds of activations, by which runs leave out examples.
 //!
 //! Once a model has been analysed over a dataset, the store knows for each neuron and example between which numbers the
-//! activations lie. A scan with a filter on `activation`, or under a TopK whose filter moves, is then asked of these
-//! bounds first, as a Parquet scan asks the statistics of row groups: examples in which no row can pass are not run.
-//! Under `ORDER BY activation … LIMIT k` examples come in the order of their bounds, so that the threshold of the TopK
-//! rises as fast as it can (the threshold algorithm, as in DeepEverest, PVLDB 15, 2021).
+//! activations lie. A question about their size is asked of these bounds first, as a Parquet scan asks the statistics of
+//! row groups: examples that cannot change the answer are not run. For the greatest or least activations, examples are
+//! run in the order of their bounds, so that the threshold rises as fast as it can (the threshold algorithm, as in
+//! DeepEverest, PVLDB 15, 2021).
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use neuroql_analysis::{Greatest, NeuronBounds, ROUNDING, StrongToken, reaches, threshold};
+use neuroql_analysis::{Condition, Greatest, NeuronBounds, ROUNDING, StrongToken, Strongest, reaches, threshold};
 use neuroql_model::Model;
-use neuroql_store::{Context, LayerIndex, LayerStrongest, Progress, holds_for, widest};
+use neuroql_schema::sql_error;
+use neuroql_store::{Context, LayerIndex, LayerStrongest, Progress, widest};
 
-use super::partial::{Output, Partial, Statistic};
-use super::request::{Origin, Request};
-use crate::holdings::{Holdings, store_error};
-use crate::predicate::Selection;
+use crate::freshness::{Freshness, is_of_text};
+use crate::resources::Resources;
+use crate::source::Origin;
 
-/// Where the most telling examples are to come first.
+/// Layers and neurons: ascending, each layer once; `None` stands for all neurons.
+pub type Selection = Vec<(usize, Option<Vec<u32>>)>;
+
+/// The order in which examples are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Visit {
+pub enum Visit {
     /// Greatest upper bounds first.
     Descending,
     /// Least lower bounds first.
@@ -31,43 +33,46 @@ pub(super) enum Visit {
 
 /// The only rows that matter to the operator above a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Top {
-    /// So many of them,
+pub struct Top {
+    /// Number of rows.
     pub k: usize,
-    /// from this end of the activations,
+    /// The end of the activations that they are from.
     pub visit: Visit,
-    /// of each neuron instead of all together.
+    /// Whether so many of each neuron matter, instead of all neurons together.
     pub of_each: bool,
 }
 
 /// An analysis that covers all layers of a request over the whole of its dataset.
 #[derive(Debug, Clone)]
-pub(super) struct Analysed {
+pub struct StoredAnalysis {
     dataset: Arc<str>,
     /// Layers of the request and how they were analysed.
     layers: Vec<(u32, Progress)>,
 }
 
-impl Analysed {
-    /// What the store has for a request. Whether the dataset is still the one that was analysed is asked when the query
-    /// runs, by [`Analysed::is_of`]; here only if it can be told without reading it.
+impl StoredAnalysis {
+    /// Finds an analysis of a selection. Whether the dataset is still the one that was analysed is asked when the query
+    /// runs, by [`StoredAnalysis::is_of`]; here only if it can be told without reading it.
+    ///
+    /// # Errors
+    /// What the store says.
     pub async fn find(
         model: &Model,
         origin: &Origin,
         selection: &Selection,
-        holdings: &Holdings,
+        resources: &Resources,
     ) -> Result<Option<Self>> {
-        let Origin::Dataset { name, .. } = origin else { return Ok(None) };
+        let Some(name) = origin.dataset().map(|dataset| dataset.name()) else { return Ok(None) };
         // In 16 bits activations depend on the batch that they are computed in by more than bounds allow for.
         if model.rounding() > ROUNDING {
             return Ok(None);
         }
-        let version = model.version();
+        let freshness = Freshness::of(model);
         let mut layers = Vec::new();
         for (layer, _) in selection {
             let layer = *layer as u32;
-            match holdings.store.progress(model.name(), name, layer).await.map_err(store_error)? {
-                Some(progress) if progress.complete && holds_for(&progress.model_version, &version) => {
+            match resources.store.progress(model.name(), name, layer).await.map_err(sql_error)? {
+                Some(progress) if freshness.is_complete(&progress) => {
                     layers.push((layer, progress));
                 }
                 _ => return Ok(None),
@@ -78,18 +83,21 @@ impl Analysed {
             progress.documents_sha256 == first.documents_sha256 && progress.examples == first.examples
         });
         let analysed = Self { dataset: Arc::clone(name), layers };
-        let known = holdings.fingerprints.known(origin);
+        let known = resources.fingerprints.known(origin);
         Ok((alike && known.is_none_or(|fingerprint| analysed.has_hash(&fingerprint.sha256))).then_some(analysed))
     }
 
-    /// Whether the dataset is what was analysed, told by its hash.
-    pub async fn is_of(&self, origin: &Origin, holdings: &Holdings, context: &Arc<TaskContext>) -> Result<bool> {
-        let fingerprint = holdings.fingerprints.of(origin, Arc::clone(context)).await?;
+    /// Tells by its hash whether the dataset is still what was analysed. This may read the whole dataset.
+    ///
+    /// # Errors
+    /// Whatever keeps the documents from being read.
+    pub async fn is_of(&self, origin: &Origin, resources: &Resources, context: &Arc<TaskContext>) -> Result<bool> {
+        let fingerprint = resources.fingerprints.of(origin, context).await?;
         Ok(fingerprint.is_some_and(|fingerprint| self.has_hash(&fingerprint.sha256)))
     }
 
     fn has_hash(&self, sha256: &str) -> bool {
-        self.layers.iter().all(|(_, progress)| progress.documents_sha256 == sha256)
+        self.layers.iter().all(|(_, progress)| is_of_text(progress, sha256))
     }
 
     /// Name of the dataset.
@@ -108,15 +116,18 @@ impl Analysed {
     }
 
     /// Loads bounds and examples; `None` if a part of them is missing.
-    pub async fn load(&self, model: &Model, selection: &Selection, holdings: &Holdings) -> Result<Option<Bounds>> {
-        let (store, name) = (&holdings.store, model.name());
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn load(&self, model: &Model, selection: &Selection, resources: &Resources) -> Result<Option<Bounds>> {
+        let (store, name) = (&resources.store, model.name());
         let Some((_, first)) = self.layers.first() else { return Ok(None) };
-        let Some(contexts) = store.contexts(name, &self.dataset, first).await.map_err(store_error)? else {
+        let Some(contexts) = store.contexts(name, &self.dataset, first).await.map_err(sql_error)? else {
             return Ok(None);
         };
         let mut layers = Vec::new();
         for ((layer, progress), (_, neurons)) in self.layers.iter().zip(selection) {
-            match store.index(name, &self.dataset, *layer, progress).await.map_err(store_error)? {
+            match store.index(name, &self.dataset, *layer, progress).await.map_err(sql_error)? {
                 Some(index) if index.examples() == contexts.len() => layers.push((index, neurons.clone())),
                 _ => return Ok(None),
             }
@@ -126,17 +137,20 @@ impl Analysed {
         Ok(Some(Bounds { contexts, layers, lower, upper }))
     }
 
-    /// The strongest tokens of each layer's neurons; `None` if the store has gone on since.
+    /// Loads the strongest tokens of each layer's neurons; `None` if the store has gone on since.
+    ///
+    /// # Errors
+    /// What the store says.
     pub async fn strongest(
         &self,
         model: &Model,
         selection: &Selection,
-        holdings: &Holdings,
+        resources: &Resources,
     ) -> Result<Option<Vec<LayerStrongest>>> {
         let mut layers = Vec::new();
         for ((layer, progress), (_, neurons)) in self.layers.iter().zip(selection) {
-            let of_layer = holdings.store.strongest(model.name(), &self.dataset, *layer, neurons.as_deref(), progress);
-            match of_layer.await.map_err(store_error)? {
+            let of_layer = resources.store.strongest(model.name(), &self.dataset, *layer, neurons.as_deref(), progress);
+            match of_layer.await.map_err(sql_error)? {
                 Some(strongest) => layers.push(strongest),
                 None => return Ok(None),
             }
@@ -147,29 +161,37 @@ impl Analysed {
 
 /// Examples and the bounds of all asked neurons together in each.
 #[derive(Debug)]
-pub(super) struct Bounds {
+pub struct Bounds {
+    /// The examples.
     pub contexts: Arc<Vec<Context>>,
     /// The indices of the asked layers, and which neurons of each.
     layers: Vec<(Arc<LayerIndex>, Option<Vec<u32>>)>,
+    /// Lower bound of each example.
     pub lower: Vec<f32>,
+    /// Upper bound of each example.
     pub upper: Vec<f32>,
-}
-
-/// What a scan wants to know of the activations.
-#[derive(Clone, Copy)]
-pub(super) enum Wanted<'a> {
-    /// The greatest or least of them.
-    Top(Top, Option<&'a [LayerStrongest]>),
-    /// States of an aggregate by neuron.
-    Aggregate(&'a Partial),
 }
 
 /// Tokens of a neuron whose activations are known without a run.
 #[derive(Debug)]
-pub(super) struct Known {
+pub struct KnownTokens {
+    /// The layer.
     pub layer: usize,
+    /// The neuron.
     pub neuron: u32,
+    /// The tokens.
     pub tokens: Vec<StrongToken>,
+}
+
+/// An aggregate of the activations of a neuron that bounds may decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aggregate {
+    /// Their maximum.
+    Max,
+    /// Their minimum.
+    Min,
+    /// Their number.
+    Count,
 }
 
 impl Bounds {
@@ -184,42 +206,39 @@ impl Bounds {
         }
     }
 
-    /// Leaves the examples that may hold one of the top activations; if all of these are among the strongest tokens
-    /// kept, these instead of any example.
+    /// Leaves the examples that may hold one of the top activations of these neurons, which are those that the bounds were
+    /// loaded for. If all of the top activations are among the strongest tokens that the store has, returns these, and
+    /// leaves no example.
     pub fn retain_top(
         &self,
-        request: &Request,
+        neurons: &[(usize, Vec<u32>)],
         top: Top,
         strongest: Option<&[LayerStrongest]>,
         examples: &mut Vec<usize>,
-    ) -> Vec<Known> {
+    ) -> Vec<KnownTokens> {
         let Top { k, visit, of_each } = top;
         let greatest = visit == Visit::Descending;
         let mut passes = vec![false; self.contexts.len()];
         examples.iter().for_each(|e| passes[*e] = true);
         let passes = |example: u32| passes.get(example as usize).is_some_and(|passes| *passes);
-        let neurons = strongest.filter(|_| greatest).map(|layers| layers.iter().flat_map(LayerStrongest::neurons));
-        let neurons: Vec<_> = neurons.into_iter().flatten().collect();
+        let strongest = strongest.filter(|_| greatest).map(|layers| layers.iter().flat_map(LayerStrongest::neurons));
+        let strongest: Vec<_> = strongest.into_iter().flatten().collect();
         let found: Vec<Greatest> = match of_each {
-            true => neurons.iter().map(|neuron| Greatest::of(&[*neuron], passes, k)).collect(),
+            true => strongest.iter().map(|neuron| Greatest::of(&[*neuron], passes, k)).collect(),
             // What is known of nothing says nothing.
-            false if neurons.is_empty() => Vec::new(),
-            false => vec![Greatest::of(&neurons, passes, k)],
+            false if strongest.is_empty() => Vec::new(),
+            false => vec![Greatest::of(&strongest, passes, k)],
         };
         if !found.is_empty() && found.iter().all(|found| found.complete) {
             examples.clear();
-            let places = request
-                .neurons()
-                .into_iter()
-                .flat_map(|(layer, neurons)| neurons.into_iter().map(move |neuron| (layer, neuron)));
-            let known =
-                |((layer, neuron), (i, of_neuron)): ((usize, u32), (usize, &neuroql_analysis::Strongest<'_>))| {
-                    let least = found[if of_each { i } else { 0 }].threshold;
-                    let tokens =
-                        of_neuron.tokens.iter().filter(|t| passes(t.example) && t.activation >= least).copied();
-                    Known { layer, neuron, tokens: tokens.collect() }
-                };
-            let known = places.zip(neurons.iter().enumerate()).map(known);
+            let places =
+                neurons.iter().flat_map(|(layer, neurons)| neurons.iter().map(move |neuron| (*layer, *neuron)));
+            let known = |((layer, neuron), (i, of_neuron)): ((usize, u32), (usize, &Strongest<'_>))| {
+                let least = found[if of_each { i } else { 0 }].threshold;
+                let tokens = of_neuron.tokens.iter().filter(|t| passes(t.example) && t.activation >= least).copied();
+                KnownTokens { layer, neuron, tokens: tokens.collect() }
+            };
+            let known = places.zip(strongest.iter().enumerate()).map(known);
             return known.filter(|known| !known.tokens.is_empty()).collect();
         }
         let weakest = if greatest { f32::NEG_INFINITY } else { f32::INFINITY };
@@ -243,65 +262,59 @@ impl Bounds {
         Vec::new()
     }
 
-    /// Leaves the examples of which bounds do not tell what they contribute to an aggregate, and returns what the others
-    /// do.
+    /// Leaves the examples of which bounds do not tell what they contribute to aggregates by neuron, and returns what the
+    /// others contribute: numbers of tokens, by layer, aggregate and neuron. Aggregates other than counts get nothing from
+    /// the others. `None` if there are no examples at all.
     pub fn retain_undecided(
         &self,
-        request: &Request,
-        partial: &Partial,
+        aggregates: &[(Aggregate, Condition)],
         examples: &mut Vec<usize>,
-    ) -> Result<Vec<RecordBatch>> {
-        let needed = self.needed_for(partial, examples);
-        let decided = self.decided(request, partial, examples, &needed)?;
+    ) -> Option<Vec<Vec<Vec<u64>>>> {
+        let needed = self.needed_for(aggregates, examples);
+        let decided = (!examples.is_empty()).then(|| self.decided(aggregates, examples, &needed));
         examples.retain(|example| needed[*example]);
-        Ok(decided)
+        decided
     }
 
-    /// Which examples must run because bounds do not tell what they contribute to an aggregate.
-    fn needed_for(&self, partial: &Partial, examples: &[usize]) -> Vec<bool> {
+    /// Which examples must run because bounds do not tell what they contribute.
+    fn needed_for(&self, aggregates: &[(Aggregate, Condition)], examples: &[usize]) -> Vec<bool> {
         let mut needed = vec![false; self.contexts.len()];
         self.for_each_neuron(|_, _, of| {
-            for Output { statistic, condition } in &partial.outputs {
-                match statistic {
-                    Statistic::Max => of.need_max(examples, *condition, &mut needed),
-                    Statistic::Min => of.need_min(examples, *condition, &mut needed),
-                    Statistic::Count => of.need_count(examples, *condition, &mut needed),
-                    _ => {}
+            for (aggregate, condition) in aggregates {
+                match aggregate {
+                    Aggregate::Max => of.need_max(examples, *condition, &mut needed),
+                    Aggregate::Min => of.need_min(examples, *condition, &mut needed),
+                    Aggregate::Count => of.need_count(examples, *condition, &mut needed),
                 }
             }
         });
         needed
     }
 
-    /// What the other examples contribute: their tokens where all of them count.
+    /// The contributions of the other examples: their tokens where all of them count.
     fn decided(
         &self,
-        request: &Request,
-        partial: &Partial,
+        aggregates: &[(Aggregate, Condition)],
         examples: &[usize],
         needed: &[bool],
-    ) -> Result<Vec<RecordBatch>> {
-        // Without examples there are no rows, and so no groups.
-        if examples.is_empty() {
-            return Ok(Vec::new());
-        }
-        let neurons = request.neurons();
+    ) -> Vec<Vec<Vec<u64>>> {
+        let width = |(index, neurons): &(Arc<LayerIndex>, Option<Vec<u32>>)| {
+            neurons.as_ref().map_or_else(|| index.width(), Vec::len)
+        };
         let mut counts: Vec<Vec<Vec<u64>>> =
-            neurons.iter().map(|(_, neurons)| vec![vec![0; neurons.len()]; partial.outputs.len()]).collect();
+            self.layers.iter().map(|layer| vec![vec![0; width(layer)]; aggregates.len()]).collect();
         self.for_each_neuron(|layer, n, of| {
-            for (o, Output { statistic, condition }) in partial.outputs.iter().enumerate() {
-                if *statistic != Statistic::Count {
+            for (a, (aggregate, condition)) in aggregates.iter().enumerate() {
+                if *aggregate != Aggregate::Count {
                     continue;
                 }
                 let others = examples.iter().filter(|e| !needed[**e]);
-                counts[layer][o][n] = others
+                counts[layer][a][n] = others
                     .filter(|e| of.is_within(**e, *condition))
                     .map(|e| self.contexts[*e].tokens.len() as u64)
                     .sum();
             }
         });
-        let of_layer =
-            |((layer, neurons), counts): (&(usize, Vec<u32>), &Vec<Vec<u64>>)| partial.counted(*layer, neurons, counts);
-        neurons.iter().zip(&counts).map(of_layer).collect()
+        counts
     }
 }

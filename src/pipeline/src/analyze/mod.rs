@@ -1,31 +1,39 @@
-//! The loop of an analysis: batches run side by side, are summarised where they ran, and merged in order.
+//! Analyses: a model runs over a dataset once, and the store keeps statistics, examples and bounds.
+//!
+//! Batches run side by side, are reduced where they ran, and merged in order.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
-use futures::stream::FuturesOrdered;
-use futures::{FutureExt, StreamExt};
+use futures::TryStreamExt;
 use neuroql_analysis::{LayerBounds, LayerSummary};
-use neuroql_model::{CancelOnDrop, Model, Pool, Probe, Width};
-use neuroql_store::{Context, Progress, Segment, holds_for};
+use neuroql_model::{Model, Probe, Width};
+use neuroql_schema::sql_error;
+use neuroql_store::{Context, Progress, Segment};
 use tokio::sync::RwLock;
 
-use super::batch::{Reduced, examples, reduced};
 use crate::Error;
-use crate::activations::{Documents, Examples, Origin, Packed, Producer};
-use crate::estimate::{Estimate, Running, Tokens};
+use crate::batcher::{Batcher, ExampleBatch};
+use crate::consumer::Consumer;
+use crate::documents::Documents;
 use crate::fingerprint::{Digests, Fingerprint};
-use crate::holdings::{Holdings, store_error};
-use crate::predicate::{Predicate, check};
-use crate::relation::Rows;
+use crate::freshness::{Freshness, prefixes};
+use crate::passes::Passes;
+use crate::resources::Resources;
+use crate::source::Origin;
+
+mod batch;
+
+use batch::{ReducedExamples, examples, reduce_batch};
 
 /// Bytes of extremes (two numbers a neuron and example) that a segment may gather before it is committed.
-const SEGMENT_BYTES: usize = 128 << 20;
+pub const SEGMENT_BYTES: usize = 128 << 20;
 
 /// A commit is made at the earliest after this long...
 const SHORTEST: Duration = Duration::from_secs(10);
@@ -35,66 +43,62 @@ const COMMIT_SHARE: u32 = 30;
 
 /// An analysis to be run.
 #[derive(Debug, Clone)]
-pub(super) struct Analysis {
-    pub holdings: Arc<Holdings>,
+pub struct Analysis {
+    /// The store that keeps it, and the threads that it runs on.
+    pub resources: Arc<Resources>,
+    /// The model to be analysed.
     pub model: Arc<Model>,
+    /// Name under which the store keeps the dataset.
     pub dataset: String,
+    /// The documents.
     pub origin: Origin,
+    /// The layers to be analysed, ascending.
     pub layers: Vec<u32>,
-    /// Documents to analyse at most.
+    /// Number of documents to analyse at most.
     pub documents: Option<u64>,
+    /// Number of strongest examples to keep of each neuron.
     pub k: usize,
-    /// What it will cost.
-    pub estimate: Estimate,
 }
 
-/// How far it has come.
+/// The progress of an analysis after a commit, and before the first one.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Step {
+pub struct Step {
+    /// The layers that are analysed together.
     pub layers: Vec<u32>,
     /// Examples committed since the last step.
     pub examples: Range<u64>,
+    /// Number of documents done.
     pub documents: u64,
+    /// Number of documents of the dataset.
     pub total: u64,
     /// Tokens analysed so far, by earlier runs too.
     pub tokens: u64,
+    /// Speed of this run.
     pub tokens_per_second: Option<f64>,
+    /// Time that the rest may take.
     pub seconds_left: Option<f64>,
+    /// Whether the whole dataset is done.
     pub complete: bool,
 }
 
 impl Analysis {
-    /// What an analysis will cost of which nothing was done before.
-    pub fn estimate(pool: &Pool, model: &Model, layers: &[u32], k: usize, tokens: Option<Tokens>) -> Estimate {
-        let (width, threads) = (model.config().d_mlp, pool.threads());
-        let values = width * layers.len();
-        let running = Running {
-            speed: model.speed(),
-            layers: layers.last().map_or(0.0, |layer| f64::from(layer + 1)),
-            batch: model.batch_tokens(values),
-            lanes: threads + 1,
-            threads,
-        };
-        // As much as the run asks for: summaries, extremes of two segments, batches and what is made of them.
-        let extremes = tokens.map_or(usize::MAX, |tokens| tokens.examples as usize).saturating_mul(8 * values);
-        let bytes = layers.len() * LayerSummary::bytes(width, k) + 2 * SEGMENT_BYTES.min(extremes);
-        running.estimate(tokens, threads + 1, bytes as f64, (8 * values) as f64)
-    }
-
-    /// Analyses what is not analysed yet. Layers that have come equally far go on together; a row is
-    /// sent for each commit.
-    pub async fn analyze(&self, context: &Arc<TaskContext>, rows: &Rows) -> Result<()> {
+    /// Analyses what is not analysed yet, and hands over a step for each commit. Layers that have come equally far go on
+    /// together.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]; what the model and the store say.
+    pub async fn run(&self, context: &Arc<TaskContext>, steps: &impl Consumer<Step>) -> Result<()> {
         let name = self.model.name();
-        let Some(_busy) = self.holdings.store.begin(name, &self.dataset) else {
+        let Some(_busy) = self.resources.store.begin(name, &self.dataset) else {
             return Err(Error::Busy { model: name.into(), dataset: self.dataset.clone() }.into());
         };
         let states = self.states().await?;
-        let wanted = states.values().flatten().map(seen).collect();
-        let fingerprint = Arc::new(Fingerprint::read(&self.origin, wanted, Arc::clone(context)).await?);
-        self.holdings.fingerprints.keep(&self.origin, Arc::clone(&fingerprint));
+        let wanted = prefixes(states.values().flatten());
+        let fingerprint = Arc::new(Documents::fingerprint(&self.origin, wanted, context).await?);
+        self.resources.fingerprints.keep(&self.origin, Arc::clone(&fingerprint));
         let mut groups: Vec<(Progress, Vec<u32>)> = Vec::new();
         for (layer, progress) in states {
-            let progress = progress.filter(|progress| self.goes_on(progress, &fingerprint));
+            let progress = progress.filter(|progress| self.can_go_on(progress, &fingerprint));
             let progress = progress.unwrap_or_else(|| self.beginning(&fingerprint));
             match groups.iter_mut().find(|(other, _)| *other == progress) {
                 Some((_, layers)) => layers.push(layer),
@@ -104,28 +108,26 @@ impl Analysis {
         groups.sort_by_key(|(progress, _)| (progress.documents, progress.partial));
         for (progress, layers) in groups {
             let group = Group::open(self, layers, progress, context).await?;
-            if !group.run(&fingerprint, context, rows).await? {
+            if !group.run(&fingerprint, context, steps).await? {
                 return Ok(());
             }
         }
-        self.holdings.store.sweep(name, &self.dataset).await.map_err(store_error)
+        self.resources.store.sweep(name, &self.dataset).await.map_err(sql_error)
     }
 
     /// What is known of each layer.
     async fn states(&self) -> Result<BTreeMap<u32, Option<Progress>>> {
         let mut states = BTreeMap::new();
         for layer in &self.layers {
-            let progress = self.holdings.store.progress(self.model.name(), &self.dataset, *layer).await;
-            states.insert(*layer, progress.map_err(store_error)?);
+            let progress = self.resources.store.progress(self.model.name(), &self.dataset, *layer).await;
+            states.insert(*layer, progress.map_err(sql_error)?);
         }
         Ok(states)
     }
 
-    /// Whether model, dataset and options are still those of an earlier run.
-    fn goes_on(&self, progress: &Progress, fingerprint: &Fingerprint) -> bool {
-        let same = holds_for(&progress.model_version, &self.model.version())
-            && progress.k == self.k
-            && fingerprint.prefixes.get(&seen(progress)) == Some(&progress.documents_sha256);
+    /// Whether an earlier run was of this model, text and options.
+    fn can_go_on(&self, progress: &Progress, fingerprint: &Fingerprint) -> bool {
+        let same = progress.k == self.k && Freshness::of(&self.model).is_prefix(progress, fingerprint);
         if !same {
             tracing::info!(
                 model = self.model.name(),
@@ -156,11 +158,6 @@ impl Analysis {
     }
 }
 
-/// Rows of the dataset that a state knows the hash of.
-fn seen(progress: &Progress) -> u64 {
-    progress.documents + u64::from(progress.partial > 0)
-}
-
 /// Layers that are analysed together, and what is known of them.
 struct Group<'a> {
     analysis: &'a Analysis,
@@ -189,15 +186,15 @@ struct Pending {
     troughs: Vec<Vec<Vec<f32>>>,
 }
 
-/// A batch that has run.
-struct Done {
-    packed: Packed,
-    parts: Vec<Reduced>,
+/// A batch that has run, reduced.
+struct ReducedBatch {
+    batch: ExampleBatch,
+    parts: Vec<ReducedExamples>,
 }
 
 impl<'a> Group<'a> {
     async fn open(analysis: &'a Analysis, layers: Vec<u32>, progress: Progress, context: &TaskContext) -> Result<Self> {
-        let Analysis { holdings, model, dataset, k, .. } = analysis;
+        let Analysis { resources, model, dataset, k, .. } = analysis;
         let width = model.config().d_mlp;
         let limit = match context.memory_pool().memory_limit() {
             MemoryLimit::Finite(bytes) => bytes / 4,
@@ -210,7 +207,7 @@ impl<'a> Group<'a> {
         for &layer in &layers {
             let known = match is_new(&progress) {
                 true => None,
-                false => holdings.store.analysis(model.name(), dataset, layer).await.map_err(store_error)?,
+                false => resources.store.analysis(model.name(), dataset, layer).await.map_err(sql_error)?,
             };
             summaries.push(known.map_or_else(|| LayerSummary::new(layer, width, *k), |known| known.summary));
         }
@@ -232,47 +229,43 @@ impl<'a> Group<'a> {
     }
 
     /// Runs to the goal; false if nobody wants to know any more.
-    async fn run(mut self, fingerprint: &Fingerprint, context: &Arc<TaskContext>, rows: &Rows) -> Result<bool> {
+    async fn run(
+        mut self,
+        fingerprint: &Fingerprint,
+        context: &Arc<TaskContext>,
+        steps: &impl Consumer<Step>,
+    ) -> Result<bool> {
         let analysis = self.analysis;
         let goal = analysis.goal(fingerprint);
         let start = self.progress.clone();
-        let listening = rows.send(self.step(start.examples, fingerprint).await.row()?).await;
+        let listening = steps.take(self.step(start.examples, fingerprint).await).await?;
         let done = start.documents >= goal && (start.complete || goal < fingerprint.documents);
         if !listening || (done && !is_new(&start)) {
             return Ok(listening);
         }
-        let guard = CancelOnDrop::default();
         let model = &analysis.model;
         let width = model.config().d_mlp;
         let layers = self.layers.iter().map(|layer| (*layer as usize, None));
-        let probe = Arc::new(check(Probe::new(model, layers))?);
-        let digests = Digests::default();
-        let documents = Documents::all(&analysis.origin, start.documents, digests, Arc::clone(context))?;
+        let probe = Arc::new(Probe::new(model, layers).map_err(sql_error)?);
+        let documents = Documents::all(&analysis.origin, context)?.hashed().after(start.documents).before(goal);
         let tokens = model.batch_tokens(width * self.layers.len());
-        let mut producer =
-            Producer::new(Arc::clone(model), Examples::Of(Box::new(documents)), Predicate::new(Vec::new()), tokens);
-        producer.skip_examples(start.partial as usize);
-        let mut batches = producer.ahead();
-        let pool_threads = analysis.holdings.registry.pool().threads();
-        let in_flight_bytes = 2 * (pool_threads + 1) * 4 * tokens * width * self.layers.len();
+        let mut batcher = Batcher::of_documents(model, documents, tokens);
+        batcher.skip_examples(start.partial as usize);
+        let registry = &analysis.resources.registry;
+        let in_flight_bytes = 2 * (registry.pool().threads() + 1) * 4 * tokens * width * self.layers.len();
         self.reservation.try_grow(in_flight_bytes)?;
-        let mut in_flight = FuturesOrdered::new();
-        let mut exhausted = false;
-        loop {
-            while !exhausted && in_flight.len() <= pool_threads {
-                let next = batches.next().await?;
-                match next.map(|packed| packed.before(goal, model.bos())) {
-                    Some(packed) if !packed.examples.is_empty() => {
-                        in_flight.push_back(self.start(packed, &probe, &guard));
-                    }
-                    _ => exhausted = true,
-                }
-            }
-            let Some(done) = in_flight.next().await.transpose()? else { break };
-            self.merge(done).await;
+        let (model, summaries) = (Arc::clone(model), Arc::clone(&self.summaries));
+        let passes = Passes::side_by_side(registry, &model);
+        let batches = passes.over(batcher.read_ahead(), move |batch: ExampleBatch, cancel| {
+            let parts = reduce_batch(&model, &batch, &probe, cancel, &summaries)?;
+            Ok(ReducedBatch { batch, parts })
+        });
+        let mut batches = pin!(batches);
+        while let Some(batch) = batches.try_next().await? {
+            self.merge(batch).await;
             if self.is_due() {
                 let from = self.commit().await?;
-                if !rows.send(self.step(from, fingerprint).await.row()?).await {
+                if !steps.take(self.step(from, fingerprint).await).await? {
                     return Ok(false);
                 }
             }
@@ -284,41 +277,25 @@ impl<'a> Group<'a> {
             self.progress.complete = true;
         }
         let from = self.commit().await?;
-        Ok(rows.send(self.step(from, fingerprint).await.row()?).await)
+        steps.take(self.step(from, fingerprint).await).await
     }
 
-    /// Queues a forward pass and what is computed of its result.
-    fn start(
-        &self,
-        packed: Packed,
-        probe: &Arc<Probe>,
-        guard: &CancelOnDrop,
-    ) -> impl Future<Output = Result<Done>> + use<> {
-        let (holdings, model) = (Arc::clone(&self.analysis.holdings), Arc::clone(&self.analysis.model));
-        let (probe, cancel, summaries) = (Arc::clone(probe), guard.flag(), Arc::clone(&self.summaries));
-        let lane = Width::Lane.of(&model);
-        let job = move || {
-            let parts = reduced(&model, &packed, &probe, &cancel, &summaries)?;
-            Ok(Done { packed, parts })
-        };
-        holdings.registry.pool().run(lane, job).map(check)
-    }
-
-    async fn merge(&mut self, done: Done) {
-        let examples = examples(&done.packed);
+    /// Merges the reductions of a batch into the summaries.
+    async fn merge(&mut self, reduced: ReducedBatch) {
+        let examples = examples(&reduced.batch);
         let mut summaries = self.summaries.write().await;
-        for part in done.parts {
+        for part in reduced.parts {
             let before = self.progress.examples + part.examples.start as u64;
             let examples = &examples[part.examples.clone()];
-            for (l, (batch, columns)) in part.layers.into_iter().enumerate() {
-                summaries[l].merge(&batch, examples, &columns, before);
-                let (peaks, troughs) = batch.into_extremes();
+            for (l, (summary, columns)) in part.layers.into_iter().enumerate() {
+                summaries[l].merge(&summary, examples, &columns, before);
+                let (peaks, troughs) = summary.into_extremes();
                 self.pending.peaks[l].push(peaks);
                 self.pending.troughs[l].push(troughs);
             }
         }
         drop(summaries);
-        for example in &done.packed.examples {
+        for example in &reduced.batch.examples {
             self.pending.contexts.push(Context {
                 document: example.document.number,
                 example: example.example,
@@ -329,9 +306,9 @@ impl<'a> Group<'a> {
                 self.bytes_done += example.document.text.len() as u64;
             }
         }
-        let Some(last) = done.packed.examples.last() else { return };
+        let Some(last) = reduced.batch.examples.last() else { return };
         let progress = &mut self.progress;
-        progress.examples += done.packed.examples.len() as u64;
+        progress.examples += reduced.batch.examples.len() as u64;
         (progress.documents, progress.partial) = match last.last {
             true => (last.document.row + 1, 0),
             false => (last.document.row, last.example as u64 + 1),
@@ -350,16 +327,16 @@ impl<'a> Group<'a> {
     /// Returns the number of the first example that it has committed.
     async fn commit(&mut self) -> Result<u64> {
         let start = Instant::now();
-        let Analysis { holdings, model, dataset, .. } = self.analysis;
+        let Analysis { resources, model, dataset, .. } = self.analysis;
         let width = model.config().d_mlp;
         let pending = std::mem::replace(&mut self.pending, Pending::new(self.layers.len()));
         let name = segment_name();
         let mut bounds = Vec::new();
         for ((layer, peaks), troughs) in self.layers.iter().copied().zip(pending.peaks).zip(pending.troughs) {
             let job = move || Ok((layer, LayerBounds::new(&peaks, &troughs, width)));
-            bounds.push(holdings.registry.pool().run(Width::Lane, job));
+            bounds.push(resources.registry.pool().run(Width::Lane, job));
         }
-        let bounds = check(futures::future::try_join_all(bounds).await)?;
+        let bounds = futures::future::try_join_all(bounds).await.map_err(sql_error)?;
         let segment = (!pending.contexts.is_empty()).then(|| {
             self.progress.segments.push(name.clone());
             Segment { name: &name, contexts: &pending.contexts, bounds: &bounds }
@@ -367,8 +344,8 @@ impl<'a> Group<'a> {
         let texts = model.tokenizer().texts();
         let text = |token: u32| texts.get(token as usize).cloned().unwrap_or_default();
         let summaries = self.summaries.read().await;
-        let committed = holdings.store.commit(model.name(), dataset, segment, &self.progress, &summaries, &text).await;
-        committed.map_err(store_error)?;
+        let committed = resources.store.commit(model.name(), dataset, segment, &self.progress, &summaries, &text).await;
+        committed.map_err(sql_error)?;
         drop(summaries);
         self.last_commit = start.elapsed();
         let (examples, seconds) = (pending.contexts.len(), self.last_commit.as_secs_f64());
@@ -422,3 +399,6 @@ fn segment_name() -> String {
     // Every RandomState has keys of its own.
     format!("{millis:013}-{:016x}", RandomState::new().hash_one(millis))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Packs documents into batches for the model.
+//! Packs the examples of documents into batches for the model.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,13 +6,14 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringViewArray};
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::runtime::SpawnedTask;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
+use futures::stream::{Stream, try_unfold, unfold};
 use neuroql_model::{Batch, Model};
+use neuroql_schema::sql_error;
 
-use super::candidates::{Candidate, Candidates};
-use super::documents::{Document, Documents};
 use crate::Error;
-use crate::predicate::{Predicate, check};
+use crate::documents::{Document, Documents};
+use crate::source::RowFilter;
 
 /// Length in bytes from which a text is tokenized off the async threads.
 const LONG_TEXT: usize = 4096;
@@ -20,90 +21,91 @@ const LONG_TEXT: usize = 4096;
 /// Batches packed ahead of need.
 const AHEAD: usize = 8;
 
-/// Tokens of a batch and what is known of them.
+/// Examples to be run together.
 #[derive(Debug, Default)]
-pub(crate) struct Packed {
+pub struct ExampleBatch {
+    /// Their tokens as the model takes them.
     pub batch: Batch,
-    pub examples: Vec<ExampleRows>,
+    /// The examples, in the order of the batch.
+    pub examples: Vec<BatchExample>,
 }
 
-/// The rows that an example contributes to a batch.
+/// An example of a batch.
 #[derive(Debug)]
-pub(crate) struct ExampleRows {
+pub struct BatchExample {
+    /// The document it is of.
     pub document: Arc<Document>,
+    /// Its number in the document.
     pub example: i64,
-    /// Ascending.
+    /// Positions of the rows that it contributes, ascending.
     pub positions: Vec<u32>,
-    /// Of the whole example.
+    /// Tokens of the whole example.
     pub tokens: Arc<[u32]>,
     /// Whether it ends its document.
     pub last: bool,
 }
 
-impl Packed {
-    /// Without the examples of documents from this row of the dataset on.
-    pub fn before(self, row: u64, bos: Option<u32>) -> Self {
-        match self.examples.iter().position(|example| example.document.row >= row) {
-            None => self,
-            Some(end) => self.truncated(end, bos),
-        }
-    }
-
-    /// The first examples only.
-    pub fn truncated(mut self, examples: usize, bos: Option<u32>) -> Self {
-        self.examples.truncate(examples);
-        self.batch = Batch::new([], bos);
-        self.examples.iter().for_each(|e| self.batch.push_positions(&e.tokens, &e.positions));
-        self
-    }
+/// The examples that a [`Batcher`] packs.
+pub enum Examples {
+    /// Those of documents, to be tokenized.
+    Documents(Box<Documents>),
+    /// Those that an analysis has seen before.
+    Candidates(Box<dyn Candidates>),
 }
 
-/// Where a producer takes its examples from.
-pub(crate) enum Examples {
-    /// Documents, to be tokenized.
-    Of(Box<Documents>),
-    /// What an analysis has seen before.
-    Analysed(Box<Candidates>),
+/// Examples that are known from an analysis, of which some may not need a run.
+pub trait Candidates: Send {
+    /// Looks again at which examples need a run. Called before each batch.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being told.
+    fn refresh(&mut self) -> Result<()>;
+
+    /// Returns the next example, if there is one.
+    fn next(&mut self) -> Option<Candidate>;
 }
 
-/// Pulls documents, tokenizes and filters them, and packs what is left.
-pub(crate) struct Producer {
+/// An example that may need a run.
+pub enum Candidate {
+    /// No row of it can pass.
+    Skipped,
+    /// It has to be run.
+    Run {
+        /// The document it is of.
+        document: Arc<Document>,
+        /// Its number in the document.
+        example: i64,
+        /// Its tokens.
+        tokens: Arc<[u32]>,
+    },
+}
+
+/// Tokenizes documents, filters their tokens and packs the examples that are left into batches.
+pub struct Batcher {
     model: Arc<Model>,
     examples: Examples,
-    on_tokens: Predicate,
-    /// Examples of the document in hand.
-    ready: VecDeque<ExampleRows>,
-    /// Tokens the next batch should have, and those after it at most.
+    filter: Option<Arc<dyn RowFilter>>,
+    /// Examples of the current document.
+    ready: VecDeque<BatchExample>,
+    /// Tokens of the next batch, and at most of those after it.
     tokens: usize,
     most_tokens: usize,
     /// Rows that may still be asked for, where the query has a limit and every row of a token counts.
     pub wanted_rows: Option<usize>,
-    /// Examples that no token of passed the filters.
+    /// Examples of which no token passed the filter, or which needed no run.
     pub examples_skipped: usize,
     /// Examples of the first document to pass over.
     skipped: usize,
 }
 
-/// Batches that a producer packs in the background.
-pub(crate) struct Ahead {
-    packed: tokio::sync::mpsc::Receiver<Result<Packed>>,
-    /// Ends with this.
-    _task: SpawnedTask<()>,
-}
-
-impl Ahead {
-    /// The next batch; `None` when all documents are done.
-    pub async fn next(&mut self) -> Result<Option<Packed>> {
-        self.packed.recv().await.transpose()
-    }
-}
-
-impl Producer {
-    pub fn new(model: Arc<Model>, examples: Examples, on_tokens: Predicate, tokens: usize) -> Self {
+impl Batcher {
+    /// Packs batches of so many tokens; one example may have more. The filter is on the columns `dataset`, `document`,
+    /// `text`, `example`, `position`, `token_id` and `token`.
+    pub fn new(model: Arc<Model>, examples: Examples, filter: Option<Arc<dyn RowFilter>>, tokens: usize) -> Self {
         Self {
             model,
             examples,
-            on_tokens,
+            filter,
             ready: VecDeque::new(),
             tokens,
             most_tokens: tokens,
@@ -123,10 +125,20 @@ impl Producer {
         self.tokens = tokens.min(self.most_tokens);
     }
 
-    /// Packs batches in the background, [`AHEAD`] of them at most: tokenizing a document takes as long as several batches
-    /// of it run.
-    pub fn ahead(mut self) -> Ahead {
-        let (sender, packed) = tokio::sync::mpsc::channel(AHEAD);
+    /// Packs all documents.
+    pub fn of_documents(model: &Arc<Model>, documents: Documents, tokens: usize) -> Self {
+        Self::new(Arc::clone(model), Examples::Documents(Box::new(documents)), None, tokens)
+    }
+
+    /// Returns the batches, each packed when it is asked for.
+    pub fn into_stream(self) -> impl Stream<Item = Result<ExampleBatch>> + Send + 'static {
+        try_unfold(self, |mut batcher| async move { Ok(batcher.next().await?.map(|batch| (batch, batcher))) })
+    }
+
+    /// Returns the batches, [`AHEAD`] of them packed in the background: tokenizing a document takes as long as several
+    /// batches of it run. The background task ends when the stream is dropped.
+    pub fn read_ahead(mut self) -> impl Stream<Item = Result<ExampleBatch>> + Send + 'static {
+        let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
         let task = SpawnedTask::spawn(async move {
             while let Some(next) = self.next().await.transpose() {
                 let failed = next.is_err();
@@ -135,25 +147,31 @@ impl Producer {
                 }
             }
         });
-        Ahead { packed, _task: task }
+        unfold((receiver, task), |(mut receiver, task)| async move {
+            let next = receiver.recv().await?;
+            Some((next, (receiver, task)))
+        })
     }
 
-    /// The next batch; `None` when all documents are done.
-    pub async fn next(&mut self) -> Result<Option<Packed>> {
-        let mut packed = Packed { batch: Batch::new([], self.model.bos()), examples: Vec::new() };
-        if let Examples::Analysed(candidates) = &mut self.examples {
+    /// Returns the next batch; `None` when all documents are done.
+    ///
+    /// # Errors
+    /// Whatever keeps documents from being read, tokenized or filtered.
+    pub async fn next(&mut self) -> Result<Option<ExampleBatch>> {
+        let mut packed = ExampleBatch { batch: Batch::new([], self.model.bos()), examples: Vec::new() };
+        if let Examples::Candidates(candidates) = &mut self.examples {
             candidates.refresh()?;
         }
         loop {
             let Some(example) = self.ready.front() else {
                 match &mut self.examples {
-                    Examples::Of(documents) => {
+                    Examples::Documents(documents) => {
                         let Some(document) = documents.next().await? else { break };
                         self.take(document).await?;
                     }
-                    Examples::Analysed(candidates) => match candidates.next() {
+                    Examples::Candidates(candidates) => match candidates.next() {
                         None => break,
-                        Some(Candidate::Hopeless) => self.examples_skipped += 1,
+                        Some(Candidate::Skipped) => self.examples_skipped += 1,
                         Some(Candidate::Run { document, example, tokens }) => {
                             self.queue(document, example, tokens, false)?
                         }
@@ -186,7 +204,7 @@ impl Producer {
             let task = SpawnedTask::spawn_blocking(move || model.tokenizer().encode(&text));
             task.await.map_err(|e| Error::Internal(format!("tokenizing failed: {e}")))?
         };
-        let ids = check(ids)?;
+        let ids = ids.map_err(sql_error)?;
         let document = Arc::new(document);
         let count = self.model.examples(&ids).len();
         let skipped = std::mem::take(&mut self.skipped);
@@ -202,20 +220,18 @@ impl Producer {
         if positions.is_empty() {
             self.examples_skipped += 1;
         } else {
-            self.ready.push_back(ExampleRows { document, example, positions, tokens, last });
+            self.ready.push_back(BatchExample { document, example, positions, tokens, last });
         }
         Ok(())
     }
 
     /// Positions of an example that pass the filters on tokens.
     fn wanted(&self, document: &Document, example: i64, tokens: &[u32]) -> Result<Vec<u32>> {
-        if self.on_tokens.is_empty() {
-            return Ok((0..tokens.len() as u32).collect());
-        }
+        let Some(filter) = &self.filter else { return Ok((0..tokens.len() as u32).collect()) };
         let rows = tokens.len();
         let texts = self.model.tokenizer().texts();
         let mut columns: Vec<(Field, ArrayRef)> = Vec::new();
-        for name in self.on_tokens.columns() {
+        for name in filter.columns() {
             let column: ArrayRef = match name.as_str() {
                 "dataset" => {
                     Arc::new(StringViewArray::from_iter(std::iter::repeat_n(document.dataset.as_deref(), rows)))
@@ -232,17 +248,20 @@ impl Producer {
         }
         let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-        Ok(self.on_tokens.evaluate(&batch)?.values().set_indices().map(|i| i as u32).collect())
+        Ok(filter.evaluate(&batch)?.values().set_indices().map(|i| i as u32).collect())
     }
 }
 
-/// Text of a token; a tokenizer may know tokens that the embedding has no row for.
-pub(super) fn text_of(texts: &[String], token: u32) -> &str {
+/// Returns the text of a token; a tokenizer may know tokens that the embedding has no row for.
+pub fn text_of(texts: &[String], token: u32) -> &str {
     texts.get(token as usize).map_or("", String::as_str)
 }
 
-/// One text, many times, stored once.
-pub(super) fn repeated(text: &str, rows: usize) -> Result<ArrayRef, DataFusionError> {
+/// Returns a column of one text, many times, stored once.
+///
+/// # Errors
+/// If the text is too long for a column.
+pub fn repeated(text: &str, rows: usize) -> Result<ArrayRef> {
     let one = StringViewArray::from_iter_values([text]);
     let views = vec![one.views()[0]; rows];
     Ok(Arc::new(StringViewArray::try_new(views.into(), one.data_buffers().to_vec(), None)?))

@@ -1,7 +1,7 @@
 //! `analyze(model, dataset, layers, documents, k)`: runs a model over a dataset once and keeps what it learns.
 //!
 //! A row is returned for each commit, and before the first one that says where the analysis goes on: how many documents,
-//! examples and tokens are done, how fast, and how long the rest may take. [`run`] is the loop.
+//! examples and tokens are done, how fast, and how long the rest may take.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,18 +13,16 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
-use neuroql_model::Model;
+use neuroql_analysis::LayerSummary;
+use neuroql_model::{Model, Pool};
+use neuroql_pipeline::Consumer;
+use neuroql_pipeline::analyze::{Analysis, SEGMENT_BYTES, Step};
+use neuroql_schema::sql_error;
 
-use crate::activations::Origin;
 use crate::dataset::{DEFAULT, Dataset};
-use crate::estimate::Tokens;
-use crate::holdings::{Holdings, store_error};
+use crate::estimate::{Estimate, Running, Tokens};
+use crate::holdings::Holdings;
 use crate::relation::{Asked, Call, Parameter, Ranges, Relation, Rows, Values, Work, computed};
-
-mod batch;
-mod run;
-
-use run::{Analysis, Step};
 
 /// Strongest examples kept if the query does not say.
 const DEFAULT_K: i64 = 20;
@@ -95,68 +93,96 @@ struct AnalyzeCall {
 }
 
 impl Call for AnalyzeCall {
-    type Work = Analysis;
+    type Work = Analyzing;
 
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(fields()))
     }
 
-    fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Analysis>> {
+    fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Analyzing>> {
         Box::pin(async move {
             let name = Dataset::kept_as(session, &self.dataset);
             let dataset = Dataset::find(session, &self.dataset).await?;
             let (holdings, model) = (&self.holdings, &self.model);
-            let origin = Origin::of(session, &name, dataset).await?;
+            let origin = dataset.documents(session, &name).await?;
             let tokens = Tokens::of(&origin, model, model.tokenizer().bytes_per_token());
             let mut tokens = tokens.map(|tokens| tokens.of_first(self.documents));
             for layer in &self.layers {
                 // Some of it may be done already.
-                if holdings.store.progress(model.name(), &name, *layer).await.map_err(store_error)?.is_some() {
+                if holdings.store.progress(model.name(), &name, *layer).await.map_err(sql_error)?.is_some() {
                     tokens = tokens.map(Tokens::at_most);
                 }
             }
-            Ok(Analysis {
-                holdings: Arc::clone(holdings),
+            let estimate = estimate(holdings.registry.pool(), model, &self.layers, self.k, tokens);
+            let analysis = Analysis {
+                resources: Arc::clone(&holdings.resources),
                 model: Arc::clone(model),
                 origin,
-                estimate: Analysis::estimate(holdings.registry.pool(), model, &self.layers, self.k, tokens),
                 dataset: name,
                 layers: self.layers.clone(),
                 documents: self.documents,
                 k: self.k,
-            })
+            };
+            Ok(Analyzing { analysis, estimate })
         })
     }
 }
 
-impl fmt::Display for Analysis {
+/// The cost of an analysis of which nothing was done before.
+fn estimate(pool: &Pool, model: &Model, layers: &[u32], k: usize, tokens: Option<Tokens>) -> Estimate {
+    let (width, threads) = (model.config().d_mlp, pool.threads());
+    let values = width * layers.len();
+    let running = Running {
+        speed: model.speed(),
+        layers: layers.last().map_or(0.0, |layer| f64::from(layer + 1)),
+        batch: model.batch_tokens(values),
+        lanes: threads + 1,
+        threads,
+    };
+    // As much as the run asks for: summaries, extremes of two segments, batches and what is made of them.
+    let extremes = tokens.map_or(usize::MAX, |tokens| tokens.examples as usize).saturating_mul(8 * values);
+    let bytes = layers.len() * LayerSummary::bytes(width, k) + 2 * SEGMENT_BYTES.min(extremes);
+    running.estimate(tokens, threads + 1, bytes as f64, (8 * values) as f64)
+}
+
+/// An analysis to be run, and its cost.
+struct Analyzing {
+    analysis: Analysis,
+    estimate: Estimate,
+}
+
+impl fmt::Display for Analyzing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, dataset, layers, estimate, .. } = self;
+        let Self { analysis: Analysis { model, dataset, layers, .. }, estimate } = self;
         write!(f, "analyze model={} dataset={dataset} layers={layers:?}, {estimate}", model.name())
     }
 }
 
-impl Work for Analysis {
+impl Work for Analyzing {
     fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.analyze(context, rows).await })
+        Box::pin(async move { self.analysis.run(context, rows).await })
     }
 }
 
-impl Step {
-    /// It as a row.
-    fn row(&self) -> Result<RecordBatch> {
-        let number = |n: u64| -> ArrayRef { Arc::new(Int64Array::from_value(n as i64, 1)) };
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from_iter_values([Ranges::of(&self.layers).to_string()])),
-            number(self.examples.start),
-            number(self.examples.end),
-            number(self.documents),
-            number(self.total),
-            number(self.tokens),
-            Arc::new(Float64Array::from(vec![self.tokens_per_second])),
-            Arc::new(Float64Array::from(vec![self.seconds_left])),
-            Arc::new(BooleanArray::from(vec![self.complete])),
-        ];
-        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields())), columns)?)
+impl Consumer<Step> for Rows {
+    async fn take(&self, step: Step) -> Result<bool> {
+        Ok(self.send(row(&step)?).await)
     }
+}
+
+/// A step as a row.
+fn row(step: &Step) -> Result<RecordBatch> {
+    let number = |n: u64| -> ArrayRef { Arc::new(Int64Array::from_value(n as i64, 1)) };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values([Ranges::of(&step.layers).to_string()])),
+        number(step.examples.start),
+        number(step.examples.end),
+        number(step.documents),
+        number(step.total),
+        number(step.tokens),
+        Arc::new(Float64Array::from(vec![step.tokens_per_second])),
+        Arc::new(Float64Array::from(vec![step.seconds_left])),
+        Arc::new(BooleanArray::from(vec![step.complete])),
+    ];
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields())), columns)?)
 }

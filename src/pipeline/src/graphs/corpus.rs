@@ -1,6 +1,7 @@
-//! What neurons of a layer do on the text that their graphs are made of.
+//! The activations of neurons of a layer on the text that their graphs are made of.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
@@ -8,28 +9,29 @@ use datafusion::arrow::datatypes::Float32Type;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
-use neuroql_model::{Batch, Cancel, Model, Probe, Width};
+use futures::TryStreamExt;
+use futures::stream::iter;
+use neuroql_model::{Batch, Model, Probe};
 use neuroql_n2g::{Background, Fired, LEAST_THRESHOLD, SPARE, Sample, Task, Window, peaks, spread, strongest};
+use neuroql_schema::sql_error;
 use neuroql_store::{Context, LayerIndex};
 
 use super::windows::Windows;
-use crate::holdings::{Holdings, store_error};
-use crate::predicate::check;
+use crate::passes::Passes;
+use crate::resources::Resources;
 
 /// Random text that graphs are judged by, and learn from, in tokens.
-pub(super) const RANDOM_TOKENS: usize = 50_000;
+pub const RANDOM_TOKENS: usize = 50_000;
 
 /// Share of what a neuron's activations are measured by from which those on random text are remembered.
 const REMEMBERED: f32 = LEAST_THRESHOLD;
 
 /// Bytes that neurons which are gathered together may take, if there is no tighter limit.
-pub(super) const GATHERED_BYTES: usize = 512 << 20;
+pub const GATHERED_BYTES: usize = 512 << 20;
 
 /// Examples of a dataset, in order.
 #[derive(Debug)]
-pub(crate) struct Corpus {
+pub struct Corpus {
     examples: Arc<Vec<Context>>,
     /// The windows of an analysis that they are pieces of, if there is one.
     windows: Option<Windows>,
@@ -38,53 +40,59 @@ pub(crate) struct Corpus {
     _held: MemoryReservation,
 }
 
-/// What neurons of a layer do on the examples.
-pub(crate) struct Gathered {
+/// The activations of neurons of a layer on examples.
+pub struct NeuronExamples {
+    /// The examples of each neuron, split into those to learn from and those to judge by.
     pub tasks: Vec<Task>,
+    /// Where each neuron is active on random text.
     pub fired: Vec<Vec<Fired>>,
+    /// The random text.
     pub background: Arc<Background>,
     _held: MemoryReservation,
 }
 
-/// What is known of neurons before their examples are chosen.
-struct Known {
-    /// What each neuron's activations in each example are at most.
+/// The strengths of neurons in examples, by which their examples are chosen.
+struct Strengths {
+    /// Upper bounds of each neuron's activations in each example.
     bounds: Vec<Vec<f32>>,
     /// The greatest activation of each.
     greatest: Arc<[f32]>,
-    /// What was read of examples, `[tokens, neurons]`, if it was kept.
+    /// Activations on examples, `[tokens, neurons]`, if they were kept.
     values: Option<HashMap<usize, Vec<f32>>>,
 }
 
-/// What examples show of each neuron.
-struct Shown {
+/// The activations of each neuron on its own examples.
+struct OnExamples {
     samples: Vec<Vec<Sample>>,
     /// Where it is active on random text.
     fired: Vec<Vec<Fired>>,
 }
 
-/// What is read of one example.
+/// The reason to run an example.
 #[derive(Debug, Default, Clone)]
-struct Wanted {
+struct Purpose {
     /// Indices of the neurons that may learn from it.
     neurons: Vec<usize>,
     /// Its number among the random text.
     random: Option<u32>,
 }
 
-/// Whose activations are read.
-pub(crate) struct Reader {
-    pub holdings: Arc<Holdings>,
+/// The neurons whose activations are read.
+pub struct NeuronReader {
+    /// The store that may know them, and the threads that the model runs on.
+    pub resources: Arc<Resources>,
+    /// The model.
     pub model: Arc<Model>,
+    /// The layer of the neurons.
     pub layer: u32,
+    /// The neurons, ascending.
     pub neurons: Vec<u32>,
-    /// What activations of each will be measured by, if that may be less than its greatest on this text.
+    /// The activations by which those of each will be measured, if that may be less than its greatest on this text.
     pub measures: Option<Vec<f32>>,
-    pub cancel: Cancel,
 }
 
-/// What was read of one example: activations on all its tokens, and where neurons are active on random text.
-struct Read {
+/// The results of running an example: activations on all its tokens, and where neurons are active on random text.
+struct ExampleResult {
     example: usize,
     samples: Vec<(usize, Vec<f32>)>,
     fired: Vec<(usize, Fired)>,
@@ -92,7 +100,7 @@ struct Read {
 
 impl Corpus {
     /// Of examples, which are pieces of windows if there are any, and the memory that they take.
-    pub(super) fn new(
+    pub(crate) fn new(
         examples: Arc<Vec<Context>>,
         windows: Option<Windows>,
         held: MemoryReservation,
@@ -102,7 +110,7 @@ impl Corpus {
         Self { examples, windows, background, memory: Arc::clone(context.memory_pool()), _held: held }
     }
 
-    /// Neurons that may be [gathered](Self::gather) together with so many examples each; at least one.
+    /// Returns how many neurons may be [gathered](Self::gather) together with so many examples each; at least one.
     pub fn most_neurons(&self, wanted: usize) -> usize {
         let most = match self.memory.memory_limit() {
             MemoryLimit::Finite(bytes) => GATHERED_BYTES.min(bytes / 4),
@@ -117,23 +125,32 @@ impl Corpus {
         4 * (self.examples.len() + SPARE * wanted * longest)
     }
 
-    /// What some neurons of a layer do: their strongest examples, split into those to learn from and those to judge
-    /// by, and random text.
-    pub async fn gather(&self, reader: &Reader, dataset: &str, wanted: usize) -> Result<Gathered> {
+    /// Returns the strongest examples of some neurons of a layer, split into those to learn from and those to judge by,
+    /// and random text.
+    ///
+    /// # Errors
+    /// What the store and the model say, and if memory is short.
+    pub async fn gather(&self, reader: &NeuronReader, dataset: &str, wanted: usize) -> Result<NeuronExamples> {
         let held = MemoryConsumer::new("activations of graphs").register(&self.memory);
         held.try_grow(reader.neurons.len() * self.bytes_each(wanted))?;
-        let Known { bounds, greatest, values } = self.known(reader, dataset, wanted, &held).await?;
+        let Strengths { bounds, greatest, values } = self.known(reader, dataset, wanted, &held).await?;
         let plan = self.plan(&bounds, wanted);
-        let Shown { samples, fired } = self.show(reader, plan, &greatest, values, &held).await?;
+        let OnExamples { samples, fired } = self.show(reader, plan, &greatest, values, &held).await?;
         let tasks = reader.neurons.iter().zip(samples).zip(greatest.iter());
         let tasks = tasks.map(|((neuron, samples), greatest)| Task::new(*neuron, *greatest, samples, wanted)).collect();
-        Ok(Gathered { tasks, fired, background: Arc::new(self.random_text()), _held: held })
+        Ok(NeuronExamples { tasks, fired, background: Arc::new(self.random_text()), _held: held })
     }
 
     /// What is known of neurons before their examples are chosen: what an analysis says if there is one, else what a
     /// run over all examples shows. Where examples are pieces of an analysis' windows, those of its strongest windows
     /// are run.
-    async fn known(&self, reader: &Reader, dataset: &str, wanted: usize, held: &MemoryReservation) -> Result<Known> {
+    async fn known(
+        &self,
+        reader: &NeuronReader,
+        dataset: &str,
+        wanted: usize,
+        held: &MemoryReservation,
+    ) -> Result<Strengths> {
         match (self.stored(reader, dataset).await?, &self.windows) {
             (Some(stored), Some(windows)) if !windows.are_examples() => {
                 let own: Vec<_> = stored.bounds.iter().map(|bounds| windows.strongest(bounds, wanted)).collect();
@@ -145,9 +162,9 @@ impl Corpus {
     }
 
     /// Which examples are read, and what for: the strongest of each neuron, and random text.
-    fn plan(&self, bounds: &[Vec<f32>], wanted: usize) -> BTreeMap<usize, Wanted> {
+    fn plan(&self, bounds: &[Vec<f32>], wanted: usize) -> BTreeMap<usize, Purpose> {
         let documents: Vec<i64> = self.examples.iter().map(|example| example.document).collect();
-        let mut plan: BTreeMap<usize, Wanted> = BTreeMap::new();
+        let mut plan: BTreeMap<usize, Purpose> = BTreeMap::new();
         for (number, bounds) in bounds.iter().enumerate() {
             for example in strongest(bounds, &documents, wanted) {
                 plan.entry(example).or_default().neurons.push(number);
@@ -162,15 +179,15 @@ impl Corpus {
     /// What the examples of a plan show of each neuron, from values that were kept or else by running them.
     async fn show(
         &self,
-        reader: &Reader,
-        plan: BTreeMap<usize, Wanted>,
+        reader: &NeuronReader,
+        plan: BTreeMap<usize, Purpose>,
         greatest: &Arc<[f32]>,
         values: Option<HashMap<usize, Vec<f32>>>,
         held: &MemoryReservation,
-    ) -> Result<Shown> {
+    ) -> Result<OnExamples> {
         let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); greatest.len()];
         let mut fired: Vec<Vec<Fired>> = vec![Vec::new(); greatest.len()];
-        let mut keep = |read: Read| {
+        let mut keep = |read: ExampleResult| {
             held.try_grow(size_of_val(read.fired.as_slice()))?;
             let Context { document, example, tokens } = &self.examples[read.example];
             for (number, activations) in read.samples {
@@ -183,13 +200,14 @@ impl Corpus {
         let measures = reader.measures.clone().unwrap_or_else(|| greatest.to_vec());
         let remembered = greatest.iter().zip(measures).map(|(greatest, measure)| greatest.min(measure) * REMEMBERED);
         let (greatest, remembered) = (Arc::clone(greatest), remembered.collect::<Arc<[f32]>>());
-        let read =
-            move |wanted: &Wanted, example: usize, values: &[f32]| wanted.read(example, values, &greatest, &remembered);
+        let read = move |purpose: &Purpose, example: usize, values: &[f32]| {
+            purpose.read(example, values, &greatest, &remembered)
+        };
         match values {
-            Some(values) => plan.iter().try_for_each(|(i, wanted)| keep(read(wanted, *i, &values[i])))?,
+            Some(values) => plan.iter().try_for_each(|(i, purpose)| keep(read(purpose, *i, &values[i])))?,
             None => self.run(reader, plan, read, keep).await?,
         }
-        Ok(Shown { samples, fired })
+        Ok(OnExamples { samples, fired })
     }
 
     fn random_text(&self) -> Background {
@@ -201,27 +219,32 @@ impl Corpus {
     }
 
     /// What the store knows of the windows of its analysis.
-    async fn stored(&self, reader: &Reader, dataset: &str) -> Result<Option<Known>> {
+    async fn stored(&self, reader: &NeuronReader, dataset: &str) -> Result<Option<Strengths>> {
         let Some(windows) = &self.windows else { return Ok(None) };
-        let Reader { holdings, model, layer, neurons, .. } = reader;
-        let (store, layer) = (&holdings.store, *layer);
-        let Some(progress) = store.progress(model.name(), dataset, layer).await.map_err(store_error)? else {
+        let NeuronReader { resources, model, layer, neurons, .. } = reader;
+        let (store, layer) = (&resources.store, *layer);
+        let Some(progress) = store.progress(model.name(), dataset, layer).await.map_err(sql_error)? else {
             return Ok(None);
         };
-        let index = store.index(model.name(), dataset, layer, &progress).await.map_err(store_error)?;
+        let index = store.index(model.name(), dataset, layer, &progress).await.map_err(sql_error)?;
         let Some(index) = index.filter(|index| index.examples() == windows.len()) else { return Ok(None) };
         let upper = |index: &LayerIndex, neuron: u32| index.of_neurons(Some(&[neuron])).1;
         let bounds = neurons.iter().map(|neuron| upper(&index, *neuron)).collect();
-        let rows = store.neurons(model.name(), dataset, layer).await.map_err(store_error)?;
+        let rows = store.neurons(model.name(), dataset, layer).await.map_err(sql_error)?;
         let Some(greatest) = rows.column_by_name("max_activation") else { return Ok(None) };
         let greatest = greatest.as_primitive::<Float32Type>();
         let greatest = neurons.iter().map(|neuron| greatest.value(*neuron as usize)).collect();
-        Ok(Some(Known { bounds, greatest, values: None }))
+        Ok(Some(Strengths { bounds, greatest, values: None }))
     }
 
     /// Runs examples to see how strong each neuron is in them: all, or of each neuron its own, listed here. (Others have
     /// their own run too, but what is known of a neuron must not depend on which others are asked about.)
-    async fn search(&self, reader: &Reader, own: Option<&[Vec<usize>]>, held: &MemoryReservation) -> Result<Known> {
+    async fn search(
+        &self,
+        reader: &NeuronReader,
+        own: Option<&[Vec<usize>]>,
+        held: &MemoryReservation,
+    ) -> Result<Strengths> {
         let searched: BTreeSet<usize> = match own {
             None => (0..self.examples.len()).collect(),
             Some(own) => own.iter().flatten().chain(&self.background).copied().collect(),
@@ -230,7 +253,7 @@ impl Corpus {
         let tokens: usize = searched.iter().map(|example| self.examples[*example].tokens.len()).sum();
         let bytes = 4 * tokens * width;
         let fits = bytes <= GATHERED_BYTES && held.try_grow(bytes).is_ok();
-        let read = move |_: &Wanted, example: usize, values: &[f32]| {
+        let read = move |_: &Purpose, example: usize, values: &[f32]| {
             (example, peaks(values, width), fits.then(|| values.to_vec()))
         };
         let mut bounds = vec![vec![f32::NEG_INFINITY; self.examples.len()]; width];
@@ -240,7 +263,7 @@ impl Corpus {
             values.extend(read.map(|read| (example, read)));
             Ok(())
         };
-        self.run(reader, searched.into_iter().map(|example| (example, Wanted::default())).collect(), read, keep)
+        self.run(reader, searched.into_iter().map(|example| (example, Purpose::default())).collect(), read, keep)
             .await?;
         for (bounds, own) in bounds.iter_mut().zip(own.into_iter().flatten()) {
             let mut only = vec![f32::NEG_INFINITY; bounds.len()];
@@ -248,53 +271,48 @@ impl Corpus {
             *bounds = only;
         }
         let greatest = bounds.iter().map(|bounds| bounds.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
-        Ok(Known { bounds, greatest, values: fits.then_some(values) })
+        Ok(Strengths { bounds, greatest, values: fits.then_some(values) })
     }
 
     /// Runs examples, hands the values of each, `[tokens, neurons]`, to `read` where they were computed, and what that
     /// makes of them to `keep`, in order.
     async fn run<T: Send + 'static>(
         &self,
-        reader: &Reader,
-        plan: BTreeMap<usize, Wanted>,
-        read: impl Fn(&Wanted, usize, &[f32]) -> T + Clone + Send + 'static,
+        reader: &NeuronReader,
+        plan: BTreeMap<usize, Purpose>,
+        read: impl Fn(&Purpose, usize, &[f32]) -> T + Clone + Send + 'static,
         mut keep: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
-        let Reader { holdings, model, layer, neurons, cancel, .. } = reader;
-        let probe = Arc::new(check(Probe::new(model, [(*layer as usize, Some(neurons.clone()))]))?);
-        let (pool, width) = (holdings.registry.pool(), neurons.len());
-        let mut batches = self.batches(model, width, plan).into_iter();
-        let mut in_flight = FuturesOrdered::new();
-        loop {
-            while in_flight.len() <= pool.threads() {
-                let Some(batch) = batches.next() else { break };
-                let (model, probe, cancel) = (Arc::clone(model), Arc::clone(&probe), cancel.clone());
-                let (read, examples) = (read.clone(), Arc::clone(&self.examples));
-                in_flight.push_back(pool.run(Width::Lane.of(&reader.model), move || {
-                    let tokens = batch.iter().map(|(example, _)| &examples[*example].tokens[..]);
-                    let mut out = Vec::with_capacity(batch.len());
-                    for tensor in model.run(&Batch::new(tokens, model.bos()), &probe, &cancel)? {
-                        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-                        let mut rest = values.as_slice();
-                        for (example, wanted) in &batch {
-                            let (own, others) = rest.split_at(examples[*example].tokens.len() * width);
-                            out.push(read(wanted, *example, own));
-                            rest = others;
-                        }
-                    }
-                    Ok(out)
-                }));
+        let NeuronReader { resources, model, layer, neurons, .. } = reader;
+        let probe = Probe::new(model, [(*layer as usize, Some(neurons.clone()))]).map_err(sql_error)?;
+        let (probe, width) = (Arc::new(probe), neurons.len());
+        let batches = iter(self.batches(model, width, plan).into_iter().map(Ok));
+        let (passes, model) = (Passes::side_by_side(&resources.registry, model), Arc::clone(model));
+        let examples = Arc::clone(&self.examples);
+        let results = passes.over(batches, move |batch: Vec<(usize, Purpose)>, cancel| {
+            let tokens = batch.iter().map(|(example, _)| &examples[*example].tokens[..]);
+            let mut out = Vec::with_capacity(batch.len());
+            for tensor in model.run(&Batch::new(tokens, model.bos()), &probe, cancel)? {
+                let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+                let mut rest = values.as_slice();
+                for (example, purpose) in &batch {
+                    let (own, others) = rest.split_at(examples[*example].tokens.len() * width);
+                    out.push(read(purpose, *example, own));
+                    rest = others;
+                }
             }
-            match in_flight.next().await {
-                Some(batch) => check(batch)?.into_iter().try_for_each(&mut keep)?,
-                None => return Ok(()),
-            }
+            Ok(out)
+        });
+        let mut results = pin!(results);
+        while let Some(batch) = results.try_next().await? {
+            batch.into_iter().try_for_each(&mut keep)?;
         }
+        Ok(())
     }
 
-    fn batches(&self, model: &Model, width: usize, plan: BTreeMap<usize, Wanted>) -> Vec<Vec<(usize, Wanted)>> {
+    fn batches(&self, model: &Model, width: usize, plan: BTreeMap<usize, Purpose>) -> Vec<Vec<(usize, Purpose)>> {
         let most = model.batch_tokens(width);
-        let mut batches: Vec<Vec<(usize, Wanted)>> = Vec::new();
+        let mut batches: Vec<Vec<(usize, Purpose)>> = Vec::new();
         let mut tokens = usize::MAX;
         for (example, wanted) in plan {
             let length = self.examples[example].tokens.len();
@@ -311,10 +329,10 @@ impl Corpus {
     }
 }
 
-impl Wanted {
+impl Purpose {
     /// What is wanted of an example's values, `[tokens, neurons]`, over the greatest of each neuron; on random text
     /// those that are no less than what is remembered of it.
-    fn read(&self, example: usize, values: &[f32], greatest: &[f32], remembered: &[f32]) -> Read {
+    fn read(&self, example: usize, values: &[f32], greatest: &[f32], remembered: &[f32]) -> ExampleResult {
         let width = greatest.len();
         let column = |number: usize| values.iter().skip(number).step_by(width).map(move |a| a / greatest[number]);
         let samples = self.neurons.iter().map(|number| (*number, column(*number).collect())).collect();
@@ -330,6 +348,6 @@ impl Wanted {
                 }
             }
         }
-        Read { example, samples, fired }
+        ExampleResult { example, samples, fired }
     }
 }

@@ -1,43 +1,48 @@
-//! Which text a graph was made of: kept with it, so that it can be told what it has not seen.
+//! The text that a graph was made of: kept with the graph, so that it can be told which text it has not seen.
 
 use neuroql_n2g::Options;
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_EXAMPLES, MOST_TOKENS};
 use crate::Error;
+
+/// Examples that a graph is made of, at most; more would hold too much text at once.
+pub const MOST_EXAMPLES: i64 = 1000;
+
+/// Tokens that are searched for examples, at most.
+pub const MOST_TOKENS: i64 = u32::MAX as i64;
 
 /// Digits of a dataset's hash that are kept.
 const HASH_DIGITS: usize = 16;
 
-/// Where a neuron's examples were looked for.
+/// The text that a neuron's examples were looked for in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Searched {
-    /// In all that an analysis of the dataset has seen.
+pub enum Searched {
+    /// All that an analysis of the dataset has seen.
     Analysis,
-    /// In the first documents, so many tokens of them.
+    /// The first documents, so many tokens of them.
     Tokens(usize),
 }
 
-/// What, beside the dataset's name, decides which examples a graph is made of and which judge it.
+/// The text of a dataset that decides which examples a graph is made of and which judge it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Text {
+pub struct Provenance {
     /// Examples of each neuron.
     pub examples: usize,
-    /// Where they come from.
+    /// The text that they come from.
     pub searched: Searched,
     /// The first digits of the SHA-256 of the dataset's documents.
     dataset_sha256: String,
 }
 
-impl Text {
-    /// Text of a dataset with this hash.
+impl Provenance {
+    /// Examples of a dataset with this hash.
     pub fn new(examples: usize, searched: Searched, dataset_sha256: &str) -> Self {
         let dataset_sha256 = dataset_sha256.chars().take(HASH_DIGITS).collect();
         Self { examples, searched, dataset_sha256 }
     }
 
-    /// What a graph's options say of it; `None` if they do not, or say what none can be made of.
+    /// Reads it from a graph's options; `None` if they do not say it, or name numbers that no graph can be made of.
     pub fn of_options(options: &str) -> Option<Self> {
         let text: Self = serde_json::from_str(options).ok()?;
         let possible = match text.searched {
@@ -52,7 +57,7 @@ impl Text {
         !self.dataset_sha256.is_empty() && dataset_sha256.starts_with(&self.dataset_sha256)
     }
 
-    /// All that a graph is made with: it, the options of a method, which are a JSON object, and the method's version.
+    /// Returns all that a graph is made with, as JSON: it, the options of a method, which are a JSON object, and the method's version.
     ///
     /// # Errors
     /// [`Error::Internal`] if they have no JSON form: graphs made of different text must not look alike.
@@ -62,7 +67,7 @@ impl Text {
             #[serde(flatten)]
             options: &'a Options,
             #[serde(flatten)]
-            text: &'a Text,
+            text: &'a Provenance,
             version: u32,
         }
         serde_json::to_string(&MadeWith { options, text: self, version })
@@ -79,26 +84,27 @@ mod tests {
     #[test]
     fn options_say_which_text() {
         for searched in [Searched::Analysis, Searched::Tokens(900_000)] {
-            let text = Text::new(40, searched, "0123456789abcdefedcba9876543210");
+            let text = Provenance::new(40, searched, "0123456789abcdefedcba9876543210");
             let options = text.with_options(&Options::of(Method::N2g), 1).unwrap();
-            assert_eq!(Text::of_options(&options), Some(text));
+            assert_eq!(Provenance::of_options(&options), Some(text));
             let value: serde_json::Value = serde_json::from_str(&options).unwrap();
             assert_eq!(value["dataset_sha256"], "0123456789abcdef");
             assert_eq!(value["version"], 1);
             assert!(value["keep"].is_number());
         }
         let text = |examples, tokens| {
-            let options = Text::new(examples, Searched::Tokens(tokens), "0123").with_options(&Options::default(), 1);
-            Text::of_options(&options.unwrap())
+            let options =
+                Provenance::new(examples, Searched::Tokens(tokens), "0123").with_options(&Options::default(), 1);
+            Provenance::of_options(&options.unwrap())
         };
         assert!(text(40, 1000).is_some_and(|text| text.is_of("0123456789") && !text.is_of("0124") && !text.is_of("")));
         // As versions before this one kept it of a dataset without a hash.
-        assert!(!Text::new(40, Searched::Analysis, "").is_of("0123"));
+        assert!(!Provenance::new(40, Searched::Analysis, "").is_of("0123"));
         assert_eq!(
             [text(usize::MAX, 1000), text(40, usize::MAX), text(1, 1000), text(40, 0)],
             [None, None, None, None]
         );
-        assert_eq!(Text::of_options(""), None);
-        assert_eq!(Text::of_options(r#"{"examples": 40, "tokens": 100000}"#), None);
+        assert_eq!(Provenance::of_options(""), None);
+        assert_eq!(Provenance::of_options(r#"{"examples": 40, "tokens": 100000}"#), None);
     }
 }

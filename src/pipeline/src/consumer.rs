@@ -1,0 +1,9 @@
+//! Where results of a run go as they come.
+
+use datafusion::error::Result;
+
+/// Takes the results of a run as they come.
+pub trait Consumer<T>: Sync {
+    /// Takes a result, waiting until there is room for it. Returns false if no more are wanted: the run should end.
+    fn take(&self, result: T) -> impl Future<Output = Result<bool>> + Send;
+}
