@@ -14,7 +14,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, Float32Array, Int32Array, RecordBatch, StringArray};
 use neuroql::{Engine, Store};
 use neuroql_graph::synthetic;
-use neuroql_udfs::graphs::layout::GraphBuilder;
+use neuroql_schema::GraphBuilder;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
