@@ -13,9 +13,9 @@ use crate::Error;
 use crate::async_method::async_method;
 use crate::datasets::Datasets;
 use crate::holdings::Holdings;
-use crate::model_table::{OfAll, OfModel, model_table, model_tables};
+use crate::model_table::{OfAll, OfModel};
 use crate::models::Models;
-use crate::relation::{find_relation, relations};
+use crate::registry::{find_relation, model_table, model_tables, relations};
 
 /// Lays models and system tables over another catalog.
 #[derive(Debug)]

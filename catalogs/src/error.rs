@@ -3,7 +3,7 @@
 use datafusion::error::DataFusionError;
 use neuroql_schema::sql_error;
 
-use crate::graphs::Unfit;
+use crate::unfit::Unfit;
 
 /// A question that a table cannot answer.
 #[derive(Debug, thiserror::Error)]

@@ -7,9 +7,10 @@ use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::not_impl_err;
+use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_plan::ExecutionPlan;
@@ -21,15 +22,9 @@ use futures::future::BoxFuture;
 use neuroql_model::Model;
 use neuroql_pipeline::RowFilter;
 
-use crate::activations::Activations;
 use crate::async_method::async_method;
-use crate::examples::Examples;
-use crate::graphs::{GraphNodes, Graphs};
 use crate::holdings::Holdings;
-use crate::neurons::Neurons;
 use crate::predicate::{Predicate, can_evaluate};
-use crate::vocabulary::Vocabulary;
-use crate::weights::Weights;
 
 /// A table that can be made of any model.
 pub(crate) trait ModelTable: Debug + Send + Sync {
@@ -65,24 +60,6 @@ pub(crate) struct Scan<'a> {
     pub projection: Option<&'a Vec<usize>>,
     pub filters: &'a [Expr],
     pub limit: Option<usize>,
-}
-
-/// All tables of a model.
-pub(crate) fn model_tables() -> Vec<Arc<dyn ModelTable>> {
-    vec![
-        Arc::new(Neurons),
-        Arc::new(Activations),
-        Arc::new(Examples),
-        Arc::new(Graphs),
-        Arc::new(GraphNodes),
-        Arc::new(Vocabulary),
-        Arc::new(Weights),
-    ]
-}
-
-/// The table of this name.
-pub(crate) fn model_table(name: &str) -> Option<Arc<dyn ModelTable>> {
-    model_tables().into_iter().find(|table| table.name() == name)
 }
 
 /// A table of one model.
@@ -230,4 +207,10 @@ impl OfAll {
             }
         })
     }
+}
+
+/// A scan of a table over all models, to build relations on.
+pub(crate) fn scan_all(table: Arc<dyn ModelTable>, holdings: &Arc<Holdings>) -> Result<LogicalPlanBuilder> {
+    let name = table.name();
+    LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(OfAll { table, holdings: Arc::clone(holdings) })), None)
 }

@@ -9,8 +9,10 @@ use datafusion::logical_expr::{LogicalPlan, ident, lit};
 use datafusion::scalar::ScalarValue;
 use neuroql_schema::sql_error;
 
+use crate::activations::Activations;
 use crate::holdings::Holdings;
-use crate::relation::{Parameter, Relation, Values, scan_all};
+use crate::model_table::scan_all;
+use crate::relation::{Parameter, Relation, Values};
 
 /// Neurons returned if the query does not say.
 const DEFAULT_K: i64 = 10;
@@ -62,7 +64,7 @@ impl Relation for TopNeurons {
             ]
         };
         let at_peak = |column: &str| first_value(ident(column), order()).alias(column);
-        scan_all("activations", holdings)?
+        scan_all(Arc::new(Activations), holdings)?
             .filter(is("model"))?
             .filter(is("text"))?
             .aggregate(

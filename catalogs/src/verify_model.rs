@@ -18,7 +18,7 @@ use neuroql_model::{CancelOnDrop, LayerDifferences, Model, Reference, Width};
 use neuroql_schema::sql_error;
 
 use crate::Error;
-use crate::build_graphs::Guest;
+use crate::guest::Guest;
 use crate::holdings::Holdings;
 use crate::relation::{Asked, Call, Parameter, Relation, Rows, Values, Work, computed};
 

@@ -25,6 +25,7 @@ use crate::Error;
 use crate::dataset::{DEFAULT, Dataset};
 use crate::estimate::Estimate;
 use crate::graphs;
+use crate::guest::Guest;
 use crate::holdings::Holdings;
 use crate::kept::supports_place;
 use crate::predicate::{Predicate, select_neurons};
@@ -42,12 +43,6 @@ pub(crate) const EXAMPLES: i64 = 40;
 
 /// Tokens of a dataset that was not analysed that are searched for examples if the query does not say.
 pub(crate) const TOKENS: i64 = 100_000;
-
-/// Marks sessions of users for whom no model is loaded: an extension of their
-/// [`SessionConfig`](datafusion::prelude::SessionConfig). What a plan says of its parameters only its execution knows, so
-/// this cannot be checked on the logical plan.
-#[derive(Debug)]
-pub struct Guest;
 
 /// See the module.
 #[derive(Debug)]

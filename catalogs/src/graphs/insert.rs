@@ -22,11 +22,12 @@ use neuroql_schema::graph_column::{GraphBuilder, GraphColumn};
 use neuroql_schema::sql_error;
 use tokio::time::{Instant, timeout_at};
 
-use super::of_model::{Unfit, Vocabulary};
+use super::of_model::Vocabulary;
 use super::schema;
 use crate::Error;
 use crate::async_method::async_method;
 use crate::holdings::Holdings;
+use crate::unfit::Unfit;
 
 /// How long rows may wait for others before they are committed.
 const PATIENCE: Duration = Duration::from_secs(3);

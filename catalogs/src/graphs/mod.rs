@@ -36,7 +36,6 @@ mod of_model;
 
 pub use delete::DeleteAsAsked;
 pub(crate) use nodes::GraphNodes;
-pub use of_model::Unfit;
 
 /// Rows of the store that become a batch.
 const ROWS: usize = 256;

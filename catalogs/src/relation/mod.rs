@@ -10,7 +10,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::datasource::source_as_provider;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, ident, lit,
@@ -20,30 +20,16 @@ use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 
 use crate::Error;
-use crate::analyze::Analyze;
 use crate::async_method::async_method;
-use crate::build_graphs::{BuildGraphs, Guest};
-use crate::circuits::{CONNECTIONS, INPUT_TOKENS, LOGIT_EFFECTS};
-use crate::evaluate_graphs::EvaluateGraphs;
+use crate::guest::Guest;
 use crate::holdings::Holdings;
-use crate::model_table::{OfAll, model_table};
-use crate::neuron_graph::NeuronGraph;
-use crate::pairwise::{Correlation, Firing, Paired};
 use crate::predicate::can_evaluate;
-use crate::search::Search;
-use crate::similar_neurons::SimilarNeurons;
-use crate::similar_pairs::SimilarPairs;
-use crate::simulate_graphs::SimulateGraphs;
-use crate::top_neurons::TopNeurons;
-use crate::verify_model::VerifyModel;
 
-mod call;
 mod computed;
 mod joined;
 mod parameters;
 mod ranges;
 
-pub use call::Relations;
 pub(crate) use computed::{Asked, Call, Rows, Work, always_computed, computed};
 pub use joined::ValuesGiven;
 use parameters::given;
@@ -74,32 +60,6 @@ pub(crate) trait Relation: Debug + Send + Sync {
 
     /// The plan that yields [`Relation::outputs`], given a value for each parameter.
     fn plan(&self, holdings: &Arc<Holdings>, values: &Values) -> Result<LogicalPlan>;
-}
-
-/// All relations.
-pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
-    vec![
-        Arc::new(Analyze),
-        Arc::new(BuildGraphs),
-        Arc::new(Paired::<Firing>::new()),
-        Arc::new(CONNECTIONS),
-        Arc::new(Paired::<Correlation>::new()),
-        Arc::new(EvaluateGraphs),
-        Arc::new(INPUT_TOKENS),
-        Arc::new(LOGIT_EFFECTS),
-        Arc::new(NeuronGraph),
-        Arc::new(Search),
-        Arc::new(SimilarNeurons),
-        Arc::new(SimilarPairs),
-        Arc::new(SimulateGraphs),
-        Arc::new(TopNeurons),
-        Arc::new(VerifyModel),
-    ]
-}
-
-/// The relation of this name.
-pub(crate) fn find_relation(name: &str) -> Option<Arc<dyn Relation>> {
-    relations().into_iter().find(|relation| relation.name() == name)
 }
 
 impl dyn Relation {
@@ -227,11 +187,4 @@ pub fn superuser_relation(node: &LogicalPlan) -> Option<&'static str> {
     let provider = source_as_provider(&scan.source).ok()?;
     let RelationTable { relation, .. } = provider.downcast_ref::<RelationTable>()?;
     relation.requires_superuser().then(|| relation.name())
-}
-
-/// A scan of a table over all models, to build relations on.
-pub(crate) fn scan_all(table: &str, holdings: &Arc<Holdings>) -> Result<LogicalPlanBuilder> {
-    let table = model_table(table).ok_or_else(|| Error::Internal(format!("there is no table {table}")))?;
-    let name = table.name();
-    LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(OfAll { table, holdings: Arc::clone(holdings) })), None)
 }

@@ -9,8 +9,8 @@ use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, Relati
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, Operator, binary_expr};
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
 
-use super::{Parameter, find_relation};
-use crate::model_table::model_table;
+use crate::registry::{find_relation, model_table};
+use crate::relation::Parameter;
 
 /// Plans `relation(name => value, …)` and `table(name => value, …)` for the tables of this crate.
 #[derive(Debug)]
