@@ -13,6 +13,7 @@ use crate::server::Error;
 pub fn trials() -> Vec<Trial> {
     let folder = golden::root().join("queries");
     let mut files: Vec<_> = fs::read_dir(folder).expect("queries exists").flatten().map(|file| file.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "sql"));
     files.sort();
     let trial = |file: std::path::PathBuf| {
         let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
