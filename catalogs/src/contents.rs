@@ -29,6 +29,9 @@ pub(crate) struct PlanContents {
     inputs: Vec<PlanContents>,
 }
 
+/// The columns of a batch, as long as somebody holds them.
+type HeldColumns = Vec<Weak<dyn Array>>;
+
 /// Where an operator takes rows from, if not from others.
 #[derive(Debug, Clone)]
 enum Source {
@@ -37,7 +40,7 @@ enum Source {
     Files(Vec<String>),
     /// The columns that are read of each batch, which never change. They are told apart by their places in memory; no
     /// other has the place of one that is known here.
-    Memory(Vec<Vec<Weak<dyn Array>>>),
+    Memory(Vec<HeldColumns>),
 }
 
 impl PlanContents {
@@ -104,7 +107,7 @@ impl PartialEq for Source {
             (Self::Inputs, Self::Inputs) => true,
             (Self::Files(files), Self::Files(others)) => files == others,
             (Self::Memory(batches), Self::Memory(others)) => {
-                let same = |(columns, others): (&Vec<Weak<dyn Array>>, &Vec<Weak<dyn Array>>)| {
+                let same = |(columns, others): (&HeldColumns, &HeldColumns)| {
                     columns.len() == others.len() && columns.iter().zip(others).all(|(a, b)| a.ptr_eq(b))
                 };
                 batches.len() == others.len() && batches.iter().zip(others).all(same)

@@ -444,10 +444,9 @@ pub(crate) fn check_marks(plan: &LogicalPlan, parameters: &[Parameter]) -> Resul
 
 /// Whether the types of parameters found after planning do not reach the result.
 pub(crate) fn needs_types_first(plan: &LogicalPlan) -> bool {
-    let untyped = plan.get_parameter_fields().is_ok_and(|fields| {
+    plan.get_parameter_fields().is_ok_and(|fields| {
         fields.values().any(|field| field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null))
-    });
-    untyped
+    })
 }
 
 /// Whether some of a plan's types are the planner's for good: those of tables of values, set operations, aggregates and
@@ -645,7 +644,7 @@ pub(crate) fn of_number(text: &str, parameter: &Parameter, zone: &str) -> Option
         Type::NUMERIC | Type::FLOAT4 | Type::FLOAT8 => Some(of_literal(Some(text), parameter, zone)),
         Type::INT2 | Type::INT4 | Type::INT8 => Some(values::from_text(&Type::NUMERIC, text, zone).and_then(|value| {
             let whole = value.cast_to(&DataType::Decimal128(38, 0))?;
-            of_literal(Some(&whole.to_string().split(',').next().unwrap_or_default().to_owned()), parameter, zone)
+            of_literal(whole.to_string().split(',').next(), parameter, zone)
         })),
         _ => None,
     }

@@ -87,11 +87,14 @@ pub struct Fingerprint {
     pub prefixes: BTreeMap<u64, String>,
 }
 
+/// The slot of one source.
+type IdentifiedSlot = (Box<dyn Identity>, Arc<Slot>);
+
 /// Fingerprints of datasets, made when they are first needed and kept for as long as contents are the same.
 #[derive(Debug, Default)]
 pub struct Fingerprints {
     /// One slot a table; those of tables that are gone are cleared away when another comes.
-    slots: Mutex<Vec<(Box<dyn Identity>, Arc<Slot>)>>,
+    slots: Mutex<Vec<IdentifiedSlot>>,
 }
 
 /// The fingerprint of a table.

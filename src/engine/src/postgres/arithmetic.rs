@@ -187,7 +187,7 @@ macro_rules! float {
                     Operator::Divide => left / right,
                     _ => left % right,
                 };
-                let not_finite = !(result.abs() < <$native>::INFINITY);
+                let not_finite = !result.is_finite();
                 let vanished = match operator {
                     Operator::Multiply => (result == 0.0) & (left != 0.0) & (right != 0.0),
                     Operator::Divide => (result == 0.0) & (left != 0.0),

@@ -158,7 +158,7 @@ impl ScalarUDFImpl for Function {
 /// NULL if an array is; a NULL in one is in no other.
 fn overlapping(any: &ScalarUDF, values: &[ArrayRef], rows: usize, args: ScalarFunctionArgs) -> Result<ArrayRef> {
     let [Some(left), Some(right)] = [values[0].as_list_opt::<i32>(), values[1].as_list_opt::<i32>()] else {
-        return Ok(ScalarValue::Boolean(None).to_array_of_size(rows)?);
+        return ScalarValue::Boolean(None).to_array_of_size(rows);
     };
     let sides = [without_nulls(left)?, without_nulls(right)?];
     let args = ScalarFunctionArgs { args: sides.map(ColumnarValue::Array).to_vec(), number_rows: rows, ..args };

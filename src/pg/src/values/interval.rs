@@ -114,7 +114,7 @@ impl Sum {
             let message = format!("intervals of more than 292 years in hours are not supported: \"{text}\"");
             return Err(Report::not_supported(message));
         }
-        Ok(value(months as i32, days as i32, micros as i64).ok_or_else(out_of_range)?)
+        value(months as i32, days as i32, micros as i64).ok_or_else(out_of_range)
     }
 }
 

@@ -163,7 +163,7 @@ fn uuid(text: &str) -> Result<String, Report> {
     while digits.len() < 32 {
         let digit = letters.next().filter(char::is_ascii_hexdigit).ok_or_else(invalid)?;
         digits.push(digit.to_ascii_lowercase());
-        if digits.len() % 4 == 0 && digits.len() < 32 {
+        if digits.len().is_multiple_of(4) && digits.len() < 32 {
             letters.next_if_eq(&'-');
         }
     }
