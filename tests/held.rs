@@ -1,5 +1,7 @@
 //! Readers beside a writer whose objects take their time: they wait for nobody, and see what was committed.
 
+#![expect(clippy::print_stdout, reason = "a test says what it measured")]
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

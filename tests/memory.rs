@@ -1,5 +1,7 @@
 //! Caches under a memory limit, weighed by the allocator.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a child says what it measured to its parent")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::process::{Command, ExitCode};

@@ -388,7 +388,7 @@ impl Value {
     pub fn literal(&self, style: u8) -> String {
         let name = self.ty.name();
         let Some(text) = self.text() else {
-            return if style % 2 == 0 { format!("NULL::{name}") } else { format!("CAST(NULL AS {name})") };
+            return if style.is_multiple_of(2) { format!("NULL::{name}") } else { format!("CAST(NULL AS {name})") };
         };
         match (&self.datum, style % 6) {
             (Datum::Text(text), 0) => quote(text),
