@@ -129,7 +129,7 @@ fn is_plain(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || (plan.is::<CoalescePartitionsExec>() || plan.is::<GlobalLimitExec>()) && one_input()
 }
 
-/// Whether an expression always has the same value for a row: it calls no function whose answers may change, be it
+/// Returns whether an expression always has the same value for a row: it calls no function whose answers may change, be it
 /// with time or with what is registered.
 fn is_immutable(expr: &Arc<dyn PhysicalExpr>) -> bool {
     let mut immutable = true;

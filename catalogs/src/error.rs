@@ -32,7 +32,7 @@ pub enum Error {
         relation: &'static str,
         /// Name of the parameter.
         parameter: String,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// A name that belongs to neuroql.
@@ -62,7 +62,7 @@ pub enum Error {
         layer: u32,
         /// The neuron.
         neuron: u32,
-        /// What is wrong with it.
+        /// The fault.
         reason: Box<Unfit>,
     },
     /// A row of graphs that lacks what it must have.
@@ -76,7 +76,7 @@ pub enum Error {
     Columns {
         /// The file.
         file: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// Files of one table that have different columns.
@@ -101,7 +101,7 @@ pub enum Error {
         option: &'static str,
         /// Its value.
         value: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A table without columns, because it has no files.

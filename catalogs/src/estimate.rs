@@ -124,7 +124,7 @@ struct Size {
     bytes: f64,
     /// Number of rows, where it can be told.
     documents: Option<f64>,
-    /// Whether rows may be dropped of it.
+    /// True if rows may be dropped of it.
     is_bound: bool,
     /// Where texts could be looked at.
     bytes_per_token: Option<f64>,

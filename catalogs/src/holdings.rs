@@ -27,7 +27,7 @@ pub struct Holdings {
     pub(crate) resources: Arc<Resources>,
     /// Tables and views that the store remembers, by name.
     defined: Mutex<BTreeMap<String, String>>,
-    /// Whether they are being created from what the store says.
+    /// True if they are being created from what the store says.
     restoring: AtomicBool,
     /// The last of the writes that statements have begun and could not wait for; it waits for those before it.
     pending: Mutex<Option<JoinHandle<Result<()>>>>,

@@ -90,7 +90,7 @@ struct Kept {
     holdings: Arc<Holdings>,
     schema: SchemaRef,
     parts: Vec<LayerPart>,
-    /// Whether scores of graphs are asked for.
+    /// True if scores of graphs are asked for.
     graphs: bool,
     make: MakeRows,
 }

@@ -17,7 +17,7 @@ use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
 use neuroql_pipeline::{RowFilter, Selection};
 
-/// Whether a scan may evaluate this filter on its own batches.
+/// Returns whether a scan may evaluate this filter on its own batches.
 pub(crate) fn can_evaluate(filter: &Expr) -> bool {
     let mut fine = true;
     let walked = filter.apply(|expr| {
@@ -105,7 +105,7 @@ impl Predicate {
         &self.parts
     }
 
-    /// Whether it lets everything pass.
+    /// Returns whether it lets everything pass.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }

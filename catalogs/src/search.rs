@@ -113,7 +113,7 @@ struct Searching {
     models: Vec<Arc<Model>>,
     query: Query,
     limit: Option<usize>,
-    /// Whether patterns are asked for.
+    /// True if patterns are asked for.
     patterns: bool,
 }
 

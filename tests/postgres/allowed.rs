@@ -18,7 +18,7 @@ pub const UNNEEDED: &str = "an error of a value that no row needs";
 /// PostgreSQL computes constants when a statement is prepared; here the error comes when it runs.
 pub const LATER: &str = "an error of a value that comes when the statement runs";
 
-/// Whether this is the answer to a statement that prepares another one.
+/// Returns whether this is the answer to a statement that prepares another one.
 pub fn is_of_preparation(tag: &str) -> bool {
     matches!(tag, "PREPARE" | "DECLARE CURSOR" | "CREATE VIEW")
 }
@@ -26,18 +26,18 @@ pub fn is_of_preparation(tag: &str) -> bool {
 /// A group of -0 and 0 is shown as 0; PostgreSQL shows that of them which it has met first.
 pub const ZERO: &str = "the sign of a zero in groups";
 
-/// Whether PostgreSQL does not find out of which type a literal is, which is text here: the generator takes `'a'` for one
+/// Returns whether PostgreSQL does not find out of which type a literal is, which is text here: the generator takes `'a'` for one
 /// of its texts, for that is what it is beside other values.
 pub fn is_of_unknown(code: &str, message: &str) -> bool {
     matches!(code, "42804" | "42725" | "42P18") && message.contains("unknown")
 }
 
-/// Whether an error of PostgreSQL is one of a value (class 22, data exception).
+/// Returns whether an error of PostgreSQL is one of a value (class 22, data exception).
 pub fn is_of_value(code: &str) -> bool {
     code.starts_with("22")
 }
 
-/// Whether rows are the same but for what is allowed.
+/// Returns whether rows are the same but for what is allowed.
 pub fn equal(
     types: &[u32],
     one: &[Vec<Option<Vec<u8>>>],

@@ -23,11 +23,11 @@ pub struct Rows {
     pub format: Format,
     /// One by one, else as a multiset.
     pub ordered: bool,
-    /// Whether the command's tag counts.
+    /// True if the command's tag counts.
     pub tags: bool,
-    /// Whether all values of the query are asked for.
+    /// True if all values of the query are asked for.
     pub values: bool,
-    /// Whether the query makes groups of equal values.
+    /// True if the query makes groups of equal values.
     pub grouped: bool,
 }
 
@@ -94,7 +94,7 @@ pub fn judge(postgres: &Answer, neuroql: &Answer, rows: Rows) -> Verdict {
 
 type Row = Vec<Option<Vec<u8>>>;
 
-/// Whether rows are the same, in their order or in any.
+/// Returns whether rows are the same, in their order or in any.
 pub fn same(one: &[Row], two: &[Row], ordered: bool) -> bool {
     if ordered {
         return one == two;

@@ -11,7 +11,7 @@ use super::values::{Datum, PLAIN, Ty, Value, datum, pick, value};
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub tree: Tree,
-    /// Whether its order is that of a key, so that rows can be compared one by one.
+    /// True if its order is that of a key, so that rows can be compared one by one.
     pub ordered: bool,
 }
 
@@ -20,9 +20,9 @@ pub struct Statement {
 pub struct Wrapper {
     pub name: &'static str,
     pub steps: &'static [&'static str],
-    /// Whether rows come in the order of the query.
+    /// True if rows come in the order of the query.
     pub keeps_order: bool,
-    /// Whether what is asked needs the values of the query, and not only its rows.
+    /// True if what is asked needs the values of the query, and not only its rows.
     pub values: bool,
     /// What to run whatever happened.
     pub cleanup: &'static [&'static str],

@@ -399,7 +399,7 @@ impl Servers {
         Ok(outcome)
     }
 
-    /// Whether PostgreSQL has the same rows where it cannot compute constants ahead, or where an order that does not change
+    /// Returns whether PostgreSQL has the same rows where it cannot compute constants ahead, or where an order that does not change
     /// them is left out.
     fn is_answered_later(&mut self, statement: &Statement, neuroql: &Answer, name: &str) -> bool {
         let Answer::Rows { rows: found, .. } = neuroql else { return false };
@@ -530,7 +530,7 @@ impl Servers {
 /// The reason where a parameter is said to have another type.
 const PARAMETERS: &str = "other types of parameters";
 
-/// Whether a statement makes groups of equal values.
+/// Returns whether a statement makes groups of equal values.
 fn is_grouped(sql: &str) -> bool {
     ["DISTINCT", "GROUP BY", "UNION", "INTERSECT", "EXCEPT"].iter().any(|word| sql.contains(word))
 }

@@ -31,7 +31,7 @@ pub fn interruptible(context: &SessionContext) -> (SessionState, CancelOnDrop) {
 pub(crate) struct Interrupt(Cancel);
 
 impl Interrupt {
-    /// Whether nobody has given up waiting.
+    /// Returns whether nobody has given up waiting.
     pub fn goes_on(&self) -> bool {
         self.0.check().is_ok()
     }

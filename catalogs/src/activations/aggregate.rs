@@ -180,7 +180,7 @@ fn condition(filter: &Arc<dyn PhysicalExpr>) -> Option<Condition> {
     })
 }
 
-/// Whether an expression is the activation, in a type that has all its values.
+/// Returns whether an expression is the activation, in a type that has all its values.
 fn is_real(expr: &Arc<dyn PhysicalExpr>) -> bool {
     matches!(of_activation(expr), Some(DataType::Float32 | DataType::Float64))
 }

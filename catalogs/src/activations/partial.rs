@@ -85,12 +85,12 @@ impl Partial {
         states.map(describe).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether it is of all activations, as what the store keeps is.
+    /// Returns whether it is of all activations, as what the store keeps is.
     pub fn is_of_all(&self) -> bool {
         self.outputs.iter().all(|output| output.condition == Condition::ALWAYS)
     }
 
-    /// Whether bounds can tell what an example contributes, or that it contributes nothing.
+    /// Returns whether bounds can tell what an example contributes, or that it contributes nothing.
     pub fn is_decidable(&self) -> bool {
         self.outputs.iter().all(|Output { statistic, condition }| match statistic {
             Statistic::Layer | Statistic::Neuron | Statistic::Count => true,

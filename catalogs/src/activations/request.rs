@@ -75,7 +75,7 @@ impl Request {
         Ok(Arc::new(schema().project(&self.columns)?))
     }
 
-    /// Whether the texts of documents are needed, for its rows or to filter them.
+    /// Returns whether the texts of documents are needed, for its rows or to filter them.
     pub fn reads_text(&self) -> bool {
         let text = |columns: &BTreeSet<String>| columns.contains("text");
         self.columns.iter().any(|column| schema().field(*column).name() == "text")

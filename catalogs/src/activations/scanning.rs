@@ -40,7 +40,7 @@ pub(super) struct Made {
     /// Rows that are known already.
     pub ready: Vec<RecordBatch>,
     pub probe: Arc<Probe>,
-    /// Whether examples come in the order of their bounds.
+    /// True if examples come in the order of their bounds.
     pub ordered: bool,
 }
 

@@ -58,7 +58,7 @@ pub(super) struct ActivationSource {
     pub(super) partitions: usize,
     /// Moving filters of TopK, joins and aggregates: used to skip work, applied above for good.
     pub(super) dynamic: Vec<Arc<dyn PhysicalExpr>>,
-    /// Whether the dataset was found to be what the store's answers and bounds are of, when this last ran.
+    /// True if the dataset was found to be what the store's answers and bounds are of, when this last ran.
     current: Arc<Mutex<Option<bool>>>,
     /// Examples that may matter most come first.
     visit: Option<Visit>,
@@ -101,7 +101,7 @@ impl ActivationSource {
         })
     }
 
-    /// Whether it returns a row for each neuron of each wanted token.
+    /// Returns whether it returns a row for each neuron of each wanted token.
     pub fn returns_every_value(&self) -> bool {
         self.request.on_values.is_empty()
             && self.dynamic.is_empty()
@@ -123,7 +123,7 @@ impl ActivationSource {
         usable.then(|| Self { top: Some(top), ..self.clone() })
     }
 
-    /// Whether the strongest tokens that the store keeps are all that is asked for.
+    /// Returns whether the strongest tokens that the store keeps are all that is asked for.
     fn is_kept(&self, analysed: &StoredAnalysis) -> bool {
         let top = self.top.filter(|top| top.visit == Visit::Descending && self.request.on_documents.is_empty());
         top.is_some_and(|top| analysed.keeps(top.k))

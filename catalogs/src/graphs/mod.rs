@@ -228,7 +228,7 @@ impl PartitionStream for Rows {
     }
 }
 
-/// Whether a neuron is one of some, which ascend, or of all.
+/// Returns whether a neuron is one of some, which ascend, or of all.
 fn is_among(neurons: Option<&[u32]>, neuron: u32) -> bool {
     neurons.is_none_or(|neurons| neurons.binary_search(&neuron).is_ok())
 }

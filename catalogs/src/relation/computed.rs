@@ -52,7 +52,7 @@ pub(crate) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Whether a column is read.
+    /// Returns whether a column is read.
     pub fn reads(&self, column: usize) -> bool {
         self.projection.is_none_or(|columns| columns.contains(&column))
     }
@@ -87,7 +87,7 @@ impl Rows {
         if rows.num_rows() == 0 { self.is_wanted() } else { self.sender.blocking_send(Ok(rows)).is_ok() }
     }
 
-    /// Whether anybody listens.
+    /// Returns whether anybody listens.
     pub fn is_wanted(&self) -> bool {
         !self.sender.is_closed()
     }

@@ -52,7 +52,7 @@ pub(crate) trait Relation: Debug + Send + Sync {
     /// The columns of a call, in order. They may have the names of parameters' columns: what the plan says of them counts.
     fn outputs(&self) -> Vec<Field>;
 
-    /// Whether only a superuser may read it, as it must be where reading changes anything. A relation that says nothing
+    /// Returns whether only a superuser may read it, as it must be where reading changes anything. A relation that says nothing
     /// of it is for superusers.
     fn requires_superuser(&self) -> bool {
         true

@@ -193,7 +193,7 @@ impl Values {
 
 /// Numbers that ranges end with.
 trait Bound {
-    /// Whether a range up to it has no end.
+    /// Returns whether a range up to it has no end.
     fn is_greatest(&self) -> bool;
 }
 

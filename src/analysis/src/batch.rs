@@ -1,4 +1,4 @@
-//! What can be said of one batch alone.
+//! Summaries of one batch alone.
 
 use crate::histogram::{HISTOGRAM_BINS, bin};
 use crate::moments::Moments;
@@ -96,7 +96,7 @@ impl BatchSummary {
         &self.peaks
     }
 
-    /// What [`BatchSummary::peaks`] and [`BatchSummary::troughs`] return.
+    /// The type that [`BatchSummary::peaks`] and [`BatchSummary::troughs`] return.
     pub fn into_extremes(self) -> (Vec<f32>, Vec<f32>) {
         (self.peaks, self.troughs)
     }
@@ -160,7 +160,7 @@ impl Columns {
         Self { pairs, values }
     }
 
-    /// Whether it has the values of a pair.
+    /// Returns whether it has the values of a pair.
     pub(crate) fn has(&self, (example, neuron): (u32, u32)) -> bool {
         self.pairs.binary_search_by_key(&(neuron, example), |(example, neuron)| (*neuron, *example)).is_ok()
     }

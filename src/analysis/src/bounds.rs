@@ -8,9 +8,9 @@ use crate::order::{greater, lesser};
 /// greatest of them, rounded outward so that no bound is ever wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Codes {
-    /// What the code −127 stands for.
+    /// The value of the code −127.
     pub low: f32,
-    /// What the code 127 stands for.
+    /// The value of the code 127.
     pub high: f32,
     /// A code an example; −128 says nothing.
     pub codes: Vec<i8>,

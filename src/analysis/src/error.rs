@@ -1,4 +1,4 @@
-//! What can be wrong with what this crate is given.
+//! Errors of the arguments of this crate.
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -28,7 +28,7 @@ impl Floor {
         }
     }
 
-    /// Whether an example of a document is to be kept, or a token of it, by its peak and a number that is given to it by
+    /// Returns whether an example of a document is to be kept, or a token of it, by its peak and a number that is given to it by
     /// lot. What is not now will not be later either.
     #[inline]
     pub fn wants(&self, k: usize, draw: impl Fn() -> u64, peak: f32, document: i64) -> bool {

@@ -1,4 +1,4 @@
-//! What a corpus says about the neurons of a layer: statistics, telling examples, and bounds.
+//! Statistics of the neurons of a layer over a corpus: moments, examples, and bounds.
 //!
 //! This room knows neither models nor SQL. It is given matrices of activations, `[tokens, neurons]`, cut into examples,
 //! one batch after another in the order of the corpus:

@@ -70,7 +70,7 @@ impl NeuronBounds {
         }
     }
 
-    /// Whether all activations of an example are in a range.
+    /// Returns whether all activations of an example are in a range.
     pub fn is_within(&self, example: usize, condition: Condition) -> bool {
         condition.of_all(self.lower[example], self.upper[example]) == Some(true)
     }
@@ -82,7 +82,7 @@ impl NeuronBounds {
     }
 }
 
-/// Whether some activation between two bounds may be at least (or at most) a number; NaN is no bound.
+/// Returns whether some activation between two bounds may be at least (or at most) a number; NaN is no bound.
 pub fn reaches(lower: f32, upper: f32, greatest: bool, number: f32) -> bool {
     if greatest { upper.is_nan() || upper >= number } else { lower <= number }
 }

@@ -12,7 +12,7 @@ pub fn lesser(a: f32, b: f32) -> f32 {
     if b < a || a.is_nan() { b } else { a }
 }
 
-/// Whether a number is greater than another; no NaN is greater than another NaN.
+/// Returns whether a number is greater than another; no NaN is greater than another NaN.
 #[inline(always)]
 pub(crate) fn is_greater(a: f32, b: f32) -> bool {
     a > b || (a.is_nan() && !b.is_nan())

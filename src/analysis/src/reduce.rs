@@ -10,7 +10,7 @@ pub struct Condition {
     pub least: f32,
     /// The greatest.
     pub greatest: f32,
-    /// Whether NaN, which SQL takes to be greater than all numbers, is in the range.
+    /// True if NaN, which SQL takes to be greater than all numbers, is in the range.
     pub nan: bool,
 }
 
@@ -46,13 +46,13 @@ impl Condition {
         }
     }
 
-    /// Whether a value is in the range.
+    /// Returns whether a value is in the range.
     #[inline(always)]
     pub fn holds(self, value: f32) -> bool {
         (value >= self.least && value <= self.greatest) || (self.nan && value.is_nan())
     }
 
-    /// Whether all values between two bounds are in the range, or none; `None` if that cannot be told.
+    /// Returns whether all values between two bounds are in the range, or none; `None` if that cannot be told.
     pub fn of_all(self, lower: f32, upper: f32) -> Option<bool> {
         if self == Self::ALWAYS {
             return Some(true);

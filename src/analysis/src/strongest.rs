@@ -22,7 +22,7 @@ pub fn kept_tokens(k: usize) -> usize {
     k + k / 2
 }
 
-/// Whether a value is among the strongest, of which there are `most`. What is not now will not be later either.
+/// Returns whether a value is among the strongest, of which there are `most`. What is not now will not be later either.
 #[inline]
 pub(crate) fn passes(tokens: &[StrongToken], most: usize, value: f32) -> bool {
     tokens.len() < most || tokens.last().is_some_and(|last| is_greater(value, last.activation))
@@ -45,7 +45,7 @@ pub(crate) fn offer(tokens: &mut Vec<StrongToken>, most: usize, example: u32, va
 pub struct Strongest<'a> {
     /// Strongest first.
     pub tokens: &'a [StrongToken],
-    /// Whether there are no others.
+    /// True if there are no others.
     pub all: bool,
     /// The greatest magnitude of its activations, of which rounding is a share.
     pub scale: f32,
@@ -56,7 +56,7 @@ pub struct Strongest<'a> {
 pub struct Greatest {
     /// A number that at least `k` activations reach in any batch; −∞ if there is none.
     pub threshold: f32,
-    /// Whether all activations that reach it are among the strongest tokens.
+    /// True if all activations that reach it are among the strongest tokens.
     pub complete: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What is known of a layer after any number of batches.
+//! The summary of a layer after any number of batches.
 
 use crate::batch::{BatchSummary, Columns, Example};
 use crate::examples::{AFTER, BEFORE, Peak, Placed, Selected, seed};
@@ -91,7 +91,7 @@ impl LayerSummary {
         self.layer
     }
 
-    /// What is known of each neuron.
+    /// The summary of each neuron.
     pub fn state(&self) -> &[NeuronState] {
         &self.neurons
     }

@@ -110,7 +110,7 @@ async fn commit(context: &SessionContext, model: &str, waiting: &mut Vec<RecordB
     Ok(())
 }
 
-/// What has been built so far.
+/// The graphs built so far.
 #[derive(Default)]
 struct Done {
     neurons: u64,

@@ -49,7 +49,7 @@ pub(crate) fn store_failure(error: neuroql::StoreError) -> Failure {
     Failure { message: error.to_string(), hint: None }
 }
 
-/// What to type next.
+/// The command to type next.
 fn greeting(address: std::net::SocketAddr, local: bool) -> String {
     let host = if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
     let user = if local { "neuroql" } else { "USER" };

@@ -1,4 +1,4 @@
-//! What neuroql adds to a session.
+//! Registration of everything that neuroql adds to a session.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What went wrong, in the words and codes a Postgres client knows.
+//! Errors in the words and codes that a Postgres client knows.
 //!
 //! DataFusion's errors carry prefixes for developers ("Error during planning: …"), backtraces and advice to
 //! report bugs to another project. [`diagnose`] walks the chain down to the first error that knows better and
@@ -22,7 +22,7 @@ pub struct Diagnosis {
     pub sqlstate: &'static str,
     /// One sentence without a prefix or backtrace.
     pub message: String,
-    /// What to do about it, where that is known.
+    /// A hint, where there is one.
     pub hint: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What all graphs of a layer predict for texts, in one pass.
+//! Predictions of all graphs of a layer for texts, in one pass.
 
 use std::collections::HashMap;
 
@@ -44,7 +44,7 @@ impl Predictions {
 }
 
 impl Automaton {
-    /// Of graphs in columns; their indices are their order.
+    /// From graphs in columns; their indices are their order.
     ///
     /// # Errors
     /// As [`Matcher::new`].
@@ -52,7 +52,7 @@ impl Automaton {
         Self::of_parts(graphs.into_iter().map(Parts::try_from), semantics)
     }
 
-    /// Of graphs; their indices are their order.
+    /// From graphs; their indices are their order.
     ///
     /// # Errors
     /// As [`Matcher::of`].
@@ -80,7 +80,7 @@ impl Automaton {
         self.graphs
     }
 
-    /// Whether it has none.
+    /// Returns whether it has none.
     pub fn is_empty(&self) -> bool {
         self.graphs == 0
     }
@@ -129,7 +129,7 @@ impl Automaton {
     }
 }
 
-/// What is known while a token is predicted.
+/// The state while a token is predicted.
 struct Scratch {
     stack: Stack,
     /// By graph.

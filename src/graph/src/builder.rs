@@ -36,7 +36,7 @@ struct Growing {
     ends: Option<f32>,
     support: u32,
     children: Vec<u32>,
-    /// Whether the pattern that made it ends here when wildcards are left out and was the first to. It outlives
+    /// True if the pattern that made it ends here when wildcards are left out and was the first to. It outlives
     /// generalisation even when the pattern itself has more wildcards.
     drawn_end: bool,
 }

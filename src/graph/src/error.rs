@@ -1,9 +1,9 @@
-//! What can be wrong with a graph.
+//! Errors of graphs.
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with a graph.
+/// Errors of graphs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A node names a parent that the graph does not have.
@@ -11,7 +11,7 @@ pub enum Error {
     Dangling {
         /// The node.
         node: usize,
-        /// What it names.
+        /// The name.
         parent: i64,
         /// How many there are.
         nodes: usize,
@@ -30,7 +30,7 @@ pub enum Error {
     /// More nodes, or deeper ones, than a graph may have.
     #[error("the graph has {what} {count}, at most {limit} are supported")]
     TooLarge {
-        /// What is too large.
+        /// The thing that is too large.
         what: &'static str,
         /// How large it is.
         count: usize,
@@ -63,7 +63,7 @@ pub enum Error {
     /// A number outside of what makes sense.
     #[error("{what} is {value}, it must be {allowed}")]
     OutOfRange {
-        /// What the number is.
+        /// The meaning of the number.
         what: &'static str,
         /// The number.
         value: String,
@@ -75,7 +75,7 @@ pub enum Error {
     Malformed {
         /// The format.
         format: &'static str,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// Something in a graph that a format has no way to write.
@@ -83,13 +83,13 @@ pub enum Error {
     Inexpressible {
         /// The format.
         format: &'static str,
-        /// What it lacks.
+        /// The missing part.
         what: &'static str,
     },
     /// A name that nothing has.
     #[error("there is no {what} \"{name}\"; there are {known}")]
     Unknown {
-        /// What was named.
+        /// The name.
         what: &'static str,
         /// The name.
         name: String,
@@ -101,13 +101,13 @@ pub enum Error {
     Syntax {
         /// Where, in characters from 1.
         position: usize,
-        /// What is wrong, and what should be there.
+        /// The fault, and what should be there.
         problem: String,
     },
     /// A search query with more than it may have.
     #[error("the search query has {count} {what}, at most {limit} are supported")]
     QueryTooLarge {
-        /// What it has too many of.
+        /// The kind of thing it has too many of.
         what: &'static str,
         /// How many it has.
         count: usize,

@@ -20,7 +20,7 @@ pub struct Token {
     pub text: Arc<str>,
 }
 
-/// What a node stands for.
+/// The symbol of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Symbol {
     /// This token and no other.
@@ -67,7 +67,7 @@ impl Kind {
 pub struct Node {
     /// The node one token nearer to the activator; `None` at depth 0.
     pub parent: Option<u32>,
-    /// What it stands for.
+    /// The thing it stands for.
     pub symbol: Symbol,
     /// Share of the activation that is lost when the token is masked: 1 − a(masked)/a(original).
     pub importance: f32,
@@ -137,7 +137,7 @@ impl Graph {
         &self.nodes
     }
 
-    /// Whether it has no node: the neuron fires on nothing that is known.
+    /// Returns whether it has no node: the neuron fires on nothing that is known.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
@@ -156,7 +156,7 @@ impl Graph {
         depths
     }
 
-    /// What kind of node it is.
+    /// The kind of node.
     pub fn kind(&self, node: &Node) -> Kind {
         match (&node.symbol, node.parent) {
             (Symbol::Token(_), None) => Kind::Activator,

@@ -1,4 +1,4 @@
-//! What counts as the same in two graphs, whose models may have different vocabularies.
+//! Identity of symbols in two graphs, whose models may have different vocabularies.
 
 use twox_hash::XxHash3_64;
 

@@ -80,7 +80,7 @@ impl Lines {
         self.special.is_some() && token.id == self.special
     }
 
-    /// Whether the token at the same place of the original text is important. Variants may be longer: tokens beyond
+    /// Returns whether the token at the same place of the original text is important. Variants may be longer: tokens beyond
     /// the original's end go by its last one.
     fn inherits(&self, original: &Prompt, at: usize, activator: usize) -> bool {
         let Some(last) = original.tokens.len().checked_sub(1) else { return false };

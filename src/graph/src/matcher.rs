@@ -1,4 +1,4 @@
-//! What one graph predicts for texts.
+//! Predictions of one graph for texts.
 
 use std::ops::ControlFlow;
 
@@ -16,7 +16,7 @@ pub struct Matcher {
     ends: Vec<End>,
 }
 
-/// What is predicted where a pattern ends.
+/// The prediction where a pattern ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct End {
     pub value: f32,
@@ -62,7 +62,7 @@ impl TryFrom<View<'_>> for Parts {
 }
 
 impl Matcher {
-    /// Of a graph in columns.
+    /// From a graph in columns.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the columns differ in length, [`Error::Malformed`](crate::Error::Malformed)
@@ -71,7 +71,7 @@ impl Matcher {
         Self::of_parts(&view.try_into()?, semantics)
     }
 
-    /// Of a graph.
+    /// From a graph.
     ///
     /// # Errors
     /// [`Error::Duplicate`](crate::Error::Duplicate) if siblings have the same token id.
@@ -146,7 +146,7 @@ impl Matcher {
         self.trie.activators()
     }
 
-    /// Whether there are patterns whose activator is a wildcard.
+    /// Returns whether there are patterns whose activator is a wildcard.
     pub(crate) fn fires_on_anything(&self) -> bool {
         self.trie.fires_on_anything()
     }

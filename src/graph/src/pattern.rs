@@ -5,7 +5,7 @@ use crate::{Graph, Node, Symbol};
 /// One step of a pattern.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Element {
-    /// What it stands for.
+    /// The thing it stands for.
     pub symbol: Symbol,
     /// Share of the activation that is lost when the token is masked: 1 − a(masked)/a(original).
     pub importance: f32,

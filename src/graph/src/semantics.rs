@@ -1,4 +1,4 @@
-//! What a trie predicts where several of its patterns match.
+//! Semantics of a trie: its prediction where several of its patterns match.
 
 use std::str::FromStr;
 

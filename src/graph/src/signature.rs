@@ -16,7 +16,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Of a graph.
+    /// From a graph.
     pub fn of(graph: &Graph) -> Self {
         let weight = |(hash, ends): (u64, Option<f32>)| Some((hash, ends.filter(|ends| *ends > 0.0)?));
         let ends = graph.nodes().iter().map(|node| node.ends);
@@ -55,7 +55,7 @@ impl Signature {
         self.total
     }
 
-    /// Whether it has no pattern.
+    /// Returns whether it has no pattern.
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What a network of similar neurons looks like.
+//! The structure of a network of similar neurons.
 
 use petgraph::Directed;
 use petgraph::csr::Csr;

@@ -72,7 +72,7 @@ impl Store {
         self.graphs
     }
 
-    /// Whether it has none.
+    /// Returns whether it has none.
     pub fn is_empty(&self) -> bool {
         self.graphs == 0
     }

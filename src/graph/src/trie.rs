@@ -102,13 +102,13 @@ impl Trie {
         self.keys[1..].iter().take(self.nodes[0].exact as usize).copied()
     }
 
-    /// Whether there are patterns whose activator is a wildcard.
+    /// Returns whether there are patterns whose activator is a wildcard.
     pub fn fires_on_anything(&self) -> bool {
         let top = &self.nodes[0];
         top.any != NONE || top.gaps > 0
     }
 
-    /// Whether the walk from a token would visit a node.
+    /// Returns whether the walk from a token would visit a node.
     pub fn fires_on(&self, token: u32) -> bool {
         self.fires_on_anything() || self.activators.get(token) != NONE
     }

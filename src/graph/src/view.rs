@@ -26,7 +26,7 @@ impl Validity<'_> {
 pub struct View<'a> {
     /// Index of the node one token nearer to the activator; −1 at depth 0.
     pub parents: &'a [i32],
-    /// What nodes stand for.
+    /// The symbols of nodes.
     pub token_ids: &'a [i32],
     /// Which of the ids are not NULL; without it, all.
     pub token_id_validity: Option<Validity<'a>>,
@@ -67,7 +67,7 @@ impl View<'_> {
         self.parents.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.parents.is_empty()
     }

@@ -141,7 +141,7 @@ fn graphs(symbols: impl Strategy<Value = Symbol>) -> impl Strategy<Value = Graph
     prop::collection::vec(pattern, 0..30).prop_map(|patterns| graph(&patterns))
 }
 
-/// Whether quotes are closed on each line, and nothing is outside of them that should be in.
+/// Returns whether quotes are closed on each line, and nothing is outside of them that should be in.
 fn assert_quotes_closed(dot: &str) {
     for line in dot.lines() {
         let mut quoted = false;

@@ -38,7 +38,7 @@ fn simulated(graph: &Graph, semantics: Semantics, text: &str) -> Vec<f32> {
     out
 }
 
-/// Whether a pattern matches at the end of a text.
+/// Returns whether a pattern matches at the end of a text.
 fn matches(pattern: &[Element], text: &[u32]) -> bool {
     let Some((first, rest)) = pattern.split_first() else { return true };
     let shorter = text.split_last();

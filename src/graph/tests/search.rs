@@ -251,7 +251,7 @@ fn runs(graph: &Graph) -> Vec<(Vec<&str>, Role)> {
     runs
 }
 
-/// Whether a graph answers, by all runs in it.
+/// Returns whether a graph answers, by all runs in it.
 fn answers(query: &Query, graph: &Graph) -> bool {
     match query {
         Query::And(parts) => parts.iter().all(|part| answers(part, graph)),

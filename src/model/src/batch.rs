@@ -72,7 +72,7 @@ impl Batch {
         self.tokens.len()
     }
 
-    /// Whether there is nothing to run.
+    /// Returns whether there is nothing to run.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// One struct covers every supported family, as TransformerLens' `HookedTransformerConfig` does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// What the checkpoint calls itself: `hooked_transformer`, `gpt2`, `gpt_neox`, `llama`, `mistral`, `qwen2`.
+    /// The checkpoint's name of the architecture: `hooked_transformer`, `gpt2`, `gpt_neox`, `llama`, `mistral`, `qwen2`.
     pub architecture: String,
     /// Number of blocks.
     pub layers: usize,
@@ -34,17 +34,17 @@ pub struct Config {
     pub final_norm: Norm,
     /// Activation function of the MLP.
     pub activation: Activation,
-    /// Whether the MLP is gated: `act(x·W_gate) · (x·W_in)`.
+    /// True if the MLP is gated: `act(x·W_gate) · (x·W_in)`.
     pub gated: bool,
     /// How positions enter.
     pub positions: Positions,
-    /// Whether attention and MLP read the same residual stream (GPT-NeoX, GPT-J).
+    /// True if attention and MLP read the same residual stream (GPT-NeoX, GPT-J).
     pub parallel: bool,
     /// Factor on query·key, before softmax; usually 1/√d_head.
     pub attention_scale: f32,
-    /// Whether layer `l` divides its attention scores by `l + 1` as well.
+    /// True if layer `l` divides its attention scores by `l + 1` as well.
     pub scale_by_layer: bool,
-    /// Whether the embedding is the unembedding where the checkpoint has no other.
+    /// True if the embedding is the unembedding where the checkpoint has no other.
     pub tied: bool,
 }
 
@@ -145,7 +145,7 @@ pub struct Norm {
     pub kind: NormKind,
     /// Added to the variance or mean square, inside the root.
     pub eps: f32,
-    /// Whether the checkpoint has a weight (and, for a LayerNorm, a bias) for it.
+    /// True if the checkpoint has a weight (and, for a LayerNorm, a bias) for it.
     pub affine: bool,
 }
 
@@ -178,7 +178,7 @@ pub struct Rope {
     pub dims: usize,
     /// Base of the wavelengths.
     pub base: f64,
-    /// Whether neighbouring dimensions form a pair (GPT-J, llama GGUF) or dimension `i` and `i + dims/2` (GPT-NeoX).
+    /// True if neighbouring dimensions form a pair (GPT-J, llama GGUF) or dimension `i` and `i + dims/2` (GPT-NeoX).
     pub adjacent_pairs: bool,
     /// How the wavelengths are stretched for long contexts.
     pub scaling: RopeScaling,
@@ -214,7 +214,7 @@ pub enum RopeScaling {
         original_context: f64,
         /// Factor on cos and sin.
         attention_factor: f64,
-        /// Whether the bounds of the ramp are rounded to whole dimensions.
+        /// True if the bounds of the ramp are rounded to whole dimensions.
         truncate: bool,
     },
     /// Each wavelength multiplied by its own factor (the `rope_freqs` tensor of a GGUF).
@@ -298,7 +298,7 @@ pub enum Activation {
 impl Activation {
     const SUPPORTED: &str = "gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu (swish), solu, solu_ln";
 
-    /// Whether a neuron's value depends on the other neurons of its layer, so that none can be left out.
+    /// Returns whether a neuron's value depends on the other neurons of its layer, so that none can be left out.
     pub fn couples_neurons(self) -> bool {
         matches!(self, Activation::Solu | Activation::SoluLn)
     }

@@ -1,4 +1,4 @@
-//! What can go wrong between a location and an activation.
+//! Errors from a location to an activation.
 
 use std::path::PathBuf;
 
@@ -57,7 +57,7 @@ pub enum Error {
         file: PathBuf,
         /// `GGUF`, `safetensors`, `PyTorch`, `JSON`, …
         format: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A network this crate cannot run, refused when it is registered.
@@ -65,9 +65,9 @@ pub enum Error {
     Unsupported {
         /// `architecture`, `activation function`, `tensor type`, …
         what: &'static str,
-        /// What the file says.
+        /// The value in the file.
         value: String,
-        /// What is supported, as a list for people.
+        /// The supported values, as a list for people.
         supported: String,
     },
     /// The configuration lacks a key, or holds a value that makes no sense.
@@ -78,7 +78,7 @@ pub enum Error {
     Weights {
         /// Name in the file.
         tensor: String,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// A registration option that is unknown or out of range.
@@ -86,7 +86,7 @@ pub enum Error {
     InvalidOption {
         /// Name of the option.
         option: String,
-        /// What is wrong and what is allowed.
+        /// The fault, and the values that are allowed.
         reason: String,
     },
     /// A device that this build or this machine does not have.
@@ -94,7 +94,7 @@ pub enum Error {
     Device {
         /// As in the option.
         device: String,
-        /// What is missing, and what to do about it.
+        /// The missing thing, and what to do about it.
         reason: String,
     },
     /// A device has no memory left for the smallest part of a batch.
@@ -102,7 +102,7 @@ pub enum Error {
     OutOfMemory {
         /// As in the option.
         device: String,
-        /// What was to be held, and what to do about it.
+        /// The thing to be held, and what to do about it.
         reason: String,
     },
     /// A token id that the vocabulary does not have.

@@ -112,7 +112,7 @@ impl Model {
         ops::norm(x, self.config().final_norm, &self.weights().final_norm)
     }
 
-    /// What turns residual streams into logits, in the numbers of activations.
+    /// The unembedding, in the numbers of activations.
     pub(crate) fn head(&self) -> Result<Head> {
         let dtype = self.activation_dtype();
         Ok(match &self.weights().unembed {

@@ -1,4 +1,4 @@
-//! What a network is: weights, a tokenizer and a forward pass that can be read at a site.
+//! Networks: weights, a tokenizer and a forward pass that can be read at a site.
 //!
 //! This room knows no SQL. It turns a location (a file, a folder, `hf://…`, any object-store URL) into a
 //! [`Model`] and text into activations:

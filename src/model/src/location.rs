@@ -401,7 +401,7 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
         .collect()
 }
 
-/// Whether a name from elsewhere stays in its folder.
+/// Returns whether a name from elsewhere stays in its folder.
 fn plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)

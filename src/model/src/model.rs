@@ -40,13 +40,13 @@ pub struct Model {
 /// The weights of one neuron.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NeuronWeights {
-    /// What it reads from the residual stream: `[d_model]`.
+    /// The weights by which it reads the residual stream: `[d_model]`.
     pub w_in: Vec<f32>,
     /// Added to what it reads.
     pub b_in: Option<f32>,
-    /// What its gate reads, in gated MLPs: `[d_model]`.
+    /// The weights by which its gate reads it, in gated MLPs: `[d_model]`.
     pub w_gate: Option<Vec<f32>>,
-    /// What it writes to the residual stream: `[d_model]`.
+    /// The vector it writes to the residual stream: `[d_model]`.
     pub w_out: Vec<f32>,
 }
 

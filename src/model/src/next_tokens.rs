@@ -1,4 +1,4 @@
-//! What the network itself expects to follow.
+//! Next tokens by the network's own logits.
 
 use candle_core::D;
 

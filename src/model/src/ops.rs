@@ -35,7 +35,7 @@ fn plan(x: &Tensor) -> Option<Plan> {
     }
 }
 
-/// Whether the kernels of [`crate::kernel`] apply.
+/// Returns whether the kernels of [`crate::kernel`] apply.
 fn native(x: &Tensor) -> bool {
     plan(x).is_none()
 }
@@ -103,7 +103,7 @@ pub(crate) fn add(x: Tensor, y: &Tensor, bias: Option<&Tensor>) -> Result<Tensor
     Ok(x)
 }
 
-/// What attention needs beside the packed queries, keys and values.
+/// The arguments of attention beside the packed queries, keys and values.
 pub(crate) struct Attention<'a> {
     pub config: &'a Config,
     pub layer: usize,

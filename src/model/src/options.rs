@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{DeviceName, Error, NumberType, Result, Site};
 
-/// What a user may say about a model beside where it is; everything has a default.
+/// The options of a model; everything has a default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
     /// Where it runs: `cpu`, `cuda`, `cuda:N`.
@@ -17,7 +17,7 @@ pub struct Options {
     pub window: Option<usize>,
     /// Location of a tokenizer to use instead of the checkpoint's.
     pub tokenizer: Option<String>,
-    /// Whether BOS is prepended to every example.
+    /// True if BOS is prepended to every example.
     pub bos: Option<bool>,
 }
 

@@ -1,4 +1,4 @@
-//! What to read from a forward pass.
+//! The part of a forward pass to read.
 
 use std::sync::Arc;
 

@@ -46,7 +46,7 @@ mod tests;
 /// Most magnitudes that tell bins apart: a card keeps the counts of 64 bins of a neuron at hand.
 pub const MAGNITUDES: usize = 31;
 
-/// What there is to say of a layer in a batch, neuron by neuron.
+/// The summary of a layer in a batch, neuron by neuron.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Summary {
     /// The sums of the first four powers of each neuron's values.

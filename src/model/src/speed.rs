@@ -67,7 +67,7 @@ impl Encoded {
 pub struct Speed {
     /// Of a thread, a token and a layer.
     seconds: f64,
-    /// Whether it was measured in this process; else it is made of the number of parameters and an assumed 5·10¹⁰
+    /// True if it was measured in this process; else it is made of the number of parameters and an assumed 5·10¹⁰
     /// operations a second of a thread (10¹³ of a card).
     pub is_measured: bool,
 }

@@ -150,7 +150,7 @@ struct Placed<'a> {
 #[derive(Debug)]
 struct Sequence<'a> {
     examples: Vec<Placed<'a>>,
-    /// Whether beginnings that are the same run once.
+    /// True if beginnings that are the same run once.
     shares: bool,
 }
 

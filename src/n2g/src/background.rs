@@ -37,7 +37,7 @@ pub struct Background {
 }
 
 impl Background {
-    /// Whether a document's windows are for learning; the others are for judging.
+    /// Returns whether a document's windows are for learning; the others are for judging.
     pub fn is_train(document: i64) -> bool {
         crate::random::Random::new(document as u64).next() & 1 == 0
     }

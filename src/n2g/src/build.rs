@@ -32,7 +32,7 @@ pub enum Reason {
     Failed(String),
 }
 
-/// What became of a neuron.
+/// The outcome for a neuron.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
     /// The neuron.

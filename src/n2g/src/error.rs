@@ -1,4 +1,4 @@
-//! What can go wrong in building graphs.
+//! Errors of building graphs.
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -18,7 +18,7 @@ pub enum Error {
     Option {
         /// Its name.
         option: String,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What can be set about building graphs.
+//! Options of building graphs.
 
 use serde::{Deserialize, Serialize};
 

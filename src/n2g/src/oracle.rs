@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use neuroql_model::{Batch, Cancel, Model, Pool, Probe, Registry, Result, Width, reduce};
 
-/// What is asked: a neuron's activations on a text.
+/// A question for a neuron's activations on a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     /// The neuron.

@@ -18,7 +18,7 @@ pub struct Pruned {
     pub scale: f32,
 }
 
-/// What to prune: a sample and the position of an activator.
+/// The input of pruning: a sample and the position of an activator.
 #[derive(Debug, Clone, Copy)]
 pub struct Pivot<'a> {
     /// The neuron.

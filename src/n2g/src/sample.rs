@@ -37,7 +37,7 @@ impl Sample {
     }
 }
 
-/// What one neuron's graph is made of.
+/// The input of one neuron's graph.
 #[derive(Debug, Clone)]
 pub struct Task {
     /// The neuron.

@@ -1,4 +1,4 @@
-//! What a graph is learned from and what it is judged by.
+//! The split of examples into those to learn from and those to judge by.
 
 use std::collections::{HashMap, HashSet};
 

@@ -51,13 +51,13 @@ pub(crate) fn take(tree: &mut impl VisitMut, declared: &[Option<Type>]) -> Casts
 /// The parameters of a statement.
 #[derive(Debug, Default)]
 pub(crate) struct Casts {
-    /// What they were cast to, where the cast was taken out.
+    /// The types they were cast to, where the cast was taken out.
     pub(crate) taken: HashMap<usize, Type>,
     /// All there are, and what they are cast to first.
     pub(crate) seen: HashMap<usize, Option<Type>>,
     /// Those that are outputs of a branch of a set operation.
     pub(crate) outputs: HashSet<usize>,
-    /// Whether the statement has a WITH, whose queries the plan may leave out.
+    /// True if the statement has a WITH, whose queries the plan may leave out.
     pub(crate) in_with: bool,
 }
 
@@ -132,7 +132,7 @@ fn taken(data_type: &DataType) -> Option<Type> {
     })
 }
 
-/// Whether values of the declared type are read as another type: those of this type, and text.
+/// Returns whether values of the declared type are read as another type: those of this type, and text.
 fn is_read_as(declared: Option<&Type>, kind: &Type) -> bool {
     let Some(declared) = declared else { return true };
     declared == kind || matches!(*declared, Type::UNKNOWN | Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME)

@@ -1,4 +1,4 @@
-//! What clients ask of the Postgres catalog, said so that DataFusion can plan it.
+//! Rewrites of clients' queries of the Postgres catalog into ones that DataFusion can plan.
 //!
 //! pg-catalog has rewrites for the queries of drivers, and they take liberties: a correlated subquery in a projection
 //! becomes NULL. So they see nothing but the parts of a statement that read `pg_catalog` or `information_schema`: a
@@ -86,11 +86,11 @@ struct Rewriter<'a> {
 /// A query that was taken out of a statement.
 struct Part {
     query: Query,
-    /// Whether it has no rows because neuroql has none of what it asks for.
+    /// True if it has no rows because neuroql has none of what it asks for.
     empty: bool,
-    /// Whether it unnests a table's storage options, of which there are none.
+    /// True if it unnests a table's storage options, of which there are none.
     options: bool,
-    /// Whether it looks up one row of the catalog.
+    /// True if it looks up one row of the catalog.
     lookup: bool,
     reads: bool,
 }
@@ -194,7 +194,7 @@ impl Rewriter<'_> {
     }
 }
 
-/// Whether a table is in the catalog, or all of them are queries of it.
+/// Returns whether a table is in the catalog, or all of them are queries of it.
 fn reads(select: &Select, scope: &Scope, parts: &[Part]) -> bool {
     let through = |table: &TableFactor| match table {
         TableFactor::Derived { subquery, .. } => {
@@ -230,7 +230,7 @@ fn tables(from: &[TableWithJoins]) -> Box<dyn Iterator<Item = &TableFactor> + '_
     }))
 }
 
-/// Whether a name is looked up in `pg_catalog` or `information_schema`. As in Postgres, `pg_catalog` comes before the
+/// Returns whether a name is looked up in `pg_catalog` or `information_schema`. As in Postgres, `pg_catalog` comes before the
 /// schemas of the search path.
 fn in_catalog(name: &ObjectName, scope: &Scope) -> bool {
     let parts: Option<Vec<_>> = name.0.iter().map(|part| part.as_ident().map(fold)).collect();
@@ -254,12 +254,12 @@ fn is_empty(table: &TableFactor, scope: &Scope) -> bool {
     }
 }
 
-/// What psql makes of a table's storage options.
+/// A table's storage options as psql shows them.
 fn is_of_options(table: &TableFactor) -> bool {
     is_function(table) && table.to_string().contains("reloptions")
 }
 
-/// Whether a subquery looks up one row of the catalog. DataFusion wants a correlated subquery to be an aggregate, so
+/// Returns whether a subquery looks up one row of the catalog. DataFusion wants a correlated subquery to be an aggregate, so
 /// that it has one row; the smallest of one value is that value.
 fn looks_up(query: &Query, select: &Select, scope: &Scope) -> bool {
     let plain =
@@ -372,7 +372,7 @@ impl VisitorMut for Hider {
 /// Puts queries back.
 struct Restorer {
     parts: Vec<Part>,
-    /// Whether the queries stand in a part that reads the catalog.
+    /// True if the queries stand in a part that reads the catalog.
     in_catalog: bool,
 }
 

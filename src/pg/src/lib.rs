@@ -71,7 +71,7 @@ pub enum Error {
     Listen {
         /// As configured.
         address: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// Other machines could connect without a password.
@@ -88,7 +88,7 @@ pub enum Error {
     PasswordFile {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The certificate or the key cannot be used.
@@ -96,7 +96,7 @@ pub enum Error {
     Tls {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The Postgres catalog could not be set up.

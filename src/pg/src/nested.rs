@@ -71,7 +71,7 @@ fn ragged() -> DataFusionError {
     neuroql::Refusal::error("2202E", "multidimensional arrays must have array expressions with matching dimensions")
 }
 
-/// What `array_send` of Postgres gives.
+/// The binary form of `array_send` of Postgres.
 fn binary(array: &ArrayRef, shape: &[usize], element: &DataType) -> Result<Vec<u8>> {
     let mut items = Vec::new();
     let has_null = push_items(array, &mut items)?;

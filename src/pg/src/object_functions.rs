@@ -18,7 +18,7 @@ use crate::objects::{Kind, Objects};
 use crate::output;
 use crate::report::{Failed, Report};
 
-/// What comes before the type in the name of the function that writes values of it.
+/// The prefix of the name of the function that writes values of a type.
 pub(crate) const WRITES: &str = "neuroql_name_of_";
 
 /// Registers the functions for a connection.

@@ -96,7 +96,7 @@ impl Functions {
     }
 }
 
-/// What there is at a time.
+/// The objects at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     /// Schema, name and number of relations.
@@ -170,7 +170,7 @@ impl Objects {
         })
     }
 
-    /// What an object is called; its number if it has no name.
+    /// The name of an object; its number if it has none.
     pub(crate) fn name(&self, kind: Kind, number: i32) -> String {
         if number == 0 {
             return "-".into();

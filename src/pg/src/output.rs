@@ -48,7 +48,7 @@ impl Columns {
         self.schema.fields().len()
     }
 
-    /// Whether a client that knows these columns understands the others.
+    /// Returns whether a client that knows these columns understands the others.
     pub(crate) fn same_types(&self, other: &Self) -> bool {
         self.schema.fields().iter().map(|field| field.data_type()).eq(other
             .schema
@@ -57,7 +57,7 @@ impl Columns {
             .map(|f| f.data_type()))
     }
 
-    /// What RowDescription says.
+    /// The fields of RowDescription.
     pub(crate) fn describe(&self, format: &Format, options: FormatOptions) -> Result<Arc<Vec<FieldInfo>>, Report> {
         let fields = arrow_schema_to_pg_fields(&self.schema, format, Some(Arc::new(options)))?;
         let described = fields.into_iter().zip(self.schema.fields()).map(|(info, field)| match marked(field) {
@@ -96,7 +96,7 @@ const MARKED: [Type; 20] = [
 /// Where the metadata of a field says what its values stand for.
 const EXTENSION_TYPE_NAME_KEY: &str = "ARROW:extension:name";
 
-/// What comes before the name of a type in the metadata of a field.
+/// The prefix of a type's name in the metadata of a field.
 const MARK: &str = "neuroql.";
 
 /// The metadata of a field whose values are of one of these types. A cast takes it off.
@@ -237,7 +237,7 @@ fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
     Some(Arc::new((0..numbers.len()).map(text).collect::<StringArray>()))
 }
 
-/// What `numeric_send` of Postgres gives: groups of four digits.
+/// The binary form of `numeric_send` of Postgres: groups of four digits.
 fn numeric(value: i128, scale: i8) -> Vec<u8> {
     const GROUP: usize = 4;
     let fraction = usize::try_from(scale).unwrap_or(0);
@@ -403,7 +403,7 @@ mod tests {
         assert_eq!(text(Arc::new(lists)), ["{1,NULL,0.25}"]);
     }
 
-    /// What Postgres 15 sends.
+    /// Values as PostgreSQL 15 sends them.
     #[test]
     fn numbers_are_sent_in_groups_of_digits() {
         let words = |value, scale| {

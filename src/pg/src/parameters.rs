@@ -27,11 +27,11 @@ use crate::values::{self, Form};
 /// One parameter of a prepared statement.
 #[derive(Debug, Clone)]
 pub(crate) struct Parameter {
-    /// What the client declared, else what the statement needs, else text.
+    /// The type the client declared, else the one the statement needs, else text.
     pub(crate) wire: Type,
-    /// What text is read as, where the statement casts it.
+    /// The type that text is read as, where the statement casts it.
     cast: Option<Type>,
-    /// What the statement needs, where that is known.
+    /// The type the statement needs, where that is known.
     needed: Option<DataType>,
 }
 
@@ -371,7 +371,7 @@ fn assign(plan: LogicalPlan, parameters: &[Parameter], zone: &str) -> Result<Log
     Ok(transformed.data)
 }
 
-/// Whether a parameter's type says more than Arrow's.
+/// Returns whether a parameter's type says more than Arrow's.
 fn marked(id: &str, parameters: &[Parameter]) -> bool {
     let parameter = number(id).ok().and_then(|index| parameters.get(index - 1));
     parameter.is_some_and(|parameter| !parameter.metadata().is_empty())
@@ -442,14 +442,14 @@ pub(crate) fn check_marks(plan: &LogicalPlan, parameters: &[Parameter]) -> Resul
     }
 }
 
-/// Whether the types of parameters found after planning do not reach the result.
+/// Returns whether the types of parameters found after planning do not reach the result.
 pub(crate) fn needs_types_first(plan: &LogicalPlan) -> bool {
     plan.get_parameter_fields().is_ok_and(|fields| {
         fields.values().any(|field| field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null))
     })
 }
 
-/// Whether some of a plan's types are the planner's for good: those of tables of values, set operations, aggregates and
+/// Returns whether some of a plan's types are the planner's for good: those of tables of values, set operations, aggregates and
 /// subqueries.
 fn has_types_of_planner(plan: &LogicalPlan) -> bool {
     use LogicalPlan::{Aggregate, Distinct, RecursiveQuery, Subquery, SubqueryAlias, Union, Values};
@@ -546,7 +546,7 @@ fn fit(value: ScalarValue, parameter: &Parameter) -> ScalarValue {
     }
 }
 
-/// Whether a cast is to the same value, or fails.
+/// Returns whether a cast is to the same value, or fails.
 fn keeps_value(from: &DataType, to: &DataType) -> bool {
     use DataType::{Decimal128, Dictionary, Float32, Float64, List, Null, Timestamp};
     match (from, to) {

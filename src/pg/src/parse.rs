@@ -25,7 +25,7 @@ pub(crate) struct Parsed {
     pub(crate) names: names::Names,
     /// Type of the first parameter, where it is not for the planner to find.
     pub(crate) parameter: Option<Type>,
-    /// Whether it looks up objects of the catalog by their names.
+    /// True if it looks up objects of the catalog by their names.
     pub(crate) objects: bool,
 }
 

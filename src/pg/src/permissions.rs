@@ -1,4 +1,4 @@
-//! What a user may do.
+//! Permissions of users.
 //!
 //! Decided on the logical plan, because statements hide in statements: `EXPLAIN ANALYZE INSERT …`,
 //! `PREPARE p AS DELETE …`, `COPY (…) TO 'file'`. Everyone may read every table; only a superuser may change

@@ -76,7 +76,7 @@ impl ScalarUDFImpl for Quote {
 mod tests {
     use super::*;
 
-    /// What Postgres 15 shows.
+    /// Values as PostgreSQL 15 shows them.
     #[test]
     fn names_and_literals_are_quoted() {
         assert_eq!(identifier("A").as_deref(), Some("\"A\""));

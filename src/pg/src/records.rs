@@ -9,6 +9,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field};
 
 use crate::floats;
+use crate::values::is_space;
 
 /// A column of composite values, or of arrays of them, as text; `None` if it holds something else, or something in them
 /// is of a type that is not written here. `extra` is `extra_float_digits`.
@@ -87,11 +88,6 @@ fn push(value: &str, quoted: bool, escape: &str, text: &mut String) {
     text.push('"');
 }
 
-/// What `isspace` says of ASCII.
-fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t'..='\r')
-}
-
 /// Values as they stand outside of records.
 fn texts(column: &ArrayRef, extra: i32) -> Option<StringArray> {
     use DataType::{Boolean, Float32, Float64, List, Struct, Utf8};
@@ -124,7 +120,7 @@ mod tests {
         spell(column, 1).unwrap().as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
     }
 
-    /// What `psql` of Postgres 15 shows of the same rows.
+    /// The same rows as `psql` of PostgreSQL 15 shows them.
     #[test]
     fn as_postgres_writes_them() {
         let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None, Some(-3), None]));

@@ -1,4 +1,4 @@
-//! What the client is told when something fails.
+//! Errors as the client is told them.
 
 use std::any::Any;
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! What Postgres reads and the planner does not, or otherwise, where another spelling means the same.
+//! Rewrites of PostgreSQL's syntax that the planner does not read, or reads otherwise, into spellings that mean the same.
 
 use std::ops::ControlFlow;
 
@@ -130,7 +130,7 @@ fn place(key: &Expr) -> Option<usize> {
     }
 }
 
-/// What stands at a place of the outputs, in the place of its number.
+/// Returns the output that a number in ORDER BY or DISTINCT ON stands for.
 fn by_name(key: &mut Expr, outputs: &[SelectItem]) {
     let Some(place) = place(key) else { return };
     if let Some(SelectItem::UnnamedExpr(output) | SelectItem::ExprWithAlias { expr: output, .. }) =

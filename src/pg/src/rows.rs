@@ -84,7 +84,7 @@ pub(crate) struct Rows {
 struct Feed {
     batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
     task: Option<SpawnedTask<()>>,
-    /// What remained of the last batch.
+    /// The rest of the last batch.
     rest: Option<RecordBatch>,
     /// An abandoned result ends the functions that run for it.
     _guard: CancelOnDrop,

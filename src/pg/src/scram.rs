@@ -8,7 +8,7 @@ use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-/// What a password file keeps of a password: enough to check it, not enough to use it.
+/// The verifier of a password: enough to check it, not enough to use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verifier {
     pub(crate) iterations: u32,

@@ -32,7 +32,7 @@ use crate::rows::{Rows, executed, isolated};
 use crate::settings::{REPORTED, Settings};
 use crate::{catalog, functions, object_functions, permissions, statements};
 
-/// What the sessions of a server have in common.
+/// State that the sessions of a server share.
 pub(crate) struct Base {
     engine: neuroql::Engine,
     state: SessionState,
@@ -96,11 +96,11 @@ pub(crate) struct Portal {
     pub(crate) held: bool,
 }
 
-/// What a statement tells the client when it is done.
+/// The command tag of a statement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tag {
     pub(crate) verb: &'static str,
-    /// Whether the number of rows follows.
+    /// True if the number of rows follows.
     pub(crate) counted: bool,
 }
 
@@ -128,7 +128,7 @@ fn take_casts(statement: &mut Statement, declared: &[Option<Type>]) -> Casts {
     }
 }
 
-/// What became of a statement.
+/// The outcome of a statement.
 pub(crate) enum Outcome {
     Rows(Rows, Tag),
     Done(String),
@@ -151,7 +151,7 @@ pub(crate) struct Session {
     pub(crate) settings_version: u64,
     pub(crate) status: TransactionStatus,
     pub(crate) savepoints: Vec<String>,
-    /// Whether something was changed in this transaction, which ROLLBACK will not undo.
+    /// True if something was changed in this transaction, which ROLLBACK will not undo.
     pub(crate) wrote: bool,
     pub(crate) prepared: HashMap<String, Arc<Prepared>>,
     pub(crate) portals: HashMap<String, Portal>,
@@ -494,7 +494,7 @@ impl Session {
     }
 }
 
-/// Whether the types of a plan may change when they are coerced.
+/// Returns whether the types of a plan may change when they are coerced.
 fn is_coerced_later(plan: &LogicalPlan) -> bool {
     let branches = |expr: &Expr| {
         let found = expr.exists(|expr| {

@@ -136,7 +136,7 @@ type Values = BTreeMap<String, String>;
 pub(crate) struct Settings {
     /// What is set, by name in lower case; everything else has its default.
     values: Values,
-    /// What RESET goes back to: the startup packet.
+    /// The values that RESET goes back to: those of the startup packet.
     initial: Values,
     transaction: Option<Transaction>,
     /// Changed since the session last looked.
@@ -268,7 +268,7 @@ impl Settings {
             .map(Duration::from_millis)
     }
 
-    /// Whether statements that change something are refused.
+    /// Returns whether statements that change something are refused.
     pub(crate) fn read_only(&self) -> bool {
         let name = if self.transaction.is_some() { "transaction_read_only" } else { "default_transaction_read_only" };
         self.value(name) == "on"

@@ -34,7 +34,7 @@ const SCRAM: &str = "SCRAM-SHA-256";
 /// The user of every connection to a server without a password file.
 pub(crate) const SUPERUSER: &str = "neuroql";
 
-/// What the connections of a server share.
+/// State that the connections of a server share.
 pub(crate) struct Shared {
     pub(crate) base: Arc<Base>,
     pub(crate) registry: Arc<Registry>,

@@ -23,7 +23,7 @@ use crate::rows::{Rows, executed};
 use crate::session::{Outcome, Portal, Prepared, Session, Tag};
 use crate::{casts, catalog_queries, variables};
 
-/// Whether this module runs the statement.
+/// Returns whether this module runs the statement.
 pub(crate) fn is_about_session(statement: &Statement) -> bool {
     use Statement::*;
     matches!(
@@ -49,7 +49,7 @@ pub(crate) fn is_about_session(statement: &Statement) -> bool {
     )
 }
 
-/// Whether the statement is allowed in a failed transaction.
+/// Returns whether the statement is allowed in a failed transaction.
 pub(crate) fn ends_transaction(statement: &Statement) -> bool {
     matches!(statement, Statement::Commit { .. } | Statement::Rollback { .. })
 }

@@ -172,7 +172,7 @@ mod tests {
         texts.as_string::<i32>().iter().map(|text| text.unwrap_or("NULL").to_owned()).collect()
     }
 
-    /// What `psql` of Postgres 15 shows.
+    /// Values as `psql` of PostgreSQL 15 shows them.
     #[test]
     fn as_postgres_writes_them() {
         let days = Date32Array::from(vec![Some(0), Some(-719_162), Some(-719_163), None, Some(2_932_896)]);

@@ -38,7 +38,7 @@ pub(crate) fn split(socket: Box<dyn Socket>) -> (Inbox, Outbox) {
     (Inbox { reader, buffer: BytesMut::new() }, Outbox { writer, buffer: BytesMut::with_capacity(FLUSH_AT) })
 }
 
-/// What the client sends.
+/// Messages of the client.
 pub(crate) struct Inbox {
     reader: ReadHalf<Box<dyn Socket>>,
     buffer: BytesMut,
@@ -108,7 +108,7 @@ fn decode(mut packet: BytesMut) -> Result<PgWireFrontendMessage, Report> {
     }
 }
 
-/// What the client is sent.
+/// Messages to the client.
 pub(crate) struct Outbox {
     writer: WriteHalf<Box<dyn Socket>>,
     buffer: BytesMut,
@@ -124,7 +124,7 @@ impl Outbox {
         })
     }
 
-    /// Whether it is time to hand the output to the socket.
+    /// Returns whether it is time to hand the output to the socket.
     pub(crate) fn is_full(&self) -> bool {
         self.buffer.len() >= FLUSH_AT
     }

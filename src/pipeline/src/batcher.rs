@@ -41,7 +41,7 @@ pub struct BatchExample {
     pub positions: Vec<u32>,
     /// Tokens of the whole example.
     pub tokens: Arc<[u32]>,
-    /// Whether it ends its document.
+    /// True if it ends its document.
     pub last: bool,
 }
 

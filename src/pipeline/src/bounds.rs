@@ -38,7 +38,7 @@ pub struct Top {
     pub k: usize,
     /// The end of the activations that they are from.
     pub visit: Visit,
-    /// Whether so many of each neuron matter, instead of all neurons together.
+    /// True if so many of each neuron matter, instead of all neurons together.
     pub of_each: bool,
 }
 
@@ -55,7 +55,7 @@ impl StoredAnalysis {
     /// runs, by [`StoredAnalysis::is_of`]; here only if it can be told without reading it.
     ///
     /// # Errors
-    /// What the store says.
+    /// An error of the store.
     pub async fn find(
         model: &Model,
         origin: &Origin,
@@ -105,7 +105,7 @@ impl StoredAnalysis {
         &self.dataset
     }
 
-    /// Whether the store keeps at least so many of the strongest examples of each neuron, and so of its tokens.
+    /// Returns whether the store keeps at least so many of the strongest examples of each neuron, and so of its tokens.
     pub fn keeps(&self, k: usize) -> bool {
         self.layers.iter().all(|(_, progress)| progress.k >= k)
     }
@@ -118,7 +118,7 @@ impl StoredAnalysis {
     /// Loads bounds and examples; `None` if a part of them is missing.
     ///
     /// # Errors
-    /// What the store says.
+    /// An error of the store.
     pub async fn load(&self, model: &Model, selection: &Selection, resources: &Resources) -> Result<Option<Bounds>> {
         let (store, name) = (&resources.store, model.name());
         let Some((_, first)) = self.layers.first() else { return Ok(None) };
@@ -140,7 +140,7 @@ impl StoredAnalysis {
     /// Loads the strongest tokens of each layer's neurons; `None` if the store has gone on since.
     ///
     /// # Errors
-    /// What the store says.
+    /// An error of the store.
     pub async fn strongest(
         &self,
         model: &Model,

@@ -22,22 +22,22 @@ impl Freshness {
         Self { model_version: model.version() }
     }
 
-    /// Whether an analysis is of this model: of whatever text, and finished or not.
+    /// Returns whether an analysis is of this model: of whatever text, and finished or not.
     pub fn is_of_model(&self, progress: &Progress) -> bool {
         holds_for(&progress.model_version, &self.model_version)
     }
 
-    /// Whether an analysis is of this model and has seen a whole dataset, as it was then.
+    /// Returns whether an analysis is of this model and has seen a whole dataset, as it was then.
     pub fn is_complete(&self, progress: &Progress) -> bool {
         progress.complete && self.is_of_model(progress)
     }
 
-    /// Whether an analysis is of this model and of the whole dataset with this hash.
+    /// Returns whether an analysis is of this model and of the whole dataset with this hash.
     pub fn is_current(&self, progress: &Progress, sha256: &str) -> bool {
         self.is_complete(progress) && is_of_text(progress, sha256)
     }
 
-    /// Whether an analysis is of this model and of the first rows of a dataset, so that it can go on with the others. The
+    /// Returns whether an analysis is of this model and of the first rows of a dataset, so that it can go on with the others. The
     /// fingerprint must know the hash after [`rows_seen`].
     pub fn is_prefix(&self, progress: &Progress, fingerprint: &Fingerprint) -> bool {
         let sha256 = fingerprint.prefixes.get(&rows_seen(progress));
@@ -45,7 +45,7 @@ impl Freshness {
     }
 }
 
-/// Whether the rows that an analysis has seen have this hash.
+/// Returns whether the rows that an analysis has seen have this hash.
 pub fn is_of_text(progress: &Progress, sha256: &str) -> bool {
     progress.documents_sha256 == sha256
 }

@@ -1,4 +1,4 @@
-//! What runs share.
+//! Resources that runs share.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Resources {
     /// the model, by neuron and method.
     ///
     /// # Errors
-    /// What the store says.
+    /// An error of the store.
     pub async fn graphs(&self, model: &Model, layer: u32, neurons: Option<&[u32]>) -> Result<RecordBatch> {
         self.store.graphs(model.name(), &model.version(), layer, neurons).await.map_err(sql_error)
     }
@@ -42,7 +42,7 @@ impl Resources {
     /// Returns the same rows of all neurons, without the graphs themselves.
     ///
     /// # Errors
-    /// What the store says.
+    /// An error of the store.
     pub async fn graph_scores(&self, model: &Model, layer: u32) -> Result<RecordBatch> {
         self.store.graph_scores(model.name(), &model.version(), layer).await.map_err(sql_error)
     }

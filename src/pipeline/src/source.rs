@@ -42,7 +42,7 @@ pub trait DocumentSource: Debug + Send + Sync + Any {
     /// Whatever keeps the rows from being read.
     fn open(&self, context: &Arc<TaskContext>) -> Result<SendableRecordBatchStream>;
 
-    /// Whether documents have numbers of their own; otherwise their rows are counted.
+    /// Returns whether documents have numbers of their own; otherwise their rows are counted.
     fn is_numbered(&self) -> bool;
 
     /// The identity of the table that is read. What is known of a dataset is forgotten when its table is gone.
@@ -57,7 +57,7 @@ pub trait Identity: Debug + Send + Sync {
     /// The place of the value in memory, which no other value has for as long as this exists.
     fn address(&self) -> usize;
 
-    /// Whether the value still exists.
+    /// Returns whether the value still exists.
     fn is_alive(&self) -> bool;
 }
 
@@ -73,7 +73,7 @@ impl<T: Debug + Send + Sync + ?Sized> Identity for Weak<T> {
 
 /// The identity of the rows of a source: sources with equal contents yield equal rows in the same order.
 pub trait Contents: Debug + Send + Sync + Any {
-    /// Whether these are the contents of `other` too.
+    /// Returns whether these are the contents of `other` too.
     fn is_same(&self, other: &dyn Contents) -> bool;
 }
 
@@ -105,7 +105,7 @@ impl Shard {
     /// The only shard.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
-    /// Whether the document of this row of the dataset belongs to the shard.
+    /// Returns whether the document of this row of the dataset belongs to the shard.
     pub fn has(self, row: u64) -> bool {
         row % self.count.max(1) == self.index
     }

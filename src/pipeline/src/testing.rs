@@ -65,7 +65,7 @@ impl Texts {
         Self { name, batches, numbered: numbers.is_some(), contents: None, table, opened }
     }
 
-    /// Of the same table as another source, with contents of this identity.
+    /// A source of the same table as another, with contents of this identity.
     pub(crate) fn with_identity(self, table: &Arc<u8>, contents: Option<u32>) -> Arc<Self> {
         Arc::new(Self { table: Arc::clone(table), contents, ..self })
     }

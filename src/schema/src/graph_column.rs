@@ -143,12 +143,12 @@ impl GraphColumn {
         self.offsets.len() - 1
     }
 
-    /// Whether there are no rows.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether a row is NULL.
+    /// Returns whether a row is NULL.
     pub fn is_null(&self, row: usize) -> bool {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
@@ -192,7 +192,7 @@ impl GraphColumn {
         })
     }
 
-    /// Whether two rows predict the same: their nodes have the same parents, tokens and ends.
+    /// Returns whether two rows predict the same: their nodes have the same parents, tokens and ends.
     pub fn same(&self, one: usize, other: usize) -> bool {
         let (a, b) = (self.nodes(one), self.nodes(other));
         fn equal<T: Array>(column: &T, a: &Range<usize>, b: &Range<usize>) -> bool {

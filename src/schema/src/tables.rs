@@ -48,7 +48,7 @@ pub static STRONG: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
-/// What an analysis has seen so far.
+/// The progress of an analysis.
 pub static PROGRESS: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("model_version", DataType::Utf8),

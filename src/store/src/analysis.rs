@@ -13,10 +13,10 @@ use neuroql_analysis::{LayerSummary, Moments, NeuronState, Peak, Selected, Stron
 
 use neuroql_schema::tables::{EXAMPLE, NEURONS, PROGRESS, STRONG, element};
 
-/// What an analysis is of, and how far it has come.
+/// The subject of an analysis, and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// What must not change of the model: weights, site, window and the like.
+    /// The version of the model: weights, site, window and the like.
     pub model_version: String,
     /// Strongest examples kept.
     pub k: usize,
@@ -30,22 +30,22 @@ pub struct Progress {
     pub examples: u64,
     /// The segments of `bounds` and `contexts` that belong to it, in order.
     pub segments: Vec<String>,
-    /// Whether it has seen the whole dataset.
+    /// True if it has seen the whole dataset.
     pub complete: bool,
 }
 
-/// What is known of one layer of a model over a dataset.
+/// The analysis of one layer of a model over a dataset.
 #[derive(Debug, Clone)]
 pub struct LayerAnalysis {
     /// The layer.
     pub layer: u32,
     /// How far it has come.
     pub progress: Progress,
-    /// What it has found.
+    /// Its results.
     pub summary: LayerSummary,
 }
 
-/// What a summary says, in the table `neurons`.
+/// The row of a summary in the table `neurons`.
 pub(crate) struct Neurons<'a> {
     pub progress: &'a Progress,
     pub summary: &'a LayerSummary,
@@ -273,7 +273,7 @@ impl LayerStrongest {
         Ok(Some(Self { neurons: neurons.map(of_neuron).collect::<Result<_, Malformed>>()? }))
     }
 
-    /// Of each neuron.
+    /// The value of each neuron.
     pub fn neurons(&self) -> impl Iterator<Item = Strongest<'_>> {
         self.neurons.iter().map(|(tokens, all, scale)| Strongest { tokens, all: *all, scale: *scale })
     }

@@ -20,11 +20,11 @@ pub(crate) struct Shares {
     pub rows: u64,
     /// Rows of graphs.
     pub graphs: u64,
-    /// What is known of opened files, of each table.
+    /// Metadata of opened files, of each table.
     pub opened: u64,
     /// The files of partitions, of each table.
     pub listed: u64,
-    /// What files say of themselves, of each table.
+    /// Footers of files, of each table.
     pub metadata: u64,
     /// Statistics of files, of each table.
     pub statistics: u64,
@@ -115,7 +115,7 @@ where
         self.entries.get(key).await.and_then(|slot| slot.value().clone())
     }
 
-    /// Whether the cache holds a value for a key.
+    /// Returns whether the cache holds a value for a key.
     pub fn contains_key(&self, key: &K) -> bool {
         self.entries.contains_key(key)
     }

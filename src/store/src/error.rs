@@ -3,13 +3,13 @@
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitConflictError, TransactionError};
 
-/// What can be wrong with a store.
+/// Errors of stores.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A location that is neither a folder nor the URL of an object store.
     #[error("\"{location}\" cannot be a store: {reason}")]
     Location {
-        /// What was given.
+        /// The value given.
         location: String,
         /// Why not.
         reason: String,
@@ -19,9 +19,9 @@ pub enum Error {
     Access {
         /// Name of the table.
         table: &'static str,
-        /// What was attempted: read, written.
+        /// The operation: read, written.
         doing: &'static str,
-        /// What the storage says.
+        /// The storage's error.
         reason: String,
     },
     /// No room left.
@@ -35,7 +35,7 @@ pub enum Error {
     Damaged {
         /// Name of the table.
         table: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// Two writers at once.
@@ -43,7 +43,7 @@ pub enum Error {
     Conflict {
         /// Name of the table.
         table: &'static str,
-        /// What it changed.
+        /// The change.
         reason: String,
     },
 }

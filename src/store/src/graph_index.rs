@@ -67,7 +67,7 @@ pub struct IndexedLayer {
 pub struct IndexedGraph {
     /// Its neuron.
     pub neuron: u32,
-    /// Whether the neuron has graphs by other methods too.
+    /// True if the neuron has graphs by other methods too.
     pub several: bool,
     /// Its patterns.
     pub signature: Signature,

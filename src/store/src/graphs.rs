@@ -31,7 +31,7 @@ const ALONE: [&str; 6] = ["layer", "neuron", "method", "built_at", "f1", "graph"
 /// Rows of a page of a column: a graph is read with so many others.
 const PAGE_ROWS: usize = 128;
 
-/// What names a row among those of a model.
+/// The key of a row among those of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GraphKey {
     /// The layer.
@@ -72,7 +72,7 @@ pub(crate) struct Graphs {
 /// Version of the table, model, its version, layer, and what of it.
 type CacheKey = (Option<u64>, String, String, u32, Part);
 
-/// What of a layer is kept at hand together.
+/// The parts of a layer that are cached together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Part {
     /// All rows.

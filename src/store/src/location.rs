@@ -14,7 +14,7 @@ use crate::{Error, Result};
 pub(crate) struct Root {
     url: Url,
     objects: Option<Arc<dyn ObjectStore>>,
-    /// Whether it ends with the process.
+    /// True if it ends with the process.
     fleeting: bool,
 }
 
@@ -80,7 +80,7 @@ impl Root {
         self.objects.clone()
     }
 
-    /// Whether it ends with the process.
+    /// Returns whether it ends with the process.
     pub fn is_fleeting(&self) -> bool {
         self.fleeting
     }

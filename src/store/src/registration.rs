@@ -19,7 +19,7 @@ pub struct Registration {
     pub location: String,
     /// Options by name.
     pub options: BTreeMap<String, String>,
-    /// Of its weights when it was registered.
+    /// SHA-256 of its weights when it was registered.
     pub sha256: String,
 }
 

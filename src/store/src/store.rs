@@ -41,7 +41,7 @@ pub struct Store {
     cache: BoundedCache<Key, Cached>,
 }
 
-/// What is cached: of which version of which table, and of what.
+/// The key of a cached value: version, table, and part.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Analysed(Option<u64>),
@@ -201,7 +201,7 @@ impl Store {
         self
     }
 
-    /// Whether it ends with the process.
+    /// Returns whether it ends with the process.
     pub fn is_fleeting(&self) -> bool {
         self.root.is_fleeting()
     }
@@ -211,7 +211,7 @@ impl Store {
         self.root.url().to_string()
     }
 
-    /// What was registered, by name.
+    /// Registrations by name.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].

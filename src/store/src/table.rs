@@ -92,14 +92,14 @@ pub(crate) struct Witness<'a> {
 struct File {
     path: Path,
     size: u64,
-    /// Whether rows of it do not count any more.
+    /// True if rows of it do not count any more.
     has_deletions: bool,
 }
 
 #[derive(Debug, Clone)]
 struct Current {
     table: DeltaTable,
-    /// Whether the table exists; it is created by the first write.
+    /// True if the table exists; it is created by the first write.
     exists: bool,
     /// When it was looked for at the latest: what was committed before that is in it.
     seen: Instant,
@@ -111,7 +111,7 @@ impl Current {
     }
 }
 
-/// What reads; it remembers what files say of themselves.
+/// The session that reads; it caches footers of files.
 struct Session(SessionContext);
 
 impl fmt::Debug for Session {

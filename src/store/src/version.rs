@@ -5,7 +5,7 @@
 
 use datafusion::logical_expr::{Expr, ident, lit};
 
-/// What comes before the tokenizer in a version.
+/// The separator before the tokenizer in a version.
 const TOKENIZER: &str = " tokenizer=";
 
 /// Versions that rows may be of to hold for the current one: none if that says nothing.
@@ -14,7 +14,7 @@ fn held(current: &str) -> impl Iterator<Item = &str> {
     [Some(current), unnamed].into_iter().flatten().filter(|version| !version.is_empty())
 }
 
-/// Whether what was kept of one version of a model holds for the current one. What says nothing holds for nothing.
+/// Returns whether what was kept of one version of a model holds for the current one. What says nothing holds for nothing.
 pub fn holds_for(stored: &str, current: &str) -> bool {
     held(current).any(|version| version == stored)
 }

@@ -1,4 +1,4 @@
-//! What functions of two graphs have in common.
+//! Functions of two graphs.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(crate) struct OfTwoGraphs {
     pub answer: Answer,
 }
 
-/// What is made of the graphs of a row.
+/// The result for the graphs of a row.
 pub(crate) enum Answer {
     /// A number, or NULL.
     Number(fn(&Graph, &Graph) -> neuroql_graph::Result<Option<f64>>),

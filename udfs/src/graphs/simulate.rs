@@ -17,7 +17,7 @@ use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 use neuroql_schema::graph_column::{GraphColumn, accepts};
 
-/// What a graph predicts for each token of a text.
+/// Predictions of a graph for each token of a text.
 pub fn simulate_udf() -> ScalarUDF {
     function("simulate", documentation(), Simulate)
 }

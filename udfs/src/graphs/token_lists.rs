@@ -25,7 +25,7 @@ impl TokenLists {
         fits.then(|| DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true))))
     }
 
-    /// Of a column of this type.
+    /// From a column of this type.
     pub fn new(column: &ArrayRef) -> Self {
         let lists = column.as_list::<i32>().clone();
         Self { ids: lists.values().as_primitive::<Int32Type>().clone(), lists }

@@ -18,7 +18,7 @@ use datafusion::scalar::ScalarValue;
 use super::names;
 use super::refusal::{out_of_range, refusal};
 
-/// Whether the results of arithmetic on this type are checked.
+/// Returns whether the results of arithmetic on this type are checked.
 pub(super) fn is_checked(data_type: &DataType) -> bool {
     use DataType::{Float32, Float64, Int16, Int32, Int64};
     matches!(data_type, Int16 | Int32 | Int64 | Float32 | Float64)
@@ -37,7 +37,7 @@ pub(super) fn checked_negation() -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::from(Negation { signature: Signature::any(1, Volatility::Immutable) }))
 }
 
-/// Whether this is a division or a remainder, which a condition beside it may guard.
+/// Returns whether this is a division or a remainder, which a condition beside it may guard.
 pub(super) fn is_division(function: &ScalarUDF) -> bool {
     let arithmetic = function.inner().downcast_ref::<Arithmetic>();
     arithmetic.is_some_and(|it| matches!(it.operator, Operator::Divide | Operator::Modulo))
@@ -101,7 +101,7 @@ fn same_type(name: &str, args: &ReturnFieldArgs) -> Result<FieldRef> {
     Ok(Arc::new(Field::new(name, args.arg_fields[0].data_type().clone(), nullable)))
 }
 
-/// What arithmetic needs of an integer type.
+/// Arithmetic of an integer type.
 trait Integer: ArrowPrimitiveType {
     fn apply(operator: Operator, left: Self::Native, right: Self::Native) -> (Self::Native, bool);
 }
@@ -165,7 +165,7 @@ where
     })
 }
 
-/// What arithmetic needs of a floating-point type.
+/// Arithmetic of a floating-point type.
 trait Float: ArrowPrimitiveType {
     /// The result, and whether it may have failed: a test so cheap that all rows can have it.
     fn apply(operator: Operator, left: Self::Native, right: Self::Native) -> (Self::Native, bool);

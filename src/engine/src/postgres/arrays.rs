@@ -135,7 +135,7 @@ mod tests {
         elements(text, &mut items).map(|()| items)
     }
 
-    /// What Postgres 15 reads.
+    /// Values as PostgreSQL 15 reads them.
     #[test]
     fn elements_are_read() {
         let some = |text: &str| Some(text.to_owned());

@@ -8,9 +8,7 @@ use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, GroupsAccumulator, ReversedUDAF, Signature,
-};
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF};
 use datafusion::scalar::ScalarValue;
 
 use super::quotients::{Number, QUOTIENT, divided};
@@ -45,21 +43,7 @@ fn accumulator(args: &AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
 }
 
 impl AggregateUDFImpl for Average {
-    fn name(&self) -> &str {
-        self.function.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.function.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.function.signature()
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.function.coerce_types(arguments)
-    }
+    delegate!(name, aliases, signature, coerce_types, documentation);
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match arguments {
@@ -110,10 +94,6 @@ impl AggregateUDFImpl for Average {
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         self.function.inner().order_sensitivity()
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.function.documentation()
     }
 }
 

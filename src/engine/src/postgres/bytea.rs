@@ -78,7 +78,7 @@ pub(super) fn written(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// What Postgres 15 reads.
+    /// Values as PostgreSQL 15 reads them.
     #[test]
     fn both_formats_are_read() {
         assert_eq!(bytes("\\x00fF 61").unwrap(), [0, 255, b'a']);

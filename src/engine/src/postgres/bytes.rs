@@ -8,8 +8,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -39,13 +38,7 @@ fn part(bytes: &[u8], start: i64, length: Option<i64>) -> Result<&[u8]> {
 }
 
 impl ScalarUDFImpl for OfBytes {
-    fn name(&self) -> &str {
-        self.function.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.function.aliases()
-    }
+    delegate!(name, aliases, documentation, is_strict);
 
     fn signature(&self) -> &Signature {
         &self.signature
@@ -95,14 +88,6 @@ impl ScalarUDFImpl for OfBytes {
         }
     }
 
-    fn documentation(&self) -> Option<&Documentation> {
-        self.function.documentation()
-    }
-
-    fn is_strict(&self) -> bool {
-        self.function.is_strict()
-    }
-
     fn simplify(&self, args: Vec<Expr>, _: &SimplifyContext) -> Result<ExprSimplifyResult> {
         Ok(ExprSimplifyResult::Original(args))
     }
@@ -150,7 +135,7 @@ impl ScalarUDFImpl for OfBytes {
 mod tests {
     use super::*;
 
-    /// What Postgres 15 shows.
+    /// Values as PostgreSQL 15 shows them.
     #[test]
     fn parts_are_counted_from_one() {
         let of = |start, length| part(b"abcd", start, length).unwrap();

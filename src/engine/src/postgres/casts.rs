@@ -143,7 +143,7 @@ fn item_of(data_type: &DataType) -> &DataType {
     }
 }
 
-/// Whether values are of type `numeric` without a precision, or made of such: they do not know how many digits after the
+/// Returns whether values are of type `numeric` without a precision, or made of such: they do not know how many digits after the
 /// point Postgres would show.
 fn has_unknown_digits(data_type: &DataType) -> bool {
     matches!(item_of(data_type), DataType::Decimal128(37.., scale) if *scale >= UNCONSTRAINED.1)
@@ -162,7 +162,7 @@ pub(super) fn cast_by(rule: Rule, cast: Cast) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), vec![*cast.expr]))
 }
 
-/// Whether this is a cast of a text that may not be a value of the type, which a condition beside it may guard.
+/// Returns whether this is a cast of a text that may not be a value of the type, which a condition beside it may guard.
 pub(super) fn may_refuse_text(function: &ScalarUDF) -> bool {
     let cast = function.inner().downcast_ref::<CastFunction>();
     cast.is_some_and(|it| {

@@ -49,7 +49,7 @@ pub fn spell(column: &ArrayRef, extra: i32) -> Option<ArrayRef> {
 struct Form {
     /// Numbers of more digits before the point get an exponent.
     digits: i32,
-    /// Whether they are rounded to so many.
+    /// True if they are rounded to so many.
     rounded: bool,
 }
 
@@ -106,7 +106,7 @@ impl Float for f64 {
     }
 }
 
-/// Whether a decimal stands in the middle between the number and a neighbour. It is read as the one whose last bit is 0,
+/// Returns whether a decimal stands in the middle between the number and a neighbour. It is read as the one whose last bit is 0,
 /// and Rust writes it for that one, but Postgres does not.
 fn is_between<T: Float>(value: T, scientific: &str) -> bool {
     let Some((magnitude, half)) = value.whole() else { return false };
@@ -177,7 +177,7 @@ mod tests {
         texts.as_string::<i32>().iter().map(|text| text.unwrap_or("NULL").to_owned()).collect()
     }
 
-    /// What `psql` of Postgres 15 shows.
+    /// Values as `psql` of PostgreSQL 15 shows them.
     #[test]
     fn as_postgres_writes_them() {
         let doubles = [

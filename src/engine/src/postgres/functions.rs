@@ -7,8 +7,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float
 use datafusion::error::Result;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -26,80 +25,13 @@ impl Has {
     }
 }
 
-/// Whether this function is [`Has`].
+/// Returns whether this function is [`Has`].
 pub(super) fn is_has(function: &ScalarUDF) -> bool {
     function.inner().downcast_ref::<Has>().is_some()
 }
 
-/// The methods that are those of the function inside.
-macro_rules! as_inside {
-    () => {
-        fn name(&self) -> &str {
-            self.function.name()
-        }
-
-        fn aliases(&self) -> &[String] {
-            self.function.aliases()
-        }
-
-        fn signature(&self) -> &Signature {
-            self.function.signature()
-        }
-
-        fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-            self.function.return_type(arguments)
-        }
-
-        fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-            self.function.return_field_from_args(args)
-        }
-
-        fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-            self.function.coerce_types(arguments)
-        }
-
-        fn documentation(&self) -> Option<&Documentation> {
-            self.function.documentation()
-        }
-
-        fn is_strict(&self) -> bool {
-            self.function.is_strict()
-        }
-
-        fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
-            self.function.simplify(args, info)
-        }
-    };
-}
-
 impl ScalarUDFImpl for Has {
-    fn name(&self) -> &str {
-        self.function.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.function.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.function.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.function.return_type(arguments)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        self.function.return_field_from_args(args)
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.function.coerce_types(arguments)
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.function.documentation()
-    }
+    delegate!(name, aliases, signature, return_type, return_field_from_args, coerce_types, documentation);
 
     // Not even NULL is in an empty array.
     fn is_strict(&self) -> bool {
@@ -157,7 +89,17 @@ impl Defined {
 }
 
 impl ScalarUDFImpl for Defined {
-    as_inside!();
+    delegate!(
+        name,
+        aliases,
+        signature,
+        return_type,
+        return_field_from_args,
+        coerce_types,
+        documentation,
+        is_strict,
+        simplify
+    );
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let (values, rows) = (args.args.clone(), args.number_rows);
@@ -211,7 +153,7 @@ fn number(array: &ArrayRef, row: usize) -> Option<f64> {
     }
 }
 
-/// Whether a value is a finite number or none at all.
+/// Returns whether a value is a finite number or none at all.
 fn is_finite(array: &ArrayRef, row: usize) -> bool {
     number(array, row).is_none_or(f64::is_finite)
 }
@@ -232,32 +174,14 @@ impl Named {
 }
 
 impl ScalarUDFImpl for Named {
+    delegate!(signature, return_type, return_field_from_args, coerce_types, documentation);
+
     fn name(&self) -> &str {
         self.name
     }
 
     fn aliases(&self) -> &[String] {
         &self.aliases
-    }
-
-    fn signature(&self) -> &Signature {
-        self.function.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.function.return_type(arguments)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        self.function.return_field_from_args(args)
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.function.coerce_types(arguments)
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.function.documentation()
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

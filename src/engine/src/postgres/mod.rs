@@ -1,8 +1,11 @@
-//! What makes expressions answer as PostgreSQL's do, or fail with its codes, where DataFusion differs.
+//! Semantics of PostgreSQL for expressions, where DataFusion's differ: its answers, or errors with its codes.
 //!
 //! Types are decided when a statement is planned ([`types`], [`operators`], [`signed`]), values by rules of the analyzer
 //! ([`rules`], [`subqueries`]) that put functions in the place of operators and casts. So programs that embed neuroql and
 //! clients of the server get the same rows.
+
+#[macro_use]
+mod delegate;
 
 mod arithmetic;
 mod arrays;

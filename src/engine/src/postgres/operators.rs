@@ -20,11 +20,11 @@ use super::refusal::{refusal, type_name};
 /// Gives operands the types that Postgres gives them.
 #[derive(Debug)]
 pub(super) struct Operands {
-    /// What EXTRACT is planned as.
+    /// The function that EXTRACT is planned as.
     pub(super) part: Option<Arc<ScalarUDF>>,
-    /// Whether two arrays have an element in common.
+    /// True if two arrays have an element in common.
     pub(super) any: Arc<ScalarUDF>,
-    /// What SUBSTRING is planned as.
+    /// The function that SUBSTRING is planned as.
     pub(super) substr: Arc<ScalarUDF>,
 }
 

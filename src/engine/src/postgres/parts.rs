@@ -11,7 +11,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::preimage::PreimageResult;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, lit,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, lit,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -25,7 +25,7 @@ pub(super) struct Part {
     is_numeric: bool,
 }
 
-/// What a part is computed from.
+/// The source of a part of a date or time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     /// Microseconds within a minute; so many digits of the part stand after the point.
@@ -123,24 +123,14 @@ fn epoch(values: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
 }
 
 impl ScalarUDFImpl for Part {
+    delegate!(signature, return_type, coerce_types, documentation);
+
     fn name(&self) -> &str {
         if self.is_numeric { "extract" } else { self.function.name() }
     }
 
     fn aliases(&self) -> &[String] {
         if self.is_numeric { &[] } else { self.function.aliases() }
-    }
-
-    fn signature(&self) -> &Signature {
-        self.function.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.function.return_type(arguments)
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.function.coerce_types(arguments)
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
@@ -161,10 +151,6 @@ impl ScalarUDFImpl for Part {
         let data_type =
             if self.is_numeric { DataType::Decimal128(PRECISION, unit.scale(&of)) } else { DataType::Float64 };
         Ok(Arc::new(Field::clone(&field).with_name(self.name()).with_data_type(data_type)))
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.function.documentation()
     }
 
     fn preimage(&self, args: &[Expr], literal: &Expr, info: &SimplifyContext) -> Result<PreimageResult> {

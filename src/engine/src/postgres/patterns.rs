@@ -49,7 +49,7 @@ pub(super) fn found(pattern: Expr) -> Expr {
     translated(Language::Found, pattern)
 }
 
-/// Whether this is such a pattern already.
+/// Returns whether this is such a pattern already.
 pub(super) fn is_translated(pattern: &Expr) -> bool {
     matches!(pattern, Expr::ScalarFunction(function) if function.func.inner().downcast_ref::<Translation>().is_some())
 }

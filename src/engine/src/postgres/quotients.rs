@@ -33,7 +33,7 @@ pub(super) fn quotient(left: (Expr, &DataType), right: (Expr, &DataType)) -> Opt
     Some(function().call(vec![decimal(left)?, decimal(right)?]))
 }
 
-/// Whether this is such a division.
+/// Returns whether this is such a division.
 pub(super) fn is_quotient(function: &ScalarUDF) -> bool {
     function.inner().downcast_ref::<Quotient>().is_some()
 }
@@ -204,7 +204,7 @@ mod tests {
         divided(number(left), number(right))
     }
 
-    /// What Postgres 15 shows.
+    /// Values as PostgreSQL 15 shows them.
     #[test]
     fn quotients_have_the_digits_of_postgres() {
         // 0.1 / 2.7 = 0.03703703703703703704

@@ -7,9 +7,7 @@ use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::filter;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::error::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-};
+use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
 use datafusion::scalar::ScalarValue;
 
 /// A function that removes all elements of a value, of which NULL is none to DataFusion.
@@ -27,6 +25,8 @@ impl Remove {
 }
 
 impl ScalarUDFImpl for Remove {
+    delegate!(signature, return_type, coerce_types, documentation);
+
     fn name(&self) -> &str {
         "array_remove"
     }
@@ -35,25 +35,9 @@ impl ScalarUDFImpl for Remove {
         &self.aliases
     }
 
-    fn signature(&self) -> &Signature {
-        self.function.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.function.return_type(arguments)
-    }
-
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let field = self.function.return_field_from_args(args)?;
         Ok(Arc::new(Field::clone(&field).with_nullable(true)))
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.function.coerce_types(arguments)
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.function.documentation()
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

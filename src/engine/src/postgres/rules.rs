@@ -31,7 +31,7 @@ use super::refusal::refusal;
 use super::types::length_of;
 use super::{decimal, functions, spans, templates};
 
-/// What is rewritten before types are coerced: operators that DataFusion plans otherwise than they are meant.
+/// Rewrites before types are coerced: operators that DataFusion plans otherwise than they are meant.
 #[derive(Debug)]
 pub(super) struct Operators;
 
@@ -169,7 +169,7 @@ fn check_series(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// Whether no row comes twice, as far as can be seen; an optimised plan has a GROUP BY in the place of DISTINCT.
+/// Returns whether no row comes twice, as far as can be seen; an optimised plan has a GROUP BY in the place of DISTINCT.
 fn is_distinct(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Distinct(_) => true,
@@ -181,7 +181,7 @@ fn is_distinct(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// What is rewritten when types are known: arithmetic and casts.
+/// Rewrites when types are known: arithmetic and casts.
 #[derive(Debug)]
 pub(super) struct Values;
 
@@ -382,7 +382,7 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
-/// Whether a plan has one row, whatever it reads.
+/// Returns whether a plan has one row, whatever it reads.
 fn has_one_row(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
@@ -393,14 +393,14 @@ fn has_one_row(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether a constant pattern ends in an escape character that escapes nothing.
+/// Returns whether a constant pattern ends in an escape character that escapes nothing.
 fn ends_in_escape(pattern: &Expr) -> bool {
     let Expr::Literal(pattern, _) = pattern else { return false };
     let text = pattern.try_as_str().flatten().unwrap_or_default();
     text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
-/// Whether a pattern of LIKE is a constant, or one that is checked as it is used.
+/// Returns whether a pattern of LIKE is a constant, or one that is checked as it is used.
 fn is_checked_pattern(pattern: &Expr) -> bool {
     match pattern {
         Expr::Literal(..) => true,
@@ -529,7 +529,7 @@ fn arithmetic(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>
     Ok(Transformed::yes(function.call(vec![*binary.left, *binary.right])))
 }
 
-/// Whether an expression may fail for rows that a condition beside it is there to keep away.
+/// Returns whether an expression may fail for rows that a condition beside it is there to keep away.
 fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
     let is_constant = |expr: &Expr| matches!(expr, Expr::Literal(..));
     expr.exists(|expr| {
@@ -628,7 +628,7 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
     })
 }
 
-/// Whether this is made of nothing but numbers as they stand in a statement, which Postgres takes for `numeric`.
+/// Returns whether this is made of nothing but numbers as they stand in a statement, which Postgres takes for `numeric`.
 fn is_constant_number(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(ScalarValue::Int64(_) | ScalarValue::Float64(_) | ScalarValue::Int32(_), metadata) => {

@@ -13,8 +13,8 @@ use datafusion::logical_expr::function::{
 };
 use datafusion::logical_expr::window_state::WindowAggState;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Documentation, LimitEffect, PartitionEvaluator,
-    ReturnFieldArgs, ReversedUDWF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, WindowUDF, WindowUDFImpl,
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, LimitEffect, PartitionEvaluator, ReturnFieldArgs,
+    ReversedUDWF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, WindowUDF, WindowUDFImpl,
 };
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
@@ -36,7 +36,7 @@ fn signed(data_type: &DataType, to: &DataType) -> DataType {
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct SignedScalar {
     function: Arc<ScalarUDF>,
-    /// Whether a size of 0 is NULL, as `array_length` of an empty array is.
+    /// True if a size of 0 is NULL, as `array_length` of an empty array is.
     empty_is_null: bool,
 }
 
@@ -48,17 +48,7 @@ impl SignedScalar {
 }
 
 impl ScalarUDFImpl for SignedScalar {
-    fn name(&self) -> &str {
-        self.function.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.function.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.function.signature()
-    }
+    delegate!(name, aliases, signature, coerce_types, documentation, is_strict);
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(signed(&self.function.return_type(arguments)?, &DataType::Int32))
@@ -69,18 +59,6 @@ impl ScalarUDFImpl for SignedScalar {
         let data_type = signed(field.data_type(), &DataType::Int32);
         let nullable = field.is_nullable() || self.empty_is_null;
         Ok(Arc::new(Field::clone(&field).with_data_type(data_type).with_nullable(nullable)))
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.function.coerce_types(arguments)
-    }
-
-    fn is_strict(&self) -> bool {
-        self.function.is_strict()
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.function.documentation()
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -125,17 +103,7 @@ impl SignedWindow {
 }
 
 impl WindowUDFImpl for SignedWindow {
-    fn name(&self) -> &str {
-        self.function.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.function.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.function.signature()
-    }
+    delegate!(name, aliases, signature, coerce_types, documentation);
 
     fn expressions(&self, args: ExpressionArgs) -> Vec<Arc<dyn PhysicalExpr>> {
         self.function.expressions(args)
@@ -156,10 +124,6 @@ impl WindowUDFImpl for SignedWindow {
         self.function.sort_options()
     }
 
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        self.function.coerce_types(arguments)
-    }
-
     fn reverse_expr(&self) -> ReversedUDWF {
         match self.function.reverse_expr() {
             ReversedUDWF::Reversed(function) => {
@@ -167,10 +131,6 @@ impl WindowUDFImpl for SignedWindow {
             }
             other => other,
         }
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.function.documentation()
     }
 
     fn limit_effect(&self, args: &[Arc<dyn PhysicalExpr>]) -> LimitEffect {
@@ -249,17 +209,7 @@ impl SignedAggregate {
 }
 
 impl AggregateUDFImpl for SignedAggregate {
-    fn name(&self) -> &str {
-        self.function.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.function.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.function.signature()
-    }
+    delegate!(name, aliases, signature, documentation);
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(signed(&self.function.return_type(arguments)?, &DataType::Int64))
@@ -282,10 +232,6 @@ impl AggregateUDFImpl for SignedAggregate {
 
     fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
         self.function.default_value(data_type)?.cast_to(data_type)
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.function.documentation()
     }
 }
 

@@ -105,7 +105,7 @@ fn output_of(subquery: &Subquery) -> Result<(LogicalPlan, Column)> {
     Ok((plan, column))
 }
 
-/// Whether `IN` may be NULL.
+/// Returns whether `IN` may be NULL.
 fn may_be_null(within: &InSubquery, schema: &DFSchema) -> Result<bool> {
     Ok(within.expr.nullable(schema)? || within.subquery.subquery.schema().field(0).is_nullable())
 }

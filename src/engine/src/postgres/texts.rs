@@ -111,7 +111,7 @@ fn interval(months: i32, days: i32, nanoseconds: i64) -> String {
 mod tests {
     use super::*;
 
-    /// What Postgres 15 shows.
+    /// Values as PostgreSQL 15 shows them.
     #[test]
     fn intervals_are_written_as_postgres_does() {
         const HOUR: i64 = 3_600_000_000_000;

@@ -131,7 +131,7 @@ fn shifted(moment: i64, zone: Tz, is_instant: bool) -> Option<i64> {
 mod tests {
     use super::*;
 
-    /// What Postgres 15 shows.
+    /// Values as PostgreSQL 15 shows them.
     #[test]
     fn clocks_are_changed() {
         let berlin = zone("Europe/Berlin").unwrap();

@@ -9,7 +9,7 @@ use crate::{DisplayKind, DisplayNode, Skip, Weight};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
     pub text: String,
-    /// Whether it stands for something that cannot be seen.
+    /// True if it stands for something that cannot be seen.
     pub faint: bool,
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn quoted(text: &str) -> String {
     quoted
 }
 
-/// What is written in place of a character that cannot be seen; joiners are seen by what they join.
+/// The text in place of a character that cannot be seen; joiners are seen by what they join.
 pub(super) fn escape(c: char, at_end: bool) -> Option<String> {
     let escaped = match c {
         '\n' => "\\n".to_owned(),

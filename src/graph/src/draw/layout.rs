@@ -12,7 +12,7 @@ const SWEEPS: usize = 6;
 /// The centres of nodes: distances from the top.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// Of each node.
+    /// The value of each node.
     pub centres: Vec<f32>,
     /// Of all of them together.
     pub height: f32,

@@ -1,4 +1,4 @@
-//! What the signs of a drawing mean, as far as it has them.
+//! The legend of a drawing, for the signs that it has.
 
 use super::colour;
 use super::label::left_out;

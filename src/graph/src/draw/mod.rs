@@ -23,7 +23,7 @@ pub use text::text;
 /// How a graph is drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrawOptions {
-    /// What is written above it, such as the neuron's name.
+    /// The title, such as the neuron's name.
     pub title: Option<String>,
     /// Nodes that a drawing may have; a larger graph is [simplified](crate::simplify), and tokens that lead to the same
     /// and follow the same share a node where there would be more than a third of it.

@@ -89,7 +89,7 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// What is left, white space passed over.
+    /// The rest of the text, behind white space.
     fn rest(&mut self) -> &'a str {
         let rest = self.text[self.at..].trim_start_matches([' ', '\n', '\r', '\t']);
         self.at = self.text.len() - rest.len();

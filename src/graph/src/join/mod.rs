@@ -100,7 +100,7 @@ impl PatternIndex {
         self.keys.len()
     }
 
-    /// Whether it has no graph with a pattern.
+    /// Returns whether it has no graph with a pattern.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }

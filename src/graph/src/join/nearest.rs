@@ -111,7 +111,7 @@ fn bound(rest: f64, total: f64, probe: f64) -> f64 {
 struct Met(Vec<u64>);
 
 impl Met {
-    /// Whether it did not come up before; now it did.
+    /// Returns whether it did not come up before; now it did.
     fn is_first(&mut self, class: u32) -> bool {
         let first = !self.contains(class);
         self.0[class as usize / 64] |= 1 << (class % 64);

@@ -152,7 +152,7 @@ fn translated(hashes: &[u64], others: &[u64]) -> Vec<Option<u32>> {
     hashes.iter().map(place).collect()
 }
 
-/// What happens in the course of a search.
+/// Events of a search.
 enum Step {
     /// A class was probed with; its pairs follow.
     Class(u32),

@@ -6,7 +6,7 @@ use super::{Form, Posting, Query, Score, Term, postings};
 use crate::Graph;
 use crate::draw::pattern_text;
 
-/// What of a graph answers a query.
+/// The part of a graph that answers a query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
     /// How well. Of terms that are all asked for it is the one that answers least well, of alternatives the best.
@@ -52,7 +52,7 @@ struct Searched<'a> {
 }
 
 impl Query {
-    /// Whether a graph answers, and by what: the definition of what [`search`](Self::search) finds.
+    /// Returns whether a graph answers, and by what: the definition of what [`search`](Self::search) finds.
     ///
     /// ```
     /// use neuroql_graph::formats::paths;
@@ -80,7 +80,7 @@ impl Query {
         })
     }
 
-    /// Whether a graph answers, and the score and the node by which it does, if it is by one.
+    /// Returns whether a graph answers, and the score and the node by which it does, if it is by one.
     fn place(&self, searched: &Searched) -> Option<Option<(Score, u32)>> {
         match self {
             Self::Term(term) => term.place(searched).map(Some),
@@ -117,7 +117,7 @@ impl Term {
         found
     }
 
-    /// Whether a token is what a term that is no phrase is about.
+    /// Returns whether a token is what a term that is no phrase is about.
     pub(super) fn takes_token(&self, key: &str, text: &str) -> bool {
         match self.form() {
             Form::Normalized => key == self.key(),

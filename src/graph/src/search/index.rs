@@ -1,4 +1,4 @@
-//! What a search needs of an index.
+//! The interface of an index that a search needs.
 
 use super::Role;
 

@@ -19,7 +19,7 @@ impl Term {
         if self.form() == Form::Exact { self.text() } else { self.key() }
     }
 
-    /// What a token adds to a spelling.
+    /// The text a token adds to a spelling.
     fn piece(&self, text: &str) -> String {
         if self.form() == Form::Exact { text.to_owned() } else { fold(text) }
     }
@@ -38,13 +38,13 @@ impl Term {
         }
     }
 
-    /// Whether a run may start with a piece: with one that adds nothing, it says no more than without it.
+    /// Returns whether a run may start with a piece: with one that adds nothing, it says no more than without it.
     fn may_start(&self, piece: &str) -> bool {
         let blank = if self.form() == Form::Exact { piece } else { piece.trim() };
         !blank.is_empty()
     }
 
-    /// Whether cutting between a piece of the spelling and what comes after it gives tokens that cutting elsewhere does
+    /// Returns whether cutting between a piece of the spelling and what comes after it gives tokens that cutting elsewhere does
     /// not: where spaces do not count, those after a word can as well be before the next.
     pub(super) fn may_cut(&self, piece: &str, rest: &str) -> bool {
         let is_between = piece.ends_with(char::is_whitespace) && !rest.starts_with(char::is_whitespace);

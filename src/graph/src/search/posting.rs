@@ -1,4 +1,4 @@
-//! What a graph contributes to an index.
+//! Postings of a graph.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

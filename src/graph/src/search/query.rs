@@ -1,4 +1,4 @@
-//! What is searched for.
+//! Queries.
 
 use std::fmt;
 use std::str::FromStr;
@@ -95,17 +95,17 @@ impl Term {
         &self.key
     }
 
-    /// Whether it has several words: tokens next to each other may spell it.
+    /// Returns whether it has several words: tokens next to each other may spell it.
     pub fn is_phrase(&self) -> bool {
         self.text.trim().contains(char::is_whitespace)
     }
 
-    /// Whether a role will do.
+    /// Returns whether a role will do.
     pub(super) fn takes_role(&self, role: Role) -> bool {
         self.role.is_none_or(|wanted| wanted == role)
     }
 
-    /// Whether it can be written without quotes.
+    /// Returns whether it can be written without quotes.
     fn is_bare(&self) -> bool {
         let is_keyword = syntax::KEYWORDS.contains(&self.text.as_str());
         let is_plain = self.text.chars().all(|c| syntax::is_bare(c) && !matches!(c, '*' | '=' | '\\'));

@@ -7,7 +7,7 @@ use crate::{Node, Symbol};
 /// Own activation above which a neuron counts as firing on a context token, as in Neuron2Graph's neuron store.
 const FIRES_ABOVE: f32 = 0.5;
 
-/// What a token does in a graph, the lesser first.
+/// Roles of a token in a graph, the lesser first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// It matters for the activation on a token after it.
@@ -39,7 +39,7 @@ impl Role {
 /// importance.
 #[derive(Debug, Clone, Copy)]
 pub struct Score {
-    /// What the token does.
+    /// The role of the token.
     pub role: Role,
     /// The greatest activation predicted by a pattern that it is part of, over the neuron's greatest; 0 if it is part
     /// of no complete pattern.

@@ -196,7 +196,7 @@ fn of_text(at: usize, role: Option<Role>, form: Form, text: &str) -> Parsed<Term
     }
 }
 
-/// Whether a character can be part of a token without quotes.
+/// Returns whether a character can be part of a token without quotes.
 pub(super) fn is_bare(c: char) -> bool {
     !c.is_whitespace() && !matches!(c, ',' | ':' | '"' | '(' | ')')
 }

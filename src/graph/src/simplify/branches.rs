@@ -17,7 +17,7 @@ pub(super) struct Branch {
     /// Tokens between it and its parent.
     pub skip: Skip,
     pub depth: u32,
-    /// Whether a pattern is complete with it, or nothing follows.
+    /// True if a pattern is complete with it, or nothing follows.
     pub tip: bool,
     pub weight: Weight,
 }

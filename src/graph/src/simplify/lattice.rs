@@ -20,7 +20,7 @@ pub(super) enum Joined {
     Siblings,
 }
 
-/// What nodes must have in common to be one.
+/// The properties that nodes must have in common to be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Shape {
     depth: u32,
@@ -37,7 +37,7 @@ pub(super) struct Class {
     shape: Shape,
     /// One for each token, or one for what has none.
     members: Vec<(Option<Token>, Weight)>,
-    /// What follows it: classes made earlier.
+    /// The classes that follow it, made earlier.
     below: Vec<u32>,
     /// Where its first node is in the trie.
     first: u32,
@@ -171,7 +171,7 @@ impl<'a> Lattice<'a> {
     }
 }
 
-/// What a node's colour shows.
+/// The number a node's colour shows.
 fn strength(kind: DisplayKind, weight: Weight) -> f32 {
     if kind == DisplayKind::Activator { weight.activation } else { weight.importance }
 }

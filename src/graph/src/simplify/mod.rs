@@ -28,7 +28,7 @@ pub struct Display {
 /// A node that is drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DisplayNode {
-    /// What it stands for.
+    /// The thing it stands for.
     pub kind: DisplayKind,
     /// Its tokens, any of which continues the same patterns; none unless it is an activator or a context.
     pub tokens: Vec<DisplayToken>,
@@ -36,7 +36,7 @@ pub struct DisplayNode {
     pub skip: Skip,
     /// Its column: nodes between it and the end of the text. Activators have 0.
     pub depth: u32,
-    /// Whether a pattern is complete with it.
+    /// True if a pattern is complete with it.
     pub complete: bool,
     /// Its numbers, over all of its tokens.
     pub weight: Weight,
@@ -44,7 +44,7 @@ pub struct DisplayNode {
     pub towards: Vec<u32>,
 }
 
-/// What a drawn node stands for.
+/// The nodes that a drawn node stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DisplayKind {
     /// Tokens on which the neuron fires.
@@ -110,7 +110,7 @@ impl Skip {
         Self { least: self.least + other.least, most: self.most + other.most }
     }
 
-    /// Whether there is nothing between.
+    /// Returns whether there is nothing between.
     pub fn is_none(self) -> bool {
         self.most == 0
     }

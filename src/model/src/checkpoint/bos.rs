@@ -29,7 +29,7 @@ use crate::{Error, Result};
 pub struct Bos {
     /// The token, if the files name one.
     pub id: Option<u32>,
-    /// Whether it goes before every text by default.
+    /// True if it goes before every text by default.
     pub prepended: bool,
     /// Tokens that the tokenizer puts before every text if they are several, which this crate does not do.
     pub several: Vec<u32>,
@@ -58,7 +58,7 @@ impl Bos {
     }
 }
 
-/// What the files of a Hugging Face tokenizer say.
+/// Tokens named by the files of a Hugging Face tokenizer.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     /// Tokens that the tokenizer puts before every text by itself.
@@ -114,7 +114,7 @@ pub(super) fn begins(tokenizer: &Tokenizer) -> tokenizers::Result<Vec<u32>> {
     Ok(ids[..before].to_vec())
 }
 
-/// Whether this is the configuration of a HookedTransformer; the published ones carry no `model_type`.
+/// Returns whether this is the configuration of a HookedTransformer; the published ones carry no `model_type`.
 pub(super) fn hooked(config: &Json) -> bool {
     match config["model_type"].as_str() {
         Some(kind) => kind == "hooked_transformer",

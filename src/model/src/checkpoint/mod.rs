@@ -40,7 +40,7 @@ mod tokenizer_tests;
 /// The largest JSON file (configuration, tokenizer) that is read, in bytes.
 const MAX_JSON: u64 = 512 << 20;
 
-/// What the files say about the network, in the words of their format.
+/// The configuration in the words of its format.
 #[derive(Debug)]
 pub enum Settings {
     /// `config.json`.

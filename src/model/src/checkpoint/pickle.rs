@@ -96,7 +96,7 @@ impl TensorSource for Pickle {
     }
 }
 
-/// Whether the elements lie in the order of the shape; the stride of a dimension of one step means nothing.
+/// Returns whether the elements lie in the order of the shape; the stride of a dimension of one step means nothing.
 fn contiguous(info: &Info) -> bool {
     let mut expected = 1;
     info.shape.contains(&0)

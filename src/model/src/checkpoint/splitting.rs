@@ -58,12 +58,12 @@ impl Splitting {
         })
     }
 
-    /// Whether a word that is a token is taken whole, without going through its merges.
+    /// Returns whether a word that is a token is taken whole, without going through its merges.
     pub(super) fn whole_words(self) -> bool {
         matches!(self, Self::Llama3 | Self::Tekken)
     }
 
-    /// Whether llama.cpp prepends BOS where the file does not say (`llama_vocab::impl::load`).
+    /// Returns whether llama.cpp prepends BOS where the file does not say (`llama_vocab::impl::load`).
     pub(super) fn begins_with_bos(self) -> bool {
         matches!(self, Self::Llama3 | Self::Tekken)
     }

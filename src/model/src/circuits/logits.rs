@@ -1,4 +1,4 @@
-//! What a neuron writes, seen through the unembedding.
+//! The tokens that a neuron promotes and suppresses, through the unembedding.
 
 use candle_core::Tensor;
 use rayon::prelude::*;

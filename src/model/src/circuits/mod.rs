@@ -34,7 +34,7 @@ use crate::{Activation, Model, Norm, NormKind, Result, Site};
 const BLOCK: usize = 1 << 23;
 
 impl Model {
-    /// Whether neurons are read before a LayerNorm over their layer, which then is part of how they write.
+    /// Returns whether neurons are read before a LayerNorm over their layer, which then is part of how they write.
     fn norm_follows(&self) -> bool {
         self.config().activation == Activation::SoluLn && self.site() == Site::MlpMid
     }

@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 pub(super) struct Strongest<T> {
     k: usize,
     offered: u64,
-    /// What a rank has to exceed.
+    /// The least value for a rank.
     floor: f32,
     kept: BinaryHeap<Reverse<Ranked<T>>>,
 }

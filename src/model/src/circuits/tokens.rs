@@ -1,4 +1,4 @@
-//! What drives a neuron, seen through the embedding.
+//! The tokens that drive a neuron, through the embedding.
 
 use super::BLOCK;
 use super::elements;

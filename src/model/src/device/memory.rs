@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 
-/// Whether an operation failed because the device has no memory left for its result.
+/// Returns whether an operation failed because the device has no memory left for its result.
 ///
 /// The driver's and cuBLAS's codes are told by name, under whatever contexts candle put around them.
 pub(crate) fn is_out_of_memory(error: &candle_core::Error) -> bool {

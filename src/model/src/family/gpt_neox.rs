@@ -33,7 +33,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
     })
 }
 
-/// Whether attention has biases; the MLP always has.
+/// Returns whether attention has biases; the MLP always has.
 pub(super) fn attention_bias(settings: &Settings) -> Result<Bias> {
     Ok(Bias::of(settings.flag_or("attention_bias", true)?))
 }

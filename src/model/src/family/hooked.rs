@@ -168,7 +168,7 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
 struct Names {
     /// `ln`, or `norm` in the oldest.
     norm: &'static str,
-    /// Whether the last two axes of every `W_*` but `W_pos` are swapped.
+    /// True if the last two axes of every `W_*` but `W_pos` are swapped.
     transposed: bool,
 }
 

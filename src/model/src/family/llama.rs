@@ -8,7 +8,7 @@ use crate::checkpoint::TensorSource;
 use crate::weights::{Layer, Weights};
 use crate::{Activation, Config, Error, Norm, NormKind, Positions, Result, Rope};
 
-/// What a checkpoint calls its tensors; `{l}` stands for the layer.
+/// Names of the tensors in a checkpoint; `{l}` stands for the layer.
 pub(super) struct Names {
     pub embed: &'static str,
     prefix: &'static str,

@@ -17,7 +17,7 @@ use crate::{Config, Error, Result};
 use reader::{Bias, Reader};
 use settings::Settings;
 
-/// What [`Error::Unsupported`] lists.
+/// The list in [`Error::Unsupported`].
 const SUPPORTED: &str = "hooked_transformer, gpt2, gpt_neox, llama, mistral, qwen2, as GGUF llama and qwen2";
 
 /// A parsed configuration, ready to load its weights.

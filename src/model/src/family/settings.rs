@@ -78,7 +78,7 @@ impl Settings {
         self.get(key).is_some()
     }
 
-    /// Whether the key occurs, if only with `null`.
+    /// Returns whether the key occurs, if only with `null`.
     pub fn names(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }

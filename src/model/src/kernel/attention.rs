@@ -20,7 +20,7 @@ pub(crate) struct Rotation {
     pub sin: Vec<f32>,
     /// Leading dimensions of each head that are rotated.
     pub dims: usize,
-    /// Whether dimensions `2i` and `2i + 1` are a pair, rather than `i` and `i + dims/2`.
+    /// True if dimensions `2i` and `2i + 1` are a pair, rather than `i` and `i + dims/2`.
     pub adjacent_pairs: bool,
 }
 

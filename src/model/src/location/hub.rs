@@ -118,7 +118,7 @@ impl Folder for Hub<'_> {
     }
 }
 
-/// Whether a file of the cache differs from its checksum; if so it is removed. The hub names large files by their
+/// Returns whether a file of the cache differs from its checksum; if so it is removed. The hub names large files by their
 /// SHA-256; small ones, named by a git hash, are not checked.
 fn damaged(path: &Path) -> bool {
     let Ok(blob) = path.canonicalize() else { return true };

@@ -32,7 +32,7 @@ struct Objects<'a> {
     progress: &'a dyn Progress,
 }
 
-/// What a cached file was when it was downloaded; it lies beside it.
+/// The state of a cached file when it was downloaded; it lies beside it.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Origin {
     url: String,

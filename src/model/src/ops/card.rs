@@ -24,14 +24,14 @@ const THREADS: usize = 256;
 /// Rows of scores that a block works on, each with 32 threads.
 const ROWS: u32 = 8;
 
-/// Whether there are kernels for these numbers.
+/// Returns whether there are kernels for these numbers.
 pub(super) fn has(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::BF16 | DType::F16)
 }
 
 /// Numbers that the kernels know.
 trait Number: CudaDType + DeviceRepr {
-    /// What names of kernels end in.
+    /// The suffix of kernels' names.
     const NAME: &'static str;
 }
 
@@ -249,7 +249,7 @@ fn gather_numbers<N: Number>(
     Ok(tensor(device, out, (rows, width)))
 }
 
-/// Whether a vector is as long as the rows that it is added to.
+/// Returns whether a vector is as long as the rows that it is added to.
 fn as_long(vector: Option<&Tensor>, width: usize) -> Result<()> {
     match vector {
         Some(vector) if vector.elem_count() != width => {

@@ -14,7 +14,7 @@ pub(crate) enum Step {
 /// A pattern; its first step is the activator.
 pub(crate) type Line = Vec<Step>;
 
-/// Whether a pattern matches a text where its activator is at a position.
+/// Returns whether a pattern matches a text where its activator is at a position.
 pub(crate) fn matches(line: &[Step], tokens: &[u32], position: usize) -> bool {
     // The text up to and including the next token to match.
     let mut end = position + 1;
@@ -109,7 +109,7 @@ pub(crate) fn replaced(line: &[Step], length: usize, at: usize, token: u32) -> O
     Some(line)
 }
 
-/// Whether a pattern of a text matches wherever another of the same text does that has its tokens and maybe more.
+/// Returns whether a pattern of a text matches wherever another of the same text does that has its tokens and maybe more.
 pub(crate) fn covers(wider: &[Step], other: &[Step]) -> bool {
     // With as many tokens between as there were, it misses what a gap allows.
     !(wider.contains(&Step::Any) && other.iter().any(|step| matches!(step, Step::Gap(_))))

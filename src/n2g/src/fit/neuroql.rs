@@ -237,12 +237,12 @@ impl Fit {
         Ok(())
     }
 
-    /// Whether a pattern of the way that was chosen is worth having with a substitute.
+    /// Returns whether a pattern of the way that was chosen is worth having with a substitute.
     fn is_seldom_wrong(&self, (right, wrong): (f32, f32)) -> bool {
         wrong == 0.0 || right / (right + wrong) >= (self.f1 / 2.0).max(LEAST_PRECISION)
     }
 
-    /// Whether a pattern of any other way is: it would not be there but for the substitute, and must do as well as the
+    /// Returns whether a pattern of any other way is: it would not be there but for the substitute, and must do as well as the
     /// neuron's patterns do.
     fn is_likely_right(&self, (right, wrong): (f32, f32)) -> bool {
         (right + PRIOR) / (right + wrong + 1.0) >= self.f1.max(LEAST_PRECISION)

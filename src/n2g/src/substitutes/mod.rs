@@ -29,7 +29,7 @@ const CONTEXT: usize = 64;
 /// A token of a text that another might stand for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
-    /// What came before the text.
+    /// The tokens before the text.
     pub before: &'a [u32],
     /// The text.
     pub tokens: &'a [u32],
@@ -40,7 +40,7 @@ pub(crate) struct Place<'a> {
 /// A pruned text that variants are wanted of.
 #[derive(Debug, Clone)]
 pub(crate) struct Prompt<'a> {
-    /// What came before it.
+    /// The tokens before it.
     pub before: &'a [u32],
     /// The text.
     pub tokens: &'a [u32],

@@ -23,7 +23,7 @@ pub(super) struct Neighbours {
 }
 
 impl Neighbours {
-    /// Of a model.
+    /// From a model.
     pub fn new(model: &Model) -> Self {
         let texts = Arc::clone(model.tokenizer().texts());
         let mut variants: HashMap<String, Vec<u32>> = HashMap::new();

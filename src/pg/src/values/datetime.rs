@@ -64,7 +64,7 @@ fn out_of_range(kind: &str, text: &str) -> Report {
     Report::error("22008", format!("{kind} out of range: \"{text}\""))
 }
 
-/// What a text says.
+/// The parts of a text.
 struct Parts {
     date: Option<NaiveDate>,
     /// Since midnight.

@@ -106,7 +106,7 @@ pub(crate) fn arrow_type(wire: &Type, zone: &str) -> Option<DataType> {
     })
 }
 
-/// Whether values of the type are numbers of objects of the catalog, which are kept as `int4`.
+/// Returns whether values of the type are numbers of objects of the catalog, which are kept as `int4`.
 fn is_oid(wire: &Type) -> bool {
     matches!(
         *wire,
@@ -127,7 +127,7 @@ fn is_oid(wire: &Type) -> bool {
     )
 }
 
-/// What Postgres calls a type in its messages.
+/// The name of a type in PostgreSQL's messages.
 pub(crate) fn name(wire: &Type) -> String {
     match *wire {
         Type::BOOL => "boolean".into(),
@@ -178,8 +178,8 @@ fn invalid_syntax(sqlstate: &'static str, kind: &str, text: &str) -> Report {
     Report::error(sqlstate, format!("invalid input syntax for type {kind}: \"{text}\""))
 }
 
-/// What `isspace` says of ASCII.
-fn is_space(letter: char) -> bool {
+/// Returns whether C's `isspace` is true of an ASCII character.
+pub(crate) fn is_space(letter: char) -> bool {
     matches!(letter, ' ' | '\t'..='\r')
 }
 

@@ -77,7 +77,7 @@ pub struct Step {
     pub tokens_per_second: Option<f64>,
     /// Time that the rest may take.
     pub seconds_left: Option<f64>,
-    /// Whether the whole dataset is done.
+    /// True if the whole dataset is done.
     pub complete: bool,
 }
 
@@ -115,7 +115,7 @@ impl Analysis {
         self.resources.store.sweep(name, &self.dataset).await.map_err(sql_error)
     }
 
-    /// What is known of each layer.
+    /// The summary of each layer.
     async fn states(&self) -> Result<BTreeMap<u32, Option<Progress>>> {
         let mut states = BTreeMap::new();
         for layer in &self.layers {
@@ -125,7 +125,7 @@ impl Analysis {
         Ok(states)
     }
 
-    /// Whether an earlier run was of this model, text and options.
+    /// Returns whether an earlier run was of this model, text and options.
     fn can_go_on(&self, progress: &Progress, fingerprint: &Fingerprint) -> bool {
         let same = progress.k == self.k && Freshness::of(&self.model).is_prefix(progress, fingerprint);
         if !same {
@@ -177,7 +177,7 @@ struct Group<'a> {
     last_commit: Duration,
 }
 
-/// What has been analysed since the last commit.
+/// The part analysed since the last commit.
 #[derive(Default)]
 struct Pending {
     contexts: Vec<Context>,
@@ -318,7 +318,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Whether there is enough to commit.
+    /// Returns whether there is enough to commit.
     fn is_due(&self) -> bool {
         let held: usize = self.pending.peaks.iter().flatten().map(|peaks| 8 * peaks.len()).sum();
         held >= self.segment_bytes || self.committed.elapsed() >= SHORTEST.max(self.last_commit * COMMIT_SHARE)
@@ -387,7 +387,7 @@ impl Pending {
     }
 }
 
-/// Whether nothing has been committed yet.
+/// Returns whether nothing has been committed yet.
 fn is_new(progress: &Progress) -> bool {
     progress.segments.is_empty() && progress.documents == 0
 }

@@ -44,7 +44,7 @@ pub struct Build {
     pub tokens: usize,
     /// Its options.
     pub options: Options,
-    /// Whether to build graphs again that the store has.
+    /// True to build graphs again that the store has.
     pub rebuild: bool,
 }
 
@@ -72,7 +72,7 @@ impl Build {
     /// Builds the graphs and hands them over as they come, until no more are wanted.
     ///
     /// # Errors
-    /// What the model and the store say, whatever keeps the documents from being read, and if memory is short.
+    /// Errors of the model, of the store and of reading documents, and if memory is short.
     pub async fn run(&self, context: &Arc<TaskContext>, graphs: &impl Consumer<LayerGraphs>) -> Result<()> {
         let (resources, model) = (&self.resources, &self.model);
         let corpora = Corpora::new(resources, model, &self.origin, context);

@@ -55,7 +55,7 @@ impl<'a> Corpora<'a> {
     /// that, else in so many tokens.
     ///
     /// # Errors
-    /// What the store says; whatever keeps the documents from being read.
+    /// Errors of the store and of reading documents.
     pub async fn best(&self, layer: u32, tokens: usize) -> Result<Searched> {
         Ok(self.windows(layer).await?.map_or(Searched::Tokens(tokens), |_| Searched::Analysis))
     }
@@ -63,7 +63,7 @@ impl<'a> Corpora<'a> {
     /// Returns the text of a layer; `None` if it is that of an analysis and there is none.
     ///
     /// # Errors
-    /// What the store says, whatever keeps the documents from being read, and if memory is short.
+    /// Errors of the store and of reading documents, and if memory is short.
     pub async fn of_layer(&self, layer: u32, searched: Searched) -> Result<Option<Arc<Corpus>>> {
         let mut opened = self.opened.lock().await;
         let held = MemoryConsumer::new("text of graphs").register(self.context.memory_pool());

@@ -129,7 +129,7 @@ impl Corpus {
     /// and random text.
     ///
     /// # Errors
-    /// What the store and the model say, and if memory is short.
+    /// Errors of the store and the model, and if memory is short.
     pub async fn gather(&self, reader: &NeuronReader, dataset: &str, wanted: usize) -> Result<NeuronExamples> {
         let held = MemoryConsumer::new("activations of graphs").register(&self.memory);
         held.try_grow(reader.neurons.len() * self.bytes_each(wanted))?;
@@ -218,7 +218,7 @@ impl Corpus {
         Background { windows: windows.collect() }
     }
 
-    /// What the store knows of the windows of its analysis.
+    /// The windows of an analysis in the store.
     async fn stored(&self, reader: &NeuronReader, dataset: &str) -> Result<Option<Strengths>> {
         let Some(windows) = &self.windows else { return Ok(None) };
         let NeuronReader { resources, model, layer, neurons, .. } = reader;

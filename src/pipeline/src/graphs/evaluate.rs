@@ -91,7 +91,7 @@ impl Evaluation {
     /// Judges the graphs and hands them over as they come, those of a layer together, until no more are wanted.
     ///
     /// # Errors
-    /// What the model and the store say, whatever keeps the documents from being read, and if memory is short.
+    /// Errors of the model, of the store and of reading documents, and if memory is short.
     pub async fn run(&self, context: &Arc<TaskContext>, evaluated: &impl Consumer<Vec<Evaluated>>) -> Result<()> {
         let corpora = Corpora::new(&self.resources, &self.model, &self.origin, context);
         let sha256 = corpora.sha256().await?;

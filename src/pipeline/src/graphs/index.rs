@@ -59,7 +59,7 @@ impl GraphIndex {
         8 * self.places.capacity() + 16 * self.several.len() + self.tokens.bytes() + self.patterns.bytes()
     }
 
-    /// Of layers, ascending.
+    /// Makes the index of layers, ascending.
     fn new(layers: Vec<(u32, IndexedLayer)>) -> Result<Self> {
         let mut places = Vec::new();
         let mut patterns = PatternIndexBuilder::default();
@@ -123,7 +123,7 @@ impl Resources {
     /// Returns the index of a model's graphs.
     ///
     /// # Errors
-    /// What the store says.
+    /// An error of the store.
     pub async fn graph_index(&self, model: &Model) -> Result<Arc<GraphIndex>> {
         let version = self.store.graphs_version().await.map_err(sql_error)?;
         let key = (model.name().to_owned(), model.version(), version);
@@ -174,7 +174,7 @@ impl Resources {
     /// Returns the graphs that stand for some neurons of a layer, of those that have one.
     ///
     /// # Errors
-    /// What the store says.
+    /// An error of the store.
     pub async fn preferred_graphs(&self, model: &Model, layer: u32, neurons: &[u32]) -> Result<BTreeMap<u32, Graph>> {
         let rows = self.store.graphs_alone(model.name(), &model.version(), layer, neurons).await.map_err(sql_error)?;
         preferred_graphs(&rows).map(|found| found.map(|(neuron, graph, _)| (neuron, graph))).collect()

@@ -52,7 +52,7 @@ impl Provenance {
         ((2..=MOST_EXAMPLES as usize).contains(&text.examples) && possible).then_some(text)
     }
 
-    /// Whether it is text of the dataset whose documents have this SHA-256.
+    /// Returns whether it is text of the dataset whose documents have this SHA-256.
     pub fn is_of(&self, dataset_sha256: &str) -> bool {
         !self.dataset_sha256.is_empty() && dataset_sha256.starts_with(&self.dataset_sha256)
     }

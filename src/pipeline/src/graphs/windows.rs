@@ -35,7 +35,7 @@ impl Windows {
         (Arc::new(examples), Self { documents, first })
     }
 
-    /// Whether each is an example.
+    /// Returns whether each is an example.
     pub fn are_examples(&self) -> bool {
         self.first.last() == Some(&self.documents.len())
     }

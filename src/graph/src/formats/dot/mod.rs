@@ -18,9 +18,9 @@ const FORMAT: &str = "Neuron2Graph drawing";
 /// The thresholds that a graph was learned with; colours depend on them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
-    /// Of activations.
+    /// The scale of activations.
     pub activation: f32,
-    /// Of importances.
+    /// The scale of importances.
     pub importance: f32,
 }
 

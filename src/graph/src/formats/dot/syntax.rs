@@ -6,14 +6,14 @@ use super::FORMAT;
 use crate::formats::malformed;
 use crate::{Error, Result};
 
-/// What a drawing declares.
+/// A declaration in a drawing.
 #[derive(Debug, Default)]
 pub(super) struct Drawing {
     /// In the order in which they are first named.
     pub nodes: Vec<Declared>,
     /// Indices of nodes.
     pub edges: Vec<(usize, usize)>,
-    /// Whether edges lead away from activators: those of Neuron2Graph do and have their arrowheads at the back.
+    /// True if edges lead away from activators: those of Neuron2Graph do and have their arrowheads at the back.
     pub is_backward: bool,
     names: HashMap<String, usize>,
 }
@@ -104,7 +104,7 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// What is left, white space and comments passed over.
+    /// The rest of the text, behind white space and comments.
     fn rest(&mut self) -> &'a str {
         loop {
             let rest = self.text[self.at..].trim_start();

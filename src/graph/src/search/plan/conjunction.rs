@@ -16,7 +16,7 @@ pub(super) struct Conjunction<'a> {
     pruned: usize,
     unwanted: Vec<Cursor<'a>>,
     current: Option<u32>,
-    /// Whether a cursor of the unwanted may have the graph.
+    /// True if a cursor of the unwanted may have the graph.
     doubtful: bool,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Conjunction<'a> {
         candidate
     }
 
-    /// Whether one of the unwanted surely has a graph.
+    /// Returns whether one of the unwanted surely has a graph.
     fn excludes(&mut self, graph: u32, floor: &Floor) -> bool {
         self.doubtful = false;
         for part in &mut self.unwanted {

@@ -88,7 +88,7 @@ impl Candidates {
 /// All graphs.
 pub(super) struct All {
     pub graphs: u32,
-    /// Whether graphs that have nothing that is searched for can be passed over if they are below the floor.
+    /// True if graphs that have nothing that is searched for can be passed over if they are below the floor.
     pub prunes: bool,
 }
 

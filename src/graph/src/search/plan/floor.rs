@@ -1,4 +1,4 @@
-//! What is too little to be an answer.
+//! The score below which nothing is an answer.
 
 use super::rank::Rank;
 use crate::search::Score;
@@ -10,7 +10,7 @@ pub(super) struct Floor<'a> {
 }
 
 impl Floor<'_> {
-    /// Whether a graph would be kept if it answered with this score.
+    /// Returns whether a graph would be kept if it answered with this score.
     pub fn admits(&self, score: Option<Score>, ordinal: u32) -> bool {
         self.rank.is_none_or(|floor| self.rank_of(score, ordinal) > floor)
     }

@@ -26,7 +26,7 @@ pub(super) fn gallop(ordinals: &[u32], at: usize, target: u32) -> usize {
 pub(super) struct ListCursor<'a> {
     list: PostingList<'a>,
     at: usize,
-    /// Whether what would rank below the floor by this list alone can be passed over.
+    /// True if what would rank below the floor by this list alone can be passed over.
     prunes: bool,
 }
 

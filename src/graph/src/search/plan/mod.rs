@@ -130,7 +130,7 @@ impl Query {
         Cursor::Conjunction(Conjunction::new(wanted, unwanted))
     }
 
-    /// Whether a graph can answer because of what it does not have.
+    /// Returns whether a graph can answer because of what it does not have.
     fn may_be_absent(&self) -> bool {
         match self {
             Self::Term(_) => false,

@@ -1,13 +1,13 @@
-//! What an index knows of whether a graph answers.
+//! The outcome of a query by the index alone.
 
 use crate::search::Score;
 
 /// How a graph answers a part of a query if it does at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outcome {
-    /// Whether it surely answers, and the rest is how. Otherwise the graph has to be looked at.
+    /// True if it surely answers, and the rest is how. Otherwise the graph has to be looked at.
     pub certain: bool,
-    /// Whether it may answer because of what it does not have.
+    /// True if it may answer because of what it does not have.
     pub absent: bool,
     /// The greatest score with which it may answer because of what it has.
     pub score: Option<Score>,

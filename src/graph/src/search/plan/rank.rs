@@ -46,7 +46,7 @@ impl Eq for Rank {}
 /// The best of what is offered.
 pub(super) struct Best {
     limit: usize,
-    /// What is kept, the worst at the top.
+    /// The results, the worst at the top.
     kept: BinaryHeap<Reverse<Rank>>,
 }
 
@@ -71,7 +71,7 @@ impl Best {
         }
     }
 
-    /// What was kept, best first.
+    /// The results, best first.
     pub fn into_sorted(self) -> Vec<Rank> {
         let mut kept: Vec<Rank> = self.kept.into_iter().map(|Reverse(rank)| rank).collect();
         kept.sort_unstable_by(|one, other| other.cmp(one));

@@ -1,0 +1,65 @@
+//! Methods that wrap a function of DataFusion and leave it as it is.
+
+/// Defines the named methods of a user-defined function's trait (`ScalarUDFImpl`, `AggregateUDFImpl`, `WindowUDFImpl`) as those of
+/// `self.function`.
+macro_rules! delegate {
+    ($($method:ident),+) => { $(delegate!(@ $method);)+ };
+    (@ name) => {
+        fn name(&self) -> &str {
+            self.function.name()
+        }
+    };
+    (@ aliases) => {
+        fn aliases(&self) -> &[String] {
+            self.function.aliases()
+        }
+    };
+    (@ signature) => {
+        fn signature(&self) -> &datafusion::logical_expr::Signature {
+            self.function.signature()
+        }
+    };
+    (@ return_type) => {
+        fn return_type(
+            &self,
+            arguments: &[datafusion::arrow::datatypes::DataType],
+        ) -> datafusion::error::Result<datafusion::arrow::datatypes::DataType> {
+            self.function.return_type(arguments)
+        }
+    };
+    (@ return_field_from_args) => {
+        fn return_field_from_args(
+            &self,
+            args: datafusion::logical_expr::ReturnFieldArgs,
+        ) -> datafusion::error::Result<datafusion::arrow::datatypes::FieldRef> {
+            self.function.return_field_from_args(args)
+        }
+    };
+    (@ coerce_types) => {
+        fn coerce_types(
+            &self,
+            arguments: &[datafusion::arrow::datatypes::DataType],
+        ) -> datafusion::error::Result<Vec<datafusion::arrow::datatypes::DataType>> {
+            self.function.coerce_types(arguments)
+        }
+    };
+    (@ documentation) => {
+        fn documentation(&self) -> Option<&datafusion::logical_expr::Documentation> {
+            self.function.documentation()
+        }
+    };
+    (@ is_strict) => {
+        fn is_strict(&self) -> bool {
+            self.function.is_strict()
+        }
+    };
+    (@ simplify) => {
+        fn simplify(
+            &self,
+            args: Vec<datafusion::logical_expr::Expr>,
+            info: &datafusion::logical_expr::simplify::SimplifyContext,
+        ) -> datafusion::error::Result<datafusion::logical_expr::simplify::ExprSimplifyResult> {
+            self.function.simplify(args, info)
+        }
+    };
+}
