@@ -42,6 +42,15 @@ pub fn sqlstate(error: &DataFusionError) -> &'static str {
     diagnose(error).sqlstate
 }
 
+/// Names a subquery that DataFusion plans in conditions only.
+fn unsupported_subquery(text: &str) -> Option<String> {
+    let expression = text.strip_prefix("Physical plan does not support logical expression ")?;
+    let kinds =
+        [("InSubquery", "IN (SELECT …)"), ("Exists", "EXISTS (SELECT …)"), ("ScalarSubquery", "a correlated subquery")];
+    let (_, kind) = kinds.into_iter().find(|(name, _)| expression.starts_with(name))?;
+    Some(format!("{kind} is not supported at this place of a statement; put it into WHERE, or join"))
+}
+
 /// Finds the SQLSTATE, message and hint of any error that comes out of a session.
 pub fn diagnose(error: &DataFusionError) -> Diagnosis {
     match error {
@@ -63,7 +72,9 @@ pub fn diagnose(error: &DataFusionError) -> Diagnosis {
         }
         DataFusionError::IoError(inner) => io_error(inner),
         DataFusionError::SQL(inner, _) => syntax(inner),
-        DataFusionError::NotImplemented(text) => Diagnosis::new("0A000", plain(text)),
+        DataFusionError::NotImplemented(text) => {
+            Diagnosis::new("0A000", unsupported_subquery(text).unwrap_or_else(|| plain(text)))
+        }
         DataFusionError::ResourcesExhausted(text) => {
             let code = if text.contains("max_temp_directory_size") { "53100" } else { "53200" };
             Diagnosis::new(code, plain(text))
