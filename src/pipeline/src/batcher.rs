@@ -135,7 +135,7 @@ impl Batcher {
         try_unfold(self, |mut batcher| async move { Ok(batcher.next().await?.map(|batch| (batch, batcher))) })
     }
 
-    /// Returns the batches, [`AHEAD`] of them packed in the background: tokenizing a document takes as long as several
+    /// Returns the batches, up to eight of them packed in the background: tokenizing a document takes as long as several
     /// batches of it run. The background task ends when the stream is dropped.
     pub fn read_ahead(mut self) -> impl Stream<Item = Result<ExampleBatch>> + Send + 'static {
         let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
