@@ -14,18 +14,19 @@ use libtest_mimic::Trial;
 use neuroql::{Engine, Store};
 
 use crate::server::{self, Error};
+use crate::timing;
 
 /// One trial a promise.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("analysis::statistics", || Ok(statistics()?)),
-        Trial::test("analysis::same_rows", || Ok(same_rows()?)),
-        Trial::test("analysis::goes_on", || Ok(goes_on()?)),
-        Trial::test("analysis::killed", || Ok(killed()?)),
-        Trial::test("analysis::changes_are_noticed", || Ok(changes_are_noticed()?)),
-        Trial::test("analysis::registrations", || Ok(registrations()?)),
-        Trial::test("analysis::tables", || Ok(tables()?)),
-        Trial::test("analysis::refusals", || Ok(refusals()?)),
+        timing::test("analysis::statistics", || Ok(statistics()?)),
+        timing::test("analysis::same_rows", || Ok(same_rows()?)),
+        timing::test("analysis::goes_on", || Ok(goes_on()?)),
+        timing::test("analysis::killed", || Ok(killed()?)),
+        timing::test("analysis::changes_are_noticed", || Ok(changes_are_noticed()?)),
+        timing::test("analysis::registrations", || Ok(registrations()?)),
+        timing::test("analysis::tables", || Ok(tables()?)),
+        timing::test("analysis::refusals", || Ok(refusals()?)),
     ]
 }
 

@@ -17,18 +17,19 @@ use tokio_postgres::types::Type;
 
 use crate::golden;
 use crate::server::{self, Error};
+use crate::timing;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One trial a client.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::ignorable_test("clients::psql", || script(psql(), "psql.sh")),
-        Trial::ignorable_test("clients::psycopg", || script(python(), "psycopg_client.py")),
-        Trial::ignorable_test("clients::sqlalchemy_pandas", || script(python(), "sqlalchemy_pandas.py")),
-        Trial::ignorable_test("clients::store_readers", || script(python(), "store_readers.py")),
-        Trial::ignorable_test("clients::node_pg", || script(node(), "node.js")),
-        Trial::test("clients::tokio_postgres", || Ok(tokio_postgres()?)),
+        timing::ignorable_test("clients::psql", || script(psql(), "psql.sh")),
+        timing::ignorable_test("clients::psycopg", || script(python(), "psycopg_client.py")),
+        timing::ignorable_test("clients::sqlalchemy_pandas", || script(python(), "sqlalchemy_pandas.py")),
+        timing::ignorable_test("clients::store_readers", || script(python(), "store_readers.py")),
+        timing::ignorable_test("clients::node_pg", || script(node(), "node.js")),
+        timing::test("clients::tokio_postgres", || Ok(tokio_postgres()?)),
     ]
 }
 

@@ -8,6 +8,7 @@ use neuroql::Engine;
 
 use crate::golden;
 use crate::server::Error;
+use crate::timing;
 
 /// One trial a file.
 pub fn trials() -> Vec<Trial> {
@@ -17,7 +18,7 @@ pub fn trials() -> Vec<Trial> {
     files.sort();
     let trial = |file: std::path::PathBuf| {
         let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Trial::test(format!("queries::{name}"), move || Ok::<(), Failed>(run(&file)?))
+        timing::test(format!("queries::{name}"), move || Ok::<(), Failed>(run(&file)?))
     };
     files.into_iter().map(trial).collect()
 }

@@ -20,6 +20,7 @@ mod readings;
 mod server;
 mod slt;
 mod stores;
+mod timing;
 
 use std::process::ExitCode;
 
@@ -59,5 +60,7 @@ fn main() -> ExitCode {
     .into_iter()
     .flatten()
     .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    timing::print_slowest();
+    conclusion.exit_code()
 }

@@ -1,20 +1,25 @@
 //! neuroql inside another program, and many clients at once.
 
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::{Float64Type, Int32Type};
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
 use futures::future::try_join_all;
 use libtest_mimic::Trial;
-use neuroql::Engine;
+use neuroql::expr_fn::{graph_components, graph_contains};
+use neuroql::{Engine, GraphColumn, Options, Store};
 
 use crate::golden;
 use crate::server::{self, Error};
+use crate::timing;
 
 /// One trial a way of embedding.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("embedding::own_context", || Ok(own_context()?)),
-        Trial::test("embedding::sessions", || Ok(sessions()?)),
-        Trial::test("embedding::eight_clients", || Ok(eight_clients()?)),
+        timing::test("embedding::own_context", || Ok(own_context()?)),
+        timing::test("embedding::own_context_with_a_store", || Ok(own_context_with_a_store()?)),
+        timing::test("embedding::sessions", || Ok(sessions()?)),
+        timing::test("embedding::eight_clients", || Ok(eight_clients()?)),
     ]
 }
 
@@ -50,6 +55,44 @@ async fn own_context() -> Result<(), Error> {
     // What the program set stays as it was.
     assert_eq!(context.state().config().batch_size(), 1000);
     assert_eq!(context.state().config().target_partitions(), 3);
+    Ok(())
+}
+
+/// A program has its own context, a store, a model, and functions in data frames.
+#[tokio::main]
+async fn own_context_with_a_store() -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let location = folder.path().display().to_string();
+    let model = golden::root().join("tests/models/llama").display().to_string();
+    {
+        let context = SessionContext::new();
+        let engine = Engine::builder().with_store(Store::open(&location).await?).register(&context)?;
+        let options = Options { window: Some(32), ..Options::default() };
+        engine.register_model("llama", &model, options).await?;
+        assert_eq!(engine.registry().get("llama")?.window(), 32);
+        assert!(table(&context, "SELECT count(*) AS n FROM llama.neurons").await?.contains("| 432 "));
+        context.sql("CREATE VIEW kept AS SELECT 7 AS a").await?.collect().await?;
+        engine.settle().await?;
+
+        let graphs =
+            context.table("toy.graphs").await?.filter(col("layer").eq(lit(0)).and(col("neuron").eq(lit(9))))?;
+        let rows = graphs.select(vec![
+            graph_components(col("graph")).alias("components"),
+            graph_contains(col("graph"), col("graph")).alias("contains"),
+            col("graph"),
+        ])?;
+        let batches = rows.collect().await?;
+        assert_eq!(batches[0].column(1).as_primitive::<Float64Type>().value(0), 1.0);
+        let graph = GraphColumn::try_new(batches[0].column(2))?.graph(0)?.ok_or("a graph")?;
+        let parts = batches[0].column(0).as_primitive::<Int32Type>().value(0);
+        assert!(parts >= 1 && graph.nodes().len() >= parts as usize);
+    }
+    let context = SessionContext::new();
+    let engine = Engine::builder().with_store(Store::open(&location).await?).without_bundled().register(&context)?;
+    engine.restore().await?;
+    assert!(table(&context, "SELECT a FROM kept").await?.contains("| 7 "));
+    assert!(context.sql("SELECT * FROM toy.neurons").await.is_err());
+    assert!(engine.registry().list().is_empty());
     Ok(())
 }
 

@@ -13,17 +13,18 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::golden;
 use crate::server::{self, Error};
+use crate::timing;
 
 /// One trial a kind of bad input.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("faults::broken_models", || Ok(broken_models()?)),
-        Trial::test("faults::strange_texts", || Ok(strange_texts()?)),
-        Trial::test("faults::too_much", || Ok(too_much()?)),
-        Trial::test("faults::cancel", || Ok(cancel()?)),
-        Trial::test("faults::long_functions", || Ok(long_functions()?)),
-        Trial::test("faults::vanishing_clients", || Ok(vanishing_clients()?)),
-        Trial::test("faults::garbage_on_the_socket", || Ok(garbage_on_the_socket()?)),
+        timing::test("faults::broken_models", || Ok(broken_models()?)),
+        timing::test("faults::strange_texts", || Ok(strange_texts()?)),
+        timing::test("faults::too_much", || Ok(too_much()?)),
+        timing::test("faults::cancel", || Ok(cancel()?)),
+        timing::test("faults::long_functions", || Ok(long_functions()?)),
+        timing::test("faults::vanishing_clients", || Ok(vanishing_clients()?)),
+        timing::test("faults::garbage_on_the_socket", || Ok(garbage_on_the_socket()?)),
     ]
 }
 

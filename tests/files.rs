@@ -19,17 +19,18 @@ use neuroql::Engine;
 
 use crate::analysis::rows;
 use crate::server::Error;
+use crate::timing;
 
 /// One trial a kind of file.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("files::csv", || Ok(csv()?)),
-        Trial::test("files::large_csv", || Ok(large_csv()?)),
-        Trial::test("files::csv_folder", || Ok(csv_folder()?)),
-        Trial::test("files::csv_refused", || Ok(csv_refused()?)),
-        Trial::test("files::json", || Ok(json()?)),
-        Trial::test("files::dictionaries", || Ok(dictionaries()?)),
-        Trial::test("files::document_numbers", || Ok(document_numbers()?)),
+        timing::test("files::csv", || Ok(csv()?)),
+        timing::test("files::large_csv", || Ok(large_csv()?)),
+        timing::test("files::csv_folder", || Ok(csv_folder()?)),
+        timing::test("files::csv_refused", || Ok(csv_refused()?)),
+        timing::test("files::json", || Ok(json()?)),
+        timing::test("files::dictionaries", || Ok(dictionaries()?)),
+        timing::test("files::document_numbers", || Ok(document_numbers()?)),
     ]
 }
 

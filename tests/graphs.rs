@@ -23,18 +23,19 @@ use libtest_mimic::Trial;
 use neuroql::{Engine, Store};
 
 use crate::server::{self, Error};
+use crate::timing;
 
 /// One trial a promise.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("graphs::killed", || Ok(killed()?)),
-        Trial::test("graphs::killed_build", || Ok(killed_build()?)),
-        Trial::test("graphs::cancelled", || Ok(cancelled()?)),
-        Trial::test("graphs::writers", || Ok(writers()?)),
-        Trial::test("graphs::a_million_nodes", || Ok(a_million_nodes()?)),
-        Trial::test("graphs::examples", || Ok(examples()?)),
-        Trial::test("graphs::refusals", || Ok(refusals()?)),
-        Trial::test("graphs::indexed", || Ok(indexed()?)),
+        timing::test("graphs::killed", || Ok(killed()?)),
+        timing::test("graphs::killed_build", || Ok(killed_build()?)),
+        timing::test("graphs::cancelled", || Ok(cancelled()?)),
+        timing::test("graphs::writers", || Ok(writers()?)),
+        timing::test("graphs::a_million_nodes", || Ok(a_million_nodes()?)),
+        timing::test("graphs::examples", || Ok(examples()?)),
+        timing::test("graphs::refusals", || Ok(refusals()?)),
+        timing::test("graphs::indexed", || Ok(indexed()?)),
     ]
 }
 

@@ -23,10 +23,11 @@ use tokio::time::timeout;
 
 use crate::analysis::{SMALL, everything, in_one_go, rows};
 use crate::server::Error;
+use crate::timing;
 
 /// One trial.
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("held::readers_do_not_wait", || Ok(readers_do_not_wait()?))]
+    vec![timing::test("held::readers_do_not_wait", || Ok(readers_do_not_wait()?))]
 }
 
 /// Look-ups beside each writer.

@@ -13,10 +13,11 @@ use neuroql::{Engine, Store};
 use crate::analysis::rows;
 use crate::golden;
 use crate::server::Error;
+use crate::timing;
 
 /// One trial.
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("memory::caches", || Ok(caches()?))]
+    vec![timing::test("memory::caches", || Ok(caches()?))]
 }
 
 /// The system's allocator, which counts the bytes that are in use.

@@ -7,10 +7,11 @@ use datafusion::arrow::array::AsArray;
 use futures::stream::{FuturesOrdered, StreamExt};
 use libtest_mimic::Trial;
 use neuroql::Engine;
-use neuroql_model::{Batch, Cancel, Probe, Registry, Width};
-use neuroql_n2g::{Background, Method, Options, Oracle, Sample, Task, Workshop};
+use neuroql_model::{Batch, Cancel, Placement, ReadSpec, Registry};
+use neuroql_n2g::{Background, GraphTrainer, Method, Options, QueryRunner, Sample, Task};
 
 use crate::server::Error;
+use crate::timing;
 
 /// Tokens of an example there, and the fewest.
 const WINDOW: usize = 120;
@@ -25,7 +26,7 @@ const TOLERANCE: f64 = 0.03;
 
 /// One trial.
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("original::same_scores", || Ok(tokio::runtime::Runtime::new()?.block_on(same_scores())?))]
+    vec![timing::test("original::same_scores", || Ok(tokio::runtime::Runtime::new()?.block_on(same_scores())?))]
 }
 
 /// A neuron's F1 by the original; undefined is 0.
@@ -61,12 +62,12 @@ async fn same_scores() -> Result<(), Error> {
         let references = references(layer as u64)?;
         let neurons: Vec<u32> = references.iter().map(|reference| reference.neuron).collect();
         let tasks = tasks(&registry, &windows, layer, &neurons).await?;
-        let oracle = Oracle::new(Arc::clone(&model), Arc::clone(&registry), layer, Cancel::default());
+        let runner = QueryRunner::new(Arc::clone(&model), Arc::clone(&registry), layer, Cancel::default());
         // What masked there: token 1, whatever it is.
         let options = Options { masking_token: Some(1), ..Options::of(Method::N2g) };
-        let mut workshop = Workshop::new(oracle.model(), Method::N2g, options);
+        let mut trainer = GraphTrainer::new(runner.model(), Method::N2g, options);
         let fired = vec![Vec::new(); tasks.len()];
-        let built = workshop.build(&oracle, tasks, &Arc::new(Background::default()), fired).await?;
+        let built = trainer.build(&runner, tasks, &Arc::new(Background::default()), fired).await?;
         let f1 = |i: usize| built[i].outcome.as_ref().ok().and_then(|(_, scores)| scores.f1).unwrap_or(0.0);
         let count = references.len() as f64;
         let ours = (0..built.len()).map(|i| f64::from(f1(i))).sum::<f64>() / count;
@@ -86,15 +87,15 @@ async fn tasks(
     neurons: &[u32],
 ) -> Result<Vec<Task>, Error> {
     let model = registry.get("toy")?;
-    let probe = Arc::new(Probe::new(&model, [(layer, Some(neurons.to_vec()))])?);
+    let spec = Arc::new(ReadSpec::new(&model, [(layer, Some(neurons.to_vec()))])?);
     let passes: FuturesOrdered<_> = windows
         .chunks(8)
         .map(|chunk| {
-            let (model, probe, chunk) = (Arc::clone(&model), Arc::clone(&probe), chunk.to_vec());
-            registry.pool().run(Width::Lane, move || {
+            let (model, spec, chunk) = (Arc::clone(&model), Arc::clone(&spec), chunk.to_vec());
+            registry.pool().run(Placement::OneThread, move || {
                 let batch = Batch::new(chunk.iter().map(|tokens| &tokens[..]), model.bos());
                 let mut rows = Vec::new();
-                for tensor in model.run(&batch, &probe, &Cancel::default())? {
+                for tensor in model.run(&batch, &spec, &Cancel::default())? {
                     rows = tensor.to_vec2::<f32>()?;
                 }
                 Ok(rows)

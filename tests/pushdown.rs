@@ -6,17 +6,18 @@ use libtest_mimic::Trial;
 use neuroql::Engine;
 
 use crate::server::Error;
+use crate::timing;
 
 /// One trial a promise.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("pushdown::plans", || Ok(plans()?)),
-        Trial::test("pushdown::layers_and_neurons", || Ok(layers_and_neurons()?)),
-        Trial::test("pushdown::tokens", || Ok(tokens()?)),
-        Trial::test("pushdown::joins", || Ok(joins()?)),
-        Trial::test("pushdown::limit_and_top_k", || Ok(limit_and_top_k()?)),
-        Trial::test("pushdown::estimates", || Ok(estimates()?)),
-        Trial::test("pushdown::estimates_of_relations", || Ok(estimates_of_relations()?)),
+        timing::test("pushdown::plans", || Ok(plans()?)),
+        timing::test("pushdown::layers_and_neurons", || Ok(layers_and_neurons()?)),
+        timing::test("pushdown::tokens", || Ok(tokens()?)),
+        timing::test("pushdown::joins", || Ok(joins()?)),
+        timing::test("pushdown::limit_and_top_k", || Ok(limit_and_top_k()?)),
+        timing::test("pushdown::estimates", || Ok(estimates()?)),
+        timing::test("pushdown::estimates_of_relations", || Ok(estimates_of_relations()?)),
     ]
 }
 

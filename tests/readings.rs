@@ -26,10 +26,11 @@ use object_store::{
 
 use crate::analysis::rows;
 use crate::server::Error;
+use crate::timing;
 
 /// One trial a kind of table.
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("readings::files", || Ok(files()?)), Trial::test("readings::streams", || Ok(streams()?))]
+    vec![timing::test("readings::files", || Ok(files()?)), timing::test("readings::streams", || Ok(streams()?))]
 }
 
 /// Objects in memory that count how often one is read.

@@ -1,6 +1,8 @@
 //! Every file of `slt/`, run three ways: embedded, and over the wire in the simple and the extended protocol.
 //!
-//! Expected values hold for all three, so a difference between them is a fault of the front end.
+//! Expected values hold for all three, so a difference between them is a fault of the front end. With
+//! `NEUROQL_SLT_COMPLETE=1` results are written into the files instead, to be read before they are committed:
+//! `NEUROQL_SLT_COMPLETE=1 cargo test -p neuroql-tests -- slt::search::embedded`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +14,11 @@ use datafusion::prelude::SessionContext;
 use libtest_mimic::{Completion, Failed, Trial};
 use neuroql::Engine;
 use neuroql_requirements::Requirement;
-use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
+use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner, default_validator};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::cell::{Cell, arrow_column, wire_column};
+use crate::timing;
 use crate::{golden, server};
 
 /// One trial a file and way.
@@ -28,7 +31,8 @@ pub fn trials() -> Vec<Trial> {
         let name = file.file_stem().expect("a file has a name").to_string_lossy();
         for way in [Way::Embedded, Way::Simple, Way::Extended] {
             let file = file.clone();
-            trials.push(Trial::ignorable_test(format!("slt::{name}::{way:?}").to_lowercase(), move || run(&file, way)));
+            trials
+                .push(timing::ignorable_test(format!("slt::{name}::{way:?}").to_lowercase(), move || run(&file, way)));
         }
     }
     trials
@@ -82,9 +86,18 @@ where
     for (name, folder) in folders {
         runner.set_var(name.into(), folder.display().to_string());
     }
-    let outcome = runner.run_file_async(file).await;
+    let outcome = match std::env::var_os("NEUROQL_SLT_COMPLETE") {
+        Some(_) => {
+            let updated = runner.update_test_file(file, " ", default_validator, String::clone, same_types).await;
+            updated.map_err(|error| Failed::from(error.to_string()))
+        }
+        None => {
+            let outcome = runner.run_file_async(file).await;
+            outcome.map_err(|error| error.display(false).to_string().into())
+        }
+    };
     runner.shutdown_async().await;
-    outcome.map_err(|error| error.display(false).to_string().into())
+    outcome
 }
 
 /// The simple protocol does not tell tokio-postgres' callers the column types: there every column is `Any`.

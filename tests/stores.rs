@@ -22,14 +22,15 @@ use object_store::{
 use crate::analysis::{SMALL, cells, everything, in_one_go, rows};
 use crate::golden;
 use crate::server::{self, Error};
+use crate::timing;
 
 /// One trial a place.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("stores::full_disk", || Ok(full_disk()?)),
-        Trial::test("stores::small_memory", || Ok(small_memory()?)),
-        Trial::test("stores::before_tokenizers", || Ok(before_tokenizers()?)),
-        Trial::ignorable_test("stores::s3", s3),
+        timing::test("stores::full_disk", || Ok(full_disk()?)),
+        timing::test("stores::small_memory", || Ok(small_memory()?)),
+        timing::test("stores::before_tokenizers", || Ok(before_tokenizers()?)),
+        timing::ignorable_test("stores::s3", s3),
     ]
 }
 

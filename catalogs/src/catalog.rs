@@ -11,31 +11,31 @@ use neuroql_model::Model;
 
 use crate::Error;
 use crate::async_method::async_method;
-use crate::datasets::Datasets;
-use crate::holdings::Holdings;
-use crate::model_table::{OfAll, OfModel};
-use crate::models::Models;
-use crate::registry::{find_relation, model_table, model_tables, relations};
+use crate::registry::{find_table_function, model_table, model_tables, table_functions};
+use crate::state::EngineState;
+use crate::tables::datasets::Datasets;
+use crate::tables::model_table::{OfAll, OfModel};
+use crate::tables::models::Models;
 
 /// Lays models and system tables over another catalog.
 #[derive(Debug)]
 pub struct Catalog {
     inner: Arc<dyn CatalogProvider>,
-    holdings: Arc<Holdings>,
+    engine: Arc<EngineState>,
     /// Name of the schema that holds the system tables.
     default_schema: String,
 }
 
 impl Catalog {
     /// Wraps a catalog; `default_schema` is where unqualified names are looked up, `public` in the engine.
-    pub fn new(inner: Arc<dyn CatalogProvider>, holdings: Arc<Holdings>, default_schema: &str) -> Self {
-        Self { inner, holdings, default_schema: default_schema.into() }
+    pub fn new(inner: Arc<dyn CatalogProvider>, engine: Arc<EngineState>, default_schema: &str) -> Self {
+        Self { inner, engine, default_schema: default_schema.into() }
     }
 }
 
 impl CatalogProvider for Catalog {
     fn schema_names(&self) -> Vec<String> {
-        let models = self.holdings.registry.list().into_iter().map(|model| model.name().to_owned());
+        let models = self.engine.registry.list().into_iter().map(|model| model.name().to_owned());
         let names: BTreeSet<String> = self.inner.schema_names().into_iter().chain(models).collect();
         names.into_iter().collect()
     }
@@ -43,23 +43,23 @@ impl CatalogProvider for Catalog {
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         if name == self.default_schema {
             let inner = self.inner.schema(name)?;
-            return Some(Arc::new(DefaultSchema { inner, holdings: Arc::clone(&self.holdings) }));
+            return Some(Arc::new(DefaultSchema { inner, engine: Arc::clone(&self.engine) }));
         }
-        if let Ok(model) = self.holdings.registry.get(name) {
-            return Some(Arc::new(ModelSchema { model, holdings: Arc::clone(&self.holdings) }));
+        if let Ok(model) = self.engine.registry.get(name) {
+            return Some(Arc::new(ModelSchema { model, engine: Arc::clone(&self.engine) }));
         }
         self.inner.schema(name)
     }
 
     fn register_schema(&self, name: &str, schema: Arc<dyn SchemaProvider>) -> Result<Option<Arc<dyn SchemaProvider>>> {
-        if self.holdings.registry.get(name).is_ok() {
+        if self.engine.registry.get(name).is_ok() {
             return Err(Error::Duplicate(name.into()).into());
         }
         self.inner.register_schema(name, schema)
     }
 
     fn deregister_schema(&self, name: &str, cascade: bool) -> Result<Option<Arc<dyn SchemaProvider>>> {
-        if name == self.default_schema || self.holdings.registry.get(name).is_ok() {
+        if name == self.default_schema || self.engine.registry.get(name).is_ok() {
             return Err(Error::SystemTable(name.into()).into());
         }
         self.inner.deregister_schema(name, cascade)
@@ -70,14 +70,14 @@ impl CatalogProvider for Catalog {
 #[derive(Debug)]
 struct DefaultSchema {
     inner: Arc<dyn SchemaProvider>,
-    holdings: Arc<Holdings>,
+    engine: Arc<EngineState>,
 }
 
 impl DefaultSchema {
     fn system_names() -> Vec<String> {
         let tables = model_tables().into_iter().map(|table| table.name().to_owned());
-        let relations = relations().into_iter().map(|relation| relation.name().to_owned());
-        ["models".to_owned(), "datasets".to_owned()].into_iter().chain(tables).chain(relations).collect()
+        let table_functions = table_functions().into_iter().map(|function| function.name().to_owned());
+        ["models".to_owned(), "datasets".to_owned()].into_iter().chain(tables).chain(table_functions).collect()
     }
 
     fn is_system(name: &str) -> bool {
@@ -85,13 +85,13 @@ impl DefaultSchema {
     }
 
     fn system_table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
-        let holdings = Arc::clone(&self.holdings);
+        let engine = Arc::clone(&self.engine);
         Some(match name {
-            "models" => Arc::new(Models { holdings }),
+            "models" => Arc::new(Models { engine }),
             "datasets" => Arc::new(Datasets { schema: Arc::clone(&self.inner) }),
-            _ => match (model_table(name), find_relation(name)) {
-                (Some(table), _) => Arc::new(OfAll { table, holdings }),
-                (None, Some(relation)) => relation.table(holdings),
+            _ => match (model_table(name), find_table_function(name)) {
+                (Some(table), _) => Arc::new(OfAll { table, engine }),
+                (None, Some(function)) => function.table(engine),
                 (None, None) => return None,
             },
         })
@@ -102,7 +102,7 @@ impl SchemaProvider for DefaultSchema {
     fn table_names(&self) -> Vec<String> {
         let mut names: BTreeSet<String> = self.inner.table_names().into_iter().collect();
         names.extend(Self::system_names());
-        names.extend(self.holdings.registry.list().into_iter().map(|model| model.name().to_owned()));
+        names.extend(self.engine.registry.list().into_iter().map(|model| model.name().to_owned()));
         names.into_iter().collect()
     }
 
@@ -118,11 +118,11 @@ impl SchemaProvider for DefaultSchema {
         if table.downcast_ref::<OfModel>().is_some_and(|table| table.model.name() == name) {
             return Ok(None);
         }
-        if self.holdings.registry.get(&name).is_ok() {
+        if self.engine.registry.get(&name).is_ok() {
             return Err(Error::Duplicate(name).into());
         }
         let replaced = self.inner.register_table(name.clone(), Arc::clone(&table))?;
-        self.holdings.define(&name, table.get_table_definition());
+        self.engine.define(&name, table.get_table_definition());
         Ok(replaced)
     }
 
@@ -130,21 +130,21 @@ impl SchemaProvider for DefaultSchema {
         if Self::is_system(name) {
             return Err(Error::SystemTable(name.into()).into());
         }
-        match self.holdings.registry.remove(name) {
+        match self.engine.registry.remove(name) {
             Some(model) => {
-                self.holdings.forget(name);
-                Ok(Some(model_as_table(model, Arc::clone(&self.holdings))))
+                self.engine.forget(name);
+                Ok(Some(model_as_table(model, Arc::clone(&self.engine))))
             }
             None => {
                 let table = self.inner.deregister_table(name)?;
-                self.holdings.define(name, None);
+                self.engine.define(name, None);
                 Ok(table)
             }
         }
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        Self::is_system(name) || self.holdings.registry.get(name).is_ok() || self.inner.table_exist(name)
+        Self::is_system(name) || self.engine.registry.get(name).is_ok() || self.inner.table_exist(name)
     }
 }
 
@@ -154,8 +154,8 @@ impl DefaultSchema {
             if let Some(table) = self.system_table(name) {
                 return Ok(Some(table));
             }
-            if let Ok(model) = self.holdings.registry.get(name) {
-                return Ok(Some(model_as_table(model, Arc::clone(&self.holdings))));
+            if let Ok(model) = self.engine.registry.get(name) {
+                return Ok(Some(model_as_table(model, Arc::clone(&self.engine))));
             }
             self.inner.table(name).await
         })
@@ -163,7 +163,7 @@ impl DefaultSchema {
 
     fn find_table_type<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<TableType>>> {
         Box::pin(async move {
-            if Self::is_system(name) || self.holdings.registry.get(name).is_ok() {
+            if Self::is_system(name) || self.engine.registry.get(name).is_ok() {
                 return Ok(Some(TableType::Base));
             }
             self.inner.table_type(name).await
@@ -175,7 +175,7 @@ impl DefaultSchema {
 #[derive(Debug)]
 struct ModelSchema {
     model: Arc<Model>,
-    holdings: Arc<Holdings>,
+    engine: Arc<EngineState>,
 }
 
 impl SchemaProvider for ModelSchema {
@@ -203,8 +203,8 @@ impl SchemaProvider for ModelSchema {
 impl ModelSchema {
     fn find_table<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>>> {
         Box::pin(async move {
-            let (model, holdings) = (Arc::clone(&self.model), Arc::clone(&self.holdings));
-            Ok(model_table(name).map(|table| Arc::new(OfModel { table, model, holdings }) as _))
+            let (model, engine) = (Arc::clone(&self.model), Arc::clone(&self.engine));
+            Ok(model_table(name).map(|table| Arc::new(OfModel { table, model, engine }) as _))
         })
     }
 
@@ -214,6 +214,6 @@ impl ModelSchema {
 }
 
 /// A model as a table: its neurons.
-pub(crate) fn model_as_table(model: Arc<Model>, holdings: Arc<Holdings>) -> Arc<dyn TableProvider> {
-    Arc::new(OfModel { table: Arc::new(crate::neurons::Neurons), model, holdings })
+pub(crate) fn model_as_table(model: Arc<Model>, engine: Arc<EngineState>) -> Arc<dyn TableProvider> {
+    Arc::new(OfModel { table: Arc::new(crate::tables::neurons::Neurons), model, engine })
 }

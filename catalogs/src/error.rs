@@ -3,7 +3,7 @@
 use datafusion::error::DataFusionError;
 use neuroql_schema::sql_error;
 
-use crate::unfit::Unfit;
+use crate::tables::graph_error::InvalidGraph;
 
 /// A question that a table cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -17,19 +17,19 @@ pub enum Error {
     /// Neither a text nor a dataset.
     #[error("activations of model \"{0}\" need a text or a dataset: add WHERE text = '…' or WHERE dataset = '…'")]
     NoText(String),
-    /// A relation that lacks a parameter.
-    #[error("{relation} needs {parameter}: {relation}({parameter} => …) or WHERE {parameter} = …")]
+    /// A table function that lacks a parameter.
+    #[error("{function} needs {parameter}: {function}({parameter} => …) or WHERE {parameter} = …")]
     MissingParameter {
-        /// Name of the relation.
-        relation: &'static str,
+        /// Name of the table function.
+        function: &'static str,
         /// Name of the parameter.
         parameter: &'static str,
     },
     /// A parameter whose value makes no sense.
-    #[error("{relation}: {parameter} {reason}")]
+    #[error("{function}: {parameter} {reason}")]
     InvalidParameter {
-        /// Name of the relation.
-        relation: &'static str,
+        /// Name of the table function.
+        function: &'static str,
         /// Name of the parameter.
         parameter: String,
         /// The fault.
@@ -41,7 +41,7 @@ pub enum Error {
     /// Something that would be loaded for a session that may not.
     #[error("permission denied to load {0}")]
     MayNotLoad(String),
-    /// A relation that would be read for a session that may not.
+    /// A table function that would be read for a session that may not.
     #[error("permission denied for {0}(): only a superuser may read it")]
     SuperuserOnly(&'static str),
     /// A name that a model cannot have.
@@ -63,7 +63,7 @@ pub enum Error {
         /// The neuron.
         neuron: u32,
         /// The fault.
-        reason: Box<Unfit>,
+        reason: Box<InvalidGraph>,
     },
     /// A row of graphs that lacks what it must have.
     #[error("a row of graphs needs a {0}")]

@@ -15,9 +15,9 @@ use neuroql_store::Registration;
 use crate::Error;
 use crate::async_method::async_method;
 use crate::catalog::model_as_table;
-use crate::definition::absolute;
-use crate::holdings::Holdings;
+use crate::create_statement::absolute;
 use crate::settings::{SessionDevice, Settings};
+use crate::state::EngineState;
 
 /// Names that are schemas already.
 const RESERVED: [&str; 3] = ["public", "information_schema", "pg_catalog"];
@@ -25,13 +25,13 @@ const RESERVED: [&str; 3] = ["public", "information_schema", "pg_catalog"];
 /// Loads models for a registry.
 #[derive(Clone)]
 pub struct ModelFactory {
-    holdings: Arc<Holdings>,
+    engine: Arc<EngineState>,
     progress: Arc<dyn Progress>,
 }
 
 impl std::fmt::Debug for ModelFactory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ModelFactory").field("holdings", &self.holdings).finish_non_exhaustive()
+        f.debug_struct("ModelFactory").field("engine", &self.engine).finish_non_exhaustive()
     }
 }
 
@@ -40,8 +40,8 @@ impl ModelFactory {
     pub const FILE_TYPE: &str = "MODEL";
 
     /// A factory that reports downloads to `progress`.
-    pub fn new(holdings: Arc<Holdings>, progress: Arc<dyn Progress>) -> Self {
-        Self { holdings, progress }
+    pub fn new(engine: Arc<EngineState>, progress: Arc<dyn Progress>) -> Self {
+        Self { engine, progress }
     }
 
     /// Loads the models that the store remembers and that are not there yet. One that cannot be loaded is left out,
@@ -50,12 +50,15 @@ impl ModelFactory {
     /// # Errors
     /// If the store cannot be read.
     pub async fn restore(&self) -> Result<()> {
-        for known in self.holdings.store.registrations().await.map_err(sql_error)? {
-            if self.holdings.registry.get(&known.model).is_ok() {
+        for known in self.engine.store.registrations().await.map_err(sql_error)? {
+            if self.engine.registry.get(&known.model).is_ok() {
                 continue;
             }
-            let options = known.options.into_iter().collect();
-            match self.load(&known.model, &known.location, &options).await {
+            let loaded = match parse(&known.options.into_iter().collect()) {
+                Ok(options) => self.load(&known.model, &known.location, options).await,
+                Err(error) => Err(error),
+            };
+            match loaded {
                 Ok(model) if model.sha256() != known.sha256 => {
                     tracing::warn!(model = known.model, "its files have changed since it was registered");
                 }
@@ -66,28 +69,31 @@ impl ModelFactory {
         Ok(())
     }
 
-    /// Loads a model and registers it. Options are named as in SQL, with or without the prefix `format.` that
-    /// DataFusion puts before them.
+    /// Loads a model and registers it.
     ///
     /// # Errors
-    /// [`Error::InvalidName`], or what [`Model::load`] says.
-    pub async fn load(&self, name: &str, location: &str, options: &HashMap<String, String>) -> Result<Arc<Model>> {
+    /// [`Error::InvalidName`] or [`Error::Duplicate`], or what [`Model::load`] says.
+    pub async fn load(&self, name: &str, location: &str, options: Options) -> Result<Arc<Model>> {
         check_name(name)?;
-        if let Ok(model) = self.holdings.registry.get(name) {
+        if let Ok(model) = self.engine.registry.get(name) {
             return Err(Error::Duplicate(model.name().into()).into());
         }
-        let pairs = options.iter().map(|(key, value)| (key.strip_prefix("format.").unwrap_or(key), value));
-        let options = Options::parse(pairs).map_err(sql_error)?;
         let (name, location) = (name.to_owned(), location.to_owned());
         let progress = Arc::clone(&self.progress);
         // Loading blocks; if the client gives up meanwhile the result is dropped unregistered.
         let load = tokio::task::spawn_blocking(move || Model::load(&name, &location, &options, progress.as_ref()));
         let loaded = load.await.map_err(|e| Error::Internal(format!("loading a model failed: {e}")))?;
         let model = Arc::new(loaded.map_err(sql_error)?);
-        self.holdings.registry.insert(Arc::clone(&model)).map_err(sql_error)?;
+        self.engine.registry.insert(Arc::clone(&model)).map_err(sql_error)?;
         tracing::info!(model = model.name(), location = model.location(), "registered");
         Ok(model)
     }
+}
+
+/// Options named as in SQL, with or without the prefix `format.` that DataFusion puts before them.
+fn parse(options: &HashMap<String, String>) -> Result<Options> {
+    let pairs = options.iter().map(|(key, value)| (key.strip_prefix("format.").unwrap_or(key), value));
+    Options::parse(pairs).map_err(sql_error)
 }
 
 /// A location that means the same in every working directory, if it is one of files here.
@@ -147,18 +153,18 @@ impl ModelFactory {
             {
                 options.insert("device".into(), device.to_string());
             }
-            let model = self.load(&name, location, &options).await?;
+            let model = self.load(&name, location, parse(&options)?).await?;
             let registration = Registration {
                 model: name.clone(),
                 location: lasting(location),
                 options: options.into_iter().collect(),
                 sha256: model.sha256().to_owned(),
             };
-            if let Err(error) = self.holdings.store.register(&registration).await {
-                self.holdings.registry.remove(&name);
+            if let Err(error) = self.engine.store.register(&registration).await {
+                self.engine.registry.remove(&name);
                 return Err(sql_error(error));
             }
-            Ok(model_as_table(model, Arc::clone(&self.holdings)))
+            Ok(model_as_table(model, Arc::clone(&self.engine)))
         })
     }
 }

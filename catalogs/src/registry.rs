@@ -1,27 +1,27 @@
-//! The tables of models and the relations with parameters: the lists that a new one is added to.
+//! The tables of models and the table functions: the lists that a new one is added to.
 
 use std::sync::Arc;
 
-use crate::activations::Activations;
-use crate::analyze::Analyze;
-use crate::build_graphs::BuildGraphs;
-use crate::circuits::{CONNECTIONS, INPUT_TOKENS, LOGIT_EFFECTS};
-use crate::evaluate_graphs::EvaluateGraphs;
-use crate::examples::Examples;
-use crate::graphs::{GraphNodes, Graphs};
-use crate::model_table::ModelTable;
-use crate::neuron_graph::NeuronGraph;
-use crate::neurons::Neurons;
-use crate::pairwise::{Correlation, Firing, Paired};
-use crate::relation::Relation;
-use crate::search::Search;
-use crate::similar_neurons::SimilarNeurons;
-use crate::similar_pairs::SimilarPairs;
-use crate::simulate_graphs::SimulateGraphs;
-use crate::top_neurons::TopNeurons;
-use crate::verify_model::VerifyModel;
-use crate::vocabulary::Vocabulary;
-use crate::weights::Weights;
+use crate::table_functions::analyze::Analyze;
+use crate::table_functions::api::TableFunction;
+use crate::table_functions::build_graphs::BuildGraphs;
+use crate::table_functions::circuits::{CONNECTIONS, INPUT_TOKENS, LOGIT_EFFECTS};
+use crate::table_functions::evaluate_graphs::EvaluateGraphs;
+use crate::table_functions::neuron_graph::NeuronGraph;
+use crate::table_functions::pairwise::{Correlation, Firing, Paired};
+use crate::table_functions::search::Search;
+use crate::table_functions::similar_neurons::SimilarNeurons;
+use crate::table_functions::similar_pairs::SimilarPairs;
+use crate::table_functions::simulate_graphs::SimulateGraphs;
+use crate::table_functions::top_neurons::TopNeurons;
+use crate::table_functions::verify_model::VerifyModel;
+use crate::tables::activations::Activations;
+use crate::tables::examples::Examples;
+use crate::tables::graphs::{GraphNodes, Graphs};
+use crate::tables::model_table::ModelTable;
+use crate::tables::neurons::Neurons;
+use crate::tables::vocabulary::Vocabulary;
+use crate::tables::weights::Weights;
 
 /// All tables of a model.
 pub(crate) fn model_tables() -> Vec<Arc<dyn ModelTable>> {
@@ -41,8 +41,8 @@ pub(crate) fn model_table(name: &str) -> Option<Arc<dyn ModelTable>> {
     model_tables().into_iter().find(|table| table.name() == name)
 }
 
-/// All relations.
-pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
+/// All table functions.
+pub(crate) fn table_functions() -> Vec<Arc<dyn TableFunction>> {
     vec![
         Arc::new(Analyze),
         Arc::new(BuildGraphs),
@@ -62,7 +62,7 @@ pub(crate) fn relations() -> Vec<Arc<dyn Relation>> {
     ]
 }
 
-/// The relation of this name.
-pub(crate) fn find_relation(name: &str) -> Option<Arc<dyn Relation>> {
-    relations().into_iter().find(|relation| relation.name() == name)
+/// The table function of this name.
+pub(crate) fn find_table_function(name: &str) -> Option<Arc<dyn TableFunction>> {
+    table_functions().into_iter().find(|function| function.name() == name)
 }

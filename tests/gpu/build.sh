@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds neuroql for NVIDIA cards: tests/gpu/build.sh [arguments of cargo build], by default `--release --bin neuroql`.
+# Builds neuroql for NVIDIA GPUs: tests/gpu/build.sh [arguments of cargo build], by default `--release --bin neuroql`.
 #
 # Takes the CUDA toolkit that is here (nvcc on PATH, CUDA_HOME or /usr/local/cuda; 12.0 or later), or else installs the
-# compiler from NVIDIA's Python packages into the user's cache. Needs no card and no driver. The program looks for the
+# compiler from NVIDIA's Python packages into the user's cache. Needs no GPU and no driver. The program looks for the
 # driver and the libraries of CUDA when a device is first used, and starts without them (on x86-64).
-# CUDA_COMPUTE_CAP (default 80) is the oldest card it runs on: 75 Turing, 80 Ampere, 89 Ada, 90 Hopper.
+# CUDA_COMPUTE_CAP (default 80) is the oldest GPU it runs on: 75 Turing, 80 Ampere, 89 Ada, 90 Hopper.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/neuroql/cuda
@@ -28,7 +28,7 @@ libraries=$CUDA_HOME/lib64
 [ -d "$libraries" ] || libraries=$CUDA_HOME/lib
 version=$("$CUDA_HOME/bin/nvcc" --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1 \2/p')
 read -r major minor <<< "$version"
-echo "CUDA $major.$minor at $CUDA_HOME, for cards of compute capability $CUDA_COMPUTE_CAP and later" >&2
+echo "CUDA $major.$minor at $CUDA_HOME, for GPUs of compute capability $CUDA_COMPUTE_CAP and later" >&2
 
 # A toolkit of links, in which the libraries are found at run time.
 root=$cache/home-$major.$minor

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that needs a card, in one go and within ten minutes: tests/gpu/run.sh [--device cuda:0] [options of
+# Everything that needs a GPU, in one go and within ten minutes: tests/gpu/run.sh [--device cuda:0] [options of
 # examples/gpu], one table at the end. With `--device cpu --layers 2` it tries itself on any machine.
 #
 # PROBE and NEUROQL name programs that were built elsewhere (tests/gpu/build.sh --release -p neuroql-model --example gpu,

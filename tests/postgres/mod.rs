@@ -4,7 +4,8 @@
 //! `NEUROQL_DIFFERENTIAL_STATEMENTS` (1000) and `NEUROQL_DIFFERENTIAL_SEED` (1) choose how many and which,
 //! `NEUROQL_DIFFERENTIAL_ONLY` the statement of one index, as a failure prints it. A run ends after
 //! `NEUROQL_DIFFERENTIAL_SECONDS`, or after `NEUROQL_DIFFERENTIAL_FAILURES` (10) kinds of failures.
-//! `NEUROQL_DIFFERENTIAL_INVALID=1` prints what PostgreSQL itself refuses.
+//! `NEUROQL_DIFFERENTIAL_SERVER` is the port of a server on this machine to ask instead of one of this program's own, such as
+//! one of a release build. `NEUROQL_DIFFERENTIAL_INVALID=1` prints what PostgreSQL itself refuses.
 
 #![expect(clippy::print_stdout, reason = "the report of a run is its output")]
 
@@ -23,12 +24,13 @@ use neuroql::Engine;
 use neuroql_requirements::Requirement;
 
 use crate::server;
+use crate::timing;
 
 pub use trial::{Options, run};
 
 /// The trial.
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::ignorable_test("postgres::differential", differential)]
+    vec![timing::ignorable_test("postgres::differential", differential)]
 }
 
 fn differential() -> Result<Completion, Failed> {
@@ -37,11 +39,17 @@ fn differential() -> Result<Completion, Failed> {
         Err(reason) => return Ok(Completion::ignored_with(Requirement::Postgres.missing(&reason)?)),
     };
     let cluster = cluster::Cluster::start(&programs)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let running = runtime.block_on(async { server::start(Engine::builder().build()?).await })?;
     let options = Options::from_environment()?;
-    let report = run(cluster.port, running.port, &options)?;
-    runtime.block_on(running.stop())?;
+    let report = match std::env::var("NEUROQL_DIFFERENTIAL_SERVER") {
+        Ok(port) => run(cluster.port, port.parse()?, &options)?,
+        Err(_) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let running = runtime.block_on(async { server::start(Engine::builder().build()?).await })?;
+            let report = run(cluster.port, running.port, &options)?;
+            runtime.block_on(running.stop())?;
+            report
+        }
+    };
     println!("{report}");
     if !report.failures.is_empty() {
         return Err("answers differ".into());

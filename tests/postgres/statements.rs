@@ -557,11 +557,11 @@ impl Generator {
                 let not = if self.one_in(2) { "NOT " } else { "" };
                 let count = self.rng.random_range(1..4);
                 let items: Vec<Tree> = (0..count).map(|_| self.expr(ty, 0)).collect();
-                let probe = self.expr(ty, depth);
-                Tree::new(kind, &format!("({{}} {not}IN ({{}}))"), [probe, Tree::join(items, ", ")])
+                let spec = self.expr(ty, depth);
+                Tree::new(kind, &format!("({{}} {not}IN ({{}}))"), [spec, Tree::join(items, ", ")])
             }
             7..10 => {
-                let probe = self.expr(ty, depth);
+                let spec = self.expr(ty, depth);
                 let from = self.relation(0);
                 self.scopes.push(from.columns);
                 let expr = self.expr(ty, depth);
@@ -569,7 +569,7 @@ impl Generator {
                 self.scopes.pop();
                 let quantifier = *pick(&mut self.rng, &["IN", "NOT IN", "IN", "NOT IN", "= ANY", "<> ALL", "> ALL"]);
                 let template = format!("({{}} {quantifier} (SELECT {{}} FROM {{}}{{}}))");
-                Tree::new(kind, &template, [probe, expr, from.sql, filter])
+                Tree::new(kind, &template, [spec, expr, from.sql, filter])
             }
             _ => {
                 let from = self.relation(0);

@@ -254,8 +254,8 @@ impl Servers {
         }
         let mut less = table.clone();
         less.columns.retain(|(_, ty)| {
-            let probe = format!("SELECT {}", Value { ty: *ty, datum: Datum::Null }.literal(4));
-            matches!(self.steps([probe], rows).verdict, Verdict::Equal | Verdict::Allowed(_))
+            let spec = format!("SELECT {}", Value { ty: *ty, datum: Datum::Null }.literal(4));
+            matches!(self.steps([spec], rows).verdict, Verdict::Equal | Verdict::Allowed(_))
         });
         let kept: Vec<bool> = table.columns.iter().map(|column| less.columns.contains(column)).collect();
         for row in &mut less.rows {

@@ -22,7 +22,7 @@ use crate::tokenize::SECTION;
 const ROWS: usize = 1024;
 
 /// A neuron's activation on each token of a text.
-pub fn activation_udf(registry: Arc<Registry>) -> ScalarUDF {
+pub(crate) fn activation_udf(registry: Arc<Registry>) -> ScalarUDF {
     let types = vec![DataType::Utf8, DataType::Int64, DataType::Int64, DataType::Utf8];
     let names = ["model", "layer", "neuron", "text"].map(String::from);
     let signature = Signature { parameter_names: Some(names.into()), ..Signature::exact(types, Volatility::Stable) };

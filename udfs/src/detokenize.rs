@@ -17,7 +17,7 @@ use crate::arguments::Models;
 use crate::tokenize::SECTION;
 
 /// The text of a sequence of token ids.
-pub fn detokenize_udf(registry: Arc<Registry>) -> ScalarUDF {
+pub(crate) fn detokenize_udf(registry: Arc<Registry>) -> ScalarUDF {
     let signature = Signature {
         parameter_names: Some(vec!["model".into(), "tokens".into()]),
         ..Signature::user_defined(Volatility::Stable)

@@ -90,3 +90,11 @@ impl<K: Kernel> ScalarUDFImpl for Function<K> {
         Some(&self.documentation)
     }
 }
+
+/// Returns whether an argument of this type is cast to text: strings as any program has them, and NULL.
+pub(crate) fn is_text(given: &DataType) -> bool {
+    match given {
+        DataType::Dictionary(_, value) => value.is_string(),
+        given => given.is_string() || given.is_null(),
+    }
+}

@@ -42,6 +42,14 @@ impl Interrupt {
     }
 }
 
+/// Fails if the statement with these options was cancelled; for what plans statements.
+///
+/// # Errors
+/// That it was cancelled.
+pub fn check_interrupt(options: &ConfigOptions) -> Result<()> {
+    options.extensions.get::<Interrupt>().map_or(Ok(()), Interrupt::check)
+}
+
 /// Runs a function of a statement with these options.
 pub(crate) fn run<T>(options: &ConfigOptions, work: impl FnOnce(&Interrupt) -> T) -> T {
     let Some(interrupt) = options.extensions.get::<Interrupt>() else { return work(&Interrupt::default()) };

@@ -1,7 +1,7 @@
 //! SQL functions over models and graphs: thin, typed wrappers that hold no algorithm.
 //!
-//! One function a file, each with a constructor that takes the [`Registry`] its first argument names a model of;
-//! [`all`] lists them. Every function returns NULL if an argument is NULL.
+//! [`all`] lists them, bound to the [`Registry`] whose models they run; [`expr_fn`] has those that need no model as
+//! expressions for `DataFrame`s. Every function returns NULL if an argument is NULL.
 
 use std::sync::Arc;
 
@@ -14,21 +14,24 @@ mod async_calls;
 mod bootstrap_interval;
 mod detokenize;
 mod error;
+pub mod expr_fn;
 mod function;
-pub mod graphs;
+mod graphs;
 mod interrupt;
+#[cfg(test)]
+mod testing;
 mod tokenize;
 mod tokens;
-pub mod vectors;
+mod vectors;
 
-pub use activation::activation_udf;
+use activation::activation_udf;
 pub use async_calls::AsyncCalls;
-pub use bootstrap_interval::bootstrap_interval_udaf;
-pub use detokenize::detokenize_udf;
+use bootstrap_interval::bootstrap_interval_udaf;
+use detokenize::detokenize_udf;
 pub use error::Error;
-pub use interrupt::interruptible;
-pub use tokenize::tokenize_udf;
-pub use tokens::tokens_udf;
+pub use interrupt::{check_interrupt, interruptible};
+use tokenize::tokenize_udf;
+use tokens::tokens_udf;
 
 /// Every function of this crate, bound to a registry.
 pub fn all(registry: &Arc<Registry>) -> Vec<ScalarUDF> {

@@ -15,7 +15,7 @@ use neuroql_schema::sql_error;
 use crate::arguments::Models;
 
 /// Token ids of a text, without BOS.
-pub fn tokenize_udf(registry: Arc<Registry>) -> ScalarUDF {
+pub(crate) fn tokenize_udf(registry: Arc<Registry>) -> ScalarUDF {
     ScalarUDF::from(Tokenize { models: Models(registry), signature: text_signature(), documentation: documentation() })
 }
 

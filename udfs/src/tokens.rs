@@ -13,7 +13,7 @@ use crate::arguments::Models;
 use crate::tokenize::{SECTION, text_signature};
 
 /// The text of each token of a text, spaces included, without BOS.
-pub fn tokens_udf(registry: Arc<Registry>) -> ScalarUDF {
+pub(crate) fn tokens_udf(registry: Arc<Registry>) -> ScalarUDF {
     ScalarUDF::from(Tokens { models: Models(registry), signature: text_signature(), documentation: documentation() })
 }
 

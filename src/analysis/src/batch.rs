@@ -2,7 +2,7 @@
 
 use crate::histogram::{HISTOGRAM_BINS, bin};
 use crate::moments::Moments;
-use crate::order::{greater, lesser};
+use crate::total_order::{greater, lesser};
 use crate::{Error, Result};
 
 /// An example of a batch.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::order::{greater, lesser};
+use crate::total_order::{greater, lesser};
 
 /// A bound for each example of one neuron, in 8 bits (5 for lower bounds): steps of equal size between the least and the
 /// greatest of them, rounded outward so that no bound is ever wrong.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::batch::Example;
-use crate::order::is_greater;
+use crate::total_order::is_greater;
 
 /// Tokens kept before the peak of an example.
 pub const BEFORE: usize = 15;

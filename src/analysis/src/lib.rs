@@ -29,20 +29,20 @@
 //! Pairs of neurons have [`CoMoments`] for correlations and [`CoActivations`] for how often both fire; vectors that are
 //! stored somewhere are compared by [`dot`], [`cosine`] and [`l2`].
 
+mod admission;
 mod batch;
 mod bootstrap;
 mod bounds;
 mod correlations;
 mod error;
 mod examples;
-mod floor;
 mod histogram;
 mod moments;
-mod needed;
-mod order;
+mod pruning;
 mod reduce;
-mod strongest;
 mod summary;
+mod top_tokens;
+mod total_order;
 mod vectors;
 
 pub use batch::{BatchSummary, Columns, Example};
@@ -53,9 +53,9 @@ pub use error::{Error, Result};
 pub use examples::{AFTER, BANDS, BEFORE, Peak, Selected};
 pub use histogram::{HISTOGRAM_BINS, histogram_edges};
 pub use moments::Moments;
-pub use needed::{NeuronBounds, reaches, threshold};
-pub use order::{greater, lesser};
+pub use pruning::{NeuronBounds, reaches, threshold};
 pub use reduce::{Condition, counts, maxima, minima, second_moments, sums};
-pub use strongest::{Greatest, StrongToken, Strongest, kept_tokens};
 pub use summary::{LayerSummary, NeuronState};
+pub use top_tokens::{Greatest, StrongToken, Strongest, kept_tokens};
+pub use total_order::{greater, lesser};
 pub use vectors::{cosine, dot, l2};

@@ -1,7 +1,7 @@
 //! Reductions of the columns of a matrix of activations, over all values or those in a range.
 
 use crate::moments::Moments;
-use crate::order::{greater, lesser};
+use crate::total_order::{greater, lesser};
 
 /// Values between two numbers, both included.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,12 +1,12 @@
 //! The summary of a layer after any number of batches.
 
+use crate::admission::Floor;
 use crate::batch::{BatchSummary, Columns, Example};
 use crate::examples::{AFTER, BEFORE, Peak, Placed, Selected, seed};
-use crate::floor::Floor;
 use crate::histogram::{HISTOGRAM_BINS, bin};
 use crate::moments::Moments;
-use crate::order::{greater, is_greater, lesser};
-use crate::strongest::{StrongToken, kept_tokens, offer, passes};
+use crate::top_tokens::{StrongToken, kept_tokens, offer, passes};
+use crate::total_order::{greater, is_greater, lesser};
 
 /// Statistics and examples of the neurons of a layer.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -55,7 +56,11 @@ impl Default for Command {
             password_file: None,
             tls_cert: None,
             tls_key: None,
+            allow_unencrypted: false,
             max_connections: 100,
+            max_connections_per_user: None,
+            statement_timeout: None,
+            max_statement_timeout: None,
             engine: Engine::default(),
         })
     }
@@ -216,9 +221,21 @@ pub(crate) struct Serve {
     /// Private key in PEM: PKCS#8, PKCS#1 or SEC1
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Clients at a time
+    /// Serve other machines without encryption
+    #[arg(long)]
+    pub(crate) allow_unencrypted: bool,
+    /// Clients at a time; three of these places are kept for superusers
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) max_connections: usize,
+    /// Clients at a time of each user who is not a superuser
+    #[arg(long, value_name = "N")]
+    pub(crate) max_connections_per_user: Option<usize>,
+    /// How long a statement may run (500ms, 30s, 5min) in sessions that do not set statement_timeout
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) statement_timeout: Option<Duration>,
+    /// The longest statement_timeout of users who are not superusers
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) max_statement_timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) engine: Engine,
 }
@@ -312,6 +329,10 @@ fn bytes(text: &str) -> Result<usize, String> {
     };
     let size = number * unit;
     if size < 1.0 || size >= usize::MAX as f64 { Err(wrong()) } else { Ok(size as usize) }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    neuroql_pg::parse_time(text).ok_or_else(|| format!("\"{text}\" is not a time such as 500ms, 30s or 5min"))
 }
 
 #[cfg(test)]

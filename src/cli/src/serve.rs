@@ -1,8 +1,8 @@
 //! `neuroql serve`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use neuroql::Options;
 use neuroql_pg::{Config, Server, TlsFiles};
 
 use crate::arguments::{self, Serve};
@@ -15,7 +15,11 @@ pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
         listen: options.listen,
         password_file: options.password_file,
         tls,
+        allow_unencrypted: options.allow_unencrypted,
         max_connections: options.max_connections,
+        max_connections_per_user: options.max_connections_per_user,
+        statement_timeout: options.statement_timeout,
+        max_statement_timeout: options.max_statement_timeout,
         ..Config::default()
     };
     let local = config.password_file.is_none();
@@ -40,7 +44,7 @@ pub(crate) async fn start_engine(options: &arguments::Engine) -> Result<neuroql:
     let engine = builder.build()?;
     engine.restore().await?;
     for (name, location) in &options.models {
-        engine.register_model(name, location, HashMap::new()).await?;
+        engine.register_model(name, location, Options::default()).await?;
     }
     Ok(engine)
 }

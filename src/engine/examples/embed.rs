@@ -11,7 +11,7 @@ use neuroql::Engine;
 #[tokio::main]
 async fn main() -> datafusion::error::Result<()> {
     let engine = Engine::builder().with_memory_limit(1 << 30).build()?;
-    // engine.register_model("smol", "/models/SmolLM2-135M-Instruct.Q4_1.gguf", HashMap::new()).await?;
+    // engine.register_model("smol", "/models/SmolLM2-135M-Instruct.Q4_1.gguf", neuroql::Options::default()).await?;
 
     let session = engine.session();
     let top = session

@@ -1,6 +1,5 @@
 //! The engine: what all sessions share.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::error::Result;
@@ -11,12 +10,12 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use neuroql_catalogs::{Holdings, ModelFactory};
-use neuroql_model::{Progress, Registry};
+use neuroql_catalogs::{EngineState, ModelFactory};
+use neuroql_model::{Options, Progress, Registry};
 use neuroql_schema::sql_error;
 use neuroql_store::Store;
 
-use crate::register::{new_holdings, register, register_bundled, threads};
+use crate::register::{new_state, register, register_bundled, threads};
 
 /// Consumers of memory that an error about too little of it names.
 const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
@@ -30,7 +29,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct Shared {
     base: SessionState,
-    holdings: Arc<Holdings>,
+    state: Arc<EngineState>,
     factory: ModelFactory,
 }
 
@@ -50,19 +49,19 @@ impl Engine {
     /// Loads a model and registers it, as `CREATE EXTERNAL TABLE name STORED AS MODEL LOCATION '…' OPTIONS (…)` does.
     ///
     /// # Errors
-    /// What is wrong with the name, the location, the files or the options; see [`crate::sqlstate`].
-    pub async fn register_model(&self, name: &str, location: &str, options: HashMap<String, String>) -> Result<()> {
-        self.shared.factory.load(name, location, &options).await.map(drop)
+    /// What is wrong with the name, the location or the files; see [`crate::sqlstate`].
+    pub async fn register_model(&self, name: &str, location: &str, options: Options) -> Result<()> {
+        self.shared.factory.load(name, location, options).await.map(drop)
     }
 
     /// The models.
     pub fn registry(&self) -> &Arc<Registry> {
-        &self.shared.holdings.registry
+        &self.shared.state.registry
     }
 
     /// Where results are kept.
     pub fn store(&self) -> &Arc<Store> {
-        &self.shared.holdings.store
+        &self.shared.state.store
     }
 
     /// Loads the models that the store remembers and creates its external tables and views again.
@@ -71,7 +70,7 @@ impl Engine {
     /// If the store cannot be read. What cannot be loaded or created is left out, with a warning in the log.
     pub async fn restore(&self) -> Result<()> {
         self.shared.factory.restore().await?;
-        self.shared.holdings.restore_tables(&self.session()).await
+        self.shared.state.restore_tables(&self.session()).await
     }
 
     /// Waits until what earlier statements changed is in the store; DataFusion creates and drops tables without waiting.
@@ -79,7 +78,7 @@ impl Engine {
     /// # Errors
     /// If it could not be written.
     pub async fn settle(&self) -> Result<()> {
-        self.shared.holdings.settle().await
+        self.shared.state.settle().await
     }
 }
 
@@ -106,7 +105,7 @@ impl MemoryShares {
     fn within(limit: usize) -> Self {
         let caches = limit / Self::CACHES;
         let files = caches / Self::FILES;
-        let results = ((caches - files) as u64).min(Holdings::CACHE_BYTES);
+        let results = ((caches - files) as u64).min(EngineState::CACHE_BYTES);
         let metadata = (files / 2).min(DEFAULT_METADATA_CACHE_LIMIT);
         let statistics = (files / 4).min(DEFAULT_FILE_STATISTICS_MEMORY_LIMIT);
         let lists = (files / 4).min(DEFAULT_LIST_FILES_CACHE_MEMORY_LIMIT);
@@ -176,7 +175,7 @@ impl EngineBuilder {
             .set_bool("datafusion.catalog.newlines_in_values", true)
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
         let mut runtime = RuntimeEnvBuilder::new();
-        let mut caches = Holdings::CACHE_BYTES;
+        let mut caches = EngineState::CACHE_BYTES;
         if let Some(bytes) = self.memory_limit {
             let shares = MemoryShares::within(bytes);
             caches = shares.results;
@@ -192,17 +191,32 @@ impl EngineBuilder {
             .with_config(config)
             .with_runtime_env(runtime.build_arc()?)
             .build();
-        let context = SessionContext::new_with_state(state);
+        self.register_with(&SessionContext::new_with_state(state), caches)
+    }
+
+    /// Builds the engine in a session that a program made itself: tables, functions, statements, rules of the planner
+    /// and, unless left out, the bundled model. The session keeps its settings, its memory pool (the memory limit of
+    /// this builder bounds caches only) and the tables it has; [`Engine::session`] gives others like it. Its default
+    /// catalog is wrapped, so do this before handing it out.
+    ///
+    /// # Errors
+    /// If threads cannot be started, or the session has no default catalog and will not take one.
+    pub fn register(self, context: &SessionContext) -> Result<Engine> {
+        let caches = self.memory_limit.map_or(EngineState::CACHE_BYTES, |bytes| MemoryShares::within(bytes).results);
+        self.register_with(context, caches)
+    }
+
+    fn register_with(self, context: &SessionContext, cache_bytes: u64) -> Result<Engine> {
         let store = match self.store {
             Some(store) => store,
             None => Store::in_memory().map_err(sql_error)?,
         };
-        let holdings = new_holdings(self.threads, store, caches, self.bundled)?;
-        let factory = register(&context, &holdings, self.progress)?;
+        let state = new_state(self.threads, store, cache_bytes, self.bundled)?;
+        let factory = register(context, &state, self.progress)?;
         if self.bundled {
-            register_bundled(&context, &holdings.registry)?;
+            register_bundled(context, &state.registry)?;
         }
-        Ok(Engine { shared: Arc::new(Shared { base: context.state(), holdings, factory }) })
+        Ok(Engine { shared: Arc::new(Shared { base: context.state(), state, factory }) })
     }
 }
 
@@ -215,8 +229,8 @@ mod tests {
         for limit in [0, 1 << 20, 256 << 20, 4 << 30, 1 << 40] {
             let MemoryShares { queries, results, metadata, statistics, lists } = MemoryShares::within(limit);
             assert_eq!(queries + results as usize + metadata + statistics + lists, limit);
-            assert!(queries >= limit - limit / 4 && results <= Holdings::CACHE_BYTES, "{limit}");
+            assert!(queries >= limit - limit / 4 && results <= EngineState::CACHE_BYTES, "{limit}");
         }
-        assert_eq!(MemoryShares::within(1 << 40).results, Holdings::CACHE_BYTES);
+        assert_eq!(MemoryShares::within(1 << 40).results, EngineState::CACHE_BYTES);
     }
 }

@@ -14,20 +14,28 @@
 //! ```
 //!
 //! [`Engine`] owns models, catalog and memory, and hands out sessions. A program that has a
-//! [`SessionContext`](datafusion::prelude::SessionContext) of its own calls [`register_all`] on it instead.
+//! [`SessionContext`](datafusion::prelude::SessionContext) of its own calls [`EngineBuilder::register`] with it, or
+//! [`register_all`] for all defaults. [`expr_fn`] has functions for `DataFrame`s, [`GraphColumn`] reads the graphs of a
+//! column, and [`datafusion`] is the version that all this is built on.
 
 mod dialect;
 mod engine;
 mod postgres;
 mod register;
 mod sqlstate;
+mod stopping;
 
+pub use datafusion;
 pub use dialect::PostgresDialect;
 pub use engine::{Engine, EngineBuilder};
-pub use neuroql_catalogs::{Guest, superuser_relation};
-pub use neuroql_model::{CancelOnDrop, Model, Options, Progress, Registry};
+pub use neuroql_catalogs::{Error as TableError, Guest, superuser_table_function};
+pub use neuroql_graph::{Error as GraphError, Graph};
+pub use neuroql_model::{
+    CancelOnDrop, DeviceName, Error as ModelError, Model, NumberType, Options, Progress, Registry, Site,
+};
+pub use neuroql_schema::graph_column::{GraphBuilder, GraphColumn};
 pub use neuroql_store::{Error as StoreError, Store};
-pub use neuroql_udfs::interruptible;
+pub use neuroql_udfs::{Error as FunctionError, expr_fn, interruptible};
 pub use postgres::{PostgresTypes, Refusal, array_texts, floats};
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};

@@ -7,8 +7,8 @@ use datafusion::error::Result;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
-    AggregateInScan, Catalog, CsvFiles, Defining, DeleteAsAsked, GivenTexts, Holdings, ModelFactory, Relations,
-    Settings, TopInScan, Unambiguous, ValuesGiven, bundled_corpus,
+    AggregatePushdown, Catalog, CsvFiles, EngineState, GivenTexts, GuardAmbiguousFilters, KeepDeleteFilter,
+    ModelFactory, RememberDdl, Settings, TableFunctionPlanner, TopKPushdown, ValuesGiven, bundled_corpus,
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
@@ -16,19 +16,16 @@ use neuroql_schema::sql_error;
 use neuroql_store::{BundledAnalysis, BundledGraphs, Store};
 use neuroql_udfs::AsyncCalls;
 
-/// Registers neuroql in a session that a program made itself: the bundled model and its corpus, all tables and
-/// functions, and `CREATE EXTERNAL TABLE … STORED AS MODEL`. Returns the registry of models, to which the program may
-/// add its own.
-///
-/// The session's default catalog is wrapped, so do this before handing it out; tables it has keep their names.
+use crate::Engine;
+use crate::stopping::stopping;
+
+/// Registers neuroql in a session that a program made itself: [`EngineBuilder::register`](crate::EngineBuilder::register)
+/// with nothing changed. Returns the registry of models, to which the program may add its own.
 ///
 /// # Errors
 /// If the session has no default catalog and will not take one.
 pub fn register_all(context: &SessionContext) -> Result<Arc<Registry>> {
-    let holdings = new_holdings(threads(), Store::in_memory().map_err(sql_error)?, Holdings::CACHE_BYTES, true)?;
-    register(context, &holdings, Arc::new(()))?;
-    register_bundled(context, &holdings.registry)?;
-    Ok(Arc::clone(&holdings.registry))
+    Ok(Arc::clone(Engine::builder().register(context)?.registry()))
 }
 
 /// Threads for forward passes where nobody says: one a processor this process may use.
@@ -37,7 +34,7 @@ pub(crate) fn threads() -> usize {
 }
 
 /// An empty registry, and a store with what is known of the bundled model.
-pub(crate) fn new_holdings(threads: usize, store: Store, cache_bytes: u64, bundled: bool) -> Result<Arc<Holdings>> {
+pub(crate) fn new_state(threads: usize, store: Store, cache_bytes: u64, bundled: bool) -> Result<Arc<EngineState>> {
     let registry = Arc::new(Registry::new(threads).map_err(sql_error)?);
     let toy = neuroql_datasets::TOY;
     let analysis = BundledAnalysis {
@@ -54,17 +51,17 @@ pub(crate) fn new_holdings(threads: usize, store: Store, cache_bytes: u64, bundl
             store = store.with_bundled_graphs(BundledGraphs { model: toy.name, graphs });
         }
     }
-    Ok(Arc::new(Holdings::new(registry, store, cache_bytes)?))
+    Ok(Arc::new(EngineState::new(registry, store, cache_bytes)?))
 }
 
 /// Functions, tables and statements over a registry.
 pub(crate) fn register(
     context: &SessionContext,
-    holdings: &Arc<Holdings>,
+    state: &Arc<EngineState>,
     progress: Arc<dyn Progress>,
 ) -> Result<ModelFactory> {
     crate::postgres::register(context)?;
-    for function in neuroql_udfs::all(&holdings.registry) {
+    for function in neuroql_udfs::all(&state.registry) {
         context.register_udf(function);
     }
     for aggregate in neuroql_udfs::aggregates() {
@@ -81,19 +78,19 @@ pub(crate) fn register(
     if inner.schema(&schema).is_none() {
         inner.register_schema(&schema, Arc::new(MemorySchemaProvider::new()))?;
     }
-    let wrapped: Arc<dyn CatalogProvider> = Arc::new(Catalog::new(inner, Arc::clone(holdings), &schema));
+    let wrapped: Arc<dyn CatalogProvider> = Arc::new(Catalog::new(inner, Arc::clone(state), &schema));
     context.register_catalog(catalog, wrapped);
-    context.register_relation_planner(Arc::new(Relations))?;
-    let factory = ModelFactory::new(Arc::clone(holdings), progress);
+    context.register_relation_planner(Arc::new(TableFunctionPlanner))?;
+    let factory = ModelFactory::new(Arc::clone(state), progress);
     let state = context.state_ref();
-    let rules = Unambiguous::rules(state.read().physical_optimizers());
+    let rules = GuardAmbiguousFilters::rules(state.read().physical_optimizers());
     let with_rule = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_physical_optimizer_rules(rules)
-        .with_analyzer_rule(Arc::new(DeleteAsAsked))
+        .with_analyzer_rule(Arc::new(KeepDeleteFilter))
         .with_optimizer_rule(Arc::new(AsyncCalls))
         .with_optimizer_rule(Arc::new(ValuesGiven))
-        .with_physical_optimizer_rule(Arc::new(AggregateInScan))
-        .with_physical_optimizer_rule(Arc::new(TopInScan));
+        .with_physical_optimizer_rule(Arc::new(AggregatePushdown))
+        .with_physical_optimizer_rule(Arc::new(TopKPushdown));
     *state.write() = with_rule.build();
     let csv = state.read().get_file_format_factory("csv");
     if let Some(csv) = csv {
@@ -102,8 +99,10 @@ pub(crate) fn register(
     let planner = Arc::clone(state.read().query_planner());
     let planned = SessionStateBuilder::new_from_existing(state.read().clone());
     *state.write() = planned.with_query_planner(Arc::new(GivenTexts(planner))).build();
+    let planned = state.read().clone();
+    *state.write() = stopping(planned);
     for factory in state.write().table_factories_mut().values_mut() {
-        *factory = Arc::new(Defining(Arc::clone(factory)));
+        *factory = Arc::new(RememberDdl(Arc::clone(factory)));
     }
     state.write().table_factories_mut().insert(ModelFactory::FILE_TYPE.to_owned(), Arc::new(factory.clone()));
     Ok(factory)

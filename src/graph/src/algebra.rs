@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::identity::Identity;
+use crate::token_key::Identity;
 use crate::{Graph, Node, Result};
 
 impl Graph {

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use crate::columns::Step;
 use crate::matcher::{End, Parts, ranks};
 use crate::trie::{NONE, Trie};
-use crate::view::Step;
 use crate::walk::Stack;
 use crate::{Graph, Matcher, Result, Semantics, View};
 

@@ -22,7 +22,7 @@
 //! # Ok::<(), neuroql_graph::Error>(())
 //! ```
 //!
-//! A [`Builder`] makes graphs of patterns, which [`Lines`] reads off samples. A [`Matcher`] predicts with one graph, an
+//! A [`Builder`] makes graphs of patterns, which [`PatternExtractor`] reads off samples. A [`Matcher`] predicts with one graph, an
 //! [`Automaton`] with all graphs of a layer; both also take the columns of a table, as a [`View`]. [`search`] finds the
 //! graphs in which tokens play a part.
 //!
@@ -31,40 +31,40 @@
 mod algebra;
 mod automaton;
 mod builder;
+mod columns;
 mod components;
 pub mod draw;
 mod error;
+mod extract;
 pub mod formats;
 mod graph;
-mod identity;
 mod join;
-mod lines;
 mod matcher;
+mod network;
 mod pattern;
 pub mod search;
 mod semantics;
 mod signature;
 mod similarity;
 mod simplify;
-mod structure;
 #[cfg(feature = "synthetic")]
 pub mod synthetic;
+mod token_key;
 mod trie;
-mod view;
 mod walk;
 
 pub use automaton::{Automaton, Predictions};
 pub use builder::{Builder, Policy};
+pub use columns::{Validity, View, decode, encode};
 pub use components::{component_count, components};
 pub use error::{Error, Result};
+pub use extract::{Inherited, PatternExtractor, Prompt};
 pub use graph::{DEEPEST, Graph, Kind, Node, Symbol, Token};
 pub use join::{Pair, PatternIndex, PatternIndexBuilder};
-pub use lines::{Inherited, Lines, Prompt};
 pub use matcher::Matcher;
+pub use network::{Degree, Network};
 pub use pattern::{Element, Pattern};
 pub use semantics::Semantics;
 pub use signature::Signature;
 pub use similarity::{Similarity, behaviour, behaviour_while, similarity, similarity_while};
 pub use simplify::{Display, DisplayKind, DisplayNode, DisplayToken, Skip, Weight, simplify};
-pub use structure::{Degree, Network};
-pub use view::{Validity, View, decode, encode};

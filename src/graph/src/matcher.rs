@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use crate::columns::Step;
 use crate::trie::{NONE, Trie};
-use crate::view::Step;
 use crate::walk::Stack;
 use crate::{Error, Graph, Result, Semantics, View};
 

@@ -1,6 +1,6 @@
 //! What of a graph is compared with many others: its patterns, as numbers.
 
-use crate::identity::path_hashes;
+use crate::token_key::path_hashes;
 use crate::{Error, Graph, Result};
 
 /// The patterns of a graph, each as a hash of 64 bits, with their weights.

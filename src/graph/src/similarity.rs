@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::str::FromStr;
 
-use crate::identity::Identity;
+use crate::token_key::Identity;
 use crate::{Error, Graph, Kind, Matcher, Pattern, Result, Semantics, Signature, Symbol};
 
 /// Own activation, over the neuron's greatest, above which a token of a graph is an activating one in Neuron2Graph.

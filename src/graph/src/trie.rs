@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::view::Step;
+use crate::columns::Step;
 use crate::{Error, Result};
 
 /// No node.

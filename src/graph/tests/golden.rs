@@ -1,6 +1,6 @@
 //! Tries of the reference implementation of Neuron2Graph: see `about` in the data.
 
-use neuroql_graph::{Builder, Graph, Inherited, Lines, Matcher, Policy, Prompt, Semantics, Symbol, Token};
+use neuroql_graph::{Builder, Graph, Inherited, Matcher, PatternExtractor, Policy, Prompt, Semantics, Symbol, Token};
 use serde_json::Value;
 
 fn cases() -> Vec<Value> {
@@ -29,7 +29,7 @@ fn tokens(value: &Value) -> Vec<Token> {
 }
 
 fn graph(case: &Value) -> Graph {
-    let lines = Lines {
+    let lines = PatternExtractor {
         activation_threshold: number(&case["activation_threshold"]),
         importance_threshold: number(&case["importance_threshold"]),
         inherited: Inherited::All,

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use futures::executor::block_on;
 use futures::stream::{FuturesUnordered, StreamExt};
-use neuroql_model::{Batch, Cancel, Model, Options, Pool, Probe, Width};
+use neuroql_model::{Batch, Cancel, Model, Options, Placement, Pool, ReadSpec};
 
 const RUNS: usize = 5;
 
@@ -30,12 +30,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut tokens = model.tokenizer().encode(&std::fs::read_to_string(file)?)?;
     tokens.truncate(limit);
     let pool = Pool::new(threads)?;
-    let probe = Arc::new(Probe::new(&model, [(layer, None)])?);
+    let spec = Arc::new(ReadSpec::new(&model, [(layer, None)])?);
     let size = model.batch_tokens(model.config().d_mlp);
     let mut seconds = Vec::new();
     for _ in 0..RUNS {
         let start = Instant::now();
-        block_on(run(&model, &pool, &probe, &tokens, size))?;
+        block_on(run(&model, &pool, &spec, &tokens, size))?;
         seconds.push(start.elapsed().as_secs_f64());
     }
     seconds.sort_by(f64::total_cmp);
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn run(
     model: &Arc<Model>,
     pool: &Pool,
-    probe: &Arc<Probe>,
+    spec: &Arc<ReadSpec>,
     tokens: &[u32],
     size: usize,
 ) -> neuroql_model::Result<()> {
@@ -70,8 +70,9 @@ async fn run(
         while running.len() < 2 * pool.threads()
             && let Some(batch) = batches.pop_front()
         {
-            let (model, probe) = (Arc::clone(model), Arc::clone(probe));
-            running.push(pool.run(Width::Lane, move || model.run(&batch, &probe, &Cancel::default()).map(drop)));
+            let (model, spec) = (Arc::clone(model), Arc::clone(spec));
+            running
+                .push(pool.run(Placement::OneThread, move || model.run(&batch, &spec, &Cancel::default()).map(drop)));
         }
         match running.next().await {
             None => return Ok(()),

@@ -7,20 +7,20 @@ use crate::{Error, Result};
 
 /// Everything the forward pass needs to know beside the weights.
 ///
-/// One struct covers every supported family, as TransformerLens' `HookedTransformerConfig` does.
+/// One struct covers every supported architecture, as TransformerLens' `HookedTransformerConfig` does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The checkpoint's name of the architecture: `hooked_transformer`, `gpt2`, `gpt_neox`, `llama`, `mistral`, `qwen2`.
     pub architecture: String,
     /// Number of blocks.
     pub layers: usize,
-    /// Width of the residual stream.
+    /// Placement of the residual stream.
     pub d_model: usize,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; fewer than `heads` with grouped queries.
     pub kv_heads: usize,
-    /// Width of a head.
+    /// Placement of a head.
     pub d_head: usize,
     /// Neurons a layer.
     pub d_mlp: usize,

@@ -19,7 +19,7 @@ pub enum DeviceName {
     /// The processor.
     #[default]
     Cpu,
-    /// An NVIDIA card, by its number in the driver's order.
+    /// An NVIDIA GPU, by its number in the driver's order.
     Cuda(usize),
 }
 
@@ -30,7 +30,7 @@ impl FromStr for DeviceName {
         let unknown = || Error::Unsupported {
             what: "device",
             value: s.into(),
-            supported: "cpu, and cuda or cuda:N for the NVIDIA card of number N".into(),
+            supported: "cpu, and cuda or cuda:N for the NVIDIA GPU of number N".into(),
         };
         match s.to_ascii_lowercase().as_str() {
             "cpu" => Ok(Self::Cpu),
@@ -55,11 +55,11 @@ impl fmt::Display for DeviceName {
 }
 
 impl DeviceName {
-    /// The device, ready to hold tensors. A process has one candle device a card, and with it one stream: what is
+    /// The device, ready to hold tensors. A process has one candle device a GPU, and with it one stream: what is
     /// queued there runs in the order it was queued.
     ///
     /// # Errors
-    /// [`Error::Device`] where it cannot be had: no CUDA in this build, a library or the driver is missing, no such card.
+    /// [`Error::Device`] where it cannot be had: no CUDA in this build, a library or the driver is missing, no such GPU.
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
@@ -126,7 +126,7 @@ pub(crate) struct Target {
     /// Of what flows through the network, and of what is added to it or multiplied into it element by element.
     ///
     /// A processor has no arithmetic of 16 bits worth using: there matrices are widened as they are used, and all else
-    /// is f32. A card multiplies 16-bit numbers and adds up in f32, and what lies between two products is 16 bits wide
+    /// is f32. A GPU multiplies 16-bit numbers and adds up in f32, and what lies between two products is 16 bits wide
     /// as in Hugging Face transformers.
     pub activations: DType,
 }
@@ -140,7 +140,7 @@ impl Target {
 
     /// A matrix in the numbers of weights.
     pub fn matrix(&self, x: &Tensor) -> Result<Tensor> {
-        // Narrowed before the copy: half as much crosses to a card.
+        // Narrowed before the copy: half as much crosses to a GPU.
         Ok(x.to_dtype(self.weights)?.to_device(&self.device)?)
     }
 

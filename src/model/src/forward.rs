@@ -1,4 +1,4 @@
-//! The forward pass, from tokens to what a [`Probe`] reads.
+//! The forward pass, from tokens to what a [`ReadSpec`] reads.
 //!
 //! It stops at the deepest layer asked, multiplies only the asked neurons' columns there, and computes logits only
 //! when they are what is asked for. At the deepest layer only the wanted rows go on after attention.
@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Tensor};
 
+use crate::backpressure::Pace;
 use crate::kernel::Segments;
 use crate::ops::{self, Attention, Packing};
-use crate::pace::Pace;
 use crate::weights::{Layer, Linear, Unembed};
-use crate::{Activation, Batch, Error, Model, Positions, Probe, Result, Site};
+use crate::{Activation, Batch, Error, Model, Positions, ReadSpec, Result, Site};
 
 #[cfg(test)]
 mod tests;
@@ -41,11 +41,11 @@ struct Mlp {
 
 impl Model {
     /// Activations of a batch, all in one pass.
-    pub(crate) fn pass(&self, batch: &Batch, probe: &Probe, cancel: &Cancel) -> Result<Vec<Tensor>> {
-        let mut outputs = Vec::with_capacity(probe.layers().len());
-        let Some(deepest) = probe.deepest_layer() else { return Ok(outputs) };
+    pub(crate) fn pass(&self, batch: &Batch, spec: &ReadSpec, cancel: &Cancel) -> Result<Vec<Tensor>> {
+        let mut outputs = Vec::with_capacity(spec.layers().len());
+        let Some(deepest) = spec.deepest_layer() else { return Ok(outputs) };
         if batch.is_empty() {
-            for layer in probe.layers() {
+            for layer in spec.layers() {
                 let neurons = layer.neurons.as_ref().map_or(self.config().d_mlp, |n| n.len());
                 outputs.push(Tensor::zeros((0, neurons), DType::F32, self.device())?);
             }
@@ -53,7 +53,7 @@ impl Model {
         }
         let Rows { places: rows, copies } = self.wanted_rows(batch)?;
         let (rows, copies) = (rows.as_ref(), copies.as_ref());
-        let mut wanted = probe.layers().iter().peekable();
+        let mut wanted = spec.layers().iter().peekable();
         #[cfg(test)]
         tests::lack_memory(batch)?;
         let mut x = self.embed(batch)?;
@@ -63,13 +63,13 @@ impl Model {
         for l in 0..=deepest {
             pace.step(cancel)?;
             let layer = &self.weights().layers[l];
-            let read = wanted.next_if(|probe| probe.layer == l);
+            let read = wanted.next_if(|spec| spec.layer == l);
             if l == deepest {
                 let x = self.mlp_input(l, layer, x, pass, rows)?;
-                let mlp = self.mlp(layer, probe.deepest.as_ref().unwrap_or(&layer.mlp_in), &x)?;
+                let mlp = self.mlp(layer, spec.deepest.as_ref().unwrap_or(&layer.mlp_in), &x)?;
                 let value = self.at_site(mlp);
                 let value = match read.and_then(|read| read.columns.as_ref()) {
-                    Some(columns) if probe.deepest.is_none() => value.index_select(columns, 1)?,
+                    Some(columns) if spec.deepest.is_none() => value.index_select(columns, 1)?,
                     _ => value,
                 };
                 outputs.push(select(value, copies)?.to_dtype(DType::F32)?);

@@ -4,29 +4,32 @@
 //! [`Model`] and text into activations:
 //!
 //! ```no_run
-//! use neuroql_model::{Batch, Cancel, Model, Options, Probe};
+//! use neuroql_model::{Batch, Cancel, Model, Options, ReadSpec};
 //!
 //! # fn main() -> neuroql_model::Result<()> {
 //! let model = Model::load("gpt2", "hf://openai-community/gpt2", &Options::default(), &())?;
 //! let tokens = model.tokenizer().encode("The President of the United States")?;
 //! let batch = Batch::new(model.examples(&tokens), model.bos());
-//! let probe = Probe::new(&model, [(5, Some(vec![17, 42]))])?;
+//! let spec = ReadSpec::new(&model, [(5, Some(vec![17, 42]))])?;
 //! // One tensor a layer asked for: rows are tokens (BOS left out), columns are neurons 17 and 42.
-//! let activations = model.run(&batch, &probe, &Cancel::default())?;
+//! let activations = model.run(&batch, &spec, &Cancel::default())?;
 //! # Ok(()) }
 //! ```
 //!
-//! Reading order: [`config`](Config) says what the network looks like, `family` maps each checkpoint format to
+//! Reading order: [`config`](Config) says what the network looks like, `architecture` maps each checkpoint format to
 //! it, `forward` runs it on the operations of `ops`, whose CPU versions are in `kernel`; `circuits` reads the weights
 //! without a run.
 
+mod activations;
+mod architecture;
+mod backpressure;
 mod batch;
+mod batching;
 pub mod checkpoint;
 mod circuits;
 mod config;
 mod device;
 mod error;
-mod family;
 mod forward;
 mod kernel;
 pub mod location;
@@ -35,19 +38,18 @@ mod neighbours;
 mod next_tokens;
 mod ops;
 mod options;
-mod pace;
-mod parts;
 mod pool;
-mod probe;
+mod read_spec;
 pub mod reduce;
 mod registry;
 mod speed;
-mod texts;
 mod tokenizer;
 mod verify;
 mod weights;
 
+pub use activations::CancelOnDrop;
 pub use batch::Batch;
+pub use batching::Part;
 pub use circuits::{Connection, Connections, InputToken, LogitEffect, LogitEffects, Via};
 pub use config::{Activation, Config, Norm, NormKind, Positions, Rope, RopeScaling, Site};
 pub use device::{DeviceName, NumberType};
@@ -56,11 +58,9 @@ pub use forward::Cancel;
 pub use location::Progress;
 pub use model::{Model, NeuronWeights};
 pub use options::Options;
-pub use parts::Part;
-pub use pool::{Pool, Width};
-pub use probe::{LayerProbe, Probe};
+pub use pool::{Placement, Pool};
+pub use read_spec::{LayerReadSpec, ReadSpec};
 pub use registry::Registry;
 pub use speed::Speed;
-pub use texts::CancelOnDrop;
 pub use tokenizer::Tokenizer;
 pub use verify::{LayerDifferences, Reference};

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::architecture::Plan;
 use crate::checkpoint::Checkpoint;
 use crate::device::Target;
-use crate::family::Plan;
 use crate::kernel::Rotation;
 use crate::location::{self, Progress};
 use crate::ops::{Rotary, elements};
@@ -211,7 +211,7 @@ impl Model {
     pub fn version(&self) -> String {
         let Self { sha256, tokenizer_sha256, site, window, .. } = self;
         let bos = self.bos.map_or_else(|| "none".to_owned(), |bos| bos.to_string());
-        // Cards round otherwise than processors, all cards alike as far as a bound can tell.
+        // GPUs round otherwise than processors, all GPUs alike as far as a bound can tell.
         let kind = if self.device == DeviceName::Cpu { "" } else { " device=cuda" };
         let dtype = self.dtype().as_str();
         let settings = self.settings_sha256.iter().map(|settings| format!("+{settings}")).collect::<String>();

@@ -1,4 +1,4 @@
-//! The operations of a forward pass on tensors: our kernels where the tensor is f32 on the CPU or on an NVIDIA card,
+//! The operations of a forward pass on tensors: our kernels where the tensor is f32 on the CPU or on an NVIDIA GPU,
 //! compositions of candle's operations elsewhere. The compositions are also what the kernels are tested against.
 
 use std::ops::Deref;
@@ -10,11 +10,11 @@ use crate::weights::{Linear, NormWeights};
 use crate::{Activation, Config, Error, Norm, NormKind, Result};
 
 #[cfg(feature = "cuda")]
-mod card;
-mod composed;
+mod cuda;
 #[cfg(any(test, feature = "cuda"))]
 mod fused;
 mod packing;
+mod reference;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -30,7 +30,7 @@ fn plan(x: &Tensor) -> Option<Plan> {
     match x.device() {
         Device::Cpu if x.dtype() == DType::F32 => None,
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) if card::has(x.dtype()) => Some(Plan::Fused),
+        Device::Cuda(_) if cuda::has(x.dtype()) => Some(Plan::Fused),
         _ => Some(Plan::Composed),
     }
 }
@@ -60,7 +60,7 @@ pub(crate) fn norm(x: Tensor, norm: Norm, weights: &NormWeights) -> Result<Tenso
         return Ok(x);
     }
     if !native(&x) {
-        return composed::norm(&x, norm, weights);
+        return reference::norm(&x, norm, weights);
     }
     let (rows, d) = x.dims2()?;
     let weight = weights.weight.as_ref().map(slice).transpose()?;
@@ -73,12 +73,12 @@ pub(crate) fn norm(x: Tensor, norm: Norm, weights: &NormWeights) -> Result<Tenso
 pub(crate) fn activate(x: Tensor, config: &Config, bias: Option<&Tensor>) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if plan(&x) == Some(Plan::Fused)
-        && let Some(activated) = card::activate(&x, config, bias)?
+        && let Some(activated) = cuda::activate(&x, config, bias)?
     {
         return Ok(activated);
     }
     if !native(&x) {
-        return composed::activate(&x, config, bias);
+        return reference::activate(&x, config, bias);
     }
     if config.gated {
         let (rows, width) = x.dims2()?;
@@ -94,10 +94,10 @@ pub(crate) fn activate(x: Tensor, config: &Config, bias: Option<&Tensor>) -> Res
 pub(crate) fn add(x: Tensor, y: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if plan(&x) == Some(Plan::Fused) {
-        return card::add(&x, y, bias);
+        return cuda::add(&x, y, bias);
     }
     if !native(&x) {
-        return composed::add(&x, y, bias);
+        return reference::add(&x, y, bias);
     }
     x.inplace_op2(y, &AddBias(bias.map(slice).transpose()?))?;
     Ok(x)
@@ -126,7 +126,7 @@ impl Attention<'_> {
     pub fn run(&self, qkv: &Tensor) -> Result<Tensor> {
         if let Some(packing) = self.packing {
             return match packing.plan {
-                Plan::Composed => composed::attention(self, packing, qkv),
+                Plan::Composed => reference::attention(self, packing, qkv),
                 #[cfg(any(test, feature = "cuda"))]
                 Plan::Fused => fused::attention(self, packing, qkv),
             };

@@ -2,7 +2,7 @@
 //!
 //! Three kinds: *lanes*, each a single thread that runs one pass after another, so that many batches run side by side
 //! without waiting for each other inside a pass; and one *wide* pool, which spreads a lone pass over all threads when
-//! there is nothing else to fill them with; and a lane for each card, which takes passes in the order they were asked
+//! there is nothing else to fill them with; and a lane for each GPU, which takes passes in the order they were asked
 //! for, whoever asks: a query keeps a few passes waiting there, not all it has, so that queries take turns. Which thread
 //! runs a pass does not change its numbers.
 
@@ -21,31 +21,31 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct Pool {
     lanes: Lanes,
     wide: rayon::ThreadPool,
-    /// One a card that was used, by its number.
-    cards: Mutex<BTreeMap<usize, Lanes>>,
+    /// One a GPU that was used, by its number.
+    gpus: Mutex<BTreeMap<usize, Lanes>>,
     threads: usize,
 }
 
-/// Threads of a card's lane: while one waits for the card, the other prepares what it does next.
-const CARD_THREADS: usize = 2;
+/// Threads of a GPU's lane: while one waits for the GPU, the other prepares what it does next.
+const GPU_THREADS: usize = 2;
 
 /// Where to run a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Width {
+pub enum Placement {
     /// One thread; others run other jobs meanwhile.
-    Lane,
+    OneThread,
     /// All threads.
-    Wide,
-    /// The lane of the card of this number.
-    Card(usize),
+    AllThreads,
+    /// The lane of the GPU of this number.
+    Gpu(usize),
 }
 
-impl Width {
+impl Placement {
     /// Where jobs of a model run that on a processor would run here.
     pub fn of(self, model: &Model) -> Self {
         match model.placed() {
             DeviceName::Cpu => self,
-            DeviceName::Cuda(number) => Self::Card(number),
+            DeviceName::Cuda(number) => Self::Gpu(number),
         }
     }
 }
@@ -54,12 +54,7 @@ impl Pool {
     /// A pool of `threads` threads, at least one.
     pub fn new(threads: usize) -> Result<Self> {
         let threads = threads.max(1);
-        Ok(Self {
-            lanes: Lanes::new("lane", threads)?,
-            wide: start("wide", threads)?,
-            cards: Mutex::default(),
-            threads,
-        })
+        Ok(Self { lanes: Lanes::new("lane", threads)?, wide: start("wide", threads)?, gpus: Mutex::default(), threads })
     }
 
     /// Number of threads.
@@ -71,13 +66,13 @@ impl Pool {
     ///
     /// # Errors
     /// What the job returns; [`Error::Internal`] if it panics or no thread can be started.
-    pub fn run<T, F>(&self, width: Width, job: F) -> impl Future<Output = Result<T>> + Send + use<T, F>
+    pub fn run<T, F>(&self, placement: Placement, job: F) -> impl Future<Output = Result<T>> + Send + use<T, F>
     where
         T: Send + 'static,
         F: FnOnce() -> Result<T> + Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
-        let queued = self.queue(width, move || {
+        let queued = self.queue(placement, move || {
             if sender.is_canceled() {
                 return;
             }
@@ -92,15 +87,15 @@ impl Pool {
         }
     }
 
-    fn queue(&self, width: Width, job: impl FnOnce() + Send + 'static) -> Result<()> {
-        match width {
-            Width::Lane => self.lanes.queue.push(Box::new(job)),
-            Width::Wide => self.wide.spawn_fifo(job),
-            Width::Card(number) => {
-                let mut cards = self.cards.lock().unwrap_or_else(PoisonError::into_inner);
-                let lanes = match cards.entry(number) {
+    fn queue(&self, placement: Placement, job: impl FnOnce() + Send + 'static) -> Result<()> {
+        match placement {
+            Placement::OneThread => self.lanes.queue.push(Box::new(job)),
+            Placement::AllThreads => self.wide.spawn_fifo(job),
+            Placement::Gpu(number) => {
+                let mut gpus = self.gpus.lock().unwrap_or_else(PoisonError::into_inner);
+                let lanes = match gpus.entry(number) {
                     Entry::Occupied(entry) => entry.into_mut(),
-                    Entry::Vacant(entry) => entry.insert(Lanes::new("card", CARD_THREADS)?),
+                    Entry::Vacant(entry) => entry.insert(Lanes::new("GPU", GPU_THREADS)?),
                 };
                 lanes.queue.push(Box::new(job));
             }

@@ -1,4 +1,4 @@
-//! Reductions of a layer's activations where they lie, so that a card sends back what is asked and not what it is asked of.
+//! Reductions of a layer's activations where they lie, so that a GPU sends back what is asked and not what it is asked of.
 //!
 //! A caller that wants statistics of a corpus takes the parts of a batch from [`Model::run_parts`](crate::Model::run_parts)
 //! (whole examples, which [`Part`](crate::Part) names) and reduces each layer's `[rows, neurons]` with [`summarise`]: for each neuron sums of powers, how often it is positive and a
@@ -37,13 +37,13 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::{Error, Result};
 
+mod cpu;
 #[cfg(feature = "cuda")]
-mod card;
-mod processor;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
-/// Most magnitudes that tell bins apart: a card keeps the counts of 64 bins of a neuron at hand.
+/// Most magnitudes that tell bins apart: a GPU keeps the counts of 64 bins of a neuron at hand.
 pub const MAGNITUDES: usize = 31;
 
 /// The summary of a layer in a batch, neuron by neuron.
@@ -94,8 +94,8 @@ pub fn summarise(values: &Tensor, lengths: &[usize], magnitudes: &[f32]) -> Resu
     let offsets = offsets(lengths);
     let Sums { peaks, troughs, positive, powers, histogram } = match values.device() {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => card::sums(device, values, &offsets, magnitudes)?,
-        _ => processor::sums(&crate::ops::slice(values)?, width, &offsets, magnitudes),
+        Device::Cuda(device) => cuda::sums(device, values, &offsets, magnitudes)?,
+        _ => cpu::sums(&crate::ops::slice(values)?, width, &offsets, magnitudes),
     };
     let powers = powers.as_chunks::<4>().0.to_vec();
     Ok(Summary { powers, positive, histogram, peaks, troughs })
@@ -149,7 +149,7 @@ pub fn columns(values: &Tensor, lengths: &[usize], pairs: &[(u32, u32)]) -> Resu
 pub fn strongest(values: &Tensor, lengths: &[usize], peaks: &[f32], k: usize) -> Result<Vec<Vec<(u32, f32)>>> {
     let (_, width) = shape(values, lengths)?;
     let offsets = offsets(lengths);
-    let greater = |a: f32, b: f32| processor::order(b, a);
+    let greater = |a: f32, b: f32| cpu::order(b, a);
     // The k greatest values are in the examples of the k greatest peaks: each other example is outdone by all of these.
     let mut pairs = Vec::with_capacity(width * k.min(lengths.len()));
     for neuron in 0..width {

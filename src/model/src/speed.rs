@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Model;
 
-/// Floating-point operations a second that are assumed of a thread, and of a card.
+/// Floating-point operations a second that are assumed of a thread, and of a GPU.
 const ASSUMED: [f64; 2] = [5e10, 1e13];
 
 /// Bytes of text a token that are assumed before any text was encoded.
@@ -68,7 +68,7 @@ pub struct Speed {
     /// Of a thread, a token and a layer.
     seconds: f64,
     /// True if it was measured in this process; else it is made of the number of parameters and an assumed 5·10¹⁰
-    /// operations a second of a thread (10¹³ of a card).
+    /// operations a second of a thread (10¹³ of a GPU).
     pub is_measured: bool,
 }
 
@@ -82,8 +82,8 @@ impl Speed {
 impl Model {
     /// How long passes take, as far as it is known now.
     pub fn speed(&self) -> Speed {
-        let card = usize::from(!self.device().is_cpu());
-        let assumed = || self.operations() / ASSUMED[card];
+        let gpu = usize::from(!self.device().is_cpu());
+        let assumed = || self.operations() / ASSUMED[gpu];
         let measured = self.measured().seconds();
         Speed { seconds: measured.unwrap_or_else(assumed), is_measured: measured.is_some() }
     }

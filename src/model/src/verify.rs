@@ -5,7 +5,7 @@
 
 use candle_core::Device;
 
-use crate::{Batch, Cancel, Error, Model, Probe, Result};
+use crate::{Batch, Cancel, Error, Model, ReadSpec, Result};
 
 mod reference;
 
@@ -156,7 +156,7 @@ struct Sequence<'a> {
 
 /// Examples, and what each gives when it is run alone.
 struct Alone {
-    probe: Probe,
+    spec: ReadSpec,
     examples: Vec<Vec<u32>>,
     /// Rows before each example.
     starts: Vec<usize>,
@@ -167,19 +167,19 @@ struct Alone {
 impl Alone {
     fn run(model: &Model, texts: &[Vec<u32>], cancel: &Cancel) -> Result<Self> {
         let layers = model.config().layers;
-        let probe = Probe::new(model, (0..layers).map(|layer| (layer, None)))?;
+        let spec = ReadSpec::new(model, (0..layers).map(|layer| (layer, None)))?;
         let examples: Vec<Vec<u32>> = texts.iter().flat_map(|text| model.examples(text)).map(<[u32]>::to_vec).collect();
         if examples.is_empty() {
             let reason = "no text has a token, so there is nothing to compare".to_owned();
             return Err(Error::InvalidOption { option: "texts".into(), reason });
         }
-        let mut alone = Self { probe, examples, starts: Vec::new(), layers: vec![Vec::new(); layers] };
+        let mut alone = Self { spec, examples, starts: Vec::new(), layers: vec![Vec::new(); layers] };
         let mut rows = 0;
         for example in &alone.examples {
             alone.starts.push(rows);
             rows += example.len();
             let batch = Batch::new([example.as_slice()], model.bos());
-            for (all, values) in alone.layers.iter_mut().zip(model.run(&batch, &alone.probe, cancel)?) {
+            for (all, values) in alone.layers.iter_mut().zip(model.run(&batch, &alone.spec, cancel)?) {
                 all.extend(values.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?);
             }
         }
@@ -202,7 +202,7 @@ impl Alone {
                 batch.push(next.tokens);
                 count += 1;
             }
-            let values = model.run(&batch, &self.probe, cancel)?;
+            let values = model.run(&batch, &self.spec, cancel)?;
             for ((difference, alone), values) in differences.iter_mut().zip(&self.layers).zip(values) {
                 let values: Vec<f32> = values.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?;
                 let mut at = 0;

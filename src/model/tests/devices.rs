@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::DType;
 use futures::executor::block_on;
 use futures::future::join_all;
-use neuroql_model::{Batch, Cancel, DeviceName, Error, Model, NumberType, Options, Pool, Probe, Width};
+use neuroql_model::{Batch, Cancel, DeviceName, Error, Model, NumberType, Options, Placement, Pool, ReadSpec};
 
 fn load(name: &str, options: &[(&str, &str)]) -> Result<Model, Error> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
@@ -28,8 +28,8 @@ fn weights_of_sixteen_bits_on_a_processor() {
             let tokens = model.tokenizer().encode("The President of the United States said that").unwrap();
             let batch = Batch::new([&tokens[..], &tokens[1..]], model.bos());
             let run = |model: &Model| {
-                let probe = Probe::new(model, (0..model.config().layers).map(|l| (l, None))).unwrap();
-                let mut all = model.run(&batch, &probe, &Cancel::default()).unwrap();
+                let spec = ReadSpec::new(model, (0..model.config().layers).map(|l| (l, None))).unwrap();
+                let mut all = model.run(&batch, &spec, &Cancel::default()).unwrap();
                 all.push(model.logits(&batch, &Cancel::default()).unwrap());
                 all.into_iter().map(|x| x.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect::<Vec<_>>()
             };
@@ -102,19 +102,22 @@ fn settings_are_part_of_a_version() {
     assert!((1..seen.len()).all(|i| !seen[..i].contains(&seen[i])), "{seen:?}");
 }
 
-/// The lane of a card is threads and a queue; the jobs know the card.
+/// The lane of a GPU is threads and a queue; the jobs know the GPU.
 #[test]
 fn cards_have_lanes() {
     let pool = Pool::new(1).unwrap();
     let job =
-        |i: usize| pool.run(Width::Card(i % 2), move || Ok((i, std::thread::current().name().map(str::to_owned))));
+        |i: usize| pool.run(Placement::Gpu(i % 2), move || Ok((i, std::thread::current().name().map(str::to_owned))));
     for (i, done) in block_on(join_all((0..20).map(job))).into_iter().enumerate() {
         let (job, thread) = done.unwrap();
         assert_eq!(job, i);
-        assert!(thread.unwrap().starts_with("neuroql-card"));
+        assert!(thread.unwrap().starts_with("neuroql-GPU"));
     }
     let model = load("tests/models/gpt2", &[]).unwrap();
-    assert_eq!((Width::Lane.of(&model), Width::Wide.of(&model)), (Width::Lane, Width::Wide));
+    assert_eq!(
+        (Placement::OneThread.of(&model), Placement::AllThreads.of(&model)),
+        (Placement::OneThread, Placement::AllThreads)
+    );
 }
 
 #[test]
@@ -138,7 +141,7 @@ fn names() {
     assert_eq!(error.sqlstate(), "0A000");
 }
 
-/// Where there is a card, that one is beyond it.
+/// Where there is a GPU, that one is beyond it.
 #[test]
 fn no_such_card() {
     let error = load("tests/models/gpt2", &[("device", "cuda:977")]).unwrap_err();
@@ -147,7 +150,7 @@ fn no_such_card() {
     let missing = error.to_string();
     if cfg!(feature = "cuda") {
         assert!(
-            ["is missing", "finds no card", "only card", "there are"].iter().any(|part| missing.contains(part)),
+            ["is missing", "finds no GPU", "only GPU", "there are"].iter().any(|part| missing.contains(part)),
             "{missing}"
         );
     } else {

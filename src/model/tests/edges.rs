@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use neuroql_model::{Batch, Cancel, Error, Model, Options, Probe};
+use neuroql_model::{Batch, Cancel, Error, Model, Options, ReadSpec};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -92,8 +92,8 @@ fn odd_configurations_and_tensors_give_what_transformers_gives() {
                 continue;
             }
         };
-        let probe = Probe::new(&model, [(model.config().layers - 1, None)]).unwrap();
-        let got = model.run(&Batch::new([ids.as_slice()], None), &probe, &Cancel::default()).unwrap();
+        let spec = ReadSpec::new(&model, [(model.config().layers - 1, None)]).unwrap();
+        let got = model.run(&Batch::new([ids.as_slice()], None), &spec, &Cancel::default()).unwrap();
         wrong.extend(off(&got[0], &golden[name]).map(|reason| format!("{name}: {reason}")));
         if case["head"] != true {
             continue;

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
-use neuroql_model::{Activation, Batch, Cancel, Error, Model, Options, Pool, Positions, Probe, Site, Width};
+use neuroql_model::{Activation, Batch, Cancel, Error, Model, Options, Placement, Pool, Positions, ReadSpec, Site};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -38,8 +38,8 @@ fn load(folder: &Path, site: Option<Site>) -> Result<Model, Error> {
 }
 
 fn run(model: &Model, examples: &[&[u32]], layers: impl IntoIterator<Item = (usize, Option<Vec<u32>>)>) -> Vec<Tensor> {
-    let probe = Probe::new(model, layers).unwrap();
-    model.run(&Batch::new(examples.iter().copied(), model.bos()), &probe, &Cancel::default()).unwrap()
+    let spec = ReadSpec::new(model, layers).unwrap();
+    model.run(&Batch::new(examples.iter().copied(), model.bos()), &spec, &Cancel::default()).unwrap()
 }
 
 fn largest(t: &Tensor) -> f32 {
@@ -400,8 +400,8 @@ proptest! {
         prop_assert!(sharing.tokens() <= plain.tokens());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let run = |batch: &Batch, layers: Vec<(usize, Option<Vec<u32>>)>| {
-            let probe = Probe::new(model, layers).unwrap();
-            pool.install(|| model.run(batch, &probe, &Cancel::default()).unwrap())
+            let spec = ReadSpec::new(model, layers).unwrap();
+            pool.install(|| model.run(batch, &spec, &Cancel::default()).unwrap())
         };
         let every = |batch: &Batch| run(batch, (0..model.config().layers).map(|l| (l, None)).collect());
         let wanted = every(&plain);
@@ -489,9 +489,9 @@ proptest! {
             rows.extend(positions.iter().map(|p| first + p));
             first += example.len() as u32;
         }
-        let probe = Probe::new(model, (0..config.layers).map(|l| (l, None))).unwrap();
+        let spec = ReadSpec::new(model, (0..config.layers).map(|l| (l, None))).unwrap();
         let rows = Tensor::from_slice(&rows, rows.len(), &Device::Cpu).unwrap();
-        for (wanted, got) in all.iter().zip(model.run(&batch, &probe, &Cancel::default()).unwrap()) {
+        for (wanted, got) in all.iter().zip(model.run(&batch, &spec, &Cancel::default()).unwrap()) {
             let some = wanted.index_select(&rows, 0).unwrap();
             prop_assert_eq!(got.dims(), some.dims());
             prop_assert!(largest(&(got - some).unwrap()) <= SAME * largest(wanted), "some positions");
@@ -515,9 +515,13 @@ fn results_do_not_depend_on_threads() {
             .map(|n| (0..window - n % 3).map(|p| ((p * 7919 + n * 104_729) % vocabulary) as u32).collect())
             .collect();
         let mut results = Vec::new();
-        for (threads, width) in
-            [(1, Width::Lane), (1, Width::Wide), (2, Width::Lane), (2, Width::Wide), (5, Width::Wide)]
-        {
+        for (threads, width) in [
+            (1, Placement::OneThread),
+            (1, Placement::AllThreads),
+            (2, Placement::OneThread),
+            (2, Placement::AllThreads),
+            (5, Placement::AllThreads),
+        ] {
             let pool = Pool::new(threads).unwrap();
             let (model, examples) = (Arc::clone(model), examples.clone());
             let job = pool.run(width, move || Ok(numbers(&model, &examples)));
@@ -543,11 +547,11 @@ fn nothing_to_run_gives_no_rows() {
 #[test]
 fn tokens_outside_the_vocabulary_and_the_window_are_errors() {
     for model in MODELS.iter() {
-        let probe = Probe::new(model, [(0, None)]).unwrap();
+        let spec = ReadSpec::new(model, [(0, None)]).unwrap();
         let unknown = [1, model.config().vocabulary as u32];
         let long = vec![1; model.window() + 1];
         let error = |tokens: &[u32]| {
-            model.run(&Batch::new([tokens], model.bos()), &probe, &Cancel::default()).map(drop).unwrap_err()
+            model.run(&Batch::new([tokens], model.bos()), &spec, &Cancel::default()).map(drop).unwrap_err()
         };
         assert!(matches!(error(&unknown), Error::OutOfRange { what: "token id", .. }));
         assert!(matches!(error(&long), Error::Internal(_)));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use neuroql_model::{Batch, Cancel, Error, Model, Options, Probe, Reference, Site};
+use neuroql_model::{Batch, Cancel, Error, Model, Options, ReadSpec, Reference, Site};
 use neuroql_requirements::Requirement;
 use safetensors::SafeTensors;
 
@@ -33,10 +33,10 @@ impl Golden {
 
     /// Checks a layer of a site on all texts, run as one batch.
     fn check(&self, model: &Model, site: &str, layer: usize, neurons: Option<Vec<u32>>) {
-        let probe = Probe::new(model, [(layer, neurons)]).unwrap();
+        let spec = ReadSpec::new(model, [(layer, neurons)]).unwrap();
         let tokens: Vec<Vec<u32>> = self.texts.iter().map(|t| model.tokenizer().encode(t).unwrap()).collect();
         let batch = Batch::new(tokens.iter().map(Vec::as_slice), model.bos());
-        let got = model.run(&batch, &probe, &Cancel::default()).unwrap().remove(0);
+        let got = model.run(&batch, &spec, &Cancel::default()).unwrap().remove(0);
         let wanted = self.texts.iter().enumerate().map(|(i, _)| {
             let reference = &self.tensors[&format!("{i}.{site}.{layer}")];
             // The references have a row for BOS, activations do not.

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use neuroql_graph::{Graph, Matcher};
-use neuroql_model::{Model, Width};
+use neuroql_model::{Model, Placement};
 
 use crate::fit::{self, Words};
 use crate::saliency::masking_token;
 use crate::score::{Scores, score};
 use crate::substitutes::Sources;
-use crate::{Background, Fired, MaskedLm, Method, Options, Oracle, Result, Task};
+use crate::{Background, Fired, MaskedLm, Method, Options, QueryRunner, Result, Task};
 
 /// Why a neuron has no graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,7 @@ pub struct Built {
 
 /// What builds, and keeps between calls what it has learned of the vocabulary.
 #[derive(Debug)]
-pub struct Workshop {
+pub struct GraphTrainer {
     method: Method,
     options: Options,
     mask: u32,
@@ -51,7 +51,7 @@ pub struct Workshop {
     sources: Sources,
 }
 
-impl Workshop {
+impl GraphTrainer {
     /// For a model, all layers of it.
     pub fn new(model: &Arc<Model>, method: Method, options: Options) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl Workshop {
         self
     }
 
-    /// Builds and judges the graphs of some neurons of the oracle's layer, one result each, in order. `fired` says
+    /// Builds and judges the graphs of some neurons of the runner's layer, one result each, in order. `fired` says
     /// where each is active on the background.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Workshop {
     /// [`Reason`].
     pub async fn build(
         &mut self,
-        oracle: &Oracle,
+        runner: &QueryRunner,
         tasks: Vec<Task>,
         background: &Arc<Background>,
         fired: Vec<Vec<Fired>>,
@@ -94,7 +94,7 @@ impl Workshop {
         let fit: Vec<usize> = (0..tasks.len()).filter(|i| hopeless(&tasks[*i]).is_none()).collect();
         let chosen: Vec<Arc<Task>> = fit.iter().map(|i| Arc::clone(&tasks[*i])).collect();
         let of_chosen: Vec<Arc<[Fired]>> = fit.iter().map(|i| Arc::clone(&fired[*i])).collect();
-        let mut graphs = self.fit(oracle, &chosen, background, &of_chosen).await?.into_iter();
+        let mut graphs = self.fit(runner, &chosen, background, &of_chosen).await?.into_iter();
         let made: Vec<Result<Graph, Reason>> = tasks
             .iter()
             .map(|task| match hopeless(task) {
@@ -120,7 +120,7 @@ impl Workshop {
                 Ok(outcome)
             };
             // Running no model, it can fail by an error of ours only, which is about this neuron alone.
-            let outcome = oracle.pool().run(Width::Lane, judge);
+            let outcome = runner.pool().run(Placement::OneThread, judge);
             async move {
                 let outcome = outcome.await.unwrap_or_else(|error| Err(Reason::Failed(error.to_string())));
                 Built { neuron, outcome }
@@ -131,17 +131,17 @@ impl Workshop {
 
     async fn fit(
         &mut self,
-        oracle: &Oracle,
+        runner: &QueryRunner,
         tasks: &[Arc<Task>],
         background: &Arc<Background>,
         fired: &[Arc<[Fired]>],
     ) -> Result<Vec<Result<Graph>>> {
         let Self { method, options, mask, words, sources } = self;
         match method {
-            Method::Token | Method::Ngram => fit::baseline(oracle, tasks, *method, words, options).await,
-            Method::N2g => fit::n2g(oracle, tasks, words, sources, *mask, options).await,
-            Method::Openai => fit::openai(oracle, tasks, words, *mask, options).await,
-            Method::Neuroql => fit::neuroql::fit(oracle, tasks, background, fired, words, sources, options).await,
+            Method::Token | Method::Ngram => fit::baseline(runner, tasks, *method, words, options).await,
+            Method::N2g => fit::n2g(runner, tasks, words, sources, *mask, options).await,
+            Method::Openai => fit::openai(runner, tasks, words, *mask, options).await,
+            Method::Neuroql => fit::neuroql::fit(runner, tasks, background, fired, words, sources, options).await,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The faithful method follows Neuron2Graph (Foote et al., arXiv 2305.19911): `prune` finds the part of an example
 //! that activates the neuron, `saliency` which of its tokens matter, and [`fit`] makes patterns of them. Texts that
-//! are made up on the way are run through the model by an [`Oracle`], those of many neurons together. [`score`] judges
+//! are made up on the way are run through the model by an [`QueryRunner`], those of many neurons together. [`score`] judges
 //! a graph on examples and on random text that it was not made from. Everything is on token ids.
 
 mod background;
@@ -12,8 +12,8 @@ pub mod fit;
 mod masked_lm;
 mod method;
 mod options;
-mod oracle;
 mod prune;
+mod query_runner;
 mod random;
 mod saliency;
 mod sample;
@@ -23,12 +23,12 @@ mod split;
 mod substitutes;
 
 pub use background::{Background, Fired, Window};
-pub use build::{Built, Reason, Workshop};
+pub use build::{Built, GraphTrainer, Reason};
 pub use error::{Error, Result};
 pub use masked_lm::{Filler, Gap, MaskedLm};
 pub use method::Method;
 pub use options::{LEAST_THRESHOLD, Options, Substitutes};
-pub use oracle::{At, Oracle, Query};
+pub use query_runner::{At, Query, QueryRunner};
 pub use sample::{Sample, Task};
 pub use score::{Scores, score};
 pub use select::{SPARE, peaks, spread, strongest};

@@ -3,7 +3,7 @@
 use neuroql_model::Result;
 
 use crate::Options;
-use crate::oracle::{At, Oracle, Query, turns};
+use crate::query_runner::{At, Query, QueryRunner, turns};
 use crate::sample::Sample;
 
 /// Part of a sample that ends with the token on which the neuron fires, or with a few tokens after it.
@@ -56,16 +56,16 @@ impl Pivot<'_> {
 /// A few tokens of the rest of its sentence stay after it.
 ///
 /// # Errors
-/// As [`Oracle::ask`].
-pub async fn by_steps(oracle: &Oracle, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<Pruned>> {
+/// As [`QueryRunner::ask`].
+pub async fn by_steps(runner: &QueryRunner, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<Pruned>> {
     let mut pruned = Vec::with_capacity(pivots.len());
     for pivots in turns(pivots, |pivot| pivot.tokens_tried(options.cutoff)) {
-        pruned.extend(by_steps_in_turn(oracle, pivots, options).await?);
+        pruned.extend(by_steps_in_turn(runner, pivots, options).await?);
     }
     Ok(pruned)
 }
 
-async fn by_steps_in_turn(oracle: &Oracle, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<Pruned>> {
+async fn by_steps_in_turn(runner: &QueryRunner, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<Pruned>> {
     let lengths: Vec<Vec<usize>> = pivots.iter().map(|pivot| lengths(pivot.position + 1, options)).collect();
     let mut queries = Vec::new();
     for (pivot, lengths) in pivots.iter().zip(&lengths) {
@@ -75,8 +75,8 @@ async fn by_steps_in_turn(oracle: &Oracle, pivots: &[Pivot<'_>], options: &Optio
             at: At::All,
         }));
     }
-    let mut answers = oracle.ask(&queries).await?.into_iter();
-    let texts = oracle.model().tokenizer().texts();
+    let mut answers = runner.ask(&queries).await?.into_iter();
+    let texts = runner.model().tokenizer().texts();
     let mut pruned = Vec::with_capacity(pivots.len());
     for (pivot, lengths) in pivots.iter().zip(&lengths) {
         let mut chosen = None;
@@ -127,16 +127,16 @@ fn rest_of_sentence<'a>(pivot: &'a Pivot, texts: &'a [String], most: usize) -> i
 /// the longest that is tried, at most `cutoff` tokens, if none does.
 ///
 /// # Errors
-/// As [`Oracle::ask`].
-pub async fn exact(oracle: &Oracle, pivots: &[Pivot<'_>], keep: f32, cutoff: usize) -> Result<Vec<Pruned>> {
+/// As [`QueryRunner::ask`].
+pub async fn exact(runner: &QueryRunner, pivots: &[Pivot<'_>], keep: f32, cutoff: usize) -> Result<Vec<Pruned>> {
     let mut pruned = Vec::with_capacity(pivots.len());
     for pivots in turns(pivots, |pivot| pivot.tokens_tried(cutoff)) {
-        pruned.extend(exact_in_turn(oracle, pivots, keep, cutoff).await?);
+        pruned.extend(exact_in_turn(runner, pivots, keep, cutoff).await?);
     }
     Ok(pruned)
 }
 
-async fn exact_in_turn(oracle: &Oracle, pivots: &[Pivot<'_>], keep: f32, cutoff: usize) -> Result<Vec<Pruned>> {
+async fn exact_in_turn(runner: &QueryRunner, pivots: &[Pivot<'_>], keep: f32, cutoff: usize) -> Result<Vec<Pruned>> {
     let longest = |pivot: &Pivot| pivot.longest(cutoff);
     let mut found: Vec<Option<Pruned>> = vec![None; pivots.len()];
     let mut tried = 0;
@@ -152,7 +152,7 @@ async fn exact_in_turn(oracle: &Oracle, pivots: &[Pivot<'_>], keep: f32, cutoff:
                 asked.push((i, length));
             }
         }
-        for ((i, length), values) in asked.into_iter().zip(oracle.ask(&queries).await?) {
+        for ((i, length), values) in asked.into_iter().zip(runner.ask(&queries).await?) {
             let pivot = &pivots[i];
             let value = values[0] / pivot.max_activation;
             let last = length == longest(pivot);

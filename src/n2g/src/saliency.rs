@@ -3,8 +3,8 @@
 use neuroql_model::{Model, Result};
 
 use crate::Options;
-use crate::oracle::{At, Oracle, Query, turns, unanswered};
 use crate::prune::Pruned;
+use crate::query_runner::{At, Query, QueryRunner, turns, unanswered};
 use crate::random::Random;
 
 /// What masking does to a pruned text: `importances[k·n + j]` = 1 − a_j(token k masked)/a_j(original), paper §3.2.
@@ -34,9 +34,9 @@ fn peak(activations: &[f32]) -> usize {
 /// importances for that are wanted in any case.
 ///
 /// # Errors
-/// As [`Oracle::ask`].
+/// As [`QueryRunner::ask`].
 pub async fn by_mask(
-    oracle: &Oracle,
+    runner: &QueryRunner,
     pruned: &[(u32, f32, &Pruned)],
     mask: u32,
     peaks: bool,
@@ -44,13 +44,13 @@ pub async fn by_mask(
 ) -> Result<Vec<Masked>> {
     let mut masked = Vec::with_capacity(pruned.len());
     for pruned in turns(pruned, |(.., pruned)| pruned.tokens.len().pow(2)) {
-        masked.extend(masked_in_turn(oracle, pruned, mask, peaks, options).await?);
+        masked.extend(masked_in_turn(runner, pruned, mask, peaks, options).await?);
     }
     Ok(masked)
 }
 
 async fn masked_in_turn(
-    oracle: &Oracle,
+    runner: &QueryRunner,
     pruned: &[(u32, f32, &Pruned)],
     mask: u32,
     peaks: bool,
@@ -61,7 +61,7 @@ async fn masked_in_turn(
         tokens: pruned.tokens.clone(),
         at: At::All,
     };
-    let originals = oracle.ask(&pruned.iter().map(original).collect::<Vec<_>>()).await?;
+    let originals = runner.ask(&pruned.iter().map(original).collect::<Vec<_>>()).await?;
     let mut queries = Vec::new();
     let mut lengths = Vec::new();
     for ((neuron, max_activation, pruned), activations) in pruned.iter().zip(&originals) {
@@ -75,7 +75,7 @@ async fn masked_in_turn(
             Query { neuron: *neuron, tokens, at: At::All }
         }));
     }
-    let mut answers = oracle.ask(&queries).await?.into_iter();
+    let mut answers = runner.ask(&queries).await?.into_iter();
     let masked = originals.into_iter().zip(lengths).map(|(activations, length)| {
         let n = activations.len();
         let mut importances = vec![0.0; n * n];
@@ -95,16 +95,16 @@ async fn masked_in_turn(
 /// may be a signal of its own, random tokens are not. Mean over the draws. Without others every importance is 0.
 ///
 /// # Errors
-/// As [`Oracle::ask`].
-pub async fn by_draws(oracle: &Oracle, pruned: &[(u32, &Pruned, &[u32])], draws: usize) -> Result<Vec<Vec<f32>>> {
+/// As [`QueryRunner::ask`].
+pub async fn by_draws(runner: &QueryRunner, pruned: &[(u32, &Pruned, &[u32])], draws: usize) -> Result<Vec<Vec<f32>>> {
     let mut importances = Vec::with_capacity(pruned.len());
     for pruned in turns(pruned, |(_, pruned, _)| draws * (pruned.pivot + 1).pow(2)) {
-        importances.extend(drawn_in_turn(oracle, pruned, draws).await?);
+        importances.extend(drawn_in_turn(runner, pruned, draws).await?);
     }
     Ok(importances)
 }
 
-async fn drawn_in_turn(oracle: &Oracle, pruned: &[(u32, &Pruned, &[u32])], draws: usize) -> Result<Vec<Vec<f32>>> {
+async fn drawn_in_turn(runner: &QueryRunner, pruned: &[(u32, &Pruned, &[u32])], draws: usize) -> Result<Vec<Vec<f32>>> {
     let mut queries = Vec::new();
     for (neuron, pruned, words) in pruned {
         let mut random = Random::new(u64::from(*neuron) << 32 | u64::from(pruned.tokens[pruned.pivot]));
@@ -120,7 +120,7 @@ async fn drawn_in_turn(oracle: &Oracle, pruned: &[(u32, &Pruned, &[u32])], draws
             }
         }
     }
-    let mut answers = oracle.ask(&queries).await?.into_iter().map(|values| values[0]);
+    let mut answers = runner.ask(&queries).await?.into_iter().map(|values| values[0]);
     let mut importances = Vec::with_capacity(pruned.len());
     for (_, pruned, _) in pruned {
         let original = answers.next().ok_or_else(unanswered)?;

@@ -9,7 +9,9 @@ use futures::executor::block_on;
 use neuroql_graph::Graph;
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Cancel, Error, Model, Pool, Registry};
-use neuroql_n2g::{Background, Filler, Gap, MaskedLm, Method, Options, Oracle, Sample, Substitutes, Task, Workshop};
+use neuroql_n2g::{
+    Background, Filler, Gap, GraphTrainer, MaskedLm, Method, Options, QueryRunner, Sample, Substitutes, Task,
+};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use tempfile::TempDir;
@@ -251,13 +253,13 @@ fn graphs(substitutes: &str, lm: Option<&Arc<MaskedLm>>) -> Vec<Graph> {
         let most = task.max_activation;
         task.train.iter_mut().flat_map(|sample| &mut sample.activations).for_each(|a| *a /= most);
     }
-    let oracle = Oracle::new(model, registry, 1, Cancel::default());
-    let mut workshop = Workshop::new(oracle.model(), Method::N2g, Options::parse(Method::N2g, substitutes).unwrap());
+    let runner = QueryRunner::new(model, registry, 1, Cancel::default());
+    let mut trainer = GraphTrainer::new(runner.model(), Method::N2g, Options::parse(Method::N2g, substitutes).unwrap());
     if let Some(lm) = lm {
-        workshop = workshop.with_masked_lm(Arc::clone(lm));
+        trainer = trainer.with_masked_lm(Arc::clone(lm));
     }
     let fired = vec![Vec::new(); tasks.len()];
-    let built = block_on(workshop.build(&oracle, tasks, &Arc::new(Background::default()), fired)).unwrap();
+    let built = block_on(trainer.build(&runner, tasks, &Arc::new(Background::default()), fired)).unwrap();
     built.into_iter().map(|built| built.outcome.unwrap().0).collect()
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures::executor::block_on;
 use neuroql_graph::{Builder, Element, Graph, Matcher, Pattern, Policy, Semantics, Symbol};
 use neuroql_model::checkpoint::Checkpoint;
-use neuroql_model::{Batch, Cancel, Model, Options, Probe, Registry};
-use neuroql_n2g::{At, Background, Fired, Oracle, Query, Sample, Task, Window, score, split};
+use neuroql_model::{Batch, Cancel, Model, Options, ReadSpec, Registry};
+use neuroql_n2g::{At, Background, Fired, Query, QueryRunner, Sample, Task, Window, score, split};
 
 fn toy() -> Arc<Model> {
     let bundle = neuroql_datasets::TOY;
@@ -17,9 +17,9 @@ fn toy() -> Arc<Model> {
 
 /// The activations of one neuron on one text, run alone.
 fn alone(model: &Model, layer: usize, neuron: u32, tokens: &[u32]) -> Vec<f32> {
-    let probe = Probe::new(model, [(layer, Some(vec![neuron]))]).unwrap();
+    let spec = ReadSpec::new(model, [(layer, Some(vec![neuron]))]).unwrap();
     let batch = Batch::new([tokens], model.bos());
-    model.run(&batch, &probe, &Cancel::default()).unwrap()[0].flatten_all().unwrap().to_vec1().unwrap()
+    model.run(&batch, &spec, &Cancel::default()).unwrap()[0].flatten_all().unwrap().to_vec1().unwrap()
 }
 
 #[test]
@@ -33,8 +33,8 @@ fn many_questions_at_once_are_answered_as_one_by_one() {
             let at = if i % 3 == 0 { At::Last } else { At::All };
             queries.push(Query { neuron: i * 7 % 512, tokens, at });
         }
-        let oracle = Oracle::new(Arc::clone(&model), Arc::clone(&registry), layer, Cancel::default());
-        let answers = block_on(oracle.ask(&queries)).unwrap();
+        let runner = QueryRunner::new(Arc::clone(&model), Arc::clone(&registry), layer, Cancel::default());
+        let answers = block_on(runner.ask(&queries)).unwrap();
         for (query, answer) in queries.iter().zip(answers) {
             if query.tokens.is_empty() {
                 assert!(answer.is_empty());
@@ -53,10 +53,10 @@ fn many_questions_at_once_are_answered_as_one_by_one() {
 #[test]
 fn a_cancelled_oracle_says_so() {
     let cancel = Cancel::default();
-    let oracle = Oracle::new(toy(), Arc::new(Registry::new(1).unwrap()), 0, cancel.clone());
+    let runner = QueryRunner::new(toy(), Arc::new(Registry::new(1).unwrap()), 0, cancel.clone());
     cancel.cancel();
     let query = Query { neuron: 0, tokens: vec![1, 2], at: At::All };
-    assert!(matches!(block_on(oracle.ask(&[query])), Err(neuroql_model::Error::Cancelled)));
+    assert!(matches!(block_on(runner.ask(&[query])), Err(neuroql_model::Error::Cancelled)));
 }
 
 fn graph(patterns: &[(&[u32], f32)]) -> Graph {

@@ -11,11 +11,18 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Read in this order: [`server`](Server) accepts, `startup` lets a client in, `connection` talks to it,
-//! `session` runs its statements, `rows` and `output` bring the result back. `attention` interrupts all that,
-//! `permissions` says what a user may do. Of pgwire only the messages are used, of datafusion-postgres the encoding
-//! of values and the Postgres catalog; the protocol's state lives here, so that every result streams and every
-//! statement can be stopped.
+//! | folder | holds |
+//! |---|---|
+//! | `wire` | sockets, start-up, the simple and the extended protocol, interrupts, error responses |
+//! | `session` | one connection's settings, transaction, prepared statements, portals and cursors |
+//! | `sql` | parsing, rewriting of what DataFusion does not plan, names of columns, parameters |
+//! | `decode` | values that clients send, in text and binary |
+//! | `encode` | values that clients are sent |
+//! | `catalog` | `pg_catalog` and the functions that clients call |
+//!
+//! Of pgwire only the messages are used, of datafusion-postgres the encoding of values and the Postgres catalog; the
+//! protocol's state lives here, so that every result streams and every statement can be stopped. Who may do what is
+//! `neuroql-access`'s.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,45 +30,16 @@ use std::path::PathBuf;
 use datafusion::error::DataFusionError;
 use neuroql::floats;
 
-mod attention;
-mod casts;
 mod catalog;
-mod catalog_queries;
-mod connection;
-mod dialect;
-mod functions;
-mod inserts;
-mod names;
-mod nested;
-mod numbers;
-mod object_casts;
-mod object_functions;
-mod objects;
-mod output;
-mod parameters;
-mod parse;
-mod passwords;
-mod permissions;
-mod quotes;
-mod records;
-mod report;
-mod rewrites;
-mod rows;
-mod scram;
-mod server;
+mod decode;
+mod encode;
 mod session;
-mod settings;
-mod startup;
-mod statements;
-mod times;
-mod tls;
-mod using;
-mod values;
-mod variables;
+mod sql;
 mod wire;
 
-pub use server::{Config, Server};
-pub use tls::TlsFiles;
+pub use session::settings::parse_time;
+pub use wire::server::{Config, Server};
+pub use wire::tls::TlsFiles;
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -83,14 +61,18 @@ pub enum Error {
         /// As configured.
         address: String,
     },
-    /// The password file cannot be used.
-    #[error("password file {}: {reason}", file.display())]
-    PasswordFile {
-        /// The file.
-        file: PathBuf,
-        /// The fault.
-        reason: String,
+    /// What other machines send and are sent could be read on the way.
+    #[error(
+        "{address} can be reached from other machines: give a certificate (--tls-cert, --tls-key), or say \
+         --allow-unencrypted"
+    )]
+    Unencrypted {
+        /// As configured.
+        address: String,
     },
+    /// The password file cannot be used.
+    #[error(transparent)]
+    Access(#[from] neuroql_access::Error),
     /// The certificate or the key cannot be used.
     #[error("TLS: {}: {reason}", file.display())]
     Tls {

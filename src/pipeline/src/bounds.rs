@@ -13,7 +13,7 @@ use datafusion::execution::TaskContext;
 use neuroql_analysis::{Condition, Greatest, NeuronBounds, ROUNDING, StrongToken, Strongest, reaches, threshold};
 use neuroql_model::Model;
 use neuroql_schema::sql_error;
-use neuroql_store::{Context, LayerIndex, LayerStrongest, Progress, widest};
+use neuroql_store::{LayerIndex, LayerStrongest, Progress, StoredExample, widest};
 
 use crate::freshness::{Freshness, is_of_text};
 use crate::resources::Resources;
@@ -163,7 +163,7 @@ impl StoredAnalysis {
 #[derive(Debug)]
 pub struct Bounds {
     /// The examples.
-    pub contexts: Arc<Vec<Context>>,
+    pub contexts: Arc<Vec<StoredExample>>,
     /// The indices of the asked layers, and which neurons of each.
     layers: Vec<(Arc<LayerIndex>, Option<Vec<u32>>)>,
     /// Lower bound of each example.

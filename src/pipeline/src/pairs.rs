@@ -13,7 +13,7 @@ use datafusion::execution::memory_pool::MemoryConsumer;
 use futures::future::ready;
 use futures::{FutureExt, TryStreamExt};
 use neuroql_analysis::{CoActivations, CoMoments};
-use neuroql_model::{Batch, Cancel, Model, Probe, Width, reduce};
+use neuroql_model::{Batch, Cancel, Model, Placement, ReadSpec, reduce};
 use neuroql_schema::sql_error;
 
 use crate::Error;
@@ -92,15 +92,14 @@ impl NeuronSet {
         (self.layers[number / d_mlp] as i32, (number % d_mlp) as i32)
     }
 
-    fn probe(&self) -> neuroql_model::Result<Probe> {
-        Probe::new(&self.model, self.layers.iter().map(|layer| (*layer as usize, None)))
+    fn spec(&self) -> neuroql_model::Result<ReadSpec> {
+        ReadSpec::new(&self.model, self.layers.iter().map(|layer| (*layer as usize, None)))
     }
 
     /// Returns the activations of all its neurons, `[tokens, width]`.
-    fn activations(&self, batch: &Batch, probe: &Probe, cancel: &Cancel) -> neuroql_model::Result<Vec<f32>> {
+    fn activations(&self, batch: &Batch, spec: &ReadSpec, cancel: &Cancel) -> neuroql_model::Result<Vec<f32>> {
         let d_mlp = self.model.config().d_mlp;
-        let layers =
-            self.model.run(batch, probe, cancel)?.iter().map(reduce::on_host).collect::<Result<Vec<_>, _>>()?;
+        let layers = self.model.run(batch, spec, cancel)?.iter().map(reduce::on_host).collect::<Result<Vec<_>, _>>()?;
         let layers = layers.iter().map(reduce::in_place).collect::<Result<Vec<_>, _>>()?;
         let tokens = layers.first().map_or(0, |layer| layer.len() / d_mlp);
         let mut all = Vec::with_capacity(tokens * self.width());
@@ -150,20 +149,20 @@ impl Pairs {
         let needed = |count| count * bytes + (pool.threads() + 2 + count) * batch;
         // A large one, or one that memory is short for, is added to by all threads at once instead.
         let (count, adding) = match bytes <= CHAIN_BYTES && reservation.try_grow(needed(CHAINS)).is_ok() {
-            true => (CHAINS, Width::Lane),
+            true => (CHAINS, Placement::OneThread),
             false => {
                 reservation.try_grow(needed(1))?;
-                (1, Width::Wide)
+                (1, Placement::AllThreads)
             }
         };
         let sets: Vec<NeuronSet> = [Some(one), other.as_ref()].into_iter().flatten().cloned().collect();
-        let probes = sets.iter().map(NeuronSet::probe).collect::<neuroql_model::Result<Vec<_>>>().map_err(sql_error)?;
-        let read: Arc<[(NeuronSet, Probe)]> = sets.into_iter().zip(probes).collect();
+        let specs = sets.iter().map(NeuronSet::spec).collect::<neuroql_model::Result<Vec<_>>>().map_err(sql_error)?;
+        let read: Arc<[(NeuronSet, ReadSpec)]> = sets.into_iter().zip(specs).collect();
         let documents = Documents::all(origin, context)?.before(documents.unwrap_or(u64::MAX));
         let batches = Batcher::of_documents(&one.model, documents, most).read_ahead();
         let passes = Passes::side_by_side(&resources.registry, &one.model);
         let passes = passes.over(batches, move |packed: ExampleBatch, cancel| {
-            read.iter().map(|(set, probe)| set.activations(&packed.batch, probe, cancel)).collect()
+            read.iter().map(|(set, spec)| set.activations(&packed.batch, spec, cancel)).collect()
         });
         let mut passes = pin!(passes);
         let mut chains: VecDeque<_> = (0..count).map(|_| ready(Ok(Ok(start()))).boxed()).collect();

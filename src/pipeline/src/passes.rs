@@ -4,26 +4,26 @@ use std::sync::Arc;
 
 use datafusion::error::Result;
 use futures::stream::{FuturesOrdered, Stream, StreamExt, try_unfold};
-use neuroql_model::{Cancel, CancelOnDrop, Model, Registry, Width};
+use neuroql_model::{Cancel, CancelOnDrop, Model, Placement, Registry};
 use neuroql_schema::sql_error;
 
 /// How forward passes of a model run.
 #[derive(Debug, Clone)]
 pub struct Passes {
     registry: Arc<Registry>,
-    width: Width,
+    placement: Placement,
     at_once: usize,
 }
 
 impl Passes {
     /// Passes on one thread each, as many at once as there are threads and one more, so that none waits for a batch.
     pub fn side_by_side(registry: &Arc<Registry>, model: &Model) -> Self {
-        Self::new(registry, model, Width::Lane, registry.pool().threads() + 1)
+        Self::new(registry, model, Placement::OneThread, registry.pool().threads() + 1)
     }
 
     /// Passes that run on one thread or on all of them, so many at once.
-    pub fn new(registry: &Arc<Registry>, model: &Model, width: Width, at_once: usize) -> Self {
-        Self { registry: Arc::clone(registry), width: width.of(model), at_once: at_once.max(1) }
+    pub fn new(registry: &Arc<Registry>, model: &Model, placement: Placement, at_once: usize) -> Self {
+        Self { registry: Arc::clone(registry), placement: placement.of(model), at_once: at_once.max(1) }
     }
 
     /// Runs `pass` over each batch on the threads of the registry and yields the results in the order of the batches.
@@ -47,7 +47,7 @@ impl Passes {
                 while running.len() < passes.at_once && !batches.is_done() {
                     let Some(batch) = batches.next().await.transpose()? else { break };
                     let (pass, cancel) = (pass.clone(), guard.flag());
-                    running.push_back(passes.registry.pool().run(passes.width, move || pass(batch, &cancel)));
+                    running.push_back(passes.registry.pool().run(passes.placement, move || pass(batch, &cancel)));
                 }
                 let result = running.next().await.transpose().map_err(sql_error)?;
                 Ok(result.map(|result| (result, (batches, running, guard))))
@@ -63,7 +63,7 @@ mod tests {
 
     use futures::TryStreamExt;
     use futures::stream::iter;
-    use neuroql_model::Probe;
+    use neuroql_model::ReadSpec;
 
     use super::*;
     use crate::batcher::{Batcher, ExampleBatch};
@@ -99,7 +99,7 @@ mod tests {
     async fn a_stream_that_is_dropped_stops_its_passes() {
         let (resources, model) = (resources(2), toy());
         let (events, receiver) = std::sync::mpsc::channel();
-        let passes = Passes::new(&resources.registry, &model, Width::Lane, 2);
+        let passes = Passes::new(&resources.registry, &model, Placement::OneThread, 2);
         let results = passes.over(iter(0..9).map(Ok), move |batch: u64, cancel: &Cancel| {
             let _ = events.send((batch, "begun"));
             while batch > 0 && cancel.check().is_ok() {
@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test]
     async fn an_error_ends_the_stream() {
         let (resources, model) = (resources(2), toy());
-        let passes = Passes::new(&resources.registry, &model, Width::Lane, 2);
+        let passes = Passes::new(&resources.registry, &model, Placement::OneThread, 2);
         let failed = neuroql_model::Error::Internal("no".into());
         let failed = std::sync::Mutex::new(Some(failed));
         let failed = Arc::new(failed);
@@ -141,10 +141,10 @@ mod tests {
         let origin: Origin = Texts::new(&texts(9), None).origin();
         let documents = Documents::all(&origin, &context).unwrap().of_shard(shard);
         let batches = Batcher::of_documents(&model, documents, tokens).read_ahead();
-        let probe = Probe::new(&model, [(1, Some(vec![5]))]).unwrap();
+        let spec = ReadSpec::new(&model, [(1, Some(vec![5]))]).unwrap();
         let passes = Passes::side_by_side(&resources.registry, &model);
         let results = passes.over(batches, move |batch: ExampleBatch, cancel| {
-            let values = model.run(&batch.batch, &probe, cancel)?[0].flatten_all()?.to_vec1::<f32>()?;
+            let values = model.run(&batch.batch, &spec, cancel)?[0].flatten_all()?.to_vec1::<f32>()?;
             let mut rest = values.as_slice();
             let of_example = batch.examples.iter().map(|example| {
                 let (own, others) = rest.split_at(example.tokens.len());

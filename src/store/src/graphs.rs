@@ -15,7 +15,7 @@ use crate::analysis::{Malformed, column};
 use crate::bundled::decoded;
 use crate::cache::{BoundedCache, Shares};
 use crate::location::Root;
-use crate::lookup::OpenFile;
+use crate::row_reader::OpenFile;
 use crate::store::{arrow, damaged, whole};
 use crate::table::{Table, is};
 use crate::version::{hold_for, holds_for};

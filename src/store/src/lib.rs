@@ -17,28 +17,28 @@
 //! read.
 
 mod analysis;
+mod bounds;
 mod bundled;
 mod cache;
 mod definition;
 mod error;
 mod graph_index;
 mod graphs;
-mod index;
 mod location;
-mod lookup;
 mod registration;
+mod row_reader;
 mod store;
 mod table;
 mod version;
 
 pub use analysis::{LayerAnalysis, LayerStrongest, Progress};
+pub use bounds::{LayerIndex, StoredExample, widest};
 pub use bundled::BundledAnalysis;
 pub use cache::{BoundedCache, CACHE_BYTES};
 pub use definition::Definition;
 pub use error::{Error, Result};
 pub use graph_index::{IndexedGraph, IndexedLayer};
 pub use graphs::{BundledGraphs, GraphKey};
-pub use index::{Context, LayerIndex, widest};
 pub use registration::Registration;
 pub use store::{Analysed, Busy, Segment, Store};
 pub use version::holds_for;

@@ -13,14 +13,14 @@ use neuroql_analysis::{LayerBounds, LayerSummary};
 use object_store::ObjectStore;
 
 use crate::analysis::{LayerAnalysis, LayerStrongest, Malformed, Neurons, Progress, column};
+use crate::bounds::{LayerIndex, StoredExample, bounds_rows, contexts_from_rows, contexts_rows};
 use crate::bundled::{Bundled, BundledAnalysis};
 use crate::cache::{BoundedCache, Shares};
 use crate::graph_index::GraphIndexTables;
 use crate::graphs::Graphs;
-use crate::index::{Context, LayerIndex, bounds_rows, contexts_from_rows, contexts_rows};
 use crate::location::Root;
 use crate::registration::Registration;
-use crate::table::{Table, Witness, is};
+use crate::table::{Precondition, Table, is};
 use crate::{Error, Result};
 use neuroql_schema::tables::{BOUNDS, CONTEXTS, MODELS, NEURONS, TABLES};
 
@@ -55,7 +55,7 @@ enum Cached {
     Analysed(Arc<Vec<Analysed>>),
     Neurons(RecordBatch),
     Index(Option<Arc<LayerIndex>>),
-    Contexts(Option<Arc<Vec<Context>>>),
+    Contexts(Option<Arc<Vec<StoredExample>>>),
 }
 
 impl Cached {
@@ -77,9 +77,11 @@ impl Cached {
                 }
                 Self::Neurons(rows) => rows.get_array_memory_size(),
                 Self::Index(index) => index.as_ref().map_or(0, |index| index.bytes()),
-                Self::Contexts(contexts) => {
-                    contexts.iter().flat_map(|c| c.iter()).map(|c| size_of::<Context>() + 4 * c.tokens.len()).sum()
-                }
+                Self::Contexts(contexts) => contexts
+                    .iter()
+                    .flat_map(|c| c.iter())
+                    .map(|c| size_of::<StoredExample>() + 4 * c.tokens.len())
+                    .sum(),
             }
     }
 }
@@ -103,7 +105,7 @@ pub struct Segment<'a> {
     /// Its name, used by no other.
     pub name: &'a str,
     /// Its examples.
-    pub contexts: &'a [Context],
+    pub contexts: &'a [StoredExample],
     /// Bounds of each layer in these examples.
     pub bounds: &'a [(u32, LayerBounds)],
 }
@@ -366,7 +368,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
-    pub async fn contexts(&self, model: &str, dataset: &str, progress: &Progress) -> Result<Option<Arc<Vec<Context>>>> {
+    pub async fn contexts(
+        &self,
+        model: &str,
+        dataset: &str,
+        progress: &Progress,
+    ) -> Result<Option<Arc<Vec<StoredExample>>>> {
         let load = async {
             let mut rows = self.contexts.read(of(model, dataset, None), None).await?;
             if let Some(bundled) = self.bundle(model, dataset) {
@@ -420,9 +427,11 @@ impl Store {
         let layers = summaries.iter().map(|summary| lit(summary.layer() as i32)).collect();
         let replaced = of(model, dataset, None).and(ident("layer").in_list(layers, false));
         // A row of each layer says how far it has come.
-        let witness =
-            Witness { filter: replaced.clone().and(ident("neuron").eq(lit(0_i32))), columns: &["layer", "progress"] };
-        self.neurons.replace_unchanged(rows, replaced, witness).await
+        let precondition = Precondition {
+            filter: replaced.clone().and(ident("neuron").eq(lit(0_i32))),
+            columns: &["layer", "progress"],
+        };
+        self.neurons.replace_unchanged(rows, replaced, precondition).await
     }
 
     /// Removes segments that no analysis refers to, and files that no recent snapshot needs. To be called while nobody

@@ -28,7 +28,7 @@ use tokio::sync::Mutex;
 
 use crate::cache::{BoundedCache, Shares};
 use crate::location::Root;
-use crate::lookup::OpenFile;
+use crate::row_reader::OpenFile;
 use crate::{Error, Result};
 
 /// How long a snapshot serves readers before they look for commits of other processes.
@@ -82,7 +82,7 @@ pub(crate) struct Table {
 
 /// Rows that tell whether somebody else has changed what a commit goes on from.
 #[derive(Debug)]
-pub(crate) struct Witness<'a> {
+pub(crate) struct Precondition<'a> {
     pub filter: Expr,
     pub columns: &'a [&'a str],
 }
@@ -256,12 +256,17 @@ impl Table {
         self.write(rows, Some((filter, None))).await
     }
 
-    /// The same if the witness still says what it said when this process last looked, else [`Error::Conflict`].
-    pub async fn replace_unchanged(&self, rows: Vec<RecordBatch>, filter: Expr, witness: Witness<'_>) -> Result<()> {
-        self.write(rows, Some((filter, Some(witness)))).await
+    /// The same if the precondition still says what it said when this process last looked, else [`Error::Conflict`].
+    pub async fn replace_unchanged(
+        &self,
+        rows: Vec<RecordBatch>,
+        filter: Expr,
+        precondition: Precondition<'_>,
+    ) -> Result<()> {
+        self.write(rows, Some((filter, Some(precondition)))).await
     }
 
-    async fn write(&self, rows: Vec<RecordBatch>, replaced: Option<(Expr, Option<Witness<'_>>)>) -> Result<()> {
+    async fn write(&self, rows: Vec<RecordBatch>, replaced: Option<(Expr, Option<Precondition<'_>>)>) -> Result<()> {
         let properties = properties(self.page);
         let input = self.side_by_side(rows).map_err(|error| Error::of(self.name, "written", error))?;
         let _writing = self.writing.lock().await;
@@ -291,11 +296,11 @@ impl Table {
                     if !matches!(error, Error::Conflict { .. }) || attempt == ATTEMPTS {
                         return Err(error);
                     }
-                    // Somebody else has written; whether to these rows is for the witness to say.
-                    let witness = replaced.as_ref().and_then(|(_, witness)| witness.as_ref());
-                    let before = self.testimony(&current, witness).await?;
+                    // Somebody else has written; whether to these rows is for the precondition to say.
+                    let precondition = replaced.as_ref().and_then(|(_, precondition)| precondition.as_ref());
+                    let before = self.precondition_rows(&current, precondition).await?;
                     current = self.look(&current).await?;
-                    if before != self.testimony(&current, witness).await? {
+                    if before != self.precondition_rows(&current, precondition).await? {
                         return Err(error);
                     }
                 }
@@ -342,9 +347,15 @@ impl Table {
         unreachable!("the last attempt returns")
     }
 
-    /// What a witness says, in an order of its own.
-    async fn testimony(&self, current: &Current, witness: Option<&Witness<'_>>) -> Result<Vec<String>> {
-        let Some(Witness { filter, columns }) = witness.filter(|_| current.exists) else { return Ok(Vec::new()) };
+    /// What a precondition says, in an order of its own.
+    async fn precondition_rows(
+        &self,
+        current: &Current,
+        precondition: Option<&Precondition<'_>>,
+    ) -> Result<Vec<String>> {
+        let Some(Precondition { filter, columns }) = precondition.filter(|_| current.exists) else {
+            return Ok(Vec::new());
+        };
         let mut rows = Vec::new();
         for batch in self.rows(&current.table, filter.clone(), Some(columns)).await? {
             for row in 0..batch.num_rows() {

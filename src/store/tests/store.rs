@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neuroql_analysis::{BatchSummary, Columns, Example, LayerBounds, LayerSummary};
-use neuroql_store::{Context, Error, Progress, Registration, Segment, Store};
+use neuroql_store::{Error, Progress, Registration, Segment, Store, StoredExample};
 
 const WIDTH: usize = 5;
 const TOKENS: usize = 7;
@@ -15,9 +15,9 @@ fn values(layer: u32, example: usize) -> Vec<f32> {
     (0..TOKENS * WIDTH).map(|i| ((i * 31 + example * 17 + layer as usize * 7) % 23) as f32 / 3.0 - 2.0).collect()
 }
 
-fn context(example: usize) -> Context {
+fn context(example: usize) -> StoredExample {
     let tokens: Vec<u32> = (0..TOKENS).map(|t| (example * 10 + t) as u32).collect();
-    Context { document: example as i64 / 2, example: example as i64 % 2, tokens: tokens.into() }
+    StoredExample { document: example as i64 / 2, example: example as i64 % 2, tokens: tokens.into() }
 }
 
 fn text(token: u32) -> String {
@@ -62,7 +62,7 @@ fn analyses(examples: usize, of_segment: usize) -> (Vec<LayerSummary>, Vec<(u32,
 
 async fn commit(store: &Store, segments: &[&str], examples: usize, of_segment: usize) -> Result<(), Error> {
     let (analyses, bounds) = analyses(examples, of_segment);
-    let contexts: Vec<Context> = (examples - of_segment..examples).map(context).collect();
+    let contexts: Vec<StoredExample> = (examples - of_segment..examples).map(context).collect();
     let segment = Segment { name: segments[segments.len() - 1], contexts: &contexts, bounds: &bounds };
     store.commit("it's/a model", "a dataset", Some(segment), &progress(segments, examples), &analyses, &text).await
 }
@@ -112,7 +112,7 @@ async fn in_a_folder_that_is_opened_again() {
 
     // Interrupted before the last write: the segment is there but nobody refers to it.
     let (_, bounds) = analyses(8, 3);
-    let contexts: Vec<Context> = (5..8).map(context).collect();
+    let contexts: Vec<StoredExample> = (5..8).map(context).collect();
     let segment = Segment { name: "lost", contexts: &contexts, bounds: &bounds };
     store
         .commit("it's/a model", "a dataset", Some(segment), &progress(&["a"], 5), &analyses(5, 5).0, &text)

@@ -10,17 +10,17 @@ use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs,
 use neuroql_graph::{Graph, Similarity, behaviour_while, similarity_while};
 use neuroql_schema::sql_error;
 
-use super::of_graph::EXAMPLE;
-use super::of_two::Side;
+use super::binary::Side;
 use super::token_lists::TokenLists;
+use super::unary::EXAMPLE;
 use crate::Error;
-use crate::function::{Kernel, function};
+use crate::function::{Kernel, function, is_text};
 use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 use neuroql_schema::graph_column::accepts;
 
 /// How alike two neuron graphs are.
-pub fn graph_similarity_udf() -> ScalarUDF {
+pub(crate) fn graph_similarity_udf() -> ScalarUDF {
     function("graph_similarity", documentation(), GraphSimilarity)
 }
 
@@ -53,7 +53,7 @@ impl Kernel for GraphSimilarity {
         let (graphs, rest) = types.split_at_checked(2)?;
         let mut coerced = graphs.iter().map(accepts).collect::<Option<Vec<_>>>()?;
         if let [method, ..] = rest {
-            coerced.push((method.is_string() || method.is_null()).then_some(DataType::Utf8)?);
+            coerced.push(is_text(method).then_some(DataType::Utf8)?);
         }
         match rest {
             [] | [_] => {}

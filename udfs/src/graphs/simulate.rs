@@ -10,15 +10,15 @@ use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs,
 use neuroql_graph::{DEEPEST, Matcher, Semantics};
 use neuroql_schema::sql_error;
 
-use super::of_graph::EXAMPLE;
 use super::token_lists::TokenLists;
-use crate::function::{Kernel, function};
+use super::unary::EXAMPLE;
+use crate::function::{Kernel, function, is_text};
 use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 use neuroql_schema::graph_column::{GraphColumn, accepts};
 
 /// Predictions of a graph for each token of a text.
-pub fn simulate_udf() -> ScalarUDF {
+pub(crate) fn simulate_udf() -> ScalarUDF {
     function("simulate", documentation(), Simulate)
 }
 
@@ -43,7 +43,7 @@ impl Kernel for Simulate {
     fn coerce(&self, types: &[DataType]) -> Option<Vec<DataType>> {
         match types {
             [graph, ids] => Some(vec![accepts(graph)?, TokenLists::coerce(ids)?]),
-            [graph, ids, semantics] if semantics.is_string() || semantics.is_null() => {
+            [graph, ids, semantics] if is_text(semantics) => {
                 Some(vec![accepts(graph)?, TokenLists::coerce(ids)?, DataType::Utf8])
             }
             _ => None,

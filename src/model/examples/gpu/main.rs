@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use neuroql_model::{Batch, Cancel, DeviceName, Model, NumberType, Options, Probe, reduce};
+use neuroql_model::{Batch, Cancel, DeviceName, Model, NumberType, Options, ReadSpec, reduce};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -139,9 +139,9 @@ fn compare(arguments: &Arguments, location: &str, tokenizer: Option<&Path>) -> R
             other.extend(tokens(vocabulary, 3.min(example.len() / 2), 10 + i as u64));
             sharing.push_last(&other);
         }
-        let probe = Probe::new(model, (0..model.config().layers).map(|layer| (layer, None)))?;
-        let mut layers = model.run(&batch, &probe, &Cancel::default())?;
-        for (layer, shared) in layers.iter_mut().zip(model.run(&sharing, &probe, &Cancel::default())?) {
+        let spec = ReadSpec::new(model, (0..model.config().layers).map(|layer| (layer, None)))?;
+        let mut layers = model.run(&batch, &spec, &Cancel::default())?;
+        for (layer, shared) in layers.iter_mut().zip(model.run(&sharing, &spec, &Cancel::default())?) {
             *layer = Tensor::cat(&[&*layer, &shared], 0)?;
         }
         Ok(layers.iter().map(|x| x.flatten_all()?.to_vec1()).collect::<Result<_, _>>()?)
@@ -166,10 +166,10 @@ fn compare(arguments: &Arguments, location: &str, tokenizer: Option<&Path>) -> R
 /// Tokens a second to the last layer's neurons, of which maxima are kept.
 fn forward(arguments: &Arguments, model: &Model, dtype: NumberType, peak: f64) -> Result<()> {
     let config = model.config();
-    let probe = Probe::new(model, [(config.layers - 1, None)])?;
+    let spec = ReadSpec::new(model, [(config.layers - 1, None)])?;
     let mut maxima: Option<Tensor> = None;
     let seconds = batches(arguments, model, config.d_mlp, |batch, _| {
-        model.run_parts(batch, &probe, &Cancel::default(), |_, layers| {
+        model.run_parts(batch, &spec, &Cancel::default(), |_, layers| {
             let most = layers[0].max(0)?;
             maxima = Some(match &maxima {
                 Some(maxima) => maxima.maximum(&most)?,
@@ -196,10 +196,10 @@ fn forward(arguments: &Arguments, model: &Model, dtype: NumberType, peak: f64) -
 /// Tokens a second through all layers, each summarised as an analysis does.
 fn analyse(arguments: &Arguments, model: &Model, dtype: NumberType) -> Result<()> {
     let config = model.config();
-    let probe = Probe::new(model, (0..config.layers).map(|layer| (layer, None)))?;
+    let spec = ReadSpec::new(model, (0..config.layers).map(|layer| (layer, None)))?;
     let magnitudes: Vec<f32> = (0..MAGNITUDES).map(|i| 2.0_f32.powf(i as f32 / 2.0 - 6.0)).collect();
     let seconds = batches(arguments, model, config.d_mlp * config.layers, |batch, lengths| {
-        model.run_parts(batch, &probe, &Cancel::default(), |part, layers| {
+        model.run_parts(batch, &spec, &Cancel::default(), |part, layers| {
             for values in layers {
                 reduce::summarise(&values, &lengths[part.examples.clone()], &magnitudes)?;
             }

@@ -8,7 +8,7 @@ use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use crate::{Error, Result};
 
-/// A family of pre-tokenizers.
+/// A architecture of pre-tokenizers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Splitting {
     /// llama.cpp's own for a file that names none.
@@ -70,7 +70,7 @@ impl Splitting {
 
     /// The pre-tokenizer; `prefix` puts a space before a word that has none.
     pub(super) fn pre_tokenizer(self, prefix: bool) -> tokenizers::Result<PreTokenizerWrapper> {
-        // The patterns are those in the tokenizer.json of the families' first models; that of Default is llama.cpp's.
+        // The patterns are those in the tokenizer.json of the architectures' first models; that of Default is llama.cpp's.
         let patterns: &[&str] = match self {
             Self::Gpt2 => return Ok(ByteLevel::new(prefix, true, true).into()),
             Self::Digits => {

@@ -64,7 +64,7 @@ impl Model {
     /// subtracting the mean if that norm is a LayerNorm, and `write` being `w_out`, with the LayerNorm of a solu_ln MLP
     /// folded in for neurons read at `mlp.mid`. These are entries of `W_out @ W_in` in TransformerLens after `fold_ln`
     /// and `center_writing_weights`. A layer reads before it writes and the MLP of a parallel block does not see its
-    /// own attention either, so in every family exactly the strictly later layers are fed.
+    /// own attention either, so in every architecture exactly the strictly later layers are fed.
     ///
     /// Neurons of equal |weight| come in the order of their layers and numbers.
     ///

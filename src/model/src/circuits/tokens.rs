@@ -5,7 +5,7 @@ use super::elements;
 use super::strongest::Strongest;
 use crate::ops;
 use crate::weights::Linear;
-use crate::{Activation, Cancel, Model, Result, Site, probe};
+use crate::{Activation, Cancel, Model, Result, Site, read_spec};
 
 /// A token and what a neuron makes of its embedding.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,7 +60,7 @@ impl Model {
         // Columns of the products: all neurons where they depend on each other, else those asked for.
         let alone = !config.activation.couples_neurons();
         let input: Linear = if alone {
-            probe::cut(&layer.mlp_in, neurons, config.gated, config.d_mlp, self.device())?
+            read_spec::cut(&layer.mlp_in, neurons, config.gated, config.d_mlp, self.device())?
         } else {
             layer.mlp_in.clone()
         };

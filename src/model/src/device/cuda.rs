@@ -1,4 +1,4 @@
-//! NVIDIA cards: finding the libraries, opening a card, asking for its memory.
+//! NVIDIA GPUs: finding the libraries, opening a GPU, asking for its memory.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use candle_core::{CudaDevice, Device};
 use super::DeviceName;
 use crate::{Error, Result};
 
-/// Cards that were opened.
+/// GPUs that were opened.
 static OPEN: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
 
 pub(super) fn open(number: usize) -> Result<Device> {
@@ -23,21 +23,21 @@ pub(super) fn open(number: usize) -> Result<Device> {
     }
     let refuse = |reason: String| Error::Device { device: DeviceName::Cuda(number).to_string(), reason };
     libraries().map_err(refuse)?;
-    let cards = CudaContext::device_count()
-        .map_err(|e| refuse(format!("the NVIDIA driver finds no card ({e}); nvidia-smi should list one")))?;
-    if number >= cards.max(0) as usize {
-        return Err(refuse(match cards {
-            0 => "the NVIDIA driver finds no card; nvidia-smi should list one".into(),
-            1 => "the only card is cuda:0".into(),
-            _ => format!("there are cuda:0 to cuda:{}", cards - 1),
+    let gpus = CudaContext::device_count()
+        .map_err(|e| refuse(format!("the NVIDIA driver finds no GPU ({e}); nvidia-smi should list one")))?;
+    if number >= gpus.max(0) as usize {
+        return Err(refuse(match gpus {
+            0 => "the NVIDIA driver finds no GPU; nvidia-smi should list one".into(),
+            1 => "the only GPU is cuda:0".into(),
+            _ => format!("there are cuda:0 to cuda:{}", gpus - 1),
         }));
     }
     let device = Device::new_cuda_with_stream(number).map_err(|e| refuse(e.to_string()))?;
     if let Device::Cuda(device) = &device {
-        // SAFETY: events order the uses of a tensor by several streams. This map holds the only candle device of a card,
+        // SAFETY: events order the uses of a tensor by several streams. This map holds the only candle device of a GPU,
         // candle gives it one stream, and nothing here makes another.
         unsafe { device.disable_event_tracking() };
-        // A card without pools, or a driver that refuses, is slower but works.
+        // A GPU without pools, or a driver that refuses, is slower but works.
         if let Some(pool) = Pool::of(device) {
             pool.keep();
         }
@@ -57,7 +57,7 @@ pub(super) fn room(device: &CudaDevice) -> Option<usize> {
     Some(free + Pool::of(device).map_or(0, |pool| pool.idle()))
 }
 
-/// The memory that the driver keeps for tensors of a card.
+/// The memory that the driver keeps for tensors of a GPU.
 struct Pool(sys::CUmemoryPool);
 
 impl Pool {
@@ -68,14 +68,14 @@ impl Pool {
     }
 
     /// Keeps what is freed for the next tensors. By default it goes back to the system whenever the host waits for the
-    /// card, which is after each pass, and must be mapped again for the next.
+    /// GPU, which is after each pass, and must be mapped again for the next.
     fn keep(&self) {
         let mut all = u64::MAX;
         // SAFETY: this attribute is a cuuint64_t, which the call reads.
         let done =
             unsafe { mem_pool::set_attribute(self.0, Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, pointer(&mut all)) };
         if let Err(error) = done {
-            tracing::debug!("memory of a card is given back between passes: {error}");
+            tracing::debug!("memory of a GPU is given back between passes: {error}");
         }
     }
 

@@ -10,7 +10,7 @@ pub(crate) fn is_out_of_memory(error: &candle_core::Error) -> bool {
     text.contains("CUDA_ERROR_OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED")
 }
 
-/// Bytes that are free on a card; `None` on the processor, or if the driver does not say.
+/// Bytes that are free on a GPU; `None` on the processor, or if the driver does not say.
 pub(crate) fn room(device: &Device) -> Option<usize> {
     match device {
         #[cfg(feature = "cuda")]

@@ -1,4 +1,4 @@
-//! What a card does, done on the processor: the composed pass of every family, in f32, and that with fused attention, against the kernels and in 16 bits
+//! What a GPU does, done on the processor: the composed pass of every architecture, in f32, and that with fused attention, against the kernels and in 16 bits
 //! against f32; and batches that do not fit.
 
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use crate::device::Target;
 use crate::ops::tests::composed;
 #[cfg(not(feature = "cuda"))]
 use crate::ops::tests::fused;
-use crate::{Batch, Cancel, Error, Model, Options, Probe, Result, Site, location};
+use crate::{Batch, Cancel, Error, Model, Options, ReadSpec, Result, Site, location};
 
 thread_local! {
     /// Tokens of a batch that this thread has memory for.
@@ -71,9 +71,9 @@ fn outputs(model: &Model) -> Vec<Tensor> {
     let cancel = Cancel::default();
     let mut outputs = Vec::new();
     for batch in batches(model) {
-        let all = Probe::new(model, (0..layers).map(|l| (l, None))).unwrap();
+        let all = ReadSpec::new(model, (0..layers).map(|l| (l, None))).unwrap();
         outputs.extend(model.run(&batch, &all, &cancel).unwrap());
-        let some = Probe::new(model, [(layers - 1, Some(vec![3, 0, 5]))]).unwrap();
+        let some = ReadSpec::new(model, [(layers - 1, Some(vec![3, 0, 5]))]).unwrap();
         outputs.extend(model.run(&batch, &some, &cancel).unwrap());
         outputs.push(model.logits(&batch, &cancel).unwrap());
     }
@@ -142,8 +142,8 @@ fn long_sequences_are_cut() {
         .into();
     let mut batch = Batch::sharing(None);
     examples.iter().for_each(|example| batch.push(example));
-    let probe = Probe::new(&model, [(model.config().layers - 1, None)]).unwrap();
-    let run = || model.run(&batch, &probe, &Cancel::default()).unwrap().remove(0);
+    let spec = ReadSpec::new(&model, [(model.config().layers - 1, None)]).unwrap();
+    let run = || model.run(&batch, &spec, &Cancel::default()).unwrap().remove(0);
     assert!(difference(&composed(run), &run()) <= 1e-5);
     #[cfg(not(feature = "cuda"))]
     assert!(difference(&fused(run), &run()) <= 1e-5);
@@ -153,15 +153,15 @@ fn long_sequences_are_cut() {
 fn what_does_not_fit_is_run_in_parts() {
     let folder = fixtures().pop().unwrap();
     let model = load(&folder, DType::F32, DType::F32, None);
-    let probe = Probe::new(&model, [(0, None), (model.config().layers - 1, Some(vec![1, 2]))]).unwrap();
+    let spec = ReadSpec::new(&model, [(0, None), (model.config().layers - 1, Some(vec![1, 2]))]).unwrap();
     for batch in batches(&model) {
         let run = |memory| {
             MEMORY.set(memory);
             let mut rows = 0;
             let mut parts = 0;
-            let layers = model.run(&batch, &probe, &Cancel::default());
+            let layers = model.run(&batch, &spec, &Cancel::default());
             let mut examples = 0;
-            let done = model.run_parts(&batch, &probe, &Cancel::default(), |part, layers| {
+            let done = model.run_parts(&batch, &spec, &Cancel::default(), |part, layers| {
                 assert_eq!((part.rows.start, layers[0].dim(0).unwrap()), (rows, part.rows.len()));
                 assert_eq!(part.examples.start, examples);
                 (rows, examples, parts) = (part.rows.end, part.examples.end, parts + 1);

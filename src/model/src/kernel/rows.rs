@@ -139,7 +139,7 @@ pub(crate) fn gate(x: &[f32], width: usize, bias: Option<&[f32]>, activation: Ac
         Activation::Gelu => for_rows(&mut out, width, &Gate::<Gelu>(x, bias, PhantomData)),
         Activation::GeluTanh => for_rows(&mut out, width, &Gate::<GeluTanh>(x, bias, PhantomData)),
         Activation::Relu => for_rows(&mut out, width, &Gate::<Relu>(x, bias, PhantomData)),
-        // SoLU is never gated; the configuration of every family rules it out.
+        // SoLU is never gated; the configuration of every architecture rules it out.
         Activation::Silu | Activation::Solu | Activation::SoluLn => {
             for_rows(&mut out, width, &Gate::<Silu>(x, bias, PhantomData));
         }

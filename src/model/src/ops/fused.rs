@@ -1,18 +1,18 @@
 //! Attention by kernels that do at once what candle would do one operation after the other: each of these reads and
-//! writes everything, and that is what bounds a card here.
+//! writes everything, and that is what bounds a GPU here.
 //!
 //! Rows of a batch become the heads of a group's pieces in one kernel, with their biases, positions and the scale; one
 //! more makes patterns of scores in place, reading no key that a query does not see; one brings heads back to rows.
 
 #[cfg(feature = "cuda")]
-use super::card as kernels;
+use super::cuda as kernels;
 #[cfg(not(feature = "cuda"))]
 use super::tests::loops as kernels;
 
 use candle_core::{DType, Tensor};
 
 use super::Attention;
-use super::packing::{Group, Packing, Rows, Sight};
+use super::packing::{CausalMask, Group, Packing, Rows};
 use crate::kernel::Rotation;
 use crate::{Config, Error, Result};
 
@@ -53,7 +53,7 @@ pub(super) fn attention(attention: &Attention, packing: &Packing, qkv: &Tensor) 
 fn of_group(attention: &Attention, packing: &Packing, group: &Group, qkv: &Tensor) -> Result<Tensor> {
     let Config { heads, kv_heads, d_head, .. } = *attention.config;
     let Group { pieces, queries, keys, .. } = *group;
-    let Sight::Before(before) = &group.sight else {
+    let CausalMask::Before(before) = &group.mask else {
         return Err(Error::Internal("a batch was packed for other kernels".into()));
     };
     let rotation = match attention.rotary {

@@ -1,4 +1,4 @@
-// Operations of a forward pass that candle would make of several, each reading and writing everything; see card.rs.
+// Operations of a forward pass that candle would make of several, each reading and writing everything; see cuda.rs.
 // Numbers are f32, bf16 or f16 in memory and f32 in between.
 //
 // kernels.ptx is made of this file by tests/gpu/kernels.sh and kept beside it, so that no build needs nvcc for it and no

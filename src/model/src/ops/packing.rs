@@ -75,12 +75,12 @@ pub(crate) struct Group {
     pub query_rows: Rows,
     /// `None` where they are the query rows.
     pub key_rows: Option<Rows>,
-    pub sight: Sight,
+    pub mask: CausalMask,
 }
 
 /// Which keys the queries of a group see.
 #[derive(Debug)]
-pub(crate) enum Sight {
+pub(crate) enum CausalMask {
     /// 0 where a query sees a key and −∞ where not: `[pieces or 1, 1, queries, keys]`.
     Mask(Tensor),
     /// Those of as many tokens as are before its piece, and its own up to itself: `[pieces]`.
@@ -93,7 +93,7 @@ pub(crate) enum Sight {
 pub(crate) enum Plan {
     /// Candle's operations.
     Composed,
-    /// Kernels of a card.
+    /// Kernels of a GPU.
     #[cfg(any(test, feature = "cuda"))]
     Fused,
 }
@@ -225,16 +225,16 @@ impl Group {
             key_rows.extend(before.chain(own).chain(padding).take(keys).map(|row| row as u32));
         }
         let key_rows = if key_rows == query_rows { None } else { Some(Rows::new(key_rows, device)?) };
-        let sight = match plan {
-            Plan::Composed => Sight::Mask(mask(pieces, (queries, keys))?.to_dtype(dtype)?.to_device(device)?),
+        let mask = match plan {
+            Plan::Composed => CausalMask::Mask(mask(pieces, (queries, keys))?.to_dtype(dtype)?.to_device(device)?),
             #[cfg(any(test, feature = "cuda"))]
             Plan::Fused => {
                 let before = pieces.iter().map(|piece| piece.before as u32).collect();
-                Sight::Before(Tensor::from_vec(before, pieces.len(), device)?)
+                CausalMask::Before(Tensor::from_vec(before, pieces.len(), device)?)
             }
         };
         let query_rows = Rows::new(query_rows, device)?;
-        Ok(Self { pieces: pieces.len(), queries, keys, query_rows, key_rows, sight })
+        Ok(Self { pieces: pieces.len(), queries, keys, query_rows, key_rows, mask })
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn composed<T>(f: impl FnOnce() -> T) -> T {
     instead(Plan::Composed, f)
 }
 
-/// Runs `f` on this thread with attention as cards do it, by loops in place of their kernels.
+/// Runs `f` on this thread with attention as GPUs do it, by loops in place of their kernels.
 #[cfg(not(feature = "cuda"))]
 pub(crate) fn fused<T>(f: impl FnOnce() -> T) -> T {
     instead(Plan::Fused, f)
@@ -118,7 +118,7 @@ proptest! {
         if kind == NormKind::None {
             close(&got, &x);
         } else {
-            close(&got, &super::composed::norm(&x, norm_kind, &weights).unwrap());
+            close(&got, &super::reference::norm(&x, norm_kind, &weights).unwrap());
         }
     }
 
@@ -142,7 +142,7 @@ proptest! {
         let bias = (seed % 2 == 0).then_some(&bias);
         // The kernel works in place, so it gets a copy.
         let got = on_any_threads(|| activate(x.copy().unwrap(), &config, bias).unwrap());
-        close(&got, &super::composed::activate(&x, &config, bias).unwrap());
+        close(&got, &super::reference::activate(&x, &config, bias).unwrap());
     }
 
     #[test]
@@ -151,7 +151,7 @@ proptest! {
         let (x, bias) = (random(seed, &[rows, 2 * d], 5.0), random(seed + 1, &[2 * d], 1.0));
         let bias = (seed % 2 == 0).then_some(&bias);
         let got = on_any_threads(|| activate(x.clone(), &config, bias).unwrap());
-        close(&got, &super::composed::activate(&x, &config, bias).unwrap());
+        close(&got, &super::reference::activate(&x, &config, bias).unwrap());
     }
 
     #[test]
@@ -159,7 +159,7 @@ proptest! {
         let (x, y, bias) = (random(seed, &[rows, d], 3.0), random(seed + 1, &[rows, d], 3.0), random(seed + 2, &[d], 1.0));
         let bias = (seed % 2 == 0).then_some(&bias);
         let got = on_any_threads(|| add(x.copy().unwrap(), &y, bias).unwrap());
-        close(&got, &super::composed::add(&x, &y, bias).unwrap());
+        close(&got, &super::reference::add(&x, &y, bias).unwrap());
     }
 
     #[test]
@@ -214,7 +214,7 @@ proptest! {
             packing: None,
         };
         let got = on_any_threads(|| attention.run(&qkv).unwrap());
-        close(&got, &super::composed::attention(&attention, &pack(Plan::Composed), &qkv).unwrap());
+        close(&got, &super::reference::attention(&attention, &pack(Plan::Composed), &qkv).unwrap());
         #[cfg(not(feature = "cuda"))]
         close(&got, &super::fused::attention(&attention, &pack(Plan::Fused), &qkv).unwrap());
     }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
-use neuroql_model::Width;
+use neuroql_model::Placement;
 
 use super::Words;
-use crate::{Method, Options, Oracle, Result, Task};
+use crate::{Method, Options, QueryRunner, Result, Task};
 
 /// The graphs of [`Method::Token`] or [`Method::Ngram`].
 pub(crate) async fn baseline(
-    oracle: &Oracle,
+    runner: &QueryRunner,
     tasks: &[Arc<Task>],
     method: Method,
     words: &Words,
@@ -24,7 +24,7 @@ pub(crate) async fn baseline(
             Method::Token => token(&task, &words),
             _ => ngram(&task, &words, &options),
         };
-        oracle.pool().run(Width::Lane, move || Ok(graph()))
+        runner.pool().run(Placement::OneThread, move || Ok(graph()))
     });
     Ok(join_all(graphs).await.into_iter().map(|graph| graph?).collect())
 }

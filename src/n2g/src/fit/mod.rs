@@ -1,8 +1,8 @@
 //! From samples to graphs: one file a method.
 
 mod baselines;
-pub(crate) mod learn;
-pub(crate) mod line;
+pub(crate) mod choose_patterns;
+pub(crate) mod compact_pattern;
 mod n2g;
 pub mod neuroql;
 mod openai;

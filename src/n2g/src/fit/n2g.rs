@@ -4,15 +4,15 @@ use std::iter;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use neuroql_graph::{Builder, Graph, Inherited, Lines, Policy, Prompt, Token};
-use neuroql_model::Width;
+use neuroql_graph::{Builder, Graph, Inherited, PatternExtractor, Policy, Prompt, Token};
+use neuroql_model::Placement;
 
 use super::Words;
-use crate::oracle::turns;
 use crate::prune::{Pivot, Pruned, by_steps};
+use crate::query_runner::turns;
 use crate::saliency::{Masked, by_mask};
 use crate::substitutes::{Prompt as Augmented, Sources};
-use crate::{Options, Oracle, Result, Substitutes, Task};
+use crate::{Options, QueryRunner, Result, Substitutes, Task};
 
 /// A token of at least this importance for the activator is replaced by substitutes.
 const AUGMENTED: f32 = 0.8;
@@ -28,7 +28,7 @@ type Prompts = Vec<(Pruned, Masked)>;
 ///
 /// A graph that cannot be made is an error of its own neuron only.
 pub(crate) async fn fit(
-    oracle: &Oracle,
+    runner: &QueryRunner,
     tasks: &[Arc<Task>],
     words: &Words,
     sources: &mut Sources,
@@ -37,12 +37,12 @@ pub(crate) async fn fit(
 ) -> Result<Vec<Result<Graph>>> {
     let of_tasks: Vec<Vec<Pivot>> = tasks.iter().map(|task| pivots(task, options)).collect();
     let pivots = of_tasks.concat();
-    let pruned = by_steps(oracle, &pivots, options).await?;
+    let pruned = by_steps(runner, &pivots, options).await?;
     let texts: Vec<_> =
         pivots.iter().zip(&pruned).map(|(pivot, pruned)| (pivot.neuron, pivot.max_activation, pruned)).collect();
     // What is not strong enough to have a pattern may have variants that are.
     let augmented = options.substitutes != Substitutes::None;
-    let masked = by_mask(oracle, &texts, mask, augmented, options).await?;
+    let masked = by_mask(runner, &texts, mask, augmented, options).await?;
     let mut originals = pivots.into_iter().zip(pruned.into_iter().zip(masked));
     let mut work: Vec<(Arc<Task>, Vec<Original>)> = Vec::with_capacity(tasks.len());
     for (task, own) in tasks.iter().zip(&of_tasks) {
@@ -56,13 +56,13 @@ pub(crate) async fn fit(
     let mut graphs = Vec::with_capacity(tasks.len());
     for work in turns(&work, numbers) {
         let originals: Vec<&Original> = work.iter().flat_map(|(_, own)| own).collect();
-        let variants = augment(oracle, &originals, sources, mask, options).await?;
+        let variants = augment(runner, &originals, sources, mask, options).await?;
         let prompts = originals.into_iter().zip(variants);
         let mut prompts = prompts.map(|((_, original), own)| iter::once(original.clone()).chain(own).collect());
         let made = work.iter().map(|(task, own)| {
             let own: Vec<Prompts> = prompts.by_ref().take(own.len()).collect();
-            let (task, words, bos, options) = (Arc::clone(task), words.clone(), oracle.model().bos(), options.clone());
-            oracle.pool().run(Width::Lane, move || Ok(graph(&task, &own, &words, bos, &options)))
+            let (task, words, bos, options) = (Arc::clone(task), words.clone(), runner.model().bos(), options.clone());
+            runner.pool().run(Placement::OneThread, move || Ok(graph(&task, &own, &words, bos, &options)))
         });
         graphs.extend(join_all(made).await.into_iter().map(|graph| graph?));
     }
@@ -93,7 +93,7 @@ fn pivots<'a>(task: &'a Task, options: &Options) -> Vec<Pivot<'a>> {
 /// For each pruned text its variants in which one important word is substituted. Their activations are rescaled as those
 /// of the text; whether they fire decides what becomes of them.
 async fn augment(
-    oracle: &Oracle,
+    runner: &QueryRunner,
     originals: &[&Original<'_>],
     sources: &mut Sources,
     mask: u32,
@@ -102,7 +102,7 @@ async fn augment(
     if options.substitutes == Substitutes::None {
         return Ok(vec![Vec::new(); originals.len()]);
     }
-    let bos = oracle.model().bos();
+    let bos = runner.model().bos();
     let texts: Vec<_> = originals
         .iter()
         .map(|(pivot, (pruned, masked))| {
@@ -119,7 +119,7 @@ async fn augment(
             }
         })
         .collect();
-    let variants = sources.variants(oracle, &texts, options).await?;
+    let variants = sources.variants(runner, &texts, options).await?;
     let counts: Vec<usize> = variants.iter().map(Vec::len).collect();
     let variants: Vec<(u32, f32, Pruned)> = originals
         .iter()
@@ -130,13 +130,13 @@ async fn augment(
         })
         .collect();
     let texts: Vec<_> = variants.iter().map(|(neuron, most, pruned)| (*neuron, *most, pruned)).collect();
-    let masked = by_mask(oracle, &texts, mask, false, options).await?;
+    let masked = by_mask(runner, &texts, mask, false, options).await?;
     let mut all = variants.into_iter().map(|(.., pruned)| pruned).zip(masked);
     Ok(counts.into_iter().map(|count| all.by_ref().take(count).collect()).collect())
 }
 
 fn graph(task: &Task, prompts: &[Prompts], words: &Words, special: Option<u32>, options: &Options) -> Result<Graph> {
-    let lines = Lines {
+    let lines = PatternExtractor {
         activation_threshold: options.activation_threshold,
         importance_threshold: options.importance_threshold,
         inherited: Inherited::All,

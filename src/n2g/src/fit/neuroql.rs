@@ -17,16 +17,16 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
-use neuroql_model::Width;
+use neuroql_model::Placement;
 
 use super::Words;
-use super::learn::{Firing, Found, Labelled, Texts, choose, ways};
-use super::line::{Line, Step, covers, places, replaced};
+use super::choose_patterns::{Firing, Found, Labelled, Texts, choose, ways};
+use super::compact_pattern::{Line, Step, covers, places, replaced};
 use super::substituted::{Substituted, substitute};
 use crate::prune::{Pivot, exact};
 use crate::saliency::by_draws;
 use crate::substitutes::Sources;
-use crate::{Background, Fired, Options, Oracle, Result, Task, Window};
+use crate::{Background, Fired, Options, QueryRunner, Result, Task, Window};
 
 /// A pattern from a substitute must be right so often, if it occurs at all. (Predictions that are right more often than
 /// half of F1 make F1 greater.)
@@ -40,7 +40,7 @@ const MOST_REMEMBERED: usize = 100_000;
 
 /// See the module.
 pub(crate) async fn fit(
-    oracle: &Oracle,
+    runner: &QueryRunner,
     tasks: &[Arc<Task>],
     background: &Arc<Background>,
     fired: &[Arc<[Fired]>],
@@ -48,21 +48,21 @@ pub(crate) async fn fit(
     sources: &mut Sources,
     options: &Options,
 ) -> Result<Vec<Result<Graph>>> {
-    let firings = firings(oracle, tasks, background, options).await?;
+    let firings = firings(runner, tasks, background, options).await?;
     let fits = tasks.iter().zip(firings).zip(fired).map(|((task, firings), fired)| {
         let (task, background, fired) = (Arc::clone(task), Arc::clone(background), Arc::clone(fired));
         let fire_threshold = options.fire_threshold;
-        oracle.pool().run(Width::Lane, move || Ok(Fit::new(task, firings, background, fired, fire_threshold)))
+        runner.pool().run(Placement::OneThread, move || Ok(Fit::new(task, firings, background, fired, fire_threshold)))
     });
     // A neuron that cannot be fitted does not keep the others from it.
     let (mut fitted, mut failed) = (Vec::new(), Vec::new());
     for fit in join_all(fits).await {
         failed.push(fit.map(|fit| fitted.push(fit)).err());
     }
-    let substituted = substitute(oracle, &fitted, sources, options).await?;
+    let substituted = substitute(runner, &fitted, sources, options).await?;
     let graphs = fitted.into_iter().zip(substituted).map(|(fit, lines)| {
         let words = words.clone();
-        oracle.pool().run(Width::Lane, move || Ok(fit.graph(lines, &words)))
+        runner.pool().run(Placement::OneThread, move || Ok(fit.graph(lines, &words)))
     });
     let mut graphs = join_all(graphs).await.into_iter().map(|graph| graph?);
     let outcome = |failed: Option<neuroql_model::Error>| match failed {
@@ -74,7 +74,7 @@ pub(crate) async fn fit(
 
 /// The firing tokens that patterns are made of, with the importance of their contexts.
 async fn firings(
-    oracle: &Oracle,
+    runner: &QueryRunner,
     tasks: &[Arc<Task>],
     background: &Background,
     options: &Options,
@@ -97,7 +97,7 @@ async fn firings(
             pivots.push(Pivot { neuron: task.neuron, max_activation: task.max_activation, sample, position });
         }
     }
-    let pruned = exact(oracle, &pivots, options.keep, options.cutoff).await?;
+    let pruned = exact(runner, &pivots, options.keep, options.cutoff).await?;
     let train = background.windows.iter().filter(|window| Background::is_train(window.document));
     let random: Vec<u32> = train.flat_map(|window| window.tokens.iter().copied()).collect();
     let own = |task: &Arc<Task>| task.train.iter().flat_map(|sample| sample.tokens.iter().copied()).collect();
@@ -107,7 +107,7 @@ async fn firings(
         let drawn = drawn.get(*owner).unwrap_or(&random);
         (pivot.neuron, pruned, drawn.as_slice())
     });
-    let importances = by_draws(oracle, &texts.collect::<Vec<_>>(), options.draws).await?;
+    let importances = by_draws(runner, &texts.collect::<Vec<_>>(), options.draws).await?;
     let mut all = pivots.iter().zip(samples).zip(pruned.into_iter().zip(importances)).peekable();
     let firings = tasks.iter().map(|task| {
         let mut own = Vec::new();

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
 
 use super::Words;
-use crate::oracle::{At, Query, unanswered};
 use crate::prune::{Pivot, Pruned, exact};
-use crate::{Options, Oracle, Result, Task};
+use crate::query_runner::{At, Query, unanswered};
+use crate::{Options, QueryRunner, Result, Task};
 
 /// One pattern a sample, that of its greatest activation.
 pub(crate) async fn fit(
-    oracle: &Oracle,
+    runner: &QueryRunner,
     tasks: &[Arc<Task>],
     words: &Words,
     mask: u32,
@@ -25,13 +25,13 @@ pub(crate) async fn fit(
             Some(Pivot { neuron: task.neuron, max_activation: task.max_activation, sample, position })
         }));
     }
-    let pruned = exact(oracle, &pivots, options.keep, options.cutoff).await?;
+    let pruned = exact(runner, &pivots, options.keep, options.cutoff).await?;
     let mut queries = Vec::new();
     for (pivot, pruned) in pivots.iter().zip(&pruned) {
         let query = |tokens| Query { neuron: pivot.neuron, tokens, at: At::Last };
         queries.push(query(pruned.tokens.clone()));
         // A context as long as the window has no room for another token: it starts where the text does.
-        let room = pruned.tokens.len() < oracle.model().window();
+        let room = pruned.tokens.len() < runner.model().window();
         queries.push(query(if room { [&[mask], pruned.tokens.as_slice()].concat() } else { Vec::new() }));
         for k in 0..pruned.tokens.len() {
             let mut tokens = pruned.tokens.clone();
@@ -40,7 +40,7 @@ pub(crate) async fn fit(
         }
     }
     let mut answers =
-        oracle.ask(&queries).await?.into_iter().map(|values| values.last().copied().unwrap_or(f32::NEG_INFINITY));
+        runner.ask(&queries).await?.into_iter().map(|values| values.last().copied().unwrap_or(f32::NEG_INFINITY));
     let made = pivots.iter().zip(&pruned).map(|(pivot, pruned)| {
         let original = answers.next().ok_or_else(unanswered)?;
         let padded = answers.next().ok_or_else(unanswered)?;

@@ -6,9 +6,9 @@ use std::collections::HashSet;
 
 use neuroql_model::Result;
 
-use super::line::{Line, Step, tokens};
+use super::compact_pattern::{Line, Step, tokens};
 use super::neuroql::Fit;
-use crate::oracle::{At, Oracle, Query, turns};
+use crate::query_runner::{At, Query, QueryRunner, turns};
 use crate::substitutes::{Place, Sources};
 use crate::{Options, Substitutes};
 
@@ -34,7 +34,7 @@ pub(crate) struct Substituted {
 /// # Errors
 /// As [`Sources::tokens`].
 pub(crate) async fn substitute(
-    oracle: &Oracle,
+    runner: &QueryRunner,
     fits: &[Fit],
     sources: &mut Sources,
     options: &Options,
@@ -66,7 +66,7 @@ pub(crate) async fn substitute(
         let texts: Vec<Place> = places.iter().map(|place| place.place).collect();
         let mut queries = Vec::new();
         let mut asked = Vec::new();
-        for (place, candidates) in places.iter().zip(sources.tokens(oracle, &texts, options).await?) {
+        for (place, candidates) in places.iter().zip(sources.tokens(runner, &texts, options).await?) {
             for candidate in place.candidates(&own[place.fit], candidates) {
                 let mut tokens = place.place.tokens.to_vec();
                 tokens[place.place.at] = candidate;
@@ -74,7 +74,7 @@ pub(crate) async fn substitute(
                 asked.push((place, candidate));
             }
         }
-        for ((place, token), values) in asked.into_iter().zip(oracle.ask(&queries).await?) {
+        for ((place, token), values) in asked.into_iter().zip(runner.ask(&queries).await?) {
             let activation = values[0] / fits[place.fit].task.max_activation;
             if activation >= options.activation_threshold {
                 let mut line = place.line.clone();

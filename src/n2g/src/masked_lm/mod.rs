@@ -13,7 +13,7 @@ use candle_nn::{Module, VarBuilder};
 use candle_transformers::models::bert::{BertLMPredictionHead, BertModel};
 use futures::future::try_join_all;
 use neuroql_model::checkpoint::{Checkpoint, Settings};
-use neuroql_model::{Cancel, Error, Pool, Progress, Result, Width, location};
+use neuroql_model::{Cancel, Error, Placement, Pool, Progress, Result, location};
 
 /// Tokens of a forward pass, padding included. Gaps need little room each, and logits of a pass take
 /// `gaps · vocabulary` numbers.
@@ -142,7 +142,7 @@ impl MaskedLm {
         let runs = passes.iter().map(|pass| {
             let (lm, cancel) = (Arc::clone(self), cancel.clone());
             let inputs: Vec<Input> = pass.iter().map(|i| inputs[*i].clone()).collect();
-            pool.run(Width::Lane, move || {
+            pool.run(Placement::OneThread, move || {
                 cancel.check()?;
                 let probabilities = candle_nn::ops::softmax(&lm.run(&inputs)?, D::Minus1)?.to_vec2::<f32>()?;
                 let fillers = probabilities.iter().zip(&inputs).map(|(row, input)| lm.likely(row, input, most, least));

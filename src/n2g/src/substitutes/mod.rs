@@ -12,7 +12,7 @@ use futures::channel::oneshot;
 use neuroql_model::{Error, Model, Result};
 
 use crate::masked_lm::{Filler, Gap, MaskedLm, bare};
-use crate::{Options, Oracle, Substitutes};
+use crate::{Options, QueryRunner, Substitutes};
 use neighbours::Neighbours;
 use predictions::predicted;
 use words::{Text, cased};
@@ -71,22 +71,27 @@ impl Sources {
     /// For each place the tokens to be tried there, the likelier first.
     ///
     /// # Errors
-    /// As [`Oracle::ask`]; what [`MaskedLm::load`] says.
-    pub async fn tokens(&mut self, oracle: &Oracle, places: &[Place<'_>], options: &Options) -> Result<Vec<Vec<u32>>> {
+    /// As [`QueryRunner::ask`]; what [`MaskedLm::load`] says.
+    pub async fn tokens(
+        &mut self,
+        runner: &QueryRunner,
+        places: &[Place<'_>],
+        options: &Options,
+    ) -> Result<Vec<Vec<u32>>> {
         match options.substitutes {
             Substitutes::None => Ok(vec![Vec::new(); places.len()]),
-            Substitutes::Model => self.near(oracle, places, options).await,
-            Substitutes::Predictions => predicted(oracle, places, options.max_augmentations).await,
+            Substitutes::Model => self.near(runner, places, options).await,
+            Substitutes::Predictions => predicted(runner, places, options.max_augmentations).await,
             Substitutes::Both => {
-                let mut found = self.near(oracle, places, options).await?;
-                let others = predicted(oracle, places, options.max_augmentations).await?;
+                let mut found = self.near(runner, places, options).await?;
+                let others = predicted(runner, places, options.max_augmentations).await?;
                 for (found, others) in found.iter_mut().zip(others) {
                     let new: Vec<u32> = others.into_iter().filter(|token| !found.contains(token)).collect();
                     found.extend(new);
                 }
                 Ok(found)
             }
-            Substitutes::MaskedLm => self.whole_words(oracle, places, options).await,
+            Substitutes::MaskedLm => self.whole_words(runner, places, options).await,
         }
     }
 
@@ -97,19 +102,19 @@ impl Sources {
     /// As [`Sources::tokens`].
     pub async fn variants(
         &mut self,
-        oracle: &Oracle,
+        runner: &QueryRunner,
         prompts: &[Prompt<'_>],
         options: &Options,
     ) -> Result<Vec<Vec<Vec<u32>>>> {
         if options.substitutes == Substitutes::MaskedLm {
-            return self.words(oracle, prompts, options).await;
+            return self.words(runner, prompts, options).await;
         }
         let mut places = Vec::new();
         for Prompt { before, tokens, pivot, important } in prompts {
             let upto = important.iter().filter(|at| *at <= pivot);
             places.extend(upto.map(|at| Place { before, tokens, at: *at }));
         }
-        let mut found = self.tokens(oracle, &places, options).await?.into_iter();
+        let mut found = self.tokens(runner, &places, options).await?.into_iter();
         let variants = prompts.iter().map(|prompt| {
             let upto = prompt.important.iter().filter(|at| **at <= prompt.pivot);
             let mut variants = Vec::new();
@@ -125,15 +130,20 @@ impl Sources {
         Ok(variants.collect())
     }
 
-    async fn near(&mut self, oracle: &Oracle, places: &[Place<'_>], options: &Options) -> Result<Vec<Vec<u32>>> {
+    async fn near(&mut self, runner: &QueryRunner, places: &[Place<'_>], options: &Options) -> Result<Vec<Vec<u32>>> {
         let most = options.max_augmentations;
-        self.neighbours.learn(oracle, places.iter().map(|place| place.tokens[place.at]), most).await?;
+        self.neighbours.learn(runner, places.iter().map(|place| place.tokens[place.at]), most).await?;
         Ok(places.iter().map(|place| self.neighbours.of(place.tokens[place.at], most)).collect())
     }
 
     /// Candidates for tokens that are whole words: fillers that are one token too.
-    async fn whole_words(&mut self, oracle: &Oracle, places: &[Place<'_>], options: &Options) -> Result<Vec<Vec<u32>>> {
-        let model = oracle.model();
+    async fn whole_words(
+        &mut self,
+        runner: &QueryRunner,
+        places: &[Place<'_>],
+        options: &Options,
+    ) -> Result<Vec<Vec<u32>>> {
+        let model = runner.model();
         let texts = model.tokenizer().texts();
         let mut gaps = Vec::new();
         let mut asked = Vec::new();
@@ -149,7 +159,7 @@ impl Sources {
             }
         }
         let mut candidates = vec![Vec::new(); places.len()];
-        for ((i, tokens, at, word), fillers) in asked.into_iter().zip(self.fill(oracle, &gaps, options).await?) {
+        for ((i, tokens, at, word), fillers) in asked.into_iter().zip(self.fill(runner, &gaps, options).await?) {
             let text = Text::new(&tokens, texts);
             let own: &mut Vec<u32> = &mut candidates[i];
             for filler in fillers {
@@ -166,11 +176,11 @@ impl Sources {
     /// Variants by words: each occurrence of a word that is as a whole an important token.
     async fn words(
         &mut self,
-        oracle: &Oracle,
+        runner: &QueryRunner,
         prompts: &[Prompt<'_>],
         options: &Options,
     ) -> Result<Vec<Vec<Vec<u32>>>> {
-        let model = oracle.model();
+        let model = runner.model();
         let texts = model.tokenizer().texts();
         let mut gaps = Vec::new();
         let mut asked: Vec<(usize, Text, Range<usize>)> = Vec::new();
@@ -188,7 +198,7 @@ impl Sources {
             }
         }
         let mut variants = vec![Vec::new(); prompts.len()];
-        for ((i, text, word), fillers) in asked.into_iter().zip(self.fill(oracle, &gaps, options).await?) {
+        for ((i, text, word), fillers) in asked.into_iter().zip(self.fill(runner, &gaps, options).await?) {
             for filler in fillers {
                 let tokens = text.replaced(&word, &cased(&filler.text, text.get(word.clone())), model)?;
                 if tokens.len() <= model.window() {
@@ -199,7 +209,7 @@ impl Sources {
         Ok(variants)
     }
 
-    async fn fill(&mut self, oracle: &Oracle, gaps: &[Gap], options: &Options) -> Result<Vec<Vec<Filler>>> {
+    async fn fill(&mut self, runner: &QueryRunner, gaps: &[Gap], options: &Options) -> Result<Vec<Vec<Filler>>> {
         if gaps.is_empty() {
             return Ok(Vec::new());
         }
@@ -225,7 +235,7 @@ impl Sources {
             })
             .collect();
         let most = options.max_augmentations;
-        let fillers = lm.fill(oracle.pool(), &distinct, most, LEAST_PROBABILITY, oracle.cancel()).await?;
+        let fillers = lm.fill(runner.pool(), &distinct, most, LEAST_PROBABILITY, runner.cancel()).await?;
         Ok(of.into_iter().map(|i| fillers[i].clone()).collect())
     }
 }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use neuroql_model::{Model, Result, Width};
+use neuroql_model::{Model, Placement, Result};
 
-use crate::Oracle;
+use crate::QueryRunner;
 
 /// Tokens whose neighbours are looked for in one go.
 const TOGETHER: usize = 256;
@@ -41,13 +41,13 @@ impl Neighbours {
     ///
     /// # Errors
     /// As [`Model::nearest_tokens`].
-    pub async fn learn(&mut self, oracle: &Oracle, tokens: impl Iterator<Item = u32>, count: usize) -> Result<()> {
+    pub async fn learn(&mut self, runner: &QueryRunner, tokens: impl Iterator<Item = u32>, count: usize) -> Result<()> {
         let mut new: Vec<u32> = tokens.filter(|token| !self.nearest.contains_key(token)).collect();
         new.sort_unstable();
         new.dedup();
         let searches = new.chunks(TOGETHER).map(|tokens| {
-            let (model, tokens) = (Arc::clone(oracle.model()), tokens.to_vec());
-            oracle.pool().run(Width::Lane.of(oracle.model()), move || model.nearest_tokens(&tokens, count))
+            let (model, tokens) = (Arc::clone(runner.model()), tokens.to_vec());
+            runner.pool().run(Placement::OneThread.of(runner.model()), move || model.nearest_tokens(&tokens, count))
         });
         let nearest = try_join_all(searches).await?;
         self.nearest.extend(new.into_iter().zip(nearest.into_iter().flatten()));

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use neuroql_model::{Batch, Result, Width};
+use neuroql_model::{Batch, Placement, Result};
 
 use super::{CONTEXT, Place};
-use crate::Oracle;
+use crate::QueryRunner;
 
 /// Tokens of a forward pass.
 const TOKENS: usize = 1024;
@@ -17,8 +17,8 @@ const TOKENS: usize = 1024;
 ///
 /// # Errors
 /// As [`neuroql_model::Model::next_tokens`].
-pub(super) async fn predicted(oracle: &Oracle, places: &[Place<'_>], most: usize) -> Result<Vec<Vec<u32>>> {
-    let model = oracle.model();
+pub(super) async fn predicted(runner: &QueryRunner, places: &[Place<'_>], most: usize) -> Result<Vec<Vec<u32>>> {
+    let model = runner.model();
     let room = CONTEXT.min(model.window());
     let prefix = |place: &Place| {
         let tokens = [place.before, &place.tokens[..place.at]].concat();
@@ -43,9 +43,9 @@ pub(super) async fn predicted(oracle: &Oracle, places: &[Place<'_>], most: usize
         }
     }
     let runs = passes.into_iter().map(|pass| {
-        let (model, cancel) = (Arc::clone(model), oracle.cancel().clone());
+        let (model, cancel) = (Arc::clone(model), runner.cancel().clone());
         // One more than are wanted: the own token is usually among them.
-        oracle.pool().run(Width::Lane.of(oracle.model()), move || model.next_tokens(&pass, most + 1, &cancel))
+        runner.pool().run(Placement::OneThread.of(runner.model()), move || model.next_tokens(&pass, most + 1, &cancel))
     });
     let next: Vec<Vec<(u32, f32)>> = try_join_all(runs).await?.into_iter().flatten().collect();
     let texts = model.tokenizer().texts();

@@ -9,7 +9,7 @@ use neuroql_model::{Batch, Cancel, Model, Registry};
 
 use super::{Place, Prompt, Sources};
 use crate::masked_lm::bare;
-use crate::{Gap, MaskedLm, Method, Options, Oracle, Substitutes};
+use crate::{Gap, MaskedLm, Method, Options, QueryRunner, Substitutes};
 
 const MOST: usize = 12;
 
@@ -19,8 +19,8 @@ fn toy() -> Arc<Model> {
     Arc::new(Model::from_checkpoint("toy", "bundled", checkpoint, &neuroql_model::Options::default()).unwrap())
 }
 
-fn oracle() -> Oracle {
-    Oracle::new(toy(), Arc::new(Registry::new(2).unwrap()), 0, Cancel::default())
+fn runner() -> QueryRunner {
+    QueryRunner::new(toy(), Arc::new(Registry::new(2).unwrap()), 0, Cancel::default())
 }
 
 fn masked_lm() -> Arc<MaskedLm> {
@@ -33,7 +33,7 @@ fn options(substitutes: Substitutes) -> Options {
 }
 
 /// Variants of a text by the description: mask a word, ask, put the answers there, tokenise again.
-fn naive(oracle: &Oracle, lm: &Arc<MaskedLm>, text: &str, limit: usize, important: &[&str]) -> Vec<Vec<u32>> {
+fn naive(runner: &QueryRunner, lm: &Arc<MaskedLm>, text: &str, limit: usize, important: &[&str]) -> Vec<Vec<u32>> {
     let mut starts: Vec<usize> = Vec::new();
     let letter = |c: char| c.is_alphabetic() || c == '\'';
     for (at, c) in text.char_indices() {
@@ -51,7 +51,7 @@ fn naive(oracle: &Oracle, lm: &Arc<MaskedLm>, text: &str, limit: usize, importan
         let masked = format!("{}[MASK]{}", &text[..start], &text[start + length..]);
         let (before, after) = masked.split_once("[MASK]").unwrap();
         let gap = Gap { before: before.into(), word: word.into(), after: after.into() };
-        let filled = block_on(lm.fill(oracle.pool(), &[gap], MOST, 1e-5, &Cancel::default())).unwrap().remove(0);
+        let filled = block_on(lm.fill(runner.pool(), &[gap], MOST, 1e-5, &Cancel::default())).unwrap().remove(0);
         for filler in filled {
             let title = word.chars().next().is_some_and(char::is_uppercase);
             let mut filler = filler.text;
@@ -61,7 +61,7 @@ fn naive(oracle: &Oracle, lm: &Arc<MaskedLm>, text: &str, limit: usize, importan
             }
             // There, a piece with no space before it keeps its mark.
             let new = masked.replacen("[MASK]", &filler, 1).replace(" ##", "").replace("##", "");
-            variants.push(oracle.model().tokenizer().encode(&new).unwrap());
+            variants.push(runner.model().tokenizer().encode(&new).unwrap());
         }
     }
     variants
@@ -69,11 +69,11 @@ fn naive(oracle: &Oracle, lm: &Arc<MaskedLm>, text: &str, limit: usize, importan
 
 #[test]
 fn words_are_replaced_as_described() {
-    let (oracle, lm) = (oracle(), masked_lm());
-    let texts = oracle.model().tokenizer().texts();
-    let mut sources = Sources::new(oracle.model());
+    let (runner, lm) = (runner(), masked_lm());
+    let texts = runner.model().tokenizer().texts();
+    let mut sources = Sources::new(runner.model());
     sources.set_masked_lm(Arc::clone(&lm));
-    let encode = |text: &str| oracle.model().tokenizer().encode(text).unwrap();
+    let encode = |text: &str| runner.model().tokenizer().encode(text).unwrap();
     for (text, words) in [
         (" The house of the people was in the house. After", &[" house", " the", " The"][..]),
         (" and it was a very small house, of the kind", &[" was", " small", " kind"]),
@@ -89,23 +89,23 @@ fn words_are_replaced_as_described() {
         let limit: usize = tokens[..=pivot].iter().map(|token| texts[*token as usize].len()).sum();
         let bares: Vec<String> = important.iter().map(|k| bare(&texts[tokens[*k] as usize])).collect();
         let bares: Vec<&str> = bares.iter().map(String::as_str).collect();
-        let expected = naive(&oracle, &lm, text, limit, &bares);
+        let expected = naive(&runner, &lm, text, limit, &bares);
         assert!(expected.len() >= MOST, "{text}");
         let prompt = Prompt { before: &[], tokens: &tokens, pivot, important };
-        let got = block_on(sources.variants(&oracle, &[prompt], &options(Substitutes::MaskedLm))).unwrap();
+        let got = block_on(sources.variants(&runner, &[prompt], &options(Substitutes::MaskedLm))).unwrap();
         assert_eq!(got, [expected], "{text}");
     }
 }
 
 #[test]
 fn other_sources_replace_tokens() {
-    let oracle = oracle();
-    let tokens = oracle.model().tokenizer().encode(" the house was small").unwrap();
-    let mut sources = Sources::new(oracle.model());
+    let runner = runner();
+    let tokens = runner.model().tokenizer().encode(" the house was small").unwrap();
+    let mut sources = Sources::new(runner.model());
     let prompt = Prompt { before: &[], tokens: &tokens, pivot: 1, important: vec![0, 1, 2] };
     for source in [Substitutes::Model, Substitutes::Predictions] {
         let variants =
-            block_on(sources.variants(&oracle, std::slice::from_ref(&prompt), &options(source))).unwrap().remove(0);
+            block_on(sources.variants(&runner, std::slice::from_ref(&prompt), &options(source))).unwrap().remove(0);
         // Tokens up to the activator only, each by so many.
         assert_eq!(variants.len(), 2 * MOST, "{source:?}");
         for (i, variant) in variants.iter().enumerate() {
@@ -117,8 +117,8 @@ fn other_sources_replace_tokens() {
 
 #[test]
 fn predictions_are_those_after_the_text_before() {
-    let oracle = oracle();
-    let model = oracle.model();
+    let runner = runner();
+    let model = runner.model();
     let before = model.tokenizer().encode("It was said that the king").unwrap();
     let tokens = model.tokenizer().encode(" of the").unwrap();
     let mut sources = Sources::new(model);
@@ -127,7 +127,7 @@ fn predictions_are_those_after_the_text_before() {
         Place { before: &before, tokens: &tokens, at: 0 },
         Place { before: &before, tokens: &tokens, at: 1 },
     ];
-    let found = block_on(sources.tokens(&oracle, &places, &options(Substitutes::Predictions))).unwrap();
+    let found = block_on(sources.tokens(&runner, &places, &options(Substitutes::Predictions))).unwrap();
     for (place, found) in places.iter().zip(found) {
         let mut batch = Batch::new([], model.bos());
         batch.push_last(&[place.before, &place.tokens[..place.at]].concat());
@@ -137,20 +137,20 @@ fn predictions_are_those_after_the_text_before() {
         ids.retain(|id| *id != place.tokens[place.at] && Some(*id) != model.bos());
         assert_eq!(found, ids[..MOST]);
     }
-    let both = block_on(sources.tokens(&oracle, &places, &options(Substitutes::Both))).unwrap();
+    let both = block_on(sources.tokens(&runner, &places, &options(Substitutes::Both))).unwrap();
     assert!(both.iter().all(|found| found.len() > MOST && found.len() <= 2 * MOST), "{both:?}");
 }
 
 #[test]
 fn candidates_of_a_masked_lm_are_single_tokens() {
-    let oracle = oracle();
-    let before = oracle.model().tokenizer().encode("It was said that").unwrap();
-    let tokens = oracle.model().tokenizer().encode(" the house, was").unwrap();
-    let mut sources = Sources::new(oracle.model());
+    let runner = runner();
+    let before = runner.model().tokenizer().encode("It was said that").unwrap();
+    let tokens = runner.model().tokenizer().encode(" the house, was").unwrap();
+    let mut sources = Sources::new(runner.model());
     sources.set_masked_lm(masked_lm());
     let places: Vec<Place> = (0..tokens.len()).map(|at| Place { before: &before, tokens: &tokens, at }).collect();
-    let found = block_on(sources.tokens(&oracle, &places, &options(Substitutes::MaskedLm))).unwrap();
-    let texts = oracle.model().tokenizer().texts();
+    let found = block_on(sources.tokens(&runner, &places, &options(Substitutes::MaskedLm))).unwrap();
+    let texts = runner.model().tokenizer().texts();
     for (place, found) in places.iter().zip(found) {
         let own = tokens[place.at];
         assert!(!found.contains(&own) && found.len() <= MOST);

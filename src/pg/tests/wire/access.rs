@@ -11,9 +11,12 @@ use tokio_postgres::NoTls;
 use crate::raw::{self, Raw};
 use crate::{ENDLESS, Running, fails, simple, sqlstate};
 
+/// How bob connects.
+pub const BOB: &str = "user=bob password=p\u{e4}ss";
+
 const USERS: &str = "ada:secret:superuser\nbob:p\u{e4}ss\n";
 
-fn password_file(folder: &Path) -> PathBuf {
+pub fn password_file(folder: &Path) -> PathBuf {
     let file = folder.join("users");
     std::fs::write(&file, USERS).unwrap();
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();

@@ -1,6 +1,7 @@
 //! A server on a real socket, and clients that behave, misbehave and vanish.
 
 mod access;
+mod limits;
 mod raw;
 mod sessions;
 mod statements;

@@ -56,7 +56,8 @@ pub fn startup(user: &str) -> Vec<u8> {
     packet
 }
 
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+/// A message: its type, its length and its body.
+pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut message = vec![kind];
     message.extend_from_slice(&i32::try_from(body.len() + 4).unwrap().to_be_bytes());
     message.extend_from_slice(body);

@@ -1,9 +1,10 @@
 //! Values of parameters arrive as they were sent.
 
+use futures::TryStreamExt;
 use serde_json::Value;
 
-use crate::Running;
 use crate::raw::Raw;
+use crate::{Running, fails, simple};
 
 /// A type's name and number, a text of it, and what PostgreSQL 15 makes of it: `SELECT $1` of that type, the parameter
 /// and the answer as text.
@@ -120,4 +121,72 @@ async fn binary_is_read_as_postgres_reads_it() {
             assert_eq!(answer.column_type(), Some(oid));
         }
     }
+}
+
+/// Statements and what PostgreSQL 15 sends for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_those_of_postgres() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    for (sql, expected) in [
+        ("copy (select 1 as a, 'x' as b, null::text as c) to stdout", "1\tx\t\\N\n"),
+        (
+            r#"copy (select E'a\tb\nc\\d\re\b\f' as t, 2.5::float8 as "Q q", array[1,null,3] as r, true as y) to stdout"#,
+            "a\\tb\\nc\\\\d\\re\\b\\f\t2.5\t{1,NULL,3}\tt\n",
+        ),
+        (
+            r#"copy (select E'a\tb' as t, 'c,"d' as u, '' as v, null::text as w, E'new\nline' as n) to stdout
+               with (format csv, header)"#,
+            "t,u,v,w,n\na\tb,\"c,\"\"d\",\"\",,\"new\nline\"\n",
+        ),
+        (r"copy (select '\.' as t) to stdout with csv", "\"\\.\"\n"),
+        (
+            "copy (select 'a' as a, 'it''s' as b) to stdout
+             with (format csv, quote '''', delimiter ';', force_quote (a))",
+            "'a';'it''s'\n",
+        ),
+        (r#"copy (select 'a"b\c' as a) to stdout with (format csv, escape '\')"#, "\"a\\\"b\\\\c\"\n"),
+        ("copy (select 'N' as a, null::int as b) to stdout with (null 'N', delimiter '|')", "N|N\n"),
+        ("copy (select 'x|y' as a, 'b' as b) to stdout (delimiter '|', header true)", "a|b\nx\\|y|b\n"),
+        ("copy (values (1,'ä€😀'),(2,null)) to stdout with csv header", "column1,column2\n1,ä€😀\n2,\n"),
+        ("copy (select 1 where false) to stdout", ""),
+        (
+            r"copy (select date '2020-01-02' as d, timestamp '2020-01-02 03:04:05.678' as t,
+              interval '1 day 2 hours' as i, '\x00ff'::bytea as b) to stdout",
+            "2020-01-02\t2020-01-02 03:04:05.678\t1 day 02:00:00\t\\\\x00ff\n",
+        ),
+    ] {
+        let copied = client.copy_out(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let parts: Vec<_> = copied.try_collect().await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&parts.concat()), expected, "{sql}");
+    }
+    let sql = "copy (select 1::int as a, 'abc'::text as b, null::text as c, 2.5::float8 as d, array[1,2]::int[] as e) \
+               to stdout with (format binary)";
+    let parts: Vec<_> = client.copy_out(sql).await.unwrap().try_collect().await.unwrap();
+    let expected = "5047434f50590aff0d0a0000000000000000000005000000040000000100000003616263ffffffff00000008400400000000\
+                    00000000002400000001000000000000001700000002000000010000000400000001000000040000\
+                    0002ffff";
+    let found: String = parts.concat().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(found, expected);
+    let parts: Vec<_> =
+        client.copy_out("copy models (model, layers) to stdout").await.unwrap().try_collect().await.unwrap();
+    assert_eq!(parts.concat(), b"toy\t2\n");
+    let rows = "copy (select a, 'some text' as b from generate_series(1, 300000) t(a)) to stdout";
+    let parts: Vec<_> = client.copy_out(rows).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(parts.concat().iter().filter(|byte| **byte == b'\n').count(), 300_000);
+    for (sql, code) in [
+        ("copy (select 1) to stdout with (format nope)", "22023"),
+        ("copy (select 1) to stdout with (format binary, header)", "0A000"),
+        ("copy (select 1) to stdout with (delimiter 'a')", "22023"),
+        ("copy (select 1) to stdout with (quote '\"')", "0A000"),
+        ("copy models from stdin", "0A000"),
+        ("copy nothing to stdout", "42P01"),
+    ] {
+        assert_eq!(fails(&client, sql).await, code, "{sql}");
+    }
+    // Between rows.
+    let sql = "copy (select 1 / (3 - a) from generate_series(1, 3) t(a)) to stdout";
+    let broken = client.copy_out(sql).await.unwrap().try_collect::<Vec<_>>().await;
+    assert_eq!(crate::sqlstate(&broken.unwrap_err()), "22012");
+    assert_eq!(simple(&client, "select 1").await, ["1"]);
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use neuroql_analysis::{BatchSummary, Columns, Example, LayerSummary, Moments, histogram_edges};
-use neuroql_model::{Cancel, Error, Model, Probe, Result, reduce};
+use neuroql_model::{Cancel, Error, Model, ReadSpec, Result, reduce};
 use tokio::sync::RwLock;
 
 use crate::batcher::ExampleBatch;
@@ -20,13 +20,13 @@ pub(super) struct ReducedExamples {
 pub(super) fn reduce_batch(
     model: &Model,
     packed: &ExampleBatch,
-    probe: &Probe,
+    spec: &ReadSpec,
     cancel: &Cancel,
     summaries: &RwLock<Vec<LayerSummary>>,
 ) -> Result<Vec<ReducedExamples>> {
     let examples = examples(packed);
     let mut all = Vec::new();
-    model.run_parts(&packed.batch, probe, cancel, |part, tensors| {
+    model.run_parts(&packed.batch, spec, cancel, |part, tensors| {
         let of_part = &examples[part.examples.clone()];
         let mut layers = Vec::with_capacity(tensors.len());
         for (l, values) in tensors.iter().enumerate() {

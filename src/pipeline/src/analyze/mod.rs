@@ -13,9 +13,9 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use futures::TryStreamExt;
 use neuroql_analysis::{LayerBounds, LayerSummary};
-use neuroql_model::{Model, Probe, Width};
+use neuroql_model::{Model, Placement, ReadSpec};
 use neuroql_schema::sql_error;
-use neuroql_store::{Context, Progress, Segment};
+use neuroql_store::{Progress, Segment, StoredExample};
 use tokio::sync::RwLock;
 
 use crate::Error;
@@ -180,7 +180,7 @@ struct Group<'a> {
 /// The part analysed since the last commit.
 #[derive(Default)]
 struct Pending {
-    contexts: Vec<Context>,
+    contexts: Vec<StoredExample>,
     /// Of each layer, the extremes of each example, by batch.
     peaks: Vec<Vec<Vec<f32>>>,
     troughs: Vec<Vec<Vec<f32>>>,
@@ -246,7 +246,7 @@ impl<'a> Group<'a> {
         let model = &analysis.model;
         let width = model.config().d_mlp;
         let layers = self.layers.iter().map(|layer| (*layer as usize, None));
-        let probe = Arc::new(Probe::new(model, layers).map_err(sql_error)?);
+        let spec = Arc::new(ReadSpec::new(model, layers).map_err(sql_error)?);
         let documents = Documents::all(&analysis.origin, context)?.hashed().after(start.documents).before(goal);
         let tokens = model.batch_tokens(width * self.layers.len());
         let mut batcher = Batcher::of_documents(model, documents, tokens);
@@ -257,7 +257,7 @@ impl<'a> Group<'a> {
         let (model, summaries) = (Arc::clone(model), Arc::clone(&self.summaries));
         let passes = Passes::side_by_side(registry, &model);
         let batches = passes.over(batcher.read_ahead(), move |batch: ExampleBatch, cancel| {
-            let parts = reduce_batch(&model, &batch, &probe, cancel, &summaries)?;
+            let parts = reduce_batch(&model, &batch, &spec, cancel, &summaries)?;
             Ok(ReducedBatch { batch, parts })
         });
         let mut batches = pin!(batches);
@@ -296,7 +296,7 @@ impl<'a> Group<'a> {
         }
         drop(summaries);
         for example in &reduced.batch.examples {
-            self.pending.contexts.push(Context {
+            self.pending.contexts.push(StoredExample {
                 document: example.document.number,
                 example: example.example,
                 tokens: Arc::clone(&example.tokens),
@@ -334,7 +334,7 @@ impl<'a> Group<'a> {
         let mut bounds = Vec::new();
         for ((layer, peaks), troughs) in self.layers.iter().copied().zip(pending.peaks).zip(pending.troughs) {
             let job = move || Ok((layer, LayerBounds::new(&peaks, &troughs, width)));
-            bounds.push(resources.registry.pool().run(Width::Lane, job));
+            bounds.push(resources.registry.pool().run(Placement::OneThread, job));
         }
         let bounds = futures::future::try_join_all(bounds).await.map_err(sql_error)?;
         let segment = (!pending.contexts.is_empty()).then(|| {

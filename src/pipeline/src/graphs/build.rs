@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::Int32Type;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use neuroql_model::{CancelOnDrop, Model};
-use neuroql_n2g::{Built, Method, Options, Oracle, Workshop};
+use neuroql_n2g::{Built, GraphTrainer, Method, Options, QueryRunner};
 use neuroql_schema::sql_error;
 
 use super::corpora::Corpora;
@@ -77,7 +77,7 @@ impl Build {
         let (resources, model) = (&self.resources, &self.model);
         let corpora = Corpora::new(resources, model, &self.origin, context);
         let sha256 = corpora.sha256().await?;
-        let mut workshop = Workshop::new(model, self.method, self.options.clone());
+        let mut trainer = GraphTrainer::new(model, self.method, self.options.clone());
         for (layer, neurons) in &self.selection {
             let searched = corpora.best(*layer, self.tokens).await?;
             let text = Provenance::new(self.examples, searched, &sha256);
@@ -99,7 +99,7 @@ impl Build {
             }
             let Some(corpus) = corpora.of_layer(*layer, searched).await? else { continue };
             for neurons in missing.chunks(corpus.most_neurons(self.examples)) {
-                if !self.layer(*layer, neurons.to_vec(), &corpus, &mut workshop, &made_with, graphs).await? {
+                if !self.layer(*layer, neurons.to_vec(), &corpus, &mut trainer, &made_with, graphs).await? {
                     return Ok(());
                 }
             }
@@ -113,7 +113,7 @@ impl Build {
         layer: u32,
         neurons: Vec<u32>,
         corpus: &Corpus,
-        workshop: &mut Workshop,
+        trainer: &mut GraphTrainer,
         made_with: &Arc<str>,
         graphs: &impl Consumer<LayerGraphs>,
     ) -> Result<bool> {
@@ -124,13 +124,13 @@ impl Build {
             NeuronReader { resources: Arc::clone(resources), model: Arc::clone(model), layer, neurons, measures: None };
         let examples = corpus.gather(&reader, &self.dataset, self.examples).await?;
         let share = started.elapsed() / examples.tasks.len().max(1) as u32;
-        let oracle = Oracle::new(Arc::clone(model), Arc::clone(&resources.registry), layer as usize, guard.flag());
+        let runner = QueryRunner::new(Arc::clone(model), Arc::clone(&resources.registry), layer as usize, guard.flag());
         let mut work = examples.tasks.into_iter().zip(examples.fired).peekable();
         while work.peek().is_some() {
             let (tasks, fired): (Vec<_>, Vec<_>) = work.by_ref().take(TOGETHER).unzip();
             let greatest: Vec<f32> = tasks.iter().map(|task| task.max_activation).collect();
             let started = Instant::now();
-            let built = workshop.build(&oracle, tasks, &examples.background, fired).await.map_err(sql_error)?;
+            let built = trainer.build(&runner, tasks, &examples.background, fired).await.map_err(sql_error)?;
             let time = share + started.elapsed() / built.len().max(1) as u32;
             let made_with = Arc::clone(made_with);
             if !graphs.take(LayerGraphs::Built { layer, graphs: built, greatest, time, made_with }).await? {

@@ -8,7 +8,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use neuroql_model::Model;
 use neuroql_schema::sql_error;
-use neuroql_store::Context;
+use neuroql_store::StoredExample;
 use tokio::sync::Mutex;
 
 use super::corpus::Corpus;
@@ -95,7 +95,7 @@ impl<'a> Corpora<'a> {
     }
 
     /// The windows of an analysis that has seen the whole dataset as it is.
-    async fn windows(&self, layer: u32) -> Result<Option<Arc<Vec<Context>>>> {
+    async fn windows(&self, layer: u32) -> Result<Option<Arc<Vec<StoredExample>>>> {
         let Self { resources, model, origin, context, .. } = self;
         let Some(name) = origin.dataset().map(|dataset| dataset.name()) else { return Ok(None) };
         let freshness = Freshness::of(model);
@@ -109,8 +109,8 @@ impl<'a> Corpora<'a> {
     }
 }
 
-fn bytes(examples: &[Context]) -> usize {
-    examples.iter().map(|example| size_of::<Context>() + 4 * example.tokens.len()).sum()
+fn bytes(examples: &[StoredExample]) -> usize {
+    examples.iter().map(|example| size_of::<StoredExample>() + 4 * example.tokens.len()).sum()
 }
 
 /// Reads documents until there are so many tokens.
@@ -120,7 +120,7 @@ async fn read_examples(
     tokens: usize,
     held: &MemoryReservation,
     context: &Arc<TaskContext>,
-) -> Result<Vec<Context>> {
+) -> Result<Vec<StoredExample>> {
     let documents = Documents::all(origin, context)?;
     let mut batcher = Batcher::of_documents(model, documents, tokens.min(4096));
     let mut examples = Vec::new();

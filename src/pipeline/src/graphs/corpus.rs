@@ -11,10 +11,10 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use futures::TryStreamExt;
 use futures::stream::iter;
-use neuroql_model::{Batch, Model, Probe};
+use neuroql_model::{Batch, Model, ReadSpec};
 use neuroql_n2g::{Background, Fired, LEAST_THRESHOLD, SPARE, Sample, Task, Window, peaks, spread, strongest};
 use neuroql_schema::sql_error;
-use neuroql_store::{Context, LayerIndex};
+use neuroql_store::{LayerIndex, StoredExample};
 
 use super::windows::Windows;
 use crate::passes::Passes;
@@ -32,7 +32,7 @@ pub const GATHERED_BYTES: usize = 512 << 20;
 /// Examples of a dataset, in order.
 #[derive(Debug)]
 pub struct Corpus {
-    examples: Arc<Vec<Context>>,
+    examples: Arc<Vec<StoredExample>>,
     /// The windows of an analysis that they are pieces of, if there is one.
     windows: Option<Windows>,
     background: Vec<usize>,
@@ -101,7 +101,7 @@ struct ExampleResult {
 impl Corpus {
     /// Of examples, which are pieces of windows if there are any, and the memory that they take.
     pub(crate) fn new(
-        examples: Arc<Vec<Context>>,
+        examples: Arc<Vec<StoredExample>>,
         windows: Option<Windows>,
         held: MemoryReservation,
         context: &TaskContext,
@@ -189,7 +189,7 @@ impl Corpus {
         let mut fired: Vec<Vec<Fired>> = vec![Vec::new(); greatest.len()];
         let mut keep = |read: ExampleResult| {
             held.try_grow(size_of_val(read.fired.as_slice()))?;
-            let Context { document, example, tokens } = &self.examples[read.example];
+            let StoredExample { document, example, tokens } = &self.examples[read.example];
             for (number, activations) in read.samples {
                 let tokens = Arc::clone(tokens);
                 samples[number].push(Sample { document: *document, example: *example, tokens, activations });
@@ -212,7 +212,7 @@ impl Corpus {
 
     fn random_text(&self) -> Background {
         let windows = self.background.iter().map(|i| {
-            let Context { document, tokens, .. } = &self.examples[*i];
+            let StoredExample { document, tokens, .. } = &self.examples[*i];
             Window { document: *document, tokens: Arc::clone(tokens) }
         });
         Background { windows: windows.collect() }
@@ -284,15 +284,15 @@ impl Corpus {
         mut keep: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
         let NeuronReader { resources, model, layer, neurons, .. } = reader;
-        let probe = Probe::new(model, [(*layer as usize, Some(neurons.clone()))]).map_err(sql_error)?;
-        let (probe, width) = (Arc::new(probe), neurons.len());
+        let spec = ReadSpec::new(model, [(*layer as usize, Some(neurons.clone()))]).map_err(sql_error)?;
+        let (spec, width) = (Arc::new(spec), neurons.len());
         let batches = iter(self.batches(model, width, plan).into_iter().map(Ok));
         let (passes, model) = (Passes::side_by_side(&resources.registry, model), Arc::clone(model));
         let examples = Arc::clone(&self.examples);
         let results = passes.over(batches, move |batch: Vec<(usize, Purpose)>, cancel| {
             let tokens = batch.iter().map(|(example, _)| &examples[*example].tokens[..]);
             let mut out = Vec::with_capacity(batch.len());
-            for tensor in model.run(&Batch::new(tokens, model.bos()), &probe, cancel)? {
+            for tensor in model.run(&Batch::new(tokens, model.bos()), &spec, cancel)? {
                 let values = tensor.flatten_all()?.to_vec1::<f32>()?;
                 let mut rest = values.as_slice();
                 for (example, purpose) in &batch {

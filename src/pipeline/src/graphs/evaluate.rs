@@ -13,7 +13,7 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use futures::future::try_join_all;
 use neuroql_graph::{Matcher, Semantics};
-use neuroql_model::{Model, Width};
+use neuroql_model::{Model, Placement};
 use neuroql_n2g::{Fired, Method, Sample, Scores, score};
 use neuroql_schema::{GraphColumn, sql_error};
 
@@ -186,7 +186,7 @@ impl Evaluation {
             // Every graph's neuron is among those that were read.
             let number = reader.neurons.partition_point(|neuron| *neuron < graph.neuron);
             let gathered = Arc::clone(&gathered);
-            pool.run(Width::Lane, move || {
+            pool.run(Placement::OneThread, move || {
                 let scores = graph.score(&gathered, number, threshold);
                 Ok(graph.evaluated(layer, Ok(scores)))
             })

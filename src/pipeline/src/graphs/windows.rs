@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use neuroql_n2g::strongest;
-use neuroql_store::Context;
+use neuroql_store::StoredExample;
 
 /// Tokens of an example at most. Contexts that graphs are about are much shorter, and attention over longer ones would
 /// cost more than it tells.
@@ -20,7 +20,7 @@ pub(crate) struct Windows {
 
 impl Windows {
     /// With the examples that they are cut into, of a model with windows of so many tokens.
-    pub fn cut(windows: Arc<Vec<Context>>, tokens: usize) -> (Arc<Vec<Context>>, Self) {
+    pub fn cut(windows: Arc<Vec<StoredExample>>, tokens: usize) -> (Arc<Vec<StoredExample>>, Self) {
         let documents = windows.iter().map(|window| window.document).collect();
         if tokens <= WINDOW {
             let first = (0..=windows.len()).collect();
@@ -54,10 +54,18 @@ impl Windows {
 }
 
 /// An example of a model, whose windows have so many tokens, in examples of [`WINDOW`] tokens.
-pub(crate) fn pieces(document: i64, example: i64, tokens: &[u32], window: usize) -> impl Iterator<Item = Context> {
+pub(crate) fn pieces(
+    document: i64,
+    example: i64,
+    tokens: &[u32],
+    window: usize,
+) -> impl Iterator<Item = StoredExample> {
     let first = example * window.div_ceil(WINDOW) as i64;
-    let piece =
-        move |(i, tokens): (usize, &[u32])| Context { document, example: first + i as i64, tokens: tokens.into() };
+    let piece = move |(i, tokens): (usize, &[u32])| StoredExample {
+        document,
+        example: first + i as i64,
+        tokens: tokens.into(),
+    };
     tokens.chunks(WINDOW).enumerate().map(piece)
 }
 
@@ -67,7 +75,8 @@ mod tests {
 
     #[test]
     fn long_windows_are_cut() {
-        let window = |document, example, tokens: usize| Context { document, example, tokens: vec![7; tokens].into() };
+        let window =
+            |document, example, tokens: usize| StoredExample { document, example, tokens: vec![7; tokens].into() };
         let windows = Arc::new(vec![window(4, 0, 1000), window(4, 1, 300), window(5, 0, 128), window(6, 0, 1)]);
         let (examples, cut) = Windows::cut(Arc::clone(&windows), 1000);
         let of: Vec<_> = examples.iter().map(|piece| (piece.document, piece.example, piece.tokens.len())).collect();

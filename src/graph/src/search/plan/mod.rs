@@ -1,24 +1,15 @@
 //! Searching an index.
 
-mod conjunction;
+mod boolean;
 mod cursor;
-mod floor;
-mod list;
-mod outcome;
 mod phrase;
-mod rank;
-mod union;
-mod window;
+mod top_k;
 
+use self::boolean::{Conjunction, Union, Windows};
+use self::cursor::{All, Candidates, Cursor, END, ListCursor};
+use self::top_k::{Best, Floor, Rank};
 use std::collections::{BTreeMap, BinaryHeap};
 
-use self::conjunction::Conjunction;
-use self::cursor::{All, Candidates, Cursor, END};
-use self::floor::Floor;
-use self::list::ListCursor;
-use self::rank::{Best, Rank};
-use self::union::Union;
-use self::window::Windows;
 use super::{Evidence, Form, Hit, Index, PostingList, Query, Score, Term};
 
 /// Lists that are gone along one by one; more of them are read in windows.

@@ -1,6 +1,6 @@
 //! Graphs that may have a phrase, by the tokens it may be made of.
 
-use super::list::gallop;
+use super::cursor::gallop;
 use crate::search::{Index, PostingList, Score, Term};
 
 /// Graphs that have tokens for the beginning of a phrase, by ordinal, with the least of the greatest that they have.

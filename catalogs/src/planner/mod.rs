@@ -1,0 +1,8 @@
+//! Rules of the planner, and what EXPLAIN estimates.
+
+pub(crate) mod aggregate_pushdown;
+pub(crate) mod contents;
+pub(crate) mod estimate;
+pub(crate) mod given_texts;
+pub(crate) mod guard_ambiguous_filters;
+pub(crate) mod top_k_pushdown;

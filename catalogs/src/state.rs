@@ -1,0 +1,191 @@
+//! What all tables share: the models, and what is kept of them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::error::Result;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::prelude::SessionContext;
+use neuroql_model::{Model, Registry};
+use neuroql_pipeline::graphs::INDEX_BYTES;
+use neuroql_pipeline::{Freshness, Resources};
+use neuroql_schema::sql_error;
+use neuroql_store::{CACHE_BYTES, Definition, Store};
+use tokio::task::JoinHandle;
+
+use crate::Error;
+
+/// Models and the store of results about them.
+#[derive(Debug)]
+pub struct EngineState {
+    /// The models that are loaded.
+    pub registry: Arc<Registry>,
+    /// Registrations, statistics, examples, bounds and graphs.
+    pub store: Arc<Store>,
+    /// Both, and what is known of datasets, for runs over documents.
+    pub(crate) resources: Arc<Resources>,
+    /// Tables and views that the store remembers, by name.
+    defined: Mutex<BTreeMap<String, String>>,
+    /// True if they are being created from what the store says.
+    restoring: AtomicBool,
+    /// The last of the writes that statements have begun and could not wait for; it waits for those before it.
+    pending: Mutex<Option<JoinHandle<Result<()>>>>,
+}
+
+impl EngineState {
+    /// Bytes that caches take at most where nobody says how many they may.
+    pub const CACHE_BYTES: u64 = INDEX_BYTES + CACHE_BYTES;
+
+    /// Puts models and store together, with caches that take no more than so many bytes.
+    ///
+    /// # Errors
+    /// None that memory can cause.
+    pub fn new(registry: Arc<Registry>, store: Store, cache_bytes: u64) -> Result<Self> {
+        let indexes = (u128::from(cache_bytes) * u128::from(INDEX_BYTES) / u128::from(Self::CACHE_BYTES)) as u64;
+        let indexes = indexes.min(INDEX_BYTES);
+        let store = store.with_cache_bytes(cache_bytes.saturating_sub(indexes)).map_err(sql_error)?;
+        let store = Arc::new(store);
+        Ok(Self {
+            resources: Arc::new(Resources::new(Arc::clone(&registry), Arc::clone(&store), indexes)),
+            registry,
+            store,
+            defined: Mutex::default(),
+            restoring: AtomicBool::new(false),
+            pending: Mutex::default(),
+        })
+    }
+
+    /// Forgets the registration of a model.
+    pub(crate) fn forget(&self, model: &str) {
+        let (store, name) = (Arc::clone(&self.store), model.to_owned());
+        self.write(model, async move { store.forget(&name).await });
+    }
+
+    /// Remembers how a table was created; `None` if it cannot be created again from a statement alone.
+    pub(crate) fn define(&self, name: &str, sql: Option<&str>) {
+        if self.store.is_fleeting() || self.restoring.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut defined = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match sql {
+            Some(sql) => defined.insert(name.into(), sql.into()),
+            None => defined.remove(name),
+        };
+        drop(defined);
+        if before.as_deref() == sql {
+            return;
+        }
+        let (store, key) = (Arc::clone(&self.store), name.to_owned());
+        let definition = sql.map(|sql| Definition { name: name.into(), sql: sql.into() });
+        self.write(name, async move {
+            match definition {
+                Some(definition) => store.define(&definition).await,
+                None => store.undefine(&key).await,
+            }
+        });
+    }
+
+    /// Creates the tables and views that the store remembers in a session, earliest first; one that cannot be is left
+    /// out, with a warning: what it needs may come back.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn restore_tables(&self, context: &SessionContext) -> Result<()> {
+        let mut waiting = self.store.definitions().await.map_err(sql_error)?;
+        let known = waiting.iter().map(|Definition { name, sql }| (name.clone(), sql.clone())).collect();
+        *self.defined.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        let _restoring = Restoring::begin(&self.restoring);
+        // What one needs may have been replaced, and so be later in the list.
+        loop {
+            let before = waiting.len();
+            let mut failed = Vec::new();
+            for definition in waiting {
+                match create(context, &definition.sql).await {
+                    Ok(()) => {}
+                    Err(error) => failed.push((definition, error)),
+                }
+            }
+            if failed.is_empty() || failed.len() == before {
+                failed.iter().for_each(|(definition, error)| {
+                    tracing::warn!(table = definition.name, %error, "cannot be created again");
+                });
+                break;
+            }
+            waiting = failed.into_iter().map(|(definition, _)| definition).collect();
+        }
+        Ok(())
+    }
+
+    /// Writes in the background, after what was begun before: DataFusion creates and drops tables without awaiting
+    /// anything.
+    fn write(&self, name: &str, write: impl Future<Output = neuroql_store::Result<()>> + Send + 'static) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            tracing::warn!(name, "created or dropped outside a runtime: the store does not know");
+            return;
+        };
+        let mut last = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.take();
+        *last = Some(runtime.spawn(async move {
+            let before = match before {
+                Some(before) => outcome(before).await,
+                None => Ok(()),
+            };
+            before.and(write.await.map_err(sql_error))
+        }));
+    }
+
+    /// Waits for what statements have left to do in the background.
+    ///
+    /// # Errors
+    /// What the store says of it.
+    pub async fn settle(&self) -> Result<()> {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match pending {
+            Some(last) => outcome(last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The layers of this model as it is that were analysed, by dataset: whatever the dataset holds now, finished or not.
+    pub(crate) async fn analysed(&self, model: &Model) -> Result<BTreeMap<String, Vec<u32>>> {
+        let freshness = Freshness::of(model);
+        let mut datasets: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for analysed in self.store.analysed().await.map_err(sql_error)?.iter() {
+            if analysed.model == model.name() && freshness.is_of_model(&analysed.progress) {
+                datasets.entry(analysed.dataset.clone()).or_default().push(analysed.layer);
+            }
+        }
+        Ok(datasets)
+    }
+}
+
+/// What became of a write and those before it.
+async fn outcome(write: JoinHandle<Result<()>>) -> Result<()> {
+    write.await.unwrap_or_else(|e| Err(Error::Internal(format!("a write was lost: {e}")).into()))
+}
+
+/// While it lives, tables are created from what the store says.
+struct Restoring<'a>(&'a AtomicBool);
+
+impl<'a> Restoring<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Restoring<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Runs a statement of the store's, if it creates a table or view and does nothing else.
+async fn create(context: &SessionContext, sql: &str) -> Result<()> {
+    let plan = context.state().create_logical_plan(sql).await?;
+    let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(_) | DdlStatement::CreateView(_)) = &plan else {
+        return Err(Error::Internal(format!("the store has another statement than was written: {sql}")).into());
+    };
+    context.execute_logical_plan(plan).await.map(drop)
+}

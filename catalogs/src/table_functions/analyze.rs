@@ -1,0 +1,188 @@
+//! `analyze(model, dataset, layers, documents, k)`: runs a model over a dataset once and keeps what it learns.
+//!
+//! A row is returned for each commit, and before the first one that says where the analysis goes on: how many documents,
+//! examples and tokens are done, how fast, and how long the rest may take.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
+use neuroql_analysis::LayerSummary;
+use neuroql_model::{Model, Pool};
+use neuroql_pipeline::Consumer;
+use neuroql_pipeline::analyze::{Analysis, SEGMENT_BYTES, Step};
+use neuroql_schema::sql_error;
+
+use crate::planner::estimate::{Estimate, Running, Tokens};
+use crate::state::EngineState;
+use crate::table_functions::api::{Asked, Call, Parameter, Ranges, Rows, TableFunction, Values, Work, computed};
+use crate::tables::dataset::{DEFAULT, Dataset};
+
+/// Strongest examples kept if the query does not say.
+const DEFAULT_K: i64 = 20;
+
+/// More would make the store larger than what it is meant to replace.
+const MOST_K: i64 = 1000;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Analyze;
+
+impl TableFunction for Analyze {
+    fn name(&self) -> &'static str {
+        "analyze"
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![
+            Parameter::required("model", DataType::Utf8),
+            Parameter::with_default("dataset", DEFAULT),
+            Parameter::optional_text("layers"),
+            Parameter::optional_number("documents"),
+            Parameter::with_default("k", DEFAULT_K),
+        ]
+    }
+
+    fn outputs(&self) -> Vec<Field> {
+        fields()
+    }
+
+    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+        let model = values.model(engine)?;
+        let call = AnalyzeCall {
+            engine: Arc::clone(engine),
+            dataset: values.text("dataset")?.to_owned(),
+            layers: values.layers("layers", &model)?,
+            documents: values.optional_number("documents", 0..=i64::MAX)?,
+            k: values.number("k", 1..=MOST_K)? as usize,
+            model,
+        };
+        computed(self.name(), call)
+    }
+}
+
+/// Columns of a row of progress; its parameters are not among them.
+fn fields() -> Vec<Field> {
+    vec![
+        Field::new("analysed_layers", DataType::Utf8, true),
+        Field::new("first_example", DataType::Int64, true),
+        Field::new("end_example", DataType::Int64, true),
+        Field::new("documents_done", DataType::Int64, true),
+        Field::new("documents_total", DataType::Int64, true),
+        Field::new("tokens", DataType::Int64, true),
+        Field::new("tokens_per_second", DataType::Float64, true),
+        Field::new("seconds_left", DataType::Float64, true),
+        Field::new("complete", DataType::Boolean, true),
+    ]
+}
+
+#[derive(Debug)]
+struct AnalyzeCall {
+    engine: Arc<EngineState>,
+    model: Arc<Model>,
+    dataset: String,
+    layers: Vec<u32>,
+    documents: Option<u64>,
+    k: usize,
+}
+
+impl Call for AnalyzeCall {
+    type Work = Analyzing;
+
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(fields()))
+    }
+
+    fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Analyzing>> {
+        Box::pin(async move {
+            let name = Dataset::kept_as(session, &self.dataset);
+            let dataset = Dataset::find(session, &self.dataset).await?;
+            let (engine, model) = (&self.engine, &self.model);
+            let origin = dataset.documents(session, &name).await?;
+            let tokens = Tokens::of(&origin, model, model.tokenizer().bytes_per_token());
+            let mut tokens = tokens.map(|tokens| tokens.of_first(self.documents));
+            for layer in &self.layers {
+                // Some of it may be done already.
+                if engine.store.progress(model.name(), &name, *layer).await.map_err(sql_error)?.is_some() {
+                    tokens = tokens.map(Tokens::at_most);
+                }
+            }
+            let estimate = estimate(engine.registry.pool(), model, &self.layers, self.k, tokens);
+            let analysis = Analysis {
+                resources: Arc::clone(&engine.resources),
+                model: Arc::clone(model),
+                origin,
+                dataset: name,
+                layers: self.layers.clone(),
+                documents: self.documents,
+                k: self.k,
+            };
+            Ok(Analyzing { analysis, estimate })
+        })
+    }
+}
+
+/// The cost of an analysis of which nothing was done before.
+fn estimate(pool: &Pool, model: &Model, layers: &[u32], k: usize, tokens: Option<Tokens>) -> Estimate {
+    let (width, threads) = (model.config().d_mlp, pool.threads());
+    let values = width * layers.len();
+    let running = Running {
+        speed: model.speed(),
+        layers: layers.last().map_or(0.0, |layer| f64::from(layer + 1)),
+        batch: model.batch_tokens(values),
+        lanes: threads + 1,
+        threads,
+    };
+    // As much as the run asks for: summaries, extremes of two segments, batches and what is made of them.
+    let extremes = tokens.map_or(usize::MAX, |tokens| tokens.examples as usize).saturating_mul(8 * values);
+    let bytes = layers.len() * LayerSummary::bytes(width, k) + 2 * SEGMENT_BYTES.min(extremes);
+    running.estimate(tokens, threads + 1, bytes as f64, (8 * values) as f64)
+}
+
+/// An analysis to be run, and its cost.
+struct Analyzing {
+    analysis: Analysis,
+    estimate: Estimate,
+}
+
+impl fmt::Display for Analyzing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { analysis: Analysis { model, dataset, layers, .. }, estimate } = self;
+        write!(f, "analyze model={} dataset={dataset} layers={layers:?}, {estimate}", model.name())
+    }
+}
+
+impl Work for Analyzing {
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.analysis.run(context, rows).await })
+    }
+}
+
+impl Consumer<Step> for Rows {
+    async fn take(&self, step: Step) -> Result<bool> {
+        Ok(self.send(row(&step)?).await)
+    }
+}
+
+/// A step as a row.
+fn row(step: &Step) -> Result<RecordBatch> {
+    let number = |n: u64| -> ArrayRef { Arc::new(Int64Array::from_value(n as i64, 1)) };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values([Ranges::of(&step.layers).to_string()])),
+        number(step.examples.start),
+        number(step.examples.end),
+        number(step.documents),
+        number(step.total),
+        number(step.tokens),
+        Arc::new(Float64Array::from(vec![step.tokens_per_second])),
+        Arc::new(Float64Array::from(vec![step.seconds_left])),
+        Arc::new(BooleanArray::from(vec![step.complete])),
+    ];
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields())), columns)?)
+}

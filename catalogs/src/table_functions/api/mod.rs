@@ -1,0 +1,190 @@
+//! Table functions with parameters.
+//!
+//! A parameter is a *key column*: `top_neurons(model => 'toy', text => $1)` is short for
+//! `top_neurons WHERE model = 'toy' AND text = $1`, so bind parameters, EXPLAIN and every client work. A table function is
+//! defined by a logical plan over other tables, which DataFusion optimises like any query.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::datasource::source_as_provider;
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, ident, lit,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::scalar::ScalarValue;
+use futures::future::BoxFuture;
+
+use crate::Error;
+use crate::async_method::async_method;
+use crate::guest::Guest;
+use crate::state::EngineState;
+use crate::tables::predicate::can_evaluate;
+
+mod joined;
+mod parameters;
+mod ranges;
+mod streaming;
+
+pub use joined::ValuesGiven;
+use parameters::given;
+pub(crate) use parameters::{Parameter, Values};
+pub(crate) use ranges::Ranges;
+pub(crate) use streaming::{Asked, Call, Rows, Work, always_computed, computed};
+
+/// A table function.
+pub(crate) trait TableFunction: Debug + Send + Sync {
+    /// Its name in the default schema.
+    fn name(&self) -> &'static str;
+
+    /// Its parameters, in the order of a call without names.
+    fn parameters(&self) -> Vec<Parameter>;
+
+    /// Its parameters, in the order of a call of so many arguments without names.
+    fn positional(&self, _arguments: usize) -> Vec<&'static str> {
+        self.parameters().into_iter().map(|parameter| parameter.name).collect()
+    }
+
+    /// The columns of a call, in order. They may have the names of parameters' columns: what the plan says of them counts.
+    fn outputs(&self) -> Vec<Field>;
+
+    /// Returns whether only a superuser may read it, as it must be where reading changes anything. A table function that says nothing
+    /// of it is for superusers.
+    fn requires_superuser(&self) -> bool {
+        true
+    }
+
+    /// The plan that yields [`TableFunction::outputs`], given a value for each parameter.
+    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan>;
+}
+
+impl dyn TableFunction {
+    /// It as a table: parameters first.
+    pub fn table(self: Arc<Self>, engine: Arc<EngineState>) -> Arc<dyn TableProvider> {
+        Arc::new(TableFunctionProvider { function: self, engine })
+    }
+}
+
+#[derive(Debug)]
+struct TableFunctionProvider {
+    function: Arc<dyn TableFunction>,
+    engine: Arc<EngineState>,
+}
+
+impl TableFunctionProvider {
+    fn is_parameter(&self, filter: &Expr) -> bool {
+        self.function.parameters().iter().any(|p| given(filter, p.column).is_some())
+    }
+
+    /// That each parameter which a filter is about has its value from another: one value is all that it takes, and to
+    /// compare its default would leave out rows that were asked for.
+    fn check_filter(&self, filter: &Expr, filters: &[Expr]) -> Result<()> {
+        let (function, outputs) = (self.function.name(), self.function.outputs());
+        let columns = filter.column_refs();
+        let lacks_value = |parameter: &Parameter| {
+            let column = parameter.column;
+            // Where nothing is left out, what the plan says of it counts.
+            let is_output = outputs.iter().any(|field| field.name() == column);
+            let is_all = parameter.default.as_ref().is_some_and(ScalarValue::is_null);
+            columns.iter().any(|about| about.name == column)
+                && !(is_output && is_all)
+                && !filters.iter().any(|filter| given(filter, column).is_some())
+        };
+        match self.function.parameters().into_iter().find(lacks_value) {
+            Some(Parameter { name, .. }) => {
+                let reason = format!("takes one value, as in \"{function}({name} => …)\", and gets none by {filter}");
+                Err(Error::InvalidParameter { function, parameter: name.into(), reason }.into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A filter with the values of parameters in their place, but of those that are columns of the plan too.
+    fn with_values(&self, filter: &Expr, values: &Values) -> Result<Expr> {
+        let outputs = self.function.outputs();
+        let is_output = |name: &str| outputs.iter().any(|field| field.name() == name);
+        let replaced = filter.clone().transform(|expr| {
+            let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
+            Ok(Transformed::yes(match values.in_column(&column.name) {
+                Some(value) if !is_output(&column.name) => lit(value.clone()),
+                _ => ident(&column.name),
+            }))
+        });
+        replaced.map(|replaced| replaced.data)
+    }
+}
+
+impl TableProvider for TableFunctionProvider {
+    fn schema(&self) -> SchemaRef {
+        let parameters = self.function.parameters();
+        let outputs = self.function.outputs().into_iter();
+        let outputs: Vec<Field> = outputs.filter(|f| !parameters.iter().any(|p| p.column == f.name())).collect();
+        let parameters = parameters.into_iter().map(|p| Field::new(p.column, p.data_type, true));
+        Arc::new(Schema::new(parameters.chain(outputs).collect::<Vec<_>>()))
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| {
+            // Others are applied inside, where the plan may make use of them.
+            if self.is_parameter(filter) || can_evaluate(filter) {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async_method!(scan => plan);
+}
+
+impl TableFunctionProvider {
+    fn plan<'a>(
+        &'a self,
+        session: &'a dyn Session,
+        projection: Option<&'a Vec<usize>>,
+        filters: &'a [Expr],
+        limit: Option<usize>,
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move {
+            if self.function.requires_superuser() && session.config().get_extension::<Guest>().is_some() {
+                return Err(Error::SuperuserOnly(self.function.name()).into());
+            }
+            let values = Values::of(self.function.name(), self.function.parameters(), filters)?;
+            let plan = self.function.plan(&self.engine, &values)?;
+            let schema = self.schema();
+            let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+            let own: Vec<Field> = self.function.outputs();
+            let outputs = columns.iter().map(|c| {
+                let name = schema.field(*c).name();
+                match values.in_column(name) {
+                    Some(value) if !own.iter().any(|field| field.name() == name) => lit(value.clone()).alias(name),
+                    _ => ident(name),
+                }
+            });
+            let mut plan = LogicalPlanBuilder::from(plan);
+            for filter in filters.iter().filter(|filter| !self.is_parameter(filter)) {
+                self.check_filter(filter, filters)?;
+                plan = plan.filter(self.with_values(filter, &values)?)?;
+            }
+            let plan = plan.project(outputs)?.limit(0, limit)?.build()?;
+            session.create_physical_plan(&session.optimize(&plan)?).await
+        })
+    }
+}
+
+/// The name of the table function that a plan's node reads, if only a superuser may.
+pub fn superuser_table_function(node: &LogicalPlan) -> Option<&'static str> {
+    let LogicalPlan::TableScan(scan) = node else { return None };
+    let provider = source_as_provider(&scan.source).ok()?;
+    let TableFunctionProvider { function, .. } = provider.downcast_ref::<TableFunctionProvider>()?;
+    function.requires_superuser().then(|| function.name())
+}

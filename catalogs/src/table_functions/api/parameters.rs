@@ -1,0 +1,248 @@
+//! Parameters of table functions, and what a call gives them.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::error::Result;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
+use datafusion::scalar::ScalarValue;
+use neuroql_model::Model;
+use neuroql_schema::sql_error;
+
+use super::Ranges;
+use crate::Error;
+use crate::state::EngineState;
+
+/// A parameter of a table function.
+#[derive(Debug, Clone)]
+pub(crate) struct Parameter {
+    pub name: &'static str,
+    /// Its column, if not of the same name: an output of that name says something else.
+    pub column: &'static str,
+    pub data_type: DataType,
+    /// Taken if the query does not say.
+    pub default: Option<ScalarValue>,
+}
+
+impl Parameter {
+    /// One that every query must give.
+    pub fn required(name: &'static str, data_type: DataType) -> Self {
+        Self { name, column: name, data_type, default: None }
+    }
+
+    /// One that has a value if the query does not say.
+    pub fn with_default(name: &'static str, default: impl Into<ScalarValue>) -> Self {
+        let default = default.into();
+        Self { name, column: name, data_type: default.data_type(), default: Some(default) }
+    }
+
+    /// One that is NULL if the query does not say.
+    pub fn optional_text(name: &'static str) -> Self {
+        Self::with_default(name, ScalarValue::Utf8(None))
+    }
+
+    /// The same, a column of another name.
+    pub fn in_column(self, column: &'static str) -> Self {
+        Self { column, ..self }
+    }
+
+    /// One that is NULL if the query does not say.
+    pub fn optional_number(name: &'static str) -> Self {
+        Self::with_default(name, ScalarValue::Int64(None))
+    }
+}
+
+/// A value for each parameter of a call, read by name.
+#[derive(Debug, Clone)]
+pub(crate) struct Values {
+    function: &'static str,
+    values: Vec<(Parameter, ScalarValue)>,
+}
+
+impl Values {
+    /// What filters give to the parameters of a table function, or their defaults.
+    ///
+    /// # Errors
+    /// A parameter without a value, with two, or with one of another type.
+    pub fn of(function: &'static str, parameters: Vec<Parameter>, filters: &[Expr]) -> Result<Self> {
+        let value = |parameter: Parameter| {
+            let mut given = filters.iter().filter_map(|filter| given(filter, parameter.column));
+            let value = match (given.next(), given.next(), parameter.default.clone()) {
+                (Some(a), Some(b), _) if a != b => {
+                    let reason = format!("is asked to be both {a} and {b}");
+                    Err(Error::InvalidParameter { function, parameter: parameter.name.into(), reason })
+                }
+                (Some(value), ..) => converted(&value, &parameter.data_type)
+                    .map_err(|reason| Error::InvalidParameter { function, parameter: parameter.name.into(), reason }),
+                (None, _, Some(default)) => Ok(default),
+                (None, _, None) => Err(Error::MissingParameter { function, parameter: parameter.name }),
+            };
+            Ok((parameter, value?))
+        };
+        Ok(Self { function, values: parameters.into_iter().map(value).collect::<Result<_>>()? })
+    }
+
+    /// The value of a parameter as it is.
+    pub fn get(&self, parameter: &str) -> Option<&ScalarValue> {
+        self.values.iter().find(|(of, _)| of.name == parameter).map(|(_, value)| value)
+    }
+
+    /// The value in a parameter's column.
+    pub fn in_column(&self, column: &str) -> Option<&ScalarValue> {
+        self.values.iter().find(|(of, _)| of.column == column).map(|(_, value)| value)
+    }
+
+    /// The error that a parameter's value is wrong; the reason goes on a sentence that begins with its name.
+    pub fn invalid(&self, parameter: &str, reason: impl Display) -> Error {
+        let (parameter, reason) = (parameter.to_owned(), reason.to_string());
+        Error::InvalidParameter { function: self.function, parameter, reason }
+    }
+
+    /// A text; `None` is NULL.
+    pub fn optional_text(&self, parameter: &str) -> Option<&str> {
+        self.get(parameter)?.try_as_str().flatten()
+    }
+
+    /// A text.
+    pub fn text(&self, parameter: &str) -> Result<&str, Error> {
+        self.optional_text(parameter).ok_or_else(|| self.invalid(parameter, "is NULL"))
+    }
+
+    /// A text that stands for something else, such as a method.
+    pub fn parsed<T: FromStr<Err: Display>>(&self, parameter: &str) -> Result<T, Error> {
+        self.text(parameter)?.parse().map_err(|error: T::Err| self.invalid(parameter, error))
+    }
+
+    /// A whole number of a range; `None` is NULL.
+    pub fn optional_number(&self, parameter: &str, range: RangeInclusive<i64>) -> Result<Option<u64>, Error> {
+        match self.get(parameter) {
+            Some(ScalarValue::Int64(None)) => Ok(None),
+            _ => self.number(parameter, range).map(Some),
+        }
+    }
+
+    /// A whole number of a range that begins at or above 0.
+    pub fn number(&self, parameter: &str, range: RangeInclusive<i64>) -> Result<u64, Error> {
+        match self.get(parameter) {
+            Some(ScalarValue::Int64(Some(n))) if range.contains(n) => Ok(n.unsigned_abs()),
+            other => Err(self.out_of(parameter, other, range)),
+        }
+    }
+
+    /// A number of a range.
+    pub fn real(&self, parameter: &str, range: RangeInclusive<f64>) -> Result<f64, Error> {
+        match self.get(parameter) {
+            Some(ScalarValue::Float64(Some(x))) if range.contains(x) => Ok(*x),
+            other => Err(self.out_of(parameter, other, range)),
+        }
+    }
+
+    fn out_of<T: Display + Bound>(&self, name: &str, is: Option<&ScalarValue>, range: RangeInclusive<T>) -> Error {
+        let is = is.map_or_else(|| "NULL".to_owned(), ToString::to_string);
+        match range.end().is_greatest() {
+            true => self.invalid(name, format!("is {is}, expected a number from {}", range.start())),
+            false => self.invalid(name, format!("is {is}, expected {} to {}", range.start(), range.end())),
+        }
+    }
+
+    /// A truth value; NULL is false.
+    pub fn flag(&self, parameter: &str) -> bool {
+        self.get(parameter) == Some(&ScalarValue::Boolean(Some(true)))
+    }
+
+    /// The model that the parameter `model` names.
+    pub fn model(&self, engine: &EngineState) -> Result<Arc<Model>> {
+        engine.registry.get(self.text("model")?).map_err(sql_error)
+    }
+
+    /// The layer of a model that the parameter `layer` names, and the neuron that `neuron` does; `None` is NULL.
+    pub fn place(&self, model: &Model) -> Result<(Option<u32>, Option<u32>), Error> {
+        let number = |parameter: &str, count: usize| {
+            let number = self.optional_number(parameter, 0..=u32::MAX.into())?.map(|number| number as u32);
+            match number.filter(|number| *number as usize >= count) {
+                Some(number) => Err(self.no_such(parameter, parameter, number, count)),
+                None => Ok(number),
+            }
+        };
+        Ok((number("layer", model.config().layers)?, number("neuron", model.config().d_mlp)?))
+    }
+
+    fn no_such(&self, parameter: &str, what: &str, number: u32, count: usize) -> Error {
+        self.invalid(parameter, format!("names {what} {number}; the model has {what}s 0 to {}", count - 1))
+    }
+
+    /// The layers of a model that a parameter names, ascending; all of them if it is NULL.
+    pub fn layers(&self, parameter: &str, model: &Model) -> Result<Vec<u32>, Error> {
+        self.ranges(parameter, "layer", model.config().layers)
+    }
+
+    /// The neurons of a layer that the parameter `neurons` names, ascending; all of them if it is NULL.
+    pub fn neurons(&self, model: &Model) -> Result<Vec<u32>, Error> {
+        self.ranges("neurons", "neuron", model.config().d_mlp)
+    }
+
+    fn ranges(&self, parameter: &str, what: &str, count: usize) -> Result<Vec<u32>, Error> {
+        let Some(text) = self.optional_text(parameter) else { return Ok((0..count as u32).collect()) };
+        let ranges: Ranges = text.parse().map_err(|reason: String| self.invalid(parameter, reason))?;
+        ranges.below(count as u32).map_err(|number| self.no_such(parameter, what, number, count))
+    }
+}
+
+/// Numbers that ranges end with.
+trait Bound {
+    /// Returns whether a range up to it has no end.
+    fn is_greatest(&self) -> bool;
+}
+
+impl Bound for i64 {
+    fn is_greatest(&self) -> bool {
+        *self == Self::MAX
+    }
+}
+
+impl Bound for f64 {
+    fn is_greatest(&self) -> bool {
+        *self == Self::INFINITY
+    }
+}
+
+/// A value as one of a parameter's type, or why it cannot be one; the reason goes on a sentence that begins with the
+/// parameter's name.
+fn converted(value: &ScalarValue, to: &DataType) -> Result<ScalarValue, String> {
+    let cast = value.cast_to(to).ok().filter(|cast| {
+        // A cast drops fractions.
+        let is_fraction = to.is_integer() && (value.data_type().is_floating() || value.data_type().is_decimal());
+        !is_fraction || cast.cast_to(&value.data_type()).is_ok_and(|back| back == *value)
+    });
+    cast.ok_or_else(|| match to {
+        to if to.is_integer() => format!("is {value}, expected a whole number"),
+        to if to.is_numeric() => format!("is {value}, expected a number"),
+        _ => format!("is {value}, which is of the wrong type"),
+    })
+}
+
+/// The value that a filter gives to a parameter. The optimizer makes `p = true` of a boolean to `p`, and
+/// `p IS NOT DISTINCT FROM NULL` to `p IS NULL`; a value of another type compares with a cast of `p`.
+pub(super) fn given(filter: &Expr, parameter: &str) -> Option<ScalarValue> {
+    let is_parameter = |expr: &Expr| {
+        let expr = if let Expr::Cast(cast) = expr { &*cast.expr } else { expr };
+        matches!(expr, Expr::Column(column) if column.name == parameter)
+    };
+    match filter {
+        Expr::Not(inner) if is_parameter(inner) => Some(false.into()),
+        filter if is_parameter(filter) => Some(true.into()),
+        Expr::IsNull(inner) if is_parameter(inner) => Some(ScalarValue::Null),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq | Operator::IsNotDistinctFrom, right }) => {
+            match (&**left, &**right) {
+                (column, Expr::Literal(value, _)) | (Expr::Literal(value, _), column) if is_parameter(column) => {
+                    Some(value.clone())
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}

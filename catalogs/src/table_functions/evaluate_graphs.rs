@@ -1,0 +1,220 @@
+//! `evaluate_graphs(model, dataset, …)`: judges kept graphs on text of any dataset.
+//!
+//! On the dataset that a graph was made of, or one with the same documents, the examples it was not made of judge it, if
+//! it can be told which they are; on another, all strongest examples of the neuron do. Random text is judged beside them.
+//! Activations are measured by the neuron's greatest on the dataset that the graph was made of.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
+use futures::future::BoxFuture;
+use neuroql_model::Model;
+use neuroql_n2g::{LEAST_THRESHOLD, Scores};
+use neuroql_pipeline::Consumer;
+use neuroql_pipeline::graphs::{Evaluated, Evaluation, MOST_EXAMPLES, MOST_TOKENS};
+
+use crate::planner::estimate::Estimate;
+use crate::state::EngineState;
+use crate::table_functions::api::{Asked, Call, Parameter, Rows, TableFunction, Values, Work, computed};
+use crate::table_functions::build_graphs::{EXAMPLES, OnExamples, TOKENS, searched};
+use crate::tables::dataset::{DEFAULT, Dataset};
+use crate::tables::neuron_rows::supports_place;
+use crate::tables::predicate::{Predicate, allowed_strings, select_neurons};
+
+/// Share of a neuron's greatest activation from which it fires, if the query does not say.
+const THRESHOLD: f64 = 0.5;
+
+/// Reason why the scores on examples are NULL.
+const NO_EXAMPLES: &str = "there is no example to judge the graph by: the neuron is not positive on any";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct EvaluateGraphs;
+
+fn schema() -> SchemaRef {
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    let real = |name: &str| field(name, DataType::Float32);
+    Arc::new(Schema::new(vec![
+        field("layer", DataType::Int32),
+        field("neuron", DataType::Int32),
+        field("method", DataType::Utf8),
+        real("precision"),
+        real("recall"),
+        real("f1"),
+        real("accuracy"),
+        real("r2"),
+        real("pearson"),
+        real("random_precision"),
+        real("random_recall"),
+        field("positives", DataType::Int64),
+        field("tokens", DataType::Int64),
+        field("random_positives", DataType::Int64),
+        field("random_tokens", DataType::Int64),
+        field("reason", DataType::Utf8),
+    ]))
+}
+
+impl TableFunction for EvaluateGraphs {
+    fn name(&self) -> &'static str {
+        "evaluate_graphs"
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![
+            Parameter::required("model", DataType::Utf8),
+            Parameter::with_default("dataset", DEFAULT),
+            Parameter::with_default("examples", EXAMPLES),
+            Parameter::with_default("text_tokens", TOKENS),
+            Parameter::with_default("threshold", THRESHOLD),
+        ]
+    }
+
+    fn outputs(&self) -> Vec<Field> {
+        schema().fields().iter().map(|field| field.as_ref().clone()).collect()
+    }
+
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
+    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+        let call = EvaluateCall {
+            engine: Arc::clone(engine),
+            model: values.model(engine)?,
+            dataset: values.text("dataset")?.to_owned(),
+            examples: values.number("examples", 2..=MOST_EXAMPLES)? as usize,
+            tokens: values.number("text_tokens", 2..=MOST_TOKENS)? as usize,
+            threshold: values.real("threshold", LEAST_THRESHOLD.into()..=1.0)? as f32,
+        };
+        computed(self.name(), call)
+    }
+}
+
+/// What is to be judged, and by what.
+#[derive(Debug)]
+struct EvaluateCall {
+    engine: Arc<EngineState>,
+    model: Arc<Model>,
+    dataset: String,
+    examples: usize,
+    tokens: usize,
+    threshold: f32,
+}
+
+impl Call for EvaluateCall {
+    type Work = Evaluating;
+
+    fn schema(&self) -> SchemaRef {
+        schema()
+    }
+
+    fn supports(&self, filter: &Expr) -> TableProviderFilterPushDown {
+        match allowed_strings(filter, "method") {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => supports_place(filter),
+        }
+    }
+
+    fn work<'a>(&'a self, session: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Evaluating>> {
+        Box::pin(async move {
+            let name = Dataset::kept_as(session, &self.dataset);
+            let dataset = Dataset::find(session, &self.dataset).await?;
+            let methods = asked.filters.iter().filter_map(|filter| allowed_strings(filter, "method"));
+            let of_place: Vec<Expr> =
+                asked.filters.iter().filter(|filter| allowed_strings(filter, "method").is_none()).cloned().collect();
+            let (engine, model) = (&self.engine, &self.model);
+            let selection = select_neurons(model, &Predicate::compile(&of_place, &schema(), session)?)?;
+            let origin = dataset.documents(session, &name).await?;
+            let width = model.config().d_mlp;
+            let neurons = selection.iter().map(|(layer, n)| (*layer as u32, n.as_ref().map_or(width, Vec::len)));
+            let work = OnExamples {
+                model,
+                pool: engine.registry.pool(),
+                layers: searched(engine, model, &origin, self.tokens, neurons).await?,
+                examples: self.examples,
+                effort: 1.0,
+            };
+            // Neurons without a graph are not judged.
+            let estimate = work.estimate().at_most();
+            let evaluation = Evaluation {
+                resources: Arc::clone(&engine.resources),
+                model: Arc::clone(model),
+                dataset: name,
+                origin,
+                selection,
+                methods: methods.collect(),
+                examples: self.examples,
+                tokens: self.tokens,
+                threshold: self.threshold,
+            };
+            Ok(Evaluating { evaluation, estimate })
+        })
+    }
+}
+
+/// An evaluation to be run, and its cost.
+struct Evaluating {
+    evaluation: Evaluation,
+    estimate: Estimate,
+}
+
+impl fmt::Display for Evaluating {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Evaluation { model, dataset, .. } = &self.evaluation;
+        write!(f, "evaluate_graphs model={} dataset={dataset}, {}", model.name(), self.estimate)
+    }
+}
+
+impl Work for Evaluating {
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.evaluation.run(context, rows).await })
+    }
+}
+
+impl Consumer<Vec<Evaluated>> for Rows {
+    async fn take(&self, evaluated: Vec<Evaluated>) -> Result<bool> {
+        Ok(self.send(batch(&evaluated)?).await)
+    }
+}
+
+fn reason(scores: &Result<Scores, &'static str>) -> Option<&'static str> {
+    match scores {
+        Ok(scores) => (scores.tokens == 0).then_some(NO_EXAMPLES),
+        Err(reason) => Some(reason),
+    }
+}
+
+fn batch(evaluated: &[Evaluated]) -> Result<RecordBatch> {
+    let scores = || evaluated.iter().map(|graph| graph.scores.as_ref().ok());
+    let real = |f: &dyn Fn(&Scores) -> Option<f32>| -> ArrayRef {
+        Arc::new(scores().map(|scores| scores.and_then(f)).collect::<Float32Array>())
+    };
+    let count = |f: &dyn Fn(&Scores) -> u64| -> ArrayRef {
+        Arc::new(scores().map(|scores| scores.map(|scores| f(scores) as i64)).collect::<Int64Array>())
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int32Array::from_iter_values(evaluated.iter().map(|graph| graph.layer as i32))),
+        Arc::new(Int32Array::from_iter_values(evaluated.iter().map(|graph| graph.neuron as i32))),
+        Arc::new(StringArray::from_iter_values(evaluated.iter().map(|graph| &graph.method))),
+        real(&|s| s.precision),
+        real(&|s| s.recall),
+        real(&|s| s.f1),
+        real(&|s| s.accuracy),
+        real(&|s| s.r2),
+        real(&|s| s.pearson),
+        real(&|s| s.random_precision),
+        real(&|s| s.random_recall),
+        count(&|s| s.positives),
+        count(&|s| s.tokens),
+        count(&|s| s.random_positives),
+        count(&|s| s.random_tokens),
+        Arc::new(evaluated.iter().map(|graph| reason(&graph.scores)).collect::<StringArray>()),
+    ];
+    Ok(RecordBatch::try_new(schema(), columns)?)
+}

@@ -1,0 +1,307 @@
+//! TableFunctionPlanner over pairs of neurons, of one model or of two, that are about the activations of both on the same tokens.
+//!
+//! The models run once; what is kept of each pair is added up as they go, so memory is that of a matrix of pairs,
+//! whatever the size of the dataset.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int32Array, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
+use neuroql_model::Model;
+use neuroql_pipeline::Origin;
+use neuroql_pipeline::pairs::{Accumulator, CHAIN_BYTES, CHAINS, NeuronSet, Pairs};
+use neuroql_schema::sql_error;
+
+use crate::Error;
+use crate::planner::estimate::{Estimate, Running, Tokens};
+use crate::state::EngineState;
+use crate::table_functions::api::{Asked, Call, Parameter, Rows, TableFunction, Values, Work, computed};
+use crate::tables::dataset::{DEFAULT, Dataset};
+
+mod coactivations;
+mod correlations;
+
+pub(crate) use coactivations::{FIRES_ABOVE, Firing, fires_above};
+pub(crate) use correlations::Correlation;
+
+/// Neurons returned for each if the query does not say.
+const DEFAULT_K: i64 = 5;
+
+/// How strongly neurons are paired.
+pub(crate) trait Measure: Clone + fmt::Debug + Send + Sync + 'static {
+    /// The table function's name.
+    const NAME: &'static str;
+    /// What is kept of all pairs.
+    type Kept: Accumulator;
+    /// What is told of a pair.
+    type Told: Send;
+
+    /// The parameter that says which, beside those that all such table functions have.
+    fn parameter() -> Parameter;
+
+    /// What a call says of it.
+    fn of(values: &Values) -> Result<Self>;
+
+    /// Nothing kept yet; `others` is the size of the second set.
+    fn start(&self, width: usize, others: Option<usize>) -> Self::Kept;
+
+    /// The bytes that it will take.
+    fn bytes(width: usize, others: Option<usize>) -> usize;
+
+    /// The numbers of the `k` neurons that one is paired with most strongly, strongest first.
+    fn strongest(&self, kept: &Self::Kept, number: usize, k: usize) -> Vec<(u32, Self::Told)>;
+
+    /// Columns of what is told.
+    fn fields() -> Vec<Field>;
+
+    /// Their values.
+    fn columns(told: &[Self::Told]) -> Vec<ArrayRef>;
+}
+
+/// Which pairs are asked for, and over which text.
+#[derive(Debug, Clone)]
+pub(crate) struct PairRequest {
+    dataset: String,
+    pub pairs: Pairs,
+    /// Partners to be returned of each neuron.
+    k: usize,
+}
+
+impl PairRequest {
+    /// The parameters that say so.
+    fn parameters() -> Vec<Parameter> {
+        vec![
+            Parameter::required("model", DataType::Utf8),
+            Parameter::with_default("dataset", DEFAULT),
+            Parameter::optional_text("other"),
+            Parameter::optional_text("layers"),
+            Parameter::optional_text("other_layers"),
+            Parameter::optional_number("documents"),
+            Parameter::with_default("k", DEFAULT_K),
+        ]
+    }
+
+    /// Columns that name a pair and tell of it.
+    fn outputs<M: Measure>() -> Vec<Field> {
+        let field = |name: &str, data_type| Field::new(name, data_type, true);
+        let pair = [
+            field("layer", DataType::Int32),
+            field("neuron", DataType::Int32),
+            field("rank", DataType::Int32),
+            field("other_model", DataType::Utf8),
+            field("other_layer", DataType::Int32),
+            field("other_neuron", DataType::Int32),
+        ];
+        pair.into_iter().chain(M::fields()).collect()
+    }
+
+    fn of(engine: &Arc<EngineState>, values: &Values) -> Result<Self> {
+        let model = values.model(engine)?;
+        let other =
+            values.optional_text("other").map(|other| engine.registry.get(other).map_err(sql_error)).transpose()?;
+        let other = other.filter(|other| other.name() != model.name());
+        let reads_alike = |other: &Arc<Model>| {
+            other.tokenizer().texts() == model.tokenizer().texts()
+                && (other.window(), other.bos()) == (model.window(), model.bos())
+        };
+        if let Some(other) = other.as_ref().filter(|other| !reads_alike(other)) {
+            let reason = format!(
+                "is '{}', which does not cut text into the same tokens and examples as '{}': vocabularies, windows and \
+                 beginnings of text must be the same",
+                other.name(),
+                model.name()
+            );
+            return Err(values.invalid("other", reason).into());
+        }
+        let one = NeuronSet { layers: values.layers("layers", &model)?, model };
+        let other = match other {
+            Some(other) => Some(NeuronSet { layers: values.layers("other_layers", &other)?, model: other }),
+            None if values.optional_text("other_layers").is_some() => {
+                Some(NeuronSet { layers: values.layers("other_layers", &one.model)?, model: Arc::clone(&one.model) })
+            }
+            None => None,
+        };
+        Ok(Self {
+            dataset: values.text("dataset")?.to_owned(),
+            pairs: Pairs {
+                resources: Arc::clone(&engine.resources),
+                documents: values.optional_number("documents", 0..=i64::MAX)?,
+                one,
+                other,
+            },
+            k: values.number("k", 1..=i64::MAX)? as usize,
+        })
+    }
+
+    /// All pairs of the neurons of a model.
+    pub fn all(engine: &Arc<EngineState>, model: &Arc<Model>, values: &Values) -> Result<Self> {
+        Ok(Self {
+            dataset: values.text("dataset")?.to_owned(),
+            pairs: Pairs {
+                resources: Arc::clone(&engine.resources),
+                documents: values.optional_number("documents", 0..=i64::MAX)?,
+                one: NeuronSet { layers: (0..model.config().layers as u32).collect(), model: Arc::clone(model) },
+                other: None,
+            },
+            k: usize::MAX,
+        })
+    }
+
+    /// Where the text is.
+    pub async fn origin(&self, session: &dyn Session) -> Result<Origin> {
+        Dataset::find(session, &self.dataset).await?.documents(session, &self.dataset).await
+    }
+
+    /// What adding up will cost; `bytes` is what an accumulator takes.
+    fn estimate(&self, bytes: usize, origin: &Origin) -> Estimate {
+        let Pairs { resources, one, other, documents } = &self.pairs;
+        let (width, others) = self.pairs.widths();
+        let values = width + others.unwrap_or(0);
+        let threads = resources.registry.pool().threads();
+        // The other model's passes count by their layers.
+        let depth = |set: &NeuronSet| set.layers.last().map_or(0.0, |layer| f64::from(layer + 1));
+        let running = Running {
+            speed: one.model.speed(),
+            layers: depth(one) + other.as_ref().map_or(0.0, depth),
+            batch: one.model.batch_tokens(values),
+            lanes: threads + 1,
+            threads,
+        };
+        let tokens = Tokens::of(origin, &one.model, one.model.tokenizer().bytes_per_token());
+        let tokens = tokens.map(|tokens| tokens.of_first(*documents));
+        let count = if bytes <= CHAIN_BYTES { CHAINS } else { 1 };
+        running.estimate(tokens, threads + 2 + count, (count * bytes) as f64, (4 * values) as f64)
+    }
+}
+
+/// The table function of a measure.
+#[derive(Debug)]
+pub(crate) struct Paired<M>(PhantomData<M>);
+
+impl<M> Paired<M> {
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<M: Measure> TableFunction for Paired<M> {
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let mut parameters = PairRequest::parameters();
+        parameters.push(M::parameter());
+        parameters
+    }
+
+    fn outputs(&self) -> Vec<Field> {
+        PairRequest::outputs::<M>()
+    }
+
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
+    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+        let request = PairRequest::of(engine, values)?;
+        computed(M::NAME, PairsCall { request, measure: M::of(values)? })
+    }
+}
+
+/// A call of such a table function.
+#[derive(Debug, Clone)]
+struct PairsCall<M> {
+    request: PairRequest,
+    measure: M,
+}
+
+impl<M: Measure> Call for PairsCall<M> {
+    type Work = Pairing<M>;
+
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(PairRequest::outputs::<M>()))
+    }
+
+    fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Pairing<M>>> {
+        Box::pin(async move {
+            let origin = self.request.origin(session).await?;
+            let (width, others) = self.request.pairs.widths();
+            let estimate = self.request.estimate(M::bytes(width, others), &origin);
+            Ok(Pairing { origin, call: self.clone(), estimate })
+        })
+    }
+}
+
+/// Pairs to be found.
+struct Pairing<M> {
+    call: PairsCall<M>,
+    origin: Origin,
+    estimate: Estimate,
+}
+
+impl<M: Measure> fmt::Display for Pairing<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PairRequest { dataset, pairs, k } = &self.call.request;
+        let Pairs { one, other, .. } = pairs;
+        write!(f, "{} model={} dataset={dataset} layers={:?}", M::NAME, one.model.name(), one.layers)?;
+        other.iter().try_for_each(|other| write!(f, " other={} {:?}", other.model.name(), other.layers))?;
+        write!(f, " k={k}, {}", self.estimate)
+    }
+}
+
+impl<M: Measure> Work for Pairing<M> {
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let PairsCall { request, measure } = &self.call;
+            let pairs = &request.pairs;
+            let (width, others) = pairs.widths();
+            let start = || measure.start(width, others);
+            let kept = Arc::new(pairs.add_up(start, M::bytes(width, others), &self.origin, context).await?);
+            for first in (0..width).step_by(pairs.one.model.config().d_mlp) {
+                let (kept, call) = (Arc::clone(&kept), self.call.clone());
+                let of_layer = tokio::task::spawn_blocking(move || call.strongest(&kept, first)).await;
+                let of_layer = of_layer.map_err(|e| Error::Internal(format!("pairs of neurons were lost: {e}")))?;
+                if !rows.send(rows.batch(of_layer)?).await {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl<M: Measure> PairsCall<M> {
+    /// Columns for the neurons of a layer, whose first neuron has this number.
+    fn strongest(&self, kept: &M::Kept, first: usize) -> Vec<ArrayRef> {
+        let PairRequest { pairs: Pairs { one, other, .. }, k, .. } = &self.request;
+        let others = other.as_ref().unwrap_or(one);
+        let (mut found, mut told) = (Vec::new(), Vec::new());
+        for number in first..first + one.model.config().d_mlp {
+            for ((partner, tells), rank) in self.measure.strongest(kept, number, *k).into_iter().zip(1..) {
+                found.push((number, rank, partner as usize));
+                told.push(tells);
+            }
+        }
+        let integers = |integer: &dyn Fn(&(usize, i32, usize)) -> i32| -> ArrayRef {
+            Arc::new(Int32Array::from_iter_values(found.iter().map(integer)))
+        };
+        let mut columns: Vec<ArrayRef> = vec![
+            integers(&|(number, ..)| one.place(*number).0),
+            integers(&|(number, ..)| one.place(*number).1),
+            integers(&|(_, rank, _)| *rank),
+            Arc::new(StringArray::from_iter_values(found.iter().map(|_| others.model.name()))),
+            integers(&|(.., partner)| others.place(*partner).0),
+            integers(&|(.., partner)| others.place(*partner).1),
+        ];
+        columns.extend(M::columns(&told));
+        columns
+    }
+}

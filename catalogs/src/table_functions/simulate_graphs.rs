@@ -1,0 +1,162 @@
+//! `simulate_graphs(model, text, layers, method, semantics)`: what the graphs of whole layers predict for a text.
+//!
+//! A row for each token and neuron of which something is predicted, as a share of the neuron's greatest activation; where
+//! there is no row, 0 is. All graphs of a layer run as one automaton.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float32Array, Int32Array, RecordBatch, StringArray};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type};
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
+use neuroql_graph::{Automaton, Predictions, Semantics};
+use neuroql_model::{Model, Placement};
+use neuroql_schema::graph_column::GraphColumn;
+use neuroql_schema::sql_error;
+
+use crate::state::EngineState;
+use crate::table_functions::api::{Parameter, Rows, TableFunction, Values, Work, always_computed};
+use neuroql_pipeline::graphs::preferred_rows;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct SimulateGraphs;
+
+impl TableFunction for SimulateGraphs {
+    fn name(&self) -> &'static str {
+        "simulate_graphs"
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![
+            Parameter::required("model", DataType::Utf8),
+            Parameter::required("text", DataType::Utf8),
+            Parameter::optional_text("layers"),
+            Parameter::optional_text("method"),
+            Parameter::with_default("semantics", Semantics::default().name()),
+        ]
+    }
+
+    fn outputs(&self) -> Vec<Field> {
+        vec![
+            Field::new("layer", DataType::Int32, true),
+            Field::new("neuron", DataType::Int32, true),
+            Field::new("position", DataType::Int32, true),
+            Field::new("token", DataType::Utf8, true),
+            Field::new("predicted", DataType::Float32, true),
+        ]
+    }
+
+    fn requires_superuser(&self) -> bool {
+        false
+    }
+
+    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+        let model = values.model(engine)?;
+        let simulation = Simulation {
+            engine: Arc::clone(engine),
+            text: values.optional_text("text").map(str::to_owned),
+            layers: values.layers("layers", &model)?,
+            method: values.optional_text("method").map(str::to_owned),
+            semantics: values.parsed("semantics")?,
+            model,
+        };
+        always_computed(self, simulation)
+    }
+}
+
+/// What is asked.
+struct Simulation {
+    engine: Arc<EngineState>,
+    model: Arc<Model>,
+    /// NULL has no tokens.
+    text: Option<String>,
+    layers: Vec<u32>,
+    method: Option<String>,
+    semantics: Semantics,
+}
+
+impl fmt::Display for Simulation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, layers, semantics, .. } = self;
+        write!(f, "simulate_graphs model={} layers={layers:?} semantics={}", model.name(), semantics.name())
+    }
+}
+
+impl Work for Simulation {
+    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for layer in &self.layers {
+                if !rows.send(rows.batch(self.layer(*layer).await?)?).await {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Simulation {
+    /// The rows of a layer, made apart from the threads that serve clients.
+    async fn layer(&self, layer: u32) -> Result<Vec<ArrayRef>> {
+        let graphs = self.graphs(layer).await?;
+        let (model, text, semantics) = (Arc::clone(&self.model), self.text.clone(), self.semantics);
+        let simulate = move || Ok(simulated(&model, &graphs, layer, text.as_deref().unwrap_or_default(), semantics));
+        self.engine.registry.pool().run(Placement::OneThread, simulate).await.map_err(sql_error)?
+    }
+
+    /// One row of graphs a neuron: those of the method, or those that stand for their neurons.
+    async fn graphs(&self, layer: u32) -> Result<RecordBatch> {
+        let graphs = self.engine.resources.graphs(&self.model, layer, None).await?;
+        let methods = graphs["method"].as_string::<i32>();
+        let stands = match self.method {
+            Some(_) => None,
+            None => Some(preferred_rows(&graphs).into_values().collect::<BTreeSet<_>>()),
+        };
+        let wanted = |(row, method): (usize, Option<&str>)| {
+            let by_method = || method == self.method.as_deref();
+            let kept = stands.as_ref().map_or_else(by_method, |rows| rows.contains(&row));
+            Some(kept && graphs["graph"].is_valid(row))
+        };
+        Ok(filter_record_batch(&graphs, &methods.iter().enumerate().map(wanted).collect())?)
+    }
+}
+
+/// What some graphs of a layer predict for a text.
+fn simulated(
+    model: &Model,
+    graphs: &RecordBatch,
+    layer: u32,
+    text: &str,
+    semantics: Semantics,
+) -> Result<Vec<ArrayRef>> {
+    let neurons = graphs["neuron"].as_primitive::<Int32Type>();
+    let column = GraphColumn::try_new(&graphs["graph"])?;
+    let views = (0..column.len()).map(|row| column.view(row)).collect::<Result<Vec<_>, _>>().map_err(sql_error)?;
+    let automaton = Automaton::new(views, semantics).map_err(sql_error)?;
+
+    let tokenizer = model.tokenizer();
+    let ids = tokenizer.encode(text).map_err(sql_error)?;
+    let mut found = Predictions::default();
+    automaton.simulate(&ids, &mut found);
+    let mut rows: Vec<(i32, i32, f32)> = Vec::with_capacity(found.values.len());
+    for position in 0..ids.len() {
+        let of_token = found.at(position).map(|(graph, value)| (position as i32, neurons.value(graph as usize), value));
+        let first = rows.len();
+        rows.extend(of_token);
+        rows[first..].sort_unstable_by_key(|(_, neuron, _)| *neuron);
+    }
+    let text = |(position, ..): &(i32, i32, f32)| tokenizer.texts().get(ids[*position as usize] as usize);
+    Ok(vec![
+        Arc::new(Int32Array::from_value(layer as i32, rows.len())),
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.1))),
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| row.0))),
+        Arc::new(rows.iter().map(text).collect::<StringArray>()),
+        Arc::new(Float32Array::from_iter_values(rows.iter().map(|row| row.2))),
+    ])
+}

@@ -1,0 +1,92 @@
+//! `neurons`: one row a neuron and analysed dataset. What is known of a neuron beyond its place is NULL until a dataset
+//! is analysed or a graph is built.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray, UInt32Array, new_null_array};
+use datafusion::arrow::compute::{cast, take};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use futures::future::BoxFuture;
+use neuroql_model::Model;
+use neuroql_pipeline::graphs::preferred_rows;
+
+use crate::tables::model_table::{ModelTable, Scan};
+use crate::tables::neuron_rows::{LayerPart, OF_GRAPHS, of_kept, supports_place, take_neurons};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Neurons;
+
+fn schema() -> SchemaRef {
+    let field = |name: &str, data_type: DataType, nullable| Field::new(name, data_type, nullable);
+    let real = |name: &str| field(name, DataType::Float32, true);
+    let histogram = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
+    Arc::new(Schema::new(vec![
+        field("layer", DataType::Int32, false),
+        field("neuron", DataType::Int32, false),
+        field("dataset", DataType::Utf8, true),
+        field("tokens", DataType::Int64, true),
+        real("mean"),
+        real("variance"),
+        real("skewness"),
+        real("kurtosis"),
+        real("max_activation"),
+        real("min_activation"),
+        real("density"),
+        field("histogram", histogram, true),
+        field("nodes", DataType::Int32, true),
+        real("precision"),
+        real("recall"),
+        real("f1"),
+    ]))
+}
+
+impl ModelTable for Neurons {
+    fn name(&self) -> &'static str {
+        "neurons"
+    }
+
+    fn schema(&self, _: Option<&Model>) -> SchemaRef {
+        schema()
+    }
+
+    fn supports_filter(&self, filter: &Expr) -> TableProviderFilterPushDown {
+        supports_place(filter)
+    }
+
+    fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        Box::pin(async move { of_kept(model, scan, schema(), true, rows).await })
+    }
+}
+
+/// Rows of some neurons of a layer; of each column of the store that has the name of one here.
+fn rows(part: &LayerPart, kept: Option<&RecordBatch>, graphs: Option<&RecordBatch>) -> Result<RecordBatch> {
+    let schema = schema();
+    let count = part.neurons.len();
+    let kept = kept.map(|kept| take_neurons(kept, &part.neurons)).transpose()?;
+    let graphs = graphs.map(|graphs| (graphs, of_neurons(part, graphs)));
+    let column = |field: &Field| -> Result<ArrayRef> {
+        Ok(match (field.name().as_str(), &kept) {
+            ("layer", _) => Arc::new(Int32Array::from_value(part.layer as i32, count)),
+            ("neuron", _) => Arc::new(Int32Array::from_iter_values(part.neurons.iter().map(|n| *n as i32))),
+            ("dataset", _) => Arc::new(StringArray::from_iter(vec![part.dataset.as_deref(); count])),
+            (name, _) if OF_GRAPHS.contains(&name) => match &graphs {
+                Some((graphs, rows)) => take(&graphs[name], rows, None)?,
+                None => new_null_array(field.data_type(), count),
+            },
+            (name, Some(kept)) if kept.column_by_name(name).is_some() => cast(&kept[name], field.data_type())?,
+            _ => new_null_array(field.data_type(), count),
+        })
+    };
+    let columns = schema.fields().iter().map(|field| column(field)).collect::<Result<Vec<_>>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+/// For each neuron the row of graphs that stands for it.
+fn of_neurons(part: &LayerPart, graphs: &RecordBatch) -> UInt32Array {
+    let preferred = preferred_rows(graphs);
+    part.neurons.iter().map(|neuron| preferred.get(&(*neuron as i32)).map(|row| *row as u32)).collect()
+}

@@ -1,0 +1,114 @@
+//! Activations of whole texts, off the caller's thread.
+
+use std::sync::Arc;
+
+use crate::pool::{Placement, Pool};
+use crate::{Batch, Cancel, Error, Model, ReadSpec, Result};
+
+/// Cancels when dropped, so that a query that is given up stops its forward passes.
+#[derive(Debug, Default)]
+pub struct CancelOnDrop(Cancel);
+
+impl CancelOnDrop {
+    /// The flag to hand to forward passes.
+    pub fn flag(&self) -> Cancel {
+        self.0.clone()
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Model {
+    /// A layer from a user's number.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub fn check_layer(&self, layer: i64) -> Result<usize> {
+        self.check_index("layer", layer, self.config().layers)
+    }
+
+    /// A neuron from a user's number.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub fn check_neuron(&self, neuron: i64) -> Result<u32> {
+        Ok(self.check_index("neuron", neuron, self.config().d_mlp)? as u32)
+    }
+
+    fn check_index(&self, what: &'static str, index: i64, limit: usize) -> Result<usize> {
+        match usize::try_from(index) {
+            Ok(i) if i < limit => Ok(i),
+            _ => Err(Error::OutOfRange { what, index, limit, model: self.name().into() }),
+        }
+    }
+
+    /// Activations of some neurons of a layer on each token of each text: `[text][neuron][position]`, positions running
+    /// on over the examples of a text longer than the window.
+    ///
+    /// # Errors
+    /// As [`Model::run`]. Dropping the future stops the forward passes.
+    pub async fn activations(
+        self: &Arc<Self>,
+        pool: &Pool,
+        layer: usize,
+        neurons: Vec<u32>,
+        texts: Vec<String>,
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
+        let guard = CancelOnDrop::default();
+        let (model, cancel) = (Arc::clone(self), guard.flag());
+        let job = move || model.activations_here(layer, neurons, &texts, &cancel);
+        pool.run(Placement::AllThreads.of(self), job).await
+    }
+
+    fn activations_here(
+        &self,
+        layer: usize,
+        neurons: Vec<u32>,
+        texts: &[String],
+        cancel: &Cancel,
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
+        let mut out: Vec<Vec<Vec<f32>>> = texts.iter().map(|_| vec![Vec::new(); neurons.len()]).collect();
+        let limit = self.batch_tokens(neurons.len());
+        let spec = ReadSpec::new(self, [(layer, Some(neurons))])?;
+        let mut batch = Batch::new([], self.bos());
+        let mut owners: Vec<(usize, usize)> = Vec::new();
+        for (text, words) in texts.iter().enumerate() {
+            cancel.check()?;
+            let tokens = self.tokenizer().encode(words)?;
+            for example in self.examples(&tokens) {
+                if !batch.is_empty() && batch.tokens() + example.len() > limit {
+                    self.append(&mut out, &owners, &batch, &spec, cancel)?;
+                    batch = Batch::new([], self.bos());
+                    owners.clear();
+                }
+                batch.push(example);
+                owners.push((text, example.len()));
+            }
+        }
+        self.append(&mut out, &owners, &batch, &spec, cancel)?;
+        Ok(out)
+    }
+
+    /// Runs a batch and gives its rows to the texts they belong to.
+    fn append(
+        &self,
+        out: &mut [Vec<Vec<f32>>],
+        owners: &[(usize, usize)],
+        batch: &Batch,
+        spec: &ReadSpec,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let values = self.run(batch, spec, cancel)?.pop().ok_or_else(|| Error::Internal("no layer was read".into()))?;
+        let mut rows = values.to_vec2::<f32>()?.into_iter();
+        for &(text, tokens) in owners {
+            for row in rows.by_ref().take(tokens) {
+                out[text].iter_mut().zip(row).for_each(|(neuron, value)| neuron.push(value));
+            }
+        }
+        Ok(())
+    }
+}

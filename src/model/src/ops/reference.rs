@@ -1,0 +1,138 @@
+//! The operations written with candle's own, for any device and number type: what runs where there is no kernel, and
+//! what the kernels are tested against. Norms, softmax and products add up in f32 whatever the numbers are.
+
+use candle_core::{D, DType, Tensor};
+use candle_nn::ops::{layer_norm, rms_norm, softmax_last_dim};
+use candle_nn::rotary_emb::{rope, rope_i};
+
+use super::Attention;
+use super::packing::{CausalMask, Group, Packing};
+use crate::weights::NormWeights;
+use crate::{Activation, Config, Error, Norm, NormKind, Result};
+
+pub(super) fn norm(x: &Tensor, norm: Norm, weights: &NormWeights) -> Result<Tensor> {
+    // One launch where candle has it; it computes in f32.
+    match (norm.kind, &weights.weight, &weights.bias) {
+        (NormKind::Layer, Some(weight), Some(bias)) => return Ok(layer_norm(x, weight, bias, norm.eps)?),
+        (NormKind::Rms, Some(weight), None) => return Ok(rms_norm(x, weight, norm.eps)?),
+        (NormKind::None, ..) => return Ok(x.clone()),
+        _ => {}
+    }
+    let dtype = x.dtype();
+    let x = x.to_dtype(DType::F32)?;
+    let centred = if norm.kind == NormKind::Layer { x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)? } else { x };
+    let square = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(norm.eps))?;
+    let mut out = centred.broadcast_div(&square.sqrt()?)?;
+    if let Some(weight) = &weights.weight {
+        out = out.broadcast_mul(&weight.to_dtype(DType::F32)?)?;
+    }
+    if let Some(bias) = &weights.bias {
+        out = out.broadcast_add(&bias.to_dtype(DType::F32)?)?;
+    }
+    Ok(out.to_dtype(dtype)?)
+}
+
+pub(super) fn activate(x: &Tensor, config: &Config, bias: Option<&Tensor>) -> Result<Tensor> {
+    let x = add_optional(x, bias)?;
+    let act = |x: &Tensor| {
+        Ok(match config.activation {
+            Activation::Gelu => wide(x, Tensor::gelu_erf)?,
+            Activation::GeluTanh => wide(x, Tensor::gelu)?,
+            Activation::Relu => x.relu()?,
+            Activation::Silu => wide(x, Tensor::silu)?,
+            Activation::Solu | Activation::SoluLn => wide(x, |x| x * softmax_last_dim(x)?)?,
+        })
+    };
+    if config.gated {
+        let width = x.dim(1)? / 2;
+        let gate = act(&x.narrow(1, 0, width)?.contiguous()?)?;
+        return Ok((gate * x.narrow(1, width, width)?)?);
+    }
+    act(&x)
+}
+
+/// A function that would lose digits in 16 bits, since it rounds after each of its steps.
+fn wide(x: &Tensor, f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> candle_core::Result<Tensor> {
+    f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())
+}
+
+pub(super) fn add(x: &Tensor, y: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    add_optional(&(x + y)?, bias)
+}
+
+fn add_optional(x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    Ok(match bias {
+        Some(bias) => x.broadcast_add(bias)?,
+        None => x.clone(),
+    })
+}
+
+/// Softmax over the last dimension, which GPUs compute in f32 whatever they are given.
+fn softmax(x: &Tensor) -> candle_core::Result<Tensor> {
+    if x.device().is_cpu() { wide(x, softmax_last_dim) } else { softmax_last_dim(x) }
+}
+
+/// Group by group, each one stack of products.
+pub(super) fn attention(attention: &Attention, packing: &Packing, qkv: &Tensor) -> Result<Tensor> {
+    let Config { heads, kv_heads, d_head, .. } = *attention.config;
+    let qkv = add_optional(qkv, attention.bias)?;
+    let placed = (heads + kv_heads) * d_head;
+    // Queries and keys where they are in need of a position; else those of `qkv` do.
+    let mut qk = qkv.clone();
+    if let Some(shift) = attention.shift {
+        qk = (qk.narrow(1, 0, placed)? + shift.index_select(&packing.positions, 0)?)?;
+    }
+    if let (Some(rotary), Some(turns)) = (attention.rotary, &packing.turns) {
+        let x = qk.narrow(1, 0, placed)?.reshape(((), heads + kv_heads, d_head))?;
+        let rotation = &rotary.rotation;
+        qk = rotate(&x, turns, rotation.dims, rotation.adjacent_pairs)?.reshape(((), placed))?;
+    }
+    let mut outputs = Vec::with_capacity(packing.groups.len());
+    for group in &packing.groups {
+        outputs.push(mixed(attention, group, &qk, &qkv)?);
+    }
+    let output = if outputs.len() == 1 { outputs.remove(0) } else { Tensor::cat(&outputs, 0)? };
+    Ok(match &packing.places {
+        Some(places) => output.index_select(places, 0)?,
+        None => output,
+    })
+}
+
+/// What the queries of a group mix from its values: `[pieces·queries, heads·d_head]`.
+fn mixed(attention: &Attention, group: &Group, qk: &Tensor, qkv: &Tensor) -> Result<Tensor> {
+    let Config { heads, kv_heads, d_head, .. } = *attention.config;
+    let Group { pieces, queries, keys, .. } = *group;
+    #[cfg_attr(not(any(test, feature = "cuda")), expect(irrefutable_let_patterns))]
+    let CausalMask::Mask(mask) = &group.mask else {
+        return Err(Error::Internal("a batch was packed for other kernels".into()));
+    };
+    let key_rows = group.key_rows.as_ref().unwrap_or(&group.query_rows);
+    let of_queries = group.query_rows.of(qk, pieces * queries)?;
+    let of_keys = if group.key_rows.is_some() { key_rows.of(qk, pieces * keys)? } else { of_queries.clone() };
+    let of_values = if qk.id() == qkv.id() { of_keys.clone() } else { key_rows.of(qkv, pieces * keys)? };
+    // Some heads of packed rows as a view: [pieces, heads, tokens, d_head]
+    let split = |x: &Tensor, tokens: usize, first: usize, count: usize| {
+        x.reshape((pieces, tokens, (), d_head))?.narrow(2, first, count)?.transpose(1, 2)
+    };
+    // Scaled as it is copied. Heads that share keys follow each other, so they are one taller matrix.
+    let q = (split(&of_queries, queries, 0, heads)? * f64::from(attention.scale()))?;
+    let q = q.contiguous()?.reshape((pieces, kv_heads, heads / kv_heads * queries, d_head))?;
+    let k = split(&of_keys, keys, heads, kv_heads)?.contiguous()?;
+    let v = split(&of_values, keys, heads + kv_heads, kv_heads)?.contiguous()?;
+    let scores = q.matmul(&k.t()?)?.reshape((pieces, heads, queries, keys))?;
+    let pattern = softmax(&scores.broadcast_add(mask)?)?;
+    let mixed = pattern.reshape((pieces, kv_heads, heads / kv_heads * queries, keys))?.matmul(&v)?;
+    let mixed = mixed.reshape((pieces, heads, queries, d_head))?.transpose(1, 2)?;
+    Ok(mixed.contiguous()?.reshape((pieces * queries, heads * d_head))?)
+}
+
+/// Rotates the first `dims` dimensions of `[rows, heads, d_head]`; `turns` are the cosines and sines of each row.
+fn rotate(x: &Tensor, [cos, sin]: &[Tensor; 2], dims: usize, adjacent_pairs: bool) -> Result<Tensor> {
+    let (rows, heads, d_head) = x.dims3()?;
+    // Each row is a batch of one token to candle, because its position is its own.
+    let turned = x.narrow(2, 0, dims)?.contiguous()?.reshape((rows, heads, 1, dims))?;
+    let (cos, sin) = (cos.reshape((rows, 1, dims / 2))?, sin.reshape((rows, 1, dims / 2))?);
+    let turned = if adjacent_pairs { rope_i(&turned, &cos, &sin)? } else { rope(&turned, &cos, &sin)? };
+    let turned = turned.reshape((rows, heads, dims))?;
+    Ok(if dims == d_head { turned } else { Tensor::cat(&[turned, x.narrow(2, dims, d_head - dims)?], 2)? })
+}

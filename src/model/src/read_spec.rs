@@ -1,0 +1,79 @@
+//! The part of a forward pass to read.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use crate::weights::Linear;
+use crate::{Error, Model, Result};
+
+/// Layers and neurons to read, with the columns of the deepest layer's weights gathered once for all batches.
+#[derive(Debug, Clone)]
+pub struct ReadSpec {
+    layers: Vec<LayerReadSpec>,
+    /// The deepest layer's MLP input cut down to the neurons asked, where they can be computed alone.
+    pub(crate) deepest: Option<Linear>,
+}
+
+/// The neurons read at one layer.
+#[derive(Debug, Clone)]
+pub struct LayerReadSpec {
+    /// The layer.
+    pub layer: usize,
+    /// The neurons, in the order of the result's columns; `None` is all of them.
+    pub neurons: Option<Arc<[u32]>>,
+    pub(crate) columns: Option<Tensor>,
+}
+
+impl ReadSpec {
+    /// Reads the given layers; `None` stands for all neurons of a layer.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a layer or neuron the model does not have.
+    pub fn new(model: &Model, layers: impl IntoIterator<Item = (usize, Option<Vec<u32>>)>) -> Result<Self> {
+        let config = model.config();
+        let mut specs = Vec::new();
+        for (layer, neurons) in layers {
+            model.layer(layer, neurons.as_deref().unwrap_or_default())?;
+            let columns = match &neurons {
+                Some(neurons) => Some(Tensor::from_slice(neurons, neurons.len(), model.device())?),
+                None => None,
+            };
+            specs.push(LayerReadSpec { layer, neurons: neurons.map(Arc::from), columns });
+        }
+        specs.sort_by_key(|spec| spec.layer);
+        if let Some(pair) = specs.windows(2).find(|pair| pair[0].layer == pair[1].layer) {
+            return Err(Error::Internal(format!("layer {} is probed twice", pair[0].layer)));
+        }
+        let deepest = match specs.last() {
+            Some(LayerReadSpec { layer, neurons: Some(neurons), .. }) if !config.activation.couples_neurons() => {
+                Some(cut(&model.weights().layers[*layer].mlp_in, neurons, config.gated, config.d_mlp, model.device())?)
+            }
+            _ => None,
+        };
+        Ok(Self { layers: specs, deepest })
+    }
+
+    /// The layers read, ascending: the order of [`Model::run`]'s result.
+    pub fn layers(&self) -> &[LayerReadSpec] {
+        &self.layers
+    }
+
+    /// The layer after which the forward pass stops.
+    pub fn deepest_layer(&self) -> Option<usize> {
+        self.layers.last().map(|spec| spec.layer)
+    }
+}
+
+/// The columns of an MLP's input matrix that belong to some neurons.
+pub(crate) fn cut(linear: &Linear, neurons: &[u32], gated: bool, d_mlp: usize, device: &Device) -> Result<Linear> {
+    let mut columns = neurons.to_vec();
+    if gated {
+        columns.extend(neurons.iter().map(|n| n + d_mlp as u32));
+    }
+    let columns = Tensor::from_slice(&columns, columns.len(), device)?;
+    Ok(Linear {
+        weight: linear.weight.index_select(&columns, 1)?,
+        bias: linear.bias.as_ref().map(|bias| bias.index_select(&columns, 0)).transpose()?,
+    })
+}

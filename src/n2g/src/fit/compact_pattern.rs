@@ -1,0 +1,208 @@
+//! Patterns as the learner handles them: token ids, the activator first.
+
+/// One step to the left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Step {
+    /// This token.
+    Token(u32),
+    /// Any one token.
+    Any,
+    /// Up to so many tokens, or none.
+    Gap(u16),
+}
+
+/// A pattern; its first step is the activator.
+pub(crate) type Line = Vec<Step>;
+
+/// Returns whether a pattern matches a text where its activator is at a position.
+pub(crate) fn matches(line: &[Step], tokens: &[u32], position: usize) -> bool {
+    // The text up to and including the next token to match.
+    let mut end = position + 1;
+    for (i, step) in line.iter().enumerate() {
+        match taken(*step, tokens, end) {
+            Some(rest) => end = rest,
+            None => return matches!(step, Step::Gap(_)) && matches_from_gap(&line[i..], tokens, end),
+        }
+    }
+    true
+}
+
+/// What is left of a text after a step that takes one token; `None` if it does not match, or is a gap.
+fn taken(step: Step, tokens: &[u32], end: usize) -> Option<usize> {
+    let last = end.checked_sub(1)?;
+    match step {
+        Step::Any => Some(last),
+        Step::Token(token) => (tokens[last] == token).then_some(last),
+        Step::Gap(_) => None,
+    }
+}
+
+/// As [`matches()`], with all that may be left of the text at once: there may be very many ways through several gaps.
+fn matches_from_gap(line: &[Step], tokens: &[u32], end: usize) -> bool {
+    // Ascending.
+    let mut ends = vec![end];
+    for step in line {
+        ends = match step {
+            Step::Gap(most) => {
+                let mut next = 0;
+                let widened = |end: &usize| {
+                    let fewest = end.saturating_sub(usize::from(*most)).max(next);
+                    next = end + 1;
+                    fewest..=*end
+                };
+                ends.iter().flat_map(widened).collect()
+            }
+            step => ends.into_iter().filter_map(|end| taken(*step, tokens, end)).collect(),
+        };
+        if ends.is_empty() {
+            return false;
+        }
+    }
+    true
+}
+
+/// The pattern of the tokens of a text whose importance is above a threshold, and of the last one; with gaps instead
+/// of wildcards if these may vary in length.
+pub(crate) fn compact_pattern(tokens: &[u32], importances: &[f32], threshold: f32, gaps: bool) -> Line {
+    let last = tokens.len() - 1;
+    let mut line = vec![Step::Token(tokens[last])];
+    let mut skipped = 0;
+    for k in (0..last).rev() {
+        if importances[k] <= threshold {
+            skipped += 1;
+            continue;
+        }
+        match (skipped, gaps) {
+            (0, _) => {}
+            (n, true) => line.push(Step::Gap(2 * n as u16)),
+            (n, false) => line.extend(std::iter::repeat_n(Step::Any, n)),
+        }
+        skipped = 0;
+        line.push(Step::Token(tokens[k]));
+    }
+    line
+}
+
+/// Where each step of a pattern is in the text, of the given length, that [`line`] made it of; a gap where its first
+/// token is.
+pub(crate) fn places(line: &[Step], length: usize) -> impl Iterator<Item = usize> {
+    line.iter().scan(length, |at, step| {
+        *at -= match step {
+            Step::Token(_) | Step::Any => 1,
+            Step::Gap(most) => usize::from(*most) / 2,
+        };
+        Some(*at)
+    })
+}
+
+/// The tokens of a pattern: where they are in it and in the text, of the given length, that [`line`] made it of.
+pub(crate) fn tokens(line: &[Step], length: usize) -> impl Iterator<Item = (usize, usize)> {
+    let tokens = line.iter().zip(places(line, length)).enumerate();
+    tokens.filter_map(|(i, (step, at))| matches!(step, Step::Token(_)).then_some((i, at)))
+}
+
+/// The pattern with another token where it has the given one of that text; `None` if it does not have it.
+pub(crate) fn replaced(line: &[Step], length: usize, at: usize, token: u32) -> Option<Line> {
+    let (step, _) = tokens(line, length).find(|(_, place)| *place == at)?;
+    let mut line = line.to_vec();
+    line[step] = Step::Token(token);
+    Some(line)
+}
+
+/// Returns whether a pattern of a text matches wherever another of the same text does that has its tokens and maybe more.
+pub(crate) fn covers(wider: &[Step], other: &[Step]) -> bool {
+    // With as many tokens between as there were, it misses what a gap allows.
+    !(wider.contains(&Step::Any) && other.iter().any(|step| matches!(step, Step::Gap(_))))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every way through every gap.
+    fn obviously(line: &[Step], tokens: &[u32]) -> bool {
+        let Some((step, rest)) = line.split_first() else { return true };
+        let shorter = |by: usize| &tokens[..tokens.len() - by];
+        match (step, tokens.last()) {
+            (Step::Gap(most), _) => (0..=tokens.len().min(usize::from(*most))).any(|n| obviously(rest, shorter(n))),
+            (Step::Any, Some(_)) => obviously(rest, shorter(1)),
+            (Step::Token(token), Some(last)) => token == last && obviously(rest, shorter(1)),
+            (_, None) => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn matches_as_every_way_through_gaps(
+            tokens in vec(0..3u32, 1..12),
+            line in vec(prop_oneof![
+                3 => (0..3u32).prop_map(Step::Token),
+                1 => Just(Step::Any),
+                2 => (0..4u16).prop_map(Step::Gap),
+            ], 0..7),
+        ) {
+            prop_assert_eq!(matches(&line, &tokens, tokens.len() - 1), obviously(&line, &tokens));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_is_replaced_where_it_came_from(
+            (text, importances, at) in (1..9usize)
+                .prop_flat_map(|length| (vec(0..5u32, length), vec(0.0..1.0f32, length), 0..length)),
+            gaps in any::<bool>(),
+        ) {
+            let last = text.len() - 1;
+            let made = compact_pattern(&text, &importances, 0.5, gaps);
+            for (step, place) in tokens(&made, text.len()) {
+                prop_assert_eq!(made[step], Step::Token(text[place]));
+            }
+            let other = replaced(&made, text.len(), at, 9);
+            prop_assert_eq!(other.is_some(), at == last || importances[at] > 0.5);
+            if let Some(other) = other {
+                let mut replaced = text.clone();
+                replaced[at] = 9;
+                prop_assert_eq!(&other, &compact_pattern(&replaced, &importances, 0.5, gaps));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn wider_patterns_cover_others(
+            (text, importances) in (1..7usize).prop_flat_map(|length| (vec(0..3u32, length), vec(0.0..1.0f32, length))),
+            read in vec(0..3u32, 1..16),
+            (gaps, other_gaps) in any::<(bool, bool)>(),
+            (threshold, less) in (0.0..1.0f32, 0.0..0.5f32),
+        ) {
+            let wider = compact_pattern(&text, &importances, threshold, gaps);
+            let other = compact_pattern(&text, &importances, threshold - less, other_gaps);
+            let last = read.len() - 1;
+            if covers(&wider, &other) && matches(&other, &read, last) {
+                prop_assert!(matches(&wider, &read, last), "{:?} {:?} {:?}", wider, other, read);
+            }
+        }
+    }
+
+    #[test]
+    fn many_gaps_do_not_take_for_ever() {
+        let line: Line = (0..60).flat_map(|_| [Step::Token(7), Step::Gap(2)]).chain([Step::Token(8)]).collect();
+        assert!(!matches(&line, &[7; 128], 127));
+    }
+
+    #[test]
+    fn lines_match_where_they_come_from() {
+        let (tokens, importances) = ([5, 6, 7, 8], [0.9, 0.1, 0.1, 1.0]);
+        let fixed = compact_pattern(&tokens, &importances, 0.5, false);
+        assert_eq!(fixed, [Step::Token(8), Step::Any, Step::Any, Step::Token(5)]);
+        assert!(matches(&fixed, &tokens, 3) && !matches(&fixed, &[5, 7, 8], 2));
+        let gap = compact_pattern(&tokens, &importances, 0.5, true);
+        assert_eq!(gap, [Step::Token(8), Step::Gap(4), Step::Token(5)]);
+        assert!(matches(&gap, &tokens, 3) && matches(&gap, &[5, 8], 1) && matches(&gap, &[5, 0, 0, 0, 0, 8], 5));
+        assert!(!matches(&gap, &[5, 0, 0, 0, 0, 0, 8], 6) && !matches(&gap, &[8], 0));
+        assert_eq!(compact_pattern(&tokens, &importances, 1.0, true), [Step::Token(8)]);
+    }
+}

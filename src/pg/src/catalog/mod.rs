@@ -1,0 +1,380 @@
+//! The schema `pg_catalog`: pg-catalog's tables, corrected where drivers read what is not true of neuroql.
+
+pub(crate) mod functions;
+pub(crate) mod object_functions;
+pub(crate) mod objects;
+pub(crate) mod quote_functions;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int32Array, ListBuilder, RecordBatch, StringArray, StringBuilder, new_null_array,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::catalog::{CatalogProviderList, MemTable, SchemaProvider, TableProvider};
+use datafusion::common::cast::as_string_array;
+use datafusion::common::exec_datafusion_err;
+use datafusion::datasource::TableType;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::prelude::SessionContext;
+use datafusion_postgres::arrow_pg::datatypes::PG_OID_ALIAS_KEY;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::catalog_info::CatalogInfo;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role as CatalogRole};
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{
+    PgCatalogSchemaProvider, PgCatalogStaticTables, PgCatalogTable, setup_pg_catalog,
+};
+use datafusion_postgres::pgwire::api::Type;
+use futures::StreamExt;
+
+use crate::catalog::objects::{Functions, Snapshot};
+use crate::decode;
+use crate::encode::column;
+use neuroql_access::Role;
+
+/// Registers the schema and its functions.
+pub(crate) fn register(context: &SessionContext, roles: Vec<Role>) -> Result<Arc<Functions>> {
+    let name = context.state().config_options().catalog.default_catalog.clone();
+    setup_pg_catalog(context, &name, Roles(roles.clone())).map_err(|error| *error)?;
+    let catalogs = Arc::clone(context.state().catalog_list());
+    let tables = Arc::new(PgCatalogStaticTables::try_new()?);
+    let functions = Arc::new(Functions::read(tables.pg_proc.data())?);
+    let inner = PgCatalogSchemaProvider::try_new(Tagged(catalogs), tables, Roles(roles))?;
+    let catalog = context.catalog(&name).ok_or_else(|| exec_datafusion_err!("catalog {name} does not exist"))?;
+    catalog.register_schema("pg_catalog", Arc::new(PgCatalog { inner, functions: Arc::clone(&functions) }))?;
+    Ok(functions)
+}
+
+/// What objects there are now, but for the path.
+pub(crate) async fn snapshot(context: &SessionContext) -> Result<Snapshot> {
+    let rows = |query: &'static str| async move { context.sql(query).await?.collect().await };
+    let mut snapshot = Snapshot::default();
+    let classes = "SELECT n.nspname, c.relname, c.oid FROM pg_catalog.pg_class c \
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
+    for batch in rows(classes).await? {
+        let (schemas, names) = (as_string_array(batch.column(0))?, as_string_array(batch.column(1))?);
+        let numbers = batch.column(2).as_primitive::<Int32Type>();
+        let row = |row| (schemas.value(row).to_owned(), names.value(row).to_owned(), numbers.value(row));
+        snapshot.classes.extend((0..batch.num_rows()).map(row));
+    }
+    let named = |batches: Vec<RecordBatch>| -> Result<Vec<(String, i32)>> {
+        let mut all = Vec::new();
+        for batch in batches {
+            let (names, numbers) = (as_string_array(batch.column(0))?, batch.column(1).as_primitive::<Int32Type>());
+            all.extend((0..batch.num_rows()).map(|row| (names.value(row).to_owned(), numbers.value(row))));
+        }
+        Ok(all)
+    };
+    snapshot.schemas = named(rows("SELECT nspname, oid FROM pg_catalog.pg_namespace").await?)?;
+    snapshot.roles = named(rows("SELECT rolname, oid FROM pg_catalog.pg_roles").await?)?;
+    snapshot.types = named(rows("SELECT typname, oid FROM pg_catalog.pg_type").await?)?;
+    Ok(snapshot)
+}
+
+#[derive(Debug, Clone)]
+struct Roles(Vec<Role>);
+
+// Not behind an Arc: pg-catalog's implementation for Arc<T> calls itself without end.
+#[async_trait]
+impl PgCatalogContextProvider for Roles {
+    async fn roles(&self) -> Vec<String> {
+        self.0.iter().map(|role| role.name.clone()).collect()
+    }
+
+    async fn role(&self, name: &str) -> Option<CatalogRole> {
+        self.0.iter().find(|role| role.name == name).map(|role| CatalogRole {
+            name: role.name.clone(),
+            is_superuser: role.superuser,
+            can_login: true,
+            can_create_db: role.superuser,
+            can_create_role: false,
+            can_create_user: false,
+            can_replication: false,
+            grants: Vec::new(),
+            inherited_roles: Vec::new(),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct PgCatalog {
+    inner: PgCatalogSchemaProvider<Tagged, Roles>,
+    functions: Arc<Functions>,
+}
+
+#[async_trait]
+impl SchemaProvider for PgCatalog {
+    fn table_names(&self) -> Vec<String> {
+        self.inner.table_names()
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.inner.table_exist(name)
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        match name {
+            "pg_attribute" => match self.inner.build_table_by_name(name)? {
+                Some(PgCatalogTable::Dynamic(inner)) => {
+                    let listed = Privileges::new(Arc::new(Attributes(inner)));
+                    Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(&listed.schema), vec![Arc::new(listed)])?)))
+                }
+                _ => self.inner.table(name).await,
+            },
+            "pg_class" => match self.inner.build_table_by_name(name)? {
+                Some(PgCatalogTable::Dynamic(inner)) => {
+                    let classes = Classes::new(inner);
+                    Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(&classes.schema), vec![Arc::new(classes)])?)))
+                }
+                _ => self.inner.table(name).await,
+            },
+            // Exported from a Postgres of somebody else, in which arrays are text; there are none of these here.
+            "pg_constraint" | "pg_index" => match self.inner.table(name).await? {
+                Some(inner) => {
+                    let schema = SchemaRef::new(with_arrays(&inner.schema()));
+                    Ok(Some(Arc::new(MemTable::try_new(schema, vec![Vec::new()])?)))
+                }
+                None => Ok(None),
+            },
+            _ => match self.inner.build_table_by_name(name)? {
+                Some(PgCatalogTable::Static(table)) => {
+                    let (schema, batches) = numbered(&table.schema(), table.data(), &self.functions)?
+                        .unwrap_or_else(|| (table.schema(), table.data().to_vec()));
+                    let listed = SchemaRef::new(with_lists(&schema));
+                    let batches = batches.iter().map(|batch| lists(batch, &listed)).collect::<Result<Vec<_>>>()?;
+                    Ok(Some(Arc::new(MemTable::try_new(listed, vec![batches])?)))
+                }
+                Some(PgCatalogTable::Dynamic(inner)) => {
+                    let listed = Privileges::new(inner);
+                    Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(&listed.schema), vec![Arc::new(listed)])?)))
+                }
+                _ => self.inner.table(name).await,
+            },
+        }
+    }
+}
+
+/// Gives columns of privileges their type, which is an array.
+fn with_lists(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| {
+        if field.name().ends_with("acl") && *field.data_type() == DataType::Utf8 {
+            Arc::new(Field::clone(field).with_data_type(DataType::new_list(DataType::Utf8, true)).with_nullable(true))
+        } else {
+            Arc::clone(field)
+        }
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// A batch whose texts of privileges are read as arrays.
+fn lists(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| -> ArrayRef {
+        if column.data_type() == field.data_type() {
+            return Arc::clone(column);
+        }
+        let mut items = ListBuilder::new(StringBuilder::new());
+        for text in column.as_string::<i32>() {
+            match text.and_then(decode::items) {
+                Some(read) => items.append_value(read),
+                None => items.append_null(),
+            }
+        }
+        Arc::new(items.finish())
+    });
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect())?)
+}
+
+/// A table with columns of privileges.
+#[derive(Debug)]
+struct Privileges {
+    inner: Arc<dyn PartitionStream>,
+    schema: SchemaRef,
+}
+
+impl Privileges {
+    fn new(inner: Arc<dyn PartitionStream>) -> Self {
+        Self { schema: SchemaRef::new(with_lists(inner.schema())), inner }
+    }
+}
+
+impl PartitionStream for Privileges {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let batches = self.inner.execute(context).map(move |batch| lists(&batch?, &schema));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+/// A table in which columns of functions are their numbers, as `regproc`, instead of names; `None` if it has no such
+/// columns. A column with a name that several functions have stays.
+fn numbered(
+    schema: &Schema,
+    batches: &[RecordBatch],
+    functions: &Functions,
+) -> Result<Option<(SchemaRef, Vec<RecordBatch>)>> {
+    let number = |name: &str| if name == "-" { Some(0) } else { functions.only(name) };
+    let known = |index: usize| {
+        batches.iter().all(|batch| {
+            let names = batch.column(index).as_string_opt::<i32>();
+            names.is_some_and(|names| names.iter().flatten().all(|name| number(name).is_some()))
+        })
+    };
+    let of_functions = |index: &usize| {
+        let field = schema.field(*index);
+        let kind = field.metadata().get(PG_OID_ALIAS_KEY);
+        *field.data_type() == DataType::Utf8 && kind.is_some_and(|kind| kind == "regproc") && known(*index)
+    };
+    let columns: Vec<usize> = (0..schema.fields().len()).filter(of_functions).collect();
+    if columns.is_empty() {
+        return Ok(None);
+    }
+    let fields = schema.fields().iter().enumerate().map(|(index, field)| {
+        if columns.contains(&index) {
+            let field = Field::clone(field).with_data_type(DataType::Int32);
+            Arc::new(field.with_metadata(column::mark(&Type::REGPROC)))
+        } else {
+            Arc::clone(field)
+        }
+    });
+    let schema = SchemaRef::new(Schema::new(fields.collect::<Vec<_>>()));
+    let batches = batches.iter().map(|batch| {
+        let column = |(index, column): (usize, &ArrayRef)| -> ArrayRef {
+            if !columns.contains(&index) {
+                return Arc::clone(column);
+            }
+            let names = column.as_string::<i32>();
+            Arc::new(names.iter().map(|name| number(name?)).collect::<Int32Array>())
+        };
+        Ok(RecordBatch::try_new(Arc::clone(&schema), batch.columns().iter().enumerate().map(column).collect())?)
+    });
+    Ok(Some((Arc::clone(&schema), batches.collect::<Result<Vec<_>>>()?)))
+}
+
+/// Gives columns that are arrays in Postgres their type.
+fn with_arrays(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| {
+        let item = match field.name().as_str() {
+            "conkey" | "confkey" | "confdelsetcols" | "indkey" | "indoption" => DataType::Int16,
+            "conpfeqop" | "conppeqop" | "conffeqop" | "conexclop" | "indcollation" | "indclass" => DataType::Int32,
+            _ => return Arc::clone(field),
+        };
+        Arc::new(Field::clone(field).with_data_type(DataType::new_list(item, true)))
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// Separates a column's type from its name, see [`Tagged`].
+const SEPARATOR: char = '\u{1f}';
+
+/// The catalogs, with the wire type of each column written in front of its name: pg-catalog takes arrays other
+/// than `int4[]` and `text[]` for text, and [`Attributes`] corrects that.
+#[derive(Debug, Clone)]
+struct Tagged(Arc<dyn CatalogProviderList>);
+
+#[async_trait]
+impl CatalogInfo for Tagged {
+    async fn catalog_names(&self) -> Result<Vec<String>, DataFusionError> {
+        CatalogInfo::catalog_names(&self.0).await
+    }
+
+    async fn schema_names(&self, catalog: &str) -> Result<Option<Vec<String>>, DataFusionError> {
+        self.0.schema_names(catalog).await
+    }
+
+    async fn table_names(&self, catalog: &str, schema: &str) -> Result<Option<Vec<String>>, DataFusionError> {
+        self.0.table_names(catalog, schema).await
+    }
+
+    async fn table_schema(
+        &self,
+        catalog: &str,
+        schema: &str,
+        table: &str,
+    ) -> Result<Option<SchemaRef>, DataFusionError> {
+        let found = self.0.table_schema(catalog, schema, table).await?;
+        Ok(found.map(|found| {
+            let tagged = found.fields().iter().map(|field| {
+                let oid = column::wire_oid(field);
+                Field::clone(field).with_name(format!("{oid}{SEPARATOR}{}", field.name()))
+            });
+            SchemaRef::new(Schema::new(tagged.collect::<Vec<_>>()))
+        }))
+    }
+
+    async fn table_type(&self, catalog: &str, schema: &str, table: &str) -> Result<Option<TableType>, DataFusionError> {
+        self.0.table_type(catalog, schema, table).await
+    }
+}
+
+/// `pg_attribute` with the types of all columns.
+#[derive(Debug)]
+struct Attributes(Arc<dyn PartitionStream>);
+
+impl PartitionStream for Attributes {
+    fn schema(&self) -> &SchemaRef {
+        self.0.schema()
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let batches = self.0.execute(context).map(|batch| untag(&batch?));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(self.schema()), batches))
+    }
+}
+
+fn untag(batch: &RecordBatch) -> Result<RecordBatch> {
+    let place = |name: &str| batch.schema().index_of(name);
+    let (name, kind) = (place("attname")?, place("atttypid")?);
+    let names = batch.column(name).as_string::<i32>();
+    let kinds = batch.column(kind).as_primitive::<Int32Type>();
+    let split = |row: usize| names.value(row).split_once(SEPARATOR);
+    let oid = |row: usize| split(row).and_then(|(oid, _)| oid.parse().ok()).unwrap_or_else(|| kinds.value(row));
+    let oids: Int32Array = (0..names.len()).map(|row| Some(oid(row))).collect();
+    let plain = |row: usize| split(row).map_or(names.value(row), |(_, name)| name);
+    let plain: StringArray = (0..names.len()).map(|row| Some(plain(row))).collect();
+    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+    columns[name] = Arc::new(plain);
+    columns[kind] = Arc::new(oids);
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// `pg_class` with two columns it lacks.
+#[derive(Debug)]
+struct Classes {
+    inner: Arc<dyn PartitionStream>,
+    schema: SchemaRef,
+}
+
+impl Classes {
+    fn new(inner: Arc<dyn PartitionStream>) -> Self {
+        let texts = DataType::new_list(DataType::Utf8, true);
+        let more = ["relacl", "reloptions"].map(|name| Arc::new(Field::new(name, texts.clone(), true)));
+        let fields: Vec<_> = inner.schema().fields().iter().cloned().chain(more).collect();
+        Self { schema: SchemaRef::new(Schema::new(fields)), inner }
+    }
+}
+
+impl PartitionStream for Classes {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let batches = self.inner.execute(context).map(move |batch| {
+            let batch = batch?;
+            let missing = schema.fields().iter().skip(batch.num_columns());
+            let missing = missing.map(|field| new_null_array(field.data_type(), batch.num_rows()));
+            let columns = batch.columns().iter().cloned().chain(missing).collect();
+            Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}

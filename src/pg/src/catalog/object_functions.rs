@@ -1,0 +1,167 @@
+//! `regclass(x)` and its kin, which casts to these types become; `to_regclass` and `pg_typeof`.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::prelude::SessionContext;
+use datafusion::scalar::ScalarValue;
+use datafusion_postgres::pgwire::api::Type;
+
+use crate::catalog::objects::{Kind, Objects};
+use crate::encode::column;
+use crate::wire::error_response::{Failed, SqlError};
+
+/// The prefix of the name of the function that writes values of a type.
+pub(crate) const WRITES: &str = "neuroql_name_of_";
+
+/// Registers the functions for a connection.
+pub(crate) fn register(context: &SessionContext, objects: &Arc<Objects>) {
+    let kinds = [
+        ("regclass", "to_regclass", Kind::Class),
+        ("regtype", "to_regtype", Kind::Type),
+        ("regproc", "to_regproc", Kind::Function),
+        ("regprocedure", "to_regprocedure", Kind::Function),
+        ("regnamespace", "to_regnamespace", Kind::Schema),
+        ("regrole", "to_regrole", Kind::Role),
+    ];
+    for (name, lenient, kind) in kinds {
+        for (name, does) in
+            [(name.to_owned(), Does::Read), (lenient.to_owned(), Does::Find), (format!("{WRITES}{name}"), Does::Write)]
+        {
+            let objects = Shared(Arc::clone(objects));
+            let signature = Signature::any(1, Volatility::Stable);
+            context.register_udf(ScalarUDF::new_from_impl(OfObjects { name, does, kind, objects, signature }));
+        }
+    }
+    context.register_udf(ScalarUDF::new_from_impl(PgTypeof { signature: Signature::any(1, Volatility::Stable) }));
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Does {
+    /// From a name, which there must be, or a number.
+    Read,
+    /// From a name, NULL without it.
+    Find,
+    /// To a name.
+    Write,
+}
+
+/// Objects inside a function, which DataFusion wants to compare and hash.
+#[derive(Debug)]
+struct Shared(Arc<Objects>);
+
+impl PartialEq for Shared {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Shared {}
+
+impl Hash for Shared {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OfObjects {
+    name: String,
+    does: Does,
+    kind: Kind,
+    objects: Shared,
+    signature: Signature,
+}
+
+impl OfObjects {
+    fn apply(&self, column: &ArrayRef) -> Result<ArrayRef> {
+        let failed = |error: SqlError| DataFusionError::External(Box::new(Failed(error)));
+        let objects = &self.objects.0;
+        let numbers = column.data_type().is_integer() || column.data_type().is_null();
+        Ok(match self.does {
+            Does::Write => {
+                let column = cast(column, &DataType::Int32)?;
+                let name = |number| Some(objects.name(self.kind, number?));
+                Arc::new(column.as_primitive::<Int32Type>().iter().map(name).collect::<StringArray>())
+            }
+            Does::Read if numbers => cast(column, &DataType::Int32)?,
+            Does::Read | Does::Find => {
+                let column = cast(column, &DataType::Utf8)?;
+                let number = |text: Option<&str>| -> Result<Option<i32>> {
+                    let Some(text) = text else { return Ok(None) };
+                    match self.does {
+                        Does::Find => objects.find(self.kind, text).map_err(failed),
+                        _ => objects.number(self.kind, text).map(Some).map_err(failed),
+                    }
+                };
+                Arc::new(column.as_string::<i32>().iter().map(number).collect::<Result<Int32Array>>()?)
+            }
+        })
+    }
+}
+
+impl ScalarUDFImpl for OfObjects {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(if self.does == Does::Write { DataType::Utf8 } else { DataType::Int32 })
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
+        let field = Field::new(&self.name, self.return_type(&[])?, true);
+        let read = self.does != Does::Write;
+        Ok(Arc::new(if read { field.with_metadata(column::mark(&self.kind.wire())) } else { field }))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match &args.args[0] {
+            ColumnarValue::Scalar(value) => {
+                let found = self.apply(&value.to_array()?)?;
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?))
+            }
+            ColumnarValue::Array(column) => Ok(ColumnarValue::Array(self.apply(column)?)),
+        }
+    }
+}
+
+/// `pg_typeof(any)`: the type a value is sent as.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PgTypeof {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for PgTypeof {
+    fn name(&self) -> &str {
+        "pg_typeof"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int32)
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.name(), DataType::Int32, true).with_metadata(column::mark(&Type::REGTYPE))))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let oid = column::wire_oid(&args.arg_fields[0]);
+        Ok(ColumnarValue::Scalar(ScalarValue::Int32(i32::try_from(oid).ok())))
+    }
+}

@@ -1,0 +1,272 @@
+//! The text form of dates and times: ISO 8601 and what else Postgres reads that is not ambiguous.
+
+use chrono::{Duration, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
+use datafusion::scalar::ScalarValue;
+
+use super::zone::Zone;
+use super::{invalid_syntax, is_space, trimmed};
+use crate::wire::error_response::SqlError;
+
+const MICROS: i64 = 1_000_000;
+
+/// Days since 1970.
+pub(super) fn date(text: &str) -> Result<ScalarValue, SqlError> {
+    let parts = Parts::read(text, "date")?;
+    let date = parts.date.ok_or_else(|| syntax_error("date", text))?;
+    Ok(date_value(date))
+}
+
+pub(super) fn date_value(date: NaiveDate) -> ScalarValue {
+    let days = date.signed_duration_since(NaiveDate::default()).num_days();
+    ScalarValue::Date32(i32::try_from(days).ok())
+}
+
+/// Nanoseconds since midnight.
+pub(super) fn time(text: &str) -> Result<ScalarValue, SqlError> {
+    let parts = Parts::read(text, "time")?;
+    let micros = parts.micros.ok_or_else(|| syntax_error("time", text))?;
+    time_value(micros).ok_or_else(|| SqlError::not_supported("time 24:00:00 is not supported"))
+}
+
+/// A time of so many microseconds after midnight.
+pub(super) fn time_value(micros: i64) -> Option<ScalarValue> {
+    (0..86_400 * MICROS).contains(&micros).then(|| ScalarValue::Time64Nanosecond(Some(micros * 1000)))
+}
+
+/// Microseconds since 1970 of a time without a zone; one that is written is ignored, as Postgres does.
+pub(super) fn timestamp(text: &str) -> Result<ScalarValue, SqlError> {
+    let local = Parts::read(text, "timestamp")?.local(text, "timestamp")?;
+    Ok(ScalarValue::TimestampMicrosecond(Some(local.and_utc().timestamp_micros()), None))
+}
+
+/// Microseconds since 1970 of an instant.
+pub(super) fn timestamptz(text: &str, zone: &str) -> Result<ScalarValue, SqlError> {
+    let kind = "timestamp with time zone";
+    let parts = Parts::read(text, kind)?;
+    let written = match parts.zone {
+        Some(written) => written,
+        None => Zone::read(zone)?,
+    };
+    let local = parts.local(text, kind)?;
+    let utc = written.utc(local).ok_or_else(|| out_of_range("timestamp", text))?;
+    Ok(ScalarValue::TimestampMicrosecond(Some(utc.and_utc().timestamp_micros()), Some(zone.into())))
+}
+
+fn syntax_error(kind: &str, text: &str) -> SqlError {
+    invalid_syntax("22007", kind, text)
+}
+
+fn field_out_of_range(text: &str) -> SqlError {
+    SqlError::error("22008", format!("date/time field value out of range: \"{text}\""))
+}
+
+fn out_of_range(kind: &str, text: &str) -> SqlError {
+    SqlError::error("22008", format!("{kind} out of range: \"{text}\""))
+}
+
+/// The parts of a text.
+struct Parts {
+    date: Option<NaiveDate>,
+    /// Since midnight.
+    micros: Option<i64>,
+    zone: Option<Zone>,
+}
+
+impl Parts {
+    fn local(&self, text: &str, kind: &str) -> Result<NaiveDateTime, SqlError> {
+        let date = self.date.ok_or_else(|| syntax_error(kind, text))?;
+        let time = Duration::microseconds(self.micros.unwrap_or(0));
+        date.and_time(NaiveTime::MIN).checked_add_signed(time).ok_or_else(|| out_of_range("timestamp", text))
+    }
+
+    fn read(text: &str, kind: &str) -> Result<Self, SqlError> {
+        let word = trimmed(text);
+        let lower = word.to_ascii_lowercase();
+        let special = ["infinity", "-infinity", "now", "today", "tomorrow", "yesterday", "allballs"];
+        if special.contains(&lower.as_str()) {
+            return Err(SqlError::not_supported(format!("{kind} \"{word}\" is not supported; send a date or time")));
+        }
+        if lower == "epoch" {
+            return Ok(Self { date: Some(NaiveDate::default()), micros: Some(0), zone: Some(Zone::Fixed(0)) });
+        }
+        let invalid = || syntax_error(kind, text);
+        let mut words: Vec<&str> = word.split(is_space).filter(|word| !word.is_empty()).collect();
+        let mut negative = false;
+        if let Some(last) = words.last()
+            && (last.eq_ignore_ascii_case("bc") || last.eq_ignore_ascii_case("ad"))
+        {
+            negative = last.eq_ignore_ascii_case("bc");
+            words.pop();
+        }
+        let mut parts = Self { date: None, micros: None, zone: None };
+        let mut words = words.into_iter().peekable();
+        if kind != "time" || words.peek().is_some_and(|first| first.matches('-').count() >= 2) {
+            let first = words.next().ok_or_else(invalid)?;
+            // `2024-02-29T12:00`, and no month has a T after a digit.
+            let joined = first.find(['T', 't']).filter(|at| *at > 0 && first.as_bytes()[at - 1].is_ascii_digit());
+            let (date, time) = match joined {
+                Some(at) => (first[..at].to_owned(), Some(&first[at + 1..])),
+                None if !named(first) && !first.bytes().all(|byte| byte.is_ascii_digit()) => (first.to_owned(), None),
+                None if first.len() >= 8 && first.bytes().all(|byte| byte.is_ascii_digit()) => (first.to_owned(), None),
+                // `29 Feb 2024`, `February 29, 2024`.
+                None => {
+                    let mut date = first.to_owned();
+                    while date.split(separator).filter(|part| !part.is_empty()).count() < 3 {
+                        date = format!("{date} {}", words.next().ok_or_else(invalid)?);
+                    }
+                    (date, None)
+                }
+            };
+            parts.date = Some(read_date(&date, negative, text, kind)?);
+            if let Some(time) = time {
+                parts.read_time(time, text, kind)?;
+            }
+        }
+        if parts.micros.is_none()
+            && let Some(time) = words.next()
+        {
+            parts.read_time(time, text, kind)?;
+        }
+        if let Some(half) = words.next_if(|word| word.eq_ignore_ascii_case("am") || word.eq_ignore_ascii_case("pm")) {
+            let micros = parts.micros.ok_or_else(invalid)?;
+            let hour = micros / (3600 * MICROS);
+            if !(1..=12).contains(&hour) {
+                return Err(field_out_of_range(text));
+            }
+            let morning = micros - if hour == 12 { 12 * 3600 * MICROS } else { 0 };
+            parts.micros = Some(if half.eq_ignore_ascii_case("pm") { morning + 12 * 3600 * MICROS } else { morning });
+        }
+        if let Some(zone) = words.next() {
+            if parts.zone.is_some() || parts.micros.is_none() {
+                return Err(invalid());
+            }
+            parts.zone = Some(Zone::read(zone)?);
+        }
+        if words.next().is_some() { Err(invalid()) } else { Ok(parts) }
+    }
+
+    /// `12:30`, `12:30:15.25`, `123015`, and a zone right behind.
+    fn read_time(&mut self, text: &str, whole: &str, kind: &str) -> Result<(), SqlError> {
+        let end = text.find(|letter: char| !matches!(letter, '0'..='9' | ':' | '.')).unwrap_or(text.len());
+        let (clock, zone) = text.split_at(end);
+        let invalid = || syntax_error(kind, whole);
+        let number = |digits: &str| -> Result<i64, SqlError> {
+            let plain = (1..=2).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
+            if plain { digits.parse().map_err(|_| invalid()) } else { Err(invalid()) }
+        };
+        let (clock, fraction) = clock.split_once('.').map_or((clock, None), |(clock, part)| (clock, Some(part)));
+        let parts: Vec<&str> = match (clock.contains(':'), clock.len()) {
+            (true, _) => clock.split(':').collect(),
+            (false, 6) => vec![&clock[..2], &clock[2..4], &clock[4..]],
+            _ => return Err(invalid()),
+        };
+        let (hour, minute, second) = match parts.as_slice() {
+            [hour, minute] if fraction.is_none() => (number(hour)?, number(minute)?, 0),
+            [hour, minute, second] => (number(hour)?, number(minute)?, number(second)?),
+            _ => return Err(invalid()),
+        };
+        let fraction = match fraction {
+            Some(digits) if !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+                let fraction: f64 = format!("0.{digits}").parse().map_err(|_| invalid())?;
+                (fraction * MICROS as f64).round_ties_even() as i64
+            }
+            Some("") | None => 0,
+            Some(_) => return Err(invalid()),
+        };
+        let micros = ((hour * 60 + minute) * 60 + second) * MICROS + fraction;
+        if hour > 24 || minute > 59 || second > 60 || micros > 86_400 * MICROS {
+            return Err(field_out_of_range(whole));
+        }
+        self.micros = Some(micros);
+        if !zone.is_empty() {
+            self.zone = Some(Zone::read(zone)?);
+        }
+        Ok(())
+    }
+}
+
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+
+fn month(word: &str) -> Option<u32> {
+    let lower = word.to_ascii_lowercase();
+    let short = if lower == "sept" { "sep" } else { lower.as_str() };
+    let found = MONTHS.iter().position(|name| *name == short || (short.len() == 3 && name.starts_with(short)))?;
+    Some(found as u32 + 1)
+}
+
+fn separator(letter: char) -> bool {
+    matches!(letter, '-' | '/' | ',' | '.') || is_space(letter)
+}
+
+fn named(word: &str) -> bool {
+    word.split(separator).any(|part| month(part).is_some())
+}
+
+fn read_date(written: &str, before_christ: bool, text: &str, kind: &str) -> Result<NaiveDate, SqlError> {
+    let invalid = || syntax_error(kind, text);
+    let parts: Vec<&str> = match written.bytes().all(|byte| byte.is_ascii_digit()) && written.len() >= 8 {
+        true => {
+            let (year, rest) = written.split_at(written.len() - 4);
+            vec![year, &rest[..2], &rest[2..]]
+        }
+        false => written.split(separator).filter(|part| !part.is_empty()).collect(),
+    };
+    let [first, second, third] = parts.as_slice() else { return Err(invalid()) };
+    let number = |digits: &str| -> Result<i64, SqlError> {
+        let plain = digits.len() <= 7 && digits.bytes().all(|digit| digit.is_ascii_digit());
+        if plain { digits.parse().map_err(|_| invalid()) } else { Err(invalid()) }
+    };
+    // A year has three digits or more: what two digits are depends on the DateStyle.
+    let (year, month, day) = if first.len() >= 3 && month(first).is_none() {
+        (*first, month(second).map_or_else(|| number(second), |month| Ok(month.into()))?, *third)
+    } else if third.len() < 3 {
+        return Err(invalid());
+    } else if let Some(month) = month(first) {
+        (*third, month.into(), *second)
+    } else if let Some(month) = month(second) {
+        (*third, month.into(), *first)
+    } else {
+        (*third, number(first)?, *second)
+    };
+    let (year, day) = (number(year)?, number(day)?);
+    if year == 0 {
+        return Err(field_out_of_range(text));
+    }
+    let year = if before_christ { 1 - year } else { year };
+    let date = (|| {
+        let (year, month, day) = (i32::try_from(year).ok()?, u32::try_from(month).ok()?, u32::try_from(day).ok()?);
+        NaiveDate::from_ymd_opt(year, month, day)
+    })();
+    let known = (1..=12).contains(&month) && (1..=31).contains(&day) && year.abs() < 262_000;
+    match date {
+        Some(date) if date >= first_day() => Ok(date),
+        Some(_) => Err(out_of_range(if kind == "date" { "date" } else { "timestamp" }, text)),
+        None if known || year.abs() < 262_000 => Err(field_out_of_range(text)),
+        None => Err(SqlError::not_supported(format!("dates after the year 262000 are not supported: \"{text}\""))),
+    }
+}
+
+/// The first day Postgres knows.
+fn first_day() -> NaiveDate {
+    NaiveDate::from_ymd_opt(-4713, 11, 24).unwrap_or(NaiveDate::MIN)
+}
+
+/// Midnight of the year 2000, from which binary forms count.
+pub(super) fn from_2000(micros: i64) -> Option<i64> {
+    let epoch = NaiveDate::from_ymd_opt(2000, 1, 1)?.and_time(NaiveTime::MIN);
+    debug_assert_eq!(epoch.num_seconds_from_midnight(), 0);
+    micros.checked_add(epoch.and_utc().timestamp_micros())
+}

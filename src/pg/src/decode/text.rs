@@ -1,0 +1,201 @@
+//! The text form of values.
+
+use datafusion::scalar::ScalarValue;
+use datafusion_postgres::pgwire::api::Type;
+
+use super::{datetime, interval, is_oid, json, name, numeric, syntax, trimmed, unsupported};
+use crate::wire::error_response::SqlError;
+
+/// The value of a type that is no array.
+pub(super) fn read(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, SqlError> {
+    Ok(match *wire {
+        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::UNKNOWN => text_value(text),
+        Type::NAME => text_value(truncated(text)),
+        Type::CHAR => text_value(internal_char(text)?),
+        Type::BOOL => ScalarValue::Boolean(Some(boolean(text)?)),
+        Type::INT2 => ScalarValue::Int16(Some(integer(wire, text, i16::MIN.into(), i16::MAX.into())? as i16)),
+        Type::INT4 => ScalarValue::Int32(Some(integer(wire, text, i32::MIN.into(), i32::MAX.into())? as i32)),
+        Type::INT8 => ScalarValue::Int64(Some(integer(wire, text, i64::MIN.into(), i64::MAX.into())? as i64)),
+        Type::FLOAT4 => ScalarValue::Float32(Some(float(wire, text, |text| {
+            let value: f32 = text.parse().ok()?;
+            Some((value, value == 0.0, value.is_infinite()))
+        })?)),
+        Type::FLOAT8 => ScalarValue::Float64(Some(float(wire, text, |text| {
+            let value: f64 = text.parse().ok()?;
+            Some((value, value == 0.0, value.is_infinite()))
+        })?)),
+        Type::NUMERIC => numeric::read(text)?,
+        Type::BYTEA => ScalarValue::Binary(Some(bytea(text)?)),
+        Type::UUID => text_value(&uuid(text)?),
+        Type::JSON => {
+            json::check(text)?;
+            text_value(text)
+        }
+        Type::JSONB => text_value(&json::normal(text)?),
+        Type::DATE => datetime::date(text)?,
+        Type::TIME => datetime::time(text)?,
+        Type::TIMESTAMP => datetime::timestamp(text)?,
+        Type::TIMESTAMPTZ => datetime::timestamptz(text, zone)?,
+        Type::INTERVAL => interval::read(text)?,
+        _ if is_oid(wire) => oid(wire, text)?,
+        _ => return Err(unsupported(wire)),
+    })
+}
+
+pub(super) fn text_value(text: &str) -> ScalarValue {
+    ScalarValue::Utf8(Some(text.to_owned()))
+}
+
+/// Names have at most 63 bytes.
+fn truncated(text: &str) -> &str {
+    let mut end = text.len().min(63);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// The one byte of a `"char"`.
+fn internal_char(text: &str) -> Result<&str, SqlError> {
+    match text.chars().next() {
+        Some(letter) if !letter.is_ascii() => {
+            Err(SqlError::not_supported(format!("\"char\" {letter} is not supported")))
+        }
+        Some(_) => Ok(&text[..1]),
+        None => Ok(text),
+    }
+}
+
+/// `boolin`: any beginning of a word that is no other's.
+fn boolean(text: &str) -> Result<bool, SqlError> {
+    let word = trimmed(text).to_ascii_lowercase();
+    let begins = |whole: &str| whole.starts_with(&word);
+    match word.as_str() {
+        "1" | "on" => Ok(true),
+        "0" | "of" | "off" => Ok(false),
+        "" => Err(syntax("boolean", text)),
+        _ if begins("true") || begins("yes") => Ok(true),
+        _ if begins("false") || begins("no") => Ok(false),
+        _ => Err(syntax("boolean", text)),
+    }
+}
+
+fn integer(wire: &Type, text: &str, least: i128, most: i128) -> Result<i128, SqlError> {
+    let digits = trimmed(text);
+    let magnitude = digits.strip_prefix(['-', '+']).unwrap_or(digits);
+    if magnitude.is_empty() || !magnitude.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(syntax(&name(wire), text));
+    }
+    // More digits than an i128 has are out of range, too.
+    match digits.parse::<i128>() {
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ => Err(SqlError::error("22003", format!("value \"{text}\" is out of range for type {}", name(wire)))),
+    }
+}
+
+/// Reads a floating-point number. `parse` tells also whether it is zero, and whether it is infinite.
+fn float<F>(wire: &Type, text: &str, parse: impl Fn(&str) -> Option<(F, bool, bool)>) -> Result<F, SqlError> {
+    let word = trimmed(text);
+    let (magnitude, digits) = (word.strip_prefix(['-', '+']).unwrap_or(word), |c: char| c.is_ascii_digit());
+    let named = ["nan", "infinity", "inf"].iter().any(|known| magnitude.eq_ignore_ascii_case(known));
+    // Rust also reads what `strtod` does not.
+    if !named && !magnitude.starts_with(|c| digits(c) || c == '.') {
+        return Err(syntax(&name(wire), text));
+    }
+    let Some((value, zero, infinite)) = parse(word) else { return Err(syntax(&name(wire), text)) };
+    let mantissa = magnitude.split(['e', 'E']).next().unwrap_or_default();
+    if !named && (infinite || (zero && mantissa.contains(|c: char| matches!(c, '1'..='9')))) {
+        return Err(SqlError::error("22003", format!("\"{word}\" is out of range for type {}", name(wire))));
+    }
+    Ok(value)
+}
+
+/// `byteain`: hexadecimal digits after `\x`, else bytes with `\` before three octal digits or before itself.
+fn bytea(text: &str) -> Result<Vec<u8>, SqlError> {
+    if let Some(hex) = text.strip_prefix("\\x") {
+        let mut bytes = Vec::with_capacity(hex.len() / 2);
+        let mut half = None;
+        for letter in hex.chars() {
+            let digit = match letter.to_digit(16) {
+                Some(digit) => digit as u8,
+                None if half.is_none() && matches!(letter, ' ' | '\n' | '\t' | '\r') => continue,
+                None => return Err(SqlError::error("22023", format!("invalid hexadecimal digit: \"{letter}\""))),
+            };
+            match half.take() {
+                Some(high) => bytes.push(high << 4 | digit),
+                None => half = Some(digit),
+            }
+        }
+        return match half {
+            Some(_) => Err(SqlError::error("22023", "invalid hexadecimal data: odd number of digits")),
+            None => Ok(bytes),
+        };
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    loop {
+        rest = match rest {
+            [] => return Ok(bytes),
+            [b'\\', b'\\', rest @ ..] => {
+                bytes.push(b'\\');
+                rest
+            }
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', rest @ ..] => {
+                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest
+            }
+            [b'\\', ..] => return Err(SqlError::error("22P02", "invalid input syntax for type bytea")),
+            [byte, rest @ ..] => {
+                bytes.push(*byte);
+                rest
+            }
+        };
+    }
+}
+
+/// `uuid_in`: 32 digits, a hyphen after any four of them, braces around all.
+fn uuid(text: &str) -> Result<String, SqlError> {
+    let invalid = || syntax("uuid", text);
+    let inner = match text.strip_prefix('{') {
+        Some(rest) => rest.strip_suffix('}').ok_or_else(invalid)?,
+        None => text,
+    };
+    let mut digits = String::with_capacity(32);
+    let mut letters = inner.chars().peekable();
+    while digits.len() < 32 {
+        let digit = letters.next().filter(char::is_ascii_hexdigit).ok_or_else(invalid)?;
+        digits.push(digit.to_ascii_lowercase());
+        if digits.len().is_multiple_of(4) && digits.len() < 32 {
+            letters.next_if_eq(&'-');
+        }
+    }
+    if letters.next().is_some() {
+        return Err(invalid());
+    }
+    Ok(hyphenated(&digits))
+}
+
+/// 32 digits as a UUID is written.
+pub(super) fn hyphenated(digits: &str) -> String {
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+}
+
+/// Numbers of objects only: names are looked up by casts.
+fn oid(wire: &Type, text: &str) -> Result<ScalarValue, SqlError> {
+    let word = trimmed(text);
+    if *wire != Type::OID && word.parse::<u32>().is_err() {
+        let message = format!("parameters of type {} are not supported as names; send an oid, or text", name(wire));
+        return Err(SqlError::not_supported(message));
+    }
+    // Negative numbers count from the end.
+    let value = integer(wire, text, i32::MIN.into(), u32::MAX.into())?;
+    oid_value(value as i64 as u32)
+}
+
+/// Numbers of objects are kept as `int4`.
+pub(super) fn oid_value(value: u32) -> Result<ScalarValue, SqlError> {
+    match i32::try_from(value) {
+        Ok(value) => Ok(ScalarValue::Int32(Some(value))),
+        Err(_) => Err(SqlError::not_supported(format!("oid {value} is not supported: the largest is {}", i32::MAX))),
+    }
+}

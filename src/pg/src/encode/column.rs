@@ -1,0 +1,442 @@
+//! Types of results: what arrow-pg cannot put on the wire is turned into something it can.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, RecordBatch, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Int32Type, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
+use datafusion_postgres::arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch, field_into_pg_type};
+use datafusion_postgres::pgwire::api::Type;
+use datafusion_postgres::pgwire::api::portal::Format;
+use datafusion_postgres::pgwire::api::results::{FieldFormat, FieldInfo};
+use datafusion_postgres::pgwire::messages::data::DataRow;
+use datafusion_postgres::pgwire::types::format::FormatOptions;
+
+use postgres_types::Kind as PgKind;
+
+use crate::catalog::objects::{Kind, Objects};
+use crate::encode::datetime;
+use crate::encode::nested_array;
+use crate::encode::record;
+use crate::floats;
+use crate::sql::column_names::Names;
+use crate::wire::error_response::SqlError;
+
+/// The columns of a result, before a client has chosen text or binary.
+#[derive(Debug)]
+pub(crate) struct Columns {
+    /// Under the names the client sees, with types arrow-pg knows.
+    schema: Schema,
+}
+
+impl Columns {
+    pub(crate) fn new(schema: &Schema, names: &Names) -> Self {
+        let count = schema.fields().len();
+        let fields = schema.fields().iter().enumerate().map(|(index, field)| {
+            let name = names.name(index, count, field.name()).to_string();
+            Field::clone(field).with_name(name).with_data_type(wire_type(field.data_type()))
+        });
+        Self { schema: Schema::new(fields.collect::<Vec<_>>()) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.schema.fields().len()
+    }
+
+    /// Returns whether a client that knows these columns understands the others.
+    pub(crate) fn same_types(&self, other: &Self) -> bool {
+        self.schema.fields().iter().map(|field| field.data_type()).eq(other
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.data_type()))
+    }
+
+    /// The fields of RowDescription.
+    pub(crate) fn describe(&self, format: &Format, options: FormatOptions) -> Result<Arc<Vec<FieldInfo>>, SqlError> {
+        let fields = arrow_schema_to_pg_fields(&self.schema, format, Some(Arc::new(options)))?;
+        let described = fields.into_iter().zip(self.schema.fields()).map(|(info, field)| match marked(field) {
+            Some(kind) => FieldInfo::new(info.name().into(), None, None, kind, info.format())
+                .with_format_options(Arc::clone(info.format_options())),
+            None => info,
+        });
+        Ok(Arc::new(described.collect()))
+    }
+}
+
+/// Types of Postgres whose values are text here, or numbers.
+const MARKED: [Type; 20] = [
+    Type::UUID_ARRAY,
+    Type::JSON_ARRAY,
+    Type::JSONB_ARRAY,
+    Type::VARCHAR,
+    Type::BPCHAR,
+    Type::NAME,
+    Type::CHAR,
+    Type::OID,
+    Type::VARCHAR_ARRAY,
+    Type::BPCHAR_ARRAY,
+    Type::NAME_ARRAY,
+    Type::UUID,
+    Type::JSON,
+    Type::JSONB,
+    Type::REGCLASS,
+    Type::REGTYPE,
+    Type::REGPROC,
+    Type::REGPROCEDURE,
+    Type::REGNAMESPACE,
+    Type::REGROLE,
+];
+
+/// Where the metadata of a field says what its values stand for.
+const EXTENSION_TYPE_NAME_KEY: &str = "ARROW:extension:name";
+
+/// The prefix of a type's name in the metadata of a field.
+const MARK: &str = "neuroql.";
+
+/// The metadata of a field whose values are of one of these types. A cast takes it off.
+pub(crate) fn mark(kind: &Type) -> HashMap<String, String> {
+    let known = MARKED.contains(kind).then(|| (EXTENSION_TYPE_NAME_KEY.into(), format!("{MARK}{}", kind.name())));
+    known.into_iter().collect()
+}
+
+fn marked(field: &Field) -> Option<Type> {
+    let name = field.metadata().get(EXTENSION_TYPE_NAME_KEY)?.strip_prefix(MARK)?;
+    MARKED.iter().find(|kind| kind.name() == name).cloned()
+}
+
+/// The Postgres type a column is sent as.
+pub(crate) fn wire_oid(field: &Field) -> u32 {
+    if let Some(kind) = marked(field) {
+        return kind.oid();
+    }
+    let field = Arc::new(field.clone().with_data_type(wire_type(field.data_type())));
+    field_into_pg_type(&field).map_or_else(|_| Type::TEXT.oid(), |found| found.oid())
+}
+
+/// The type a column is sent as.
+fn wire_type(data_type: &DataType) -> DataType {
+    use DataType::*;
+    let list = |item: &Arc<Field>| {
+        let inner = wire_type(item.data_type());
+        // Arrays of arrays are lists of lists in Arrow, which need not be rectangular as Postgres' are.
+        let nested = matches!(
+            item.data_type(),
+            List(_) | LargeList(_) | FixedSizeList(..) | ListView(_) | LargeListView(_) | Map(..) | Union(..)
+        );
+        if nested { Utf8 } else { List(Arc::new(Field::clone(item).with_data_type(inner))) }
+    };
+    if let Some(element) = nested_array::elements(data_type) {
+        return nested_array::flat(wire_type(element));
+    }
+    match data_type {
+        Float16 => Float32,
+        Decimal32(precision, scale) | Decimal64(precision, scale) => Decimal128(*precision, *scale),
+        Decimal256(precision, scale) if *precision <= 38 => Decimal128(*precision, *scale),
+        Decimal256(..) => Utf8,
+        FixedSizeBinary(_) => Binary,
+        Dictionary(_, value) => wire_type(value),
+        RunEndEncoded(_, value) => wire_type(value.data_type()),
+        Map(..) | Union(..) => Utf8,
+        List(item) | LargeList(item) | FixedSizeList(item, _) | ListView(item) | LargeListView(item) => {
+            if wire_type(item.data_type()) == *item.data_type()
+                && !matches!(list(item), Utf8)
+                && !matches!(data_type, ListView(_) | LargeListView(_))
+            {
+                data_type.clone()
+            } else {
+                list(item)
+            }
+        }
+        // A composite value is sent as it is, or as JSON if anything in it is not a plain value.
+        Struct(fields) if fields.iter().all(|field| wire_type(field.data_type()) == *field.data_type()) => {
+            data_type.clone()
+        }
+        Struct(_) => Utf8,
+        other => other.clone(),
+    }
+}
+
+/// One batch in the types of its columns. `text` tells which columns are sent as text.
+fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Result<RecordBatch, ArrowError> {
+    let mut changed = false;
+    let mut columns = Vec::with_capacity(fields.len());
+    let mut schema = Vec::with_capacity(fields.len());
+    for (index, (column, field)) in batch.columns().iter().zip(batch.schema_ref().fields()).enumerate() {
+        let wanted = wire_type(column.data_type());
+        let converted = if wanted == *column.data_type() {
+            None
+        } else if nested_array::elements(column.data_type()).is_some() {
+            let is_binary = fields.get(index).is_some_and(|field| field.format() == FieldFormat::Binary);
+            let encoded = nested_array::encoded(column, is_binary);
+            Some(encoded.map_err(|error| ArrowError::ExternalError(Box::new(error)))?)
+        } else if matches!(wanted, DataType::Utf8) && column.data_type().is_nested() {
+            Some(json(column)?)
+        } else {
+            Some(cast(column, &wanted)?)
+        };
+        let text = fields.get(index).filter(|field| field.format() == FieldFormat::Text);
+        let extra_digits = text.map(|field| i32::from(field.format_options().extra_float_digits));
+        let spelt = text.zip(extra_digits).and_then(|(field, extra)| {
+            let column = converted.as_ref().unwrap_or(column);
+            let named = || names_of(column, field.datatype(), objects);
+            floats::spell(column, extra)
+                .or_else(|| datetime::spell(column, field.format_options()))
+                .or_else(|| record::spell(column, extra))
+                .or_else(named)
+                .or_else(|| decimals(column))
+        });
+        let binary = fields.get(index).filter(|field| field.format() == FieldFormat::Binary);
+        let packed = binary.and_then(|field| pack(converted.as_ref().unwrap_or(column), field.datatype()));
+        let column = match spelt.or(packed).or(converted) {
+            Some(array) => {
+                changed = true;
+                array
+            }
+            None => Arc::clone(column),
+        };
+        schema.push(Field::clone(field).with_data_type(column.data_type().clone()).with_nullable(true));
+        columns.push(column);
+    }
+    if !changed {
+        return Ok(batch.clone());
+    }
+    let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(SchemaRef::new(Schema::new(schema)), columns, &options)
+}
+
+/// The names of objects, for those types of which values are such.
+fn names_of(column: &ArrayRef, kind: &Type, objects: &Objects) -> Option<ArrayRef> {
+    let kind = Kind::of_type(kind)?;
+    let numbers = column.as_primitive_opt::<Int32Type>()?;
+    let name = |number: Option<i32>| number.map(|number| objects.name(kind, number));
+    Some(Arc::new(numbers.iter().map(name).collect::<StringArray>()))
+}
+
+/// The digits of decimals that arrow-pg writes.
+const WRITTEN: u8 = 28;
+
+/// Decimals of more digits than arrow-pg writes, or arrays of them, as text.
+fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
+    if let Some(lists) = column.as_list_opt::<i32>() {
+        let values = decimals(lists.values())?;
+        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        return Some(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned())));
+    }
+    let DataType::Decimal128(precision, _) = column.data_type() else { return None };
+    if *precision <= WRITTEN {
+        return None;
+    }
+    let numbers = column.as_primitive::<Decimal128Type>();
+    let text = |row: usize| numbers.is_valid(row).then(|| numbers.value_as_string(row));
+    Some(Arc::new((0..numbers.len()).map(text).collect::<StringArray>()))
+}
+
+/// The binary form of `numeric_send` of Postgres: groups of four digits.
+fn numeric(value: i128, scale: i8) -> Vec<u8> {
+    const GROUP: usize = 4;
+    let fraction = usize::try_from(scale).unwrap_or(0);
+    let whole_zeros = usize::from(scale.min(0).unsigned_abs());
+    let digits = format!("{:0>width$}{}", value.unsigned_abs(), "0".repeat(whole_zeros), width = fraction + 1);
+    let (whole, rest) = digits.split_at(digits.len() - fraction);
+    let before = (GROUP - whole.len() % GROUP) % GROUP;
+    let after = (GROUP - rest.len() % GROUP) % GROUP;
+    let padded = format!("{}{digits}{}", "0".repeat(before), "0".repeat(after));
+    let groups: Vec<i16> =
+        (0..padded.len()).step_by(GROUP).map(|at| padded[at..at + GROUP].parse().unwrap_or(0)).collect();
+    let leading = groups.iter().take_while(|group| **group == 0).count();
+    let trailing = groups.iter().skip(leading).rev().take_while(|group| **group == 0).count();
+    let kept = &groups[leading..groups.len() - trailing];
+    // A decimal has no more than 38 digits.
+    let weight = if kept.is_empty() { 0 } else { (((whole.len() + before) / GROUP) as i16) - 1 - leading as i16 };
+    let sign: u16 = if value < 0 { 0x4000 } else { 0 };
+    let mut bytes = Vec::with_capacity(8 + 2 * kept.len());
+    bytes.extend((kept.len() as i16).to_be_bytes());
+    bytes.extend(weight.to_be_bytes());
+    bytes.extend(sign.to_be_bytes());
+    bytes.extend((fraction as u16).to_be_bytes());
+    kept.iter().for_each(|group| bytes.extend(group.to_be_bytes()));
+    bytes
+}
+
+/// The binary form of values that are kept as text, and of long decimals.
+fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
+    if let (PgKind::Array(item), Some(lists)) = (kind.kind(), column.as_list_opt::<i32>()) {
+        let values = pack(lists.values(), item)?;
+        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        return Some(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned())));
+    }
+    if let DataType::Decimal128(precision, scale) = column.data_type() {
+        let numbers = column.as_primitive::<Decimal128Type>().iter();
+        let numbers = numbers.map(|number| number.map(|number| numeric(number, *scale)));
+        return (*precision > WRITTEN).then(|| Arc::new(numbers.collect::<BinaryArray>()) as ArrayRef);
+    }
+    let bytes = |text: &str| match *kind {
+        Type::UUID => {
+            let digits: Vec<u8> =
+                text.bytes().filter_map(|letter| Some(char::from(letter).to_digit(16)? as u8)).collect();
+            digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+        }
+        // A version number comes before the text.
+        _ => [&[1], text.as_bytes()].concat(),
+    };
+    let texts = column.as_string_opt::<i32>().filter(|_| matches!(*kind, Type::UUID | Type::JSONB))?;
+    Some(Arc::new(texts.iter().map(|text| text.map(bytes)).collect::<BinaryArray>()))
+}
+
+/// Each value as JSON text.
+pub(crate) fn json(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let schema = SchemaRef::new(Schema::new(vec![Field::new("v", column.data_type().clone(), true)]));
+    let batch = RecordBatch::try_new(schema, vec![Arc::clone(column)])?;
+    let mut lines = Vec::new();
+    let mut writer: LineDelimitedWriter<_> =
+        WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut lines);
+    writer.write(&batch)?;
+    writer.finish()?;
+    drop(writer);
+    let text = String::from_utf8(lines).map_err(|error| ArrowError::JsonError(error.to_string()))?;
+    // One line a row, `{"v":…}`.
+    let values = text.lines().enumerate().map(|(row, line)| {
+        let value = line.strip_prefix("{\"v\":").and_then(|rest| rest.strip_suffix('}'));
+        value.filter(|_| column.is_valid(row))
+    });
+    Ok(Arc::new(values.collect::<StringArray>()))
+}
+
+/// The rows of a batch as messages.
+pub(crate) fn encode(
+    fields: &Arc<Vec<FieldInfo>>,
+    batch: &RecordBatch,
+    objects: &Objects,
+) -> Result<impl Iterator<Item = Result<DataRow, SqlError>> + use<>, SqlError> {
+    let batch = to_wire(batch, fields, objects).map_err(datafusion::error::DataFusionError::from)?;
+    if batch.num_columns() != fields.len() {
+        return Err(SqlError::error("XX000", "internal error: a batch has another number of columns than its plan"));
+    }
+    let has_empty = |(field, column): (&FieldInfo, &ArrayRef)| {
+        let lists = column.as_list_opt::<i32>().filter(|_| field.format() == FieldFormat::Binary);
+        lists.is_some_and(|lists| lists.offsets().lengths().any(|length| length == 0))
+    };
+    let arrays: Vec<bool> = fields.iter().zip(batch.columns()).map(has_empty).collect();
+    let has_arrays = arrays.contains(&true);
+    let rows = encode_recordbatch(as_encoded(fields, &batch), batch);
+    Ok(rows.map(move |row| {
+        let row = row.map_err(SqlError::from)?;
+        Ok(if has_arrays { empty_without_dimensions(row, &arrays) } else { row })
+    }))
+}
+
+/// A row whose empty arrays have no dimensions, as in Postgres: the encoder gives them one of length 0.
+fn empty_without_dimensions(row: DataRow, arrays: &[bool]) -> DataRow {
+    /// One dimension; after the flag and the type of the elements, no elements from 1 on.
+    const DIMENSION: [u8; 4] = [0, 0, 0, 1];
+    const NONE: [u8; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
+    let is_empty = |cell: &[u8]| cell.len() == 20 && cell[..4] == DIMENSION && cell[12..] == NONE;
+    let mut data = BytesMut::with_capacity(row.data.len());
+    let mut rest = &row.data[..];
+    for is_array in arrays {
+        let Some((length, after)) = rest.split_first_chunk::<4>() else { break };
+        // NULL has a length of -1.
+        let size = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0).min(after.len());
+        let (cell, after) = after.split_at(size);
+        if *is_array && is_empty(cell) {
+            data.extend_from_slice(&12i32.to_be_bytes());
+            data.extend_from_slice(&[0; 8]);
+            data.extend_from_slice(&cell[8..12]);
+        } else {
+            data.extend_from_slice(length);
+            data.extend_from_slice(cell);
+        }
+        rest = after;
+    }
+    DataRow::new(data, row.field_count)
+}
+
+/// The fields as they are encoded by. Arrays that are text already are sent as text: the encoder of arrays takes a text for an
+/// element, and quotes it.
+fn as_encoded(fields: &Arc<Vec<FieldInfo>>, batch: &RecordBatch) -> Arc<Vec<FieldInfo>> {
+    let is_text = |(field, column): (&FieldInfo, &ArrayRef)| {
+        *column.data_type() == DataType::Utf8 && matches!(field.datatype().kind(), PgKind::Array(_))
+    };
+    if !fields.iter().zip(batch.columns()).any(is_text) {
+        return Arc::clone(fields);
+    }
+    let fields = fields.iter().zip(batch.columns()).map(|(field, column)| match is_text((field, column)) {
+        true => FieldInfo::new(field.name().into(), None, None, Type::TEXT, field.format())
+            .with_format_options(Arc::clone(field.format_options())),
+        false => field.clone(),
+    });
+    Arc::new(fields.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Decimal256Array, DictionaryArray, Float64Array, MapArray};
+    use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
+    use datafusion::arrow::datatypes::{Float32Type, i256};
+
+    use super::*;
+
+    /// The rows of one column as text.
+    fn text(column: ArrayRef) -> Vec<String> {
+        let schema = Schema::new(vec![Field::new("v", column.data_type().clone(), true)]);
+        let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![column]).unwrap();
+        let columns = Columns::new(&schema, &Names::default());
+        let fields = columns.describe(&Format::UnifiedText, FormatOptions::default()).unwrap();
+        let row = |row: Result<DataRow, SqlError>| {
+            let data = row.unwrap().data;
+            String::from_utf8(data[4..].to_vec()).unwrap()
+        };
+        encode(&fields, &batch, &Objects::default()).unwrap().map(row).collect()
+    }
+
+    #[test]
+    fn numbers_are_written_as_postgres_writes_them() {
+        let values = Float64Array::from(vec![Some(1.5), Some(2.0), Some(f64::INFINITY), Some(1e20), None]);
+        assert_eq!(text(Arc::new(values)), ["1.5", "2", "Infinity", "1e+20", ""]);
+        let lists = ListArray::from_iter_primitive::<Float32Type, _, _>([Some(vec![Some(1.0), None, Some(0.25)])]);
+        assert_eq!(text(Arc::new(lists)), ["{1,NULL,0.25}"]);
+    }
+
+    /// Values as PostgreSQL 15 sends them.
+    #[test]
+    fn numbers_are_sent_in_groups_of_digits() {
+        let words = |value, scale| {
+            let bytes = numeric(value, scale);
+            bytes.chunks(2).map(|word| i16::from_be_bytes([word[0], word[1]])).collect::<Vec<_>>()
+        };
+        assert_eq!(words(1, 6), [1, -2, 0, 6, 100]);
+        assert_eq!(words(-123_456_789, 2), [3, 1, 0x4000, 2, 123, 4567, 8900]);
+        assert_eq!(words(0, 10), [0, 0, 0, 10]);
+        assert_eq!(words(15_000_000_000, 10), [2, 0, 0, 10, 1, 5000]);
+        assert_eq!(words(-92_233_720_368_547_758_085, 1), [6, 4, 0x4000, 1, 922, 3372, 368, 5477, 5808, 5000]);
+    }
+
+    #[test]
+    fn nested_lists_become_arrays_and_maps_json() {
+        let rows = vec![Some(vec![Some(1), None]), Some(vec![None, Some(4)])];
+        let inner: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(rows));
+        let item = Arc::new(Field::new_list_field(inner.data_type().clone(), true));
+        let nested = ListArray::new(item, OffsetBuffer::new(ScalarBuffer::from(vec![0, 2])), inner, None);
+        assert_eq!(text(Arc::new(nested)), ["{{1,NULL},{NULL,4}}"]);
+
+        let keys = StringArray::from(vec!["a"]);
+        let map = MapArray::new_from_strings(["a"].into_iter(), &keys, &[0, 1]).unwrap();
+        assert_eq!(text(Arc::new(map)), ["{\"a\":\"a\"}"]);
+    }
+
+    #[test]
+    fn lists_of_dictionaries_and_wide_decimals_are_cast() {
+        let words: DictionaryArray<Int32Type> = ["x", "y", "x"].into_iter().collect();
+        let item = Arc::new(Field::new_list_field(words.data_type().clone(), true));
+        let list = ListArray::new(item, OffsetBuffer::new(ScalarBuffer::from(vec![0, 3])), Arc::new(words), None);
+        assert_eq!(text(Arc::new(list)), ["{x,y,x}"]);
+        let wide = Decimal256Array::from(vec![i256::from_i128(12345)]).with_precision_and_scale(50, 2).unwrap();
+        assert_eq!(text(Arc::new(wide)), ["123.45"]);
+    }
+}

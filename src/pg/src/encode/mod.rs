@@ -1,0 +1,7 @@
+//! From Arrow values to Postgres' text and binary formats.
+
+pub(crate) mod column;
+pub(crate) mod copy;
+pub(crate) mod datetime;
+pub(crate) mod nested_array;
+pub(crate) mod record;

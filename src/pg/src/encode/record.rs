@@ -1,0 +1,163 @@
+//! Composite values as Postgres writes them.
+//!
+//! arrow-pg writes NULL in them as `""`, which is an empty string.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray, StructArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field};
+
+use crate::decode::is_space;
+use crate::floats;
+
+/// A column of composite values, or of arrays of them, as text; `None` if it holds something else, or something in them
+/// is of a type that is not written here. `extra` is `extra_float_digits`.
+pub(crate) fn spell(column: &ArrayRef, extra: i32) -> Option<ArrayRef> {
+    match column.data_type() {
+        DataType::Struct(_) => Some(Arc::new(records(column.as_struct(), extra)?)),
+        DataType::List(item) if matches!(item.data_type(), DataType::Struct(_)) => {
+            let lists = column.as_list::<i32>();
+            let values = spell(lists.values(), extra)?;
+            let item = Arc::new(Field::new_list_field(DataType::Utf8, true));
+            Some(Arc::new(ListArray::new(item, lists.offsets().clone(), values, lists.nulls().cloned())))
+        }
+        _ => None,
+    }
+}
+
+/// As `record_out` of Postgres.
+fn records(records: &StructArray, extra: i32) -> Option<StringArray> {
+    let columns = records.columns().iter().map(|column| texts(column, extra)).collect::<Option<Vec<_>>>()?;
+    let record = |row: usize| {
+        let mut text = String::from("(");
+        for (index, column) in columns.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            if column.is_valid(row) {
+                let value = column.value(row);
+                let special = |c: char| matches!(c, '"' | '\\' | '(' | ')' | ',') || is_space(c);
+                push(value, value.is_empty() || value.contains(special), "\"", &mut text);
+            }
+        }
+        text + ")"
+    };
+    Some((0..records.len()).map(|row| records.is_valid(row).then(|| record(row))).collect())
+}
+
+/// As `array_out` of Postgres.
+fn arrays(lists: &ListArray, extra: i32) -> Option<StringArray> {
+    let items = texts(lists.values(), extra)?;
+    let array = |range: std::ops::Range<usize>| {
+        let mut text = String::from("{");
+        for (index, item) in range.enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            if items.is_null(item) {
+                text.push_str("NULL");
+                continue;
+            }
+            let value = items.value(item);
+            let special = |c: char| matches!(c, '"' | '\\' | '{' | '}' | ',') || is_space(c);
+            let quoted = value.is_empty() || value.eq_ignore_ascii_case("null") || value.contains(special);
+            push(value, quoted, "\\", &mut text);
+        }
+        text + "}"
+    };
+    let ranges = lists.offsets().windows(2).map(|ends| ends[0] as usize..ends[1] as usize);
+    Some(ranges.enumerate().map(|(row, range)| lists.is_valid(row).then(|| array(range))).collect())
+}
+
+/// What stands for a quotation mark in a quoted value is it with `escape` before it; a backslash is always doubled.
+fn push(value: &str, quoted: bool, escape: &str, text: &mut String) {
+    if !quoted {
+        text.push_str(value);
+        return;
+    }
+    text.push('"');
+    for c in value.chars() {
+        match c {
+            '"' => text.push_str(escape),
+            '\\' => text.push('\\'),
+            _ => {}
+        }
+        text.push(c);
+    }
+    text.push('"');
+}
+
+/// Values as they stand outside of records.
+fn texts(column: &ArrayRef, extra: i32) -> Option<StringArray> {
+    use DataType::{Boolean, Float32, Float64, List, Struct, Utf8};
+    Some(match column.data_type() {
+        Utf8 => column.as_string::<i32>().clone(),
+        Float32 | Float64 => floats::spell(column, extra)?.as_string::<i32>().clone(),
+        Boolean => column.as_boolean().iter().map(|value| Some(if value? { "t" } else { "f" })).collect(),
+        Struct(_) => records(column.as_struct(), extra)?,
+        List(_) => arrays(column.as_list(), extra)?,
+        kind if kind.is_integer() || kind.is_string() => cast(column, &Utf8).ok()?.as_string::<i32>().clone(),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{BooleanArray, Float32Array, Int32Array};
+    use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
+    use datafusion::arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    fn record(columns: Vec<ArrayRef>, valid: &[bool]) -> ArrayRef {
+        let field = |(i, column): (usize, &ArrayRef)| Field::new(format!("c{i}"), column.data_type().clone(), true);
+        let fields: Vec<Field> = columns.iter().enumerate().map(field).collect();
+        Arc::new(StructArray::new(fields.into(), columns, Some(NullBuffer::from(valid.to_vec()))))
+    }
+
+    fn spelt(column: &ArrayRef) -> Vec<Option<String>> {
+        spell(column, 1).unwrap().as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
+    }
+
+    /// The same rows as `psql` of PostgreSQL 15 shows them.
+    #[test]
+    fn as_postgres_writes_them() {
+        let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None, Some(-3), None]));
+        let words: ArrayRef = Arc::new(StringArray::from(vec![Some("a b"), Some(""), None, None]));
+        let reals: ArrayRef = Arc::new(Float32Array::from(vec![Some(1.0), Some(0.25), Some(f32::NAN), None]));
+        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, None]));
+        let all = record(vec![numbers, words, reals, flags], &[true, true, true, false]);
+        let expected = [Some("(1,\"a b\",1,t)"), Some("(,\"\",0.25,f)"), Some("(-3,,NaN,)"), None];
+        assert_eq!(spelt(&all), expected.map(|text| text.map(str::to_owned)));
+
+        let odd: ArrayRef = Arc::new(StringArray::from(vec!["a\"b", "c\\d", "(,)", "ü", "\n", "null"]));
+        let expected = ["(\"a\"\"b\")", "(\"c\\\\d\")", "(\"(,)\")", "(ü)", "(\"\n\")", "(null)"];
+        assert_eq!(spelt(&record(vec![odd], &[true; 6])), expected.map(|text| Some(text.to_owned())));
+    }
+
+    #[test]
+    fn arrays_and_records_in_records() {
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([
+            Some(vec![Some(1), None]),
+            Some(vec![]),
+            None,
+        ]));
+        let words: ArrayRef = Arc::new(StringArray::from(vec!["x", "a\"b", "NULL"]));
+        let item = Arc::new(Field::new_list_field(DataType::Utf8, true));
+        let quoted: ArrayRef = Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([2, 0, 1]), words, None));
+        let inner = record(vec![Arc::clone(&lists)], &[true, true, true]);
+        let rows = record(vec![lists, quoted, inner], &[true; 3]);
+        let expected =
+            [r#"("{1,NULL}","{x,""a\\""b""}","(""{1,NULL}"")")"#, r#"({},{},"({})")"#, r#"(,"{""NULL""}","()")"#];
+        assert_eq!(spelt(&rows), expected.map(|text| Some(text.to_owned())));
+    }
+
+    #[test]
+    fn other_types_are_left() {
+        let words: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+        assert!(spell(&words, 1).is_none());
+        let days: ArrayRef = Arc::new(datafusion::arrow::array::Date32Array::from(vec![0]));
+        assert!(spell(&record(vec![days], &[true]), 1).is_none());
+    }
+}

@@ -1,0 +1,437 @@
+//! Statements about the session rather than about data: transactions, prepared statements, cursors; SET and SHOW
+//! are in `variables`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::Statement as DFStatement;
+use datafusion::sql::sqlparser::ast::{
+    CloseCursor, DataType, DollarQuotedString, Expr, FetchDirection, Ident, Statement, TransactionAccessMode,
+    TransactionMode, UnaryOperator, Value, ValueWithSpan,
+};
+use datafusion_postgres::pgwire::api::Type;
+use datafusion_postgres::pgwire::api::portal::Format;
+use datafusion_postgres::pgwire::messages::response::TransactionStatus;
+
+use crate::encode::column::Columns;
+use crate::session::result_stream::{Rows, executed};
+use crate::session::set_show;
+use crate::session::{Outcome, Portal, Prepared, Session, Tag};
+use crate::sql::parameters::{self, Parameter};
+use crate::sql::parse::Parsed;
+use crate::sql::rewrite::catalog_queries;
+use crate::sql::rewrite::parameter_casts;
+use crate::wire::error_response::{Failure, SqlError, warning};
+
+/// Returns whether this module runs the statement.
+pub(crate) fn is_about_session(statement: &Statement) -> bool {
+    use Statement::*;
+    matches!(
+        statement,
+        Set(_)
+            | ShowVariable { .. }
+            | Reset(_)
+            | StartTransaction { .. }
+            | Commit { .. }
+            | Rollback { .. }
+            | Savepoint { .. }
+            | ReleaseSavepoint { .. }
+            | Discard { .. }
+            | Prepare { .. }
+            | Execute { .. }
+            | Deallocate { .. }
+            | Declare { .. }
+            | Fetch { .. }
+            | Close { .. }
+            | LISTEN { .. }
+            | UNLISTEN { .. }
+            | NOTIFY { .. }
+    )
+}
+
+/// Returns whether the statement is allowed in a failed transaction.
+pub(crate) fn ends_transaction(statement: &Statement) -> bool {
+    matches!(statement, Statement::Commit { .. } | Statement::Rollback { .. })
+}
+
+/// Checks a statement as far as that is possible without running it, and finds the columns of its result.
+pub(crate) async fn prepare(
+    session: &Session,
+    parsed: Parsed,
+    declared: &[Option<Type>],
+    version: (u64, u64),
+) -> Result<Prepared, SqlError> {
+    let DFStatement::Statement(statement) = &parsed.statement else {
+        return Err(SqlError::error("XX000", "internal error: not a statement of the session"));
+    };
+    let columns = match statement.as_ref() {
+        Statement::Declare { stmts } => {
+            let query = match stmts.as_slice() {
+                [one] if one.names.len() == 1 => one.for_query.clone(),
+                _ => None,
+            };
+            let Some(query) = query else {
+                return Err(SqlError::error("42601", "syntax error: expected DECLARE name CURSOR FOR query"));
+            };
+            let query = DFStatement::Statement(Box::new(Statement::Query(query)));
+            let mut prepared = session.prepare_statement(query, parsed, declared, version).await?;
+            // The rows are FETCH's.
+            prepared.columns = None;
+            return Ok(prepared);
+        }
+        Statement::ShowVariable { variable } => Some(Arc::new(set_show::columns(session, variable)?)),
+        Statement::Fetch { name, .. } => {
+            let portal = cursor(session, name)?;
+            portal.prepared.plan.as_ref().map(|plan| columns_of(plan, &portal.prepared))
+        }
+        Statement::Execute { name: Some(name), .. } => prepared_named(session, &name.to_string())?.columns.clone(),
+        _ => None,
+    };
+    Ok(Session::prepare_without_plan(parsed, columns, version))
+}
+
+/// Runs a statement this module is responsible for.
+pub(crate) async fn run(
+    session: &mut Session,
+    statement: &Statement,
+    prepared: &Arc<Prepared>,
+    values: &[ScalarValue],
+) -> Result<Outcome, Failure> {
+    match statement {
+        Statement::Set(set) => set_show::set(session, set).await,
+        Statement::ShowVariable { variable } => Ok(set_show::show(session, variable)?),
+        Statement::Reset(reset) => set_show::reset(session, &reset.reset).await,
+        Statement::StartTransaction { modes, begin, .. } => {
+            start_transaction(session, modes);
+            Ok(Outcome::done(if *begin { "BEGIN" } else { "START TRANSACTION" }))
+        }
+        Statement::Commit { chain, .. } => Ok(end_transaction(session, true, *chain)),
+        Statement::Rollback { chain, savepoint: None } => Ok(end_transaction(session, false, *chain)),
+        Statement::Rollback { savepoint: Some(name), .. } => {
+            let at = savepoint(session, name)?;
+            session.savepoints.truncate(at + 1);
+            session.status = TransactionStatus::Transaction;
+            Ok(Outcome::done("ROLLBACK"))
+        }
+        Statement::Savepoint { name } => {
+            if session.status == TransactionStatus::Idle {
+                return Err(SqlError::error("25P01", "SAVEPOINT can only be used in transaction blocks").into());
+            }
+            session.savepoints.push(fold(name));
+            Ok(Outcome::done("SAVEPOINT"))
+        }
+        Statement::ReleaseSavepoint { name } => {
+            let at = savepoint(session, name)?;
+            session.savepoints.truncate(at);
+            Ok(Outcome::done("RELEASE"))
+        }
+        Statement::Discard { object_type } => set_show::discard(session, object_type).await,
+        Statement::Prepare { name, data_types, statement } => {
+            let name = fold(name);
+            if session.prepared.contains_key(&name) {
+                return Err(SqlError::error("42P05", format!("prepared statement \"{name}\" already exists")).into());
+            }
+            let target = plan_prepare(session, prepared, statement, data_types).await?;
+            session.prepared.insert(name, Arc::new(target));
+            Ok(Outcome::done("PREPARE"))
+        }
+        Statement::Execute { name: Some(name), parameters, .. } => {
+            let target = prepared_named(session, &name.to_string())?;
+            let values = arguments(session, parameters, &target).await?;
+            // One statement of a session runs another one.
+            Box::pin(session.run(&target, &values)).await
+        }
+        Statement::Deallocate { name, .. } => {
+            if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("all") {
+                session.prepared.clear();
+                return Ok(Outcome::done("DEALLOCATE ALL"));
+            }
+            let name = fold(name);
+            match session.prepared.remove(&name) {
+                Some(_) => Ok(Outcome::done("DEALLOCATE")),
+                None => Err(no_such_statement(&name).into()),
+            }
+        }
+        Statement::Declare { stmts } => {
+            let Some(declared) = stmts.first() else {
+                return Err(SqlError::error("42601", "syntax error: DECLARE declares nothing").into());
+            };
+            let name = declared.names.first().map(fold).unwrap_or_default();
+            declare(session, name, declared.hold == Some(true), prepared, values)
+        }
+        Statement::Fetch { name, direction, .. } => {
+            let count = how_many(direction)?;
+            let portal = cursor(session, name)?;
+            let Some((rows, _)) = &portal.running else {
+                return Err(SqlError::error("55000", format!("\"{}\" is not a cursor", name.value)).into());
+            };
+            Ok(Outcome::Rows(rows.first(count), Tag::FETCH))
+        }
+        Statement::Close { cursor: CloseCursor::All } => {
+            session.portals.clear();
+            Ok(Outcome::done("CLOSE CURSOR ALL"))
+        }
+        Statement::Close { cursor: CloseCursor::Specific { name } } => {
+            cursor(session, name)?;
+            session.portals.remove(&fold(name));
+            Ok(Outcome::done("CLOSE CURSOR"))
+        }
+        Statement::UNLISTEN { .. } => Ok(Outcome::done("UNLISTEN")),
+        other => {
+            let text = other.to_string();
+            let verb = text.split_whitespace().next().unwrap_or_default();
+            Err(SqlError::not_supported(format!("{verb} is not supported")).into())
+        }
+    }
+}
+
+// Transactions. Nothing is undone by ROLLBACK: the status is kept because drivers depend on it.
+
+fn start_transaction(session: &mut Session, modes: &[TransactionMode]) {
+    if session.status == TransactionStatus::Idle {
+        session.status = TransactionStatus::Transaction;
+        session.began = Some(Instant::now());
+        session.wrote = false;
+        session.settings().begin();
+    } else {
+        session.notices.push(warning("25001", "there is already a transaction in progress"));
+    }
+    for (name, value) in transaction_modes(modes) {
+        session.settings().transaction_mode(name, value);
+    }
+}
+
+/// Settings of a transaction, and their values.
+pub(crate) fn transaction_modes(
+    modes: &[TransactionMode],
+) -> impl Iterator<Item = (&'static str, &'static str)> + use<'_> {
+    use datafusion::sql::sqlparser::ast::TransactionIsolationLevel as Level;
+    modes.iter().map(|mode| match mode {
+        TransactionMode::AccessMode(TransactionAccessMode::ReadOnly) => ("transaction_read_only", "on"),
+        TransactionMode::AccessMode(TransactionAccessMode::ReadWrite) => ("transaction_read_only", "off"),
+        TransactionMode::IsolationLevel(level) => (
+            "transaction_isolation",
+            match level {
+                Level::ReadUncommitted => "read uncommitted",
+                Level::RepeatableRead => "repeatable read",
+                Level::Serializable => "serializable",
+                _ => "read committed",
+            },
+        ),
+    })
+}
+
+fn end_transaction(session: &mut Session, commit: bool, chain: bool) -> Outcome {
+    let status = session.status;
+    if status == TransactionStatus::Idle {
+        session.notices.push(warning("25P01", "there is no transaction in progress"));
+    }
+    // A failed transaction cannot be committed.
+    let commit = commit && status != TransactionStatus::Error;
+    if commit {
+        session.settings().commit();
+    } else {
+        session.settings().roll_back();
+        if status != TransactionStatus::Idle && session.wrote {
+            session.notices.push(warning("0A000", "changes made in this transaction are not undone"));
+        }
+    }
+    session.status = TransactionStatus::Idle;
+    session.began = None;
+    session.savepoints.clear();
+    session.wrote = false;
+    session.close_portals();
+    if chain && status != TransactionStatus::Idle {
+        start_transaction(session, &[]);
+    }
+    Outcome::done(if commit { "COMMIT" } else { "ROLLBACK" })
+}
+
+fn savepoint(session: &Session, name: &Ident) -> Result<usize, SqlError> {
+    let name = fold(name);
+    if session.status == TransactionStatus::Idle {
+        return Err(SqlError::error("25P01", "savepoints can only be used in transaction blocks"));
+    }
+    session
+        .savepoints
+        .iter()
+        .rposition(|found| *found == name)
+        .ok_or_else(|| SqlError::error("3B001", format!("savepoint \"{name}\" does not exist")))
+}
+
+// Prepared statements. SQL and the protocol share their names, as in Postgres.
+
+/// The statement inside a PREPARE, planned with the types it declares.
+async fn plan_prepare(
+    session: &Session,
+    prepared: &Prepared,
+    statement: &Statement,
+    data_types: &[DataType],
+) -> Result<Prepared, SqlError> {
+    if is_about_session(statement) {
+        return Err(SqlError::error("42601", "only queries and data changes can be prepared"));
+    }
+    let declared = data_types.iter().map(|data_type| match parameter_casts::declared(data_type) {
+        Some(known) => Ok(Some(known)),
+        None => Err(SqlError::not_supported(format!("parameters of type {data_type} are not supported"))),
+    });
+    let declared = declared.collect::<Result<Vec<_>, _>>()?;
+    let inner = DFStatement::Statement(Box::new(statement.clone()));
+    let parsed = Parsed { statement: inner.clone(), ..prepared.parsed.clone() };
+    session.prepare_statement(inner, parsed, &declared, session.version()).await
+}
+
+fn prepared_named(session: &Session, name: &str) -> Result<Arc<Prepared>, SqlError> {
+    let name = set_show::unquoted(name);
+    session.prepared.get(&name).cloned().ok_or_else(|| no_such_statement(&name))
+}
+
+pub(crate) fn no_such_statement(name: &str) -> SqlError {
+    SqlError::error("26000", format!("prepared statement \"{name}\" does not exist"))
+}
+
+/// The values of the expressions in `EXECUTE p(…)`.
+async fn arguments(session: &Session, given: &[Expr], target: &Prepared) -> Result<Vec<ScalarValue>, SqlError> {
+    let wanted = target.parameters.len();
+    if given.len() != wanted {
+        return Err(SqlError::error(
+            "42601",
+            format!("wrong number of parameters for prepared statement: {} given, {wanted} expected", given.len()),
+        ));
+    }
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let zone = session.zone();
+    let mut values = Vec::with_capacity(wanted);
+    // Literals have the type of their parameter, everything else has its own.
+    let mut computed = Vec::new();
+    for (expr, parameter) in given.iter().zip(&target.parameters) {
+        values.push(match expr {
+            Expr::Value(ValueWithSpan { value: Value::Null, .. }) => {
+                Some(parameters::of_literal(None, parameter, &zone)?)
+            }
+            Expr::Value(ValueWithSpan {
+                value:
+                    Value::SingleQuotedString(text)
+                    | Value::EscapedStringLiteral(text)
+                    | Value::UnicodeStringLiteral(text)
+                    | Value::DollarQuotedString(DollarQuotedString { value: text, .. }),
+                ..
+            }) => Some(parameters::of_literal(Some(text), parameter, &zone)?),
+            _ => match number(expr).and_then(|text| parameters::of_number(&text, parameter, &zone)) {
+                Some(value) => Some(value?),
+                None => {
+                    computed.push((expr.clone(), parameter));
+                    None
+                }
+            },
+        });
+    }
+    let mut computed = compute(session, computed, &zone).await?.into_iter();
+    let missing = || SqlError::error("XX000", "internal error: no value");
+    values.into_iter().map(|value| value.or_else(|| computed.next()).ok_or_else(missing)).collect()
+}
+
+/// A number as it is written, with its sign.
+fn number(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::Number(text, false), .. }) => Some(text.clone()),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => Some(format!("-{}", number(expr)?)),
+        _ => None,
+    }
+}
+
+/// The values of expressions, each cast to the type of its parameter.
+async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) -> Result<Vec<ScalarValue>, SqlError> {
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (expressions, parameters): (Vec<_>, Vec<&Parameter>) = given.into_iter().unzip();
+    let query = Statement::Query(Box::new(catalog_queries::select(expressions)));
+    let plan = session.plan(Parsed::new(DFStatement::Statement(Box::new(query))).statement).await?;
+    let casts: Vec<_> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(plan.schema().fields())
+        .zip(&parameters)
+        .map(|((column, field), parameter)| match parameters::target(parameter, field.data_type(), zone) {
+            Some(wanted) => datafusion::logical_expr::cast(datafusion::logical_expr::Expr::Column(column), wanted),
+            None => datafusion::logical_expr::Expr::Column(column),
+        })
+        .enumerate()
+        .map(|(index, expr)| expr.alias(format!("value {index}")))
+        .collect();
+    let plan = LogicalPlanBuilder::from(plan).project(casts)?.build()?;
+    let batches = executed(&session.context, plan).await?;
+    let batch = batches.first().ok_or_else(|| SqlError::error("XX000", "internal error: no values"))?;
+    let value = |(column, parameter): (&ArrayRef, &&Parameter)| {
+        parameters::of_computed(ScalarValue::try_from_array(column, 0)?, parameter, zone)
+    };
+    batch.columns().iter().zip(&parameters).map(value).collect()
+}
+
+// Cursors are portals that SQL has named.
+
+fn declare(
+    session: &mut Session,
+    name: String,
+    held: bool,
+    prepared: &Arc<Prepared>,
+    values: &[ScalarValue],
+) -> Result<Outcome, Failure> {
+    if session.status == TransactionStatus::Idle && !held {
+        return Err(SqlError::error("25P01", "DECLARE CURSOR can only be used in transaction blocks").into());
+    }
+    if session.portals.contains_key(&name) {
+        return Err(SqlError::error("42P03", format!("cursor \"{name}\" already exists")).into());
+    }
+    let Some(plan) = &prepared.plan else {
+        return Err(SqlError::error("XX000", "internal error: a cursor without a plan").into());
+    };
+    let rows = Rows::start(&session.context, parameters::bind(plan.clone(), &prepared.parameters, values)?);
+    let portal = Portal {
+        prepared: Arc::clone(prepared),
+        values: Vec::new(),
+        format: Format::UnifiedText,
+        running: Some((rows, Tag::FETCH)),
+        held,
+    };
+    session.portals.insert(name, portal);
+    Ok(Outcome::done("DECLARE CURSOR"))
+}
+
+/// The columns of a cursor's rows: its statement itself has none.
+pub(crate) fn columns_of(plan: &LogicalPlan, prepared: &Prepared) -> Arc<Columns> {
+    Arc::new(Columns::new(plan.schema().as_arrow(), &prepared.parsed.names))
+}
+
+fn cursor<'a>(session: &'a Session, name: &Ident) -> Result<&'a Portal, SqlError> {
+    let name = fold(name);
+    session.portals.get(&name).ok_or_else(|| SqlError::error("34000", format!("cursor \"{name}\" does not exist")))
+}
+
+fn how_many(direction: &FetchDirection) -> Result<usize, SqlError> {
+    let count = |limit: &ValueWithSpan| {
+        let text = limit.to_string();
+        text.parse().map_err(|_| backward())
+    };
+    match direction {
+        FetchDirection::Next | FetchDirection::Forward { limit: None } => Ok(1),
+        FetchDirection::Count { limit } | FetchDirection::Forward { limit: Some(limit) } => count(limit),
+        FetchDirection::All | FetchDirection::ForwardAll => Ok(usize::MAX),
+        _ => Err(backward()),
+    }
+}
+
+fn backward() -> SqlError {
+    SqlError::error("55000", "cursor can only scan forward").with_hint("Use FETCH [FORWARD] count or FETCH ALL.")
+}
+
+fn fold(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+}

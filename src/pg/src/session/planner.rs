@@ -1,0 +1,141 @@
+//! Planning of statements, apart from the connection that they come from.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::Schema;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, Statement as PlanStatement};
+use datafusion::prelude::SessionContext;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::{CopyToSource, Statement};
+use datafusion::sql::sqlparser::ast;
+use datafusion_postgres::pgwire::api::Type;
+use neuroql_access::Role;
+
+use crate::catalog;
+use crate::catalog::objects::{Objects, Snapshot};
+use crate::encode::column::Columns;
+use crate::session::Prepared;
+use crate::sql::parameters;
+use crate::sql::parse::Parsed;
+use crate::sql::rewrite::parameter_casts::{self, Casts};
+use crate::wire::error_response::SqlError;
+
+/// What planning needs of a session, as it is now.
+pub(crate) struct Planner {
+    pub(crate) context: SessionContext,
+    /// Of this statement: what plans it ends when nobody waits for it any more.
+    pub(crate) state: SessionState,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) role: Role,
+    pub(crate) read_only: bool,
+    pub(crate) search_path: Vec<String>,
+    pub(crate) zone: String,
+}
+
+impl Planner {
+    /// Plans a statement of DataFusion, or the one in `parsed`. `declared` are the parameter types the client gave.
+    pub(crate) async fn prepare(
+        &self,
+        mut statement: Statement,
+        parsed: Parsed,
+        declared: &[Option<Type>],
+        version: (u64, u64),
+    ) -> Result<Prepared, SqlError> {
+        let casts = take_casts(&mut statement, declared);
+        if parsed.objects {
+            self.look_around().await?;
+        }
+        let known = parameters::known(declared, &casts);
+        let plan = match known.clone() {
+            Some(types) => self.plan_with(statement.clone(), types).await?,
+            None => self.plan(statement.clone()).await?,
+        };
+        let again = known.is_none() && parameters::needs_types_first(&plan);
+        let (mut plan, mut parameters) = parameters::infer(plan, declared, &casts, &self.zone)?;
+        if again && let Some(types) = parameters::found_as(&parameters) {
+            let typed: Vec<_> = parameters.iter().map(|parameter| Some(parameter.wire.clone())).collect();
+            let planned = self.plan_with(statement, types).await?;
+            (plan, parameters) = parameters::infer(planned, &typed, &casts, &self.zone)?;
+        }
+        parameters::check_marks(&plan, &parameters)?;
+        neuroql_access::check(&plan, &self.role, self.read_only)?;
+        let silent = matches!(
+            plan,
+            LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)
+        );
+        let columns = (!silent).then(|| Arc::new(Columns::new(&self.described(&plan), &parsed.names)));
+        Ok(Prepared { parsed, plan: Some(plan), parameters, columns, version })
+    }
+
+    /// Learns which objects there are.
+    async fn look_around(&self) -> Result<(), SqlError> {
+        let mut path = vec![self.state.config_options().catalog.default_schema.clone()];
+        path.extend(self.search_path.iter().cloned());
+        let snapshot = catalog::snapshot(&self.context).await?;
+        self.objects.replace(Snapshot { path, ..snapshot });
+        Ok(())
+    }
+
+    /// Plans a statement of DataFusion.
+    pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, SqlError> {
+        Ok(self.state.statement_to_plan(statement).await?)
+    }
+
+    /// The columns of a plan as they will be. Branches of a CASE or a UNION get their common type when types are coerced,
+    /// until then the plan has that of the first.
+    fn described(&self, plan: &LogicalPlan) -> Schema {
+        let planned = || plan.schema().as_arrow().clone();
+        if !is_coerced_later(plan) {
+            return planned();
+        }
+        let state = &self.state;
+        let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
+        // What is wrong with it is said when it runs.
+        analyzed.map_or_else(|_| planned(), |analyzed| analyzed.schema().as_arrow().clone())
+    }
+
+    /// Plans a statement with parameters of these types.
+    async fn plan_with(&self, statement: Statement, types: Vec<ast::DataType>) -> Result<LogicalPlan, SqlError> {
+        let Statement::Statement(inner) = statement else { return self.plan(statement).await };
+        if types.is_empty() || !matches!(*inner, ast::Statement::Query(_) | ast::Statement::Insert(_)) {
+            return self.plan(Statement::Statement(inner)).await;
+        }
+        let name = ast::Ident::new("statement");
+        let prepare = ast::Statement::Prepare { name, data_types: types, statement: inner };
+        match self.plan(Statement::Statement(Box::new(prepare))).await? {
+            LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => Ok(Arc::unwrap_or_clone(prepare.input)),
+            _ => Err(SqlError::error("XX000", "internal error: PREPARE has another plan")),
+        }
+    }
+}
+
+/// Takes the casts of parameters out of a statement, or the one inside an EXPLAIN.
+fn take_casts(statement: &mut Statement, declared: &[Option<Type>]) -> Casts {
+    match statement {
+        Statement::Statement(inner) => parameter_casts::take(inner.as_mut(), declared),
+        Statement::Explain(explain) => take_casts(&mut explain.statement, declared),
+        Statement::CopyTo(copy) => match &mut copy.source {
+            CopyToSource::Query(query) => parameter_casts::take(query.as_mut(), declared),
+            CopyToSource::Relation(_) => Casts::default(),
+        },
+        _ => Casts::default(),
+    }
+}
+
+/// Returns whether the types of a plan may change when they are coerced.
+fn is_coerced_later(plan: &LogicalPlan) -> bool {
+    let branches = |expr: &Expr| {
+        let found = expr.exists(|expr| {
+            let is_large = matches!(expr, Expr::Literal(ScalarValue::UInt64(_), _));
+            Ok(matches!(expr, Expr::Case(_)) || is_large)
+        });
+        found.unwrap_or(true)
+    };
+    let found = plan.exists(|plan| {
+        Ok(matches!(plan, LogicalPlan::Union(_) | LogicalPlan::RecursiveQuery(_))
+            || plan.expressions().iter().any(branches))
+    });
+    found.unwrap_or(true)
+}

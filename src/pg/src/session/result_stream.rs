@@ -1,0 +1,204 @@
+//! Results on their way to the client.
+//!
+//! A query runs in a task of its own and hands over one batch at a time: a slow client slows it down, an abandoned
+//! result aborts it, a panic in it is an error of this one statement, and a client hears of a cancelled statement
+//! at once even if the task is in the middle of a computation.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionContext;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use neuroql::{CancelOnDrop, interruptible};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::{JoinError, block_in_place};
+
+use crate::wire::error_response::SqlError;
+
+/// A future with a large stack: expressions are trees, and a client writes them as deep as `parse` allows. Costs
+/// nothing on threads whose stack is large already.
+pub(crate) struct Roomy<F>(pub(crate) Pin<Box<F>>);
+
+const STACK_NEEDED: usize = 12 << 20;
+const STACK_SIZE: usize = 32 << 20;
+
+impl<F: Future> Future for Roomy<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        stacker::maybe_grow(STACK_NEEDED, STACK_SIZE, || self.0.as_mut().poll(context))
+    }
+}
+
+/// A future whose polls may take long without a pause, as planning does: the thread gives its other tasks away before,
+/// so that others are served and statements end in time.
+struct Unhurried<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Unhurried<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        match Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread => block_in_place(|| self.0.as_mut().poll(context)),
+            _ => self.0.as_mut().poll(context),
+        }
+    }
+}
+
+/// Plans a query.
+async fn planned(state: SessionState, plan: LogicalPlan) -> Result<SendableRecordBatchStream, DataFusionError> {
+    Unhurried(Box::pin(DataFrame::new(state, plan).execute_stream())).await
+}
+
+/// Runs work that may compute for long in a task of its own, ended with this future.
+pub(crate) async fn isolated<T: Send + 'static, E: Into<SqlError> + Send + 'static>(
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, SqlError> {
+    match SpawnedTask::spawn(Roomy(Box::pin(Unhurried(Box::pin(work))))).join().await {
+        Ok(result) => result.map_err(Into::into),
+        Err(error) => Err(join_failed(error)),
+    }
+}
+
+/// Runs a statement to its end in a task of its own, ended with this future.
+pub(crate) async fn executed(context: &SessionContext, plan: LogicalPlan) -> Result<Vec<RecordBatch>, SqlError> {
+    let (state, _guard) = interruptible(context);
+    isolated(async move { planned(state, plan).await?.try_collect::<Vec<_>>().await }).await
+}
+
+fn join_failed(error: JoinError) -> SqlError {
+    match error.try_into_panic() {
+        Ok(payload) => SqlError::panic(payload.as_ref()),
+        Err(_) => SqlError::error("57014", "canceling statement because the server is shutting down"),
+    }
+}
+
+/// Rows that remain of a result. Clones share them: what one takes the other does not see.
+#[derive(Clone)]
+pub(crate) struct Rows {
+    feed: Arc<Mutex<Feed>>,
+    /// How many may still be taken through this clone.
+    left: usize,
+}
+
+struct Feed {
+    batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
+    task: Option<SpawnedTask<()>>,
+    /// The rest of the last batch.
+    rest: Option<RecordBatch>,
+    /// An abandoned result ends the functions that run for it.
+    _guard: CancelOnDrop,
+}
+
+impl Rows {
+    /// Starts a query.
+    pub(crate) fn start(context: &SessionContext, plan: LogicalPlan) -> Self {
+        let (sender, batches) = mpsc::channel(1);
+        let (state, guard) = interruptible(context);
+        let task = SpawnedTask::spawn(Roomy(Box::pin(async move {
+            match planned(state, plan).await {
+                Ok(mut stream) => {
+                    while let Some(batch) = stream.next().await {
+                        let failed = batch.is_err();
+                        if sender.send(batch).await.is_err() || failed {
+                            return;
+                        }
+                    }
+                }
+                // Nobody listens if the statement was abandoned.
+                Err(error) => drop(sender.send(Err(error)).await),
+            }
+        })));
+        Self::new(Feed { batches, task: Some(task), rest: None, _guard: guard })
+    }
+
+    /// Rows that are there already.
+    pub(crate) fn of(batch: RecordBatch) -> Self {
+        let (_, batches) = mpsc::channel(1);
+        Self::new(Feed { batches, task: None, rest: Some(batch), _guard: CancelOnDrop::default() })
+    }
+
+    fn new(feed: Feed) -> Self {
+        Self { feed: Arc::new(Mutex::new(feed)), left: usize::MAX }
+    }
+
+    /// The same rows, but at most `count` of them.
+    pub(crate) fn first(&self, count: usize) -> Self {
+        Self { feed: Arc::clone(&self.feed), left: count }
+    }
+
+    /// At most `most` more rows; `None` at the end.
+    pub(crate) async fn next(&mut self, most: usize) -> Result<Option<RecordBatch>, SqlError> {
+        let most = most.min(self.left);
+        if most == 0 {
+            return Ok(None);
+        }
+        let batch = self.feed.lock().await.next(most).await?;
+        if let Some(batch) = &batch {
+            self.left -= batch.num_rows();
+        }
+        Ok(batch)
+    }
+
+    /// The same, if it takes no waiting.
+    pub(crate) fn next_now(&mut self, most: usize) -> Option<Result<Option<RecordBatch>, SqlError>> {
+        self.next(most).now_or_never()
+    }
+}
+
+impl Feed {
+    async fn next(&mut self, most: usize) -> Result<Option<RecordBatch>, SqlError> {
+        let batch = loop {
+            let batch = match self.rest.take() {
+                Some(batch) => batch,
+                None => match self.batches.recv().await {
+                    Some(batch) => batch?,
+                    None => return self.end().await,
+                },
+            };
+            if batch.num_rows() > 0 {
+                break batch;
+            }
+        };
+        if batch.num_rows() <= most {
+            return Ok(Some(batch));
+        }
+        self.rest = Some(batch.slice(most, batch.num_rows() - most));
+        Ok(Some(batch.slice(0, most)))
+    }
+
+    /// The last batch may be the last one because of a panic.
+    async fn end(&mut self) -> Result<Option<RecordBatch>, SqlError> {
+        match self.task.take() {
+            Some(task) => task.join().await.map(|()| None).map_err(join_failed),
+            None => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{ArrayRef, Int32Array};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn rows_are_taken_in_pieces_and_shared() {
+        let column: ArrayRef = Arc::new(Int32Array::from_iter_values(0..10));
+        let mut rows = Rows::of(RecordBatch::try_from_iter([("n", column)]).unwrap());
+        assert_eq!(rows.next(3).await.unwrap().unwrap().num_rows(), 3);
+        let mut two = rows.first(2);
+        assert_eq!(two.next(usize::MAX).await.unwrap().unwrap().num_rows(), 2);
+        assert!(two.next(usize::MAX).await.unwrap().is_none());
+        assert_eq!(rows.next_now(usize::MAX).unwrap().unwrap().unwrap().num_rows(), 5);
+        assert!(rows.next(1).await.unwrap().is_none());
+    }
+}

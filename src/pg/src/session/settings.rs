@@ -1,0 +1,518 @@
+//! Settings of a connection that Postgres has and clients set: `SET`, `SHOW`, `RESET`, `set_config()`.
+//!
+//! DataFusion's own settings (`datafusion.…`) live in the session's configuration instead. A setting that
+//! clients send but that changes nothing here is listed all the same, because refusing it would break them; a name
+//! nobody knows is refused with 42704, because it is a typing mistake.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use datafusion::arrow::array::timezone::Tz;
+use datafusion_postgres::pgwire::types::format::FormatOptions;
+
+use crate::wire::error_response::SqlError;
+use neuroql_access::Role;
+
+/// The Postgres release whose behaviour clients may expect.
+pub(crate) const SERVER_VERSION: &str = "16.6";
+
+enum Kind {
+    Text,
+    Bool,
+    Integer(i64, i64),
+    Real,
+    Milliseconds,
+    Choice(&'static [&'static str]),
+    Encoding,
+    DateStyle,
+    TimeZone,
+    /// Must stay as it is.
+    Fixed,
+}
+
+struct Definition {
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    description: &'static str,
+}
+
+const fn define(name: &'static str, default: &'static str, kind: Kind, description: &'static str) -> Definition {
+    Definition { name, default, kind, description }
+}
+
+const ISOLATION: Kind = Kind::Choice(&["read committed", "read uncommitted", "repeatable read", "serializable"]);
+const MESSAGES: Kind = Kind::Choice(&[
+    "debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "info", "notice", "warning", "error", "fatal",
+    "panic",
+]);
+const HARMLESS: &str = "Accepted for compatibility; changes nothing.";
+
+static DEFINITIONS: &[Definition] = &[
+    define("application_name", "", Kind::Text, "Name of the client program."),
+    define("array_nulls", "on", Kind::Bool, HARMLESS),
+    define("backslash_quote", "safe_encoding", Kind::Text, HARMLESS),
+    define("bytea_output", "hex", Kind::Choice(&["hex", "escape"]), "Text form of bytea values."),
+    define("check_function_bodies", "on", Kind::Bool, HARMLESS),
+    define("client_encoding", "UTF8", Kind::Encoding, "Encoding of the client; always UTF8."),
+    define("client_min_messages", "notice", MESSAGES, HARMLESS),
+    define("constraint_exclusion", "partition", Kind::Text, HARMLESS),
+    define("cursor_tuple_fraction", "0.1", Kind::Real, HARMLESS),
+    define("DateStyle", "ISO, MDY", Kind::DateStyle, "Text form of dates; always ISO."),
+    define("default_table_access_method", "heap", Kind::Text, HARMLESS),
+    define("default_tablespace", "", Kind::Text, HARMLESS),
+    define("default_transaction_deferrable", "off", Kind::Bool, HARMLESS),
+    define("default_transaction_isolation", "read committed", ISOLATION, HARMLESS),
+    define("default_transaction_read_only", "off", Kind::Bool, "Whether transactions start read-only."),
+    define("enable_seqscan", "on", Kind::Bool, HARMLESS),
+    define("escape_string_warning", "on", Kind::Bool, HARMLESS),
+    define("extra_float_digits", "1", Kind::Integer(-15, 3), "Digits of floating-point numbers as text."),
+    define("force_parallel_mode", "off", Kind::Text, HARMLESS),
+    define("geqo", "on", Kind::Bool, HARMLESS),
+    define(
+        "idle_in_transaction_session_timeout",
+        "0",
+        Kind::Milliseconds,
+        "Longest time between statements of a transaction; 0 is no limit.",
+    ),
+    define(
+        "idle_session_timeout",
+        "0",
+        Kind::Milliseconds,
+        "Longest time without a statement outside of transactions; 0 is no limit.",
+    ),
+    define("in_hot_standby", "off", Kind::Fixed, "Whether this is a standby server."),
+    define("integer_datetimes", "on", Kind::Fixed, "Whether timestamps are integers on the wire."),
+    define(
+        "IntervalStyle",
+        "postgres",
+        Kind::Choice(&["postgres", "iso_8601", "sql_standard", "postgres_verbose"]),
+        "Text form of intervals.",
+    ),
+    define("is_superuser", "off", Kind::Fixed, "Whether the user may change data."),
+    define("jit", "off", Kind::Bool, HARMLESS),
+    define("lc_collate", "C", Kind::Fixed, "Order of strings."),
+    define("lc_ctype", "C.UTF-8", Kind::Fixed, "Character classes."),
+    define("lc_messages", "C", Kind::Text, HARMLESS),
+    define("lc_monetary", "C", Kind::Text, HARMLESS),
+    define("lc_numeric", "C", Kind::Text, HARMLESS),
+    define("lc_time", "C", Kind::Text, HARMLESS),
+    define("lock_timeout", "0", Kind::Milliseconds, HARMLESS),
+    define("max_identifier_length", "63", Kind::Fixed, "Longest name."),
+    define("max_index_keys", "32", Kind::Fixed, "Most columns of an index."),
+    define("plan_cache_mode", "auto", Kind::Text, HARMLESS),
+    define("quote_all_identifiers", "off", Kind::Bool, HARMLESS),
+    define("row_security", "on", Kind::Bool, HARMLESS),
+    define("search_path", "\"$user\", public", Kind::Text, "Schema of unqualified names: the first that exists."),
+    define("server_encoding", "UTF8", Kind::Fixed, "Encoding of the server."),
+    define("server_version", SERVER_VERSION, Kind::Fixed, "Version of Postgres this server behaves like."),
+    define("server_version_num", "160006", Kind::Fixed, "The same as a number."),
+    define("session_authorization", "", Kind::Fixed, "Name of the user."),
+    define("standard_conforming_strings", "on", Kind::Choice(&["on"]), "Backslashes in strings are ordinary."),
+    define("statement_timeout", "0", Kind::Milliseconds, "Longest time a statement may run; 0 is no limit."),
+    define("synchronous_commit", "on", Kind::Text, HARMLESS),
+    define("synchronize_seqscans", "on", Kind::Bool, HARMLESS),
+    define("TimeZone", "UTC", Kind::TimeZone, "Time zone of timestamps."),
+    define("transaction_deferrable", "off", Kind::Bool, HARMLESS),
+    define("transaction_isolation", "read committed", ISOLATION, HARMLESS),
+    define("transaction_read_only", "off", Kind::Bool, "Whether this transaction is read-only."),
+    define("transaction_timeout", "0", Kind::Milliseconds, "Longest time of a transaction; 0 is no limit."),
+    define("work_mem", "4MB", Kind::Text, HARMLESS),
+    define("xmloption", "content", Kind::Text, HARMLESS),
+];
+
+/// Settings whose value a client is told at once when it changes.
+pub(crate) const REPORTED: &[&str] = &[
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "default_transaction_read_only",
+    "in_hot_standby",
+    "integer_datetimes",
+    "IntervalStyle",
+    "is_superuser",
+    "server_encoding",
+    "server_version",
+    "session_authorization",
+    "standard_conforming_strings",
+    "TimeZone",
+];
+
+type Values = BTreeMap<String, String>;
+
+/// Bytes of names and values that a session may set.
+const MOST_BYTES: usize = 1 << 20;
+
+/// The server's rules for how long statements may run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Timeouts {
+    /// Of statements of sessions that say nothing.
+    pub(crate) default: Option<Duration>,
+    /// The longest that whoever is not a superuser may set.
+    pub(crate) most: Option<Duration>,
+}
+
+/// The settings of one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// What is set, by name in lower case; everything else has its default.
+    values: Values,
+    /// The values that RESET goes back to: those of the startup packet.
+    initial: Values,
+    transaction: Option<Transaction>,
+    /// The longest that a statement may run, whatever is set.
+    most: Option<Duration>,
+    /// Changed since the session last looked.
+    pub(crate) changed: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Transaction {
+    /// For ROLLBACK.
+    before: Values,
+    /// Values hidden by SET LOCAL, for COMMIT.
+    hidden: BTreeMap<String, Option<String>>,
+}
+
+impl Settings {
+    pub(crate) fn new(role: &Role, timeouts: &Timeouts) -> Self {
+        let mut initial = Values::new();
+        initial.insert("session_authorization".into(), role.name.clone());
+        initial.insert("is_superuser".into(), if role.superuser { "on" } else { "off" }.into());
+        if let Some(default) = timeouts.default {
+            initial.insert("statement_timeout".into(), spell_milliseconds(default.as_millis() as u64));
+        }
+        let most = timeouts.most.filter(|_| !role.superuser);
+        Self { values: initial.clone(), initial, transaction: None, most, changed: true }
+    }
+
+    /// Sets a value that RESET keeps.
+    pub(crate) fn initialize(&mut self, name: &str, value: &str) -> Result<(), SqlError> {
+        self.set(name, Some(value), false)?;
+        self.initial = self.values.clone();
+        Ok(())
+    }
+
+    /// Name as Postgres spells it, and value.
+    pub(crate) fn get(&self, name: &str) -> Option<(String, String)> {
+        let key = name.to_ascii_lowercase();
+        match (definition(&key), self.values.get(&key)) {
+            (Some(found), Some(value)) => Some((found.name.into(), value.clone())),
+            (Some(found), None) => Some((found.name.into(), found.default.into())),
+            (None, Some(value)) => Some((key, value.clone())),
+            (None, None) => None,
+        }
+    }
+
+    fn value(&self, name: &str) -> String {
+        self.get(name).map(|(_, value)| value).unwrap_or_default()
+    }
+
+    /// `SET`; no value is `DEFAULT`.
+    pub(crate) fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<(), SqlError> {
+        let key = name.to_ascii_lowercase();
+        let value = match (definition(&key), value) {
+            (Some(found), _) if matches!(found.kind, Kind::Fixed) => {
+                return Err(SqlError::error("55P02", format!("parameter \"{}\" cannot be changed", found.name)));
+            }
+            (Some(found), Some(value)) => Some(found.check(value)?),
+            // What the engine does is set by SET, not by set_config() or when a client connects.
+            (None, _) if key.starts_with("datafusion.") || key.starts_with("neuroql.") => {
+                return Err(SqlError::not_supported(format!("\"{name}\" can be set by SET only")));
+            }
+            // A name with a dot belongs to some program that keeps its own things here.
+            (None, Some(value)) if key.contains('.') => Some(value.to_string()),
+            (None, _) if !key.contains('.') => return Err(unknown(name)),
+            (_, None) | (None, Some(_)) => self.initial.get(&key).cloned(),
+        };
+        let held: usize = self.values.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if held + key.len() + value.as_ref().map_or(0, String::len) > MOST_BYTES {
+            return Err(SqlError::error("53400", format!("settings of a session take {MOST_BYTES} bytes at most")));
+        }
+        match &mut self.transaction {
+            Some(transaction) if local => {
+                transaction.hidden.entry(key.clone()).or_insert_with(|| self.values.get(&key).cloned());
+            }
+            // SET LOCAL outside a transaction ends with its own statement.
+            None if local => return Ok(()),
+            Some(transaction) => {
+                transaction.hidden.remove(&key);
+            }
+            None => {}
+        }
+        match value {
+            Some(value) => self.values.insert(key, value),
+            None => self.values.remove(&key),
+        };
+        self.changed = true;
+        Ok(())
+    }
+
+    /// `RESET ALL`.
+    pub(crate) fn reset_all(&mut self) {
+        self.values = self.initial.clone();
+        self.changed = true;
+    }
+
+    /// `SHOW ALL`: name, value, description.
+    pub(crate) fn all(&self) -> Vec<(String, String, String)> {
+        let known =
+            DEFINITIONS.iter().map(|found| (found.name.into(), self.value(found.name), found.description.into()));
+        let custom = self.values.iter().filter(|(key, _)| definition(key).is_none());
+        known.chain(custom.map(|(key, value)| (key.clone(), value.clone(), String::new()))).collect()
+    }
+
+    pub(crate) fn begin(&mut self) {
+        if self.transaction.is_none() {
+            self.transaction = Some(Transaction { before: self.values.clone(), hidden: BTreeMap::new() });
+        }
+        let read_only = self.value("default_transaction_read_only");
+        self.transaction_mode("transaction_read_only", &read_only);
+    }
+
+    /// A mode of the transaction that is open, forgotten at its end.
+    pub(crate) fn transaction_mode(&mut self, name: &str, value: &str) {
+        // The names and values come from this program and are valid.
+        let _ = self.set(name, Some(value), true);
+    }
+
+    pub(crate) fn commit(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            for (key, value) in transaction.hidden {
+                match value {
+                    Some(value) => self.values.insert(key, value),
+                    None => self.values.remove(&key),
+                };
+            }
+            self.changed = true;
+        }
+    }
+
+    pub(crate) fn roll_back(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            self.values = transaction.before;
+            self.changed = true;
+        }
+    }
+
+    /// How long a statement may run: what is set, and no longer than the server allows.
+    pub(crate) fn statement_timeout(&self) -> Option<Duration> {
+        match (self.timeout("statement_timeout"), self.most) {
+            (Some(set), Some(most)) => Some(set.min(most)),
+            (set, most) => set.or(most),
+        }
+    }
+
+    /// A setting that is a time; `None` if there is no limit.
+    pub(crate) fn timeout(&self, name: &str) -> Option<Duration> {
+        let set = self.values.get(name).and_then(|value| milliseconds(value));
+        set.filter(|limit| *limit > 0).map(Duration::from_millis)
+    }
+
+    /// Returns whether statements that change something are refused.
+    pub(crate) fn read_only(&self) -> bool {
+        let name = if self.transaction.is_some() { "transaction_read_only" } else { "default_transaction_read_only" };
+        self.value(name) == "on"
+    }
+
+    /// The schemas of `search_path`.
+    pub(crate) fn search_path(&self) -> Vec<String> {
+        self.value("search_path")
+            .split(',')
+            .map(|name| name.trim().trim_matches('"').to_string())
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
+
+    /// How values become text.
+    pub(crate) fn format_options(&self) -> FormatOptions {
+        let mut options = FormatOptions::default();
+        options.bytea_output = self.value("bytea_output");
+        options.interval_style = self.value("IntervalStyle");
+        options.time_zone = self.value("TimeZone");
+        options.extra_float_digits = self.value("extra_float_digits").parse().unwrap_or(1);
+        options
+    }
+}
+
+fn definition(key: &str) -> Option<&'static Definition> {
+    DEFINITIONS.iter().find(|found| found.name.eq_ignore_ascii_case(key))
+}
+
+pub(crate) fn unknown(name: &str) -> SqlError {
+    SqlError::error("42704", format!("unrecognized configuration parameter \"{name}\""))
+}
+
+impl Definition {
+    /// The value in its usual spelling.
+    fn check(&self, value: &str) -> Result<String, SqlError> {
+        let value = value.trim();
+        let lower = value.to_ascii_lowercase();
+        let checked = match &self.kind {
+            Kind::Text | Kind::Fixed => Some(value.to_string()),
+            Kind::Bool => match lower.as_str() {
+                "on" | "true" | "t" | "yes" | "y" | "1" => Some("on".into()),
+                "off" | "false" | "f" | "no" | "n" | "0" => Some("off".into()),
+                _ => None,
+            },
+            Kind::Integer(least, most) => value
+                .parse::<i64>()
+                .ok()
+                .filter(|number| (least..=most).contains(&number))
+                .map(|number| number.to_string()),
+            Kind::Real => value.parse::<f64>().ok().map(|number| number.to_string()),
+            Kind::Milliseconds => milliseconds(value).map(spell_milliseconds),
+            Kind::Choice(choices) => choices.contains(&lower.as_str()).then_some(lower),
+            Kind::Encoding => match lower.replace(['-', '_', '\''], "").as_str() {
+                "utf8" | "unicode" => Some("UTF8".into()),
+                // What psql asks for in the C locale: it will take any bytes.
+                "sqlascii" => Some("SQL_ASCII".into()),
+                _ => {
+                    return Err(SqlError::not_supported(format!(
+                        "conversion between {value} and UTF8 is not supported"
+                    )));
+                }
+            },
+            Kind::DateStyle => {
+                let mut order = "MDY";
+                let mut known = true;
+                for word in lower.split(',').map(str::trim) {
+                    match word {
+                        "iso" => {}
+                        "dmy" | "euro" | "european" => order = "DMY",
+                        "mdy" | "us" | "noneuro" => order = "MDY",
+                        "ymd" => order = "YMD",
+                        _ => known = false,
+                    }
+                }
+                known.then(|| format!("ISO, {order}"))
+            }
+            Kind::TimeZone => match lower.as_str() {
+                "utc" | "gmt" | "z" | "zulu" => Some("UTC".into()),
+                _ => Tz::from_str(value).is_ok().then(|| value.to_string()),
+            },
+        };
+        checked.ok_or_else(|| {
+            SqlError::error("22023", format!("invalid value for parameter \"{}\": \"{value}\"", self.name))
+        })
+    }
+}
+
+/// A time as settings are written: `500`, `500ms`, `30s`, `1.5min`, `2h`, `1d`.
+pub fn parse_time(text: &str) -> Option<Duration> {
+    milliseconds(text).map(Duration::from_millis)
+}
+
+fn milliseconds(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let number: f64 = text[..end].parse().ok()?;
+    let unit = match text[end..].trim() {
+        "" | "ms" => 1.0,
+        "us" => 0.001,
+        "s" => 1e3,
+        "min" => 60e3,
+        "h" => 3600e3,
+        "d" => 86_400e3,
+        _ => return None,
+    };
+    let value = (number * unit).round();
+    // Postgres' limit: an int4.
+    (0.0..=f64::from(i32::MAX)).contains(&value).then_some(value as u64)
+}
+
+/// The largest unit that divides the value, as Postgres shows it.
+fn spell_milliseconds(value: u64) -> String {
+    if value == 0 {
+        return "0".into();
+    }
+    for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000)] {
+        if value.is_multiple_of(size) {
+            return format!("{}{unit}", value / size);
+        }
+    }
+    format!("{value}ms")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings::new(&Role { name: "ada".into(), superuser: false }, &Timeouts::default())
+    }
+
+    #[test]
+    fn timeouts_take_units() {
+        for (text, value) in [
+            ("0", Some(0)),
+            ("250", Some(250)),
+            ("250ms", Some(250)),
+            (" 5 s ", Some(5000)),
+            ("1.5min", Some(90_000)),
+            ("2h", Some(7_200_000)),
+            ("1d", Some(86_400_000)),
+            ("900us", Some(1)),
+            ("-1", None),
+            ("5 parsecs", None),
+            ("s", None),
+            ("", None),
+            ("1e9d", None),
+            ("99999999999", None),
+        ] {
+            assert_eq!(milliseconds(text), value, "{text}");
+        }
+        for (value, text) in [(0, "0"), (250, "250ms"), (5000, "5s"), (90_000, "90s"), (120_000, "2min")] {
+            assert_eq!(spell_milliseconds(value), text);
+        }
+    }
+
+    #[test]
+    fn values_are_checked_and_spelt_as_postgres_does() {
+        let mut settings = settings();
+        for (name, value, shown) in [
+            ("STATEMENT_TIMEOUT", "120000", "2min"),
+            ("datestyle", "german", ""),
+            ("DateStyle", "iso, dmy", "ISO, DMY"),
+            ("extra_float_digits", "3", "3"),
+            ("extra_float_digits", "9", ""),
+            ("timezone", "Europe/Berlin", "Europe/Berlin"),
+            ("timezone", "Middle/Earth", ""),
+            ("client_encoding", "utf-8", "UTF8"),
+            ("client_encoding", "LATIN1", ""),
+            ("jit", "true", "on"),
+            ("server_version", "1", ""),
+            ("no_such_thing", "1", ""),
+            ("my.thing", "1", "1"),
+        ] {
+            match settings.set(name, Some(value), false) {
+                Ok(()) => assert_eq!(settings.get(name).unwrap().1, shown, "{name}"),
+                Err(_) => assert_eq!(shown, "", "{name}"),
+            }
+        }
+        assert_eq!(settings.get("datestyle").unwrap().0, "DateStyle");
+        assert_eq!(settings.statement_timeout(), Some(Duration::from_secs(120)));
+        settings.reset_all();
+        assert_eq!(settings.statement_timeout(), None);
+        assert_eq!(settings.get("session_authorization").unwrap().1, "ada");
+    }
+
+    #[test]
+    fn transactions_undo_settings() {
+        let mut settings = settings();
+        let shown = |settings: &Settings| settings.get("application_name").unwrap().1;
+        settings.set("application_name", Some("a"), false).unwrap();
+        settings.begin();
+        settings.set("application_name", Some("b"), true).unwrap();
+        assert_eq!(shown(&settings), "b");
+        settings.commit();
+        assert_eq!(shown(&settings), "a");
+        settings.begin();
+        settings.set("application_name", Some("c"), false).unwrap();
+        settings.roll_back();
+        assert_eq!(shown(&settings), "a");
+        settings.set("application_name", Some("d"), true).unwrap();
+        assert_eq!(shown(&settings), "a");
+    }
+}

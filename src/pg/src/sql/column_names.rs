@@ -1,0 +1,286 @@
+//! Names of result columns as Postgres gives them.
+//!
+//! DataFusion names an expression after its text (`max(toy.activations.activation)`, `Int64(1)`) and refuses two
+//! columns of one name; Postgres names it after its outermost function, or `?column?`, and does not mind twins.
+//! Only what the client sees is renamed: inside a query DataFusion's names stay.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, Ident, Query, SelectItem, SetExpr, Value, VisitMut, VisitorMut, visit_expressions_mut,
+};
+
+use crate::catalog::object_functions::WRITES;
+use crate::catalog::objects::Kind;
+
+/// New names for some columns: counted from the left before a `*`, from the right after it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names {
+    before: Vec<Option<String>>,
+    after: Vec<Option<String>>,
+}
+
+impl Names {
+    /// The name for column `index` of `columns`, which DataFusion calls `given`.
+    pub(crate) fn name<'a>(&'a self, index: usize, columns: usize, given: &'a str) -> &'a str {
+        let from_right = columns - 1 - index;
+        let found = match self.before.get(index) {
+            Some(found) => Some(found),
+            None if from_right < self.after.len() => self.after.get(self.after.len() - 1 - from_right),
+            None => None,
+        };
+        match found {
+            Some(Some(name)) => name,
+            // pg-catalog's parser renames columns that also hide behind a `*`.
+            _ => given.strip_prefix("__alias_").unwrap_or(given),
+        }
+    }
+}
+
+/// Finds the names, and makes twins distinct for DataFusion.
+pub(crate) fn of_statement(statement: &mut Statement) -> Names {
+    if let Statement::Statement(inner) = statement {
+        // What views and tables are made of has the names of their columns.
+        let inserts = matches!(**inner, ast::Statement::Insert(_));
+        let _: ControlFlow<()> = inner.visit(&mut Twins { depth: usize::from(inserts) });
+    }
+    let query = match statement {
+        Statement::Statement(inner) => match inner.as_mut() {
+            ast::Statement::Query(query) => query,
+            ast::Statement::Declare { stmts } => match stmts.first_mut().and_then(|one| one.for_query.as_mut()) {
+                Some(query) => query,
+                None => return Names::default(),
+            },
+            ast::Statement::Prepare { statement, .. } => match statement.as_mut() {
+                ast::Statement::Query(query) => query,
+                _ => return Names::default(),
+            },
+            _ => return Names::default(),
+        },
+        _ => return Names::default(),
+    };
+    of_query(query)
+}
+
+/// Makes the columns of queries in others distinct.
+struct Twins {
+    /// Queries around the next one.
+    depth: usize,
+}
+
+impl VisitorMut for Twins {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let (1.., SetExpr::Select(select)) = (self.depth, query.body.as_mut()) {
+            make_distinct(&mut select.projection);
+        }
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+}
+
+fn of_query(query: &mut Query) -> Names {
+    let mut body = query.body.as_mut();
+    let mut nested = false;
+    let items = loop {
+        match body {
+            SetExpr::Select(select) => break &mut select.projection,
+            SetExpr::Query(inner) => body = inner.body.as_mut(),
+            // Both arms of a UNION must keep the names DataFusion matches them by.
+            SetExpr::SetOperation { left, .. } => {
+                nested = true;
+                body = left.as_mut();
+            }
+            _ => return Names::default(),
+        }
+    };
+    let is_wildcard = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    let names: Vec<_> = items.iter().map(item_name).collect();
+    let (first, last) = (items.iter().position(is_wildcard), items.iter().rposition(is_wildcard));
+    if !nested {
+        make_distinct(items);
+    }
+    match (first, last) {
+        (Some(first), Some(last)) => Names { before: names[..first].to_vec(), after: names[last + 1..].to_vec() },
+        _ => Names { before: names, after: Vec::new() },
+    }
+}
+
+/// Gives every later twin an alias of its own.
+fn make_distinct(items: &mut [SelectItem]) {
+    let mut seen = HashSet::new();
+    for (index, item) in items.iter_mut().enumerate() {
+        let (key, expr) = match &*item {
+            SelectItem::UnnamedExpr(expr) => (text_without_casts(expr), expr.clone()),
+            SelectItem::ExprWithAlias { expr, alias } => (fold(alias), expr.clone()),
+            _ => continue,
+        };
+        if !seen.insert(key) {
+            *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("twin {index}")) };
+        }
+    }
+}
+
+/// What DataFusion calls an expression says nothing of its casts.
+fn text_without_casts(expr: &Expr) -> String {
+    let mut expr = expr.clone();
+    let _ = visit_expressions_mut(&mut expr, |part| {
+        while let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = part {
+            *part = std::mem::replace(inner, Expr::value(Value::Null));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    expr.to_string()
+}
+
+/// `None` where DataFusion's name is right, or stands for more than one column.
+pub(crate) fn item_name(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::UnnamedExpr(expr) => Some(expr_name(expr).unwrap_or_else(|| "?column?".into())),
+        SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
+        _ => None,
+    }
+}
+
+/// Postgres' `FigureColname`.
+fn expr_name(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Identifier(name) => Some(fold(name)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(fold),
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => expr_name(inner),
+        Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
+            Some(ast::AccessExpr::Dot(Expr::Identifier(name))) => Some(fold(name)),
+            _ => expr_name(root),
+        },
+        Expr::Function(function) => match function.name.0.last() {
+            // What a cast has become is called as the cast.
+            Some(ast::ObjectNamePart::Identifier(name)) => Some(match (fold(name), only_argument(function)) {
+                (name, Some(argument)) if name.starts_with(WRITES) => {
+                    expr_name(argument).unwrap_or_else(|| "text".into())
+                }
+                (name, None) if name == "get_field" => field_name(function).unwrap_or(name),
+                (name, Some(argument)) if Kind::of(&name).is_some() => expr_name(argument).unwrap_or(name),
+                (name, _) => name,
+            }),
+            _ => None,
+        },
+        Expr::Cast { expr, data_type, .. } => Some(expr_name(expr).unwrap_or_else(|| type_name(data_type))),
+        Expr::Case { else_result, .. } => {
+            Some(else_result.as_deref().and_then(column_name).unwrap_or_else(|| "case".into()))
+        }
+        Expr::Array(_) => Some("array".into()),
+        Expr::Exists { .. } => Some("exists".into()),
+        Expr::Extract { .. } => Some("extract".into()),
+        Expr::Substring { .. } => Some("substring".into()),
+        Expr::Trim { .. } => Some("btrim".into()),
+        Expr::Position { .. } => Some("position".into()),
+        Expr::Ceil { .. } => Some("ceil".into()),
+        Expr::Floor { .. } => Some("floor".into()),
+        Expr::AtTimeZone { .. } => Some("timezone".into()),
+        Expr::Interval(_) => Some("interval".into()),
+        Expr::TypedString(typed) => Some(type_name(&typed.data_type)),
+        Expr::Subquery(query) => match query.body.as_ref() {
+            SetExpr::Select(select) => select.projection.first().and_then(item_name),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The field that `get_field(composite, 'field')` gets.
+fn field_name(function: &ast::Function) -> Option<String> {
+    let ast::FunctionArguments::List(list) = &function.args else { return None };
+    match list.args.last()? {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(Expr::Value(name))) => name.value.clone().into_string(),
+        _ => None,
+    }
+}
+
+fn only_argument(function: &ast::Function) -> Option<&Expr> {
+    match &function.args {
+        ast::FunctionArguments::List(list) => match list.args.as_slice() {
+            [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(argument))] => Some(argument),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn column_name(expr: &Expr) -> Option<String> {
+    matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)).then(|| expr_name(expr)).flatten()
+}
+
+/// A name as it is looked up.
+pub(crate) fn fold(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+}
+
+fn type_name(data_type: &ast::DataType) -> String {
+    let text = data_type.to_string().to_lowercase();
+    let text = text.split('(').next().unwrap_or(&text).trim();
+    match text {
+        "int" | "integer" => "int4",
+        "bigint" => "int8",
+        "smallint" => "int2",
+        "real" => "float4",
+        "double precision" | "double" | "float" => "float8",
+        "boolean" => "bool",
+        "character varying" => "varchar",
+        "timestamp with time zone" => "timestamptz",
+        other => other.strip_suffix("[]").unwrap_or(other),
+    }
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sql::parse::Parser;
+
+    fn names(query: &str, given: &[&str]) -> Vec<String> {
+        let parsed = Parser::default().parse(query).unwrap().remove(0);
+        given.iter().enumerate().map(|(i, name)| parsed.names.name(i, given.len(), name).to_string()).collect()
+    }
+
+    #[test]
+    fn expressions_are_named_as_postgres_does() {
+        let query = "select 1, count(*), max(t.a), a, t.b, x.a as \"A\", '1'::int, cast(a as text), case when a then 1 end, array[1], (select max(b)) from t";
+        let expected = ["?column?", "count", "max", "a", "b", "A", "int4", "a", "case", "array", "max"];
+        assert_eq!(names(query, &["given"; 11]), expected);
+    }
+
+    #[test]
+    fn stars_keep_the_names_of_their_columns() {
+        assert_eq!(names("select 1, *, count(*) from t", &["x", "a", "b", "y"]), ["?column?", "a", "b", "count"]);
+        assert_eq!(names("select * from t", &["a", "__alias_b"]), ["a", "b"]);
+        assert_eq!(names("select 1 union all select 2", &["x"]), ["?column?"]);
+    }
+
+    #[test]
+    fn twins_in_queries_of_statements_become_distinct() {
+        let distinct = |query: &str| Parser::default().parse(query).unwrap().remove(0).statement.to_string();
+        assert_eq!(distinct("insert into t select 1, 1"), "INSERT INTO t SELECT 1, 1 AS \"twin 1\"");
+        let nested = distinct("with x(a, b) as (select 1, 1) select a from x, (select 2, 2) y(c, d)");
+        assert!(nested.contains("1, 1 AS \"twin 1\"") && nested.contains("2, 2 AS \"twin 1\""), "{nested}");
+        assert_eq!(distinct("create view v as select 1, 1"), "CREATE VIEW v AS SELECT 1, 1");
+    }
+
+    #[test]
+    fn twins_become_distinct() {
+        let parsed = Parser::default().parse("select 1 a, 2 a, 3, 3").unwrap().remove(0);
+        assert_eq!(parsed.statement.to_string(), "SELECT 1 AS a, 2 AS \"twin 1\", 3, 3 AS \"twin 3\"");
+        assert_eq!(parsed.names.name(1, 4, "twin 1"), "a");
+        assert_eq!(parsed.names.name(3, 4, "twin 3"), "?column?");
+        let casts = Parser::default().parse("select 1::real, 1::float8, (a + 1::int)::text, a + 1").unwrap().remove(0);
+        let distinct = casts.statement.to_string();
+        assert!(distinct.contains("\"twin 1\"") && distinct.contains("\"twin 3\""), "{distinct}");
+        assert_eq!(casts.names.name(1, 4, "twin 1"), "float8");
+    }
+}

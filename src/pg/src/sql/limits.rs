@@ -1,0 +1,153 @@
+//! How wide and how large a statement may be: what it costs to plan one grows faster than the statement.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{self, Query, SetExpr, Visit, Visitor};
+
+use crate::wire::error_response::SqlError;
+
+/// Columns of a result, as in Postgres.
+const MOST_COLUMNS: usize = 1664;
+
+/// Tables that a statement may read, each as often as it is read: a CTE is planned wherever it is named.
+const MOST_TABLES: usize = 300;
+
+/// Refuses a statement with more columns or tables than can be planned in reasonable time.
+pub(crate) fn check(statement: &impl Visit) -> Result<(), SqlError> {
+    let mut counter = Counter::default();
+    match statement.visit(&mut counter) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+#[derive(Default)]
+struct Counter {
+    queries: Vec<Scope>,
+}
+
+/// A query that is being visited.
+struct Scope {
+    /// Names of its CTEs by the address of their queries, which are visited before its own body.
+    ctes: HashMap<*const Query, String>,
+    /// Tables that each of its CTEs reads, as far as they have been visited.
+    tables_of_ctes: HashMap<String, usize>,
+    /// Tables that have been counted.
+    tables: usize,
+}
+
+impl Visitor for Counter {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
+        let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
+        let ctes = ctes.map(|cte| (std::ptr::from_ref(cte.query.as_ref()), cte.alias.name.value.clone())).collect();
+        self.queries.push(Scope { ctes, tables_of_ctes: HashMap::new(), tables: 0 });
+        match widest(&query.body) {
+            columns if columns > MOST_COLUMNS => ControlFlow::Break(SqlError::error(
+                "54011",
+                format!("target lists can have at most {MOST_COLUMNS} entries"),
+            )),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
+        let Some(done) = self.queries.pop() else { return ControlFlow::Continue(()) };
+        let Some(around) = self.queries.last_mut() else { return ControlFlow::Continue(()) };
+        match around.ctes.get(&std::ptr::from_ref(query)) {
+            Some(name) => {
+                around.tables_of_ctes.insert(name.clone(), done.tables.max(1));
+                ControlFlow::Continue(())
+            }
+            None => self.count(done.tables),
+        }
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ast::ObjectName) -> ControlFlow<SqlError> {
+        let tables = match relation.0.as_slice() {
+            [ast::ObjectNamePart::Identifier(name)] => {
+                let found = self.queries.iter().rev().find_map(|scope| scope.tables_of_ctes.get(&name.value));
+                found.copied().unwrap_or(1)
+            }
+            _ => 1,
+        };
+        self.count(tables)
+    }
+}
+
+impl Counter {
+    fn count(&mut self, tables: usize) -> ControlFlow<SqlError> {
+        let Some(scope) = self.queries.last_mut() else { return ControlFlow::Continue(()) };
+        scope.tables = scope.tables.saturating_add(tables);
+        if scope.tables > MOST_TABLES {
+            let message = format!("statement is too complex: it reads more than {MOST_TABLES} tables");
+            let hint = "A CTE counts as often as it is named, each time with all tables that it reads.";
+            return ControlFlow::Break(SqlError::error("54001", message).with_hint(hint));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The longest list of columns of a query, those inside it apart.
+fn widest(body: &SetExpr) -> usize {
+    let mut bodies = vec![body];
+    let mut widest = 0;
+    while let Some(body) = bodies.pop() {
+        match body {
+            SetExpr::Select(select) => widest = widest.max(select.projection.len()),
+            SetExpr::SetOperation { left, right, .. } => bodies.extend([left.as_ref(), right.as_ref()]),
+            SetExpr::Values(values) => widest = widest.max(values.rows.first().map_or(0, |row| row.len())),
+            _ => {}
+        }
+    }
+    widest
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    use super::*;
+
+    fn checked(sql: &str) -> Option<String> {
+        let statements = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap();
+        check(&statements).err().map(|error| error.sqlstate.into_owned())
+    }
+
+    #[test]
+    fn columns() {
+        let select = |count| format!("SELECT {}", vec!["1"; count].join(","));
+        assert_eq!(checked(&select(1664)), None);
+        assert_eq!(checked(&select(1665)).as_deref(), Some("54011"));
+        assert_eq!(checked(&format!("SELECT 1 WHERE EXISTS ({})", select(1665))).as_deref(), Some("54011"));
+        assert_eq!(checked(&format!("SELECT 1 UNION {}", select(1665))).as_deref(), Some("54011"));
+        assert_eq!(checked(&format!("SELECT 1 IN ({})", vec!["1"; 10_000].join(","))), None);
+        assert_eq!(checked(&format!("VALUES {}", vec!["(1)"; 10_000].join(","))), None);
+    }
+
+    #[test]
+    fn tables() {
+        let from = |count: usize| {
+            format!("SELECT 1 FROM {}", (0..count).map(|i| format!("t a{i}")).collect::<Vec<_>>().join(","))
+        };
+        assert_eq!(checked(&from(300)), None);
+        assert_eq!(checked(&from(301)).as_deref(), Some("54001"));
+        // Each of them reads the one before it twice.
+        let doubled = |times: usize| {
+            let mut ctes = vec!["c0 AS (SELECT * FROM t)".to_owned()];
+            ctes.extend(
+                (1..=times).map(|i| format!("c{i} AS (SELECT * FROM c{0} UNION ALL SELECT * FROM c{0})", i - 1)),
+            );
+            format!("WITH {} SELECT * FROM c{times}", ctes.join(", "))
+        };
+        assert_eq!(checked(&doubled(8)), None);
+        assert_eq!(checked(&doubled(9)).as_deref(), Some("54001"));
+        assert_eq!(checked(&doubled(60)).as_deref(), Some("54001"));
+        let recursive = "WITH RECURSIVE r AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM r WHERE a < 9) SELECT * FROM r";
+        assert_eq!(checked(recursive), None);
+        assert_eq!(checked(&format!("SELECT ({})", from(301))).as_deref(), Some("54001"));
+    }
+}

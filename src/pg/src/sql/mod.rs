@@ -1,0 +1,7 @@
+//! From the text of a query to statements that DataFusion plans: parsing, rewriting, names of columns, parameters.
+
+pub(crate) mod column_names;
+pub(crate) mod limits;
+pub(crate) mod parameters;
+pub(crate) mod parse;
+pub(crate) mod rewrite;

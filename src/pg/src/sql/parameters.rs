@@ -1,0 +1,669 @@
+//! `$1`: which type it has, and which value.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchemaRef, ParamValues, not_impl_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast;
+use datafusion_postgres::arrow_pg::datatypes::{PG_OID_ALIAS_KEY, into_pg_type};
+use datafusion_postgres::pgwire::api::Type;
+use datafusion_postgres::pgwire::messages::extendedquery::Bind;
+use postgres_types::Kind;
+
+use crate::decode::{self, Form};
+use crate::encode::column;
+use crate::sql::rewrite::parameter_casts::{self, Casts};
+use crate::wire::error_response::SqlError;
+
+/// One parameter of a prepared statement.
+#[derive(Debug, Clone)]
+pub(crate) struct Parameter {
+    /// The type the client declared, else the one the statement needs, else text.
+    pub(crate) wire: Type,
+    /// The type that text is read as, where the statement casts it.
+    cast: Option<Type>,
+    /// The type the statement needs, where that is known.
+    needed: Option<DataType>,
+}
+
+impl Parameter {
+    /// The type values are read as.
+    fn read_as(&self) -> &Type {
+        self.cast.as_ref().unwrap_or(&self.wire)
+    }
+
+    /// Says which type the text of a value stands for.
+    fn metadata(&self) -> HashMap<String, String> {
+        column::mark(self.read_as())
+    }
+}
+
+/// Finds the parameters of a plan and gives each its type. `cast` are the types the statement casts them to and the
+/// plan does not know; `zone` is the time zone of the session.
+pub(crate) fn infer(
+    plan: LogicalPlan,
+    declared: &[Option<Type>],
+    casts: &Casts,
+    zone: &str,
+) -> Result<(LogicalPlan, Vec<Parameter>), SqlError> {
+    let mut found: HashMap<usize, Option<FieldRef>> = HashMap::new();
+    for (name, field) in plan.get_parameter_fields()? {
+        found.insert(number(&name)?, field);
+    }
+    // Some may be in parts of the statement that the plan leaves out.
+    let counts = found.keys().chain(casts.seen.keys()).copied().chain((!declared.is_empty()).then_some(declared.len()));
+    let Some(most) = counts.max() else {
+        return Ok((plan, Vec::new()));
+    };
+    if found.values().any(Option::is_none) {
+        infer_from_casts_and_calls(&plan, &mut found)?;
+    }
+    let mut parameters = Vec::with_capacity(most);
+    for index in 1..=most {
+        let cast = casts.taken.get(&index).cloned();
+        let field = found.get(&index).and_then(Option::as_ref);
+        let needed = field.map(|field| field.data_type().clone()).filter(|needed| *needed != DataType::Null);
+        let declared = declared.get(index - 1).and_then(Option::as_ref).filter(|kind| **kind != Type::UNKNOWN);
+        let wire = match declared.or(cast.as_ref()) {
+            Some(declared) => declared.clone(),
+            // Catalog columns are oids on the wire although they are stored as int4.
+            _ if field
+                .is_some_and(|field| field.metadata().get(PG_OID_ALIAS_KEY).is_some_and(|kind| kind == "oid")) =>
+            {
+                Type::OID
+            }
+            _ => match &needed {
+                Some(needed) => into_pg_type(needed)
+                    .map_err(|_| SqlError::not_supported(format!("parameters of type {needed} are not supported")))?,
+                None => match casts.seen.get(&index).cloned().flatten() {
+                    Some(kind) => kind,
+                    None if casts.outputs.contains(&index) || casts.in_with && field.is_none() => {
+                        let message = format!(
+                            "could not determine data type of parameter ${index}; cast it, as in ${index}::text"
+                        );
+                        return Err(SqlError::error("42P18", message));
+                    }
+                    None => Type::TEXT,
+                },
+            },
+        };
+        // Refused before a value is sent.
+        let parameter = Parameter { wire, cast, needed };
+        if decode::arrow_type(parameter.read_as(), zone).is_none() {
+            return Err(decode::unsupported(parameter.read_as()));
+        }
+        parameters.push(parameter);
+    }
+    let plan = assign(plan, &parameters, zone)?;
+    Ok((plan, parameters))
+}
+
+fn number(name: &str) -> Result<usize, SqlError> {
+    match name.trim_start_matches('$').parse() {
+        Ok(index @ 1..=65_535) => Ok(index),
+        _ => Err(SqlError::error("42P02", format!("there is no parameter {name}"))),
+    }
+}
+
+/// DataFusion infers types from comparisons; this adds `CAST($1 AS …)`, `f($1)`, `$1 = ANY(…)` and `LIMIT $1`.
+fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Option<FieldRef>>) -> Result<()> {
+    let boolean = || Some(Arc::new(Field::new("condition", DataType::Boolean, true)));
+    plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::Filter(filter) => learn(found, &filter.predicate, boolean),
+            LogicalPlan::Join(join) => join.filter.iter().for_each(|filter| learn(found, filter, boolean)),
+            _ => {}
+        }
+        if let LogicalPlan::Limit(limit) = node {
+            for count in [&limit.skip, &limit.fetch].into_iter().flatten() {
+                learn(found, count, || Some(Arc::new(Field::new("count", DataType::Int64, true))));
+            }
+        }
+        let schema = match &node.inputs()[..] {
+            [] => Arc::clone(node.schema()),
+            inputs => Arc::new(merge_schema(inputs)),
+        };
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                match part {
+                    Expr::Case(case) if case.expr.is_none() => {
+                        case.when_then_expr.iter().for_each(|(when, _)| learn(found, when, boolean));
+                        let thens = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+                        alike(found, thens.chain(case.else_expr.as_deref()), &schema);
+                    }
+                    Expr::Not(inner)
+                    | Expr::IsTrue(inner)
+                    | Expr::IsFalse(inner)
+                    | Expr::IsNotTrue(inner)
+                    | Expr::IsNotFalse(inner)
+                    | Expr::IsUnknown(inner)
+                    | Expr::IsNotUnknown(inner) => learn(found, inner, boolean),
+                    Expr::AggregateFunction(call) => {
+                        call.params.filter.iter().for_each(|filter| learn(found, filter, boolean));
+                    }
+                    Expr::BinaryExpr(both) if matches!(both.op, Operator::And | Operator::Or) => {
+                        learn(found, &both.left, boolean);
+                        learn(found, &both.right, boolean);
+                    }
+                    Expr::Cast(cast) => learn(found, &cast.expr, || Some(Arc::clone(&cast.field))),
+                    Expr::Case(case) => {
+                        if let Some(tested) = &case.expr {
+                            let whens = case.when_then_expr.iter().map(|(when, _)| when.as_ref());
+                            alike(found, std::iter::once(tested.as_ref()).chain(whens), &schema);
+                        }
+                        let thens = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+                        alike(found, thens.chain(case.else_expr.as_deref()), &schema);
+                    }
+                    Expr::InList(within) => {
+                        alike(found, std::iter::once(within.expr.as_ref()).chain(&within.list), &schema);
+                    }
+                    Expr::Between(between) => {
+                        alike(found, [&*between.expr, &*between.low, &*between.high].into_iter(), &schema);
+                    }
+                    Expr::BinaryExpr(both) => {
+                        let is_moment = |side: &Expr| {
+                            let data_type = ExprSchemable::get_type(side, schema.as_ref());
+                            matches!(data_type, Ok(DataType::Timestamp(..) | DataType::Date32))
+                        };
+                        if matches!(both.op, Operator::BitwiseShiftLeft | Operator::BitwiseShiftRight) {
+                            let places = || Some(Arc::new(Field::new("places", DataType::Int32, true)));
+                            learn(found, &both.right, places);
+                        }
+                        if let (Expr::ScalarFunction(left), Expr::ScalarFunction(right)) = (&*both.left, &*both.right)
+                            && left.name() == "struct"
+                            && right.name() == "struct"
+                        {
+                            for (left, right) in left.args.iter().zip(&right.args) {
+                                alike(found, [left, right].into_iter(), &schema);
+                            }
+                        }
+                        bounds(found, &both.left, &both.right, &schema);
+                        bounds(found, &both.right, &both.left, &schema);
+                        // What is added to a moment is none.
+                        let adds = both.op == Operator::Plus && (is_moment(&both.left) || is_moment(&both.right));
+                        if !adds {
+                            alike(found, [&*both.left, &*both.right].into_iter(), &schema);
+                        }
+                    }
+                    Expr::ScalarFunction(call)
+                        if matches!(call.name(), "coalesce" | "nullif" | "greatest" | "least" | "make_array") =>
+                    {
+                        alike(found, call.args.iter(), &schema);
+                    }
+                    Expr::ScalarFunction(call) if call.args.iter().any(|arg| unknown(arg, found)) => {
+                        let fields = call.args.iter().map(|arg| Ok(ExprSchemable::to_field(arg, schema.as_ref())?.1));
+                        if let Ok(fields) = fields.collect::<Result<Vec<_>>>() {
+                            let needed = argument_types(call, &fields);
+                            for (arg, needed) in call.args.iter().zip(needed) {
+                                learn(found, arg, || needed);
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(())
+}
+
+fn unknown(expr: &Expr, found: &HashMap<usize, Option<FieldRef>>) -> bool {
+    match expr {
+        Expr::Placeholder(Placeholder { id, .. }) => {
+            number(id).is_ok_and(|index| found.get(&index).is_none_or(|field| field.is_none()))
+        }
+        _ => false,
+    }
+}
+
+fn learn(found: &mut HashMap<usize, Option<FieldRef>>, expr: &Expr, field: impl FnOnce() -> Option<FieldRef>) {
+    if unknown(expr, found)
+        && let Expr::Placeholder(Placeholder { id, .. }) = expr
+        && let Ok(index) = number(id)
+        && let Some(field) = field()
+        && *field.data_type() != DataType::Null
+    {
+        found.insert(index, Some(field));
+    }
+}
+
+/// Gives parameters the type that the others of these have.
+fn alike<'a>(
+    found: &mut HashMap<usize, Option<FieldRef>>,
+    parts: impl Iterator<Item = &'a Expr> + Clone,
+    schema: &DFSchemaRef,
+) {
+    let typed = |part: &Expr| match part {
+        Expr::Placeholder(Placeholder { id, field: None }) => found.get(&number(id).ok()?).cloned().flatten(),
+        _ => ExprSchemable::to_field(part, schema.as_ref()).ok().map(|(_, field)| field),
+    };
+    let known = parts.clone().filter_map(typed).find(|field| *field.data_type() != DataType::Null);
+    if let Some(known) = known {
+        let field = Arc::new(Field::new("parameter", known.data_type().clone(), true));
+        parts.for_each(|part| learn(found, part, || Some(Arc::clone(&field))));
+    }
+}
+
+/// `x < ANY ($1)` arrives as `array_max($1) > x`.
+fn bounds(found: &mut HashMap<usize, Option<FieldRef>>, bound: &Expr, other: &Expr, schema: &DFSchemaRef) {
+    if let Expr::ScalarFunction(call) = bound
+        && matches!(call.name(), "array_max" | "array_min")
+        && let [array] = &call.args[..]
+        && let Ok(item) = ExprSchemable::get_type(other, schema.as_ref())
+        && item != DataType::Null
+    {
+        learn(found, array, || Some(Arc::new(Field::new("array", DataType::new_list(item.clone(), true), true))));
+    }
+}
+
+/// What a function makes of arguments some of which have no type yet.
+fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<FieldRef>> {
+    // `x = ANY($1)` arrives as array_has($1, x), whose own coercion cannot guess a list.
+    if call.func.name() == "array_has" && fields.len() == 2 && *fields[0].data_type() == DataType::Null {
+        let item = Arc::new(Field::new_list_field(fields[1].data_type().clone(), true));
+        return vec![Some(Arc::new(Field::new("array", DataType::List(item), true))), None];
+    }
+    if let Some(types) = unknown_types(call.name(), fields) {
+        return types;
+    }
+    if call.name() == "timezone" && fields.len() == 2 {
+        let moment = DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()));
+        let of = |data_type: DataType| Some(Arc::new(Field::new("argument", data_type, true)));
+        return vec![of(DataType::Utf8), of(moment)];
+    }
+    match fields_with_udf(fields, call.func.as_ref()) {
+        Ok(fields) => {
+            let wanted = |(place, field): (usize, FieldRef)| match argument_type(call.name(), place, field.data_type())
+            {
+                Some(data_type) => Some(Arc::new(Field::clone(&field).with_data_type(data_type))),
+                None => Some(field),
+            };
+            fields.into_iter().enumerate().map(wanted).collect()
+        }
+        Err(_) => vec![None; fields.len()],
+    }
+}
+
+/// The types that Postgres gives arguments of which it knows none, where the planner would take others.
+fn unknown_types(function: &str, fields: &[FieldRef]) -> Option<Vec<Option<FieldRef>>> {
+    let is_unknown = |field: &FieldRef| *field.data_type() == DataType::Null;
+    let of = |data_type: DataType| Some(Arc::new(Field::new("argument", data_type, true)));
+    let first = fields.first().filter(|field| is_unknown(field))?;
+    debug_assert!(is_unknown(first));
+    match (function, fields) {
+        ("floor" | "ceil" | "round" | "trunc" | "abs" | "sqrt" | "sign" | "exp" | "ln", [_]) => {
+            Some(vec![of(DataType::Float64)])
+        }
+        ("array_append" | "array_remove" | "array_position" | "array_positions", [_, item]) => {
+            let item = if is_unknown(item) { DataType::Utf8 } else { item.data_type().clone() };
+            Some(vec![of(DataType::new_list(item.clone(), true)), of(item)])
+        }
+        _ => None,
+    }
+}
+
+/// The type of an argument, where that of Postgres' function is another than that of the planner's.
+fn argument_type(function: &str, place: usize, planned: &DataType) -> Option<DataType> {
+    const COUNTS: [&str; 18] = [
+        "array_length",
+        "array_upper",
+        "array_lower",
+        "array_element",
+        "array_slice",
+        "repeat",
+        "left",
+        "right",
+        "substr",
+        "substring",
+        "lpad",
+        "rpad",
+        "split_part",
+        "chr",
+        "overlay",
+        "make_date",
+        "round",
+        "trunc",
+    ];
+    match (function, place) {
+        ("sha224" | "sha256" | "sha384" | "sha512" | "encode", 0) => Some(DataType::Binary),
+        _ if COUNTS.contains(&function) && *planned == DataType::Int64 => Some(DataType::Int32),
+        _ => None,
+    }
+}
+
+/// Writes the types into the plan, so that the types of its result follow.
+fn assign(plan: LogicalPlan, parameters: &[Parameter], zone: &str) -> Result<LogicalPlan> {
+    let is_moment = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..));
+    // The planner's timestamps end in 2262.
+    let is_finer = !has_types_of_planner(&plan);
+    let transformed = plan.transform_up_with_subqueries(|node| {
+        let changed = node.map_expressions(|expr| {
+            expr.transform_up(|part| match part {
+                Expr::Placeholder(Placeholder { id, field })
+                    if field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null)
+                        || marked(&id, parameters)
+                        || is_finer && field.as_ref().is_some_and(|field| is_moment(field.data_type())) =>
+                {
+                    let parameter = number(&id).ok().and_then(|index| parameters.get(index - 1));
+                    let field = parameter.and_then(|parameter| {
+                        let needed = parameter.needed.clone().filter(|_| parameter.cast.is_none());
+                        let data_type = needed.or_else(|| decode::arrow_type(parameter.read_as(), zone))?;
+                        Some(Arc::new(Field::new("", data_type, true).with_metadata(parameter.metadata())))
+                    });
+                    Ok(Transformed::yes(Expr::Placeholder(Placeholder { id, field })))
+                }
+                other => Ok(Transformed::no(other)),
+            })
+        })?;
+        // Nodes above a changed one have new types, too.
+        changed.map_data(LogicalPlan::recompute_schema)
+    })?;
+    Ok(transformed.data)
+}
+
+/// Returns whether a parameter's type says more than Arrow's.
+fn marked(id: &str, parameters: &[Parameter]) -> bool {
+    let parameter = number(id).ok().and_then(|index| parameters.get(index - 1));
+    parameter.is_some_and(|parameter| !parameter.metadata().is_empty())
+}
+
+/// The types of parameters as the planner is told them, once all are known.
+pub(crate) fn found_as(parameters: &[Parameter]) -> Option<Vec<ast::DataType>> {
+    parameters.iter().map(|parameter| parameter_casts::planned(parameter.read_as())).collect()
+}
+
+/// The types of all parameters as the planner is told them, if each is declared or cast.
+pub(crate) fn known(declared: &[Option<Type>], casts: &Casts) -> Option<Vec<ast::DataType>> {
+    let most = casts.seen.keys().chain(casts.taken.keys()).copied().max().unwrap_or(0).max(declared.len());
+    let each = |index: usize| {
+        let declared = declared.get(index - 1).and_then(Option::as_ref).filter(|kind| **kind != Type::UNKNOWN);
+        let cast = || casts.seen.get(&index).and_then(Option::as_ref);
+        parameter_casts::planned(casts.taken.get(&index).or(declared).or_else(cast)?)
+    };
+    (most > 0).then(|| (1..=most).map(each).collect()).flatten()
+}
+
+/// Refuses parameters of types that are kept as text, such as `uuid`, where their type would be lost.
+///
+/// # Errors
+/// If there is one.
+pub(crate) fn check_marks(plan: &LogicalPlan, parameters: &[Parameter]) -> Result<(), SqlError> {
+    let lost = |expr: &Expr| match expr {
+        Expr::Placeholder(Placeholder { id, .. }) => {
+            let parameter = number(id).ok().and_then(|index| parameters.get(index - 1))?;
+            let kind = parameter.read_as();
+            let item = if let Kind::Array(item) = kind.kind() { item } else { kind };
+            matches!(*item, Type::UUID | Type::JSON | Type::JSONB).then(|| kind.clone())
+        }
+        _ => None,
+    };
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Values(rows) = node {
+            found = found.take().or_else(|| rows.values.iter().flatten().find_map(lost));
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                let parts: Vec<&Expr> = match part {
+                    Expr::Case(case) => {
+                        let branches = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+                        branches.chain(case.else_expr.as_deref()).collect()
+                    }
+                    Expr::ScalarFunction(call)
+                        if matches!(call.name(), "coalesce" | "nullif" | "greatest" | "least" | "make_array") =>
+                    {
+                        call.args.iter().collect()
+                    }
+                    Expr::AggregateFunction(call) => call.params.args.iter().collect(),
+                    Expr::WindowFunction(call) => call.params.args.iter().collect(),
+                    _ => Vec::new(),
+                };
+                found = found.take().or_else(|| parts.into_iter().find_map(lost));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    match found {
+        Some(kind) => Err(SqlError::not_supported(format!(
+            "parameters of type {} in CASE, VALUES, functions and aggregates are not supported; cast them to text",
+            decode::name(&kind)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Returns whether the types of parameters found after planning do not reach the result.
+pub(crate) fn needs_types_first(plan: &LogicalPlan) -> bool {
+    plan.get_parameter_fields().is_ok_and(|fields| {
+        fields.values().any(|field| field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null))
+    })
+}
+
+/// Returns whether some of a plan's types are the planner's for good: those of tables of values, set operations, aggregates and
+/// subqueries.
+fn has_types_of_planner(plan: &LogicalPlan) -> bool {
+    use LogicalPlan::{Aggregate, Distinct, RecursiveQuery, Subquery, SubqueryAlias, Union, Values};
+    let mut found = false;
+    // Nothing here fails.
+    let _ = plan.apply_with_subqueries(|node| {
+        found |= matches!(
+            node,
+            Values(_) | Union(_) | Subquery(_) | Distinct(_) | RecursiveQuery(_) | SubqueryAlias(_) | Aggregate(_)
+        );
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+/// Casts the columns of a bound plan to the types that the client was told, where its values have made others.
+pub(crate) fn as_described(bound: LogicalPlan, described: &LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    let pairs = || bound.schema().fields().iter().zip(described.schema().fields());
+    let same = |(now, then): (&FieldRef, &FieldRef)| {
+        now.data_type() == then.data_type()
+            || (matches!(now.data_type(), DataType::Decimal128(..)) && then.data_type().is_decimal())
+            || into_pg_type(now.data_type()).ok() == into_pg_type(then.data_type()).ok()
+    };
+    if pairs().all(same) {
+        return Ok(bound);
+    }
+    let columns = bound.schema().columns().into_iter().zip(pairs()).map(|(column, (now, then))| {
+        let name = column.name.clone();
+        let column = Expr::Column(column);
+        let column =
+            if same((now, then)) { column } else { datafusion::logical_expr::cast(column, then.data_type().clone()) };
+        column.alias(name)
+    });
+    let columns: Vec<_> = columns.collect();
+    datafusion::logical_expr::LogicalPlanBuilder::from(bound).project(columns)?.build()
+}
+
+/// The values of a Bind message.
+pub(crate) fn decode(bind: &Bind, parameters: &[Parameter], zone: &str) -> Result<Vec<ScalarValue>, SqlError> {
+    let (given, wanted) = (bind.parameters.len(), parameters.len());
+    if given != wanted {
+        let name = bind.statement_name.as_deref().unwrap_or_default();
+        return Err(SqlError::error(
+            "08P01",
+            format!("bind message supplies {given} parameters, but prepared statement \"{name}\" requires {wanted}"),
+        ));
+    }
+    let formats = bind.parameter_format_codes.len();
+    if formats > 1 && formats != given {
+        return Err(SqlError::error(
+            "08P01",
+            format!("bind message has {formats} parameter formats but {given} parameters"),
+        ));
+    }
+    let form = |index: usize| match bind.parameter_format_codes.as_slice() {
+        [] => Ok(0),
+        [one] => Ok(*one),
+        each => each.get(index).copied().ok_or_else(|| SqlError::protocol_violation("a parameter without a format")),
+    };
+    let value = |(index, (bytes, parameter)): (usize, (&Option<_>, &Parameter))| {
+        let form = match form(index)? {
+            0 => Form::Text,
+            1 => Form::Binary,
+            other => return Err(SqlError::error("22023", format!("unsupported format code: {other}"))),
+        };
+        let bytes = bytes.as_deref();
+        let value = match form {
+            Form::Text => decode::decode(parameter.read_as(), form, bytes, zone),
+            Form::Binary => decode::decode(&parameter.wire, form, bytes, zone).and_then(|value| match &value {
+                // The text of a type that the statement casts it to.
+                ScalarValue::Utf8(Some(text)) if *parameter.read_as() != parameter.wire => {
+                    decode::from_text(parameter.read_as(), text, zone)
+                }
+                _ => Ok(value),
+            }),
+        };
+        Ok(fit(value?, parameter))
+    };
+    bind.parameters.iter().zip(parameters).enumerate().map(value).collect()
+}
+
+/// Brings a value to the type its place needs, if it stays the same value; what does not fit there is left to the
+/// planner's own casts.
+fn fit(value: ScalarValue, parameter: &Parameter) -> ScalarValue {
+    match &parameter.needed {
+        Some(needed) if *needed != value.data_type() && keeps_value(&value.data_type(), needed) => {
+            match value.cast_to(needed) {
+                // A cast of what does not fit may be NULL.
+                Ok(fitting) if fitting.is_null() == value.is_null() => fitting,
+                _ => value,
+            }
+        }
+        _ => value,
+    }
+}
+
+/// Returns whether a cast is to the same value, or fails.
+fn keeps_value(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Decimal128, Dictionary, Float32, Float64, List, Null, Timestamp};
+    match (from, to) {
+        (Null, _) => true,
+        (List(from), List(to)) => keeps_value(from.data_type(), to.data_type()),
+        (from, Dictionary(_, to)) => from == to.as_ref() || keeps_value(from, to),
+        (from, to) if from.is_integer() && to.is_integer() => true,
+        (from, Float64) => from.is_integer() || matches!(from, Float32 | Decimal128(..)),
+        // It keeps the digits it was sent with.
+        (Decimal128(..), Decimal128(..)) => false,
+        (from, Decimal128(precision, scale)) => from.is_integer() && i16::from(*precision) - i16::from(*scale) >= 19,
+        (Timestamp(_, None), Timestamp(_, None)) | (Timestamp(_, Some(_)), Timestamp(_, Some(_))) => true,
+        (from, to) => from.is_string() && to.is_string() || from.is_binary() && to.is_binary(),
+    }
+}
+
+/// The digits after the point of a `numeric` that has no scale, as the planner has it.
+const PLANNED_SCALE: i8 = 10;
+
+/// Puts the values in their places.
+pub(crate) fn bind(
+    plan: LogicalPlan,
+    parameters: &[Parameter],
+    values: &[ScalarValue],
+) -> Result<LogicalPlan, DataFusionError> {
+    if values.is_empty() {
+        return Ok(plan);
+    }
+    // The planner's own numeric would round it.
+    let long =
+        |value: &&ScalarValue| matches!(value.data_type(), DataType::Decimal128(_, scale) if scale > PLANNED_SCALE);
+    if let Some(long) = values.iter().find(long)
+        && has_types_of_planner(&plan)
+    {
+        return not_impl_err!(
+            "numeric parameters of more than {PLANNED_SCALE} digits after the point are not supported in VALUES, set \
+             operations, aggregates and subqueries: {long}"
+        );
+    }
+    let plan = apart_from_constants(plan, values)?;
+    let marked = |(value, parameter): (&ScalarValue, &Parameter)| {
+        let metadata = Some(parameter.metadata()).filter(|metadata| !metadata.is_empty());
+        ScalarAndMetadata::new(value.clone(), metadata.map(FieldMetadata::from))
+    };
+    plan.replace_params_with_values(&ParamValues::List(values.iter().zip(parameters).map(marked).collect()))
+}
+
+/// Casts parameters of type `double precision` to it where they are arguments: a number that stands in a statement is
+/// `numeric`, which rounds otherwise.
+fn apart_from_constants(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan, DataFusionError> {
+    let is_double = |expr: &Expr| match expr {
+        Expr::Placeholder(Placeholder { id, .. }) => {
+            let index = id.trim_start_matches('$').parse::<usize>().unwrap_or(0);
+            matches!(index.checked_sub(1).and_then(|place| values.get(place)), Some(ScalarValue::Float64(_)))
+        }
+        _ => false,
+    };
+    if !values.iter().any(|value| matches!(value, ScalarValue::Float64(_))) {
+        return Ok(plan);
+    }
+    let apart = |expr: Expr| match is_double(&expr) {
+        true => datafusion::logical_expr::cast(expr, DataType::Float64),
+        false => expr,
+    };
+    let transformed = plan.transform_up_with_subqueries(|node| {
+        node.map_expressions(|expr| {
+            expr.transform_up(|part| {
+                Ok(match part {
+                    Expr::Cast(mut cast) if is_double(&cast.expr) && *cast.field.data_type() != DataType::Float64 => {
+                        cast.expr = Box::new(apart(*cast.expr));
+                        Transformed::yes(Expr::Cast(cast))
+                    }
+                    Expr::ScalarFunction(call) if call.args.iter().any(is_double) => {
+                        let args = call.args.into_iter().map(apart).collect();
+                        Transformed::yes(Expr::ScalarFunction(ScalarFunction { func: call.func, args }))
+                    }
+                    other => Transformed::no(other),
+                })
+            })
+        })
+    })?;
+    Ok(transformed.data)
+}
+
+/// The value of a literal in `EXECUTE p(…)`, which has no type of its own.
+pub(crate) fn of_literal(text: Option<&str>, parameter: &Parameter, zone: &str) -> Result<ScalarValue, SqlError> {
+    let bytes = text.map(str::as_bytes);
+    Ok(fit(decode::decode(parameter.read_as(), Form::Text, bytes, zone)?, parameter))
+}
+
+/// The value of a number written in `EXECUTE p(…)`, if the parameter is of a type of numbers. Integers are rounded.
+pub(crate) fn of_number(text: &str, parameter: &Parameter, zone: &str) -> Option<Result<ScalarValue, SqlError>> {
+    let kind = parameter.read_as();
+    match *kind {
+        Type::NUMERIC | Type::FLOAT4 | Type::FLOAT8 => Some(of_literal(Some(text), parameter, zone)),
+        Type::INT2 | Type::INT4 | Type::INT8 => Some(decode::from_text(&Type::NUMERIC, text, zone).and_then(|value| {
+            let whole = value.cast_to(&DataType::Decimal128(38, 0))?;
+            of_literal(whole.to_string().split(',').next(), parameter, zone)
+        })),
+        _ => None,
+    }
+}
+
+/// A computed value of `EXECUTE p(…)`: text is read as the type that the statement casts it to.
+pub(crate) fn of_computed(value: ScalarValue, parameter: &Parameter, zone: &str) -> Result<ScalarValue, SqlError> {
+    let is_text = matches!(*parameter.read_as(), Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME);
+    match value.try_as_str() {
+        Some(Some(text)) if !is_text => Ok(fit(decode::from_text(parameter.read_as(), text, zone)?, parameter)),
+        _ => Ok(value),
+    }
+}
+
+/// The type that a value of `EXECUTE p(…)` is cast to; a numeric has the digits it has.
+pub(crate) fn target(parameter: &Parameter, given: &DataType, zone: &str) -> Option<DataType> {
+    let unbound = *parameter.read_as() == Type::NUMERIC && (given.is_integer() || given.is_decimal());
+    if unbound {
+        return None;
+    }
+    parameter.needed.clone().or_else(|| decode::arrow_type(parameter.read_as(), zone)).filter(|wanted| wanted != given)
+}

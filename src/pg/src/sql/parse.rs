@@ -1,0 +1,419 @@
+//! From the text of a query to its statements.
+//!
+//! Two grammars meet here, in one dialect. `CREATE EXTERNAL TABLE`, `COPY … TO 'file'` and `EXPLAIN` belong to
+//! DataFusion's parser, everything else to sqlparser's. What a statement asks of the Postgres catalog is then
+//! rewritten, and nothing else of it.
+
+use datafusion::error::DataFusionError;
+use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser as SqlParser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use datafusion_postgres::pgwire::api::Type;
+use neuroql::PostgresDialect;
+
+use crate::encode::copy::CopyFormat;
+use crate::sql::column_names;
+use crate::sql::limits;
+use crate::sql::rewrite;
+use crate::sql::rewrite::catalog_queries;
+use crate::sql::rewrite::object_casts;
+use crate::sql::rewrite::syntax;
+use crate::wire::error_response::{Failed, SqlError};
+
+/// One statement of a query.
+#[derive(Debug, Clone)]
+pub(crate) struct Parsed {
+    pub(crate) statement: Statement,
+    /// Names of the columns of the result, where they differ from DataFusion's.
+    pub(crate) names: column_names::Names,
+    /// Type of the first parameter, where it is not for the planner to find.
+    pub(crate) parameter: Option<Type>,
+    /// True if it looks up objects of the catalog by their names.
+    pub(crate) objects: bool,
+    /// How its rows are written if it is the query of a `COPY … TO STDOUT`.
+    pub(crate) copy: Option<CopyFormat>,
+}
+
+impl Parsed {
+    pub(crate) fn new(mut statement: Statement) -> Self {
+        rewrite::adapt(&mut statement);
+        let names = column_names::of_statement(&mut statement);
+        syntax::rewrite(&mut statement);
+        Self { statement, names, parameter: None, objects: false, copy: None }
+    }
+
+    /// The statement, unless it is one of DataFusion's own.
+    pub(crate) fn statement_in_sql(&self) -> Option<&ast::Statement> {
+        match &self.statement {
+            Statement::Statement(statement) => Some(statement),
+            _ => None,
+        }
+    }
+}
+
+/// Reads queries; made once, because pg-catalog's parser is expensive to make.
+#[derive(Debug, Default)]
+pub(crate) struct Parser {
+    compatible: PostgresCompatibilityParser,
+}
+
+impl Parser {
+    /// All statements of a query, or the first syntax error: nothing runs unless everything can be read.
+    pub(crate) fn parse(&self, query: &str) -> Result<Vec<Parsed>, SqlError> {
+        if let Some((query, parameter)) = rewrite::replacement(query) {
+            let mut statements = self.parse(query)?;
+            statements.iter_mut().for_each(|parsed| parsed.parameter = Some(parameter.clone()));
+            return Ok(statements);
+        }
+        let mut statements = Vec::new();
+        for piece in split(query)? {
+            let found = self.parse_piece(&query[piece.start..piece.end], &piece.words).map_err(|error| {
+                let position = position_of(&error, &query[piece.start..piece.end])
+                    .map(|within| query[..piece.start].chars().count() + within);
+                SqlError::from(error).with_position(position)
+            })?;
+            found.iter().try_for_each(|found| check_limits(&found.statement))?;
+            statements.extend(found.into_iter().map(|found| Parsed {
+                objects: found.objects,
+                copy: found.copy,
+                ..Parsed::new(found.statement)
+            }));
+        }
+        Ok(statements)
+    }
+
+    fn parse_piece(&self, text: &str, words: &[String]) -> Result<Vec<Found>, DataFusionError> {
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let statements: Vec<Statement> = match words.first() {
+            Some(&"CREATE") if words.contains(&"EXTERNAL") => of_datafusion(text)?,
+            Some(&"COPY") => match of_datafusion(text) {
+                Err(_) if is_copy_stream(text) => of_postgres(text)?,
+                parsed => parsed?,
+            },
+            Some(&"EXPLAIN") => of_datafusion(text)?,
+            _ => of_postgres(text)?,
+        };
+        let rewritten = |statement| {
+            let (mut statement, copy) =
+                query_of_copy(statement).map_err(|error| DataFusionError::External(Box::new(Failed(error))))?;
+            let objects = self.rewrite(&mut statement, text);
+            Ok(Found { statement, objects, copy })
+        };
+        statements.into_iter().map(rewritten).collect()
+    }
+
+    /// Rewrites what a statement, or the one inside an EXPLAIN, asks of the catalog, and tells whether it looks up
+    /// objects by their names.
+    fn rewrite(&self, statement: &mut Statement, text: &str) -> bool {
+        match statement {
+            Statement::Statement(inner) => {
+                let objects = object_casts::rewrite(inner.as_mut());
+                catalog_queries::rewrite(inner, text, &self.compatible);
+                objects
+            }
+            Statement::Explain(explain) => self.rewrite(&mut explain.statement, text),
+            Statement::CopyTo(copy) => {
+                let CopyToSource::Query(query) = &mut copy.source else { return false };
+                let objects = object_casts::rewrite(query.as_mut());
+                catalog_queries::rewrite_parts(query, &self.compatible);
+                objects
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A statement as it is written.
+struct Found {
+    statement: Statement,
+    objects: bool,
+    copy: Option<CopyFormat>,
+}
+
+/// The query of a `COPY … TO STDOUT`, and how its rows are written; any other statement as it is.
+fn query_of_copy(statement: Statement) -> Result<(Statement, Option<CopyFormat>), SqlError> {
+    let Statement::Statement(inner) = statement else { return Ok((statement, None)) };
+    let ast::Statement::Copy { source, to, target, options, legacy_options, .. } = *inner else {
+        return Ok((Statement::Statement(inner), None));
+    };
+    if !to || target != ast::CopyTarget::Stdout {
+        let message = "COPY FROM STDIN is not supported; use INSERT, or CREATE EXTERNAL TABLE over a file";
+        return Err(SqlError::not_supported(message));
+    }
+    let format = CopyFormat::of(&options, &legacy_options)?;
+    let query = match source {
+        ast::CopySource::Query(query) => ast::Statement::Query(query),
+        ast::CopySource::Table { table_name, columns } => {
+            let columns: Vec<_> = columns.iter().map(ToString::to_string).collect();
+            let columns = if columns.is_empty() { "*".into() } else { columns.join(", ") };
+            let text = format!("SELECT {columns} FROM {table_name}");
+            let parsed = SqlParser::parse_sql(&PostgresDialect, &text).map_err(DataFusionError::from)?;
+            let missing = || SqlError::error("XX000", "internal error: COPY without a query");
+            parsed.into_iter().next().ok_or_else(missing)?
+        }
+    };
+    Ok((Statement::Statement(Box::new(query)), Some(format)))
+}
+
+/// See [`limits`].
+fn check_limits(statement: &Statement) -> Result<(), SqlError> {
+    match statement {
+        Statement::Statement(inner) => limits::check(inner.as_ref()),
+        Statement::Explain(explain) => check_limits(&explain.statement),
+        Statement::CopyTo(copy) => match &copy.source {
+            CopyToSource::Query(query) => limits::check(query.as_ref()),
+            CopyToSource::Relation(_) => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn of_datafusion(text: &str) -> Result<Vec<Statement>, DataFusionError> {
+    let statements = DFParserBuilder::new(text).with_dialect(&PostgresDialect).build()?.parse_statements()?;
+    Ok(statements.into())
+}
+
+fn of_postgres(text: &str) -> Result<Vec<Statement>, DataFusionError> {
+    let mut tokens = Tokenizer::new(&PostgresDialect, text).tokenize_with_location().map_err(ParserError::from)?;
+    // ABORT is ROLLBACK, which sqlparser does not know.
+    if let Some(first) = tokens.iter_mut().find(|token| !matches!(token.token, Token::Whitespace(_)))
+        && matches!(&first.token, Token::Word(word) if word.keyword == Keyword::ABORT && word.quote_style.is_none())
+    {
+        first.token = Token::make_keyword("ROLLBACK");
+    }
+    let statements = SqlParser::new(&PostgresDialect).with_tokens_with_locations(tokens).parse_statements()?;
+    Ok(statements.into_iter().map(|statement| Statement::Statement(Box::new(statement))).collect())
+}
+
+fn is_copy_stream(text: &str) -> bool {
+    let upper = text.to_ascii_uppercase();
+    upper.contains("STDIN") || upper.contains("STDOUT")
+}
+
+/// The longest chain of operators (a UNION counts for ten): `a + b + c` is a tree as deep as it is long, and
+/// whoever walks it needs a stack.
+const LONGEST_CHAIN: usize = 3000;
+
+/// Counts the operators that may end up inside each other.
+#[derive(Default)]
+struct Depth {
+    /// Operators since the last comma, for each open parenthesis.
+    levels: Vec<usize>,
+    current: usize,
+    total: usize,
+}
+
+impl Depth {
+    fn see(&mut self, token: &Token) -> Result<(), SqlError> {
+        match token {
+            Token::LParen | Token::LBracket => self.levels.push(std::mem::take(&mut self.current)),
+            Token::RParen | Token::RBracket => {
+                self.total -= self.current;
+                self.current = self.levels.pop().unwrap_or(0);
+                // `a[1][1]` is an element of an element.
+                if matches!(token, Token::RBracket) {
+                    self.count(1);
+                }
+            }
+            Token::Comma => {
+                self.total -= self.current;
+                self.current = 0;
+            }
+            Token::Word(word) => match word.keyword {
+                Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::WHEN | Keyword::CASE | Keyword::INTERVAL => {
+                    self.count(1);
+                }
+                // What follows an expression and makes another of it.
+                Keyword::IS
+                | Keyword::AT
+                | Keyword::BETWEEN
+                | Keyword::COLLATE
+                | Keyword::IN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::SIMILAR
+                | Keyword::RLIKE
+                | Keyword::REGEXP
+                | Keyword::NOTNULL
+                | Keyword::OVERLAPS
+                | Keyword::OPERATOR
+                | Keyword::MEMBER => self.count(1),
+                // Statements in statements.
+                Keyword::EXPLAIN | Keyword::PREPARE | Keyword::DECLARE => self.count(10),
+                // Relations take more room than expressions.
+                Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::JOIN => self.count(10),
+                _ => {}
+            },
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) | Token::Period => {}
+            // Every other token joins what is left of it to what is right of it.
+            _ => self.count(1),
+        }
+        if self.total > LONGEST_CHAIN || self.levels.len() > LONGEST_CHAIN {
+            let message = format!("statement is too complex: it has more than {LONGEST_CHAIN} operators in a row");
+            return Err(
+                SqlError::error("54001", message).with_hint("Use IN (…) or = ANY (…) for long lists of values.")
+            );
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, weight: usize) {
+        self.current += weight;
+        self.total += weight;
+    }
+}
+
+/// A statement's place in the query, and its first words in capitals.
+struct Piece {
+    start: usize,
+    end: usize,
+    words: Vec<String>,
+}
+
+/// Cuts a query at its semicolons, leaving those in strings and comments alone.
+fn split(query: &str) -> Result<Vec<Piece>, SqlError> {
+    let tokens = Tokenizer::new(&PostgresDialect, query).tokenize_with_location().map_err(|error| {
+        let position = character(query, error.location);
+        let error = DataFusionError::SQL(Box::new(ParserError::TokenizerError(error.message)), None);
+        SqlError::from(error).with_position(Some(position))
+    })?;
+    let mut pieces = Vec::new();
+    let mut current: Option<Piece> = None;
+    let mut depth = Depth::default();
+    let mut places = Places::of(query);
+    for token in &tokens {
+        match &token.token {
+            Token::Whitespace(_) | Token::EOF => {}
+            Token::SemiColon => {
+                depth = Depth::default();
+                pieces.extend(current.take().map(|piece| Piece { end: places.offset(token.span.start), ..piece }));
+            }
+            other => {
+                depth.see(other)?;
+                let piece = current.get_or_insert_with(|| Piece {
+                    start: places.offset(token.span.start),
+                    end: query.len(),
+                    words: Vec::new(),
+                });
+                if let Token::Word(word) = other
+                    && piece.words.len() < 5
+                    && word.quote_style.is_none()
+                {
+                    piece.words.push(word.value.to_ascii_uppercase());
+                }
+            }
+        }
+    }
+    pieces.extend(current);
+    Ok(pieces)
+}
+
+/// Finds the byte offsets of locations, which count lines and characters from 1. Only goes forward.
+struct Places<'a> {
+    text: &'a str,
+    offset: usize,
+    line: u64,
+    column: u64,
+}
+
+impl<'a> Places<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, offset: 0, line: 1, column: 1 }
+    }
+
+    fn offset(&mut self, location: Location) -> usize {
+        while (self.line, self.column) < (location.line, location.column)
+            && let Some(letter) = self.text[self.offset..].chars().next()
+        {
+            self.offset += letter.len_utf8();
+            (self.line, self.column) = if letter == '\n' { (self.line + 1, 1) } else { (self.line, self.column + 1) };
+        }
+        self.offset
+    }
+}
+
+/// 1-based character of a location, as Postgres counts.
+fn character(text: &str, location: Location) -> usize {
+    let offset = Places::of(text).offset(location);
+    text[..offset].chars().count() + 1
+}
+
+/// sqlparser says where only in the text of its errors: `… at Line: 1, Column: 8`. 1-based character.
+fn position_of(error: &DataFusionError, text: &str) -> Option<usize> {
+    let error = match error {
+        DataFusionError::SQL(error, _) => error,
+        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => return position_of(inner, text),
+        _ => return None,
+    };
+    let (ParserError::ParserError(message) | ParserError::TokenizerError(message)) = &**error else { return None };
+    let (line, column) = message.rsplit_once(" at Line: ")?.1.split_once(", Column: ")?;
+    Some(character(text, Location::new(line.trim().parse().ok()?, column.trim().parse().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(query: &str) -> Vec<Statement> {
+        Parser::default().parse(query).unwrap().into_iter().map(|parsed| parsed.statement).collect()
+    }
+
+    #[test]
+    fn semicolons_split_statements() {
+        assert_eq!(parse("select ';' ; -- no; \n select $$a;b$$;; ; select 3").len(), 3);
+        assert_eq!(parse(" ;; /* nothing; */ ").len(), 0);
+        assert_eq!(parse("select 'ä';\nselect 'ö'").len(), 2);
+    }
+
+    #[test]
+    fn statements_of_datafusion_are_read() {
+        let query = "CREATE EXTERNAL TABLE smol STORED AS MODEL LOCATION '/m.gguf' OPTIONS ('dtype' 'f32'); \
+                     select 1; COPY (select 1) TO 'x.parquet'; explain (analyze, verbose) select 1; \
+                     create or replace external table t stored as csv location 'x'";
+        let statements = parse(query);
+        assert!(matches!(statements[0], Statement::CreateExternalTable(_)));
+        assert!(matches!(statements[1], Statement::Statement(_)));
+        assert!(matches!(statements[2], Statement::CopyTo(_)));
+        assert!(matches!(statements[3], Statement::Explain(_)));
+        assert!(matches!(statements[4], Statement::CreateExternalTable(_)));
+    }
+
+    #[test]
+    fn endless_chains_are_refused() {
+        let refused = |query: String| split(&query).err().map(|error| error.sqlstate.into_owned());
+        assert_eq!(refused(format!("select {}", vec!["1"; 5000].join(" + "))).as_deref(), Some("54001"));
+        assert_eq!(refused(format!("select {}1", "(1 + ".repeat(5000))).as_deref(), Some("54001"));
+        assert_eq!(refused(format!("select {}1", "-".repeat(5000) + " ")).as_deref(), None, "a comment");
+        assert_eq!(refused(format!("select 1 in ({})", vec!["1 + 1"; 50_000].join(", "))), None);
+        for postfix in [" is null", " is true", " at time zone 'UTC'", "[1]", " collate \"C\"", " between 1 and 2"] {
+            assert_eq!(refused(format!("select 1{}", postfix.repeat(5000))).as_deref(), Some("54001"), "{postfix}");
+        }
+        for prefix in ["explain ", "interval ", "case ", "prepare p as "] {
+            assert_eq!(refused(format!("{}select 1", prefix.repeat(5000))).as_deref(), Some("54001"), "{prefix}");
+        }
+        assert_eq!(refused("select a, b from t where a = 1 and b = 2;".repeat(5000)), None);
+    }
+
+    #[test]
+    fn syntax_errors_have_a_position() {
+        for (query, sqlstate, found) in [
+            ("select a fro b", "42601", "near \"b\""),
+            ("select 1;\nselekt 2", "42601", "near \"selekt\""),
+            ("select (", "42601", "end of input"),
+            ("select 'abc", "42601", "Unterminated string"),
+            ("copy t from stdin", "0A000", "STDIN"),
+            ("copy t to stdout with (format nonsense)", "22023", "nonsense"),
+        ] {
+            let error = Parser::default().parse(query).unwrap_err();
+            assert_eq!(error.sqlstate, sqlstate, "{query}");
+            assert!(error.message.contains(found), "{query}: {}", error.message);
+        }
+        let position = |query| Parser::default().parse(query).unwrap_err().position;
+        assert_eq!(position("select a fro b"), Some(14));
+        assert_eq!(position("select 'ä';\nselekt 2"), Some(13));
+        assert_eq!(position("select 1; select 'abc"), Some(18));
+    }
+}

@@ -1,0 +1,475 @@
+//! Rewrites of clients' queries of the Postgres catalog into ones that DataFusion can plan.
+//!
+//! pg-catalog has rewrites for the queries of drivers, and they take liberties: a correlated subquery in a projection
+//! becomes NULL. So they see nothing but the parts of a statement that read `pg_catalog` or `information_schema`: a
+//! query, a subquery, a common table expression, an arm of a UNION. The queries inside such a part are taken out
+//! before and put back after.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::LazyLock;
+
+use datafusion::sql::sqlparser::ast::{
+    DataType, Expr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement,
+    TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut, visit_expressions, visit_relations,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
+use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+
+use crate::sql::column_names::{fold, item_name};
+use crate::sql::rewrite::object_casts;
+use crate::sql::rewrite::{array_of, call, cast, is_named};
+
+/// Tables of the catalog that say what neuroql has none of: defaults, sequences, role memberships, indexes, policies.
+/// Drivers ask in ways DataFusion cannot plan.
+const EMPTY: [&str; 9] = [
+    "pg_attrdef",
+    "pg_sequence",
+    "pg_collation",
+    "pg_auth_members",
+    "pg_constraint",
+    "pg_index",
+    "pg_policy",
+    "pg_inherits",
+    "pg_publication_rel",
+];
+
+/// Rewrites the parts of a statement that read the catalog.
+pub(crate) fn rewrite(statement: &mut Statement, text: &str, compatible: &PostgresCompatibilityParser) {
+    if let Some(known) = known_query(statement, text, compatible) {
+        *statement = known;
+        return;
+    }
+    rewrite_parts(statement, compatible);
+}
+
+/// Rewrites the queries in a piece of syntax that is no query itself.
+pub(crate) fn rewrite_parts(tree: &mut impl VisitMut, compatible: &PostgresCompatibilityParser) {
+    let mut hider = Hider::default();
+    let _: ControlFlow<()> = tree.visit(&mut hider);
+    if hider.hidden.is_empty() {
+        return;
+    }
+    let rewriter = Rewriter { compatible };
+    let parts = hider.hidden.into_iter().map(|query| rewriter.part(query, &Scope::new())).collect();
+    let _: ControlFlow<()> = tree.visit(&mut Restorer { parts, in_catalog: false });
+}
+
+/// pg-catalog's replacement for a whole query of psql or pgcli that it knows word by word. Only queries of the catalog
+/// alone are replaced.
+fn known_query(statement: &Statement, text: &str, compatible: &PostgresCompatibilityParser) -> Option<Statement> {
+    let Statement::Query(query) = statement else { return None };
+    let mut reads = false;
+    let foreign = visit_relations(query.as_ref(), |name| {
+        let here = in_catalog(name, &Scope::new());
+        reads |= here;
+        // A single name may be that of a common table expression or a function.
+        if here || name.0.len() == 1 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    if foreign.is_break() || !reads {
+        return None;
+    }
+    let plain = Parser::parse_sql(&PostgreSqlDialect {}, text).ok()?.pop()?;
+    let replaced = compatible.parse(text).ok()?.pop()?;
+    (compatible.rewrite(plain) != replaced).then_some(replaced)
+}
+
+/// The common table expressions in sight, and whether they read the catalog.
+type Scope = HashMap<String, bool>;
+
+struct Rewriter<'a> {
+    compatible: &'a PostgresCompatibilityParser,
+}
+
+/// A query that was taken out of a statement.
+struct Part {
+    query: Query,
+    /// True if it has no rows because neuroql has none of what it asks for.
+    empty: bool,
+    /// True if it unnests a table's storage options, of which there are none.
+    options: bool,
+    /// True if it looks up one row of the catalog.
+    lookup: bool,
+    reads: bool,
+}
+
+impl Rewriter<'_> {
+    fn part(&self, mut query: Query, scope: &Scope) -> Part {
+        let (mut empty, mut options, mut lookup) = (false, false, false);
+        if let SetExpr::Select(select) = query.body.as_ref() {
+            empty = tables(&select.from).any(|table| is_empty(table, scope));
+            options = tables(&select.from).any(is_of_options);
+            lookup = looks_up(&query, select, scope);
+        }
+        let reads = self.query(&mut query, scope);
+        Part { query, empty, options, lookup, reads }
+    }
+
+    /// Rewrites a query, and tells whether it reads the catalog.
+    fn query(&self, query: &mut Query, scope: &Scope) -> bool {
+        let mut scope = scope.clone();
+        let mut with = query.with.take();
+        if let Some(with) = &mut with {
+            for table in &mut with.cte_tables {
+                let name = fold(&table.alias.name);
+                if with.recursive {
+                    scope.insert(name.clone(), false);
+                }
+                let reads = self.query(&mut table.query, &scope);
+                scope.insert(name, reads);
+            }
+        }
+        let reads = match query.body.as_mut() {
+            SetExpr::Select(_) => self.select(query, &scope),
+            body => {
+                let reads = self.arms(body, &scope);
+                // What is left are limits and the like.
+                self.others(query, &scope);
+                reads
+            }
+        };
+        query.with = with;
+        reads
+    }
+
+    fn arms(&self, body: &mut SetExpr, scope: &Scope) -> bool {
+        match body {
+            SetExpr::SetOperation { left, right, .. } => {
+                let left = self.arms(left, scope);
+                self.arms(right, scope) && left
+            }
+            SetExpr::Query(query) => self.query(query, scope),
+            SetExpr::Select(_) => {
+                let mut query = TEMPLATE.clone();
+                std::mem::swap(query.body.as_mut(), body);
+                let reads = self.select(&mut query, scope);
+                std::mem::swap(query.body.as_mut(), body);
+                reads
+            }
+            other => {
+                let mut hider = Hider::default();
+                let _: ControlFlow<()> = other.visit(&mut hider);
+                let parts = hider.hidden.into_iter().map(|query| self.part(query, scope)).collect();
+                let _: ControlFlow<()> = other.visit(&mut Restorer { parts, in_catalog: false });
+                false
+            }
+        }
+    }
+
+    /// Rewrites the queries in ORDER BY and LIMIT of a set operation.
+    fn others(&self, query: &mut Query, scope: &Scope) {
+        let mut hider = Hider::default();
+        let _ = query.order_by.visit(&mut hider);
+        let _ = query.limit_clause.visit(&mut hider);
+        let parts = hider.hidden.into_iter().map(|query| self.part(query, scope)).collect();
+        let mut restorer = Restorer { parts, in_catalog: false };
+        let _ = query.order_by.visit(&mut restorer);
+        let _ = query.limit_clause.visit(&mut restorer);
+    }
+
+    fn select(&self, query: &mut Query, scope: &Scope) -> bool {
+        let mut hider = Hider::default();
+        let _ = query.body.visit(&mut hider);
+        let _ = query.order_by.visit(&mut hider);
+        let _ = query.limit_clause.visit(&mut hider);
+        let parts: Vec<Part> = hider.hidden.into_iter().map(|query| self.part(query, scope)).collect();
+        let reads = match query.body.as_ref() {
+            SetExpr::Select(select) => reads(select, scope, &parts),
+            _ => false,
+        };
+        if reads {
+            object_casts::rewrite_comparisons(query);
+            let whole = std::mem::replace(query, TEMPLATE.clone());
+            if let Statement::Query(rewritten) = self.compatible.rewrite(Statement::Query(Box::new(whole))) {
+                *query = *rewritten;
+            }
+        }
+        let mut restorer = Restorer { parts, in_catalog: reads };
+        let _ = query.body.visit(&mut restorer);
+        let _ = query.order_by.visit(&mut restorer);
+        let _ = query.limit_clause.visit(&mut restorer);
+        reads
+    }
+}
+
+/// Returns whether a table is in the catalog, or all of them are queries of it.
+fn reads(select: &Select, scope: &Scope, parts: &[Part]) -> bool {
+    let through = |table: &TableFactor| match table {
+        TableFactor::Derived { subquery, .. } => {
+            number(subquery).and_then(|number| parts.get(number)).is_some_and(|part| part.reads)
+        }
+        TableFactor::Table { name, .. } => match name.0.as_slice() {
+            [part] => part.as_ident().and_then(|name| scope.get(&fold(name))).is_some_and(|reads| *reads),
+            _ => false,
+        },
+        _ => false,
+    };
+    let direct =
+        |table: &TableFactor| matches!(table, TableFactor::Table { name, args: None, .. } if in_catalog(name, scope));
+    tables(&select.from).any(direct)
+        || (tables(&select.from).any(through) && tables(&select.from).all(|table| through(table) || is_function(table)))
+}
+
+fn is_function(table: &TableFactor) -> bool {
+    matches!(
+        table,
+        TableFactor::Table { args: Some(_), .. } | TableFactor::Function { .. } | TableFactor::UNNEST { .. }
+    )
+}
+
+/// Tables of a FROM, those in parentheses too.
+fn tables(from: &[TableWithJoins]) -> Box<dyn Iterator<Item = &TableFactor> + '_> {
+    let each = from
+        .iter()
+        .flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
+    Box::new(each.flat_map(|table| match table {
+        TableFactor::NestedJoin { table_with_joins, .. } => tables(std::slice::from_ref(table_with_joins)),
+        other => Box::new(std::iter::once(other)),
+    }))
+}
+
+/// Returns whether a name is looked up in `pg_catalog` or `information_schema`. As in Postgres, `pg_catalog` comes before the
+/// schemas of the search path.
+fn in_catalog(name: &ObjectName, scope: &Scope) -> bool {
+    let parts: Option<Vec<_>> = name.0.iter().map(|part| part.as_ident().map(fold)).collect();
+    match parts.as_deref() {
+        Some([name]) => !scope.contains_key(name) && PG_CATALOG_TABLES.contains(&name.as_str()),
+        Some([.., schema, _]) => schema == "pg_catalog" || schema == "information_schema",
+        _ => false,
+    }
+}
+
+fn last(name: &ObjectName) -> Option<String> {
+    name.0.last().and_then(|part| part.as_ident()).map(fold)
+}
+
+fn is_empty(table: &TableFactor, scope: &Scope) -> bool {
+    match table {
+        TableFactor::Table { name, args: None, .. } => {
+            in_catalog(name, scope) && last(name).is_some_and(|name| EMPTY.contains(&name.as_str()))
+        }
+        _ => false,
+    }
+}
+
+/// A table's storage options as psql shows them.
+fn is_of_options(table: &TableFactor) -> bool {
+    is_function(table) && table.to_string().contains("reloptions")
+}
+
+/// Returns whether a subquery looks up one row of the catalog. DataFusion wants a correlated subquery to be an aggregate, so
+/// that it has one row; the smallest of one value is that value.
+fn looks_up(query: &Query, select: &Select, scope: &Scope) -> bool {
+    let plain =
+        |table: &TableFactor| matches!(table, TableFactor::Table { name, args: None, .. } if in_catalog(name, scope));
+    let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty());
+    !select.from.is_empty()
+        && tables(&select.from).all(plain)
+        && !grouped
+        && select.selection.is_some()
+        && select.distinct.is_none()
+        && query.order_by.is_none()
+}
+
+fn aggregate(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let [item] = select.projection.as_mut_slice() else { return };
+    let name = item_name(item);
+    if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+        && !contains_aggregate(expr)
+    {
+        let expr = call("min", vec![std::mem::replace(expr, Expr::value(Value::Null))]);
+        *item = match name {
+            Some(name) => SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) },
+            None => SelectItem::UnnamedExpr(expr),
+        };
+        query.limit_clause = None;
+        query.fetch = None;
+    }
+}
+
+/// Makes the rows of a query one array of them, if it is a plain one.
+fn collect(query: &mut Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_mut() else { return false };
+    let plain = matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty())
+        && select.distinct.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none();
+    match select.projection.as_mut_slice() {
+        [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }]
+            if plain && !contains_aggregate(expr) =>
+        {
+            *expr = call("array_agg", vec![std::mem::replace(expr, Expr::value(Value::Null))]);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn contains_aggregate(expr: &Expr) -> bool {
+    const AGGREGATES: [&str; 9] =
+        ["count", "min", "max", "sum", "avg", "array_agg", "string_agg", "bool_and", "bool_or"];
+    let found = visit_expressions(expr, |part| match part {
+        Expr::Function(function) if AGGREGATES.iter().any(|name| is_named(function, name)) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
+/// Begins the text that stands for a hidden query, and that nobody writes.
+const MARK: &str = "\u{f8ff}neuroql query ";
+
+static TEMPLATE: LazyLock<Query> = LazyLock::new(|| {
+    let parsed = Parser::parse_sql(&PostgreSqlDialect {}, "SELECT ''").map(|mut parsed| parsed.pop());
+    match parsed {
+        Ok(Some(Statement::Query(query))) => *query,
+        _ => unreachable!("a constant query"),
+    }
+});
+
+/// A query of some expressions and no table.
+pub(crate) fn select(expressions: Vec<Expr>) -> Query {
+    let mut query = TEMPLATE.clone();
+    if let SetExpr::Select(select) = query.body.as_mut() {
+        select.projection = expressions.into_iter().map(SelectItem::UnnamedExpr).collect();
+    }
+    query
+}
+
+/// The number of a hidden query.
+fn number(query: &Query) -> Option<usize> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    match select.projection.as_slice() {
+        [SelectItem::UnnamedExpr(Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }))] => {
+            text.strip_prefix(MARK)?.parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// Takes out the outermost queries it meets.
+#[derive(Default)]
+struct Hider {
+    hidden: Vec<Query>,
+}
+
+impl VisitorMut for Hider {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if number(query).is_some() {
+            return ControlFlow::Continue(());
+        }
+        let text = format!("{MARK}{}", self.hidden.len());
+        let stand_in = select(vec![Expr::value(Value::SingleQuotedString(text))]);
+        self.hidden.push(std::mem::replace(query, stand_in));
+        ControlFlow::Continue(())
+    }
+}
+
+/// Puts queries back.
+struct Restorer {
+    parts: Vec<Part>,
+    /// True if the queries stand in a part that reads the catalog.
+    in_catalog: bool,
+}
+
+impl VisitorMut for Restorer {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Subquery(query) => {
+                let Some(part) = number(query).and_then(|number| self.parts.get_mut(number)) else {
+                    return ControlFlow::Continue(());
+                };
+                if part.empty || (part.options && self.in_catalog) {
+                    *expr = null(DataType::Text);
+                } else if part.lookup {
+                    aggregate(&mut part.query);
+                }
+            }
+            Expr::Function(function) if is_named(function, "array") => {
+                let FunctionArguments::Subquery(query) = &mut function.args else { return ControlFlow::Continue(()) };
+                let Some(part) = number(query).and_then(|number| self.parts.get_mut(number)) else {
+                    return ControlFlow::Continue(());
+                };
+                if part.empty || (part.options && self.in_catalog) {
+                    *expr = null(array_of(DataType::Text));
+                } else if part.reads && collect(&mut part.query) {
+                    *expr = Expr::Subquery(query.clone());
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let Some(part) = number(query).and_then(|number| self.parts.get(number)) {
+            *query = part.query.clone();
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn null(data_type: DataType) -> Expr {
+    cast(Expr::value(Value::Null), data_type)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sql::parse::Parser;
+
+    fn read(query: &str) -> String {
+        Parser::default().parse(query).unwrap().remove(0).statement.to_string()
+    }
+
+    #[test]
+    fn own_statements_stay_as_they_are() {
+        let subquery = "(SELECT max(g.nodes) FROM toy.graphs g WHERE g.layer = n.layer)";
+        let select = format!("SELECT n.layer, {subquery} AS nodes, 'pg_x' AS x FROM toy.neurons n");
+        for statement in [
+            select.clone(),
+            format!("CREATE VIEW v AS {select}"),
+            format!("CREATE TABLE v AS {select}"),
+            format!("INSERT INTO v {select}"),
+            format!("PREPARE p AS {select}"),
+            format!("EXPLAIN {select}"),
+            "SELECT (SELECT pg_class.x FROM pg_mine pg_class WHERE pg_class.y = n.y) FROM toy.neurons n".into(),
+            "SELECT (SELECT p.x FROM s.pg_class p WHERE p.y = n.y) AS information_schema FROM toy.neurons n".into(),
+            "WITH pg_class AS (SELECT 1 AS x) SELECT (SELECT p.x FROM pg_class p WHERE p.x = n.layer) FROM n".into(),
+            "SELECT a COLLATE \"C\" FROM pg_mine WHERE a = ANY(ARRAY['x'])".into(),
+        ] {
+            assert_eq!(read(&statement), statement);
+        }
+    }
+
+    #[test]
+    fn only_the_part_that_reads_the_catalog_is_rewritten() {
+        let own = "(SELECT max(g.nodes) FROM toy.graphs g WHERE g.layer = n.layer)";
+        let mixed = read(&format!("SELECT {own}, (SELECT count(*) FROM pg_class) FROM toy.neurons n"));
+        assert_eq!(mixed, format!("SELECT {own}, (SELECT count(*) FROM pg_catalog.pg_class) FROM toy.neurons n"));
+        let own = "(SELECT max(g.nodes) FROM toy.graphs g WHERE g.text = c.relname)";
+        let outer = read(&format!("SELECT c.oid, {own} FROM pg_class c"));
+        assert_eq!(outer, format!("SELECT c.oid, {own} FROM pg_catalog.pg_class c"));
+        let arms = read("SELECT a COLLATE \"C\" FROM t UNION ALL SELECT relname COLLATE \"C\" FROM pg_class");
+        assert_eq!(arms, "SELECT a COLLATE \"C\" FROM t UNION ALL SELECT relname FROM pg_catalog.pg_class");
+        let with =
+            read("WITH c AS (SELECT oid FROM pg_class), t AS (SELECT a COLLATE \"C\" FROM u) SELECT * FROM c, t");
+        assert!(with.contains("FROM pg_catalog.pg_class") && with.contains("a COLLATE \"C\""), "{with}");
+    }
+
+    #[test]
+    fn what_the_catalog_lacks_is_null_and_rows_of_it_are_looked_up() {
+        let query = "SELECT (SELECT d.adbin FROM pg_attrdef AS d WHERE d.adrelid = a.attrelid) FROM pg_attribute AS a";
+        assert!(!read(query).contains("pg_attrdef"), "{}", read(query));
+        let query = "SELECT (SELECT c.relname FROM pg_class c WHERE c.oid = a.attrelid) FROM pg_attribute a";
+        let lookup = "SELECT min(c.relname) AS \"relname\" FROM pg_catalog.pg_class";
+        assert!(read(query).contains(lookup), "{}", read(query));
+        let own = "SELECT (SELECT u.a FROM u WHERE u.b = t.b) FROM t";
+        assert_eq!(read(own), own);
+    }
+}

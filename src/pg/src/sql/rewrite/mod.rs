@@ -1,0 +1,288 @@
+//! SQL that Postgres understands and DataFusion's planner does not, said in another way.
+
+pub(crate) mod catalog_queries;
+pub(crate) mod inserts;
+pub(crate) mod join_using;
+pub(crate) mod numbers;
+pub(crate) mod object_casts;
+pub(crate) mod parameter_casts;
+pub(crate) mod syntax;
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::{CopyToSource, Statement};
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, TableFactor, Value, ValueWithSpan, VisitMut,
+    VisitorMut, visit_expressions_mut,
+};
+use datafusion_postgres::pgwire::api::Type;
+
+use crate::sql::column_names::fold;
+
+/// What asyncpg asks about types it does not know (every array): a recursive query over the whole catalog, which
+/// DataFusion cannot plan. This asks the same about the types there are here, arrays of plain types.
+pub(crate) fn replacement(query: &str) -> Option<(&'static str, Type)> {
+    let asks = query.starts_with("WITH RECURSIVE typeinfo_tree(") && query.contains("= any($1::oid[])");
+    asks.then_some((TYPES_FOR_ASYNCPG, Type::OID_ARRAY))
+}
+
+const TYPES_FOR_ASYNCPG: &str = "\
+SELECT t.oid, 'pg_catalog' AS ns, t.typname AS name, t.typtype AS kind, NULL::int AS basetype, t.typelem AS elemtype, \
+',' AS elemdelim, NULL::int AS range_subtype, NULL::text[] AS attrtypoids, NULL::text[] AS attrnames, 0::int AS depth, \
+NULL::text AS basetype_name, e.typname AS elemtype_name, NULL::text AS range_subtype_name \
+FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type e ON e.oid = t.typelem WHERE t.oid = ANY($1)";
+
+/// Rewrites a statement in place.
+pub(crate) fn adapt(statement: &mut Statement) {
+    match statement {
+        Statement::Statement(inner) => {
+            inserts::isolate_values(inner.as_mut());
+            numbers::keep_digits(inner.as_mut());
+            join_using::qualify(inner.as_mut());
+            let _ = inner.visit(&mut Unqualified);
+            adapt_expressions(inner.as_mut());
+        }
+        Statement::Explain(explain) => adapt(&mut explain.statement),
+        Statement::CopyTo(copy) => {
+            if let CopyToSource::Query(query) = &mut copy.source {
+                let _ = query.visit(&mut Unqualified);
+                adapt_expressions(query.as_mut());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Functions of Postgres go by their last name only, and those written without parentheses get them.
+struct Unqualified;
+
+impl VisitorMut for Unqualified {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = table {
+            unqualify(name);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function) => {
+                unqualify(&mut function.name);
+                if matches!(function.args, FunctionArguments::None) && is_named(function, "current_catalog") {
+                    *expr = call("current_database", Vec::new());
+                }
+            }
+            Expr::Identifier(name) if name.quote_style.is_none() && fold(name) == "current_schema" => {
+                *expr = call("current_schema", Vec::new());
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn unqualify(name: &mut ObjectName) {
+    if let [schema, function] = name.0.as_slice()
+        && schema.as_ident().is_some_and(|schema| matches!(fold(schema).as_str(), "pg_catalog" | "information_schema"))
+    {
+        name.0 = vec![function.clone()];
+    }
+}
+
+fn adapt_expressions(tree: &mut impl VisitMut) {
+    let _ = visit_expressions_mut(tree, |expr| {
+        match expr {
+            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+                if let Some(ValueWithSpan { value: Value::SingleQuotedString(escape), .. }) = escape_char
+                    && escape != "\\"
+                {
+                    let escape = std::mem::take(escape);
+                    *escape_char = None;
+                    escape_with_backslash(pattern, &escape);
+                }
+            }
+            Expr::Value(ValueWithSpan { value, .. }) => write_unmistakably(value),
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                if let (Some(array), [AccessExpr::Dot(Expr::Identifier(field))]) =
+                    (expanded(root), access_chain.as_slice())
+                {
+                    match fold(field).as_str() {
+                        "n" => *expr = subscripts(array.clone()),
+                        "x" => *expr = call("unnest", vec![array.clone()]),
+                        _ => {}
+                    }
+                } else if matches!(root.as_ref(), Expr::Nested(_)) {
+                    // `(composite).field`, which the planner knows of columns only.
+                    let fields = access_chain.iter().map(|access| match access {
+                        AccessExpr::Dot(Expr::Identifier(field)) => Some(fold(field)),
+                        _ => None,
+                    });
+                    if let Some(fields) = fields.collect::<Option<Vec<_>>>() {
+                        let root = std::mem::replace(root.as_mut(), Expr::value(Value::Null));
+                        let field =
+                            |of, field| call("get_field", vec![of, Expr::value(Value::SingleQuotedString(field))]);
+                        *expr = fields.into_iter().fold(root, field);
+                    }
+                }
+            }
+            Expr::Function(function) if is_named(function, "_pg_expandarray") => {
+                let inner = std::mem::replace(expr, Expr::value(Value::Null));
+                *expr = call("unnest", vec![inner]);
+            }
+            Expr::Function(function) if is_named(function, "generate_subscripts") => {
+                if let FunctionArguments::List(arguments) = &function.args
+                    && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(array))) = arguments.args.first()
+                {
+                    *expr = subscripts(array.clone());
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
+pub(crate) fn is_named(function: &Function, name: &str) -> bool {
+    let last = function.name.0.last().and_then(|part| part.as_ident());
+    last.is_some_and(|last| last.value.eq_ignore_ascii_case(name))
+}
+
+pub(crate) fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
+}
+
+pub(crate) fn array_of(item: DataType) -> DataType {
+    DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))
+}
+
+/// Text in which sqlparser takes quotation marks for escaped ones when it writes it is marked as `E'…'`: a view is
+/// kept as the text of its statement.
+fn write_unmistakably(value: &mut Value) {
+    if let Value::SingleQuotedString(text) = value
+        && (text.contains("''") || text.contains("\\'"))
+    {
+        *value = Value::EscapedStringLiteral(std::mem::take(text));
+    }
+}
+
+/// The array that `unnest(_pg_expandarray(array))` expands.
+fn expanded(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::Nested(inner) => expanded(inner),
+        Expr::Function(function) if is_named(function, "unnest") || is_named(function, "_pg_expandarray") => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] = list.args.as_slice() else { return None };
+            if is_named(function, "unnest") {
+                expanded(argument).filter(|_| matches!(argument, Expr::Function(_)))
+            } else {
+                Some(argument)
+            }
+        }
+        _ => None,
+    }
+}
+
+/// `generate_subscripts(array, 1)` beside an `unnest(array)`: its positions, counted from 1.
+fn subscripts(array: Expr) -> Expr {
+    let number = |text: &str| Expr::value(Value::Number(text.into(), false));
+    let last = Expr::BinaryOp {
+        left: Box::new(cast(call("array_length", vec![array]), DataType::BigInt(None))),
+        op: BinaryOperator::Plus,
+        right: Box::new(number("1")),
+    };
+    call("unnest", vec![call("range", vec![number("1"), last])])
+}
+
+/// `LIKE 'a/_b' ESCAPE '/'` is `LIKE 'a\_b'`. A doubled escape character stands for itself; without one, a
+/// backslash does.
+fn escape_with_backslash(pattern: &mut Expr, escape: &str) {
+    let doubled = escape.repeat(2);
+    let mut steps = vec![("\\", "\\\\")];
+    if !escape.is_empty() {
+        steps.extend([(doubled.as_str(), "\u{1}"), (escape, "\\"), ("\u{1}", escape)]);
+    }
+    if let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) = pattern {
+        for (from, to) in steps {
+            *text = text.replace(from, to);
+        }
+        return;
+    }
+    let mut rewritten = std::mem::replace(pattern, Expr::value(Value::Null));
+    if matches!(rewritten, Expr::BinaryOp { op: BinaryOperator::StringConcat, .. }) {
+        rewritten = Expr::Nested(Box::new(rewritten));
+    }
+    for (from, to) in steps {
+        rewritten = replace(rewritten, from, to);
+    }
+    *pattern = rewritten;
+}
+
+fn replace(text: Expr, from: &str, to: &str) -> Expr {
+    let literal = |text: &str| Expr::value(Value::SingleQuotedString(text.into()));
+    call("replace", vec![text, literal(from), literal(to)])
+}
+
+pub(crate) fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    let args = FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() };
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(args),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+    use neuroql::PostgresDialect;
+
+    use crate::sql::parse::Parser;
+
+    fn adapted(query: &str) -> String {
+        Parser::default().parse(query).unwrap().remove(0).statement.to_string()
+    }
+
+    #[test]
+    fn like_escapes_become_backslashes() {
+        assert_eq!(adapted("SELECT a LIKE 'x/_%//\\' ESCAPE '/' FROM t"), "SELECT a LIKE 'x\\_%/\\\\' FROM t");
+        assert_eq!(adapted("SELECT a LIKE 'x\\_' ESCAPE '' FROM t"), "SELECT a LIKE 'x\\\\_' FROM t");
+        assert_eq!(adapted("SELECT a LIKE 'x' ESCAPE '\\' FROM t"), "SELECT a LIKE 'x' ESCAPE '\\' FROM t");
+        let concatenated = adapted("SELECT a NOT LIKE $1 || '%' ESCAPE '/' FROM t");
+        assert!(concatenated.contains("replace(replace(") && concatenated.contains("($1 || '%')"), "{concatenated}");
+    }
+
+    #[test]
+    fn functions_of_the_catalog_lose_their_schema() {
+        assert_eq!(
+            adapted("SELECT pg_catalog.upper(a), toy.f(a) FROM pg_catalog.generate_series(1, 2) a"),
+            "SELECT upper(a), toy.f(a) FROM generate_series(1, 2) a"
+        );
+        assert_eq!(adapted("SELECT current_schema, current_catalog"), "SELECT current_schema(), current_database()");
+        let subscripts = adapted("SELECT unnest(i), generate_subscripts(i, 1) FROM t");
+        assert_eq!(subscripts, "SELECT unnest(i), unnest(range(1, CAST(array_length(i) AS BIGINT) + 1)) FROM t");
+    }
+
+    #[test]
+    fn statements_keep_their_meaning_as_text() {
+        for text in ["a", "a'b", "a''b", "''", "'''", "\\'", "a\\", "\\''\n", "it''s"] {
+            let query = format!("CREATE VIEW v AS SELECT '{}' AS x", text.replace('\'', "''"));
+            let once = adapted(&query);
+            assert_eq!(adapted(&once), once, "{text}");
+            let read = Tokenizer::new(&PostgresDialect, &once).tokenize().unwrap();
+            let read = read.into_iter().find_map(|token| match token {
+                Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => Some(text),
+                _ => None,
+            });
+            assert_eq!(read.as_deref(), Some(text));
+        }
+    }
+}

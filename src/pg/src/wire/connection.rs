@@ -1,0 +1,440 @@
+//! The conversation with one client after it has been let in: the simple and the extended query protocol.
+
+use std::sync::Arc;
+
+use datafusion_postgres::pgwire::api::Type;
+use datafusion_postgres::pgwire::api::portal::Format;
+use datafusion_postgres::pgwire::api::results::FieldInfo;
+use datafusion_postgres::pgwire::messages::copy::{CopyData, CopyDone, CopyOutResponse};
+use datafusion_postgres::pgwire::messages::data::{NoData, ParameterDescription, RowDescription};
+use datafusion_postgres::pgwire::messages::extendedquery::{
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete, PortalSuspended,
+    TARGET_TYPE_BYTE_STATEMENT,
+};
+use datafusion_postgres::pgwire::messages::response::{
+    CommandComplete, EmptyQueryResponse, ReadyForQuery, TransactionStatus,
+};
+use datafusion_postgres::pgwire::messages::{PgWireBackendMessage as Message, PgWireFrontendMessage};
+
+use crate::catalog::objects::Objects;
+use crate::encode::column::{self, Columns};
+use crate::encode::copy::CopyFormat;
+use crate::session::commands;
+use crate::session::result_stream::Rows;
+use crate::session::{Outcome, Portal, Prepared, Session, Tag, in_failed_transaction};
+use crate::sql::parameters;
+use crate::wire::error_response::{Failure, SqlError};
+use crate::wire::framing::{Inbox, Outbox};
+use crate::wire::interrupt::{Attention, shutting_down, within};
+use crate::wire::places::Place;
+
+/// A client that has been let in.
+pub(crate) struct Connection {
+    pub(crate) inbox: Inbox,
+    pub(crate) outbox: Outbox,
+    pub(crate) session: Session,
+    pub(crate) attention: Attention,
+    pub(crate) _place: Place,
+}
+
+impl Connection {
+    /// Serves the client until it leaves or is sent away.
+    pub(crate) async fn serve(mut self) {
+        let end = self.converse().await;
+        if let Err(Failure::SqlError(error)) = end {
+            // The last words; the client may not be there to hear them.
+            let _ = self.outbox.put(error.into_message());
+            let _ = self.outbox.flush().await;
+        }
+        self.outbox.close().await;
+    }
+
+    async fn converse(&mut self) -> Result<(), Failure> {
+        self.ready().await?;
+        // After an error in the extended protocol everything up to the next Sync is skipped.
+        let mut skipping = false;
+        loop {
+            let (left, error) = self.session.idle_limit();
+            let message = tokio::select! {
+                biased;
+                () = self.attention.draining() => return Err(shutting_down().into()),
+                message = self.inbox.message() => message?,
+                () = within(left) => return Err(error.into()),
+            };
+            let Some(message) = message else { return Ok(()) };
+            let extended = message.is_extended_query();
+            let done = match message {
+                PgWireFrontendMessage::Terminate(_) => return Ok(()),
+                PgWireFrontendMessage::Sync(_) => {
+                    skipping = false;
+                    self.sync().await
+                }
+                _ if skipping && extended => Ok(()),
+                PgWireFrontendMessage::Query(query) => self.query(query.query).await,
+                PgWireFrontendMessage::Parse(parse) => self.parse(parse).await,
+                PgWireFrontendMessage::Bind(bind) => self.bind(bind),
+                PgWireFrontendMessage::Describe(describe) => self.describe(&describe),
+                PgWireFrontendMessage::Execute(execute) => self.execute(&execute).await,
+                PgWireFrontendMessage::Close(close) => self.close(&close),
+                PgWireFrontendMessage::Flush(_) => Ok(self.outbox.flush().await?),
+                // Leftovers of a COPY that was refused.
+                PgWireFrontendMessage::CopyData(_)
+                | PgWireFrontendMessage::CopyDone(_)
+                | PgWireFrontendMessage::CopyFail(_) => Ok(()),
+                _ => Err(SqlError::protocol_violation("unexpected message").into()),
+            };
+            match done {
+                Ok(()) => {}
+                Err(Failure::SqlError(error)) if !error.is_fatal() => {
+                    self.session.failed();
+                    self.outbox.put(error.into_message())?;
+                    if extended {
+                        skipping = true;
+                        // A client that waits for an answer before it sends Sync must see this one.
+                        self.outbox.flush().await?;
+                    } else {
+                        self.ready().await?;
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    async fn ready(&mut self) -> Result<(), Failure> {
+        self.outbox.put(Message::ReadyForQuery(ReadyForQuery::new(self.session.status)))?;
+        Ok(self.outbox.flush().await?)
+    }
+
+    /// The simple protocol: statements are answered one by one, up to the first that fails.
+    async fn query(&mut self, text: String) -> Result<(), Failure> {
+        let Self { inbox, outbox, session, attention, .. } = self;
+        session.portals.remove("");
+        let limit = session.time_limit();
+        let parse = async { Ok(session.parse(text).await?) };
+        let statements = attention.during(inbox, limit, parse).await?;
+        if statements.is_empty() {
+            outbox.put(Message::EmptyQueryResponse(EmptyQueryResponse::new()))?;
+        }
+        for parsed in statements {
+            let limit = session.time_limit();
+            let work = async {
+                refuse_in_failed_transaction(session, parsed.statement_in_sql())?;
+                let prepared = Arc::new(session.prepare(parsed, &[]).await?);
+                if !prepared.parameters.is_empty() {
+                    return Err(SqlError::error("42P02", "there is no parameter $1").into());
+                }
+                match session.run(&prepared, &[]).await? {
+                    Outcome::Done(tag) => complete(session, outbox, tag).await,
+                    Outcome::Rows(mut rows, _) if let Some(copy) = &prepared.parsed.copy => {
+                        let tag = send_copy(session, prepared.columns.as_deref(), &mut rows, copy, outbox).await?;
+                        complete(session, outbox, tag).await
+                    }
+                    Outcome::Rows(mut rows, tag) => {
+                        let fields = describe_columns(session, prepared.columns.as_deref(), &Format::UnifiedText)?;
+                        outbox.put(row_description(&fields))?;
+                        let (sent, _) = send_rows(&mut rows, &fields, &session.objects, outbox, usize::MAX).await?;
+                        complete(session, outbox, tag.spell(sent)).await
+                    }
+                }
+            };
+            attention.during(inbox, limit, work).await?;
+        }
+        self.end_implicit_transaction();
+        self.ready().await
+    }
+
+    async fn parse(&mut self, message: Parse) -> Result<(), Failure> {
+        let Self { inbox, outbox, session, attention, .. } = self;
+        let name = message.name.unwrap_or_default();
+        if !name.is_empty() && session.prepared.contains_key(&name) {
+            return Err(SqlError::error("42P05", format!("prepared statement \"{name}\" already exists")).into());
+        }
+        let declared = |oid: &u32| match (*oid, Type::from_oid(*oid)) {
+            (0, _) => Ok(None),
+            (_, Some(known)) => Ok(Some(known)),
+            (oid, None) => Err(SqlError::error("42704", format!("type with OID {oid} does not exist"))),
+        };
+        let declared = message.type_oids.iter().map(declared).collect::<Result<Vec<_>, _>>()?;
+        let limit = session.time_limit();
+        let work = async {
+            let mut statements = session.parse(message.query).await?;
+            if statements.len() > 1 {
+                return Err(
+                    SqlError::error("42601", "cannot insert multiple commands into a prepared statement").into()
+                );
+            }
+            let Some(parsed) = statements.pop() else { return Ok(None) };
+            refuse_in_failed_transaction(session, parsed.statement_in_sql())?;
+            Ok(Some(Arc::new(session.prepare(parsed, &declared).await?)))
+        };
+        match attention.during(inbox, limit, work).await? {
+            Some(prepared) => {
+                session.empty.remove(&name);
+                session.prepared.insert(name, prepared);
+            }
+            None => {
+                session.prepared.remove(&name);
+                session.empty.insert(name);
+            }
+        }
+        Ok(outbox.put(Message::ParseComplete(ParseComplete::new()))?)
+    }
+
+    fn bind(&mut self, message: Bind) -> Result<(), Failure> {
+        let session = &mut self.session;
+        let statement = message.statement_name.clone().unwrap_or_default();
+        let name = message.portal_name.clone().unwrap_or_default();
+        if session.empty.contains(&statement) {
+            session.portals.remove(&name);
+            session.empty_portals.insert(name);
+            return Ok(self.outbox.put(Message::BindComplete(BindComplete::new()))?);
+        }
+        let Some(prepared) = session.prepared.get(&statement).cloned() else {
+            return Err(commands::no_such_statement(&statement).into());
+        };
+        refuse_in_failed_transaction(session, prepared.sql())?;
+        if !name.is_empty() && session.portals.contains_key(&name) {
+            return Err(SqlError::error("42P03", format!("cursor \"{name}\" already exists")).into());
+        }
+        let values = parameters::decode(&message, &prepared.parameters, &session.zone())?;
+        let codes = message.result_column_format_codes;
+        let columns = prepared.columns.as_ref().map_or(0, |columns| columns.len());
+        if codes.len() > 1 && codes.len() != columns {
+            return Err(SqlError::error(
+                "08P01",
+                format!("bind message has {} result formats but query has {columns} columns", codes.len()),
+            )
+            .into());
+        }
+        let format = match codes.as_slice() {
+            [] => Format::UnifiedText,
+            [one] => Format::from(*one),
+            _ => Format::Individual(codes),
+        };
+        session.empty_portals.remove(&name);
+        session.portals.insert(name, Portal { prepared, values, format, running: None, held: false });
+        Ok(self.outbox.put(Message::BindComplete(BindComplete::new()))?)
+    }
+
+    fn describe(&mut self, message: &Describe) -> Result<(), Failure> {
+        let session = &self.session;
+        let name = message.name.as_deref().unwrap_or_default();
+        if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
+            let (types, columns) = match session.prepared.get(name) {
+                Some(prepared) => {
+                    let types = prepared.parameters.iter().map(|parameter| parameter.wire.oid()).collect();
+                    (types, prepared.described().cloned())
+                }
+                None if session.empty.contains(name) => (Vec::new(), None),
+                None => return Err(commands::no_such_statement(name).into()),
+            };
+            self.outbox.put(Message::ParameterDescription(ParameterDescription::new(types)))?;
+            return self.put_columns(columns.as_deref(), &Format::UnifiedText);
+        }
+        let (columns, format) = match session.portals.get(name) {
+            Some(portal) => (portal_columns(portal), portal.format.clone()),
+            None if session.empty_portals.contains(name) => (None, Format::UnifiedText),
+            None => return Err(no_such_portal(name).into()),
+        };
+        self.put_columns(columns.as_deref(), &format)
+    }
+
+    fn put_columns(&mut self, columns: Option<&Columns>, format: &Format) -> Result<(), Failure> {
+        let message = match columns {
+            Some(columns) => row_description(&describe_columns(&self.session, Some(columns), format)?),
+            None => Message::NoData(NoData::new()),
+        };
+        Ok(self.outbox.put(message)?)
+    }
+
+    async fn execute(&mut self, message: &Execute) -> Result<(), Failure> {
+        let Self { inbox, outbox, session, attention, .. } = self;
+        let name = message.name.clone().unwrap_or_default();
+        if session.empty_portals.contains(&name) {
+            return Ok(outbox.put(Message::EmptyQueryResponse(EmptyQueryResponse::new()))?);
+        }
+        let Some(mut portal) = session.portals.remove(&name) else { return Err(no_such_portal(&name).into()) };
+        let most = usize::try_from(message.max_rows).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
+        let limit = session.time_limit();
+        let work = async {
+            refuse_in_failed_transaction(session, portal.prepared.sql())?;
+            if portal.running.is_none() {
+                match session.run(&portal.prepared, &portal.values).await? {
+                    Outcome::Done(tag) => {
+                        complete(session, outbox, tag).await?;
+                        return Ok(None);
+                    }
+                    Outcome::Rows(mut rows, _) if let Some(copy) = &portal.prepared.parsed.copy => {
+                        let columns = portal.prepared.columns.as_deref();
+                        let tag = send_copy(session, columns, &mut rows, copy, outbox).await?;
+                        complete(session, outbox, tag).await?;
+                        return Ok(None);
+                    }
+                    Outcome::Rows(rows, tag) => portal.running = Some((rows, tag)),
+                }
+            }
+            let columns = portal_columns(&portal);
+            let fields = describe_columns(session, columns.as_deref(), &portal.format)?;
+            if let Some((rows, tag)) = &mut portal.running {
+                let tag: Tag = *tag;
+                let (sent, finished) = send_rows(rows, &fields, &session.objects, outbox, most).await?;
+                if finished {
+                    complete(session, outbox, tag.spell(sent)).await?;
+                } else {
+                    outbox.put(Message::PortalSuspended(PortalSuspended::new()))?;
+                }
+            }
+            Ok(Some(portal))
+        };
+        if let Some(portal) = attention.during(inbox, limit, work).await? {
+            session.portals.insert(name, portal);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, message: &Close) -> Result<(), Failure> {
+        let name = message.name.as_deref().unwrap_or_default();
+        if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
+            self.session.prepared.remove(name);
+            self.session.empty.remove(name);
+        } else {
+            self.session.portals.remove(name);
+            self.session.empty_portals.remove(name);
+        }
+        Ok(self.outbox.put(Message::CloseComplete(CloseComplete::new()))?)
+    }
+
+    async fn sync(&mut self) -> Result<(), Failure> {
+        self.end_implicit_transaction();
+        self.ready().await
+    }
+
+    /// Without BEGIN a transaction ends with its query or its Sync.
+    fn end_implicit_transaction(&mut self) {
+        if self.session.status == TransactionStatus::Idle {
+            self.session.close_portals();
+            self.session.empty_portals.clear();
+        }
+    }
+}
+
+fn refuse_in_failed_transaction(
+    session: &Session,
+    statement: Option<&datafusion::sql::sqlparser::ast::Statement>,
+) -> Result<(), SqlError> {
+    if session.status == TransactionStatus::Error && !statement.is_some_and(commands::ends_transaction) {
+        return Err(in_failed_transaction());
+    }
+    Ok(())
+}
+
+fn no_such_portal(name: &str) -> SqlError {
+    SqlError::error("34000", format!("portal \"{name}\" does not exist"))
+}
+
+/// The end of a statement: its settings take effect, then notices and the tag are sent.
+async fn complete(session: &mut Session, outbox: &mut Outbox, tag: String) -> Result<(), Failure> {
+    session.synchronize().await?;
+    for notice in session.notices.drain(..) {
+        outbox.put(notice)?;
+    }
+    Ok(outbox.put(Message::CommandComplete(CommandComplete::new(tag)))?)
+}
+
+/// A cursor has rows although its DECLARE has none.
+fn portal_columns(portal: &Portal) -> Option<Arc<Columns>> {
+    let prepared: &Prepared = &portal.prepared;
+    match (&prepared.columns, &prepared.plan) {
+        (None, Some(plan)) if portal.running.is_some() => Some(commands::columns_of(plan, prepared)),
+        _ => prepared.described().cloned(),
+    }
+}
+
+fn describe_columns(
+    session: &Session,
+    columns: Option<&Columns>,
+    format: &Format,
+) -> Result<Arc<Vec<FieldInfo>>, SqlError> {
+    match columns {
+        Some(columns) => columns.describe(format, session.settings().format_options()),
+        None => Ok(Arc::default()),
+    }
+}
+
+fn row_description(fields: &[FieldInfo]) -> Message {
+    Message::RowDescription(RowDescription::new(fields.iter().map(Into::into).collect()))
+}
+
+/// Sends all rows as a copy; its tag.
+async fn send_copy(
+    session: &Session,
+    columns: Option<&Columns>,
+    rows: &mut Rows,
+    copy: &CopyFormat,
+    outbox: &mut Outbox,
+) -> Result<String, Failure> {
+    let format = if copy.is_binary() { Format::UnifiedBinary } else { Format::UnifiedText };
+    let fields = describe_columns(session, columns, &format)?;
+    let names: Vec<_> = fields.iter().map(|field| field.name().to_owned()).collect();
+    let code = i16::from(copy.is_binary());
+    // A result has 1,664 columns at most.
+    let response = CopyOutResponse::new(code as i8, names.len() as i16, vec![code; names.len()]);
+    outbox.put(Message::CopyOutResponse(response))?;
+    if let Some(bytes) = copy.begin(&names) {
+        outbox.put(Message::CopyData(CopyData::new(bytes)))?;
+    }
+    let mut sent = 0;
+    loop {
+        let batch = match rows.next_now(usize::MAX) {
+            Some(batch) => batch?,
+            None => {
+                outbox.flush().await?;
+                rows.next(usize::MAX).await?
+            }
+        };
+        let Some(batch) = batch else { break };
+        sent += batch.num_rows();
+        for row in column::encode(&fields, &batch, &session.objects)? {
+            outbox.put(Message::CopyData(CopyData::new(copy.row(row?, &names)?)))?;
+            if outbox.is_full() {
+                outbox.flush().await?;
+            }
+        }
+    }
+    if let Some(bytes) = copy.end() {
+        outbox.put(Message::CopyData(CopyData::new(bytes)))?;
+    }
+    outbox.put(Message::CopyDone(CopyDone::new()))?;
+    Ok(format!("COPY {sent}"))
+}
+
+/// Sends at most `most` rows; how many there were, and whether they were the last.
+async fn send_rows(
+    rows: &mut Rows,
+    fields: &Arc<Vec<FieldInfo>>,
+    objects: &Objects,
+    outbox: &mut Outbox,
+    most: usize,
+) -> Result<(usize, bool), Failure> {
+    let mut sent = 0;
+    while sent < most {
+        let batch = match rows.next_now(most - sent) {
+            Some(batch) => batch?,
+            None => {
+                // The query is slower than the client: let it see what there is.
+                outbox.flush().await?;
+                rows.next(most - sent).await?
+            }
+        };
+        let Some(batch) = batch else { return Ok((sent, true)) };
+        sent += batch.num_rows();
+        for row in column::encode(fields, &batch, objects)? {
+            outbox.put(Message::DataRow(row?))?;
+            if outbox.is_full() {
+                outbox.flush().await?;
+            }
+        }
+    }
+    Ok((sent, false))
+}

@@ -1,0 +1,10 @@
+//! The protocol: sockets, start-up and authentication, messages, interrupts, error responses.
+
+pub(crate) mod connection;
+pub(crate) mod error_response;
+pub(crate) mod framing;
+pub(crate) mod interrupt;
+pub(crate) mod places;
+pub(crate) mod server;
+pub(crate) mod startup;
+pub(crate) mod tls;

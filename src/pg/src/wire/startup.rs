@@ -1,0 +1,365 @@
+//! From an accepted socket to a client that may send queries: encryption, startup packet, password.
+//!
+//! The peer is a stranger here, so packets are read exactly, in small bounded pieces, and nothing of the first
+//! plaintext bytes can slip into an encrypted conversation.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion_postgres::pgwire::messages::PgWireBackendMessage as Message;
+use datafusion_postgres::pgwire::messages::startup::{
+    Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::session::settings::Timeouts;
+use crate::session::{Base, Session};
+use crate::wire::connection::Connection;
+use crate::wire::error_response::{Failure, SqlError};
+use crate::wire::framing::{HEADER, Inbox, LARGEST_STARTUP_PACKET, Outbox, Socket, Tcp, split};
+use crate::wire::interrupt::{Attention, Phase, Registry};
+use crate::wire::places::{FailedLogins, Place, Places, Strangers};
+use crate::wire::tls::ALPN;
+use neuroql_access::{Exchange, Role, Users};
+
+const CANCEL_REQUEST: i32 = 80_877_102;
+const SSL_REQUEST: i32 = 80_877_103;
+const GSS_REQUEST: i32 = 80_877_104;
+const PROTOCOL_3_0: i32 = 3 << 16;
+const SCRAM: &str = "SCRAM-SHA-256";
+
+/// The user of every connection to a server without a password file.
+pub(crate) const SUPERUSER: &str = "neuroql";
+
+/// State that the connections of a server share.
+pub(crate) struct Shared {
+    pub(crate) base: Arc<Base>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) passwords: Option<Users>,
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) strangers: Strangers,
+    pub(crate) failed: FailedLogins,
+    pub(crate) timeouts: Timeouts,
+}
+
+/// The first packet of a connection.
+#[derive(Debug, PartialEq, Eq)]
+enum First {
+    Ssl,
+    Gss,
+    Cancel { pid: i32, secret: Vec<u8> },
+    Startup { minor: u16, parameters: Vec<(String, String)> },
+}
+
+impl Shared {
+    /// Lets a client in. `None` if there is no client to serve: a cancel request, a refusal, a stranger. `number` is
+    /// that of the peer among strangers.
+    pub(crate) async fn admit(&self, stream: TcpStream, peer: SocketAddr, number: u64) -> Option<Connection> {
+        let tcp = Arc::new(stream);
+        let (socket, secure, first) = match self.open(Tcp(Arc::clone(&tcp))).await {
+            Ok(opened) => opened,
+            Err(_) => return None,
+        };
+        self.strangers.spoke(number);
+        let (mut inbox, mut outbox) = split(socket, Some(tcp));
+        let admitted = match first {
+            Ok(First::Cancel { pid, secret }) => {
+                self.registry.cancel(pid, &secret);
+                return None;
+            }
+            Ok(First::Startup { minor, parameters }) => {
+                self.welcome(&mut inbox, &mut outbox, peer.ip(), secure, minor, parameters).await
+            }
+            Ok(First::Ssl | First::Gss) => Err(SqlError::protocol_violation("unexpected encryption request").into()),
+            Err(failure) => Err(failure),
+        };
+        match admitted {
+            Ok((session, attention, place)) => Some(Connection { inbox, outbox, session, attention, _place: place }),
+            Err(Failure::Disconnected) => None,
+            Err(Failure::SqlError(error)) => {
+                tracing::info!(%peer, sqlstate = %error.sqlstate, "refused: {}", error.message);
+                // The peer may have hung up; then it does not matter.
+                let _ = outbox.put(error.into_message());
+                let _ = outbox.flush().await;
+                outbox.close().await;
+                None
+            }
+        }
+    }
+
+    /// Negotiates encryption and reads the packet after that.
+    async fn open(&self, mut stream: Tcp) -> std::io::Result<(Box<dyn Socket>, bool, Result<First, Failure>)> {
+        let mut byte = [0];
+        if let Some(tls) = &self.tls
+            && stream.0.peek(&mut byte).await? == 1
+            && byte[0] == TLS_HANDSHAKE
+        {
+            let mut encrypted = tls.accept(stream).await?;
+            if encrypted.get_ref().1.alpn_protocol() != Some(ALPN) {
+                return Err(std::io::ErrorKind::InvalidData.into());
+            }
+            let first = read_first(&mut encrypted).await;
+            return Ok((Box::new(encrypted), true, first));
+        }
+        // Each kind of encryption may be asked for once.
+        for _ in 0..2 {
+            match read_first(&mut stream).await {
+                Ok(First::Ssl) => match &self.tls {
+                    Some(tls) => {
+                        stream.write_all(b"S").await?;
+                        let mut encrypted = tls.accept(stream).await?;
+                        let first = read_first(&mut encrypted).await;
+                        return Ok((Box::new(encrypted), true, first));
+                    }
+                    None => stream.write_all(b"N").await?,
+                },
+                Ok(First::Gss) => stream.write_all(b"N").await?,
+                first => return Ok((Box::new(stream), false, first)),
+            }
+        }
+        let first = read_first(&mut stream).await;
+        Ok((Box::new(stream), false, first))
+    }
+
+    async fn welcome(
+        &self,
+        inbox: &mut Inbox,
+        outbox: &mut Outbox,
+        peer: IpAddr,
+        secure: bool,
+        minor: u16,
+        parameters: Vec<(String, String)>,
+    ) -> Result<(Session, Attention, Place), Failure> {
+        let find = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let Some(user) = find("user").filter(|user| !user.is_empty()) else {
+            return Err(SqlError::fatal("28000", "no PostgreSQL user name specified in startup packet").into());
+        };
+        if find("replication").is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) {
+            return Err(SqlError::fatal("0A000", "replication is not supported").into());
+        }
+        let extensions: Vec<_> =
+            parameters.iter().filter(|(name, _)| name.starts_with("_pq_.")).map(|(name, _)| name.clone()).collect();
+        if minor > 0 || !extensions.is_empty() {
+            let answer = NegotiateProtocolVersion::new(PROTOCOL_3_0, extensions);
+            outbox.put(Message::NegotiateProtocolVersion(answer))?;
+        }
+        let role = self.authenticate(inbox, outbox, peer, secure, user).await?;
+        let place = self.places.take(&role)?;
+
+        let registration = self.registry.register();
+        let (pid, secret) = (registration.pid, i32::from_be_bytes(registration.secret));
+        let mut session = Session::new(Arc::clone(&self.base), role, pid, &self.timeouts);
+        apply_parameters(&session, &parameters).map_err(SqlError::into_fatal)?;
+        session.synchronize().await.map_err(SqlError::into_fatal)?;
+
+        outbox.put(Message::Authentication(Authentication::Ok))?;
+        for notice in session.notices.drain(..) {
+            outbox.put(notice)?;
+        }
+        outbox.put(Message::BackendKeyData(BackendKeyData::new(pid, SecretKey::I32(secret))))?;
+        Ok((session, Attention::new(registration, self.phase.clone()), place))
+    }
+
+    async fn authenticate(
+        &self,
+        inbox: &mut Inbox,
+        outbox: &mut Outbox,
+        peer: IpAddr,
+        secure: bool,
+        user: &str,
+    ) -> Result<Role, Failure> {
+        let local = peer.to_canonical().is_loopback();
+        let Some(passwords) = &self.passwords else {
+            // The server listens on loopback only; this is a second lock on that door.
+            return if local {
+                Ok(Role { name: SUPERUSER.into(), superuser: true })
+            } else {
+                Err(SqlError::fatal("28000", "this server accepts local connections only").into())
+            };
+        };
+        if self.tls.is_some() && !secure && !local {
+            return Err(
+                SqlError::fatal("28000", "this server requires encryption; connect with sslmode=require").into()
+            );
+        }
+        let (role, verifier) = passwords.lookup(user);
+
+        outbox.put(Message::Authentication(Authentication::SASL(vec![SCRAM.into()])))?;
+        outbox.flush().await?;
+        let malformed = || SqlError::protocol_violation("malformed SCRAM message");
+        let body = password_message(inbox).await?;
+        // SASLInitialResponse: mechanism, zero byte, length, data.
+        let mut parts = body.splitn(2, |byte| *byte == 0);
+        let (mechanism, rest) = (parts.next().unwrap_or_default(), parts.next().ok_or_else(malformed)?);
+        if mechanism != SCRAM.as_bytes() {
+            return Err(SqlError::protocol_violation("client selected an authentication mechanism not offered").into());
+        }
+        let client_first = rest.get(4..).and_then(|data| std::str::from_utf8(data).ok()).ok_or_else(malformed)?;
+        let exchange = Exchange::begin(client_first, verifier).ok_or_else(malformed)?;
+        let challenge = Bytes::copy_from_slice(exchange.challenge().as_bytes());
+        outbox.put(Message::Authentication(Authentication::SASLContinue(challenge)))?;
+        outbox.flush().await?;
+
+        let body = password_message(inbox).await?;
+        let client_final = std::str::from_utf8(&body).map_err(|_| malformed())?;
+        match (exchange.finish(client_final), role) {
+            (Some(server_final), Some(role)) => {
+                self.failed.forget(peer.to_canonical());
+                outbox.put(Message::Authentication(Authentication::SASLFinal(Bytes::from(server_final))))?;
+                Ok(role)
+            }
+            // Whether the name or the password is wrong is nobody's business.
+            _ => {
+                tokio::time::sleep(self.failed.add(peer.to_canonical())).await;
+                Err(SqlError::fatal("28P01", format!("password authentication failed for user \"{user}\"")).into())
+            }
+        }
+    }
+}
+
+/// First byte of a TLS connection.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+async fn password_message(inbox: &mut Inbox) -> Result<Bytes, Failure> {
+    match inbox.packet(LARGEST_STARTUP_PACKET).await? {
+        Some(packet) if packet.first() == Some(&b'p') => Ok(packet.freeze().slice(HEADER..)),
+        Some(_) => Err(SqlError::protocol_violation("expected a password message").into()),
+        None => Err(Failure::Disconnected),
+    }
+}
+
+/// Reads exactly one packet.
+async fn read_first(stream: &mut (impl AsyncRead + Unpin)) -> Result<First, Failure> {
+    let mut header = [0; 8];
+    stream.read_exact(&mut header).await?;
+    let [a, b, c, d, e, f, g, h] = header;
+    let (length, code) = (i32::from_be_bytes([a, b, c, d]), i32::from_be_bytes([e, f, g, h]));
+    let length = usize::try_from(length).unwrap_or(0);
+    if !(8..=LARGEST_STARTUP_PACKET).contains(&length) {
+        return Err(SqlError::protocol_violation("invalid length of startup packet").into());
+    }
+    let mut body = vec![0; length - 8];
+    stream.read_exact(&mut body).await?;
+    Ok(interpret(code, &body)?)
+}
+
+fn interpret(code: i32, body: &[u8]) -> Result<First, SqlError> {
+    match code {
+        SSL_REQUEST => Ok(First::Ssl),
+        GSS_REQUEST => Ok(First::Gss),
+        CANCEL_REQUEST => match body.split_first_chunk::<4>() {
+            Some((pid, secret)) => Ok(First::Cancel { pid: i32::from_be_bytes(*pid), secret: secret.to_vec() }),
+            None => Err(SqlError::protocol_violation("invalid length of cancel request")),
+        },
+        version if version >> 16 == 3 => {
+            let malformed =
+                || SqlError::protocol_violation("invalid startup packet layout: expected terminator as last byte");
+            let text = body.strip_suffix(&[0]).ok_or_else(malformed)?;
+            let mut parameters = Vec::new();
+            let mut words = text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+            while let Some(name) = words.next().filter(|name| !name.is_empty()) {
+                parameters.push((name, words.next().ok_or_else(malformed)?));
+            }
+            // The sixteen bits below the major version.
+            Ok(First::Startup { minor: (version & 0xffff) as u16, parameters })
+        }
+        version => Err(SqlError::protocol_violation(format!(
+            "unsupported frontend protocol {}.{}: server supports 3.0",
+            (version >> 16) as u16,
+            (version & 0xffff) as u16
+        ))),
+    }
+}
+
+/// Settings in the startup packet, and `-c name=value` in its options.
+fn apply_parameters(session: &Session, parameters: &[(String, String)]) -> Result<(), SqlError> {
+    let mut settings = session.settings();
+    for (name, value) in parameters {
+        match name.as_str() {
+            "user" | "database" | "replication" => {}
+            "options" => {
+                for (name, value) in options(value)? {
+                    settings.initialize(&name, &value)?;
+                }
+            }
+            name if name.starts_with("_pq_.") => {}
+            name => settings.initialize(name, value)?,
+        }
+    }
+    Ok(())
+}
+
+/// `-c a=b --c=d`, in which a backslash keeps a space together with its neighbours.
+fn options(text: &str) -> Result<Vec<(String, String)>, SqlError> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => word.extend(letters.next()),
+            letter if letter.is_whitespace() => words.push(std::mem::take(&mut word)),
+            letter => word.push(letter),
+        }
+    }
+    words.push(word);
+    let mut settings = Vec::new();
+    let mut words = words.into_iter().filter(|word| !word.is_empty());
+    while let Some(word) = words.next() {
+        let setting = match word.as_str() {
+            "-c" => words.next().unwrap_or_default(),
+            word => match word.strip_prefix("-c").or_else(|| word.strip_prefix("--")) {
+                Some(setting) => setting.to_string(),
+                None => return Err(SqlError::error("42601", format!("invalid command-line argument: {word}"))),
+            },
+        };
+        let Some((name, value)) = setting.split_once('=') else {
+            return Err(SqlError::error("42601", format!("invalid command-line argument: {setting}")));
+        };
+        settings.push((name.replace('-', "_"), value.to_string()));
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn startup_packets() {
+        let packet = interpret(PROTOCOL_3_0, b"user\0ada\0database\0x\0\0").unwrap();
+        let parameters = vec![("user".into(), "ada".into()), ("database".into(), "x".into())];
+        assert_eq!(packet, First::Startup { minor: 0, parameters });
+        assert_eq!(interpret(CANCEL_REQUEST, &[0, 0, 0, 1, 9]).unwrap(), First::Cancel { pid: 1, secret: vec![9] });
+        assert!(interpret(CANCEL_REQUEST, &[0]).is_err());
+        assert!(interpret(PROTOCOL_3_0, b"user\0ada").is_err());
+        assert!(interpret(PROTOCOL_3_0, b"").is_err());
+        assert!(interpret(2 << 16, b"\0").is_err());
+    }
+
+    #[test]
+    fn options_of_libpq() {
+        let pairs = |text| options(text).unwrap();
+        assert_eq!(
+            pairs("-c statement_timeout=5s  --search-path=a,b"),
+            [("statement_timeout".to_string(), "5s".to_string()), ("search_path".to_string(), "a,b".to_string())]
+        );
+        assert_eq!(pairs("-capplication_name=a\\ b"), [("application_name".to_string(), "a b".to_string())]);
+        assert!(pairs("").is_empty());
+        assert!(options("-x").is_err());
+        assert!(options("-c a").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_packet_is_read_or_refused(code: i32, body: Vec<u8>) {
+            let _ = interpret(code, &body);
+            let _ = interpret(PROTOCOL_3_0, &body);
+        }
+    }
+}
