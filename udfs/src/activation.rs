@@ -71,7 +71,7 @@ impl ScalarUDFImpl for Activation {
     }
 }
 
-/// What is asked of one layer of one model: neurons and texts, each once.
+/// A request to one layer of one model: neurons and texts, each once.
 #[derive(Default)]
 struct Question {
     neurons: BTreeSet<u32>,

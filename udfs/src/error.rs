@@ -3,7 +3,7 @@
 use datafusion::error::DataFusionError;
 use neuroql_schema::sql_error;
 
-/// What can go wrong in a function beside what [`neuroql_model::Error`] says.
+/// Errors of functions beside what [`neuroql_model::Error`] says.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A token id that is negative or NULL inside an array.

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 
 use crate::interrupt::{self, Interrupt};
 
-/// What a function computes, the same from the same arguments.
+/// The computation of a function, the same from the same arguments.
 pub(crate) trait Kernel: Send + Sync + 'static {
     /// The types that arguments of these types are cast to; `None` if it does not take them.
     fn coerce(&self, types: &[DataType]) -> Option<Vec<DataType>>;

@@ -48,7 +48,7 @@ impl Error {
         }
     }
 
-    /// What to do about it.
+    /// Advice to the user.
     pub fn hint(&self) -> Option<&'static str> {
         matches!(self, Self::Denied(_)).then_some("Only a superuser may do this.")
     }

@@ -6,7 +6,7 @@ use datafusion_postgres::pgwire::messages::data::DataRow;
 
 use crate::wire::error_response::SqlError;
 
-/// What a binary copy begins with: a signature, no flags, no extension.
+/// Header of a binary copy: a signature, no flags, no extension.
 const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const BINARY_TRAILER: &[u8] = &[0xff, 0xff];
 
@@ -18,7 +18,7 @@ pub(crate) enum CopyFormat {
     Binary,
 }
 
-/// What the formats of lines have in common.
+/// Options that text and CSV share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Text {
     delimiter: u8,
@@ -86,7 +86,7 @@ impl CopyFormat {
         matches!(self, Self::Binary)
     }
 
-    /// What comes before the rows.
+    /// The header of the copy, if it has one.
     pub(crate) fn begin(&self, columns: &[String]) -> Option<Bytes> {
         let (text, row) = match self {
             Self::Binary => return Some(Bytes::from_static(BINARY_HEADER)),
@@ -149,7 +149,7 @@ impl CopyFormat {
         Ok(line.freeze())
     }
 
-    /// What comes after the rows.
+    /// The trailer of the copy, if it has one.
     pub(crate) fn end(&self) -> Option<Bytes> {
         self.is_binary().then(|| Bytes::from_static(BINARY_TRAILER))
     }

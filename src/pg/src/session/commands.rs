@@ -1,5 +1,5 @@
 //! Statements about the session rather than about data: transactions, prepared statements, cursors; SET and SHOW
-//! are in `variables`.
+//! are in `set_show`.
 
 use std::sync::Arc;
 use std::time::Instant;

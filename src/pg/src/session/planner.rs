@@ -22,10 +22,10 @@ use crate::sql::parse::Parsed;
 use crate::sql::rewrite::parameter_casts::{self, Casts};
 use crate::wire::error_response::SqlError;
 
-/// What planning needs of a session, as it is now.
+/// A session's state for planning, as it is now.
 pub(crate) struct Planner {
     pub(crate) context: SessionContext,
-    /// Of this statement: what plans it ends when nobody waits for it any more.
+    /// The state of this statement alone: planning ends when nobody waits for it any more.
     pub(crate) state: SessionState,
     pub(crate) objects: Arc<Objects>,
     pub(crate) role: Role,
