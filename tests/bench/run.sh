@@ -20,3 +20,4 @@ lscpu | grep -E '^(Model name|CPU\(s\))'
 export PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore
 "$python" forward.py --neuroql "$target/release/neuroql" --gguf "$gguf" --runs "$runs"
 "$python" latency.py --neuroql "$target/release/neuroql" --gguf "$gguf" --runs "$runs"
+"$python" lookups.py --neuroql "$target/release/neuroql"

@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 class Server:
     """`neuroql serve` on a free port; use it in a `with` block."""
 
-    def __init__(self, binary: Path, *models: str, store: Path | None = None):
+    def __init__(self, binary: Path, *models: str, store: Path | None = None, options: tuple[str, ...] = ()):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = [binary, "serve", "--listen", f"127.0.0.1:{self.port}"]
+        command = [binary, "serve", "--listen", f"127.0.0.1:{self.port}", *options]
         for model in models:
             command += ["--model", model]
         if store is not None:
@@ -41,6 +41,11 @@ class Server:
         """Peak resident memory of the server so far (VmHWM), in MB of 10^6 bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
+
+    def rss_mb(self) -> float:
+        """Resident memory of the server now, in MB of 10^6 bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
     def __enter__(self) -> "Server":
         return self

@@ -296,6 +296,9 @@ impl Servers {
             }
             _ => {}
         }
+        // Plans with parameters must give what those with values do.
+        let mode = if rng.random() { "force_generic_plan" } else { "auto" };
+        self.neuroql.simple(&format!("SET plan_cache_mode = {mode}"));
         for way in ways {
             let name = format!("n{}_{index}", self.worker);
             let outcome = self.ask(&statement, way, &name)?;

@@ -5,4 +5,5 @@ pub(crate) mod contents;
 pub(crate) mod estimate;
 pub(crate) mod given_texts;
 pub(crate) mod guard_ambiguous_filters;
+pub(crate) mod reusable;
 pub(crate) mod top_k_pushdown;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, new_empty_array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
@@ -17,7 +17,7 @@ use neuroql_model::Model;
 
 use crate::Error;
 use crate::tables::model_table::{ModelTable, Scan};
-use crate::tables::neuron_rows::{LayerPart, of_kept, supports_place, take_neurons};
+use crate::tables::neuron_rows::{LayerPart, batch, of_kept, supports_place, take_neurons};
 
 /// See the module.
 #[derive(Debug)]
@@ -54,20 +54,25 @@ impl ModelTable for Examples {
         supports_place(filter)
     }
 
+    fn is_read_at_execution(&self) -> bool {
+        true
+    }
+
     fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
-        Box::pin(async move { of_kept(model, scan, schema(), false, rows).await })
+        Box::pin(std::future::ready(of_kept(model, scan, schema(), false, rows)))
     }
 }
 
 /// A row for each example of some neurons of a layer.
-fn rows(part: &LayerPart, kept: Option<&RecordBatch>, _: Option<&RecordBatch>) -> Result<RecordBatch> {
-    let schema = schema();
-    let Some(kept) = kept else {
-        let columns = schema.fields().iter().map(|field| new_empty_array(field.data_type())).collect();
-        return Ok(RecordBatch::try_new(schema, columns)?);
-    };
-    let kept = take_neurons(kept, &part.neurons)?;
-    let lists = kept["examples"].as_list::<i32>();
+fn rows(
+    part: &LayerPart,
+    kept: Option<&RecordBatch>,
+    _: Option<&RecordBatch>,
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
+    let Some(kept) = kept else { return Ok(RecordBatch::new_empty(Arc::clone(schema))) };
+    let lists = take_neurons(&kept["examples"], &part.neurons)?;
+    let lists = lists.as_list::<i32>();
     let offsets = lists.value_offsets();
     let (first, end) = (offsets[0] as usize, offsets[part.neurons.len()] as usize);
     let examples = lists.values().slice(first, end - first);
@@ -86,6 +91,5 @@ fn rows(part: &LayerPart, kept: Option<&RecordBatch>, _: Option<&RecordBatch>) -
             }
         })
     };
-    let columns = schema.fields().iter().map(|field| column(field)).collect::<Result<Vec<_>>>()?;
-    Ok(RecordBatch::try_new(schema, columns)?)
+    batch(schema, schema.fields().iter().map(|field| column(field)).collect::<Result<Vec<_>>>()?, count)
 }

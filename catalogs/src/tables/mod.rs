@@ -1,5 +1,8 @@
 //! Tables: models, datasets, and for each model its neurons, activations, examples, graphs, vocabulary and weights.
 
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::LogicalPlan;
+
 pub(crate) mod activations;
 pub(crate) mod bundled_corpus;
 pub(crate) mod csv;
@@ -15,3 +18,12 @@ pub(crate) mod neurons;
 pub(crate) mod predicate;
 pub(crate) mod vocabulary;
 pub(crate) mod weights;
+
+/// The columns of the table that a plan's node reads which only a superuser may see.
+pub fn superuser_columns(node: &LogicalPlan) -> &'static [&'static str] {
+    let LogicalPlan::TableScan(scan) = node else { return &[] };
+    match source_as_provider(&scan.source) {
+        Ok(table) if table.is::<models::Models>() || table.is::<datasets::Datasets>() => &["location"],
+        _ => &[],
+    }
+}

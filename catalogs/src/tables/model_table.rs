@@ -37,6 +37,11 @@ pub(crate) trait ModelTable: Debug + Send + Sync {
     /// How far [`ModelTable::scan`] applies a filter itself.
     fn supports_filter(&self, filter: &Expr) -> TableProviderFilterPushDown;
 
+    /// Returns whether the plan of a scan holds nothing that it read when it was made.
+    fn is_read_at_execution(&self) -> bool {
+        false
+    }
+
     /// The plan that reads it. `projection` indexes the schema for this model.
     fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>>;
 

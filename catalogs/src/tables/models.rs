@@ -35,7 +35,8 @@ impl TableProvider for Models {
             Field::new("parameters", DataType::Int64, false),
             int("vocabulary"),
             int("context"),
-            text("location"),
+            // Some may not see it.
+            Field::new("location", DataType::Utf8, true),
             text("sha256"),
             text("dtype"),
             text("device"),

@@ -4,22 +4,24 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{RecordBatch, UInt32Array};
-use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::error::Result;
+use datafusion::common::internal_err;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use futures::StreamExt;
+use futures::{StreamExt, TryFutureExt};
 use neuroql_model::Model;
+use neuroql_pipeline::Selection;
 use neuroql_schema::sql_error;
 
 use crate::state::EngineState;
 use crate::tables::model_table::Scan;
-use crate::tables::predicate::{Predicate, can_evaluate, select_neurons};
+use crate::tables::predicate::{Places, Predicate, can_evaluate};
 
 /// Some neurons of a layer, over one dataset if it was analysed.
 #[derive(Debug, Clone)]
@@ -30,8 +32,10 @@ pub(crate) struct LayerPart {
     pub neurons: Vec<u32>,
 }
 
-/// Makes rows of a part and what the store keeps of its layer: statistics, and scores of graphs if they were asked for.
-pub(crate) type MakeRows = fn(&LayerPart, Option<&RecordBatch>, Option<&RecordBatch>) -> Result<RecordBatch>;
+/// Makes rows, with the columns of a schema, of a part and what the store keeps of its layer: statistics, and scores of
+/// graphs if they were asked for.
+pub(crate) type MakeRows =
+    fn(&LayerPart, Option<&RecordBatch>, Option<&RecordBatch>, &SchemaRef) -> Result<RecordBatch>;
 
 /// Columns of a layer's graphs.
 pub(crate) const OF_GRAPHS: [&str; 4] = ["nodes", "precision", "recall", "f1"];
@@ -46,7 +50,7 @@ pub(crate) fn supports_place(filter: &Expr) -> TableProviderFilterPushDown {
 }
 
 /// The rows of a table of this kind; layers that were not analysed have rows only if `unknown` says so.
-pub(crate) async fn of_kept(
+pub(crate) fn of_kept(
     model: &Arc<Model>,
     scan: Scan<'_>,
     schema: SchemaRef,
@@ -54,9 +58,23 @@ pub(crate) async fn of_kept(
     make: MakeRows,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let predicate = Predicate::compile(scan.filters, &schema, scan.session)?;
-    let analysed = scan.engine.analysed(model).await?;
+    let places = Places::new(model, predicate)?;
+    let (model, engine) = (Arc::clone(model), Arc::clone(scan.engine));
+    let schema = match scan.projection {
+        Some(columns) => Arc::new(schema.project(columns)?),
+        None => schema,
+    };
+    let graphs = OF_GRAPHS.iter().any(|name| schema.index_of(name).is_ok());
+    let stream = Arc::new(Kept { model, engine, schema: Arc::clone(&schema), places, unknown, graphs, make });
+    let exec = StreamingTableExec::try_new(schema, vec![stream], None, [], false, scan.limit)?;
+    Ok(Arc::new(exec))
+}
+
+/// Parts of a selection by what is analysed now.
+async fn parts(engine: &EngineState, model: &Model, places: Selection, unknown: bool) -> Result<Vec<LayerPart>> {
+    let analysed = engine.analysed(model).await?;
     let mut parts = Vec::new();
-    for (layer, neurons) in select_neurons(model, &predicate)? {
+    for (layer, neurons) in places {
         let layer = layer as u32;
         let neurons = neurons.unwrap_or_else(|| (0..model.config().d_mlp as u32).collect());
         let datasets: BTreeSet<&String> =
@@ -68,28 +86,34 @@ pub(crate) async fn of_kept(
             parts.push(LayerPart { layer, dataset: Some(dataset.clone()), neurons: neurons.clone() });
         }
     }
-    let (model, engine) = (Arc::clone(model), Arc::clone(scan.engine));
-    let graphs = OF_GRAPHS.iter().filter_map(|name| schema.index_of(name).ok());
-    let graphs = graphs.into_iter().any(|column| scan.projection.is_none_or(|columns| columns.contains(&column)));
-    let stream = Arc::new(Kept { model, engine, schema: Arc::clone(&schema), parts, graphs, make });
-    let exec = StreamingTableExec::try_new(schema, vec![stream], scan.projection, [], false, scan.limit)?;
-    Ok(Arc::new(exec))
+    Ok(parts)
 }
 
-/// The rows of these neurons; the store has one a neuron, in order.
-pub(crate) fn take_neurons(kept: &RecordBatch, neurons: &[u32]) -> Result<RecordBatch> {
-    if neurons.len() == kept.num_rows() {
-        return Ok(kept.clone());
+/// A column's values of these neurons; the store has one a neuron, in order.
+pub(crate) fn take_neurons(kept: &ArrayRef, neurons: &[u32]) -> Result<ArrayRef> {
+    if let Some(last) = neurons.last().filter(|last| **last as usize >= kept.len()) {
+        return internal_err!("the store has {} neurons of a layer and not the neuron {last}", kept.len());
     }
-    let indices = UInt32Array::from_iter_values(neurons.iter().copied());
-    Ok(take_record_batch(kept, &indices)?)
+    match neurons {
+        neurons if neurons.len() == kept.len() => Ok(Arc::clone(kept)),
+        [one] => Ok(kept.slice(*one as usize, 1)),
+        neurons => Ok(take(kept, &UInt32Array::from_iter_values(neurons.iter().copied()), None)?),
+    }
+}
+
+/// Rows of columns, of which there may be none.
+pub(crate) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
 struct Kept {
     model: Arc<Model>,
     engine: Arc<EngineState>,
     schema: SchemaRef,
-    parts: Vec<LayerPart>,
+    places: Places,
+    /// True if layers that were not analysed have rows.
+    unknown: bool,
     /// True if scores of graphs are asked for.
     graphs: bool,
     make: MakeRows,
@@ -97,7 +121,12 @@ struct Kept {
 
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("model", &self.model.name()).field("parts", &self.parts.len()).finish()
+        let mut out = f.debug_struct("Kept");
+        out.field("model", &self.model.name());
+        if let Some(layers) = self.places.layers() {
+            out.field("layers", &layers);
+        }
+        out.finish()
     }
 }
 
@@ -108,23 +137,28 @@ impl PartitionStream for Kept {
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (engine, model) = (Arc::clone(&self.engine), Arc::clone(&self.model));
-        let (graphs, make) = (self.graphs, self.make);
-        let rows = futures::stream::iter(self.parts.clone()).then(move |part| {
-            let (engine, model) = (Arc::clone(&engine), Arc::clone(&model));
-            async move {
-                let kept = match &part.dataset {
-                    Some(dataset) => {
-                        Some(engine.store.neurons(model.name(), dataset, part.layer).await.map_err(sql_error)?)
-                    }
-                    None => None,
-                };
-                let graphs = match graphs {
-                    true => Some(engine.resources.graph_scores(&model, part.layer).await?),
-                    false => None,
-                };
-                make(&part, kept.as_ref(), graphs.as_ref())
-            }
-        });
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
+        let (unknown, graphs, make) = (self.unknown, self.graphs, self.make);
+        let (places, schema) = (self.places.select(&model), Arc::clone(&self.schema));
+        let rows = async move {
+            let parts = parts(&engine, &model, places?, unknown).await?;
+            let rows = futures::stream::iter(parts).then(move |part| {
+                let (engine, model, schema) = (Arc::clone(&engine), Arc::clone(&model), Arc::clone(&schema));
+                async move {
+                    let kept = match &part.dataset {
+                        Some(dataset) => {
+                            Some(engine.store.neurons(model.name(), dataset, part.layer).await.map_err(sql_error)?)
+                        }
+                        None => None,
+                    };
+                    let graphs = match graphs {
+                        true => Some(engine.resources.graph_scores(&model, part.layer).await?),
+                        false => None,
+                    };
+                    make(&part, kept.as_ref(), graphs.as_ref(), &schema)
+                }
+            });
+            Ok::<_, DataFusionError>(rows)
+        };
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows.try_flatten_stream()))
     }
 }

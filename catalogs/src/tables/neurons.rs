@@ -11,10 +11,10 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
-use neuroql_pipeline::graphs::preferred_rows;
+use neuroql_pipeline::graphs::preferred_rows_of;
 
 use crate::tables::model_table::{ModelTable, Scan};
-use crate::tables::neuron_rows::{LayerPart, OF_GRAPHS, of_kept, supports_place, take_neurons};
+use crate::tables::neuron_rows::{LayerPart, OF_GRAPHS, batch, of_kept, supports_place, take_neurons};
 
 /// See the module.
 #[derive(Debug)]
@@ -57,19 +57,27 @@ impl ModelTable for Neurons {
         supports_place(filter)
     }
 
+    fn is_read_at_execution(&self) -> bool {
+        true
+    }
+
     fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
-        Box::pin(async move { of_kept(model, scan, schema(), true, rows).await })
+        Box::pin(std::future::ready(of_kept(model, scan, schema(), true, rows)))
     }
 }
 
 /// Rows of some neurons of a layer; of each column of the store that has the name of one here.
-fn rows(part: &LayerPart, kept: Option<&RecordBatch>, graphs: Option<&RecordBatch>) -> Result<RecordBatch> {
-    let schema = schema();
+fn rows(
+    part: &LayerPart,
+    kept: Option<&RecordBatch>,
+    graphs: Option<&RecordBatch>,
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
     let count = part.neurons.len();
-    let kept = kept.map(|kept| take_neurons(kept, &part.neurons)).transpose()?;
     let graphs = graphs.map(|graphs| (graphs, of_neurons(part, graphs)));
     let column = |field: &Field| -> Result<ArrayRef> {
-        Ok(match (field.name().as_str(), &kept) {
+        let stored = kept.and_then(|kept| kept.column_by_name(field.name()));
+        Ok(match (field.name().as_str(), stored) {
             ("layer", _) => Arc::new(Int32Array::from_value(part.layer as i32, count)),
             ("neuron", _) => Arc::new(Int32Array::from_iter_values(part.neurons.iter().map(|n| *n as i32))),
             ("dataset", _) => Arc::new(StringArray::from_iter(vec![part.dataset.as_deref(); count])),
@@ -77,16 +85,14 @@ fn rows(part: &LayerPart, kept: Option<&RecordBatch>, graphs: Option<&RecordBatc
                 Some((graphs, rows)) => take(&graphs[name], rows, None)?,
                 None => new_null_array(field.data_type(), count),
             },
-            (name, Some(kept)) if kept.column_by_name(name).is_some() => cast(&kept[name], field.data_type())?,
+            (_, Some(column)) => cast(&take_neurons(column, &part.neurons)?, field.data_type())?,
             _ => new_null_array(field.data_type(), count),
         })
     };
-    let columns = schema.fields().iter().map(|field| column(field)).collect::<Result<Vec<_>>>()?;
-    Ok(RecordBatch::try_new(schema, columns)?)
+    batch(schema, schema.fields().iter().map(|field| column(field)).collect::<Result<Vec<_>>>()?, count)
 }
 
 /// For each neuron the row of graphs that stands for it.
 fn of_neurons(part: &LayerPart, graphs: &RecordBatch) -> UInt32Array {
-    let preferred = preferred_rows(graphs);
-    part.neurons.iter().map(|neuron| preferred.get(&(*neuron as i32)).map(|row| *row as u32)).collect()
+    preferred_rows_of(graphs, &part.neurons).into_iter().map(|row| row.map(|row| row as u32)).collect()
 }

@@ -13,6 +13,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
 use neuroql_pipeline::{RowFilter, Selection};
@@ -146,22 +147,61 @@ impl std::fmt::Display for Predicate {
     }
 }
 
+/// Layers and neurons of a model, as a predicate selects them.
+#[derive(Debug, Clone)]
+pub(crate) enum Places {
+    Known(Selection),
+    /// The predicate has parameters of a prepared statement, which have values while it runs.
+    OfPredicate(Predicate),
+}
+
+impl Places {
+    pub fn new(model: &Model, predicate: Predicate) -> Result<Self> {
+        match predicate.parts.iter().any(is_volatile) {
+            true => Ok(Self::OfPredicate(predicate)),
+            false => select_neurons(model, &predicate).map(Self::Known),
+        }
+    }
+
+    /// The places, for the statement that runs now.
+    pub fn select(&self, model: &Model) -> Result<Selection> {
+        match self {
+            Self::Known(selection) => Ok(selection.clone()),
+            Self::OfPredicate(predicate) => select_neurons(model, predicate),
+        }
+    }
+
+    /// Number of layers, if it is known before the statement runs.
+    pub fn layers(&self) -> Option<usize> {
+        match self {
+            Self::Known(selection) => Some(selection.len()),
+            Self::OfPredicate(_) => None,
+        }
+    }
+}
+
 /// Applies a predicate on `layer` and `neuron` to a model's neurons.
 pub(crate) fn select_neurons(model: &Model, predicate: &Predicate) -> Result<Selection> {
     let (layers, width) = (model.config().layers, model.config().d_mlp);
-    if predicate.is_empty() {
-        return Ok((0..layers).map(|layer| (layer, None)).collect());
+    let is_of_layer =
+        |part: &Arc<dyn PhysicalExpr>| collect_columns(part).iter().all(|column| column.name() == "layer");
+    let (of_layers, others): (Vec<_>, Vec<_>) = predicate.parts.iter().cloned().partition(is_of_layer);
+    let (of_layers, others) = (Predicate::new(of_layers), Predicate::new(others));
+    let field = |name: &str| Field::new(name, DataType::Int32, false);
+    let schema = Arc::new(Schema::new(vec![field("layer")]));
+    let numbers = Arc::new(Int32Array::from_iter_values(0..layers as i32));
+    let mask = of_layers.evaluate(&RecordBatch::try_new(schema, vec![numbers])?)?;
+    let layers = mask.values().set_indices();
+    if others.is_empty() {
+        return Ok(layers.map(|layer| (layer, None)).collect());
     }
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("layer", DataType::Int32, false),
-        Field::new("neuron", DataType::Int32, false),
-    ]));
+    let schema = Arc::new(Schema::new(vec![field("layer"), field("neuron")]));
     let neurons = Arc::new(Int32Array::from_iter_values(0..width as i32));
     let mut selection = Vec::new();
-    for layer in 0..layers {
+    for layer in layers {
         let layers = Arc::new(Int32Array::from_value(layer as i32, width));
         let batch = RecordBatch::try_new(Arc::clone(&schema), vec![layers, Arc::clone(&neurons) as _])?;
-        let mask = predicate.evaluate(&batch)?;
+        let mask = others.evaluate(&batch)?;
         match mask.true_count() {
             0 => {}
             count if count == mask.len() => selection.push((layer, None)),

@@ -1,16 +1,18 @@
 //! Users, how they prove who they are, and what a plan may do for them.
 //!
-//! Front ends share this: [`Users`] is the password file, [`Exchange`] a SCRAM-SHA-256 conversation, [`check`] decides on a
+//! Front ends share this: [`Users`] is the password file, [`Exchange`] a SCRAM-SHA-256 conversation, bound to its channel or not, [`check`] decides on a
 //! logical plan, because statements hide in statements.
 
+mod concealed;
 mod error;
 mod permissions;
 mod scram;
 mod settings;
 mod users;
 
+pub use concealed::conceal;
 pub use error::Error;
 pub use permissions::check;
-pub use scram::{Exchange, Verifier};
+pub use scram::{ChannelBinding, Exchange, Verifier};
 pub use settings::check_setting;
 pub use users::{Role, Users};

@@ -66,21 +66,40 @@ pub struct Exchange {
     nonce: String,
     client_first_bare: String,
     server_first: String,
-    gs2_header: String,
+    /// What the client must send again: the start of its first message, and the channel's own bytes if it is bound.
+    binding: Vec<u8>,
+}
+
+/// Whether a conversation is bound to the encrypted channel that it goes through (RFC 5929, `tls-server-end-point`), so
+/// that nobody in the middle can lead it.
+#[derive(Debug, Clone, Copy)]
+pub enum ChannelBinding<'a> {
+    /// The mechanism with it was not offered.
+    NotOffered,
+    /// It was offered, and the client chose the one without.
+    Declined,
+    /// The client chose it; the hash of the server's certificate.
+    Chosen(&'a [u8]),
 }
 
 impl Exchange {
     /// Reads `client-first-message` and prepares the answer.
-    pub fn begin(client_first: &str, verifier: Verifier) -> Option<Self> {
+    pub fn begin(client_first: &str, verifier: Verifier, channel: ChannelBinding) -> Option<Self> {
         let nonce = BASE64.encode(rand::random::<[u8; 18]>());
-        Self::begin_with(client_first, verifier, &nonce)
+        Self::begin_with(client_first, verifier, channel, &nonce)
     }
 
-    fn begin_with(client_first: &str, verifier: Verifier, server_nonce: &str) -> Option<Self> {
-        // gs2-header is "flag,[a=authzid],". Channel binding is not offered, so "p=…" is refused; "y" is fine.
+    fn begin_with(client_first: &str, verifier: Verifier, channel: ChannelBinding, server_nonce: &str) -> Option<Self> {
+        // gs2-header is "flag,[a=authzid],".
         let mut parts = client_first.splitn(3, ',');
         let (flag, authzid, bare) = (parts.next()?, parts.next()?, parts.next()?);
-        if !matches!(flag, "n" | "y") || !authzid.is_empty() {
+        let data = match (channel, flag) {
+            (ChannelBinding::Chosen(data), "p=tls-server-end-point") => data,
+            // "y" is that of a client that could bind and was not offered to: somebody changed the offer.
+            (ChannelBinding::NotOffered, "n" | "y") | (ChannelBinding::Declined, "n") => &[],
+            _ => return None,
+        };
+        if !authzid.is_empty() {
             return None;
         }
         // The user name in here is ignored, as in Postgres: the startup packet has it.
@@ -98,7 +117,7 @@ impl Exchange {
             nonce,
             client_first_bare: bare.to_string(),
             server_first,
-            gs2_header: format!("{flag},,"),
+            binding: [format!("{flag},,").as_bytes(), data].concat(),
         })
     }
 
@@ -113,7 +132,7 @@ impl Exchange {
         let mut fields = without_proof.split(',');
         let binding = fields.next()?.strip_prefix("c=")?;
         let nonce = fields.next()?.strip_prefix("r=")?;
-        if BASE64.decode(binding).ok()? != self.gs2_header.as_bytes() || nonce != self.nonce {
+        if BASE64.decode(binding).ok()? != self.binding || nonce != self.nonce {
             return None;
         }
         let proof: [u8; 32] = BASE64.decode(proof).ok()?.try_into().ok()?;
@@ -151,7 +170,8 @@ mod tests {
 
     fn exchange(password: &str) -> Exchange {
         let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
-        Exchange::begin_with(CLIENT_FIRST, Verifier::derive_with(password, salt, 4096), SERVER_NONCE).unwrap()
+        let verifier = Verifier::derive_with(password, salt, 4096);
+        Exchange::begin_with(CLIENT_FIRST, verifier, ChannelBinding::NotOffered, SERVER_NONCE).unwrap()
     }
 
     #[test]
@@ -172,7 +192,22 @@ mod tests {
         assert!(exchange("pencil").finish(&CLIENT_FINAL.replace("k0,p", "k1,p")).is_none());
         assert!(exchange("pencil").finish("c=biws").is_none());
         for first in ["", "n,,", "p=tls-server-end-point,,n=,r=x", "n,a=other,n=,r=x", "n,,n=,r=", "n,,r=x,n="] {
-            assert!(Exchange::begin(first, Verifier::derive("pencil")).is_none(), "{first}");
+            assert!(
+                Exchange::begin(first, Verifier::derive("pencil"), ChannelBinding::NotOffered).is_none(),
+                "{first}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bound_conversation_needs_the_channel() {
+        let begin = |flag: &str, channel| Exchange::begin(&format!("{flag},,n=,r=abc"), Verifier::derive("x"), channel);
+        let chosen = ChannelBinding::Chosen(b"hash");
+        assert!(begin("p=tls-server-end-point", chosen).is_some_and(|e| e.binding == b"p=tls-server-end-point,,hash"));
+        assert!(begin("n", ChannelBinding::Declined).is_some());
+        for (flag, channel) in [("n", chosen), ("y", chosen), ("p=tls-unique", chosen), ("y", ChannelBinding::Declined)]
+        {
+            assert!(begin(flag, channel).is_none(), "{flag}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! Summaries against a slow obvious version that sees everything at once.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 
 use neuroql_analysis::{AFTER, BEFORE, BatchSummary, Columns, Example, LayerBounds, LayerSummary, kept_tokens};

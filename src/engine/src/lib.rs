@@ -28,7 +28,7 @@ mod stopping;
 pub use datafusion;
 pub use dialect::PostgresDialect;
 pub use engine::{Engine, EngineBuilder};
-pub use neuroql_catalogs::{Error as TableError, Guest, superuser_table_function};
+pub use neuroql_catalogs::{Error as TableError, Guest, ReusablePlan, superuser_columns, superuser_table_function};
 pub use neuroql_graph::{Error as GraphError, Graph};
 pub use neuroql_model::{
     CancelOnDrop, DeviceName, Error as ModelError, Model, NumberType, Options, Progress, Registry, Site,

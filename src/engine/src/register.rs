@@ -67,6 +67,7 @@ pub(crate) fn register(
     for aggregate in neuroql_udfs::aggregates() {
         context.register_udaf(aggregate);
     }
+    crate::postgres::sizes::register(context)?;
     context.state_ref().write().config_mut().options_mut().extensions.insert(Settings::default());
     let (catalog, schema) = {
         let state = context.state_ref();

@@ -1,5 +1,7 @@
 //! Similarity, algebra and networks, against an independent implementation and against laws.
 
+#![allow(clippy::unwrap_used)]
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 

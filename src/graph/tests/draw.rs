@@ -1,5 +1,7 @@
 //! Drawings of graphs: they are well formed whatever tokens are, and show patterns of the trie and no others.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeSet, HashMap};
 
 use neuroql_graph::draw::{DrawOptions, dot, mermaid, svg, text};

@@ -1,5 +1,7 @@
 //! Formats: what is written is read back, examples of the originals are read, and nothing else is.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use neuroql_graph::formats::{dot, json, n2g_rs, openai, paths, store};

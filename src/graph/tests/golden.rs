@@ -1,5 +1,7 @@
 //! Tries of the reference implementation of Neuron2Graph: see `about` in the data.
 
+#![allow(clippy::unwrap_used)]
+
 use neuroql_graph::{Builder, Graph, Inherited, Matcher, PatternExtractor, Policy, Prompt, Semantics, Symbol, Token};
 use serde_json::Value;
 

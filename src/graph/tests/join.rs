@@ -1,5 +1,7 @@
 //! Finding similar graphs, against comparing each with each.
 
+#![allow(clippy::unwrap_used)]
+
 use std::ops::ControlFlow;
 
 use neuroql_graph::synthetic::Store;

@@ -1,5 +1,7 @@
 //! Matching against definitions written down as plainly as possible.
 
+#![allow(clippy::unwrap_used)]
+
 use neuroql_graph::{
     Automaton, Builder, Element, Graph, Matcher, Pattern, Policy, Predictions, Semantics, Symbol, Validity, View,
     encode,

@@ -1,5 +1,7 @@
 //! Searching, against definitions written down as plainly as possible.
 
+#![allow(clippy::unwrap_used)]
+
 use std::cell::Cell;
 use std::cmp::Reverse;
 

@@ -60,6 +60,9 @@ impl Config {
     }
 
     /// Refuses a site this network does not have.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`].
     pub fn check_site(&self, site: Site) -> Result<()> {
         if site == Site::MlpMid && self.activation != Activation::SoluLn {
             return Err(Error::InvalidOption {

@@ -27,7 +27,10 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// [`Error::Cancelled`] once [`Cancel::cancel`] was called.
+    /// Fails once [`Cancel::cancel`] was called.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
     pub fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
     }

@@ -52,6 +52,9 @@ impl Placement {
 
 impl Pool {
     /// A pool of `threads` threads, at least one.
+    ///
+    /// # Errors
+    /// If they cannot be started.
     pub fn new(threads: usize) -> Result<Self> {
         let threads = threads.max(1);
         Ok(Self { lanes: Lanes::new("lane", threads)?, wide: start("wide", threads)?, gpus: Mutex::default(), threads })

@@ -15,6 +15,9 @@ pub struct Registry {
 
 impl Registry {
     /// An empty registry whose models run on `threads` threads.
+    ///
+    /// # Errors
+    /// If they cannot be started.
     pub fn new(threads: usize) -> Result<Self> {
         Ok(Self { models: RwLock::default(), pool: Pool::new(threads)? })
     }

@@ -25,6 +25,9 @@ impl Tokenizer {
     }
 
     /// Token ids of a text. The text of a special token is that token.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(|e| Error::Tokenizer(e.to_string()))?;
         let ids = encoding.get_ids().to_vec();

@@ -1,5 +1,7 @@
 //! What the weights say of a neuron: against float64 references of PyTorch, and forms of a question against each other.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Devices and number types as a user asks for them.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use candle_core::DType;

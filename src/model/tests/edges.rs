@@ -1,5 +1,7 @@
 //! Odd configurations and tensors, as transformers takes them (`tests/models/make_edges.py`), and refusals by name.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};

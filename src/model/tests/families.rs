@@ -3,6 +3,8 @@
 //!
 //! The fixtures and their references come from `tests/models/make_variants.py`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Activations of every family against float64 references of Hugging Face transformers (and JAX for the toy).
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Locations against real servers on this machine: a small Hugging Face hub and web server in this file, and moto's S3.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

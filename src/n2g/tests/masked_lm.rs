@@ -1,5 +1,7 @@
 //! Masked language models against transformers; the fixtures come from `tests/models/make_masked.py`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Kernels against slow and obvious versions, on the bundled model.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashSet;
 use std::sync::Arc;
 

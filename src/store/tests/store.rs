@@ -1,5 +1,7 @@
 //! What is written is read back, across reopening, interruption and competition.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

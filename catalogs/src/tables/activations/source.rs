@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{RecordBatch, UInt32Array};
+use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::config::ConfigOptions;
@@ -36,7 +37,6 @@ use crate::Error;
 use crate::planner::estimate::{Estimate, Running, Tokens};
 use crate::state::EngineState;
 use crate::tables::dataset::plan_of;
-use crate::tables::neuron_rows::take_neurons;
 use crate::tables::predicate::{Predicate, restrict};
 
 /// Tokens of the first batch where examples come in the order of their bounds: what it finds makes many others
@@ -252,7 +252,11 @@ impl ActivationSource {
         for (layer, neurons) in self.request.neurons() {
             let model = self.request.model.name();
             let kept = self.engine.store.neurons(model, analysed.dataset(), layer as u32).await;
-            let kept = take_neurons(&kept.map_err(sql_error)?, &neurons)?;
+            let kept = kept.map_err(sql_error)?;
+            let kept = match neurons.len() == kept.num_rows() {
+                true => kept,
+                false => take_record_batch(&kept, &UInt32Array::from_iter_values(neurons.iter().copied()))?,
+            };
             states.push(partial.stored(layer, &neurons, &kept)?);
         }
         Ok(states)

@@ -18,16 +18,15 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::future::BoxFuture;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use neuroql_model::Model;
 use neuroql_pipeline::RowFilter;
-use neuroql_pipeline::Selection;
 use neuroql_schema::graph_column::graph_type;
 
 use crate::state::EngineState;
 use crate::tables::model_table::{ModelTable, Scan};
 use crate::tables::neuron_rows::supports_place;
-use crate::tables::predicate::{Predicate, can_evaluate, select_neurons};
+use crate::tables::predicate::{Places, Predicate, can_evaluate};
 
 mod delete;
 mod graph_check;
@@ -95,6 +94,10 @@ impl ModelTable for Graphs {
         supports_key(filter)
     }
 
+    fn is_read_at_execution(&self) -> bool {
+        true
+    }
+
     fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
             let schema = schema();
@@ -126,10 +129,10 @@ fn supports_key(filter: &Expr) -> TableProviderFilterPushDown {
 }
 
 /// Layers and neurons that filters leave.
-fn places(model: &Model, filters: &[Expr], schema: &SchemaRef, scan: Scan<'_>) -> Result<Selection> {
+fn places(model: &Model, filters: &[Expr], schema: &SchemaRef, scan: Scan<'_>) -> Result<Places> {
     let of_place = filters.iter().filter(|f| supports_place(f) == TableProviderFilterPushDown::Exact).cloned();
     let places = Predicate::compile(&of_place.collect::<Vec<_>>(), schema, scan.session)?;
-    select_neurons(model, &places)
+    Places::new(model, places)
 }
 
 /// Makes rows of a table of rows of the store.
@@ -169,7 +172,7 @@ struct Rows {
     model: Arc<Model>,
     engine: Arc<EngineState>,
     schema: SchemaRef,
-    places: Selection,
+    places: Places,
     /// On the columns that name a row.
     predicate: Predicate,
     wanted: Wanted,
@@ -179,7 +182,10 @@ struct Rows {
 impl fmt::Debug for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Graphs");
-        out.field("model", &self.model.name()).field("layers", &self.places.len());
+        out.field("model", &self.model.name());
+        if let Some(layers) = self.places.layers() {
+            out.field("layers", &layers);
+        }
         if !self.predicate.is_empty() {
             out.field("where", &self.predicate.to_string());
         }
@@ -199,8 +205,11 @@ impl PartitionStream for Rows {
         let (model, engine) = (Arc::clone(&self.model), Arc::clone(&self.engine));
         let (predicate, whole, make) = (self.predicate.clone(), self.wanted.whole, self.make);
         let tokens = self.wanted.tokens.clone();
-        let rows = futures::stream::iter(self.places.clone())
-            .then(move |(layer, neurons)| {
+        let places = futures::future::ready(self.places.select(&self.model));
+        let rows = places
+            .map_ok(|places| futures::stream::iter(places).map(Ok))
+            .try_flatten_stream()
+            .and_then(move |(layer, neurons)| {
                 let (model, engine, predicate) = (Arc::clone(&model), Arc::clone(&engine), predicate.clone());
                 let (layer, tokens) = (layer as u32, tokens.clone());
                 async move {

@@ -58,6 +58,10 @@ impl ModelTable for GraphNodes {
         }
     }
 
+    fn is_read_at_execution(&self) -> bool {
+        true
+    }
+
     fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
             let tokens = scan.filters.iter().filter_map(|filter| allowed_strings(filter, "token"));

@@ -35,6 +35,7 @@ mod refusal;
 mod removals;
 mod rules;
 mod signed;
+pub(crate) mod sizes;
 mod spans;
 mod subqueries;
 mod sum;

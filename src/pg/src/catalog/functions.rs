@@ -24,6 +24,7 @@ use crate::catalog::quote_functions;
 use crate::encode::column;
 use crate::session::settings::{SERVER_VERSION, Settings};
 use crate::wire::startup::SUPERUSER;
+use neuroql_access::Role;
 
 /// What `version()` says. Clients look for "PostgreSQL" and a number at its start.
 pub(crate) fn version() -> String {
@@ -72,6 +73,11 @@ pub(crate) fn register_constant(context: &SessionContext) {
         ("pg_get_function_sqlbody", nothing.clone()),
         ("pg_describe_object", nothing.clone()),
         ("pg_char_to_encoding", ScalarValue::Int32(Some(6))),
+        // As on a socket of the system: where a client is, others know.
+        ("inet_server_addr", nothing.clone()),
+        ("inet_server_port", ScalarValue::Int32(None)),
+        ("inet_client_addr", nothing.clone()),
+        ("inet_client_port", ScalarValue::Int32(None)),
         ("pg_database_size", ScalarValue::Int64(None)),
         ("pg_table_size", ScalarValue::Int64(None)),
         ("pg_indexes_size", ScalarValue::Int64(None)),
@@ -94,8 +100,8 @@ pub(crate) fn register_constant(context: &SessionContext) {
 }
 
 /// Functions that answer for one connection.
-pub(crate) fn register_session(context: &SessionContext, settings: &Arc<Mutex<Settings>>, user: &str, pid: i32) {
-    let user = ScalarValue::from(user);
+pub(crate) fn register_session(context: &SessionContext, settings: &Arc<Mutex<Settings>>, role: &Role, pid: i32) {
+    let user = ScalarValue::from(role.name.as_str());
     let constants = [
         ("session_user", user.clone()),
         ("current_user", user.clone()),

@@ -1,5 +1,6 @@
 //! The schema `pg_catalog`: pg-catalog's tables, corrected where drivers read what is not true of neuroql.
 
+pub(crate) mod backends;
 pub(crate) mod functions;
 pub(crate) mod object_functions;
 pub(crate) mod objects;
@@ -11,7 +12,7 @@ use async_trait::async_trait;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Int32Array, ListBuilder, RecordBatch, StringArray, StringBuilder, new_null_array,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{CatalogProviderList, MemTable, SchemaProvider, TableProvider};
 use datafusion::common::cast::as_string_array;
@@ -158,13 +159,26 @@ impl SchemaProvider for PgCatalog {
     }
 }
 
+/// A column of numbers of relations, types and schemas is of type `oid`, as in Postgres; pg-catalog has them of types that
+/// are written as names.
+fn with_oid(field: &FieldRef) -> FieldRef {
+    match field.metadata().get(PG_OID_ALIAS_KEY).map(String::as_str) {
+        Some("regclass" | "regtype" | "regnamespace") => {
+            let mut metadata = field.metadata().clone();
+            metadata.insert(PG_OID_ALIAS_KEY.into(), "oid".into());
+            Arc::new(Field::clone(field).with_metadata(metadata))
+        }
+        _ => Arc::clone(field),
+    }
+}
+
 /// Gives columns of privileges their type, which is an array.
 fn with_lists(schema: &Schema) -> Schema {
-    let fields = schema.fields().iter().map(|field| {
+    let fields = schema.fields().iter().map(with_oid).map(|field| {
         if field.name().ends_with("acl") && *field.data_type() == DataType::Utf8 {
-            Arc::new(Field::clone(field).with_data_type(DataType::new_list(DataType::Utf8, true)).with_nullable(true))
+            Arc::new(Field::clone(&field).with_data_type(DataType::new_list(DataType::Utf8, true)).with_nullable(true))
         } else {
-            Arc::clone(field)
+            field
         }
     });
     Schema::new(fields.collect::<Vec<_>>())
@@ -264,7 +278,7 @@ fn with_arrays(schema: &Schema) -> Schema {
         let item = match field.name().as_str() {
             "conkey" | "confkey" | "confdelsetcols" | "indkey" | "indoption" => DataType::Int16,
             "conpfeqop" | "conppeqop" | "conffeqop" | "conexclop" | "indcollation" | "indclass" => DataType::Int32,
-            _ => return Arc::clone(field),
+            _ => return with_oid(field),
         };
         Arc::new(Field::clone(field).with_data_type(DataType::new_list(item, true)))
     });
@@ -356,7 +370,7 @@ impl Classes {
     fn new(inner: Arc<dyn PartitionStream>) -> Self {
         let texts = DataType::new_list(DataType::Utf8, true);
         let more = ["relacl", "reloptions"].map(|name| Arc::new(Field::new(name, texts.clone(), true)));
-        let fields: Vec<_> = inner.schema().fields().iter().cloned().chain(more).collect();
+        let fields: Vec<_> = inner.schema().fields().iter().map(with_oid).chain(more).collect();
         Self { schema: SchemaRef::new(Schema::new(fields)), inner }
     }
 }

@@ -5,6 +5,7 @@
 
 mod arrays;
 mod binary;
+pub(crate) mod copy;
 mod datetime;
 mod interval;
 mod json;

@@ -7,7 +7,7 @@ use datafusion_postgres::pgwire::messages::data::DataRow;
 use crate::wire::error_response::SqlError;
 
 /// Header of a binary copy: a signature, no flags, no extension.
-const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+pub(crate) const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const BINARY_TRAILER: &[u8] = &[0xff, 0xff];
 
 /// How rows are written.
@@ -21,9 +21,9 @@ pub(crate) enum CopyFormat {
 /// Options that text and CSV share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Text {
-    delimiter: u8,
-    null: String,
-    header: bool,
+    pub(crate) delimiter: u8,
+    pub(crate) null: String,
+    pub(crate) header: bool,
 }
 
 /// Options as they are given.

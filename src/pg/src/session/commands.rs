@@ -111,8 +111,12 @@ pub(crate) async fn run(
         Statement::Commit { chain, .. } => Ok(end_transaction(session, true, *chain)),
         Statement::Rollback { chain, savepoint: None } => Ok(end_transaction(session, false, *chain)),
         Statement::Rollback { savepoint: Some(name), .. } => {
-            let at = savepoint(session, name)?;
-            session.savepoints.truncate(at + 1);
+            refuse_outside_of_block(session)?;
+            let name = fold(name);
+            if !session.transaction.roll_back_to(&name) {
+                return Err(no_such_savepoint(&name).into());
+            }
+            session.base.catalog_changed();
             session.status = TransactionStatus::Transaction;
             Ok(Outcome::done("ROLLBACK"))
         }
@@ -120,12 +124,15 @@ pub(crate) async fn run(
             if session.status == TransactionStatus::Idle {
                 return Err(SqlError::error("25P01", "SAVEPOINT can only be used in transaction blocks").into());
             }
-            session.savepoints.push(fold(name));
+            session.transaction.set_savepoint(fold(name));
             Ok(Outcome::done("SAVEPOINT"))
         }
         Statement::ReleaseSavepoint { name } => {
-            let at = savepoint(session, name)?;
-            session.savepoints.truncate(at);
+            refuse_outside_of_block(session)?;
+            let name = fold(name);
+            if !session.transaction.release_savepoint(&name) {
+                return Err(no_such_savepoint(&name).into());
+            }
             Ok(Outcome::done("RELEASE"))
         }
         Statement::Discard { object_type } => set_show::discard(session, object_type).await,
@@ -188,7 +195,7 @@ pub(crate) async fn run(
     }
 }
 
-// Transactions. Nothing is undone by ROLLBACK: the status is kept because drivers depend on it.
+// Transactions; see `transaction` for what ROLLBACK undoes.
 
 fn start_transaction(session: &mut Session, modes: &[TransactionMode]) {
     if session.status == TransactionStatus::Idle {
@@ -233,15 +240,18 @@ fn end_transaction(session: &mut Session, commit: bool, chain: bool) -> Outcome 
     let commit = commit && status != TransactionStatus::Error;
     if commit {
         session.settings().commit();
+        session.transaction.commit();
     } else {
         session.settings().roll_back();
+        if session.transaction.roll_back() {
+            session.base.catalog_changed();
+        }
         if status != TransactionStatus::Idle && session.wrote {
             session.notices.push(warning("0A000", "changes made in this transaction are not undone"));
         }
     }
     session.status = TransactionStatus::Idle;
     session.began = None;
-    session.savepoints.clear();
     session.wrote = false;
     session.close_portals();
     if chain && status != TransactionStatus::Idle {
@@ -250,16 +260,15 @@ fn end_transaction(session: &mut Session, commit: bool, chain: bool) -> Outcome 
     Outcome::done(if commit { "COMMIT" } else { "ROLLBACK" })
 }
 
-fn savepoint(session: &Session, name: &Ident) -> Result<usize, SqlError> {
-    let name = fold(name);
-    if session.status == TransactionStatus::Idle {
-        return Err(SqlError::error("25P01", "savepoints can only be used in transaction blocks"));
+fn refuse_outside_of_block(session: &Session) -> Result<(), SqlError> {
+    match session.status {
+        TransactionStatus::Idle => Err(SqlError::error("25P01", "savepoints can only be used in transaction blocks")),
+        _ => Ok(()),
     }
-    session
-        .savepoints
-        .iter()
-        .rposition(|found| *found == name)
-        .ok_or_else(|| SqlError::error("3B001", format!("savepoint \"{name}\" does not exist")))
+}
+
+fn no_such_savepoint(name: &str) -> SqlError {
+    SqlError::error("3B001", format!("savepoint \"{name}\" does not exist"))
 }
 
 // Prepared statements. SQL and the protocol share their names, as in Postgres.
@@ -366,7 +375,7 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
         .enumerate()
         .map(|(index, expr)| expr.alias(format!("value {index}")))
         .collect();
-    let plan = LogicalPlanBuilder::from(plan).project(casts)?.build()?;
+    let plan = session.transaction.visible(LogicalPlanBuilder::from(plan).project(casts)?.build()?)?;
     let batches = executed(&session.context, plan).await?;
     let batch = batches.first().ok_or_else(|| SqlError::error("XX000", "internal error: no values"))?;
     let value = |(column, parameter): (&ArrayRef, &&Parameter)| {
@@ -393,7 +402,8 @@ fn declare(
     let Some(plan) = &prepared.plan else {
         return Err(SqlError::error("XX000", "internal error: a cursor without a plan").into());
     };
-    let rows = Rows::start(&session.context, parameters::bind(plan.clone(), &prepared.parameters, values)?);
+    let bound = parameters::bind(plan.clone(), &prepared.parameters, values)?;
+    let rows = Rows::start(&session.context, session.transaction.visible(bound)?);
     let portal = Portal {
         prepared: Arc::clone(prepared),
         values: Vec::new(),

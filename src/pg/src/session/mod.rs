@@ -1,10 +1,13 @@
 //! One connection's session: its DataFusion context, settings, transaction, prepared statements and portals.
 
 pub(crate) mod commands;
+pub(crate) mod copy_in;
+pub(crate) mod plan_cache;
 mod planner;
 pub(crate) mod result_stream;
 pub(crate) mod set_show;
 pub(crate) mod settings;
+mod transaction;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::UInt64Type;
+use datafusion::common::ResolvedTableReference;
+use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, SetVariable, Statement as PlanStatement, WriteOp};
@@ -25,20 +30,23 @@ use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::messages::PgWireBackendMessage;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use datafusion_postgres::pgwire::messages::startup::ParameterStatus;
-use neuroql::{CancelOnDrop, Guest, interruptible};
+use neuroql::{CancelOnDrop, Guest, ReusablePlan, interruptible};
 
 use crate::catalog;
+use crate::catalog::backends;
 use crate::catalog::functions;
 use crate::catalog::object_functions;
 use crate::catalog::objects::{Functions, Objects};
 use crate::encode::column::Columns;
+use crate::session::plan_cache::{Lease, Mode, PlanCache, Turn};
 use crate::session::planner::Planner;
 use crate::session::result_stream::{Rows, executed, isolated};
 use crate::session::settings::{REPORTED, Settings, Timeouts};
+use crate::session::transaction::{Changes, Transaction};
 use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::{Parsed, Parser};
 use crate::wire::error_response::{Failure, SqlError};
-use crate::wire::interrupt::{TimeLimit, transaction_timeout};
+use crate::wire::interrupt::{Registry, TimeLimit, transaction_timeout};
 use neuroql_access::Role;
 
 /// State that the sessions of a server share.
@@ -49,6 +57,8 @@ pub(crate) struct Base {
     functions: Arc<Functions>,
     /// Counts changes of the catalog: a plan made before one is made again.
     catalog_version: AtomicU64,
+    changes: Arc<Changes>,
+    registry: Arc<Registry>,
 }
 
 impl Base {
@@ -69,7 +79,18 @@ impl Base {
             parser: Arc::default(),
             functions,
             catalog_version: AtomicU64::new(0),
+            changes: Arc::default(),
+            registry: Arc::default(),
         })
+    }
+
+    /// Plans that were made before are made again.
+    pub(crate) fn catalog_changed(&self) {
+        self.catalog_version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     pub(crate) fn state(&self) -> &SessionState {
@@ -86,6 +107,7 @@ pub(crate) struct Prepared {
     /// `None` for a statement without a result.
     pub(crate) columns: Option<Arc<Columns>>,
     version: (u64, u64),
+    pub(crate) plans: PlanCache,
 }
 
 impl Prepared {
@@ -153,8 +175,8 @@ pub(crate) struct Session {
     pub(crate) status: TransactionStatus,
     /// When the transaction began, if there is one.
     pub(crate) began: Option<Instant>,
-    pub(crate) savepoints: Vec<String>,
-    /// True if something was changed in this transaction, which ROLLBACK will not undo.
+    pub(crate) transaction: Transaction,
+    /// True if something was changed in this transaction that ROLLBACK will not undo.
     pub(crate) wrote: bool,
     pub(crate) prepared: HashMap<String, Arc<Prepared>>,
     pub(crate) portals: HashMap<String, Portal>,
@@ -180,9 +202,11 @@ impl Session {
             .build();
         let context = SessionContext::new_with_state(state);
         let settings = Arc::new(Mutex::new(Settings::new(&role, timeouts)));
-        functions::register_session(&context, &settings, &role.name, pid);
+        functions::register_session(&context, &settings, &role, pid);
+        backends::register(&context, base.registry(), &role);
         let objects = Arc::new(Objects::new(Arc::clone(&base.functions)));
         object_functions::register(&context, &objects);
+        let transaction = Transaction::new(&base.changes, &context, pid);
         Self {
             base,
             context,
@@ -192,7 +216,7 @@ impl Session {
             settings_version: 0,
             status: TransactionStatus::Idle,
             began: None,
-            savepoints: Vec::new(),
+            transaction,
             wrote: false,
             prepared: HashMap::new(),
             portals: HashMap::new(),
@@ -297,7 +321,7 @@ impl Session {
     }
 
     pub(crate) fn prepare_without_plan(parsed: Parsed, columns: Option<Arc<Columns>>, version: (u64, u64)) -> Prepared {
-        Prepared { parsed, plan: None, parameters: Vec::new(), columns, version }
+        Prepared { parsed, plan: None, parameters: Vec::new(), columns, version, plans: PlanCache::default() }
     }
 
     pub(crate) fn version(&self) -> (u64, u64) {
@@ -311,12 +335,18 @@ impl Session {
             return Err(in_failed_transaction().into());
         }
         let prepared = self.up_to_date(prepared).await?;
+        if prepared.parsed.copy_from.is_some() {
+            return Err(SqlError::error("XX000", "internal error: COPY FROM STDIN without its rows").into());
+        }
         match prepared.sql() {
             Some(statement) if commands::is_about_session(statement) => {
                 commands::run(self, statement, &prepared, values).await
             }
             _ => match &prepared.plan {
                 Some(plan) => {
+                    if let Some(outcome) = self.run_kept(&prepared, plan, values).await? {
+                        return Ok(outcome);
+                    }
                     let mut bound = parameters::bind(plan.clone(), &prepared.parameters, values)?;
                     if prepared.columns.is_some() && !values.is_empty() {
                         bound = parameters::as_described(bound, plan)?;
@@ -329,7 +359,7 @@ impl Session {
     }
 
     /// The statement, planned again if the tables it names may be others by now.
-    async fn up_to_date(&self, prepared: &Arc<Prepared>) -> Result<Arc<Prepared>, SqlError> {
+    pub(crate) async fn up_to_date(&mut self, prepared: &Arc<Prepared>) -> Result<Arc<Prepared>, SqlError> {
         if prepared.version == self.version() || prepared.plan.is_none() {
             return Ok(Arc::clone(prepared));
         }
@@ -340,11 +370,45 @@ impl Session {
             (None, None) => true,
             _ => false,
         };
-        if same {
-            Ok(Arc::new(fresh))
-        } else {
-            Err(SqlError::error("0A000", "cached plan must not change result type"))
+        if !same {
+            return Err(SqlError::error("0A000", "cached plan must not change result type"));
         }
+        let fresh = Arc::new(fresh);
+        for kept in self.prepared.values_mut().filter(|kept| Arc::ptr_eq(kept, prepared)) {
+            *kept = Arc::clone(&fresh);
+        }
+        Ok(fresh)
+    }
+
+    /// Runs a query with the plan that is kept of it, which is made if it is time; `None` if it goes without.
+    async fn run_kept(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        plan: &LogicalPlan,
+        values: &[ScalarValue],
+    ) -> Result<Option<Outcome>, Failure> {
+        if !matches!(prepared.sql(), Some(ast::Statement::Query(_))) {
+            return Ok(None);
+        }
+        let mode = Mode::of(&self.settings().get("plan_cache_mode").map(|(_, value)| value).unwrap_or_default());
+        let lease = match prepared.plans.turn(mode) {
+            Turn::Pass => return Ok(None),
+            Turn::Run(kept) => Lease::new(prepared, kept),
+            Turn::Plan => {
+                let mut lease = Lease::planning(prepared);
+                let (state, guard) = interruptible(&self.context);
+                let query = plan.clone();
+                let planned = async move { Ok::<_, SqlError>(ReusablePlan::new(&query, state, guard).await) };
+                lease.planned(isolated(planned).await?);
+                lease
+            }
+        };
+        if !lease.takes(values) {
+            lease.give_back();
+            return Ok(None);
+        }
+        neuroql_access::check(plan, &self.role, self.settings().read_only())?;
+        Ok(Some(Outcome::Rows(Rows::start_kept(lease, values)?, Tag::SELECT)))
     }
 
     pub(crate) async fn run_plan(&mut self, plan: LogicalPlan, statement: &Statement) -> Result<Outcome, Failure> {
@@ -352,8 +416,19 @@ impl Session {
         let read_only = self.settings().read_only();
         neuroql_access::check(&plan, &self.role, read_only)?;
         let context = self.context.clone();
+        let in_block = self.status != TransactionStatus::Idle;
+        if let LogicalPlan::Dml(change) = &plan
+            && let Ok(table) = source_as_provider(&change.target)
+        {
+            self.transaction.change_rows(table, &change.op, in_block).await?;
+        }
+        let plan = self.transaction.visible(plan)?;
         match &plan {
             LogicalPlan::Ddl(ddl) => {
+                match changed_table(ddl, &context) {
+                    Some(name) => self.transaction.change_table(name).await?,
+                    None => self.wrote = true,
+                }
                 let mut tag = ddl_tag(ddl).to_owned();
                 let filled = match (ddl, statement) {
                     (DdlStatement::CreateMemoryTable(table), Statement::Statement(inner)) => match inner.as_ref() {
@@ -368,10 +443,9 @@ impl Session {
                 };
                 let rows = context.clone();
                 let done = isolated(async move { context.execute_logical_plan(plan).await?.collect().await }).await;
-                self.base.catalog_version.fetch_add(1, Ordering::AcqRel);
+                self.base.catalog_changed();
                 done?;
                 self.base.engine.settle().await?;
-                self.wrote = true;
                 if let Some(table) = filled {
                     tag = match is_there {
                         true => "CREATE TABLE AS".into(),
@@ -395,7 +469,6 @@ impl Session {
                     _ => "COPY",
                 };
                 let batches = executed(&context, plan).await?;
-                self.wrote = true;
                 Ok(Outcome::Done(format!("{verb} {}", count(&batches))))
             }
             LogicalPlan::Statement(statement) => {
@@ -487,6 +560,9 @@ impl Session {
 
     /// An error inside a transaction fails the transaction.
     pub(crate) fn failed(&mut self) {
+        if self.status == TransactionStatus::Idle && self.transaction.roll_back() {
+            self.base.catalog_changed();
+        }
         self.status = self.status.to_error_state();
     }
 
@@ -494,6 +570,24 @@ impl Session {
     pub(crate) fn close_portals(&mut self) {
         self.portals.retain(|_, portal| portal.held);
     }
+}
+
+/// The table or view that a statement creates or drops, if ROLLBACK can put back what its name stood for.
+fn changed_table(ddl: &DdlStatement, context: &SessionContext) -> Option<ResolvedTableReference> {
+    let name = match ddl {
+        DdlStatement::CreateExternalTable(table) => &table.name,
+        DdlStatement::CreateMemoryTable(table) => &table.name,
+        DdlStatement::CreateView(view) => &view.name,
+        DdlStatement::DropTable(table) => &table.name,
+        DdlStatement::DropView(view) => &view.name,
+        _ => return None,
+    };
+    let defaults = context.state().config_options().catalog.clone();
+    let name = name.clone().resolve(&defaults.default_catalog, &defaults.default_schema);
+    // A model is a schema, too.
+    let is_model = matches!(ddl, DdlStatement::CreateExternalTable(table) if table.file_type.eq_ignore_ascii_case("model"))
+        || context.catalog(&name.catalog).is_some_and(|catalog| catalog.schema(&name.table).is_some());
+    (!is_model).then_some(name)
 }
 
 fn zone_of(settings: &Settings) -> String {

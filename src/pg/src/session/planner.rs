@@ -17,6 +17,7 @@ use crate::catalog;
 use crate::catalog::objects::{Objects, Snapshot};
 use crate::encode::column::Columns;
 use crate::session::Prepared;
+use crate::session::plan_cache::PlanCache;
 use crate::sql::parameters;
 use crate::sql::parse::Parsed;
 use crate::sql::rewrite::parameter_casts::{self, Casts};
@@ -60,13 +61,12 @@ impl Planner {
             (plan, parameters) = parameters::infer(planned, &typed, &casts, &self.zone)?;
         }
         parameters::check_marks(&plan, &parameters)?;
-        neuroql_access::check(&plan, &self.role, self.read_only)?;
         let silent = matches!(
             plan,
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)
         );
         let columns = (!silent).then(|| Arc::new(Columns::new(&self.described(&plan), &parsed.names)));
-        Ok(Prepared { parsed, plan: Some(plan), parameters, columns, version })
+        Ok(Prepared { parsed, plan: Some(plan), parameters, columns, version, plans: PlanCache::default() })
     }
 
     /// Learns which objects there are.
@@ -78,9 +78,11 @@ impl Planner {
         Ok(())
     }
 
-    /// Plans a statement of DataFusion.
+    /// Plans a statement of DataFusion, as far as the user may run it and see what it reads.
     pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, SqlError> {
-        Ok(self.state.statement_to_plan(statement).await?)
+        let plan = self.state.statement_to_plan(statement).await?;
+        neuroql_access::check(&plan, &self.role, self.read_only)?;
+        Ok(neuroql_access::conceal(plan, &self.role)?)
     }
 
     /// The columns of a plan as they will be. Branches of a CASE or a UNION get their common type when types are coerced,

@@ -15,12 +15,14 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
+use datafusion::scalar::ScalarValue;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use neuroql::{CancelOnDrop, interruptible};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinError, block_in_place};
 
+use crate::session::plan_cache::Lease;
 use crate::wire::error_response::SqlError;
 
 /// A future with a large stack: expressions are trees, and a client writes them as deep as `parse` allows. Costs
@@ -90,40 +92,44 @@ pub(crate) struct Rows {
 }
 
 struct Feed {
-    batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
-    task: Option<SpawnedTask<()>>,
+    source: Source,
     /// The rest of the last batch.
     rest: Option<RecordBatch>,
     /// An abandoned result ends the functions that run for it.
     _guard: CancelOnDrop,
+    /// The plan that runs, if it is one that is kept.
+    lease: Option<Lease>,
+}
+
+/// Where batches come from.
+enum Source {
+    /// A task that runs the query.
+    Task(mpsc::Receiver<Result<RecordBatch, DataFusionError>>, SpawnedTask<()>),
+    /// A query that is run by whoever takes its rows.
+    Here(SendableRecordBatchStream),
+    Ended,
 }
 
 impl Rows {
     /// Starts a query.
     pub(crate) fn start(context: &SessionContext, plan: LogicalPlan) -> Self {
-        let (sender, batches) = mpsc::channel(1);
         let (state, guard) = interruptible(context);
-        let task = SpawnedTask::spawn(Roomy(Box::pin(async move {
-            match planned(state, plan).await {
-                Ok(mut stream) => {
-                    while let Some(batch) = stream.next().await {
-                        let failed = batch.is_err();
-                        if sender.send(batch).await.is_err() || failed {
-                            return;
-                        }
-                    }
-                }
-                // Nobody listens if the statement was abandoned.
-                Err(error) => drop(sender.send(Err(error)).await),
-            }
-        })));
-        Self::new(Feed { batches, task: Some(task), rest: None, _guard: guard })
+        Self::new(Feed { source: Source::task(planned(state, plan)), rest: None, _guard: guard, lease: None })
+    }
+
+    /// Starts a query whose plan is kept.
+    pub(crate) fn start_kept(mut lease: Lease, values: &[ScalarValue]) -> Result<Self, SqlError> {
+        let stream = lease.execute(values)?;
+        let source = match lease.is_quick() {
+            true => Source::Here(stream),
+            false => Source::task(std::future::ready(Ok(stream))),
+        };
+        Ok(Self::new(Feed { source, rest: None, _guard: CancelOnDrop::default(), lease: Some(lease) }))
     }
 
     /// Rows that are there already.
     pub(crate) fn of(batch: RecordBatch) -> Self {
-        let (_, batches) = mpsc::channel(1);
-        Self::new(Feed { batches, task: None, rest: Some(batch), _guard: CancelOnDrop::default() })
+        Self::new(Feed { source: Source::Ended, rest: Some(batch), _guard: CancelOnDrop::default(), lease: None })
     }
 
     fn new(feed: Feed) -> Self {
@@ -154,12 +160,42 @@ impl Rows {
     }
 }
 
+impl Source {
+    /// A task that runs the query.
+    fn task(query: impl Future<Output = Result<SendableRecordBatchStream, DataFusionError>> + Send + 'static) -> Self {
+        let (sender, batches) = mpsc::channel(1);
+        let task = SpawnedTask::spawn(Roomy(Box::pin(async move {
+            match query.await {
+                Ok(mut stream) => {
+                    while let Some(batch) = stream.next().await {
+                        let failed = batch.is_err();
+                        if sender.send(batch).await.is_err() || failed {
+                            return;
+                        }
+                    }
+                }
+                // Nobody listens if the statement was abandoned.
+                Err(error) => drop(sender.send(Err(error)).await),
+            }
+        })));
+        Self::Task(batches, task)
+    }
+
+    async fn next(&mut self) -> Option<Result<RecordBatch, DataFusionError>> {
+        match self {
+            Self::Task(batches, _) => batches.recv().await,
+            Self::Here(stream) => Roomy(Box::pin(stream.next())).await,
+            Self::Ended => None,
+        }
+    }
+}
+
 impl Feed {
     async fn next(&mut self, most: usize) -> Result<Option<RecordBatch>, SqlError> {
         let batch = loop {
             let batch = match self.rest.take() {
                 Some(batch) => batch,
-                None => match self.batches.recv().await {
+                None => match self.source.next().await {
                     Some(batch) => batch?,
                     None => return self.end().await,
                 },
@@ -177,10 +213,13 @@ impl Feed {
 
     /// The last batch may be the last one because of a panic.
     async fn end(&mut self) -> Result<Option<RecordBatch>, SqlError> {
-        match self.task.take() {
-            Some(task) => task.join().await.map(|()| None).map_err(join_failed),
-            None => Ok(None),
+        if let Source::Task(_, task) = std::mem::replace(&mut self.source, Source::Ended) {
+            task.join().await.map_err(join_failed)?;
         }
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+        Ok(None)
     }
 }
 

@@ -63,7 +63,7 @@ static DEFINITIONS: &[Definition] = &[
     define("default_table_access_method", "heap", Kind::Text, HARMLESS),
     define("default_tablespace", "", Kind::Text, HARMLESS),
     define("default_transaction_deferrable", "off", Kind::Bool, HARMLESS),
-    define("default_transaction_isolation", "read committed", ISOLATION, HARMLESS),
+    define("default_transaction_isolation", "read committed", ISOLATION, "Level that transactions say they have."),
     define("default_transaction_read_only", "off", Kind::Bool, "Whether transactions start read-only."),
     define("enable_seqscan", "on", Kind::Bool, HARMLESS),
     define("escape_string_warning", "on", Kind::Bool, HARMLESS),
@@ -101,7 +101,12 @@ static DEFINITIONS: &[Definition] = &[
     define("lock_timeout", "0", Kind::Milliseconds, HARMLESS),
     define("max_identifier_length", "63", Kind::Fixed, "Longest name."),
     define("max_index_keys", "32", Kind::Fixed, "Most columns of an index."),
-    define("plan_cache_mode", "auto", Kind::Text, HARMLESS),
+    define(
+        "plan_cache_mode",
+        "auto",
+        Kind::Choice(&["auto", "force_generic_plan", "force_custom_plan"]),
+        "Whether the plan of a prepared statement is kept: from its second execution on, from the first, or never.",
+    ),
     define("quote_all_identifiers", "off", Kind::Bool, HARMLESS),
     define("row_security", "on", Kind::Bool, HARMLESS),
     define("search_path", "\"$user\", public", Kind::Text, "Schema of unqualified names: the first that exists."),
@@ -197,7 +202,14 @@ impl Settings {
     /// Name as Postgres spells it, and value.
     pub(crate) fn get(&self, name: &str) -> Option<(String, String)> {
         let key = name.to_ascii_lowercase();
-        match (definition(&key), self.values.get(&key)) {
+        let value = match key.as_str() {
+            // Each statement outside of a block is a transaction, of the level that transactions have.
+            "transaction_isolation" => {
+                self.values.get(&key).or_else(|| self.values.get("default_transaction_isolation"))
+            }
+            _ => self.values.get(&key),
+        };
+        match (definition(&key), value) {
             (Some(found), Some(value)) => Some((found.name.into(), value.clone())),
             (Some(found), None) => Some((found.name.into(), found.default.into())),
             (None, Some(value)) => Some((key, value.clone())),
@@ -269,6 +281,8 @@ impl Settings {
         }
         let read_only = self.value("default_transaction_read_only");
         self.transaction_mode("transaction_read_only", &read_only);
+        let isolation = self.value("default_transaction_isolation");
+        self.transaction_mode("transaction_isolation", &isolation);
     }
 
     /// A mode of the transaction that is open, forgotten at its end.

@@ -35,6 +35,9 @@ pub(crate) struct Parsed {
     pub(crate) objects: bool,
     /// How its rows are written if it is the query of a `COPY … TO STDOUT`.
     pub(crate) copy: Option<CopyFormat>,
+    /// How its rows are read if it is the INSERT of a `COPY … FROM STDIN`. It inserts the rows of its own table, in whose
+    /// place those of the client come.
+    pub(crate) copy_from: Option<CopyFormat>,
 }
 
 impl Parsed {
@@ -42,7 +45,7 @@ impl Parsed {
         rewrite::adapt(&mut statement);
         let names = column_names::of_statement(&mut statement);
         syntax::rewrite(&mut statement);
-        Self { statement, names, parameter: None, objects: false, copy: None }
+        Self { statement, names, parameter: None, objects: false, copy: None, copy_from: None }
     }
 
     /// The statement, unless it is one of DataFusion's own.
@@ -79,6 +82,7 @@ impl Parser {
             statements.extend(found.into_iter().map(|found| Parsed {
                 objects: found.objects,
                 copy: found.copy,
+                copy_from: found.copy_from,
                 ..Parsed::new(found.statement)
             }));
         }
@@ -94,13 +98,17 @@ impl Parser {
                 parsed => parsed?,
             },
             Some(&"EXPLAIN") => of_datafusion(text)?,
+            Some(&"MOVE") => {
+                let error = SqlError::not_supported("MOVE is not supported: cursors can only scan forward");
+                return Err(DataFusionError::External(Box::new(Failed(error))));
+            }
             _ => of_postgres(text)?,
         };
         let rewritten = |statement| {
-            let (mut statement, copy) =
-                query_of_copy(statement).map_err(|error| DataFusionError::External(Box::new(Failed(error))))?;
-            let objects = self.rewrite(&mut statement, text);
-            Ok(Found { statement, objects, copy })
+            let mut found =
+                without_copy(statement).map_err(|error| DataFusionError::External(Box::new(Failed(error))))?;
+            found.objects = self.rewrite(&mut found.statement, text);
+            Ok(found)
         };
         statements.into_iter().map(rewritten).collect()
     }
@@ -131,31 +139,45 @@ struct Found {
     statement: Statement,
     objects: bool,
     copy: Option<CopyFormat>,
+    copy_from: Option<CopyFormat>,
 }
 
-/// The query of a `COPY … TO STDOUT`, and how its rows are written; any other statement as it is.
-fn query_of_copy(statement: Statement) -> Result<(Statement, Option<CopyFormat>), SqlError> {
-    let Statement::Statement(inner) = statement else { return Ok((statement, None)) };
+/// The query of a `COPY … TO STDOUT` and the INSERT of a `COPY … FROM STDIN`; any other statement as it is.
+fn without_copy(statement: Statement) -> Result<Found, SqlError> {
+    let found = |statement| Found { statement, objects: false, copy: None, copy_from: None };
+    let Statement::Statement(inner) = statement else { return Ok(found(statement)) };
     let ast::Statement::Copy { source, to, target, options, legacy_options, .. } = *inner else {
-        return Ok((Statement::Statement(inner), None));
+        return Ok(found(Statement::Statement(inner)));
     };
-    if !to || target != ast::CopyTarget::Stdout {
-        let message = "COPY FROM STDIN is not supported; use INSERT, or CREATE EXTERNAL TABLE over a file";
+    let wanted = if to { ast::CopyTarget::Stdout } else { ast::CopyTarget::Stdin };
+    if target != wanted {
+        let message =
+            "COPY of files of the server is not supported like this; use COPY … TO 'file', or CREATE EXTERNAL TABLE";
         return Err(SqlError::not_supported(message));
     }
     let format = CopyFormat::of(&options, &legacy_options)?;
-    let query = match source {
-        ast::CopySource::Query(query) => ast::Statement::Query(query),
+    let parsed = |text: &str| {
+        let parsed = SqlParser::parse_sql(&PostgresDialect, text).map_err(DataFusionError::from)?;
+        let missing = || SqlError::error("XX000", "internal error: COPY without a query");
+        parsed.into_iter().next().ok_or_else(missing)
+    };
+    let statement = match source {
+        ast::CopySource::Query(query) if to => ast::Statement::Query(query),
+        ast::CopySource::Query(_) => {
+            return Err(SqlError::error("42601", "syntax error: COPY (query) FROM is not supported"));
+        }
         ast::CopySource::Table { table_name, columns } => {
             let columns: Vec<_> = columns.iter().map(ToString::to_string).collect();
+            let named = if columns.is_empty() { String::new() } else { format!("({})", columns.join(", ")) };
             let columns = if columns.is_empty() { "*".into() } else { columns.join(", ") };
-            let text = format!("SELECT {columns} FROM {table_name}");
-            let parsed = SqlParser::parse_sql(&PostgresDialect, &text).map_err(DataFusionError::from)?;
-            let missing = || SqlError::error("XX000", "internal error: COPY without a query");
-            parsed.into_iter().next().ok_or_else(missing)?
+            match to {
+                true => parsed(&format!("SELECT {columns} FROM {table_name}"))?,
+                false => parsed(&format!("INSERT INTO {table_name} {named} SELECT {columns} FROM {table_name}"))?,
+            }
         }
     };
-    Ok((Statement::Statement(Box::new(query)), Some(format)))
+    let (copy, copy_from) = if to { (Some(format), None) } else { (None, Some(format)) };
+    Ok(Found { copy, copy_from, ..found(Statement::Statement(Box::new(statement))) })
 }
 
 /// See [`limits`].
@@ -404,7 +426,8 @@ mod tests {
             ("select 1;\nselekt 2", "42601", "near \"selekt\""),
             ("select (", "42601", "end of input"),
             ("select 'abc", "42601", "Unterminated string"),
-            ("copy t from stdin", "0A000", "STDIN"),
+            ("copy t from stdin with (format nonsense)", "22023", "nonsense"),
+            ("copy (select 1) from stdin", "42601", "COPY"),
             ("copy t to stdout with (format nonsense)", "22023", "nonsense"),
         ] {
             let error = Parser::default().parse(query).unwrap_err();

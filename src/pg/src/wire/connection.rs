@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::api::results::FieldInfo;
-use datafusion_postgres::pgwire::messages::copy::{CopyData, CopyDone, CopyOutResponse};
+use datafusion_postgres::pgwire::messages::copy::{CopyData, CopyDone, CopyInResponse, CopyOutResponse};
 use datafusion_postgres::pgwire::messages::data::{NoData, ParameterDescription, RowDescription};
 use datafusion_postgres::pgwire::messages::extendedquery::{
     Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete, PortalSuspended,
@@ -20,6 +21,7 @@ use crate::catalog::objects::Objects;
 use crate::encode::column::{self, Columns};
 use crate::encode::copy::CopyFormat;
 use crate::session::commands;
+use crate::session::copy_in::CopyIn;
 use crate::session::result_stream::Rows;
 use crate::session::{Outcome, Portal, Prepared, Session, Tag, in_failed_transaction};
 use crate::sql::parameters;
@@ -124,21 +126,27 @@ impl Connection {
                 if !prepared.parameters.is_empty() {
                     return Err(SqlError::error("42P02", "there is no parameter $1").into());
                 }
+                if prepared.parsed.copy_from.is_some() {
+                    return Ok(Some(prepared));
+                }
                 match session.run(&prepared, &[]).await? {
-                    Outcome::Done(tag) => complete(session, outbox, tag).await,
+                    Outcome::Done(tag) => complete(session, outbox, tag).await?,
                     Outcome::Rows(mut rows, _) if let Some(copy) = &prepared.parsed.copy => {
                         let tag = send_copy(session, prepared.columns.as_deref(), &mut rows, copy, outbox).await?;
-                        complete(session, outbox, tag).await
+                        complete(session, outbox, tag).await?;
                     }
                     Outcome::Rows(mut rows, tag) => {
                         let fields = describe_columns(session, prepared.columns.as_deref(), &Format::UnifiedText)?;
                         outbox.put(row_description(&fields))?;
                         let (sent, _) = send_rows(&mut rows, &fields, &session.objects, outbox, usize::MAX).await?;
-                        complete(session, outbox, tag.spell(sent)).await
+                        complete(session, outbox, tag.spell(sent)).await?;
                     }
                 }
+                Ok(None)
             };
-            attention.during(inbox, limit, work).await?;
+            if let Some(copy) = attention.during(inbox, limit, work).await? {
+                receive_copy(inbox, outbox, session, attention, &copy).await?;
+            }
         }
         self.end_implicit_transaction();
         self.ready().await
@@ -255,6 +263,10 @@ impl Connection {
             return Ok(outbox.put(Message::EmptyQueryResponse(EmptyQueryResponse::new()))?);
         }
         let Some(mut portal) = session.portals.remove(&name) else { return Err(no_such_portal(&name).into()) };
+        if portal.prepared.parsed.copy_from.is_some() {
+            refuse_in_failed_transaction(session, portal.prepared.sql())?;
+            return receive_copy(inbox, outbox, session, attention, &portal.prepared).await;
+        }
         let most = usize::try_from(message.max_rows).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
         let limit = session.time_limit();
         let work = async {
@@ -313,6 +325,7 @@ impl Connection {
     /// Without BEGIN a transaction ends with its query or its Sync.
     fn end_implicit_transaction(&mut self) {
         if self.session.status == TransactionStatus::Idle {
+            self.session.transaction.commit();
             self.session.close_portals();
             self.session.empty_portals.clear();
         }
@@ -381,9 +394,17 @@ async fn send_copy(
     // A result has 1,664 columns at most.
     let response = CopyOutResponse::new(code as i8, names.len() as i16, vec![code; names.len()]);
     outbox.put(Message::CopyOutResponse(response))?;
-    if let Some(bytes) = copy.begin(&names) {
+    // The header of a binary copy comes in one message with what follows it; there are clients that count on it.
+    let mut header = copy.begin(&names).filter(|_| copy.is_binary());
+    if header.is_none()
+        && let Some(bytes) = copy.begin(&names)
+    {
         outbox.put(Message::CopyData(CopyData::new(bytes)))?;
     }
+    let mut after_header = |bytes: Bytes| match header.take() {
+        Some(header) => Bytes::from([header, bytes].concat()),
+        None => bytes,
+    };
     let mut sent = 0;
     loop {
         let batch = match rows.next_now(usize::MAX) {
@@ -396,17 +417,59 @@ async fn send_copy(
         let Some(batch) = batch else { break };
         sent += batch.num_rows();
         for row in column::encode(&fields, &batch, &session.objects)? {
-            outbox.put(Message::CopyData(CopyData::new(copy.row(row?, &names)?)))?;
+            outbox.put(Message::CopyData(CopyData::new(after_header(copy.row(row?, &names)?))))?;
             if outbox.is_full() {
                 outbox.flush().await?;
             }
         }
     }
     if let Some(bytes) = copy.end() {
-        outbox.put(Message::CopyData(CopyData::new(bytes)))?;
+        outbox.put(Message::CopyData(CopyData::new(after_header(bytes))))?;
     }
     outbox.put(Message::CopyDone(CopyDone::new()))?;
     Ok(format!("COPY {sent}"))
+}
+
+/// Reads the rows of a COPY from the client and inserts them.
+async fn receive_copy(
+    inbox: &mut Inbox,
+    outbox: &mut Outbox,
+    session: &mut Session,
+    attention: &mut Attention,
+    prepared: &Arc<Prepared>,
+) -> Result<(), Failure> {
+    let limit = session.time_limit();
+    let current = async { Ok(session.up_to_date(prepared).await?) };
+    let prepared = attention.during(inbox, limit, current).await?;
+    let Some(format) = &prepared.parsed.copy_from else { return Ok(()) };
+    let mut copy = CopyIn::new(session, &prepared, format)?;
+    let code = i16::from(format.is_binary());
+    // A table has 1,664 columns at most.
+    let columns = copy.columns() as i16;
+    let response = CopyInResponse::new(code as i8, columns, vec![code; copy.columns()]);
+    outbox.put(Message::CopyInResponse(response))?;
+    outbox.flush().await?;
+    loop {
+        let message = attention.between(limit, inbox.message()).await?;
+        match message {
+            Some(PgWireFrontendMessage::CopyData(data)) => copy.push(&data.data)?,
+            Some(PgWireFrontendMessage::CopyDone(_)) => break,
+            Some(PgWireFrontendMessage::CopyFail(fail)) => {
+                return Err(SqlError::error("57014", format!("COPY from stdin failed: {}", fail.message)).into());
+            }
+            Some(PgWireFrontendMessage::Flush(_) | PgWireFrontendMessage::Sync(_)) => {}
+            Some(PgWireFrontendMessage::Terminate(_)) | None => return Err(Failure::Disconnected),
+            Some(_) => return Err(SqlError::protocol_violation("unexpected message during COPY from stdin").into()),
+        }
+    }
+    let work = async {
+        let (plan, _reservation) = copy.finish()?;
+        match session.run_plan(plan, &prepared.parsed.statement).await? {
+            Outcome::Done(tag) => complete(session, outbox, tag.replace("INSERT 0", "COPY")).await,
+            Outcome::Rows(..) => Err(SqlError::error("XX000", "internal error: COPY has rows").into()),
+        }
+    };
+    attention.during(inbox, limit, work).await
 }
 
 /// Sends at most `most` rows; how many there were, and whether they were the last.

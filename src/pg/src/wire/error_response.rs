@@ -16,12 +16,21 @@ pub(crate) struct SqlError {
     pub(crate) hint: Option<String>,
     /// 1-based character in the query text; psql draws a caret there.
     pub(crate) position: Option<usize>,
+    /// Where the error was found, in other words than the statement's.
+    pub(crate) context: Option<String>,
 }
 
 impl SqlError {
     /// The statement failed; the connection goes on.
     pub(crate) fn error(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Self { fatal: false, sqlstate: sqlstate.into(), message: message.into(), hint: None, position: None }
+        Self {
+            fatal: false,
+            sqlstate: sqlstate.into(),
+            message: message.into(),
+            hint: None,
+            position: None,
+            context: None,
+        }
     }
 
     /// The connection is closed after this.
@@ -59,6 +68,11 @@ impl SqlError {
         self
     }
 
+    pub(crate) fn with_context(mut self, context: impl Into<String>) -> Self {
+        self.context = Some(context.into());
+        self
+    }
+
     pub(crate) fn into_fatal(mut self) -> Self {
         self.fatal = true;
         self
@@ -73,6 +87,7 @@ impl SqlError {
         let mut info = ErrorInfo::new(severity.into(), self.sqlstate.into_owned(), self.message);
         info.severity_nonlocalized = Some(severity.into());
         info.hint = self.hint;
+        info.where_context = self.context;
         info.position = self.position.map(|position| position.to_string());
         PgWireBackendMessage::ErrorResponse(info.into())
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::wire::error_response::{Failure, SqlError};
 use crate::wire::framing::Inbox;
+use neuroql_access::Role;
 
 /// How far the server is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,15 +26,27 @@ pub(crate) enum Phase {
 }
 
 /// Who can be cancelled: process number and secret of every connection.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Registry {
     entries: Mutex<HashMap<i32, Entry>>,
     last_pid: AtomicI32,
 }
 
+#[derive(Debug)]
 struct Entry {
     secret: [u8; 4],
+    role: Role,
     cancelled: watch::Sender<()>,
+    terminated: watch::Sender<bool>,
+}
+
+/// What a session may do to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Signal {
+    /// Ends its statement.
+    Cancel,
+    /// Ends it.
+    Terminate,
 }
 
 /// A connection's place in the [`Registry`], given up when dropped.
@@ -42,12 +55,14 @@ pub(crate) struct Registration {
     pub(crate) pid: i32,
     pub(crate) secret: [u8; 4],
     cancelled: watch::Receiver<()>,
+    terminated: watch::Receiver<bool>,
 }
 
 impl Registry {
-    pub(crate) fn register(self: &Arc<Self>) -> Registration {
+    pub(crate) fn register(self: &Arc<Self>, role: &Role) -> Registration {
         let secret: [u8; 4] = rand::random();
-        let (sender, cancelled) = watch::channel(());
+        let (cancel, cancelled) = watch::channel(());
+        let (terminate, terminated) = watch::channel(false);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = loop {
             let pid = self.last_pid.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & i32::MAX;
@@ -55,9 +70,29 @@ impl Registry {
                 break pid;
             }
         };
-        entries.insert(pid, Entry { secret, cancelled: sender });
+        entries.insert(pid, Entry { secret, role: role.clone(), cancelled: cancel, terminated: terminate });
         drop(entries);
-        Registration { registry: Arc::clone(self), pid, secret, cancelled }
+        Registration { registry: Arc::clone(self), pid, secret, cancelled, terminated }
+    }
+
+    /// Does something to connection `pid` for a user; false if there is none.
+    ///
+    /// # Errors
+    /// 42501 if it is another user's, or a superuser's, and this one is no superuser.
+    pub(crate) fn signal(&self, pid: i32, signal: Signal, by: &Role) -> Result<bool, SqlError> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = entries.get(&pid) else { return Ok(false) };
+        if !by.superuser && (entry.role.superuser || entry.role.name != by.name) {
+            let what = if signal == Signal::Cancel { "cancel a query" } else { "terminate a session" };
+            return Err(SqlError::error("42501", format!("only a superuser may {what} of another user")));
+        }
+        match signal {
+            Signal::Cancel => entry.cancelled.send_replace(()),
+            Signal::Terminate => {
+                entry.terminated.send_replace(true);
+            }
+        }
+        Ok(true)
     }
 
     /// Interrupts the statement of connection `pid`, if the secret is right.
@@ -88,10 +123,31 @@ impl Attention {
         Self { registration, phase }
     }
 
-    /// Completes when idle connections should close.
+    /// Completes when an idle connection should close.
     pub(crate) async fn draining(&mut self) {
-        // The sender lives in the server; without one there is no server.
-        let _ = self.phase.wait_for(|phase| *phase >= Phase::Draining).await;
+        tokio::select! {
+            // The sender lives in the server; without one there is no server.
+            _ = self.phase.wait_for(|phase| *phase >= Phase::Draining) => {}
+            () = terminated(&mut self.registration.terminated) => {}
+        }
+    }
+
+    /// Waits for the client within a statement, to the first interruption.
+    pub(crate) async fn between<T>(
+        &mut self,
+        limit: TimeLimit,
+        message: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let cancelled = &mut self.registration.cancelled;
+        tokio::select! {
+            biased;
+            () = terminated(&mut self.registration.terminated) => Err(shutting_down().into()),
+            _ = cancelled.changed() => Err(cancelled_by_user().into()),
+            () = within(limit.statement) => Err(cancelled_by_timeout().into()),
+            () = within(limit.transaction) => Err(transaction_timeout().into()),
+            _ = self.phase.wait_for(|phase| *phase >= Phase::Draining) => Err(shutting_down().into()),
+            message = message => message,
+        }
     }
 
     /// Runs `work` to its end or to the first interruption, whichever comes first. Interrupted work is dropped.
@@ -106,10 +162,9 @@ impl Attention {
         cancelled.mark_unchanged();
         tokio::select! {
             biased;
-            _ = cancelled.changed() => Err(SqlError::error("57014", "canceling statement due to user request").into()),
-            () = within(limit.statement) => {
-                Err(SqlError::error("57014", "canceling statement due to statement timeout").into())
-            }
+            () = terminated(&mut self.registration.terminated) => Err(shutting_down().into()),
+            _ = cancelled.changed() => Err(cancelled_by_user().into()),
+            () = within(limit.statement) => Err(cancelled_by_timeout().into()),
             () = within(limit.transaction) => Err(transaction_timeout().into()),
             _ = self.phase.wait_for(|phase| *phase == Phase::Stopping) => Err(shutting_down().into()),
             () = inbox.hung_up() => Err(Failure::Disconnected),
@@ -119,6 +174,13 @@ impl Attention {
                 Err(payload) => Err(SqlError::panic(payload.as_ref()).into()),
             },
         }
+    }
+}
+
+/// Completes when somebody ends the connection.
+async fn terminated(flag: &mut watch::Receiver<bool>) {
+    if flag.wait_for(|terminated| *terminated).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -139,6 +201,14 @@ pub(crate) async fn within(time: Option<Duration>) {
     }
 }
 
+fn cancelled_by_user() -> SqlError {
+    SqlError::error("57014", "canceling statement due to user request")
+}
+
+fn cancelled_by_timeout() -> SqlError {
+    SqlError::error("57014", "canceling statement due to statement timeout")
+}
+
 pub(crate) fn transaction_timeout() -> SqlError {
     SqlError::fatal("25P04", "terminating connection due to transaction timeout")
 }
@@ -155,8 +225,9 @@ mod tests {
     #[test]
     fn only_the_right_secret_cancels() {
         let registry = Arc::new(Registry::default());
-        let mut one = registry.register();
-        let two = registry.register();
+        let role = |name: &str, superuser| Role { name: name.into(), superuser };
+        let mut one = registry.register(&role("ada", true));
+        let two = registry.register(&role("bob", false));
         assert_ne!(one.pid, two.pid);
         one.cancelled.mark_unchanged();
         registry.cancel(one.pid, &one.secret.map(|byte| !byte));
@@ -165,6 +236,11 @@ mod tests {
         assert!(!one.cancelled.has_changed().unwrap());
         registry.cancel(one.pid, &one.secret);
         assert!(one.cancelled.has_changed().unwrap());
+        assert!(registry.signal(one.pid, Signal::Cancel, &role("bob", false)).is_err());
+        assert!(registry.signal(two.pid, Signal::Cancel, &role("eve", false)).is_err());
+        assert!(registry.signal(two.pid, Signal::Terminate, &role("bob", false)).is_ok_and(|found| found));
+        assert!(*two.terminated.borrow() && !*one.terminated.borrow());
+        assert!(registry.signal(77, Signal::Cancel, &role("ada", true)).is_ok_and(|found| !found));
         drop(one);
         assert_eq!(registry.entries.lock().unwrap().len(), 1);
     }

@@ -16,7 +16,7 @@ use crate::Error;
 use crate::session::Base;
 use crate::session::result_stream::Roomy;
 use crate::session::settings::Timeouts;
-use crate::wire::interrupt::{Phase, Registry};
+use crate::wire::interrupt::Phase;
 use crate::wire::places::{FailedLogins, Places, Strangers};
 use crate::wire::startup::{SUPERUSER, Shared};
 use crate::wire::tls::{self, TlsFiles};
@@ -82,7 +82,7 @@ impl Server {
     /// Fails rather than serve less safely than asked: on an unreadable or unsuitable certificate, key or password file,
     /// and on an address that other machines can reach if there is no password file, or no encryption.
     pub async fn bind(engine: &Engine, config: Config) -> Result<Self, Error> {
-        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let tls = config.tls.as_ref().map(tls::read).transpose()?;
         let passwords = config.password_file.as_deref().map(Users::read).transpose()?;
         let failed = |source: io::Error| Error::Listen { address: config.listen.clone(), source };
         let addresses: Vec<_> = tokio::net::lookup_host(&config.listen).await.map_err(failed)?.collect();
@@ -105,7 +105,6 @@ impl Server {
         let (phase, receiver) = watch::channel(Phase::Serving);
         let shared = Shared {
             base: Arc::new(base),
-            registry: Arc::new(Registry::default()),
             passwords,
             tls,
             phase: receiver,

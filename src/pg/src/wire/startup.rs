@@ -14,23 +14,23 @@ use datafusion_postgres::pgwire::messages::startup::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 
 use crate::session::settings::Timeouts;
 use crate::session::{Base, Session};
 use crate::wire::connection::Connection;
 use crate::wire::error_response::{Failure, SqlError};
 use crate::wire::framing::{HEADER, Inbox, LARGEST_STARTUP_PACKET, Outbox, Socket, Tcp, split};
-use crate::wire::interrupt::{Attention, Phase, Registry};
+use crate::wire::interrupt::{Attention, Phase};
 use crate::wire::places::{FailedLogins, Place, Places, Strangers};
-use crate::wire::tls::ALPN;
-use neuroql_access::{Exchange, Role, Users};
+use crate::wire::tls::{ALPN, Tls};
+use neuroql_access::{ChannelBinding, Exchange, Role, Users};
 
 const CANCEL_REQUEST: i32 = 80_877_102;
 const SSL_REQUEST: i32 = 80_877_103;
 const GSS_REQUEST: i32 = 80_877_104;
 const PROTOCOL_3_0: i32 = 3 << 16;
 const SCRAM: &str = "SCRAM-SHA-256";
+const SCRAM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
 /// The user of every connection to a server without a password file.
 pub(crate) const SUPERUSER: &str = "neuroql";
@@ -38,9 +38,8 @@ pub(crate) const SUPERUSER: &str = "neuroql";
 /// State that the connections of a server share.
 pub(crate) struct Shared {
     pub(crate) base: Arc<Base>,
-    pub(crate) registry: Arc<Registry>,
     pub(crate) passwords: Option<Users>,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) places: Arc<Places>,
     pub(crate) strangers: Strangers,
@@ -70,7 +69,7 @@ impl Shared {
         let (mut inbox, mut outbox) = split(socket, Some(tcp));
         let admitted = match first {
             Ok(First::Cancel { pid, secret }) => {
-                self.registry.cancel(pid, &secret);
+                self.base.registry().cancel(pid, &secret);
                 return None;
             }
             Ok(First::Startup { minor, parameters }) => {
@@ -100,7 +99,7 @@ impl Shared {
             && stream.0.peek(&mut byte).await? == 1
             && byte[0] == TLS_HANDSHAKE
         {
-            let mut encrypted = tls.accept(stream).await?;
+            let mut encrypted = tls.acceptor.accept(stream).await?;
             if encrypted.get_ref().1.alpn_protocol() != Some(ALPN) {
                 return Err(std::io::ErrorKind::InvalidData.into());
             }
@@ -113,7 +112,7 @@ impl Shared {
                 Ok(First::Ssl) => match &self.tls {
                     Some(tls) => {
                         stream.write_all(b"S").await?;
-                        let mut encrypted = tls.accept(stream).await?;
+                        let mut encrypted = tls.acceptor.accept(stream).await?;
                         let first = read_first(&mut encrypted).await;
                         return Ok((Box::new(encrypted), true, first));
                     }
@@ -152,7 +151,7 @@ impl Shared {
         let role = self.authenticate(inbox, outbox, peer, secure, user).await?;
         let place = self.places.take(&role)?;
 
-        let registration = self.registry.register();
+        let registration = self.base.registry().register(&role);
         let (pid, secret) = (registration.pid, i32::from_be_bytes(registration.secret));
         let mut session = Session::new(Arc::clone(&self.base), role, pid, &self.timeouts);
         apply_parameters(&session, &parameters).map_err(SqlError::into_fatal)?;
@@ -190,18 +189,27 @@ impl Shared {
         }
         let (role, verifier) = passwords.lookup(user);
 
-        outbox.put(Message::Authentication(Authentication::SASL(vec![SCRAM.into()])))?;
+        let end_point = self.tls.as_ref().and_then(|tls| tls.end_point.as_deref()).filter(|_| secure);
+        let mechanisms = end_point.map(|_| SCRAM_PLUS).into_iter().chain([SCRAM]);
+        let offered = Authentication::SASL(mechanisms.map(str::to_owned).collect());
+        outbox.put(Message::Authentication(offered))?;
         outbox.flush().await?;
         let malformed = || SqlError::protocol_violation("malformed SCRAM message");
         let body = password_message(inbox).await?;
         // SASLInitialResponse: mechanism, zero byte, length, data.
         let mut parts = body.splitn(2, |byte| *byte == 0);
         let (mechanism, rest) = (parts.next().unwrap_or_default(), parts.next().ok_or_else(malformed)?);
-        if mechanism != SCRAM.as_bytes() {
-            return Err(SqlError::protocol_violation("client selected an authentication mechanism not offered").into());
-        }
+        let channel = match (mechanism, end_point) {
+            (mechanism, Some(hash)) if mechanism == SCRAM_PLUS.as_bytes() => ChannelBinding::Chosen(hash),
+            (mechanism, Some(_)) if mechanism == SCRAM.as_bytes() => ChannelBinding::Declined,
+            (mechanism, None) if mechanism == SCRAM.as_bytes() => ChannelBinding::NotOffered,
+            _ => {
+                let message = "client selected an authentication mechanism not offered";
+                return Err(SqlError::protocol_violation(message).into());
+            }
+        };
         let client_first = rest.get(4..).and_then(|data| std::str::from_utf8(data).ok()).ok_or_else(malformed)?;
-        let exchange = Exchange::begin(client_first, verifier).ok_or_else(malformed)?;
+        let exchange = Exchange::begin(client_first, verifier, channel).ok_or_else(malformed)?;
         let challenge = Bytes::copy_from_slice(exchange.challenge().as_bytes());
         outbox.put(Message::Authentication(Authentication::SASLContinue(challenge)))?;
         outbox.flush().await?;

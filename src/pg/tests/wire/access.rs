@@ -38,6 +38,57 @@ async fn passwords_are_checked() {
     }
 }
 
+/// Where files lie and how they are opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_superusers_see_definitions_of_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let password_file = Some(password_file(folder.path()));
+    let server = Running::start_with(Config { password_file, ..Config::default() }).await;
+    let ada = server.try_connect("user=ada password=secret").await.unwrap();
+    let bob = server.try_connect(BOB).await.unwrap();
+    let file = folder.path().join("secret-place.csv");
+    std::fs::write(&file, "text\na\n").unwrap();
+    let create = format!(
+        "create external table hidden stored as csv location '{}' options ('format.has_header' 'true')",
+        file.display()
+    );
+    ada.batch_execute(&create).await.unwrap();
+    ada.batch_execute("create view shown as select text from hidden").await.unwrap();
+    ada.batch_execute("create view definitions as select definition from information_schema.views").await.unwrap();
+    let queries = [
+        "select definition from information_schema.views where table_name = 'hidden'",
+        "select v.* from information_schema.views v, (values (1)) t(a) where table_name = 'hidden'",
+        "select min(definition) from definitions",
+        "show create table hidden",
+        "select location from datasets where dataset = 'hidden'",
+        "select * from datasets order by location",
+        "with d as (select location from datasets) select (select max(location) from d)",
+        "select location from models",
+    ];
+    let all = async |client: &tokio_postgres::Client, sql: &str| {
+        let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let values = messages.iter().filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let values = values.flat_map(|row| (0..row.len()).filter_map(|column| row.get(column).map(str::to_owned)));
+        values.collect::<Vec<_>>().join(" ")
+    };
+    for sql in queries {
+        let (seen, hidden) = (all(&ada, sql).await, all(&bob, sql).await);
+        assert!(seen.contains("secret-place") || seen.contains("bundled"), "{sql}: {seen}");
+        assert!(!hidden.contains("secret-place") && !hidden.contains("bundled"), "{sql}: {hidden}");
+    }
+    assert_eq!(fails(&bob, "prepare p(text) as select $1; execute p((select definition from nothing))").await, "42P01");
+    let sql = "prepare q(text) as select $1;
+               execute q((select max(definition) from information_schema.views where table_name = 'hidden'))";
+    assert_eq!(all(&bob, sql).await, "");
+    assert!(
+        all(&bob, "select definition from information_schema.views where table_name = 'shown'").await.contains("text")
+    );
+    assert_eq!(simple(&bob, "select text from hidden").await, ["a"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_superusers_change_anything() {
     let folder = tempfile::tempdir().unwrap();

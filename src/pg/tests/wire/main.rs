@@ -1,5 +1,7 @@
 //! A server on a real socket, and clients that behave, misbehave and vanish.
 
+#![allow(clippy::unwrap_used)]
+
 mod access;
 mod limits;
 mod raw;
@@ -8,6 +10,7 @@ mod statements;
 mod streaming;
 mod subqueries;
 mod tables;
+mod transactions;
 mod values;
 
 use std::sync::Arc;

@@ -129,7 +129,7 @@ async fn errors_have_a_code_and_leave_the_connection_usable() {
         ("declare c cursor for select 1", "25P01"),
         ("savepoint a", "25P01"),
         ("select $1", "42P02"),
-        ("copy t from stdin", "0A000"),
+        ("copy nowhere from stdin", "42P01"),
         ("listen x", "0A000"),
         ("create external table x stored as parquet location '/nowhere/at/all.parquet'", "58P01"),
         ("create external table x stored as nonsense location '/x'", "0A000"),

@@ -179,7 +179,6 @@ async fn copies_are_those_of_postgres() {
         ("copy (select 1) to stdout with (format binary, header)", "0A000"),
         ("copy (select 1) to stdout with (delimiter 'a')", "22023"),
         ("copy (select 1) to stdout with (quote '\"')", "0A000"),
-        ("copy models from stdin", "0A000"),
         ("copy nothing to stdout", "42P01"),
     ] {
         assert_eq!(fails(&client, sql).await, code, "{sql}");

@@ -18,5 +18,5 @@ pub use corpora::Corpora;
 pub use corpus::{Corpus, GATHERED_BYTES, NeuronExamples, NeuronReader, RANDOM_TOKENS};
 pub use evaluate::{Evaluated, Evaluation};
 pub use graph_index::{GraphIndex, GraphIndexes, INDEX_BYTES};
-pub use preferred::preferred_rows;
+pub use preferred::{preferred_rows, preferred_rows_of};
 pub use provenance::{MOST_EXAMPLES, MOST_TOKENS, Provenance, Searched};

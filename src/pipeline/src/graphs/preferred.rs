@@ -15,18 +15,36 @@ const PREFERRED: &str = "neuroql";
 
 /// Returns the rows of a layer's graphs that stand for their neurons, by neuron.
 pub fn preferred_rows(graphs: &RecordBatch) -> BTreeMap<i32, usize> {
-    let neurons = graphs["neuron"].as_primitive::<Int32Type>();
-    let methods = graphs["method"].as_string::<i32>();
-    let built_at = graphs["built_at"].as_primitive::<TimestampMicrosecondType>();
-    let rank = |row: usize| (methods.value(row) == PREFERRED, built_at.is_valid(row).then(|| built_at.value(row)));
     let mut preferred = BTreeMap::new();
-    for (row, neuron) in neurons.values().iter().enumerate() {
-        let best = preferred.entry(*neuron).or_insert(row);
-        if rank(row) > rank(*best) {
-            *best = row;
+    let rank = rank(graphs);
+    for (row, neuron) in graphs["neuron"].as_primitive::<Int32Type>().values().iter().enumerate() {
+        preferred.entry(*neuron).and_modify(|best| *best = better(*best, row, &rank)).or_insert(row);
+    }
+    preferred
+}
+
+/// Returns for each of some neurons, which ascend, the row that stands for it.
+pub fn preferred_rows_of(graphs: &RecordBatch, neurons: &[u32]) -> Vec<Option<usize>> {
+    let mut preferred = vec![None; neurons.len()];
+    let rank = rank(graphs);
+    for (row, neuron) in graphs["neuron"].as_primitive::<Int32Type>().values().iter().enumerate() {
+        let place = u32::try_from(*neuron).ok().and_then(|neuron| neurons.binary_search(&neuron).ok());
+        if let Some(best) = place.map(|place| &mut preferred[place]) {
+            *best = Some(best.map_or(row, |best| better(best, row, &rank)));
         }
     }
     preferred
+}
+
+fn better<K: PartialOrd>(best: usize, row: usize, rank: &impl Fn(usize) -> K) -> usize {
+    if rank(row) > rank(best) { row } else { best }
+}
+
+/// What decides between rows of one neuron: the method, then when the graph was built.
+fn rank(graphs: &RecordBatch) -> impl Fn(usize) -> (bool, Option<i64>) + '_ {
+    let methods = graphs["method"].as_string::<i32>();
+    let built_at = graphs["built_at"].as_primitive::<TimestampMicrosecondType>();
+    |row| (methods.value(row) == PREFERRED, built_at.is_valid(row).then(|| built_at.value(row)))
 }
 
 /// A neuron, the graph that stands for it, and its F1.
@@ -66,5 +84,6 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(preferred_rows(&rows), BTreeMap::from([(3, 1), (5, 4), (8, 5)]));
+        assert_eq!(preferred_rows_of(&rows, &[0, 3, 4, 8, 9]), [None, Some(1), None, Some(5), None]);
     }
 }

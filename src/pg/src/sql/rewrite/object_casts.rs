@@ -135,6 +135,10 @@ pub(crate) fn rewrite_comparisons(tree: &mut impl VisitMut) {
                     name_function(left);
                 }
             }
+            // Drivers cast single letters to what is `"char"` there.
+            Expr::Cast { data_type, .. } if matches!(data_type, DataType::Char(_) | DataType::Character(_)) => {
+                *data_type = DataType::Text;
+            }
             Expr::InList { expr, list, .. } if is_function_column(expr) => list.iter_mut().for_each(name_function),
             Expr::Cast { expr: inner, data_type, .. } if is_text(data_type) && is_function_column(inner) => {
                 *expr = call(&format!("{WRITES}regproc"), vec![take(inner)]);

@@ -1,0 +1,422 @@
+//! Queries that are planned once and run again with other parameters.
+//!
+//! A parameter becomes a function without arguments that returns the value of the statement that runs now. No rule of the
+//! planner evaluates it, and scans apply filters with it as they do others. A plan may be kept if nothing in it was read
+//! when it was made: [`ModelTable::is_read_at_execution`](crate::tables::model_table::ModelTable::is_read_at_execution)
+//! says so of a table.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{internal_err, plan_err};
+use datafusion::datasource::source_as_provider;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, FetchType, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, SkipType, TableScan, Volatility,
+};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::streaming::StreamingTableExec;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::scalar::ScalarValue;
+use neuroql_model::{CancelOnDrop, Model};
+
+use crate::tables::model_table::{OfAll, OfModel};
+
+/// Neurons up to which a query over them is not worth a task for each partition.
+const FEW_NEURONS: usize = 50_000;
+
+/// A query with parameters, planned for any values of them. It runs once at a time.
+#[derive(Debug)]
+pub struct ReusablePlan {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    values: Arc<Values>,
+    /// Those of the parameters, from the first to the last that is used; `None` for one that is not.
+    types: Vec<Option<DataType>>,
+    /// True if operators remember what they did.
+    has_state: bool,
+    is_quick: bool,
+    /// Functions of the plan look at its flag.
+    _guard: CancelOnDrop,
+}
+
+impl ReusablePlan {
+    /// Plans a query in the state and with the guard of [`interruptible`](neuroql_udfs::interruptible). `None` if its plan
+    /// depends on the values of its parameters or on what was read to make it, or if it is wrong, which planning it with
+    /// values will say.
+    pub async fn new(query: &LogicalPlan, mut state: SessionState, guard: CancelOnDrop) -> Option<Self> {
+        let size = read_at_execution(query)?;
+        let query = query.clone().transform_up(nullable).ok()?.data;
+        let is_quick = !size.calls_functions && size.neurons <= FEW_NEURONS && size.tables <= 1;
+        let options = state.config_mut().options_mut();
+        // Such filters stay in the operators of a plan.
+        options.optimizer.enable_dynamic_filter_pushdown = false;
+        options.optimizer.enable_topk_dynamic_filter_pushdown = false;
+        options.optimizer.enable_join_dynamic_filter_pushdown = false;
+        options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+        if is_quick {
+            options.execution.target_partitions = 1;
+        }
+        let values = Arc::new(Values::default());
+        let mut types = Vec::new();
+        let optimized = state.optimize(&query).ok()?;
+        let optimized = optimized.transform_up(|node| late(node, &values, &mut types)).ok()?.data;
+        let plan = state.query_planner().create_physical_plan(&optimized, &state).await.ok()?;
+        let functions = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
+        let context = TaskContext::new(
+            None,
+            state.session_id().to_owned(),
+            state.config().clone(),
+            functions.0,
+            functions.1,
+            functions.2,
+            functions.3,
+            Arc::clone(state.runtime_env()),
+        );
+        let has_state = plan.exists(|node| Ok(!is_stateless(node))).unwrap_or(true);
+        Some(Self { plan, context: Arc::new(context), values, types, has_state, is_quick, _guard: guard })
+    }
+
+    /// Returns whether the values are of the types that it was planned for.
+    pub fn takes(&self, values: &[ScalarValue]) -> bool {
+        let fits = |(place, wanted): (usize, &Option<DataType>)| match wanted {
+            Some(wanted) => values.get(place).is_some_and(|value| value.data_type() == *wanted),
+            None => true,
+        };
+        self.types.iter().enumerate().all(fits)
+    }
+
+    /// Returns whether it reads a few rows of one table and computes nothing that takes long: such a query may run where
+    /// others wait.
+    pub fn is_quick(&self) -> bool {
+        self.is_quick
+    }
+
+    /// Runs it, after the stream of the run before has ended. `values` are those of the parameters, from the first on.
+    ///
+    /// # Errors
+    /// Those of the operators.
+    pub fn execute(&mut self, values: Vec<ScalarValue>) -> Result<SendableRecordBatchStream> {
+        *self.values.0.write().unwrap_or_else(PoisonError::into_inner) = Some(values);
+        if self.has_state {
+            self.plan = reset_plan_states(Arc::clone(&self.plan))?;
+        }
+        execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context))
+    }
+}
+
+/// How much a query works on.
+#[derive(Default)]
+struct Size {
+    tables: usize,
+    neurons: usize,
+    calls_functions: bool,
+}
+
+/// How much a query works on; `None` if its plan may hold what was read, or depends on more than its text.
+fn read_at_execution(query: &LogicalPlan) -> Option<Size> {
+    let mut size = Size::default();
+    let mut fine = true;
+    let walked = query.apply(|node| {
+        fine &= match node {
+            LogicalPlan::TableScan(scan) => match neurons(scan) {
+                Some(neurons) => {
+                    size.tables += 1;
+                    size.neurons += neurons;
+                    true
+                }
+                None => false,
+            },
+            LogicalPlan::Limit(limit) => {
+                matches!(limit.get_skip_type(), Ok(SkipType::Literal(_)))
+                    && matches!(limit.get_fetch_type(), Ok(FetchType::Literal(_)))
+            }
+            LogicalPlan::Projection(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::Window(_)
+            | LogicalPlan::Aggregate(_)
+            | LogicalPlan::Sort(_)
+            | LogicalPlan::Join(_)
+            | LogicalPlan::Union(_)
+            | LogicalPlan::EmptyRelation(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Distinct(_)
+            | LogicalPlan::Values(_) => true,
+            _ => false,
+        };
+        let expressions = node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                fine &= match part {
+                    Expr::ScalarFunction(call) => {
+                        size.calls_functions = true;
+                        call.func.as_async().is_some() || is_immutable(call.func.signature())
+                    }
+                    Expr::AggregateFunction(call) => is_immutable(call.func.signature()),
+                    Expr::Placeholder(Placeholder { id, field }) => number(id).is_some() && field.is_some(),
+                    Expr::Column(_)
+                    | Expr::Literal(..)
+                    | Expr::Alias(_)
+                    | Expr::BinaryExpr(_)
+                    | Expr::Like(_)
+                    | Expr::Not(_)
+                    | Expr::IsNotNull(_)
+                    | Expr::IsNull(_)
+                    | Expr::IsTrue(_)
+                    | Expr::IsFalse(_)
+                    | Expr::IsUnknown(_)
+                    | Expr::IsNotTrue(_)
+                    | Expr::IsNotFalse(_)
+                    | Expr::IsNotUnknown(_)
+                    | Expr::Negative(_)
+                    | Expr::Between(_)
+                    | Expr::Case(_)
+                    | Expr::Cast(_)
+                    | Expr::TryCast(_)
+                    | Expr::WindowFunction(_)
+                    | Expr::InList(_) => true,
+                    _ => false,
+                };
+                Ok(if fine { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+            })
+        })?;
+        Ok(if fine { expressions } else { TreeNodeRecursion::Stop })
+    });
+    (fine && walked.is_ok()).then_some(size)
+}
+
+fn is_immutable(signature: &Signature) -> bool {
+    signature.volatility == Volatility::Immutable
+}
+
+/// The neurons of the models whose table is scanned; `None` if the plan of the scan may hold what it read.
+fn neurons(scan: &TableScan) -> Option<usize> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    let provider: &dyn Any = provider.as_ref();
+    let of = |model: &Model| model.config().layers * model.config().d_mlp;
+    if let Some(one) = provider.downcast_ref::<OfModel>() {
+        return one.table.is_read_at_execution().then(|| of(&one.model));
+    }
+    let all = provider.downcast_ref::<OfAll>()?;
+    all.table.is_read_at_execution().then(|| all.engine.registry.list().iter().map(|model| of(model)).sum())
+}
+
+/// Any parameter may be NULL, whatever it is compared to.
+fn nullable(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&node);
+    let changed = node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let changed = expr.transform_up(|part| match part {
+            Expr::Placeholder(Placeholder { id, field: Some(field) }) if !field.is_nullable() => {
+                let field = Some(Arc::new(Field::clone(&field).with_nullable(true)));
+                Ok(Transformed::yes(Expr::Placeholder(Placeholder { id, field })))
+            }
+            part => Ok(Transformed::no(part)),
+        })?;
+        Ok(changed.update_data(|expr| name.restore(expr)))
+    })?;
+    changed.map_data(LogicalPlan::recompute_schema)
+}
+
+/// Reads the parameters of an operator when it runs.
+fn late(
+    node: LogicalPlan,
+    values: &Arc<Values>,
+    types: &mut Vec<Option<DataType>>,
+) -> Result<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&node);
+    node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let changed = expr.transform_up(|part| match part {
+            Expr::Placeholder(Placeholder { id, field: Some(field) }) => {
+                let Some(number) = number(&id) else { return plan_err!("there is no parameter {id}") };
+                let place = number - 1;
+                types.resize(types.len().max(number), None);
+                if types[place].as_ref().is_some_and(|known| known != field.data_type()) {
+                    return plan_err!("the parameter {id} has two types");
+                }
+                types[place] = Some(field.data_type().clone());
+                let parameter = Parameter {
+                    place,
+                    field,
+                    values: Arc::clone(values),
+                    signature: Signature::nullary(Volatility::Volatile),
+                };
+                let func = Arc::new(ScalarUDF::from(parameter));
+                Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: Vec::new() })))
+            }
+            part => Ok(Transformed::no(part)),
+        })?;
+        Ok(changed.update_data(|expr| name.restore(expr)))
+    })
+}
+
+/// The number of `$1`, from 1 on.
+fn number(id: &str) -> Option<usize> {
+    id.strip_prefix('$')?.parse().ok().filter(|number| (1..=usize::from(u16::MAX)).contains(number))
+}
+
+/// Returns whether an operator can run again as it is.
+fn is_stateless(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.is::<ProjectionExec>()
+        || node.is::<FilterExec>()
+        || node.is::<StreamingTableExec>()
+        || node.is::<CooperativeExec>()
+        || node.is::<CoalescePartitionsExec>()
+        || node.is::<GlobalLimitExec>()
+        || node.is::<LocalLimitExec>()
+        || node.is::<UnionExec>()
+        || node.is::<EmptyExec>()
+        || node.is::<PlaceholderRowExec>()
+}
+
+/// The values of the statement that runs now; `None` before the first.
+#[derive(Debug, Default)]
+struct Values(RwLock<Option<Vec<ScalarValue>>>);
+
+/// A function that returns the value of a parameter.
+struct Parameter {
+    /// From 0 on.
+    place: usize,
+    field: FieldRef,
+    values: Arc<Values>,
+    signature: Signature,
+}
+
+impl fmt::Debug for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${}", self.place + 1)
+    }
+}
+
+impl PartialEq for Parameter {
+    fn eq(&self, other: &Self) -> bool {
+        self.place == other.place && Arc::ptr_eq(&self.values, &other.values)
+    }
+}
+
+impl Eq for Parameter {}
+
+impl Hash for Parameter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.place.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Parameter {
+    fn name(&self) -> &str {
+        "parameter"
+    }
+
+    fn schema_name(&self, _: &[Expr]) -> Result<String> {
+        Ok(format!("${}", self.place + 1))
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.field.data_type().clone())
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        Ok(Arc::clone(&self.field))
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let values = self.values.0.read().unwrap_or_else(PoisonError::into_inner);
+        match values.as_ref().and_then(|values| values.get(self.place)) {
+            Some(value) => Ok(ColumnarValue::Scalar(value.clone())),
+            // The planner tries to evaluate it.
+            None => internal_err!("the parameter ${} has no value yet", self.place + 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::ArrayRef;
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    async fn planned(query: &str) -> Result<Option<ReusablePlan>> {
+        let context = SessionContext::new();
+        let types = vec![DataType::Int64; 3].into_iter().map(|t| Arc::new(Field::new("", t, false)) as FieldRef);
+        let state = context.state();
+        let plan = state.create_logical_plan(query).await?;
+        let types: Vec<_> = types.collect();
+        let plan = plan.transform_up(|node| {
+            node.map_expressions(|expr| {
+                expr.transform_up(|part| match part {
+                    Expr::Placeholder(Placeholder { id, .. }) => {
+                        let field = number(&id).and_then(|n| types.get(n - 1).cloned());
+                        Ok(Transformed::yes(Expr::Placeholder(Placeholder { id, field })))
+                    }
+                    part => Ok(Transformed::no(part)),
+                })
+            })?
+            .map_data(LogicalPlan::recompute_schema)
+        })?;
+        Ok(ReusablePlan::new(&plan.data, state, CancelOnDrop::default()).await)
+    }
+
+    async fn rows(plan: &mut ReusablePlan, values: &[Option<i64>]) -> Vec<Vec<String>> {
+        let values = values.iter().map(|value| ScalarValue::Int64(*value)).collect();
+        let batches = datafusion::physical_plan::common::collect(plan.execute(values).unwrap()).await.unwrap();
+        let row = |batch: &datafusion::arrow::array::RecordBatch, row: usize| {
+            let value = |column: &ArrayRef| ScalarValue::try_from_array(column, row).unwrap().to_string();
+            batch.columns().iter().map(value).collect()
+        };
+        batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |index| row(batch, index))).collect()
+    }
+
+    #[tokio::test]
+    async fn other_values_give_other_rows() {
+        let query =
+            "SELECT $1 + 1 AS a, $1 IS NULL AS b, $2 IN ($1, 3) AS c, CASE WHEN $1 > $2 THEN $1 ELSE 0 END AS d";
+        let mut plan = planned(query).await.unwrap().unwrap();
+        assert_eq!(rows(&mut plan, &[Some(1), Some(2)]).await, [["2", "false", "false", "0"]]);
+        assert_eq!(rows(&mut plan, &[Some(5), Some(3)]).await, [["6", "false", "true", "5"]]);
+        assert_eq!(rows(&mut plan, &[None, Some(3)]).await, [["NULL", "true", "true", "0"]]);
+        assert_eq!(rows(&mut plan, &[None, Some(4)]).await, [["NULL", "true", "NULL", "0"]]);
+    }
+
+    #[tokio::test]
+    async fn operators_with_state_start_anew() {
+        let query = "SELECT a, count(*) AS n FROM (SELECT $1 AS a UNION ALL SELECT $2 UNION ALL SELECT $1) AS t
+                     GROUP BY a ORDER BY a LIMIT 5";
+        let mut plan = planned(query).await.unwrap().unwrap();
+        for _ in 0..3 {
+            assert_eq!(rows(&mut plan, &[Some(1), Some(2)]).await, [["1", "2"], ["2", "1"]]);
+            assert_eq!(rows(&mut plan, &[Some(4), Some(4)]).await, [["4", "3"]]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_depends_on_values_or_time_is_not_kept() {
+        for query in ["SELECT 1 LIMIT $1", "SELECT now()", "SELECT random()", "SELECT (SELECT $1)"] {
+            assert!(planned(query).await.unwrap().is_none(), "{query}");
+        }
+        let plan = planned("SELECT $1").await.unwrap().unwrap();
+        assert!(plan.takes(&[ScalarValue::Int64(None)]));
+        assert!(!plan.takes(&[ScalarValue::Int32(Some(1))]) && !plan.takes(&[]));
+    }
+}

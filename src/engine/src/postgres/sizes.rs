@@ -1,0 +1,255 @@
+//! Functions whose values are larger than their arguments: how large is told before they are computed. A value has no more
+//! than a gigabyte, as in Postgres, and the values of a batch are accounted for while they are computed.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
+use datafusion::error::Result;
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
+use datafusion::prelude::SessionContext;
+
+use super::casts::arrow_cast;
+use super::refusal::refusal;
+
+/// The largest value of Postgres.
+const LARGEST: u64 = (1 << 30) - 1;
+
+/// Bytes that tokens take for each of their text.
+const TOKENS: u64 = 16;
+
+const GROWING: [&str; 10] = [
+    "repeat",
+    "lpad",
+    "rpad",
+    "replace",
+    "regexp_replace",
+    "range",
+    "generate_series",
+    "array_repeat",
+    "array_resize",
+    "tokenize",
+];
+
+/// Bounds the values of such functions of a session.
+///
+/// # Errors
+/// If a function is not there.
+pub(crate) fn register(context: &SessionContext) -> Result<()> {
+    let found = context.state();
+    for name in GROWING {
+        let (function, pool) = (found.udf(name)?, Arc::clone(&context.runtime_env().memory_pool));
+        context.register_udf(ScalarUDF::from(Growing { function, pool: Pool(pool) }));
+    }
+    Ok(())
+}
+
+/// A memory pool inside a function, which DataFusion wants to compare and hash.
+#[derive(Debug)]
+struct Pool(Arc<dyn MemoryPool>);
+
+impl PartialEq for Pool {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Pool {}
+
+impl Hash for Pool {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).cast::<()>().hash(state);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Growing {
+    function: Arc<ScalarUDF>,
+    pool: Pool,
+}
+
+impl ScalarUDFImpl for Growing {
+    delegate!(
+        name,
+        aliases,
+        signature,
+        return_type,
+        return_field_from_args,
+        coerce_types,
+        documentation,
+        is_strict,
+        simplify
+    );
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = match args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) {
+            true => 1,
+            false => args.number_rows,
+        };
+        let columns = args.args.iter().map(Argument::of).collect::<Result<Vec<_>>>()?;
+        let mut all = 0_u64;
+        for row in 0..rows {
+            let size = size(self.name(), &columns, row);
+            if size > LARGEST {
+                return Err(refusal("54000", "requested length too large"));
+            }
+            all += size;
+        }
+        let reservation = MemoryConsumer::new(self.name()).register(&self.pool.0);
+        reservation.try_grow(usize::try_from(all).unwrap_or(usize::MAX))?;
+        self.function.invoke_with_args(args)
+    }
+}
+
+/// An argument of a function: what is needed of it to tell how large the values are.
+struct Argument {
+    values: ArrayRef,
+    /// It as whole numbers, if it is a number or a moment in time.
+    numbers: Option<ArrayRef>,
+    is_scalar: bool,
+}
+
+impl Argument {
+    fn of(argument: &ColumnarValue) -> Result<Self> {
+        let (values, is_scalar) = match argument {
+            ColumnarValue::Array(values) => (Arc::clone(values), false),
+            ColumnarValue::Scalar(value) => (value.to_array()?, true),
+        };
+        let numbers = match values.data_type() {
+            kind if kind.is_integer() => Some(arrow_cast(&values, &DataType::Int64)?),
+            DataType::Date32 => Some(arrow_cast(&arrow_cast(&values, &DataType::Int32)?, &DataType::Int64)?),
+            DataType::Timestamp(_, zone) => {
+                let nanoseconds = DataType::Timestamp(TimeUnit::Nanosecond, zone.clone());
+                let cast = arrow_cast(&values, &nanoseconds).and_then(|moments| arrow_cast(&moments, &DataType::Int64));
+                cast.ok()
+            }
+            _ => None,
+        };
+        Ok(Self { values, numbers, is_scalar })
+    }
+
+    fn at(&self, row: usize) -> usize {
+        if self.is_scalar { 0 } else { row }
+    }
+
+    fn number(&self, row: usize) -> Option<i64> {
+        let numbers = self.numbers.as_ref()?.as_primitive::<Int64Type>();
+        let row = self.at(row);
+        numbers.is_valid(row).then(|| numbers.value(row))
+    }
+
+    /// A number of times, which is not negative.
+    fn times(&self, row: usize) -> u64 {
+        self.number(row).and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
+    }
+
+    /// Bytes of a value; of one that is no text, those that numbers have.
+    fn bytes(&self, row: usize) -> u64 {
+        let row = self.at(row);
+        let bytes = match self.values.data_type() {
+            _ if self.values.is_null(row) => 0,
+            DataType::Utf8 => self.values.as_string::<i32>().value(row).len(),
+            DataType::LargeUtf8 => self.values.as_string::<i64>().value(row).len(),
+            DataType::Utf8View => self.values.as_string_view().value(row).len(),
+            DataType::Binary => self.values.as_binary::<i32>().value(row).len(),
+            DataType::List(_) => self.values.as_list::<i32>().value(row).get_array_memory_size(),
+            _ => 8,
+        };
+        bytes as u64
+    }
+}
+
+/// Bytes of a function's value, at most and about.
+fn size(function: &str, arguments: &[Argument], row: usize) -> u64 {
+    match (function, arguments) {
+        ("repeat", [text, times, ..]) => text.bytes(row).saturating_mul(times.times(row)),
+        // A character has four bytes at most.
+        ("lpad" | "rpad", [_, length, ..]) => length.times(row).saturating_mul(4),
+        ("replace", [text, from, to, ..]) => {
+            let (text, from, to) = (text.bytes(row), from.bytes(row).max(1), to.bytes(row));
+            text.saturating_add((text / from).saturating_mul(to))
+        }
+        // It may be found at each character, and name what was found again and again.
+        ("regexp_replace", [text, _, to, ..]) => {
+            let (text, to) = (text.bytes(row), to.bytes(row));
+            if to <= 16 { text.saturating_mul(2) } else { text.saturating_add(text.saturating_mul(to) / 8) }
+        }
+        ("range" | "generate_series", [start, end, rest @ ..]) => {
+            let step = rest.first().map_or(Some(1), |step| step.number(row).or_else(|| span(step, row)));
+            match (start.number(row), end.number(row), step) {
+                (Some(start), Some(end), Some(step)) if step != 0 => {
+                    let steps = (i128::from(end) - i128::from(start)) / i128::from(step);
+                    u64::try_from(steps.max(0)).unwrap_or(u64::MAX).saturating_mul(8)
+                }
+                _ => 0,
+            }
+        }
+        ("range", [end]) => end.times(row).saturating_mul(8),
+        ("array_repeat", [value, times]) => value.bytes(row).max(1).saturating_mul(times.times(row)),
+        ("array_resize", [_, length, rest @ ..]) => {
+            let bytes = rest.first().map_or(8, |value| value.bytes(row).max(8));
+            bytes.saturating_mul(length.times(row))
+        }
+        ("tokenize", [_, text, ..]) => text.bytes(row).saturating_mul(TOKENS),
+        _ => 0,
+    }
+}
+
+/// Nanoseconds of an interval, about.
+fn span(argument: &Argument, row: usize) -> Option<i64> {
+    const DAY: i64 = 86_400_000_000_000;
+    if *argument.values.data_type() != DataType::Interval(IntervalUnit::MonthDayNano) {
+        return None;
+    }
+    let spans = argument.values.as_primitive::<IntervalMonthDayNanoType>();
+    let row = argument.at(row);
+    let span = spans.is_valid(row).then(|| spans.value(row))?;
+    let days = i64::from(span.months) * 30 + i64::from(span.days);
+    Some(days.saturating_mul(DAY).saturating_add(span.nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::execution::memory_pool::GreedyMemoryPool;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+    use datafusion::prelude::SessionConfig;
+
+    use crate::Engine;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn values_that_are_too_large_are_refused() {
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(10_000_000)));
+        let context = SessionContext::new_with_config_rt(SessionConfig::new(), runtime.build_arc().unwrap());
+        Engine::builder().register(&context).unwrap();
+        for (sql, code) in [
+            ("SELECT repeat('ab', 1000000000)", "54000"),
+            ("SELECT length(repeat(a, 9000000)) FROM (VALUES ('a'), ('b')) AS t(a)", "53200"),
+            ("SELECT lpad('x', 2000000000)", "54000"),
+            ("SELECT rpad('x', 8000000)", "53200"),
+            ("SELECT replace(repeat('x', 100000), 'x', repeat('y', 1000))", "53200"),
+            ("SELECT range(1, 1000000000)", "54000"),
+            ("SELECT generate_series(1, 5000000)", "53200"),
+            ("SELECT array_repeat('abcdefgh', 100000000)", "53200"),
+            ("SELECT generate_series(TIMESTAMP '2020-01-01', TIMESTAMP '2021-01-01', INTERVAL '1 second')", "53200"),
+            ("SELECT tokenize('toy', repeat('a ', 1000000))", "53200"),
+        ] {
+            let done = match context.sql(sql).await {
+                Ok(frame) => frame.collect().await.map(drop),
+                Err(error) => Err(error),
+            };
+            assert_eq!(done.map_err(|error| crate::sqlstate(&error).to_owned()), Err(code.to_owned()), "{sql}");
+        }
+        for sql in [
+            "SELECT repeat('ab', 1000), repeat(NULL, 5), repeat('a', -1)",
+            "SELECT lpad('x', 10), rpad('x', -5), replace('aaa', '', 'b')",
+            "SELECT range(5), range(1, 10, 2), generate_series(10, 1, -1), array_repeat(1, 3)",
+        ] {
+            context.sql(sql).await.unwrap().collect().await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+    }
+}

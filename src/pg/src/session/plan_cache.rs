@@ -1,0 +1,144 @@
+//! Plans of prepared statements, kept from one execution to the next.
+//!
+//! Postgres' `plan_cache_mode` says when: `auto` keeps the plan of a statement that runs a second time, since most run
+//! once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::scalar::ScalarValue;
+use neuroql::ReusablePlan;
+
+use crate::session::Prepared;
+
+/// What is known of the plan of a prepared statement.
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    New,
+    /// It ran, with a plan of its own.
+    Ran,
+    /// Its plan cannot be kept.
+    Unfit,
+    Kept(Box<ReusablePlan>),
+    /// A portal is running the plan.
+    Lent,
+}
+
+/// A place for the plan of a prepared statement.
+#[derive(Debug, Default)]
+pub(crate) struct PlanCache(Mutex<State>);
+
+/// When plans are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Mode {
+    /// Of a value of `plan_cache_mode`.
+    pub(crate) fn of(setting: &str) -> Self {
+        match setting {
+            "force_generic_plan" => Self::Always,
+            "force_custom_plan" => Self::Never,
+            _ => Self::Auto,
+        }
+    }
+}
+
+/// What an execution of a statement does about its plan.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    Run(Box<ReusablePlan>),
+    /// Makes a plan and keeps it.
+    Plan,
+    /// Goes without.
+    Pass,
+}
+
+impl PlanCache {
+    /// Whose turn it is. After `Run` and `Plan` nobody else has the plan until the [`Lease`] ends.
+    pub(crate) fn turn(&self, mode: Mode) -> Turn {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (std::mem::replace(&mut *state, State::Lent), mode) {
+            (State::Kept(plan), Mode::Auto | Mode::Always) => Turn::Run(plan),
+            (State::New | State::Ran, Mode::Always) | (State::Ran, Mode::Auto) => Turn::Plan,
+            (State::New, _) => {
+                *state = State::Ran;
+                Turn::Pass
+            }
+            (other, _) => {
+                *state = other;
+                Turn::Pass
+            }
+        }
+    }
+
+    fn set(&self, new: State) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = new;
+    }
+}
+
+/// The use of a statement's plan by one execution.
+pub(crate) struct Lease {
+    prepared: Arc<Prepared>,
+    plan: Option<Box<ReusablePlan>>,
+}
+
+impl Lease {
+    /// After [`Turn::Run`].
+    pub(crate) fn new(prepared: &Arc<Prepared>, plan: Box<ReusablePlan>) -> Self {
+        Self { prepared: Arc::clone(prepared), plan: Some(plan) }
+    }
+
+    /// After [`Turn::Plan`], while there is no plan yet.
+    pub(crate) fn planning(prepared: &Arc<Prepared>) -> Self {
+        Self { prepared: Arc::clone(prepared), plan: None }
+    }
+
+    /// The outcome of planning.
+    pub(crate) fn planned(&mut self, plan: Option<ReusablePlan>) {
+        match plan {
+            Some(plan) => self.plan = Some(Box::new(plan)),
+            None => self.prepared.plans.set(State::Unfit),
+        }
+    }
+
+    /// Returns whether there is a plan for these values.
+    pub(crate) fn takes(&self, values: &[ScalarValue]) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.takes(values))
+    }
+
+    /// Returns whether the plan may run where others wait.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.is_quick())
+    }
+
+    /// Starts the query; [`Lease::takes`] has said that it can.
+    pub(crate) fn execute(&mut self, values: &[ScalarValue]) -> Result<SendableRecordBatchStream, DataFusionError> {
+        match &mut self.plan {
+            Some(plan) => plan.execute(values.to_vec()),
+            None => datafusion::common::internal_err!("there is no plan"),
+        }
+    }
+
+    /// Keeps the plan after all its rows, or before it was used.
+    pub(crate) fn give_back(mut self) {
+        if let Some(plan) = self.plan.take() {
+            self.prepared.plans.set(State::Kept(plan));
+        }
+    }
+}
+
+impl Drop for Lease {
+    /// Whoever ended half-way may still be in the plan: the next execution makes another.
+    fn drop(&mut self) {
+        let mut state = self.prepared.plans.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::Lent) {
+            *state = State::Ran;
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Transactions: what ROLLBACK puts back, and what other sessions see meanwhile.
+//!
+//! Tables in memory are changed at once, and whoever changed one holds it until the transaction ends: other writers wait
+//! for it, readers see its rows as they were. Tables that are created and dropped come and go for all sessions at once,
+//! and are put back, too. What is in files and in the store is not: it may not be changed inside a transaction block.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::common::ResolvedTableReference;
+use datafusion::common::tree_node::Transformed;
+use datafusion::datasource::{MemTable, provider_as_source, source_as_provider};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{LogicalPlan, TableScan, WriteOp};
+use datafusion::prelude::SessionContext;
+use tokio::sync::Notify;
+
+use crate::wire::error_response::SqlError;
+
+/// The tables that open transactions have changed.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    state: Mutex<State>,
+    released: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: HashMap<Key, Held>,
+    /// The tables that sessions wait for.
+    waiting: HashMap<i32, Key>,
+}
+
+/// The address of a table's first partition.
+type Key = usize;
+
+#[derive(Debug)]
+struct Held {
+    session: i32,
+    table: Arc<dyn TableProvider>,
+    /// Its rows before each change, from the first change on.
+    before: Vec<Rows>,
+}
+
+/// The rows of a table before a change.
+#[derive(Debug)]
+enum Rows {
+    /// The first batches of each partition.
+    First(Vec<usize>),
+    All(Vec<Vec<RecordBatch>>),
+}
+
+/// A change of a transaction.
+#[derive(Debug)]
+enum Change {
+    Rows(Key),
+    /// A name and the table that it stood for.
+    Table(ResolvedTableReference, Option<Arc<dyn TableProvider>>),
+}
+
+/// The open transaction of a session, in a block or without.
+pub(crate) struct Transaction {
+    changes: Arc<Changes>,
+    context: SessionContext,
+    session: i32,
+    log: Vec<Change>,
+    /// Names of savepoints, with the number of changes before them.
+    savepoints: Vec<(String, usize)>,
+}
+
+impl Transaction {
+    pub(crate) fn new(changes: &Arc<Changes>, context: &SessionContext, session: i32) -> Self {
+        let (changes, context) = (Arc::clone(changes), context.clone());
+        Self { changes, context, session, log: Vec::new(), savepoints: Vec::new() }
+    }
+
+    /// Before rows of a table are changed. Waits until no other transaction has changed it.
+    ///
+    /// # Errors
+    /// 40P01 if that one waits for this, 25001 if the table cannot be put back and this is a block.
+    pub(crate) async fn change_rows(
+        &mut self,
+        table: Arc<dyn TableProvider>,
+        op: &WriteOp,
+        in_block: bool,
+    ) -> Result<(), SqlError> {
+        let Some(key) = key(table.as_ref()) else {
+            let verb = match op {
+                WriteOp::Insert(_) => "INSERT",
+                WriteOp::Delete => "DELETE",
+                WriteOp::Update => "UPDATE",
+                _ => "a change",
+            };
+            let message = format!("{verb} of a table that is not in memory cannot run inside a transaction block");
+            let hint = "Its rows cannot be taken back. Run it outside of transactions, in autocommit mode.";
+            return if in_block { Err(SqlError::error("25001", message).with_hint(hint)) } else { Ok(()) };
+        };
+        loop {
+            let released = self.changes.released.notified();
+            if self.changes.lock().take(key, &table, self.session)? {
+                break;
+            }
+            let _waiting = Waiting(&self.changes, self.session);
+            released.await;
+        }
+        let before = match op {
+            WriteOp::Insert(_) => Rows::First(lengths(table.as_ref())),
+            _ => Rows::All(partitions(table.as_ref())),
+        };
+        if let Some(held) = self.changes.lock().held.get_mut(&key) {
+            held.before.push(before);
+        }
+        self.log.push(Change::Rows(key));
+        Ok(())
+    }
+
+    /// Before a table is created or dropped.
+    pub(crate) async fn change_table(&mut self, name: ResolvedTableReference) -> Result<(), DataFusionError> {
+        let before = match self.context.table_exist(name.clone())? {
+            true => Some(self.context.table_provider(name.clone()).await?),
+            false => None,
+        };
+        self.log.push(Change::Table(name, before));
+        Ok(())
+    }
+
+    pub(crate) fn set_savepoint(&mut self, name: String) {
+        self.savepoints.push((name, self.log.len()));
+    }
+
+    /// Forgets a savepoint and those after it; false if there is none of this name.
+    pub(crate) fn release_savepoint(&mut self, name: &str) -> bool {
+        let at = self.savepoints.iter().rposition(|(found, _)| found == name);
+        at.inspect(|at| self.savepoints.truncate(*at)).is_some()
+    }
+
+    /// Takes back what was changed after a savepoint; false if there is none of this name.
+    pub(crate) fn roll_back_to(&mut self, name: &str) -> bool {
+        let Some(at) = self.savepoints.iter().rposition(|(found, _)| found == name) else { return false };
+        self.savepoints.truncate(at + 1);
+        self.undo(self.savepoints[at].1);
+        true
+    }
+
+    /// Ends the transaction: its changes are everybody's.
+    pub(crate) fn commit(&mut self) {
+        self.log.clear();
+        self.savepoints.clear();
+        self.changes.release(self.session);
+    }
+
+    /// Ends the transaction: its changes are undone. Returns whether tables were created or dropped.
+    pub(crate) fn roll_back(&mut self) -> bool {
+        let catalog = self.log.iter().any(|change| matches!(change, Change::Table(..)));
+        self.undo(0);
+        self.savepoints.clear();
+        self.changes.release(self.session);
+        catalog
+    }
+
+    fn undo(&mut self, to: usize) {
+        while self.log.len() > to {
+            match self.log.pop() {
+                Some(Change::Rows(key)) => {
+                    if let Some(held) = self.changes.lock().held.get_mut(&key)
+                        && let Some(before) = held.before.pop()
+                    {
+                        put_back(held.table.as_ref(), before);
+                    }
+                }
+                Some(Change::Table(name, before)) => {
+                    let put_back = || {
+                        self.context.deregister_table(name.clone())?;
+                        match before {
+                            Some(table) => self.context.register_table(name.clone(), table).map(drop),
+                            None => Ok(()),
+                        }
+                    };
+                    if let Err(error) = put_back() {
+                        tracing::error!(table = %name.table, %error, "a change of the catalog was not undone");
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// The plan with the rows that this session may see: those of others only after they were committed.
+    pub(crate) fn visible(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if self.changes.lock().held.values().all(|held| held.session == self.session) {
+            return Ok(plan);
+        }
+        let committed = plan.transform_up_with_subqueries(|node| {
+            let LogicalPlan::TableScan(scan) = node else { return Ok(Transformed::no(node)) };
+            Ok(match self.changes.committed(&scan, self.session)? {
+                Some(source) => Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })),
+                None => Transformed::no(LogicalPlan::TableScan(scan)),
+            })
+        })?;
+        Ok(committed.data)
+    }
+}
+
+impl Drop for Transaction {
+    /// A client that goes commits nothing.
+    fn drop(&mut self) {
+        self.roll_back();
+    }
+}
+
+impl Changes {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release(&self, session: i32) {
+        let mut state = self.lock();
+        let held = state.held.len();
+        state.held.retain(|_, held| held.session != session);
+        if state.held.len() < held {
+            drop(state);
+            self.released.notify_waiters();
+        }
+    }
+
+    /// The rows of a scanned table as they were before the transaction of another session.
+    fn committed(
+        &self,
+        scan: &TableScan,
+        session: i32,
+    ) -> Result<Option<Arc<dyn datafusion::logical_expr::TableSource>>> {
+        let Ok(table) = source_as_provider(&scan.source) else { return Ok(None) };
+        let Some(key) = key(table.as_ref()) else { return Ok(None) };
+        let state = self.lock();
+        let Some(held) = state.held.get(&key).filter(|held| held.session != session) else { return Ok(None) };
+        // Of each partition; what was replaced is there in whole.
+        let mut rows = None;
+        for before in held.before.iter().rev() {
+            match before {
+                Rows::All(all) => rows = Some(all.clone()),
+                Rows::First(lengths) => {
+                    let partitions = rows.get_or_insert_with(|| partitions(table.as_ref()));
+                    for (partition, length) in partitions.iter_mut().zip(lengths) {
+                        partition.truncate(*length);
+                    }
+                }
+            }
+        }
+        let Some(rows) = rows else { return Ok(None) };
+        Ok(Some(provider_as_source(Arc::new(MemTable::try_new(table.schema(), rows)?))))
+    }
+}
+
+impl State {
+    /// Takes a table for a session; false if another has it.
+    fn take(&mut self, key: Key, table: &Arc<dyn TableProvider>, session: i32) -> Result<bool, SqlError> {
+        let new = || Held { session, table: Arc::clone(table), before: Vec::new() };
+        let holder = self.held.entry(key).or_insert_with(new).session;
+        if holder == session {
+            return Ok(true);
+        }
+        let mut next = holder;
+        while let Some(holder) = self.waiting.get(&next).and_then(|key| self.held.get(key)) {
+            if holder.session == session {
+                return Err(SqlError::error("40P01", "deadlock detected"));
+            }
+            next = holder.session;
+        }
+        self.waiting.insert(session, key);
+        Ok(false)
+    }
+}
+
+/// A session that waits for a table.
+struct Waiting<'a>(&'a Changes, i32);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting.remove(&self.1);
+    }
+}
+
+fn key(table: &dyn TableProvider) -> Option<Key> {
+    let first = table.downcast_ref::<MemTable>()?.batches.first()?;
+    Some(Arc::as_ptr(first).addr())
+}
+
+/// The batches of each partition of a table in memory.
+fn partitions(table: &dyn TableProvider) -> Vec<Vec<RecordBatch>> {
+    of_partitions(table, |batches| batches.clone())
+}
+
+fn lengths(table: &dyn TableProvider) -> Vec<usize> {
+    of_partitions(table, |batches| batches.len())
+}
+
+fn put_back(table: &dyn TableProvider, before: Rows) {
+    let mut index = 0;
+    of_partitions(table, |batches| {
+        match &before {
+            Rows::First(lengths) => batches.truncate(lengths[index]),
+            Rows::All(all) => batches.clone_from(&all[index]),
+        }
+        index += 1;
+    });
+}
+
+/// Looks at the partitions of a table in memory. Whoever else does so is quick about it.
+fn of_partitions<T>(table: &dyn TableProvider, mut look: impl FnMut(&mut Vec<RecordBatch>) -> T) -> Vec<T> {
+    let partitions = table.downcast_ref::<MemTable>().map(|table| table.batches.iter()).into_iter().flatten();
+    let look = |partition: &Arc<tokio::sync::RwLock<Vec<RecordBatch>>>| loop {
+        if let Ok(mut batches) = partition.try_write() {
+            return look(&mut batches);
+        }
+        std::thread::yield_now();
+    };
+    partitions.map(look).collect()
+}

@@ -1,0 +1,41 @@
+// What node-postgres and postgres.js can do: node matrix.js PORT USER PASSWORD DATABASE CERTIFICATE. See run.
+const { Client, Pool } = require('pg'); const Cursor = require('pg-cursor'); const QueryStream = require('pg-query-stream'); const postgres = require('postgres'); const fs = require('fs'); const assert = require('assert')
+const [, , port, user, password, database, certificate] = process.argv; const cfg = { host: '127.0.0.1', port: +port, user, password, database }
+const ca = fs.readFileSync(certificate).toString()
+async function cell(c, f, fn) { let t; try { const r = await Promise.race([fn(), new Promise((_, rej) => { t = setTimeout(() => rej(new Error('hang > 30s')), 30000) })]); console.log(`${c}\t${f}\tok${r ? ' (' + String(r).slice(0, 80) + ')' : ''}`) } catch (e) { console.log(`${c}\t${f}\tFAIL ${e.code || ''} ${String(e.message).split('\n')[0].slice(0, 240)}`) } finally { clearTimeout(t) } }
+async function con(x) { const c = new Client({ ...cfg, ...x }); c.on('error', () => { }); await c.connect(); return c }
+(async () => {
+  let C = 'node-pg'
+  await cell(C, 'connect password', async () => { const c = await con(); assert.equal((await c.query('select 1 as a')).rows[0].a, 1); await c.end() })
+  await cell(C, 'connect TLS verify-full', async () => { const c = await con({ host: 'localhost', ssl: { ca, rejectUnauthorized: true } }); await c.query('select 1'); await c.end() })
+  await cell(C, 'introspect', async () => { const c = await con(); const r = await c.query("select table_name from information_schema.tables where table_schema=$1", ['toy']); assert(r.rows.length); await c.end() })
+  await cell(C, 'parameters text', async () => { const c = await con(); const bad = []; for (const [v, t] of [[1, 'int4'], [1.5, 'float8'], ["hé'llo", 'text'], [true, 'bool'], [Buffer.from([0, 255]), 'bytea'], [new Date(0), 'timestamptz'], [[1, 2, null], 'int4[]'], [['a', null, 'q"x'], 'text[]'], [{ a: 1 }, 'json'], [null, 'text']]) { try { const r = (await c.query(`select $1::${t} as v`, [v])).rows[0].v; assert.deepEqual(r, v) } catch (e) { bad.push(`${t}: ${e.message.split('\n')[0].slice(0, 80)}`) } } await c.end(); assert(!bad.length, bad.join('; ')) })
+  await cell(C, 'binary results', async () => { const c = await con(); const r = await c.query({ text: 'select layer, kurtosis from toy.neurons where layer=$1 and neuron=1', values: [1], binary: true }); assert.equal(r.rows[0].layer, 1); await c.end() })
+  await cell(C, 'arrays+NULL', async () => { const c = await con(); const r = (await c.query("select array[1,null,3] as a, array['a',null,'NULL','x\"y,{}'] as b")).rows[0]; assert.deepEqual(r, { a: [1, null, 3], b: ['a', null, 'NULL', 'x"y,{}'] }); await c.end() })
+  await cell(C, 'graph column', async () => { const c = await con(); const r = (await c.query("select graph from toy.graphs where layer=1 and neuron=17 limit 1")).rows[0]; await c.end(); return JSON.stringify(r.graph).slice(0, 70) })
+  await cell(C, 'cursor paging', async () => { const c = await con(); const cur = c.query(new Cursor('select x from generate_series(1,100000) as g(x)')); let n = 0, r; do { r = await cur.read(1000); n += r.length } while (r.length); assert.equal(n, 100000); await cur.close(); await c.query('select 1'); await c.end() })
+  await cell(C, 'query stream', async () => { const c = await con(); let n = 0; for await (const _ of c.query(new QueryStream('select x from generate_series(1,100000) as g(x)'))) n++; assert.equal(n, 100000); await c.end() })
+  await cell(C, 'cancel (pg_cancel_backend)', async () => { const c = await con(), d = await con(); const p = c.query('select pg_sleep(10)'); setTimeout(() => d.query(`select pg_cancel_backend(${c.processID})`).catch(() => { }), 300); const t = Date.now(); await assert.rejects(p, { code: '57014' }); assert(Date.now() - t < 3000); await c.end(); await d.end() })
+  await cell(C, 'statement_timeout option', async () => { const c = await con({ statement_timeout: 500 }); await assert.rejects(c.query('select pg_sleep(10)'), { code: '57014' }); await c.query('select 1'); await c.end() })
+  await cell(C, 'idle_in_transaction_session_timeout', async () => { const c = await con({ idle_in_transaction_session_timeout: 500 }); await c.query('begin'); await new Promise(r => setTimeout(r, 1500)); let alive = true; try { await c.query('select 1') } catch { alive = false } assert(!alive, 'still in transaction after 3x the timeout: setting accepted, without effect') })
+  await cell(C, 'error + reuse', async () => { const c = await con(); await assert.rejects(c.query('select * from nix'), { code: '42P01' }); await c.query('select 1'); await c.end() })
+  await cell(C, 'transaction+savepoint', async () => { const c = await con(); await c.query('begin'); await c.query('savepoint a'); await c.query('select * from nix').catch(() => { }); await c.query('rollback to savepoint a'); await c.query('select 1'); await c.query('commit'); await c.end() })
+  await cell(C, 'notice', async () => { const c = await con(); let n; c.on('notice', m => n = m.message); await c.query('commit'); assert(n); await c.end() })
+  await cell(C, 'pool', async () => { const p = new Pool({ ...cfg, max: 5 }); await Promise.all([...Array(50)].map((_, i) => p.query('select $1::int as a', [i]))); await p.end() })
+  C = 'postgres.js'
+  const sql = postgres({ ...cfg, max: 3, onnotice: () => { } })
+  await cell(C, 'connect password', async () => { assert.equal((await sql`select 1 as a`)[0].a, 1) })
+  await cell(C, 'connect TLS verify-full', async () => { const s = postgres({ ...cfg, host: 'localhost', ssl: { ca } }); await s`select 1`; await s.end() })
+  await cell(C, 'parameters', async () => { const bad = []; for (const [v, t] of [[1, 'int4'], [1.5, 'float8'], ["hé'llo", 'text'], [true, 'bool'], [null, 'text']]) { try { const r = (await sql.unsafe(`select $1::${t} as v`, [v]))[0].v; assert.deepEqual(r, v) } catch (e) { bad.push(`${t}: ${e.message}`) } } assert(!bad.length, bad.join('; ')) })
+  await cell(C, 'array parameter', async () => { assert.equal((await sql`select neuron from toy.neurons where layer = 1 and neuron = any(${[1, 2, 3]})`).length, 3) })
+  await cell(C, 'IN helper', async () => { assert.equal((await sql`select neuron from toy.neurons where layer = 1 and neuron in ${sql([1, 2, 3])}`).length, 3) })
+  await cell(C, 'arrays+NULL', async () => { const r = (await sql`select array[1,null,3] as a, array['a',null,'NULL','x"y,{}'] as b`)[0]; assert.deepEqual({ ...r }, { a: [1, null, 3], b: ['a', null, 'NULL', 'x"y,{}'] }) })
+  await cell(C, 'cursor paging', async () => { let n = 0; for await (const r of sql`select x from generate_series(1,100000) as g(x)`.cursor(1000)) n += r.length; assert.equal(n, 100000) })
+  await cell(C, 'cancel', async () => { const q = sql`select pg_sleep(10)`; q.execute(); setTimeout(() => q.cancel(), 300); const t = Date.now(); await assert.rejects(q, { code: '57014' }); assert(Date.now() - t < 3000) })
+  await cell(C, 'error + reuse', async () => { await assert.rejects(sql`select * from nix`, { code: '42P01' }); await sql`select 1` })
+  await cell(C, 'transaction+savepoint', async () => { await sql.begin(async s => { await s.savepoint(async t => { await t`select * from nix` }).catch(() => { }); assert.equal((await s`select 2 as a`)[0].a, 2) }) })
+  await cell(C, 'COPY TO readable', async () => { const r = await sql`copy (select layer, neuron from toy.neurons where layer=1 and neuron<5) to stdout`.readable(); let n = 0; for await (const c of r) n += c.length; assert(n > 5) })
+  await cell(C, 'describe()', async () => { const d = await sql`select layer from toy.neurons where neuron = ${1}`.describe(); assert.equal(d.columns[0].name, 'layer') })
+  await cell(C, 'listen', async () => { await sql.listen('x', () => { }) })
+  process.exit(0)
+})()
