@@ -19,10 +19,8 @@ use crate::wire::interrupt::{Registry, Signal};
 /// Registers the functions for a connection of a user.
 pub(crate) fn register(context: &SessionContext, registry: &Arc<Registry>, role: &Role) {
     for (name, signal) in [("pg_cancel_backend", Signal::Cancel), ("pg_terminate_backend", Signal::Terminate)] {
-        let types = vec![
-            TypeSignature::Exact(vec![DataType::Int32]),
-            TypeSignature::Exact(vec![DataType::Int32, DataType::Int64]),
-        ];
+        // A number in a statement is a bigint.
+        let types = vec![TypeSignature::Any(1), TypeSignature::Any(2)];
         context.register_udf(ScalarUDF::from(OnBackend {
             name,
             signal,

@@ -1,9 +1,14 @@
 //! What a session keeps to itself and across statements.
 
-use futures::TryStreamExt;
+use std::time::Duration;
 
+use futures::TryStreamExt;
+use neuroql_pg::Config;
+use tokio_postgres::Client;
+
+use crate::access::{BOB, password_file};
 use crate::raw::Raw;
-use crate::{Running, fails, simple};
+use crate::{ENDLESS, Running, fails, simple};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_private() {
@@ -53,6 +58,47 @@ async fn settings_and_search_path() {
     assert_eq!(simple(&client, "select current_schema()").await, ["elsewhere"]);
     assert_eq!(simple(&client, "select set_config('search_path', 'public', false)").await, ["public"]);
     assert_eq!(fails(&client, "select a from t").await, "42P01");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_have_the_isolation_that_is_set() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    let shown = async || simple(&client, "show transaction isolation level").await.join("");
+    assert_eq!(shown().await, "read committed");
+    client.batch_execute("set session characteristics as transaction isolation level serializable").await.unwrap();
+    assert_eq!(shown().await, "serializable");
+    client.batch_execute("begin").await.unwrap();
+    assert_eq!(shown().await, "serializable");
+    client.batch_execute("commit; begin isolation level repeatable read").await.unwrap();
+    assert_eq!(shown().await, "repeatable read");
+    client.batch_execute("rollback").await.unwrap();
+    assert_eq!(shown().await, "serializable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_cancelled_and_ended_by_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let password_file = Some(password_file(folder.path()));
+    let server = Running::start_with(Config { password_file, ..Config::default() }).await;
+    let ada = server.try_connect("user=ada password=secret").await.unwrap();
+    let (bob, other) = (server.try_connect(BOB).await.unwrap(), server.try_connect(BOB).await.unwrap());
+    let number = async |client: &Client| simple(client, "select pg_backend_pid()").await.join("");
+    let (of_ada, of_bob) = (number(&ada).await, number(&bob).await);
+    let running = tokio::spawn(async move {
+        let code = fails(&bob, ENDLESS).await;
+        (bob, code)
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(simple(&other, &format!("select pg_cancel_backend({of_bob})")).await, ["t"]);
+    let (bob, code) = running.await.unwrap();
+    assert_eq!(code, "57014");
+    assert_eq!(fails(&other, &format!("select pg_cancel_backend({of_ada})")).await, "42501");
+    assert_eq!(simple(&ada, "select pg_cancel_backend(1000000)").await, ["f"]);
+    assert_eq!(simple(&bob, "select 1").await, ["1"]);
+    assert_eq!(simple(&ada, &format!("select pg_terminate_backend({of_bob})")).await, ["t"]);
+    assert!(bob.simple_query("select 1").await.is_err());
+    assert_eq!(simple(&ada, &format!("select pg_terminate_backend({of_bob})")).await, ["f"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,6 +200,11 @@ async fn pg_catalog_is_there() {
     client.simple_query("create table t(a int, b text)").await.unwrap();
     assert_eq!(simple(&client, "select nspname from pg_namespace where nspname = 'public'").await, ["public"]);
     assert_eq!(simple(&client, "select rolname from pg_roles").await, ["neuroql"]);
+    let numbers = "select atttypid, attrelid, relnamespace from pg_attribute a join pg_class c on a.attrelid = c.oid
+                   where relname = 't' and attname = 'a'";
+    let statement = client.prepare(numbers).await.unwrap();
+    assert!(statement.columns().iter().all(|column| *column.type_() == tokio_postgres::types::Type::OID));
+    assert_eq!(simple(&client, numbers).await, ["23"]);
     assert_eq!(simple(&client, "select attname from pg_attribute a join pg_class c on a.attrelid = c.oid where relname = 't' and attnum > 0 order by attnum").await, ["a", "b"]);
     assert_eq!(simple(&client, "select pg_is_in_recovery()").await, ["f"]);
     assert_eq!(simple(&client, "select pg_advisory_unlock_all(); close all; unlisten *; reset all").await, ["NULL"]);

@@ -166,6 +166,8 @@ async fn copies_are_those_of_postgres() {
     let expected = "5047434f50590aff0d0a0000000000000000000005000000040000000100000003616263ffffffff00000008400400000000\
                     00000000002400000001000000000000001700000002000000010000000400000001000000040000\
                     0002ffff";
+    // The header and the first row in one message, the second in another, which is the end.
+    assert_eq!(parts.len(), 2);
     let found: String = parts.concat().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(found, expected);
     let parts: Vec<_> =
