@@ -2,8 +2,7 @@
 //!
 //! A parameter becomes a function without arguments that returns the value of the statement that runs now. No rule of the
 //! planner evaluates it, and scans apply filters with it as they do others. A plan may be kept if nothing in it was read
-//! when it was made: [`ModelTable::is_read_at_execution`](crate::tables::model_table::ModelTable::is_read_at_execution)
-//! says so of a table.
+//! when it was made: `ModelTable::is_read_at_execution` says so of a table.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -58,9 +57,8 @@ pub struct ReusablePlan {
 }
 
 impl ReusablePlan {
-    /// Plans a query in the state and with the guard of [`interruptible`](neuroql_udfs::interruptible). `None` if its plan
-    /// depends on the values of its parameters or on what was read to make it, or if it is wrong, which planning it with
-    /// values will say.
+    /// Plans a query in the state and with the guard of `interruptible`. `None` if its plan depends on the values of its
+    /// parameters or on what was read to make it, or if it is wrong, which planning it with values will say.
     pub async fn new(query: &LogicalPlan, mut state: SessionState, guard: CancelOnDrop) -> Option<Self> {
         let size = read_at_execution(query)?;
         let query = query.clone().transform_up(nullable).ok()?.data;
