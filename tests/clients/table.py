@@ -22,7 +22,8 @@ def main() -> None:
     for client, feature, said in cells:
         found = outcome(said)
         clients.setdefault(client, Counter())[found] += 1
-        print(f"{client:20} {feature:{width}} {said if found != 'ok' else 'ok'}")
+        said = "ok" if found == "ok" else said.replace("FAIL", found, 1)
+        print(f"{client:20} {feature:{width}} {said}")
     print()
     print("| client | ok | refused | FAIL |\n|---|---|---|---|")
     for client, counts in clients.items():
