@@ -1,4 +1,4 @@
-//! What only a superuser sees: where files lie and how they are opened. Statements that create tables hold paths, URLs with
+//! Values that only a superuser sees: where files lie and how they are opened. Statements that create tables hold paths, URLs with
 //! passwords and keys.
 
 use datafusion::common::Result;

@@ -66,11 +66,11 @@ pub struct Exchange {
     nonce: String,
     client_first_bare: String,
     server_first: String,
-    /// What the client must send again: the start of its first message, and the channel's own bytes if it is bound.
+    /// The bytes that the client must send again: the start of its first message, and the channel's own bytes if it is bound.
     binding: Vec<u8>,
 }
 
-/// Whether a conversation is bound to the encrypted channel that it goes through (RFC 5929, `tls-server-end-point`), so
+/// The binding of a conversation to the encrypted channel that it goes through (RFC 5929, `tls-server-end-point`), so
 /// that nobody in the middle can lead it.
 #[derive(Debug, Clone, Copy)]
 pub enum ChannelBinding<'a> {

@@ -16,9 +16,9 @@ const SIGNATURE: usize = 11;
 pub(crate) struct CopyReader {
     format: CopyFormat,
     columns: Vec<String>,
-    /// What is not a whole row yet.
+    /// Bytes that are no whole row yet.
     buffer: BytesMut,
-    /// Of a buffer that holds no row, how much was looked at.
+    /// Bytes of a buffer without a row that were looked at.
     seen: usize,
     /// The row of CSV that is being read.
     record: Record,
@@ -433,7 +433,7 @@ mod tests {
     }
 
     proptest! {
-        /// What was written is read again, however it is cut.
+        /// Rows that were written are read again, however the bytes are cut.
         #[test]
         fn copies_are_read_again(
             rows in prop::collection::vec(prop::collection::vec(prop::option::of("[a\\\\\"',\\t\\n\\r\\.N x]{0,6}"), 2), 0..8),

@@ -12,7 +12,7 @@ use neuroql::ReusablePlan;
 
 use crate::session::Prepared;
 
-/// What is known of the plan of a prepared statement.
+/// The state of the plan of a prepared statement.
 #[derive(Debug, Default)]
 enum State {
     #[default]
@@ -39,7 +39,7 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// Of a value of `plan_cache_mode`.
+    /// Reads a value of `plan_cache_mode`.
     pub(crate) fn of(setting: &str) -> Self {
         match setting {
             "force_generic_plan" => Self::Always,
@@ -49,7 +49,7 @@ impl Mode {
     }
 }
 
-/// What an execution of a statement does about its plan.
+/// The plan that an execution of a statement uses.
 #[derive(Debug)]
 pub(crate) enum Turn {
     Run(Box<ReusablePlan>),

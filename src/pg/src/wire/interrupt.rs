@@ -40,7 +40,7 @@ struct Entry {
     terminated: watch::Sender<bool>,
 }
 
-/// What a session may do to another.
+/// An action of a session on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Signal {
     /// Ends its statement.
