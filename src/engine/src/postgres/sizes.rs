@@ -233,9 +233,9 @@ mod tests {
             ("SELECT rpad('x', 8000000)", "53200"),
             ("SELECT replace(repeat('x', 100000), 'x', repeat('y', 1000))", "53200"),
             ("SELECT range(1, 1000000000)", "54000"),
-            ("SELECT generate_series(1, 5000000)", "53200"),
+            ("SELECT range(1, 5000000)", "53200"),
             ("SELECT array_repeat('abcdefgh', 100000000)", "53200"),
-            ("SELECT generate_series(TIMESTAMP '2020-01-01', TIMESTAMP '2021-01-01', INTERVAL '1 second')", "53200"),
+            ("SELECT range(TIMESTAMP '2020-01-01', TIMESTAMP '2021-01-01', INTERVAL '1 second')", "53200"),
             ("SELECT tokenize('toy', repeat('a ', 1000000))", "53200"),
         ] {
             let done = match context.sql(sql).await {
@@ -247,7 +247,7 @@ mod tests {
         for sql in [
             "SELECT repeat('ab', 1000), repeat(NULL, 5), repeat('a', -1)",
             "SELECT lpad('x', 10), rpad('x', -5), replace('aaa', '', 'b')",
-            "SELECT range(5), range(1, 10, 2), generate_series(10, 1, -1), array_repeat(1, 3)",
+            "SELECT range(5), range(1, 10, 2), range(10, 1, -1), array_repeat(1, 3)",
         ] {
             context.sql(sql).await.unwrap().collect().await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
