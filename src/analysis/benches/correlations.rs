@@ -8,7 +8,7 @@ use neuroql_analysis::{CoActivations, CoMoments, Sign};
 const TOKENS: usize = 8192;
 const WIDTH: usize = 1024;
 
-/// Random numbers that are the same everywhere, one in five of them positive.
+/// Random numbers that are the same on every machine, one in five of them positive.
 fn activations(width: usize) -> Vec<f32> {
     let mut state = 1_u64;
     let mut next = || {
@@ -26,7 +26,7 @@ fn correlations(c: &mut Criterion) {
     group.bench_function("co-moments", |b| b.iter(|| pairs.add(black_box(&x)).expect("whole rows")));
     let mut counts = CoActivations::within(WIDTH, 0.0);
     group.bench_function("co-activations", |b| b.iter(|| counts.add(black_box(&x)).expect("whole rows")));
-    // As batches come.
+    // In batches.
     let parts = || x.chunks(1024 * WIDTH);
     group.bench_function("co-activations, 1024 tokens at a time", |b| {
         b.iter(|| parts().for_each(|x| counts.add(black_box(x)).expect("whole rows")));

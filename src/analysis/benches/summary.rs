@@ -1,4 +1,4 @@
-//! What an analysis does with each batch beside the forward pass: elements are activations.
+//! Summaries of batches, as an analysis computes them beside the forward pass: elements are activations.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ const WIDTH: usize = 512;
 const LENGTH: usize = 128;
 const K: usize = 20;
 
-/// Random numbers that are the same everywhere, one in five of them positive.
+/// Random numbers that are the same on every machine, one in five of them positive.
 fn activations(seed: u64) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
@@ -31,7 +31,7 @@ fn summary(c: &mut Criterion) {
             (0..(TOKENS / LENGTH) as i64).map(example).collect()
         })
         .collect();
-    // Other values each time, as in an analysis: they are not in the cache.
+    // Other values each time, as in an analysis, so that they are not in the cache.
     let mut i = 0;
     group.bench_function("summary", |b| {
         b.iter(|| {

@@ -11,7 +11,7 @@ fn naive(a: &[f32], b: &[f32]) -> f64 {
 
 fn vectors(c: &mut Criterion) {
     let mut group = c.benchmark_group("vectors");
-    // A neuron of a small model, one of a large model, and more than any cache holds.
+    // A neuron of a small model, one of a large model, and vectors larger than any cache.
     for length in [128, 4096, 1 << 24] {
         let vector = |step: usize| (0..length).map(|i| ((i * step) % 997) as f32 / 500.0 - 1.0).collect::<Vec<f32>>();
         let (a, b) = (vector(31), vector(57));

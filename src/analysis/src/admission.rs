@@ -1,23 +1,23 @@
-//! What an example must have for more to be kept of it than its extremes.
+//! Admission of examples: the conditions for keeping more of one than its extremes.
 
 use crate::examples::{BANDS, Selected, band};
 use crate::top_tokens::{StrongToken, kept_tokens};
 use crate::total_order::is_greater;
 
-/// What is asked of each example and neuron, and most do not have: beside those of other neurons in memory, as what is
-/// kept is not.
+/// Floor that an example must pass to be kept for a neuron. It is checked for each example and neuron, so floors of
+/// neurons are adjacent in memory, unlike the kept examples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Floor {
-    /// The weakest of the strongest tokens; `None` while there is room for more.
+    /// Activation of the weakest of the strongest tokens; `None` while there is room for more.
     token: Option<f32>,
-    /// The weakest of the strongest examples and its document; `None` while there is room for more.
+    /// Activation of the weakest of the strongest examples, and its document; `None` while there is room for more.
     example: Option<(f32, i64)>,
-    /// Of each band the number by which its example was drawn; `None` if it has none.
+    /// Number by which the example of each band was drawn; `None` if it has none.
     drawn: [Option<u64>; BANDS],
 }
 
 impl Floor {
-    /// Of what is kept of a neuron, with `k` strongest examples at most.
+    /// Makes the floor of a neuron from its kept examples and tokens, with `k` strongest examples at most.
     pub fn of(selected: &Selected, strongest: &[StrongToken], k: usize) -> Self {
         let example = selected.best.last().filter(|_| selected.best.len() >= k);
         let drawn = |band: usize| selected.drawn.get(band).and_then(|drawn| drawn.as_ref().map(|(draw, _)| *draw));
@@ -28,13 +28,13 @@ impl Floor {
         }
     }
 
-    /// Returns whether an example of a document is to be kept, or a token of it, by its peak and a number that is given to it by
-    /// lot. What is not now will not be later either.
+    /// Returns true if an example of a document, or a token of it, is to be kept, by its peak and a random number. An
+    /// example that is refused now would be refused later too.
     #[inline]
     pub fn wants(&self, k: usize, draw: impl Fn() -> u64, peak: f32, document: i64) -> bool {
         let passes = self.token.map_or(k > 0, |weakest| is_greater(peak, weakest));
         let ranks = || match self.example {
-            // Equal ones are taken only if they come first in the numbering.
+            // Equal examples are kept only if they come first in the dataset.
             Some((weakest, of)) => is_greater(peak, weakest) || (peak.to_bits() == weakest.to_bits() && document < of),
             None => k > 0,
         };
@@ -52,7 +52,7 @@ mod tests {
     use crate::top_tokens::offer;
 
     proptest! {
-        /// Offering what is not wanted changes nothing, and offering what is wanted does.
+        /// Checks that offering an unwanted example changes nothing, and that offering a wanted one does.
         #[test]
         fn wanted_is_what_would_be_kept(
             examples in proptest::collection::vec((0_i64..6, -9_i8..9, any::<u64>()), 1..40),
@@ -71,7 +71,7 @@ mod tests {
                     && before.1.drawn() .eq(selected.drawn())
                     && before.2 == strongest;
                 prop_assert!(wanted || same, "{:?}", before.0);
-                // One of a document that has a stronger one may rank and yet find no room.
+                // An example whose document has a stronger one may rank and yet find no room.
                 prop_assert!(!wanted || !same || before.1.best.iter().any(|best| best.document == document));
             }
         }

@@ -1,4 +1,4 @@
-//! Summaries of one batch alone.
+//! Summaries of one batch.
 
 use crate::histogram::{HISTOGRAM_BINS, bin};
 use crate::moments::Moments;
@@ -10,23 +10,23 @@ use crate::{Error, Result};
 pub struct Example<'a> {
     /// Number of its document.
     pub document: i64,
-    /// Its number within the document.
+    /// Number of the example within the document.
     pub example: i64,
-    /// Its tokens; the batch has a row for each.
+    /// Tokens of the example; the batch has a row for each.
     pub tokens: &'a [u32],
 }
 
-/// Reductions of a matrix of activations.
+/// Summary of a batch: reductions of its matrix of activations.
 #[derive(Debug)]
 pub struct BatchSummary {
     pub(crate) width: usize,
     pub(crate) moments: Vec<Moments>,
     pub(crate) positive: Vec<u32>,
-    /// `[neurons, bins]`
+    /// Number of values by bin, `[neurons, bins]`.
     pub(crate) histogram: Vec<u32>,
-    /// `[examples, neurons]`: the greatest value of each example.
+    /// Greatest value of each example, `[examples, neurons]`.
     peaks: Vec<f32>,
-    /// `[examples, neurons]`: the least value of each example.
+    /// Least value of each example, `[examples, neurons]`.
     troughs: Vec<f32>,
 }
 
@@ -40,7 +40,7 @@ impl BatchSummary {
             positive: vec![0; width],
             histogram: vec![0; width * HISTOGRAM_BINS],
             peaks: vec![f32::NEG_INFINITY; width * examples.len()],
-            // NaN gives way to every number.
+            // Every number replaces NaN.
             troughs: vec![f32::NAN; width * examples.len()],
         };
         if width == 0 {
@@ -67,11 +67,11 @@ impl BatchSummary {
         summary
     }
 
-    /// Puts together what was computed elsewhere. Of each neuron `[neurons]`: its moments and the rows in which it is
-    /// positive; `[neurons, bins]`: its rows by bin; `[examples, neurons]`: its greatest and least value in each example.
+    /// Makes a summary of parts that were computed elsewhere: `[neurons]`, moments and numbers of positive rows;
+    /// `[neurons, bins]`, numbers of rows by bin; `[examples, neurons]`, greatest and least values of each example.
     ///
     /// # Errors
-    /// [`Error::Shape`] if these are not of the same neurons or not of the same examples.
+    /// [`Error::Shape`] if their numbers of neurons or of examples differ.
     pub fn from_parts(
         moments: Vec<Moments>,
         positive: Vec<u32>,
@@ -91,17 +91,17 @@ impl BatchSummary {
         Ok(Self { width, moments, positive, histogram, peaks, troughs })
     }
 
-    /// The greatest value of each neuron in each example: `[examples, neurons]`.
+    /// Greatest value of each neuron in each example: `[examples, neurons]`.
     pub fn peaks(&self) -> &[f32] {
         &self.peaks
     }
 
-    /// The type that [`BatchSummary::peaks`] and [`BatchSummary::troughs`] return.
+    /// Returns [`BatchSummary::peaks`] and [`BatchSummary::troughs`], owned.
     pub fn into_extremes(self) -> (Vec<f32>, Vec<f32>) {
         (self.peaks, self.troughs)
     }
 
-    /// The greatest and the least value of each neuron.
+    /// Greatest and least value of each neuron.
     pub(crate) fn extremes(&self) -> (Vec<f32>, Vec<f32>) {
         let (mut greatest, mut least) = (vec![f32::NEG_INFINITY; self.width], vec![f32::NAN; self.width]);
         let width = self.width.max(1);
@@ -112,26 +112,26 @@ impl BatchSummary {
         (greatest, least)
     }
 
-    /// The least value of each neuron in each example: `[examples, neurons]`.
+    /// Least value of each neuron in each example: `[examples, neurons]`.
     pub fn troughs(&self) -> &[f32] {
         &self.troughs
     }
 }
 
-/// The values of some neurons on all tokens of some examples.
+/// Columns: the values of some neurons on all tokens of some examples.
 #[derive(Debug, Default)]
 pub struct Columns {
     pairs: Vec<(u32, u32)>,
-    /// Those of each pair, one pair after the other.
+    /// Values of each pair, one pair after the other.
     values: Vec<f32>,
 }
 
 impl Columns {
-    /// Values that were fetched: of each pair of an example and a neuron, which ascend by neuron, as many as the example has
-    /// tokens.
+    /// Makes columns of fetched values: for each pair of an example and a neuron, which ascend by neuron, as many as
+    /// the example has tokens.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are more or less.
+    /// [`Error::Shape`] if there are more or fewer.
     pub fn new(pairs: Vec<(u32, u32)>, examples: &[Example<'_>], values: Vec<f32>) -> Result<Self> {
         let expected = pairs.iter().map(|(example, _)| examples[*example as usize].tokens.len()).sum();
         match values.len() {
@@ -140,9 +140,9 @@ impl Columns {
         }
     }
 
-    /// From a whole matrix, `[tokens, neurons]`; pairs ascend by neuron.
+    /// Gathers columns from a whole matrix, `[tokens, neurons]`; pairs ascend by neuron.
     pub fn gather(pairs: Vec<(u32, u32)>, examples: &[Example<'_>], matrix: &[f32], width: usize) -> Self {
-        // Of each example the neurons that are wanted, and where their values go.
+        // Wanted neurons of each example, and the places of their values.
         let mut wanted = vec![Vec::new(); examples.len()];
         let mut end = 0;
         for &(example, neuron) in &pairs {
@@ -152,7 +152,7 @@ impl Columns {
         let mut values = vec![0.0; end];
         let mut rows = matrix.chunks_exact(width.max(1));
         for (example, wanted) in examples.iter().zip(wanted) {
-            // Row by row, as the matrix lies in memory.
+            // Row by row, in the order of the matrix in memory.
             for (position, row) in rows.by_ref().take(example.tokens.len()).enumerate() {
                 wanted.iter().for_each(|(neuron, place)| values[place + position] = row[*neuron]);
             }
@@ -160,12 +160,12 @@ impl Columns {
         Self { pairs, values }
     }
 
-    /// Returns whether it has the values of a pair.
+    /// Returns true if it has the values of a pair.
     pub(crate) fn has(&self, (example, neuron): (u32, u32)) -> bool {
         self.pairs.binary_search_by_key(&(neuron, example), |(example, neuron)| (*neuron, *example)).is_ok()
     }
 
-    /// Each pair with its values.
+    /// Iterates over the pairs with their values.
     pub(crate) fn iter<'a>(&'a self, examples: &'a [Example<'_>]) -> impl Iterator<Item = ((u32, u32), &'a [f32])> {
         let mut rest = &self.values[..];
         self.pairs.iter().map(move |pair| {
@@ -176,20 +176,20 @@ impl Columns {
     }
 }
 
-/// Values that second-level cache holds while all is computed of them.
+/// Number of values that fit in the second-level cache while they are reduced.
 const CACHED: usize = 1 << 16;
 
-/// Rows whose mean is taken for that of the batch.
+/// Number of first rows whose mean approximates that of the batch.
 const TYPICAL: usize = 64;
 
 /// Sums of powers of the distances from a number near the mean, and counts of positive values.
 ///
-/// The number is the mean of the first rows: what is left of the sums when they are moved to the mean itself is not small
-/// beside them, so no digits are lost.
+/// The number is the mean of the first rows. Moving the sums to the mean itself changes them little, so no digits are
+/// lost.
 struct Sums {
     width: usize,
     near: Vec<f64>,
-    /// By power, from the first to the fourth.
+    /// Sums of each power, from the first to the fourth.
     powers: [Vec<f64>; 4],
     positive: Vec<u32>,
 }
@@ -216,7 +216,7 @@ impl Sums {
     }
 }
 
-/// Neurons whose sums are kept in registers together.
+/// Number of neurons whose sums are kept in registers together.
 const BLOCK: usize = 32;
 
 struct AddSums<'a> {
@@ -267,17 +267,17 @@ impl pulp::WithSimd for AddSums<'_> {
     }
 }
 
-/// Neurons whose bins first-level cache holds together.
+/// Number of neurons whose bins fit in the first-level cache together.
 const BIN_BLOCK: usize = 16;
 
-/// Rows whose bins are found before they are counted: a number that has just been written as part of a vector is slow to
-/// be read by itself.
+/// Number of rows whose bins are computed before they are counted: reading one number right after the store of its
+/// vector is slow.
 const BIN_ROWS: usize = 8;
 
-/// Bins of a neuron with room for any index of six bits, so that none has to be checked.
+/// Number of bins of a neuron with room for any index of six bits, so that no index has to be checked.
 const ROOM: usize = 64;
 
-/// Counts of values by bin.
+/// Counts values by bin.
 struct Bins<'a> {
     histogram: &'a mut [u32],
     rows: &'a [f32],
@@ -314,7 +314,7 @@ impl pulp::WithSimd for Bins<'_> {
     }
 }
 
-/// The extremes of one example, of which these are some rows.
+/// Updates the extremes of one example by some of its rows.
 struct Extremes<'a> {
     rows: &'a [f32],
     peaks: &'a mut [f32],

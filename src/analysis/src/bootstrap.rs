@@ -1,30 +1,30 @@
-//! How far a mean can be trusted.
+//! Bootstrap confidence intervals of means.
 
 use crate::examples::mix;
 
-/// Times that values are drawn anew.
+/// Number of resamples.
 const RESAMPLES: usize = 1000;
 
-/// Of more values the limit of the bootstrap is taken, which by then it is near to.
+/// Number of values above which the limit of the bootstrap is taken, to which it is close by then.
 const MOST: usize = 100_000;
 
 /// 97.5th percentile of the normal distribution.
 const NORMAL: f64 = 1.959_963_984_540_054;
 
-/// A mean and where it would lie in 95 % of samples of the same size.
+/// A mean and its 95 % confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     /// The mean.
     pub mean: f64,
     /// 2.5th percentile of the bootstrap.
     pub low: f64,
-    /// 97.5th percentile.
+    /// 97.5th percentile of the bootstrap.
     pub high: f64,
 }
 
-/// Percentile bootstrap of a mean (Efron & Tibshirani, *An Introduction to the Bootstrap*, chapter 13): 1,000 resamples,
-/// the same each time and whatever the order of the values. Of more than 100,000 values the mean ± 1.96 standard errors, to
-/// which that converges. `None` without values.
+/// Percentile bootstrap of a mean (Efron & Tibshirani, *An Introduction to the Bootstrap*, chapter 13): 1,000
+/// resamples, deterministic and independent of the order of the values. For more than 100,000 values the mean ± 1.96
+/// standard errors, to which the bootstrap converges. `None` without values.
 ///
 /// ```
 /// use neuroql_analysis::bootstrap;
@@ -65,7 +65,7 @@ pub fn bootstrap(values: &[f64]) -> Option<Interval> {
 mod tests {
     use super::*;
 
-    /// Of normal means it is the mean ± 1.96 standard errors.
+    /// Compares the interval of normal means with the mean ± 1.96 standard errors.
     #[test]
     fn as_the_normal_interval() {
         let values: Vec<f64> = (0..400).map(|i| (mix(i) % 1000) as f64 / 1000.0).collect();

@@ -1,43 +1,43 @@
-//! The index: between which numbers the activations of a neuron lie in each example.
+//! Index of bounds: a lower and an upper bound of the activations of each neuron in each example.
 
 use std::ops::Range;
 
 use crate::total_order::{greater, lesser};
 
-/// A bound for each example of one neuron, in 8 bits (5 for lower bounds): steps of equal size between the least and the
+/// Bounds of one neuron in each example, in 8 bits (5 for lower bounds): steps of equal size between the least and the
 /// greatest of them, rounded outward so that no bound is ever wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Codes {
-    /// The value of the code −127.
+    /// Value of the code −127.
     pub low: f32,
-    /// The value of the code 127.
+    /// Value of the code 127.
     pub high: f32,
-    /// A code an example; −128 says nothing.
+    /// Code of each example; −128 is no bound.
     pub codes: Vec<i8>,
 }
 
 const LEAST: i8 = -127;
 const GREATEST: i8 = 127;
-/// The bound of an example in which a value is no finite number.
+/// Code of an example in which a value is not finite: no bound.
 const UNBOUNDED: i8 = -128;
 const STEPS: f32 = 254.0;
-/// Codes of bounds.
+/// Number of codes of bounds.
 const CODES: usize = 255;
 
-/// Steps that a lower bound is rounded to: it matters less often than the upper one, and takes half the space so.
+/// Multiple of steps that lower bounds are rounded to: they matter less often, and this halves their space.
 const COARSE: i16 = 8;
 
-/// How much an activation may depend on its batch, as a share of the greatest: products of matrices of different shapes
-/// round differently.
+/// Greatest dependence of an activation on its batch, as a share of the greatest activation: products of matrices of
+/// different shapes round differently.
 pub const ROUNDING: f32 = 1e-5;
 
 impl Codes {
-    /// Bounds that are at least the values given.
+    /// Makes upper bounds of values.
     pub fn above(values: &[f32]) -> Self {
         Self::new(values, 1)
     }
 
-    /// Bounds that are at most the values given.
+    /// Makes lower bounds of values.
     pub fn below(values: &[f32]) -> Self {
         Self::new(values, -1)
     }
@@ -55,7 +55,7 @@ impl Codes {
             if !value.is_finite() {
                 return UNBOUNDED;
             }
-            // Rounding may put it a little aside: the tightest bound that holds is the next one or the one after.
+            // The tightest valid code is near this one, which rounding may have shifted.
             let mut i = (((f64::from(value) - f64::from(low)) * per_step) as usize).min(CODES - 1);
             if outward > 0 {
                 while i > 0 && bounds[i - 1] >= value {
@@ -78,7 +78,7 @@ impl Codes {
         Self { low, high, codes: values.iter().map(code).collect() }
     }
 
-    /// The bound of an example; `None` if there is none.
+    /// Bound of an example; `None` if there is none.
     pub fn get(&self, example: usize) -> Option<f32> {
         let code = self.codes[example];
         (code != UNBOUNDED).then(|| decode(self.low, self.high, code))
@@ -86,25 +86,25 @@ impl Codes {
 }
 
 impl Codes {
-    /// A number on the other side of the value that a bound was made of, which lies between the two: for an upper bound
-    /// of an example, some activation in it is at least this. `None` if nothing is known.
+    /// Opposite bound of the value that a bound was made of: for an upper bound of an example, a number that some
+    /// activation in it is at least. `None` without a bound.
     pub fn opposite(&self, example: usize, upper: bool) -> Option<f32> {
         let code = self.codes[example];
         let inside = match code {
             UNBOUNDED => return None,
-            // The ends stand for themselves.
+            // The ends are exact.
             LEAST if upper => self.low,
             GREATEST if !upper => self.high,
             _ if upper => decode(self.low, self.high, code - 1),
             _ => decode(self.low, self.high, (i16::from(code) + COARSE).min(i16::from(GREATEST)) as i8),
         };
-        // What was added to the bound, and what another batch may take away.
+        // Margin that was added to the bound, and the difference that another batch may make.
         let margin = 3.0 * ROUNDING * self.low.abs().max(self.high.abs());
         Some(if upper { inside - margin } else { inside + margin })
     }
 }
 
-/// The number of a code. The ends are exact.
+/// Value of a code. The ends are exact.
 #[inline(always)]
 fn decode(low: f32, high: f32, code: i8) -> f32 {
     match code {
@@ -117,10 +117,10 @@ fn decode(low: f32, high: f32, code: i8) -> f32 {
     }
 }
 
-/// Neurons whose values are gathered at once: a row is read a cache line at a time.
+/// Number of neurons whose values are gathered at once: a row is read a cache line at a time.
 const COLUMNS: usize = 16;
 
-/// Some columns of a matrix, each made wider by what its values may depend on their batch.
+/// Gathers columns of a matrix, each widened by the possible dependence of its values on their batch.
 fn widened<P: AsRef<[f32]>>(
     values: &[P],
     width: usize,
@@ -149,8 +149,9 @@ pub struct LayerBounds {
 }
 
 impl LayerBounds {
-    /// Bounds from the greatest and least value of each neuron in each example, `[examples, neurons]` in one or more parts,
-    /// wide enough to hold in every batch: the same text may give a value that differs by 10⁻⁵ of the greatest there.
+    /// Makes bounds from the greatest and least value of each neuron in each example, `[examples, neurons]` in one or
+    /// more parts, wide enough to hold in every batch: the same text may give a value that differs by 10⁻⁵ of the
+    /// greatest there.
     pub fn new<P: AsRef<[f32]>>(peaks: &[P], troughs: &[P], width: usize) -> Self {
         let mut bounds = Self::default();
         for first in (0..width).step_by(COLUMNS) {
@@ -161,22 +162,22 @@ impl LayerBounds {
         bounds
     }
 
-    /// A number that no activation of a neuron in an example exceeds; NaN, the greatest, if there is none.
+    /// Upper bound of the activations of a neuron in an example; NaN, the greatest number, if there is none.
     pub fn upper(&self, neuron: usize, example: usize) -> f32 {
         self.upper[neuron].get(example).unwrap_or(f32::NAN)
     }
 
-    /// A number that no activation of a neuron in an example is below.
+    /// Lower bound of the activations of a neuron in an example; −∞ if there is none.
     pub fn lower(&self, neuron: usize, example: usize) -> f32 {
         self.lower[neuron].get(example).unwrap_or(f32::NEG_INFINITY)
     }
 
-    /// Examples it covers.
+    /// Number of examples.
     pub fn examples(&self) -> usize {
         self.upper.first().map_or(0, |codes| codes.codes.len())
     }
 
-    /// For each example the bounds of all the given neurons together.
+    /// Lower and upper bounds of all the given neurons together, in each example.
     pub fn of_neurons(&self, neurons: impl Iterator<Item = usize> + Clone) -> (Vec<f32>, Vec<f32>) {
         let examples = self.examples();
         let (mut lower, mut upper) = (vec![f32::NAN; examples], vec![f32::NEG_INFINITY; examples]);

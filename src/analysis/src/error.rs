@@ -1,12 +1,12 @@
-//! Errors of the arguments of this crate.
+//! Errors of invalid arguments.
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every way a computation of this crate fails.
+/// Error of a computation of this crate.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// Two vectors that cannot be compared.
+    /// Error of two vectors of different lengths.
     #[error("vectors must be of the same length, not {left} and {right}")]
     DifferentLengths {
         /// Length of the first.
@@ -14,7 +14,7 @@ pub enum Error {
         /// Length of the second.
         right: usize,
     },
-    /// Counts of neurons that fire above different thresholds.
+    /// Error of merging counts of neurons that fire above different thresholds.
     #[error("internal error (this is a bug in neuroql): counts above {left} and {right} cannot be added")]
     DifferentThresholds {
         /// Threshold of the first.
@@ -22,12 +22,12 @@ pub enum Error {
         /// Threshold of the second.
         right: f32,
     },
-    /// A matrix without whole rows, or two that do not belong together.
+    /// Error of a matrix without whole rows, or of two whose shapes differ.
     #[error("internal error (this is a bug in neuroql): expected {expected} values, found {found}")]
     Shape {
-        /// A number of values, or a multiple of it.
+        /// Expected number of values, or of which the number must be a multiple.
         expected: usize,
-        /// How many there are.
+        /// Actual number of values.
         found: usize,
     },
 }

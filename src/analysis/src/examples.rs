@@ -1,34 +1,34 @@
-//! The examples kept of a neuron: those where it is strongest, and one at random from each octave of strength.
+//! Examples kept of a neuron: those in which it is strongest, and a random one of each octave of strength.
 
 use std::cmp::Ordering;
 
 use crate::batch::Example;
 use crate::total_order::is_greater;
 
-/// Tokens kept before the peak of an example.
+/// Number of tokens kept before the peak of an example.
 pub const BEFORE: usize = 15;
-/// Tokens kept after it.
+/// Number of tokens kept after it.
 pub const AFTER: usize = 4;
-/// Bands of peak activation from each of which one example is drawn: what is less than 2⁻⁶, then octaves.
+/// Number of bands of peak activation, of each of which one example is drawn: less than 2⁻⁶, then octaves.
 pub const BANDS: usize = 12;
 
-/// A neuron's peak in an example.
+/// Peak of a neuron in an example.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Peak {
     /// Number of the document.
     pub document: i64,
     /// Number of the example within the document.
     pub example: i64,
-    /// Where the peak is in the example; the first place of equal ones.
+    /// Position of the peak in the example; the first of equal ones.
     pub position: u32,
-    /// The activation there.
+    /// Activation at the peak.
     pub activation: f32,
     /// Tokens around it and the activations on them, at most [`BEFORE`] before and [`AFTER`] after.
     pub around: Box<[(u32, f32)]>,
 }
 
 impl Peak {
-    /// Greatest first; of equal ones that which comes first in the numbering of the dataset.
+    /// Compares by activation, greatest first; of equal ones, the first in the dataset.
     pub(crate) fn rank(&self, other: &Self) -> Ordering {
         let place = |peak: &Self| (peak.document, peak.example);
         match (is_greater(self.activation, other.activation), is_greater(other.activation, self.activation)) {
@@ -39,7 +39,7 @@ impl Peak {
     }
 }
 
-/// An example and a number that tells it apart.
+/// An example with the hash of its number.
 pub(crate) struct Placed<'a> {
     pub example: Example<'a>,
     hash: u64,
@@ -50,48 +50,48 @@ impl<'a> Placed<'a> {
         Self { example, hash: mix(mix(example.document as u64) ^ example.example as u64) }
     }
 
-    /// Of all examples of a batch.
+    /// Hashes all examples of a batch.
     pub fn all(examples: &[Example<'a>]) -> Vec<Self> {
         examples.iter().copied().map(Self::new).collect()
     }
 
-    /// A number that depends on nothing but what is drawn from and for whom.
+    /// Draws a random number, which depends on the example and the seed only.
     #[inline]
     pub fn draw(&self, seed: u64) -> u64 {
         mix(seed ^ self.hash)
     }
 }
 
-/// Of a neuron, for [`Placed::draw`].
+/// Seed of a neuron, for [`Placed::draw`].
 pub(crate) fn seed(layer: u32, neuron: u32) -> u64 {
     mix(u64::from(layer) << 32 | u64::from(neuron))
 }
 
-/// The examples of one neuron.
+/// Selected examples of one neuron.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selected {
-    /// The strongest example of each document, at most `k` of them, strongest first.
+    /// Strongest example of each document, at most `k` of them, strongest first.
     pub best: Vec<Peak>,
     /// Further examples of the same documents, kept while there are less than `k` documents.
     pub further: Vec<Peak>,
-    /// One a band, with the hash that it was drawn by.
+    /// Example of each band, with the random number by which it was drawn.
     pub drawn: Vec<Option<(u64, Peak)>>,
 }
 
 impl Selected {
-    /// The `k` strongest examples, of distinct documents as far as there are enough, strongest first.
+    /// Returns the `k` strongest examples, of distinct documents as far as there are enough, strongest first.
     pub fn top(&self, k: usize) -> Vec<&Peak> {
         let mut top: Vec<&Peak> = self.best.iter().chain(&self.further).take(k).collect();
         top.sort_by(|a, b| a.rank(b));
         top
     }
 
-    /// The examples drawn at random, strongest first.
+    /// Returns the randomly drawn examples, strongest first.
     pub fn drawn(&self) -> impl Iterator<Item = &Peak> {
         self.drawn.iter().rev().flatten().map(|(_, peak)| peak)
     }
 
-    /// Puts back an example that was kept, in the order of [`Selected::top`] and [`Selected::drawn`].
+    /// Restores a stored example, in the order of [`Selected::top`] and [`Selected::drawn`].
     pub fn restore(&mut self, peak: Peak, ranked: bool, draw: Option<u64>) {
         if let Some(hash) = draw {
             self.drawn.resize(BANDS, None);
@@ -112,12 +112,12 @@ impl Selected {
     #[inline]
     fn ranks(&self, k: usize, activation: f32, document: i64) -> bool {
         let Some(last) = self.best.last().filter(|_| self.best.len() >= k) else { return k > 0 };
-        // Equal ones are taken only if they come first in the numbering.
+        // Equal examples are kept only if they come first in the dataset.
         is_greater(activation, last.activation)
             || (activation.to_bits() == last.activation.to_bits() && document < last.document)
     }
 
-    /// Keeps an example, which was given a number by lot, if it is among the strongest or the first of its band.
+    /// Keeps an example if it is among the strongest, or if its random number `draw` is the least of its band.
     pub(crate) fn offer(&mut self, k: usize, draw: u64, peak: Peak) {
         self.drawn.resize(BANDS, None);
         if self.draws(draw, peak.activation) {
@@ -144,7 +144,7 @@ impl Selected {
     }
 }
 
-/// The band of a peak.
+/// Band of a peak.
 #[inline]
 pub(crate) fn band(activation: f32) -> usize {
     if activation.is_nan() {
@@ -155,7 +155,7 @@ pub(crate) fn band(activation: f32) -> usize {
     exponent.saturating_sub(127 - 6 - 1).min(BANDS - 1)
 }
 
-/// The output function of SplitMix64.
+/// Output function of SplitMix64.
 pub(crate) fn mix(z: u64) -> u64 {
     let z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

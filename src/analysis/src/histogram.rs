@@ -1,16 +1,16 @@
-//! A histogram whose bins are the same for all neurons, so that counts add up and neurons compare.
+//! Histogram with the same bins for all neurons, so that counts add up and neurons are comparable.
 
-/// Number of bins: half an octave each from 2⁻⁶ to 2⁷ on both sides of zero, one on each side for what is smaller, and
-/// one for what is larger.
+/// Number of bins: half an octave each from 2⁻⁶ to 2⁷ on both sides of zero, one on each side for smaller and one for
+/// larger magnitudes.
 pub const HISTOGRAM_BINS: usize = 2 * SIDE;
 
-/// Bins of one sign.
+/// Number of bins of one sign.
 const SIDE: usize = 28;
 
 /// Exponent and first bit of the mantissa of 2⁻⁶, one bin below the first that has a lower edge.
 const FIRST: u32 = 2 * (127 - 6) - 1;
 
-/// The numbers between the bins, ascending: bin `i` holds what is at least edge `i - 1` and less than edge `i` (on the
+/// Edges of the bins, ascending: bin `i` has the values of at least edge `i - 1` and less than edge `i` (on the
 /// negative side: more than edge `i - 1` and at most edge `i`). The steps are 2ᵏ and 1.5·2ᵏ.
 pub fn histogram_edges() -> [f32; HISTOGRAM_BINS - 1] {
     std::array::from_fn(|i| {
@@ -23,7 +23,7 @@ pub fn histogram_edges() -> [f32; HISTOGRAM_BINS - 1] {
     })
 }
 
-/// The bin of a value. NaN goes to the last one of its sign.
+/// Bin of a value. NaN is in the outermost one of its sign.
 #[inline(always)]
 pub(crate) fn bin(value: f32) -> usize {
     let bits = value.to_bits();

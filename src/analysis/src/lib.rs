@@ -1,6 +1,6 @@
 //! Statistics of the neurons of a layer over a corpus: moments, examples, and bounds.
 //!
-//! This room knows neither models nor SQL. It is given matrices of activations, `[tokens, neurons]`, cut into examples,
+//! This room knows neither models nor SQL. It takes matrices of activations, `[tokens, neurons]`, cut into examples,
 //! one batch after another in the order of the corpus:
 //!
 //! ```
@@ -21,13 +21,14 @@
 //! assert!(bounds.upper(1, 0) >= 0.0 && bounds.lower(1, 0) <= -1.0);
 //! ```
 //!
-//! [`BatchSummary`] and the values that are [wanted](LayerSummary::wanted) besides are what batches can do side by side; [`LayerSummary`] takes them in order, so that its
-//! results do not depend on threads, and can be [taken apart](LayerSummary::state) and put together again to go on
-//! where an earlier run stopped. [`LayerBounds`] is the index: for each neuron and example two bytes between which all
-//! of its activations lie, after the partition bounds of DeepEverest (He et al., PVLDB 15, 2021).
+//! [`BatchSummary`] and the [wanted](LayerSummary::wanted) values of batches can be computed in parallel;
+//! [`LayerSummary`] merges them in order, so that its results do not depend on threads. Its
+//! [state](LayerSummary::state) can be stored and restored to continue an earlier run. [`LayerBounds`] is the index:
+//! for each neuron and example two bytes between which all of its activations lie, after the partition bounds of
+//! DeepEverest (He et al., PVLDB 15, 2021).
 //!
-//! Pairs of neurons have [`CoMoments`] for correlations and [`CoActivations`] for how often both fire; vectors that are
-//! stored somewhere are compared by [`dot`], [`cosine`] and [`l2`].
+//! Pairs of neurons have [`CoMoments`] for correlations and [`CoActivations`] for the number of tokens on which both
+//! fire; stored vectors are compared by [`dot`], [`cosine`] and [`l2`].
 
 mod admission;
 mod batch;

@@ -1,6 +1,6 @@
 //! Mean and central moments, merged batch by batch.
 
-/// Count, mean and sums of powers of deviations from it.
+/// Moments of values: count, mean and sums of powers of deviations from it.
 ///
 /// Merged by the formulas of Pébay, *Formulas for Robust, One-Pass Parallel Computation of Covariances and
 /// Arbitrary-Order Statistical Moments* (Sandia SAND2008-6212), which lose no digits where the mean is large.
@@ -19,8 +19,8 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// From the sums of the first four powers of the distances of the values from a number near their mean. The farther it
-    /// is from the mean, the more digits are lost: of moment `p`, those of `distance^p` beside it.
+    /// Makes moments of the sums of the first four powers of the distances of the values from a number near their mean.
+    /// The farther it is from the mean, the more digits are lost: of moment `p`, those of `distance^p` beside it.
     pub fn of_powers(count: u64, near: f64, [first, second, third, fourth]: [f64; 4]) -> Self {
         let d = first / count.max(1) as f64;
         // Sums of even powers are not negative, but rounding may make them so; NaN stays.
@@ -34,7 +34,7 @@ impl Moments {
         }
     }
 
-    /// Adds the values of another set.
+    /// Merges the moments of another set of values.
     pub fn merge(&mut self, other: &Self) {
         if other.count == 0 {
             return;
@@ -57,17 +57,17 @@ impl Moments {
         self.count += other.count;
     }
 
-    /// Mean squared deviation (of the population: divided by the count); `None` without values.
+    /// Variance, the mean squared deviation (of the population: divided by the count); `None` without values.
     pub fn variance(&self) -> Option<f64> {
         (self.count > 0).then(|| self.m2 / self.count as f64)
     }
 
-    /// Third standardised moment; `None` if all values are equal.
+    /// Skewness, the third standardised moment; `None` if all values are equal.
     pub fn skewness(&self) -> Option<f64> {
         (self.m2 > 0.0).then(|| (self.count as f64).sqrt() * self.m3 / self.m2.powf(1.5))
     }
 
-    /// Fourth standardised moment, 3 for a normal distribution; `None` if all values are equal.
+    /// Kurtosis, the fourth standardised moment, 3 for a normal distribution; `None` if all values are equal.
     pub fn kurtosis(&self) -> Option<f64> {
         (self.m2 > 0.0).then(|| self.count as f64 * self.m4 / (self.m2 * self.m2))
     }

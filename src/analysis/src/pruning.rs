@@ -1,4 +1,4 @@
-//! Which examples must run because their bounds leave a question open.
+//! Pruning by bounds: marks the examples that must run because their bounds do not decide a query.
 
 use crate::bounds::Codes;
 use crate::reduce::Condition;
@@ -8,7 +8,7 @@ use crate::reduce::Condition;
 pub struct NeuronBounds {
     lower: Vec<f32>,
     upper: Vec<f32>,
-    /// Of each example, a number that some activation is at least, and one that some activation is at most.
+    /// Numbers that some activation of each example is at least (above) and at most (below).
     reached_above: Vec<Option<f32>>,
     reached_below: Vec<Option<f32>>,
 }
@@ -24,7 +24,7 @@ impl NeuronBounds {
         }
     }
 
-    /// Numbers that some activation of each example reaches; the strongest of those of this neuron and of others before.
+    /// Updates, for each example, the strongest number that some activation of this neuron or of earlier ones reaches.
     pub fn reach(&self, examples: &[usize], greatest: bool, reached: &mut [Option<f32>]) {
         for (&e, reached) in examples.iter().zip(reached) {
             *reached = match (*reached, self.reached(e, greatest)) {
@@ -42,7 +42,7 @@ impl NeuronBounds {
         threshold(examples.iter().filter_map(|e| self.reached(*e, greatest)), k, greatest)
     }
 
-    /// Marks the examples that may hold one of the `k` greatest (or least) activations, of which at least as many are
+    /// Marks the examples that may have one of the `k` greatest (or least) activations, of which at least as many are
     /// known to reach `known`.
     pub fn need_top(&self, examples: &[usize], k: usize, greatest: bool, known: f32, needed: &mut [bool]) {
         let threshold = self.threshold(examples, k, greatest);
@@ -50,27 +50,27 @@ impl NeuronBounds {
         self.need_from(examples, greatest, threshold, needed);
     }
 
-    /// Marks the examples that may hold the greatest activation in a range that has no upper end.
+    /// Marks the examples that may have the greatest activation in a range that has no upper end.
     pub fn need_max(&self, examples: &[usize], condition: Condition, needed: &mut [bool]) {
-        // An example whose greatest value is in the range makes weaker ones superfluous.
+        // An example whose greatest value is in the range rules out weaker ones.
         let threshold = self.threshold(examples, 1, true);
         self.need_from(examples, true, threshold.max(condition.least), needed);
     }
 
-    /// Marks the examples that may hold the least activation in a range that has no lower end.
+    /// Marks the examples that may have the least activation in a range that has no lower end.
     pub fn need_min(&self, examples: &[usize], condition: Condition, needed: &mut [bool]) {
         let threshold = self.threshold(examples, 1, false);
         self.need_from(examples, false, threshold.min(condition.greatest), needed);
     }
 
-    /// Marks the examples of which some activations may be in a range and others not.
+    /// Marks the examples in which some activations may be in a range and others not.
     pub fn need_count(&self, examples: &[usize], condition: Condition, needed: &mut [bool]) {
         for &e in examples {
             needed[e] |= condition.of_all(self.lower[e], self.upper[e]).is_none();
         }
     }
 
-    /// Returns whether all activations of an example are in a range.
+    /// Returns true if all activations of an example are certainly in a range.
     pub fn is_within(&self, example: usize, condition: Condition) -> bool {
         condition.of_all(self.lower[example], self.upper[example]) == Some(true)
     }
@@ -82,13 +82,13 @@ impl NeuronBounds {
     }
 }
 
-/// Returns whether some activation between two bounds may be at least (or at most) a number; NaN is no bound.
+/// Returns true if some activation between two bounds may be at least (or at most) a number; NaN is no bound.
 pub fn reaches(lower: f32, upper: f32, greatest: bool, number: f32) -> bool {
     if greatest { upper.is_nan() || upper >= number } else { lower <= number }
 }
 
-/// A number that at least `k` activations reach, of which these numbers are each reached by one; the weakest possible
-/// one if there are fewer.
+/// Threshold that at least `k` activations reach, given numbers of which each is reached by one; the weakest possible
+/// if there are fewer than `k`.
 pub fn threshold(reached: impl Iterator<Item = f32>, k: usize, greatest: bool) -> f32 {
     let mut reached: Vec<f32> = reached.collect();
     if k == 0 || reached.len() < k {
@@ -110,7 +110,7 @@ mod tests {
         proptest::collection::vec(proptest::collection::vec(value, 1..6), 1..20)
     }
 
-    /// Bounds of one neuron, over two segments.
+    /// Makes bounds of one neuron, over two segments.
     fn bounds(corpus: &[Vec<f32>]) -> NeuronBounds {
         let mut of = NeuronBounds::default();
         let (first, second) = corpus.split_at(corpus.len() / 2);
@@ -128,7 +128,7 @@ mod tests {
         #[test]
         fn what_is_not_needed_does_not_matter(corpus in corpus(), k in 1_usize..8, greatest in any::<bool>(), x in -5.0_f64..5.0) {
             let of = bounds(&corpus);
-            // Every other example is not asked for.
+            // Every other example is left out.
             let asked: Vec<usize> = (0..corpus.len()).step_by(2).collect();
             let sorted = |examples: &mut dyn Iterator<Item = usize>| {
                 let mut values: Vec<f32> = examples.flat_map(|e| corpus[e].clone()).collect();

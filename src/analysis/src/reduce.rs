@@ -3,32 +3,32 @@
 use crate::moments::Moments;
 use crate::total_order::{greater, lesser};
 
-/// Values between two numbers, both included.
+/// Range of values between two numbers, both included.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Condition {
-    /// The least.
+    /// Least value.
     pub least: f32,
-    /// The greatest.
+    /// Greatest value.
     pub greatest: f32,
-    /// True if NaN, which SQL takes to be greater than all numbers, is in the range.
+    /// True if NaN, which in SQL is greater than all numbers, is in the range.
     pub nan: bool,
 }
 
 impl Condition {
-    /// All values.
+    /// Range of all values.
     pub const ALWAYS: Self = Self { least: f32::NEG_INFINITY, greatest: f32::INFINITY, nan: true };
 
-    /// Values greater than a number, or at least it.
+    /// Range of values greater than a number, or equal to it if `or_equal`.
     pub fn above(number: f64, or_equal: bool) -> Self {
         let mut least = number as f32;
-        // The least f32 that is great enough; the conversion rounds to the nearest.
+        // The least f32 in the range; the conversion rounds to the nearest.
         if f64::from(least) < number || (f64::from(least) == number && !or_equal) {
             least = least.next_up();
         }
         Self { least, ..Self::ALWAYS }
     }
 
-    /// Values less than a number, or at most it.
+    /// Range of values less than a number, or equal to it if `or_equal`.
     pub fn below(number: f64, or_equal: bool) -> Self {
         let mut greatest = number as f32;
         if f64::from(greatest) > number || (f64::from(greatest) == number && !or_equal) {
@@ -37,7 +37,7 @@ impl Condition {
         Self { greatest, nan: false, ..Self::ALWAYS }
     }
 
-    /// Values in both ranges.
+    /// Intersection of two ranges.
     pub fn and(self, other: Self) -> Self {
         Self {
             least: self.least.max(other.least),
@@ -46,13 +46,13 @@ impl Condition {
         }
     }
 
-    /// Returns whether a value is in the range.
+    /// Returns true if a value is in the range.
     #[inline(always)]
     pub fn holds(self, value: f32) -> bool {
         (value >= self.least && value <= self.greatest) || (self.nan && value.is_nan())
     }
 
-    /// Returns whether all values between two bounds are in the range, or none; `None` if that cannot be told.
+    /// Returns true if all values between two bounds are in the range, false if none is, and else `None`.
     pub fn of_all(self, lower: f32, upper: f32) -> Option<bool> {
         if self == Self::ALWAYS {
             return Some(true);
@@ -90,7 +90,7 @@ pub fn sums(values: &[f32], width: usize, condition: Condition) -> Vec<f64> {
     fold::<_, Sum>(values, width, condition, 0.0)
 }
 
-/// Moments of each column, of which those above the second are not computed.
+/// Moments of each column up to the second.
 pub fn second_moments(values: &[f32], width: usize, condition: Condition) -> Vec<Moments> {
     let (counts, sums) = (counts(values, width, condition), sums(values, width, condition));
     let mut moments: Vec<Moments> = counts
@@ -107,7 +107,7 @@ pub fn second_moments(values: &[f32], width: usize, condition: Condition) -> Vec
     moments
 }
 
-/// How a value changes a total.
+/// Step of a reduction: adds a value to a total.
 trait Step<T> {
     fn step(total: T, value: f32) -> T;
 }

@@ -1,4 +1,4 @@
-//! The summary of a layer after any number of batches.
+//! Summary of a layer over any number of batches.
 
 use crate::admission::Floor;
 use crate::batch::{BatchSummary, Columns, Example};
@@ -8,34 +8,34 @@ use crate::moments::Moments;
 use crate::top_tokens::{StrongToken, kept_tokens, offer, passes};
 use crate::total_order::{greater, is_greater, lesser};
 
-/// Statistics and examples of the neurons of a layer.
+/// Summary of a layer: statistics and examples of its neurons.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSummary {
     layer: u32,
     k: usize,
     neurons: Vec<NeuronState>,
-    /// One a neuron.
+    /// Floor of each neuron.
     floors: Vec<Floor>,
 }
 
-/// All that is known of one neuron.
+/// State of the summary of one neuron.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NeuronState {
     /// Moments of its activations.
     pub moments: Moments,
-    /// Its greatest activation, −∞ before the first.
+    /// Greatest activation, −∞ before the first.
     pub max: f32,
-    /// Its least activation, NaN before the first.
+    /// Least activation, NaN before the first.
     pub min: f32,
-    /// Tokens on which it is positive.
+    /// Number of tokens on which it is positive.
     pub positive: u64,
-    /// Tokens by [bin](crate::histogram_edges).
+    /// Number of tokens by [bin](crate::histogram_edges).
     pub histogram: Vec<u64>,
-    /// Examples by the bin of their peak.
+    /// Number of examples by the bin of their peak.
     pub peaks: Vec<u64>,
-    /// Telling examples.
+    /// Selected examples.
     pub selected: Selected,
-    /// Its strongest tokens, strongest first, [`kept_tokens`] of them.
+    /// Strongest tokens, strongest first, [`kept_tokens`] of them.
     pub strongest: Vec<StrongToken>,
 }
 
@@ -55,7 +55,7 @@ impl Default for NeuronState {
 }
 
 impl NeuronState {
-    /// Share of tokens on which it is positive; `None` without tokens.
+    /// Density: the share of tokens on which it is positive; `None` without tokens.
     pub fn density(&self) -> Option<f64> {
         (self.moments.count > 0).then(|| self.positive as f64 / self.moments.count as f64)
     }
@@ -66,7 +66,7 @@ impl NeuronState {
         (tokens > 0).then(|| self.histogram.iter().map(|n| (*n as f64 / tokens as f64) as f32).collect())
     }
 
-    /// Share of examples whose peak is in a lower bin than this one.
+    /// Quantile of an activation: the share of examples whose peak is in a lower bin.
     pub fn quantile(&self, activation: f32) -> f64 {
         let lower: u64 = self.peaks[..bin(activation)].iter().sum();
         let all: u64 = self.peaks.iter().sum();
@@ -75,42 +75,41 @@ impl NeuronState {
 }
 
 impl LayerSummary {
-    /// Nothing known yet of `width` neurons; `k` strongest examples are to be kept of each.
+    /// Makes an empty summary of `width` neurons, which keeps the `k` strongest examples of each.
     pub fn new(layer: u32, width: usize, k: usize) -> Self {
         Self::from_state(layer, k, vec![NeuronState::default(); width])
     }
 
-    /// Goes on from a state.
+    /// Makes a summary that continues from a state.
     pub fn from_state(layer: u32, k: usize, neurons: Vec<NeuronState>) -> Self {
         let floors = neurons.iter().map(|neuron| Floor::of(&neuron.selected, &neuron.strongest, k)).collect();
         Self { layer, k, neurons, floors }
     }
 
-    /// The layer.
+    /// Index of the layer.
     pub fn layer(&self) -> u32 {
         self.layer
     }
 
-    /// The summary of each neuron.
+    /// State of each neuron.
     pub fn state(&self) -> &[NeuronState] {
         &self.neurons
     }
 
-    /// Strongest examples kept of each neuron.
+    /// Number of the strongest examples kept of each neuron.
     pub fn k(&self) -> usize {
         self.k
     }
 
-    /// Bytes that it may come to hold.
+    /// Greatest size in bytes.
     pub fn bytes(width: usize, k: usize) -> usize {
         let peak = size_of::<Peak>() + (BEFORE + AFTER + 1) * size_of::<(u32, f32)>();
         let lists = 2 * HISTOGRAM_BINS * size_of::<u64>() + kept_tokens(k) * size_of::<StrongToken>();
         width * (size_of::<NeuronState>() + lists + (k + crate::BANDS) * peak)
     }
 
-    /// Of which neurons in which examples of a batch [`LayerSummary::merge`] needs more than the extremes: pairs of an
-    /// example and a neuron, ascending by neuron. A summary that has been merged with more meanwhile needs no others, so
-    /// batches can be asked for side by side.
+    /// Wanted values of a batch, of which [`LayerSummary::merge`] needs more than the extremes: pairs of an example and
+    /// a neuron, ascending by neuron. Later merges only reduce them, so they can be computed for batches in parallel.
     pub fn wanted(&self, batch: &BatchSummary, examples: &[Example<'_>]) -> Vec<(u32, u32)> {
         let placed = Placed::all(examples);
         let mut wanted = Vec::new();
@@ -127,8 +126,8 @@ impl LayerSummary {
         wanted
     }
 
-    /// Adds a batch; `examples` are those it was made of, `columns` has the values of at least what is
-    /// [wanted](Self::wanted), and `before` is the number of examples that were added earlier.
+    /// Merges a batch of `examples`; `columns` has at least the [wanted](Self::wanted) values, and `before` is the
+    /// number of examples that were added earlier.
     pub fn merge(&mut self, batch: &BatchSummary, examples: &[Example<'_>], columns: &Columns, before: u64) {
         let (width, k, most) = (batch.width, self.k, kept_tokens(self.k));
         debug_assert_eq!(width, self.neurons.len());
@@ -136,7 +135,7 @@ impl LayerSummary {
         let placed = Placed::all(examples);
         let (greatest, least) = batch.extremes();
         let mut columns = columns.iter(examples).peekable();
-        // Neurons outside: what is known of one lies together in memory.
+        // Neurons in the outer loop: the state of one is contiguous in memory.
         for (n, neuron) in self.neurons.iter_mut().enumerate() {
             neuron.moments.merge(&batch.moments[n]);
             neuron.positive += u64::from(batch.positive[n]);
@@ -165,9 +164,9 @@ impl LayerSummary {
     }
 }
 
-/// Where an example has its greatest value, and what is around.
+/// Peak of an example, with the tokens around it.
 fn peak_of(Example { document, example, tokens }: Example<'_>, values: &[f32], activation: f32) -> Peak {
-    // The first place of equal ones.
+    // The first of equal ones.
     let position = values.iter().position(|value| !is_greater(activation, *value)).unwrap_or(0);
     let range = position.saturating_sub(BEFORE)..(position + AFTER + 1).min(tokens.len());
     let around = tokens[range.clone()].iter().copied().zip(values[range].iter().copied()).collect();

@@ -1,38 +1,38 @@
-//! The tokens on which a neuron is strongest, kept so that the greatest activations of all are known without a run.
+//! Strongest tokens of a neuron, kept so that the greatest activations are known without a forward pass.
 
 use std::cmp::Ordering;
 
 use crate::bounds::ROUNDING;
 use crate::total_order::is_greater;
 
-/// A token on which a neuron is among its strongest.
+/// One of the strongest tokens of a neuron.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StrongToken {
     /// Number of its example in the order of the analysis.
     pub example: u32,
-    /// Where it is in the example.
+    /// Position in the example.
     pub position: u32,
-    /// The activation there.
+    /// Activation on the token.
     pub activation: f32,
 }
 
-/// Tokens kept of a neuron of which `k` examples are kept: some more, so that the first `k` of them stay complete where
-/// the next are as strong.
+/// Number of tokens kept of a neuron of which `k` examples are kept: some more, so that the first `k` are complete even
+/// if the next are as strong.
 pub fn kept_tokens(k: usize) -> usize {
     k + k / 2
 }
 
-/// Returns whether a value is among the strongest, of which there are `most`. What is not now will not be later either.
+/// Returns true if a value is among the strongest, of which there are `most`. One that is not now never will be.
 #[inline]
 pub(crate) fn passes(tokens: &[StrongToken], most: usize, value: f32) -> bool {
     tokens.len() < most || tokens.last().is_some_and(|last| is_greater(value, last.activation))
 }
 
-/// Considers the tokens of an example; `tokens` are the strongest so far, strongest first, at most `most` of them.
+/// Offers the tokens of an example; `tokens` are the strongest so far, strongest first, at most `most` of them.
 pub(crate) fn offer(tokens: &mut Vec<StrongToken>, most: usize, example: u32, values: &[f32]) {
     for (position, &activation) in values.iter().enumerate() {
         if passes(tokens, most, activation) {
-            // After those that are as strong: they came first.
+            // After equally strong ones, which came first.
             let place = tokens.partition_point(|token| !is_greater(activation, token.activation));
             tokens.truncate(most - 1);
             tokens.insert(place, StrongToken { example, position: position as u32, activation });
@@ -40,28 +40,28 @@ pub(crate) fn offer(tokens: &mut Vec<StrongToken>, most: usize, example: u32, va
     }
 }
 
-/// The strongest tokens of one neuron, and what is known of all others.
+/// Strongest tokens of one neuron, with the greatest magnitude of all.
 #[derive(Debug, Clone, Copy)]
 pub struct Strongest<'a> {
-    /// Strongest first.
+    /// Tokens, strongest first.
     pub tokens: &'a [StrongToken],
-    /// True if there are no others.
+    /// True if these are all tokens.
     pub all: bool,
-    /// The greatest magnitude of its activations, of which rounding is a share.
+    /// Greatest magnitude of its activations, of which rounding is a share.
     pub scale: f32,
 }
 
-/// What the strongest tokens of some neurons say about the `k` greatest activations of all.
+/// Bound of the `k` greatest activations of some neurons by their strongest tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Greatest {
-    /// A number that at least `k` activations reach in any batch; −∞ if there is none.
+    /// Threshold that at least `k` activations reach in any batch; −∞ if there is none.
     pub threshold: f32,
     /// True if all activations that reach it are among the strongest tokens.
     pub complete: bool,
 }
 
 impl Greatest {
-    /// Looks at the tokens of examples that pass.
+    /// Makes the bound from the tokens of examples that pass.
     pub fn of(neurons: &[Strongest<'_>], passes: impl Fn(u32) -> bool, k: usize) -> Self {
         let unknown = Self { threshold: f32::NEG_INFINITY, complete: false };
         let mut values = Vec::new();
@@ -79,7 +79,7 @@ impl Greatest {
         }
         let descending = |a: &f32, b: &f32| b.partial_cmp(a).unwrap_or(Ordering::Equal);
         let threshold = *values.select_nth_unstable_by(k - 1, descending).1 - margin;
-        // The weakest token kept is as strong as any that is not.
+        // The weakest kept token is at least as strong as all others.
         let rest = |neuron: &Strongest<'_>| match neuron.tokens.last() {
             Some(last) if !neuron.all => last.activation < threshold - margin,
             _ => neuron.all,

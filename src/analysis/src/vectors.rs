@@ -1,15 +1,15 @@
 //! Products and distances of two vectors of f32.
 //!
-//! Every element is widened as it is read and sums are f64, so that products of f32 are exact and neither long vectors
-//! nor large elements lose digits. [`LANES`] partial sums are kept whatever the processor, and no multiplication is
+//! Every element is widened when it is read and sums are f64, so that products of f32 are exact and neither long
+//! vectors nor large elements lose digits. [`LANES`] partial sums are kept on every processor, and no multiplication is
 //! fused with an addition, so results are the same everywhere.
 
 use crate::{Error, Result};
 
-/// Partial sums: four AVX-512 registers of f64, enough to hide the latency of an addition.
+/// Number of partial sums: four AVX-512 registers of f64, enough to hide the latency of an addition.
 const LANES: usize = 32;
 
-/// `Σ aᵢ·bᵢ`; 0 for empty vectors.
+/// Dot product `Σ aᵢ·bᵢ`; 0 for empty vectors.
 ///
 /// # Errors
 /// [`Error::DifferentLengths`].
@@ -23,7 +23,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> Result<f64> {
     Ok(pulp::Arch::new().dispatch(Sum { a, b, term: Product }))
 }
 
-/// `Σ aᵢ·bᵢ / √(Σ aᵢ²·Σ bᵢ²)`, from −1 to 1; `None` if one of the vectors is zero or empty.
+/// Cosine similarity `Σ aᵢ·bᵢ / √(Σ aᵢ²·Σ bᵢ²)`, from −1 to 1; `None` if one of the vectors is zero or empty.
 ///
 /// # Errors
 /// [`Error::DifferentLengths`].
@@ -40,7 +40,7 @@ pub fn cosine(a: &[f32], b: &[f32]) -> Result<Option<f64>> {
     if square_a == 0.0 || square_b == 0.0 {
         return Ok(None);
     }
-    // Two roots: the product of the squares may leave the range.
+    // Two roots, as the product of the squares may overflow.
     Ok(Some((product / (square_a.sqrt() * square_b.sqrt())).clamp(-1.0, 1.0)))
 }
 
@@ -63,14 +63,14 @@ fn check(a: &[f32], b: &[f32]) -> Result<()> {
     if a.len() == b.len() { Ok(()) } else { Err(Error::DifferentLengths { left: a.len(), right: b.len() }) }
 }
 
-/// `Σ f(aᵢ, bᵢ)`.
+/// Computes `Σ f(aᵢ, bᵢ)`.
 struct Sum<'a, F> {
     a: &'a [f32],
     b: &'a [f32],
     term: F,
 }
 
-/// A term of a sum. A trait, since a closure would not be compiled for the processor at hand.
+/// Term of a sum. A trait, since a closure would not be compiled for the processor's vector instructions.
 trait Term {
     fn of(&self, a: f64, b: f64) -> f64;
 }
@@ -112,7 +112,7 @@ impl<F: Term> pulp::WithSimd for Sum<'_, F> {
     }
 }
 
-/// The product of two vectors and of each with itself.
+/// Computes the product of two vectors and that of each with itself.
 struct Products<'a> {
     a: &'a [f32],
     b: &'a [f32],
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn extremes() {
         assert_eq!((dot(&[], &[]), l2(&[], &[]), cosine(&[], &[])), (Ok(0.0), Ok(0.0), Ok(None)));
-        // Numbers whose squares no f32 can hold.
+        // Numbers whose squares overflow or underflow f32.
         let (large, small) = ([f32::MAX; 40], [f32::MIN_POSITIVE; 40]);
         assert!((cosine(&large, &small).unwrap().unwrap() - 1.0).abs() < 1e-15);
         assert_eq!(l2(&large, &large), Ok(0.0));

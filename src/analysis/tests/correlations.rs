@@ -1,4 +1,4 @@
-//! Correlations and co-activations against slow obvious versions that see everything at once.
+//! Correlations and co-activations against simple, slow versions that see all tokens at once.
 
 use neuroql_analysis::{CoActivations, CoMoments, Correlate, Error, Overlap, Sign};
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ fn close(found: Option<f64>, expected: Option<f64>, tolerance: f64) -> bool {
     }
 }
 
-/// Random numbers that are the same everywhere.
+/// Random number generator with the same numbers on every machine.
 struct Random(u64);
 
 impl Random {
@@ -38,7 +38,7 @@ impl Random {
     }
 }
 
-/// `[tokens, width]`: columns that share something with each other, each with its own mean and scale.
+/// Activations, `[tokens, width]`: correlated columns, each with its own mean and scale.
 fn activations(random: &mut Random, tokens: usize, width: usize, mean: f64) -> Vec<f32> {
     let columns: Vec<(f64, f64, f64)> = (0..width)
         .map(|_| (mean * random.next(), 10_f64.powf(6.0 * random.next() - 3.0), 2.0 * random.next() - 1.0))
@@ -59,7 +59,7 @@ fn activations(random: &mut Random, tokens: usize, width: usize, mean: f64) -> V
 const WIDTH: usize = 4;
 const OTHERS: usize = 3;
 
-/// Rows of [`WIDTH`] neurons and [`OTHERS`] others; few distinct values, large ones and ones that never change.
+/// Strategy for rows of [`WIDTH`] neurons and [`OTHERS`] others: few distinct, large or constant values.
 fn rows() -> impl Strategy<Value = Vec<[f32; WIDTH + OTHERS]>> {
     let value = prop_oneof![6 => (-4_i8..4).prop_map(f32::from), 1 => -1e3_f32..1e3, 1 => Just(0.0)];
     let constant = proptest::collection::vec(any::<bool>(), WIDTH + OTHERS);
@@ -159,7 +159,7 @@ proptest! {
             }
             let others = (0..width).filter(|j| *j != i).map(|j| (j as u32, within.overlap(i, j)));
             let mut all: Vec<_> = others.filter(|(_, overlap)| overlap.both > 0).collect();
-            // Stable: equal ones stay in the order of their numbers.
+            // A stable sort: equal ones stay in the order of their numbers.
             all.sort_by(|(_, a), (_, b)| b.jaccard().partial_cmp(&a.jaccard()).unwrap());
             for k in 0..WIDTH {
                 prop_assert_eq!(within.strongest(i, k), all[..k.min(all.len())].to_vec());
@@ -168,7 +168,7 @@ proptest! {
     }
 }
 
-/// More neurons than a tile and more tokens than a part, with means a thousand times their deviations.
+/// Checks more neurons than a tile has and more tokens than a part, with means a thousand times their deviations.
 #[test]
 fn large_means_and_many_tiles() {
     let (tokens, width, others) = (3000, 300, 270);
@@ -198,7 +198,7 @@ fn large_means_and_many_tiles() {
     }
 }
 
-/// A corpus of a few hundred thousand tokens, in sums that f32 alone would get wrong in the third digit.
+/// Checks a corpus of 400,000 tokens, with sums that f32 alone would get wrong in the third digit.
 #[test]
 fn a_long_corpus_of_alike_neurons() {
     let (tokens, width) = (400_000, 4);
@@ -245,7 +245,7 @@ fn neurons_without_correlations() {
         assert!((pairs.correlation(i, j).unwrap() - 1.0).abs() < 1e-6, "{i} {j}");
     }
     assert_eq!(CoMoments::within(2).correlation(0, 1), None);
-    // One token says nothing of how neurons vary.
+    // One token has no correlations.
     let mut one = CoMoments::within(2);
     one.add(&[1.0, 2.0]).unwrap();
     assert_eq!((one.correlation(0, 1), one.correlation(0, 0)), (None, None));
@@ -285,7 +285,7 @@ fn shapes_are_checked() {
     let error = counts.merge(&CoActivations::within(3, 0.5)).unwrap_err();
     assert_eq!(error, Error::DifferentThresholds { left: 0.0, right: 0.5 });
     assert_eq!(counts, CoActivations::within(3, 0.0));
-    // Nothing of nothing.
+    // No neurons.
     let mut none = CoMoments::within(0);
     none.add(&[]).unwrap();
     assert_eq!(none.tokens(), 0);

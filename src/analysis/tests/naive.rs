@@ -1,4 +1,4 @@
-//! Summaries against a slow obvious version that sees everything at once.
+//! Summaries against a simple, slow version that sees all tokens at once.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 const WIDTH: usize = 3;
 
-/// A corpus: documents of examples of tokens, each token with its values.
+/// Corpus: documents of examples of tokens, each token with its values.
 type Corpus = Vec<Vec<Vec<[f32; WIDTH]>>>;
 
 fn corpus() -> impl Strategy<Value = Corpus> {
@@ -46,13 +46,13 @@ fn summarise(placed: &[Placed], batch: usize, k: usize) -> LayerSummary {
     let mut summary = LayerSummary::new(1, WIDTH, k);
     let mut before = summary.clone();
     for (i, chunk) in placed.chunks(batch).enumerate() {
-        // As a run that stops and goes on after each batch.
+        // Like a run that stops and continues after each batch.
         summary = LayerSummary::from_state(1, k, summary.state().to_vec());
         let examples: Vec<Example> =
             chunk.iter().map(|p| Example { document: p.document, example: p.example, tokens: &p.tokens }).collect();
         let values: Vec<f32> = chunk.iter().flat_map(|p| p.values.iter().flatten().copied()).collect();
         let part = BatchSummary::new(&examples, &values, WIDTH);
-        // Asked of an earlier state, as batches are that run side by side.
+        // Wanted by an earlier state, as for batches that run in parallel.
         let pairs = [&before, &summary][i % 2].wanted(&part, &examples);
         let columns = Columns::gather(pairs, &examples, &values, WIDTH);
         before = summary.clone();
@@ -67,7 +67,7 @@ fn summarise(placed: &[Placed], batch: usize, k: usize) -> LayerSummary {
     summary
 }
 
-/// The strongest examples: the best of each document, then others.
+/// Strongest examples: the best of each document, then others.
 fn strongest(placed: &[Placed], neuron: usize, k: usize) -> Vec<(i64, i64, u32, f32)> {
     let mut peaks: Vec<(i64, i64, u32, f32)> = placed
         .iter()

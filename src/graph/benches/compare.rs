@@ -1,6 +1,6 @@
 //! Comparing graphs of made-up stores as large as those of GPT-2 small and XL.
 //!
-//! Without criterion's sampling for what takes seconds: `NEUROQL_BENCH_LARGE=1` adds the pairs of 307,200 graphs.
+//! Runs that take seconds are not sampled by criterion: `NEUROQL_BENCH_LARGE=1` adds the pairs of 307,200 graphs.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -31,7 +31,7 @@ fn count(index: &PatternIndex, threshold: f64) -> usize {
     counted.map(|_| count).expect("a threshold over 0")
 }
 
-/// Each method on the same 1,000 pairs.
+/// Benchmarks each method of similarity on the same 1,000 pairs.
 fn two_graphs(criterion: &mut Criterion) {
     let store = Store::new(GPT2_SMALL, SEED);
     let graphs: Vec<Graph> = store.graphs().take(1_001).collect();
@@ -60,7 +60,7 @@ fn two_graphs(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The graphs of GPT-2 XL: making the index, and the ten most similar to each of 100 graphs.
+/// Benchmarks GPT-2 XL: building the index, and finding the ten most similar to each of 100 graphs.
 fn most_similar(criterion: &mut Criterion) {
     let signatures = signatures(&Store::new(GPT2_XL, SEED));
     let index = index(&signatures);
@@ -97,7 +97,7 @@ fn most_similar(criterion: &mut Criterion) {
     ));
 }
 
-/// All pairs, and comparing each with each on as many graphs as that is bearable for.
+/// Benchmarks finding all pairs, beside comparing each graph with each other on few enough graphs.
 fn pairs(criterion: &mut Criterion) {
     let small = signatures(&Store::new(GPT2_SMALL, SEED));
     let mut group = criterion.benchmark_group("pairs");

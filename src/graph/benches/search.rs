@@ -16,14 +16,14 @@ use neuroql_graph::{Builder, Element, Graph, Kind, Pattern, Policy, Symbol};
 
 const GRAPHS: u32 = 1_100_000;
 const WORDS: usize = 50_000;
-/// Tokens of a graph.
+/// Number of tokens of a graph.
 const TOKENS: usize = 12;
-/// Graphs that are looked at one by one, and of which there is a store.
+/// Number of graphs that are scanned one by one, and that the neuron store has.
 const SCANNED: usize = 20_000;
 const QUERIES: usize = 400;
 const LIMIT: usize = 10;
 
-/// Random numbers that are the same everywhere.
+/// Random number generator with the same numbers on every machine.
 struct Random(u64);
 
 impl Random {
@@ -38,12 +38,12 @@ impl Random {
         (self.next() * limit as f64) as usize
     }
 
-    /// Words fall off as Zipf's law says: the k-th most frequent with a probability of about 1/k.
+    /// Draws a word by Zipf's law: the k-th most frequent with a probability of about 1/k.
     fn word(&mut self) -> usize {
         ((WORDS as f64).powf(self.next()) as usize - 1).min(WORDS - 1)
     }
 
-    /// As those of graphs: many are the greatest there can be.
+    /// Draws an activation distributed as in graphs: many are the greatest possible.
     fn activation(&mut self) -> f32 {
         if self.next() < 0.3 { 1.0 } else { 0.5 + 0.5 * self.next() as f32 }
     }
@@ -53,12 +53,12 @@ impl Random {
     }
 }
 
-/// A word as it stands after a space or a line break, and with a capital or without.
+/// Token texts of a word as it stands after a space or a line break, and with a capital or without.
 fn texts(word: usize) -> [String; 2] {
     [format!(" w{word}"), format!("W{word}")]
 }
 
-/// A posting list of its own.
+/// Columns of a posting list, owned.
 #[derive(Default)]
 struct Columns {
     ordinals: Vec<u32>,
@@ -101,7 +101,7 @@ impl Synthetic {
         self.lists[word].iter().flatten().map(|list| list.ordinals.len()).sum()
     }
 
-    /// What a graph with two words says of a phrase of them: that they stand side by side in every tenth.
+    /// Evidence of a graph with two words for a phrase of them: they stand side by side in every tenth graph.
     fn verify(&self, words: [usize; 2], ordinal: u32) -> Option<Evidence> {
         let best = |word: usize| {
             let score = |list: PostingList| {
@@ -141,7 +141,7 @@ impl Index for Synthetic {
     }
 }
 
-/// Kinds of query: what stands between the two terms, and of which words they are.
+/// Classes of queries: the operator between the two terms, and the words that they are drawn from.
 const CLASSES: [(&str, Terms); 9] = [
     ("and", Terms::Mixed),
     ("or", Terms::Mixed),
@@ -156,9 +156,9 @@ const CLASSES: [(&str, Terms); 9] = [
 
 #[derive(Clone, Copy, PartialEq)]
 enum Terms {
-    /// As they come: frequent words often.
+    /// Words by their frequency.
     Mixed,
-    /// Of the twenty most frequent words, each in 60,000 graphs or more.
+    /// The twenty most frequent words, each in 60,000 graphs or more.
     Common,
     CommonAndRare,
 }
@@ -199,7 +199,7 @@ fn search(index: &Synthetic, query: &Query, limit: Option<usize>) -> usize {
     query.search(index, limit, |_| Ok::<_, ()>(Vec::new())).map_or(0, |found| found.len())
 }
 
-/// Milliseconds of each run, the least of five times, sorted: what else the machine does is not measured.
+/// Milliseconds of each run, sorted: the least of five times, which leaves out other load of the machine.
 fn timed(runs: impl Iterator<Item = impl Fn() -> usize>) -> Vec<f64> {
     let time = |run: &dyn Fn() -> usize| {
         let start = Instant::now();
@@ -260,7 +260,7 @@ fn table(index: &Synthetic) {
     scans(&mut random);
 }
 
-/// A graph of as many tokens as the lists have for one.
+/// Makes a graph of [`TOKENS`] tokens, as many as the lists have for one.
 fn graph(random: &mut Random) -> Graph {
     let mut builder = Builder::new(Policy::Max);
     for _ in 0..TOKENS / 3 {
@@ -275,7 +275,7 @@ fn graph(random: &mut Random) -> Graph {
     builder.build().expect("a trie")
 }
 
-/// What searching costs without an index: times for so many graphs, as if there were all.
+/// Prints the cost of a search without an index: times for [`SCANNED`] graphs, scaled to all.
 fn scans(random: &mut Random) {
     let graphs: Vec<_> = (0..SCANNED).map(|_| graph(random)).collect();
     let queries: Vec<_> = (0..10).map(|_| query(random, "and", Terms::Mixed)).collect();

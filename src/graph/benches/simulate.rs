@@ -1,4 +1,4 @@
-//! Predicting activations: elements are neurons × tokens; those of making what predicts are graphs.
+//! Predicting activations: elements are neurons × tokens; those of building matchers are graphs.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -8,7 +8,7 @@ use neuroql_graph::{Automaton, Builder, Element, Graph, Matcher, Pattern, Policy
 
 const VOCABULARY: u32 = 50_000;
 
-/// Random numbers that are the same everywhere.
+/// Random number generator with the same numbers on every machine.
 struct Random(u64);
 
 impl Random {
@@ -23,13 +23,13 @@ impl Random {
         (self.next() * limit as f64) as usize
     }
 
-    /// Ids fall off as words do: the k-th most frequent with a probability of about 1/k.
+    /// Draws a token id by Zipf's law: the k-th most frequent with a probability of about 1/k.
     fn token(&mut self) -> u32 {
         f64::from(VOCABULARY).powf(self.next()) as u32 - 1
     }
 }
 
-/// A graph like those that are learned: some activators with a few patterns each, many with a wildcard in them.
+/// Makes a graph like learned ones: some activators with a few patterns each, many with a wildcard in them.
 fn graph(random: &mut Random) -> Graph {
     let mut builder = Builder::new(Policy::Max);
     for _ in 0..1 + random.below(10) {

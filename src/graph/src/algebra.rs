@@ -1,7 +1,7 @@
 //! Graphs as sets of patterns.
 //!
-//! Graphs are laid over each other node by node rather than pattern by pattern with a [`Builder`](crate::Builder), which
-//! counts the patterns that it is given as support and so could not keep what the nodes have.
+//! Graphs are merged node by node rather than pattern by pattern with a [`Builder`](crate::Builder), which counts
+//! inserted patterns as support and so could not keep the support that nodes have.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::token_key::Identity;
 use crate::{Graph, Node, Result};
 
 impl Graph {
-    /// The patterns of either graph. What both have has the greater of each of its numbers.
+    /// Union: the patterns of either graph. Nodes of both graphs have the greater of each of their numbers.
     ///
     /// Here as in the other operations, tokens of the two graphs are the same if their texts are (their ids, where the
     /// text has U+FFFD); the result has the first graph's.
@@ -38,7 +38,7 @@ impl Graph {
         Self::new(nodes)
     }
 
-    /// The patterns of both graphs, with the lesser of each of their numbers.
+    /// Intersection: the patterns of both graphs, with the lesser of each of their numbers.
     ///
     /// # Errors
     /// None: the result is a part of the graph. (That of [`Graph::new`] is passed on.)
@@ -53,7 +53,7 @@ impl Graph {
         complete(nodes.collect())
     }
 
-    /// The patterns of this graph that the other lacks, whatever they predict there.
+    /// Difference: the patterns of this graph that the other lacks. Predicted activations are not compared.
     ///
     /// ```
     /// use neuroql_graph::{Graph, Node, Symbol};
@@ -80,12 +80,12 @@ impl Graph {
         complete(nodes.collect())
     }
 
-    /// For each node, the one of the other graph to which the same way leads.
+    /// The node of the other graph with the same path from the activator, for each node.
     fn counterparts(&self, other: &Self) -> Vec<Option<u32>> {
         let places = places(other);
         let mut counterparts: Vec<Option<u32>> = Vec::with_capacity(self.nodes().len());
         for node in self.nodes() {
-            // Below a node that the other graph lacks, it lacks all.
+            // The other graph lacks all nodes below a node that it lacks.
             let parent = node.parent.map(|parent| counterparts[parent as usize]);
             let place =
                 (parent != Some(None)).then(|| places.get(&(parent.flatten(), (&node.symbol).into()))).flatten();
@@ -95,7 +95,7 @@ impl Graph {
     }
 }
 
-/// Place of each node by its parent and what it stands for; of siblings whose tokens have the same text, the first.
+/// Index of each node by its parent and symbol; of siblings whose tokens have the same text, the first.
 fn places(graph: &Graph) -> HashMap<(Option<u32>, Identity<'_>), u32> {
     let mut places = HashMap::with_capacity(graph.nodes().len());
     for (place, node) in (0..).zip(graph.nodes()) {
@@ -121,7 +121,7 @@ fn combined(
     }
 }
 
-/// The graph of those nodes, given depth first, below or at which a pattern ends.
+/// The graph of the nodes, given depth first, at or below which a pattern ends.
 fn complete(nodes: Vec<Node>) -> Result<Graph> {
     let mut kept: Vec<bool> = nodes.iter().map(|node| node.ends.is_some()).collect();
     for (place, node) in nodes.iter().enumerate().rev() {

@@ -8,8 +8,8 @@ use crate::trie::{NONE, Trie};
 use crate::walk::Stack;
 use crate::{Graph, Matcher, Result, Semantics, View};
 
-/// Graphs made ready to predict together. Work on a token depends on how many of them fire on it, and what their
-/// patterns have in common is matched once.
+/// Matcher of many graphs at once. Work on a token depends on how many of them fire on it, and prefixes that their
+/// patterns share are matched once.
 #[derive(Debug, Clone)]
 pub struct Automaton {
     graphs: usize,
@@ -18,25 +18,25 @@ pub struct Automaton {
 
 #[derive(Debug, Clone)]
 enum Kind {
-    /// Where all matches count, it does not matter which of a trie's nodes are whose: one trie of all patterns.
+    /// One trie of the patterns of all graphs, for semantics in which all matches count.
     Merged(Merged),
-    /// Which way a walk prefers depends on the graph: each is walked that has the activator.
+    /// One matcher a graph, for semantics in which the path depends on the graph; those with the activator are walked.
     Each(Each),
 }
 
-/// Predictions for a text, of the graphs that predict something.
+/// Predictions of the graphs that match a text, as sparse rows of tokens.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Predictions {
-    /// Where those of each token start, and at last their number: tokens + 1 of them, or none before the first use.
+    /// Offsets of the rows, `[tokens + 1]`: the start of each token's, and the end of the last; empty before first use.
     pub starts: Vec<usize>,
-    /// Indices of graphs: of each token distinct, in no useful order, but the same each time.
+    /// Indices of graphs, distinct within a token; their order is arbitrary but deterministic.
     pub graphs: Vec<u32>,
     /// Activations predicted, over the neuron's greatest.
     pub values: Vec<f32>,
 }
 
 impl Predictions {
-    /// The graphs that match at a token, and what they predict.
+    /// Indices of the graphs that match at a token, with the activations that they predict.
     pub fn at(&self, token: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
         let range = self.starts[token]..self.starts[token + 1];
         self.graphs[range.clone()].iter().copied().zip(self.values[range].iter().copied())
@@ -44,18 +44,18 @@ impl Predictions {
 }
 
 impl Automaton {
-    /// From graphs in columns; their indices are their order.
+    /// Makes an automaton of graphs in columns; their indices are their order.
     ///
     /// # Errors
-    /// As [`Matcher::new`].
+    /// Errors of [`Matcher::new`].
     pub fn new<'a>(graphs: impl IntoIterator<Item = View<'a>>, semantics: Semantics) -> Result<Self> {
         Self::of_parts(graphs.into_iter().map(Parts::try_from), semantics)
     }
 
-    /// From graphs; their indices are their order.
+    /// Makes an automaton of graphs; their indices are their order.
     ///
     /// # Errors
-    /// As [`Matcher::of`].
+    /// Errors of [`Matcher::of`].
     pub fn of<'a>(graphs: impl IntoIterator<Item = &'a Graph>, semantics: Semantics) -> Result<Self> {
         Self::of_parts(graphs.into_iter().map(|graph| Ok(graph.into())), semantics)
     }
@@ -75,17 +75,17 @@ impl Automaton {
         }
     }
 
-    /// How many graphs it has.
+    /// Number of graphs.
     pub fn len(&self) -> usize {
         self.graphs
     }
 
-    /// Returns whether it has none.
+    /// Returns true if there are no graphs.
     pub fn is_empty(&self) -> bool {
         self.graphs == 0
     }
 
-    /// Replaces `out` by what the graphs predict for a text.
+    /// Replaces `out` by the predictions of the graphs for a text.
     pub fn simulate(&self, tokens: &[u32], out: &mut Predictions) {
         out.graphs.clear();
         out.values.clear();
@@ -101,7 +101,7 @@ impl Automaton {
         }
     }
 
-    /// Replaces `out` by what the graphs predict for a text: `[tokens, graphs]`, 0 where nothing matches.
+    /// Replaces `out` by the predictions of the graphs for a text: `[tokens, graphs]`, 0 where nothing matches.
     pub fn simulate_dense(&self, tokens: &[u32], out: &mut Vec<f32>) {
         out.clear();
         out.resize(tokens.len() * self.graphs, 0.0);
@@ -129,12 +129,12 @@ impl Automaton {
     }
 }
 
-/// The state while a token is predicted.
+/// State of predicting one token.
 struct Scratch {
     stack: Stack,
-    /// By graph.
+    /// Best end of each graph.
     best: Vec<End>,
-    /// Graphs that have a best end.
+    /// Indices of the graphs that have a best end.
     matched: Vec<u32>,
 }
 
@@ -153,20 +153,20 @@ impl Scratch {
     }
 }
 
-/// Graphs on their way into one trie.
+/// Builder of the one trie of many graphs.
 #[derive(Default)]
 struct Merging {
     graphs: u32,
     steps: Vec<(Option<u32>, Step)>,
     known: HashMap<(Option<u32>, Step), u32>,
-    /// By merged node: index of the graph, and its end.
+    /// Ends of patterns: node of the merged trie, index of the graph, and its end there.
     ends: Vec<(u32, u32, End)>,
 }
 
 #[derive(Debug, Clone)]
 struct Merged {
     trie: Trie,
-    /// By node of the trie: where its ends start, and at last their number.
+    /// Offsets into `ends`: the start of each node's, and the end of the last.
     starts: Vec<u32>,
     ends: Vec<(u32, End)>,
 }
@@ -175,7 +175,7 @@ impl Merging {
     fn add(&mut self, parts: &Parts, semantics: Semantics) -> Result<()> {
         let (trie, places) = Trie::new(&parts.steps)?;
         let ranks = ranks(&trie, &places, parts, semantics);
-        // Parents come before their children in the trie, whatever the order given.
+        // In the trie's order, parents come before their children.
         let mut order: Vec<u32> = (0..places.len() as u32).collect();
         order.sort_unstable_by_key(|node| places[*node as usize]);
         let mut merged = vec![NONE; places.len()];
@@ -226,7 +226,7 @@ impl Merged {
 struct Each {
     matchers: Vec<Matcher>,
     by_activator: HashMap<u32, Vec<u32>>,
-    /// Graphs with an activator that is a wildcard.
+    /// Indices of the graphs with an activator that is a wildcard.
     always: Vec<u32>,
 }
 

@@ -1,30 +1,30 @@
-//! Making a trie of patterns.
+//! Builder of a trie of patterns.
 
 use std::collections::HashMap;
 
 use crate::graph::DEEPEST;
 use crate::{Element, Error, Graph, Node, Pattern, Result, Symbol};
 
-/// Nodes that generalising may make a graph grow to.
+/// Greatest number of nodes that generalising may make.
 const MOST_GENERALISED: usize = 1 << 18;
 
-/// What becomes of the numbers of a node that several patterns share.
+/// Rule for the numbers of a node that several patterns share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Policy {
-    /// The first pattern's stay, as in Neuron2Graph.
+    /// The numbers of the first pattern, as in Neuron2Graph.
     FirstWins,
-    /// Each is the greatest of them, whatever the order of the patterns.
+    /// The greatest of each number, whatever the order of the patterns.
     Max,
 }
 
-/// A trie that patterns are added to.
+/// Builder of a graph from patterns.
 #[derive(Debug, Clone)]
 pub struct Builder {
     policy: Policy,
     symbols: HashMap<Symbol, u32>,
     nodes: Vec<Growing>,
     children: HashMap<(u32, u32), u32>,
-    /// The same trie without wildcards: what Neuron2Graph draws. It decides [`Growing::drawn_end`].
+    /// The same trie without wildcards, as Neuron2Graph draws it. It decides [`Growing::drawn_end`].
     drawn: HashMap<(u32, u32), u32>,
 }
 
@@ -48,7 +48,7 @@ impl Growing {
 }
 
 impl Builder {
-    /// An empty trie.
+    /// Makes an empty trie.
     pub fn new(policy: Policy) -> Self {
         let top = Element { symbol: Symbol::Any, importance: 0.0, activation: 0.0 };
         let nodes = vec![Growing::new(top, u32::MAX)];
@@ -58,7 +58,7 @@ impl Builder {
     /// Adds a pattern, if it has any elements.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if it has more than a graph can be deep.
+    /// [`Error::TooLarge`] if it has more elements than [`DEEPEST`].
     pub fn insert(&mut self, pattern: &Pattern) -> Result<()> {
         let length = pattern.elements.len();
         if length > DEEPEST {
@@ -87,15 +87,15 @@ impl Builder {
         Ok(())
     }
 
-    /// Generalises, as Neuron2Graph does: where a node has a wildcard of one token below it, whatever follows its
-    /// other children follows the wildcard too, and only those of them where a pattern ends are kept.
+    /// Generalises, as Neuron2Graph does: in a node with a wildcard of one token below it, all that follows its other
+    /// children follows the wildcard too, and only those children where a pattern ends are kept.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]: a child that is kept and its copy are generalised again, each on its own, so the result
-    /// can be exponentially larger.
+    /// [`Error::TooLarge`]: a child that is kept and its copy are each generalised again, so the result can be
+    /// exponentially larger.
     pub fn merge_wildcards(&mut self) -> Result<()> {
         let any = self.intern(&Symbol::Any);
-        // Nodes are generalised after all above them; those beside them do not matter.
+        // Nodes are generalised after all above them; the order of siblings does not matter.
         let mut waiting = vec![0];
         while let Some(node) = waiting.pop() {
             if let Some(wildcard) = self.children.get(&(node, any)).copied() {
@@ -106,10 +106,10 @@ impl Builder {
         Ok(())
     }
 
-    /// The graph. Siblings are in the order in which they first appeared.
+    /// Builds the graph. Siblings are in the order in which they first appeared.
     ///
     /// # Errors
-    /// As [`Graph::new`].
+    /// Errors of [`Graph::new`].
     pub fn build(self) -> Result<Graph> {
         let mut order = Vec::with_capacity(self.nodes.len());
         let below = |node: u32, parent: Option<u32>| {
@@ -134,7 +134,7 @@ impl Builder {
         new
     }
 
-    /// The child of a node with a symbol, new or with its numbers brought up to date.
+    /// Adds or updates the child of a node with a symbol, and returns it.
     fn child(&mut self, node: u32, element: &Element, symbol: u32) -> u32 {
         let new = self.nodes.len() as u32;
         let child = *self.children.entry((node, symbol)).or_insert(new);
@@ -158,7 +158,7 @@ impl Builder {
         });
     }
 
-    /// Copies what follows the other children of a node below its wildcard, and removes those without an end.
+    /// Copies the nodes below the other children of a node below its wildcard, and removes children without an end.
     fn generalise(&mut self, node: u32, wildcard: u32) -> Result<()> {
         let siblings = std::mem::take(&mut self.nodes[node as usize].children);
         let mut kept = Vec::with_capacity(siblings.len());
@@ -179,7 +179,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Copies all below a node, but not its own end, below another.
+    /// Copies all nodes below a node, but not its own end, below another.
     fn copy_below(&mut self, from: u32, to: u32) -> Result<()> {
         let mut waiting = vec![(from, to)];
         while let Some((from, to)) = waiting.pop() {
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(merged(&["c*a", "cbk"]), ["c*a", "c*k"]);
         assert_eq!(merged(&["c*a", "cb", "cbk"]), ["c*a", "c*k", "cb", "cbk"]);
         assert_eq!(merged(&["c*a*d", "cbaef"]), ["c*a*d", "c*a*f"]);
-        // What is drawn as an end stays, though only a wildcard ends there.
+        // A node that is drawn as an end stays, though only a wildcard ends there.
         assert_eq!(merged(&["c*a", "cb*"]), ["c*a", "c**", "cb*"]);
     }
 

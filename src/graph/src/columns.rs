@@ -2,12 +2,12 @@
 
 use crate::{Error, Result, Symbol, Token};
 
-/// Which values of a column are not NULL: bits, the least significant of each byte first, as in Arrow.
+/// Validity bitmap of a column: 1 if not NULL, the least significant bit of each byte first, as in Arrow.
 #[derive(Debug, Clone, Copy)]
 pub struct Validity<'a> {
     /// The bits.
     pub bytes: &'a [u8],
-    /// Bits before the first value's.
+    /// Number of bits before that of the first value.
     pub offset: usize,
 }
 
@@ -19,26 +19,26 @@ impl Validity<'_> {
 
 /// Columns of the nodes of one graph, borrowed. Nodes may be in any order.
 ///
-/// A token is its id and its text; the id alone is NULL in tokens that no vocabulary has given one yet, and they match
-/// nothing. The text is NULL in what is no token: id NULL is any token, −1 the start of the text, and −(1 + n) a gap of
-/// up to n ≥ 1 tokens.
+/// A token has an id and a text; the id alone is NULL in tokens that no vocabulary has given one yet, and they match
+/// nothing. The text is NULL in wildcards: id NULL is any token, −1 the start of the text, and −(1 + n) a gap of up to
+/// n ≥ 1 tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// Index of the node one token nearer to the activator; −1 at depth 0.
     pub parents: &'a [i32],
-    /// The symbols of nodes.
+    /// Token ids of nodes, which encode their symbols.
     pub token_ids: &'a [i32],
-    /// Which of the ids are not NULL; without it, all.
+    /// Validity of the token ids; `None` if none is NULL.
     pub token_id_validity: Option<Validity<'a>>,
-    /// Which of the texts are not NULL; without it, all. The texts themselves do not matter.
+    /// Validity of the token texts, which themselves are not needed; `None` if none is NULL.
     pub token_validity: Option<Validity<'a>>,
-    /// Activations predicted where patterns end.
+    /// Predicted activations, at nodes where patterns end.
     pub ends: &'a [f32],
-    /// Which of them are not NULL; without it, all.
+    /// Validity of the ends; `None` if none is NULL.
     pub ends_validity: Option<Validity<'a>>,
 }
 
-/// What a node asks of a text. In the order of preference.
+/// Step of matching that a node stands for, in the order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Step {
     Token(u32),
@@ -62,12 +62,12 @@ impl From<&Symbol> for Step {
 }
 
 impl View<'_> {
-    /// Nodes.
+    /// Number of nodes.
     pub fn len(&self) -> usize {
         self.parents.len()
     }
 
-    /// Returns whether there are none.
+    /// Returns true if there are no nodes.
     pub fn is_empty(&self) -> bool {
         self.parents.is_empty()
     }
@@ -107,7 +107,7 @@ impl View<'_> {
     }
 }
 
-/// What the columns token id and token have for a symbol; see [`View`].
+/// Encodes a symbol as the columns token id and token; see [`View`].
 ///
 /// # Errors
 /// [`Error::Malformed`] for ids above 2³¹ − 1, and for gaps of no token.
@@ -125,7 +125,7 @@ pub fn encode(symbol: &Symbol) -> Result<(Option<i32>, Option<&str>)> {
     }
 }
 
-/// The symbol that the columns token id and token have; see [`View`].
+/// Decodes the symbol of the columns token id and token; see [`View`].
 ///
 /// # Errors
 /// [`Error::Malformed`] for a token without a text, and for one with a negative id.

@@ -1,4 +1,4 @@
-//! Parts of a graph that have nothing to do with each other: a neuron with several is polysemantic.
+//! Components of a graph, which share no context: a neuron with several is polysemantic.
 
 use std::collections::HashMap;
 
@@ -6,9 +6,9 @@ use petgraph::unionfind::UnionFind;
 
 use crate::{Graph, Symbol, Token};
 
-/// Component of each node, from 0 in the order of their first activators. Activators belong together if the same token
-/// is context of both, wherever it is in their patterns, or if a third belongs with both; one without context tokens is
-/// alone. What is below an activator belongs to it.
+/// Component of each node, from 0 in the order of their first activators. Activators are in one component if the same
+/// token is context of both, wherever it is in their patterns, or if a third is in one with both; one without context
+/// tokens is alone. Nodes below an activator are in its component.
 pub fn components(graph: &Graph) -> Vec<u32> {
     let activators = activators(graph);
     let mut joined = UnionFind::new(activators.len());
@@ -22,7 +22,7 @@ pub fn components(graph: &Graph) -> Vec<u32> {
     numbered(activators.iter().map(|activator| joined.find_mut(*activator)))
 }
 
-/// Numbers from 0 for the things that stand for sets, in the order in which they first come.
+/// Numbers sets from 0 in the order in which their representatives first come.
 pub(crate) fn numbered(sets: impl Iterator<Item = u32>) -> Vec<u32> {
     let mut numbers: HashMap<u32, u32> = HashMap::new();
     let number = |set| {
@@ -32,12 +32,12 @@ pub(crate) fn numbered(sets: impl Iterator<Item = u32>) -> Vec<u32> {
     sets.map(number).collect()
 }
 
-/// How many components a graph has.
+/// Number of components of a graph.
 pub fn component_count(graph: &Graph) -> u32 {
     components(graph).into_iter().max().map_or(0, |last| last + 1)
 }
 
-/// The node of depth 0 above each node.
+/// Activator of each node: the node of depth 0 above it.
 fn activators(graph: &Graph) -> Vec<u32> {
     let mut activators: Vec<u32> = Vec::with_capacity(graph.nodes().len());
     for (i, node) in (0..).zip(graph.nodes()) {

@@ -6,71 +6,71 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Errors of graphs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A node names a parent that the graph does not have.
+    /// Error of a node whose parent is not in the graph.
     #[error("node {node} of the graph has parent {parent}, but there are {nodes} nodes")]
     Dangling {
         /// The node.
         node: usize,
-        /// The name.
+        /// Index of the parent that it names.
         parent: i64,
-        /// How many there are.
+        /// Number of nodes.
         nodes: usize,
     },
-    /// Nodes are their own ancestors.
+    /// Error of a node that is its own ancestor.
     #[error("node {0} of the graph is an ancestor of itself")]
     Cycle(usize),
-    /// Two children of a node have the same symbol.
+    /// Error of two children of a node with the same symbol.
     #[error("nodes {first} and {second} of the graph have the same parent and the same token")]
     Duplicate {
-        /// The one.
+        /// The first of them.
         first: usize,
-        /// The other.
+        /// The second.
         second: usize,
     },
-    /// More nodes, or deeper ones, than a graph may have.
+    /// Error of something with more parts than allowed, such as a graph of too many nodes.
     #[error("the graph has {what} {count}, at most {limit} are supported")]
     TooLarge {
-        /// The thing that is too large.
+        /// The parts that are too many.
         what: &'static str,
-        /// How large it is.
+        /// Its size.
         count: usize,
-        /// How large it may be.
+        /// The greatest size allowed.
         limit: usize,
     },
-    /// Whoever asked does not want to know any more.
+    /// Error of a computation that its caller interrupted.
     #[error("interrupted")]
     Interrupted,
-    /// A number that is not one.
+    /// Error of a number of a node that is infinite or not a number.
     #[error("{what} of node {node} of the graph is {value}")]
     NotFinite {
         /// The node.
         node: usize,
-        /// Which of its numbers.
+        /// Name of the number.
         what: &'static str,
         /// The number.
         value: String,
     },
-    /// An array that does not fit the tokens it belongs to.
+    /// Error of an array whose length does not fit.
     #[error("{what}: {found} values where there should be {expected}")]
     Shape {
         /// The array.
         what: &'static str,
-        /// How many values it should have.
+        /// Expected number of values.
         expected: usize,
-        /// How many it has.
+        /// Actual number of values.
         found: usize,
     },
-    /// A number outside of what makes sense.
+    /// Error of a number outside of its range.
     #[error("{what} is {value}, it must be {allowed}")]
     OutOfRange {
-        /// The meaning of the number.
+        /// Meaning of the number.
         what: &'static str,
         /// The number.
         value: String,
-        /// The numbers that make sense, in words.
+        /// The allowed range, in words.
         allowed: &'static str,
     },
-    /// A text that is not a graph in the format it was said to be in.
+    /// Error of a text that is not a graph in the format.
     #[error("not a graph in the format {format}: {reason}")]
     Malformed {
         /// The format.
@@ -78,46 +78,46 @@ pub enum Error {
         /// The fault.
         reason: String,
     },
-    /// Something in a graph that a format has no way to write.
+    /// Error of a part of a graph that a format cannot express.
     #[error("the format {format} has no {what}")]
     Inexpressible {
         /// The format.
         format: &'static str,
-        /// The missing part.
+        /// The part.
         what: &'static str,
     },
-    /// A name that nothing has.
+    /// Error of an unknown name.
     #[error("there is no {what} \"{name}\"; there are {known}")]
     Unknown {
-        /// The name.
+        /// Kind of the names.
         what: &'static str,
-        /// The name.
+        /// The unknown name.
         name: String,
-        /// The names that there are.
+        /// The known names.
         known: String,
     },
-    /// A text that is no search query.
+    /// Error of the syntax of a search query.
     #[error("search query, character {position}: {problem}")]
     Syntax {
-        /// Where, in characters from 1.
+        /// Position in characters, from 1.
         position: usize,
-        /// The fault, and what should be there.
+        /// The fault, and what the parser expected.
         problem: String,
     },
-    /// A search query with more than it may have.
+    /// Error of a search query that is too large.
     #[error("the search query has {count} {what}, at most {limit} are supported")]
     QueryTooLarge {
-        /// The kind of thing it has too many of.
+        /// Kind of the parts that are too many.
         what: &'static str,
-        /// How many it has.
+        /// Number of them.
         count: usize,
-        /// How many it may have.
+        /// The greatest number allowed.
         limit: usize,
     },
 }
 
 impl Error {
-    /// The SQLSTATE that a client is told.
+    /// SQLSTATE of the error.
     pub fn sqlstate(&self) -> &'static str {
         match self {
             // program_limit_exceeded

@@ -2,36 +2,36 @@
 
 use crate::{Element, Error, Pattern, Result, Symbol, Token};
 
-/// A text that activates the neuron, with what masking its tokens does.
+/// A text that activates the neuron, with the effects of masking its tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct Prompt<'a> {
     /// Its tokens.
     pub tokens: &'a [Token],
-    /// `[tokens, tokens]`, row k column j: 1 − a_j(token k masked)/a_j(original).
+    /// Importances, `[tokens, tokens]`, row k column j: 1 − a_j(token k masked)/a_j(original).
     pub importances: &'a [f32],
-    /// `[tokens]`, over the neuron's greatest.
+    /// Activations, `[tokens]`, over the neuron's greatest.
     pub activations: &'a [f32],
 }
 
-/// Which tokens of a text keep the importance that they had in the text it was made from.
+/// Scope of the importances that a substituted text inherits from the original text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Inherited {
-    /// Of the tokens that activate the neuron only: the first version of Neuron2Graph.
+    /// Importances for tokens that activate the neuron, as in the first version of Neuron2Graph.
     Activators,
-    /// Of all tokens: the version maintained later.
+    /// Importances for all tokens, as in the version maintained later.
     All,
 }
 
-/// How patterns are read off texts.
+/// Extractor of patterns from texts, with its settings.
 #[derive(Debug, Clone, Copy)]
 pub struct PatternExtractor {
-    /// A token above it has a pattern. The paper has 0.5.
+    /// Activation above which a token has a pattern. The paper has 0.5.
     pub activation_threshold: f32,
-    /// A token above it is part of the patterns that it is important for; others are wildcards. The paper has 0.75.
+    /// Importance above which a token is part of a pattern; others are wildcards. The paper has 0.75.
     pub importance_threshold: f32,
-    /// Which importances substituted texts inherit.
+    /// Scope of the importances that substituted texts inherit.
     pub inherited: Inherited,
-    /// Id of a token that no pattern has, such as that before every text.
+    /// Id of a token that is left out of patterns, such as BOS.
     pub special: Option<u32>,
 }
 
@@ -80,8 +80,8 @@ impl PatternExtractor {
         self.special.is_some() && token.id == self.special
     }
 
-    /// Returns whether the token at the same place of the original text is important. Variants may be longer: tokens beyond
-    /// the original's end go by its last one.
+    /// Returns true if the token at the same place of the original text is important. Variants may be longer: tokens
+    /// beyond the original's end inherit from its last one.
     fn inherits(&self, original: &Prompt, at: usize, activator: usize) -> bool {
         let Some(last) = original.tokens.len().checked_sub(1) else { return false };
         let activator = activator.min(last);
@@ -114,7 +114,7 @@ mod tests {
 
     const SPECIAL: u32 = '#' as u32;
 
-    /// A text whose tokens are letters; of the importances, those for the last token are given.
+    /// A text whose tokens are letters: tokens, importances (0 for all but the last token), activations.
     struct Owned(Vec<Token>, Vec<f32>, Vec<f32>);
 
     fn prompt(text: &str, importances: &[f32], activations: &[f32]) -> Owned {
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(read(&[original(0.6), variant()], Inherited::Activators), ["c*a", "z*x"]);
         assert_eq!(read(&[original(0.4), variant()], Inherited::All), ["z*x"]);
         assert_eq!(read(&[original(0.4), variant()], Inherited::Activators), ["z"]);
-        // Tokens beyond the original's end go by its last.
+        // Tokens beyond the original's end inherit from its last.
         let longer = prompt("vxyz", &[0.0; 4], &[0.0, 0.0, 0.0, 0.6]);
         assert_eq!(read(&[original(0.6), longer], Inherited::All), ["c*a", "zy*v"]);
     }

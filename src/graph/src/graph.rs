@@ -1,17 +1,17 @@
-//! The trie.
+//! Neuron graph: the trie.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::{Error, Result};
 
-/// Nodes that a graph may have.
+/// Greatest number of nodes of a graph.
 pub const MOST_NODES: usize = 16 << 20;
 
-/// Tokens that a pattern may have, wildcards counted.
+/// Greatest number of tokens of a pattern, wildcards counted.
 pub const DEEPEST: usize = 4096;
 
-/// A token as a vocabulary knows it.
+/// A token of a vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token {
     /// Its id; `None` for a token read from a file that has texts only, until [`Graph::bind`].
@@ -27,14 +27,14 @@ pub enum Symbol {
     Token(Token),
     /// Any one token.
     Any,
-    /// Any tokens, none of them or up to so many. (Not in Neuron2Graph, whose gaps have fixed lengths.)
+    /// A gap of any tokens, from none up to this number. (Not in Neuron2Graph, whose gaps have fixed lengths.)
     Gap(u16),
-    /// Before the first token of the text: the start anchor of the OpenAI variant. Nothing comes after it.
+    /// The start of the text, before its first token: the start anchor of the OpenAI variant.
     Start,
 }
 
 impl Symbol {
-    /// A token.
+    /// Makes the symbol of a token.
     pub fn token(id: u32, text: impl Into<Arc<str>>) -> Self {
         Self::Token(Token { id: Some(id), text: text.into() })
     }
@@ -43,16 +43,16 @@ impl Symbol {
 /// Kinds of node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// Depth 0: a token on which the neuron fires.
+    /// A token on which the neuron fires, of depth 0.
     Activator,
     /// A token before the activator that matters.
     Context,
-    /// One token, or a gap of several, that do not matter, or the start of the text.
+    /// A wildcard: one token, or a gap of several, that do not matter, or the start of the text.
     Wildcard,
 }
 
 impl Kind {
-    /// Its name in SQL.
+    /// Name of the kind in SQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Activator => "activator",
@@ -67,15 +67,15 @@ impl Kind {
 pub struct Node {
     /// The node one token nearer to the activator; `None` at depth 0.
     pub parent: Option<u32>,
-    /// The thing it stands for.
+    /// The symbol that it matches.
     pub symbol: Symbol,
     /// Share of the activation that is lost when the token is masked: 1 − a(masked)/a(original).
     pub importance: f32,
     /// The neuron's own activation on the token, over the neuron's greatest.
     pub activation: f32,
-    /// Activation predicted, over the neuron's greatest, when a pattern ends here.
+    /// Predicted activation, over the neuron's greatest, if a pattern ends here.
     pub ends: Option<f32>,
-    /// Patterns that it was learned from.
+    /// Number of patterns that it was learned from.
     pub support: u32,
 }
 
@@ -86,7 +86,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// A graph of nodes in any order; depth-first order is made of them, in which siblings keep theirs.
+    /// Makes a graph of nodes in any order. They are put in depth-first order, in which siblings keep theirs.
     ///
     /// # Errors
     /// [`Error::Dangling`], [`Error::Cycle`], [`Error::Duplicate`], [`Error::TooLarge`], [`Error::NotFinite`].
@@ -132,17 +132,17 @@ impl Graph {
         Ok(Self { nodes: order.into_iter().filter_map(take).collect() })
     }
 
-    /// The nodes, depth first: each after its parent, with all below it before its next sibling.
+    /// The nodes, depth first: each after its parent, and before its next sibling all nodes below it.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// Returns whether it has no node: the neuron fires on nothing that is known.
+    /// Returns true if the graph has no node: the neuron fires on nothing that is known.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// Complete patterns in it.
+    /// Number of complete patterns.
     pub fn patterns(&self) -> usize {
         self.nodes.iter().filter(|node| node.ends.is_some()).count()
     }
@@ -156,7 +156,7 @@ impl Graph {
         depths
     }
 
-    /// The kind of node.
+    /// Kind of a node.
     pub fn kind(&self, node: &Node) -> Kind {
         match (&node.symbol, node.parent) {
             (Symbol::Token(_), None) => Kind::Activator,

@@ -14,7 +14,7 @@
 //! builder.insert(&Pattern { elements: vec![dog, element(Symbol::Any), the], ends: 0.75 })?;
 //! let graph = builder.build()?;
 //!
-//! // " the hot dog": the longer pattern counts, or the one on the way of the more exact tokens.
+//! // " the hot dog": the longer pattern counts, or the one on the path of the more exact tokens.
 //! let mut predicted = Vec::new();
 //! Matcher::of(&graph, Semantics::Longest)?.simulate(&[3, 2, 1], &mut predicted);
 //! Matcher::of(&graph, Semantics::Greedy)?.simulate(&[3, 2, 1], &mut predicted);
@@ -22,11 +22,11 @@
 //! # Ok::<(), neuroql_graph::Error>(())
 //! ```
 //!
-//! A [`Builder`] makes graphs of patterns, which [`PatternExtractor`] reads off samples. A [`Matcher`] predicts with one graph, an
-//! [`Automaton`] with all graphs of a layer; both also take the columns of a table, as a [`View`]. [`search`] finds the
-//! graphs in which tokens play a part.
+//! A [`Builder`] makes graphs of patterns, which [`PatternExtractor`] reads off samples. A [`Matcher`] predicts with
+//! one graph, an [`Automaton`] with all graphs of a layer; both also take the columns of a table, as a [`View`].
+//! [`search`] finds the graphs that have given tokens.
 //!
-//! [`similarity`] compares two graphs, a [`PatternIndex`] all of many; what comes of that is a [`Network`].
+//! [`similarity`] compares two graphs, a [`PatternIndex`] finds similar pairs of many, which make a [`Network`].
 
 mod algebra;
 mod automaton;

@@ -7,20 +7,20 @@ use crate::trie::{NONE, Trie};
 use crate::walk::Stack;
 use crate::{Error, Graph, Result, Semantics, View};
 
-/// A graph made ready to predict. Making it takes about as long as a few hundred tokens.
+/// Matcher of the patterns of one graph. Making it takes about as long as predicting a few hundred tokens.
 #[derive(Debug, Clone)]
 pub struct Matcher {
     trie: Trie,
     semantics: Semantics,
-    /// By node of the trie.
+    /// End of each node of the trie.
     ends: Vec<End>,
 }
 
-/// The prediction where a pattern ends.
+/// End of a pattern: its prediction and rank.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct End {
     pub value: f32,
-    /// Of the ends that match, the one with the least rank counts. `NONE` where no pattern ends.
+    /// Rank: of the ends that match, the one with the least counts. `NONE` where no pattern ends.
     pub rank: u32,
 }
 
@@ -35,7 +35,7 @@ impl End {
     }
 }
 
-/// Nodes as a trie takes them, and where patterns end.
+/// Parts of a graph: the parent and step of each node, and the activation predicted where a pattern ends.
 pub(crate) struct Parts {
     pub steps: Vec<(Option<u32>, Step)>,
     pub ends: Vec<Option<f32>>,
@@ -62,16 +62,16 @@ impl TryFrom<View<'_>> for Parts {
 }
 
 impl Matcher {
-    /// From a graph in columns.
+    /// Makes a matcher of a graph in columns.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if the columns differ in length, [`Error::Malformed`](crate::Error::Malformed)
-    /// if they have what stands for no symbol, and those of [`Graph::new`] about the form of the trie.
+    /// [`Error::Shape`](crate::Error::Shape) for columns of different lengths,
+    /// [`Error::Malformed`](crate::Error::Malformed) if one is no symbol, and those of [`Graph::new`] about the trie.
     pub fn new(view: View, semantics: Semantics) -> Result<Self> {
         Self::of_parts(&view.try_into()?, semantics)
     }
 
-    /// From a graph.
+    /// Makes a matcher of a graph.
     ///
     /// # Errors
     /// [`Error::Duplicate`](crate::Error::Duplicate) if siblings have the same token id.
@@ -91,17 +91,17 @@ impl Matcher {
         Ok(Self { trie, semantics, ends })
     }
 
-    /// Appends the activation predicted at each token, over the neuron's greatest; 0 where no pattern matches.
+    /// Appends the predicted activation of each token, over the neuron's greatest; 0 where no pattern matches.
     pub fn simulate(&self, tokens: &[u32], out: &mut Vec<f32>) {
-        // What never stops has no error.
+        // Without an interruption there is no error.
         let _ = self.simulate_while(tokens, out, || true);
     }
 
-    /// The same as long as `go_on` says so, which is asked at every token that may fire: many nodes may match a long
-    /// text in very many ways.
+    /// Appends predictions as [`simulate`](Self::simulate) does while `go_on` returns true. It is called at every token
+    /// that may fire: many nodes may match a long text in very many ways.
     ///
     /// # Errors
-    /// [`Error::Interrupted`].
+    /// [`Error::Interrupted`] if `go_on` returns false.
     pub fn simulate_while(&self, tokens: &[u32], out: &mut Vec<f32>, go_on: impl Fn() -> bool) -> Result<()> {
         let mut stack = Stack::default();
         let on_anything = self.trie.fires_on_anything();
@@ -119,7 +119,7 @@ impl Matcher {
         Ok(())
     }
 
-    /// What is predicted at the last token of a text; the rank is `NONE` where nothing matches.
+    /// The best end at the last token of a text, of rank `NONE` if nothing matches.
     pub(crate) fn predict(&self, text: &[u32], stack: &mut Stack) -> End {
         let mut best = End::NO_MATCH;
         let end = |node: u32| self.ends[node as usize];
@@ -141,18 +141,18 @@ impl Matcher {
         best
     }
 
-    /// Activators by id.
+    /// Token ids of activators.
     pub(crate) fn activators(&self) -> impl Iterator<Item = u32> + '_ {
         self.trie.activators()
     }
 
-    /// Returns whether there are patterns whose activator is a wildcard.
+    /// Returns true if there are patterns whose activator is a wildcard.
     pub(crate) fn fires_on_anything(&self) -> bool {
         self.trie.fires_on_anything()
     }
 }
 
-/// Ranks of the given nodes as ends: the one that counts among those that match has the least. All different.
+/// Rank of each given node as an end: among those that match, the least counts. All are distinct.
 pub(crate) fn ranks(trie: &Trie, places: &[u32], parts: &Parts, semantics: Semantics) -> Vec<u32> {
     let mut best_first: Vec<u32> = (0..places.len() as u32).collect();
     // Nodes of a trie are ordered by depth, then by their parents' order, then by steps: the least is the most exact.

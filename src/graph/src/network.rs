@@ -7,10 +7,10 @@ use petgraph::unionfind::UnionFind;
 use crate::components::numbered;
 use crate::{Error, Result};
 
-/// Iterations after which PageRank is given up on making more exact.
+/// Greatest number of iterations of PageRank.
 const MOST_ITERATIONS: usize = 10_000;
 
-/// Things, named by keys, and how similar some of them are: an undirected weighted graph without loops.
+/// Network of similar nodes, named by keys: an undirected weighted graph without loops.
 ///
 /// ```
 /// use neuroql_graph::Network;
@@ -27,26 +27,26 @@ const MOST_ITERATIONS: usize = 10_000;
 #[derive(Debug, Clone)]
 pub struct Network {
     keys: Vec<u64>,
-    /// Each edge in both directions.
+    /// Edges, each in both directions.
     edges: Csr<(), f64, Directed, u32>,
 }
 
-/// How a node of a network is connected.
+/// Degree of a node of a network, without and with weights.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Degree {
-    /// Nodes that it has an edge to.
+    /// Number of its neighbours.
     pub neighbours: u32,
-    /// Sum of the weights of those edges.
+    /// Sum of the weights of its edges.
     pub weight: f64,
 }
 
 impl Network {
-    /// Of edges. Their direction does not matter; of those between the same two, the one of the greatest weight counts.
-    /// An edge from a thing to itself only says that there is the thing.
+    /// Makes a network of edges. Their direction does not matter; of those between the same two nodes, the one of the
+    /// greatest weight counts. An edge from a node to itself only adds the node.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for weights that are not positive or not finite; [`Error::TooLarge`] for more than 2³² − 1
-    /// things.
+    /// nodes.
     pub fn new(edges: impl IntoIterator<Item = (u64, u64, f64)>) -> Result<Self> {
         let mut both: Vec<(u64, u64, f64)> = Vec::new();
         for (a, b, weight) in edges {
@@ -65,7 +65,7 @@ impl Network {
         if u32::try_from(keys.len()).is_err() {
             return Err(Error::TooLarge { what: "things", count: keys.len(), limit: u32::MAX as usize });
         }
-        // All keys are among those that they are looked up in.
+        // All keys of edges are in `keys`.
         let place = |key: u64| keys.partition_point(|known| *known < key) as u32;
         let edges = both.iter().filter(|(from, to, _)| from != to);
         let edges: Vec<_> = edges.map(|(from, to, weight)| (place(*from), place(*to), *weight)).collect();
@@ -76,12 +76,12 @@ impl Network {
         Ok(Self { keys, edges: network })
     }
 
-    /// The things, ascending. All else is in their order.
+    /// Keys of the nodes, ascending. All other results are in their order.
     pub fn keys(&self) -> &[u64] {
         &self.keys
     }
 
-    /// How each is connected.
+    /// Degree of each node.
     pub fn degrees(&self) -> Vec<Degree> {
         let degree = |node| {
             let weights = self.edges.edges_slice(node);
@@ -90,13 +90,13 @@ impl Network {
         self.nodes().map(degree).collect()
     }
 
-    /// Component of each: those that edges connect, directly or not, are in one. Numbers are from 0 in the order of
-    /// their first keys.
+    /// Component of each node: those that edges connect, directly or not, are in one. Components are numbered from 0 in
+    /// the order of their first keys.
     pub fn components(&self) -> Vec<u32> {
         self.clusters(0.0)
     }
 
-    /// Cluster of each: its component when edges of less than `threshold` are left out (single linkage).
+    /// Cluster of each node: its component when edges of less than `threshold` are left out (single linkage).
     pub fn clusters(&self, threshold: f64) -> Vec<u32> {
         let mut sets: UnionFind<u32> = UnionFind::new(self.keys.len());
         for node in self.nodes() {
@@ -108,9 +108,9 @@ impl Network {
         numbered(self.nodes().map(|node| sets.find_mut(node)))
     }
 
-    /// Weighted PageRank of each (Brin and Page 1998): the share of time that a walker is there who goes along an edge,
-    /// chosen by weight, with probability `damping` (0.85 is usual), and else, or where there is none, anywhere. Sums to
-    /// 1. Power iteration until the ranks change by less than 10⁻¹² altogether.
+    /// Weighted PageRank of each node (Brin and Page 1998): the share of time of a random walker there, who follows an
+    /// edge, chosen by weight, with probability `damping` (0.85 is usual), and else, or if there is none, jumps to any
+    /// node. Sums to 1. Power iteration until the ranks change by less than 10⁻¹² altogether.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] if the damping is not from 0 to less than 1.

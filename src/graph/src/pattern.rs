@@ -1,11 +1,11 @@
-//! Patterns: what a trie is made of and falls apart into.
+//! Patterns, which a trie is made of.
 
 use crate::{Graph, Node, Symbol};
 
-/// One step of a pattern.
+/// An element of a pattern.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Element {
-    /// The thing it stands for.
+    /// The symbol that it matches.
     pub symbol: Symbol,
     /// Share of the activation that is lost when the token is masked: 1 − a(masked)/a(original).
     pub importance: f32,
@@ -13,12 +13,12 @@ pub struct Element {
     pub activation: f32,
 }
 
-/// A way in which a neuron fires: the activator first, then its context from right to left.
+/// A pattern on which a neuron fires: the activator first, then its context from right to left.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pattern {
-    /// Its steps; a pattern without any is none.
+    /// Its elements, at least one.
     pub elements: Vec<Element>,
-    /// Activation predicted where it matches, over the neuron's greatest.
+    /// Predicted activation where it matches, over the neuron's greatest.
     pub ends: f32,
 }
 
@@ -29,7 +29,7 @@ impl From<&Node> for Element {
 }
 
 impl Graph {
-    /// Nodes of each pattern, the activator first and the one where the pattern ends last; in the graph's order.
+    /// Path of each pattern: its nodes from the activator to its end. Patterns are in the graph's order.
     pub fn paths(&self) -> impl Iterator<Item = Vec<u32>> + '_ {
         let ends = self.nodes().iter().enumerate().filter(|(_, node)| node.ends.is_some());
         ends.map(|(end, _)| {
@@ -40,7 +40,7 @@ impl Graph {
         })
     }
 
-    /// The patterns in it, in the graph's order. The trie of them is the graph, save for support and for nodes below
+    /// The patterns, in the graph's order. A trie built of them is the graph, save for support and for nodes below
     /// which no pattern ends.
     pub fn to_patterns(&self) -> impl Iterator<Item = Pattern> + '_ {
         self.paths().map(|path| {

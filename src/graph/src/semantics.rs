@@ -1,10 +1,10 @@
-//! Semantics of a trie: its prediction where several of its patterns match.
+//! Semantics of matching.
 
 use std::str::FromStr;
 
 use crate::{Error, Result};
 
-/// What a trie predicts where several of its patterns match. Where none does, all predict 0.
+/// Semantics of a trie: its prediction where several of its patterns match. Where none does, all predict 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Semantics {
     /// The end of the longest pattern, counted in nodes. Of equally long ones the more exact: where they part, a token
@@ -14,19 +14,19 @@ pub enum Semantics {
     Longest,
     /// The greatest end of all patterns that match.
     Max,
-    /// As Neuron2Graph simulates: one way through the trie, on which a token is preferred to the start of the text,
-    /// that to any token and that to a gap; of the patterns on the way the longest. Patterns off the way are missed.
-    /// A gap takes the fewest tokens after which a token or the start below it matches, or none if there are none.
+    /// One path through the trie, as Neuron2Graph simulates: a token is preferred to the start of the text, that to any
+    /// token and that to a gap; of the patterns on the path the longest. Patterns off the path are missed. A gap takes
+    /// the fewest tokens after which a token or the start below it matches, or none if there are none.
     Greedy,
-    /// As the OpenAI variant of it: the same way, but its first pattern.
+    /// The same path, but its first pattern, as in the OpenAI variant.
     Shortest,
 }
 
 impl Semantics {
-    /// All of them.
+    /// All semantics.
     pub const ALL: [Self; 4] = [Self::Longest, Self::Max, Self::Greedy, Self::Shortest];
 
-    /// Its name in SQL.
+    /// Name of the semantics in SQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Longest => "longest",

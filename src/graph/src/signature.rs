@@ -1,9 +1,9 @@
-//! What of a graph is compared with many others: its patterns, as numbers.
+//! Signatures of graphs: their patterns as hashes, to compare them with many others.
 
 use crate::token_key::path_hashes;
 use crate::{Error, Graph, Result};
 
-/// The patterns of a graph, each as a hash of 64 bits, with their weights.
+/// Signature of a graph: its patterns, each as a hash of 64 bits, with their weights.
 ///
 /// A pattern is its symbols from the activator outwards, tokens compared by text (by id where the text has U+FFFD: the
 /// token's bytes are no UTF-8 by themselves). Its weight is the activation predicted where it ends; patterns that
@@ -16,14 +16,14 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// From a graph.
+    /// Makes the signature of a graph.
     pub fn of(graph: &Graph) -> Self {
         let weight = |(hash, ends): (u64, Option<f32>)| Some((hash, ends.filter(|ends| *ends > 0.0)?));
         let ends = graph.nodes().iter().map(|node| node.ends);
         Self::merged(path_hashes(graph).into_iter().zip(ends).filter_map(weight).collect())
     }
 
-    /// Of hashes and weights, in any order; of a hash that is there twice, the greater weight counts.
+    /// Makes a signature of hashes and weights, in any order; of a hash that is there twice, the greater weight counts.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for a weight that is not positive or not finite.
@@ -55,7 +55,7 @@ impl Signature {
         self.total
     }
 
-    /// Returns whether it has no pattern.
+    /// Returns true if it has no pattern.
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
@@ -67,7 +67,7 @@ impl Signature {
         (!self.is_empty() || !other.is_empty()).then(|| jaccard(overlap, self.total, other.total))
     }
 
-    /// Share of its weight, from 0 to 1, that is on patterns which `other` has too, whatever they weigh there. `None` if
+    /// Share of its weight, from 0 to 1, on patterns that `other` has too; their weights there do not count. `None` if
     /// it has no patterns. Not symmetric.
     pub fn contained_in(&self, other: &Self) -> Option<f64> {
         let shared = sum(self.common(other).map(|(own, _)| own));
@@ -84,18 +84,18 @@ impl Signature {
     }
 }
 
-/// Sum of weights; wherever it is made, in the order of hashes, so that it is the same to the last bit.
+/// Sum of weights, always in the order of hashes, so that it is the same to the last bit.
 pub(crate) fn total<T>(patterns: &[(T, f32)]) -> f64 {
     sum(patterns.iter().map(|(_, weight)| *weight))
 }
 
-/// The weighted Jaccard similarity of two signatures, of which not both are empty, whose lesser weights sum to `overlap`.
+/// Weighted Jaccard similarity of two signatures of these totals, not both 0, whose lesser weights sum to `overlap`.
 pub(crate) fn jaccard(overlap: f64, one: f64, other: f64) -> f64 {
     // Rounding can make the divisor a little too small.
     (overlap / (one + other - overlap)).min(1.0)
 }
 
-/// 0 of nothing, where [`Iterator::sum`] has −0.
+/// Sum of weights; 0 of none, where [`Iterator::sum`] has −0.
 fn sum(weights: impl Iterator<Item = f32>) -> f64 {
     weights.fold(0.0, |sum, weight| sum + f64::from(weight))
 }

@@ -1,4 +1,4 @@
-//! How alike two graphs are.
+//! Similarity of two graphs.
 
 use std::collections::{BTreeSet, HashSet};
 use std::str::FromStr;
@@ -6,37 +6,37 @@ use std::str::FromStr;
 use crate::token_key::Identity;
 use crate::{Error, Graph, Kind, Matcher, Pattern, Result, Semantics, Signature, Symbol};
 
-/// Own activation, over the neuron's greatest, above which a token of a graph is an activating one in Neuron2Graph.
+/// Own activation, over the neuron's greatest, above which a token of a graph is activating in Neuron2Graph.
 const ACTIVATING: f32 = 0.5;
 
-/// Tokens of the patterns of two graphs that give the texts to compare them on: texts are held, and what is predicted
-/// for them.
+/// Greatest number of tokens of the patterns of two graphs that give the texts to compare them on: texts and
+/// predictions for them are held in memory.
 const MOST_TOKENS: usize = 16 << 20;
 
-/// Ways to compare two graphs. All give a number from 0 to 1.
+/// Methods of comparing two graphs. All give a number from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Similarity {
-    /// Tokens by role, as Neuron2Graph compares (`find_similar`). A node whose own activation is over 0.5 is activating,
-    /// other ones are important; wildcards do not count. Of each role that either graph has, the tokens of both over
-    /// those of the graph that has more; the least of the roles. So graphs that have 0.9 or more are what is called
+    /// Tokens by role, as Neuron2Graph compares (`find_similar`). A node whose own activation is over 0.5 is
+    /// activating, other ones are important; wildcards do not count. For each role that either graph has, the number of
+    /// tokens of both over that of the graph that has more; the least of the roles. Graphs of 0.9 or more are called
     /// similar there, except that two graphs without important tokens can be similar here. Symmetric.
     Tokens,
     /// Share of the first graph's patterns, by weight, that the second has too: see [`Signature::contained_in`].
     /// Not symmetric.
     Containment,
-    /// Patterns that both have, by weight: see [`Signature::similarity`]. Symmetric.
+    /// Weighted Jaccard similarity of the patterns: see [`Signature::similarity`]. Symmetric.
     #[default]
     Patterns,
-    /// What they predict for texts: see [`behaviour`]. The texts are, for each pattern of either, the shortest that it
-    /// matches; both graphs must be of one vocabulary. Symmetric.
+    /// Correlation of their predictions for texts: see [`behaviour`]. The texts are, for each pattern of either, the
+    /// shortest that it matches; both graphs must be of one vocabulary. Symmetric.
     Behaviour,
 }
 
 impl Similarity {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 4] = [Self::Tokens, Self::Containment, Self::Patterns, Self::Behaviour];
 
-    /// Its name in SQL.
+    /// Name of the method in SQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tokens => "tokens",
@@ -59,8 +59,8 @@ impl FromStr for Similarity {
     }
 }
 
-/// How alike two graphs are, from 0 to 1. `None` where that has no meaning: if neither has what is compared (tokens,
-/// patterns, activations), and for the containment of a graph without patterns.
+/// Similarity of two graphs, from 0 to 1. `None` if it is undefined: if neither has any tokens, patterns or activations
+/// to compare, and for the containment of a graph without patterns.
 ///
 /// ```
 /// use neuroql_graph::{Graph, Node, Similarity, Symbol, similarity};
@@ -78,15 +78,15 @@ impl FromStr for Similarity {
 /// ```
 ///
 /// # Errors
-/// Those of [`behaviour`], and [`Error::TooLarge`] if it has too many texts to compare on; the other ways have none.
+/// Errors of [`behaviour`], and [`Error::TooLarge`] if it has too many texts to compare on; the other ways have none.
 pub fn similarity(a: &Graph, b: &Graph, method: Similarity) -> Result<Option<f64>> {
     similarity_while(a, b, method, &|| true)
 }
 
-/// The same as long as `go_on` says so, which is asked again and again where it may take long.
+/// Computes [`similarity`] while `go_on`, which is called often where it may take long, returns true.
 ///
 /// # Errors
-/// Those of [`similarity`] and [`Error::Interrupted`].
+/// Errors of [`similarity`] and [`Error::Interrupted`].
 pub fn similarity_while(a: &Graph, b: &Graph, method: Similarity, go_on: &dyn Fn() -> bool) -> Result<Option<f64>> {
     match method {
         Similarity::Tokens => Ok(tokens(a, b)),
@@ -99,7 +99,7 @@ pub fn similarity_while(a: &Graph, b: &Graph, method: Similarity, go_on: &dyn Fn
     }
 }
 
-/// Pearson correlation of what two graphs of one vocabulary predict at the tokens of all texts, with
+/// Pearson correlation of the predictions of two graphs of one vocabulary at the tokens of all texts, with
 /// [`Semantics::Longest`]; 0 if it is negative, or if one graph predicts the same everywhere. `None` if both do.
 /// Symmetric to the last bit.
 ///
@@ -109,10 +109,10 @@ pub fn behaviour(a: &Graph, b: &Graph, texts: &[&[u32]]) -> Result<Option<f64>> 
     behaviour_while(a, b, texts, &|| true)
 }
 
-/// The same as long as `go_on` says so.
+/// Computes [`behaviour`] while `go_on` returns true.
 ///
 /// # Errors
-/// Those of [`behaviour`] and [`Error::Interrupted`].
+/// Errors of [`behaviour`] and [`Error::Interrupted`].
 pub fn behaviour_while(a: &Graph, b: &Graph, texts: &[&[u32]], go_on: &dyn Fn() -> bool) -> Result<Option<f64>> {
     let predicted = |graph: &Graph| -> Result<Vec<f32>> {
         let matcher = Matcher::of(graph, Semantics::Longest)?;
@@ -123,7 +123,7 @@ pub fn behaviour_while(a: &Graph, b: &Graph, texts: &[&[u32]], go_on: &dyn Fn() 
     Ok(correlation(&predicted(a)?, &predicted(b)?).map(|correlation| correlation.clamp(0.0, 1.0)))
 }
 
-/// 0 if one of them is constant, `None` if both are.
+/// Pearson correlation; 0 if one is constant, `None` if both are.
 fn correlation(a: &[f32], b: &[f32]) -> Option<f64> {
     let constant = |values: &[f32]| values.windows(2).all(|pair| pair[0] == pair[1]);
     match (constant(a), constant(b)) {
@@ -155,14 +155,14 @@ fn tokens(a: &Graph, b: &Graph) -> Option<f64> {
     }
 }
 
-/// Tokens that are activating, or that are not.
+/// Activating tokens of a graph, or its other ones.
 fn role(graph: &Graph, activating: bool) -> HashSet<Identity<'_>> {
     let nodes = graph.nodes().iter().filter(|node| (node.activation > ACTIVATING) == activating);
     nodes.filter(|node| graph.kind(node) != Kind::Wildcard).map(|node| (&node.symbol).into()).collect()
 }
 
-/// For each pattern of either graph, the shortest text that it matches. Any token is one that neither graph has, and so
-/// is the token before all, where a pattern does not start with the text. That token is also a text by itself.
+/// The shortest text that each pattern of either graph matches. A wildcard is a token that neither graph has; that
+/// token is also before every text whose pattern does not start with the text, and a text by itself.
 fn own_texts(a: &Graph, b: &Graph) -> Result<BTreeSet<Vec<u32>>> {
     let ids = [a, b].into_iter().flat_map(Graph::nodes).filter_map(|node| match &node.symbol {
         Symbol::Token(token) => token.id,
@@ -181,7 +181,7 @@ fn own_texts(a: &Graph, b: &Graph) -> Result<BTreeSet<Vec<u32>>> {
     Ok(texts)
 }
 
-/// `None` if no text can match it, because a token has no id.
+/// The shortest text that a pattern matches; `None` if there is none, because a token has no id.
 fn shortest_text(pattern: &Pattern, other: u32) -> Option<Vec<u32>> {
     let mut text = Vec::with_capacity(pattern.elements.len() + 1);
     for element in &pattern.elements {

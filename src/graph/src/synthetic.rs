@@ -1,4 +1,4 @@
-//! Made-up stores of graphs as large as those of real models, for benchmarks and tests.
+//! Synthetic stores of graphs as large as those of real models, for benchmarks and tests.
 //!
 //! ```
 //! use neuroql_graph::synthetic::{GPT2_SMALL, Store};
@@ -18,19 +18,19 @@ use rand_distr::{Distribution, LogNormal, Zipf};
 
 use crate::{Builder, Element, Graph, Pattern, Policy, Symbol};
 
-/// Neurons of GPT-2 small.
+/// Number of neurons of GPT-2 small.
 pub const GPT2_SMALL: u64 = 12 * 3072;
-/// Neurons of GPT-2 XL.
+/// Number of neurons of GPT-2 XL.
 pub const GPT2_XL: u64 = 48 * 6400;
-/// Neurons of all 25 models that DeepDecipher shows.
+/// Number of neurons of all 25 models that DeepDecipher shows.
 pub const ALL_MODELS: u64 = 1_111_808;
 
-/// Tokens that there are.
+/// Number of tokens of the vocabulary.
 pub const VOCABULARY: u32 = 50_000;
 
-/// Share of neurons without any pattern, as of those that never fire.
+/// Share of neurons without any pattern, such as those that never fire.
 const EMPTY: f64 = 0.02;
-/// Share of neurons that fire on one token, whatever comes before.
+/// Share of neurons that fire on one token in any context.
 const SINGLE: f64 = 0.06;
 /// Share of neurons with exactly the graph of one of [`FEW`] neurons.
 const IDENTICAL: f64 = 0.03;
@@ -38,11 +38,11 @@ const FEW: u64 = 12;
 /// Share of neurons that are one of about [`RELATIVES`] variants of the same graph.
 const RELATED: f64 = 0.25;
 const RELATIVES: u64 = 8;
-/// Nodes of a graph.
+/// Median and greatest number of nodes of a graph.
 const MEDIAN_NODES: f64 = 24.0;
 const MOST_NODES: usize = 200;
 
-/// A store of made-up graphs. Each is made when it is asked for, of the seed and its place, so none is in memory.
+/// A store of synthetic graphs. Each is generated on demand, from the seed and its place, so none is in memory.
 ///
 /// Token ids are Zipfian over [`VOCABULARY`]; graphs have 1 to 200 nodes with a median of about 20 and activations with
 /// three decimals from 0.5 to 1, as learned ones have. A quarter of them has near relatives, some are equal, some empty.
@@ -56,7 +56,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Of so many graphs. Equal seeds give equal stores, with one version of this crate and of `rand`.
+    /// Makes a store of `graphs` graphs. Equal seeds give equal stores, with one version of this crate and of `rand`.
     pub fn new(graphs: u64, seed: u64) -> Self {
         Self {
             graphs,
@@ -67,17 +67,17 @@ impl Store {
         }
     }
 
-    /// Graphs in it.
+    /// Number of graphs.
     pub fn len(&self) -> u64 {
         self.graphs
     }
 
-    /// Returns whether it has none.
+    /// Returns true if there are no graphs.
     pub fn is_empty(&self) -> bool {
         self.graphs == 0
     }
 
-    /// All of them, by place.
+    /// All graphs, in the order of their places.
     pub fn graphs(&self) -> impl Iterator<Item = Graph> + '_ {
         (0..self.graphs).map(|place| self.graph(place))
     }
@@ -110,7 +110,7 @@ impl Store {
         builder.build().expect("what a builder builds is a trie")
     }
 
-    /// An independent source for each purpose and number.
+    /// Independent random number generator for each purpose and number.
     fn random(&self, purpose: u64, number: u64) -> StdRng {
         let mut seed = [0; 32];
         for (bytes, part) in seed.chunks_exact_mut(8).zip([self.seed, purpose, number]) {
@@ -119,7 +119,7 @@ impl Store {
         StdRng::from_seed(seed)
     }
 
-    /// Patterns of a graph: some activators, most with several contexts.
+    /// Draws the patterns of a graph: some activators, most with several contexts.
     fn patterns(&self, random: &mut StdRng) -> Vec<Pattern> {
         let wanted = (self.sizes.sample(random).round() as usize).clamp(1, MOST_NODES);
         let mut patterns: Vec<Pattern> = Vec::new();
@@ -137,7 +137,7 @@ impl Store {
         let ends = round(random.random_range(0.5..=1.0));
         let mut elements = vec![activator.unwrap_or_else(|| self.token(random, 1.0, ends))];
         for depth in 1..length {
-            // The last is never a wildcard.
+            // The last element is never a wildcard.
             let element = match depth + 1 < length && random.random_bool(0.4) {
                 true => Element { symbol: Symbol::Any, importance: 0.0, activation: 0.0 },
                 false => {
@@ -156,7 +156,7 @@ impl Store {
         Element { symbol: Symbol::token(id, text), importance, activation }
     }
 
-    /// The graph of a relative: a pattern in 30 is lost, one in 3 ends a little differently, there may be a new one.
+    /// Varies the patterns of a relative: one in 30 is lost, one in 3 ends a little differently, one may be added.
     fn varied(&self, random: &mut StdRng, mut patterns: Vec<Pattern>) -> Vec<Pattern> {
         patterns.retain(|_| !random.random_bool(1.0 / 30.0));
         for pattern in &mut patterns {
@@ -175,7 +175,7 @@ fn round(activation: f32) -> f32 {
     (activation * 1000.0).round() / 1000.0
 }
 
-/// A word for each id, of as many syllables as ids need.
+/// Text of a token id: a word of as many syllables as the id needs.
 fn text(id: u32) -> Arc<str> {
     let mut text = String::from(" ");
     let mut rest = id + 1;

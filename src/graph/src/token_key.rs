@@ -4,11 +4,11 @@ use twox_hash::XxHash3_64;
 
 use crate::{Graph, Symbol, Token};
 
-/// Seed of all hashes. Hashes may be stored: changing it, or what is hashed, is a change of format.
+/// Seed of all hashes. Hashes may be stored: changing it, or the hashed bytes, is a change of format.
 const SEED: u64 = 0x6e65_7572_6f71_6c00;
 
-/// What a symbol is compared by: of tokens, the text; but the id where the text is not all there, because the token's
-/// bytes are no UTF-8 by themselves.
+/// Identity by which symbols are compared: of tokens, the text, or the id if the text is incomplete, because the
+/// token's bytes are no UTF-8 by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Identity<'a> {
     Text(&'a str),
@@ -60,8 +60,8 @@ impl Identity<'_> {
     }
 }
 
-/// Hash of the way from the activator to each node: XXH3 with 64 bits of its parent's hash and its own identity, so the
-/// same on all machines.
+/// Hash of the path from the activator to each node: XXH3 with 64 bits of its parent's hash and its own identity, so
+/// the same on all machines.
 pub(crate) fn path_hashes(graph: &Graph) -> Vec<u64> {
     let mut hashes: Vec<u64> = Vec::with_capacity(graph.nodes().len());
     let mut bytes = Vec::new();
@@ -96,7 +96,7 @@ mod tests {
     fn tokens_are_compared_by_text() {
         assert_eq!(hashes(&[Symbol::token(1, " dog")]), hashes(&[Symbol::token(2, " dog")]));
         assert_ne!(hashes(&[Symbol::token(1, " dog")]), hashes(&[Symbol::token(1, " Dog")]));
-        // Halves of a character: what their texts have in common says nothing.
+        // Halves of a character: equal texts of such tokens mean nothing.
         assert_ne!(hashes(&[Symbol::token(1, "\u{FFFD}")]), hashes(&[Symbol::token(2, "\u{FFFD}")]));
         let unbound = |text: &str| Symbol::Token(Token { id: None, text: text.into() });
         assert_eq!(hashes(&[unbound("\u{FFFD}")]), hashes(&[unbound("\u{FFFD}")]));
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn hashes_are_those_that_were_stored() {
-        // Of the reference implementation: xxhash.xxh3_64_intdigest, the parent's digest and the bytes as above.
+        // HASHES are from the reference implementation: xxhash.xxh3_64_intdigest of the parent's digest and the bytes.
         let way = [Symbol::token(1, " dog"), Symbol::Any, Symbol::Gap(3), Symbol::token(9, "\u{FFFD}"), Symbol::Start];
         assert_eq!(hashes(&way), HASHES);
     }

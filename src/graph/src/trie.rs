@@ -5,38 +5,38 @@ use std::ops::Range;
 use crate::columns::Step;
 use crate::{Error, Result};
 
-/// No node.
+/// Index that stands for no node.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// A trie whose nodes are in breadth-first order, siblings in the order of [`Step`]. Node 0 is above the activators;
-/// where something takes the parent of a depth-0 node, it takes node 0.
+/// A trie whose nodes are in breadth-first order, siblings in the order of [`Step`]. Node 0 is the root, the parent of
+/// the activators.
 #[derive(Debug, Clone)]
 pub(crate) struct Trie {
     pub nodes: Vec<Node>,
-    /// Of each node: its token id if it is a token.
+    /// Token id of each node; `NONE` for those that are no token.
     keys: Vec<u32>,
     pub activators: Activators,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Node {
-    /// Children.
+    /// First of the children.
     first: u32,
-    /// Tokens among them; they come first.
+    /// Number of tokens among the children; they come first.
     pub exact: u32,
-    /// All of them.
+    /// Number of children.
     children: u32,
     pub start: u32,
     pub any: u32,
-    /// First of the gaps among the children, and how many there are.
+    /// First of the gaps among the children, and their number.
     pub gap: u32,
     pub gaps: u32,
-    /// Tokens that this node may take, if it is a gap.
+    /// Greatest number of tokens that this node takes, if it is a gap.
     pub most: u16,
 }
 
-/// Token ids to nodes of depth 0, in a hash table that is at most a quarter full: most look-ups find nothing, and do
-/// so at the first slot.
+/// Hash table from token ids to nodes of depth 0, at most a quarter full: most look-ups find nothing, and do so at the
+/// first slot.
 #[derive(Debug, Clone)]
 pub(crate) struct Activators {
     slots: Vec<(u32, u32)>,
@@ -44,11 +44,11 @@ pub(crate) struct Activators {
 }
 
 impl Trie {
-    /// Lays out nodes given as their parents and what they stand for, in any order. Also says of each given node which
-    /// of the trie it became.
+    /// Lays out nodes, given as their parents and steps in any order. Also returns the index in the trie of each given
+    /// node.
     pub fn new(steps: &[(Option<u32>, Step)]) -> Result<(Self, Vec<u32>)> {
         let children = Children::new(steps)?;
-        // Given nodes in their new order, shifted by the node above all.
+        // Given nodes in their new order, shifted by the root.
         let mut order: Vec<u32> = Vec::with_capacity(steps.len());
         let mut nodes = Vec::with_capacity(steps.len() + 1);
         let mut siblings: Vec<u32> = Vec::new();
@@ -82,12 +82,12 @@ impl Trie {
         Ok((Self { nodes, keys, activators }, places))
     }
 
-    /// Nodes, with the one above all.
+    /// Number of nodes, with the root.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Depth of each node; that of the node above all is 0.
+    /// Depth of each node; that of the root is 0.
     pub fn depths(&self) -> Vec<u32> {
         let mut depths = vec![0; self.nodes.len()];
         for (at, node) in self.nodes.iter().enumerate() {
@@ -97,18 +97,18 @@ impl Trie {
         depths
     }
 
-    /// Activators by id.
+    /// Token ids of activators.
     pub fn activators(&self) -> impl Iterator<Item = u32> + '_ {
         self.keys[1..].iter().take(self.nodes[0].exact as usize).copied()
     }
 
-    /// Returns whether there are patterns whose activator is a wildcard.
+    /// Returns true if there are patterns whose activator is a wildcard.
     pub fn fires_on_anything(&self) -> bool {
         let top = &self.nodes[0];
         top.any != NONE || top.gaps > 0
     }
 
-    /// Returns whether the walk from a token would visit a node.
+    /// Returns true if the walk from a token would visit a node.
     pub fn fires_on(&self, token: u32) -> bool {
         self.fires_on_anything() || self.activators.get(token) != NONE
     }
@@ -117,7 +117,7 @@ impl Trie {
     #[inline]
     pub fn exact(&self, node: &Node, token: u32) -> Option<u32> {
         let keys = &self.keys[node.first as usize..][..node.exact as usize];
-        // Short lists are faster to look through than to search.
+        // In short lists, linear search is faster than binary search.
         let found = match keys.len() {
             ..=8 => keys.iter().position(|key| *key == token),
             _ => keys.binary_search(&token).ok(),
@@ -178,7 +178,7 @@ impl Activators {
         (key.wrapping_mul(0x9E37_79B1) >> self.shift) as usize
     }
 
-    /// The node, or `NONE`.
+    /// The node of depth 0 for a token, or `NONE`.
     #[inline]
     pub fn get(&self, token: u32) -> u32 {
         let mut slot = self.slot(token);
@@ -194,7 +194,7 @@ impl Activators {
 
 /// Children of given nodes, in the order given.
 struct Children {
-    /// By parent; the last is the node above all.
+    /// Offsets of the children of each parent; the last parent is the root.
     starts: Vec<u32>,
     all: Vec<u32>,
 }

@@ -1,16 +1,16 @@
-//! Ways through a trie that a text matches.
+//! Walks through a trie along the nodes that match a text.
 
 use std::ops::ControlFlow;
 
 use crate::trie::{NONE, Trie};
 
-/// Room for a walk, kept between walks.
+/// Stack of a walk, kept between walks to save allocations.
 #[derive(Debug, Default)]
 pub(crate) struct Stack {
     at: Vec<(u32, u32)>,
 }
 
-/// Numbers of tokens that may have been taken: all from the first to the last.
+/// Range of the number of tokens taken: all from the first to the last, inclusive.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     first: u32,
@@ -35,7 +35,7 @@ impl Trie {
         }
     }
 
-    /// As `visit_all`, from a node of depth 0 that matches.
+    /// Visits the nodes that match, from a node of depth 0 that does.
     #[inline]
     fn descend(&self, node: u32, text: &[u32], stack: &mut Stack, visit: &mut impl FnMut(u32)) {
         stack.at.clear();
@@ -59,8 +59,8 @@ impl Trie {
         }
     }
 
-    /// Visits a gap and what matches below it, when so many tokens have been taken before it. Each node is visited
-    /// once, with all the numbers of tokens that can have been taken: there may be very many ways to it.
+    /// Visits a gap, before which `taken` tokens have been taken, and the nodes that match below it. Each node is
+    /// visited once, with all the numbers of tokens that can have been taken: there may be very many paths to it.
     #[cold]
     fn visit_gap(&self, gap: u32, taken: u32, text: &[u32], visit: &mut impl FnMut(u32)) {
         let length = text.len() as u32;
@@ -95,13 +95,13 @@ impl Trie {
         }
     }
 
-    /// Numbers of tokens taken after a gap, given those before it; both ascend.
+    /// Ranges of the number of tokens taken after a gap, given those before it; both ascend.
     fn widened(&self, gap: u32, taken: &[Span], length: u32) -> Vec<Span> {
         let most = u32::from(self.nodes[gap as usize].most);
         joined(taken.iter().map(|span| Span { last: span.last.saturating_add(most).min(length), ..*span }))
     }
 
-    /// Visits the nodes of the one way that [`Semantics::Greedy`](crate::Semantics::Greedy) goes, until `visit` breaks.
+    /// Visits the nodes of the path of [`Semantics::Greedy`](crate::Semantics::Greedy), until `visit` breaks.
     pub fn visit_greedily(&self, text: &[u32], mut visit: impl FnMut(u32) -> ControlFlow<()>) {
         let (mut at, mut taken) = (0, 0);
         while let Some((next, more)) = self.preferred(at, text, taken) {
@@ -113,7 +113,7 @@ impl Trie {
         }
     }
 
-    /// The child that a greedy walk goes to, and how many tokens that takes.
+    /// The child that a greedy walk goes to, and the number of tokens that it takes.
     fn preferred(&self, at: u32, text: &[u32], taken: usize) -> Option<(u32, usize)> {
         let node = &self.nodes[at as usize];
         let token = text.len().checked_sub(taken + 1).map(|at| text[at]);
@@ -127,7 +127,7 @@ impl Trie {
         }
     }
 
-    /// Tokens that a greedy walk lets a gap take; none where the node is no gap.
+    /// Number of tokens that a greedy walk lets a gap take; 0 if the node is no gap.
     fn skipped(&self, at: u32, text: &[u32], taken: usize) -> usize {
         let node = &self.nodes[at as usize];
         if node.most == 0 {
@@ -149,7 +149,7 @@ impl Trie {
     }
 }
 
-/// Spans in the order of their beginnings, with one in place of those that meet.
+/// Merges spans that meet; they come in the order of their beginnings.
 fn joined(spans: impl Iterator<Item = Span>) -> Vec<Span> {
     let mut joined: Vec<Span> = Vec::new();
     for span in spans {

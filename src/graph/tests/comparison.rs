@@ -29,7 +29,7 @@ fn symbol(letter: char) -> Symbol {
     }
 }
 
-/// Of letters, the activator first; activations of nodes are those of the golden data.
+/// Graph of patterns of letters, the activator first; activations of nodes are those of the golden data.
 fn graph<'a>(patterns: impl IntoIterator<Item = (&'a str, f32)>) -> Graph {
     let mut builder = Builder::new(Policy::Max);
     for (text, ends) in patterns {
@@ -120,7 +120,7 @@ fn nothing_is_compared_with_care() {
         assert_eq!(similarity(&none, &some, method), Ok(expected), "{method:?}");
         assert_eq!(similarity(&some, &none, method), Ok(Some(0.0)), "{method:?}");
     }
-    // What predicts nothing has no weight, and wildcards are no tokens.
+    // Patterns that predict no activation have no weight, and wildcards are no tokens.
     let silent = graph([("ab", 0.0), ("c", -1.0)]);
     assert_eq!(similarity(&silent, &silent, Similarity::Patterns), Ok(None));
     let anything = graph([("*", 0.5)]);
@@ -132,7 +132,7 @@ fn nothing_is_compared_with_care() {
     assert_eq!(behaviour(&some, &some, &[&[99, 98]]), Ok(None));
 }
 
-/// Many leaves at the end of a long chain: few nodes, whose patterns have very many tokens.
+/// Refuses many leaves at the end of a long chain: few nodes, whose patterns have very many tokens.
 #[test]
 fn behaviour_refuses_what_it_could_not_hold() {
     const CHAIN: u32 = 4_000;
@@ -167,15 +167,15 @@ fn interrupted_where_it_may_take_long() {
 
 #[test]
 fn behaviour_looks_through_form() {
-    // Written differently, the same predictions.
+    // Different graphs with the same predictions.
     let (a, b) = (graph([("a1", 0.5), ("b", 0.25)]), graph([("a", 0.5), ("b", 0.25)]));
     assert_eq!(similarity(&a, &b, Similarity::Patterns).unwrap().map(|similarity| similarity < 1.0), Some(true));
     assert_close(similarity(&a, &b, Similarity::Behaviour).unwrap(), Some(1.0), &"own texts");
-    // Half as strong is still the same shape; opposite is not less than nothing.
+    // Predictions of half the size correlate fully; a negative correlation is 0.
     let half = graph([("a", 0.25), ("b", 0.125)]);
     assert_close(similarity(&half, &b, Similarity::Behaviour).unwrap(), Some(1.0), &"half");
     assert_eq!(similarity(&graph([("a", 0.5)]), &graph([("b", 0.5)]), Similarity::Behaviour), Ok(Some(0.0)));
-    // Starts of texts count as such.
+    // The start of the text distinguishes patterns.
     let start = graph([("a^", 0.5)]);
     assert_eq!(similarity(&start, &start, Similarity::Behaviour), Ok(Some(1.0)));
     assert!(similarity(&start, &graph([("a", 0.5)]), Similarity::Behaviour).unwrap().unwrap() < 1.0);
@@ -222,14 +222,14 @@ fn signatures_and_networks_refuse_what_is_no_weight() {
     assert_eq!(nothing.page_rank(0.85), Ok(vec![]));
 }
 
-/// Patterns of a graph by what they are, and their ends.
+/// Patterns of a graph: their symbols and ends.
 fn set(graph: &Graph) -> BTreeMap<Vec<Symbol>, f32> {
     let symbols = |pattern: &Pattern| pattern.elements.iter().map(|element| element.symbol.clone()).collect();
     graph.to_patterns().map(|pattern| (symbols(&pattern), pattern.ends)).collect()
 }
 
 fn any_graph() -> impl Strategy<Value = Graph> {
-    // A few letters, so that patterns meet; ends with few digits, so that they are equal now and then.
+    // Few letters, so that patterns meet, and few distinct ends, so that some are equal.
     let ends = (-1i8..8).prop_map(|eighths| f32::from(eighths) / 8.0);
     proptest::collection::vec(("[ab*][abc*1]{0,3}[\\^]?", ends), 0..10)
         .prop_map(|patterns| graph(patterns.iter().map(|(text, ends)| (text.as_str(), *ends))))
@@ -281,7 +281,7 @@ proptest! {
         for graph in [&union, &common, &rest] {
             prop_assert_eq!(&Graph::new(graph.nodes().to_vec()).unwrap(), graph);
         }
-        // Nothing is left of what no pattern ends at.
+        // No node is left below which no pattern ends.
         let ends_below = |graph: &Graph, node: u32| graph.paths().any(|path| path.contains(&node));
         prop_assert!((0..).zip(rest.nodes()).all(|(node, _)| ends_below(&rest, node)));
         prop_assert!((0..).zip(common.nodes()).all(|(node, _)| ends_below(&common, node)));

@@ -1,4 +1,4 @@
-//! Drawings of graphs: they are well formed whatever tokens are, and show patterns of the trie and no others.
+//! Drawings of graphs: they are well formed for any tokens, and show patterns of the trie and no others.
 
 #![allow(clippy::unwrap_used)]
 
@@ -52,7 +52,7 @@ fn imports() -> Graph {
     graph(&patterns.map(|(words, ends)| (pattern(words), ends)))
 }
 
-/// A part of a pattern that is drawn: a token, or so many of any.
+/// A part of a drawn pattern: a token, the start, or a number of skipped tokens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Word(String),
@@ -143,7 +143,7 @@ fn graphs(symbols: impl Strategy<Value = Symbol>) -> impl Strategy<Value = Graph
     prop::collection::vec(pattern, 0..30).prop_map(|patterns| graph(&patterns))
 }
 
-/// Returns whether quotes are closed on each line, and nothing is outside of them that should be in.
+/// Asserts that quotes are closed on each line, and that only graphic ASCII is outside of them.
 fn assert_quotes_closed(dot: &str) {
     for line in dot.lines() {
         let mut quoted = false;
@@ -171,7 +171,7 @@ proptest! {
             prop_assert_eq!(paths, patterns);
         } else {
             prop_assert!(!paths.is_empty() && display.hidden < graph.patterns());
-            // Six symbols are the longest pattern, which is drawn whatever the limit.
+            // The longest patterns have six symbols, and one pattern is drawn whatever the limit.
             prop_assert!(display.nodes.len() <= max_nodes.max(6));
         }
         for (i, node) in display.nodes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Formats: what is written is read back, examples of the originals are read, and nothing else is.
+//! Formats: written graphs are read back, examples of the originals are read, and other texts are refused.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ fn graph(patterns: &[(Vec<Symbol>, f32)]) -> Graph {
     builder.build().unwrap()
 }
 
-/// Graphs as formats without activations read them.
+/// Fills in the activations of a graph as formats without them do.
 fn filled(graph: &Graph, change: impl Fn(&Node, f32) -> Node) -> Graph {
     let mut greatest: Vec<f32> = graph.nodes().iter().map(|node| node.ends.unwrap_or(0.0)).collect();
     for (i, node) in graph.nodes().iter().enumerate().rev() {
@@ -264,7 +264,7 @@ fn drawings() {
 #[test]
 fn drawings_of_others() {
     let parse = |text: &str| dot::parse(text, dot::Thresholds::default());
-    // Old versions wrote tokens without quotes, whatever is in them.
+    // Old versions wrote tokens without quotes, even with special characters.
     for (label, token) in [("<p>", "<p>"), ("don't;", "don't;"), ("x]", "x]"), ("a=b", "a=b"), ("\\u00e9", "é")] {
         let read = parse(&format!("digraph {{ 1 [label={label} fillcolor=\"#ff2525\" shape=box] }}")).unwrap();
         assert_eq!(unbound_symbol(&read.nodes()[0].symbol), token);
@@ -342,7 +342,7 @@ fn large_inputs_are_read_or_refused_soon() {
     assert_eq!(json::parse(&circle), Err(Error::Cycle(0)));
     let edges: String = (0..many).map(|id| format!("{id} -> {} ", id + 1)).collect();
     assert!(dot::parse(&format!("digraph {{ {edges} }}"), dot::Thresholds::default()).is_err());
-    // 2⁴⁰ ways that all spell the same.
+    // 2⁴⁰ paths that all spell the same.
     let nodes: String = (0..80).map(|node| format!("n{node} [label=\"x\"]; ")).collect();
     let layers =
         (0..39).flat_map(|layer| [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(a, b)| (2 * layer + a, 2 * layer + 2 + b)));

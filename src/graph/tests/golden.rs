@@ -18,7 +18,7 @@ fn number(value: &Value) -> f32 {
     value.as_f64().unwrap() as f32
 }
 
-/// Ids of the texts of all cases: their places in this list.
+/// Texts of all cases; their ids are their places in this list.
 const VOCABULARY: [&str; 10] = [" é", " of", " cat", " 1", " import", "def", " a", " the", "\n", " B"];
 
 fn id(text: &str) -> u32 {
@@ -61,7 +61,7 @@ fn graph(case: &Value) -> Graph {
     builder.build().unwrap()
 }
 
-/// Text, importance, activation of each step, and the end's activation.
+/// Path of a trie: text, importance and activation of each step, and the activation of the end.
 type Path = (Vec<(String, f32, f32)>, f32);
 
 fn sorted(mut paths: Vec<Path>) -> Vec<Path> {

@@ -1,4 +1,4 @@
-//! Finding similar graphs, against comparing each with each.
+//! Search for similar graphs, against comparing each with each.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ fn similarity(one: &Signature, other: &Signature) -> f64 {
     one.similarity(other).unwrap_or(0.0)
 }
 
-/// All pairs, sorted.
+/// Similar pairs by comparing each with each, sorted.
 fn compared(signatures: &[(u64, Signature)], threshold: f64) -> Vec<(u64, u64, f64)> {
     let mut pairs = Vec::new();
     for (at, (one, signature)) in signatures.iter().enumerate() {
@@ -86,7 +86,7 @@ fn any_signatures() -> impl Strategy<Value = Vec<(u64, Signature)>> {
         .prop_map(|all| all.into_iter().enumerate().map(|(at, one)| ((at as u64 * 37) % 61, one)).collect())
 }
 
-/// Thresholds that some pair just meets, and round ones.
+/// Thresholds: similarities of some pairs, and round ones.
 fn thresholds(signatures: &[(u64, Signature)]) -> Vec<f64> {
     let met = compared(signatures, f64::MIN_POSITIVE);
     let some = met.iter().step_by(met.len() / 4 + 1).map(|(_, _, similarity)| *similarity);
@@ -185,7 +185,7 @@ fn sinks_may_stop() {
     });
     assert_eq!((stopped, calls, count), (Ok(ControlFlow::Break(())), 3, 3 * 4_096));
     assert_eq!(index.most_similar(&same, 2, 1.0), [(0, 1.0), (1, 1.0)]);
-    // Also where nothing is found.
+    // The sink can break also where nothing is found.
     let apart: Vec<_> = (0..100).map(|key| (key, Signature::new(vec![(key, 0.5)]).unwrap())).collect();
     let stopped = self::index(&apart).pairs(0.9, |pairs| {
         assert!(pairs.is_empty());

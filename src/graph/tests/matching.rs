@@ -1,4 +1,4 @@
-//! Matching against definitions written down as plainly as possible.
+//! Matching, against definitions written as plainly as possible.
 
 #![allow(clippy::unwrap_used)]
 
@@ -40,7 +40,7 @@ fn simulated(graph: &Graph, semantics: Semantics, text: &str) -> Vec<f32> {
     out
 }
 
-/// Returns whether a pattern matches at the end of a text.
+/// Returns true if a pattern matches at the end of a text.
 fn matches(pattern: &[Element], text: &[u32]) -> bool {
     let Some((first, rest)) = pattern.split_first() else { return true };
     let shorter = text.split_last();
@@ -64,7 +64,7 @@ fn preference(symbol: &Symbol) -> (u32, u32) {
     }
 }
 
-/// `Longest` and `Max` by trying every pattern.
+/// Predicts with `Longest` or `Max` by trying every pattern.
 fn tried(graph: &Graph, semantics: Semantics, text: &[u32]) -> f32 {
     let found = graph.to_patterns().filter(|pattern| matches(&pattern.elements, text));
     let best = match semantics {
@@ -77,7 +77,7 @@ fn tried(graph: &Graph, semantics: Semantics, text: &[u32]) -> f32 {
     best.map_or(0.0, |best| best.ends)
 }
 
-/// `Greedy` and `Shortest` for graphs without gaps, over the nodes.
+/// Predicts with `Greedy` or `Shortest` by walking over the nodes, for graphs without gaps.
 fn walked(graph: &Graph, semantics: Semantics, text: &[u32]) -> f32 {
     let (mut at, mut taken, mut result) = (None, 0, 0.0);
     loop {
@@ -111,7 +111,7 @@ struct Columns {
     parents: Vec<i32>,
     ids: Vec<i32>,
     ends: Vec<f32>,
-    /// Bits of ids, texts and ends.
+    /// Validity bitmaps of ids, texts and ends.
     bits: [Vec<u8>; 3],
 }
 
@@ -229,7 +229,7 @@ fn greedy_gaps_take_the_fewest_tokens() {
 
 #[test]
 fn backtracking_takes_polynomial_time() {
-    // So many ways to take 400 a's that enumerating them never ends.
+    // There are too many ways to match 400 a's to enumerate.
     let graph = of(&[(&"9".repeat(40), 0.5), (&("9a".repeat(40) + "b"), 0.75), (&("*a*".repeat(30) + "b"), 0.75)]);
     let start = std::time::Instant::now();
     assert_eq!(simulated(&graph, Semantics::Longest, &"a".repeat(400)), [0.5; 400]);

@@ -1,4 +1,4 @@
-//! Reading search queries.
+//! Parsing of search queries.
 
 use neuroql_graph::Error;
 use neuroql_graph::search::{Form, Query, Term};

@@ -1,4 +1,4 @@
-//! Searching, against definitions written down as plainly as possible.
+//! Search, against definitions written as plainly as possible.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ fn query(text: &str) -> Query {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// A graph of one way, as it stands in a text; `<any>` is any token.
+/// Graph of one pattern, as it stands in a text; `<any>` is any token.
 fn chain(tokens: &[&str]) -> Graph {
     let symbol = |text: &&str| match *text {
         "<any>" => Symbol::Any,
@@ -235,7 +235,7 @@ fn queries() -> impl Strategy<Value = Query> {
     })
 }
 
-/// Texts of tokens and of runs of tokens without wildcards, and the roles of their last.
+/// Runs of tokens without wildcards: their texts, and the role of the last.
 fn runs(graph: &Graph) -> Vec<(Vec<&str>, Role)> {
     let mut runs = Vec::new();
     for start in 0..graph.nodes().len() {
@@ -253,7 +253,7 @@ fn runs(graph: &Graph) -> Vec<(Vec<&str>, Role)> {
     runs
 }
 
-/// Returns whether a graph answers, by all runs in it.
+/// Returns true if a graph matches, by all runs in it.
 fn answers(query: &Query, graph: &Graph) -> bool {
     match query {
         Query::And(parts) => parts.iter().all(|part| answers(part, graph)),
@@ -305,7 +305,7 @@ proptest! {
             prop_assert_eq!(bits(&same), bits(&index));
             prop_assert_eq!(same.lists().collect::<Vec<_>>(), index.lists().collect::<Vec<_>>());
         }
-        // A list of graphs that are not there.
+        // A list with the ordinal of a graph that is not there is refused.
         for (key, list) in index.lists() {
             let least = list.ordinals.last().map_or(0, |last| *last as usize);
             prop_assert!(MemoryIndex::from_lists(vec![0.0; least], [(key, list)]).is_err());

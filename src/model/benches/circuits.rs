@@ -1,4 +1,4 @@
-//! What the weights say of a neuron: milliseconds a call, without SQL.
+//! Circuits of a neuron by the weights: milliseconds a call, without SQL.
 //!
 //! `cargo bench -p neuroql-model --bench circuits -- MODEL` asks for the middle layer and prints one JSON line with the
 //! medians of nine calls.
@@ -35,7 +35,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The median, after a call that is not counted.
+/// Median milliseconds of a call, after a warm-up call.
 fn milliseconds(call: impl Fn() -> Result<()>) -> Result<f64> {
     call()?;
     let mut times = Vec::with_capacity(RUNS);

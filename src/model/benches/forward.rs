@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// All tokens once, with one pass waiting for each that runs.
+/// Runs all tokens once, with one pass waiting for each that runs.
 async fn run(
     model: &Arc<Model>,
     pool: &Pool,

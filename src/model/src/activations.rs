@@ -1,16 +1,16 @@
-//! Activations of whole texts, off the caller's thread.
+//! Activations of whole texts, computed on the threads of a pool.
 
 use std::sync::Arc;
 
 use crate::pool::{Placement, Pool};
 use crate::{Batch, Cancel, Error, Model, ReadSpec, Result};
 
-/// Cancels when dropped, so that a query that is given up stops its forward passes.
+/// Guard that cancels when dropped, so that a dropped query stops its forward passes.
 #[derive(Debug, Default)]
 pub struct CancelOnDrop(Cancel);
 
 impl CancelOnDrop {
-    /// The flag to hand to forward passes.
+    /// The flag to pass to forward passes.
     pub fn flag(&self) -> Cancel {
         self.0.clone()
     }
@@ -23,18 +23,18 @@ impl Drop for CancelOnDrop {
 }
 
 impl Model {
-    /// A layer from a user's number.
+    /// Checks the number of a layer that a user gave.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`].
+    /// [`Error::OutOfRange`] if the model does not have it.
     pub fn check_layer(&self, layer: i64) -> Result<usize> {
         self.check_index("layer", layer, self.config().layers)
     }
 
-    /// A neuron from a user's number.
+    /// Checks the number of a neuron that a user gave.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`].
+    /// [`Error::OutOfRange`] if the model does not have it.
     pub fn check_neuron(&self, neuron: i64) -> Result<u32> {
         Ok(self.check_index("neuron", neuron, self.config().d_mlp)? as u32)
     }
@@ -50,7 +50,7 @@ impl Model {
     /// on over the examples of a text longer than the window.
     ///
     /// # Errors
-    /// As [`Model::run`]. Dropping the future stops the forward passes.
+    /// Errors of [`Model::run`]. Dropping the future stops the forward passes.
     pub async fn activations(
         self: &Arc<Self>,
         pool: &Pool,
@@ -93,7 +93,7 @@ impl Model {
         Ok(out)
     }
 
-    /// Runs a batch and gives its rows to the texts they belong to.
+    /// Runs a batch and appends its rows to those of their texts.
     fn append(
         &self,
         out: &mut [Vec<Vec<f32>>],

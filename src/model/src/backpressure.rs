@@ -1,20 +1,20 @@
-//! How far a host may run ahead of a device.
+//! Backpressure: limits the work that a host queues ahead on a device.
 //!
 //! A GPU is given its work in advance, so a pass whose layers were all queued cannot be stopped any more. Waiting after
-//! each layer would leave the GPU idle between two. So the host waits once in a while: as often as keeps what is queued
-//! to a fraction of the time in which a cancelled query must have ended.
+//! each layer would leave the GPU idle between two. So the host waits once in a while, often enough that queued work
+//! takes only a fraction of the time in which a cancelled query must have ended.
 
 use candle_core::{DType, Device};
 
 use crate::{Cancel, Model, Result};
 
-/// Floating-point operations queued between two waits: some 50 ms of a GPU that is slow for its kind.
+/// Floating-point operations queued between two waits: some 50 ms of a slow GPU.
 const AHEAD_F32: f64 = 1e12;
 const AHEAD_16_BITS: f64 = 5e12;
 
-/// Stops a pass between layers, and waits for the device where that is needed for it.
+/// Stops a cancelled pass between layers, for which it waits for the device from time to time.
 pub(crate) struct Pace<'a> {
-    /// `None` where operations are done when they return.
+    /// Device to wait for; `None` if operations are done when they return.
     device: Option<&'a Device>,
     layer: f64,
     ahead: f64,
@@ -31,7 +31,7 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// Called before each layer.
+    /// Checks for cancellation before a layer, and waits for the device if too much is queued.
     ///
     /// # Errors
     /// [`Error::Cancelled`](crate::Error::Cancelled).

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Examples to run together: their tokens lie end to end, and each sees only itself.
+/// Batch of examples: their tokens lie end to end, and each attends only to itself.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     bos: Option<u32>,
@@ -16,22 +16,22 @@ pub struct Batch {
     pub(crate) parents: Vec<Option<u32>>,
     /// Indices of the tokens whose activations are wanted: one a row of the result.
     pub(crate) rows: Vec<u32>,
-    /// Rows of all examples up to each, itself included.
+    /// Number of rows of all examples up to and with each.
     ends: Vec<usize>,
-    /// Which token is known to follow another (or to begin a sequence), if examples share what they begin with.
+    /// Index of the token that follows another (or begins a sequence), by token id, if examples share prefixes.
     followers: Option<HashMap<(Option<u32>, u32), u32>>,
 }
 
 impl Batch {
-    /// A batch of whole examples; `bos` is put before each and gives no row of its own.
+    /// Makes a batch of whole examples; `bos` is put before each and gives no row of its own.
     pub fn new<'a>(examples: impl IntoIterator<Item = &'a [u32]>, bos: Option<u32>) -> Self {
         let mut batch = Self { bos, ..Self::default() };
         examples.into_iter().for_each(|example| batch.push(example));
         batch
     }
 
-    /// An empty batch whose examples share what they begin with: a token runs once for all examples that are the same
-    /// up to it. The rows are those of a batch that does not share.
+    /// Makes an empty batch whose examples share prefixes: a token runs once for all examples that are the same up to
+    /// it. The rows are those of a batch that does not share.
     pub fn sharing(bos: Option<u32>) -> Self {
         Self { bos, followers: Some(HashMap::new()), ..Self::default() }
     }
@@ -43,7 +43,7 @@ impl Batch {
         self.ends.push(self.rows.len());
     }
 
-    /// Adds an example of which only some positions give a row (ascending, 0-based, BOS not counted).
+    /// Adds an example in which only some positions give a row (ascending, 0-based, BOS not counted).
     ///
     /// Tokens after the last position are not run: attention is causal, so nothing depends on them.
     pub fn push_positions(&mut self, tokens: &[u32], positions: &[u32]) {
@@ -55,36 +55,36 @@ impl Batch {
         self.ends.push(self.rows.len());
     }
 
-    /// Adds an example of which only the last token gives a row: BOS if it has no tokens, nothing if there is no BOS.
+    /// Adds an example in which only the last token gives a row: BOS if it has no tokens, nothing if there is no BOS.
     pub fn push_last(&mut self, tokens: &[u32]) {
         let places = self.append(tokens);
         self.rows.extend(places.last());
         self.ends.push(self.rows.len());
     }
 
-    /// Rows of the result: one a wanted position.
+    /// Number of rows of the result: one a wanted position.
     pub fn rows(&self) -> usize {
         self.rows.len()
     }
 
-    /// Tokens that run through the network, BOS included.
+    /// Number of tokens that run through the network, BOS included.
     pub fn tokens(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Returns whether there is nothing to run.
+    /// Returns true if the batch has no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Examples that were added, those without rows included.
+    /// Number of examples, those without rows included.
     pub(crate) fn examples(&self) -> usize {
         self.ends.len()
     }
 
-    /// Two batches of whole examples with about half the rows each, in order; `None` if that would make nothing smaller.
+    /// Splits into two batches of whole examples with about half the rows each; `None` if one would not be smaller.
     ///
-    /// What the rows of a half do not depend on is left out of it; what rows of both depend on is in both.
+    /// Tokens that the rows of a half do not depend on are left out of it; tokens that rows of both need are in both.
     pub(crate) fn halves(&self) -> Option<(Self, Self)> {
         let inner = self.ends.len().checked_sub(1)?;
         let middle = self.rows.len() / 2;
@@ -93,12 +93,12 @@ impl Batch {
         (halves.0.tokens().max(halves.1.tokens()) < self.tokens()).then_some(halves)
     }
 
-    /// Some examples, with what their rows depend on.
+    /// The batch of some examples, with the tokens that their rows depend on.
     fn part(&self, examples: Range<usize>) -> Self {
         let first = examples.start.checked_sub(1).map_or(0, |before| self.ends[before]);
         let ends = &self.ends[examples];
         let rows = &self.rows[first..ends.last().copied().unwrap_or(first)];
-        // Of each segment, how many tokens are needed: parents come before their children.
+        // Number of tokens needed of each segment; parents come before their children.
         let mut needed = vec![0; self.parents.len()];
         let owner = |row: u32| self.offsets.partition_point(|start| *start <= row as usize) - 1;
         let need = |needed: &mut Vec<usize>, row: u32| {
@@ -113,7 +113,7 @@ impl Batch {
         }
         let ends = ends.iter().map(|end| end - first).collect();
         let mut part = Self { bos: self.bos, offsets: vec![0], ends, ..Self::default() };
-        // Where each token went.
+        // New index of each token.
         let mut moved = vec![u32::MAX; self.tokens.len()];
         for (segment, count) in needed.into_iter().enumerate().filter(|(_, count)| *count > 0) {
             let kept = self.offsets[segment]..self.offsets[segment] + count;
@@ -133,7 +133,7 @@ impl Batch {
         self.positions.iter().max().map_or(0, |last| *last as usize + 1)
     }
 
-    /// Adds BOS and the tokens; returns where each is.
+    /// Adds BOS and the tokens; returns the index of each.
     fn append(&mut self, tokens: &[u32]) -> Vec<u32> {
         if self.offsets.is_empty() {
             self.offsets.push(0);
@@ -144,7 +144,7 @@ impl Batch {
         for token in sequence {
             let last = places.last().copied();
             let known = self.followers.as_ref().and_then(|followers| followers.get(&(last, *token)));
-            // What is new is followed by nothing that is known: the rest of the sequence is one segment.
+            // No known token follows a new one, so the rest of the sequence is one segment.
             places.push(match known {
                 Some(place) => {
                     parent = Some(*place);

@@ -1,4 +1,4 @@
-//! Batches that are too large for a device are run in parts.
+//! Runs batches, in parts if they are too large for a device.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -8,20 +8,20 @@ use candle_core::{DType, Tensor};
 use crate::device::{is_out_of_memory, room};
 use crate::{Batch, Cancel, Error, Model, ReadSpec, Result};
 
-/// Which part of a batch was run.
+/// A part of a batch, run in one pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Its rows.
+    /// Rows of the part.
     pub rows: Range<usize>,
-    /// Its examples, whole ones, numbered as they were pushed to the batch.
+    /// Examples of the part, whole ones, numbered as they were pushed to the batch.
     pub examples: Range<usize>,
 }
 
-/// Bytes of activations that one forward pass may return, on a processor and on a GPU.
+/// Greatest number of bytes of activations that one forward pass returns, on a processor and on a GPU.
 const OUTPUT_BYTES: [usize; 2] = [32 << 20, 1 << 30];
 
-/// Tokens of a forward pass. More do not run faster: on a processor, as weights are then reused from cache enough and
-/// intermediate results no longer fit it; on a GPU, as it has enough to do without.
+/// Greatest number of tokens of a forward pass, on a processor and on a GPU. More are not faster: a processor reuses
+/// weights from cache enough with these, and more intermediate results would not fit it; a GPU is busy with these.
 const TOKENS: [usize; 2] = [1024, 32_768];
 
 impl Model {
@@ -50,12 +50,12 @@ impl Model {
         (0..spec.layers().len()).map(layer).collect()
     }
 
-    /// Runs the batch in parts that the device has memory for, mostly one, and gives `each` of them its activations as
-    /// [`Model::run`] would, in order. What `each` needs memory for on the device counts: if it runs out there, the part is halved
-    /// too, so it must change nothing before it succeeds.
+    /// Runs the batch in parts that the device has memory for, mostly one, and calls `each` with every part and its
+    /// activations as [`Model::run`] returns them, in order. If `each` itself runs out of memory on the device, the
+    /// part is halved too, so it must change nothing before it succeeds.
     ///
     /// # Errors
-    /// As [`Model::run`], and what `each` returns.
+    /// Errors of [`Model::run`] and of `each`.
     pub fn run_parts(
         &self,
         batch: &Batch,
@@ -63,7 +63,7 @@ impl Model {
         cancel: &Cancel,
         mut each: impl FnMut(Part, Vec<Tensor>) -> Result<()>,
     ) -> Result<()> {
-        // What is still to run, the next last, with its first row and example.
+        // Parts still to run, the next last, with their first rows and examples.
         let mut waiting = vec![(0, 0, None)];
         while let Some((row, example, part)) = waiting.pop() {
             let part: &Batch = part.as_ref().unwrap_or(batch);
@@ -83,7 +83,7 @@ impl Model {
         Ok(())
     }
 
-    /// A pass whose time is noted, where it has ended when it returns.
+    /// Runs a pass, and records its time on a processor, where it has ended when it returns.
     fn timed(&self, batch: &Batch, spec: &ReadSpec, cancel: &Cancel) -> Result<Vec<Tensor>> {
         let start = Instant::now();
         let layers = self.pass(batch, spec, cancel)?;
@@ -94,20 +94,20 @@ impl Model {
         Ok(layers)
     }
 
-    /// Tokens that a forward pass should have if it returns so many values a token. On a GPU that depends on the memory
-    /// it has free now.
+    /// Number of tokens that a forward pass should have if it returns `values` values a token. On a GPU it depends on
+    /// the memory that is free now.
     pub fn batch_tokens(&self, values: usize) -> usize {
         let gpu = usize::from(!self.device().is_cpu());
         let tokens = (OUTPUT_BYTES[gpu] / (4 * values.max(1))).clamp(1, TOKENS[gpu]);
         match room(self.device()) {
-            // Half of what is free: another pass may be on its way.
+            // Half of the free memory: another pass may be queued.
             Some(free) => tokens.min(free / 2 / self.bytes_per_token(values)).max(1),
             None => tokens,
         }
     }
 
-    /// Bytes that a pass on a GPU needs a token, about: what is alive at once in a block, and what is read, with room
-    /// for reducing it.
+    /// Estimated bytes that a pass on a GPU needs a token: the live tensors of a block, and the activations read, with
+    /// room for reducing them.
     fn bytes_per_token(&self, values: usize) -> usize {
         let config = self.config();
         let scores = 3 * config.heads * self.longest();

@@ -1,32 +1,32 @@
-//! The shape of a decoder-only transformer, in TransformerLens terms.
+//! Configuration of a decoder-only transformer, in TransformerLens terms.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{Error, Result};
 
-/// Everything the forward pass needs to know beside the weights.
+/// Configuration of a network: all that the forward pass needs beside the weights.
 ///
 /// One struct covers every supported architecture, as TransformerLens' `HookedTransformerConfig` does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The checkpoint's name of the architecture: `hooked_transformer`, `gpt2`, `gpt_neox`, `llama`, `mistral`, `qwen2`.
+    /// Architecture, as the checkpoint names it: `hooked_transformer`, `gpt2`, `gpt_neox`, `llama`, `mistral`, `qwen2`.
     pub architecture: String,
     /// Number of blocks.
     pub layers: usize,
-    /// Placement of the residual stream.
+    /// Width of the residual stream.
     pub d_model: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads; fewer than `heads` with grouped queries.
+    /// Number of key and value heads; fewer than `heads` with grouped queries.
     pub kv_heads: usize,
-    /// Placement of a head.
+    /// Width of a head.
     pub d_head: usize,
-    /// Neurons a layer.
+    /// Number of neurons of a layer.
     pub d_mlp: usize,
-    /// Tokens in the embedding.
+    /// Number of tokens of the embedding.
     pub vocabulary: usize,
-    /// Longest sequence the network can read, BOS included.
+    /// Length of the longest sequence that the network can read, BOS included.
     pub context: usize,
     /// Norm before attention and MLP.
     pub norm: Norm,
@@ -36,7 +36,7 @@ pub struct Config {
     pub activation: Activation,
     /// True if the MLP is gated: `act(x·W_gate) · (x·W_in)`.
     pub gated: bool,
-    /// How positions enter.
+    /// Position embedding.
     pub positions: Positions,
     /// True if attention and MLP read the same residual stream (GPT-NeoX, GPT-J).
     pub parallel: bool,
@@ -49,7 +49,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The site read when none is asked for: `mlp.mid` where SoLU is followed by a LayerNorm, else `mlp.post`.
+    /// Default site: `mlp.mid` where SoLU is followed by a LayerNorm, else `mlp.post`.
     pub fn default_site(&self) -> Site {
         if self.activation == Activation::SoluLn { Site::MlpMid } else { Site::MlpPost }
     }
@@ -59,7 +59,7 @@ impl Config {
         Norm { kind: NormKind::Layer, affine: self.norm.affine && self.norm.kind == NormKind::Layer, ..self.norm }
     }
 
-    /// Refuses a site this network does not have.
+    /// Refuses a site that the network does not have.
     ///
     /// # Errors
     /// [`Error::InvalidOption`].
@@ -76,7 +76,7 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses shapes that cannot be a network, before anything is allocated by them.
+    /// Refuses shapes that cannot be a network, before memory is allocated for them.
     pub(crate) fn check(self) -> Result<Self> {
         let sizes = [
             ("layers", self.layers, 10_000),
@@ -108,7 +108,7 @@ impl Config {
     }
 }
 
-/// Where a neuron is read, by its TransformerLens hook name.
+/// Site at which neurons are read, by its TransformerLens hook name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Site {
     /// `blocks.{l}.mlp.hook_post`: after the activation function (gated MLPs: `act(gate)·up`; solu_ln: after the LayerNorm).
@@ -144,26 +144,26 @@ impl FromStr for Site {
 /// A norm and its epsilon.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Norm {
-    /// Which one.
+    /// Kind of the norm.
     pub kind: NormKind,
-    /// Added to the variance or mean square, inside the root.
+    /// Epsilon, added to the variance or mean square, inside the root.
     pub eps: f32,
     /// True if the checkpoint has a weight (and, for a LayerNorm, a bias) for it.
     pub affine: bool,
 }
 
-/// Normalisations of the residual stream; whether a weight and bias follow is up to the checkpoint.
+/// Kind of a norm of the residual stream, without the weight and bias that may follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormKind {
-    /// Subtract the mean, divide by the standard deviation (biased variance).
+    /// LayerNorm: subtracts the mean, divides by the standard deviation (biased variance).
     Layer,
-    /// Divide by the root mean square.
+    /// RMSNorm: divides by the root mean square.
     Rms,
-    /// Leave as it is.
+    /// No norm.
     None,
 }
 
-/// How a network knows where a token stands.
+/// Position embedding of a network.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Positions {
     /// A learned vector added to the embedding.
@@ -177,20 +177,20 @@ pub enum Positions {
 /// Rotary position embedding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
-    /// Leading dimensions of a head that are rotated, an odd number rounded up; wavelengths are counted in it as it is.
+    /// Number of rotated leading dimensions of a head, if odd rounded up; wavelengths are computed of it unrounded.
     pub dims: usize,
     /// Base of the wavelengths.
     pub base: f64,
     /// True if neighbouring dimensions form a pair (GPT-J, llama GGUF) or dimension `i` and `i + dims/2` (GPT-NeoX).
     pub adjacent_pairs: bool,
-    /// How the wavelengths are stretched for long contexts.
+    /// Scaling of the wavelengths for long contexts.
     pub scaling: RopeScaling,
 }
 
 /// Long-context variants of [`Rope`], by the names of Hugging Face transformers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// None; also `dynamic`, which changes nothing inside the trained context.
+    /// No scaling; also `dynamic`, which changes nothing inside the trained context.
     Default,
     /// Positions divided by a factor.
     Linear(f64),
@@ -220,17 +220,17 @@ pub enum RopeScaling {
         /// True if the bounds of the ramp are rounded to whole dimensions.
         truncate: bool,
     },
-    /// Each wavelength multiplied by its own factor (the `rope_freqs` tensor of a GGUF).
+    /// Factor of each wavelength (the `rope_freqs` tensor of a GGUF).
     Factors(Vec<f32>),
 }
 
 impl Rope {
-    /// Pairs of dimensions that are rotated.
+    /// Number of pairs of dimensions that are rotated.
     pub fn pairs(&self) -> usize {
         self.dims.div_ceil(2)
     }
 
-    /// Angle a position turns each of the pairs by, and the factor on cos and sin.
+    /// Angle by which one position rotates each pair, and the factor on cos and sin.
     ///
     /// Formulas: `modeling_rope_utils.py` of Hugging Face transformers.
     pub fn frequencies(&self) -> (Vec<f64>, f64) {
@@ -281,7 +281,7 @@ impl Rope {
     }
 }
 
-/// Activation functions of the MLP.
+/// Activation function of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// x·Φ(x), exact.
@@ -301,7 +301,7 @@ pub enum Activation {
 impl Activation {
     const SUPPORTED: &str = "gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu (swish), solu, solu_ln";
 
-    /// Returns whether a neuron's value depends on the other neurons of its layer, so that none can be left out.
+    /// Returns true if a neuron's value depends on the other neurons of its layer, so that none can be left out.
     pub fn couples_neurons(self) -> bool {
         matches!(self, Activation::Solu | Activation::SoluLn)
     }

@@ -1,4 +1,4 @@
-//! Where a network runs, and in which numbers.
+//! Devices and number types of networks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ mod memory;
 
 pub(crate) use memory::{is_out_of_memory, room};
 
-/// A device by name: `cpu`, or `cuda:N` (`cuda` is `cuda:0`).
+/// Name of a device: `cpu`, or `cuda:N` (`cuda` is `cuda:0`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DeviceName {
     /// The processor.
@@ -37,7 +37,7 @@ impl FromStr for DeviceName {
             "cuda" => Ok(Self::Cuda(0)),
             name => {
                 let digits = name.strip_prefix("cuda:").ok_or_else(unknown)?;
-                // Parsing alone would take a sign.
+                // `parse` alone would accept a sign.
                 let plain = digits.bytes().all(|b| b.is_ascii_digit());
                 digits.parse().ok().filter(|_| plain).map(Self::Cuda).ok_or_else(unknown)
             }
@@ -55,11 +55,11 @@ impl fmt::Display for DeviceName {
 }
 
 impl DeviceName {
-    /// The device, ready to hold tensors. A process has one candle device a GPU, and with it one stream: what is
-    /// queued there runs in the order it was queued.
+    /// Opens the device. A process has one candle device a GPU, and with it one stream: work that is queued there runs
+    /// in the order in which it was queued.
     ///
     /// # Errors
-    /// [`Error::Device`] where it cannot be had: no CUDA in this build, a library or the driver is missing, no such GPU.
+    /// [`Error::Device`] if it is unavailable: no CUDA in this build, a library or the driver is missing, no such GPU.
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
@@ -76,7 +76,7 @@ impl DeviceName {
     }
 }
 
-/// The numbers that weights are kept in.
+/// Number type of weights.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum NumberType {
     /// 32 bits.
@@ -84,7 +84,7 @@ pub enum NumberType {
     F32,
     /// 16 bits, the exponent of f32 and 8 bits of precision.
     Bf16,
-    /// 16 bits, 11 bits of precision; nothing beyond ±65504.
+    /// 16 bits, 11 bits of precision; at most ±65504.
     F16,
 }
 
@@ -117,17 +117,17 @@ impl NumberType {
     }
 }
 
-/// Where the tensors of a model lie, and in which numbers.
+/// Device and number types of the tensors of a model.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub device: Device,
-    /// Of matrices, embeddings included.
+    /// Number type of matrices, embeddings included.
     pub weights: DType,
-    /// Of what flows through the network, and of what is added to it or multiplied into it element by element.
+    /// Number type of activations, and of vectors that are added to them or multiplied with them element by element.
     ///
     /// A processor has no arithmetic of 16 bits worth using: there matrices are widened as they are used, and all else
-    /// is f32. A GPU multiplies 16-bit numbers and adds up in f32, and what lies between two products is 16 bits wide
-    /// as in Hugging Face transformers.
+    /// is f32. A GPU multiplies 16-bit numbers and adds up in f32, and results of products are rounded to 16 bits as in
+    /// Hugging Face transformers.
     pub activations: DType,
 }
 
@@ -138,13 +138,13 @@ impl Target {
         Self { device, weights, activations }
     }
 
-    /// A matrix in the numbers of weights.
+    /// Converts a matrix to the number type of weights, on the device.
     pub fn matrix(&self, x: &Tensor) -> Result<Tensor> {
-        // Narrowed before the copy: half as much crosses to a GPU.
+        // Narrowed before the copy, which halves the transfer to a GPU.
         Ok(x.to_dtype(self.weights)?.to_device(&self.device)?)
     }
 
-    /// A bias or gain: rounded as weights are, then in the numbers of activations.
+    /// Converts a bias or gain, on the device: rounded as weights are, then to the number type of activations.
     pub fn vector(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.to_dtype(self.weights)?.to_dtype(self.activations)?.to_device(&self.device)?)
     }

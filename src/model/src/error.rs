@@ -1,22 +1,22 @@
-//! Errors from a location to an activation.
+//! Errors of networks.
 
 use std::path::PathBuf;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every way loading or running a network fails.
+/// Error of loading or running a network.
 ///
-/// [`Error::sqlstate`] gives the five-character code a Postgres client sees; [`Error::Internal`] and
+/// [`Error::sqlstate`] gives the five-character code that a Postgres client sees; [`Error::Internal`] and
 /// [`Error::Tensor`] are neuroql's own faults, all other variants tell the user what to change.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No model is registered under this name.
+    /// The name of a model that is not registered.
     #[error("model \"{name}\" does not exist{}", did_you_mean(.known))]
     UnknownModel {
-        /// The name asked for.
+        /// The unknown name.
         name: String,
-        /// Names that are registered.
+        /// Registered names.
         known: Vec<String>,
     },
     /// A model of this name is registered already.
@@ -25,11 +25,11 @@ pub enum Error {
     /// A layer or neuron the model does not have.
     #[error("{what} {index} is out of range: model \"{model}\" has {what}s 0 to {}", limit.saturating_sub(1))]
     OutOfRange {
-        /// `layer`, `neuron` or `token id`.
+        /// Kind of the index: `layer`, `neuron` or `token id`.
         what: &'static str,
-        /// The index asked for.
+        /// The index.
         index: i64,
-        /// One past the last valid index.
+        /// Number of valid indices.
         limit: usize,
         /// Name of the model.
         model: String,
@@ -39,15 +39,15 @@ pub enum Error {
     Location {
         /// File, folder or URL as the user wrote it.
         location: String,
-        /// Why, in the words of the layer that failed.
+        /// The reason, in the words of the layer that failed.
         reason: String,
     },
     /// A folder lacks a file that a model needs.
     #[error("\"{location}\" holds no {wanted}")]
     MissingFile {
-        /// The folder or URL.
+        /// Folder or URL.
         location: String,
-        /// File names that would do.
+        /// Names of the files of which one is needed.
         wanted: String,
     },
     /// A file is truncated, malformed or hostile.
@@ -55,19 +55,19 @@ pub enum Error {
     Corrupt {
         /// The file.
         file: PathBuf,
-        /// `GGUF`, `safetensors`, `PyTorch`, `JSON`, …
+        /// Format: `GGUF`, `safetensors`, `PyTorch`, `JSON`, …
         format: &'static str,
         /// The fault.
         reason: String,
     },
-    /// A network this crate cannot run, refused when it is registered.
+    /// A network that this crate does not support, refused when it is registered.
     #[error("{what} \"{value}\" is not supported; supported are {supported}")]
     Unsupported {
-        /// `architecture`, `activation function`, `tensor type`, …
+        /// Kind of the value: `architecture`, `activation function`, `tensor type`, …
         what: &'static str,
         /// The value in the file.
         value: String,
-        /// The supported values, as a list for people.
+        /// The supported values, as a list to read.
         supported: String,
     },
     /// The configuration lacks a key, or holds a value that makes no sense.
@@ -92,17 +92,17 @@ pub enum Error {
     /// A device that this build or this machine does not have.
     #[error("device \"{device}\" cannot be used: {reason}")]
     Device {
-        /// As in the option.
+        /// Name of the device, as in the option.
         device: String,
-        /// The missing thing, and what to do about it.
+        /// The missing part, and a remedy.
         reason: String,
     },
     /// A device has no memory left for the smallest part of a batch.
     #[error("device \"{device}\" is out of memory: {reason}")]
     OutOfMemory {
-        /// As in the option.
+        /// Name of the device, as in the option.
         device: String,
-        /// The thing to be held, and what to do about it.
+        /// The tensors that do not fit, and a remedy.
         reason: String,
     },
     /// A token id that the vocabulary does not have.

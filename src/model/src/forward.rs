@@ -1,7 +1,7 @@
-//! The forward pass, from tokens to what a [`ReadSpec`] reads.
+//! Forward pass, from tokens to the activations of a [`ReadSpec`] or to logits.
 //!
-//! It stops at the deepest layer asked, multiplies only the asked neurons' columns there, and computes logits only
-//! when they are what is asked for. At the deepest layer only the wanted rows go on after attention.
+//! It stops at the deepest layer to read, multiplies only the columns of the neurons to read there, and computes logits
+//! only for [`Model::logits`]. At the deepest layer only the wanted rows go on after attention.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::{Activation, Batch, Error, Model, Positions, ReadSpec, Result, Site};
 #[cfg(test)]
 mod tests;
 
-/// A flag that stops a forward pass at its next layer; clones share it.
+/// Flag that stops a forward pass at its next layer; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -27,23 +27,23 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Fails once [`Cancel::cancel`] was called.
+    /// Checks that the flag is not set.
     ///
     /// # Errors
-    /// [`Error::Cancelled`].
+    /// [`Error::Cancelled`] once [`Cancel::cancel`] was called.
     pub fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
 
-/// The values of one MLP.
+/// Activations of one MLP, at both sites.
 struct Mlp {
     mid: Tensor,
     post: Tensor,
 }
 
 impl Model {
-    /// Activations of a batch, all in one pass.
+    /// Computes the activations of a batch in one pass.
     pub(crate) fn pass(&self, batch: &Batch, spec: &ReadSpec, cancel: &Cancel) -> Result<Vec<Tensor>> {
         let mut outputs = Vec::with_capacity(spec.layers().len());
         let Some(deepest) = spec.deepest_layer() else { return Ok(outputs) };
@@ -92,15 +92,15 @@ impl Model {
         Ok(outputs)
     }
 
-    /// Logits of the batch's rows, f32: `[rows, vocabulary]`.
+    /// Computes the logits of the batch's rows, f32: `[rows, vocabulary]`.
     ///
     /// # Errors
-    /// As [`Model::run`], and [`Error::Unsupported`] for a network without an unembedding.
+    /// Errors of [`Model::run`], and [`Error::Unsupported`] for a network without an unembedding.
     pub fn logits(&self, batch: &Batch, cancel: &Cancel) -> Result<Tensor> {
         self.head()?.logits(&self.final_residual(batch, cancel)?)
     }
 
-    /// The residual stream of the batch's rows after the last norm: `[rows, d_model]`.
+    /// Computes the residual stream of the batch's rows after the last norm: `[rows, d_model]`.
     pub(crate) fn final_residual(&self, batch: &Batch, cancel: &Cancel) -> Result<Tensor> {
         let mut x = self.embed(batch)?;
         let packing = self.packing(&x, batch)?;
@@ -115,7 +115,7 @@ impl Model {
         ops::norm(x, self.config().final_norm, &self.weights().final_norm)
     }
 
-    /// The unembedding, in the numbers of activations.
+    /// Returns the unembedding, in the number type of activations.
     pub(crate) fn head(&self) -> Result<Head> {
         let dtype = self.activation_dtype();
         Ok(match &self.weights().unembed {
@@ -159,7 +159,7 @@ impl Model {
         }
     }
 
-    /// A whole block: the next residual stream and the values of its MLP.
+    /// Runs a whole block: returns the next residual stream and the activations of its MLP.
     fn block(&self, l: usize, layer: &Layer, x: Tensor, pass: Pass) -> Result<(Tensor, Mlp)> {
         let attention = self.attention(l, layer, &x, pass)?;
         let (x, mlp) = if self.config().parallel {
@@ -174,7 +174,7 @@ impl Model {
         Ok((ops::add(x, &written, layer.mlp_out.bias.as_ref())?, mlp))
     }
 
-    /// The residual stream that the MLP of the deepest layer reads, wanted rows only.
+    /// Computes the residual stream that the MLP of the deepest layer reads, wanted rows only.
     fn mlp_input(&self, l: usize, layer: &Layer, x: Tensor, pass: Pass, rows: Option<&Tensor>) -> Result<Tensor> {
         if self.config().parallel {
             return select(x, rows);
@@ -183,7 +183,7 @@ impl Model {
         self.attended(layer, select(x, rows)?, &attention)
     }
 
-    /// Attention's mixed values, `[tokens, heads·d_head]`.
+    /// Computes the mixed values of attention, `[tokens, heads·d_head]`.
     fn attention(&self, l: usize, layer: &Layer, x: &Tensor, pass: Pass) -> Result<Tensor> {
         let config = self.config();
         let h = ops::norm(x.clone(), config.norm, &layer.norm1)?;
@@ -248,7 +248,7 @@ impl Model {
     }
 }
 
-/// A batch on its way through the layers.
+/// A batch and its packing, as the layers take them.
 #[derive(Clone, Copy)]
 struct Pass<'a> {
     batch: &'a Batch,
@@ -259,13 +259,13 @@ fn segments(batch: &Batch) -> Segments<'_> {
     Segments { offsets: &batch.offsets, parents: &batch.parents, positions: &batch.positions }
 }
 
-/// From the residual stream after the last norm to logits.
+/// Unembedding: maps the residual stream after the last norm to logits.
 pub(crate) struct Head(Linear);
 
 impl Head {
-    /// `[rows, d_model]` to f32 `[rows, vocabulary]`.
+    /// Computes logits, f32 `[rows, vocabulary]`, of `[rows, d_model]`.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        // Not by the kernels, which want contiguous matrices: a tied one is transposed.
+        // By candle, as kernels need contiguous matrices and a tied one is transposed.
         let logits = x.matmul(&self.0.weight)?.to_dtype(DType::F32)?;
         Ok(match &self.0.bias {
             Some(bias) => logits.broadcast_add(&bias.to_dtype(DType::F32)?)?,
@@ -274,11 +274,11 @@ impl Head {
     }
 }
 
-/// The rows that are wanted of a batch.
+/// The wanted rows of a batch.
 struct Rows {
-    /// Where they are, ascending; `None` where that is everywhere.
+    /// Distinct indices of the wanted tokens, ascending; `None` for all tokens.
     places: Option<Tensor>,
-    /// Which of these places each row is a copy of; `None` where they are the rows.
+    /// Index in `places` of each row; `None` if the rows are these places in order.
     copies: Option<Tensor>,
 }
 

@@ -11,14 +11,13 @@
 //! let tokens = model.tokenizer().encode("The President of the United States")?;
 //! let batch = Batch::new(model.examples(&tokens), model.bos());
 //! let spec = ReadSpec::new(&model, [(5, Some(vec![17, 42]))])?;
-//! // One tensor a layer asked for: rows are tokens (BOS left out), columns are neurons 17 and 42.
+//! // One tensor a layer: rows are tokens (BOS left out), columns are neurons 17 and 42.
 //! let activations = model.run(&batch, &spec, &Cancel::default())?;
 //! # Ok(()) }
 //! ```
 //!
-//! Reading order: [`config`](Config) says what the network looks like, `architecture` maps each checkpoint format to
-//! it, `forward` runs it on the operations of `ops`, whose CPU versions are in `kernel`; `circuits` reads the weights
-//! without a run.
+//! Reading order: [`config`](Config) describes the network, `architecture` maps each checkpoint format to it, `forward`
+//! runs it on the operations of `ops`, whose CPU versions are in `kernel`; `circuits` reads the weights without a run.
 
 mod activations;
 mod architecture;

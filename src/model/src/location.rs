@@ -1,7 +1,7 @@
-//! From what a user writes after LOCATION to local files.
+//! Locations: resolves the text after LOCATION to local files.
 //!
 //! A location is a weight file or a folder, given as a path, `file://…`, `hf://org/name[@revision][/file]` or any URL
-//! that object_store understands. Remote files land in a cache and are checked against a checksum before every use;
+//! that object_store understands. Remote files are kept in a cache and checked against a checksum before every use;
 //! everything after this module reads local files only.
 
 use std::collections::BTreeSet;
@@ -22,50 +22,50 @@ pub struct Files {
     pub location: String,
     /// Weights: one GGUF file, or one or more files of another format, sorted by name.
     pub weights: Vec<PathBuf>,
-    /// `config.json`, if there is one.
+    /// Configuration: `config.json`, if there is one.
     pub config: Option<PathBuf>,
-    /// `tokenizer.json`, or `vocab.json` or `vocab.txt` with its companions beside it. `None` for a GGUF file that
-    /// brings its own.
+    /// Tokenizer: `tokenizer.json`, or `vocab.json` or `vocab.txt` with its companions beside it. `None` for a GGUF
+    /// file that has its own.
     pub tokenizer: Option<PathBuf>,
 }
 
-/// Hears how far downloads are. One file is reported at a time.
+/// Progress of downloads. One file is reported at a time.
 pub trait Progress: Send + Sync {
-    /// A file begins; `bytes` is its size if known.
+    /// Begins a file; `bytes` is its size if known.
     fn begin(&self, what: &str, bytes: Option<u64>);
-    /// So many more bytes have arrived.
+    /// Reports a number of further bytes.
     fn advance(&self, bytes: u64);
-    /// The file is complete.
+    /// Completes the file.
     fn finish(&self);
 }
 
-/// Reports nothing.
+/// Ignores progress.
 impl Progress for () {
     fn begin(&self, _: &str, _: Option<u64>) {}
     fn advance(&self, _: u64) {}
     fn finish(&self) {}
 }
 
-/// Brings the files of a model onto this machine, with endpoints, credentials and caches from the environment.
+/// Fetches the files of a model, with endpoints, credentials and caches from the environment.
 ///
 /// `tokenizer` is the location of a tokenizer (a file, or a folder that holds one) that replaces the model's own.
 /// Blocks, and must not be called from an async task.
 ///
 /// # Errors
-/// [`Error::Location`] for something that does not exist or cannot be read, [`Error::MissingFile`] for a folder
-/// without a file that a model needs.
+/// [`Error::Location`] if it does not exist or cannot be read, [`Error::MissingFile`] for a folder without a file that
+/// a model needs.
 pub fn fetch(location: &str, tokenizer: Option<&str>, progress: &dyn Progress) -> Result<Files> {
     Remotes::from_env().fetch(location, tokenizer, progress)
 }
 
-/// Where remote files come from and where they are kept.
+/// Sources and caches of remote files.
 #[derive(Clone)]
 pub struct Remotes {
-    /// The hub behind `hf://`, `https://huggingface.co` unless HF_ENDPOINT says otherwise.
+    /// Endpoint of the hub behind `hf://`: HF_ENDPOINT, or `https://huggingface.co`.
     pub hub_endpoint: String,
-    /// The hub's cache, `$HF_HOME/hub`; shared with other programs.
+    /// Cache of the hub, `$HF_HOME/hub`; shared with other programs.
     pub hub_cache: PathBuf,
-    /// The hub's access token: HF_TOKEN, or what `hf auth login` stored.
+    /// Access token of the hub: HF_TOKEN, or that stored by `hf auth login`.
     pub hub_token: Option<String>,
     /// Folder for files from object stores: NEUROQL_CACHE, or `neuroql` in the user's cache folder.
     pub cache: PathBuf,
@@ -93,15 +93,15 @@ impl Remotes {
         }
     }
 
-    /// As [`fetch`], with these settings.
+    /// Fetches the files of a model as [`fetch`] does, with these settings.
     ///
     /// # Errors
-    /// As [`fetch`].
+    /// Errors of [`fetch`].
     pub fn fetch(&self, location: &str, tokenizer: Option<&str>, progress: &dyn Progress) -> Result<Files> {
         let (mut folder, file) = self.open(location, progress)?;
         let mut files = Files { location: location.into(), ..Files::default() };
         files.tokenizer = tokenizer.map(|tokenizer| self.tokenizer(tokenizer, progress)).transpose()?;
-        // Small files first: what is wrong with them shows before gigabytes are under way.
+        // Small files first: faults in them show before gigabytes are downloaded.
         let gguf = file.as_deref().is_some_and(|file| extension(file) == "gguf");
         if !gguf {
             files.config = folder.get("config.json")?;
@@ -147,10 +147,10 @@ impl Remotes {
         Ok(files)
     }
 
-    /// Brings one file onto this machine, whatever it holds.
+    /// Fetches one file of any kind.
     ///
     /// # Errors
-    /// [`Error::Location`] for something that does not exist, cannot be read or is a folder.
+    /// [`Error::Location`] if it does not exist, cannot be read or is a folder.
     pub fn fetch_file(&self, location: &str, progress: &dyn Progress) -> Result<PathBuf> {
         let (mut folder, file) = self.open(location, progress)?;
         let is_folder = || Error::Location { location: location.into(), reason: "it is a folder, not a file".into() };
@@ -175,7 +175,7 @@ impl Remotes {
         }
     }
 
-    /// The folder that a location is or lies in, and the name of the file if it is one.
+    /// Opens the folder that a location is or is in, and returns the name of the file if it is one.
     fn open<'a>(
         &'a self,
         location: &'a str,
@@ -197,16 +197,16 @@ impl Remotes {
     }
 }
 
-/// A folder of files, here or elsewhere. Names are relative to it.
+/// A local or remote folder of files. Names are relative to it.
 trait Folder {
     /// Names of the files directly in it; `None` if it cannot be listed.
     fn names(&self) -> Option<&[String]>;
 
-    /// Brings a file onto this machine; `None` if there is none of this name.
+    /// Fetches a file; `None` if there is none of this name.
     fn get(&mut self, name: &str) -> Result<Option<PathBuf>>;
 }
 
-/// A folder of this machine.
+/// A local folder.
 struct Local {
     path: PathBuf,
     names: Vec<String>,
@@ -218,7 +218,7 @@ impl Local {
         let metadata = std::fs::metadata(path).map_err(failed)?;
         let (folder, file) = match path.file_name() {
             Some(name) if metadata.is_file() => {
-                // A bare file name lies in the current folder, whose path is written as "." and not as nothing.
+                // A bare file name is in the current folder, whose path is "." and not empty.
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 (parent.unwrap_or(Path::new(".")), Some(name.to_string_lossy().into_owned()))
             }
@@ -247,7 +247,7 @@ impl Folder for Local {
 
 const TOKENIZERS: &str = "tokenizer.json, vocab.json with merges.txt, or vocab.txt";
 
-/// Tokenizers of other programs, which are refused by name.
+/// Files of unsupported tokenizers, which are refused by name.
 const OTHER_TOKENIZERS: [&str; 6] = [
     "tokenizer.model",
     "spiece.model",
@@ -270,7 +270,7 @@ fn tokenizer_in(folder: &mut dyn Folder) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// The error of a folder whose tokenizer is of a kind that this crate does not read, if it has one.
+/// Error of a folder with a tokenizer that this crate does not read, if it has one.
 fn other_tokenizer(folder: &mut dyn Folder) -> Option<Error> {
     let name = OTHER_TOKENIZERS.into_iter().find(|name| matches!(folder.get(name), Ok(Some(_))))?;
     let supported = format!(
@@ -280,7 +280,7 @@ fn other_tokenizer(folder: &mut dyn Folder) -> Option<Error> {
     Some(Error::Unsupported { what: "tokenizer", value: name.into(), supported })
 }
 
-/// Files that belong to a tokenizer and must lie beside it, where they exist.
+/// Names of files that belong to a tokenizer and must be beside it, if they exist.
 fn companions(tokenizer: &str) -> &'static [&'static str] {
     match tokenizer {
         "vocab.json" => &["merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
@@ -289,8 +289,8 @@ fn companions(tokenizer: &str) -> &'static [&'static str] {
     }
 }
 
-/// Finds the weights in a folder: what transformers would take, then other safetensors, TransformerLens, then GGUF.
-/// `explicit` is the file that config.json names itself.
+/// Finds the weights in a folder: files that transformers would take, then other safetensors, TransformerLens, then
+/// GGUF. `explicit` is the file that config.json names.
 fn weights_in(folder: &mut dyn Folder, location: &str, explicit: Option<&str>) -> Result<Vec<PathBuf>> {
     let ending = |folder: &dyn Folder, ending: &str| -> Vec<String> {
         let mut names: Vec<_> = folder.names().unwrap_or_default().to_vec();
@@ -343,8 +343,8 @@ fn weights_in(folder: &mut dyn Folder, location: &str, explicit: Option<&str>) -
     Err(Error::MissingFile { location: location.into(), wanted: wanted.into() })
 }
 
-/// Which of the safetensors files of a folder are the model, none of them named as transformers names them: one alone,
-/// or all parts of one.
+/// Finds the model in the safetensors files of a folder, none of which is named as in transformers: one alone, or all
+/// parts of one.
 fn safetensors_of(names: &[String], location: &str) -> Result<Vec<String>> {
     // `name-00001-of-00003.safetensors`
     let part = |name: &str| -> Option<(String, u32, u32)> {
@@ -378,7 +378,7 @@ fn safetensors_of(names: &[String], location: &str) -> Result<Vec<String>> {
     }
 }
 
-/// The error of a folder that holds an adapter, which is a part of a model.
+/// Error of a folder with an adapter, which is a part of a model.
 fn adapter(name: &str) -> Error {
     Error::Unsupported {
         what: "adapter",
@@ -387,7 +387,7 @@ fn adapter(name: &str) -> Error {
     }
 }
 
-/// The files that an index of shards names, sorted.
+/// Reads the names of the files in an index of shards, sorted.
 fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let wrong = |reason: String| Error::Corrupt { file: index.to_owned(), format: "JSON", reason };
     let said = read_json(index)?;
@@ -401,7 +401,7 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
         .collect()
 }
 
-/// Returns whether a name from elsewhere stays in its folder.
+/// Returns true if an untrusted name is a plain file name, so that it stays in its folder.
 fn plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)

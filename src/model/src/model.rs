@@ -1,4 +1,4 @@
-//! A network ready to run.
+//! Model: a network that is ready to run.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -12,10 +12,10 @@ use crate::speed::Measured;
 use crate::weights::{Layer, Weights};
 use crate::{Config, DeviceName, Error, Options, Positions, Result, Site, Tokenizer};
 
-/// Tokens of an example where neither the user nor a shorter context says otherwise.
+/// Default window, in tokens, unless the context is shorter.
 const DEFAULT_WINDOW: usize = 1024;
 
-/// Weights, tokenizer and configuration of a registered network.
+/// A model: the weights, tokenizer and configuration of a registered network.
 #[derive(Debug)]
 pub struct Model {
     name: String,
@@ -37,16 +37,16 @@ pub struct Model {
     measured: Measured,
 }
 
-/// The weights of one neuron.
+/// Weights of one neuron.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NeuronWeights {
-    /// The weights by which it reads the residual stream: `[d_model]`.
+    /// Weights by which it reads the residual stream: `[d_model]`.
     pub w_in: Vec<f32>,
-    /// Added to what it reads.
+    /// Bias of its input.
     pub b_in: Option<f32>,
-    /// The weights by which its gate reads it, in gated MLPs: `[d_model]`.
+    /// Weights by which its gate reads the residual stream, in gated MLPs: `[d_model]`.
     pub w_gate: Option<Vec<f32>>,
-    /// The vector it writes to the residual stream: `[d_model]`.
+    /// Vector that it writes to the residual stream: `[d_model]`.
     pub w_out: Vec<f32>,
 }
 
@@ -54,9 +54,9 @@ impl Model {
     /// Loads a network from a file, a folder, `hf://org/name[@revision]` or an object-store URL. Blocks.
     ///
     /// # Errors
-    /// Anything in [`Error`] that says what is wrong with the location, the files or the options.
+    /// Errors of [`Error`] about the location, the files or the options.
     pub fn load(name: &str, location: &str, options: &Options, progress: &dyn Progress) -> Result<Self> {
-        // What this machine does not have is said before anything is downloaded.
+        // A missing device fails before anything is downloaded.
         options.device.unwrap_or_default().open()?;
         let files = location::fetch(location, options.tokenizer.as_deref(), progress)?;
         Self::from_checkpoint(name, location, Checkpoint::open(&files)?, options)
@@ -65,7 +65,7 @@ impl Model {
     /// Builds a network from an opened checkpoint.
     ///
     /// # Errors
-    /// As [`Model::load`].
+    /// Errors of [`Model::load`].
     pub fn from_checkpoint(name: &str, location: &str, checkpoint: Checkpoint, options: &Options) -> Result<Self> {
         let device = options.device.unwrap_or_default();
         let target = Target::new(device.open()?, options.dtype.unwrap_or_default());
@@ -124,53 +124,53 @@ impl Model {
         })
     }
 
-    /// The name it is registered under.
+    /// Name under which it is registered.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it was loaded from, as the user wrote it.
+    /// Location from which it was loaded, as the user wrote it.
     pub fn location(&self) -> &str {
         &self.location
     }
 
-    /// Its shape.
+    /// Configuration of the network.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Its tokenizer.
+    /// Tokenizer of the model.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// Where its weights are.
+    /// Device of its weights.
     pub fn device(&self) -> &Device {
         &self.target.device
     }
 
-    /// Which device that is.
+    /// Name of its device.
     pub fn placed(&self) -> DeviceName {
         self.device
     }
 
-    /// Name of the device, as in the option: `cpu`, `cuda:0`.
+    /// Name of the device as text, as in the option: `cpu`, `cuda:0`.
     pub fn device_name(&self) -> &str {
         &self.device_name
     }
 
-    /// Number type of weights. Activations are given in f32 whatever it is.
+    /// Number type of weights. Activations are always given in f32.
     pub fn dtype(&self) -> DType {
         self.target.weights
     }
 
-    /// Number type of what flows through the network.
+    /// Number type of activations within the network.
     pub(crate) fn activation_dtype(&self) -> DType {
         self.target.activations
     }
 
-    /// How much an activation may depend on the batch it is run in, as a share of the layer's greatest: products of
-    /// matrices of different shapes add up in different orders, and what lies between two products is rounded.
+    /// Greatest dependence of an activation on its batch, as a share of the layer's greatest: products of matrices of
+    /// different shapes add up in different orders, and results of products are rounded.
     pub fn rounding(&self) -> f32 {
         match self.target.activations {
             DType::BF16 => 1e-1,
@@ -179,17 +179,17 @@ impl Model {
         }
     }
 
-    /// Where its neurons are read.
+    /// Site at which its neurons are read.
     pub fn site(&self) -> Site {
         self.site
     }
 
-    /// Tokens of an example at most, BOS not counted.
+    /// Window: greatest number of tokens of an example, BOS not counted.
     pub fn window(&self) -> usize {
         self.window
     }
 
-    /// The token prepended to every example, if any.
+    /// BOS: the token prepended to every example, if any.
     pub fn bos(&self) -> Option<u32> {
         self.bos
     }
@@ -205,13 +205,13 @@ impl Model {
         &self.tokenizer_sha256
     }
 
-    /// Everything that its activations depend on beside the text, for telling whether what was kept of an earlier
-    /// registration still holds. The tokenizer comes last, after a `+` the files that say how weights and tokenizer are read;
+    /// Version of the model: all that its activations depend on beside the text, to tell if results of an earlier
+    /// registration still hold. The hash of the tokenizer comes last, and after a `+` that of the files of settings;
     /// versions of neuroql before it was named ended before it.
     pub fn version(&self) -> String {
         let Self { sha256, tokenizer_sha256, site, window, .. } = self;
         let bos = self.bos.map_or_else(|| "none".to_owned(), |bos| bos.to_string());
-        // GPUs round otherwise than processors, all GPUs alike as far as a bound can tell.
+        // GPUs round differently from processors, all GPUs within the same bounds.
         let kind = if self.device == DeviceName::Cpu { "" } else { " device=cuda" };
         let dtype = self.dtype().as_str();
         let settings = self.settings_sha256.iter().map(|settings| format!("+{settings}")).collect::<String>();
@@ -269,7 +269,7 @@ impl Model {
         &self.weights
     }
 
-    /// A layer, if it and these neurons of it exist.
+    /// Returns a layer, if it and these neurons of it exist.
     pub(crate) fn layer(&self, layer: usize, neurons: &[u32]) -> Result<&Layer> {
         let out_of_range = |what, index: usize, limit| Error::OutOfRange {
             what,
@@ -289,13 +289,13 @@ impl Model {
         self.rotary.as_ref()
     }
 
-    /// Longest sequence that fits, BOS included.
+    /// Length of the longest sequence, BOS included.
     pub(crate) fn longest(&self) -> usize {
         self.window + usize::from(self.bos.is_some())
     }
 }
 
-/// Tables for positions 0 to `positions - 1`.
+/// Computes rotary tables for positions 0 to `positions - 1`.
 fn rotation(config: &Config, positions: usize) -> Option<Rotation> {
     let Positions::Rotary(rope) = &config.positions else { return None };
     let (frequencies, factor) = rope.frequencies();

@@ -1,15 +1,15 @@
-//! Tokens that are alike to the model.
+//! Nearest tokens in the embedding.
 
 use candle_core::{D, DType};
 
 use crate::{Error, Model, Result};
 
-/// Tokens whose neighbours are computed at once.
+/// Number of tokens whose neighbours are computed at once.
 const BATCH: usize = 64;
 
 impl Model {
-    /// For each token its `count` nearest by the cosine of their rows in the embedding matrix, nearest first, the token
-    /// itself left out; equally near ones in the order of their ids.
+    /// Finds the `count` nearest tokens of each token by the cosine of their rows of the embedding, nearest first, the
+    /// token itself left out; equally near ones in the order of their ids.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for a token the embedding does not have.

@@ -1,5 +1,5 @@
-//! The operations of a forward pass on tensors: our kernels where the tensor is f32 on the CPU or on an NVIDIA GPU,
-//! compositions of candle's operations elsewhere. The compositions are also what the kernels are tested against.
+//! Operations of a forward pass on tensors: own kernels for f32 on the CPU and for NVIDIA GPUs, compositions of
+//! candle's operations elsewhere. The kernels are tested against the compositions.
 
 use std::ops::Deref;
 
@@ -21,7 +21,7 @@ pub(crate) mod tests;
 use packing::Plan;
 pub(crate) use packing::{Packing, Rotary};
 
-/// Which code is for a tensor; `None` are the kernels of [`crate::kernel`].
+/// Plan of the operations on a tensor; `None` for the kernels of [`crate::kernel`].
 fn plan(x: &Tensor) -> Option<Plan> {
     #[cfg(test)]
     if let Some(plan) = tests::plan() {
@@ -35,12 +35,12 @@ fn plan(x: &Tensor) -> Option<Plan> {
     }
 }
 
-/// Returns whether the kernels of [`crate::kernel`] apply.
+/// Returns true if the kernels of [`crate::kernel`] apply.
 fn native(x: &Tensor) -> bool {
     plan(x).is_none()
 }
 
-/// `x·W`, without its bias, in the numbers of `x`: weights kept in others are converted for this product.
+/// Computes `x·W`, without its bias, in the number type of `x`, to which the weights are converted.
 pub(crate) fn matmul(x: &Tensor, linear: &Linear) -> Result<Tensor> {
     let weight = linear.weight.to_dtype(x.dtype())?;
     if !native(x) {
@@ -54,7 +54,7 @@ pub(crate) fn matmul(x: &Tensor, linear: &Linear) -> Result<Tensor> {
     Ok(Tensor::from_vec(out, (rows, d_out), &Device::Cpu)?)
 }
 
-/// Normalised rows of `[rows, d]`.
+/// Normalises the rows of `[rows, d]`.
 pub(crate) fn norm(x: Tensor, norm: Norm, weights: &NormWeights) -> Result<Tensor> {
     if norm.kind == NormKind::None {
         return Ok(x);
@@ -69,7 +69,7 @@ pub(crate) fn norm(x: Tensor, norm: Norm, weights: &NormWeights) -> Result<Tenso
     Ok(Tensor::from_vec(out, (rows, d), &Device::Cpu)?)
 }
 
-/// `act(x + bias)` of a plain MLP (`[rows, d_mlp]`), `act(gate)·up` of a gated one (`[rows, 2·d_mlp]`).
+/// Computes `act(x + bias)` of a plain MLP (`[rows, d_mlp]`), `act(gate)·up` of a gated one (`[rows, 2·d_mlp]`).
 pub(crate) fn activate(x: Tensor, config: &Config, bias: Option<&Tensor>) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if plan(&x) == Some(Plan::Fused)
@@ -90,7 +90,7 @@ pub(crate) fn activate(x: Tensor, config: &Config, bias: Option<&Tensor>) -> Res
     Ok(x)
 }
 
-/// `x + y + bias`, the residual stream after a sublayer.
+/// Computes `x + y + bias`, the residual stream after a sublayer.
 pub(crate) fn add(x: Tensor, y: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if plan(&x) == Some(Plan::Fused) {
@@ -103,16 +103,16 @@ pub(crate) fn add(x: Tensor, y: &Tensor, bias: Option<&Tensor>) -> Result<Tensor
     Ok(x)
 }
 
-/// The arguments of attention beside the packed queries, keys and values.
+/// Arguments of attention beside the packed queries, keys and values.
 pub(crate) struct Attention<'a> {
     pub config: &'a Config,
     pub layer: usize,
     pub bias: Option<&'a Tensor>,
-    /// Shortformer: `[positions, (heads + kv_heads)·d_head]`, added to queries and keys.
+    /// Vectors added to queries and keys by position (shortformer), `[positions, (heads + kv_heads)·d_head]`.
     pub shift: Option<&'a Tensor>,
     pub rotary: Option<&'a Rotary>,
     pub segments: Segments<'a>,
-    /// `None` for the CPU's kernels, which take segments as they are.
+    /// Packing of the segments; `None` for the CPU's kernels, which take segments as they are.
     pub packing: Option<&'a Packing>,
 }
 
@@ -122,7 +122,7 @@ impl Attention<'_> {
         self.config.attention_scale / by_layer
     }
 
-    /// `[rows, (heads + 2·kv_heads)·d_head]` to `[rows, heads·d_head]`.
+    /// Runs attention on `[rows, (heads + 2·kv_heads)·d_head]`; returns `[rows, heads·d_head]`.
     pub fn run(&self, qkv: &Tensor) -> Result<Tensor> {
         if let Some(packing) = self.packing {
             return match packing.plan {
@@ -148,7 +148,7 @@ impl Attention<'_> {
     }
 }
 
-/// How attention over these segments is laid out in tensors like `x`; `None` where the kernels apply.
+/// Packs segments for attention in tensors like `x`; `None` if the kernels of [`crate::kernel`] apply.
 pub(crate) fn packing(
     x: &Tensor,
     segments: &Segments,
@@ -159,12 +159,12 @@ pub(crate) fn packing(
     plan(x).map(pack).transpose()
 }
 
-/// All elements as f32 on the host, row after row.
+/// Returns all elements as f32 on the host, row after row.
 pub(crate) fn elements(x: &Tensor) -> Result<Vec<f32>> {
     Ok(x.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
 }
 
-/// The elements of a contiguous f32 tensor on the CPU, without a copy.
+/// Returns the elements of a contiguous f32 tensor on the CPU, without a copy.
 pub(crate) fn slice(tensor: &Tensor) -> Result<impl Deref<Target = [f32]> + '_> {
     struct Guard<G>(G, std::ops::Range<usize>);
     impl<G: Deref<Target = Storage>> Deref for Guard<G> {

@@ -1,19 +1,19 @@
-//! Options of a registration.
+//! Options of registering a model.
 
 use std::collections::BTreeMap;
 
 use crate::{DeviceName, Error, NumberType, Result, Site};
 
-/// The options of a model; everything has a default.
+/// Options of a model; each has a default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
-    /// Where it runs: `cpu`, `cuda`, `cuda:N`.
+    /// Device: `cpu`, `cuda`, `cuda:N`.
     pub device: Option<DeviceName>,
-    /// Numbers that its weights are kept in: `f32`, `bf16`, `f16`.
+    /// Number type of weights: `f32`, `bf16`, `f16`.
     pub dtype: Option<NumberType>,
-    /// Where neurons are read.
+    /// Site at which neurons are read.
     pub site: Option<Site>,
-    /// Tokens of an example at most, BOS not counted.
+    /// Greatest number of tokens of an example, BOS not counted.
     pub window: Option<usize>,
     /// Location of a tokenizer to use instead of the checkpoint's.
     pub tokenizer: Option<String>,
@@ -28,8 +28,8 @@ impl Options {
     /// Parses options by name; names are case-insensitive.
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] for an unknown name or a value that does not parse, [`Error::Unsupported`] for a device
-    /// or number type that is not known.
+    /// [`Error::InvalidOption`] for an unknown name or a value that does not parse, [`Error::Unsupported`] for an
+    /// unknown device or number type.
     pub fn parse<K: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (K, V)>) -> Result<Self> {
         let pairs: BTreeMap<String, String> =
             pairs.into_iter().map(|(k, v)| (k.as_ref().to_ascii_lowercase(), v.as_ref().to_owned())).collect();

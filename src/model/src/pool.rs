@@ -1,10 +1,10 @@
-//! Threads for forward passes, apart from those that serve clients.
+//! Thread pool for forward passes, apart from the threads that serve clients.
 //!
-//! Three kinds: *lanes*, each a single thread that runs one pass after another, so that many batches run side by side
-//! without waiting for each other inside a pass; and one *wide* pool, which spreads a lone pass over all threads when
-//! there is nothing else to fill them with; and a lane for each GPU, which takes passes in the order they were asked
-//! for, whoever asks: a query keeps a few passes waiting there, not all it has, so that queries take turns. Which thread
-//! runs a pass does not change its numbers.
+//! It has three parts: *lanes*, each a single thread that runs one pass after another, so that many batches run in
+//! parallel without waiting for each other inside a pass; one *wide* pool, which spreads a lone pass over all threads
+//! when there is no other work; and a lane for each GPU, which runs passes of all queries in the order in which they
+//! were queued: a query queues a few passes there, not all that it has, so that queries take turns. Numbers do not
+//! depend on the thread that runs a pass.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -16,23 +16,23 @@ use crate::{DeviceName, Error, Model, Result};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads; dropping it ends them after their current job.
+/// Pool of threads; dropping it ends them after their current job.
 #[derive(Debug)]
 pub struct Pool {
     lanes: Lanes,
     wide: rayon::ThreadPool,
-    /// One a GPU that was used, by its number.
+    /// Lanes of the GPUs that were used, by their numbers.
     gpus: Mutex<BTreeMap<usize, Lanes>>,
     threads: usize,
 }
 
-/// Threads of a GPU's lane: while one waits for the GPU, the other prepares what it does next.
+/// Number of threads of a GPU's lane: while one waits for the GPU, the other prepares its next work.
 const GPU_THREADS: usize = 2;
 
-/// Where to run a job.
+/// Placement of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
-    /// One thread; others run other jobs meanwhile.
+    /// One thread, beside other jobs on other threads.
     OneThread,
     /// All threads.
     AllThreads,
@@ -41,7 +41,7 @@ pub enum Placement {
 }
 
 impl Placement {
-    /// Where jobs of a model run that on a processor would run here.
+    /// Placement of jobs of a model: this one on a processor, its lane on a GPU.
     pub fn of(self, model: &Model) -> Self {
         match model.placed() {
             DeviceName::Cpu => self,
@@ -51,10 +51,10 @@ impl Placement {
 }
 
 impl Pool {
-    /// A pool of `threads` threads, at least one.
+    /// Makes a pool of `threads` threads, at least one.
     ///
     /// # Errors
-    /// If they cannot be started.
+    /// [`Error::Internal`] if they cannot be started.
     pub fn new(threads: usize) -> Result<Self> {
         let threads = threads.max(1);
         Ok(Self { lanes: Lanes::new("lane", threads)?, wide: start("wide", threads)?, gpus: Mutex::default(), threads })
@@ -68,7 +68,7 @@ impl Pool {
     /// Queues a job at once; the future waits for it. Dropping the future does not stop a job that has begun.
     ///
     /// # Errors
-    /// What the job returns; [`Error::Internal`] if it panics or no thread can be started.
+    /// Error of the job; [`Error::Internal`] if it panics or no thread can be started.
     pub fn run<T, F>(&self, placement: Placement, job: F) -> impl Future<Output = Result<T>> + Send + use<T, F>
     where
         T: Send + 'static,
@@ -107,7 +107,7 @@ impl Pool {
     }
 }
 
-/// Single threads that take jobs from one queue; dropping them ends them after their current job.
+/// Lanes: single threads that take jobs from one queue; dropping them ends them after their current job.
 #[derive(Debug)]
 struct Lanes {
     queue: Arc<Queue>,
@@ -122,7 +122,7 @@ impl Lanes {
         for _ in 0..count {
             let lane = start(name, 1)?;
             let queue = Arc::clone(&queue);
-            // The loop runs on the lane's own worker, so what a job splits by rayon stays on this thread.
+            // The loop runs on the lane's own worker, so rayon tasks of a job stay on this thread.
             lane.spawn(move || {
                 while let Some(job) = queue.pop() {
                     job();
@@ -172,7 +172,7 @@ impl Queue {
         self.ready.notify_one();
     }
 
-    /// The next job, or `None` once the queue is closed.
+    /// Waits for the next job; returns `None` once the queue is closed.
     fn pop(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {

@@ -1,4 +1,4 @@
-//! The part of a forward pass to read.
+//! Layers and neurons that a forward pass reads.
 
 use std::sync::Arc;
 
@@ -7,26 +7,26 @@ use candle_core::{Device, Tensor};
 use crate::weights::Linear;
 use crate::{Error, Model, Result};
 
-/// Layers and neurons to read, with the columns of the deepest layer's weights gathered once for all batches.
+/// Specification of the layers and neurons to read, with the deepest layer's columns gathered once for all batches.
 #[derive(Debug, Clone)]
 pub struct ReadSpec {
     layers: Vec<LayerReadSpec>,
-    /// The deepest layer's MLP input cut down to the neurons asked, where they can be computed alone.
+    /// The deepest layer's MLP input matrix cut to the neurons to read, if they can be computed alone.
     pub(crate) deepest: Option<Linear>,
 }
 
-/// The neurons read at one layer.
+/// Neurons to read at one layer.
 #[derive(Debug, Clone)]
 pub struct LayerReadSpec {
-    /// The layer.
+    /// Index of the layer.
     pub layer: usize,
-    /// The neurons, in the order of the result's columns; `None` is all of them.
+    /// Neurons in the order of the result's columns; `None` for all.
     pub neurons: Option<Arc<[u32]>>,
     pub(crate) columns: Option<Tensor>,
 }
 
 impl ReadSpec {
-    /// Reads the given layers; `None` stands for all neurons of a layer.
+    /// Makes a specification of layers and their neurons; `None` stands for all neurons of a layer.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for a layer or neuron the model does not have.
@@ -54,18 +54,18 @@ impl ReadSpec {
         Ok(Self { layers: specs, deepest })
     }
 
-    /// The layers read, ascending: the order of [`Model::run`]'s result.
+    /// Layers to read, ascending: the order of [`Model::run`]'s result.
     pub fn layers(&self) -> &[LayerReadSpec] {
         &self.layers
     }
 
-    /// The layer after which the forward pass stops.
+    /// Deepest layer to read, at which the forward pass stops.
     pub fn deepest_layer(&self) -> Option<usize> {
         self.layers.last().map(|spec| spec.layer)
     }
 }
 
-/// The columns of an MLP's input matrix that belong to some neurons.
+/// Cuts an MLP's input matrix to the columns of some neurons.
 pub(crate) fn cut(linear: &Linear, neurons: &[u32], gated: bool, d_mlp: usize, device: &Device) -> Result<Linear> {
     let mut columns = neurons.to_vec();
     if gated {

@@ -1,14 +1,15 @@
-//! Reductions of a layer's activations where they lie, so that a GPU sends back what is asked and not what it is asked of.
+//! Reductions of a layer's activations on their device, so that a GPU sends back results and not the activations.
 //!
-//! A caller that wants statistics of a corpus takes the parts of a batch from [`Model::run_parts`](crate::Model::run_parts)
-//! (whole examples, which [`Part`](crate::Part) names) and reduces each layer's `[rows, neurons]` with [`summarise`]: for each neuron sums of powers, how often it is positive and a
+//! A caller that wants statistics of a corpus takes the parts of a batch from
+//! [`Model::run_parts`](crate::Model::run_parts) (whole examples, which [`Part`](crate::Part) names) and reduces each
+//! layer's `[rows, neurons]` with [`summarise`]: for each neuron sums of powers, the number of positive values and a
 //! histogram, and for each example and neuron the greatest and the least value. On GPT-2, with examples of 256 tokens,
-//! that is a hundredth of the activations. The extremes say of which neurons in which examples more is to be known: those
-//! whose peak is among the greatest so far, or which are drawn by lot. [`columns`] fetches the values of these alone, on
-//! all tokens of the example. [`strongest`] does both for the greatest values of each neuron, and [`counts`] counts the
-//! values in a range.
+//! that is a hundredth of the activations. By the extremes, the caller selects neurons in examples: those whose peak is
+//! among the greatest so far, or a random sample. [`columns`] fetches the values of these, on all tokens of the
+//! example. [`strongest`] does both for the greatest values of each neuron, and [`counts`] counts the values in a
+//! range.
 //!
-//! The numbers are those of `neuroql-analysis`: the same order of numbers, in which NaN is the greatest; the same bins,
+//! The results are those of `neuroql-analysis`: the same order of numbers, in which NaN is the greatest; the same bins,
 //! if given its magnitudes; extremes, counts and histograms to the bit. Sums are of powers of the values themselves, in
 //! f64: central moments of order `p` made of them are off by at most 10⁻¹² of `count · max|x|ᵖ`.
 //!
@@ -19,7 +20,7 @@
 //! use neuroql_model::reduce;
 //!
 //! # fn main() -> neuroql_model::Result<()> {
-//! // Two examples of two and one tokens, three neurons; bins are told apart at 0 and ±1.
+//! // Two examples of two and one tokens, three neurons; bins are divided at 0 and ±1.
 //! let values = [0.5_f32, -1.0, 0.0, 2.0, 0.0, 0.0, 1.0, 3.0, 0.0];
 //! let values = Tensor::from_slice(&values, (3, 3), &Device::Cpu)?;
 //! let summary = reduce::summarise(&values, &[2, 1], &[1.0])?;
@@ -43,37 +44,37 @@ mod cuda;
 #[cfg(test)]
 mod tests;
 
-/// Most magnitudes that tell bins apart: a GPU keeps the counts of 64 bins of a neuron at hand.
+/// Greatest number of magnitudes that divide bins: kernels of a GPU have room for 64 bins of a neuron.
 pub const MAGNITUDES: usize = 31;
 
-/// The summary of a layer in a batch, neuron by neuron.
+/// Summary of a layer in a batch, by neuron.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Summary {
-    /// The sums of the first four powers of each neuron's values.
+    /// Sums of the first four powers of each neuron's values.
     pub powers: Vec<[f64; 4]>,
-    /// Rows in which each neuron is positive.
+    /// Number of rows in which each neuron is positive.
     pub positive: Vec<u32>,
-    /// Rows by bin, `[neurons, bins]`, from what is most negative on. A value is in the bin of as many magnitudes as it
-    /// reaches, on the side of its sign; −0 is negative, NaN reaches all.
+    /// Number of rows by bin, `[neurons, bins]`, from the most negative bin on. The bin of a value is given by its sign
+    /// and the number of magnitudes that it reaches; −0 is negative, NaN reaches all.
     pub histogram: Vec<u32>,
-    /// The greatest value of each neuron in each example, `[examples, neurons]`; −∞ in one without tokens.
+    /// Greatest value of each neuron in each example, `[examples, neurons]`; −∞ in one without tokens.
     pub peaks: Vec<f32>,
-    /// The least, NaN in an example without tokens.
+    /// Least value of each neuron in each example, `[examples, neurons]`; NaN in one without tokens.
     pub troughs: Vec<f32>,
 }
 
-/// Sums of powers and the like, as both kinds of devices deliver them.
+/// Fields of [`Summary`] as computed on a device.
 struct Sums {
     peaks: Vec<f32>,
     troughs: Vec<f32>,
     positive: Vec<u32>,
-    /// `[neurons, 4]`
+    /// Sums of powers, `[neurons, 4]`.
     powers: Vec<f64>,
     histogram: Vec<u32>,
 }
 
 /// Summarises `[rows, neurons]`, in which examples of these many rows follow each other. `magnitudes`, ascending and
-/// positive, tell the bins on either side of zero apart: there are `2·(magnitudes + 1)` of them.
+/// positive, divide the bins on either side of zero, `2·(magnitudes + 1)` in all.
 ///
 /// # Errors
 /// [`Error::Internal`] if the shapes do not agree, the tensor is not contiguous f32 or there are more than [`MAGNITUDES`].
@@ -101,15 +102,15 @@ pub fn summarise(values: &Tensor, lengths: &[usize], magnitudes: &[f32]) -> Resu
     Ok(Summary { powers, positive, histogram, peaks, troughs })
 }
 
-/// The values of a tensor that is on a processor, where they are.
+/// Returns the values of a tensor on a processor, without a copy.
 ///
 /// # Errors
-/// [`Error::Internal`] if it is not, or not contiguous f32.
+/// [`Error::Internal`] if it is on a GPU, or not contiguous f32.
 pub fn in_place(values: &Tensor) -> Result<impl Deref<Target = [f32]> + '_> {
     crate::ops::slice(values)
 }
 
-/// A tensor with the same values on a processor; itself if it is there.
+/// Copies a tensor to a processor, unless it is there.
 ///
 /// # Errors
 /// [`Error::Tensor`].
@@ -117,8 +118,8 @@ pub fn on_host(values: &Tensor) -> Result<Tensor> {
     Ok(values.to_device(&Device::Cpu)?)
 }
 
-/// The values of neurons on all tokens of examples: for each pair of an example and a neuron, one value a row of it, one
-/// pair after the other.
+/// Fetches the values of neurons on all tokens of examples: of each pair of an example and a neuron, one value a row of
+/// the example, one pair after the other.
 ///
 /// # Errors
 /// [`Error::Internal`] if the shapes do not agree or a pair is out of range.
@@ -141,16 +142,16 @@ pub fn columns(values: &Tensor, lengths: &[usize], pairs: &[(u32, u32)]) -> Resu
     gather(values, places)
 }
 
-/// For each neuron the `k` greatest values with their rows, greatest first, of equal ones that of the first row; `peaks`
-/// are those of [`summarise`].
+/// Finds the `k` greatest values of each neuron with their rows, greatest first, of equal ones that of the first row;
+/// `peaks` are those of [`summarise`].
 ///
 /// # Errors
-/// As [`columns`].
+/// Errors of [`columns`].
 pub fn strongest(values: &Tensor, lengths: &[usize], peaks: &[f32], k: usize) -> Result<Vec<Vec<(u32, f32)>>> {
     let (_, width) = shape(values, lengths)?;
     let offsets = offsets(lengths);
     let greater = |a: f32, b: f32| cpu::order(b, a);
-    // The k greatest values are in the examples of the k greatest peaks: each other example is outdone by all of these.
+    // The k greatest values are in the examples of the k greatest peaks: these peaks exceed all other examples.
     let mut pairs = Vec::with_capacity(width * k.min(lengths.len()));
     for neuron in 0..width {
         let mut examples: Vec<usize> = (0..lengths.len()).filter(|example| lengths[*example] > 0).collect();
@@ -173,14 +174,14 @@ pub fn strongest(values: &Tensor, lengths: &[usize], peaks: &[f32], k: usize) ->
     Ok(strongest)
 }
 
-/// Number of values of each neuron between two numbers, both included. NaN is never between them.
+/// Counts the values of each neuron between two numbers, both included. NaN is never between them.
 ///
 /// # Errors
 /// [`Error::Tensor`].
 pub fn counts(values: &Tensor, least: f32, greatest: f32) -> Result<Vec<u64>> {
     let between = (values.ge(least)? * values.le(greatest)?)?;
     let mut counts = vec![0; values.dim(1)?];
-    // Sums of f32 ones are exact as far as this.
+    // Sums of ones in f32 are exact up to this.
     const ROWS: usize = 1 << 24;
     for first in (0..values.dim(0)?).step_by(ROWS) {
         let rows = between.narrow(0, first, ROWS.min(values.dim(0)? - first))?;
@@ -190,7 +191,7 @@ pub fn counts(values: &Tensor, least: f32, greatest: f32) -> Result<Vec<u64>> {
     Ok(counts)
 }
 
-/// Some elements, in the order asked.
+/// Gathers elements at `places`, in their order.
 fn gather(values: &Tensor, places: Vec<i64>) -> Result<Vec<f32>> {
     if places.is_empty() {
         return Ok(Vec::new());
@@ -204,7 +205,7 @@ fn gather(values: &Tensor, places: Vec<i64>) -> Result<Vec<f32>> {
     Ok(values.flatten_all()?.index_select(&places, 0)?.to_vec1()?)
 }
 
-/// Rows and columns, if the examples have as many rows and the numbers are f32.
+/// Checks that the examples have as many rows and that the tensor is contiguous f32; returns its rows and columns.
 fn shape(values: &Tensor, lengths: &[usize]) -> Result<(usize, usize)> {
     let (rows, width) = values.dims2()?;
     let all: usize = lengths.iter().sum();
@@ -215,7 +216,7 @@ fn shape(values: &Tensor, lengths: &[usize]) -> Result<(usize, usize)> {
     Ok((rows, width))
 }
 
-/// Where each example begins, and the end of the last; they fit because all rows do.
+/// Offsets of the examples: the start of each and the end of the last. They fit u32 because the rows do.
 fn offsets(lengths: &[usize]) -> Vec<u32> {
     let mut end = 0;
     let ends = lengths.iter().map(|length| {

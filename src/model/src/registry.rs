@@ -1,4 +1,4 @@
-//! The models a process knows by name, and the threads that run them.
+//! Registry of the models of a process by name, and the threads that run them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::pool::Pool;
 use crate::{Error, Model, Result};
 
-/// Models by name. Clones of the `Arc`s handed out stay valid when a model is removed.
+/// Registry of models by name. Returned `Arc`s stay valid when a model is removed.
 #[derive(Debug)]
 pub struct Registry {
     models: RwLock<BTreeMap<String, Arc<Model>>>,
@@ -14,23 +14,23 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// An empty registry whose models run on `threads` threads.
+    /// Makes an empty registry whose models run on `threads` threads.
     ///
     /// # Errors
-    /// If they cannot be started.
+    /// [`Error::Internal`] if they cannot be started.
     pub fn new(threads: usize) -> Result<Self> {
         Ok(Self { models: RwLock::default(), pool: Pool::new(threads)? })
     }
 
-    /// The threads that run forward passes.
+    /// Pool of the threads that run forward passes.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// The model of this name.
+    /// Returns the model of this name.
     ///
     /// # Errors
-    /// [`Error::UnknownModel`].
+    /// [`Error::UnknownModel`] if there is none.
     pub fn get(&self, name: &str) -> Result<Arc<Model>> {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
         models
@@ -39,7 +39,7 @@ impl Registry {
             .ok_or_else(|| Error::UnknownModel { name: name.into(), known: models.keys().cloned().collect() })
     }
 
-    /// All models, by name.
+    /// Returns all models, in the order of their names.
     pub fn list(&self) -> Vec<Arc<Model>> {
         self.models.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
@@ -57,7 +57,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Forgets a model; queries that run keep it until they end.
+    /// Removes a model; running queries keep it until they end.
     pub fn remove(&self, name: &str) -> Option<Arc<Model>> {
         self.models.write().unwrap_or_else(PoisonError::into_inner).remove(name)
     }

@@ -1,30 +1,30 @@
-//! How fast networks run here: measured as they run, assumed before.
+//! Speed of networks on this machine: measured in their passes, assumed before.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::Model;
 
-/// Floating-point operations a second that are assumed of a thread, and of a GPU.
+/// Assumed floating-point operations a second of a thread, and of a GPU.
 const ASSUMED: [f64; 2] = [5e10, 1e13];
 
-/// Bytes of text a token that are assumed before any text was encoded.
+/// Assumed bytes of text a token, before any text was encoded.
 const ASSUMED_BYTES: f64 = 4.0;
 
-/// Passes of fewer tokens say little of those of many.
+/// Least number of tokens of a measured pass: smaller passes say little about large ones.
 const TELLING_TOKENS: usize = 64;
 
-/// Sums over what has run; relaxed, as estimates are made of them.
+/// Sums over the passes that have run; relaxed, as they only serve estimates.
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
-    /// Tokens, each counted once a layer that it went through.
+    /// Number of tokens times the layers that they went through.
     token_layers: AtomicU64,
-    /// Time of all threads.
+    /// Total time of all threads.
     nanoseconds: AtomicU64,
 }
 
 impl Measured {
-    /// Notes a pass of tokens through layers that took so long on so many threads.
+    /// Records a pass of tokens through layers that took `elapsed` on `threads` threads.
     pub fn note(&self, tokens: usize, layers: usize, threads: usize, elapsed: Duration) {
         if tokens >= TELLING_TOKENS {
             self.token_layers.fetch_add((tokens * layers) as u64, Ordering::Relaxed);
@@ -33,14 +33,14 @@ impl Measured {
         }
     }
 
-    /// Seconds of a thread that a token takes at a layer.
+    /// Seconds of one thread that a token takes at a layer.
     fn seconds(&self) -> Option<f64> {
         let count = self.token_layers.load(Ordering::Relaxed);
         (count > 0).then(|| self.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9 / count as f64)
     }
 }
 
-/// Bytes and tokens that were encoded.
+/// Sums of the bytes and tokens that were encoded.
 #[derive(Debug, Default)]
 pub(crate) struct Encoded {
     bytes: AtomicU64,
@@ -53,7 +53,7 @@ impl Encoded {
         self.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
     }
 
-    /// Bytes of text a token.
+    /// Mean bytes of text a token.
     pub fn bytes_per_token(&self) -> f64 {
         match self.tokens.load(Ordering::Relaxed) {
             0 => ASSUMED_BYTES,
@@ -62,25 +62,25 @@ impl Encoded {
     }
 }
 
-/// How long passes of a model take.
+/// Speed of the passes of a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Speed {
-    /// Of a thread, a token and a layer.
+    /// Seconds of one thread for a token and a layer.
     seconds: f64,
-    /// True if it was measured in this process; else it is made of the number of parameters and an assumed 5·10¹⁰
-    /// operations a second of a thread (10¹³ of a GPU).
+    /// True if it was measured in this process; else it is estimated from the number of parameters and an assumed
+    /// 5·10¹⁰ operations a second of a thread (10¹³ of a GPU).
     pub is_measured: bool,
 }
 
 impl Speed {
-    /// Seconds in which so many tokens go through so many layers on so many threads.
+    /// Seconds that `tokens` tokens take through `layers` layers on `threads` threads.
     pub fn seconds(&self, tokens: f64, layers: f64, threads: usize) -> f64 {
         self.seconds * tokens * layers / threads.max(1) as f64
     }
 }
 
 impl Model {
-    /// How long passes take, as far as it is known now.
+    /// Speed of passes, measured so far or assumed.
     pub fn speed(&self) -> Speed {
         let gpu = usize::from(!self.device().is_cpu());
         let assumed = || self.operations() / ASSUMED[gpu];
@@ -88,7 +88,7 @@ impl Model {
         Speed { seconds: measured.unwrap_or_else(assumed), is_measured: measured.is_some() }
     }
 
-    /// Floating-point operations of a token at a layer.
+    /// Number of floating-point operations of a token at a layer.
     pub(crate) fn operations(&self) -> f64 {
         let config = self.config();
         let attention = 2 * (config.heads + config.kv_heads) * config.d_head;

@@ -1,4 +1,4 @@
-//! Text to token ids and back.
+//! Tokenizer: text to token ids and back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -12,19 +12,19 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// Ids from 0, at least as many as the embedding has rows.
+    /// Number of ids, from 0, at least the rows of the embedding.
     size: usize,
     texts: OnceLock<Arc<[String]>>,
     encoded: Encoded,
 }
 
 impl Tokenizer {
-    /// `vocabulary` is the number of rows of the embedding; ids beyond the tokenizer's own have empty text.
+    /// Makes a tokenizer for an embedding of `vocabulary` rows; ids beyond the tokenizer's own have empty text.
     pub(crate) fn new(inner: tokenizers::Tokenizer, vocabulary: usize) -> Self {
         Self { inner, size: vocabulary, texts: OnceLock::new(), encoded: Encoded::default() }
     }
 
-    /// Token ids of a text. The text of a special token is that token.
+    /// Encodes a text as token ids. The text of a special token becomes that token.
     ///
     /// # Errors
     /// [`Error::Tokenizer`].
@@ -35,12 +35,12 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Bytes of text a token: those of all that was encoded so far, 4 before.
+    /// Mean bytes of text a token, over all texts encoded so far; 4 before.
     pub fn bytes_per_token(&self) -> f64 {
         self.encoded.bytes_per_token()
     }
 
-    /// Text of a sequence of tokens; bytes that are not UTF-8 become U+FFFD.
+    /// Decodes a sequence of tokens to text; bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
     /// [`Error::TokenId`] for an id outside the vocabulary.
@@ -87,7 +87,7 @@ impl Tokenizer {
     }
 }
 
-/// `▁` is a space and `<0x0A>` a byte.
+/// Text of a SentencePiece token, in which `▁` is a space and `<0x0A>` a byte.
 fn sentencepiece_text(raw: &str) -> String {
     let byte = raw.strip_prefix("<0x").and_then(|r| r.strip_suffix('>')).and_then(|h| u8::from_str_radix(h, 16).ok());
     match byte {
@@ -96,7 +96,7 @@ fn sentencepiece_text(raw: &str) -> String {
     }
 }
 
-/// The characters GPT-2's byte-level BPE writes bytes as: printable ones stand for themselves, the others follow from
+/// Alphabet of GPT-2's byte-level BPE, characters to bytes: printable ones stand for themselves, the others follow from
 /// U+0100 on.
 fn byte_level_alphabet() -> HashMap<char, u8> {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);

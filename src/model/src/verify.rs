@@ -1,7 +1,7 @@
-//! Whether a model's numbers depend on what a text is run with, and how far they are from a reference's.
+//! Verification: whether a model's activations depend on other texts of a batch, and their difference from a reference.
 //!
-//! Attention is causal and nothing is padded, so a text has the same activations alone, beside others, in another order
-//! and behind anything that another sequence begins with, up to rounding. [`Model::verify`] runs it in all these ways.
+//! Attention is causal and nothing is padded, so up to rounding a text has the same activations alone, beside others,
+//! in another order and with a prefix shared with another sequence. [`Model::verify`] runs it in all these ways.
 
 use candle_core::Device;
 
@@ -11,7 +11,7 @@ mod reference;
 
 pub use reference::Reference;
 
-/// Texts that are run if none are given, and beside those that are.
+/// Default texts, which are also run beside given ones.
 const TEXTS: [&str; 8] = [
     "The President of the United States said that",
     "import numpy as np\n\ndef main():\n    return None\n",
@@ -23,29 +23,29 @@ const TEXTS: [&str; 8] = [
     "\n\n\t  spaces   and\ttabs\n",
 ];
 
-/// The largest differences at a layer, each a share of [`LayerDifferences::largest`] (absolute where that is 0).
+/// Largest differences at a layer, each a share of [`LayerDifferences::largest`] (absolute where that is 0).
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerDifferences {
-    /// The layer.
+    /// Index of the layer.
     pub layer: usize,
-    /// Between a text alone and together with others.
+    /// Difference between a text alone and together with others.
     pub batched: f32,
-    /// Between a text alone and together with others that come in the opposite order.
+    /// Difference between a text alone and together with others in the opposite order.
     pub reordered: f32,
-    /// Between a text alone and behind a whole window, or behind a beginning that runs once for several.
+    /// Difference between a text alone and behind a whole window, or with a prefix that runs once for several.
     pub moved: f32,
-    /// Between a text alone and the reference, if this has the layer.
+    /// Difference between a text alone and the reference, if this has the layer.
     pub reference: Option<f32>,
-    /// The largest absolute activation, each text run alone.
+    /// Largest absolute activation, each text run alone.
     pub largest: f32,
 }
 
 impl Model {
-    /// Runs texts alone and in company, and compares their activations on all neurons; with a reference, its texts.
+    /// Verifies the model: runs texts, or those of the reference, alone and with others, and compares all activations.
     ///
     /// # Errors
-    /// As [`Model::run`]; [`Error::InvalidOption`] without any token, [`Error::Corrupt`] for a reference that is not of
-    /// this model's tokens, layers or neurons.
+    /// Errors of [`Model::run`]; [`Error::InvalidOption`] without any token, [`Error::Corrupt`] for a reference that is
+    /// not of this model's tokens, layers or neurons.
     pub fn verify(
         &self,
         texts: Option<&[String]>,
@@ -86,7 +86,7 @@ impl Model {
         Ok((0..layers).map(of_layer).collect())
     }
 
-    /// Bytes that [`Model::verify`] holds at once, about: what texts give alone, and a batch to compare with it.
+    /// Estimated bytes that [`Model::verify`] holds at once: activations of texts alone, and of a batch to compare.
     ///
     /// # Errors
     /// [`Error::Tokenizer`].
@@ -97,7 +97,7 @@ impl Model {
         Ok(size_of::<f32>() * values * (tokens + batch))
     }
 
-    /// The tokens of the texts that are compared.
+    /// Tokens of the texts to compare.
     fn verified(&self, texts: Option<&[String]>, reference: Option<&Reference>) -> Result<Vec<Vec<u32>>> {
         match reference.map(Reference::texts).or(texts) {
             Some(texts) => texts.iter().map(|text| self.tokenizer().encode(text)).collect(),
@@ -109,7 +109,7 @@ impl Model {
         TEXTS.iter().map(|text| self.tokenizer().encode(text)).collect()
     }
 
-    /// Each example with another one before it.
+    /// Sequence of each example with another one before it.
     fn beside<'a>(&self, alone: &'a Alone, company: &'a [Vec<u32>]) -> Sequence<'a> {
         let company =
             company.iter().filter(|tokens| !tokens.is_empty()).flat_map(|tokens| self.examples(tokens)).cycle();
@@ -120,7 +120,7 @@ impl Model {
         Sequence { examples: examples.collect(), shares: false }
     }
 
-    /// All examples behind a whole window.
+    /// Sequence of all examples behind a whole window.
     fn behind<'a>(&self, alone: &'a Alone, filler: &'a [u32]) -> Sequence<'a> {
         let first = Placed { tokens: filler, is: None };
         let examples = alone.examples.iter().enumerate();
@@ -128,7 +128,7 @@ impl Model {
         Sequence { examples: std::iter::once(first).chain(examples).collect(), shares: false }
     }
 
-    /// Each example after one with its first half, which both share.
+    /// Sequence of each example after its own first half, which the two share.
     fn sharing<'a>(&self, alone: &'a Alone) -> Sequence<'a> {
         let examples = alone.examples.iter().enumerate().flat_map(|(number, example)| {
             let half = Placed { tokens: &example[..example.len().div_ceil(2)], is: None };
@@ -142,25 +142,25 @@ impl Model {
 #[derive(Debug, Clone, Copy)]
 struct Placed<'a> {
     tokens: &'a [u32],
-    /// Which of [`Alone::examples`]; `None` is company.
+    /// Index in [`Alone::examples`]; `None` for an example that is not compared.
     is: Option<usize>,
 }
 
-/// Examples to be run together, as many at once as a forward pass takes.
+/// Sequence of examples to run together, as many at once as a forward pass takes.
 #[derive(Debug)]
 struct Sequence<'a> {
     examples: Vec<Placed<'a>>,
-    /// True if beginnings that are the same run once.
+    /// True if equal prefixes run once.
     shares: bool,
 }
 
-/// Examples, and what each gives when it is run alone.
+/// Examples, and their activations when each is run alone.
 struct Alone {
     spec: ReadSpec,
     examples: Vec<Vec<u32>>,
-    /// Rows before each example.
+    /// Number of rows before each example.
     starts: Vec<usize>,
-    /// Of each layer all rows, end to end.
+    /// Activations of each layer, all rows end to end.
     layers: Vec<Vec<f32>>,
 }
 
@@ -186,7 +186,7 @@ impl Alone {
         Ok(alone)
     }
 
-    /// The largest difference of each layer.
+    /// Largest difference of each layer between a sequence and the examples alone.
     fn compare(&self, model: &Model, sequence: &Sequence, cancel: &Cancel) -> Result<Vec<f32>> {
         let width = model.config().d_mlp;
         let limit = model.batch_tokens(width * self.layers.len());
@@ -194,7 +194,7 @@ impl Alone {
         let mut rest = sequence.examples.as_slice();
         while !rest.is_empty() {
             let mut batch = if sequence.shares { Batch::sharing(model.bos()) } else { Batch::new([], model.bos()) };
-            // At least three, so that each has company.
+            // At least three, so that none is alone.
             let mut count = 0;
             while let Some(next) =
                 rest.get(count).filter(|next| count < 3 || batch.tokens() + next.tokens.len() <= limit)
@@ -222,12 +222,12 @@ impl Alone {
     }
 }
 
-/// The larger of two numbers; NaN if one is.
+/// Larger of two numbers; NaN if one is.
 fn greater(a: f32, b: f32) -> f32 {
     if a.is_nan() || b <= a { a } else { b }
 }
 
-/// The largest |a − b| of two lists of the same length; NaN if one is.
+/// Largest |a − b| of two lists of the same length; NaN if one is.
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).fold(0.0, |most, (a, b)| greater(most, (a - b).abs()))
 }

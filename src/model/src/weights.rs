@@ -1,37 +1,37 @@
-//! The weights of a network in the layout its forward pass wants.
+//! Weights of a network in the layout of its forward pass.
 
 use candle_core::Tensor;
 
 use crate::device::Target;
 use crate::{Error, Result};
 
-/// All tensors of a network; every matrix is `[in, out]`, contiguous, so that rows of activations multiply it
+/// Weights: all tensors of a network; every matrix is `[in, out]`, contiguous, so that rows of activations multiply it
 /// from the left.
 #[derive(Debug, Clone)]
 pub(crate) struct Weights {
-    /// `[vocabulary, d_model]`.
+    /// Embedding, `[vocabulary, d_model]`.
     pub embed: Tensor,
-    /// `[context, d_model]`, for learned positions.
+    /// Learned positions, `[context, d_model]`.
     pub positions: Option<Tensor>,
     pub layers: Vec<Layer>,
     pub final_norm: NormWeights,
     pub unembed: Unembed,
 }
 
-/// One block.
+/// Weights of a block.
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
     pub norm1: NormWeights,
-    /// `[d_model, (heads + 2·kv_heads)·d_head]`: queries, keys, values, heads contiguous.
+    /// Queries, keys and values, heads contiguous: `[d_model, (heads + 2·kv_heads)·d_head]`.
     pub qkv: Linear,
-    /// `[heads·d_head, d_model]`.
+    /// Output of attention, `[heads·d_head, d_model]`.
     pub out: Linear,
     pub norm2: NormWeights,
-    /// `[d_model, d_mlp]`, or `[d_model, 2·d_mlp]` with the gate first.
+    /// Input of the MLP, `[d_model, d_mlp]`, or `[d_model, 2·d_mlp]` with the gate first.
     pub mlp_in: Linear,
-    /// The LayerNorm of a solu_ln MLP.
+    /// LayerNorm of a solu_ln MLP.
     pub mlp_norm: NormWeights,
-    /// `[d_mlp, d_model]`.
+    /// Output of the MLP, `[d_mlp, d_model]`.
     pub mlp_out: Linear,
 }
 
@@ -42,26 +42,26 @@ pub(crate) struct Linear {
     pub bias: Option<Tensor>,
 }
 
-/// Weight and bias of a norm, where the checkpoint has them.
+/// Weight and bias of a norm, if the checkpoint has them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NormWeights {
     pub weight: Option<Tensor>,
     pub bias: Option<Tensor>,
 }
 
-/// From the residual stream to logits.
+/// Unembedding, from the residual stream to logits.
 #[derive(Debug, Clone)]
 pub(crate) enum Unembed {
     /// The transposed embedding.
     Tied,
-    /// `[d_model, vocabulary]` and its bias.
+    /// Matrix `[d_model, vocabulary]` and its bias.
     Matrix(Linear),
-    /// None: the checkpoint is of a network without its head.
+    /// No unembedding: the checkpoint is of a network without its head.
     Missing,
 }
 
 impl Unembed {
-    /// The error of whoever wants logits of a network without a head.
+    /// Error of computing logits of a network without a head.
     pub fn missing() -> Error {
         Error::Unsupported {
             what: "unembedding",
@@ -74,7 +74,7 @@ impl Unembed {
 }
 
 impl Weights {
-    /// All tensors on a device, in its numbers; the layers were brought there as they were read.
+    /// Moves all tensors to a device, in its number types; the layers are there since they were read.
     pub fn at(self, target: &Target) -> Result<Self> {
         let Self { embed, positions, layers, final_norm, unembed } = self;
         Ok(Self {
@@ -108,7 +108,7 @@ impl Weights {
 }
 
 impl Layer {
-    /// The layer on a device, in its numbers.
+    /// Moves the layer to a device, in its number types.
     pub fn at(self, target: &Target) -> Result<Self> {
         let Self { norm1, qkv, out, norm2, mlp_in, mlp_norm, mlp_out } = self;
         Ok(Self {

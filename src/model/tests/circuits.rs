@@ -1,4 +1,4 @@
-//! What the weights say of a neuron: against float64 references of PyTorch, and forms of a question against each other.
+//! Circuits of a neuron: against float64 references of PyTorch, and different functions against each other.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 /// Largest |a − reference| allowed, as a share of the greatest |reference| of a list.
 const TOLERANCE: f64 = 2e-5;
 
-/// `tests/models/circuits.json`, by `tests/models/make_circuits.py`.
+/// References by name: `tests/models/circuits.json`, by `tests/models/make_circuits.py`.
 type Golden = HashMap<String, Vec<Reference>>;
 
 #[derive(Deserialize)]
@@ -20,7 +20,7 @@ struct Reference {
     neuron: u32,
     promoted: Vec<(u32, f64)>,
     suppressed: Vec<(u32, f64)>,
-    /// Token, activation and what goes into it: one number, or gate and up.
+    /// Token, activation and its inputs: one number, or gate and up.
     inputs: Vec<Vec<f64>>,
     from: Vec<(usize, u32, String, f64, f64)>,
     to: Vec<(usize, u32, String, f64, f64)>,
@@ -37,7 +37,7 @@ fn load(folder: &str, site: Option<Site>) -> Model {
     Model::load("m", root().join(folder).to_str().unwrap(), &Options { tokenizer, ..options }, &()).unwrap()
 }
 
-/// Two ranked lists of (what, numbers). Neighbours whose first numbers are too close for f32 may change places.
+/// Compares ranked lists of (item, numbers). Neighbours whose first numbers are too close for f32 may change places.
 fn same<T: PartialEq + std::fmt::Debug>(got: &[(T, Vec<f64>)], wanted: &[(T, Vec<f64>)], what: &str) {
     assert_eq!(got.len(), wanted.len(), "{what}");
     let scale = wanted.iter().map(|(_, numbers)| numbers[0].abs()).fold(0.0, f64::max);
@@ -128,7 +128,7 @@ fn as_transformer_lens_other_norms() {
     check("hooked_rotary_adjacent", "tests/models/variants/hooked_rotary_adjacent", None);
 }
 
-/// Many neurons at once give what each alone gives; products of different shapes are summed in different orders.
+/// Compares many neurons at once with each alone; products of different shapes are summed in different orders.
 #[test]
 fn many_at_once() {
     let cancel = Cancel::default();
@@ -149,7 +149,7 @@ fn many_at_once() {
             assert!(all.zip(alone).all(|(a, b)| close(a.effect, b.effect)), "{folder} {n}");
             let alone = model.input_tokens(1, &[n as u32], 5, &cancel).unwrap().remove(0);
             assert!(tokens[n].iter().zip(&alone).all(|(a, b)| close(a.activation, b.activation)), "{folder} {n}");
-            // Of all it feeds, those in layer 1.
+            // Of all neurons that it feeds, those in layer 1.
             let alone = model.connections(0, n as u32, usize::MAX, &cancel).unwrap().to;
             let alone: Vec<_> = alone.into_iter().filter(|c| c.layer == 1).take(5).collect();
             for (a, b) in pairs[n].iter().zip(&alone) {
@@ -164,7 +164,7 @@ fn many_at_once() {
     }
 }
 
-/// The connection of a pair is one number, whichever end asks.
+/// Checks that the connection of a pair is the same from both ends.
 #[test]
 fn both_ends_agree() {
     let model = load("tests/models/llama", None);
@@ -195,7 +195,7 @@ fn edges() {
     assert!(model.input_tokens(0, &[], 3, &cancel).unwrap().is_empty());
     let none = model.logit_effects(0, &[1], 0, &cancel).unwrap().remove(0);
     assert!(none.promoted.is_empty() && none.suppressed.is_empty());
-    // All tokens, and their effects sum to nothing.
+    // All tokens, whose effects sum to 0.
     let all = model.logit_effects(0, &[1, 1], usize::MAX, &cancel).unwrap();
     assert_eq!(all[0], all[1]);
     assert_eq!(all[0].promoted.len(), vocabulary);
@@ -204,7 +204,7 @@ fn edges() {
     assert_eq!(model.input_tokens(0, &[1], usize::MAX, &cancel).unwrap()[0].len(), vocabulary);
 }
 
-/// What no neuron and layer can answer, and what is called off.
+/// Refuses unknown layers and neurons, and stops when cancelled.
 #[test]
 fn refused() {
     let model = load("tests/models/gpt2", None);

@@ -1,4 +1,4 @@
-//! Devices and number types as a user asks for them.
+//! Options of devices and number types.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ const MODELS: [&str; 4] = ["datasets/toy", "tests/models/gpt2", "tests/models/gp
 
 #[test]
 fn weights_of_sixteen_bits_on_a_processor() {
-    // Only weights are rounded, so the error is theirs.
+    // Only weights are rounded, so all error is from them.
     for (dtype, numbers, bound) in [("bf16", DType::BF16, 3e-2), ("f16", DType::F16, 4e-3)] {
         for name in MODELS {
             let (wanted, model) =
@@ -46,7 +46,7 @@ fn weights_of_sixteen_bits_on_a_processor() {
     }
 }
 
-/// What needs no run works in these numbers too, and on the same neurons.
+/// Checks functions without a forward pass in these number types against f32.
 fn weights_are_read(model: &Model, wanted: &Model, bound: f32) {
     let (cancel, last) = (Cancel::default(), model.config().layers - 1);
     let (got, exact) =
@@ -80,7 +80,7 @@ fn versions_of_plain_models_stay() {
     assert_eq!((model.placed(), model.batch_tokens(1)), (DeviceName::Cpu, 1024));
 }
 
-/// What was kept of a model does not hold for one that is read by other settings.
+/// Checks that the version of a model changes with its settings.
 #[test]
 fn settings_are_part_of_a_version() {
     let folder = tempfile::tempdir().unwrap();
@@ -104,7 +104,7 @@ fn settings_are_part_of_a_version() {
     assert!((1..seen.len()).all(|i| !seen[..i].contains(&seen[i])), "{seen:?}");
 }
 
-/// The lane of a GPU is threads and a queue; the jobs know the GPU.
+/// Checks lanes of GPUs, which need no GPU: they are threads and a queue.
 #[test]
 fn cards_have_lanes() {
     let pool = Pool::new(1).unwrap();
@@ -143,7 +143,7 @@ fn names() {
     assert_eq!(error.sqlstate(), "0A000");
 }
 
-/// Where there is a GPU, that one is beyond it.
+/// Refuses a GPU of a number that no machine has.
 #[test]
 fn no_such_card() {
     let error = load("tests/models/gpt2", &[("device", "cuda:977")]).unwrap_err();

@@ -18,7 +18,7 @@ fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models")
 }
 
-/// The weights of a network of `tests/models`.
+/// Reads the weights of a network of `tests/models`.
 fn tensors(of: &str) -> HashMap<String, Tensor> {
     let files = fs::read_dir(models().join(of)).unwrap().map(|entry| entry.unwrap().path());
     let weights = files.filter(|path| {
@@ -28,7 +28,7 @@ fn tensors(of: &str) -> HashMap<String, Tensor> {
     weights.flat_map(|path| candle_core::safetensors::load(path, &Device::Cpu).unwrap()).collect()
 }
 
-/// Writes a network with what a case changes of it.
+/// Writes a network with the changes of a case.
 fn changed(case: &Value) -> TempDir {
     let of = case["of"].as_str().unwrap();
     let mut config: Value = serde_json::from_slice(&fs::read(models().join(of).join("config.json")).unwrap()).unwrap();
@@ -69,7 +69,7 @@ fn largest(t: &Tensor) -> f32 {
     t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap()
 }
 
-/// How far a tensor is off, if it is too far.
+/// Message about the error of a tensor, if it is above the tolerance.
 fn off(got: &Tensor, wanted: &Tensor) -> Option<String> {
     let (error, scale) = (largest(&(got - wanted).unwrap()), largest(wanted));
     // Written so that a NaN is off.
@@ -124,7 +124,7 @@ fn odd_configurations_and_tensors_give_what_transformers_gives() {
 
 const PLAIN: &str = "variants/llama_llama3";
 
-/// The error of a network with keys set.
+/// Error of a network with keys set.
 #[track_caller]
 fn refused(of: &str, set: Value) -> String {
     let folder = changed(&json!({"of": of, "set": set}));
@@ -146,7 +146,7 @@ fn quantised_checkpoints_are_refused_by_the_name_of_their_method() {
     assert!(with(eight).contains("bitsandbytes, 8 bits"));
     assert!(with(json!({})).contains("method not named"));
     assert!(refused(PLAIN, json!({"compression_config": {"quant_method": "sparseml"}})).contains("sparseml"));
-    // Without a word in config.json the tensors tell.
+    // Without a key in config.json, the tensors decide.
     let tensor = "model.layers.0.mlp.up_proj";
     for (ending, method) in [
         ("qweight", "GPTQ or AWQ"),
@@ -187,7 +187,7 @@ fn what_transformers_fails_on_is_refused_by_name() {
         ("variants/gpt_neox_serial", json!({"attention_bias": null}), "query_key_value.bias"),
         ("variants/qwen2", json!({"layer_types": ["sliding_attention", "full_attention"]}), "use_sliding_window"),
         ("variants/qwen2", json!({"layer_types": ["chunked_attention", "full_attention"]}), "chunked_attention"),
-        // Numbers that are none, where they are used.
+        // Numbers that are not finite, in keys that are used.
         (PLAIN, json!({"rms_norm_eps": {"__float__": "NaN"}}), "rms_norm_eps is NaN"),
         (PLAIN, json!({"rope_parameters": {"rope_theta": {"__float__": "Infinity"}}}), "rope_theta is Infinity"),
         (PLAIN, json!({"rope_scaling": {"__float__": "NaN"}}), "rope_scaling is NaN"),
@@ -200,7 +200,7 @@ fn what_transformers_fails_on_is_refused_by_name() {
     assert!(text.contains("4 query heads cannot share 8"), "{text}");
 }
 
-/// How far transformers' attention of the architecture reaches.
+/// Checks that the context ends at the sliding window of transformers' attention.
 #[test]
 fn windows_end_the_context_where_attention_slides() {
     let context = |of: &str, set: Value, remove: &[&str]| {
@@ -216,7 +216,7 @@ fn windows_end_the_context_where_attention_slides() {
     assert_eq!(context(mistral, json!({"sliding_window": null}), &["max_position_embeddings"]), 131_072);
     assert_eq!(context(mistral, json!({"use_sliding_window": false, "layer_types": ["full_attention"]}), &[]), 20);
     assert_eq!(context(PLAIN, json!({"sliding_window": 4, "use_sliding_window": true}), &[]), 40);
-    // Qwen2 slides from a layer on, and only if it is told to.
+    // Qwen2 has sliding windows from a layer on, and only with use_sliding_window.
     let qwen = |set: Value| context(qwen2, set, &[]);
     assert_eq!(qwen(json!({"use_sliding_window": false, "max_window_layers": 0})), 40);
     assert_eq!(qwen(json!({"use_sliding_window": true, "max_window_layers": 2})), 40);
@@ -227,6 +227,6 @@ fn windows_end_the_context_where_attention_slides() {
     assert_eq!(qwen(types("sliding_attention")), 16);
     let told = json!({"use_sliding_window": true, "max_window_layers": 0, "max_position_embeddings": 9000});
     assert_eq!(context(qwen2, told.clone(), &["sliding_window"]), 4096);
-    // transformers' first sliding layer of one that does not say is the 28th.
+    // By transformers' default, the first sliding layer is the 28th.
     assert_eq!(context(qwen2, json!({"use_sliding_window": true}), &["max_window_layers"]), 40);
 }

@@ -1,5 +1,5 @@
-//! Variants of every family against their reference programs, refusals, and what must not change a number: the batch, the
-//! threads, and how much is read.
+//! Variants of every family against their reference programs, refusals, and independence of the batch, the threads, and
+//! the neurons that are read.
 //!
 //! The fixtures and their references come from `tests/models/make_variants.py`.
 
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 /// Largest |a − reference| allowed, as a share of the largest |reference| of a layer.
 const TOLERANCE: f32 = 1e-4;
-/// The same between two ways to one number.
+/// Largest difference allowed between two ways to compute a number, as the same share.
 const SAME: f32 = 1e-5;
 
 fn root() -> PathBuf {
@@ -31,7 +31,7 @@ fn variant(name: &str) -> PathBuf {
     root().join("tests/models/variants").join(name)
 }
 
-/// Loads a variant without BOS; those that have no tokenizer share one.
+/// Loads a variant without BOS; those without a tokenizer share one.
 fn load(folder: &Path, site: Option<Site>) -> Result<Model, Error> {
     let shared = variant("tokenizer.json").to_str().unwrap().to_owned();
     let tokenizer = (!folder.join("vocab.json").exists()).then_some(shared);
@@ -92,7 +92,7 @@ impl Golden {
     }
 }
 
-/// Checks all sites of a variant, in both spellings of its configuration where it has two.
+/// Checks all sites of a variant, in both spellings of its configuration if it has two.
 fn check(name: &str) -> Model {
     let folder = variant(name);
     let golden = Golden::of(name);
@@ -111,7 +111,7 @@ fn check(name: &str) -> Model {
     model
 }
 
-/// A copy of a variant to spoil.
+/// Copies a variant, to damage it.
 fn copy(name: &str) -> TempDir {
     let copy = TempDir::new().unwrap();
     for entry in fs::read_dir(variant(name)).unwrap().map(Result::unwrap) {
@@ -129,7 +129,7 @@ fn hooked_solu_ln_of_old_keys_from_a_pickle_with_masks() {
 #[test]
 fn hooked_of_old_names_and_transposed_matrices() {
     let model = check("hooked_old");
-    // Nothing but the layout of W_U tells the age of the second, and nothing tells W_pos of the first.
+    // Only the layout of W_U shows that the second is old, and nothing shows the layout of W_pos of the first.
     assert_eq!(model.config().context, model.config().d_model);
     let model = check("hooked_old_pre");
     assert_eq!(model.config().d_mlp, model.config().d_model);
@@ -182,14 +182,14 @@ fn mistral_ends_at_its_window_and_qwen2_does_not_unless_told() {
     set(told.path(), "use_sliding_window", json!(true));
     set(told.path(), "max_window_layers", json!(1));
     assert_eq!(load(told.path(), None).unwrap().config().context, 16);
-    // transformers' default for a Qwen2 that does not say.
+    // transformers' default for Qwen2.
     set(told.path(), "use_sliding_window", json!(null));
     assert_eq!(load(told.path(), None).unwrap().config().context, 40);
 }
 
 #[test]
 fn yarn_without_a_factor_stretches_to_the_context() {
-    // 40 / 16 is the factor that the fixture spells out.
+    // The explicit factor of the fixture is 40 / 16.
     let copy = copy("llama_yarn");
     let config: Value = serde_json::from_slice(&fs::read(variant("llama_yarn/config.json")).unwrap()).unwrap();
     let mut scaling = config["rope_scaling"].clone();
@@ -198,7 +198,7 @@ fn yarn_without_a_factor_stretches_to_the_context() {
     Golden::of("llama_yarn").check(&load(copy.path(), None).unwrap(), "mlp_post", "null factor");
 }
 
-/// Sets a key of a configuration.
+/// Sets a key of a configuration file.
 fn set(folder: &Path, key: &str, value: Value) {
     let path = folder.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -206,7 +206,7 @@ fn set(folder: &Path, key: &str, value: Value) {
     fs::write(&path, config.to_string()).unwrap();
 }
 
-/// The error of a variant with a key set.
+/// Error of a variant with a key set.
 #[track_caller]
 fn refused(name: &str, key: &str, value: Value) -> Error {
     let copy = copy(name);
@@ -223,7 +223,7 @@ fn what_cannot_be_run_is_refused_by_name_with_the_supported_list() {
         ("hooked_relu", "act_fn", json!("xielu"), "xielu", "solu_ln"),
         ("gpt2_bin", "activation_function", json!("quick_gelu"), "quick_gelu", "gelu_new"),
         ("gpt_neox_serial", "hidden_act", json!("relu6"), "relu6", "relu"),
-        // Known, but nobody trains these with them and gates have no such form.
+        // Known activations, but no such network uses them, and gates have no such form.
         ("llama_yarn", "hidden_act", json!("solu"), "solu", "silu"),
         ("gpt2_bin", "activation_function", json!("solu_ln"), "solu_ln", "gelu_new"),
         ("hooked_relu", "normalization_type", json!("BN"), "BN", "LNPre"),
@@ -242,7 +242,7 @@ fn what_cannot_be_run_is_refused_by_name_with_the_supported_list() {
         let text = error.to_string();
         assert!(text.contains(what) && text.contains(supported), "{name} {key}: {text}");
     }
-    // What TransformerLens writes for "not set" is not refused.
+    // The values that TransformerLens writes for "not set" are accepted.
     let copy = copy("hooked_relu");
     for (key, value) in
         [("attn_scores_soft_cap", json!(-1.0)), ("clip_qkv", json!(null)), ("use_qk_norm", json!(false))]
@@ -273,7 +273,7 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         let error = refused(name, key, value);
         assert!(matches!(error, Error::Config(_)), "{name} {key}: {error:?}");
     }
-    // Not saying is not the same as saying null: LayerNorm is TransformerLens' default, and these have no weights for it.
+    // A missing key is not null: LayerNorm is TransformerLens' default, and these have no weights for it.
     let copy = copy("hooked_relu");
     let path = copy.path().join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -283,7 +283,7 @@ fn settings_that_make_no_sense_are_refused_by_name() {
     assert!(error.contains("ln1"), "{error}");
 }
 
-/// The error of a variant whose tensors were changed.
+/// Error of a variant whose tensors were changed.
 #[track_caller]
 fn spoilt(name: &str, change: impl FnOnce(&mut HashMap<String, Tensor>)) -> Error {
     let copy = copy(name);
@@ -338,17 +338,17 @@ fn missing_unexpected_and_misshapen_tensors_are_named() {
     }
 }
 
-/// The toy, a llama, a shortformer with SoLU and a parallel network.
+/// Models: the toy, llama_yarn, hooked_rms_solu_ln and hooked_rotary.
 static MODELS: LazyLock<Vec<Arc<Model>>> = LazyLock::new(|| {
     let toy = root().join("datasets/toy");
     let toy = Model::load("toy", toy.to_str().unwrap(), &Options::default(), &()).unwrap();
-    // Not hooked_shortformer: its scores are not scaled down and make a thousandfold of what is lost in rounding.
+    // Not hooked_shortformer: its scores are not scaled down and amplify rounding errors a thousandfold.
     let variants =
         ["llama_yarn", "hooked_rms_solu_ln", "hooked_rotary"].map(|name| load(&variant(name), None).unwrap());
     std::iter::once(toy).chain(variants).map(Arc::new).collect()
 });
 
-/// Examples of random ids, empty ones and such as fill the window among them.
+/// Strategy for examples of random ids, some empty and some of a whole window.
 fn batches() -> impl Strategy<Value = (usize, Vec<Vec<u32>>)> {
     (0..MODELS.len()).prop_flat_map(|which| {
         let config = MODELS[which].config();
@@ -359,8 +359,8 @@ fn batches() -> impl Strategy<Value = (usize, Vec<Vec<u32>>)> {
     })
 }
 
-/// Examples that often begin alike: of each the number of tokens that it has of the one before, and tokens of its own;
-/// and which of its positions are wanted.
+/// Examples that often share prefixes: for each, the number of tokens that it has from the one before, tokens of its
+/// own, and its wanted positions.
 type Alike = Vec<(prop::sample::Index, Vec<u32>, Vec<prop::sample::Index>)>;
 
 fn alike() -> impl Strategy<Value = (usize, Alike)> {
@@ -501,7 +501,7 @@ proptest! {
     }
 }
 
-/// Activations of all layers as plain numbers.
+/// Activations of all layers as numbers.
 fn numbers(model: &Model, examples: &[Vec<u32>]) -> Vec<Vec<f32>> {
     let examples: Vec<&[u32]> = examples.iter().map(Vec::as_slice).collect();
     let values = run(model, &examples, (0..model.config().layers).map(|l| (l, None)));

@@ -59,7 +59,7 @@ impl Golden {
         }
     }
 
-    /// The tokens predicted after each text, all as one batch.
+    /// Checks the tokens predicted after each text, all as one batch.
     fn check_next_tokens(&self, model: &Model, count: usize) {
         let mut batch = Batch::new([], model.bos());
         self.texts.iter().for_each(|text| batch.push_last(&model.tokenizer().encode(text).unwrap()));
@@ -104,7 +104,7 @@ fn check_folder(name: &str, bos: bool) {
     verifies(&model, &folder.join("golden.safetensors"), None);
 }
 
-/// Checks that a text has the same activations in whichever company, and those of the reference where it has the layer.
+/// Checks that a text has the same activations in every batch, and those of the reference if it has the layer.
 fn verifies(model: &Model, golden: &Path, layers: Option<&[usize]>) {
     let reference = Reference::open(golden.to_str().unwrap()).unwrap();
     let found = model.verify(None, Some(&reference), &Cancel::default()).unwrap();
@@ -117,7 +117,7 @@ fn verifies(model: &Model, golden: &Path, layers: Option<&[usize]>) {
     }
 }
 
-/// A copy of the golden file of gpt2 with another header or other data.
+/// Copies the golden file of gpt2 with another header or other data.
 fn damaged(change: impl Fn(&mut serde_json::Value, &mut Vec<u8>)) -> tempfile::NamedTempFile {
     let bytes = std::fs::read(root().join("tests/models/gpt2/golden.safetensors")).unwrap();
     let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
@@ -180,7 +180,7 @@ fn references_that_differ_or_do_not_fit_are_told() {
         assert!(matches!(error, Error::Corrupt { .. }) && error.to_string().contains(reason), "{reason}: {error}");
         assert!(error.to_string().contains(file.path().to_str().unwrap()), "{error}");
     }
-    // The model as it should not have been registered.
+    // A model registered without the BOS of the reference.
     let error = verify(&load(false).unwrap(), &folder.join("golden.safetensors")).unwrap_err().to_string();
     assert!(error.contains("'bos'") && error.contains("at index 0"), "{error}");
     for (file, reason) in [("config.json", "safetensors"), ("none", "no such file"), ("", "folder")] {

@@ -25,7 +25,7 @@ fn toy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/toy")
 }
 
-/// The model's files, by name.
+/// Files of the model, by name.
 fn toy_files() -> HashMap<String, Vec<u8>> {
     let read = |name: &str| (name.to_owned(), std::fs::read(toy().join(name)).unwrap());
     ["config.json", "tokenizer.json", "model.safetensors"].map(read).into()
@@ -41,7 +41,7 @@ fn remotes(folder: &Path) -> Remotes {
     }
 }
 
-/// Opens what was fetched and compares it with the folder it was served from.
+/// Opens fetched files and compares them with the folder that they were served from.
 fn check(files: &Files) {
     let fetched = Checkpoint::open(files).unwrap();
     let bytes = std::fs::read(toy().join("model.safetensors")).unwrap();
@@ -59,7 +59,7 @@ fn reason(result: Result<Files, Error>) -> String {
     }
 }
 
-/// Notes what it hears of each file.
+/// Progress that records each file.
 #[derive(Default)]
 struct Heard(Mutex<Vec<Download>>);
 
@@ -86,7 +86,7 @@ impl Progress for Heard {
 }
 
 impl Heard {
-    /// Each file was announced with its size, arrived whole and was finished.
+    /// Checks that each file was announced with its size, arrived whole and was finished.
     fn check(&self, count: usize) {
         let heard = self.0.lock().unwrap();
         assert_eq!(heard.len(), count, "{heard:?}");
@@ -97,7 +97,7 @@ impl Heard {
     }
 }
 
-// A server with two faces: a hub under /api and /<repository>/resolve, plain files under /files.
+// A server with two interfaces: a hub under /api and /<repository>/resolve, plain files under /files.
 
 struct Request {
     method: String,
@@ -146,7 +146,7 @@ impl Server {
         if let Some(name) = request.path.strip_prefix("/files/") {
             return files.get(name).map_or(NOT_FOUND, |file| body(request, file, &etag(file)));
         }
-        // What large files are redirected to; a signed address, so without the token.
+        // Large files are redirected here, to a signed address, so without the token.
         if let Some(name) = request.path.strip_prefix("/storage/") {
             return files.get(name).map_or(NOT_FOUND, |file| body(request, file, &etag(file)));
         }
@@ -200,7 +200,7 @@ fn etag(file: &[u8]) -> String {
     Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The file, or the range of it that was asked for.
+/// Response body: the file, or the requested range of it.
 fn body(request: &Request, file: &[u8], etag: &str) -> (&'static str, Vec<(String, String)>, Vec<u8>) {
     let mut headers = vec![("ETag".into(), format!("\"{etag}\"")), ("Accept-Ranges".into(), "bytes".into())];
     let Some(range) = request.headers.get("range").and_then(|range| range.strip_prefix("bytes=")) else {
@@ -251,7 +251,7 @@ fn folders_of_every_layout() {
         other => panic!("{other:?}"),
     };
     missing("model.safetensors");
-    // From the last choice to the first.
+    // Files from the last choice to the first.
     write("a.gguf", "");
     assert_eq!(found(), ["a.gguf"]);
     write("b.gguf", "");
@@ -275,8 +275,8 @@ fn folders_of_every_layout() {
     let index = |ending: &str| {
         format!(r#"{{"weight_map": {{"x": "part-2.{ending}", "y": "part-1.{ending}", "z": "part-2.{ending}"}}}}"#)
     };
-    // An index without its parts is no model, whatever else lies there; beside the file that it would replace it is
-    // left over from an earlier save. transformers has this order.
+    // An index without its parts is no model, even beside other files; beside the single file, it is left over from an
+    // earlier save and ignored. transformers has this order.
     for (single, ending) in [("pytorch_model.bin", "bin"), ("model.safetensors", "safetensors")] {
         let (first, second) = (format!("part-1.{ending}"), format!("part-2.{ending}"));
         write(&format!("{single}.index.json"), &index(ending));
@@ -290,7 +290,7 @@ fn folders_of_every_layout() {
         assert_eq!(found(), [first, second]);
         write(single, "");
     }
-    // What config.json names wins over all.
+    // A file that config.json names wins over all.
     write("config.json", r#"{"transformers_weights": "part-2.safetensors", "x": NaN}"#);
     assert_eq!(found(), ["part-2.safetensors"]);
     write("config.json", r#"{"transformers_weights": "../part-2.safetensors"}"#);
@@ -326,12 +326,12 @@ fn what_is_no_model_is_refused_by_name() {
     write("tokenizer.model", "");
     write("tokenizer.json", "");
     assert_eq!(remotes.fetch(&location, None, &()).unwrap().weights.len(), 1);
-    // With it transformers loads another model, by what else is installed.
+    // With it, transformers loads another model, depending on installed packages.
     write("adapter_config.json", "{}");
     refused("adapter_config.json");
 }
 
-/// What a clone without git-lfs has in place of a large file.
+/// Checks that Git LFS pointers, which clones without git-lfs have in place of large files, are refused.
 #[test]
 fn git_lfs_pointers_are_named_whatever_file_they_stand_for() {
     let pointer = "version https://git-lfs.github.com/spec/v1\n\
@@ -396,7 +396,7 @@ fn the_hub() {
     heard.check(3);
     assert!(files.weights[0].starts_with(folder.path().join("hub/models--org--toy/snapshots").join(COMMIT)));
 
-    // A second visit asks for the commit only.
+    // A second fetch asks for the commit only.
     let asked = server.log.lock().unwrap().len();
     assert_eq!(remotes.fetch("hf://org/toy", None, &()).unwrap(), files);
     assert_eq!(server.log.lock().unwrap().len(), asked + 1);
@@ -481,11 +481,11 @@ fn web_servers() {
     assert!(reason(remotes.fetch("http://127.0.0.1:1/model", None, &())).contains("127.0.0.1:1"));
 }
 
-/// moto's S3 server; ends with the test.
+/// S3 server of moto; ends with the test.
 struct Moto(Child, u16);
 
 impl Moto {
-    /// Starts it, unless it cannot be installed here.
+    /// Starts the server; `None` if it cannot be installed here.
     fn start() -> Option<Self> {
         let python = match neuroql_requirements::moto() {
             Ok(python) => python,
@@ -572,7 +572,7 @@ fn s3() {
     assert_eq!(remotes.fetch("s3://models/some/toy/model.safetensors", None, &heard).unwrap().weights, files.weights);
     heard.check(0);
 
-    // A damaged copy is replaced; so is one that is as sound as before while the object is not the same.
+    // A damaged copy is replaced; so is an intact one if the object has changed.
     let mut bytes = std::fs::read(&files.weights[0]).unwrap();
     bytes[1_000_000] ^= 1;
     std::fs::write(&files.weights[0], bytes).unwrap();

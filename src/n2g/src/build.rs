@@ -1,4 +1,4 @@
-//! Graphs of many neurons of a layer at once.
+//! Trainer of the graphs of many neurons of a layer at once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::score::{Scores, score};
 use crate::substitutes::Sources;
 use crate::{Background, Fired, MaskedLm, Method, Options, QueryRunner, Result, Task};
 
-/// Why a neuron has no graph.
+/// Reason why a neuron has no graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// The dataset has no tokens.
@@ -21,10 +21,10 @@ pub enum Reason {
     /// Its greatest activation is not above 0.
     #[error("the neuron is never positive on the dataset")]
     NeverFires,
-    /// There is nothing to learn from.
+    /// There is no example to learn from.
     #[error("the dataset has no example on which the neuron is positive")]
     NoExamples,
-    /// No pattern came of its examples.
+    /// No pattern was found in its examples.
     #[error("no pattern was found in the neuron's examples")]
     NoPattern,
     /// The method failed.
@@ -32,16 +32,16 @@ pub enum Reason {
     Failed(String),
 }
 
-/// The outcome for a neuron.
+/// Outcome of building the graph of a neuron.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
-    /// The neuron.
+    /// Index of the neuron in its layer.
     pub neuron: u32,
-    /// Its graph, and how good it is; or why there is none.
+    /// Its graph with scores, or the reason why there is none.
     pub outcome: Result<(Graph, Scores), Reason>,
 }
 
-/// What builds, and keeps between calls what it has learned of the vocabulary.
+/// Trainer of graphs. Between calls it keeps the neighbours of tokens and the masked language model.
 #[derive(Debug)]
 pub struct GraphTrainer {
     method: Method,
@@ -52,7 +52,7 @@ pub struct GraphTrainer {
 }
 
 impl GraphTrainer {
-    /// For a model, all layers of it.
+    /// Makes a trainer for all layers of a model.
     pub fn new(model: &Arc<Model>, method: Method, options: Options) -> Self {
         Self {
             method,
@@ -63,18 +63,18 @@ impl GraphTrainer {
         }
     }
 
-    /// Uses a masked language model that is loaded already, rather than loading the one that the options name when it is
-    /// first needed.
+    /// Sets a masked language model that is loaded already, in place of the one of the options, which is loaded when it
+    /// is first needed.
     pub fn with_masked_lm(mut self, masked_lm: Arc<MaskedLm>) -> Self {
         self.sources.set_masked_lm(masked_lm);
         self
     }
 
-    /// Builds and judges the graphs of some neurons of the runner's layer, one result each, in order. `fired` says
-    /// where each is active on the background.
+    /// Builds and judges the graphs of some neurons of the runner's layer, one result each, in order. `fired` has the
+    /// tokens of the background on which each is active.
     ///
     /// # Errors
-    /// What stops all of them: the model cannot run, or the work was cancelled. What concerns one neuron is a
+    /// Errors that stop all of them: the model cannot run, or the work was cancelled. An error of one neuron is a
     /// [`Reason`].
     pub async fn build(
         &mut self,
@@ -119,7 +119,7 @@ impl GraphTrainer {
                 });
                 Ok(outcome)
             };
-            // Running no model, it can fail by an error of ours only, which is about this neuron alone.
+            // It runs no model, so it can only fail by an internal error, of this neuron alone.
             let outcome = runner.pool().run(Placement::OneThread, judge);
             async move {
                 let outcome = outcome.await.unwrap_or_else(|error| Err(Reason::Failed(error.to_string())));

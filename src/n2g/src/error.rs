@@ -3,20 +3,19 @@
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong in building graphs. That one neuron cannot be fitted is no error, but a
-/// [`Reason`](crate::Reason).
+/// Error of building graphs. A neuron that cannot be fitted is no error, but has a [`Reason`](crate::Reason).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The model could not run.
+    /// Error of running the model.
     #[error(transparent)]
     Model(#[from] neuroql_model::Error),
-    /// The graph could not be made.
+    /// Error of making the graph.
     #[error(transparent)]
     Graph(#[from] neuroql_graph::Error),
-    /// An option that there is not, or a value that it cannot have.
+    /// Error of an unknown option, or of a value that it cannot have.
     #[error("option \"{option}\" of graph building {reason}")]
     Option {
-        /// Its name.
+        /// Name of the option.
         option: String,
         /// The fault.
         reason: String,
@@ -24,7 +23,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The SQLSTATE that a client is told.
+    /// SQLSTATE of the error.
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::Model(error) => error.sqlstate(),

@@ -1,9 +1,9 @@
-//! How a neuron graph is made: from examples that activate a neuron to a trie of token patterns, and how good that is.
+//! Learns neuron graphs: from examples that activate a neuron to a trie of token patterns, and its scores.
 //!
-//! The faithful method follows Neuron2Graph (Foote et al., arXiv 2305.19911): `prune` finds the part of an example
-//! that activates the neuron, `saliency` which of its tokens matter, and [`fit`] makes patterns of them. Texts that
-//! are made up on the way are run through the model by an [`QueryRunner`], those of many neurons together. [`score`] judges
-//! a graph on examples and on random text that it was not made from. Everything is on token ids.
+//! The faithful method follows Neuron2Graph (Foote et al., arXiv 2305.19911): `prune` finds the part of an example that
+//! activates the neuron, `saliency` the importance of its tokens, and [`fit`] makes patterns of them. A [`QueryRunner`]
+//! runs changed texts through the model, those of many neurons together. [`score`] judges a graph on examples and on
+//! random text that it was not made from. All texts are token ids.
 
 mod background;
 mod build;

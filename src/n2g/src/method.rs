@@ -1,4 +1,4 @@
-//! The ways of making a graph.
+//! Methods of building graphs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use neuroql_graph::Semantics;
 
 use crate::Error;
 
-/// A way of making a graph.
+/// Method of building graphs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Method {
-    /// This project's own, see [`crate::fit::neuroql`].
+    /// Method of this project, see [`crate::fit::neuroql`].
     #[default]
     Neuroql,
     /// Neuron2Graph as published (arXiv 2305.19911) and as its maintained code does it.
@@ -24,10 +24,10 @@ pub enum Method {
 }
 
 impl Method {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 5] = [Self::Neuroql, Self::N2g, Self::Openai, Self::Token, Self::Ngram];
 
-    /// Its name in SQL.
+    /// Name of the method in SQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Neuroql => "neuroql",
@@ -38,7 +38,7 @@ impl Method {
         }
     }
 
-    /// The options that it reads.
+    /// Names of the options that it reads.
     pub(crate) fn reads(self) -> &'static [&'static str] {
         match self {
             Self::Token => &["fire_threshold"],
@@ -72,8 +72,8 @@ impl Method {
         }
     }
 
-    /// Another number whenever the method learns other graphs than before from the same examples with the same options:
-    /// graphs that an earlier program has made are not taken for those that this one would make.
+    /// Version of the method, increased whenever it learns other graphs from the same examples with the same options,
+    /// so that graphs of earlier versions are not reused.
     pub fn version(self) -> u32 {
         match self {
             Self::Neuroql => 4,
@@ -81,7 +81,7 @@ impl Method {
         }
     }
 
-    /// How its graphs are meant to be read.
+    /// Semantics with which its graphs predict.
     pub fn semantics(self) -> Semantics {
         match self {
             Self::N2g => Semantics::Greedy,

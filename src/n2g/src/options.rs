@@ -4,68 +4,67 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Method, Result};
 
-/// The least activation, as a share of a neuron's greatest, that may count as firing.
+/// Least value of `fire_threshold`, as a share of a neuron's greatest activation.
 pub const LEAST_THRESHOLD: f32 = 0.25;
 
-/// Most that one of the counts may be.
+/// Greatest value of a count.
 const MOST: usize = 1000;
 
-/// Most that two which multiply may come to.
+/// Greatest product of two counts that multiply.
 const MOST_OF_TWO: usize = 100_000;
 
-/// Where substitutes for important tokens come from.
+/// Source of substitutes for important tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Substitutes {
-    /// There are none.
+    /// No substitutes.
     None,
-    /// From the model itself: tokens near in its embedding, verified by running it.
+    /// Tokens near in the embedding of the model, verified by running it.
     Model,
-    /// From the model itself: tokens that it predicts at their place, verified by running it.
+    /// Tokens that the model predicts at their place, verified by running it.
     Predictions,
-    /// Those of `Model`, then those of `Predictions`, as many of each.
+    /// Substitutes of `Model`, then of `Predictions`, as many of each.
     Both,
-    /// Words that a masked language model proposes, as Neuron2Graph has it (paper §3.3).
+    /// Words that a masked language model proposes, as in Neuron2Graph (paper §3.3).
     MaskedLm,
 }
 
-/// Every number of the methods. Names follow Neuron2Graph's code where it has one.
+/// Options of all methods. Names are those of Neuron2Graph's code if it has the option.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// A token whose activation is above this share of the neuron's greatest has a pattern.
+    /// Share of the neuron's greatest activation above which a token has a pattern.
     pub activation_threshold: f32,
-    /// A context token is part of a pattern if masking it takes more than this share of the activation. (`neuroql`
-    /// chooses by itself.)
+    /// Importance above which a context token is part of a pattern: the share of the activation lost by masking it.
+    /// (`neuroql` chooses it.)
     pub importance_threshold: f32,
-    /// Firing, in scores, is an activation of at least this share of the neuron's greatest.
+    /// Share of the neuron's greatest activation from which on a token counts as firing, in scores.
     pub fire_threshold: f32,
-    /// Tokens of a sample whose activation is at least this share of the sample's greatest have patterns; at 1 only the
-    /// greatest.
+    /// Share of the sample's greatest activation from which on its tokens have patterns; at 1, only the greatest has.
     pub token_activation_threshold: f32,
     /// Share of its activation that the activator must keep on a pruned context.
     pub keep: f32,
-    /// Tokens that a pruned context may have.
+    /// Greatest number of tokens of a pruned context.
     pub cutoff: usize,
-    /// Lengths of context that are tried are multiples of it.
+    /// Step of the lengths of context that are tried.
     pub skip_interval: usize,
-    /// Tokens after the activator that stay for the sake of substitutes.
+    /// Number of tokens after the activator that are kept for substitutes.
     pub post_context: usize,
-    /// The token that others are masked with; by default the model's own mask or padding token, else an underscore.
+    /// Token that others are masked with; by default the model's own mask or padding token, else an underscore.
     pub masking_token: Option<u32>,
-    /// Where substitutes come from.
+    /// Source of substitutes.
     pub substitutes: Substitutes,
-    /// Location of the masked language model that substitutes come from, by default the DistilBERT that Neuron2Graph
-    /// asks. Naming one chooses it as their source.
+    /// Location of the masked language model for substitutes, by default the DistilBERT of Neuron2Graph. Setting it
+    /// selects it as their source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masked_lm: Option<String>,
-    /// Substitutes tried for a token.
+    /// Greatest number of substitutes tried for a token.
     pub max_augmentations: usize,
-    /// Tokens before the activator in the baseline `ngram`.
+    /// Number of tokens before the activator in the baseline `ngram`.
     pub ngram: usize,
-    /// Firing tokens that `neuroql` learns from.
+    /// Greatest number of firing tokens that `neuroql` learns from.
     pub most_firings: usize,
-    /// Tokens drawn in place of a masked one by `neuroql`.
+    /// Number of tokens that `neuroql` draws in place of a masked one.
     pub draws: usize,
 }
 
@@ -76,8 +75,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The numbers that a method has if nobody says otherwise: for `n2g` and the baselines those of Neuron2Graph's
-    /// driver, for `openai` those of its code.
+    /// Default options of a method: for `n2g` and the baselines those of Neuron2Graph's driver, for `openai` those of
+    /// its code.
     pub fn of(method: Method) -> Self {
         let n2g = Self {
             activation_threshold: 0.5,
@@ -110,10 +109,10 @@ impl Options {
         }
     }
 
-    /// A method's own numbers, with some of them changed: a JSON object.
+    /// Parses changes to the default options of a method, a JSON object.
     ///
     /// # Errors
-    /// [`Error::Option`]: no object, an option that there is not or that the method does not read, a value out of range.
+    /// [`Error::Option`]: no object, an option that is unknown or that the method does not read, a value out of range.
     pub fn parse(method: Method, changes: &str) -> Result<Self> {
         let wrong = |reason: String| Error::Option { option: "options".into(), reason };
         let changes: serde_json::Value =
@@ -123,7 +122,7 @@ impl Options {
         };
         let mut options = serde_json::to_value(Self::of(method)).map_err(|e| wrong(e.to_string()))?;
         if let Some(options) = options.as_object_mut() {
-            // All options of a method may be given, those that it does not read with the values that they have.
+            // All options may be given, those that the method does not read with their default values.
             let none = serde_json::Value::Null;
             let changed = |name: &String| *options.get(name).unwrap_or(&none) != changes[name];
             let is_unread = |name: &&String| !method.reads().contains(&name.as_str()) && changed(name);
@@ -147,7 +146,7 @@ impl Options {
             ("token_activation_threshold", self.token_activation_threshold),
             ("keep", self.keep),
         ];
-        // Of weaker activations on random text nothing is remembered.
+        // Weaker activations on random text are not stored.
         if self.fire_threshold < LEAST_THRESHOLD {
             let reason = format!("is {}, expected at least {LEAST_THRESHOLD}", self.fire_threshold);
             return Err(Error::Option { option: "fire_threshold".into(), reason });
@@ -185,10 +184,10 @@ impl Options {
         Ok(self)
     }
 
-    /// As JSON.
+    /// Serialises the options as JSON.
     ///
     /// # Errors
-    /// [`neuroql_model::Error::Internal`] if they have no JSON form: results of different options must not look alike.
+    /// [`neuroql_model::Error::Internal`] if they have no JSON form: different options must not be confused.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|error| {
             neuroql_model::Error::Internal(format!("the options of a graph have no JSON form: {error}")).into()

@@ -1,4 +1,4 @@
-//! The shortest context on which a neuron still fires.
+//! Pruning: finds the shortest context on which a neuron still fires.
 
 use neuroql_model::Result;
 
@@ -6,28 +6,28 @@ use crate::Options;
 use crate::query_runner::{At, Query, QueryRunner, turns};
 use crate::sample::Sample;
 
-/// Part of a sample that ends with the token on which the neuron fires, or with a few tokens after it.
+/// Pruned sample: the part of it that ends with the token on which the neuron fires, or with a few tokens after it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pruned {
-    /// The tokens.
+    /// Tokens of the part.
     pub tokens: Vec<u32>,
-    /// Where in them the activator is.
+    /// Index of the activator in the tokens.
     pub pivot: usize,
-    /// What the activation on the whole sample is over that on these tokens: other activations on them are rescaled by
-    /// it, so that the activator keeps its own.
+    /// Activation on the whole sample over that on these tokens, by which activations on them are rescaled, so that the
+    /// activator keeps its own.
     pub scale: f32,
 }
 
-/// The input of pruning: a sample and the position of an activator.
+/// Pivot, the input of pruning: a sample and the position of an activator.
 #[derive(Debug, Clone, Copy)]
 pub struct Pivot<'a> {
-    /// The neuron.
+    /// Index of the neuron in its layer.
     pub neuron: u32,
-    /// Its greatest activation over the dataset.
+    /// Greatest activation of the neuron over the dataset.
     pub max_activation: f32,
     /// The sample.
     pub sample: &'a Sample,
-    /// The position.
+    /// Position of the activator.
     pub position: usize,
 }
 
@@ -40,23 +40,23 @@ impl Pivot<'_> {
         self.sample.activations[self.position]
     }
 
-    /// The longest context of at most so many tokens, which are at least one.
+    /// Length of the longest context of at most `cutoff` tokens, at least 1.
     fn longest(&self, cutoff: usize) -> usize {
         (self.position + 1).min(cutoff.max(1))
     }
 
-    /// Tokens of all contexts of at most so many tokens.
+    /// Bound of the number of tokens of all contexts of at most `cutoff` tokens.
     fn tokens_tried(&self, cutoff: usize) -> usize {
         self.longest(cutoff).pow(2)
     }
 }
 
-/// As Neuron2Graph does it (`fast_prune`): contexts of 5, 10, … tokens up to the cut-off, or the whole of a shorter
-/// one; the first on which the activator is still the maximum and keeps enough of its activation, else the longest.
-/// A few tokens of the rest of its sentence stay after it.
+/// Prunes by steps, as Neuron2Graph does (`fast_prune`): tries contexts of 5, 10, … tokens up to the cut-off, or the
+/// whole of a shorter one, and takes the first on which the activator is still the maximum and keeps enough of its
+/// activation, else the longest. A few tokens of the rest of its sentence stay after it.
 ///
 /// # Errors
-/// As [`QueryRunner::ask`].
+/// Errors of [`QueryRunner::ask`].
 pub async fn by_steps(runner: &QueryRunner, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<Pruned>> {
     let mut pruned = Vec::with_capacity(pivots.len());
     for pivots in turns(pivots, |pivot| pivot.tokens_tried(options.cutoff)) {
@@ -97,12 +97,12 @@ async fn by_steps_in_turn(runner: &QueryRunner, pivots: &[Pivot<'_>], options: &
     Ok(pruned)
 }
 
-/// See [`Pruned::scale`]; 0, so that nothing fires, if nothing was left of the activation.
+/// Computes [`Pruned::scale`]; 0, so that nothing fires, if the pruned activation is not positive.
 fn scale(whole: f32, pruned: f32) -> f32 {
     if pruned > 0.0 { whole / pruned } else { 0.0 }
 }
 
-/// The lengths that are tried.
+/// Lengths of context that are tried.
 fn lengths(whole: usize, options: &Options) -> Vec<usize> {
     let step = options.skip_interval.max(1);
     let lengths: Vec<usize> =
@@ -123,11 +123,11 @@ fn rest_of_sentence<'a>(pivot: &'a Pivot, texts: &'a [String], most: usize) -> i
     rest.skip(1).take(most).map(|(_, token)| *token)
 }
 
-/// By exact search: the shortest context whose last token keeps enough of its activation, tried one token at a time;
-/// the longest that is tried, at most `cutoff` tokens, if none does.
+/// Prunes by exact search, one token at a time: takes the shortest context whose last token keeps enough of its
+/// activation, else the longest, of at most `cutoff` tokens.
 ///
 /// # Errors
-/// As [`QueryRunner::ask`].
+/// Errors of [`QueryRunner::ask`].
 pub async fn exact(runner: &QueryRunner, pivots: &[Pivot<'_>], keep: f32, cutoff: usize) -> Result<Vec<Pruned>> {
     let mut pruned = Vec::with_capacity(pivots.len());
     for pivots in turns(pivots, |pivot| pivot.tokens_tried(cutoff)) {

@@ -1,7 +1,7 @@
-//! Activations on texts that are made up: shortened, masked, substituted.
+//! Runner of queries: activations on changed texts, which are shortened, masked or substituted.
 //!
-//! Queries of many neurons of a layer share forward passes, what texts begin with alike runs once (most are made of one
-//! text by changing one token), and the pass stops at the layer.
+//! Queries of many neurons of a layer share forward passes, shared prefixes of texts run once (most texts differ in one
+//! token), and the pass stops at the layer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use neuroql_model::{Batch, Cancel, Model, Placement, Pool, ReadSpec, Registry, Result, reduce};
 
-/// A question for a neuron's activations on a text.
+/// Query of a neuron's activations on a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// The neuron.
+    /// Index of the neuron in the layer.
     pub neuron: u32,
-    /// The text, without BOS.
+    /// Tokens of the text, without BOS.
     pub tokens: Vec<u32>,
-    /// Where.
+    /// Positions to read.
     pub at: At,
 }
 
-/// Positions of a text.
+/// Positions of a text to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum At {
-    /// Each of them.
+    /// All positions.
     All,
-    /// The last one.
+    /// The last position.
     Last,
 }
 
-/// Asks one layer of a model.
+/// Runner of queries on one layer of a model.
 #[derive(Debug, Clone)]
 pub struct QueryRunner {
     model: Arc<Model>,
@@ -38,11 +38,11 @@ pub struct QueryRunner {
     cancel: Cancel,
 }
 
-/// Tokens of queries that are made at once.
+/// Greatest number of tokens of the queries of one turn.
 const TURN: usize = 1 << 24;
 
-/// Parts of what queries are made of, so that those of each part have no more than so many tokens if it can be; what
-/// options and examples ask for may be far more than there is memory for.
+/// Splits items into turns whose queries have at most [`TURN`] tokens, unless one item alone has more: options and
+/// examples may give more queries than fit in memory.
 pub(crate) fn turns<T>(items: &[T], tokens: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
     turns_of(TURN, items, tokens)
 }
@@ -62,25 +62,25 @@ fn turns_of<T>(most: usize, mut items: &[T], tokens: impl Fn(&T) -> usize) -> im
     })
 }
 
-/// A query whose answer is missing: there is one for each.
+/// Error of a query without an answer, which is a bug: each query has one.
 pub(crate) fn unanswered() -> neuroql_model::Error {
     neuroql_model::Error::Internal("a query of a neuron's activation has no answer".into())
 }
 
-/// Number of a query and the column of its neuron.
+/// Index of a query and the column of its neuron.
 type Asked = (usize, usize);
 
-/// Queries that one forward pass answers.
+/// Forward pass that answers several queries.
 #[derive(Default)]
 struct Pass {
     neurons: Vec<u32>,
     batch: Batch,
-    /// For each text: its rows in the result, which follow those of the text before it, and who asked with which column.
+    /// Number of rows of each text in the result, where texts follow each other, and the queries of the text.
     answers: Vec<(usize, Vec<Asked>)>,
 }
 
 impl QueryRunner {
-    /// Of a layer; `cancel` stops its passes.
+    /// Makes a runner for a layer; `cancel` stops its passes.
     pub fn new(model: Arc<Model>, registry: Arc<Registry>, layer: usize, cancel: Cancel) -> Self {
         Self { model, registry, layer, cancel }
     }
@@ -90,20 +90,20 @@ impl QueryRunner {
         &self.model
     }
 
-    /// The threads.
+    /// Pool of the threads that run passes.
     pub fn pool(&self) -> &Pool {
         self.registry.pool()
     }
 
-    /// Stops it.
+    /// Flag that stops the passes.
     pub fn cancel(&self) -> &Cancel {
         &self.cancel
     }
 
-    /// The answers, one a query, in order; a text without tokens has no activations.
+    /// Runs queries; returns the activations of each, in order. A text without tokens has none.
     ///
     /// # Errors
-    /// As [`Model::run`].
+    /// Errors of [`Model::run`].
     pub async fn ask(&self, queries: &[Query]) -> Result<Vec<Vec<f32>>> {
         let passes = self.pack(queries);
         let runs = passes.into_iter().map(|pass| {
@@ -129,9 +129,9 @@ impl QueryRunner {
             }
             asked.push(i);
         }
-        // Texts that begin alike come one after another, in one pass if it has room.
+        // Texts with shared prefixes come one after another, in one pass if it has room.
         order.sort_unstable();
-        // A value or a few are read of a text.
+        // One value or a few are read of each text.
         let tokens = self.model.batch_tokens(1);
         let mut passes = Vec::new();
         let mut pass = Pass::new(self.model.bos());
@@ -172,7 +172,7 @@ impl Pass {
         self.answers.push((self.batch.rows() - start, columns));
     }
 
-    /// Runs it; each query with its values.
+    /// Runs the pass; returns each query with its values.
     fn run(self, model: &Model, layer: usize, cancel: &Cancel) -> Result<Vec<(usize, Vec<f32>)>> {
         let spec = ReadSpec::new(model, [(layer, Some(self.neurons))])?;
         let rows: Vec<usize> = self.answers.iter().map(|(rows, _)| *rows).collect();
@@ -181,7 +181,7 @@ impl Pass {
             pairs.extend(queries.iter().map(|(_, column)| (text as u32, *column as u32)));
             asked.extend(queries.iter().map(|(query, _)| (*query, *rows)));
         }
-        // A pass of one layer has one tensor; only what is asked of it leaves the device.
+        // A pass of one layer has one tensor; only the values of queries leave the device.
         let mut values = Vec::new();
         for tensor in model.run(&self.batch, &spec, cancel)? {
             values = reduce::columns(&tensor, &rows, &pairs)?;

@@ -1,6 +1,6 @@
-//! Numbers that look random and are the same each time.
+//! Deterministic pseudorandom numbers.
 
-/// SplitMix64.
+/// SplitMix64 generator.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
@@ -16,7 +16,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Below a limit, which is not 0.
+    /// Returns a number below a limit, which is not 0.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }

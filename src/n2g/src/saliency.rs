@@ -1,4 +1,4 @@
-//! Which tokens of a text an activation depends on.
+//! Saliency: the importance of the tokens of a text for an activation.
 
 use neuroql_model::{Model, Result};
 
@@ -7,17 +7,17 @@ use crate::prune::Pruned;
 use crate::query_runner::{At, Query, QueryRunner, turns, unanswered};
 use crate::random::Random;
 
-/// What masking does to a pruned text: `importances[k·n + j]` = 1 − a_j(token k masked)/a_j(original), paper §3.2.
+/// Importances in a pruned text by masking: `importances[k·n + j]` = 1 − a_j(token k masked)/a_j(original), paper §3.2.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Masked {
-    /// `[n]`, as the model has them on the pruned text.
+    /// Activations of the model on the pruned text, `[n]`.
     pub activations: Vec<f32>,
-    /// `[n, n]`; 0 where the token comes later, the original activation is 0 or nothing fires.
+    /// Importances, `[n, n]`; 0 where the token comes later, the original activation is 0 or nothing fires.
     pub importances: Vec<f32>,
 }
 
 impl Masked {
-    /// Where the greatest activation is; the first of equal ones.
+    /// Position of the greatest activation; the first of equal ones.
     pub fn peak(&self) -> usize {
         peak(&self.activations)
     }
@@ -28,13 +28,12 @@ fn peak(activations: &[f32]) -> usize {
     activations.iter().position(|a| *a == greatest).unwrap_or(0)
 }
 
-/// Importance of each token for each later one that fires, by a masking token, as Neuron2Graph measures it.
+/// Measures the importance of each token for each later one that fires, by a masking token, as Neuron2Graph does.
 ///
-/// Only what patterns are made of is run: tokens up to the last that fires, and up to the greatest activation if
-/// importances for that are wanted in any case.
+/// Only tokens that patterns need are run: up to the last that fires, and if `peaks`, up to the greatest activation.
 ///
 /// # Errors
-/// As [`QueryRunner::ask`].
+/// Errors of [`QueryRunner::ask`].
 pub async fn by_mask(
     runner: &QueryRunner,
     pruned: &[(u32, f32, &Pruned)],
@@ -91,11 +90,11 @@ async fn masked_in_turn(
     Ok(masked.collect())
 }
 
-/// Importance of each token of a neuron's pruned text for its last one, by tokens drawn from others in its place: a mask
-/// may be a signal of its own, random tokens are not. Mean over the draws. Without others every importance is 0.
+/// Measures the importance of each token of a neuron's pruned text for its last one, by randomly drawn tokens in its
+/// place, which, unlike a mask, are no signal of their own. Mean over the draws. Without tokens to draw from, it is 0.
 ///
 /// # Errors
-/// As [`QueryRunner::ask`].
+/// Errors of [`QueryRunner::ask`].
 pub async fn by_draws(runner: &QueryRunner, pruned: &[(u32, &Pruned, &[u32])], draws: usize) -> Result<Vec<Vec<f32>>> {
     let mut importances = Vec::with_capacity(pruned.len());
     for pruned in turns(pruned, |(_, pruned, _)| draws * (pruned.pivot + 1).pow(2)) {
@@ -129,16 +128,16 @@ async fn drawn_in_turn(runner: &QueryRunner, pruned: &[(u32, &Pruned, &[u32])], 
             let mean = answers.by_ref().take(draws).sum::<f32>() / draws as f32;
             row.push(if original > 0.0 { 1.0 - mean / original } else { 0.0 });
         }
-        // The activator itself.
+        // Importance of the activator itself.
         row.push(1.0);
         importances.push(row);
     }
     Ok(importances)
 }
 
-/// A token that is a mask to this vocabulary: its mask or padding token if it has one; in Neuron2Graph token 1 is such
-/// a one for GPT-NeoX but a quotation mark for GPT-2. Else a token that stands for nothing in particular: an
-/// underscore, as OpenAI's code has it, or whatever has id 1.
+/// Masking token of a vocabulary: its mask or padding token if it has one (Neuron2Graph takes token 1, which is one for
+/// GPT-NeoX but a quotation mark for GPT-2). Else a token of little meaning: an underscore, as in OpenAI's code, or
+/// token 1.
 pub fn masking_token(model: &Model) -> u32 {
     let texts = model.tokenizer().texts();
     let vocabulary = model.config().vocabulary.min(texts.len());

@@ -1,24 +1,24 @@
-//! The texts that a graph is learned from and judged by.
+//! Samples: the texts that a graph is learned from and judged by.
 
 use std::sync::Arc;
 
 use crate::split;
 
-/// An example and what a neuron does on it.
+/// Sample: an example and the activations of a neuron on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Number of the document.
     pub document: i64,
     /// Number of the example in the document.
     pub example: i64,
-    /// Its tokens, BOS not among them.
+    /// Tokens, without BOS.
     pub tokens: Arc<[u32]>,
-    /// `[tokens]`, over the neuron's greatest.
+    /// Activations, `[tokens]`, over the neuron's greatest.
     pub activations: Vec<f32>,
 }
 
 impl Sample {
-    /// Its greatest activation and where that is; the first place of equal ones.
+    /// Position and value of the greatest activation; the first of equal ones.
     pub fn peak(&self) -> Option<(usize, f32)> {
         let mut peak: Option<(usize, f32)> = None;
         for (i, &a) in self.activations.iter().enumerate() {
@@ -29,7 +29,7 @@ impl Sample {
         peak
     }
 
-    /// The same with activations over another greatest.
+    /// Rescales the activations, to be over another greatest.
     pub fn scaled(&self, by: f32) -> Self {
         let tokens = Arc::clone(&self.tokens);
         let activations = self.activations.iter().map(|a| a * by).collect();
@@ -37,12 +37,12 @@ impl Sample {
     }
 }
 
-/// The input of one neuron's graph.
+/// Task: the input for the graph of one neuron.
 #[derive(Debug, Clone)]
 pub struct Task {
-    /// The neuron.
+    /// Index of the neuron in its layer.
     pub neuron: u32,
-    /// Its greatest activation on the examples that were searched: what other activations are measured by.
+    /// Greatest activation on the searched examples, of which other activations are shares.
     pub max_activation: f32,
     /// Activating examples to learn from, strongest first.
     pub train: Vec<Sample>,
@@ -51,7 +51,7 @@ pub struct Task {
 }
 
 impl Task {
-    /// Of samples of the neuron those on which it is active, [split]: at most so many, the strongest.
+    /// Makes a task of the samples on which the neuron is active, [split]: at most `most`, the strongest.
     pub fn new(neuron: u32, max_activation: f32, mut samples: Vec<Sample>, most: usize) -> Self {
         let peak = |sample: &Sample| sample.peak().map_or(0.0, |(_, a)| a);
         let place = |sample: &Sample| (sample.document, sample.example);

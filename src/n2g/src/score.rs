@@ -1,4 +1,4 @@
-//! How well a graph predicts where its neuron fires.
+//! Scores of a graph's predictions.
 
 use std::collections::HashSet;
 
@@ -10,30 +10,30 @@ use crate::{Background, Fired, Sample};
 /// threshold, as a share of the neuron's greatest.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scores {
-    /// Of the tokens predicted to fire, the share that does; `None` if none is predicted.
+    /// Precision: of the tokens predicted to fire, the share that does; `None` if none is predicted.
     pub precision: Option<f32>,
-    /// Of the tokens that fire, the share that is predicted; `None` if none fires.
+    /// Recall: of the tokens that fire, the share that is predicted; `None` if none fires.
     pub recall: Option<f32>,
-    /// Their harmonic mean, 2·tp/(2·tp + fp + fn); `None` if nothing fires and nothing is predicted to.
+    /// F1, the harmonic mean of these, 2·tp/(2·tp + fp + fn); `None` if no token fires or is predicted to.
     pub f1: Option<f32>,
-    /// Share of tokens of which the prediction is right.
+    /// Accuracy: the share of tokens with the right prediction.
     pub accuracy: Option<f32>,
-    /// Share of the variance of activations that is explained, 1 − Σ(a − p)²/Σ(a − ā)²: what Neuron2Graph calls
-    /// correlation. Negative if the mean would predict better; `None` if activations are constant.
+    /// Explained share of the variance of activations, 1 − Σ(a − p)²/Σ(a − ā)², which Neuron2Graph calls correlation.
+    /// Negative if the mean would predict better; `None` if activations are constant.
     pub r2: Option<f32>,
     /// Pearson's correlation of predicted and real activations; `None` if either is constant.
     pub pearson: Option<f32>,
-    /// Tokens that fire, on activating examples.
+    /// Number of tokens that fire, on activating examples.
     pub positives: u64,
-    /// Tokens scored, on activating examples.
+    /// Number of tokens scored, on activating examples.
     pub tokens: u64,
     /// Precision on random text.
     pub random_precision: Option<f32>,
     /// Recall on random text.
     pub random_recall: Option<f32>,
-    /// Tokens that fire on random text.
+    /// Number of tokens that fire on random text.
     pub random_positives: u64,
-    /// Tokens of random text scored.
+    /// Number of tokens of random text scored.
     pub random_tokens: u64,
 }
 
@@ -73,7 +73,7 @@ struct Sums {
     aa: f64,
     pp: f64,
     ap: f64,
-    /// The first pair, and whether others differ from it: rounding leaves constants a variance.
+    /// First pair, to tell constants, to which rounding gives a variance.
     first: Option<(f32, f32)>,
     a_varies: bool,
     p_varies: bool,
@@ -106,8 +106,8 @@ impl Sums {
     }
 }
 
-/// Scores predictions on held-out examples and on random text; `fired` says where the neuron fires on the latter, in
-/// order. Text of the documents in `seen` was learned from and does not count.
+/// Scores predictions on held-out examples and on random text; `fired` has the tokens of the latter on which the neuron
+/// is active, in order. Text of the documents in `seen` was learned from and does not count.
 pub fn score(
     matcher: &Matcher,
     held_out: &[Sample],

@@ -1,14 +1,14 @@
-//! Which text a graph is made of.
+//! Selection of the text that a graph is made of.
 
 use std::collections::HashMap;
 
-/// Examples that [`strongest`] gives for each that is wanted, at most: near-duplicates and those that bounds overrate drop out.
+/// Greatest multiple of the wanted examples that [`strongest`] returns: near-duplicates and overrated ones drop out.
 pub const SPARE: usize = 2;
 
-/// Of the examples wanted, the share that one document may give while others have some.
+/// Divisor of the wanted examples that gives the most of one document while others have some.
 const SHARE: usize = 5;
 
-/// The greatest activation of each neuron in an example, from its activations, `[tokens, width]`.
+/// Computes the greatest activation of each neuron in an example, from its activations, `[tokens, width]`.
 pub fn peaks(values: &[f32], width: usize) -> Vec<f32> {
     let mut peaks = vec![f32::NEG_INFINITY; width];
     for row in values.chunks_exact(width) {
@@ -17,9 +17,9 @@ pub fn peaks(values: &[f32], width: usize) -> Vec<f32> {
     peaks
 }
 
-/// The examples in which a neuron is strongest, by bounds of its greatest activation in each; the greatest bound first,
-/// of equal ones the earlier. `documents` says which document an example is of. A document gives only a few of them as
-/// long as others are positive too, so that there is something to learn from and something to judge by.
+/// Selects the examples in which a neuron is strongest, by bounds of its greatest activation in each; the greatest
+/// bound first, of equal ones the earlier. `documents` has the document of each example. While examples of others are
+/// positive too, only a few are of one document, so that there are examples to learn from and to judge by.
 pub fn strongest(bounds: &[f32], documents: &[i64], wanted: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..bounds.len()).filter(|i| bounds[*i] > 0.0).collect();
     order.sort_by(|a, b| bounds[*b].total_cmp(&bounds[*a]).then(a.cmp(b)));
@@ -35,14 +35,14 @@ pub fn strongest(bounds: &[f32], documents: &[i64], wanted: usize) -> Vec<usize>
     chosen
 }
 
-/// Examples evenly spread over all, with about so many tokens together.
+/// Selects examples evenly spread over all, with about `tokens` tokens together.
 pub fn spread(lengths: impl ExactSizeIterator<Item = usize> + Clone, tokens: usize) -> Vec<usize> {
     let (count, all) = (lengths.len(), lengths.clone().sum::<usize>());
     if all <= tokens {
         return (0..count).collect();
     }
     let mut chosen = Vec::new();
-    // An example is taken whenever the share of tokens that should be taken by then exceeds what was.
+    // An example is taken whenever the taken share of tokens falls behind.
     let (mut seen, mut taken) = (0u128, 0u128);
     for (i, length) in lengths.enumerate() {
         seen += length as u128;
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn documents_share() {
         let bounds = [9.0, 8.0, 7.0, 6.0, 0.0, 5.0];
-        // Two of document 1 first, then the others, then the rest of it; what is not positive never.
+        // Two of document 1 first, then the others, then its rest; examples that are not positive never.
         assert_eq!(strongest(&bounds, &[1, 1, 1, 2, 2, 3], 2), [0, 1, 3, 5]);
         assert_eq!(strongest(&bounds, &[1; 6], 2), [0, 1, 2, 3]);
         assert!(strongest(&[], &[], 5).is_empty());

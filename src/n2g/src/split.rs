@@ -1,10 +1,10 @@
-//! The split of examples into those to learn from and those to judge by.
+//! Split of examples into those to learn from and those to judge by.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::Sample;
 
-/// Tokens up to the peak that tell near-duplicates apart.
+/// Number of tokens up to the peak that are equal in near-duplicates.
 const NEAR_DUPLICATE: usize = 8;
 
 /// Splits activating examples, strongest first, into those to learn from and those to judge by: near-duplicates are

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
-/// Largest |logit − reference|, as a share of the largest |reference|.
+/// Largest |logit − reference| allowed, as a share of the largest |reference|.
 const TOLERANCE: f32 = 1e-5;
 
 fn folder(name: &str) -> PathBuf {
@@ -29,7 +29,7 @@ fn load(folder: &Path) -> Result<MaskedLm, Error> {
     MaskedLm::load(folder.to_str().unwrap(), &())
 }
 
-/// A copy of a fixture to change.
+/// Copies a fixture, to change it.
 fn copy(name: &str) -> TempDir {
     let copy = TempDir::new().unwrap();
     for entry in fs::read_dir(folder(name)).unwrap().map(Result::unwrap) {
@@ -100,7 +100,7 @@ fn first_checkpoints_of_bert_are_read() {
     candle_core::safetensors::save(&renamed, &file).unwrap();
     let (gaps, wanted) = golden("bert");
     close(&load(copy.path()).unwrap().logits(&gaps).unwrap(), &wanted);
-    // Case counts where the tokenizer's configuration says so.
+    // Case counts if the tokenizer's configuration disables lower case.
     fs::write(copy.path().join("tokenizer_config.json"), r#"{"do_lower_case": false}"#).unwrap();
     let cased = load(copy.path()).unwrap().logits(&gaps).unwrap();
     assert!(largest(&(cased - wanted).unwrap()) > 0.1);
@@ -167,7 +167,7 @@ fn fillers_are_the_most_probable_words() {
     let found = fill(&lm, &gaps[..1], 100, least).remove(0);
     let texts = |fillers: &[Filler]| fillers.iter().map(|filler| filler.text.clone()).collect::<Vec<_>>();
     assert_eq!(texts(&found), texts(&all[0][..6]));
-    // The word that was there is not proposed, however it is written.
+    // The original word is not proposed in any spelling.
     let word = &all[0][0].text;
     let without = Gap { word: format!("{}!", word.trim_start_matches('#').to_uppercase()), ..gaps[0].clone() };
     let found = fill(&lm, &[without], 100, 0.0).remove(0);
@@ -226,7 +226,7 @@ fn naming_a_model_chooses_it() {
     }
 }
 
-/// Graphs of some neurons of the bundled model from a few sentences.
+/// Builds graphs of some neurons of the bundled model from a few sentences.
 fn graphs(substitutes: &str, lm: Option<&Arc<MaskedLm>>) -> Vec<Graph> {
     let bundle = neuroql_datasets::TOY;
     let checkpoint = Checkpoint::from_bytes(bundle.config, bundle.weights, bundle.tokenizer).unwrap();

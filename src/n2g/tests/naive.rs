@@ -1,4 +1,4 @@
-//! Kernels against slow and obvious versions, on the bundled model.
+//! Kernels against simple, slow versions, on the bundled model.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ fn toy() -> Arc<Model> {
     Arc::new(Model::from_checkpoint("toy", "bundled", checkpoint, &Options::default()).unwrap())
 }
 
-/// The activations of one neuron on one text, run alone.
+/// Activations of one neuron on one text, run alone.
 fn alone(model: &Model, layer: usize, neuron: u32, tokens: &[u32]) -> Vec<f32> {
     let spec = ReadSpec::new(model, [(layer, Some(vec![neuron]))]).unwrap();
     let batch = Batch::new([tokens], model.bos());
@@ -121,7 +121,7 @@ fn scores_of_nothing_are_unknown() {
     assert_eq!((missed.precision, missed.recall, missed.f1), (None, Some(0.0), Some(0.0)));
 }
 
-/// Rounding of one-pass sums leaves a constant of so many tokens a variance.
+/// Checks constants of so many tokens that rounding in one-pass sums gives them a variance.
 #[test]
 fn constants_do_not_correlate() {
     let matcher = Matcher::of(&graph(&[(&[1], 0.9)]), Semantics::Longest).unwrap();

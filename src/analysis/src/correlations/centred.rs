@@ -1,21 +1,21 @@
-//! A few rows of activations less their means, ready to be multiplied in f32.
+//! Centred rows of activations, scaled for products in f32.
 
 use super::product::Columns;
 use crate::moments::Moments;
 
-/// Rows that are centred and multiplied at once; sums over more of them are f64.
+/// Greatest number of rows that are centred and multiplied at once; sums over more are in f64.
 pub(super) const ROWS: usize = 512;
 
-/// Columns whose sums are kept in registers and first-level cache together.
+/// Number of columns whose sums are kept in registers and first-level cache together.
 const BLOCK: usize = 64;
 
-/// At most [`ROWS`] rows; `values[row, i] = (x[row, i] − mean(i)) / scale(i)`.
+/// Centred rows, at most [`ROWS`]: `values[row, i] = (x[row, i] − mean(i)) / scale(i)`.
 #[derive(Debug, Default)]
 pub(super) struct Centred {
     pub rows: usize,
-    /// `[rows, width]`; squares of a column sum to at most 1.
+    /// Centred and scaled values, `[rows, width]`; squares of a column sum to at most 1.
     pub values: Vec<f32>,
-    /// Powers of two, so that neither product nor sum leaves the range of f32; 1 for a column of equal values.
+    /// Scale of each column, a power of two that keeps products and sums in the range of f32; 1 for a constant column.
     pub scales: Vec<f64>,
     /// Moments up to the second.
     pub moments: Vec<Moments>,
@@ -31,7 +31,7 @@ impl Centred {
         pulp::Arch::new().dispatch(Centre { x, centred: self });
     }
 
-    /// Some columns: the first and how many.
+    /// Selects columns, given the first and their number.
     pub fn columns(&self, columns: (usize, usize)) -> Columns<'_> {
         Columns { values: &self.values, width: self.scales.len(), columns }
     }
@@ -89,7 +89,7 @@ impl pulp::WithSimd for Centre<'_> {
     }
 }
 
-/// The least power of two that is greater than a number; 1 for zero and what is not finite.
+/// Least power of two that is greater than a number; 1 for zero and for numbers that are not finite.
 #[inline(always)]
 fn power_of_two_above(number: f64) -> f64 {
     const EXPONENT: u64 = 0x7ff << 52;

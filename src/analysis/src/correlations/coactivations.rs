@@ -1,4 +1,4 @@
-//! How often neurons fire together.
+//! Co-activations: counts of the tokens on which pairs of neurons fire.
 
 use rayon::prelude::*;
 
@@ -6,17 +6,17 @@ use super::rows_of;
 use super::tiles::{Tile, Tiles};
 use crate::{Error, Result};
 
-/// Tokens whose bits are counted at once: as many as batches mostly have.
+/// Number of tokens whose bits are counted at once, the usual number of a batch.
 const TOKENS: usize = 1024;
 
-/// Neurons on the other side of a tile, so that the bits of both sides stay in the first-level cache.
+/// Greatest number of columns of a tile, so that the bits of its rows and columns fit in the first-level cache.
 const WIDTH: usize = 128;
 
-/// Neurons that are counted side by side.
+/// Number of neurons that are counted together.
 const BLOCK: usize = 64;
 
-/// Tokens on which both neurons of a pair fire, for all pairs: of one set of neurons with each other, or of one set with
-/// another. A neuron fires where its activation is greater than a threshold; NaN is not.
+/// Co-activations of all pairs of neurons, of one set or of two: counts of the tokens on which both fire. A neuron
+/// fires where its activation is greater than a threshold; NaN is not.
 ///
 /// Each neuron's firing is a bit a token, and pairs are counted 64 tokens at a time. Counts are exact.
 ///
@@ -36,33 +36,32 @@ pub struct CoActivations {
     threshold: f32,
     tokens: u64,
     x: Vec<u64>,
-    /// Empty for pairs within one set.
+    /// Counts of the second set; empty for pairs within one set.
     y: Vec<u64>,
     both: Tiles<u64, WIDTH>,
 }
 
-/// How the tokens of two neurons overlap.
+/// Overlap of the tokens on which two neurons fire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overlap {
-    /// Tokens on which both fire.
+    /// Number of tokens on which both fire.
     pub both: u64,
-    /// Tokens on which the first fires.
+    /// Number of tokens on which the first fires.
     pub first: u64,
-    /// Tokens on which the second fires.
+    /// Number of tokens on which the second fires.
     pub second: u64,
-    /// All tokens.
+    /// Number of all tokens.
     pub tokens: u64,
 }
 
 impl Overlap {
-    /// Tokens on which both fire as a share of those on which one does; `None` if neither ever does.
+    /// Jaccard similarity: the share of the tokens on which one fires that both fire on; `None` if there are none.
     pub fn jaccard(&self) -> Option<f64> {
         let either = self.first + self.second - self.both;
         (either > 0).then(|| self.both as f64 / either as f64)
     }
 
-    /// How many times more often both fire than they would if they did not depend on each other; `None` if one never
-    /// fires.
+    /// Lift: the number of tokens on which both fire over that of independent neurons; `None` if one never fires.
     pub fn lift(&self) -> Option<f64> {
         let expected = self.first as f64 * self.second as f64;
         (expected > 0.0).then(|| self.both as f64 * self.tokens as f64 / expected)
@@ -70,13 +69,13 @@ impl Overlap {
 }
 
 impl CoActivations {
-    /// Nothing counted yet of `width` neurons with each other.
+    /// Makes empty counts of `width` neurons with each other.
     pub fn within(width: usize, threshold: f32) -> Self {
         let both = Tiles::new(width, width, true);
         Self { threshold, tokens: 0, x: vec![0; width], y: Vec::new(), both }
     }
 
-    /// Nothing counted yet of `width` neurons with `others` of another set.
+    /// Makes empty counts of `width` neurons with `others` of another set.
     pub fn between(width: usize, others: usize, threshold: f32) -> Self {
         let both = Tiles::new(width, others, false);
         Self { threshold, tokens: 0, x: vec![0; width], y: vec![0; others], both }
@@ -121,10 +120,10 @@ impl CoActivations {
         Ok(())
     }
 
-    /// Adds what another has counted.
+    /// Adds the counts of another.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it is about other numbers of neurons, [`Error::DifferentThresholds`].
+    /// [`Error::Shape`] if its numbers of neurons differ, [`Error::DifferentThresholds`] if its threshold does.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         let shape = |of: &Self| (of.both.rows(), of.both.columns(), of.both.symmetric());
         if shape(self) != shape(other) {
@@ -146,10 +145,10 @@ impl CoActivations {
         Ok(())
     }
 
-    /// How neuron `i` overlaps with neuron `j`, which is of the other set if there are two.
+    /// Overlap of neuron `i` with neuron `j`, which is of the other set if there are two.
     ///
     /// # Panics
-    /// If there is no such neuron.
+    /// Panics if there is no such neuron.
     pub fn overlap(&self, i: usize, j: usize) -> Overlap {
         let second = if self.both.symmetric() { self.x[j] } else { self.y[j] };
         Overlap { both: self.both.get(i, j), first: self.x[i], second, tokens: self.tokens }
@@ -159,14 +158,14 @@ impl CoActivations {
     /// the order of their numbers where it is equal; itself and those that never fire with it are left out.
     ///
     /// # Panics
-    /// If there is no neuron `i`.
+    /// Panics if there is no neuron `i`.
     pub fn strongest(&self, i: usize, k: usize) -> Vec<(u32, Overlap)> {
         assert!(i < self.both.rows(), "no neuron {i}");
         let others = (0..self.both.columns()).filter(|j| !(self.both.symmetric() && *j == i));
         let overlaps = others.map(|j| (j as u32, self.overlap(i, j))).filter(|(_, overlap)| overlap.both > 0);
         let mut overlaps: Vec<(u32, Overlap)> = overlaps.collect();
         let order = |(a, one): &(u32, Overlap), (b, other): &(u32, Overlap)| {
-            // Both fire somewhere, so there is a number to compare.
+            // Both fire on some token, so neither is `None`.
             other.jaccard().unwrap_or(0.0).total_cmp(&one.jaccard().unwrap_or(0.0)).then(a.cmp(b))
         };
         if k < overlaps.len() {
@@ -177,7 +176,7 @@ impl CoActivations {
         overlaps
     }
 
-    /// Bytes that it holds; `others` as in [`CoActivations::between`], `None` for [`CoActivations::within`].
+    /// Size in bytes; `others` as in [`CoActivations::between`], `None` for [`CoActivations::within`].
     pub fn bytes(width: usize, others: Option<usize>) -> usize {
         let pairs = Tiles::<(), WIDTH>::size(width, others.unwrap_or(width), others.is_none());
         (width + others.unwrap_or(0) + pairs) * size_of::<u64>()
@@ -192,7 +191,7 @@ impl CoActivations {
     }
 }
 
-/// On which tokens of a part of a batch neurons fire: `[words, neurons]`, a bit a token.
+/// Bitmap of the tokens of a part of a batch on which neurons fire: `[words, neurons]`, a bit a token.
 struct Bits {
     neurons: usize,
     words: Vec<u64>,
@@ -211,7 +210,7 @@ fn bits(x: &[f32], neurons: usize, threshold: f32) -> Vec<Bits> {
     x.par_chunks(TOKENS * neurons).map(pack).collect()
 }
 
-/// A bit a token.
+/// Packs comparisons with the threshold into a bit a token.
 struct Pack<'a> {
     x: &'a [f32],
     threshold: f32,
@@ -240,7 +239,7 @@ fn count_single(counts: &mut [u64], parts: &[Bits]) {
     }
 }
 
-/// Pairs 64 tokens at a time.
+/// Counts the pairs of a tile, 64 tokens at a time.
 struct CountTile<'a> {
     tile: &'a mut Tile<u64>,
     x: &'a Bits,

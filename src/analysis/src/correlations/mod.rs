@@ -23,11 +23,11 @@ pub use coactivations::{CoActivations, Overlap};
 ///
 /// Activations are centred in f64, a few hundred rows at a time about their own means, and multiplied in f32; products
 /// are added up in f64 by the formulas of Pébay (Sandia SAND2008-6212), as [`Moments`] are, so that neither large means
-/// nor long corpora lose digits. Correlations are right to about 1e-6, and to better the longer the corpus.
+/// nor long corpora lose digits. Correlations have errors of about 1e-6, less for longer corpora.
 ///
-/// Results depend on how the corpus is cut into batches and on their order, in the last digits, but not on threads: with
-/// [`CoMoments::add`] called on several threads of a rayon pool each tile of pairs still sees the batches in order. To do
-/// batches side by side, make a `CoMoments` of each and [merge](CoMoments::merge) them in order.
+/// The last digits of results depend on the batches of the corpus and on their order, but not on threads: with
+/// [`CoMoments::add`] called on several threads of a rayon pool each tile of pairs still sees the batches in order. To
+/// add batches in parallel, make a `CoMoments` of each and [merge](CoMoments::merge) them in order.
 ///
 /// ```
 /// use neuroql_analysis::{CoMoments, Sign};
@@ -49,38 +49,38 @@ pub use coactivations::{CoActivations, Overlap};
 #[derive(Debug, Clone, PartialEq)]
 pub struct CoMoments {
     x: Vec<Moments>,
-    /// Empty for pairs within one set.
+    /// Moments of the second set; empty for pairs within one set.
     y: Vec<Moments>,
     products: Tiles<f64, WIDTH>,
 }
 
-/// Which correlations are the strongest.
+/// Sign of the strongest correlations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sign {
-    /// The greatest.
+    /// The greatest are the strongest.
     Positive,
-    /// The least: anti-correlated neurons.
+    /// The least are the strongest: anti-correlated neurons.
     Negative,
-    /// The greatest in magnitude.
+    /// The greatest in magnitude are the strongest.
     Either,
 }
 
-/// A neuron and how it correlates with the one asked about.
+/// A neuron and its correlation with a given one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Correlate {
-    /// The neuron.
+    /// Index of the neuron.
     pub neuron: u32,
     /// Pearson's r, −1 to 1.
     pub correlation: f64,
 }
 
 impl CoMoments {
-    /// Nothing known yet of `width` neurons with each other.
+    /// Makes empty co-moments of `width` neurons with each other.
     pub fn within(width: usize) -> Self {
         Self { x: vec![Moments::default(); width], y: Vec::new(), products: Tiles::new(width, width, true) }
     }
 
-    /// Nothing known yet of `width` neurons with `others` of another set.
+    /// Makes empty co-moments of `width` neurons with `others` of another set.
     pub fn between(width: usize, others: usize) -> Self {
         Self {
             x: vec![Moments::default(); width],
@@ -89,7 +89,7 @@ impl CoMoments {
         }
     }
 
-    /// Bytes that it holds, beside some two thousand rows of a batch while that is added; `others` as in
+    /// Size in bytes, without some two thousand rows of a batch while it is added; `others` as in
     /// [`CoMoments::between`], `None` for [`CoMoments::within`].
     pub fn bytes(width: usize, others: Option<usize>) -> usize {
         let pairs = Tiles::<(), WIDTH>::size(width, others.unwrap_or(width), others.is_none());
@@ -141,7 +141,7 @@ impl CoMoments {
         Ok(())
     }
 
-    /// Adds the products of some parts, whose moments and distances from the means so far are known.
+    /// Adds the products of parts, given their shifts by [`merge_moments`].
     fn add_products(&mut self, x: (&[Centred], &[Vec<f64>]), y: (&[Centred], &[Vec<f64>])) {
         self.products.tiles.par_iter_mut().for_each_init(Vec::new, |product, tile| {
             product.resize(tile.values.len(), 0.0_f32);
@@ -153,10 +153,10 @@ impl CoMoments {
         });
     }
 
-    /// Adds what another knows of the tokens after those of this one.
+    /// Adds the co-moments of another, of the tokens after those of this one.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it is about other numbers of neurons.
+    /// [`Error::Shape`] if its numbers of neurons differ.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         let (rows, columns) = (self.products.rows(), self.products.columns());
         let of_other = (other.products.rows(), other.products.columns(), other.products.symmetric());
@@ -183,7 +183,7 @@ impl CoMoments {
     /// them is constant or has a value that is not finite.
     ///
     /// # Panics
-    /// If there is no such neuron.
+    /// Panics if there is no such neuron.
     pub fn correlation(&self, i: usize, j: usize) -> Option<f64> {
         let product = self.products.get(i, j);
         let (x, y) = (self.x[i].m2, if self.products.symmetric() { self.x[j].m2 } else { self.y[j].m2 });
@@ -201,7 +201,7 @@ impl CoMoments {
     /// are equal; itself and constant neurons are left out.
     ///
     /// # Panics
-    /// If there is no neuron `i`.
+    /// Panics if there is no neuron `i`.
     pub fn strongest(&self, i: usize, k: usize, sign: Sign) -> Vec<Correlate> {
         assert!(i < self.products.rows(), "no neuron {i}");
         let others = (0..self.products.columns()).filter(|j| !(self.products.symmetric() && *j == i));
@@ -224,13 +224,13 @@ impl CoMoments {
     }
 }
 
-/// Columns of a tile of products: the left operand of a product is brought into order once for all of them.
+/// Greatest number of columns of a tile of products, for all of which the left operand is packed once.
 const WIDTH: usize = 1024;
 
-/// Parts that are centred before they are multiplied, for several threads to share.
+/// Number of parts that are centred before they are multiplied, for several threads to share.
 const PARTS: usize = 4;
 
-/// Rows of a matrix.
+/// Number of rows of a matrix.
 fn rows_of(x: &[f32], width: usize) -> Result<usize> {
     match x.len().checked_rem(width) {
         Some(0) => Ok(x.len() / width),
@@ -239,12 +239,12 @@ fn rows_of(x: &[f32], width: usize) -> Result<usize> {
     }
 }
 
-/// Rows that are in memory at once.
+/// Groups of rows, each of which is centred in memory at once.
 fn groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows).step_by(PARTS * ROWS).map(move |first| first..rows.min(first + PARTS * ROWS))
 }
 
-/// Centres some rows, in parts of [`ROWS`] and memory that is used again.
+/// Centres rows in parts of [`ROWS`], in reused memory.
 fn centre(x: &[f32], width: usize, rows: Range<usize>, parts: &mut Vec<Centred>) {
     parts.resize_with(rows.len().div_ceil(ROWS), Centred::default);
     parts.par_iter_mut().enumerate().for_each(|(i, part)| {
@@ -254,13 +254,13 @@ fn centre(x: &[f32], width: usize, rows: Range<usize>, parts: &mut Vec<Centred>)
     });
 }
 
-/// Adds the moments of each part in order.
+/// Adds the moments of each part in order; returns the shifts of [`merge_moments`].
 fn merge_all(moments: &mut [Moments], parts: &[Centred]) -> Vec<Vec<f64>> {
     parts.iter().map(|part| merge_moments(moments, &part.moments)).collect()
 }
 
-/// Adds moments, and returns for each neuron `√(a·b / (a + b))·Δmean` with `a` and `b` tokens: the product of two of
-/// them is what the distance between their means adds to the co-moment.
+/// Adds moments, and returns the shift of each neuron, `√(a·b / (a + b))·Δmean` with `a` and `b` tokens: the product of
+/// two shifts is the addend to the co-moment for the distance of the means.
 fn merge_moments(moments: &mut [Moments], others: &[Moments]) -> Vec<f64> {
     let merge = |(moments, other): (&mut Moments, &Moments)| {
         let (a, b) = (moments.count as f64, other.count as f64);
@@ -271,12 +271,12 @@ fn merge_moments(moments: &mut [Moments], others: &[Moments]) -> Vec<f64> {
     moments.iter_mut().zip(others).map(merge).collect()
 }
 
-/// A part of what belongs to all neurons.
+/// Slice of a range of neurons.
 fn of<T>(all: &[T], (first, count): (usize, usize)) -> &[T] {
     &all[first..first + count]
 }
 
-/// `tile += scale_x·scale_y·product + shift_x·shift_y`.
+/// Computes `tile += scale_x·scale_y·product + shift_x·shift_y`.
 struct Accumulate<'a> {
     tile: &'a mut Tile<f64>,
     product: &'a [f32],

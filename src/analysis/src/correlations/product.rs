@@ -1,18 +1,18 @@
-//! The one product of matrices, by the gemm crate.
+//! Product of matrices, by the gemm crate.
 
 use gemm::{Parallelism, gemm};
 
-/// Some columns of a row-major matrix.
+/// A range of columns of a row-major matrix.
 #[derive(Clone, Copy)]
 pub(super) struct Columns<'a> {
-    /// `[rows, width]`.
+    /// Values of the matrix, `[rows, width]`.
     pub values: &'a [f32],
     pub width: usize,
     /// First column and number of columns.
     pub columns: (usize, usize),
 }
 
-/// `out[i, j] = Σ_rows x[row, i]·y[row, j]` on this thread; `out` is `[x's columns, y's columns]`.
+/// Computes `out[i, j] = Σ_rows x[row, i]·y[row, j]` on this thread; `out` is `[x's columns, y's columns]`.
 pub(super) fn transposed_product(rows: usize, x: Columns, y: Columns, out: &mut [f32]) {
     let (m, n) = (x.columns.1, y.columns.1);
     if rows == 0 || m == 0 || n == 0 {

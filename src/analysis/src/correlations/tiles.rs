@@ -1,28 +1,28 @@
-//! A matrix over pairs of neurons, cut into tiles that threads can work on apart.
+//! Tiled matrix over pairs of neurons, whose tiles are processed in parallel.
 
-/// Rows of a tile.
+/// Greatest number of rows of a tile.
 const ROWS: usize = 128;
 
-/// A number for each pair of a row and a column, in tiles of [`ROWS`] rows and at most `WIDTH` columns; of a matrix that
-/// is symmetric, rows of tiles begin at the diagonal.
+/// Matrix in tiles of at most [`ROWS`] rows and `WIDTH` columns; in a symmetric matrix, rows of tiles begin at the
+/// diagonal.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tiles<T, const WIDTH: usize> {
     rows: usize,
     columns: usize,
     symmetric: bool,
     pub tiles: Vec<Tile<T>>,
-    /// Of each row of tiles the number of the first.
+    /// Index of the first tile of each row of tiles.
     firsts: Vec<usize>,
 }
 
-/// The pairs of some rows and some columns.
+/// Tile: the values of a range of rows and columns.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tile<T> {
     /// First row and number of rows.
     pub rows: (usize, usize),
     /// First column and number of columns.
     pub columns: (usize, usize),
-    /// `[rows, columns]`.
+    /// Values, `[rows, columns]`.
     pub values: Vec<T>,
 }
 
@@ -52,7 +52,7 @@ impl<T: Copy + Default, const WIDTH: usize> Tiles<T, WIDTH> {
         self.symmetric
     }
 
-    /// The number of a pair. Panics if there is no such pair.
+    /// Value of a pair. Panics if there is no such pair.
     pub fn get(&self, row: usize, column: usize) -> T {
         assert!(row < self.rows && column < self.columns, "no pair {row}, {column}");
         let (row, column) = if self.symmetric && row > column { (column, row) } else { (row, column) };
@@ -64,7 +64,7 @@ impl<T: Copy + Default, const WIDTH: usize> Tiles<T, WIDTH> {
 }
 
 impl<const WIDTH: usize> Tiles<(), WIDTH> {
-    /// Numbers that are kept.
+    /// Number of stored values.
     pub fn size(rows: usize, columns: usize, symmetric: bool) -> usize {
         Self::new(rows, columns, symmetric).tiles.iter().map(|tile| tile.rows.1 * tile.columns.1).sum()
     }

@@ -17,23 +17,23 @@ const RED: [u8; 3] = [0xe8, 0x3a, 0x30];
 const BLUE: [u8; 3] = [0x1d, 0x56, 0xc8];
 const GREY: Colour = Colour([0xee, 0xf0, 0xf3]);
 
-/// What is white: activations and importances up to these. A graph has nodes of at least 0.5 and 0.75, and
-/// Neuron2Graph starts its scales 0.2 below.
+/// Activation up to which a node is white. Activators have activations of at least 0.5, contexts importances of at
+/// least 0.75, and Neuron2Graph starts its scales 0.2 below.
 pub(super) const LEAST_ACTIVATION: f32 = 0.3;
-/// See [`LEAST_ACTIVATION`].
+/// Importance up to which a node is white: see [`LEAST_ACTIVATION`].
 pub(super) const LEAST_IMPORTANCE: f32 = 0.55;
 
-/// An activator's colour: the greater the activation, the redder.
+/// Colour of an activator: the greater the activation, the redder.
 pub(super) fn of_activation(activation: f32) -> Colour {
     ramp(RED, (activation - LEAST_ACTIVATION) / (1.0 - LEAST_ACTIVATION))
 }
 
-/// A context's colour: the greater the importance, the bluer.
+/// Colour of a context: the greater the importance, the bluer.
 pub(super) fn of_importance(importance: f32) -> Colour {
     ramp(BLUE, (importance - LEAST_IMPORTANCE) / (1.0 - LEAST_IMPORTANCE))
 }
 
-/// A node's colour.
+/// Colour of a node.
 pub(super) fn of_node(node: &DisplayNode) -> Colour {
     match node.kind {
         DisplayKind::Activator => of_activation(node.weight.activation),
@@ -42,14 +42,14 @@ pub(super) fn of_node(node: &DisplayNode) -> Colour {
     }
 }
 
-/// Black or white, whichever reads better on a colour.
+/// Colour of text on a background: black or white, whichever has more contrast.
 pub(super) fn of_text(background: Colour) -> Colour {
     let luminance = luminance(background);
     let [on_black, on_white] = [(luminance + 0.05) / 0.05, 1.05 / (luminance + 0.05)];
     if on_white > on_black { Colour([0xff; 3]) } else { Colour([0; 3]) }
 }
 
-/// From white to a colour.
+/// Interpolates from white (part 0) to a colour (part 1).
 fn ramp(to: [u8; 3], part: f32) -> Colour {
     let part = part.clamp(0.0, 1.0);
     Colour(to.map(|channel| (255.0 - part * f32::from(255 - channel)).round() as u8))

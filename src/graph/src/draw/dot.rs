@@ -26,7 +26,7 @@ pub fn dot(graph: &Graph, options: &DrawOptions) -> String {
             format_args!("  label={}; labelloc=t; fontname=\"sans-serif\";\n", quote(&captions.join("\n"))),
         );
     }
-    // From right to left, Graphviz puts what comes first lowest.
+    // From right to left, Graphviz puts the first node lowest.
     for (i, node) in display.nodes.iter().enumerate().rev() {
         let label: Vec<String> =
             lines(node, 24, 6).iter().map(|line| line.iter().map(|piece| piece.text.as_str()).collect()).collect();
@@ -66,11 +66,11 @@ pub fn dot(graph: &Graph, options: &DrawOptions) -> String {
 }
 
 fn write(to: &mut String, what: std::fmt::Arguments) {
-    // A string can always be written to.
+    // Writing to a string does not fail.
     let _ = to.write_fmt(what);
 }
 
-/// A string of DOT. Graphviz reads escapes in labels, and the entities of HTML.
+/// Quotes a text as a string of DOT. Graphviz reads escapes in labels, and the entities of HTML.
 fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! Tokens as people can read them: what has no glyph, or cannot be seen, is escaped.
+//! Readable labels of tokens: characters without a glyph, or that cannot be seen, are escaped.
 
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -9,7 +9,7 @@ use crate::{DisplayKind, DisplayNode, Skip, Weight};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
     pub text: String,
-    /// True if it stands for something that cannot be seen.
+    /// True if it stands for characters that cannot be seen.
     pub faint: bool,
 }
 
@@ -23,12 +23,12 @@ impl Piece {
     }
 }
 
-/// Cells of a terminal, or of a font of fixed width, that a label takes.
+/// Width of a label in cells of a terminal, or of a font of fixed width.
 pub(super) fn width(pieces: &[Piece]) -> usize {
     pieces.iter().map(|piece| piece.text.width()).sum()
 }
 
-/// A token for a drawing: spaces at its ends are `␣`, or `␣×8` for many, and what cannot be seen is escaped.
+/// Label of a token: spaces at its ends are `␣`, or `␣×8` for many, and characters that cannot be seen are escaped.
 pub(super) fn token(text: &str) -> Vec<Piece> {
     if text.is_empty() {
         return vec![Piece::faint("empty")];
@@ -39,7 +39,7 @@ pub(super) fn token(text: &str) -> Vec<Piece> {
     for (at, c) in inner.char_indices() {
         let piece = match escape(c, is_at_end(inner, at, c)) {
             Some(escaped) => Piece::faint(escaped),
-            // Of its own it would be put on top of what is before the label.
+            // On its own it would be put on top of the character before the label.
             None if at == 0 && c.width() == Some(0) => Piece::plain(format!("◌{c}")),
             None => Piece::plain(c),
         };
@@ -60,7 +60,7 @@ fn spaces(count: usize) -> Vec<Piece> {
     }
 }
 
-/// At most so many cells of a label, with `…` for what is left out.
+/// Cuts a label to at most `cells` cells, with `…` for the rest.
 pub(super) fn clip(pieces: Vec<Piece>, cells: usize) -> Vec<Piece> {
     if width(&pieces) <= cells {
         return pieces;
@@ -83,7 +83,7 @@ pub(super) fn clip(pieces: Vec<Piece>, cells: usize) -> Vec<Piece> {
     clipped
 }
 
-/// A token in quotes, as in JSON; what cannot be seen is escaped.
+/// Quotes a token as in JSON; characters that cannot be seen are escaped.
 pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -103,7 +103,7 @@ pub(crate) fn quoted(text: &str) -> String {
     quoted
 }
 
-/// The text in place of a character that cannot be seen; joiners are seen by what they join.
+/// The escape of a character that cannot be seen; joiners need none between the characters that they join.
 pub(super) fn escape(c: char, at_end: bool) -> Option<String> {
     let escaped = match c {
         '\n' => "\\n".to_owned(),
@@ -111,7 +111,7 @@ pub(super) fn escape(c: char, at_end: bool) -> Option<String> {
         '\t' => "\\t".to_owned(),
         ' ' => return None,
         '\u{200c}' | '\u{200d}' if !at_end => return None,
-        // Format characters, among them those that turn the direction of text, and what is no character.
+        // Format characters, among them those that turn the direction of text, and noncharacters.
         '\u{ad}'
         | '\u{61c}'
         | '\u{180e}'
@@ -128,7 +128,7 @@ pub(super) fn escape(c: char, at_end: bool) -> Option<String> {
     Some(escaped)
 }
 
-/// An escape as in JSON: characters that UTF-16 needs two units for are two.
+/// Escape of a character as in JSON, `\u` and four hexadecimal digits for each unit of UTF-16.
 fn code(c: char) -> String {
     c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
 }
@@ -149,7 +149,7 @@ pub(super) fn lines(node: &DisplayNode, cells: usize, lines: usize) -> Vec<Vec<P
     for (i, shown) in node.tokens.iter().enumerate() {
         let left = node.tokens.len() - i;
         let more = format!(" +{left}");
-        // What is to be said of the tokens after this one needs room too.
+        // Cells left for the token on a line, without those for the ` +n` or ` |` after it.
         let room = |line: usize| {
             cells.saturating_sub(if left == 1 {
                 0
@@ -178,7 +178,7 @@ pub(super) fn lines(node: &DisplayNode, cells: usize, lines: usize) -> Vec<Vec<P
     made
 }
 
-/// How many tokens are skipped: `·1`, `≤5`, `2–5`.
+/// Label of the number of skipped tokens: `·1`, `≤5`, `2–5`.
 pub(super) fn skipped(skip: Skip) -> String {
     match (skip.least, skip.most) {
         (least, most) if least == most => format!("·{most}"),
@@ -187,18 +187,18 @@ pub(super) fn skipped(skip: Skip) -> String {
     }
 }
 
-/// How many patterns are left out.
+/// Label of the number of patterns left out.
 pub(super) fn left_out(patterns: usize) -> String {
     format!("+{patterns} pattern{}", if patterns == 1 { "" } else { "s" })
 }
 
-/// A number of which two decimals matter.
+/// Formats a number with two decimals.
 pub(super) fn number(value: f32) -> String {
     let value = if value == 0.0 { 0.0 } else { value };
     if value.abs() >= 1e6 { format!("{value:.2e}") } else { format!("{value:.2}") }
 }
 
-/// All that is known of a drawn node, in lines.
+/// Tooltip of a drawn node, in lines: its tokens and their numbers.
 pub(super) fn details(node: &DisplayNode) -> String {
     const MOST: usize = 20;
     let mut lines: Vec<String> = match node.kind {

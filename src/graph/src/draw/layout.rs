@@ -1,24 +1,24 @@
-//! Where nodes are drawn: columns by depth, in an order with few crossings, each node near those that it is joined to.
+//! Layout of nodes: columns by depth, in an order with few crossings, each node near those that it is joined to.
 //!
-//! Of the crates, layout-rs 0.1 draws without a program, but it chooses the columns itself, estimates the width of
-//! text from its bytes, and has neither tooltips nor a text colour; this is the part of it that graphs need, since
-//! edges join neighbouring columns only.
+//! The crate layout-rs 0.1 draws without a program, but it chooses the columns itself, estimates the width of text from
+//! its bytes, and has neither tooltips nor a text colour. Graphs need only this part of it, since their edges join
+//! neighbouring columns only.
 
 use crate::DisplayNode;
 
-/// Sweeps over the columns, for the order and for the places.
+/// Number of sweeps over the columns in each direction, for the order and for the places.
 const SWEEPS: usize = 6;
 
-/// The centres of nodes: distances from the top.
+/// Vertical layout of nodes, in distances from the top.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// The value of each node.
+    /// Centre of each node.
     pub centres: Vec<f32>,
-    /// Of all of them together.
+    /// Height of the drawing.
     pub height: f32,
 }
 
-/// Places nodes of these heights, at least `gap` apart and parts that nothing joins `apart`.
+/// Places nodes of these heights, at least `gap` apart, and unconnected parts `apart`.
 pub(super) fn layout(nodes: &[DisplayNode], heights: &[f32], gap: f32, apart: f32) -> Layout {
     let mut from: Vec<Vec<u32>> = vec![Vec::new(); nodes.len()];
     for (i, node) in nodes.iter().enumerate() {
@@ -36,7 +36,7 @@ pub(super) fn layout(nodes: &[DisplayNode], heights: &[f32], gap: f32, apart: f3
     layout
 }
 
-/// Nodes that are joined, part by part, in the order of their first activators; the nodes of a part ascending.
+/// Connected parts of the drawing, in the order of their first activators; the nodes of a part ascend.
 fn parts(nodes: &[DisplayNode], from: &[Vec<u32>]) -> Vec<Vec<u32>> {
     let mut seen = vec![false; nodes.len()];
     let mut parts = Vec::new();
@@ -57,7 +57,7 @@ fn parts(nodes: &[DisplayNode], from: &[Vec<u32>]) -> Vec<Vec<u32>> {
     parts
 }
 
-/// The nodes of a part by depth, each column in the order of a walk from the activators.
+/// Columns of a part: its nodes by depth, each column in their order.
 fn columns(nodes: &[DisplayNode], part: &[u32]) -> Vec<Vec<u32>> {
     let mut columns: Vec<Vec<u32>> = Vec::new();
     for i in part {
@@ -68,17 +68,17 @@ fn columns(nodes: &[DisplayNode], part: &[u32]) -> Vec<Vec<u32>> {
     columns
 }
 
-/// A part of the drawing.
+/// A connected part of the drawing.
 struct Part<'a> {
     nodes: &'a [DisplayNode],
-    /// The reverse of [`DisplayNode::towards`].
+    /// Nodes that lead to each node, the reverse of [`DisplayNode::towards`].
     from: &'a [Vec<u32>],
     heights: &'a [f32],
     gap: f32,
 }
 
 impl Part<'_> {
-    /// Reorders columns by the mean place of what nodes are joined to, and keeps the order that has fewest crossings.
+    /// Reorders columns by the mean place of the neighbours of nodes, and keeps the order with fewest crossings.
     fn ordered(&self, mut columns: Vec<Vec<u32>>) -> Vec<Vec<u32>> {
         let mut places = vec![0.0; self.nodes.len()];
         let set = |places: &mut Vec<f32>, column: &[u32]| {
@@ -112,7 +112,7 @@ impl Part<'_> {
         best.1
     }
 
-    /// Pairs of edges that cross.
+    /// Number of pairs of edges that cross.
     fn crossings(&self, columns: &[Vec<u32>], places: &[f32]) -> usize {
         let between = |pair: &[Vec<u32>]| {
             // Edges by where they start; each crosses those before it that end farther down. Counted in a Fenwick tree.
@@ -166,7 +166,7 @@ impl Part<'_> {
         columns.iter().flatten().fold((f32::INFINITY, f32::NEG_INFINITY), extent)
     }
 
-    /// Where a node would be best: in the middle of what it leads to and of what leads to it.
+    /// Best centre of a node: the middle between the nodes that it leads to and those that lead to it.
     fn wanted(&self, i: u32, centres: &[f32]) -> f32 {
         let sides = [&self.nodes[i as usize].towards, &self.from[i as usize]];
         let means: Vec<f32> = sides.into_iter().filter_map(|near| mean(near, centres)).collect();
@@ -176,7 +176,7 @@ impl Part<'_> {
     /// Sets the centres of a column's nodes as near to the wanted ones as their order and heights allow: least squares,
     /// by pooling neighbours that would overlap.
     fn place(&self, column: &[u32], wanted: &[f32], centres: &mut [f32]) {
-        // Of each pool: the sum of wanted places less the room above them, and how many nodes it has.
+        // Pools: the sum of the wanted places less the room above them, and the number of nodes.
         let mut pools: Vec<(f64, usize)> = Vec::new();
         let mut rooms = Vec::with_capacity(column.len());
         let mut room = 0.0;

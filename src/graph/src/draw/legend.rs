@@ -1,4 +1,4 @@
-//! The legend of a drawing, for the signs that it has.
+//! Legend of the signs in a drawing.
 
 use super::colour;
 use super::label::left_out;
@@ -8,7 +8,7 @@ use crate::{Display, DisplayKind};
 const SIZE: f32 = 11.0;
 const ROW: f32 = 22.0;
 
-/// A sign, before its meaning.
+/// Sign of a legend entry, drawn before its meaning.
 enum Sign {
     Scale([colour::Colour; 4]),
     Outline,
@@ -27,7 +27,7 @@ impl Sign {
     }
 }
 
-/// Writes the legend below a drawing, in rows of a width; returns its bottom.
+/// Writes the legend below a drawing, in rows of at most `width`; returns its bottom.
 pub(super) fn legend(svg: &mut Svg, display: &Display, (left, top): (f32, f32), width: f32) -> f32 {
     let (mut x, mut y) = (left, top);
     for (sign, meaning) in entries(display) {

@@ -7,12 +7,12 @@ use crate::{DisplayKind, Graph, simplify};
 /// The graph as a Mermaid flowchart, [simplified](crate::simplify) to [`DrawOptions::max_nodes`]; colours and outlines
 /// are those of the SVG.
 ///
-/// Mermaid puts what edges start from first, so the chart runs from left to right to have activators on the right.
+/// Mermaid puts the sources of edges first, so the chart runs from left to right to have activators on the right.
 pub fn mermaid(graph: &Graph, options: &DrawOptions) -> String {
     let display = simplify(graph, options.max_nodes);
     let mut chart = String::new();
     if let Some(title) = options.heading() {
-        // The title is YAML, of which a JSON string is part.
+        // The title is YAML, in which a JSON string is valid.
         chart.push_str(&format!("---\ntitle: {}\n---\n", quoted(&title)));
     }
     chart.push_str("flowchart LR\n");
@@ -42,7 +42,7 @@ pub fn mermaid(graph: &Graph, options: &DrawOptions) -> String {
     chart
 }
 
-/// A label's text. Mermaid reads HTML and Markdown in it, so all punctuation is written as entities.
+/// Escapes the text of a label. Mermaid reads HTML and Markdown in it, so all punctuation is written as entities.
 fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {

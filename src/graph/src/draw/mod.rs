@@ -1,8 +1,8 @@
 //! Drawings and texts of a graph for people to read.
 //!
 //! All of them are written in the order of the text: contexts on the left, the token on which the neuron fires on the
-//! right. [`svg`], [`dot`] and [`mermaid`] draw what [`simplify`](crate::simplify) leaves; [`text`] lists patterns as
-//! they are in the trie.
+//! right. [`svg`], [`dot`] and [`mermaid`] draw the graph that [`simplify`](crate::simplify) returns; [`text`] lists
+//! patterns as they are in the trie.
 
 mod colour;
 mod dot;
@@ -20,15 +20,15 @@ pub use svg::svg;
 pub(crate) use text::pattern_text;
 pub use text::text;
 
-/// How a graph is drawn.
+/// Options of drawing a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrawOptions {
     /// The title, such as the neuron's name.
     pub title: Option<String>,
-    /// Nodes that a drawing may have; a larger graph is [simplified](crate::simplify), and tokens that lead to the same
-    /// and follow the same share a node where there would be more than a third of it.
+    /// Greatest number of nodes of a drawing. A larger graph is [simplified](crate::simplify); above a third of it,
+    /// tokens with the same neighbours share a node.
     pub max_nodes: usize,
-    /// Lines that a text may have.
+    /// Greatest number of patterns, and so of lines, of a text.
     pub max_patterns: usize,
 }
 
@@ -39,7 +39,7 @@ impl Default for DrawOptions {
 }
 
 impl DrawOptions {
-    /// The title on one line, unless it is empty.
+    /// The title on one line; `None` if it is empty.
     fn heading(&self) -> Option<String> {
         let visible = |c: char| label::escape(c, false).unwrap_or_else(|| c.to_string());
         self.title.as_ref().filter(|title| !title.is_empty()).map(|title| title.chars().map(visible).collect())

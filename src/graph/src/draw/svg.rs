@@ -1,4 +1,4 @@
-//! Drawings that need no other program.
+//! Drawings as SVG, which need no other program.
 
 use std::fmt::Write;
 
@@ -7,21 +7,21 @@ use super::layout::{Layout, layout};
 use super::{DrawOptions, colour, legend};
 use crate::{Display, DisplayKind, DisplayNode, Graph, simplify};
 
-/// Pixels of the margin.
+/// Margin in pixels.
 const MARGIN: f32 = 24.0;
-/// Pixels of a node's label: size of the font, of a line, and the room beside it.
+/// Measures of a node's label in pixels: the font, a line, and the room beside and above it.
 const FONT: f32 = 13.0;
 const LINE: f32 = 17.0;
 const BESIDE: f32 = 10.0;
 const ABOVE: f32 = 5.5;
-/// Cells that a line of a label has at most, at the full size of the font and at the least.
+/// Greatest number of cells of a line of a label, at the full size of the font and at the least.
 const CELLS: usize = 22;
 const CELLS_SMALL: usize = 29;
-/// Width of a cell over the size of the font: most fonts of fixed width have 0.6.
+/// Width of a cell as a share of the size of the font: most fonts of fixed width have 0.6.
 const CELL: f32 = 0.605;
-/// Lines of tokens in a node.
+/// Greatest number of lines of tokens in a node.
 const LINES: usize = 6;
-/// Pixels between nodes, and between parts that nothing joins.
+/// Distances in pixels between nodes, and between unconnected parts.
 const GAP: f32 = 9.0;
 const APART: f32 = 30.0;
 const MONOSPACE: &str = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace";
@@ -63,7 +63,7 @@ pub fn svg(graph: &Graph, options: &DrawOptions) -> String {
         );
         top += 20.0;
     } else {
-        // A drawing that is narrower than its title or legend stands in the middle.
+        // A drawing that is narrower than its title or legend is centred.
         let left = MARGIN + (width - drawn_width) / 2.0;
         svg.drawing(&display, &boxes, &columns, &places, (left, top));
         top += places.height + 26.0;
@@ -72,7 +72,7 @@ pub fn svg(graph: &Graph, options: &DrawOptions) -> String {
     svg.finish(width + 2.0 * MARGIN, top + MARGIN - 6.0, title.as_deref())
 }
 
-/// A column: the left and the width of its nodes, and of the pills right of them.
+/// Column of nodes: the left edge and the width of its nodes, and the width of the pills right of them.
 #[derive(Debug, Clone, Copy, Default)]
 struct Column {
     x: f32,
@@ -80,7 +80,7 @@ struct Column {
     pills: f32,
 }
 
-/// A node's label and size.
+/// Box of a node: its label and size.
 struct Box {
     lines: Vec<Vec<Piece>>,
     font: f32,
@@ -94,7 +94,7 @@ impl Box {
         let one = node.tokens.len() <= 1;
         let lines = label::lines(node, if one { CELLS_SMALL } else { CELLS }, LINES);
         let cells = lines.iter().map(|line| label::width(line)).max().unwrap_or_default();
-        // One long token is written smaller before it is cut.
+        // A long token that is alone is written smaller before it is cut.
         let font = if cells > CELLS { FONT * CELLS as f32 / cells as f32 } else { FONT };
         let pill = (!node.skip.is_none()).then(|| label::skipped(node.skip));
         Self {
@@ -110,7 +110,7 @@ impl Box {
     }
 }
 
-/// Columns by depth, so that the last is leftmost.
+/// Horizontal layout of the columns, by depth: the last is leftmost.
 fn columns(nodes: &[DisplayNode], boxes: &[Box]) -> Vec<Column> {
     let mut columns: Vec<Column> = Vec::new();
     let mut crowds: Vec<usize> = Vec::new();
@@ -126,14 +126,14 @@ fn columns(nodes: &[DisplayNode], boxes: &[Box]) -> Vec<Column> {
     let mut x = 0.0;
     for depth in (0..columns.len()).rev() {
         columns[depth].x = x;
-        // The more edges, the steeper they are: they get room.
+        // More edges are steeper, so they get more room.
         let crowd = crowds[depth].max(crowds[depth.saturating_sub(1)]) as f32;
         x += columns[depth].width + columns[depth].pills + (44.0 + 2.0 * crowd).min(130.0);
     }
     columns
 }
 
-/// Pixels that a text in the title's or the legend's font takes at most: its letters are narrower than cells.
+/// Greatest width in pixels of a text in the font of titles and legends, whose letters are narrower than cells.
 pub(super) fn text_width(text: &str, size: f32) -> f32 {
     label::width(&[Piece::plain(text)]) as f32 * 0.57 * size
 }
@@ -143,16 +143,16 @@ pub(super) struct Svg(String);
 
 impl Svg {
     pub fn write(&mut self, what: std::fmt::Arguments) {
-        // A string can always be written to.
+        // Writing to a string does not fail.
         let _ = self.0.write_fmt(what);
     }
 
-    /// Text with its baseline at a place.
+    /// Writes a text with its baseline at a place.
     pub fn text(&mut self, x: f32, y: f32, attributes: &str, text: &str) {
         self.write(format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" {attributes}>{}</text>\n", escape(text)));
     }
 
-    /// A grey pill with a text, from a left and around a centre.
+    /// Writes a grey pill with a text, given its left edge and vertical centre.
     pub fn pill(&mut self, (x, y): (f32, f32), width: f32, text: &str) {
         self.write(format_args!(
             "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"16\" rx=\"8\" fill=\"#f3f4f6\" \
@@ -226,7 +226,7 @@ impl Svg {
             let seen = line.iter().any(|piece| !piece.faint);
             for piece in line {
                 let text = escape(&piece.text);
-                // Text from right to left stays within its token.
+                // Right-to-left text is isolated within its token.
                 match piece.faint && seen {
                     true => self.write(format_args!("<tspan opacity=\"0.65\">{text}</tspan>")),
                     false if b.lines.len() + line.len() > 2 && !piece.text.is_ascii() => {
@@ -251,7 +251,7 @@ impl Svg {
     }
 }
 
-/// Text for XML, which has no control characters: none are left by then.
+/// Escapes a text for XML, which has no control characters: earlier escapes left none.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

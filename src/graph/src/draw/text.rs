@@ -10,8 +10,8 @@ use crate::{Graph, Node, Symbol};
 /// predicted, over the neuron's greatest. Those that predict the most come first.
 ///
 /// Tokens are in quotes, with escapes as in JSON, where they have spaces or could be taken for something else: `*` is
-/// any token, `{0,5}` any up to five, `^` the start of the text. A pattern that is not complete, but on which none
-/// goes on, ends in `→ ?`. A graph without nodes has no lines.
+/// any token, `{0,5}` any up to five, `^` the start of the text. The path of a leaf at which no pattern ends, ends in
+/// `→ ?`. A graph without nodes has no lines.
 ///
 /// ```text
 /// "import" * " as" " np" → 0.93
@@ -50,7 +50,7 @@ pub(crate) fn pattern_text(graph: &Graph, end: u32) -> String {
     text
 }
 
-/// Writes the pattern that ends at a node: the node stands first in the text, its parent next.
+/// Writes the pattern that ends at a node: the node comes first in the text, then its parent.
 fn write_pattern(text: &mut String, nodes: &[Node], pattern: usize) {
     let mut next = Some(&nodes[pattern]);
     while let Some(node) = next {
@@ -67,7 +67,7 @@ fn write_pattern(text: &mut String, nodes: &[Node], pattern: usize) {
     text.push_str(&nodes[pattern].ends.map_or_else(|| "?".to_owned(), number));
 }
 
-/// A token as it is if nothing else can be meant, else in quotes.
+/// Text of a token as it is if that is unambiguous, else in quotes.
 fn word(text: &str) -> String {
     let means_other = text.is_empty() || ["*", "^", "→", "?"].contains(&text) || text.starts_with(['{', '+']);
     let has_other = |c: char| matches!(c, '"' | '\\') || c.is_whitespace() || escape(c, true).is_some();

@@ -1,4 +1,4 @@
-//! Our own JSON: all of a graph.
+//! JSON of this project, which has all of a graph.
 //!
 //! ```json
 //! {"version":1,"nodes":[
@@ -51,7 +51,7 @@ enum Kind {
     Start,
 }
 
-/// The graph that a text is.
+/// Parses the graph of a text.
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed), and those of [`Graph::new`].
@@ -63,7 +63,7 @@ pub fn parse(text: &str) -> Result<Graph> {
     Graph::new(file.nodes.into_iter().map(Written::into).collect())
 }
 
-/// The text of a graph, on one line.
+/// Writes a graph as a text of one line.
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) if it does not fit into memory.

@@ -1,6 +1,6 @@
-//! Files that graphs are kept in.
+//! File formats of graphs.
 //!
-//! | module | what | tokens | read | written |
+//! | module | contents | tokens | read | written |
 //! |---|---|---|---|---|
 //! | [`json`] | all of a graph | ids and texts | yes | yes |
 //! | [`paths`] | patterns of Neuron2Graph, as its own trie lists them; trajectories | texts | yes | paths |
@@ -9,9 +9,9 @@
 //! | [`openai`] | tries of OpenAI's sparse autoencoders | texts | yes | yes |
 //! | [`store`] | Neuron2Graph's neuron store: which tokens matter for which neurons | texts | as a list | yes |
 //!
-//! Tokens without an id match nothing until [`Graph::bind`](crate::Graph::bind) gives them one. What a file does not
-//! say is filled in: a node's support is the number of patterns through it; where activations are missing, activators
-//! have the greatest of the ends below them and context has 0.
+//! Tokens without an id match nothing until [`Graph::bind`](crate::Graph::bind) gives them one. Numbers that a file
+//! lacks are filled in: a node's support is the number of patterns through it; where activations are missing,
+//! activators have the greatest of the ends below them and context has 0.
 
 pub mod dot;
 pub mod json;
@@ -22,7 +22,7 @@ pub mod store;
 
 use crate::{Error, Node, Symbol, Token};
 
-/// A token that no vocabulary has given an id yet.
+/// The symbol of a token without an id.
 fn unbound(text: &str) -> Symbol {
     Symbol::Token(Token { id: None, text: text.into() })
 }

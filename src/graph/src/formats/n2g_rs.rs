@@ -2,8 +2,8 @@
 //!
 //! The shape of the trie is a bit string (LOUDS): `10`, then for each node in level order, the one above the activators
 //! first, as many ones as it has children and a zero. With it come tables that make it faster to search, which are not
-//! trusted when read. `tokens` has two that stand for nothing, then the nodes in the same order. Any token is id 2³² − 1
-//! and comes after its siblings, which are in the order of their ids.
+//! trusted when read. `tokens` has two placeholders, then the nodes in the same order. Any token is id 2³² − 1 and
+//! comes after its siblings, which are in the order of their ids.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ struct Louds {
 
 #[derive(Serialize, Deserialize)]
 struct Bits {
-    /// The most significant bit of each byte comes first.
+    /// Bits, the most significant of each byte first.
     byte_vec: Vec<u8>,
     bit_len: u64,
     chunks: Chunks,
@@ -43,7 +43,7 @@ struct Chunks {
 
 #[derive(Serialize, Deserialize)]
 struct Chunk {
-    /// Ones up to its end.
+    /// Number of ones up to the end of the chunk.
     value: u64,
     blocks: Blocks,
 }
@@ -56,13 +56,13 @@ struct Blocks {
 
 #[derive(Serialize, Deserialize)]
 struct Block {
-    /// Ones of its chunk up to its end.
+    /// Number of ones in its chunk up to the end of the block.
     value: u16,
-    /// Bits.
+    /// Length in bits.
     length: u8,
 }
 
-/// Ones of each number of so many bits.
+/// Number of ones in each number of `bit_length` bits.
 #[derive(Serialize, Deserialize)]
 struct Table {
     bit_length: u8,
@@ -73,7 +73,7 @@ struct Table {
 struct Written {
     token: Id,
     end_node: Option<f32>,
-    /// Not a number in the two that stand for nothing, which in JSON is null; in others it is read as 0.
+    /// Importance; NaN, in JSON null, in the two placeholders. In nodes, NaN is read as 0.
     importance: f32,
 }
 
@@ -82,7 +82,7 @@ struct Id {
     token: u32,
 }
 
-/// What matters of a JSON file: in it, fields have names, so the tables need not be there.
+/// The needed fields of a JSON file, whose tables may be missing.
 #[derive(Deserialize)]
 struct JsonModel {
     louds: JsonLouds,
@@ -107,7 +107,7 @@ struct JsonWritten {
     importance: Option<f32>,
 }
 
-/// The graph of a JSON file; `text` is that of each token id.
+/// Parses the graph of a JSON file; `text` gives the text of each token id.
 ///
 /// # Errors
 /// [`Error::Malformed`], and those of [`Graph::new`].
@@ -121,26 +121,26 @@ pub fn parse_json(json: &str, text: impl Fn(u32) -> Arc<str>) -> Result<Graph> {
     graph(&louds.lbs.byte_vec, louds.lbs.bit_len, tokens.into_iter().map(written), text)
 }
 
-/// The graph of a binary file; `text` is that of each token id.
+/// Parses the graph of a binary file; `text` gives the text of each token id.
 ///
 /// # Errors
-/// As [`parse_json`].
+/// Errors of [`parse_json`].
 pub fn parse_binary(bytes: &[u8], text: impl Fn(u32) -> Arc<str>) -> Result<Graph> {
     let model: Model = whole(bytes)?;
     graph(&model.louds.lbs.byte_vec, model.louds.lbs.bit_len, model.tokens, text)
 }
 
-/// The graphs of a binary file of many (`all_models.bin`); `None` where a neuron has none.
+/// Parses the graphs of a binary file of many (`all_models.bin`), `None` for neurons without one.
 ///
 /// # Errors
-/// As [`parse_json`].
+/// Errors of [`parse_json`].
 pub fn parse_binary_list(bytes: &[u8], text: impl Fn(u32) -> Arc<str>) -> Result<Vec<Option<Graph>>> {
     let models: Vec<Option<Model>> = whole(bytes)?;
     let one = |model: Model| graph(&model.louds.lbs.byte_vec, model.louds.lbs.bit_len, model.tokens, &text);
     models.into_iter().map(|model| model.map(one).transpose()).collect()
 }
 
-/// Reads all of the bytes as one value.
+/// Reads a value of all of the bytes.
 fn whole<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
@@ -161,13 +161,13 @@ fn graph(
     if (bits.next(), bits.next()) != (Some(true), Some(false)) {
         return Err(malformed(FORMAT, "the bit string does not start with 10"));
     }
-    // Of the node above the activators and then of each node: its parent among those that become nodes.
+    // The first two are placeholders. `parent` is the node whose children come next, `None` above the activators.
     let mut tokens = tokens.into_iter().skip(2);
     let mut nodes = Vec::new();
     let mut parent = None;
     for bit in &mut bits {
         if !bit {
-            // The next node in level order; where there is none, the string must end.
+            // The next node in level order; after the last node the string must end.
             parent = Some(parent.map_or(0, |parent: u32| parent + 1));
             continue;
         }
@@ -203,7 +203,7 @@ impl Written {
     }
 }
 
-/// The JSON of a graph.
+/// Writes a graph as JSON.
 ///
 /// # Errors
 /// [`Error::Inexpressible`] if it has gaps, the start of a text, or tokens without ids.
@@ -211,18 +211,18 @@ pub fn print_json(graph: &Graph) -> Result<String> {
     serde_json::to_string(&model(graph)?).map_err(|error| malformed(FORMAT, error))
 }
 
-/// The binary form of a graph.
+/// Writes a graph in the binary form.
 ///
 /// # Errors
-/// As [`print_json`].
+/// Errors of [`print_json`].
 pub fn print_binary(graph: &Graph) -> Result<Vec<u8>> {
     postcard::to_allocvec(&model(graph)?).map_err(|error| malformed(FORMAT, error))
 }
 
-/// The binary form of graphs of many neurons, `None` where one has none.
+/// Writes the graphs of many neurons in the binary form, `None` for neurons without one.
 ///
 /// # Errors
-/// As [`print_json`].
+/// Errors of [`print_json`].
 pub fn print_binary_list<'a>(graphs: impl IntoIterator<Item = Option<&'a Graph>>) -> Result<Vec<u8>> {
     let models = graphs.into_iter().map(|graph| graph.map(model).transpose()).collect::<Result<Vec<_>>>()?;
     postcard::to_allocvec(&models).map_err(|error| malformed(FORMAT, error))

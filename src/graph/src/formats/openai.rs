@@ -15,7 +15,7 @@ const ANY: &str = "token(*)";
 const START: &str = "token(^)";
 const END: &str = "<saliency>";
 
-/// The graph that a text is; `greatest` is the neuron's greatest activation, which 1 stands for in graphs.
+/// Parses the graph of a text; `greatest` is the neuron's greatest activation, which is 1 in graphs.
 ///
 /// # Errors
 /// [`Error::Malformed`], and those of [`Graph::new`].
@@ -37,7 +37,7 @@ pub fn parse(text: &str, greatest: f32) -> Result<Graph> {
     Graph::new(nodes)
 }
 
-/// Reads nested objects. Nesting can be as deep as texts are long, so it is not done by recursion.
+/// Reads nested objects without recursion, as they can be as deep as the text is long.
 fn tree(scanner: &mut Scanner, greatest: f32) -> Result<Vec<Node>> {
     let mut nodes: Vec<Node> = Vec::new();
     scanner.expect('{')?;
@@ -82,14 +82,14 @@ fn tree(scanner: &mut Scanner, greatest: f32) -> Result<Vec<Node>> {
     Ok(nodes)
 }
 
-/// Reads JSON piece by piece.
+/// Scanner of JSON.
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
-    /// The rest of the text, behind white space.
+    /// Skips white space, and returns the rest of the text.
     fn rest(&mut self) -> &'a str {
         let rest = self.text[self.at..].trim_start_matches([' ', '\n', '\r', '\t']);
         self.at = self.text.len() - rest.len();
@@ -133,7 +133,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The text of a graph; `greatest` as in [`parse`].
+/// Writes a graph as text; `greatest` is that of [`parse`].
 ///
 /// # Errors
 /// [`Error::Inexpressible`] if it has gaps.
@@ -142,7 +142,7 @@ pub fn print(graph: &Graph, greatest: f32) -> Result<String> {
     let depths = graph.depths();
     let mut depth = 0;
     for (i, node) in graph.nodes().iter().enumerate() {
-        // The nodes come depth first: those that are deeper or as deep and still open are closed.
+        // The nodes come depth first: open nodes of the same depth or deeper are closed.
         let closed = depth - depths[i];
         text.extend(std::iter::repeat_n('}', closed as usize));
         if !text.ends_with('{') {

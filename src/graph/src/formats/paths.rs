@@ -31,7 +31,7 @@ enum Written {
     Trajectory { trajectory: Vec<Step> },
 }
 
-/// The graph of an array of paths or trajectories. Of what they disagree about, the first ones count.
+/// Parses the graph of an array of paths or trajectories. Where they disagree, the first one counts.
 ///
 /// # Errors
 /// [`Error::Malformed`], also for paths without an end, and those of [`Graph::new`].
@@ -68,7 +68,7 @@ impl Step {
     }
 }
 
-/// The paths of a graph.
+/// Writes the paths of a graph.
 ///
 /// # Errors
 /// [`Error::Inexpressible`] if it has gaps or the start of a text.

@@ -14,13 +14,13 @@ const FORMAT: &str = "neuron store";
 /// A token that matters for a neuron.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Entry {
-    /// Its text.
+    /// Text of the token.
     pub token: String,
-    /// [`Kind::Activator`] if the neuron fires on it, [`Kind::Context`] if it is important.
+    /// Role of the token: [`Kind::Activator`] if the neuron fires on it, [`Kind::Context`] if it is important.
     pub role: Kind,
-    /// The neuron's layer.
+    /// Layer of the neuron.
     pub layer: u32,
-    /// The neuron.
+    /// Index of the neuron in its layer.
     pub neuron: u32,
 }
 
@@ -32,7 +32,7 @@ struct File {
     important: BTreeMap<String, Vec<String>>,
 }
 
-/// The entries of a store, by role, token, layer and neuron; each once.
+/// Parses the entries of a store, distinct and in the order of role, token, layer and neuron.
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed).
@@ -73,7 +73,7 @@ pub fn entries(layer: u32, neuron: u32, graph: &Graph, activation_threshold: f32
     distinct.into_iter().collect()
 }
 
-/// The store of entries; its neurons are in the order of layers and neurons.
+/// Writes a store of the entries, with neurons in the order of layers and neurons.
 ///
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) if it does not fit into memory.

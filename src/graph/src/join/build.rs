@@ -1,4 +1,4 @@
-//! Making an index.
+//! Builder of an index.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -8,16 +8,16 @@ use rayon::slice::ParallelSliceMut;
 use super::PatternIndex;
 use crate::{Error, Graph, Result, Signature, signature};
 
-/// Collects signatures for an index.
+/// Builder of an index from signatures.
 #[derive(Debug, Clone, Default)]
 pub struct PatternIndexBuilder {
-    /// Key of each signature, and where its patterns end.
+    /// Key of each signature, and the end of its patterns.
     records: Vec<(u64, usize)>,
     patterns: Vec<(u64, f32)>,
 }
 
 impl PatternIndexBuilder {
-    /// Adds a signature. Its key, by which it is named in results, should be its own.
+    /// Adds a signature. Its key, which names it in results, should be unique.
     pub fn push(&mut self, key: u64, signature: &Signature) {
         if !signature.is_empty() {
             self.patterns.extend_from_slice(signature.patterns());
@@ -25,7 +25,7 @@ impl PatternIndexBuilder {
         }
     }
 
-    /// The index.
+    /// Builds the index.
     ///
     /// # Errors
     /// [`Error::TooLarge`] for more than 2³² − 1 patterns of all signatures, or as many signatures.
@@ -43,7 +43,7 @@ impl PatternIndexBuilder {
         Ok(index)
     }
 
-    /// Puts equal signatures together. The patterns of the index are places of patterns here, for now.
+    /// Groups equal signatures into classes. The patterns of the index are places in `self.patterns` until [`number`].
     fn classes(&self) -> PatternIndex {
         let mut order: Vec<(f64, u32)> = (0..self.records.len() as u32).map(|at| (self.total(at), at)).collect();
         let compare = |one: &(f64, u32), other: &(f64, u32)| {
@@ -83,7 +83,7 @@ impl PatternIndexBuilder {
         index
     }
 
-    /// The hash of each pattern of the index, with its place there. Ends the use of what was collected.
+    /// Hash of each pattern of the index, with its place there. Frees the collected signatures.
     fn hashes_of(self, index: &mut PatternIndex) -> Vec<(u64, u32)> {
         let hash = |(place, pattern): (u32, &u32)| (self.patterns[*pattern as usize].0, place);
         (0..).zip(&index.patterns).map(hash).collect()
@@ -125,7 +125,7 @@ fn number(index: &mut PatternIndex, mut hashes: Vec<(u64, u32)>) {
     index.hashes.shrink_to_fit();
 }
 
-/// Fills in the postings.
+/// Fills in the postings of the index.
 fn post(index: &mut PatternIndex) {
     let classes = (0..).zip(index.starts.windows(2));
     let entries = classes.flat_map(|(class, bounds)| {
@@ -134,13 +134,13 @@ fn post(index: &mut PatternIndex) {
     (index.posting_starts, index.postings) = transposed(index.hashes.len(), || entries.clone());
 }
 
-/// Classes of each pattern, given patterns of classes: where those of each pattern start, and one more; and the classes,
+/// Transposes entries (pattern, class): the offsets of the classes of each pattern, `[patterns + 1]`, and the classes,
 /// in the order given. `entries` is called twice.
 pub(super) fn transposed<I>(patterns: usize, entries: impl Fn() -> I) -> (Vec<u32>, Vec<u32>)
 where
     I: Iterator<Item = (u32, u32)>,
 {
-    // While they are filled, starts are those of the pattern before.
+    // While classes are filled in, each start is that of the pattern before.
     let mut starts = vec![0; patterns + 2];
     entries().for_each(|(pattern, _)| starts[pattern as usize + 2] += 1);
     for pattern in 2..starts.len() {

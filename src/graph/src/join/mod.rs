@@ -1,10 +1,10 @@
-//! Which of many graphs are alike, exactly and without comparing each with each.
+//! Similarity join of many graphs, exact and without comparing each with each.
 //!
 //! Similarity is [`Signature::similarity`]. The ideas are those of joins of sets (Chaudhuri et al., ICDE 2006; Bayardo et
 //! al., WWW 2007; Xiao et al., WWW 2008), with weights: two signatures of at least similarity t share at least
 //! t/(1 + t) of the sum of their totals, so
 //! - the lesser total is at least t times the greater (size filter);
-//! - in any order of all patterns, the first that both have is not in that tail of either which weighs less than what
+//! - in any order of all patterns, the first that both have is not in that tail of either which weighs less than
 //!   they must share (prefix filter); with the rarest patterns first, few others are met;
 //! - comparing stops once too much of either is known to be missing from the other.
 //!
@@ -23,14 +23,13 @@ pub use self::pairs::Pair;
 use crate::Signature;
 use crate::signature::{self, jaccard};
 
-/// What filters let pass beyond what is needed, relative to totals: far more than rounding can amount to, in totals of
-/// up to 2²⁴ weights.
+/// Margin of the filters, relative to totals: far more than the rounding errors of totals of up to 2²⁴ weights.
 const SLACK: f64 = 1e-7;
 
-/// Signatures of many graphs, made to find those that are alike.
+/// Index of the signatures of many graphs, to find similar ones.
 ///
 /// Equal signatures are kept once, and signatures without patterns, which are similar to nothing, not at all. A pattern
-/// of a signature takes 12 bytes, and each distinct pattern 12 more: see [`Self::bytes`]. What is in it depends on the
+/// of a signature takes 12 bytes, and each distinct pattern 12 more: see [`Self::bytes`]. Its contents depend on the
 /// signatures and their keys only, not on the order in which they came.
 ///
 /// ```
@@ -57,33 +56,33 @@ const SLACK: f64 = 1e-7;
 pub struct PatternIndex {
     /// Hash of each pattern, ascending: patterns are numbered in this order.
     hashes: Vec<u64>,
-    /// By class, and one more: where its patterns are. A class is all graphs of one signature; classes are in ascending
-    /// order of totals.
+    /// Offsets of the patterns of each class, `[classes + 1]`. A class is all graphs of one signature; classes are in
+    /// ascending order of totals.
     starts: Vec<u32>,
     /// Numbers of the patterns of each class, ascending, and their weights.
     patterns: Vec<u32>,
     weights: Vec<f32>,
-    /// By class: the signature's total.
+    /// Total of each class's signature.
     totals: Vec<f64>,
-    /// By class, and one more: where its keys are.
+    /// Offsets of the keys of each class, `[classes + 1]`.
     key_starts: Vec<u32>,
     /// Keys of each class, ascending.
     keys: Vec<u64>,
     /// Places of keys, in ascending order of the keys.
     by_key: Vec<u32>,
-    /// By pattern, and one more: where the classes that have it are.
+    /// Offsets of the classes of each pattern, `[patterns + 1]`.
     posting_starts: Vec<u32>,
     /// Classes that have each pattern, ascending.
     postings: Vec<u32>,
 }
 
-/// A signature in the terms of an index.
+/// A signature to look up in an index.
 struct Probe {
-    /// Those of its patterns that the index knows: numbers, ascending, and weights.
+    /// Numbers, ascending, and weights of its patterns that the index has.
     patterns: Vec<(u32, f32)>,
     /// Total of the signature.
     total: f64,
-    /// How much of it the index knows.
+    /// Total of those patterns.
     known: f64,
 }
 
@@ -95,22 +94,22 @@ impl Probe {
 }
 
 impl PatternIndex {
-    /// Graphs in it, those without patterns not counted.
+    /// Number of graphs, those without patterns not counted.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Returns whether it has no graph with a pattern.
+    /// Returns true if there is no graph with a pattern.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Different signatures in it.
+    /// Number of distinct signatures.
     pub fn distinct(&self) -> usize {
         self.totals.len()
     }
 
-    /// Patterns of all different signatures.
+    /// Number of patterns of all distinct signatures.
     pub fn postings(&self) -> usize {
         self.postings.len()
     }
@@ -123,7 +122,7 @@ impl PatternIndex {
         Signature::new(patterns.collect()).ok()
     }
 
-    /// Memory that it takes, in bytes.
+    /// Size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         let u32s = [&self.starts, &self.patterns, &self.key_starts, &self.by_key, &self.posting_starts, &self.postings];
         let halves = u32s.into_iter().map(Vec::capacity).sum::<usize>() + self.weights.capacity();
@@ -149,7 +148,7 @@ impl PatternIndex {
         &self.postings[range(&self.posting_starts, pattern)]
     }
 
-    /// Places of patterns, the one that the fewest classes have first.
+    /// Indices of the patterns, in ascending order of the number of classes that have them.
     fn rarest_first(&self, patterns: &[(u32, f32)]) -> Vec<u32> {
         let mut order: Vec<u32> = (0..patterns.len() as u32).collect();
         order.sort_unstable_by_key(|place| {
@@ -159,7 +158,7 @@ impl PatternIndex {
         order
     }
 
-    /// Of a probe's or a class's patterns, those that are not in a tail that weighs less than `needed`, rarest first.
+    /// Prefix of patterns of a probe or class, rarest first: all but the longest tail that weighs less than `needed`.
     fn prefix(&self, patterns: &[(u32, f32)], needed: f64) -> impl Iterator<Item = u32> {
         let mut order = self.rarest_first(patterns);
         let mut tail = 0.0;
@@ -178,7 +177,7 @@ impl PatternIndex {
         let total = self.totals[class as usize];
         let both = probe.total + total;
         let needed = least / (1.0 + least) * both - SLACK * both;
-        // What either may still have that is not shared.
+        // Weight that either may still have unshared.
         let (mut spare, mut class_spare) = (probe.known - needed, total - needed);
         let mut overlap = 0.0;
         let mut others = self.class(class).peekable();

@@ -1,4 +1,4 @@
-//! The most similar graphs to one.
+//! Search for the graphs most similar to one.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use super::{PatternIndex, Probe, SLACK};
 use crate::Signature;
 
-/// Classes that are compared as they come; if more come, it is worthwhile to find out first which are promising.
+/// Number of classes compared in the order of their discovery; beyond it, all are first ranked by their bounds.
 const MANY: usize = 256;
 
 impl PatternIndex {
@@ -22,8 +22,8 @@ impl PatternIndex {
         found.into_iter().map(|Candidate { similarity, key }| (key, similarity)).collect()
     }
 
-    /// Goes through the patterns of the probe, the rarest first, and compares the classes that have them. A class that
-    /// comes up for the first time has none of the rarer patterns, so it shares at most the rest of the probe.
+    /// Compares the classes that have the patterns of the probe, the rarest pattern first. A class that comes up for
+    /// the first time has none of the rarer patterns, so it shares at most the rest of the probe.
     fn search(&self, probe: &Probe, best: &mut Best) {
         let mut met = Met(vec![0; self.totals.len().div_ceil(64)]);
         let mut rest = probe.known;
@@ -51,7 +51,7 @@ impl PatternIndex {
         }
     }
 
-    /// Classes by how similar they can be, the most first: the nearer a total is to what can be shared, the more.
+    /// Classes in descending order of the bound of their similarity, the greater the nearer a total is to `shared`.
     fn outwards<'a>(
         &self,
         classes: &'a [u32],
@@ -68,8 +68,8 @@ impl PatternIndex {
         })
     }
 
-    /// As `search`, of patterns that so many classes have that comparing each would take long: first sums up what each
-    /// class can share, then compares, the most promising first.
+    /// Searches patterns that too many classes have to compare each: sums up the weight that each class can share, then
+    /// compares the classes in descending order of their bounds.
     fn search_common(&self, probe: &Probe, order: &[u32], met: &Met, best: &mut Best) {
         let mut shared = vec![0.0; self.totals.len()];
         for place in order {
@@ -100,18 +100,18 @@ impl PatternIndex {
     }
 }
 
-/// What the similarity to a class of the total is at most, if no more than `rest` of the probe is shared. Positive, so its
-/// bits are in its order.
+/// Upper bound of the similarity to a class of the total, if no more than `rest` of the probe is shared. Positive, so
+/// its bits are in its order.
 fn bound(rest: f64, total: f64, probe: f64) -> f64 {
     let shared = rest.min(total);
     shared / (probe + total - shared) + SLACK
 }
 
-/// Classes that came up.
+/// Set of the classes that came up, as bits.
 struct Met(Vec<u64>);
 
 impl Met {
-    /// Returns whether it did not come up before; now it did.
+    /// Adds a class, and returns true if it was not there before.
     fn is_first(&mut self, class: u32) -> bool {
         let first = !self.contains(class);
         self.0[class as usize / 64] |= 1 << (class % 64);
@@ -123,16 +123,16 @@ impl Met {
     }
 }
 
-/// The best so far.
+/// The best candidates so far.
 struct Best {
-    /// The worst of them first.
+    /// The candidates, the worst first.
     found: BinaryHeap<Candidate>,
     k: usize,
     at_least: f64,
 }
 
 impl Best {
-    /// Similarity below which nothing can be among them.
+    /// Similarity below which no class can be among them.
     fn least(&self) -> f64 {
         match self.found.peek() {
             Some(worst) if self.found.len() == self.k => self.at_least.max(worst.similarity),
@@ -140,7 +140,7 @@ impl Best {
         }
     }
 
-    /// Takes the keys, which ascend, as far as they are among the best.
+    /// Offers the keys of a class, which ascend: those among the best are kept.
     fn offer(&mut self, similarity: f64, keys: &[u64]) {
         if similarity < self.at_least {
             return;
@@ -159,7 +159,7 @@ impl Best {
     }
 }
 
-/// Better ones are less.
+/// A graph and its similarity. The order is best first.
 #[derive(PartialEq)]
 struct Candidate {
     similarity: f64,

@@ -1,4 +1,4 @@
-//! All pairs of graphs that are similar enough.
+//! Search for all pairs of similar graphs.
 
 use std::ops::{ControlFlow, Range};
 
@@ -8,30 +8,30 @@ use super::build::transposed;
 use super::{PatternIndex, Probe, SLACK, range};
 use crate::{Error, Result};
 
-/// Pairs that a sink is given at once, at most.
+/// Greatest number of pairs that a sink gets at once.
 const CHUNK: usize = 4096;
 
-/// Pairs of classes that are to be found between two looks at the sink: results wait in memory until then.
+/// Target number of pairs of classes found between two calls of the sink: results are held in memory until then.
 const WAITING: Range<usize> = 1 << 18..1 << 20;
 
 /// Two graphs that are similar.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pair {
-    /// The one. Within one index, the one with the lesser key.
+    /// Key of the first graph; within one index, the lesser key.
     pub a: u64,
-    /// The other.
+    /// Key of the second graph.
     pub b: u64,
-    /// How similar they are: [`Signature::similarity`](crate::Signature::similarity).
+    /// Their similarity: [`Signature::similarity`](crate::Signature::similarity).
     pub similarity: f64,
 }
 
-/// Two similar classes: of the one that is probed with, and of the one that is probed.
+/// Two similar classes, of the probing and of the probed index, and their similarity.
 type Found = (u32, u32, f64);
 
 impl PatternIndex {
-    /// All pairs of two graphs in it that are similar to at least `threshold`, each once. The sink is given up to 4,096
-    /// at a time, in an order that depends on the index and threshold only, and now and then none, so that it can end a
-    /// long search; when it breaks, so does this. Uses the current rayon thread pool.
+    /// Finds all pairs of two graphs in it with a similarity of at least `threshold`, each once. The sink gets up to
+    /// 4,096 at a time, in an order that depends on the index and threshold only, and now and then none, so that it can
+    /// end a long search; when it breaks, so does this. Uses the current rayon thread pool.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] if the threshold is not over 0 and at most 1.
@@ -58,10 +58,10 @@ impl PatternIndex {
         }))
     }
 
-    /// As [`Self::pairs`], of a graph in this index, `a`, and one in another, `b`.
+    /// Finds the pairs of a graph in this index, `a`, and one in another, `b`, as [`Self::pairs`] does.
     ///
     /// # Errors
-    /// As [`Self::pairs`].
+    /// Errors of [`Self::pairs`].
     pub fn pairs_with(
         &self,
         other: &Self,
@@ -87,7 +87,7 @@ impl PatternIndex {
         }))
     }
 
-    /// Classes before `end` that are similar enough to a probe, ascending, and how similar they are.
+    /// Classes before `end` with a similarity to a probe of at least `threshold`, ascending, with the similarity.
     fn similar(&self, probe: &Probe, threshold: f64, prefixes: &Prefixes, end: u32) -> Vec<(u32, f64)> {
         let needed = threshold * probe.total * (1.0 - SLACK);
         if probe.known < needed {
@@ -114,15 +114,14 @@ fn check(threshold: f64) -> Result<()> {
     Err(Error::OutOfRange { what: "the threshold", value: threshold.to_string(), allowed: "over 0 and at most 1" })
 }
 
-/// Classes by those of their patterns that decide whether they can be similar to something: see
-/// [`PatternIndex::prefix`].
+/// Inverted index of the prefixes of classes, by pattern: see [`PatternIndex::prefix`].
 struct Prefixes {
     starts: Vec<u32>,
     classes: Vec<u32>,
 }
 
 impl Prefixes {
-    /// Of classes which must share the given part of their total.
+    /// Makes the prefixes of classes that must share at least `part` of their total.
     fn new(index: &PatternIndex, part: f64) -> Self {
         let classes = 0..index.totals.len() as u32;
         let prefix = |class: u32| {
@@ -140,7 +139,7 @@ impl Prefixes {
     }
 }
 
-/// Places in `others` of the hashes; both ascend.
+/// Place of each hash in `others`; both ascend.
 fn translated(hashes: &[u64], others: &[u64]) -> Vec<Option<u32>> {
     let mut at = 0;
     let place = |hash: &u64| {
@@ -154,13 +153,13 @@ fn translated(hashes: &[u64], others: &[u64]) -> Vec<Option<u32>> {
 
 /// Events of a search.
 enum Step {
-    /// A class was probed with; its pairs follow.
+    /// A class of the probing index; its pairs follow.
     Class(u32),
     Pair(Found),
     Batch,
 }
 
-/// Probes with all classes, many at once, and tells what comes of it in their order.
+/// Probes with all classes, many in parallel, and passes the results to `tell` in the order of classes.
 fn probe_all(
     index: &PatternIndex,
     search: impl Fn(u32) -> Vec<(u32, f64)> + Sync,
@@ -187,7 +186,7 @@ fn probe_all(
     ControlFlow::Continue(())
 }
 
-/// Gives pairs to a sink.
+/// Buffer of the pairs for a sink.
 struct Output<S> {
     sink: S,
     pairs: Vec<Pair>,

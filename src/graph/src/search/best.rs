@@ -2,9 +2,9 @@
 
 use crate::Graph;
 
-/// For each node, the pattern through it that predicts the greatest activation, the first of several.
+/// Best pattern through each node: the one that predicts the greatest activation, the first of several.
 pub(super) struct BestPatterns {
-    /// What it predicts and where it ends; nothing if no pattern through the node is complete.
+    /// Activation that it predicts, and the node of its end; `None` if no pattern through the node is complete.
     complete: Vec<Option<(f32, u32)>>,
     /// The first node without children at or below the node.
     leaves: Vec<u32>,
@@ -33,12 +33,12 @@ impl BestPatterns {
         Self { complete, leaves }
     }
 
-    /// What the best pattern through a node predicts; 0 if none is complete.
+    /// Activation that the best pattern through a node predicts; 0 if none is complete.
     pub fn activation(&self, node: u32) -> f32 {
         self.complete[node as usize].map_or(0.0, |(ends, _)| ends)
     }
 
-    /// Where the best pattern through a node ends.
+    /// Node where the best pattern through a node ends.
     pub fn end(&self, node: u32) -> u32 {
         self.complete[node as usize].map_or(self.leaves[node as usize], |(_, end)| end)
     }

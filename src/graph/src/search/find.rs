@@ -1,4 +1,4 @@
-//! Searching one graph.
+//! Search in one graph.
 
 use super::best::BestPatterns;
 use super::phrase::best_run;
@@ -6,10 +6,10 @@ use super::{Form, Posting, Query, Score, Term, postings};
 use crate::Graph;
 use crate::draw::pattern_text;
 
-/// The part of a graph that answers a query.
+/// Hit of a query in a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
-    /// How well. Of terms that are all asked for it is the one that answers least well, of alternatives the best.
+    /// Score of the hit: of a conjunction, that of the worst term; of alternatives, that of the best.
     pub score: Score,
     /// The node of the token, or of the first token in reading order of a phrase.
     pub node: u32,
@@ -17,17 +17,17 @@ pub struct Hit {
     pub pattern: String,
 }
 
-/// Why a graph answers a query.
+/// Evidence that a graph matches a query.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Evidence {
-    /// It has a token that is searched for.
+    /// A hit: a token of the query is in the graph.
     Present(Hit),
-    /// It does not have a token that must not be there, and none had to be.
+    /// A match by NOT alone: the tokens that the query excludes are not in the graph.
     Absent,
 }
 
 impl Evidence {
-    /// The token that is searched for, if one is.
+    /// The hit; `None` if the match is by NOT alone.
     pub fn hit(&self) -> Option<&Hit> {
         match self {
             Self::Present(hit) => Some(hit),
@@ -35,7 +35,7 @@ impl Evidence {
         }
     }
 
-    /// As [`hit`](Self::hit).
+    /// The hit as [`hit`](Self::hit) returns it, owned.
     pub fn into_hit(self) -> Option<Hit> {
         match self {
             Self::Present(hit) => Some(hit),
@@ -44,7 +44,7 @@ impl Evidence {
     }
 }
 
-/// A graph with what is looked up in it.
+/// A graph to search in, with its postings and best patterns.
 struct Searched<'a> {
     graph: &'a Graph,
     best: BestPatterns,
@@ -52,7 +52,7 @@ struct Searched<'a> {
 }
 
 impl Query {
-    /// Returns whether a graph answers, and by what: the definition of what [`search`](Self::search) finds.
+    /// Evidence that a graph matches; `None` if it does not. Defines the results of [`search`](Self::search).
     ///
     /// ```
     /// use neuroql_graph::formats::paths;
@@ -80,7 +80,7 @@ impl Query {
         })
     }
 
-    /// Returns whether a graph answers, and the score and the node by which it does, if it is by one.
+    /// Score and node of the hit, `Some(None)` for a match by NOT alone; `None` if the graph does not match.
     fn place(&self, searched: &Searched) -> Option<Option<(Score, u32)>> {
         match self {
             Self::Term(term) => term.place(searched).map(Some),
@@ -117,7 +117,7 @@ impl Term {
         found
     }
 
-    /// Returns whether a token is what a term that is no phrase is about.
+    /// Returns true if a token matches the text of a term that is no phrase.
     pub(super) fn takes_token(&self, key: &str, text: &str) -> bool {
         match self.form() {
             Form::Normalized => key == self.key(),

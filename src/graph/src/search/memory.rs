@@ -32,7 +32,7 @@ use crate::{Error, Graph, Result};
 #[derive(Debug, Clone, Default)]
 pub struct MemoryIndex {
     f1s: Vec<f32>,
-    /// By key, text and role.
+    /// Lists, in the order of key, text and role.
     lists: Vec<List>,
     ordinals: Vec<u32>,
     activations: Vec<f32>,
@@ -44,15 +44,15 @@ struct List {
     key: Box<str>,
     text: Arc<str>,
     role: Role,
-    /// Its rows of the columns.
+    /// Rows of the list in the columns.
     rows: Range<usize>,
 }
 
-/// Of each list, by key, text and role: ordinals, activations and importances.
+/// Rows of each list by key, text and role: ordinal, activation and importance.
 type Rows = BTreeMap<(Box<str>, Arc<str>, Role), Vec<(u32, f32, f32)>>;
 
 impl MemoryIndex {
-    /// The index of graphs with their F1 scores, NaN where one is not known; ordinals are given in their order.
+    /// Makes the index of graphs with their F1 scores, NaN if unknown; ordinals are in their order.
     pub fn new<G: Borrow<Graph>>(graphs: impl IntoIterator<Item = (G, f32)>) -> Self {
         let mut this = Self::default();
         let mut rows = Rows::new();
@@ -76,8 +76,7 @@ impl MemoryIndex {
         this
     }
 
-    /// The index of which these are the lists, with their keys, in any order. `f1s` are the scores of the graphs by
-    /// ordinal.
+    /// Makes an index of its lists with their keys, in any order. `f1s` are the F1 scores of the graphs by ordinal.
     ///
     /// # Errors
     /// [`Error::Shape`] for a list whose columns have different lengths, [`Error::OutOfRange`] for one whose ordinals do
@@ -95,7 +94,7 @@ impl MemoryIndex {
         Ok(this)
     }
 
-    /// One index of several: ordinals of each follow those of the one before.
+    /// Concatenates indices: ordinals of each follow those of the one before.
     pub fn concat(parts: &[Self]) -> Self {
         let mut this = Self { f1s: parts.iter().flat_map(|part| &part.f1s).copied().collect(), ..Self::default() };
         let mut lists = Vec::with_capacity(parts.iter().map(|part| part.lists.len()).sum());
@@ -104,7 +103,7 @@ impl MemoryIndex {
             lists.extend(part.lists.iter().map(|list| (list, part, offset)));
             offset += part.f1s.len() as u32;
         }
-        // A stable sort: what comes from an earlier part stays before.
+        // A stable sort: lists of an earlier part stay before.
         lists.sort_by(|(one, ..), (other, ..)| {
             (&one.key, &one.text, one.role).cmp(&(&other.key, &other.text, other.role))
         });
@@ -118,7 +117,7 @@ impl MemoryIndex {
         this
     }
 
-    /// Its lists, with their keys, by key, text and role.
+    /// Lists with their keys, in the order of key, text and role.
     pub fn lists(&self) -> impl ExactSizeIterator<Item = (&str, PostingList<'_>)> {
         self.lists.iter().map(|list| (&*list.key, self.posting_list(list)))
     }
@@ -138,7 +137,7 @@ impl MemoryIndex {
         Ok(())
     }
 
-    /// Adds a list that comes after all that are there, or more of the last.
+    /// Appends a list, or rows to the last list if key, text and role are the same.
     fn append(&mut self, key: &str, text: &Arc<str>, list: &PostingList<'_>, offset: u32) {
         let start = self.ordinals.len();
         self.ordinals.extend(list.ordinals.iter().map(|ordinal| ordinal + offset));
@@ -151,7 +150,7 @@ impl MemoryIndex {
         }
     }
 
-    /// Memory that it takes, in bytes.
+    /// Size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         let texts: usize = self.lists.iter().map(|list| list.key.len() + list.text.len()).sum();
         let columns = self.f1s.capacity() + self.ordinals.capacity() + self.activations.capacity();
@@ -159,7 +158,7 @@ impl MemoryIndex {
         size_of::<Self>() + self.lists.capacity() * size_of::<List>() + texts + columns
     }
 
-    /// The lists from the first on whose key is not below `start`, while `wanted` holds for their keys.
+    /// Lists from the first key that is not below `start` on, while `wanted` holds for their keys.
     fn lists_while(&self, start: &str, wanted: impl Fn(&str) -> bool) -> Vec<PostingList<'_>> {
         let first = self.lists.partition_point(|list| &*list.key < start);
         let lists = self.lists[first..].iter().take_while(|list| wanted(&list.key));

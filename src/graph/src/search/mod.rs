@@ -1,4 +1,4 @@
-//! Searching graphs by their tokens.
+//! Search for graphs by their tokens.
 //!
 //! # Queries
 //!
@@ -10,7 +10,7 @@
 //! | `any:import` | it in any role |
 //! | `from import`, `from AND import`, `from,import` | both |
 //! | `from OR import` | one or both |
-//! | `NOT from`, `import NOT from` | not the one; the other without the one |
+//! | `NOT from`, `import NOT from` | not the token; `import` but not `from` |
 //! | `(from OR use) import` | as parentheses say; without, NOT binds more than AND, and AND more than OR |
 //! | `imp*` | tokens that start so |
 //! | `"a:b"`, `"imp*"`, `"OR"`, `"\n"` | a token with characters or a name that mean something |
@@ -31,7 +31,7 @@
 //!
 //! # Two ways
 //!
-//! [`Query::find`] looks at one graph; [`Query::search`] asks an [`Index`] of what [`postings`] says of each graph. Both
+//! [`Query::find`] looks at one graph; [`Query::search`] reads an [`Index`] of the [`postings`] of all graphs. Both
 //! give the same answers, best first by [`Score`].
 
 mod best;

@@ -1,17 +1,17 @@
-//! Texts of tokens without what searchers do not mean to distinguish.
+//! Normalisation of the texts of tokens for search.
 
 use unicase::UniCase;
 use unicode_normalization::UnicodeNormalization;
 
-/// The key of a token: its text without upper case and without the spaces at its ends.
+/// Normalises the text of a token to its key: without upper case and without the spaces at its ends.
 ///
 /// Neuron2Graph's normalisation (lower case for titles, spaces stripped off words; `normalise` of its first version)
-/// taken further, so that `Import`, ` import` and `IMPORT` have one key. Case goes by Unicode's full default case
+/// taken further, so that `Import`, ` import` and `IMPORT` have one key. Case is folded by Unicode's full default case
 /// folding, the same in all languages: `ß` is `ss`, all three sigmas are `σ`, and Turkish `İ` is `i` with a dot above,
 /// which `i` is not. Characters are in canonical decomposition (NFD), so that an accent is the same however it is
 /// written, and a piece of a key is the key of a piece. Tokens of white space only keep it: a line break is `\n`.
 ///
-/// Every text has a key, and a key is its own.
+/// Every text has a key, and the key of a key is itself.
 ///
 /// ```
 /// use neuroql_graph::search::normalize;
@@ -24,7 +24,7 @@ pub fn normalize(text: &str) -> String {
     trimmed(&fold(text)).to_owned()
 }
 
-/// A text without upper case, in canonical decomposition (D145 of the Unicode Standard); spaces stay.
+/// Folds a text: without upper case, in canonical decomposition (D145 of the Unicode Standard); spaces stay.
 pub(super) fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
@@ -33,7 +33,7 @@ pub(super) fn fold(text: &str) -> String {
     UniCase::unicode(decomposed).to_folded_case().nfd().collect()
 }
 
-/// A text without white space at its ends, unless it has nothing else.
+/// Trims white space at the ends of a text, unless it has nothing else.
 pub(super) fn trimmed(text: &str) -> &str {
     match text.trim() {
         "" => text,

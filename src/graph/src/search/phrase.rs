@@ -1,11 +1,11 @@
-//! Tokens next to each other that spell a phrase.
+//! Matching of phrases, which tokens next to each other spell.
 
 use super::best::BestPatterns;
 use super::normalize::{fold, trimmed};
 use super::{Form, Index, PostingList, Role, Score, Term};
 use crate::{Graph, Symbol};
 
-/// How far a text spells a phrase.
+/// Extent to which a text spells a phrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spelled {
     All,
@@ -19,7 +19,7 @@ impl Term {
         if self.form() == Form::Exact { self.text() } else { self.key() }
     }
 
-    /// The text a token adds to a spelling.
+    /// The text that a token adds to a spelling.
     fn piece(&self, text: &str) -> String {
         if self.form() == Form::Exact { text.to_owned() } else { fold(text) }
     }
@@ -38,20 +38,20 @@ impl Term {
         }
     }
 
-    /// Returns whether a run may start with a piece: with one that adds nothing, it says no more than without it.
+    /// Returns true if a run may start with a piece: a blank one at its start would add nothing.
     fn may_start(&self, piece: &str) -> bool {
         let blank = if self.form() == Form::Exact { piece } else { piece.trim() };
         !blank.is_empty()
     }
 
-    /// Returns whether cutting between a piece of the spelling and what comes after it gives tokens that cutting elsewhere does
-    /// not: where spaces do not count, those after a word can as well be before the next.
+    /// Returns true if the cut between a piece of the spelling and the rest is needed beside cuts elsewhere: where
+    /// spaces do not count, those after a word can as well be before the next.
     pub(super) fn may_cut(&self, piece: &str, rest: &str) -> bool {
         let is_between = piece.ends_with(char::is_whitespace) && !rest.starts_with(char::is_whitespace);
         self.form() == Form::Exact || !is_between || piece.trim().is_empty()
     }
 
-    /// The lists of tokens that are a piece of the spelling and not its last.
+    /// Lists of the tokens that are a piece of the spelling and not its last.
     pub(super) fn lists_of_piece<'a, I: Index + ?Sized>(&self, index: &'a I, piece: &str) -> Vec<PostingList<'a>> {
         if self.form() != Form::Exact {
             return index.lookup(trimmed(piece));
@@ -61,7 +61,7 @@ impl Term {
         lists
     }
 
-    /// The lists of tokens that are the last piece of the spelling.
+    /// Lists of the tokens that are the last piece of the spelling.
     pub(super) fn lists_of_last<'a, I: Index + ?Sized>(&self, index: &'a I, piece: &str) -> Vec<PostingList<'a>> {
         let mut lists = match self.form() {
             Form::Prefix => index.lookup_prefix(trimmed(piece)),
@@ -72,7 +72,7 @@ impl Term {
     }
 }
 
-/// The best run of nodes that spells a phrase, and its first node in reading order, which is the deepest.
+/// Score of the best run of nodes that spells a phrase, and its first node in reading order, which is the deepest.
 ///
 /// A run has no wildcards, and ends with the token that completes the phrase: its role is the run's, which is as
 /// important as its least important token.

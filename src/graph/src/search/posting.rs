@@ -7,7 +7,7 @@ use super::best::BestPatterns;
 use super::{Role, Score, normalize};
 use crate::{Graph, Symbol};
 
-/// A token of a graph in one of its roles.
+/// Posting: a token of a graph in one of its roles.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Posting {
     /// Its [normalised](normalize) text.
@@ -20,7 +20,7 @@ pub struct Posting {
     pub score: Score,
 }
 
-/// The tokens of a graph, once for each role that they have, by key, text and role.
+/// Postings of a graph: its tokens, once for each of their roles, in the order of key, text and role.
 ///
 /// ```
 /// use neuroql_graph::formats::paths;

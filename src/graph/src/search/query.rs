@@ -1,4 +1,4 @@
-//! Queries.
+//! Search queries.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,16 +7,15 @@ use super::{Role, normalize, syntax};
 use crate::draw::quoted;
 use crate::{Error, Result};
 
-/// Terms that a query may have.
+/// Greatest number of terms of a query.
 pub const MOST_TERMS: usize = 256;
 
-/// Characters that a term may have.
+/// Greatest number of characters of a term.
 pub const LONGEST_TERM: usize = 256;
 
 /// A query over the tokens of graphs; [the module](super) describes its language.
 ///
-/// It prints as a text that parses to it again if its conjunctions and disjunctions have two parts or more, as those
-/// that are parsed have.
+/// Its text parses to the same query if its conjunctions and disjunctions have two parts or more, as parsed ones have.
 ///
 /// ```
 /// use neuroql_graph::search::Query;
@@ -33,11 +32,11 @@ pub const LONGEST_TERM: usize = 256;
 pub enum Query {
     /// A token or a phrase.
     Term(Term),
-    /// All of them; none of them is in every graph.
+    /// Conjunction of all parts; without parts, every graph matches.
     And(Vec<Query>),
-    /// One of them or more.
+    /// Disjunction of the parts: at least one matches.
     Or(Vec<Query>),
-    /// Not this.
+    /// Negation of a part.
     Not(Box<Query>),
 }
 
@@ -50,19 +49,19 @@ pub struct Term {
     key: String,
 }
 
-/// How the text of a term and those of tokens have to agree.
+/// Form of a term: the rule by which its text matches those of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// They are the same once [normalised](normalize).
+    /// Equality of the [normalised](normalize) texts.
     Normalized,
-    /// The term is the beginning once both are normalised.
+    /// Prefix: the normalised text of the token begins with that of the term.
     Prefix,
-    /// They are the same.
+    /// Equality of the texts.
     Exact,
 }
 
 impl Term {
-    /// A term; any role will do if there is none.
+    /// Makes a term; without a role, it matches any role.
     ///
     /// # Errors
     /// [`Error::Syntax`] if there is no text, [`Error::QueryTooLarge`] for more than [`LONGEST_TERM`] characters.
@@ -75,12 +74,12 @@ impl Term {
         }
     }
 
-    /// The role that tokens must have.
+    /// Role that tokens must have, if any.
     pub fn role(&self) -> Option<Role> {
         self.role
     }
 
-    /// How texts have to agree.
+    /// Form of the term.
     pub fn form(&self) -> Form {
         self.form
     }
@@ -95,17 +94,17 @@ impl Term {
         &self.key
     }
 
-    /// Returns whether it has several words: tokens next to each other may spell it.
+    /// Returns true if it has several words, which tokens next to each other may spell.
     pub fn is_phrase(&self) -> bool {
         self.text.trim().contains(char::is_whitespace)
     }
 
-    /// Returns whether a role will do.
+    /// Returns true if the term matches a role.
     pub(super) fn takes_role(&self, role: Role) -> bool {
         self.role.is_none_or(|wanted| wanted == role)
     }
 
-    /// Returns whether it can be written without quotes.
+    /// Returns true if it can be written without quotes.
     fn is_bare(&self) -> bool {
         let is_keyword = syntax::KEYWORDS.contains(&self.text.as_str());
         let is_plain = self.text.chars().all(|c| syntax::is_bare(c) && !matches!(c, '*' | '=' | '\\'));
@@ -114,7 +113,7 @@ impl Term {
 }
 
 impl Query {
-    /// Terms in it.
+    /// Number of terms.
     pub fn terms(&self) -> usize {
         match self {
             Self::Term(_) => 1,
@@ -128,7 +127,7 @@ impl FromStr for Query {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::Syntax`] with the place and what should be there, [`Error::QueryTooLarge`].
+    /// [`Error::Syntax`] with the position and the fault, [`Error::QueryTooLarge`].
     fn from_str(text: &str) -> Result<Self> {
         let query = syntax::parse(text)?;
         match query.terms() {

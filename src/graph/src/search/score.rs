@@ -1,4 +1,4 @@
-//! How well a graph answers.
+//! Score of a match.
 
 use std::cmp::Ordering;
 
@@ -10,17 +10,17 @@ const FIRES_ABOVE: f32 = 0.5;
 /// Roles of a token in a graph, the lesser first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// It matters for the activation on a token after it.
+    /// A token that matters for the activation on a token after it.
     Important,
-    /// The neuron fires on it: it is at depth 0, or the neuron's own activation on it is above 0.5.
+    /// A token on which the neuron fires: it is at depth 0, or the neuron's own activation on it is above 0.5.
     Activating,
 }
 
 impl Role {
-    /// Both, the greater first.
+    /// Both roles, the greater first.
     pub const ALL: [Self; 2] = [Self::Activating, Self::Important];
 
-    /// Its name in queries and in SQL.
+    /// Name of the role in queries and in SQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Activating => "activating",
@@ -28,15 +28,14 @@ impl Role {
         }
     }
 
-    /// The role of a node's token; wildcards have none.
+    /// Role of a node's token; `None` for wildcards.
     pub fn of(node: &Node) -> Option<Self> {
         let fires = node.parent.is_none() || node.activation > FIRES_ABOVE;
         matches!(node.symbol, Symbol::Token(_)).then_some(if fires { Self::Activating } else { Self::Important })
     }
 }
 
-/// How much a token says about a neuron. Greater is better: a greater role, then a greater activation, then a greater
-/// importance.
+/// Score of a token of a graph. Greater is better: first by role, then by activation, then by importance.
 #[derive(Debug, Clone, Copy)]
 pub struct Score {
     /// The role of the token.

@@ -1,4 +1,4 @@
-//! Reading queries.
+//! Parser of queries.
 
 use winnow::combinator::{alt, delimited, eof, not, opt, peek, preceded, repeat, terminated};
 use winnow::error::{ErrMode, ParserError};
@@ -9,7 +9,7 @@ use winnow::token::{any, one_of, take_while};
 use super::{Form, Query, Role, Term};
 use crate::{Error, Result};
 
-/// Parentheses and NOTs that may be in each other.
+/// Greatest nesting of parentheses and NOTs.
 const DEEPEST_QUERY: usize = 64;
 
 /// Words that are operators unless they are in quotes or after a role.
@@ -20,7 +20,7 @@ const MISSING: &str = "a token, NOT or an opening parenthesis is missing";
 type Input<'a> = LocatingSlice<&'a str>;
 type Parsed<T> = ModalResult<T, Failure>;
 
-/// Where reading failed, in bytes, and why.
+/// Failure of parsing: its place, in bytes, and the fault.
 #[derive(Debug)]
 struct Failure {
     at: usize,
@@ -39,12 +39,12 @@ impl ParserError<Input<'_>> for Failure {
     }
 }
 
-/// A failure that no other reading can mend.
+/// Fails without backtracking.
 fn fail<T>(at: usize, problem: impl Into<String>) -> Parsed<T> {
     Err(ErrMode::Cut(Failure { at, problem: problem.into() }))
 }
 
-/// The query that a text is.
+/// Parses a query.
 pub(super) fn parse(text: &str) -> Result<Query> {
     let input = &mut LocatingSlice::new(text);
     whole(input).map_err(|error| {
@@ -78,7 +78,7 @@ fn conjunction(depth: usize, input: &mut Input) -> Parsed<Query> {
     let mut parts = vec![negation(depth, input)?];
     let end = |input: &mut Input| peek(alt((eof.void(), ')'.void(), keyword("OR")))).parse_next(input);
     let operator = |input: &mut Input| alt((sign(','), keyword("AND"))).parse_next(input);
-    // Terms side by side are joined too.
+    // Terms without an operator between them are joined too.
     while opt(operator).parse_next(input)?.is_some() || opt(end).parse_next(input)?.is_none() {
         parts.push(negation(depth, input)?);
     }
@@ -113,7 +113,7 @@ fn negation(depth: usize, input: &mut Input) -> Parsed<Query> {
     }
 }
 
-/// A term, with nothing but what may stand after one after it.
+/// Parses a term, and checks that a space, a comma, a closing parenthesis or the end follows.
 fn term(input: &mut Input) -> Parsed<Term> {
     let at = input.current_token_start();
     let word = opt(bare).parse_next(input)?;
@@ -149,7 +149,7 @@ fn role(at: usize, name: &str) -> Parsed<Option<Role>> {
     }
 }
 
-/// What stands after a role, where words are no operators and parentheses are tokens.
+/// Parses the term after a role, where words are no operators and parentheses are tokens.
 fn after_colon(at: usize, name: &str, role: Option<Role>, input: &mut Input) -> Parsed<Term> {
     let parenthesis = |c: char| matches!(c, '(' | ')');
     let token = (one_of(parenthesis), take_while(0.., move |c| is_bare(c) || parenthesis(c))).take();
@@ -166,7 +166,7 @@ fn after_colon(at: usize, name: &str, role: Option<Role>, input: &mut Input) -> 
     }
 }
 
-/// A term without quotes: a prefix if it ends in a star, unless it is nothing but stars.
+/// Makes a term of a word without quotes: a prefix if it ends in a star, unless it is nothing but stars.
 fn of_word(at: usize, role: Option<Role>, word: &str) -> Parsed<Term> {
     match word.strip_suffix('*') {
         Some(prefix) if prefix.contains(|c| c != '*') => of_text(at, role, Form::Prefix, prefix),
@@ -196,7 +196,7 @@ fn of_text(at: usize, role: Option<Role>, form: Form, text: &str) -> Parsed<Term
     }
 }
 
-/// Returns whether a character can be part of a token without quotes.
+/// Returns true if a character can be part of a token without quotes.
 pub(super) fn is_bare(c: char) -> bool {
     !c.is_whitespace() && !matches!(c, ',' | ':' | '"' | '(' | ')')
 }
@@ -231,7 +231,7 @@ fn quoted(input: &mut Input) -> Parsed<String> {
     }
 }
 
-/// A character after a backslash, as in JSON and in Rust.
+/// Parses an escape of a character, as in JSON and in Rust.
 fn escape(input: &mut Input) -> Parsed<char> {
     let at = input.current_token_start();
     match preceded('\\', any).parse_next(input)? {
@@ -247,7 +247,7 @@ fn escape(input: &mut Input) -> Parsed<char> {
     }
 }
 
-/// The character after `\u`, if its number is one's: in braces, or of four digits, two times if UTF-16 needs two.
+/// Parses the code point after `\u`, in braces or as one or two units of UTF-16; `None` if it is no character.
 fn code_point(input: &mut Input) -> Parsed<Option<char>> {
     let hexadecimal = |least, most| {
         take_while(least..=most, AsChar::is_hex_digit).map(|digits| u32::from_str_radix(digits, 16).unwrap_or(u32::MAX))

@@ -1,9 +1,9 @@
-//! The trie without its wildcards.
+//! Branches: the nodes of a trie that are drawn, without its wildcards.
 
 use super::{DisplayKind, Skip, Weight};
 use crate::{Graph, Node, Symbol};
 
-/// Where activators lead to.
+/// Parent of activators.
 pub(super) const END: u32 = u32::MAX;
 
 /// A node of the trie that is drawn.
@@ -11,13 +11,13 @@ pub(super) const END: u32 = u32::MAX;
 pub(super) struct Branch {
     /// The drawn node that it leads to, or [`END`].
     pub parent: u32,
-    /// Its place in the trie; of [`DisplayKind::Rest`], that of one of its nodes.
+    /// Index of the node in the trie; for [`DisplayKind::Rest`], that of its first node.
     pub node: u32,
     pub kind: DisplayKind,
-    /// Tokens between it and its parent.
+    /// Number of tokens between it and its parent.
     pub skip: Skip,
     pub depth: u32,
-    /// True if a pattern is complete with it, or nothing follows.
+    /// True if a pattern ends at it, or it is a leaf.
     pub tip: bool,
     pub weight: Weight,
 }
@@ -35,12 +35,12 @@ impl std::ops::Deref for Branches {
 }
 
 impl Branches {
-    /// The drawn nodes of a trie: all but the wildcards that only lead from one node to another, and what is more than
-    /// `longest` drawn nodes from the end.
+    /// Makes the drawn nodes of a trie: all but the wildcards that only lead from one node to another, and nodes that
+    /// are `longest` or more drawn nodes from the end of the text, for which one [`DisplayKind::Rest`] stands.
     pub fn new(graph: &Graph, longest: usize) -> Self {
         let nodes = graph.nodes();
         let mut branches: Vec<Branch> = Vec::with_capacity(nodes.len());
-        // For each node of the trie the last drawn one on the way to it, and what was skipped since.
+        // Last drawn node on the way to each node of the trie, and the tokens skipped since.
         let mut reached: Vec<(u32, Skip)> = Vec::with_capacity(nodes.len());
         for (i, node) in nodes.iter().enumerate() {
             let (parent, before) = node.parent.map_or((END, Skip::default()), |parent| reached[parent as usize]);
@@ -53,7 +53,7 @@ impl Branches {
                 Symbol::Token(_) if parent == END => (DisplayKind::Activator, skip),
                 Symbol::Token(_) => (DisplayKind::Context, skip),
                 Symbol::Start => (DisplayKind::Start, skip),
-                // One on which the neuron fires is drawn, so that all patterns end in the same column.
+                // A wildcard activator is drawn, so that all patterns end in the same column.
                 _ if tip || parent == END => (DisplayKind::Wildcard(skip), Skip::default()),
                 _ => {
                     reached.push((parent, skip));
@@ -75,7 +75,7 @@ impl Branches {
         Self(branches)
     }
 
-    /// Those with which a pattern is complete, or that nothing follows: the strongest first.
+    /// Tips, at which a pattern ends or that are leaves, the strongest first.
     pub fn ranked(&self, graph: &Graph) -> Vec<u32> {
         let mut tips: Vec<u32> = (0..self.len() as u32).filter(|i| self[*i as usize].tip).collect();
         let ends = |i: u32| self[i as usize].weight.ends.map_or(f32::NEG_INFINITY, |ends| ends.1);
@@ -84,7 +84,7 @@ impl Branches {
         tips
     }
 
-    /// These and all that they lead to, ascending.
+    /// The tips and all nodes that they lead to, ascending.
     pub fn with_paths(&self, tips: &[u32]) -> Vec<u32> {
         let mut kept = vec![false; self.len()];
         for tip in tips {
@@ -110,10 +110,10 @@ fn skipped(symbol: &Symbol) -> Skip {
     }
 }
 
-/// What stands for all that follows a node that is drawn last: the node itself when it is such, else the one of it.
+/// The [`DisplayKind::Rest`] for nodes below a node that is drawn last: the node itself if it is one, else its child.
 fn rest_of(branches: &[Branch], parent: u32) -> Option<u32> {
     let is_rest = |i: u32| branches[i as usize].kind == DisplayKind::Rest;
-    // What follows the same node is one, so it is also the last that was made.
+    // A node has one such child at most, which is then the last node made.
     let last = branches.len() as u32 - 1;
     [parent, last].into_iter().find(|i| is_rest(*i) && (*i == parent || branches[*i as usize].parent == parent))
 }

@@ -1,4 +1,4 @@
-//! Nodes of a trie that the same contexts follow, as one.
+//! Merges nodes of a trie that the same contexts follow.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -8,26 +8,26 @@ use super::branches::{Branch, Branches, END};
 use super::{DisplayKind, DisplayNode, DisplayToken, Skip, Weight};
 use crate::{Graph, Symbol, Token};
 
-/// Which of the tokens that lead to the same node, and that the same contexts follow, are one node.
+/// Rule for merging the tokens that lead to the same node and that the same contexts follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Joined {
     Nothing,
-    /// Those that differ in case or space only.
+    /// Tokens that differ in case or space only.
     Variants,
-    /// Those of about the same strength.
+    /// Tokens of about the same strength.
     Alike,
-    /// All.
+    /// All tokens.
     Siblings,
 }
 
-/// The properties that nodes must have in common to be one.
+/// Properties that merged nodes have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Shape {
     depth: u32,
     kind: DisplayKind,
     skip: Skip,
     complete: bool,
-    /// The set of what follows.
+    /// Number of the set of classes that follow.
     below: u32,
 }
 
@@ -35,21 +35,21 @@ struct Shape {
 #[derive(Debug)]
 pub(super) struct Class {
     shape: Shape,
-    /// One for each token, or one for what has none.
+    /// Token and weight of each member; one without a token for nodes that have none.
     members: Vec<(Option<Token>, Weight)>,
-    /// The classes that follow it, made earlier.
+    /// Classes that follow it, made earlier.
     below: Vec<u32>,
-    /// Where its first node is in the trie.
+    /// Index of its first branch.
     first: u32,
-    /// Complete patterns that end here.
+    /// Number of complete patterns that end here.
     pub patterns: usize,
 }
 
-/// Numbers for things, the same for equal ones.
+/// Numbering of distinct keys.
 struct Numbers<K>(HashMap<K, u32>);
 
 impl<K: Hash + Eq> Numbers<K> {
-    /// Its number, and whether it is new.
+    /// Number of a key, and true if it is new.
     fn of(&mut self, key: K) -> (u32, bool) {
         let next = self.0.len() as u32;
         let number = *self.0.entry(key).or_insert(next);
@@ -60,13 +60,13 @@ impl<K: Hash + Eq> Numbers<K> {
 /// A node whose class waits for its siblings.
 struct Sibling {
     shape: Shape,
-    /// The same for those that are to be joined.
+    /// Number of the group that is merged.
     name: u32,
     word: u32,
     branch: u32,
 }
 
-/// The classes of a trie of which only some nodes are kept; `None` when there are more than `limit`.
+/// Classes of the kept nodes of a trie; `None` if there are more than `limit`.
 pub(super) fn lattice(
     graph: &Graph,
     branches: &Branches,
@@ -78,7 +78,7 @@ pub(super) fn lattice(
     let (mut sets, mut words, mut names) = (Numbers(HashMap::new()), Numbers(HashMap::new()), Numbers(HashMap::new()));
     let mut sets_by_number: Vec<Vec<u32>> = Vec::new();
     let mut waiting: HashMap<u32, Vec<Sibling>> = HashMap::new();
-    // Depth first and backwards: what follows a node is done before it.
+    // Backwards in depth-first order: nodes that follow a node come before it.
     for branch in kept.iter().rev().copied() {
         let set = lattice.join(waiting.remove(&branch).unwrap_or_default(), &sets_by_number)?;
         let (below, new) = sets.of(set.clone());
@@ -118,13 +118,13 @@ impl<'a> Lattice<'a> {
         }
     }
 
-    /// The classes of the nodes that lead to one node, ascending; `None` when there are too many classes.
+    /// Classes of the nodes that lead to one node, ascending; `None` if there are too many classes.
     fn join(&mut self, mut siblings: Vec<Sibling>, sets: &[Vec<u32>]) -> Option<Vec<u32>> {
         siblings.sort_by_key(|sibling| (sibling.shape, sibling.name, sibling.word, sibling.branch));
         let mut set = Vec::new();
         for alike in siblings.chunk_by(|a, b| (a.shape, a.name) == (b.shape, b.name)) {
             let mut words: Vec<u32> = alike.iter().map(|sibling| sibling.word).collect();
-            // The same token twice: after wildcards that differ but skip as many tokens.
+            // A token comes twice after different wildcards that skip as many tokens.
             words.dedup();
             let (class, new) = self.known.of((alike[0].shape, words));
             if new {
@@ -154,7 +154,7 @@ impl<'a> Lattice<'a> {
         }
     }
 
-    /// Adds nodes to the class they are of, which has the same tokens in the same order.
+    /// Adds nodes to their class, which has the same tokens in the same order.
     fn add(&mut self, class: u32, alike: &[Sibling]) {
         let weights: Vec<Weight> = alike.chunk_by(|a, b| a.word == b.word).map(|same| self.weight(same)).collect();
         let class = &mut self.classes[class as usize];
@@ -171,18 +171,18 @@ impl<'a> Lattice<'a> {
     }
 }
 
-/// The number a node's colour shows.
+/// Number that the colour of a node shows.
 fn strength(kind: DisplayKind, weight: Weight) -> f32 {
     if kind == DisplayKind::Activator { weight.activation } else { weight.importance }
 }
 
-/// Strengths that look alike.
+/// Band of strengths whose colours look alike.
 fn band(strength: f32) -> u32 {
-    // Those of nodes are between 0.5 and 1; a cast of what is less gives 0.
+    // Strengths of nodes are between 0.5 and 1; the cast makes 0 of negative numbers.
     ((strength.min(1.0) - 0.5) * 8.0) as u32
 }
 
-/// The nodes to draw: column by column from the activators, these from the strongest, others in the trie's order.
+/// Nodes to draw, column by column from the activators: these with the strongest first, others in the trie's order.
 pub(super) fn nodes(classes: Vec<Class>) -> Vec<DisplayNode> {
     let mut order: Vec<u32> = (0..classes.len() as u32).collect();
     let activation = |class: &Class| class.members.iter().map(|member| member.1.activation).fold(f32::MIN, f32::max);

@@ -1,9 +1,9 @@
-//! A graph as it is drawn: small enough to be read, and with no pattern that the trie does not have.
+//! Simplifies a graph for drawing: small enough to be read, and with no pattern that the trie does not have.
 //!
-//! Neuron2Graph draws one node for each token of a depth, whatever lies below it, and so shows patterns that it never
+//! Neuron2Graph draws one node for each token of a depth, whatever is below it, and so shows patterns that it never
 //! learned. Here nodes become one only where the same contexts follow both of them, as in a minimal automaton, so each
-//! path from an activator to a complete node is a pattern of the trie. Wildcards take no room: how many tokens are
-//! skipped is noted at the token after them.
+//! path from an activator to a complete node is a pattern of the trie. Wildcards take no room: the number of skipped
+//! tokens is noted at the token after them.
 
 mod branches;
 mod lattice;
@@ -12,7 +12,7 @@ use self::branches::Branches;
 use self::lattice::{Joined, lattice};
 use crate::{Graph, Token};
 
-/// Tokens of a pattern that are drawn, wildcards not counted; what is farther from the activator is drawn as
+/// Greatest number of drawn tokens of a pattern, wildcards not counted; tokens farther from the activator are drawn as
 /// [`DisplayKind::Rest`].
 const LONGEST: usize = 24;
 
@@ -21,41 +21,41 @@ const LONGEST: usize = 24;
 pub struct Display {
     /// The nodes: each after those that it leads to.
     pub nodes: Vec<DisplayNode>,
-    /// Complete patterns of the graph that are not drawn to their end.
+    /// Number of complete patterns of the graph that are not drawn to their end.
     pub hidden: usize,
 }
 
-/// A node that is drawn.
+/// A drawn node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DisplayNode {
-    /// The thing it stands for.
+    /// Kind of the nodes that it stands for.
     pub kind: DisplayKind,
     /// Its tokens, any of which continues the same patterns; none unless it is an activator or a context.
     pub tokens: Vec<DisplayToken>,
-    /// Tokens of the text between it and the nodes that it leads to.
+    /// Number of tokens of the text between it and the nodes that it leads to.
     pub skip: Skip,
-    /// Its column: nodes between it and the end of the text. Activators have 0.
+    /// Column: the number of nodes between it and the end of the text, 0 for activators.
     pub depth: u32,
-    /// True if a pattern is complete with it.
+    /// True if a pattern ends at it.
     pub complete: bool,
-    /// Its numbers, over all of its tokens.
+    /// Numbers of all of its tokens together.
     pub weight: Weight,
-    /// The nodes that it leads to, one column nearer to the activator: places in [`Display::nodes`], ascending.
+    /// Nodes that it leads to, one column nearer to the activator: places in [`Display::nodes`], ascending.
     pub towards: Vec<u32>,
 }
 
-/// The nodes that a drawn node stands for.
+/// Kind of a drawn node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DisplayKind {
     /// Tokens on which the neuron fires.
     Activator,
     /// Tokens before the activator that matter.
     Context,
-    /// So many tokens that do not matter, where no token that does comes before them.
+    /// A number of tokens that do not matter, with no token before them that does.
     Wildcard(Skip),
     /// The start of the text.
     Start,
-    /// Patterns go on, too long to be drawn.
+    /// The rest of patterns that are too long to be drawn.
     Rest,
 }
 
@@ -64,7 +64,7 @@ pub enum DisplayKind {
 pub struct DisplayToken {
     /// The token.
     pub token: Token,
-    /// Its numbers.
+    /// Numbers of the token.
     pub weight: Weight,
 }
 
@@ -77,7 +77,7 @@ pub struct Weight {
     pub activation: f32,
     /// The least and the greatest activation predicted where a pattern ends, over the neuron's greatest.
     pub ends: Option<(f32, f32)>,
-    /// Patterns that they were learned from.
+    /// Number of patterns that they were learned from.
     pub support: u32,
 }
 
@@ -95,12 +95,12 @@ impl Weight {
     }
 }
 
-/// How many tokens are skipped.
+/// Number of skipped tokens, as a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Skip {
-    /// At least so many.
+    /// Least number.
     pub least: u32,
-    /// At most so many.
+    /// Greatest number.
     pub most: u32,
 }
 
@@ -110,22 +110,22 @@ impl Skip {
         Self { least: self.least + other.least, most: self.most + other.most }
     }
 
-    /// Returns whether there is nothing between.
+    /// Returns true if no token is skipped.
     pub fn is_none(self) -> bool {
         self.most == 0
     }
 }
 
-/// What to draw of a graph in at most `max_nodes` nodes (but at least one pattern).
+/// Simplifies a graph to at most `max_nodes` drawn nodes (but at least one pattern).
 ///
-/// The first of these that has at most a third of that, so that drawings of common graphs fit a screen:
+/// The result is the first of these with at most a third of that, so that drawings of common graphs fit a screen:
 /// 1. all patterns, with nodes of the same token, gap and contexts as one;
 /// 2. also siblings as one, which lead to the same node and which the same contexts follow, if they differ in case or
 ///    space only;
 /// 3. also other siblings of about the same strength: activation of activators, importance of contexts.
 ///
-/// If none has, siblings of any strength are one, all patterns are drawn if they fit, and else as many as fit: those
-/// that predict the most first, then those learned from most, then the graph's order.
+/// Otherwise siblings of any strength are one, and all patterns are drawn if they fit, else as many as fit: those that
+/// predict the most first, then those learned from most, then the graph's order.
 ///
 /// ```
 /// use neuroql_graph::{Graph, Node, Symbol, simplify};
@@ -156,14 +156,14 @@ pub fn simplify(graph: &Graph, max_nodes: usize) -> Display {
     Display { nodes: lattice::nodes(classes), hidden: graph.patterns() - drawn }
 }
 
-/// As many patterns as fit: the number is doubled while they do, then halved in.
+/// Classes of as many patterns as fit, found by doubling their number and then bisecting.
 fn strongest(graph: &Graph, branches: &Branches, max_nodes: usize) -> Vec<lattice::Class> {
     let ranked = branches.ranked(graph);
     let fits = |count: usize, limit| {
         let kept = branches.with_paths(&ranked[..count]);
         lattice(graph, branches, &kept, Joined::Siblings, limit)
     };
-    // Without a limit there is always one.
+    // One pattern is drawn even if it has too many nodes.
     let (mut best, mut low, mut high) = (fits(1, usize::MAX).unwrap_or_default(), 1, 2);
     while high < ranked.len()
         && let Some(more) = fits(high, max_nodes)

@@ -1,7 +1,7 @@
-//! What a device does with networks: how far its numbers are from those of the processor in f32, and how fast it is.
+//! Accuracy and speed of networks on a device: the difference from the processor in f32, and tokens a second.
 //!
 //! `cargo run --release -p neuroql-model --features cuda --example gpu -- --device cuda:0`; `tests/gpu/run.sh` runs it
-//! beside PyTorch. Each result is one line of fields between tabs: what, network, dtype, number, unit, remark.
+//! beside PyTorch. Each result is one line of fields between tabs: measurement, network, dtype, number, unit, remark.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it prints its results")]
 
 mod networks;
@@ -15,20 +15,20 @@ use neuroql_model::{Batch, Cancel, DeviceName, Model, NumberType, Options, ReadS
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// Magnitudes that tell bins of histograms apart, as many as neuroql's.
+/// Number of magnitudes between bins of histograms, as many as neuroql has.
 const MAGNITUDES: usize = 27;
 
 struct Arguments {
     device: DeviceName,
     dtypes: Vec<NumberType>,
-    /// Where the networks of random weights are written and found again.
+    /// Folder in which networks of random weights are written and reused.
     folder: PathBuf,
-    /// Tokens of each measurement.
+    /// Number of tokens of each measurement.
     tokens: usize,
     window: usize,
-    /// Side of the matrices whose product is the peak.
+    /// Side of the square matrices whose product gives the peak.
     matrix: usize,
-    /// Layers of the networks of random weights; their own number if not given.
+    /// Number of layers of the networks of random weights; that of their shape if not given.
     layers: Option<usize>,
     /// Further networks to compare, beside the repository's.
     models: Vec<String>,
@@ -44,7 +44,7 @@ impl Arguments {
         }
         let mut take = |name: &str, default: &str| given.remove(name).unwrap_or_else(|| default.into());
         let device: DeviceName = take("device", "cuda").parse()?;
-        // Sizes at which a processor is done in a minute.
+        // On a processor, sizes that take about a minute.
         let [tokens, matrix] = if device == DeviceName::Cpu { ["2048", "1024"] } else { ["1000000", "8192"] };
         let layers = take("layers", "");
         let arguments = Self {
@@ -90,7 +90,7 @@ fn measure() -> Result<()> {
     }
     let variants = root.join("tests/models/variants");
     let tokenizer = variants.join("tokenizer.json");
-    // Other activations, norms, and ways to tell positions.
+    // Other activations, norms and position embeddings.
     for name in ["hooked_rms_solu_ln", "hooked_relu", "hooked_rotary", "hooked_rotary_adjacent", "llama_yarn"] {
         compare(&arguments, &variants.join(name).to_string_lossy(), Some(&tokenizer))?;
     }
@@ -115,8 +115,8 @@ fn measure() -> Result<()> {
     Ok(())
 }
 
-/// Each layer's greatest difference from f32 on the processor, as a share of the layer's greatest number: of whole
-/// examples and of some that share what they begin with.
+/// Reports each layer's greatest difference from f32 on the processor, as a share of the layer's greatest number: of
+/// whole examples and of some that share a prefix.
 fn compare(arguments: &Arguments, location: &str, tokenizer: Option<&Path>) -> Result<()> {
     let name = Path::new(location).file_name().map_or(location.into(), |name| name.to_string_lossy());
     let load = |device, dtype| {
@@ -163,7 +163,7 @@ fn compare(arguments: &Arguments, location: &str, tokenizer: Option<&Path>) -> R
     Ok(())
 }
 
-/// Tokens a second to the last layer's neurons, of which maxima are kept.
+/// Reports tokens a second of passes to the last layer's neurons, of which maxima are kept.
 fn forward(arguments: &Arguments, model: &Model, dtype: NumberType, peak: f64) -> Result<()> {
     let config = model.config();
     let spec = ReadSpec::new(model, [(config.layers - 1, None)])?;
@@ -177,7 +177,7 @@ fn forward(arguments: &Arguments, model: &Model, dtype: NumberType, peak: f64) -
             });
             Ok(())
         })?;
-        // What was queued has run once its result is here.
+        // Waits until the queued work has run.
         maxima.as_ref().map(Tensor::to_vec1::<f32>).transpose()?;
         Ok(())
     })?;
@@ -185,7 +185,7 @@ fn forward(arguments: &Arguments, model: &Model, dtype: NumberType, peak: f64) -
     let attention = 2 * (config.heads + config.kv_heads) * config.d_head;
     let inner = if config.gated { 2 } else { 1 } * config.d_mlp;
     let weights = config.d_model * (config.layers * (attention + inner + config.d_mlp) - config.d_mlp);
-    // Of causal attention, half the products are needed.
+    // Causal attention needs half the products.
     let scores = config.layers * 2 * config.heads * config.d_head * arguments.window / 2;
     let operations = 2.0 * (weights + scores) as f64;
     let share = format!("{:.0} % of peak", 100.0 * rate * operations / peak);
@@ -193,7 +193,7 @@ fn forward(arguments: &Arguments, model: &Model, dtype: NumberType, peak: f64) -
     Ok(())
 }
 
-/// Tokens a second through all layers, each summarised as an analysis does.
+/// Reports tokens a second of passes through all layers, each summarised as in an analysis.
 fn analyse(arguments: &Arguments, model: &Model, dtype: NumberType) -> Result<()> {
     let config = model.config();
     let spec = ReadSpec::new(model, (0..config.layers).map(|layer| (layer, None)))?;
@@ -212,8 +212,8 @@ fn analyse(arguments: &Arguments, model: &Model, dtype: NumberType) -> Result<()
     Ok(())
 }
 
-/// Seconds that `run` takes for all tokens, in batches that fit if so many values are read a token; after a batch that
-/// does not count.
+/// Seconds that `run` takes for all tokens, in batches that fit if `values` values are read a token; after a warm-up
+/// batch.
 fn batches(
     arguments: &Arguments,
     model: &Model,
@@ -233,9 +233,9 @@ fn batches(
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// Floating-point operations a second of a product of square matrices, the best of some.
+/// Floating-point operations a second of a product of square matrices, the best of five runs.
 fn matrix_peak(device: &Device, dtype: NumberType, side: usize) -> Result<f64> {
-    // A processor computes in f32 whatever weights are kept in.
+    // A processor computes in f32 for every dtype of weights.
     let dtype = match (device, dtype) {
         (Device::Cpu, _) | (_, NumberType::F32) => DType::F32,
         (_, NumberType::Bf16) => DType::BF16,
@@ -257,7 +257,7 @@ fn matrix_peak(device: &Device, dtype: NumberType, side: usize) -> Result<f64> {
     Ok(2.0 * (side as f64).powi(3) / best)
 }
 
-/// Ids without a pattern.
+/// Pseudorandom token ids.
 fn tokens(vocabulary: usize, count: usize, seed: u64) -> Vec<u32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {

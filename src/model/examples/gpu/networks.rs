@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
 
-/// A folder with a network of random weights, as Hugging Face transformers writes and reads it.
+/// Writes a network of random weights as Hugging Face transformers does, unless it is there; returns its folder.
 pub fn random(folder: &Path, shape: &str, layers: Option<usize>) -> Result<PathBuf> {
     let (own, mut config) = match shape {
         "gpt2" => (
@@ -85,7 +85,7 @@ pub fn random(folder: &Path, shape: &str, layers: Option<usize>) -> Result<PathB
         }
     }
     candle_core::safetensors::save(&weights, folder.join("model.safetensors"))?;
-    // Last: a folder that has it is complete.
+    // Written last: a folder that has it is complete.
     std::fs::write(folder.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
     Ok(folder)
 }

@@ -33,7 +33,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
     })
 }
 
-/// Returns whether attention has biases; the MLP always has.
+/// Bias of attention, by the configuration; the MLP always has one.
 pub(super) fn attention_bias(settings: &Settings) -> Result<Bias> {
     Ok(Bias::of(settings.flag_or("attention_bias", true)?))
 }

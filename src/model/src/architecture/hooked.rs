@@ -11,7 +11,7 @@ use super::settings::Settings;
 use crate::weights::{Layer, Linear, NormWeights, Unembed, Weights};
 use crate::{Activation, Config, Error, Norm, NormKind, Positions, Result, Rope, RopeScaling};
 
-/// Keys that change what the network computes though its tensors may look the same.
+/// Keys that change the computation of the network even if its tensors look the same.
 const CHANGES_THE_NETWORK: [&str; 11] = [
     "attn_only",
     "gated_mlp",
@@ -28,7 +28,7 @@ const CHANGES_THE_NETWORK: [&str; 11] = [
 
 pub(super) fn config(settings: &Settings) -> Result<Config> {
     CHANGES_THE_NETWORK.iter().try_for_each(|key| settings.refuse(key))?;
-    // A cap or clamp that is not set is absent or -1.
+    // Unset caps and clamps are absent or -1.
     for key in ["attn_scores_soft_cap", "output_logits_soft_cap", "clip_qkv"] {
         if settings.number_or(key, -1.0)? > 0.0 {
             settings.refuse(key)?;
@@ -48,7 +48,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
     let context = settings.size("n_ctx")?;
     // TransformerLens ignores `ln_eps` and takes `eps`.
     let eps = settings.number_or("eps", 1e-5)? as f32;
-    // No key at all is TransformerLens' default; a null is no norm.
+    // Without the key, TransformerLens' default applies; null is no norm.
     let unsaid =
         if ["normalization", "normalization_type"].iter().any(|key| settings.names(key)) { "none" } else { "LN" };
     let (kind, affine) = match settings.text_or("normalization_type", settings.text_or("normalization", unsaid)?)? {
@@ -164,9 +164,9 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
     Ok(weights)
 }
 
-/// Which generation of checkpoint this is.
+/// Naming and layout of a generation of checkpoints.
 struct Names {
-    /// `ln`, or `norm` in the oldest.
+    /// Name of norms: `ln`, or `norm` in the oldest.
     norm: &'static str,
     /// True if the last two axes of every `W_*` but `W_pos` are swapped.
     transposed: bool,
@@ -184,7 +184,7 @@ impl Names {
         }
     }
 
-    /// A matrix of this shape, its last two axes swapped back where the checkpoint has them swapped.
+    /// Reads a matrix of this shape, and swaps its last two axes back if the checkpoint has them swapped.
     fn matrix(&self, reader: &Reader, name: &str, shape: &[usize]) -> Result<Tensor> {
         if !self.transposed {
             return reader.tensor(name, shape);
@@ -209,7 +209,7 @@ impl Names {
         })
     }
 
-    /// `W_Q`, `W_K`, `W_V` of `[heads, d_model, d_head]` as one `[d_model, Σ heads·d_head]`.
+    /// Reads `W_Q`, `W_K`, `W_V` of `[heads, d_model, d_head]` as one `[d_model, Σ heads·d_head]`.
     fn qkv(&self, config: &Config, reader: &Reader, module: &str) -> Result<Linear> {
         let (d, hd) = (config.d_model, config.d_head);
         let mut weights = Vec::with_capacity(3);
@@ -228,7 +228,7 @@ impl Names {
         Ok(Linear { weight: Tensor::cat(&weights, 1)?, bias: Some(Tensor::cat(&biases, 0)?) })
     }
 
-    /// Weight and bias of a norm; `LNPre` and `RMSPre` checkpoints have neither.
+    /// Reads weight and bias of a norm; `LNPre` and `RMSPre` checkpoints have neither.
     fn norm(&self, reader: &Reader, name: &str, norm: Norm, d: usize) -> Result<NormWeights> {
         if !norm.affine {
             return Ok(NormWeights::default());

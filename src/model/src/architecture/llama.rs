@@ -41,7 +41,7 @@ pub(super) const HUGGING_FACE: Names = Names {
     unembed: "lm_head",
 };
 
-/// The base model, which is saved without the prefix of the language model.
+/// Names of the base model, which is saved without the prefix of the language model.
 pub(super) const BASE: Names =
     Names { embed: "embed_tokens.weight", prefix: "layers", final_norm: "norm", ..HUGGING_FACE };
 
@@ -61,7 +61,7 @@ pub(super) const GGUF: Names = Names {
     unembed: "output",
 };
 
-/// Which of the matrices have biases; no norm and no unembedding of Hugging Face has.
+/// Biases of the matrices; no norm and no unembedding of Hugging Face has one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Biases {
     qkv: Bias,
@@ -72,7 +72,7 @@ pub(super) struct Biases {
 }
 
 impl Biases {
-    /// GGUF files have them or not; those of norms belong to other architectures.
+    /// Biases of GGUF files, which are optional; those of norms belong to other architectures.
     pub const IF_PRESENT: Self = Self {
         qkv: Bias::IfPresent,
         out: Bias::IfPresent,
@@ -81,7 +81,7 @@ impl Biases {
         unembed: Bias::IfPresent,
     };
 
-    /// Those that transformers gives the architecture.
+    /// Biases that transformers gives the architecture.
     pub fn of(settings: &Settings) -> Result<Self> {
         let (qkv, out, mlp) = match settings.text("model_type")? {
             "qwen2" => (true, false, false),
@@ -96,9 +96,9 @@ impl Biases {
     }
 }
 
-/// How far back attention reaches, where that is less than all the way.
+/// Sliding window of attention; `None` if attention is full.
 fn window(settings: &Settings, layers: usize) -> Result<Option<usize>> {
-    // Nothing said is transformers' default; null is no window.
+    // Without the key, transformers' default applies; null is no window.
     let size = || match settings.has("sliding_window") {
         true => settings.size("sliding_window").map(Some),
         false if settings.names("sliding_window") => Ok(None),
@@ -131,7 +131,7 @@ fn window(settings: &Settings, layers: usize) -> Result<Option<usize>> {
                 )),
             }
         }
-        // Llama has none, whatever the configuration says.
+        // Llama has none, even if the configuration gives one.
         _ => Ok(None),
     }
 }
@@ -147,7 +147,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
     let d_head = settings.size_or("head_dim", d_model / heads.max(1))?;
     let trained = settings.size_or("max_position_embeddings", trained)?;
     let layers = settings.size("num_hidden_layers")?;
-    // Nothing said is transformers' default for the architecture; null is as many as there are query heads.
+    // Without the key, transformers' default for the architecture applies; null is the number of query heads.
     let kv_heads = kv_heads.filter(|_| !settings.names("num_key_value_heads")).unwrap_or(heads);
     let norm = Norm { kind: NormKind::Rms, eps: settings.number_or("rms_norm_eps", 1e-6)? as f32, affine: true };
     // Inside the sliding window local attention is plain causal attention, so windows end there.

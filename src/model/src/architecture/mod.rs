@@ -1,4 +1,4 @@
-//! From a checkpoint's own names and layouts to [`Config`] and [`Weights`], one file a architecture.
+//! Architectures: map a checkpoint's names and layouts to [`Config`] and [`Weights`], one file an architecture.
 
 mod gpt2;
 mod gpt_neox;
@@ -17,7 +17,7 @@ use crate::{Config, Error, Result};
 use reader::{Bias, Reader};
 use settings::Settings;
 
-/// The list in [`Error::Unsupported`].
+/// Supported architectures, as listed in [`Error::Unsupported`].
 const SUPPORTED: &str = "hooked_transformer, gpt2, gpt_neox, llama, mistral, qwen2, as GGUF llama and qwen2";
 
 /// A parsed configuration, ready to load its weights.
@@ -36,7 +36,7 @@ enum Architecture {
 }
 
 impl Plan {
-    /// Reads the configuration and refuses what cannot be run, before any weight is read.
+    /// Reads the configuration and refuses unsupported networks, before any weight is read.
     pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
         let (architecture, config) = match &checkpoint.settings {
             checkpoint::Settings::Gguf(metadata) => {

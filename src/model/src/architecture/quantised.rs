@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-/// Endings of tensors that only a quantised checkpoint has, for those whose configuration is silent.
+/// Endings of names of tensors that only quantised checkpoints have, for those whose configuration does not say so.
 const TENSORS: [(&str, &str); 17] = [
     (".qweight", "GPTQ or AWQ"),
     (".qzeros", "GPTQ or AWQ"),
@@ -25,7 +25,7 @@ const TENSORS: [(&str, &str); 17] = [
     ("_blocks", "mxfp4"),
 ];
 
-/// Refuses a checkpoint whose configuration or tensors are those of a quantised one.
+/// Refuses a checkpoint that is quantised by its configuration or its tensors.
 pub(super) fn refuse(config: &Value, tensors: &[String]) -> Result<()> {
     for key in ["quantization_config", "compression_config"] {
         let said = &config[key];
@@ -41,7 +41,7 @@ pub(super) fn refuse(config: &Value, tensors: &[String]) -> Result<()> {
     }
 }
 
-/// The name of the method and its number of bits, as transformers tells them apart.
+/// Name of the method and its number of bits, as in transformers.
 fn method(said: &Value) -> String {
     let flag = |key: &str| said[key].as_bool().unwrap_or(false);
     let bits = if flag("load_in_4bit") {

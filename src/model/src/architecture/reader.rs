@@ -1,4 +1,4 @@
-//! Reads tensors by name, checks their shapes and brings them into the layout of [`crate::weights`].
+//! Reads tensors by name, checks their shapes and converts them to the layout of [`crate::weights`].
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -11,21 +11,21 @@ use crate::device::Target;
 use crate::weights::{Layer, Linear, NormWeights, Unembed};
 use crate::{Config, Error, Result};
 
-/// Whether a matrix or norm has a bias.
+/// Rule for the bias of a matrix or norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bias {
-    /// It has: one that is missing is an error.
+    /// Required: a missing bias is an error.
     Wanted,
-    /// It has if the checkpoint has.
+    /// Optional: read if the checkpoint has one.
     IfPresent,
-    /// It has none: what the checkpoint has is left out, as transformers leaves out what it calls unexpected keys.
+    /// None: a bias of the checkpoint is ignored, as transformers ignores unexpected keys.
     Ignored,
-    /// It has none, and a checkpoint with one is of another network.
+    /// None: a checkpoint with a bias is refused, as it is of another network.
     Absent,
 }
 
 impl Bias {
-    /// That of a matrix by what the configuration says.
+    /// Rule for a matrix whose configuration gives whether it has a bias.
     pub fn of(has: bool) -> Self {
         if has { Self::Wanted } else { Self::Ignored }
     }
@@ -39,12 +39,12 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Tensors are read on the processor in f32; whole layers go to `target`.
+    /// Makes a reader of a checkpoint: tensors are read on the processor in f32, whole layers go to `target`.
     pub fn new(source: &'a dyn TensorSource, target: &'a Target) -> Self {
         Self { source, target, read: Mutex::default() }
     }
 
-    /// Refuses a checkpoint with a tensor nobody asked for: it belongs to a network that computes something else.
+    /// Refuses a checkpoint with a tensor that was not read: it is of another network.
     ///
     /// `buffers` are endings of names that hold no weights (causal masks, cached frequencies).
     pub fn finish(&self, buffers: &[&str]) -> Result<()> {
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         self.shape(name).is_some()
     }
 
-    /// The tensor, which must exist and have this shape.
+    /// Reads a tensor, which must exist and have this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.optional(name, shape)?.ok_or_else(|| Error::Weights {
             tensor: name.into(),
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The tensor if the checkpoint has it.
+    /// Reads a tensor if the checkpoint has it.
     pub fn optional(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
         match self.source.shape(name) {
             None => Ok(None),
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The bias of a matrix or norm, as far as the network has one.
+    /// Reads the bias of a matrix or norm, by the rule `bias`.
     pub fn bias(&self, name: &str, d: usize, bias: Bias) -> Result<Option<Tensor>> {
         match bias {
             Bias::Wanted => self.tensor(name, &[d]).map(Some),
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Matrices stored `[out, in]` (PyTorch's `nn.Linear`), side by side as one `[in, Σ out]`; their biases, where
+    /// Reads matrices stored `[out, in]` (PyTorch's `nn.Linear`) side by side as one `[in, Σ out]`; their biases, if
     /// any has one, in a row.
     pub fn linears(&self, parts: &[(String, usize)], d_in: usize, bias: Bias) -> Result<Linear> {
         let mut weights = Vec::with_capacity(parts.len());
@@ -131,12 +131,12 @@ impl<'a> Reader<'a> {
         Ok(Linear { weight: rows.t()?.contiguous()?, bias })
     }
 
-    /// One matrix stored `[out, in]`.
+    /// Reads one matrix stored `[out, in]`.
     pub fn linear(&self, name: &str, d_in: usize, d_out: usize, bias: Bias) -> Result<Linear> {
         self.linears(&[(name.to_owned(), d_out)], d_in, bias)
     }
 
-    /// `{name}.weight`, which must exist, and `{name}.bias` of a norm of width `d`.
+    /// Reads `{name}.weight`, which must exist, and `{name}.bias` of a norm of width `d`.
     pub fn norm(&self, name: &str, d: usize, bias: Bias) -> Result<NormWeights> {
         Ok(NormWeights {
             weight: Some(self.tensor(&format!("{name}.weight"), &[d])?),
@@ -144,7 +144,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The unembedding: the first of these that the checkpoint has, else the embedding where the two are tied.
+    /// Reads the unembedding: the first of `names` that the checkpoint has, else the embedding if the two are tied.
     /// transformers gives it no bias.
     pub fn unembed(&self, names: &[&str], config: &Config, bias: Bias) -> Result<Unembed> {
         match names.iter().find(|name| self.has(&format!("{name}.weight"))) {
@@ -158,8 +158,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads layers side by side: dequantising and transposing are bound by the processor. Each goes to its device at
-    /// once, so that no more than a few are in memory twice.
+    /// Reads layers in parallel: dequantising and transposing are bound by the processor. Each goes to its device at
+    /// once, so that only a few are in memory twice.
     pub fn layers(&self, count: usize, read: impl Fn(usize) -> Result<Layer> + Send + Sync) -> Result<Vec<Layer>> {
         (0..count).into_par_iter().map(|l| read(l)?.at(self.target)).collect()
     }

@@ -4,7 +4,7 @@
 use super::settings::Settings;
 use crate::{Error, Result, Rope, RopeScaling};
 
-/// Whose keys stand beside `rope_scaling` and `rope_parameters`.
+/// Spelling of the keys beside `rope_scaling` and `rope_parameters`, by architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spelling {
     /// `rope_theta`; heads are rotated as a whole.
@@ -13,7 +13,7 @@ pub(super) enum Spelling {
     GptNeoX,
 }
 
-/// Reads `rope_scaling` where it says anything, else `rope_parameters`; what these do not say is looked up beside them.
+/// Reads `rope_scaling` if it is set, else `rope_parameters`; keys that it lacks are looked up beside it.
 pub(super) fn rope(settings: &Settings, d_head: usize, context: usize, spelling: Spelling) -> Result<Rope> {
     let said = |key: &str| Ok::<_, Error>(settings.object(key)?.filter(|object| !object.is_empty()));
     let inner = match said("rope_scaling")? {
@@ -38,7 +38,7 @@ pub(super) fn rope(settings: &Settings, d_head: usize, context: usize, spelling:
     let original = inner.number_or("original_max_position_embeddings", context as f64)?;
     let original_context = settings.number_or("original_max_position_embeddings", original)?;
     let factor = match kind {
-        // Hugging Face works the factor of YaRN out where it is null.
+        // Hugging Face computes the factor of YaRN if it is null.
         "yarn" if inner.names("factor") => inner.number_or("factor", context as f64 / original_context)?,
         "linear" | "dynamic" | "llama3" | "yarn" => inner.number("factor")?,
         _ => 1.0,
@@ -80,7 +80,7 @@ pub(super) fn rope(settings: &Settings, d_head: usize, context: usize, spelling:
     // Hugging Face truncates as Python's int() does.
     let dims = (d_head as f64 * share) as usize;
     let dims = match spelling {
-        // These networks ignore the share where nothing is scaled, and transformers fails on it elsewhere.
+        // These networks ignore the share without scaling, and transformers fails on it with scaling.
         Spelling::Llama if matches!(kind, "default" | "mrope") => d_head,
         Spelling::Llama if dims != d_head => {
             return Err(Error::Unsupported {
@@ -94,8 +94,8 @@ pub(super) fn rope(settings: &Settings, d_head: usize, context: usize, spelling:
     Ok(Rope { dims, base, adjacent_pairs: false, scaling })
 }
 
-/// The scaling of a GGUF file, as llama.cpp reads it: linear where no type is named, by the key of old files where the
-/// new one is absent, times the factors of each wavelength (`rope_freqs.weight`).
+/// Reads the scaling of a GGUF file, as llama.cpp does: linear if no type is named, by the key of old files if the new
+/// one is absent, times the factors of each wavelength (`rope_freqs.weight`).
 pub(super) fn gguf_scaling(settings: &Settings, factors: Option<Vec<f32>>) -> Result<RopeScaling> {
     for (key, neutral) in [("rope.scaling.attn_factor", 1.0), ("rope.scaling.alpha", 0.0)] {
         let value = settings.number_or(key, neutral)?;
@@ -144,7 +144,7 @@ mod tests {
     use super::{Settings, gguf_scaling};
     use crate::RopeScaling;
 
-    /// What `llama_model::load_hparams` and `llama_context` of llama.cpp make of the keys.
+    /// Checks the scaling against `llama_model::load_hparams` and `llama_context` of llama.cpp.
     #[test]
     fn scaling_of_gguf_files() {
         let of = |keys: serde_json::Value, factors: Option<&[f32]>| {

@@ -1,4 +1,4 @@
-//! Typed access to a configuration, whether it came as JSON or as GGUF metadata.
+//! Typed access to a configuration, from JSON or GGUF metadata.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::checkpoint::json::not_finite;
 use crate::{Activation, Error, Result};
 
-/// Keys and scalar values; a JSON `null` counts as absent.
+/// Settings: keys and scalar values; a JSON `null` counts as absent.
 #[derive(Default)]
 pub(super) struct Settings(Map<String, Value>);
 
@@ -20,7 +20,7 @@ impl Settings {
         }
     }
 
-    /// Scalars of a GGUF; `llama.block_count` becomes `block_count`, so that one reader serves every architecture.
+    /// Makes settings of the scalars of a GGUF; `llama.block_count` becomes `block_count`, for every architecture.
     pub fn from_gguf(metadata: &BTreeMap<String, GgufValue>) -> Result<Self> {
         let architecture = match metadata.get("general.architecture") {
             Some(GgufValue::String(name)) => name.as_str(),
@@ -49,7 +49,7 @@ impl Settings {
         Ok(Self(map))
     }
 
-    /// A nested object, empty where it is absent.
+    /// Returns a nested object, empty if it is absent.
     pub fn object(&self, key: &str) -> Result<Option<Self>> {
         match self.get(key) {
             None => Ok(None),
@@ -58,7 +58,7 @@ impl Settings {
         }
     }
 
-    /// A list of strings; `None` where it is absent.
+    /// Returns a list of strings; `None` if it is absent.
     pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let texts = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
@@ -69,7 +69,7 @@ impl Settings {
         self.0.is_empty()
     }
 
-    /// A key that holds an object.
+    /// Returns a key that holds an object, if there is one.
     pub fn nested(&self) -> Option<&str> {
         self.0.iter().find(|(_, value)| value.is_object() && not_finite(value).is_none()).map(|(key, _)| key.as_str())
     }
@@ -78,7 +78,7 @@ impl Settings {
         self.get(key).is_some()
     }
 
-    /// Returns whether the key occurs, if only with `null`.
+    /// Returns true if the key is there, even with `null`.
     pub fn names(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
@@ -120,7 +120,7 @@ impl Settings {
         if self.has(key) { self.text(key) } else { Ok(default) }
     }
 
-    /// The activation function of a Hugging Face configuration, where each neuron has its own value.
+    /// Returns the activation function of a Hugging Face configuration; refuses those that are not elementwise.
     pub fn activation(&self, key: &str, default: &str) -> Result<Activation> {
         let name = self.text_or(key, default)?;
         match name.parse()? {
@@ -134,7 +134,7 @@ impl Settings {
         }
     }
 
-    /// Refuses a key that changes the network in a way the forward pass does not know.
+    /// Refuses a key that changes the network in a way that the forward pass does not implement.
     pub fn refuse(&self, key: &str) -> Result<()> {
         match self.get(key) {
             None | Some(Value::Bool(false)) => Ok(()),

@@ -1,6 +1,6 @@
-//! Which token begins a sequence, and whether it goes before every text: decided here and nowhere else.
+//! BOS: the token that begins a sequence, and whether it is prepended to every text. Only this module decides it.
 //!
-//! The option `bos` decides whether, where it is given. Else, in this order:
+//! The option `bos` decides whether it is prepended, if it is given. Else, in this order:
 //!
 //! | files | which token | whether it is prepended |
 //! |---|---|---|
@@ -13,8 +13,8 @@
 //! The tokenizer's own `bos_token` is that of `special_tokens_map.json` (read where `tokenizer_config.json` has no
 //! `added_tokens_decoder`), else of `tokenizer_config.json`, else of the tokenizer's class. With a `tokenizer.json`,
 //! `add_bos_token` changes nothing, and the class `GPTNeoXTokenizer` drops the post-processor. These are the rules of
-//! AutoTokenizer of transformers 5.24 and of `llama_vocab::impl::load` of llama.cpp. What `generation_config.json` says
-//! is about generating and never read.
+//! AutoTokenizer of transformers 5.24 and of `llama_vocab::impl::load` of llama.cpp. `generation_config.json` is about
+//! generating and never read.
 
 use candle_core::quantized::gguf_file::Value;
 use serde_json::Value as Json;
@@ -24,22 +24,22 @@ use tokenizers::{Encoding, Tokenizer};
 use super::gguf::{Metadata, integer};
 use crate::{Error, Result};
 
-/// The token that begins a sequence.
+/// BOS: the token that begins a sequence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bos {
     /// The token, if the files name one.
     pub id: Option<u32>,
     /// True if it goes before every text by default.
     pub prepended: bool,
-    /// Tokens that the tokenizer puts before every text if they are several, which this crate does not do.
+    /// Tokens that the tokenizer puts before every text if they are several, which this crate does not support.
     pub several: Vec<u32>,
 }
 
 impl Bos {
-    /// The token that goes before every text if the option `bos` says `asked`.
+    /// Resolves the token that goes before every text, given the option `bos`.
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] where no token is known or the tokenizer prepends several.
+    /// [`Error::InvalidOption`] if no token is known or the tokenizer prepends several.
     pub(crate) fn resolve(&self, asked: Option<bool>) -> Result<Option<u32>> {
         let wrong = |reason: String| Err(Error::InvalidOption { option: "bos".into(), reason });
         match (asked, self.id) {
@@ -58,18 +58,18 @@ impl Bos {
     }
 }
 
-/// Tokens named by the files of a Hugging Face tokenizer.
+/// Special tokens named by the files of a Hugging Face tokenizer.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     /// Tokens that the tokenizer puts before every text by itself.
     pub(super) begins: Vec<u32>,
     /// Its own `bos_token`.
     pub(super) own: Option<u32>,
-    /// Its `eos_token`, or `<|endoftext|>`: what TransformerLens takes where it has no BOS.
+    /// Its `eos_token`, or `<|endoftext|>`, which TransformerLens takes if there is no BOS.
     pub(super) end: Option<u32>,
 }
 
-/// The BOS of a folder.
+/// Returns the BOS of a folder.
 pub(super) fn of_folder(config: &Json, said: Said) -> Bos {
     let Said { begins, own, end } = said;
     let (gpt2, hooked) = (config["model_type"] == "gpt2", hooked(config));
@@ -86,8 +86,8 @@ pub(super) fn of_folder(config: &Json, said: Said) -> Bos {
     Bos { id: known, prepended, several }
 }
 
-/// The BOS of a GGUF file; `tokens` is the size of its vocabulary and `default` what llama.cpp does where the file does
-/// not say.
+/// Returns the BOS of a GGUF file; `tokens` is the size of its vocabulary and `default` whether llama.cpp prepends BOS
+/// if the file does not say.
 pub(super) fn of_gguf(metadata: &Metadata, tokens: usize, sentence_piece: bool, default: bool) -> Result<Bos, String> {
     let id = match metadata.get("tokenizer.ggml.bos_token_id") {
         Some(value) => match integer(value).and_then(|id| u32::try_from(id).ok()) {
@@ -104,9 +104,9 @@ pub(super) fn of_gguf(metadata: &Metadata, tokens: usize, sentence_piece: bool, 
     Ok(Bos { id, prepended, several: Vec::new() })
 }
 
-/// Tokens that the post-processor of a tokenizer puts before a text.
+/// Returns the tokens that the post-processor of a tokenizer puts before a text.
 pub(super) fn begins(tokenizer: &Tokenizer) -> tokenizers::Result<Vec<u32>> {
-    // A text of one token that no vocabulary has, so that what comes before it is not taken for what comes after it.
+    // A text of one token that no vocabulary has, so that tokens before it can be told from those after it.
     let text = Encoding::from_tokens(vec![Token::new(u32::MAX, "text".into(), (0, 4))], 0);
     let processed = tokenizer.post_process(text, None, true)?;
     let ids = processed.get_ids();
@@ -114,7 +114,7 @@ pub(super) fn begins(tokenizer: &Tokenizer) -> tokenizers::Result<Vec<u32>> {
     Ok(ids[..before].to_vec())
 }
 
-/// Returns whether this is the configuration of a HookedTransformer; the published ones carry no `model_type`.
+/// Returns true for the configuration of a HookedTransformer; the published ones have no `model_type`.
 pub(super) fn hooked(config: &Json) -> bool {
     match config["model_type"].as_str() {
         Some(kind) => kind == "hooked_transformer",

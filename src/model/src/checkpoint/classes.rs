@@ -1,5 +1,5 @@
-//! Tokenizer classes of transformers 5.24 that cut text by their own rules, whatever `tokenizer.json` says, and the
-//! tokens that the files beside it add.
+//! Tokenizer classes of transformers 5.24, some of which split text by their own rules instead of those of
+//! `tokenizer.json`, and the tokens that the files beside it add.
 //!
 //! AutoTokenizer takes the class that `tokenizer_config.json` (or `config.json`) names, or that of the model. Classes
 //! with a constructor of their own take the vocabulary and the post-processor of a `tokenizer.json` and nothing else;
@@ -20,10 +20,10 @@ use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWra
 use super::bos::hooked;
 use super::splitting::Splitting;
 
-/// The token between the texts that GPT-2 and its kin were trained on.
+/// Token between the texts that GPT-2 and similar models were trained on.
 pub(super) const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// The named special tokens of a tokenizer, in transformers' order.
+/// Names of the special tokens of a tokenizer, in transformers' order.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// A tokenizer class of transformers.
@@ -33,19 +33,19 @@ pub(super) enum Class {
     GptNeoX,
     Qwen2,
     Llama,
-    /// One that uses `tokenizer.json` as it is.
+    /// Class that uses `tokenizer.json` as it is.
     Other,
 }
 
 impl Class {
-    /// The class that AutoTokenizer takes; `byte_level` tells whether there is a `tokenizer.json` of byte-level BPE.
+    /// Class that AutoTokenizer takes; `byte_level` returns true if there is a `tokenizer.json` of byte-level BPE.
     pub(super) fn of(config: &Json, said: &Json, byte_level: impl FnOnce() -> bool) -> Self {
         let model = config["model_type"].as_str().unwrap_or_default();
         let registered = match model {
             "gpt2" => Some(Self::Gpt2),
             "gpt_neox" => Some(Self::GptNeoX),
             "qwen2" => Some(Self::Qwen2),
-            // Backends that use the file as it is.
+            // Classes that use the file as it is.
             "mistral" => Some(Self::Other),
             _ => None,
         };
@@ -65,15 +65,15 @@ impl Class {
         }
     }
 
-    /// The name of the class that the files give.
+    /// Name of the class in the files.
     pub(super) fn name<'a>(config: &'a Json, said: &'a Json) -> Option<&'a str> {
         said["tokenizer_class"].as_str().or_else(|| config["tokenizer_class"].as_str())
     }
 
-    /// The class of `vocab.json` with `merges.txt`, or `None` for one whose cut is not known.
+    /// Class of `vocab.json` with `merges.txt`, or `None` if its pre-tokenizer is not known.
     pub(super) fn of_vocabulary(config: &Json, said: &Json) -> Option<Self> {
         match Self::of(config, said, || false) {
-            // OpenAI published GPT-2 without saying so.
+            // OpenAI published GPT-2 without the name of a class.
             Self::Other if Self::name(config, said).is_none() && (config["model_type"].is_null() || hooked(config)) => {
                 Some(Self::Gpt2)
             }
@@ -82,7 +82,7 @@ impl Class {
         }
     }
 
-    /// The special tokens that the class has where the files name no others.
+    /// Default special tokens of the class, if the files name no others.
     fn defaults(self) -> &'static [(&'static str, &'static str)] {
         const END: &str = END_OF_TEXT;
         match self {
@@ -96,14 +96,14 @@ impl Class {
         }
     }
 
-    /// The special tokens of the class, and the end of text of GPT-2, that a vocabulary has before any are added.
+    /// Special tokens of the class, and the end of text of GPT-2, that a vocabulary has before any are added.
     pub(super) fn known(self, tokenizer: &Tokenizer) -> Vec<&'static str> {
         let names = self.defaults().iter().map(|(_, text)| *text).chain([END_OF_TEXT]);
         names.filter(|text| tokenizer.token_to_id(text).is_some()).collect()
     }
 
-    /// Builds the tokenizer anew from its vocabulary as the class does; `None` if it is no BPE or the class leaves it
-    /// as it is.
+    /// Rebuilds the tokenizer from its vocabulary as the class does; `None` if it is no BPE or the class leaves it as
+    /// it is.
     pub(super) fn rebuilt(self, tokenizer: &Tokenizer, said: &Json) -> tokenizers::Result<Option<Tokenizer>> {
         let ModelWrapper::BPE(bpe) = tokenizer.get_model() else { return Ok(None) };
         if self == Self::Other {
@@ -149,20 +149,19 @@ impl Class {
     }
 }
 
-/// The files beside a vocabulary; absent ones are null.
+/// Contents of the files beside a vocabulary; absent ones are null.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
-    /// `tokenizer_config.json`.
+    /// Contents of `tokenizer_config.json`.
     pub(super) said: Json,
-    /// `special_tokens_map.json`.
+    /// Contents of `special_tokens_map.json`.
     pub(super) special: Json,
-    /// `added_tokens.json`.
+    /// Contents of `added_tokens.json`.
     pub(super) added: Json,
 }
 
 impl Beside {
-    /// A named special token, that of the class where the files are silent, and whether the files name it; null takes
-    /// one away.
+    /// The named special token of the files, else of the class, and whether the files name it; null there removes it.
     fn named(&self, class: Class, key: &str) -> Option<(AddedToken, bool)> {
         let special = if self.lists_added() { &Json::Null } else { &self.special };
         match [special, &self.said].into_iter().find_map(|file| file.get(key)) {
@@ -174,7 +173,7 @@ impl Beside {
         }
     }
 
-    /// The text of a named special token, and whether the files name it.
+    /// Text of a named special token, and whether it is from the files.
     pub(super) fn text(&self, class: Class, key: &str) -> Option<(String, bool)> {
         self.named(class, key).map(|(token, explicit)| (token.content, explicit))
     }
@@ -205,8 +204,8 @@ impl Beside {
         self.said.get("added_tokens_decoder").is_some()
     }
 
-    /// Adds the tokens that the files name, as `TokenizersBackend.__init__` does: those with ids in the order of these,
-    /// then special ones that are still missing. A token of the vocabulary keeps its id, a new one gets the next.
+    /// Adds the tokens that the files name, as `TokenizersBackend.__init__` does: those with ids in the order of the
+    /// ids, then special ones that are still missing. A token of the vocabulary keeps its id, a new one gets the next.
     /// `own` are those of the `tokenizer.json` itself.
     pub(super) fn add_to(
         &self,
@@ -254,7 +253,7 @@ impl Beside {
     }
 }
 
-/// A token that is written as a string or as an object.
+/// Parses a token, which is written as a string or as an object.
 fn added_token(token: &Json, special: bool) -> Option<AddedToken> {
     let flag = |name: &str, default: bool| token[name].as_bool().unwrap_or(default);
     match token {

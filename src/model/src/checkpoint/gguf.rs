@@ -17,9 +17,9 @@ use super::{Bytes, TensorSource, corrupt, elements, floats, guarded, no_tensor};
 use crate::{Error, Result};
 
 const FORMAT: &str = "GGUF";
-/// Metadata values in all, counting array elements: a value takes 32 bytes in memory and as little as 1 in the file.
+/// Greatest number of metadata values with array elements: one takes 32 bytes in memory and as little as 1 in the file.
 const MAX_VALUES: usize = 1 << 24;
-/// Arrays within arrays; real files have none.
+/// Greatest nesting of arrays; real files have none.
 const MAX_DEPTH: usize = 4;
 const MAX_DIMS: usize = 4;
 
@@ -83,7 +83,7 @@ impl TensorSource for Gguf {
     }
 }
 
-/// An integer of any width.
+/// Returns an integer of any width.
 pub(super) fn integer(value: &Value) -> Option<u64> {
     match *value {
         Value::U8(v) => Some(v.into()),
@@ -98,14 +98,14 @@ pub(super) fn integer(value: &Value) -> Option<u64> {
     }
 }
 
-/// A position in a file; every step is checked against its end.
+/// Reader of a file; every read is checked against its end.
 struct Reader<'a> {
     file: &'a Path,
     bytes: &'a [u8],
     at: usize,
-    /// Lengths take 8 bytes, as in all versions but the first.
+    /// True if lengths take 8 bytes, as in all versions but the first.
     wide: bool,
-    /// Metadata values read so far.
+    /// Number of metadata values read so far.
     values: usize,
 }
 
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One row of the tensor table; its range is still relative to the tensor data.
+    /// Reads a row of the tensor table; its range is still relative to the tensor data.
     fn tensor(&mut self) -> Result<(String, Info)> {
         let (name, dims) = (self.string()?, self.u32()? as usize);
         if dims > MAX_DIMS {
@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
             8 => Value::String(self.string()?),
             9 if depth < MAX_DEPTH => {
                 let (kind, length) = (self.u32()?, self.length()?);
-                // No capacity by the file's word: a length that lies ends at the end of the file.
+                // No capacity is reserved by the length in the file: a false one fails at the end of the file.
                 let mut values = Vec::new();
                 for _ in 0..length {
                     values.push(self.value(kind, depth + 1)?);
@@ -270,7 +270,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The type behind a number of ggml's table, or the name of one that candle cannot read.
+/// Tensor type of a number of ggml's table, or the name of one that candle cannot read.
 fn tensor_type(code: u32) -> Result<GgmlDType, String> {
     Ok(match code {
         0 => GgmlDType::F32,

@@ -1,4 +1,4 @@
-//! The vocabulary inside a GGUF file.
+//! Vocabulary of a GGUF file.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use super::tokenizer::{Words, parse_merges};
 use super::{bos, corrupt, guarded};
 use crate::{Error, Result};
 
-/// Longest token, in bytes, for which merges are reconstructed; SentencePiece makes none near it.
+/// Greatest length of a token, in bytes, for which merges are reconstructed; SentencePiece makes none near it.
 const MAX_MERGED: usize = 256;
 
 /// Builds the tokenizer that a GGUF file describes.
@@ -101,7 +101,7 @@ impl<'a> Vocabulary<'a> {
         corrupt(self.file, "GGUF", reason)
     }
 
-    /// Byte-level BPE with explicit merges, and whether BOS goes before texts where the file does not say.
+    /// Builds byte-level BPE with explicit merges; also returns whether BOS goes before texts if the file does not say.
     fn byte_level(&self, metadata: &'a Metadata) -> Result<(Tokenizer, bool)> {
         let merges = self.strings(metadata, "tokenizer.ggml.merges")?;
         let merges = parse_merges(merges.into_iter()).map_err(|reason| self.wrong(reason))?;
@@ -118,8 +118,8 @@ impl<'a> Vocabulary<'a> {
         Ok((tokenizer, splitting.begins_with_bos()))
     }
 
-    /// SentencePiece BPE. GGUF keeps the score of each token; the merges are those that make one token of two, the
-    /// best result first, as transformers' conversion of such vocabularies has it.
+    /// Builds SentencePiece BPE. GGUF keeps the score of each token; the merges are those that make one token of two,
+    /// the best result first, as in transformers' conversion of such vocabularies.
     fn sentence_piece(&self, metadata: &'a Metadata) -> Result<Tokenizer> {
         let scores: Vec<f32> = match metadata.get("tokenizer.ggml.scores") {
             Some(Value::Array(scores)) => {

@@ -1,24 +1,24 @@
-//! JSON as Python writes it: `NaN`, `Infinity` and `-Infinity` are numbers there.
+//! JSON as Python writes it, with the numbers `NaN`, `Infinity` and `-Infinity`.
 
 use serde_json::Value;
 
-/// The key under which transformers 5 writes such a number: `{"__float__": "NaN"}`.
+/// Key under which transformers 5 writes such a number: `{"__float__": "NaN"}`.
 const FLOAT: &str = "__float__";
 
 /// Parses JSON; a number that JSON does not have becomes the object that transformers 5 writes for it, which
 /// [`not_finite`] recognises.
 ///
 /// # Errors
-/// What serde_json says of the text as it is.
+/// The error of serde_json for the original text.
 pub(crate) fn parse(bytes: &[u8]) -> serde_json::Result<Value> {
-    // Few files have such numbers, so the others are read once only.
+    // Few files have such numbers, so most are parsed once only.
     serde_json::from_slice(bytes).or_else(|error| match spelt_out(bytes) {
         Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| error),
         None => Err(error),
     })
 }
 
-/// The name of a number that JSON does not have, if the value stands for one.
+/// Name of a number that JSON does not have, if the value stands for one.
 pub(crate) fn not_finite(value: &Value) -> Option<&str> {
     match value {
         Value::Object(map) if map.len() == 1 => map.get(FLOAT)?.as_str(),
@@ -26,7 +26,7 @@ pub(crate) fn not_finite(value: &Value) -> Option<&str> {
     }
 }
 
-/// The text with every such number outside of strings written as an object; `None` if it has none.
+/// Replaces every such number outside of strings by an object; `None` if there is none.
 fn spelt_out(bytes: &[u8]) -> Option<Vec<u8>> {
     let (mut out, mut at, mut found) = (Vec::with_capacity(bytes.len()), 0, false);
     while at < bytes.len() {
@@ -52,7 +52,7 @@ fn spelt_out(bytes: &[u8]) -> Option<Vec<u8>> {
     found.then_some(out)
 }
 
-/// The position after the string that begins at `start`.
+/// Position after the string that begins at `start`.
 fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while at < bytes.len() && bytes[at] != b'"' {

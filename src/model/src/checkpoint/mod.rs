@@ -1,8 +1,8 @@
-//! Weights, settings and a tokenizer, read from files that nobody vouches for.
+//! Checkpoints: weights, settings and a tokenizer, read from untrusted files.
 //!
-//! Every format is parsed against the length of its file before anything is allocated, so a truncated or lying file
-//! is an [`Error::Corrupt`] and nothing worse; a PyTorch pickle is read as data and never runs code. Files are
-//! mapped, not read: what a tensor needs of one is touched when that tensor is read and given back after it.
+//! Every format is parsed against the length of its file before anything is allocated, so a truncated or malicious file
+//! is an [`Error::Corrupt`] and nothing worse; a PyTorch pickle is read as data and never runs code. Files are mapped,
+//! not read: the pages of a tensor are touched when it is read and released after that.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -37,19 +37,19 @@ mod tests;
 #[cfg(test)]
 mod tokenizer_tests;
 
-/// The largest JSON file (configuration, tokenizer) that is read, in bytes.
+/// Greatest size of a JSON file (configuration, tokenizer) that is read, in bytes.
 const MAX_JSON: u64 = 512 << 20;
 
-/// The configuration in the words of its format.
+/// Configuration in its own format.
 #[derive(Debug)]
 pub enum Settings {
-    /// `config.json`.
+    /// JSON of `config.json`.
     Json(serde_json::Value),
-    /// The metadata of a GGUF file.
+    /// Metadata of a GGUF file.
     Gguf(BTreeMap<String, gguf_file::Value>),
 }
 
-/// Tensors by name, read on demand. Every method may be called from several threads at once.
+/// Source of tensors by name, read on demand. Every method may be called from several threads at once.
 pub trait TensorSource: Send + Sync {
     /// Names of all tensors, sorted.
     fn names(&self) -> Vec<String>;
@@ -57,14 +57,14 @@ pub trait TensorSource: Send + Sync {
     /// Shape of a tensor, outermost dimension first; `None` if there is no such tensor.
     fn shape(&self, name: &str) -> Option<Vec<usize>>;
 
-    /// The tensor as contiguous f32 on the CPU, dequantised.
+    /// Reads a tensor as contiguous f32 on the CPU, dequantised.
     ///
     /// # Errors
     /// [`Error::Weights`] if there is no such tensor, [`Error::Unsupported`] if its type cannot become f32.
     fn read(&self, name: &str) -> Result<Tensor>;
 }
 
-/// A checkpoint whose headers have been checked; tensors are read when asked for.
+/// A checkpoint whose headers have been checked; tensors are read on demand.
 ///
 /// The weight files stay mapped while this lives: they must not be truncated meanwhile.
 pub struct Checkpoint {
@@ -81,9 +81,8 @@ pub struct Checkpoint {
     /// SHA-256 of the tokenizer's file, lower-case hex: of `tokenizer.json` or `vocab.txt`, of `vocab.json` and
     /// `merges.txt` one after the other, or of the GGUF file that it is in.
     pub tokenizer_sha256: String,
-    /// SHA-256 over `config.json` and the files beside the tokenizer that say how it cuts (`tokenizer_config.json`,
-    /// `special_tokens_map.json`, `added_tokens.json`), lower-case hex. `None` if all of it is in the weight file, or in the
-    /// program.
+    /// SHA-256 over those of `config.json`, `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`
+    /// that exist, lower-case hex. `None` if none does, or for a checkpoint in the program.
     pub settings_sha256: Option<String>,
     /// Size of the weight files, in bytes.
     pub bytes: u64,
@@ -113,7 +112,7 @@ impl Checkpoint {
     /// Opens a checkpoint that is compiled into the program: `config.json`, `model.safetensors`, `tokenizer.json`.
     ///
     /// # Errors
-    /// As [`Checkpoint::open`].
+    /// Errors of [`Checkpoint::open`].
     pub fn from_bytes(config: &[u8], weights: &'static [u8], tokenizer: &[u8]) -> Result<Self> {
         let config = parse_json(Path::new("config.json"), config)?;
         let words = tokenizer::from_json(Path::new("tokenizer.json"), tokenizer, &config, &classes::Beside::default())?;
@@ -167,10 +166,10 @@ impl Checkpoint {
     }
 }
 
-/// Several files of one model.
+/// Sharded weights: several files of one model.
 struct Shards {
     sources: Vec<Box<dyn TensorSource>>,
-    /// Which source holds a tensor.
+    /// Index of the source of each tensor.
     index: BTreeMap<String, usize>,
 }
 
@@ -222,7 +221,7 @@ impl Bytes {
         Ok(Self::Mapped(map))
     }
 
-    /// Says that a range has been copied and is not needed again soon, so that it no longer counts as resident.
+    /// Releases the pages of a range that has been copied, so that they no longer count as resident.
     fn release(&self, range: &Range<usize>) {
         #[cfg(unix)]
         if let Self::Mapped(map) = self {
@@ -246,22 +245,22 @@ impl Deref for Bytes {
     }
 }
 
-/// A tensor of f32 from little-endian numbers; the caller has checked that `bytes` holds exactly `shape` of them.
+/// Makes a tensor of f32 of little-endian numbers; the caller has checked that `bytes` has exactly `shape` of them.
 fn floats(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)?.to_dtype(DType::F32)?)
 }
 
-/// How many elements a tensor of this shape has; `None` if the count overflows, a dimension of 0 taken for 1 (strides
+/// Number of elements of a tensor of this shape; `None` if the product overflows with 1 for dimensions of 0 (strides
 /// are products of the other dimensions).
 fn elements(shape: &[usize]) -> Option<usize> {
     let product = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim.max(1)))?;
     Some(if shape.contains(&0) { 0 } else { product })
 }
 
-/// Runs a third-party parser on bytes nobody vouches for. Panics in it are bugs we cannot rule out: as a last line of
-/// defence one becomes [`Error::Corrupt`] (its message still goes to the panic hook).
+/// Runs a third-party parser on untrusted bytes. As a last line of defence, a panic in it becomes [`Error::Corrupt`]
+/// (its message still goes to the panic hook).
 fn guarded<T>(file: &Path, format: &'static str, parse: impl FnOnce() -> Result<T>) -> Result<T> {
-    // The closures hold only what is dropped with them, so no broken invariant survives the panic.
+    // The closures own all that they change, so no broken invariant survives the panic.
     catch_unwind(AssertUnwindSafe(parse)).unwrap_or_else(|_| Err(corrupt(file, format, "its parser failed on it")))
 }
 
@@ -291,7 +290,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Refuses what a clone without git-lfs has in place of a large file.
+/// Refuses a Git LFS pointer, which a clone without git-lfs has in place of a large file.
 fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
     if !bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
         return Ok(());
@@ -319,7 +318,7 @@ fn tokenizer_digest(files: &Files) -> Result<Option<String>> {
     Ok(Some(digest(&all)?.0))
 }
 
-/// SHA-256 over the files that say how the others are read; `None` if there are none.
+/// SHA-256 over `config.json` and the files beside the tokenizer; `None` if there are none.
 fn settings_digest(files: &Files) -> Result<Option<String>> {
     let beside = files.tokenizer.iter().flat_map(|tokenizer| {
         tokenizer::BESIDE.into_iter().map(|name| tokenizer.with_file_name(name)).filter(|path| path.is_file())
@@ -328,7 +327,7 @@ fn settings_digest(files: &Files) -> Result<Option<String>> {
     if all.is_empty() { Ok(None) } else { Ok(Some(digest(&all)?.0)) }
 }
 
-/// SHA-256 over the files in order, and how many bytes they hold. Reads rather than maps: nothing stays resident.
+/// SHA-256 over the files in order, and their total size in bytes. Reads rather than maps: nothing stays resident.
 pub(crate) fn digest(files: &[PathBuf]) -> Result<(String, u64)> {
     let (mut hash, mut total, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
     for path in files {
@@ -348,7 +347,7 @@ pub(crate) fn digest(files: &[PathBuf]) -> Result<(String, u64)> {
     Ok((hex(&hash.finalize()), total))
 }
 
-/// Lower-case hex.
+/// Formats bytes as lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,7 +1,6 @@
-//! PyTorch checkpoints: a zip of raw storages and a pickle that says how tensors lie in them.
+//! PyTorch checkpoints: a zip of raw storages and a pickle with the layout of tensors in them.
 //!
-//! The pickle is run as data by [`machine`]; the handful of calls that mean a tensor are recognised here, and none is
-//! ever made.
+//! The pickle is run as data by [`machine`]; the few calls that make tensors are recognised here and never made.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
@@ -30,7 +29,7 @@ pub(super) struct Pickle {
 struct Info {
     dtype: DType,
     shape: Vec<usize>,
-    /// Steps between neighbours along each dimension, in elements.
+    /// Strides: steps between neighbours along each dimension, in elements.
     strides: Vec<usize>,
     /// Bytes of the file from the first element of the tensor to the end of its storage.
     range: Range<usize>,
@@ -96,7 +95,7 @@ impl TensorSource for Pickle {
     }
 }
 
-/// Returns whether the elements lie in the order of the shape; the stride of a dimension of one step means nothing.
+/// Returns true if the elements are contiguous in the order of the shape; strides of dimensions of size 1 do not count.
 fn contiguous(info: &Info) -> bool {
     let mut expected = 1;
     info.shape.contains(&0)
@@ -107,7 +106,7 @@ fn contiguous(info: &Info) -> bool {
         })
 }
 
-/// Where the parts of the zip lie in the file.
+/// Ranges in the file of the parts of the zip.
 struct Archive {
     pickle: Range<usize>,
     /// Raw storages by key.
@@ -157,7 +156,7 @@ impl Archive {
     }
 }
 
-/// What the result of a pickle means to torch.
+/// Interpretation of the result of a pickle, as in torch.
 impl<'a> Machine<'a> {
     /// Names and values of the state dict: the result itself, or a dict within it under a usual key.
     fn state_dict(&self) -> Vec<(&'a str, Id)> {
@@ -177,9 +176,9 @@ impl<'a> Machine<'a> {
         inner.unwrap_or(items)
     }
 
-    /// The tensor that a value means; `None` for anything else and for tensors that are not floats.
+    /// Tensor of a value; `None` for other values and for tensors that are not floats.
     fn tensor(&self, mut id: Id, archive: &Archive) -> Step<Option<Info>> {
-        // A parameter or a subclass wraps the call that makes the tensor; each wrapper is one step in.
+        // A parameter or a subclass wraps the call that makes the tensor; each iteration unwraps one.
         for _ in 0..4 {
             let Value::Call(callable, arguments) = self.values[id] else { return Ok(None) };
             let (Value::Global(module, name), Value::Tuple(arguments)) =
@@ -206,7 +205,7 @@ impl<'a> Machine<'a> {
         Ok(None)
     }
 
-    /// Arguments: storage, offset into it, size, stride, …
+    /// Reads the tensor of the arguments of a rebuilding call: storage, offset into it, size, stride, …
     fn rebuild(&self, arguments: &[Id], archive: &Archive) -> Step<Option<Info>> {
         let [storage, offset, size, stride, ..] = arguments else { return Err("it is made of too little".into()) };
         let Value::Persistent(storage) = self.values[*storage] else { return Err("it has no storage".into()) };

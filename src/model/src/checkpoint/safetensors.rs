@@ -1,4 +1,4 @@
-//! Safetensors: a JSON header, then the tensors back to back.
+//! Safetensors files: a JSON header, then the tensors back to back.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;

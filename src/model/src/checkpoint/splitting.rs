@@ -1,4 +1,4 @@
-//! How byte-level BPE cuts text into words, by llama.cpp's names for it.
+//! Pre-tokenizers of byte-level BPE, which split text into words, by llama.cpp's names.
 
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
@@ -8,13 +8,13 @@ use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use crate::{Error, Result};
 
-/// A architecture of pre-tokenizers.
+/// A kind of pre-tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Splitting {
-    /// llama.cpp's own for a file that names none.
+    /// Default of llama.cpp, for a file that names none.
     Default,
     Gpt2,
-    /// GPT-2 after single digits.
+    /// Single digits, then GPT-2.
     Digits,
     Qwen2,
     Llama3,
@@ -58,17 +58,17 @@ impl Splitting {
         })
     }
 
-    /// Returns whether a word that is a token is taken whole, without going through its merges.
+    /// Returns true if a word that is a token is taken whole, without its merges.
     pub(super) fn whole_words(self) -> bool {
         matches!(self, Self::Llama3 | Self::Tekken)
     }
 
-    /// Returns whether llama.cpp prepends BOS where the file does not say (`llama_vocab::impl::load`).
+    /// Returns true if llama.cpp prepends BOS when the file does not say (`llama_vocab::impl::load`).
     pub(super) fn begins_with_bos(self) -> bool {
         matches!(self, Self::Llama3 | Self::Tekken)
     }
 
-    /// The pre-tokenizer; `prefix` puts a space before a word that has none.
+    /// Builds the pre-tokenizer; `prefix` puts a space before a word that has none.
     pub(super) fn pre_tokenizer(self, prefix: bool) -> tokenizers::Result<PreTokenizerWrapper> {
         // The patterns are those in the tokenizer.json of the architectures' first models; that of Default is llama.cpp's.
         let patterns: &[&str] = match self {

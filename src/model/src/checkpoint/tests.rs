@@ -16,7 +16,7 @@ pub(super) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// Bytes as a mapped file, which is how the parsers get them.
+/// Maps bytes as a file, which is how the parsers get them.
 pub(super) fn mapped(bytes: &[u8]) -> Bytes {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
@@ -27,7 +27,7 @@ fn values(source: &dyn TensorSource, name: &str) -> Vec<f32> {
     source.read(name).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Reads whatever a source offers: what was let through must be readable or refused by name.
+/// Reads all tensors of a source: each accepted one must be readable or refused by name.
 fn drain(source: &dyn TensorSource) {
     for name in source.names() {
         let shape = source.shape(&name).unwrap();
@@ -65,7 +65,7 @@ fn small_safetensors() -> Vec<u8> {
     safetensors_file(&header, &[floats, halves, vec![7, 0, 0, 0]].concat())
 }
 
-/// A GGUF writer that can lie.
+/// GGUF writer that can write false headers.
 struct Writer(Vec<u8>);
 
 impl Writer {
@@ -135,7 +135,7 @@ fn pth(pickle: &[u8], storage: &[u8]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// `{"w": <tensor of this storage offset, size and stride over FloatStorage 0>}`, as torch writes it.
+/// Pickle of `{"w": <tensor of this storage offset, size and stride over FloatStorage 0>}`, as torch writes it.
 fn tensor_pickle(offset: u8, size: &[i32], stride: &[i32]) -> Vec<u8> {
     let mut out = b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((".to_vec();
     out.extend(b"X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06tQK");
@@ -207,7 +207,7 @@ fn every_quantisation_is_dequantised() {
     }
 }
 
-/// Written by torch 2.15: f32, half, bf16, double, views, a parameter, and buffers of other types.
+/// Reads a file of torch 2.15: f32, half, bf16, double, views, a parameter, and buffers of other types.
 #[test]
 fn torch_files_are_read() {
     let file = data("torch.pth");
@@ -362,8 +362,8 @@ fn shards_are_joined_and_must_not_repeat_a_tensor() {
     is_corrupt(Shards::join(vec![(Path::new("1"), source(&a)), (Path::new("2"), source(&a))]), "is in 1 too");
 }
 
-// Fuzzing: whatever the bytes, an answer and no panic. `guarded` would hide one in third-party code, so panics of any
-// thread are counted.
+// Fuzzing: any bytes give a result and no panic. `guarded` would hide one in third-party code, so panics of any thread
+// are counted.
 
 static PANICS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 

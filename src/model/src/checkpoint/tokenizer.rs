@@ -12,16 +12,16 @@ use super::classes::{Beside, Class, END_OF_TEXT};
 use super::{corrupt, guarded, parse_json, read_file, read_json, wordpiece};
 use crate::{Error, Result};
 
-/// A tokenizer without truncation and padding, and what its files say about the token that begins a sequence.
+/// A tokenizer without truncation and padding, and its BOS.
 pub(super) struct Words {
     pub(super) tokenizer: Tokenizer,
     pub(super) bos: Bos,
 }
 
-/// Files that are read with a tokenizer's, if they are beside it.
+/// Names of the files beside a tokenizer that are read with it, if they are there.
 pub(super) const BESIDE: [&str; 3] = ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
 
-/// Reads `tokenizer.json`, or `vocab.json` or `vocab.txt` with what lies beside it, for the model that `config.json`
+/// Reads `tokenizer.json`, or `vocab.json` or `vocab.txt` with the files beside it, for the model that `config.json`
 /// describes.
 pub(super) fn from_files(path: &Path, config: &Json) -> Result<Words> {
     let beside = |name: &str| {
@@ -61,7 +61,7 @@ pub(super) fn from_json(file: &Path, bytes: &[u8], config: &Json, beside: &Besid
     })
 }
 
-/// What the tokenizer says of the tokens that begin and end a sequence; `known` are those of its class that its
+/// Tokens that begin and end a sequence, by the tokenizer and its files; `known` are those of its class that its
 /// vocabulary has.
 fn said(
     tokenizer: &Tokenizer,
@@ -71,7 +71,7 @@ fn said(
     known: &[&str],
     begins: Vec<u32>,
 ) -> bos::Said {
-    // A class may have a name for a token that the model has no embedding for.
+    // A class may name a token that the model has no embedding for.
     let embedded = |text: &str, id: &u32| match config["vocab_size"].as_u64() {
         Some(size) => u64::from(*id) < size,
         None => known.contains(&text),
@@ -84,7 +84,7 @@ fn said(
     bos::Said { begins, own: named("bos_token"), end: named("eos_token").or_else(end) }
 }
 
-/// Byte-level BPE as GPT-2 published it, cut as the model's own tokenizer cuts.
+/// Reads byte-level BPE as GPT-2 published it, with the pre-tokenizer of the model's own tokenizer.
 fn from_vocab(path: &Path, config: &Json, beside: &Beside) -> Result<Words> {
     const FORMAT: &str = "vocab.json";
     let wrong = |reason: String| corrupt(path, FORMAT, reason);
@@ -129,7 +129,7 @@ fn from_vocab(path: &Path, config: &Json, beside: &Beside) -> Result<Words> {
     })
 }
 
-/// The two sides of each line.
+/// Parses merges: the two sides of each line.
 pub(super) fn parse_merges<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Merges, String> {
     let pair = |line: &'a str| line.split_once(' ').ok_or_else(|| format!("\"{line}\" is no pair of tokens"));
     lines.map(|line| pair(line).map(|(left, right)| (left.to_owned(), right.to_owned()))).collect()

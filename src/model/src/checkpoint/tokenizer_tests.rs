@@ -12,7 +12,7 @@ fn golden(name: &str) -> Vec<(String, Vec<u32>)> {
     rows.iter().map(|row| (row["text"].as_str().unwrap().to_owned(), ids(row))).collect()
 }
 
-/// Ids that the sentencepiece library gives for a vocabulary it trained (BPE, byte fallback).
+/// Compares ids with those of the sentencepiece library for a vocabulary that it trained (BPE, byte fallback).
 #[test]
 fn sentencepiece_vocabulary_encodes_as_sentencepiece_does() {
     let file = data("sentencepiece.gguf");
@@ -27,9 +27,9 @@ fn sentencepiece_vocabulary_encodes_as_sentencepiece_does() {
     assert_eq!(named.get_tokens(), ["</s>", "<|tool|>"]);
 }
 
-/// Ids that Python's tokenizers gives for SmolLM2's vocabulary after the steps of its published tokenizer.json
-/// (single digits, then GPT-2). transformers' own reading of the file agrees but for digits that are not ASCII, because
-/// it leaves out the first step.
+/// Compares ids with those of Python's tokenizers for SmolLM2's vocabulary and the steps of its tokenizer.json (single
+/// digits, then GPT-2). transformers' own reading of the file agrees but for digits that are not ASCII, because it
+/// leaves out the first step.
 #[test]
 fn smollm2_encodes_as_transformers_does() {
     let file = match neuroql_requirements::smollm2() {
@@ -95,7 +95,7 @@ fn vocab_json_with_its_companions() {
     let ids = words.tokenizer.encode("ab ab<|endoftext|><x>a", false).unwrap();
     assert_eq!(ids.get_ids(), [3, 4, 5, 6, 0]);
     assert_eq!((words.bos.id, words.bos.prepended), (Some(5), true));
-    // A name that the vocabulary lacks is a token all the same, as transformers has it.
+    // A named token that the vocabulary lacks is added, as in transformers.
     assert_eq!(words.tokenizer.token_to_id("<nowhere>"), Some(7));
 }
 
@@ -147,7 +147,7 @@ fn opened(bases: &serde_json::Value, case: &serde_json::Value) -> Result<tokeniz
     tokenizer::from_files(&folder.path().join(layout), &case["config"])
 }
 
-/// What AutoTokenizer of transformers gives for a few hundred arrangements of files (`tests/models/make_tokenizers.py`).
+/// Compares with transformers' AutoTokenizer on some hundred arrangements of files (`tests/models/make_tokenizers.py`).
 #[test]
 fn every_arrangement_of_files_is_read_as_transformers_reads_it() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/tokenizers.json");
@@ -185,7 +185,7 @@ fn every_arrangement_of_files_is_read_as_transformers_reads_it() {
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
-/// The order of precedence that `bos.rs` states, where it is more than what transformers does.
+/// Checks the order of precedence that `bos.rs` states, where it goes beyond transformers.
 #[test]
 fn which_token_is_bos_and_whether_it_is_prepended() {
     let of = |config: serde_json::Value, said: serde_json::Value, special: serde_json::Value, prepends: bool| {
@@ -205,7 +205,7 @@ fn which_token_is_bos_and_whether_it_is_prepended() {
     };
     let old = json!({"act_fn": "solu_ln", "d_vocab": 3});
     let table = [
-        // config.json is the last to say which, and never says whether.
+        // config.json comes last for the token, and never decides whether it is prepended.
         (llama.clone(), null(), null(), false, (None, false)),
         (with(&llama, "bos_token_id", json!(2)), null(), null(), false, (Some(2), false)),
         (with(&llama, "bos_token_id", json!([2, 1])), null(), null(), false, (Some(2), false)),
@@ -222,7 +222,7 @@ fn which_token_is_bos_and_whether_it_is_prepended() {
             false,
             (Some(1), false),
         ),
-        // add_bos_token says nothing beside a tokenizer.json.
+        // add_bos_token has no effect beside a tokenizer.json.
         (llama.clone(), json!({"bos_token": "<s>", "add_bos_token": true}), null(), false, (Some(1), false)),
         (llama, json!({"bos_token": "<s>", "add_bos_token": false}), null(), true, (Some(1), true)),
         // GPT-2: always.
@@ -232,7 +232,7 @@ fn which_token_is_bos_and_whether_it_is_prepended() {
         (gpt2.clone(), json!({"eos_token": "a"}), null(), false, (Some(2), true)),
         (with(&gpt2, "vocab_size", json!(3)), null(), null(), false, (None, true)),
         (gpt2, json!({"bos_token": "a"}), null(), true, (Some(1), true)),
-        // HookedTransformer: unless it says not to.
+        // HookedTransformer: unless default_prepend_bos is false.
         (with(&hooked, "bos_token_id", json!(1)), null(), null(), false, (Some(1), true)),
         (with(&hooked, "bos_token_id", json!(1)), json!({"bos_token": "a"}), null(), false, (Some(2), true)),
         (hooked, json!({"eos_token": "a"}), null(), false, (Some(2), true)),
@@ -245,7 +245,7 @@ fn which_token_is_bos_and_whether_it_is_prepended() {
     }
 }
 
-/// What `llama_vocab::impl::load` of llama.cpp does.
+/// Compares with `llama_vocab::impl::load` of llama.cpp.
 #[test]
 fn bos_of_gguf_files() {
     use gguf_file::Value::{Bool, I32, String as Text, U32};

@@ -1,4 +1,4 @@
-//! `vocab.txt`: the WordPiece tokenizer of BERT, as it was published.
+//! WordPiece tokenizer of BERT, as it was published: `vocab.txt`.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::Result;
 
 const FORMAT: &str = "vocab.txt";
 
-/// Reads one token a line; `said` is `tokenizer_config.json`, which says whether case matters (not unless it says so).
+/// Reads one token a line; `said` is `tokenizer_config.json`, which may set `do_lower_case` (true by default).
 pub(super) fn from_vocab(path: &Path, said: &Json) -> Result<Tokenizer> {
     let text = String::from_utf8(read_file(path)?).map_err(|e| corrupt(path, FORMAT, e))?;
     let vocabulary: Vocab = text.lines().map(|line| line.trim_end_matches('\r').to_owned()).zip(0..).collect();

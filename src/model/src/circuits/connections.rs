@@ -1,4 +1,4 @@
-//! Neurons that read what others write.
+//! Connections of neurons through the residual stream.
 
 use std::fmt;
 
@@ -31,20 +31,20 @@ impl fmt::Display for Via {
     }
 }
 
-/// How strongly two neurons of different layers are connected; this names the other one.
+/// Connection of a neuron to another one, of another layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Connection {
     /// Layer of the other neuron.
     pub layer: usize,
-    /// The other neuron.
+    /// Index of the other neuron in its layer.
     pub neuron: u32,
-    /// Through which matrix the reader, which is the one in the later layer, reads; of a gated MLP's two the one with
-    /// the greater |weight|, the gate if they are equal.
+    /// Matrix through which the reader, the neuron of the later layer, reads; of a gated MLP's two the one with the
+    /// greater |weight|, the gate if they are equal.
     pub via: Via,
-    /// `read·write`: what a unit of the writer's activation adds to the reader's input, up to the factor 1/σ of the
+    /// `read·write`: change of the reader's input by a unit of the writer's activation, up to the factor 1/σ of the
     /// norm between them.
     pub weight: f32,
-    /// The weight over the lengths of both vectors; `None` where one of them is zero.
+    /// Cosine: the weight over the lengths of both vectors; `None` if one of them is zero.
     pub cosine: Option<f32>,
 }
 
@@ -58,7 +58,7 @@ pub struct Connections {
 }
 
 impl Model {
-    /// The `k` neurons of earlier layers that feed a neuron most and the `k` of later layers that it feeds most.
+    /// Strongest connections of a neuron: `k` from neurons of earlier layers and `k` to neurons of later ones.
     ///
     /// `weight = (g ⊙ w_in(reader))ᵀ·C·write(writer)`, `g` being the gain of the norm before the reader's MLP, `C`
     /// subtracting the mean if that norm is a LayerNorm, and `write` being `w_out`, with the LayerNorm of a solu_ln MLP
@@ -89,11 +89,11 @@ impl Model {
         })
     }
 
-    /// For each neuron of a layer its `k` strongest connections to neurons of another, greatest |weight| first; none
+    /// The `k` strongest connections of each neuron of a layer to neurons of another, greatest |weight| first; none
     /// unless that layer is later. Weights and order are those of [`Model::connections`].
     ///
     /// # Errors
-    /// As [`Model::connections`].
+    /// Errors of [`Model::connections`].
     pub fn strongest_connections(
         &self,
         from_layer: usize,
@@ -135,7 +135,7 @@ impl Model {
             let products = elements(&ops::matmul(&gained(written.clone(), &weights.norm2)?, &weights.mlp_in)?)?;
             offer(&mut strongest, later, &products, d_mlp, |_| write);
         }
-        // Until here the cosine lacks the length of the reader, which is needed for those few only.
+        // So far the cosine lacks the length of the reader, which is computed for these few only.
         let mut connections = strongest.into_items();
         for connection in &mut connections {
             let column = connection.neuron as usize + if connection.via == Via::Up { d_mlp } else { 0 };
@@ -166,7 +166,7 @@ impl Model {
         Ok(connections)
     }
 
-    /// `C·read` of some columns of a layer's input matrix: `[columns, d_model]`.
+    /// Computes `C·read` of some columns of a layer's input matrix: `[columns, d_model]`.
     fn read(&self, layer: &Layer, columns: &[u32]) -> Result<Tensor> {
         let ids = Tensor::from_slice(columns, columns.len(), self.device())?;
         let rows = layer.mlp_in.weight.index_select(&ids, 1)?.to_dtype(DType::F32)?.t()?.contiguous()?;
@@ -192,8 +192,8 @@ impl Model {
     }
 }
 
-/// Offers all neurons of a layer; `weights` are `[1 or 2, d_mlp]`, the gate first where there are two, and `length` gives
-/// that of a column's vectors.
+/// Offers all neurons of a layer; `weights` are `[1 or 2, d_mlp]`, the gate first if there are two, and `length` gives
+/// the product of the lengths of a column's vectors.
 fn offer(
     strongest: &mut Strongest<Connection>,
     layer: usize,
@@ -219,7 +219,7 @@ fn offer(
     }
 }
 
-/// A product over the lengths of its factors.
+/// Cosine: a product over the lengths of its factors.
 fn cosine(weight: f32, length: f64) -> Option<f32> {
     (length > 0.0).then(|| (f64::from(weight) / length).clamp(-1.0, 1.0) as f32)
 }

@@ -9,27 +9,27 @@ use crate::ops;
 use crate::weights::Unembed;
 use crate::{Cancel, Model, Result};
 
-/// A token and what a neuron adds to its logit.
+/// Effect of a neuron on the logit of a token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LogitEffect {
-    /// The token.
+    /// Token id.
     pub token: u32,
     /// Change of its logit by a unit of the neuron's activation, up to the factor 1/σ of the final norm, less the mean
     /// change of all logits.
     pub effect: f32,
 }
 
-/// The tokens that a neuron changes most.
+/// Tokens whose logits a neuron changes most.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogitEffects {
-    /// Those whose logits it raises most, greatest effect first.
+    /// Tokens whose logits it raises most, greatest effect first.
     pub promoted: Vec<LogitEffect>,
-    /// Those whose logits it lowers most, least effect first.
+    /// Tokens whose logits it lowers most, least effect first.
     pub suppressed: Vec<LogitEffect>,
 }
 
 impl Model {
-    /// The `k` tokens that each neuron promotes most and the `k` it suppresses most, by its direct path to the logits.
+    /// Effects on logits: the `k` tokens each neuron promotes most and the `k` it suppresses most, by its direct path.
     ///
     /// `effect(t) = W_U[:, t]ᵀ·(g ⊙ C·write(neuron)) − meanₜ'(the same of t')`, where `W_U` is `[d_model, vocabulary]`,
     /// `g` the gain of the final norm, `C` subtracts the mean if that norm is a LayerNorm, and `write` is `w_out`, with
@@ -67,7 +67,7 @@ impl Model {
         Ok(effects)
     }
 
-    /// `x·W_U`, without its bias.
+    /// Computes `x·W_U`, without its bias.
     fn unembedded(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weights().unembed {
             Unembed::Tied => Ok(x.matmul(&self.weights().embed.to_dtype(x.dtype())?.t()?)?),

@@ -1,10 +1,10 @@
-//! What the weights alone say of a neuron, through the residual stream: the tokens it promotes
+//! Circuits: properties of a neuron by the weights alone, through the residual stream: the tokens it promotes
 //! ([`Model::logit_effects`]), the tokens that drive it ([`Model::input_tokens`]) and the neurons that feed it or that
 //! it feeds ([`Model::connections`], [`Model::strongest_connections`]).
 //!
-//! These are the virtual weights of Elhage et al., *A Mathematical Framework for Transformer Circuits* (2021): whatever
-//! writes to the residual stream and whatever reads from it are connected by the product of the two. Norms are folded
-//! into the reader as TransformerLens does (`fold_ln`, `center_writing_weights`), so for neurons `i` and `j`
+//! These are the virtual weights of Elhage et al., *A Mathematical Framework for Transformer Circuits* (2021): a vector
+//! that writes to the residual stream and one that reads from it are connected by their product. Norms are folded into
+//! the reader as TransformerLens does (`fold_ln`, `center_writing_weights`), so for neurons `i` and `j`
 //!
 //! - `write(i) = w_out(i)`; where the neuron is read at `mlp.mid`, the LayerNorm that follows SoLU is folded in:
 //!   `γᵢ·w_out(i) − meanₖ(γₖ·w_out(k))` over the neurons `k` of its layer;
@@ -13,7 +13,7 @@
 //! - the connection is `read(j)ᵀ·C·write(i)`.
 //!
 //! The factor 1/σ by which a norm divides depends on the text and is left out, as is usual; so are biases, which do not
-//! depend on the neuron. Whatever numbers the weights are kept in, they are multiplied in f32.
+//! depend on the neuron. Products are computed in f32 for every dtype of weights.
 
 mod connections;
 mod logits;
@@ -30,16 +30,16 @@ use crate::ops::elements;
 use crate::weights::{Layer, NormWeights};
 use crate::{Activation, Model, Norm, NormKind, Result, Site};
 
-/// Elements of a matrix that is computed at once: 32 MiB.
+/// Greatest number of elements of a matrix that is computed at once: 32 MiB.
 const BLOCK: usize = 1 << 23;
 
 impl Model {
-    /// Returns whether neurons are read before a LayerNorm over their layer, which then is part of how they write.
+    /// Returns true if neurons are read before a LayerNorm over their layer, which is then folded into `write`.
     fn norm_follows(&self) -> bool {
         self.config().activation == Activation::SoluLn && self.site() == Site::MlpMid
     }
 
-    /// `write(i)` of some neurons, f32: `[neurons, d_model]`.
+    /// Computes `write(i)` of some neurons, f32: `[neurons, d_model]`.
     fn written(&self, layer: &Layer, neurons: &[u32]) -> Result<Tensor> {
         let ids = Tensor::from_slice(neurons, neurons.len(), self.device())?;
         let w_out = &layer.mlp_out.weight;
@@ -59,7 +59,7 @@ impl Model {
         Ok(rows.broadcast_sub(&(sum / d_mlp as f64)?)?)
     }
 
-    /// `readᵀ·write(i)` of all neurons `i` of a layer, for each row of `[rows, d_model]`: `[rows, d_mlp]`.
+    /// Computes `readᵀ·write(i)` of all neurons `i` of a layer, for each row of `[rows, d_model]`: `[rows, d_mlp]`.
     fn received(&self, layer: &Layer, read: &Tensor) -> Result<Tensor> {
         let products = read.matmul(&layer.mlp_out.weight.to_dtype(DType::F32)?.t()?)?;
         if !self.norm_follows() {
@@ -70,7 +70,7 @@ impl Model {
     }
 }
 
-/// `C·x` for each row.
+/// Computes `C·x` for each row.
 fn centred(x: Tensor, norm: Norm) -> Result<Tensor> {
     Ok(match norm.kind {
         NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
@@ -78,7 +78,7 @@ fn centred(x: Tensor, norm: Norm) -> Result<Tensor> {
     })
 }
 
-/// `g ⊙ x` for each row.
+/// Computes `g ⊙ x` for each row.
 fn gained(x: Tensor, norm: &NormWeights) -> Result<Tensor> {
     Ok(match &norm.weight {
         Some(gain) => x.broadcast_mul(&gain.to_dtype(x.dtype())?)?,

@@ -1,14 +1,14 @@
-//! The greatest of many.
+//! Top-k selection.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-/// Keeps the `k` items of greatest rank; of equal ones those that were offered first. NaN ranks last.
+/// The `k` items of greatest rank of those offered; of equal ones the first. NaN ranks last.
 #[derive(Debug)]
 pub(super) struct Strongest<T> {
     k: usize,
     offered: u64,
-    /// The least value for a rank.
+    /// Least rank kept.
     floor: f32,
     kept: BinaryHeap<Reverse<Ranked<T>>>,
 }
@@ -34,7 +34,7 @@ impl<T> Strongest<T> {
     }
 
     fn keep(&mut self, rank: f32, item: T) {
-        // One zero, one NaN.
+        // −0 becomes 0, and NaN −∞.
         let rank = if rank.is_nan() { f32::NEG_INFINITY } else { rank + 0.0 };
         if self.kept.len() == self.k {
             self.kept.pop();
@@ -43,9 +43,9 @@ impl<T> Strongest<T> {
         self.floor = self.kept.peek().map_or(f32::NAN, |least| least.0.rank);
     }
 
-    /// Greatest first.
+    /// Returns the items, greatest rank first.
     pub fn into_items(self) -> Vec<T> {
-        // Sorted ascending by the reversed order.
+        // Ascending by the reversed order.
         self.kept.into_sorted_vec().into_iter().map(|ranked| ranked.0.item).collect()
     }
 }

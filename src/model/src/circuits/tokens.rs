@@ -7,27 +7,27 @@ use crate::ops;
 use crate::weights::Linear;
 use crate::{Activation, Cancel, Model, Result, Site, read_spec};
 
-/// A token and what a neuron makes of its embedding.
+/// Activation of a neuron on the embedding of a token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InputToken {
-    /// The token.
+    /// Token id.
     pub token: u32,
-    /// The neuron's activation.
+    /// Activation of the neuron.
     pub activation: f32,
-    /// What the activation function is given; in a gated MLP that is the product with `W_gate`.
+    /// Input of the activation function; in a gated MLP, the product with `W_gate`.
     pub pre_activation: f32,
-    /// In a gated MLP, the product with `W_in` by which the activated gate is multiplied.
+    /// Product with `W_in` by which the activated gate of a gated MLP is multiplied.
     pub up: Option<f32>,
 }
 
 impl Model {
-    /// The `k` tokens whose embeddings alone make each neuron fire most, greatest activation first.
+    /// Input tokens: the `k` whose embeddings alone make each neuron fire most, greatest activation first.
     ///
-    /// The activation is what the forward pass would read at the model's site if the residual stream before the layer's
-    /// MLP held the token's row of the embedding and nothing else: no position, no attention, no earlier MLP. That is
-    /// `h = norm(W_E[t])`, the layer's own norm with its ε, gain and bias, then `act(h·w_in + b_in)`, or
-    /// `act(h·w_gate + b_gate)·(h·w_in + b_in)` in a gated MLP; SoLU takes the whole layer into account, and so does the
-    /// LayerNorm after it for neurons read at `mlp.post`. Nothing is left out, so the numbers are in the units of
+    /// The activation is the one that the forward pass would read at the model's site if the residual stream before the
+    /// layer's MLP held the token's row of the embedding and nothing else: no position, no attention, no earlier MLP.
+    /// That is `h = norm(W_E[t])`, the layer's own norm with its ε, gain and bias, then `act(h·w_in + b_in)`, or
+    /// `act(h·w_gate + b_gate)·(h·w_in + b_in)` in a gated MLP; SoLU takes the whole layer into account, and so does
+    /// the LayerNorm after it for neurons read at `mlp.post`. Nothing is left out, so the numbers are in the units of
     /// activations.
     ///
     /// Tokens of equal activation come in the order of their ids.
@@ -57,7 +57,7 @@ impl Model {
         if neurons.is_empty() {
             return Ok(Vec::new());
         }
-        // Columns of the products: all neurons where they depend on each other, else those asked for.
+        // Columns of the products: all neurons if they depend on each other, else the given ones.
         let alone = !config.activation.couples_neurons();
         let input: Linear = if alone {
             read_spec::cut(&layer.mlp_in, neurons, config.gated, config.d_mlp, self.device())?

@@ -1,4 +1,4 @@
-//! NVIDIA GPUs: finding the libraries, opening a GPU, asking for its memory.
+//! NVIDIA GPUs: loads the libraries, opens a GPU, reads its free memory.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use candle_core::{CudaDevice, Device};
 use super::DeviceName;
 use crate::{Error, Result};
 
-/// GPUs that were opened.
+/// Opened GPUs by number.
 static OPEN: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
 
 pub(super) fn open(number: usize) -> Result<Device> {
@@ -42,7 +42,7 @@ pub(super) fn open(number: usize) -> Result<Device> {
             pool.keep();
         }
     }
-    // Sums in f32 and full f32 products, said once more in case another user of candle in this process chose otherwise.
+    // Sums in f32 and full f32 products, set again in case another user of candle in this process changed it.
     let tf32 = std::env::var("NEUROQL_TF32").is_ok_and(|value| value == "1");
     candle_core::cuda::set_gemm_reduced_precision_f32(tf32);
     candle_core::cuda::set_gemm_reduced_precision_f16(false);
@@ -57,7 +57,7 @@ pub(super) fn room(device: &CudaDevice) -> Option<usize> {
     Some(free + Pool::of(device).map_or(0, |pool| pool.idle()))
 }
 
-/// The memory that the driver keeps for tensors of a GPU.
+/// Memory pool of the driver for tensors of a GPU.
 struct Pool(sys::CUmemoryPool);
 
 impl Pool {
@@ -67,7 +67,7 @@ impl Pool {
         unsafe { get_default_mem_pool(stream.context().cu_device()) }.ok().map(Self)
     }
 
-    /// Keeps what is freed for the next tensors. By default it goes back to the system whenever the host waits for the
+    /// Keeps freed memory for the next tensors. By default it goes back to the system whenever the host waits for the
     /// GPU, which is after each pass, and must be mapped again for the next.
     fn keep(&self) {
         let mut all = u64::MAX;
@@ -79,7 +79,7 @@ impl Pool {
         }
     }
 
-    /// Bytes that it keeps and no tensor has.
+    /// Bytes that the pool keeps and no tensor uses.
     fn idle(&self) -> usize {
         let read = |attribute| {
             let mut bytes = 0_u64;
@@ -96,12 +96,12 @@ fn pointer(number: &mut u64) -> *mut std::ffi::c_void {
     std::ptr::from_mut(number).cast()
 }
 
-/// Loads the libraries that candle calls, wherever they are, and keeps them. Later look-ups by name find them loaded.
+/// Finds, loads and keeps the libraries that candle calls. Later look-ups by name find them loaded.
 fn libraries() -> Result<(), String> {
     let major = CUDA_VERSION / 1000;
     load(&["libcuda.so.1"], "the NVIDIA driver")?;
     let toolkit = format!("CUDA {major}");
-    // The second calls the first.
+    // The second depends on the first.
     load(&[&format!("libcublasLt.so.{major}"), &format!("libcublas.so.{major}")], &toolkit)?;
     load(&["libcurand.so.10"], &toolkit)
 }
@@ -126,23 +126,23 @@ fn load(names: &[&str], source: &str) -> Result<(), String> {
 }
 
 /// # Safety
-/// As [`libloading::Library::new`].
+/// Requirements of [`libloading::Library::new`].
 #[cfg(unix)]
 unsafe fn global(path: &std::path::Path) -> Result<libloading::os::unix::Library, libloading::Error> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    // SAFETY: the caller's.
+    // SAFETY: the caller upholds it.
     unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }
 }
 
 /// # Safety
-/// As [`libloading::Library::new`].
+/// Requirements of [`libloading::Library::new`].
 #[cfg(not(unix))]
 unsafe fn global(path: &std::path::Path) -> Result<libloading::Library, libloading::Error> {
-    // SAFETY: the caller's.
+    // SAFETY: the caller upholds it.
     unsafe { libloading::Library::new(path) }
 }
 
-/// Where CUDA is installed beside the linker's own folders: toolkits, and NVIDIA's Python packages.
+/// Folders of CUDA libraries beside the linker's own: toolkits, and NVIDIA's Python packages.
 fn folders() -> Vec<PathBuf> {
     let mut folders = Vec::new();
     let roots = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);

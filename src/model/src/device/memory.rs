@@ -1,10 +1,10 @@
-//! Memory of devices: what is left, and the error that says there is none.
+//! Free memory of devices, and errors of lacking memory.
 
 use candle_core::Device;
 
-/// Returns whether an operation failed because the device has no memory left for its result.
+/// Returns true if an operation failed because the device has no memory left for its result.
 ///
-/// The driver's and cuBLAS's codes are told by name, under whatever contexts candle put around them.
+/// Codes of the driver and of cuBLAS are recognised by name, in all contexts that candle puts around them.
 pub(crate) fn is_out_of_memory(error: &candle_core::Error) -> bool {
     let text = error.to_string();
     text.contains("CUDA_ERROR_OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED")

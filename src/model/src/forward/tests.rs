@@ -1,5 +1,5 @@
-//! What a GPU does, done on the processor: the composed pass of every architecture, in f32, and that with fused attention, against the kernels and in 16 bits
-//! against f32; and batches that do not fit.
+//! Passes of GPUs, run on the processor: the composed pass of every architecture and that with fused attention, in f32
+//! against the kernels and in 16 bits against f32; and batches that do not fit.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::ops::tests::fused;
 use crate::{Batch, Cancel, Error, Model, Options, ReadSpec, Result, Site, location};
 
 thread_local! {
-    /// Tokens of a batch that this thread has memory for.
+    /// Greatest number of tokens of a batch that this thread has memory for.
     static MEMORY: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
@@ -36,7 +36,7 @@ fn fixtures() -> Vec<PathBuf> {
     folders
 }
 
-/// Loads a fixture as a device of these numbers would.
+/// Loads a fixture with these number types, as on another device.
 fn load(folder: &Path, weights: DType, activations: DType, site: Option<Site>) -> Model {
     let own = folder.join("tokenizer.json").exists() || folder.join("vocab.json").exists();
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/variants/tokenizer.json");
@@ -65,7 +65,7 @@ fn batches(model: &Model) -> [Batch; 2] {
     [plain, sharing]
 }
 
-/// All that a pass gives: every layer, some neurons of the deepest, logits.
+/// All outputs of a pass: every layer, some neurons of the deepest, logits.
 fn outputs(model: &Model) -> Vec<Tensor> {
     let layers = model.config().layers;
     let cancel = Cancel::default();

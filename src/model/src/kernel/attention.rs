@@ -1,4 +1,4 @@
-//! Causal self-attention over packed sequences, which may share what they begin with.
+//! Causal self-attention over packed sequences, which may share prefixes.
 
 use std::ops::Range;
 
@@ -8,23 +8,23 @@ use super::PARALLEL_ELEMENTS;
 use super::math::{exp, max, sum};
 use super::matmul::{Operand, multiply};
 
-/// Queries scored at a time: keys after a block's last query are never multiplied.
+/// Number of queries scored at a time: keys after a block's last query are never multiplied.
 const BLOCK: usize = 64;
 
 /// Cosines and sines of rotary positions.
 #[derive(Debug)]
 pub(crate) struct Rotation {
-    /// `[positions, dims / 2]`.
+    /// Cosines, `[positions, dims / 2]`.
     pub cos: Vec<f32>,
-    /// `[positions, dims / 2]`.
+    /// Sines, `[positions, dims / 2]`.
     pub sin: Vec<f32>,
-    /// Leading dimensions of each head that are rotated.
+    /// Number of leading dimensions of each head that are rotated.
     pub dims: usize,
     /// True if dimensions `2i` and `2i + 1` are a pair, rather than `i` and `i + dims/2`.
     pub adjacent_pairs: bool,
 }
 
-/// How the rows of a batch make up sequences, which may share what they begin with: a tree of segments.
+/// Segments of the rows of a batch: a tree, whose paths are the sequences, which may share prefixes.
 #[derive(Clone, Copy)]
 pub(crate) struct Segments<'a> {
     /// Segment `s` owns rows `offsets[s]..offsets[s + 1]`.
@@ -36,7 +36,7 @@ pub(crate) struct Segments<'a> {
 }
 
 impl Segments<'_> {
-    /// The rows before a segment in its sequence, the first first.
+    /// Rows before a segment in its sequence, in order.
     pub fn before(&self, mut segment: usize) -> Vec<Range<usize>> {
         let mut path = Vec::new();
         while let Some(last) = self.parents[segment] {
@@ -49,27 +49,27 @@ impl Segments<'_> {
     }
 }
 
-/// One layer's attention.
+/// Attention of one layer.
 pub(crate) struct Attention<'a> {
     pub heads: usize,
     pub kv_heads: usize,
     pub d_head: usize,
     /// Factor on query·key.
     pub scale: f32,
-    /// `[(heads + 2·kv_heads)·d_head]`.
+    /// Bias of queries, keys and values, `[(heads + 2·kv_heads)·d_head]`.
     pub bias: Option<&'a [f32]>,
-    /// `[positions, (heads + kv_heads)·d_head]`, added to queries and keys (shortformer).
+    /// Vectors added to queries and keys by position (shortformer), `[positions, (heads + kv_heads)·d_head]`.
     pub shift: Option<&'a [f32]>,
     pub rotation: Option<&'a Rotation>,
 }
 
 impl Attention<'_> {
-    /// Columns of a packed row of queries, keys and values.
+    /// Width of a packed row of queries, keys and values.
     fn width(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.d_head
     }
 
-    /// `qkv` is `[rows, width]`. Returns `[rows, heads·d_head]`.
+    /// Runs attention on `qkv`, `[rows, width]`. Returns `[rows, heads·d_head]`.
     pub fn run(&self, qkv: &[f32], segments: &Segments) -> Vec<f32> {
         let (width, d_out) = (self.width(), self.heads * self.d_head);
         let mut rows = qkv.to_vec();
@@ -98,20 +98,20 @@ impl Attention<'_> {
         out
     }
 
-    /// What the tokens of a segment mix from those before them; `rows` are placed.
+    /// Computes the mixed values of the tokens of a segment; `rows` have their biases and positions.
     fn segment(&self, rows: &[f32], segments: &Segments, segment: usize, out: &mut [f32], scratch: &mut Scratch) {
         let (width, hd, d_out) = (self.width(), self.d_head, self.heads * self.d_head);
         let own = segments.offsets[segment]..segments.offsets[segment + 1];
         let tokens = own.len();
         let queries = &rows[own.start * width..own.end * width];
         let Scratch { keys, scores, parent } = scratch;
-        // Keys and values of all that the last token sees, and how far apart they lie.
+        // Keys and values of all tokens that the last one attends to, and their stride.
         let (keys, stride, before) = match segments.parents[segment] {
             None => (&queries[d_out..], width, 0),
             Some(last) => {
                 let pairs = width - d_out;
                 let before = segments.positions[last as usize] as usize + 1;
-                // Segments that branch off at one token come one after another.
+                // Segments that branch off at one token come one after another, and reuse the keys before it.
                 if *parent != Some(last) {
                     keys.clear();
                     for rows_before in segments.before(segment) {
@@ -184,10 +184,10 @@ impl Attention<'_> {
 /// Buffers reused from one segment to the next.
 #[derive(Default)]
 struct Scratch {
-    /// Keys and values of what comes before a segment, then of itself.
+    /// Keys and values of the tokens before a segment, then of its own.
     keys: Vec<f32>,
     scores: Vec<f32>,
-    /// The token that the segment followed.
+    /// The token that the last segment follows.
     parent: Option<u32>,
 }
 
@@ -209,7 +209,7 @@ impl pulp::WithSimd for Place<'_> {
     }
 }
 
-/// Softmax over what each query may see: rows `first..` of scores, `end` keys wide.
+/// Softmax over the keys that each query attends to: rows `first..` of scores, `end` keys wide.
 struct CausalSoftmax<'a> {
     scores: &'a mut [f32],
     first: usize,

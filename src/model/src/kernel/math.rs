@@ -2,8 +2,8 @@
 
 use super::LANES;
 
-/// eˣ to 1 ulp or so, 0 and ∞ replaced by the ends of the range: Cody-Waite reduction and the degree-6 polynomial of
-/// Cephes' `expf`.
+/// Computes eˣ to about 1 ulp, with 0 and ∞ replaced by the ends of the range: Cody-Waite reduction and the degree-6
+/// polynomial of Cephes' `expf`.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     let x = if x > 88.0 { 88.0 } else { x };
@@ -21,7 +21,7 @@ pub(super) fn exp(x: f32) -> f32 {
     y * f32::from_bits(((n as i32 + 127) << 23) as u32)
 }
 
-/// erf to some 1e-7: the rational minimax approximation that Eigen and XLA use.
+/// Computes erf to some 1e-7: the rational minimax approximation that Eigen and XLA use.
 #[inline(always)]
 fn erf(x: f32) -> f32 {
     const LIMIT: f32 = 3.832_507;
@@ -45,20 +45,20 @@ fn erf(x: f32) -> f32 {
     if x <= -LIMIT { -1.0 } else { y }
 }
 
-/// x·Φ(x).
+/// Computes GELU, x·Φ(x).
 #[inline(always)]
 pub(super) fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-/// 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), written with one exponential.
+/// Computes the tanh approximation of GELU, 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), written with one exponential.
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
     let u = 0.797_884_6 * x * (0.044_715 * x).mul_add(x, 1.0);
     x - x / (exp(2.0 * u) + 1.0)
 }
 
-/// x·sigmoid(x).
+/// Computes SiLU, x·sigmoid(x).
 #[inline(always)]
 pub(super) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
@@ -118,7 +118,7 @@ pub(super) fn sum_of_squares(row: &[f32], centre: f32) -> f32 {
     pairwise(lanes)
 }
 
-/// Adds lanes in a fixed order that keeps the error small.
+/// Sums lanes in a fixed order that keeps the error small.
 #[inline(always)]
 fn pairwise(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;

@@ -12,9 +12,9 @@ pub(super) struct Operand<'a> {
     pub columns: usize,
 }
 
-/// `lhs[m, k] · rhs[k, n]`, both contiguous, as a new `[m, n]`.
+/// Computes `lhs[m, k] · rhs[k, n]`, both contiguous, as a new `[m, n]`.
 ///
-/// candle's own product is the same call; but it counts the machine's processors each time, which takes longer than a
+/// candle's own product makes the same call, but counts the machine's processors each time, which takes longer than a
 /// small product, and clears the result first.
 pub(crate) fn matmul(lhs: &[f32], rhs: &[f32], (m, k, n): (usize, usize, usize)) -> Vec<f32> {
     if m == 0 || n == 0 || k == 0 {
@@ -33,7 +33,7 @@ pub(crate) fn matmul(lhs: &[f32], rhs: &[f32], (m, k, n): (usize, usize, usize))
     out
 }
 
-/// `dst[m, n] ← factor · lhs[m, k] · rhs[k, n]` on this thread; rows of `dst` are `dst_rows` apart.
+/// Computes `dst[m, n] ← factor · lhs[m, k] · rhs[k, n]` on this thread; rows of `dst` are `dst_rows` apart.
 pub(super) fn multiply(
     (m, n, k): (usize, usize, usize),
     (dst, dst_rows): (&mut [f32], usize),

@@ -2,7 +2,7 @@
 //!
 //! Inner loops are written so that the compiler vectorises them and are compiled for AVX-512, AVX2 and the baseline by
 //! [`pulp`], which picks one at run time. That works only for code inlined into what pulp calls: everything an inner
-//! loop uses is an `#[inline(always)]` function, never a closure. Sums keep [`LANES`] partial results whatever the
+//! loop uses is an `#[inline(always)]` function, never a closure. Sums keep [`LANES`] partial results on every
 //! processor, so that results do not depend on it, and no kernel reads across rows, so that they do not depend on
 //! threads or batches either.
 
@@ -15,8 +15,8 @@ pub(crate) use attention::{Attention, Rotation, Segments};
 pub(crate) use matmul::matmul;
 pub(crate) use rows::{activate, add_bias, gate, norm};
 
-/// Partial results of a sum or maximum: one AVX-512 register.
+/// Number of partial results of a sum or maximum: one AVX-512 register.
 const LANES: usize = 16;
 
-/// Elements below which a second thread costs more than it brings.
+/// Number of elements below which a second thread costs more than it saves.
 const PARALLEL_ELEMENTS: usize = 1 << 15;

@@ -8,13 +8,13 @@ use super::PARALLEL_ELEMENTS;
 use super::math::{exp, gelu, gelu_tanh, max, silu, sum, sum_of_squares};
 use crate::{Activation, Norm, NormKind};
 
-/// What to do with a row; `row` must be `#[inline(always)]`, see the module above.
+/// Operation on a row; `row` must be `#[inline(always)]`, see the module above.
 trait RowOp: Sync {
-    /// `scratch` is as long as the row.
+    /// Applies the operation to a row in place; `scratch` is as long as the row.
     fn row(&self, index: usize, row: &mut [f32], scratch: &mut [f32]);
 }
 
-/// Some rows and what to do with them.
+/// Rows and the operation on them.
 struct Rows<'a, O> {
     data: &'a mut [f32],
     width: usize,
@@ -35,7 +35,7 @@ impl<O: RowOp> pulp::WithSimd for Rows<'_, O> {
     }
 }
 
-/// Applies an operation to each row, on several threads where it pays.
+/// Applies an operation to each row, on several threads if there are enough elements.
 fn for_rows<O: RowOp>(data: &mut [f32], width: usize, op: &O) {
     if width == 0 {
         return;
@@ -79,7 +79,7 @@ fn relu(x: f32) -> f32 {
     if x > 0.0 { x } else { 0.0 }
 }
 
-/// `x ← act(x + bias)` in place.
+/// Computes `x ← act(x + bias)` in place.
 pub(crate) fn activate(x: &mut [f32], width: usize, bias: Option<&[f32]>, activation: Activation) {
     match activation {
         Activation::Gelu => for_rows(x, width, &Map::<Gelu>(bias, PhantomData)),
@@ -110,7 +110,7 @@ impl<P: Pointwise> RowOp for Map<'_, P> {
     }
 }
 
-/// `x ← (x + bias)·softmax(x + bias)` over each row.
+/// SoLU: `x ← (x + bias)·softmax(x + bias)` over each row.
 struct Solu<'a>(Option<&'a [f32]>);
 
 impl RowOp for Solu<'_> {
@@ -132,7 +132,7 @@ impl RowOp for Solu<'_> {
     }
 }
 
-/// `[rows, 2·width]`, gate first, to `act(gate)·up` of `[rows, width]`.
+/// Computes `act(gate)·up`, `[rows, width]`, of `[rows, 2·width]`, gate first.
 pub(crate) fn gate(x: &[f32], width: usize, bias: Option<&[f32]>, activation: Activation) -> Vec<f32> {
     let mut out = vec![0.0; x.len() / 2];
     match activation {
@@ -170,7 +170,7 @@ impl<P: Pointwise> RowOp for Gate<'_, P> {
     }
 }
 
-/// Each row normalised, then times `weight` plus `bias`.
+/// Normalises each row, then multiplies by `weight` and adds `bias`.
 pub(crate) fn norm(x: &[f32], width: usize, norm: Norm, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     for_rows(&mut out, width, &Normalise { x, norm, weight, bias });
@@ -215,7 +215,7 @@ impl RowOp for Normalise<'_> {
     }
 }
 
-/// `x ← x + y + bias`, in place.
+/// Computes `x ← x + y + bias` in place.
 pub(crate) fn add_bias(x: &mut [f32], y: &[f32], width: usize, bias: Option<&[f32]>) {
     for_rows(x, width, &Add(y, bias));
 }

@@ -16,13 +16,13 @@ struct Hub<'a> {
     api: Api,
     cache: Cache,
     repo: Repo,
-    /// The commit that the revision is now.
+    /// Current commit of the revision.
     commit: String,
     names: Vec<String>,
     progress: &'a dyn Progress,
 }
 
-/// Opens `org/name[@revision][/file]`, what follows `hf://`.
+/// Opens `org/name[@revision][/file]`, the text after `hf://`.
 pub(super) fn open<'a>(
     remotes: &Remotes,
     location: &'a str,
@@ -44,7 +44,7 @@ pub(super) fn open<'a>(
         Ok(info) if plain(&info.sha) => info,
         Ok(info) => return Err(failed(format!("the hub answers with commit \"{}\"", info.sha))),
         Err(reason) => {
-            // No way to the hub: what an earlier visit left serves as well.
+            // The hub is unreachable: files in the cache are used.
             let known = file.as_deref().into_iter().chain(["config.json", "tokenizer.json"]);
             let cached =
                 known.filter_map(|name| cache.repo(repo.clone()).get(name)?.parent().map(Path::to_owned)).next();
@@ -60,7 +60,7 @@ pub(super) fn open<'a>(
     Ok((Box::new(Hub { location, api, cache, repo, commit: info.sha, names, progress }), file))
 }
 
-/// Repository, revision and file.
+/// Splits into repository, revision and file.
 fn split(rest: &str) -> Option<(String, String, Option<String>)> {
     let parts: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
     // A repository is `org/name`; those of the hub's first days have no `org`.
@@ -71,7 +71,7 @@ fn split(rest: &str) -> Option<(String, String, Option<String>)> {
         None => (*name, "main".to_owned(), file),
         Some((name, revision)) => (name, revision.replace("%2F", "/"), file),
     };
-    // `refs/pr/1` is the one kind of revision with slashes that people write.
+    // `refs/pr/1` is the only kind of revision with slashes in use.
     if revision == "refs" && file.len() >= 2 {
         revision = format!("refs/{}/{}", file[0], file[1]);
         file = &file[2..];
@@ -118,7 +118,7 @@ impl Folder for Hub<'_> {
     }
 }
 
-/// Returns whether a file of the cache differs from its checksum; if so it is removed. The hub names large files by their
+/// Returns true if a file of the cache differs from its checksum, and removes it. The hub names large files by their
 /// SHA-256; small ones, named by a git hash, are not checked.
 fn damaged(path: &Path) -> bool {
     let Ok(blob) = path.canonicalize() else { return true };
@@ -134,7 +134,7 @@ fn damaged(path: &Path) -> bool {
     !sound
 }
 
-/// Calls hf-hub, which panics on some answers that no real hub gives.
+/// Calls hf-hub, and catches its panics on malformed answers.
 fn call<T>(request: impl FnOnce() -> Result<T, ApiError>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(request)) {
         Ok(answer) => answer.map_err(|e| e.to_string()),
@@ -142,7 +142,7 @@ fn call<T>(request: impl FnOnce() -> Result<T, ApiError>) -> Result<T, String> {
     }
 }
 
-/// Passes on what hf-hub reports, which announces a file twice.
+/// Adapter of the progress of hf-hub, which announces a file twice.
 struct Report<'a> {
     progress: &'a dyn Progress,
     begun: bool,

@@ -26,13 +26,13 @@ struct Objects<'a> {
     store: Box<dyn ObjectStore>,
     prefix: Path,
     names: Option<Vec<String>>,
-    /// Where its files are kept.
+    /// Folder of the cache for its files.
     cache: PathBuf,
     runtime: Runtime,
     progress: &'a dyn Progress,
 }
 
-/// The state of a cached file when it was downloaded; it lies beside it.
+/// State of a cached file when it was downloaded, stored beside it.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Origin {
     url: String,
@@ -42,7 +42,7 @@ struct Origin {
     sha256: String,
 }
 
-/// Opens a URL; one that ends like a weight file or a tokenizer is a file, any other a folder.
+/// Opens a URL: a file if it ends as a weight file or a tokenizer, else a folder.
 pub(super) fn open<'a>(
     remotes: &Remotes,
     location: &'a str,
@@ -75,13 +75,13 @@ pub(super) fn open<'a>(
             Some(list.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect())
         }
     };
-    // Folders of one URL share a place, whichever of its files was asked for.
+    // Files of one folder share a cache.
     let place = format!("{}|{prefix}", &url[..url::Position::BeforePath]);
     let cache = remotes.cache.join("objects").join(hex(&Sha256::digest(place)));
     Ok((Box::new(Objects { location, store, prefix, names, cache, runtime, progress }), file))
 }
 
-/// `object_store::parse_url_opts`, which has no way to say how long to retry: a wrong address should not take minutes.
+/// Connects as `object_store::parse_url_opts` does, but retries for a shorter time, which it has no option for.
 fn connect(
     scheme: &ObjectStoreScheme,
     url: &Url,
@@ -184,7 +184,7 @@ impl Objects<'_> {
     }
 }
 
-/// Writes a file under another name and then renames it, so that a half-written one never has its name.
+/// Replaces a file atomically: writes it under another name and then renames it.
 fn replace(
     path: &std::path::Path,
     write: impl FnOnce(&mut NamedTempFile) -> std::io::Result<()>,

@@ -1,4 +1,4 @@
-//! The operations that a GPU does by kernels of our own, which are in `kernels.cu`.
+//! Operations on a GPU by own kernels, which are in `kernels.cu`.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
@@ -15,23 +15,23 @@ use super::fused::Heads;
 use super::packing::{Group, Rows};
 use crate::{Activation, Config, Error, Result};
 
-/// Made of `kernels.cu` by `tests/gpu/kernels.sh`.
+/// PTX of `kernels.cu`, made by `tests/gpu/kernels.sh`.
 const KERNELS: &str = include_str!("kernels.ptx");
 
-/// Most threads of a block that works on a row.
+/// Greatest number of threads of a block that works on a row.
 const THREADS: usize = 256;
 
-/// Rows of scores that a block works on, each with 32 threads.
+/// Number of rows of scores that a block works on, each with 32 threads.
 const ROWS: u32 = 8;
 
-/// Returns whether there are kernels for these numbers.
+/// Returns true if there are kernels for a dtype.
 pub(super) fn has(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::BF16 | DType::F16)
 }
 
-/// Numbers that the kernels know.
+/// Number types of the kernels.
 trait Number: CudaDType + DeviceRepr {
-    /// The suffix of kernels' names.
+    /// Suffix of the names of kernels.
     const NAME: &'static str;
 }
 
@@ -47,7 +47,7 @@ impl Number for f16 {
     const NAME: &'static str = "f16";
 }
 
-/// Calls a function for the numbers of a tensor.
+/// Calls a function for the number type of a tensor.
 macro_rules! for_numbers_of {
     ($x:expr, $function:ident($($argument:expr),*)) => {
         match $x.dtype() {
@@ -59,7 +59,7 @@ macro_rules! for_numbers_of {
     };
 }
 
-/// `act(x + bias)` or `act(gate)·up`; `None` where there is no kernel for the activation.
+/// Computes `act(x + bias)` or `act(gate)·up`; `None` if there is no kernel for the activation.
 pub(super) fn activate(x: &Tensor, config: &Config, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
     let activation = match config.activation {
         Activation::Gelu => 0,
@@ -91,7 +91,7 @@ fn activate_numbers<N: Number>(x: &Tensor, (activation, gated): (u32, bool), bia
     Ok(tensor(device, out, (rows, width)))
 }
 
-/// `x + y + bias`.
+/// Computes `x + y + bias`.
 pub(super) fn add(x: &Tensor, y: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     for_numbers_of!(x, add_numbers(x, y, bias))
 }
@@ -118,7 +118,7 @@ fn add_numbers<N: Number>(x: &Tensor, y: &Tensor, bias: Option<&Tensor>) -> Resu
     Ok(tensor(device, out, (rows, width)))
 }
 
-/// `[pieces, heads, tokens, d_head]`
+/// Makes heads of pieces, with biases, positions and scale: `[pieces, heads, tokens, d_head]`.
 pub(super) fn place(heads: &Heads) -> Result<Tensor> {
     for_numbers_of!(heads.qkv, place_numbers(heads))
 }
@@ -161,7 +161,7 @@ fn place_numbers<N: Number>(heads: &Heads) -> Result<Tensor> {
     Ok(tensor(device, out, (pieces, count, tokens, d_head)))
 }
 
-/// Makes patterns of `[pieces, heads, queries, keys]` in place; `before` are the tokens before each piece.
+/// Causal softmax of scores `[pieces, heads, queries, keys]` in place; `before` counts the tokens before each piece.
 pub(super) fn soften(scores: &Tensor, before: &Tensor, (heads, queries, keys): (usize, usize, usize)) -> Result<()> {
     Ok(scores.inplace_op1(&Soften { before, heads: heads as u32, queries: queries as u32, keys })?)
 }
@@ -217,7 +217,7 @@ impl InplaceOp1 for Soften<'_> {
     }
 }
 
-/// Of each group `[pieces, heads, queries, d_head]`, to the rows of the batch: `[rows, heads·d_head]`.
+/// Gathers `[pieces, heads, queries, d_head]` of each group into the rows of the batch: `[rows, heads·d_head]`.
 pub(super) fn gather(mixed: &[Tensor], groups: &[Group], shape: (usize, usize, usize)) -> Result<Tensor> {
     match mixed.first() {
         Some(first) => for_numbers_of!(first, gather_numbers(mixed, groups, shape)),
@@ -249,7 +249,7 @@ fn gather_numbers<N: Number>(
     Ok(tensor(device, out, (rows, width)))
 }
 
-/// Returns whether a vector is as long as the rows that it is added to.
+/// Checks that a vector is as long as the rows that it is added to.
 fn as_long(vector: Option<&Tensor>, width: usize) -> Result<()> {
     match vector {
         Some(vector) if vector.elem_count() != width => {
@@ -271,7 +271,7 @@ fn kernel<N: Number>(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
     Ok(device.get_or_load_custom_func(&name, "neuroql_ops", KERNELS)?.into_cuda_function())
 }
 
-/// Memory for a kernel to write all of.
+/// Allocates memory, all of which a kernel then writes.
 fn unwritten<N: Number>(device: &CudaDevice, count: usize) -> Result<CudaSlice<N>> {
     // SAFETY: each caller hands it to a kernel that writes each element before any is read.
     Ok(unsafe { device.alloc::<N>(count) }?)
@@ -287,7 +287,7 @@ fn a_block_a_row(rows: usize, width: usize) -> LaunchConfig {
     LaunchConfig { grid_dim: (rows as u32, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 }
 }
 
-/// A pointer, null if there is nothing.
+/// Adds a pointer to the arguments, null for `None`.
 fn optional<'a, T: 'a>(launch: &mut LaunchArgs<'a>, view: Option<&'a CudaView<'a, T>>) {
     const NULL: &u64 = &0;
     match view {
@@ -296,7 +296,7 @@ fn optional<'a, T: 'a>(launch: &mut LaunchArgs<'a>, view: Option<&'a CudaView<'a
     };
 }
 
-/// The numbers of a contiguous tensor on a GPU, held for as long as a kernel is being given them.
+/// Elements of a contiguous tensor on a GPU, borrowed for the launch of a kernel.
 struct On<G, N> {
     storage: G,
     range: Range<usize>,
@@ -306,8 +306,8 @@ struct On<G, N> {
 fn on<N: CudaDType + DeviceRepr>(tensor: &Tensor) -> Result<On<impl Deref<Target = Storage> + use<'_, N>, N>> {
     let (storage, layout) = tensor.storage_and_layout();
     match layout.contiguous_offsets() {
-        // Kernels read four numbers at once where rows are of so many; rows that do not begin at such a place are those of
-        // a part of a vector, which no caller has.
+        // Kernels read four numbers at once if the width of rows is a multiple of four; rows that do not begin at one
+        // are of a part of a vector, which no caller has.
         Some((start, end)) if start % 4 == 0 || layout.dims().last().is_some_and(|width| width % 4 != 0) => {
             Ok(On { storage, range: start..end, numbers: PhantomData })
         }
@@ -324,7 +324,7 @@ impl<G: Deref<Target = Storage>, N: CudaDType + DeviceRepr> On<G, N> {
     }
 }
 
-/// Some rows of a batch, as kernels are told of them: indices, or the first.
+/// Rows of a batch as arguments of kernels: indices, or the first row.
 fn indices(rows: &Rows) -> Result<(Option<On<impl Deref<Target = Storage>, u32>>, u32)> {
     Ok(match rows {
         Rows::From(first) => (None, *first as u32),

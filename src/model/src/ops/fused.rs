@@ -1,8 +1,8 @@
-//! Attention by kernels that do at once what candle would do one operation after the other: each of these reads and
-//! writes everything, and that is what bounds a GPU here.
+//! Attention by fused kernels. Each single operation of candle would read and write all values, and a GPU is bound by
+//! memory here.
 //!
-//! Rows of a batch become the heads of a group's pieces in one kernel, with their biases, positions and the scale; one
-//! more makes patterns of scores in place, reading no key that a query does not see; one brings heads back to rows.
+//! One kernel makes the heads of a group's pieces of rows of a batch, with their biases, positions and the scale; one
+//! makes patterns of scores in place, without the keys that a query does not attend to; one gathers heads into rows.
 
 #[cfg(feature = "cuda")]
 use super::cuda as kernels;
@@ -16,21 +16,21 @@ use super::packing::{CausalMask, Group, Packing, Rows};
 use crate::kernel::Rotation;
 use crate::{Config, Error, Result};
 
-/// Some heads of packed queries, keys and values, for the pieces of a group.
+/// Arguments for making heads of packed queries, keys or values, for the pieces of a group.
 pub(super) struct Heads<'a> {
-    /// `[rows, (heads + 2·kv_heads)·d_head]`
+    /// Packed queries, keys and values, `[rows, (heads + 2·kv_heads)·d_head]`.
     pub qkv: &'a Tensor,
     pub rows: &'a Rows,
     pub pieces: usize,
-    /// Tokens of each piece, padding included.
+    /// Number of tokens of each piece, padding included.
     pub tokens: usize,
-    /// Added, as wide as a row of `qkv`.
+    /// Bias, as wide as a row of `qkv`.
     pub bias: Option<&'a Tensor>,
-    /// Added by position, `[positions, (heads + kv_heads)·d_head]`.
+    /// Vectors added by position (shortformer), `[positions, (heads + kv_heads)·d_head]`.
     pub shift: Option<&'a Tensor>,
     /// Position of each row.
     pub positions: &'a Tensor,
-    /// How heads are rotated, and cosines and sines, f32 `[positions, dims / 2]`.
+    /// Rotation of heads, with its cosines and sines, f32 `[positions, dims / 2]`.
     pub rotation: Option<(&'a Rotation, &'a [Tensor; 2])>,
     /// First head and number of heads.
     pub first: usize,
@@ -39,7 +39,7 @@ pub(super) struct Heads<'a> {
     pub scale: f32,
 }
 
-/// `[rows, (heads + 2·kv_heads)·d_head]` to `[rows, heads·d_head]`.
+/// Runs attention on `[rows, (heads + 2·kv_heads)·d_head]`; returns `[rows, heads·d_head]`.
 pub(super) fn attention(attention: &Attention, packing: &Packing, qkv: &Tensor) -> Result<Tensor> {
     let Config { heads, d_head, .. } = *attention.config;
     let mut mixed = Vec::with_capacity(packing.groups.len());
@@ -49,7 +49,7 @@ pub(super) fn attention(attention: &Attention, packing: &Packing, qkv: &Tensor) 
     kernels::gather(&mixed, &packing.groups, (qkv.dim(0)?, heads, d_head))
 }
 
-/// What the queries of a group mix from its values: `[pieces, heads, queries, d_head]`.
+/// Mixed values of the queries of a group: `[pieces, heads, queries, d_head]`.
 fn of_group(attention: &Attention, packing: &Packing, group: &Group, qkv: &Tensor) -> Result<Tensor> {
     let Config { heads, kv_heads, d_head, .. } = *attention.config;
     let Group { pieces, queries, keys, .. } = *group;
@@ -77,7 +77,7 @@ fn of_group(attention: &Attention, packing: &Packing, group: &Group, qkv: &Tenso
     let key_rows = group.key_rows.as_ref().unwrap_or(&group.query_rows);
     let of_keys = Heads { rows: key_rows, tokens: keys, first: heads, count: kv_heads, scale: 1.0, ..of_queries };
     let of_values = Heads { first: heads + kv_heads, shift: None, rotation: None, ..of_keys };
-    // Heads that share keys follow each other, so they are one taller matrix.
+    // Heads that share keys are contiguous, so they are one taller matrix.
     let taller = (pieces, kv_heads, heads / kv_heads * queries, d_head);
     let q = kernels::place(&of_queries)?.reshape(taller)?;
     let scores = q.matmul(&kernels::place(&of_keys)?.t()?)?;

@@ -1,10 +1,10 @@
-//! How a batch is laid out for attention by products of stacked matrices: worked out, and sent to the device, once for
-//! all layers of a pass.
+//! Packing of a batch for attention by products of stacked matrices: computed, and sent to the device, once for all
+//! layers of a pass.
 //!
-//! Sequences have different lengths and may share what they begin with, so segments are cut into *pieces* of at most
-//! [`QUERIES`] tokens, and pieces of like size are stacked in a *group*, padded to its longest. A piece sees the tokens
-//! before it in its sequence and its own up to each query. Padding repeats rows of the piece: as keys they are masked, as
-//! queries they are computed and dropped.
+//! Sequences have different lengths and may share prefixes, so segments are cut into *pieces* of at most [`QUERIES`]
+//! tokens, and pieces of like size are stacked in a *group*, padded to its longest. A piece attends to the tokens
+//! before it in its sequence and to its own up to each query. Padding repeats rows of the piece: as keys they are
+//! masked, as queries they are computed and dropped.
 
 use std::sync::OnceLock;
 
@@ -13,16 +13,16 @@ use candle_core::{DType, Device, Tensor};
 use crate::Result;
 use crate::kernel::{Rotation, Segments};
 
-/// Queries of a piece: of longer segments, later pieces see more keys than earlier ones.
+/// Greatest number of queries of a piece. Of longer segments, later pieces attend to more keys than earlier ones.
 const QUERIES: usize = 512;
 
-/// Products of a query and a key that padding may add to a group, which save the launch of another.
+/// Number of products of a query and a key that padding may add to a group, in place of the launch of another.
 const SLACK: usize = 1 << 19;
 
-/// Scores of a group, over all heads: half a gigabyte of f32.
+/// Greatest number of scores of a group, over all heads: half a gigabyte of f32.
 const SCORES: usize = 1 << 27;
 
-/// Rotary tables, on the host and, once asked for, on a device.
+/// Rotary tables, on the host and, after the first use, on a device.
 #[derive(Debug)]
 pub(crate) struct Rotary {
     pub rotation: Rotation,
@@ -35,7 +35,7 @@ impl Rotary {
         Self { rotation, tables: OnceLock::new() }
     }
 
-    /// The tables in the numbers of a model, which has one device, or always in f32.
+    /// Returns the tables on the device. All calls must give the same device and dtype.
     pub fn tables(&self, device: &Device, dtype: DType) -> Result<&[Tensor; 2]> {
         if let Some(tables) = self.tables.get() {
             return Ok(tables);
@@ -50,13 +50,13 @@ impl Rotary {
     }
 }
 
-/// A batch, packed.
+/// A packed batch.
 #[derive(Debug)]
 pub(crate) struct Packing {
     pub plan: Plan,
     pub groups: Vec<Group>,
-    /// Where each row of the batch is in the groups' rows laid end to end; `None` where in its own place, and where
-    /// kernels bring them back.
+    /// Index of each row of the batch in the rows of all groups, end to end; `None` if they are in place, or if kernels
+    /// gather them.
     pub places: Option<Tensor>,
     /// Position of each row.
     pub positions: Tensor,
@@ -64,31 +64,31 @@ pub(crate) struct Packing {
     pub turns: Option<[Tensor; 2]>,
 }
 
-/// Pieces of like size.
+/// Group of pieces of similar size.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub pieces: usize,
-    /// Queries of each piece, padding included.
+    /// Number of queries of each piece, padding included.
     pub queries: usize,
-    /// Keys of each piece, padding included.
+    /// Number of keys of each piece, padding included.
     pub keys: usize,
     pub query_rows: Rows,
-    /// `None` where they are the query rows.
+    /// Rows of keys; `None` if they are the query rows.
     pub key_rows: Option<Rows>,
     pub mask: CausalMask,
 }
 
-/// Which keys the queries of a group see.
+/// Causal mask of a group: the keys that its queries attend to.
 #[derive(Debug)]
 pub(crate) enum CausalMask {
-    /// 0 where a query sees a key and −∞ where not: `[pieces or 1, 1, queries, keys]`.
+    /// Addend to scores, 0 where a query attends to a key and else −∞: `[pieces or 1, 1, queries, keys]`.
     Mask(Tensor),
-    /// Those of as many tokens as are before its piece, and its own up to itself: `[pieces]`.
+    /// Number of tokens before each piece, `[pieces]`; a query attends to these and to its own up to itself.
     #[cfg(any(test, feature = "cuda"))]
     Before(Tensor),
 }
 
-/// Which code a batch is packed for.
+/// Implementation that a batch is packed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plan {
     /// Candle's operations.
@@ -98,16 +98,16 @@ pub(crate) enum Plan {
     Fused,
 }
 
-/// Some rows of a batch.
+/// Rows of a batch.
 #[derive(Debug)]
 pub(crate) enum Rows {
-    /// As many as there are, from this one on.
+    /// Contiguous rows, from this one on.
     From(usize),
     Indices(Tensor),
 }
 
 impl Rows {
-    /// These rows of a contiguous matrix.
+    /// Selects these rows of a contiguous matrix.
     pub fn of(&self, x: &Tensor, count: usize) -> Result<Tensor> {
         Ok(match self {
             Self::From(first) => x.narrow(0, *first, count)?,
@@ -124,13 +124,13 @@ impl Rows {
     }
 }
 
-/// Some tokens of a segment.
+/// Piece: at most [`QUERIES`] tokens of a segment.
 struct Piece {
     segment: usize,
-    /// Its rows.
+    /// Rows of the piece: `first..end`.
     first: usize,
     end: usize,
-    /// Tokens before its first in its sequence.
+    /// Number of tokens before its first in its sequence.
     before: usize,
 }
 
@@ -159,7 +159,7 @@ impl Packing {
                 pieces.push(Piece { segment, first, end: pair[1].min(first + QUERIES), before });
             }
         }
-        // Stable: pieces of one size stay in the order of their rows.
+        // A stable sort: pieces of one size stay in the order of their rows.
         pieces.sort_by_key(|piece| std::cmp::Reverse((piece.keys(), piece.queries())));
         let mut groups = Vec::new();
         let mut order: Vec<u32> = vec![0; segments.positions.len()];
@@ -195,7 +195,7 @@ impl Packing {
     }
 }
 
-/// How many of the pieces, longest first, go into one group: as many as little padding and memory allow.
+/// Number of the pieces, longest first, that go into one group: as many as the bounds of padding and memory allow.
 fn fitting(pieces: &[Piece], heads: usize) -> usize {
     let keys = pieces[0].keys();
     let (mut queries, mut real) = (0, 0);
@@ -238,9 +238,9 @@ impl Group {
     }
 }
 
-/// 0 where a query sees a key and −∞ where not, f32 on the host: `[pieces or 1, 1, queries, keys]`.
+/// Mask of 0 where a query attends to a key and else −∞, f32 on the host: `[pieces or 1, 1, queries, keys]`.
 fn mask(pieces: &[Piece], (queries, keys): (usize, usize)) -> Result<Tensor> {
-    // One mask serves all where they begin at the same position.
+    // Pieces that begin at the same position share one mask.
     let alike = pieces.iter().all(|piece| piece.before == pieces[0].before);
     let masks = if alike { &pieces[..1] } else { pieces };
     let mut mask = Vec::with_capacity(masks.len() * queries * keys);

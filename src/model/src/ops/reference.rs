@@ -1,5 +1,5 @@
-//! The operations written with candle's own, for any device and number type: what runs where there is no kernel, and
-//! what the kernels are tested against. Norms, softmax and products add up in f32 whatever the numbers are.
+//! Compositions of candle's operations, for any device and number type: they run where there is no kernel, and kernels
+//! are tested against them. Norms, softmax and products add up in f32 for all number types.
 
 use candle_core::{D, DType, Tensor};
 use candle_nn::ops::{layer_norm, rms_norm, softmax_last_dim};
@@ -11,7 +11,7 @@ use crate::weights::NormWeights;
 use crate::{Activation, Config, Error, Norm, NormKind, Result};
 
 pub(super) fn norm(x: &Tensor, norm: Norm, weights: &NormWeights) -> Result<Tensor> {
-    // One launch where candle has it; it computes in f32.
+    // One launch if candle has a fused norm, which computes in f32.
     match (norm.kind, &weights.weight, &weights.bias) {
         (NormKind::Layer, Some(weight), Some(bias)) => return Ok(layer_norm(x, weight, bias, norm.eps)?),
         (NormKind::Rms, Some(weight), None) => return Ok(rms_norm(x, weight, norm.eps)?),
@@ -51,7 +51,7 @@ pub(super) fn activate(x: &Tensor, config: &Config, bias: Option<&Tensor>) -> Re
     act(&x)
 }
 
-/// A function that would lose digits in 16 bits, since it rounds after each of its steps.
+/// Applies a function in f32, as it would round after each of its steps in 16 bits.
 fn wide(x: &Tensor, f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> candle_core::Result<Tensor> {
     f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())
 }
@@ -67,17 +67,17 @@ fn add_optional(x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     })
 }
 
-/// Softmax over the last dimension, which GPUs compute in f32 whatever they are given.
+/// Computes softmax over the last dimension, in f32, as GPUs do for all number types.
 fn softmax(x: &Tensor) -> candle_core::Result<Tensor> {
     if x.device().is_cpu() { wide(x, softmax_last_dim) } else { softmax_last_dim(x) }
 }
 
-/// Group by group, each one stack of products.
+/// Runs attention group by group, each as one batch of products.
 pub(super) fn attention(attention: &Attention, packing: &Packing, qkv: &Tensor) -> Result<Tensor> {
     let Config { heads, kv_heads, d_head, .. } = *attention.config;
     let qkv = add_optional(qkv, attention.bias)?;
     let placed = (heads + kv_heads) * d_head;
-    // Queries and keys where they are in need of a position; else those of `qkv` do.
+    // Queries and keys with their positions; those of `qkv` if they need none.
     let mut qk = qkv.clone();
     if let Some(shift) = attention.shift {
         qk = (qk.narrow(1, 0, placed)? + shift.index_select(&packing.positions, 0)?)?;
@@ -98,7 +98,7 @@ pub(super) fn attention(attention: &Attention, packing: &Packing, qkv: &Tensor) 
     })
 }
 
-/// What the queries of a group mix from its values: `[pieces·queries, heads·d_head]`.
+/// Mixed values of the queries of a group: `[pieces·queries, heads·d_head]`.
 fn mixed(attention: &Attention, group: &Group, qk: &Tensor, qkv: &Tensor) -> Result<Tensor> {
     let Config { heads, kv_heads, d_head, .. } = *attention.config;
     let Group { pieces, queries, keys, .. } = *group;
@@ -114,7 +114,7 @@ fn mixed(attention: &Attention, group: &Group, qk: &Tensor, qkv: &Tensor) -> Res
     let split = |x: &Tensor, tokens: usize, first: usize, count: usize| {
         x.reshape((pieces, tokens, (), d_head))?.narrow(2, first, count)?.transpose(1, 2)
     };
-    // Scaled as it is copied. Heads that share keys follow each other, so they are one taller matrix.
+    // Scaled as it is copied. Heads that share keys are contiguous, so they are one taller matrix.
     let q = (split(&of_queries, queries, 0, heads)? * f64::from(attention.scale()))?;
     let q = q.contiguous()?.reshape((pieces, kv_heads, heads / kv_heads * queries, d_head))?;
     let k = split(&of_keys, keys, heads, kv_heads)?.contiguous()?;
@@ -129,7 +129,7 @@ fn mixed(attention: &Attention, group: &Group, qk: &Tensor, qkv: &Tensor) -> Res
 /// Rotates the first `dims` dimensions of `[rows, heads, d_head]`; `turns` are the cosines and sines of each row.
 fn rotate(x: &Tensor, [cos, sin]: &[Tensor; 2], dims: usize, adjacent_pairs: bool) -> Result<Tensor> {
     let (rows, heads, d_head) = x.dims3()?;
-    // Each row is a batch of one token to candle, because its position is its own.
+    // For candle, each row is a batch of one token, because it has its own position.
     let turned = x.narrow(2, 0, dims)?.contiguous()?.reshape((rows, heads, 1, dims))?;
     let (cos, sin) = (cos.reshape((rows, 1, dims / 2))?, sin.reshape((rows, 1, dims / 2))?);
     let turned = if adjacent_pairs { rope_i(&turned, &cos, &sin)? } else { rope(&turned, &cos, &sin)? };

@@ -1,4 +1,4 @@
-//! The kernels against the compositions, on random shapes; and on one thread against several.
+//! Kernels against the compositions, on random shapes; and on one thread against several.
 
 #[cfg(not(feature = "cuda"))]
 pub(super) mod loops;
@@ -18,7 +18,7 @@ thread_local! {
     static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
 }
 
-/// What this thread's tests asked for instead of the kernels.
+/// Plan that a test of this thread set instead of the kernels.
 pub(super) fn plan() -> Option<Plan> {
     PLAN.get()
 }
@@ -35,7 +35,7 @@ pub(crate) fn composed<T>(f: impl FnOnce() -> T) -> T {
     instead(Plan::Composed, f)
 }
 
-/// Runs `f` on this thread with attention as GPUs do it, by loops in place of their kernels.
+/// Runs `f` on this thread with the fused attention of GPUs, by loops in place of their kernels.
 #[cfg(not(feature = "cuda"))]
 pub(crate) fn fused<T>(f: impl FnOnce() -> T) -> T {
     instead(Plan::Fused, f)
@@ -126,7 +126,7 @@ proptest! {
     fn products_match(seed in any::<u64>(), m in 1usize..200, k in 1usize..100, n in 1usize..300) {
         let x = random(seed, &[m, k], 1.0);
         let linear = Linear { weight: random(seed + 1, &[k, n], 1.0), bias: None };
-        // Threads may split the sum's operands otherwise, so not to the bit.
+        // Threads may split sums in other ways, so not to the bit.
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| matmul(&x, &linear).unwrap())

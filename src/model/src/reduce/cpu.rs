@@ -1,4 +1,4 @@
-//! The reductions as loops over f32 in memory.
+//! Reductions as loops over f32 in memory.
 
 use std::cmp::Ordering;
 
@@ -40,14 +40,14 @@ pub(super) fn sums(values: &[f32], width: usize, offsets: &[u32], magnitudes: &[
     sums
 }
 
-/// The bin of a value, from what is most negative on.
+/// Bin of a value, from the most negative one on.
 fn bin(value: f32, magnitudes: &[f32]) -> usize {
     let magnitude = value.abs();
     let beyond = magnitudes.partition_point(|edge| magnitude >= *edge || magnitude.is_nan());
     if value.is_sign_negative() { magnitudes.len() - beyond } else { magnitudes.len() + 1 + beyond }
 }
 
-/// The order of SQL, in which NaN is the greatest number and equal to itself.
+/// Compares in the order of SQL, in which NaN is the greatest number and equal to itself.
 pub(super) fn order(a: f32, b: f32) -> Ordering {
     a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }

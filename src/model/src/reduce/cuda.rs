@@ -1,4 +1,4 @@
-//! The reductions by kernels of our own: candle's operations would each read and write all values.
+//! Reductions by own kernels: candle's operations would each read and write all values.
 
 use candle_core::cuda::cudarc::driver::{LaunchConfig, PushKernelArg};
 use candle_core::cuda::{CudaStorageSlice, WrapErr};
@@ -7,16 +7,16 @@ use candle_core::{CudaDevice, Storage, Tensor};
 use super::Sums;
 use crate::{Error, Result};
 
-/// Made of `kernels.cu` by `tests/gpu/kernels.sh`.
+/// PTX of `kernels.cu`, made by `tests/gpu/kernels.sh`.
 const KERNELS: &str = include_str!("kernels.ptx");
 
-/// Threads of a block, each with a neuron of its own.
+/// Number of threads of a block, one a neuron.
 const NEURONS: u32 = 128;
 
-/// Blocks that a grid may have in its second dimension; more than a batch has tokens.
+/// Greatest number of blocks in the second dimension of a grid; more than a batch has tokens.
 const MOST_EXAMPLES: usize = 65_535;
 
-/// Blocks that share the rows of 32 neurons in a histogram.
+/// Number of blocks that share the rows of 32 neurons in a histogram.
 const SHARES: u32 = 16;
 
 pub(super) fn sums(device: &CudaDevice, values: &Tensor, offsets: &[u32], magnitudes: &[f32]) -> Result<Sums> {

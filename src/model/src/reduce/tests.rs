@@ -1,4 +1,4 @@
-//! Against what `neuroql-analysis` makes of the same values.
+//! Reductions against those of `neuroql-analysis` for the same values.
 
 use candle_core::{Device, Tensor};
 use neuroql_analysis::{
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Examples of some tokens each, of `width` neurons.
+/// Strategy for examples: the width, lengths of examples, and values.
 fn corpus() -> impl Strategy<Value = (usize, Vec<usize>, Vec<f32>)> {
     let value = prop_oneof![
         12 => (-300_i16..300).prop_map(|v| f32::from(v) / 16.0),
@@ -27,7 +27,7 @@ fn magnitudes() -> Vec<f32> {
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
-    // All NaN are one.
+    // All NaN are equal.
     values.iter().map(|v| if v.is_nan() { f32::NAN.to_bits() } else { v.to_bits() }).collect()
 }
 
@@ -61,7 +61,7 @@ proptest! {
             prop_assert!(close(moments.m2, wanted.m2, 2));
             prop_assert!(close(moments.m3, wanted.m3, 3));
             prop_assert!(close(moments.m4, wanted.m4, 4));
-            // Rows, where analysis has examples and positions.
+            // Rows instead of the examples and positions of analysis.
             let ends: Vec<usize> = lengths.iter().scan(0, |end, n| { *end += n; Some(*end) }).collect();
             let rows: Vec<(u32, u32)> = state.strongest.iter().map(|token| {
                 let first = ends[token.example as usize] - lengths[token.example as usize];

@@ -17,7 +17,7 @@ use crate::{Error, Model, Result, Site};
 
 const FORMAT: &str = "reference";
 
-/// A reference's file, read.
+/// Reference activations of a file.
 #[derive(Debug)]
 pub struct Reference {
     file: PathBuf,
@@ -26,8 +26,8 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Reads a file, given as a path, `file://…`, `hf://org/name/file` or any object-store URL. Blocks, and must not be
-    /// called from an async task.
+    /// Reads a reference, given as a path, `file://…`, `hf://org/name/file` or any object-store URL. Blocks, and must
+    /// not be called from an async task.
     ///
     /// # Errors
     /// [`Error::Location`] for a file that cannot be read, [`Error::Corrupt`] for one that is no reference.
@@ -48,7 +48,7 @@ impl Reference {
         Ok(reference)
     }
 
-    /// The texts that it is about.
+    /// Texts of the reference.
     pub fn texts(&self) -> &[String] {
         &self.texts
     }
@@ -61,7 +61,7 @@ impl Reference {
         SafeTensors::deserialize(&self.bytes).map_err(|error| self.wrong(format!("safetensors: {error}")))
     }
 
-    /// That it is about the tokens that the model makes of its texts.
+    /// Checks that its tokens are those that the model makes of its texts.
     pub(super) fn check(&self, model: &Model, texts: &[Vec<u32>]) -> Result<()> {
         let tensors = self.tensors()?;
         for (number, tokens) in texts.iter().enumerate() {
@@ -89,7 +89,7 @@ impl Reference {
         Ok(())
     }
 
-    /// The largest |difference| of each layer; `None` for those that it has not.
+    /// Largest |difference| of each layer; `None` for layers that it lacks.
     pub(super) fn differences(&self, model: &Model, alone: &Alone) -> Result<Vec<Option<f32>>> {
         let (config, tensors) = (model.config(), self.tensors()?);
         let neurons = self.neurons(model, &tensors)?;
@@ -132,7 +132,7 @@ impl Reference {
         format!("{text}.{}.{layer}", underscored(site))
     }
 
-    /// The layers that it has activations of.
+    /// Layers that it has activations of.
     fn layers(&self, model: &Model, tensors: &SafeTensors) -> Result<BTreeSet<usize>> {
         let wanted = underscored(model.site());
         let (mut layers, mut others) = (BTreeSet::new(), BTreeMap::new());
@@ -166,7 +166,7 @@ impl Reference {
         Ok(layers)
     }
 
-    /// The neurons of its columns; `None` if they are all.
+    /// Neurons of its columns; `None` if they are all.
     fn neurons(&self, model: &Model, tensors: &SafeTensors) -> Result<Option<Vec<usize>>> {
         let Ok(neurons) = tensors.tensor("neurons") else { return Ok(None) };
         let limit = model.config().d_mlp;
@@ -183,7 +183,7 @@ impl Reference {
 
     fn integers(&self, tensor: &TensorView, name: &str) -> Result<Vec<i64>> {
         let bytes = tensor.data();
-        // Chunks have the length that the pattern says.
+        // Chunks have the length of the pattern.
         Ok(match tensor.dtype() {
             Dtype::I32 => bytes.as_chunks().0.iter().map(|four| i64::from(i32::from_le_bytes(*four))).collect(),
             Dtype::U32 => bytes.as_chunks().0.iter().map(|four| i64::from(u32::from_le_bytes(*four))).collect(),
@@ -208,7 +208,7 @@ impl Reference {
     }
 }
 
-/// A site as the names of tensors have it.
+/// Name of a site in the names of tensors.
 fn underscored(site: Site) -> String {
     site.to_string().replace('.', "_")
 }

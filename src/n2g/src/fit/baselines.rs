@@ -1,4 +1,4 @@
-//! The baselines of the paper's Table 1: look-ups of tokens and of n-grams.
+//! Baselines of the paper's Table 1: look-ups of tokens and of n-grams.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use neuroql_model::Placement;
 use super::Words;
 use crate::{Method, Options, QueryRunner, Result, Task};
 
-/// The graphs of [`Method::Token`] or [`Method::Ngram`].
+/// Fits the graphs of [`Method::Token`] or [`Method::Ngram`].
 pub(crate) async fn baseline(
     runner: &QueryRunner,
     tasks: &[Arc<Task>],
@@ -29,7 +29,7 @@ pub(crate) async fn baseline(
     Ok(join_all(graphs).await.into_iter().map(|graph| graph?).collect())
 }
 
-/// Each token predicts the greatest activation that was seen on it.
+/// Makes the graph in which each token predicts the greatest activation that was seen on it.
 fn token(task: &Task, words: &Words) -> Result<Graph> {
     let mut most: BTreeMap<u32, f32> = BTreeMap::new();
     for sample in &task.train {
@@ -46,7 +46,7 @@ fn token(task: &Task, words: &Words) -> Result<Graph> {
     Ok(builder.build()?)
 }
 
-/// Each token that fires, with the tokens before it, predicts the greatest activation that was seen there.
+/// Makes the graph in which each firing token with those before it predicts the greatest activation seen there.
 fn ngram(task: &Task, words: &Words, options: &Options) -> Result<Graph> {
     let mut builder = Builder::new(Policy::Max);
     for sample in &task.train {

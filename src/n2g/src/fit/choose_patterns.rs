@@ -1,7 +1,7 @@
-//! Choosing patterns by what they get right on text that they were not made from.
+//! Choice of patterns by their predictions on text that they were not made from.
 //!
 //! A firing token and the importance of its context give a pattern for each importance threshold: low thresholds make
-//! long patterns, which miss much, high ones short patterns, which fire too often. Which is right differs between
+//! long patterns, which miss many tokens, high ones short patterns, which fire too often. The best one differs between
 //! neurons. Each way is judged by leaving out one sample at a time: a token of a sample counts as predicted if a
 //! pattern that came from another sample matches there. Random text counts too, with less weight.
 
@@ -9,54 +9,54 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::compact_pattern::{Line, Step, compact_pattern, matches};
 
-/// Importance thresholds, the one to be preferred first.
+/// Importance thresholds, the preferred one first.
 const THRESHOLDS: [f32; 8] = [0.3, 0.4, 0.25, 0.5, 0.75, 0.2, 0.1, f32::INFINITY];
 
-/// F1 by which another way must be better than those before it.
+/// Least gain of F1 by which a way is preferred to those before it.
 const MARGIN: f32 = 0.005;
 
-/// Right predictions by which another way must be better for one activator.
+/// Least gain, in right predictions, by which another way is taken for one activator.
 const CLEARLY: f32 = 0.5;
 
-/// What a token of random text counts, beside one of an activating example.
+/// Weight of a token of random text; one of an activating example has 1.
 const RANDOM_WEIGHT: f32 = 0.1;
 
-/// A token on which the neuron fires, with the context that makes it do so.
+/// Firing: a token on which the neuron fires, with the context that it needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Firing {
-    /// Which sample it is of.
+    /// Index of its sample.
     pub sample: usize,
-    /// Where in the sample its context starts.
+    /// Position in the sample at which its context starts.
     pub start: usize,
-    /// The context and, last, the token itself.
+    /// Tokens of the context and, last, the token itself.
     pub tokens: Vec<u32>,
-    /// `[tokens]`.
+    /// Importances of the tokens, `[tokens]`.
     pub importances: Vec<f32>,
-    /// Over the neuron's greatest.
+    /// Activation, over the neuron's greatest.
     pub activation: f32,
 }
 
-/// Text of which it is known where the neuron fires.
+/// Labelled text: the positions where the neuron fires are known.
 #[derive(Debug, Clone)]
 pub(crate) struct Labelled<'a> {
-    /// Its tokens.
+    /// Tokens of the text.
     pub tokens: &'a [u32],
     /// Positions where it fires, ascending.
     pub fires: Vec<u32>,
-    /// The sample that it is; `None` for random text.
+    /// Index of the sample; `None` for random text.
     pub sample: Option<usize>,
 }
 
-/// A pattern with where it came from.
+/// A pattern and the firings that it was made from.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     /// The pattern.
     pub line: Line,
-    /// Which firings gave it.
+    /// Indices of the firings.
     pub from: Vec<usize>,
 }
 
-/// A token that might be an activator.
+/// An occurrence of a token that may be an activator.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     text: usize,
@@ -68,12 +68,12 @@ struct Place {
 pub(crate) struct Texts<'a> {
     texts: &'a [Labelled<'a>],
     places: HashMap<u32, Vec<Place>>,
-    /// What firing tokens count in all.
+    /// Weight of all firing tokens.
     positives: f32,
 }
 
 impl<'a> Texts<'a> {
-    /// Of tokens that may be activators.
+    /// Indexes texts by the tokens that may be activators.
     pub fn new(texts: &'a [Labelled<'a>], activators: &BTreeSet<u32>) -> Self {
         let mut places: HashMap<u32, Vec<Place>> = HashMap::new();
         let mut positives = 0.0;
@@ -87,7 +87,7 @@ impl<'a> Texts<'a> {
         Self { texts, places, positives }
     }
 
-    /// Weights of the right and of the wrong predictions of a pattern by itself.
+    /// Weights of the right and of the wrong predictions of one pattern.
     pub fn judge(&self, line: &[Step]) -> (f32, f32) {
         let (mut right, mut wrong) = (0.0, 0.0);
         for place in self.places(line).iter().filter(|place| self.matches(line, place)) {
@@ -108,8 +108,8 @@ impl<'a> Texts<'a> {
         matches(line, self.texts[place.text].tokens, place.position)
     }
 
-    /// Weights of the right and of the wrong predictions of patterns by activator, each sample predicted by those of
-    /// the others.
+    /// Weights of the right and of the wrong predictions by activator, each sample predicted by the patterns of the
+    /// others (leave-one-out).
     fn left_out(&self, found: &[Found], firings: &[Firing]) -> BTreeMap<u32, (f32, f32)> {
         let mut predicted: BTreeMap<u32, BTreeMap<(usize, usize), bool>> = BTreeMap::new();
         for Found { line, from } in found {
@@ -146,14 +146,14 @@ impl Labelled<'_> {
     }
 }
 
-/// A way of making patterns, and what comes of it.
+/// A way of making patterns: the patterns and their weights.
 struct Way {
     found: Vec<Found>,
     judged: BTreeMap<u32, (f32, f32)>,
 }
 
-/// The patterns of the way that does best, and its F1; an activator for which another way is clearly better has that
-/// one's.
+/// Chooses the patterns of the best way, and returns its F1; an activator for which another way is clearly better has
+/// the patterns of that one.
 pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> (Vec<Found>, f32) {
     let mut ways: Vec<Way> = Vec::new();
     let mut best: Option<(f32, usize)> = None;
@@ -173,7 +173,7 @@ pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> (Vec<Found>, f32) {
         }
     }
     let Some((f1, best)) = best else { return (Vec::new(), 0.0) };
-    // Where 2·right/(positives + right + wrong) is greatest, right − F1/2·(right + wrong) is so for each activator.
+    // At the greatest F1 = 2·right/(positives + right + wrong), each activator maximises right − F1/2·(right + wrong).
     let gain = |(right, wrong): (f32, f32)| right - f1 / 2.0 * (right + wrong);
     let gain = |way: &Way, activator: u32| gain(way.judged.get(&activator).copied().unwrap_or_default());
     let activators: BTreeSet<u32> = firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
@@ -190,7 +190,7 @@ pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> (Vec<Found>, f32) {
     (chosen, f1)
 }
 
-/// The distinct patterns that a firing has in one way or another, wider ones before those that they cover.
+/// Distinct patterns of a firing in all ways, wider ones before those that they cover.
 pub(crate) fn ways(firing: &Firing) -> Vec<Line> {
     let lines =
         |threshold| [true, false].map(|gaps| compact_pattern(&firing.tokens, &firing.importances, threshold, gaps));
@@ -201,7 +201,7 @@ pub(crate) fn ways(firing: &Firing) -> Vec<Line> {
     ways
 }
 
-/// The distinct patterns of firings.
+/// Distinct patterns of firings in one way.
 fn lines(firings: &[Firing], threshold: f32, gaps: bool) -> Vec<Found> {
     let mut found: BTreeMap<Line, Vec<usize>> = BTreeMap::new();
     for (i, firing) in firings.iter().enumerate() {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn context_is_asked_for_where_it_tells() {
-        // 9 fires after 1, and does not after anything else.
+        // 9 fires after 1 only.
         let after_one = [[1, 9], [1, 9], [1, 9]];
         let others: Vec<[u32; 2]> = (2..60).map(|token| [token, 9]).collect();
         let mut texts: Vec<Labelled> =
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn context_is_not_asked_for_where_it_does_not() {
-        // 9 always fires; what comes before it is important each time and never the same.
+        // 9 always fires; the token before it is important each time but always another one.
         let tokens: Vec<[u32; 2]> = (1..6).map(|token| [token, 9]).collect();
         let texts: Vec<Labelled> =
             tokens.iter().enumerate().map(|(i, tokens)| labelled(tokens, &[1], Some(i))).collect();
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_pattern_is_not_judged_by_where_it_came_from() {
-        // Each activator was seen in one sample only: nothing is right without looking at the own sample.
+        // Each activator is in one sample only, so leave-one-out has no right prediction.
         let texts = [labelled(&[1], &[0], Some(0)), labelled(&[2], &[0], Some(1))];
         let firings = [firing(0, &[1], &[1.0]), firing(1, &[2], &[1.0])];
         let texts = Texts::new(&texts, &BTreeSet::from([1, 2]));

@@ -1,22 +1,22 @@
-//! Patterns as the learner handles them: token ids, the activator first.
+//! Compact patterns, on token ids: their steps from the activator to the left.
 
-/// One step to the left.
+/// Step of a pattern, to the left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Step {
-    /// This token.
+    /// A token.
     Token(u32),
     /// Any one token.
     Any,
-    /// Up to so many tokens, or none.
+    /// A gap of up to this many tokens, or none.
     Gap(u16),
 }
 
 /// A pattern; its first step is the activator.
 pub(crate) type Line = Vec<Step>;
 
-/// Returns whether a pattern matches a text where its activator is at a position.
+/// Returns true if a pattern matches a text with its activator at a position.
 pub(crate) fn matches(line: &[Step], tokens: &[u32], position: usize) -> bool {
-    // The text up to and including the next token to match.
+    // End of the text that is left to match.
     let mut end = position + 1;
     for (i, step) in line.iter().enumerate() {
         match taken(*step, tokens, end) {
@@ -27,7 +27,7 @@ pub(crate) fn matches(line: &[Step], tokens: &[u32], position: usize) -> bool {
     true
 }
 
-/// What is left of a text after a step that takes one token; `None` if it does not match, or is a gap.
+/// End of the text left after a step of one token; `None` if it does not match, or is a gap.
 fn taken(step: Step, tokens: &[u32], end: usize) -> Option<usize> {
     let last = end.checked_sub(1)?;
     match step {
@@ -37,7 +37,7 @@ fn taken(step: Step, tokens: &[u32], end: usize) -> Option<usize> {
     }
 }
 
-/// As [`matches()`], with all that may be left of the text at once: there may be very many ways through several gaps.
+/// Matches as [`matches()`] does, with all possible ends at once: there may be very many ways through several gaps.
 fn matches_from_gap(line: &[Step], tokens: &[u32], end: usize) -> bool {
     // Ascending.
     let mut ends = vec![end];
@@ -61,8 +61,8 @@ fn matches_from_gap(line: &[Step], tokens: &[u32], end: usize) -> bool {
     true
 }
 
-/// The pattern of the tokens of a text whose importance is above a threshold, and of the last one; with gaps instead
-/// of wildcards if these may vary in length.
+/// Makes the pattern of the tokens of a text whose importance is above a threshold, and of the last one; with gaps in
+/// place of wildcards if `gaps`.
 pub(crate) fn compact_pattern(tokens: &[u32], importances: &[f32], threshold: f32, gaps: bool) -> Line {
     let last = tokens.len() - 1;
     let mut line = vec![Step::Token(tokens[last])];
@@ -83,8 +83,8 @@ pub(crate) fn compact_pattern(tokens: &[u32], importances: &[f32], threshold: f3
     line
 }
 
-/// Where each step of a pattern is in the text, of the given length, that [`line`] made it of; a gap where its first
-/// token is.
+/// Position of each step of a pattern in the text, of the given length, from which [`compact_pattern`] made it; of a
+/// gap, that of its first token.
 pub(crate) fn places(line: &[Step], length: usize) -> impl Iterator<Item = usize> {
     line.iter().scan(length, |at, step| {
         *at -= match step {
@@ -95,13 +95,13 @@ pub(crate) fn places(line: &[Step], length: usize) -> impl Iterator<Item = usize
     })
 }
 
-/// The tokens of a pattern: where they are in it and in the text, of the given length, that [`line`] made it of.
+/// Tokens of a pattern: their indices in it, and their positions in its text, of the given length.
 pub(crate) fn tokens(line: &[Step], length: usize) -> impl Iterator<Item = (usize, usize)> {
     let tokens = line.iter().zip(places(line, length)).enumerate();
     tokens.filter_map(|(i, (step, at))| matches!(step, Step::Token(_)).then_some((i, at)))
 }
 
-/// The pattern with another token where it has the given one of that text; `None` if it does not have it.
+/// Replaces the token of position `at` of that text in the pattern; `None` if the pattern does not have it.
 pub(crate) fn replaced(line: &[Step], length: usize, at: usize, token: u32) -> Option<Line> {
     let (step, _) = tokens(line, length).find(|(_, place)| *place == at)?;
     let mut line = line.to_vec();
@@ -109,9 +109,9 @@ pub(crate) fn replaced(line: &[Step], length: usize, at: usize, token: u32) -> O
     Some(line)
 }
 
-/// Returns whether a pattern of a text matches wherever another of the same text does that has its tokens and maybe more.
+/// Returns true if a pattern matches wherever another of the same text does, which has its tokens and maybe more.
 pub(crate) fn covers(wider: &[Step], other: &[Step]) -> bool {
-    // With as many tokens between as there were, it misses what a gap allows.
+    // Wildcards of fixed length miss texts that a gap matches.
     !(wider.contains(&Step::Any) && other.iter().any(|step| matches!(step, Step::Gap(_))))
 }
 
@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// Every way through every gap.
+    /// Matches by trying every way through every gap.
     fn obviously(line: &[Step], tokens: &[u32]) -> bool {
         let Some((step, rest)) = line.split_first() else { return true };
         let shorter = |by: usize| &tokens[..tokens.len() - by];

@@ -1,4 +1,4 @@
-//! From samples to graphs: one file a method.
+//! Fits graphs to samples: one file a method.
 
 mod baselines;
 pub(crate) mod choose_patterns;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use neuroql_graph::Token;
 
-/// Tokens with their texts.
+/// Texts of tokens by id.
 #[derive(Debug, Clone)]
 pub(crate) struct Words(Arc<[String]>);
 

@@ -14,17 +14,17 @@ use crate::saliency::{Masked, by_mask};
 use crate::substitutes::{Prompt as Augmented, Sources};
 use crate::{Options, QueryRunner, Result, Substitutes, Task};
 
-/// A token of at least this importance for the activator is replaced by substitutes.
+/// Least importance for the activator of a token that is replaced by substitutes.
 const AUGMENTED: f32 = 0.8;
 
-/// What fires, and its pruned text with what masking does to it.
+/// A firing token, and its pruned text with its importances by masking.
 type Original<'a> = (Pivot<'a>, (Pruned, Masked));
 
-/// A pruned text with what masking does to it, then its variants.
+/// A pruned text with its importances by masking, then its variants.
 type Prompts = Vec<(Pruned, Masked)>;
 
-/// Patterns read off pruned samples, and off variants of them in which important words are substituted, by an importance
-/// threshold, generalised by wildcards.
+/// Fits graphs to patterns of pruned samples, and of variants of them in which important words are substituted, by an
+/// importance threshold, generalised by wildcards.
 ///
 /// A graph that cannot be made is an error of its own neuron only.
 pub(crate) async fn fit(
@@ -40,7 +40,7 @@ pub(crate) async fn fit(
     let pruned = by_steps(runner, &pivots, options).await?;
     let texts: Vec<_> =
         pivots.iter().zip(&pruned).map(|(pivot, pruned)| (pivot.neuron, pivot.max_activation, pruned)).collect();
-    // What is not strong enough to have a pattern may have variants that are.
+    // A text that is too weak for a pattern may have stronger variants.
     let augmented = options.substitutes != Substitutes::None;
     let masked = by_mask(runner, &texts, mask, augmented, options).await?;
     let mut originals = pivots.into_iter().zip(pruned.into_iter().zip(masked));
@@ -69,7 +69,7 @@ pub(crate) async fn fit(
     Ok(graphs)
 }
 
-/// Tokens that have patterns: the greatest of each sample, or all near to it.
+/// Tokens that have patterns: the strongest of each sample, or all of similar strength.
 fn pivots<'a>(task: &'a Task, options: &Options) -> Vec<Pivot<'a>> {
     let mut pivots = Vec::new();
     for sample in &task.train {
@@ -90,8 +90,8 @@ fn pivots<'a>(task: &'a Task, options: &Options) -> Vec<Pivot<'a>> {
     pivots
 }
 
-/// For each pruned text its variants in which one important word is substituted. Their activations are rescaled as those
-/// of the text; whether they fire decides what becomes of them.
+/// Variants of each pruned text in which one important word is substituted. Their activations are rescaled as those of
+/// the text; those that fire have patterns.
 async fn augment(
     runner: &QueryRunner,
     originals: &[&Original<'_>],

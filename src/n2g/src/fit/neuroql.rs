@@ -1,16 +1,16 @@
-//! This project's own method.
+//! The method `neuroql`.
 //!
 //! Like Neuron2Graph it prunes, measures importance and makes patterns; unlike it,
 //! - every firing token of a sample has a pattern, not only the greatest;
 //! - contexts are pruned by exact search, one token at a time, on token ids;
 //! - importance is measured with tokens drawn at random in place of the masked one;
-//! - how important a token must be, and whether gaps may vary in length, is chosen for each neuron by leaving out one
-//!   sample at a time, random text included as negative examples (see `learn.rs`);
+//! - the importance threshold, and whether gaps vary in length, are chosen for each neuron by leaving out one sample at
+//!   a time, with random text as negative examples (see `choose_patterns.rs`);
 //! - other tokens, such as those of the neuron's other patterns, those of random text on which it is active, neighbours in
 //!   the embedding and predictions of the model, are tried in place of activators and important tokens, and kept if the
 //!   neuron really fires on them;
-//! - such a token also stands in the patterns that other thresholds give, where those are right often enough;
-//! - nothing is generalised across patterns, and matching goes back where a more exact path fails.
+//! - such a token is also put in the patterns of other thresholds, if these are right often enough;
+//! - patterns are not generalised, and matching backtracks where a more exact path fails.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -28,17 +28,17 @@ use crate::saliency::by_draws;
 use crate::substitutes::Sources;
 use crate::{Background, Fired, Options, QueryRunner, Result, Task, Window};
 
-/// A pattern from a substitute must be right so often, if it occurs at all. (Predictions that are right more often than
-/// half of F1 make F1 greater.)
+/// Least precision of a pattern from a substitute, if it occurs at all. (Predictions that are right more often than
+/// half of F1 increase F1.)
 const LEAST_PRECISION: f32 = 0.2;
 
-/// How often a pattern with a substitute is right as long as nothing is known of it; counts as one token.
+/// Prior of the precision of a pattern with a substitute, with the weight of one token.
 const PRIOR: f32 = 0.3;
 
-/// Judgements of patterns that are remembered: many substitutes in long contexts give millions of patterns.
+/// Greatest number of cached judgements of patterns: many substitutes in long contexts give millions of patterns.
 const MOST_REMEMBERED: usize = 100_000;
 
-/// See the module.
+/// Fits graphs, as the module describes.
 pub(crate) async fn fit(
     runner: &QueryRunner,
     tasks: &[Arc<Task>],
@@ -54,7 +54,7 @@ pub(crate) async fn fit(
         let fire_threshold = options.fire_threshold;
         runner.pool().run(Placement::OneThread, move || Ok(Fit::new(task, firings, background, fired, fire_threshold)))
     });
-    // A neuron that cannot be fitted does not keep the others from it.
+    // A neuron that cannot be fitted does not stop the others.
     let (mut fitted, mut failed) = (Vec::new(), Vec::new());
     for fit in join_all(fits).await {
         failed.push(fit.map(|fit| fitted.push(fit)).err());
@@ -72,7 +72,7 @@ pub(crate) async fn fit(
     Ok(failed.into_iter().filter_map(outcome).collect())
 }
 
-/// The firing tokens that patterns are made of, with the importance of their contexts.
+/// Firing tokens that patterns are made of, with the importances of their contexts.
 async fn firings(
     runner: &QueryRunner,
     tasks: &[Arc<Task>],
@@ -101,7 +101,7 @@ async fn firings(
     let train = background.windows.iter().filter(|window| Background::is_train(window.document));
     let random: Vec<u32> = train.flat_map(|window| window.tokens.iter().copied()).collect();
     let own = |task: &Arc<Task>| task.train.iter().flat_map(|sample| sample.tokens.iter().copied()).collect();
-    // All the random text of a dataset of a few documents may be there to judge by.
+    // All random text of a dataset of few documents may be for judging.
     let drawn: Vec<Vec<u32>> = if random.is_empty() { tasks.iter().map(own).collect() } else { Vec::new() };
     let texts = pivots.iter().zip(&owners).zip(&pruned).map(|((pivot, owner), pruned)| {
         let drawn = drawn.get(*owner).unwrap_or(&random);
@@ -123,12 +123,12 @@ async fn firings(
     Ok(firings.collect())
 }
 
-/// A neuron whose patterns are chosen.
+/// Fit of a neuron: its chosen patterns.
 pub(crate) struct Fit {
     pub task: Arc<Task>,
     pub firings: Vec<Firing>,
     pub found: Vec<Found>,
-    /// Of the patterns, on text that they were not made from.
+    /// F1 of the patterns, on text that they were not made from.
     f1: f32,
     background: Arc<Background>,
     fired: Arc<[Fired]>,
@@ -149,8 +149,8 @@ impl Fit {
         fit
     }
 
-    /// Texts that patterns are judged on: samples to learn from, and random text to learn from that is of no document to
-    /// be judged by.
+    /// Labelled texts to judge patterns on: samples to learn from, and random text to learn from, without held-out
+    /// documents.
     fn labelled(&self) -> Vec<Labelled<'_>> {
         let fires = |activations: &[f32]| -> Vec<u32> {
             let fires = activations.iter().enumerate().filter(|(_, a)| **a >= self.fire_threshold);
@@ -170,7 +170,7 @@ impl Fit {
         labelled
     }
 
-    /// Random text to learn from that is of no document to be judged by, and where the neuron is active on it.
+    /// Random text to learn from, without held-out documents, with the tokens on which the neuron is active.
     fn random(&self) -> impl Iterator<Item = (&Window, &[Fired])> {
         let judged: BTreeSet<i64> = self.task.held_out.iter().map(|sample| sample.document).collect();
         let mut rest = &self.fired[..];
@@ -192,7 +192,7 @@ impl Fit {
         active.into_iter().map(|(_, token)| token).collect()
     }
 
-    /// The graph of its patterns and of those substitutes that are not wrong.
+    /// Makes the graph of its patterns and of the substitutes that are right often enough.
     fn graph(self, substituted: Vec<Substituted>, words: &Words) -> Result<Graph> {
         let mut builder = Builder::new(Policy::Max);
         for found in &self.found {
@@ -205,7 +205,7 @@ impl Fit {
         Ok(builder.build()?)
     }
 
-    /// Adds the patterns that substitutes make.
+    /// Adds the patterns of substitutes.
     fn insert(&self, builder: &mut Builder, substituted: &[Substituted], words: &Words) -> Result<()> {
         let known: HashSet<&Line> = self.found.iter().map(|found| &found.line).collect();
         let activators: BTreeSet<u32> = substituted.iter().filter_map(|tried| activator(&tried.line)).collect();
@@ -237,18 +237,18 @@ impl Fit {
         Ok(())
     }
 
-    /// Returns whether a pattern of the way that was chosen is worth having with a substitute.
+    /// Returns true if a pattern of the chosen way is right often enough with a substitute.
     fn is_seldom_wrong(&self, (right, wrong): (f32, f32)) -> bool {
         wrong == 0.0 || right / (right + wrong) >= (self.f1 / 2.0).max(LEAST_PRECISION)
     }
 
-    /// Returns whether a pattern of any other way is: it would not be there but for the substitute, and must do as well as the
-    /// neuron's patterns do.
+    /// Returns true if a pattern of another way is right often enough: it is there for the substitute only, and must be
+    /// as good as the neuron's patterns.
     fn is_likely_right(&self, (right, wrong): (f32, f32)) -> bool {
         (right + PRIOR) / (right + wrong + 1.0) >= self.f1.max(LEAST_PRECISION)
     }
 
-    /// A pattern with the numbers of the firing that it came from.
+    /// Makes a pattern with the numbers of the firing that it came from.
     fn pattern(&self, line: &Line, firing: usize, ends: f32, words: &Words) -> Pattern {
         let firing = &self.firings[firing];
         let last = firing.tokens.len() - 1;
@@ -284,7 +284,7 @@ mod tests {
         Sample { document, example: 0, tokens: tokens.into(), activations }
     }
 
-    /// A neuron that fires on 9 after 1, with 8 verified in the place of 9, judged on two samples.
+    /// Predictions for a neuron that fires on 9 after 1, with 8 verified in the place of 9, judged on two samples.
     fn fires_on(first: Sample, second: Sample, f1: f32, read: &[u32]) -> Vec<bool> {
         let firing = Firing { sample: 0, start: 0, tokens: vec![1, 9], importances: vec![0.35, 1.0], activation: 1.0 };
         let seen = vec![Step::Token(9), Step::Token(1)];
@@ -309,19 +309,19 @@ mod tests {
     #[test]
     fn substitutes_need_no_context_where_they_are_right_without() {
         let read = [8, 1, 8, 1, 9, 9];
-        // It fires on 8 after 2, too.
+        // The neuron also fires on 8 after 2.
         let (first, second) = (sample(0, &[1, 9], &[1]), sample(1, &[2, 8], &[1]));
         assert_eq!(fires_on(first.clone(), second, 0.6, &read), [true, false, true, false, true, false]);
-        // Once it does, once it does not.
+        // It fires on 8 in one of two contexts.
         let unsure = sample(1, &[2, 8, 3, 8], &[1]);
         assert_eq!(fires_on(first.clone(), unsure.clone(), 0.6, &read), [false, false, true, false, true, false]);
-        // As often right as the neuron's patterns.
+        // 8 is right as often as the neuron's patterns.
         assert_eq!(fires_on(first.clone(), unsure, 0.4, &read), [true, false, true, false, true, false]);
-        // Nothing is known of 8: a neuron that is predicted badly takes it.
+        // Without occurrences of 8, it is accepted if the neuron's patterns are bad.
         let unknown = sample(1, &[2, 7], &[1]);
         assert_eq!(fires_on(first.clone(), unknown.clone(), 0.25, &read), [true, false, true, false, true, false]);
         assert_eq!(fires_on(first.clone(), unknown, 0.35, &read), [false, false, true, false, true, false]);
-        // After 1 it does not.
+        // It does not fire on 8 after 1.
         let wrong = sample(1, &[1, 8, 1, 8], &[]);
         assert_eq!(fires_on(first, wrong, 0.25, &read), [false, false, false, false, true, false]);
     }

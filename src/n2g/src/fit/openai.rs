@@ -1,4 +1,4 @@
-//! The variant of OpenAI's sparse autoencoder code (arXiv 2406.04093): the shortest suffix that keeps half of the
+//! Variant of OpenAI's sparse autoencoder code (arXiv 2406.04093): the shortest suffix that keeps half of the
 //! activation, wildcards for tokens of low saliency, a start anchor, no substitutes.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::prune::{Pivot, Pruned, exact};
 use crate::query_runner::{At, Query, unanswered};
 use crate::{Options, QueryRunner, Result, Task};
 
-/// One pattern a sample, that of its greatest activation.
+/// Fits graphs of one pattern a sample, that of its greatest activation.
 pub(crate) async fn fit(
     runner: &QueryRunner,
     tasks: &[Arc<Task>],
@@ -53,7 +53,7 @@ pub(crate) async fn fit(
     let graphs = tasks.iter().map(|task| {
         let mut builder = Builder::new(Policy::FirstWins);
         let own = patterns.iter().filter(|(neuron, _)| *neuron == task.neuron);
-        // The last writer wins there.
+        // In OpenAI's code, the last writer wins.
         own.rev().try_for_each(|(_, pattern)| builder.insert(pattern))?;
         Ok(builder.build()?)
     });

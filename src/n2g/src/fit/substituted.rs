@@ -1,6 +1,6 @@
-//! Patterns with other tokens in place of those that were seen.
+//! Substituted tokens in patterns, in place of those that were seen.
 //!
-//! Each candidate is put in its place and the model is run: only what the neuron fires on is kept.
+//! The model is run with each candidate in its place, and only tokens on which the neuron fires are kept.
 
 use std::collections::HashSet;
 
@@ -12,27 +12,27 @@ use crate::query_runner::{At, Query, QueryRunner, turns};
 use crate::substitutes::{Place, Sources};
 use crate::{Options, Substitutes};
 
-/// Tokens of a neuron's own that are tried in the place of another.
+/// Greatest number of a neuron's own tokens that are tried in the place of another.
 const MOST_OWN: usize = 48;
 
 /// A token that a neuron was verified to fire on in the place of another.
 pub(crate) struct Substituted {
-    /// The pattern that it was tried for, with it in place.
+    /// Pattern with the token in its place.
     pub line: Line,
-    /// The firing that the pattern came from.
+    /// Index of the firing that the pattern came from.
     pub firing: usize,
-    /// Which token of the firing's context it replaces.
+    /// Index of the replaced token in the firing's context.
     pub at: usize,
-    /// The token.
+    /// Token id.
     pub token: u32,
-    /// With it in place, over the neuron's greatest; 1 where it is more, on a text that nobody wrote.
+    /// Activation with the token in place, over the neuron's greatest; at most 1, as the text is made up.
     pub activation: f32,
 }
 
-/// For each neuron, the tokens that it was verified to fire on in place of one of its patterns.
+/// Finds the tokens that each neuron fires on, verified by running the model, in place of one of its patterns.
 ///
 /// # Errors
-/// As [`Sources::tokens`].
+/// Errors of [`Sources::tokens`].
 pub(crate) async fn substitute(
     runner: &QueryRunner,
     fits: &[Fit],
@@ -45,7 +45,7 @@ pub(crate) async fn substitute(
     let mut places: Vec<OwnPlace> = Vec::new();
     for (number, fit) in fits.iter().enumerate() {
         for found in &fit.found {
-            // The strongest firing stands for all that gave the pattern.
+            // The strongest firing represents all firings of the pattern.
             let Some(&first) = found.from.first() else { continue };
             let firing = &fit.firings[first];
             let before = &fit.task.train[firing.sample].tokens[..firing.start];
@@ -90,19 +90,19 @@ pub(crate) async fn substitute(
 
 /// A token of a pattern.
 struct OwnPlace<'a> {
-    /// Where it is in the text that the pattern was made from.
+    /// Place of the token in the text that the pattern was made from.
     place: Place<'a>,
-    /// Whose pattern it is.
+    /// Index of the fit of the pattern.
     fit: usize,
-    /// The firing that gave the pattern.
+    /// Index of the firing that gave the pattern.
     firing: usize,
     line: &'a Line,
-    /// Where it is in the pattern.
+    /// Index of the token in the pattern.
     step: usize,
 }
 
 impl OwnPlace<'_> {
-    /// What is tried there: tokens of the neuron's own, then others.
+    /// Candidates for the place: tokens of the neuron's own, then others.
     fn candidates(&self, own: &Own, others: Vec<u32>) -> impl Iterator<Item = u32> {
         let own = if self.step == 0 { &own.activators } else { &own.contexts };
         let there = self.place.tokens[self.place.at];
@@ -111,7 +111,7 @@ impl OwnPlace<'_> {
     }
 }
 
-/// Tokens that a neuron is known to fire on, or after: what one pattern has may stand in another too.
+/// Own tokens of a neuron, which it is known to fire on, or after: those of one pattern may fit another too.
 struct Own {
     activators: Vec<u32>,
     contexts: Vec<u32>,
@@ -127,7 +127,7 @@ impl Own {
     }
 }
 
-/// The first of equal ones, [`MOST_OWN`] at most.
+/// Distinct tokens in order, [`MOST_OWN`] at most.
 fn distinct(tokens: Vec<u32>) -> Vec<u32> {
     let mut seen = HashSet::new();
     tokens.into_iter().filter(|token| seen.insert(*token)).take(MOST_OWN).collect()

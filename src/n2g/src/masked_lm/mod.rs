@@ -1,7 +1,7 @@
-//! Masked language models: networks that say which words would fit into a gap.
+//! Masked language models, which predict the words of a gap.
 //!
-//! Neuron2Graph asks DistilBERT for words that could stand in place of important ones (paper §3.3). BERT and
-//! DistilBERT run on candle-transformers' BERT; everything is in f32 on the CPU.
+//! Neuron2Graph substitutes important words by predictions of DistilBERT (paper §3.3). BERT and DistilBERT run on
+//! candle-transformers' BERT; everything is in f32 on the CPU.
 
 mod weights;
 
@@ -15,27 +15,27 @@ use futures::future::try_join_all;
 use neuroql_model::checkpoint::{Checkpoint, Settings};
 use neuroql_model::{Cancel, Error, Placement, Pool, Progress, Result, location};
 
-/// Tokens of a forward pass, padding included. Gaps need little room each, and logits of a pass take
+/// Greatest number of tokens of a forward pass, padding included. Gaps need little room each, and logits of a pass take
 /// `gaps · vocabulary` numbers.
 const TOKENS: usize = 1024;
 
 /// A gap in a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Gap {
-    /// The text before it.
+    /// Text before the gap.
     pub before: String,
-    /// The word that was there, which is not proposed; empty if there was none.
+    /// Original word of the gap, which is not proposed; empty if there was none.
     pub word: String,
-    /// The text after it.
+    /// Text after the gap.
     pub after: String,
 }
 
-/// A token that would fit into a gap.
+/// Filler: a token that fits into a gap.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filler {
-    /// Its text in the vocabulary; one that begins with `##` continues the word before the gap.
+    /// Text in the vocabulary; one that begins with `##` continues the word before the gap.
     pub text: String,
-    /// How probable it is, of all tokens.
+    /// Probability among all tokens.
     pub probability: f32,
 }
 
@@ -62,20 +62,20 @@ impl fmt::Debug for MaskedLm {
 }
 
 impl MaskedLm {
-    /// Loads one from a folder, `hf://org/name[@revision]` or an object-store URL: `config.json`, weights in
+    /// Loads a model from a folder, `hf://org/name[@revision]` or an object-store URL: `config.json`, weights in
     /// safetensors or PyTorch's format, `tokenizer.json` or `vocab.txt`. Blocks, and must not be called from an async
     /// task.
     ///
     /// # Errors
-    /// As [`Model::load`](neuroql_model::Model::load).
+    /// Errors of [`Model::load`](neuroql_model::Model::load).
     pub fn load(location: &str, progress: &dyn Progress) -> Result<Self> {
         Self::from_checkpoint(location, Checkpoint::open(&location::fetch(location, None, progress)?)?)
     }
 
-    /// Builds one from an opened checkpoint.
+    /// Builds a model from an opened checkpoint.
     ///
     /// # Errors
-    /// As [`MaskedLm::load`].
+    /// Errors of [`MaskedLm::load`].
     pub fn from_checkpoint(location: &str, checkpoint: Checkpoint) -> Result<Self> {
         let Settings::Json(json) = &checkpoint.settings else {
             let supported = "safetensors or PyTorch weights with config.json".into();
@@ -108,14 +108,14 @@ impl MaskedLm {
         })
     }
 
-    /// Where it was loaded from.
+    /// Location from which it was loaded.
     pub fn location(&self) -> &str {
         &self.location
     }
 
-    /// For each gap the tokens that fit best, the most probable first, of equal ones that of the lower id: at most so
-    /// many, none less probable than `least`, none without a letter or special to the model, and not the word that was
-    /// there.
+    /// Fills gaps: returns the most probable tokens of each, the most probable first, of equal ones that of the lower
+    /// id; at most `most`, none less probable than `least`, no special ones or ones without a letter, and not the
+    /// original word.
     ///
     /// # Errors
     /// [`Error::Tokenizer`], [`Error::Cancelled`].
@@ -128,7 +128,7 @@ impl MaskedLm {
         cancel: &Cancel,
     ) -> Result<Vec<Vec<Filler>>> {
         let inputs = gaps.iter().map(|gap| self.input(gap)).collect::<Result<Vec<_>>>()?;
-        // Gaps of like length together, so that little is padded.
+        // Gaps of similar length together, for little padding.
         let mut order: Vec<usize> = (0..inputs.len()).collect();
         order.sort_by_key(|i| inputs[*i].ids.len());
         let mut passes: Vec<Vec<usize>> = Vec::new();
@@ -156,7 +156,7 @@ impl MaskedLm {
         Ok(fillers)
     }
 
-    /// Logits of the tokens of the vocabulary in each gap, `[gaps, vocabulary]`, as one forward pass.
+    /// Computes the logits of the vocabulary in each gap, `[gaps, vocabulary]`, in one forward pass.
     ///
     /// # Errors
     /// [`Error::Tokenizer`].
@@ -181,13 +181,13 @@ impl MaskedLm {
         let ids = Tensor::from_vec(ids, shape, &Device::Cpu)?;
         let seen = Tensor::from_vec(seen, shape, &Device::Cpu)?;
         let hidden = self.encoder.forward(&ids, &ids.zeros_like()?, Some(&seen))?;
-        // Words are predicted for the gaps only: the head is the larger part of a small network.
+        // Logits are computed for the gaps only: the head is the larger part of a small network.
         let rows: Vec<u32> = inputs.iter().enumerate().map(|(i, input)| (i * length + input.at) as u32).collect();
         let rows = Tensor::from_vec(rows, inputs.len(), &Device::Cpu)?;
         Ok(self.head.forward(&hidden.flatten_to(1)?.index_select(&rows, 0)?)?)
     }
 
-    /// `[CLS]` before `[MASK]` after `[SEP]`; of a text that is too long what is nearest to the gap.
+    /// Input of a gap: `[CLS]` before `[MASK]` after `[SEP]`; of too long a text, the tokens nearest to the gap.
     fn input(&self, gap: &Gap) -> Result<Input> {
         let encode = |text: &str| match self.tokenizer.encode_fast(text, false) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
@@ -220,16 +220,16 @@ impl MaskedLm {
     }
 }
 
-/// A text with a gap as the network reads it.
+/// Input of the network for a gap.
 #[derive(Debug, Clone)]
 struct Input {
     ids: Vec<u32>,
-    /// Where in them the gap is.
+    /// Index of the gap in the ids.
     at: usize,
     word: String,
 }
 
-/// A word as Neuron2Graph compares it: in lower case, without spaces and punctuation around it.
+/// Normalises a word as Neuron2Graph does to compare: lower case, without spaces and punctuation around it.
 pub(crate) fn bare(word: &str) -> String {
     word.trim_matches(|c: char| c == ' ' || c.is_ascii_punctuation()).to_lowercase()
 }

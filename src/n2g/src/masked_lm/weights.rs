@@ -1,4 +1,4 @@
-//! Weights of BERT and DistilBERT by the names that candle-transformers' BERT has for them.
+//! Weights of BERT and DistilBERT, by the names of candle-transformers' BERT.
 //!
 //! DistilBERT is a BERT without token types: with zeros for these one network serves both. (candle-transformers' own
 //! DistilBERT approximates GELU by tanh, which PyTorch's does not.)
@@ -11,14 +11,14 @@ use neuroql_model::checkpoint::TensorSource;
 use neuroql_model::{Error, Result};
 use serde_json::Value as Json;
 
-/// Which names the checkpoint has.
+/// Family of the names of tensors in the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     Bert,
     DistilBert,
 }
 
-/// Names of the linear maps and norms of a block, ours and theirs, in the order in which [`widths`] has their shapes.
+/// Names of the linear maps and norms of a block, ours and theirs, in the order of the shapes of [`widths`].
 type Names = [(&'static str, &'static str); 8];
 
 const BERT: Names = [
@@ -43,11 +43,10 @@ const DISTILBERT: Names = [
     ("output.LayerNorm", "output_layer_norm"),
 ];
 
-/// The configuration in BERT's words.
+/// Reads the configuration as that of a BERT.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for another architecture or activation function, [`Error::Config`] for numbers that are no
-/// network.
+/// [`Error::Unsupported`] for another architecture or activation function, [`Error::Config`] for invalid numbers.
 pub(super) fn config(json: &Json) -> Result<(Family, Config)> {
     let family = match json["model_type"].as_str() {
         Some("bert") => Family::Bert,
@@ -100,11 +99,11 @@ pub(super) fn config(json: &Json) -> Result<(Family, Config)> {
     Ok((family, config))
 }
 
-/// Tensors by the names `embeddings.…`, `encoder.layer.N.…` and `predictions.…`.
+/// Reads tensors by the names `embeddings.…`, `encoder.layer.N.…` and `predictions.…`.
 ///
 /// # Errors
-/// [`Error::Weights`] for one that is missing or has another shape; a checkpoint without the head that predicts words
-/// (a classifier, a sentence encoder) is one.
+/// [`Error::Weights`] for a tensor that is missing or has another shape, as in a checkpoint without the head that
+/// predicts words (a classifier, a sentence encoder).
 pub(super) fn read(
     source: &dyn TensorSource,
     (family, config): (Family, &Config),
@@ -171,14 +170,14 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
-    /// Weight and bias; BERT's first checkpoints call those of norms gamma and beta.
+    /// Reads weight and bias; BERT's first checkpoints call those of norms gamma and beta.
     fn pair(&mut self, ours: &str, theirs: &str, shape: &[usize]) -> Result<()> {
         let named = |name| format!("{theirs}.{name}");
         self.tensor(&format!("{ours}.weight"), &[&named("weight"), &named("gamma")], shape)?;
         self.tensor(&format!("{ours}.bias"), &[&named("bias"), &named("beta")], &shape[..1])
     }
 
-    /// A tensor that may have one of several names.
+    /// Reads a tensor that has one of several names.
     fn tensor(&mut self, ours: &str, theirs: &[&str], shape: &[usize]) -> Result<()> {
         let wrong = |reason| Error::Weights { tensor: theirs[0].into(), reason };
         let found = theirs.iter().find_map(|name| Some((name, self.source.shape(name)?)));

@@ -1,4 +1,4 @@
-//! Tokens and words that might do as well as those that were seen.
+//! Substitutes: tokens and words that may activate a neuron like those that were seen.
 
 mod neighbours;
 mod predictions;
@@ -17,40 +17,40 @@ use neighbours::Neighbours;
 use predictions::predicted;
 use words::{Text, cased};
 
-/// The masked language model that Neuron2Graph asks.
+/// Masked language model of Neuron2Graph.
 const PUBLISHED: &str = "hf://distilbert/distilbert-base-uncased";
 
-/// Fillers less probable than this are not tried, as in Neuron2Graph's code.
+/// Least probability of fillers that are tried, as in Neuron2Graph's code.
 const LEAST_PROBABILITY: f32 = 1e-5;
 
-/// Tokens before a pruned text that candidates may go by.
+/// Greatest number of tokens before a pruned text that candidates depend on.
 const CONTEXT: usize = 64;
 
-/// A token of a text that another might stand for.
+/// Place of a token of a text that may be substituted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
-    /// The tokens before the text.
+    /// Tokens before the text.
     pub before: &'a [u32],
-    /// The text.
+    /// Tokens of the text.
     pub tokens: &'a [u32],
-    /// Where in it the token is.
+    /// Index of the token in the text.
     pub at: usize,
 }
 
-/// A pruned text that variants are wanted of.
+/// Prompt: a pruned text to make variants of.
 #[derive(Debug, Clone)]
 pub(crate) struct Prompt<'a> {
-    /// The tokens before it.
+    /// Tokens before the text.
     pub before: &'a [u32],
-    /// The text.
+    /// Tokens of the text.
     pub tokens: &'a [u32],
-    /// Where its greatest activation is: nothing after it is replaced.
+    /// Index of its greatest activation; tokens after it are not replaced.
     pub pivot: usize,
-    /// Which of its tokens are important for that, ascending.
+    /// Indices of the tokens that are important for that, ascending.
     pub important: Vec<usize>,
 }
 
-/// Where candidates come from, with what was learned of the vocabulary.
+/// Sources of candidates: neighbours of tokens, and the masked language model.
 #[derive(Debug)]
 pub(crate) struct Sources {
     neighbours: Neighbours,
@@ -58,20 +58,20 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// For a model.
+    /// Makes the sources of a model.
     pub fn new(model: &Model) -> Self {
         Self { neighbours: Neighbours::new(model), masked_lm: None }
     }
 
-    /// Uses a masked language model that is loaded already.
+    /// Sets a masked language model that is loaded already.
     pub fn set_masked_lm(&mut self, masked_lm: Arc<MaskedLm>) {
         self.masked_lm = Some(masked_lm);
     }
 
-    /// For each place the tokens to be tried there, the likelier first.
+    /// Returns the tokens to try at each place, the likelier first.
     ///
     /// # Errors
-    /// As [`QueryRunner::ask`]; what [`MaskedLm::load`] says.
+    /// Errors of [`QueryRunner::ask`] and of [`MaskedLm::load`].
     pub async fn tokens(
         &mut self,
         runner: &QueryRunner,
@@ -95,11 +95,11 @@ impl Sources {
         }
     }
 
-    /// Variants of each prompt with one important word (by a masked language model) or token (by the model itself)
-    /// replaced: Neuron2Graph's augmentation.
+    /// Makes the variants of each prompt with one important word (by a masked language model) or token (by the model
+    /// itself) replaced: Neuron2Graph's augmentation.
     ///
     /// # Errors
-    /// As [`Sources::tokens`].
+    /// Errors of [`Sources::tokens`].
     pub async fn variants(
         &mut self,
         runner: &QueryRunner,
@@ -136,7 +136,7 @@ impl Sources {
         Ok(places.iter().map(|place| self.neighbours.of(place.tokens[place.at], most)).collect())
     }
 
-    /// Candidates for tokens that are whole words: fillers that are one token too.
+    /// Returns candidates for tokens that are whole words: fillers that are one token too.
     async fn whole_words(
         &mut self,
         runner: &QueryRunner,
@@ -173,7 +173,7 @@ impl Sources {
         Ok(candidates)
     }
 
-    /// Variants by words: each occurrence of a word that is as a whole an important token.
+    /// Makes variants by words, for each occurrence of a word that is as a whole an important token.
     async fn words(
         &mut self,
         runner: &QueryRunner,
@@ -188,7 +188,7 @@ impl Sources {
             let important: HashSet<String> =
                 prompt.important.iter().filter_map(|at| Some(bare(texts.get(prompt.tokens[*at] as usize)?))).collect();
             let text = Text::new(prompt.tokens, texts);
-            // As there, a word that begins where the activator ends still counts.
+            // As in Neuron2Graph, a word that begins where the activator ends still counts.
             let limit = text.end_of(prompt.pivot);
             for word in text.words().into_iter().take_while(|word| word.start <= limit) {
                 if important.contains(&bare(text.get(word.clone()))) {
@@ -245,7 +245,7 @@ fn gap(text: &Text, word: &Range<usize>) -> Gap {
     Gap { before: before.into(), word: text.get(word.clone()).into(), after: after.into() }
 }
 
-/// Loads on a thread of its own, which may wait for a download; nobody can wait in an async task.
+/// Loads a model on a thread of its own, as waiting for a download would block an async task.
 async fn load(location: String) -> Result<Arc<MaskedLm>> {
     let (sender, receiver) = oneshot::channel();
     let job = move || {

@@ -1,5 +1,4 @@
-//! Tokens that are alike to the model: variants that differ in case or in a leading space, then neighbours in the
-//! embedding.
+//! Neighbours of tokens: variants that differ in case or in a leading space, then neighbours in the embedding.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,21 +8,21 @@ use neuroql_model::{Model, Placement, Result};
 
 use crate::QueryRunner;
 
-/// Tokens whose neighbours are looked for in one go.
+/// Number of tokens whose neighbours are searched together.
 const TOGETHER: usize = 256;
 
-/// Finds candidates.
+/// Neighbours of tokens, as candidates.
 #[derive(Debug)]
 pub(super) struct Neighbours {
     /// Tokens by their text in lower case without spaces around it.
     variants: HashMap<String, Vec<u32>>,
     texts: Arc<[String]>,
-    /// Of each token asked for, its neighbours, nearest first.
+    /// Neighbours of each learned token, nearest first.
     nearest: HashMap<u32, Vec<u32>>,
 }
 
 impl Neighbours {
-    /// From a model.
+    /// Makes the variants of a model's tokens.
     pub fn new(model: &Model) -> Self {
         let texts = Arc::clone(model.tokenizer().texts());
         let mut variants: HashMap<String, Vec<u32>> = HashMap::new();
@@ -37,10 +36,10 @@ impl Neighbours {
         Self { variants, texts, nearest: HashMap::new() }
     }
 
-    /// Makes the neighbours of tokens known.
+    /// Learns the neighbours of tokens.
     ///
     /// # Errors
-    /// As [`Model::nearest_tokens`].
+    /// Errors of [`Model::nearest_tokens`].
     pub async fn learn(&mut self, runner: &QueryRunner, tokens: impl Iterator<Item = u32>, count: usize) -> Result<()> {
         let mut new: Vec<u32> = tokens.filter(|token| !self.nearest.contains_key(token)).collect();
         new.sort_unstable();
@@ -54,7 +53,7 @@ impl Neighbours {
         Ok(())
     }
 
-    /// Candidates in place of a token, the likelier first.
+    /// Returns candidates in place of a token, the likelier first.
     pub fn of(&self, token: u32, most: usize) -> Vec<u32> {
         let word = self.texts.get(token as usize).map(|text| text.trim().to_lowercase()).unwrap_or_default();
         let variants = self.variants.get(&word).into_iter().flatten();

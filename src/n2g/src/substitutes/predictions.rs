@@ -1,4 +1,4 @@
-//! Tokens that the studied model itself expects at a place, given the text before it.
+//! Predictions: tokens that the model itself expects at a place, given the text before it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use neuroql_model::{Batch, Placement, Result};
 use super::{CONTEXT, Place};
 use crate::QueryRunner;
 
-/// Tokens of a forward pass.
+/// Greatest number of tokens of a forward pass.
 const TOKENS: usize = 1024;
 
-/// For each place the tokens that are most probable there, at most so many, its own left out. A place with nothing
-/// before it has none.
+/// Predicts the most probable tokens at each place, at most `most`, its own left out. A place with no token before it
+/// has none.
 ///
 /// # Errors
-/// As [`neuroql_model::Model::next_tokens`].
+/// Errors of [`neuroql_model::Model::next_tokens`].
 pub(super) async fn predicted(runner: &QueryRunner, places: &[Place<'_>], most: usize) -> Result<Vec<Vec<u32>>> {
     let model = runner.model();
     let room = CONTEXT.min(model.window());
@@ -44,7 +44,7 @@ pub(super) async fn predicted(runner: &QueryRunner, places: &[Place<'_>], most: 
     }
     let runs = passes.into_iter().map(|pass| {
         let (model, cancel) = (Arc::clone(model), runner.cancel().clone());
-        // One more than are wanted: the own token is usually among them.
+        // One more than `most`, as the own token is usually among them.
         runner.pool().run(Placement::OneThread.of(runner.model()), move || model.next_tokens(&pass, most + 1, &cancel))
     });
     let next: Vec<Vec<(u32, f32)>> = try_join_all(runs).await?.into_iter().flatten().collect();

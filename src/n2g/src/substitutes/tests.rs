@@ -1,4 +1,4 @@
-//! Augmentation against its description, with strings throughout.
+//! Augmentation against a version on strings that follows its description.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ fn options(substitutes: Substitutes) -> Options {
     Options { substitutes, max_augmentations: MOST, ..Options::of(Method::N2g) }
 }
 
-/// Variants of a text by the description: mask a word, ask, put the answers there, tokenise again.
+/// Variants of a text by the description: mask a word, predict it, insert the predictions, tokenise again.
 fn naive(runner: &QueryRunner, lm: &Arc<MaskedLm>, text: &str, limit: usize, important: &[&str]) -> Vec<Vec<u32>> {
     let mut starts: Vec<usize> = Vec::new();
     let letter = |c: char| c.is_alphabetic() || c == '\'';
@@ -59,7 +59,7 @@ fn naive(runner: &QueryRunner, lm: &Arc<MaskedLm>, text: &str, limit: usize, imp
                 let first = filler.find(char::is_alphabetic).unwrap();
                 filler = filler[..first].to_owned() + &filler[first..first + 1].to_uppercase() + &filler[first + 1..];
             }
-            // There, a piece with no space before it keeps its mark.
+            // In Neuron2Graph, a piece with no space before it keeps its mark.
             let new = masked.replacen("[MASK]", &filler, 1).replace(" ##", "").replace("##", "");
             variants.push(runner.model().tokenizer().encode(&new).unwrap());
         }
@@ -106,7 +106,7 @@ fn other_sources_replace_tokens() {
     for source in [Substitutes::Model, Substitutes::Predictions] {
         let variants =
             block_on(sources.variants(&runner, std::slice::from_ref(&prompt), &options(source))).unwrap().remove(0);
-        // Tokens up to the activator only, each by so many.
+        // Tokens up to the activator only, MOST variants of each.
         assert_eq!(variants.len(), 2 * MOST, "{source:?}");
         for (i, variant) in variants.iter().enumerate() {
             let differs: Vec<usize> = (0..tokens.len()).filter(|k| variant[*k] != tokens[*k]).collect();

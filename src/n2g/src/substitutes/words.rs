@@ -1,4 +1,4 @@
-//! Words of a text and others in their place, as Neuron2Graph's augmentation has it (paper §3.3).
+//! Words of a text and their substitution, as in Neuron2Graph's augmentation (paper §3.3).
 
 use std::ops::Range;
 
@@ -8,12 +8,12 @@ use neuroql_model::{Model, Result};
 pub(super) struct Text<'a> {
     tokens: &'a [u32],
     text: String,
-    /// `[tokens + 1]`, in bytes.
+    /// Offsets of the tokens in bytes, `[tokens + 1]`.
     starts: Vec<usize>,
 }
 
 impl<'a> Text<'a> {
-    /// Of the tokens whose texts are given by id.
+    /// Makes the text of tokens, given the texts of tokens by id.
     pub fn new(tokens: &'a [u32], texts: &[String]) -> Self {
         let mut text = String::new();
         let mut starts = vec![0];
@@ -24,7 +24,7 @@ impl<'a> Text<'a> {
         Self { tokens, text, starts }
     }
 
-    /// Its words: runs of letters and apostrophes, with at least one letter.
+    /// Ranges of the words: runs of letters and apostrophes, with at least one letter.
     pub fn words(&self) -> Vec<Range<usize>> {
         let mut words = Vec::new();
         let mut start = None;
@@ -43,34 +43,34 @@ impl<'a> Text<'a> {
         words
     }
 
-    /// Where the text of a token ends, in bytes.
+    /// End of the text of a token, in bytes.
     pub fn end_of(&self, token: usize) -> usize {
         self.starts[token + 1]
     }
 
-    /// The text of some of its bytes.
+    /// Text of a range of bytes.
     pub fn get(&self, range: Range<usize>) -> &str {
         &self.text[range]
     }
 
-    /// Its bytes before and after a word.
+    /// Text before and after a word.
     pub fn around(&self, word: &Range<usize>) -> (&str, &str) {
         (&self.text[..word.start], &self.text[word.end..])
     }
 
-    /// The tokens that a word has a part in.
+    /// Range of the tokens that overlap with a word.
     pub fn tokens_of(&self, word: &Range<usize>) -> Range<usize> {
         let first = self.starts.partition_point(|start| *start <= word.start) - 1;
         let last = self.starts.partition_point(|start| *start < word.end);
         first..last
     }
 
-    /// The tokens with another word in the place of one; those that the word has no part in stay as they are.
+    /// Replaces a word, and returns the tokens; those that do not overlap with the word stay as they are.
     ///
     /// A filler that begins with `##` continues the word before.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`](neuroql_model::Tokenizer::encode).
+    /// Errors of [`Tokenizer::encode`](neuroql_model::Tokenizer::encode).
     pub fn replaced(&self, word: &Range<usize>, filler: &str, model: &Model) -> Result<Vec<u32>> {
         let (filler, continues) = filler.strip_prefix("##").map_or((filler, false), |rest| (rest, true));
         let mut word = word.clone();
@@ -84,8 +84,8 @@ impl<'a> Text<'a> {
         Ok([&self.tokens[..tokens.start], &spelled, &self.tokens[tokens.end..]].concat())
     }
 
-    /// Tokens of a piece of text in the way in which the piece that it replaces becomes its own tokens again: tokenizers
-    /// that put a space before every text are given none.
+    /// Encodes a piece of text as the replaced piece was encoded: for tokenizers that put a space before every text,
+    /// leading spaces are trimmed.
     fn spelled(&self, new: &str, tokens: &Range<usize>, piece: Range<usize>, model: &Model) -> Result<Vec<u32>> {
         let (old, own) = (&self.text[piece], &self.tokens[tokens.clone()]);
         let encode = |text: &str| model.tokenizer().encode(text);
@@ -96,12 +96,12 @@ impl<'a> Text<'a> {
     }
 }
 
-/// A filler with the case of the word that it replaces.
+/// Gives a filler the case of the word that it replaces.
 pub(super) fn cased(filler: &str, word: &str) -> String {
     if is_title(word) { title(filler) } else { filler.to_owned() }
 }
 
-/// Python's `str.istitle`: capitals begin runs of letters and are nowhere else.
+/// Returns true as Python's `str.istitle`: capitals begin runs of letters and are nowhere else.
 fn is_title(word: &str) -> bool {
     let (mut inside, mut any) = (false, false);
     for c in word.chars() {
@@ -114,7 +114,7 @@ fn is_title(word: &str) -> bool {
     any
 }
 
-/// Python's `str.title`.
+/// Title case of a word, as Python's `str.title`.
 fn title(word: &str) -> String {
     let mut inside = false;
     let mut out = String::new();
@@ -133,7 +133,7 @@ fn title(word: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Tokens are indices of these texts.
+    /// Makes tokens of texts: their indices.
     fn texts(texts: &[&str]) -> (Vec<u32>, Vec<String>) {
         ((0..texts.len() as u32).collect(), texts.iter().map(|text| (*text).to_owned()).collect())
     }
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn case_is_pythons() {
-        // As CPython 3.11 answers.
+        // Results of CPython 3.11.
         for (word, expected) in [
             ("The", true),
             ("I", true),

@@ -1,4 +1,4 @@
-//! Tokens as labels.
+//! Labels of tokens.
 
 /// The label of a token: escaped as JSON with ASCII only, without brackets and quotes around it; as it is if there is a
 /// quote in it; in single quotes if it is all spaces.
@@ -25,7 +25,7 @@ pub(super) fn of(token: &str) -> String {
     label.trim_matches(['[', ']']).to_owned()
 }
 
-/// The token of a label, as far as it can be told.
+/// The token of a label, as far as labels are unambiguous.
 pub(super) fn token(label: &str) -> String {
     let spaces = label.strip_prefix('\'').and_then(|label| label.strip_suffix('\''));
     if let Some(spaces) = spaces.filter(|spaces| !spaces.is_empty() && spaces.chars().all(|letter| letter == ' ')) {

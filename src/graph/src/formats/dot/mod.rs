@@ -2,7 +2,7 @@
 //!
 //! A drawing has the tokens of a trie without its wildcards, one node for those of the same depth and text. Colours are
 //! the numbers: activators are the redder the more they activate, context is the bluer the more important it is; a
-//! thick outline is the end of a pattern. So what is read from one is less than what was drawn: gaps are closed, paths
+//! thick outline is the end of a pattern. So reading a drawing back loses some of the graph: gaps are closed, paths
 //! that cross share nodes, numbers have 8 bits and values below a floor are white.
 
 mod label;
@@ -18,9 +18,9 @@ const FORMAT: &str = "Neuron2Graph drawing";
 /// The thresholds that a graph was learned with; colours depend on them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
-    /// The scale of activations.
+    /// Activation threshold, which sets the scale of activations.
     pub activation: f32,
-    /// The scale of importances.
+    /// Importance threshold, which sets the scale of importances.
     pub importance: f32,
 }
 
@@ -31,18 +31,18 @@ impl Default for Thresholds {
 }
 
 impl Thresholds {
-    /// Activation that is white.
+    /// Activation up to which an activator is white.
     fn activation_floor(self) -> f64 {
         (decimal(self.activation) - 0.2).max(0.0)
     }
 
-    /// Importance that is white.
+    /// Importance up to which context is white.
     fn importance_floor(self) -> f64 {
         (decimal(self.importance) - 0.2).max(0.1)
     }
 }
 
-/// The number that has the same digits: what the original, which computes in f64, would have in its place.
+/// The f64 with the same decimal digits, as in the original, which computes in f64.
 fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| value.into())
 }

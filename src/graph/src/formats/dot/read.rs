@@ -1,4 +1,4 @@
-//! Reading a drawing back.
+//! Parser of drawings.
 
 use std::collections::HashMap;
 
@@ -7,17 +7,17 @@ use super::{FORMAT, Thresholds, label};
 use crate::formats::{count_support, malformed, unbound};
 use crate::{Error, Graph, Node, Result};
 
-/// Nodes that paths which share nodes in a drawing may become.
+/// Greatest number of nodes that the paths of a drawing may have; in it they share nodes.
 const MOST_NODES: usize = 1 << 20;
 
-/// The graph that a drawing shows: each of its paths from an activator on is one of the trie. Numbers that it does not
-/// have: the importance of activators is 1, the activation of context 0, and patterns predict their activator's
-/// activation. Patterns end where it says so and where nothing follows; drawings of other programs, whose edges lead to
-/// the activators, do not say it.
+/// Parses a drawing: each of its paths from an activator on is one of the graph. Numbers that it lacks are filled in:
+/// the importance of activators is 1, the activation of context 0, and patterns predict their activator's activation.
+/// Patterns end at leaves and at thick outlines, which do not count in drawings of other programs, whose edges lead to
+/// the activators.
 ///
 /// # Errors
-/// [`Error::Malformed`] if it is none or goes round in circles, [`Error::TooLarge`] if its paths have more than 2²⁰
-/// nodes, and those of [`Graph::new`].
+/// [`Error::Malformed`] if the text is no drawing or its edges have cycles, [`Error::TooLarge`] if its paths have more
+/// than 2²⁰ nodes, and those of [`Graph::new`].
 pub fn parse(text: &str, thresholds: Thresholds) -> Result<Graph> {
     let drawing = Drawing::new(text)?;
     let mut children: Vec<Vec<usize>> = vec![Vec::new(); drawing.nodes.len()];
@@ -55,7 +55,7 @@ pub fn parse(text: &str, thresholds: Thresholds) -> Result<Graph> {
             nodes[node as usize].ends = Some(ends);
         }
         stack.extend(children[at].iter().rev().map(|child| (*child, Some(node), depth + 1, ends)));
-        // Paths may be the same, and so no more nodes, but still too many.
+        // Equal paths make no new nodes, but can still be too many.
         if steps + stack.len() > MOST_NODES {
             let count = steps + stack.len();
             return Err(Error::TooLarge { what: "nodes in its paths", count, limit: MOST_NODES });
@@ -72,7 +72,7 @@ fn is_thick(declared: &Declared) -> bool {
     declared.attributes.get("penwidth").is_some_and(|width| width == "7")
 }
 
-/// The number that a node's colour is, 1 without one.
+/// The number that the colour of a node shows; 1 without a colour.
 fn shown(declared: &Declared, is_activator: bool, thresholds: Thresholds) -> Result<f32> {
     let Some(colour) = declared.attributes.get("fillcolor") else { return Ok(1.0) };
     let green = colour.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.is_ascii());

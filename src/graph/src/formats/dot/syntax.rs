@@ -1,4 +1,4 @@
-//! The part of Graphviz's language that drawings of neurons use.
+//! Syntax of drawings: the part of Graphviz's language that they use.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,12 @@ use super::FORMAT;
 use crate::formats::malformed;
 use crate::{Error, Result};
 
-/// A declaration in a drawing.
+/// A parsed drawing.
 #[derive(Debug, Default)]
 pub(super) struct Drawing {
-    /// In the order in which they are first named.
+    /// Nodes, in the order in which they are first named.
     pub nodes: Vec<Declared>,
-    /// Indices of nodes.
+    /// Edges, as indices of nodes.
     pub edges: Vec<(usize, usize)>,
     /// True if edges lead away from activators: those of Neuron2Graph do and have their arrowheads at the back.
     pub is_backward: bool,
@@ -104,7 +104,7 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// The rest of the text, behind white space and comments.
+    /// Skips white space and comments, and returns the rest of the text.
     fn rest(&mut self) -> &'a str {
         loop {
             let rest = self.text[self.at..].trim_start();
@@ -130,7 +130,7 @@ impl<'a> Scanner<'a> {
         if self.take(wanted) { Ok(()) } else { Err(self.error(&format!("{wanted} is missing"))) }
     }
 
-    /// A name, a number or a text in quotes.
+    /// Reads a name, a number or a text in quotes.
     fn text(&mut self) -> Result<String> {
         let rest = self.rest();
         if rest.starts_with('"') {
@@ -167,7 +167,7 @@ impl<'a> Scanner<'a> {
         Err(self.error("a quote is not closed"))
     }
 
-    /// Attributes in brackets, if there are any.
+    /// Reads attributes in brackets, if there are any.
     fn attributes(&mut self) -> Result<HashMap<String, String>> {
         let mut attributes = HashMap::new();
         while self.take("[") {
@@ -185,8 +185,8 @@ impl<'a> Scanner<'a> {
         Ok(attributes)
     }
 
-    /// A label without quotes. Old versions wrote tokens as they are, whatever Graphviz would make of them: it goes on
-    /// to the next space, or to the bracket before it if no attribute follows.
+    /// Reads a label without quotes. Old versions wrote tokens as they are, even if Graphviz cannot read them: the
+    /// label goes on to the next space, or to the last bracket before it if no attribute follows.
     fn bare_label(&mut self) -> String {
         let rest = self.rest();
         let end = rest.find(char::is_whitespace).unwrap_or(rest.len());

@@ -1,4 +1,4 @@
-//! Drawing.
+//! Writer of drawings.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::{Thresholds, decimal, label};
 use crate::{Graph, Node, Symbol};
 
-/// Labels of fewer letters are in large type.
+/// Number of letters below which a label is in large type.
 const SHORT: usize = 12;
 
 /// A node of the trie without wildcards.
@@ -17,7 +17,7 @@ struct Drawn<'a> {
     children: Vec<usize>,
 }
 
-/// The drawing of a graph.
+/// Writes the drawing of a graph.
 pub fn print(graph: &Graph, thresholds: Thresholds) -> String {
     let (drawn, activators) = without_wildcards(graph);
     let mut places: HashMap<(usize, &str), usize> = HashMap::new();
@@ -55,12 +55,12 @@ fn text(layers: &BTreeMap<usize, Vec<String>>, edges: &[(usize, usize)]) -> Stri
     text + "}\n"
 }
 
-/// The trie without its wildcards, and those of its nodes that are activators.
+/// The trie without its wildcards, and the indices of its activators.
 fn without_wildcards(graph: &Graph) -> (Vec<Drawn<'_>>, Vec<usize>) {
     let mut drawn: Vec<Drawn> = Vec::new();
     let mut activators = Vec::new();
     let mut known: HashMap<(Option<usize>, &str), usize> = HashMap::new();
-    // Of each node: itself, or the token nearest to it on the way to the activator.
+    // Index of each node in `drawn`; of a wildcard, that of the token next to it on the way to the activator.
     let mut places: Vec<Option<usize>> = Vec::new();
     for node in graph.nodes() {
         let parent = node.parent.and_then(|parent| places[parent as usize]);
@@ -87,7 +87,7 @@ fn look(drawn: &Drawn, depth: usize, thresholds: Thresholds) -> String {
         0 => (drawn.node.activation, thresholds.activation_floor()),
         _ => (drawn.node.importance, thresholds.importance_floor()),
     };
-    // The cast cuts off what does not fit.
+    // The cast saturates.
     let paleness = 255 - (255.0 * (decimal(value) - floor) / (1.0 - floor)) as u8;
     let fill = match depth {
         0 => format!("#ff{paleness:02x}{paleness:02x}"),
@@ -104,7 +104,7 @@ fn look(drawn: &Drawn, depth: usize, thresholds: Thresholds) -> String {
     )
 }
 
-/// A text as Graphviz reads it; names and numbers need no quotes.
+/// Quotes a text for Graphviz, unless it is a name or a number.
 fn quoted(text: &str) -> String {
     let is_name = text.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_')
         && text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');

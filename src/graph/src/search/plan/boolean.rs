@@ -1,22 +1,22 @@
-//! Cursors over several others: all of them but none of others, any of a few, any of very many.
+//! Cursors that combine others: conjunction without some, union of a few, union of very many.
 
 use super::cursor::{Cursor, END, ListCursor, Outcome};
 use super::top_k::Floor;
 use crate::search::{Role, Score};
 
-/// How many times as much as the rarest cursor another may have for it to be worth looking there for what is above the
-/// floor, graph by graph: a jump to a graph takes about as long.
+/// Greatest cost of a cursor, as a multiple of the rarest one's, at which it passes over graphs below the floor one by
+/// one: a jump to a graph takes about as long.
 const WORTH_PRUNING: usize = 32;
 
-/// Graphs that all of some cursors have and none of some others.
+/// Conjunction: graphs that all wanted cursors have and no unwanted one.
 pub(super) struct Conjunction<'a> {
-    /// At least one, the rarest first.
+    /// Cursors that must have the graph: at least one, the rarest first.
     wanted: Vec<Cursor<'a>>,
-    /// How many of them pass over what is below the floor.
+    /// Number of the first of them that pass over graphs below the floor.
     pruned: usize,
     unwanted: Vec<Cursor<'a>>,
     current: Option<u32>,
-    /// True if a cursor of the unwanted may have the graph.
+    /// True if an unwanted cursor may have the current graph.
     doubtful: bool,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Conjunction<'a> {
         found
     }
 
-    /// The first graph from `target` on that all have.
+    /// First graph from `target` on that all wanted cursors have.
     fn agree(&mut self, target: u32, floor: &Floor) -> u32 {
         if let [only] = &mut self.wanted[..] {
             return only.advance(target, floor);
@@ -61,7 +61,7 @@ impl<'a> Conjunction<'a> {
         let mut candidate = target;
         let mut agreed = 0;
         let without = Floor { rank: None, ..*floor };
-        // Each goes on to where the one before it is, until all are at one place.
+        // Each cursor advances to the graph of the one before it, until all are at the same.
         for part in (0..self.wanted.len()).cycle() {
             let at = self.wanted[part].advance(candidate, if part < self.pruned { floor } else { &without });
             agreed = if at == candidate { agreed + 1 } else { 1 };
@@ -73,7 +73,7 @@ impl<'a> Conjunction<'a> {
         candidate
     }
 
-    /// Returns whether one of the unwanted surely has a graph.
+    /// Returns true if an unwanted cursor certainly has a graph.
     fn excludes(&mut self, graph: u32, floor: &Floor) -> bool {
         self.doubtful = false;
         for part in &mut self.unwanted {
@@ -88,10 +88,10 @@ impl<'a> Conjunction<'a> {
     }
 }
 
-/// Graphs that one of several cursors has, or more of them.
+/// Union: graphs that at least one of several cursors has.
 pub(super) struct Union<'a> {
     parts: Vec<Cursor<'a>>,
-    /// Where each part is, once all have been advanced for the first time.
+    /// Current graph of each part, once all have been advanced for the first time.
     at: Vec<u32>,
     current: Option<u32>,
 }
@@ -116,7 +116,7 @@ impl<'a> Union<'a> {
         }
         let is_first = self.current.is_none();
         let mut nearest = END;
-        // There are few parts: looking at each is faster than keeping them in order.
+        // There are few parts: a scan is faster than a heap.
         for (part, at) in self.parts.iter_mut().zip(&mut self.at) {
             if is_first || *at < target {
                 *at = part.advance(target, floor);
@@ -128,21 +128,21 @@ impl<'a> Union<'a> {
     }
 }
 
-/// Ordinals of the first window, in which there may be no floor yet, and how many times more each further one has.
+/// Ordinals of the first window, in which there may be no floor yet, the factor of each further one, and the most.
 const FIRST: u32 = 1 << 10;
 const GROWTH: u32 = 16;
 const MOST: u32 = 1 << 20;
 
-/// Graphs that one of many lists has. Lists are read one after the other for a window of ordinals, so that a graph
-/// costs no search for the list that is behind.
+/// Union of many lists. They are read one after the other for a window of ordinals, which needs no search for the list
+/// that is farthest behind.
 pub(super) struct Windows<'a> {
     lists: Vec<ListCursor<'a>>,
-    /// First ordinal of the window, and the first after it.
+    /// Range of ordinals of the window.
     start: u32,
     end: u32,
-    /// Ordinals that the next window has at most.
+    /// Greatest number of ordinals of the next window.
     width: u32,
-    /// Of each ordinal in the window: whether it is in a list, as bits, and the greatest score if it is.
+    /// Bit of each ordinal of the window, 1 if it is in a list, and then its greatest score.
     present: Vec<u64>,
     scores: Vec<Score>,
     current: Option<u32>,
@@ -180,9 +180,9 @@ impl<'a> Windows<'a> {
         found
     }
 
-    /// Goes on to the window from the first graph on that is not below `target`, if there is one.
+    /// Fills the window from the first graph on that is not below `target`; returns false if there is none.
     fn fill(&mut self, target: u32, floor: &Floor) -> bool {
-        // Lists that are at their end are of no more use.
+        // Lists at their end are dropped.
         self.lists.retain_mut(|list| list.advance(target, floor) != END);
         let Some(start) = self.lists.iter().map(ListCursor::current).min() else { return false };
         (self.start, self.end) = (start, start.saturating_add(self.width));
@@ -203,7 +203,7 @@ impl<'a> Windows<'a> {
         true
     }
 
-    /// The first ordinal of the window from `target` on that is in a list.
+    /// First ordinal of the window from `target` on that is in a list.
     fn next_present(&self, target: u32) -> Option<u32> {
         let slot = target.saturating_sub(self.start);
         let mut words = self.present.iter().zip(0u32..).skip(slot as usize / 64);

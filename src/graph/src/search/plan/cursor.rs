@@ -1,13 +1,13 @@
-//! Cursors: the graphs that answer a part of a query, in the order of their ordinals.
+//! Cursors over the graphs that match a part of a query, in the order of their ordinals.
 
 use super::boolean::{Conjunction, Union, Windows};
 use super::top_k::Floor;
 use crate::search::{PostingList, Score};
 
-/// After the last graph.
+/// Ordinal after the last graph.
 pub(super) const END: u32 = u32::MAX;
 
-/// Graphs that answer a part of a query, or may do. A cursor is at a graph after it has been advanced.
+/// Cursor over the graphs that match, or may match, a part of a query. It is at a graph after an advance.
 pub(super) enum Cursor<'a> {
     List(ListCursor<'a>),
     Candidates(Candidates),
@@ -18,8 +18,8 @@ pub(super) enum Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// Goes on to the first graph whose ordinal is not below `target`, if it is not there yet; graphs that `floor` does
-    /// not admit may be passed over.
+    /// Advances to the first graph whose ordinal is not below `target`, and returns the ordinal or [`END`]; graphs that
+    /// `floor` does not admit may be passed over.
     pub fn advance(&mut self, target: u32, floor: &Floor) -> u32 {
         match self {
             Self::List(cursor) => cursor.advance(target, floor),
@@ -31,7 +31,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// How the graph answers that it is at.
+    /// Outcome of the current graph.
     pub fn outcome(&self) -> Option<Outcome> {
         match self {
             Self::List(cursor) => cursor.outcome(),
@@ -43,7 +43,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// Graphs that it goes along at most.
+    /// Greatest number of graphs that it visits.
     pub fn cost(&self) -> usize {
         match self {
             Self::List(cursor) => cursor.len(),
@@ -56,16 +56,16 @@ impl Cursor<'_> {
     }
 }
 
-/// Graphs that may have a phrase.
+/// Cursor over the graphs that may have a phrase.
 pub(super) struct Candidates {
     ordinals: Vec<u32>,
-    /// The greatest score that each can have.
+    /// Greatest score that each graph can have.
     scores: Vec<Score>,
     at: usize,
 }
 
 impl Candidates {
-    /// Of graphs in the order of their ordinals.
+    /// Makes a cursor over graphs, given in the order of their ordinals.
     pub fn new(graphs: Vec<(u32, Score)>) -> Self {
         let (ordinals, scores) = graphs.into_iter().unzip();
         Self { ordinals, scores, at: 0 }
@@ -81,10 +81,10 @@ impl Candidates {
     }
 }
 
-/// All graphs.
+/// Cursor over all graphs.
 pub(super) struct All {
     pub graphs: u32,
-    /// True if graphs that have nothing that is searched for can be passed over if they are below the floor.
+    /// True if graphs without a score that are below the floor can be passed over.
     pub prunes: bool,
 }
 
@@ -96,8 +96,8 @@ impl All {
     }
 }
 
-/// The first place from `at` on whose ordinal is not below `target`, by steps that double: near places are found in
-/// little time, however long the list.
+/// Galloping search: the first place from `at` on whose ordinal is not below `target`, by steps that double. Takes time
+/// logarithmic in the distance, not in the length of the list.
 #[inline]
 pub(super) fn gallop(ordinals: &[u32], at: usize, target: u32) -> usize {
     let rest = &ordinals[at.min(ordinals.len())..];
@@ -113,11 +113,11 @@ pub(super) fn gallop(ordinals: &[u32], at: usize, target: u32) -> usize {
     at + start + rest[start..end].partition_point(|ordinal| *ordinal < target)
 }
 
-/// A place in a posting list.
+/// Cursor over a posting list.
 pub(super) struct ListCursor<'a> {
     list: PostingList<'a>,
     at: usize,
-    /// True if what would rank below the floor by this list alone can be passed over.
+    /// True if graphs that rank below the floor by this list alone can be passed over.
     prunes: bool,
 }
 
@@ -134,12 +134,12 @@ impl<'a> ListCursor<'a> {
         self.list.ordinals.get(self.at).copied().unwrap_or(END)
     }
 
-    /// How the graph answers that it is at, if it is at one.
+    /// Outcome of the current graph, if there is one.
     pub fn outcome(&self) -> Option<Outcome> {
         self.score().map(Outcome::present)
     }
 
-    /// How far after `start` the graph is that it is at, if it is before `end`, and its score.
+    /// Offset of the current graph from `start`, and its score, if it is before `end`.
     pub fn within(&self, start: u32, end: u32) -> Option<(usize, Score)> {
         let offset = self.current().checked_sub(start).filter(|_| self.current() < end)?;
         Some((offset as usize, self.score()?))
@@ -159,7 +159,7 @@ impl<'a> ListCursor<'a> {
         self.current()
     }
 
-    /// Goes on to the first graph that is above the floor by this list alone.
+    /// Advances to the first graph that ranks above the floor by this list alone.
     fn skip_below(&mut self, floor: &Floor) {
         let PostingList { role, ordinals, activations, importances, .. } = self.list;
         let Some((least, rank)) = floor.rank.and_then(|rank| Some((rank.score?, rank))) else { return };
@@ -171,8 +171,8 @@ impl<'a> ListCursor<'a> {
         let above = |at: &usize| {
             let [activation, importance] = [activations[*at], importances[*at]];
             let f1 = floor.f1(ordinals[*at]);
-            // Without short cuts: which of the numbers decides is as good as random, and a processor that guesses
-            // wrong loses more than all comparisons take. The floor's ordinal is less: it came before.
+            // Without short-circuits: the deciding comparison is about random, and a mispredicted branch costs more
+            // than all comparisons. The floor's ordinal is less: it came before.
             (activation > least.activation)
                 | ((activation == least.activation)
                     & ((importance > least.importance) | ((importance == least.importance) & (f1 > least_f1))))
@@ -181,32 +181,32 @@ impl<'a> ListCursor<'a> {
     }
 }
 
-/// How a graph answers a part of a query if it does at all.
+/// Outcome of a graph for a part of a query that it may match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outcome {
-    /// True if it surely answers, and the rest is how. Otherwise the graph has to be looked at.
+    /// True if it certainly matches, by the other fields. Otherwise the graph has to be verified.
     pub certain: bool,
-    /// True if it may answer because of what it does not have.
+    /// True if it may match by NOT alone.
     pub absent: bool,
-    /// The greatest score with which it may answer because of what it has.
+    /// Greatest score of a match by its tokens; `None` if there can be none.
     pub score: Option<Score>,
 }
 
 impl Outcome {
-    /// It answers because of what it does not have.
+    /// A certain match by NOT alone.
     pub const ABSENT: Self = Self { certain: true, absent: true, score: None };
 
-    /// It answers with this score.
+    /// A certain match with this score.
     pub fn present(score: Score) -> Self {
         Self { certain: true, absent: false, score: Some(score) }
     }
 
-    /// It may answer, with this score at most.
+    /// A possible match, with this score at most.
     pub fn possible(score: Score) -> Self {
         Self { certain: false, absent: false, score: Some(score) }
     }
 
-    /// How it answers if it has to answer both: with the lesser score, if both are because of what it has.
+    /// Outcome of a conjunction, with the lesser score if both match by tokens.
     pub fn and(self, other: Self) -> Self {
         let both = self.score.zip(other.score).map(|(one, other)| one.min(other));
         let one = self.score.filter(|_| other.absent);
@@ -218,7 +218,7 @@ impl Outcome {
         }
     }
 
-    /// How it answers if it has to answer one of them, with the greater score.
+    /// Outcome of a disjunction, with the greater score.
     pub fn or(self, other: Self) -> Self {
         let settles = |one: Self, other: Self| one.certain && one.score.is_some() && one.score >= other.score;
         let is_present = |one: Self| one.certain && !one.absent;

@@ -1,4 +1,4 @@
-//! Searching an index.
+//! Search in an index.
 
 mod boolean;
 mod cursor;
@@ -12,36 +12,36 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::{Evidence, Form, Hit, Index, PostingList, Query, Score, Term};
 
-/// Lists that are gone along one by one; more of them are read in windows.
+/// Greatest number of lists merged by [`Union`]; more of them are read in [`Windows`].
 const FEW_LISTS: usize = 8;
 
-/// Graphs that are verified together, at most.
+/// Greatest number of graphs that are verified together.
 const MOST_TOGETHER: usize = 1024;
 
-/// A graph that answers a query.
+/// A graph that matches a query: a result of [`Query::search`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// Its ordinal in the index.
+    /// Ordinal of the graph in the index.
     pub ordinal: u32,
-    /// How well it answers; `None` if it does because of what it does not have.
+    /// Score of the match; `None` if it is by NOT alone.
     pub score: Option<Score>,
-    /// What answers, if the graph had to be looked at; [`Query::find`] finds it for other graphs.
+    /// The hit, if the graph had to be verified; [`Query::find`] finds it in other graphs.
     pub hit: Option<Hit>,
 }
 
 impl Query {
-    /// The graphs of an index that answer, best first: by score, then those with a greater F1, then those with a lesser
-    /// ordinal; at most `limit`.
+    /// Searches an index for the graphs that match, best first: by score, then those with a greater F1, then those with
+    /// a lesser ordinal; at most `limit`.
     ///
     /// Without phrases in the query the index alone decides. Graphs that have the tokens of a phrase are given to
-    /// `verify`, which loads them and returns what [`find`](Self::find) says of each. They come in the order of the best
-    /// that they can be, some together, up to 1,024, and only as long as one could be among the best `limit`.
+    /// `verify`, which loads them and returns the result of [`find`](Self::find) for each. They come in the order of
+    /// their greatest possible scores, up to 1,024 together, and only as long as one could be among the best `limit`.
     ///
-    /// A search goes along the posting lists at once, in the order of ordinals, and passes over graphs that rank below
-    /// the `limit`-th best up to then. It does not depend on threads or on the order of lists.
+    /// A search reads all posting lists at once, in the order of ordinals, and passes over graphs that rank below the
+    /// `limit`-th best up to then. It does not depend on threads or on the order of lists.
     ///
     /// # Errors
-    /// Those of `verify`.
+    /// Errors of `verify`.
     pub fn search<I: Index + ?Sized, E>(
         &self,
         index: &I,
@@ -72,7 +72,7 @@ impl Query {
                 doubtful.push(rank);
             }
         }
-        // As many as are wanted at first; if they do not answer, it may be that few do.
+        // As many as are wanted at first, then twice as many each time: it may be that few match.
         let mut together = limit.unwrap_or(usize::MAX).min(MOST_TOGETHER);
         loop {
             let can_be_kept = |rank: &Rank| best.floor().is_none_or(|floor| *rank > floor);
@@ -92,15 +92,15 @@ impl Query {
         Ok(best.into_sorted().into_iter().map(found).collect())
     }
 
-    /// What goes along the graphs that answer. `prunes` says that a graph is no answer, or one with no greater score,
-    /// if its score here is too low for one.
+    /// Cursor over the graphs that match. `prunes` is true if a graph whose score here is below the floor cannot rank
+    /// above it in the whole query.
     fn cursor<'a, I: Index + ?Sized>(&self, index: &'a I, prunes: bool) -> Cursor<'a> {
         match self {
             Self::Term(term) => term.cursor(index, prunes),
             Self::Not(_) => Self::conjunction(std::slice::from_ref(self), index, prunes),
             Self::And(parts) => Self::conjunction(parts, index, prunes),
             Self::Or(parts) => {
-                // Passing over what one part has would make of a low score one that counts for nothing.
+                // A graph passed over in one part would count as a match by NOT alone, without its low score.
                 let prunes = prunes && !parts.iter().any(Self::may_be_absent);
                 Cursor::Union(Union::new(parts.iter().map(|part| part.cursor(index, prunes)).collect()))
             }
@@ -121,7 +121,7 @@ impl Query {
         Cursor::Conjunction(Conjunction::new(wanted, unwanted))
     }
 
-    /// Returns whether a graph can answer because of what it does not have.
+    /// Returns true if a graph can match by NOT alone.
     fn may_be_absent(&self) -> bool {
         match self {
             Self::Term(_) => false,

@@ -1,9 +1,9 @@
-//! Graphs that may have a phrase, by the tokens it may be made of.
+//! Candidates for a phrase: graphs that have tokens which may spell it.
 
 use super::cursor::gallop;
 use crate::search::{Index, PostingList, Score, Term};
 
-/// Graphs that have tokens for the beginning of a phrase, by ordinal, with the least of the greatest that they have.
+/// Columns of graphs with tokens for the beginning of a phrase, by ordinal, with the least of their tokens' numbers.
 #[derive(Clone, Copy)]
 struct Columns<'a> {
     ordinals: &'a [u32],
@@ -11,7 +11,7 @@ struct Columns<'a> {
     importances: &'a [f32],
 }
 
-/// One of them.
+/// A row of [`Columns`].
 #[derive(Clone, Copy)]
 struct Reached {
     ordinal: u32,
@@ -19,14 +19,14 @@ struct Reached {
     importance: f32,
 }
 
-/// Graphs that have tokens which could spell a phrase, by ordinal, with the greatest score that the phrase can have in
+/// Candidates: graphs with tokens which could spell a phrase, by ordinal, with the greatest score that it can have in
 /// each: a run of tokens has the role of its last token, and no greater activation or importance than any of them.
 ///
 /// The phrase is cut into tokens in all ways: a graph that has tokens for all up to some place has them up to another
 /// if it has the piece between the two.
 pub(super) fn candidates<I: Index + ?Sized>(index: &I, phrase: &Term) -> Vec<(u32, Score)> {
     let cuts = Cuts::new(index, phrase);
-    // Up to each place: lists of tokens that are all before it, and graphs that have several for it.
+    // For each place: lists of single tokens that spell all before it, and graphs with several tokens that do.
     let mut whole: Vec<Vec<Columns>> = vec![Vec::new(); cuts.pieces.len()];
     let mut pieced: Vec<Vec<Reached>> = vec![Vec::new(); cuts.pieces.len()];
     let mut found: Vec<(u32, Score)> = Vec::new();
@@ -59,18 +59,18 @@ pub(super) fn candidates<I: Index + ?Sized>(index: &I, phrase: &Term) -> Vec<(u3
     found
 }
 
-/// All ways to cut a phrase into tokens that there are.
+/// Ways to cut a phrase into tokens of the index.
 struct Cuts<'a> {
-    /// By the place where they start, in characters.
+    /// Pieces by the place where they start, in characters.
     pieces: Vec<Pieces<'a>>,
 }
 
-/// Pieces of a phrase that start at a place, after which there are tokens for all of the rest.
+/// Pieces of a phrase that start at a place, and after which tokens spell the rest.
 #[derive(Default)]
 struct Pieces<'a> {
-    /// Lists of tokens for those that end before the phrase does, and where.
+    /// Ends of the pieces that end before the phrase does, with the lists of tokens for them.
     inner: Vec<(usize, PostingList<'a>)>,
-    /// Lists of tokens for all of the rest.
+    /// Lists of tokens for the whole rest of the phrase.
     last: Vec<PostingList<'a>>,
 }
 
@@ -104,7 +104,7 @@ impl<'a> Columns<'a> {
         Reached { ordinal: self.ordinals[at], activation: self.activations[at], importance: self.importances[at] }
     }
 
-    /// The graphs that both have. Each goes on to where the other is, which takes little longer than the shorter one.
+    /// Intersects two columns by galloping in turns, which takes little longer than reading the shorter one.
     fn and(&self, other: Columns, mut found: impl FnMut(Reached)) {
         let (mut at, mut to) = (0, 0);
         while let Some(ordinal) = self.ordinals.get(at).copied() {
@@ -120,7 +120,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Graphs in columns of their own, each once, with the greatest of each number.
+/// Merged rows: distinct graphs in owned columns, with the greatest of each number.
 #[derive(Default)]
 struct Merged {
     ordinals: Vec<u32>,

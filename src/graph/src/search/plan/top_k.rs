@@ -1,21 +1,21 @@
-//! The order of answers, the best of them, and the score below which nothing is an answer.
+//! Top-k: the rank of answers, the best of them, and the floor below which none is kept.
 
 use crate::search::Score;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-/// Where an answer stands; greater is better: a greater score, a greater F1, a lesser ordinal.
+/// Rank of an answer; greater is better: a greater score, a greater F1, a lesser ordinal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rank {
-    /// None if the graph answers because of what it does not have.
+    /// Score; `None` if the match is by NOT alone.
     pub score: Option<Score>,
-    /// NaN is below all numbers.
+    /// F1 score; NaN is below all numbers.
     pub f1: f32,
     pub ordinal: u32,
 }
 
 impl Rank {
-    /// Its F1 as a number; −0 is 0.
+    /// F1 as a comparable number: NaN is −∞, −0 is 0.
     pub fn sortable_f1(&self) -> f32 {
         if self.f1.is_nan() { f32::NEG_INFINITY } else { self.f1 + 0.0 }
     }
@@ -42,20 +42,20 @@ impl PartialEq for Rank {
 
 impl Eq for Rank {}
 
-/// The best of what is offered.
+/// The best ranks, up to a limit.
 pub(super) struct Best {
     limit: usize,
-    /// The results, the worst at the top.
+    /// The ranks, the worst at the top.
     kept: BinaryHeap<Reverse<Rank>>,
 }
 
 impl Best {
-    /// At most `limit` of them; without one, all.
+    /// Keeps at most `limit` ranks; without a limit, all.
     pub fn new(limit: Option<usize>) -> Self {
         Self { limit: limit.unwrap_or(usize::MAX), kept: BinaryHeap::new() }
     }
 
-    /// The rank that others have to be above to be kept, once there are enough.
+    /// The worst rank, which others have to be above to be kept, once there are `limit`.
     pub fn floor(&self) -> Option<Rank> {
         let worst = self.kept.peek().filter(|_| self.kept.len() >= self.limit);
         worst.map(|Reverse(rank)| *rank)
@@ -70,7 +70,7 @@ impl Best {
         }
     }
 
-    /// The results, best first.
+    /// Returns the ranks, best first.
     pub fn into_sorted(self) -> Vec<Rank> {
         let mut kept: Vec<Rank> = self.kept.into_iter().map(|Reverse(rank)| rank).collect();
         kept.sort_unstable_by(|one, other| other.cmp(one));
@@ -78,14 +78,14 @@ impl Best {
     }
 }
 
-/// The rank of the worst answer that is still kept: a graph that does not rank above it need not be found.
+/// Rank of the worst answer that is still kept: a graph that does not rank above it may be passed over.
 pub(super) struct Floor<'a> {
     pub rank: Option<Rank>,
     pub f1s: &'a [f32],
 }
 
 impl Floor<'_> {
-    /// Returns whether a graph would be kept if it answered with this score.
+    /// Returns true if a graph that matches with this score would be kept.
     pub fn admits(&self, score: Option<Score>, ordinal: u32) -> bool {
         self.rank.is_none_or(|floor| self.rank_of(score, ordinal) > floor)
     }
@@ -94,7 +94,7 @@ impl Floor<'_> {
         Rank { score, f1: self.f1(ordinal), ordinal }
     }
 
-    /// NaN where it is not known.
+    /// F1 score of a graph; NaN if unknown.
     #[inline]
     pub fn f1(&self, ordinal: u32) -> f32 {
         self.f1s.get(ordinal as usize).copied().unwrap_or(f32::NAN)

@@ -1,18 +1,18 @@
-//! A stack machine for pickles that knows constructors of plain data only.
+//! Stack machine for pickles with constructors of plain data only.
 //!
-//! A call is kept as a value (what was called, with what) and never made. Values live in one list and refer to each
+//! A call is kept as a value (its callable and arguments) and never made. Values live in one list and refer to each
 //! other by position, so sharing, cycles and deep nesting cost nothing, and no step recurses.
 
 use std::collections::HashMap;
 
-/// Values in one pickle; a checkpoint of a thousand tensors makes some 30,000.
+/// Greatest number of values of a pickle; a checkpoint of a thousand tensors makes some 30,000.
 const MAX_VALUES: usize = 1 << 22;
 
 /// Position of a value in [`Machine::values`].
 pub(super) type Id = usize;
 
 pub(super) enum Value<'a> {
-    /// None, numbers that are not integers, bytes: nothing a tensor is made of.
+    /// Other values, which no tensor is made of: None, numbers that are not integers, bytes.
     Other,
     Integer(i64),
     Text(&'a str),
@@ -20,17 +20,17 @@ pub(super) enum Value<'a> {
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    /// A call that was not made.
+    /// A call, kept as its callable and arguments and never made.
     Call(Id, Id),
     Persistent(Id),
 }
 
-/// Result of a step; the error says what is wrong with the pickle.
+/// Result of a step; the error is the fault of the pickle.
 pub(super) type Step<T> = std::result::Result<T, String>;
 
 pub(super) struct Machine<'a> {
     rest: &'a [u8],
-    /// All values ever made.
+    /// All values made.
     pub(super) values: Vec<Value<'a>>,
     pub(super) stack: Vec<Id>,
     /// Height of the stack at each open mark.

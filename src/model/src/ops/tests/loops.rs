@@ -1,5 +1,5 @@
-//! What the kernels of a GPU do for attention, in loops over f32 on the CPU: it is with these that how they are called
-//! is tested where there is no GPU. `tests/gpu/ops.cpp` tests the kernels.
+//! Loops over f32 on the CPU in place of a GPU's kernels for attention, to test the calls of the kernels without a GPU.
+//! `tests/gpu/ops.cpp` tests the kernels.
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor};
 
