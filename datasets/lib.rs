@@ -15,7 +15,7 @@ pub struct Bundle {
     pub tokenizer: &'static [u8],
     /// `corpus.parquet`: document, source, split, text.
     pub corpus: &'static [u8],
-    /// What `analyze` found of the model over the corpus.
+    /// Results of `analyze` for the model over the corpus.
     pub analysis: Analysis,
     /// Rows of a store's table `graphs` of the model, as a Parquet file, if there are any.
     pub graphs: Option<&'static [u8]>,

@@ -1,5 +1,5 @@
-//! Analyses: what they find, that they go on where they stopped, and that queries answered by them say what a scan of
-//! everything says.
+//! Tests of analyses: of their results, that they go on where they stopped, and that queries answered by them return
+//! what a full scan returns.
 
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use neuroql::{Engine, Store};
 use crate::server::{self, Error};
 use crate::timing;
 
-/// One trial a promise.
+/// One trial per property.
 pub fn trials() -> Vec<Trial> {
     vec![
         timing::test("analysis::statistics", || Ok(statistics()?)),
@@ -34,12 +34,12 @@ pub fn trials() -> Vec<Trial> {
 pub const SMALL: &str = "CREATE TABLE small AS SELECT document, substr(text, 1, 1500) AS text FROM corpus \
                      WHERE document < 14 UNION ALL SELECT 100, NULL UNION ALL SELECT 101, '' ORDER BY document";
 
-/// The rows of a statement.
+/// Returns the rows of a statement.
 pub async fn rows(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, Error> {
     Ok(context.sql(sql).await.map_err(|e| format!("{sql}: {e}"))?.collect().await.map_err(|e| format!("{sql}: {e}"))?)
 }
 
-/// Rows as text, with numbers apart.
+/// Returns rows as text, with numbers apart.
 pub async fn cells(context: &SessionContext, sql: &str) -> Result<Vec<Vec<Cell>>, Error> {
     let mut cells = Vec::new();
     for batch in rows(context, sql).await? {
@@ -62,14 +62,14 @@ pub async fn cells(context: &SessionContext, sql: &str) -> Result<Vec<Vec<Cell>>
 /// A value of a row.
 #[derive(Debug, Clone)]
 pub enum Cell {
-    /// As text.
+    /// Any value but a floating-point number, as text.
     Text(String),
     /// A number that may differ by its rounding.
     Real(f64),
 }
 
 impl PartialEq for Cell {
-    /// Sums depend on the order of additions, and nothing else on anything.
+    /// Compares numbers with a tolerance: sums depend on the order of additions.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Text(a), Self::Text(b)) => a == b,
@@ -79,7 +79,7 @@ impl PartialEq for Cell {
     }
 }
 
-/// What the table of neurons says is what a scan of all activations says.
+/// Checks that the table of neurons has the statistics that a scan of all activations gives.
 #[tokio::main]
 async fn statistics() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();
@@ -152,7 +152,7 @@ impl Dice {
         format!("{:.2}", self.roll(600) as f64 / 100.0 - 1.0)
     }
 
-    /// A question about activations whose rows are in one order only.
+    /// Returns a query of activations whose rows are in one order only.
     fn query(&mut self) -> String {
         let neurons = match self.roll(4) {
             0 => format!("layer = {} AND neuron = {}", self.roll(2), self.roll(512)),
@@ -224,7 +224,7 @@ impl Dice {
     }
 }
 
-/// Random queries answered by bounds, by the store and by a full scan.
+/// Checks random queries answered by bounds, by the store and by a full scan.
 #[tokio::main]
 async fn same_rows() -> Result<(), Error> {
     let (plain, analysed) = (Engine::builder().build()?.session(), Engine::builder().build()?.session());
@@ -248,7 +248,7 @@ async fn same_rows() -> Result<(), Error> {
     }
     assert!(bounded > 60 && stored > 3, "{bounded} by bounds, {stored} by the store");
 
-    // Nothing to aggregate makes no groups, but a row where there are none.
+    // Without rows there are no groups, but one row if there is no GROUP BY.
     for documents in ["document < 0", "document = 100", "document = 101"] {
         let from = format!("FROM toy.activations WHERE dataset = 'small' AND {documents}");
         let grouped = format!("SELECT layer, neuron, max(activation), count(*) {from} GROUP BY layer, neuron");
@@ -283,12 +283,12 @@ const EVERYTHING: [&str; 2] = [
      ORDER BY layer, neuron, rank, quantile, document",
 ];
 
-/// All that is known of `small`.
+/// Returns all results about `small`.
 pub async fn everything(context: &SessionContext) -> Result<Vec<Vec<Vec<Cell>>>, Error> {
     Ok(vec![cells(context, EVERYTHING[0]).await?, cells(context, EVERYTHING[1]).await?])
 }
 
-/// Analysed in one go, without a store.
+/// Returns the results of an analysis in one go, without a store.
 pub async fn in_one_go() -> Result<Vec<Vec<Vec<Cell>>>, Error> {
     let context = Engine::builder().build()?.session();
     rows(&context, SMALL).await?;
@@ -296,7 +296,8 @@ pub async fn in_one_go() -> Result<Vec<Vec<Vec<Cell>>>, Error> {
     everything(&context).await
 }
 
-/// Piece by piece, layers apart, reopened and given up in between: the result is that of one go.
+/// Checks that an analysis piece by piece, with layers apart, reopened and given up in between, has the result of one
+/// go.
 #[tokio::main]
 async fn goes_on() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
@@ -308,7 +309,7 @@ async fn goes_on() -> Result<(), Error> {
         rows(&context, SMALL).await?;
         let sql = format!("SELECT * FROM analyze(model => 'toy', dataset => 'small', {parameters})");
         rows(&context, &sql).await?;
-        // A client that goes away after the first row.
+        // A client that leaves after the first row.
         let mut abandoned =
             context.sql("SELECT * FROM analyze(model => 'toy', dataset => 'small')").await?.execute_stream().await?;
         abandoned.next().await;
@@ -324,10 +325,10 @@ async fn goes_on() -> Result<(), Error> {
     Ok(())
 }
 
-/// What the child process of [`killed`] does.
+/// Environment variable with the location of the store for the child process of [`killed`].
 const CHILD: &str = "NEUROQL_TEST_ANALYSE_IN";
 
-/// Runs as the child process of a trial if that is what this process is.
+/// Runs as the child process of a trial if this process is one.
 pub fn child() -> Option<ExitCode> {
     let location = std::env::var(CHILD).ok()?;
     let runtime = tokio::runtime::Runtime::new().ok()?;
@@ -344,7 +345,7 @@ pub fn child() -> Option<ExitCode> {
     Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A process that is killed again and again while it commits.
+/// Checks a process that is killed again and again while it commits.
 #[tokio::main]
 async fn killed() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
@@ -375,7 +376,8 @@ async fn killed() -> Result<(), Error> {
     Ok(())
 }
 
-/// Documents that were appended are analysed alone; anything else starts over, and until then nothing old is used.
+/// Checks that documents that were appended are analysed alone; anything else starts over, and until then nothing old
+/// is used.
 #[tokio::main]
 async fn changes_are_noticed() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();
@@ -405,7 +407,7 @@ async fn changes_are_noticed() -> Result<(), Error> {
     assert_eq!(steps, [["0", "6"].map(|text| Cell::Text(text.into()))]);
     assert_eq!(cells(&context, "SELECT DISTINCT tokens FROM toy.neurons WHERE dataset = 'small'").await?.len(), 1);
 
-    // Files are read more than once: for their hash, and for their texts.
+    // Files are read twice: for their hash, and for their texts.
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("few.parquet");
     let (file, few) = (file.display(), "SELECT document, substr(text, 1, 300) AS text FROM corpus WHERE document");
@@ -423,7 +425,7 @@ async fn changes_are_noticed() -> Result<(), Error> {
     let fewer = cells(&context, &format!("{count} AND position >= 0")).await?;
     assert!(fewer != scanned && fewer != [[Cell::Text("0".into())]], "{fewer:?}");
 
-    // Nothing to analyse is an analysis too.
+    // An analysis of no documents is an analysis too.
     rows(&context, "CREATE TABLE nothing(text text)").await?;
     let steps = cells(&context, "SELECT DISTINCT complete, tokens FROM analyze('toy', 'nothing')").await?;
     assert_eq!(steps, [["true", "0"].map(|text| Cell::Text(text.into()))]);
@@ -434,7 +436,7 @@ async fn changes_are_noticed() -> Result<(), Error> {
     Ok(())
 }
 
-/// Models are remembered until they are dropped.
+/// Checks that models are remembered until they are dropped.
 #[tokio::main]
 async fn registrations() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
@@ -462,7 +464,7 @@ async fn registrations() -> Result<(), Error> {
     Ok(())
 }
 
-/// External tables and views are remembered until they are dropped, whatever they need.
+/// Checks that external tables and views are remembered until they are dropped, whatever they need.
 #[tokio::main]
 async fn tables() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
@@ -517,7 +519,7 @@ async fn tables() -> Result<(), Error> {
         }
         engine.settle().await?;
     }
-    // A file that is away comes back.
+    // A file that was away comes back.
     std::fs::rename(folder.path().join("p"), folder.path().join("q"))?;
     let without = open().await?.session();
     assert!(
@@ -529,7 +531,7 @@ async fn tables() -> Result<(), Error> {
     Ok(())
 }
 
-/// What cannot be analysed, and by whom.
+/// Checks analyses that are refused, and users for whom they are.
 #[tokio::main]
 async fn refusals() -> Result<(), Error> {
     let engine = Engine::builder().build()?;
@@ -558,7 +560,7 @@ async fn refusals() -> Result<(), Error> {
     assert_eq!(state("SELECT * FROM analyze('toy', 'few')").await?, "25006");
     assert_eq!(state("EXPLAIN ANALYZE SELECT * FROM analyze('toy', 'few')").await?, "25006");
     client.batch_execute("SET default_transaction_read_only = off").await?;
-    // Two at once: one is told so, or comes second.
+    // Of two at once, one is refused, or comes second.
     let both = futures::future::join(state("SELECT * FROM analyze('toy', 'corpus', documents => 2)"), async {
         let other = running.connect().await?;
         let done = other.batch_execute("SELECT * FROM analyze('toy', 'corpus', documents => 2)").await;

@@ -14,12 +14,12 @@ use tokio_postgres::types::{FromSql, Kind, Type};
 pub struct Cell(Option<String>);
 
 impl Cell {
-    /// A value as the simple protocol delivers it.
+    /// Returns a value as the simple protocol delivers it.
     pub fn text(value: Option<&str>) -> Self {
         Cell(value.map(str::to_owned))
     }
 
-    /// The value at `row` of `array`.
+    /// Returns the value at `row` of `array`.
     pub fn arrow(array: &dyn Array, row: usize) -> Self {
         if array.is_null(row) {
             return Cell(None);
@@ -44,7 +44,7 @@ impl Cell {
         }))
     }
 
-    /// As it stands in an .slt file: one line, NULL and the empty string spelled out.
+    /// Returns it as it stands in an .slt file: one line, NULL and the empty string spelled out.
     pub fn line(&self) -> String {
         match self.0.as_deref() {
             None => "NULL".into(),
@@ -79,7 +79,7 @@ impl<'a> FromSql<'a> for Cell {
     }
 }
 
-/// Column type letter of an Arrow type.
+/// Returns the column type letter of an Arrow type.
 pub fn arrow_column(kind: &DataType) -> DefaultColumnType {
     match kind {
         DataType::Int16 | DataType::Int32 | DataType::Int64 => DefaultColumnType::Integer,
@@ -89,7 +89,7 @@ pub fn arrow_column(kind: &DataType) -> DefaultColumnType {
     }
 }
 
-/// Column type letter of a Postgres type.
+/// Returns the column type letter of a Postgres type.
 pub fn wire_column(kind: &Type) -> DefaultColumnType {
     match *kind {
         Type::INT2 | Type::INT4 | Type::INT8 => DefaultColumnType::Integer,
@@ -103,7 +103,7 @@ fn boolean(value: bool) -> String {
     if value { "t".into() } else { "f".into() }
 }
 
-/// Binary numeric: digits in base 10,000, of which the first counts 10,000 to the power of `weight`.
+/// Reads a binary numeric: digits in base 10,000, of which the first counts 10,000 to the power of `weight`.
 fn numeric(raw: &[u8]) -> Option<String> {
     let words: Vec<i16> = raw.chunks_exact(2).map(|two| i16::from_be_bytes([two[0], two[1]])).collect();
     let [_, weight, sign, scale, digits @ ..] = words.as_slice() else { return None };

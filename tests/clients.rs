@@ -1,8 +1,8 @@
-//! Real clients against a real socket: psql, psycopg, SQLAlchemy with pandas, node-pg, tokio-postgres. And readers of the
-//! store's files: deltalake, Polars, DuckDB.
+//! Tests of clients against a real socket: psql, psycopg, SQLAlchemy with pandas, node-pg, tokio-postgres. Also of
+//! readers of the store's files: deltalake, Polars, DuckDB.
 //!
-//! What the scripts need is installed once into `neuroql-tests` in the user's cache folder; a client that is not there
-//! and cannot be installed is reported as ignored, or as a failure if `NEUROQL_REQUIRE` names it.
+//! The packages of the scripts are installed once into `neuroql-tests` in the user's cache folder; a client that is not
+//! there and cannot be installed is reported as ignored, or as a failure if `NEUROQL_REQUIRE` names it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::timing;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// One trial a client.
+/// One trial per client.
 pub fn trials() -> Vec<Trial> {
     vec![
         timing::ignorable_test("clients::psql", || script(psql(), "psql.sh")),
@@ -33,7 +33,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Runs a script with an interpreter, or says why there is none.
+/// Runs a script with an interpreter, or reports why there is none.
 #[tokio::main]
 async fn script(interpreter: Result<Interpreter, Missing>, name: &str) -> Result<Completion, Failed> {
     let interpreter = match interpreter {
@@ -64,7 +64,7 @@ async fn script(interpreter: Result<Interpreter, Missing>, name: &str) -> Result
     Ok(Completion::Completed)
 }
 
-/// Runs a command that must succeed in time, and gives what it printed.
+/// Runs a command that must succeed in time, and returns its output.
 fn patiently(mut command: Command) -> Result<String, Error> {
     let said = tempfile::NamedTempFile::new()?;
     let output = said.reopen()?;
@@ -89,13 +89,13 @@ fn patiently(mut command: Command) -> Result<String, Error> {
     }
 }
 
-/// What runs a script, and where it finds its modules.
+/// Program that runs a script, and folder of its modules.
 struct Interpreter {
     program: PathBuf,
     modules: PathBuf,
 }
 
-/// What a machine lacks, and why.
+/// A program that a machine lacks, and the reason.
 type Missing = (Requirement, String);
 
 fn psql() -> Result<Interpreter, Missing> {
@@ -179,7 +179,7 @@ async fn tokio_postgres() -> Result<(), Error> {
     assert_eq!(pages, [200, 200, 112]);
     transaction.commit().await?;
 
-    // Rows arrive while the scan is running: the first of the corpus does not wait for the last.
+    // Rows arrive while the scan is running: the first row of the corpus does not wait for the last.
     let rows =
         client.query_raw("SELECT activation FROM toy.activations WHERE dataset = 'corpus'", &[] as &[&str]).await?;
     let first: Vec<_> = rows.take(1000).collect().await;

@@ -1,4 +1,4 @@
-//! The files of `queries/`: each says what it finds, runs as it is, and finds something.
+//! Tests of the files of `queries/`: each describes its result, runs as it is, and has rows.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::golden;
 use crate::server::Error;
 use crate::timing;
 
-/// One trial a file.
+/// One trial per file.
 pub fn trials() -> Vec<Trial> {
     let folder = golden::root().join("queries");
     let mut files: Vec<_> = fs::read_dir(folder).expect("queries exists").flatten().map(|file| file.path()).collect();

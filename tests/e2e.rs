@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
-/// Counts, so that tests can ask what is in use.
+/// Allocator that counts, so that tests can read the bytes in use.
 #[global_allocator]
 static ALLOCATED: memory::Counted = memory::Counted::new();
 

@@ -1,4 +1,4 @@
-//! neuroql inside another program, and many clients at once.
+//! Tests of neuroql inside another program, and of many clients at once.
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{Float64Type, Int32Type};
@@ -13,7 +13,7 @@ use crate::golden;
 use crate::server::{self, Error};
 use crate::timing;
 
-/// One trial a way of embedding.
+/// One trial per way of embedding.
 pub fn trials() -> Vec<Trial> {
     vec![
         timing::test("embedding::own_context", || Ok(own_context()?)),
@@ -23,12 +23,12 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The rows of a query, as a table in text.
+/// Returns the rows of a query, as a table in text.
 async fn table(context: &SessionContext, sql: &str) -> Result<String, Error> {
     Ok(pretty_format_batches(&context.sql(sql).await?.collect().await?)?.to_string())
 }
 
-/// A program registers neuroql with a context it already uses for its own tables and options.
+/// Checks a program that registers neuroql with a context that it already uses for its own tables and options.
 #[tokio::main]
 async fn own_context() -> Result<(), Error> {
     let context = SessionContext::new_with_config(SessionConfig::new().with_batch_size(1000).with_target_partitions(3));
@@ -52,13 +52,13 @@ async fn own_context() -> Result<(), Error> {
     context.sql("DROP TABLE llama").await?.collect().await?;
     assert!(context.sql("SELECT * FROM llama.neurons").await.is_err());
 
-    // What the program set stays as it was.
+    // The program's settings stay as they were.
     assert_eq!(context.state().config().batch_size(), 1000);
     assert_eq!(context.state().config().target_partitions(), 3);
     Ok(())
 }
 
-/// A program has its own context, a store, a model, and functions in data frames.
+/// Checks a program with its own context, a store, a model, and functions in data frames.
 #[tokio::main]
 async fn own_context_with_a_store() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
@@ -96,7 +96,7 @@ async fn own_context_with_a_store() -> Result<(), Error> {
     Ok(())
 }
 
-/// Sessions of one engine share tables and models and nothing else.
+/// Checks that sessions of one engine share tables and models and nothing else.
 #[tokio::main]
 async fn sessions() -> Result<(), Error> {
     let engine = Engine::builder().build()?;
@@ -107,13 +107,13 @@ async fn sessions() -> Result<(), Error> {
     one.sql("CREATE TABLE shared AS SELECT 1 AS a").await?.collect().await?;
     assert!(table(&two, "SELECT * FROM shared").await?.contains("| 1 "));
 
-    // Another engine has its own.
+    // Another engine has its own tables.
     let other = Engine::builder().build()?.session();
     assert!(other.sql("SELECT * FROM shared").await.is_err());
     Ok(())
 }
 
-/// Eight connections ask different things at the same time and each gets its own answer.
+/// Checks that eight connections ask different things at the same time and each gets its own answer.
 #[tokio::main]
 async fn eight_clients() -> Result<(), Error> {
     let running = server::start(Engine::builder().build()?).await?;

@@ -1,4 +1,4 @@
-//! Bad input: each gives its rows or an error with an SQLSTATE, and the server keeps serving.
+//! Tests of bad input: each gives its rows or an error with an SQLSTATE, and the server keeps serving.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::golden;
 use crate::server::{self, Error};
 use crate::timing;
 
-/// One trial a kind of bad input.
+/// One trial per kind of bad input.
 pub fn trials() -> Vec<Trial> {
     vec![
         timing::test("faults::broken_models", || Ok(broken_models()?)),
@@ -28,7 +28,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The SQLSTATE of a statement that must fail.
+/// Returns the SQLSTATE of a statement that must fail.
 async fn state_of(client: &Client, sql: &str) -> Result<String, Error> {
     match client.batch_execute(sql).await {
         Ok(()) => Err(format!("no error: {sql}").into()),
@@ -46,7 +46,7 @@ async fn still_serves(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// Truncated, malformed and hostile checkpoints are refused when they are registered.
+/// Checks that truncated, malformed and hostile checkpoints are refused when they are registered.
 #[tokio::main]
 async fn broken_models() -> Result<(), Error> {
     let running = server::start(Engine::builder().build()?).await?;
@@ -113,7 +113,7 @@ async fn broken_models() -> Result<(), Error> {
     let rows = client.query("SELECT model FROM models", &[]).await?;
     assert_eq!(rows.len(), 1, "a broken model was half registered");
 
-    // The good one of the same kind, so that the failures above are about what was broken.
+    // The good checkpoint of the same kind loads, so the failures above are those of the damage.
     client.batch_execute(&register("good", &good)).await?;
     running.stop().await
 }
@@ -122,7 +122,7 @@ fn register(name: &str, location: &Path) -> String {
     format!("CREATE EXTERNAL TABLE {name} STORED AS MODEL LOCATION '{}'", location.display())
 }
 
-/// Texts that are empty, have NULs or are not UTF-8, and one of 10 MB.
+/// Checks texts that are empty, have NULs or are not UTF-8, and one of 10 MB.
 #[tokio::main]
 async fn strange_texts() -> Result<(), Error> {
     let running = server::start(Engine::builder().build()?).await?;
@@ -134,7 +134,7 @@ async fn strange_texts() -> Result<(), Error> {
     }
     assert_eq!(client.query_one(count, &[&None::<&str>]).await?.get::<_, i64>(0), 0);
 
-    // Postgres text holds no NUL; to take it is as good as to say so.
+    // Postgres text holds no NUL; both an error and a result are fine.
     match client.query_one(count, &[&"a\0b"]).await {
         Ok(row) => assert_eq!(row.get::<_, i64>(0), 3),
         Err(error) => assert_eq!(error.code().map(|state| state.code()), Some("22021")),
@@ -164,7 +164,7 @@ async fn strange_texts() -> Result<(), Error> {
     running.stop().await
 }
 
-/// A connection past its start-up, to send what no client would.
+/// Returns a connection after its start-up, to send what no client would.
 async fn logged_in(port: u16) -> Result<TcpStream, Error> {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
     let parameters = b"user\0neuroql\0database\0neuroql\0\0";
@@ -182,7 +182,7 @@ async fn logged_in(port: u16) -> Result<TcpStream, Error> {
     Ok(socket)
 }
 
-/// More than fits: a memory limit ends the query with 53200, or a timeout with 57014, and nothing else.
+/// Checks queries of more than fits: a memory limit ends them with 53200, or a timeout with 57014.
 #[tokio::main]
 async fn too_much() -> Result<(), Error> {
     let running = server::start(Engine::builder().with_memory_limit(64 << 20).build()?).await?;
@@ -207,7 +207,7 @@ async fn too_much() -> Result<(), Error> {
     running.stop().await
 }
 
-/// A cancel request stops a running forward pass.
+/// Checks that a cancel request stops a running forward pass.
 #[tokio::main]
 async fn cancel() -> Result<(), Error> {
     let running = server::start(Engine::builder().build()?).await?;
@@ -232,7 +232,7 @@ async fn cancel() -> Result<(), Error> {
     running.stop().await
 }
 
-/// Functions that take for ever keep no other client from being served, and end with their statements.
+/// Checks that functions that never end keep no other client from being served, and end with their statements.
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn long_functions() -> Result<(), Error> {
     let engine = Engine::builder().build()?;
@@ -244,7 +244,7 @@ async fn long_functions() -> Result<(), Error> {
             "SELECT array_length(simulate(g, array_repeat(1, n))) FROM {chain}, generate_series(4000000, 4000000) t(n)"
         ),
         format!("SELECT graph_similarity(g, g, 'behaviour') FROM {chain}"),
-        // DataFusion's names of columns have all of a literal.
+        // DataFusion's column names contain literals in full.
         format!("SELECT array_length(simulate(g, array_repeat(1, 4000000))) FROM {chain}"),
     ];
     for sql in &long[..2] {
@@ -278,7 +278,7 @@ async fn long_functions() -> Result<(), Error> {
     running.stop().await
 }
 
-/// Clients that leave in the middle of a result, without a word.
+/// Checks clients that leave in the middle of a result, without a word.
 #[tokio::main]
 async fn vanishing_clients() -> Result<(), Error> {
     let running = server::start(Engine::builder().build()?).await?;
@@ -296,7 +296,7 @@ async fn vanishing_clients() -> Result<(), Error> {
     running.stop().await
 }
 
-/// Start-up packets that are none.
+/// Checks malformed start-up packets.
 #[tokio::main]
 async fn garbage_on_the_socket() -> Result<(), Error> {
     let running = server::start(Engine::builder().build()?).await?;

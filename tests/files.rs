@@ -1,5 +1,6 @@
-//! Datasets in files as people have them: CSV with every separator, newlines in values, folders, compressed ones; JSON;
-//! columns with a dictionary. What must be read is what was written, byte by byte; the writer here is not the reader's.
+//! Tests of datasets in files as people have them: CSV with every separator, newlines in values, folders, compressed
+//! ones; JSON; columns with a dictionary. Texts must be read as they were written, byte by byte; the writer here is not
+//! the reader's.
 
 use std::fmt::Write;
 use std::fs;
@@ -21,7 +22,7 @@ use crate::analysis::rows;
 use crate::server::Error;
 use crate::timing;
 
-/// One trial a kind of file.
+/// One trial per kind of file.
 pub fn trials() -> Vec<Trial> {
     vec![
         timing::test("files::csv", || Ok(csv()?)),
@@ -34,7 +35,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Texts with whatever CSV has a use for.
+/// Texts with every character that has a meaning in CSV.
 const TEXTS: [&str; 12] = [
     "plain",
     "comma, semicolon; tab\t pipe |",
@@ -50,12 +51,12 @@ const TEXTS: [&str; 12] = [
     "# no comment",
 ];
 
-/// A value as RFC 4180 has it.
+/// Writes a value as RFC 4180 has it.
 fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('"', "\"\""))
 }
 
-/// Records of a number and a text.
+/// Writes records of a number and a text.
 fn records<'a>(texts: impl IntoIterator<Item = &'a str>, first: usize, separator: char, end: &str) -> String {
     let mut file = String::new();
     for (i, text) in texts.into_iter().enumerate() {
@@ -64,7 +65,7 @@ fn records<'a>(texts: impl IntoIterator<Item = &'a str>, first: usize, separator
     file
 }
 
-/// Number and text of each row, by number.
+/// Returns number and text of each row, by number.
 async fn read(context: &SessionContext, table: &str) -> Result<Vec<(i64, String)>, Error> {
     let mut all = Vec::new();
     for batch in rows(context, &format!("SELECT id, text FROM {table} ORDER BY id")).await? {
@@ -86,7 +87,7 @@ async fn create(context: &SessionContext, table: &str, kind: &str, file: &Path, 
     Ok(())
 }
 
-/// The message of a statement that must fail.
+/// Returns the message of a statement that must fail.
 async fn refusal(context: &SessionContext, sql: &str) -> Result<String, Error> {
     let outcome = match context.sql(sql).await {
         Ok(frame) => frame.collect().await,
@@ -127,7 +128,7 @@ async fn csv() -> Result<(), Error> {
         found.extend(cast(batch.column(1), &DataType::Utf8)?.as_string::<i32>().iter().flatten().map(str::to_owned));
     }
     assert_eq!(found, TEXTS);
-    // Other quotes and escapes, where the table says so.
+    // Other quotes and escapes, declared by the table.
     let file = folder.path().join("single.csv");
     fs::write(&file, "id,text\n0,'it''s, \"so\"\nand so'\n1,'x'\n")?;
     create(&context, "single", "CSV", &file, "'format.quote' ''''").await?;
@@ -142,7 +143,7 @@ async fn csv() -> Result<(), Error> {
     create(&context, "bare", "CSV", &file, "'format.has_header' 'false'").await?;
     rows(&context, "CREATE VIEW named AS SELECT column_1 AS id, column_2 AS text FROM bare").await?;
     assert_eq!(read(&context, "named").await?, numbered(TEXTS));
-    // Compressed, with and without being told.
+    // Compressed, with and without an option.
     for (ending, compression) in [("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz"), ("zst", "zstd")] {
         let file = folder.path().join(format!("packed.csv.{ending}"));
         let sql = format!(
@@ -160,7 +161,7 @@ async fn csv() -> Result<(), Error> {
     Ok(())
 }
 
-/// Files large enough to be read in pieces side by side.
+/// Checks files large enough to be read in pieces side by side.
 #[tokio::main]
 async fn large_csv() -> Result<(), Error> {
     let context = Engine::builder().with_threads(4).build()?.session();
@@ -176,7 +177,7 @@ async fn large_csv() -> Result<(), Error> {
         assert!(fs::metadata(&file)?.len() > 12 << 20);
         create(&context, name, "CSV", &file, "").await?;
         assert!(read(&context, name).await? == expected, "{name}");
-        // The columns declared.
+        // Columns that are declared.
         let sql = format!(
             "CREATE EXTERNAL TABLE {name}2 (id BIGINT, text VARCHAR) STORED AS CSV LOCATION '{}'",
             file.display()
@@ -201,12 +202,12 @@ async fn csv_folder() -> Result<(), Error> {
     let location = format!("{}/", parts.display());
     create(&context, "parts", "CSV", Path::new(&location), "").await?;
     assert_eq!(read(&context, "parts").await?, numbered(TEXTS));
-    // Columns of a file are told by their places: others in them are not taken for the same.
+    // Columns of a file are identified by their places: a file with others in them is refused.
     fs::write(parts.join("9.csv"), "text,id\nx,9\n")?;
     let sql = format!("CREATE EXTERNAL TABLE mixed STORED AS CSV LOCATION '{location}'");
     let message = refusal(&context, &sql).await?;
     assert!(message.starts_with("22P04 ") && message.contains("9.csv") && message.contains("text, id"), "{message}");
-    // As well if enough records were read before that file.
+    // It is refused too if enough records were read before that file.
     let sql = format!("{sql} OPTIONS ('format.schema_infer_max_rec' '3')");
     assert!(refusal(&context, &sql).await?.starts_with("22P04 "));
     // A number in one file, a text in another.
@@ -243,7 +244,7 @@ async fn csv_refused() -> Result<(), Error> {
     Ok(())
 }
 
-/// A text as JSON has it.
+/// Writes a text as JSON has it.
 fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -265,7 +266,7 @@ async fn json() -> Result<(), Error> {
     fs::write(&file, lines)?;
     create(&context, "lines", "JSON", &file, "").await?;
     assert!(read(&context, "lines").await? == expected);
-    // Records of several lines each are read, or refused; never something else.
+    // Records of several lines each are read, or refused; never misread.
     let file = folder.path().join("pretty.json");
     let pretty: String = texts
         .iter()
@@ -289,7 +290,7 @@ async fn json() -> Result<(), Error> {
     Ok(())
 }
 
-/// Columns of text in every form that Arrow and Parquet have.
+/// Checks columns of text in every form that Arrow and Parquet have.
 #[tokio::main]
 async fn dictionaries() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();
@@ -351,7 +352,7 @@ async fn dictionaries() -> Result<(), Error> {
             let expected: Vec<&str> =
                 expected.iter().map(|n| texts[if *n > 72 { 3 } else { *n as usize - 70 }]).collect();
             assert_eq!(found, expected, "{what}");
-            // Conditions on it, by a literal and by the column itself.
+            // Conditions on the column, by a literal and by the column itself.
             let joined = format!(
                 "SELECT count(DISTINCT a.document) FROM toy.activations a JOIN {table} t ON a.text = t.text AND a.document = t.document \
                  WHERE a.dataset = '{table}' AND a.layer = 0 AND a.neuron = 1"
@@ -361,12 +362,12 @@ async fn dictionaries() -> Result<(), Error> {
                 "SELECT count(*) FROM toy.activations WHERE dataset = '{table}' AND text = 'Call me Ishmael.' AND layer = 0 AND neuron = 1"
             );
             assert!(number(&context, &sql).await? > 2, "{what}");
-            // Functions take it, too.
+            // Functions take the column, too.
             let sql = format!(
                 "SELECT count(*) FROM {table} WHERE array_length(activation('toy', 1, 5, text)) = array_length(tokens('toy', text))"
             );
             assert_eq!(number(&context, &sql).await?, expected.len() as i64, "{what}");
-            // It is listed if it is a table.
+            // The table is listed in `datasets`.
             let sql = format!("SELECT count(*) FROM datasets WHERE dataset = '{table}' AND text_column = 'text'");
             assert_eq!(number(&context, &sql).await?, i64::from(!table.starts_with("view")), "{what}");
         }
@@ -395,7 +396,7 @@ async fn number(context: &SessionContext, sql: &str) -> Result<i64, Error> {
     Ok(cast(value, &DataType::Int64)?.as_primitive::<Int64Type>().value(0))
 }
 
-/// The column `document`: every text has its number, or the query says which has none.
+/// Checks the column `document`: every text has its number, or the error names one that has none.
 #[tokio::main]
 async fn document_numbers() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();

@@ -1,4 +1,4 @@
-//! Graphs in the store: kept over restarts, whatever interrupts an INSERT, and by whom.
+//! Tests of graphs in the store: kept over restarts and interrupted INSERTs, and shared by writers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use neuroql::{Engine, Store};
 use crate::server::{self, Error};
 use crate::timing;
 
-/// One trial a promise.
+/// One trial per property.
 pub fn trials() -> Vec<Trial> {
     vec![
         timing::test("graphs::killed", || Ok(killed()?)),
@@ -39,14 +39,14 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A row for each neuron of a layer, one every so often, as a build yields them.
+/// A stream of a row for each neuron of a layer, with pauses, as a build yields them.
 #[derive(Debug)]
 struct Slowly {
     schema: SchemaRef,
     pause: Duration,
 }
 
-/// Neurons of a layer of the toy.
+/// Number of neurons of a layer of the toy.
 const NEURONS: i32 = 512;
 
 impl PartitionStream for Slowly {
@@ -67,7 +67,7 @@ impl PartitionStream for Slowly {
     }
 }
 
-/// A session in which the table `slow` yields a neuron every `pause`.
+/// Returns a session in which the table `slow` yields a neuron every `pause`.
 async fn session(location: &str, pause: Duration) -> Result<SessionContext, Error> {
     let engine = Engine::builder().with_store(Store::open(location).await?).build()?;
     let context = engine.session();
@@ -77,7 +77,7 @@ async fn session(location: &str, pause: Duration) -> Result<SessionContext, Erro
     Ok(context)
 }
 
-/// What inserts a graph of one node for each neuron.
+/// Returns the statement that inserts a graph of one node for each neuron.
 fn insert(layer: usize, method: &str) -> String {
     format!(
         "INSERT INTO toy.graphs (layer, neuron, graph, method, f1) SELECT {layer}, neuron, \
@@ -89,7 +89,7 @@ async fn run(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, Er
     Ok(context.sql(sql).await.map_err(|e| format!("{sql}: {e}"))?.collect().await.map_err(|e| format!("{sql}: {e}"))?)
 }
 
-/// Rows of a method, distinct neurons among them, and nodes.
+/// Returns the numbers of rows of a method, of distinct neurons among them, and of nodes.
 async fn counts(context: &SessionContext, method: &str) -> Result<[i64; 3], Error> {
     let rows = format!("FROM toy.graphs WHERE method = '{method}'");
     let nodes = format!("SELECT count(*) FROM toy.graph_nodes WHERE method = '{method}'");
@@ -103,7 +103,7 @@ async fn counts(context: &SessionContext, method: &str) -> Result<[i64; 3], Erro
 const CHILD: &str = "NEUROQL_TEST_INSERT_INTO";
 const STATEMENT: &str = "NEUROQL_TEST_STATEMENT";
 
-/// Runs as the child process of a trial if that is what this process is.
+/// Runs as the child process of a trial if this process is one.
 pub fn child() -> Option<ExitCode> {
     let location = std::env::var(CHILD).ok()?;
     let statement = std::env::var(STATEMENT).ok()?;
@@ -112,12 +112,12 @@ pub fn child() -> Option<ExitCode> {
     Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A process that executes a statement on a store.
+/// Starts a process that executes a statement on a store.
 fn process(location: &str, statement: &str) -> Result<Child, Error> {
     Ok(Command::new(std::env::current_exe()?).env(CHILD, location).env(STATEMENT, statement).spawn()?)
 }
 
-/// A process that is killed while it inserts keeps what it had committed, and can do it again.
+/// Checks that a process that is killed while it inserts keeps what it had committed, and can insert again.
 #[tokio::main]
 async fn killed() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
@@ -125,7 +125,7 @@ async fn killed() -> Result<(), Error> {
     let mut seen = 0;
     for _ in 0..3 {
         let mut process = process(location, &insert(1, "slowly"))?;
-        // Commits come every three seconds; this is while the next one waits or is written.
+        // Commits come every three seconds; this kills while the next one waits or is written.
         for _ in 0..600 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let [rows, ..] = counts(&session(location, Duration::ZERO).await?, "slowly").await?;
@@ -147,7 +147,7 @@ async fn killed() -> Result<(), Error> {
     Ok(())
 }
 
-/// A build that is killed goes on where it was: what it had committed is not built again.
+/// Checks that a build that is killed goes on where it was: graphs that it had committed are not built again.
 #[tokio::main]
 async fn killed_build() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
@@ -180,7 +180,7 @@ async fn killed_build() -> Result<(), Error> {
     Ok(())
 }
 
-/// A query that is given up keeps what it had committed.
+/// Checks that a query that is given up keeps what it had committed.
 #[tokio::main]
 async fn cancelled() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
@@ -199,7 +199,7 @@ async fn cancelled() -> Result<(), Error> {
     Ok(())
 }
 
-/// Writers that know nothing of each other, of the same layer and of others.
+/// Checks writers that know nothing of each other, of the same layer and of others.
 #[tokio::main]
 async fn writers() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
@@ -221,7 +221,7 @@ async fn writers() -> Result<(), Error> {
     Ok(())
 }
 
-/// A graph of a million nodes, one under the other or side by side, is refused or answered, in time.
+/// Checks that a graph of a million nodes, one under the other or side by side, is refused or answered, in time.
 #[tokio::main]
 async fn a_million_nodes() -> Result<(), Error> {
     const NODES: i32 = 1_000_000;
@@ -265,7 +265,7 @@ async fn a_million_nodes() -> Result<(), Error> {
     Ok(())
 }
 
-/// The examples that information_schema shows of functions run, and have an answer.
+/// Checks that the examples of functions in information_schema run, and have an answer.
 #[tokio::main]
 async fn examples() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();
@@ -286,7 +286,7 @@ async fn examples() -> Result<(), Error> {
     Ok(())
 }
 
-/// What a read-only transaction may not do.
+/// Checks statements that a read-only transaction refuses.
 #[tokio::main]
 async fn refusals() -> Result<(), Error> {
     let running = server::start(Engine::builder().build()?).await?;
@@ -309,14 +309,14 @@ async fn refusals() -> Result<(), Error> {
     running.stop().await
 }
 
-/// Parquet files of a layer of the toy in a table of the store, those of earlier versions among them.
+/// Returns Parquet files of a layer of the toy in a table of the store, those of earlier versions among them.
 fn files(location: &str, table: &str, layer: usize) -> Result<BTreeSet<PathBuf>, Error> {
     let folder = Path::new(location).join(table).join("model=toy").join(format!("layer={layer}"));
     Ok(std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?)
 }
 
-/// The index of graphs is kept in the store, used after a restart, replaced where graphs have changed, and made again
-/// where it is damaged.
+/// Checks that the index of graphs is kept in the store, used after a restart, replaced where graphs have changed, and
+/// made again where it is damaged.
 #[tokio::main]
 async fn indexed() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;

@@ -1,4 +1,4 @@
-//! Readers beside a writer whose objects take their time: they wait for nobody, and see what was committed.
+//! Tests of readers beside a writer whose objects are slow: they wait for nobody, and see what was committed.
 
 #![expect(clippy::print_stdout, reason = "a test says what it measured")]
 
@@ -30,10 +30,10 @@ pub fn trials() -> Vec<Trial> {
     vec![timing::test("held::readers_do_not_wait", || Ok(readers_do_not_wait()?))]
 }
 
-/// Look-ups beside each writer.
+/// Number of look-ups beside each writer.
 const LOOK_UPS: usize = 200;
 
-/// Far longer than any of them takes; a reader that waits for the writer waits for ever.
+/// Time far longer than any look-up takes; a reader that waits for the writer never ends.
 const EVER: Duration = Duration::from_secs(60);
 
 /// Objects in memory, of which those of one table are not written or deleted as long as somebody holds them.
@@ -62,7 +62,7 @@ impl Held {
         Self::pass(location, self.held.subscribe(), Arc::clone(&self.waiting)).await;
     }
 
-    /// Holds all writes from now on.
+    /// Holds all writes until they are released.
     fn hold(&self) {
         self.held.send_replace(true);
     }
@@ -146,7 +146,7 @@ impl ObjectStore for Held {
     }
 }
 
-/// While an analysis commits, and while files are vacuumed.
+/// Checks that readers do not wait while an analysis commits, and while files are vacuumed.
 #[tokio::main]
 async fn readers_do_not_wait() -> Result<(), Error> {
     let objects = Arc::new(Held::new());

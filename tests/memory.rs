@@ -1,4 +1,4 @@
-//! Caches under a memory limit, weighed by the allocator.
+//! Tests of caches under a memory limit, weighed by the allocator.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a child says what it measured to its parent")]
 
@@ -25,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
 pub struct Counted(AtomicUsize);
 
 impl Counted {
-    /// Nothing in use yet.
+    /// Creates an allocator with no bytes in use.
     pub const fn new() -> Self {
         Self(AtomicUsize::new(0))
     }
@@ -63,16 +63,16 @@ unsafe impl GlobalAlloc for Counted {
     }
 }
 
-/// Bytes that the limited engine may hold.
+/// Memory limit of the limited engine, in bytes.
 const LIMIT: usize = 64 << 20;
 
-/// Models that there are graphs of.
+/// Number of models that there are graphs of.
 const MODELS: usize = 3;
 
 const CHILD: &str = "NEUROQL_TEST_MEMORY_OF";
 const LIMITED: &str = "NEUROQL_TEST_MEMORY_LIMITED";
 
-/// Runs as the child process of the trial if that is what this process is: prints how many bytes a session has grown by.
+/// Runs as the child process of the trial if this process is one: prints the bytes that a session has grown by.
 pub fn child(allocated: &Counted) -> Option<ExitCode> {
     let location = std::env::var(CHILD).ok()?;
     let limited = std::env::var(LIMITED).is_ok();
@@ -93,7 +93,7 @@ fn model(i: usize) -> String {
     format!("m{i}")
 }
 
-/// The bytes that are held after the graphs of all models were searched and read, beyond those of the first.
+/// Returns the bytes that searching and reading the graphs of all models adds.
 async fn grown(location: &str, limited: bool, allocated: &Counted) -> Result<usize, Error> {
     let mut builder = Engine::builder().with_threads(2).with_store(Store::open(location).await?);
     if limited {
@@ -102,7 +102,7 @@ async fn grown(location: &str, limited: bool, allocated: &Counted) -> Result<usi
     let engine = builder.build()?;
     engine.restore().await?;
     let context = engine.session();
-    // What is decoded or compiled once for all, whatever the caches hold.
+    // These are decoded or compiled once, whatever the caches hold.
     rows(&context, "SELECT * FROM search('toy', 'import')").await?;
     rows(&context, "SELECT count(*) FROM toy.neurons").await?;
     let before = allocated.bytes();
@@ -133,7 +133,7 @@ fn process(location: &str, limited: bool) -> Result<usize, Error> {
     bytes.ok_or_else(|| format!("{said}{}", String::from_utf8_lossy(&done.stderr)).into())
 }
 
-/// What queries leave behind stays within a small limit, and would not without it.
+/// Checks that the memory that queries leave in use stays within a small limit, and would not without it.
 #[tokio::main]
 async fn caches() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;

@@ -1,5 +1,5 @@
-//! The faithful method against scores of the original Neuron2Graph code on the toy
-//! (`datasets/toy/n2g-original.json` says how its examples were cut).
+//! Test of the faithful method against scores of the original Neuron2Graph code on the toy
+//! (`datasets/toy/n2g-original.json` describes how its examples were cut).
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use neuroql_n2g::{Background, GraphTrainer, Method, Options, QueryRunner, Sample
 use crate::server::Error;
 use crate::timing;
 
-/// Tokens of an example there, and the fewest.
+/// Greatest and least number of tokens of an example there.
 const WINDOW: usize = 120;
 const SHORTEST: usize = 9;
 
@@ -21,7 +21,7 @@ const SHORTEST: usize = 9;
 const TRAIN: [usize; 10] = [5, 14, 9, 7, 16, 11, 3, 0, 15, 12];
 const TEST: [usize; 10] = [18, 1, 19, 8, 10, 17, 6, 13, 4, 2];
 
-/// How far the mean F1 of a layer may be from the original's.
+/// Greatest difference of the mean F1 of a layer from the original's.
 const TOLERANCE: f64 = 0.03;
 
 /// One trial.
@@ -63,7 +63,7 @@ async fn same_scores() -> Result<(), Error> {
         let neurons: Vec<u32> = references.iter().map(|reference| reference.neuron).collect();
         let tasks = tasks(&registry, &windows, layer, &neurons).await?;
         let runner = QueryRunner::new(Arc::clone(&model), Arc::clone(&registry), layer, Cancel::default());
-        // What masked there: token 1, whatever it is.
+        // Token 1 masked there, whatever it is.
         let options = Options { masking_token: Some(1), ..Options::of(Method::N2g) };
         let mut trainer = GraphTrainer::new(runner.model(), Method::N2g, options);
         let fired = vec![Vec::new(); tasks.len()];
@@ -79,7 +79,7 @@ async fn same_scores() -> Result<(), Error> {
     Ok(())
 }
 
-/// The examples of each neuron: the 20 windows where it is strongest, of equal ones the later first.
+/// Returns the examples of each neuron: the 20 windows where it is strongest, of equal ones the later first.
 async fn tasks(
     registry: &Arc<Registry>,
     windows: &[Arc<[u32]>],

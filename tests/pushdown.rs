@@ -1,4 +1,4 @@
-//! What a query saves: EXPLAIN says it beforehand, EXPLAIN ANALYZE counts it.
+//! Tests of work that queries save: EXPLAIN shows it beforehand, EXPLAIN ANALYZE counts it.
 
 use datafusion::arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
@@ -8,7 +8,7 @@ use neuroql::Engine;
 use crate::server::Error;
 use crate::timing;
 
-/// One trial a promise.
+/// One trial per property.
 pub fn trials() -> Vec<Trial> {
     vec![
         timing::test("pushdown::plans", || Ok(plans()?)),
@@ -21,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The text of EXPLAIN or EXPLAIN ANALYZE.
+/// Returns the text of EXPLAIN or EXPLAIN ANALYZE.
 async fn explain(context: &SessionContext, sql: &str) -> Result<String, Error> {
     let mut text = String::new();
     for batch in context.sql(sql).await?.collect().await? {
@@ -32,7 +32,7 @@ async fn explain(context: &SessionContext, sql: &str) -> Result<String, Error> {
     Ok(text)
 }
 
-/// A counter of the scan; 0 if it is not shown.
+/// Returns a counter of the scan; 0 if it is not shown.
 fn metric(plan: &str, name: &str) -> f64 {
     let scan = plan.lines().find(|line| line.contains("ActivationScan")).unwrap_or_default();
     let Some((_, value)) = scan.split_once(&format!("{name}=")) else { return 0.0 };
@@ -83,7 +83,7 @@ async fn layers_and_neurons() -> Result<(), Error> {
     Ok(())
 }
 
-/// Attention is causal: tokens after the last wanted one do not run, nor examples without one.
+/// Checks that tokens after the last wanted one do not run, as attention is causal, nor examples without one.
 #[tokio::main]
 async fn tokens() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();
@@ -99,7 +99,7 @@ async fn tokens() -> Result<(), Error> {
     Ok(())
 }
 
-/// The build side of a join says which neurons the model has to compute.
+/// Checks that the build side of a join chooses the neurons that the model computes.
 #[tokio::main]
 async fn joins() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();
@@ -144,7 +144,7 @@ async fn limit_and_top_k() -> Result<(), Error> {
     Ok(())
 }
 
-/// What EXPLAIN estimates: how the number is known (`=`, `≈` or `≤`), and the number, without its unit.
+/// Returns an estimate of EXPLAIN: its certainty (`=`, `≈` or `≤`), and the number, without its unit.
 fn estimated(plan: &str, name: &str) -> Option<(char, f64)> {
     let (_, estimate) = plan.split_once("estimate: ")?;
     let (_, rest) = estimate.split_once(name)?;
@@ -153,7 +153,7 @@ fn estimated(plan: &str, name: &str) -> Option<(char, f64)> {
     Some((sign, number.parse().ok()?))
 }
 
-/// Tokens and forward passes are estimated before anything runs, and are those that run.
+/// Checks that tokens and forward passes are estimated before anything runs, and are those that run.
 #[tokio::main]
 async fn estimates() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();
@@ -168,7 +168,7 @@ async fn estimates() -> Result<(), Error> {
     let (sign, seconds) = estimated(&plan, "seconds").ok_or("no seconds")?;
     assert!(sign == '≈' && seconds > 0.0 && seconds < 1.0, "{plan}");
     assert!(estimated(&plan, "memory").is_some_and(|(sign, memory)| sign == '≈' && memory > 0.0), "{plan}");
-    // What is filtered may be less, and what is not read is nothing.
+    // Filtered tokens may be fewer, and those that are not read are none.
     for (query, tokens) in
         [("text = 'a b c' AND token = 'b'", ('≤', 4.0)), ("text = 'a b c' AND layer = 7", ('=', 0.0))]
     {
@@ -183,7 +183,7 @@ async fn estimates() -> Result<(), Error> {
     assert!((tokens / 1024.0..tokens / 900.0 + 1.0).contains(&passes), "{plan}");
     let plan = explain(&context, "EXPLAIN SELECT * FROM toy.activations LIMIT 3").await?;
     assert_eq!(estimated(&plan, "tokens").map(|(_, tokens)| tokens), Some(128.0), "{plan}");
-    // Answers from the store run nothing, those by bounds no more than all.
+    // Answers from the store run nothing, those by bounds no more than a full scan.
     let plan =
         explain(&context, "EXPLAIN SELECT layer, neuron, max(activation) FROM toy.activations GROUP BY 1, 2").await?;
     assert_eq!(estimated(&plan, "tokens"), Some(('=', 0.0)), "{plan}");
@@ -218,16 +218,16 @@ async fn estimates() -> Result<(), Error> {
             _ => ('≈', (ran / 1.5..ran * 1.5).contains(&tokens)),
         };
         assert!(sign == expected && is_near, "{name}: {tokens} tokens, ran {ran}\n{before}");
-        // EXPLAIN ANALYZE shows it beside what was measured, as it was planned.
+        // EXPLAIN ANALYZE shows the estimate of the planning beside the measurements.
         assert!(estimated(&after, "tokens").is_some_and(|(_, again)| (again - tokens).abs() < tokens / 2.0), "{after}");
     }
-    // By now the speed is known.
+    // The speed is known now.
     let plan = of("dataset = 'in_memory'").await?;
     assert!(!plan.contains("(speed assumed)"), "{plan}");
     Ok(())
 }
 
-/// Relations that run the model say so too.
+/// Checks that table functions that run the model are estimated too.
 #[tokio::main]
 async fn estimates_of_relations() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();
@@ -254,7 +254,7 @@ async fn estimates_of_relations() -> Result<(), Error> {
     assert!(seen[1] < seen[0] * 0.6 && seen[1] > seen[0] * 0.4, "half of the documents: {seen:?}");
     assert_eq!(seen[2], seen[0]);
     assert!(seen[4] > seen[3]);
-    // What was done before is done no more.
+    // Work that was done before is not done again.
     assert!(estimated(&of("analyze('toy')").await?, "tokens").is_some_and(|(sign, _)| sign == '≤'));
     Ok(())
 }

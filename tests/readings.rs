@@ -1,5 +1,5 @@
-//! How often datasets are read: never to plan a query, and once to see whether they are what was analysed, for all who
-//! ask.
+//! Tests of the number of readings of datasets: none to plan a query, and one to see that they are still those
+//! analysed, for all who ask.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::analysis::rows;
 use crate::server::Error;
 use crate::timing;
 
-/// One trial a kind of table.
+/// One trial per kind of table.
 pub fn trials() -> Vec<Trial> {
     vec![timing::test("readings::files", || Ok(files()?)), timing::test("readings::streams", || Ok(streams()?))]
 }
@@ -41,7 +41,7 @@ struct Counting {
 }
 
 impl Counting {
-    /// Readings since this was last asked.
+    /// Returns the number of readings since it was last called.
     fn reads(&self) -> usize {
         self.reads.swap(0, Ordering::SeqCst)
     }
@@ -99,7 +99,7 @@ impl ObjectStore for Counting {
     }
 }
 
-/// The greatest activation of a neuron, which an analysis knows, and the documents' first tokens, which it does not.
+/// Returns a query of the greatest activation of a neuron, which an analysis knows.
 fn greatest(dataset: &str) -> String {
     format!(
         "SELECT layer, neuron, max(activation) FROM toy.activations WHERE dataset = '{dataset}' AND layer = 1 \
@@ -111,7 +111,7 @@ async fn text(context: &SessionContext, sql: &str) -> Result<String, Error> {
     Ok(datafusion::arrow::util::pretty::pretty_format_batches(&rows(context, sql).await?)?.to_string())
 }
 
-/// A file, and views of it.
+/// Checks a file, and views of it.
 #[tokio::main]
 async fn files() -> Result<(), Error> {
     let objects = Arc::new(Counting::default());
@@ -125,7 +125,7 @@ async fn files() -> Result<(), Error> {
         "CREATE EXTERNAL TABLE texts STORED AS CSV LOCATION 'counting://here/texts.csv'",
         "CREATE VIEW some AS SELECT upper(text) AS text FROM texts WHERE text <> 'x'",
         "CREATE VIEW twice AS SELECT text FROM texts UNION ALL SELECT text FROM texts",
-        // Which documents it has is another matter each time.
+        // Its documents are others each time.
         "CREATE VIEW chance AS SELECT text FROM texts WHERE random() >= 0",
     ] {
         rows(&context, sql).await?;
@@ -152,7 +152,7 @@ async fn files() -> Result<(), Error> {
         let plan = text(&context, &format!("EXPLAIN ANALYZE {sql}")).await?;
         assert!(plan.contains("plan=stored answer,") && plan.contains("tokens_run=0"), "{plan}");
     }
-    // Other texts in the same place: their activations, not those of before.
+    // After other texts are put in the same place, activations are those of the new texts.
     objects.put(&file, "text\nthe the the\n".into()).await?;
     for dataset in ["texts", "some"] {
         let before = text(
@@ -164,7 +164,7 @@ async fn files() -> Result<(), Error> {
         let plan = text(&context, &format!("EXPLAIN ANALYZE {}", greatest(dataset))).await?;
         assert!(plan.contains("plan=full scan (the dataset is not as it was analysed)"), "{plan}");
         assert!(!plan.contains("tokens_run=0"), "{plan}");
-        // For its hash and for its texts.
+        // Read once for its hash and once for its texts.
         assert_eq!(objects.reads(), 2);
         let found = text(&context, &greatest(dataset)).await?;
         assert_eq!(objects.reads(), 1, "the hash is known");
@@ -172,14 +172,14 @@ async fn files() -> Result<(), Error> {
         let sql = greatest(dataset).replace(&format!("dataset = '{dataset}'"), &format!("text = '{upper}'"));
         assert_eq!(found, text(&context, &sql).await?);
         assert_ne!(found, before);
-        // Now it is known when the query is planned.
+        // The change is known now when the query is planned.
         assert!(text(&context, &format!("EXPLAIN {}", greatest(dataset))).await?.contains("plan=full scan"));
         objects.reads();
     }
     Ok(())
 }
 
-/// A stream of which nobody knows when it changes.
+/// A stream whose changes nobody knows.
 #[derive(Debug)]
 struct Texts {
     schema: SchemaRef,
@@ -201,7 +201,7 @@ impl PartitionStream for Texts {
     }
 }
 
-/// It is read for every query, and for none that is only planned.
+/// Checks that a stream is read for every query, and for none that is only planned.
 #[tokio::main]
 async fn streams() -> Result<(), Error> {
     let (reads, newest) = (Arc::new(AtomicUsize::new(0)), Arc::new(std::sync::Mutex::new("import numpy as np")));

@@ -6,12 +6,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
-/// Any error of a test.
+/// Error of a test.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A server that listens; [`Running::stop`] shuts it down.
 pub struct Running {
-    /// On 127.0.0.1.
+    /// Port on 127.0.0.1.
     pub port: u16,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -27,7 +27,7 @@ pub async fn start(engine: Engine) -> Result<Running, Error> {
 }
 
 impl Running {
-    /// A connection as the superuser.
+    /// Connects as the superuser.
     pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         let address = format!("host=127.0.0.1 port={} user=neuroql dbname=neuroql", self.port);
         let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
@@ -35,7 +35,7 @@ impl Running {
         Ok(client)
     }
 
-    /// Shuts down; a panic of the server's own task is an error.
+    /// Shuts the server down; a panic of its task is an error.
     pub async fn stop(self) -> Result<(), Error> {
         // The server may have ended by itself; the task then says how.
         let _ = self.stop.send(());

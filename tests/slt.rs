@@ -1,4 +1,4 @@
-//! Every file of `slt/`, run three ways: embedded, and over the wire in the simple and the extended protocol.
+//! Tests of every file of `slt/`, run three ways: embedded, and over the wire in the simple and the extended protocol.
 //!
 //! Expected values hold for all three, so a difference between them is a fault of the front end. With
 //! `NEUROQL_SLT_COMPLETE=1` results are written into the files instead, to be read before they are committed:
@@ -21,7 +21,7 @@ use crate::cell::{Cell, arrow_column, wire_column};
 use crate::timing;
 use crate::{golden, server};
 
-/// One trial a file and way.
+/// One trial per file and way.
 pub fn trials() -> Vec<Trial> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("slt");
     let mut files: Vec<_> = fs::read_dir(folder).expect("tests/slt exists").flatten().map(|file| file.path()).collect();
@@ -100,7 +100,7 @@ where
     outcome
 }
 
-/// The simple protocol does not tell tokio-postgres' callers the column types: there every column is `Any`.
+/// Compares column types. The simple protocol does not report them to tokio-postgres: there every column is `Any`.
 #[expect(clippy::ptr_arg, reason = "sqllogictest gives the signature")]
 fn same_types(actual: &Vec<DefaultColumnType>, expected: &Vec<DefaultColumnType>) -> bool {
     actual.len() == expected.len()
@@ -126,7 +126,7 @@ impl SqlError {
 
 type Output = Result<DBOutput<DefaultColumnType>, SqlError>;
 
-/// `AsyncDB` for a way; they differ in `run` only.
+/// Implements `AsyncDB` for a way; ways differ in `run` only.
 macro_rules! async_db {
     ($way:ident, $name:literal) => {
         #[async_trait]
@@ -162,7 +162,7 @@ impl Embedded {
         let frame = self.0.sql(sql).await?;
         let planned = frame.schema().as_arrow().clone();
         let batches = frame.collect().await?;
-        // A CASE or UNION of several types has the common one only when it runs.
+        // The common type of a CASE or UNION of several types is known only when it runs.
         let schema = batches.first().map_or(Arc::new(planned), |batch| batch.schema());
         let types: Vec<_> = schema.fields().iter().map(|field| arrow_column(field.data_type())).collect();
         let mut rows = Vec::new();

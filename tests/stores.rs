@@ -1,4 +1,4 @@
-//! Stores on disks that fill up and on S3, and analyses in little memory.
+//! Tests of stores on disks that fill up and on S3, and of analyses in little memory.
 
 use std::fmt;
 use std::process::{Child, Command, Stdio};
@@ -24,7 +24,7 @@ use crate::golden;
 use crate::server::{self, Error};
 use crate::timing;
 
-/// One trial a place.
+/// One trial per place.
 pub fn trials() -> Vec<Trial> {
     vec![
         timing::test("stores::full_disk", || Ok(full_disk()?)),
@@ -34,7 +34,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Objects in memory, with room for so many bytes more.
+/// Objects in memory, with room for `room` bytes more.
 #[derive(Debug)]
 struct Filling {
     objects: InMemory,
@@ -42,7 +42,7 @@ struct Filling {
 }
 
 impl Filling {
-    /// What a full disk says.
+    /// Takes bytes of the room, or returns the error of a full disk.
     fn take(&self, bytes: usize) -> object_store::Result<()> {
         if self.room.fetch_sub(bytes as i64, Ordering::SeqCst) >= bytes as i64 {
             return Ok(());
@@ -131,7 +131,7 @@ async fn analyse(context: &SessionContext, documents: &str) -> Result<(), String
     rows(context, &sql).await.map(drop).map_err(|error| error.to_string())
 }
 
-/// A disk that fills up at any write: the error says so, what was there stays, and the next run completes.
+/// Checks a disk that fills up at any write: the error says so, committed data stays, and the next run completes.
 #[tokio::main]
 async fn full_disk() -> Result<(), Error> {
     let expected = in_one_go().await?;
@@ -152,7 +152,7 @@ async fn full_disk() -> Result<(), Error> {
             assert!(error.contains("disk is full"), "room for {room}: {error}");
             failures += 1;
             assert_eq!(everything(&context).await?, before, "after a failure with room for {room}");
-            // As well for those who look at it anew.
+            // So does a store that is opened anew.
             objects.room.store(i64::MAX, Ordering::SeqCst);
             assert_eq!(everything(&open().await?).await?, before, "after a failure with room for {room}");
         }
@@ -165,7 +165,7 @@ async fn full_disk() -> Result<(), Error> {
     Ok(())
 }
 
-/// A document of 5 MB under a limit that its activations alone would exceed many times.
+/// Checks a document of 5 MB under a limit that its activations alone would exceed many times.
 #[tokio::main]
 async fn small_memory() -> Result<(), Error> {
     let limit = 192 << 20;
@@ -183,7 +183,7 @@ async fn small_memory() -> Result<(), Error> {
                 WHERE n.dataset = 'long' AND n.layer = 0";
     let found = rows(&context, same).await?;
     assert_eq!(found.iter().map(|batch| batch.num_rows()).sum::<usize>(), 4);
-    // Less than it needs is said so.
+    // A limit below what it needs is an error.
     let context = Engine::builder().with_memory_limit(4 << 20).build()?;
     let running = server::start(context).await?;
     let client = running.connect().await?;
@@ -193,9 +193,9 @@ async fn small_memory() -> Result<(), Error> {
     running.stop().await
 }
 
-/// A store of the program before versions of models named their tokenizers: it analysed two documents of three at layer 0
-/// of `models/gpt2`, and keeps a graph. Its rows are read, its analysis goes on, and what is kept from now on is of a
-/// tokenizer.
+/// Checks a store of the program before versions of models named their tokenizers: it analysed two documents of three
+/// at layer 0 of `models/gpt2`, and keeps a graph. Its rows are read, its analysis goes on, and rows from now on are of
+/// a tokenizer.
 #[tokio::main]
 async fn before_tokenizers() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
@@ -216,7 +216,7 @@ async fn before_tokenizers() -> Result<(), Error> {
     rows(&context, &dataset).await?;
     let said = async |sql: &str| -> Result<String, Error> { Ok(format!("{:?}", cells(&context, sql).await?)) };
 
-    // As that program said.
+    // The values that that program printed.
     let statistics = "SELECT sum(tokens), count(*) FROM small.neurons WHERE layer = 0";
     assert!(said(statistics).await?.contains("31104"), "{}", said(statistics).await?);
     let example = said("SELECT position, activation FROM small.examples WHERE rank = 1 AND neuron = 3").await?;
@@ -237,12 +237,12 @@ async fn before_tokenizers() -> Result<(), Error> {
                WHERE n.layer = 0 AND e.rank = 1 ORDER BY n.neuron";
     assert_eq!(cells(&context, all).await?, cells(&fresh, all).await?);
 
-    // With another tokenizer only what does not name one is left.
+    // With another tokenizer only rows that do not name one are left.
     rows(&context, "INSERT INTO small.graphs (layer, neuron, reason, method) VALUES (0, 7, 'none', 'new')").await?;
     let both = said(graphs).await?;
     assert!(both.contains("mine") && both.contains("new"), "{both}");
     rows(&context, "DROP TABLE small").await?;
-    // Another file, and the same tokens.
+    // Another file with the same tokens.
     let other = folder.path().join("tokenizer.json");
     std::fs::write(&other, std::fs::read_to_string(golden::root().join("tests/models/gpt2/tokenizer.json"))? + "\n")?;
     rows(&context, &register(&format!(", 'tokenizer' '{}'", other.display()))).await?;
@@ -280,7 +280,7 @@ impl Drop for S3 {
 const BUCKET: &str =
     "import sys, urllib.request\nurllib.request.urlopen(urllib.request.Request(sys.argv[1], method='PUT'))";
 
-/// The environment of a store there.
+/// The environment of a store in the bucket.
 const VARIABLES: [(&str, &str); 5] = [
     ("AWS_ACCESS_KEY_ID", "test"),
     ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -289,24 +289,24 @@ const VARIABLES: [(&str, &str); 5] = [
     ("NO_PROXY", "127.0.0.1"),
 ];
 
-/// The process that [`s3`] starts with the environment of the bucket does the work.
+/// Environment variable with the location of the store for the process that [`s3`] starts.
 const CHILD: &str = "NEUROQL_TEST_STORE_ON_S3";
 
-/// Runs as the child process of the trial if that is what this process is.
+/// Runs as the child process of the trial if this process is one.
 pub fn child() -> Option<std::process::ExitCode> {
     let location = std::env::var(CHILD).ok()?;
     let runtime = tokio::runtime::Runtime::new().ok()?;
     Some(match runtime.block_on(on_s3(&location)) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            // The trial shows what its child says.
+            // The trial shows the child's output.
             let _ = std::io::Write::write_all(&mut std::io::stderr(), error.to_string().as_bytes());
             std::process::ExitCode::FAILURE
         }
     })
 }
 
-/// Analysed, read back, and committed to by two at once.
+/// Checks that a store is analysed, read back, and committed to by two at once.
 async fn on_s3(location: &str) -> Result<(), Error> {
     let open = async || -> Result<SessionContext, Error> {
         let context = Engine::builder().with_store(Store::open(location).await?).build()?.session();
@@ -338,7 +338,7 @@ async fn on_s3(location: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// On S3, if its stand-in can be run here.
+/// Checks a store on S3, if its stand-in can be run here.
 fn s3() -> Result<Completion, Failed> {
     let python = match neuroql_requirements::moto() {
         Ok(python) => python,

@@ -1,4 +1,4 @@
-//! How long each trial takes, and which take longest.
+//! Times of trials, and a list of those that take longest.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,16 +7,16 @@ use libtest_mimic::{Completion, Failed, Trial};
 
 static TAKEN: Mutex<Vec<(String, Duration)>> = Mutex::new(Vec::new());
 
-/// Trials that [`print_slowest`] names.
+/// Number of trials that [`print_slowest`] names.
 const SLOWEST: usize = 10;
 
-/// A trial whose time is remembered.
+/// Creates a trial whose time is recorded.
 pub fn test(name: impl Into<String>, runner: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
     let name = name.into();
     Trial::test(name.clone(), move || timed(name, runner))
 }
 
-/// A trial that may find that it lacks something, whose time is remembered.
+/// Creates a trial that may be ignored because something is missing, whose time is recorded.
 pub fn ignorable_test(
     name: impl Into<String>,
     runner: impl FnOnce() -> Result<Completion, Failed> + Send + 'static,

@@ -67,18 +67,18 @@ fn decompress(cmd: &mut CreateExternalTable) {
     }
 }
 
-/// A location that means the same in every working directory.
+/// Returns a path as an absolute one, the same in every working directory; URLs stay as they are.
 pub(crate) fn absolute(location: &str) -> String {
     if location.contains("://") {
         return location.into();
     }
     let absolute = std::path::absolute(Path::new(location)).ok();
     let absolute = absolute.and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_else(|| location.into());
-    // A folder is told by its slash.
+    // A folder is recognised by its slash.
     if location.ends_with('/') && !absolute.ends_with('/') { absolute + "/" } else { absolute }
 }
 
-/// The statement in full. Constraints are left out: nothing enforces them on files.
+/// Returns the statement in full. Constraints are left out: nothing enforces them on files.
 fn statement(cmd: &CreateExternalTable) -> Result<String> {
     let dialect = PostgreSqlDialect {};
     let unparser = Unparser::new(&dialect);

@@ -49,7 +49,7 @@ pub enum Error {
     InvalidName {
         /// The name.
         name: String,
-        /// Why not.
+        /// Reason that the name is refused.
         reason: &'static str,
     },
     /// A name that is taken.
@@ -65,10 +65,10 @@ pub enum Error {
         /// The fault.
         reason: Box<InvalidGraph>,
     },
-    /// A row of graphs that lacks what it must have.
+    /// A row of graphs that lacks a required value.
     #[error("a row of graphs needs a {0}")]
     NullInGraphs(&'static str),
-    /// A file whose columns cannot be told.
+    /// A file whose columns cannot be inferred.
     #[error(
         "the columns of \"{file}\" cannot be told: {reason}; declare them, as in CREATE EXTERNAL TABLE name (text VARCHAR) \
          STORED AS CSV …"
@@ -107,9 +107,9 @@ pub enum Error {
     /// A table without columns, because it has no files.
     #[error("\"{location}\" has no file that ends in {ending}, and the columns of table {table} are not declared")]
     NoFiles {
-        /// Where they were looked for.
+        /// Location that was searched.
         location: String,
-        /// How their names would end.
+        /// Ending of the names that were searched for.
         ending: String,
         /// Name of the table.
         table: String,

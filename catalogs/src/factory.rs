@@ -36,7 +36,7 @@ impl std::fmt::Debug for ModelFactory {
 }
 
 impl ModelFactory {
-    /// What `STORED AS` names it by.
+    /// File type after `STORED AS`.
     pub const FILE_TYPE: &str = "MODEL";
 
     /// A factory that reports downloads to `progress`.
@@ -48,7 +48,7 @@ impl ModelFactory {
     /// with a warning: its files may come back.
     ///
     /// # Errors
-    /// If the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub async fn restore(&self) -> Result<()> {
         for known in self.engine.store.registrations().await.map_err(sql_error)? {
             if self.engine.registry.get(&known.model).is_ok() {
@@ -72,7 +72,7 @@ impl ModelFactory {
     /// Loads a model and registers it.
     ///
     /// # Errors
-    /// [`Error::InvalidName`] or [`Error::Duplicate`], or what [`Model::load`] says.
+    /// [`Error::InvalidName`], [`Error::Duplicate`], or an error of [`Model::load`].
     pub async fn load(&self, name: &str, location: &str, options: Options) -> Result<Arc<Model>> {
         check_name(name)?;
         if let Ok(model) = self.engine.registry.get(name) {
@@ -96,12 +96,12 @@ fn parse(options: &HashMap<String, String>) -> Result<Options> {
     Options::parse(pairs).map_err(sql_error)
 }
 
-/// A location that means the same in every working directory, if it is one of files here.
+/// Returns the location of local files as an absolute path; any other location stays as it is.
 fn lasting(location: &str) -> String {
     if std::path::Path::new(location).exists() { absolute(location) } else { location.into() }
 }
 
-/// A model's name is the name of a schema and of a table.
+/// Returns an error if a name cannot be that of a model, which is also the name of a schema and of a table.
 fn check_name(name: &str) -> Result<(), Error> {
     let invalid = |reason| Err(Error::InvalidName { name: name.into(), reason });
     if name.is_empty() {

@@ -1,9 +1,10 @@
 //! Tables: models, datasets, and for each model its neurons, activations, vocabulary and weights.
 //!
-//! A model is a schema of tables; each of them also stands in the default schema with a leading `model` column, over all
-//! models. [`Catalog`] lays both over a catalog of DataFusion's, so that what users create lives beside them.
+//! A model is a schema of tables; each of them also stands in the default schema with a leading `model` column, over
+//! all models. [`Catalog`] lays both over a catalog of DataFusion's, so that what users create lives beside them.
 //! [`ModelFactory`] makes `CREATE EXTERNAL TABLE … STORED AS MODEL` work, [`TableFunctionPlanner`] calls like
-//! `top_neurons(model => …)`. The tables compute nothing themselves: they ask `neuroql-pipeline`. `registry.rs` lists both.
+//! `top_neurons(model => …)`. The tables compute nothing themselves: they ask `neuroql-pipeline`. `registry.rs` lists
+//! both.
 
 mod async_method;
 mod catalog;

@@ -8,9 +8,9 @@ use neuroql_model::DeviceName;
 use neuroql_schema::sql_error;
 
 extensions_options! {
-    /// What a session says of the models that it registers.
+    /// Settings for the models that a session registers.
     pub struct Settings {
-        /// Where a model runs whose registration does not say: cpu, cuda or cuda:N.
+        /// Device of models whose registration names none: cpu, cuda or cuda:N.
         pub device: SessionDevice, default = SessionDevice::default()
     }
 }

@@ -1,4 +1,4 @@
-//! What all tables share: the models, and what is kept of them.
+//! State that all tables share: the models, and the store of results about them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,24 +23,24 @@ pub struct EngineState {
     pub registry: Arc<Registry>,
     /// Registrations, statistics, examples, bounds and graphs.
     pub store: Arc<Store>,
-    /// Both, and what is known of datasets, for runs over documents.
+    /// Models, store and fingerprints of datasets, for runs over documents.
     pub(crate) resources: Arc<Resources>,
     /// Tables and views that the store remembers, by name.
     defined: Mutex<BTreeMap<String, String>>,
-    /// True if they are being created from what the store says.
+    /// True while tables are created from definitions in the store.
     restoring: AtomicBool,
-    /// The last of the writes that statements have begun and could not wait for; it waits for those before it.
+    /// The last write that a statement has begun and could not wait for; it waits for the writes before it.
     pending: Mutex<Option<JoinHandle<Result<()>>>>,
 }
 
 impl EngineState {
-    /// Bytes that caches take at most where nobody says how many they may.
+    /// Default limit of all caches, in bytes.
     pub const CACHE_BYTES: u64 = INDEX_BYTES + CACHE_BYTES;
 
-    /// Puts models and store together, with caches that take no more than so many bytes.
+    /// Combines models and store, with caches that take at most `cache_bytes` bytes.
     ///
     /// # Errors
-    /// None that memory can cause.
+    /// Returns an error if the caches of the store cannot be made.
     pub fn new(registry: Arc<Registry>, store: Store, cache_bytes: u64) -> Result<Self> {
         let indexes = (u128::from(cache_bytes) * u128::from(INDEX_BYTES) / u128::from(Self::CACHE_BYTES)) as u64;
         let indexes = indexes.min(INDEX_BYTES);
@@ -86,17 +86,17 @@ impl EngineState {
         });
     }
 
-    /// Creates the tables and views that the store remembers in a session, earliest first; one that cannot be is left
-    /// out, with a warning: what it needs may come back.
+    /// Creates the tables and views that the store remembers in a session, earliest first; one that cannot be created
+    /// is left out, with a warning: its files or tables may come back.
     ///
     /// # Errors
-    /// If the store cannot be read.
+    /// Returns an error if the store cannot be read.
     pub async fn restore_tables(&self, context: &SessionContext) -> Result<()> {
         let mut waiting = self.store.definitions().await.map_err(sql_error)?;
         let known = waiting.iter().map(|Definition { name, sql }| (name.clone(), sql.clone())).collect();
         *self.defined.lock().unwrap_or_else(PoisonError::into_inner) = known;
         let _restoring = Restoring::begin(&self.restoring);
-        // What one needs may have been replaced, and so be later in the list.
+        // A table that a view needs may have been replaced since, and so be later in the list.
         loop {
             let before = waiting.len();
             let mut failed = Vec::new();
@@ -117,8 +117,8 @@ impl EngineState {
         Ok(())
     }
 
-    /// Writes in the background, after what was begun before: DataFusion creates and drops tables without awaiting
-    /// anything.
+    /// Runs a write in the background, after the writes begun before: DataFusion creates and drops tables without
+    /// awaiting anything.
     fn write(&self, name: &str, write: impl Future<Output = neuroql_store::Result<()>> + Send + 'static) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             tracing::warn!(name, "created or dropped outside a runtime: the store does not know");
@@ -135,10 +135,10 @@ impl EngineState {
         }));
     }
 
-    /// Waits for what statements have left to do in the background.
+    /// Waits for the background writes of statements.
     ///
     /// # Errors
-    /// What the store says of it.
+    /// Returns an error of the store.
     pub async fn settle(&self) -> Result<()> {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
         match pending {
@@ -147,7 +147,8 @@ impl EngineState {
         }
     }
 
-    /// The layers of this model as it is that were analysed, by dataset: whatever the dataset holds now, finished or not.
+    /// Returns the layers of this version of the model that were analysed, finished or not, by dataset, whatever the
+    /// dataset holds now.
     pub(crate) async fn analysed(&self, model: &Model) -> Result<BTreeMap<String, Vec<u32>>> {
         let freshness = Freshness::of(model);
         let mut datasets: BTreeMap<String, Vec<u32>> = BTreeMap::new();
@@ -160,12 +161,12 @@ impl EngineState {
     }
 }
 
-/// What became of a write and those before it.
+/// Waits for a write and those before it, and returns their result.
 async fn outcome(write: JoinHandle<Result<()>>) -> Result<()> {
     write.await.unwrap_or_else(|e| Err(Error::Internal(format!("a write was lost: {e}")).into()))
 }
 
-/// While it lives, tables are created from what the store says.
+/// Guard; while it lives, tables are created from definitions in the store.
 struct Restoring<'a>(&'a AtomicBool);
 
 impl<'a> Restoring<'a> {

@@ -1,4 +1,4 @@
-//! The differences from PostgreSQL that are meant. Each is in the README, too.
+//! The differences from PostgreSQL that are intended. Each is in the README, too.
 //!
 //! Literals: a bare whole number is `bigint` and one with a point `double precision`; statements of this test write
 //! `1::int` and `'1.5'::numeric`, which both servers take for the same. So do they cast `avg` of integers, which is
@@ -8,36 +8,37 @@ use super::compare;
 use super::values::Ty;
 use super::wire::Format;
 
-/// A numeric column has one scale in neuroql, so 1.5 beside 0.25 is printed as 1.50.
+/// Difference in the scale of a numeric: a column has one scale in neuroql, so 1.5 beside 0.25 is printed as 1.50.
 pub const SCALE: &str = "digits after the point of a numeric";
 
-/// PostgreSQL computes constants before it knows whether a row needs them: `SELECT 1 / 0 FROM t WHERE false` fails there,
-/// and has no rows here.
+/// Error of an unneeded constant: PostgreSQL computes constants before it knows that a row needs them, so that
+/// `SELECT 1 / 0 FROM t WHERE false` fails there, and has no rows here.
 pub const UNNEEDED: &str = "an error of a value that no row needs";
 
-/// PostgreSQL computes constants when a statement is prepared; here the error comes when it runs.
+/// Error that comes later: PostgreSQL computes constants when a statement is prepared; here the error comes when it
+/// runs.
 pub const LATER: &str = "an error of a value that comes when the statement runs";
 
-/// Returns whether this is the answer to a statement that prepares another one.
+/// Returns true if this is the answer to a statement that prepares another one.
 pub fn is_of_preparation(tag: &str) -> bool {
     matches!(tag, "PREPARE" | "DECLARE CURSOR" | "CREATE VIEW")
 }
 
-/// A group of -0 and 0 is shown as 0; PostgreSQL shows that of them which it has met first.
+/// Sign of a zero: a group of -0 and 0 is shown as 0; PostgreSQL shows the one that it has met first.
 pub const ZERO: &str = "the sign of a zero in groups";
 
-/// Returns whether PostgreSQL does not find out of which type a literal is, which is text here: the generator takes `'a'` for one
-/// of its texts, for that is what it is beside other values.
+/// Returns true if PostgreSQL does not find out the type of a literal, which is text here: the generator takes `'a'`
+/// for one of its texts, as which it counts beside other values.
 pub fn is_of_unknown(code: &str, message: &str) -> bool {
     matches!(code, "42804" | "42725" | "42P18") && message.contains("unknown")
 }
 
-/// Returns whether an error of PostgreSQL is one of a value (class 22, data exception).
+/// Returns true if an error of PostgreSQL is one of a value (class 22, data exception).
 pub fn is_of_value(code: &str) -> bool {
     code.starts_with("22")
 }
 
-/// Returns whether rows are the same but for what is allowed.
+/// Returns true if rows are the same but for differences that are allowed.
 pub fn equal(
     types: &[u32],
     one: &[Vec<Option<Vec<u8>>>],
@@ -76,7 +77,7 @@ fn normal(cell: &[u8], ty: u32, format: Format, grouped: bool) -> Vec<u8> {
     }
 }
 
-/// A number without zeros at the end of its fraction.
+/// Returns a number without zeros at the end of its fraction.
 fn shortest(number: &[u8]) -> Vec<u8> {
     if !number.contains(&b'.') {
         return number.to_vec();
@@ -86,8 +87,8 @@ fn shortest(number: &[u8]) -> Vec<u8> {
     number[..end].to_vec()
 }
 
-/// Weight, sign and groups of four digits of a numeric in its binary form, without the number of digits that are shown and
-/// groups of zeros at the end.
+/// Returns weight, sign and groups of four digits of a numeric in its binary form, without the number of digits that
+/// are shown and groups of zeros at the end.
 fn digits(cell: &[u8]) -> Vec<u8> {
     if cell.len() < 8 {
         return cell.to_vec();
@@ -99,7 +100,7 @@ fn digits(cell: &[u8]) -> Vec<u8> {
     [&cell[2..6], groups].concat()
 }
 
-/// The same of each element of an array.
+/// Applies [`digits`] to each element of an array.
 fn elements(cell: &[u8]) -> Vec<u8> {
     let word =
         |at: usize| cell.get(at..at + 4).map(|bytes| i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));

@@ -14,11 +14,11 @@ use crate::server::Error;
 pub struct Cluster {
     pub port: u16,
     process: Child,
-    // Removed after the process has ended.
+    // The folder is removed after the process has ended.
     _folder: tempfile::TempDir,
 }
 
-/// The programs of an installed PostgreSQL, 15 if there are several, or why there is none.
+/// Returns the programs of an installed PostgreSQL, 15 if there are several, or the reason why there is none.
 pub fn installed() -> Result<PathBuf, String> {
     let usable = |folder: &Path| folder.join("initdb").exists() && folder.join("postgres").exists();
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -132,13 +132,13 @@ fn stop(process: &mut Child) {
     let _ = process.wait();
 }
 
-/// The user and group to run as where the test runs as root, whom PostgreSQL refuses.
+/// Returns the user and group to run as if the test runs as root, whom PostgreSQL refuses.
 fn unprivileged(own: &Path) -> Result<Option<(u32, u32)>, Error> {
     if fs::metadata(own)?.uid() != 0 {
         return Ok(None);
     }
     let users = fs::read_to_string("/etc/passwd")?;
-    // Debian's package makes a user postgres; nobody will do elsewhere.
+    // Debian's package makes a user postgres; elsewhere the user nobody will do.
     for name in ["postgres", "nobody"] {
         let line = users.lines().find(|line| line.split(':').next() == Some(name));
         let fields: Vec<&str> = line.map(|line| line.split(':').collect()).unwrap_or_default();

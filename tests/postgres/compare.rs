@@ -1,8 +1,8 @@
-//! When two answers are the same.
+//! Comparison of two answers.
 
 use super::wire::{Answer, Format};
 
-/// How neuroql's answer stands to Postgres'.
+/// Result of comparing neuroql's answer with Postgres'.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     Equal,
@@ -10,22 +10,22 @@ pub enum Verdict {
     Refused(String, String),
     /// Both have an error.
     BothRefused,
-    /// Not asked in this way.
+    /// The statement was not run in this way.
     Skipped,
     /// A difference that is allowed, by its reason.
     Allowed(&'static str),
     Wrong(&'static str),
 }
 
-/// How rows are compared.
+/// Rules for comparing rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows {
     pub format: Format,
-    /// One by one, else as a multiset.
+    /// True to compare rows one by one, false as a multiset.
     pub ordered: bool,
     /// True if the command's tag counts.
     pub tags: bool,
-    /// True if all values of the query are asked for.
+    /// True if all values of the query are computed.
     pub values: bool,
     /// True if the query makes groups of equal values.
     pub grouped: bool,
@@ -94,7 +94,7 @@ pub fn judge(postgres: &Answer, neuroql: &Answer, rows: Rows) -> Verdict {
 
 type Row = Vec<Option<Vec<u8>>>;
 
-/// Returns whether rows are the same, in their order or in any.
+/// Returns true if rows are the same, in their order or in any.
 pub fn same(one: &[Row], two: &[Row], ordered: bool) -> bool {
     if ordered {
         return one == two;

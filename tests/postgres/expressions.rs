@@ -1,4 +1,4 @@
-//! Expressions of each type: which functions and operators give it, of what.
+//! Expressions of each type: the functions and operators that give it, and their arguments.
 
 use super::values::Ty;
 
@@ -505,8 +505,8 @@ pub const AGGREGATES: &[(Ty, &str, &[Arg])] = &[
     (Ty::Array(&Ty::Numeric), "array_agg({} ORDER BY {id})", &[N]),
 ];
 
-/// Window functions; `{over}` is a window that orders by the rows' key, `{free}` one without an order, `{ties}` one whose order has
-/// ties, `{rows}` one with a frame.
+/// Window functions; `{over}` is a window that orders by the rows' key, `{free}` one without an order, `{ties}` one
+/// whose order has ties, `{rows}` one with a frame.
 pub const WINDOWS: &[(Ty, &str, &[Arg])] = &[
     (Ty::Int8, "row_number() OVER {over}", &[]),
     (Ty::Int8, "rank() OVER {ties}", &[]),

@@ -4,8 +4,8 @@
 //! `NEUROQL_DIFFERENTIAL_STATEMENTS` (1000) and `NEUROQL_DIFFERENTIAL_SEED` (1) choose how many and which,
 //! `NEUROQL_DIFFERENTIAL_ONLY` the statement of one index, as a failure prints it. A run ends after
 //! `NEUROQL_DIFFERENTIAL_SECONDS`, or after `NEUROQL_DIFFERENTIAL_FAILURES` (10) kinds of failures.
-//! `NEUROQL_DIFFERENTIAL_SERVER` is the port of a server on this machine to ask instead of one of this program's own, such as
-//! one of a release build. `NEUROQL_DIFFERENTIAL_INVALID=1` prints what PostgreSQL itself refuses.
+//! `NEUROQL_DIFFERENTIAL_SERVER` is the port of a server on this machine to ask instead of one of this program's own,
+//! such as one of a release build. `NEUROQL_DIFFERENTIAL_INVALID=1` prints what PostgreSQL itself refuses.
 
 #![expect(clippy::print_stdout, reason = "the report of a run is its output")]
 
@@ -54,7 +54,7 @@ fn differential() -> Result<Completion, Failed> {
     if !report.failures.is_empty() {
         return Err("answers differ".into());
     }
-    // Otherwise the trial would pass if neuroql refused all there is.
+    // Otherwise the trial would pass if neuroql refused all statements.
     let asked = report.equal + report.allowed + report.refused();
     if options.only.is_none() && report.equal * 2 < asked {
         return Err(format!("only {} of {asked} answers are equal", report.equal).into());

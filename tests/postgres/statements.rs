@@ -7,7 +7,7 @@ use super::expressions::{AGGREGATES, Arg, Rule, WINDOWS, rules};
 use super::tree::{Kind, Tree};
 use super::values::{Datum, PLAIN, Ty, Value, datum, pick, value};
 
-/// A query and what is known of its answer.
+/// A query and properties of its answer.
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub tree: Tree,
@@ -22,13 +22,13 @@ pub struct Wrapper {
     pub steps: &'static [&'static str],
     /// True if rows come in the order of the query.
     pub keeps_order: bool,
-    /// True if what is asked needs the values of the query, and not only its rows.
+    /// True if the wrapper needs the values of the query, and not only its rows.
     pub values: bool,
-    /// What to run whatever happened.
+    /// Statements to run afterwards in any case.
     pub cleanup: &'static [&'static str],
 }
 
-/// The ways.
+/// All wrappers.
 pub const WRAPPERS: &[Wrapper] = &[
     Wrapper {
         name: "view",
@@ -96,13 +96,13 @@ pub const WRAPPERS: &[Wrapper] = &[
 #[derive(Debug, Clone)]
 pub struct Table {
     pub name: &'static str,
-    /// Beside `id`, which counts the rows from 1.
+    /// Columns beside `id`, which counts the rows from 1.
     pub columns: Vec<(&'static str, Ty)>,
     pub rows: Vec<Vec<Value>>,
 }
 
 impl Table {
-    /// The query whose rows it holds.
+    /// Returns the query whose rows it holds.
     pub fn query(&self) -> String {
         let row = |(index, row): (usize, &Vec<Value>)| {
             let values: String = row.iter().map(|value| format!(", {}", value.literal(4))).collect();
@@ -125,7 +125,7 @@ struct Column {
     ty: Ty,
 }
 
-/// What a FROM clause offers.
+/// SQL and columns of a FROM clause.
 struct From {
     sql: Tree,
     columns: Vec<Column>,
@@ -133,7 +133,7 @@ struct From {
     keys: Vec<String>,
 }
 
-/// Makes statements from a seed.
+/// Generator of statements from a seed.
 pub struct Generator {
     rng: StdRng,
     scopes: Vec<Vec<Column>>,
@@ -142,7 +142,7 @@ pub struct Generator {
     aliases: u32,
 }
 
-/// The types of columns of results: each plain one, and some arrays.
+/// Returns a type of a result's column: each plain one, and some arrays.
 fn any_type(rng: &mut StdRng) -> Ty {
     if rng.random_ratio(1, 6) {
         return *pick(rng, &[Ty::Int4, Ty::Text, Ty::Int4, Ty::Text, *pick(&mut rng.clone(), &PLAIN)]);
@@ -155,12 +155,12 @@ fn any_type(rng: &mut StdRng) -> Ty {
 }
 
 impl Generator {
-    /// The generator of one statement.
+    /// Creates the generator of one statement.
     pub fn new(seed: u64) -> Self {
         Self { rng: StdRng::seed_from_u64(seed), scopes: Vec::new(), floor: 0, aliases: 0 }
     }
 
-    /// The tables that statements read.
+    /// Returns the tables that statements read.
     pub fn tables(&mut self) -> Vec<Table> {
         let arrays = [Ty::Array(&Ty::Int4), Ty::Array(&Ty::Text)];
         let wide = PLAIN.into_iter().chain(arrays).map(|ty| (column_of(ty), ty)).collect();
@@ -174,7 +174,7 @@ impl Generator {
         Table { name, columns, rows }
     }
 
-    /// A query with one to three columns.
+    /// Returns a query with one to three columns.
     pub fn statement(&mut self) -> Statement {
         let count = *pick(&mut self.rng, &[1, 1, 1, 2, 3]);
         let types: Vec<Ty> = (0..count).map(|_| any_type(&mut self.rng)).collect();
@@ -192,7 +192,7 @@ impl Generator {
         format!("q{}", self.aliases)
     }
 
-    /// A query with columns c1, c2, … of these types; whether its order is that of a key.
+    /// Returns a query with columns c1, c2, … of these types; true if its order is that of a key.
     fn query(&mut self, types: &[Ty], depth: u32, top: bool) -> (Tree, bool) {
         match self.rng.random_range(0..20) {
             0..4 => (self.without_from(types, depth), true),
@@ -205,7 +205,7 @@ impl Generator {
         }
     }
 
-    /// The outputs of a query; those after the first can be left out.
+    /// Returns the outputs of a query; those after the first can be left out.
     fn outputs(&mut self, types: &[Ty], mut each: impl FnMut(&mut Self, Ty) -> Tree) -> Tree {
         let outputs: Vec<Tree> = types
             .iter()
@@ -299,7 +299,7 @@ impl Generator {
         Tree::fixed("SELECT {} FROM {}{}{}{}", [outputs, from.sql, filter, group, having])
     }
 
-    /// An aggregate of a type, or an expression of one.
+    /// Returns an aggregate of a type, or an expression of one.
     fn aggregate(&mut self, ty: Ty, keys: &[String], depth: u32) -> Tree {
         let fitting: Vec<_> = AGGREGATES
             .iter()
@@ -337,7 +337,7 @@ impl Generator {
         Tree::new(Kind::Expr(ty), &template, arguments)
     }
 
-    /// The name of a column of the innermost FROM whose type has an order everywhere.
+    /// Returns the name of a column of the innermost FROM whose type has an order everywhere.
     fn column(&mut self) -> String {
         let Some(scope) = self.scopes.last() else { return "1".into() };
         let plain: Vec<&Column> = scope
@@ -474,7 +474,7 @@ impl Generator {
         }
     }
 
-    /// An expression of a type.
+    /// Returns an expression of a type.
     pub fn expr(&mut self, ty: Ty, depth: u32) -> Tree {
         if depth == 0 {
             return self.leaf(ty);
@@ -647,7 +647,7 @@ impl Generator {
     }
 }
 
-/// The column of table d1 that has a type.
+/// Returns the column of table d1 that has a type.
 fn column_of(ty: Ty) -> &'static str {
     match ty {
         Ty::Bool => "b",

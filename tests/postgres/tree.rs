@@ -14,9 +14,9 @@ pub struct Tree {
 pub enum Kind {
     /// An expression, which others of its type can replace.
     Expr(Ty),
-    /// Something that can be left out.
+    /// A part that can be left out.
     Optional,
-    /// Anything else.
+    /// Any other part.
     Fixed,
 }
 
@@ -32,11 +32,11 @@ enum Part {
 struct Slot {
     value: Value,
     style: u8,
-    /// Never a parameter.
+    /// True for a value that is never a parameter.
     inline: bool,
 }
 
-/// How values are written.
+/// Forms of the values in a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spelling {
     Literals,
@@ -63,27 +63,27 @@ impl Tree {
         Self { kind, parts }
     }
 
-    /// SQL that is not an expression.
+    /// Returns SQL that is not an expression.
     pub fn fixed(template: &str, arguments: impl IntoIterator<Item = Tree>) -> Self {
         Self::new(Kind::Fixed, template, arguments)
     }
 
-    /// SQL without parts.
+    /// Returns SQL without parts.
     pub fn sql(sql: impl Into<String>) -> Self {
         Self { kind: Kind::Fixed, parts: vec![Part::Sql(sql.into())] }
     }
 
-    /// Nothing.
+    /// Returns an empty tree.
     pub fn empty() -> Self {
         Self { kind: Kind::Fixed, parts: Vec::new() }
     }
 
-    /// A literal or a parameter.
+    /// Returns a literal or a parameter.
     pub fn value(value: Value, style: u8, inline: bool) -> Self {
         Self { kind: Kind::Expr(value.ty), parts: vec![Part::Value(Slot { value, style, inline })] }
     }
 
-    /// Several, with a separator.
+    /// Joins trees with a separator.
     pub fn join(trees: impl IntoIterator<Item = Tree>, separator: &str) -> Self {
         let mut parts = Vec::new();
         for tree in trees {
@@ -95,7 +95,7 @@ impl Tree {
         Self { kind: Kind::Fixed, parts }
     }
 
-    /// The statement and the values of its parameters.
+    /// Returns the statement and the values of its parameters.
     pub fn render(&self, spelling: Spelling) -> (String, Vec<Value>) {
         let (mut sql, mut values) = (String::new(), Vec::new());
         self.write(spelling, &mut sql, &mut values);
@@ -121,7 +121,7 @@ impl Tree {
         }
     }
 
-    /// Trees each without one of the parts that can be left out.
+    /// Returns trees each without one of the parts that can be left out.
     pub fn without_options(&self) -> Vec<Tree> {
         let mut found = Vec::new();
         self.visit(&mut Vec::new(), &mut |path, tree| {
@@ -134,7 +134,7 @@ impl Tree {
         found
     }
 
-    /// Trees with something less each, the smallest first.
+    /// Returns trees with something less each, the smallest first.
     pub fn smaller(&self) -> Vec<Tree> {
         let mut found = Vec::new();
         self.visit(&mut Vec::new(), &mut |path, tree| {

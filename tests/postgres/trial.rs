@@ -1,4 +1,4 @@
-//! Runs statements against both servers, and says what differs.
+//! Runs statements against both servers, and reports differences.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,26 +18,26 @@ use super::wire::{Answer, Client, Described, Format};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// What to run.
+/// Options of a run.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub seed: u64,
     pub statements: u64,
     /// The index of a single statement.
     pub only: Option<u64>,
-    /// After so many failures the rest is not run.
+    /// Number of failures after which the rest is not run.
     pub failures: usize,
-    /// Statements that have not begun by then are left out.
+    /// Time after which no statement begins.
     pub seconds: u64,
     pub threads: usize,
 }
 
 impl Options {
-    /// What the environment asks for.
+    /// Reads the options from the environment.
     ///
     /// # Errors
     ///
-    /// If a variable is not a number.
+    /// Returns an error if a variable is not a number.
     pub fn from_environment() -> Result<Self, Error> {
         let number = |name: &str| match std::env::var(format!("NEUROQL_DIFFERENTIAL_{name}")) {
             Ok(text) => text.parse().map(Some).map_err(|_| format!("NEUROQL_DIFFERENTIAL_{name} is no number: {text}")),
@@ -55,7 +55,7 @@ impl Options {
     }
 }
 
-/// A way to ask.
+/// Ways to run a statement.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     Simple,
@@ -89,11 +89,11 @@ pub struct Failure {
     pub index: u64,
     pub way: String,
     pub reason: &'static str,
-    /// What was sent, as small as it could be made.
+    /// The statement that was sent, as small as it could be made.
     pub statement: String,
     pub postgres: String,
     pub neuroql: String,
-    /// The same for failures that look alike.
+    /// Key that is the same for failures that look alike.
     pub kind: String,
 }
 
@@ -105,10 +105,10 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What came out.
+/// Results of a run.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// One of each kind.
+    /// One failure of each kind.
     pub failures: Vec<Failure>,
     pub different: u64,
     pub statements: u64,
@@ -116,16 +116,16 @@ pub struct Report {
     pub allowed: u64,
     pub skipped: u64,
     pub both_refused: u64,
-    /// By SQLSTATE and message: how many, and one of them.
+    /// Refusals by SQLSTATE and message: their number, and one of them.
     pub refused: BTreeMap<(String, String), (u64, String)>,
     /// Values of tables that neuroql does not give back.
     pub unstored: Vec<String>,
-    /// How often PostgreSQL itself refuses, by its message.
+    /// Statements that PostgreSQL itself refuses, by its message: their number, and one of them.
     pub invalid: BTreeMap<String, (u64, String)>,
 }
 
 impl Report {
-    /// How many answers neuroql alone refuses.
+    /// Returns the number of answers that neuroql alone refuses.
     pub fn refused(&self) -> u64 {
         self.refused.values().map(|(count, _)| count).sum()
     }
@@ -171,7 +171,7 @@ impl fmt::Display for Report {
 ///
 /// # Errors
 ///
-/// If a server cannot be reached or the tables cannot be made.
+/// Returns an error if a server cannot be reached or the tables cannot be made.
 pub fn run(postgres: u16, neuroql: u16, options: &Options) -> Result<Report, Error> {
     let mut servers = Servers::connect(postgres, neuroql)?;
     let mut totals = Report::default();
@@ -222,7 +222,7 @@ struct Servers {
     worker: usize,
 }
 
-/// Both answers and what they are to each other.
+/// Both answers and the verdict on them.
 struct Outcome {
     verdict: Verdict,
     sent: String,
@@ -241,7 +241,7 @@ impl Servers {
         })
     }
 
-    /// Makes a table on both servers. Values that only PostgreSQL has are NULL in it, so that what is found later has
+    /// Makes a table on both servers. Values that only PostgreSQL has are NULL in it, so that later differences have
     /// another cause; a type that only PostgreSQL has is no column in neuroql.
     fn fill(&mut self, mut table: Table, totals: &mut Report) -> Result<(), Error> {
         let rows = Rows { format: Format::Text, ordered: true, tags: true, values: true, grouped: false };
@@ -289,14 +289,14 @@ impl Servers {
             0 => ways.push(Way::Prepare),
             1..4 => {
                 let wrapper = pick(&mut rng, WRAPPERS);
-                // Which row comes first is for the query's order to say.
+                // The query's order decides which row comes first.
                 if statement.ordered || wrapper.name != "cursor" {
                     ways.push(Way::Wrapped(wrapper));
                 }
             }
             _ => {}
         }
-        // Plans with parameters must give what those with values do.
+        // Plans with parameters must give the same as those with values.
         let mode = if rng.random() { "force_generic_plan" } else { "auto" };
         self.neuroql.simple(&format!("SET plan_cache_mode = {mode}"));
         for way in ways {
@@ -333,7 +333,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Asks both servers.
+    /// Runs a statement on both servers.
     fn ask(&mut self, statement: &Statement, way: Way, name: &str) -> Result<Outcome, Error> {
         let ordered = statement.ordered;
         let grouped = is_grouped(&statement.tree.render(Spelling::Literals).0);
@@ -375,7 +375,7 @@ impl Servers {
                 outcome
             }
         };
-        // The order of a query inside another says nothing, and need not be found: an error in it may not come.
+        // A query inside another needs no order: an error in computing it may not come.
         if let (Way::Wrapped(wrapper), Answer::Error { code, .. }, Answer::Rows { .. } | Answer::Done { .. }) =
             (way, &outcome.postgres, &outcome.neuroql)
             && !wrapper.keeps_order
@@ -390,7 +390,7 @@ impl Servers {
         let is_wrong = |verdict: &Verdict| matches!(verdict, Verdict::Wrong(_));
         if let (Answer::Error { code, .. }, Answer::Rows { .. }) = (&outcome.postgres, &outcome.neuroql)
             && is_wrong(&outcome.verdict)
-            // That NaN has no integer is a feature that is not supported, to PostgreSQL.
+            // To PostgreSQL, casting NaN to an integer is a feature that is not supported.
             && (allowed::is_of_value(code) || code == "0A000")
             && self.is_answered_later(statement, &outcome.neuroql, name)
         {
@@ -402,8 +402,8 @@ impl Servers {
         Ok(outcome)
     }
 
-    /// Returns whether PostgreSQL has the same rows where it cannot compute constants ahead, or where an order that does not change
-    /// them is left out.
+    /// Returns true if PostgreSQL has the same rows when it cannot compute constants ahead, or when an order that does
+    /// not change them is left out.
     fn is_answered_later(&mut self, statement: &Statement, neuroql: &Answer, name: &str) -> bool {
         let Answer::Rows { rows: found, .. } = neuroql else { return false };
         let trees: Vec<Tree> = std::iter::once(statement.tree.clone())
@@ -420,7 +420,7 @@ impl Servers {
             let answer = self.postgres.simple(&format!("EXECUTE {name}{}", list(|value| value.literal(4))));
             self.postgres.simple(&format!("DEALLOCATE {name}"));
             let Answer::Rows { mut rows, types, .. } = answer else { return false };
-            // Of rows that have an order not all pages may have been asked for.
+            // Not all pages of rows with an order may have been read.
             if statement.ordered {
                 rows.truncate(found.len());
             }
@@ -450,7 +450,7 @@ impl Servers {
 
     fn extended(&mut self, tree: &Tree, format: Format, spelling: Spelling, page: i32, ordered: bool) -> Outcome {
         let (sql, values) = tree.render(spelling);
-        // Of more rows than are asked for any may come first, if they have no order.
+        // If rows have no order, any of them may come on a page.
         let page = if ordered { page } else { 0 };
         let declared: Vec<u32> = match spelling {
             Spelling::Declared => values.iter().map(|value| value.ty.oid()).collect(),
@@ -466,7 +466,7 @@ impl Servers {
         let (postgres, neuroql) = (ask(&mut self.postgres), ask(&mut self.neuroql));
         let parameters = |answer: &Answer| matches!(answer, Answer::Rows { tag, .. } if tag == PARAMETERS);
         let verdict = match &postgres {
-            // What is ambiguous to PostgreSQL says nothing.
+            // A statement that is ambiguous to PostgreSQL proves nothing.
             Answer::Error { .. } if spelling == Spelling::Inferred => Verdict::Skipped,
             _ if parameters(&postgres) => Verdict::Skipped,
             _ if parameters(&neuroql) => Verdict::Wrong(PARAMETERS),
@@ -481,7 +481,7 @@ impl Servers {
         Outcome { verdict, sent, postgres, neuroql }
     }
 
-    /// Takes away from a statement what does not matter to its failure.
+    /// Removes from a statement what does not matter to its failure.
     fn shrink(
         &mut self,
         seed: u64,
@@ -530,22 +530,22 @@ impl Servers {
     }
 }
 
-/// The reason where a parameter is said to have another type.
+/// The reason if a parameter is reported with another type.
 const PARAMETERS: &str = "other types of parameters";
 
-/// Returns whether a statement makes groups of equal values.
+/// Returns true if a statement makes groups of equal values.
 fn is_grouped(sql: &str) -> bool {
     ["DISTINCT", "GROUP BY", "UNION", "INTERSECT", "EXCEPT"].iter().any(|word| sql.contains(word))
 }
 
-/// So many smaller statements are tried for a failure.
+/// Greatest number of smaller statements that are tried for a failure.
 const SHRINKING: u32 = 400;
 
 fn lock(report: &Mutex<Report>) -> Result<std::sync::MutexGuard<'_, Report>, Error> {
     report.lock().map_err(|_| "a worker panicked".into())
 }
 
-/// A message or statement without its numbers and quoted parts.
+/// Returns a message or statement without its numbers and quoted parts.
 fn general(message: &str) -> String {
     let mut out = String::new();
     let mut quoted = false;

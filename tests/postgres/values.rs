@@ -47,7 +47,7 @@ pub const PLAIN: [Ty; 14] = [
 ];
 
 impl Ty {
-    /// The name in a cast.
+    /// Returns the name in a cast.
     pub fn name(self) -> String {
         match self {
             Ty::Bool => "boolean".into(),
@@ -68,7 +68,7 @@ impl Ty {
         }
     }
 
-    /// The oid in Postgres' pg_type.
+    /// Returns the oid in Postgres' pg_type.
     pub fn oid(self) -> u32 {
         match self {
             Ty::Bool => 16,
@@ -105,7 +105,7 @@ impl Ty {
         }
     }
 
-    /// The array of this type.
+    /// Returns the array of this type.
     pub fn array(self) -> Ty {
         let place = PLAIN.iter().position(|plain| *plain == self).unwrap_or_default();
         Ty::Array(&PLAIN[place])
@@ -251,12 +251,12 @@ const NUMERICS: [&str; 30] = [
     "Infinity",
 ];
 
-/// A value of a type; about one in ten is NULL.
+/// Returns a value of a type; about one in ten is NULL.
 pub fn value(rng: &mut StdRng, ty: Ty) -> Value {
     Value { ty, datum: if rng.random_ratio(1, 10) { Datum::Null } else { datum(rng, ty) } }
 }
 
-/// A value of a type that is not NULL itself; elements of arrays may be.
+/// Returns a value of a type that is not NULL itself; elements of arrays may be.
 pub fn datum(rng: &mut StdRng, ty: Ty) -> Datum {
     let small = rng.random_bool(0.6);
     match ty {
@@ -348,7 +348,7 @@ pub fn datum(rng: &mut StdRng, ty: Ty) -> Datum {
                     i64::MIN,
                     59 * DAY + 120,
                     -36_466 * DAY,
-                    // Past what nanoseconds in an i64 can hold.
+                    // Beyond the nanoseconds that an i64 holds.
                     119_000 * DAY,
                     -130_000 * DAY,
                 ],
@@ -367,24 +367,24 @@ pub fn datum(rng: &mut StdRng, ty: Ty) -> Datum {
 
 const DAY: i64 = 86_400_000_000;
 
-/// One of several.
+/// Returns one of several.
 pub fn pick<'a, T>(rng: &mut StdRng, from: &'a [T]) -> &'a T {
     from.choose(rng).expect("there is something to choose from")
 }
 
 impl Value {
-    /// Postgres' text format; None is NULL.
+    /// Returns Postgres' text format; None is NULL.
     pub fn text(&self) -> Option<String> {
         text(&self.datum)
     }
 
-    /// Postgres' binary format; None is NULL.
+    /// Returns Postgres' binary format; None is NULL.
     pub fn binary(&self) -> Option<Vec<u8>> {
         let mut out = BytesMut::new();
         binary(self.ty, &self.datum, &mut out).then(|| out.to_vec())
     }
 
-    /// SQL that is this value with this type. `style` chooses among spellings.
+    /// Returns SQL that is this value with this type. `style` chooses among spellings.
     pub fn literal(&self, style: u8) -> String {
         let name = self.ty.name();
         let Some(text) = self.text() else {
@@ -410,7 +410,7 @@ impl Value {
     }
 }
 
-/// A text as a plain literal.
+/// Quotes a text as a plain literal.
 pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -475,7 +475,7 @@ fn infinity(positive: bool) -> String {
     (if positive { "Infinity" } else { "-Infinity" }).into()
 }
 
-/// A day of the proleptic Gregorian calendar, and " BC" where it belongs.
+/// Returns a day of the proleptic Gregorian calendar, and " BC" where it belongs.
 fn date(days_since_2000: i64) -> (String, &'static str) {
     // Howard Hinnant's civil_from_days; its days count from 0000-03-01.
     let days = days_since_2000 + 10_957 + 719_468;
@@ -497,7 +497,7 @@ fn time(micros: i64) -> String {
     if fraction == 0 { whole } else { format!("{whole}.{fraction:06}") }
 }
 
-/// Writes a value; false means NULL.
+/// Writes a value; returns false for NULL.
 fn binary(ty: Ty, datum: &Datum, out: &mut BytesMut) -> bool {
     match datum {
         Datum::Null => return false,
@@ -530,7 +530,7 @@ fn binary(ty: Ty, datum: &Datum, out: &mut BytesMut) -> bool {
     true
 }
 
-/// Digits to the base of 10,000, as Postgres sends them.
+/// Writes digits to the base of 10,000, as Postgres sends them.
 fn numeric(number: &str, out: &mut BytesMut) {
     let special = match number {
         "NaN" => Some(0xC000),

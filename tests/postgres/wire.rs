@@ -42,7 +42,7 @@ pub enum Answer {
     Broken(String),
 }
 
-/// What Describe says of a statement.
+/// Answer to Describe.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Described {
     Parameters(Vec<u32>),

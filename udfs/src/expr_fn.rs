@@ -34,7 +34,7 @@ macro_rules! expr_fn {
 expr_fn! {
     /// Predictions of a graph for each of an array of token ids.
     simulate(graph, tokens) = graphs::simulate_udf;
-    /// How alike two graphs are, from 0 to 1: the weighted Jaccard similarity of their patterns.
+    /// Similarity of two graphs, from 0 to 1: the weighted Jaccard similarity of their patterns.
     graph_similarity(a, b) = graphs::graph_similarity_udf;
     /// Share of the patterns of `b`, by weight, that `a` has too.
     graph_contains(a, b) = graphs::graph_contains_udf;
@@ -44,7 +44,7 @@ expr_fn! {
     graph_intersection(a, b) = graphs::graph_intersection_udf;
     /// The graph of the patterns of `a` that `b` does not have.
     graph_difference(a, b) = graphs::graph_difference_udf;
-    /// How many parts a graph has that share no context token.
+    /// Number of parts of a graph that share no context token.
     graph_components(graph) = graphs::graph_components_udf;
     /// The patterns of a graph, one a line.
     graph_text(graph) = graphs::graph_text_udf;
@@ -56,7 +56,7 @@ expr_fn! {
     graph_mermaid(graph) = graphs::graph_mermaid_udf;
     /// A drawing of a graph as SVG.
     graph_svg(graph) = graphs::graph_svg_udf;
-    /// The graph that a text is, as [`graph_json`] writes them.
+    /// The graph that JSON in the form of [`graph_json`] describes.
     graph_from_json(json) = graphs::graph_from_json_udf;
     /// The graph that an array of nodes is.
     graph_from_nodes(nodes) = graphs::graph_from_nodes_udf;

@@ -15,17 +15,17 @@ use crate::interrupt::{self, Interrupt};
 
 /// The computation of a function, the same from the same arguments.
 pub(crate) trait Kernel: Send + Sync + 'static {
-    /// The types that arguments of these types are cast to; `None` if it does not take them.
+    /// Returns the types that arguments are cast to; `None` if the function does not take arguments of these types.
     fn coerce(&self, types: &[DataType]) -> Option<Vec<DataType>>;
 
-    /// The type of its values.
+    /// Returns the type of the results.
     fn return_type(&self) -> DataType;
 
-    /// Its values for rows of arguments of coerced types. What may take long asks now and then whether to go on.
+    /// Computes the results for rows of arguments of coerced types. Long computations check the interrupt now and then.
     fn invoke(&self, args: ScalarFunctionArgs, interrupt: &Interrupt) -> Result<ColumnarValue>;
 }
 
-/// The function of a kernel; its parameters are called as the arguments of the documentation.
+/// Makes the function of a kernel; parameters have the names of the documented arguments.
 pub(crate) fn function(name: &'static str, documentation: Documentation, kernel: impl Kernel) -> ScalarUDF {
     let arguments = documentation.arguments.iter().flatten();
     let names = arguments.map(|(name, _)| name.clone()).collect();
@@ -46,7 +46,7 @@ impl<K> fmt::Debug for Function<K> {
     }
 }
 
-// No two functions have one name.
+// Each function has a name of its own.
 impl<K> PartialEq for Function<K> {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
@@ -91,7 +91,7 @@ impl<K: Kernel> ScalarUDFImpl for Function<K> {
     }
 }
 
-/// Returns whether an argument of this type is cast to text: strings as any program has them, and NULL.
+/// Returns true if an argument of this type is cast to text: strings as any program has them, and NULL.
 pub(crate) fn is_text(given: &DataType) -> bool {
     match given {
         DataType::Dictionary(_, value) => value.is_string(),

@@ -1,7 +1,7 @@
-//! What stops functions that take long.
+//! Cancellation of functions that take long.
 //!
-//! DataFusion calls functions from the threads that also serve clients, and cannot end a call. So whoever serves clients
-//! runs each statement in a state that is [`interruptible`].
+//! DataFusion calls functions from the threads that also serve clients, and cannot end a call. So whoever serves
+//! clients runs each statement in a state that is [`interruptible`].
 
 use std::any::Any;
 
@@ -14,14 +14,14 @@ use neuroql_model::{Cancel, CancelOnDrop};
 use neuroql_schema::sql_error;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// The state of a session for a single statement: functions that still run when the guard is dropped end soon after with
-/// the error that the statement was cancelled, and the threads of the runtime are not kept from other work by them. It
-/// must be used in a task of its own, not in a [`LocalSet`](tokio::task::LocalSet).
+/// Returns the state of a session for a single statement: functions that still run when the guard is dropped end soon
+/// after with the error that the statement was cancelled, and the threads of the runtime are not kept from other work
+/// by them. It must be used in a task of its own, not in a [`LocalSet`](tokio::task::LocalSet).
 pub fn interruptible(context: &SessionContext) -> (SessionState, CancelOnDrop) {
     let guard = CancelOnDrop::default();
     let mut state = context.state();
     state.config_mut().options_mut().extensions.insert(Interrupt(guard.flag()));
-    // Functions have the options of this moment.
+    // This sets the options that functions get.
     state.mark_start_execution();
     (state, guard)
 }
@@ -31,21 +31,21 @@ pub fn interruptible(context: &SessionContext) -> (SessionState, CancelOnDrop) {
 pub(crate) struct Interrupt(Cancel);
 
 impl Interrupt {
-    /// Returns whether nobody has given up waiting.
+    /// Returns true if the statement was not cancelled.
     pub fn goes_on(&self) -> bool {
         self.0.check().is_ok()
     }
 
-    /// The error that the statement was cancelled if it was.
+    /// Returns an error if the statement was cancelled.
     pub fn check(&self) -> Result<()> {
         self.0.check().map_err(sql_error)
     }
 }
 
-/// Fails if the statement with these options was cancelled; for what plans statements.
+/// Returns an error if the statement with these options was cancelled; for planning.
 ///
 /// # Errors
-/// That it was cancelled.
+/// Returns the error of a cancelled statement.
 pub fn check_interrupt(options: &ConfigOptions) -> Result<()> {
     options.extensions.get::<Interrupt>().map_or(Ok(()), Interrupt::check)
 }
@@ -63,7 +63,7 @@ impl ConfigExtension for Interrupt {
     const PREFIX: &'static str = "neuroql_interrupt";
 }
 
-/// No setting that SQL could see.
+/// It has no settings that SQL could see.
 impl ExtensionOptions for Interrupt {
     fn as_any(&self) -> &dyn Any {
         self

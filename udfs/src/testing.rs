@@ -9,14 +9,14 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, ScalarUDF, lit};
 use datafusion::prelude::{SessionContext, col};
 
-/// Strings as other programs have them.
+/// Types of strings in the data of other programs.
 fn string_types() -> [DataType; 4] {
     let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, dictionary]
 }
 
-/// Calls a function on a table of `rows` rows, which has these arguments in its columns; those in `literal` are
-/// literals instead.
+/// Calls a function on a table with the columns `columns`. Arguments whose indices are in `literal` are literals
+/// instead.
 async fn call(function: &ScalarUDF, columns: &[ArrayRef], literal: &[usize]) -> datafusion::error::Result<ArrayRef> {
     let fields = columns.iter().enumerate();
     let fields: Vec<_> = fields.map(|(i, c)| Field::new(format!("a{i}"), c.data_type().clone(), true)).collect();

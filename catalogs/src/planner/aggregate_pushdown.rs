@@ -28,7 +28,7 @@ use neuroql_analysis::Condition;
 use crate::tables::activations::partial_aggregate::{Output, Partial, Statistic};
 use crate::tables::activations::source::ActivationSource;
 
-/// The rule; it belongs after all of DataFusion's own.
+/// Physical optimizer rule; it belongs after all of DataFusion's own.
 #[derive(Debug, Default)]
 pub struct AggregatePushdown;
 
@@ -52,7 +52,8 @@ impl PhysicalOptimizerRule for AggregatePushdown {
     }
 }
 
-/// The second half of an aggregate that was planned in one piece, over a scan that does the work of the first, if it can.
+/// Splits an aggregate that was planned in one piece: its final half over a scan that does the work of the partial
+/// half, if it can.
 fn halved(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
     let aggregate = node.downcast_ref::<AggregateExec>().filter(|a| *a.mode() == AggregateMode::Single)?;
     let half = |mode, group, filters, input: &Arc<dyn ExecutionPlan>| {
@@ -94,13 +95,13 @@ fn moved(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
         outputs.extend(states(function, projected)?.into_iter().map(|statistic| Output { statistic, condition }));
     }
     let partial = Partial { outputs, schema: aggregate.schema() };
-    // What a reduction cannot yield in the type the second half expects stays where it is.
+    // A reduction whose types are not those that the final half expects does not move.
     let types = partial.outputs.iter().map(|output| output.statistic.data_type());
     let fits = partial.schema.fields().iter().map(|f| f.data_type()).eq(types);
     fits.then(|| DataSourceExec::from_data_source(source.with_partial(partial)) as _)
 }
 
-/// What a projection between aggregate and scan makes its columns of; casts are often computed there once for all.
+/// Expressions of a projection between aggregate and scan; casts are often computed there once for all.
 type Projected<'a> = Option<&'a [ProjectionExpr]>;
 
 /// The scan below an aggregate, and the projection between them.
@@ -151,7 +152,7 @@ fn states(function: &AggregateFunctionExpr, projected: Projected<'_>) -> Option<
     })
 }
 
-/// The type in which an expression is the activation, if that is what it is.
+/// Returns the data type of an expression that is the column `activation` or a cast of it; `None` for any other.
 fn of_activation(expr: &Arc<dyn PhysicalExpr>) -> Option<DataType> {
     if let Some(cast) = expr.downcast_ref::<CastExpr>() {
         return of_activation(cast.expr()).map(|_| cast.cast_type().clone());
@@ -180,7 +181,7 @@ fn condition(filter: &Arc<dyn PhysicalExpr>) -> Option<Condition> {
     })
 }
 
-/// Returns whether an expression is the activation, in a type that has all its values.
+/// Returns true if an expression is the activation, in a type that has all its values.
 fn is_real(expr: &Arc<dyn PhysicalExpr>) -> bool {
     matches!(of_activation(expr), Some(DataType::Float32 | DataType::Float64))
 }

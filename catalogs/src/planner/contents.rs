@@ -1,4 +1,4 @@
-//! What a plan reads, told without reading it.
+//! Identity of the rows that a plan reads, found without reading them.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -22,7 +22,7 @@ use neuroql_pipeline::Contents;
 /// The identity of a plan's rows: plans with equal contents yield equal rows in the same order.
 #[derive(Debug, Clone)]
 pub(crate) struct PlanContents {
-    /// The operator, with what it says of itself.
+    /// The operator, in its own description.
     node: String,
     expressions: Vec<Arc<dyn PhysicalExpr>>,
     source: Source,
@@ -32,19 +32,20 @@ pub(crate) struct PlanContents {
 /// The columns of a batch, as long as somebody holds them.
 type HeldColumns = Vec<Weak<dyn Array>>;
 
-/// Where an operator takes rows from, if not from others.
+/// Source of the rows of an operator.
 #[derive(Debug, Clone)]
 enum Source {
     Inputs,
     /// Files with size, time and version of each.
     Files(Vec<String>),
-    /// The columns that are read of each batch, which never change. They are told apart by their places in memory; no
-    /// other has the place of one that is known here.
+    /// The columns that are read of each batch, which never change. They are compared by their addresses in memory; no
+    /// other column has the address of one that is known here.
     Memory(Vec<HeldColumns>),
 }
 
 impl PlanContents {
-    /// The identity of a plan's rows; `None` if they cannot be told, or may differ from one reading to the next.
+    /// Returns the identity of a plan's rows; `None` if it is not known, or rows may differ from one reading to the
+    /// next.
     pub fn of(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
         let source = match plan.downcast_ref::<DataSourceExec>() {
             Some(scan) => Source::of(scan.data_source().as_ref())?,
@@ -117,7 +118,7 @@ impl PartialEq for Source {
     }
 }
 
-/// Operators that yield the same rows in the same order whenever their inputs do.
+/// Returns true if an operator yields the same rows in the same order whenever its inputs do.
 fn is_plain(plan: &Arc<dyn ExecutionPlan>) -> bool {
     // Of several partitions, whichever is ready first comes first.
     let one_input = || plan.children().iter().all(|input| input.properties().partitioning.partition_count() == 1);
@@ -129,8 +130,8 @@ fn is_plain(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || (plan.is::<CoalescePartitionsExec>() || plan.is::<GlobalLimitExec>()) && one_input()
 }
 
-/// Returns whether an expression always has the same value for a row: it calls no function whose answers may change, be it
-/// with time or with what is registered.
+/// Returns true if an expression always has the same value for a row: it calls no function whose answers may change,
+/// with time or with registrations.
 fn is_immutable(expr: &Arc<dyn PhysicalExpr>) -> bool {
     let mut immutable = true;
     let walked = expr.apply(|expr| {

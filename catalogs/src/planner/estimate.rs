@@ -1,5 +1,5 @@
-//! What a query will cost, told before it runs: of the sizes of what it reads, without reading it, and of how fast the
-//! model has run so far.
+//! Estimated cost of a query before it runs: from the sizes of its inputs, which are not read, and from the speed of
+//! the model so far.
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -28,12 +28,12 @@ const SAMPLE_BYTES: usize = 64 << 10;
 /// Documents that such a sample is taken from, evenly over the dataset.
 const SAMPLED_DOCUMENTS: usize = 32;
 
-/// How well a number is known.
+/// Certainty of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Certainty {
     Exact,
     About,
-    /// It may turn out to be much less.
+    /// The number may turn out to be much less.
     AtMost,
 }
 
@@ -41,23 +41,23 @@ pub(crate) enum Certainty {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Tokens {
     pub count: f64,
-    /// Examples that they come in, about.
+    /// Approximate number of examples that hold them.
     pub examples: f64,
-    /// Documents, where they can be told.
+    /// Number of documents, if known.
     documents: Option<f64>,
     pub certainty: Certainty,
 }
 
 impl Tokens {
-    /// None.
+    /// No tokens.
     pub const NONE: Self = Self { count: 0.0, examples: 0.0, documents: Some(0.0), certainty: Certainty::Exact };
 
-    /// About so many, in no documents.
+    /// Returns approximately `count` tokens, in no documents.
     pub fn about_so_many(count: f64) -> Self {
         Self { count, examples: 0.0, documents: None, certainty: Certainty::About }
     }
 
-    /// All tokens of what is to be read; `None` if its size is not known before it is read.
+    /// Estimates all tokens of an origin; `None` if its size is not known before it is read.
     pub fn of(origin: &Origin, model: &Model, bytes_per_token: f64) -> Option<Self> {
         match origin {
             Origin::Nothing => Some(Self::NONE),
@@ -94,7 +94,7 @@ impl Tokens {
         Self { count: tokens + bos, examples, documents, certainty: Certainty::About }
     }
 
-    /// Those of the first documents.
+    /// Returns the tokens of the first `documents` documents, of all if `None`.
     pub fn of_first(self, documents: Option<u64>) -> Self {
         match (documents.map(|first| first as f64), self.documents) {
             (Some(first), Some(all)) if first < all => {
@@ -107,12 +107,12 @@ impl Tokens {
         }
     }
 
-    /// That they may be much fewer.
+    /// Marks the number as an upper bound.
     pub fn at_most(self) -> Self {
         Self { certainty: Certainty::AtMost, ..self }
     }
 
-    /// No more than so many.
+    /// Returns no more than `count` tokens.
     pub fn limited(self, count: f64) -> Self {
         if self.count <= count { self } else { Self { count, certainty: self.certainty.max(Certainty::About), ..self } }
     }
@@ -122,15 +122,16 @@ impl Tokens {
 #[derive(Debug, Clone, Copy)]
 struct Size {
     bytes: f64,
-    /// Number of rows, where it can be told.
+    /// Number of rows, if known.
     documents: Option<f64>,
-    /// True if rows may be dropped of it.
+    /// True if it is an upper bound, because rows may be dropped.
     is_bound: bool,
-    /// Where texts could be looked at.
+    /// Bytes of text per token, if texts could be sampled.
     bytes_per_token: Option<f64>,
 }
 
-/// The size of the first column of a plan, which is one of texts; `None` if it can only be told by running the plan.
+/// Returns the size of the first column of a plan, which is one of texts; `None` if it is known only by running the
+/// plan.
 fn size(plan: &Arc<dyn ExecutionPlan>, model: &Model) -> Option<Size> {
     size_of_column(plan, plan.schema().field(0).name(), model)
 }
@@ -216,7 +217,7 @@ fn text_at(column: &ArrayRef, row: usize) -> Option<&str> {
     }
 }
 
-/// Bytes of a column's texts; where they are is looked at, not they themselves.
+/// Bytes of a column's texts, from their offsets or views alone.
 fn text_bytes(column: &ArrayRef) -> usize {
     match column.data_type() {
         DataType::Utf8 => {
@@ -233,19 +234,19 @@ fn text_bytes(column: &ArrayRef) -> usize {
     }
 }
 
-/// What running some tokens costs.
+/// Estimated cost of running some tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Estimate {
-    /// `None` if they cannot be told.
+    /// Number of tokens; `None` if unknown.
     pub tokens: Option<Tokens>,
     pub forward_passes: f64,
     pub seconds: f64,
-    /// Memory that is held at once.
+    /// Bytes of memory that are held at once.
     pub bytes: f64,
     pub is_measured: bool,
 }
 
-/// How tokens are run.
+/// Conditions under which tokens are run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Running {
     pub speed: Speed,
@@ -259,8 +260,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Its costs, `bytes` beside being what is held however few tokens there are, and `per_token` for each token of the
-    /// batches that are held at once.
+    /// Estimates the cost of running tokens while `held` batches are held at once: `bytes` is memory that does not
+    /// depend on tokens, `per_token` memory for each token of the batches held.
     pub fn estimate(&self, tokens: Option<Tokens>, held: usize, bytes: f64, per_token: f64) -> Estimate {
         let count = tokens.map_or(f64::INFINITY, |tokens| tokens.count);
         let batch = self.batch.max(1) as f64;
@@ -278,7 +279,7 @@ impl Running {
 }
 
 impl Estimate {
-    /// That it may be much less.
+    /// Marks the number of tokens as an upper bound.
     pub fn at_most(self) -> Self {
         Self { tokens: self.tokens.map(Tokens::at_most), ..self }
     }
@@ -306,7 +307,7 @@ impl Display for Estimate {
     }
 }
 
-/// A number with two digits that count.
+/// A number that is shown with two significant digits.
 struct Digits(f64);
 
 impl Display for Digits {

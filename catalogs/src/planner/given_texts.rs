@@ -1,9 +1,9 @@
-//! Conditions that compare the text of activations with what only the rest of the query knows.
+//! Conditions that compare the text of activations with values from elsewhere in the query.
 //!
 //! `activations` runs the texts that `text = '…'` or `text IN (…)` give, or the documents of `dataset = '…'`; where a
-//! query says neither, those of the corpus. A join on `text`, `text IN (SELECT …)` or `text LIKE …` gives no texts: it would
-//! be applied to the corpus, which has hardly one of them, and the answer would be no rows. [`GivenTexts`] refuses such a
-//! query and says how to ask. Conditions among texts of the corpus stay possible, as of two scans of it.
+//! query says neither, those of the corpus. A join on `text`, `text IN (SELECT …)` or `text LIKE …` gives no texts: it
+//! would be applied to the corpus, which has hardly one of them, and the answer would be no rows. [`GivenTexts`]
+//! refuses such a query and says how to ask. Conditions among texts of the corpus stay possible, as of two scans of it.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::tables::predicate::allowed_strings;
 /// A planner that looks at a query before another one plans it.
 #[derive(Debug)]
 pub struct GivenTexts(
-    /// The other one.
+    /// The planner that plans it.
     pub Arc<dyn QueryPlanner + Send + Sync>,
 );
 
@@ -51,21 +51,22 @@ impl GivenTexts {
     }
 }
 
-/// Where the values of a column come from.
+/// Origin of the values of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum From {
     Elsewhere,
     /// Texts of the corpus.
     Corpus,
-    /// Texts of activations for which a query says neither texts nor a dataset: of the corpus, too, but hardly on
+    /// Texts of activations in a query that names neither texts nor a dataset: of the corpus, too, but hardly on
     /// purpose if it compares them with others.
     Unsaid,
 }
 
-/// Where the columns of a plan come from.
+/// Returns the origin of each column of a plan.
 ///
 /// # Errors
-/// [`Error::TextNotGiven`] if a condition compares texts that are [`From::Unsaid`] with anything that is from elsewhere.
+/// [`Error::TextNotGiven`] if a condition compares texts that are [`From::Unsaid`] with anything that is from
+/// elsewhere.
 fn origins(plan: &LogicalPlan) -> Result<Vec<From>> {
     plan.apply_subqueries(|subquery| origins(subquery).map(|_| TreeNodeRecursion::Continue))?;
     let inputs = plan.inputs().into_iter().map(origins).collect::<Result<Vec<_>>>()?;
@@ -129,7 +130,7 @@ fn origins(plan: &LogicalPlan) -> Result<Vec<From>> {
     })
 }
 
-/// Where the columns of a table come from.
+/// Returns the origin of each column of a scanned table.
 fn scanned(scan: &TableScan) -> Result<Vec<From>> {
     let fields = scan.projected_schema.fields();
     let elsewhere = || vec![From::Elsewhere; fields.len()];
@@ -160,7 +161,7 @@ fn scanned(scan: &TableScan) -> Result<Vec<From>> {
     Ok(fields.iter().map(|field| of(field.name())).collect())
 }
 
-/// That a condition compares texts of the corpus with one another only, or none.
+/// Returns an error if a condition compares [`From::Unsaid`] texts with anything but texts of the corpus.
 fn check(condition: &Expr, schema: &DFSchema, columns: &[From]) -> Result<()> {
     for part in datafusion::logical_expr::utils::split_conjunction(condition) {
         let of: Vec<From> = part.column_refs().into_iter().map(|column| of_column(column, schema, columns)).collect();
@@ -179,7 +180,7 @@ fn has_subquery(expr: &Expr) -> bool {
     expr.exists(|expr| Ok(is(expr))).unwrap_or(true)
 }
 
-/// Where the values of an expression come from: as little on purpose as any of its columns.
+/// Returns the origin of the values of an expression: the least deliberate one of its columns.
 fn of_expr(expr: &Expr, schema: &DFSchema, columns: &[From]) -> From {
     let of = expr.column_refs().into_iter().map(|column| of_column(column, schema, columns)).max();
     of.unwrap_or(From::Elsewhere)

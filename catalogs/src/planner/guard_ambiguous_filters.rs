@@ -1,10 +1,10 @@
 //! Filters on columns whose name another column of the same rows has stay where they are.
 //!
 //! DataFusion 55 finds the column that a filter is about by its name when it pushes filters down a physical plan
-//! (`FilterRemapper::try_remap`). Where two columns have the same name, as after a join of a table with itself, it takes
-//! the first for both, and the dynamic filter of a join further up then drops rows that belong to the answer. While
-//! filters are pushed down, [`GuardAmbiguousFilters`] puts a node that refuses such filters over each one whose columns have the
-//! same name.
+//! (`FilterRemapper::try_remap`). Where two columns have the same name, as after a join of a table with itself, it
+//! takes the first for both, and the dynamic filter of a join further up then drops rows that belong to the answer.
+//! While filters are pushed down, [`GuardAmbiguousFilters`] puts a node that refuses such filters over each one whose
+//! columns have the same name.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,17 +23,17 @@ use datafusion::physical_plan::filter_pushdown::{
 };
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-/// DataFusion's rules that push filters down.
+/// Beginning of the names of DataFusion's rules that push filters down.
 const PUSHES_DOWN: &str = "FilterPushdown";
 
 type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
-/// A rule that pushes filters down, kept from mistaking columns.
+/// A rule that pushes filters down, guarded against taking one column for another of its name.
 #[derive(Debug)]
 pub struct GuardAmbiguousFilters(Rule);
 
 impl GuardAmbiguousFilters {
-    /// All rules, those that push filters down in this form.
+    /// Returns all rules, with those that push filters down guarded.
     pub fn rules(rules: &[Rule]) -> Vec<Rule> {
         let guarded = |rule: &Rule| -> Rule {
             let any: &dyn std::any::Any = rule.as_ref();
@@ -70,7 +70,7 @@ impl PhysicalOptimizerRule for GuardAmbiguousFilters {
     }
 }
 
-/// The columns that have a name of their own, unless all have.
+/// Returns the indices of the columns with a unique name; `None` if all have one.
 fn clear_columns(node: &Arc<dyn ExecutionPlan>) -> Option<Vec<usize>> {
     let schema = node.schema();
     let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
@@ -81,11 +81,11 @@ fn clear_columns(node: &Arc<dyn ExecutionPlan>) -> Option<Vec<usize>> {
         .then(|| places.into_values().filter(|places| places.len() == 1).flatten().collect())
 }
 
-/// Stands over a node while filters are pushed down; never executed.
+/// Node that stands over another while filters are pushed down; never executed.
 #[derive(Debug)]
 struct Refusing {
     input: Arc<dyn ExecutionPlan>,
-    /// The only columns that filters may be about.
+    /// Indices of the only columns that filters may read.
     clear: Arc<[usize]>,
 }
 

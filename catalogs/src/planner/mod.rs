@@ -1,4 +1,4 @@
-//! Rules of the planner, and what EXPLAIN estimates.
+//! Rules of the planner, and the estimates of EXPLAIN.
 
 pub(crate) mod aggregate_pushdown;
 pub(crate) mod contents;

@@ -1,8 +1,8 @@
 //! Queries that are planned once and run again with other parameters.
 //!
-//! A parameter becomes a function without arguments that returns the value of the statement that runs now. No rule of the
-//! planner evaluates it, and scans apply filters with it as they do others. A plan may be kept if nothing in it was read
-//! when it was made: `ModelTable::is_read_at_execution` says so of a table.
+//! A parameter becomes a function without arguments that returns the value of the statement that runs now. No rule of
+//! the planner evaluates it, and scans apply filters with it as they do others. A plan may be kept if nothing in it was
+//! read when it was made: `ModelTable::is_read_at_execution` says so of a table.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -47,24 +47,24 @@ pub struct ReusablePlan {
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     values: Arc<Values>,
-    /// Those of the parameters, from the first to the last that is used; `None` for one that is not.
+    /// Types of the parameters, from the first to the last that is used; `None` for one that is not.
     types: Vec<Option<DataType>>,
-    /// True if operators remember what they did.
+    /// True if operators keep state from one run to the next.
     has_state: bool,
     is_quick: bool,
-    /// Functions of the plan look at its flag.
+    /// Ends functions of the plan when dropped.
     _guard: CancelOnDrop,
 }
 
 impl ReusablePlan {
-    /// Plans a query in the state and with the guard of `interruptible`. `None` if its plan depends on the values of its
-    /// parameters or on what was read to make it, or if it is wrong, which planning it with values will say.
+    /// Plans a query in the state and with the guard of `interruptible`. Returns `None` if the plan depends on the
+    /// values of parameters or on data read to make it, or if planning fails, which planning with values will report.
     pub async fn new(query: &LogicalPlan, mut state: SessionState, guard: CancelOnDrop) -> Option<Self> {
         let size = read_at_execution(query)?;
         let query = query.clone().transform_up(nullable).ok()?.data;
         let is_quick = !size.calls_functions && size.neurons <= FEW_NEURONS && size.tables <= 1;
         let options = state.config_mut().options_mut();
-        // Such filters stay in the operators of a plan.
+        // Operators would keep such filters from one run to the next.
         options.optimizer.enable_dynamic_filter_pushdown = false;
         options.optimizer.enable_topk_dynamic_filter_pushdown = false;
         options.optimizer.enable_join_dynamic_filter_pushdown = false;
@@ -92,7 +92,7 @@ impl ReusablePlan {
         Some(Self { plan, context: Arc::new(context), values, types, has_state, is_quick, _guard: guard })
     }
 
-    /// Returns whether the values are of the types that it was planned for.
+    /// Returns true if the values are of the types that the query was planned for.
     pub fn takes(&self, values: &[ScalarValue]) -> bool {
         let fits = |(place, wanted): (usize, &Option<DataType>)| match wanted {
             Some(wanted) => values.get(place).is_some_and(|value| value.data_type() == *wanted),
@@ -101,16 +101,17 @@ impl ReusablePlan {
         self.types.iter().enumerate().all(fits)
     }
 
-    /// Returns whether it reads a few rows of one table and computes nothing that takes long: such a query may run where
-    /// others wait.
+    /// Returns true if the query reads a few rows of one table and computes nothing that takes long: it may run on a
+    /// thread that others wait for.
     pub fn is_quick(&self) -> bool {
         self.is_quick
     }
 
-    /// Runs it, after the stream of the run before has ended. `values` are those of the parameters, from the first on.
+    /// Runs the query, after the stream of the previous run has ended. `values` are those of the parameters, from the
+    /// first on.
     ///
     /// # Errors
-    /// Those of the operators.
+    /// Returns the errors of operators.
     pub fn execute(&mut self, values: Vec<ScalarValue>) -> Result<SendableRecordBatchStream> {
         *self.values.0.write().unwrap_or_else(PoisonError::into_inner) = Some(values);
         if self.has_state {
@@ -120,7 +121,7 @@ impl ReusablePlan {
     }
 }
 
-/// How much a query works on.
+/// Amount of data that a query works on.
 #[derive(Default)]
 struct Size {
     tables: usize,
@@ -128,7 +129,8 @@ struct Size {
     calls_functions: bool,
 }
 
-/// How much a query works on; `None` if its plan may hold what was read, or depends on more than its text.
+/// Returns the amount of data that a query works on; `None` if its plan may hold data that was read, or depends on more
+/// than its text.
 fn read_at_execution(query: &LogicalPlan) -> Option<Size> {
     let mut size = Size::default();
     let mut fine = true;
@@ -203,7 +205,8 @@ fn is_immutable(signature: &Signature) -> bool {
     signature.volatility == Volatility::Immutable
 }
 
-/// The neurons of the models whose table is scanned; `None` if the plan of the scan may hold what it read.
+/// Returns the number of neurons of the models whose table is scanned; `None` if the plan of the scan may hold data
+/// that it read.
 fn neurons(scan: &TableScan) -> Option<usize> {
     let provider = source_as_provider(&scan.source).ok()?;
     let provider: &dyn Any = provider.as_ref();
@@ -215,7 +218,7 @@ fn neurons(scan: &TableScan) -> Option<usize> {
     all.table.is_read_at_execution().then(|| all.engine.registry.list().iter().map(|model| of(model)).sum())
 }
 
-/// Any parameter may be NULL, whatever it is compared to.
+/// Makes parameters nullable, whatever they are compared to.
 fn nullable(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&node);
     let changed = node.map_expressions(|expr| {
@@ -232,7 +235,7 @@ fn nullable(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     changed.map_data(LogicalPlan::recompute_schema)
 }
 
-/// Reads the parameters of an operator when it runs.
+/// Replaces the parameters of an operator by functions that read them when it runs.
 fn late(
     node: LogicalPlan,
     values: &Arc<Values>,
@@ -265,12 +268,12 @@ fn late(
     })
 }
 
-/// The number of `$1`, from 1 on.
+/// Returns the number of a parameter such as `$1`, counted from 1.
 fn number(id: &str) -> Option<usize> {
     id.strip_prefix('$')?.parse().ok().filter(|number| (1..=usize::from(u16::MAX)).contains(number))
 }
 
-/// Returns whether an operator can run again as it is.
+/// Returns true if an operator can run again as it is.
 fn is_stateless(node: &Arc<dyn ExecutionPlan>) -> bool {
     node.is::<ProjectionExec>()
         || node.is::<FilterExec>()
@@ -290,7 +293,7 @@ struct Values(RwLock<Option<Vec<ScalarValue>>>);
 
 /// A function that returns the value of a parameter.
 struct Parameter {
-    /// From 0 on.
+    /// Index of the parameter, counted from 0.
     place: usize,
     field: FieldRef,
     values: Arc<Values>,
@@ -342,7 +345,7 @@ impl ScalarUDFImpl for Parameter {
         let values = self.values.0.read().unwrap_or_else(PoisonError::into_inner);
         match values.as_ref().and_then(|values| values.get(self.place)) {
             Some(value) => Ok(ColumnarValue::Scalar(value.clone())),
-            // The planner tries to evaluate it.
+            // The planner tries to evaluate the function.
             None => internal_err!("the parameter ${} has no value yet", self.place + 1),
         }
     }

@@ -1,9 +1,9 @@
 //! The greatest activations, of all neurons together or of each.
 //!
-//! `ORDER BY activation DESC LIMIT k` is DataFusion's `SortExec` with a limit, and `row_number() OVER (PARTITION BY layer,
-//! neuron ORDER BY activation DESC) <= k` its `PartitionedTopKExec`. [`TopKPushdown`] tells the scan below how many rows
-//! matter, so that a scan of an analysed dataset answers from the strongest tokens kept, or runs only the examples that
-//! may hold one of these rows.
+//! `ORDER BY activation DESC LIMIT k` is DataFusion's `SortExec` with a limit, and `row_number() OVER (PARTITION BY
+//! layer, neuron ORDER BY activation DESC) <= k` its `PartitionedTopKExec`. [`TopKPushdown`] tells the scan below how
+//! many rows matter, so that a scan of an analysed dataset answers from the strongest tokens kept, or runs only the
+//! examples that may hold one of these rows.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use crate::tables::activations::source::ActivationSource;
 use neuroql_pipeline::bounds::{Top, Visit};
 
-/// The rule; it belongs after all of DataFusion's own.
+/// Physical optimizer rule; it belongs after all of DataFusion's own.
 #[derive(Debug, Default)]
 pub struct TopKPushdown;
 
@@ -52,7 +52,7 @@ impl PhysicalOptimizerRule for TopKPushdown {
     }
 }
 
-/// The rows that an operator keeps.
+/// Returns the rows that an operator keeps, if they are the greatest or least activations.
 fn asked(node: &Arc<dyn ExecutionPlan>) -> Option<Top> {
     let is = |expr: &Arc<dyn PhysicalExpr>, names: &[&str]| {
         expr.downcast_ref::<Column>().is_some_and(|column| names.contains(&column.name()))
@@ -71,7 +71,8 @@ fn asked(node: &Arc<dyn ExecutionPlan>) -> Option<Top> {
     Some(Top { k, visit, of_each })
 }
 
-/// The plan with its scan told; only operators that pass every row on may lie between.
+/// Returns the plan with `top` passed to its scan; `None` if an operator between does not pass on every row, or the
+/// scan cannot use it.
 fn told(node: &Arc<dyn ExecutionPlan>, top: Top) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(scan) = node.downcast_ref::<DataSourceExec>() {
         let source = scan.data_source().downcast_ref::<ActivationSource>();

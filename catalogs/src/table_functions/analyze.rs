@@ -1,7 +1,7 @@
-//! `analyze(model, dataset, layers, documents, k)`: runs a model over a dataset once and keeps what it learns.
+//! `analyze(model, dataset, layers, documents, k)`: runs a model over a dataset once and keeps the results.
 //!
-//! A row is returned for each commit, and before the first one that says where the analysis goes on: how many documents,
-//! examples and tokens are done, how fast, and how long the rest may take.
+//! A row is returned for each commit, and before the first one that says where the analysis goes on: how many
+//! documents, examples and tokens are done, how fast, and how long the rest may take.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use crate::state::EngineState;
 use crate::table_functions::api::{Asked, Call, Parameter, Ranges, Rows, TableFunction, Values, Work, computed};
 use crate::tables::dataset::{DEFAULT, Dataset};
 
-/// Strongest examples kept if the query does not say.
+/// Default of the parameter `k`: number of strongest examples kept of each neuron.
 const DEFAULT_K: i64 = 20;
 
-/// More would make the store larger than what it is meant to replace.
+/// Greatest `k`: with more, the store would be larger than the activations that it replaces.
 const MOST_K: i64 = 1000;
 
-/// See the module.
+/// Table function `analyze`.
 #[derive(Debug)]
 pub(crate) struct Analyze;
 
@@ -128,7 +128,7 @@ impl Call for AnalyzeCall {
     }
 }
 
-/// The cost of an analysis of which nothing was done before.
+/// Estimates the cost of an analysis of which nothing was done before.
 fn estimate(pool: &Pool, model: &Model, layers: &[u32], k: usize, tokens: Option<Tokens>) -> Estimate {
     let (width, threads) = (model.config().d_mlp, pool.threads());
     let values = width * layers.len();
@@ -139,7 +139,7 @@ fn estimate(pool: &Pool, model: &Model, layers: &[u32], k: usize, tokens: Option
         lanes: threads + 1,
         threads,
     };
-    // As much as the run asks for: summaries, extremes of two segments, batches and what is made of them.
+    // As much as the run reserves: summaries, extremes of two segments, batches and their reductions.
     let extremes = tokens.map_or(usize::MAX, |tokens| tokens.examples as usize).saturating_mul(8 * values);
     let bytes = layers.len() * LayerSummary::bytes(width, k) + 2 * SEGMENT_BYTES.min(extremes);
     running.estimate(tokens, threads + 1, bytes as f64, (8 * values) as f64)
@@ -170,7 +170,7 @@ impl Consumer<Step> for Rows {
     }
 }
 
-/// A step as a row.
+/// Converts a step to a row.
 fn row(step: &Step) -> Result<RecordBatch> {
     let number = |n: u64| -> ArrayRef { Arc::new(Int64Array::from_value(n as i64, 1)) };
     let columns: Vec<ArrayRef> = vec![

@@ -55,13 +55,13 @@ impl RelationPlanner for TableFunctionPlanner {
     }
 }
 
-/// What a call names.
+/// Table function or table that a call names.
 struct Callee {
     reference: TableReference,
-    /// Names for arguments without one; none may be left unnamed for plain tables.
+    /// Names for arguments without one; empty for plain tables, which take none.
     positional: Vec<&'static str>,
     parameters: Vec<Parameter>,
-    /// Its columns; `None` is all that there are.
+    /// Columns of the result; `None` for all.
     outputs: Option<Vec<String>>,
 }
 
@@ -80,19 +80,20 @@ impl Callee {
         Some(Self { reference, positional, parameters, outputs })
     }
 
-    /// The filter by which a column has a value. NULL can be the value of a parameter, and `=` is never true of it.
+    /// Returns the filter that gives a column its value. NULL can be the value of a parameter, and `=` is never true of
+    /// it.
     fn gives(&self, column: Expr, value: Expr) -> Expr {
         let is_something = matches!(&value, Expr::Literal(value, _) if !value.is_null());
         let equal = if is_something || self.parameters.is_empty() { Operator::Eq } else { Operator::IsNotDistinctFrom };
         binary_expr(column, equal, value)
     }
 
-    /// The column of a parameter, or of what is meant to be one.
+    /// Returns the column of a parameter; a name that is no parameter's is taken for a column.
     fn column(&self, name: &str) -> String {
         self.parameters.iter().find(|p| p.name == name).map_or(name, |p| p.column).to_owned()
     }
 
-    /// Name and value of an argument.
+    /// Returns name and value of an argument.
     fn argument(&self, position: usize, argument: &FunctionArg) -> Result<(String, ast::Expr)> {
         match argument {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => match self.positional.get(position) {

@@ -1,8 +1,8 @@
 //! `evaluate_graphs(model, dataset, …)`: judges kept graphs on text of any dataset.
 //!
-//! On the dataset that a graph was made of, or one with the same documents, the examples it was not made of judge it, if
-//! it can be told which they are; on another, all strongest examples of the neuron do. Random text is judged beside them.
-//! Activations are measured by the neuron's greatest on the dataset that the graph was made of.
+//! On the dataset that a graph was made of, or one with the same documents, it is judged by the examples that it was
+//! not made of, if they are known; on another, by all strongest examples of the neuron. Random text is judged beside
+//! them. Activations are measured by the neuron's greatest on the dataset that the graph was made of.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,13 +27,13 @@ use crate::tables::dataset::{DEFAULT, Dataset};
 use crate::tables::neuron_rows::supports_place;
 use crate::tables::predicate::{Predicate, allowed_strings, select_neurons};
 
-/// Share of a neuron's greatest activation from which it fires, if the query does not say.
+/// Default of the parameter `threshold`: share of a neuron's greatest activation from which it fires.
 const THRESHOLD: f64 = 0.5;
 
 /// Reason why the scores on examples are NULL.
 const NO_EXAMPLES: &str = "there is no example to judge the graph by: the neuron is not positive on any";
 
-/// See the module.
+/// Table function `evaluate_graphs`.
 #[derive(Debug)]
 pub(crate) struct EvaluateGraphs;
 
@@ -96,7 +96,7 @@ impl TableFunction for EvaluateGraphs {
     }
 }
 
-/// What is to be judged, and by what.
+/// Arguments of a call of `evaluate_graphs`.
 #[derive(Debug)]
 struct EvaluateCall {
     engine: Arc<EngineState>,

@@ -1,10 +1,10 @@
-//! `neuron_graph(model, kind, threshold, k, dataset, documents, fires_above)`: how each neuron stands in a network.
+//! `neuron_graph(model, kind, threshold, k, dataset, documents, fires_above)`: the place of each neuron in a network.
 //!
-//! `kind => 'similarity'` connects neurons whose graphs are at least so similar, `kind => 'coactivation'` those that fire
-//! together on at least such a share of the tokens of the dataset on which one of them does, `kind => 'weights'` each
-//! neuron and the `k` of each later layer that it feeds most, where the |cosine| of what the one writes and the other
-//! reads is at least the threshold. Neurons without an edge have no row. Components are clusters of similar neurons,
-//! groups that fire together, or circuits.
+//! `kind => 'similarity'` connects neurons whose graphs are at least so similar, `kind => 'coactivation'` those that
+//! fire together on at least such a share of the tokens of the dataset on which one of them does, `kind => 'weights'`
+//! each neuron and the `k` of each later layer that it feeds most, where the |cosine| of what the one writes and the
+//! other reads is at least the threshold. Neurons without an edge have no row. Components are clusters of similar
+//! neurons, groups that fire together, or circuits.
 
 use neuroql_pipeline::Origin;
 use std::fmt;
@@ -32,20 +32,20 @@ use crate::table_functions::pairwise::{FIRES_ABOVE, PairRequest, fires_above};
 use crate::table_functions::similar_pairs::LEAST_THRESHOLD;
 use crate::tables::dataset::DEFAULT;
 
-/// Similarity from which neurons are connected if the query does not say.
+/// Default of the parameter `threshold`: similarity from which neurons are connected.
 const DEFAULT_THRESHOLD: f64 = 0.5;
 
-/// Neurons of each later layer that one is connected to if the query does not say.
+/// Default of the parameter `k`: number of neurons of each later layer that one is connected to.
 const DEFAULT_K: i64 = 5;
 
-/// Of a walker on the network: see [`Network::page_rank`].
+/// Damping factor of the network's PageRank: see [`Network::page_rank`].
 const DAMPING: f64 = 0.85;
 
-/// See the module.
+/// Table function `neuron_graph`.
 #[derive(Debug)]
 pub(crate) struct NeuronGraph;
 
-/// What connects neurons.
+/// Kind of connection between neurons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NetworkKind {
     Similarity,
@@ -127,7 +127,7 @@ struct Edges {
     kind: NetworkKind,
     threshold: f64,
     k: usize,
-    /// Pairs that may fire together, over which text, and above which activation they fire.
+    /// Request for the pairs of neurons that may fire together.
     firing: PairRequest,
     fires_above: f32,
 }
@@ -153,7 +153,7 @@ impl Call for Edges {
 /// A network to be made.
 struct Connecting {
     edges: Edges,
-    /// The text, where it is made of what fires on text.
+    /// Documents of the text, if the network is one of co-activations.
     origin: Option<Origin>,
 }
 

@@ -1,7 +1,7 @@
-//! `search(model, query)`: neurons whose graphs have the tokens that a query asks for, best first.
+//! `search(model, query)`: neurons whose graphs have the tokens of a query, best first.
 //!
-//! The language of queries is that of [`neuroql_graph::search`]. Without a model all models are searched. Each neuron is
-//! searched by the graph that stands for it, as in `neurons`.
+//! The language of queries is that of [`neuroql_graph::search`]. Without a model all models are searched. Each neuron
+//! is searched by the graph that stands for it, as in `neurons`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -30,7 +30,7 @@ const TOGETHER: usize = 256;
 /// Layers that graphs are loaded of at the same time.
 const LAYERS_AT_ONCE: usize = 8;
 
-/// See the module.
+/// Table function `search`.
 #[derive(Debug)]
 pub(crate) struct Search;
 
@@ -40,7 +40,7 @@ impl TableFunction for Search {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        // Rows say which model they are of, and may be filtered by it.
+        // Rows name the model that they are of, and may be filtered by it.
         vec![Parameter::optional_text("model").in_column("of_model"), Parameter::required("query", DataType::Utf8)]
     }
 
@@ -76,7 +76,7 @@ fn fields() -> Vec<Field> {
     ]
 }
 
-/// Place of the column `pattern`.
+/// Index of the column `pattern`.
 const PATTERN: usize = 4;
 
 #[derive(Debug)]
@@ -113,7 +113,7 @@ struct Searching {
     models: Vec<Arc<Model>>,
     query: Query,
     limit: Option<usize>,
-    /// True if patterns are asked for.
+    /// True if the column `pattern` is read.
     patterns: bool,
 }
 
@@ -125,7 +125,7 @@ impl fmt::Display for Searching {
     }
 }
 
-/// What was found in a model.
+/// A neuron found in a model.
 struct Answer {
     model: Arc<Model>,
     index: Arc<GraphIndex>,
@@ -161,7 +161,7 @@ impl Work for Searching {
 }
 
 impl Searching {
-    /// What is found in one model, on a thread that may wait for graphs.
+    /// Searches one model, on a thread that may wait for graphs.
     async fn found(self, model: Arc<Model>, index: Arc<GraphIndex>) -> Result<Vec<Found>> {
         let runtime = tokio::runtime::Handle::current();
         let search = move || {
@@ -174,7 +174,7 @@ impl Searching {
         found.map_err(|e| DataFusionError::from(Error::Internal(format!("a search was lost: {e}"))))?
     }
 
-    /// What graphs of a model say of the query, by layers at once.
+    /// Returns the evidence for the query in graphs of a model, several layers at once.
     async fn evidence(&self, model: &Model, places: &[(u32, u32)]) -> Result<Vec<Option<Evidence>>> {
         let mut layers: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for (layer, neuron) in places {

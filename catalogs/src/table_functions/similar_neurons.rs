@@ -1,5 +1,5 @@
-//! `similar_neurons(model, layer, neuron, k, other)`: neurons whose graphs have the most patterns in common with that of
-//! a neuron, most similar first.
+//! `similar_neurons(model, layer, neuron, k, other)`: neurons whose graphs have the most patterns in common with that
+//! of a neuron, most similar first.
 //!
 //! Similarity is the weighted Jaccard similarity of patterns, `graph_similarity(a, b)`. Neurons of the same model are
 //! looked at, of the model `other` if one is named, or of all models if that is `*`.
@@ -21,10 +21,10 @@ use crate::Error;
 use crate::state::EngineState;
 use crate::table_functions::api::{Asked, Call, Parameter, Rows, TableFunction, Values, Work, computed};
 
-/// Neurons returned if the query does not say.
+/// Default of the parameter `k`: number of neurons returned.
 const DEFAULT_K: i64 = 10;
 
-/// See the module.
+/// Table function `similar_neurons`.
 #[derive(Debug)]
 pub(crate) struct SimilarNeurons;
 

@@ -1,8 +1,8 @@
 //! `similar_pairs(model, other, threshold)`: all pairs of neurons of a model, or of one of it and one of another, whose
 //! graphs are at least so similar.
 //!
-//! Similarity is the weighted Jaccard similarity of patterns, `graph_similarity(a, b)`. Pairs come as they are found, by
-//! an exact join of sets that compares few of all pairs.
+//! Similarity is the weighted Jaccard similarity of patterns, `graph_similarity(a, b)`. Pairs come as they are found,
+//! by an exact join of sets that compares few of all pairs.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -23,13 +23,13 @@ use crate::state::EngineState;
 use crate::table_functions::api::{Parameter, Rows, TableFunction, Values, Work, always_computed};
 use neuroql_pipeline::graphs::GraphIndex;
 
-/// Similarity from which pairs are returned if the query does not say.
+/// Default of the parameter `threshold`: similarity from which pairs are returned.
 const DEFAULT_THRESHOLD: f64 = 0.9;
 
-/// The least threshold: far below it nearly all pairs that share a pattern would have to be compared.
+/// Least threshold: far below it nearly all pairs that share a pattern would have to be compared.
 pub(crate) const LEAST_THRESHOLD: f64 = 0.01;
 
-/// See the module.
+/// Table function `similar_pairs`.
 #[derive(Debug)]
 pub(crate) struct SimilarPairs;
 
@@ -47,7 +47,7 @@ impl TableFunction for SimilarPairs {
     }
 
     fn positional(&self, arguments: usize) -> Vec<&'static str> {
-        // The one in the middle may be left out.
+        // The second one may be left out.
         if arguments == 2 { vec!["model", "threshold"] } else { vec!["model", "other", "threshold"] }
     }
 

@@ -1,7 +1,7 @@
-//! `simulate_graphs(model, text, layers, method, semantics)`: what the graphs of whole layers predict for a text.
+//! `simulate_graphs(model, text, layers, method, semantics)`: predictions of the graphs of whole layers for a text.
 //!
-//! A row for each token and neuron of which something is predicted, as a share of the neuron's greatest activation; where
-//! there is no row, 0 is. All graphs of a layer run as one automaton.
+//! A row for each token and neuron with a prediction other than 0, as a share of the neuron's greatest activation. All
+//! graphs of a layer run as one automaton.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::state::EngineState;
 use crate::table_functions::api::{Parameter, Rows, TableFunction, Values, Work, always_computed};
 use neuroql_pipeline::graphs::preferred_rows;
 
-/// See the module.
+/// Table function `simulate_graphs`.
 #[derive(Debug)]
 pub(crate) struct SimulateGraphs;
 
@@ -70,11 +70,11 @@ impl TableFunction for SimulateGraphs {
     }
 }
 
-/// What is asked.
+/// Arguments of a call of `simulate_graphs`.
 struct Simulation {
     engine: Arc<EngineState>,
     model: Arc<Model>,
-    /// NULL has no tokens.
+    /// Text to be simulated; NULL has no tokens.
     text: Option<String>,
     layers: Vec<u32>,
     method: Option<String>,
@@ -102,7 +102,7 @@ impl Work for Simulation {
 }
 
 impl Simulation {
-    /// The rows of a layer, made apart from the threads that serve clients.
+    /// Computes the columns of a layer, apart from the threads that serve clients.
     async fn layer(&self, layer: u32) -> Result<Vec<ArrayRef>> {
         let graphs = self.graphs(layer).await?;
         let (model, text, semantics) = (Arc::clone(&self.model), self.text.clone(), self.semantics);
@@ -110,7 +110,7 @@ impl Simulation {
         self.engine.registry.pool().run(Placement::OneThread, simulate).await.map_err(sql_error)?
     }
 
-    /// One row of graphs a neuron: those of the method, or those that stand for their neurons.
+    /// Returns one row of `graphs` for each neuron: that of the method, or the one that stands for the neuron.
     async fn graphs(&self, layer: u32) -> Result<RecordBatch> {
         let graphs = self.engine.resources.graphs(&self.model, layer, None).await?;
         let methods = graphs["method"].as_string::<i32>();
@@ -127,7 +127,7 @@ impl Simulation {
     }
 }
 
-/// What some graphs of a layer predict for a text.
+/// Computes the columns of the predictions of some graphs of a layer for a text.
 fn simulated(
     model: &Model,
     graphs: &RecordBatch,

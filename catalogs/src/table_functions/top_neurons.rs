@@ -14,10 +14,10 @@ use crate::table_functions::api::{Parameter, TableFunction, Values};
 use crate::tables::activations::Activations;
 use crate::tables::model_table::scan_all;
 
-/// Neurons returned if the query does not say.
+/// Default of the parameter `k`: number of neurons returned.
 const DEFAULT_K: i64 = 10;
 
-/// See the module.
+/// Table function `top_neurons`.
 #[derive(Debug)]
 pub(crate) struct TopNeurons;
 
@@ -55,7 +55,7 @@ impl TableFunction for TopNeurons {
         }
         let k = values.number("k", 0..=i64::MAX)? as usize;
         let is = |parameter: &'static str| ident(parameter).eq(lit(ScalarValue::from(values.optional_text(parameter))));
-        // Where the peak is; the earliest place of equal ones.
+        // Position of the peak; the earliest of equal ones.
         let order = || {
             vec![
                 ident("activation").sort(false, false),

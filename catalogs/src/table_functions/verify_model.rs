@@ -1,5 +1,5 @@
-//! `verify_model(model, reference, texts)`: whether a model's numbers depend on what a text is run with, and how far they
-//! are from a reference's. A row a layer; see [`Model::verify`].
+//! `verify_model(model, reference, texts)`: differences of a model's activations between batches that a text is run in,
+//! and from those of a reference. A row a layer; see [`Model::verify`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::guest::Guest;
 use crate::state::EngineState;
 use crate::table_functions::api::{Asked, Call, Parameter, Rows, TableFunction, Values, Work, computed};
 
-/// See the module.
+/// Table function `verify_model`.
 #[derive(Debug)]
 pub(crate) struct VerifyModel;
 
 impl TableFunction for VerifyModel {
     fn requires_superuser(&self) -> bool {
-        // A reference is a file of the server: `work` asks for it.
+        // A reference is a file of the server: `work` refuses it to other users.
         false
     }
 
@@ -73,7 +73,7 @@ impl TableFunction for VerifyModel {
     }
 }
 
-/// The texts that a call gives, if any.
+/// Returns the texts that a call gives, if any.
 fn texts(values: &Values) -> Result<Option<Vec<String>>> {
     let Some(ScalarValue::List(list)) = values.get("texts") else { return Ok(None) };
     if list.is_null(0) {
@@ -87,12 +87,12 @@ fn texts(values: &Values) -> Result<Option<Vec<String>>> {
     Ok(Some(texts.iter().flatten().map(str::to_owned).collect()))
 }
 
-/// What is to be compared.
+/// Arguments of a call of `verify_model`.
 #[derive(Debug, Clone)]
 struct Verification {
     engine: Arc<EngineState>,
     model: Arc<Model>,
-    /// Where the reference is.
+    /// Location of the reference activations.
     reference: Option<String>,
     texts: Option<Vec<String>>,
     schema: SchemaRef,

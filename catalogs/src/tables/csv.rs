@@ -1,9 +1,9 @@
 //! CSV files, the values of which may have newlines.
 //!
-//! DataFusion infers the columns of a file from pieces that may begin within a value, and reads pieces of large files side
-//! by side unless `format.newlines_in_values` is set, which cuts values in two without a word. Here columns are inferred
-//! by the parser that reads them, from the beginning of each file, and files are not cut unless the table says that no
-//! value has a newline.
+//! DataFusion infers the columns of a file from pieces that may begin within a value, and reads pieces of large files
+//! side by side unless `format.newlines_in_values` is set, which cuts values in two without a word. Here columns are
+//! inferred by the parser that reads them, from the beginning of each file, and files are not cut unless the table says
+//! that no value has a newline.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -94,7 +94,7 @@ impl Csv {
                     break;
                 }
             }
-            // Columns are read by their places: files with others in these places must be told apart.
+            // Columns are read by their places: files with other columns in these places must be refused.
             let rest: Vec<&ObjectMeta> = if has_header { files.collect() } else { Vec::new() };
             let mut headers = Vec::with_capacity(rest.len());
             for file in &rest {
@@ -136,7 +136,7 @@ impl Csv {
         Ok(format)
     }
 
-    /// The columns of a file, told by so many records, and how many records it has of them.
+    /// Infers the columns of a file from its first `records` records, and returns the number of those that it has.
     fn head<'a>(
         &'a self,
         format: &'a Format,
@@ -154,7 +154,7 @@ impl Csv {
                 format.infer_schema(Pieces { pieces, current: Bytes::new(), left: MOST_BYTES }, Some(records))
             });
             while let Some(piece) = bytes.next().await {
-                // Enough was read.
+                // The reader has enough.
                 if sender.send(piece).await.is_err() {
                     break;
                 }
@@ -279,7 +279,7 @@ impl Read for Pieces {
 #[derive(Debug, Default)]
 struct Columns {
     columns: Vec<(String, DataType)>,
-    /// The file with most of them.
+    /// The file with the most columns.
     file: String,
 }
 
@@ -316,7 +316,7 @@ impl Columns {
     }
 }
 
-/// The type that has the values of two.
+/// Returns the type that has the values of both.
 fn both(one: &DataType, other: &DataType) -> DataType {
     match (one, other) {
         (DataType::Null, kind) | (kind, DataType::Null) => kind.clone(),

@@ -1,4 +1,4 @@
-//! What makes a table a dataset: a column of text whose rows are documents.
+//! Datasets: tables with a column of text whose rows are documents.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::planner::contents::PlanContents;
 /// The dataset of models that have no other.
 pub(crate) const DEFAULT: &str = "corpus";
 
-/// A table and where its documents are in it.
+/// A table and the columns of its documents.
 #[derive(Debug, Clone)]
 pub(crate) struct Dataset {
     pub table: Arc<dyn TableProvider>,
@@ -40,7 +40,7 @@ impl Dataset {
         Ok(found.ok_or_else(|| Error::UnknownDataset(name.into()))?)
     }
 
-    /// [`Dataset::find`], where no table of this name is no error.
+    /// Like [`Dataset::find`], but returns `None` if there is no table of this name.
     pub async fn find_optional(session: &dyn Session, name: &str) -> Result<Option<Self>> {
         let defaults = &session.config_options().catalog;
         let table = TableReference::parse_str(name).resolve(&defaults.default_catalog, &defaults.default_schema);
@@ -55,7 +55,7 @@ impl Dataset {
         }
     }
 
-    /// What results about the dataset of this name are kept under: the shortest name of the table, however it was spelled.
+    /// Name under which results about a dataset are kept: the shortest name of its table, however it was spelled.
     pub fn kept_as(session: &dyn Session, name: &str) -> String {
         let defaults = &session.config_options().catalog;
         let resolved =
@@ -65,7 +65,7 @@ impl Dataset {
         names.into_iter().find(|shorter| resolved(shorter) == table).unwrap_or_else(|| name.to_owned())
     }
 
-    /// The table as a dataset, if it can be one.
+    /// Returns the table as a dataset, if it can be one.
     pub fn of(table: Arc<dyn TableProvider>) -> Option<Self> {
         let schema = table.schema();
         let text = text_column(&schema)?;
@@ -76,7 +76,7 @@ impl Dataset {
 }
 
 impl Dataset {
-    /// Its documents, as a dataset of this name.
+    /// Returns its documents, as a dataset of this name.
     pub async fn documents(self, session: &dyn Session, name: &str) -> Result<Origin> {
         let columns: Vec<usize> = [Some(self.text), self.document].into_iter().flatten().collect();
         // One partition, so that documents come in the order of the table whatever the number of threads.
@@ -102,7 +102,7 @@ struct PlannedDataset {
     table: Arc<dyn TableProvider>,
 }
 
-/// The plan that reads documents, if they are of a dataset.
+/// Returns the plan that reads the documents of a dataset; `None` if they are not of a plan.
 pub(crate) fn plan_of(source: &dyn DocumentSource) -> Option<&Arc<dyn ExecutionPlan>> {
     (source as &dyn Any).downcast_ref::<PlannedDataset>().map(|dataset| &dataset.plan)
 }
@@ -113,8 +113,8 @@ impl DocumentSource for PlannedDataset {
     }
 
     fn open(&self, context: &Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        // It is read more than once, for the hash of the dataset before anything else, and a scan of files that has been
-        // read to its end would have nothing left.
+        // The plan runs more than once, first for the hash of the dataset, and a scan of files that has been read to
+        // its end would have nothing left.
         let plan = reset_plan_states(Arc::clone(&self.plan))?;
         let (schema, partitions) = (plan.schema(), plan.output_partitioning().partition_count());
         let context = Arc::clone(context);
@@ -136,8 +136,8 @@ impl DocumentSource for PlannedDataset {
     }
 }
 
-/// The column `text`, or the only column of text; of columns with a dictionary, as Hive partitions have, only if there is
-/// no other.
+/// Returns the index of the column `text`, or else of the only column of text; columns with a dictionary, as Hive
+/// partitions have, count only if there is no other.
 fn text_column(schema: &Schema) -> Option<usize> {
     let kind = |i: &usize| schema.field(*i).data_type();
     let is_text = |i: &usize| is_string(values(kind(i)));
@@ -156,7 +156,7 @@ fn is_string(kind: &DataType) -> bool {
     matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-/// The type of the values of a column, with or without a dictionary.
+/// Returns the type of the values of a column, with or without a dictionary.
 fn values(kind: &DataType) -> &DataType {
     match kind {
         DataType::Dictionary(_, values) => values,

@@ -18,7 +18,7 @@ use crate::async_method::async_method;
 use crate::tables::bundled_corpus::Bundled;
 use crate::tables::dataset::Dataset;
 
-/// See the module. Views are datasets too but are not listed: counting their rows may run a model.
+/// Table `datasets`. Views are datasets too but are not listed: counting their rows may run a model.
 #[derive(Debug)]
 pub(crate) struct Datasets {
     /// The users' tables, without the system's.
@@ -26,7 +26,7 @@ pub(crate) struct Datasets {
 }
 
 impl Datasets {
-    /// One row about one dataset; documents are counted only if somebody asks.
+    /// Plans the row of one dataset; documents are counted only if their number is read.
     fn row(name: &str, dataset: &Dataset) -> Result<LogicalPlan> {
         let schema = dataset.table.schema();
         let text_column = schema.field(dataset.text).name();

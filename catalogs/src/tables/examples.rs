@@ -19,7 +19,7 @@ use crate::Error;
 use crate::tables::model_table::{ModelTable, Scan};
 use crate::tables::neuron_rows::{LayerPart, batch, of_kept, supports_place, take_neurons};
 
-/// See the module.
+/// Table `examples`.
 #[derive(Debug)]
 pub(crate) struct Examples;
 
@@ -63,7 +63,7 @@ impl ModelTable for Examples {
     }
 }
 
-/// A row for each example of some neurons of a layer.
+/// Makes a row for each example of some neurons of a layer.
 fn rows(
     part: &LayerPart,
     kept: Option<&RecordBatch>,

@@ -34,10 +34,10 @@ pub(crate) trait ModelTable: Debug + Send + Sync {
     /// Its columns, for one model or for all together.
     fn schema(&self, model: Option<&Model>) -> SchemaRef;
 
-    /// How far [`ModelTable::scan`] applies a filter itself.
+    /// Filter pushdown of [`ModelTable::scan`].
     fn supports_filter(&self, filter: &Expr) -> TableProviderFilterPushDown;
 
-    /// Returns whether the plan of a scan holds nothing that it read when it was made.
+    /// Returns true if the plan of a scan holds nothing that it read when it was made.
     fn is_read_at_execution(&self) -> bool {
         false
     }

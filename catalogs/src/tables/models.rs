@@ -14,7 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
 
-/// See the module.
+/// Table `models`.
 #[derive(Debug)]
 pub(crate) struct Models {
     pub engine: Arc<EngineState>,
@@ -35,7 +35,7 @@ impl TableProvider for Models {
             Field::new("parameters", DataType::Int64, false),
             int("vocabulary"),
             int("context"),
-            // Some may not see it.
+            // NULL for users who may not see it.
             Field::new("location", DataType::Utf8, true),
             text("sha256"),
             text("dtype"),

@@ -1,4 +1,4 @@
-//! Tables of what the store keeps of each neuron, read a layer at a time.
+//! Tables of stored results about neurons, read a layer at a time.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -28,19 +28,19 @@ use crate::tables::predicate::{Places, Predicate, can_evaluate};
 pub(crate) struct LayerPart {
     pub layer: u32,
     pub dataset: Option<String>,
-    /// Ascending.
+    /// Numbers of the neurons, ascending.
     pub neurons: Vec<u32>,
 }
 
-/// Makes rows, with the columns of a schema, of a part and what the store keeps of its layer: statistics, and scores of
-/// graphs if they were asked for.
+/// Makes rows, with the columns of a schema, of a part and the store's rows of its layer: statistics, and scores of
+/// graphs if they are needed.
 pub(crate) type MakeRows =
     fn(&LayerPart, Option<&RecordBatch>, Option<&RecordBatch>, &SchemaRef) -> Result<RecordBatch>;
 
-/// Columns of a layer's graphs.
+/// Columns that come from a layer's graphs.
 pub(crate) const OF_GRAPHS: [&str; 4] = ["nodes", "precision", "recall", "f1"];
 
-/// Filters on the place of a neuron say which rows are read.
+/// Pushes down filters on the place of a neuron: they choose the rows that are read.
 pub(crate) fn supports_place(filter: &Expr) -> TableProviderFilterPushDown {
     let of_place = filter.column_refs().iter().all(|column| ["layer", "neuron"].contains(&column.name.as_str()));
     match of_place && can_evaluate(filter) {
@@ -49,7 +49,7 @@ pub(crate) fn supports_place(filter: &Expr) -> TableProviderFilterPushDown {
     }
 }
 
-/// The rows of a table of this kind; layers that were not analysed have rows only if `unknown` says so.
+/// Scans a table of this kind; layers that were not analysed have rows only if `unknown` is true.
 pub(crate) fn of_kept(
     model: &Arc<Model>,
     scan: Scan<'_>,
@@ -70,7 +70,7 @@ pub(crate) fn of_kept(
     Ok(Arc::new(exec))
 }
 
-/// Parts of a selection by what is analysed now.
+/// Splits a selection into parts by the datasets that are analysed now.
 async fn parts(engine: &EngineState, model: &Model, places: Selection, unknown: bool) -> Result<Vec<LayerPart>> {
     let analysed = engine.analysed(model).await?;
     let mut parts = Vec::new();
@@ -89,7 +89,7 @@ async fn parts(engine: &EngineState, model: &Model, places: Selection, unknown: 
     Ok(parts)
 }
 
-/// A column's values of these neurons; the store has one a neuron, in order.
+/// Takes the values of these neurons from a column of the store, which has one a neuron, in order.
 pub(crate) fn take_neurons(kept: &ArrayRef, neurons: &[u32]) -> Result<ArrayRef> {
     if let Some(last) = neurons.last().filter(|last| **last as usize >= kept.len()) {
         return internal_err!("the store has {} neurons of a layer and not the neuron {last}", kept.len());
@@ -101,7 +101,7 @@ pub(crate) fn take_neurons(kept: &ArrayRef, neurons: &[u32]) -> Result<ArrayRef>
     }
 }
 
-/// Rows of columns, of which there may be none.
+/// Makes a batch of columns, of which there may be none.
 pub(crate) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
@@ -114,7 +114,7 @@ struct Kept {
     places: Places,
     /// True if layers that were not analysed have rows.
     unknown: bool,
-    /// True if scores of graphs are asked for.
+    /// True if scores of graphs are needed.
     graphs: bool,
     make: MakeRows,
 }

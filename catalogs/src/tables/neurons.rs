@@ -1,5 +1,5 @@
-//! `neurons`: one row a neuron and analysed dataset. What is known of a neuron beyond its place is NULL until a dataset
-//! is analysed or a graph is built.
+//! `neurons`: one row a neuron and analysed dataset. Columns beyond the place of a neuron are NULL until a dataset is
+//! analysed or a graph is built.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use neuroql_pipeline::graphs::preferred_rows_of;
 use crate::tables::model_table::{ModelTable, Scan};
 use crate::tables::neuron_rows::{LayerPart, OF_GRAPHS, batch, of_kept, supports_place, take_neurons};
 
-/// See the module.
+/// Table `neurons`.
 #[derive(Debug)]
 pub(crate) struct Neurons;
 
@@ -66,7 +66,7 @@ impl ModelTable for Neurons {
     }
 }
 
-/// Rows of some neurons of a layer; of each column of the store that has the name of one here.
+/// Makes rows of some neurons of a layer from the store's columns of the same names.
 fn rows(
     part: &LayerPart,
     kept: Option<&RecordBatch>,
@@ -92,7 +92,7 @@ fn rows(
     batch(schema, schema.fields().iter().map(|field| column(field)).collect::<Result<Vec<_>>>()?, count)
 }
 
-/// For each neuron the row of graphs that stands for it.
+/// Returns for each neuron the row of `graphs` that stands for it.
 fn of_neurons(part: &LayerPart, graphs: &RecordBatch) -> UInt32Array {
     preferred_rows_of(graphs, &part.neurons).into_iter().map(|row| row.map(|row| row as u32)).collect()
 }

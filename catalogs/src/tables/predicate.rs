@@ -1,4 +1,4 @@
-//! Filters that a scan applies itself, before it computes what they make unnecessary.
+//! Filters that a scan applies itself, to avoid computing rows that they drop.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
 use neuroql_pipeline::{RowFilter, Selection};
 
-/// Returns whether a scan may evaluate this filter on its own batches.
+/// Returns true if a scan may evaluate this filter on its own batches.
 pub(crate) fn can_evaluate(filter: &Expr) -> bool {
     let mut fine = true;
     let walked = filter.apply(|expr| {
@@ -33,8 +33,8 @@ pub(crate) fn can_evaluate(filter: &Expr) -> bool {
     fine && walked.is_ok() && !filter.is_volatile()
 }
 
-/// The values that `column = 'a'`, `column IN ('a', 'b')` or a chain of them by OR allows, in order; `None` if the
-/// filter says something else.
+/// Returns the values that `column = 'a'`, `column IN ('a', 'b')` or a chain of them by OR allows, in order; `None` for
+/// any other filter.
 pub(crate) fn allowed_strings(filter: &Expr, column: &str) -> Option<Vec<String>> {
     let is_column = |expr: &Expr| matches!(expr, Expr::Column(c) if c.name == column);
     let string = |expr: &Expr| match expr {
@@ -94,24 +94,24 @@ impl Predicate {
         Self { parts, columns }
     }
 
-    /// Both predicates.
+    /// Returns the conjunction of both.
     pub fn and(mut self, other: Self) -> Self {
         self.parts.extend(other.parts);
         self.columns.extend(other.columns);
         self
     }
 
-    /// What must all hold.
+    /// Parts of the conjunction.
     pub fn parts(&self) -> &[Arc<dyn PhysicalExpr>] {
         &self.parts
     }
 
-    /// Returns whether it lets everything pass.
+    /// Returns true if it lets everything pass.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
-    /// It as a filter of the pipeline; `None` if it lets everything pass.
+    /// Returns it as a filter of the pipeline; `None` if it lets everything pass.
     pub fn filter(&self) -> Option<Arc<dyn RowFilter>> {
         (!self.is_empty()).then(|| Arc::new(self.clone()) as Arc<dyn RowFilter>)
     }
@@ -151,7 +151,7 @@ impl std::fmt::Display for Predicate {
 #[derive(Debug, Clone)]
 pub(crate) enum Places {
     Known(Selection),
-    /// The predicate has parameters of a prepared statement, which have values while it runs.
+    /// A predicate with parameters of a prepared statement, which have values while it runs.
     OfPredicate(Predicate),
 }
 

@@ -13,7 +13,7 @@ use neuroql_model::Model;
 
 use crate::tables::model_table::{ModelTable, Scan};
 
-/// See the module.
+/// Table `vocabulary`.
 #[derive(Debug)]
 pub(crate) struct Vocabulary;
 

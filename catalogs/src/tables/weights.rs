@@ -1,4 +1,4 @@
-//! `weights`: what each neuron reads from the residual stream and writes to it.
+//! `weights`: the vectors by which each neuron reads from the residual stream and writes to it.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::tables::predicate::{Predicate, can_evaluate, select_neurons};
 /// Bytes of vectors in a batch.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// See the module.
+/// Table `weights`.
 #[derive(Debug)]
 pub(crate) struct Weights;
 

@@ -1,5 +1,5 @@
-//! Values that only a superuser sees: where files lie and how they are opened. Statements that create tables hold paths, URLs with
-//! passwords and keys.
+//! Values that only a superuser sees: locations of files and options to open them. Statements that create tables hold
+//! paths, URLs with passwords and keys.
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
@@ -15,7 +15,7 @@ const VIEWS: [&str; 4] = ["table_catalog", "table_schema", "table_name", "defini
 /// Replaces values by NULL that the user may not see. Statements that define views stay visible.
 ///
 /// # Errors
-/// That the plan cannot be built.
+/// Returns an error if the plan cannot be built.
 pub fn conceal(plan: LogicalPlan, role: &Role) -> Result<LogicalPlan> {
     if role.superuser {
         return Ok(plan);

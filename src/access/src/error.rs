@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use datafusion::error::DataFusionError;
 
-/// Why somebody may not do something, or nobody can be told from anybody else.
+/// Errors of permissions, of settings and of the password file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The password file cannot be used.

@@ -1,7 +1,7 @@
-//! Users, how they prove who they are, and what a plan may do for them.
+//! Users, their authentication, and the permissions of plans that they run.
 //!
-//! Front ends share this: [`Users`] is the password file, [`Exchange`] a SCRAM-SHA-256 conversation, bound to its channel or not, [`check`] decides on a
-//! logical plan, because statements hide in statements.
+//! Front ends share this: [`Users`] is the password file, [`Exchange`] a SCRAM-SHA-256 conversation, bound to its
+//! channel or not, [`check`] decides on a logical plan, because statements hide in statements.
 
 mod concealed;
 mod error;

@@ -14,8 +14,8 @@ use crate::{Error, Role};
 /// Refuses a plan that its user may not run, or not in a transaction that only reads.
 ///
 /// # Errors
-/// [`Error::Denied`] or [`Error::ReadOnly`], with the statement's name, and [`Error::Setting`] for a value that a setting
-/// may not have, whoever sets it.
+/// [`Error::Denied`] or [`Error::ReadOnly`], with the statement's name, and [`Error::Setting`] for a value that a
+/// setting may not have, whoever sets it.
 pub fn check(plan: &LogicalPlan, role: &Role, read_only: bool) -> Result<(), Error> {
     if let LogicalPlan::Statement(Statement::SetVariable(set)) = plan {
         check_setting(&set.variable, &set.value)?;
@@ -44,7 +44,7 @@ pub fn check(plan: &LogicalPlan, role: &Role, read_only: bool) -> Result<(), Err
     }
 }
 
-/// The setting that a statement changes and that is not for everybody to change.
+/// Returns the name of the setting that a statement changes, if not everybody may change it.
 fn setting_of_server(statement: &Statement) -> Option<&str> {
     let name = match statement {
         Statement::SetVariable(set) => &set.variable,
@@ -54,7 +54,8 @@ fn setting_of_server(statement: &Statement) -> Option<&str> {
     (!is_of_session(name)).then_some(name.as_str())
 }
 
-/// `CreateExternalTable` is `CREATE EXTERNAL TABLE`, `Insert Into` is `INSERT INTO`.
+/// Returns the name of a statement for messages: `CREATE EXTERNAL TABLE` for `CreateExternalTable`, `INSERT INTO` for
+/// `Insert Into`.
 fn command(name: &str) -> String {
     let mut words = String::new();
     let mut previous = ' ';

@@ -17,7 +17,7 @@ pub struct Verifier {
     server_key: [u8; 32],
 }
 
-/// Postgres' default.
+/// Iterations of a new verifier, as many as in Postgres by default.
 const ITERATIONS: u32 = 4096;
 
 impl Verifier {
@@ -27,7 +27,7 @@ impl Verifier {
     }
 
     fn derive_with(password: &str, salt: Vec<u8>, iterations: u32) -> Self {
-        // Like Postgres: a password SASLprep refuses is used as it is.
+        // Like Postgres, a password that SASLprep refuses is used as it is.
         let prepared = stringprep::saslprep(password);
         let password = prepared.as_deref().unwrap_or(password);
         let mut salted = [0; 32];
@@ -52,8 +52,8 @@ impl Verifier {
         (!verifier.salt.is_empty()).then_some(verifier)
     }
 
-    /// For a user that does not exist: the conversation must look and last the same. The salt is a function of
-    /// the name, so that asking twice does not give the game away.
+    /// Makes a verifier for a user that does not exist: the conversation must look and last the same. The salt is a
+    /// function of the name, so that asking twice does not give the game away.
     pub fn mock(user: &str, secret: &[u8; 32]) -> Self {
         let salt = sign(secret, user.as_bytes())[..16].to_vec();
         Self { iterations: ITERATIONS, salt, stored_key: rand::random(), server_key: rand::random() }
@@ -66,7 +66,8 @@ pub struct Exchange {
     nonce: String,
     client_first_bare: String,
     server_first: String,
-    /// The bytes that the client must send again: the start of its first message, and the channel's own bytes if it is bound.
+    /// The bytes that the client must send again: the start of its first message, and the channel's own bytes if it is
+    /// bound.
     binding: Vec<u8>,
 }
 
@@ -74,11 +75,11 @@ pub struct Exchange {
 /// that nobody in the middle can lead it.
 #[derive(Debug, Clone, Copy)]
 pub enum ChannelBinding<'a> {
-    /// The mechanism with it was not offered.
+    /// The mechanism with a binding was not offered.
     NotOffered,
-    /// It was offered, and the client chose the one without.
+    /// The mechanism with a binding was offered, and the client chose the one without.
     Declined,
-    /// The client chose it; the hash of the server's certificate.
+    /// The client chose the mechanism with a binding; the hash of the server's certificate.
     Chosen(&'a [u8]),
 }
 
@@ -95,7 +96,7 @@ impl Exchange {
         let (flag, authzid, bare) = (parts.next()?, parts.next()?, parts.next()?);
         let data = match (channel, flag) {
             (ChannelBinding::Chosen(data), "p=tls-server-end-point") => data,
-            // "y" is that of a client that could bind and was not offered to: somebody changed the offer.
+            // "y" means that the client could bind and was not offered to: somebody changed the offer.
             (ChannelBinding::NotOffered, "n" | "y") | (ChannelBinding::Declined, "n") => &[],
             _ => return None,
         };
@@ -121,7 +122,7 @@ impl Exchange {
         })
     }
 
-    /// `server-first-message`.
+    /// Returns `server-first-message`.
     pub fn challenge(&self) -> &str {
         &self.server_first
     }

@@ -1,21 +1,21 @@
 //! Settings of the engine that a session may change, and the values that they may have.
 //!
 //! DataFusion takes any number: a batch size of 10¹⁵ asks for petabytes, and the process ends. So each setting that a
-//! number can make dangerous has a range, for every user, and whoever is not a superuser may change what is listed here
-//! and nothing else.
+//! number can make dangerous has a range, for every user, and users who are not superusers may change only the settings
+//! that are listed here.
 
 use crate::Error;
 
 /// Values that a setting may have.
 #[derive(Debug, Clone, Copy)]
 enum Values {
-    /// Those that DataFusion takes: switches and names.
+    /// Any value that DataFusion takes, such as switches and names.
     Any,
     /// Whole numbers from the first to the second.
     Between(u64, u64),
 }
 
-/// Settings of a session, which concern nobody else.
+/// Settings of a session, which do not affect others.
 const OF_SESSION: &[(&str, Values)] = &[
     ("datafusion.execution.batch_size", Values::Between(1, 1 << 16)),
     ("datafusion.execution.coalesce_batches", Values::Any),
@@ -90,7 +90,7 @@ pub fn check_setting(name: &str, value: &str) -> Result<(), Error> {
     }
 }
 
-/// Returns whether a user who is not a superuser may change a setting.
+/// Returns true if a user who is not a superuser may change a setting.
 pub(crate) fn is_of_session(name: &str) -> bool {
     OF_SESSION.iter().any(|(listed, _)| name.eq_ignore_ascii_case(listed))
 }

@@ -1,4 +1,4 @@
-//! The password file: who may connect from where a password is asked.
+//! The password file: users who may connect where a password is asked.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,13 +8,13 @@ use crate::{Error, Verifier};
 /// A user of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
-    /// As in the startup packet.
+    /// Name in the startup packet.
     pub name: String,
-    /// May change data, read the server's files and change settings of the whole server.
+    /// True if the user may change data, read the server's files and change settings of the whole server.
     pub superuser: bool,
 }
 
-/// Users and what proves that a client is one of them.
+/// Users and their secrets.
 ///
 /// One user a line, `user:secret` or `user:secret:superuser`; blank lines and lines starting with `#` are
 /// skipped. The secret is a SCRAM verifier as Postgres stores it
@@ -23,7 +23,7 @@ pub struct Role {
 #[derive(Debug)]
 pub struct Users {
     users: HashMap<String, (Role, Verifier)>,
-    /// Makes salts for users that do not exist.
+    /// Key of the salts for users that do not exist.
     secret: [u8; 32],
 }
 
@@ -42,7 +42,7 @@ impl Users {
         Ok(users)
     }
 
-    /// Also tells whether a password was plain.
+    /// Parses the text of a password file. The flag is true if a password was plain.
     fn parse(text: &str) -> Result<(Self, bool), String> {
         let mut users = HashMap::new();
         let mut plain = false;
@@ -84,7 +84,7 @@ impl Users {
         Ok((Self { users, secret: rand::random() }, plain))
     }
 
-    /// The verifier to hold a conversation with, and the role if there is one of this name.
+    /// Returns the verifier to hold a conversation with, and the role if there is one of this name.
     pub fn lookup(&self, user: &str) -> (Option<Role>, Verifier) {
         match self.users.get(user) {
             Some((role, verifier)) => (Some(role.clone()), verifier.clone()),
@@ -98,7 +98,7 @@ impl Users {
     }
 }
 
-/// The text up to an unescaped colon, and what follows the colon.
+/// Returns the text up to an unescaped colon, and the text after the colon.
 fn unescape(text: &str) -> (String, Option<&str>) {
     let mut password = String::new();
     let mut letters = text.char_indices();

@@ -134,7 +134,7 @@ pub(crate) struct Graph {
     /// Print it as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// How the graph was made [default: neuroql, else the one built last]
+    /// Method that made the graph [default: neuroql, else the one built last]
     #[arg(long, value_name = "NAME")]
     pub(crate) method: Option<String>,
     #[command(flatten)]
@@ -230,7 +230,7 @@ pub(crate) struct Serve {
     /// Clients at a time of each user who is not a superuser
     #[arg(long, value_name = "N")]
     pub(crate) max_connections_per_user: Option<usize>,
-    /// How long a statement may run (500ms, 30s, 5min) in sessions that do not set statement_timeout
+    /// Time that a statement may run (500ms, 30s, 5min) in sessions that do not set statement_timeout
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) statement_timeout: Option<Duration>,
     /// The longest statement_timeout of users who are not superusers
@@ -249,7 +249,7 @@ pub(crate) struct Query {
     /// File with SQL to run, before the SQL given as an argument
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// How to print the rows
+    /// Format of the rows
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     /// Write the rows to a file instead of standard output
@@ -278,7 +278,7 @@ pub(crate) struct Engine {
     /// Register a model: a file, folder, hf://org/name or object store URL (may be repeated)
     #[arg(long = "model", value_name = "NAME=LOCATION", value_parser = model)]
     pub(crate) models: Vec<(String, String)>,
-    /// Where registrations and results are kept: a folder or an object store URL [default: in memory]
+    /// Store of registrations and results: a folder or an object store URL [default: in memory]
     #[arg(long, value_name = "DIR|URL", env = "NEUROQL_STORE")]
     pub(crate) store: Option<String>,
     /// Memory queries may use, such as 500MB or 4GB

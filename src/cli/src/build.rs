@@ -15,7 +15,7 @@ use crate::arguments::Build;
 use crate::console::{self, Failure};
 use crate::serve::start_engine;
 
-/// Graphs are committed when the last commit is this long ago.
+/// Longest time that graphs wait for others before they are committed.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(options: Build) -> Result<(), Failure> {
@@ -42,7 +42,7 @@ pub(crate) async fn run(options: Build) -> Result<(), Failure> {
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
-                // What is done is kept.
+                // Graphs that are done are kept.
                 commit(&context, &options.model, &mut waiting).await?;
                 return Err(error.into());
             }
@@ -62,7 +62,7 @@ pub(crate) async fn run(options: Build) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The call that builds.
+/// Returns the call of `build_graphs`.
 fn sql(options: &Build) -> String {
     let mut sql = format!(
         "SELECT * FROM build_graphs(model => {}, dataset => {}, method => {}",
@@ -79,7 +79,7 @@ fn sql(options: &Build) -> String {
     sql + if options.rebuild { ", rebuild => true)" } else { ")" }
 }
 
-/// How many neurons there are to build, if that can be told.
+/// Returns the number of neurons to build, if it is known.
 async fn count(context: &SessionContext, options: &Build) -> Result<Option<u64>, Failure> {
     let model = text(&options.model);
     let sql = format!("SELECT layers::bigint, neurons_per_layer::bigint FROM models WHERE model = {model}");
@@ -90,7 +90,7 @@ async fn count(context: &SessionContext, options: &Build) -> Result<Option<u64>,
     Ok(layers.zip(neurons).and_then(|(layers, neurons)| layers.checked_mul(neurons)))
 }
 
-/// How many numbers ranges such as 0-3,7 have; what is wrong with them the query will say.
+/// Returns the number of numbers in ranges such as 0-3,7; `None` if they are malformed, which the query will report.
 fn size(ranges: Option<&str>, all: u64) -> Option<u64> {
     let Some(ranges) = ranges else { return Some(all) };
     let number = |text: &str| text.trim().parse::<u64>().ok();

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
-/// Why a command failed, for a person.
+/// Error of a command, for a person.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) message: String,
@@ -39,7 +39,7 @@ pub(crate) fn log_to_stderr() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }
 
-/// Says why the program fails.
+/// Prints the reason why the program fails.
 pub(crate) fn fail(message: &str, hint: Option<&str>) -> ExitCode {
     let mut stderr = io::stderr().lock();
     // Without a standard error there is nobody to tell.

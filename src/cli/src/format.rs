@@ -15,9 +15,9 @@ use crate::arguments::Format;
 
 /// Writes the rows of one statement.
 pub(crate) trait Printer: Send {
-    /// Some more rows.
+    /// Writes some more rows.
     fn batch(&mut self, batch: &RecordBatch, out: &mut (dyn Write + Send)) -> Result<()>;
-    /// There are no more.
+    /// Ends the output.
     fn end(self: Box<Self>, out: &mut (dyn Write + Send)) -> Result<()>;
 }
 

@@ -53,7 +53,7 @@ fn failure(message: &str) -> Failure {
     Failure { message: message.into(), hint: None }
 }
 
-/// The SQL of the file, then that of the argument.
+/// Returns the SQL of the file, followed by that of the argument.
 fn text(options: &Query) -> Result<String, Failure> {
     let mut text = String::new();
     if let Some(file) = &options.file {
@@ -71,7 +71,7 @@ fn text(options: &Query) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Postgres' dialect, and DataFusion's own for what that one does not know (lambdas, for instance).
+/// Parses SQL in Postgres' dialect, or in DataFusion's own what that one does not know (lambdas, for instance).
 fn parse(text: &str) -> Result<Vec<Statement>, DataFusionError> {
     let parse = |dialect: &dyn Dialect| DFParserBuilder::new(text).with_dialect(dialect).build()?.parse_statements();
     let statements = parse(&PostgresDialect).or_else(|error| parse(&GenericDialect {}).map_err(|_| error))?;

@@ -53,7 +53,7 @@ pub(crate) fn store_failure(error: neuroql::StoreError) -> Failure {
     Failure { message: error.to_string(), hint: None }
 }
 
-/// The command to type next.
+/// Text that tells users how to connect.
 fn greeting(address: std::net::SocketAddr, local: bool) -> String {
     let host = if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
     let user = if local { "neuroql" } else { "USER" };

@@ -14,7 +14,7 @@ fn neuroql(store: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Rows of the store's own, and neurons that have one.
+/// Number of rows that the store has itself, and of neurons that have one.
 fn kept(store: &Path) -> Result<(u64, u64)> {
     let sql = "SELECT count(*), count(DISTINCT neuron) FROM toy.graphs WHERE method = 'token'";
     let output = neuroql(store, &["query", "--format", "csv", sql]).output()?;
@@ -24,7 +24,7 @@ fn kept(store: &Path) -> Result<(u64, u64)> {
     Ok((rows.parse()?, neurons.parse()?))
 }
 
-/// What was committed is kept, and the next run goes on from there.
+/// Checks that graphs that were committed are kept, and that the next run goes on from there.
 #[test]
 fn killed() -> Result<()> {
     let folder = tempfile::tempdir()?;

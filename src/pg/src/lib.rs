@@ -20,9 +20,9 @@
 //! | `encode` | values that clients are sent |
 //! | `catalog` | `pg_catalog` and the functions that clients call |
 //!
-//! Of pgwire only the messages are used, of datafusion-postgres the encoding of values and the Postgres catalog; the
-//! protocol's state lives here, so that every result streams and every statement can be stopped. Who may do what is
-//! `neuroql-access`'s.
+//! pgwire provides only the messages, datafusion-postgres the encoding of values and the Postgres catalog; the
+//! protocol's state lives here, so that every result streams and every statement can be stopped. Permissions are those
+//! of `neuroql-access`.
 
 use std::io;
 use std::path::PathBuf;
@@ -41,13 +41,13 @@ pub use session::settings::parse_time;
 pub use wire::server::{Config, Server};
 pub use wire::tls::TlsFiles;
 
-/// Why a server does not start.
+/// Errors that keep a server from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken, not one of this machine's, or not an address.
     #[error("cannot listen on {address}: {source}{}", listen_hint(.source))]
     Listen {
-        /// As configured.
+        /// Address in the configuration.
         address: String,
         /// The system's error.
         source: io::Error,
@@ -58,16 +58,16 @@ pub enum Error {
          or listen on 127.0.0.1"
     )]
     Exposed {
-        /// As configured.
+        /// Address in the configuration.
         address: String,
     },
-    /// What other machines send and are sent could be read on the way.
+    /// Traffic with other machines could be read on the way.
     #[error(
         "{address} can be reached from other machines: give a certificate (--tls-cert, --tls-key), or say \
          --allow-unencrypted"
     )]
     Unencrypted {
-        /// As configured.
+        /// Address in the configuration.
         address: String,
     },
     /// The password file cannot be used.

@@ -35,7 +35,7 @@ pub struct ExampleBatch {
 pub struct BatchExample {
     /// The document it is of.
     pub document: Arc<Document>,
-    /// Its number in the document.
+    /// Its number in the document, counted from 0.
     pub example: i64,
     /// Positions of the rows that it contributes, ascending.
     pub positions: Vec<u32>,
@@ -47,18 +47,18 @@ pub struct BatchExample {
 
 /// The examples that a [`Batcher`] packs.
 pub enum Examples {
-    /// Those of documents, to be tokenized.
+    /// Examples of documents, to be tokenized.
     Documents(Box<Documents>),
-    /// Those that an analysis has seen before.
+    /// Examples that an analysis has seen before.
     Candidates(Box<dyn Candidates>),
 }
 
 /// Examples that are known from an analysis, of which some may not need a run.
 pub trait Candidates: Send {
-    /// Looks again at which examples need a run. Called before each batch.
+    /// Updates the choice of examples that need a run. Called before each batch.
     ///
     /// # Errors
-    /// Whatever keeps it from being told.
+    /// Errors of evaluating filters on examples.
     fn refresh(&mut self) -> Result<()>;
 
     /// Returns the next example, if there is one.
@@ -69,7 +69,7 @@ pub trait Candidates: Send {
 pub enum Candidate {
     /// No row of it can pass.
     Skipped,
-    /// It has to be run.
+    /// The example has to be run.
     Run {
         /// The document it is of.
         document: Arc<Document>,
@@ -87,20 +87,20 @@ pub struct Batcher {
     filter: Option<Arc<dyn RowFilter>>,
     /// Examples of the current document.
     ready: VecDeque<BatchExample>,
-    /// Tokens of the next batch, and at most of those after it.
+    /// Number of tokens of the next batch; later ones have `most_tokens` at most.
     tokens: usize,
     most_tokens: usize,
-    /// Rows that may still be asked for, where the query has a limit and every row of a token counts.
+    /// Number of rows that may still be asked for, if the query has a limit and every row of a token counts.
     pub wanted_rows: Option<usize>,
-    /// Examples of which no token passed the filter, or which needed no run.
+    /// Number of examples of which no token passed the filter, or which needed no run.
     pub examples_skipped: usize,
-    /// Examples of the first document to pass over.
+    /// Number of examples of the first document to pass over.
     skipped: usize,
 }
 
 impl Batcher {
-    /// Packs batches of so many tokens; one example may have more. The filter is on the columns `dataset`, `document`,
-    /// `text`, `example`, `position`, `token_id` and `token`.
+    /// Creates a batcher with batches of `tokens` tokens; one example may have more. The filter is on the columns
+    /// `dataset`, `document`, `text`, `example`, `position`, `token_id` and `token`.
     pub fn new(model: Arc<Model>, examples: Examples, filter: Option<Arc<dyn RowFilter>>, tokens: usize) -> Self {
         Self {
             model,
@@ -120,12 +120,12 @@ impl Batcher {
         self.skipped = examples;
     }
 
-    /// Makes the first batch small and each after it twice as large.
+    /// Limits the first batch to `tokens` tokens; each batch after it has twice as many, up to the usual number.
     pub fn start_with(&mut self, tokens: usize) {
         self.tokens = tokens.min(self.most_tokens);
     }
 
-    /// Packs all documents.
+    /// Creates a batcher of all documents, without a filter.
     pub fn of_documents(model: &Arc<Model>, documents: Documents, tokens: usize) -> Self {
         Self::new(Arc::clone(model), Examples::Documents(Box::new(documents)), None, tokens)
     }
@@ -135,8 +135,8 @@ impl Batcher {
         try_unfold(self, |mut batcher| async move { Ok(batcher.next().await?.map(|batch| (batch, batcher))) })
     }
 
-    /// Returns the batches, up to eight of them packed in the background: tokenizing a document takes as long as several
-    /// batches of it run. The background task ends when the stream is dropped.
+    /// Returns the batches, up to eight of them packed in the background: tokenizing a document takes as long as
+    /// several batches of it run. The background task ends when the stream is dropped.
     pub fn read_ahead(mut self) -> impl Stream<Item = Result<ExampleBatch>> + Send + 'static {
         let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
         let task = SpawnedTask::spawn(async move {
@@ -156,7 +156,7 @@ impl Batcher {
     /// Returns the next batch; `None` when all documents are done.
     ///
     /// # Errors
-    /// Whatever keeps documents from being read, tokenized or filtered.
+    /// Errors of reading, tokenizing and filtering documents.
     pub async fn next(&mut self) -> Result<Option<ExampleBatch>> {
         let mut packed = ExampleBatch { batch: Batch::new([], self.model.bos()), examples: Vec::new() };
         if let Examples::Candidates(candidates) = &mut self.examples {
@@ -225,7 +225,7 @@ impl Batcher {
         Ok(())
     }
 
-    /// Positions of an example that pass the filters on tokens.
+    /// Returns the positions of an example that pass the filters on tokens.
     fn wanted(&self, document: &Document, example: i64, tokens: &[u32]) -> Result<Vec<u32>> {
         let Some(filter) = &self.filter else { return Ok((0..tokens.len() as u32).collect()) };
         let rows = tokens.len();
@@ -260,7 +260,7 @@ pub fn text_of(texts: &[String], token: u32) -> &str {
 /// Returns a column of one text, many times, stored once.
 ///
 /// # Errors
-/// If the text is too long for a column.
+/// Returns an error if the text is too long for a column.
 pub fn repeated(text: &str, rows: usize) -> Result<ArrayRef> {
     let one = StringViewArray::from_iter_values([text]);
     let views = vec![one.views()[0]; rows];

@@ -1,9 +1,9 @@
 //! Bounds of activations, by which runs leave out examples.
 //!
-//! Once a model has been analysed over a dataset, the store knows for each neuron and example between which numbers the
-//! activations lie. A question about their size is asked of these bounds first, as a Parquet scan asks the statistics of
-//! row groups: examples that cannot change the answer are not run. For the greatest or least activations, examples are
-//! run in the order of their bounds, so that the threshold rises as fast as it can (the threshold algorithm, as in
+//! Once a model has been analysed over a dataset, the store has bounds of the activations of each neuron in each
+//! example. A query that depends on their size looks at these bounds first, as a Parquet scan looks at the statistics
+//! of row groups: examples that cannot change the answer are not run. For the greatest or least activations, examples
+//! are run in the order of their bounds, so that the threshold rises as fast as it can (the threshold algorithm, as in
 //! DeepEverest, PVLDB 15, 2021).
 
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub struct Top {
     pub k: usize,
     /// The end of the activations that they are from.
     pub visit: Visit,
-    /// True if so many of each neuron matter, instead of all neurons together.
+    /// True if `k` rows of each neuron matter, instead of `k` of all neurons together.
     pub of_each: bool,
 }
 
@@ -46,13 +46,13 @@ pub struct Top {
 #[derive(Debug, Clone)]
 pub struct StoredAnalysis {
     dataset: Arc<str>,
-    /// Layers of the request and how they were analysed.
+    /// Layers of the request and the progress of their analyses.
     layers: Vec<(u32, Progress)>,
 }
 
 impl StoredAnalysis {
-    /// Finds an analysis of a selection. Whether the dataset is still the one that was analysed is asked when the query
-    /// runs, by [`StoredAnalysis::is_of`]; here only if it can be told without reading it.
+    /// Finds an analysis of a selection. [`StoredAnalysis::is_of`] checks when the query runs that the dataset is still
+    /// the one that was analysed; this does so only if it is possible without reading the dataset.
     ///
     /// # Errors
     /// An error of the store.
@@ -63,7 +63,7 @@ impl StoredAnalysis {
         resources: &Resources,
     ) -> Result<Option<Self>> {
         let Some(name) = origin.dataset().map(|dataset| dataset.name()) else { return Ok(None) };
-        // In 16 bits activations depend on the batch that they are computed in by more than bounds allow for.
+        // In 16 bits activations depend on their batch by more than bounds allow for.
         if model.rounding() > ROUNDING {
             return Ok(None);
         }
@@ -87,10 +87,10 @@ impl StoredAnalysis {
         Ok((alike && known.is_none_or(|fingerprint| analysed.has_hash(&fingerprint.sha256))).then_some(analysed))
     }
 
-    /// Tells by its hash whether the dataset is still what was analysed. This may read the whole dataset.
+    /// Returns true if the dataset, by its hash, is still the one that was analysed. This may read the whole dataset.
     ///
     /// # Errors
-    /// Whatever keeps the documents from being read.
+    /// Errors of reading the documents.
     pub async fn is_of(&self, origin: &Origin, resources: &Resources, context: &Arc<TaskContext>) -> Result<bool> {
         let fingerprint = resources.fingerprints.of(origin, context).await?;
         Ok(fingerprint.is_some_and(|fingerprint| self.has_hash(&fingerprint.sha256)))
@@ -105,12 +105,12 @@ impl StoredAnalysis {
         &self.dataset
     }
 
-    /// Returns whether the store keeps at least so many of the strongest examples of each neuron, and so of its tokens.
+    /// Returns true if the store has the `k` strongest examples of each neuron, and so its strongest tokens.
     pub fn keeps(&self, k: usize) -> bool {
         self.layers.iter().all(|(_, progress)| progress.k >= k)
     }
 
-    /// Examples that were analysed.
+    /// Number of examples that were analysed.
     pub fn examples(&self) -> u64 {
         self.layers.first().map_or(0, |(_, progress)| progress.examples)
     }
@@ -137,7 +137,7 @@ impl StoredAnalysis {
         Ok(Some(Bounds { contexts, layers, lower, upper }))
     }
 
-    /// Loads the strongest tokens of each layer's neurons; `None` if the store has gone on since.
+    /// Loads the strongest tokens of each layer's neurons; `None` if the analysis in the store has gone on since.
     ///
     /// # Errors
     /// An error of the store.
@@ -159,12 +159,12 @@ impl StoredAnalysis {
     }
 }
 
-/// Examples and the bounds of all asked neurons together in each.
+/// Examples, and the bounds in each of them over all selected neurons together.
 #[derive(Debug)]
 pub struct Bounds {
     /// The examples.
     pub contexts: Arc<Vec<StoredExample>>,
-    /// The indices of the asked layers, and which neurons of each.
+    /// The indices of the selected layers, and the selected neurons of each.
     layers: Vec<(Arc<LayerIndex>, Option<Vec<u32>>)>,
     /// Lower bound of each example.
     pub lower: Vec<f32>,
@@ -195,7 +195,7 @@ pub enum Aggregate {
 }
 
 impl Bounds {
-    /// Calls back with each asked neuron: its layer and itself among those asked.
+    /// Calls `visit` for each selected neuron with the positions of its layer and of itself in the selection.
     fn for_each_neuron(&self, mut visit: impl FnMut(usize, usize, NeuronBounds)) {
         for (i, (index, neurons)) in self.layers.iter().enumerate() {
             let count = neurons.as_ref().map_or_else(|| index.width(), Vec::len);
@@ -206,9 +206,9 @@ impl Bounds {
         }
     }
 
-    /// Leaves the examples that may hold one of the top activations of these neurons, which are those that the bounds were
-    /// loaded for. If all of the top activations are among the strongest tokens that the store has, returns these, and
-    /// leaves no example.
+    /// Retains the examples that may hold one of the top activations of these neurons, which are those that the bounds
+    /// were loaded for. If all of the top activations are among the strongest tokens in the store, returns these, and
+    /// retains no example.
     pub fn retain_top(
         &self,
         neurons: &[(usize, Vec<u32>)],
@@ -225,7 +225,7 @@ impl Bounds {
         let strongest: Vec<_> = strongest.into_iter().flatten().collect();
         let found: Vec<Greatest> = match of_each {
             true => strongest.iter().map(|neuron| Greatest::of(&[*neuron], passes, k)).collect(),
-            // What is known of nothing says nothing.
+            // Without strongest tokens nothing is known.
             false if strongest.is_empty() => Vec::new(),
             false => vec![Greatest::of(&strongest, passes, k)],
         };
@@ -262,9 +262,9 @@ impl Bounds {
         Vec::new()
     }
 
-    /// Leaves the examples of which bounds do not tell what they contribute to aggregates by neuron, and returns what the
-    /// others contribute: numbers of tokens, by layer, aggregate and neuron. Aggregates other than counts get nothing from
-    /// the others. `None` if there are no examples at all.
+    /// Retains the examples whose contribution to aggregates by neuron bounds do not decide, and returns the
+    /// contributions of the others: numbers of tokens, by layer, aggregate and neuron. Aggregates other than counts get
+    /// nothing from the others. `None` if there are no examples at all.
     pub fn retain_undecided(
         &self,
         aggregates: &[(Aggregate, Condition)],
@@ -276,7 +276,7 @@ impl Bounds {
         decided
     }
 
-    /// Which examples must run because bounds do not tell what they contribute.
+    /// Returns for each example true if it must run because bounds do not decide its contribution.
     fn needed_for(&self, aggregates: &[(Aggregate, Condition)], examples: &[usize]) -> Vec<bool> {
         let mut needed = vec![false; self.contexts.len()];
         self.for_each_neuron(|_, _, of| {
@@ -291,7 +291,7 @@ impl Bounds {
         needed
     }
 
-    /// The contributions of the other examples: their tokens where all of them count.
+    /// Returns the contributions of the other examples: the number of their tokens where all of them count.
     fn decided(
         &self,
         aggregates: &[(Aggregate, Condition)],

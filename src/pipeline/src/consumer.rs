@@ -1,4 +1,4 @@
-//! Where results of a run go as they come.
+//! Consumers of the results of a run.
 
 use datafusion::error::Result;
 

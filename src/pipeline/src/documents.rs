@@ -37,7 +37,7 @@ pub struct Document {
     pub text: Arc<str>,
     /// Index of its row in the dataset, NULL texts counted.
     pub row: u64,
-    /// Hash of the dataset up to it, where asked for.
+    /// Hash of the dataset up to it, if requested.
     pub sha256: Option<Arc<str>>,
 }
 
@@ -48,11 +48,11 @@ pub struct Documents {
     /// Documents that were read and not yet returned.
     ready: VecDeque<Document>,
     unread: Unread,
-    /// Rows read so far.
+    /// Number of rows read so far.
     rows: u64,
-    /// First rows to pass over.
+    /// Number of first rows to pass over.
     skipped: u64,
-    /// Row at which to end.
+    /// Index of the row at which to end.
     end: u64,
     digests: Option<Digests>,
 }
@@ -73,7 +73,7 @@ impl Documents {
     /// Returns the documents that pass a filter on the columns `dataset`, `document` and `text`.
     ///
     /// # Errors
-    /// Whatever the filter says of texts that are at hand.
+    /// Errors of evaluating the filter on texts of the query.
     pub fn new(origin: &Origin, filter: Option<Arc<dyn RowFilter>>, context: &Arc<TaskContext>) -> Result<Self> {
         let mut documents = Self {
             filter,
@@ -139,10 +139,11 @@ impl Documents {
         self
     }
 
-    /// Reads a dataset to its end to tell its contents by a hash, and the hashes after each of these numbers of rows.
+    /// Reads a dataset to its end, and returns its hash and those of its first rows, as many as each number in
+    /// `prefixes`.
     ///
     /// # Errors
-    /// Whatever keeps the documents from being read.
+    /// Errors of reading the documents.
     pub async fn fingerprint(
         origin: &Origin,
         prefixes: BTreeSet<u64>,
@@ -160,7 +161,7 @@ impl Documents {
     /// Returns the next document.
     ///
     /// # Errors
-    /// [`Error::DocumentNumber`]; whatever keeps the rows from being read.
+    /// [`Error::DocumentNumber`]; errors of reading the rows.
     pub async fn next(&mut self) -> Result<Option<Document>> {
         loop {
             if let Some(document) = self.ready.pop_front() {
@@ -215,7 +216,7 @@ impl Documents {
         Ok(())
     }
 
-    /// Which rows pass the filter; `None` if there is none.
+    /// Returns a mask of the rows that pass the filter; `None` if there is no filter.
     fn passes(&self, dataset: Option<&str>, numbers: &ArrayRef, texts: &ArrayRef) -> Result<Option<BooleanArray>> {
         let Some(filter) = &self.filter else { return Ok(None) };
         let rows = texts.len();
@@ -228,7 +229,7 @@ impl Documents {
     }
 }
 
-/// Numbers of documents as they are in a column. Each text must have one; NULL texts are no documents.
+/// Casts a column of document numbers. Each text must have a number; NULL texts are no documents.
 fn numbers_of(column: &ArrayRef, texts: &ArrayRef, dataset: &str, before: i64) -> Result<ArrayRef> {
     let numbers = cast(column, &DataType::Int64)?;
     let texts = texts.logical_nulls();
@@ -288,7 +289,7 @@ mod tests {
         assert_eq!(fingerprint.documents, 8);
         assert_eq!(fingerprint.bytes, texts(8).iter().flatten().map(|text| text.len() as u64).sum::<u64>());
         assert_eq!(fingerprint.prefixes[&8], fingerprint.sha256);
-        // Also of those that are passed over.
+        // The hash includes the rows that are passed over.
         for (row, _, sha256) in read(Documents::all(&origin, &context).unwrap().hashed().after(3)).await {
             assert_eq!(sha256.as_deref(), Some(fingerprint.prefixes[&(row + 1)].as_str()));
         }

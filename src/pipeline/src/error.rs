@@ -3,10 +3,10 @@
 use datafusion::error::DataFusionError;
 use neuroql_schema::sql_error;
 
-/// An error of a run over documents that is none of the model's, the store's or the graphs'.
+/// Errors of runs over documents other than those of the model, the store or the graphs.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Two analyses at once.
+    /// Two analyses of one model and dataset at once.
     #[error("model \"{model}\" is being analysed over \"{dataset}\" already")]
     Busy {
         /// Name of the model.

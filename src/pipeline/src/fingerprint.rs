@@ -1,4 +1,4 @@
-//! The contents of a dataset, told by a hash.
+//! Fingerprints of datasets: hashes that identify their contents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -15,13 +15,13 @@ use crate::source::{Contents, DocumentSource, Identity, Origin};
 pub(crate) struct Digests {
     hash: Sha256,
     rows: u64,
-    /// Numbers of rows after which the hash is to be noted.
+    /// Numbers of rows after which to note the hash.
     wanted: BTreeSet<u64>,
     noted: BTreeMap<u64, String>,
 }
 
 impl Digests {
-    /// Notes the hash after each of these numbers of rows.
+    /// Creates a hash that is noted after each of these numbers of rows.
     pub fn at(wanted: BTreeSet<u64>) -> Self {
         let mut digests = Self { wanted, ..Self::default() };
         digests.note();
@@ -53,12 +53,12 @@ impl Digests {
         }
     }
 
-    /// The hash of all rows so far.
+    /// Returns the hash of all rows so far.
     pub fn current(&self) -> String {
         hex(&self.hash.clone().finalize())
     }
 
-    /// The fingerprint of all rows, whose texts have so many bytes.
+    /// Returns the fingerprint of all rows, whose texts have `bytes` bytes.
     pub fn finish(self, bytes: u64) -> Fingerprint {
         let sha256 = self.current();
         Fingerprint { documents: self.rows, bytes, sha256, prefixes: self.noted }
@@ -83,17 +83,17 @@ pub struct Fingerprint {
     pub bytes: u64,
     /// Hash of all documents.
     pub sha256: String,
-    /// Hashes after some numbers of documents.
+    /// Hashes after some numbers of rows.
     pub prefixes: BTreeMap<u64, String>,
 }
 
-/// The slot of one source.
+/// The identity of a table, and its slot.
 type IdentifiedSlot = (Box<dyn Identity>, Arc<Slot>);
 
 /// Fingerprints of datasets, made when they are first needed and kept for as long as contents are the same.
 #[derive(Debug, Default)]
 pub struct Fingerprints {
-    /// One slot a table; those of tables that are gone are cleared away when another comes.
+    /// One slot per table; those of tables that no longer exist are removed when another is added.
     slots: Mutex<Vec<IdentifiedSlot>>,
 }
 
@@ -101,7 +101,7 @@ pub struct Fingerprints {
 #[derive(Debug, Default)]
 struct Slot {
     known: Mutex<Option<Known>>,
-    /// Held by who reads the table, so that one does for all.
+    /// Held by the task that reads the table, so that one reads it for all.
     reading: tokio::sync::Mutex<()>,
 }
 
@@ -115,9 +115,9 @@ struct Known {
 /// The readings that a fingerprint holds for.
 #[derive(Debug)]
 enum Reading {
-    /// All that yield the same rows.
+    /// All readings that yield the same rows.
     Contents(Box<dyn Contents>),
-    /// Those of one statement: the rows that its source will yield when it is read anew cannot be told.
+    /// Readings of one statement: the rows that a later reading of the source yields are unknown.
     Statement(Weak<dyn DocumentSource>, Weak<TaskContext>),
 }
 
@@ -147,12 +147,12 @@ impl Slot {
 }
 
 impl Fingerprints {
-    /// Returns the fingerprint of a dataset, `None` for texts by themselves. Those who ask at the same time wait for one
-    /// of them to read the dataset. To be called when a query runs, never when it is planned: it may read the whole
+    /// Returns the fingerprint of a dataset, `None` for texts by themselves. Those who ask at the same time wait for
+    /// one of them to read the dataset. Call it when a query runs, never when it is planned: it may read the whole
     /// dataset.
     ///
     /// # Errors
-    /// Whatever keeps the documents from being read.
+    /// Errors of reading the documents.
     pub async fn of(&self, origin: &Origin, context: &Arc<TaskContext>) -> Result<Option<Arc<Fingerprint>>> {
         let Origin::Dataset(source) = origin else { return Ok(None) };
         let slot = self.slot(source);
@@ -177,7 +177,7 @@ impl Fingerprints {
         Ok(Some(fingerprint))
     }
 
-    /// Keeps a fingerprint that was made of a dataset for another reason.
+    /// Keeps a fingerprint of a dataset that was made elsewhere.
     pub fn keep(&self, origin: &Origin, fingerprint: Arc<Fingerprint>) {
         if let Origin::Dataset(source) = origin
             && let Some(contents) = source.contents()
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(fingerprints.known(&of(&changed)), None);
         fingerprints.of(&of(&changed), &context).await.unwrap();
         assert_eq!(changed.opened.load(Ordering::Relaxed), 1);
-        // Nothing is known of rows without identity but within one statement.
+        // The fingerprint of rows without identity holds within one statement only.
         let unknown = source(None);
         for _ in 0..2 {
             fingerprints.of(&of(&unknown), &context).await.unwrap();

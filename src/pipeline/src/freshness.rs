@@ -1,7 +1,7 @@
 //! The rule by which a stored analysis still holds.
 //!
-//! Results are of a model and of a text. A stored analysis says which version of the model made it, how many rows of the
-//! dataset it has seen, and the hash of those. Everyone who reads one asks here.
+//! Results are of a model and of a text. A stored analysis has the version of the model that made it, the number of
+//! rows of the dataset that it has seen, and the hash of those. Everyone who reads one asks here.
 
 use std::collections::BTreeSet;
 
@@ -17,35 +17,35 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// For a model as it is.
+    /// Returns the version of a model as it is.
     pub fn of(model: &Model) -> Self {
         Self { model_version: model.version() }
     }
 
-    /// Returns whether an analysis is of this model: of whatever text, and finished or not.
+    /// Returns true if an analysis is of this model: of whatever text, and finished or not.
     pub fn is_of_model(&self, progress: &Progress) -> bool {
         holds_for(&progress.model_version, &self.model_version)
     }
 
-    /// Returns whether an analysis is of this model and has seen a whole dataset, as it was then.
+    /// Returns true if an analysis is of this model and has seen a whole dataset, as it was then.
     pub fn is_complete(&self, progress: &Progress) -> bool {
         progress.complete && self.is_of_model(progress)
     }
 
-    /// Returns whether an analysis is of this model and of the whole dataset with this hash.
+    /// Returns true if an analysis is of this model and of the whole dataset with this hash.
     pub fn is_current(&self, progress: &Progress, sha256: &str) -> bool {
         self.is_complete(progress) && is_of_text(progress, sha256)
     }
 
-    /// Returns whether an analysis is of this model and of the first rows of a dataset, so that it can go on with the others. The
-    /// fingerprint must know the hash after [`rows_seen`].
+    /// Returns true if an analysis is of this model and of the first rows of a dataset, so that it can go on with the
+    /// others. The fingerprint must know the hash after [`rows_seen`].
     pub fn is_prefix(&self, progress: &Progress, fingerprint: &Fingerprint) -> bool {
         let sha256 = fingerprint.prefixes.get(&rows_seen(progress));
         self.is_of_model(progress) && sha256.is_some_and(|sha256| is_of_text(progress, sha256))
     }
 }
 
-/// Returns whether the rows that an analysis has seen have this hash.
+/// Returns true if the rows that an analysis has seen have this hash.
 pub fn is_of_text(progress: &Progress, sha256: &str) -> bool {
     progress.documents_sha256 == sha256
 }
@@ -55,7 +55,8 @@ pub fn rows_seen(progress: &Progress) -> u64 {
     progress.documents + u64::from(progress.partial > 0)
 }
 
-/// The numbers of rows after which hashes are needed to tell whether analyses [can go on](Freshness::is_prefix).
+/// Returns the numbers of rows after which hashes are needed to decide which analyses [can go
+/// on](Freshness::is_prefix).
 pub fn prefixes<'a>(stored: impl IntoIterator<Item = &'a Progress>) -> BTreeSet<u64> {
     stored.into_iter().map(rows_seen).collect()
 }

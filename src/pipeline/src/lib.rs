@@ -1,9 +1,9 @@
-//! From documents to activations to results, without SQL.
+//! Runs of models over documents, from their texts to activations to results, without SQL.
 //!
-//! A run takes documents from a [`source`], hashes them if it must know whether a stored analysis
-//! [still holds](freshness), packs their examples into [batches](batcher), and runs these through a model as one ordered,
-//! bounded, cancellable [stream of passes](passes). A question about the size of
-//! activations leaves out examples by their [bounds]. On top of these stand [`analyze`], [`pairs`] and [`graphs`].
+//! A run takes documents from a [`source`], hashes them if it must know whether a stored analysis [still
+//! holds](freshness), packs their examples into [batches](batcher), and runs these through a model as one ordered,
+//! bounded, cancellable [stream of passes](passes). A question about the size of activations leaves out examples by
+//! their [bounds]. On top of these stand [`analyze`], [`pairs`] and [`graphs`].
 
 pub mod analyze;
 pub mod batcher;

@@ -35,13 +35,13 @@ pub trait Accumulator: Send + Sync + Sized + 'static {
     /// Adds the activations `[tokens, width]` of one set or of two, row for row of the same tokens.
     ///
     /// # Errors
-    /// If they are not of the sizes that the accumulator was made for.
+    /// Returns an error if the activations have other sizes than the accumulator was made for.
     fn add_values(&mut self, values: &[Vec<f32>]) -> neuroql_analysis::Result<()>;
 
     /// Adds another accumulator, of other tokens.
     ///
     /// # Errors
-    /// If it is of other sizes.
+    /// Returns an error if it has other sizes.
     fn add_others(&mut self, others: &Self) -> neuroql_analysis::Result<()>;
 }
 
@@ -86,7 +86,7 @@ impl NeuronSet {
         self.layers.len() * self.model.config().d_mlp
     }
 
-    /// Returns the layer and neuron of a number.
+    /// Returns the layer and the neuron with this number.
     pub fn place(&self, number: usize) -> (i32, i32) {
         let d_mlp = self.model.config().d_mlp;
         (self.layers[number / d_mlp] as i32, (number % d_mlp) as i32)
@@ -113,11 +113,11 @@ impl NeuronSet {
 /// The pairs of one set of neurons, or of one with another.
 #[derive(Debug, Clone)]
 pub struct Pairs {
-    /// The threads that the models run on.
+    /// The store, and the threads that the models run on.
     pub resources: Arc<Resources>,
     /// The first set.
     pub one: NeuronSet,
-    /// The second set, if it is another one.
+    /// The second set, if the pairs are of two.
     pub other: Option<NeuronSet>,
     /// Number of documents to be read at most.
     pub documents: Option<u64>,
@@ -129,10 +129,10 @@ impl Pairs {
         (self.one.width(), self.other.as_ref().map(NeuronSet::width))
     }
 
-    /// Adds up all pairs over the documents, from accumulators that `start` makes and that take so many bytes each.
+    /// Adds up all pairs over the documents, from accumulators of `bytes` bytes each that `start` makes.
     ///
     /// # Errors
-    /// Whatever the documents and the models say, and if memory is short.
+    /// Errors of reading the documents and of the models, and if memory is short.
     pub async fn add_up<A: Accumulator>(
         &self,
         start: impl Fn() -> A,
@@ -147,7 +147,7 @@ impl Pairs {
         let reservation = MemoryConsumer::new("pairs of neurons").register(context.memory_pool());
         let batch = 4 * most * (width + others.unwrap_or(0));
         let needed = |count| count * bytes + (pool.threads() + 2 + count) * batch;
-        // A large one, or one that memory is short for, is added to by all threads at once instead.
+        // All threads at once add to an accumulator that is large, or that memory is short for.
         let (count, adding) = match bytes <= CHAIN_BYTES && reservation.try_grow(needed(CHAINS)).is_ok() {
             true => (CHAINS, Placement::OneThread),
             false => {
@@ -168,7 +168,7 @@ impl Pairs {
         let mut chains: VecDeque<_> = (0..count).map(|_| ready(Ok(Ok(start()))).boxed()).collect();
         while let Some(values) = passes.try_next().await? {
             let values: Vec<Vec<f32>> = values;
-            // The one whose turn it is; it was last added to `count` batches ago.
+            // The next chain in turn, which was last added to `count` batches ago.
             let Some(chain) = chains.pop_front() else { break };
             let mut pairs = added(chain.await)?;
             let add = move || Ok(pairs.add_values(&values).map(|()| pairs));
@@ -186,7 +186,7 @@ impl Pairs {
     }
 }
 
-/// An accumulator that something was added to.
+/// Returns the accumulator that values were added to, or the error of adding them.
 fn added<A>(result: neuroql_model::Result<neuroql_analysis::Result<A>>) -> Result<A> {
     result.map_err(sql_error)?.map_err(|e| Error::Internal(e.to_string()).into())
 }

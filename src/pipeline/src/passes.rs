@@ -7,7 +7,7 @@ use futures::stream::{FuturesOrdered, Stream, StreamExt, try_unfold};
 use neuroql_model::{Cancel, CancelOnDrop, Model, Placement, Registry};
 use neuroql_schema::sql_error;
 
-/// How forward passes of a model run.
+/// Options of forward passes of a model.
 #[derive(Debug, Clone)]
 pub struct Passes {
     registry: Arc<Registry>,
@@ -16,12 +16,13 @@ pub struct Passes {
 }
 
 impl Passes {
-    /// Passes on one thread each, as many at once as there are threads and one more, so that none waits for a batch.
+    /// Creates passes on one thread each, as many at once as there are threads and one more, so that none waits for a
+    /// batch.
     pub fn side_by_side(registry: &Arc<Registry>, model: &Model) -> Self {
         Self::new(registry, model, Placement::OneThread, registry.pool().threads() + 1)
     }
 
-    /// Passes that run on one thread or on all of them, so many at once.
+    /// Creates passes that run on one thread or on all of them, `at_once` at once.
     pub fn new(registry: &Arc<Registry>, model: &Model, placement: Placement, at_once: usize) -> Self {
         Self { registry: Arc::clone(registry), placement: placement.of(model), at_once: at_once.max(1) }
     }
@@ -110,7 +111,7 @@ mod tests {
         });
         let mut results = Box::pin(results);
         assert!(results.try_next().await.unwrap().is_some());
-        // The next one runs, and would for ever.
+        // The next pass runs, and would run for ever.
         assert!(futures::poll!(results.try_next()).is_pending());
         while receiver.recv().unwrap() != (1, "begun") {}
         drop(results);

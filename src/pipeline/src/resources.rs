@@ -11,20 +11,20 @@ use neuroql_store::Store;
 use crate::fingerprint::Fingerprints;
 use crate::graphs::GraphIndexes;
 
-/// Models, the store of results about them, and what is known of datasets.
+/// Models, the store of results about them, and fingerprints of datasets.
 #[derive(Debug)]
 pub struct Resources {
     /// The models that are loaded, and the threads that they run on.
     pub registry: Arc<Registry>,
     /// Statistics, examples, bounds and graphs.
     pub store: Arc<Store>,
-    /// Hashes of datasets.
+    /// Fingerprints of datasets.
     pub fingerprints: Fingerprints,
     pub(crate) graph_indexes: GraphIndexes,
 }
 
 impl Resources {
-    /// Puts models and store together, with indexes of graphs that take no more than so many bytes.
+    /// Combines models and store, with indexes of graphs that take at most `index_bytes` bytes.
     pub fn new(registry: Arc<Registry>, store: Arc<Store>, index_bytes: u64) -> Self {
         let (fingerprints, graph_indexes) = (Fingerprints::default(), GraphIndexes::of_bytes(index_bytes));
         Self { registry, store, fingerprints, graph_indexes }

@@ -1,4 +1,4 @@
-//! Where documents come from.
+//! Sources of documents.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -39,25 +39,25 @@ pub trait DocumentSource: Debug + Send + Sync + Any {
     /// [is numbered](Self::is_numbered), the second holds the documents' numbers.
     ///
     /// # Errors
-    /// Whatever keeps the rows from being read.
+    /// Errors of reading the rows.
     fn open(&self, context: &Arc<TaskContext>) -> Result<SendableRecordBatchStream>;
 
-    /// Returns whether documents have numbers of their own; otherwise their rows are counted.
+    /// Returns true if documents have numbers of their own; otherwise their rows are counted.
     fn is_numbered(&self) -> bool;
 
-    /// The identity of the table that is read. What is known of a dataset is forgotten when its table is gone.
+    /// Returns the identity of the table that is read. Fingerprints of a dataset are forgotten when its table is gone.
     fn table(&self) -> Box<dyn Identity>;
 
-    /// The identity of the rows; `None` if it cannot be told, or if they may differ from one reading to the next.
+    /// Returns the identity of the rows; `None` if it is unknown, or if they may differ from one reading to the next.
     fn contents(&self) -> Option<Box<dyn Contents>>;
 }
 
 /// The identity of a value that others own.
 pub trait Identity: Debug + Send + Sync {
-    /// The place of the value in memory, which no other value has for as long as this exists.
+    /// Returns the place of the value in memory, which no other value has for as long as this exists.
     fn address(&self) -> usize;
 
-    /// Returns whether the value still exists.
+    /// Returns true if the value still exists.
     fn is_alive(&self) -> bool;
 }
 
@@ -73,7 +73,7 @@ impl<T: Debug + Send + Sync + ?Sized> Identity for Weak<T> {
 
 /// The identity of the rows of a source: sources with equal contents yield equal rows in the same order.
 pub trait Contents: Debug + Send + Sync + Any {
-    /// Returns whether these are the contents of `other` too.
+    /// Returns true if these are the contents of `other` too.
     fn is_same(&self, other: &dyn Contents) -> bool;
 }
 
@@ -85,7 +85,7 @@ pub trait RowFilter: Debug + Send + Sync {
     /// Returns which rows pass; NULL does not.
     ///
     /// # Errors
-    /// Whatever the condition cannot be evaluated for.
+    /// Errors of evaluating the condition.
     fn evaluate(&self, rows: &RecordBatch) -> Result<BooleanArray>;
 }
 
@@ -105,7 +105,7 @@ impl Shard {
     /// The only shard.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
-    /// Returns whether the document of this row of the dataset belongs to the shard.
+    /// Returns true if the document of this row of the dataset belongs to the shard.
     pub fn has(self, row: u64) -> bool {
         row % self.count.max(1) == self.index
     }

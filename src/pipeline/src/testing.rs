@@ -17,7 +17,7 @@ use crate::graphs::INDEX_BYTES;
 use crate::resources::Resources;
 use crate::source::{Contents, DocumentSource, Identity, Origin};
 
-/// Resources with so many threads and a store in memory.
+/// Resources with `threads` threads and a store in memory.
 pub(crate) fn resources(threads: usize) -> Arc<Resources> {
     let (registry, store) = (Registry::new(threads).unwrap(), Store::in_memory().unwrap());
     Arc::new(Resources::new(Arc::new(registry), Arc::new(store), INDEX_BYTES))
@@ -42,10 +42,10 @@ pub(crate) struct Texts {
     name: Arc<str>,
     batches: Vec<RecordBatch>,
     numbered: bool,
-    /// Compares equal to that of other sources with the same number; `None` if the rows are to have no identity.
+    /// Number by which contents compare equal; `None` if the rows have no identity.
     contents: Option<u32>,
     table: Arc<u8>,
-    /// How often it was opened.
+    /// Number of times that it was opened.
     pub opened: AtomicUsize,
 }
 
@@ -65,7 +65,7 @@ impl Texts {
         Self { name, batches, numbered: numbers.is_some(), contents: None, table, opened }
     }
 
-    /// A source of the same table as another, with contents of this identity.
+    /// Returns it as a source of this table, with contents of this identity.
     pub(crate) fn with_identity(self, table: &Arc<u8>, contents: Option<u32>) -> Arc<Self> {
         Arc::new(Self { table: Arc::clone(table), contents, ..self })
     }

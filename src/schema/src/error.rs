@@ -1,4 +1,4 @@
-//! Errors of columns that are not what they should be.
+//! Errors of columns of the wrong type.
 
 use datafusion::error::DataFusionError;
 

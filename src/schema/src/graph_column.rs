@@ -45,8 +45,8 @@ pub fn graph_type() -> DataType {
     DataType::List(element())
 }
 
-/// The type a function takes for an argument of this type, if that is a graph: a list of structs with a parent and a
-/// token, whatever the order of fields, their widths, or the kind of list.
+/// Returns the type that a function takes for an argument of this type, if that is a graph: a list of structs with a
+/// parent and a token, whatever the order of fields, their widths, or the kind of list.
 pub fn accepts(data_type: &DataType) -> Option<DataType> {
     match data_type {
         DataType::Null => Some(graph_type()),
@@ -93,7 +93,7 @@ impl GraphColumn {
     /// Reads a column.
     ///
     /// # Errors
-    /// [`Error::NotAGraph`] if it is no list of structs with a parent and a token; what casts say of its fields.
+    /// [`Error::NotAGraph`] if it is no list of structs with a parent and a token; an error of casting its fields.
     pub fn try_new(array: &dyn Array) -> Result<Self> {
         let not_a_graph = || Error::NotAGraph(format!("its type is {}", array.data_type()));
         let list = match array.data_type() {
@@ -143,22 +143,22 @@ impl GraphColumn {
         self.offsets.len() - 1
     }
 
-    /// Returns whether there are no rows.
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns whether a row is NULL.
+    /// Returns true if a row is NULL.
     pub fn is_null(&self, row: usize) -> bool {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
-    /// Where the nodes of a row are in the columns.
+    /// Returns the range of a row's nodes in the columns.
     pub fn nodes(&self, row: usize) -> Range<usize> {
         self.offsets[row] as usize..self.offsets[row + 1] as usize
     }
 
-    /// The graph of a row.
+    /// Returns the graph of a row.
     ///
     /// # Errors
     /// [`neuroql_graph::Error::Malformed`] for nodes that say nothing, and all that [`Graph::new`] refuses.
@@ -171,7 +171,7 @@ impl GraphColumn {
         Graph::new(nodes).map(Some)
     }
 
-    /// The graph of a row as a [`Matcher`](neuroql_graph::Matcher) takes it.
+    /// Returns the graph of a row as a [`Matcher`](neuroql_graph::Matcher) takes it.
     ///
     /// # Errors
     /// [`neuroql_graph::Error::Malformed`] for nodes that say nothing.
@@ -192,7 +192,7 @@ impl GraphColumn {
         })
     }
 
-    /// Returns whether two rows predict the same: their nodes have the same parents, tokens and ends.
+    /// Returns true if two rows predict the same: their nodes have the same parents, tokens and ends.
     pub fn same(&self, one: usize, other: usize) -> bool {
         let (a, b) = (self.nodes(one), self.nodes(other));
         fn equal<T: Array>(column: &T, a: &Range<usize>, b: &Range<usize>) -> bool {
@@ -211,7 +211,7 @@ impl GraphColumn {
             && equal(&self.ends, &a, &b)
     }
 
-    /// Nodes that are NULL, or whose parent is, are none; what else can be wrong with a parent the graph room finds.
+    /// Checks that no node of a row is NULL or has a NULL parent; the graph room checks the rest.
     fn check_parents(&self, row: usize) -> Result<(), neuroql_graph::Error> {
         let range = self.nodes(row);
         let missing = [self.node_nulls.as_ref(), self.parent.nulls()].into_iter().flatten();
@@ -266,7 +266,8 @@ impl GraphBuilder {
     /// Adds a row.
     ///
     /// # Errors
-    /// [`neuroql_graph::Error::Malformed`] for what the layout cannot say: numbers beyond an `int`, a gap of no token.
+    /// [`neuroql_graph::Error::Malformed`] for a graph that the layout cannot hold: numbers beyond an `int`, a gap of
+    /// no token.
     pub fn append(&mut self, graph: Option<&Graph>) -> Result<(), neuroql_graph::Error> {
         let int = |n: u32| i32::try_from(n).map_err(|_| malformed(format!("{n} is beyond {}", i32::MAX)));
         self.valid.push(graph.is_some());
@@ -285,10 +286,10 @@ impl GraphBuilder {
         Ok(())
     }
 
-    /// The column.
+    /// Returns the column.
     ///
     /// # Errors
-    /// If there are more than two thousand million nodes in it.
+    /// Returns an error if it has more than two thousand million nodes.
     pub fn finish(mut self) -> Result<ListArray> {
         let nodes: usize = self.lengths.iter().sum();
         if i32::try_from(nodes).is_err() {
@@ -347,7 +348,7 @@ mod tests {
         assert_eq!(tail.graph(0).unwrap(), Some(sample()));
     }
 
-    /// A column of one graph, its fields in another order and width.
+    /// Makes a column of one graph, its fields in another order and width.
     fn column(parents: Vec<Option<i32>>, ids: Vec<Option<i64>>) -> GraphColumn {
         let nodes = parents.len();
         let texts: StringArray = ids.iter().map(|id| id.filter(|id| *id >= 0).map(|id| id.to_string())).collect();

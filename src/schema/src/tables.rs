@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, T
 
 use crate::graph_column::node_fields;
 
-/// Delta's name for what a list holds.
+/// Delta's name for the elements of a list.
 const ELEMENT: &str = "element";
 
 /// A list of values of a type.
@@ -62,7 +62,7 @@ pub static PROGRESS: LazyLock<Fields> = LazyLock::new(|| {
     ])
 });
 
-/// `neurons`: statistics and examples, and what they were made of.
+/// `neurons`: statistics and examples, and the progress of the analysis that made them.
 pub static NEURONS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("model", DataType::Utf8),
@@ -120,7 +120,7 @@ pub static CONTEXTS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// `graphs`: what a method has learned of a neuron, or why it has learned nothing, and how well it predicts.
+/// `graphs`: the graph that a method has learned of a neuron, or the reason why there is none, and its scores.
 pub static GRAPHS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("model", DataType::Utf8),
@@ -149,7 +149,8 @@ pub static GRAPHS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// `graph_tokens`: an inverted index of the graphs of a layer. A row says which neurons' graphs have a token in a role.
+/// `graph_tokens`: an inverted index of the graphs of a layer. A row has the neurons whose graphs have a token in a
+/// role.
 pub static GRAPH_TOKENS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("model", DataType::Utf8),
@@ -178,7 +179,7 @@ pub static GRAPH_SIGNATURES: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// `tables`: what was created beside models.
+/// `tables`: tables and views that were created beside models.
 pub static TABLES: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         field("name", DataType::Utf8),
@@ -187,7 +188,7 @@ pub static TABLES: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// `models`: what was registered.
+/// `models`: models that were registered.
 pub static MODELS: LazyLock<SchemaRef> = LazyLock::new(|| {
     let option = Fields::from(vec![field("option", DataType::Utf8), field("value", DataType::Utf8)]);
     Arc::new(Schema::new(vec![

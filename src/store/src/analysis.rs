@@ -1,4 +1,4 @@
-//! Analyses as rows: a row a neuron, with everything that is needed to go on.
+//! Analyses as rows: a row a neuron, with all that a later run needs to go on.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use neuroql_analysis::{LayerSummary, Moments, NeuronState, Peak, Selected, Stron
 
 use neuroql_schema::tables::{EXAMPLE, NEURONS, PROGRESS, STRONG, element};
 
-/// The subject of an analysis, and how far it has come.
+/// Subject and progress of an analysis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// The version of the model: weights, site, window and the like.
@@ -24,7 +24,7 @@ pub struct Progress {
     pub documents: u64,
     /// Examples it is done with of the document after these.
     pub partial: u64,
-    /// SHA-256 of the documents it has seen, that after the last included if some of its examples are done.
+    /// SHA-256 of the documents it has seen, and of the next one if some of its examples are done.
     pub documents_sha256: String,
     /// Examples in all.
     pub examples: u64,
@@ -39,7 +39,7 @@ pub struct Progress {
 pub struct LayerAnalysis {
     /// The layer.
     pub layer: u32,
-    /// How far it has come.
+    /// Its progress.
     pub progress: Progress,
     /// Its results.
     pub summary: LayerSummary,
@@ -52,7 +52,7 @@ pub(crate) struct Neurons<'a> {
 }
 
 impl Neurons<'_> {
-    /// It as rows; `text` tells the text of a token.
+    /// Converts the summary to rows; `text` returns the text of a token.
     pub fn rows(&self, model: &str, dataset: &str, text: &dyn Fn(u32) -> String) -> Result<RecordBatch, ArrowError> {
         let neurons = self.summary.state();
         let rows = neurons.len();
@@ -197,7 +197,7 @@ impl LayerAnalysis {
     }
 }
 
-/// An example as it is written.
+/// An example in the form in which it is written.
 struct Kept<'a> {
     rank: Option<i32>,
     quantile: Option<f32>,
@@ -205,7 +205,7 @@ struct Kept<'a> {
     peak: &'a Peak,
 }
 
-/// The examples of one neuron.
+/// Reads the examples of one neuron.
 fn selected(examples: &StructArray) -> Result<Selected, Malformed> {
     let of = |name: &'static str| examples.column_by_name(name).ok_or(Malformed(name));
     let (rank, draw) = (of("rank")?.as_primitive::<Int32Type>(), of("draw")?.as_primitive::<Int64Type>());
@@ -229,7 +229,7 @@ fn selected(examples: &StructArray) -> Result<Selected, Malformed> {
     Ok(selected)
 }
 
-/// The strongest tokens of one neuron.
+/// Reads the strongest tokens of one neuron.
 fn strongest(tokens: &StructArray) -> Result<Vec<StrongToken>, Malformed> {
     let of = |name: &'static str| tokens.column_by_name(name).ok_or(Malformed(name));
     let (example, position) = (of("example")?.as_primitive::<Int32Type>(), of("position")?.as_primitive::<Int32Type>());
@@ -249,8 +249,8 @@ pub struct LayerStrongest {
 }
 
 impl LayerStrongest {
-    /// Of the neurons asked, in their order; `rows` are those of the layer in the table `neurons`. `None` if these are of
-    /// another state of the analysis.
+    /// Reads the strongest tokens of `neurons`, in their order; `rows` are those of the layer in the table `neurons`.
+    /// `None` if these are of another state of the analysis.
     pub(crate) fn from_rows(
         rows: &RecordBatch,
         neurons: impl Iterator<Item = usize>,
@@ -273,7 +273,7 @@ impl LayerStrongest {
         Ok(Some(Self { neurons: neurons.map(of_neuron).collect::<Result<_, Malformed>>()? }))
     }
 
-    /// The value of each neuron.
+    /// Returns the strongest tokens of each neuron.
     pub fn neurons(&self) -> impl Iterator<Item = Strongest<'_>> {
         self.neurons.iter().map(|(tokens, all, scale)| Strongest { tokens, all: *all, scale: *scale })
     }
@@ -301,7 +301,7 @@ impl Progress {
         )
     }
 
-    /// From the first row of `neurons`; all rows of a layer say the same.
+    /// Reads the progress from the first row of `neurons`; all rows of a layer have the same.
     pub(crate) fn from_column(rows: &RecordBatch) -> Result<Self, Malformed> {
         let progress = column(rows, "progress")?.as_struct();
         if rows.num_rows() == 0 {
@@ -324,7 +324,7 @@ impl Progress {
     }
 }
 
-/// A column that is not there, or not as it was written.
+/// A column that is missing, or not as it was written.
 #[derive(Debug)]
 pub(crate) struct Malformed(pub &'static str);
 

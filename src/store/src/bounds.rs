@@ -1,4 +1,4 @@
-//! The index of a layer: bounds of each neuron in each example, and which tokens each example has.
+//! The index of a layer: bounds of each neuron in each example, and the tokens of each example.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,12 +31,12 @@ pub struct LayerIndex {
 }
 
 impl LayerIndex {
-    /// Examples it covers.
+    /// Number of examples.
     pub fn examples(&self) -> usize {
         self.segments.iter().map(LayerBounds::examples).sum()
     }
 
-    /// For each example between which numbers the activations of some neurons lie, all of them if `None`.
+    /// Returns for each example the lower and upper bounds of the activations of some neurons, of all if `None`.
     pub fn of_neurons(&self, neurons: Option<&[u32]>) -> (Vec<f32>, Vec<f32>) {
         let (mut lower, mut upper) = (Vec::new(), Vec::new());
         for segment in &self.segments {
@@ -50,25 +50,25 @@ impl LayerIndex {
         (lower, upper)
     }
 
-    /// Neurons of the layer.
+    /// Number of neurons of the layer.
     pub fn width(&self) -> usize {
         self.segments.first().map_or(0, |segment| segment.upper.len())
     }
 
-    /// The bounds of one neuron in all examples.
+    /// Returns the bounds of one neuron in all examples.
     pub fn of_neuron(&self, neuron: usize) -> NeuronBounds {
         let mut bounds = NeuronBounds::default();
         self.segments.iter().for_each(|segment| bounds.extend(&segment.lower[neuron], &segment.upper[neuron]));
         bounds
     }
 
-    /// Bytes it holds.
+    /// Number of bytes that it holds.
     pub fn bytes(&self) -> usize {
         let of = |codes: &[Codes]| codes.iter().map(|c| size_of::<Codes>() + c.codes.len()).sum::<usize>();
         self.segments.iter().map(|segment| of(&segment.upper) + of(&segment.lower)).sum()
     }
 
-    /// Puts together the segments named, from rows of `bounds` of one layer.
+    /// Reads the bounds of these segments from rows of `bounds` of one layer; `None` if a segment is missing.
     pub(crate) fn from_rows(rows: &[RecordBatch], segments: &[String]) -> Result<Option<Self>, Malformed> {
         let mut found: HashMap<String, Vec<(i32, Codes, Codes)>> = HashMap::new();
         for batch in rows {
@@ -95,7 +95,7 @@ impl LayerIndex {
     }
 }
 
-/// All bounds of several layers together: the widest of each example.
+/// Returns the widest bounds of each example over those of several layers.
 pub fn widest(bounds: impl IntoIterator<Item = (Vec<f32>, Vec<f32>)>) -> Option<(Vec<f32>, Vec<f32>)> {
     bounds.into_iter().reduce(|(mut lower, mut upper), (l, u)| {
         lower.iter_mut().zip(l).for_each(|(a, b)| *a = lesser(*a, b));
@@ -125,7 +125,7 @@ impl<'a> CodesColumn<'a> {
     }
 }
 
-/// Rows of `bounds` for one layer of a segment.
+/// Makes rows of `bounds` for one layer of a segment.
 pub(crate) fn bounds_rows(
     model: &str,
     dataset: &str,
@@ -160,7 +160,7 @@ pub(crate) fn bounds_rows(
     )
 }
 
-/// Rows of `contexts` for a segment.
+/// Makes rows of `contexts` for a segment.
 pub(crate) fn contexts_rows(
     model: &str,
     dataset: &str,
@@ -184,7 +184,7 @@ pub(crate) fn contexts_rows(
     )
 }
 
-/// The examples of the segments named, in order; `None` if one is missing.
+/// Reads the examples of these segments, in order; `None` if a segment is missing.
 pub(crate) fn contexts_from_rows(
     rows: &[RecordBatch],
     segments: &[String],

@@ -28,7 +28,7 @@ pub struct BundledAnalysis {
     pub contexts: &'static [u8],
 }
 
-/// The same, decoded when first asked for.
+/// A [`BundledAnalysis`], decoded when it is first read.
 #[derive(Debug)]
 pub(crate) struct Bundled {
     pub files: BundledAnalysis,
@@ -42,17 +42,17 @@ impl Bundled {
         Self { files, neurons: OnceLock::new(), bounds: OnceLock::new(), contexts: OnceLock::new() }
     }
 
-    /// Rows of `neurons`, of one layer if asked.
+    /// Returns rows of `neurons`, of one layer or of all if `None`.
     pub fn neurons(&self, layer: Option<u32>) -> Result<Vec<RecordBatch>> {
         of_layer(decoded("neurons", &self.neurons, self.files.neurons, &NEURONS)?, layer)
     }
 
-    /// Rows of `bounds` of one layer.
+    /// Returns rows of `bounds` of one layer.
     pub fn bounds(&self, layer: u32) -> Result<Vec<RecordBatch>> {
         of_layer(decoded("bounds", &self.bounds, self.files.bounds, &BOUNDS)?, Some(layer))
     }
 
-    /// Rows of `contexts`.
+    /// Returns rows of `contexts`.
     pub fn contexts(&self) -> Result<Vec<RecordBatch>> {
         Ok(decoded("contexts", &self.contexts, self.files.contexts, &CONTEXTS)?.to_vec())
     }

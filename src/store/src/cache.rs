@@ -1,4 +1,4 @@
-//! Caches that hold no more than so many bytes.
+//! Caches with a limit in bytes.
 
 use std::fmt;
 use std::hash::Hash;
@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moka::future::Cache;
 
-/// Bytes that the caches of a store take at most where nobody says how many they may.
+/// Default limit of all caches of a store, in bytes.
 pub const CACHE_BYTES: u64 = Shares::ALL.rows + Shares::ALL.graphs + TABLES * Shares::ALL.of_table();
 
-/// Tables of a store.
+/// Number of tables of a store.
 const TABLES: u64 = 8;
 
-/// How many bytes each cache has.
+/// Limit of each cache, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shares {
     /// Rows and indices of analyses.
@@ -31,7 +31,7 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Those of a store without a limit.
+    /// Shares of a store with the default limit.
     pub const ALL: Self = Self {
         rows: 256 << 20,
         graphs: 128 << 20,
@@ -41,7 +41,7 @@ impl Shares {
         statistics: 20 << 20,
     };
 
-    /// Those of a store whose caches may have so many bytes together.
+    /// Shares of a store whose caches may have `bytes` bytes together.
     pub fn of(bytes: u64) -> Self {
         let share = |all: u64| (u128::from(all) * u128::from(bytes.min(CACHE_BYTES)) / u128::from(CACHE_BYTES)) as u64;
         let Self { rows, graphs, opened, listed, metadata, statistics } = Self::ALL;
@@ -60,7 +60,7 @@ impl Shares {
     }
 }
 
-/// A cache that holds no more than a number of bytes.
+/// A cache with a limit in bytes.
 pub struct BoundedCache<K, V> {
     entries: Cache<K, Slot<V>>,
 }
@@ -102,7 +102,7 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// A cache of `bytes`; `size` gives the bytes of an entry.
+    /// Creates a cache of `bytes`; `size` gives the bytes of an entry.
     pub fn new(bytes: u64, size: impl Fn(&K, &V) -> usize + Send + Sync + 'static) -> Self {
         let weigh = move |key: &K, slot: &Slot<V>| slot.value().as_ref().map_or(1, |value| weight(size(key, value)));
         let builder = Cache::builder().max_capacity(bytes >> UNIT).weigher(weigh);
@@ -110,12 +110,12 @@ where
         Self { entries: builder.eviction_listener(dropped).build() }
     }
 
-    /// The value of a key, if the cache holds it.
+    /// Returns the value of a key, if the cache holds it.
     pub async fn get(&self, key: &K) -> Option<V> {
         self.entries.get(key).await.and_then(|slot| slot.value().clone())
     }
 
-    /// Returns whether the cache holds a value for a key.
+    /// Returns true if the cache holds a value for a key.
     pub fn contains_key(&self, key: &K) -> bool {
         self.entries.contains_key(key)
     }
@@ -126,13 +126,14 @@ where
         self.entries.run_pending_tasks().await;
     }
 
-    /// Gives the value of a key, loaded if the cache does not hold it; those who ask meanwhile wait for the same load.
+    /// Returns the value of a key, loaded if the cache does not hold it; those who ask meanwhile wait for the same
+    /// load.
     ///
-    /// The cache is back within its bytes when this returns. moka by itself drops what is too much only when it is used the
-    /// next time, and until then holds values that are larger than all of it.
+    /// The cache is back within its bytes when this returns. moka by itself drops what is too much only when it is used
+    /// the next time, and until then holds values that are larger than all of it.
     ///
     /// # Errors
-    /// That of `load`, which is shared by those who wait for it, but not kept.
+    /// The error of `load`, which is shared by those who wait for it, but not kept.
     pub async fn get_or_load<E>(&self, key: K, load: impl Future<Output = Result<V, E>>) -> Result<V, Arc<E>>
     where
         E: Send + Sync + 'static,
@@ -147,16 +148,16 @@ where
         let value = entry.value().value().clone();
         match value {
             Some(value) => Ok(value),
-            // Another's load, dropped before it could be read here.
+            // The value was loaded by another, and dropped before it could be read here.
             None => load.await.map_err(Arc::new),
         }
     }
 }
 
-/// Entries are weighed in units of so many bits, 1 KiB: bytes of one above 4 GiB would be more than a weight can say.
+/// Binary logarithm of the unit of weights, 1 KiB: the bytes of an entry above 4 GiB would not fit in a weight.
 const UNIT: u32 = 10;
 
-/// Rounded up, so that many small entries do not weigh nothing.
+/// Returns the weight of an entry, rounded up so that many small entries do not weigh nothing.
 fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1 << UNIT).max(1)).unwrap_or(u32::MAX)
 }
@@ -207,7 +208,7 @@ mod tests {
         assert!(cache.get(&1).await.is_some() && cache.get(&2).await.is_none() && cache.contains_key(&1));
     }
 
-    /// Many who ask at once for what is too large to be kept load it once, and all get it.
+    /// Checks that many who ask at once for a value too large to be kept load it once, and all get it.
     #[tokio::test(flavor = "multi_thread")]
     async fn those_who_wait_get_what_is_not_kept() {
         let cache = BoundedCache::new(64 << 10, |_: &u32, value: &Arc<Vec<u8>>| value.len());

@@ -17,14 +17,14 @@ use neuroql_schema::tables::TABLES;
 /// A table or view that was created, by the statement that creates it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
-    /// Its name in the default schema.
+    /// Name in the default schema.
     pub name: String,
     /// `CREATE EXTERNAL TABLE …` or `CREATE VIEW …`
     pub sql: String,
 }
 
 impl Store {
-    /// The tables and views that were created, earliest first.
+    /// Returns the tables and views that were created, earliest first.
     ///
     /// # Errors
     /// [`Error::Access`](crate::Error::Access), [`Error::Damaged`](crate::Error::Damaged).
@@ -47,7 +47,7 @@ impl Store {
     /// Forgets a table or view; analyses of it stay.
     ///
     /// # Errors
-    /// As [`Store::define`].
+    /// See [`Store::define`].
     pub async fn undefine(&self, name: &str) -> Result<()> {
         self.tables.delete(is("name", name)).await
     }

@@ -9,9 +9,9 @@ pub enum Error {
     /// A location that is neither a folder nor the URL of an object store.
     #[error("\"{location}\" cannot be a store: {reason}")]
     Location {
-        /// The value given.
+        /// The location that was given.
         location: String,
-        /// Why not.
+        /// Reason that it is refused.
         reason: String,
     },
     /// A store that cannot be read or written.
@@ -60,7 +60,7 @@ impl Error {
         }
     }
 
-    /// What went wrong with a table, in the terms above.
+    /// Converts an error of a Delta table.
     pub(crate) fn of(table: &'static str, doing: &'static str, error: DeltaTableError) -> Self {
         let reason = sources(&error);
         // Object stores wrap the system's error in text of their own.
@@ -88,7 +88,7 @@ impl Error {
     }
 }
 
-/// An error and what caused it, as far as they say different things.
+/// Returns an error and its causes as text, as far as they say different things.
 fn sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,5 +1,5 @@
-//! What searching and comparing needs of graphs, kept beside them: an inverted index of their tokens, and their patterns
-//! as numbers.
+//! The index of graphs for searching and comparing, kept beside them: an inverted index of their tokens, and their
+//! patterns as numbers.
 //!
 //! Both are of a *state* of the graphs of a layer, which names the files that hold them. Rows of another state are left
 //! from earlier graphs: they are not read, and replaced when the layer is indexed again.
@@ -24,10 +24,10 @@ use crate::table::{Table, is};
 use crate::{Result, Store};
 use neuroql_schema::tables::{GRAPH_SIGNATURES, GRAPH_TOKENS};
 
-/// Of what is kept; another one where it is made in another way.
+/// Version of the index, changed whenever it is made in another way.
 const VERSION: &str = "1";
 
-/// The tables.
+/// Tables of the index.
 #[derive(Debug)]
 pub(crate) struct GraphIndexTables {
     pub tokens: Table,
@@ -47,7 +47,7 @@ impl GraphIndexTables {
         Ok(Self { tokens: self.tokens.open().await?, signatures: self.signatures.open().await? })
     }
 
-    /// The same with caches of these sizes.
+    /// Returns the same tables with caches of these sizes.
     pub fn with_caches(self, shares: &Shares) -> Result<Self> {
         Ok(Self { tokens: self.tokens.with_caches(shares)?, signatures: self.signatures.with_caches(shares)? })
     }
@@ -62,7 +62,7 @@ pub struct IndexedLayer {
     pub tokens: MemoryIndex,
 }
 
-/// What is indexed of a graph beside its tokens.
+/// Entry of a graph in the index, beside its tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IndexedGraph {
     /// Its neuron.
@@ -74,7 +74,7 @@ pub struct IndexedGraph {
 }
 
 impl Store {
-    /// The state of the graphs of a layer: another one after each change of them. `None` if there are none.
+    /// Returns the state of the graphs of a layer: another one after each change of them. `None` if there are none.
     ///
     /// # Errors
     /// [`Error::Access`](crate::Error::Access).
@@ -89,12 +89,12 @@ impl Store {
             hash.update(part);
             hash.update([0]);
         }
-        // A file of so many bytes is compiled in, and another program has another one.
+        // Another program may have another file compiled in, so the whole file is hashed.
         bundled.for_each(|file| hash.update(Sha256::digest(file)));
         Ok(Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
-    /// The index that was kept of the graphs of a layer in a state; `None` if there is none.
+    /// Returns the index that was kept of the graphs of a layer in a state; `None` if there is none.
     ///
     /// # Errors
     /// [`Error::Access`](crate::Error::Access), [`Error::Damaged`](crate::Error::Damaged).
@@ -111,7 +111,7 @@ impl Store {
         IndexedLayer::from_rows(&signatures, &tokens).map(Some).map_err(|e| damaged("graph_signatures", &e))
     }
 
-    /// Keeps the index of layers of a model, each with the state that it is of.
+    /// Stores the index of layers of a model, each with the state that it is of.
     ///
     /// # Errors
     /// [`Error::Access`](crate::Error::Access), [`Error::Full`](crate::Error::Full);
@@ -125,7 +125,7 @@ impl Store {
         };
         let token_rows = rows(IndexedLayer::token_rows).map_err(|e| arrow("graph_tokens", e))?;
         let signature_rows = rows(IndexedLayer::signature_rows).map_err(|e| arrow("graph_signatures", e))?;
-        // Signatures say that tokens are there: they come last.
+        // Signatures show that tokens are there, so they come last.
         tokens.replace(token_rows, these.clone()).await?;
         signatures.replace(signature_rows, these).await
     }
@@ -222,7 +222,7 @@ impl IndexedLayer {
     }
 }
 
-/// The columns model, layer and state.
+/// Returns the columns model, layer and state.
 fn place(model: &str, layer: u32, state: &str, rows: usize) -> [ArrayRef; 3] {
     let text = |value: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows))) };
     [text(model), Arc::new(Int32Array::from_value(layer as i32, rows)), text(state)]

@@ -22,13 +22,13 @@ use crate::version::{hold_for, holds_for};
 use crate::{Error, Result, Store};
 use neuroql_schema::tables::GRAPHS;
 
-/// Neurons whose rows are read by themselves; of more, the whole layer is.
+/// Number of neurons up to which only their rows are read; for more, the whole layer is.
 const FEW: usize = 256;
 
-/// The graph itself and what tells it from others of the same neuron.
+/// Columns of the graph itself, and those that tell it from others of the same neuron.
 const ALONE: [&str; 6] = ["layer", "neuron", "method", "built_at", "f1", "graph"];
 
-/// Rows of a page of a column: a graph is read with so many others.
+/// Rows of a page of a column, which are read together.
 const PAGE_ROWS: usize = 128;
 
 /// The key of a row among those of a model.
@@ -38,15 +38,15 @@ pub struct GraphKey {
     pub layer: u32,
     /// The neuron.
     pub neuron: u32,
-    /// How its graph was made.
+    /// Name of the method that made the graph.
     pub method: String,
 }
 
 impl GraphKey {
-    /// Keys of rows that have the columns layer, neuron and method.
+    /// Reads the keys of rows that have the columns layer, neuron and method.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if they have not.
+    /// [`Error::Damaged`] if the rows lack them.
     pub fn of_rows(rows: &RecordBatch) -> Result<Vec<Self>> {
         keys(rows)
     }
@@ -61,7 +61,7 @@ pub struct BundledGraphs {
     pub graphs: &'static [u8],
 }
 
-/// The table, and what is kept at hand of it.
+/// The table, with its cache and the graphs that are compiled in.
 #[derive(Debug)]
 pub(crate) struct Graphs {
     pub table: Table,
@@ -69,7 +69,7 @@ pub(crate) struct Graphs {
     cache: BoundedCache<CacheKey, RecordBatch>,
 }
 
-/// Version of the table, model, its version, layer, and what of it.
+/// Version of the table, model, its version, layer, and part.
 type CacheKey = (Option<u64>, String, String, u32, Part);
 
 /// The parts of a layer that are cached together.
@@ -85,13 +85,13 @@ enum Part {
     Alone(u32),
 }
 
-/// Which rows and columns of a layer are read.
+/// Rows and columns of a layer to be read.
 #[derive(Debug, Clone, Copy)]
 struct Wanted<'a> {
     model: &'a str,
     version: &'a str,
     layer: u32,
-    /// Ascending; all if `None`.
+    /// Numbers of the neurons, ascending; all if `None`.
     neurons: Option<&'a [u32]>,
     columns: Option<&'a [&'a str]>,
 }
@@ -108,7 +108,7 @@ impl Graphs {
         Ok(Self { table, bundled: Vec::new(), cache: cache(&Shares::ALL) })
     }
 
-    /// The same with caches of these sizes.
+    /// Returns the same table with caches of these sizes.
     pub fn with_caches(self, shares: &Shares) -> Result<Self> {
         Ok(Self { table: self.table.with_caches(shares)?, cache: cache(shares), ..self })
     }
@@ -117,12 +117,12 @@ impl Graphs {
         Ok(Self { table: self.table.open().await?, ..self })
     }
 
-    /// What is compiled in of the graphs of a model.
+    /// Returns the files of a model's graphs that are compiled in.
     pub fn bundled(&self, model: &str) -> impl Iterator<Item = &'static [u8]> {
         self.bundled.iter().filter(move |(file, _)| file.model == model).map(|(file, _)| file.graphs)
     }
 
-    /// Rows that were written, not those that are bundled.
+    /// Reads rows that were written, not those that are compiled in.
     async fn stored(&self, wanted: Wanted<'_>) -> Result<RecordBatch> {
         let Wanted { model, version, layer, neurons, columns } = wanted;
         if let Some(neurons) = neurons
@@ -171,8 +171,8 @@ impl Store {
         self
     }
 
-    /// Rows of the table `graphs` of a layer, ascending by neuron and method: those made of this version of the model, of
-    /// some neurons, or all. A few are read without the others.
+    /// Returns rows of the table `graphs` of a layer, ascending by neuron and method: those made of this version of the
+    /// model, of some neurons, or all. A few are read without the others.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -197,8 +197,8 @@ impl Store {
         }
     }
 
-    /// The same of a few neurons with only the columns layer, neuron, method, built_at, f1 and graph, perhaps others:
-    /// where not much else is to be done, reading columns that nobody looks at takes most of the time.
+    /// Returns rows of a few neurons with at least the columns layer, neuron, method, built_at, f1 and graph: where
+    /// little else is to be done, reading columns that nobody uses takes most of the time.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -218,7 +218,7 @@ impl Store {
         self.few_rows(wanted, neurons, |neuron| key(Part::Alone(neuron))).await
     }
 
-    /// The same without the column `graph`, which is most of their size, of all neurons.
+    /// Returns rows of all neurons without the column `graph`, which is most of their size.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -239,7 +239,7 @@ impl Store {
         })
     }
 
-    /// Rows of neurons that are kept at hand one by one.
+    /// Returns rows of neurons that are cached one by one.
     async fn few_rows(
         &self,
         wanted: Wanted<'_>,
@@ -265,14 +265,14 @@ impl Store {
         sorted(&whole("graphs", &parts, &project(wanted.columns)?)?).map_err(|e| arrow("graphs", e))
     }
 
-    /// Names parts of a layer as it is now.
+    /// Returns a function that makes cache keys of parts of a layer as it is now.
     async fn graphs_key(&self, wanted: &Wanted<'_>) -> Result<impl Fn(Part) -> CacheKey + use<>> {
         let version = self.graphs.table.version().await?;
         let (model, of_model, layer) = (wanted.model.to_owned(), wanted.version.to_owned(), wanted.layer);
         Ok(move |part| (version, model.clone(), of_model.clone(), layer, part))
     }
 
-    /// Version of the table `graphs`: another one after every change; `None` before the first.
+    /// Returns the version of the table `graphs`: another one after every change; `None` before the first.
     ///
     /// # Errors
     /// [`Error::Access`].
@@ -280,7 +280,7 @@ impl Store {
         self.graphs.table.version().await
     }
 
-    /// Keys of the rows of a layer that the store holds itself.
+    /// Returns the keys of the rows of a layer that the store holds itself.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -290,8 +290,9 @@ impl Store {
         Ok(keys(&self.graphs.stored(wanted).await?)?.into_iter().collect())
     }
 
-    /// Puts graphs of a model into the store, in one commit, in the place of those of the same layer, neuron and method.
-    /// Columns are found by name; those that are not there are NULL. Of several rows with the same key the last counts.
+    /// Puts graphs of a model into the store, in one commit, in the place of those of the same layer, neuron and
+    /// method. Columns are found by name; those that are not there are NULL. Of several rows with the same key the last
+    /// counts.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Full`]; [`Error::Conflict`] if other processes keep writing.
@@ -326,7 +327,7 @@ fn project(columns: Option<&[&str]>) -> Result<SchemaRef> {
     indices.and_then(|indices| GRAPHS.project(&indices)).map(Arc::new).map_err(|e| arrow("graphs", e))
 }
 
-/// Where the columns of a part of the schema are in the whole.
+/// Returns the indices of a projection's columns in the whole schema.
 fn positions(schema: &SchemaRef) -> Result<Vec<usize>> {
     let index = |name: &String| GRAPHS.index_of(name).map_err(|e| arrow("graphs", e));
     schema.fields().iter().map(|field| index(field.name())).collect()
@@ -351,7 +352,7 @@ fn keys(rows: &RecordBatch) -> Result<Vec<GraphKey>> {
     layer.iter().zip(neuron).zip(method).map(key).collect::<Result<_, _>>().map_err(|e| damaged("graphs", &e))
 }
 
-/// All columns of the table.
+/// Completes rows to all columns of the table.
 fn complete(model: &str, layer: Option<u32>, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let count = rows.num_rows();
     let columns = GRAPHS.fields().iter().map(|field| -> Result<ArrayRef, ArrowError> {
@@ -370,7 +371,7 @@ fn sorted(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     take_record_batch(rows, &lexsort_to_indices(&[by("neuron"), by("method")], None)?)
 }
 
-/// The rows that have these keys.
+/// Filter for the rows that have these keys.
 fn of_keys<'a>(model: &str, keys: impl Iterator<Item = &'a GraphKey>) -> Expr {
     let mut groups: BTreeMap<(u32, &str), Vec<u32>> = BTreeMap::new();
     for key in keys {
@@ -390,7 +391,7 @@ fn of_keys<'a>(model: &str, keys: impl Iterator<Item = &'a GraphKey>) -> Expr {
     is("model", model).and(any.unwrap_or_else(|| lit(false)))
 }
 
-/// The rows of some neurons in the files of a layer.
+/// Reads the rows of some neurons from the files of a layer.
 async fn read_few(files: &[Arc<OpenFile>], wanted: Wanted<'_>, neurons: &[u32]) -> Result<RecordBatch> {
     let schema = project(wanted.columns)?;
     let columns: Option<Vec<&str>> =
@@ -411,8 +412,8 @@ async fn read_few(files: &[Arc<OpenFile>], wanted: Wanted<'_>, neurons: &[u32]) 
     whole("graphs", &rows, &schema)
 }
 
-/// A range of neurons, by which files and pages are told apart, and the neurons themselves unless they are all of it;
-/// they are ascending.
+/// Filter for neurons, which ascend: their range, by which files and pages are skipped, and their numbers unless they
+/// are all of it.
 fn of_neurons(neurons: &[u32]) -> Expr {
     let (Some(low), Some(high)) = (neurons.first(), neurons.last()) else { return lit(false) };
     let range = ident("neuron").gt_eq(lit(*low as i32)).and(ident("neuron").lt_eq(lit(*high as i32)));
@@ -421,7 +422,7 @@ fn of_neurons(neurons: &[u32]) -> Expr {
     if is_range { range } else { range.and(ident("neuron").in_list(each(), false)) }
 }
 
-/// Rows of some neurons, copied.
+/// Copies the rows of some neurons.
 fn of_neuron(rows: &RecordBatch, wanted: impl Fn(u32) -> bool) -> Result<RecordBatch> {
     let neurons = column(rows, "neuron").map_err(|e| damaged("graphs", &e))?;
     let neurons = neurons.as_primitive_opt::<Int32Type>().ok_or_else(|| damaged("graphs", &Malformed("neuron")))?;
@@ -490,7 +491,7 @@ mod tests {
         assert_eq!(all(&other, 0).await, [(3, "n2g".into(), 0.5)]);
     }
 
-    /// Rows of programs that did not name the tokenizer in a model's version are still of that model.
+    /// Checks that rows of programs that did not name the tokenizer in a model's version are still of that model.
     #[tokio::test]
     async fn rows_of_earlier_versions_are_read() {
         let folder = tempfile::tempdir().unwrap();
@@ -520,7 +521,7 @@ mod tests {
         let many: Vec<u32> = (0..FEW as u32 + 9).rev().collect();
         for neurons in [&[][..], &[9], &[699, 0, 3, 9, 9, 12], &[2], &[701, 5000], &many] {
             let expected = of_neuron(&all, |neuron| neurons.contains(&neuron)).unwrap();
-            // By another store, which has nothing at hand; then what that has kept.
+            // This store has nothing in its caches, and then what it has cached.
             let other = Store::open(location).await.unwrap();
             for _ in 0..2 {
                 assert_eq!(other.graphs("m", "v1", 1, Some(neurons)).await.unwrap(), expected, "{neurons:?}");
@@ -532,13 +533,13 @@ mod tests {
             }
             assert_eq!(other.graphs("m", "v2", 1, Some(neurons)).await.unwrap().num_rows(), 0);
         }
-        // Names that are not their own paths.
+        // Names that are encoded in paths.
         for name in ["größe 100% a", "a/b=c", "%2F", "~."] {
             store.put_graphs(name, &rows(&[(1, 9, "n2g"), (1, 10, "n2g")], 0.5)).await.unwrap();
             let found = store.graphs(name, "v1", 1, Some(&[9])).await.unwrap();
             assert_eq!((found.num_rows(), found["model"].as_string::<i32>().value(0)), (1, name));
         }
-        // What is kept at hand is of one version of the table.
+        // The cache holds rows of one version of the table.
         let other = Store::open(location).await.unwrap();
         let f1 = |rows: RecordBatch| rows["f1"].as_primitive::<Float32Type>().values().to_vec();
         assert_eq!(f1(other.graphs("m", "v1", 1, Some(&[9])).await.unwrap()), [0.5, 0.6]);

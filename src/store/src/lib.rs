@@ -1,20 +1,20 @@
-//! Where results live: Delta tables in a folder, on any object store, or in memory.
+//! Storage of results: Delta tables in a folder, on any object store, or in memory.
 //!
 //! | table | rows | partitioned by |
 //! |---|---|---|
 //! | `models` | registrations | |
 //! | `tables` | external tables and views: the statements that create them again | |
 //! | `neurons` | a neuron of an analysed layer: statistics, examples, and the state to go on from | model, layer, dataset |
-//! | `bounds` | a neuron and segment: between which numbers its activations lie in each example | model, layer, dataset |
+//! | `bounds` | a neuron and segment: bounds of its activations in each example | model, layer, dataset |
 //! | `contexts` | an example: its place in the dataset and its tokens | model, dataset |
-//! | `graphs` | a neuron and method: the graph learned, or why there is none, and how well it predicts | model, layer |
+//! | `graphs` | a neuron and method: the graph learned or the reason why there is none, and its scores | model, layer |
 //! | `graph_tokens` | a token and role: the neurons whose graphs have it | model, layer |
 //! | `graph_signatures` | a neuron: the patterns of its graph, as numbers | model, layer |
 //!
-//! They are ordinary Delta tables, which DuckDB, Polars, Spark or pandas read. A *segment* is a stretch of a dataset that
-//! is committed at once: first its contexts and bounds, then, in one atomic commit of `neurons`, the statistics after it
-//! together with its name. Segments that `neurons` does not name are leftovers of an interrupted commit and are never
-//! read.
+//! They are ordinary Delta tables, which DuckDB, Polars, Spark or pandas read. A *segment* is a stretch of a dataset
+//! that is committed at once: first its contexts and bounds, then, in one atomic commit of `neurons`, the statistics
+//! after it together with its name. Segments that `neurons` does not name are leftovers of an interrupted commit and
+//! are never read.
 
 mod analysis;
 mod bounds;

@@ -1,4 +1,4 @@
-//! Where a store is.
+//! Location of a store.
 
 use std::sync::Arc;
 
@@ -14,25 +14,25 @@ use crate::{Error, Result};
 pub(crate) struct Root {
     url: Url,
     objects: Option<Arc<dyn ObjectStore>>,
-    /// True if it ends with the process.
+    /// True if the store ends with the process.
     fleeting: bool,
 }
 
 impl Root {
-    /// A store that ends with the process.
+    /// Returns the root of a store that ends with the process.
     pub fn in_memory() -> Self {
         Self { fleeting: true, ..Self::over(Arc::new(InMemory::new())) }
     }
 
-    /// A store over objects that somebody else opened.
+    /// Returns the root of a store over objects that somebody else opened.
     pub fn over(objects: Arc<dyn ObjectStore>) -> Self {
-        // A constant that parses.
+        // This is a constant that parses.
         let url = Url::parse("memory:///").unwrap_or_else(|_| unreachable!());
         Self { url, objects: Some(objects), fleeting: false }
     }
 
-    /// A folder, made if it is not there, or a URL that object_store knows; credentials come from the environment, as
-    /// `AWS_ACCESS_KEY_ID` and the like.
+    /// Parses a folder, made if it is not there, or a URL that object_store knows; credentials come from the
+    /// environment, as `AWS_ACCESS_KEY_ID` and the like.
     pub fn parse(location: &str) -> Result<Self> {
         let wrong = |reason: String| Error::Location { location: location.into(), reason };
         match Url::parse(location) {
@@ -61,7 +61,7 @@ impl Root {
         }
     }
 
-    /// The folder of a table, never the root itself.
+    /// Returns the folder of a table, never the root itself.
     pub fn table(&self, name: &str) -> Result<Url> {
         let wrong = |reason: String| Error::Location { location: self.url.to_string(), reason };
         let url = self.url.join(name).map_err(|error| wrong(format!("has no place for table {name}: {error}")))?;
@@ -75,24 +75,24 @@ impl Root {
         Ok(url)
     }
 
-    /// The object store, where it is not the local file system.
+    /// Returns the object store; `None` for the local file system.
     pub fn objects(&self) -> Option<Arc<dyn ObjectStore>> {
         self.objects.clone()
     }
 
-    /// Returns whether it ends with the process.
+    /// Returns true if the store ends with the process.
     pub fn is_fleeting(&self) -> bool {
         self.fleeting
     }
 
-    /// The location, for people.
+    /// Returns the location, for people.
     pub fn url(&self) -> &Url {
         &self.url
     }
 }
 
-/// Makes delta-rs take tables at URLs of a scheme, which it does of its own accord only for files and memory. The log is
-/// kept there as well by writes that fail where something is already, which all of object_store's stores can do.
+/// Makes delta-rs take tables at URLs of a scheme, which it does of its own accord only for files and memory. The log
+/// is written there too by writes that fail where a file already exists, which all of object_store's stores can do.
 fn know_scheme(scheme: &str) {
     let factories = logstore_factories();
     let of = |scheme: &str| Url::parse(&format!("{scheme}://")).ok();
@@ -114,7 +114,8 @@ mod tests {
             fleeting: true,
         };
         assert_eq!(root("s3://bucket/results/").table("neurons").unwrap().as_str(), "s3://bucket/results/neurons");
-        // What cannot have folders, and what would put a table in the place of another or beside the store.
+        // Roots that cannot have folders, and names that would put a table in the place of another or outside the
+        // store.
         for (url, name) in [
             ("data:results", "neurons"),
             ("memory:///", ""),

@@ -15,7 +15,7 @@ use neuroql_schema::tables::MODELS;
 pub struct Registration {
     /// Its name.
     pub model: String,
-    /// Where it is.
+    /// Its location.
     pub location: String,
     /// Options by name.
     pub options: BTreeMap<String, String>,

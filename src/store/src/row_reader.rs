@@ -1,8 +1,8 @@
 //! Rows of some neurons of a layer, read from its files without the others.
 //!
-//! A query of a table opens files, reads what they say of their pages and plans before it reads a row. Here files stay
-//! open, with the places of each neuron's rows, and only the pages that have these are read. Files of a Delta table never
-//! change, so what is known of one stays true as long as it is part of the table.
+//! A query of a table opens files, reads their page indexes and plans before it reads a row. Here files stay open, with
+//! the places of each neuron's rows, and only the pages that have these are read. Files of a Delta table never change,
+//! so the index of a file stays true as long as it is part of the table.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,27 +29,27 @@ pub(crate) struct OpenFile {
     reads: Arc<dyn ParquetFileReaderFactory>,
     file: PartitionedFile,
     metadata: ArrowReaderMetadata,
-    /// Neurons and their rows, ascending.
+    /// Neurons and the indices of their rows, ascending.
     rows: Vec<(u32, u32)>,
 }
 
 impl OpenFile {
-    /// Opens a file of so many bytes.
+    /// Opens a file of `size` bytes.
     pub async fn open(objects: Arc<dyn ObjectStore>, path: Path, size: u64) -> Result<Self, DeltaTableError> {
         let reads: Arc<dyn ParquetFileReaderFactory> = Arc::new(DefaultParquetFileReaderFactory::new(objects));
         let mut file = PartitionedFile::new("", size);
-        // As it is: names of models are encoded in it, and would be once more.
+        // The path is not parsed: names of models are encoded in it, and would be once more.
         file.object_meta.location = path;
         let mut reader = reader(&*reads, &file)?;
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load_async(&mut reader, options.clone()).await?;
-        // Where pages are is all that is asked of them: the least and greatest of each would take most of the memory.
+        // Only the offsets of pages are needed: the least and greatest value of each would take most of the memory.
         let places = metadata.metadata().as_ref().clone().into_builder().set_column_index(None).build();
         let metadata = ArrowReaderMetadata::try_new(Arc::new(places), options)?;
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, metadata.clone());
         let neuron = ProjectionMask::columns(builder.parquet_schema(), ["neuron"]);
         let batches: Vec<RecordBatch> = builder.with_projection(neuron).build()?.try_collect().await?;
-        // Others may have written wider integers.
+        // Files of other writers may have wider integers.
         let neurons: Vec<_> =
             batches.iter().map(|batch| cast(batch.column(0), &DataType::Int32)).collect::<Result<_, _>>()?;
         let neurons = neurons.iter().flat_map(|neurons| neurons.as_primitive::<Int32Type>());
@@ -59,7 +59,7 @@ impl OpenFile {
         Ok(Self { reads, file, metadata, rows })
     }
 
-    /// Rows of some neurons, which ascend, with those of some columns that the file has; with all if `None`.
+    /// Reads the rows of some neurons, which ascend, with those of `columns` that the file has; with all if `None`.
     pub async fn read(&self, neurons: &[u32], columns: Option<&[&str]>) -> Result<Vec<RecordBatch>, DeltaTableError> {
         let mut wanted: Vec<u32> = Vec::new();
         for neuron in neurons {
@@ -86,7 +86,7 @@ impl OpenFile {
         Ok(builder.with_row_selection(selection).with_projection(columns).build()?.try_collect().await?)
     }
 
-    /// Memory that it takes, in bytes.
+    /// Number of bytes that it takes in memory.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.metadata.metadata().memory_size() + self.rows.capacity() * size_of::<(u32, u32)>()
     }

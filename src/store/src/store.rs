@@ -1,4 +1,4 @@
-//! The store: its tables, what is cached of them, and how an analysis is written.
+//! The store: its tables, their caches, and the writing of an analysis.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,7 +95,7 @@ pub struct Analysed {
     pub dataset: String,
     /// The layer.
     pub layer: u32,
-    /// How far the analysis has come.
+    /// Its progress.
     pub progress: Progress,
 }
 
@@ -140,7 +140,7 @@ impl Store {
         Self::at(Root::over(objects))?.look().await
     }
 
-    /// Looks which tables are there.
+    /// Looks for the tables that exist.
     async fn look(self) -> Result<Self> {
         let Self { root, models, tables, neurons, bounds, contexts, graphs, graph_index, bundled, busy, cache } = self;
         let (models, tables, neurons) = (models.open().await?, tables.open().await?, neurons.open().await?);
@@ -149,10 +149,10 @@ impl Store {
         Ok(Self { root, models, tables, neurons, bounds, contexts, graphs, graph_index, bundled, busy, cache })
     }
 
-    /// A store that ends with the process.
+    /// Creates a store that ends with the process.
     ///
     /// # Errors
-    /// None that memory can cause.
+    /// Returns an error if the tables cannot be set up, which memory does not cause.
     pub fn in_memory() -> Result<Self> {
         Self::at(Root::in_memory())
     }
@@ -174,11 +174,11 @@ impl Store {
         })
     }
 
-    /// The same store with caches that take no more than so many bytes together, instead of
+    /// Returns the same store with caches that take at most `bytes` bytes together, instead of
     /// [`CACHE_BYTES`](crate::CACHE_BYTES).
     ///
     /// # Errors
-    /// None that memory can cause.
+    /// Returns an error if the caches cannot be made.
     pub fn with_cache_bytes(self, bytes: u64) -> Result<Self> {
         let shares = Shares::of(bytes);
         let Self { root, models, tables, neurons, bounds, contexts, graphs, graph_index, bundled, busy, .. } = self;
@@ -203,17 +203,17 @@ impl Store {
         self
     }
 
-    /// Returns whether it ends with the process.
+    /// Returns true if the store ends with the process.
     pub fn is_fleeting(&self) -> bool {
         self.root.is_fleeting()
     }
 
-    /// Where it is.
+    /// Returns the location of the store.
     pub fn location(&self) -> String {
         self.root.url().to_string()
     }
 
-    /// Registrations by name.
+    /// Returns the registrations by name.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -237,12 +237,12 @@ impl Store {
     /// Forgets a registration; analyses of the model stay.
     ///
     /// # Errors
-    /// As [`Store::register`].
+    /// See [`Store::register`].
     pub async fn forget(&self, model: &str) -> Result<()> {
         self.models.delete(is("model", model)).await
     }
 
-    /// All layers that have been analysed, in whole or in part.
+    /// Returns all layers that have been analysed, in whole or in part.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -268,7 +268,7 @@ impl Store {
         }
     }
 
-    /// How far the analysis of a layer has come.
+    /// Returns the progress of the analysis of a layer.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -278,7 +278,7 @@ impl Store {
         Ok(found.map(|analysed| analysed.progress.clone()))
     }
 
-    /// Rows of the table `neurons` of one layer, ascending by neuron; none if it has not been analysed.
+    /// Returns rows of the table `neurons` of one layer, ascending by neuron; none if it has not been analysed.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -306,7 +306,7 @@ impl Store {
         }
     }
 
-    /// The analysis of a layer, to go on with.
+    /// Returns the analysis of a layer, to go on with.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -318,8 +318,8 @@ impl Store {
         LayerAnalysis::from_rows(&rows).map(Some).map_err(|e| damaged("neurons", &e))
     }
 
-    /// The strongest tokens of some neurons of a layer, ascending by neuron (of all if `None`); `None` if they are of
-    /// another state of the analysis.
+    /// Returns the strongest tokens of some neurons of a layer, ascending by neuron (of all if `None`); `None` if they
+    /// are of another state of the analysis.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -339,7 +339,7 @@ impl Store {
         strongest.map_err(|e| damaged("neurons", &e))
     }
 
-    /// The bounds of a layer; `None` if a segment of them is missing.
+    /// Returns the bounds of a layer; `None` if a segment of them is missing.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -364,7 +364,7 @@ impl Store {
         }
     }
 
-    /// The examples of an analysis, in the order of its index; `None` if a segment of them is missing.
+    /// Returns the examples of an analysis, in the order of its index; `None` if a segment of them is missing.
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
@@ -395,7 +395,7 @@ impl Store {
         all.insert(what.clone()).then(|| Busy { what, all: Arc::clone(&self.busy) })
     }
 
-    /// Commits a segment and what is known after it. The last write makes it all visible at once; what an interrupted
+    /// Commits a segment and the summaries after it. The last write makes it all visible at once; what an interrupted
     /// commit leaves behind is never read, and removed by [`Store::sweep`].
     ///
     /// # Errors
@@ -426,7 +426,7 @@ impl Store {
             .map_err(|e| arrow("neurons", e))?;
         let layers = summaries.iter().map(|summary| lit(summary.layer() as i32)).collect();
         let replaced = of(model, dataset, None).and(ident("layer").in_list(layers, false));
-        // A row of each layer says how far it has come.
+        // A row of each layer holds its progress.
         let precondition = Precondition {
             filter: replaced.clone().and(ident("neuron").eq(lit(0_i32))),
             columns: &["layer", "progress"],
@@ -495,7 +495,7 @@ fn collect_analysed(rows: &[RecordBatch], all: &mut Vec<Analysed>) -> Result<()>
             let layer = column(batch, "layer")?.as_primitive::<Int32Type>();
             for i in 0..batch.num_rows() {
                 let (model, dataset, layer) = (model.value(i), dataset.value(i), layer.value(i) as u32);
-                // Each layer once; what is in the store comes first.
+                // Each layer comes once; the store's own come first.
                 if all.iter().any(|a: &Analysed| a.layer == layer && a.model == model && a.dataset == dataset) {
                     continue;
                 }
@@ -508,7 +508,7 @@ fn collect_analysed(rows: &[RecordBatch], all: &mut Vec<Analysed>) -> Result<()>
     collect().map_err(|e: Malformed| damaged("neurons", &e))
 }
 
-/// Rows of a model and dataset.
+/// Filter for the rows of a model and dataset, of one layer or of all if `None`.
 fn of(model: &str, dataset: &str, layer: Option<u32>) -> Expr {
     let both = is("model", model).and(is("dataset", dataset));
     match layer {

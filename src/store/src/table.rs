@@ -31,16 +31,16 @@ use crate::location::Root;
 use crate::row_reader::OpenFile;
 use crate::{Error, Result};
 
-/// How long a snapshot serves readers before they look for commits of other processes.
+/// Time that a snapshot serves readers before they look for commits of other processes.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How long files that no snapshot needs any more stay for readers of older ones.
+/// Time that files which no snapshot needs any more stay for readers of older ones.
 const RETENTION: Duration = Duration::from_secs(600);
 
-/// Attempts of a commit that depends on nothing another writer has changed.
+/// Number of attempts of a commit that depends on nothing another writer has changed.
 const ATTEMPTS: usize = 10;
 
-/// Parts that the rows of a layer come in, so that two layers rarely fall to the same writer.
+/// Number of parts of the rows of a layer, so that two layers rarely fall to the same writer.
 const PARTS: usize = 8;
 
 /// Columns without dictionaries: those of which hardly two values are equal (activations around the peaks of examples,
@@ -56,7 +56,7 @@ const PLAIN: [&[&str]; 8] = [
     &["graph", "list", "element", "ends"],
 ];
 
-/// A table and the newest snapshot of it that this process has seen.
+/// A Delta table and the newest snapshot of it that this process has seen.
 ///
 /// Readers take the snapshot and wait for nobody who writes. Writers wait for each other, start from the snapshot, and
 /// put the one of their commit in its place.
@@ -68,19 +68,19 @@ pub(crate) struct Table {
     /// Rows of a page of a column.
     page: usize,
     session: Session,
-    /// Files of partitions, by version of the table: finding them means to read all that is known of all files.
+    /// Files of partitions, by version of the table: finding them means to read the log of all files.
     listed: Listed,
-    /// Files of which rows were read by themselves.
+    /// Files of which rows were read without a query.
     opened: Opened,
     /// Locked for as long as it takes to copy or to replace a pointer.
     current: RwLock<Arc<Current>>,
     /// Held from the first attempt of a write to its commit.
     writing: Mutex<()>,
-    /// Held while somebody looks for commits of other processes, so that one does for all.
+    /// Held by the task that looks for commits of other processes, so that one looks for all.
     looking: Mutex<()>,
 }
 
-/// Rows that tell whether somebody else has changed what a commit goes on from.
+/// Rows that show whether somebody else has changed what a commit goes on from.
 #[derive(Debug)]
 pub(crate) struct Precondition<'a> {
     pub filter: Expr,
@@ -92,7 +92,7 @@ pub(crate) struct Precondition<'a> {
 struct File {
     path: Path,
     size: u64,
-    /// True if rows of it do not count any more.
+    /// True if some of its rows were deleted.
     has_deletions: bool,
 }
 
@@ -101,7 +101,7 @@ struct Current {
     table: DeltaTable,
     /// True if the table exists; it is created by the first write.
     exists: bool,
-    /// When it was looked for at the latest: what was committed before that is in it.
+    /// Time when it was last looked for: commits before it are included.
     seen: Instant,
 }
 
@@ -111,7 +111,7 @@ impl Current {
     }
 }
 
-/// The session that reads; it caches footers of files.
+/// The session for reading; it caches footers of files.
 struct Session(SessionContext);
 
 impl fmt::Debug for Session {
@@ -121,7 +121,7 @@ impl fmt::Debug for Session {
 }
 
 impl Table {
-    /// A table that has not been looked for yet.
+    /// Creates a table that has not been looked for yet.
     pub fn new(
         root: &Root,
         name: &'static str,
@@ -144,30 +144,31 @@ impl Table {
         Ok(Self { name, schema, partitions, page, session, listed, opened, current, writing, looking })
     }
 
-    /// The same with pages of so many rows, so that few rows can be read without many others.
+    /// Returns the same table with pages of `rows` rows, so that few rows can be read without many others.
     pub fn with_pages_of(self, rows: usize) -> Self {
         Self { page: rows, ..self }
     }
 
-    /// The same with caches of these sizes.
+    /// Returns the same table with caches of these sizes.
     pub fn with_caches(self, shares: &Shares) -> Result<Self> {
         let failed = |error: DataFusionError| Error::of(self.name, "read", error.into());
         let (opened, listed, session) = caches(shares).map_err(failed)?;
         Ok(Self { opened, listed, session, ..self })
     }
 
-    /// Looks whether it exists, and in which version.
+    /// Looks for the table and its version.
     pub async fn open(self) -> Result<Self> {
         self.look(&self.current()).await?;
         Ok(self)
     }
 
-    /// The version that readers see now; it changes with every commit.
+    /// Returns the version that readers see now; it changes with every commit.
     pub async fn version(&self) -> Result<Option<u64>> {
         Ok(self.fresh().await?.version())
     }
 
-    /// The names of the files that have the rows of a partition, in order: while they are the same, so are the rows.
+    /// Returns the names of the files that have the rows of a partition, in order: while they are the same, so are the
+    /// rows.
     pub async fn files(&self, partition: &[(&str, &str)]) -> Result<Vec<String>> {
         let Some(table) = self.snapshot().await? else { return Ok(Vec::new()) };
         let files = self.files_of(&table, partition).await?;
@@ -176,8 +177,8 @@ impl Table {
         Ok(names)
     }
 
-    /// The files that have the rows of a partition, opened if they were not; `None` if they cannot be read by
-    /// themselves, because rows of one were deleted and the file is still there.
+    /// Returns the files that have the rows of a partition, opened if they were not; `None` if they cannot be read
+    /// without a query, because rows of one were deleted and the file is still there.
     pub async fn open_files(&self, partition: &[(&str, &str)]) -> Result<Option<Vec<Arc<OpenFile>>>> {
         let Some(table) = self.snapshot().await? else { return Ok(Some(Vec::new())) };
         let files = self.files_of(&table, partition).await?;
@@ -214,13 +215,13 @@ impl Table {
         Ok(files)
     }
 
-    /// The table as readers see it now; `None` if it does not exist.
+    /// Returns the table as readers see it now; `None` if it does not exist.
     async fn snapshot(&self) -> Result<Option<DeltaTable>> {
         let current = self.fresh().await?;
         Ok(current.exists.then(|| current.table.clone()))
     }
 
-    /// The rows that match, in no order.
+    /// Reads the rows that match, in no order.
     pub async fn read(&self, filter: Expr, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
         match self.snapshot().await? {
             Some(table) => self.rows(&table, filter, columns).await,
@@ -251,12 +252,13 @@ impl Table {
         self.write(rows, None).await
     }
 
-    /// Puts rows in the place of those that match, whatever others have made of these meanwhile.
+    /// Puts rows in the place of those that match, however others have changed these meanwhile.
     pub async fn replace(&self, rows: Vec<RecordBatch>, filter: Expr) -> Result<()> {
         self.write(rows, Some((filter, None))).await
     }
 
-    /// The same if the precondition still says what it said when this process last looked, else [`Error::Conflict`].
+    /// Replaces rows if the precondition has the same rows as when this process last looked, else returns
+    /// [`Error::Conflict`].
     pub async fn replace_unchanged(
         &self,
         rows: Vec<RecordBatch>,
@@ -296,7 +298,7 @@ impl Table {
                     if !matches!(error, Error::Conflict { .. }) || attempt == ATTEMPTS {
                         return Err(error);
                     }
-                    // Somebody else has written; whether to these rows is for the precondition to say.
+                    // Somebody else has written; the precondition decides whether to these rows.
                     let precondition = replaced.as_ref().and_then(|(_, precondition)| precondition.as_ref());
                     let before = self.precondition_rows(&current, precondition).await?;
                     current = self.look(&current).await?;
@@ -309,7 +311,7 @@ impl Table {
         unreachable!("the last attempt returns")
     }
 
-    /// Rows as a plan of many parts: delta-rs deals out the partitions of the table to as many writers.
+    /// Plans rows in many parts: delta-rs deals out the partitions of the table to as many writers.
     fn side_by_side(&self, rows: Vec<RecordBatch>) -> Result<LogicalPlan, DeltaTableError> {
         let mut parts = Vec::new();
         for batch in rows {
@@ -347,7 +349,7 @@ impl Table {
         unreachable!("the last attempt returns")
     }
 
-    /// What a precondition says, in an order of its own.
+    /// Reads the rows of a precondition, in an order of its own.
     async fn precondition_rows(
         &self,
         current: &Current,
@@ -368,7 +370,7 @@ impl Table {
         Ok(rows)
     }
 
-    /// Deletes files that no snapshot of the last ten minutes needs.
+    /// Deletes files that only snapshots older than `retention` need (ten minutes if `None`), and returns their number.
     pub async fn vacuum(&self, retention: Option<Duration>) -> Result<usize> {
         let _writing = self.writing.lock().await;
         let current = self.current();
@@ -387,12 +389,12 @@ impl Table {
         Ok(done.files_deleted.len())
     }
 
-    /// The snapshot of now, however old.
+    /// Returns the current snapshot, however old.
     fn current(&self) -> Arc<Current> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The snapshot, not older than [`FRESH`].
+    /// Returns the snapshot, not older than [`FRESH`].
     async fn fresh(&self) -> Result<Arc<Current>> {
         let asked = Instant::now();
         let is_fresh = |current: &Current| current.seen.elapsed() <= FRESH || current.seen >= asked;
@@ -406,7 +408,7 @@ impl Table {
         if is_fresh(&current) { Ok(current) } else { self.look(&current).await }
     }
 
-    /// Looks for commits of other processes since a snapshot; the newest snapshot.
+    /// Looks for commits of other processes since a snapshot, and returns the newest one.
     async fn look(&self, before: &Arc<Current>) -> Result<Arc<Current>> {
         let failed = |error| Error::of(self.name, "read", error);
         let seen = Instant::now();
@@ -429,7 +431,7 @@ impl Table {
         self.publish(before, Current { table, exists: true, seen: Instant::now() });
     }
 
-    /// Puts a snapshot that was made from another in its place, unless a newer one is there; the newest.
+    /// Puts a snapshot that was made from another in its place, unless a newer one is there; returns the newest.
     fn publish(&self, before: &Arc<Current>, found: Current) -> Arc<Current> {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&current, before) || found.version() > current.version() {
@@ -458,23 +460,23 @@ fn caches(shares: &Shares) -> Result<(Opened, Listed, Session), DataFusionError>
     Ok((opened, listed, Session(session)))
 }
 
-/// How rows are written.
+/// Options for writing rows.
 fn properties(page: usize) -> WriterProperties {
     let properties = WriterProperties::builder()
         .set_data_page_row_count_limit(page)
-        // The limit is looked at after so many rows.
+        // The writer checks the limit after each batch of this size.
         .set_write_batch_size(page.min(DEFAULT_WRITE_BATCH_SIZE))
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
         .set_created_by(concat!("neuroql ", env!("CARGO_PKG_VERSION")).to_owned())
-        // The least and greatest of some bytes are of no use to anybody.
+        // The least and greatest value of bytes are of no use.
         .set_column_statistics_enabled(ColumnPath::from("upper"), EnabledStatistics::None)
         .set_column_statistics_enabled(ColumnPath::from("lower"), EnabledStatistics::None);
     let path = |column: &[&str]| ColumnPath::from(column.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>());
     PLAIN.iter().fold(properties, |p, column| p.set_column_dictionary_enabled(path(column), false)).build()
 }
 
-/// A batch in the columns and types of a schema: Delta tables are read as views, and files by others have an order of
-/// their own.
+/// Casts a batch to the columns and types of a schema: Delta tables are read as views, and files by others have an
+/// order of their own.
 pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DeltaTableError> {
     let column = |field: &Arc<Field>| {
         let missing = || ArrowError::SchemaError(format!("column \"{}\" is missing", field.name()));
@@ -484,7 +486,7 @@ pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
-/// `column = value`
+/// Filter `column = value`.
 pub(crate) fn is(column: &str, value: &str) -> Expr {
     ident(column).eq(lit(value))
 }

@@ -1,4 +1,4 @@
-//! Which versions of a model results hold for.
+//! Versions of a model that results hold for.
 //!
 //! A version names everything that activations depend on beside the text, the tokenizer last. Rows that were written
 //! before tokenizers were named end before it; they hold for whichever tokenizer the model has.
@@ -8,18 +8,18 @@ use datafusion::logical_expr::{Expr, ident, lit};
 /// The separator before the tokenizer in a version.
 const TOKENIZER: &str = " tokenizer=";
 
-/// Versions that rows may be of to hold for the current one: none if that says nothing.
+/// Returns the versions of rows that hold for the current one; none if that is empty.
 fn held(current: &str) -> impl Iterator<Item = &str> {
     let unnamed = current.rsplit_once(TOKENIZER).map(|(before, _)| before);
     [Some(current), unnamed].into_iter().flatten().filter(|version| !version.is_empty())
 }
 
-/// Returns whether what was kept of one version of a model holds for the current one. What says nothing holds for nothing.
+/// Returns true if results of one version of a model hold for the current one. An empty version holds for nothing.
 pub fn holds_for(stored: &str, current: &str) -> bool {
     held(current).any(|version| version == stored)
 }
 
-/// The rows of which that is true.
+/// Filter for the rows that hold for the current version.
 pub(crate) fn hold_for(current: &str) -> Expr {
     ident("model_version").in_list(held(current).map(lit).collect(), false)
 }
@@ -37,7 +37,7 @@ mod tests {
             (one, other, false),
             (unnamed, one, true),
             (unnamed, unnamed, true),
-            // Nothing is known of the current tokenizer.
+            // The current version names no tokenizer.
             (one, unnamed, false),
             ("ab mlp.post window=9", one, false),
             ("", "", false),

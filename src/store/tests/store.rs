@@ -1,4 +1,4 @@
-//! What is written is read back, across reopening, interruption and competition.
+//! Tests that rows are read back as they were written, across reopening, interruption and competition.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use neuroql_store::{Error, Progress, Registration, Segment, Store, StoredExample
 const WIDTH: usize = 5;
 const TOKENS: usize = 7;
 
-/// Some example of a made-up corpus: activations that depend on nothing but their place.
+/// Activations of an example of a made-up corpus, which depend on nothing but their place.
 fn values(layer: u32, example: usize) -> Vec<f32> {
     (0..TOKENS * WIDTH).map(|i| ((i * 31 + example * 17 + layer as usize * 7) % 23) as f32 / 3.0 - 2.0).collect()
 }
@@ -69,7 +69,7 @@ async fn commit(store: &Store, segments: &[&str], examples: usize, of_segment: u
     store.commit("it's/a model", "a dataset", Some(segment), &progress(segments, examples), &analyses, &text).await
 }
 
-/// Everything the store says must be what was put in.
+/// Checks that the store returns everything that was put in.
 async fn check(store: &Store, segments: &[&str], examples: usize) {
     let (analyses, _) = analyses(examples, examples);
     for expected in analyses {
@@ -125,7 +125,7 @@ async fn in_a_folder_that_is_opened_again() {
     commit(&store, &["a", "b"], 8, 3).await.unwrap();
     check(&Store::open(&location).await.unwrap(), &["a", "b"], 8).await;
 
-    // What the sweep and later commits replaced is deleted, and nothing else.
+    // The vacuum deletes the files that the sweep and later commits replaced, and nothing else.
     assert!(store.vacuum(Some(Duration::ZERO)).await.unwrap() > 0);
     check(&Store::open(&location).await.unwrap(), &["a", "b"], 8).await;
 }

@@ -15,7 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 use neuroql_schema::graph_column::{GraphBuilder, GraphColumn, accepts, graph_type};
 
-/// How much of one neuron graph another has.
+/// Function `graph_contains`: the share of one graph's patterns that another has.
 pub(crate) fn graph_contains_udf() -> ScalarUDF {
     let description = "Share of b's patterns, by weight, that a has too: 1 if a contains b; NULL if b has none. \
                        graph_similarity(b, a, 'containment') is the same.";

@@ -15,7 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 use neuroql_schema::graph_column::{GraphBuilder, GraphColumn, accepts, graph_type};
 
-/// The neuron graph that a text in JSON is.
+/// Function `graph_from_json`: the graph that a text in JSON describes.
 pub(crate) fn graph_from_json_udf() -> ScalarUDF {
     let description = "The neuron graph that a text is, as graph_json() writes them. Tokens may lack an id: INSERT gives \
                        them those of the model.";
@@ -48,7 +48,7 @@ impl Kernel for GraphFromJson {
     }
 }
 
-/// The neuron graph that an array of nodes is.
+/// Function `graph_from_nodes`: the graph of an array of nodes.
 pub(crate) fn graph_from_nodes_udf() -> ScalarUDF {
     let description = "The neuron graph that an array of nodes is, in any order and with any of a node's fields: what is \
                        left out of importance, activation and support is 1. INSERT gives tokens without an id that of \

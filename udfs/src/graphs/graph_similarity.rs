@@ -19,7 +19,7 @@ use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 use neuroql_schema::graph_column::accepts;
 
-/// How alike two neuron graphs are.
+/// Function `graph_similarity`: the similarity of two graphs.
 pub(crate) fn graph_similarity_udf() -> ScalarUDF {
     function("graph_similarity", documentation(), GraphSimilarity)
 }

@@ -105,7 +105,7 @@ struct Ready {
 impl Ready {
     fn new(graphs: &GraphColumn, row: usize, semantics: Semantics) -> Result<Self> {
         let matcher = match graphs.view(row) {
-            // How deep it may be is checked where it is decoded; most graphs have too few nodes to be too deep.
+            // Decoding checks the depth; most graphs have too few nodes to be too deep.
             Ok(view) if view.len() > DEEPEST => {
                 let graph = graphs.graph(row).map_err(sql_error)?.unwrap_or_default();
                 Matcher::of(&graph, semantics)

@@ -13,7 +13,7 @@ pub(crate) struct TokenLists {
 }
 
 impl TokenLists {
-    /// The type that an argument of a type is cast to; `None` if it cannot be such a list.
+    /// Returns the type that an argument is cast to; `None` if it cannot be a list of token ids.
     pub fn coerce(given: &DataType) -> Option<DataType> {
         let fits = match given {
             DataType::Null => true,
@@ -25,14 +25,14 @@ impl TokenLists {
         fits.then(|| DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true))))
     }
 
-    /// From a column of this type.
+    /// Reads a column of the coerced type.
     pub fn new(column: &ArrayRef) -> Self {
         let lists = column.as_list::<i32>().clone();
         Self { ids: lists.values().as_primitive::<Int32Type>().clone(), lists }
     }
 
-    /// Puts the tokens of a row in the place of what is there; false if the row is NULL. No token has the id that stands
-    /// for NULL and negative ones.
+    /// Replaces `tokens` by those of a row; returns false if the row is NULL. No token has the id that stands for NULL
+    /// and negative ones.
     pub fn read(&self, row: usize, tokens: &mut Vec<u32>) -> bool {
         tokens.clear();
         if self.lists.is_null(row) {

@@ -62,7 +62,7 @@ pub(crate) fn graph_svg_udf() -> ScalarUDF {
     UnaryGraphFunction { name: "graph_svg", description, titled: true, output }.udf()
 }
 
-/// How many parts a neuron graph has that share no context token.
+/// Function `graph_components`: the number of parts of a graph that share no context token.
 pub(crate) fn graph_components_udf() -> ScalarUDF {
     // A graph has fewer nodes than an int counts.
     let output = Output::Number(|graph| component_count(graph) as i32);

@@ -14,8 +14,8 @@ use super::TableFunctionProvider;
 use super::parameters::given;
 use crate::Error;
 
-/// Refuses joins, and conditions that stay above a table function, on the column of a parameter that has no value from the
-/// query: a table function is computed for one value, so they would compare its default.
+/// Refuses joins, and conditions that stay above a table function, on the column of a parameter that has no value from
+/// the query: a table function is computed for one value, so they would compare its default.
 #[derive(Debug)]
 pub struct ValuesGiven;
 
@@ -45,7 +45,7 @@ impl OptimizerRule for ValuesGiven {
             }
             LogicalPlan::Filter(filter) => {
                 for part in split_conjunction(&filter.predicate) {
-                    // What compares with a constant reaches the scan, and is judged there.
+                    // A comparison with a constant reaches the scan, which checks it.
                     if has_subquery(part) {
                         for column in part.column_refs() {
                             check(&filter.input, column)?;
@@ -64,7 +64,7 @@ fn has_subquery(expr: &Expr) -> bool {
     expr.exists(is_subquery).unwrap_or(true)
 }
 
-/// That a column of this plan is not that of a parameter without a value.
+/// Returns an error if a column of the plan is that of a parameter without a value.
 fn check(plan: &LogicalPlan, column: &Column) -> Result<()> {
     if plan.schema().maybe_index_of_column(column).is_none() {
         return Ok(());
@@ -110,7 +110,7 @@ fn of_scan(scan: &TableScan, column: &Column) -> Result<()> {
     if scan.filters.iter().any(|filter| given(filter, parameter.column).is_some()) {
         return Ok(());
     }
-    // A column that the table function has of itself says what the row is about, whatever the parameter is.
+    // An output of the same name describes the row, whatever the parameter is.
     if function.outputs().iter().any(|field| field.name() == parameter.column) {
         return Ok(());
     }

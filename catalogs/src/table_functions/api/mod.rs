@@ -1,8 +1,8 @@
 //! Table functions with parameters.
 //!
 //! A parameter is a *key column*: `top_neurons(model => 'toy', text => $1)` is short for
-//! `top_neurons WHERE model = 'toy' AND text = $1`, so bind parameters, EXPLAIN and every client work. A table function is
-//! defined by a logical plan over other tables, which DataFusion optimises like any query.
+//! `top_neurons WHERE model = 'toy' AND text = $1`, so bind parameters, EXPLAIN and every client work. A table function
+//! is defined by a logical plan over other tables, which DataFusion optimises like any query.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -44,16 +44,16 @@ pub(crate) trait TableFunction: Debug + Send + Sync {
     /// Its parameters, in the order of a call without names.
     fn parameters(&self) -> Vec<Parameter>;
 
-    /// Its parameters, in the order of a call of so many arguments without names.
+    /// Names of its parameters, in the order of a call with `_arguments` arguments without names.
     fn positional(&self, _arguments: usize) -> Vec<&'static str> {
         self.parameters().into_iter().map(|parameter| parameter.name).collect()
     }
 
-    /// The columns of a call, in order. They may have the names of parameters' columns: what the plan says of them counts.
+    /// The columns of a call, in order. A column with the name of a parameter's column has the value that the plan
+    /// gives it.
     fn outputs(&self) -> Vec<Field>;
 
-    /// Returns whether only a superuser may read it, as it must be where reading changes anything. A table function that says nothing
-    /// of it is for superusers.
+    /// Returns true if only a superuser may read it, as must be where reading changes anything. True by default.
     fn requires_superuser(&self) -> bool {
         true
     }
@@ -63,7 +63,7 @@ pub(crate) trait TableFunction: Debug + Send + Sync {
 }
 
 impl dyn TableFunction {
-    /// It as a table: parameters first.
+    /// Returns it as a table: parameters first.
     pub fn table(self: Arc<Self>, engine: Arc<EngineState>) -> Arc<dyn TableProvider> {
         Arc::new(TableFunctionProvider { function: self, engine })
     }
@@ -80,14 +80,14 @@ impl TableFunctionProvider {
         self.function.parameters().iter().any(|p| given(filter, p.column).is_some())
     }
 
-    /// That each parameter which a filter is about has its value from another: one value is all that it takes, and to
-    /// compare its default would leave out rows that were asked for.
+    /// Returns an error if the filter reads a parameter that no filter gives a value: a parameter takes one value, and
+    /// comparing its default would leave out rows that were asked for.
     fn check_filter(&self, filter: &Expr, filters: &[Expr]) -> Result<()> {
         let (function, outputs) = (self.function.name(), self.function.outputs());
         let columns = filter.column_refs();
         let lacks_value = |parameter: &Parameter| {
             let column = parameter.column;
-            // Where nothing is left out, what the plan says of it counts.
+            // NULL leaves nothing out, and the column then has the values of the plan.
             let is_output = outputs.iter().any(|field| field.name() == column);
             let is_all = parameter.default.as_ref().is_some_and(ScalarValue::is_null);
             columns.iter().any(|about| about.name == column)
@@ -103,7 +103,7 @@ impl TableFunctionProvider {
         }
     }
 
-    /// A filter with the values of parameters in their place, but of those that are columns of the plan too.
+    /// Replaces parameters in a filter by their values, except those that are columns of the plan too.
     fn with_values(&self, filter: &Expr, values: &Values) -> Result<Expr> {
         let outputs = self.function.outputs();
         let is_output = |name: &str| outputs.iter().any(|field| field.name() == name);
@@ -133,7 +133,7 @@ impl TableProvider for TableFunctionProvider {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let support = |filter: &&Expr| {
-            // Others are applied inside, where the plan may make use of them.
+            // Filters on other columns are applied inside, where the plan may use them.
             if self.is_parameter(filter) || can_evaluate(filter) {
                 TableProviderFilterPushDown::Exact
             } else {
@@ -181,7 +181,7 @@ impl TableFunctionProvider {
     }
 }
 
-/// The name of the table function that a plan's node reads, if only a superuser may.
+/// Returns the name of the table function that a plan's node reads, if only a superuser may read it.
 pub fn superuser_table_function(node: &LogicalPlan) -> Option<&'static str> {
     let LogicalPlan::TableScan(scan) = node else { return None };
     let provider = source_as_provider(&scan.source).ok()?;

@@ -1,4 +1,4 @@
-//! Parameters of table functions, and what a call gives them.
+//! Parameters of table functions, and their values in a call.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -20,36 +20,36 @@ use crate::state::EngineState;
 #[derive(Debug, Clone)]
 pub(crate) struct Parameter {
     pub name: &'static str,
-    /// Its column, if not of the same name: an output of that name says something else.
+    /// Name of its column; another than its own if an output has that name.
     pub column: &'static str,
     pub data_type: DataType,
-    /// Taken if the query does not say.
+    /// Value if the query gives none.
     pub default: Option<ScalarValue>,
 }
 
 impl Parameter {
-    /// One that every query must give.
+    /// Creates a parameter that every query must give.
     pub fn required(name: &'static str, data_type: DataType) -> Self {
         Self { name, column: name, data_type, default: None }
     }
 
-    /// One that has a value if the query does not say.
+    /// Creates a parameter with a default.
     pub fn with_default(name: &'static str, default: impl Into<ScalarValue>) -> Self {
         let default = default.into();
         Self { name, column: name, data_type: default.data_type(), default: Some(default) }
     }
 
-    /// One that is NULL if the query does not say.
+    /// Creates a parameter that is a text, by default NULL.
     pub fn optional_text(name: &'static str) -> Self {
         Self::with_default(name, ScalarValue::Utf8(None))
     }
 
-    /// The same, a column of another name.
+    /// Gives the parameter a column of another name.
     pub fn in_column(self, column: &'static str) -> Self {
         Self { column, ..self }
     }
 
-    /// One that is NULL if the query does not say.
+    /// Creates a parameter that is a whole number, by default NULL.
     pub fn optional_number(name: &'static str) -> Self {
         Self::with_default(name, ScalarValue::Int64(None))
     }
@@ -63,10 +63,10 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// What filters give to the parameters of a table function, or their defaults.
+    /// Reads the values of a table function's parameters from filters, or takes their defaults.
     ///
     /// # Errors
-    /// A parameter without a value, with two, or with one of another type.
+    /// Returns an error if a parameter has no value, two values, or one of another type.
     pub fn of(function: &'static str, parameters: Vec<Parameter>, filters: &[Expr]) -> Result<Self> {
         let value = |parameter: Parameter| {
             let mut given = filters.iter().filter_map(|filter| given(filter, parameter.column));
@@ -101,22 +101,22 @@ impl Values {
         Error::InvalidParameter { function: self.function, parameter, reason }
     }
 
-    /// A text; `None` is NULL.
+    /// Returns a text; `None` is NULL.
     pub fn optional_text(&self, parameter: &str) -> Option<&str> {
         self.get(parameter)?.try_as_str().flatten()
     }
 
-    /// A text.
+    /// Returns a text.
     pub fn text(&self, parameter: &str) -> Result<&str, Error> {
         self.optional_text(parameter).ok_or_else(|| self.invalid(parameter, "is NULL"))
     }
 
-    /// A text that stands for something else, such as a method.
+    /// Parses a text that stands for something else, such as a method.
     pub fn parsed<T: FromStr<Err: Display>>(&self, parameter: &str) -> Result<T, Error> {
         self.text(parameter)?.parse().map_err(|error: T::Err| self.invalid(parameter, error))
     }
 
-    /// A whole number of a range; `None` is NULL.
+    /// Returns a whole number of a range; `None` is NULL.
     pub fn optional_number(&self, parameter: &str, range: RangeInclusive<i64>) -> Result<Option<u64>, Error> {
         match self.get(parameter) {
             Some(ScalarValue::Int64(None)) => Ok(None),
@@ -124,7 +124,7 @@ impl Values {
         }
     }
 
-    /// A whole number of a range that begins at or above 0.
+    /// Returns a whole number of a range that begins at or above 0.
     pub fn number(&self, parameter: &str, range: RangeInclusive<i64>) -> Result<u64, Error> {
         match self.get(parameter) {
             Some(ScalarValue::Int64(Some(n))) if range.contains(n) => Ok(n.unsigned_abs()),
@@ -132,7 +132,7 @@ impl Values {
         }
     }
 
-    /// A number of a range.
+    /// Returns a number of a range.
     pub fn real(&self, parameter: &str, range: RangeInclusive<f64>) -> Result<f64, Error> {
         match self.get(parameter) {
             Some(ScalarValue::Float64(Some(x))) if range.contains(x) => Ok(*x),
@@ -148,7 +148,7 @@ impl Values {
         }
     }
 
-    /// A truth value; NULL is false.
+    /// Returns a truth value; NULL is false.
     pub fn flag(&self, parameter: &str) -> bool {
         self.get(parameter) == Some(&ScalarValue::Boolean(Some(true)))
     }
@@ -193,7 +193,7 @@ impl Values {
 
 /// Numbers that ranges end with.
 trait Bound {
-    /// Returns whether a range up to it has no end.
+    /// Returns true if a range up to it has no end.
     fn is_greatest(&self) -> bool;
 }
 
@@ -209,8 +209,8 @@ impl Bound for f64 {
     }
 }
 
-/// A value as one of a parameter's type, or why it cannot be one; the reason goes on a sentence that begins with the
-/// parameter's name.
+/// Converts a value to a parameter's type, or returns the reason why it cannot; the reason goes on a sentence that
+/// begins with the parameter's name.
 fn converted(value: &ScalarValue, to: &DataType) -> Result<ScalarValue, String> {
     let cast = value.cast_to(to).ok().filter(|cast| {
         // A cast drops fractions.

@@ -1,4 +1,4 @@
-//! TableFunctionPlanner whose rows are computed while they are read.
+//! Table functions whose rows are computed while they are read.
 
 use std::fmt::{self, Debug, Display};
 use std::sync::Arc;
@@ -24,47 +24,47 @@ use tokio::sync::mpsc::Sender;
 use super::TableFunction;
 use crate::async_method::async_method;
 
-/// What a call of a table function asks for, before it is known how its rows are filtered.
+/// A call of a table function, before the filters on its rows are known.
 pub(crate) trait Call: Debug + Send + Sync + 'static {
-    /// One reading of the rows.
+    /// Work of one reading of the rows.
     type Work: Work;
 
     /// Columns of the rows.
     fn schema(&self) -> SchemaRef;
 
-    /// Filters that [`Call::work`] has to apply; others are applied to its rows.
+    /// Filter pushdown of [`Call::work`]; filters that it does not support are applied to its rows.
     fn supports(&self, _filter: &Expr) -> TableProviderFilterPushDown {
         TableProviderFilterPushDown::Unsupported
     }
 
-    /// What is to be done for the rows that are asked for.
+    /// Returns the work for the rows that a query asks for.
     fn work<'a>(&'a self, session: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Self::Work>>;
 }
 
-/// Which rows of a call are asked for.
+/// Rows of a call that a query asks for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked<'a> {
-    /// Filters that [`Call::supports`].
+    /// Filters that the call [supports](Call::supports).
     pub filters: &'a [Expr],
     projection: Option<&'a Vec<usize>>,
-    /// Rows after so many are not read.
+    /// Number of rows to read at most.
     pub limit: Option<usize>,
 }
 
 impl Asked<'_> {
-    /// Returns whether a column is read.
+    /// Returns true if a column is read.
     pub fn reads(&self, column: usize) -> bool {
         self.projection.is_none_or(|columns| columns.contains(&column))
     }
 }
 
-/// The work of computing rows; how EXPLAIN shows it is its [`Display`].
+/// Work that computes rows. EXPLAIN shows its [`Display`].
 pub(crate) trait Work: Display + Send + Sync + 'static {
     /// Computes the rows and sends them as they come, until all are sent or [nobody listens](Rows::send).
     fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>>;
 }
 
-/// Where rows go.
+/// Sender of the rows of a work.
 #[derive(Debug, Clone)]
 pub(crate) struct Rows {
     schema: SchemaRef,
@@ -72,28 +72,28 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Rows of these columns.
+    /// Makes a batch of these columns.
     pub fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
-    /// False if nobody listens any more: the query has ended, and with it should the work.
+    /// Sends rows. Returns false if nobody listens any more: the query has ended, and the work should end too.
     pub async fn send(&self, rows: RecordBatch) -> bool {
         self.sender.send(Ok(rows)).await.is_ok()
     }
 
-    /// The same from a thread that may wait. No rows are a question whether anybody listens.
+    /// Sends rows from a thread that may wait. Without rows it only returns true if anybody listens.
     pub fn send_from_thread(&self, rows: RecordBatch) -> bool {
         if rows.num_rows() == 0 { self.is_wanted() } else { self.sender.blocking_send(Ok(rows)).is_ok() }
     }
 
-    /// Returns whether anybody listens.
+    /// Returns true if anybody listens.
     pub fn is_wanted(&self) -> bool {
         !self.sender.is_closed()
     }
 }
 
-/// The plan of a call whose work is the same whichever rows are asked for.
+/// The plan of a call whose work does not depend on the rows asked for.
 pub(crate) fn always_computed(function: &dyn TableFunction, work: impl Work) -> Result<LogicalPlan> {
     let schema = Arc::new(Schema::new(function.outputs()));
     computed(function.name(), Always { schema, work: Arc::new(work) })
@@ -171,7 +171,7 @@ impl<C: Call> Computed<C> {
     }
 }
 
-/// The rows of a work, with what EXPLAIN shows of it.
+/// Execution plan of the rows of a work, described by the work in EXPLAIN.
 struct Working<W> {
     rows: Arc<dyn ExecutionPlan>,
     work: Arc<W>,

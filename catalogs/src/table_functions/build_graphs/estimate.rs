@@ -1,4 +1,4 @@
-//! What building or judging graphs will cost.
+//! Estimated cost of building or judging graphs.
 
 use datafusion::error::Result;
 use neuroql_model::{Model, Pool};
@@ -10,17 +10,17 @@ use neuroql_schema::sql_error;
 use crate::planner::estimate::{Estimate, Running, Tokens};
 use crate::state::EngineState;
 
-/// Tokens of an example, about.
+/// Approximate number of tokens of an example.
 const EXAMPLE_TOKENS: f64 = 100.0;
 
-/// Bytes that a neuron takes for each token of its examples, about.
+/// Approximate number of bytes that a neuron takes for each token of its examples.
 const TOKEN_BYTES: f64 = 16.0;
 
 /// Work on examples of neurons.
 pub(crate) struct OnExamples<'a> {
     pub model: &'a Model,
     pub pool: &'a Pool,
-    /// Layers, how many neurons of each, and tokens that are searched for their examples.
+    /// Layers, number of neurons of each, and number of tokens that are searched for their examples.
     pub layers: Vec<(u32, usize, f64)>,
     /// Examples of each neuron.
     pub examples: usize,
@@ -29,7 +29,7 @@ pub(crate) struct OnExamples<'a> {
 }
 
 impl OnExamples<'_> {
-    /// What it will cost if nothing of it was done before.
+    /// Estimates the cost if nothing of it was done before.
     pub fn estimate(&self) -> Estimate {
         let of_neuron = self.examples as f64 * EXAMPLE_TOKENS;
         let (mut tokens, mut token_layers, mut most) = (0.0, 0.0, 0.0_f64);
@@ -53,8 +53,8 @@ impl OnExamples<'_> {
     }
 }
 
-/// Of layers and numbers of their neurons, also how many tokens are searched for examples: none where an analysis says where
-/// they are.
+/// Adds to layers and numbers of their neurons the number of tokens that are searched for examples: none if an analysis
+/// knows them.
 pub(crate) async fn searched(
     engine: &EngineState,
     model: &Model,

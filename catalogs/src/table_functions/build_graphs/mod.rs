@@ -38,13 +38,13 @@ pub(crate) use estimate::OnExamples;
 use estimate::effort;
 pub(crate) use estimate::searched;
 
-/// Examples of a neuron, half of them to learn from, if the query does not say.
+/// Default of the parameter `examples`: number of examples of a neuron, half of them to learn from.
 pub(crate) const EXAMPLES: i64 = 40;
 
-/// Tokens of a dataset that was not analysed that are searched for examples if the query does not say.
+/// Default number of tokens that are searched for examples if the dataset was not analysed.
 pub(crate) const TOKENS: i64 = 100_000;
 
-/// See the module.
+/// Table function `build_graphs`.
 #[derive(Debug)]
 pub(crate) struct BuildGraphs;
 
@@ -119,7 +119,7 @@ struct BuildCall {
 }
 
 impl BuildCall {
-    /// The neurons asked for by ranges and by filters on the columns `layer` and `neuron`.
+    /// Returns the neurons chosen by ranges and by filters on the columns `layer` and `neuron`.
     fn selection(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<(u32, Vec<u32>)>> {
         let predicate = Predicate::compile(filters, &self.schema(), session)?;
         let by_filters: Selection = select_neurons(&self.model, &predicate)?;

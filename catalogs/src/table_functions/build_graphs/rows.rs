@@ -1,4 +1,4 @@
-//! What was built, as rows.
+//! Rows of graphs that were built.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use neuroql_schema::sql_error;
 use crate::error::Error;
 use crate::tables::graphs;
 
-/// What all rows of a batch share.
+/// Values that all rows of a batch share.
 pub(super) struct Common<'a> {
     pub layer: u32,
     pub method: &'a str,
     pub dataset: &'a str,
-    /// Per neuron.
+    /// Seconds per neuron.
     pub seconds: f32,
     pub options: &'a str,
 }
 
-/// A row for each neuron; `greatest` are their greatest activations.
+/// Makes a row for each neuron; `greatest` are their greatest activations.
 pub(super) fn batch(common: &Common, built: &[Built], greatest: &[f32]) -> Result<RecordBatch> {
     let mut graphs_column = GraphBuilder::default();
     for built in built {

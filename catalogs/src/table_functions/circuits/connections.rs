@@ -8,8 +8,8 @@ use neuroql_model::{Cancel, Model};
 
 use super::{OfNeurons, OfWeights};
 
-/// The `k` neurons of earlier layers (`direction` is `from`) and the `k` of later ones (`to`) that a neuron is connected
-/// to by the greatest |weight|: see [`Model::connections`].
+/// The `k` neurons of earlier layers (`direction` is `from`) and the `k` of later ones (`to`) that a neuron is
+/// connected to by the greatest |weight|: see [`Model::connections`].
 pub(crate) const CONNECTIONS: OfWeights = OfWeights { name: "connections", fields, rows };
 
 fn fields() -> Vec<Field> {

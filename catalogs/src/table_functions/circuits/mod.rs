@@ -1,4 +1,4 @@
-//! What the weights alone say of a neuron: table functions over [`neuroql_model`]'s circuits.
+//! Table functions over the weights of neurons, without any text: [`neuroql_model`]'s circuits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) use connections::CONNECTIONS;
 pub(crate) use input_tokens::INPUT_TOKENS;
 pub(crate) use logit_effects::LOGIT_EFFECTS;
 
-/// Rows returned if the query does not say.
+/// Default of the parameter `k`: number of rows returned.
 const DEFAULT_K: i64 = 10;
 
 /// Neurons whose rows are computed, and returned, together.
@@ -41,7 +41,7 @@ pub(crate) struct OfWeights {
 /// Computes the rows of some neurons of a layer, `k` of a kind for each.
 type MakeRows = fn(&Model, usize, &[u32], usize, &Cancel) -> neuroql_model::Result<OfNeurons>;
 
-/// Which neuron each row is of, and the other columns.
+/// Rows of some neurons: the neuron of each row, and the other columns.
 struct OfNeurons {
     neurons: Vec<u32>,
     columns: Vec<ArrayRef>,

@@ -1,7 +1,7 @@
-//! `coactivations(model, dataset, …)`: which neurons fire on the same tokens of a dataset.
+//! `coactivations(model, dataset, …)`: neurons that fire on the same tokens of a dataset.
 //!
-//! For each neuron the `k` others whose firing overlaps most with its own: of the same model, or of `other`, a model that
-//! reads the same tokens. A neuron fires where its activation is greater than `fires_above`. Counts are exact.
+//! For each neuron the `k` others whose firing overlaps most with its own: of the same model, or of `other`, a model
+//! that reads the same tokens. A neuron fires where its activation is greater than `fires_above`. Counts are exact.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use neuroql_analysis::{CoActivations, Overlap};
 use super::Measure;
 use crate::table_functions::api::{Parameter, Values};
 
-/// Activation above which a neuron fires if the query does not say.
+/// Default of the parameter `fires_above`: activation above which a neuron fires.
 pub(crate) const FIRES_ABOVE: f64 = 0.0;
 
 /// The activation above which neurons fire.
@@ -21,7 +21,7 @@ pub(crate) fn fires_above(values: &Values) -> Result<f32> {
     Ok(values.real("fires_above", f64::from(f32::MIN)..=f64::from(f32::MAX))? as f32)
 }
 
-/// See the module.
+/// Measure of the table function `coactivations`.
 #[derive(Debug, Clone)]
 pub(crate) struct Firing {
     above: f32,

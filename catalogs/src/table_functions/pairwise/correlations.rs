@@ -1,4 +1,4 @@
-//! `correlations(model, dataset, …)`: which neurons rise and fall together over a dataset.
+//! `correlations(model, dataset, …)`: neurons that rise and fall together over a dataset.
 //!
 //! For each neuron the `k` others with the strongest Pearson correlation over all tokens: of the same model, or of
 //! `other`, a model that reads the same tokens.
@@ -14,7 +14,7 @@ use neuroql_analysis::{CoMoments, Sign};
 use super::Measure;
 use crate::table_functions::api::{Parameter, Values};
 
-/// Which correlations are strong if the query does not say.
+/// Default of the parameter `sign`.
 const DEFAULT_SIGN: &str = "either";
 
 /// A sign by its name in SQL.
@@ -33,7 +33,7 @@ impl FromStr for Named {
     }
 }
 
-/// See the module.
+/// Measure of the table function `correlations`.
 #[derive(Debug, Clone)]
 pub(crate) struct Correlation {
     sign: Sign,

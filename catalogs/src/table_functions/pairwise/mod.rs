@@ -1,6 +1,7 @@
-//! TableFunctionPlanner over pairs of neurons, of one model or of two, that are about the activations of both on the same tokens.
+//! Table functions over pairs of neurons, of one model or of two: statistics of the activations of both on the same
+//! tokens.
 //!
-//! The models run once; what is kept of each pair is added up as they go, so memory is that of a matrix of pairs,
+//! The models run once; the statistics of all pairs are added up as they go, so memory is that of a matrix of pairs,
 //! whatever the size of the dataset.
 
 use std::fmt;
@@ -31,51 +32,51 @@ mod correlations;
 pub(crate) use coactivations::{FIRES_ABOVE, Firing, fires_above};
 pub(crate) use correlations::Correlation;
 
-/// Neurons returned for each if the query does not say.
+/// Default of the parameter `k`: number of neurons returned for each.
 const DEFAULT_K: i64 = 5;
 
-/// How strongly neurons are paired.
+/// Statistic by which neurons are paired.
 pub(crate) trait Measure: Clone + fmt::Debug + Send + Sync + 'static {
     /// The table function's name.
     const NAME: &'static str;
-    /// What is kept of all pairs.
+    /// Accumulator of all pairs.
     type Kept: Accumulator;
-    /// What is told of a pair.
+    /// Result for one pair.
     type Told: Send;
 
-    /// The parameter that says which, beside those that all such table functions have.
+    /// The parameter of the measure, beside those that all such table functions have.
     fn parameter() -> Parameter;
 
-    /// What a call says of it.
+    /// Reads the measure from the values of a call.
     fn of(values: &Values) -> Result<Self>;
 
-    /// Nothing kept yet; `others` is the size of the second set.
+    /// Creates an empty accumulator; `others` is the size of the second set.
     fn start(&self, width: usize, others: Option<usize>) -> Self::Kept;
 
-    /// The bytes that it will take.
+    /// Bytes that an accumulator takes.
     fn bytes(width: usize, others: Option<usize>) -> usize;
 
     /// The numbers of the `k` neurons that one is paired with most strongly, strongest first.
     fn strongest(&self, kept: &Self::Kept, number: usize, k: usize) -> Vec<(u32, Self::Told)>;
 
-    /// Columns of what is told.
+    /// Columns of the results.
     fn fields() -> Vec<Field>;
 
-    /// Their values.
+    /// Values of these columns.
     fn columns(told: &[Self::Told]) -> Vec<ArrayRef>;
 }
 
-/// Which pairs are asked for, and over which text.
+/// Pairs and text that a call asks for.
 #[derive(Debug, Clone)]
 pub(crate) struct PairRequest {
     dataset: String,
     pub pairs: Pairs,
-    /// Partners to be returned of each neuron.
+    /// Number of partners to return of each neuron.
     k: usize,
 }
 
 impl PairRequest {
-    /// The parameters that say so.
+    /// Parameters of the request.
     fn parameters() -> Vec<Parameter> {
         vec![
             Parameter::required("model", DataType::Utf8),
@@ -88,7 +89,7 @@ impl PairRequest {
         ]
     }
 
-    /// Columns that name a pair and tell of it.
+    /// Columns of a pair: its neurons, and the result for it.
     fn outputs<M: Measure>() -> Vec<Field> {
         let field = |name: &str, data_type| Field::new(name, data_type, true);
         let pair = [
@@ -140,7 +141,7 @@ impl PairRequest {
         })
     }
 
-    /// All pairs of the neurons of a model.
+    /// Requests all pairs of the neurons of a model.
     pub fn all(engine: &Arc<EngineState>, model: &Arc<Model>, values: &Values) -> Result<Self> {
         Ok(Self {
             dataset: values.text("dataset")?.to_owned(),
@@ -154,12 +155,12 @@ impl PairRequest {
         })
     }
 
-    /// Where the text is.
+    /// Returns the documents of the text.
     pub async fn origin(&self, session: &dyn Session) -> Result<Origin> {
         Dataset::find(session, &self.dataset).await?.documents(session, &self.dataset).await
     }
 
-    /// What adding up will cost; `bytes` is what an accumulator takes.
+    /// Estimates the cost of adding up; `bytes` is the size of an accumulator.
     fn estimate(&self, bytes: usize, origin: &Origin) -> Estimate {
         let Pairs { resources, one, other, documents } = &self.pairs;
         let (width, others) = self.pairs.widths();
@@ -216,7 +217,7 @@ impl<M: Measure> TableFunction for Paired<M> {
     }
 }
 
-/// A call of such a table function.
+/// A call of a table function over pairs.
 #[derive(Debug, Clone)]
 struct PairsCall<M> {
     request: PairRequest,

@@ -1,4 +1,4 @@
-//! The examples that bounds leave for a scan to run, asked of its filters again before each batch.
+//! The examples that bounds leave for a scan to run, narrowed again by its filters before each batch.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -26,10 +26,10 @@ use super::partial_aggregate::{Output, Partial};
 use super::scan_request::Request;
 use crate::Error;
 
-/// The activations that a scan is asked for.
+/// Activations that a scan needs, if not all.
 #[derive(Clone, Copy)]
 pub(super) enum Wanted<'a> {
-    /// The greatest or least of them.
+    /// The greatest or least activations.
     Top(Top, Option<&'a [LayerStrongest]>),
     /// States of an aggregate by neuron.
     Aggregate(&'a Partial),
@@ -42,12 +42,12 @@ pub(super) struct Question<'a> {
     pub wanted: Option<Wanted<'a>>,
 }
 
-/// What is known without a run.
+/// Results that are known without a run.
 #[derive(Debug, Default)]
 pub(super) struct Decided {
     /// States of an aggregate.
     pub states: Vec<RecordBatch>,
-    /// Of a neuron of a layer some tokens and the activations on them.
+    /// Layer, neuron, some tokens, and the neuron's activations on them.
     pub rows: Vec<(usize, u32, ExampleBatch, Vec<f32>)>,
 }
 
@@ -57,20 +57,20 @@ pub(crate) struct Candidates {
     bounds: Bounds,
     /// Indices of examples left.
     left: VecDeque<usize>,
-    /// Examples that were ruled out at once.
+    /// Number of examples that were ruled out at once.
     pub(super) skipped: usize,
     /// Texts of all examples' documents, where the query reads them.
     documents: Option<Vec<Arc<Document>>>,
     /// Filters known from the start, and those that move.
     filters: Vec<Arc<dyn PhysicalExpr>>,
     dynamic: Vec<Arc<dyn PhysicalExpr>>,
-    /// Of which no row can pass as things stand.
+    /// Indices of the examples in which no row can pass at present.
     hopeless: HashSet<usize>,
     selection: (i32, i32, i32, i32),
 }
 
 impl Candidates {
-    /// All examples of a request's dataset that its filters on documents let pass.
+    /// Selects the examples of a request's dataset that its filters on documents let pass.
     pub(super) async fn new(
         request: &Request,
         analysed: &StoredAnalysis,
@@ -124,7 +124,7 @@ impl Candidates {
         Ok((candidates, decided))
     }
 
-    /// Tokens that are known, as if they had run.
+    /// Returns tokens with known activations as if they had run.
     fn rows(&self, bos: Option<u32>, known: &KnownTokens) -> (usize, u32, ExampleBatch, Vec<f32>) {
         let mut tokens = known.tokens.clone();
         tokens.sort_by_key(|token| (token.example, token.position));
@@ -138,7 +138,7 @@ impl Candidates {
         (known.layer, known.neuron, packed, tokens.iter().map(|token| token.activation).collect())
     }
 
-    /// Document, number and tokens of an example.
+    /// Returns document, number and tokens of an example.
     fn example(&self, example: usize) -> (Arc<Document>, i64, Arc<[u32]>) {
         let context = &self.bounds.contexts[example];
         let document = match &self.documents {
@@ -165,7 +165,7 @@ impl batcher::Candidates for Candidates {
         let mut keep = vec![true; left.len()];
         for filter in filters {
             let schema = statistics_schema();
-            // A filter on columns that nothing is known of prunes nothing.
+            // A filter on columns without bounds prunes nothing.
             let Ok(filter) = reassign_expr_columns(filter, &schema) else { continue };
             let builder = PruningPredicateBuilder::new().with_file_schema(schema);
             let Ok(pruning) = builder.try_build(filter) else { continue };
@@ -190,8 +190,7 @@ impl batcher::Candidates for Candidates {
     }
 }
 
-/// Leaves the examples of which bounds do not tell what they contribute to an aggregate, and returns the states of the
-/// others.
+/// Leaves the examples whose contribution to an aggregate bounds do not decide, and returns the states of the others.
 fn states(
     bounds: &Bounds,
     request: &Request,
@@ -211,12 +210,12 @@ fn states(
     request.neurons().iter().zip(counts).map(of_layer).collect()
 }
 
-/// NaN, which is no bound, comes first.
+/// Orders numbers from the greatest to the least; NaN, which is no bound, comes first.
 fn descending(a: f32, b: f32) -> std::cmp::Ordering {
     b.is_nan().cmp(&a.is_nan()).then_with(|| b.partial_cmp(&a).unwrap_or(std::cmp::Ordering::Equal))
 }
 
-/// Columns that something is known of for an example as a whole.
+/// Columns whose least and greatest value in an example is known.
 fn statistics_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("document", DataType::Int64, false),
@@ -227,7 +226,7 @@ fn statistics_schema() -> SchemaRef {
     ]))
 }
 
-/// Bounds of examples as DataFusion's pruning asks for them.
+/// Bounds of examples as statistics for DataFusion's pruning.
 struct Statistics<'a> {
     candidates: &'a Candidates,
     examples: &'a [usize],
@@ -281,7 +280,7 @@ impl PruningStatistics for Statistics<'_> {
     }
 }
 
-/// Which examples the filters on documents let pass.
+/// Returns a mask of the examples that the filters on documents let pass.
 fn of_documents(
     request: &Request,
     analysed: &StoredAnalysis,
@@ -314,7 +313,7 @@ fn of_documents(
     request.on_documents.evaluate(&batch)
 }
 
-/// The document of each example. Examples lie in the order of the dataset, those of a document together.
+/// Returns the document of each example. Examples lie in the order of the dataset, those of a document together.
 async fn texts(origin: &Origin, contexts: &[StoredExample], context: Arc<TaskContext>) -> Result<Vec<Arc<Document>>> {
     let mut documents = Documents::all(origin, &context)?;
     let mut current: Option<Arc<Document>> = None;

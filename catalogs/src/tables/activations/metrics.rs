@@ -1,4 +1,4 @@
-//! What EXPLAIN ANALYZE shows of a scan.
+//! Metrics of a scan in EXPLAIN ANALYZE.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ pub(super) struct Metrics {
     pub examples_skipped: Count,
     forward_time: Time,
     tokens_per_second: Gauge,
-    /// What crosses from a GPU; `None` where nothing does.
+    /// Bytes copied from a GPU to the host; `None` for a model on processors.
     bytes_to_host: Option<Count>,
 }
 
@@ -32,7 +32,7 @@ impl Metrics {
         }
     }
 
-    /// Notes a forward pass that gave so many values; the rate is that of all passes of the partition so far.
+    /// Records a forward pass that gave `values` values; the rate is that of all passes of the partition so far.
     pub fn ran(&self, start: Instant, values: usize) {
         self.bytes_to_host.iter().for_each(|bytes| bytes.add(4 * values));
         self.forward_time.add_elapsed(start);

@@ -1,20 +1,20 @@
 //! `activations`: virtual, a scan runs the model.
 //!
-//! What the scan uses of a query, so that the model does no more than it must:
+//! Parts of a query by which the scan spares work of the model:
 //!
 //! | of the query | what is saved |
 //! |---|---|
 //! | `text = …` / `dataset = …`, filters on `document` | other documents are not read |
 //! | filters on `example`, `position`, `token_id`, `token` | examples without a wanted token do not run, others only up to their last wanted token |
-//! | filters on `layer`, `neuron`, and those of joins | the pass stops at the deepest layer and multiplies only the asked neurons there |
+//! | filters on `layer`, `neuron`, and those of joins | the pass stops at the deepest layer and multiplies only the selected neurons there |
 //! | `activation > x`, other filters, TopK's moving threshold | rows are dropped before they are built |
 //! | `LIMIT` | no pass starts once there are rows enough |
-//! | the columns asked | others are not built |
+//! | the selected columns | others are not built |
 //! | after `analyze`: filters on `activation`, `ORDER BY activation LIMIT k` | examples in which no row can pass do not run: `neuroql_pipeline::bounds` |
 //! | `GROUP BY layer, neuron` with max, min, sum, avg, count | rows are not built at all: [`planner::aggregate_pushdown`](crate::planner::aggregate_pushdown) |
 //!
-//! [`request`] takes a query apart, [`source`] is the scan, [`scanning`] a partition of it at work, and [`rows`] turns
-//! tensors into rows. `neuroql-pipeline` yields the documents, packs their tokens into batches and runs these.
+//! [`scan_request`] takes a query apart, [`source`] is the scan, [`stream`] a partition of it at work, and [`rows`]
+//! turns tensors into rows. `neuroql-pipeline` yields the documents, packs their tokens into batches and runs these.
 
 use std::sync::Arc;
 
@@ -40,11 +40,11 @@ mod stream;
 use scan_request::Request;
 use source::ActivationSource;
 
-/// See the module.
+/// Table `activations`.
 #[derive(Debug)]
 pub(crate) struct Activations;
 
-/// The columns, in the order of DESIGN §3.
+/// Columns of the table.
 pub(crate) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("dataset", DataType::Utf8View, true),

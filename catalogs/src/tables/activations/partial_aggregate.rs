@@ -1,4 +1,4 @@
-//! The states of an aggregate by neuron, from activations, from the store, or from bounds.
+//! States of an aggregate by neuron, from activations, from the store, or from bounds.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(crate) struct Partial {
     pub schema: SchemaRef,
 }
 
-/// A column of its result.
+/// A column of the states.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Output {
     pub statistic: Statistic,
@@ -30,12 +30,13 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Of all activations.
+    /// Returns the statistic of all activations.
     pub fn always(statistic: Statistic) -> Self {
         Self { statistic, condition: Condition::ALWAYS }
     }
 
-    /// The aggregate that bounds may decide; `None` for a place, or a statistic that they say nothing of.
+    /// Returns the aggregate that bounds may decide; `None` for layer, neuron, and statistics that bounds do not
+    /// decide.
     pub fn aggregate(&self) -> Option<(Aggregate, Condition)> {
         let aggregate = match self.statistic {
             Statistic::Max => Aggregate::Max,
@@ -47,7 +48,7 @@ impl Output {
     }
 }
 
-/// What a column holds.
+/// Content of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Statistic {
     Layer,
@@ -75,7 +76,7 @@ impl Statistic {
 }
 
 impl Partial {
-    /// What it computes, for EXPLAIN.
+    /// Names its statistics, for EXPLAIN.
     pub fn describe(&self) -> String {
         let states = self.outputs.iter().filter(|o| !matches!(o.statistic, Statistic::Layer | Statistic::Neuron));
         let describe = |output: &Output| {
@@ -85,12 +86,12 @@ impl Partial {
         states.map(describe).collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns whether it is of all activations, as what the store keeps is.
+    /// Returns true if it is of all activations, as the statistics in the store are.
     pub fn is_of_all(&self) -> bool {
         self.outputs.iter().all(|output| output.condition == Condition::ALWAYS)
     }
 
-    /// Returns whether bounds can tell what an example contributes, or that it contributes nothing.
+    /// Returns true if bounds can decide the contribution of an example, or that it contributes nothing.
     pub fn is_decidable(&self) -> bool {
         self.outputs.iter().all(|Output { statistic, condition }| match statistic {
             Statistic::Layer | Statistic::Neuron | Statistic::Count => true,
@@ -100,7 +101,7 @@ impl Partial {
         })
     }
 
-    /// States of one layer of a batch; `values` is `[tokens, neurons]`.
+    /// Reduces one layer of a batch to states; `values` is `[tokens, neurons]`.
     pub fn reduce(&self, layer: usize, neurons: &[u32], values: &[f32]) -> Result<RecordBatch> {
         let width = neurons.len();
         self.batch(layer, neurons, |Output { statistic, condition }| {
@@ -126,13 +127,13 @@ impl Partial {
                     let moments = second_moments(values, width, condition);
                     Arc::new(Float64Array::from_iter_values(moments.iter().map(|moments| moments.m2)))
                 }
-                // Filled in by the caller.
+                // The caller fills these in.
                 Statistic::Layer | Statistic::Neuron => new_null_array(&DataType::Int32, width),
             }
         })
     }
 
-    /// States of some neurons of a layer over a whole dataset, from rows of the store.
+    /// Makes states of some neurons of a layer over a whole dataset from rows of the store.
     pub fn stored(&self, layer: usize, neurons: &[u32], kept: &RecordBatch) -> Result<RecordBatch> {
         let column = |name: &str| {
             kept.column_by_name(name).ok_or_else(|| Error::Internal(format!("the store has no column {name}")))
@@ -160,7 +161,7 @@ impl Partial {
         })
     }
 
-    /// States that hold nothing but counts: one list of them for each output.
+    /// Makes states that hold nothing but counts: `decided` has a list of them for each output.
     pub fn counted(&self, layer: usize, neurons: &[u32], decided: &[Vec<u64>]) -> Result<RecordBatch> {
         let mut decided = decided.iter();
         if decided.len() != self.outputs.len() || !self.is_decidable() {
@@ -170,7 +171,7 @@ impl Partial {
             (Statistic::Count, Some(counts)) => {
                 Arc::new(Int64Array::from_iter_values(counts.iter().map(|count| *count as i64)))
             }
-            // Layer and neuron are put in by themselves.
+            // The caller fills in layer and neuron.
             (other, _) => new_null_array(other.data_type(), neurons.len()),
         })
     }

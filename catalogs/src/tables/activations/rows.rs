@@ -34,7 +34,7 @@ impl RowBuilder {
         Self { model, schema, rows, patterns: BTreeMap::new() }
     }
 
-    /// The rows of one layer of a batch, cut into record batches. `values` is `[rows of the batch, neurons]`.
+    /// Cuts the rows of one layer of a batch into record batches. `values` is `[rows of the batch, neurons]`.
     pub fn layer(&mut self, packed: &ExampleBatch, layer: usize, neurons: &[u32], values: Vec<f32>) -> LayerRows {
         let width = neurons.len().max(1);
         let tokens = (self.rows / width).max(1);
@@ -61,21 +61,21 @@ impl RowBuilder {
 pub(super) struct LayerRows {
     model: Arc<Model>,
     schema: SchemaRef,
-    /// Neurons a token.
+    /// Number of neurons per token.
     width: usize,
-    /// Tokens a record batch.
+    /// Number of tokens per record batch.
     tokens: usize,
-    /// Tokens in all.
+    /// Number of tokens in all.
     total: usize,
     next: usize,
     layers: Int32Array,
     neurons: Int32Array,
     values: Float32Array,
-    /// One value a token of the batch, made when first needed.
+    /// Columns with one value per token of the batch, made when first needed.
     of_token: BTreeMap<String, ArrayRef>,
 }
 
-/// Some tokens' rows, and which of them are kept.
+/// Rows of some tokens, and the indices of those that are kept.
 struct Chunk {
     first: usize,
     tokens: usize,
@@ -83,7 +83,7 @@ struct Chunk {
 }
 
 impl LayerRows {
-    /// The next record batch that has a row left after the filters; `None` at the end.
+    /// Returns the next record batch that has a row left after the filters; `None` at the end.
     pub fn next(&mut self, packed: &ExampleBatch, filters: &[&Predicate]) -> Result<Option<RecordBatch>> {
         while self.next < self.total {
             let tokens = self.tokens.min(self.total - self.next);
@@ -113,7 +113,7 @@ impl LayerRows {
         Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
     }
 
-    /// Rows of a chunk that a filter lets pass, counted from the chunk's first; `None` if that is all.
+    /// Returns the rows of a chunk that a filter lets pass, counted from the chunk's first; `None` if all pass.
     fn kept(&mut self, packed: &ExampleBatch, chunk: &Chunk, filter: &Predicate) -> Result<Option<UInt32Array>> {
         let mut fields = Vec::new();
         let mut columns = Vec::new();
@@ -164,7 +164,7 @@ impl LayerRows {
         }
     }
 
-    /// A column that is known of a token, one value a token of the batch.
+    /// Returns a column with one value per token of the batch.
     fn of_token(&mut self, packed: &ExampleBatch, name: &str) -> Result<ArrayRef> {
         if let Some(column) = self.of_token.get(name) {
             return Ok(Arc::clone(column));

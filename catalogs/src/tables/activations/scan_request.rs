@@ -24,7 +24,7 @@ pub(super) const OF_TOKEN: [&str; 7] = ["dataset", "document", "text", "example"
 /// Columns that are known of a neuron.
 pub(super) const OF_NEURON: [&str; 2] = ["layer", "neuron"];
 
-/// What a scan has to do.
+/// Arguments of a scan of activations.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub model: Arc<Model>,
@@ -36,9 +36,9 @@ pub(crate) struct Request {
     /// Indices into [`schema`] of the columns to return.
     pub columns: Vec<usize>,
     pub limit: Option<usize>,
-    /// The documents that are run, of those of the origin.
+    /// Share of the documents of the origin that is run.
     pub shard: Shard,
-    /// Bounds that the store has of these activations, if the dataset still is what was analysed.
+    /// Stored bounds of these activations, unless the dataset is known to have changed since they were made.
     pub analysed: Option<StoredAnalysis>,
 }
 
@@ -75,27 +75,27 @@ impl Request {
         Ok(Arc::new(schema().project(&self.columns)?))
     }
 
-    /// Returns whether the texts of documents are needed, for its rows or to filter them.
+    /// Returns true if the rows or the filters need the texts of documents.
     pub fn reads_text(&self) -> bool {
         let text = |columns: &BTreeSet<String>| columns.contains("text");
         self.columns.iter().any(|column| schema().field(*column).name() == "text")
             || [&self.on_documents, &self.on_tokens, &self.on_values].iter().any(|p| text(p.columns()))
     }
 
-    /// The layers asked, and the neurons of each.
+    /// Returns the layers that are read, and the neurons of each.
     pub fn neurons(&self) -> Vec<(usize, Vec<u32>)> {
         let all = || (0..self.model.config().d_mlp as u32).collect();
         self.selection.iter().map(|(layer, neurons)| (*layer, neurons.clone().unwrap_or_else(all))).collect()
     }
 
-    /// Values the model returns a token.
+    /// Number of values that the model returns for a token.
     pub fn values_per_token(&self) -> usize {
         let width = self.model.config().d_mlp;
         self.selection.iter().map(|(_, neurons)| neurons.as_ref().map_or(width, Vec::len)).sum()
     }
 }
 
-/// The first stage that knows all columns of a filter: documents, tokens, neurons, values.
+/// Returns the first stage that knows all columns of a filter: documents, tokens, neurons, values.
 fn stage(filter: &Expr) -> usize {
     let columns: BTreeSet<&str> = filter.column_refs().into_iter().map(|c| c.name.as_str()).collect();
     let within = |known: &[&str]| columns.iter().all(|c| known.contains(c));
@@ -107,7 +107,7 @@ fn stage(filter: &Expr) -> usize {
     }
 }
 
-/// Where the documents come from, and which filters said so.
+/// Returns the origin of the documents, and the indices of the filters that name it.
 async fn origin(model: &Model, scan: &Scan<'_>) -> Result<(Origin, BTreeSet<usize>)> {
     let named = |column: &'static str| {
         scan.filters.iter().enumerate().filter_map(move |(i, f)| Some((i, allowed_strings(f, column)?)))
@@ -144,7 +144,7 @@ async fn origin(model: &Model, scan: &Scan<'_>) -> Result<(Origin, BTreeSet<usiz
     }
 }
 
-/// The values of a conjunction: those in both lists, each once, in order.
+/// Returns the values that are in both lists, each once, in order.
 fn both(left: Option<Vec<String>>, right: Vec<String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let right = right.into_iter().filter(|value| seen.insert(value.clone()));

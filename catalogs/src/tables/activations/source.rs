@@ -1,4 +1,4 @@
-//! The scan: what it is told by the plan, and how it finds its rows.
+//! The data source of a scan: its options from the plan, and its way to the rows.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,14 +39,14 @@ use crate::state::EngineState;
 use crate::tables::dataset::plan_of;
 use crate::tables::predicate::{Predicate, restrict};
 
-/// Tokens of the first batch where examples come in the order of their bounds: what it finds makes many others
+/// Tokens of the first batch where examples come in the order of their bounds: its results make many others
 /// superfluous. Each batch after it has twice as many, up to the usual number.
 const FIRST_TOKENS: usize = 256;
 
-/// Bytes of text below which one partition does: starting more would cost more than it brings.
+/// Bytes of text below which there is one partition: more would cost more than they save.
 const SMALL_TEXT: usize = 2048;
 
-/// Tokens of a document, for estimates only.
+/// Assumed number of tokens of a document, for estimates of rows.
 const TOKENS_OF_A_DOCUMENT: usize = 1000;
 
 /// The scan of [`super::Activations`].
@@ -58,16 +58,16 @@ pub(crate) struct ActivationSource {
     pub(crate) partitions: usize,
     /// Moving filters of TopK, joins and aggregates: used to skip work, applied above for good.
     pub(crate) dynamic: Vec<Arc<dyn PhysicalExpr>>,
-    /// True if the dataset was found to be what the store's answers and bounds are of, when this last ran.
+    /// True if the dataset was still the one that was analysed when this last ran; `None` if that is unknown.
     current: Arc<Mutex<Option<bool>>>,
-    /// Examples that may matter most come first.
+    /// Order of the examples, those that may matter most first.
     visit: Option<Visit>,
-    /// The only rows that matter.
+    /// The only rows that matter to the operator above.
     top: Option<Top>,
-    /// Reduce each batch to one row a neuron instead of returning its rows.
+    /// Aggregate that each batch is reduced to, one row a neuron, instead of returning its rows.
     pub(crate) partial: Option<Arc<Partial>>,
     pub(crate) metrics: ExecutionPlanMetricsSet,
-    /// What was known when it was planned, so that EXPLAIN ANALYZE shows the same estimate as EXPLAIN.
+    /// Speed at the time of planning, so that EXPLAIN ANALYZE shows the same estimate as EXPLAIN.
     speed: Speed,
     bytes_per_token: f64,
 }
@@ -101,7 +101,7 @@ impl ActivationSource {
         })
     }
 
-    /// Returns whether it returns a row for each neuron of each wanted token.
+    /// Returns true if the scan returns a row for each neuron of each wanted token.
     pub fn returns_every_value(&self) -> bool {
         self.request.on_values.is_empty()
             && self.dynamic.is_empty()
@@ -109,28 +109,28 @@ impl ActivationSource {
             && self.partial.is_none()
     }
 
-    /// The same scan, reduced.
+    /// Returns the same scan, reduced to states of an aggregate.
     pub fn with_partial(&self, partial: Partial) -> Self {
         Self { schema: Arc::clone(&partial.schema), partial: Some(Arc::new(partial)), ..self.clone() }
     }
 
-    /// The same scan for an operator that keeps only the top rows; `None` if the scan cannot make use of it.
+    /// Returns the same scan for an operator that keeps only the top rows; `None` if the scan cannot use it.
     pub fn with_top(&self, top: Top) -> Option<Self> {
         let request = &self.request;
         let every_row = request.on_tokens.is_empty() && request.on_values.is_empty() && request.limit.is_none();
-        // A TopK has told its moving filter to the scan; no other operator's passes by it.
+        // A TopK has pushed its own dynamic filter to the scan; filters of other operators do not pass it.
         let usable = every_row && self.partial.is_none() && (self.dynamic.is_empty() || !top.of_each);
         usable.then(|| Self { top: Some(top), ..self.clone() })
     }
 
-    /// Returns whether the strongest tokens that the store keeps are all that is asked for.
+    /// Returns true if the strongest tokens in the store answer the query.
     fn is_kept(&self, analysed: &StoredAnalysis) -> bool {
         let top = self.top.filter(|top| top.visit == Visit::Descending && self.request.on_documents.is_empty());
         top.is_some_and(|top| analysed.keeps(top.k))
     }
 
-    /// [`ActivationSource::strategy`], or a full scan if the dataset is not what was analysed any more. This may read
-    /// the whole dataset.
+    /// Returns [`ActivationSource::strategy`], or a full scan if the dataset is no longer the one that was analysed.
+    /// This may read the whole dataset.
     async fn current_strategy(&self, context: &Arc<TaskContext>) -> Result<Strategy<'_>> {
         let strategy = self.strategy();
         let (Strategy::Stored(analysed) | Strategy::Bounds(analysed)) = strategy else { return Ok(strategy) };
@@ -139,8 +139,8 @@ impl ActivationSource {
         Ok(if current { strategy } else { Strategy::FullScan })
     }
 
-    /// The cheapest way to an answer. Activations that the store has bounds of are worth asking about if the query says
-    /// anything of their size; then no more examples run than in a full scan, and none has to be tokenized again.
+    /// Returns the cheapest way to an answer. Bounds are used if the query depends on the size of activations; then no
+    /// more examples run than in a full scan, and none has to be tokenized again.
     fn strategy(&self) -> Strategy<'_> {
         let request = &self.request;
         let Some(analysed) = &request.analysed else { return Strategy::FullScan };
@@ -161,8 +161,8 @@ impl ActivationSource {
         }
     }
 
-    /// Makes what all partitions share. This is done when the first row is asked for, when the build side of a join
-    /// has been read and its filter is known.
+    /// Makes the state that all partitions share. This is done when the first row is asked for, when the build side of
+    /// a join has been read and its filter is known.
     pub(crate) async fn producer(&self, context: &Arc<TaskContext>) -> Result<Made> {
         let request = &self.request;
         let (mut selection, mut on_tokens) = (request.selection.clone(), request.on_tokens.clone());
@@ -199,8 +199,8 @@ impl ActivationSource {
         Ok(Made { batcher: Some(batcher), ready, spec, ordered })
     }
 
-    /// The examples to run: those the bounds leave, or all. With them what is known of the others, and how many these
-    /// are.
+    /// Returns the examples to run (those that bounds leave, or all), the rows of others that are known, and the number
+    /// of examples that bounds rule out.
     async fn examples(
         &self,
         strategy: Strategy<'_>,
@@ -209,7 +209,7 @@ impl ActivationSource {
         let request = &self.request;
         let context = || Arc::clone(context);
         if let Strategy::Bounds(analysed) = strategy {
-            // Of the layers asked at first; a join may have left some out since.
+            // Bounds of the layers asked at first; a join may have left some out since.
             if let Some(bounds) = analysed.load(&request.model, &request.selection, &self.engine.resources).await? {
                 let strongest = match self.top {
                     Some(_) => analysed.strongest(&request.model, &request.selection, &self.engine.resources).await?,
@@ -230,7 +230,7 @@ impl ActivationSource {
         Ok((Examples::Documents(Box::new(documents)), Vec::new(), 0))
     }
 
-    /// What is known without a run, as rows.
+    /// Converts results that are known without a run to rows.
     fn rows(&self, decided: Decided, context: &TaskContext) -> Result<Vec<RecordBatch>> {
         let mut batches = decided.states;
         for (layer, neuron, packed, values) in decided.rows {
@@ -244,7 +244,7 @@ impl ActivationSource {
         Ok(batches)
     }
 
-    /// The states of an aggregate over everything that was analysed.
+    /// Returns the states of an aggregate over everything that was analysed.
     async fn stored(&self, analysed: &StoredAnalysis) -> Result<Vec<RecordBatch>> {
         // Without examples there are no rows, and so no groups.
         let Some(partial) = self.partial.as_ref().filter(|_| analysed.examples() > 0) else { return Ok(Vec::new()) };
@@ -262,7 +262,7 @@ impl ActivationSource {
         Ok(states)
     }
 
-    /// What it will cost.
+    /// Estimates the cost.
     fn cost(&self) -> Estimate {
         let request = &self.request;
         let (model, values) = (&request.model, request.values_per_token());
@@ -279,7 +279,7 @@ impl ActivationSource {
         running.estimate(self.tokens(), held, 0.0, footprint(request, 1, 1) as f64)
     }
 
-    /// Tokens that it will run, if that can be told.
+    /// Estimates the number of tokens that will run, if possible.
     fn tokens(&self) -> Option<Tokens> {
         let request = &self.request;
         let strategy = self.strategy();
@@ -311,7 +311,7 @@ impl ActivationSource {
         self.request.selection.last().map_or(0, |(layer, _)| layer + 1)
     }
 
-    /// Rows expected, where that can be told.
+    /// Estimates the number of rows, if possible.
     fn estimate(&self) -> Precision<usize> {
         let tokens = match &self.request.origin {
             Origin::Nothing => return Precision::Exact(0),
@@ -495,13 +495,13 @@ impl DataSource for ActivationSource {
     }
 }
 
-/// How a scan finds its rows.
+/// Way of a scan to its rows.
 #[derive(Clone, Copy)]
 enum Strategy<'a> {
-    /// It runs every example.
+    /// Runs every example.
     FullScan,
-    /// It runs the examples that bounds do not rule out.
+    /// Runs the examples that bounds do not rule out.
     Bounds(&'a StoredAnalysis),
-    /// It runs nothing.
+    /// Runs nothing; the store has the answer.
     Stored(&'a StoredAnalysis),
 }

@@ -24,18 +24,18 @@ use crate::tables::predicate::Predicate;
 /// Forward passes that a partition keeps going, so that one runs while the rows of another are read.
 pub(super) const IN_FLIGHT: usize = 2;
 
-/// What the partitions of one execution share.
+/// State that the partitions of one execution share.
 #[derive(Default)]
 pub(super) struct Siblings {
     current: std::sync::Mutex<(SharedProducer, BTreeSet<usize>)>,
 }
 
-/// Made by the first partition that asks for rows.
+/// Batches and known rows of one execution, made by the first partition that asks for rows.
 pub(super) type SharedProducer = Arc<tokio::sync::Mutex<Option<Made>>>;
 
-/// The batches of an execution, and what is known without running any.
+/// The batches of an execution, and the rows that are known without a run.
 pub(crate) struct Made {
-    /// `None` if no example has to run.
+    /// Batcher of the examples; `None` if none has to run.
     pub batcher: Option<Batcher>,
     /// Rows that are known already.
     pub ready: Vec<RecordBatch>,
@@ -55,7 +55,7 @@ impl Siblings {
     }
 }
 
-/// One partition at work.
+/// State of a partition that is being read.
 pub(super) struct Scanning {
     source: ActivationSource,
     metrics: Metrics,
@@ -63,7 +63,7 @@ pub(super) struct Scanning {
     builder: RowBuilder,
     context: Arc<TaskContext>,
     producer: SharedProducer,
-    /// Batches that have run; opened when the first row is asked for.
+    /// Batches that have run; opened when the first row is read.
     passes: Option<BoxStream<'static, Result<Done>>>,
     current: Option<Current>,
     /// Rows that needed no run.
@@ -83,7 +83,7 @@ struct Prepared {
 struct Done {
     packed: ExampleBatch,
     spec: Arc<ReadSpec>,
-    /// One matrix a layer of the spec.
+    /// Activations, one matrix for each layer of the spec.
     values: Vec<Vec<f32>>,
     _held: MemoryReservation,
 }
@@ -121,7 +121,7 @@ impl Scanning {
         }
     }
 
-    /// The next rows, if there are any.
+    /// Returns the next rows, if there are any.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
         while self.rows_left > 0 {
             if let Some(batch) = self.next_of_current()? {
@@ -144,7 +144,7 @@ impl Scanning {
             match passes.next().await.transpose()? {
                 None => return Ok(None),
                 Some(done) => {
-                    // Filters move while the query runs, so each batch takes a fresh look.
+                    // Dynamic filters change while the query runs, so each batch takes a fresh look.
                     let dynamic = Predicate::new(self.source.dynamic.iter().map(snapshot).collect::<Result<_>>()?);
                     self.current = Some(Current { done, layers: 0, rows: None, dynamic });
                 }
@@ -153,7 +153,7 @@ impl Scanning {
         Ok(None)
     }
 
-    /// Rows of the batch in hand.
+    /// Returns the next rows of the current batch.
     fn next_of_current(&mut self) -> Result<Option<RecordBatch>> {
         let Some(current) = &mut self.current else { return Ok(None) };
         loop {
@@ -179,12 +179,12 @@ impl Scanning {
             }
             current.rows = Some(self.builder.layer(&current.done.packed, layer.layer, neurons, values));
         }
-        // What it held is given back with it.
+        // This frees the memory that the batch held.
         self.current = None;
         Ok(None)
     }
 
-    /// Opens the batches that this partition takes of those that all share, and runs.
+    /// Opens the stream of batches that this partition takes from the shared ones and runs.
     async fn open(&mut self) -> Result<BoxStream<'static, Result<Done>>> {
         let request = &self.source.request;
         let ordered = {
@@ -199,7 +199,7 @@ impl Scanning {
             self.ready.append(&mut made.ready);
             made.ordered
         };
-        // What one finds may spare the next.
+        // The results of one batch may spare the next.
         let at_once = if ordered { 1 } else { IN_FLIGHT };
         // A lone partition may use all threads, several share them.
         let width = if self.source.partitions == 1 { Placement::AllThreads } else { Placement::OneThread };
@@ -226,7 +226,7 @@ impl Scanning {
     }
 }
 
-/// The batches that a partition takes of those that all share.
+/// The batches that a partition takes from the shared ones.
 struct Batches {
     request: Arc<Request>,
     metrics: Metrics,
@@ -242,7 +242,7 @@ impl Batches {
             return Ok(None);
         }
         let mut shared = self.producer.lock().await;
-        // The partition has made it before it asks for batches.
+        // The partition has made the producer before it asks for batches.
         let Some(Made { batcher: Some(batcher), spec, .. }) = &mut *shared else { return Ok(None) };
         let packed = batcher.next().await?;
         self.metrics.examples_skipped.add(std::mem::take(&mut batcher.examples_skipped));
@@ -261,7 +261,7 @@ impl Batches {
     }
 }
 
-/// What a moving filter says now.
+/// Returns the current state of a dynamic filter.
 pub(super) fn snapshot(filter: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
     snapshot_physical_expr(Arc::clone(filter))
 }

@@ -1,8 +1,8 @@
 //! `DELETE FROM model.graphs WHERE …`
 //!
-//! DataFusion hands a table the filters that are left of a query after it was optimised: of a subquery or of a condition
-//! that is never true, none, which reads as an order to delete everything. [`KeepDeleteFilter`] therefore takes down the
-//! condition before.
+//! DataFusion hands a table the filters that are left of a query after it was optimised: of a subquery or of a
+//! condition that is never true, none, which reads as an order to delete everything. [`KeepDeleteFilter`] therefore
+//! takes down the condition before.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::state::EngineState;
 use crate::tables::model_table::{ModelTable, OfModel};
 use crate::tables::predicate::{Predicate, can_evaluate};
 
-/// Remembers the condition of a `DELETE` on graphs as it was asked.
+/// Analyzer rule that keeps the condition of a `DELETE` on graphs as it was written.
 #[derive(Debug)]
 pub struct KeepDeleteFilter;
 
@@ -57,7 +57,7 @@ impl AnalyzerRule for KeepDeleteFilter {
     }
 }
 
-/// Whose graphs a statement deletes; a plan may be analysed twice.
+/// Returns the graphs that a statement deletes from; a plan may be analysed twice.
 fn target(delete: &DmlStatement) -> Option<Doomed> {
     delete.target.downcast_ref::<DefaultTableSource>()?;
     let table = source_as_provider(&delete.target).ok()?;
@@ -92,7 +92,7 @@ fn conditions(plan: &LogicalPlan) -> Result<Vec<Expr>> {
     }
 }
 
-/// Graphs of a model of which some are to be deleted.
+/// A model's table `graphs` from which some graphs are to be deleted.
 #[derive(Debug, Clone)]
 struct Doomed {
     model: Arc<Model>,
@@ -144,7 +144,7 @@ impl Doomed {
     }
 }
 
-/// Deletes when it is executed, of whatever rows.
+/// Sink that deletes the graphs when it is executed, whatever rows it is fed.
 struct DeleteSink {
     model: Arc<Model>,
     engine: Arc<EngineState>,

@@ -1,4 +1,4 @@
-//! Whether a graph can be one of a model's neurons.
+//! Check that a graph can be one of a model's neurons.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use neuroql_model::Model;
 
 use crate::tables::graph_error::InvalidGraph;
 
-/// A model's vocabulary, both ways.
+/// A model's vocabulary: texts by id, and ids by text.
 pub(crate) struct Vocabulary {
     model: Arc<Model>,
     /// Ids of texts; `None` where several tokens have the same one, as parts of characters have.
@@ -24,7 +24,7 @@ impl Vocabulary {
         Self { model: Arc::clone(model), ids }
     }
 
-    /// The graph with an id for each token that the vocabulary knows, or what shows that it is of another model.
+    /// Returns the graph with an id for each token that the vocabulary knows, or an error if it is of another model.
     pub fn bind(&self, graph: &Graph) -> Result<Graph, InvalidGraph> {
         let texts = self.model.tokenizer().texts();
         let (mut known, mut unknown) = (0_usize, None);

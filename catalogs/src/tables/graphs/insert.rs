@@ -29,13 +29,13 @@ use crate::async_method::async_method;
 use crate::state::EngineState;
 use crate::tables::graph_error::InvalidGraph;
 
-/// How long rows may wait for others before they are committed.
+/// Longest time that rows wait for others before they are committed.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Bytes of rows that are committed at once.
 const BYTES: usize = 64 << 20;
 
-/// What made a graph if the row does not say.
+/// Method of a graph if its row names none.
 const METHOD: &str = "custom";
 
 /// The plan that inserts the rows of another.
@@ -93,7 +93,7 @@ impl GraphSink {
                     true => data.next().await,
                     false => match timeout_at(deadline, data.next()).await {
                         Ok(next) => next,
-                        // Whatever takes long to make the next rows, these are kept.
+                        // Rows that wait are committed, however long the next ones take.
                         Err(_) => {
                             self.commit(&mut waiting).await?;
                             continue;
@@ -118,7 +118,7 @@ impl GraphSink {
                         }
                     }
                     Some(Err(error)) => {
-                        // What came before, maybe built for hours, is worth keeping.
+                        // The rows before the error, maybe built for hours, are worth keeping.
                         self.commit(&mut waiting).await?;
                         return Err(error);
                     }
@@ -142,7 +142,7 @@ impl GraphSink {
     }
 }
 
-/// Rows as the store takes them, or what is wrong with one.
+/// Checks rows, and returns them as the store takes them.
 fn checked(model: &Model, vocabulary: &Vocabulary, batch: &RecordBatch) -> Result<RecordBatch> {
     let number = |name: &str| batch[name].as_primitive::<Int32Type>().clone();
     let (layers, neurons) = (number("layer"), number("neuron"));

@@ -1,4 +1,4 @@
-//! `graphs`: what was learned of each neuron, one row a neuron and method, or the reason why nothing was.
+//! `graphs`: the graphs of neurons, one row a neuron and method, or the reason why there is no graph.
 //!
 //! Rows come from the store and from the program itself, as far as they are of the model as it is loaded. `INSERT`
 //! ([`insert`]) puts rows into the store, in the place of those of the same neuron and method; `DELETE` ([`delete`])
@@ -39,7 +39,7 @@ pub(crate) use nodes::GraphNodes;
 /// Rows of the store that become a batch.
 const ROWS: usize = 256;
 
-/// See the module.
+/// Table `graphs`.
 #[derive(Debug)]
 pub(crate) struct Graphs;
 
@@ -118,7 +118,7 @@ impl ModelTable for Graphs {
     }
 }
 
-/// Filters on what names a row say which rows are read.
+/// Pushes down filters on the key of a row: they choose the rows that are read.
 fn supports_key(filter: &Expr) -> TableProviderFilterPushDown {
     let of_key =
         filter.column_refs().iter().all(|column| ["layer", "neuron", "method"].contains(&column.name.as_str()));
@@ -128,25 +128,25 @@ fn supports_key(filter: &Expr) -> TableProviderFilterPushDown {
     }
 }
 
-/// Layers and neurons that filters leave.
+/// Returns the layers and neurons that filters leave.
 fn places(model: &Model, filters: &[Expr], schema: &SchemaRef, scan: Scan<'_>) -> Result<Places> {
     let of_place = filters.iter().filter(|f| supports_place(f) == TableProviderFilterPushDown::Exact).cloned();
     let places = Predicate::compile(&of_place.collect::<Vec<_>>(), schema, scan.session)?;
     Places::new(model, places)
 }
 
-/// Makes rows of a table of rows of the store.
+/// Makes rows of a table from rows of the store.
 type MakeRows = fn(&RecordBatch) -> Result<RecordBatch>;
 
-/// What a table needs of graphs.
+/// Graphs that a table reads.
 struct Wanted {
-    /// The graphs themselves, not only what is known of them.
+    /// True to read the graphs themselves, not only the columns about them.
     whole: bool,
-    /// Only graphs that have one of these tokens, and perhaps others.
+    /// Tokens of which a graph must have one; others may be read too.
     tokens: Option<Vec<String>>,
 }
 
-/// A table of what the store keeps of graphs.
+/// Scans a table made of the store's rows of graphs.
 fn of_graphs(
     model: &Arc<Model>,
     scan: Scan<'_>,
@@ -173,7 +173,7 @@ struct Rows {
     engine: Arc<EngineState>,
     schema: SchemaRef,
     places: Places,
-    /// On the columns that name a row.
+    /// Predicate on the columns of a row's key.
     predicate: Predicate,
     wanted: Wanted,
     make: MakeRows,
@@ -237,7 +237,7 @@ impl PartitionStream for Rows {
     }
 }
 
-/// Returns whether a neuron is one of some, which ascend, or of all.
+/// Returns true if a neuron is among some, which ascend; `None` stands for all.
 fn is_among(neurons: Option<&[u32]>, neuron: u32) -> bool {
     neurons.is_none_or(|neurons| neurons.binary_search(&neuron).is_ok())
 }
@@ -249,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    /// What is stored is what is shown, save the name of a list's elements.
+    /// The columns that are shown are those stored, save the name of a list's elements.
     #[tokio::test]
     async fn the_store_has_these_columns() {
         let store = Store::in_memory().unwrap();

@@ -18,7 +18,7 @@ use crate::Error;
 use crate::tables::model_table::{ModelTable, Scan};
 use crate::tables::predicate::{allowed_strings, can_evaluate};
 
-/// See the module.
+/// Table `graph_nodes`.
 #[derive(Debug)]
 pub(crate) struct GraphNodes;
 
@@ -52,7 +52,7 @@ impl ModelTable for GraphNodes {
 
     fn supports_filter(&self, filter: &Expr) -> TableProviderFilterPushDown {
         match allowed_strings(filter, "token") {
-            // The graphs that have it are found by the index; which of their nodes do is for the filter to say.
+            // The index finds the graphs that have the tokens; the filter then chooses among their nodes.
             Some(_) if can_evaluate(filter) => TableProviderFilterPushDown::Inexact,
             _ => supports_key(filter),
         }
@@ -65,7 +65,7 @@ impl ModelTable for GraphNodes {
     fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
             let tokens = scan.filters.iter().filter_map(|filter| allowed_strings(filter, "token"));
-            // Of several filters the one that allows the least.
+            // Of several filters, the one that allows the fewest tokens.
             let tokens = tokens.min_by_key(Vec::len);
             of_graphs(model, scan, schema(), Wanted { whole: true, tokens }, rows)
         })

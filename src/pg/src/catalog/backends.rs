@@ -49,7 +49,7 @@ impl Hash for Shared {
     }
 }
 
-/// A function of the number of a connection, and of milliseconds that it does not wait for the end of one.
+/// Function of a connection's number, and of milliseconds to wait for its end, which it ignores.
 #[derive(Debug)]
 struct OnBackend {
     name: &'static str,

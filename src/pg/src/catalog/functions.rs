@@ -1,4 +1,4 @@
-//! Functions clients call that pg-catalog lacks, and those whose answer depends on the connection.
+//! Functions that clients call and pg-catalog lacks, and functions whose answer depends on the connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,12 +26,12 @@ use crate::session::settings::{SERVER_VERSION, Settings};
 use crate::wire::startup::SUPERUSER;
 use neuroql_access::Role;
 
-/// What `version()` says. Clients look for "PostgreSQL" and a number at its start.
+/// Returns the answer of `version()`. Clients look for "PostgreSQL" and a number at its start.
 pub(crate) fn version() -> String {
     format!("PostgreSQL {SERVER_VERSION} (neuroql {}, DataFusion {DATAFUSION_VERSION})", env!("CARGO_PKG_VERSION"))
 }
 
-/// Functions that answer every connection alike.
+/// Registers functions that answer every connection alike.
 pub(crate) fn register_constant(context: &SessionContext) {
     let yes = ScalarValue::Boolean(Some(true));
     let no = ScalarValue::Boolean(Some(false));
@@ -73,7 +73,7 @@ pub(crate) fn register_constant(context: &SessionContext) {
         ("pg_get_function_sqlbody", nothing.clone()),
         ("pg_describe_object", nothing.clone()),
         ("pg_char_to_encoding", ScalarValue::Int32(Some(6))),
-        // As on a socket of the system: where a client is, others know.
+        // NULL, as for connections by Unix sockets.
         ("inet_server_addr", nothing.clone()),
         ("inet_server_port", ScalarValue::Int32(None)),
         ("inet_client_addr", nothing.clone()),
@@ -99,7 +99,7 @@ pub(crate) fn register_constant(context: &SessionContext) {
     context.register_udf(AsyncScalarUDF::new(Arc::new(PgSleep::new())).into_scalar_udf());
 }
 
-/// Functions that answer for one connection.
+/// Registers functions that answer for one connection.
 pub(crate) fn register_session(context: &SessionContext, settings: &Arc<Mutex<Settings>>, role: &Role, pid: i32) {
     let user = ScalarValue::from(role.name.as_str());
     let constants = [
@@ -116,7 +116,7 @@ pub(crate) fn register_session(context: &SessionContext, settings: &Arc<Mutex<Se
     context.register_udf(ScalarUDF::new_from_impl(SetConfig::new(Arc::clone(settings))));
 }
 
-/// The schema unqualified names are looked up in.
+/// Registers `current_schema`, the schema in which unqualified names are looked up.
 pub(crate) fn register_current_schema(context: &SessionContext, schema: &str) {
     let value = ScalarValue::from(schema);
     context.register_udf(ScalarUDF::new_from_impl(Constant::new("current_schema", value, Volatility::Stable)));
@@ -275,7 +275,7 @@ impl ScalarUDFImpl for SetConfig {
     }
 }
 
-/// `format_type(oid, modifier)`, which pg-catalog does not know of composite values.
+/// `format_type(oid, modifier)`, also of composite values, which pg-catalog's does not know.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct FormatType {
     known: Arc<ScalarUDF>,
@@ -307,7 +307,7 @@ impl ScalarUDFImpl for FormatType {
     }
 }
 
-/// `json_build_object(key, value, …)`, which SQLAlchemy asks of the catalog.
+/// `json_build_object(key, value, …)`, which SQLAlchemy calls in queries of the catalog.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct JsonBuildObject {
     signature: Signature,
@@ -384,10 +384,10 @@ impl ScalarUDFImpl for PgSizePretty {
     }
 }
 
-/// A size in the largest unit of which it has ten, rounded to a whole number of it.
+/// Writes a size in the largest unit of which it has ten, rounded to a whole number of it.
 fn pretty(size: i64) -> String {
     const UNITS: [&str; 6] = ["bytes", "kB", "MB", "GB", "TB", "PB"];
-    // In halves of the unit, from the second unit on.
+    // The count is in halves of the unit, from the second unit on.
     let mut count = i128::from(size);
     for (index, unit) in UNITS.iter().enumerate() {
         let limit = if index == 0 { 10 * 1024 } else { 2 * 10 * 1024 - 1 };
@@ -400,7 +400,7 @@ fn pretty(size: i64) -> String {
     unreachable!("the last unit takes everything")
 }
 
-/// `_pg_expandarray(array)`: its items `x`, and their positions `n`, counted from 1. Whoever calls it unnests them.
+/// `_pg_expandarray(array)`: its items `x`, and their positions `n`, counted from 1. The caller unnests them.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct PgExpandArray {
     signature: Signature,

@@ -1,4 +1,4 @@
-//! The schema `pg_catalog`: pg-catalog's tables, corrected where drivers read what is not true of neuroql.
+//! The schema `pg_catalog`: pg-catalog's tables, corrected where they are not true of neuroql.
 
 pub(crate) mod backends;
 pub(crate) mod functions;
@@ -50,7 +50,7 @@ pub(crate) fn register(context: &SessionContext, roles: Vec<Role>) -> Result<Arc
     Ok(functions)
 }
 
-/// What objects there are now, but for the path.
+/// Returns the objects that exist now, without the search path.
 pub(crate) async fn snapshot(context: &SessionContext) -> Result<Snapshot> {
     let rows = |query: &'static str| async move { context.sql(query).await?.collect().await };
     let mut snapshot = Snapshot::default();
@@ -133,7 +133,7 @@ impl SchemaProvider for PgCatalog {
                 }
                 _ => self.inner.table(name).await,
             },
-            // Exported from a Postgres of somebody else, in which arrays are text; there are none of these here.
+            // pg-catalog's rows are those of another Postgres, in which arrays are text; neuroql has no such objects.
             "pg_constraint" | "pg_index" => match self.inner.table(name).await? {
                 Some(inner) => {
                     let schema = SchemaRef::new(with_arrays(&inner.schema()));
@@ -159,8 +159,8 @@ impl SchemaProvider for PgCatalog {
     }
 }
 
-/// A column of numbers of relations, types and schemas is of type `oid`, as in Postgres; pg-catalog has them of types that
-/// are written as names.
+/// Gives a column of numbers of relations, types and schemas the type `oid`, as in Postgres; pg-catalog has them of
+/// types that are written as names.
 fn with_oid(field: &FieldRef) -> FieldRef {
     match field.metadata().get(PG_OID_ALIAS_KEY).map(String::as_str) {
         Some("regclass" | "regtype" | "regnamespace") => {
@@ -184,7 +184,7 @@ fn with_lists(schema: &Schema) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-/// A batch whose texts of privileges are read as arrays.
+/// Reads texts of privileges in a batch as arrays.
 fn lists(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| -> ArrayRef {
         if column.data_type() == field.data_type() {
@@ -227,8 +227,8 @@ impl PartitionStream for Privileges {
     }
 }
 
-/// A table in which columns of functions are their numbers, as `regproc`, instead of names; `None` if it has no such
-/// columns. A column with a name that several functions have stays.
+/// Returns a table in which columns of functions are their numbers, as `regproc`, instead of names; `None` if it has no
+/// such columns. A column with a name that several functions have stays.
 fn numbered(
     schema: &Schema,
     batches: &[RecordBatch],

@@ -1,4 +1,4 @@
-//! `regclass(x)` and its kin, which casts to these types become; `to_regclass` and `pg_typeof`.
+//! `regclass(x)` and its kin, into which casts to these types are rewritten; `to_regclass` and `pg_typeof`.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -45,11 +45,11 @@ pub(crate) fn register(context: &SessionContext, objects: &Arc<Objects>) {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Does {
-    /// From a name, which there must be, or a number.
+    /// Converts a name, which must exist, or a number to a number.
     Read,
-    /// From a name, NULL without it.
+    /// Converts a name to a number, NULL if it does not exist.
     Find,
-    /// To a name.
+    /// Converts a number to a name.
     Write,
 }
 
@@ -137,7 +137,7 @@ impl ScalarUDFImpl for OfObjects {
     }
 }
 
-/// `pg_typeof(any)`: the type a value is sent as.
+/// `pg_typeof(any)`: the type as which a value is sent.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct PgTypeof {
     signature: Signature,

@@ -1,4 +1,4 @@
-//! Names and numbers of the catalog's objects: what `regclass`, `regtype`, `regproc`, `regnamespace` and `regrole`
+//! Names and numbers of the catalog's objects, which `regclass`, `regtype`, `regproc`, `regnamespace` and `regrole`
 //! read and write.
 
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The kind that a type of this name names.
+    /// Returns the kind of objects that a type of this name names.
     pub(crate) fn of(name: &str) -> Option<Self> {
         Some(match name {
             "regclass" => Self::Class,
@@ -37,12 +37,12 @@ impl Kind {
         })
     }
 
-    /// The kind that values of a type name.
+    /// Returns the kind of objects that values of a type name.
     pub(crate) fn of_type(kind: &Type) -> Option<Self> {
         Self::of(kind.name())
     }
 
-    /// The type that names it.
+    /// Returns the type whose values name objects of this kind.
     pub(crate) fn wire(self) -> Type {
         match self {
             Self::Class => Type::REGCLASS,
@@ -65,7 +65,7 @@ impl Kind {
     }
 }
 
-/// Functions of the catalog, by name and by number. Of a name that several have, all.
+/// Functions of the catalog, by name and by number. A name has the numbers of all functions that share it.
 #[derive(Debug, Default)]
 pub(crate) struct Functions {
     by_name: HashMap<String, Vec<i32>>,
@@ -88,7 +88,7 @@ impl Functions {
         Ok(functions)
     }
 
-    /// The one function of a name.
+    /// Returns the number of the function of a name, if there is only one.
     pub(crate) fn only(&self, name: &str) -> Option<i32> {
         match self.by_name.get(name).map(Vec::as_slice) {
             Some([oid]) => Some(*oid),
@@ -97,7 +97,7 @@ impl Functions {
     }
 }
 
-/// The objects at a time.
+/// The objects of a moment.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     /// Schema, name and number of relations.
@@ -106,7 +106,7 @@ pub(crate) struct Snapshot {
     pub(crate) schemas: Vec<(String, i32)>,
     pub(crate) roles: Vec<(String, i32)>,
     pub(crate) types: Vec<(String, i32)>,
-    /// Where names without a schema are looked up.
+    /// Schemas in which names without a schema are looked up.
     pub(crate) path: Vec<String>,
 }
 
@@ -126,7 +126,7 @@ impl Objects {
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 
-    /// The number of an object. Digits are a number themselves, and `-` is none.
+    /// Returns the number of an object. Digits are a number themselves, and `-` is none.
     pub(crate) fn number(&self, kind: Kind, text: &str) -> Result<i32, SqlError> {
         let text = text.trim();
         if text == "-" {
@@ -138,7 +138,7 @@ impl Objects {
         self.find(kind, text)?.ok_or_else(|| kind.missing(text))
     }
 
-    /// The number of an object, if there is one of this name.
+    /// Returns the number of an object, if there is one of this name.
     pub(crate) fn find(&self, kind: Kind, text: &str) -> Result<Option<i32>, SqlError> {
         let text = text.trim();
         let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
@@ -155,7 +155,7 @@ impl Objects {
                 path.filter_map(|schema| class(&snapshot, schema, name)).next()
             }
             (Kind::Function, [.., name]) => {
-                // Its arguments do not tell a `regprocedure` apart here.
+                // Arguments do not distinguish a `regprocedure` here.
                 let name = name.split('(').next().unwrap_or(name);
                 match self.functions.by_name.get(name).map(Vec::as_slice) {
                     None | Some([]) => None,
@@ -171,7 +171,7 @@ impl Objects {
         })
     }
 
-    /// The name of an object; its number if it has none.
+    /// Returns the name of an object; its number if it has none.
     pub(crate) fn name(&self, kind: Kind, number: i32) -> String {
         if number == 0 {
             return "-".into();
@@ -210,7 +210,7 @@ fn type_number(text: &str, snapshot: &Snapshot) -> Option<i32> {
     snapshot.types.iter().find(|(known, _)| known == name).map(|(_, number)| *number)
 }
 
-/// The parts of a name, in lower case unless quoted.
+/// Splits a name into its parts, in lower case unless quoted.
 fn parts(text: &str) -> Option<Vec<String>> {
     let mut parts = Vec::new();
     let mut rest = text;
@@ -245,7 +245,7 @@ fn parts(text: &str) -> Option<Vec<String>> {
     }
 }
 
-/// A name as it has to be written.
+/// Quotes a name if it has to be.
 fn quoted(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');

@@ -10,7 +10,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::prelude::SessionContext;
 
-/// Registers both. The quotes of keywords are left to the function that is there.
+/// Registers both functions. The existing function quotes keywords.
 pub(crate) fn register(context: &SessionContext) {
     if let Ok(known) = context.udf("quote_ident") {
         context.register_udf(ScalarUDF::new_from_impl(Quote { known: Some(known), signature: signature() }));
@@ -24,18 +24,19 @@ fn signature() -> Signature {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Quote {
-    /// The function of identifiers; `None` for that of literals.
+    /// The existing function of identifiers; `None` in the function of literals.
     known: Option<Arc<ScalarUDF>>,
     signature: Signature,
 }
 
-/// A text as a literal.
+/// Writes a text as a literal.
 fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if text.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
 
-/// A name in quotes if it has other than small letters, digits and underscores; `None` if it may be a keyword.
+/// Quotes a name with anything but small letters, digits and underscores; `None` for other names, which may be
+/// keywords.
 fn identifier(name: &str) -> Option<String> {
     let mut bytes = name.bytes();
     let is_plain = bytes.next().is_some_and(|first| first.is_ascii_lowercase() || first == b'_')
@@ -76,7 +77,7 @@ impl ScalarUDFImpl for Quote {
 mod tests {
     use super::*;
 
-    /// Values as PostgreSQL 15 shows them.
+    /// Checks values as PostgreSQL 15 shows them.
     #[test]
     fn names_and_literals_are_quoted() {
         assert_eq!(identifier("A").as_deref(), Some("\"A\""));

@@ -3,7 +3,7 @@
 use super::is_space;
 use crate::wire::error_response::SqlError;
 
-/// The items of an array of one dimension, as text.
+/// Reads the items of an array of one dimension, as text.
 pub(super) fn read(text: &str) -> Result<Vec<Option<String>>, SqlError> {
     let malformed = || SqlError::error("22P02", format!("malformed array literal: \"{text}\""));
     let mut rest = text.trim_start_matches(is_space);
@@ -43,7 +43,7 @@ impl<'a> Item<'a> {
     fn read(text: &'a str) -> Option<Self> {
         let mut value = String::new();
         let (mut quoted, mut escaped, mut was_quoted) = (false, false, false);
-        // Where the value ends that is not white space.
+        // End of the value's last character that is not white space.
         let mut end = 0;
         for (at, letter) in text.char_indices() {
             if escaped {

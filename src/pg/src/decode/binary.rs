@@ -7,11 +7,11 @@ use super::text::{hyphenated, oid_value, text_value};
 use super::{datetime, interval, is_oid, json, name, numeric, text, unsupported, utf8};
 use crate::wire::error_response::SqlError;
 
-/// The value of a type that is no array.
+/// Reads the value of a type that is no array.
 pub(super) fn read(wire: &Type, bytes: &[u8], zone: &str) -> Result<ScalarValue, SqlError> {
     let mut reader = Reader { rest: bytes };
     let value = match *wire {
-        // What stands in these is text in both forms.
+        // Both forms of these types are text.
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::CHAR | Type::JSON | Type::UNKNOWN => {
             return text::read(wire, utf8(bytes)?, zone);
         }
@@ -79,7 +79,7 @@ fn infinite(wire: &Type) -> SqlError {
     SqlError::not_supported(format!("{} infinity is not supported", name(wire)))
 }
 
-/// The items of an array of one dimension.
+/// Reads the items of an array of one dimension.
 pub(super) fn read_array(bytes: &[u8]) -> Result<Vec<Option<&[u8]>>, SqlError> {
     let mut reader = Reader { rest: bytes };
     let dimensions = i32::from_be_bytes(reader.bytes()?);

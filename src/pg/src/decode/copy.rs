@@ -5,10 +5,10 @@ use bytes::{Buf, BytesMut};
 use crate::encode::copy::{BINARY_HEADER, CopyFormat, Text};
 use crate::wire::error_response::SqlError;
 
-/// The values of a row as they are written; `None` is NULL.
+/// The values of a row in their written form; `None` is NULL.
 pub(crate) type Row = Vec<Option<Vec<u8>>>;
 
-/// The signature of a binary copy; flags and the length of an extension follow.
+/// Length of the signature of a binary copy; flags and the length of an extension follow.
 const SIGNATURE: usize = 11;
 
 /// Reads a copy in the pieces that it comes in, which end anywhere.
@@ -16,13 +16,13 @@ const SIGNATURE: usize = 11;
 pub(crate) struct CopyReader {
     format: CopyFormat,
     columns: Vec<String>,
-    /// Bytes that are no whole row yet.
+    /// Bytes of an incomplete row.
     buffer: BytesMut,
-    /// Bytes of a buffer without a row that were looked at.
+    /// Bytes of the buffer that were already searched for the end of a row.
     seen: usize,
     /// The row of CSV that is being read.
     record: Record,
-    /// Lines, or rows of a binary copy, that were read.
+    /// Number of lines, or of rows of a binary copy, that were read.
     line: usize,
     header: bool,
     ended: bool,
@@ -36,11 +36,11 @@ struct Record {
     /// True if a part of the field was in quotes.
     quoted: bool,
     in_quotes: bool,
-    /// The last byte was the escape character, in quotes.
+    /// True if the last byte was the escape character, in quotes.
     escaping: bool,
-    /// The last byte was a carriage return outside of quotes.
+    /// True if the last byte was a carriage return outside of quotes.
     returned: bool,
-    /// Something of the row was read.
+    /// True if something of the row was read.
     started: bool,
 }
 
@@ -62,12 +62,12 @@ impl CopyReader {
         }
     }
 
-    /// The number of the last line that was read, from 1 on.
+    /// Returns the number of the last line that was read, counted from 1.
     pub(crate) fn line(&self) -> usize {
         self.line
     }
 
-    /// The rows that end in a piece.
+    /// Returns the rows that end in a piece.
     pub(crate) fn push(&mut self, piece: &[u8]) -> Result<Vec<Row>, SqlError> {
         let mut rows = Vec::new();
         if self.ended {
@@ -97,7 +97,7 @@ impl CopyReader {
         Ok(rows)
     }
 
-    /// The rows that end with the copy.
+    /// Returns the rows that end with the copy.
     pub(crate) fn finish(&mut self) -> Result<Vec<Row>, SqlError> {
         let mut rows = Vec::new();
         match self.format.clone() {
@@ -129,7 +129,7 @@ impl CopyReader {
 
     fn lines(&mut self, text: &Text, rows: &mut Vec<Row>) -> Result<(), SqlError> {
         while !self.ended {
-            // A backslash before the end of a line makes it part of a value.
+            // A backslash before the end of a line makes the newline part of a value.
             let end = loop {
                 let Some(at) = self.buffer[self.seen..].iter().position(|byte| *byte == b'\n') else {
                     self.seen = self.buffer.len();
@@ -302,7 +302,7 @@ fn malformed(message: &str) -> SqlError {
     SqlError::error("22P04", message)
 }
 
-/// The fields of a line of text; a delimiter after a backslash is part of one.
+/// Splits a line of text into fields; a delimiter after a backslash is part of a field.
 fn fields(line: &[u8], delimiter: u8) -> impl Iterator<Item = &[u8]> {
     let mut escaped = false;
     line.split(move |byte| {
@@ -327,7 +327,7 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
             let digits = bytes.iter().take(most).take_while(|byte| char::from(**byte).is_digit(radix));
             let digits: Vec<u32> = digits.filter_map(|byte| char::from(*byte).to_digit(radix)).collect();
             let number = digits.iter().fold(0, |number, digit| number * radix + digit);
-            // As C's `char` takes an octal number above 255.
+            // Like C's `char`, this takes an octal number above 255.
             (digits.len(), (number & 0xff) as u8)
         };
         match letter {
@@ -433,7 +433,7 @@ mod tests {
     }
 
     proptest! {
-        /// Rows that were written are read again, however the bytes are cut.
+        /// Checks that rows that were written are read again, however the bytes are cut.
         #[test]
         fn copies_are_read_again(
             rows in prop::collection::vec(prop::collection::vec(prop::option::of("[a\\\\\"',\\t\\n\\r\\.N x]{0,6}"), 2), 0..8),

@@ -1,4 +1,4 @@
-//! The text form of dates and times: ISO 8601 and what else Postgres reads that is not ambiguous.
+//! The text form of dates and times: ISO 8601 and other forms that Postgres reads and that are not ambiguous.
 
 use chrono::{Duration, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use datafusion::scalar::ScalarValue;
@@ -9,7 +9,7 @@ use crate::wire::error_response::SqlError;
 
 const MICROS: i64 = 1_000_000;
 
-/// Days since 1970.
+/// Reads a date: days since 1970.
 pub(super) fn date(text: &str) -> Result<ScalarValue, SqlError> {
     let parts = Parts::read(text, "date")?;
     let date = parts.date.ok_or_else(|| syntax_error("date", text))?;
@@ -21,25 +21,25 @@ pub(super) fn date_value(date: NaiveDate) -> ScalarValue {
     ScalarValue::Date32(i32::try_from(days).ok())
 }
 
-/// Nanoseconds since midnight.
+/// Reads a time: nanoseconds since midnight.
 pub(super) fn time(text: &str) -> Result<ScalarValue, SqlError> {
     let parts = Parts::read(text, "time")?;
     let micros = parts.micros.ok_or_else(|| syntax_error("time", text))?;
     time_value(micros).ok_or_else(|| SqlError::not_supported("time 24:00:00 is not supported"))
 }
 
-/// A time of so many microseconds after midnight.
+/// Returns a time that is `micros` microseconds after midnight.
 pub(super) fn time_value(micros: i64) -> Option<ScalarValue> {
     (0..86_400 * MICROS).contains(&micros).then(|| ScalarValue::Time64Nanosecond(Some(micros * 1000)))
 }
 
-/// Microseconds since 1970 of a time without a zone; one that is written is ignored, as Postgres does.
+/// Reads a time without a zone: microseconds since 1970. A zone in the text is ignored, as in Postgres.
 pub(super) fn timestamp(text: &str) -> Result<ScalarValue, SqlError> {
     let local = Parts::read(text, "timestamp")?.local(text, "timestamp")?;
     Ok(ScalarValue::TimestampMicrosecond(Some(local.and_utc().timestamp_micros()), None))
 }
 
-/// Microseconds since 1970 of an instant.
+/// Reads an instant: microseconds since 1970.
 pub(super) fn timestamptz(text: &str, zone: &str) -> Result<ScalarValue, SqlError> {
     let kind = "timestamp with time zone";
     let parts = Parts::read(text, kind)?;
@@ -64,10 +64,10 @@ fn out_of_range(kind: &str, text: &str) -> SqlError {
     SqlError::error("22008", format!("{kind} out of range: \"{text}\""))
 }
 
-/// The parts of a text.
+/// Parts of the text of a date or time.
 struct Parts {
     date: Option<NaiveDate>,
-    /// Since midnight.
+    /// Microseconds since midnight.
     micros: Option<i64>,
     zone: Option<Zone>,
 }
@@ -102,13 +102,13 @@ impl Parts {
         let mut words = words.into_iter().peekable();
         if kind != "time" || words.peek().is_some_and(|first| first.matches('-').count() >= 2) {
             let first = words.next().ok_or_else(invalid)?;
-            // `2024-02-29T12:00`, and no month has a T after a digit.
+            // In `2024-02-29T12:00` a T follows a digit, which it does in no month.
             let joined = first.find(['T', 't']).filter(|at| *at > 0 && first.as_bytes()[at - 1].is_ascii_digit());
             let (date, time) = match joined {
                 Some(at) => (first[..at].to_owned(), Some(&first[at + 1..])),
                 None if !named(first) && !first.bytes().all(|byte| byte.is_ascii_digit()) => (first.to_owned(), None),
                 None if first.len() >= 8 && first.bytes().all(|byte| byte.is_ascii_digit()) => (first.to_owned(), None),
-                // `29 Feb 2024`, `February 29, 2024`.
+                // Such as `29 Feb 2024` and `February 29, 2024`.
                 None => {
                     let mut date = first.to_owned();
                     while date.split(separator).filter(|part| !part.is_empty()).count() < 3 {
@@ -145,7 +145,7 @@ impl Parts {
         if words.next().is_some() { Err(invalid()) } else { Ok(parts) }
     }
 
-    /// `12:30`, `12:30:15.25`, `123015`, and a zone right behind.
+    /// Reads `12:30`, `12:30:15.25` or `123015`, and a zone right behind.
     fn read_time(&mut self, text: &str, whole: &str, kind: &str) -> Result<(), SqlError> {
         let end = text.find(|letter: char| !matches!(letter, '0'..='9' | ':' | '.')).unwrap_or(text.len());
         let (clock, zone) = text.split_at(end);
@@ -229,7 +229,7 @@ fn read_date(written: &str, before_christ: bool, text: &str, kind: &str) -> Resu
         let plain = digits.len() <= 7 && digits.bytes().all(|digit| digit.is_ascii_digit());
         if plain { digits.parse().map_err(|_| invalid()) } else { Err(invalid()) }
     };
-    // A year has three digits or more: what two digits are depends on the DateStyle.
+    // A year has three digits or more: the meaning of two digits depends on the DateStyle.
     let (year, month, day) = if first.len() >= 3 && month(first).is_none() {
         (*first, month(second).map_or_else(|| number(second), |month| Ok(month.into()))?, *third)
     } else if third.len() < 3 {
@@ -259,12 +259,12 @@ fn read_date(written: &str, before_christ: bool, text: &str, kind: &str) -> Resu
     }
 }
 
-/// The first day Postgres knows.
+/// Returns the first day of Postgres' calendar.
 fn first_day() -> NaiveDate {
     NaiveDate::from_ymd_opt(-4713, 11, 24).unwrap_or(NaiveDate::MIN)
 }
 
-/// Midnight of the year 2000, from which binary forms count.
+/// Returns microseconds since 1970 for microseconds since midnight of the year 2000, from which binary forms count.
 pub(super) fn from_2000(micros: i64) -> Option<i64> {
     let epoch = NaiveDate::from_ymd_opt(2000, 1, 1)?.and_time(NaiveTime::MIN);
     debug_assert_eq!(epoch.num_seconds_from_midnight(), 0);

@@ -13,7 +13,7 @@ struct Sum {
     months: f64,
     days: f64,
     micros: f64,
-    /// The units there were, a bit each: none may come twice.
+    /// The units that occurred, one bit each: none may occur twice.
     seen: u16,
 }
 
@@ -25,7 +25,7 @@ const MONTHS: u16 = 1 << 4;
 const YEARS: u16 = 1 << 5;
 
 impl Sum {
-    /// Adds so many of a unit. What is left of a month is days, of a day hours.
+    /// Adds `number` of a unit. A fraction of a month is added as days, of a day as hours.
     fn add(&mut self, number: f64, unit: &str) -> Option<()> {
         let unit = unit.to_ascii_lowercase();
         let months = |number: f64, sum: &mut Self| {
@@ -118,7 +118,7 @@ impl Sum {
     }
 }
 
-/// An interval, unless its nanoseconds do not fit.
+/// Returns an interval, unless its nanoseconds do not fit.
 pub(super) fn value(months: i32, days: i32, micros: i64) -> Option<ScalarValue> {
     Some(ScalarValue::new_interval_mdn(months, days, micros.checked_mul(1000)?))
 }
@@ -204,7 +204,7 @@ fn words(text: &str) -> Option<Sum> {
     (fields > 0).then_some(sum)
 }
 
-/// `04:05`, `-04:05:06.7`, in microseconds.
+/// Reads `04:05` or `-04:05:06.7` as microseconds.
 fn clock(text: &str) -> Option<f64> {
     let (sign, text) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
@@ -213,7 +213,7 @@ fn clock(text: &str) -> Option<f64> {
     let parts: Vec<&str> = text.split(':').collect();
     let whole = |digits: &str| digits.parse::<u32>().ok().map(f64::from);
     let (hours, minutes, seconds) = match parts.as_slice() {
-        // Minutes and seconds, if the last one has a fraction.
+        // Minutes and seconds, if the last part has a fraction.
         [minutes, seconds] if seconds.contains('.') => (0.0, whole(minutes)?, seconds.parse().ok()?),
         [hours, minutes] => (whole(hours)?, whole(minutes)?, 0.0),
         [hours, minutes, seconds] => (whole(hours)?, whole(minutes)?, seconds.parse::<f64>().ok()?),

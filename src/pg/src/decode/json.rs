@@ -1,4 +1,4 @@
-//! `json` is kept as it was sent; `jsonb` is written as Postgres writes it.
+//! JSON: `json` is kept as it was sent; `jsonb` is written as Postgres writes it.
 
 use std::fmt::Write;
 
@@ -6,14 +6,14 @@ use serde::de::IgnoredAny;
 
 use crate::wire::error_response::SqlError;
 
-/// Checks a `json`.
+/// Checks that a text is JSON.
 pub(super) fn check(text: &str) -> Result<(), SqlError> {
     serde_json::from_str::<IgnoredAny>(text)
         .map(drop)
         .map_err(|error| SqlError::error("22P02", format!("invalid input syntax for type json: {error}")))
 }
 
-/// A `jsonb`: keys in order, of twins the last, numbers as `numeric` has them.
+/// Returns JSON as `jsonb` writes it: keys in order, the last of equal ones, numbers as `numeric` has them.
 pub(super) fn normal(text: &str) -> Result<String, SqlError> {
     check(text)?;
     let mut reader = Reader { rest: text };
@@ -58,7 +58,7 @@ impl Json {
     }
 }
 
-/// `escape_json` of Postgres.
+/// Writes a string as `escape_json` of Postgres does.
 fn quote(text: &str, out: &mut String) {
     out.push('"');
     for letter in text.chars() {
@@ -80,7 +80,7 @@ fn quote(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Reads JSON that is known to be some.
+/// Reader of a text that is known to be JSON.
 struct Reader<'a> {
     rest: &'a str,
 }
@@ -132,7 +132,7 @@ impl Reader<'_> {
                     }
                     self.take(',');
                 }
-                // By length first; of twins the last one stays.
+                // Keys are ordered by length first; the last of equal ones stays.
                 members.reverse();
                 members.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
                 members.dedup_by(|(later, _), (first, _)| later == first);
@@ -181,7 +181,7 @@ impl Reader<'_> {
     }
 }
 
-/// A number as `numeric` writes it: without exponent, with the digits it has after the point.
+/// Writes a number as `numeric` does: without exponent, with the digits it has after the point.
 fn number(word: &str) -> Option<String> {
     let (negative, magnitude) = word.strip_prefix('-').map_or((false, word), |rest| (true, rest));
     let (mantissa, exponent) = magnitude.split_once(['e', 'E']).unwrap_or((magnitude, "0"));

@@ -20,14 +20,14 @@ use postgres_types::Kind;
 
 use crate::wire::error_response::SqlError;
 
-/// How a value is written.
+/// Form of a value: text or binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Text,
     Binary,
 }
 
-/// The value of a parameter of a type. `zone` is the time zone of times that name none.
+/// Returns the value of a parameter of a type. `zone` is the time zone of times that name none.
 pub(crate) fn decode(wire: &Type, form: Form, bytes: Option<&[u8]>, zone: &str) -> Result<ScalarValue, SqlError> {
     let Some(bytes) = bytes else {
         let data_type = arrow_type(wire, zone).ok_or_else(|| unsupported(wire))?;
@@ -53,12 +53,12 @@ pub(crate) fn decode(wire: &Type, form: Form, bytes: Option<&[u8]>, zone: &str) 
     }
 }
 
-/// The value that a literal of no type yet has as one of this type.
+/// Returns the value of a literal without a type as one of this type.
 pub(crate) fn from_text(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, SqlError> {
     decode(wire, Form::Text, Some(text.as_bytes()), zone)
 }
 
-/// The items of the text of an array, if it is one of one dimension.
+/// Returns the items of the text of an array; `None` if it is no array of one dimension.
 pub(crate) fn items(text: &str) -> Option<Vec<Option<String>>> {
     arrays::read(text).ok()
 }
@@ -74,7 +74,7 @@ fn list(item: &Type, items: Vec<Option<ScalarValue>>, zone: &str) -> Result<Scal
     Ok(ScalarValue::List(ScalarValue::new_list_nullable(&items, &item_type)))
 }
 
-/// The Arrow type of a type's values, if it has one. A numeric has as many digits as each value needs.
+/// Returns the Arrow type of a type's values, if it has one. A numeric has as many digits as each value needs.
 pub(crate) fn arrow_type(wire: &Type, zone: &str) -> Option<DataType> {
     if let Kind::Array(item) = wire.kind() {
         return Some(DataType::new_list(arrow_type(item, zone)?, true));
@@ -107,7 +107,7 @@ pub(crate) fn arrow_type(wire: &Type, zone: &str) -> Option<DataType> {
     })
 }
 
-/// Returns whether values of the type are numbers of objects of the catalog, which are kept as `int4`.
+/// Returns true if values of the type are numbers of objects of the catalog, which are kept as `int4`.
 fn is_oid(wire: &Type) -> bool {
     matches!(
         *wire,
@@ -128,7 +128,7 @@ fn is_oid(wire: &Type) -> bool {
     )
 }
 
-/// The name of a type in PostgreSQL's messages.
+/// Returns the name of a type in PostgreSQL's messages.
 pub(crate) fn name(wire: &Type) -> String {
     match *wire {
         Type::BOOL => "boolean".into(),
@@ -153,7 +153,7 @@ pub(crate) fn name(wire: &Type) -> String {
     }
 }
 
-/// Refuses a type by its name.
+/// Error of a type that is not supported, by its name.
 pub(crate) fn unsupported(wire: &Type) -> SqlError {
     SqlError::not_supported(format!("parameters of type {} are not supported", name(wire)))
 }
@@ -179,7 +179,7 @@ fn invalid_syntax(sqlstate: &'static str, kind: &str, text: &str) -> SqlError {
     SqlError::error(sqlstate, format!("invalid input syntax for type {kind}: \"{text}\""))
 }
 
-/// Returns whether C's `isspace` is true of an ASCII character.
+/// Returns true if C's `isspace` is true of an ASCII character.
 pub(crate) fn is_space(letter: char) -> bool {
     matches!(letter, ' ' | '\t'..='\r')
 }

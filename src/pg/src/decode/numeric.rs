@@ -6,10 +6,10 @@ use datafusion::scalar::ScalarValue;
 use super::{syntax, trimmed};
 use crate::wire::error_response::SqlError;
 
-/// The digits an Arrow decimal holds.
+/// Number of digits that an Arrow decimal holds.
 const MOST_DIGITS: usize = 38;
 
-/// The text form.
+/// Reads the text form.
 pub(super) fn read(text: &str) -> Result<ScalarValue, SqlError> {
     let word = trimmed(text);
     let (negative, magnitude) = match word.as_bytes().first() {
@@ -41,7 +41,7 @@ pub(super) fn read(text: &str) -> Result<ScalarValue, SqlError> {
     from_digits(negative, &digits, fraction.len() as i64 - exponent).ok_or_else(|| too_long(text))
 }
 
-/// `digits` divided by ten to the power of `scale`.
+/// Returns `digits` divided by ten to the power of `scale`.
 fn from_digits(negative: bool, digits: &str, scale: i64) -> Option<ScalarValue> {
     let significant = digits.trim_start_matches('0');
     let zeros = usize::try_from(-scale).unwrap_or(0);
@@ -60,7 +60,7 @@ fn decimal(value: i128, scale: i8, digits: usize) -> ScalarValue {
     ScalarValue::Decimal128(Some(value), precision, scale)
 }
 
-/// The binary form: groups of four digits.
+/// Reads the binary form: groups of four digits.
 pub(super) fn from_groups(weight: i16, sign: u16, scale: u16, groups: &[i16]) -> Result<ScalarValue, SqlError> {
     match sign {
         0 | 0x4000 => {}
@@ -94,7 +94,7 @@ pub(super) fn of_one_scale(items: Vec<Option<ScalarValue>>) -> Result<(DataType,
     let scale = items.iter().filter_map(parts).map(|(_, _, scale)| scale).max().unwrap_or(0);
     let is_even = items.iter().filter_map(parts).all(|(_, _, own)| own == scale);
     let whole = items.iter().filter_map(parts).map(|(_, precision, scale)| precision - scale.unsigned_abs()).max();
-    // Of several scales it is not known any more which item has which: as numeric without a precision.
+    // With several scales, the scale of each item is lost: the list is then a numeric without a precision.
     let scale = if is_even { scale } else { scale.max(10) };
     let precision = (whole.unwrap_or(0) + scale.unsigned_abs()).max(1);
     if usize::from(precision) > MOST_DIGITS {

@@ -6,7 +6,7 @@ use datafusion_postgres::pgwire::api::Type;
 use super::{datetime, interval, is_oid, json, name, numeric, syntax, trimmed, unsupported};
 use crate::wire::error_response::SqlError;
 
-/// The value of a type that is no array.
+/// Reads the value of a type that is no array.
 pub(super) fn read(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, SqlError> {
     Ok(match *wire {
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::UNKNOWN => text_value(text),
@@ -46,7 +46,7 @@ pub(super) fn text_value(text: &str) -> ScalarValue {
     ScalarValue::Utf8(Some(text.to_owned()))
 }
 
-/// Names have at most 63 bytes.
+/// Cuts a name to 63 bytes, the most that names have.
 fn truncated(text: &str) -> &str {
     let mut end = text.len().min(63);
     while !text.is_char_boundary(end) {
@@ -55,7 +55,7 @@ fn truncated(text: &str) -> &str {
     &text[..end]
 }
 
-/// The one byte of a `"char"`.
+/// Reads the one byte of a `"char"`.
 fn internal_char(text: &str) -> Result<&str, SqlError> {
     match text.chars().next() {
         Some(letter) if !letter.is_ascii() => {
@@ -66,7 +66,7 @@ fn internal_char(text: &str) -> Result<&str, SqlError> {
     }
 }
 
-/// `boolin`: any beginning of a word that is no other's.
+/// Reads a boolean as `boolin` does: any beginning of a word that is no other's.
 fn boolean(text: &str) -> Result<bool, SqlError> {
     let word = trimmed(text).to_ascii_lowercase();
     let begins = |whole: &str| whole.starts_with(&word);
@@ -93,12 +93,12 @@ fn integer(wire: &Type, text: &str, least: i128, most: i128) -> Result<i128, Sql
     }
 }
 
-/// Reads a floating-point number. `parse` tells also whether it is zero, and whether it is infinite.
+/// Reads a floating-point number. `parse` returns it, true if it is zero, and true if it is infinite.
 fn float<F>(wire: &Type, text: &str, parse: impl Fn(&str) -> Option<(F, bool, bool)>) -> Result<F, SqlError> {
     let word = trimmed(text);
     let (magnitude, digits) = (word.strip_prefix(['-', '+']).unwrap_or(word), |c: char| c.is_ascii_digit());
     let named = ["nan", "infinity", "inf"].iter().any(|known| magnitude.eq_ignore_ascii_case(known));
-    // Rust also reads what `strtod` does not.
+    // Rust also reads forms that `strtod` does not.
     if !named && !magnitude.starts_with(|c| digits(c) || c == '.') {
         return Err(syntax(&name(wire), text));
     }
@@ -110,7 +110,8 @@ fn float<F>(wire: &Type, text: &str, parse: impl Fn(&str) -> Option<(F, bool, bo
     Ok(value)
 }
 
-/// `byteain`: hexadecimal digits after `\x`, else bytes with `\` before three octal digits or before itself.
+/// Reads bytes as `byteain` does: hexadecimal digits after `\x`, else bytes with `\` before three octal digits or
+/// before itself.
 fn bytea(text: &str) -> Result<Vec<u8>, SqlError> {
     if let Some(hex) = text.strip_prefix("\\x") {
         let mut bytes = Vec::with_capacity(hex.len() / 2);
@@ -153,7 +154,7 @@ fn bytea(text: &str) -> Result<Vec<u8>, SqlError> {
     }
 }
 
-/// `uuid_in`: 32 digits, a hyphen after any four of them, braces around all.
+/// Reads a UUID as `uuid_in` does: 32 digits, a hyphen after any four of them, braces around all.
 fn uuid(text: &str) -> Result<String, SqlError> {
     let invalid = || syntax("uuid", text);
     let inner = match text.strip_prefix('{') {
@@ -175,12 +176,12 @@ fn uuid(text: &str) -> Result<String, SqlError> {
     Ok(hyphenated(&digits))
 }
 
-/// 32 digits as a UUID is written.
+/// Writes 32 digits as a UUID.
 pub(super) fn hyphenated(digits: &str) -> String {
     [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
 }
 
-/// Numbers of objects only: names are looked up by casts.
+/// Reads the number of an object; casts look up names.
 fn oid(wire: &Type, text: &str) -> Result<ScalarValue, SqlError> {
     let word = trimmed(text);
     if *wire != Type::OID && word.parse::<u32>().is_err() {
@@ -192,7 +193,7 @@ fn oid(wire: &Type, text: &str) -> Result<ScalarValue, SqlError> {
     oid_value(value as i64 as u32)
 }
 
-/// Numbers of objects are kept as `int4`.
+/// Returns the number of an object as the `int4` that it is kept as.
 pub(super) fn oid_value(value: u32) -> Result<ScalarValue, SqlError> {
     match i32::try_from(value) {
         Ok(value) => Ok(ScalarValue::Int32(Some(value))),

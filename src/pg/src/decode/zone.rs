@@ -33,7 +33,7 @@ const ABBREVIATIONS: [(&str, i32); 22] = [
     ("jst", 9),
 ];
 
-/// A zone of a time.
+/// Time zone of a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Zone {
     /// Seconds east of UTC.
@@ -47,7 +47,7 @@ impl Zone {
         let unknown = || SqlError::error("22023", format!("time zone \"{text}\" not recognized"));
         if let Some(digits) = text.strip_prefix(['+', '-']) {
             let seconds = seconds(digits).ok_or_else(unknown)?;
-            // As far as Postgres goes.
+            // This is the greatest offset in Postgres.
             if seconds >= 16 * 3600 {
                 return Err(SqlError::error("22009", format!("time zone displacement out of range: \"{text}\"")));
             }
@@ -59,7 +59,7 @@ impl Zone {
         Tz::from_str(text).map(Self::Named).map_err(|_| unknown())
     }
 
-    /// The time in UTC. A time that clocks skip is as before they did, one they show twice is the second.
+    /// Returns the time in UTC. A time that clocks skip is as before they did, one they show twice is the second.
     pub(super) fn utc(self, local: NaiveDateTime) -> Option<NaiveDateTime> {
         match self {
             Self::Fixed(seconds) => local.checked_sub_signed(Duration::seconds(seconds)),
@@ -77,7 +77,7 @@ impl Zone {
     }
 }
 
-/// `5`, `0530`, `05:30` or `05:30:15`.
+/// Reads `5`, `0530`, `05:30` or `05:30:15` as seconds.
 fn seconds(digits: &str) -> Option<i64> {
     let parts: Vec<&str> = match (digits.contains(':'), digits.len()) {
         (true, _) => digits.split(':').collect(),

@@ -1,4 +1,4 @@
-//! Types of results: what arrow-pg cannot put on the wire is turned into something it can.
+//! Types of results: values that arrow-pg cannot put on the wire are turned into values that it can.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::wire::error_response::SqlError;
 /// The columns of a result, before a client has chosen text or binary.
 #[derive(Debug)]
 pub(crate) struct Columns {
-    /// Under the names the client sees, with types arrow-pg knows.
+    /// Schema under the names that the client sees, with types that arrow-pg knows.
     schema: Schema,
 }
 
@@ -48,7 +48,7 @@ impl Columns {
         self.schema.fields().len()
     }
 
-    /// Returns whether a client that knows these columns understands the others.
+    /// Returns true if a client that knows these columns understands the others.
     pub(crate) fn same_types(&self, other: &Self) -> bool {
         self.schema.fields().iter().map(|field| field.data_type()).eq(other
             .schema
@@ -57,7 +57,7 @@ impl Columns {
             .map(|f| f.data_type()))
     }
 
-    /// The fields of RowDescription.
+    /// Returns the fields of RowDescription.
     pub(crate) fn describe(&self, format: &Format, options: FormatOptions) -> Result<Arc<Vec<FieldInfo>>, SqlError> {
         let fields = arrow_schema_to_pg_fields(&self.schema, format, Some(Arc::new(options)))?;
         let described = fields.into_iter().zip(self.schema.fields()).map(|(info, field)| match marked(field) {
@@ -69,7 +69,7 @@ impl Columns {
     }
 }
 
-/// Types of Postgres whose values are text here, or numbers.
+/// Types of Postgres whose values are kept as text or as numbers here.
 const MARKED: [Type; 20] = [
     Type::UUID_ARRAY,
     Type::JSON_ARRAY,
@@ -93,13 +93,13 @@ const MARKED: [Type; 20] = [
     Type::REGROLE,
 ];
 
-/// Where the metadata of a field says what its values stand for.
+/// Key of a field's metadata that names the type of its values.
 const EXTENSION_TYPE_NAME_KEY: &str = "ARROW:extension:name";
 
-/// The prefix of a type's name in the metadata of a field.
+/// Prefix of a type's name in the metadata of a field.
 const MARK: &str = "neuroql.";
 
-/// The metadata of a field whose values are of one of these types. A cast takes it off.
+/// Returns the metadata of a field whose values are of this type. A cast removes it.
 pub(crate) fn mark(kind: &Type) -> HashMap<String, String> {
     let known = MARKED.contains(kind).then(|| (EXTENSION_TYPE_NAME_KEY.into(), format!("{MARK}{}", kind.name())));
     known.into_iter().collect()
@@ -110,7 +110,7 @@ fn marked(field: &Field) -> Option<Type> {
     MARKED.iter().find(|kind| kind.name() == name).cloned()
 }
 
-/// The Postgres type a column is sent as.
+/// Returns the oid of the Postgres type as which a column is sent.
 pub(crate) fn wire_oid(field: &Field) -> u32 {
     if let Some(kind) = marked(field) {
         return kind.oid();
@@ -119,7 +119,7 @@ pub(crate) fn wire_oid(field: &Field) -> u32 {
     field_into_pg_type(&field).map_or_else(|_| Type::TEXT.oid(), |found| found.oid())
 }
 
-/// The type a column is sent as.
+/// Returns the type as which a column is sent.
 fn wire_type(data_type: &DataType) -> DataType {
     use DataType::*;
     let list = |item: &Arc<Field>| {
@@ -162,7 +162,7 @@ fn wire_type(data_type: &DataType) -> DataType {
     }
 }
 
-/// One batch in the types of its columns. `text` tells which columns are sent as text.
+/// Converts a batch to the types of its columns on the wire.
 fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Result<RecordBatch, ArrowError> {
     let mut changed = false;
     let mut columns = Vec::with_capacity(fields.len());
@@ -210,7 +210,7 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
     RecordBatch::try_new_with_options(SchemaRef::new(Schema::new(schema)), columns, &options)
 }
 
-/// The names of objects, for those types of which values are such.
+/// Returns the names of objects, for the types whose values name objects.
 fn names_of(column: &ArrayRef, kind: &Type, objects: &Objects) -> Option<ArrayRef> {
     let kind = Kind::of_type(kind)?;
     let numbers = column.as_primitive_opt::<Int32Type>()?;
@@ -218,10 +218,10 @@ fn names_of(column: &ArrayRef, kind: &Type, objects: &Objects) -> Option<ArrayRe
     Some(Arc::new(numbers.iter().map(name).collect::<StringArray>()))
 }
 
-/// The digits of decimals that arrow-pg writes.
+/// Number of digits of decimals that arrow-pg writes.
 const WRITTEN: u8 = 28;
 
-/// Decimals of more digits than arrow-pg writes, or arrays of them, as text.
+/// Writes decimals of more digits than arrow-pg writes, or arrays of them, as text.
 fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
     if let Some(lists) = column.as_list_opt::<i32>() {
         let values = decimals(lists.values())?;
@@ -237,7 +237,7 @@ fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
     Some(Arc::new((0..numbers.len()).map(text).collect::<StringArray>()))
 }
 
-/// The binary form of `numeric_send` of Postgres: groups of four digits.
+/// Returns the binary form of `numeric_send` of Postgres: groups of four digits.
 fn numeric(value: i128, scale: i8) -> Vec<u8> {
     const GROUP: usize = 4;
     let fraction = usize::try_from(scale).unwrap_or(0);
@@ -264,7 +264,7 @@ fn numeric(value: i128, scale: i8) -> Vec<u8> {
     bytes
 }
 
-/// The binary form of values that are kept as text, and of long decimals.
+/// Returns the binary form of values that are kept as text, and of long decimals.
 fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
     if let (PgKind::Array(item), Some(lists)) = (kind.kind(), column.as_list_opt::<i32>()) {
         let values = pack(lists.values(), item)?;
@@ -289,7 +289,7 @@ fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
     Some(Arc::new(texts.iter().map(|text| text.map(bytes)).collect::<BinaryArray>()))
 }
 
-/// Each value as JSON text.
+/// Writes each value as JSON.
 pub(crate) fn json(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let schema = SchemaRef::new(Schema::new(vec![Field::new("v", column.data_type().clone(), true)]));
     let batch = RecordBatch::try_new(schema, vec![Arc::clone(column)])?;
@@ -308,7 +308,7 @@ pub(crate) fn json(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(values.collect::<StringArray>()))
 }
 
-/// The rows of a batch as messages.
+/// Encodes the rows of a batch as messages.
 pub(crate) fn encode(
     fields: &Arc<Vec<FieldInfo>>,
     batch: &RecordBatch,
@@ -331,9 +331,9 @@ pub(crate) fn encode(
     }))
 }
 
-/// A row whose empty arrays have no dimensions, as in Postgres: the encoder gives them one of length 0.
+/// Writes empty arrays of a row without dimensions, as in Postgres: the encoder gives them one of length 0.
 fn empty_without_dimensions(row: DataRow, arrays: &[bool]) -> DataRow {
-    /// One dimension; after the flag and the type of the elements, no elements from 1 on.
+    /// Number of dimensions, which is one; after the flag and the type of the elements, no elements from 1 on.
     const DIMENSION: [u8; 4] = [0, 0, 0, 1];
     const NONE: [u8; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
     let is_empty = |cell: &[u8]| cell.len() == 20 && cell[..4] == DIMENSION && cell[12..] == NONE;
@@ -357,8 +357,8 @@ fn empty_without_dimensions(row: DataRow, arrays: &[bool]) -> DataRow {
     DataRow::new(data, row.field_count)
 }
 
-/// The fields as they are encoded by. Arrays that are text already are sent as text: the encoder of arrays takes a text for an
-/// element, and quotes it.
+/// Returns the fields by which rows are encoded. Arrays that are text already are sent as text: the encoder of arrays
+/// takes a text for an element, and quotes it.
 fn as_encoded(fields: &Arc<Vec<FieldInfo>>, batch: &RecordBatch) -> Arc<Vec<FieldInfo>> {
     let is_text = |(field, column): (&FieldInfo, &ArrayRef)| {
         *column.data_type() == DataType::Utf8 && matches!(field.datatype().kind(), PgKind::Array(_))
@@ -382,7 +382,7 @@ mod tests {
 
     use super::*;
 
-    /// The rows of one column as text.
+    /// Returns the rows of one column as text.
     fn text(column: ArrayRef) -> Vec<String> {
         let schema = Schema::new(vec![Field::new("v", column.data_type().clone(), true)]);
         let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![column]).unwrap();
@@ -403,7 +403,7 @@ mod tests {
         assert_eq!(text(Arc::new(lists)), ["{1,NULL,0.25}"]);
     }
 
-    /// Values as PostgreSQL 15 sends them.
+    /// Checks values as PostgreSQL 15 sends them.
     #[test]
     fn numbers_are_sent_in_groups_of_digits() {
         let words = |value, scale| {

@@ -10,7 +10,7 @@ use crate::wire::error_response::SqlError;
 pub(crate) const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const BINARY_TRAILER: &[u8] = &[0xff, 0xff];
 
-/// How rows are written.
+/// Format of the rows of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CopyFormat {
     Text(Text),
@@ -26,7 +26,7 @@ pub(crate) struct Text {
     pub(crate) header: bool,
 }
 
-/// Options as they are given.
+/// Options of a statement, before they are checked.
 #[derive(Default)]
 struct Given {
     format: Option<String>,
@@ -86,7 +86,7 @@ impl CopyFormat {
         matches!(self, Self::Binary)
     }
 
-    /// The header of the copy, if it has one.
+    /// Returns the header of the copy, if it has one.
     pub(crate) fn begin(&self, columns: &[String]) -> Option<Bytes> {
         let (text, row) = match self {
             Self::Binary => return Some(Bytes::from_static(BINARY_HEADER)),
@@ -111,7 +111,7 @@ impl CopyFormat {
         Some(line.freeze())
     }
 
-    /// A row; its values are in the format of the copy.
+    /// Writes a row; its values are in the format of the copy.
     pub(crate) fn row(&self, row: DataRow, columns: &[String]) -> Result<Bytes, SqlError> {
         let text = match self {
             Self::Binary => {
@@ -149,14 +149,14 @@ impl CopyFormat {
         Ok(line.freeze())
     }
 
-    /// The trailer of the copy, if it has one.
+    /// Returns the trailer of the copy, if it has one.
     pub(crate) fn end(&self) -> Option<Bytes> {
         self.is_binary().then(|| Bytes::from_static(BINARY_TRAILER))
     }
 }
 
 impl Given {
-    /// The format, with Postgres' errors for options that do not go together.
+    /// Returns the format, or Postgres' errors for options that do not go together.
     fn check(self) -> Result<CopyFormat, SqlError> {
         let invalid = |message: &str| SqlError::error("22023", message.to_owned());
         let not_here = |message: &str| SqlError::error("0A000", message.to_owned());
@@ -244,7 +244,7 @@ fn put_text(line: &mut BytesMut, value: &[u8], delimiter: u8) {
 
 fn put_csv(line: &mut BytesMut, value: &[u8], text: &Text, (quote, escape): (u8, u8), force: bool, alone: bool) {
     let special = |byte: &u8| *byte == text.delimiter || *byte == quote || matches!(byte, b'\n' | b'\r');
-    // A value that reads as NULL, and the end of the data of old clients.
+    // A value that would be read as NULL, or as the end of the data by old clients.
     let quoted = force || value == text.null.as_bytes() || (alone && value == b"\\.") || value.iter().any(special);
     if !quoted {
         line.put_slice(value);

@@ -13,7 +13,7 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
-/// A column of times, or of arrays of them, as text; `None` if it holds something else, or a time out of range.
+/// Writes a column of times, or of arrays of them, as text; `None` if it holds something else, or a time out of range.
 pub(crate) fn spell(column: &ArrayRef, options: &FormatOptions) -> Option<ArrayRef> {
     match column.data_type() {
         DataType::Date32 => {
@@ -59,7 +59,7 @@ pub(crate) fn spell(column: &ArrayRef, options: &FormatOptions) -> Option<ArrayR
     }
 }
 
-/// The text of each row that is not NULL.
+/// Returns the text of each row that is not NULL.
 fn texts(column: &ArrayRef, text: impl Fn(usize) -> Option<String>) -> Option<ArrayRef> {
     let mut all = Vec::with_capacity(column.len());
     for row in 0..column.len() {
@@ -68,7 +68,7 @@ fn texts(column: &ArrayRef, text: impl Fn(usize) -> Option<String>) -> Option<Ar
     Some(Arc::new(StringArray::from(all)))
 }
 
-/// Times as microseconds; what is finer is cut off.
+/// Returns times as microseconds; finer parts are cut off.
 fn micros(column: &ArrayRef, unit: TimeUnit) -> Option<Vec<i64>> {
     let counts = match column.data_type() {
         DataType::Time32(_) => cast(&cast(column, &DataType::Int32).ok()?, &DataType::Int64).ok()?,
@@ -84,7 +84,7 @@ fn micros(column: &ArrayRef, unit: TimeUnit) -> Option<Vec<i64>> {
     (0..counts.len()).map(|row| if counts.is_valid(row) { micros(counts.value(row)) } else { Some(0) }).collect()
 }
 
-/// A year as it is written, and whether it is before Christ.
+/// Returns a year as it is written, and true if it is before Christ.
 fn year(date: &impl Datelike) -> (i32, bool) {
     if date.year() > 0 { (date.year(), false) } else { (1 - date.year(), true) }
 }
@@ -120,7 +120,7 @@ fn clock(time: &NaiveDateTime, text: &mut String) {
     fraction(time.nanosecond() / 1000, text);
 }
 
-/// Microseconds without the zeros at their end.
+/// Writes microseconds without the zeros at their end.
 fn fraction(micros: u32, text: &mut String) {
     if micros > 0 {
         let digits = format!("{micros:06}");
@@ -129,7 +129,7 @@ fn fraction(micros: u32, text: &mut String) {
     }
 }
 
-/// `EncodeInterval`: units after negative ones have a sign.
+/// Writes an interval as `EncodeInterval` does: units after negative ones have a sign.
 fn interval(months: i32, days: i32, micros: i64) -> String {
     let mut text = String::new();
     let mut negative = false;
@@ -172,7 +172,7 @@ mod tests {
         texts.as_string::<i32>().iter().map(|text| text.unwrap_or("NULL").to_owned()).collect()
     }
 
-    /// Values as `psql` of PostgreSQL 15 shows them.
+    /// Checks values as `psql` of PostgreSQL 15 shows them.
     #[test]
     fn as_postgres_writes_them() {
         let days = Date32Array::from(vec![Some(0), Some(-719_162), Some(-719_163), None, Some(2_932_896)]);

@@ -1,4 +1,4 @@
-//! From Arrow values to Postgres' text and binary formats.
+//! Encoding of Arrow values in Postgres' text and binary formats.
 
 pub(crate) mod column;
 pub(crate) mod copy;

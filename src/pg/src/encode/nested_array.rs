@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, In
 use datafusion::error::{DataFusionError, Result};
 use datafusion_postgres::arrow_pg::datatypes::field_into_pg_type;
 
-/// The type of the elements of an array of arrays, however deep; `None` if it is something else.
+/// Returns the type of the elements of an array of arrays, however deep; `None` if it is something else.
 pub(crate) fn elements(data_type: &DataType) -> Option<&DataType> {
     let DataType::List(item) = data_type else { return None };
     let mut found = item.data_type();
@@ -20,15 +20,15 @@ pub(crate) fn elements(data_type: &DataType) -> Option<&DataType> {
     Some(found)
 }
 
-/// The type such an array is sent as: Postgres' types do not tell how many dimensions an array has.
+/// Returns the type as which such an array is sent: Postgres' types have no number of dimensions.
 pub(crate) fn flat(element: DataType) -> DataType {
     DataType::List(Arc::new(Field::new_list_field(element, true)))
 }
 
-/// The values as text, or in the binary form of arrays.
+/// Returns the values as text, or in the binary form of arrays.
 ///
 /// # Errors
-/// If arrays within an array are not of one length, or in the binary form their elements are of a type that has none here.
+/// Returns an error if arrays within an array are not of one length, or if the elements have no binary form here.
 pub(crate) fn encoded(column: &ArrayRef, is_binary: bool) -> Result<ArrayRef> {
     let shapes = (0..column.len()).map(|row| {
         let mut shape = Vec::new();
@@ -49,7 +49,7 @@ pub(crate) fn encoded(column: &ArrayRef, is_binary: bool) -> Result<ArrayRef> {
     Ok(Arc::new(values.iter().map(|value| value.as_deref()).collect::<BinaryArray>()))
 }
 
-/// The lengths of an array and those in it, which must be the same for all that are equally deep.
+/// Measures the lengths of an array and those in it, which must be the same for all that are equally deep.
 fn measure(array: &ArrayRef, depth: usize, shape: &mut Vec<usize>) -> Result<()> {
     match shape.get(depth) {
         None => shape.push(array.len()),
@@ -71,7 +71,7 @@ fn ragged() -> DataFusionError {
     neuroql::Refusal::error("2202E", "multidimensional arrays must have array expressions with matching dimensions")
 }
 
-/// The binary form of `array_send` of Postgres.
+/// Returns the binary form of `array_send` of Postgres.
 fn binary(array: &ArrayRef, shape: &[usize], element: &DataType) -> Result<Vec<u8>> {
     let mut items = Vec::new();
     let has_null = push_items(array, &mut items)?;
@@ -92,7 +92,7 @@ fn binary(array: &ArrayRef, shape: &[usize], element: &DataType) -> Result<Vec<u
     Ok(bytes)
 }
 
-/// Appends the elements, each after its length; whether there is a NULL.
+/// Appends the elements, each after its length; returns true if there is a NULL.
 fn push_items(array: &ArrayRef, bytes: &mut Vec<u8>) -> Result<bool> {
     if let Some(lists) = array.as_list_opt::<i32>() {
         let mut has_null = false;

@@ -11,8 +11,8 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use crate::decode::is_space;
 use crate::floats;
 
-/// A column of composite values, or of arrays of them, as text; `None` if it holds something else, or something in them
-/// is of a type that is not written here. `extra` is `extra_float_digits`.
+/// Writes a column of composite values, or of arrays of them, as text; `None` if it holds something else, or a value in
+/// them is of a type that is not written here. `extra` is `extra_float_digits`.
 pub(crate) fn spell(column: &ArrayRef, extra: i32) -> Option<ArrayRef> {
     match column.data_type() {
         DataType::Struct(_) => Some(Arc::new(records(column.as_struct(), extra)?)),
@@ -26,7 +26,7 @@ pub(crate) fn spell(column: &ArrayRef, extra: i32) -> Option<ArrayRef> {
     }
 }
 
-/// As `record_out` of Postgres.
+/// Writes records as `record_out` of Postgres does.
 fn records(records: &StructArray, extra: i32) -> Option<StringArray> {
     let columns = records.columns().iter().map(|column| texts(column, extra)).collect::<Option<Vec<_>>>()?;
     let record = |row: usize| {
@@ -46,7 +46,7 @@ fn records(records: &StructArray, extra: i32) -> Option<StringArray> {
     Some((0..records.len()).map(|row| records.is_valid(row).then(|| record(row))).collect())
 }
 
-/// As `array_out` of Postgres.
+/// Writes arrays as `array_out` of Postgres does.
 fn arrays(lists: &ListArray, extra: i32) -> Option<StringArray> {
     let items = texts(lists.values(), extra)?;
     let array = |range: std::ops::Range<usize>| {
@@ -70,7 +70,7 @@ fn arrays(lists: &ListArray, extra: i32) -> Option<StringArray> {
     Some(ranges.enumerate().map(|(row, range)| lists.is_valid(row).then(|| array(range))).collect())
 }
 
-/// What stands for a quotation mark in a quoted value is it with `escape` before it; a backslash is always doubled.
+/// Writes a value, in quotes if `quoted`, with `escape` before each quotation mark in it and each backslash doubled.
 fn push(value: &str, quoted: bool, escape: &str, text: &mut String) {
     if !quoted {
         text.push_str(value);
@@ -88,7 +88,7 @@ fn push(value: &str, quoted: bool, escape: &str, text: &mut String) {
     text.push('"');
 }
 
-/// Values as they stand outside of records.
+/// Returns values as text, as they stand outside of records.
 fn texts(column: &ArrayRef, extra: i32) -> Option<StringArray> {
     use DataType::{Boolean, Float32, Float64, List, Struct, Utf8};
     Some(match column.data_type() {
@@ -120,7 +120,7 @@ mod tests {
         spell(column, 1).unwrap().as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
     }
 
-    /// The same rows as `psql` of PostgreSQL 15 shows them.
+    /// Checks the same rows as `psql` of PostgreSQL 15 shows them.
     #[test]
     fn as_postgres_writes_them() {
         let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None, Some(-3), None]));

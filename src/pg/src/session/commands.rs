@@ -26,7 +26,7 @@ use crate::sql::rewrite::catalog_queries;
 use crate::sql::rewrite::parameter_casts;
 use crate::wire::error_response::{Failure, SqlError, warning};
 
-/// Returns whether this module runs the statement.
+/// Returns true if this module runs the statement.
 pub(crate) fn is_about_session(statement: &Statement) -> bool {
     use Statement::*;
     matches!(
@@ -52,7 +52,7 @@ pub(crate) fn is_about_session(statement: &Statement) -> bool {
     )
 }
 
-/// Returns whether the statement is allowed in a failed transaction.
+/// Returns true if the statement is allowed in a failed transaction.
 pub(crate) fn ends_transaction(statement: &Statement) -> bool {
     matches!(statement, Statement::Commit { .. } | Statement::Rollback { .. })
 }
@@ -78,7 +78,7 @@ pub(crate) async fn prepare(
             };
             let query = DFStatement::Statement(Box::new(Statement::Query(query)));
             let mut prepared = session.prepare_statement(query, parsed, declared, version).await?;
-            // The rows are FETCH's.
+            // FETCH has the rows.
             prepared.columns = None;
             return Ok(prepared);
         }
@@ -93,7 +93,7 @@ pub(crate) async fn prepare(
     Ok(Session::prepare_without_plan(parsed, columns, version))
 }
 
-/// Runs a statement this module is responsible for.
+/// Runs a statement of this module.
 pub(crate) async fn run(
     session: &mut Session,
     statement: &Statement,
@@ -211,7 +211,7 @@ fn start_transaction(session: &mut Session, modes: &[TransactionMode]) {
     }
 }
 
-/// Settings of a transaction, and their values.
+/// Returns settings of a transaction, and their values.
 pub(crate) fn transaction_modes(
     modes: &[TransactionMode],
 ) -> impl Iterator<Item = (&'static str, &'static str)> + use<'_> {
@@ -273,7 +273,7 @@ fn no_such_savepoint(name: &str) -> SqlError {
 
 // Prepared statements. SQL and the protocol share their names, as in Postgres.
 
-/// The statement inside a PREPARE, planned with the types it declares.
+/// Plans the statement inside a PREPARE, with the types that it declares.
 async fn plan_prepare(
     session: &Session,
     prepared: &Prepared,
@@ -302,7 +302,7 @@ pub(crate) fn no_such_statement(name: &str) -> SqlError {
     SqlError::error("26000", format!("prepared statement \"{name}\" does not exist"))
 }
 
-/// The values of the expressions in `EXECUTE p(…)`.
+/// Computes the values of the expressions in `EXECUTE p(…)`.
 async fn arguments(session: &Session, given: &[Expr], target: &Prepared) -> Result<Vec<ScalarValue>, SqlError> {
     let wanted = target.parameters.len();
     if given.len() != wanted {
@@ -316,7 +316,7 @@ async fn arguments(session: &Session, given: &[Expr], target: &Prepared) -> Resu
     }
     let zone = session.zone();
     let mut values = Vec::with_capacity(wanted);
-    // Literals have the type of their parameter, everything else has its own.
+    // Literals have the type of their parameter, other expressions have their own.
     let mut computed = Vec::new();
     for (expr, parameter) in given.iter().zip(&target.parameters) {
         values.push(match expr {
@@ -345,7 +345,7 @@ async fn arguments(session: &Session, given: &[Expr], target: &Prepared) -> Resu
     values.into_iter().map(|value| value.or_else(|| computed.next()).ok_or_else(missing)).collect()
 }
 
-/// A number as it is written, with its sign.
+/// Returns a number as it is written, with its sign.
 fn number(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Value(ValueWithSpan { value: Value::Number(text, false), .. }) => Some(text.clone()),
@@ -354,7 +354,7 @@ fn number(expr: &Expr) -> Option<String> {
     }
 }
 
-/// The values of expressions, each cast to the type of its parameter.
+/// Computes the values of expressions, each cast to the type of its parameter.
 async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) -> Result<Vec<ScalarValue>, SqlError> {
     if given.is_empty() {
         return Ok(Vec::new());
@@ -384,7 +384,7 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
     batch.columns().iter().zip(&parameters).map(value).collect()
 }
 
-// Cursors are portals that SQL has named.
+// Cursors are portals with a name in SQL.
 
 fn declare(
     session: &mut Session,
@@ -415,7 +415,7 @@ fn declare(
     Ok(Outcome::done("DECLARE CURSOR"))
 }
 
-/// The columns of a cursor's rows: its statement itself has none.
+/// Returns the columns of a cursor's rows: its statement itself has none.
 pub(crate) fn columns_of(plan: &LogicalPlan, prepared: &Prepared) -> Arc<Columns> {
     Arc::new(Columns::new(plan.schema().as_arrow(), &prepared.parsed.names))
 }

@@ -19,12 +19,12 @@ use crate::encode::copy::CopyFormat;
 use crate::session::{Prepared, Session};
 use crate::wire::error_response::SqlError;
 
-/// Rows of a batch.
+/// Number of rows of a batch.
 const ROWS: usize = 8192;
 
 /// A copy that is being read.
 pub(crate) struct CopyIn {
-    /// Inserts the rows of the table into itself.
+    /// Plan that inserts the rows of the table into itself.
     plan: LogicalPlan,
     table: String,
     fields: Vec<(FieldRef, Type)>,
@@ -82,7 +82,7 @@ impl CopyIn {
         self.take(read)
     }
 
-    /// The plan that inserts all rows.
+    /// Returns the plan that inserts all rows.
     pub(crate) fn finish(mut self) -> Result<(LogicalPlan, MemoryReservation), SqlError> {
         let read = self.reader.finish();
         self.take(read)?;
@@ -140,7 +140,7 @@ impl CopyIn {
     }
 }
 
-/// The table that an INSERT reads, and the columns of it.
+/// Returns the table that an INSERT reads, and the columns of it.
 fn target(plan: &LogicalPlan) -> Option<(String, Vec<String>)> {
     let mut found = None;
     let walked = plan.apply(|node| {

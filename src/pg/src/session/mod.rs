@@ -49,7 +49,7 @@ use crate::wire::error_response::{Failure, SqlError};
 use crate::wire::interrupt::{Registry, TimeLimit, transaction_timeout};
 use neuroql_access::Role;
 
-/// Bytes of a query that is parsed at once: a fraction of a millisecond.
+/// Greatest number of bytes of a query that is parsed without a task: a fraction of a millisecond.
 const SHORT: usize = 1 << 10;
 
 /// State that the sessions of a server share.
@@ -58,7 +58,7 @@ pub(crate) struct Base {
     state: SessionState,
     parser: Arc<Parser>,
     functions: Arc<Functions>,
-    /// Counts changes of the catalog: a plan made before one is made again.
+    /// Number of changes of the catalog: a plan made before one is made again.
     catalog_version: AtomicU64,
     changes: Arc<Changes>,
     registry: Arc<Registry>,
@@ -87,7 +87,7 @@ impl Base {
         })
     }
 
-    /// Plans that were made before are made again.
+    /// Counts a change of the catalog: plans that were made before are made again.
     pub(crate) fn catalog_changed(&self) {
         self.catalog_version.fetch_add(1, Ordering::AcqRel);
     }
@@ -104,22 +104,22 @@ impl Base {
 /// A statement that can be run, any number of times.
 pub(crate) struct Prepared {
     pub(crate) parsed: Parsed,
-    /// `None` for a statement about the session itself.
+    /// Plan; `None` for a statement about the session itself.
     pub(crate) plan: Option<LogicalPlan>,
     pub(crate) parameters: Vec<Parameter>,
-    /// `None` for a statement without a result.
+    /// Columns of the result; `None` for a statement without a result.
     pub(crate) columns: Option<Arc<Columns>>,
     version: (u64, u64),
     pub(crate) plans: PlanCache,
 }
 
 impl Prepared {
-    /// The columns that a client is told of: those of a COPY come with its data.
+    /// Returns the columns that a client is told of: those of a COPY come with its data.
     pub(crate) fn described(&self) -> Option<&Arc<Columns>> {
         self.columns.as_ref().filter(|_| self.parsed.copy.is_none())
     }
 
-    /// The statement of SQL, unless it is one of DataFusion's own.
+    /// Returns the statement of SQL, unless it is one of DataFusion's own.
     pub(crate) fn sql(&self) -> Option<&ast::Statement> {
         self.parsed.statement_in_sql()
     }
@@ -131,7 +131,7 @@ pub(crate) struct Portal {
     pub(crate) values: Vec<ScalarValue>,
     pub(crate) format: Format,
     pub(crate) running: Option<(Rows, Tag)>,
-    /// `DECLARE … WITH HOLD`: survives its transaction.
+    /// True for `DECLARE … WITH HOLD`: the portal survives its transaction.
     pub(crate) held: bool,
 }
 
@@ -173,17 +173,17 @@ pub(crate) struct Session {
     pub(crate) role: Role,
     pub(crate) objects: Arc<Objects>,
     settings: Arc<Mutex<Settings>>,
-    /// Counts changes of settings that a plan may depend on.
+    /// Number of changes of settings that a plan may depend on.
     pub(crate) settings_version: u64,
     pub(crate) status: TransactionStatus,
-    /// When the transaction began, if there is one.
+    /// Time when the transaction began, if there is one.
     pub(crate) began: Option<Instant>,
     pub(crate) transaction: Transaction,
     /// True if something was changed in this transaction that ROLLBACK will not undo.
     pub(crate) wrote: bool,
     pub(crate) prepared: HashMap<String, Arc<Prepared>>,
     pub(crate) portals: HashMap<String, Portal>,
-    /// Prepared statements and portals without a statement in them.
+    /// Names of prepared statements and portals without a statement in them.
     pub(crate) empty: HashSet<String>,
     pub(crate) empty_portals: HashSet<String>,
     /// Messages to send before the statement completes.
@@ -236,13 +236,13 @@ impl Session {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long the next statement may run.
+    /// Returns the time that the next statement may run.
     pub(crate) fn time_limit(&self) -> TimeLimit {
         let statement = self.settings().statement_timeout();
         TimeLimit { statement, transaction: self.left_of_transaction() }
     }
 
-    /// How long the client may say nothing, and what it is told then.
+    /// Returns the time that the client may say nothing, and the error that it gets then.
     pub(crate) fn idle_limit(&self) -> (Option<Duration>, SqlError) {
         if self.status == TransactionStatus::Idle {
             let error = SqlError::fatal("57P05", "terminating connection due to idle-session timeout");
@@ -264,7 +264,7 @@ impl Session {
         Some(limit.saturating_sub(began.elapsed()))
     }
 
-    /// Splits a query into statements. A long one in a task of its own, because others wait meanwhile.
+    /// Splits a query into statements. A long query is parsed in a task of its own, because others wait meanwhile.
     pub(crate) async fn parse(&self, query: String) -> Result<Vec<Parsed>, SqlError> {
         if query.len() <= SHORT {
             return self.base.parser.parse(&query);
@@ -273,7 +273,7 @@ impl Session {
         isolated(async move { parser.parse(&query) }).await
     }
 
-    /// Plans a statement. `declared` are the parameter types the client gave.
+    /// Plans a statement. `declared` are the parameter types that the client declared.
     pub(crate) async fn prepare(&self, parsed: Parsed, declared: &[Option<Type>]) -> Result<Prepared, SqlError> {
         let version = self.version();
         if let Statement::Statement(statement) = &parsed.statement
@@ -299,7 +299,7 @@ impl Session {
         isolated(async move { planner.prepare(statement, parsed, &declared, version).await }).await
     }
 
-    /// What plans statements in tasks of their own, until the guard is dropped.
+    /// Returns a planner of statements in tasks of their own, until the guard is dropped.
     fn planner(&self) -> (Planner, CancelOnDrop) {
         let (state, guard) = interruptible(&self.context);
         let settings = self.settings();
@@ -315,7 +315,7 @@ impl Session {
         (planner, guard)
     }
 
-    /// The time zone.
+    /// Returns the time zone.
     pub(crate) fn zone(&self) -> String {
         zone_of(&self.settings())
     }
@@ -364,7 +364,7 @@ impl Session {
         }
     }
 
-    /// The statement, planned again if the tables it names may be others by now.
+    /// Returns the statement, planned again if the tables it names may have changed.
     pub(crate) async fn up_to_date(&mut self, prepared: &Arc<Prepared>) -> Result<Arc<Prepared>, SqlError> {
         if prepared.version == self.version() || prepared.plan.is_none() {
             return Ok(Arc::clone(prepared));
@@ -386,7 +386,7 @@ impl Session {
         Ok(fresh)
     }
 
-    /// Runs a query with the plan that is kept of it, which is made if it is time; `None` if it goes without.
+    /// Runs a query with its kept plan, which is made now if that pays; `None` if it runs without one.
     async fn run_kept(
         &mut self,
         prepared: &Arc<Prepared>,
@@ -418,7 +418,7 @@ impl Session {
     }
 
     pub(crate) async fn run_plan(&mut self, plan: LogicalPlan, statement: &Statement) -> Result<Outcome, Failure> {
-        // Again, because the transaction may have become read-only since the statement was prepared.
+        // This is checked again, because the transaction may have become read-only since the statement was prepared.
         let read_only = self.settings().read_only();
         neuroql_access::check(&plan, &self.role, read_only)?;
         let context = self.context.clone();
@@ -523,7 +523,7 @@ impl Session {
         isolated(async move { context.execute_logical_plan(plan).await.map(drop) }).await
     }
 
-    /// Lets changed settings take effect, and tells the client of those it must know.
+    /// Applies changed settings, and reports to the client those that it must know.
     pub(crate) async fn synchronize(&mut self) -> Result<(), SqlError> {
         let (path, zone, reports) = {
             let mut settings = self.settings();
@@ -558,13 +558,13 @@ impl Session {
         Ok(())
     }
 
-    /// Applies schema and time zone again at the next opportunity.
+    /// Makes [`Session::synchronize`] apply schema and time zone again.
     pub(crate) fn forget_applied(&mut self) {
         self.schema.clear();
         self.time_zone.clear();
     }
 
-    /// An error inside a transaction fails the transaction.
+    /// Fails the transaction after an error in it.
     pub(crate) fn failed(&mut self) {
         if self.status == TransactionStatus::Idle && self.transaction.roll_back() {
             self.base.catalog_changed();
@@ -572,13 +572,13 @@ impl Session {
         self.status = self.status.to_error_state();
     }
 
-    /// Portals end with their transaction.
+    /// Closes the portals that end with their transaction.
     pub(crate) fn close_portals(&mut self) {
         self.portals.retain(|_, portal| portal.held);
     }
 }
 
-/// The table or view that a statement creates or drops, if ROLLBACK can put back what its name stood for.
+/// Returns the table or view that a statement creates or drops, if ROLLBACK can restore what its name stood for.
 fn changed_table(ddl: &DdlStatement, context: &SessionContext) -> Option<ResolvedTableReference> {
     let name = match ddl {
         DdlStatement::CreateExternalTable(table) => &table.name,
@@ -604,7 +604,7 @@ pub(crate) fn in_failed_transaction() -> SqlError {
     SqlError::error("25P02", "current transaction is aborted, commands ignored until end of transaction block")
 }
 
-/// DataFusion answers a change with one row, the number of rows changed.
+/// Returns the number of rows changed, which is DataFusion's answer to a change.
 fn count(batches: &[RecordBatch]) -> u64 {
     batches
         .iter()

@@ -1,6 +1,6 @@
 //! Plans of prepared statements, kept from one execution to the next.
 //!
-//! Postgres' `plan_cache_mode` says when: `auto` keeps the plan of a statement that runs a second time, since most run
+//! Postgres' `plan_cache_mode` decides: `auto` keeps the plan of a statement that runs a second time, since most run
 //! once.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,9 +17,9 @@ use crate::session::Prepared;
 enum State {
     #[default]
     New,
-    /// It ran, with a plan of its own.
+    /// The statement ran once, with a plan that was not kept.
     Ran,
-    /// Its plan cannot be kept.
+    /// The plan cannot be kept.
     Unfit,
     Kept(Box<ReusablePlan>),
     /// A portal is running the plan.
@@ -30,7 +30,7 @@ enum State {
 #[derive(Debug, Default)]
 pub(crate) struct PlanCache(Mutex<State>);
 
-/// When plans are kept.
+/// Mode of keeping plans: the setting `plan_cache_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Auto,
@@ -53,14 +53,14 @@ impl Mode {
 #[derive(Debug)]
 pub(crate) enum Turn {
     Run(Box<ReusablePlan>),
-    /// Makes a plan and keeps it.
+    /// Make a plan and keep it.
     Plan,
-    /// Goes without.
+    /// Run without a kept plan.
     Pass,
 }
 
 impl PlanCache {
-    /// Whose turn it is. After `Run` and `Plan` nobody else has the plan until the [`Lease`] ends.
+    /// Returns the plan to use. After `Run` and `Plan` no other execution has the plan until the [`Lease`] ends.
     pub(crate) fn turn(&self, mode: Mode) -> Turn {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match (std::mem::replace(&mut *state, State::Lent), mode) {
@@ -89,17 +89,17 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// After [`Turn::Run`].
+    /// Creates the lease after [`Turn::Run`].
     pub(crate) fn new(prepared: &Arc<Prepared>, plan: Box<ReusablePlan>) -> Self {
         Self { prepared: Arc::clone(prepared), plan: Some(plan) }
     }
 
-    /// After [`Turn::Plan`], while there is no plan yet.
+    /// Creates the lease after [`Turn::Plan`], while there is no plan yet.
     pub(crate) fn planning(prepared: &Arc<Prepared>) -> Self {
         Self { prepared: Arc::clone(prepared), plan: None }
     }
 
-    /// The outcome of planning.
+    /// Sets the plan that was made; `None` if the statement's plan cannot be kept.
     pub(crate) fn planned(&mut self, plan: Option<ReusablePlan>) {
         match plan {
             Some(plan) => self.plan = Some(Box::new(plan)),
@@ -107,17 +107,17 @@ impl Lease {
         }
     }
 
-    /// Returns whether there is a plan for these values.
+    /// Returns true if there is a plan for these values.
     pub(crate) fn takes(&self, values: &[ScalarValue]) -> bool {
         self.plan.as_ref().is_some_and(|plan| plan.takes(values))
     }
 
-    /// Returns whether the plan may run where others wait.
+    /// Returns true if the plan may run on a thread that others wait for.
     pub(crate) fn is_quick(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| plan.is_quick())
     }
 
-    /// Starts the query; [`Lease::takes`] has said that it can.
+    /// Starts the query, if [`Lease::takes`] returns true.
     pub(crate) fn execute(&mut self, values: &[ScalarValue]) -> Result<SendableRecordBatchStream, DataFusionError> {
         match &mut self.plan {
             Some(plan) => plan.execute(values.to_vec()),
@@ -134,7 +134,7 @@ impl Lease {
 }
 
 impl Drop for Lease {
-    /// Whoever ended half-way may still be in the plan: the next execution makes another.
+    /// Drops a plan that ended half-way, since its operators may still run: the next execution makes another.
     fn drop(&mut self) {
         let mut state = self.prepared.plans.0.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, State::Lent) {

@@ -26,7 +26,7 @@ use crate::wire::error_response::SqlError;
 /// A session's state for planning, as it is now.
 pub(crate) struct Planner {
     pub(crate) context: SessionContext,
-    /// The state of this statement alone: planning ends when nobody waits for it any more.
+    /// The state of this statement alone: planning ends when the guard of the state is dropped.
     pub(crate) state: SessionState,
     pub(crate) objects: Arc<Objects>,
     pub(crate) role: Role,
@@ -69,7 +69,7 @@ impl Planner {
         Ok(Prepared { parsed, plan: Some(plan), parameters, columns, version, plans: PlanCache::default() })
     }
 
-    /// Learns which objects there are.
+    /// Reads the objects that exist now.
     async fn look_around(&self) -> Result<(), SqlError> {
         let mut path = vec![self.state.config_options().catalog.default_schema.clone()];
         path.extend(self.search_path.iter().cloned());
@@ -78,15 +78,15 @@ impl Planner {
         Ok(())
     }
 
-    /// Plans a statement of DataFusion, as far as the user may run it and see what it reads.
+    /// Plans a statement of DataFusion, with the user's permissions and without values that the user may not see.
     pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, SqlError> {
         let plan = self.state.statement_to_plan(statement).await?;
         neuroql_access::check(&plan, &self.role, self.read_only)?;
         Ok(neuroql_access::conceal(plan, &self.role)?)
     }
 
-    /// The columns of a plan as they will be. Branches of a CASE or a UNION get their common type when types are coerced,
-    /// until then the plan has that of the first.
+    /// Returns the columns of a plan as they will be. Branches of a CASE or a UNION get their common type when types
+    /// are coerced, until then the plan has that of the first.
     fn described(&self, plan: &LogicalPlan) -> Schema {
         let planned = || plan.schema().as_arrow().clone();
         if !is_coerced_later(plan) {
@@ -94,7 +94,7 @@ impl Planner {
         }
         let state = &self.state;
         let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
-        // What is wrong with it is said when it runs.
+        // An error of the plan is reported when it runs.
         analyzed.map_or_else(|_| planned(), |analyzed| analyzed.schema().as_arrow().clone())
     }
 
@@ -113,7 +113,7 @@ impl Planner {
     }
 }
 
-/// Takes the casts of parameters out of a statement, or the one inside an EXPLAIN.
+/// Takes the casts of parameters out of a statement, or out of the one inside an EXPLAIN.
 fn take_casts(statement: &mut Statement, declared: &[Option<Type>]) -> Casts {
     match statement {
         Statement::Statement(inner) => parameter_casts::take(inner.as_mut(), declared),
@@ -126,7 +126,7 @@ fn take_casts(statement: &mut Statement, declared: &[Option<Type>]) -> Casts {
     }
 }
 
-/// Returns whether the types of a plan may change when they are coerced.
+/// Returns true if the types of a plan may change when they are coerced.
 fn is_coerced_later(plan: &LogicalPlan) -> bool {
     let branches = |expr: &Expr| {
         let found = expr.exists(|expr| {

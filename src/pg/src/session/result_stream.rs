@@ -83,11 +83,11 @@ fn join_failed(error: JoinError) -> SqlError {
     }
 }
 
-/// Rows that remain of a result. Clones share them: what one takes the other does not see.
+/// Remaining rows of a result. Clones share them: rows that one takes do not reach the other.
 #[derive(Clone)]
 pub(crate) struct Rows {
     feed: Arc<Mutex<Feed>>,
-    /// How many may still be taken through this clone.
+    /// Number of rows that may still be taken through this clone.
     left: usize,
 }
 
@@ -95,17 +95,17 @@ struct Feed {
     source: Source,
     /// The rest of the last batch.
     rest: Option<RecordBatch>,
-    /// An abandoned result ends the functions that run for it.
+    /// Ends the functions that run for a result when it is abandoned.
     _guard: CancelOnDrop,
-    /// The plan that runs, if it is one that is kept.
+    /// The lease of the plan, if it is a kept one.
     lease: Option<Lease>,
 }
 
-/// Where batches come from.
+/// Source of the batches.
 enum Source {
     /// A task that runs the query.
     Task(mpsc::Receiver<Result<RecordBatch, DataFusionError>>, SpawnedTask<()>),
-    /// A query that is run by whoever takes its rows.
+    /// A query that runs where its rows are taken.
     Here(SendableRecordBatchStream),
     Ended,
 }
@@ -127,7 +127,7 @@ impl Rows {
         Ok(Self::new(Feed { source, rest: None, _guard: CancelOnDrop::default(), lease: Some(lease) }))
     }
 
-    /// Rows that are there already.
+    /// Returns rows that exist already.
     pub(crate) fn of(batch: RecordBatch) -> Self {
         Self::new(Feed { source: Source::Ended, rest: Some(batch), _guard: CancelOnDrop::default(), lease: None })
     }
@@ -136,12 +136,12 @@ impl Rows {
         Self { feed: Arc::new(Mutex::new(feed)), left: usize::MAX }
     }
 
-    /// The same rows, but at most `count` of them.
+    /// Returns the same rows, but at most `count` of them.
     pub(crate) fn first(&self, count: usize) -> Self {
         Self { feed: Arc::clone(&self.feed), left: count }
     }
 
-    /// At most `most` more rows; `None` at the end.
+    /// Returns at most `most` more rows; `None` at the end.
     pub(crate) async fn next(&mut self, most: usize) -> Result<Option<RecordBatch>, SqlError> {
         let most = most.min(self.left);
         if most == 0 {
@@ -154,14 +154,14 @@ impl Rows {
         Ok(batch)
     }
 
-    /// The same, if it takes no waiting.
+    /// Returns the next rows if they are ready.
     pub(crate) fn next_now(&mut self, most: usize) -> Option<Result<Option<RecordBatch>, SqlError>> {
         self.next(most).now_or_never()
     }
 }
 
 impl Source {
-    /// A task that runs the query.
+    /// Starts a task that runs the query.
     fn task(query: impl Future<Output = Result<SendableRecordBatchStream, DataFusionError>> + Send + 'static) -> Self {
         let (sender, batches) = mpsc::channel(1);
         let task = SpawnedTask::spawn(Roomy(Box::pin(async move {
@@ -211,7 +211,7 @@ impl Feed {
         Ok(Some(batch.slice(0, most)))
     }
 
-    /// The last batch may be the last one because of a panic.
+    /// Ends the result, with an error if the task has panicked.
     async fn end(&mut self) -> Result<Option<RecordBatch>, SqlError> {
         if let Source::Task(_, task) = std::mem::replace(&mut self.source, Source::Ended) {
             task.join().await.map_err(join_failed)?;

@@ -70,7 +70,8 @@ async fn assign(session: &mut Session, name: &str, value: Option<&str>, local: b
     }
 }
 
-/// A value as DataFusion spells it: its switches are `true` and `false`, Postgres' are `on` and `off` as well.
+/// Converts a value to DataFusion's spelling: its switches are `true` and `false`, Postgres' are `on` and `off` as
+/// well.
 fn engine_value(value: &str, current: Option<&str>) -> String {
     let switch = matches!(current, Some("true" | "false"));
     match value.to_ascii_lowercase().as_str() {
@@ -80,7 +81,7 @@ fn engine_value(value: &str, current: Option<&str>) -> String {
     }
 }
 
-/// The value as text, `None` for DEFAULT.
+/// Returns the value as text, `None` for DEFAULT.
 fn value_text(values: &[Expr]) -> Option<String> {
     let one = |value: &Expr| match value {
         Expr::Value(ValueWithSpan { value, .. }) => match value {
@@ -98,7 +99,7 @@ fn value_text(values: &[Expr]) -> Option<String> {
     }
 }
 
-/// A setting of DataFusion or of an extension of it: something before the dot that has settings.
+/// Returns true for a setting of DataFusion or of an extension of it: the part before the dot is a prefix of settings.
 fn is_engine_setting(session: &Session, name: &str) -> bool {
     let Some((space, _)) = name.split_once('.') else { return false };
     let space = format!("{}.", space.to_ascii_lowercase());
@@ -112,7 +113,7 @@ fn engine_settings(session: &Session) -> Vec<ConfigEntry> {
     entries
 }
 
-/// DataFusion's settings and those of its extensions, which leave out what comes before the dot.
+/// Returns DataFusion's settings and those of its extensions, to which it adds the part before the dot.
 fn settings_of(state: &SessionState) -> Vec<ConfigEntry> {
     let options = state.config_options();
     let mut entries = options.entries();
@@ -140,7 +141,7 @@ fn reset_all(session: &mut Session) {
     session.forget_applied();
 }
 
-/// Back to the value sessions start with.
+/// Resets a setting to the value that sessions start with.
 async fn reset_engine(session: &mut Session, name: &str) -> Result<(), SqlError> {
     let entry = settings_of(session.base.state()).into_iter().find(|entry| entry.key == name);
     if let Some(value) = entry.and_then(|entry| entry.value) {
@@ -165,7 +166,7 @@ pub(crate) async fn discard(session: &mut Session, what: &DiscardObject) -> Resu
     Ok(Outcome::Done(format!("DISCARD {what}")))
 }
 
-/// The setting a SHOW asks for, in lower case.
+/// Returns the name of the setting of a SHOW, in lower case.
 fn shown(variable: &[Ident]) -> String {
     let words: Vec<_> = variable.iter().map(|word| word.value.to_ascii_lowercase()).collect();
     let words: Vec<_> = words.iter().map(String::as_str).collect();
@@ -177,7 +178,7 @@ fn shown(variable: &[Ident]) -> String {
     }
 }
 
-/// Name and value of a setting.
+/// Returns name and value of a setting.
 fn find(session: &Session, name: &str) -> Result<(String, String), SqlError> {
     if let Some(found) = session.settings().get(name) {
         return Ok(found);
@@ -212,7 +213,7 @@ pub(crate) fn show(session: &Session, variable: &[Ident]) -> Result<Outcome, Sql
     Ok(Outcome::Rows(Rows::of(batch), Tag::SHOW))
 }
 
-/// The columns of a SHOW.
+/// Returns the columns of a SHOW.
 pub(crate) fn columns(session: &Session, variable: &[Ident]) -> Result<Columns, SqlError> {
     Ok(match shown(variable).as_str() {
         "all" => text_columns(&["name", "setting", "description"]),
@@ -225,7 +226,7 @@ fn text_columns(names: &[&str]) -> Columns {
     Columns::new(&Schema::new(fields), &Names::default())
 }
 
-/// A name or string without its quotes; a name without quotes in lower case.
+/// Returns a name or string without its quotes; a name without quotes in lower case.
 pub(crate) fn unquoted(text: &str) -> String {
     for quote in ['"', '\''] {
         if let Some(inner) = text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {

@@ -1,8 +1,8 @@
 //! Settings of a connection that Postgres has and clients set: `SET`, `SHOW`, `RESET`, `set_config()`.
 //!
-//! DataFusion's own settings (`datafusion.…`) live in the session's configuration instead. A setting that
-//! clients send but that changes nothing here is listed all the same, because refusing it would break them; a name
-//! nobody knows is refused with 42704, because it is a typing mistake.
+//! DataFusion's own settings (`datafusion.…`) live in the session's configuration instead. A setting that clients send
+//! but that changes nothing here is listed all the same, because refusing it would break them; an unknown name is
+//! refused with 42704, because it is a typing mistake.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -27,7 +27,7 @@ enum Kind {
     Encoding,
     DateStyle,
     TimeZone,
-    /// Must stay as it is.
+    /// A value that cannot be changed.
     Fixed,
 }
 
@@ -127,7 +127,7 @@ static DEFINITIONS: &[Definition] = &[
     define("xmloption", "content", Kind::Text, HARMLESS),
 ];
 
-/// Settings whose value a client is told at once when it changes.
+/// Settings whose value a client gets at once when it changes.
 pub(crate) const REPORTED: &[&str] = &[
     "application_name",
     "client_encoding",
@@ -146,35 +146,35 @@ pub(crate) const REPORTED: &[&str] = &[
 
 type Values = BTreeMap<String, String>;
 
-/// Bytes of names and values that a session may set.
+/// Greatest number of bytes of names and values that a session may set.
 const MOST_BYTES: usize = 1 << 20;
 
-/// The server's rules for how long statements may run.
+/// The server's limits on the time of statements.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Timeouts {
-    /// Of statements of sessions that say nothing.
+    /// Limit of statements in sessions that do not set it.
     pub(crate) default: Option<Duration>,
-    /// The longest that whoever is not a superuser may set.
+    /// Greatest limit that users who are not superusers may set.
     pub(crate) most: Option<Duration>,
 }
 
 /// The settings of one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// What is set, by name in lower case; everything else has its default.
+    /// Values that are set, by name in lower case; others have their default.
     values: Values,
     /// The values that RESET goes back to: those of the startup packet.
     initial: Values,
     transaction: Option<Transaction>,
-    /// The longest that a statement may run, whatever is set.
+    /// Greatest time that a statement may run, whatever is set.
     most: Option<Duration>,
-    /// Changed since the session last looked.
+    /// True if a value has changed since the session last looked.
     pub(crate) changed: bool,
 }
 
 #[derive(Debug, Clone)]
 struct Transaction {
-    /// For ROLLBACK.
+    /// Values before the transaction, for ROLLBACK.
     before: Values,
     /// Values hidden by SET LOCAL, for COMMIT.
     hidden: BTreeMap<String, Option<String>>,
@@ -199,11 +199,11 @@ impl Settings {
         Ok(())
     }
 
-    /// Name as Postgres spells it, and value.
+    /// Returns the name as Postgres spells it, and the value.
     pub(crate) fn get(&self, name: &str) -> Option<(String, String)> {
         let key = name.to_ascii_lowercase();
         let value = match key.as_str() {
-            // Each statement outside of a block is a transaction, of the level that transactions have.
+            // Each statement outside of a block is a transaction, with the default isolation of transactions.
             "transaction_isolation" => {
                 self.values.get(&key).or_else(|| self.values.get("default_transaction_isolation"))
             }
@@ -221,7 +221,7 @@ impl Settings {
         self.get(name).map(|(_, value)| value).unwrap_or_default()
     }
 
-    /// `SET`; no value is `DEFAULT`.
+    /// Sets a value as `SET` does; `None` is `DEFAULT`.
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<(), SqlError> {
         let key = name.to_ascii_lowercase();
         let value = match (definition(&key), value) {
@@ -229,11 +229,11 @@ impl Settings {
                 return Err(SqlError::error("55P02", format!("parameter \"{}\" cannot be changed", found.name)));
             }
             (Some(found), Some(value)) => Some(found.check(value)?),
-            // What the engine does is set by SET, not by set_config() or when a client connects.
+            // Only SET changes settings of the engine, not set_config() or the startup packet.
             (None, _) if key.starts_with("datafusion.") || key.starts_with("neuroql.") => {
                 return Err(SqlError::not_supported(format!("\"{name}\" can be set by SET only")));
             }
-            // A name with a dot belongs to some program that keeps its own things here.
+            // A name with a dot belongs to a program that keeps its own values here.
             (None, Some(value)) if key.contains('.') => Some(value.to_string()),
             (None, _) if !key.contains('.') => return Err(unknown(name)),
             (_, None) | (None, Some(_)) => self.initial.get(&key).cloned(),
@@ -261,13 +261,13 @@ impl Settings {
         Ok(())
     }
 
-    /// `RESET ALL`.
+    /// Resets all values, as `RESET ALL` does.
     pub(crate) fn reset_all(&mut self) {
         self.values = self.initial.clone();
         self.changed = true;
     }
 
-    /// `SHOW ALL`: name, value, description.
+    /// Returns name, value and description of all settings, as `SHOW ALL` does.
     pub(crate) fn all(&self) -> Vec<(String, String, String)> {
         let known =
             DEFINITIONS.iter().map(|found| (found.name.into(), self.value(found.name), found.description.into()));
@@ -285,7 +285,7 @@ impl Settings {
         self.transaction_mode("transaction_isolation", &isolation);
     }
 
-    /// A mode of the transaction that is open, forgotten at its end.
+    /// Sets a mode of the open transaction, forgotten at its end.
     pub(crate) fn transaction_mode(&mut self, name: &str, value: &str) {
         // The names and values come from this program and are valid.
         let _ = self.set(name, Some(value), true);
@@ -310,7 +310,7 @@ impl Settings {
         }
     }
 
-    /// How long a statement may run: what is set, and no longer than the server allows.
+    /// Returns the time that a statement may run: the setting, and no longer than the server allows.
     pub(crate) fn statement_timeout(&self) -> Option<Duration> {
         match (self.timeout("statement_timeout"), self.most) {
             (Some(set), Some(most)) => Some(set.min(most)),
@@ -318,19 +318,19 @@ impl Settings {
         }
     }
 
-    /// A setting that is a time; `None` if there is no limit.
+    /// Returns a setting that is a time; `None` if there is no limit.
     pub(crate) fn timeout(&self, name: &str) -> Option<Duration> {
         let set = self.values.get(name).and_then(|value| milliseconds(value));
         set.filter(|limit| *limit > 0).map(Duration::from_millis)
     }
 
-    /// Returns whether statements that change something are refused.
+    /// Returns true if statements that change something are refused.
     pub(crate) fn read_only(&self) -> bool {
         let name = if self.transaction.is_some() { "transaction_read_only" } else { "default_transaction_read_only" };
         self.value(name) == "on"
     }
 
-    /// The schemas of `search_path`.
+    /// Returns the schemas of `search_path`.
     pub(crate) fn search_path(&self) -> Vec<String> {
         self.value("search_path")
             .split(',')
@@ -339,7 +339,7 @@ impl Settings {
             .collect()
     }
 
-    /// How values become text.
+    /// Returns the options by which values become text.
     pub(crate) fn format_options(&self) -> FormatOptions {
         let mut options = FormatOptions::default();
         options.bytea_output = self.value("bytea_output");
@@ -359,7 +359,7 @@ pub(crate) fn unknown(name: &str) -> SqlError {
 }
 
 impl Definition {
-    /// The value in its usual spelling.
+    /// Returns the value in its usual spelling.
     fn check(&self, value: &str) -> Result<String, SqlError> {
         let value = value.trim();
         let lower = value.to_ascii_lowercase();
@@ -380,7 +380,7 @@ impl Definition {
             Kind::Choice(choices) => choices.contains(&lower.as_str()).then_some(lower),
             Kind::Encoding => match lower.replace(['-', '_', '\''], "").as_str() {
                 "utf8" | "unicode" => Some("UTF8".into()),
-                // What psql asks for in the C locale: it will take any bytes.
+                // psql in the C locale sets this encoding: it takes any bytes.
                 "sqlascii" => Some("SQL_ASCII".into()),
                 _ => {
                     return Err(SqlError::not_supported(format!(
@@ -413,7 +413,7 @@ impl Definition {
     }
 }
 
-/// A time as settings are written: `500`, `500ms`, `30s`, `1.5min`, `2h`, `1d`.
+/// Reads a time as settings are written: `500`, `500ms`, `30s`, `1.5min`, `2h`, `1d`.
 pub fn parse_time(text: &str) -> Option<Duration> {
     milliseconds(text).map(Duration::from_millis)
 }
@@ -436,7 +436,7 @@ fn milliseconds(text: &str) -> Option<u64> {
     (0.0..=f64::from(i32::MAX)).contains(&value).then_some(value as u64)
 }
 
-/// The largest unit that divides the value, as Postgres shows it.
+/// Writes a time in the largest unit that divides it, as Postgres shows it.
 fn spell_milliseconds(value: u64) -> String {
     if value == 0 {
         return "0".into();

@@ -1,8 +1,9 @@
-//! Transactions: what ROLLBACK puts back, and what other sessions see meanwhile.
+//! Transactions: changes that ROLLBACK undoes, and rows that other sessions see meanwhile.
 //!
-//! Tables in memory are changed at once, and whoever changed one holds it until the transaction ends: other writers wait
-//! for it, readers see its rows as they were. Tables that are created and dropped come and go for all sessions at once,
-//! and are put back, too. What is in files and in the store is not: it may not be changed inside a transaction block.
+//! Tables in memory are changed at once, and the session that changed one holds it until the transaction ends: other
+//! writers wait for it, readers see its rows as they were. Tables that are created and dropped come and go for all
+//! sessions at once, and ROLLBACK restores them, too. Files and the store are not restored: they may not be changed
+//! inside a transaction block.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -76,10 +77,10 @@ impl Transaction {
         Self { changes, context, session, log: Vec::new(), savepoints: Vec::new() }
     }
 
-    /// Before rows of a table are changed. Waits until no other transaction has changed it.
+    /// Call this before rows of a table are changed. Waits until no other transaction has changed it.
     ///
     /// # Errors
-    /// 40P01 if that one waits for this, 25001 if the table cannot be put back and this is a block.
+    /// 40P01 if that other transaction waits for this one, 25001 if the table cannot be restored and this is a block.
     pub(crate) async fn change_rows(
         &mut self,
         table: Arc<dyn TableProvider>,
@@ -116,7 +117,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// Before a table is created or dropped.
+    /// Call this before a table is created or dropped.
     pub(crate) async fn change_table(&mut self, name: ResolvedTableReference) -> Result<(), DataFusionError> {
         let before = match self.context.table_exist(name.clone())? {
             true => Some(self.context.table_provider(name.clone()).await?),
@@ -136,7 +137,7 @@ impl Transaction {
         at.inspect(|at| self.savepoints.truncate(*at)).is_some()
     }
 
-    /// Takes back what was changed after a savepoint; false if there is none of this name.
+    /// Undoes the changes after a savepoint; false if there is none of this name.
     pub(crate) fn roll_back_to(&mut self, name: &str) -> bool {
         let Some(at) = self.savepoints.iter().rposition(|(found, _)| found == name) else { return false };
         self.savepoints.truncate(at + 1);
@@ -144,14 +145,14 @@ impl Transaction {
         true
     }
 
-    /// Ends the transaction: its changes are everybody's.
+    /// Ends the transaction and makes its changes visible to all.
     pub(crate) fn commit(&mut self) {
         self.log.clear();
         self.savepoints.clear();
         self.changes.release(self.session);
     }
 
-    /// Ends the transaction: its changes are undone. Returns whether tables were created or dropped.
+    /// Ends the transaction and undoes its changes. Returns true if tables were created or dropped.
     pub(crate) fn roll_back(&mut self) -> bool {
         let catalog = self.log.iter().any(|change| matches!(change, Change::Table(..)));
         self.undo(0);
@@ -187,7 +188,7 @@ impl Transaction {
         }
     }
 
-    /// The plan with the rows that this session may see: those of others only after they were committed.
+    /// Returns the plan with the rows that this session may see: those of others only after they were committed.
     pub(crate) fn visible(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         if self.changes.lock().held.values().all(|held| held.session == self.session) {
             return Ok(plan);
@@ -204,7 +205,7 @@ impl Transaction {
 }
 
 impl Drop for Transaction {
-    /// A client that goes commits nothing.
+    /// Rolls back when a client leaves in a transaction.
     fn drop(&mut self) {
         self.roll_back();
     }
@@ -225,7 +226,7 @@ impl Changes {
         }
     }
 
-    /// The rows of a scanned table as they were before the transaction of another session.
+    /// Returns the rows of a scanned table as they were before the transaction of another session.
     fn committed(
         &self,
         scan: &TableScan,
@@ -235,7 +236,7 @@ impl Changes {
         let Some(key) = key(table.as_ref()) else { return Ok(None) };
         let state = self.lock();
         let Some(held) = state.held.get(&key).filter(|held| held.session != session) else { return Ok(None) };
-        // Of each partition; what was replaced is there in whole.
+        // The rows of each partition; a replacement has them in whole.
         let mut rows = None;
         for before in held.before.iter().rev() {
             match before {
@@ -254,7 +255,7 @@ impl Changes {
 }
 
 impl State {
-    /// Takes a table for a session; false if another has it.
+    /// Takes a table for a session; returns false if another has it.
     fn take(&mut self, key: Key, table: &Arc<dyn TableProvider>, session: i32) -> Result<bool, SqlError> {
         let new = || Held { session, table: Arc::clone(table), before: Vec::new() };
         let holder = self.held.entry(key).or_insert_with(new).session;
@@ -287,7 +288,7 @@ fn key(table: &dyn TableProvider) -> Option<Key> {
     Some(Arc::as_ptr(first).addr())
 }
 
-/// The batches of each partition of a table in memory.
+/// Returns the batches of each partition of a table in memory.
 fn partitions(table: &dyn TableProvider) -> Vec<Vec<RecordBatch>> {
     of_partitions(table, |batches| batches.clone())
 }
@@ -307,7 +308,7 @@ fn put_back(table: &dyn TableProvider, before: Rows) {
     });
 }
 
-/// Looks at the partitions of a table in memory. Whoever else does so is quick about it.
+/// Calls `look` on the partitions of a table in memory, whose locks are held for a short time only.
 fn of_partitions<T>(table: &dyn TableProvider, mut look: impl FnMut(&mut Vec<RecordBatch>) -> T) -> Vec<T> {
     let partitions = table.downcast_ref::<MemTable>().map(|table| table.batches.iter()).into_iter().flatten();
     let look = |partition: &Arc<tokio::sync::RwLock<Vec<RecordBatch>>>| loop {

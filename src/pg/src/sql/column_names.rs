@@ -23,7 +23,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// The name for column `index` of `columns`, which DataFusion calls `given`.
+    /// Returns the name for column `index` of `columns`, which DataFusion calls `given`.
     pub(crate) fn name<'a>(&'a self, index: usize, columns: usize, given: &'a str) -> &'a str {
         let from_right = columns - 1 - index;
         let found = match self.before.get(index) {
@@ -42,7 +42,7 @@ impl Names {
 /// Finds the names, and makes twins distinct for DataFusion.
 pub(crate) fn of_statement(statement: &mut Statement) -> Names {
     if let Statement::Statement(inner) = statement {
-        // What views and tables are made of has the names of their columns.
+        // Columns of views and tables are named after those of their queries.
         let inserts = matches!(**inner, ast::Statement::Insert(_));
         let _: ControlFlow<()> = inner.visit(&mut Twins { depth: usize::from(inserts) });
     }
@@ -114,7 +114,7 @@ fn of_query(query: &mut Query) -> Names {
     }
 }
 
-/// Gives every later twin an alias of its own.
+/// Gives every later one of equal columns an alias of its own.
 fn make_distinct(items: &mut [SelectItem]) {
     let mut seen = HashSet::new();
     for (index, item) in items.iter_mut().enumerate() {
@@ -129,7 +129,7 @@ fn make_distinct(items: &mut [SelectItem]) {
     }
 }
 
-/// What DataFusion calls an expression says nothing of its casts.
+/// Returns the text of an expression without its casts, which DataFusion's names leave out.
 fn text_without_casts(expr: &Expr) -> String {
     let mut expr = expr.clone();
     let _ = visit_expressions_mut(&mut expr, |part| {
@@ -141,7 +141,7 @@ fn text_without_casts(expr: &Expr) -> String {
     expr.to_string()
 }
 
-/// `None` where DataFusion's name is right, or stands for more than one column.
+/// Returns the name of a column; `None` if DataFusion's is right, or stands for more than one column.
 pub(crate) fn item_name(item: &SelectItem) -> Option<String> {
     match item {
         SelectItem::UnnamedExpr(expr) => Some(expr_name(expr).unwrap_or_else(|| "?column?".into())),
@@ -150,7 +150,7 @@ pub(crate) fn item_name(item: &SelectItem) -> Option<String> {
     }
 }
 
-/// Postgres' `FigureColname`.
+/// Names an expression as Postgres' `FigureColname` does.
 fn expr_name(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Identifier(name) => Some(fold(name)),
@@ -161,7 +161,7 @@ fn expr_name(expr: &Expr) -> Option<String> {
             _ => expr_name(root),
         },
         Expr::Function(function) => match function.name.0.last() {
-            // What a cast has become is called as the cast.
+            // A function that replaces a cast is named as the cast.
             Some(ast::ObjectNamePart::Identifier(name)) => Some(match (fold(name), only_argument(function)) {
                 (name, Some(argument)) if name.starts_with(WRITES) => {
                     expr_name(argument).unwrap_or_else(|| "text".into())
@@ -195,7 +195,7 @@ fn expr_name(expr: &Expr) -> Option<String> {
     }
 }
 
-/// The field that `get_field(composite, 'field')` gets.
+/// Returns the field that `get_field(composite, 'field')` reads.
 fn field_name(function: &ast::Function) -> Option<String> {
     let ast::FunctionArguments::List(list) = &function.args else { return None };
     match list.args.last()? {
@@ -218,7 +218,7 @@ fn column_name(expr: &Expr) -> Option<String> {
     matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)).then(|| expr_name(expr)).flatten()
 }
 
-/// A name as it is looked up.
+/// Returns a name in the form in which it is looked up.
 pub(crate) fn fold(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }

@@ -1,4 +1,4 @@
-//! How wide and how large a statement may be: what it costs to plan one grows faster than the statement.
+//! Limits on the width and size of a statement: the cost of planning grows faster than the statement.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -7,10 +7,11 @@ use datafusion::sql::sqlparser::ast::{self, Query, SetExpr, Visit, Visitor};
 
 use crate::wire::error_response::SqlError;
 
-/// Columns of a result, as in Postgres.
+/// Greatest number of columns of a result, as in Postgres.
 const MOST_COLUMNS: usize = 1664;
 
-/// Tables that a statement may read, each as often as it is read: a CTE is planned wherever it is named.
+/// Greatest number of tables that a statement reads, each as often as it is read: a CTE is planned wherever it is
+/// named.
 const MOST_TABLES: usize = 300;
 
 /// Refuses a statement with more columns or tables than can be planned in reasonable time.
@@ -31,9 +32,9 @@ struct Counter {
 struct Scope {
     /// Names of its CTEs by the address of their queries, which are visited before its own body.
     ctes: HashMap<*const Query, String>,
-    /// Tables that each of its CTEs reads, as far as they have been visited.
+    /// Number of tables that each of its CTEs reads, as far as they have been visited.
     tables_of_ctes: HashMap<String, usize>,
-    /// Tables that have been counted.
+    /// Number of tables that have been counted.
     tables: usize,
 }
 
@@ -90,7 +91,7 @@ impl Counter {
     }
 }
 
-/// The longest list of columns of a query, those inside it apart.
+/// Returns the length of the longest list of columns of a query, without those of queries inside it.
 fn widest(body: &SetExpr) -> usize {
     let mut bodies = vec![body];
     let mut widest = 0;
@@ -135,7 +136,7 @@ mod tests {
         };
         assert_eq!(checked(&from(300)), None);
         assert_eq!(checked(&from(301)).as_deref(), Some("54001"));
-        // Each of them reads the one before it twice.
+        // Each CTE reads the one before it twice.
         let doubled = |times: usize| {
             let mut ctes = vec!["c0 AS (SELECT * FROM t)".to_owned()];
             ctes.extend(

@@ -1,4 +1,4 @@
-//! From the text of a query to statements that DataFusion plans: parsing, rewriting, names of columns, parameters.
+//! Preparation of the text of a query for DataFusion's planner: parsing, rewriting, names of columns, parameters.
 
 pub(crate) mod column_names;
 pub(crate) mod limits;

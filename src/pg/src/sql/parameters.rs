@@ -1,4 +1,4 @@
-//! `$1`: which type it has, and which value.
+//! Parameters such as `$1`: their types and values.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,21 +27,21 @@ use crate::wire::error_response::SqlError;
 /// One parameter of a prepared statement.
 #[derive(Debug, Clone)]
 pub(crate) struct Parameter {
-    /// The type the client declared, else the one the statement needs, else text.
+    /// Type that the client declared, else the one that the statement needs, else text.
     pub(crate) wire: Type,
-    /// The type that text is read as, where the statement casts it.
+    /// Type that text is read as, if the statement casts it.
     cast: Option<Type>,
-    /// The type the statement needs, where that is known.
+    /// Type that the statement needs, if it is known.
     needed: Option<DataType>,
 }
 
 impl Parameter {
-    /// The type values are read as.
+    /// Returns the type that values are read as.
     fn read_as(&self) -> &Type {
         self.cast.as_ref().unwrap_or(&self.wire)
     }
 
-    /// Says which type the text of a value stands for.
+    /// Returns metadata that name the type of a value in text.
     fn metadata(&self) -> HashMap<String, String> {
         column::mark(self.read_as())
     }
@@ -59,7 +59,7 @@ pub(crate) fn infer(
     for (name, field) in plan.get_parameter_fields()? {
         found.insert(number(&name)?, field);
     }
-    // Some may be in parts of the statement that the plan leaves out.
+    // Some parameters may be in parts of the statement that the plan leaves out.
     let counts = found.keys().chain(casts.seen.keys()).copied().chain((!declared.is_empty()).then_some(declared.len()));
     let Some(most) = counts.max() else {
         return Ok((plan, Vec::new()));
@@ -96,7 +96,7 @@ pub(crate) fn infer(
                 },
             },
         };
-        // Refused before a value is sent.
+        // Types without values here are refused before a value is sent.
         let parameter = Parameter { wire, cast, needed };
         if decode::arrow_type(parameter.read_as(), zone).is_none() {
             return Err(decode::unsupported(parameter.read_as()));
@@ -114,7 +114,7 @@ fn number(name: &str) -> Result<usize, SqlError> {
     }
 }
 
-/// DataFusion infers types from comparisons; this adds `CAST($1 AS …)`, `f($1)`, `$1 = ANY(…)` and `LIMIT $1`.
+/// Infers types from `CAST($1 AS …)`, `f($1)`, `$1 = ANY(…)` and `LIMIT $1`; DataFusion does so from comparisons.
 fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Option<FieldRef>>) -> Result<()> {
     let boolean = || Some(Arc::new(Field::new("condition", DataType::Boolean, true)));
     plan.apply_with_subqueries(|node| {
@@ -188,7 +188,7 @@ fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Opt
                         }
                         bounds(found, &both.left, &both.right, &schema);
                         bounds(found, &both.right, &both.left, &schema);
-                        // What is added to a moment is none.
+                        // The value that is added to a timestamp is no timestamp.
                         let adds = both.op == Operator::Plus && (is_moment(&both.left) || is_moment(&both.right));
                         if !adds {
                             alike(found, [&*both.left, &*both.right].into_iter(), &schema);
@@ -237,7 +237,7 @@ fn learn(found: &mut HashMap<usize, Option<FieldRef>>, expr: &Expr, field: impl 
     }
 }
 
-/// Gives parameters the type that the others of these have.
+/// Gives untyped parameters among some expressions the type of the others.
 fn alike<'a>(
     found: &mut HashMap<usize, Option<FieldRef>>,
     parts: impl Iterator<Item = &'a Expr> + Clone,
@@ -254,7 +254,7 @@ fn alike<'a>(
     }
 }
 
-/// `x < ANY ($1)` arrives as `array_max($1) > x`.
+/// Infers the type of `$1` in `x < ANY ($1)`, which arrives as `array_max($1) > x`.
 fn bounds(found: &mut HashMap<usize, Option<FieldRef>>, bound: &Expr, other: &Expr, schema: &DFSchemaRef) {
     if let Expr::ScalarFunction(call) = bound
         && matches!(call.name(), "array_max" | "array_min")
@@ -266,7 +266,7 @@ fn bounds(found: &mut HashMap<usize, Option<FieldRef>>, bound: &Expr, other: &Ex
     }
 }
 
-/// What a function makes of arguments some of which have no type yet.
+/// Returns the types that a function needs of arguments some of which have no type yet.
 fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<FieldRef>> {
     // `x = ANY($1)` arrives as array_has($1, x), whose own coercion cannot guess a list.
     if call.func.name() == "array_has" && fields.len() == 2 && *fields[0].data_type() == DataType::Null {
@@ -294,7 +294,7 @@ fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<Fiel
     }
 }
 
-/// The types that Postgres gives arguments of which it knows none, where the planner would take others.
+/// Returns the types that Postgres gives arguments of which it knows none, if the planner would take others.
 fn unknown_types(function: &str, fields: &[FieldRef]) -> Option<Vec<Option<FieldRef>>> {
     let is_unknown = |field: &FieldRef| *field.data_type() == DataType::Null;
     let of = |data_type: DataType| Some(Arc::new(Field::new("argument", data_type, true)));
@@ -312,7 +312,7 @@ fn unknown_types(function: &str, fields: &[FieldRef]) -> Option<Vec<Option<Field
     }
 }
 
-/// The type of an argument, where that of Postgres' function is another than that of the planner's.
+/// Returns the type of an argument, if that of Postgres' function is another than that of the planner's.
 fn argument_type(function: &str, place: usize, planned: &DataType) -> Option<DataType> {
     const COUNTS: [&str; 18] = [
         "array_length",
@@ -371,18 +371,18 @@ fn assign(plan: LogicalPlan, parameters: &[Parameter], zone: &str) -> Result<Log
     Ok(transformed.data)
 }
 
-/// Returns whether a parameter's type says more than Arrow's.
+/// Returns true if a parameter's type has no Arrow type of its own.
 fn marked(id: &str, parameters: &[Parameter]) -> bool {
     let parameter = number(id).ok().and_then(|index| parameters.get(index - 1));
     parameter.is_some_and(|parameter| !parameter.metadata().is_empty())
 }
 
-/// The types of parameters as the planner is told them, once all are known.
+/// Returns the types of parameters for the planner, once all are known.
 pub(crate) fn found_as(parameters: &[Parameter]) -> Option<Vec<ast::DataType>> {
     parameters.iter().map(|parameter| parameter_casts::planned(parameter.read_as())).collect()
 }
 
-/// The types of all parameters as the planner is told them, if each is declared or cast.
+/// Returns the types of all parameters for the planner, if each is declared or cast.
 pub(crate) fn known(declared: &[Option<Type>], casts: &Casts) -> Option<Vec<ast::DataType>> {
     let most = casts.seen.keys().chain(casts.taken.keys()).copied().max().unwrap_or(0).max(declared.len());
     let each = |index: usize| {
@@ -396,7 +396,7 @@ pub(crate) fn known(declared: &[Option<Type>], casts: &Casts) -> Option<Vec<ast:
 /// Refuses parameters of types that are kept as text, such as `uuid`, where their type would be lost.
 ///
 /// # Errors
-/// If there is one.
+/// Returns an error if there is such a parameter.
 pub(crate) fn check_marks(plan: &LogicalPlan, parameters: &[Parameter]) -> Result<(), SqlError> {
     let lost = |expr: &Expr| match expr {
         Expr::Placeholder(Placeholder { id, .. }) => {
@@ -442,19 +442,19 @@ pub(crate) fn check_marks(plan: &LogicalPlan, parameters: &[Parameter]) -> Resul
     }
 }
 
-/// Returns whether the types of parameters found after planning do not reach the result.
+/// Returns true if the types of parameters found after planning do not reach the result.
 pub(crate) fn needs_types_first(plan: &LogicalPlan) -> bool {
     plan.get_parameter_fields().is_ok_and(|fields| {
         fields.values().any(|field| field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null))
     })
 }
 
-/// Returns whether some of a plan's types are the planner's for good: those of tables of values, set operations, aggregates and
-/// subqueries.
+/// Returns true if some of a plan's types are fixed by the planner: those of tables of values, set operations,
+/// aggregates and subqueries.
 fn has_types_of_planner(plan: &LogicalPlan) -> bool {
     use LogicalPlan::{Aggregate, Distinct, RecursiveQuery, Subquery, SubqueryAlias, Union, Values};
     let mut found = false;
-    // Nothing here fails.
+    // The closure returns no error.
     let _ = plan.apply_with_subqueries(|node| {
         found |= matches!(
             node,
@@ -465,7 +465,7 @@ fn has_types_of_planner(plan: &LogicalPlan) -> bool {
     found
 }
 
-/// Casts the columns of a bound plan to the types that the client was told, where its values have made others.
+/// Casts the columns of a bound plan to the types that the client was told, if its values have made others.
 pub(crate) fn as_described(bound: LogicalPlan, described: &LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let pairs = || bound.schema().fields().iter().zip(described.schema().fields());
     let same = |(now, then): (&FieldRef, &FieldRef)| {
@@ -487,7 +487,7 @@ pub(crate) fn as_described(bound: LogicalPlan, described: &LogicalPlan) -> Resul
     datafusion::logical_expr::LogicalPlanBuilder::from(bound).project(columns)?.build()
 }
 
-/// The values of a Bind message.
+/// Decodes the values of a Bind message.
 pub(crate) fn decode(bind: &Bind, parameters: &[Parameter], zone: &str) -> Result<Vec<ScalarValue>, SqlError> {
     let (given, wanted) = (bind.parameters.len(), parameters.len());
     if given != wanted {
@@ -519,7 +519,7 @@ pub(crate) fn decode(bind: &Bind, parameters: &[Parameter], zone: &str) -> Resul
         let value = match form {
             Form::Text => decode::decode(parameter.read_as(), form, bytes, zone),
             Form::Binary => decode::decode(&parameter.wire, form, bytes, zone).and_then(|value| match &value {
-                // The text of a type that the statement casts it to.
+                // This is the text of a type that the statement casts it to.
                 ScalarValue::Utf8(Some(text)) if *parameter.read_as() != parameter.wire => {
                     decode::from_text(parameter.read_as(), text, zone)
                 }
@@ -531,13 +531,12 @@ pub(crate) fn decode(bind: &Bind, parameters: &[Parameter], zone: &str) -> Resul
     bind.parameters.iter().zip(parameters).enumerate().map(value).collect()
 }
 
-/// Brings a value to the type its place needs, if it stays the same value; what does not fit there is left to the
-/// planner's own casts.
+/// Casts a value to the type that its place needs, if it stays the same value; the planner casts other values.
 fn fit(value: ScalarValue, parameter: &Parameter) -> ScalarValue {
     match &parameter.needed {
         Some(needed) if *needed != value.data_type() && keeps_value(&value.data_type(), needed) => {
             match value.cast_to(needed) {
-                // A cast of what does not fit may be NULL.
+                // A cast of a value that does not fit may be NULL.
                 Ok(fitting) if fitting.is_null() == value.is_null() => fitting,
                 _ => value,
             }
@@ -546,7 +545,7 @@ fn fit(value: ScalarValue, parameter: &Parameter) -> ScalarValue {
     }
 }
 
-/// Returns whether a cast is to the same value, or fails.
+/// Returns true if a cast keeps the value, or fails.
 fn keeps_value(from: &DataType, to: &DataType) -> bool {
     use DataType::{Decimal128, Dictionary, Float32, Float64, List, Null, Timestamp};
     match (from, to) {
@@ -555,7 +554,7 @@ fn keeps_value(from: &DataType, to: &DataType) -> bool {
         (from, Dictionary(_, to)) => from == to.as_ref() || keeps_value(from, to),
         (from, to) if from.is_integer() && to.is_integer() => true,
         (from, Float64) => from.is_integer() || matches!(from, Float32 | Decimal128(..)),
-        // It keeps the digits it was sent with.
+        // A decimal keeps the digits that it was sent with.
         (Decimal128(..), Decimal128(..)) => false,
         (from, Decimal128(precision, scale)) => from.is_integer() && i16::from(*precision) - i16::from(*scale) >= 19,
         (Timestamp(_, None), Timestamp(_, None)) | (Timestamp(_, Some(_)), Timestamp(_, Some(_))) => true,
@@ -563,10 +562,10 @@ fn keeps_value(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// The digits after the point of a `numeric` that has no scale, as the planner has it.
+/// Number of digits after the point that the planner gives a `numeric` without a scale.
 const PLANNED_SCALE: i8 = 10;
 
-/// Puts the values in their places.
+/// Replaces the parameters of a plan by values.
 pub(crate) fn bind(
     plan: LogicalPlan,
     parameters: &[Parameter],
@@ -594,7 +593,7 @@ pub(crate) fn bind(
     plan.replace_params_with_values(&ParamValues::List(values.iter().zip(parameters).map(marked).collect()))
 }
 
-/// Casts parameters of type `double precision` to it where they are arguments: a number that stands in a statement is
+/// Casts parameters of type `double precision` to it if they are arguments: a number that stands in a statement is
 /// `numeric`, which rounds otherwise.
 fn apart_from_constants(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan, DataFusionError> {
     let is_double = |expr: &Expr| match expr {
@@ -631,13 +630,13 @@ fn apart_from_constants(plan: LogicalPlan, values: &[ScalarValue]) -> Result<Log
     Ok(transformed.data)
 }
 
-/// The value of a literal in `EXECUTE p(…)`, which has no type of its own.
+/// Returns the value of a literal in `EXECUTE p(…)`, which has no type of its own.
 pub(crate) fn of_literal(text: Option<&str>, parameter: &Parameter, zone: &str) -> Result<ScalarValue, SqlError> {
     let bytes = text.map(str::as_bytes);
     Ok(fit(decode::decode(parameter.read_as(), Form::Text, bytes, zone)?, parameter))
 }
 
-/// The value of a number written in `EXECUTE p(…)`, if the parameter is of a type of numbers. Integers are rounded.
+/// Returns the value of a number in `EXECUTE p(…)`, if the parameter is of a type of numbers. Integers are rounded.
 pub(crate) fn of_number(text: &str, parameter: &Parameter, zone: &str) -> Option<Result<ScalarValue, SqlError>> {
     let kind = parameter.read_as();
     match *kind {
@@ -650,7 +649,7 @@ pub(crate) fn of_number(text: &str, parameter: &Parameter, zone: &str) -> Option
     }
 }
 
-/// A computed value of `EXECUTE p(…)`: text is read as the type that the statement casts it to.
+/// Returns a computed value of `EXECUTE p(…)`: text is read as the type that the statement casts it to.
 pub(crate) fn of_computed(value: ScalarValue, parameter: &Parameter, zone: &str) -> Result<ScalarValue, SqlError> {
     let is_text = matches!(*parameter.read_as(), Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME);
     match value.try_as_str() {
@@ -659,7 +658,7 @@ pub(crate) fn of_computed(value: ScalarValue, parameter: &Parameter, zone: &str)
     }
 }
 
-/// The type that a value of `EXECUTE p(…)` is cast to; a numeric has the digits it has.
+/// Returns the type that a value of `EXECUTE p(…)` is cast to; a numeric keeps its digits.
 pub(crate) fn target(parameter: &Parameter, given: &DataType, zone: &str) -> Option<DataType> {
     let unbound = *parameter.read_as() == Type::NUMERIC && (given.is_integer() || given.is_decimal());
     if unbound {

@@ -1,8 +1,8 @@
-//! From the text of a query to its statements.
+//! Parsing of the text of a query into its statements.
 //!
 //! Two grammars meet here, in one dialect. `CREATE EXTERNAL TABLE`, `COPY … TO 'file'` and `EXPLAIN` belong to
-//! DataFusion's parser, everything else to sqlparser's. What a statement asks of the Postgres catalog is then
-//! rewritten, and nothing else of it.
+//! DataFusion's parser, everything else to sqlparser's. Then the parts of a statement that read the Postgres catalog
+//! are rewritten, and nothing else of it.
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
@@ -27,16 +27,16 @@ use crate::wire::error_response::{Failed, SqlError};
 #[derive(Debug, Clone)]
 pub(crate) struct Parsed {
     pub(crate) statement: Statement,
-    /// Names of the columns of the result, where they differ from DataFusion's.
+    /// Names of the columns of the result, if they differ from DataFusion's.
     pub(crate) names: column_names::Names,
-    /// Type of the first parameter, where it is not for the planner to find.
+    /// Type of the first parameter, if the planner is not to find it.
     pub(crate) parameter: Option<Type>,
-    /// True if it looks up objects of the catalog by their names.
+    /// True if the statement looks up objects of the catalog by their names.
     pub(crate) objects: bool,
-    /// How its rows are written if it is the query of a `COPY … TO STDOUT`.
+    /// Format of its rows if it is the query of a `COPY … TO STDOUT`.
     pub(crate) copy: Option<CopyFormat>,
-    /// How its rows are read if it is the INSERT of a `COPY … FROM STDIN`. It inserts the rows of its own table, in whose
-    /// place those of the client come.
+    /// Format of its rows if it is the INSERT of a `COPY … FROM STDIN`. It inserts the rows of its own table, which
+    /// those of the client replace.
     pub(crate) copy_from: Option<CopyFormat>,
 }
 
@@ -48,7 +48,7 @@ impl Parsed {
         Self { statement, names, parameter: None, objects: false, copy: None, copy_from: None }
     }
 
-    /// The statement, unless it is one of DataFusion's own.
+    /// Returns the statement, unless it is one of DataFusion's own.
     pub(crate) fn statement_in_sql(&self) -> Option<&ast::Statement> {
         match &self.statement {
             Statement::Statement(statement) => Some(statement),
@@ -57,14 +57,14 @@ impl Parsed {
     }
 }
 
-/// Reads queries; made once, because pg-catalog's parser is expensive to make.
+/// Parser of queries; made once, because pg-catalog's parser is expensive to make.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     compatible: PostgresCompatibilityParser,
 }
 
 impl Parser {
-    /// All statements of a query, or the first syntax error: nothing runs unless everything can be read.
+    /// Returns all statements of a query, or the first syntax error: nothing runs unless everything can be read.
     pub(crate) fn parse(&self, query: &str) -> Result<Vec<Parsed>, SqlError> {
         if let Some((query, parameter)) = rewrite::replacement(query) {
             let mut statements = self.parse(query)?;
@@ -113,8 +113,8 @@ impl Parser {
         statements.into_iter().map(rewritten).collect()
     }
 
-    /// Rewrites what a statement, or the one inside an EXPLAIN, asks of the catalog, and tells whether it looks up
-    /// objects by their names.
+    /// Rewrites the parts of a statement, or of the one inside an EXPLAIN, that read the catalog; returns true if it
+    /// looks up objects by their names.
     fn rewrite(&self, statement: &mut Statement, text: &str) -> bool {
         match statement {
             Statement::Statement(inner) => {
@@ -134,7 +134,7 @@ impl Parser {
     }
 }
 
-/// A statement as it is written.
+/// A statement before its rewrites, with the options of a COPY.
 struct Found {
     statement: Statement,
     objects: bool,
@@ -142,7 +142,7 @@ struct Found {
     copy_from: Option<CopyFormat>,
 }
 
-/// The query of a `COPY … TO STDOUT` and the INSERT of a `COPY … FROM STDIN`; any other statement as it is.
+/// Returns the query of a `COPY … TO STDOUT` or the INSERT of a `COPY … FROM STDIN`; any other statement as it is.
 fn without_copy(statement: Statement) -> Result<Found, SqlError> {
     let found = |statement| Found { statement, objects: false, copy: None, copy_from: None };
     let Statement::Statement(inner) = statement else { return Ok(found(statement)) };
@@ -180,7 +180,7 @@ fn without_copy(statement: Statement) -> Result<Found, SqlError> {
     Ok(Found { copy, copy_from, ..found(Statement::Statement(Box::new(statement))) })
 }
 
-/// See [`limits`].
+/// Checks the [`limits`] of a statement.
 fn check_limits(statement: &Statement) -> Result<(), SqlError> {
     match statement {
         Statement::Statement(inner) => limits::check(inner.as_ref()),
@@ -200,7 +200,7 @@ fn of_datafusion(text: &str) -> Result<Vec<Statement>, DataFusionError> {
 
 fn of_postgres(text: &str) -> Result<Vec<Statement>, DataFusionError> {
     let mut tokens = Tokenizer::new(&PostgresDialect, text).tokenize_with_location().map_err(ParserError::from)?;
-    // ABORT is ROLLBACK, which sqlparser does not know.
+    // ABORT is a ROLLBACK that sqlparser does not know.
     if let Some(first) = tokens.iter_mut().find(|token| !matches!(token.token, Token::Whitespace(_)))
         && matches!(&first.token, Token::Word(word) if word.keyword == Keyword::ABORT && word.quote_style.is_none())
     {
@@ -215,14 +215,14 @@ fn is_copy_stream(text: &str) -> bool {
     upper.contains("STDIN") || upper.contains("STDOUT")
 }
 
-/// The longest chain of operators (a UNION counts for ten): `a + b + c` is a tree as deep as it is long, and
-/// whoever walks it needs a stack.
+/// Greatest length of a chain of operators (a UNION counts for ten): `a + b + c` is a tree as deep as it is long, and
+/// code that walks it needs a stack.
 const LONGEST_CHAIN: usize = 3000;
 
 /// Counts the operators that may end up inside each other.
 #[derive(Default)]
 struct Depth {
-    /// Operators since the last comma, for each open parenthesis.
+    /// Number of operators since the last comma, for each open parenthesis.
     levels: Vec<usize>,
     current: usize,
     total: usize,
@@ -248,7 +248,7 @@ impl Depth {
                 Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::WHEN | Keyword::CASE | Keyword::INTERVAL => {
                     self.count(1);
                 }
-                // What follows an expression and makes another of it.
+                // These follow an expression and make another of it.
                 Keyword::IS
                 | Keyword::AT
                 | Keyword::BETWEEN
@@ -263,14 +263,14 @@ impl Depth {
                 | Keyword::OVERLAPS
                 | Keyword::OPERATOR
                 | Keyword::MEMBER => self.count(1),
-                // Statements in statements.
+                // These have statements in them.
                 Keyword::EXPLAIN | Keyword::PREPARE | Keyword::DECLARE => self.count(10),
                 // Relations take more room than expressions.
                 Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::JOIN => self.count(10),
                 _ => {}
             },
             Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) | Token::Period => {}
-            // Every other token joins what is left of it to what is right of it.
+            // Every other token joins the expressions to its left and right.
             _ => self.count(1),
         }
         if self.total > LONGEST_CHAIN || self.levels.len() > LONGEST_CHAIN {
@@ -357,13 +357,13 @@ impl<'a> Places<'a> {
     }
 }
 
-/// 1-based character of a location, as Postgres counts.
+/// Returns the character of a location, counted from 1 as in Postgres.
 fn character(text: &str, location: Location) -> usize {
     let offset = Places::of(text).offset(location);
     text[..offset].chars().count() + 1
 }
 
-/// sqlparser says where only in the text of its errors: `… at Line: 1, Column: 8`. 1-based character.
+/// Returns the character of an error, counted from 1. sqlparser has it only in its text: `… at Line: 1, Column: 8`.
 fn position_of(error: &DataFusionError, text: &str) -> Option<usize> {
     let error = match error {
         DataFusionError::SQL(error, _) => error,

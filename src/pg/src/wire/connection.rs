@@ -322,7 +322,7 @@ impl Connection {
         self.ready().await
     }
 
-    /// Without BEGIN a transaction ends with its query or its Sync.
+    /// Ends a transaction without BEGIN, at the end of its query or at Sync.
     fn end_implicit_transaction(&mut self) {
         if self.session.status == TransactionStatus::Idle {
             self.session.transaction.commit();
@@ -346,7 +346,7 @@ fn no_such_portal(name: &str) -> SqlError {
     SqlError::error("34000", format!("portal \"{name}\" does not exist"))
 }
 
-/// The end of a statement: its settings take effect, then notices and the tag are sent.
+/// Ends a statement: applies its settings, then sends notices and the tag.
 async fn complete(session: &mut Session, outbox: &mut Outbox, tag: String) -> Result<(), Failure> {
     session.synchronize().await?;
     for notice in session.notices.drain(..) {
@@ -355,7 +355,7 @@ async fn complete(session: &mut Session, outbox: &mut Outbox, tag: String) -> Re
     Ok(outbox.put(Message::CommandComplete(CommandComplete::new(tag)))?)
 }
 
-/// A cursor has rows although its DECLARE has none.
+/// Returns the columns of a portal. A cursor has rows although its DECLARE has none.
 fn portal_columns(portal: &Portal) -> Option<Arc<Columns>> {
     let prepared: &Prepared = &portal.prepared;
     match (&prepared.columns, &prepared.plan) {
@@ -379,7 +379,7 @@ fn row_description(fields: &[FieldInfo]) -> Message {
     Message::RowDescription(RowDescription::new(fields.iter().map(Into::into).collect()))
 }
 
-/// Sends all rows as a copy; its tag.
+/// Sends all rows as a copy; returns its tag.
 async fn send_copy(
     session: &Session,
     columns: Option<&Columns>,
@@ -394,7 +394,7 @@ async fn send_copy(
     // A result has 1,664 columns at most.
     let response = CopyOutResponse::new(code as i8, names.len() as i16, vec![code; names.len()]);
     outbox.put(Message::CopyOutResponse(response))?;
-    // The header of a binary copy comes in one message with what follows it; there are clients that count on it.
+    // The header of a binary copy comes in one message with the data after it; some clients count on it.
     let mut header = copy.begin(&names).filter(|_| copy.is_binary());
     if header.is_none()
         && let Some(bytes) = copy.begin(&names)
@@ -472,7 +472,7 @@ async fn receive_copy(
     attention.during(inbox, limit, work).await
 }
 
-/// Sends at most `most` rows; how many there were, and whether they were the last.
+/// Sends at most `most` rows; returns their number, and true if they were the last.
 async fn send_rows(
     rows: &mut Rows,
     fields: &Arc<Vec<FieldInfo>>,
@@ -485,7 +485,7 @@ async fn send_rows(
         let batch = match rows.next_now(most - sent) {
             Some(batch) => batch?,
             None => {
-                // The query is slower than the client: let it see what there is.
+                // The query is slower than the client, which should get the rows so far.
                 outbox.flush().await?;
                 rows.next(most - sent).await?
             }

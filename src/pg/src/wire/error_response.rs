@@ -1,4 +1,4 @@
-//! Errors as the client is told them.
+//! Errors in the form in which clients get them.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -16,12 +16,12 @@ pub(crate) struct SqlError {
     pub(crate) hint: Option<String>,
     /// 1-based character in the query text; psql draws a caret there.
     pub(crate) position: Option<usize>,
-    /// Where the error was found, in other words than the statement's.
+    /// Place where the error was found, beside the position in the statement.
     pub(crate) context: Option<String>,
 }
 
 impl SqlError {
-    /// The statement failed; the connection goes on.
+    /// Error of a statement; the connection goes on.
     pub(crate) fn error(sqlstate: &'static str, message: impl Into<String>) -> Self {
         Self {
             fatal: false,
@@ -33,12 +33,12 @@ impl SqlError {
         }
     }
 
-    /// The connection is closed after this.
+    /// Error after which the connection is closed.
     pub(crate) fn fatal(sqlstate: &'static str, message: impl Into<String>) -> Self {
         Self { fatal: true, ..Self::error(sqlstate, message) }
     }
 
-    /// The peer does not speak the protocol.
+    /// Error of a peer that does not speak the protocol.
     pub(crate) fn protocol_violation(message: impl Into<String>) -> Self {
         Self::fatal("08P01", message)
     }
@@ -47,7 +47,7 @@ impl SqlError {
         Self::error("0A000", message)
     }
 
-    /// A panic is a bug of ours: the client learns that, the log keeps the details.
+    /// Error of a panic, which is a bug in neuroql: the client learns that, the log keeps the details.
     pub(crate) fn panic(payload: &(dyn Any + Send)) -> Self {
         let text = payload
             .downcast_ref::<&str>()
@@ -157,12 +157,12 @@ impl std::fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-/// Why a statement did not complete.
+/// Reasons why a statement did not complete.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Tell the client.
+    /// An error to send to the client.
     SqlError(SqlError),
-    /// There is nobody left to tell.
+    /// The client has gone.
     Disconnected,
 }
 

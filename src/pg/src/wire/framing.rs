@@ -24,15 +24,15 @@ use crate::wire::error_response::{Failure, SqlError};
 
 /// The longest packet of an authenticated client: a query or its parameters.
 pub(crate) const LARGEST_PACKET: usize = 128 << 20;
-/// The longest packet before that, as in Postgres.
+/// The longest packet of a client before it is authenticated, as in Postgres.
 pub(crate) const LARGEST_STARTUP_PACKET: usize = 10_000;
 /// Input that may wait while a statement runs; a client that pipelines more is made to wait.
 const READ_AHEAD: usize = 1 << 20;
-/// How often it is seen then whether the client is still there.
+/// Time between checks that the client is still there.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// Room made for one read.
+/// Bytes of buffer reserved for one read.
 const READ_SIZE: usize = 16 << 10;
-/// Type byte and length.
+/// Bytes of a message's type and length.
 pub(crate) const HEADER: usize = 5;
 /// Output is handed to the socket in pieces of at least this size.
 const FLUSH_AT: usize = 64 << 10;
@@ -41,7 +41,7 @@ const FLUSH_AT: usize = 64 << 10;
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-/// The bytes of a TCP connection that others may look at, to see whether the peer is there.
+/// A TCP connection that may be watched while it is read, to see that the peer is there.
 #[derive(Debug, Clone)]
 pub(crate) struct Tcp(pub(crate) Arc<TcpStream>);
 
@@ -81,7 +81,7 @@ impl AsyncWrite for Tcp {
     }
 }
 
-/// Splits a connection, so that a hang-up is seen while rows are written. `tcp` is what carries it.
+/// Splits a connection, so that a hang-up is seen while rows are written. `tcp` is the connection that carries it.
 pub(crate) fn split(socket: Box<dyn Socket>, tcp: Option<Arc<TcpStream>>) -> (Inbox, Outbox) {
     let (reader, writer) = tokio::io::split(socket);
     (Inbox { reader, buffer: BytesMut::new(), tcp }, Outbox { writer, buffer: BytesMut::with_capacity(FLUSH_AT) })
@@ -95,7 +95,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// The next packet, a type byte, a length and a body. `None` at the end of the connection.
+    /// Returns the next packet, a type byte, a length and a body. `None` at the end of the connection.
     pub(crate) async fn packet(&mut self, limit: usize) -> Result<Option<BytesMut>, Failure> {
         loop {
             if let Some(packet) = self.take_packet(limit)? {
@@ -108,7 +108,7 @@ impl Inbox {
         }
     }
 
-    /// The next message of an authenticated client.
+    /// Returns the next message of an authenticated client.
     pub(crate) async fn message(&mut self) -> Result<Option<PgWireFrontendMessage>, Failure> {
         match self.packet(LARGEST_PACKET).await? {
             Some(packet) => Ok(Some(decode(packet)?)),
@@ -139,7 +139,7 @@ impl Inbox {
                 Ok(_) => {}
             }
         }
-        // What waits in the socket hides that nothing will come after it; the system knows.
+        // Unread bytes hide the end of the connection; the system knows of it.
         let Some(tcp) = &self.tcp else { return std::future::pending().await };
         loop {
             match tcp.ready(Interest::READABLE).await {
@@ -182,7 +182,7 @@ impl Outbox {
         })
     }
 
-    /// Returns whether it is time to hand the output to the socket.
+    /// Returns true if the output should be passed to the socket.
     pub(crate) fn is_full(&self) -> bool {
         self.buffer.len() >= FLUSH_AT
     }
@@ -201,7 +201,7 @@ impl Outbox {
         self.writer.flush().await
     }
 
-    /// Says good-bye on the transport's level.
+    /// Shuts down the connection's transport.
     pub(crate) async fn close(&mut self) {
         // The peer may be gone already; there is nothing left to do about it.
         let _ = self.writer.shutdown().await;

@@ -14,7 +14,7 @@ use crate::wire::error_response::{Failure, SqlError};
 use crate::wire::framing::Inbox;
 use neuroql_access::Role;
 
-/// How far the server is on its way out.
+/// Phases of a server, from serving to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// Accepting connections.
@@ -25,7 +25,7 @@ pub(crate) enum Phase {
     Stopping,
 }
 
-/// Who can be cancelled: process number and secret of every connection.
+/// Connections that can be cancelled, with process number and secret.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     entries: Mutex<HashMap<i32, Entry>>,
@@ -43,9 +43,9 @@ struct Entry {
 /// An action of a session on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Signal {
-    /// Ends its statement.
+    /// Ends the statement of the session.
     Cancel,
-    /// Ends it.
+    /// Ends the session.
     Terminate,
 }
 
@@ -75,10 +75,10 @@ impl Registry {
         Registration { registry: Arc::clone(self), pid, secret, cancelled, terminated }
     }
 
-    /// Does something to connection `pid` for a user; false if there is none.
+    /// Sends a signal to connection `pid` for a user; returns false if there is no such connection.
     ///
     /// # Errors
-    /// 42501 if it is another user's, or a superuser's, and this one is no superuser.
+    /// 42501 if it belongs to another user, or to a superuser, and this user is no superuser.
     pub(crate) fn signal(&self, pid: i32, signal: Signal, by: &Role) -> Result<bool, SqlError> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = entries.get(&pid) else { return Ok(false) };
@@ -168,7 +168,7 @@ impl Attention {
             () = within(limit.transaction) => Err(transaction_timeout().into()),
             _ = self.phase.wait_for(|phase| *phase == Phase::Stopping) => Err(shutting_down().into()),
             () = inbox.hung_up() => Err(Failure::Disconnected),
-            // Statements run in tasks of their own; this catches what is left, the encoding of rows.
+            // Statements run in tasks of their own; this catches panics of the encoding of rows.
             result = AssertUnwindSafe(work).catch_unwind() => match result {
                 Ok(result) => result,
                 Err(payload) => Err(SqlError::panic(payload.as_ref()).into()),
@@ -184,16 +184,16 @@ async fn terminated(flag: &mut watch::Receiver<bool>) {
     }
 }
 
-/// How long a statement may run.
+/// Time that a statement may run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TimeLimit {
-    /// Until it is cancelled.
+    /// Time until the statement is cancelled.
     pub(crate) statement: Option<Duration>,
-    /// Until the transaction that it is in ends, and the connection with it.
+    /// Time until its transaction ends, and the connection with it.
     pub(crate) transaction: Option<Duration>,
 }
 
-/// Completes after a time, never without one.
+/// Completes after a time; never if `None`.
 pub(crate) async fn within(time: Option<Duration>) {
     match time {
         Some(time) => tokio::time::sleep(time).await,
@@ -213,7 +213,7 @@ pub(crate) fn transaction_timeout() -> SqlError {
     SqlError::fatal("25P04", "terminating connection due to transaction timeout")
 }
 
-/// The last words to a client when the server goes down.
+/// Error that clients get when the server goes down.
 pub(crate) fn shutting_down() -> SqlError {
     SqlError::fatal("57P01", "terminating connection due to administrator command")
 }

@@ -1,4 +1,4 @@
-//! Who may connect how often: places of sessions, of strangers who have not said who they are, and failed logins.
+//! Limits on connections: places of sessions, of peers that have not logged in, and failed logins.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -10,19 +10,19 @@ use tokio::task::AbortHandle;
 
 use crate::wire::error_response::SqlError;
 
-/// Places that only a superuser gets.
+/// Number of places that only a superuser gets.
 const RESERVED: usize = 3;
 
-/// Peers that may be starting up at a time. Cancel requests come through here, too.
+/// Greatest number of peers that start up at a time, cancel requests included.
 const STARTING: usize = 256;
 
 /// The longest wait after a wrong password.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
-/// How long a wrong password is remembered.
+/// Time that a wrong password is remembered.
 const MEMORY: Duration = Duration::from_secs(600);
 
-/// Addresses whose wrong passwords are remembered.
+/// Greatest number of addresses whose wrong passwords are remembered.
 const ADDRESSES: usize = 10_000;
 
 /// Places of sessions.
@@ -38,7 +38,7 @@ impl Places {
         Arc::new(Self { most, most_of_user: most_of_user.unwrap_or(usize::MAX), taken: Mutex::default() })
     }
 
-    /// A place for a session of this user, until it is dropped.
+    /// Takes a place for a session of this user, until it is dropped.
     pub(crate) fn take(self: &Arc<Self>, role: &Role) -> Result<Place, SqlError> {
         let mut taken = lock(&self.taken);
         let all: usize = taken.values().sum();
@@ -78,8 +78,8 @@ impl Drop for Place {
     }
 }
 
-/// Peers that are starting up. There is always room for another: whoever says nothing goes first, then whoever shares
-/// an address with most others.
+/// Peers that are starting up. There is always room for another: a peer that has sent nothing is dropped first, then
+/// one that shares an address with most others.
 #[derive(Debug, Default)]
 pub(crate) struct Strangers {
     all: Mutex<VecDeque<Stranger>>,
@@ -89,13 +89,13 @@ pub(crate) struct Strangers {
 struct Stranger {
     number: u64,
     address: IpAddr,
-    /// True if a packet came from there.
+    /// True if a packet came from the peer.
     has_spoken: bool,
     task: AbortHandle,
 }
 
 impl Strangers {
-    /// Makes room for one more.
+    /// Makes room for one more peer.
     pub(crate) fn make_room(&self) {
         let mut all = lock(&self.all);
         all.retain(|stranger| !stranger.task.is_finished());
@@ -113,7 +113,7 @@ impl Strangers {
         }
     }
 
-    /// Starts the task of a peer. It can remove itself only after it is there.
+    /// Starts the task of a peer, after which the task can remove it.
     pub(crate) fn add(&self, number: u64, address: IpAddr, start: impl FnOnce() -> AbortHandle) {
         let mut all = lock(&self.all);
         all.push_back(Stranger { number, address, has_spoken: false, task: start() });
@@ -125,20 +125,20 @@ impl Strangers {
         }
     }
 
-    /// A stranger no longer, or gone.
+    /// Removes a peer that has logged in or gone.
     pub(crate) fn remove(&self, number: u64) {
         lock(&self.all).retain(|stranger| stranger.number != number);
     }
 }
 
-/// Wrong passwords, by the address that they came from.
+/// Numbers of wrong passwords, by the address that they came from.
 #[derive(Debug, Default)]
 pub(crate) struct FailedLogins {
     known: Mutex<HashMap<IpAddr, (u32, Instant)>>,
 }
 
 impl FailedLogins {
-    /// Notes a wrong password; the answer to it should wait so long.
+    /// Records a wrong password; returns the time that the answer to it should wait.
     pub(crate) fn add(&self, address: IpAddr) -> Duration {
         let mut known = lock(&self.known);
         if known.len() >= ADDRESSES {
@@ -150,14 +150,14 @@ impl FailedLogins {
         let (count, last) = known.entry(address).or_insert((0, Instant::now()));
         *count = if last.elapsed() < MEMORY { count.saturating_add(1) } else { 1 };
         *last = Instant::now();
-        // The first is a slip of the fingers.
+        // The first wrong password may be a slip, and does not wait.
         match *count {
             1 => Duration::ZERO,
             count => Duration::from_millis(100).saturating_mul(1 << (count - 2).min(10)).min(LONGEST_WAIT),
         }
     }
 
-    /// Forgets those of an address whose user has got in.
+    /// Forgets the wrong passwords of an address whose user has logged in.
     pub(crate) fn forget(&self, address: IpAddr) {
         lock(&self.known).remove(&address);
     }
@@ -190,7 +190,7 @@ mod tests {
         assert!(places.take(&role("ada", false)).is_ok());
         drop(bob);
         assert!(lock(&places.taken).is_empty());
-        // One place is for everybody.
+        // A single place is for every user.
         let one = Places::new(1, None);
         let _place = one.take(&role("ada", false)).unwrap();
         assert!(one.take(&role("root", true)).is_err());
@@ -217,7 +217,7 @@ mod tests {
         strangers.add(1000, address(2), || tasks[0].abort_handle());
         strangers.spoke(1000);
         strangers.make_room();
-        // Most share an address with 1.
+        // Address 1 has the most peers.
         assert!(numbers().contains(&0) && !numbers().contains(&1));
         strangers.remove(0);
         assert_eq!(numbers().len(), STARTING - 2);

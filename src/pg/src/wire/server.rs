@@ -22,31 +22,32 @@ use crate::wire::startup::{SUPERUSER, Shared};
 use crate::wire::tls::{self, TlsFiles};
 use neuroql_access::{Role, Users};
 
-/// A peer that has not proved who it is by then is sent away.
+/// Time after which a peer that has not logged in is disconnected.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long interrupted statements have to say so before the process ends.
+/// Time for interrupted statements to report so before the process ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// How a [`Server`] is reached and by whom.
+/// Configuration of a [`Server`].
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Address and port, `127.0.0.1:5433`; port 0 takes a free one.
     pub listen: String,
     /// Users and passwords; without it every local client is the superuser `neuroql`.
     pub password_file: Option<PathBuf>,
-    /// Encrypts connections that ask for it, and refuses remote ones that do not.
+    /// Certificate and key; with them connections that ask for it are encrypted, and remote ones that do not are
+    /// refused.
     pub tls: Option<TlsFiles>,
-    /// Serves other machines without encryption.
+    /// True to serve other machines without encryption.
     pub allow_unencrypted: bool,
-    /// Clients at a time; a few of these places are kept for superusers.
+    /// Greatest number of clients at a time; a few of these places are kept for superusers.
     pub max_connections: usize,
-    /// Clients at a time of each user who is not a superuser.
+    /// Greatest number of clients at a time of each user who is not a superuser.
     pub max_connections_per_user: Option<usize>,
-    /// How long statements may run in sessions that do not set `statement_timeout`.
+    /// Limit on the time of statements in sessions that do not set `statement_timeout`.
     pub statement_timeout: Option<Duration>,
-    /// The longest `statement_timeout` of users who are not superusers.
+    /// Greatest `statement_timeout` of users who are not superusers.
     pub max_statement_timeout: Option<Duration>,
-    /// How long running statements may go on after the server was told to stop.
+    /// Time that running statements may go on after the server was told to stop.
     pub grace: Duration,
 }
 
@@ -79,8 +80,8 @@ impl Server {
     /// Reads the files named in the configuration and takes the address.
     ///
     /// # Errors
-    /// Fails rather than serve less safely than asked: on an unreadable or unsuitable certificate, key or password file,
-    /// and on an address that other machines can reach if there is no password file, or no encryption.
+    /// Fails rather than serve less safely than asked: on an unreadable or unsuitable certificate, key or password
+    /// file, and on an address that other machines can reach if there is no password file, or no encryption.
     pub async fn bind(engine: &Engine, config: Config) -> Result<Self, Error> {
         let tls = config.tls.as_ref().map(tls::read).transpose()?;
         let passwords = config.password_file.as_deref().map(Users::read).transpose()?;
@@ -116,7 +117,7 @@ impl Server {
         Ok(Self { listener, address, shared: Arc::new(shared), phase, grace: config.grace })
     }
 
-    /// Where clients connect to.
+    /// Returns the address that clients connect to.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
@@ -167,7 +168,7 @@ impl Server {
         if tokio::time::timeout(grace, finish(&mut connections)).await.is_err() {
             tracing::info!("interrupting {} running statements", connections.len());
             phase.send_replace(Phase::Stopping);
-            // Whoever is left after that is cut off by dropping the set.
+            // Dropping the set then cuts off the remaining clients.
             let _ = tokio::time::timeout(LAST_WORDS, finish(&mut connections)).await;
         }
     }
@@ -187,7 +188,8 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Small packets go out at once, and a peer that has vanished from the network is noticed.
+/// Sets options of a connection: small packets are sent at once, and a peer that has vanished from the network is
+/// noticed.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));

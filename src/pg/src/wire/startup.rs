@@ -1,4 +1,4 @@
-//! From an accepted socket to a client that may send queries: encryption, startup packet, password.
+//! Start-up of a connection, until its client may send queries: encryption, startup packet, password.
 //!
 //! The peer is a stranger here, so packets are read exactly, in small bounded pieces, and nothing of the first
 //! plaintext bytes can slip into an encrypted conversation.
@@ -57,8 +57,8 @@ enum First {
 }
 
 impl Shared {
-    /// Lets a client in. `None` if there is no client to serve: a cancel request, a refusal, a stranger. `number` is
-    /// that of the peer among strangers.
+    /// Lets a client in. Returns `None` if there is no client to serve: a cancel request, a refusal, a peer that failed
+    /// to log in. `number` is that of the peer among those that start up.
     pub(crate) async fn admit(&self, stream: TcpStream, peer: SocketAddr, number: u64) -> Option<Connection> {
         let tcp = Arc::new(stream);
         let (socket, secure, first) = match self.open(Tcp(Arc::clone(&tcp))).await {
@@ -175,7 +175,7 @@ impl Shared {
     ) -> Result<Role, Failure> {
         let local = peer.to_canonical().is_loopback();
         let Some(passwords) = &self.passwords else {
-            // The server listens on loopback only; this is a second lock on that door.
+            // The server then listens on loopback only; this checks it once more.
             return if local {
                 Ok(Role { name: SUPERUSER.into(), superuser: true })
             } else {
@@ -222,7 +222,7 @@ impl Shared {
                 outbox.put(Message::Authentication(Authentication::SASLFinal(Bytes::from(server_final))))?;
                 Ok(role)
             }
-            // Whether the name or the password is wrong is nobody's business.
+            // The answer does not tell a wrong name from a wrong password.
             _ => {
                 tokio::time::sleep(self.failed.add(peer.to_canonical())).await;
                 Err(SqlError::fatal("28P01", format!("password authentication failed for user \"{user}\"")).into())
@@ -274,7 +274,7 @@ fn interpret(code: i32, body: &[u8]) -> Result<First, SqlError> {
             while let Some(name) = words.next().filter(|name| !name.is_empty()) {
                 parameters.push((name, words.next().ok_or_else(malformed)?));
             }
-            // The sixteen bits below the major version.
+            // The minor version is the sixteen bits below the major one.
             Ok(First::Startup { minor: (version & 0xffff) as u16, parameters })
         }
         version => Err(SqlError::protocol_violation(format!(
@@ -285,7 +285,7 @@ fn interpret(code: i32, body: &[u8]) -> Result<First, SqlError> {
     }
 }
 
-/// Settings in the startup packet, and `-c name=value` in its options.
+/// Applies the settings in the startup packet, and `-c name=value` in its options.
 fn apply_parameters(session: &Session, parameters: &[(String, String)]) -> Result<(), SqlError> {
     let mut settings = session.settings();
     for (name, value) in parameters {
@@ -303,7 +303,7 @@ fn apply_parameters(session: &Session, parameters: &[(String, String)]) -> Resul
     Ok(())
 }
 
-/// `-c a=b --c=d`, in which a backslash keeps a space together with its neighbours.
+/// Reads `-c a=b --c=d`, in which a backslash keeps a space together with its neighbours.
 fn options(text: &str) -> Result<Vec<(String, String)>, SqlError> {
     let mut words = Vec::new();
     let mut word = String::new();

@@ -21,7 +21,7 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// How connections are encrypted.
+/// Encryption of connections.
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
     /// The hash of the certificate that a password exchange may be bound to, see [`end_point`].
@@ -43,7 +43,7 @@ pub(crate) fn read(files: &TlsFiles) -> Result<Tls, Error> {
     let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
         .map_err(|error| bad(&files.key, format!("holds no usable private key: {error}")))?;
 
-    // Named rather than the process default: more than one provider is linked into the binary.
+    // The provider is named because more than one is linked into the binary.
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| bad(&files.key, error.to_string()))?
@@ -54,11 +54,11 @@ pub(crate) fn read(files: &TlsFiles) -> Result<Tls, Error> {
     Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), end_point })
 }
 
-/// What a client must ask for if it starts with TLS right away (libpq's `sslnegotiation=direct`).
+/// Protocol that a client must name if it starts with TLS right away (libpq's `sslnegotiation=direct`).
 pub(crate) const ALPN: &[u8] = b"postgresql";
 
-/// `tls-server-end-point` of RFC 5929: the certificate's hash by the function that its signature uses, SHA-256 for those
-/// that are too weak. `None` if the signature does not say which.
+/// Returns `tls-server-end-point` of RFC 5929: the certificate's hash by the function of its signature, SHA-256 for
+/// weaker ones. `None` if the signature names no known function.
 fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     const SIGNATURES: [(&[u8], &digest::Algorithm); 8] = [
         // With RSA: MD5, SHA-1, SHA-256, SHA-384, SHA-512.
@@ -81,7 +81,7 @@ fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(digest::digest(hash, certificate).as_ref().to_vec())
 }
 
-/// The content of the DER element that bytes begin with, and what comes after it.
+/// Returns the content of the DER element at the beginning of `bytes`, and the bytes after it.
 fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let [found, length, rest @ ..] = bytes else { return None };
     let (length, rest) = match usize::from(*length) {

@@ -1,4 +1,4 @@
-//! Who may connect and do what.
+//! Tests of logins and permissions.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tokio_postgres::NoTls;
 use crate::raw::{self, Raw};
 use crate::{ENDLESS, Running, fails, simple, sqlstate};
 
-/// How bob connects.
+/// Parameters of bob's connections.
 pub const BOB: &str = "user=bob password=p\u{e4}ss";
 
 const USERS: &str = "ada:secret:superuser\nbob:p\u{e4}ss\n";
@@ -38,7 +38,7 @@ async fn passwords_are_checked() {
     }
 }
 
-/// Where files lie and how they are opened.
+/// Checks that users who are not superusers do not see locations of files and options to open them.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_superusers_see_definitions_of_files() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What a client may ask for without harm to others: depth, width, settings, time, places.
+//! Tests of limits that keep clients from harming others: depth, width, settings, time, places.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ async fn deep_and_wide_statements_are_refused() {
         assert_eq!(fails(&client, &sql).await, code, "{}", &sql[..60]);
     }
     assert_eq!(simple(&client, &doubled(7)).await, ["128"]);
-    // As deep as is allowed, in every phase, on whichever thread.
+    // Statements as deep as is allowed, in every phase, on any thread.
     let deep = format!("select 1{} as a", " is null".repeat(2_900));
     assert_eq!(simple(&client, &deep).await, ["f"]);
     client.simple_query("set statement_timeout = 30").await.unwrap();
@@ -45,7 +45,7 @@ async fn deep_and_wide_statements_are_refused() {
     assert_eq!(simple(&client, "select 1").await, ["1"]);
 }
 
-/// Whoever plans for long is alone with it.
+/// Checks that long planning keeps nobody else waiting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planning_keeps_nobody_waiting() {
     let server = Running::start().await;
@@ -116,7 +116,7 @@ async fn places_are_kept() {
     let password_file = Some(password_file(folder.path()));
     let config = Config { password_file, max_connections: 6, max_connections_per_user: Some(2), ..Config::default() };
     let server = Running::start_with(config).await;
-    // Strangers who say nothing are in nobody's way.
+    // Peers that say nothing are in nobody's way.
     let silent: Vec<_> = (0..400).map(|_| std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap()).collect();
     let bobs = [server.try_connect(BOB).await.unwrap(), server.try_connect(BOB).await.unwrap()];
     assert_eq!(sqlstate(&server.try_connect(BOB).await.err().unwrap()), "53300");
@@ -214,7 +214,7 @@ async fn statements_end_when_the_server_says_so() {
     assert_eq!(simple(&bob, "show statement_timeout").await, ["200ms"]);
 }
 
-/// What waits to be read hides that nobody will come for the answers.
+/// Checks that a client that vanishes is noticed, although unread messages hide it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_pipelines_and_vanishes_is_noticed() {
     let server = Running::start().await;

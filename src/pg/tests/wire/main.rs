@@ -1,4 +1,4 @@
-//! A server on a real socket, and clients that behave, misbehave and vanish.
+//! Tests of a server on a real socket, with clients that behave, misbehave and vanish.
 
 #![allow(clippy::unwrap_used)]
 
@@ -62,7 +62,7 @@ impl Running {
     }
 }
 
-/// The first column of every row, through the simple protocol.
+/// Returns the first column of every row, through the simple protocol.
 async fn simple(client: &Client, query: &str) -> Vec<String> {
     let messages = client.simple_query(query).await.unwrap();
     let value = |message| match message {

@@ -8,27 +8,27 @@ use std::time::Duration;
 pub struct Answer(Vec<(u8, Vec<u8>)>);
 
 impl Answer {
-    /// The tags of completed commands.
+    /// Returns the tags of completed commands.
     pub fn tags(&self) -> Vec<String> {
         let tag = |body: &Vec<u8>| String::from_utf8_lossy(&body[..body.len() - 1]).into_owned();
         self.0.iter().filter(|(kind, _)| *kind == b'C').map(|(_, body)| tag(body)).collect()
     }
 
-    /// The SQLSTATE of the error, if there is one.
+    /// Returns the SQLSTATE of the error, if there is one.
     pub fn sqlstate(&self) -> Option<String> {
         let (_, body) = self.0.iter().find(|(kind, _)| *kind == b'E')?;
         let field = body.split(|byte| *byte == 0).find(|field| field.first() == Some(&b'C'))?;
         Some(String::from_utf8_lossy(&field[1..]).into_owned())
     }
 
-    /// The first column of the first row.
+    /// Returns the first column of the first row.
     pub fn value(&self) -> Option<String> {
         let (_, body) = self.0.iter().find(|(kind, _)| *kind == b'D')?;
         let length = usize::try_from(i32::from_be_bytes(body[2..6].try_into().unwrap())).ok()?;
         Some(String::from_utf8_lossy(&body[6..6 + length]).into_owned())
     }
 
-    /// The type of the first column.
+    /// Returns the type of the first column.
     pub fn column_type(&self) -> Option<u32> {
         let (_, body) = self.0.iter().find(|(kind, _)| *kind == b'T')?;
         let name = body[2..].iter().position(|byte| *byte == 0)?;
@@ -36,7 +36,7 @@ impl Answer {
         Some(u32::from_be_bytes(body[at..at + 4].try_into().unwrap()))
     }
 
-    /// The transaction status at the end.
+    /// Returns the transaction status at the end.
     pub fn status(&self) -> Option<char> {
         self.0.iter().rfind(|(kind, _)| *kind == b'Z').map(|(_, body)| char::from(body[0]))
     }
@@ -47,7 +47,7 @@ pub struct Raw {
     stream: BufReader<TcpStream>,
 }
 
-/// A startup packet.
+/// Returns a startup packet.
 pub fn startup(user: &str) -> Vec<u8> {
     let mut body = 196_608i32.to_be_bytes().to_vec();
     body.extend_from_slice(format!("user\0{user}\0\0").as_bytes());
@@ -56,7 +56,7 @@ pub fn startup(user: &str) -> Vec<u8> {
     packet
 }
 
-/// A message: its type, its length and its body.
+/// Returns a message: its type, its length and its body.
 pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut message = vec![kind];
     message.extend_from_slice(&i32::try_from(body.len() + 4).unwrap().to_be_bytes());
@@ -64,7 +64,7 @@ pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     message
 }
 
-/// Sends bytes, whatever they are, and waits until the server has had enough.
+/// Sends any bytes, and waits until the server hangs up.
 pub fn throw(port: u16, bytes: &[u8]) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -177,7 +177,7 @@ impl Raw {
     }
 }
 
-/// Memory this process has in use.
+/// Returns the bytes of memory that this process has in use.
 pub fn resident_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

@@ -1,4 +1,4 @@
-//! What a session keeps to itself and across statements.
+//! Tests of the state of sessions: kept apart from others, and across statements.
 
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ async fn merged_columns_can_be_filtered() {
     assert_eq!(fails(&client, "select 1 from t, u where column1 = 1").await, "42702");
 }
 
-/// As `psql` of Postgres 15 shows them.
+/// Checks records as `psql` of Postgres 15 shows them.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_are_written_as_postgres_writes_them() {
     let server = Running::start().await;

@@ -1,4 +1,4 @@
-//! Statements and their answers and errors.
+//! Tests of statements, their answers and errors.
 
 use crate::raw::Raw;
 use crate::{ENDLESS, Running, fails, simple, sqlstate};
@@ -14,7 +14,7 @@ async fn both_protocols_answer() {
     assert_eq!(row.get::<_, &str>(1), "ä");
     assert_eq!(row.get::<_, f64>(2), 1.5);
     assert_eq!(row.get::<_, Option<&str>>(3), None);
-    // Types nobody declares: from a comparison, from a function, and text where nothing is known.
+    // Types that nobody declares: from a comparison, from a function, and text if nothing is known.
     let rows = client
         .query("select a from generate_series(1, 10) t(a) where a > $1 order by a limit 2", &[&7i64])
         .await
@@ -93,7 +93,7 @@ async fn several_statements_stop_at_the_first_error() {
     assert!(answer.tags().is_empty());
     assert_eq!(answer.sqlstate().as_deref(), Some("42601"));
     assert_eq!(raw.query("select 1").tags(), ["SELECT 1"]);
-    // Results come as they are ready, not all at the end.
+    // Results come when they are ready, not all at the end.
     raw.send_query(&format!("select 1; {ENDLESS}"));
     let first = raw.read_until(b'C');
     assert_eq!(first.tags(), ["SELECT 1"]);

@@ -1,4 +1,4 @@
-//! Results as they come, and statements that are stopped.
+//! Tests of results that stream, and of statements that are stopped.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -1,10 +1,10 @@
-//! Statements mean what they say: their own subqueries and texts stay, whatever they are part of.
+//! Tests that subqueries and texts stay as they are, whatever they are part of.
 
 use crate::{Running, fails, simple};
 
 const MOST: &str = "SELECT a.k, (SELECT max(b.v) FROM sq_b b WHERE b.k = a.k) AS most FROM sq_a a";
 
-/// The second column of every row.
+/// Returns the second column of every row.
 async fn second(client: &tokio_postgres::Client, query: &str) -> Vec<String> {
     let messages = client.simple_query(query).await.unwrap();
     let value = |message| match message {

@@ -19,12 +19,12 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::SessionContext;
 use futures::stream;
 
-/// What the tables tell the tests.
+/// Counters that the tables keep for the tests.
 #[derive(Default)]
 pub struct Tables {
-    /// Scans that have started and not been dropped.
+    /// Number of scans that have started and not been dropped.
     pub scans_running: AtomicUsize,
-    /// Rows made by `counted_rows`.
+    /// Number of rows made by `counted_rows`.
     pub rows_made: AtomicUsize,
 }
 
@@ -53,14 +53,14 @@ impl Tables {
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// Planning takes a minute.
+    /// A table whose planning takes a minute.
     SlowPlan,
     PanicPlan,
-    /// One row at once, the next after a minute.
+    /// A table with one row at once and the next after a minute.
     SlowRows,
-    /// One row, after a second.
+    /// A table with one row, after a second.
     OneSecond,
-    /// Rows without end.
+    /// A table with rows without end.
     CountedRows,
     PanicRows,
 }

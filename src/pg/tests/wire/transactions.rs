@@ -1,4 +1,4 @@
-//! What ROLLBACK undoes, and what others see meanwhile.
+//! Tests of changes that ROLLBACK undoes, and of rows that others see meanwhile.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn rollback_undoes_changes_of_rows() {
     }
     one.batch_execute("begin; insert into t values (2); commit").await.unwrap();
     assert_eq!(simple(&two, rows).await, ["1", "2"]);
-    // A failed transaction is rolled back by COMMIT, too.
+    // COMMIT rolls back a failed transaction, too.
     one.batch_execute("begin; insert into t values (3)").await.unwrap();
     assert_eq!(fails(&one, "select 1/0").await, "22012");
     one.batch_execute("commit").await.unwrap();
@@ -97,7 +97,7 @@ async fn writers_wait_for_each_other() {
     done.unwrap();
     two.batch_execute("commit").await.unwrap();
     assert_eq!(simple(&one, "select a from t order by a").await, ["1", "3"]);
-    // A client that vanishes lets go of what it changed, and commits nothing.
+    // A client that vanishes releases the tables that it changed, and commits nothing.
     let three = server.connect().await;
     three.batch_execute("begin; delete from t").await.unwrap();
     drop(three);
@@ -149,7 +149,7 @@ async fn rows_are_copied_in() {
     let expected =
         ["1|x\ty|2.5|2020-01-02 03:04:05|t|\\x00ff|1.25|{1,NULL,3}", "NULL|NULL|NULL|NULL|NULL|NULL|NULL|NULL"];
     assert_eq!(shown("c").await, expected);
-    // Out and in again, in each format.
+    // Rows copied out and in again, in each format.
     for format in ["text", "csv", "binary"] {
         let parts = client.copy_out(&format!("copy c to stdout with (format {format})")).await.unwrap();
         let parts: Vec<Bytes> = futures::TryStreamExt::try_collect(parts).await.unwrap();

@@ -1,4 +1,4 @@
-//! Values of parameters arrive as they were sent.
+//! Tests that values of parameters arrive as they were sent.
 
 use futures::TryStreamExt;
 use serde_json::Value;
@@ -6,11 +6,11 @@ use serde_json::Value;
 use crate::raw::Raw;
 use crate::{Running, fails, simple};
 
-/// A type's name and number, a text of it, and what PostgreSQL 15 makes of it: `SELECT $1` of that type, the parameter
+/// A type's name and number, a text of it, and PostgreSQL 15's answer to it: `SELECT $1` of that type, the parameter
 /// and the answer as text.
 const VALUES: &str = include_str!("values.jsonl");
 
-/// What is refused by name, although Postgres knows it: Arrow has no such values.
+/// Values that are refused by name, although Postgres knows them: Arrow has no such values.
 const REFUSED: [(&str, &str); 14] = [
     ("numeric", "NaN"),
     ("numeric[]", "{NaN}"),
@@ -28,7 +28,7 @@ const REFUSED: [(&str, &str); 14] = [
     ("oid", "-1"),
 ];
 
-/// Lists of decimals have one scale here: the same numbers with more zeros at their end.
+/// Lists of decimals, which have one scale here, and the same numbers with more zeros at their end.
 const SCALED: [(&str, &str); 3] = [
     ("{1.5,1.25,3.75}", "{1.5000000000,1.2500000000,3.7500000000}"),
     ("{1,NULL,0.001}", "{1.0000000000,NULL,0.0010000000}"),
@@ -67,7 +67,7 @@ async fn text_is_read_as_postgres_reads_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The binary form of values, as Postgres' own `…send` functions write them, and the text of the answer.
+/// Checks the binary form of values, as Postgres' own `…send` functions write them, and the text of the answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn binary_is_read_as_postgres_reads_it() {
     let server = Running::start().await;
@@ -123,7 +123,7 @@ async fn binary_is_read_as_postgres_reads_it() {
     }
 }
 
-/// Statements and what PostgreSQL 15 sends for them.
+/// Checks statements against the data that PostgreSQL 15 sends for them.
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_are_those_of_postgres() {
     let server = Running::start().await;

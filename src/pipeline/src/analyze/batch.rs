@@ -1,4 +1,4 @@
-//! Reductions of a batch, computed where it ran, so that no more than they comes from a GPU.
+//! Reductions of a batch, computed where it ran, so that nothing else is copied from a GPU.
 
 use std::ops::Range;
 
@@ -10,13 +10,14 @@ use crate::batcher::ExampleBatch;
 
 /// The reductions of some examples of a batch, those that ran together.
 pub(super) struct ReducedExamples {
-    /// Which examples of the batch.
+    /// Range of the examples in the batch.
     pub examples: Range<usize>,
-    /// For each layer, the summary of these examples alone, and the values that the layer's summary wants.
+    /// Summary of these examples alone, and the values that the layer's summary needs, of each layer.
     pub layers: Vec<(BatchSummary, Columns)>,
 }
 
-/// Runs a batch. `summaries` are those of the layers so far; they may be merged with other batches meanwhile.
+/// Runs and reduces a batch. `summaries` are those of the layers so far; other batches may be merged into them
+/// meanwhile.
 pub(super) fn reduce_batch(
     model: &Model,
     packed: &ExampleBatch,
@@ -81,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// The reductions for GPUs, which run on processors too, give the same numbers.
+    /// Checks that the reductions for GPUs, which run on processors too, give the same numbers.
     #[test]
     fn gpu_reductions_are_those_of_a_processor() {
         let tokens: Vec<u32> = (0..7).collect();

@@ -32,13 +32,13 @@ mod batch;
 
 use batch::{ReducedExamples, examples, reduce_batch};
 
-/// Bytes of extremes (two numbers a neuron and example) that a segment may gather before it is committed.
+/// Bytes of extremes (two numbers a neuron and example) at which a segment is committed.
 pub const SEGMENT_BYTES: usize = 128 << 20;
 
-/// A commit is made at the earliest after this long...
+/// Shortest time between two commits.
 const SHORTEST: Duration = Duration::from_secs(10);
 
-/// ...and after this many times as long as the last one took.
+/// Shortest time between two commits, as a multiple of the time that the last one took.
 const COMMIT_SHARE: u32 = 30;
 
 /// An analysis to be run.
@@ -82,11 +82,11 @@ pub struct Step {
 }
 
 impl Analysis {
-    /// Analyses what is not analysed yet, and hands over a step for each commit. Layers that have come equally far go on
-    /// together.
+    /// Analyses what is not analysed yet, and hands over a step for each commit. Layers that have come equally far go
+    /// on together.
     ///
     /// # Errors
-    /// [`Error::Busy`]; what the model and the store say.
+    /// [`Error::Busy`]; errors of the model and of the store.
     pub async fn run(&self, context: &Arc<TaskContext>, steps: &impl Consumer<Step>) -> Result<()> {
         let name = self.model.name();
         let Some(_busy) = self.resources.store.begin(name, &self.dataset) else {
@@ -115,7 +115,7 @@ impl Analysis {
         self.resources.store.sweep(name, &self.dataset).await.map_err(sql_error)
     }
 
-    /// The summary of each layer.
+    /// Returns the progress of each layer.
     async fn states(&self) -> Result<BTreeMap<u32, Option<Progress>>> {
         let mut states = BTreeMap::new();
         for layer in &self.layers {
@@ -125,7 +125,7 @@ impl Analysis {
         Ok(states)
     }
 
-    /// Returns whether an earlier run was of this model, text and options.
+    /// Returns true if an earlier run was of this model, text and options.
     fn can_go_on(&self, progress: &Progress, fingerprint: &Fingerprint) -> bool {
         let same = progress.k == self.k && Freshness::of(&self.model).is_prefix(progress, fingerprint);
         if !same {
@@ -138,7 +138,7 @@ impl Analysis {
         same
     }
 
-    /// Nothing analysed yet.
+    /// Returns the progress of an analysis that has not begun.
     fn beginning(&self, fingerprint: &Fingerprint) -> Progress {
         Progress {
             model_version: self.model.version(),
@@ -152,24 +152,24 @@ impl Analysis {
         }
     }
 
-    /// Documents to be done in the end.
+    /// Number of documents to be done in the end.
     fn goal(&self, fingerprint: &Fingerprint) -> u64 {
         self.documents.map_or(fingerprint.documents, |most| most.min(fingerprint.documents))
     }
 }
 
-/// Layers that are analysed together, and what is known of them.
+/// Layers that are analysed together, and their state.
 struct Group<'a> {
     analysis: &'a Analysis,
     layers: Vec<u32>,
     progress: Progress,
-    /// One a layer; batches that are running look what they want to know.
+    /// Summary of each layer; running batches read in them which values they need.
     summaries: Arc<RwLock<Vec<LayerSummary>>>,
     reservation: MemoryReservation,
-    /// Bytes of extremes that a segment may have.
+    /// Bytes of extremes at which a segment is committed.
     segment_bytes: usize,
     pending: Pending,
-    /// Tokens of this run, and when it began.
+    /// Number of tokens of this run.
     tokens: u64,
     bytes_done: u64,
     started: Instant,
@@ -181,7 +181,7 @@ struct Group<'a> {
 #[derive(Default)]
 struct Pending {
     contexts: Vec<StoredExample>,
-    /// Of each layer, the extremes of each example, by batch.
+    /// Extremes of each example, by layer and batch.
     peaks: Vec<Vec<Vec<f32>>>,
     troughs: Vec<Vec<Vec<f32>>>,
 }
@@ -228,7 +228,7 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// Runs to the goal; false if nobody wants to know any more.
+    /// Runs to the goal; returns false if no more steps are wanted.
     async fn run(
         mut self,
         fingerprint: &Fingerprint,
@@ -318,13 +318,13 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Returns whether there is enough to commit.
+    /// Returns true if there is enough to commit.
     fn is_due(&self) -> bool {
         let held: usize = self.pending.peaks.iter().flatten().map(|peaks| 8 * peaks.len()).sum();
         held >= self.segment_bytes || self.committed.elapsed() >= SHORTEST.max(self.last_commit * COMMIT_SHARE)
     }
 
-    /// Returns the number of the first example that it has committed.
+    /// Commits, and returns the number of the first example that was committed.
     async fn commit(&mut self) -> Result<u64> {
         let start = Instant::now();
         let Analysis { resources, model, dataset, .. } = self.analysis;
@@ -354,14 +354,14 @@ impl<'a> Group<'a> {
         Ok(self.progress.examples - examples as u64)
     }
 
-    /// After a commit of the examples from this number on.
+    /// Returns the step after a commit of the examples from this number on.
     async fn step(&self, from: u64, fingerprint: &Fingerprint) -> Step {
         let progress = &self.progress;
         let summaries = self.summaries.read().await;
         let tokens = summaries[0].state().first().map_or(0, |neuron| neuron.moments.count);
         let seconds = self.started.elapsed().as_secs_f64();
         let goal = self.analysis.goal(fingerprint);
-        // Whole documents tell how much text is left; before the first of them nothing does.
+        // The share of whole documents that are done gives the time left; before the first of them it is unknown.
         let left = fingerprint.bytes * goal.saturating_sub(progress.documents) / fingerprint.documents.max(1);
         let left = match self.bytes_done {
             _ if left == 0 => Some(0.0),
@@ -387,12 +387,12 @@ impl Pending {
     }
 }
 
-/// Returns whether nothing has been committed yet.
+/// Returns true if nothing has been committed yet.
 fn is_new(progress: &Progress) -> bool {
     progress.segments.is_empty() && progress.documents == 0
 }
 
-/// Unique: when the segment was made, and something random.
+/// Returns a unique name: the time at which the segment was made, and something random.
 fn segment_name() -> String {
     use std::hash::{BuildHasher, RandomState};
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();

@@ -28,7 +28,7 @@ async fn neurons(analysis: &Analysis, layer: u32) -> RecordBatch {
     analysis.resources.store.neurons(analysis.model.name(), &analysis.dataset, layer).await.unwrap()
 }
 
-/// Columns that do not name the commits.
+/// Returns the columns that do not name the commits.
 async fn results(analysis: &Analysis) -> Vec<RecordBatch> {
     let mut layers = Vec::new();
     for layer in [0, 1] {
@@ -121,7 +121,7 @@ async fn bounds_leave_the_examples_that_matter() {
     assert!(known.is_empty() && !left.is_empty() && left.len() < all.len());
     let most = greatest(5).max(greatest(9));
     assert!(left.iter().any(|example| bounds.upper[*example] >= most));
-    // Those of the store answer without a run.
+    // The strongest tokens in the store answer without a run.
     let strongest = stored.strongest(model, &selection, resources).await.unwrap().unwrap();
     let each = Top { k: 2, of_each: true, ..top };
     let mut left = all.clone();

@@ -20,7 +20,7 @@ use crate::consumer::Consumer;
 use crate::resources::Resources;
 use crate::source::Origin;
 
-/// Neurons that are built together: their texts share forward passes, and a client sees them together.
+/// Number of neurons that are built together: their texts share forward passes, and clients get them together.
 const TOGETHER: usize = 16;
 
 /// Graphs to be built.
@@ -40,9 +40,9 @@ pub struct Build {
     pub method: Method,
     /// Examples of each neuron.
     pub examples: usize,
-    /// Tokens searched for them if the dataset was not analysed.
+    /// Number of tokens searched for them if the dataset was not analysed.
     pub tokens: usize,
-    /// Its options.
+    /// Options of the method.
     pub options: Options,
     /// True to build graphs again that the store has.
     pub rebuild: bool,
@@ -51,17 +51,17 @@ pub struct Build {
 /// Graphs of neurons of a layer.
 #[derive(Debug)]
 pub enum LayerGraphs {
-    /// A row of the store: what building it again would give.
+    /// A row of the store, which building it again would not change.
     Stored(RecordBatch),
     /// Graphs that were built.
     Built {
         /// The layer.
         layer: u32,
-        /// For each neuron, its graph and scores, or the reason why it has none.
+        /// Graph and scores of each neuron, or the reason why it has none.
         graphs: Vec<Built>,
         /// The greatest activation of each neuron.
         greatest: Vec<f32>,
-        /// Time that each took.
+        /// Time per neuron.
         time: Duration,
         /// Options, text and version of the method, as JSON.
         made_with: Arc<str>,
@@ -140,7 +140,7 @@ impl Build {
         Ok(true)
     }
 
-    /// Rows of the store for some neurons whose graphs would come out the same, by neuron.
+    /// Returns the rows of the store for neurons whose graphs would come out the same, by neuron.
     async fn stored(&self, layer: u32, neurons: &[u32], made_with: &str) -> Result<HashMap<u32, RecordBatch>> {
         let rows = self.resources.graphs(&self.model, layer, Some(neurons)).await?;
         let text = |name| rows.column_by_name(name).map(|column| column.as_string::<i32>().clone());

@@ -21,7 +21,7 @@ use crate::freshness::Freshness;
 use crate::resources::Resources;
 use crate::source::Origin;
 
-/// The text of layers, opened when it is first asked for.
+/// The text of layers, opened when it is first read.
 pub struct Corpora<'a> {
     resources: &'a Resources,
     model: &'a Arc<Model>,
@@ -31,7 +31,7 @@ pub struct Corpora<'a> {
 }
 
 impl<'a> Corpora<'a> {
-    /// The text of layers of a model over a dataset.
+    /// Creates the text of layers of a model over a dataset.
     pub fn new(
         resources: &'a Resources,
         model: &'a Arc<Model>,
@@ -44,15 +44,15 @@ impl<'a> Corpora<'a> {
     /// Returns the SHA-256 of the documents.
     ///
     /// # Errors
-    /// Whatever keeps the documents from being read.
+    /// Errors of reading the documents.
     pub async fn sha256(&self) -> Result<String> {
         let fingerprint = self.resources.fingerprints.of(self.origin, self.context).await?;
         let missing = || Error::Internal("graphs are made of a dataset, and it has no hash".into());
         Ok(fingerprint.ok_or_else(missing)?.sha256.clone())
     }
 
-    /// Returns where examples of a layer are best looked for: if an analysis has seen the whole dataset as it is, in
-    /// that, else in so many tokens.
+    /// Returns the best text to search for examples of a layer: if an analysis has seen the whole dataset as it is, all
+    /// of that, else `tokens` tokens.
     ///
     /// # Errors
     /// Errors of the store and of reading documents.
@@ -60,7 +60,7 @@ impl<'a> Corpora<'a> {
         Ok(self.windows(layer).await?.map_or(Searched::Tokens(tokens), |_| Searched::Analysis))
     }
 
-    /// Returns the text of a layer; `None` if it is that of an analysis and there is none.
+    /// Returns the text of a layer; `None` if it is that of an analysis and there is no analysis.
     ///
     /// # Errors
     /// Errors of the store and of reading documents, and if memory is short.
@@ -75,7 +75,7 @@ impl<'a> Corpora<'a> {
                     return Ok(Some(Arc::clone(corpus)));
                 }
                 let (examples, windows) = Windows::cut(windows, self.model.window());
-                // The store holds what it has anyway.
+                // The store holds its own windows anyway.
                 if !windows.are_examples() {
                     held.try_grow(bytes(&examples))?;
                 }
@@ -94,7 +94,7 @@ impl<'a> Corpora<'a> {
         Ok(Some(corpus))
     }
 
-    /// The windows of an analysis that has seen the whole dataset as it is.
+    /// Returns the windows of an analysis that has seen the whole dataset as it is.
     async fn windows(&self, layer: u32) -> Result<Option<Arc<Vec<StoredExample>>>> {
         let Self { resources, model, origin, context, .. } = self;
         let Some(name) = origin.dataset().map(|dataset| dataset.name()) else { return Ok(None) };
@@ -113,7 +113,7 @@ fn bytes(examples: &[StoredExample]) -> usize {
     examples.iter().map(|example| size_of::<StoredExample>() + 4 * example.tokens.len()).sum()
 }
 
-/// Reads documents until there are so many tokens.
+/// Reads documents until there are `tokens` tokens.
 async fn read_examples(
     model: &Arc<Model>,
     origin: &Origin,

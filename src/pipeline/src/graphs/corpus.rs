@@ -20,20 +20,20 @@ use super::windows::Windows;
 use crate::passes::Passes;
 use crate::resources::Resources;
 
-/// Random text that graphs are judged by, and learn from, in tokens.
+/// Number of tokens of the random text that graphs are judged by, and learn from.
 pub const RANDOM_TOKENS: usize = 50_000;
 
-/// Share of what a neuron's activations are measured by from which those on random text are remembered.
+/// Share of the measure of a neuron's activations from which its activations on random text are kept.
 const REMEMBERED: f32 = LEAST_THRESHOLD;
 
-/// Bytes that neurons which are gathered together may take, if there is no tighter limit.
+/// Default limit of the bytes of neurons that are gathered together.
 pub const GATHERED_BYTES: usize = 512 << 20;
 
 /// Examples of a dataset, in order.
 #[derive(Debug)]
 pub struct Corpus {
     examples: Arc<Vec<StoredExample>>,
-    /// The windows of an analysis that they are pieces of, if there is one.
+    /// The windows of an analysis that the examples are pieces of, if there is one.
     windows: Option<Windows>,
     background: Vec<usize>,
     memory: Arc<dyn MemoryPool>,
@@ -44,7 +44,7 @@ pub struct Corpus {
 pub struct NeuronExamples {
     /// The examples of each neuron, split into those to learn from and those to judge by.
     pub tasks: Vec<Task>,
-    /// Where each neuron is active on random text.
+    /// Places of random text where each neuron is active.
     pub fired: Vec<Vec<Fired>>,
     /// The random text.
     pub background: Arc<Background>,
@@ -55,16 +55,16 @@ pub struct NeuronExamples {
 struct Strengths {
     /// Upper bounds of each neuron's activations in each example.
     bounds: Vec<Vec<f32>>,
-    /// The greatest activation of each.
+    /// Greatest activation of each neuron.
     greatest: Arc<[f32]>,
-    /// Activations on examples, `[tokens, neurons]`, if they were kept.
+    /// Activations on examples, `[tokens, neurons]` each, if they were kept.
     values: Option<HashMap<usize, Vec<f32>>>,
 }
 
 /// The activations of each neuron on its own examples.
 struct OnExamples {
     samples: Vec<Vec<Sample>>,
-    /// Where it is active on random text.
+    /// Places of random text where each neuron is active.
     fired: Vec<Vec<Fired>>,
 }
 
@@ -87,11 +87,12 @@ pub struct NeuronReader {
     pub layer: u32,
     /// The neurons, ascending.
     pub neurons: Vec<u32>,
-    /// The activations by which those of each will be measured, if that may be less than its greatest on this text.
+    /// Measure of each neuron's activations, if that may be less than its greatest one on this text.
     pub measures: Option<Vec<f32>>,
 }
 
-/// The results of running an example: activations on all its tokens, and where neurons are active on random text.
+/// The results of running an example: activations on all its tokens, and the places where neurons are active on random
+/// text.
 struct ExampleResult {
     example: usize,
     samples: Vec<(usize, Vec<f32>)>,
@@ -99,7 +100,7 @@ struct ExampleResult {
 }
 
 impl Corpus {
-    /// Of examples, which are pieces of windows if there are any, and the memory that they take.
+    /// Creates the corpus of examples, which are pieces of windows if there are any, and of the memory that they take.
     pub(crate) fn new(
         examples: Arc<Vec<StoredExample>>,
         windows: Option<Windows>,
@@ -110,7 +111,8 @@ impl Corpus {
         Self { examples, windows, background, memory: Arc::clone(context.memory_pool()), _held: held }
     }
 
-    /// Returns how many neurons may be [gathered](Self::gather) together with so many examples each; at least one.
+    /// Returns the number of neurons that may be [gathered](Self::gather) together, with `wanted` examples each; at
+    /// least one.
     pub fn most_neurons(&self, wanted: usize) -> usize {
         let most = match self.memory.memory_limit() {
             MemoryLimit::Finite(bytes) => GATHERED_BYTES.min(bytes / 4),
@@ -119,7 +121,8 @@ impl Corpus {
         (most / self.bytes_each(wanted).max(1)).max(1)
     }
 
-    /// Bytes that a neuron takes while its examples are found: its peaks, or bounds, and its activations on them.
+    /// Returns the bytes that a neuron takes while its examples are found: its peaks, or bounds, and its activations on
+    /// them.
     fn bytes_each(&self, wanted: usize) -> usize {
         let longest = self.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
         4 * (self.examples.len() + SPARE * wanted * longest)
@@ -141,9 +144,8 @@ impl Corpus {
         Ok(NeuronExamples { tasks, fired, background: Arc::new(self.random_text()), _held: held })
     }
 
-    /// What is known of neurons before their examples are chosen: what an analysis says if there is one, else what a
-    /// run over all examples shows. Where examples are pieces of an analysis' windows, those of its strongest windows
-    /// are run.
+    /// Returns the strengths of neurons before their examples are chosen: from an analysis if there is one, else from a
+    /// run over all examples. If examples are pieces of an analysis' windows, those of its strongest windows are run.
     async fn known(
         &self,
         reader: &NeuronReader,
@@ -161,7 +163,7 @@ impl Corpus {
         }
     }
 
-    /// Which examples are read, and what for: the strongest of each neuron, and random text.
+    /// Returns the examples to be read with their purposes: the strongest of each neuron, and random text.
     fn plan(&self, bounds: &[Vec<f32>], wanted: usize) -> BTreeMap<usize, Purpose> {
         let documents: Vec<i64> = self.examples.iter().map(|example| example.document).collect();
         let mut plan: BTreeMap<usize, Purpose> = BTreeMap::new();
@@ -176,7 +178,7 @@ impl Corpus {
         plan
     }
 
-    /// What the examples of a plan show of each neuron, from values that were kept or else by running them.
+    /// Returns the activations on the examples of a plan, from values that were kept or else by running them.
     async fn show(
         &self,
         reader: &NeuronReader,
@@ -218,7 +220,7 @@ impl Corpus {
         Background { windows: windows.collect() }
     }
 
-    /// The windows of an analysis in the store.
+    /// Returns the strengths of neurons in the windows of an analysis in the store.
     async fn stored(&self, reader: &NeuronReader, dataset: &str) -> Result<Option<Strengths>> {
         let Some(windows) = &self.windows else { return Ok(None) };
         let NeuronReader { resources, model, layer, neurons, .. } = reader;
@@ -237,8 +239,8 @@ impl Corpus {
         Ok(Some(Strengths { bounds, greatest, values: None }))
     }
 
-    /// Runs examples to see how strong each neuron is in them: all, or of each neuron its own, listed here. (Others have
-    /// their own run too, but what is known of a neuron must not depend on which others are asked about.)
+    /// Runs examples and returns the strength of each neuron in them: in all, or in its own, listed in `own`. (The
+    /// examples of others are run too, but the strengths of a neuron must not depend on the other neurons.)
     async fn search(
         &self,
         reader: &NeuronReader,
@@ -274,8 +276,8 @@ impl Corpus {
         Ok(Strengths { bounds, greatest, values: fits.then_some(values) })
     }
 
-    /// Runs examples, hands the values of each, `[tokens, neurons]`, to `read` where they were computed, and what that
-    /// makes of them to `keep`, in order.
+    /// Runs examples, passes the values of each, `[tokens, neurons]`, to `read` where they were computed, and the
+    /// results of `read` to `keep`, in order.
     async fn run<T: Send + 'static>(
         &self,
         reader: &NeuronReader,
@@ -330,8 +332,8 @@ impl Corpus {
 }
 
 impl Purpose {
-    /// What is wanted of an example's values, `[tokens, neurons]`, over the greatest of each neuron; on random text
-    /// those that are no less than what is remembered of it.
+    /// Reads the values of an example, `[tokens, neurons]`, as shares of the greatest of each neuron; on random text
+    /// only those that are no less than `remembered`.
     fn read(&self, example: usize, values: &[f32], greatest: &[f32], remembered: &[f32]) -> ExampleResult {
         let width = greatest.len();
         let column = |number: usize| values.iter().skip(number).step_by(width).map(move |a| a / greatest[number]);

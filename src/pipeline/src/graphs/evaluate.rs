@@ -1,8 +1,8 @@
 //! Judges graphs of the store on text of any dataset.
 //!
-//! On the dataset that a graph was made of, or one with the same documents, the examples it was not made of judge it, if
-//! it can be told which they are; on another, all strongest examples of the neuron do. Random text is judged beside them.
-//! Activations are measured by the neuron's greatest on the dataset that the graph was made of.
+//! On the dataset that a graph was made of, or one with the same documents, it is judged by the examples that it was
+//! not made of, if they are known; on another, by all strongest examples of the neuron. Random text is judged beside
+//! them. Activations are measured by the neuron's greatest on the dataset that the graph was made of.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::consumer::Consumer;
 use crate::resources::Resources;
 use crate::source::Origin;
 
-/// Reasons why a graph of the dataset cannot be judged by it.
+/// Reasons why the dataset that a graph was made of cannot judge it.
 const CHANGED: &str = "the dataset is not what it was when the graph was made";
 const GONE: &str = "the analysis that the graph's examples are from is not there any more";
 const UNKNOWN: &str = "nothing says which examples of the dataset the graph was made of";
@@ -44,17 +44,17 @@ pub struct Evaluation {
     pub origin: Origin,
     /// The neurons, by layer; `None` stands for all of a layer.
     pub selection: Selection,
-    /// Each list names methods that a graph's must be among.
+    /// Lists of methods; that of a graph must be in each of them.
     pub methods: Vec<Vec<String>>,
     /// Number of examples of a neuron.
     pub examples: usize,
-    /// Tokens searched for them if the dataset was not analysed.
+    /// Number of tokens searched for them if the dataset was not analysed.
     pub tokens: usize,
     /// Share of a neuron's greatest activation from which it fires.
     pub threshold: f32,
 }
 
-/// A graph that was judged.
+/// Result of judging a graph.
 #[derive(Debug)]
 pub struct Evaluated {
     /// The layer of its neuron.
@@ -63,7 +63,7 @@ pub struct Evaluated {
     pub neuron: u32,
     /// The method that made the graph.
     pub method: String,
-    /// Its scores, or the reason why it has none.
+    /// Its scores, or the reason why there are none.
     pub scores: Result<Scores, &'static str>,
 }
 
@@ -79,11 +79,11 @@ struct StoredGraph {
 /// The text that a graph was made of.
 #[derive(Debug, Clone, PartialEq)]
 enum MadeOf {
-    /// Nothing of the dataset that it is judged by.
+    /// Text of other datasets than the one that it is judged by.
     Others,
-    /// This text of it.
+    /// This text of the dataset.
     Own(Provenance),
-    /// Some text of it, which nothing says.
+    /// Unknown text of the dataset.
     Unknown,
 }
 
@@ -124,7 +124,7 @@ impl Evaluation {
         Ok(())
     }
 
-    /// The store's graphs of some neurons of a layer; of those that have one.
+    /// Returns the store's graphs of some neurons of a layer, without those that have none.
     async fn stored(&self, layer: u32, neurons: Option<&[u32]>, sha256: &str) -> Result<Vec<StoredGraph>> {
         let rows = self.resources.graphs(&self.model, layer, neurons).await?;
         let column = |name| rows.column_by_name(name).ok_or_else(|| Error::Internal(format!("no column {name}")));
@@ -147,7 +147,7 @@ impl Evaluation {
             let own = dataset.is_valid(i) && dataset.value(i) == self.dataset;
             let text = Provenance::of_options(if options.is_valid(i) { options.value(i) } else { "" });
             let made_of = match text {
-                // The same documents under another name are no others.
+                // A dataset of another name with the same documents is the same.
                 Some(text) if own || text.is_of(sha256) => MadeOf::Own(text),
                 None if own => MadeOf::Unknown,
                 _ => MadeOf::Others,
@@ -157,7 +157,7 @@ impl Evaluation {
         Ok(found)
     }
 
-    /// Scores of graphs of a layer that are judged by so many examples.
+    /// Returns the scores of graphs of a layer, judged by `examples` examples.
     async fn judge(
         &self,
         corpus: &Corpus,
@@ -165,7 +165,7 @@ impl Evaluation {
         examples: usize,
         graphs: Vec<StoredGraph>,
     ) -> Result<Vec<Evaluated>> {
-        // What each neuron's activations are measured by, at the least.
+        // The least measure of each neuron's activations.
         let mut neurons: BTreeMap<u32, f32> = BTreeMap::new();
         for graph in &graphs {
             let measure = if graph.greatest > 0.0 { graph.greatest } else { f32::INFINITY };
@@ -183,7 +183,7 @@ impl Evaluation {
         let gathered = Arc::new(corpus.gather(&reader, &self.dataset, examples).await?);
         let (pool, threshold) = (self.resources.registry.pool(), self.threshold);
         let scores = graphs.into_iter().map(|graph| {
-            // Every graph's neuron is among those that were read.
+            // The neuron of each graph is among those that were read.
             let number = reader.neurons.partition_point(|neuron| *neuron < graph.neuron);
             let gathered = Arc::clone(&gathered);
             pool.run(Placement::OneThread, move || {
@@ -195,11 +195,12 @@ impl Evaluation {
     }
 }
 
-/// Graphs by how many examples of which text judge them.
+/// Graphs by the number of examples, and the text, that judge them.
 type Groups = BTreeMap<(usize, Searched), Vec<StoredGraph>>;
 
-/// Graphs by how many examples of which text are to be looked for: of another dataset `best`, of their own as many of the
-/// same text as then, for the same split; and those that cannot be judged.
+/// Groups graphs by the number of examples and the text to search for them: `best` for graphs of another dataset, as
+/// many of the same text as then for graphs of this one, so that the split is the same. Also returns the graphs that
+/// cannot be judged.
 fn grouped(layer: u32, graphs: Vec<StoredGraph>, best: (usize, Searched), sha256: &str) -> (Groups, Vec<Evaluated>) {
     let (mut groups, mut hopeless) = (Groups::new(), Vec::new());
     for graph in graphs {
@@ -216,15 +217,15 @@ fn grouped(layer: u32, graphs: Vec<StoredGraph>, best: (usize, Searched), sha256
 }
 
 impl StoredGraph {
-    /// The graph with its scores, or the reason why it has none.
+    /// Returns the graph with its scores, or with the reason why it has none.
     fn evaluated(self, layer: u32, scores: Result<Scores, &'static str>) -> Evaluated {
         Evaluated { layer, neuron: self.neuron, method: self.method, scores }
     }
 
-    /// Its scores by what its neuron does, which was gathered under this number.
+    /// Scores the graph by the activations of its neuron, which is the one gathered under `number`.
     fn score(&self, examples: &NeuronExamples, number: usize, threshold: f32) -> Scores {
         let task = &examples.tasks[number];
-        // What activations are measured by differs between the datasets.
+        // The measure of activations differs between the datasets.
         let scale = if self.greatest > 0.0 { task.max_activation / self.greatest } else { 1.0 };
         let own = self.made_of != MadeOf::Others;
         let unseen: Vec<Sample> = match own {

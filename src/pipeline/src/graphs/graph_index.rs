@@ -1,4 +1,4 @@
-//! The graphs that stand for the neurons of a model, made ready to be searched and compared.
+//! The index of the graphs that stand for the neurons of a model, for searches and comparisons.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::preferred::preferred_graphs;
 use crate::Error;
 use crate::resources::Resources;
 
-/// Bytes of indexes that are cached if nothing else is said.
+/// Default limit of the cached indexes, in bytes.
 pub const INDEX_BYTES: u64 = 2 << 30;
 
 /// The index of the graphs of a model. Graphs have ordinals, by layer and neuron.
@@ -28,12 +28,13 @@ pub struct GraphIndex {
     pub tokens: MemoryIndex,
     /// Their patterns; keys are ordinals.
     pub patterns: PatternIndex,
-    /// Layers and neurons that have other graphs beside, by other methods.
+    /// Layers and neurons that have several graphs, by other methods.
     several: BTreeSet<(u32, u32)>,
 }
 
 impl GraphIndex {
-    /// Returns the neurons of a layer that may have a graph, by whatever method, with one of these tokens: all that have.
+    /// Returns the neurons of a layer that may have a graph, by whatever method, with one of these tokens: all that
+    /// have such a graph, and perhaps others.
     pub fn neurons_with(&self, tokens: &[String], layer: u32) -> BTreeSet<u32> {
         let mut neurons: BTreeSet<u32> =
             self.several.range((layer, 0)..=(layer, u32::MAX)).map(|(_, neuron)| *neuron).collect();
@@ -49,7 +50,7 @@ impl GraphIndex {
         neurons
     }
 
-    /// Returns the patterns of a neuron's graph, if it has one with any.
+    /// Returns the patterns of a neuron's graph, if it has any.
     pub fn signature(&self, layer: u32, neuron: u32) -> Option<Signature> {
         self.patterns.signature(self.places.binary_search(&(layer, neuron)).ok()? as u64)
     }
@@ -78,7 +79,7 @@ impl GraphIndex {
     }
 }
 
-/// The index of a layer, of rows of `graphs`.
+/// Makes the index of a layer from rows of `graphs`.
 fn index(rows: &RecordBatch) -> Result<IndexedLayer> {
     let neurons = rows["neuron"].as_primitive::<Int32Type>().values();
     // Rows are in order of neurons.
@@ -102,12 +103,12 @@ fn index(rows: &RecordBatch) -> Result<IndexedLayer> {
 /// Name and version of a model, and version of the store's graphs.
 type Key = (String, String, Option<u64>);
 
-/// Indexes of models, made when they are first asked for and whenever graphs have changed.
+/// Indexes of models, made when they are first read and whenever graphs have changed.
 #[derive(Debug)]
 pub struct GraphIndexes(BoundedCache<Key, Arc<GraphIndex>>);
 
 impl GraphIndexes {
-    /// Indexes of which so many bytes are kept at hand.
+    /// Creates a cache of indexes with a limit of `bytes` bytes.
     pub fn of_bytes(bytes: u64) -> Self {
         Self(BoundedCache::new(bytes, |(name, version, _): &Key, index: &Arc<GraphIndex>| {
             name.len() + version.len() + index.bytes()
@@ -136,14 +137,14 @@ impl Resources {
         self.graph_indexes.0.get_or_load(key, make).await.map_err(DataFusionError::Shared)
     }
 
-    /// The layers of a model that have graphs: as the store keeps them, or made, and then kept.
+    /// Returns the layers of a model that have graphs: as they are in the store, or made, and then stored.
     async fn indexed_layers(&self, model: &Model) -> Result<Vec<(u32, IndexedLayer)>> {
         let (name, version) = (model.name(), model.version());
         let (mut layers, mut made) = (Vec::new(), Vec::new());
         for layer in 0..model.config().layers as u32 {
             let state = || self.store.graphs_state(name, &version, layer);
             let Some(before) = state().await.map_err(sql_error)? else { continue };
-            // What is damaged is made again.
+            // An index that is damaged is made again.
             let stored = self.store.graph_index(name, layer, &before).await;
             let stored =
                 stored.inspect_err(|error| tracing::warn!(model = name, layer, %error, "index of graphs not read"));
@@ -153,7 +154,7 @@ impl Resources {
             }
             let rows = self.graphs(model, layer, None).await?;
             let indexed = tokio::task::spawn_blocking(move || index(&rows)).await.map_err(lost)??;
-            // If graphs have changed meanwhile, it is not known of which it is.
+            // If graphs have changed meanwhile, it is unknown which state the index is of.
             if state().await.map_err(sql_error)?.as_ref() == Some(&before) {
                 made.push((layer, before, indexed));
             } else {
@@ -161,7 +162,7 @@ impl Resources {
             }
         }
         if !made.is_empty() && !self.store.is_fleeting() {
-            // Nothing but time is lost if it cannot be kept.
+            // If it cannot be stored, nothing but time is lost.
             if let Err(error) = self.store.put_graph_index(name, &made).await {
                 tracing::warn!(model = name, %error, "index of graphs not kept");
             }

@@ -1,4 +1,4 @@
-//! Which of several graphs of a neuron stands for it.
+//! Choice of the graph that stands for a neuron among several.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use neuroql_schema::{GraphColumn, sql_error};
 
 use crate::Error;
 
-/// The method whose graph stands for a neuron if it has several; else the one built last does.
+/// The method whose graph stands for a neuron if it has several; without it, the graph built last does.
 const PREFERRED: &str = "neuroql";
 
 /// Returns the rows of a layer's graphs that stand for their neurons, by neuron.
@@ -40,7 +40,7 @@ fn better<K: PartialOrd>(best: usize, row: usize, rank: &impl Fn(usize) -> K) ->
     if rank(row) > rank(best) { row } else { best }
 }
 
-/// What decides between rows of one neuron: the method, then when the graph was built.
+/// Returns the key by which rows of one neuron are compared: the method, then the time at which the graph was built.
 fn rank(graphs: &RecordBatch) -> impl Fn(usize) -> (bool, Option<i64>) + '_ {
     let methods = graphs["method"].as_string::<i32>();
     let built_at = graphs["built_at"].as_primitive::<TimestampMicrosecondType>();
@@ -50,7 +50,7 @@ fn rank(graphs: &RecordBatch) -> impl Fn(usize) -> (bool, Option<i64>) + '_ {
 /// A neuron, the graph that stands for it, and its F1.
 pub(crate) type Preferred = (u32, Graph, f32);
 
-/// The graphs of a layer that stand for their neurons; whatever could not be made is not among them.
+/// Returns the graphs of a layer that stand for their neurons, without those that could not be made.
 pub(crate) fn preferred_graphs(rows: &RecordBatch) -> impl Iterator<Item = Result<Preferred>> + '_ {
     let column = GraphColumn::try_new(&rows["graph"]);
     let f1 = rows["f1"].as_primitive::<Float32Type>();

@@ -1,33 +1,33 @@
-//! The text that a graph was made of: kept with the graph, so that it can be told which text it has not seen.
+//! The text that a graph was made of: kept with the graph, so that the text it has not seen is known.
 
 use neuroql_n2g::Options;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Examples that a graph is made of, at most; more would hold too much text at once.
+/// Greatest number of examples that a graph is made of; more would hold too much text at once.
 pub const MOST_EXAMPLES: i64 = 1000;
 
-/// Tokens that are searched for examples, at most.
+/// Greatest number of tokens that are searched for examples.
 pub const MOST_TOKENS: i64 = u32::MAX as i64;
 
-/// Digits of a dataset's hash that are kept.
+/// Number of digits of a dataset's hash that are kept.
 const HASH_DIGITS: usize = 16;
 
-/// The text that a neuron's examples were looked for in.
+/// The text that was searched for a neuron's examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Searched {
-    /// All that an analysis of the dataset has seen.
+    /// All text that an analysis of the dataset has seen.
     Analysis,
-    /// The first documents, so many tokens of them.
+    /// The first documents, up to this number of tokens.
     Tokens(usize),
 }
 
 /// The text of a dataset that decides which examples a graph is made of and which judge it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Provenance {
-    /// Examples of each neuron.
+    /// Number of examples of each neuron.
     pub examples: usize,
     /// The text that they come from.
     pub searched: Searched,
@@ -36,13 +36,13 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Examples of a dataset with this hash.
+    /// Returns the provenance of examples of a dataset with this hash.
     pub fn new(examples: usize, searched: Searched, dataset_sha256: &str) -> Self {
         let dataset_sha256 = dataset_sha256.chars().take(HASH_DIGITS).collect();
         Self { examples, searched, dataset_sha256 }
     }
 
-    /// Reads it from a graph's options; `None` if they do not say it, or name numbers that no graph can be made of.
+    /// Reads it from a graph's options; `None` if they lack it, or name numbers that no graph can be made of.
     pub fn of_options(options: &str) -> Option<Self> {
         let text: Self = serde_json::from_str(options).ok()?;
         let possible = match text.searched {
@@ -52,12 +52,13 @@ impl Provenance {
         ((2..=MOST_EXAMPLES as usize).contains(&text.examples) && possible).then_some(text)
     }
 
-    /// Returns whether it is text of the dataset whose documents have this SHA-256.
+    /// Returns true if it is text of the dataset whose documents have this SHA-256.
     pub fn is_of(&self, dataset_sha256: &str) -> bool {
         !self.dataset_sha256.is_empty() && dataset_sha256.starts_with(&self.dataset_sha256)
     }
 
-    /// Returns all that a graph is made with, as JSON: it, the options of a method, which are a JSON object, and the method's version.
+    /// Returns all inputs of a graph as JSON: this text, the options of a method, which are a JSON object, and the
+    /// method's version.
     ///
     /// # Errors
     /// [`Error::Internal`] if they have no JSON form: graphs made of different text must not look alike.
@@ -98,7 +99,7 @@ mod tests {
             Provenance::of_options(&options.unwrap())
         };
         assert!(text(40, 1000).is_some_and(|text| text.is_of("0123456789") && !text.is_of("0124") && !text.is_of("")));
-        // As versions before this one kept it of a dataset without a hash.
+        // Versions before this one kept this for a dataset without a hash.
         assert!(!Provenance::new(40, Searched::Analysis, "").is_of("0123"));
         assert_eq!(
             [text(usize::MAX, 1000), text(40, usize::MAX), text(1, 1000), text(40, 0)],

@@ -5,21 +5,21 @@ use std::sync::Arc;
 use neuroql_n2g::strongest;
 use neuroql_store::StoredExample;
 
-/// Tokens of an example at most. Contexts that graphs are about are much shorter, and attention over longer ones would
-/// cost more than it tells.
+/// Greatest number of tokens of an example. Contexts that graphs are about are much shorter, and attention over longer
+/// ones would cost more than it tells.
 const WINDOW: usize = 128;
 
-/// The windows of an analysis, of which the store has bounds, and which examples are pieces of them.
+/// The windows of an analysis, of which the store has bounds, and the ranges of examples that are pieces of them.
 #[derive(Debug)]
 pub(crate) struct Windows {
     /// The document of each window.
     documents: Vec<i64>,
-    /// Of each window the number of its first piece; at last how many pieces there are.
+    /// Number of the first piece of each window; at last the number of all pieces.
     first: Vec<usize>,
 }
 
 impl Windows {
-    /// With the examples that they are cut into, of a model with windows of so many tokens.
+    /// Cuts windows of `tokens` tokens into examples, and returns both.
     pub fn cut(windows: Arc<Vec<StoredExample>>, tokens: usize) -> (Arc<Vec<StoredExample>>, Self) {
         let documents = windows.iter().map(|window| window.document).collect();
         if tokens <= WINDOW {
@@ -35,17 +35,17 @@ impl Windows {
         (Arc::new(examples), Self { documents, first })
     }
 
-    /// Returns whether each is an example.
+    /// Returns true if each window is an example.
     pub fn are_examples(&self) -> bool {
         self.first.last() == Some(&self.documents.len())
     }
 
-    /// How many there are.
+    /// Number of windows.
     pub fn len(&self) -> usize {
         self.documents.len()
     }
 
-    /// The pieces of those in which a neuron is strongest, by its bounds in each.
+    /// Returns the pieces of the windows in which a neuron is strongest, by its bounds in each.
     pub fn strongest(&self, bounds: &[f32], wanted: usize) -> Vec<usize> {
         let mut windows = strongest(bounds, &self.documents, wanted);
         windows.truncate(wanted);
@@ -53,7 +53,7 @@ impl Windows {
     }
 }
 
-/// An example of a model, whose windows have so many tokens, in examples of [`WINDOW`] tokens.
+/// Cuts an example of a model, whose windows have `window` tokens, into examples of [`WINDOW`] tokens.
 pub(crate) fn pieces(
     document: i64,
     example: i64,
@@ -85,7 +85,7 @@ mod tests {
         assert!(!cut.are_examples() && cut.len() == 4);
         assert_eq!(cut.strongest(&[0.0, 2.0, 3.0, 1.0], 2), [11, 8, 9, 10]);
         assert_eq!(cut.strongest(&[-1.0, 0.0, 0.5, 0.0], 2), [11]);
-        // Short ones are what they are, without a copy.
+        // Short windows stay as they are, without a copy.
         let (examples, uncut) = Windows::cut(Arc::clone(&windows), WINDOW);
         assert!(Arc::ptr_eq(&examples, &windows) && uncut.are_examples());
         assert_eq!(uncut.strongest(&[0.0, 2.0, 3.0, 1.0], 2), [2, 1]);

@@ -22,8 +22,8 @@ use crate::sql::column_names::{fold, item_name};
 use crate::sql::rewrite::object_casts;
 use crate::sql::rewrite::{array_of, call, cast, is_named};
 
-/// Tables of the catalog that say what neuroql has none of: defaults, sequences, role memberships, indexes, policies.
-/// Drivers ask in ways DataFusion cannot plan.
+/// Tables of the catalog about objects that neuroql does not have: defaults, sequences, role memberships, indexes,
+/// policies. DataFusion cannot plan some queries of them by drivers.
 const EMPTY: [&str; 9] = [
     "pg_attrdef",
     "pg_sequence",
@@ -57,8 +57,8 @@ pub(crate) fn rewrite_parts(tree: &mut impl VisitMut, compatible: &PostgresCompa
     let _: ControlFlow<()> = tree.visit(&mut Restorer { parts, in_catalog: false });
 }
 
-/// pg-catalog's replacement for a whole query of psql or pgcli that it knows word by word. Only queries of the catalog
-/// alone are replaced.
+/// Returns pg-catalog's replacement for a whole query of psql or pgcli that it knows word by word. Only queries of the
+/// catalog alone are replaced.
 fn known_query(statement: &Statement, text: &str, compatible: &PostgresCompatibilityParser) -> Option<Statement> {
     let Statement::Query(query) = statement else { return None };
     let mut reads = false;
@@ -76,7 +76,7 @@ fn known_query(statement: &Statement, text: &str, compatible: &PostgresCompatibi
     (compatible.rewrite(plain) != replaced).then_some(replaced)
 }
 
-/// The common table expressions in sight, and whether they read the catalog.
+/// The common table expressions in scope; true for those that read the catalog.
 type Scope = HashMap<String, bool>;
 
 struct Rewriter<'a> {
@@ -86,7 +86,7 @@ struct Rewriter<'a> {
 /// A query that was taken out of a statement.
 struct Part {
     query: Query,
-    /// True if it has no rows because neuroql has none of what it asks for.
+    /// True if it has no rows because neuroql has no such objects.
     empty: bool,
     /// True if it unnests a table's storage options, of which there are none.
     options: bool,
@@ -107,7 +107,7 @@ impl Rewriter<'_> {
         Part { query, empty, options, lookup, reads }
     }
 
-    /// Rewrites a query, and tells whether it reads the catalog.
+    /// Rewrites a query; returns true if it reads the catalog.
     fn query(&self, query: &mut Query, scope: &Scope) -> bool {
         let mut scope = scope.clone();
         let mut with = query.with.take();
@@ -125,7 +125,7 @@ impl Rewriter<'_> {
             SetExpr::Select(_) => self.select(query, &scope),
             body => {
                 let reads = self.arms(body, &scope);
-                // What is left are limits and the like.
+                // The rest are limits and the like.
                 self.others(query, &scope);
                 reads
             }
@@ -194,7 +194,7 @@ impl Rewriter<'_> {
     }
 }
 
-/// Returns whether a table is in the catalog, or all of them are queries of it.
+/// Returns true if one table is in the catalog, or all of them are queries of it.
 fn reads(select: &Select, scope: &Scope, parts: &[Part]) -> bool {
     let through = |table: &TableFactor| match table {
         TableFactor::Derived { subquery, .. } => {
@@ -219,7 +219,7 @@ fn is_function(table: &TableFactor) -> bool {
     )
 }
 
-/// Tables of a FROM, those in parentheses too.
+/// Returns the tables of a FROM, those in parentheses too.
 fn tables(from: &[TableWithJoins]) -> Box<dyn Iterator<Item = &TableFactor> + '_> {
     let each = from
         .iter()
@@ -230,8 +230,8 @@ fn tables(from: &[TableWithJoins]) -> Box<dyn Iterator<Item = &TableFactor> + '_
     }))
 }
 
-/// Returns whether a name is looked up in `pg_catalog` or `information_schema`. As in Postgres, `pg_catalog` comes before the
-/// schemas of the search path.
+/// Returns true if a name is looked up in `pg_catalog` or `information_schema`. As in Postgres, `pg_catalog` comes
+/// before the schemas of the search path.
 fn in_catalog(name: &ObjectName, scope: &Scope) -> bool {
     let parts: Option<Vec<_>> = name.0.iter().map(|part| part.as_ident().map(fold)).collect();
     match parts.as_deref() {
@@ -254,13 +254,13 @@ fn is_empty(table: &TableFactor, scope: &Scope) -> bool {
     }
 }
 
-/// A table's storage options as psql shows them.
+/// Returns true for a table's storage options in the form of psql's queries.
 fn is_of_options(table: &TableFactor) -> bool {
     is_function(table) && table.to_string().contains("reloptions")
 }
 
-/// Returns whether a subquery looks up one row of the catalog. DataFusion wants a correlated subquery to be an aggregate, so
-/// that it has one row; the smallest of one value is that value.
+/// Returns true if a subquery looks up one row of the catalog. DataFusion needs a correlated subquery to be an
+/// aggregate, so that it has one row; the least of one value is that value.
 fn looks_up(query: &Query, select: &Select, scope: &Scope) -> bool {
     let plain =
         |table: &TableFactor| matches!(table, TableFactor::Table { name, args: None, .. } if in_catalog(name, scope));
@@ -290,7 +290,7 @@ fn aggregate(query: &mut Query) {
     }
 }
 
-/// Makes the rows of a query one array of them, if it is a plain one.
+/// Makes the rows of a query one array, if the query is a plain one; returns true if it was.
 fn collect(query: &mut Query) -> bool {
     let SetExpr::Select(select) = query.body.as_mut() else { return false };
     let plain = matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty())
@@ -318,7 +318,7 @@ fn contains_aggregate(expr: &Expr) -> bool {
     found.is_break()
 }
 
-/// Begins the text that stands for a hidden query, and that nobody writes.
+/// Beginning of the text that stands for a hidden query, and that no user writes.
 const MARK: &str = "\u{f8ff}neuroql query ";
 
 static TEMPLATE: LazyLock<Query> = LazyLock::new(|| {
@@ -329,7 +329,7 @@ static TEMPLATE: LazyLock<Query> = LazyLock::new(|| {
     }
 });
 
-/// A query of some expressions and no table.
+/// Returns a query of some expressions and no table.
 pub(crate) fn select(expressions: Vec<Expr>) -> Query {
     let mut query = TEMPLATE.clone();
     if let SetExpr::Select(select) = query.body.as_mut() {
@@ -338,7 +338,7 @@ pub(crate) fn select(expressions: Vec<Expr>) -> Query {
     query
 }
 
-/// The number of a hidden query.
+/// Returns the number of a hidden query.
 fn number(query: &Query) -> Option<usize> {
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
     match select.projection.as_slice() {
@@ -349,7 +349,7 @@ fn number(query: &Query) -> Option<usize> {
     }
 }
 
-/// Takes out the outermost queries it meets.
+/// Takes out the outermost queries of a tree.
 #[derive(Default)]
 struct Hider {
     hidden: Vec<Query>,

@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement, VisitMut, Visit
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-/// Says every VALUES but the statement's own as `SELECT * FROM (VALUES …)`, which is planned by itself.
+/// Rewrites every VALUES but the statement's own to `SELECT * FROM (VALUES …)`, which is planned by itself.
 pub(crate) fn isolate_values(statement: &mut Statement) {
     let Statement::Insert(insert) = statement else { return };
     let Some(source) = &mut insert.source else { return };
@@ -37,7 +37,7 @@ fn isolate(body: &mut SetExpr) {
             isolate(left);
             isolate(right);
         }
-        // Written and read again: the tree of a SELECT has more fields than would be good to name here.
+        // This is written and parsed again: the tree of a SELECT has too many fields to name here.
         SetExpr::Values(values) => {
             let text = format!("SELECT * FROM ({values}) AS \"*VALUES*\"");
             let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(&text).and_then(|mut it| it.parse_query());

@@ -1,7 +1,8 @@
 //! Columns that a join merges.
 //!
 //! After `a JOIN b USING (x)` the plain name `x` in `WHERE` is the merged column. DataFusion 55 knows that in `SELECT`,
-//! `GROUP BY` and `ORDER BY`, and calls it ambiguous in `WHERE` (`plan_selection` compares with the filter's own columns).
+//! `GROUP BY` and `ORDER BY`, and calls it ambiguous in `WHERE` (`plan_selection` compares with the filter's own
+//! columns).
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -13,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::sql::column_names::fold;
 
-/// Says in each `WHERE` which table merged columns are of.
+/// Adds the table to merged columns in each `WHERE`.
 pub(crate) fn qualify(tree: &mut impl VisitMut) {
     let _: ControlFlow<()> = tree.visit(&mut Selects);
 }
@@ -37,7 +38,7 @@ fn of_select(select: &mut Select) {
     }
 }
 
-/// The merged columns of joins by their names, each as what it is; those of which that cannot be told are left out.
+/// Returns the merged columns of joins by their names, each as an expression; columns without a known one are left out.
 fn merged(tables: &TableWithJoins) -> HashMap<String, Expr> {
     let mut columns: HashMap<String, Expr> = HashMap::new();
     for (number, join) in tables.joins.iter().enumerate() {
@@ -51,7 +52,7 @@ fn merged(tables: &TableWithJoins) -> HashMap<String, Expr> {
         let JoinConstraint::Using(names) = constraint else { continue };
         for name in names {
             let Some(name) = name.0.last().and_then(|part| part.as_ident()) else { continue };
-            // Of several tables to the left nobody knows here which has the column, if they were not joined by it too.
+            // Of several tables to the left it is unknown which has the column, if they were not joined by it too.
             let left = columns.remove(&fold(name)).or_else(|| (number == 0).then(|| column(&tables.relation, name))?);
             let right = column(&join.relation, name);
             let of_both = match (outer, left, right) {
@@ -67,7 +68,7 @@ fn merged(tables: &TableWithJoins) -> HashMap<String, Expr> {
     columns
 }
 
-/// A table's column, if the table has a name.
+/// Returns a table's column, if the table has a name.
 fn column(table: &TableFactor, name: &Ident) -> Option<Expr> {
     let alias = match table {
         TableFactor::Table { alias, .. } | TableFactor::Derived { alias, .. } | TableFactor::Function { alias, .. } => {
@@ -101,7 +102,7 @@ fn coalesce(left: Expr, right: Expr) -> Expr {
     })
 }
 
-/// Plain names of an expression, but not those in its subqueries: they may be columns there.
+/// Replaces plain names in an expression, but not in its subqueries: they may be columns there.
 struct Names {
     columns: HashMap<String, Expr>,
     depth: usize,

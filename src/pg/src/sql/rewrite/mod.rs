@@ -1,4 +1,4 @@
-//! SQL that Postgres understands and DataFusion's planner does not, said in another way.
+//! Rewrites of SQL that Postgres understands and DataFusion's planner does not.
 
 pub(crate) mod catalog_queries;
 pub(crate) mod inserts;
@@ -20,8 +20,8 @@ use datafusion_postgres::pgwire::api::Type;
 
 use crate::sql::column_names::fold;
 
-/// What asyncpg asks about types it does not know (every array): a recursive query over the whole catalog, which
-/// DataFusion cannot plan. This asks the same about the types there are here, arrays of plain types.
+/// Returns a replacement for asyncpg's query about types that it does not know (every array): a recursive query over
+/// the whole catalog, which DataFusion cannot plan. The replacement asks the same about arrays of plain types.
 pub(crate) fn replacement(query: &str) -> Option<(&'static str, Type)> {
     let asks = query.starts_with("WITH RECURSIVE typeinfo_tree(") && query.contains("= any($1::oid[])");
     asks.then_some((TYPES_FOR_ASYNCPG, Type::OID_ARRAY))
@@ -54,7 +54,7 @@ pub(crate) fn adapt(statement: &mut Statement) {
     }
 }
 
-/// Functions of Postgres go by their last name only, and those written without parentheses get them.
+/// Reduces names of functions to their last part, and adds parentheses to functions written without them.
 struct Unqualified;
 
 impl VisitorMut for Unqualified {
@@ -158,8 +158,8 @@ pub(crate) fn array_of(item: DataType) -> DataType {
     DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))
 }
 
-/// Text in which sqlparser takes quotation marks for escaped ones when it writes it is marked as `E'…'`: a view is
-/// kept as the text of its statement.
+/// Marks text as `E'…'` if sqlparser would take its quotation marks for escaped ones when it writes it: a view is kept
+/// as the text of its statement.
 fn write_unmistakably(value: &mut Value) {
     if let Value::SingleQuotedString(text) = value
         && (text.contains("''") || text.contains("\\'"))
@@ -168,7 +168,7 @@ fn write_unmistakably(value: &mut Value) {
     }
 }
 
-/// The array that `unnest(_pg_expandarray(array))` expands.
+/// Returns the array that `unnest(_pg_expandarray(array))` expands.
 fn expanded(expr: &Expr) -> Option<&Expr> {
     match expr {
         Expr::Nested(inner) => expanded(inner),
@@ -185,7 +185,7 @@ fn expanded(expr: &Expr) -> Option<&Expr> {
     }
 }
 
-/// `generate_subscripts(array, 1)` beside an `unnest(array)`: its positions, counted from 1.
+/// Rewrites `generate_subscripts(array, 1)` beside an `unnest(array)` to its positions, counted from 1.
 fn subscripts(array: Expr) -> Expr {
     let number = |text: &str| Expr::value(Value::Number(text.into(), false));
     let last = Expr::BinaryOp {
@@ -196,7 +196,7 @@ fn subscripts(array: Expr) -> Expr {
     call("unnest", vec![call("range", vec![number("1"), last])])
 }
 
-/// `LIKE 'a/_b' ESCAPE '/'` is `LIKE 'a\_b'`. A doubled escape character stands for itself; without one, a
+/// Rewrites `LIKE 'a/_b' ESCAPE '/'` to `LIKE 'a\_b'`. A doubled escape character stands for itself; without one, a
 /// backslash does.
 fn escape_with_backslash(pattern: &mut Expr, escape: &str) {
     let doubled = escape.repeat(2);

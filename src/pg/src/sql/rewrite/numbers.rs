@@ -6,13 +6,13 @@ use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, ExactNumberInfo, Expr, Value, ValueWithSpan, VisitMut, visit_expressions_mut,
 };
 
-/// Significant digits that double precision keeps of every number.
+/// Number of significant digits that double precision keeps of every number.
 const KEPT: usize = 15;
 
-/// Digits that `numeric` has.
+/// Number of digits that `numeric` has.
 const MOST: usize = 38;
 
-/// Says numbers with a point or beyond 64 bits that have more digits than double precision keeps as `numeric`.
+/// Writes numbers with a point or beyond 64 bits as `numeric` if they have more digits than double precision keeps.
 pub(crate) fn keep_digits(tree: &mut impl VisitMut) {
     let _ = visit_expressions_mut(tree, |expr| {
         if let Expr::Value(ValueWithSpan { value: Value::Number(text, _), .. }) = expr
@@ -26,7 +26,7 @@ pub(crate) fn keep_digits(tree: &mut impl VisitMut) {
     });
 }
 
-/// Precision and scale of a number that would lose digits, and that `numeric` can hold.
+/// Returns precision and scale of a number that would lose digits, and that `numeric` can hold.
 fn exact(text: &str) -> Option<(u64, i64)> {
     if text.parse::<u64>().is_ok() || !text.bytes().all(|letter| letter.is_ascii_digit() || letter == b'.') {
         return None;

@@ -13,7 +13,7 @@ use crate::catalog::objects::Kind;
 use crate::sql::column_names::fold;
 use crate::sql::rewrite::{call, is_named};
 
-/// Rewrites casts, and tells whether there are names to look up or to write.
+/// Rewrites casts; returns true if there are names to look up or to write.
 pub(crate) fn rewrite(tree: &mut impl VisitMut) -> bool {
     let mut found = false;
     let _ = visit_expressions_mut(tree, |expr| {
@@ -50,7 +50,7 @@ fn take(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::value(Value::Null))
 }
 
-/// The name of a type that names objects.
+/// Returns the name of a type whose values name objects.
 fn object_type(data_type: &DataType) -> Option<String> {
     let name = match data_type {
         DataType::Regclass => "regclass".into(),
@@ -67,7 +67,7 @@ fn object_type(data_type: &DataType) -> Option<String> {
     Kind::of(&name).map(|_| name)
 }
 
-/// The kind of objects that a function's values name.
+/// Returns the kind of objects that a function's values name.
 fn written(function: &str) -> Option<Kind> {
     match function {
         "pg_typeof" => Some(Kind::Type),
@@ -85,8 +85,8 @@ fn is_text(data_type: &DataType) -> bool {
     }
 }
 
-/// Numbers in the text of a statement are `integer` if they are small enough, and texts have no type yet: the planner
-/// gives them one of its own.
+/// Replaces `pg_typeof` of a literal by its type, since the planner's is another: numbers in the text of a statement
+/// are `integer` if they are small enough, and texts have no type yet.
 fn type_of_literal(function: &mut datafusion::sql::sqlparser::ast::Function) {
     let FunctionArguments::List(list) = &mut function.args else { return };
     let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] = list.args.as_mut_slice() else { return };
@@ -124,7 +124,7 @@ const FUNCTION_COLUMNS: [&str; 17] = [
     "tmplinit",
 ];
 
-/// In a query of the catalog, texts that are compared with columns of functions are names of functions.
+/// Makes texts that a query of the catalog compares with columns of functions names of functions.
 pub(crate) fn rewrite_comparisons(tree: &mut impl VisitMut) {
     let _ = visit_expressions_mut(tree, |expr| {
         match expr {
@@ -135,7 +135,7 @@ pub(crate) fn rewrite_comparisons(tree: &mut impl VisitMut) {
                     name_function(left);
                 }
             }
-            // Drivers cast single letters to what is `"char"` there.
+            // Drivers cast single letters to a type that is `"char"` there.
             Expr::Cast { data_type, .. } if matches!(data_type, DataType::Char(_) | DataType::Character(_)) => {
                 *data_type = DataType::Text;
             }

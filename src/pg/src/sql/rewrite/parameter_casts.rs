@@ -15,7 +15,8 @@ use postgres_types::Kind;
 
 use crate::sql::rewrite::array_of as array;
 
-/// Takes out the casts of parameters to types that the planner does not have. `declared` are the types the client gave.
+/// Takes out the casts of parameters to types that the planner does not have. `declared` are the types that the client
+/// gave.
 pub(crate) fn take(tree: &mut impl VisitMut, declared: &[Option<Type>]) -> Casts {
     let mut casts = Casts::default();
     let _ = visit_expressions_mut(tree, |expr| {
@@ -38,7 +39,7 @@ pub(crate) fn take(tree: &mut impl VisitMut, declared: &[Option<Type>]) -> Casts
             && let Some(index) = placeholder(from)
             && declared.get(index - 1).and_then(Option::as_ref).is_none_or(|kind| *kind == Type::UNKNOWN)
         {
-            // `substring(text FROM pattern)`, as Postgres takes it where it does not know the type.
+            // `substring(text FROM pattern)`, as Postgres reads it if it does not know the type.
             let inner = std::mem::replace(from.as_mut(), Expr::value(Value::Null));
             **from = crate::sql::rewrite::cast(inner, DataType::Text);
         }
@@ -48,14 +49,14 @@ pub(crate) fn take(tree: &mut impl VisitMut, declared: &[Option<Type>]) -> Casts
     casts
 }
 
-/// The parameters of a statement.
+/// Parameters of a statement, and their casts.
 #[derive(Debug, Default)]
 pub(crate) struct Casts {
-    /// The types they were cast to, where the cast was taken out.
+    /// Types of the casts that were taken out.
     pub(crate) taken: HashMap<usize, Type>,
-    /// All there are, and what they are cast to first.
+    /// All parameters, and the types of their first casts.
     pub(crate) seen: HashMap<usize, Option<Type>>,
-    /// Those that are outputs of a branch of a set operation.
+    /// Parameters that are outputs of a branch of a set operation.
     pub(crate) outputs: HashSet<usize>,
     /// True if the statement has a WITH, whose queries the plan may leave out.
     pub(crate) in_with: bool,
@@ -79,7 +80,7 @@ impl VisitorMut for Unsure<'_> {
 }
 
 impl Unsure<'_> {
-    /// The outputs of a set operation have the types of its other branches.
+    /// Notes the parameters that are outputs of branches, which have the types of the other branches.
     fn branches(&mut self, body: &SetExpr) {
         match body {
             SetExpr::SetOperation { left, right, .. } => {
@@ -99,7 +100,7 @@ impl Unsure<'_> {
     }
 }
 
-/// The number of a parameter.
+/// Returns the number of a parameter.
 fn placeholder(expr: &Expr) -> Option<usize> {
     match expr {
         Expr::Nested(inner) => placeholder(inner),
@@ -132,13 +133,13 @@ fn taken(data_type: &DataType) -> Option<Type> {
     })
 }
 
-/// Returns whether values of the declared type are read as another type: those of this type, and text.
+/// Returns true if values of the declared type are read as `kind`: those of this type, and text.
 fn is_read_as(declared: Option<&Type>, kind: &Type) -> bool {
     let Some(declared) = declared else { return true };
     declared == kind || matches!(*declared, Type::UNKNOWN | Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME)
 }
 
-/// A type as the planner knows it.
+/// Returns a type in the planner's form.
 pub(crate) fn planned(kind: &Type) -> Option<DataType> {
     if let Kind::Array(item) = kind.kind() {
         return Some(array(planned(item)?));
@@ -164,12 +165,12 @@ pub(crate) fn planned(kind: &Type) -> Option<DataType> {
     })
 }
 
-/// The type of a name in `PREPARE p(…)`.
+/// Returns the type of a name in `PREPARE p(…)`.
 pub(crate) fn declared(data_type: &DataType) -> Option<Type> {
     named(&data_type.to_string().to_lowercase())
 }
 
-/// The type of a name in lower case.
+/// Returns the type of a name in lower case.
 pub(crate) fn named(text: &str) -> Option<Type> {
     let text = text.strip_prefix("pg_catalog.").unwrap_or(text);
     if let Some(item) = text.strip_suffix("[]") {

@@ -1,4 +1,5 @@
-//! Rewrites of PostgreSQL's syntax that the planner does not read, or reads otherwise, into spellings that mean the same.
+//! Rewrites of PostgreSQL's syntax that the planner does not read, or reads otherwise, into spellings that mean the
+//! same.
 
 use std::ops::ControlFlow;
 
@@ -11,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::sql::rewrite::{call, is_named};
 
-/// Rewrites a statement in place. The names of its columns are known by then.
+/// Rewrites a statement in place, after the names of its columns were taken.
 pub(crate) fn rewrite(statement: &mut Statement) {
     match statement {
         Statement::Statement(inner) => {
@@ -56,7 +57,7 @@ impl VisitorMut for Rewrites {
             Expr::AtTimeZone { timestamp, time_zone } => {
                 *expr = call("timezone", vec![taken(time_zone), taken(timestamp)]);
             }
-            // All bits turned are those that differ from a number of ones.
+            // `~ a` is `a` XOR -1, a number whose bits are all ones.
             Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: number } => {
                 let ones = Expr::UnaryOp {
                     op: UnaryOperator::Minus,
@@ -94,7 +95,7 @@ fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::Nested(Box::new(Expr::BinaryOp { left: nested(left), op, right: nested(right) }))
 }
 
-/// Two arguments of a plain call.
+/// Returns the two arguments of a plain call.
 fn arguments(function: &Function) -> Option<[&Expr; 2]> {
     let FunctionArguments::List(list) = &function.args else { return None };
     match &list.args[..] {
@@ -105,7 +106,7 @@ fn arguments(function: &Function) -> Option<[&Expr; 2]> {
     }
 }
 
-/// `FETCH FIRST n ROWS ONLY` as `LIMIT n`.
+/// Rewrites `FETCH FIRST n ROWS ONLY` to `LIMIT n`.
 fn limit(query: &mut Query) {
     let Some(fetch) = &query.fetch else { return };
     if fetch.with_ties || fetch.percent {
@@ -122,7 +123,7 @@ fn limit(query: &mut Query) {
     query.fetch = None;
 }
 
-/// The place of a column in the list of outputs.
+/// Returns the place of a column in the list of outputs, if the key is a number.
 fn place(key: &Expr) -> Option<usize> {
     match key {
         Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) => number.parse().ok(),
@@ -130,7 +131,7 @@ fn place(key: &Expr) -> Option<usize> {
     }
 }
 
-/// Returns the output that a number in ORDER BY or DISTINCT ON stands for.
+/// Replaces a number in ORDER BY or DISTINCT ON by the output that it stands for.
 fn by_name(key: &mut Expr, outputs: &[SelectItem]) {
     let Some(place) = place(key) else { return };
     if let Some(SelectItem::UnnamedExpr(output) | SelectItem::ExprWithAlias { expr: output, .. }) =
@@ -141,7 +142,7 @@ fn by_name(key: &mut Expr, outputs: &[SelectItem]) {
     }
 }
 
-/// `SELECT generate_series(…)` has a row for each number: the planner's function is an array of them.
+/// Unnests `SELECT generate_series(…)`, which has a row for each number: the planner's function is an array of them.
 fn series(select: &mut Select) {
     for output in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = output
