@@ -67,6 +67,7 @@ impl ExprPlanner for Operands {
         if let Some(number) = decimal::combined(&op, &left, &right) {
             return Ok(PlannerResult::Planned(number));
         }
+        let (left, right) = moments(&op, left, right, schema);
         let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         };
@@ -97,6 +98,13 @@ impl ExprPlanner for Operands {
                 }
                 (DataType::Date32, DataType::Interval(_)) => (cast(left, midnight()), right),
                 (DataType::Interval(_), DataType::Date32) => (left, cast(right, midnight())),
+                // An instant in whole seconds, of `timestamp(0)`, would take whole seconds of an interval only.
+                (DataType::Timestamp(unit, zone), DataType::Interval(_)) if *unit != TimeUnit::Nanosecond => {
+                    (cast(left, DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())), right)
+                }
+                (DataType::Interval(_), DataType::Timestamp(unit, zone)) if *unit != TimeUnit::Nanosecond => {
+                    (left, cast(right, DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())))
+                }
                 _ => (left, right),
             }
         };
@@ -145,6 +153,23 @@ fn counted(key: Expr) -> Expr {
         }
         other => other,
     }
+}
+
+/// A parameter of which nothing is known is a date where a date is subtracted from it or it from one, and an interval where it is
+/// added to a timestamp.
+fn moments(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    let (left_type, right_type) = (left.get_type(schema).ok(), right.get_type(schema).ok());
+    let typed = |side: Expr, other: Option<DataType>| match (side, op, other) {
+        (Expr::Placeholder(Placeholder { id, field: None }), BinaryOperator::Minus, Some(DataType::Date32)) => {
+            Expr::Placeholder(Placeholder { id, field: Some(Arc::new(Field::new("", DataType::Date32, true))) })
+        }
+        (Expr::Placeholder(Placeholder { id, field: None }), BinaryOperator::Plus, Some(DataType::Timestamp(..))) => {
+            let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+            Expr::Placeholder(Placeholder { id, field: Some(Arc::new(Field::new("", interval, true))) })
+        }
+        (side, _, _) => side,
+    };
+    (typed(left, right_type), typed(right, left_type))
 }
 
 /// A parameter of which nothing is known is an array beside one.

@@ -71,6 +71,7 @@ fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         other => return Ok(Transformed::no(other)),
     };
     let mut changed = false;
+    let schema = Arc::clone(on.input.schema());
     if let Some(order) = on.sort_expr.take() {
         let count = order.len();
         let mut kept: Vec<SortExpr> = Vec::with_capacity(count);
@@ -82,7 +83,16 @@ fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         changed = kept.len() < count;
         on.sort_expr = Some(kept);
     }
-    let schema = Arc::clone(on.input.schema());
+    // −0 is the same key as 0: which of their rows is the first is for the keys after it to say.
+    for key in on.on_expr.iter_mut().chain(on.sort_expr.iter_mut().flatten().map(|sort| &mut sort.expr)) {
+        let zero = match key.get_type(&schema)? {
+            DataType::Float32 => lit(0f32),
+            DataType::Float64 => lit(0f64),
+            _ => continue,
+        };
+        *key = binary_expr(std::mem::take(key), Operator::Plus, zero);
+        changed = true;
+    }
     let mut outputs = Vec::with_capacity(on.select_expr.len());
     for (output, (qualifier, field)) in on.select_expr.iter().zip(on.schema.iter()) {
         outputs.push(match output.nullable(&schema)? {

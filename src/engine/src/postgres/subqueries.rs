@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, DFSchema, Spans};
+use datafusion::common::{Column, DFSchema, JoinType, Spans};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, lit,
+    Expr, ExprSchemable, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
@@ -28,9 +28,19 @@ impl AnalyzerRule for ThreeValued {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|plan| {
-            let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
-            let schema = merge_schema(&[filter.input.as_ref()]);
             let mut changed = false;
+            let filter = match plan {
+                LogicalPlan::Filter(filter) => filter,
+                LogicalPlan::Join(join) => match above(join)? {
+                    LogicalPlan::Filter(filter) => {
+                        changed = true;
+                        filter
+                    }
+                    other => return Ok(Transformed::no(other)),
+                },
+                other => return Ok(Transformed::no(other)),
+            };
+            let schema = merge_schema(&[filter.input.as_ref()]);
             let mut parts = Vec::new();
             for part in split_conjunction_owned(filter.predicate) {
                 let part = condition(part, &schema)?;
@@ -43,6 +53,18 @@ impl AnalyzerRule for ThreeValued {
         })
         .data()
     }
+}
+
+/// The conditions of an inner join that ask a subquery as a filter of its rows; the optimizer would put them there after this.
+fn above(mut join: Join) -> Result<LogicalPlan> {
+    let asks = |expr: &Expr| expr.exists(|part| Ok(matches!(part, Expr::InSubquery(_)))).unwrap_or(true);
+    let Some(filter) = join.filter.take_if(|filter| join.join_type == JoinType::Inner && asks(filter)) else {
+        return Ok(LogicalPlan::Join(join));
+    };
+    let (asking, others): (Vec<_>, Vec<_>) = split_conjunction_owned(filter).into_iter().partition(asks);
+    join.filter = conjunction(others);
+    let predicate = conjunction(asking).unwrap_or_else(|| lit(true));
+    Ok(LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(LogicalPlan::Join(join)))?))
 }
 
 /// A condition of which all must hold.

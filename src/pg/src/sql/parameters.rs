@@ -298,8 +298,18 @@ fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<Fiel
 fn unknown_types(function: &str, fields: &[FieldRef]) -> Option<Vec<Option<FieldRef>>> {
     let is_unknown = |field: &FieldRef| *field.data_type() == DataType::Null;
     let of = |data_type: DataType| Some(Arc::new(Field::new("argument", data_type, true)));
-    let first = fields.first().filter(|field| is_unknown(field))?;
-    debug_assert!(is_unknown(first));
+    match (function, fields) {
+        ("array_prepend", [item, array]) if is_unknown(array) => {
+            let item = if is_unknown(item) { DataType::Utf8 } else { item.data_type().clone() };
+            return Some(vec![of(item.clone()), of(DataType::new_list(item, true))]);
+        }
+        ("array_concat", [one, other]) if is_unknown(one) != is_unknown(other) => {
+            let list = if is_unknown(one) { other } else { one }.data_type().clone();
+            return Some(vec![of(list.clone()), of(list)]);
+        }
+        _ => {}
+    }
+    fields.first().filter(|field| is_unknown(field))?;
     match (function, fields) {
         ("floor" | "ceil" | "round" | "trunc" | "abs" | "sqrt" | "sign" | "exp" | "ln", [_]) => {
             Some(vec![of(DataType::Float64)])
