@@ -9,6 +9,7 @@
 mod async_method;
 mod catalog;
 mod create_statement;
+mod documentation;
 mod error;
 mod factory;
 mod guest;
@@ -21,6 +22,9 @@ mod tables;
 
 pub use catalog::Catalog;
 pub use create_statement::RememberDdl;
+pub use documentation::{
+    ParameterDocumentation, TableFunctionDocumentation, column_comment, table_comment, table_function_documentation,
+};
 pub use error::Error;
 pub use factory::ModelFactory;
 pub use guest::Guest;
@@ -37,4 +41,4 @@ pub use tables::bundled_corpus::bundled_corpus;
 pub use tables::csv::CsvFiles;
 pub use tables::graph_error::InvalidGraph;
 pub use tables::graphs::KeepDeleteFilter;
-pub use tables::superuser_columns;
+pub use tables::{reads_activations, superuser_columns};

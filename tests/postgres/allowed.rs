@@ -5,7 +5,7 @@
 //! `double precision`, and `sum` of bigints, which is a `bigint`.
 
 use super::compare;
-use super::values::Ty;
+use super::values::{Ty, is_array};
 use super::wire::Format;
 
 /// Difference in the scale of a numeric: a column has one scale in neuroql, so 1.5 beside 0.25 is printed as 1.50.
@@ -62,8 +62,12 @@ fn normal(cell: &[u8], ty: u32, format: Format, grouped: bool) -> Vec<u8> {
             let items = cell.split(|byte| b"{,}".contains(byte)).map(shortest);
             items.collect::<Vec<_>>().join(&b',')
         }
+        // A slice of an array has the mark of NULLs of the whole array in PostgreSQL.
+        Format::Binary if is_array(ty) && cell.len() >= 8 => {
+            let unmarked = [&cell[..4], &[0; 4], &cell[8..]].concat();
+            if ty == Ty::Numeric.array().oid() { elements(&unmarked) } else { unmarked }
+        }
         Format::Binary if numeric => digits(cell),
-        Format::Binary if ty == Ty::Numeric.array().oid() => elements(cell),
         Format::Text if grouped && matches!(ty, 700 | 701) && cell == b"-0" => b"0".to_vec(),
         Format::Binary
             if grouped

@@ -395,8 +395,8 @@ impl Servers {
         {
             // Rows are compared as texts.
             let texts = match way {
-                Way::Extended { format: Format::Binary, .. } => {
-                    self.neuroql.simple(&statement.tree.render(Spelling::Literals).0)
+                Way::Extended { format: Format::Binary, spelling, .. } => {
+                    self.extended(&statement.tree, Format::Text, spelling, 0, ordered).neuroql
                 }
                 _ => outcome.neuroql.clone(),
             };

@@ -112,6 +112,11 @@ impl Ty {
     }
 }
 
+/// Returns true if this is the number of a type of arrays.
+pub fn is_array(oid: u32) -> bool {
+    PLAIN.iter().any(|plain| plain.array().oid() == oid)
+}
+
 /// A value without its type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Datum {

@@ -30,6 +30,7 @@ use bootstrap_interval::bootstrap_interval_udaf;
 use detokenize::detokenize_udf;
 pub use error::Error;
 pub use interrupt::{check_interrupt, interruptible};
+pub use tokenize::SECTION;
 use tokenize::tokenize_udf;
 use tokens::tokens_udf;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use datafusion::arrow::array::{AsArray, Int32Builder, ListBuilder};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
+use datafusion::logical_expr::DocSection;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
-use datafusion::logical_expr::{DocSection, scalar_doc_sections::DOC_SECTION_OTHER};
 use neuroql_model::Registry;
 use neuroql_schema::sql_error;
 
@@ -25,8 +25,8 @@ pub(crate) fn text_signature() -> Signature {
     Signature { parameter_names: Some(vec!["model".into(), "text".into()]), ..signature }
 }
 
-/// The section of `information_schema` that neuroql's functions are listed in.
-pub(crate) const SECTION: DocSection = DOC_SECTION_OTHER;
+/// The section of documentation that this crate's functions are listed in.
+pub const SECTION: DocSection = DocSection { include: true, label: "Neuron Functions", description: None };
 
 fn documentation() -> Documentation {
     Documentation::builder(SECTION, "Token ids of a text, without BOS.", "tokenize(model, text)")

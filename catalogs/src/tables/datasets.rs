@@ -51,14 +51,19 @@ impl Datasets {
     }
 }
 
+/// Columns of `datasets`.
+pub(crate) fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("dataset", DataType::Utf8, true),
+        Field::new("documents", DataType::Int64, true),
+        Field::new("text_column", DataType::Utf8, true),
+        Field::new("location", DataType::Utf8, true),
+    ]))
+}
+
 impl TableProvider for Datasets {
     fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(vec![
-            Field::new("dataset", DataType::Utf8, true),
-            Field::new("documents", DataType::Int64, true),
-            Field::new("text_column", DataType::Utf8, true),
-            Field::new("location", DataType::Utf8, true),
-        ]))
+        schema()
     }
 
     fn table_type(&self) -> TableType {

@@ -20,30 +20,35 @@ pub(crate) struct Models {
     pub engine: Arc<EngineState>,
 }
 
+/// Columns of `models`.
+pub(crate) fn schema() -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let int = |name: &str| Field::new(name, DataType::Int32, false);
+    Arc::new(Schema::new(vec![
+        text("model"),
+        text("architecture"),
+        int("layers"),
+        int("neurons_per_layer"),
+        int("d_model"),
+        text("activation_function"),
+        text("site"),
+        Field::new("parameters", DataType::Int64, false),
+        int("vocabulary"),
+        int("context"),
+        // NULL for users who may not see it.
+        Field::new("location", DataType::Utf8, true),
+        text("sha256"),
+        text("dtype"),
+        text("device"),
+        Field::new("bos", DataType::Boolean, false),
+        int("window"),
+        text("tokenizer_sha256"),
+    ]))
+}
+
 impl TableProvider for Models {
     fn schema(&self) -> SchemaRef {
-        let text = |name: &str| Field::new(name, DataType::Utf8, false);
-        let int = |name: &str| Field::new(name, DataType::Int32, false);
-        Arc::new(Schema::new(vec![
-            text("model"),
-            text("architecture"),
-            int("layers"),
-            int("neurons_per_layer"),
-            int("d_model"),
-            text("activation_function"),
-            text("site"),
-            Field::new("parameters", DataType::Int64, false),
-            int("vocabulary"),
-            int("context"),
-            // NULL for users who may not see it.
-            Field::new("location", DataType::Utf8, true),
-            text("sha256"),
-            text("dtype"),
-            text("device"),
-            Field::new("bos", DataType::Boolean, false),
-            int("window"),
-            text("tokenizer_sha256"),
-        ]))
+        schema()
     }
 
     fn table_type(&self) -> TableType {

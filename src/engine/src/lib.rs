@@ -28,14 +28,17 @@ mod stopping;
 pub use datafusion;
 pub use dialect::PostgresDialect;
 pub use engine::{Engine, EngineBuilder};
-pub use neuroql_catalogs::{Error as TableError, Guest, ReusablePlan, superuser_columns, superuser_table_function};
+pub use neuroql_catalogs::{
+    Error as TableError, Guest, ParameterDocumentation, ReusablePlan, TableFunctionDocumentation, column_comment,
+    superuser_columns, superuser_table_function, table_comment, table_function_documentation,
+};
 pub use neuroql_graph::{Error as GraphError, Graph};
 pub use neuroql_model::{
     CancelOnDrop, DeviceName, Error as ModelError, Model, NumberType, Options, Progress, Registry, Site,
 };
 pub use neuroql_schema::graph_column::{GraphBuilder, GraphColumn};
 pub use neuroql_store::{Error as StoreError, Store};
-pub use neuroql_udfs::{Error as FunctionError, expr_fn, interruptible};
+pub use neuroql_udfs::{Error as FunctionError, SECTION as FUNCTION_SECTION, expr_fn, interruptible};
 pub use postgres::{PostgresTypes, Refusal, array_texts, floats};
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};

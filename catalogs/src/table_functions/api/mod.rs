@@ -69,13 +69,18 @@ impl dyn TableFunction {
     }
 }
 
+/// A table function as a table.
 #[derive(Debug)]
-struct TableFunctionProvider {
+pub(crate) struct TableFunctionProvider {
     function: Arc<dyn TableFunction>,
     engine: Arc<EngineState>,
 }
 
 impl TableFunctionProvider {
+    pub(crate) fn name(&self) -> &'static str {
+        self.function.name()
+    }
+
     fn is_parameter(&self, filter: &Expr) -> bool {
         self.function.parameters().iter().any(|p| given(filter, p.column).is_some())
     }

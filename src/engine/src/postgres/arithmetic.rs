@@ -95,10 +95,10 @@ impl ScalarUDFImpl for Arithmetic {
     }
 }
 
-/// The type of the first argument; NULL if any argument may be.
+/// Returns the field of a result: of the type of the first argument, and nullable, because the optimizer leaves out what
+/// cannot be NULL where only that matters, and its error with it.
 fn same_type(name: &str, args: &ReturnFieldArgs) -> Result<FieldRef> {
-    let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
-    Ok(Arc::new(Field::new(name, args.arg_fields[0].data_type().clone(), nullable)))
+    Ok(Arc::new(Field::new(name, args.arg_fields[0].data_type().clone(), true)))
 }
 
 /// Arithmetic of an integer type.

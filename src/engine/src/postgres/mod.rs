@@ -18,6 +18,7 @@ mod contains;
 mod decimal;
 mod doubles;
 mod encodings;
+mod extremes;
 mod filters;
 pub mod floats;
 mod functions;
@@ -43,6 +44,7 @@ mod templates;
 mod texts;
 mod types;
 mod values;
+mod zeros;
 mod zones;
 
 use std::sync::Arc;
@@ -145,10 +147,17 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     }
     context.register_udaf(sum::Sum::of(found.udaf("sum")?));
     context.register_udaf(average::Average::of(found.udaf("avg")?));
+    for name in ["min", "max"] {
+        context.register_udaf(extremes::Extreme::of(found.udaf(name)?));
+    }
     let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
         vec![Arc::new(values::RowsOfSubqueries), Arc::new(rules::Operators)];
     before.extend(found.analyzer().rules.iter().cloned());
-    before.extend([Arc::new(subqueries::ThreeValued) as _, Arc::new(rules::Values) as _]);
+    before.extend([
+        Arc::new(subqueries::ThreeValued) as _,
+        Arc::new(rules::Values) as _,
+        Arc::new(zeros::ZeroKeys) as _,
+    ]);
     let mut planners: Vec<Arc<dyn ExprPlanner>> =
         vec![Arc::new(operators::Operands { part: state.read().udf("extract").ok(), any, substr })];
     planners.extend(found.expr_planners().iter().cloned());

@@ -46,8 +46,18 @@ impl ExprPlanner for Operands {
             let (left, right) = compared(left, right, schema);
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
+        if matches!(op, Op::And | Op::Or) {
+            let (left, right) = (typed(left, &DataType::Boolean), typed(right, &DataType::Boolean));
+            return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+        }
         if op == Op::StringConcat {
             let (left, right) = lists(left, right, schema);
+            let is_text = |other: &Expr| {
+                let data_type = other.get_type(schema).unwrap_or(DataType::Null);
+                !data_type.is_nested() && !matches!(data_type, DataType::Binary)
+            };
+            let left = if is_text(&right) { typed(left, &DataType::Utf8) } else { left };
+            let right = if is_text(&left) { typed(right, &DataType::Utf8) } else { right };
             let (left, right) = bytes(left, right, schema)?;
             let (left, right) = arrays(left, right, schema);
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
@@ -145,43 +155,43 @@ impl ExprPlanner for Operands {
     }
 }
 
-/// A parameter of which nothing is known is an `integer` as a subscript.
-fn counted(key: Expr) -> Expr {
-    match key {
+/// Gives a parameter of which nothing is known a type.
+fn typed(expr: Expr, data_type: &DataType) -> Expr {
+    match expr {
         Expr::Placeholder(Placeholder { id, field: None }) => {
-            Expr::Placeholder(Placeholder { id, field: Some(Arc::new(Field::new("", DataType::Int32, true))) })
+            Expr::Placeholder(Placeholder { id, field: Some(Arc::new(Field::new("", data_type.clone(), true))) })
         }
         other => other,
     }
+}
+
+/// Makes a parameter of which nothing is known an `integer`, as a subscript is.
+fn counted(key: Expr) -> Expr {
+    typed(key, &DataType::Int32)
 }
 
 /// A parameter of which nothing is known is a date where a date is subtracted from it or it from one, and an interval where it is
 /// added to a timestamp.
 fn moments(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     let (left_type, right_type) = (left.get_type(schema).ok(), right.get_type(schema).ok());
-    let typed = |side: Expr, other: Option<DataType>| match (side, op, other) {
-        (Expr::Placeholder(Placeholder { id, field: None }), BinaryOperator::Minus, Some(DataType::Date32)) => {
-            Expr::Placeholder(Placeholder { id, field: Some(Arc::new(Field::new("", DataType::Date32, true))) })
+    let beside = |side: Expr, other: Option<DataType>| match (op, other) {
+        (BinaryOperator::Minus, Some(DataType::Date32)) => typed(side, &DataType::Date32),
+        (BinaryOperator::Plus, Some(DataType::Timestamp(..))) => {
+            typed(side, &DataType::Interval(IntervalUnit::MonthDayNano))
         }
-        (Expr::Placeholder(Placeholder { id, field: None }), BinaryOperator::Plus, Some(DataType::Timestamp(..))) => {
-            let interval = DataType::Interval(IntervalUnit::MonthDayNano);
-            Expr::Placeholder(Placeholder { id, field: Some(Arc::new(Field::new("", interval, true))) })
-        }
-        (side, _, _) => side,
+        _ => side,
     };
-    (typed(left, right_type), typed(right, left_type))
+    (beside(left, right_type), beside(right, left_type))
 }
 
 /// A parameter of which nothing is known is an array beside one.
 fn lists(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
-    let typed = |side: Expr, other: Option<DataType>| match (side, other) {
-        (Expr::Placeholder(Placeholder { id, field: None }), Some(list @ DataType::List(_))) => {
-            Expr::Placeholder(Placeholder { id, field: Some(Arc::new(Field::new("", list, true))) })
-        }
-        (side, _) => side,
+    let beside = |side: Expr, other: Option<DataType>| match other {
+        Some(list @ DataType::List(_)) => typed(side, &list),
+        _ => side,
     };
     let (left_type, right_type) = (left.get_type(schema).ok(), right.get_type(schema).ok());
-    (typed(left, right_type), typed(right, left_type))
+    (beside(left, right_type), beside(right, left_type))
 }
 
 /// `NULL` for a subscript below 1.

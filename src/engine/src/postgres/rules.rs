@@ -207,7 +207,7 @@ impl AnalyzerRule for Values {
 }
 
 /// Rewrites every expression of a plan and its subqueries, innermost first.
-fn each_expression(
+pub(super) fn each_expression(
     plan: LogicalPlan,
     rewrite: fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
 ) -> Result<LogicalPlan> {

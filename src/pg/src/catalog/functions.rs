@@ -61,9 +61,6 @@ pub(crate) fn register_constant(context: &SessionContext) {
         ("pg_get_serial_sequence", nothing.clone()),
         ("pg_get_userbyid", ScalarValue::from(SUPERUSER)),
         ("to_regtype", ScalarValue::Int32(None)),
-        ("pg_get_function_result", nothing.clone()),
-        ("pg_get_function_arguments", nothing.clone()),
-        ("pg_get_function_identity_arguments", nothing.clone()),
         ("pg_get_functiondef", nothing.clone()),
         ("pg_get_viewdef", nothing.clone()),
         ("pg_get_indexdef", nothing.clone()),
@@ -82,8 +79,6 @@ pub(crate) fn register_constant(context: &SessionContext) {
         ("pg_table_size", ScalarValue::Int64(None)),
         ("pg_indexes_size", ScalarValue::Int64(None)),
         ("pg_tablespace_size", ScalarValue::Int64(None)),
-        ("obj_description", nothing.clone()),
-        ("col_description", nothing.clone()),
         ("shobj_description", nothing),
     ];
     for (name, value) in constants {

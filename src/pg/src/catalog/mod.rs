@@ -4,14 +4,18 @@ pub(crate) mod backends;
 pub(crate) mod functions;
 pub(crate) mod object_functions;
 pub(crate) mod objects;
+mod own_functions;
 pub(crate) mod quote_functions;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Int32Array, ListBuilder, RecordBatch, StringArray, StringBuilder, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
+    new_null_array,
 };
+use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{CatalogProviderList, MemTable, SchemaProvider, TableProvider};
@@ -27,14 +31,15 @@ use datafusion_postgres::arrow_pg::datatypes::PG_OID_ALIAS_KEY;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::catalog_info::CatalogInfo;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role as CatalogRole};
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{
-    PgCatalogSchemaProvider, PgCatalogStaticTables, PgCatalogTable, setup_pg_catalog,
+    ArrowTable, PgCatalogSchemaProvider, PgCatalogStaticTables, PgCatalogTable, setup_pg_catalog,
 };
 use datafusion_postgres::pgwire::api::Type;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use crate::catalog::objects::{Functions, Snapshot};
 use crate::decode;
 use crate::encode::column;
+use neuroql::{column_comment, table_comment};
 use neuroql_access::Role;
 
 /// Registers the schema and its functions.
@@ -43,10 +48,13 @@ pub(crate) fn register(context: &SessionContext, roles: Vec<Role>) -> Result<Arc
     setup_pg_catalog(context, &name, Roles(roles.clone())).map_err(|error| *error)?;
     let catalogs = Arc::clone(context.state().catalog_list());
     let tables = Arc::new(PgCatalogStaticTables::try_new()?);
-    let functions = Arc::new(Functions::read(tables.pg_proc.data())?);
+    let own = own_functions::own_functions(context);
+    own_functions::register(context, &own);
+    let functions = Arc::new(Functions::read(tables.pg_proc.data())?.with_own(own));
+    let offered = offered(context, &tables);
     let inner = PgCatalogSchemaProvider::try_new(Tagged(catalogs), tables, Roles(roles))?;
     let catalog = context.catalog(&name).ok_or_else(|| exec_datafusion_err!("catalog {name} does not exist"))?;
-    catalog.register_schema("pg_catalog", Arc::new(PgCatalog { inner, functions: Arc::clone(&functions) }))?;
+    catalog.register_schema("pg_catalog", Arc::new(PgCatalog { inner, functions: Arc::clone(&functions), offered }))?;
     Ok(functions)
 }
 
@@ -70,10 +78,34 @@ pub(crate) async fn snapshot(context: &SessionContext) -> Result<Snapshot> {
         }
         Ok(all)
     };
+    snapshot.comments = comments(context, &snapshot.classes).await?;
     snapshot.schemas = named(rows("SELECT nspname, oid FROM pg_catalog.pg_namespace").await?)?;
     snapshot.roles = named(rows("SELECT rolname, oid FROM pg_catalog.pg_roles").await?)?;
     snapshot.types = named(rows("SELECT typname, oid FROM pg_catalog.pg_type").await?)?;
     Ok(snapshot)
+}
+
+/// Returns the comments on neuroql's tables and their columns.
+async fn comments(
+    context: &SessionContext,
+    classes: &[(String, String, i32)],
+) -> Result<HashMap<(i32, i32), &'static str>> {
+    let mut comments = HashMap::new();
+    let name = context.state().config_options().catalog.default_catalog.clone();
+    let Some(catalog) = context.catalog(&name) else { return Ok(comments) };
+    for (schema, table, oid) in classes {
+        if matches!(&schema[..], "pg_catalog" | "information_schema") {
+            continue;
+        }
+        let Some(schema) = catalog.schema(schema) else { continue };
+        let Some(table) = schema.table(table).await? else { continue };
+        let Some(comment) = table_comment(table.as_ref()) else { continue };
+        comments.insert((*oid, 0), comment);
+        for (number, field) in (1..).zip(table.schema().fields()) {
+            comments.extend(column_comment(table.as_ref(), field.name()).map(|comment| ((*oid, number), comment)));
+        }
+    }
+    Ok(comments)
 }
 
 #[derive(Debug, Clone)]
@@ -105,6 +137,92 @@ impl PgCatalogContextProvider for Roles {
 struct PgCatalog {
     inner: PgCatalogSchemaProvider<Tagged, Roles>,
     functions: Arc<Functions>,
+    /// Names of PostgreSQL's functions that exist here.
+    offered: HashSet<String>,
+}
+
+/// Returns the names of functions that statements may call, and of those that the catalog's other tables name.
+fn offered(context: &SessionContext, tables: &PgCatalogStaticTables) -> HashSet<String> {
+    let state = context.state();
+    let mut names: HashSet<String> = state.scalar_functions().keys().cloned().collect();
+    names.extend(state.aggregate_functions().keys().cloned());
+    names.extend(state.window_functions().keys().cloned());
+    for batch in tables.pg_type.data() {
+        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+            if field.metadata().get(PG_OID_ALIAS_KEY).is_some_and(|kind| kind == "regproc")
+                && let Some(column) = column.as_string_opt::<i32>()
+            {
+                names.extend(column.iter().flatten().map(str::to_owned));
+            }
+        }
+    }
+    names
+}
+
+/// `pg_proc`: the functions of PostgreSQL that exist here, and neuroql's own.
+#[derive(Debug)]
+struct Procedures {
+    schema: SchemaRef,
+    /// The functions of PostgreSQL.
+    batches: Vec<RecordBatch>,
+    functions: Arc<Functions>,
+    namespaces: Arc<dyn PartitionStream>,
+}
+
+impl Procedures {
+    fn try_new(
+        table: &ArrowTable,
+        offered: &HashSet<String>,
+        functions: &Arc<Functions>,
+        namespaces: Arc<dyn PartitionStream>,
+    ) -> Result<Self> {
+        let name = table.schema().index_of("proname")?;
+        let is_offered = |name: Option<&str>| name.map(|name| offered.contains(name));
+        let known = table.data().iter().map(|batch| {
+            let mask: BooleanArray = batch.column(name).as_string::<i32>().iter().map(is_offered).collect();
+            Ok(filter_record_batch(batch, &mask)?)
+        });
+        let mut batches = known.collect::<Result<Vec<_>>>()?;
+        batches.push(own_functions::rows(functions.own(), &table.schema())?);
+        let (schema, batches) =
+            numbered(&table.schema(), &batches, functions)?.unwrap_or_else(|| (table.schema(), batches));
+        let schema = SchemaRef::new(with_lists(&schema));
+        let batches = batches.iter().map(|batch| lists(batch, &schema)).collect::<Result<Vec<_>>>()?;
+        Ok(Self { schema, batches, functions: Arc::clone(functions), namespaces })
+    }
+}
+
+impl PartitionStream for Procedures {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Reads the number of the schema of neuroql's functions when it runs: while `pg_class` reads which tables there are,
+    /// `pg_namespace` cannot be read.
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (namespaces, functions) = (Arc::clone(&self.namespaces), Arc::clone(&self.functions));
+        let (batches, schema) = (self.batches.clone(), Arc::clone(&self.schema));
+        let placed = async move {
+            let public = schema_number(namespaces.execute(context), "public").await?;
+            let placed = batches.iter().map(|batch| own_functions::place(batch, functions.own(), public));
+            Ok::<_, DataFusionError>(futures::stream::iter(placed.collect::<Vec<_>>()))
+        };
+        let batches = futures::stream::once(placed).try_flatten();
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+    }
+}
+
+/// Returns the number of a schema, 0 if there is none of this name.
+async fn schema_number(mut namespaces: SendableRecordBatchStream, name: &str) -> Result<i32> {
+    while let Some(batch) = namespaces.next().await {
+        let batch = batch?;
+        let (Some(oids), Some(names)) = (batch.column_by_name("oid"), batch.column_by_name("nspname")) else { break };
+        let (oids, names) = (oids.as_primitive::<Int32Type>(), as_string_array(names)?);
+        if let Some(row) = names.iter().position(|known| known == Some(name)) {
+            return Ok(oids.value(row));
+        }
+    }
+    Ok(0)
 }
 
 #[async_trait]
@@ -140,6 +258,17 @@ impl SchemaProvider for PgCatalog {
                     Ok(Some(Arc::new(MemTable::try_new(schema, vec![Vec::new()])?)))
                 }
                 None => Ok(None),
+            },
+            "pg_proc" => match (self.inner.build_table_by_name(name)?, self.inner.build_table_by_name("pg_namespace")?)
+            {
+                (Some(PgCatalogTable::Static(table)), Some(PgCatalogTable::Dynamic(namespaces))) => {
+                    let procedures = Procedures::try_new(&table, &self.offered, &self.functions, namespaces)?;
+                    Ok(Some(Arc::new(StreamingTable::try_new(
+                        Arc::clone(&procedures.schema),
+                        vec![Arc::new(procedures)],
+                    )?)))
+                }
+                _ => self.inner.table(name).await,
             },
             _ => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Static(table)) => {

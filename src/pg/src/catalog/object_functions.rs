@@ -3,12 +3,12 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray, new_null_array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
@@ -39,6 +39,11 @@ pub(crate) fn register(context: &SessionContext, objects: &Arc<Objects>) {
             let signature = Signature::any(1, Volatility::Stable);
             context.register_udf(ScalarUDF::new_from_impl(OfObjects { name, does, kind, objects, signature }));
         }
+    }
+    for name in ["obj_description", "col_description"] {
+        let signature = Signature::one_of(vec![TypeSignature::Any(1), TypeSignature::Any(2)], Volatility::Stable);
+        let objects = Shared(Arc::clone(objects));
+        context.register_udf(ScalarUDF::new_from_impl(Description { name, objects, signature }));
     }
     context.register_udf(ScalarUDF::new_from_impl(PgTypeof { signature: Signature::any(1, Volatility::Stable) }));
 }
@@ -134,6 +139,55 @@ impl ScalarUDFImpl for OfObjects {
             }
             ColumnarValue::Array(column) => Ok(ColumnarValue::Array(self.apply(column)?)),
         }
+    }
+}
+
+/// `obj_description(oid [, catalog])` and `col_description(oid, column)`: comments on tables, columns and functions.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Description {
+    name: &'static str,
+    objects: Shared,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Description {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let column = |index: usize, data_type: &DataType| -> Result<ArrayRef> {
+            Ok(cast(&args.args[index].to_array(args.number_rows)?, data_type)?)
+        };
+        let objects = &self.objects.0;
+        let oids = column(0, &DataType::Int32)?;
+        let oids = oids.as_primitive::<Int32Type>();
+        let texts: StringArray = if self.name == "col_description" && args.args.len() == 2 {
+            let columns = column(1, &DataType::Int32)?;
+            let columns = columns.as_primitive::<Int32Type>();
+            oids.iter().zip(columns).map(|(oid, column)| objects.comment(oid?, column?)).collect()
+        } else {
+            let catalogs = match args.args.len() {
+                2 => column(1, &DataType::Utf8)?,
+                _ => new_null_array(&DataType::Utf8, args.number_rows),
+            };
+            let describe = |(oid, catalog): (Option<i32>, Option<&str>)| match catalog {
+                Some("pg_class") => objects.comment(oid?, 0),
+                Some("pg_proc") => objects.description(oid?),
+                None => objects.comment(oid?, 0).or_else(|| objects.description(oid?)),
+                Some(_) => None,
+            };
+            oids.iter().zip(catalogs.as_string::<i32>()).map(describe).collect()
+        };
+        Ok(ColumnarValue::Array(Arc::new(texts)))
     }
 }
 

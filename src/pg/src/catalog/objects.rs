@@ -10,6 +10,7 @@ use datafusion::common::cast::as_string_array;
 use datafusion::error::Result;
 use datafusion_postgres::pgwire::api::Type;
 
+use crate::catalog::own_functions::{self, OwnFunction};
 use crate::decode;
 use crate::sql::rewrite::parameter_casts;
 use crate::wire::error_response::SqlError;
@@ -70,6 +71,9 @@ impl Kind {
 pub(crate) struct Functions {
     by_name: HashMap<String, Vec<i32>>,
     names: HashMap<i32, String>,
+    /// Functions that PostgreSQL does not have.
+    own: Vec<OwnFunction>,
+    descriptions: HashMap<i32, String>,
 }
 
 impl Functions {
@@ -86,6 +90,22 @@ impl Functions {
             }
         }
         Ok(functions)
+    }
+
+    /// Adds neuroql's own functions.
+    pub(crate) fn with_own(mut self, own: Vec<OwnFunction>) -> Self {
+        for function in &own {
+            self.by_name.insert(function.name.clone(), vec![function.oid]);
+            self.names.insert(function.oid, function.name.clone());
+        }
+        self.descriptions = own_functions::descriptions(&own);
+        self.own = own;
+        self
+    }
+
+    /// Returns neuroql's own functions.
+    pub(crate) fn own(&self) -> &[OwnFunction] {
+        &self.own
     }
 
     /// Returns the number of the function of a name, if there is only one.
@@ -108,6 +128,8 @@ pub(crate) struct Snapshot {
     pub(crate) types: Vec<(String, i32)>,
     /// Schemas in which names without a schema are looked up.
     pub(crate) path: Vec<String>,
+    /// Comments on relations and their columns, by the number of the relation and that of the column, 0 for the relation.
+    pub(crate) comments: HashMap<(i32, i32), &'static str>,
 }
 
 /// The objects one connection sees.
@@ -120,6 +142,16 @@ pub(crate) struct Objects {
 impl Objects {
     pub(crate) fn new(functions: Arc<Functions>) -> Self {
         Self { functions, snapshot: RwLock::default() }
+    }
+
+    /// Returns the comment on a relation (column 0), or on a column of it.
+    pub(crate) fn comment(&self, class: i32, column: i32) -> Option<&'static str> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).comments.get(&(class, column)).copied()
+    }
+
+    /// Returns the description of a function.
+    pub(crate) fn description(&self, function: i32) -> Option<&str> {
+        self.functions.descriptions.get(&function).map(String::as_str)
     }
 
     pub(crate) fn replace(&self, snapshot: Snapshot) {
@@ -268,6 +300,7 @@ mod tests {
             roles: vec![("ada".into(), 10)],
             types: vec![("regclass".into(), 2205)],
             path: vec!["public".into()],
+            ..Snapshot::default()
         });
         objects
     }

@@ -140,6 +140,14 @@ fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Opt
                         let thens = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
                         alike(found, thens.chain(case.else_expr.as_deref()), &schema);
                     }
+                    // The value in the place of a row that is not there is of the type of the others.
+                    Expr::WindowFunction(call) if matches!(call.fun.name(), "lag" | "lead") => {
+                        if let Some(offset) = call.params.args.get(1) {
+                            learn(found, offset, || Some(Arc::new(Field::new("offset", DataType::Int32, true))));
+                        }
+                        let values = call.params.args.iter().enumerate().filter(|(place, _)| *place != 1);
+                        alike(found, values.map(|(_, value)| value), &schema);
+                    }
                     Expr::Not(inner)
                     | Expr::IsTrue(inner)
                     | Expr::IsFalse(inner)

@@ -3,6 +3,7 @@
 pub(crate) mod catalog_queries;
 pub(crate) mod inserts;
 pub(crate) mod join_using;
+pub(crate) mod negated_exists;
 pub(crate) mod numbers;
 pub(crate) mod object_casts;
 pub(crate) mod parameter_casts;
@@ -37,6 +38,7 @@ FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type e ON e.oid = t.typelem WHERE t
 pub(crate) fn adapt(statement: &mut Statement) {
     match statement {
         Statement::Statement(inner) => {
+            negated_exists::rewrite(inner.as_mut());
             inserts::isolate_values(inner.as_mut());
             numbers::keep_digits(inner.as_mut());
             join_using::qualify(inner.as_mut());
@@ -46,6 +48,7 @@ pub(crate) fn adapt(statement: &mut Statement) {
         Statement::Explain(explain) => adapt(&mut explain.statement),
         Statement::CopyTo(copy) => {
             if let CopyToSource::Query(query) = &mut copy.source {
+                negated_exists::rewrite(query.as_mut());
                 let _ = query.visit(&mut Unqualified);
                 adapt_expressions(query.as_mut());
             }

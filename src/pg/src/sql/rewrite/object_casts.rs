@@ -32,8 +32,16 @@ pub(crate) fn rewrite(tree: &mut impl VisitMut) -> bool {
                 }
             }
             Expr::Function(function) => {
-                let looks_up =
-                    ["to_regclass", "to_regproc", "to_regprocedure", "to_regtype", "to_regnamespace", "to_regrole"];
+                let looks_up = [
+                    "to_regclass",
+                    "to_regproc",
+                    "to_regprocedure",
+                    "to_regtype",
+                    "to_regnamespace",
+                    "to_regrole",
+                    "obj_description",
+                    "col_description",
+                ];
                 found |= looks_up.iter().any(|name| is_named(function, name));
                 if is_named(function, "pg_typeof") {
                     type_of_literal(function);
