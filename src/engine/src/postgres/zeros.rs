@@ -8,7 +8,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{Case, InList, InSubquery};
+use datafusion::logical_expr::expr::{BinaryExpr, Case, InList, InSubquery};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, SortExpr, Subquery, binary_expr, lit,
@@ -105,7 +105,7 @@ fn keys(expr: Expr, schema: &DFSchema, is_left: impl Fn(&Expr) -> bool) -> Resul
     Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
 }
 
-/// Rewrites comparisons that are no operators.
+/// Rewrites comparisons that are no operators, and those that may become keys.
 fn compared(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
         Expr::Case(Case { expr: Some(mut base), mut when_then_expr, else_expr }) => {
@@ -117,6 +117,14 @@ fn compared(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             let case = Expr::Case(Case { expr: Some(base), when_then_expr, else_expr });
             Ok(if changed { Transformed::yes(case) } else { Transformed::no(case) })
+        }
+        // It may become a key of a join.
+        Expr::BinaryExpr(BinaryExpr { mut left, op: op @ (Operator::Eq | Operator::IsNotDistinctFrom), mut right })
+            if !matches!(*left, Expr::Literal(..)) && !matches!(*right, Expr::Literal(..)) =>
+        {
+            let changed = unsign(&mut left, schema)? | unsign(&mut right, schema)?;
+            let equal = Expr::BinaryExpr(BinaryExpr { left, op, right });
+            Ok(if changed { Transformed::yes(equal) } else { Transformed::no(equal) })
         }
         Expr::ScalarFunction(call)
             if call.name() == "nullif"
