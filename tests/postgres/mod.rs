@@ -1,7 +1,7 @@
 //! Statements made from a seed, asked of a real PostgreSQL and of neuroql by each way of the protocol: the answers are
 //! equal in values and types, or neuroql refuses with an SQLSTATE.
 //!
-//! `NEUROQL_DIFFERENTIAL_STATEMENTS` (1000) and `NEUROQL_DIFFERENTIAL_SEED` (1) choose how many and which,
+//! `NEUROQL_DIFFERENTIAL_STATEMENTS` (3000) and `NEUROQL_DIFFERENTIAL_SEED` (1) choose how many and which,
 //! `NEUROQL_DIFFERENTIAL_ONLY` the statement of one index, as a failure prints it. A run ends after
 //! `NEUROQL_DIFFERENTIAL_SECONDS`, or after `NEUROQL_DIFFERENTIAL_FAILURES` (10) kinds of failures.
 //! `NEUROQL_DIFFERENTIAL_SERVER` is the port of a server on this machine to ask instead of one of this program's own,

@@ -46,7 +46,7 @@ impl Options {
         let threads = std::thread::available_parallelism().map_or(2, usize::from).min(4);
         Ok(Self {
             seed: number("SEED")?.unwrap_or(1),
-            statements: number("STATEMENTS")?.unwrap_or(1000),
+            statements: number("STATEMENTS")?.unwrap_or(3000),
             only: number("ONLY")?,
             failures: number("FAILURES")?.map_or(10, |count| usize::try_from(count).unwrap_or(usize::MAX)),
             seconds: number("SECONDS")?.unwrap_or(u64::MAX),

@@ -120,7 +120,7 @@ fn compared(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         // It may become a key of a join.
         Expr::BinaryExpr(BinaryExpr { mut left, op: op @ (Operator::Eq | Operator::IsNotDistinctFrom), mut right })
-            if !matches!(*left, Expr::Literal(..)) && !matches!(*right, Expr::Literal(..)) =>
+            if left.any_column_refs() && right.any_column_refs() =>
         {
             let changed = unsign(&mut left, schema)? | unsign(&mut right, schema)?;
             let equal = Expr::BinaryExpr(BinaryExpr { left, op, right });
@@ -171,6 +171,9 @@ fn is_number_but_zero(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(ScalarValue::Float32(number), _) => number.is_none_or(|number| number != 0.0),
         Expr::Literal(ScalarValue::Float64(number), _) => number.is_none_or(|number| number != 0.0),
+        Expr::Literal(ScalarValue::Int64(number), _) => number.is_none_or(|number| number != 0),
+        Expr::Literal(ScalarValue::Int32(number), _) => number.is_none_or(|number| number != 0),
+        Expr::Cast(cast) => is_number_but_zero(&cast.expr),
         _ => false,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchemaRef, ParamValues, not_impl_err};
+use datafusion::common::{DFSchema, DFSchemaRef, ParamValues, not_impl_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
@@ -257,7 +257,8 @@ fn alike<'a>(
     };
     let known = parts.clone().filter_map(typed).find(|field| *field.data_type() != DataType::Null);
     if let Some(known) = known {
-        let field = Arc::new(Field::new("parameter", known.data_type().clone(), true));
+        let field = Field::new("parameter", known.data_type().clone(), true);
+        let field = Arc::new(field.with_metadata(known.metadata().clone()));
         parts.for_each(|part| learn(found, part, || Some(Arc::clone(&field))));
     }
 }
@@ -416,19 +417,29 @@ pub(crate) fn known(declared: &[Option<Type>], casts: &Casts) -> Option<Vec<ast:
 /// # Errors
 /// Returns an error if there is such a parameter.
 pub(crate) fn check_marks(plan: &LogicalPlan, parameters: &[Parameter]) -> Result<(), SqlError> {
-    let lost = |expr: &Expr| match expr {
+    let is_marked = |kind: &Type| {
+        let item = if let Kind::Array(item) = kind.kind() { item } else { kind };
+        matches!(*item, Type::UUID | Type::JSON | Type::JSONB)
+    };
+    if !parameters.iter().any(|parameter| is_marked(parameter.read_as())) {
+        return Ok(());
+    }
+    let lost = |expr: &Expr, schema: &DFSchema| match expr {
         Expr::Placeholder(Placeholder { id, .. }) => {
             let parameter = number(id).ok().and_then(|index| parameters.get(index - 1))?;
-            let kind = parameter.read_as();
-            let item = if let Kind::Array(item) = kind.kind() { item } else { kind };
-            matches!(*item, Type::UUID | Type::JSON | Type::JSONB).then(|| kind.clone())
+            is_marked(parameter.read_as()).then(|| parameter.read_as().clone())
         }
-        _ => None,
+        // A column may have the type of a parameter, too.
+        other => {
+            let (_, field) = ExprSchemable::to_field(other, schema).ok()?;
+            Type::from_oid(column::wire_oid(&field)).filter(is_marked)
+        }
     };
     let mut found = None;
     plan.apply_with_subqueries(|node| {
+        let schema = merge_schema(&node.inputs());
         if let LogicalPlan::Values(rows) = node {
-            found = found.take().or_else(|| rows.values.iter().flatten().find_map(lost));
+            found = found.take().or_else(|| rows.values.iter().flatten().find_map(|value| lost(value, &schema)));
         }
         node.apply_expressions(|expr| {
             expr.apply(|part| {
@@ -446,7 +457,7 @@ pub(crate) fn check_marks(plan: &LogicalPlan, parameters: &[Parameter]) -> Resul
                     Expr::WindowFunction(call) => call.params.args.iter().collect(),
                     _ => Vec::new(),
                 };
-                found = found.take().or_else(|| parts.into_iter().find_map(lost));
+                found = found.take().or_else(|| parts.into_iter().find_map(|part| lost(part, &schema)));
                 Ok(TreeNodeRecursion::Continue)
             })
         })

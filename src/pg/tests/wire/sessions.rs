@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use neuroql_pg::Config;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::access::{BOB, password_file};
 use crate::raw::Raw;
@@ -216,4 +216,55 @@ async fn pg_catalog_is_there() {
         .await
         .unwrap();
     assert_eq!(rows[0].get::<_, &str>(0), "text");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_and_tables_are_described() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    // As psql's \df+ asks.
+    let function = |name: &str| {
+        format!(
+            "SELECT n.nspname, pg_catalog.pg_get_function_result(p.oid), pg_catalog.pg_get_function_arguments(p.oid), \
+             p.prokind, pg_catalog.obj_description(p.oid, 'pg_proc') \
+             FROM pg_catalog.pg_proc p LEFT JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+             WHERE p.proname OPERATOR(pg_catalog.~) '^({name})$' COLLATE pg_catalog.default"
+        )
+    };
+    let rows = |messages: Vec<SimpleQueryMessage>| -> Vec<Vec<String>> {
+        let row = |message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|column| row.get(column).unwrap_or("NULL").to_owned()).collect())
+            }
+            _ => None,
+        };
+        messages.into_iter().filter_map(row).collect()
+    };
+    let simulate = rows(client.simple_query(&function("simulate")).await.unwrap());
+    assert_eq!(simulate.len(), 1);
+    assert_eq!(simulate[0][..4], ["public", "real[]", "graph, tokens [, semantics]", "f"]);
+    assert!(simulate[0][4].starts_with("The activation that a neuron graph predicts"), "{simulate:?}");
+    let search = rows(client.simple_query(&function("search")).await.unwrap());
+    assert!(search[0][1].starts_with("TABLE(model text, layer integer,"), "{search:?}");
+    assert_eq!(search[0][2], "model text DEFAULT NULL, query text");
+    let interval = rows(client.simple_query(&function("bootstrap_interval")).await.unwrap());
+    assert_eq!(interval[0][3], "a");
+    // Functions of another server are not listed, those that types name are.
+    let count = |name: &str| format!("SELECT count(*) FROM pg_proc WHERE proname = '{name}'");
+    assert_eq!(simple(&client, &count("pg_stat_reset")).await, ["0"]);
+    assert_eq!(simple(&client, &count("int4recv")).await, ["1"]);
+    let own = "SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE nspname = 'public'
+               AND proargnames IS NULL";
+    assert_eq!(simple(&client, own).await, ["0"]);
+    // As psql's \d+ asks.
+    let column = "SELECT pg_catalog.col_description(a.attrelid, a.attnum) FROM pg_catalog.pg_attribute a \
+                  WHERE a.attrelid = 'public.graphs'::regclass AND a.attname = 'f1'";
+    assert_eq!(simple(&client, column).await, ["harmonic mean of precision and recall"]);
+    let table = "SELECT obj_description('models'::regclass, 'pg_class')";
+    assert!(simple(&client, table).await[0].starts_with("Registered models"));
+    client.simple_query("CREATE TABLE own(f1 int)").await.unwrap();
+    assert_eq!(
+        simple(&client, "SELECT obj_description('own'::regclass), col_description('own'::regclass, 1)").await,
+        ["NULL"]
+    );
 }
