@@ -84,6 +84,10 @@ impl ScalarUDFImpl for Arithmetic {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let [left, right] = &args.args[..] else { return exec_err!("{} takes two arguments", self.name()) };
+        // The optimizer asks what becomes of NULL, which has no type then.
+        if left.data_type().is_null() || right.data_type().is_null() {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from(args.return_field.data_type())?));
+        }
         match args.return_field.data_type() {
             DataType::Int16 => integers::<Int16Type>(self.operator, left, right, args.number_rows),
             DataType::Int32 => integers::<Int32Type>(self.operator, left, right, args.number_rows),

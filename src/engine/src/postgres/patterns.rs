@@ -222,7 +222,8 @@ fn bracket(
             }
             letter if Some(letter) == escape => match letters.next().ok_or_else(unbalanced)? {
                 // In a regular expression classes may stand in brackets.
-                class @ ('d' | 'w' | 's') if letter == '\\' => {
+                's' if letter == '\\' => found.push_str(SPACES),
+                class @ ('d' | 'w') if letter == '\\' => {
                     found.push('\\');
                     found.push(class);
                 }
@@ -238,6 +239,9 @@ fn bracket(
     Ok(())
 }
 
+/// The characters of `[[:space:]]` in PostgreSQL, which are those of the C library: a space that breaks no line is none.
+const SPACES: &str = "\\t-\\r\\x20\\x{1680}\\x{2000}-\\x{2006}\\x{2008}-\\x{200A}\\x{2028}\\x{2029}\\x{205F}\\x{3000}";
+
 /// A class by its POSIX name, of all of Unicode.
 fn class(name: &str) -> Result<&'static str> {
     Ok(match name {
@@ -246,7 +250,7 @@ fn class(name: &str) -> Result<&'static str> {
         "alnum" => "\\p{Alphabetic}\\d",
         "upper" => "\\p{Uppercase}",
         "lower" => "\\p{Lowercase}",
-        "space" => "\\s",
+        "space" => SPACES,
         "blank" => " \\t",
         "punct" => "[:punct:]",
         "cntrl" => "\\p{Cc}",
@@ -314,7 +318,9 @@ fn from_regular(pattern: &str) -> Result<String> {
     while let Some(letter) = letters.next() {
         match letter {
             '\\' => match letters.next().ok_or_else(|| invalid("invalid escape \\ sequence"))? {
-                class @ ('d' | 'w' | 's' | 'D' | 'W' | 'S' | 'A') => {
+                's' => found.extend(["[", SPACES, "]"]),
+                'S' => found.extend(["[^", SPACES, "]"]),
+                class @ ('d' | 'w' | 'D' | 'W' | 'A') => {
                     found.push('\\');
                     found.push(class);
                 }

@@ -218,9 +218,22 @@ pub(super) fn each_expression(
             schema.merge(&source);
         }
         let names = NamePreserver::new(&plan);
+        // The rows of VALUES have one type, which was decided before.
+        let types: Vec<DataType> = match &plan {
+            LogicalPlan::Values(rows) => rows.schema.fields().iter().map(|field| field.data_type().clone()).collect(),
+            _ => Vec::new(),
+        };
+        let mut columns = types.iter().cycle();
         let plan = plan.map_expressions(|expr| {
             let name = names.save(&expr);
-            let rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
+            let planned = columns.next();
+            let mut rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
+            if let Some(planned) = planned
+                && rewritten.transformed
+                && rewritten.data.get_type(&schema)? != *planned
+            {
+                rewritten = rewritten.update_data(|expr| cast(expr, planned.clone()));
+            }
             Ok(rewritten.update_data(|expr| name.restore(expr)))
         })?;
         if plan.transformed { plan.map_data(LogicalPlan::recompute_schema) } else { Ok(plan) }
@@ -626,6 +639,10 @@ fn text_field() -> datafusion::arrow::datatypes::FieldRef {
 
 fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let from = cast.expr.get_type(schema)?;
+    // DataFusion would take `CAST(x AS boolean)` for `x = 1`.
+    if *cast.field.data_type() == DataType::Boolean && from == DataType::Int32 {
+        return Ok(Transformed::yes(binary_expr(*cast.expr, Operator::NotEq, lit(0i32))));
+    }
     let constant = is_constant_number(&cast.expr);
     Ok(match rule(&from, &cast.field, constant)? {
         Some(rule) => Transformed::yes(cast_by(rule, cast)),

@@ -17,6 +17,8 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
+use super::refusal::refusal;
+
 /// Rewrites what DataFusion would answer without minding NULL.
 #[derive(Debug)]
 pub(super) struct ThreeValued;
@@ -58,6 +60,10 @@ impl AnalyzerRule for ThreeValued {
 /// The conditions of an inner join that ask a subquery as a filter of its rows; the optimizer would put them there after this.
 fn above(mut join: Join) -> Result<LogicalPlan> {
     let asks = |expr: &Expr| expr.exists(|part| Ok(matches!(part, Expr::InSubquery(_)))).unwrap_or(true);
+    if join.join_type != JoinType::Inner && join.filter.as_ref().is_some_and(asks) {
+        let message = "IN (SELECT …) in the condition of an outer join is not supported; put it into WHERE, or join";
+        return Err(refusal("0A000", message));
+    }
     let Some(filter) = join.filter.take_if(|filter| join.join_type == JoinType::Inner && asks(filter)) else {
         return Ok(LogicalPlan::Join(join));
     };

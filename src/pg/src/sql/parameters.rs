@@ -57,7 +57,8 @@ pub(crate) fn infer(
 ) -> Result<(LogicalPlan, Vec<Parameter>), SqlError> {
     let mut found: HashMap<usize, Option<FieldRef>> = HashMap::new();
     for (name, field) in plan.get_parameter_fields()? {
-        found.insert(number(&name)?, field);
+        // Beside another parameter of no type it was given the type of NULL.
+        found.insert(number(&name)?, field.filter(|field| *field.data_type() != DataType::Null));
     }
     // Some parameters may be in parts of the statement that the plan leaves out.
     let counts = found.keys().chain(casts.seen.keys()).copied().chain((!declared.is_empty()).then_some(declared.len()));
