@@ -62,4 +62,43 @@ macro_rules! delegate {
             self.function.simplify(args, info)
         }
     };
+    (@ is_nullable) => {
+        fn is_nullable(&self) -> bool {
+            self.function.is_nullable()
+        }
+    };
+    (@ order_sensitivity) => {
+        fn order_sensitivity(&self) -> datafusion::logical_expr::utils::AggregateOrderSensitivity {
+            self.function.inner().order_sensitivity()
+        }
+    };
+    (@ set_monotonicity) => {
+        fn set_monotonicity(
+            &self,
+            data_type: &datafusion::arrow::datatypes::DataType,
+        ) -> datafusion::logical_expr::SetMonotonicity {
+            self.function.inner().set_monotonicity(data_type)
+        }
+    };
+    (@ value_from_stats) => {
+        fn value_from_stats(
+            &self,
+            statistics: &datafusion::logical_expr::StatisticsArgs,
+        ) -> Option<datafusion::scalar::ScalarValue> {
+            self.function.value_from_stats(statistics)
+        }
+    };
+    (@ groups_accumulator_supported) => {
+        fn groups_accumulator_supported(&self, args: datafusion::logical_expr::function::AccumulatorArgs) -> bool {
+            self.function.groups_accumulator_supported(args)
+        }
+    };
+    (@ state_fields) => {
+        fn state_fields(
+            &self,
+            args: datafusion::logical_expr::function::StateFieldsArgs,
+        ) -> datafusion::error::Result<Vec<datafusion::arrow::datatypes::FieldRef>> {
+            self.function.state_fields(args)
+        }
+    };
 }

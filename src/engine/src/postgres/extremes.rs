@@ -3,14 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::ArrowNativeTypeOp;
-use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float32Type, Float64Type};
+use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Float32Type, Float64Type};
 use datafusion::error::Result;
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, StatisticsArgs,
-};
-use datafusion::scalar::ScalarValue;
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF};
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
 /// DataFusion's `min` or `max`, except for floating-point numbers in groups: DataFusion begins with the greatest finite
@@ -64,22 +60,23 @@ fn is_less<T: ArrowNativeTypeOp + PartialOrd>(one: T, other: T) -> bool {
 }
 
 impl AggregateUDFImpl for Extreme {
-    delegate!(name, aliases, signature, return_type, coerce_types, documentation);
-
-    fn is_nullable(&self) -> bool {
-        self.function.is_nullable()
-    }
+    delegate!(
+        name,
+        aliases,
+        signature,
+        return_type,
+        coerce_types,
+        documentation,
+        is_nullable,
+        state_fields,
+        groups_accumulator_supported,
+        order_sensitivity,
+        set_monotonicity,
+        value_from_stats
+    );
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         self.function.accumulator(args)
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.function.state_fields(args)
-    }
-
-    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        self.function.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
@@ -100,17 +97,5 @@ impl AggregateUDFImpl for Extreme {
 
     fn reverse_expr(&self) -> ReversedUDAF {
         ReversedUDAF::Identical
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        self.function.inner().order_sensitivity()
-    }
-
-    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.function.inner().set_monotonicity(data_type)
-    }
-
-    fn value_from_stats(&self, statistics: &StatisticsArgs) -> Option<ScalarValue> {
-        self.function.value_from_stats(statistics)
     }
 }

@@ -26,6 +26,7 @@ mod integers;
 mod letters;
 mod matches;
 mod names;
+mod nodes;
 mod nulls;
 mod operators;
 mod overlap;

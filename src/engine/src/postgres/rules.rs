@@ -5,24 +5,23 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DataFusionError, JoinType, NullEquality};
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Sort, SortExpr, Subquery,
-    WriteOp, binary_expr, cast, lit,
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, WriteOp, binary_expr, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::utils::UNNEST_PLACEHOLDER;
 
 use super::PARTIAL;
 use super::arithmetic::{checked, checked_negation, is_checked, is_division};
 use super::casts::{Rule, cast_by, may_refuse_text, rule};
 use super::contains::{Contains, is_contains};
 use super::functions::{Has, is_has};
+use super::nodes::{check_days, check_rows_kept, check_series, once_in_order};
 use super::nulls::{arrays_compared, minding, rows_compared};
 use super::operators::as_integer;
 use super::patterns::{found, is_translated, like, no_escape, regular, similar};
@@ -54,143 +53,6 @@ impl AnalyzerRule for Operators {
     }
 }
 
-/// More rows than there are, as the limit of a query that has an OFFSET only.
-const ALL_ROWS: i64 = 1 << 40;
-
-/// `SELECT DISTINCT ON (…) … ORDER BY` without keys that come twice, at which DataFusion panics, and with columns that may
-/// be NULL, as those that it is planned as are. `ORDER BY … OFFSET` with a limit: without one DataFusion takes the order
-/// for one that nothing depends on.
-fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let mut on = match plan {
-        LogicalPlan::Distinct(Distinct::On(on)) => on,
-        LogicalPlan::Sort(sort) => return check_order(sort).map(|sort| Transformed::no(LogicalPlan::Sort(sort))),
-        LogicalPlan::Limit(mut limit) if limit.skip.is_some() && limit.fetch.is_none() && is_sorted(&limit.input) => {
-            limit.fetch = Some(Box::new(lit(ALL_ROWS)));
-            return Ok(Transformed::yes(LogicalPlan::Limit(limit)));
-        }
-        other => return Ok(Transformed::no(other)),
-    };
-    let mut changed = false;
-    let schema = Arc::clone(on.input.schema());
-    if let Some(order) = on.sort_expr.take() {
-        let count = order.len();
-        let mut kept: Vec<SortExpr> = Vec::with_capacity(count);
-        for key in order {
-            if kept.iter().all(|earlier| earlier.expr != key.expr) {
-                kept.push(key);
-            }
-        }
-        changed = kept.len() < count;
-        on.sort_expr = Some(kept);
-    }
-    // −0 is the same key as 0: which of their rows is the first is for the keys after it to say.
-    for key in on.on_expr.iter_mut().chain(on.sort_expr.iter_mut().flatten().map(|sort| &mut sort.expr)) {
-        let zero = match key.get_type(&schema)? {
-            DataType::Float32 => lit(0f32),
-            DataType::Float64 => lit(0f64),
-            _ => continue,
-        };
-        *key = binary_expr(std::mem::take(key), Operator::Plus, zero);
-        changed = true;
-    }
-    let mut outputs = Vec::with_capacity(on.select_expr.len());
-    for (output, (qualifier, field)) in on.select_expr.iter().zip(on.schema.iter()) {
-        outputs.push(match output.nullable(&schema)? {
-            true => output.clone(),
-            false => {
-                changed = true;
-                functions::nullable(output.clone().unalias()).alias_qualified(qualifier.cloned(), field.name())
-            }
-        });
-    }
-    if !changed {
-        return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::On(on))));
-    }
-    let on = DistinctOn::try_new(on.on_expr, outputs, on.sort_expr, on.input)?;
-    Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
-}
-
-/// That arrays are in an order in which a NULL among their elements stands where one in their place would.
-fn check_order(sort: Sort) -> Result<Sort> {
-    for key in &sort.expr {
-        let is_list = matches!(key.expr.get_type(sort.input.schema()), Ok(DataType::List(_)));
-        if is_list && key.asc == key.nulls_first {
-            let message = "ORDER BY of arrays with NULLS FIRST (or DESC NULLS LAST) is not supported; order by their \
-                           elements";
-            return Err(refusal("0A000", message));
-        }
-    }
-    Ok(sort)
-}
-
-fn is_sorted(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Sort(_) => true,
-        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
-            plan.inputs().iter().all(|input| is_sorted(input))
-        }
-        _ => false,
-    }
-}
-
-/// That a plan is not one of EXCEPT ALL or INTERSECT ALL, which DataFusion plans without counting how often a row comes.
-fn check_rows_kept(plan: &LogicalPlan) -> Result<()> {
-    let LogicalPlan::Join(join) = plan else { return Ok(()) };
-    let is_set_operation = join.null_equality == NullEquality::NullEqualsNull
-        && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
-    if is_set_operation && !is_distinct(&join.left) {
-        return Err(refusal("0A000", "EXCEPT ALL and INTERSECT ALL are not supported"));
-    }
-    Ok(())
-}
-
-/// That no day is cut to its month or year where it begins elsewhere than in UTC: Postgres makes it an instant first.
-fn check_days(plan: &LogicalPlan) -> Result<()> {
-    let schema = merge_schema(&plan.inputs());
-    plan.apply_expressions(|expr| {
-        expr.apply(|part| match part {
-            Expr::ScalarFunction(call)
-                if call.name() == "date_trunc"
-                    && matches!(call.args.get(1).map(|day| day.get_type(&schema)), Some(Ok(DataType::Date32))) =>
-            {
-                let message = "date_trunc of date is supported in the time zone UTC only; cast it to timestamp";
-                Err(refusal("0A000", message))
-            }
-            _ => Ok(TreeNodeRecursion::Continue),
-        })
-    })?;
-    Ok(())
-}
-
-/// That `generate_series` is not used as a value: it would be an array, where Postgres has rows.
-fn check_series(plan: &LogicalPlan) -> Result<()> {
-    let is_series = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if call.name() == "generate_series");
-    plan.apply_expressions(|expr| {
-        // That of `unnest(generate_series(…))`.
-        let is_unnested = matches!(expr, Expr::Alias(alias)
-            if alias.name.starts_with(UNNEST_PLACEHOLDER) && is_series(&alias.expr));
-        if !is_unnested && expr.exists(|part| Ok(is_series(part)))? {
-            let message = "generate_series as a value is not supported; use FROM generate_series(…), \
-                           unnest(generate_series(…)) or the array range(…)";
-            return Err(refusal("0A000", message));
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(())
-}
-
-/// Returns whether no row comes twice, as far as can be seen; an optimised plan has a GROUP BY in the place of DISTINCT.
-fn is_distinct(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Distinct(_) => true,
-        LogicalPlan::Aggregate(aggregate) => aggregate.aggr_expr.is_empty(),
-        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) => {
-            plan.inputs().iter().all(|input| is_distinct(input))
-        }
-        _ => false,
-    }
-}
-
 /// Rewrites when types are known: arithmetic and casts.
 #[derive(Debug)]
 pub(super) struct Values;
@@ -217,28 +79,37 @@ pub(super) fn each_expression(
             let source = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?;
             schema.merge(&source);
         }
-        let names = NamePreserver::new(&plan);
-        // The rows of VALUES have one type, which was decided before.
-        let types: Vec<DataType> = match &plan {
-            LogicalPlan::Values(rows) => rows.schema.fields().iter().map(|field| field.data_type().clone()).collect(),
-            _ => Vec::new(),
-        };
-        let mut columns = types.iter().cycle();
-        let plan = plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let planned = columns.next();
-            let mut rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
-            if let Some(planned) = planned
-                && rewritten.transformed
-                && rewritten.data.get_type(&schema)? != *planned
-            {
-                rewritten = rewritten.update_data(|expr| cast(expr, planned.clone()));
-            }
-            Ok(rewritten.update_data(|expr| name.restore(expr)))
-        })?;
-        if plan.transformed { plan.map_data(LogicalPlan::recompute_schema) } else { Ok(plan) }
+        expressions_of_node(plan, &schema, |expr| rewrite(expr, &schema))
     })
     .data()
+}
+
+/// Rewrites the expressions of one node, innermost first. They keep their names, and the rows of VALUES the one type that
+/// they have.
+pub(super) fn expressions_of_node(
+    plan: LogicalPlan,
+    schema: &DFSchema,
+    mut rewrite: impl FnMut(Expr) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&plan);
+    let types: Vec<DataType> = match &plan {
+        LogicalPlan::Values(rows) => rows.schema.fields().iter().map(|field| field.data_type().clone()).collect(),
+        _ => Vec::new(),
+    };
+    let mut columns = types.iter().cycle();
+    let plan = plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let planned = columns.next();
+        let mut rewritten = expr.transform_up(&mut rewrite)?;
+        if let Some(planned) = planned
+            && rewritten.transformed
+            && rewritten.data.get_type(schema)? != *planned
+        {
+            rewritten = rewritten.update_data(|expr| cast(expr, planned.clone()));
+        }
+        Ok(rewritten.update_data(|expr| name.restore(expr)))
+    })?;
+    if plan.transformed { plan.map_data(LogicalPlan::recompute_schema) } else { Ok(plan) }
 }
 
 fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -384,14 +255,22 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             function.args[1] = cast(day, DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into())));
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
-        Expr::ScalarFunction(function) if function.name() == "round" => {
+        Expr::ScalarFunction(mut function) if function.name() == "round" => {
             let [number, places] = &function.args[..] else {
                 return Ok(Transformed::no(Expr::ScalarFunction(function)));
             };
-            Ok(match decimal::rounded(number, places) {
-                Some(rounded) => Transformed::yes(rounded),
-                None => Transformed::no(Expr::ScalarFunction(function)),
-            })
+            if let Some(rounded) = decimal::rounded(number, places) {
+                return Ok(Transformed::yes(rounded));
+            }
+            // The type of the result follows from a literal, and must not change when the cast is evaluated.
+            let Expr::Cast(Cast { expr: count, field }) = places else {
+                return Ok(Transformed::no(Expr::ScalarFunction(function)));
+            };
+            let (Expr::Literal(count, _), DataType::Int32) = (&**count, field.data_type()) else {
+                return Ok(Transformed::no(Expr::ScalarFunction(function)));
+            };
+            function.args[1] = Expr::Literal(count.cast_to(&DataType::Int32)?, None);
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
         Expr::ScalarFunction(function) if function.name() == "array_has_all" && !is_contains(&function.func) => {
             let func = Arc::new(Contains::of(function.func));

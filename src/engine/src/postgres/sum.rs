@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
 use datafusion::arrow::compute::{not, nullif, prep_null_mask_filter};
-use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, GroupsAccumulator, Operator, ReversedUDAF,
-    SetMonotonicity, StatisticsArgs,
 };
 use datafusion::physical_expr::NullState;
 use datafusion::scalar::ScalarValue;
@@ -35,22 +33,22 @@ fn is_checked(args: &AccumulatorArgs) -> bool {
 }
 
 impl AggregateUDFImpl for Sum {
-    delegate!(name, aliases, signature, return_type, documentation);
-
-    fn is_nullable(&self) -> bool {
-        self.function.is_nullable()
-    }
+    delegate!(
+        name,
+        aliases,
+        signature,
+        return_type,
+        documentation,
+        is_nullable,
+        state_fields,
+        groups_accumulator_supported,
+        order_sensitivity,
+        set_monotonicity,
+        value_from_stats
+    );
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         if is_checked(&args) { Ok(Box::new(Total::default())) } else { self.function.accumulator(args) }
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.function.state_fields(args)
-    }
-
-    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        self.function.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
@@ -68,14 +66,6 @@ impl AggregateUDFImpl for Sum {
         ReversedUDAF::Identical
     }
 
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        self.function.inner().order_sensitivity()
-    }
-
-    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.function.inner().set_monotonicity(data_type)
-    }
-
     fn simplify_expr_op_literal(
         &self,
         function: &AggregateFunction,
@@ -85,10 +75,6 @@ impl AggregateUDFImpl for Sum {
         argument_is_left: bool,
     ) -> Result<Option<Expr>> {
         self.function.inner().simplify_expr_op_literal(function, argument, operator, literal, argument_is_left)
-    }
-
-    fn value_from_stats(&self, statistics: &StatisticsArgs) -> Option<ScalarValue> {
-        self.function.value_from_stats(statistics)
     }
 }
 

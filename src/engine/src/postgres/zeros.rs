@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{BinaryExpr, Case, InList, InSubquery};
 use datafusion::logical_expr::utils::merge_schema;
@@ -18,7 +18,7 @@ use datafusion::scalar::ScalarValue;
 use neuroql_catalogs::reads_activations;
 
 use super::arithmetic::checked;
-use super::rules::each_expression;
+use super::rules::{each_expression, expressions_of_node};
 
 /// Adds 0 to keys that are floating-point numbers.
 #[derive(Debug)]
@@ -57,28 +57,13 @@ impl AnalyzerRule for ZeroKeys {
                     Ok(if changed { Transformed::yes(sort) } else { Transformed::no(sort) })
                 }
                 plan @ (LogicalPlan::Window(_) | LogicalPlan::Aggregate(_)) => {
-                    let schema = Arc::new(schema);
-                    each_node_expression(plan, |expr| keys(expr, &schema, is_left))
+                    expressions_of_node(plan, &schema, |expr| keys(expr, &schema, is_left))
                 }
                 other => Ok(Transformed::no(other)),
             }
         })
         .data()
     }
-}
-
-/// Rewrites the expressions of one node, which keep their names.
-fn each_node_expression(
-    plan: LogicalPlan,
-    mut rewrite: impl FnMut(Expr) -> Result<Transformed<Expr>>,
-) -> Result<Transformed<LogicalPlan>> {
-    let names = datafusion::logical_expr::expr_rewriter::NamePreserver::new(&plan);
-    let plan = plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        let rewritten = expr.transform_up(&mut rewrite)?;
-        Ok(rewritten.update_data(|expr| name.restore(expr)))
-    })?;
-    if plan.transformed { plan.map_data(LogicalPlan::recompute_schema) } else { Ok(plan) }
 }
 
 /// Changes the keys of a window function or of an aggregate.

@@ -1,0 +1,154 @@
+//! Rewrites and refusals of whole nodes of a plan: orders, DISTINCT ON, set operations, and functions that stand where
+//! DataFusion means something else by them.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, NullEquality};
+use datafusion::error::Result;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, Operator, Sort, SortExpr, binary_expr, lit,
+};
+use datafusion::sql::utils::UNNEST_PLACEHOLDER;
+
+use super::functions;
+use super::refusal::refusal;
+
+/// More rows than there are, as the limit of a query that has an OFFSET only.
+const ALL_ROWS: i64 = 1 << 40;
+
+/// `SELECT DISTINCT ON (…) … ORDER BY` without keys that come twice, at which DataFusion panics, and with columns that may
+/// be NULL, as those that it is planned as are. `ORDER BY … OFFSET` with a limit: without one DataFusion takes the order
+/// for one that nothing depends on.
+pub(super) fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut on = match plan {
+        LogicalPlan::Distinct(Distinct::On(on)) => on,
+        LogicalPlan::Sort(sort) => return check_order(sort).map(|sort| Transformed::no(LogicalPlan::Sort(sort))),
+        LogicalPlan::Limit(mut limit) if limit.skip.is_some() && limit.fetch.is_none() && is_sorted(&limit.input) => {
+            limit.fetch = Some(Box::new(lit(ALL_ROWS)));
+            return Ok(Transformed::yes(LogicalPlan::Limit(limit)));
+        }
+        other => return Ok(Transformed::no(other)),
+    };
+    let mut changed = false;
+    let schema = Arc::clone(on.input.schema());
+    if let Some(order) = on.sort_expr.take() {
+        let count = order.len();
+        let mut kept: Vec<SortExpr> = Vec::with_capacity(count);
+        for key in order {
+            if kept.iter().all(|earlier| earlier.expr != key.expr) {
+                kept.push(key);
+            }
+        }
+        changed = kept.len() < count;
+        on.sort_expr = Some(kept);
+    }
+    // −0 is the same key as 0: which of their rows is the first is for the keys after it to say.
+    for key in on.on_expr.iter_mut().chain(on.sort_expr.iter_mut().flatten().map(|sort| &mut sort.expr)) {
+        let zero = match key.get_type(&schema)? {
+            DataType::Float32 => lit(0f32),
+            DataType::Float64 => lit(0f64),
+            _ => continue,
+        };
+        *key = binary_expr(std::mem::take(key), Operator::Plus, zero);
+        changed = true;
+    }
+    let mut outputs = Vec::with_capacity(on.select_expr.len());
+    for (output, (qualifier, field)) in on.select_expr.iter().zip(on.schema.iter()) {
+        outputs.push(match output.nullable(&schema)? {
+            true => output.clone(),
+            false => {
+                changed = true;
+                functions::nullable(output.clone().unalias()).alias_qualified(qualifier.cloned(), field.name())
+            }
+        });
+    }
+    if !changed {
+        return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::On(on))));
+    }
+    let on = DistinctOn::try_new(on.on_expr, outputs, on.sort_expr, on.input)?;
+    Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
+}
+
+/// Checks that arrays are in an order in which a NULL among their elements stands where one in their place would.
+fn check_order(sort: Sort) -> Result<Sort> {
+    for key in &sort.expr {
+        let is_list = matches!(key.expr.get_type(sort.input.schema()), Ok(DataType::List(_)));
+        if is_list && key.asc == key.nulls_first {
+            let message = "ORDER BY of arrays with NULLS FIRST (or DESC NULLS LAST) is not supported; order by their \
+                           elements";
+            return Err(refusal("0A000", message));
+        }
+    }
+    Ok(sort)
+}
+
+fn is_sorted(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            plan.inputs().iter().all(|input| is_sorted(input))
+        }
+        _ => false,
+    }
+}
+
+/// Checks that a plan is not one of EXCEPT ALL or INTERSECT ALL, which DataFusion plans without counting how often a row comes.
+pub(super) fn check_rows_kept(plan: &LogicalPlan) -> Result<()> {
+    let LogicalPlan::Join(join) = plan else { return Ok(()) };
+    let is_set_operation = join.null_equality == NullEquality::NullEqualsNull
+        && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
+    if is_set_operation && !is_distinct(&join.left) {
+        return Err(refusal("0A000", "EXCEPT ALL and INTERSECT ALL are not supported"));
+    }
+    Ok(())
+}
+
+/// Checks that no day is cut to its month or year where it begins elsewhere than in UTC: Postgres makes it an instant first.
+pub(super) fn check_days(plan: &LogicalPlan) -> Result<()> {
+    let schema = merge_schema(&plan.inputs());
+    plan.apply_expressions(|expr| {
+        expr.apply(|part| match part {
+            Expr::ScalarFunction(call)
+                if call.name() == "date_trunc"
+                    && matches!(call.args.get(1).map(|day| day.get_type(&schema)), Some(Ok(DataType::Date32))) =>
+            {
+                let message = "date_trunc of date is supported in the time zone UTC only; cast it to timestamp";
+                Err(refusal("0A000", message))
+            }
+            _ => Ok(TreeNodeRecursion::Continue),
+        })
+    })?;
+    Ok(())
+}
+
+/// Checks that `generate_series` is not used as a value: it would be an array, where Postgres has rows.
+pub(super) fn check_series(plan: &LogicalPlan) -> Result<()> {
+    let is_series = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if call.name() == "generate_series");
+    plan.apply_expressions(|expr| {
+        // That of `unnest(generate_series(…))`.
+        let is_unnested = matches!(expr, Expr::Alias(alias)
+            if alias.name.starts_with(UNNEST_PLACEHOLDER) && is_series(&alias.expr));
+        if !is_unnested && expr.exists(|part| Ok(is_series(part)))? {
+            let message = "generate_series as a value is not supported; use FROM generate_series(…), \
+                           unnest(generate_series(…)) or the array range(…)";
+            return Err(refusal("0A000", message));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+/// Returns true if no row comes twice, as far as can be seen; an optimised plan has a GROUP BY in the place of DISTINCT.
+fn is_distinct(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Distinct(_) => true,
+        LogicalPlan::Aggregate(aggregate) => aggregate.aggr_expr.is_empty(),
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) => {
+            plan.inputs().iter().all(|input| is_distinct(input))
+        }
+        _ => false,
+    }
+}
