@@ -136,9 +136,9 @@ async fn statistics() -> Result<(), Error> {
 }
 
 /// A number that looks random and is the same in every run.
-struct Dice(u64);
+struct RepeatableRandom(u64);
 
-impl Dice {
+impl RepeatableRandom {
     fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
@@ -232,7 +232,7 @@ async fn same_rows() -> Result<(), Error> {
         rows(context, SMALL).await?;
     }
     rows(&analysed, "SELECT * FROM analyze(model => 'toy', dataset => 'small')").await?;
-    let mut dice = Dice(20_261_121);
+    let mut dice = RepeatableRandom(20_261_121);
     let (mut bounded, mut stored) = (0, 0);
     for _ in 0..150 {
         let sql = dice.query();
@@ -350,7 +350,7 @@ pub fn child() -> Option<ExitCode> {
 async fn killed() -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
     let location = folder.path().to_str().ok_or("no path")?;
-    let mut dice = Dice(7);
+    let mut dice = RepeatableRandom(7);
     let mut kills = 0;
     loop {
         let mut process = Command::new(std::env::current_exe()?).env(CHILD, location).spawn()?;

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -65,7 +66,10 @@ async fn script(interpreter: Result<Interpreter, Missing>, name: &str) -> Result
 }
 
 /// Runs a command that must succeed in time, and returns its output.
-fn patiently(mut command: Command) -> Result<String, Error> {
+///
+/// # Errors
+/// Its output, if it fails or takes too long.
+pub fn patiently(mut command: Command) -> Result<String, Error> {
     let said = tempfile::NamedTempFile::new()?;
     let output = said.reopen()?;
     let mut child = command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output).spawn()?;
@@ -111,17 +115,22 @@ fn python() -> Result<Interpreter, Missing> {
 }
 
 fn node() -> Result<Interpreter, Missing> {
-    let modules = installed_for_node().map_err(|reason| (Requirement::Node, reason))?;
+    let modules = installed_for_node(&["pg"]).map_err(|reason| (Requirement::Node, reason))?;
     Ok(Interpreter { program: "node".into(), modules })
 }
 
-fn installed_for_node() -> Result<PathBuf, String> {
+/// Returns the folder of packages for Node.js, which are installed if they are not there.
+pub fn installed_for_node(packages: &[&str]) -> Result<PathBuf, String> {
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _alone = INSTALLING.lock();
     let folder = cache("neuroql-tests")?.join("node");
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let modules = folder.join("node_modules");
     succeeds("node", &["--version"], &folder)?;
-    if !modules.join("pg/package.json").exists() {
-        succeeds("npm", &["install", "--no-fund", "--no-audit", "pg"], &folder)?;
+    // A version that is named is after the last @.
+    let name = |package: &str| package.rsplit_once('@').map_or(package, |(name, _)| name).to_owned();
+    if packages.iter().any(|package| !modules.join(name(package)).join("package.json").exists()) {
+        succeeds("npm", &[&["install", "--no-fund", "--no-audit"], packages].concat(), &folder)?;
     }
     Ok(modules)
 }

@@ -1,4 +1,4 @@
-//! Tests of the files of `queries/`: each describes its result, runs as it is, and has rows.
+//! Tests of the files of `queries/` and `queries/papers/`: each describes its result, runs as it is, and has rows.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,8 @@ use crate::timing;
 /// One trial per file.
 pub fn trials() -> Vec<Trial> {
     let folder = golden::root().join("queries");
-    let mut files: Vec<_> = fs::read_dir(folder).expect("queries exists").flatten().map(|file| file.path()).collect();
+    let of = |folder| fs::read_dir(folder).expect("queries exists").flatten().map(|file| file.path());
+    let mut files: Vec<_> = of(folder.join("papers")).chain(of(folder)).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "sql"));
     files.sort();
     let trial = |file: std::path::PathBuf| {

@@ -3,6 +3,7 @@
 //! `cargo test -p neuroql-tests` runs all, `cargo test -p neuroql-tests -- slt::activations` some.
 
 mod analysis;
+mod browser;
 mod cell;
 mod clients;
 mod cookbook;
@@ -12,6 +13,8 @@ mod files;
 mod golden;
 mod graphs;
 mod held;
+mod hub;
+mod imports;
 mod memory;
 mod original;
 mod postgres;
@@ -28,11 +31,14 @@ use libtest_mimic::Arguments;
 
 /// Allocator that counts, so that tests can read the bytes in use.
 #[global_allocator]
-static ALLOCATED: memory::Counted = memory::Counted::new();
+static ALLOCATED: memory::CountingAllocator = memory::CountingAllocator::new();
 
 fn main() -> ExitCode {
-    if let Some(code) =
-        analysis::child().or_else(graphs::child).or_else(stores::child).or_else(|| memory::child(&ALLOCATED))
+    if let Some(code) = analysis::child()
+        .or_else(graphs::child)
+        .or_else(hub::child)
+        .or_else(stores::child)
+        .or_else(|| memory::child(&ALLOCATED))
     {
         return code;
     }
@@ -43,6 +49,7 @@ fn main() -> ExitCode {
     let trials = [
         slt::trials(),
         clients::trials(),
+        browser::trials(),
         cookbook::trials(),
         embedding::trials(),
         pushdown::trials(),
@@ -53,6 +60,8 @@ fn main() -> ExitCode {
         faults::trials(),
         files::trials(),
         held::trials(),
+        hub::trials(),
+        imports::trials(),
         memory::trials(),
         readings::trials(),
         postgres::trials(),

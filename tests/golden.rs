@@ -78,11 +78,12 @@ fn write(model: &str, source: &Path, site: &str) -> Result<()> {
 }
 
 fn save(name: &str, batch: RecordBatch) -> Result<()> {
-    let file = File::create(folder().join(name).with_extension("parquet"))?;
-    let mut writer = ArrowWriter::try_new(file, batch.schema(), None)?;
+    // Another run of the tests may read the file meanwhile.
+    let part = folder().join(format!("{name}.{}", std::process::id()));
+    let mut writer = ArrowWriter::try_new(File::create(&part)?, batch.schema(), None)?;
     writer.write(&batch)?;
     writer.close()?;
-    Ok(())
+    Ok(fs::rename(part, folder().join(name).with_extension("parquet"))?)
 }
 
 fn floats(tensor: &TensorView) -> Vec<f32> {

@@ -41,7 +41,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// A stream of a row for each neuron of a layer, with pauses, as a build yields them.
 #[derive(Debug)]
-struct Slowly {
+struct SlowRows {
     schema: SchemaRef,
     pause: Duration,
 }
@@ -49,7 +49,7 @@ struct Slowly {
 /// Number of neurons of a layer of the toy.
 const NEURONS: i32 = 512;
 
-impl PartitionStream for Slowly {
+impl PartitionStream for SlowRows {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -72,7 +72,7 @@ async fn session(location: &str, pause: Duration) -> Result<SessionContext, Erro
     let engine = Engine::builder().with_store(Store::open(location).await?).build()?;
     let context = engine.session();
     let schema = Arc::new(Schema::new(vec![Field::new("neuron", DataType::Int32, false)]));
-    let slowly = Slowly { schema: Arc::clone(&schema), pause };
+    let slowly = SlowRows { schema: Arc::clone(&schema), pause };
     context.register_table("slow", Arc::new(StreamingTable::try_new(schema, vec![Arc::new(slowly)])?))?;
     Ok(context)
 }
@@ -269,7 +269,7 @@ async fn a_million_nodes() -> Result<(), Error> {
 #[tokio::main]
 async fn examples() -> Result<(), Error> {
     let context = Engine::builder().build()?.session();
-    let ours = ["tokenize", "tokens", "detokenize", "simulate", "dot", "cosine", "l2"];
+    let ours = ["tokenize", "tokens", "detokenize", "simulate", "dot", "cosine", "l2", "generate"];
     let functions = context.state().scalar_functions().clone();
     let mut seen = 0;
     for (name, function) in functions {
@@ -282,7 +282,7 @@ async fn examples() -> Result<(), Error> {
         assert!(rows.iter().any(|rows| rows.num_rows() == 1 && rows.column(0).is_valid(0)), "{example}");
         seen += 1;
     }
-    assert_eq!(seen, 20);
+    assert_eq!(seen, 23);
     Ok(())
 }
 

@@ -38,13 +38,13 @@ const EVER: Duration = Duration::from_secs(60);
 
 /// Objects in memory, of which those of one table are not written or deleted as long as somebody holds them.
 #[derive(Debug)]
-struct Held {
+struct HeldObjects {
     objects: InMemory,
     held: watch::Sender<bool>,
     waiting: Arc<AtomicUsize>,
 }
 
-impl Held {
+impl HeldObjects {
     fn new() -> Self {
         Self { objects: InMemory::new(), held: watch::Sender::new(false), waiting: Arc::default() }
     }
@@ -84,14 +84,14 @@ impl Held {
     }
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for HeldObjects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Held")
     }
 }
 
 #[async_trait]
-impl ObjectStore for Held {
+impl ObjectStore for HeldObjects {
     async fn put_opts(
         &self,
         location: &Path,
@@ -149,7 +149,7 @@ impl ObjectStore for Held {
 /// Checks that readers do not wait while an analysis commits, and while files are vacuumed.
 #[tokio::main]
 async fn readers_do_not_wait() -> Result<(), Error> {
-    let objects = Arc::new(Held::new());
+    let objects = Arc::new(HeldObjects::new());
     let store = Store::over(Arc::clone(&objects) as Arc<dyn ObjectStore>).await?;
     let engine = Engine::builder().with_store(store).build()?;
     let context = engine.session();

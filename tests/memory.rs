@@ -22,9 +22,9 @@ pub fn trials() -> Vec<Trial> {
 
 /// The system's allocator, which counts the bytes that are in use.
 #[derive(Debug)]
-pub struct Counted(AtomicUsize);
+pub struct CountingAllocator(AtomicUsize);
 
-impl Counted {
+impl CountingAllocator {
     /// Creates an allocator with no bytes in use.
     pub const fn new() -> Self {
         Self(AtomicUsize::new(0))
@@ -36,7 +36,7 @@ impl Counted {
 }
 
 // SAFETY: the system's allocator does all of it.
-unsafe impl GlobalAlloc for Counted {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.0.fetch_add(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's promise.
@@ -69,11 +69,14 @@ const LIMIT: usize = 64 << 20;
 /// Number of models that there are graphs of.
 const MODELS: usize = 3;
 
+/// Number of methods of each model's graphs.
+const METHODS: usize = 12;
+
 const CHILD: &str = "NEUROQL_TEST_MEMORY_OF";
 const LIMITED: &str = "NEUROQL_TEST_MEMORY_LIMITED";
 
 /// Runs as the child process of the trial if this process is one: prints the bytes that a session has grown by.
-pub fn child(allocated: &Counted) -> Option<ExitCode> {
+pub fn child(allocated: &CountingAllocator) -> Option<ExitCode> {
     let location = std::env::var(CHILD).ok()?;
     let limited = std::env::var(LIMITED).is_ok();
     let runtime = tokio::runtime::Runtime::new().ok()?;
@@ -94,7 +97,7 @@ fn model(i: usize) -> String {
 }
 
 /// Returns the bytes that searching and reading the graphs of all models adds.
-async fn grown(location: &str, limited: bool, allocated: &Counted) -> Result<usize, Error> {
+async fn grown(location: &str, limited: bool, allocated: &CountingAllocator) -> Result<usize, Error> {
     let mut builder = Engine::builder().with_threads(2).with_store(Store::open(location).await?);
     if limited {
         builder = builder.with_memory_limit(LIMIT);
@@ -145,7 +148,8 @@ async fn caches() -> Result<(), Error> {
         let name = model(i);
         create(&context, &name, &toy).await?;
         let sql = format!(
-            "INSERT INTO {name}.graphs (layer, neuron, graph, method, f1) SELECT layer, neuron, graph, method, f1 FROM toy.graphs"
+            "INSERT INTO {name}.graphs (layer, neuron, graph, method, f1) \
+             SELECT layer, neuron, graph, method || value, f1 FROM toy.graphs CROSS JOIN generate_series(1, {METHODS})"
         );
         rows(&context, &sql).await?;
     }

@@ -35,26 +35,26 @@ pub fn trials() -> Vec<Trial> {
 
 /// Objects in memory that count how often one is read.
 #[derive(Debug, Default)]
-struct Counting {
+struct CountingObjects {
     objects: InMemory,
     reads: AtomicUsize,
 }
 
-impl Counting {
+impl CountingObjects {
     /// Returns the number of readings since it was last called.
     fn reads(&self) -> usize {
         self.reads.swap(0, Ordering::SeqCst)
     }
 }
 
-impl fmt::Display for Counting {
+impl fmt::Display for CountingObjects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Counting")
     }
 }
 
 #[async_trait]
-impl ObjectStore for Counting {
+impl ObjectStore for CountingObjects {
     async fn put_opts(
         &self,
         location: &Path,
@@ -114,7 +114,7 @@ async fn text(context: &SessionContext, sql: &str) -> Result<String, Error> {
 /// Checks a file, and views of it.
 #[tokio::main]
 async fn files() -> Result<(), Error> {
-    let objects = Arc::new(Counting::default());
+    let objects = Arc::new(CountingObjects::default());
     let engine = Engine::builder().build()?;
     let context = engine.session();
     let store = Arc::clone(&objects) as Arc<dyn ObjectStore>;
@@ -181,13 +181,13 @@ async fn files() -> Result<(), Error> {
 
 /// A stream whose changes nobody knows.
 #[derive(Debug)]
-struct Texts {
+struct UnversionedTexts {
     schema: SchemaRef,
     reads: Arc<AtomicUsize>,
     newest: Arc<std::sync::Mutex<&'static str>>,
 }
 
-impl PartitionStream for Texts {
+impl PartitionStream for UnversionedTexts {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -206,7 +206,8 @@ impl PartitionStream for Texts {
 async fn streams() -> Result<(), Error> {
     let (reads, newest) = (Arc::new(AtomicUsize::new(0)), Arc::new(std::sync::Mutex::new("import numpy as np")));
     let schema = Arc::new(Schema::new(vec![Field::new("text", DataType::Utf8, false)]));
-    let stream = Texts { schema: Arc::clone(&schema), reads: Arc::clone(&reads), newest: Arc::clone(&newest) };
+    let stream =
+        UnversionedTexts { schema: Arc::clone(&schema), reads: Arc::clone(&reads), newest: Arc::clone(&newest) };
     let context = Engine::builder().build()?.session();
     context.register_table("live", Arc::new(StreamingTable::try_new(schema, vec![Arc::new(stream)])?))?;
     rows(&context, "SELECT * FROM analyze('toy', 'live')").await?;

@@ -80,6 +80,7 @@ where
     let folders = [
         ("golden", golden::folder()),
         ("models", golden::root().join("tests/models")),
+        ("formats", golden::root().join("tests/formats")),
         ("datasets", golden::root().join("datasets")),
         ("smollm2", smollm2.unwrap_or_default()),
     ];

@@ -19,7 +19,7 @@ use object_store::{
     PutOptions, PutPayload, PutResult, UploadPart,
 };
 
-use crate::analysis::{SMALL, cells, everything, in_one_go, rows};
+use crate::analysis::{Cell, SMALL, cells, everything, in_one_go, rows};
 use crate::golden;
 use crate::server::{self, Error};
 use crate::timing;
@@ -30,18 +30,19 @@ pub fn trials() -> Vec<Trial> {
         timing::test("stores::full_disk", || Ok(full_disk()?)),
         timing::test("stores::small_memory", || Ok(small_memory()?)),
         timing::test("stores::before_tokenizers", || Ok(before_tokenizers()?)),
+        timing::test("stores::with_tokenizers", || Ok(with_tokenizers()?)),
         timing::ignorable_test("stores::s3", s3),
     ]
 }
 
 /// Objects in memory, with room for `room` bytes more.
 #[derive(Debug)]
-struct Filling {
+struct LimitedObjects {
     objects: InMemory,
     room: AtomicI64,
 }
 
-impl Filling {
+impl LimitedObjects {
     /// Takes bytes of the room, or returns the error of a full disk.
     fn take(&self, bytes: usize) -> object_store::Result<()> {
         if self.room.fetch_sub(bytes as i64, Ordering::SeqCst) >= bytes as i64 {
@@ -52,14 +53,14 @@ impl Filling {
     }
 }
 
-impl fmt::Display for Filling {
+impl fmt::Display for LimitedObjects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Filling")
     }
 }
 
 #[async_trait]
-impl ObjectStore for Filling {
+impl ObjectStore for LimitedObjects {
     async fn put_opts(
         &self,
         location: &Path,
@@ -76,7 +77,7 @@ impl ObjectStore for Filling {
         options: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
         let upload = self.objects.put_multipart_opts(location, options).await?;
-        Ok(Box::new(FillingUpload { upload, room: self.take(1 << 20) }))
+        Ok(Box::new(LimitedUpload { upload, room: self.take(1 << 20) }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
@@ -105,13 +106,13 @@ impl ObjectStore for Filling {
 
 /// An upload of many parts, which fails at the end if there is no room for it.
 #[derive(Debug)]
-struct FillingUpload {
+struct LimitedUpload {
     upload: Box<dyn MultipartUpload>,
     room: object_store::Result<()>,
 }
 
 #[async_trait]
-impl MultipartUpload for FillingUpload {
+impl MultipartUpload for LimitedUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         self.upload.put_part(data)
     }
@@ -135,7 +136,7 @@ async fn analyse(context: &SessionContext, documents: &str) -> Result<(), String
 #[tokio::main]
 async fn full_disk() -> Result<(), Error> {
     let expected = in_one_go().await?;
-    let objects = Arc::new(Filling { objects: InMemory::new(), room: AtomicI64::new(i64::MAX) });
+    let objects = Arc::new(LimitedObjects { objects: InMemory::new(), room: AtomicI64::new(i64::MAX) });
     let open = async || -> Result<SessionContext, Error> {
         let store = Store::over(Arc::clone(&objects) as Arc<dyn ObjectStore>).await?;
         let context = Engine::builder().with_store(store).build()?.session();
@@ -247,6 +248,56 @@ async fn before_tokenizers() -> Result<(), Error> {
     std::fs::write(&other, std::fs::read_to_string(golden::root().join("tests/models/gpt2/tokenizer.json"))? + "\n")?;
     rows(&context, &register(&format!(", 'tokenizer' '{}'", other.display()))).await?;
     assert_eq!(said(graphs).await?, before);
+    Ok(())
+}
+
+/// Checks a store of the program of November 2026, made by `stores/make.sh`: its view, statistics, examples, graphs and
+/// their index are read as that program read them, and its analysis goes on. Its model has moved since.
+#[tokio::main]
+async fn with_tokenizers() -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    copy(&golden::root().join("tests/stores/with_tokenizers"), folder.path())?;
+    let engine = Engine::builder().with_store(Store::open(&folder.path().to_string_lossy()).await?).build()?;
+    let context = engine.session();
+    engine.restore().await?;
+    let model = format!(
+        "CREATE EXTERNAL TABLE small STORED AS MODEL LOCATION '{}' OPTIONS ('bos' 'true')",
+        golden::root().join("tests/models/gpt2").display()
+    );
+    rows(&context, &model).await?;
+
+    let expected = folder.path().join("expected.parquet");
+    rows(&context, &format!("CREATE EXTERNAL TABLE expected STORED AS PARQUET LOCATION '{}'", expected.display()))
+        .await?;
+    let read = std::fs::read_to_string(golden::root().join("tests/stores/expected.sql"))?;
+    let before = cells(&context, "SELECT * FROM expected ORDER BY neuron").await?;
+    assert_eq!(before.len(), 192);
+    assert_eq!(cells(&context, &read).await?, before);
+    let found = cells(&context, "SELECT pattern FROM search(query => 'add', model => 'small')").await?;
+    assert_eq!(found, [[Cell::Text("\" add\" → 0.27".into())]]);
+
+    // The analysis goes on after two documents of three, and ends where an analysis in one go does.
+    let steps = "SELECT documents_done FROM analyze('small', 'few', layers => '0', k => 1)";
+    assert_eq!(cells(&context, steps).await?, ["2", "3"].map(|done| [Cell::Text(done.into())]));
+    let fresh = Engine::builder().build()?.session();
+    rows(&fresh, &model).await?;
+    let few = "CREATE VIEW few AS SELECT column1 AS document, column2 AS text FROM (VALUES \
+               (0, 'def add(a, b): return a + b'), (1, 'The President of the United States'), (2, 'import numpy as np')) AS t";
+    rows(&fresh, few).await?;
+    rows(&fresh, steps).await?;
+    let statistics = "SELECT n.neuron, n.tokens, n.mean, n.max_activation, n.min_activation, n.density, e.document, \
+                      e.position, e.activation FROM small.neurons n JOIN small.examples e USING (layer, neuron) \
+                      WHERE n.layer = 0 AND e.rank = 1 ORDER BY n.neuron";
+    assert_eq!(cells(&context, statistics).await?, cells(&fresh, statistics).await?);
+
+    // A table that the store of then does not have is made, and read by the next process.
+    rows(&context, "INSERT INTO small.explanations VALUES (0, 3, 'me', 'adds', 0.5)").await?;
+    drop((context, engine));
+    let engine = Engine::builder().with_store(Store::open(&folder.path().to_string_lossy()).await?).build()?;
+    let context = engine.session();
+    rows(&context, &model).await?;
+    let explanations = cells(&context, "SELECT neuron, source, explanation FROM small.explanations").await?;
+    assert_eq!(explanations, [["3", "me", "adds"].map(|cell| Cell::Text(cell.into()))]);
     Ok(())
 }
 

@@ -11,10 +11,11 @@ use neuroql_model::Model;
 
 use crate::Error;
 use crate::async_method::async_method;
+use crate::imports::{Import, ImportTable};
 use crate::registry::{find_table_function, model_table, model_tables, table_functions};
 use crate::state::EngineState;
 use crate::tables::datasets::Datasets;
-use crate::tables::model_table::{OfAll, OfModel};
+use crate::tables::model_table::{AllModelsTableProvider, ModelTableProvider};
 use crate::tables::models::Models;
 
 /// Lays models and system tables over another catalog.
@@ -36,7 +37,8 @@ impl Catalog {
 impl CatalogProvider for Catalog {
     fn schema_names(&self) -> Vec<String> {
         let models = self.engine.registry.list().into_iter().map(|model| model.name().to_owned());
-        let names: BTreeSet<String> = self.inner.schema_names().into_iter().chain(models).collect();
+        let imports = self.engine.imports.names();
+        let names: BTreeSet<String> = self.inner.schema_names().into_iter().chain(models).chain(imports).collect();
         names.into_iter().collect()
     }
 
@@ -48,18 +50,21 @@ impl CatalogProvider for Catalog {
         if let Ok(model) = self.engine.registry.get(name) {
             return Some(Arc::new(ModelSchema { model, engine: Arc::clone(&self.engine) }));
         }
+        if let Some(import) = self.engine.imports.get(name) {
+            return Some(Arc::new(ImportSchema(import)));
+        }
         self.inner.schema(name)
     }
 
     fn register_schema(&self, name: &str, schema: Arc<dyn SchemaProvider>) -> Result<Option<Arc<dyn SchemaProvider>>> {
-        if self.engine.registry.get(name).is_ok() {
+        if self.engine.is_schema(name) {
             return Err(Error::Duplicate(name.into()).into());
         }
         self.inner.register_schema(name, schema)
     }
 
     fn deregister_schema(&self, name: &str, cascade: bool) -> Result<Option<Arc<dyn SchemaProvider>>> {
-        if name == self.default_schema || self.engine.registry.get(name).is_ok() {
+        if name == self.default_schema || self.engine.is_schema(name) {
             return Err(Error::SystemTable(name.into()).into());
         }
         self.inner.deregister_schema(name, cascade)
@@ -90,7 +95,7 @@ impl DefaultSchema {
             "models" => Arc::new(Models { engine }),
             "datasets" => Arc::new(Datasets { schema: Arc::clone(&self.inner) }),
             _ => match (model_table(name), find_table_function(name)) {
-                (Some(table), _) => Arc::new(OfAll { table, engine }),
+                (Some(table), _) => Arc::new(AllModelsTableProvider { table, engine }),
                 (None, Some(function)) => function.table(engine),
                 (None, None) => return None,
             },
@@ -103,6 +108,7 @@ impl SchemaProvider for DefaultSchema {
         let mut names: BTreeSet<String> = self.inner.table_names().into_iter().collect();
         names.extend(Self::system_names());
         names.extend(self.engine.registry.list().into_iter().map(|model| model.name().to_owned()));
+        names.extend(self.engine.imports.names());
         names.into_iter().collect()
     }
 
@@ -115,11 +121,16 @@ impl SchemaProvider for DefaultSchema {
             return Err(Error::SystemTable(name).into());
         }
         // The factory has put a model into the registry already; the table made of it comes from there.
-        if table.downcast_ref::<OfModel>().is_some_and(|table| table.model.name() == name) {
+        if table.downcast_ref::<ModelTableProvider>().is_some_and(|table| table.model.name() == name) {
             return Ok(None);
         }
         if self.engine.registry.get(&name).is_ok() {
             return Err(Error::Duplicate(name).into());
+        }
+        if let Some(table) = table.downcast_ref::<ImportTable>().filter(|table| table.import.name == name) {
+            let replaced = self.engine.imports.insert(Arc::clone(&table.import));
+            self.engine.define(&name, table.get_table_definition());
+            return Ok(replaced.map(|import| Arc::new(import.as_table()) as Arc<dyn TableProvider>));
         }
         let replaced = self.inner.register_table(name.clone(), Arc::clone(&table))?;
         self.engine.define(&name, table.get_table_definition());
@@ -129,6 +140,10 @@ impl SchemaProvider for DefaultSchema {
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if Self::is_system(name) {
             return Err(Error::SystemTable(name.into()).into());
+        }
+        if let Some(import) = self.engine.imports.remove(name) {
+            self.engine.define(name, None);
+            return Ok(Some(Arc::new(import.as_table())));
         }
         match self.engine.registry.remove(name) {
             Some(model) => {
@@ -144,7 +159,7 @@ impl SchemaProvider for DefaultSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        Self::is_system(name) || self.engine.registry.get(name).is_ok() || self.inner.table_exist(name)
+        Self::is_system(name) || self.engine.is_schema(name) || self.inner.table_exist(name)
     }
 }
 
@@ -157,13 +172,16 @@ impl DefaultSchema {
             if let Ok(model) = self.engine.registry.get(name) {
                 return Ok(Some(model_as_table(model, Arc::clone(&self.engine))));
             }
+            if let Some(import) = self.engine.imports.get(name) {
+                return Ok(Some(Arc::new(import.as_table())));
+            }
             self.inner.table(name).await
         })
     }
 
     fn find_table_type<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<TableType>>> {
         Box::pin(async move {
-            if Self::is_system(name) || self.engine.registry.get(name).is_ok() {
+            if Self::is_system(name) || self.engine.is_schema(name) {
                 return Ok(Some(TableType::Base));
             }
             self.inner.table_type(name).await
@@ -204,7 +222,7 @@ impl ModelSchema {
     fn find_table<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>>> {
         Box::pin(async move {
             let (model, engine) = (Arc::clone(&self.model), Arc::clone(&self.engine));
-            Ok(model_table(name).map(|table| Arc::new(OfModel { table, model, engine }) as _))
+            Ok(model_table(name).map(|table| Arc::new(ModelTableProvider { table, model, engine }) as _))
         })
     }
 
@@ -213,7 +231,43 @@ impl ModelSchema {
     }
 }
 
+/// The schema of published data.
+#[derive(Debug)]
+struct ImportSchema(Arc<Import>);
+
+impl SchemaProvider for ImportSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.0.table_names()
+    }
+
+    async_method!(table => find_table<'a>(name: &'a str) -> Option<Arc<dyn TableProvider>>);
+
+    async_method!(table_type => find_table_type<'a>(name: &'a str) -> Option<TableType>);
+
+    fn register_table(&self, name: String, _: Arc<dyn TableProvider>) -> Result<Option<Arc<dyn TableProvider>>> {
+        Err(Error::SystemTable(format!("{}.{name}", self.0.name)).into())
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Err(Error::SystemTable(format!("{}.{name}", self.0.name)).into())
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.0.table(name).is_some()
+    }
+}
+
+impl ImportSchema {
+    fn find_table<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>>> {
+        Box::pin(async move { Ok(self.0.table(name).map(|table| Arc::new(table) as _)) })
+    }
+
+    fn find_table_type<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<TableType>>> {
+        Box::pin(async move { Ok(self.0.table(name).map(|_| TableType::Base)) })
+    }
+}
+
 /// A model as a table: its neurons.
 pub(crate) fn model_as_table(model: Arc<Model>, engine: Arc<EngineState>) -> Arc<dyn TableProvider> {
-    Arc::new(OfModel { table: Arc::new(crate::tables::neurons::Neurons), model, engine })
+    Arc::new(ModelTableProvider { table: Arc::new(crate::tables::neurons::Neurons), model, engine })
 }

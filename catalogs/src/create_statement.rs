@@ -18,16 +18,16 @@ use crate::async_method::async_method;
 /// A factory whose tables know the statement that creates them, wherever it is run. DataFusion's own idea of it leaves
 /// out columns and options.
 #[derive(Debug)]
-pub struct RememberDdl(pub Arc<dyn TableProviderFactory>);
+pub struct DdlRecordingFactory(pub Arc<dyn TableProviderFactory>);
 
-impl TableProviderFactory for RememberDdl {
+impl TableProviderFactory for DdlRecordingFactory {
     async_method!(create => create_table<'a, 'b>(
         session: &'a dyn Session,
         cmd: &'b CreateExternalTable,
     ) -> Arc<dyn TableProvider>);
 }
 
-impl RememberDdl {
+impl DdlRecordingFactory {
     fn create_table<'a>(
         &'a self,
         session: &'a dyn Session,

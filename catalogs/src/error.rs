@@ -1,7 +1,7 @@
 //! Errors of the tables.
 
 use datafusion::error::DataFusionError;
-use neuroql_schema::sql_error;
+use neuroql_schema::{Role, sql_error};
 
 use crate::tables::graph_error::InvalidGraph;
 
@@ -17,6 +17,9 @@ pub enum Error {
     /// Neither a text nor a dataset.
     #[error("activations of model \"{0}\" need a text or a dataset: add WHERE text = '…' or WHERE dataset = '…'")]
     NoText(String),
+    /// Patterns of attention of no text.
+    #[error("attention of model \"{0}\" needs a text: add WHERE text = '…' or WHERE text IN ('…', …)")]
+    NoAttentionText(String),
     /// A table function that lacks a parameter.
     #[error("{function} needs {parameter}: {function}({parameter} => …) or WHERE {parameter} = …")]
     MissingParameter {
@@ -42,8 +45,13 @@ pub enum Error {
     #[error("permission denied to load {0}")]
     MayNotLoad(String),
     /// A table function that would be read for a session that may not.
-    #[error("permission denied for {0}(): only a superuser may read it")]
-    SuperuserOnly(&'static str),
+    #[error("permission denied for {function}(): only {} may read it", .role.and_above())]
+    RoleRequired {
+        /// Its name.
+        function: &'static str,
+        /// The least role that may read it.
+        role: Role,
+    },
     /// A name that a model cannot have.
     #[error("\"{name}\" cannot be the name of a model: {reason}")]
     InvalidName {
@@ -65,9 +73,48 @@ pub enum Error {
         /// The fault.
         reason: Box<InvalidGraph>,
     },
-    /// A row of graphs that lacks a required value.
-    #[error("a row of graphs needs a {0}")]
-    NullInGraphs(&'static str),
+    /// A published example that cannot be one of a model's.
+    #[error("the example of layer {layer}, neuron {neuron} cannot be kept: {reason}")]
+    Example {
+        /// The layer it was given for.
+        layer: u32,
+        /// The neuron.
+        neuron: u32,
+        /// The fault.
+        reason: String,
+    },
+    /// A DELETE that would take examples of an analysis.
+    #[error(
+        "examples of an analysis cannot be deleted, only those that were inserted: add source IS NOT NULL, or name the source"
+    )]
+    AnalysedExamples,
+    /// A row to be inserted that lacks a required value.
+    #[error("a row of {table} needs {value}")]
+    MissingValue {
+        /// Name of the table.
+        table: &'static str,
+        /// What is missing, with its article.
+        value: &'static str,
+    },
+    /// A column that rows need to be written as a folder of Neuron2Graph.
+    #[error(
+        "COPY … STORED AS N2G needs a column {0}: it takes layer, neuron, graph, and the scores of graphs if they are there"
+    )]
+    ExportColumn(&'static str),
+    /// Two rows of one neuron, of which a folder of Neuron2Graph has one graph.
+    #[error(
+        "COPY … STORED AS N2G: there are two rows of layer {layer}, neuron {neuron}, and a folder has one graph of a neuron; \
+         choose one by WHERE method = '…'"
+    )]
+    ExportTwice {
+        /// The layer.
+        layer: u32,
+        /// The neuron.
+        neuron: u32,
+    },
+    /// A folder that is there.
+    #[error("COPY … STORED AS N2G: \"{0}\" has files already; name a new folder")]
+    ExportExists(String),
     /// A file whose columns cannot be inferred.
     #[error(
         "the columns of \"{file}\" cannot be told: {reason}; declare them, as in CREATE EXTERNAL TABLE name (text VARCHAR) \
@@ -124,6 +171,9 @@ pub enum Error {
         /// The condition.
         condition: String,
     },
+    /// Published data that cannot be read.
+    #[error(transparent)]
+    Import(#[from] neuroql_formats::Error),
     /// A broken invariant.
     #[error("internal error (this is a bug in neuroql): {0}")]
     Internal(String),
@@ -135,17 +185,23 @@ impl Error {
         match self {
             Error::UnknownDataset(_) => "42P01",
             Error::NotADataset(_) => "42809",
-            Error::NoText(_) | Error::MissingParameter { .. } => "42601",
+            Error::NoText(_) | Error::NoAttentionText(_) | Error::MissingParameter { .. } => "42601",
             Error::InvalidParameter { .. } => "22023",
-            Error::SystemTable(_) | Error::MayNotLoad(_) | Error::SuperuserOnly(_) => "42501",
+            Error::SystemTable(_) | Error::MayNotLoad(_) | Error::RoleRequired { .. } => "42501",
             Error::InvalidName { .. } => "42602",
             Error::Duplicate(_) => "42P07",
             Error::Graph { reason, .. } => reason.sqlstate(),
-            Error::NullInGraphs(_) => "23502",
+            Error::Example { .. } => "22000",
+            Error::AnalysedExamples => "0A000",
+            Error::MissingValue { .. } => "23502",
+            Error::ExportColumn(_) => "42703",
+            Error::ExportTwice { .. } => "21000",
+            Error::ExportExists(_) => "58P02",
             Error::Columns { .. } | Error::OtherColumns { .. } => "22P04",
             Error::TableOption { .. } => "22023",
             Error::NoFiles { .. } => "58P01",
             Error::TextNotGiven { .. } => "0A000",
+            Error::Import(error) => error.sqlstate(),
             Error::Internal(_) => "XX000",
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
-use datafusion::common::{SchemaReference, TableReference, plan_err};
+use datafusion::common::{SchemaReference, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::CreateExternalTable;
 use futures::future::BoxFuture;
@@ -78,10 +78,16 @@ impl ModelFactory {
         if let Ok(model) = self.engine.registry.get(name) {
             return Err(Error::Duplicate(model.name().into()).into());
         }
+        if self.engine.imports.get(name).is_some() {
+            return Err(Error::Duplicate(name.into()).into());
+        }
         let (name, location) = (name.to_owned(), location.to_owned());
         let progress = Arc::clone(&self.progress);
         // Loading blocks; if the client gives up meanwhile the result is dropped unregistered.
-        let load = tokio::task::spawn_blocking(move || Model::load(&name, &location, &options, progress.as_ref()));
+        let others = self.engine.registry.list();
+        let load = tokio::task::spawn_blocking(move || {
+            Model::load_beside(&others, &name, &location, &options, progress.as_ref())
+        });
         let loaded = load.await.map_err(|e| Error::Internal(format!("loading a model failed: {e}")))?;
         let model = Arc::new(loaded.map_err(sql_error)?);
         self.engine.registry.insert(Arc::clone(&model)).map_err(sql_error)?;
@@ -96,13 +102,22 @@ fn parse(options: &HashMap<String, String>) -> Result<Options> {
     Options::parse(pairs).map_err(sql_error)
 }
 
+/// Returns the locations that a statement has read: that of the table, and that of a model's tokenizer.
+pub fn locations(cmd: &CreateExternalTable) -> Vec<&str> {
+    let is_model = cmd.file_type.eq_ignore_ascii_case(ModelFactory::FILE_TYPE);
+    let is_tokenizer =
+        |key: &str| is_model && key.strip_prefix("format.").unwrap_or(key).eq_ignore_ascii_case("tokenizer");
+    let tokenizers = cmd.options.iter().filter(|(key, _)| is_tokenizer(key)).map(|(_, value)| value);
+    cmd.locations.iter().chain(tokenizers).map(String::as_str).collect()
+}
+
 /// Returns the location of local files as an absolute path; any other location stays as it is.
 fn lasting(location: &str) -> String {
     if std::path::Path::new(location).exists() { absolute(location) } else { location.into() }
 }
 
 /// Returns an error if a name cannot be that of a model, which is also the name of a schema and of a table.
-fn check_name(name: &str) -> Result<(), Error> {
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     let invalid = |reason| Err(Error::InvalidName { name: name.into(), reason });
     if name.is_empty() {
         return invalid("it is empty");
@@ -114,6 +129,30 @@ fn check_name(name: &str) -> Result<(), Error> {
         return invalid("it is the name of a schema");
     }
     Ok(())
+}
+
+/// Reads the name and the location of a table that is a schema with tables of its own; `what` names it in errors.
+///
+/// # Errors
+/// If it is created in a schema, or has a column list, or not one location.
+pub(crate) fn schema_and_location<'a>(
+    session: &dyn Session,
+    cmd: &'a CreateExternalTable,
+    what: &str,
+) -> Result<(String, &'a str)> {
+    let defaults = &session.config_options().catalog;
+    let table = cmd.name.clone().resolve(&defaults.default_catalog, &defaults.default_schema);
+    if *table.schema != *defaults.default_schema || *table.catalog != *defaults.default_catalog {
+        let schema = SchemaReference::Bare { schema: table.schema };
+        return plan_err!("{what} is a schema itself and cannot be created in schema {schema}");
+    }
+    if !cmd.schema.fields().is_empty() {
+        return plan_err!("the columns of {what} are given: leave out the column list of {}", cmd.name);
+    }
+    let [location] = cmd.locations.as_slice() else {
+        return plan_err!("{what} has one LOCATION");
+    };
+    Ok((table.table.to_string(), location))
 }
 
 impl TableProviderFactory for ModelFactory {
@@ -130,19 +169,7 @@ impl ModelFactory {
         cmd: &'a CreateExternalTable,
     ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
         Box::pin(async move {
-            let defaults = &session.config_options().catalog;
-            let table = cmd.name.clone().resolve(&defaults.default_catalog, &defaults.default_schema);
-            if *table.schema != *defaults.default_schema || *table.catalog != *defaults.default_catalog {
-                let schema = SchemaReference::Bare { schema: Arc::clone(&table.schema) };
-                return plan_err!("a model is a schema itself and cannot be created in schema {schema}");
-            }
-            if !cmd.schema.fields().is_empty() {
-                return plan_err!("the columns of a model are given: leave out the column list of {}", cmd.name);
-            }
-            let [location] = cmd.locations.as_slice() else {
-                return plan_err!("a model has one LOCATION: a file, a folder or a URL");
-            };
-            let name = TableReference::from(table).table().to_owned();
+            let (name, location) = schema_and_location(session, cmd, "a model")?;
             let option = |(key, value): (&String, &String)| {
                 (key.strip_prefix("format.").unwrap_or(key).to_owned(), value.clone())
             };

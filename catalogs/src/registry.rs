@@ -8,15 +8,19 @@ use crate::table_functions::build_graphs::BuildGraphs;
 use crate::table_functions::circuits::{CONNECTIONS, INPUT_TOKENS, LOGIT_EFFECTS};
 use crate::table_functions::evaluate_graphs::EvaluateGraphs;
 use crate::table_functions::neuron_graph::NeuronGraph;
-use crate::table_functions::pairwise::{Correlation, Firing, Paired};
+use crate::table_functions::pairwise::{Coactivation, Correlation, PairwiseFunction};
+use crate::table_functions::predictions::{Ablate, LogitAttribution, Loss, NextTokens};
 use crate::table_functions::search::Search;
 use crate::table_functions::similar_neurons::SimilarNeurons;
 use crate::table_functions::similar_pairs::SimilarPairs;
 use crate::table_functions::simulate_graphs::SimulateGraphs;
 use crate::table_functions::top_neurons::TopNeurons;
+use crate::table_functions::verify_import::VerifyImport;
 use crate::table_functions::verify_model::VerifyModel;
 use crate::tables::activations::Activations;
+use crate::tables::attention::Attention;
 use crate::tables::examples::Examples;
+use crate::tables::explanations::Explanations;
 use crate::tables::graphs::{GraphNodes, Graphs};
 use crate::tables::model_table::ModelTable;
 use crate::tables::neurons::Neurons;
@@ -28,9 +32,11 @@ pub(crate) fn model_tables() -> Vec<Arc<dyn ModelTable>> {
     vec![
         Arc::new(Neurons),
         Arc::new(Activations),
+        Arc::new(Attention),
         Arc::new(Examples),
         Arc::new(Graphs),
         Arc::new(GraphNodes),
+        Arc::new(Explanations),
         Arc::new(Vocabulary),
         Arc::new(Weights),
     ]
@@ -44,20 +50,25 @@ pub(crate) fn model_table(name: &str) -> Option<Arc<dyn ModelTable>> {
 /// All table functions.
 pub(crate) fn table_functions() -> Vec<Arc<dyn TableFunction>> {
     vec![
+        Arc::new(Ablate),
         Arc::new(Analyze),
         Arc::new(BuildGraphs),
-        Arc::new(Paired::<Firing>::new()),
+        Arc::new(PairwiseFunction::<Coactivation>::new()),
         Arc::new(CONNECTIONS),
-        Arc::new(Paired::<Correlation>::new()),
+        Arc::new(PairwiseFunction::<Correlation>::new()),
         Arc::new(EvaluateGraphs),
         Arc::new(INPUT_TOKENS),
+        Arc::new(LogitAttribution),
         Arc::new(LOGIT_EFFECTS),
+        Arc::new(Loss),
         Arc::new(NeuronGraph),
+        Arc::new(NextTokens),
         Arc::new(Search),
         Arc::new(SimilarNeurons),
         Arc::new(SimilarPairs),
         Arc::new(SimulateGraphs),
         Arc::new(TopNeurons),
+        Arc::new(VerifyImport),
         Arc::new(VerifyModel),
     ]
 }

@@ -15,12 +15,15 @@ use neuroql_store::{CACHE_BYTES, Definition, Store};
 use tokio::task::JoinHandle;
 
 use crate::Error;
+use crate::imports::Imports;
 
 /// Models and the store of results about them.
 #[derive(Debug)]
 pub struct EngineState {
     /// The models that are loaded.
     pub registry: Arc<Registry>,
+    /// Data that others have published.
+    pub(crate) imports: Imports,
     /// Registrations, statistics, examples, bounds and graphs.
     pub store: Arc<Store>,
     /// Models, store and fingerprints of datasets, for runs over documents.
@@ -49,11 +52,17 @@ impl EngineState {
         Ok(Self {
             resources: Arc::new(Resources::new(Arc::clone(&registry), Arc::clone(&store), indexes)),
             registry,
+            imports: Imports::default(),
             store,
             defined: Mutex::default(),
             restoring: AtomicBool::new(false),
             pending: Mutex::default(),
         })
+    }
+
+    /// Returns true if a schema of this name is a model or published data.
+    pub fn is_schema(&self, name: &str) -> bool {
+        self.registry.get(name).is_ok() || self.imports.get(name).is_some()
     }
 
     /// Forgets the registration of a model.
@@ -95,7 +104,7 @@ impl EngineState {
         let mut waiting = self.store.definitions().await.map_err(sql_error)?;
         let known = waiting.iter().map(|Definition { name, sql }| (name.clone(), sql.clone())).collect();
         *self.defined.lock().unwrap_or_else(PoisonError::into_inner) = known;
-        let _restoring = Restoring::begin(&self.restoring);
+        let _restoring = RestoreGuard::begin(&self.restoring);
         // A table that a view needs may have been replaced since, and so be later in the list.
         loop {
             let before = waiting.len();
@@ -167,16 +176,16 @@ async fn outcome(write: JoinHandle<Result<()>>) -> Result<()> {
 }
 
 /// Guard; while it lives, tables are created from definitions in the store.
-struct Restoring<'a>(&'a AtomicBool);
+struct RestoreGuard<'a>(&'a AtomicBool);
 
-impl<'a> Restoring<'a> {
+impl<'a> RestoreGuard<'a> {
     fn begin(flag: &'a AtomicBool) -> Self {
         flag.store(true, Ordering::Relaxed);
         Self(flag)
     }
 }
 
-impl Drop for Restoring<'_> {
+impl Drop for RestoreGuard<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }

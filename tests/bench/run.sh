@@ -21,3 +21,5 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore
 "$python" forward.py --neuroql "$target/release/neuroql" --gguf "$gguf" --runs "$runs"
 "$python" latency.py --neuroql "$target/release/neuroql" --gguf "$gguf" --runs "$runs"
 "$python" lookups.py --neuroql "$target/release/neuroql"
+"$python" imports.py --neuroql "$target/release/neuroql"
+"$python" pages.py --neuroql "$target/release/neuroql" --gguf "$gguf"

@@ -6,7 +6,7 @@
 A case takes a network of this folder (`of`), changes its config.json (`set`, `remove`, and text that goes
 in as it is, `raw`) and its tensors (`ones` adds
 tensors of ones by name and shape, `drop` removes some, `rename` replaces the beginning of each name), and is loaded by
-transformers in float64. edges.safetensors holds `<case>`, the input of the MLP's output projection at the last layer, one
+transformers in float64, with eager attention or that of `attention`. edges.safetensors holds `<case>`, the input of the MLP's output projection at the last layer, one
 row a token of `IDS`, and `<case> logits`, those after the last token, for cases about heads: none where transformers reports
 the head as missing. `src/model/tests/edges.rs` checks them all.
 """
@@ -24,7 +24,8 @@ from transformers import AutoModelForCausalLM, logging  # noqa: E402
 logging.set_verbosity_error()
 ROOT = Path(__file__).parent
 IDS = [0, 17, 3, 3, 42, 9, 60]
-OUTPUTS = {"gpt2": ("transformer.h", "mlp.c_proj"), "gpt_neox": ("gpt_neox.layers", "mlp.dense_4h_to_h")}
+OUTPUTS = {"gpt2": ("transformer.h", "mlp.c_proj"), "gpt_neox": ("gpt_neox.layers", "mlp.dense_4h_to_h"),
+           "falcon": ("transformer.h", "mlp.dense_4h_to_h")}
 PLAIN, MISTRAL, QWEN2, NEOX, GPT2 = "variants/llama_llama3", "variants/mistral", "variants/qwen2", "variants/gpt_neox_serial", "gpt2"
 
 
@@ -103,6 +104,8 @@ def cases():
     add("qwen2 with a window switched off", QWEN2, {"sliding_window": 2, "max_window_layers": 0})
     add("mistral without a window", MISTRAL, {"sliding_window": None})
     add("mistral silent about its window", MISTRAL, remove=["sliding_window"])
+    # By sdpa, transformers' default: its eager path adds ALiBi both to the scores and to the mask.
+    add("falcon with ALiBi", "families/falcon", {"alibi": True}, attention="sdpa", head=True)
     return found
 
 
@@ -127,7 +130,8 @@ def run(case):
         text = json.dumps(config)[:-1] + (", " + case["raw"] if "raw" in case else "") + "}"
         (Path(folder) / "config.json").write_text(text)
         save_file({name: t.contiguous() for name, t in tensors.items()}, Path(folder) / "model.safetensors", {"format": "pt"})
-        model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager",
+        model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64,
+                                                           attn_implementation=case.get("attention", "eager"),
                                                            output_loading_info=True)
     blocks, output = OUTPUTS.get(config["model_type"], ("model.layers", "mlp.down_proj"))
     seen = {}

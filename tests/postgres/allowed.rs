@@ -68,6 +68,9 @@ fn normal(cell: &[u8], ty: u32, format: Format, grouped: bool) -> Vec<u8> {
             if ty == Ty::Numeric.array().oid() { elements(&unmarked) } else { unmarked }
         }
         Format::Binary if numeric => digits(cell),
+        // The sign of a NaN, which no client shows, is that of the processor in PostgreSQL; here it has none.
+        Format::Binary if ty == 700 && cell == [0xff, 0xc0, 0, 0] => vec![0x7f, 0xc0, 0, 0],
+        Format::Binary if ty == 701 && cell == [0xff, 0xf8, 0, 0, 0, 0, 0, 0] => vec![0x7f, 0xf8, 0, 0, 0, 0, 0, 0],
         Format::Text if grouped && matches!(ty, 700 | 701) && cell == b"-0" => b"0".to_vec(),
         Format::Binary
             if grouped

@@ -397,8 +397,15 @@ impl Generator {
         let other = self.relation(0);
         let keys =
             if base.keys.is_empty() || other.keys.is_empty() { Vec::new() } else { [base.keys, other.keys].concat() };
-        let columns = [base.columns, other.columns].concat();
+        let mut columns = [base.columns, other.columns].concat();
         let kind = *pick(&mut self.rng, &["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN"]);
+        let has_id = keys.len() == 2 && keys.iter().all(|key| key.ends_with(".id"));
+        if has_id && kind != "CROSS JOIN" && self.one_in(3) {
+            // The merged column has a name of its own.
+            columns.push(Column { name: "id".into(), ty: Ty::Int4 });
+            let sql = Tree::fixed(&format!("{{}} {kind} {{}} USING (id)"), [base.sql, other.sql]);
+            return From { sql, columns, keys };
+        }
         self.scopes.push(columns.clone());
         // Postgres joins fully by equalities only.
         let sql = match kind {
@@ -460,6 +467,20 @@ impl Generator {
                     From { sql, columns: vec![named("v", ty)], keys: Vec::new() }
                 }
             },
+            7 if self.one_in(3) => {
+                // The columns of `*` by their places: the merged one first.
+                let (one, two) = *pick(&mut self.rng, &[("d2", "d0"), ("d0", "d2")]);
+                let kind = *pick(&mut self.rng, &["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
+                let of = |table| match table {
+                    "d0" => vec![Ty::Text],
+                    _ => vec![Ty::Int4, Ty::Text, Ty::Float8, Ty::Bool],
+                };
+                let types = [vec![Ty::Int4], of(one), of(two)].concat();
+                let names: Vec<String> = (1..=types.len()).map(|number| format!("w{number}")).collect();
+                let sql = format!("(SELECT * FROM {one} {kind} {two} USING (id)) AS {alias}({})", names.join(", "));
+                let columns = names.iter().zip(types).map(|(name, ty)| named(name, ty)).collect();
+                From { sql: Tree::sql(sql), columns, keys: vec![format!("{alias}.w1")] }
+            }
             _ => {
                 let count = self.rng.random_range(1..3);
                 let types: Vec<Ty> = (0..count).map(|_| any_type(&mut self.rng)).collect();

@@ -26,11 +26,14 @@ pub enum Requirement {
     Python,
     /// moto, a stand-in for S3.
     Moto,
+    /// Chromium, and Node.js to drive it.
+    Browser,
 }
 
 impl Requirement {
     /// All requirements.
-    pub const ALL: [Self; 6] = [Self::SmolLm2, Self::Postgres, Self::Node, Self::Psql, Self::Python, Self::Moto];
+    pub const ALL: [Self; 7] =
+        [Self::SmolLm2, Self::Postgres, Self::Node, Self::Psql, Self::Python, Self::Moto, Self::Browser];
 
     /// Returns the name in `NEUROQL_REQUIRE`.
     pub fn name(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Requirement {
             Self::Psql => "psql",
             Self::Python => "python",
             Self::Moto => "moto",
+            Self::Browser => "browser",
         }
     }
 

@@ -73,13 +73,13 @@ impl ScalarUDFImpl for Activation {
 
 /// A request to one layer of one model: neurons and texts, each once.
 #[derive(Default)]
-struct Question {
+struct ActivationRequest {
     neurons: BTreeSet<u32>,
     texts: Vec<String>,
     index: HashMap<String, usize>,
 }
 
-impl Question {
+impl ActivationRequest {
     fn add(&mut self, neuron: u32, text: &str) -> usize {
         self.neurons.insert(neuron);
         if let Some(&index) = self.index.get(text) {
@@ -102,8 +102,8 @@ impl AsyncScalarUDFImpl for Activation {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let (models, texts) = (arrays[0].as_string::<i32>(), arrays[3].as_string::<i32>());
         let (layers, neurons) = (arrays[1].as_primitive::<Int64Type>(), arrays[2].as_primitive::<Int64Type>());
-        let mut lookup = self.models.lookup();
-        let mut questions: BTreeMap<(String, usize), (Arc<Model>, Question)> = BTreeMap::new();
+        let mut lookup = self.models.lookup(&args.config_options);
+        let mut questions: BTreeMap<(String, usize), (Arc<Model>, ActivationRequest)> = BTreeMap::new();
         let mut rows = Vec::with_capacity(args.number_rows);
         for (((model, layer), neuron), text) in models.iter().zip(layers).zip(neurons).zip(texts) {
             let (Some(model), Some(layer), Some(neuron), Some(text)) = (model, layer, neuron, text) else {
@@ -114,7 +114,7 @@ impl AsyncScalarUDFImpl for Activation {
             let layer = model.check_layer(layer).map_err(sql_error)?;
             let neuron = model.check_neuron(neuron).map_err(sql_error)?;
             let key = (model.name().to_owned(), layer);
-            let (_, question) = questions.entry(key.clone()).or_insert_with(|| (model, Question::default()));
+            let (_, question) = questions.entry(key.clone()).or_insert_with(|| (model, ActivationRequest::default()));
             rows.push(Some((key, neuron, question.add(neuron, text))));
         }
         let mut answers = BTreeMap::new();

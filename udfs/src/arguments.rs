@@ -3,23 +3,26 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use datafusion::common::config::ConfigOptions;
 use datafusion::error::Result;
 use neuroql_model::{Model, Registry};
-use neuroql_schema::sql_error;
+use neuroql_schema::{Rights, sql_error};
 
 /// The models a function may name. Functions are equal if they share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Models(pub Arc<Registry>);
 
 impl Models {
-    /// A look-up that remembers the last model.
-    pub fn lookup(&self) -> impl FnMut(&str) -> Result<Arc<Model>> + '_ {
+    /// A look-up that remembers the last model, for a caller with the rights of these options.
+    pub fn lookup(&self, options: &ConfigOptions) -> impl FnMut(&str) -> Result<Arc<Model>> + use<'_> {
+        let rights = Rights::of(options);
         let mut last: Option<Arc<Model>> = None;
         move |name| {
             if let Some(model) = last.as_ref().filter(|model| model.name() == name) {
                 return Ok(Arc::clone(model));
             }
-            let model = self.0.get(name).map_err(sql_error)?;
+            rights.check_schema(name)?;
+            let model = self.0.get_among(name, |known| rights.may_use(known)).map_err(sql_error)?;
             last = Some(Arc::clone(&model));
             Ok(model)
         }

@@ -59,12 +59,12 @@ fn calls_in(plan: &LogicalPlan) -> bool {
 }
 
 /// Calls that are to be columns of a projection.
-struct Calls {
+struct ProjectedCalls {
     of: &'static str,
     calls: Vec<Expr>,
 }
 
-impl Calls {
+impl ProjectedCalls {
     /// Creates an empty list; `of` is a part of the columns' names.
     fn new(of: &'static str) -> Self {
         Self { of, calls: Vec::new() }
@@ -120,7 +120,7 @@ fn only(schema: &DFSchema, plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// Moves the calls of a plan with one input below it.
 fn below(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let mut calls = Calls::new("call");
+    let mut calls = ProjectedCalls::new("call");
     let names = NamePreserver::new(&plan);
     let expressions = plan.expressions().into_iter().map(|expr| calls.named(expr, &names)).collect::<Result<_>>()?;
     let input = calls.project(plan.inputs()[0])?;
@@ -130,7 +130,7 @@ fn below(plan: LogicalPlan) -> Result<LogicalPlan> {
 /// Moves the calls in the condition of a join: below it on the side whose columns they read, or into a filter above it
 /// if they read both sides.
 fn beside(join: Join) -> Result<LogicalPlan> {
-    let (mut left, mut right) = (Calls::new("left"), Calls::new("right"));
+    let (mut left, mut right) = (ProjectedCalls::new("left"), ProjectedCalls::new("right"));
     let is_of =
         |call: &Expr, side: &LogicalPlan| call.column_refs().into_iter().all(|column| side.schema().has_column(column));
     let of_both = |expr: &Expr| is_call(expr) && !is_of(expr, &join.left) && !is_of(expr, &join.right);

@@ -55,7 +55,7 @@ impl AggregateUDFImpl for BootstrapInterval {
     }
 
     fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Values::default()))
+        Ok(Box::new(ValuesAccumulator::default()))
     }
 
     fn documentation(&self) -> Option<&Documentation> {
@@ -65,9 +65,9 @@ impl AggregateUDFImpl for BootstrapInterval {
 
 /// All values of a group.
 #[derive(Debug, Default)]
-struct Values(Vec<f64>);
+struct ValuesAccumulator(Vec<f64>);
 
-impl Values {
+impl ValuesAccumulator {
     fn extend(&mut self, values: &ArrayRef) {
         self.0.extend(values.as_primitive::<Float64Type>().iter().flatten());
     }
@@ -79,7 +79,7 @@ fn scalar(values: Option<Vec<f64>>) -> ScalarValue {
     ScalarValue::List(Arc::new(ListArray::new(item(), offsets, Arc::new(Float64Array::from(values)), None)))
 }
 
-impl Accumulator for Values {
+impl Accumulator for ValuesAccumulator {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         self.extend(&values[0]);
         Ok(())

@@ -67,7 +67,7 @@ impl ScalarUDFImpl for Detokenize {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let mut lookup = self.models.lookup();
+        let mut lookup = self.models.lookup(&args.config_options);
         let mut out = StringBuilder::new();
         for (model, ids) in arrays[0].as_string::<i32>().iter().zip(arrays[1].as_list::<i32>().iter()) {
             let (Some(model), Some(ids)) = (model, ids) else {

@@ -46,7 +46,11 @@ expr_fn! {
     graph_difference(a, b) = graphs::graph_difference_udf;
     /// Number of parts of a graph that share no context token.
     graph_components(graph) = graphs::graph_components_udf;
-    /// The patterns of a graph, one a line.
+    /// The best-supported part of a graph, of at most so many nodes.
+    graph_simplify(graph, nodes) = graphs::graph_simplify_udf;
+    /// A vector of 256 numbers whose cosine with others follows the similarity of the graphs.
+    graph_embedding(graph) = graphs::graph_embedding_udf;
+    /// The patterns of a graph.
     graph_text(graph) = graphs::graph_text_udf;
     /// A graph as JSON, which [`graph_from_json`] reads.
     graph_json(graph) = graphs::graph_json_udf;

@@ -30,38 +30,38 @@ pub(crate) fn function(name: &'static str, documentation: Documentation, kernel:
     let arguments = documentation.arguments.iter().flatten();
     let names = arguments.map(|(name, _)| name.clone()).collect();
     let signature = Signature { parameter_names: Some(names), ..Signature::user_defined(Volatility::Immutable) };
-    ScalarUDF::from(Function { name, signature, documentation, kernel })
+    ScalarUDF::from(KernelFunction { name, signature, documentation, kernel })
 }
 
-struct Function<K> {
+struct KernelFunction<K> {
     name: &'static str,
     signature: Signature,
     documentation: Documentation,
     kernel: K,
 }
 
-impl<K> fmt::Debug for Function<K> {
+impl<K> fmt::Debug for KernelFunction<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Function").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 // Each function has a name of its own.
-impl<K> PartialEq for Function<K> {
+impl<K> PartialEq for KernelFunction<K> {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
     }
 }
 
-impl<K> Eq for Function<K> {}
+impl<K> Eq for KernelFunction<K> {}
 
-impl<K> Hash for Function<K> {
+impl<K> Hash for KernelFunction<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name.hash(state);
     }
 }
 
-impl<K: Kernel> ScalarUDFImpl for Function<K> {
+impl<K: Kernel> ScalarUDFImpl for KernelFunction<K> {
     fn name(&self) -> &str {
         self.name
     }

@@ -31,6 +31,11 @@ pub fn interruptible(context: &SessionContext) -> (SessionState, CancelOnDrop) {
 pub(crate) struct Interrupt(Cancel);
 
 impl Interrupt {
+    /// The flag itself, for forward passes.
+    pub fn flag(&self) -> Cancel {
+        self.0.clone()
+    }
+
     /// Returns true if the statement was not cancelled.
     pub fn goes_on(&self) -> bool {
         self.0.check().is_ok()

@@ -16,6 +16,7 @@ mod detokenize;
 mod error;
 pub mod expr_fn;
 mod function;
+mod generate;
 mod graphs;
 mod interrupt;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use async_calls::AsyncCalls;
 use bootstrap_interval::bootstrap_interval_udaf;
 use detokenize::detokenize_udf;
 pub use error::Error;
+use generate::generate_udf;
 pub use interrupt::{check_interrupt, interruptible};
 pub use tokenize::SECTION;
 use tokenize::tokenize_udf;
@@ -41,6 +43,7 @@ pub fn all(registry: &Arc<Registry>) -> Vec<ScalarUDF> {
         tokens_udf(Arc::clone(registry)),
         detokenize_udf(Arc::clone(registry)),
         activation_udf(Arc::clone(registry)),
+        generate_udf(Arc::clone(registry)),
     ];
     of_models.into_iter().chain(graphs::all()).chain(vectors::all()).collect()
 }

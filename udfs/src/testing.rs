@@ -122,7 +122,13 @@ mod tests {
                     vec![vec![graph(), graph()]]
                 }
                 "graph_from_json" => vec![vec![text(GRAPH)]],
-                "graph_svg" | "graph_dot" | "graph_mermaid" => vec![vec![graph()], vec![graph(), text("a title")]],
+                "graph_simplify" => vec![vec![graph(), 2i64.into()], vec![graph(), 1i64.into()]],
+                "graph_embedding" => vec![vec![graph()], vec![graph(), 8i64.into()]],
+                "graph_svg" => vec![
+                    vec![graph()],
+                    vec![graph(), text("a title"), text("dark"), text("/search?q="), ScalarValue::Int64(Some(5))],
+                ],
+                "graph_dot" | "graph_mermaid" => vec![vec![graph()], vec![graph(), text("a title")]],
                 _ => vec![vec![graph()]],
             };
             for arguments in samples {

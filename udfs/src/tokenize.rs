@@ -58,7 +58,7 @@ impl ScalarUDFImpl for Tokenize {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let mut lookup = self.models.lookup();
+        let mut lookup = self.models.lookup(&args.config_options);
         let mut out = ListBuilder::new(Int32Builder::new());
         for (model, text) in arrays[0].as_string::<i32>().iter().zip(arrays[1].as_string::<i32>()) {
             let (Some(model), Some(text)) = (model, text) else {

@@ -73,7 +73,7 @@ impl Kernel for VectorFunction {
     fn invoke(&self, args: ScalarFunctionArgs, _: &Interrupt) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         // A literal is read once and not repeated for every row.
-        let (a, b) = (Side::try_new(&args.args[0])?, Side::try_new(&args.args[1])?);
+        let (a, b) = (VectorArgument::try_new(&args.args[0])?, VectorArgument::try_new(&args.args[1])?);
         let value = |row| match (a.get(row), b.get(row)) {
             (Some(a), Some(b)) => (self.kernel)(a, b).map_err(sql_error),
             _ => Ok(None),
@@ -83,13 +83,13 @@ impl Kernel for VectorFunction {
 }
 
 /// An argument, its values borrowed.
-struct Side {
+struct VectorArgument {
     lists: ListArray,
     values: Float32Array,
     scalar: bool,
 }
 
-impl Side {
+impl VectorArgument {
     fn try_new(argument: &ColumnarValue) -> Result<Self> {
         let scalar = matches!(argument, ColumnarValue::Scalar(_));
         let lists = argument.to_array(1)?.as_list::<i32>().clone();

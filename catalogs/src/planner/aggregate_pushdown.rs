@@ -23,9 +23,9 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::scalar::ScalarValue;
-use neuroql_analysis::Condition;
+use neuroql_analysis::ValueRange;
 
-use crate::tables::activations::partial_aggregate::{Output, Partial, Statistic};
+use crate::tables::activations::partial_aggregate::{PartialAggregate, StateColumn, Statistic};
 use crate::tables::activations::source::ActivationSource;
 
 /// Physical optimizer rule; it belongs after all of DataFusion's own.
@@ -81,7 +81,7 @@ fn moved(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
     let mut outputs = Vec::new();
     for (expr, _) in aggregate.group_expr().expr() {
         let expr = resolved(expr, projected)?;
-        outputs.push(Output::always(match expr.downcast_ref::<Column>()?.name() {
+        outputs.push(StateColumn::always(match expr.downcast_ref::<Column>()?.name() {
             "layer" => Statistic::Layer,
             "neuron" => Statistic::Neuron,
             _ => return None,
@@ -90,11 +90,11 @@ fn moved(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
     for (function, filter) in aggregate.aggr_expr().iter().zip(aggregate.filter_expr()) {
         let condition = match filter {
             Some(filter) => condition(&resolved(filter, projected)?)?,
-            None => Condition::ALWAYS,
+            None => ValueRange::ALWAYS,
         };
-        outputs.extend(states(function, projected)?.into_iter().map(|statistic| Output { statistic, condition }));
+        outputs.extend(states(function, projected)?.into_iter().map(|statistic| StateColumn { statistic, condition }));
     }
-    let partial = Partial { outputs, schema: aggregate.schema() };
+    let partial = PartialAggregate { outputs, schema: aggregate.schema() };
     // A reduction whose types are not those that the final half expects does not move.
     let types = partial.outputs.iter().map(|output| output.statistic.data_type());
     let fits = partial.schema.fields().iter().map(|f| f.data_type()).eq(types);
@@ -161,7 +161,7 @@ fn of_activation(expr: &Arc<dyn PhysicalExpr>) -> Option<DataType> {
 }
 
 /// The range of activations that a filter lets pass, if it is a range.
-fn condition(filter: &Arc<dyn PhysicalExpr>) -> Option<Condition> {
+fn condition(filter: &Arc<dyn PhysicalExpr>) -> Option<ValueRange> {
     let comparison = filter.downcast_ref::<BinaryExpr>()?;
     let (left, right) = (comparison.left(), comparison.right());
     if *comparison.op() == Operator::And {
@@ -173,10 +173,10 @@ fn condition(filter: &Arc<dyn PhysicalExpr>) -> Option<Condition> {
         _ => return None,
     };
     Some(match op {
-        Operator::Gt => Condition::above(number, false),
-        Operator::GtEq => Condition::above(number, true),
-        Operator::Lt => Condition::below(number, false),
-        Operator::LtEq => Condition::below(number, true),
+        Operator::Gt => ValueRange::above(number, false),
+        Operator::GtEq => ValueRange::above(number, true),
+        Operator::Lt => ValueRange::below(number, false),
+        Operator::LtEq => ValueRange::below(number, true),
         _ => return None,
     })
 }

@@ -30,7 +30,7 @@ pub(crate) struct PlanContents {
 }
 
 /// The columns of a batch, as long as somebody holds them.
-type HeldColumns = Vec<Weak<dyn Array>>;
+type WeakColumns = Vec<Weak<dyn Array>>;
 
 /// Source of the rows of an operator.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ enum Source {
     Files(Vec<String>),
     /// The columns that are read of each batch, which never change. They are compared by their addresses in memory; no
     /// other column has the address of one that is known here.
-    Memory(Vec<HeldColumns>),
+    Memory(Vec<WeakColumns>),
 }
 
 impl PlanContents {
@@ -108,7 +108,7 @@ impl PartialEq for Source {
             (Self::Inputs, Self::Inputs) => true,
             (Self::Files(files), Self::Files(others)) => files == others,
             (Self::Memory(batches), Self::Memory(others)) => {
-                let same = |(columns, others): (&HeldColumns, &HeldColumns)| {
+                let same = |(columns, others): (&WeakColumns, &WeakColumns)| {
                     columns.len() == others.len() && columns.iter().zip(others).all(|(a, b)| a.ptr_eq(b))
                 };
                 batches.len() == others.len() && batches.iter().zip(others).all(same)

@@ -39,7 +39,7 @@ pub(crate) enum Certainty {
 
 /// A number of tokens, BOS counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Tokens {
+pub(crate) struct TokenCount {
     pub count: f64,
     /// Approximate number of examples that hold them.
     pub examples: f64,
@@ -48,7 +48,7 @@ pub(crate) struct Tokens {
     pub certainty: Certainty,
 }
 
-impl Tokens {
+impl TokenCount {
     /// No tokens.
     pub const NONE: Self = Self { count: 0.0, examples: 0.0, documents: Some(0.0), certainty: Certainty::Exact };
 
@@ -120,7 +120,7 @@ impl Tokens {
 
 /// The size of a column of texts.
 #[derive(Debug, Clone, Copy)]
-struct Size {
+struct TextSize {
     bytes: f64,
     /// Number of rows, if known.
     documents: Option<f64>,
@@ -132,23 +132,23 @@ struct Size {
 
 /// Returns the size of the first column of a plan, which is one of texts; `None` if it is known only by running the
 /// plan.
-fn size(plan: &Arc<dyn ExecutionPlan>, model: &Model) -> Option<Size> {
+fn size(plan: &Arc<dyn ExecutionPlan>, model: &Model) -> Option<TextSize> {
     size_of_column(plan, plan.schema().field(0).name(), model)
 }
 
-fn size_of_column(plan: &Arc<dyn ExecutionPlan>, name: &str, model: &Model) -> Option<Size> {
+fn size_of_column(plan: &Arc<dyn ExecutionPlan>, name: &str, model: &Model) -> Option<TextSize> {
     match (plan.children()[..].as_ref(), plan.cardinality_effect()) {
         ([], _) => size_of_leaf(plan, name, model),
         ([child], CardinalityEffect::Equal) => size_of_column(child, name, model),
         ([child], CardinalityEffect::LowerEqual) => {
-            Some(Size { is_bound: true, ..size_of_column(child, name, model)? })
+            Some(TextSize { is_bound: true, ..size_of_column(child, name, model)? })
         }
         (children, _) if plan.is::<UnionExec>() => {
             let sizes = children.iter().map(|child| size_of_column(child, name, model));
             let sizes = sizes.collect::<Option<Vec<_>>>()?;
-            let tokens = |size: &Size| Some(size.bytes / size.bytes_per_token?);
+            let tokens = |size: &TextSize| Some(size.bytes / size.bytes_per_token?);
             let bytes = sizes.iter().map(|size| size.bytes).sum();
-            Some(Size {
+            Some(TextSize {
                 bytes,
                 documents: sizes.iter().map(|size| size.documents).sum(),
                 is_bound: sizes.iter().any(|size| size.is_bound),
@@ -159,14 +159,14 @@ fn size_of_column(plan: &Arc<dyn ExecutionPlan>, name: &str, model: &Model) -> O
     }
 }
 
-fn size_of_leaf(plan: &Arc<dyn ExecutionPlan>, name: &str, model: &Model) -> Option<Size> {
+fn size_of_leaf(plan: &Arc<dyn ExecutionPlan>, name: &str, model: &Model) -> Option<TextSize> {
     let index = plan.schema().index_of(name).ok()?;
     let source = plan.downcast_ref::<DataSourceExec>().map(|exec| exec.data_source().as_ref());
     if let Some(memory) = source.and_then(|source| source.downcast_ref::<MemorySourceConfig>()) {
         let batches = || memory.partitions().iter().flatten();
         let bytes: usize = batches().filter_map(|batch| batch.column_by_name(name)).map(text_bytes).sum();
         let documents = batches().map(|batch| batch.num_rows()).sum::<usize>();
-        return Some(Size {
+        return Some(TextSize {
             bytes: bytes as f64,
             documents: Some(documents as f64),
             is_bound: false,
@@ -184,7 +184,7 @@ fn size_of_leaf(plan: &Arc<dyn ExecutionPlan>, name: &str, model: &Model) -> Opt
     };
     let of_rows = || statistics.as_ref().and_then(|statistics| known(&statistics.total_byte_size));
     let bytes = of_column.or_else(of_files).or_else(of_rows)?;
-    Some(Size { bytes, documents, is_bound: false, bytes_per_token: None })
+    Some(TextSize { bytes, documents, is_bound: false, bytes_per_token: None })
 }
 
 /// Bytes of text a token in a sample of the texts; `None` if there are none, or they are not plain text.
@@ -238,7 +238,7 @@ fn text_bytes(column: &ArrayRef) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Estimate {
     /// Number of tokens; `None` if unknown.
-    pub tokens: Option<Tokens>,
+    pub tokens: Option<TokenCount>,
     pub forward_passes: f64,
     pub seconds: f64,
     /// Bytes of memory that are held at once.
@@ -248,7 +248,7 @@ pub(crate) struct Estimate {
 
 /// Conditions under which tokens are run.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Running {
+pub(crate) struct RunConditions {
     pub speed: Speed,
     /// Layers that a token goes through on average.
     pub layers: f64,
@@ -259,10 +259,10 @@ pub(crate) struct Running {
     pub threads: usize,
 }
 
-impl Running {
+impl RunConditions {
     /// Estimates the cost of running tokens while `held` batches are held at once: `bytes` is memory that does not
     /// depend on tokens, `per_token` memory for each token of the batches held.
-    pub fn estimate(&self, tokens: Option<Tokens>, held: usize, bytes: f64, per_token: f64) -> Estimate {
+    pub fn estimate(&self, tokens: Option<TokenCount>, held: usize, bytes: f64, per_token: f64) -> Estimate {
         let count = tokens.map_or(f64::INFINITY, |tokens| tokens.count);
         let batch = self.batch.max(1) as f64;
         let forward_passes = (count / batch).ceil();
@@ -281,7 +281,7 @@ impl Running {
 impl Estimate {
     /// Marks the number of tokens as an upper bound.
     pub fn at_most(self) -> Self {
-        Self { tokens: self.tokens.map(Tokens::at_most), ..self }
+        Self { tokens: self.tokens.map(TokenCount::at_most), ..self }
     }
 }
 
@@ -345,11 +345,11 @@ mod tests {
 
     #[test]
     fn fewer_documents_have_fewer_tokens() {
-        let all = Tokens { count: 1000.0, examples: 20.0, documents: Some(10.0), certainty: Certainty::About };
+        let all = TokenCount { count: 1000.0, examples: 20.0, documents: Some(10.0), certainty: Certainty::About };
         assert_eq!(all.of_first(None), all);
         assert_eq!(all.of_first(Some(10)), all);
-        assert_eq!(all.of_first(Some(3)), Tokens { count: 300.0, examples: 6.0, documents: Some(3.0), ..all });
-        let unknown = Tokens { documents: None, ..all };
+        assert_eq!(all.of_first(Some(3)), TokenCount { count: 300.0, examples: 6.0, documents: Some(3.0), ..all });
+        let unknown = TokenCount { documents: None, ..all };
         assert_eq!(unknown.of_first(Some(3)), unknown.at_most());
         assert_eq!(all.limited(500.0).count, 500.0);
         assert_eq!(all.limited(5000.0), all);

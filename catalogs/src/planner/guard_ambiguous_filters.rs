@@ -26,16 +26,16 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 /// Beginning of the names of DataFusion's rules that push filters down.
 const PUSHES_DOWN: &str = "FilterPushdown";
 
-type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+type PhysicalRule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
 /// A rule that pushes filters down, guarded against taking one column for another of its name.
 #[derive(Debug)]
-pub struct GuardAmbiguousFilters(Rule);
+pub struct GuardAmbiguousFilters(PhysicalRule);
 
 impl GuardAmbiguousFilters {
     /// Returns all rules, with those that push filters down guarded.
-    pub fn rules(rules: &[Rule]) -> Vec<Rule> {
-        let guarded = |rule: &Rule| -> Rule {
+    pub fn rules(rules: &[PhysicalRule]) -> Vec<PhysicalRule> {
+        let guarded = |rule: &PhysicalRule| -> PhysicalRule {
             let any: &dyn std::any::Any = rule.as_ref();
             match rule.name().starts_with(PUSHES_DOWN) && !any.is::<Self>() {
                 true => Arc::new(Self(Arc::clone(rule))),
@@ -49,12 +49,12 @@ impl GuardAmbiguousFilters {
 impl PhysicalOptimizerRule for GuardAmbiguousFilters {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let guard = |node: Arc<dyn ExecutionPlan>| match clear_columns(&node) {
-            Some(clear) => Ok(Transformed::yes(Arc::new(Refusing { input: node, clear: clear.into() }) as _)),
+            Some(clear) => Ok(Transformed::yes(Arc::new(FilterBarrierExec { input: node, clear: clear.into() }) as _)),
             None => Ok(Transformed::no(node)),
         };
         let guarded = plan.transform_up(guard)?;
         let pushed = self.0.optimize(guarded.data, config)?;
-        let bare = |node: Arc<dyn ExecutionPlan>| match node.downcast_ref::<Refusing>() {
+        let bare = |node: Arc<dyn ExecutionPlan>| match node.downcast_ref::<FilterBarrierExec>() {
             Some(refusing) => Ok(Transformed::yes(Arc::clone(&refusing.input))),
             None => Ok(Transformed::no(node)),
         };
@@ -83,19 +83,19 @@ fn clear_columns(node: &Arc<dyn ExecutionPlan>) -> Option<Vec<usize>> {
 
 /// Node that stands over another while filters are pushed down; never executed.
 #[derive(Debug)]
-struct Refusing {
+struct FilterBarrierExec {
     input: Arc<dyn ExecutionPlan>,
     /// Indices of the only columns that filters may read.
     clear: Arc<[usize]>,
 }
 
-impl DisplayAs for Refusing {
+impl DisplayAs for FilterBarrierExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl ExecutionPlan for Refusing {
+impl ExecutionPlan for FilterBarrierExec {
     fn name(&self) -> &'static str {
         "Refusing"
     }

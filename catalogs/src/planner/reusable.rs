@@ -36,7 +36,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::scalar::ScalarValue;
 use neuroql_model::{CancelOnDrop, Model};
 
-use crate::tables::model_table::{OfAll, OfModel};
+use crate::tables::model_table::{AllModelsTableProvider, ModelTableProvider};
 
 /// Neurons up to which a query over them is not worth a task for each partition.
 const FEW_NEURONS: usize = 50_000;
@@ -46,7 +46,7 @@ const FEW_NEURONS: usize = 50_000;
 pub struct ReusablePlan {
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
-    values: Arc<Values>,
+    values: Arc<ParameterValues>,
     /// Types of the parameters, from the first to the last that is used; `None` for one that is not.
     types: Vec<Option<DataType>>,
     /// True if operators keep state from one run to the next.
@@ -72,7 +72,7 @@ impl ReusablePlan {
         if is_quick {
             options.execution.target_partitions = 1;
         }
-        let values = Arc::new(Values::default());
+        let values = Arc::new(ParameterValues::default());
         let mut types = Vec::new();
         let optimized = state.optimize(&query).ok()?;
         let optimized = optimized.transform_up(|node| late(node, &values, &mut types)).ok()?.data;
@@ -123,7 +123,7 @@ impl ReusablePlan {
 
 /// Amount of data that a query works on.
 #[derive(Default)]
-struct Size {
+struct InputSize {
     tables: usize,
     neurons: usize,
     calls_functions: bool,
@@ -131,8 +131,8 @@ struct Size {
 
 /// Returns the amount of data that a query works on; `None` if its plan may hold data that was read, or depends on more
 /// than its text.
-fn read_at_execution(query: &LogicalPlan) -> Option<Size> {
-    let mut size = Size::default();
+fn read_at_execution(query: &LogicalPlan) -> Option<InputSize> {
+    let mut size = InputSize::default();
     let mut fine = true;
     let walked = query.apply(|node| {
         fine &= match node {
@@ -210,11 +210,11 @@ fn is_immutable(signature: &Signature) -> bool {
 fn neurons(scan: &TableScan) -> Option<usize> {
     let provider = source_as_provider(&scan.source).ok()?;
     let provider: &dyn Any = provider.as_ref();
-    let of = |model: &Model| model.config().layers * model.config().d_mlp;
-    if let Some(one) = provider.downcast_ref::<OfModel>() {
+    let of = |model: &Model| model.layers_read().len() * model.neurons_per_layer();
+    if let Some(one) = provider.downcast_ref::<ModelTableProvider>() {
         return one.table.is_read_at_execution().then(|| of(&one.model));
     }
-    let all = provider.downcast_ref::<OfAll>()?;
+    let all = provider.downcast_ref::<AllModelsTableProvider>()?;
     all.table.is_read_at_execution().then(|| all.engine.registry.list().iter().map(|model| of(model)).sum())
 }
 
@@ -238,7 +238,7 @@ fn nullable(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// Replaces the parameters of an operator by functions that read them when it runs.
 fn late(
     node: LogicalPlan,
-    values: &Arc<Values>,
+    values: &Arc<ParameterValues>,
     types: &mut Vec<Option<DataType>>,
 ) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&node);
@@ -253,7 +253,7 @@ fn late(
                     return plan_err!("the parameter {id} has two types");
                 }
                 types[place] = Some(field.data_type().clone());
-                let parameter = Parameter {
+                let parameter = ParameterFunction {
                     place,
                     field,
                     values: Arc::clone(values),
@@ -289,38 +289,38 @@ fn is_stateless(node: &Arc<dyn ExecutionPlan>) -> bool {
 
 /// The values of the statement that runs now; `None` before the first.
 #[derive(Debug, Default)]
-struct Values(RwLock<Option<Vec<ScalarValue>>>);
+struct ParameterValues(RwLock<Option<Vec<ScalarValue>>>);
 
 /// A function that returns the value of a parameter.
-struct Parameter {
+struct ParameterFunction {
     /// Index of the parameter, counted from 0.
     place: usize,
     field: FieldRef,
-    values: Arc<Values>,
+    values: Arc<ParameterValues>,
     signature: Signature,
 }
 
-impl fmt::Debug for Parameter {
+impl fmt::Debug for ParameterFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "${}", self.place + 1)
     }
 }
 
-impl PartialEq for Parameter {
+impl PartialEq for ParameterFunction {
     fn eq(&self, other: &Self) -> bool {
         self.place == other.place && Arc::ptr_eq(&self.values, &other.values)
     }
 }
 
-impl Eq for Parameter {}
+impl Eq for ParameterFunction {}
 
-impl Hash for Parameter {
+impl Hash for ParameterFunction {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.place.hash(state);
     }
 }
 
-impl ScalarUDFImpl for Parameter {
+impl ScalarUDFImpl for ParameterFunction {
     fn name(&self) -> &str {
         "parameter"
     }

@@ -23,7 +23,7 @@ use datafusion::physical_plan::sorts::partitioned_topk::PartitionedTopKExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 
 use crate::tables::activations::source::ActivationSource;
-use neuroql_pipeline::bounds::{Top, Visit};
+use neuroql_pipeline::bounds::{ScanOrder, TopK};
 
 /// Physical optimizer rule; it belongs after all of DataFusion's own.
 #[derive(Debug, Default)]
@@ -32,10 +32,10 @@ pub struct TopKPushdown;
 impl PhysicalOptimizerRule for TopKPushdown {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
-            let Some(top) = asked(&node) else { return Ok(Transformed::no(node)) };
+            let Some(top) = requested(&node) else { return Ok(Transformed::no(node)) };
             let children: Vec<_> = node.children().into_iter().cloned().collect();
             let [input] = children.as_slice() else { return Ok(Transformed::no(node)) };
-            match told(input, top)? {
+            match push_down(input, top)? {
                 Some(input) => Ok(Transformed::yes(replace_children_if_necessary(node, vec![input])?)),
                 None => Ok(Transformed::no(node)),
             }
@@ -53,7 +53,7 @@ impl PhysicalOptimizerRule for TopKPushdown {
 }
 
 /// Returns the rows that an operator keeps, if they are the greatest or least activations.
-fn asked(node: &Arc<dyn ExecutionPlan>) -> Option<Top> {
+fn requested(node: &Arc<dyn ExecutionPlan>) -> Option<TopK> {
     let is = |expr: &Arc<dyn PhysicalExpr>, names: &[&str]| {
         expr.downcast_ref::<Column>().is_some_and(|column| names.contains(&column.name()))
     };
@@ -67,13 +67,13 @@ fn asked(node: &Arc<dyn ExecutionPlan>) -> Option<Top> {
     // A key beside the neuron would make more partitions, whose tops are not those of the neuron.
     let of_neurons = keys.iter().all(|key| is(&key.expr, &["layer", "neuron"]));
     let first = order.first().filter(|first| of_neurons && is(&first.expr, &["activation"]))?;
-    let visit = if first.options.descending { Visit::Descending } else { Visit::Ascending };
-    Some(Top { k, visit, of_each })
+    let visit = if first.options.descending { ScanOrder::Descending } else { ScanOrder::Ascending };
+    Some(TopK { k, visit, of_each })
 }
 
 /// Returns the plan with `top` passed to its scan; `None` if an operator between does not pass on every row, or the
 /// scan cannot use it.
-fn told(node: &Arc<dyn ExecutionPlan>, top: Top) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+fn push_down(node: &Arc<dyn ExecutionPlan>, top: TopK) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(scan) = node.downcast_ref::<DataSourceExec>() {
         let source = scan.data_source().downcast_ref::<ActivationSource>();
         return Ok(source
@@ -83,7 +83,7 @@ fn told(node: &Arc<dyn ExecutionPlan>, top: Top) -> Result<Option<Arc<dyn Execut
     let passes = node.is::<RepartitionExec>() || node.is::<CoalescePartitionsExec>() || node.is::<CooperativeExec>();
     let children: Vec<_> = node.children().into_iter().cloned().collect();
     match children.as_slice() {
-        [input] if passes => match told(input, top)? {
+        [input] if passes => match push_down(input, top)? {
             Some(input) => Ok(Some(replace_children_if_necessary(Arc::clone(node), vec![input])?)),
             None => Ok(None),
         },

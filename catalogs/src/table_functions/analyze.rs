@@ -16,12 +16,15 @@ use futures::future::BoxFuture;
 use neuroql_analysis::LayerSummary;
 use neuroql_model::{Model, Pool};
 use neuroql_pipeline::Consumer;
-use neuroql_pipeline::analyze::{Analysis, SEGMENT_BYTES, Step};
-use neuroql_schema::sql_error;
+use neuroql_pipeline::analyze::{Analysis, AnalysisProgress, SEGMENT_BYTES};
+use neuroql_schema::{Role, sql_error};
 
-use crate::planner::estimate::{Estimate, Running, Tokens};
+use crate::planner::estimate::{Estimate, RunConditions, TokenCount};
 use crate::state::EngineState;
-use crate::table_functions::api::{Asked, Call, Parameter, Ranges, Rows, TableFunction, Values, Work, computed};
+use crate::table_functions::api::{
+    Parameter, ParameterValues, Ranges, RowProducer, RowSender, ScanOptions, StreamingTableFunction, TableFunction,
+    streaming_plan,
+};
 use crate::tables::dataset::{DEFAULT, Dataset};
 
 /// Default of the parameter `k`: number of strongest examples kept of each neuron.
@@ -53,7 +56,11 @@ impl TableFunction for Analyze {
         fields()
     }
 
-    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+    fn requires(&self) -> Role {
+        Role::Analyst
+    }
+
+    fn plan(&self, engine: &Arc<EngineState>, values: &ParameterValues) -> Result<LogicalPlan> {
         let model = values.model(engine)?;
         let call = AnalyzeCall {
             engine: Arc::clone(engine),
@@ -63,7 +70,7 @@ impl TableFunction for Analyze {
             k: values.number("k", 1..=MOST_K)? as usize,
             model,
         };
-        computed(self.name(), call)
+        streaming_plan(self.name(), call)
     }
 }
 
@@ -92,25 +99,25 @@ struct AnalyzeCall {
     k: usize,
 }
 
-impl Call for AnalyzeCall {
-    type Work = Analyzing;
+impl StreamingTableFunction for AnalyzeCall {
+    type Producer = AnalyzeProducer;
 
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(fields()))
     }
 
-    fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Analyzing>> {
+    fn producer<'a>(&'a self, session: &'a dyn Session, _: ScanOptions<'a>) -> BoxFuture<'a, Result<AnalyzeProducer>> {
         Box::pin(async move {
             let name = Dataset::kept_as(session, &self.dataset);
             let dataset = Dataset::find(session, &self.dataset).await?;
             let (engine, model) = (&self.engine, &self.model);
             let origin = dataset.documents(session, &name).await?;
-            let tokens = Tokens::of(&origin, model, model.tokenizer().bytes_per_token());
+            let tokens = TokenCount::of(&origin, model, model.tokenizer().bytes_per_token());
             let mut tokens = tokens.map(|tokens| tokens.of_first(self.documents));
             for layer in &self.layers {
                 // Some of it may be done already.
                 if engine.store.progress(model.name(), &name, *layer).await.map_err(sql_error)?.is_some() {
-                    tokens = tokens.map(Tokens::at_most);
+                    tokens = tokens.map(TokenCount::at_most);
                 }
             }
             let estimate = estimate(engine.registry.pool(), model, &self.layers, self.k, tokens);
@@ -123,16 +130,16 @@ impl Call for AnalyzeCall {
                 documents: self.documents,
                 k: self.k,
             };
-            Ok(Analyzing { analysis, estimate })
+            Ok(AnalyzeProducer { analysis, estimate })
         })
     }
 }
 
 /// Estimates the cost of an analysis of which nothing was done before.
-fn estimate(pool: &Pool, model: &Model, layers: &[u32], k: usize, tokens: Option<Tokens>) -> Estimate {
-    let (width, threads) = (model.config().d_mlp, pool.threads());
+fn estimate(pool: &Pool, model: &Model, layers: &[u32], k: usize, tokens: Option<TokenCount>) -> Estimate {
+    let (width, threads) = (model.neurons_per_layer(), pool.threads());
     let values = width * layers.len();
-    let running = Running {
+    let running = RunConditions {
         speed: model.speed(),
         layers: layers.last().map_or(0.0, |layer| f64::from(layer + 1)),
         batch: model.batch_tokens(values),
@@ -146,32 +153,32 @@ fn estimate(pool: &Pool, model: &Model, layers: &[u32], k: usize, tokens: Option
 }
 
 /// An analysis to be run, and its cost.
-struct Analyzing {
+struct AnalyzeProducer {
     analysis: Analysis,
     estimate: Estimate,
 }
 
-impl fmt::Display for Analyzing {
+impl fmt::Display for AnalyzeProducer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { analysis: Analysis { model, dataset, layers, .. }, estimate } = self;
         write!(f, "analyze model={} dataset={dataset} layers={layers:?}, {estimate}", model.name())
     }
 }
 
-impl Work for Analyzing {
-    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+impl RowProducer for AnalyzeProducer {
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.analysis.run(context, rows).await })
     }
 }
 
-impl Consumer<Step> for Rows {
-    async fn take(&self, step: Step) -> Result<bool> {
+impl Consumer<AnalysisProgress> for RowSender {
+    async fn take(&self, step: AnalysisProgress) -> Result<bool> {
         Ok(self.send(row(&step)?).await)
     }
 }
 
 /// Converts a step to a row.
-fn row(step: &Step) -> Result<RecordBatch> {
+fn row(step: &AnalysisProgress) -> Result<RecordBatch> {
     let number = |n: u64| -> ArrayRef { Arc::new(Int64Array::from_value(n as i64, 1)) };
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values([Ranges::of(&step.layers).to_string()])),

@@ -1,5 +1,6 @@
 //! Calls of table functions and tables.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::{Column, DFSchema, TableReference, plan_err};
@@ -28,16 +29,20 @@ impl RelationPlanner for TableFunctionPlanner {
         let Some(callee) = context
             .object_name_to_table_reference(name.clone())
             .ok()
-            .and_then(|name| Callee::find(name, arguments.args.len()))
+            .and_then(|name| CalledFunction::find(name, arguments.args.len()))
         else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let source = context.context_provider().get_table_source(callee.reference.clone())?;
         let schema = source.schema();
         let mut plan = LogicalPlanBuilder::scan(callee.reference.clone(), source, None)?;
+        let mut given = HashSet::new();
         for (position, argument) in arguments.args.iter().enumerate() {
             let (name, value) = callee.argument(position, argument)?;
             let column = callee.column(&name);
+            if !given.insert(column.clone()) {
+                return plan_err!("{}(): argument name \"{name}\" used more than once", callee.reference);
+            }
             let Ok(field) = schema.field_with_name(&column) else {
                 return plan_err!("{}() has no parameter \"{name}\"", callee.reference);
             };
@@ -56,7 +61,7 @@ impl RelationPlanner for TableFunctionPlanner {
 }
 
 /// Table function or table that a call names.
-struct Callee {
+struct CalledFunction {
     reference: TableReference,
     /// Names for arguments without one; empty for plain tables, which take none.
     positional: Vec<&'static str>,
@@ -65,7 +70,7 @@ struct Callee {
     outputs: Option<Vec<String>>,
 }
 
-impl Callee {
+impl CalledFunction {
     fn find(reference: TableReference, arguments: usize) -> Option<Self> {
         let (positional, parameters, outputs) = match find_table_function(reference.table()) {
             Some(function) => {

@@ -23,11 +23,14 @@ use futures::future::BoxFuture;
 use neuroql_analysis::CoActivations;
 use neuroql_graph::{Network, Pair};
 use neuroql_model::{CancelOnDrop, Model, Placement};
-use neuroql_schema::sql_error;
+use neuroql_schema::{Role, sql_error};
 
 use crate::Error;
 use crate::state::EngineState;
-use crate::table_functions::api::{Asked, Call, Parameter, Rows, TableFunction, Values, Work, computed};
+use crate::table_functions::api::{
+    Parameter, ParameterValues, RowProducer, RowSender, ScanOptions, StreamingTableFunction, TableFunction,
+    streaming_plan,
+};
 use crate::table_functions::pairwise::{FIRES_ABOVE, PairRequest, fires_above};
 use crate::table_functions::similar_pairs::LEAST_THRESHOLD;
 use crate::tables::dataset::DEFAULT;
@@ -101,13 +104,13 @@ impl TableFunction for NeuronGraph {
         ]
     }
 
-    fn requires_superuser(&self) -> bool {
-        false
+    fn requires(&self) -> Role {
+        Role::Reader
     }
 
-    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+    fn plan(&self, engine: &Arc<EngineState>, values: &ParameterValues) -> Result<LogicalPlan> {
         let model = values.model(engine)?;
-        let call = Edges {
+        let call = NetworkCall {
             firing: PairRequest::all(engine, &model, values)?,
             engine: Arc::clone(engine),
             model,
@@ -116,12 +119,12 @@ impl TableFunction for NeuronGraph {
             fires_above: fires_above(values)?,
             k: values.number("k", 1..=i64::MAX)? as usize,
         };
-        computed(self.name(), call)
+        streaming_plan(self.name(), call)
     }
 }
 
 #[derive(Debug, Clone)]
-struct Edges {
+struct NetworkCall {
     engine: Arc<EngineState>,
     model: Arc<Model>,
     kind: NetworkKind,
@@ -132,40 +135,40 @@ struct Edges {
     fires_above: f32,
 }
 
-impl Call for Edges {
-    type Work = Connecting;
+impl StreamingTableFunction for NetworkCall {
+    type Producer = NetworkProducer;
 
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(NeuronGraph.outputs()))
     }
 
-    fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Connecting>> {
+    fn producer<'a>(&'a self, session: &'a dyn Session, _: ScanOptions<'a>) -> BoxFuture<'a, Result<NetworkProducer>> {
         Box::pin(async move {
             let origin = match self.kind {
                 NetworkKind::Coactivation => Some(self.firing.origin(session).await?),
                 _ => None,
             };
-            Ok(Connecting { edges: self.clone(), origin })
+            Ok(NetworkProducer { edges: self.clone(), origin })
         })
     }
 }
 
 /// A network to be made.
-struct Connecting {
-    edges: Edges,
+struct NetworkProducer {
+    edges: NetworkCall,
     /// Documents of the text, if the network is one of co-activations.
     origin: Option<Origin>,
 }
 
-impl fmt::Display for Connecting {
+impl fmt::Display for NetworkProducer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Edges { model, kind, threshold, k, .. } = &self.edges;
+        let NetworkCall { model, kind, threshold, k, .. } = &self.edges;
         write!(f, "neuron_graph model={} kind={} threshold={threshold} k={k}", model.name(), kind.name())
     }
 }
 
-impl Work for Connecting {
-    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+impl RowProducer for NetworkProducer {
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let edges = match (&self.edges.kind, &self.origin) {
                 (NetworkKind::Coactivation, Some(origin)) => self.edges.firing_together(origin, context).await?,
@@ -192,12 +195,12 @@ impl Work for Connecting {
 /// Two neurons, each as layer · width + neuron, and how strongly they are connected.
 type Edge = (u64, u64, f64);
 
-impl Edges {
+impl NetworkCall {
     fn width(&self) -> u64 {
-        self.model.config().d_mlp as u64
+        self.model.neurons_per_layer() as u64
     }
 
-    async fn similar(&self, rows: &Rows) -> Result<Vec<Edge>> {
+    async fn similar(&self, rows: &RowSender) -> Result<Vec<Edge>> {
         let index = self.engine.resources.graph_index(&self.model).await?;
         let (width, threshold, rows) = (self.width(), self.threshold, rows.clone());
         let join = move || {
@@ -235,9 +238,9 @@ impl Edges {
 
     async fn connected(&self) -> Result<Vec<Edge>> {
         let guard = CancelOnDrop::default();
-        let (width, layers) = (self.width(), self.model.config().layers);
+        let (width, layers) = (self.width(), self.model.layers_read());
         let mut edges = Vec::new();
-        for (from, to) in (0..layers).flat_map(|from| (from + 1..layers).map(move |to| (from, to))) {
+        for (from, to) in layers.clone().flat_map(|from| (from + 1..layers.end).map(move |to| (from, to))) {
             let (model, k, cancel) = (Arc::clone(&self.model), self.k, guard.flag());
             let job = move || model.strongest_connections(from, to, k, &cancel);
             let found =

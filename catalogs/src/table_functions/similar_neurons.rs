@@ -15,11 +15,14 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
-use neuroql_schema::sql_error;
+use neuroql_schema::Role;
 
 use crate::Error;
 use crate::state::EngineState;
-use crate::table_functions::api::{Asked, Call, Parameter, Rows, TableFunction, Values, Work, computed};
+use crate::table_functions::api::{
+    Parameter, ParameterValues, RowProducer, RowSender, ScanOptions, StreamingTableFunction, TableFunction,
+    streaming_plan,
+};
 
 /// Default of the parameter `k`: number of neurons returned.
 const DEFAULT_K: i64 = 10;
@@ -48,11 +51,11 @@ impl TableFunction for SimilarNeurons {
         fields()
     }
 
-    fn requires_superuser(&self) -> bool {
-        false
+    fn requires(&self) -> Role {
+        Role::Reader
     }
 
-    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+    fn plan(&self, engine: &Arc<EngineState>, values: &ParameterValues) -> Result<LogicalPlan> {
         let model = values.model(engine)?;
         let (Some(layer), Some(neuron)) = values.place(&model)? else {
             let missing = if values.optional_number("layer", 0..=i64::MAX)?.is_none() { "layer" } else { "neuron" };
@@ -60,11 +63,14 @@ impl TableFunction for SimilarNeurons {
         };
         let others = match values.optional_text("other") {
             None => vec![Arc::clone(&model)],
-            Some("*") => engine.registry.list(),
-            Some(other) => vec![engine.registry.get(other).map_err(sql_error)?],
+            Some("*") => values.models(engine),
+            Some(other) => vec![values.model_named(engine, other)?],
         };
         let k = values.number("k", 0..=i64::MAX)? as usize;
-        computed(self.name(), Neighbours { engine: Arc::clone(engine), model, layer, neuron, others, k })
+        streaming_plan(
+            self.name(),
+            SimilarNeuronsProducer { engine: Arc::clone(engine), model, layer, neuron, others, k },
+        )
     }
 }
 
@@ -79,7 +85,7 @@ fn fields() -> Vec<Field> {
 }
 
 #[derive(Debug, Clone)]
-struct Neighbours {
+struct SimilarNeuronsProducer {
     engine: Arc<EngineState>,
     model: Arc<Model>,
     layer: u32,
@@ -88,19 +94,19 @@ struct Neighbours {
     k: usize,
 }
 
-impl Call for Neighbours {
-    type Work = Self;
+impl StreamingTableFunction for SimilarNeuronsProducer {
+    type Producer = Self;
 
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(fields()))
     }
 
-    fn work<'a>(&'a self, _: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Self>> {
-        Box::pin(async move { Ok(Self { k: self.k.min(asked.limit.unwrap_or(usize::MAX)), ..self.clone() }) })
+    fn producer<'a>(&'a self, _: &'a dyn Session, scan: ScanOptions<'a>) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(async move { Ok(Self { k: self.k.min(scan.limit.unwrap_or(usize::MAX)), ..self.clone() }) })
     }
 }
 
-impl fmt::Display for Neighbours {
+impl fmt::Display for SimilarNeuronsProducer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { model, layer, neuron, others, k, .. } = self;
         let others: Vec<&str> = others.iter().map(|other| other.name()).collect();
@@ -113,8 +119,8 @@ impl fmt::Display for Neighbours {
     }
 }
 
-impl Work for Neighbours {
-    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+impl RowProducer for SimilarNeuronsProducer {
+    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let own = self.engine.resources.graph_index(&self.model).await?;
             let Some(signature) = own.signature(self.layer, self.neuron) else { return Ok(()) };

@@ -16,11 +16,11 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 use neuroql_graph::Pair;
 use neuroql_model::Model;
-use neuroql_schema::sql_error;
+use neuroql_schema::{Role, sql_error};
 
 use crate::Error;
 use crate::state::EngineState;
-use crate::table_functions::api::{Parameter, Rows, TableFunction, Values, Work, always_computed};
+use crate::table_functions::api::{Parameter, ParameterValues, RowProducer, RowSender, TableFunction, unfiltered_plan};
 use neuroql_pipeline::graphs::GraphIndex;
 
 /// Default of the parameter `threshold`: similarity from which pairs are returned.
@@ -64,33 +64,32 @@ impl TableFunction for SimilarPairs {
         ]
     }
 
-    fn requires_superuser(&self) -> bool {
-        false
+    fn requires(&self) -> Role {
+        Role::Reader
     }
 
-    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+    fn plan(&self, engine: &Arc<EngineState>, values: &ParameterValues) -> Result<LogicalPlan> {
         let model = values.model(engine)?;
-        let other =
-            values.optional_text("other").map(|other| engine.registry.get(other).map_err(sql_error)).transpose()?;
-        let call = Pairs {
+        let other = values.optional_model(engine, "other")?;
+        let call = SimilarPairsProducer {
             engine: Arc::clone(engine),
             other: other.filter(|other| other.name() != model.name()),
             threshold: values.real("threshold", LEAST_THRESHOLD..=1.0)?,
             model,
         };
-        always_computed(self, call)
+        unfiltered_plan(self, call)
     }
 }
 
 #[derive(Debug, Clone)]
-struct Pairs {
+struct SimilarPairsProducer {
     engine: Arc<EngineState>,
     model: Arc<Model>,
     other: Option<Arc<Model>>,
     threshold: f64,
 }
 
-impl fmt::Display for Pairs {
+impl fmt::Display for SimilarPairsProducer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "similar_pairs model={}", self.model.name())?;
         self.other.iter().try_for_each(|other| write!(f, " other={}", other.name()))?;
@@ -98,8 +97,8 @@ impl fmt::Display for Pairs {
     }
 }
 
-impl Work for Pairs {
-    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+impl RowProducer for SimilarPairsProducer {
+    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let one = self.engine.resources.graph_index(&self.model).await?;
             let other = match &self.other {
@@ -136,7 +135,7 @@ impl Work for Pairs {
     }
 }
 
-impl Pairs {
+impl SimilarPairsProducer {
     fn columns(&self, one: &GraphIndex, other: &GraphIndex, pairs: &[Pair]) -> Vec<ArrayRef> {
         let names = [&self.model, self.other.as_ref().unwrap_or(&self.model)].map(|model| {
             let name: ArrayRef = Arc::new(StringArray::from_iter_values(pairs.iter().map(|_| model.name())));

@@ -17,10 +17,10 @@ use futures::future::BoxFuture;
 use neuroql_graph::{Automaton, Predictions, Semantics};
 use neuroql_model::{Model, Placement};
 use neuroql_schema::graph_column::GraphColumn;
-use neuroql_schema::sql_error;
+use neuroql_schema::{Role, sql_error};
 
 use crate::state::EngineState;
-use crate::table_functions::api::{Parameter, Rows, TableFunction, Values, Work, always_computed};
+use crate::table_functions::api::{Parameter, ParameterValues, RowProducer, RowSender, TableFunction, unfiltered_plan};
 use neuroql_pipeline::graphs::preferred_rows;
 
 /// Table function `simulate_graphs`.
@@ -52,11 +52,11 @@ impl TableFunction for SimulateGraphs {
         ]
     }
 
-    fn requires_superuser(&self) -> bool {
-        false
+    fn requires(&self) -> Role {
+        Role::Reader
     }
 
-    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+    fn plan(&self, engine: &Arc<EngineState>, values: &ParameterValues) -> Result<LogicalPlan> {
         let model = values.model(engine)?;
         let simulation = Simulation {
             engine: Arc::clone(engine),
@@ -66,7 +66,7 @@ impl TableFunction for SimulateGraphs {
             semantics: values.parsed("semantics")?,
             model,
         };
-        always_computed(self, simulation)
+        unfiltered_plan(self, simulation)
     }
 }
 
@@ -88,8 +88,8 @@ impl fmt::Display for Simulation {
     }
 }
 
-impl Work for Simulation {
-    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+impl RowProducer for Simulation {
+    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             for layer in &self.layers {
                 if !rows.send(rows.batch(self.layer(*layer).await?)?).await {

@@ -7,10 +7,10 @@ use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::{first_value, max};
 use datafusion::logical_expr::{LogicalPlan, ident, lit};
 use datafusion::scalar::ScalarValue;
-use neuroql_schema::sql_error;
+use neuroql_schema::Role;
 
 use crate::state::EngineState;
-use crate::table_functions::api::{Parameter, TableFunction, Values};
+use crate::table_functions::api::{Parameter, ParameterValues, TableFunction};
 use crate::tables::activations::Activations;
 use crate::tables::model_table::scan_all;
 
@@ -45,13 +45,13 @@ impl TableFunction for TopNeurons {
         ]
     }
 
-    fn requires_superuser(&self) -> bool {
-        false
+    fn requires(&self) -> Role {
+        Role::Reader
     }
 
-    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+    fn plan(&self, engine: &Arc<EngineState>, values: &ParameterValues) -> Result<LogicalPlan> {
         if let Some(name) = values.optional_text("model") {
-            engine.registry.get(name).map_err(sql_error)?;
+            values.model_named(engine, name)?;
         }
         let k = values.number("k", 0..=i64::MAX)? as usize;
         let is = |parameter: &'static str| ident(parameter).eq(lit(ScalarValue::from(values.optional_text(parameter))));

@@ -15,21 +15,23 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use neuroql_model::{CancelOnDrop, LayerDifferences, Model, Placement, Reference};
-use neuroql_schema::sql_error;
+use neuroql_schema::{Rights, Role, sql_error};
 
 use crate::Error;
-use crate::guest::Guest;
 use crate::state::EngineState;
-use crate::table_functions::api::{Asked, Call, Parameter, Rows, TableFunction, Values, Work, computed};
+use crate::table_functions::api::{
+    Parameter, ParameterValues, RowProducer, RowSender, ScanOptions, StreamingTableFunction, TableFunction,
+    streaming_plan,
+};
 
 /// Table function `verify_model`.
 #[derive(Debug)]
 pub(crate) struct VerifyModel;
 
 impl TableFunction for VerifyModel {
-    fn requires_superuser(&self) -> bool {
+    fn requires(&self) -> Role {
         // A reference is a file of the server: `work` refuses it to other users.
-        false
+        Role::Reader
     }
 
     fn name(&self) -> &'static str {
@@ -57,7 +59,7 @@ impl TableFunction for VerifyModel {
         ]
     }
 
-    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+    fn plan(&self, engine: &Arc<EngineState>, values: &ParameterValues) -> Result<LogicalPlan> {
         let call = Verification {
             engine: Arc::clone(engine),
             model: values.model(engine)?,
@@ -69,12 +71,12 @@ impl TableFunction for VerifyModel {
             let reason = "are those of the reference if there is one: give one of the two";
             return Err(values.invalid("texts", reason).into());
         }
-        computed(self.name(), call)
+        streaming_plan(self.name(), call)
     }
 }
 
 /// Returns the texts that a call gives, if any.
-fn texts(values: &Values) -> Result<Option<Vec<String>>> {
+fn texts(values: &ParameterValues) -> Result<Option<Vec<String>>> {
     let Some(ScalarValue::List(list)) = values.get("texts") else { return Ok(None) };
     if list.is_null(0) {
         return Ok(None);
@@ -98,17 +100,17 @@ struct Verification {
     schema: SchemaRef,
 }
 
-impl Call for Verification {
-    type Work = Self;
+impl StreamingTableFunction for Verification {
+    type Producer = Self;
 
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
 
-    fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Self>> {
+    fn producer<'a>(&'a self, session: &'a dyn Session, _: ScanOptions<'a>) -> BoxFuture<'a, Result<Self>> {
         Box::pin(async move {
             // A file of the server's.
-            if self.reference.is_some() && session.config().get_extension::<Guest>().is_some() {
+            if self.reference.is_some() && !Rights::of(session.config_options()).has(Role::Superuser) {
                 return Err(Error::MayNotLoad("a reference".into()).into());
             }
             Ok(self.clone())
@@ -127,8 +129,8 @@ impl fmt::Display for Verification {
     }
 }
 
-impl Work for Verification {
-    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+impl RowProducer for Verification {
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let reference = match self.reference.clone() {
                 Some(location) => {

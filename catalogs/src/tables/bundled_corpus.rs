@@ -16,7 +16,7 @@ use crate::async_method::async_method;
 
 /// A table of a Parquet file in memory.
 #[derive(Debug)]
-pub(crate) struct Bundled {
+pub(crate) struct BundledTable {
     schema: SchemaRef,
     file: &'static [u8],
     batches: OnceLock<Vec<RecordBatch>>,
@@ -29,14 +29,14 @@ pub(crate) struct Bundled {
 pub fn bundled_corpus() -> Result<Arc<dyn TableProvider>> {
     let file = neuroql_datasets::TOY.corpus;
     let reader = ParquetRecordBatchReaderBuilder::try_new(in_memory(file))?;
-    Ok(Arc::new(Bundled { schema: Arc::clone(reader.schema()), file, batches: OnceLock::new() }))
+    Ok(Arc::new(BundledTable { schema: Arc::clone(reader.schema()), file, batches: OnceLock::new() }))
 }
 
 fn in_memory(file: &'static [u8]) -> bytes::Bytes {
     bytes::Bytes::from_static(file)
 }
 
-impl TableProvider for Bundled {
+impl TableProvider for BundledTable {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
@@ -48,7 +48,7 @@ impl TableProvider for Bundled {
     async_method!(scan => plan);
 }
 
-impl Bundled {
+impl BundledTable {
     fn plan<'a>(
         &'a self,
         _: &'a dyn Session,

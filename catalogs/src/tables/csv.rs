@@ -39,32 +39,32 @@ const AT_ONCE: usize = 32;
 
 /// `STORED AS CSV`, in the place of DataFusion's own.
 #[derive(Debug)]
-pub struct CsvFiles(
+pub struct CsvFactory(
     /// DataFusion's own, which knows the options.
     pub Arc<dyn FileFormatFactory>,
 );
 
-impl GetExt for CsvFiles {
+impl GetExt for CsvFactory {
     fn get_ext(&self) -> String {
         self.0.get_ext()
     }
 }
 
-impl FileFormatFactory for CsvFiles {
+impl FileFormatFactory for CsvFactory {
     fn create(&self, state: &dyn Session, options: &HashMap<String, String>) -> Result<Arc<dyn FileFormat>> {
-        Ok(Csv::over(self.0.create(state, options)?))
+        Ok(InferringCsvFormat::over(self.0.create(state, options)?))
     }
 
     fn default(&self) -> Arc<dyn FileFormat> {
-        Csv::over(self.0.default())
+        InferringCsvFormat::over(self.0.default())
     }
 }
 
 /// The format of the files of one table.
 #[derive(Debug)]
-struct Csv(CsvFormat);
+struct InferringCsvFormat(CsvFormat);
 
-impl Csv {
+impl InferringCsvFormat {
     fn over(format: Arc<dyn FileFormat>) -> Arc<dyn FileFormat> {
         let Some(csv) = format.downcast_ref::<CsvFormat>() else { return format };
         let mut options = csv.options().clone();
@@ -84,7 +84,7 @@ impl Csv {
             let mut left = options.schema_infer_max_rec.unwrap_or(DEFAULT_SCHEMA_INFER_MAX_RECORD);
             let untyped = left == 0;
             let format = self.reader(has_header)?;
-            let mut columns = Columns::default();
+            let mut columns = InferredColumns::default();
             let mut files = files.iter();
             for file in files.by_ref() {
                 let (schema, records) = self.head(&format, store, file, left).await?;
@@ -151,7 +151,7 @@ impl Csv {
             let (sender, pieces) = channel(2);
             let format = format.clone();
             let read = tokio::task::spawn_blocking(move || {
-                format.infer_schema(Pieces { pieces, current: Bytes::new(), left: MOST_BYTES }, Some(records))
+                format.infer_schema(ChunkReader { pieces, current: Bytes::new(), left: MOST_BYTES }, Some(records))
             });
             while let Some(piece) = bytes.next().await {
                 // The reader has enough.
@@ -194,7 +194,7 @@ impl Csv {
     }
 }
 
-impl FileFormat for Csv {
+impl FileFormat for InferringCsvFormat {
     fn get_ext(&self) -> String {
         self.0.get_ext()
     }
@@ -247,13 +247,13 @@ fn unreadable(file: &ObjectMeta, error: &ArrowError) -> Error {
 }
 
 /// The bytes of a file as they come.
-struct Pieces {
+struct ChunkReader {
     pieces: Receiver<Result<Bytes>>,
     current: Bytes,
     left: usize,
 }
 
-impl Read for Pieces {
+impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         while self.current.is_empty() {
             match self.pieces.blocking_recv() {
@@ -277,13 +277,13 @@ impl Read for Pieces {
 
 /// Names and types of columns, of all files together.
 #[derive(Debug, Default)]
-struct Columns {
+struct InferredColumns {
     columns: Vec<(String, DataType)>,
     /// The file with the most columns.
     file: String,
 }
 
-impl Columns {
+impl InferredColumns {
     fn add(&mut self, file: &ObjectMeta, schema: &Schema, named: bool) -> Result<(), Error> {
         let same = |(field, (name, _)): (&Arc<Field>, &(String, DataType))| field.name() == name;
         if named && !schema.fields().iter().zip(&self.columns).all(same) {

@@ -15,7 +15,7 @@ use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 
 use crate::async_method::async_method;
-use crate::tables::bundled_corpus::Bundled;
+use crate::tables::bundled_corpus::BundledTable;
 use crate::tables::dataset::Dataset;
 
 /// Table `datasets`. Views are datasets too but are not listed: counting their rows may run a model.
@@ -35,7 +35,7 @@ impl Datasets {
                 let paths: Vec<String> = listing.table_paths().iter().map(ToString::to_string).collect();
                 Some(paths.join(", "))
             }
-            None if dataset.table.is::<Bundled>() => Some("bundled".to_owned()),
+            None if dataset.table.is::<BundledTable>() => Some("bundled".to_owned()),
             None => None,
         };
         let source = provider_as_source(Arc::clone(&dataset.table));

@@ -21,6 +21,7 @@ use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
 use neuroql_pipeline::RowFilter;
+use neuroql_schema::{Rights, Role};
 
 use crate::async_method::async_method;
 use crate::state::EngineState;
@@ -55,6 +56,26 @@ pub(crate) trait ModelTable: Debug + Send + Sync {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         not_impl_err!("INSERT is not supported for the table {}", self.name())
     }
+
+    /// Returns the least role that may insert rows into the table of a model that it may use.
+    fn insert_requires(&self) -> Role {
+        Role::Superuser
+    }
+
+    /// Returns true if rows can be deleted.
+    fn supports_delete(&self) -> bool {
+        false
+    }
+
+    /// Deletes the rows of a model that a predicate lets pass, and returns their number.
+    fn delete<'a>(
+        &'a self,
+        _: &'a Arc<Model>,
+        _: &'a Arc<EngineState>,
+        _: &'a Predicate,
+    ) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move { not_impl_err!("DELETE is not supported for the table {}", self.name()) })
+    }
 }
 
 /// The arguments of a scan.
@@ -68,14 +89,14 @@ pub(crate) struct Scan<'a> {
 }
 
 /// A table of one model.
-#[derive(Debug)]
-pub(crate) struct OfModel {
+#[derive(Debug, Clone)]
+pub(crate) struct ModelTableProvider {
     pub table: Arc<dyn ModelTable>,
     pub model: Arc<Model>,
     pub engine: Arc<EngineState>,
 }
 
-impl TableProvider for OfModel {
+impl TableProvider for ModelTableProvider {
     fn schema(&self) -> SchemaRef {
         self.table.schema(Some(&self.model))
     }
@@ -97,7 +118,7 @@ impl TableProvider for OfModel {
     ) -> Arc<dyn ExecutionPlan>);
 }
 
-impl OfModel {
+impl ModelTableProvider {
     fn plan<'a>(
         &'a self,
         session: &'a dyn Session,
@@ -106,28 +127,32 @@ impl OfModel {
         limit: Option<usize>,
     ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
+            Rights::of(session.config_options()).check_schema(self.model.name())?;
             self.table.scan(&self.model, Scan { session, engine: &self.engine, projection, filters, limit }).await
         })
     }
 
     fn plan_insert<'a>(
         &'a self,
-        _: &'a dyn Session,
+        session: &'a dyn Session,
         input: Arc<dyn ExecutionPlan>,
         op: InsertOp,
     ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
-        Box::pin(async move { self.table.insert(&self.model, &self.engine, input, op) })
+        Box::pin(async move {
+            Rights::of(session.config_options()).check_schema(self.model.name())?;
+            self.table.insert(&self.model, &self.engine, input, op)
+        })
     }
 }
 
 /// A table over all models, with a leading column `model`.
 #[derive(Debug)]
-pub(crate) struct OfAll {
+pub(crate) struct AllModelsTableProvider {
     pub table: Arc<dyn ModelTable>,
     pub engine: Arc<EngineState>,
 }
 
-impl OfAll {
+impl AllModelsTableProvider {
     fn on_model(filter: &Expr) -> bool {
         filter.column_refs().iter().all(|column| column.name == "model") && can_evaluate(filter)
     }
@@ -136,9 +161,11 @@ impl OfAll {
         filter.column_refs().iter().any(|column| column.name == "model")
     }
 
-    /// The models that pass the filters on `model`.
+    /// The models that pass the filters on `model` and that the user may use.
     fn models(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<Arc<Model>>> {
+        let rights = Rights::of(session.config_options());
         let models = self.engine.registry.list();
+        let models: Vec<_> = models.into_iter().filter(|model| rights.may_use(model.name())).collect();
         let filters: Vec<Expr> = filters.iter().filter(|f| Self::on_model(f)).cloned().collect();
         let schema = Arc::new(Schema::new(vec![Field::new("model", DataType::Utf8, false)]));
         let predicate = Predicate::compile(&filters, &schema, session)?;
@@ -148,7 +175,7 @@ impl OfAll {
     }
 }
 
-impl TableProvider for OfAll {
+impl TableProvider for AllModelsTableProvider {
     fn schema(&self) -> SchemaRef {
         let schema = self.table.schema(None);
         let model = Arc::new(Field::new("model", DataType::Utf8, false));
@@ -171,7 +198,7 @@ impl TableProvider for OfAll {
     async_method!(scan => plan);
 }
 
-impl OfAll {
+impl AllModelsTableProvider {
     fn plan<'a>(
         &'a self,
         session: &'a dyn Session,
@@ -217,5 +244,9 @@ impl OfAll {
 /// A scan of a table over all models, to build table functions on.
 pub(crate) fn scan_all(table: Arc<dyn ModelTable>, engine: &Arc<EngineState>) -> Result<LogicalPlanBuilder> {
     let name = table.name();
-    LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(OfAll { table, engine: Arc::clone(engine) })), None)
+    LogicalPlanBuilder::scan(
+        name,
+        provider_as_source(Arc::new(AllModelsTableProvider { table, engine: Arc::clone(engine) })),
+        None,
+    )
 }

@@ -1,4 +1,4 @@
-//! `models`: one row a registered model.
+//! `models`: one row a registered model that the user may use.
 
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
+use neuroql_model::location::Revision;
+use neuroql_schema::Rights;
 
 /// Table `models`.
 #[derive(Debug)]
@@ -43,6 +45,10 @@ pub(crate) fn schema() -> SchemaRef {
         Field::new("bos", DataType::Boolean, false),
         int("window"),
         text("tokenizer_sha256"),
+        // NULL for models that are not of the hub.
+        Field::new("revision", DataType::Utf8, true),
+        Field::new("commit_sha", DataType::Utf8, true),
+        Field::new("step", DataType::Int64, true),
     ]))
 }
 
@@ -61,28 +67,34 @@ impl TableProvider for Models {
 impl Models {
     fn plan<'a>(
         &'a self,
-        _: &'a dyn Session,
+        session: &'a dyn Session,
         projection: Option<&'a Vec<usize>>,
         _: &'a [Expr],
         _: Option<usize>,
     ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
+            let rights = Rights::of(session.config_options());
             let models = self.engine.registry.list();
+            let models: Vec<_> = models.into_iter().filter(|model| rights.may_use(model.name())).collect();
             let text = |f: fn(&Model) -> String| -> ArrayRef {
                 Arc::new(StringArray::from_iter_values(models.iter().map(|model| f(model))))
             };
             let int = |f: fn(&Model) -> usize| -> ArrayRef {
                 Arc::new(Int32Array::from_iter_values(models.iter().map(|model| f(model) as i32)))
             };
+            let of_hub = |f: fn(&Revision) -> String| -> ArrayRef {
+                Arc::new(models.iter().map(|model| model.revision().map(f)).collect::<StringArray>())
+            };
+            let steps: Int64Array = models.iter().map(|model| model.revision().and_then(Revision::step)).collect();
             let parameters = Int64Array::from_iter_values(models.iter().map(|model| model.parameters() as i64));
             let columns = vec![
                 text(|m| m.name().into()),
                 text(|m| m.config().architecture.clone()),
                 int(|m| m.config().layers),
-                int(|m| m.config().d_mlp),
+                int(|m| m.neurons_per_layer()),
                 int(|m| m.config().d_model),
                 text(|m| m.config().activation.to_string()),
-                text(|m| m.site().to_string()),
+                text(Model::site_name),
                 Arc::new(parameters),
                 int(|m| m.config().vocabulary),
                 int(|m| m.config().context),
@@ -93,6 +105,9 @@ impl Models {
                 Arc::new(BooleanArray::from_iter(models.iter().map(|model| Some(model.bos().is_some())))),
                 int(Model::window),
                 text(|m| m.tokenizer_sha256().into()),
+                of_hub(|revision| revision.name.clone()),
+                of_hub(|revision| revision.commit.clone()),
+                Arc::new(steps),
             ];
             let schema = self.schema();
             let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;

@@ -21,7 +21,7 @@ use neuroql_schema::sql_error;
 
 use crate::state::EngineState;
 use crate::tables::model_table::Scan;
-use crate::tables::predicate::{Places, Predicate, can_evaluate};
+use crate::tables::predicate::{NeuronSelection, Predicate, can_evaluate};
 
 /// Some neurons of a layer, over one dataset if it was analysed.
 #[derive(Debug, Clone)]
@@ -30,11 +30,13 @@ pub(crate) struct LayerPart {
     pub dataset: Option<String>,
     /// Numbers of the neurons, ascending.
     pub neurons: Vec<u32>,
+    /// Expert of each neuron, if it is of one.
+    pub experts: Vec<Option<usize>>,
 }
 
 /// Makes rows, with the columns of a schema, of a part and the store's rows of its layer: statistics, and scores of
 /// graphs if they are needed.
-pub(crate) type MakeRows =
+pub(crate) type RowMapper =
     fn(&LayerPart, Option<&RecordBatch>, Option<&RecordBatch>, &SchemaRef) -> Result<RecordBatch>;
 
 /// Columns that come from a layer's graphs.
@@ -55,19 +57,35 @@ pub(crate) fn of_kept(
     scan: Scan<'_>,
     schema: SchemaRef,
     unknown: bool,
-    make: MakeRows,
+    make: RowMapper,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let predicate = Predicate::compile(scan.filters, &schema, scan.session)?;
-    let places = Places::new(model, predicate)?;
+    let places = selection(model, &scan, &schema)?;
+    let stream = partition(model, &scan, schema, places, unknown, make)?;
+    let schema = Arc::clone(stream.schema());
+    Ok(Arc::new(StreamingTableExec::try_new(schema, vec![stream], None, [], false, scan.limit)?))
+}
+
+/// Neurons that a scan reads.
+pub(crate) fn selection(model: &Model, scan: &Scan<'_>, schema: &SchemaRef) -> Result<NeuronSelection> {
+    NeuronSelection::new(model, Predicate::compile(scan.filters, schema, scan.session)?)
+}
+
+/// Reads the rows of a scan, of which [`of_kept`] makes a plan.
+pub(crate) fn partition(
+    model: &Arc<Model>,
+    scan: &Scan<'_>,
+    schema: SchemaRef,
+    places: NeuronSelection,
+    unknown: bool,
+    make: RowMapper,
+) -> Result<Arc<dyn PartitionStream>> {
     let (model, engine) = (Arc::clone(model), Arc::clone(scan.engine));
     let schema = match scan.projection {
         Some(columns) => Arc::new(schema.project(columns)?),
         None => schema,
     };
     let graphs = OF_GRAPHS.iter().any(|name| schema.index_of(name).is_ok());
-    let stream = Arc::new(Kept { model, engine, schema: Arc::clone(&schema), places, unknown, graphs, make });
-    let exec = StreamingTableExec::try_new(schema, vec![stream], None, [], false, scan.limit)?;
-    Ok(Arc::new(exec))
+    Ok(Arc::new(NeuronPartition { model, engine, schema, places, unknown, graphs, make }))
 }
 
 /// Splits a selection into parts by the datasets that are analysed now.
@@ -76,14 +94,20 @@ async fn parts(engine: &EngineState, model: &Model, places: Selection, unknown: 
     let mut parts = Vec::new();
     for (layer, neurons) in places {
         let layer = layer as u32;
-        let neurons = neurons.unwrap_or_else(|| (0..model.config().d_mlp as u32).collect());
+        let neurons = neurons.unwrap_or_else(|| (0..model.neurons_per_layer() as u32).collect());
+        let part = |dataset: Option<&String>| LayerPart {
+            layer,
+            dataset: dataset.cloned(),
+            neurons: neurons.clone(),
+            experts: neurons.iter().map(|neuron| model.expert_of(layer as usize, *neuron)).collect(),
+        };
         let datasets: BTreeSet<&String> =
             analysed.iter().filter(|(_, layers)| layers.contains(&layer)).map(|(dataset, _)| dataset).collect();
         if datasets.is_empty() && unknown {
-            parts.push(LayerPart { layer, dataset: None, neurons: neurons.clone() });
+            parts.push(part(None));
         }
         for dataset in datasets {
-            parts.push(LayerPart { layer, dataset: Some(dataset.clone()), neurons: neurons.clone() });
+            parts.push(part(Some(dataset)));
         }
     }
     Ok(parts)
@@ -107,21 +131,21 @@ pub(crate) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> 
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
-struct Kept {
+struct NeuronPartition {
     model: Arc<Model>,
     engine: Arc<EngineState>,
     schema: SchemaRef,
-    places: Places,
+    places: NeuronSelection,
     /// True if layers that were not analysed have rows.
     unknown: bool,
     /// True if scores of graphs are needed.
     graphs: bool,
-    make: MakeRows,
+    make: RowMapper,
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for NeuronPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Kept");
+        let mut out = f.debug_struct("NeuronPartition");
         out.field("model", &self.model.name());
         if let Some(layers) = self.places.layers() {
             out.field("layers", &layers);
@@ -130,7 +154,7 @@ impl fmt::Debug for Kept {
     }
 }
 
-impl PartitionStream for Kept {
+impl PartitionStream for NeuronPartition {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }

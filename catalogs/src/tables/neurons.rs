@@ -20,7 +20,8 @@ use crate::tables::neuron_rows::{LayerPart, OF_GRAPHS, batch, of_kept, supports_
 #[derive(Debug)]
 pub(crate) struct Neurons;
 
-fn schema() -> SchemaRef {
+/// Columns of `neurons`.
+pub(crate) fn schema() -> SchemaRef {
     let field = |name: &str, data_type: DataType, nullable| Field::new(name, data_type, nullable);
     let real = |name: &str| field(name, DataType::Float32, true);
     let histogram = DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true)));
@@ -44,13 +45,23 @@ fn schema() -> SchemaRef {
     ]))
 }
 
+/// Columns of `neurons` of a model, or of all.
+fn schema_of(model: Option<&Model>) -> SchemaRef {
+    let schema = schema();
+    if !model.is_none_or(Model::has_experts) {
+        return schema;
+    }
+    let expert = Arc::new(Field::new("expert", DataType::Int32, true));
+    Arc::new(Schema::new(schema.fields().iter().cloned().chain([expert]).collect::<Vec<_>>()))
+}
+
 impl ModelTable for Neurons {
     fn name(&self) -> &'static str {
         "neurons"
     }
 
-    fn schema(&self, _: Option<&Model>) -> SchemaRef {
-        schema()
+    fn schema(&self, model: Option<&Model>) -> SchemaRef {
+        schema_of(model)
     }
 
     fn supports_filter(&self, filter: &Expr) -> TableProviderFilterPushDown {
@@ -62,7 +73,7 @@ impl ModelTable for Neurons {
     }
 
     fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
-        Box::pin(std::future::ready(of_kept(model, scan, schema(), true, rows)))
+        Box::pin(std::future::ready(of_kept(model, scan, schema_of(Some(model)), true, rows)))
     }
 }
 
@@ -80,6 +91,9 @@ fn rows(
         Ok(match (field.name().as_str(), stored) {
             ("layer", _) => Arc::new(Int32Array::from_value(part.layer as i32, count)),
             ("neuron", _) => Arc::new(Int32Array::from_iter_values(part.neurons.iter().map(|n| *n as i32))),
+            ("expert", _) => {
+                Arc::new(part.experts.iter().map(|expert| expert.map(|n| n as i32)).collect::<Int32Array>())
+            }
             ("dataset", _) => Arc::new(StringArray::from_iter(vec![part.dataset.as_deref(); count])),
             (name, _) if OF_GRAPHS.contains(&name) => match &graphs {
                 Some((graphs, rows)) => take(&graphs[name], rows, None)?,

@@ -149,16 +149,16 @@ impl std::fmt::Display for Predicate {
 
 /// Layers and neurons of a model, as a predicate selects them.
 #[derive(Debug, Clone)]
-pub(crate) enum Places {
+pub(crate) enum NeuronSelection {
     Known(Selection),
     /// A predicate with parameters of a prepared statement, which have values while it runs.
-    OfPredicate(Predicate),
+    Deferred(Predicate),
 }
 
-impl Places {
+impl NeuronSelection {
     pub fn new(model: &Model, predicate: Predicate) -> Result<Self> {
         match predicate.parts.iter().any(is_volatile) {
-            true => Ok(Self::OfPredicate(predicate)),
+            true => Ok(Self::Deferred(predicate)),
             false => select_neurons(model, &predicate).map(Self::Known),
         }
     }
@@ -167,7 +167,7 @@ impl Places {
     pub fn select(&self, model: &Model) -> Result<Selection> {
         match self {
             Self::Known(selection) => Ok(selection.clone()),
-            Self::OfPredicate(predicate) => select_neurons(model, predicate),
+            Self::Deferred(predicate) => select_neurons(model, predicate),
         }
     }
 
@@ -175,14 +175,14 @@ impl Places {
     pub fn layers(&self) -> Option<usize> {
         match self {
             Self::Known(selection) => Some(selection.len()),
-            Self::OfPredicate(_) => None,
+            Self::Deferred(_) => None,
         }
     }
 }
 
 /// Applies a predicate on `layer` and `neuron` to a model's neurons.
 pub(crate) fn select_neurons(model: &Model, predicate: &Predicate) -> Result<Selection> {
-    let (layers, width) = (model.config().layers, model.config().d_mlp);
+    let (layers, width, read) = (model.config().layers, model.neurons_per_layer(), model.layers_read());
     let is_of_layer =
         |part: &Arc<dyn PhysicalExpr>| collect_columns(part).iter().all(|column| column.name() == "layer");
     let (of_layers, others): (Vec<_>, Vec<_>) = predicate.parts.iter().cloned().partition(is_of_layer);
@@ -191,7 +191,7 @@ pub(crate) fn select_neurons(model: &Model, predicate: &Predicate) -> Result<Sel
     let schema = Arc::new(Schema::new(vec![field("layer")]));
     let numbers = Arc::new(Int32Array::from_iter_values(0..layers as i32));
     let mask = of_layers.evaluate(&RecordBatch::try_new(schema, vec![numbers])?)?;
-    let layers = mask.values().set_indices();
+    let layers = mask.values().set_indices().filter(|layer| read.contains(layer));
     if others.is_empty() {
         return Ok(layers.map(|layer| (layer, None)).collect());
     }

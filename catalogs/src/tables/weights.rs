@@ -42,6 +42,9 @@ impl ModelTable for Weights {
         if model.is_none_or(|model| model.config().gated) {
             fields.push(Field::new("w_gate", vector, true));
         }
+        if model.is_none_or(Model::has_experts) {
+            fields.push(Field::new("expert", DataType::Int32, true));
+        }
         Arc::new(Schema::new(fields))
     }
 
@@ -56,10 +59,11 @@ impl ModelTable for Weights {
 
     fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
+            model.check_neuron_weights().map_err(sql_error)?;
             let schema = self.schema(Some(model));
             let predicate = Predicate::compile(scan.filters, &schema, scan.session)?;
             let selection = select_neurons(model, &predicate)?;
-            let partition = Neurons { schema: Arc::clone(&schema), model: Arc::clone(model), selection };
+            let partition = WeightPartition { schema: Arc::clone(&schema), model: Arc::clone(model), selection };
             let partitions: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(partition)];
             let plan = StreamingTableExec::try_new(schema, partitions, scan.projection, [], false, scan.limit)?;
             Ok(Arc::new(plan) as Arc<dyn ExecutionPlan>)
@@ -68,13 +72,13 @@ impl ModelTable for Weights {
 }
 
 #[derive(Debug)]
-struct Neurons {
+struct WeightPartition {
     schema: SchemaRef,
     model: Arc<Model>,
     selection: Selection,
 }
 
-impl PartitionStream for Neurons {
+impl PartitionStream for WeightPartition {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -82,7 +86,7 @@ impl PartitionStream for Neurons {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (model, schema) = (Arc::clone(&self.model), Arc::clone(&self.schema));
         let rows = (BATCH_BYTES / (12 * model.config().d_model)).max(1);
-        let all: Vec<u32> = (0..model.config().d_mlp as u32).collect();
+        let all: Vec<u32> = (0..model.neurons_per_layer() as u32).collect();
         let chunks: Vec<(usize, Vec<u32>)> = self
             .selection
             .iter()
@@ -117,8 +121,12 @@ fn batch(model: &Model, schema: &SchemaRef, layer: usize, neurons: &[u32]) -> Re
         Arc::new(weights.iter().map(|w| w.b_in).collect::<Float32Array>()),
         vectors(weights.iter().map(|w| Some(&w.w_out)).collect()),
     ];
-    if schema.fields().len() > columns.len() {
+    if schema.index_of("w_gate").is_ok() {
         columns.push(vectors(weights.iter().map(|w| w.w_gate.as_ref()).collect()));
+    }
+    if schema.index_of("expert").is_ok() {
+        let expert = |neuron: &u32| model.expert_of(layer, *neuron).map(|expert| expert as i32);
+        columns.push(Arc::new(neurons.iter().map(expert).collect::<Int32Array>()));
     }
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

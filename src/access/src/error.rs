@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use datafusion::error::DataFusionError;
+use neuroql::Role;
 
 /// Errors of permissions, of settings and of the password file.
 #[derive(Debug, thiserror::Error)]
@@ -13,9 +14,25 @@ pub enum Error {
         /// The fault.
         reason: String,
     },
-    /// Only a superuser may do it.
-    #[error("permission denied for {0}")]
-    Denied(String),
+    /// The file of host rules cannot be used.
+    #[error("host rules {}: {reason}", file.display())]
+    HostRules {
+        /// The file.
+        file: PathBuf,
+        /// The fault.
+        reason: String,
+    },
+    /// A client may not connect from where it is.
+    #[error("{0}")]
+    Host(String),
+    /// The user may not do it.
+    #[error("{}", .denial.message(.what))]
+    Denied {
+        /// Name of the statement, table function or schema.
+        what: String,
+        /// Why the user may not.
+        denial: Denial,
+    },
     /// A transaction that was begun as read-only may not do it.
     #[error("cannot execute {0} in a read-only transaction")]
     ReadOnly(String),
@@ -40,8 +57,9 @@ impl Error {
     /// Its SQLSTATE, as Postgres has it.
     pub fn sqlstate(&self) -> &'static str {
         match self {
-            Self::PasswordFile { .. } => "F0000",
-            Self::Denied(_) => "42501",
+            Self::PasswordFile { .. } | Self::HostRules { .. } => "F0000",
+            Self::Host(_) => "28000",
+            Self::Denied { .. } => "42501",
             Self::ReadOnly(_) => "25006",
             Self::Setting { .. } => "22023",
             Self::Plan(error) => neuroql::sqlstate(error),
@@ -49,7 +67,36 @@ impl Error {
     }
 
     /// Advice to the user.
-    pub fn hint(&self) -> Option<&'static str> {
-        matches!(self, Self::Denied(_)).then_some("Only a superuser may do this.")
+    pub fn hint(&self) -> Option<String> {
+        let Self::Denied { denial, .. } = self else { return None };
+        Some(match denial {
+            Denial::Role(role) => format!("Only {} may do this.", role.and_above()),
+            Denial::Owner(_) => return None,
+            Denial::NotGranted => "A superuser grants it by GRANT USAGE ON SCHEMA.".into(),
+            Denial::Location(_) => "The server is started with --allow-location for what analysts may register.".into(),
+        })
+    }
+}
+
+/// Why a user may not do something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// It takes this role.
+    Role(Role),
+    /// It takes the owner of this table.
+    Owner(String),
+    /// The use of the schema was revoked and not granted.
+    NotGranted,
+    /// Nothing may be registered from this location.
+    Location(String),
+}
+
+impl Denial {
+    fn message(&self, what: &str) -> String {
+        match self {
+            Self::Role(_) | Self::NotGranted => format!("permission denied for {what}"),
+            Self::Owner(table) => format!("must be owner of table {table}"),
+            Self::Location(location) => format!("permission denied for location {location}"),
+        }
     }
 }

@@ -52,6 +52,19 @@ impl Verifier {
         (!verifier.salt.is_empty()).then_some(verifier)
     }
 
+    /// Returns the text that [`Verifier::parse`] reads.
+    pub fn to_text(&self) -> String {
+        let [salt, stored_key, server_key] =
+            [&self.salt[..], &self.stored_key, &self.server_key].map(|bytes| BASE64.encode(bytes));
+        format!("SCRAM-SHA-256${}:{salt}${stored_key}:{server_key}", self.iterations)
+    }
+
+    /// Returns true if this is the verifier of a password. Takes milliseconds, as many for a wrong one.
+    pub fn is_of(&self, password: &str) -> bool {
+        let given = Self::derive_with(password, self.salt.clone(), self.iterations);
+        verify_slices_are_equal(&given.stored_key, &self.stored_key).is_ok()
+    }
+
     /// Makes a verifier for a user that does not exist: the conversation must look and last the same. The salt is a
     /// function of the name, so that asking twice does not give the game away.
     pub fn mock(user: &str, secret: &[u8; 32]) -> Self {
@@ -218,6 +231,7 @@ mod tests {
                     WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
         let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
         assert_eq!(Verifier::parse(text), Some(Verifier::derive_with("pencil", salt, 4096)));
+        assert_eq!(Verifier::parse(text).map(|verifier| verifier.to_text()).as_deref(), Some(text));
         for bad in ["SCRAM-SHA-256$", "SCRAM-SHA-256$0:AA==$AA==:AA==", "md5abc", ""] {
             assert_eq!(Verifier::parse(bad), None);
         }

@@ -1,13 +1,13 @@
 //! Admission of examples: the conditions for keeping more of one than its extremes.
 
 use crate::examples::{BANDS, Selected, band};
-use crate::top_tokens::{StrongToken, kept_tokens};
+use crate::top_tokens::{TopToken, kept_tokens};
 use crate::total_order::is_greater;
 
 /// Floor that an example must pass to be kept for a neuron. It is checked for each example and neuron, so floors of
 /// neurons are adjacent in memory, unlike the kept examples.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Floor {
+pub(crate) struct AdmissionThreshold {
     /// Activation of the weakest of the strongest tokens; `None` while there is room for more.
     token: Option<f32>,
     /// Activation of the weakest of the strongest examples, and its document; `None` while there is room for more.
@@ -16,9 +16,9 @@ pub(crate) struct Floor {
     drawn: [Option<u64>; BANDS],
 }
 
-impl Floor {
+impl AdmissionThreshold {
     /// Makes the floor of a neuron from its kept examples and tokens, with `k` strongest examples at most.
-    pub fn of(selected: &Selected, strongest: &[StrongToken], k: usize) -> Self {
+    pub fn of(selected: &Selected, strongest: &[TopToken], k: usize) -> Self {
         let example = selected.best.last().filter(|_| selected.best.len() >= k);
         let drawn = |band: usize| selected.drawn.get(band).and_then(|drawn| drawn.as_ref().map(|(draw, _)| *draw));
         Self {
@@ -61,8 +61,8 @@ mod tests {
             let (mut selected, mut strongest) = (Selected::default(), Vec::new());
             for (number, (document, quarters, draw)) in (0..).zip(examples) {
                 let activation = f32::from(quarters) / 4.0;
-                let wanted = Floor::of(&selected, &strongest, k).wants(k, || draw, activation, document);
-                let before = (Floor::of(&selected, &strongest, k), selected.clone(), strongest.clone());
+                let wanted = AdmissionThreshold::of(&selected, &strongest, k).wants(k, || draw, activation, document);
+                let before = (AdmissionThreshold::of(&selected, &strongest, k), selected.clone(), strongest.clone());
                 let peak = Peak { document, example: number, position: 0, activation, around: Box::default() };
                 selected.offer(k, draw, peak);
                 offer(&mut strongest, kept_tokens(k), number as u32, &[activation]);

@@ -7,7 +7,7 @@ use crate::total_order::{greater, lesser};
 /// Bounds of one neuron in each example, in 8 bits (5 for lower bounds): steps of equal size between the least and the
 /// greatest of them, rounded outward so that no bound is ever wrong.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Codes {
+pub struct QuantizedBounds {
     /// Value of the code −127.
     pub low: f32,
     /// Value of the code 127.
@@ -31,7 +31,7 @@ const COARSE: i16 = 8;
 /// different shapes round differently.
 pub const ROUNDING: f32 = 1e-5;
 
-impl Codes {
+impl QuantizedBounds {
     /// Makes upper bounds of values.
     pub fn above(values: &[f32]) -> Self {
         Self::new(values, 1)
@@ -85,7 +85,7 @@ impl Codes {
     }
 }
 
-impl Codes {
+impl QuantizedBounds {
     /// Opposite bound of the value that a bound was made of: for an upper bound of an example, a number that some
     /// activation in it is at least. `None` without a bound.
     pub fn opposite(&self, example: usize, upper: bool) -> Option<f32> {
@@ -142,10 +142,10 @@ fn widened<P: AsRef<[f32]>>(
 /// Bounds of the neurons of a layer in a range of examples.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LayerBounds {
-    /// Upper bounds, one [`Codes`] a neuron.
-    pub upper: Vec<Codes>,
-    /// Lower bounds, one [`Codes`] a neuron.
-    pub lower: Vec<Codes>,
+    /// Upper bounds, one [`QuantizedBounds`] a neuron.
+    pub upper: Vec<QuantizedBounds>,
+    /// Lower bounds, one [`QuantizedBounds`] a neuron.
+    pub lower: Vec<QuantizedBounds>,
 }
 
 impl LayerBounds {
@@ -156,8 +156,10 @@ impl LayerBounds {
         let mut bounds = Self::default();
         for first in (0..width).step_by(COLUMNS) {
             let columns = first..width.min(first + COLUMNS);
-            bounds.upper.extend(widened(peaks, width, columns.clone(), 1.0).map(|column| Codes::above(&column)));
-            bounds.lower.extend(widened(troughs, width, columns, -1.0).map(|column| Codes::below(&column)));
+            bounds
+                .upper
+                .extend(widened(peaks, width, columns.clone(), 1.0).map(|column| QuantizedBounds::above(&column)));
+            bounds.lower.extend(widened(troughs, width, columns, -1.0).map(|column| QuantizedBounds::below(&column)));
         }
         bounds
     }
@@ -200,7 +202,7 @@ mod tests {
     proptest! {
         #[test]
         fn bounds_hold_and_are_close(values in proptest::collection::vec(any::<f32>(), 1..50)) {
-            let (above, below) = (Codes::above(&values), Codes::below(&values));
+            let (above, below) = (QuantizedBounds::above(&values), QuantizedBounds::below(&values));
             let step = (f64::from(above.high) - f64::from(above.low)) / 254.0;
             for (i, value) in values.iter().enumerate() {
                 let (Some(high), Some(low)) = (above.get(i), below.get(i)) else {
@@ -217,10 +219,10 @@ mod tests {
 
     #[test]
     fn extremes_are_exact() {
-        let codes = Codes::above(&[0.1, 0.7, 0.3]);
+        let codes = QuantizedBounds::above(&[0.1, 0.7, 0.3]);
         assert_eq!((codes.get(0), codes.get(1)), (Some(0.1), Some(0.7)));
-        assert_eq!(Codes::above(&[2.5; 3]).get(1), Some(2.5));
-        assert_eq!(Codes::below(&[]).codes.len(), 0);
+        assert_eq!(QuantizedBounds::above(&[2.5; 3]).get(1), Some(2.5));
+        assert_eq!(QuantizedBounds::below(&[]).codes.len(), 0);
     }
 
     #[test]

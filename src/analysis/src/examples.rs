@@ -40,12 +40,12 @@ impl Peak {
 }
 
 /// An example with the hash of its number.
-pub(crate) struct Placed<'a> {
+pub(crate) struct HashedExample<'a> {
     pub example: Example<'a>,
     hash: u64,
 }
 
-impl<'a> Placed<'a> {
+impl<'a> HashedExample<'a> {
     fn new(example: Example<'a>) -> Self {
         Self { example, hash: mix(mix(example.document as u64) ^ example.example as u64) }
     }
@@ -62,7 +62,7 @@ impl<'a> Placed<'a> {
     }
 }
 
-/// Seed of a neuron, for [`Placed::draw`].
+/// Seed of a neuron, for [`HashedExample::draw`].
 pub(crate) fn seed(layer: u32, neuron: u32) -> u64 {
     mix(u64::from(layer) << 32 | u64::from(neuron))
 }

@@ -48,15 +48,15 @@ mod vectors;
 
 pub use batch::{BatchSummary, Columns, Example};
 pub use bootstrap::{Interval, bootstrap};
-pub use bounds::{Codes, LayerBounds, ROUNDING};
+pub use bounds::{LayerBounds, QuantizedBounds, ROUNDING};
 pub use correlations::{CoActivations, CoMoments, Correlate, Overlap, Sign};
 pub use error::{Error, Result};
 pub use examples::{AFTER, BANDS, BEFORE, Peak, Selected};
 pub use histogram::{HISTOGRAM_BINS, histogram_edges};
 pub use moments::Moments;
 pub use pruning::{NeuronBounds, reaches, threshold};
-pub use reduce::{Condition, counts, maxima, minima, second_moments, sums};
+pub use reduce::{ValueRange, counts, maxima, minima, second_moments, sums};
 pub use summary::{LayerSummary, NeuronState};
-pub use top_tokens::{Greatest, StrongToken, Strongest, kept_tokens};
+pub use top_tokens::{TopKBound, TopToken, TopTokens, kept_tokens};
 pub use total_order::{greater, lesser};
 pub use vectors::{cosine, dot, l2};

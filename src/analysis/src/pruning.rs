@@ -1,7 +1,7 @@
 //! Pruning by bounds: marks the examples that must run because their bounds do not decide a query.
 
-use crate::bounds::Codes;
-use crate::reduce::Condition;
+use crate::bounds::QuantizedBounds;
+use crate::reduce::ValueRange;
 
 /// Bounds of one neuron in all examples.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub struct NeuronBounds {
 
 impl NeuronBounds {
     /// Adds the examples of a segment.
-    pub fn extend(&mut self, lower: &Codes, upper: &Codes) {
+    pub fn extend(&mut self, lower: &QuantizedBounds, upper: &QuantizedBounds) {
         for e in 0..upper.codes.len() {
             self.lower.push(lower.get(e).unwrap_or(f32::NEG_INFINITY));
             self.upper.push(upper.get(e).unwrap_or(f32::NAN));
@@ -51,27 +51,27 @@ impl NeuronBounds {
     }
 
     /// Marks the examples that may have the greatest activation in a range that has no upper end.
-    pub fn need_max(&self, examples: &[usize], condition: Condition, needed: &mut [bool]) {
+    pub fn need_max(&self, examples: &[usize], condition: ValueRange, needed: &mut [bool]) {
         // An example whose greatest value is in the range rules out weaker ones.
         let threshold = self.threshold(examples, 1, true);
         self.need_from(examples, true, threshold.max(condition.least), needed);
     }
 
     /// Marks the examples that may have the least activation in a range that has no lower end.
-    pub fn need_min(&self, examples: &[usize], condition: Condition, needed: &mut [bool]) {
+    pub fn need_min(&self, examples: &[usize], condition: ValueRange, needed: &mut [bool]) {
         let threshold = self.threshold(examples, 1, false);
         self.need_from(examples, false, threshold.min(condition.greatest), needed);
     }
 
     /// Marks the examples in which some activations may be in a range and others not.
-    pub fn need_count(&self, examples: &[usize], condition: Condition, needed: &mut [bool]) {
+    pub fn need_count(&self, examples: &[usize], condition: ValueRange, needed: &mut [bool]) {
         for &e in examples {
             needed[e] |= condition.of_all(self.lower[e], self.upper[e]).is_none();
         }
     }
 
     /// Returns true if all activations of an example are certainly in a range.
-    pub fn is_within(&self, example: usize, condition: Condition) -> bool {
+    pub fn is_within(&self, example: usize, condition: ValueRange) -> bool {
         condition.of_all(self.lower[example], self.upper[example]) == Some(true)
     }
 
@@ -151,7 +151,7 @@ mod tests {
             }
             prop_assert!((0..k.min(all.len())).all(|i| same(run.get(i), all.get(i))));
 
-            let condition = if greatest { Condition::above(x, true) } else { Condition::below(x, true) };
+            let condition = if greatest { ValueRange::above(x, true) } else { ValueRange::below(x, true) };
             let mut needed = vec![false; corpus.len()];
             match greatest {
                 true => of.need_max(&asked, condition, &mut needed),

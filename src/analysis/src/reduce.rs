@@ -5,7 +5,7 @@ use crate::total_order::{greater, lesser};
 
 /// Range of values between two numbers, both included.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Condition {
+pub struct ValueRange {
     /// Least value.
     pub least: f32,
     /// Greatest value.
@@ -14,7 +14,7 @@ pub struct Condition {
     pub nan: bool,
 }
 
-impl Condition {
+impl ValueRange {
     /// Range of all values.
     pub const ALWAYS: Self = Self { least: f32::NEG_INFINITY, greatest: f32::INFINITY, nan: true };
 
@@ -68,30 +68,30 @@ impl Condition {
 }
 
 /// Number of values of each column in a range; `values` is `[rows, width]`, as below.
-pub fn counts(values: &[f32], width: usize, condition: Condition) -> Vec<u64> {
-    if condition == Condition::ALWAYS {
+pub fn counts(values: &[f32], width: usize, condition: ValueRange) -> Vec<u64> {
+    if condition == ValueRange::ALWAYS {
         return vec![values.len().checked_div(width).unwrap_or(0) as u64; width];
     }
     fold::<_, Count>(values, width, condition, 0)
 }
 
 /// Greatest value of each column; −∞ without any.
-pub fn maxima(values: &[f32], width: usize, condition: Condition) -> Vec<f32> {
+pub fn maxima(values: &[f32], width: usize, condition: ValueRange) -> Vec<f32> {
     fold::<_, Max>(values, width, condition, f32::NEG_INFINITY)
 }
 
 /// Least value of each column; NaN without any.
-pub fn minima(values: &[f32], width: usize, condition: Condition) -> Vec<f32> {
+pub fn minima(values: &[f32], width: usize, condition: ValueRange) -> Vec<f32> {
     fold::<_, Min>(values, width, condition, f32::NAN)
 }
 
 /// Sum of each column.
-pub fn sums(values: &[f32], width: usize, condition: Condition) -> Vec<f64> {
+pub fn sums(values: &[f32], width: usize, condition: ValueRange) -> Vec<f64> {
     fold::<_, Sum>(values, width, condition, 0.0)
 }
 
 /// Moments of each column up to the second.
-pub fn second_moments(values: &[f32], width: usize, condition: Condition) -> Vec<Moments> {
+pub fn second_moments(values: &[f32], width: usize, condition: ValueRange) -> Vec<Moments> {
     let (counts, sums) = (counts(values, width, condition), sums(values, width, condition));
     let mut moments: Vec<Moments> = counts
         .iter()
@@ -145,7 +145,7 @@ impl Step<f64> for Sum {
     }
 }
 
-fn fold<T: Copy, S: Step<T>>(values: &[f32], width: usize, condition: Condition, start: T) -> Vec<T> {
+fn fold<T: Copy, S: Step<T>>(values: &[f32], width: usize, condition: ValueRange, start: T) -> Vec<T> {
     let mut totals = vec![start; width];
     pulp::Arch::new().dispatch(Fold::<T, S> { values, condition, totals: &mut totals, step: std::marker::PhantomData });
     totals
@@ -153,7 +153,7 @@ fn fold<T: Copy, S: Step<T>>(values: &[f32], width: usize, condition: Condition,
 
 struct Fold<'a, T, S> {
     values: &'a [f32],
-    condition: Condition,
+    condition: ValueRange,
     totals: &'a mut [T],
     step: std::marker::PhantomData<S>,
 }
@@ -165,7 +165,7 @@ impl<T: Copy, S: Step<T>> pulp::WithSimd for Fold<'_, T, S> {
     fn with_simd<D: pulp::Simd>(self, _: D) {
         let (width, condition) = (self.totals.len(), self.condition);
         let totals = &mut self.totals[..width];
-        let always = condition == Condition::ALWAYS;
+        let always = condition == ValueRange::ALWAYS;
         for row in self.values.chunks_exact(width.max(1)) {
             for i in 0..width {
                 let stepped = S::step(totals[i], row[i]);
@@ -189,7 +189,8 @@ mod tests {
         #[test]
         fn as_the_naive_version(values in proptest::collection::vec(number(), 0..60), x in number(), or_equal in any::<bool>(), up in any::<bool>()) {
             prop_assume!(!x.is_nan());
-            let condition = if up { Condition::above(f64::from(x), or_equal) } else { Condition::below(f64::from(x), or_equal) };
+            let bound = if up { ValueRange::above } else { ValueRange::below };
+            let condition = bound(f64::from(x), or_equal);
             // The order of SQL: NaN is greater than all numbers.
             let passes = |v: f32| match (up, or_equal) {
                 (true, false) => v.is_nan() || v > x,
@@ -223,10 +224,10 @@ mod tests {
         #[test]
         fn thresholds_between_two_floats(x in any::<f64>().prop_filter("finite", |x| x.is_finite()), v in any::<f32>()) {
             prop_assume!(!v.is_nan());
-            prop_assert_eq!(Condition::above(x, false).holds(v), f64::from(v) > x);
-            prop_assert_eq!(Condition::above(x, true).holds(v), f64::from(v) >= x);
-            prop_assert_eq!(Condition::below(x, false).holds(v), f64::from(v) < x);
-            prop_assert_eq!(Condition::below(x, true).holds(v), f64::from(v) <= x);
+            prop_assert_eq!(ValueRange::above(x, false).holds(v), f64::from(v) > x);
+            prop_assert_eq!(ValueRange::above(x, true).holds(v), f64::from(v) >= x);
+            prop_assert_eq!(ValueRange::below(x, false).holds(v), f64::from(v) < x);
+            prop_assert_eq!(ValueRange::below(x, true).holds(v), f64::from(v) <= x);
         }
     }
 }

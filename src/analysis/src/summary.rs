@@ -1,11 +1,11 @@
 //! Summary of a layer over any number of batches.
 
-use crate::admission::Floor;
+use crate::admission::AdmissionThreshold;
 use crate::batch::{BatchSummary, Columns, Example};
-use crate::examples::{AFTER, BEFORE, Peak, Placed, Selected, seed};
+use crate::examples::{AFTER, BEFORE, HashedExample, Peak, Selected, seed};
 use crate::histogram::{HISTOGRAM_BINS, bin};
 use crate::moments::Moments;
-use crate::top_tokens::{StrongToken, kept_tokens, offer, passes};
+use crate::top_tokens::{TopToken, kept_tokens, offer, passes};
 use crate::total_order::{greater, is_greater, lesser};
 
 /// Summary of a layer: statistics and examples of its neurons.
@@ -15,7 +15,7 @@ pub struct LayerSummary {
     k: usize,
     neurons: Vec<NeuronState>,
     /// Floor of each neuron.
-    floors: Vec<Floor>,
+    floors: Vec<AdmissionThreshold>,
 }
 
 /// State of the summary of one neuron.
@@ -36,7 +36,7 @@ pub struct NeuronState {
     /// Selected examples.
     pub selected: Selected,
     /// Strongest tokens, strongest first, [`kept_tokens`] of them.
-    pub strongest: Vec<StrongToken>,
+    pub strongest: Vec<TopToken>,
 }
 
 impl Default for NeuronState {
@@ -82,7 +82,8 @@ impl LayerSummary {
 
     /// Makes a summary that continues from a state.
     pub fn from_state(layer: u32, k: usize, neurons: Vec<NeuronState>) -> Self {
-        let floors = neurons.iter().map(|neuron| Floor::of(&neuron.selected, &neuron.strongest, k)).collect();
+        let floors =
+            neurons.iter().map(|neuron| AdmissionThreshold::of(&neuron.selected, &neuron.strongest, k)).collect();
         Self { layer, k, neurons, floors }
     }
 
@@ -104,14 +105,14 @@ impl LayerSummary {
     /// Greatest size in bytes.
     pub fn bytes(width: usize, k: usize) -> usize {
         let peak = size_of::<Peak>() + (BEFORE + AFTER + 1) * size_of::<(u32, f32)>();
-        let lists = 2 * HISTOGRAM_BINS * size_of::<u64>() + kept_tokens(k) * size_of::<StrongToken>();
+        let lists = 2 * HISTOGRAM_BINS * size_of::<u64>() + kept_tokens(k) * size_of::<TopToken>();
         width * (size_of::<NeuronState>() + lists + (k + crate::BANDS) * peak)
     }
 
     /// Wanted values of a batch, of which [`LayerSummary::merge`] needs more than the extremes: pairs of an example and
     /// a neuron, ascending by neuron. Later merges only reduce them, so they can be computed for batches in parallel.
     pub fn wanted(&self, batch: &BatchSummary, examples: &[Example<'_>]) -> Vec<(u32, u32)> {
-        let placed = Placed::all(examples);
+        let placed = HashedExample::all(examples);
         let mut wanted = Vec::new();
         for (n, floor) in self.floors.iter().enumerate() {
             let seed = seed(self.layer, n as u32);
@@ -132,7 +133,7 @@ impl LayerSummary {
         let (width, k, most) = (batch.width, self.k, kept_tokens(self.k));
         debug_assert_eq!(width, self.neurons.len());
         debug_assert!(self.wanted(batch, examples).iter().all(|pair| columns.has(*pair)));
-        let placed = Placed::all(examples);
+        let placed = HashedExample::all(examples);
         let (greatest, least) = batch.extremes();
         let mut columns = columns.iter(examples).peekable();
         // Neurons in the outer loop: the state of one is contiguous in memory.
@@ -158,7 +159,7 @@ impl LayerSummary {
                 }
             }
             if is_told {
-                self.floors[n] = Floor::of(&neuron.selected, &neuron.strongest, k);
+                self.floors[n] = AdmissionThreshold::of(&neuron.selected, &neuron.strongest, k);
             }
         }
     }

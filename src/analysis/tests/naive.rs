@@ -22,27 +22,27 @@ fn corpus() -> impl Strategy<Value = Corpus> {
 }
 
 /// An example with its place.
-struct Placed {
+struct NaiveExample {
     document: i64,
     example: i64,
     tokens: Vec<u32>,
     values: Vec<[f32; WIDTH]>,
 }
 
-fn place(corpus: &Corpus) -> Vec<Placed> {
+fn place(corpus: &Corpus) -> Vec<NaiveExample> {
     let mut next = 0;
     let mut placed = Vec::new();
     for (d, document) in corpus.iter().enumerate() {
         for (e, values) in document.iter().enumerate() {
             let tokens = (next..next + values.len() as u32).collect();
             next += values.len() as u32;
-            placed.push(Placed { document: d as i64, example: e as i64, tokens, values: values.clone() });
+            placed.push(NaiveExample { document: d as i64, example: e as i64, tokens, values: values.clone() });
         }
     }
     placed
 }
 
-fn summarise(placed: &[Placed], batch: usize, k: usize) -> LayerSummary {
+fn summarise(placed: &[NaiveExample], batch: usize, k: usize) -> LayerSummary {
     let mut summary = LayerSummary::new(1, WIDTH, k);
     let mut before = summary.clone();
     for (i, chunk) in placed.chunks(batch).enumerate() {
@@ -68,7 +68,7 @@ fn summarise(placed: &[Placed], batch: usize, k: usize) -> LayerSummary {
 }
 
 /// Strongest examples: the best of each document, then others.
-fn strongest(placed: &[Placed], neuron: usize, k: usize) -> Vec<(i64, i64, u32, f32)> {
+fn strongest(placed: &[NaiveExample], neuron: usize, k: usize) -> Vec<(i64, i64, u32, f32)> {
     let mut peaks: Vec<(i64, i64, u32, f32)> = placed
         .iter()
         .map(|p| {
@@ -114,7 +114,7 @@ proptest! {
             prop_assert_eq!(state.histogram.iter().sum::<u64>(), values.len() as u64);
             prop_assert_eq!(state.peaks.iter().sum::<u64>(), placed.len() as u64);
 
-            let tokens = |p: &Placed| p.values.iter().map(|row| row[n]).collect::<Vec<_>>();
+            let tokens = |p: &NaiveExample| p.values.iter().map(|row| row[n]).collect::<Vec<_>>();
             let mut all: Vec<(f32, usize, usize)> = Vec::new();
             for (e, example) in placed.iter().enumerate() {
                 all.extend(tokens(example).into_iter().enumerate().map(|(position, value)| (value, e, position)));

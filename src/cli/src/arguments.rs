@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::shell::Mode;
+
 /// Ask SQL questions about the neurons of language models.
 ///
-/// Without a command it serves the bundled model on 127.0.0.1:5433.
+/// Without a command it serves the bundled model to Postgres clients on 127.0.0.1:5433, and pages on
+/// http://127.0.0.1:8433/.
 #[derive(Debug, Parser)]
 #[command(name = "neuroql", version, about, long_about, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -18,8 +21,10 @@ pub(crate) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   neuroql                                       serve the bundled model, then: psql -h 127.0.0.1 -p 5433 -U neuroql
+  neuroql serve --http                          serve Postgres clients, and pages on http://127.0.0.1:8433/
   neuroql serve --model smol=SmolLM2.gguf       serve a model of your own as well
   neuroql serve --model pythia=hf://EleutherAI/pythia-70m --memory-limit 4GB
+  neuroql shell --store results                 type SQL at a prompt
   neuroql query \"SELECT * FROM models\"          ask one question
   neuroql query -f questions.sql --format csv -o answers.csv
   neuroql serve --store results                 remember registrations and analyses
@@ -36,6 +41,9 @@ pub(crate) enum Command {
     /// Run SQL and print the result
     #[command(after_help = QUERY_EXAMPLES)]
     Query(Query),
+    /// Type SQL at a prompt, or run a script
+    #[command(after_help = SHELL_EXAMPLES)]
+    Shell(Shell),
     /// Run a model over a dataset once and keep what it learns
     #[command(after_help = ANALYZE_EXAMPLES)]
     Analyze(Analyze),
@@ -47,13 +55,22 @@ pub(crate) enum Command {
     Build(Build),
     /// Delete files of a store that only old snapshots need
     Vacuum(Vacuum),
+    /// Add, remove and list the users of a password file
+    #[command(after_help = USER_EXAMPLES)]
+    User(Users),
 }
 
 impl Default for Command {
     fn default() -> Self {
         Self::Serve(Serve {
             listen: DEFAULT_LISTEN.into(),
+            http: Http::IfFree,
+            http_hosts: Vec::new(),
+            http_cors: None,
             password_file: None,
+            allowed_locations: Vec::new(),
+            host_rules: None,
+            audit_log: None,
             tls_cert: None,
             tls_key: None,
             allow_unencrypted: false,
@@ -75,14 +92,32 @@ What was built before is not built again, so that an interrupted build goes on."
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:5433";
 
+const DEFAULT_HTTP: &str = "127.0.0.1:8433";
+
+/// Where pages are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Http {
+    /// Nowhere.
+    Off,
+    /// At the usual address, if nobody else is there.
+    IfFree,
+    /// At an address.
+    At(String),
+}
+
+fn http(text: &str) -> Result<Http, std::convert::Infallible> {
+    Ok(if text == "off" { Http::Off } else { Http::At(text.to_owned()) })
+}
+
 const SERVE_EXAMPLES: &str = "\
 Examples:
   neuroql serve --listen 127.0.0.1:6000
+  neuroql serve --http 127.0.0.1:9000
   neuroql serve --listen 0.0.0.0:5433 --password-file users --tls-cert server.pem --tls-key server.key
 
-The password file has one user a line, name:password or name:password:superuser, in which the password may also be
-a verifier as Postgres stores it (SCRAM-SHA-256$...). Users are read-only unless they are superusers. Without a
-password file every client of this machine is the superuser neuroql, and other machines cannot connect.";
+neuroql user add FILE NAME makes the password file. Readers run models and change nothing; analysts also register models and
+datasets from --allow-location, analyse, build graphs and own tables; superusers do everything. Without a password file
+every client of this machine is the superuser neuroql, and other machines cannot connect.";
 
 const QUERY_EXAMPLES: &str = "\
 Examples:
@@ -94,6 +129,20 @@ Examples:
 Several statements may be given, separated by semicolons; they stop at the first that fails. JSON is written as one
 object a line. Parquet takes the rows of exactly one statement, and needs -o or a pipe.";
 
+const SHELL_EXAMPLES: &str = "\
+Examples:
+  neuroql shell
+  neuroql shell --model smol=SmolLM2.gguf --store results
+  neuroql shell -c \"SELECT * FROM models\" -c \"\\d toy.neurons\"
+  neuroql shell --mode csv -q < questions.sql > answers.csv
+
+The shell runs in one process with the engine; its user is a superuser. Rows, errors and tags are those of psql
+connected to neuroql serve. At the prompt \\? lists the commands; what was typed is kept in neuroql/history in the
+user's data folder, or in the file that NEUROQL_HISTORY names (none if it is empty).
+
+From -f, -c, a file or a pipe statements run one by one, each a transaction of its own unless it says BEGIN, up to the
+first error: then the exit status is 1.";
+
 const ANALYZE_EXAMPLES: &str = "\
 Examples:
   neuroql analyze toy --dataset corpus --store results
@@ -102,6 +151,16 @@ Examples:
 
 An analysis that is interrupted goes on where it stopped when the command is given again; one that is complete takes in
 the documents that were appended to the dataset since.";
+
+const USER_EXAMPLES: &str = "\
+Examples:
+  neuroql user add users ada --role superuser
+  neuroql user add users ann --role analyst --max-connections 4 --statement-timeout 5min
+  neuroql user password users ann < new-password
+  neuroql user list users
+
+Passwords are asked for, or are the first line of standard input; the file keeps SCRAM-SHA-256 verifiers of them. A running
+server knows new users and passwords from their next log-in on.";
 
 const GRAPH_EXAMPLES: &str = "\
 Examples:
@@ -122,7 +181,7 @@ pub(crate) struct Graph {
     /// Draw it as SVG; - is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
-    /// Print its patterns, one a line (this is the default)
+    /// Print its patterns, in lines (this is the default)
     #[arg(long)]
     pub(crate) text: bool,
     /// Print it for Graphviz
@@ -195,6 +254,69 @@ pub(crate) struct Analyze {
     pub(crate) engine: Engine,
 }
 
+/// Options of `neuroql user`.
+#[derive(Debug, Args)]
+pub(crate) struct Users {
+    #[command(subcommand)]
+    pub(crate) command: UserCommand,
+}
+
+/// Commands on the users of a password file.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Add a user; the file is made if there is none
+    Add {
+        /// The password file
+        file: PathBuf,
+        /// Name of the user
+        name: String,
+        /// reader, analyst or superuser
+        #[arg(long, value_name = "ROLE", default_value = "reader")]
+        role: neuroql::Role,
+        #[command(flatten)]
+        limits: Limits,
+    },
+    /// Remove a user, with the privileges that were granted to the user
+    Remove {
+        /// The password file
+        file: PathBuf,
+        /// Name of the user
+        name: String,
+    },
+    /// List the users, with their roles and limits
+    List {
+        /// The password file
+        file: PathBuf,
+    },
+    /// Change the password of a user
+    Password {
+        /// The password file
+        file: PathBuf,
+        /// Name of the user
+        name: String,
+    },
+}
+
+/// Limits of a user.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Limits {
+    /// Connections at a time
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) max_connections: Option<usize>,
+    /// Statements at a time; others wait
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) max_statements: Option<usize>,
+    /// Memory that the user's statements may hold together, such as 4GB
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) memory: Option<usize>,
+    /// Time that a statement may run in sessions that do not set statement_timeout
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) statement_timeout: Option<Duration>,
+    /// The longest statement_timeout that the user may set
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) max_statement_timeout: Option<Duration>,
+}
+
 /// Options of `neuroql vacuum`.
 #[derive(Debug, Args)]
 pub(crate) struct Vacuum {
@@ -212,9 +334,28 @@ pub(crate) struct Serve {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDR", default_value = DEFAULT_LISTEN, env = "NEUROQL_LISTEN")]
     pub(crate) listen: String,
+    /// Serve pages for browsers as well, at this address and port [default if no address follows: 127.0.0.1:8433]
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_value = "off", default_missing_value = DEFAULT_HTTP,
+        hide_default_value = true, value_parser = http, env = "NEUROQL_HTTP")]
+    pub(crate) http: Http,
+    /// A further name under which browsers ask for the pages, with a port or for any (may be repeated)
+    #[arg(long = "http-host", value_name = "NAME")]
+    pub(crate) http_hosts: Vec<String>,
+    /// Origin, scheme and host, of pages elsewhere that may read the JSON
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) http_cors: Option<String>,
     /// Users and passwords; required to listen on an address other machines can reach
     #[arg(long, value_name = "FILE", env = "NEUROQL_PASSWORD_FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Who may connect from where, in lines such as those of pg_hba.conf: host all ann 10.0.0.0/8 scram-sha-256
+    #[arg(long, value_name = "FILE")]
+    pub(crate) host_rules: Option<PathBuf>,
+    /// Append log-ins, refusals and changes of tables and privileges to a file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
+    /// A folder or URL below which analysts may register models and datasets (may be repeated) [default: nowhere]
+    #[arg(long = "allow-location", value_name = "LOCATION")]
+    pub(crate) allowed_locations: Vec<String>,
     /// Certificate chain in PEM; with it remote clients must encrypt
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -259,6 +400,25 @@ pub(crate) struct Query {
     pub(crate) engine: Engine,
 }
 
+/// Options of `neuroql shell`.
+#[derive(Debug, Args)]
+pub(crate) struct Shell {
+    /// Run the statements and commands of a file, - for standard input, and leave (may be repeated)
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Run statements or a command after all files, and leave (may be repeated)
+    #[arg(short, long = "command", value_name = "SQL")]
+    pub(crate) commands: Vec<String>,
+    /// Form of the rows
+    #[arg(long, value_enum, default_value_t = Mode::Table)]
+    pub(crate) mode: Mode,
+    /// Print rows only: no greeting, no tags such as INSERT 0 1
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) engine: Engine,
+}
+
 /// Forms of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -294,10 +454,11 @@ impl Arguments {
         let engine = match self.command.as_ref()? {
             Command::Serve(serve) => &serve.engine,
             Command::Query(query) => &query.engine,
+            Command::Shell(shell) => &shell.engine,
             Command::Analyze(analyze) => &analyze.engine,
             Command::Graph(graph) => &graph.engine,
             Command::Build(build) => &build.engine,
-            Command::Vacuum(_) => return None,
+            Command::Vacuum(_) | Command::User(_) => return None,
         };
         engine.threads.map(usize::from)
     }
@@ -310,29 +471,16 @@ fn model(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `512`, `500MB`, `4GB`, `1.5GiB`: decimal units, and binary ones with an i.
 fn bytes(text: &str) -> Result<usize, String> {
-    let wrong = || "expected a size such as 500MB or 4GB".to_string();
-    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
-    let number: f64 = text[..end].parse().map_err(|_| wrong())?;
-    let unit: f64 = match text[end..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "t" | "tb" => 1e12,
-        "kib" => 1024.0,
-        "mib" => 1024.0 * 1024.0,
-        "gib" => 1024.0 * 1024.0 * 1024.0,
-        "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        _ => return Err(wrong()),
-    };
-    let size = number * unit;
-    if size < 1.0 || size >= usize::MAX as f64 { Err(wrong()) } else { Ok(size as usize) }
+    neuroql_access::parse_size(text).ok_or_else(|| "expected a size such as 500MB or 4GB".into())
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "expected a number from 1".into())
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    neuroql_pg::parse_time(text).ok_or_else(|| format!("\"{text}\" is not a time such as 500ms, 30s or 5min"))
+    neuroql_access::parse_time(text).ok_or_else(|| format!("\"{text}\" is not a time such as 500ms, 30s or 5min"))
 }
 
 #[cfg(test)]
@@ -346,7 +494,8 @@ mod tests {
         Arguments::command().debug_assert();
         let parsed = Arguments::try_parse_from(["neuroql", "serve"]).unwrap();
         let Some(Command::Serve(serve)) = parsed.command else { panic!("serve") };
-        // `neuroql` alone is the same as `neuroql serve`.
+        // `neuroql` alone is `neuroql serve` with the explorer, if its port is free.
+        let serve = Serve { http: Http::IfFree, ..serve };
         assert_eq!(
             format!("{serve:?}"),
             match Command::default() {
@@ -354,16 +503,6 @@ mod tests {
                 _ => String::new(),
             }
         );
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(bytes("4GB"), Ok(4_000_000_000));
-        assert_eq!(bytes("1.5 GiB"), Ok(1_610_612_736));
-        assert_eq!(bytes("1000"), Ok(1000));
-        for bad in ["", "GB", "4 apples", "-1", "0", "1e99GB", "99999999999999TB"] {
-            assert!(bytes(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) async fn run(options: Build) -> Result<(), Failure> {
     let total = count(&context, &options).await?;
     let mut rows = context.sql(&sql(&options)).await?.execute_stream().await?;
     let bar = console::neuron_bar(total);
-    let mut done = Done::default();
+    let mut done = BuildTotals::default();
     let mut waiting: Vec<RecordBatch> = Vec::new();
     let mut committed = Instant::now();
     while let Some(batch) = rows.next().await {
@@ -112,14 +112,14 @@ async fn commit(context: &SessionContext, model: &str, waiting: &mut Vec<RecordB
 
 /// The graphs built so far.
 #[derive(Default)]
-struct Done {
+struct BuildTotals {
     neurons: u64,
     failed: u64,
     f1: f64,
     scored: u64,
 }
 
-impl Done {
+impl BuildTotals {
     fn add(&mut self, rows: &RecordBatch) {
         self.neurons += rows.num_rows() as u64;
         self.failed += (rows["reason"].len() - rows["reason"].null_count()) as u64;
@@ -130,7 +130,7 @@ impl Done {
     }
 }
 
-impl std::fmt::Display for Done {
+impl std::fmt::Display for BuildTotals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.scored > 0 {
             write!(f, "mean F1 {:.3}, ", self.f1 / self.scored as f64)?;

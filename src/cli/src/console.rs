@@ -2,9 +2,9 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
 /// Error of a command, for a person.
@@ -21,8 +21,26 @@ impl From<datafusion::error::DataFusionError> for Failure {
     }
 }
 
+impl From<neuroql_access::Error> for Failure {
+    fn from(error: neuroql_access::Error) -> Self {
+        Self { message: error.to_string(), hint: error.hint() }
+    }
+}
+
 impl From<neuroql_pg::Error> for Failure {
     fn from(error: neuroql_pg::Error) -> Self {
+        Self { message: error.to_string(), hint: None }
+    }
+}
+
+impl From<neuroql_web::Error> for Failure {
+    fn from(error: neuroql_web::Error) -> Self {
+        Self { message: error.to_string(), hint: None }
+    }
+}
+
+impl From<neuroql_pg::ClientError> for Failure {
+    fn from(error: neuroql_pg::ClientError) -> Self {
         Self { message: error.to_string(), hint: None }
     }
 }
@@ -57,6 +75,12 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Returns the lines of progress on standard error that may be there at the same time.
+pub(crate) fn bars() -> &'static MultiProgress {
+    static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+    &BARS
+}
+
 /// A bar that counts documents, on a terminal only.
 pub(crate) fn document_bar() -> ProgressBar {
     if !io::stderr().is_terminal() {
@@ -87,6 +111,7 @@ impl neuroql::Progress for Bars {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
+        let bar = bars().add(bar);
         bar.set_message(what.to_string());
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
     }
@@ -100,6 +125,7 @@ impl neuroql::Progress for Bars {
     fn finish(&self) {
         if let Some(bar) = self.current.lock().unwrap_or_else(PoisonError::into_inner).take() {
             bar.finish_and_clear();
+            bars().remove(&bar);
         }
     }
 }

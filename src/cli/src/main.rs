@@ -8,6 +8,8 @@ mod format;
 mod graph;
 mod query;
 mod serve;
+mod shell;
+mod user;
 
 use std::process::ExitCode;
 
@@ -35,19 +37,22 @@ fn main() -> ExitCode {
         Err(error) => return console::fail(&format!("cannot start threads: {error}"), None),
     };
     let done = runtime.block_on(async {
-        match arguments.command.unwrap_or_default() {
+        let done = match arguments.command.unwrap_or_default() {
             Command::Serve(serve) => serve::run(serve).await,
             Command::Query(query) => query::run(query).await,
+            Command::Shell(shell) => return shell::run(shell).await,
             Command::Analyze(analyze) => analyze::run(analyze).await,
             Command::Graph(graph) => graph::run(graph).await,
             Command::Build(build) => build::run(build).await,
             Command::Vacuum(vacuum) => analyze::vacuum(vacuum).await,
-        }
+            Command::User(users) => user::run(users),
+        };
+        done.map(|()| ExitCode::SUCCESS)
     });
     // A query that ignores its cancellation must not keep the process.
     runtime.shutdown_background();
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => console::fail(&failure.message, failure.hint.as_deref()),
     }
 }

@@ -4,16 +4,27 @@ use std::sync::Arc;
 
 use neuroql::Options;
 use neuroql_pg::{Config, Server, TlsFiles};
+use neuroql_web::Site;
 
-use crate::arguments::{self, Serve};
+use crate::arguments::{self, Http, Serve};
 use crate::console::{self, Failure};
 
 pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
     let engine = start_engine(&options.engine).await?;
     let tls = options.tls_cert.zip(options.tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
+    let web = neuroql_web::Config {
+        hosts: options.http_hosts,
+        cors: options.http_cors,
+        tls: tls.clone(),
+        allow_unencrypted: options.allow_unencrypted,
+        ..neuroql_web::Config::default()
+    };
     let config = Config {
         listen: options.listen,
         password_file: options.password_file,
+        allowed_locations: options.allowed_locations,
+        host_rules: options.host_rules,
+        audit_log: options.audit_log,
         tls,
         allow_unencrypted: options.allow_unencrypted,
         max_connections: options.max_connections,
@@ -24,8 +35,33 @@ pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
     };
     let local = config.password_file.is_none();
     let server = Server::bind(&engine, config).await?;
-    console::print(&greeting(server.local_addr(), local))?;
-    server.run(asked_to_stop()).await;
+    let site = match options.http {
+        Http::Off => None,
+        Http::At(listen) => Some(Site::bind(server.readers(), neuroql_web::Config { listen, ..web }).await?),
+        Http::IfFree => match Site::bind(server.readers(), web).await {
+            Ok(site) => Some(site),
+            // Another neuroql most likely: this one serves Postgres clients only.
+            Err(error) if error.is_taken() => {
+                console::print(&format!("{error}; choose another port with neuroql serve --http ADDR\n\n"))?;
+                None
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    console::print(&greeting(site.as_ref().map(Site::link).as_deref(), server.local_addr(), local))?;
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let pages = async move {
+        let mut stopping = stopping;
+        if let Some(site) = site {
+            // The sender is dropped when the other server has ended.
+            site.run(async move { drop(stopping.wait_for(|stop| *stop).await) }).await;
+        }
+    };
+    let clients = server.run(async move {
+        asked_to_stop().await;
+        stop.send_replace(true);
+    });
+    tokio::join!(clients, pages);
     Ok(())
 }
 
@@ -54,12 +90,13 @@ pub(crate) fn store_failure(error: neuroql::StoreError) -> Failure {
 }
 
 /// Text that tells users how to connect.
-fn greeting(address: std::net::SocketAddr, local: bool) -> String {
+fn greeting(link: Option<&str>, address: std::net::SocketAddr, local: bool) -> String {
+    let explore = link.map_or(String::new(), |link| format!("Explore neurons at\n\n    {link}\n\n"));
     let host = if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
     let user = if local { "neuroql" } else { "USER" };
     format!(
         "\
-neuroql {version} is listening on {address}. Connect with
+{explore}neuroql {version} is listening on {address}. Connect with
 
     psql -h {host} -p {port} -U {user}
 
@@ -116,9 +153,10 @@ mod tests {
 
     #[test]
     fn the_greeting_can_be_pasted() {
-        let text = greeting("127.0.0.1:5433".parse().unwrap(), true);
+        let text = greeting(Some("http://127.0.0.1:8433/"), "127.0.0.1:5433".parse().unwrap(), true);
+        assert!(text.starts_with("Explore neurons at\n\n    http://127.0.0.1:8433/\n"));
         assert!(text.contains("\n    psql -h 127.0.0.1 -p 5433 -U neuroql\n"));
         assert_eq!(text.matches("SELECT").count(), 3);
-        assert!(greeting("0.0.0.0:1".parse().unwrap(), false).contains("psql -h 127.0.0.1 -p 1 -U USER"));
+        assert!(greeting(None, "0.0.0.0:1".parse().unwrap(), false).contains("psql -h 127.0.0.1 -p 1 -U USER"));
     }
 }

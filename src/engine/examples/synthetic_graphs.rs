@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         format!("CREATE EXTERNAL TABLE {name} STORED AS MODEL LOCATION '{}'", std::path::absolute(folder)?.display());
     engine.session().sql(&create).await?.collect().await?;
     let model = engine.registry().get(name)?;
-    let (layers, width) = (model.config().layers, model.config().d_mlp);
+    let (layers, width) = (model.config().layers, model.neurons_per_layer());
     let synthetic = synthetic::Store::new((layers * width) as u64, 7);
     let mut graphs = synthetic.graphs();
     for layer in 0..layers {

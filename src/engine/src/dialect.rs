@@ -29,7 +29,7 @@ impl Dialect for PostgresDialect {
         TypeId::of::<PostgreSqlDialect>()
     }
 
-    /// A sign binds tighter than `^`: `-2 ^ 2` is 4.
+    /// Parses a sign, which binds tighter than `^`: `-2 ^ 2` is 4.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let op = match parser.peek_token_ref().token {
             Token::Minus => UnaryOperator::Minus,
@@ -58,6 +58,16 @@ impl Dialect for PostgresDialect {
             let comparison = build(Box::new(expr.clone()), Box::new(right));
             Expr::Nested(Box::new(comparison))
         }))
+    }
+
+    /// Returns true: `'a'` and `'b'` on two lines are `'ab'`.
+    fn supports_string_literal_concatenation_with_newline(&self) -> bool {
+        true
+    }
+
+    /// Returns true: `* EXCLUDE (a)` is what the columns of a join become that others are merged of.
+    fn supports_select_wildcard_exclude(&self) -> bool {
+        true
     }
 
     as_postgres! {
@@ -102,7 +112,7 @@ impl Dialect for PostgresDialect {
     }
 }
 
-/// What `IS` compares with. Comparisons with it do not associate: after one there cannot be another.
+/// Parses the operand that `IS` compares with. Comparisons with it do not associate: after one there cannot be another.
 fn right_side(parser: &mut Parser, precedence: u8) -> Result<Expr, ParserError> {
     let right = parser.parse_subexpr(precedence)?;
     match &parser.peek_token_ref().token {

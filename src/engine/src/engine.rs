@@ -1,4 +1,4 @@
-//! The engine: what all sessions share.
+//! The engine: models, catalog, functions and memory, shared by all sessions.
 
 use std::sync::Arc;
 
@@ -23,23 +23,23 @@ const NAMED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.satu
 /// Models, catalog, functions and memory, shared by all sessions; clones are the same engine.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    shared: Arc<EngineInner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct EngineInner {
     base: SessionState,
     state: Arc<EngineState>,
     factory: ModelFactory,
 }
 
 impl Engine {
-    /// An engine with the bundled model, to be changed by the builder's methods.
+    /// Returns a builder of an engine with the bundled model.
     pub fn builder() -> EngineBuilder {
         EngineBuilder { memory_limit: None, threads: threads(), bundled: true, progress: Arc::new(()), store: None }
     }
 
-    /// A session of its own: settings and prepared statements are private to it; tables, models and memory are shared.
+    /// Creates a session: settings and prepared statements are private to it; tables, models and memory are shared.
     pub fn session(&self) -> SessionContext {
         let base = self.shared.base.clone();
         let id = format!("{:016x}", session_number());
@@ -49,17 +49,22 @@ impl Engine {
     /// Loads a model and registers it, as `CREATE EXTERNAL TABLE name STORED AS MODEL LOCATION '…' OPTIONS (…)` does.
     ///
     /// # Errors
-    /// What is wrong with the name, the location or the files; see [`crate::sqlstate`].
+    /// An error that names the option, location or file that is wrong; see [`crate::sqlstate`].
     pub async fn register_model(&self, name: &str, location: &str, options: Options) -> Result<()> {
         self.shared.factory.load(name, location, options).await.map(drop)
     }
 
-    /// The models.
+    /// Returns the registry of models.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.shared.state.registry
     }
 
-    /// Where results are kept.
+    /// Returns true if a schema of this name is that of a model or of published data.
+    pub fn is_model_schema(&self, name: &str) -> bool {
+        self.shared.state.is_schema(name)
+    }
+
+    /// Returns the store of results.
     pub fn store(&self) -> &Arc<Store> {
         &self.shared.state.store
     }
@@ -67,13 +72,14 @@ impl Engine {
     /// Loads the models that the store remembers and creates its external tables and views again.
     ///
     /// # Errors
-    /// If the store cannot be read. What cannot be loaded or created is left out, with a warning in the log.
+    /// If the store cannot be read. A model, table or view that cannot be loaded or created is left out, with a warning in
+    /// the log.
     pub async fn restore(&self) -> Result<()> {
         self.shared.factory.restore().await?;
         self.shared.state.restore_tables(&self.session()).await
     }
 
-    /// Waits until what earlier statements changed is in the store; DataFusion creates and drops tables without waiting.
+    /// Waits until the changes of earlier statements are in the store; DataFusion creates and drops tables without waiting.
     ///
     /// # Errors
     /// If it could not be written.
@@ -82,26 +88,26 @@ impl Engine {
     }
 }
 
-/// How a memory limit is divided.
+/// Shares of a memory limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct MemoryShares {
     /// Bytes of queries.
     queries: usize,
-    /// Bytes of what is cached of the store's results.
+    /// Bytes of cached results of the store.
     results: u64,
-    /// Bytes of what is cached of the files of datasets: what they say of themselves, statistics, and which there are.
+    /// Bytes of cached metadata, statistics and listings of the files of datasets.
     metadata: usize,
     statistics: usize,
     lists: usize,
 }
 
 impl MemoryShares {
-    /// One part in so many is for caches,
+    /// Divisor of a limit that gives the part for caches,
     const CACHES: usize = 4;
-    /// and one part of these in so many for files.
+    /// and divisor of that part that gives the part for files.
     const FILES: usize = 8;
 
-    /// No cache becomes larger than it would without a limit; the rest is for queries.
+    /// Divides a limit. No cache becomes larger than it would without a limit; the rest is for queries.
     fn within(limit: usize) -> Self {
         let caches = limit / Self::CACHES;
         let files = caches / Self::FILES;
@@ -114,7 +120,7 @@ impl MemoryShares {
     }
 }
 
-/// Distinct within the process.
+/// Returns a number that is distinct within the process.
 fn session_number() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -131,19 +137,19 @@ pub struct EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// Bytes that all queries together and what is cached for later ones may hold: caches take a quarter of them at
-    /// most. What can spill to disk does, what cannot fails with SQLSTATE 53200. Weights of models are not counted.
-    /// Without a limit memory of queries is not accounted for, and caches take 3.6 GB at most.
+    /// Limits the bytes that all queries and caches together may hold: caches take a quarter of them at most. Operators
+    /// that can spill to disk do, others fail with SQLSTATE 53200. Weights of models are not counted. Without a limit
+    /// memory of queries is not accounted for, and caches take 3.6 GB at most.
     pub fn with_memory_limit(self, bytes: usize) -> Self {
         Self { memory_limit: Some(bytes), ..self }
     }
 
-    /// Threads that run forward passes and the partitions of a query; all processors if not given.
+    /// Sets the number of threads that run forward passes and the partitions of a query; all processors if not given.
     pub fn with_threads(self, threads: usize) -> Self {
         Self { threads: threads.max(1), ..self }
     }
 
-    /// Told about downloads.
+    /// Sets the receiver of the progress of downloads.
     pub fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
         Self { progress, ..self }
     }
@@ -216,7 +222,7 @@ impl EngineBuilder {
         if self.bundled {
             register_bundled(context, &state.registry)?;
         }
-        Ok(Engine { shared: Arc::new(Shared { base: context.state(), state, factory }) })
+        Ok(Engine { shared: Arc::new(EngineInner { base: context.state(), state, factory }) })
     }
 }
 

@@ -18,25 +18,27 @@
 //! [`register_all`] for all defaults. [`expr_fn`] has functions for `DataFrame`s, [`GraphColumn`] reads the graphs of a
 //! column, and [`datafusion`] is the version that all this is built on.
 
+mod cancellable_rule;
 mod dialect;
 mod engine;
 mod postgres;
 mod register;
 mod sqlstate;
-mod stopping;
 
 pub use datafusion;
 pub use dialect::PostgresDialect;
 pub use engine::{Engine, EngineBuilder};
 pub use neuroql_catalogs::{
-    Error as TableError, Guest, ParameterDocumentation, ReusablePlan, TableFunctionDocumentation, column_comment,
-    superuser_columns, superuser_table_function, table_comment, table_function_documentation,
+    ChangeRights, Error as TableError, ParameterDocumentation, ReusablePlan, TableFunctionDocumentation, change_rights,
+    column_comment, locations, locations_of, required_role, schema_of_scan, superuser_columns, table_comment,
+    table_function_documentation,
 };
 pub use neuroql_graph::{Error as GraphError, Graph};
 pub use neuroql_model::{
     CancelOnDrop, DeviceName, Error as ModelError, Model, NumberType, Options, Progress, Registry, Site,
 };
 pub use neuroql_schema::graph_column::{GraphBuilder, GraphColumn};
+pub use neuroql_schema::{Rights, Role, SchemaUsage};
 pub use neuroql_store::{Error as StoreError, Store};
 pub use neuroql_udfs::{Error as FunctionError, SECTION as FUNCTION_SECTION, expr_fn, interruptible};
 pub use postgres::{PostgresTypes, Refusal, array_texts, floats};

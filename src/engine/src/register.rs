@@ -7,8 +7,9 @@ use datafusion::error::Result;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
-    AggregatePushdown, Catalog, CsvFiles, EngineState, GivenTexts, GuardAmbiguousFilters, KeepDeleteFilter,
-    ModelFactory, RememberDdl, Settings, TableFunctionPlanner, TopKPushdown, ValuesGiven, bundled_corpus,
+    AggregatePushdown, Catalog, CheckParameterJoins, CheckTextFilters, CsvFactory, DdlRecordingFactory, EngineState,
+    GuardAmbiguousFilters, ImportFactory, ImportFormat, KeepDeleteFilter, ModelFactory, N2gExport, Settings,
+    TableFunctionPlanner, TopKPushdown, bundled_corpus,
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
@@ -17,7 +18,7 @@ use neuroql_store::{BundledAnalysis, BundledGraphs, Store};
 use neuroql_udfs::AsyncCalls;
 
 use crate::Engine;
-use crate::stopping::stopping;
+use crate::cancellable_rule::stopping;
 
 /// Registers neuroql in a session that a program made itself: [`EngineBuilder::register`](crate::EngineBuilder::register)
 /// with nothing changed. Returns the registry of models, to which the program may add its own.
@@ -28,12 +29,12 @@ pub fn register_all(context: &SessionContext) -> Result<Arc<Registry>> {
     Ok(Arc::clone(Engine::builder().register(context)?.registry()))
 }
 
-/// Threads for forward passes where nobody says: one a processor this process may use.
+/// Returns the number of threads for forward passes if none is set: one a processor this process may use.
 pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// An empty registry, and a store with what is known of the bundled model.
+/// Creates an empty registry, and a store with the results of the bundled model.
 pub(crate) fn new_state(threads: usize, store: Store, cache_bytes: u64, bundled: bool) -> Result<Arc<EngineState>> {
     let registry = Arc::new(Registry::new(threads).map_err(sql_error)?);
     let toy = neuroql_datasets::TOY;
@@ -54,7 +55,7 @@ pub(crate) fn new_state(threads: usize, store: Store, cache_bytes: u64, bundled:
     Ok(Arc::new(EngineState::new(registry, store, cache_bytes)?))
 }
 
-/// Functions, tables and statements over a registry.
+/// Registers functions, tables and statements over a registry.
 pub(crate) fn register(
     context: &SessionContext,
     state: &Arc<EngineState>,
@@ -83,33 +84,39 @@ pub(crate) fn register(
     context.register_catalog(catalog, wrapped);
     context.register_relation_planner(Arc::new(TableFunctionPlanner))?;
     let factory = ModelFactory::new(Arc::clone(state), progress);
+    let engine = Arc::clone(state);
     let state = context.state_ref();
     let rules = GuardAmbiguousFilters::rules(state.read().physical_optimizers());
     let with_rule = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_physical_optimizer_rules(rules)
         .with_analyzer_rule(Arc::new(KeepDeleteFilter))
         .with_optimizer_rule(Arc::new(AsyncCalls))
-        .with_optimizer_rule(Arc::new(ValuesGiven))
+        .with_optimizer_rule(Arc::new(CheckParameterJoins))
         .with_physical_optimizer_rule(Arc::new(AggregatePushdown))
         .with_physical_optimizer_rule(Arc::new(TopKPushdown));
     *state.write() = with_rule.build();
     let csv = state.read().get_file_format_factory("csv");
     if let Some(csv) = csv {
-        state.write().register_file_format(Arc::new(CsvFiles(csv)), true)?;
+        state.write().register_file_format(Arc::new(CsvFactory(csv)), true)?;
     }
+    state.write().register_file_format(Arc::new(N2gExport), true)?;
     let planner = Arc::clone(state.read().query_planner());
     let planned = SessionStateBuilder::new_from_existing(state.read().clone());
-    *state.write() = planned.with_query_planner(Arc::new(GivenTexts(planner))).build();
+    *state.write() = planned.with_query_planner(Arc::new(CheckTextFilters(planner))).build();
     let planned = state.read().clone();
     *state.write() = stopping(planned);
+    for format in ImportFormat::ALL {
+        let factory = ImportFactory::new(Arc::clone(&engine), format);
+        state.write().table_factories_mut().insert(format.file_type().to_owned(), Arc::new(factory));
+    }
     for factory in state.write().table_factories_mut().values_mut() {
-        *factory = Arc::new(RememberDdl(Arc::clone(factory)));
+        *factory = Arc::new(DdlRecordingFactory(Arc::clone(factory)));
     }
     state.write().table_factories_mut().insert(ModelFactory::FILE_TYPE.to_owned(), Arc::new(factory.clone()));
     Ok(factory)
 }
 
-/// The bundled model and its corpus.
+/// Registers the bundled model and its corpus.
 pub(crate) fn register_bundled(context: &SessionContext, registry: &Registry) -> Result<()> {
     let bundle = neuroql_datasets::TOY;
     let checkpoint = Checkpoint::from_bytes(bundle.config, bundle.weights, bundle.tokenizer).map_err(sql_error)?;

@@ -9,6 +9,7 @@ use std::io;
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::SchemaError;
+use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -37,7 +38,7 @@ impl Diagnosis {
     }
 }
 
-/// SQLSTATE of any error that comes out of a session.
+/// Returns the SQLSTATE of any error that comes out of a session.
 pub fn sqlstate(error: &DataFusionError) -> &'static str {
     diagnose(error).sqlstate
 }
@@ -119,7 +120,7 @@ fn foreign(error: &(dyn StdError + 'static)) -> Diagnosis {
     Diagnosis::new("XX000", error.to_string())
 }
 
-/// The code an error of one of neuroql's own rooms carries.
+/// Returns the code that an error of one of neuroql's own rooms carries.
 fn own_code(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let model = error.downcast_ref::<neuroql_model::Error>().map(neuroql_model::Error::sqlstate);
     let functions = || error.downcast_ref::<neuroql_udfs::Error>().map(neuroql_udfs::Error::sqlstate);
@@ -188,7 +189,7 @@ fn arrow(error: &ArrowError) -> Diagnosis {
     Diagnosis::new(code, plain(&text))
 }
 
-/// `Cannot cast string '2.7' to value of Int32 type` becomes `invalid input syntax for type integer: "2.7"`.
+/// Translates `Cannot cast string '2.7' to value of Int32 type` to `invalid input syntax for type integer: "2.7"`.
 fn cast(text: &str) -> (&'static str, String) {
     let name = |arrow: &str| {
         Some(match arrow.split(['(', ' ']).next().unwrap_or(arrow) {
@@ -249,7 +250,7 @@ fn io_error(error: &io::Error) -> Diagnosis {
     Diagnosis::new(code, error.to_string())
 }
 
-/// `Expected: an expression, found: FROM at Line: 1, Column: 8` becomes `syntax error at or near "FROM"`.
+/// Translates `Expected: an expression, found: FROM at Line: 1, Column: 8` to `syntax error at or near "FROM"`.
 fn syntax(error: &ParserError) -> Diagnosis {
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
@@ -298,7 +299,12 @@ fn schema(error: &SchemaError) -> Diagnosis {
     }
 }
 
-/// Planning errors are plain text in DataFusion; these are the ones a client acts upon.
+/// Returns true if a name may be a misspelling of another: DataFusion names the nearest one, however far.
+fn is_near(name: &str, other: &str) -> bool {
+    3 * levenshtein(&name.to_ascii_lowercase(), &other.to_ascii_lowercase()) <= name.chars().count().max(3)
+}
+
+/// Finds planning errors that a client acts upon; in DataFusion they are plain text.
 fn planning(text: &str) -> Option<Diagnosis> {
     let lower = text.to_ascii_lowercase();
     let has = |needle: &str| lower.contains(needle);
@@ -318,13 +324,24 @@ fn planning(text: &str) -> Option<Diagnosis> {
     if has("invalid function") {
         let name = quoted(text)?;
         let found = Diagnosis::new("42883", format!("function {name} does not exist"));
-        return Some(match text.split("Did you mean '").nth(1).and_then(|rest| rest.split('\'').next()) {
+        let near = text.split("Did you mean '").nth(1).and_then(|rest| rest.split('\'').next());
+        return Some(match near.filter(|near| is_near(name, near)) {
             Some(near) => found.hint(format!("Perhaps you meant \"{near}\".")),
             None => found,
         });
     }
+    if has("order by column out of bounds") {
+        let position = text.split(|letter: char| !letter.is_ascii_digit()).find(|digits| !digits.is_empty())?;
+        return Some(Diagnosis::new("42P10", format!("ORDER BY position {position} is not in select list")));
+    }
     let code = if has("no files found") {
         "58P01"
+    } else if has("limit must be >=") {
+        "2201W"
+    } else if has("offset must be >=") {
+        "2201X"
+    } else if has("step cannot be zero") {
+        "22023"
     } else if has("no function matches") || has("failed to match any signature") || has("function '") && has("expect") {
         "42883"
     } else if has("already exists") {
@@ -374,14 +391,14 @@ fn planning(text: &str) -> Option<Diagnosis> {
     Some(Diagnosis::new(code, text))
 }
 
-/// The first text between single quotes.
+/// Returns the first text between single quotes.
 fn quoted(text: &str) -> Option<&str> {
     let mut parts = text.split('\'');
     parts.next()?;
     parts.next()
 }
 
-/// Without backtrace, advice to report a DataFusion bug, or a nested error's own prefix.
+/// Returns a message without backtrace, advice to report a DataFusion bug, or a nested error's own prefix.
 fn plain(text: &str) -> String {
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text);
     let text = text.split("\nThis issue was likely caused by a bug in DataFusion").next().unwrap_or(text);
@@ -418,6 +435,8 @@ mod tests {
         let found = diagnose(&error.context("type_coercion"));
         assert_eq!((found.sqlstate, found.message.as_str()), ("42883", "function tokenise does not exist"));
         assert_eq!(found.hint.as_deref(), Some("Perhaps you meant \"tokenize\"."));
+        let error = plan_datafusion_err!("Invalid function 'no_such'.\nDid you mean 'nanvl'?");
+        assert_eq!(diagnose(&error).hint, None);
     }
 
     #[test]

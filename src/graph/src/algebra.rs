@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::token_key::Identity;
+use crate::token_key::SymbolIdentity;
 use crate::{Graph, Node, Result};
 
 impl Graph {
@@ -96,7 +96,7 @@ impl Graph {
 }
 
 /// Index of each node by its parent and symbol; of siblings whose tokens have the same text, the first.
-fn places(graph: &Graph) -> HashMap<(Option<u32>, Identity<'_>), u32> {
+fn places(graph: &Graph) -> HashMap<(Option<u32>, SymbolIdentity<'_>), u32> {
     let mut places = HashMap::with_capacity(graph.nodes().len());
     for (place, node) in (0..).zip(graph.nodes()) {
         places.entry((node.parent, (&node.symbol).into())).or_insert(place);
@@ -122,7 +122,7 @@ fn combined(
 }
 
 /// The graph of the nodes, given depth first, at or below which a pattern ends.
-fn complete(nodes: Vec<Node>) -> Result<Graph> {
+pub(crate) fn complete(nodes: Vec<Node>) -> Result<Graph> {
     let mut kept: Vec<bool> = nodes.iter().map(|node| node.ends.is_some()).collect();
     for (place, node) in nodes.iter().enumerate().rev() {
         if let Some(parent) = node.parent {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::columns::Step;
-use crate::matcher::{End, Parts, ranks};
+use crate::columns::MatchStep;
+use crate::matcher::{GraphParts, PatternEnd, ranks};
 use crate::trie::{NONE, Trie};
 use crate::walk::Stack;
 use crate::{Graph, Matcher, Result, Semantics, View};
@@ -13,15 +13,15 @@ use crate::{Graph, Matcher, Result, Semantics, View};
 #[derive(Debug, Clone)]
 pub struct Automaton {
     graphs: usize,
-    kind: Kind,
+    kind: Strategy,
 }
 
 #[derive(Debug, Clone)]
-enum Kind {
+enum Strategy {
     /// One trie of the patterns of all graphs, for semantics in which all matches count.
-    Merged(Merged),
+    Merged(MergedTrie),
     /// One matcher a graph, for semantics in which the path depends on the graph; those with the activator are walked.
-    Each(Each),
+    Each(SeparateMatchers),
 }
 
 /// Predictions of the graphs that match a text, as sparse rows of tokens.
@@ -49,7 +49,7 @@ impl Automaton {
     /// # Errors
     /// Errors of [`Matcher::new`].
     pub fn new<'a>(graphs: impl IntoIterator<Item = View<'a>>, semantics: Semantics) -> Result<Self> {
-        Self::of_parts(graphs.into_iter().map(Parts::try_from), semantics)
+        Self::of_parts(graphs.into_iter().map(GraphParts::try_from), semantics)
     }
 
     /// Makes an automaton of graphs; their indices are their order.
@@ -60,17 +60,17 @@ impl Automaton {
         Self::of_parts(graphs.into_iter().map(|graph| Ok(graph.into())), semantics)
     }
 
-    fn of_parts(graphs: impl Iterator<Item = Result<Parts>>, semantics: Semantics) -> Result<Self> {
+    fn of_parts(graphs: impl Iterator<Item = Result<GraphParts>>, semantics: Semantics) -> Result<Self> {
         match semantics {
             Semantics::Longest | Semantics::Max => {
-                let mut merging = Merging::default();
+                let mut merging = MergedTrieBuilder::default();
                 graphs.into_iter().try_for_each(|parts| merging.add(&parts?, semantics))?;
-                Ok(Self { graphs: merging.graphs as usize, kind: Kind::Merged(merging.finish()?) })
+                Ok(Self { graphs: merging.graphs as usize, kind: Strategy::Merged(merging.finish()?) })
             }
             Semantics::Greedy | Semantics::Shortest => {
                 let matchers: Vec<_> =
                     graphs.map(|parts| Matcher::of_parts(&parts?, semantics)).collect::<Result<_>>()?;
-                Ok(Self { graphs: matchers.len(), kind: Kind::Each(Each::new(matchers)) })
+                Ok(Self { graphs: matchers.len(), kind: Strategy::Each(SeparateMatchers::new(matchers)) })
             }
         }
     }
@@ -117,14 +117,14 @@ impl Automaton {
     }
 
     fn scratch(&self) -> Scratch {
-        Scratch { stack: Stack::default(), best: vec![End::NO_MATCH; self.graphs], matched: Vec::new() }
+        Scratch { stack: Stack::default(), best: vec![PatternEnd::NO_MATCH; self.graphs], matched: Vec::new() }
     }
 
     #[inline]
     fn predict(&self, text: &[u32], scratch: &mut Scratch) {
         match &self.kind {
-            Kind::Merged(merged) => merged.predict(text, scratch),
-            Kind::Each(each) => each.predict(text, scratch),
+            Strategy::Merged(merged) => merged.predict(text, scratch),
+            Strategy::Each(each) => each.predict(text, scratch),
         }
     }
 }
@@ -133,14 +133,14 @@ impl Automaton {
 struct Scratch {
     stack: Stack,
     /// Best end of each graph.
-    best: Vec<End>,
+    best: Vec<PatternEnd>,
     /// Indices of the graphs that have a best end.
     matched: Vec<u32>,
 }
 
 impl Scratch {
     #[inline]
-    fn take(&mut self, graph: u32, end: End) {
+    fn take(&mut self, graph: u32, end: PatternEnd) {
         let best = &mut self.best[graph as usize];
         if best.rank == NONE {
             self.matched.push(graph);
@@ -149,30 +149,30 @@ impl Scratch {
     }
 
     fn clear(&mut self) {
-        self.matched.drain(..).for_each(|graph| self.best[graph as usize] = End::NO_MATCH);
+        self.matched.drain(..).for_each(|graph| self.best[graph as usize] = PatternEnd::NO_MATCH);
     }
 }
 
 /// Builder of the one trie of many graphs.
 #[derive(Default)]
-struct Merging {
+struct MergedTrieBuilder {
     graphs: u32,
-    steps: Vec<(Option<u32>, Step)>,
-    known: HashMap<(Option<u32>, Step), u32>,
+    steps: Vec<(Option<u32>, MatchStep)>,
+    known: HashMap<(Option<u32>, MatchStep), u32>,
     /// Ends of patterns: node of the merged trie, index of the graph, and its end there.
-    ends: Vec<(u32, u32, End)>,
+    ends: Vec<(u32, u32, PatternEnd)>,
 }
 
 #[derive(Debug, Clone)]
-struct Merged {
+struct MergedTrie {
     trie: Trie,
     /// Offsets into `ends`: the start of each node's, and the end of the last.
     starts: Vec<u32>,
-    ends: Vec<(u32, End)>,
+    ends: Vec<(u32, PatternEnd)>,
 }
 
-impl Merging {
-    fn add(&mut self, parts: &Parts, semantics: Semantics) -> Result<()> {
+impl MergedTrieBuilder {
+    fn add(&mut self, parts: &GraphParts, semantics: Semantics) -> Result<()> {
         let (trie, places) = Trie::new(&parts.steps)?;
         let ranks = ranks(&trie, &places, parts, semantics);
         // In the trie's order, parents come before their children.
@@ -189,14 +189,14 @@ impl Merging {
             });
             merged[node] = at;
             if let Some(value) = parts.ends[node] {
-                self.ends.push((at, self.graphs, End { value, rank: ranks[node] }));
+                self.ends.push((at, self.graphs, PatternEnd { value, rank: ranks[node] }));
             }
         }
         self.graphs += 1;
         Ok(())
     }
 
-    fn finish(self) -> Result<Merged> {
+    fn finish(self) -> Result<MergedTrie> {
         let (trie, places) = Trie::new(&self.steps)?;
         let mut ends: Vec<_> =
             self.ends.into_iter().map(|(at, graph, end)| (places[at as usize], graph, end)).collect();
@@ -206,11 +206,11 @@ impl Merging {
         for node in 1..starts.len() {
             starts[node] += starts[node - 1];
         }
-        Ok(Merged { trie, starts, ends: ends.into_iter().map(|(_, graph, end)| (graph, end)).collect() })
+        Ok(MergedTrie { trie, starts, ends: ends.into_iter().map(|(_, graph, end)| (graph, end)).collect() })
     }
 }
 
-impl Merged {
+impl MergedTrie {
     #[inline]
     fn predict(&self, text: &[u32], scratch: &mut Scratch) {
         let mut stack = std::mem::take(&mut scratch.stack);
@@ -223,14 +223,14 @@ impl Merged {
 }
 
 #[derive(Debug, Clone)]
-struct Each {
+struct SeparateMatchers {
     matchers: Vec<Matcher>,
     by_activator: HashMap<u32, Vec<u32>>,
     /// Indices of the graphs with an activator that is a wildcard.
     always: Vec<u32>,
 }
 
-impl Each {
+impl SeparateMatchers {
     fn new(matchers: Vec<Matcher>) -> Self {
         let mut by_activator: HashMap<u32, Vec<u32>> = HashMap::new();
         let mut always = Vec::new();

@@ -22,15 +22,15 @@ pub enum Policy {
 pub struct Builder {
     policy: Policy,
     symbols: HashMap<Symbol, u32>,
-    nodes: Vec<Growing>,
+    nodes: Vec<BuilderNode>,
     children: HashMap<(u32, u32), u32>,
-    /// The same trie without wildcards, as Neuron2Graph draws it. It decides [`Growing::drawn_end`].
+    /// The same trie without wildcards, as Neuron2Graph draws it. It decides [`BuilderNode::drawn_end`].
     drawn: HashMap<(u32, u32), u32>,
 }
 
 /// A node of the builder. Node 0 is above the activators.
 #[derive(Debug, Clone)]
-struct Growing {
+struct BuilderNode {
     element: Element,
     symbol: u32,
     ends: Option<f32>,
@@ -41,7 +41,7 @@ struct Growing {
     drawn_end: bool,
 }
 
-impl Growing {
+impl BuilderNode {
     fn new(element: Element, symbol: u32) -> Self {
         Self { element, symbol, ends: None, support: 0, children: Vec::new(), drawn_end: false }
     }
@@ -51,7 +51,7 @@ impl Builder {
     /// Makes an empty trie.
     pub fn new(policy: Policy) -> Self {
         let top = Element { symbol: Symbol::Any, importance: 0.0, activation: 0.0 };
-        let nodes = vec![Growing::new(top, u32::MAX)];
+        let nodes = vec![BuilderNode::new(top, u32::MAX)];
         Self { policy, symbols: HashMap::new(), nodes, children: HashMap::new(), drawn: HashMap::new() }
     }
 
@@ -118,7 +118,7 @@ impl Builder {
         let mut stack: Vec<(u32, Option<u32>)> = below(0, None).collect();
         while let Some((node, parent)) = stack.pop() {
             stack.extend(below(node, Some(order.len() as u32)));
-            let Growing { element, ends, support, .. } = &self.nodes[node as usize];
+            let BuilderNode { element, ends, support, .. } = &self.nodes[node as usize];
             let Element { symbol, importance, activation } = element.clone();
             order.push(Node { parent, symbol, importance, activation, ends: *ends, support: *support });
         }
@@ -139,7 +139,7 @@ impl Builder {
         let new = self.nodes.len() as u32;
         let child = *self.children.entry((node, symbol)).or_insert(new);
         if child == new {
-            self.nodes.push(Growing::new(element.clone(), symbol));
+            self.nodes.push(BuilderNode::new(element.clone(), symbol));
             self.nodes[node as usize].children.push(new);
         } else if self.policy == Policy::Max {
             let known = &mut self.nodes[child as usize].element;
@@ -168,7 +168,7 @@ impl Builder {
                 continue;
             }
             self.copy_below(child, wildcard)?;
-            let Growing { symbol, ends, drawn_end, .. } = &self.nodes[child as usize];
+            let BuilderNode { symbol, ends, drawn_end, .. } = &self.nodes[child as usize];
             if ends.is_some() || *drawn_end {
                 kept.push(child);
             } else {
@@ -185,7 +185,7 @@ impl Builder {
         while let Some((from, to)) = waiting.pop() {
             for index in 0..self.nodes[from as usize].children.len() {
                 let old = self.nodes[from as usize].children[index];
-                let Growing { element, symbol, ends, support, drawn_end, .. } = self.nodes[old as usize].clone();
+                let BuilderNode { element, symbol, ends, support, drawn_end, .. } = self.nodes[old as usize].clone();
                 let known = self.nodes.len();
                 let new = self.child(to, &element, symbol);
                 self.nodes[new as usize].support += support;

@@ -40,7 +40,7 @@ pub struct View<'a> {
 
 /// Step of matching that a node stands for, in the order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Step {
+pub(crate) enum MatchStep {
     Token(u32),
     Start,
     Any,
@@ -49,7 +49,7 @@ pub(crate) enum Step {
     Never,
 }
 
-impl From<&Symbol> for Step {
+impl From<&Symbol> for MatchStep {
     fn from(symbol: &Symbol) -> Self {
         match symbol {
             Symbol::Token(Token { id: Some(id), .. }) => Self::Token(*id),
@@ -97,7 +97,7 @@ impl View<'_> {
         }
     }
 
-    pub(crate) fn step(&self, node: usize) -> Result<Step> {
+    pub(crate) fn step(&self, node: usize) -> Result<MatchStep> {
         let id = Validity::is_valid(self.token_id_validity, node).then(|| self.token_ids[node]);
         step(id, Validity::is_valid(self.token_validity, node))
     }
@@ -131,21 +131,21 @@ pub fn encode(symbol: &Symbol) -> Result<(Option<i32>, Option<&str>)> {
 /// [`Error::Malformed`] for a token without a text, and for one with a negative id.
 pub fn decode(token_id: Option<i32>, token: Option<&str>) -> Result<Symbol> {
     Ok(match (step(token_id, token.is_some())?, token) {
-        (Step::Token(id), text) => Symbol::token(id, text.unwrap_or_default()),
-        (Step::Never, text) => Symbol::Token(Token { id: None, text: text.unwrap_or_default().into() }),
-        (Step::Start, _) => Symbol::Start,
-        (Step::Any, _) => Symbol::Any,
-        (Step::Gap(most), _) => Symbol::Gap(most),
+        (MatchStep::Token(id), text) => Symbol::token(id, text.unwrap_or_default()),
+        (MatchStep::Never, text) => Symbol::Token(Token { id: None, text: text.unwrap_or_default().into() }),
+        (MatchStep::Start, _) => Symbol::Start,
+        (MatchStep::Any, _) => Symbol::Any,
+        (MatchStep::Gap(most), _) => Symbol::Gap(most),
     })
 }
 
-fn step(id: Option<i32>, has_text: bool) -> Result<Step> {
+fn step(id: Option<i32>, has_text: bool) -> Result<MatchStep> {
     Ok(match (id, has_text) {
-        (None, true) => Step::Never,
-        (None, false) => Step::Any,
-        (Some(-1), false) => Step::Start,
-        (Some(id @ 0..), true) => Step::Token(id as u32),
-        (Some(id), false) if (-1 - i32::from(u16::MAX)..0).contains(&id) => Step::Gap((-1 - id) as u16),
+        (None, true) => MatchStep::Never,
+        (None, false) => MatchStep::Any,
+        (Some(-1), false) => MatchStep::Start,
+        (Some(id @ 0..), true) => MatchStep::Token(id as u32),
+        (Some(id), false) if (-1 - i32::from(u16::MAX)..0).contains(&id) => MatchStep::Gap((-1 - id) as u16),
         (Some(id), true) => return Err(malformed(format!("a token has the id {id}"))),
         (Some(id), false) => return Err(malformed(format!("the id {id} is of no token's, but there is no text"))),
     })

@@ -115,22 +115,22 @@ mod tests {
     const SPECIAL: u32 = '#' as u32;
 
     /// A text whose tokens are letters: tokens, importances (0 for all but the last token), activations.
-    struct Owned(Vec<Token>, Vec<f32>, Vec<f32>);
+    struct OwnedPrompt(Vec<Token>, Vec<f32>, Vec<f32>);
 
-    fn prompt(text: &str, importances: &[f32], activations: &[f32]) -> Owned {
+    fn prompt(text: &str, importances: &[f32], activations: &[f32]) -> OwnedPrompt {
         let tokens: Vec<_> =
             text.chars().map(|letter| Token { id: Some(letter as u32), text: letter.to_string().into() }).collect();
         let mut all = vec![0.0; tokens.len() * tokens.len()];
         for (masked, importance) in importances.iter().enumerate() {
             all[(masked + 1) * tokens.len() - 1] = *importance;
         }
-        Owned(tokens, all, activations.to_vec())
+        OwnedPrompt(tokens, all, activations.to_vec())
     }
 
-    fn read(prompts: &[Owned], inherited: Inherited) -> Vec<String> {
+    fn read(prompts: &[OwnedPrompt], inherited: Inherited) -> Vec<String> {
         let prompts: Vec<_> = prompts
             .iter()
-            .map(|Owned(tokens, importances, activations)| Prompt { tokens, importances, activations })
+            .map(|OwnedPrompt(tokens, importances, activations)| Prompt { tokens, importances, activations })
             .collect();
         let lines = PatternExtractor {
             activation_threshold: 0.5,
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn patterns_end_after_their_last_important_token() {
-        let both = |prompts: &[Owned]| {
+        let both = |prompts: &[OwnedPrompt]| {
             let all = read(prompts, Inherited::All);
             assert_eq!(all, read(prompts, Inherited::Activators));
             all
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn arrays_must_fit() {
-        let Owned(tokens, importances, activations) = prompt("ab", &[0.0; 2], &[0.0; 2]);
+        let OwnedPrompt(tokens, importances, activations) = prompt("ab", &[0.0; 2], &[0.0; 2]);
         let lines = PatternExtractor {
             activation_threshold: 0.5,
             importance_threshold: 0.75,

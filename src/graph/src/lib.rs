@@ -24,6 +24,7 @@
 //!
 //! A [`Builder`] makes graphs of patterns, which [`PatternExtractor`] reads off samples. A [`Matcher`] predicts with
 //! one graph, an [`Automaton`] with all graphs of a layer; both also take the columns of a table, as a [`View`].
+//! [`prune`] makes graphs small enough to be read.
 //! [`search`] finds the graphs that have given tokens.
 //!
 //! [`similarity`] compares two graphs, a [`PatternIndex`] finds similar pairs of many, which make a [`Network`].
@@ -33,7 +34,9 @@ mod automaton;
 mod builder;
 mod columns;
 mod components;
+mod description;
 pub mod draw;
+mod embedding;
 mod error;
 mod extract;
 pub mod formats;
@@ -42,6 +45,7 @@ mod join;
 mod matcher;
 mod network;
 mod pattern;
+pub mod prune;
 pub mod search;
 mod semantics;
 mod signature;
@@ -57,9 +61,10 @@ pub use automaton::{Automaton, Predictions};
 pub use builder::{Builder, Policy};
 pub use columns::{Validity, View, decode, encode};
 pub use components::{component_count, components};
+pub use embedding::{DIMENSIONS, MOST_DIMENSIONS, embedding};
 pub use error::{Error, Result};
 pub use extract::{Inherited, PatternExtractor, Prompt};
-pub use graph::{DEEPEST, Graph, Kind, Node, Symbol, Token};
+pub use graph::{DEEPEST, Graph, Kind, MOST_NODES, Node, Symbol, Token};
 pub use join::{Pair, PatternIndex, PatternIndexBuilder};
 pub use matcher::Matcher;
 pub use network::{Degree, Network};

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::columns::Step;
+use crate::columns::MatchStep;
 use crate::trie::{NONE, Trie};
 use crate::walk::Stack;
 use crate::{Error, Graph, Result, Semantics, View};
@@ -13,18 +13,18 @@ pub struct Matcher {
     trie: Trie,
     semantics: Semantics,
     /// End of each node of the trie.
-    ends: Vec<End>,
+    ends: Vec<PatternEnd>,
 }
 
 /// End of a pattern: its prediction and rank.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct End {
+pub(crate) struct PatternEnd {
     pub value: f32,
     /// Rank: of the ends that match, the one with the least counts. `NONE` where no pattern ends.
     pub rank: u32,
 }
 
-impl End {
+impl PatternEnd {
     pub const NO_MATCH: Self = Self { value: 0.0, rank: NONE };
 
     #[inline]
@@ -36,22 +36,22 @@ impl End {
 }
 
 /// Parts of a graph: the parent and step of each node, and the activation predicted where a pattern ends.
-pub(crate) struct Parts {
-    pub steps: Vec<(Option<u32>, Step)>,
+pub(crate) struct GraphParts {
+    pub steps: Vec<(Option<u32>, MatchStep)>,
     pub ends: Vec<Option<f32>>,
 }
 
-impl From<&Graph> for Parts {
+impl From<&Graph> for GraphParts {
     fn from(graph: &Graph) -> Self {
         let nodes = graph.nodes();
         Self {
-            steps: nodes.iter().map(|node| (node.parent, Step::from(&node.symbol))).collect(),
+            steps: nodes.iter().map(|node| (node.parent, MatchStep::from(&node.symbol))).collect(),
             ends: nodes.iter().map(|node| node.ends).collect(),
         }
     }
 }
 
-impl TryFrom<View<'_>> for Parts {
+impl TryFrom<View<'_>> for GraphParts {
     type Error = crate::Error;
 
     fn try_from(view: View<'_>) -> Result<Self> {
@@ -79,13 +79,13 @@ impl Matcher {
         Self::of_parts(&graph.into(), semantics)
     }
 
-    pub(crate) fn of_parts(parts: &Parts, semantics: Semantics) -> Result<Self> {
+    pub(crate) fn of_parts(parts: &GraphParts, semantics: Semantics) -> Result<Self> {
         let (trie, places) = Trie::new(&parts.steps)?;
-        let mut ends = vec![End::NO_MATCH; trie.len()];
+        let mut ends = vec![PatternEnd::NO_MATCH; trie.len()];
         let ranks = ranks(&trie, &places, parts, semantics);
         for ((place, end), rank) in places.iter().zip(&parts.ends).zip(ranks) {
             if let Some(value) = *end {
-                ends[*place as usize] = End { value, rank };
+                ends[*place as usize] = PatternEnd { value, rank };
             }
         }
         Ok(Self { trie, semantics, ends })
@@ -120,8 +120,8 @@ impl Matcher {
     }
 
     /// The best end at the last token of a text, of rank `NONE` if nothing matches.
-    pub(crate) fn predict(&self, text: &[u32], stack: &mut Stack) -> End {
-        let mut best = End::NO_MATCH;
+    pub(crate) fn predict(&self, text: &[u32], stack: &mut Stack) -> PatternEnd {
+        let mut best = PatternEnd::NO_MATCH;
         let end = |node: u32| self.ends[node as usize];
         match self.semantics {
             Semantics::Longest | Semantics::Max => {
@@ -153,7 +153,7 @@ impl Matcher {
 }
 
 /// Rank of each given node as an end: among those that match, the least counts. All are distinct.
-pub(crate) fn ranks(trie: &Trie, places: &[u32], parts: &Parts, semantics: Semantics) -> Vec<u32> {
+pub(crate) fn ranks(trie: &Trie, places: &[u32], parts: &GraphParts, semantics: Semantics) -> Vec<u32> {
     let mut best_first: Vec<u32> = (0..places.len() as u32).collect();
     // Nodes of a trie are ordered by depth, then by their parents' order, then by steps: the least is the most exact.
     best_first.sort_unstable_by_key(|node| places[*node as usize]);

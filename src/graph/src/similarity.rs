@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::str::FromStr;
 
-use crate::token_key::Identity;
+use crate::token_key::SymbolIdentity;
 use crate::{Error, Graph, Kind, Matcher, Pattern, Result, Semantics, Signature, Symbol};
 
 /// Own activation, over the neuron's greatest, above which a token of a graph is activating in Neuron2Graph.
@@ -144,7 +144,7 @@ fn correlation(a: &[f32], b: &[f32]) -> Option<f64> {
 }
 
 fn tokens(a: &Graph, b: &Graph) -> Option<f64> {
-    let share = |(a, b): (HashSet<Identity>, HashSet<Identity>)| {
+    let share = |(a, b): (HashSet<SymbolIdentity>, HashSet<SymbolIdentity>)| {
         let most = a.len().max(b.len());
         (most > 0).then(|| a.intersection(&b).count() as f64 / most as f64)
     };
@@ -156,7 +156,7 @@ fn tokens(a: &Graph, b: &Graph) -> Option<f64> {
 }
 
 /// Activating tokens of a graph, or its other ones.
-fn role(graph: &Graph, activating: bool) -> HashSet<Identity<'_>> {
+fn role(graph: &Graph, activating: bool) -> HashSet<SymbolIdentity<'_>> {
     let nodes = graph.nodes().iter().filter(|node| (node.activation > ACTIVATING) == activating);
     nodes.filter(|node| graph.kind(node) != Kind::Wildcard).map(|node| (&node.symbol).into()).collect()
 }

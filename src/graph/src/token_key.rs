@@ -10,7 +10,7 @@ const SEED: u64 = 0x6e65_7572_6f71_6c00;
 /// Identity by which symbols are compared: of tokens, the text, or the id if the text is incomplete, because the
 /// token's bytes are no UTF-8 by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Identity<'a> {
+pub(crate) enum SymbolIdentity<'a> {
     Text(&'a str),
     Id(u32),
     Any,
@@ -18,7 +18,7 @@ pub(crate) enum Identity<'a> {
     Start,
 }
 
-impl<'a> From<&'a Token> for Identity<'a> {
+impl<'a> From<&'a Token> for SymbolIdentity<'a> {
     fn from(token: &'a Token) -> Self {
         match token.id {
             Some(id) if token.text.contains(char::REPLACEMENT_CHARACTER) => Self::Id(id),
@@ -27,7 +27,7 @@ impl<'a> From<&'a Token> for Identity<'a> {
     }
 }
 
-impl<'a> From<&'a Symbol> for Identity<'a> {
+impl<'a> From<&'a Symbol> for SymbolIdentity<'a> {
     fn from(symbol: &'a Symbol) -> Self {
         match symbol {
             Symbol::Token(token) => token.into(),
@@ -38,7 +38,7 @@ impl<'a> From<&'a Symbol> for Identity<'a> {
     }
 }
 
-impl Identity<'_> {
+impl SymbolIdentity<'_> {
     /// Appends bytes that no other identity has.
     fn write(self, bytes: &mut Vec<u8>) {
         match self {
@@ -69,7 +69,7 @@ pub(crate) fn path_hashes(graph: &Graph) -> Vec<u64> {
         let above = node.parent.map_or(0, |parent| hashes[parent as usize]);
         bytes.clear();
         bytes.extend_from_slice(&above.to_le_bytes());
-        Identity::from(&node.symbol).write(&mut bytes);
+        SymbolIdentity::from(&node.symbol).write(&mut bytes);
         hashes.push(XxHash3_64::oneshot_with_seed(SEED, &bytes));
     }
     hashes

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use crate::columns::Step;
+use crate::columns::MatchStep;
 use crate::{Error, Result};
 
 /// Index that stands for no node.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// A trie whose nodes are in breadth-first order, siblings in the order of [`Step`]. Node 0 is the root, the parent of
-/// the activators.
+/// A trie whose nodes are in breadth-first order, siblings in the order of [`MatchStep`]. Node 0 is the root, the
+/// parent of the activators.
 #[derive(Debug, Clone)]
 pub(crate) struct Trie {
     pub nodes: Vec<Node>,
@@ -46,7 +46,7 @@ pub(crate) struct Activators {
 impl Trie {
     /// Lays out nodes, given as their parents and steps in any order. Also returns the index in the trie of each given
     /// node.
-    pub fn new(steps: &[(Option<u32>, Step)]) -> Result<(Self, Vec<u32>)> {
+    pub fn new(steps: &[(Option<u32>, MatchStep)]) -> Result<(Self, Vec<u32>)> {
         let children = Children::new(steps)?;
         // Given nodes in their new order, shifted by the root.
         let mut order: Vec<u32> = Vec::with_capacity(steps.len());
@@ -63,7 +63,7 @@ impl Trie {
             siblings.sort_by_key(|child| steps[*child as usize].1);
             let twins = |pair: &&[u32]| {
                 let [first, second] = [pair[0], pair[1]].map(|child| steps[child as usize].1);
-                first == second && first != Step::Never
+                first == second && first != MatchStep::Never
             };
             if let Some(pair) = siblings.windows(2).find(twins) {
                 return Err(Error::Duplicate { first: pair[0] as usize, second: pair[1] as usize });
@@ -72,7 +72,7 @@ impl Trie {
             order.extend(&siblings);
         }
         let token = |old: &u32| match steps[*old as usize].1 {
-            Step::Token(id) => id,
+            MatchStep::Token(id) => id,
             _ => NONE,
         };
         let keys: Vec<u32> = std::iter::once(NONE).chain(order.iter().map(token)).collect();
@@ -127,22 +127,22 @@ impl Trie {
 }
 
 impl Node {
-    fn new(step: Option<Step>, first: u32, children: &[u32], steps: &[(Option<u32>, Step)]) -> Self {
+    fn new(step: Option<MatchStep>, first: u32, children: &[u32], steps: &[(Option<u32>, MatchStep)]) -> Self {
         let below = |child: &u32| steps[*child as usize].1;
-        let place = |wanted: fn(Step) -> bool| {
+        let place = |wanted: fn(MatchStep) -> bool| {
             let found = children.iter().position(|child| wanted(below(child)));
             found.map_or(NONE, |found| first + found as u32)
         };
-        let count = |wanted: fn(Step) -> bool| children.iter().filter(|child| wanted(below(child))).count();
+        let count = |wanted: fn(MatchStep) -> bool| children.iter().filter(|child| wanted(below(child))).count();
         Self {
             first,
-            exact: count(|step| matches!(step, Step::Token(_))) as u32,
+            exact: count(|step| matches!(step, MatchStep::Token(_))) as u32,
             children: children.len() as u32,
-            start: place(|step| step == Step::Start),
-            any: place(|step| step == Step::Any),
-            gap: place(|step| matches!(step, Step::Gap(_))),
-            gaps: count(|step| matches!(step, Step::Gap(_))) as u32,
-            most: if let Some(Step::Gap(most)) = step { most } else { 0 },
+            start: place(|step| step == MatchStep::Start),
+            any: place(|step| step == MatchStep::Any),
+            gap: place(|step| matches!(step, MatchStep::Gap(_))),
+            gaps: count(|step| matches!(step, MatchStep::Gap(_))) as u32,
+            most: if let Some(MatchStep::Gap(most)) = step { most } else { 0 },
         }
     }
 
@@ -200,7 +200,7 @@ struct Children {
 }
 
 impl Children {
-    fn new(steps: &[(Option<u32>, Step)]) -> Result<Self> {
+    fn new(steps: &[(Option<u32>, MatchStep)]) -> Result<Self> {
         let mut starts = vec![0; steps.len() + 2];
         for (node, (parent, _)) in steps.iter().enumerate() {
             if let Some(parent) = parent.filter(|parent| *parent as usize >= steps.len()) {

@@ -5,7 +5,9 @@
 use std::cell::Cell;
 use std::cmp::Reverse;
 
-use neuroql_graph::search::{Evidence, Form, Found, Index, MemoryIndex, Query, Role, Score, Term, normalize, postings};
+use neuroql_graph::search::{
+    Evidence, Form, Index, MemoryIndex, Query, Role, Score, SearchResult, Term, normalize, postings,
+};
 use neuroql_graph::{Builder, Element, Graph, Node, Pattern, Policy, Symbol, Token};
 use proptest::prelude::*;
 
@@ -128,7 +130,7 @@ fn empty_graphs_have_nothing() {
     assert_eq!(query("NOT a").find(&empty), Some(Evidence::Absent));
     let index = MemoryIndex::new([(&empty, f32::NAN)]);
     let found = query("NOT a").search(&index, None, |_| Ok::<_, ()>(Vec::new())).unwrap();
-    assert_eq!(found, [Found { ordinal: 0, score: None, hit: None }]);
+    assert_eq!(found, [SearchResult { ordinal: 0, score: None, hit: None }]);
     assert_eq!(query("a").search(&MemoryIndex::default(), Some(1), |_| Err("not loaded")), Ok(Vec::new()));
 }
 
@@ -330,7 +332,7 @@ proptest! {
         let expected: Vec<_> = expected.into_iter().map(|(score, _, Reverse(ordinal))| (ordinal, score)).collect();
         let ranked: Vec<_> = found.iter().map(|found| (found.ordinal, found.score)).collect();
         prop_assert_eq!(ranked, expected, "{}", query);
-        for Found { ordinal, hit, .. } in found.iter().filter(|found| found.hit.is_some()) {
+        for SearchResult { ordinal, hit, .. } in found.iter().filter(|found| found.hit.is_some()) {
             prop_assert_eq!(hit, &query.find(&graphs[*ordinal as usize].0).and_then(Evidence::into_hit));
         }
     }

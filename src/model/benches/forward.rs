@@ -1,6 +1,6 @@
 //! The bare forward pass: tokens a second through a [`Pool`], without SQL.
 //!
-//! `cargo bench -p neuroql-model -- MODEL TEXT_FILE [LAYER] [THREADS] [TOKENS]` runs the tokens of a text in windows
+//! `cargo bench -p neuroql-model --bench forward -- MODEL TEXT_FILE [LAYER] [THREADS] [TOKENS] [DTYPE]` runs the tokens of a text in windows
 //! of 128 to a layer (the last if not given), reads all its neurons and prints one JSON line with the median of five
 //! runs.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
@@ -18,11 +18,12 @@ const RUNS: usize = 5;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let [location, file, rest @ ..] = arguments.as_slice() else {
-        eprintln!("arguments: MODEL TEXT_FILE [LAYER] [THREADS] [TOKENS]");
+        eprintln!("arguments: MODEL TEXT_FILE [LAYER] [THREADS] [TOKENS] [DTYPE]");
         return Ok(());
     };
     let number = |i: usize, default: usize| rest.get(i).map_or(Ok(default), |n| n.parse::<usize>());
-    let options = Options { window: Some(127), ..Options::default() };
+    let dtype = rest.get(3).map(|name| name.parse()).transpose()?;
+    let options = Options { window: Some(127), dtype, ..Options::default() };
     let model = Arc::new(Model::load("model", location, &options, &())?);
     let layer = number(0, model.config().layers - 1)?;
     let threads = number(1, 2)?;
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokens.truncate(limit);
     let pool = Pool::new(threads)?;
     let spec = Arc::new(ReadSpec::new(&model, [(layer, None)])?);
-    let size = model.batch_tokens(model.config().d_mlp);
+    let size = model.batch_tokens(model.neurons_per_layer());
     let mut seconds = Vec::new();
     for _ in 0..RUNS {
         let start = Instant::now();

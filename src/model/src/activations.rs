@@ -26,9 +26,14 @@ impl Model {
     /// Checks the number of a layer that a user gave.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] if the model does not have it.
+    /// [`Error::OutOfRange`] if the model does not have it, [`Error::LayerNotRead`] if its site is of another layer.
     pub fn check_layer(&self, layer: i64) -> Result<usize> {
-        self.check_index("layer", layer, self.config().layers)
+        let layer = self.check_index("layer", layer, self.config().layers)?;
+        let read = self.layers_read();
+        if read.contains(&layer) {
+            return Ok(layer);
+        }
+        Err(Error::LayerNotRead { layer, only: read.start, site: self.site(), model: self.name().into() })
     }
 
     /// Checks the number of a neuron that a user gave.
@@ -36,7 +41,7 @@ impl Model {
     /// # Errors
     /// [`Error::OutOfRange`] if the model does not have it.
     pub fn check_neuron(&self, neuron: i64) -> Result<u32> {
-        Ok(self.check_index("neuron", neuron, self.config().d_mlp)? as u32)
+        Ok(self.check_index("neuron", neuron, self.neurons_per_layer())? as u32)
     }
 
     fn check_index(&self, what: &'static str, index: i64, limit: usize) -> Result<usize> {

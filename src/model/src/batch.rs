@@ -36,6 +36,25 @@ impl Batch {
         Self { bos, followers: Some(HashMap::new()), ..Self::default() }
     }
 
+    /// Makes a batch of one example; BOS, if there is one, gives a row as each token does.
+    pub(crate) fn of_all(tokens: &[u32], bos: Option<u32>) -> Self {
+        let mut batch = Self { bos, ..Self::default() };
+        batch.rows = batch.append(tokens);
+        batch.ends.push(batch.rows.len());
+        batch
+    }
+
+    /// Makes a batch of tokens that follow others of one sequence, of which the first has this position; the last gives a
+    /// row.
+    pub(crate) fn from_position(tokens: &[u32], position: usize) -> Self {
+        let mut batch = Self { tokens: tokens.to_vec(), parents: vec![None], ..Self::default() };
+        batch.positions = (position..position + tokens.len()).map(|position| position as u32).collect();
+        batch.offsets = vec![0, tokens.len()];
+        batch.rows = (0..tokens.len() as u32).rev().take(1).collect();
+        batch.ends = vec![batch.rows.len()];
+        batch
+    }
+
     /// Adds an example; each of its tokens gives a row.
     pub fn push(&mut self, tokens: &[u32]) {
         let places = self.append(tokens);

@@ -88,7 +88,7 @@ impl Model {
         let start = Instant::now();
         let layers = self.pass(batch, spec, cancel)?;
         if self.device().is_cpu() {
-            let depth = spec.deepest_layer().map_or(0, |layer| layer + 1);
+            let depth = spec.deepest_layer().map_or(0, |layer| self.layers_to_run(layer));
             self.measured().note(batch.tokens(), depth, rayon::current_num_threads(), start.elapsed());
         }
         Ok(layers)
@@ -112,9 +112,10 @@ impl Model {
         let config = self.config();
         let scores = 3 * config.heads * self.longest();
         let qkv = 3 * (config.heads + 2 * config.kv_heads) * config.d_head;
-        let mlp = if config.gated { 6 } else { 4 } * config.d_mlp;
+        let mlp = if config.gated { 6 } else { 4 } * config.active_width();
         let block = 4 * config.d_model + qkv + scores + mlp;
-        self.activation_dtype().size_in_bytes() * block + 2 * DType::F32.size_in_bytes() * (values + config.d_mlp)
+        self.activation_dtype().size_in_bytes() * block
+            + 2 * DType::F32.size_in_bytes() * (values + self.neurons_per_layer())
     }
 
     fn out_of_memory(&self, error: Error, batch: &Batch) -> Error {

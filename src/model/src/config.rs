@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// One struct covers every supported architecture, as TransformerLens' `HookedTransformerConfig` does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Architecture, as the checkpoint names it: `hooked_transformer`, `gpt2`, `gpt_neox`, `llama`, `mistral`, `qwen2`.
+    /// Architecture, as the checkpoint names it: `hooked_transformer`, `gpt2`, `llama`, `gemma3_text` and so on.
     pub architecture: String,
     /// Number of blocks.
     pub layers: usize,
@@ -22,7 +22,7 @@ pub struct Config {
     pub kv_heads: usize,
     /// Width of a head.
     pub d_head: usize,
-    /// Number of neurons of a layer.
+    /// Number of neurons of a layer; in a mixture of experts, of all of them side by side.
     pub d_mlp: usize,
     /// Number of tokens of the embedding.
     pub vocabulary: usize,
@@ -30,6 +30,12 @@ pub struct Config {
     pub context: usize,
     /// Norm before attention and MLP.
     pub norm: Norm,
+    /// Norm after attention and MLP, of what they write, if there is one (OLMo 2, Gemma 2).
+    pub post_norm: Option<Norm>,
+    /// Place of `norm` in a block.
+    pub norm_place: NormPlace,
+    /// Norm of the embedding (BLOOM).
+    pub embed_norm: Option<Norm>,
     /// Norm before the unembedding.
     pub final_norm: Norm,
     /// Activation function of the MLP.
@@ -46,34 +52,177 @@ pub struct Config {
     pub scale_by_layer: bool,
     /// True if the embedding is the unembedding where the checkpoint has no other.
     pub tied: bool,
+    /// Factor on the embedding as it enters the residual stream (Gemma, Granite).
+    pub embed_scale: f32,
+    /// Factor on logits (Cohere, Granite).
+    pub logit_scale: f32,
+    /// Soft cap of logits, `c·tanh(x/c)` (Gemma 2); after `logit_scale`.
+    pub logit_cap: Option<f32>,
+    /// Soft cap of attention scores, before the mask (Gemma 2).
+    pub score_cap: Option<f32>,
+    /// Norm of queries and keys, before their rotation.
+    pub qk_norm: Option<QkNorm>,
+    /// Greatest |value| of queries, keys and values, before their rotation (OLMo, MPT).
+    pub qkv_clip: Option<f32>,
+    /// True if a learned score of each head takes part in softmax beside those of the keys (gpt-oss).
+    pub sinks: bool,
+    /// Attention of local layers; `None` if all attend to the whole sequence.
+    pub local: Option<Local>,
+    /// Layers without rotary positions (SmolLM3), ascending.
+    pub unrotated: Vec<usize>,
+    /// Experts of a mixture; `None` if MLPs are dense.
+    pub experts: Option<Experts>,
+}
+
+/// Place of the norms of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormPlace {
+    /// Before attention and MLP, of what they read.
+    Before,
+    /// The same, and what they read is also what they add to (BLOOM's `apply_residual_connection_post_layernorm`).
+    BeforeBoth,
+    /// Of the residual stream after attention and after the MLP (OPT's `do_layer_norm_before = false`).
+    AfterSum,
+}
+
+/// Norm of queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QkNorm {
+    /// Kind and epsilon.
+    pub norm: Norm,
+    /// True if it runs over all heads together (OLMo 2), false if over each head by itself.
+    pub whole: bool,
+}
+
+/// Local attention: a query attends to the last tokens only.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Local {
+    /// Number of tokens that a query attends to, itself included.
+    pub window: usize,
+    /// For each layer, true if its attention is local.
+    pub layers: Vec<bool>,
+    /// Rotation of local layers, if it is another one (Gemma 3).
+    pub rope: Option<Rope>,
+}
+
+/// Mixture of experts: a router picks the MLPs that a token runs through.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experts {
+    /// Number of experts of a layer.
+    pub count: usize,
+    /// Number of experts that a token is routed to.
+    pub active: usize,
+    /// Number of neurons of an expert: neuron `j` of expert `e` is `e·width + j` of its layer.
+    pub width: usize,
+    /// True if the weights of a token's experts add up to 1, false if those of all experts do.
+    pub normalised: bool,
+    /// Layers with a dense MLP, ascending.
+    pub dense_layers: Vec<usize>,
+    /// Number of neurons of a dense layer. `d_mlp` is that of the widest layer: weights and activations of neurons that
+    /// a layer lacks are 0.
+    pub dense_width: usize,
+}
+
+impl Default for Config {
+    /// A plain decoder of no size: norms before attention and MLP, learned positions.
+    fn default() -> Self {
+        let norm = Norm { kind: NormKind::Layer, eps: 1e-5, affine: true };
+        Self {
+            architecture: String::new(),
+            layers: 0,
+            d_model: 0,
+            heads: 0,
+            kv_heads: 0,
+            d_head: 0,
+            d_mlp: 0,
+            vocabulary: 0,
+            context: 0,
+            norm,
+            post_norm: None,
+            norm_place: NormPlace::Before,
+            embed_norm: None,
+            final_norm: norm,
+            activation: Activation::Gelu,
+            gated: false,
+            positions: Positions::Learned,
+            parallel: false,
+            attention_scale: 1.0,
+            scale_by_layer: false,
+            tied: false,
+            embed_scale: 1.0,
+            logit_scale: 1.0,
+            logit_cap: None,
+            score_cap: None,
+            qk_norm: None,
+            qkv_clip: None,
+            sinks: false,
+            local: None,
+            unrotated: Vec::new(),
+            experts: None,
+        }
+    }
 }
 
 impl Config {
-    /// Default site: `mlp.mid` where SoLU is followed by a LayerNorm, else `mlp.post`.
-    pub fn default_site(&self) -> Site {
-        if self.activation == Activation::SoluLn { Site::MlpMid } else { Site::MlpPost }
-    }
-
     /// The LayerNorm that follows SoLU in a solu_ln MLP; it has weights only beside other LayerNorms that have.
     pub(crate) fn mlp_norm(&self) -> Norm {
         Norm { kind: NormKind::Layer, affine: self.norm.affine && self.norm.kind == NormKind::Layer, ..self.norm }
     }
 
-    /// Refuses a site that the network does not have.
-    ///
-    /// # Errors
-    /// [`Error::InvalidOption`].
-    pub fn check_site(&self, site: Site) -> Result<()> {
-        if site == Site::MlpMid && self.activation != Activation::SoluLn {
-            return Err(Error::InvalidOption {
-                option: "site".into(),
-                reason: format!(
-                    "mlp.mid exists in solu_ln models only; this one has {}: use mlp.post",
-                    self.activation
-                ),
-            });
+    /// Number of neurons of a layer: `d_mlp`, or less for a layer of another width than the widest.
+    pub fn width(&self, layer: usize) -> usize {
+        match &self.experts {
+            Some(experts) if self.is_mixture(layer) => experts.count * experts.width,
+            Some(experts) => experts.dense_width,
+            None => self.d_mlp,
         }
-        Ok(())
+    }
+
+    /// Number of neurons of a layer that one token runs through at most.
+    pub(crate) fn active_width(&self) -> usize {
+        match &self.experts {
+            None => self.d_mlp,
+            Some(experts) => {
+                let dense = if experts.dense_layers.is_empty() { 0 } else { experts.dense_width };
+                dense.max(experts.active * experts.width)
+            }
+        }
+    }
+
+    /// Returns true if the layer is a mixture of experts.
+    pub fn is_mixture(&self, layer: usize) -> bool {
+        self.experts.as_ref().is_some_and(|experts| experts.dense_layers.binary_search(&layer).is_err())
+    }
+
+    /// Window of a layer's attention, itself included; `None` if it attends to the whole sequence.
+    pub(crate) fn window(&self, layer: usize) -> Option<usize> {
+        self.local.as_ref().filter(|local| local.layers.get(layer) == Some(&true)).map(|local| local.window)
+    }
+
+    /// Returns true if attention on sequences of at most `longest` tokens needs no more than biases, rotations, a scale and
+    /// a causal mask.
+    pub(crate) fn plain_attention(&self, longest: usize) -> bool {
+        self.score_cap.is_none()
+            && self.qk_norm.is_none()
+            && self.qkv_clip.is_none()
+            && !self.sinks
+            && self.local.as_ref().is_none_or(|local| local.window >= longest)
+            && !matches!(self.positions, Positions::Alibi(_))
+    }
+
+    /// Ropes of the network, that of most layers first; see [`Config::rope_of`].
+    pub(crate) fn ropes(&self) -> Vec<&Rope> {
+        let Positions::Rotary(rope) = &self.positions else { return Vec::new() };
+        std::iter::once(rope).chain(self.local.as_ref().and_then(|local| local.rope.as_ref())).collect()
+    }
+
+    /// Index in [`Config::ropes`] of that of a layer; `None` if it is not rotated.
+    pub(crate) fn rope_of(&self, layer: usize) -> Option<usize> {
+        if !matches!(self.positions, Positions::Rotary(_)) || self.unrotated.binary_search(&layer).is_ok() {
+            return None;
+        }
+        let own = self.local.as_ref().is_some_and(|local| local.rope.is_some()) && self.window(layer).is_some();
+        Some(usize::from(own))
     }
 
     /// Refuses shapes that cannot be a network, before memory is allocated for them.
@@ -99,45 +248,31 @@ impl Config {
                 self.heads, self.kv_heads
             )));
         }
-        if let Positions::Rotary(rope) = &self.positions
-            && (rope.dims == 0 || 2 * rope.pairs() > self.d_head)
-        {
-            return Err(Error::Config(format!("{} rotary dimensions in heads of {}", rope.dims, self.d_head)));
-        }
-        Ok(self)
-    }
-}
-
-/// Site at which neurons are read, by its TransformerLens hook name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Site {
-    /// `blocks.{l}.mlp.hook_post`: after the activation function (gated MLPs: `act(gate)·up`; solu_ln: after the LayerNorm).
-    MlpPost,
-    /// `blocks.{l}.mlp.hook_mid`: solu_ln models, after SoLU and before its LayerNorm.
-    MlpMid,
-}
-
-impl fmt::Display for Site {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Site::MlpPost => "mlp.post",
-            Site::MlpMid => "mlp.mid",
-        })
-    }
-}
-
-impl FromStr for Site {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self> {
-        match s {
-            "mlp.post" => Ok(Site::MlpPost),
-            "mlp.mid" => Ok(Site::MlpMid),
-            _ => {
-                let reason = format!("\"{s}\" is not a site; sites are mlp.post and mlp.mid");
-                Err(Error::InvalidOption { option: "site".into(), reason })
+        for rope in self.ropes() {
+            if rope.dims == 0 || 2 * rope.pairs() > self.d_head {
+                return Err(Error::Config(format!("{} rotary dimensions in heads of {}", rope.dims, self.d_head)));
             }
         }
+        if let Some(experts) = &self.experts {
+            if experts.count == 0 || experts.width == 0 {
+                return Err(Error::Config(format!("{} experts of {} neurons", experts.count, experts.width)));
+            }
+            if experts.active == 0 || experts.active > experts.count {
+                return Err(Error::Config(format!("{} of {} experts for a token", experts.active, experts.count)));
+            }
+        }
+        let factors = [("embed_scale", self.embed_scale), ("logit_scale", self.logit_scale)];
+        let caps = [("soft cap of logits", self.logit_cap), ("soft cap of scores", self.score_cap)];
+        let positive = [("clip of queries, keys and values", self.qkv_clip)];
+        let given = caps.into_iter().chain(positive).filter_map(|(name, value)| Some((name, value?)));
+        if let Some((name, value)) = factors.into_iter().chain(given).find(|(_, value)| value.is_nan() || *value <= 0.0)
+        {
+            return Err(Error::Config(format!("{name} is {value}, expected more than 0")));
+        }
+        if let Some(Local { window: 0, .. }) = &self.local {
+            return Err(Error::Config("sliding_window is 0, expected 1 or more".into()));
+        }
+        Ok(self)
     }
 }
 
@@ -172,6 +307,42 @@ pub enum Positions {
     Shortformer,
     /// Rotation of queries and keys.
     Rotary(Rope),
+    /// Addend to scores by the distance of the key (Press et al. 2022, "ALiBi").
+    Alibi(Alibi),
+}
+
+/// Addends of [`Positions::Alibi`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alibi {
+    /// For each head, what a key's score loses by one token more of distance.
+    pub slopes: Vec<f32>,
+    /// Factor on the slopes' products with positions, as Falcon scales them with the scores.
+    pub scale: f32,
+    /// True if slopes and their products with positions are rounded to bf16 (Falcon).
+    pub rounded: bool,
+}
+
+impl Alibi {
+    /// Addends to the scores of keys, by head and position, `[heads, positions]`; only their differences count.
+    pub(crate) fn table(&self, positions: usize) -> Vec<f32> {
+        let round = |x: f32| if self.rounded { half::bf16::from_f32(x).to_f32() } else { x };
+        let row = |slope: &f32| {
+            let slope = round(*slope);
+            (0..positions).map(move |position| round(slope * position as f32) * self.scale).collect::<Vec<_>>()
+        };
+        self.slopes.iter().flat_map(row).collect()
+    }
+
+    /// Slopes of `heads` heads by the paper: a geometric sequence, interleaved unless `heads` is a power of two.
+    pub(crate) fn slopes(heads: usize) -> Vec<f32> {
+        let sequence = |count: usize| {
+            let base = 2f64.powf(-(2f64.powf(3.0 - (count as f64).log2())));
+            move |power: usize| base.powi(power as i32) as f32
+        };
+        let known = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
+        let (first, more) = (sequence(known), sequence(2 * known));
+        (1..=known).map(first).chain((1..).step_by(2).map(more)).take(heads).collect()
+    }
 }
 
 /// Rotary position embedding.
@@ -222,6 +393,13 @@ pub enum RopeScaling {
     },
     /// Factor of each wavelength (the `rope_freqs` tensor of a GGUF).
     Factors(Vec<f32>),
+    /// LongRoPE (Ding et al. 2024), inside the original context.
+    LongRope {
+        /// Factor of each wavelength (`short_factor`).
+        factors: Vec<f64>,
+        /// Factor on cos and sin.
+        attention_factor: f64,
+    },
 }
 
 impl Rope {
@@ -239,6 +417,9 @@ impl Rope {
         match &self.scaling {
             RopeScaling::Default => (all(&plain), 1.0),
             RopeScaling::Linear(factor) => (all(&|i| plain(i) / factor), 1.0),
+            RopeScaling::LongRope { factors, attention_factor } => {
+                (all(&|i| plain(i) / factors.get(i).copied().unwrap_or(1.0)), *attention_factor)
+            }
             RopeScaling::Factors(factors) => (all(&|i| plain(i) / factors.get(i).map_or(1.0, |f| f64::from(*f))), 1.0),
             &RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
                 let stretched = |i: usize| {
@@ -282,12 +463,14 @@ impl Rope {
 }
 
 /// Activation function of the MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// x·Φ(x), exact.
     Gelu,
     /// The tanh approximation (`gelu_new`, `gelu_fast`, `gelu_pytorch_tanh` are one function).
     GeluTanh,
+    /// x·sigmoid(1.702·x), a fast approximation (`quick_gelu`).
+    QuickGelu,
     /// max(x, 0).
     Relu,
     /// x·sigmoid(x).
@@ -296,10 +479,18 @@ pub enum Activation {
     Solu,
     /// SoLU followed by a LayerNorm over the layer's neurons.
     SoluLn,
+    /// Gates of gpt-oss: `g·sigmoid(alpha·g)·(u + 1)`, with g at most `limit` and u within ±`limit`.
+    ClampedSwiglu {
+        /// Gain of the sigmoid.
+        alpha: f32,
+        /// Bound of gate and up projection.
+        limit: f32,
+    },
 }
 
 impl Activation {
-    const SUPPORTED: &str = "gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu (swish), solu, solu_ln";
+    const SUPPORTED: &str =
+        "gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, quick_gelu, relu, silu (swish), solu, solu_ln";
 
     /// Returns true if a neuron's value depends on the other neurons of its layer, so that none can be left out.
     pub fn couples_neurons(self) -> bool {
@@ -314,6 +505,7 @@ impl FromStr for Activation {
         Ok(match s {
             "gelu" => Activation::Gelu,
             "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "quick_gelu" => Activation::QuickGelu,
             "relu" => Activation::Relu,
             "silu" | "swish" => Activation::Silu,
             "solu" => Activation::Solu,
@@ -334,10 +526,12 @@ impl fmt::Display for Activation {
         f.write_str(match self {
             Activation::Gelu => "gelu",
             Activation::GeluTanh => "gelu_new",
+            Activation::QuickGelu => "quick_gelu",
             Activation::Relu => "relu",
             Activation::Silu => "silu",
             Activation::Solu => "solu",
             Activation::SoluLn => "solu_ln",
+            Activation::ClampedSwiglu { .. } => "clamped_swiglu",
         })
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::kernel::Instructions;
 use crate::{Error, Result};
 
 #[cfg(feature = "cuda")]
@@ -125,17 +126,26 @@ pub(crate) struct Target {
     pub weights: DType,
     /// Number type of activations, and of vectors that are added to them or multiplied with them element by element.
     ///
-    /// A processor has no arithmetic of 16 bits worth using: there matrices are widened as they are used, and all else
-    /// is f32. A GPU multiplies 16-bit numbers and adds up in f32, and results of products are rounded to 16 bits as in
+    /// On a processor these are f32, and matrices of 16 bits are widened as they are used, unless it has instructions for
+    /// them. A GPU multiplies 16-bit numbers and adds up in f32, and results of products are rounded to 16 bits as in
     /// Hugging Face transformers.
     pub activations: DType,
+    /// Instructions for products with matrices of bf16, which are kept in blocks for them; `None` to keep them as they are.
+    pub blocks: Option<Instructions>,
 }
 
 impl Target {
     pub fn new(device: Device, numbers: NumberType) -> Self {
         let weights = numbers.dtype();
         let activations = if device.is_cpu() { DType::F32 } else { weights };
-        Self { device, weights, activations }
+        let blocks = (device.is_cpu() && numbers == NumberType::Bf16).then(Instructions::detected).flatten();
+        Self { device, weights, activations, blocks }
+    }
+
+    /// Returns true if tensors of both are on one device, in the same number types.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let numbers = |target: &Self| (target.weights, target.activations, target.blocks);
+        self.device.same_device(&other.device) && numbers(self) == numbers(other)
     }
 
     /// Converts a matrix to the number type of weights, on the device.

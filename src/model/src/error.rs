@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::Site;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -25,12 +27,36 @@ pub enum Error {
     /// A layer or neuron the model does not have.
     #[error("{what} {index} is out of range: model \"{model}\" has {what}s 0 to {}", limit.saturating_sub(1))]
     OutOfRange {
-        /// Kind of the index: `layer`, `neuron` or `token id`.
+        /// Kind of the index: `layer`, `neuron`, `head` or `token id`.
         what: &'static str,
         /// The index.
         index: i64,
         /// Number of valid indices.
         limit: usize,
+        /// Name of the model.
+        model: String,
+    },
+    /// A text that has to fit the window, and does not.
+    #[error("{tokens} tokens do not fit model \"{model}\", whose window is {window}")]
+    TooLong {
+        /// Number of tokens, with those to write.
+        tokens: usize,
+        /// The window.
+        window: usize,
+        /// Name of the model.
+        model: String,
+    },
+    /// A layer of which a model is not read, as its site is a full hook name of another.
+    #[error(
+        "layer {layer} is not read: site of model \"{model}\" is {site} of layer {only} alone; the site \"{site}\" is of all layers"
+    )]
+    LayerNotRead {
+        /// The layer.
+        layer: usize,
+        /// The layer that is read.
+        only: usize,
+        /// The site.
+        site: Site,
         /// Name of the model.
         model: String,
     },
@@ -133,12 +159,12 @@ impl Error {
         match self {
             Error::UnknownModel { .. } => "42P01",
             Error::DuplicateModel(_) => "42P07",
-            Error::OutOfRange { .. } | Error::TokenId { .. } => "22003",
+            Error::OutOfRange { .. } | Error::LayerNotRead { .. } | Error::TokenId { .. } => "22003",
             Error::Location { .. } | Error::MissingFile { .. } => "58P01",
             Error::Corrupt { .. } | Error::Weights { .. } => "XX001",
             Error::Unsupported { .. } | Error::Device { .. } => "0A000",
             Error::OutOfMemory { .. } => "53200",
-            Error::Config(_) | Error::InvalidOption { .. } => "22023",
+            Error::Config(_) | Error::InvalidOption { .. } | Error::TooLong { .. } => "22023",
             Error::Tokenizer(_) => "22000",
             Error::Cancelled => "57014",
             Error::Tensor(_) | Error::Internal(_) => "XX000",

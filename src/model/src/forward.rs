@@ -3,6 +3,8 @@
 //! It stops at the deepest layer to read, multiplies only the columns of the neurons to read there, and computes logits
 //! only for [`Model::logits`]. At the deepest layer only the wanted rows go on after attention.
 
+use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,12 +12,20 @@ use candle_core::{DType, Tensor};
 
 use crate::backpressure::Pace;
 use crate::kernel::Segments;
-use crate::ops::{self, Attention, Packing};
-use crate::weights::{Layer, Linear, Unembed};
-use crate::{Activation, Batch, Error, Model, Positions, ReadSpec, Result, Site};
+use crate::ops::{self, Packing};
+use crate::weights::{Linear, Unembed};
+use crate::{Batch, Error, Model, Positions, ReadSpec, Result};
 
+mod block;
+mod experts;
+mod tap;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole_tests;
+
+pub(crate) use block::Mlp;
+pub(crate) use tap::{Edit, Tap};
 
 /// Flag that stops a forward pass at its next layer; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -36,12 +46,6 @@ impl Cancel {
     }
 }
 
-/// Activations of one MLP, at both sites.
-struct Mlp {
-    mid: Tensor,
-    post: Tensor,
-}
-
 impl Model {
     /// Computes the activations of a batch in one pass.
     pub(crate) fn pass(&self, batch: &Batch, spec: &ReadSpec, cancel: &Cancel) -> Result<Vec<Tensor>> {
@@ -49,7 +53,7 @@ impl Model {
         let Some(deepest) = spec.deepest_layer() else { return Ok(outputs) };
         if batch.is_empty() {
             for layer in spec.layers() {
-                let neurons = layer.neurons.as_ref().map_or(self.config().d_mlp, |n| n.len());
+                let neurons = layer.neurons.as_ref().map_or(self.neurons_per_layer(), |n| n.len());
                 outputs.push(Tensor::zeros((0, neurons), DType::F32, self.device())?);
             }
             return Ok(outputs);
@@ -61,33 +65,27 @@ impl Model {
         tests::lack_memory(batch)?;
         let mut x = self.embed(batch)?;
         let packing = self.packing(&x, batch)?;
-        let pass = Pass { batch, packing: packing.as_ref() };
+        let pass = Pass { batch, packing: packing.as_ref(), cache: None };
         let mut pace = Pace::new(self, batch.tokens());
-        for l in 0..=deepest {
+        let sites = [self.site()];
+        for l in 0..deepest {
             pace.step(cancel)?;
-            let layer = &self.weights().layers[l];
+            let layer = (l, &self.weights().layers[l]);
             let read = wanted.next_if(|spec| spec.layer == l);
-            if l == deepest {
-                let x = self.mlp_input(l, layer, x, pass, rows)?;
-                let mlp = self.mlp(layer, spec.deepest.as_ref().unwrap_or(&layer.mlp_in), &x)?;
-                let value = self.at_site(mlp);
-                let value = match read.and_then(|read| read.columns.as_ref()) {
-                    Some(columns) if spec.deepest.is_none() => value.index_select(columns, 1)?,
-                    _ => value,
-                };
-                outputs.push(select(value, copies)?.to_dtype(DType::F32)?);
-                return Ok(outputs);
+            let mut tap = match read {
+                Some(_) => Tap::of(&sites, rows, read),
+                None => Tap::none(),
+            };
+            x = self.block(layer, x, pass, &mut tap)?;
+            if read.is_some() {
+                outputs.push(select(tap.only()?, copies)?.to_dtype(DType::F32)?);
             }
-            let (next, mlp) = self.block(l, layer, x, pass)?;
-            x = next;
-            if let Some(read) = read {
-                let value = select(self.at_site(mlp), rows)?;
-                let value = match &read.columns {
-                    Some(columns) => value.index_select(columns, 1)?,
-                    None => value,
-                };
-                outputs.push(select(value, copies)?.to_dtype(DType::F32)?);
-            }
+        }
+        pace.step(cancel)?;
+        if let Some(read) = wanted.next() {
+            let layer = (deepest, &self.weights().layers[deepest]);
+            let value = self.last_block(layer, x, pass, rows, (read, spec.deepest.as_ref()))?;
+            outputs.push(select(value, copies)?.to_dtype(DType::F32)?);
         }
         Ok(outputs)
     }
@@ -102,36 +100,83 @@ impl Model {
 
     /// Computes the residual stream of the batch's rows after the last norm: `[rows, d_model]`.
     pub(crate) fn final_residual(&self, batch: &Batch, cancel: &Cancel) -> Result<Tensor> {
-        let mut x = self.embed(batch)?;
-        let packing = self.packing(&x, batch)?;
-        let pass = Pass { batch, packing: packing.as_ref() };
-        let mut pace = Pace::new(self, batch.tokens());
-        for (l, layer) in self.weights().layers.iter().enumerate() {
-            pace.step(cancel)?;
-            x = self.block(l, layer, x, pass)?.0;
-        }
+        let x = self.through_blocks(batch, cancel, None, |_| Ok(Tap::none()), |_, _| Ok(()))?;
+        self.final_rows(x, batch)
+    }
+
+    /// Takes the batch's rows of the residual stream after the last block, and normalises them.
+    pub(crate) fn final_rows(&self, x: Tensor, batch: &Batch) -> Result<Tensor> {
         let Rows { places, copies } = self.wanted_rows(batch)?;
         let x = select(select(x, places.as_ref())?, copies.as_ref())?;
         ops::norm(x, self.config().final_norm, &self.weights().final_norm)
     }
 
+    /// Runs a batch through all blocks; returns the residual stream of its tokens, `[tokens, d_model]`. `tap` makes the
+    /// tap of each layer, and `each` is given it after the layer.
+    pub(crate) fn through_blocks<'a>(
+        &self,
+        batch: &Batch,
+        cancel: &Cancel,
+        cache: Option<&Cache>,
+        tap: impl Fn(usize) -> Result<Tap<'a>>,
+        mut each: impl FnMut(usize, Tap<'a>) -> Result<()>,
+    ) -> Result<Tensor> {
+        let mut x = self.embed(batch)?;
+        let packing = match cache {
+            None => self.packing(&x, batch)?,
+            Some(_) => None,
+        };
+        let pass = Pass { batch, packing: packing.as_ref(), cache };
+        let mut pace = Pace::new(self, batch.tokens());
+        for (l, layer) in self.weights().layers.iter().enumerate() {
+            pace.step(cancel)?;
+            let mut tap = tap(l)?;
+            x = self.block((l, layer), x, pass, &mut tap)?;
+            each(l, tap)?;
+        }
+        Ok(x)
+    }
+
+    /// Runs a batch of one sequence through some layers, and computes the patterns of heads of the next one: returns the
+    /// residual stream before it, and the patterns `[heads, tokens, tokens]`.
+    pub(crate) fn patterns_after(
+        &self,
+        batch: &Batch,
+        mut x: Tensor,
+        layers: Range<usize>,
+        heads: &[usize],
+        cancel: &Cancel,
+    ) -> Result<(Tensor, Vec<f32>)> {
+        let packing = self.packing(&x, batch)?;
+        let pass = Pass { batch, packing: packing.as_ref(), cache: None };
+        let mut pace = Pace::new(self, batch.tokens());
+        let next = layers.end;
+        for l in layers {
+            pace.step(cancel)?;
+            x = self.block((l, &self.weights().layers[l]), x, pass, &mut Tap::none())?;
+        }
+        pace.step(cancel)?;
+        let layer = (next, &self.weights().layers[next]);
+        let patterns = self.with_attention(layer, &x, pass, |attention, qkv| attention.patterns(qkv, heads))?;
+        Ok((x, patterns))
+    }
+
     /// Returns the unembedding, in the number type of activations.
     pub(crate) fn head(&self) -> Result<Head> {
         let dtype = self.activation_dtype();
-        Ok(match &self.weights().unembed {
-            Unembed::Tied => Head(Linear { weight: self.weights().embed.to_dtype(dtype)?.t()?, bias: None }),
-            Unembed::Matrix(Linear { weight, bias }) => {
-                Head(Linear { weight: weight.to_dtype(dtype)?, bias: bias.clone() })
-            }
+        let linear = match &self.weights().unembed {
+            Unembed::Tied => Linear::new(self.weights().embed.to_dtype(dtype)?.t()?, None),
+            Unembed::Matrix(linear) => Linear::new(linear.matrix()?.to_dtype(dtype)?, linear.bias.clone()),
             Unembed::Missing => return Err(Unembed::missing()),
-        })
+        };
+        Ok(Head { linear, scale: self.config().logit_scale, cap: self.config().logit_cap })
     }
 
     fn packing(&self, x: &Tensor, batch: &Batch) -> Result<Option<Packing>> {
-        ops::packing(x, &segments(batch), self.config().heads, self.rotary())
+        ops::packing(x, &segments(batch), self.config(), self.rotaries())
     }
 
-    fn embed(&self, batch: &Batch) -> Result<Tensor> {
+    pub(crate) fn embed(&self, batch: &Batch) -> Result<Tensor> {
         let config = self.config();
         if let Some(&token) = batch.tokens.iter().find(|t| **t as usize >= config.vocabulary) {
             return Err(Error::OutOfRange {
@@ -149,7 +194,7 @@ impl Model {
             )));
         }
         let ids = Tensor::from_slice(&batch.tokens, batch.tokens.len(), self.device())?;
-        let x = self.weights().embed.index_select(&ids, 0)?.to_dtype(self.activation_dtype())?;
+        let x = self.embedded(self.weights().embed.index_select(&ids, 0)?)?;
         match (&config.positions, &self.weights().positions) {
             (Positions::Learned, Some(positions)) => {
                 let ids = Tensor::from_slice(&batch.positions, batch.positions.len(), self.device())?;
@@ -159,77 +204,16 @@ impl Model {
         }
     }
 
-    /// Runs a whole block: returns the next residual stream and the activations of its MLP.
-    fn block(&self, l: usize, layer: &Layer, x: Tensor, pass: Pass) -> Result<(Tensor, Mlp)> {
-        let attention = self.attention(l, layer, &x, pass)?;
-        let (x, mlp) = if self.config().parallel {
-            let mlp = self.mlp(layer, &layer.mlp_in, &x)?;
-            (self.attended(layer, x, &attention)?, mlp)
-        } else {
-            let x = self.attended(layer, x, &attention)?;
-            let mlp = self.mlp(layer, &layer.mlp_in, &x)?;
-            (x, mlp)
-        };
-        let written = ops::matmul(&mlp.post, &layer.mlp_out)?;
-        Ok((ops::add(x, &written, layer.mlp_out.bias.as_ref())?, mlp))
-    }
-
-    /// Computes the residual stream that the MLP of the deepest layer reads, wanted rows only.
-    fn mlp_input(&self, l: usize, layer: &Layer, x: Tensor, pass: Pass, rows: Option<&Tensor>) -> Result<Tensor> {
-        if self.config().parallel {
-            return select(x, rows);
+    /// Makes rows of the embedding what the residual stream begins with, but for learned positions.
+    pub(crate) fn embedded(&self, rows: Tensor) -> Result<Tensor> {
+        let config = self.config();
+        let mut x = rows.to_dtype(self.activation_dtype())?;
+        if config.embed_scale != 1.0 {
+            x = (x * f64::from(config.embed_scale))?;
         }
-        let attention = select(self.attention(l, layer, &x, pass)?, rows)?;
-        self.attended(layer, select(x, rows)?, &attention)
-    }
-
-    /// Computes the mixed values of attention, `[tokens, heads·d_head]`.
-    fn attention(&self, l: usize, layer: &Layer, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        let config = self.config();
-        let h = ops::norm(x.clone(), config.norm, &layer.norm1)?;
-        let qkv = ops::matmul(&h, &layer.qkv)?;
-        let shift = match (&config.positions, &self.weights().positions) {
-            // (h + p)·W is h·W + p·W, and values do not see p.
-            (Positions::Shortformer, Some(positions)) => {
-                let columns = (config.heads + config.kv_heads) * config.d_head;
-                let weight = layer.qkv.weight.narrow(1, 0, columns)?.contiguous()?;
-                let positions = positions.narrow(0, 0, pass.batch.longest())?.to_dtype(self.activation_dtype())?;
-                Some(ops::matmul(&positions, &Linear { weight, bias: None })?)
-            }
-            _ => None,
-        };
-        let attention = Attention {
-            config,
-            layer: l,
-            bias: layer.qkv.bias.as_ref(),
-            shift: shift.as_ref(),
-            rotary: self.rotary(),
-            segments: segments(pass.batch),
-            packing: pass.packing,
-        };
-        attention.run(&qkv)
-    }
-
-    fn attended(&self, layer: &Layer, x: Tensor, attention: &Tensor) -> Result<Tensor> {
-        ops::add(x, &ops::matmul(attention, &layer.out)?, layer.out.bias.as_ref())
-    }
-
-    fn mlp(&self, layer: &Layer, input: &Linear, x: &Tensor) -> Result<Mlp> {
-        let config = self.config();
-        let h = ops::norm(x.clone(), config.norm, &layer.norm2)?;
-        let mid = ops::activate(ops::matmul(&h, input)?, config, input.bias.as_ref())?;
-        let post = if config.activation == Activation::SoluLn {
-            ops::norm(mid.clone(), config.mlp_norm(), &layer.mlp_norm)?
-        } else {
-            mid.clone()
-        };
-        Ok(Mlp { mid, post })
-    }
-
-    fn at_site(&self, mlp: Mlp) -> Tensor {
-        match self.site() {
-            Site::MlpMid => mlp.mid,
-            Site::MlpPost => mlp.post,
+        match config.embed_norm {
+            Some(norm) => ops::norm(x, norm, &self.weights().embed_norm),
+            None => Ok(x),
         }
     }
 
@@ -248,11 +232,24 @@ impl Model {
     }
 }
 
+/// Keys and values of one sequence by layer, `[tokens, 2·kv_heads·d_head]` each, to go on with it.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(Vec<RefCell<Vec<f32>>>);
+
+impl Cache {
+    /// Makes a cache of no tokens.
+    pub fn new(model: &Model) -> Self {
+        Self((0..model.config().layers).map(|_| RefCell::default()).collect())
+    }
+}
+
 /// A batch and its packing, as the layers take them.
 #[derive(Clone, Copy)]
 struct Pass<'a> {
     batch: &'a Batch,
     packing: Option<&'a Packing>,
+    /// Keys and values of the tokens before those of the batch, which are one sequence.
+    cache: Option<&'a Cache>,
 }
 
 fn segments(batch: &Batch) -> Segments<'_> {
@@ -260,17 +257,27 @@ fn segments(batch: &Batch) -> Segments<'_> {
 }
 
 /// Unembedding: maps the residual stream after the last norm to logits.
-pub(crate) struct Head(Linear);
+pub(crate) struct Head {
+    linear: Linear,
+    scale: f32,
+    cap: Option<f32>,
+}
 
 impl Head {
     /// Computes logits, f32 `[rows, vocabulary]`, of `[rows, d_model]`.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         // By candle, as kernels need contiguous matrices and a tied one is transposed.
-        let logits = x.matmul(&self.0.weight)?.to_dtype(DType::F32)?;
-        Ok(match &self.0.bias {
-            Some(bias) => logits.broadcast_add(&bias.to_dtype(DType::F32)?)?,
-            None => logits,
-        })
+        let mut logits = x.matmul(&self.linear.matrix()?)?.to_dtype(DType::F32)?;
+        if let Some(bias) = &self.linear.bias {
+            logits = logits.broadcast_add(&bias.to_dtype(DType::F32)?)?;
+        }
+        if self.scale != 1.0 {
+            logits = (logits * f64::from(self.scale))?;
+        }
+        if let Some(cap) = self.cap.map(f64::from) {
+            logits = ((logits / cap)?.tanh()? * cap)?;
+        }
+        Ok(logits)
     }
 }
 

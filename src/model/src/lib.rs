@@ -21,6 +21,7 @@
 
 mod activations;
 mod architecture;
+mod attribution;
 mod backpressure;
 mod batch;
 mod batching;
@@ -30,6 +31,7 @@ mod config;
 mod device;
 mod error;
 mod forward;
+mod generate;
 mod kernel;
 pub mod location;
 mod model;
@@ -37,29 +39,38 @@ mod neighbours;
 mod next_tokens;
 mod ops;
 mod options;
+mod patterns;
 mod pool;
 mod read_spec;
 pub mod reduce;
 mod registry;
+mod site;
 mod speed;
 mod tokenizer;
 mod verify;
 mod weights;
 
 pub use activations::CancelOnDrop;
+pub use attribution::LayerEffects;
 pub use batch::Batch;
 pub use batching::Part;
 pub use circuits::{Connection, Connections, InputToken, LogitEffect, LogitEffects, Via};
-pub use config::{Activation, Config, Norm, NormKind, Positions, Rope, RopeScaling, Site};
+pub use config::{
+    Activation, Alibi, Config, Experts, Local, Norm, NormKind, NormPlace, Positions, QkNorm, Rope, RopeScaling,
+};
 pub use device::{DeviceName, NumberType};
 pub use error::{Error, Result};
 pub use forward::Cancel;
+pub use generate::Sampling;
 pub use location::Progress;
 pub use model::{Model, NeuronWeights};
+pub use next_tokens::Prediction;
 pub use options::Options;
+pub use patterns::AttentionPass;
 pub use pool::{Placement, Pool};
 pub use read_spec::{LayerReadSpec, ReadSpec};
 pub use registry::Registry;
+pub use site::{Site, SiteName};
 pub use speed::Speed;
 pub use tokenizer::Tokenizer;
-pub use verify::{LayerDifferences, Reference};
+pub use verify::{LayerDifferences, PublishedComparison, PublishedText, Reference};

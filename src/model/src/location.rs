@@ -14,6 +14,9 @@ use crate::{Error, Result};
 
 mod hub;
 mod objects;
+mod revision;
+
+pub use revision::Revision;
 
 /// Files of a model on this machine.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +30,8 @@ pub struct Files {
     /// Tokenizer: `tokenizer.json`, or `vocab.json` or `vocab.txt` with its companions beside it. `None` for a GGUF
     /// file that has its own.
     pub tokenizer: Option<PathBuf>,
+    /// Revision of the hub's repository that they are of.
+    pub revision: Option<Revision>,
 }
 
 /// Progress of downloads. One file is reported at a time.
@@ -98,8 +103,22 @@ impl Remotes {
     /// # Errors
     /// Errors of [`fetch`].
     pub fn fetch(&self, location: &str, tokenizer: Option<&str>, progress: &dyn Progress) -> Result<Files> {
+        self.fetch_checked(location, tokenizer, progress, &|_| Ok(()))
+    }
+
+    /// Does the same, and shows `config.json` to `check` before it fetches weights.
+    ///
+    /// # Errors
+    /// Errors of [`fetch`] and of `check`.
+    pub(crate) fn fetch_checked(
+        &self,
+        location: &str,
+        tokenizer: Option<&str>,
+        progress: &dyn Progress,
+        check: &dyn Fn(&serde_json::Value) -> Result<()>,
+    ) -> Result<Files> {
         let (mut folder, file) = self.open(location, progress)?;
-        let mut files = Files { location: location.into(), ..Files::default() };
+        let mut files = Files { location: location.into(), revision: folder.revision(), ..Files::default() };
         files.tokenizer = tokenizer.map(|tokenizer| self.tokenizer(tokenizer, progress)).transpose()?;
         // Small files first: faults in them show before gigabytes are downloaded.
         let gguf = file.as_deref().is_some_and(|file| extension(file) == "gguf");
@@ -119,6 +138,11 @@ impl Remotes {
             }
             None => {
                 let config = files.config.as_deref().map(read_json).transpose()?.unwrap_or_default();
+                // A GGUF file has a configuration of its own, and an adapter is refused as one.
+                let other = |name: &String| extension(name) == "gguf" || name == "adapter_config.json";
+                if files.config.is_some() && !folder.names().is_some_and(|names| names.iter().any(other)) {
+                    check(&config)?;
+                }
                 weights_in(&mut *folder, location, config["transformers_weights"].as_str())?
             }
         };
@@ -204,6 +228,11 @@ trait Folder {
 
     /// Fetches a file; `None` if there is none of this name.
     fn get(&mut self, name: &str) -> Result<Option<PathBuf>>;
+
+    /// Revision of the hub's repository that it is of.
+    fn revision(&self) -> Option<Revision> {
+        None
+    }
 }
 
 /// A local folder.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{DeviceName, Error, NumberType, Result, Site};
+use crate::{DeviceName, Error, NumberType, Result, Site, SiteName};
 
 /// Options of a model; each has a default.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -13,6 +13,8 @@ pub struct Options {
     pub dtype: Option<NumberType>,
     /// Site at which neurons are read.
     pub site: Option<Site>,
+    /// The only layer to read; `None` for all. The option `site` says it by a full hook name.
+    pub layer: Option<usize>,
     /// Greatest number of tokens of an example, BOS not counted.
     pub window: Option<usize>,
     /// Location of a tokenizer to use instead of the checkpoint's.
@@ -39,7 +41,10 @@ impl Options {
             match name.as_str() {
                 "device" => options.device = Some(value.parse()?),
                 "dtype" => options.dtype = Some(value.parse()?),
-                "site" => options.site = Some(value.parse()?),
+                "site" => {
+                    let name: SiteName = value.parse()?;
+                    (options.site, options.layer) = (Some(name.site), name.layer);
+                }
                 "window" => match value.parse() {
                     Ok(window) if window > 0 => options.window = Some(window),
                     _ => return Err(invalid(format!("\"{value}\" is not a positive whole number of tokens"))),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use crate::weights::Linear;
-use crate::{Error, Model, Result};
+use crate::{Error, Model, Result, Site};
 
 /// Specification of the layers and neurons to read, with the deepest layer's columns gathered once for all batches.
 #[derive(Debug, Clone)]
@@ -45,9 +45,16 @@ impl ReadSpec {
         if let Some(pair) = specs.windows(2).find(|pair| pair[0].layer == pair[1].layer) {
             return Err(Error::Internal(format!("layer {} is probed twice", pair[0].layer)));
         }
+        let alone = match model.site() {
+            Site::MlpPre => true,
+            Site::MlpMid | Site::MlpPost => !config.activation.couples_neurons(),
+            _ => false,
+        };
         let deepest = match specs.last() {
-            Some(LayerReadSpec { layer, neurons: Some(neurons), .. }) if !config.activation.couples_neurons() => {
-                Some(cut(&model.weights().layers[*layer].mlp_in, neurons, config.gated, config.d_mlp, model.device())?)
+            Some(LayerReadSpec { layer, neurons: Some(neurons), .. }) if alone => {
+                // The activation function of a gated MLP reads the gate, whose columns come first.
+                let gated = config.gated && model.site() != Site::MlpPre;
+                Some(cut(&model.weights().layers[*layer].mlp_in, neurons, gated, config.d_mlp)?)
             }
             _ => None,
         };
@@ -66,14 +73,10 @@ impl ReadSpec {
 }
 
 /// Cuts an MLP's input matrix to the columns of some neurons.
-pub(crate) fn cut(linear: &Linear, neurons: &[u32], gated: bool, d_mlp: usize, device: &Device) -> Result<Linear> {
+pub(crate) fn cut(linear: &Linear, neurons: &[u32], gated: bool, d_mlp: usize) -> Result<Linear> {
     let mut columns = neurons.to_vec();
     if gated {
         columns.extend(neurons.iter().map(|n| n + d_mlp as u32));
     }
-    let columns = Tensor::from_slice(&columns, columns.len(), device)?;
-    Ok(Linear {
-        weight: linear.weight.index_select(&columns, 1)?,
-        bias: linear.bias.as_ref().map(|bias| bias.index_select(&columns, 0)).transpose()?,
-    })
+    linear.columns(&columns)
 }

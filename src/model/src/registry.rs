@@ -32,11 +32,19 @@ impl Registry {
     /// # Errors
     /// [`Error::UnknownModel`] if there is none.
     pub fn get(&self, name: &str) -> Result<Arc<Model>> {
+        self.get_among(name, |_| true)
+    }
+
+    /// Returns the model of this name. The error lists the models that `is_listed` returns true for.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`] if there is none.
+    pub fn get_among(&self, name: &str, is_listed: impl Fn(&str) -> bool) -> Result<Arc<Model>> {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
-        models
-            .get(name)
-            .cloned()
-            .ok_or_else(|| Error::UnknownModel { name: name.into(), known: models.keys().cloned().collect() })
+        models.get(name).cloned().ok_or_else(|| {
+            let known = models.keys().filter(|known| is_listed(known)).cloned().collect();
+            Error::UnknownModel { name: name.into(), known }
+        })
     }
 
     /// Returns all models, in the order of their names.

@@ -26,7 +26,7 @@ pub(crate) struct Measured {
 impl Measured {
     /// Records a pass of tokens through layers that took `elapsed` on `threads` threads.
     pub fn note(&self, tokens: usize, layers: usize, threads: usize, elapsed: Duration) {
-        if tokens >= TELLING_TOKENS {
+        if tokens >= TELLING_TOKENS && layers > 0 {
             self.token_layers.fetch_add((tokens * layers) as u64, Ordering::Relaxed);
             let nanoseconds = elapsed.as_nanos() as u64 * threads as u64;
             self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
@@ -92,7 +92,7 @@ impl Model {
     pub(crate) fn operations(&self) -> f64 {
         let config = self.config();
         let attention = 2 * (config.heads + config.kv_heads) * config.d_head;
-        let mlp = if config.gated { 3 } else { 2 } * config.d_mlp;
+        let mlp = if config.gated { 3 } else { 2 } * config.active_width();
         2.0 * config.d_model as f64 * (attention + mlp) as f64
     }
 }

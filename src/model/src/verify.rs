@@ -7,8 +7,10 @@ use candle_core::Device;
 
 use crate::{Batch, Cancel, Error, Model, ReadSpec, Result};
 
+mod published;
 mod reference;
 
+pub use published::{PublishedComparison, PublishedText};
 pub use reference::Reference;
 
 /// Default texts, which are also run beside given ones.
@@ -92,7 +94,7 @@ impl Model {
     /// [`Error::Tokenizer`].
     pub fn verify_bytes(&self, texts: Option<&[String]>, reference: Option<&Reference>) -> Result<usize> {
         let tokens: usize = self.verified(texts, reference)?.iter().map(Vec::len).sum();
-        let values = self.config().layers * self.config().d_mlp;
+        let values = self.config().layers * self.neurons_per_layer();
         let batch = self.batch_tokens(values).max(3 * self.window().min(tokens)) + self.window();
         Ok(size_of::<f32>() * values * (tokens + batch))
     }
@@ -188,7 +190,7 @@ impl Alone {
 
     /// Largest difference of each layer between a sequence and the examples alone.
     fn compare(&self, model: &Model, sequence: &Sequence, cancel: &Cancel) -> Result<Vec<f32>> {
-        let width = model.config().d_mlp;
+        let width = model.neurons_per_layer();
         let limit = model.batch_tokens(width * self.layers.len());
         let mut differences = vec![0.0; self.layers.len()];
         let mut rest = sequence.examples.as_slice();

@@ -200,12 +200,14 @@ fn what_transformers_fails_on_is_refused_by_name() {
     assert!(text.contains("4 query heads cannot share 8"), "{text}");
 }
 
-/// Checks that the context ends at the sliding window of transformers' attention.
+/// Checks the number of tokens that some layer attends to at most: the sliding window of transformers' attention, or the
+/// context.
 #[test]
-fn windows_end_the_context_where_attention_slides() {
+fn windows_are_those_of_transformers() {
     let context = |of: &str, set: Value, remove: &[&str]| {
         let folder = changed(&json!({"of": of, "set": set, "remove": remove}));
-        load(folder.path()).unwrap().config().context
+        let model = load(folder.path()).unwrap();
+        model.config().local.as_ref().map_or(model.config().context, |local| local.window)
     };
     let (mistral, qwen2) = ("variants/mistral", "variants/qwen2");
     assert_eq!(context(mistral, json!({}), &[]), 20);

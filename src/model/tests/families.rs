@@ -175,16 +175,18 @@ fn llama_biases_head_widths_and_rope_scalings_in_both_spellings() {
 }
 
 #[test]
-fn mistral_ends_at_its_window_and_qwen2_does_not_unless_told() {
-    assert_eq!(check("mistral").config().context, 20);
-    assert_eq!(check("qwen2").config().context, 40);
+fn mistral_attends_to_its_window_and_qwen2_to_all_unless_told() {
+    let window = |model: &Model| model.config().local.as_ref().map(|local| (local.window, local.layers.clone()));
+    let mistral = check("mistral");
+    assert_eq!((mistral.config().context, window(&mistral).unwrap().0), (40, 20));
+    assert_eq!(window(&check("qwen2")), None);
     let told = copy("qwen2");
     set(told.path(), "use_sliding_window", json!(true));
     set(told.path(), "max_window_layers", json!(1));
-    assert_eq!(load(told.path(), None).unwrap().config().context, 16);
+    assert_eq!(window(&load(told.path(), None).unwrap()), Some((16, vec![false, true])));
     // transformers' default for Qwen2.
     set(told.path(), "use_sliding_window", json!(null));
-    assert_eq!(load(told.path(), None).unwrap().config().context, 40);
+    assert_eq!(window(&load(told.path(), None).unwrap()), None);
 }
 
 #[test]
@@ -221,7 +223,7 @@ fn what_cannot_be_run_is_refused_by_name_with_the_supported_list() {
         ("llama_yarn", "model_type", json!("llama4"), "llama4", "mistral"),
         ("hooked_relu", "model_type", json!("t5"), "t5", "hooked_transformer"),
         ("hooked_relu", "act_fn", json!("xielu"), "xielu", "solu_ln"),
-        ("gpt2_bin", "activation_function", json!("quick_gelu"), "quick_gelu", "gelu_new"),
+        ("gpt2_bin", "activation_function", json!("prelu"), "prelu", "gelu_new"),
         ("gpt_neox_serial", "hidden_act", json!("relu6"), "relu6", "relu"),
         // Known activations, but no such network uses them, and gates have no such form.
         ("llama_yarn", "hidden_act", json!("solu"), "solu", "silu"),

@@ -221,6 +221,33 @@ fn toy_matches_jax_at_both_sites() {
     }
 }
 
+/// At `mlp.pre`, SoLU in float64 of what is read gives the neurons.
+#[test]
+fn inputs_of_the_toys_neurons() {
+    let folder = root().join("datasets/toy");
+    let golden = Golden::read(&folder.join("golden.safetensors"));
+    let options = Options { site: Some(Site::MlpPre), ..Options::default() };
+    let model = Model::load("toy", folder.to_str().unwrap(), &options, &()).unwrap();
+    for layer in 0..2 {
+        for (i, text) in golden.texts.iter().enumerate() {
+            let tokens = model.tokenizer().encode(text).unwrap();
+            let batch = Batch::new([tokens.as_slice()], model.bos());
+            let spec = ReadSpec::new(&model, [(layer, None)]).unwrap();
+            let pre = model.run(&batch, &spec, &Cancel::default()).unwrap().remove(0);
+            let solu = |row: Vec<f32>| -> Vec<f32> {
+                let row: Vec<f64> = row.into_iter().map(f64::from).collect();
+                let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = row.iter().map(|x| (x - most).exp()).sum();
+                row.iter().map(|x| (x * (x - most).exp() / sum) as f32).collect()
+            };
+            let rows: Vec<Vec<f32>> = pre.to_vec2().unwrap().into_iter().map(solu).collect();
+            let reference = &golden.tensors[&format!("{i}.mlp_mid.{layer}")];
+            let wanted = reference.narrow(0, 1, tokens.len()).unwrap();
+            close(&Tensor::new(rows, &Device::Cpu).unwrap(), &wanted, &format!("solu of mlp.pre {layer} {text:?}"));
+        }
+    }
+}
+
 #[test]
 fn smollm2_matches_transformers_from_its_gguf() {
     let file = match neuroql_requirements::smollm2() {

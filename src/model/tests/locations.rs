@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use neuroql_model::Error;
 use neuroql_model::checkpoint::Checkpoint;
-use neuroql_model::location::{Files, Progress, Remotes};
+use neuroql_model::location::{Files, Progress, Remotes, Revision};
 use neuroql_requirements::Requirement;
 use object_store::aws::AmazonS3Builder;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -395,13 +395,17 @@ fn the_hub() {
     check(&files);
     heard.check(3);
     assert!(files.weights[0].starts_with(folder.path().join("hub/models--org--toy/snapshots").join(COMMIT)));
+    let revision = |name: &str| Some(Revision { name: name.into(), commit: COMMIT.into() });
+    assert_eq!(files.revision, revision("main"));
 
     // A second fetch asks for the commit only.
     let asked = server.log.lock().unwrap().len();
     assert_eq!(remotes.fetch("hf://org/toy", None, &()).unwrap(), files);
     assert_eq!(server.log.lock().unwrap().len(), asked + 1);
     // Another name of the same commit, and one file of it.
-    check(&remotes.fetch("hf://org/toy@v1", None, &()).unwrap());
+    let tagged = remotes.fetch("hf://org/toy@v1", None, &()).unwrap();
+    check(&tagged);
+    assert_eq!(tagged.revision, revision("v1"));
     check(&remotes.fetch("hf://org/toy/model.safetensors", None, &()).unwrap());
     assert_eq!(server.count("GET /storage/"), 3); // its headers, before and within hf-hub, then the file
 
@@ -421,7 +425,9 @@ fn the_hub() {
 
     // Without a hub the cache still serves.
     let offline = Remotes { hub_endpoint: "http://127.0.0.1:1".into(), ..remotes.clone() };
-    check(&offline.fetch("hf://org/toy", None, &()).unwrap());
+    let cached = offline.fetch("hf://org/toy", None, &()).unwrap();
+    check(&cached);
+    assert_eq!(cached.revision, revision("main"));
 
     // A repository without a tokenizer names the one it uses, as those of TransformerLens do.
     let mut config: serde_json::Value = serde_json::from_slice(&toy_files()["config.json"]).unwrap();

@@ -13,7 +13,7 @@ pub struct Window {
 
 /// A token of the background on which a neuron is active.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Fired {
+pub struct BackgroundActivation {
     /// Index of the window.
     pub window: u32,
     /// Position in the window.
@@ -22,7 +22,7 @@ pub struct Fired {
     pub activation: f32,
 }
 
-impl Fired {
+impl BackgroundActivation {
     /// Rescales the activation, to be over another greatest.
     pub fn scaled(self, by: f32) -> Self {
         Self { activation: self.activation * by, ..self }

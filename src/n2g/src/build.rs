@@ -6,11 +6,11 @@ use std::sync::Arc;
 use neuroql_graph::{Graph, Matcher};
 use neuroql_model::{Model, Placement};
 
-use crate::fit::{self, Words};
+use crate::fit::{self, TokenTexts};
 use crate::saliency::masking_token;
 use crate::score::{Scores, score};
 use crate::substitutes::Sources;
-use crate::{Background, Fired, MaskedLm, Method, Options, QueryRunner, Result, Task};
+use crate::{Background, BackgroundActivation, MaskedLm, Method, Options, QueryRunner, Result, Task};
 
 /// Reason why a neuron has no graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum Reason {
 
 /// Outcome of building the graph of a neuron.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Built {
+pub struct NeuronOutcome {
     /// Index of the neuron in its layer.
     pub neuron: u32,
     /// Its graph with scores, or the reason why there is none.
@@ -47,7 +47,7 @@ pub struct GraphTrainer {
     method: Method,
     options: Options,
     mask: u32,
-    words: Words,
+    words: TokenTexts,
     sources: Sources,
 }
 
@@ -57,7 +57,7 @@ impl GraphTrainer {
         Self {
             method,
             mask: options.masking_token.unwrap_or_else(|| masking_token(model)),
-            words: Words::new(Arc::clone(model.tokenizer().texts())),
+            words: TokenTexts::new(Arc::clone(model.tokenizer().texts())),
             sources: Sources::new(model),
             options,
         }
@@ -81,8 +81,8 @@ impl GraphTrainer {
         runner: &QueryRunner,
         tasks: Vec<Task>,
         background: &Arc<Background>,
-        fired: Vec<Vec<Fired>>,
-    ) -> Result<Vec<Built>> {
+        fired: Vec<Vec<BackgroundActivation>>,
+    ) -> Result<Vec<NeuronOutcome>> {
         let hopeless = |task: &Task| match task.max_activation {
             _ if background.windows.is_empty() && task.train.is_empty() => Some(Reason::NoText),
             greatest if greatest.is_nan() || greatest <= 0.0 => Some(Reason::NeverFires),
@@ -90,10 +90,10 @@ impl GraphTrainer {
             _ => None,
         };
         let tasks: Vec<Arc<Task>> = tasks.into_iter().map(Arc::new).collect();
-        let fired: Vec<Arc<[Fired]>> = fired.into_iter().map(Arc::from).collect();
+        let fired: Vec<Arc<[BackgroundActivation]>> = fired.into_iter().map(Arc::from).collect();
         let fit: Vec<usize> = (0..tasks.len()).filter(|i| hopeless(&tasks[*i]).is_none()).collect();
         let chosen: Vec<Arc<Task>> = fit.iter().map(|i| Arc::clone(&tasks[*i])).collect();
-        let of_chosen: Vec<Arc<[Fired]>> = fit.iter().map(|i| Arc::clone(&fired[*i])).collect();
+        let of_chosen: Vec<Arc<[BackgroundActivation]>> = fit.iter().map(|i| Arc::clone(&fired[*i])).collect();
         let mut graphs = self.fit(runner, &chosen, background, &of_chosen).await?.into_iter();
         let made: Vec<Result<Graph, Reason>> = tasks
             .iter()
@@ -123,7 +123,7 @@ impl GraphTrainer {
             let outcome = runner.pool().run(Placement::OneThread, judge);
             async move {
                 let outcome = outcome.await.unwrap_or_else(|error| Err(Reason::Failed(error.to_string())));
-                Built { neuron, outcome }
+                NeuronOutcome { neuron, outcome }
             }
         });
         Ok(futures::future::join_all(judged).await)
@@ -134,7 +134,7 @@ impl GraphTrainer {
         runner: &QueryRunner,
         tasks: &[Arc<Task>],
         background: &Arc<Background>,
-        fired: &[Arc<[Fired]>],
+        fired: &[Arc<[BackgroundActivation]>],
     ) -> Result<Vec<Result<Graph>>> {
         let Self { method, options, mask, words, sources } = self;
         match method {

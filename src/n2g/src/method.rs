@@ -68,6 +68,7 @@ impl Method {
                 "max_augmentations",
                 "most_firings",
                 "draws",
+                "max_nodes",
             ],
         }
     }
@@ -76,7 +77,7 @@ impl Method {
     /// so that graphs of earlier versions are not reused.
     pub fn version(self) -> u32 {
         match self {
-            Self::Neuroql => 4,
+            Self::Neuroql => 5,
             Self::N2g | Self::Openai | Self::Token | Self::Ngram => 1,
         }
     }

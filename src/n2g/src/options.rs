@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use neuroql_graph::MOST_NODES;
+
 use crate::{Error, Method, Result};
 
 /// Least value of `fire_threshold`, as a share of a neuron's greatest activation.
@@ -66,6 +68,10 @@ pub struct Options {
     pub most_firings: usize,
     /// Number of tokens that `neuroql` draws in place of a masked one.
     pub draws: usize,
+    /// Greatest number of nodes of a graph of `neuroql`; 0 for all that it finds. By default a node stays if it is
+    /// worth more than it costs, see [`neuroql_graph::prune`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_nodes: Option<usize>,
 }
 
 impl Default for Options {
@@ -94,6 +100,7 @@ impl Options {
             ngram: 5,
             most_firings: 32,
             draws: 3,
+            max_nodes: None,
         };
         match method {
             Method::N2g | Method::Token | Method::Ngram => n2g,
@@ -177,11 +184,27 @@ impl Options {
             let reason = format!("is {value}, expected at most {MOST_OF_TWO} with \"most_firings\" multiplied");
             return Err(Error::Option { option: name.into(), reason });
         }
+        if let Some(most) = self.max_nodes.filter(|most| *most > MOST_NODES) {
+            let reason = format!("is {most}, expected at most {MOST_NODES}");
+            return Err(Error::Option { option: "max_nodes".into(), reason });
+        }
         if !self.importance_threshold.is_finite() {
             let option = "importance_threshold".into();
             return Err(Error::Option { option, reason: "is too large".into() });
         }
         Ok(self)
+    }
+
+    /// Sets `max_nodes`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the method does not read it, or it is too large.
+    pub fn with_max_nodes(self, method: Method, most: usize) -> Result<Self> {
+        if !method.reads().contains(&"max_nodes") {
+            let reason = format!("is not one of method \"{method}\"; graph_simplify makes its graphs smaller");
+            return Err(Error::Option { option: "max_nodes".into(), reason });
+        }
+        Self { max_nodes: Some(most), ..self }.check()
     }
 
     /// Serialises the options as JSON.

@@ -3,12 +3,12 @@
 use neuroql_model::Result;
 
 use crate::Options;
-use crate::query_runner::{At, Query, QueryRunner, turns};
+use crate::query_runner::{Positions, Query, QueryRunner, turns};
 use crate::sample::Sample;
 
 /// Pruned sample: the part of it that ends with the token on which the neuron fires, or with a few tokens after it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pruned {
+pub struct PrunedSample {
     /// Tokens of the part.
     pub tokens: Vec<u32>,
     /// Index of the activator in the tokens.
@@ -57,7 +57,7 @@ impl Pivot<'_> {
 ///
 /// # Errors
 /// Errors of [`QueryRunner::ask`].
-pub async fn by_steps(runner: &QueryRunner, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<Pruned>> {
+pub async fn by_steps(runner: &QueryRunner, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<PrunedSample>> {
     let mut pruned = Vec::with_capacity(pivots.len());
     for pivots in turns(pivots, |pivot| pivot.tokens_tried(options.cutoff)) {
         pruned.extend(by_steps_in_turn(runner, pivots, options).await?);
@@ -65,14 +65,14 @@ pub async fn by_steps(runner: &QueryRunner, pivots: &[Pivot<'_>], options: &Opti
     Ok(pruned)
 }
 
-async fn by_steps_in_turn(runner: &QueryRunner, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<Pruned>> {
+async fn by_steps_in_turn(runner: &QueryRunner, pivots: &[Pivot<'_>], options: &Options) -> Result<Vec<PrunedSample>> {
     let lengths: Vec<Vec<usize>> = pivots.iter().map(|pivot| lengths(pivot.position + 1, options)).collect();
     let mut queries = Vec::new();
     for (pivot, lengths) in pivots.iter().zip(&lengths) {
         queries.extend(lengths.iter().map(|&length| Query {
             neuron: pivot.neuron,
             tokens: pivot.suffix(length).to_vec(),
-            at: At::All,
+            at: Positions::All,
         }));
     }
     let mut answers = runner.ask(&queries).await?.into_iter();
@@ -92,12 +92,12 @@ async fn by_steps_in_turn(runner: &QueryRunner, pivots: &[Pivot<'_>], options: &
         let Some((length, peak)) = chosen else { continue };
         let mut tokens = pivot.suffix(length).to_vec();
         tokens.extend(rest_of_sentence(pivot, texts, options.post_context));
-        pruned.push(Pruned { tokens, pivot: length - 1, scale: scale(pivot.activation(), peak) });
+        pruned.push(PrunedSample { tokens, pivot: length - 1, scale: scale(pivot.activation(), peak) });
     }
     Ok(pruned)
 }
 
-/// Computes [`Pruned::scale`]; 0, so that nothing fires, if the pruned activation is not positive.
+/// Computes [`PrunedSample::scale`]; 0, so that nothing fires, if the pruned activation is not positive.
 fn scale(whole: f32, pruned: f32) -> f32 {
     if pruned > 0.0 { whole / pruned } else { 0.0 }
 }
@@ -128,7 +128,7 @@ fn rest_of_sentence<'a>(pivot: &'a Pivot, texts: &'a [String], most: usize) -> i
 ///
 /// # Errors
 /// Errors of [`QueryRunner::ask`].
-pub async fn exact(runner: &QueryRunner, pivots: &[Pivot<'_>], keep: f32, cutoff: usize) -> Result<Vec<Pruned>> {
+pub async fn exact(runner: &QueryRunner, pivots: &[Pivot<'_>], keep: f32, cutoff: usize) -> Result<Vec<PrunedSample>> {
     let mut pruned = Vec::with_capacity(pivots.len());
     for pivots in turns(pivots, |pivot| pivot.tokens_tried(cutoff)) {
         pruned.extend(exact_in_turn(runner, pivots, keep, cutoff).await?);
@@ -136,9 +136,14 @@ pub async fn exact(runner: &QueryRunner, pivots: &[Pivot<'_>], keep: f32, cutoff
     Ok(pruned)
 }
 
-async fn exact_in_turn(runner: &QueryRunner, pivots: &[Pivot<'_>], keep: f32, cutoff: usize) -> Result<Vec<Pruned>> {
+async fn exact_in_turn(
+    runner: &QueryRunner,
+    pivots: &[Pivot<'_>],
+    keep: f32,
+    cutoff: usize,
+) -> Result<Vec<PrunedSample>> {
     let longest = |pivot: &Pivot| pivot.longest(cutoff);
-    let mut found: Vec<Option<Pruned>> = vec![None; pivots.len()];
+    let mut found: Vec<Option<PrunedSample>> = vec![None; pivots.len()];
     let mut tried = 0;
     // Most contexts are short: lengths are tried in growing bunches.
     while found.iter().zip(pivots).any(|(found, pivot)| found.is_none() && tried < longest(pivot)) {
@@ -148,7 +153,7 @@ async fn exact_in_turn(runner: &QueryRunner, pivots: &[Pivot<'_>], keep: f32, cu
         for (i, pivot) in pivots.iter().enumerate().filter(|(i, _)| found[*i].is_none()) {
             for length in bunch.clone().take_while(|length| *length <= longest(pivot)) {
                 let tokens = pivot.suffix(length).to_vec();
-                queries.push(Query { neuron: pivot.neuron, tokens, at: At::Last });
+                queries.push(Query { neuron: pivot.neuron, tokens, at: Positions::Last });
                 asked.push((i, length));
             }
         }
@@ -158,7 +163,7 @@ async fn exact_in_turn(runner: &QueryRunner, pivots: &[Pivot<'_>], keep: f32, cu
             let last = length == longest(pivot);
             if found[i].is_none() && (value >= keep * pivot.activation() || last) {
                 let tokens = pivot.suffix(length).to_vec();
-                found[i] = Some(Pruned { tokens, pivot: length - 1, scale: scale(pivot.activation(), value) });
+                found[i] = Some(PrunedSample { tokens, pivot: length - 1, scale: scale(pivot.activation(), value) });
             }
         }
         tried = *bunch.end();

@@ -17,12 +17,12 @@ pub struct Query {
     /// Tokens of the text, without BOS.
     pub tokens: Vec<u32>,
     /// Positions to read.
-    pub at: At,
+    pub at: Positions,
 }
 
 /// Positions of a text to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum At {
+pub enum Positions {
     /// All positions.
     All,
     /// The last position.
@@ -68,15 +68,15 @@ pub(crate) fn unanswered() -> neuroql_model::Error {
 }
 
 /// Index of a query and the column of its neuron.
-type Asked = (usize, usize);
+type QueryColumn = (usize, usize);
 
 /// Forward pass that answers several queries.
 #[derive(Default)]
-struct Pass {
+struct ForwardPass {
     neurons: Vec<u32>,
     batch: Batch,
     /// Number of rows of each text in the result, where texts follow each other, and the queries of the text.
-    answers: Vec<(usize, Vec<Asked>)>,
+    answers: Vec<(usize, Vec<QueryColumn>)>,
 }
 
 impl QueryRunner {
@@ -118,9 +118,9 @@ impl QueryRunner {
         Ok(answers)
     }
 
-    fn pack(&self, queries: &[Query]) -> Vec<Pass> {
-        let mut distinct: HashMap<(&[u32], At), Vec<usize>> = HashMap::new();
-        let mut order: Vec<(&[u32], At)> = Vec::new();
+    fn pack(&self, queries: &[Query]) -> Vec<ForwardPass> {
+        let mut distinct: HashMap<(&[u32], Positions), Vec<usize>> = HashMap::new();
+        let mut order: Vec<(&[u32], Positions)> = Vec::new();
         for (i, query) in queries.iter().enumerate().filter(|(_, query)| !query.tokens.is_empty()) {
             let key = (query.tokens.as_slice(), query.at);
             let asked = distinct.entry(key).or_default();
@@ -134,10 +134,10 @@ impl QueryRunner {
         // One value or a few are read of each text.
         let tokens = self.model.batch_tokens(1);
         let mut passes = Vec::new();
-        let mut pass = Pass::new(self.model.bos());
+        let mut pass = ForwardPass::new(self.model.bos());
         for key in order {
             if pass.batch.tokens() >= tokens {
-                passes.push(std::mem::replace(&mut pass, Pass::new(self.model.bos())));
+                passes.push(std::mem::replace(&mut pass, ForwardPass::new(self.model.bos())));
             }
             pass.push(key, &distinct[&key], queries);
         }
@@ -148,16 +148,16 @@ impl QueryRunner {
     }
 }
 
-impl Pass {
+impl ForwardPass {
     fn new(bos: Option<u32>) -> Self {
         Self { batch: Batch::sharing(bos), ..Self::default() }
     }
 
-    fn push(&mut self, (tokens, at): (&[u32], At), asked: &[usize], queries: &[Query]) {
+    fn push(&mut self, (tokens, at): (&[u32], Positions), asked: &[usize], queries: &[Query]) {
         let start = self.batch.rows();
         match at {
-            At::All => self.batch.push(tokens),
-            At::Last => self.batch.push_positions(tokens, &[tokens.len() as u32 - 1]),
+            Positions::All => self.batch.push(tokens),
+            Positions::Last => self.batch.push_positions(tokens, &[tokens.len() as u32 - 1]),
         }
         let columns = asked.iter().map(|query| {
             let neuron = queries[*query].neuron;

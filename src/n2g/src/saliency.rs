@@ -3,20 +3,20 @@
 use neuroql_model::{Model, Result};
 
 use crate::Options;
-use crate::prune::Pruned;
-use crate::query_runner::{At, Query, QueryRunner, turns, unanswered};
+use crate::prune::PrunedSample;
+use crate::query_runner::{Positions, Query, QueryRunner, turns, unanswered};
 use crate::random::Random;
 
 /// Importances in a pruned text by masking: `importances[k·n + j]` = 1 − a_j(token k masked)/a_j(original), paper §3.2.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Masked {
+pub struct MaskedImportances {
     /// Activations of the model on the pruned text, `[n]`.
     pub activations: Vec<f32>,
     /// Importances, `[n, n]`; 0 where the token comes later, the original activation is 0 or nothing fires.
     pub importances: Vec<f32>,
 }
 
-impl Masked {
+impl MaskedImportances {
     /// Position of the greatest activation; the first of equal ones.
     pub fn peak(&self) -> usize {
         peak(&self.activations)
@@ -36,11 +36,11 @@ fn peak(activations: &[f32]) -> usize {
 /// Errors of [`QueryRunner::ask`].
 pub async fn by_mask(
     runner: &QueryRunner,
-    pruned: &[(u32, f32, &Pruned)],
+    pruned: &[(u32, f32, &PrunedSample)],
     mask: u32,
     peaks: bool,
     options: &Options,
-) -> Result<Vec<Masked>> {
+) -> Result<Vec<MaskedImportances>> {
     let mut masked = Vec::with_capacity(pruned.len());
     for pruned in turns(pruned, |(.., pruned)| pruned.tokens.len().pow(2)) {
         masked.extend(masked_in_turn(runner, pruned, mask, peaks, options).await?);
@@ -50,15 +50,15 @@ pub async fn by_mask(
 
 async fn masked_in_turn(
     runner: &QueryRunner,
-    pruned: &[(u32, f32, &Pruned)],
+    pruned: &[(u32, f32, &PrunedSample)],
     mask: u32,
     peaks: bool,
     options: &Options,
-) -> Result<Vec<Masked>> {
-    let original = |(neuron, _, pruned): &(u32, f32, &Pruned)| Query {
+) -> Result<Vec<MaskedImportances>> {
+    let original = |(neuron, _, pruned): &(u32, f32, &PrunedSample)| Query {
         neuron: *neuron,
         tokens: pruned.tokens.clone(),
-        at: At::All,
+        at: Positions::All,
     };
     let originals = runner.ask(&pruned.iter().map(original).collect::<Vec<_>>()).await?;
     let mut queries = Vec::new();
@@ -71,7 +71,7 @@ async fn masked_in_turn(
         queries.extend((0..length).map(|k| {
             let mut tokens = pruned.tokens[..length].to_vec();
             tokens[k] = mask;
-            Query { neuron: *neuron, tokens, at: At::All }
+            Query { neuron: *neuron, tokens, at: Positions::All }
         }));
     }
     let mut answers = runner.ask(&queries).await?.into_iter();
@@ -85,7 +85,7 @@ async fn masked_in_turn(
                 }
             }
         }
-        Masked { activations, importances }
+        MaskedImportances { activations, importances }
     });
     Ok(masked.collect())
 }
@@ -95,7 +95,11 @@ async fn masked_in_turn(
 ///
 /// # Errors
 /// Errors of [`QueryRunner::ask`].
-pub async fn by_draws(runner: &QueryRunner, pruned: &[(u32, &Pruned, &[u32])], draws: usize) -> Result<Vec<Vec<f32>>> {
+pub async fn by_draws(
+    runner: &QueryRunner,
+    pruned: &[(u32, &PrunedSample, &[u32])],
+    draws: usize,
+) -> Result<Vec<Vec<f32>>> {
     let mut importances = Vec::with_capacity(pruned.len());
     for pruned in turns(pruned, |(_, pruned, _)| draws * (pruned.pivot + 1).pow(2)) {
         importances.extend(drawn_in_turn(runner, pruned, draws).await?);
@@ -103,19 +107,23 @@ pub async fn by_draws(runner: &QueryRunner, pruned: &[(u32, &Pruned, &[u32])], d
     Ok(importances)
 }
 
-async fn drawn_in_turn(runner: &QueryRunner, pruned: &[(u32, &Pruned, &[u32])], draws: usize) -> Result<Vec<Vec<f32>>> {
+async fn drawn_in_turn(
+    runner: &QueryRunner,
+    pruned: &[(u32, &PrunedSample, &[u32])],
+    draws: usize,
+) -> Result<Vec<Vec<f32>>> {
     let mut queries = Vec::new();
     for (neuron, pruned, words) in pruned {
         let mut random = Random::new(u64::from(*neuron) << 32 | u64::from(pruned.tokens[pruned.pivot]));
         let tokens = &pruned.tokens[..=pruned.pivot];
-        queries.push(Query { neuron: *neuron, tokens: tokens.to_vec(), at: At::Last });
+        queries.push(Query { neuron: *neuron, tokens: tokens.to_vec(), at: Positions::Last });
         for k in 0..pruned.pivot {
             for _ in 0..draws {
                 let mut tokens = tokens.to_vec();
                 if !words.is_empty() {
                     tokens[k] = words[random.below(words.len())];
                 }
-                queries.push(Query { neuron: *neuron, tokens, at: At::Last });
+                queries.push(Query { neuron: *neuron, tokens, at: Positions::Last });
             }
         }
     }

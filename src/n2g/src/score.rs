@@ -1,10 +1,10 @@
 //! Scores of a graph's predictions.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use neuroql_graph::Matcher;
 
-use crate::{Background, Fired, Sample};
+use crate::{Background, BackgroundActivation, Sample};
 
 /// Scores of a graph on text that it was not made from. Firing, real and predicted, is an activation of at least the
 /// threshold, as a share of the neuron's greatest.
@@ -33,8 +33,40 @@ pub struct Scores {
     pub random_recall: Option<f32>,
     /// Number of tokens that fire on random text.
     pub random_positives: u64,
+    /// Number of tokens that are predicted to fire on random text.
+    pub random_predictions: u64,
     /// Number of tokens of random text scored.
     pub random_tokens: u64,
+    /// Predictions beside real activations, on activating examples.
+    pub calibration: Calibration,
+    /// Predictions beside real activations, on random text, where activations of less than a quarter of the neuron's
+    /// greatest count as 0.
+    pub random_calibration: Calibration,
+}
+
+/// Real activations where each tenth of the greatest activation is predicted: up to 0.1 (but not 0), 0.2 … 1. More
+/// than 1 counts as the last.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Calibration {
+    /// Number of tokens of each tenth.
+    pub tokens: [u64; 10],
+    sums: [f64; 10],
+}
+
+impl Calibration {
+    fn add(&mut self, activation: f32, predicted: f32) {
+        if predicted > 0.0 {
+            // Rounding must not take 0.3 to the tenth above it.
+            let tenth = ((f64::from(predicted) * 10.0 - 1e-6).ceil() as usize).clamp(1, 10) - 1;
+            self.tokens[tenth] += 1;
+            self.sums[tenth] += f64::from(activation);
+        }
+    }
+
+    /// Mean real activation of each tenth; `None` where nothing is predicted.
+    pub fn activations(&self) -> [Option<f32>; 10] {
+        std::array::from_fn(|i| (self.tokens[i] > 0).then(|| (self.sums[i] / self.tokens[i] as f64) as f32))
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -112,21 +144,23 @@ pub fn score(
     matcher: &Matcher,
     held_out: &[Sample],
     background: &Background,
-    fired: &[Fired],
+    fired: &[BackgroundActivation],
     seen: &HashSet<i64>,
     threshold: f32,
 ) -> Scores {
     let (mut counts, mut sums, mut predictions) = (Counts::default(), Sums::default(), Vec::new());
+    let mut calibration = Calibration::default();
     for sample in held_out {
         predictions.clear();
         matcher.simulate(&sample.tokens, &mut predictions);
         for (activation, predicted) in sample.activations.iter().zip(&predictions) {
             counts.add(*activation >= threshold, *predicted >= threshold);
             sums.add(*activation, *predicted);
+            calibration.add(*activation, *predicted);
         }
     }
     let tokens = sums.n as u64;
-    let (random, random_tokens) = on_background(matcher, background, fired, seen, threshold);
+    let (random, random_tokens, random_calibration) = on_background(matcher, background, fired, seen, threshold);
     Scores {
         precision: counts.precision(),
         recall: counts.recall(),
@@ -139,25 +173,27 @@ pub fn score(
         random_precision: random.precision(),
         random_recall: random.recall(),
         random_positives: random.tp + random.r#fn,
+        random_predictions: random.tp + random.fp,
         random_tokens,
+        calibration,
+        random_calibration,
     }
 }
 
 fn on_background(
     matcher: &Matcher,
     background: &Background,
-    fired: &[Fired],
+    fired: &[BackgroundActivation],
     seen: &HashSet<i64>,
     threshold: f32,
-) -> (Counts, u64) {
+) -> (Counts, u64, Calibration) {
     let (mut counts, mut tokens, mut predictions) = (Counts::default(), 0, Vec::new());
+    let mut calibration = Calibration::default();
     let mut fired = fired.iter().peekable();
     for (i, window) in background.windows.iter().enumerate() {
-        let mut real = HashSet::new();
+        let mut real = HashMap::new();
         while let Some(next) = fired.next_if(|fired| fired.window as usize <= i) {
-            if next.activation >= threshold {
-                real.insert(next.position as usize);
-            }
+            real.insert(next.position as usize, next.activation);
         }
         if Background::is_train(window.document) || seen.contains(&window.document) {
             continue;
@@ -165,11 +201,11 @@ fn on_background(
         tokens += window.tokens.len() as u64;
         predictions.clear();
         matcher.simulate(&window.tokens, &mut predictions);
-        let predicted = predictions.iter().enumerate().filter(|(_, p)| **p >= threshold);
-        for (position, _) in predicted {
-            counts.add(real.remove(&position), true);
+        for (position, predicted) in predictions.iter().enumerate() {
+            let activation = real.get(&position).copied().unwrap_or(0.0);
+            counts.add(activation >= threshold, *predicted >= threshold);
+            calibration.add(activation, *predicted);
         }
-        counts.r#fn += real.len() as u64;
     }
-    (counts, tokens)
+    (counts, tokens, calibration)
 }

@@ -9,7 +9,9 @@ use futures::executor::block_on;
 use neuroql_graph::{Builder, Element, Graph, Matcher, Pattern, Policy, Semantics, Symbol};
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Batch, Cancel, Model, Options, ReadSpec, Registry};
-use neuroql_n2g::{At, Background, Fired, Query, QueryRunner, Sample, Task, Window, score, split};
+use neuroql_n2g::{
+    Background, BackgroundActivation, Positions, Query, QueryRunner, Sample, Task, Window, score, split,
+};
 
 fn toy() -> Arc<Model> {
     let bundle = neuroql_datasets::TOY;
@@ -32,7 +34,7 @@ fn many_questions_at_once_are_answered_as_one_by_one() {
         let mut queries = Vec::new();
         for i in 0..300u32 {
             let tokens: Vec<u32> = (0..i % 23).map(|k| (i / 2 * 31 + k * 97) % 4096).collect();
-            let at = if i % 3 == 0 { At::Last } else { At::All };
+            let at = if i % 3 == 0 { Positions::Last } else { Positions::All };
             queries.push(Query { neuron: i * 7 % 512, tokens, at });
         }
         let runner = QueryRunner::new(Arc::clone(&model), Arc::clone(&registry), layer, Cancel::default());
@@ -43,7 +45,7 @@ fn many_questions_at_once_are_answered_as_one_by_one() {
                 continue;
             }
             let all = alone(&model, layer, query.neuron, &query.tokens);
-            let expected = if query.at == At::All { &all[..] } else { &all[all.len() - 1..] };
+            let expected = if query.at == Positions::All { &all[..] } else { &all[all.len() - 1..] };
             assert_eq!(answer.len(), expected.len());
             for (a, b) in answer.iter().zip(expected) {
                 assert!((a - b).abs() <= 1e-5 * (1.0 + b.abs()), "{query:?}: {a} {b}");
@@ -57,7 +59,7 @@ fn a_cancelled_oracle_says_so() {
     let cancel = Cancel::default();
     let runner = QueryRunner::new(toy(), Arc::new(Registry::new(1).unwrap()), 0, cancel.clone());
     cancel.cancel();
-    let query = Query { neuron: 0, tokens: vec![1, 2], at: At::All };
+    let query = Query { neuron: 0, tokens: vec![1, 2], at: Positions::All };
     assert!(matches!(block_on(runner.ask(&[query])), Err(neuroql_model::Error::Cancelled)));
 }
 
@@ -91,7 +93,7 @@ fn scores_are_those_of_counting() {
             window(judging[2], &[5, 6]),
         ],
     };
-    let fired = |window, position, activation| Fired { window, position, activation };
+    let fired = |window, position, activation| BackgroundActivation { window, position, activation };
     let fired = [fired(0, 0, 0.8), fired(0, 2, 0.5), fired(1, 0, 1.0), fired(2, 0, 0.9), fired(3, 1, 0.4)];
     let scores = score(&matcher, &held_out, &background, &fired, &HashSet::from([judging[1]]), 0.5);
     // Predicted: 1 and the 2 after a 3 in the first sample, 1 in the second; 4 is below the threshold.
@@ -99,7 +101,13 @@ fn scores_are_those_of_counting() {
     assert_eq!(scores.f1, Some(2.0 / 7.0));
     assert_eq!((scores.accuracy, scores.positives, scores.tokens), (Some(2.0 / 7.0), 4, 7));
     assert_eq!((scores.random_precision, scores.random_recall), (Some(0.5), Some(0.5)));
-    assert_eq!((scores.random_positives, scores.random_tokens), (2, 5));
+    assert_eq!((scores.random_positives, scores.random_predictions, scores.random_tokens), (2, 2, 5));
+    // 0.9 is predicted twice, 0.6 and 0.3 once each; at random 0.9 twice.
+    assert_eq!(scores.calibration.tokens, [0, 0, 1, 0, 0, 1, 0, 0, 2, 0]);
+    let real = scores.calibration.activations();
+    assert_eq!((real[0], real[2], real[5], real[8]), (None, Some(0.7), Some(0.2), Some(0.55)));
+    assert_eq!(scores.random_calibration.tokens, [0, 0, 0, 0, 0, 0, 0, 0, 2, 0]);
+    assert_eq!(scores.random_calibration.activations()[8], Some(0.4));
     let (a, p) = ([1.0, 0.6, 0.0, 0.2, 0.7, 0.5, 0.1f64], [0.9, 0.0, 0.0, 0.6, 0.3, 0.0, 0.9f64]);
     let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
     let (ma, mp) = (mean(&a), mean(&p));

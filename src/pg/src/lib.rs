@@ -19,6 +19,7 @@
 //! | `decode` | values that clients send, in text and binary |
 //! | `encode` | values that clients are sent |
 //! | `catalog` | `pg_catalog` and the functions that clients call |
+//! | `client` | sessions of the process itself, without a socket |
 //!
 //! pgwire provides only the messages, datafusion-postgres the encoding of values and the Postgres catalog; the
 //! protocol's state lives here, so that every result streams and every statement can be stopped. Permissions are those
@@ -31,15 +32,18 @@ use datafusion::error::DataFusionError;
 use neuroql::floats;
 
 mod catalog;
+mod client;
 mod decode;
 mod encode;
 mod session;
 mod sql;
 mod wire;
 
-pub use session::settings::parse_time;
+pub use client::{
+    Canceller, Client, ClientError, Column, Event, Kind, Local, Reader, Readers, Report, Row, Rows, Transaction,
+};
 pub use wire::server::{Config, Server};
-pub use wire::tls::TlsFiles;
+pub use wire::tls::{TlsFiles, acceptor};
 
 /// Errors that keep a server from starting.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +77,17 @@ pub enum Error {
     /// The password file cannot be used.
     #[error(transparent)]
     Access(#[from] neuroql_access::Error),
+    /// A location that analysts may register from does not exist, or is none.
+    #[error("--allow-location {0}")]
+    Location(String),
+    /// The audit log cannot be written.
+    #[error("audit log {}: {source}", file.display())]
+    Audit {
+        /// The file.
+        file: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// The certificate or the key cannot be used.
     #[error("TLS: {}: {reason}", file.display())]
     Tls {
@@ -81,7 +96,7 @@ pub enum Error {
         /// The fault.
         reason: String,
     },
-    /// The Postgres catalog could not be set up.
+    /// The Postgres catalog could not be set up, or the store could not be read.
     #[error("cannot set up the Postgres catalog: {0}")]
     Catalog(#[from] DataFusionError),
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use neuroql_analysis::{Condition, Greatest, NeuronBounds, ROUNDING, StrongToken, Strongest, reaches, threshold};
+use neuroql_analysis::{NeuronBounds, ROUNDING, TopKBound, TopToken, TopTokens, ValueRange, reaches, threshold};
 use neuroql_model::Model;
 use neuroql_schema::sql_error;
-use neuroql_store::{LayerIndex, LayerStrongest, Progress, StoredExample, widest};
+use neuroql_store::{LayerIndex, LayerTopTokens, Progress, StoredExample, widest};
 
 use crate::freshness::{Freshness, is_of_text};
 use crate::resources::Resources;
@@ -24,7 +24,7 @@ pub type Selection = Vec<(usize, Option<Vec<u32>>)>;
 
 /// The order in which examples are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Visit {
+pub enum ScanOrder {
     /// Greatest upper bounds first.
     Descending,
     /// Least lower bounds first.
@@ -33,11 +33,11 @@ pub enum Visit {
 
 /// The only rows that matter to the operator above a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Top {
+pub struct TopK {
     /// Number of rows.
     pub k: usize,
     /// The end of the activations that they are from.
-    pub visit: Visit,
+    pub visit: ScanOrder,
     /// True if `k` rows of each neuron matter, instead of `k` of all neurons together.
     pub of_each: bool,
 }
@@ -146,7 +146,7 @@ impl StoredAnalysis {
         model: &Model,
         selection: &Selection,
         resources: &Resources,
-    ) -> Result<Option<Vec<LayerStrongest>>> {
+    ) -> Result<Option<Vec<LayerTopTokens>>> {
         let mut layers = Vec::new();
         for ((layer, progress), (_, neurons)) in self.layers.iter().zip(selection) {
             let of_layer = resources.store.strongest(model.name(), &self.dataset, *layer, neurons.as_deref(), progress);
@@ -180,7 +180,7 @@ pub struct KnownTokens {
     /// The neuron.
     pub neuron: u32,
     /// The tokens.
-    pub tokens: Vec<StrongToken>,
+    pub tokens: Vec<TopToken>,
 }
 
 /// An aggregate of the activations of a neuron that bounds may decide.
@@ -212,28 +212,28 @@ impl Bounds {
     pub fn retain_top(
         &self,
         neurons: &[(usize, Vec<u32>)],
-        top: Top,
-        strongest: Option<&[LayerStrongest]>,
+        top: TopK,
+        strongest: Option<&[LayerTopTokens]>,
         examples: &mut Vec<usize>,
     ) -> Vec<KnownTokens> {
-        let Top { k, visit, of_each } = top;
-        let greatest = visit == Visit::Descending;
+        let TopK { k, visit, of_each } = top;
+        let greatest = visit == ScanOrder::Descending;
         let mut passes = vec![false; self.contexts.len()];
         examples.iter().for_each(|e| passes[*e] = true);
         let passes = |example: u32| passes.get(example as usize).is_some_and(|passes| *passes);
-        let strongest = strongest.filter(|_| greatest).map(|layers| layers.iter().flat_map(LayerStrongest::neurons));
+        let strongest = strongest.filter(|_| greatest).map(|layers| layers.iter().flat_map(LayerTopTokens::neurons));
         let strongest: Vec<_> = strongest.into_iter().flatten().collect();
-        let found: Vec<Greatest> = match of_each {
-            true => strongest.iter().map(|neuron| Greatest::of(&[*neuron], passes, k)).collect(),
+        let found: Vec<TopKBound> = match of_each {
+            true => strongest.iter().map(|neuron| TopKBound::of(&[*neuron], passes, k)).collect(),
             // Without strongest tokens nothing is known.
             false if strongest.is_empty() => Vec::new(),
-            false => vec![Greatest::of(&strongest, passes, k)],
+            false => vec![TopKBound::of(&strongest, passes, k)],
         };
         if !found.is_empty() && found.iter().all(|found| found.complete) {
             examples.clear();
             let places =
                 neurons.iter().flat_map(|(layer, neurons)| neurons.iter().map(move |neuron| (*layer, *neuron)));
-            let known = |((layer, neuron), (i, of_neuron)): ((usize, u32), (usize, &Strongest<'_>))| {
+            let known = |((layer, neuron), (i, of_neuron)): ((usize, u32), (usize, &TopTokens<'_>))| {
                 let least = found[if of_each { i } else { 0 }].threshold;
                 let tokens = of_neuron.tokens.iter().filter(|t| passes(t.example) && t.activation >= least).copied();
                 KnownTokens { layer, neuron, tokens: tokens.collect() }
@@ -267,7 +267,7 @@ impl Bounds {
     /// nothing from the others. `None` if there are no examples at all.
     pub fn retain_undecided(
         &self,
-        aggregates: &[(Aggregate, Condition)],
+        aggregates: &[(Aggregate, ValueRange)],
         examples: &mut Vec<usize>,
     ) -> Option<Vec<Vec<Vec<u64>>>> {
         let needed = self.needed_for(aggregates, examples);
@@ -277,7 +277,7 @@ impl Bounds {
     }
 
     /// Returns for each example true if it must run because bounds do not decide its contribution.
-    fn needed_for(&self, aggregates: &[(Aggregate, Condition)], examples: &[usize]) -> Vec<bool> {
+    fn needed_for(&self, aggregates: &[(Aggregate, ValueRange)], examples: &[usize]) -> Vec<bool> {
         let mut needed = vec![false; self.contexts.len()];
         self.for_each_neuron(|_, _, of| {
             for (aggregate, condition) in aggregates {
@@ -294,7 +294,7 @@ impl Bounds {
     /// Returns the contributions of the other examples: the number of their tokens where all of them count.
     fn decided(
         &self,
-        aggregates: &[(Aggregate, Condition)],
+        aggregates: &[(Aggregate, ValueRange)],
         examples: &[usize],
         needed: &[bool],
     ) -> Vec<Vec<Vec<u64>>> {

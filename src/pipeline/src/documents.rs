@@ -14,7 +14,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use futures::StreamExt;
 
 use crate::Error;
-use crate::fingerprint::{Digests, Fingerprint};
+use crate::fingerprint::{DocumentHasher, Fingerprint};
 use crate::source::{DocumentSource, Origin, RowFilter, Shard};
 
 /// Columns that are known of a document before it is tokenized.
@@ -47,18 +47,18 @@ pub struct Documents {
     shard: Shard,
     /// Documents that were read and not yet returned.
     ready: VecDeque<Document>,
-    unread: Unread,
+    unread: UnreadSource,
     /// Number of rows read so far.
     rows: u64,
     /// Number of first rows to pass over.
     skipped: u64,
     /// Index of the row at which to end.
     end: u64,
-    digests: Option<Digests>,
+    digests: Option<DocumentHasher>,
 }
 
 /// The part of the origin that is not read yet.
-enum Unread {
+enum UnreadSource {
     Nothing,
     Dataset {
         source: Arc<dyn DocumentSource>,
@@ -79,7 +79,7 @@ impl Documents {
             filter,
             shard: Shard::WHOLE,
             ready: VecDeque::new(),
-            unread: Unread::Nothing,
+            unread: UnreadSource::Nothing,
             rows: 0,
             skipped: 0,
             end: u64::MAX,
@@ -94,7 +94,7 @@ impl Documents {
             }
             Origin::Dataset(source) => {
                 let (source, context) = (Arc::clone(source), Arc::clone(context));
-                documents.unread = Unread::Dataset { source, context, stream: None, next: 0 };
+                documents.unread = UnreadSource::Dataset { source, context, stream: None, next: 0 };
             }
         }
         Ok(documents)
@@ -135,7 +135,7 @@ impl Documents {
     /// Hashes the rows of a dataset as they are read: each document says the hash of the dataset up to it.
     #[must_use]
     pub fn hashed(mut self) -> Self {
-        self.digests = Some(Digests::default());
+        self.digests = Some(DocumentHasher::default());
         self
     }
 
@@ -150,7 +150,7 @@ impl Documents {
         context: &Arc<TaskContext>,
     ) -> Result<Fingerprint> {
         let mut documents = Self::all(origin, context)?;
-        documents.digests = Some(Digests::at(prefixes));
+        documents.digests = Some(DocumentHasher::at(prefixes));
         let mut bytes = 0;
         while let Some(document) = documents.next().await? {
             bytes += document.text.len() as u64;
@@ -168,9 +168,9 @@ impl Documents {
                 return Ok(Some(document));
             }
             if self.rows >= self.end {
-                self.unread = Unread::Nothing;
+                self.unread = UnreadSource::Nothing;
             }
-            let Unread::Dataset { source, context, stream, next } = &mut self.unread else {
+            let UnreadSource::Dataset { source, context, stream, next } = &mut self.unread else {
                 return Ok(None);
             };
             let open = match stream {
@@ -178,7 +178,7 @@ impl Documents {
                 None => stream.insert(source.open(context)?),
             };
             let Some(batch) = open.next().await.transpose()? else {
-                self.unread = Unread::Nothing;
+                self.unread = UnreadSource::Nothing;
                 continue;
             };
             let rows = batch.num_rows() as i64;

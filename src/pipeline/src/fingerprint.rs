@@ -12,7 +12,7 @@ use crate::source::{Contents, DocumentSource, Identity, Origin};
 
 /// A running hash of documents, NULL ones included.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Digests {
+pub(crate) struct DocumentHasher {
     hash: Sha256,
     rows: u64,
     /// Numbers of rows after which to note the hash.
@@ -20,7 +20,7 @@ pub(crate) struct Digests {
     noted: BTreeMap<u64, String>,
 }
 
-impl Digests {
+impl DocumentHasher {
     /// Creates a hash that is noted after each of these numbers of rows.
     pub fn at(wanted: BTreeSet<u64>) -> Self {
         let mut digests = Self { wanted, ..Self::default() };
@@ -88,7 +88,7 @@ pub struct Fingerprint {
 }
 
 /// The identity of a table, and its slot.
-type IdentifiedSlot = (Box<dyn Identity>, Arc<Slot>);
+type IdentifiedSlot = (Box<dyn Identity>, Arc<FingerprintSlot>);
 
 /// Fingerprints of datasets, made when they are first needed and kept for as long as contents are the same.
 #[derive(Debug, Default)]
@@ -99,30 +99,30 @@ pub struct Fingerprints {
 
 /// The fingerprint of a table.
 #[derive(Debug, Default)]
-struct Slot {
-    known: Mutex<Option<Known>>,
+struct FingerprintSlot {
+    known: Mutex<Option<KnownFingerprint>>,
     /// Held by the task that reads the table, so that one reads it for all.
     reading: tokio::sync::Mutex<()>,
 }
 
 /// A fingerprint and the reading that it was made of.
 #[derive(Debug)]
-struct Known {
-    reading: Reading,
+struct KnownFingerprint {
+    reading: FingerprintScope,
     fingerprint: Arc<Fingerprint>,
 }
 
 /// The readings that a fingerprint holds for.
 #[derive(Debug)]
-enum Reading {
+enum FingerprintScope {
     /// All readings that yield the same rows.
     Contents(Box<dyn Contents>),
     /// Readings of one statement: the rows that a later reading of the source yields are unknown.
     Statement(Weak<dyn DocumentSource>, Weak<TaskContext>),
 }
 
-impl Slot {
-    fn keep(&self, known: Known) {
+impl FingerprintSlot {
+    fn keep(&self, known: KnownFingerprint) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 
@@ -133,10 +133,10 @@ impl Slot {
         context: Option<&Arc<TaskContext>>,
     ) -> Option<Arc<Fingerprint>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { reading, fingerprint } = known.as_ref()?;
+        let KnownFingerprint { reading, fingerprint } = known.as_ref()?;
         let same = match (reading, contents, context) {
-            (Reading::Contents(known), Some(contents), _) => known.is_same(contents),
-            (Reading::Statement(of, during), None, Some(context)) => {
+            (FingerprintScope::Contents(known), Some(contents), _) => known.is_same(contents),
+            (FingerprintScope::Statement(of, during), None, Some(context)) => {
                 std::ptr::addr_eq(of.as_ptr(), Arc::as_ptr(source))
                     && std::ptr::eq(during.as_ptr(), Arc::as_ptr(context))
             }
@@ -170,10 +170,10 @@ impl Fingerprints {
         }
         let fingerprint = Arc::new(Documents::fingerprint(origin, BTreeSet::new(), context).await?);
         let reading = match contents {
-            Some(contents) => Reading::Contents(contents),
-            None => Reading::Statement(Arc::downgrade(source), Arc::downgrade(context)),
+            Some(contents) => FingerprintScope::Contents(contents),
+            None => FingerprintScope::Statement(Arc::downgrade(source), Arc::downgrade(context)),
         };
-        slot.keep(Known { reading, fingerprint: Arc::clone(&fingerprint) });
+        slot.keep(KnownFingerprint { reading, fingerprint: Arc::clone(&fingerprint) });
         Ok(Some(fingerprint))
     }
 
@@ -182,7 +182,7 @@ impl Fingerprints {
         if let Origin::Dataset(source) = origin
             && let Some(contents) = source.contents()
         {
-            self.slot(source).keep(Known { reading: Reading::Contents(contents), fingerprint });
+            self.slot(source).keep(KnownFingerprint { reading: FingerprintScope::Contents(contents), fingerprint });
         }
     }
 
@@ -192,14 +192,14 @@ impl Fingerprints {
         self.slot(source).find(Some(source.contents()?.as_ref()), source, None)
     }
 
-    fn slot(&self, source: &Arc<dyn DocumentSource>) -> Arc<Slot> {
+    fn slot(&self, source: &Arc<dyn DocumentSource>) -> Arc<FingerprintSlot> {
         let table = source.table();
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, slot)) = slots.iter().find(|(known, _)| known.address() == table.address()) {
             return Arc::clone(slot);
         }
         slots.retain(|(known, _)| known.is_alive());
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(FingerprintSlot::default());
         slots.push((table, Arc::clone(&slot)));
         slot
     }

@@ -83,13 +83,13 @@ pub struct NeuronSet {
 impl NeuronSet {
     /// Number of neurons.
     pub fn width(&self) -> usize {
-        self.layers.len() * self.model.config().d_mlp
+        self.layers.len() * self.model.neurons_per_layer()
     }
 
     /// Returns the layer and the neuron with this number.
     pub fn place(&self, number: usize) -> (i32, i32) {
-        let d_mlp = self.model.config().d_mlp;
-        (self.layers[number / d_mlp] as i32, (number % d_mlp) as i32)
+        let width = self.model.neurons_per_layer();
+        (self.layers[number / width] as i32, (number % width) as i32)
     }
 
     fn spec(&self) -> neuroql_model::Result<ReadSpec> {
@@ -98,13 +98,13 @@ impl NeuronSet {
 
     /// Returns the activations of all its neurons, `[tokens, width]`.
     fn activations(&self, batch: &Batch, spec: &ReadSpec, cancel: &Cancel) -> neuroql_model::Result<Vec<f32>> {
-        let d_mlp = self.model.config().d_mlp;
+        let width = self.model.neurons_per_layer();
         let layers = self.model.run(batch, spec, cancel)?.iter().map(reduce::on_host).collect::<Result<Vec<_>, _>>()?;
         let layers = layers.iter().map(reduce::in_place).collect::<Result<Vec<_>, _>>()?;
-        let tokens = layers.first().map_or(0, |layer| layer.len() / d_mlp);
+        let tokens = layers.first().map_or(0, |layer| layer.len() / width);
         let mut all = Vec::with_capacity(tokens * self.width());
         for token in 0..tokens {
-            layers.iter().for_each(|layer| all.extend_from_slice(&layer[token * d_mlp..][..d_mlp]));
+            layers.iter().for_each(|layer| all.extend_from_slice(&layer[token * width..][..width]));
         }
         Ok(all)
     }
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn neurons_are_numbered_through_the_layers() {
         let set = NeuronSet { model: toy(), layers: vec![0, 1] };
-        let width = set.model.config().d_mlp;
+        let width = set.model.neurons_per_layer();
         assert_eq!((set.width(), set.place(0), set.place(width + 7)), (2 * width, (0, 0), (1, 7)));
     }
 }

@@ -109,18 +109,18 @@ impl Contents for Named {
 }
 
 /// Collects what a run hands over, until it has enough.
-pub(crate) struct Collected<T> {
+pub(crate) struct Collector<T> {
     pub taken: Mutex<Vec<T>>,
     pub enough: usize,
 }
 
-impl<T> Default for Collected<T> {
+impl<T> Default for Collector<T> {
     fn default() -> Self {
         Self { taken: Mutex::default(), enough: usize::MAX }
     }
 }
 
-impl<T: Send> Consumer<T> for Collected<T> {
+impl<T: Send> Consumer<T> for Collector<T> {
     async fn take(&self, result: T) -> Result<bool> {
         let mut taken = self.taken.lock().unwrap();
         taken.push(result);

@@ -146,8 +146,57 @@ pub static GRAPHS: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("options", DataType::Utf8),
         field("positives", DataType::Int32),
         field("model_version", DataType::Utf8),
+        field("random_positives", DataType::Int32),
+        field("random_predictions", DataType::Int32),
+        field("named_tokens", DataType::Int32),
+        field("description_length", DataType::Float32),
     ]))
 });
+
+/// `explanations`: what a source says of a neuron. `digest` is a hash of neuron, source and explanation.
+pub static EXPLANATIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        field("model", DataType::Utf8),
+        field("layer", DataType::Int32),
+        field("neuron", DataType::Int32),
+        field("source", DataType::Utf8),
+        field("explanation", DataType::Utf8),
+        field("score", DataType::Float32),
+        field("digest", DataType::Int64),
+        field("model_version", DataType::Utf8),
+    ]))
+});
+
+/// `examples`: what a source has published of the activations of a neuron on a text. `digest` is a hash of the values by
+/// which a row takes the place of another.
+pub static EXAMPLES: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        field("model", DataType::Utf8),
+        field("layer", DataType::Int32),
+        field("neuron", DataType::Int32),
+        field("source", DataType::Utf8),
+        field("rank", DataType::Int32),
+        field("quantile", DataType::Float32),
+        field("dataset", DataType::Utf8),
+        field("document", DataType::Int64),
+        field("example", DataType::Int64),
+        field("position", DataType::Int32),
+        field("activation", DataType::Float32),
+        field("tokens", list(DataType::Utf8)),
+        field("activations", list(DataType::Float32)),
+        field("token_ids", list(DataType::Int32)),
+        field("bos", DataType::Boolean),
+        field("max_activation", DataType::Float32),
+        field("min_activation", DataType::Float32),
+        field("max_range", DataType::Float32),
+        field("min_range", DataType::Float32),
+        field("digest", DataType::Int64),
+        field("model_version", DataType::Utf8),
+    ]))
+});
+
+/// Columns of tables that were made before the columns were: there they are NULL.
+pub const ADDED: [&str; 4] = ["random_positives", "random_predictions", "named_tokens", "description_length"];
 
 /// `graph_tokens`: an inverted index of the graphs of a layer. A row has the neurons whose graphs have a token in a
 /// role.

@@ -9,7 +9,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type};
 use datafusion::arrow::error::ArrowError;
-use neuroql_analysis::{LayerSummary, Moments, NeuronState, Peak, Selected, StrongToken, Strongest};
+use neuroql_analysis::{LayerSummary, Moments, NeuronState, Peak, Selected, TopToken, TopTokens};
 
 use neuroql_schema::tables::{EXAMPLE, NEURONS, PROGRESS, STRONG, element};
 
@@ -46,12 +46,12 @@ pub struct LayerAnalysis {
 }
 
 /// The row of a summary in the table `neurons`.
-pub(crate) struct Neurons<'a> {
+pub(crate) struct NeuronsRow<'a> {
     pub progress: &'a Progress,
     pub summary: &'a LayerSummary,
 }
 
-impl Neurons<'_> {
+impl NeuronsRow<'_> {
     /// Converts the summary to rows; `text` returns the text of a token.
     pub fn rows(&self, model: &str, dataset: &str, text: &dyn Fn(u32) -> String) -> Result<RecordBatch, ArrowError> {
         let neurons = self.summary.state();
@@ -108,13 +108,13 @@ impl Neurons<'_> {
     }
 
     fn examples(&self, text: &dyn Fn(u32) -> String) -> ListArray {
-        let mut kept: Vec<Kept<'_>> = Vec::new();
+        let mut kept: Vec<ExampleRow<'_>> = Vec::new();
         let mut lengths = Vec::new();
         for neuron in self.summary.state() {
             let before = kept.len();
             let top = neuron.selected.top(self.summary.k()).into_iter().enumerate();
-            kept.extend(top.map(|(i, peak)| Kept { rank: Some(i as i32 + 1), quantile: None, draw: None, peak }));
-            kept.extend(neuron.selected.drawn.iter().rev().flatten().map(|(draw, peak)| Kept {
+            kept.extend(top.map(|(i, peak)| ExampleRow { rank: Some(i as i32 + 1), quantile: None, draw: None, peak }));
+            kept.extend(neuron.selected.drawn.iter().rev().flatten().map(|(draw, peak)| ExampleRow {
                 rank: None,
                 quantile: Some(neuron.quantile(peak.activation) as f32),
                 draw: Some(*draw as i64),
@@ -123,7 +123,7 @@ impl Neurons<'_> {
             lengths.push(kept.len() - before);
         }
         let number =
-            |f: &dyn Fn(&Kept) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(kept.iter().map(f))) };
+            |f: &dyn Fn(&ExampleRow) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(kept.iter().map(f))) };
         let around = || kept.iter().flat_map(|kept| kept.peak.around.iter());
         let of_tokens =
             |values: ArrayRef| -> ArrayRef { Arc::new(list(kept.iter().map(|k| k.peak.around.len()), values)) };
@@ -157,13 +157,13 @@ impl Neurons<'_> {
 }
 
 impl LayerAnalysis {
-    /// Reads back what [`Neurons::rows`] wrote; `rows` are those of one layer, ascending by neuron.
-    pub(crate) fn from_rows(rows: &RecordBatch) -> Result<Self, Malformed> {
+    /// Reads back what [`NeuronsRow::rows`] wrote; `rows` are those of one layer, ascending by neuron.
+    pub(crate) fn from_rows(rows: &RecordBatch) -> Result<Self, MalformedColumn> {
         let progress = Progress::from_column(rows)?;
-        let long = |name| Ok::<_, Malformed>(column(rows, name)?.as_primitive::<Int64Type>());
-        let real64 = |name| Ok::<_, Malformed>(column(rows, name)?.as_primitive::<Float64Type>());
-        let real32 = |name| Ok::<_, Malformed>(column(rows, name)?.as_primitive::<Float32Type>());
-        let lists = |name| Ok::<_, Malformed>(column(rows, name)?.as_list::<i32>());
+        let long = |name| Ok::<_, MalformedColumn>(column(rows, name)?.as_primitive::<Int64Type>());
+        let real64 = |name| Ok::<_, MalformedColumn>(column(rows, name)?.as_primitive::<Float64Type>());
+        let real32 = |name| Ok::<_, MalformedColumn>(column(rows, name)?.as_primitive::<Float32Type>());
+        let lists = |name| Ok::<_, MalformedColumn>(column(rows, name)?.as_list::<i32>());
         let (tokens, positive, mean) = (long("tokens")?, long("positive")?, real64("mean")?);
         let (m2, m3, m4) = (real64("m2")?, real64("m3")?, real64("m4")?);
         let (max, min) = (real32("max_activation")?, real32("min_activation")?);
@@ -190,7 +190,7 @@ impl LayerAnalysis {
                 strongest: strongest(strong.value(i).as_struct())?,
             })
         };
-        let neurons = (0..rows.num_rows()).map(state).collect::<Result<Vec<_>, Malformed>>()?;
+        let neurons = (0..rows.num_rows()).map(state).collect::<Result<Vec<_>, MalformedColumn>>()?;
         let layer = column(rows, "layer")?.as_primitive::<Int32Type>().value(0) as u32;
         let summary = LayerSummary::from_state(layer, progress.k, neurons);
         Ok(Self { layer, progress, summary })
@@ -198,7 +198,7 @@ impl LayerAnalysis {
 }
 
 /// An example in the form in which it is written.
-struct Kept<'a> {
+struct ExampleRow<'a> {
     rank: Option<i32>,
     quantile: Option<f32>,
     draw: Option<i64>,
@@ -206,8 +206,8 @@ struct Kept<'a> {
 }
 
 /// Reads the examples of one neuron.
-fn selected(examples: &StructArray) -> Result<Selected, Malformed> {
-    let of = |name: &'static str| examples.column_by_name(name).ok_or(Malformed(name));
+fn selected(examples: &StructArray) -> Result<Selected, MalformedColumn> {
+    let of = |name: &'static str| examples.column_by_name(name).ok_or(MalformedColumn(name));
     let (rank, draw) = (of("rank")?.as_primitive::<Int32Type>(), of("draw")?.as_primitive::<Int64Type>());
     let (document, example) = (of("document")?.as_primitive::<Int64Type>(), of("example")?.as_primitive::<Int64Type>());
     let (position, activation) =
@@ -230,11 +230,11 @@ fn selected(examples: &StructArray) -> Result<Selected, Malformed> {
 }
 
 /// Reads the strongest tokens of one neuron.
-fn strongest(tokens: &StructArray) -> Result<Vec<StrongToken>, Malformed> {
-    let of = |name: &'static str| tokens.column_by_name(name).ok_or(Malformed(name));
+fn strongest(tokens: &StructArray) -> Result<Vec<TopToken>, MalformedColumn> {
+    let of = |name: &'static str| tokens.column_by_name(name).ok_or(MalformedColumn(name));
     let (example, position) = (of("example")?.as_primitive::<Int32Type>(), of("position")?.as_primitive::<Int32Type>());
     let activation = of("activation")?.as_primitive::<Float32Type>();
-    let token = |i: usize| StrongToken {
+    let token = |i: usize| TopToken {
         example: example.value(i) as u32,
         position: position.value(i) as u32,
         activation: activation.value(i),
@@ -244,23 +244,23 @@ fn strongest(tokens: &StructArray) -> Result<Vec<StrongToken>, Malformed> {
 
 /// The strongest tokens of some neurons of a layer.
 #[derive(Debug)]
-pub struct LayerStrongest {
-    neurons: Vec<(Vec<StrongToken>, bool, f32)>,
+pub struct LayerTopTokens {
+    neurons: Vec<(Vec<TopToken>, bool, f32)>,
 }
 
-impl LayerStrongest {
+impl LayerTopTokens {
     /// Reads the strongest tokens of `neurons`, in their order; `rows` are those of the layer in the table `neurons`.
     /// `None` if these are of another state of the analysis.
     pub(crate) fn from_rows(
         rows: &RecordBatch,
         neurons: impl Iterator<Item = usize>,
         progress: &Progress,
-    ) -> Result<Option<Self>, Malformed> {
+    ) -> Result<Option<Self>, MalformedColumn> {
         if rows.num_rows() == 0 || Progress::from_column(rows)? != *progress {
             return Ok(None);
         }
         let tokens = column(rows, "tokens")?.as_primitive::<Int64Type>();
-        let real = |name| Ok::<_, Malformed>(column(rows, name)?.as_primitive::<Float32Type>());
+        let real = |name| Ok::<_, MalformedColumn>(column(rows, name)?.as_primitive::<Float32Type>());
         let (max, min) = (real("max_activation")?, real("min_activation")?);
         let lists = column(rows, "strongest")?.as_list::<i32>();
         let of_neuron = |i: usize| {
@@ -270,12 +270,12 @@ impl LayerStrongest {
             let (max, min) = (max.value(i).abs(), min.value(i).abs());
             Ok((kept, all, if max > min || max.is_nan() { max } else { min }))
         };
-        Ok(Some(Self { neurons: neurons.map(of_neuron).collect::<Result<_, Malformed>>()? }))
+        Ok(Some(Self { neurons: neurons.map(of_neuron).collect::<Result<_, MalformedColumn>>()? }))
     }
 
     /// Returns the strongest tokens of each neuron.
-    pub fn neurons(&self) -> impl Iterator<Item = Strongest<'_>> {
-        self.neurons.iter().map(|(tokens, all, scale)| Strongest { tokens, all: *all, scale: *scale })
+    pub fn neurons(&self) -> impl Iterator<Item = TopTokens<'_>> {
+        self.neurons.iter().map(|(tokens, all, scale)| TopTokens { tokens, all: *all, scale: *scale })
     }
 }
 
@@ -302,14 +302,14 @@ impl Progress {
     }
 
     /// Reads the progress from the first row of `neurons`; all rows of a layer have the same.
-    pub(crate) fn from_column(rows: &RecordBatch) -> Result<Self, Malformed> {
+    pub(crate) fn from_column(rows: &RecordBatch) -> Result<Self, MalformedColumn> {
         let progress = column(rows, "progress")?.as_struct();
         if rows.num_rows() == 0 {
-            return Err(Malformed("progress"));
+            return Err(MalformedColumn("progress"));
         }
-        let of = |name: &'static str| progress.column_by_name(name).ok_or(Malformed(name));
-        let text = |name| Ok::<_, Malformed>(of(name)?.as_string::<i32>().value(0).to_owned());
-        let number = |name| Ok::<_, Malformed>(of(name)?.as_primitive::<Int64Type>().value(0) as u64);
+        let of = |name: &'static str| progress.column_by_name(name).ok_or(MalformedColumn(name));
+        let text = |name| Ok::<_, MalformedColumn>(of(name)?.as_string::<i32>().value(0).to_owned());
+        let number = |name| Ok::<_, MalformedColumn>(of(name)?.as_primitive::<Int64Type>().value(0) as u64);
         let segments = of("segments")?.as_list::<i32>().value(0);
         Ok(Self {
             model_version: text("model_version")?,
@@ -326,10 +326,10 @@ impl Progress {
 
 /// A column that is missing, or not as it was written.
 #[derive(Debug)]
-pub(crate) struct Malformed(pub &'static str);
+pub(crate) struct MalformedColumn(pub &'static str);
 
-pub(crate) fn column<'a>(rows: &'a RecordBatch, name: &'static str) -> Result<&'a ArrayRef, Malformed> {
-    rows.column_by_name(name).ok_or(Malformed(name))
+pub(crate) fn column<'a>(rows: &'a RecordBatch, name: &'static str) -> Result<&'a ArrayRef, MalformedColumn> {
+    rows.column_by_name(name).ok_or(MalformedColumn(name))
 }
 
 /// A list array of lists of these lengths.

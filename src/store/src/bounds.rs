@@ -8,9 +8,9 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 use datafusion::arrow::error::ArrowError;
-use neuroql_analysis::{Codes, LayerBounds, NeuronBounds, greater, lesser};
+use neuroql_analysis::{LayerBounds, NeuronBounds, QuantizedBounds, greater, lesser};
 
-use crate::analysis::{Malformed, column, list};
+use crate::analysis::{MalformedColumn, column, list};
 use neuroql_schema::tables::{BOUNDS, CONTEXTS};
 
 /// An example of an index.
@@ -64,13 +64,15 @@ impl LayerIndex {
 
     /// Number of bytes that it holds.
     pub fn bytes(&self) -> usize {
-        let of = |codes: &[Codes]| codes.iter().map(|c| size_of::<Codes>() + c.codes.len()).sum::<usize>();
+        let of = |codes: &[QuantizedBounds]| {
+            codes.iter().map(|c| size_of::<QuantizedBounds>() + c.codes.len()).sum::<usize>()
+        };
         self.segments.iter().map(|segment| of(&segment.upper) + of(&segment.lower)).sum()
     }
 
     /// Reads the bounds of these segments from rows of `bounds` of one layer; `None` if a segment is missing.
-    pub(crate) fn from_rows(rows: &[RecordBatch], segments: &[String]) -> Result<Option<Self>, Malformed> {
-        let mut found: HashMap<String, Vec<(i32, Codes, Codes)>> = HashMap::new();
+    pub(crate) fn from_rows(rows: &[RecordBatch], segments: &[String]) -> Result<Option<Self>, MalformedColumn> {
+        let mut found: HashMap<String, Vec<(i32, QuantizedBounds, QuantizedBounds)>> = HashMap::new();
         for batch in rows {
             let segment = column(batch, "segment")?.as_string::<i32>();
             let neuron = column(batch, "neuron")?.as_primitive::<Int32Type>();
@@ -111,7 +113,7 @@ struct CodesColumn<'a> {
 }
 
 impl<'a> CodesColumn<'a> {
-    fn new(rows: &'a RecordBatch, [low, high, codes]: [&'static str; 3]) -> Result<Self, Malformed> {
+    fn new(rows: &'a RecordBatch, [low, high, codes]: [&'static str; 3]) -> Result<Self, MalformedColumn> {
         Ok(Self {
             low: column(rows, low)?.as_primitive::<Float32Type>(),
             high: column(rows, high)?.as_primitive::<Float32Type>(),
@@ -119,9 +121,9 @@ impl<'a> CodesColumn<'a> {
         })
     }
 
-    fn get(&self, i: usize) -> Codes {
+    fn get(&self, i: usize) -> QuantizedBounds {
         let codes = self.codes.value(i).iter().map(|code| *code as i8).collect();
-        Codes { low: self.low.value(i), high: self.high.value(i), codes }
+        QuantizedBounds { low: self.low.value(i), high: self.high.value(i), codes }
     }
 }
 
@@ -135,11 +137,11 @@ pub(crate) fn bounds_rows(
 ) -> Result<RecordBatch, ArrowError> {
     let rows = bounds.upper.len();
     let text = |value: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(vec![value; rows])) };
-    let real = |codes: &[Codes], f: fn(&Codes) -> f32| -> ArrayRef {
+    let real = |codes: &[QuantizedBounds], f: fn(&QuantizedBounds) -> f32| -> ArrayRef {
         Arc::new(Float32Array::from_iter_values(codes.iter().map(f)))
     };
-    let bytes = |codes: &[Codes]| -> ArrayRef {
-        let of_neuron = |codes: &Codes| codes.codes.iter().map(|code| *code as u8).collect::<Vec<u8>>();
+    let bytes = |codes: &[QuantizedBounds]| -> ArrayRef {
+        let of_neuron = |codes: &QuantizedBounds| codes.codes.iter().map(|code| *code as u8).collect::<Vec<u8>>();
         Arc::new(BinaryArray::from_iter_values(codes.iter().map(of_neuron)))
     };
     RecordBatch::try_new(
@@ -188,7 +190,7 @@ pub(crate) fn contexts_rows(
 pub(crate) fn contexts_from_rows(
     rows: &[RecordBatch],
     segments: &[String],
-) -> Result<Option<Vec<StoredExample>>, Malformed> {
+) -> Result<Option<Vec<StoredExample>>, MalformedColumn> {
     let mut found: HashMap<&str, Vec<(i32, StoredExample)>> = HashMap::new();
     for batch in rows {
         let segment = column(batch, "segment")?.as_string::<i32>();

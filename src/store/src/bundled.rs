@@ -30,14 +30,14 @@ pub struct BundledAnalysis {
 
 /// A [`BundledAnalysis`], decoded when it is first read.
 #[derive(Debug)]
-pub(crate) struct Bundled {
+pub(crate) struct DecodedAnalysis {
     pub files: BundledAnalysis,
     neurons: OnceLock<Vec<RecordBatch>>,
     bounds: OnceLock<Vec<RecordBatch>>,
     contexts: OnceLock<Vec<RecordBatch>>,
 }
 
-impl Bundled {
+impl DecodedAnalysis {
     pub fn new(files: BundledAnalysis) -> Self {
         Self { files, neurons: OnceLock::new(), bounds: OnceLock::new(), contexts: OnceLock::new() }
     }

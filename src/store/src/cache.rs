@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use moka::future::Cache;
 
 /// Default limit of all caches of a store, in bytes.
-pub const CACHE_BYTES: u64 = Shares::ALL.rows + Shares::ALL.graphs + TABLES * Shares::ALL.of_table();
+pub const CACHE_BYTES: u64 = CacheLimits::ALL.rows + CacheLimits::ALL.graphs + TABLES * CacheLimits::ALL.of_table();
 
 /// Number of tables of a store.
-const TABLES: u64 = 8;
+const TABLES: u64 = 9;
 
 /// Limit of each cache, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shares {
+pub(crate) struct CacheLimits {
     /// Rows and indices of analyses.
     pub rows: u64,
     /// Rows of graphs.
@@ -30,7 +30,7 @@ pub(crate) struct Shares {
     pub statistics: u64,
 }
 
-impl Shares {
+impl CacheLimits {
     /// Shares of a store with the default limit.
     pub const ALL: Self = Self {
         rows: 256 << 20,
@@ -62,7 +62,7 @@ impl Shares {
 
 /// A cache with a limit in bytes.
 pub struct BoundedCache<K, V> {
-    entries: Cache<K, Slot<V>>,
+    entries: Cache<K, CacheSlot<V>>,
 }
 
 impl<K, V> Clone for BoundedCache<K, V> {
@@ -79,15 +79,15 @@ impl<K, V> fmt::Debug for BoundedCache<K, V> {
 
 /// The value of an entry. moka frees an entry some time after it has dropped it; its value is freed at once.
 #[derive(Debug)]
-struct Slot<V>(Arc<Mutex<Option<V>>>);
+struct CacheSlot<V>(Arc<Mutex<Option<V>>>);
 
-impl<V> Clone for Slot<V> {
+impl<V> Clone for CacheSlot<V> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<V: Clone> Slot<V> {
+impl<V: Clone> CacheSlot<V> {
     fn new(value: V) -> Self {
         Self(Arc::new(Mutex::new(Some(value))))
     }
@@ -104,9 +104,10 @@ where
 {
     /// Creates a cache of `bytes`; `size` gives the bytes of an entry.
     pub fn new(bytes: u64, size: impl Fn(&K, &V) -> usize + Send + Sync + 'static) -> Self {
-        let weigh = move |key: &K, slot: &Slot<V>| slot.value().as_ref().map_or(1, |value| weight(size(key, value)));
+        let weigh =
+            move |key: &K, slot: &CacheSlot<V>| slot.value().as_ref().map_or(1, |value| weight(size(key, value)));
         let builder = Cache::builder().max_capacity(bytes >> UNIT).weigher(weigh);
-        let dropped = |_: Arc<K>, slot: Slot<V>, _| drop(slot.value().take());
+        let dropped = |_: Arc<K>, slot: CacheSlot<V>, _| drop(slot.value().take());
         Self { entries: builder.eviction_listener(dropped).build() }
     }
 
@@ -122,7 +123,7 @@ where
 
     /// Gives a key this value.
     pub async fn insert(&self, key: K, value: V) {
-        self.entries.insert(key, Slot::new(value)).await;
+        self.entries.insert(key, CacheSlot::new(value)).await;
         self.entries.run_pending_tasks().await;
     }
 
@@ -139,7 +140,7 @@ where
         E: Send + Sync + 'static,
     {
         let (mut load, mut loaded) = (pin!(load), None);
-        let make = async { Ok(Slot::new(loaded.insert(load.as_mut().await?).clone())) };
+        let make = async { Ok(CacheSlot::new(loaded.insert(load.as_mut().await?).clone())) };
         let entry = self.entries.entry(key).or_try_insert_with(make).await?;
         if let Some(loaded) = loaded {
             self.entries.run_pending_tasks().await;
@@ -175,10 +176,10 @@ mod tests {
 
     #[test]
     fn shares_add_up() {
-        assert_eq!(Shares::of(CACHE_BYTES), Shares::ALL);
-        assert_eq!(Shares::of(u64::MAX), Shares::ALL);
+        assert_eq!(CacheLimits::of(CACHE_BYTES), CacheLimits::ALL);
+        assert_eq!(CacheLimits::of(u64::MAX), CacheLimits::ALL);
         for bytes in [0, 1 << 20, 64 << 20, 1 << 30] {
-            let shares = Shares::of(bytes);
+            let shares = CacheLimits::of(bytes);
             let together = shares.rows + shares.graphs + TABLES * shares.of_table();
             assert!(together <= bytes && together + 1024 > bytes.min(CACHE_BYTES), "{bytes}: {shares:?}");
         }

@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::TimestampMicrosecondType;
 use datafusion::arrow::error::ArrowError;
 use datafusion::logical_expr::lit;
 
-use crate::analysis::{Malformed, column};
+use crate::analysis::{MalformedColumn, column};
 use crate::store::{arrow, damaged, whole};
 use crate::table::is;
 use crate::{Result, Store};
@@ -61,8 +61,8 @@ impl Definition {
         RecordBatch::try_new(Arc::clone(&TABLES), vec![text(&self.name), text(&self.sql), Arc::new(created)])
     }
 
-    fn from_rows(rows: &RecordBatch) -> Result<Vec<Self>, Malformed> {
-        let text = |name| Ok::<_, Malformed>(column(rows, name)?.as_string::<i32>());
+    fn from_rows(rows: &RecordBatch) -> Result<Vec<Self>, MalformedColumn> {
+        let text = |name| Ok::<_, MalformedColumn>(column(rows, name)?.as_string::<i32>());
         let (name, sql) = (text("name")?, text("definition")?);
         let created = column(rows, "created_at")?.as_primitive::<TimestampMicrosecondType>();
         let mut order: Vec<usize> = (0..rows.num_rows()).collect();

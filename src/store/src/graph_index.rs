@@ -16,8 +16,8 @@ use neuroql_graph::Signature;
 use neuroql_graph::search::{Index, MemoryIndex, PostingList, Role};
 use sha2::{Digest, Sha256};
 
-use crate::analysis::{Malformed, column, list};
-use crate::cache::Shares;
+use crate::analysis::{MalformedColumn, column, list};
+use crate::cache::CacheLimits;
 use crate::location::Root;
 use crate::store::{arrow, damaged};
 use crate::table::{Table, is};
@@ -48,7 +48,7 @@ impl GraphIndexTables {
     }
 
     /// Returns the same tables with caches of these sizes.
-    pub fn with_caches(self, shares: &Shares) -> Result<Self> {
+    pub fn with_caches(self, shares: &CacheLimits) -> Result<Self> {
         Ok(Self { tokens: self.tokens.with_caches(shares)?, signatures: self.signatures.with_caches(shares)? })
     }
 }
@@ -169,18 +169,18 @@ impl IndexedLayer {
         RecordBatch::try_new(Arc::clone(&GRAPH_SIGNATURES), columns.collect())
     }
 
-    fn from_rows(signatures: &[RecordBatch], tokens: &[RecordBatch]) -> Result<Self, Malformed> {
+    fn from_rows(signatures: &[RecordBatch], tokens: &[RecordBatch]) -> Result<Self, MalformedColumn> {
         let mut graphs: Vec<(IndexedGraph, f32)> = Vec::new();
         for rows in signatures {
             let neurons = numbers(rows, "neuron")?;
-            let f1s = column(rows, "f1")?.as_primitive_opt::<Float32Type>().ok_or(Malformed("f1"))?;
-            let several = column(rows, "several")?.as_boolean_opt().ok_or(Malformed("several"))?;
+            let f1s = column(rows, "f1")?.as_primitive_opt::<Float32Type>().ok_or(MalformedColumn("f1"))?;
+            let several = column(rows, "several")?.as_boolean_opt().ok_or(MalformedColumn("several"))?;
             let hashes = Lists::<Int64Type>::new(rows, "patterns")?;
             let weights = Lists::<Float32Type>::new(rows, "weights")?;
             for (i, neuron) in neurons.iter().enumerate() {
                 let patterns = hashes.get(i).iter().zip(weights.get(i)).map(|(hash, weight)| (*hash as u64, *weight));
-                let signature = Signature::new(patterns.collect()).map_err(|_| Malformed("weights"))?;
-                let neuron = u32::try_from(*neuron).map_err(|_| Malformed("neuron"))?;
+                let signature = Signature::new(patterns.collect()).map_err(|_| MalformedColumn("weights"))?;
+                let neuron = u32::try_from(*neuron).map_err(|_| MalformedColumn("neuron"))?;
                 let f1 = if f1s.is_valid(i) { f1s.value(i) } else { f32::NAN };
                 graphs.push((IndexedGraph { neuron, several: several.value(i), signature }, f1));
             }
@@ -190,7 +190,7 @@ impl IndexedLayer {
         let ordinal = |neuron: &i32| {
             let found =
                 graphs.binary_search_by_key(&i64::from(*neuron), |graph: &IndexedGraph| i64::from(graph.neuron));
-            found.map(|ordinal| ordinal as u32).map_err(|_| Malformed("neurons"))
+            found.map(|ordinal| ordinal as u32).map_err(|_| MalformedColumn("neurons"))
         };
         let mut lists = Vec::new();
         let mut ordinals = Vec::new();
@@ -206,7 +206,8 @@ impl IndexedLayer {
             let activations = Lists::<Float32Type>::new(rows, "activations")?;
             let importances = Lists::<Float32Type>::new(rows, "importances")?;
             for (i, ordinals) in (0..rows.num_rows()).zip(&mut ordinals) {
-                let role = Role::ALL.into_iter().find(|role| role.name() == roles.value(i)).ok_or(Malformed("role"))?;
+                let role =
+                    Role::ALL.into_iter().find(|role| role.name() == roles.value(i)).ok_or(MalformedColumn("role"))?;
                 let list = PostingList {
                     text: texts.value(i),
                     role,
@@ -217,7 +218,7 @@ impl IndexedLayer {
                 lists.push((keys.value(i), list));
             }
         }
-        let tokens = MemoryIndex::from_lists(f1s, lists).map_err(|_| Malformed("neurons"))?;
+        let tokens = MemoryIndex::from_lists(f1s, lists).map_err(|_| MalformedColumn("neurons"))?;
         Ok(Self { graphs, tokens })
     }
 }
@@ -228,12 +229,12 @@ fn place(model: &str, layer: u32, state: &str, rows: usize) -> [ArrayRef; 3] {
     [text(model), Arc::new(Int32Array::from_value(layer as i32, rows)), text(state)]
 }
 
-fn text<'a>(rows: &'a RecordBatch, name: &'static str) -> Result<&'a StringArray, Malformed> {
-    column(rows, name)?.as_string_opt().ok_or(Malformed(name))
+fn text<'a>(rows: &'a RecordBatch, name: &'static str) -> Result<&'a StringArray, MalformedColumn> {
+    column(rows, name)?.as_string_opt().ok_or(MalformedColumn(name))
 }
 
-fn numbers<'a>(rows: &'a RecordBatch, name: &'static str) -> Result<&'a [i32], Malformed> {
-    Ok(column(rows, name)?.as_primitive_opt::<Int32Type>().ok_or(Malformed(name))?.values())
+fn numbers<'a>(rows: &'a RecordBatch, name: &'static str) -> Result<&'a [i32], MalformedColumn> {
+    Ok(column(rows, name)?.as_primitive_opt::<Int32Type>().ok_or(MalformedColumn(name))?.values())
 }
 
 /// A column of lists of numbers.
@@ -243,9 +244,9 @@ struct Lists<'a, T: ArrowPrimitiveType> {
 }
 
 impl<'a, T: ArrowPrimitiveType> Lists<'a, T> {
-    fn new(rows: &'a RecordBatch, name: &'static str) -> Result<Self, Malformed> {
-        let lists = column(rows, name)?.as_list_opt::<i32>().ok_or(Malformed(name))?;
-        let values = lists.values().as_primitive_opt::<T>().ok_or(Malformed(name))?.values();
+    fn new(rows: &'a RecordBatch, name: &'static str) -> Result<Self, MalformedColumn> {
+        let lists = column(rows, name)?.as_list_opt::<i32>().ok_or(MalformedColumn(name))?;
+        let values = lists.values().as_primitive_opt::<T>().ok_or(MalformedColumn(name))?.values();
         Ok(Self { lists, values })
     }
 

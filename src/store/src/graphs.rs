@@ -11,9 +11,9 @@ use datafusion::arrow::datatypes::{Int32Type, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::logical_expr::{Expr, ident, lit};
 
-use crate::analysis::{Malformed, column};
+use crate::analysis::{MalformedColumn, column};
 use crate::bundled::decoded;
-use crate::cache::{BoundedCache, Shares};
+use crate::cache::{BoundedCache, CacheLimits};
 use crate::location::Root;
 use crate::row_reader::OpenFile;
 use crate::store::{arrow, damaged, whole};
@@ -87,7 +87,7 @@ enum Part {
 
 /// Rows and columns of a layer to be read.
 #[derive(Debug, Clone, Copy)]
-struct Wanted<'a> {
+struct GraphSelection<'a> {
     model: &'a str,
     version: &'a str,
     layer: u32,
@@ -96,7 +96,7 @@ struct Wanted<'a> {
     columns: Option<&'a [&'a str]>,
 }
 
-fn cache(shares: &Shares) -> BoundedCache<CacheKey, RecordBatch> {
+fn cache(shares: &CacheLimits) -> BoundedCache<CacheKey, RecordBatch> {
     BoundedCache::new(shares.graphs, |(_, model, version, ..): &CacheKey, rows: &RecordBatch| {
         model.len() + version.len() + rows.get_array_memory_size()
     })
@@ -105,11 +105,11 @@ fn cache(shares: &Shares) -> BoundedCache<CacheKey, RecordBatch> {
 impl Graphs {
     pub fn new(root: &Root) -> Result<Self> {
         let table = Table::new(root, "graphs", Arc::clone(&GRAPHS), &["model", "layer"])?.with_pages_of(PAGE_ROWS);
-        Ok(Self { table, bundled: Vec::new(), cache: cache(&Shares::ALL) })
+        Ok(Self { table, bundled: Vec::new(), cache: cache(&CacheLimits::ALL) })
     }
 
     /// Returns the same table with caches of these sizes.
-    pub fn with_caches(self, shares: &Shares) -> Result<Self> {
+    pub fn with_caches(self, shares: &CacheLimits) -> Result<Self> {
         Ok(Self { table: self.table.with_caches(shares)?, cache: cache(shares), ..self })
     }
 
@@ -123,8 +123,8 @@ impl Graphs {
     }
 
     /// Reads rows that were written, not those that are compiled in.
-    async fn stored(&self, wanted: Wanted<'_>) -> Result<RecordBatch> {
-        let Wanted { model, version, layer, neurons, columns } = wanted;
+    async fn stored(&self, wanted: GraphSelection<'_>) -> Result<RecordBatch> {
+        let GraphSelection { model, version, layer, neurons, columns } = wanted;
         if let Some(neurons) = neurons
             && let Some(files) = self.table.open_files(&[("model", model), ("layer", &layer.to_string())]).await?
         {
@@ -136,8 +136,8 @@ impl Graphs {
         whole("graphs", &rows, &project(columns)?)
     }
 
-    async fn all(&self, wanted: Wanted<'_>) -> Result<RecordBatch> {
-        let Wanted { model, version, layer, neurons, columns } = wanted;
+    async fn all(&self, wanted: GraphSelection<'_>) -> Result<RecordBatch> {
+        let GraphSelection { model, version, layer, neurons, columns } = wanted;
         let stored = self.stored(wanted).await?;
         let keys: HashSet<GraphKey> = keys(&stored)?.into_iter().collect();
         let schema = project(columns)?;
@@ -183,7 +183,7 @@ impl Store {
         layer: u32,
         neurons: Option<&[u32]>,
     ) -> Result<RecordBatch> {
-        let wanted = Wanted { model, version: model_version, layer, neurons: None, columns: None };
+        let wanted = GraphSelection { model, version: model_version, layer, neurons: None, columns: None };
         let Some(neurons) = neurons else { return self.layer_rows(wanted, Part::Graphs).await };
         let neurons: BTreeSet<u32> = neurons.iter().copied().collect();
         let key = self.graphs_key(&wanted).await?;
@@ -209,7 +209,7 @@ impl Store {
         layer: u32,
         neurons: &[u32],
     ) -> Result<RecordBatch> {
-        let wanted = Wanted { model, version: model_version, layer, neurons: None, columns: Some(&ALONE) };
+        let wanted = GraphSelection { model, version: model_version, layer, neurons: None, columns: Some(&ALONE) };
         let key = self.graphs_key(&wanted).await?;
         if neurons.len() > FEW || self.graphs.cache.contains_key(&key(Part::Graphs)) {
             return self.graphs(model, model_version, layer, Some(neurons)).await;
@@ -225,11 +225,11 @@ impl Store {
     pub async fn graph_scores(&self, model: &str, model_version: &str, layer: u32) -> Result<RecordBatch> {
         let scores: Vec<&str> =
             GRAPHS.fields().iter().map(|f| f.name().as_str()).filter(|name| *name != "graph").collect();
-        let wanted = Wanted { model, version: model_version, layer, neurons: None, columns: Some(&scores) };
+        let wanted = GraphSelection { model, version: model_version, layer, neurons: None, columns: Some(&scores) };
         self.layer_rows(wanted, Part::Scores).await
     }
 
-    async fn layer_rows(&self, wanted: Wanted<'_>, part: Part) -> Result<RecordBatch> {
+    async fn layer_rows(&self, wanted: GraphSelection<'_>, part: Part) -> Result<RecordBatch> {
         let key = self.graphs_key(&wanted).await?;
         // Errors are shared by those who wait for the same rows, but not kept.
         let rows = self.graphs.cache.get_or_load(key(part), self.graphs.all(wanted)).await;
@@ -242,7 +242,7 @@ impl Store {
     /// Returns rows of neurons that are cached one by one.
     async fn few_rows(
         &self,
-        wanted: Wanted<'_>,
+        wanted: GraphSelection<'_>,
         neurons: BTreeSet<u32>,
         key: impl Fn(u32) -> CacheKey,
     ) -> Result<RecordBatch> {
@@ -255,7 +255,7 @@ impl Store {
             }
         }
         if !missing.is_empty() {
-            let rows = self.graphs.all(Wanted { neurons: Some(&missing), ..wanted }).await?;
+            let rows = self.graphs.all(GraphSelection { neurons: Some(&missing), ..wanted }).await?;
             for neuron in missing {
                 let part = of_neuron(&rows, |found| found == neuron)?;
                 cache.insert(key(neuron), part.clone()).await;
@@ -266,7 +266,7 @@ impl Store {
     }
 
     /// Returns a function that makes cache keys of parts of a layer as it is now.
-    async fn graphs_key(&self, wanted: &Wanted<'_>) -> Result<impl Fn(Part) -> CacheKey + use<>> {
+    async fn graphs_key(&self, wanted: &GraphSelection<'_>) -> Result<impl Fn(Part) -> CacheKey + use<>> {
         let version = self.graphs.table.version().await?;
         let (model, of_model, layer) = (wanted.model.to_owned(), wanted.version.to_owned(), wanted.layer);
         Ok(move |part| (version, model.clone(), of_model.clone(), layer, part))
@@ -286,7 +286,7 @@ impl Store {
     /// [`Error::Access`], [`Error::Damaged`].
     pub async fn stored_graphs(&self, model: &str, model_version: &str, layer: u32) -> Result<HashSet<GraphKey>> {
         let columns = Some(&["layer", "neuron", "method"][..]);
-        let wanted = Wanted { model, version: model_version, layer, neurons: None, columns };
+        let wanted = GraphSelection { model, version: model_version, layer, neurons: None, columns };
         Ok(keys(&self.graphs.stored(wanted).await?)?.into_iter().collect())
     }
 
@@ -335,18 +335,18 @@ fn positions(schema: &SchemaRef) -> Result<Vec<usize>> {
 
 fn text<'a>(rows: &'a RecordBatch, name: &'static str) -> Result<&'a StringArray> {
     let values = column(rows, name).map_err(|e| damaged("graphs", &e))?;
-    values.as_string_opt().ok_or_else(|| damaged("graphs", &Malformed(name)))
+    values.as_string_opt().ok_or_else(|| damaged("graphs", &MalformedColumn(name)))
 }
 
 fn keys(rows: &RecordBatch) -> Result<Vec<GraphKey>> {
     let number = |name| {
         let values = column(rows, name).map_err(|e| damaged("graphs", &e))?;
-        values.as_primitive_opt::<Int32Type>().ok_or_else(|| damaged("graphs", &Malformed(name)))
+        values.as_primitive_opt::<Int32Type>().ok_or_else(|| damaged("graphs", &MalformedColumn(name)))
     };
     let (layer, neuron, method) = (number("layer")?, number("neuron")?, text(rows, "method")?);
     let key = |((layer, neuron), method): ((Option<i32>, Option<i32>), Option<&str>)| {
-        let index = |n: Option<i32>, name| n.and_then(|n| u32::try_from(n).ok()).ok_or(Malformed(name));
-        let method = method.ok_or(Malformed("method"))?.to_owned();
+        let index = |n: Option<i32>, name| n.and_then(|n| u32::try_from(n).ok()).ok_or(MalformedColumn(name));
+        let method = method.ok_or(MalformedColumn("method"))?.to_owned();
         Ok(GraphKey { layer: index(layer, "layer")?, neuron: index(neuron, "neuron")?, method })
     };
     layer.iter().zip(neuron).zip(method).map(key).collect::<Result<_, _>>().map_err(|e| damaged("graphs", &e))
@@ -392,7 +392,7 @@ fn of_keys<'a>(model: &str, keys: impl Iterator<Item = &'a GraphKey>) -> Expr {
 }
 
 /// Reads the rows of some neurons from the files of a layer.
-async fn read_few(files: &[Arc<OpenFile>], wanted: Wanted<'_>, neurons: &[u32]) -> Result<RecordBatch> {
+async fn read_few(files: &[Arc<OpenFile>], wanted: GraphSelection<'_>, neurons: &[u32]) -> Result<RecordBatch> {
     let schema = project(wanted.columns)?;
     let columns: Option<Vec<&str>> =
         wanted.columns.map(|columns| columns.iter().copied().chain(["model_version"]).collect());
@@ -425,7 +425,8 @@ fn of_neurons(neurons: &[u32]) -> Expr {
 /// Copies the rows of some neurons.
 fn of_neuron(rows: &RecordBatch, wanted: impl Fn(u32) -> bool) -> Result<RecordBatch> {
     let neurons = column(rows, "neuron").map_err(|e| damaged("graphs", &e))?;
-    let neurons = neurons.as_primitive_opt::<Int32Type>().ok_or_else(|| damaged("graphs", &Malformed("neuron")))?;
+    let neurons =
+        neurons.as_primitive_opt::<Int32Type>().ok_or_else(|| damaged("graphs", &MalformedColumn("neuron")))?;
     let these = neurons.iter().zip(0u32..).filter(|(neuron, _)| neuron.is_some_and(|neuron| wanted(neuron as u32)));
     let indices = UInt32Array::from_iter_values(these.map(|(_, row)| row));
     take_record_batch(rows, &indices).map_err(|e| arrow("graphs", e))

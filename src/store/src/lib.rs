@@ -8,6 +8,8 @@
 //! | `bounds` | a neuron and segment: bounds of its activations in each example | model, layer, dataset |
 //! | `contexts` | an example: its place in the dataset and its tokens | model, dataset |
 //! | `graphs` | a neuron and method: the graph learned or the reason why there is none, and its scores | model, layer |
+//! | `explanations` | what a source says of a neuron | model, layer |
+//! | `examples` | what a source has published of the activations of a neuron on a text | model, layer |
 //! | `graph_tokens` | a token and role: the neurons whose graphs have it | model, layer |
 //! | `graph_signatures` | a neuron: the patterns of its graph, as numbers | model, layer |
 //!
@@ -22,6 +24,8 @@ mod bundled;
 mod cache;
 mod definition;
 mod error;
+mod examples;
+mod explanations;
 mod graph_index;
 mod graphs;
 mod location;
@@ -31,14 +35,16 @@ mod store;
 mod table;
 mod version;
 
-pub use analysis::{LayerAnalysis, LayerStrongest, Progress};
+pub use analysis::{LayerAnalysis, LayerTopTokens, Progress};
 pub use bounds::{LayerIndex, StoredExample, widest};
 pub use bundled::BundledAnalysis;
 pub use cache::{BoundedCache, CACHE_BYTES};
 pub use definition::Definition;
 pub use error::{Error, Result};
+pub use examples::ExampleKey;
+pub use explanations::ExplanationKey;
 pub use graph_index::{IndexedGraph, IndexedLayer};
 pub use graphs::{BundledGraphs, GraphKey};
 pub use registration::Registration;
-pub use store::{Analysed, Busy, Segment, Store};
+pub use store::{AnalysedLayer, AnalysisGuard, Segment, Store};
 pub use version::holds_for;

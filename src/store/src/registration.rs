@@ -7,7 +7,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArra
 use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::error::ArrowError;
 
-use crate::analysis::{Malformed, column, list};
+use crate::analysis::{MalformedColumn, column, list};
 use neuroql_schema::tables::MODELS;
 
 /// A model that was registered.
@@ -38,8 +38,8 @@ impl Registration {
         RecordBatch::try_new(Arc::clone(&MODELS), columns)
     }
 
-    pub(crate) fn from_rows(rows: &RecordBatch) -> Result<Vec<Self>, Malformed> {
-        let text = |name| Ok::<_, Malformed>(column(rows, name)?.as_string::<i32>());
+    pub(crate) fn from_rows(rows: &RecordBatch) -> Result<Vec<Self>, MalformedColumn> {
+        let text = |name| Ok::<_, MalformedColumn>(column(rows, name)?.as_string::<i32>());
         let (model, location, sha256) = (text("model")?, text("location")?, text("sha256")?);
         let options = column(rows, "options")?.as_list::<i32>();
         let of_row = |i: usize| {

@@ -12,17 +12,18 @@ use datafusion::logical_expr::{Expr, ident, lit};
 use neuroql_analysis::{LayerBounds, LayerSummary};
 use object_store::ObjectStore;
 
-use crate::analysis::{LayerAnalysis, LayerStrongest, Malformed, Neurons, Progress, column};
+use crate::analysis::{LayerAnalysis, LayerTopTokens, MalformedColumn, NeuronsRow, Progress, column};
 use crate::bounds::{LayerIndex, StoredExample, bounds_rows, contexts_from_rows, contexts_rows};
-use crate::bundled::{Bundled, BundledAnalysis};
-use crate::cache::{BoundedCache, Shares};
+use crate::bundled::{BundledAnalysis, DecodedAnalysis};
+use crate::cache::{BoundedCache, CacheLimits};
+use crate::examples;
 use crate::graph_index::GraphIndexTables;
 use crate::graphs::Graphs;
 use crate::location::Root;
 use crate::registration::Registration;
 use crate::table::{Precondition, Table, is};
 use crate::{Error, Result};
-use neuroql_schema::tables::{BOUNDS, CONTEXTS, MODELS, NEURONS, TABLES};
+use neuroql_schema::tables::{BOUNDS, CONTEXTS, EXPLANATIONS, MODELS, NEURONS, TABLES};
 
 /// Results that outlive a query: registrations, statistics, examples, bounds and graphs.
 #[derive(Debug)]
@@ -35,10 +36,12 @@ pub struct Store {
     contexts: Table,
     pub(crate) graphs: Graphs,
     pub(crate) graph_index: GraphIndexTables,
-    bundled: Vec<Bundled>,
+    pub(crate) explanations: Table,
+    pub(crate) examples: Table,
+    bundled: Vec<DecodedAnalysis>,
     /// Models and datasets that this process is analysing.
     busy: Arc<Mutex<BTreeSet<(String, String)>>>,
-    cache: BoundedCache<Key, Cached>,
+    cache: BoundedCache<Key, CachedValue>,
 }
 
 /// The key of a cached value: version, table, and part.
@@ -51,14 +54,14 @@ enum Key {
 }
 
 #[derive(Debug, Clone)]
-enum Cached {
-    Analysed(Arc<Vec<Analysed>>),
+enum CachedValue {
+    Analysed(Arc<Vec<AnalysedLayer>>),
     Neurons(RecordBatch),
     Index(Option<Arc<LayerIndex>>),
     Contexts(Option<Arc<Vec<StoredExample>>>),
 }
 
-impl Cached {
+impl CachedValue {
     fn bytes(key: &Key, cached: &Self) -> usize {
         let names = match key {
             Key::Analysed(_) => 0,
@@ -72,7 +75,8 @@ impl Cached {
         names
             + match cached {
                 Self::Analysed(analysed) => {
-                    let segments = |a: &Analysed| a.progress.segments.iter().map(|name| 24 + name.len()).sum::<usize>();
+                    let segments =
+                        |a: &AnalysedLayer| a.progress.segments.iter().map(|name| 24 + name.len()).sum::<usize>();
                     analysed.iter().map(|analysed| 256 + segments(analysed)).sum()
                 }
                 Self::Neurons(rows) => rows.get_array_memory_size(),
@@ -88,7 +92,7 @@ impl Cached {
 
 /// A layer that has been analysed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Analysed {
+pub struct AnalysedLayer {
     /// Name of the model.
     pub model: String,
     /// Name of the dataset.
@@ -112,12 +116,12 @@ pub struct Segment<'a> {
 
 /// The right to analyse a model over a dataset, given back when dropped.
 #[derive(Debug)]
-pub struct Busy {
+pub struct AnalysisGuard {
     what: (String, String),
     all: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
 
-impl Drop for Busy {
+impl Drop for AnalysisGuard {
     fn drop(&mut self) {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.what);
     }
@@ -142,11 +146,18 @@ impl Store {
 
     /// Looks for the tables that exist.
     async fn look(self) -> Result<Self> {
-        let Self { root, models, tables, neurons, bounds, contexts, graphs, graph_index, bundled, busy, cache } = self;
-        let (models, tables, neurons) = (models.open().await?, tables.open().await?, neurons.open().await?);
-        let (bounds, contexts) = (bounds.open().await?, contexts.open().await?);
-        let (graphs, graph_index) = (graphs.open().await?, graph_index.open().await?);
-        Ok(Self { root, models, tables, neurons, bounds, contexts, graphs, graph_index, bundled, busy, cache })
+        Ok(Self {
+            models: self.models.open().await?,
+            tables: self.tables.open().await?,
+            neurons: self.neurons.open().await?,
+            bounds: self.bounds.open().await?,
+            contexts: self.contexts.open().await?,
+            graphs: self.graphs.open().await?,
+            graph_index: self.graph_index.open().await?,
+            explanations: self.explanations.open().await?,
+            examples: self.examples.open().await?,
+            ..self
+        })
     }
 
     /// Creates a store that ends with the process.
@@ -167,10 +178,12 @@ impl Store {
             contexts: Table::new(&root, "contexts", Arc::clone(&CONTEXTS), &["model", "dataset"])?,
             graphs: Graphs::new(&root)?,
             graph_index: GraphIndexTables::new(&root)?,
+            explanations: Table::new(&root, "explanations", Arc::clone(&EXPLANATIONS), &["model", "layer"])?,
+            examples: examples::table(&root)?,
             root,
             bundled: Vec::new(),
             busy: Arc::default(),
-            cache: BoundedCache::new(Shares::ALL.rows, Cached::bytes),
+            cache: BoundedCache::new(CacheLimits::ALL.rows, CachedValue::bytes),
         })
     }
 
@@ -180,26 +193,25 @@ impl Store {
     /// # Errors
     /// Returns an error if the caches cannot be made.
     pub fn with_cache_bytes(self, bytes: u64) -> Result<Self> {
-        let shares = Shares::of(bytes);
-        let Self { root, models, tables, neurons, bounds, contexts, graphs, graph_index, bundled, busy, .. } = self;
+        let shares = CacheLimits::of(bytes);
         Ok(Self {
-            root,
-            models: models.with_caches(&shares)?,
-            tables: tables.with_caches(&shares)?,
-            neurons: neurons.with_caches(&shares)?,
-            bounds: bounds.with_caches(&shares)?,
-            contexts: contexts.with_caches(&shares)?,
-            graphs: graphs.with_caches(&shares)?,
-            graph_index: graph_index.with_caches(&shares)?,
-            bundled,
-            busy,
-            cache: BoundedCache::new(shares.rows, Cached::bytes),
+            models: self.models.with_caches(&shares)?,
+            tables: self.tables.with_caches(&shares)?,
+            neurons: self.neurons.with_caches(&shares)?,
+            bounds: self.bounds.with_caches(&shares)?,
+            contexts: self.contexts.with_caches(&shares)?,
+            graphs: self.graphs.with_caches(&shares)?,
+            graph_index: self.graph_index.with_caches(&shares)?,
+            explanations: self.explanations.with_caches(&shares)?,
+            examples: self.examples.with_caches(&shares)?,
+            cache: BoundedCache::new(shares.rows, CachedValue::bytes),
+            ..self
         })
     }
 
     /// Adds an analysis that is compiled into the program; one of the same layer in the store takes its place.
     pub fn with_bundled(mut self, files: BundledAnalysis) -> Self {
-        self.bundled.push(Bundled::new(files));
+        self.bundled.push(DecodedAnalysis::new(files));
         self
     }
 
@@ -246,7 +258,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Access`], [`Error::Damaged`].
-    pub async fn analysed(&self) -> Result<Arc<Vec<Analysed>>> {
+    pub async fn analysed(&self) -> Result<Arc<Vec<AnalysedLayer>>> {
         let version = self.neurons.version().await?;
         let load = async {
             let columns = ["model", "layer", "dataset", "neuron", "progress"];
@@ -260,10 +272,10 @@ impl Store {
                 collect_analysed(&bundled.neurons(None)?, &mut all)?;
             }
             all.sort_by(|a, b| (&a.model, &a.dataset, a.layer).cmp(&(&b.model, &b.dataset, b.layer)));
-            Ok::<_, Error>(Cached::Analysed(Arc::new(all)))
+            Ok::<_, Error>(CachedValue::Analysed(Arc::new(all)))
         };
         match self.cached(Key::Analysed(version), load).await? {
-            Cached::Analysed(all) => Ok(all),
+            CachedValue::Analysed(all) => Ok(all),
             _ => unreachable!("the key says what is cached"),
         }
     }
@@ -298,10 +310,10 @@ impl Store {
             let order = column(&rows, "neuron").map_err(|e| damaged("neurons", &e))?;
             let order = [datafusion::arrow::compute::SortColumn { values: Arc::clone(order), options: None }];
             let sorted = lexsort_to_indices(&order, None).and_then(|order| take_record_batch(&rows, &order));
-            Ok(Cached::Neurons(sorted.map_err(|e| arrow("neurons", e))?))
+            Ok(CachedValue::Neurons(sorted.map_err(|e| arrow("neurons", e))?))
         };
         match self.cached(Key::Neurons(version, model.into(), dataset.into(), layer), load).await? {
-            Cached::Neurons(rows) => Ok(rows),
+            CachedValue::Neurons(rows) => Ok(rows),
             _ => unreachable!("the key says what is cached"),
         }
     }
@@ -330,11 +342,11 @@ impl Store {
         layer: u32,
         neurons: Option<&[u32]>,
         progress: &Progress,
-    ) -> Result<Option<LayerStrongest>> {
+    ) -> Result<Option<LayerTopTokens>> {
         let rows = self.neurons(model, dataset, layer).await?;
         let strongest = match neurons {
-            Some(neurons) => LayerStrongest::from_rows(&rows, neurons.iter().map(|n| *n as usize), progress),
-            None => LayerStrongest::from_rows(&rows, 0..rows.num_rows(), progress),
+            Some(neurons) => LayerTopTokens::from_rows(&rows, neurons.iter().map(|n| *n as usize), progress),
+            None => LayerTopTokens::from_rows(&rows, 0..rows.num_rows(), progress),
         };
         strongest.map_err(|e| damaged("neurons", &e))
     }
@@ -356,10 +368,10 @@ impl Store {
                 rows.extend(bundled.bounds(layer)?);
             }
             let index = LayerIndex::from_rows(&rows, &progress.segments).map_err(|e| damaged("bounds", &e))?;
-            Ok(Cached::Index(index.map(Arc::new)))
+            Ok(CachedValue::Index(index.map(Arc::new)))
         };
         match self.cached(Key::Index(model.into(), dataset.into(), layer, progress.segments.clone()), load).await? {
-            Cached::Index(index) => Ok(index),
+            CachedValue::Index(index) => Ok(index),
             _ => unreachable!("the key says what is cached"),
         }
     }
@@ -380,19 +392,19 @@ impl Store {
                 rows.extend(bundled.contexts()?);
             }
             let contexts = contexts_from_rows(&rows, &progress.segments).map_err(|e| damaged("contexts", &e))?;
-            Ok(Cached::Contexts(contexts.map(Arc::new)))
+            Ok(CachedValue::Contexts(contexts.map(Arc::new)))
         };
         match self.cached(Key::Contexts(model.into(), dataset.into(), progress.segments.clone()), load).await? {
-            Cached::Contexts(contexts) => Ok(contexts),
+            CachedValue::Contexts(contexts) => Ok(contexts),
             _ => unreachable!("the key says what is cached"),
         }
     }
 
     /// Reserves a model and dataset for one analysis of this process; `None` if there is one already.
-    pub fn begin(&self, model: &str, dataset: &str) -> Option<Busy> {
+    pub fn begin(&self, model: &str, dataset: &str) -> Option<AnalysisGuard> {
         let what = (model.to_owned(), dataset.to_owned());
         let mut all = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(what.clone()).then(|| Busy { what, all: Arc::clone(&self.busy) })
+        all.insert(what.clone()).then(|| AnalysisGuard { what, all: Arc::clone(&self.busy) })
     }
 
     /// Commits a segment and the summaries after it. The last write makes it all visible at once; what an interrupted
@@ -421,7 +433,7 @@ impl Store {
         }
         let rows: Vec<RecordBatch> = summaries
             .iter()
-            .map(|summary| Neurons { progress, summary }.rows(model, dataset, text))
+            .map(|summary| NeuronsRow { progress, summary }.rows(model, dataset, text))
             .collect::<Result<_, _>>()
             .map_err(|e| arrow("neurons", e))?;
         let layers = summaries.iter().map(|summary| lit(summary.layer() as i32)).collect();
@@ -467,18 +479,19 @@ impl Store {
         let mut deleted = 0;
         let GraphIndexTables { tokens, signatures } = &self.graph_index;
         let of_graphs = [&self.graphs.table, tokens, signatures];
+        let said = [&self.explanations, &self.examples];
         let others = [&self.models, &self.tables, &self.neurons, &self.bounds, &self.contexts];
-        for table in others.into_iter().chain(of_graphs) {
+        for table in others.into_iter().chain(said).chain(of_graphs) {
             deleted += table.vacuum(retention).await?;
         }
         Ok(deleted)
     }
 
-    fn bundle(&self, model: &str, dataset: &str) -> Option<&Bundled> {
+    fn bundle(&self, model: &str, dataset: &str) -> Option<&DecodedAnalysis> {
         self.bundled.iter().find(|bundled| bundled.files.model == model && bundled.files.dataset == dataset)
     }
 
-    async fn cached(&self, key: Key, load: impl Future<Output = Result<Cached>>) -> Result<Cached> {
+    async fn cached(&self, key: Key, load: impl Future<Output = Result<CachedValue>>) -> Result<CachedValue> {
         // Errors are shared by those who wait for the same rows, but not kept.
         self.cache.get_or_load(key, load).await.map_err(|error| match Arc::try_unwrap(error) {
             Ok(error) => error,
@@ -487,7 +500,7 @@ impl Store {
     }
 }
 
-fn collect_analysed(rows: &[RecordBatch], all: &mut Vec<Analysed>) -> Result<()> {
+fn collect_analysed(rows: &[RecordBatch], all: &mut Vec<AnalysedLayer>) -> Result<()> {
     let mut collect = || {
         for batch in rows {
             let model = column(batch, "model")?.as_string::<i32>();
@@ -496,16 +509,16 @@ fn collect_analysed(rows: &[RecordBatch], all: &mut Vec<Analysed>) -> Result<()>
             for i in 0..batch.num_rows() {
                 let (model, dataset, layer) = (model.value(i), dataset.value(i), layer.value(i) as u32);
                 // Each layer comes once; the store's own come first.
-                if all.iter().any(|a: &Analysed| a.layer == layer && a.model == model && a.dataset == dataset) {
+                if all.iter().any(|a: &AnalysedLayer| a.layer == layer && a.model == model && a.dataset == dataset) {
                     continue;
                 }
                 let progress = Progress::from_column(&batch.slice(i, 1))?;
-                all.push(Analysed { model: model.into(), dataset: dataset.into(), layer, progress });
+                all.push(AnalysedLayer { model: model.into(), dataset: dataset.into(), layer, progress });
             }
         }
         Ok(())
     };
-    collect().map_err(|e: Malformed| damaged("neurons", &e))
+    collect().map_err(|e: MalformedColumn| damaged("neurons", &e))
 }
 
 /// Filter for the rows of a model and dataset, of one layer or of all if `None`.
@@ -529,6 +542,6 @@ pub(crate) fn arrow(table: &'static str, error: ArrowError) -> Error {
     Error::Damaged { table, reason: error.to_string() }
 }
 
-pub(crate) fn damaged(table: &'static str, malformed: &Malformed) -> Error {
+pub(crate) fn damaged(table: &'static str, malformed: &MalformedColumn) -> Error {
     Error::Damaged { table, reason: format!("column \"{}\" is missing or malformed", malformed.0) }
 }

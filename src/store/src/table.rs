@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{Field, SchemaRef};
 use datafusion::arrow::error::ArrowError;
@@ -20,13 +20,16 @@ use datafusion::parquet::file::properties::{
 };
 use datafusion::parquet::schema::types::ColumnPath;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::scalar::ScalarValue;
+use deltalake::operations::write::SchemaMode;
 use deltalake::protocol::SaveMode;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, FilterOp, FilterValue};
 use futures::TryStreamExt;
+use neuroql_schema::tables::ADDED;
 use object_store::path::Path;
 use tokio::sync::Mutex;
 
-use crate::cache::{BoundedCache, Shares};
+use crate::cache::{BoundedCache, CacheLimits};
 use crate::location::Root;
 use crate::row_reader::OpenFile;
 use crate::{Error, Result};
@@ -67,13 +70,13 @@ pub(crate) struct Table {
     partitions: &'static [&'static str],
     /// Rows of a page of a column.
     page: usize,
-    session: Session,
+    session: ReadSession,
     /// Files of partitions, by version of the table: finding them means to read the log of all files.
-    listed: Listed,
+    listed: FileLists,
     /// Files of which rows were read without a query.
-    opened: Opened,
+    opened: OpenFiles,
     /// Locked for as long as it takes to copy or to replace a pointer.
-    current: RwLock<Arc<Current>>,
+    current: RwLock<Arc<TableSnapshot>>,
     /// Held from the first attempt of a write to its commit.
     writing: Mutex<()>,
     /// Held by the task that looks for commits of other processes, so that one looks for all.
@@ -89,7 +92,7 @@ pub(crate) struct Precondition<'a> {
 
 /// A file of a table.
 #[derive(Debug)]
-struct File {
+struct TableFile {
     path: Path,
     size: u64,
     /// True if some of its rows were deleted.
@@ -97,7 +100,7 @@ struct File {
 }
 
 #[derive(Debug, Clone)]
-struct Current {
+struct TableSnapshot {
     table: DeltaTable,
     /// True if the table exists; it is created by the first write.
     exists: bool,
@@ -105,16 +108,16 @@ struct Current {
     seen: Instant,
 }
 
-impl Current {
+impl TableSnapshot {
     fn version(&self) -> Option<u64> {
         if self.exists { self.table.version() } else { None }
     }
 }
 
 /// The session for reading; it caches footers of files.
-struct Session(SessionContext);
+struct ReadSession(SessionContext);
 
-impl fmt::Debug for Session {
+impl fmt::Debug for ReadSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Session").field(&self.0.session_id()).finish()
     }
@@ -136,9 +139,9 @@ impl Table {
             None => builder,
         };
         let table = builder.build().map_err(failed)?;
-        let current = Current { table, exists: false, seen: Instant::now() };
+        let current = TableSnapshot { table, exists: false, seen: Instant::now() };
         let page = DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT;
-        let (opened, listed, session) = caches(&Shares::ALL).map_err(|error| failed(error.into()))?;
+        let (opened, listed, session) = caches(&CacheLimits::ALL).map_err(|error| failed(error.into()))?;
         let current = RwLock::new(Arc::new(current));
         let (writing, looking) = (Mutex::default(), Mutex::default());
         Ok(Self { name, schema, partitions, page, session, listed, opened, current, writing, looking })
@@ -150,7 +153,7 @@ impl Table {
     }
 
     /// Returns the same table with caches of these sizes.
-    pub fn with_caches(self, shares: &Shares) -> Result<Self> {
+    pub fn with_caches(self, shares: &CacheLimits) -> Result<Self> {
         let failed = |error: DataFusionError| Error::of(self.name, "read", error.into());
         let (opened, listed, session) = caches(shares).map_err(failed)?;
         Ok(Self { opened, listed, session, ..self })
@@ -186,7 +189,7 @@ impl Table {
             return Ok(None);
         }
         let mut open = Vec::with_capacity(files.len());
-        for File { path, size, .. } in files.iter() {
+        for TableFile { path, size, .. } in files.iter() {
             let opened = self.opened.get_or_load(path.clone(), async {
                 OpenFile::open(table.object_store(), path.clone(), *size).await.map(Arc::new)
             });
@@ -198,14 +201,14 @@ impl Table {
         Ok(Some(open))
     }
 
-    async fn files_of(&self, table: &DeltaTable, partition: &[(&str, &str)]) -> Result<Arc<Vec<File>>> {
+    async fn files_of(&self, table: &DeltaTable, partition: &[(&str, &str)]) -> Result<Arc<Vec<TableFile>>> {
         let key = (table.version(), format!("{partition:?}"));
         if let Some(files) = self.listed.get(&key).await {
             return Ok(files);
         }
         let filters: Vec<_> =
             partition.iter().map(|(column, value)| (*column, FilterOp::Eq, FilterValue::Scalar(value))).collect();
-        let files = table.get_active_add_actions_by_partitions(&filters).map_ok(|file| File {
+        let files = table.get_active_add_actions_by_partitions(&filters).map_ok(|file| TableFile {
             path: file.object_store_path(),
             size: file.size() as u64,
             has_deletions: file.deletion_vector_descriptor().is_some(),
@@ -240,7 +243,12 @@ impl Table {
                 }
                 None => Arc::clone(&self.schema),
             };
-            let wanted = schema.fields().iter().map(|field| ident(field.name()));
+            let known = provider.schema();
+            let wanted = schema.fields().iter().map(|field| match known.index_of(field.name()) {
+                Err(_) if is_added(field) => Ok(lit(ScalarValue::try_new_null(field.data_type())?).alias(field.name())),
+                _ => Ok(ident(field.name())),
+            });
+            let wanted: Vec<Expr> = wanted.collect::<Result<_, DataFusionError>>()?;
             let rows = self.session.0.read_table(provider)?.filter(filter)?.select(wanted)?.collect().await?;
             rows.into_iter().map(|batch| conform(&batch, &schema)).collect::<Result<_, DeltaTableError>>()
         };
@@ -281,6 +289,10 @@ impl Table {
                 .with_input_plan(input.clone())
                 .with_partition_columns(self.partitions.iter().copied())
                 .with_writer_properties(properties.clone());
+            let write = match current.exists && self.lacks_columns(&current.table) {
+                true => write.with_schema_mode(SchemaMode::Merge),
+                false => write,
+            };
             let write = match &replaced {
                 // The first write of all has nothing to replace.
                 Some((filter, _)) if current.exists => {
@@ -309,6 +321,13 @@ impl Table {
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// Returns true if the table is of a version that had fewer columns.
+    fn lacks_columns(&self, table: &DeltaTable) -> bool {
+        let Ok(snapshot) = table.snapshot() else { return false };
+        let known = snapshot.schema();
+        self.schema.fields().iter().any(|field| is_added(field) && known.field(field.name()).is_none())
     }
 
     /// Plans rows in many parts: delta-rs deals out the partitions of the table to as many writers.
@@ -352,7 +371,7 @@ impl Table {
     /// Reads the rows of a precondition, in an order of its own.
     async fn precondition_rows(
         &self,
-        current: &Current,
+        current: &TableSnapshot,
         precondition: Option<&Precondition<'_>>,
     ) -> Result<Vec<String>> {
         let Some(Precondition { filter, columns }) = precondition.filter(|_| current.exists) else {
@@ -390,14 +409,14 @@ impl Table {
     }
 
     /// Returns the current snapshot, however old.
-    fn current(&self) -> Arc<Current> {
+    fn current(&self) -> Arc<TableSnapshot> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns the snapshot, not older than [`FRESH`].
-    async fn fresh(&self) -> Result<Arc<Current>> {
+    async fn fresh(&self) -> Result<Arc<TableSnapshot>> {
         let asked = Instant::now();
-        let is_fresh = |current: &Current| current.seen.elapsed() <= FRESH || current.seen >= asked;
+        let is_fresh = |current: &TableSnapshot| current.seen.elapsed() <= FRESH || current.seen >= asked;
         let current = self.current();
         if is_fresh(&current) {
             return Ok(current);
@@ -409,10 +428,10 @@ impl Table {
     }
 
     /// Looks for commits of other processes since a snapshot, and returns the newest one.
-    async fn look(&self, before: &Arc<Current>) -> Result<Arc<Current>> {
+    async fn look(&self, before: &Arc<TableSnapshot>) -> Result<Arc<TableSnapshot>> {
         let failed = |error| Error::of(self.name, "read", error);
         let seen = Instant::now();
-        let Current { mut table, exists, .. } = before.as_ref().clone();
+        let TableSnapshot { mut table, exists, .. } = before.as_ref().clone();
         // Loading a table that is not there works as well but is logged as an error.
         let exists = if !exists && !table.verify_deltatable_existence().await.map_err(failed)? {
             false
@@ -423,16 +442,16 @@ impl Table {
                 Err(error) => return Err(failed(error)),
             }
         };
-        Ok(self.publish(before, Current { table, exists, seen }))
+        Ok(self.publish(before, TableSnapshot { table, exists, seen }))
     }
 
     /// Makes a commit of this process known to readers.
-    fn committed(&self, before: &Arc<Current>, table: DeltaTable) {
-        self.publish(before, Current { table, exists: true, seen: Instant::now() });
+    fn committed(&self, before: &Arc<TableSnapshot>, table: DeltaTable) {
+        self.publish(before, TableSnapshot { table, exists: true, seen: Instant::now() });
     }
 
     /// Puts a snapshot that was made from another in its place, unless a newer one is there; returns the newest.
-    fn publish(&self, before: &Arc<Current>, found: Current) -> Arc<Current> {
+    fn publish(&self, before: &Arc<TableSnapshot>, found: TableSnapshot) -> Arc<TableSnapshot> {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&current, before) || found.version() > current.version() {
             *current = Arc::new(found);
@@ -441,15 +460,16 @@ impl Table {
     }
 }
 
-type Opened = BoundedCache<Path, Arc<OpenFile>>;
-type Listed = BoundedCache<(Option<u64>, String), Arc<Vec<File>>>;
+type OpenFiles = BoundedCache<Path, Arc<OpenFile>>;
+type FileLists = BoundedCache<(Option<u64>, String), Arc<Vec<TableFile>>>;
 
-fn caches(shares: &Shares) -> Result<(Opened, Listed, Session), DataFusionError> {
+fn caches(shares: &CacheLimits) -> Result<(OpenFiles, FileLists, ReadSession), DataFusionError> {
     let opened =
         BoundedCache::new(shares.opened, |path: &Path, file: &Arc<OpenFile>| path.as_ref().len() + file.bytes());
-    let listed = BoundedCache::new(shares.listed, |(_, partition): &(Option<u64>, String), files: &Arc<Vec<File>>| {
-        partition.len() + files.iter().map(|file| size_of::<File>() + file.path.as_ref().len()).sum::<usize>()
-    });
+    let listed =
+        BoundedCache::new(shares.listed, |(_, partition): &(Option<u64>, String), files: &Arc<Vec<TableFile>>| {
+            partition.len() + files.iter().map(|file| size_of::<TableFile>() + file.path.as_ref().len()).sum::<usize>()
+        });
     let runtime = RuntimeEnvBuilder::new()
         .with_metadata_cache_limit(shares.metadata as usize)
         .with_file_statistics_cache_limit(shares.statistics as usize)
@@ -457,7 +477,7 @@ fn caches(shares: &Shares) -> Result<(Opened, Listed, Session), DataFusionError>
         .with_object_list_cache_limit(0)
         .build_arc()?;
     let session = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
-    Ok((opened, listed, Session(session)))
+    Ok((opened, listed, ReadSession(session)))
 }
 
 /// Options for writing rows.
@@ -475,12 +495,20 @@ fn properties(page: usize) -> WriterProperties {
     PLAIN.iter().fold(properties, |p, column| p.set_column_dictionary_enabled(path(column), false)).build()
 }
 
+/// Returns true for a column that tables of earlier versions lack: it is NULL there.
+fn is_added(field: &Field) -> bool {
+    ADDED.contains(&field.name().as_str())
+}
+
 /// Casts a batch to the columns and types of a schema: Delta tables are read as views, and files by others have an
 /// order of their own.
 pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DeltaTableError> {
     let column = |field: &Arc<Field>| {
         let missing = || ArrowError::SchemaError(format!("column \"{}\" is missing", field.name()));
-        cast(batch.column_by_name(field.name()).ok_or_else(missing)?, field.data_type())
+        match batch.column_by_name(field.name()) {
+            None if is_added(field) => Ok(new_null_array(field.data_type(), batch.num_rows())),
+            column => cast(column.ok_or_else(missing)?, field.data_type()),
+        }
     };
     let columns = schema.fields().iter().map(column).collect::<Result<_, _>>()?;
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)

@@ -81,7 +81,7 @@ impl Kernel for BinaryGraphFunction {
 
     fn invoke(&self, args: ScalarFunctionArgs, interrupt: &Interrupt) -> Result<ColumnarValue> {
         let rows = args.number_rows;
-        let (mut a, mut b) = (Side::try_new(&args.args[0])?, Side::try_new(&args.args[1])?);
+        let (mut a, mut b) = (GraphArgument::try_new(&args.args[0])?, GraphArgument::try_new(&args.args[1])?);
         match &self.output {
             Output::Number(number) => {
                 let mut out = Float64Array::builder(rows);
@@ -111,13 +111,13 @@ impl Kernel for BinaryGraphFunction {
 }
 
 /// An argument, and its graph that was decoded last: rows of a join repeat them.
-pub(crate) struct Side {
+pub(crate) struct GraphArgument {
     graphs: GraphColumn,
     scalar: bool,
     last: Option<(usize, Option<Graph>)>,
 }
 
-impl Side {
+impl GraphArgument {
     pub fn try_new(argument: &ColumnarValue) -> Result<Self> {
         let scalar = matches!(argument, ColumnarValue::Scalar(_));
         Ok(Self { graphs: GraphColumn::try_new(&argument.to_array(1)?)?, scalar, last: None })

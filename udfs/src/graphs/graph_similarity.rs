@@ -10,7 +10,7 @@ use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs,
 use neuroql_graph::{Graph, Similarity, behaviour_while, similarity_while};
 use neuroql_schema::sql_error;
 
-use super::binary::Side;
+use super::binary::GraphArgument;
 use super::token_lists::TokenLists;
 use super::unary::EXAMPLE;
 use crate::Error;
@@ -69,7 +69,7 @@ impl Kernel for GraphSimilarity {
 
     fn invoke(&self, args: ScalarFunctionArgs, interrupt: &Interrupt) -> Result<ColumnarValue> {
         let rows = args.number_rows;
-        let (mut a, mut b) = (Side::try_new(&args.args[0])?, Side::try_new(&args.args[1])?);
+        let (mut a, mut b) = (GraphArgument::try_new(&args.args[0])?, GraphArgument::try_new(&args.args[1])?);
         let methods = args.args.get(2).map(|methods| cast(&methods.to_array(rows)?, &DataType::Utf8)).transpose()?;
         let methods: Option<&StringArray> = methods.as_ref().map(|methods| methods.as_string());
         let texts = args.args.get(3).map(|texts| texts.to_array(rows)).transpose()?;

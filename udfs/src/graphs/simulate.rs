@@ -64,7 +64,7 @@ impl Kernel for Simulate {
         let names = args.args.get(2).map(|names| cast(&names.to_array(rows)?, &DataType::Utf8)).transpose()?;
         let names: Option<&StringArray> = names.as_ref().map(|names| names.as_string());
 
-        let mut ready: Option<Ready> = None;
+        let mut ready: Option<CachedMatcher> = None;
         let mut text: Vec<u32> = Vec::new();
         let mut predicted: Vec<f32> = Vec::new();
         let mut out = ListBuilder::new(Float32Builder::new());
@@ -82,7 +82,7 @@ impl Kernel for Simulate {
             let current = match ready {
                 // Rows of one graph and many texts follow each other.
                 Some(last) if last.semantics == semantics && graphs.same(last.row, row_of(row)) => last,
-                _ => Ready::new(&graphs, row_of(row), semantics)?,
+                _ => CachedMatcher::new(&graphs, row_of(row), semantics)?,
             };
             predicted.clear();
             let simulated = current.matcher.simulate_while(&text, &mut predicted, || interrupt.goes_on());
@@ -96,13 +96,13 @@ impl Kernel for Simulate {
 }
 
 /// A graph made ready for rows to come.
-struct Ready {
+struct CachedMatcher {
     row: usize,
     semantics: Semantics,
     matcher: Matcher,
 }
 
-impl Ready {
+impl CachedMatcher {
     fn new(graphs: &GraphColumn, row: usize, semantics: Semantics) -> Result<Self> {
         let matcher = match graphs.view(row) {
             // Decoding checks the depth; most graphs have too few nodes to be too deep.

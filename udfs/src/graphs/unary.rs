@@ -1,4 +1,4 @@
-//! Functions of one graph: `graph_text`, `graph_json`, `graph_dot`, `graph_mermaid`, `graph_svg`, `graph_components`.
+//! Functions of one graph: `graph_text`, `graph_json`, `graph_dot`, `graph_mermaid`, `graph_components`.
 
 use std::sync::Arc;
 
@@ -21,10 +21,11 @@ pub(crate) const EXAMPLE: &str = "graph_from_json('{\"version\": 1, \"nodes\": [
 \"token\": \" the\", \"importance\": 1, \"activation\": 1, \"ends\": null, \"support\": 1}, {\"parent\": 0, \"kind\": \"token\", \
 \"id\": 287, \"token\": \" of\", \"importance\": 0.5, \"activation\": 0, \"ends\": 0.9, \"support\": 1}]}')";
 
-/// The patterns of a neuron graph, one a line.
+/// The patterns of a neuron graph, in lines.
 pub(crate) fn graph_text_udf() -> ScalarUDF {
     let output = Output::Text(|graph, _| Ok(draw::text(graph, &DrawOptions::default())));
-    let description = "The patterns of a neuron graph, one a line.";
+    let description = "The patterns of a neuron graph, those that predict the most first. Patterns that differ in one token \
+                       only and predict about the same share a line, with the alternatives in its place.";
     UnaryGraphFunction { name: "graph_text", description, titled: false, output }.udf()
 }
 
@@ -51,15 +52,6 @@ pub(crate) fn graph_mermaid_udf() -> ScalarUDF {
     });
     let description = "A drawing of a neuron graph in Mermaid's language.";
     UnaryGraphFunction { name: "graph_mermaid", description, titled: true, output }.udf()
-}
-
-/// A drawing of a neuron graph as SVG.
-pub(crate) fn graph_svg_udf() -> ScalarUDF {
-    let output = Output::Text(|graph, title| {
-        Ok(draw::svg(graph, &DrawOptions { title: title.map(str::to_owned), ..DrawOptions::default() }))
-    });
-    let description = "A drawing of a neuron graph as SVG.";
-    UnaryGraphFunction { name: "graph_svg", description, titled: true, output }.udf()
 }
 
 /// Function `graph_components`: the number of parts of a graph that share no context token.

@@ -18,23 +18,25 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
+use neuroql_schema::{Rights, Role};
 
 use crate::Error;
 use crate::async_method::async_method;
-use crate::guest::Guest;
 use crate::state::EngineState;
 use crate::tables::predicate::can_evaluate;
 
-mod joined;
+mod parameter_joins;
 mod parameters;
 mod ranges;
 mod streaming;
 
-pub use joined::ValuesGiven;
+pub use parameter_joins::CheckParameterJoins;
 use parameters::given;
-pub(crate) use parameters::{Parameter, Values};
+pub(crate) use parameters::{Parameter, ParameterValues};
 pub(crate) use ranges::Ranges;
-pub(crate) use streaming::{Asked, Call, Rows, Work, always_computed, computed};
+pub(crate) use streaming::{
+    RowProducer, RowSender, ScanOptions, StreamingTableFunction, producer_plan, streaming_plan, unfiltered_plan,
+};
 
 /// A table function.
 pub(crate) trait TableFunction: Debug + Send + Sync {
@@ -53,13 +55,14 @@ pub(crate) trait TableFunction: Debug + Send + Sync {
     /// gives it.
     fn outputs(&self) -> Vec<Field>;
 
-    /// Returns true if only a superuser may read it, as must be where reading changes anything. True by default.
-    fn requires_superuser(&self) -> bool {
-        true
+    /// Returns the least role that may read it: a superuser's unless it says otherwise, an analyst's where reading keeps
+    /// results, a reader's where it changes nothing and reads no file that its caller names.
+    fn requires(&self) -> Role {
+        Role::Superuser
     }
 
     /// The plan that yields [`TableFunction::outputs`], given a value for each parameter.
-    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan>;
+    fn plan(&self, engine: &Arc<EngineState>, values: &ParameterValues) -> Result<LogicalPlan>;
 }
 
 impl dyn TableFunction {
@@ -109,7 +112,7 @@ impl TableFunctionProvider {
     }
 
     /// Replaces parameters in a filter by their values, except those that are columns of the plan too.
-    fn with_values(&self, filter: &Expr, values: &Values) -> Result<Expr> {
+    fn with_values(&self, filter: &Expr, values: &ParameterValues) -> Result<Expr> {
         let outputs = self.function.outputs();
         let is_output = |name: &str| outputs.iter().any(|field| field.name() == name);
         let replaced = filter.clone().transform(|expr| {
@@ -160,10 +163,12 @@ impl TableFunctionProvider {
         limit: Option<usize>,
     ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
-            if self.function.requires_superuser() && session.config().get_extension::<Guest>().is_some() {
-                return Err(Error::SuperuserOnly(self.function.name()).into());
+            let rights = Rights::of(session.config_options());
+            let (function, role) = (self.function.name(), self.function.requires());
+            if !rights.has(role) {
+                return Err(Error::RoleRequired { function, role }.into());
             }
-            let values = Values::of(self.function.name(), self.function.parameters(), filters)?;
+            let values = ParameterValues::of(function, self.function.parameters(), filters)?.with_rights(rights);
             let plan = self.function.plan(&self.engine, &values)?;
             let schema = self.schema();
             let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
@@ -186,10 +191,10 @@ impl TableFunctionProvider {
     }
 }
 
-/// Returns the name of the table function that a plan's node reads, if only a superuser may read it.
-pub fn superuser_table_function(node: &LogicalPlan) -> Option<&'static str> {
+/// Returns the name of the table function that a plan's node reads, and the least role that may read it.
+pub fn required_role(node: &LogicalPlan) -> Option<(&'static str, Role)> {
     let LogicalPlan::TableScan(scan) = node else { return None };
     let provider = source_as_provider(&scan.source).ok()?;
     let TableFunctionProvider { function, .. } = provider.downcast_ref::<TableFunctionProvider>()?;
-    function.requires_superuser().then(|| function.name())
+    Some((function.name(), function.requires()))
 }

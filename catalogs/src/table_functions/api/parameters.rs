@@ -10,10 +10,11 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
-use neuroql_schema::sql_error;
+use neuroql_schema::{Rights, sql_error};
 
 use super::Ranges;
 use crate::Error;
+use crate::imports::Import;
 use crate::state::EngineState;
 
 /// A parameter of a table function.
@@ -57,12 +58,14 @@ impl Parameter {
 
 /// A value for each parameter of a call, read by name.
 #[derive(Debug, Clone)]
-pub(crate) struct Values {
+pub(crate) struct ParameterValues {
     function: &'static str,
     values: Vec<(Parameter, ScalarValue)>,
+    /// Rights of the caller.
+    rights: Rights,
 }
 
-impl Values {
+impl ParameterValues {
     /// Reads the values of a table function's parameters from filters, or takes their defaults.
     ///
     /// # Errors
@@ -82,7 +85,13 @@ impl Values {
             };
             Ok((parameter, value?))
         };
-        Ok(Self { function, values: parameters.into_iter().map(value).collect::<Result<_>>()? })
+        let values = parameters.into_iter().map(value).collect::<Result<_>>()?;
+        Ok(Self { function, values, rights: Rights::default() })
+    }
+
+    /// Gives the call the rights of its caller; without them it may read every model.
+    pub fn with_rights(self, rights: Rights) -> Self {
+        Self { rights, ..self }
     }
 
     /// The value of a parameter as it is.
@@ -140,7 +149,7 @@ impl Values {
         }
     }
 
-    fn out_of<T: Display + Bound>(&self, name: &str, is: Option<&ScalarValue>, range: RangeInclusive<T>) -> Error {
+    fn out_of<T: Display + RangeBound>(&self, name: &str, is: Option<&ScalarValue>, range: RangeInclusive<T>) -> Error {
         let is = is.map_or_else(|| "NULL".to_owned(), ToString::to_string);
         match range.end().is_greatest() {
             true => self.invalid(name, format!("is {is}, expected a number from {}", range.start())),
@@ -155,7 +164,29 @@ impl Values {
 
     /// The model that the parameter `model` names.
     pub fn model(&self, engine: &EngineState) -> Result<Arc<Model>> {
-        engine.registry.get(self.text("model")?).map_err(sql_error)
+        self.model_named(engine, self.text("model")?)
+    }
+
+    /// The model of a name, if the caller may use it.
+    pub fn model_named(&self, engine: &EngineState, name: &str) -> Result<Arc<Model>> {
+        self.rights.check_schema(name)?;
+        engine.registry.get_among(name, |known| self.rights.may_use(known)).map_err(sql_error)
+    }
+
+    /// The model that a parameter names, if it does.
+    pub fn optional_model(&self, engine: &EngineState, parameter: &str) -> Result<Option<Arc<Model>>> {
+        self.optional_text(parameter).map(|name| self.model_named(engine, name)).transpose()
+    }
+
+    /// The models that the caller may use, in the order of their names.
+    pub fn models(&self, engine: &EngineState) -> Vec<Arc<Model>> {
+        engine.registry.list().into_iter().filter(|model| self.rights.may_use(model.name())).collect()
+    }
+
+    /// The published data of a name, if there is any and the caller may use it.
+    pub fn import_named(&self, engine: &EngineState, name: &str) -> Result<Option<Arc<Import>>> {
+        self.rights.check_schema(name)?;
+        Ok(engine.imports.get(name))
     }
 
     /// The layer of a model that the parameter `layer` names, and the neuron that `neuron` does; `None` is NULL.
@@ -167,7 +198,17 @@ impl Values {
                 None => Ok(number),
             }
         };
-        Ok((number("layer", model.config().layers)?, number("neuron", model.config().d_mlp)?))
+        let layer = number("layer", model.config().layers)?;
+        if let Some(layer) = layer {
+            self.read(model, "layer", &[layer])?;
+        }
+        Ok((layer, number("neuron", model.neurons_per_layer())?))
+    }
+
+    /// Returns an error if a model is not read at one of these layers.
+    fn read(&self, model: &Model, parameter: &str, layers: &[u32]) -> Result<(), Error> {
+        let unread = layers.iter().find_map(|layer| model.check_layer((*layer).into()).err());
+        unread.map_or(Ok(()), |error| Err(self.invalid(parameter, format!("cannot be used: {error}"))))
     }
 
     fn no_such(&self, parameter: &str, what: &str, number: u32, count: usize) -> Error {
@@ -176,12 +217,17 @@ impl Values {
 
     /// The layers of a model that a parameter names, ascending; all of them if it is NULL.
     pub fn layers(&self, parameter: &str, model: &Model) -> Result<Vec<u32>, Error> {
-        self.ranges(parameter, "layer", model.config().layers)
+        let layers = self.ranges(parameter, "layer", model.config().layers)?;
+        if self.optional_text(parameter).is_none() {
+            return Ok(model.layers_read().map(|layer| layer as u32).collect());
+        }
+        self.read(model, parameter, &layers)?;
+        Ok(layers)
     }
 
     /// The neurons of a layer that the parameter `neurons` names, ascending; all of them if it is NULL.
     pub fn neurons(&self, model: &Model) -> Result<Vec<u32>, Error> {
-        self.ranges("neurons", "neuron", model.config().d_mlp)
+        self.ranges("neurons", "neuron", model.neurons_per_layer())
     }
 
     fn ranges(&self, parameter: &str, what: &str, count: usize) -> Result<Vec<u32>, Error> {
@@ -192,18 +238,18 @@ impl Values {
 }
 
 /// Numbers that ranges end with.
-trait Bound {
+trait RangeBound {
     /// Returns true if a range up to it has no end.
     fn is_greatest(&self) -> bool;
 }
 
-impl Bound for i64 {
+impl RangeBound for i64 {
     fn is_greatest(&self) -> bool {
         *self == Self::MAX
     }
 }
 
-impl Bound for f64 {
+impl RangeBound for f64 {
     fn is_greatest(&self) -> bool {
         *self == Self::INFINITY
     }
@@ -228,7 +274,12 @@ fn converted(value: &ScalarValue, to: &DataType) -> Result<ScalarValue, String> 
 /// `p IS NOT DISTINCT FROM NULL` to `p IS NULL`; a value of another type compares with a cast of `p`.
 pub(super) fn given(filter: &Expr, parameter: &str) -> Option<ScalarValue> {
     let is_parameter = |expr: &Expr| {
-        let expr = if let Expr::Cast(cast) = expr { &*cast.expr } else { expr };
+        let expr = match expr {
+            Expr::Cast(cast) => &*cast.expr,
+            // The engine's own cast.
+            Expr::ScalarFunction(cast) if cast.name() == "pg_cast" && cast.args.len() == 1 => &cast.args[0],
+            expr => expr,
+        };
         matches!(expr, Expr::Column(column) if column.name == parameter)
     };
     match filter {

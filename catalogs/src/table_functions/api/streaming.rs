@@ -24,60 +24,62 @@ use tokio::sync::mpsc::Sender;
 use super::TableFunction;
 use crate::async_method::async_method;
 
-/// A call of a table function, before the filters on its rows are known.
-pub(crate) trait Call: Debug + Send + Sync + 'static {
-    /// Work of one reading of the rows.
-    type Work: Work;
+/// A call of a table function whose rows are computed while they are read, before the filters on them are known.
+pub(crate) trait StreamingTableFunction: Debug + Send + Sync + 'static {
+    /// Producer of the rows of one scan.
+    type Producer: RowProducer;
 
     /// Columns of the rows.
     fn schema(&self) -> SchemaRef;
 
-    /// Filter pushdown of [`Call::work`]; filters that it does not support are applied to its rows.
+    /// Filter pushdown of [`StreamingTableFunction::producer`]; filters that it does not support are applied to its
+    /// rows.
     fn supports(&self, _filter: &Expr) -> TableProviderFilterPushDown {
         TableProviderFilterPushDown::Unsupported
     }
 
-    /// Returns the work for the rows that a query asks for.
-    fn work<'a>(&'a self, session: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Self::Work>>;
+    /// Returns the producer of the rows of a scan.
+    fn producer<'a>(&'a self, session: &'a dyn Session, scan: ScanOptions<'a>)
+    -> BoxFuture<'a, Result<Self::Producer>>;
 }
 
-/// Rows of a call that a query asks for.
+/// Filters, projection and limit of a scan of a call.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    /// Filters that the call [supports](Call::supports).
+pub(crate) struct ScanOptions<'a> {
+    /// Filters that the call [supports](StreamingTableFunction::supports).
     pub filters: &'a [Expr],
     projection: Option<&'a Vec<usize>>,
     /// Number of rows to read at most.
     pub limit: Option<usize>,
 }
 
-impl Asked<'_> {
+impl ScanOptions<'_> {
     /// Returns true if a column is read.
     pub fn reads(&self, column: usize) -> bool {
         self.projection.is_none_or(|columns| columns.contains(&column))
     }
 }
 
-/// Work that computes rows. EXPLAIN shows its [`Display`].
-pub(crate) trait Work: Display + Send + Sync + 'static {
-    /// Computes the rows and sends them as they come, until all are sent or [nobody listens](Rows::send).
-    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>>;
+/// Computation of the rows of a scan. EXPLAIN shows its [`Display`].
+pub(crate) trait RowProducer: Display + Send + Sync + 'static {
+    /// Computes the rows and sends them as they come, until all are sent or [nobody listens](RowSender::send).
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>>;
 }
 
-/// Sender of the rows of a work.
+/// Sender of the rows of a producer.
 #[derive(Debug, Clone)]
-pub(crate) struct Rows {
+pub(crate) struct RowSender {
     schema: SchemaRef,
     sender: Sender<Result<RecordBatch>>,
 }
 
-impl Rows {
+impl RowSender {
     /// Makes a batch of these columns.
     pub fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
-    /// Sends rows. Returns false if nobody listens any more: the query has ended, and the work should end too.
+    /// Sends rows. Returns false if nobody listens any more: the query has ended, and the producer should end too.
     pub async fn send(&self, rows: RecordBatch) -> bool {
         self.sender.send(Ok(rows)).await.is_ok()
     }
@@ -93,52 +95,52 @@ impl Rows {
     }
 }
 
-/// The plan of a call whose work does not depend on the rows asked for.
-pub(crate) fn always_computed(function: &dyn TableFunction, work: impl Work) -> Result<LogicalPlan> {
+/// The plan of a call whose producer does not depend on filters, projection and limit.
+pub(crate) fn unfiltered_plan(function: &dyn TableFunction, producer: impl RowProducer) -> Result<LogicalPlan> {
     let schema = Arc::new(Schema::new(function.outputs()));
-    computed(function.name(), Always { schema, work: Arc::new(work) })
+    streaming_plan(function.name(), UnfilteredFunction { schema, producer: Arc::new(producer) })
 }
 
-/// A call with one work for all readings.
-struct Always<W> {
+/// A call with one producer for all scans.
+struct UnfilteredFunction<W> {
     schema: SchemaRef,
-    work: Arc<W>,
+    producer: Arc<W>,
 }
 
-impl<W: Work> Debug for Always<W> {
+impl<W: RowProducer> Debug for UnfilteredFunction<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Display::fmt(&self.work, f)
+        Display::fmt(&self.producer, f)
     }
 }
 
-impl<W: Work> Call for Always<W> {
-    type Work = Arc<W>;
+impl<W: RowProducer> StreamingTableFunction for UnfilteredFunction<W> {
+    type Producer = Arc<W>;
 
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
 
-    fn work<'a>(&'a self, _: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Arc<W>>> {
-        Box::pin(async move { Ok(Arc::clone(&self.work)) })
+    fn producer<'a>(&'a self, _: &'a dyn Session, _: ScanOptions<'a>) -> BoxFuture<'a, Result<Arc<W>>> {
+        Box::pin(async move { Ok(Arc::clone(&self.producer)) })
     }
 }
 
-impl<W: Work> Work for Arc<W> {
-    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+impl<W: RowProducer> RowProducer for Arc<W> {
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { W::run(self, context, rows).await })
     }
 }
 
 /// The plan of a call.
-pub(crate) fn computed(name: &'static str, call: impl Call) -> Result<LogicalPlan> {
-    let table = Arc::new(Computed(call));
+pub(crate) fn streaming_plan(name: &'static str, call: impl StreamingTableFunction) -> Result<LogicalPlan> {
+    let table = Arc::new(FunctionTableProvider(call));
     LogicalPlanBuilder::scan(name, provider_as_source(table), None)?.build()
 }
 
 #[derive(Debug)]
-struct Computed<C>(C);
+struct FunctionTableProvider<C>(C);
 
-impl<C: Call> TableProvider for Computed<C> {
+impl<C: StreamingTableFunction> TableProvider for FunctionTableProvider<C> {
     fn schema(&self) -> SchemaRef {
         self.0.schema()
     }
@@ -154,7 +156,7 @@ impl<C: Call> TableProvider for Computed<C> {
     async_method!(scan => plan);
 }
 
-impl<C: Call> Computed<C> {
+impl<C: StreamingTableFunction> FunctionTableProvider<C> {
     fn plan<'a>(
         &'a self,
         session: &'a dyn Session,
@@ -163,34 +165,45 @@ impl<C: Call> Computed<C> {
         limit: Option<usize>,
     ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
-            let work = Arc::new(self.0.work(session, Asked { filters, projection, limit }).await?);
-            let stream = Arc::new(Stream { schema: self.schema(), work: Arc::clone(&work) });
-            let plan = StreamingTableExec::try_new(self.schema(), vec![stream], projection, [], false, limit)?;
-            Ok(Arc::new(Working { rows: Arc::new(plan), work }) as Arc<dyn ExecutionPlan>)
+            let producer = self.0.producer(session, ScanOptions { filters, projection, limit }).await?;
+            producer_plan(self.schema(), producer, projection, limit)
         })
     }
 }
 
-/// Execution plan of the rows of a work, described by the work in EXPLAIN.
-struct Working<W> {
-    rows: Arc<dyn ExecutionPlan>,
-    work: Arc<W>,
+/// The execution plan of the rows of a producer.
+pub(crate) fn producer_plan(
+    schema: SchemaRef,
+    producer: impl RowProducer,
+    projection: Option<&Vec<usize>>,
+    limit: Option<usize>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let producer = Arc::new(producer);
+    let stream = Arc::new(ProducerPartition { schema: Arc::clone(&schema), producer: Arc::clone(&producer) });
+    let plan = StreamingTableExec::try_new(schema, vec![stream], projection, [], false, limit)?;
+    Ok(Arc::new(RowProducerExec { rows: Arc::new(plan), producer }))
 }
 
-impl<W: Work> Debug for Working<W> {
+/// Execution plan of the rows of a producer, described by the producer in EXPLAIN.
+struct RowProducerExec<W> {
+    rows: Arc<dyn ExecutionPlan>,
+    producer: Arc<W>,
+}
+
+impl<W: RowProducer> Debug for RowProducerExec<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Display::fmt(&self.work, f)
+        Display::fmt(&self.producer, f)
     }
 }
 
-impl<W: Work> DisplayAs for Working<W> {
+impl<W: RowProducer> DisplayAs for RowProducerExec<W> {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TableFunction: {}", self.work)?;
+        write!(f, "TableFunction: {}", self.producer)?;
         self.rows.fetch().map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
     }
 }
 
-impl<W: Work> ExecutionPlan for Working<W> {
+impl<W: RowProducer> ExecutionPlan for RowProducerExec<W> {
     fn name(&self) -> &'static str {
         "TableFunction"
     }
@@ -232,7 +245,7 @@ impl<W: Work> ExecutionPlan for Working<W> {
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
         let rows = self.rows.with_fetch(limit)?;
-        Some(Arc::new(Self { rows, work: Arc::clone(&self.work) }))
+        Some(Arc::new(Self { rows, producer: Arc::clone(&self.producer) }))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -240,27 +253,28 @@ impl<W: Work> ExecutionPlan for Working<W> {
     }
 }
 
-struct Stream<W> {
+struct ProducerPartition<W> {
     schema: SchemaRef,
-    work: Arc<W>,
+    producer: Arc<W>,
 }
 
-impl<W: Work> Debug for Stream<W> {
+impl<W: RowProducer> Debug for ProducerPartition<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Display::fmt(&self.work, f)
+        Display::fmt(&self.producer, f)
     }
 }
 
-impl<W: Work> PartitionStream for Stream<W> {
+impl<W: RowProducer> PartitionStream for ProducerPartition<W> {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        // The work stops when the stream is dropped, at its next row or await.
+        // The producer stops when the stream is dropped, at its next row or await.
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), 1);
-        let (rows, work) = (Rows { schema: Arc::clone(&self.schema), sender: builder.tx() }, Arc::clone(&self.work));
-        builder.spawn(async move { work.run(&context, &rows).await });
+        let (rows, producer) =
+            (RowSender { schema: Arc::clone(&self.schema), sender: builder.tx() }, Arc::clone(&self.producer));
+        builder.spawn(async move { producer.run(&context, &rows).await });
         builder.build()
     }
 }

@@ -7,7 +7,7 @@ use neuroql_pipeline::graphs::{GATHERED_BYTES, RANDOM_TOKENS};
 use neuroql_pipeline::{Freshness, Origin};
 use neuroql_schema::sql_error;
 
-use crate::planner::estimate::{Estimate, Running, Tokens};
+use crate::planner::estimate::{Estimate, RunConditions, TokenCount};
 use crate::state::EngineState;
 
 /// Approximate number of tokens of an example.
@@ -17,7 +17,7 @@ const EXAMPLE_TOKENS: f64 = 100.0;
 const TOKEN_BYTES: f64 = 16.0;
 
 /// Work on examples of neurons.
-pub(crate) struct OnExamples<'a> {
+pub(crate) struct ExampleWorkload<'a> {
     pub model: &'a Model,
     pub pool: &'a Pool,
     /// Layers, number of neurons of each, and number of tokens that are searched for their examples.
@@ -28,7 +28,7 @@ pub(crate) struct OnExamples<'a> {
     pub effort: f64,
 }
 
-impl OnExamples<'_> {
+impl ExampleWorkload<'_> {
     /// Estimates the cost if nothing of it was done before.
     pub fn estimate(&self) -> Estimate {
         let of_neuron = self.examples as f64 * EXAMPLE_TOKENS;
@@ -40,7 +40,7 @@ impl OnExamples<'_> {
             token_layers += of_layer * f64::from(layer + 1);
             most = most.max(neurons);
         }
-        let running = Running {
+        let running = RunConditions {
             speed: self.model.speed(),
             layers: token_layers / f64::max(tokens, 1.0),
             batch: self.model.batch_tokens(1),
@@ -48,8 +48,8 @@ impl OnExamples<'_> {
             threads: self.pool.threads(),
         };
         let held = (most * of_neuron * TOKEN_BYTES).min(GATHERED_BYTES as f64);
-        let per_token = 4.0 * self.model.config().d_mlp as f64;
-        running.estimate(Some(Tokens::about_so_many(tokens)), self.pool.threads() + 1, held, per_token)
+        let per_token = 4.0 * self.model.neurons_per_layer() as f64;
+        running.estimate(Some(TokenCount::about_so_many(tokens)), self.pool.threads() + 1, held, per_token)
     }
 }
 
@@ -64,7 +64,7 @@ pub(crate) async fn searched(
 ) -> Result<Vec<(u32, usize, f64)>> {
     let Some(name) = origin.dataset().map(|dataset| dataset.name()) else { return Ok(Vec::new()) };
     let freshness = Freshness::of(model);
-    let all = Tokens::of(origin, model, model.tokenizer().bytes_per_token());
+    let all = TokenCount::of(origin, model, model.tokenizer().bytes_per_token());
     let most = all.map_or(most as f64, |all| all.count.min(most as f64));
     let mut found = Vec::new();
     for (layer, neurons) in layers {

@@ -14,18 +14,21 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown};
 use futures::future::BoxFuture;
+use neuroql_graph::MOST_NODES;
 use neuroql_model::Model;
 use neuroql_n2g::{Method, Options, Substitutes};
 use neuroql_pipeline::Consumer;
 use neuroql_pipeline::Selection;
 use neuroql_pipeline::graphs::{Build, LayerGraphs, MOST_EXAMPLES, MOST_TOKENS};
-use neuroql_schema::sql_error;
+use neuroql_schema::{Rights, Role, sql_error};
 
 use crate::Error;
-use crate::guest::Guest;
 use crate::planner::estimate::Estimate;
 use crate::state::EngineState;
-use crate::table_functions::api::{Asked, Call, Parameter, Rows, TableFunction, Values, Work, computed};
+use crate::table_functions::api::{
+    Parameter, ParameterValues, RowProducer, RowSender, ScanOptions, StreamingTableFunction, TableFunction,
+    streaming_plan,
+};
 use crate::tables::dataset::{DEFAULT, Dataset};
 use crate::tables::graphs;
 use crate::tables::neuron_rows::supports_place;
@@ -34,7 +37,7 @@ use crate::tables::predicate::{Predicate, select_neurons};
 mod estimate;
 mod rows;
 
-pub(crate) use estimate::OnExamples;
+pub(crate) use estimate::ExampleWorkload;
 use estimate::effort;
 pub(crate) use estimate::searched;
 
@@ -64,6 +67,7 @@ impl TableFunction for BuildGraphs {
             Parameter::with_default("tokens", TOKENS),
             Parameter::optional_text("options"),
             Parameter::with_default("rebuild", false),
+            Parameter::optional_number("max_nodes"),
         ]
     }
 
@@ -71,16 +75,21 @@ impl TableFunction for BuildGraphs {
         graphs::schema().fields().iter().map(|field| field.as_ref().clone()).collect()
     }
 
-    fn requires_superuser(&self) -> bool {
-        false
+    fn requires(&self) -> Role {
+        Role::Reader
     }
 
-    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+    fn plan(&self, engine: &Arc<EngineState>, values: &ParameterValues) -> Result<LogicalPlan> {
         let model = values.model(engine)?;
         let method: Method = values.text("method")?.parse().map_err(sql_error)?;
         let options = match values.optional_text("options") {
             Some(changes) => Options::parse(method, changes).map_err(sql_error)?,
             None => Options::of(method),
+        };
+        let most = values.optional_number("max_nodes", 0..=MOST_NODES as i64)?;
+        let options = match most {
+            Some(most) => options.with_max_nodes(method, most as usize).map_err(sql_error)?,
+            None => options,
         };
         if options.masking_token.is_some_and(|token| token as usize >= model.config().vocabulary) {
             let last = model.config().vocabulary - 1;
@@ -99,7 +108,7 @@ impl TableFunction for BuildGraphs {
             method,
             options,
         };
-        computed(self.name(), call)
+        streaming_plan(self.name(), call)
     }
 }
 
@@ -132,8 +141,8 @@ impl BuildCall {
     }
 }
 
-impl Call for BuildCall {
-    type Work = Building;
+impl StreamingTableFunction for BuildCall {
+    type Producer = BuildProducer;
 
     fn schema(&self) -> SchemaRef {
         graphs::schema()
@@ -143,19 +152,19 @@ impl Call for BuildCall {
         supports_place(filter)
     }
 
-    fn work<'a>(&'a self, session: &'a dyn Session, asked: Asked<'a>) -> BoxFuture<'a, Result<Building>> {
+    fn producer<'a>(&'a self, session: &'a dyn Session, scan: ScanOptions<'a>) -> BoxFuture<'a, Result<BuildProducer>> {
         Box::pin(async move {
-            if self.options.substitutes == Substitutes::MaskedLm && session.config().get_extension::<Guest>().is_some()
-            {
+            let is_trusted = Rights::of(session.config_options()).has(Role::Superuser);
+            if self.options.substitutes == Substitutes::MaskedLm && !is_trusted {
                 return Err(Error::MayNotLoad("a masked language model".into()).into());
             }
             let name = Dataset::kept_as(session, &self.dataset);
             let dataset = Dataset::find(session, &self.dataset).await?;
             let (engine, model) = (&self.engine, &self.model);
             let origin = dataset.documents(session, &name).await?;
-            let selection = self.selection(session, asked.filters)?;
+            let selection = self.selection(session, scan.filters)?;
             let neurons = selection.iter().map(|(layer, neurons)| (*layer, neurons.len()));
-            let work = OnExamples {
+            let work = ExampleWorkload {
                 model,
                 pool: engine.registry.pool(),
                 layers: searched(engine, model, &origin, self.tokens, neurons).await?,
@@ -177,18 +186,18 @@ impl Call for BuildCall {
                 options: self.options.clone(),
                 rebuild: self.rebuild,
             };
-            Ok(Building { build, estimate })
+            Ok(BuildProducer { build, estimate })
         })
     }
 }
 
 /// Graphs to be built, and the cost.
-struct Building {
+struct BuildProducer {
     build: Build,
     estimate: Estimate,
 }
 
-impl fmt::Display for Building {
+impl fmt::Display for BuildProducer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { build: Build { model, dataset, method, selection, .. }, estimate } = self;
         let neurons: usize = selection.iter().map(|(_, neurons)| neurons.len()).sum();
@@ -196,26 +205,26 @@ impl fmt::Display for Building {
     }
 }
 
-impl Work for Building {
-    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.build.run(context, &GraphRows { build: &self.build, rows }).await })
+impl RowProducer for BuildProducer {
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.build.run(context, &GraphRowSender { build: &self.build, rows }).await })
     }
 }
 
 /// Sends graphs as rows of `graphs`.
-struct GraphRows<'a> {
+struct GraphRowSender<'a> {
     build: &'a Build,
-    rows: &'a Rows,
+    rows: &'a RowSender,
 }
 
-impl Consumer<LayerGraphs> for GraphRows<'_> {
+impl Consumer<LayerGraphs> for GraphRowSender<'_> {
     async fn take(&self, graphs: LayerGraphs) -> Result<bool> {
         let rows = match graphs {
             LayerGraphs::Stored(row) => graphs::select(&row, &graphs::schema())?,
             LayerGraphs::Built { layer, graphs, greatest, time, made_with } => {
                 let Build { method, dataset, .. } = self.build;
                 let (method, seconds) = (method.name(), time.as_secs_f32());
-                let common = rows::Common { layer, method, dataset, seconds, options: &made_with };
+                let common = rows::BatchValues { layer, method, dataset, seconds, options: &made_with };
                 rows::batch(&common, &graphs, &greatest)?
             }
         };

@@ -7,7 +7,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::error::Result;
 use neuroql_graph::Graph;
-use neuroql_n2g::{Built, Scores};
+use neuroql_n2g::{NeuronOutcome, Scores};
 use neuroql_schema::graph_column::GraphBuilder;
 use neuroql_schema::sql_error;
 
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::tables::graphs;
 
 /// Values that all rows of a batch share.
-pub(super) struct Common<'a> {
+pub(super) struct BatchValues<'a> {
     pub layer: u32,
     pub method: &'a str,
     pub dataset: &'a str,
@@ -25,7 +25,7 @@ pub(super) struct Common<'a> {
 }
 
 /// Makes a row for each neuron; `greatest` are their greatest activations.
-pub(super) fn batch(common: &Common, built: &[Built], greatest: &[f32]) -> Result<RecordBatch> {
+pub(super) fn batch(common: &BatchValues, built: &[NeuronOutcome], greatest: &[f32]) -> Result<RecordBatch> {
     let mut graphs_column = GraphBuilder::default();
     for built in built {
         let graph = built.outcome.as_ref().ok().map(|(graph, _)| graph);
@@ -38,6 +38,9 @@ pub(super) fn batch(common: &Common, built: &[Built], greatest: &[f32]) -> Resul
     };
     let score = |f: &dyn Fn(&Scores) -> Option<f32>| -> ArrayRef {
         Arc::new(built.iter().map(|b| b.outcome.as_ref().ok().and_then(|(_, s)| f(s))).collect::<Float32Array>())
+    };
+    let counted = |f: &dyn Fn(&Scores) -> u64| -> ArrayRef {
+        Arc::new(built.iter().map(|b| b.outcome.as_ref().ok().map(|(_, s)| f(s) as i32)).collect::<Int32Array>())
     };
     let same = |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows))) };
     let schema = graphs::schema();
@@ -60,8 +63,15 @@ pub(super) fn batch(common: &Common, built: &[Built], greatest: &[f32]) -> Resul
             "pearson" => score(&|s| s.pearson),
             "random_precision" => score(&|s| s.random_precision),
             "random_recall" => score(&|s| s.random_recall),
-            "positives" => Arc::new(
-                built.iter().map(|b| b.outcome.as_ref().ok().map(|(_, s)| s.positives as i32)).collect::<Int32Array>(),
+            "positives" => counted(&|s| s.positives),
+            "random_positives" => counted(&|s| s.random_positives),
+            "random_predictions" => counted(&|s| s.random_predictions),
+            "named_tokens" => count(&Graph::tokens),
+            "description_length" => Arc::new(
+                built
+                    .iter()
+                    .map(|b| b.outcome.as_ref().ok().map(|(graph, _)| graph.description_length() as f32))
+                    .collect::<Float32Array>(),
             ),
             "method" => same(common.method),
             "dataset" => same(common.dataset),

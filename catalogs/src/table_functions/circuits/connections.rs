@@ -6,11 +6,11 @@ use datafusion::arrow::array::{Float32Array, Int32Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field};
 use neuroql_model::{Cancel, Model};
 
-use super::{OfNeurons, OfWeights};
+use super::{NeuronRows, WeightsFunction};
 
 /// The `k` neurons of earlier layers (`direction` is `from`) and the `k` of later ones (`to`) that a neuron is
 /// connected to by the greatest |weight|: see [`Model::connections`].
-pub(crate) const CONNECTIONS: OfWeights = OfWeights { name: "connections", fields, rows };
+pub(crate) const CONNECTIONS: WeightsFunction = WeightsFunction { name: "connections", fields, rows };
 
 fn fields() -> Vec<Field> {
     vec![
@@ -23,7 +23,7 @@ fn fields() -> Vec<Field> {
     ]
 }
 
-fn rows(model: &Model, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel) -> neuroql_model::Result<OfNeurons> {
+fn rows(model: &Model, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel) -> neuroql_model::Result<NeuronRows> {
     let mut found = Vec::new();
     for neuron in neurons {
         let connections = model.connections(layer, *neuron, k, cancel)?;
@@ -31,7 +31,7 @@ fn rows(model: &Model, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel)
         found.extend(connections.to.into_iter().map(|connection| (*neuron, "to", connection)));
     }
     let all = || found.iter().map(|(.., connection)| connection);
-    Ok(OfNeurons {
+    Ok(NeuronRows {
         neurons: found.iter().map(|(neuron, ..)| *neuron).collect(),
         columns: vec![
             Arc::new(StringArray::from_iter_values(found.iter().map(|(_, direction, _)| direction))),

@@ -6,11 +6,11 @@ use datafusion::arrow::array::{Float32Array, Int32Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field};
 use neuroql_model::{Cancel, Model};
 
-use super::{OfNeurons, OfWeights};
+use super::{NeuronRows, WeightsFunction};
 
 /// The `k` tokens whose embeddings alone make a neuron fire most, greatest activation first: see
 /// [`Model::input_tokens`]. `up` is NULL where MLPs have no gate.
-pub(crate) const INPUT_TOKENS: OfWeights = OfWeights { name: "input_tokens", fields, rows };
+pub(crate) const INPUT_TOKENS: WeightsFunction = WeightsFunction { name: "input_tokens", fields, rows };
 
 fn fields() -> Vec<Field> {
     vec![
@@ -22,13 +22,13 @@ fn fields() -> Vec<Field> {
     ]
 }
 
-fn rows(model: &Model, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel) -> neuroql_model::Result<OfNeurons> {
+fn rows(model: &Model, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel) -> neuroql_model::Result<NeuronRows> {
     let texts = model.tokenizer().texts();
     let found = model.input_tokens(layer, neurons, k, cancel)?;
     let found: Vec<_> =
         neurons.iter().zip(found).flat_map(|(neuron, tokens)| tokens.into_iter().map(|t| (*neuron, t))).collect();
     let text = |token: u32| texts.get(token as usize).cloned();
-    Ok(OfNeurons {
+    Ok(NeuronRows {
         neurons: found.iter().map(|(neuron, _)| *neuron).collect(),
         columns: vec![
             Arc::new(Int32Array::from_iter_values(found.iter().map(|(_, t)| t.token as i32))),

@@ -6,11 +6,11 @@ use datafusion::arrow::array::{Float32Array, Int32Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field};
 use neuroql_model::{Cancel, Model};
 
-use super::{OfNeurons, OfWeights};
+use super::{NeuronRows, WeightsFunction};
 
 /// The `k` tokens whose logits a neuron raises most, greatest effect first, then the `k` that it lowers most, least
 /// effect first: see [`Model::logit_effects`]. A token is returned once.
-pub(crate) const LOGIT_EFFECTS: OfWeights = OfWeights { name: "logit_effects", fields, rows };
+pub(crate) const LOGIT_EFFECTS: WeightsFunction = WeightsFunction { name: "logit_effects", fields, rows };
 
 fn fields() -> Vec<Field> {
     vec![
@@ -20,7 +20,7 @@ fn fields() -> Vec<Field> {
     ]
 }
 
-fn rows(model: &Model, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel) -> neuroql_model::Result<OfNeurons> {
+fn rows(model: &Model, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel) -> neuroql_model::Result<NeuronRows> {
     let texts = model.tokenizer().texts();
     let mut effects = Vec::new();
     for (neuron, found) in neurons.iter().zip(model.logit_effects(layer, neurons, k, cancel)?) {
@@ -30,7 +30,7 @@ fn rows(model: &Model, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel)
         effects.extend(found.promoted.into_iter().chain(suppressed).map(|effect| (*neuron, effect)));
     }
     let text = |token: u32| texts.get(token as usize).cloned();
-    Ok(OfNeurons {
+    Ok(NeuronRows {
         neurons: effects.iter().map(|(neuron, _)| *neuron).collect(),
         columns: vec![
             Arc::new(Int32Array::from_iter_values(effects.iter().map(|(_, e)| e.token as i32))),

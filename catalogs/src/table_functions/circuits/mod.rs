@@ -1,6 +1,7 @@
 //! Table functions over the weights of neurons, without any text: [`neuroql_model`]'s circuits.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int32Array};
@@ -10,10 +11,12 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 use neuroql_model::{Cancel, CancelOnDrop, Model, Placement};
-use neuroql_schema::sql_error;
+use neuroql_schema::{Role, sql_error};
 
 use crate::state::EngineState;
-use crate::table_functions::api::{Parameter, Ranges, Rows, TableFunction, Values, Work, always_computed};
+use crate::table_functions::api::{
+    Parameter, ParameterValues, Ranges, RowProducer, RowSender, TableFunction, unfiltered_plan,
+};
 
 mod connections;
 mod input_tokens;
@@ -31,7 +34,7 @@ const TOGETHER: usize = 64;
 
 /// A table function of neurons and a number `k`: a layer or neuron that is NULL stands for all.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OfWeights {
+pub(crate) struct WeightsFunction {
     name: &'static str,
     /// Columns after `layer` and `neuron`.
     fields: fn() -> Vec<Field>,
@@ -39,15 +42,15 @@ pub(crate) struct OfWeights {
 }
 
 /// Computes the rows of some neurons of a layer, `k` of a kind for each.
-type MakeRows = fn(&Model, usize, &[u32], usize, &Cancel) -> neuroql_model::Result<OfNeurons>;
+type MakeRows = fn(&Model, usize, &[u32], usize, &Cancel) -> neuroql_model::Result<NeuronRows>;
 
 /// Rows of some neurons: the neuron of each row, and the other columns.
-struct OfNeurons {
+struct NeuronRows {
     neurons: Vec<u32>,
     columns: Vec<ArrayRef>,
 }
 
-impl TableFunction for OfWeights {
+impl TableFunction for WeightsFunction {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -68,29 +71,31 @@ impl TableFunction for OfWeights {
         place.into_iter().chain((self.fields)()).collect()
     }
 
-    fn requires_superuser(&self) -> bool {
-        false
+    fn requires(&self) -> Role {
+        Role::Reader
     }
 
-    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+    fn plan(&self, engine: &Arc<EngineState>, values: &ParameterValues) -> Result<LogicalPlan> {
         let model = values.model(engine)?;
-        let all = |count: usize| (0..count as u32).collect::<Vec<u32>>();
-        let one = |number: Option<u32>, count| number.map_or_else(|| all(count), |number| vec![number]);
+        let one = |number: Option<u32>, all: Range<usize>| match number {
+            Some(number) => vec![number],
+            None => all.map(|number| number as u32).collect(),
+        };
         let (layer, neuron) = values.place(&model)?;
-        let call = Neurons {
+        let call = WeightsProducer {
             of: *self,
             engine: Arc::clone(engine),
-            layers: one(layer, model.config().layers),
-            neurons: one(neuron, model.config().d_mlp),
+            layers: one(layer, model.layers_read()),
+            neurons: one(neuron, 0..model.neurons_per_layer()),
             k: values.number("k", 0..=i64::MAX)? as usize,
             model,
         };
-        always_computed(self, call)
+        unfiltered_plan(self, call)
     }
 }
 
-struct Neurons {
-    of: OfWeights,
+struct WeightsProducer {
+    of: WeightsFunction,
     engine: Arc<EngineState>,
     model: Arc<Model>,
     layers: Vec<u32>,
@@ -98,7 +103,7 @@ struct Neurons {
     k: usize,
 }
 
-impl fmt::Display for Neurons {
+impl fmt::Display for WeightsProducer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { of, model, layers, neurons, k, .. } = self;
         let (layers, neurons) = (Ranges::of(layers), Ranges::of(neurons));
@@ -106,8 +111,8 @@ impl fmt::Display for Neurons {
     }
 }
 
-impl Work for Neurons {
-    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+impl RowProducer for WeightsProducer {
+    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let guard = CancelOnDrop::default();
             for layer in &self.layers {

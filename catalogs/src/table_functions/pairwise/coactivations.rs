@@ -11,32 +11,32 @@ use datafusion::error::Result;
 use neuroql_analysis::{CoActivations, Overlap};
 
 use super::Measure;
-use crate::table_functions::api::{Parameter, Values};
+use crate::table_functions::api::{Parameter, ParameterValues};
 
 /// Default of the parameter `fires_above`: activation above which a neuron fires.
 pub(crate) const FIRES_ABOVE: f64 = 0.0;
 
 /// The activation above which neurons fire.
-pub(crate) fn fires_above(values: &Values) -> Result<f32> {
+pub(crate) fn fires_above(values: &ParameterValues) -> Result<f32> {
     Ok(values.real("fires_above", f64::from(f32::MIN)..=f64::from(f32::MAX))? as f32)
 }
 
 /// Measure of the table function `coactivations`.
 #[derive(Debug, Clone)]
-pub(crate) struct Firing {
+pub(crate) struct Coactivation {
     above: f32,
 }
 
-impl Measure for Firing {
+impl Measure for Coactivation {
     const NAME: &'static str = "coactivations";
-    type Kept = CoActivations;
-    type Told = Overlap;
+    type Accumulator = CoActivations;
+    type PairResult = Overlap;
 
     fn parameter() -> Parameter {
         Parameter::with_default("fires_above", FIRES_ABOVE)
     }
 
-    fn of(values: &Values) -> Result<Self> {
+    fn of(values: &ParameterValues) -> Result<Self> {
         Ok(Self { above: fires_above(values)? })
     }
 
@@ -51,8 +51,8 @@ impl Measure for Firing {
         CoActivations::bytes(width, others)
     }
 
-    fn strongest(&self, kept: &CoActivations, number: usize, k: usize) -> Vec<(u32, Overlap)> {
-        kept.strongest(number, k)
+    fn strongest(&self, accumulator: &CoActivations, number: usize, k: usize) -> Vec<(u32, Overlap)> {
+        accumulator.strongest(number, k)
     }
 
     fn fields() -> Vec<Field> {
@@ -66,13 +66,13 @@ impl Measure for Firing {
         ]
     }
 
-    fn columns(told: &[Overlap]) -> Vec<ArrayRef> {
+    fn columns(results: &[Overlap]) -> Vec<ArrayRef> {
         let count = |count: fn(&Overlap) -> u64| -> ArrayRef {
-            Arc::new(Int64Array::from_iter_values(told.iter().map(|overlap| count(overlap) as i64)))
+            Arc::new(Int64Array::from_iter_values(results.iter().map(|overlap| count(overlap) as i64)))
         };
         vec![
-            Arc::new(told.iter().map(Overlap::jaccard).collect::<Float64Array>()),
-            Arc::new(told.iter().map(Overlap::lift).collect::<Float64Array>()),
+            Arc::new(results.iter().map(Overlap::jaccard).collect::<Float64Array>()),
+            Arc::new(results.iter().map(Overlap::lift).collect::<Float64Array>()),
             count(|overlap| overlap.both),
             count(|overlap| overlap.first),
             count(|overlap| overlap.second),

@@ -12,15 +12,15 @@ use datafusion::error::Result;
 use neuroql_analysis::{CoMoments, Sign};
 
 use super::Measure;
-use crate::table_functions::api::{Parameter, Values};
+use crate::table_functions::api::{Parameter, ParameterValues};
 
 /// Default of the parameter `sign`.
 const DEFAULT_SIGN: &str = "either";
 
 /// A sign by its name in SQL.
-struct Named(Sign);
+struct SqlSign(Sign);
 
-impl FromStr for Named {
+impl FromStr for SqlSign {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
@@ -41,15 +41,15 @@ pub(crate) struct Correlation {
 
 impl Measure for Correlation {
     const NAME: &'static str = "correlations";
-    type Kept = CoMoments;
-    type Told = f64;
+    type Accumulator = CoMoments;
+    type PairResult = f64;
 
     fn parameter() -> Parameter {
         Parameter::with_default("sign", DEFAULT_SIGN)
     }
 
-    fn of(values: &Values) -> Result<Self> {
-        Ok(Self { sign: values.parsed::<Named>("sign")?.0 })
+    fn of(values: &ParameterValues) -> Result<Self> {
+        Ok(Self { sign: values.parsed::<SqlSign>("sign")?.0 })
     }
 
     fn start(&self, width: usize, others: Option<usize>) -> CoMoments {
@@ -63,8 +63,8 @@ impl Measure for Correlation {
         CoMoments::bytes(width, others)
     }
 
-    fn strongest(&self, kept: &CoMoments, number: usize, k: usize) -> Vec<(u32, f64)> {
-        let strongest = kept.strongest(number, k, self.sign).into_iter();
+    fn strongest(&self, accumulator: &CoMoments, number: usize, k: usize) -> Vec<(u32, f64)> {
+        let strongest = accumulator.strongest(number, k, self.sign).into_iter();
         strongest.map(|correlate| (correlate.neuron, correlate.correlation)).collect()
     }
 
@@ -72,7 +72,7 @@ impl Measure for Correlation {
         vec![Field::new("correlation", DataType::Float64, true)]
     }
 
-    fn columns(told: &[f64]) -> Vec<ArrayRef> {
-        vec![Arc::new(Float64Array::from_iter_values(told.iter().copied()))]
+    fn columns(results: &[f64]) -> Vec<ArrayRef> {
+        vec![Arc::new(Float64Array::from_iter_values(results.iter().copied()))]
     }
 }

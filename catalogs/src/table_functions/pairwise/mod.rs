@@ -18,18 +18,21 @@ use futures::future::BoxFuture;
 use neuroql_model::Model;
 use neuroql_pipeline::Origin;
 use neuroql_pipeline::pairs::{Accumulator, CHAIN_BYTES, CHAINS, NeuronSet, Pairs};
-use neuroql_schema::sql_error;
+use neuroql_schema::Role;
 
 use crate::Error;
-use crate::planner::estimate::{Estimate, Running, Tokens};
+use crate::planner::estimate::{Estimate, RunConditions, TokenCount};
 use crate::state::EngineState;
-use crate::table_functions::api::{Asked, Call, Parameter, Rows, TableFunction, Values, Work, computed};
+use crate::table_functions::api::{
+    Parameter, ParameterValues, RowProducer, RowSender, ScanOptions, StreamingTableFunction, TableFunction,
+    streaming_plan,
+};
 use crate::tables::dataset::{DEFAULT, Dataset};
 
 mod coactivations;
 mod correlations;
 
-pub(crate) use coactivations::{FIRES_ABOVE, Firing, fires_above};
+pub(crate) use coactivations::{Coactivation, FIRES_ABOVE, fires_above};
 pub(crate) use correlations::Correlation;
 
 /// Default of the parameter `k`: number of neurons returned for each.
@@ -40,30 +43,30 @@ pub(crate) trait Measure: Clone + fmt::Debug + Send + Sync + 'static {
     /// The table function's name.
     const NAME: &'static str;
     /// Accumulator of all pairs.
-    type Kept: Accumulator;
+    type Accumulator: Accumulator;
     /// Result for one pair.
-    type Told: Send;
+    type PairResult: Send;
 
     /// The parameter of the measure, beside those that all such table functions have.
     fn parameter() -> Parameter;
 
     /// Reads the measure from the values of a call.
-    fn of(values: &Values) -> Result<Self>;
+    fn of(values: &ParameterValues) -> Result<Self>;
 
     /// Creates an empty accumulator; `others` is the size of the second set.
-    fn start(&self, width: usize, others: Option<usize>) -> Self::Kept;
+    fn start(&self, width: usize, others: Option<usize>) -> Self::Accumulator;
 
     /// Bytes that an accumulator takes.
     fn bytes(width: usize, others: Option<usize>) -> usize;
 
     /// The numbers of the `k` neurons that one is paired with most strongly, strongest first.
-    fn strongest(&self, kept: &Self::Kept, number: usize, k: usize) -> Vec<(u32, Self::Told)>;
+    fn strongest(&self, accumulator: &Self::Accumulator, number: usize, k: usize) -> Vec<(u32, Self::PairResult)>;
 
     /// Columns of the results.
     fn fields() -> Vec<Field>;
 
     /// Values of these columns.
-    fn columns(told: &[Self::Told]) -> Vec<ArrayRef>;
+    fn columns(results: &[Self::PairResult]) -> Vec<ArrayRef>;
 }
 
 /// Pairs and text that a call asks for.
@@ -103,10 +106,9 @@ impl PairRequest {
         pair.into_iter().chain(M::fields()).collect()
     }
 
-    fn of(engine: &Arc<EngineState>, values: &Values) -> Result<Self> {
+    fn of(engine: &Arc<EngineState>, values: &ParameterValues) -> Result<Self> {
         let model = values.model(engine)?;
-        let other =
-            values.optional_text("other").map(|other| engine.registry.get(other).map_err(sql_error)).transpose()?;
+        let other = values.optional_model(engine, "other")?;
         let other = other.filter(|other| other.name() != model.name());
         let reads_alike = |other: &Arc<Model>| {
             other.tokenizer().texts() == model.tokenizer().texts()
@@ -142,13 +144,16 @@ impl PairRequest {
     }
 
     /// Requests all pairs of the neurons of a model.
-    pub fn all(engine: &Arc<EngineState>, model: &Arc<Model>, values: &Values) -> Result<Self> {
+    pub fn all(engine: &Arc<EngineState>, model: &Arc<Model>, values: &ParameterValues) -> Result<Self> {
         Ok(Self {
             dataset: values.text("dataset")?.to_owned(),
             pairs: Pairs {
                 resources: Arc::clone(&engine.resources),
                 documents: values.optional_number("documents", 0..=i64::MAX)?,
-                one: NeuronSet { layers: (0..model.config().layers as u32).collect(), model: Arc::clone(model) },
+                one: NeuronSet {
+                    layers: model.layers_read().map(|layer| layer as u32).collect(),
+                    model: Arc::clone(model),
+                },
                 other: None,
             },
             k: usize::MAX,
@@ -168,14 +173,14 @@ impl PairRequest {
         let threads = resources.registry.pool().threads();
         // The other model's passes count by their layers.
         let depth = |set: &NeuronSet| set.layers.last().map_or(0.0, |layer| f64::from(layer + 1));
-        let running = Running {
+        let running = RunConditions {
             speed: one.model.speed(),
             layers: depth(one) + other.as_ref().map_or(0.0, depth),
             batch: one.model.batch_tokens(values),
             lanes: threads + 1,
             threads,
         };
-        let tokens = Tokens::of(origin, &one.model, one.model.tokenizer().bytes_per_token());
+        let tokens = TokenCount::of(origin, &one.model, one.model.tokenizer().bytes_per_token());
         let tokens = tokens.map(|tokens| tokens.of_first(*documents));
         let count = if bytes <= CHAIN_BYTES { CHAINS } else { 1 };
         running.estimate(tokens, threads + 2 + count, (count * bytes) as f64, (4 * values) as f64)
@@ -184,15 +189,15 @@ impl PairRequest {
 
 /// The table function of a measure.
 #[derive(Debug)]
-pub(crate) struct Paired<M>(PhantomData<M>);
+pub(crate) struct PairwiseFunction<M>(PhantomData<M>);
 
-impl<M> Paired<M> {
+impl<M> PairwiseFunction<M> {
     pub const fn new() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<M: Measure> TableFunction for Paired<M> {
+impl<M: Measure> TableFunction for PairwiseFunction<M> {
     fn name(&self) -> &'static str {
         M::NAME
     }
@@ -207,13 +212,13 @@ impl<M: Measure> TableFunction for Paired<M> {
         PairRequest::outputs::<M>()
     }
 
-    fn requires_superuser(&self) -> bool {
-        false
+    fn requires(&self) -> Role {
+        Role::Reader
     }
 
-    fn plan(&self, engine: &Arc<EngineState>, values: &Values) -> Result<LogicalPlan> {
+    fn plan(&self, engine: &Arc<EngineState>, values: &ParameterValues) -> Result<LogicalPlan> {
         let request = PairRequest::of(engine, values)?;
-        computed(M::NAME, PairsCall { request, measure: M::of(values)? })
+        streaming_plan(M::NAME, PairsCall { request, measure: M::of(values)? })
     }
 }
 
@@ -224,31 +229,31 @@ struct PairsCall<M> {
     measure: M,
 }
 
-impl<M: Measure> Call for PairsCall<M> {
-    type Work = Pairing<M>;
+impl<M: Measure> StreamingTableFunction for PairsCall<M> {
+    type Producer = PairsProducer<M>;
 
     fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(PairRequest::outputs::<M>()))
     }
 
-    fn work<'a>(&'a self, session: &'a dyn Session, _: Asked<'a>) -> BoxFuture<'a, Result<Pairing<M>>> {
+    fn producer<'a>(&'a self, session: &'a dyn Session, _: ScanOptions<'a>) -> BoxFuture<'a, Result<PairsProducer<M>>> {
         Box::pin(async move {
             let origin = self.request.origin(session).await?;
             let (width, others) = self.request.pairs.widths();
             let estimate = self.request.estimate(M::bytes(width, others), &origin);
-            Ok(Pairing { origin, call: self.clone(), estimate })
+            Ok(PairsProducer { origin, call: self.clone(), estimate })
         })
     }
 }
 
 /// Pairs to be found.
-struct Pairing<M> {
+struct PairsProducer<M> {
     call: PairsCall<M>,
     origin: Origin,
     estimate: Estimate,
 }
 
-impl<M: Measure> fmt::Display for Pairing<M> {
+impl<M: Measure> fmt::Display for PairsProducer<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PairRequest { dataset, pairs, k } = &self.call.request;
         let Pairs { one, other, .. } = pairs;
@@ -258,17 +263,17 @@ impl<M: Measure> fmt::Display for Pairing<M> {
     }
 }
 
-impl<M: Measure> Work for Pairing<M> {
-    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a Rows) -> BoxFuture<'a, Result<()>> {
+impl<M: Measure> RowProducer for PairsProducer<M> {
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let PairsCall { request, measure } = &self.call;
             let pairs = &request.pairs;
             let (width, others) = pairs.widths();
             let start = || measure.start(width, others);
-            let kept = Arc::new(pairs.add_up(start, M::bytes(width, others), &self.origin, context).await?);
-            for first in (0..width).step_by(pairs.one.model.config().d_mlp) {
-                let (kept, call) = (Arc::clone(&kept), self.call.clone());
-                let of_layer = tokio::task::spawn_blocking(move || call.strongest(&kept, first)).await;
+            let accumulator = Arc::new(pairs.add_up(start, M::bytes(width, others), &self.origin, context).await?);
+            for first in (0..width).step_by(pairs.one.model.neurons_per_layer()) {
+                let (accumulator, call) = (Arc::clone(&accumulator), self.call.clone());
+                let of_layer = tokio::task::spawn_blocking(move || call.strongest(&accumulator, first)).await;
                 let of_layer = of_layer.map_err(|e| Error::Internal(format!("pairs of neurons were lost: {e}")))?;
                 if !rows.send(rows.batch(of_layer)?).await {
                     break;
@@ -281,14 +286,14 @@ impl<M: Measure> Work for Pairing<M> {
 
 impl<M: Measure> PairsCall<M> {
     /// Columns for the neurons of a layer, whose first neuron has this number.
-    fn strongest(&self, kept: &M::Kept, first: usize) -> Vec<ArrayRef> {
+    fn strongest(&self, accumulator: &M::Accumulator, first: usize) -> Vec<ArrayRef> {
         let PairRequest { pairs: Pairs { one, other, .. }, k, .. } = &self.request;
         let others = other.as_ref().unwrap_or(one);
-        let (mut found, mut told) = (Vec::new(), Vec::new());
-        for number in first..first + one.model.config().d_mlp {
-            for ((partner, tells), rank) in self.measure.strongest(kept, number, *k).into_iter().zip(1..) {
+        let (mut found, mut results) = (Vec::new(), Vec::new());
+        for number in first..first + one.model.neurons_per_layer() {
+            for ((partner, tells), rank) in self.measure.strongest(accumulator, number, *k).into_iter().zip(1..) {
                 found.push((number, rank, partner as usize));
-                told.push(tells);
+                results.push(tells);
             }
         }
         let integers = |integer: &dyn Fn(&(usize, i32, usize)) -> i32| -> ArrayRef {
@@ -302,7 +307,7 @@ impl<M: Measure> PairsCall<M> {
             integers(&|(.., partner)| others.place(*partner).0),
             integers(&|(.., partner)| others.place(*partner).1),
         ];
-        columns.extend(M::columns(&told));
+        columns.extend(M::columns(&results));
         columns
     }
 }

@@ -18,33 +18,33 @@ use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use neuroql_model::Batch;
 use neuroql_pipeline::batcher::{self, Candidate};
-use neuroql_pipeline::bounds::{Bounds, KnownTokens, StoredAnalysis, Top, Visit};
+use neuroql_pipeline::bounds::{Bounds, KnownTokens, ScanOrder, StoredAnalysis, TopK};
 use neuroql_pipeline::{BatchExample, Document, Documents, ExampleBatch, Origin, RowFilter};
-use neuroql_store::{LayerStrongest, StoredExample};
+use neuroql_store::{LayerTopTokens, StoredExample};
 
-use super::partial_aggregate::{Output, Partial};
-use super::scan_request::Request;
+use super::partial_aggregate::{PartialAggregate, StateColumn};
+use super::scan_request::ScanRequest;
 use crate::Error;
 
 /// Activations that a scan needs, if not all.
 #[derive(Clone, Copy)]
-pub(super) enum Wanted<'a> {
+pub(super) enum PruningTarget<'a> {
     /// The greatest or least activations.
-    Top(Top, Option<&'a [LayerStrongest]>),
+    Top(TopK, Option<&'a [LayerTopTokens]>),
     /// States of an aggregate by neuron.
-    Aggregate(&'a Partial),
+    Aggregate(&'a PartialAggregate),
 }
 
 /// The question that a scan answers, and the order in which it runs examples.
-pub(super) struct Question<'a> {
-    pub visit: Option<Visit>,
+pub(super) struct PruningRequest<'a> {
+    pub visit: Option<ScanOrder>,
     pub dynamic: Vec<Arc<dyn PhysicalExpr>>,
-    pub wanted: Option<Wanted<'a>>,
+    pub wanted: Option<PruningTarget<'a>>,
 }
 
 /// Results that are known without a run.
 #[derive(Debug, Default)]
-pub(super) struct Decided {
+pub(super) struct KnownResults {
     /// States of an aggregate.
     pub states: Vec<RecordBatch>,
     /// Layer, neuron, some tokens, and the neuron's activations on them.
@@ -72,36 +72,36 @@ pub(crate) struct Candidates {
 impl Candidates {
     /// Selects the examples of a request's dataset that its filters on documents let pass.
     pub(super) async fn new(
-        request: &Request,
+        request: &ScanRequest,
         analysed: &StoredAnalysis,
         bounds: Bounds,
-        question: Question<'_>,
+        question: PruningRequest<'_>,
         context: Arc<TaskContext>,
-    ) -> Result<(Self, Decided)> {
+    ) -> Result<(Self, KnownResults)> {
         let documents = match request.reads_text() {
             true => Some(texts(&request.origin, &bounds.contexts, context).await?),
             false => None,
         };
         let passes = of_documents(request, analysed, &bounds.contexts, documents.as_deref())?;
         let mut left: Vec<usize> = (0..bounds.contexts.len()).filter(|i| passes.value(*i)).collect();
-        let mut decided = Decided::default();
+        let mut decided = KnownResults::default();
         let mut known = Vec::new();
         match question.wanted {
-            Some(Wanted::Top(top, strongest)) => {
+            Some(PruningTarget::Top(top, strongest)) => {
                 known = bounds.retain_top(&request.neurons(), top, strongest, &mut left)
             }
-            Some(Wanted::Aggregate(partial)) => decided.states = states(&bounds, request, partial, &mut left)?,
+            Some(PruningTarget::Aggregate(partial)) => decided.states = states(&bounds, request, partial, &mut left)?,
             None => {}
         }
         match question.visit {
-            Some(Visit::Descending) => left.sort_by(|a, b| descending(bounds.upper[*a], bounds.upper[*b])),
-            Some(Visit::Ascending) => left.sort_by(|a, b| descending(bounds.lower[*b], bounds.lower[*a])),
+            Some(ScanOrder::Descending) => left.sort_by(|a, b| descending(bounds.upper[*a], bounds.upper[*b])),
+            Some(ScanOrder::Ascending) => left.sort_by(|a, b| descending(bounds.lower[*b], bounds.lower[*a])),
             None => {}
         }
         let layers = request.selection.iter().map(|(layer, _)| *layer as i32);
         let neurons = request.selection.iter().flat_map(|(_, neurons)| match neurons {
             Some(neurons) => [neurons.first().copied(), neurons.last().copied()],
-            None => [Some(0), Some(request.model.config().d_mlp as u32 - 1)],
+            None => [Some(0), Some(request.model.neurons_per_layer() as u32 - 1)],
         });
         let neurons = neurons.flatten().map(|n| n as i32);
         let range = |numbers: &mut dyn Iterator<Item = i32>| {
@@ -172,7 +172,7 @@ impl batcher::Candidates for Candidates {
             if pruning.always_true() {
                 continue;
             }
-            let statistics = Statistics { candidates: self, examples: &left };
+            let statistics = ExampleStatistics { candidates: self, examples: &left };
             let kept = pruning.prune(&statistics)?;
             keep.iter_mut().zip(kept).for_each(|(keep, kept)| *keep &= kept);
         }
@@ -193,8 +193,8 @@ impl batcher::Candidates for Candidates {
 /// Leaves the examples whose contribution to an aggregate bounds do not decide, and returns the states of the others.
 fn states(
     bounds: &Bounds,
-    request: &Request,
-    partial: &Partial,
+    request: &ScanRequest,
+    partial: &PartialAggregate,
     examples: &mut Vec<usize>,
 ) -> Result<Vec<RecordBatch>> {
     let aggregates: Vec<_> = partial.outputs.iter().filter_map(|output| output.aggregate()).collect();
@@ -202,8 +202,9 @@ fn states(
     let Some(counts) = bounds.retain_undecided(&aggregates, examples) else { return Ok(Vec::new()) };
     let of_layer = |((layer, neurons), counts): (&(usize, Vec<u32>), Vec<Vec<u64>>)| {
         let mut counts = counts.into_iter();
-        let of_output =
-            |output: &Output| output.aggregate().and_then(|_| counts.next()).unwrap_or_else(|| vec![0; neurons.len()]);
+        let of_output = |output: &StateColumn| {
+            output.aggregate().and_then(|_| counts.next()).unwrap_or_else(|| vec![0; neurons.len()])
+        };
         let counts: Vec<Vec<u64>> = partial.outputs.iter().map(of_output).collect();
         partial.counted(*layer, neurons, &counts)
     };
@@ -227,12 +228,12 @@ fn statistics_schema() -> SchemaRef {
 }
 
 /// Bounds of examples as statistics for DataFusion's pruning.
-struct Statistics<'a> {
+struct ExampleStatistics<'a> {
     candidates: &'a Candidates,
     examples: &'a [usize],
 }
 
-impl Statistics<'_> {
+impl ExampleStatistics<'_> {
     fn extreme(&self, column: &Column, greatest: bool) -> Option<ArrayRef> {
         let Candidates { bounds, selection, .. } = self.candidates;
         let contexts = self.examples.iter().map(|i| &bounds.contexts[*i]);
@@ -252,7 +253,7 @@ impl Statistics<'_> {
     }
 }
 
-impl PruningStatistics for Statistics<'_> {
+impl PruningStatistics for ExampleStatistics<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
         self.extreme(column, false)
     }
@@ -282,7 +283,7 @@ impl PruningStatistics for Statistics<'_> {
 
 /// Returns a mask of the examples that the filters on documents let pass.
 fn of_documents(
-    request: &Request,
+    request: &ScanRequest,
     analysed: &StoredAnalysis,
     contexts: &[StoredExample],
     documents: Option<&[Arc<Document>]>,

@@ -37,7 +37,7 @@ mod scan_request;
 pub(crate) mod source;
 mod stream;
 
-use scan_request::Request;
+use scan_request::ScanRequest;
 use source::ActivationSource;
 
 /// Table `activations`.
@@ -75,7 +75,7 @@ impl ModelTable for Activations {
 
     fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
         Box::pin(async move {
-            let request = Request::new(model, &scan).await?;
+            let request = ScanRequest::new(model, &scan).await?;
             let source = ActivationSource::new(request, Arc::clone(scan.engine), scan.session)?;
             Ok(DataSourceExec::from_data_source(source) as Arc<dyn ExecutionPlan>)
         })

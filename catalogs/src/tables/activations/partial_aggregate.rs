@@ -8,36 +8,36 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef};
 use datafusion::error::Result;
-use neuroql_analysis::{Condition, counts, maxima, minima, second_moments, sums};
+use neuroql_analysis::{ValueRange, counts, maxima, minima, second_moments, sums};
 use neuroql_pipeline::bounds::Aggregate;
 
 use crate::Error;
 
 /// A partial aggregate by neuron.
 #[derive(Debug, Clone)]
-pub(crate) struct Partial {
-    pub outputs: Vec<Output>,
+pub(crate) struct PartialAggregate {
+    pub outputs: Vec<StateColumn>,
     /// Schema of the aggregate it stands for.
     pub schema: SchemaRef,
 }
 
 /// A column of the states.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Output {
+pub(crate) struct StateColumn {
     pub statistic: Statistic,
     /// The activations that count.
-    pub condition: Condition,
+    pub condition: ValueRange,
 }
 
-impl Output {
+impl StateColumn {
     /// Returns the statistic of all activations.
     pub fn always(statistic: Statistic) -> Self {
-        Self { statistic, condition: Condition::ALWAYS }
+        Self { statistic, condition: ValueRange::ALWAYS }
     }
 
     /// Returns the aggregate that bounds may decide; `None` for layer, neuron, and statistics that bounds do not
     /// decide.
-    pub fn aggregate(&self) -> Option<(Aggregate, Condition)> {
+    pub fn aggregate(&self) -> Option<(Aggregate, ValueRange)> {
         let aggregate = match self.statistic {
             Statistic::Max => Aggregate::Max,
             Statistic::Min => Aggregate::Min,
@@ -75,25 +75,25 @@ impl Statistic {
     }
 }
 
-impl Partial {
+impl PartialAggregate {
     /// Names its statistics, for EXPLAIN.
     pub fn describe(&self) -> String {
         let states = self.outputs.iter().filter(|o| !matches!(o.statistic, Statistic::Layer | Statistic::Neuron));
-        let describe = |output: &Output| {
+        let describe = |output: &StateColumn| {
             let name = format!("{:?}", output.statistic).to_lowercase();
-            if output.condition == Condition::ALWAYS { name } else { format!("{name} of some") }
+            if output.condition == ValueRange::ALWAYS { name } else { format!("{name} of some") }
         };
         states.map(describe).collect::<Vec<_>>().join(", ")
     }
 
     /// Returns true if it is of all activations, as the statistics in the store are.
     pub fn is_of_all(&self) -> bool {
-        self.outputs.iter().all(|output| output.condition == Condition::ALWAYS)
+        self.outputs.iter().all(|output| output.condition == ValueRange::ALWAYS)
     }
 
     /// Returns true if bounds can decide the contribution of an example, or that it contributes nothing.
     pub fn is_decidable(&self) -> bool {
-        self.outputs.iter().all(|Output { statistic, condition }| match statistic {
+        self.outputs.iter().all(|StateColumn { statistic, condition }| match statistic {
             Statistic::Layer | Statistic::Neuron | Statistic::Count => true,
             Statistic::Max => condition.greatest == f32::INFINITY,
             Statistic::Min => condition.least == f32::NEG_INFINITY,
@@ -104,7 +104,7 @@ impl Partial {
     /// Reduces one layer of a batch to states; `values` is `[tokens, neurons]`.
     pub fn reduce(&self, layer: usize, neurons: &[u32], values: &[f32]) -> Result<RecordBatch> {
         let width = neurons.len();
-        self.batch(layer, neurons, |Output { statistic, condition }| {
+        self.batch(layer, neurons, |StateColumn { statistic, condition }| {
             let some = || counts(values, width, condition);
             let real = |values: Vec<f32>| -> ArrayRef {
                 let values = values.into_iter().zip(some()).map(|(value, count)| (count > 0).then_some(value));
@@ -176,7 +176,12 @@ impl Partial {
         })
     }
 
-    fn batch(&self, layer: usize, neurons: &[u32], mut make: impl FnMut(Output) -> ArrayRef) -> Result<RecordBatch> {
+    fn batch(
+        &self,
+        layer: usize,
+        neurons: &[u32],
+        mut make: impl FnMut(StateColumn) -> ArrayRef,
+    ) -> Result<RecordBatch> {
         let columns = self.outputs.iter().map(|output| {
             let made = make(*output);
             match output.statistic {

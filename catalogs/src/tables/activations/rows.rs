@@ -76,7 +76,7 @@ pub(super) struct LayerRows {
 }
 
 /// Rows of some tokens, and the indices of those that are kept.
-struct Chunk {
+struct RowChunk {
     first: usize,
     tokens: usize,
     kept: Option<UInt32Array>,
@@ -87,7 +87,7 @@ impl LayerRows {
     pub fn next(&mut self, packed: &ExampleBatch, filters: &[&Predicate]) -> Result<Option<RecordBatch>> {
         while self.next < self.total {
             let tokens = self.tokens.min(self.total - self.next);
-            let mut chunk = Chunk { first: self.next, tokens, kept: None };
+            let mut chunk = RowChunk { first: self.next, tokens, kept: None };
             self.next += tokens;
             let mut empty = false;
             for filter in filters.iter().filter(|filter| !filter.is_empty()) {
@@ -104,7 +104,7 @@ impl LayerRows {
         Ok(None)
     }
 
-    fn batch(&mut self, packed: &ExampleBatch, chunk: &Chunk) -> Result<RecordBatch> {
+    fn batch(&mut self, packed: &ExampleBatch, chunk: &RowChunk) -> Result<RecordBatch> {
         let schema = Arc::clone(&self.schema);
         let columns: Vec<ArrayRef> =
             schema.fields().iter().map(|f| self.column(packed, chunk, f.name())).collect::<Result<_>>()?;
@@ -114,7 +114,7 @@ impl LayerRows {
     }
 
     /// Returns the rows of a chunk that a filter lets pass, counted from the chunk's first; `None` if all pass.
-    fn kept(&mut self, packed: &ExampleBatch, chunk: &Chunk, filter: &Predicate) -> Result<Option<UInt32Array>> {
+    fn kept(&mut self, packed: &ExampleBatch, chunk: &RowChunk, filter: &Predicate) -> Result<Option<UInt32Array>> {
         let mut fields = Vec::new();
         let mut columns = Vec::new();
         for name in filter.columns() {
@@ -136,7 +136,7 @@ impl LayerRows {
         }))
     }
 
-    fn column(&mut self, packed: &ExampleBatch, chunk: &Chunk, name: &str) -> Result<ArrayRef> {
+    fn column(&mut self, packed: &ExampleBatch, chunk: &RowChunk, name: &str) -> Result<ArrayRef> {
         let (width, rows) = (self.width, chunk.tokens * self.width);
         let of_row = |all: ArrayRef| match &chunk.kept {
             Some(kept) => Ok(take(&all, kept, None)?),

@@ -26,7 +26,7 @@ pub(super) const OF_NEURON: [&str; 2] = ["layer", "neuron"];
 
 /// Arguments of a scan of activations.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
+pub(crate) struct ScanRequest {
     pub model: Arc<Model>,
     pub origin: Origin,
     pub on_documents: Predicate,
@@ -42,7 +42,7 @@ pub(crate) struct Request {
     pub analysed: Option<StoredAnalysis>,
 }
 
-impl Request {
+impl ScanRequest {
     pub async fn new(model: &Arc<Model>, scan: &Scan<'_>) -> Result<Self> {
         let schema = schema();
         let (origin, used) = origin(model, scan).await?;
@@ -84,13 +84,13 @@ impl Request {
 
     /// Returns the layers that are read, and the neurons of each.
     pub fn neurons(&self) -> Vec<(usize, Vec<u32>)> {
-        let all = || (0..self.model.config().d_mlp as u32).collect();
+        let all = || (0..self.model.neurons_per_layer() as u32).collect();
         self.selection.iter().map(|(layer, neurons)| (*layer, neurons.clone().unwrap_or_else(all))).collect()
     }
 
     /// Number of values that the model returns for a token.
     pub fn values_per_token(&self) -> usize {
-        let width = self.model.config().d_mlp;
+        let width = self.model.neurons_per_layer();
         self.selection.iter().map(|(_, neurons)| neurons.as_ref().map_or(width, Vec::len)).sum()
     }
 }

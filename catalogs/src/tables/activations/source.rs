@@ -24,17 +24,17 @@ use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayFormatType, Partitioning, SortOrderPushdownResult};
 use neuroql_model::{ReadSpec, Speed};
-use neuroql_pipeline::bounds::{StoredAnalysis, Top, Visit};
+use neuroql_pipeline::bounds::{ScanOrder, StoredAnalysis, TopK};
 use neuroql_pipeline::{Batcher, Documents, Examples, Origin};
 use neuroql_schema::sql_error;
 
-use super::candidates::{Candidates, Decided, Question, Wanted};
-use super::partial_aggregate::Partial;
+use super::candidates::{Candidates, KnownResults, PruningRequest, PruningTarget};
+use super::partial_aggregate::PartialAggregate;
 use super::rows::RowBuilder;
-use super::scan_request::{OF_NEURON, OF_TOKEN, Request};
-use super::stream::{IN_FLIGHT, Made, Scanning, Siblings, footprint, snapshot};
+use super::scan_request::{OF_NEURON, OF_TOKEN, ScanRequest};
+use super::stream::{ExecutionBatches, ExecutionState, IN_FLIGHT, PartitionState, footprint, snapshot};
 use crate::Error;
-use crate::planner::estimate::{Estimate, Running, Tokens};
+use crate::planner::estimate::{Estimate, RunConditions, TokenCount};
 use crate::state::EngineState;
 use crate::tables::dataset::plan_of;
 use crate::tables::predicate::{Predicate, restrict};
@@ -52,7 +52,7 @@ const TOKENS_OF_A_DOCUMENT: usize = 1000;
 /// The scan of [`super::Activations`].
 #[derive(Debug, Clone)]
 pub(crate) struct ActivationSource {
-    pub(crate) request: Arc<Request>,
+    pub(crate) request: Arc<ScanRequest>,
     pub(crate) engine: Arc<EngineState>,
     pub(crate) schema: SchemaRef,
     pub(crate) partitions: usize,
@@ -61,11 +61,11 @@ pub(crate) struct ActivationSource {
     /// True if the dataset was still the one that was analysed when this last ran; `None` if that is unknown.
     current: Arc<Mutex<Option<bool>>>,
     /// Order of the examples, those that may matter most first.
-    visit: Option<Visit>,
+    visit: Option<ScanOrder>,
     /// The only rows that matter to the operator above.
-    top: Option<Top>,
+    top: Option<TopK>,
     /// Aggregate that each batch is reduced to, one row a neuron, instead of returning its rows.
-    pub(crate) partial: Option<Arc<Partial>>,
+    pub(crate) partial: Option<Arc<PartialAggregate>>,
     pub(crate) metrics: ExecutionPlanMetricsSet,
     /// Speed at the time of planning, so that EXPLAIN ANALYZE shows the same estimate as EXPLAIN.
     speed: Speed,
@@ -73,7 +73,7 @@ pub(crate) struct ActivationSource {
 }
 
 impl ActivationSource {
-    pub fn new(request: Request, engine: Arc<EngineState>, session: &dyn Session) -> Result<Self> {
+    pub fn new(request: ScanRequest, engine: Arc<EngineState>, session: &dyn Session) -> Result<Self> {
         let small = match &request.origin {
             Origin::Nothing => true,
             Origin::Texts(texts) => texts.iter().map(|text| text.len()).sum::<usize>() < SMALL_TEXT,
@@ -110,12 +110,12 @@ impl ActivationSource {
     }
 
     /// Returns the same scan, reduced to states of an aggregate.
-    pub fn with_partial(&self, partial: Partial) -> Self {
+    pub fn with_partial(&self, partial: PartialAggregate) -> Self {
         Self { schema: Arc::clone(&partial.schema), partial: Some(Arc::new(partial)), ..self.clone() }
     }
 
     /// Returns the same scan for an operator that keeps only the top rows; `None` if the scan cannot use it.
-    pub fn with_top(&self, top: Top) -> Option<Self> {
+    pub fn with_top(&self, top: TopK) -> Option<Self> {
         let request = &self.request;
         let every_row = request.on_tokens.is_empty() && request.on_values.is_empty() && request.limit.is_none();
         // A TopK has pushed its own dynamic filter to the scan; filters of other operators do not pass it.
@@ -125,7 +125,7 @@ impl ActivationSource {
 
     /// Returns true if the strongest tokens in the store answer the query.
     fn is_kept(&self, analysed: &StoredAnalysis) -> bool {
-        let top = self.top.filter(|top| top.visit == Visit::Descending && self.request.on_documents.is_empty());
+        let top = self.top.filter(|top| top.visit == ScanOrder::Descending && self.request.on_documents.is_empty());
         top.is_some_and(|top| analysed.keeps(top.k))
     }
 
@@ -163,7 +163,7 @@ impl ActivationSource {
 
     /// Makes the state that all partitions share. This is done when the first row is asked for, when the build side of
     /// a join has been read and its filter is known.
-    pub(crate) async fn producer(&self, context: &Arc<TaskContext>) -> Result<Made> {
+    pub(crate) async fn producer(&self, context: &Arc<TaskContext>) -> Result<ExecutionBatches> {
         let request = &self.request;
         let (mut selection, mut on_tokens) = (request.selection.clone(), request.on_tokens.clone());
         for filter in &self.dynamic {
@@ -182,7 +182,7 @@ impl ActivationSource {
         let spec = Arc::new(ReadSpec::new(&request.model, selection).map_err(sql_error)?);
         let strategy = self.current_strategy(context).await?;
         if let Strategy::Stored(analysed) = strategy {
-            return Ok(Made { batcher: None, ready: self.stored(analysed).await?, spec, ordered: false });
+            return Ok(ExecutionBatches { batcher: None, ready: self.stored(analysed).await?, spec, ordered: false });
         }
         let ordered = self.visit.is_some() && matches!(strategy, Strategy::Bounds(_));
         let (examples, ready, skipped) = self.examples(strategy, context).await?;
@@ -196,7 +196,7 @@ impl ActivationSource {
         if ordered {
             batcher.start_with(FIRST_TOKENS);
         }
-        Ok(Made { batcher: Some(batcher), ready, spec, ordered })
+        Ok(ExecutionBatches { batcher: Some(batcher), ready, spec, ordered })
     }
 
     /// Returns the examples to run (those that bounds leave, or all), the rows of others that are known, and the number
@@ -216,10 +216,10 @@ impl ActivationSource {
                     None => None,
                 };
                 let wanted = match &self.partial {
-                    Some(partial) => Some(Wanted::Aggregate(partial)),
-                    None => self.top.map(|top| Wanted::Top(top, strongest.as_deref())),
+                    Some(partial) => Some(PruningTarget::Aggregate(partial)),
+                    None => self.top.map(|top| PruningTarget::Top(top, strongest.as_deref())),
                 };
-                let question = Question { visit: self.visit, dynamic: self.dynamic.clone(), wanted };
+                let question = PruningRequest { visit: self.visit, dynamic: self.dynamic.clone(), wanted };
                 let (candidates, decided) = Candidates::new(request, analysed, bounds, question, context()).await?;
                 let skipped = candidates.skipped;
                 return Ok((Examples::Candidates(Box::new(candidates)), self.rows(decided, &context())?, skipped));
@@ -231,7 +231,7 @@ impl ActivationSource {
     }
 
     /// Converts results that are known without a run to rows.
-    fn rows(&self, decided: Decided, context: &TaskContext) -> Result<Vec<RecordBatch>> {
+    fn rows(&self, decided: KnownResults, context: &TaskContext) -> Result<Vec<RecordBatch>> {
         let mut batches = decided.states;
         for (layer, neuron, packed, values) in decided.rows {
             let size = context.session_config().batch_size();
@@ -268,7 +268,7 @@ impl ActivationSource {
         let (model, values) = (&request.model, request.values_per_token());
         let pool = self.engine.registry.pool();
         let ordered = self.visit.is_some() && matches!(self.strategy(), Strategy::Bounds(_));
-        let running = Running {
+        let running = RunConditions {
             speed: self.speed,
             layers: self.layers_run() as f64,
             batch: model.batch_tokens(values),
@@ -280,13 +280,13 @@ impl ActivationSource {
     }
 
     /// Estimates the number of tokens that will run, if possible.
-    fn tokens(&self) -> Option<Tokens> {
+    fn tokens(&self) -> Option<TokenCount> {
         let request = &self.request;
         let strategy = self.strategy();
         if request.selection.is_empty() || matches!(strategy, Strategy::Stored(_)) {
-            return Some(Tokens::NONE);
+            return Some(TokenCount::NONE);
         }
-        let all = Tokens::of(&request.origin, &request.model, self.bytes_per_token)?;
+        let all = TokenCount::of(&request.origin, &request.model, self.bytes_per_token)?;
         let of_token =
             |expr: &Arc<dyn PhysicalExpr>| collect_columns(expr).iter().any(|c| OF_TOKEN.contains(&c.name()));
         let left_out = matches!(strategy, Strategy::Bounds(_))
@@ -308,7 +308,7 @@ impl ActivationSource {
     }
 
     fn layers_run(&self) -> usize {
-        self.request.selection.last().map_or(0, |(layer, _)| layer + 1)
+        self.request.selection.last().map_or(0, |(layer, _)| self.request.model.layers_to_run(*layer))
     }
 
     /// Estimates the number of rows, if possible.
@@ -335,7 +335,7 @@ impl DataSource for ActivationSource {
     }
 
     fn open_with_args(&self, args: OpenArgs) -> Result<SendableRecordBatchStream> {
-        let shared = args.sibling_state.and_then(|state| state.downcast::<Siblings>().ok());
+        let shared = args.sibling_state.and_then(|state| state.downcast::<ExecutionState>().ok());
         // A partition without those beside it would return all that they do.
         let missing = || Error::Internal("a partition of a scan of activations lacks what all of them share".into());
         let shared = match shared {
@@ -345,7 +345,7 @@ impl DataSource for ActivationSource {
         };
         let producer = shared.producer(args.partition);
         let schema = Arc::clone(&self.schema);
-        let scan = Scanning::new(self, args.partition, args.context, producer);
+        let scan = PartitionState::new(self, args.partition, args.context, producer);
         let stream =
             futures::stream::try_unfold(
                 scan,
@@ -355,7 +355,7 @@ impl DataSource for ActivationSource {
     }
 
     fn create_sibling_state(&self, _: &ConfigOptions) -> Option<Arc<dyn std::any::Any + Send + Sync>> {
-        Some(Arc::new(Siblings::default()))
+        Some(Arc::new(ExecutionState::default()))
     }
 
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -381,16 +381,18 @@ impl DataSource for ActivationSource {
                 write!(f, ", plan=stored answer, or bounds and re-run where ties leave it open")?;
             }
             (Strategy::Bounds(_), None) => write!(f, ", plan=bounds and re-run")?,
-            (Strategy::Bounds(_), Some(Visit::Descending)) => write!(f, ", plan=bounds and re-run, greatest first")?,
-            (Strategy::Bounds(_), Some(Visit::Ascending)) => write!(f, ", plan=bounds and re-run, least first")?,
+            (Strategy::Bounds(_), Some(ScanOrder::Descending)) => {
+                write!(f, ", plan=bounds and re-run, greatest first")?
+            }
+            (Strategy::Bounds(_), Some(ScanOrder::Ascending)) => write!(f, ", plan=bounds and re-run, least first")?,
         }
         f.write_str(if_current)?;
         match self.top {
-            Some(Top { k, of_each: true, .. }) => write!(f, ", top of each neuron={k}")?,
-            Some(Top { k, of_each: false, .. }) => write!(f, ", top={k}")?,
+            Some(TopK { k, of_each: true, .. }) => write!(f, ", top of each neuron={k}")?,
+            Some(TopK { k, of_each: false, .. }) => write!(f, ", top={k}")?,
             None => {}
         }
-        let (neurons, all) = (request.values_per_token(), request.selection.len() * config.d_mlp);
+        let (neurons, all) = (request.values_per_token(), request.selection.len() * request.model.neurons_per_layer());
         write!(f, ", layers_run={}/{}, neurons={neurons} of {all}", self.layers_run(), config.layers)?;
         match &self.partial {
             Some(partial) => write!(f, ", by neuron: {}", partial.describe())?,
@@ -436,7 +438,7 @@ impl DataSource for ActivationSource {
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn DataSource>> {
-        let request = Request { limit, ..self.request.as_ref().clone() };
+        let request = ScanRequest { limit, ..self.request.as_ref().clone() };
         Some(Arc::new(Self { request: Arc::new(request), ..self.clone() }))
     }
 
@@ -477,7 +479,7 @@ impl DataSource for ActivationSource {
         let (Some(first), true) = (by_activation, self.request.analysed.is_some()) else {
             return Ok(SortOrderPushdownResult::Unsupported);
         };
-        let visit = if first.options.descending { Visit::Descending } else { Visit::Ascending };
+        let visit = if first.options.descending { ScanOrder::Descending } else { ScanOrder::Ascending };
         let inner = Arc::new(Self { visit: Some(visit), ..self.clone() });
         Ok(SortOrderPushdownResult::Inexact { inner })
     }

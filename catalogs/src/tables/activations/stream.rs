@@ -17,7 +17,7 @@ use neuroql_pipeline::{Batcher, ExampleBatch, Passes};
 
 use super::metrics::Metrics;
 use super::rows::{LayerRows, RowBuilder};
-use super::scan_request::Request;
+use super::scan_request::ScanRequest;
 use super::source::ActivationSource;
 use crate::tables::predicate::Predicate;
 
@@ -26,15 +26,15 @@ pub(super) const IN_FLIGHT: usize = 2;
 
 /// State that the partitions of one execution share.
 #[derive(Default)]
-pub(super) struct Siblings {
-    current: std::sync::Mutex<(SharedProducer, BTreeSet<usize>)>,
+pub(super) struct ExecutionState {
+    current: std::sync::Mutex<(SharedBatches, BTreeSet<usize>)>,
 }
 
 /// Batches and known rows of one execution, made by the first partition that asks for rows.
-pub(super) type SharedProducer = Arc<tokio::sync::Mutex<Option<Made>>>;
+pub(super) type SharedBatches = Arc<tokio::sync::Mutex<Option<ExecutionBatches>>>;
 
 /// The batches of an execution, and the rows that are known without a run.
-pub(crate) struct Made {
+pub(crate) struct ExecutionBatches {
     /// Batcher of the examples; `None` if none has to run.
     pub batcher: Option<Batcher>,
     /// Rows that are known already.
@@ -44,35 +44,35 @@ pub(crate) struct Made {
     pub ordered: bool,
 }
 
-impl Siblings {
+impl ExecutionState {
     /// The producer of this execution. A partition that is opened again belongs to another execution.
-    pub fn producer(&self, partition: usize) -> SharedProducer {
+    pub fn producer(&self, partition: usize) -> SharedBatches {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if !current.1.insert(partition) {
-            *current = (SharedProducer::default(), BTreeSet::from([partition]));
+            *current = (SharedBatches::default(), BTreeSet::from([partition]));
         }
         Arc::clone(&current.0)
     }
 }
 
 /// State of a partition that is being read.
-pub(super) struct Scanning {
+pub(super) struct PartitionState {
     source: ActivationSource,
     metrics: Metrics,
     reservation: MemoryReservation,
     builder: RowBuilder,
     context: Arc<TaskContext>,
-    producer: SharedProducer,
+    producer: SharedBatches,
     /// Batches that have run; opened when the first row is read.
-    passes: Option<BoxStream<'static, Result<Done>>>,
-    current: Option<Current>,
+    passes: Option<BoxStream<'static, Result<FinishedBatch>>>,
+    current: Option<CurrentBatch>,
     /// Rows that needed no run.
     ready: Vec<RecordBatch>,
     rows_left: usize,
 }
 
 /// A batch to be run.
-struct Prepared {
+struct PreparedBatch {
     packed: ExampleBatch,
     spec: Arc<ReadSpec>,
     metrics: Metrics,
@@ -80,7 +80,7 @@ struct Prepared {
 }
 
 /// A batch that has run.
-struct Done {
+struct FinishedBatch {
     packed: ExampleBatch,
     spec: Arc<ReadSpec>,
     /// Activations, one matrix for each layer of the spec.
@@ -89,20 +89,20 @@ struct Done {
 }
 
 /// A batch whose rows are being read.
-struct Current {
-    done: Done,
+struct CurrentBatch {
+    done: FinishedBatch,
     /// Layers read so far.
     layers: usize,
     rows: Option<LayerRows>,
     dynamic: Predicate,
 }
 
-impl Scanning {
+impl PartitionState {
     pub fn new(
         source: &ActivationSource,
         partition: usize,
         context: Arc<TaskContext>,
-        producer: SharedProducer,
+        producer: SharedBatches,
     ) -> Self {
         let consumer = MemoryConsumer::new(format!("ActivationScan[{partition}]"));
         let (request, size) = (&source.request, context.session_config().batch_size());
@@ -146,7 +146,7 @@ impl Scanning {
                 Some(done) => {
                     // Dynamic filters change while the query runs, so each batch takes a fresh look.
                     let dynamic = Predicate::new(self.source.dynamic.iter().map(snapshot).collect::<Result<_>>()?);
-                    self.current = Some(Current { done, layers: 0, rows: None, dynamic });
+                    self.current = Some(CurrentBatch { done, layers: 0, rows: None, dynamic });
                 }
             }
         }
@@ -169,7 +169,7 @@ impl Scanning {
             let neurons = match &layer.neurons {
                 Some(neurons) => neurons.as_ref(),
                 None => {
-                    all = (0..self.source.request.model.config().d_mlp as u32).collect();
+                    all = (0..self.source.request.model.neurons_per_layer() as u32).collect();
                     &all
                 }
             };
@@ -185,7 +185,7 @@ impl Scanning {
     }
 
     /// Opens the stream of batches that this partition takes from the shared ones and runs.
-    async fn open(&mut self) -> Result<BoxStream<'static, Result<Done>>> {
+    async fn open(&mut self) -> Result<BoxStream<'static, Result<FinishedBatch>>> {
         let request = &self.source.request;
         let ordered = {
             let mut shared = self.producer.lock().await;
@@ -204,7 +204,7 @@ impl Scanning {
         // A lone partition may use all threads, several share them.
         let width = if self.source.partitions == 1 { Placement::AllThreads } else { Placement::OneThread };
         let passes = Passes::new(&self.source.engine.registry, &request.model, width, at_once);
-        let batches = Batches {
+        let batches = PartitionBatches {
             request: Arc::clone(request),
             metrics: self.metrics.clone(),
             reservation: self.reservation.new_empty(),
@@ -214,36 +214,36 @@ impl Scanning {
         let batches =
             try_unfold(batches, |mut batches| async move { Ok(batches.next().await?.map(|batch| (batch, batches))) });
         let model = Arc::clone(&request.model);
-        let pass = move |Prepared { packed, spec, metrics, held }: Prepared, cancel: &Cancel| {
+        let pass = move |PreparedBatch { packed, spec, metrics, held }: PreparedBatch, cancel: &Cancel| {
             let start = Instant::now();
             let tensors = model.run(&packed.batch, &spec, cancel)?;
             let values = tensors.iter().map(|t| t.flatten_all()?.to_vec1()).collect::<Result<_, _>>();
             let values: Vec<Vec<f32>> = values.map_err(neuroql_model::Error::Tensor)?;
             metrics.ran(start, values.iter().map(Vec::len).sum());
-            Ok(Done { packed, spec, values, _held: held })
+            Ok(FinishedBatch { packed, spec, values, _held: held })
         };
         Ok(passes.over(batches, pass).boxed())
     }
 }
 
 /// The batches that a partition takes from the shared ones.
-struct Batches {
-    request: Arc<Request>,
+struct PartitionBatches {
+    request: Arc<ScanRequest>,
     metrics: Metrics,
     reservation: MemoryReservation,
-    producer: SharedProducer,
+    producer: SharedBatches,
     exhausted: bool,
 }
 
-impl Batches {
+impl PartitionBatches {
     /// Packs the next batch, if there is one.
-    async fn next(&mut self) -> Result<Option<Prepared>> {
+    async fn next(&mut self) -> Result<Option<PreparedBatch>> {
         if self.exhausted {
             return Ok(None);
         }
         let mut shared = self.producer.lock().await;
         // The partition has made the producer before it asks for batches.
-        let Some(Made { batcher: Some(batcher), spec, .. }) = &mut *shared else { return Ok(None) };
+        let Some(ExecutionBatches { batcher: Some(batcher), spec, .. }) = &mut *shared else { return Ok(None) };
         let packed = batcher.next().await?;
         self.metrics.examples_skipped.add(std::mem::take(&mut batcher.examples_skipped));
         let Some(packed) = packed.filter(|_| !spec.layers().is_empty()) else { return Ok(None) };
@@ -257,7 +257,7 @@ impl Batches {
         held.try_grow(footprint(&self.request, packed.batch.rows(), packed.batch.tokens()))?;
         self.metrics.tokens_run.add(packed.batch.tokens());
         self.metrics.forward_passes.add(1);
-        Ok(Some(Prepared { packed, spec, metrics: self.metrics.clone(), held }))
+        Ok(Some(PreparedBatch { packed, spec, metrics: self.metrics.clone(), held }))
     }
 }
 
@@ -267,7 +267,7 @@ pub(super) fn snapshot(filter: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn Physica
 }
 
 /// Bytes that a batch holds while it runs and is read: its results, and the widest intermediate values.
-pub(super) fn footprint(request: &Request, rows: usize, tokens: usize) -> usize {
+pub(super) fn footprint(request: &ScanRequest, rows: usize, tokens: usize) -> usize {
     let config = request.model.config();
     let widest = 2 * config.d_mlp * (1 + usize::from(config.gated)) + 6 * config.d_model;
     4 * (rows * request.values_per_token() + tokens * widest)

@@ -1,11 +1,11 @@
 //! `graphs`: the graphs of neurons, one row a neuron and method, or the reason why there is no graph.
 //!
 //! Rows come from the store and from the program itself, as far as they are of the model as it is loaded. `INSERT`
-//! ([`insert`]) puts rows into the store, in the place of those of the same neuron and method; `DELETE` ([`delete`])
+//! puts rows into the store, in the place of those of the same neuron and method; `DELETE`
 //! removes them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::{RecordBatch, new_null_array};
 use datafusion::arrow::compute::{cast, filter_record_batch};
@@ -22,19 +22,21 @@ use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use neuroql_model::Model;
 use neuroql_pipeline::RowFilter;
 use neuroql_schema::graph_column::graph_type;
+use neuroql_schema::{Role, sql_error};
+use neuroql_store::GraphKey;
 
 use crate::state::EngineState;
+use crate::tables;
 use crate::tables::model_table::{ModelTable, Scan};
 use crate::tables::neuron_rows::supports_place;
-use crate::tables::predicate::{Places, Predicate, can_evaluate};
+use crate::tables::predicate::{NeuronSelection, Predicate, can_evaluate};
 
-mod delete;
 mod graph_check;
 mod insert;
 mod nodes;
 
-pub use delete::KeepDeleteFilter;
-pub(crate) use nodes::GraphNodes;
+use insert::GraphWriter;
+pub(crate) use nodes::{GraphNodes, rows as node_rows, schema as nodes_schema};
 
 /// Rows of the store that become a batch.
 const ROWS: usize = 256;
@@ -69,6 +71,10 @@ pub(crate) fn schema() -> SchemaRef {
         field("reason", DataType::Utf8),
         field("options", DataType::Utf8),
         field("positives", DataType::Int32),
+        field("random_positives", DataType::Int32),
+        field("random_predictions", DataType::Int32),
+        field("named_tokens", DataType::Int32),
+        real("description_length"),
     ]))
 }
 
@@ -103,8 +109,15 @@ impl ModelTable for Graphs {
             let schema = schema();
             let graph = schema.index_of("graph")?;
             let whole = scan.projection.is_none_or(|columns| columns.contains(&graph));
-            of_graphs(model, scan, schema, Wanted { whole, tokens: None }, |rows| select(rows, &self::schema()))
+            of_graphs(model, scan, schema, GraphProjection { whole, tokens: None }, |rows| {
+                select(rows, &self::schema())
+            })
         })
+    }
+
+    /// Graphs that somebody has built.
+    fn insert_requires(&self) -> Role {
+        Role::Analyst
     }
 
     fn insert(
@@ -114,7 +127,42 @@ impl ModelTable for Graphs {
         input: Arc<dyn ExecutionPlan>,
         op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        insert::plan(model, engine, input, op)
+        let (model, engine) = (Arc::clone(model), Arc::clone(engine));
+        tables::insert::plan(input, schema(), op, GraphWriter { model, engine, vocabulary: OnceLock::new() })
+    }
+
+    fn supports_delete(&self) -> bool {
+        true
+    }
+
+    fn delete<'a>(
+        &'a self,
+        model: &'a Arc<Model>,
+        engine: &'a Arc<EngineState>,
+        predicate: &'a Predicate,
+    ) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let whole = predicate.columns().contains("graph");
+            let version = model.version();
+            let mut deleted = Vec::new();
+            for layer in 0..model.config().layers as u32 {
+                // Graphs that are part of the program cannot be deleted.
+                let stored = engine.store.stored_graphs(model.name(), &version, layer).await.map_err(sql_error)?;
+                if stored.is_empty() {
+                    continue;
+                }
+                let rows = match whole {
+                    true => engine.resources.graphs(model, layer, None).await?,
+                    false => engine.resources.graph_scores(model, layer).await?,
+                };
+                let rows = select(&rows, &self::schema())?;
+                let matches = predicate.evaluate(&rows)?;
+                let keys = GraphKey::of_rows(&rows).map_err(sql_error)?.into_iter().zip(matches.iter());
+                deleted.extend(keys.filter_map(|(key, matches)| (matches? && stored.contains(&key)).then_some(key)));
+            }
+            engine.store.delete_graphs(model.name(), &deleted).await.map_err(sql_error)?;
+            Ok(deleted.len() as u64)
+        })
     }
 }
 
@@ -129,17 +177,17 @@ fn supports_key(filter: &Expr) -> TableProviderFilterPushDown {
 }
 
 /// Returns the layers and neurons that filters leave.
-fn places(model: &Model, filters: &[Expr], schema: &SchemaRef, scan: Scan<'_>) -> Result<Places> {
+fn places(model: &Model, filters: &[Expr], schema: &SchemaRef, scan: Scan<'_>) -> Result<NeuronSelection> {
     let of_place = filters.iter().filter(|f| supports_place(f) == TableProviderFilterPushDown::Exact).cloned();
     let places = Predicate::compile(&of_place.collect::<Vec<_>>(), schema, scan.session)?;
-    Places::new(model, places)
+    NeuronSelection::new(model, places)
 }
 
 /// Makes rows of a table from rows of the store.
-type MakeRows = fn(&RecordBatch) -> Result<RecordBatch>;
+type RowMapper = fn(&RecordBatch) -> Result<RecordBatch>;
 
 /// Graphs that a table reads.
-struct Wanted {
+struct GraphProjection {
     /// True to read the graphs themselves, not only the columns about them.
     whole: bool,
     /// Tokens of which a graph must have one; others may be read too.
@@ -151,12 +199,12 @@ fn of_graphs(
     model: &Arc<Model>,
     scan: Scan<'_>,
     schema: SchemaRef,
-    wanted: Wanted,
-    make: MakeRows,
+    wanted: GraphProjection,
+    make: RowMapper,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let is_of_key = |filter: &&Expr| supports_key(filter) == TableProviderFilterPushDown::Exact;
     let of_keys: Vec<Expr> = scan.filters.iter().filter(is_of_key).cloned().collect();
-    let rows = Arc::new(Rows {
+    let rows = Arc::new(GraphPartition {
         model: Arc::clone(model),
         engine: Arc::clone(scan.engine),
         schema: Arc::clone(&schema),
@@ -168,18 +216,18 @@ fn of_graphs(
     Ok(Arc::new(StreamingTableExec::try_new(schema, vec![rows], scan.projection, [], false, scan.limit)?))
 }
 
-struct Rows {
+struct GraphPartition {
     model: Arc<Model>,
     engine: Arc<EngineState>,
     schema: SchemaRef,
-    places: Places,
+    places: NeuronSelection,
     /// Predicate on the columns of a row's key.
     predicate: Predicate,
-    wanted: Wanted,
-    make: MakeRows,
+    wanted: GraphProjection,
+    make: RowMapper,
 }
 
-impl fmt::Debug for Rows {
+impl fmt::Debug for GraphPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Graphs");
         out.field("model", &self.model.name());
@@ -196,7 +244,7 @@ impl fmt::Debug for Rows {
     }
 }
 
-impl PartitionStream for Rows {
+impl PartitionStream for GraphPartition {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }

@@ -13,7 +13,7 @@ use neuroql_graph::Kind;
 use neuroql_model::Model;
 use neuroql_schema::graph_column::graph_type;
 
-use super::{Wanted, of_graphs, supports_key};
+use super::{GraphProjection, of_graphs, supports_key};
 use crate::Error;
 use crate::tables::model_table::{ModelTable, Scan};
 use crate::tables::predicate::{allowed_strings, can_evaluate};
@@ -22,7 +22,8 @@ use crate::tables::predicate::{allowed_strings, can_evaluate};
 #[derive(Debug)]
 pub(crate) struct GraphNodes;
 
-fn schema() -> SchemaRef {
+/// Columns of `graph_nodes`.
+pub(crate) fn schema() -> SchemaRef {
     let field = |name: &str, data_type| Field::new(name, data_type, true);
     Arc::new(Schema::new(vec![
         field("layer", DataType::Int32),
@@ -67,13 +68,13 @@ impl ModelTable for GraphNodes {
             let tokens = scan.filters.iter().filter_map(|filter| allowed_strings(filter, "token"));
             // Of several filters, the one that allows the fewest tokens.
             let tokens = tokens.min_by_key(Vec::len);
-            of_graphs(model, scan, schema(), Wanted { whole: true, tokens }, rows)
+            of_graphs(model, scan, schema(), GraphProjection { whole: true, tokens }, rows)
         })
     }
 }
 
 /// A row for each node of some rows of `graphs`.
-fn rows(graphs: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn rows(graphs: &RecordBatch) -> Result<RecordBatch> {
     let graphs = filter_record_batch(graphs, &is_not_null(&graphs["graph"])?)?;
     let lists = cast(&graphs["graph"], &graph_type())?;
     let lists = lists.as_list::<i32>();

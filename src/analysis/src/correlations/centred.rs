@@ -28,7 +28,7 @@ impl Centred {
         self.values.resize(x.len(), 0.0);
         self.scales.resize(width, 1.0);
         self.moments.resize(width, Moments::default());
-        pulp::Arch::new().dispatch(Centre { x, centred: self });
+        pulp::Arch::new().dispatch(CentreRows { x, centred: self });
     }
 
     /// Selects columns, given the first and their number.
@@ -37,12 +37,12 @@ impl Centred {
     }
 }
 
-struct Centre<'a> {
+struct CentreRows<'a> {
     x: &'a [f32],
     centred: &'a mut Centred,
 }
 
-impl pulp::WithSimd for Centre<'_> {
+impl pulp::WithSimd for CentreRows<'_> {
     type Output = ();
 
     #[inline(always)]

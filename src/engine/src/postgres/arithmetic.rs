@@ -18,13 +18,13 @@ use datafusion::scalar::ScalarValue;
 use super::names;
 use super::refusal::{out_of_range, refusal};
 
-/// Returns whether the results of arithmetic on this type are checked.
+/// Returns true if the results of arithmetic on this type are checked.
 pub(super) fn is_checked(data_type: &DataType) -> bool {
     use DataType::{Float32, Float64, Int16, Int32, Int64};
     matches!(data_type, Int16 | Int32 | Int64 | Float32 | Float64)
 }
 
-/// The operator as a function of two values of the same type; `None` if it is not arithmetic.
+/// Returns an operator as a function of two values of the same type; `None` if it is not arithmetic.
 pub(super) fn checked(operator: Operator) -> Option<Arc<ScalarUDF>> {
     use Operator::{Divide, Minus, Modulo, Multiply, Plus};
     matches!(operator, Plus | Minus | Multiply | Divide | Modulo).then(|| {
@@ -32,12 +32,12 @@ pub(super) fn checked(operator: Operator) -> Option<Arc<ScalarUDF>> {
     })
 }
 
-/// Unary minus.
+/// Returns unary minus as a function.
 pub(super) fn checked_negation() -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::from(Negation { signature: Signature::any(1, Volatility::Immutable) }))
 }
 
-/// Returns whether this is a division or a remainder, which a condition beside it may guard.
+/// Returns true if this is a division or a remainder, which a condition beside it may guard.
 pub(super) fn is_division(function: &ScalarUDF) -> bool {
     let arithmetic = function.inner().downcast_ref::<Arithmetic>();
     arithmetic.is_some_and(|it| matches!(it.operator, Operator::Divide | Operator::Modulo))
@@ -171,7 +171,7 @@ where
 
 /// Arithmetic of a floating-point type.
 trait Float: ArrowPrimitiveType {
-    /// The result, and whether it may have failed: a test so cheap that all rows can have it.
+    /// Computes the result, and true if it may have failed: a test so cheap that all rows can have it.
     fn apply(operator: Operator, left: Self::Native, right: Self::Native) -> (Self::Native, bool);
 
     fn fails(operator: Operator, left: Self::Native, right: Self::Native) -> bool;
@@ -191,6 +191,8 @@ macro_rules! float {
                     Operator::Divide => left / right,
                     _ => left % right,
                 };
+                // A NaN with a sign would be less than every number.
+                let result = if result.is_nan() { <$native>::NAN } else { result };
                 let not_finite = !result.is_finite();
                 let vanished = match operator {
                     Operator::Multiply => (result == 0.0) & (left != 0.0) & (right != 0.0),
@@ -252,18 +254,18 @@ fn by_zero() -> DataFusionError {
 }
 
 /// Either side of an operator.
-enum Side<'a, T: ArrowPrimitiveType> {
+enum Operand<'a, T: ArrowPrimitiveType> {
     Rows(&'a PrimitiveArray<T>),
     Same(Option<T::Native>),
 }
 
-fn side<'a, T: ArrowPrimitiveType>(value: &'a ColumnarValue, held: &'a mut Option<ArrayRef>) -> Side<'a, T> {
+fn side<'a, T: ArrowPrimitiveType>(value: &'a ColumnarValue, held: &'a mut Option<ArrayRef>) -> Operand<'a, T> {
     match value {
-        ColumnarValue::Array(array) => Side::Rows(array.as_primitive::<T>()),
+        ColumnarValue::Array(array) => Operand::Rows(array.as_primitive::<T>()),
         ColumnarValue::Scalar(scalar) => {
             *held = scalar.to_array().ok();
             let one = held.as_ref().map(|array| array.as_primitive::<T>());
-            Side::Same(one.and_then(|array| array.iter().next().flatten()))
+            Operand::Same(one.and_then(|array| array.iter().next().flatten()))
         }
     }
 }
@@ -289,7 +291,7 @@ fn each_row<T: ArrowPrimitiveType>(
     let null = |_| ColumnarValue::Scalar(ScalarValue::try_from(&T::DATA_TYPE).unwrap_or(ScalarValue::Null));
     let (values, nulls): (Vec<T::Native>, Option<NullBuffer>) =
         match (side::<T>(left, &mut left_held), side::<T>(right, &mut right_held)) {
-            (Side::Rows(a), Side::Rows(b)) => {
+            (Operand::Rows(a), Operand::Rows(b)) => {
                 let values = a.values().iter().zip(b.values()).map(|(a, b)| step(*a, *b)).collect();
                 let nulls = NullBuffer::union(a.logical_nulls_ref(), b.logical_nulls_ref());
                 if failed && let Some(row) = first(rows, nulls.as_ref(), |row| fails(a.value(row), b.value(row))) {
@@ -297,7 +299,7 @@ fn each_row<T: ArrowPrimitiveType>(
                 }
                 (values, nulls)
             }
-            (Side::Rows(a), Side::Same(Some(b))) => {
+            (Operand::Rows(a), Operand::Same(Some(b))) => {
                 let values = a.values().iter().map(|a| step(*a, b)).collect();
                 let nulls = a.logical_nulls_ref().cloned();
                 if failed && let Some(row) = first(rows, nulls.as_ref(), |row| fails(a.value(row), b)) {
@@ -305,7 +307,7 @@ fn each_row<T: ArrowPrimitiveType>(
                 }
                 (values, nulls)
             }
-            (Side::Same(Some(a)), Side::Rows(b)) => {
+            (Operand::Same(Some(a)), Operand::Rows(b)) => {
                 let values = b.values().iter().map(|b| step(a, *b)).collect();
                 let nulls = b.logical_nulls_ref().cloned();
                 if failed && let Some(row) = first(rows, nulls.as_ref(), |row| fails(a, b.value(row))) {
@@ -313,7 +315,7 @@ fn each_row<T: ArrowPrimitiveType>(
                 }
                 (values, nulls)
             }
-            (Side::Same(Some(a)), Side::Same(Some(b))) => {
+            (Operand::Same(Some(a)), Operand::Same(Some(b))) => {
                 let (result, _) = apply(a, b);
                 if fails(a, b) {
                     return Err((a, b));
@@ -326,7 +328,7 @@ fn each_row<T: ArrowPrimitiveType>(
     Ok(ColumnarValue::Array(Arc::new(PrimitiveArray::<T>::new(values.into(), nulls))))
 }
 
-/// The first row that is not NULL and of which this holds.
+/// Returns the first row that is not NULL and of which `holds` is true.
 fn first(rows: usize, nulls: Option<&NullBuffer>, holds: impl Fn(usize) -> bool) -> Option<usize> {
     (0..rows).find(|row| nulls.is_none_or(|nulls| nulls.is_valid(*row)) && holds(*row))
 }
@@ -379,8 +381,27 @@ impl ScalarUDFImpl for Negation {
             DataType::Int16 => integers::<Int16Type>(Operator::Minus, &zero, value, rows),
             DataType::Int32 => integers::<Int32Type>(Operator::Minus, &zero, value, rows),
             DataType::Int64 => integers::<Int64Type>(Operator::Minus, &zero, value, rows),
+            DataType::Float32 | DataType::Float64 => {
+                let negative = negated(&value.to_array(rows)?);
+                Ok(match value {
+                    ColumnarValue::Array(_) => ColumnarValue::Array(negative),
+                    ColumnarValue::Scalar(_) => ColumnarValue::Scalar(ScalarValue::try_from_array(&negative, 0)?),
+                })
+            }
             other => exec_err!("{} of {other}", self.name()),
         }
+    }
+}
+
+/// Returns floating-point numbers with the other sign; NaN has none.
+fn negated(values: &ArrayRef) -> ArrayRef {
+    match values.data_type() {
+        DataType::Float32 => Arc::new(
+            values.as_primitive::<Float32Type>().unary::<_, Float32Type>(|it| if it.is_nan() { f32::NAN } else { -it }),
+        ),
+        _ => Arc::new(
+            values.as_primitive::<Float64Type>().unary::<_, Float64Type>(|it| if it.is_nan() { f64::NAN } else { -it }),
+        ),
     }
 }
 

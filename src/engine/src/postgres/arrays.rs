@@ -12,7 +12,7 @@ use super::casts::arrow_cast;
 use super::refusal::{refusal, type_name};
 use super::texts;
 
-/// Each array as Postgres writes it.
+/// Writes each array as Postgres does.
 pub(super) fn written(lists: &ListArray) -> Result<StringArray> {
     let nested = matches!(lists.value_type(), DataType::List(_));
     let items = match lists.value_type() {
@@ -34,7 +34,7 @@ pub(super) fn written(lists: &ListArray) -> Result<StringArray> {
     Ok((0..lists.len()).map(|row| lists.is_valid(row).then(|| one(row))).collect())
 }
 
-/// An element, in quotes if it needs them.
+/// Writes an element, in quotes if it needs them.
 fn quoted(text: &str) -> String {
     let special = |letter: char| matches!(letter, '{' | '}' | ',' | '"' | '\\') || letter.is_ascii_whitespace();
     if !text.is_empty() && !text.eq_ignore_ascii_case("null") && !text.contains(special) && !text.contains('\u{b}') {
@@ -43,7 +43,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The arrays that texts stand for.
+/// Reads arrays from texts.
 pub(super) fn parsed(texts: &StringArray, target: &DataType) -> Result<ArrayRef> {
     let DataType::List(item) = target else { return exec_err!("{target} is not an array") };
     if item.data_type().is_nested() {
@@ -67,7 +67,7 @@ pub(super) fn parsed(texts: &StringArray, target: &DataType) -> Result<ArrayRef>
     Ok(Arc::new(ListArray::try_new(Arc::clone(item), OffsetBuffer::from_lengths(lengths), items, Some(nulls))?))
 }
 
-/// The elements of one array.
+/// Reads the elements of one array.
 fn elements(text: &str, items: &mut Vec<Option<String>>) -> Result<()> {
     let malformed = || refusal("22P02", format!("malformed array literal: \"{text}\""));
     let inside = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(malformed)?;
@@ -135,7 +135,7 @@ mod tests {
         elements(text, &mut items).map(|()| items)
     }
 
-    /// Values as PostgreSQL 15 reads them.
+    /// Compares with values as PostgreSQL 15 reads them.
     #[test]
     fn elements_are_read() {
         let some = |text: &str| Some(text.to_owned());

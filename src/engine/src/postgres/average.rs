@@ -11,7 +11,7 @@ use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_na
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF};
 use datafusion::scalar::ScalarValue;
 
-use super::quotients::{Number, QUOTIENT, divided};
+use super::quotients::{Numeric, QUOTIENT, divided};
 use super::refusal::{out_of_range, refusal};
 
 /// DataFusion's `avg`, but for that of `numeric`.
@@ -133,7 +133,7 @@ impl Accumulator for Mean {
         for value in values.iter().flatten() {
             self.add(value)?;
             self.count += 1;
-            self.least = self.least.max(Number::of(value, &self.data_type).shown.0);
+            self.least = self.least.max(Numeric::of(value, &self.data_type).shown.0);
         }
         Ok(())
     }
@@ -142,9 +142,9 @@ impl Accumulator for Mean {
         if self.count == 0 {
             return ScalarValue::try_from(&quotient_type());
         }
-        let sum = Number::of(self.sum, &self.data_type);
-        let sum = Number { shown: (sum.shown.0.max(self.least), sum.shown.1), ..sum };
-        let count = Number { digits: i128::from(self.count), scale: 0, shown: (0, 0) };
+        let sum = Numeric::of(self.sum, &self.data_type);
+        let sum = Numeric { shown: (sum.shown.0.max(self.least), sum.shown.1), ..sum };
+        let count = Numeric { digits: i128::from(self.count), scale: 0, shown: (0, 0) };
         Ok(ScalarValue::Decimal128(Some(divided(sum, count)?), QUOTIENT.0, QUOTIENT.1))
     }
 

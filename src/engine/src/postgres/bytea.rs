@@ -6,7 +6,7 @@ use datafusion::error::Result;
 use super::casts::binary;
 use super::refusal::refusal;
 
-/// The bytes that each text stands for: `\x` and digits, or characters with `\\` and `\ooo`.
+/// Reads bytes from each text: `\x` and digits, or characters with `\\` and `\ooo`.
 pub(super) fn parsed(texts: &StringArray) -> Result<ArrayRef> {
     binary(texts.iter().map(|text| text.map(bytes).transpose()))
 }
@@ -62,7 +62,7 @@ fn escaped(text: &str) -> Result<Vec<u8>> {
     }
 }
 
-/// Bytes as Postgres writes them.
+/// Writes bytes as Postgres does.
 pub(super) fn written(bytes: &[u8]) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(2 + bytes.len() * 2);
@@ -78,7 +78,7 @@ pub(super) fn written(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// Values as PostgreSQL 15 reads them.
+    /// Compares with values as PostgreSQL 15 reads them.
     #[test]
     fn both_formats_are_read() {
         assert_eq!(bytes("\\x00fF 61").unwrap(), [0, 255, b'a']);

@@ -16,18 +16,18 @@ use super::refusal::{refusal, type_name};
 
 /// A function that DataFusion has for text only.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct OfBytes {
+pub(super) struct ByteaFunction {
     function: Arc<ScalarUDF>,
     signature: Signature,
 }
 
-impl OfBytes {
+impl ByteaFunction {
     pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
         ScalarUDF::from(Self { function, signature: Signature::user_defined(Volatility::Immutable) })
     }
 }
 
-/// Bytes from a place on, counted from 1.
+/// Returns the bytes from a position on, counted from 1.
 fn part(bytes: &[u8], start: i64, length: Option<i64>) -> Result<&[u8]> {
     if length.is_some_and(|length| length < 0) {
         return Err(refusal("22011", "negative substring length not allowed"));
@@ -37,7 +37,7 @@ fn part(bytes: &[u8], start: i64, length: Option<i64>) -> Result<&[u8]> {
     Ok(&bytes[place(start)..place(end).max(place(start))])
 }
 
-impl ScalarUDFImpl for OfBytes {
+impl ScalarUDFImpl for ByteaFunction {
     delegate!(name, aliases, documentation, is_strict);
 
     fn signature(&self) -> &Signature {
@@ -135,7 +135,7 @@ impl ScalarUDFImpl for OfBytes {
 mod tests {
     use super::*;
 
-    /// Values as PostgreSQL 15 shows them.
+    /// Compares with values as PostgreSQL 15 shows them.
     #[test]
     fn parts_are_counted_from_one() {
         let of = |start, length| part(b"abcd", start, length).unwrap();

@@ -6,7 +6,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, ListArray, PrimitiveArray, StringArray,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::compute::{CastOptions, DatePart, cast_with_options, date_part};
 use datafusion::arrow::datatypes::{
     DataType, Decimal128Type, DurationNanosecondType, Field, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type,
     Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit, TimestampMicrosecondType,
@@ -24,9 +24,9 @@ use super::refusal::{out_of_range, refusal, type_name, value_out_of_range};
 use super::types::{UNCONSTRAINED, length_of};
 use super::{arrays, bytea, names, texts};
 
-/// How a value is turned into another type.
+/// Rule that turns a value into another type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Rule {
+pub(super) enum CastRule {
     /// A number to an integer; halves go to the even neighbour, or away from zero as those of `numeric` do.
     ToInteger { away: bool },
     /// A text to a floating-point number that must fit.
@@ -35,9 +35,9 @@ pub(super) enum Rule {
     DoubleToReal,
     /// A value to text as Postgres writes it.
     ToText,
-    /// A text to text of at most so many characters.
+    /// A text to text of at most this number of characters.
     Shorten(usize),
-    /// A text to `varchar(n)`; what is longer is an error unless only blanks are cut, as in an assignment.
+    /// A text to `varchar(n)`; a longer one is an error unless only blanks are cut, as in an assignment.
     Fit(usize),
     /// A text to `bytea`.
     TextToBytea,
@@ -61,15 +61,17 @@ pub(super) enum Rule {
     TextToMoment,
     /// A moment to one with fewer digits after the point.
     RoundMoment,
+    /// A moment or date as it is, of a year that has four digits and no era.
+    PlainYear,
     /// Each element of an array.
-    Elements(Box<Rule>),
+    Elements(Box<CastRule>),
 }
 
-/// The rule for this cast, if it is not Arrow's.
+/// Returns the rule for a cast, if it is not Arrow's.
 ///
 /// # Errors
 /// If Postgres has no such cast.
-pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Option<Rule>> {
+pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Option<CastRule>> {
     use DataType::{Binary, Boolean, Date32, Float32, Float64, Int16, Int32, Int64, List, Null, Utf8};
     let target = to.data_type();
     let is_text = |it: &DataType| matches!(it, Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
@@ -82,48 +84,52 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
     }
     Ok(Some(match (from, target) {
         (Null, _) => return Ok(None),
-        (Float32 | Float64, Int16 | Int32 | Int64) => Rule::ToInteger { away: constant },
-        (DataType::Decimal128(..), Int16 | Int32 | Int64) => Rule::ToInteger { away: true },
-        (from, Float32 | Float64) if is_text(from) => Rule::TextToFloat,
-        (Float64, Float32) => Rule::DoubleToReal,
+        (Float32 | Float64, Int16 | Int32 | Int64) => CastRule::ToInteger { away: constant },
+        (DataType::Decimal128(..), Int16 | Int32 | Int64) => CastRule::ToInteger { away: true },
+        (from, Float32 | Float64) if is_text(from) => CastRule::TextToFloat,
+        (Float64, Float32) => CastRule::DoubleToReal,
         (from, Utf8) if is_text(from) => match length_of(to) {
-            Some(length) => Rule::Shorten(length),
+            Some(length) => CastRule::Shorten(length),
             None => return Ok(None),
         },
-        (
-            Float32
-            | Float64
-            | Binary
-            | List(_)
-            | DataType::Time64(_)
-            | DataType::Timestamp(..)
-            | DataType::Interval(_),
-            Utf8,
-        ) => Rule::ToText,
-        (DataType::Decimal128(..), Float32 | Float64) => Rule::NumericToFloat,
-        (from, DataType::Timestamp(..)) if is_text(from) => Rule::TextToMoment,
-        (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if unit(*to) < unit(*from) => Rule::RoundMoment,
-        (from, Binary) if is_text(from) => Rule::TextToBytea,
-        (from, List(_)) if is_text(from) => Rule::TextToArray,
+        // Bytes as another kind of text are the argument of `length` and its like.
+        (Binary | List(_), Utf8) => CastRule::ToText,
+        (Float32 | Float64 | Date32 | DataType::Time64(_) | DataType::Timestamp(..) | DataType::Interval(_), to)
+            if is_text(to) =>
+        {
+            CastRule::ToText
+        }
+        (DataType::Decimal128(..), Float32 | Float64) => CastRule::NumericToFloat,
+        (from, DataType::Timestamp(..)) if is_text(from) => CastRule::TextToMoment,
+        (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if unit(*to) < unit(*from) => CastRule::RoundMoment,
+        (from, Binary) if is_text(from) => CastRule::TextToBytea,
+        (from, List(_)) if is_text(from) => CastRule::TextToArray,
+        (List(from), List(item))
+            if !from.data_type().is_null()
+                && matches!(from.data_type(), List(_)) != matches!(item.data_type(), List(_)) =>
+        {
+            let message = "casts of arrays of arrays to another type of elements are not supported";
+            return Err(refusal("0A000", message));
+        }
         (List(from), List(item)) => match rule(from.data_type(), item, false)? {
-            Some(rule) => Rule::Elements(Box::new(rule)),
+            Some(rule) => CastRule::Elements(Box::new(rule)),
             None => return Ok(None),
         },
         (DataType::Decimal128(_, scale), DataType::Decimal128(precision, kept))
             if (*precision, *kept) == UNCONSTRAINED && scale > kept =>
         {
-            Rule::ToNumeric
+            CastRule::ToNumeric
         }
         (Float64, DataType::Decimal128(precision, scale)) if constant && (*precision, *scale) != UNCONSTRAINED => {
-            Rule::ConstantToNumeric
+            CastRule::ConstantToNumeric
         }
         (Float32 | Float64, DataType::Decimal128(precision, scale)) if (*precision, *scale) != UNCONSTRAINED => {
-            Rule::FloatToNumeric
+            CastRule::FloatToNumeric
         }
         (from, DataType::Decimal128(precision, scale))
             if (*precision, *scale) == UNCONSTRAINED && (is_text(from) || matches!(from, Float32 | Float64)) =>
         {
-            Rule::ToNumeric
+            CastRule::ToNumeric
         }
         (Boolean, Int16 | Int64 | Float32 | Float64 | DataType::Decimal128(..)) => return Err(none()),
         (Int16 | Float32 | Float64 | DataType::Decimal128(..), Boolean) => return Err(none()),
@@ -135,7 +141,7 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
     }))
 }
 
-/// The type of the elements of an array, else the type itself.
+/// Returns the type of the elements of an array, else the type itself.
 fn item_of(data_type: &DataType) -> &DataType {
     match data_type {
         DataType::List(item) => item_of(item.data_type()),
@@ -143,36 +149,36 @@ fn item_of(data_type: &DataType) -> &DataType {
     }
 }
 
-/// Returns whether values are of type `numeric` without a precision, or made of such: they do not know how many digits after the
-/// point Postgres would show.
+/// Returns true if values are of type `numeric` without a precision, or made of such: they do not know how many digits
+/// after the point Postgres would show.
 fn has_unknown_digits(data_type: &DataType) -> bool {
     matches!(item_of(data_type), DataType::Decimal128(37.., scale) if *scale >= UNCONSTRAINED.1)
 }
 
-/// Texts as values of another type, where Arrow reads them otherwise than Postgres.
+/// Reads texts as values of another type, where Arrow reads them otherwise than Postgres.
 pub(super) fn from_text(texts: &ArrayRef, to: &DataType) -> Result<Option<ArrayRef>> {
     let to = Arc::new(Field::new("", to.clone(), true));
     let Some(rule) = rule(texts.data_type(), &to, false)? else { return Ok(None) };
     CastFunction { rule, to, signature: Signature::any(1, Volatility::Immutable) }.cast(texts).map(Some)
 }
 
-/// A cast by a rule.
-pub(super) fn cast_by(rule: Rule, cast: Cast) -> Expr {
+/// Returns a cast by a rule.
+pub(super) fn cast_by(rule: CastRule, cast: Cast) -> Expr {
     let function = CastFunction { rule, to: cast.field, signature: Signature::any(1, Volatility::Immutable) };
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), vec![*cast.expr]))
 }
 
-/// Returns whether this is a cast of a text that may not be a value of the type, which a condition beside it may guard.
+/// Returns true if this is a cast of a text that may not be a value of the type, which a condition beside it may guard.
 pub(super) fn may_refuse_text(function: &ScalarUDF) -> bool {
     let cast = function.inner().downcast_ref::<CastFunction>();
     cast.is_some_and(|it| {
-        matches!(it.rule, Rule::TextToFloat | Rule::TextToBytea | Rule::ToNumeric | Rule::TextToMoment)
+        matches!(it.rule, CastRule::TextToFloat | CastRule::TextToBytea | CastRule::ToNumeric | CastRule::TextToMoment)
     })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct CastFunction {
-    rule: Rule,
+    rule: CastRule,
     to: FieldRef,
     signature: Signature,
 }
@@ -194,8 +200,9 @@ impl ScalarUDFImpl for CastFunction {
         Ok(self.to.data_type().clone())
     }
 
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        Ok(Arc::new(Field::new(self.name(), self.to.data_type().clone(), args.arg_fields[0].is_nullable())))
+    fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
+        // Where only NULL matters, as in `x % 1`, the optimizer leaves out what cannot be NULL, and its error with it.
+        Ok(Arc::new(Field::new(self.name(), self.to.data_type().clone(), true)))
     }
 
     fn is_strict(&self) -> bool {
@@ -221,25 +228,25 @@ impl CastFunction {
             return arrow_cast(array, target);
         }
         match &self.rule {
-            Rule::ToInteger { away } => match target {
+            CastRule::ToInteger { away } => match target {
                 DataType::Int16 => to_integer::<Int16Type>(array, *away),
                 DataType::Int32 => to_integer::<Int32Type>(array, *away),
                 DataType::Int64 => to_integer::<Int64Type>(array, *away),
                 other => exec_err!("{other} is not an integer"),
             },
-            Rule::TextToFloat => text_to_float(&arrow_cast(array, &DataType::Utf8)?, target),
-            Rule::DoubleToReal => double_to_real(array),
-            Rule::ToText => texts::written(array).map(|texts| self.shortened(&texts)),
-            Rule::Shorten(_) => Ok(self.shortened(arrow_cast(array, &DataType::Utf8)?.as_string())),
-            Rule::Fit(length) => fit(&arrow_cast(array, &DataType::Utf8)?, *length),
-            Rule::TextToBytea => bytea::parsed(arrow_cast(array, &DataType::Utf8)?.as_string()),
-            Rule::ToNumeric => to_numeric(array, target),
-            Rule::ConstantToNumeric => {
+            CastRule::TextToFloat => text_to_float(&arrow_cast(array, &DataType::Utf8)?, target),
+            CastRule::DoubleToReal => double_to_real(array),
+            CastRule::ToText => arrow_cast(&self.shortened(&texts::written(array)?), target),
+            CastRule::Shorten(_) => Ok(self.shortened(arrow_cast(array, &DataType::Utf8)?.as_string())),
+            CastRule::Fit(length) => fit(&arrow_cast(array, &DataType::Utf8)?, *length),
+            CastRule::TextToBytea => bytea::parsed(arrow_cast(array, &DataType::Utf8)?.as_string()),
+            CastRule::ToNumeric => to_numeric(array, target),
+            CastRule::ConstantToNumeric => {
                 let texts = array.as_primitive::<Float64Type>().iter().map(|it| it.map(|it| plain(&format!("{it:e}"))));
                 arrow_cast(&(Arc::new(texts.collect::<StringArray>()) as ArrayRef), target)
             }
-            Rule::FloatToNumeric => arrow_cast(&(Arc::new(sure_digits(array)) as ArrayRef), target),
-            Rule::RoundEven => Ok(match array.data_type() {
+            CastRule::FloatToNumeric => arrow_cast(&(Arc::new(sure_digits(array)) as ArrayRef), target),
+            CastRule::RoundEven => Ok(match array.data_type() {
                 DataType::Float32 => {
                     let numbers = array.as_primitive::<Float32Type>();
                     Arc::new(numbers.unary::<_, Float32Type>(f32::round_ties_even))
@@ -250,8 +257,8 @@ impl CastFunction {
                 }
             }),
             // It is one already.
-            Rule::Between if matches!(array.data_type(), DataType::Interval(_)) => Ok(Arc::clone(array)),
-            Rule::Between => {
+            CastRule::Between if matches!(array.data_type(), DataType::Interval(_)) => Ok(Arc::clone(array)),
+            CastRule::Between => {
                 const DAY: i64 = 86_400_000_000_000;
                 let between = arrow_cast(array, &DataType::Duration(TimeUnit::Nanosecond))?;
                 let between = between.as_primitive::<DurationNanosecondType>();
@@ -260,10 +267,11 @@ impl CastFunction {
                     IntervalMonthDayNano::new(0, (it / DAY) as i32, it % DAY)
                 })))
             }
-            Rule::NumericToFloat => numeric_to_float(array, target),
-            Rule::TextToMoment => text_to_moment(array, target),
-            Rule::RoundMoment => round_moment(array, target),
-            Rule::Elements(rule) => {
+            CastRule::NumericToFloat => numeric_to_float(array, target),
+            CastRule::TextToMoment => text_to_moment(array, target),
+            CastRule::RoundMoment => round_moment(array, target),
+            CastRule::PlainYear => plain_years(array),
+            CastRule::Elements(rule) => {
                 let DataType::List(item) = target else { return exec_err!("{target} is not an array") };
                 let lists = array.as_list::<i32>();
                 let cast = Self { rule: (**rule).clone(), to: Arc::clone(item), signature: self.signature.clone() };
@@ -273,22 +281,22 @@ impl CastFunction {
                 let offsets = OffsetBuffer::from_lengths(lists.offsets().lengths());
                 Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, lists.nulls().cloned())?))
             }
-            Rule::TextToArray => arrays::parsed(arrow_cast(array, &DataType::Utf8)?.as_string(), target),
-            Rule::BooleanOut => {
+            CastRule::TextToArray => arrays::parsed(arrow_cast(array, &DataType::Utf8)?.as_string(), target),
+            CastRule::BooleanOut => {
                 let texts = array.as_boolean().iter().map(|it| it.map(|it| if it { "t" } else { "f" }));
                 Ok(Arc::new(texts.collect::<StringArray>()))
             }
         }
     }
 
-    /// The texts, as long as the type that is cast to lets them be.
+    /// Cuts texts to the length of the type that is cast to.
     fn shortened(&self, texts: &StringArray) -> ArrayRef {
         let Some(length) = length_of(&self.to) else { return Arc::new(texts.clone()) };
         Arc::new(texts.iter().map(|text| text.map(|text| first_characters(text, length))).collect::<StringArray>())
     }
 }
 
-/// The text up to its n-th character.
+/// Returns a text up to its n-th character.
 fn first_characters(text: &str, length: usize) -> &str {
     text.char_indices().nth(length).map_or(text, |(end, _)| &text[..end])
 }
@@ -305,12 +313,22 @@ fn fit(array: &ArrayRef, length: usize) -> Result<ArrayRef> {
     Ok(Arc::new(texts.collect::<Result<StringArray>>()?))
 }
 
-/// Arrow's cast, an error where it fails.
+/// Casts as Arrow does, with an error where that fails.
 pub(super) fn arrow_cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     if array.data_type() == to {
         return Ok(Arc::clone(array));
     }
     Ok(cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })?)
+}
+
+/// The dates or moments, if each is of the years 1 to 9999.
+fn plain_years(array: &ArrayRef) -> Result<ArrayRef> {
+    let days = arrow_cast(array, &DataType::Date32)?;
+    let years = date_part(&days, DatePart::Year)?;
+    if years.as_primitive::<Int32Type>().iter().flatten().any(|year| !(1..=9999).contains(&year)) {
+        return Err(refusal("0A000", "to_char is supported for the years 1 to 9999 only"));
+    }
+    Ok(Arc::clone(array))
 }
 
 fn to_integer<T: ArrowPrimitiveType>(array: &ArrayRef, away: bool) -> Result<ArrayRef>
@@ -373,9 +391,10 @@ fn text_to_float(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     Ok(floats)
 }
 
-/// The nearest floating-point number, which Arrow misses: it divides by a power of ten what it has rounded before.
+/// Converts each number to the nearest floating-point number, which Arrow misses: it divides by a power of ten what it
+/// has rounded before.
 fn numeric_to_float(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
-    /// Up to here every integer, and up to 10^22 every power of ten, is a floating-point number.
+    /// Integer up to which every integer is a floating-point number; every power of ten is one up to 10^22.
     const EXACT: u128 = 1 << 53;
     let numbers = array.as_primitive::<Decimal128Type>();
     let scale = numbers.scale();
@@ -399,7 +418,7 @@ fn numeric_to_float(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     })
 }
 
-/// The parts of a second that a moment is counted in.
+/// Returns the number of units of a moment in a second.
 fn unit(of: TimeUnit) -> i64 {
     match of {
         TimeUnit::Second => 1,
@@ -409,11 +428,34 @@ fn unit(of: TimeUnit) -> i64 {
     }
 }
 
-/// Moments to the microsecond, as those of Postgres are, or to what the type has.
+/// Returns a moment in hours and minutes, such as `2024-05-06 7:08+02`, with the seconds that Arrow requires; `None` if
+/// the text is of another form.
+fn with_seconds(text: &str) -> Option<String> {
+    let (date, rest) = text.trim().split_once([' ', 'T'])?;
+    if !date.starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
+    let rest = rest.trim_start();
+    let (time, zone) =
+        rest.split_at(rest.find(|letter: char| !letter.is_ascii_digit() && letter != ':').unwrap_or(rest.len()));
+    let (hours, minutes) = time.split_once(':')?;
+    let is_time = matches!(hours.len(), 1 | 2) && minutes.len() == 2 && !zone.starts_with('.');
+    is_time.then(|| format!("{date} {hours:0>2}:{minutes}:00{zone}"))
+}
+
+/// Reads moments to the microsecond, as those of Postgres are, or to the precision of the type.
 fn text_to_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     let DataType::Timestamp(to, zone) = target else { return exec_err!("{target} is not a timestamp") };
     let exact = DataType::Timestamp(TimeUnit::Nanosecond, zone.clone());
-    let moments = arrow_cast(&arrow_cast(array, &DataType::Utf8)?, &exact)?;
+    let texts = arrow_cast(array, &DataType::Utf8)?;
+    let texts: ArrayRef = match texts.as_string::<i32>().iter().flatten().any(|text| with_seconds(text).is_some()) {
+        true => {
+            let whole = |text: &str| with_seconds(text).unwrap_or_else(|| text.into());
+            Arc::new(texts.as_string::<i32>().iter().map(|text| text.map(whole)).collect::<StringArray>())
+        }
+        false => texts,
+    };
+    let moments = arrow_cast(&texts, &exact)?;
     let moments = moments.as_primitive::<TimestampNanosecondType>();
     let micros = moments.unary::<_, TimestampMicrosecondType>(|nanoseconds| {
         let (micros, rest) = (nanoseconds.div_euclid(1000), nanoseconds.rem_euclid(1000));
@@ -423,7 +465,7 @@ fn text_to_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     if unit(*to) < unit(TimeUnit::Microsecond) { round_moment(&micros, target) } else { arrow_cast(&micros, target) }
 }
 
-/// Halves go away from the year 2000, from which Postgres counts.
+/// Rounds moments; halves go away from the year 2000, from which Postgres counts.
 fn round_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     let (DataType::Timestamp(from, _), DataType::Timestamp(to, zone)) = (array.data_type(), target) else {
         return exec_err!("{target} is not a timestamp");
@@ -453,7 +495,8 @@ fn double_to_real(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(reals))
 }
 
-/// The 15 digits that a `double precision` is sure of, the 6 of a `real`: what Postgres turns into a numeric.
+/// Writes the 15 digits that a `double precision` is sure of, or the 6 of a `real`, which Postgres turns into a
+/// numeric.
 fn sure_digits(array: &ArrayRef) -> StringArray {
     match array.data_type() {
         DataType::Float32 => {
@@ -467,7 +510,7 @@ fn sure_digits(array: &ArrayRef) -> StringArray {
     }
 }
 
-/// To `numeric` without a precision: what has more digits after the point than are kept is refused.
+/// Converts to `numeric` without a precision: a value with more digits after the point than are kept is refused.
 fn to_numeric(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     let texts = match array.data_type() {
         DataType::Float64 | DataType::Float32 => sure_digits(array),
@@ -500,7 +543,7 @@ fn to_numeric(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     arrow_cast(&texts, target)
 }
 
-/// A number in scientific notation without it, so that Arrow reads all its digits.
+/// Writes a number in scientific notation without an exponent, so that Arrow reads all its digits.
 fn plain(scientific: &str) -> String {
     let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific.to_owned() };
     let Ok(exponent) = exponent.parse::<i64>() else { return scientific.to_owned() };
@@ -520,7 +563,7 @@ fn plain(scientific: &str) -> String {
     format!("{sign}{}.{}", &digits[..point], &digits[point..])
 }
 
-/// The bytes of each value.
+/// Makes a column of the bytes of each value.
 pub(super) fn binary(values: impl Iterator<Item = Result<Option<Vec<u8>>>>) -> Result<ArrayRef> {
     Ok(Arc::new(values.collect::<Result<Vec<_>>>()?.iter().map(|bytes| bytes.as_deref()).collect::<BinaryArray>()))
 }

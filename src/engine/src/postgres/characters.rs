@@ -13,17 +13,17 @@ use super::refusal::refusal;
 
 /// A function of a number: the code of a character, or a length.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Counted {
+pub(super) struct CharacterFunction {
     function: Arc<ScalarUDF>,
 }
 
-impl Counted {
+impl CharacterFunction {
     pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
         ScalarUDF::from(Self { function })
     }
 }
 
-impl ScalarUDFImpl for Counted {
+impl ScalarUDFImpl for CharacterFunction {
     delegate!(name, aliases, signature, return_type, return_field_from_args, documentation, is_strict);
 
     fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -11,22 +11,22 @@ use datafusion::scalar::ScalarValue;
 /// `array_has_all`, as which they are planned: NULL if an array is, false if a NULL is to be contained, which is equal to
 /// nothing.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Contains {
+pub(super) struct ArrayContains {
     function: Arc<ScalarUDF>,
 }
 
-impl Contains {
+impl ArrayContains {
     pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
         ScalarUDF::from(Self { function })
     }
 }
 
-/// Returns whether this function is [`Contains`].
+/// Returns true if this function is [`ArrayContains`].
 pub(super) fn is_contains(function: &ScalarUDF) -> bool {
-    function.inner().downcast_ref::<Contains>().is_some()
+    function.inner().downcast_ref::<ArrayContains>().is_some()
 }
 
-impl ScalarUDFImpl for Contains {
+impl ScalarUDFImpl for ArrayContains {
     delegate!(name, aliases, signature, return_type, coerce_types, documentation);
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {

@@ -11,7 +11,8 @@ struct Decimal {
     scale: u32,
 }
 
-/// The sum, difference or product of two constants, of which one has a point, without the error of binary fractions.
+/// Computes the sum, difference or product of two constants, of which one has a point, without the error of binary
+/// fractions.
 pub(super) fn combined(operator: &BinaryOperator, left: &Expr, right: &Expr) -> Option<Expr> {
     let has_point = |expr: &Expr| matches!(expr, Expr::Literal(ScalarValue::Float64(Some(_)), None));
     if !has_point(left) && !has_point(right) {
@@ -31,7 +32,7 @@ pub(super) fn combined(operator: &BinaryOperator, left: &Expr, right: &Expr) -> 
     format!("{}e-{}", result.digits, result.scale).parse::<f64>().ok().map(lit)
 }
 
-/// `round` of a constant with a point: halves go away from zero.
+/// Computes `round` of a constant with a point: halves go away from zero.
 pub(super) fn rounded(number: &Expr, places: &Expr) -> Option<Expr> {
     let Expr::Literal(ScalarValue::Float64(Some(_)), None) = number else { return None };
     let places = match places {
@@ -49,7 +50,7 @@ pub(super) fn rounded(number: &Expr, places: &Expr) -> Option<Expr> {
     format!("{whole}e-{places}").parse::<f64>().ok().map(lit)
 }
 
-/// A number in a statement.
+/// Reads a constant of a statement as a number.
 fn constant(expr: &Expr) -> Option<Decimal> {
     match expr {
         Expr::Literal(ScalarValue::Int64(Some(value)), None) => Some(Decimal { digits: i128::from(*value), scale: 0 }),

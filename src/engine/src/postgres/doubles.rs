@@ -11,18 +11,18 @@ use datafusion::scalar::ScalarValue;
 
 /// A function that DataFusion has for `real`, too.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct InDouble {
+pub(super) struct DoubleFunction {
     function: Arc<ScalarUDF>,
     signature: Signature,
 }
 
-impl InDouble {
+impl DoubleFunction {
     pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
         ScalarUDF::from(Self { function, signature: Signature::user_defined(Volatility::Immutable) })
     }
 }
 
-impl ScalarUDFImpl for InDouble {
+impl ScalarUDFImpl for DoubleFunction {
     delegate!(name, aliases, return_type, return_field_from_args, documentation, is_strict, simplify);
 
     fn signature(&self) -> &Signature {

@@ -12,11 +12,11 @@ use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_o
 /// DataFusion's `min` or `max`, except for floating-point numbers in groups: DataFusion begins with the greatest finite
 /// number, so that the minimum of infinities would be finite, and a NaN would replace any number.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Extreme {
+pub(super) struct MinMax {
     function: Arc<AggregateUDF>,
 }
 
-impl Extreme {
+impl MinMax {
     pub(super) fn of(function: Arc<AggregateUDF>) -> AggregateUDF {
         AggregateUDF::from(Self { function })
     }
@@ -59,7 +59,7 @@ fn is_less<T: ArrowNativeTypeOp + PartialOrd>(one: T, other: T) -> bool {
     }
 }
 
-impl AggregateUDFImpl for Extreme {
+impl AggregateUDFImpl for MinMax {
     delegate!(
         name,
         aliases,

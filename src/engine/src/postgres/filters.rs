@@ -14,12 +14,12 @@ use datafusion::scalar::ScalarValue;
 
 /// Keeps them above; to be run before DataFusion's rule.
 #[derive(Debug)]
-pub(super) struct AboveAggregates;
+pub(super) struct FiltersAboveAggregates;
 
 /// The rule that it must precede.
 const PUSHES: &str = "push_down_filter";
 
-impl AboveAggregates {
+impl FiltersAboveAggregates {
     /// Rules with this one in its place.
     pub(super) fn among(rules: &[Arc<dyn OptimizerRule + Send + Sync>]) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         let mut found = Vec::with_capacity(rules.len() + 1);
@@ -33,7 +33,7 @@ impl AboveAggregates {
     }
 }
 
-impl OptimizerRule for AboveAggregates {
+impl OptimizerRule for FiltersAboveAggregates {
     fn name(&self) -> &str {
         "postgres_above_aggregates"
     }
@@ -77,7 +77,7 @@ impl OptimizerRule for AboveAggregates {
     }
 }
 
-/// No rows of a plan's columns.
+/// Returns a plan of no rows with a plan's columns.
 fn nothing(plan: &LogicalPlan) -> LogicalPlan {
     LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::clone(plan.schema()) })
 }
@@ -90,7 +90,7 @@ fn is_free(condition: &Expr) -> bool {
     condition.column_refs().is_empty() && !matches!(condition, Expr::Literal(..))
 }
 
-/// A plan whose aggregates of all rows are below a limit of their one row, which no condition passes.
+/// Returns a plan whose aggregates of all rows are below a limit of their one row, which no condition passes.
 fn guarded(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     match plan {
         LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => {

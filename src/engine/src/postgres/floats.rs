@@ -13,14 +13,14 @@ const REAL_DIGITS: i32 = 6;
 /// The same of `double precision`.
 const DOUBLE_DIGITS: i32 = 15;
 
-/// A column of numbers, or of arrays of them, as text; `None` if it holds something else.
+/// Writes a column of numbers, or of arrays of them, as text; `None` if it holds something else.
 ///
 /// `extra` is `extra_float_digits`: from 1 on, numbers have as many digits as tell them from their neighbours; below
-/// that, so many more than every number keeps.
+/// that, `extra` more than the digits that every number keeps.
 pub fn spell(column: &ArrayRef, extra: i32) -> Option<ArrayRef> {
     let form = |digits: i32| match extra {
-        1.. => Form { digits, rounded: false },
-        _ => Form { digits: (digits + extra).max(1), rounded: true },
+        1.. => FloatFormat { digits, rounded: false },
+        _ => FloatFormat { digits: (digits + extra).max(1), rounded: true },
     };
     match column.data_type() {
         DataType::Float32 => {
@@ -44,17 +44,17 @@ pub fn spell(column: &ArrayRef, extra: i32) -> Option<ArrayRef> {
     }
 }
 
-/// How finite numbers are written.
+/// Format of finite numbers.
 #[derive(Clone, Copy)]
-struct Form {
+struct FloatFormat {
     /// Numbers of more digits before the point get an exponent.
     digits: i32,
-    /// True if they are rounded to so many.
+    /// True if numbers are rounded to `digits`.
     rounded: bool,
 }
 
-/// Numbers, and whether they are finite, as text.
-fn texts<T: Float>(values: impl Iterator<Item = Option<(bool, T)>>, form: Form) -> StringArray {
+/// Writes numbers as text; each comes with true if it is finite.
+fn texts<T: Float>(values: impl Iterator<Item = Option<(bool, T)>>, form: FloatFormat) -> StringArray {
     let mut texts = StringBuilder::new();
     let (mut scientific, mut text) = (String::new(), String::new());
     for value in values {
@@ -86,7 +86,7 @@ fn texts<T: Float>(values: impl Iterator<Item = Option<(bool, T)>>, form: Form) 
 
 /// A floating-point number whose neighbours may be asked for.
 trait Float: LowerExp + FromStr + PartialEq + Copy {
-    /// The magnitude and half the distance to the next greater one, of numbers so large that these are whole.
+    /// Returns the magnitude and half the distance to the next greater one, of numbers so large that these are whole.
     fn whole(self) -> Option<(u128, u128)>;
 }
 
@@ -106,8 +106,8 @@ impl Float for f64 {
     }
 }
 
-/// Returns whether a decimal stands in the middle between the number and a neighbour. It is read as the one whose last bit is 0,
-/// and Rust writes it for that one, but Postgres does not.
+/// Returns true if a decimal stands in the middle between the number and a neighbour. It is read as the one whose last
+/// bit is 0, and Rust writes it for that one, but Postgres does not.
 fn is_between<T: Float>(value: T, scientific: &str) -> bool {
     let Some((magnitude, half)) = value.whole() else { return false };
     let Some((mantissa, exponent)) = scientific.trim_start_matches('-').split_once('e') else { return false };
@@ -121,7 +121,7 @@ fn is_between<T: Float>(value: T, scientific: &str) -> bool {
     decimal.is_some_and(|it| it != magnitude && (it == magnitude + half || it == magnitude - below))
 }
 
-/// The shortest decimal that is nearer to the number than to any other.
+/// Returns the shortest decimal that is nearer to the number than to any other.
 fn unambiguous<T: Float>(value: T, scientific: &str) -> String {
     let digits = scientific.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
     let candidates = (digits..=17).map(|digits| format!("{value:.digits$e}"));
@@ -129,10 +129,10 @@ fn unambiguous<T: Float>(value: T, scientific: &str) -> String {
     candidates.into_iter().find(fits).unwrap_or_else(|| scientific.to_owned())
 }
 
-/// From Rust's `-1.25e-7` to Postgres' `-1.25e-07`, and to `0.0125` or `125` where the exponent is small.
+/// Converts Rust's `-1.25e-7` to Postgres' `-1.25e-07`, and to `0.0125` or `125` where the exponent is small.
 ///
 /// As `double_to_shortest_decimal_buf` of Postgres: without exponent from 1e-4 to below `10^digits`.
-fn place_point(number: &str, form: Form, text: &mut String) {
+fn place_point(number: &str, form: FloatFormat, text: &mut String) {
     let (mantissa, exponent) = number.split_once('e').unwrap_or((number, "0"));
     let mantissa = if form.rounded && mantissa.contains('.') {
         mantissa.trim_end_matches('0').trim_end_matches('.')
@@ -177,7 +177,7 @@ mod tests {
         texts.as_string::<i32>().iter().map(|text| text.unwrap_or("NULL").to_owned()).collect()
     }
 
-    /// Values as `psql` of PostgreSQL 15 shows them.
+    /// Compares with values as `psql` of PostgreSQL 15 shows them.
     #[test]
     fn as_postgres_writes_them() {
         let doubles = [

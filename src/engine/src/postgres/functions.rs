@@ -15,22 +15,22 @@ use super::refusal::refusal;
 
 /// `array_has`, as which `x = ANY (array)` is planned: NULL where `x` may be one of the array's NULLs.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Has {
+pub(super) struct ArrayHas {
     function: Arc<ScalarUDF>,
 }
 
-impl Has {
+impl ArrayHas {
     pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
         ScalarUDF::from(Self { function })
     }
 }
 
-/// Returns whether this function is [`Has`].
-pub(super) fn is_has(function: &ScalarUDF) -> bool {
-    function.inner().downcast_ref::<Has>().is_some()
+/// Returns true if this function is [`ArrayHas`].
+pub(super) fn is_array_has(function: &ScalarUDF) -> bool {
+    function.inner().downcast_ref::<ArrayHas>().is_some()
 }
 
-impl ScalarUDFImpl for Has {
+impl ScalarUDFImpl for ArrayHas {
     delegate!(name, aliases, signature, return_type, return_field_from_args, coerce_types, documentation);
 
     // Not even NULL is in an empty array.
@@ -78,17 +78,17 @@ impl ScalarUDFImpl for Has {
 
 /// A function of floating-point numbers that fails where its answer would be no number.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Defined {
+pub(super) struct FiniteFunction {
     function: Arc<ScalarUDF>,
 }
 
-impl Defined {
+impl FiniteFunction {
     pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
         ScalarUDF::from(Self { function })
     }
 }
 
-impl ScalarUDFImpl for Defined {
+impl ScalarUDFImpl for FiniteFunction {
     delegate!(
         name,
         aliases,
@@ -153,27 +153,27 @@ fn number(array: &ArrayRef, row: usize) -> Option<f64> {
     }
 }
 
-/// Returns whether a value is a finite number or none at all.
+/// Returns true if a value is a finite number or none at all.
 fn is_finite(array: &ArrayRef, row: usize) -> bool {
     number(array, row).is_none_or(f64::is_finite)
 }
 
 /// A function under another name.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Named {
+pub(super) struct RenamedFunction {
     function: Arc<ScalarUDF>,
     name: &'static str,
     aliases: Vec<String>,
 }
 
-impl Named {
-    /// The function in the place of another.
+impl RenamedFunction {
+    /// Returns the function in the place of another.
     pub(super) fn of(function: Arc<ScalarUDF>, name: &'static str, instead_of: &ScalarUDF) -> ScalarUDF {
         ScalarUDF::from(Self { function, name, aliases: instead_of.aliases().to_vec() })
     }
 }
 
-impl ScalarUDFImpl for Named {
+impl ScalarUDFImpl for RenamedFunction {
     delegate!(signature, return_type, return_field_from_args, coerce_types, documentation);
 
     fn name(&self) -> &str {
@@ -189,7 +189,7 @@ impl ScalarUDFImpl for Named {
     }
 }
 
-/// The same value, which may be NULL.
+/// Returns the same value as one that may be NULL.
 pub(super) fn nullable(value: Expr) -> Expr {
     ScalarUDF::from(Nullable { signature: Signature::any(1, Volatility::Immutable) }).call(vec![value])
 }

@@ -14,18 +14,18 @@ use super::refusal::out_of_range;
 
 /// A function of two integers that DataFusion computes in `bigint`.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct OfIntegers {
+pub(super) struct IntegerFunction {
     function: Arc<ScalarUDF>,
     signature: Signature,
 }
 
-impl OfIntegers {
+impl IntegerFunction {
     pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
         ScalarUDF::from(Self { function, signature: Signature::user_defined(Volatility::Immutable) })
     }
 }
 
-impl ScalarUDFImpl for OfIntegers {
+impl ScalarUDFImpl for IntegerFunction {
     delegate!(name, aliases, documentation, is_strict);
 
     fn signature(&self) -> &Signature {

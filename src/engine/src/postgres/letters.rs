@@ -12,11 +12,11 @@ use super::casts::arrow_cast;
 
 /// A function that DataFusion computes with Unicode's full mappings, by which `ß` has two capitals.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Letters {
+pub(super) struct CaseFunction {
     function: Arc<ScalarUDF>,
 }
 
-impl Letters {
+impl CaseFunction {
     pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
         ScalarUDF::from(Self { function })
     }
@@ -51,7 +51,7 @@ fn lower(letter: char) -> char {
     letter.to_lowercase().next().unwrap_or(letter)
 }
 
-impl ScalarUDFImpl for Letters {
+impl ScalarUDFImpl for CaseFunction {
     delegate!(name, aliases, signature, return_type, return_field_from_args, documentation, is_strict);
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

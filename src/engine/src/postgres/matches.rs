@@ -15,11 +15,11 @@ use super::casts::arrow_cast;
 use super::refusal::refusal;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Match {
+pub(super) struct RegexpFunction {
     function: Arc<ScalarUDF>,
 }
 
-impl Match {
+impl RegexpFunction {
     pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
         ScalarUDF::from(Self { function })
     }
@@ -54,7 +54,7 @@ impl Pattern {
     }
 }
 
-impl ScalarUDFImpl for Match {
+impl ScalarUDFImpl for RegexpFunction {
     delegate!(name, aliases, signature, return_type, return_field_from_args, documentation, is_strict);
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -119,7 +119,7 @@ impl ScalarUDFImpl for Match {
     }
 }
 
-/// A replacement with what was matched: `\&` is all of it, `\1` its first group.
+/// Expands a replacement with the matched text: `\&` is all of it, `\1` its first group.
 fn expanded(replacement: &str, found: &Captures<'_>) -> String {
     let mut text = String::with_capacity(replacement.len());
     let mut letters = replacement.chars();
@@ -145,7 +145,7 @@ fn expanded(replacement: &str, found: &Captures<'_>) -> String {
 mod tests {
     use super::*;
 
-    /// Values as PostgreSQL 15 shows them.
+    /// Compares with values as PostgreSQL 15 shows them.
     #[test]
     fn replacements_are_expanded() {
         let regex = Regex::new("(b)(x)?").unwrap();

@@ -18,6 +18,7 @@ mod contains;
 mod decimal;
 mod doubles;
 mod encodings;
+mod exists;
 mod extremes;
 mod filters;
 pub mod floats;
@@ -60,15 +61,15 @@ use datafusion::prelude::SessionContext;
 pub use refusal::Refusal;
 pub use types::PostgresTypes;
 
-use characters::Counted;
-use contains::Contains;
-use doubles::InDouble;
+use characters::CharacterFunction;
+use contains::ArrayContains;
+use doubles::DoubleFunction;
 use encodings::Encode;
-use functions::{Defined, Has, Named};
-use integers::OfIntegers;
-use letters::Letters;
-use parts::Part;
-use removals::Remove;
+use functions::{ArrayHas, FiniteFunction, RenamedFunction};
+use integers::IntegerFunction;
+use letters::CaseFunction;
+use parts::DatePart;
+use removals::ArrayRemove;
 use signed::{SignedAggregate, SignedScalar, SignedWindow};
 
 /// Functions that count in unsigned integers.
@@ -104,42 +105,46 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     }
     for name in PARTIAL {
         if let Ok(function) = found.udf(name) {
-            context.register_udf(Defined::of(function));
+            context.register_udf(FiniteFunction::of(function));
         }
     }
-    context.register_udf(Has::of(found.udf("array_has")?));
-    context.register_udf(Part::numeric(found.udf("date_part")?));
-    context.register_udf(Part::double(found.udf("date_part")?));
+    context.register_udf(ArrayHas::of(found.udf("array_has")?));
+    context.register_udf(DatePart::numeric(found.udf("date_part")?));
+    context.register_udf(DatePart::double(found.udf("date_part")?));
     context.register_udf(zones::time_zone());
     let any = found.udf("array_has_any")?;
-    let substr = Arc::new(bytes::OfBytes::of(found.udf("substr")?));
+    let substr = Arc::new(bytes::ByteaFunction::of(found.udf("substr")?));
     for function in overlap::functions() {
         context.register_udf(function);
     }
     for name in ["upper", "lower", "initcap"] {
-        context.register_udf(Letters::of(found.udf(name)?));
+        context.register_udf(CaseFunction::of(found.udf(name)?));
     }
     for name in ["substr", "octet_length"] {
-        context.register_udf(bytes::OfBytes::of(found.udf(name)?));
+        context.register_udf(bytes::ByteaFunction::of(found.udf(name)?));
     }
     for name in ["regexp_match", "regexp_replace"] {
-        context.register_udf(matches::Match::of(found.udf(name)?));
+        context.register_udf(matches::RegexpFunction::of(found.udf(name)?));
     }
     for name in ["chr", "lpad", "rpad"] {
-        context.register_udf(Counted::of(found.udf(name)?));
+        context.register_udf(CharacterFunction::of(found.udf(name)?));
     }
     for name in ["round", "floor", "ceil", "trunc"] {
-        context.register_udf(InDouble::of(found.udf(name)?));
+        context.register_udf(DoubleFunction::of(found.udf(name)?));
     }
     for name in ["gcd", "lcm"] {
-        context.register_udf(OfIntegers::of(found.udf(name)?));
+        context.register_udf(IntegerFunction::of(found.udf(name)?));
     }
-    context.register_udf(Contains::of(found.udf("array_has_all")?));
+    context.register_udf(ArrayContains::of(found.udf("array_has_all")?));
     context.register_udf(Encode::of(found.udf("encode")?));
     // Those of Postgres change all elements, DataFusion's of this name only the first.
-    context.register_udf(Remove::of(found.udf("array_remove_all")?, &*found.udf("array_remove")?));
-    context.register_udf(Named::of(found.udf("array_replace_all")?, "array_replace", &*found.udf("array_replace")?));
-    context.register_relation_planner(Arc::new(values::Rows))?;
+    context.register_udf(ArrayRemove::of(found.udf("array_remove_all")?, &*found.udf("array_remove")?));
+    context.register_udf(RenamedFunction::of(
+        found.udf("array_replace_all")?,
+        "array_replace",
+        &*found.udf("array_replace")?,
+    ));
+    context.register_relation_planner(Arc::new(values::ValuesPlanner))?;
     for name in RANKING {
         context.register_udwf(SignedWindow::of(found.udwf(name)?));
     }
@@ -149,22 +154,22 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     context.register_udaf(sum::Sum::of(found.udaf("sum")?));
     context.register_udaf(average::Average::of(found.udaf("avg")?));
     for name in ["min", "max"] {
-        context.register_udaf(extremes::Extreme::of(found.udaf(name)?));
+        context.register_udaf(extremes::MinMax::of(found.udaf(name)?));
     }
     let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
-        vec![Arc::new(values::RowsOfSubqueries), Arc::new(rules::Operators)];
+        vec![Arc::new(values::SubqueryValues), Arc::new(exists::ExistsAsScalar), Arc::new(rules::RewriteOperators)];
     before.extend(found.analyzer().rules.iter().cloned());
     before.extend([
-        Arc::new(subqueries::ThreeValued) as _,
-        Arc::new(rules::Values) as _,
-        Arc::new(zeros::ZeroKeys) as _,
+        Arc::new(subqueries::NullAwareSubqueries) as _,
+        Arc::new(rules::RewriteArithmetic) as _,
+        Arc::new(zeros::NormalizeZeroKeys) as _,
     ]);
     let mut planners: Vec<Arc<dyn ExprPlanner>> =
-        vec![Arc::new(operators::Operands { part: state.read().udf("extract").ok(), any, substr })];
+        vec![Arc::new(operators::OperatorTypePlanner { part: state.read().udf("extract").ok(), any, substr })];
     planners.extend(found.expr_planners().iter().cloned());
     let changed = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_analyzer_rules(before)
-        .with_optimizer_rules(filters::AboveAggregates::among(&found.optimizer().rules))
+        .with_optimizer_rules(filters::FiltersAboveAggregates::among(&found.optimizer().rules))
         .with_expr_planners(planners)
         .with_type_planner(Arc::new(PostgresTypes::before(None)))
         .build();

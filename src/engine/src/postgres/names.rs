@@ -14,7 +14,7 @@ use datafusion::logical_expr::Expr;
 /// Nodes of an expression up to which its name is written out.
 const WRITTEN: usize = 32;
 
-/// `written`, or for large arguments a name of the function and a hash of what is next to it.
+/// Returns `written`, or for large arguments a name of the function and a hash of the nodes next to it.
 pub(super) fn name(function: &str, args: &[Expr], written: impl FnOnce(&[Expr]) -> String) -> String {
     let (mut hasher, mut nodes) = (DefaultHasher::new(), 0);
     // Level by level: in a long sum the last terms are next to the function.

@@ -15,13 +15,14 @@ use datafusion::sql::utils::UNNEST_PLACEHOLDER;
 
 use super::functions;
 use super::refusal::refusal;
+use super::rules::expressions_of_node;
 
 /// More rows than there are, as the limit of a query that has an OFFSET only.
 const ALL_ROWS: i64 = 1 << 40;
 
-/// `SELECT DISTINCT ON (…) … ORDER BY` without keys that come twice, at which DataFusion panics, and with columns that may
-/// be NULL, as those that it is planned as are. `ORDER BY … OFFSET` with a limit: without one DataFusion takes the order
-/// for one that nothing depends on.
+/// Rewrites `SELECT DISTINCT ON (…) … ORDER BY` to one without keys that come twice, at which DataFusion panics, and
+/// with columns that may be NULL, as those that it is planned as are. Gives `ORDER BY … OFFSET` a limit: without
+/// one DataFusion takes the order for one that nothing depends on.
 pub(super) fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let mut on = match plan {
         LogicalPlan::Distinct(Distinct::On(on)) => on,
@@ -137,6 +138,54 @@ pub(super) fn check_series(plan: &LogicalPlan) -> Result<()> {
             return Err(refusal("0A000", message));
         }
         Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+/// Marks `IS TRUE` and its like, where their values are rows' and not conditions, as values that may be NULL: DataFusion plans
+/// them as comparisons that may, and finds later that the columns differ.
+pub(super) fn predicates_as_outputs(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    if !matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_)) {
+        return Ok(Transformed::no(plan));
+    }
+    let schema = merge_schema(&plan.inputs());
+    expressions_of_node(plan, &schema, |expr| {
+        let is_never_null = match &expr {
+            Expr::IsTrue(_) | Expr::IsFalse(_) | Expr::IsUnknown(_) => true,
+            Expr::IsNotTrue(_) | Expr::IsNotFalse(_) | Expr::IsNotUnknown(_) => true,
+            Expr::BinaryExpr(binary) => matches!(binary.op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom),
+            _ => false,
+        };
+        Ok(if is_never_null { Transformed::yes(functions::nullable(expr)) } else { Transformed::no(expr) })
+    })
+}
+
+/// Checks that an array of arrays has a subscript for each dimension, and none beside a slice: DataFusion takes one dimension
+/// after the other, where Postgres has NULL for `m[1]` and takes `m[1][1:2]` for `m[1:1][1:2]`.
+pub(super) fn check_subscripts(plan: &LogicalPlan) -> Result<()> {
+    let called = |expr: &Expr| match expr {
+        Expr::ScalarFunction(call) if matches!(call.name(), "array_element" | "array_slice") => Some(call.clone()),
+        _ => None,
+    };
+    let mut schema = None;
+    plan.apply_expressions(|expr| {
+        let mut is_inside = false;
+        expr.apply(|part| {
+            let outer = std::mem::take(&mut is_inside);
+            let Some(call) = called(part) else { return Ok(TreeNodeRecursion::Continue) };
+            let inner = call.args.first().and_then(called);
+            if inner.is_some_and(|inner| inner.name() == "array_slice" || call.name() == "array_slice") {
+                let message = "a slice beside other subscripts is not supported; take it in a subquery";
+                return Err(refusal("0A000", message));
+            }
+            let schema = schema.get_or_insert_with(|| merge_schema(&plan.inputs()));
+            if call.name() == "array_element" && !outer && part.get_type(schema)?.is_list() {
+                return Err(refusal("0A000", "an array of arrays needs a subscript for each dimension"));
+            }
+            // The first argument is visited next.
+            is_inside = call.name() == "array_element";
+            Ok(TreeNodeRecursion::Continue)
+        })
     })?;
     Ok(())
 }

@@ -14,8 +14,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-/// `x < ANY (array)` as DataFusion plans it, `CASE WHEN array_max(array) IS NOT NULL THEN … WHEN array IS NOT NULL THEN
-/// false ELSE NULL END`, with NULL in the place of false where the array has one.
+/// Rewrites `x < ANY (array)` as DataFusion plans it, `CASE WHEN array_max(array) IS NOT NULL THEN … WHEN array IS NOT
+/// NULL THEN false ELSE NULL END`, with NULL in the place of false where the array has one.
 pub(super) fn minding(case: &Case) -> Option<Expr> {
     let Case { expr: None, when_then_expr, else_expr: Some(otherwise) } = case else { return None };
     let [(found, compared), (given, nothing)] = &when_then_expr[..] else { return None };
@@ -27,8 +27,8 @@ pub(super) fn minding(case: &Case) -> Option<Expr> {
     {
         return None;
     }
-    let unknown =
-        ScalarUDF::from(Unknown { signature: Signature::any(1, Volatility::Immutable) }).call(vec![(**array).clone()]);
+    let unknown = ScalarUDF::from(NullIfContainsNull { signature: Signature::any(1, Volatility::Immutable) })
+        .call(vec![(**array).clone()]);
     let compared = binary_expr((**compared).clone(), Operator::Or, unknown.clone());
     Some(Expr::Case(Case {
         expr: None,
@@ -39,11 +39,11 @@ pub(super) fn minding(case: &Case) -> Option<Expr> {
 
 /// NULL where an array has a NULL, else false.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Unknown {
+struct NullIfContainsNull {
     signature: Signature,
 }
 
-impl ScalarUDFImpl for Unknown {
+impl ScalarUDFImpl for NullIfContainsNull {
     fn name(&self) -> &str {
         "pg_null_among"
     }
@@ -76,7 +76,7 @@ impl ScalarUDFImpl for Unknown {
     }
 }
 
-/// `(a, b) < (c, d)`: the first values that differ decide.
+/// Returns `(a, b) < (c, d)`: the first values that differ decide.
 pub(super) fn rows_compared(operator: Operator, left: &[Expr], right: &[Expr]) -> Option<Expr> {
     let strict = match operator {
         Operator::Lt | Operator::LtEq => Operator::Lt,
@@ -93,22 +93,22 @@ pub(super) fn rows_compared(operator: Operator, left: &[Expr], right: &[Expr]) -
     }))
 }
 
-/// `a < b` of arrays, of which a NULL is the greatest element.
+/// Returns `a < b` of arrays, of which a NULL is the greatest element.
 pub(super) fn arrays_compared(binary: &BinaryExpr) -> Option<Expr> {
     if !matches!(binary.op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq) {
         return None;
     }
-    let compared = Compared { operator: binary.op, signature: Signature::any(2, Volatility::Immutable) };
+    let compared = ArrayComparison { operator: binary.op, signature: Signature::any(2, Volatility::Immutable) };
     Some(ScalarUDF::from(compared).call(vec![*binary.left.clone(), *binary.right.clone()]))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Compared {
+struct ArrayComparison {
     operator: Operator,
     signature: Signature,
 }
 
-impl ScalarUDFImpl for Compared {
+impl ScalarUDFImpl for ArrayComparison {
     fn name(&self) -> &str {
         match self.operator {
             Operator::Lt => "pg_array_lt",

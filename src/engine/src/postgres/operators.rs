@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, Operator, Sc
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use super::casts::{Rule, cast_by};
+use super::casts::{CastRule, cast_by};
 use super::decimal;
 use super::overlap::overlap;
 use super::quotients::quotient;
@@ -19,7 +19,7 @@ use super::refusal::{refusal, type_name};
 
 /// Gives operands the types that Postgres gives them.
 #[derive(Debug)]
-pub(super) struct Operands {
+pub(super) struct OperatorTypePlanner {
     /// The function that EXTRACT is planned as.
     pub(super) part: Option<Arc<ScalarUDF>>,
     /// True if two arrays have an element in common.
@@ -28,7 +28,7 @@ pub(super) struct Operands {
     pub(super) substr: Arc<ScalarUDF>,
 }
 
-impl ExprPlanner for Operands {
+impl ExprPlanner for OperatorTypePlanner {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator as Op;
         let RawBinaryExpr { op, left, right } = expr;
@@ -84,7 +84,7 @@ impl ExprPlanner for Operands {
         if let (Op::Minus, DataType::Timestamp(..), DataType::Timestamp(..)) = (&op, &left_type, &right_type) {
             let between = Box::new(binary_expr(left, Operator::Minus, right));
             let cast = Cast::new(between, DataType::Interval(IntervalUnit::MonthDayNano));
-            return Ok(PlannerResult::Planned(cast_by(Rule::Between, cast)));
+            return Ok(PlannerResult::Planned(cast_by(CastRule::Between, cast)));
         }
         if let (Op::Minus, DataType::Date32, DataType::Date32) = (&op, &left_type, &right_type) {
             return Ok(PlannerResult::Planned(cast(binary_expr(left, Operator::Minus, right), DataType::Int32)));
@@ -170,8 +170,8 @@ fn counted(key: Expr) -> Expr {
     typed(key, &DataType::Int32)
 }
 
-/// A parameter of which nothing is known is a date where a date is subtracted from it or it from one, and an interval where it is
-/// added to a timestamp.
+/// Gives parameters types beside moments: a parameter of which nothing is known is a date where a date is subtracted
+/// from it or it from one, and an interval where it is added to a timestamp.
 fn moments(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     let (left_type, right_type) = (left.get_type(schema).ok(), right.get_type(schema).ok());
     let beside = |side: Expr, other: Option<DataType>| match (op, other) {
@@ -184,7 +184,7 @@ fn moments(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema) -> (
     (beside(left, right_type), beside(right, left_type))
 }
 
-/// A parameter of which nothing is known is an array beside one.
+/// Gives parameters types beside arrays: one of which nothing is known is an array.
 fn lists(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     let beside = |side: Expr, other: Option<DataType>| match other {
         Some(list @ DataType::List(_)) => typed(side, &list),
@@ -194,7 +194,7 @@ fn lists(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     (beside(left, right_type), beside(right, left_type))
 }
 
-/// `NULL` for a subscript below 1.
+/// Returns a subscript that is `NULL` if it is below 1.
 fn subscript(key: Expr) -> Expr {
     let key = counted(key);
     match key {
@@ -208,7 +208,7 @@ fn subscript(key: Expr) -> Expr {
     }
 }
 
-/// The greater of both.
+/// Returns the greater of `least` and a subscript.
 fn at_least(least: i64, key: Expr) -> Expr {
     match counted(key) {
         Expr::Literal(ScalarValue::Int64(Some(value)), None) => lit(value.max(least)),
@@ -220,7 +220,7 @@ fn at_least(least: i64, key: Expr) -> Expr {
     }
 }
 
-/// Both sides of `||` as bytes if one of them is.
+/// Casts both sides of `||` to bytes if one of them is.
 fn bytes(left: Expr, right: Expr, schema: &DFSchema) -> Result<(Expr, Expr)> {
     let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else {
         return Ok((left, right));
@@ -239,7 +239,7 @@ fn bytes(left: Expr, right: Expr, schema: &DFSchema) -> Result<(Expr, Expr)> {
     }
 }
 
-/// A literal beside an array is an array, not an element.
+/// Casts a literal beside an array to an array, not an element.
 fn arrays(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     let is_text =
         |it: &Expr| matches!(it, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), None));
@@ -252,8 +252,9 @@ fn arrays(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     }
 }
 
-/// Both sides of a comparison as `double precision` if one is a floating-point number and the other is not: `numeric`
-/// has no NaN here, and `real` not all integers. A constant stays as it is, so that a scan can be asked for it.
+/// Casts both sides of a comparison to `double precision` if one is a floating-point number and the other is not:
+/// `numeric` has no NaN here, and `real` not all integers. A constant stays as it is, so that a scan can be asked for
+/// it.
 fn compared(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     let is_constant = |it: &Expr| matches!(it, Expr::Literal(..));
     if is_constant(&left) || is_constant(&right) {
@@ -278,7 +279,7 @@ fn midnight() -> DataType {
     DataType::Timestamp(TimeUnit::Nanosecond, None)
 }
 
-/// A constant as `integer`, if it fits.
+/// Returns a constant as `integer`, if it fits.
 pub(super) fn as_integer(expr: Expr) -> Expr {
     match expr {
         Expr::Literal(ScalarValue::Int64(Some(value)), None) => match i32::try_from(value) {

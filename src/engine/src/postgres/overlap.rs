@@ -15,14 +15,14 @@ use datafusion::scalar::ScalarValue;
 use super::refusal::{refusal, type_name};
 use super::removals::without_nulls;
 
-/// `left && right`.
+/// Returns `left && right` as a call of a function.
 pub(super) fn overlap(any: &Arc<ScalarUDF>, left: Expr, right: Expr) -> Expr {
     let function =
         Function { kind: Kind::Overlap(Arc::clone(any)), signature: Signature::any(2, Volatility::Immutable) };
     ScalarUDF::from(function).call(vec![left, right])
 }
 
-/// The functions that are called by their names.
+/// Returns the functions that are called by their names.
 pub(super) fn functions() -> Vec<ScalarUDF> {
     let one = Signature::any(1, Volatility::Immutable);
     let several = Signature::one_of(vec![TypeSignature::VariadicAny], Volatility::Immutable);
@@ -155,7 +155,7 @@ impl ScalarUDFImpl for Function {
     }
 }
 
-/// NULL if an array is; a NULL in one is in no other.
+/// Computes `&&`: NULL if an array is; a NULL in one is in no other.
 fn overlapping(any: &ScalarUDF, values: &[ArrayRef], rows: usize, args: ScalarFunctionArgs) -> Result<ArrayRef> {
     let [Some(left), Some(right)] = [values[0].as_list_opt::<i32>(), values[1].as_list_opt::<i32>()] else {
         return ScalarValue::Boolean(None).to_array_of_size(rows);

@@ -20,7 +20,7 @@ use super::refusal::{refusal, type_name};
 
 /// A part of a date, time or interval.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Part {
+pub(super) struct DatePart {
     function: Arc<ScalarUDF>,
     is_numeric: bool,
 }
@@ -28,7 +28,7 @@ pub(super) struct Part {
 /// The source of a part of a date or time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
-    /// Microseconds within a minute; so many digits of the part stand after the point.
+    /// Microseconds within a minute; `digits` of the part stand after the point.
     Seconds {
         digits: i8,
     },
@@ -50,7 +50,7 @@ impl Unit {
         }
     }
 
-    /// The digits after the point.
+    /// Returns the number of digits after the point.
     fn scale(self, of: &DataType) -> i8 {
         match self {
             Self::Seconds { digits } => digits,
@@ -64,18 +64,18 @@ impl Unit {
 /// The digits of a part.
 const PRECISION: u8 = 24;
 
-impl Part {
-    /// `date_part`.
+impl DatePart {
+    /// Returns `date_part`.
     pub(super) fn double(function: Arc<ScalarUDF>) -> ScalarUDF {
         ScalarUDF::from(Self { function, is_numeric: false })
     }
 
-    /// `extract`.
+    /// Returns `extract`.
     pub(super) fn numeric(function: Arc<ScalarUDF>) -> ScalarUDF {
         ScalarUDF::from(Self { function, is_numeric: true })
     }
 
-    /// Whole numbers at the scale of the unit.
+    /// Computes whole numbers at the scale of the unit.
     fn numbers(&self, unit: Unit, args: ScalarFunctionArgs) -> Result<PrimitiveArray<Int64Type>> {
         let is_scalar = matches!(args.args[1], ColumnarValue::Scalar(_));
         let rows = if is_scalar { 1 } else { args.number_rows };
@@ -122,7 +122,7 @@ fn epoch(values: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
     })
 }
 
-impl ScalarUDFImpl for Part {
+impl ScalarUDFImpl for DatePart {
     delegate!(signature, return_type, coerce_types, documentation);
 
     fn name(&self) -> &str {

@@ -1,4 +1,4 @@
-//! Patterns of `SIMILAR TO`, `LIKE … ESCAPE` and `~`, translated to what DataFusion matches with.
+//! Patterns of `SIMILAR TO`, `LIKE … ESCAPE` and `~`, translated to regular expressions and patterns of DataFusion.
 
 use std::sync::Arc;
 
@@ -25,31 +25,31 @@ enum Language {
     Like(char),
     /// A regular expression of Postgres.
     Regular,
-    /// One of which it matters what it matches, and not only whether it does.
+    /// A regular expression whose matched text matters, not only that it matches.
     Found,
 }
 
-/// The regular expression that matches what `SIMILAR TO pattern` does.
+/// Returns the regular expression with the matches of `SIMILAR TO pattern`.
 pub(super) fn similar(pattern: Expr, escape: Option<char>) -> Expr {
     translated(Language::Similar(escape), pattern)
 }
 
-/// The pattern with `\` for its escape character.
+/// Returns a pattern of `LIKE` with `\` for its escape character.
 pub(super) fn like(pattern: Expr, escape: char) -> Expr {
     translated(Language::Like(escape), pattern)
 }
 
-/// A regular expression of Postgres as one of the regex crate.
+/// Returns a regular expression of Postgres as one of the regex crate.
 pub(super) fn regular(pattern: Expr) -> Expr {
     translated(Language::Regular, pattern)
 }
 
-/// The same of one of which it matters what it matches.
+/// Returns the same as [`regular`] for an expression whose matched text matters, not only that it matches.
 pub(super) fn found(pattern: Expr) -> Expr {
     translated(Language::Found, pattern)
 }
 
-/// Returns whether this is such a pattern already.
+/// Returns true if this is such a pattern already.
 pub(super) fn is_translated(pattern: &Expr) -> bool {
     matches!(pattern, Expr::ScalarFunction(function) if function.func.inner().downcast_ref::<Translation>().is_some())
 }
@@ -116,7 +116,7 @@ impl ScalarUDFImpl for Translation {
     }
 }
 
-/// The characters that mean something in a regular expression.
+/// Returns true for the characters that mean something in a regular expression.
 fn is_special(letter: char) -> bool {
     matches!(
         letter,
@@ -139,11 +139,11 @@ pub(super) fn no_escape() -> datafusion::error::DataFusionError {
     refusal("22025", "LIKE pattern must not end with escape character")
 }
 
-/// What every translated pattern begins with. No pattern of Postgres does, so that one is known when it comes again: a
-/// plan may be analysed twice.
+/// Beginning of every translated pattern. No pattern of Postgres begins with it, so that one is known when it comes
+/// again: a plan may be analysed twice.
 const TRANSLATED: &str = "(?s-x)";
 
-/// `a_%` as `(?s-x)^(?:a..*)$`.
+/// Translates `a_%` to `(?s-x)^(?:a..*)$`.
 fn from_similar(pattern: &str, escape: Option<char>) -> Result<String> {
     let mut found = format!("{TRANSLATED}^(?:");
     let mut letters = pattern.chars().peekable();
@@ -175,7 +175,7 @@ fn from_similar(pattern: &str, escape: Option<char>) -> Result<String> {
     Ok(found)
 }
 
-/// `{m}`, `{m,}` or `{m,n}`, after its first character.
+/// Translates `{m}`, `{m,}` or `{m,n}`, after its first character.
 fn bounds(letters: &mut std::iter::Peekable<std::str::Chars<'_>>, found: &mut String) -> Result<()> {
     let inside: String = letters.by_ref().take_while(|letter| *letter != '}').collect();
     let (least, most) = inside.split_once(',').map_or((inside.as_str(), None), |(least, most)| (least, Some(most)));
@@ -190,7 +190,7 @@ fn bounds(letters: &mut std::iter::Peekable<std::str::Chars<'_>>, found: &mut St
     Ok(())
 }
 
-/// `[…]`, after its first character: only what it means in Postgres is left special.
+/// Translates `[…]`, after its first character: only characters that are special in Postgres stay so.
 fn bracket(
     letters: &mut std::iter::Peekable<std::str::Chars<'_>>,
     found: &mut String,
@@ -242,7 +242,7 @@ fn bracket(
 /// The characters of `[[:space:]]` in PostgreSQL, which are those of the C library: a space that breaks no line is none.
 const SPACES: &str = "\\t-\\r\\x20\\x{1680}\\x{2000}-\\x{2006}\\x{2008}-\\x{200A}\\x{2028}\\x{2029}\\x{205F}\\x{3000}";
 
-/// A class by its POSIX name, of all of Unicode.
+/// Returns a class of all of Unicode by its POSIX name.
 fn class(name: &str) -> Result<&'static str> {
     Ok(match name {
         "alpha" => "\\p{Alphabetic}",
@@ -262,7 +262,7 @@ fn class(name: &str) -> Result<&'static str> {
     })
 }
 
-/// The character that an escape in a regular expression stands for.
+/// Returns the character that an escape in a regular expression stands for.
 fn character(letter: char) -> Result<String> {
     Ok(match letter {
         'a' => "\\x07".into(),
@@ -285,7 +285,7 @@ fn character(letter: char) -> Result<String> {
     })
 }
 
-/// A pattern for `LIKE` with `\` as its escape character.
+/// Translates a pattern of `LIKE` to one with `\` as its escape character.
 fn from_like(pattern: &str, escape: char) -> Result<String> {
     let mut found = String::with_capacity(pattern.len());
     let mut letters = pattern.chars();
@@ -304,7 +304,7 @@ fn from_like(pattern: &str, escape: char) -> Result<String> {
     Ok(found)
 }
 
-/// An advanced regular expression of Postgres.
+/// Translates an advanced regular expression of Postgres.
 fn from_regular(pattern: &str) -> Result<String> {
     if pattern.starts_with(TRANSLATED) {
         return Ok(pattern.to_owned());
@@ -377,8 +377,8 @@ fn from_regular(pattern: &str) -> Result<String> {
     Ok(found)
 }
 
-/// That a regular expression matches the same as in Postgres, which takes the longest of its alternatives: those of one
-/// length, and not both greedy and others.
+/// Checks that a regular expression matches the same as in Postgres, which takes the longest of its alternatives: those
+/// of one length, and not both greedy and others.
 fn check_lengths(pattern: &str) -> Result<()> {
     // What cannot be read is refused where it is compiled.
     let Ok(tree) = regex_syntax::Parser::new().parse(pattern) else { return Ok(()) };

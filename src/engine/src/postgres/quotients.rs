@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Decimal128Array};
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, i256};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, i256};
 use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -20,7 +20,7 @@ pub(super) const QUOTIENT: (u8, i8) = (37, 20);
 /// The significant digits of a quotient.
 const SIGNIFICANT: i32 = 16;
 
-/// The quotient of two decimals, or of a decimal and an integer.
+/// Returns the quotient of two decimals, or of a decimal and an integer.
 pub(super) fn quotient(left: (Expr, &DataType), right: (Expr, &DataType)) -> Option<Expr> {
     let decimal = |(side, data_type): (Expr, &DataType)| match data_type {
         DataType::Decimal128(..) => Some(side),
@@ -33,7 +33,7 @@ pub(super) fn quotient(left: (Expr, &DataType), right: (Expr, &DataType)) -> Opt
     Some(function().call(vec![decimal(left)?, decimal(right)?]))
 }
 
-/// Returns whether this is such a division.
+/// Returns true if this is such a division.
 pub(super) fn is_quotient(function: &ScalarUDF) -> bool {
     function.inner().downcast_ref::<Quotient>().is_some()
 }
@@ -60,11 +60,6 @@ impl ScalarUDFImpl for Quotient {
         Ok(DataType::Decimal128(QUOTIENT.0, QUOTIENT.1))
     }
 
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
-        Ok(Arc::new(Field::new(self.name(), DataType::Decimal128(QUOTIENT.0, QUOTIENT.1), nullable)))
-    }
-
     fn is_strict(&self) -> bool {
         true
     }
@@ -83,7 +78,7 @@ impl ScalarUDFImpl for Quotient {
             if lefts.is_null(row) || rights.is_null(row) {
                 return Ok(None);
             }
-            let number = |array: &Decimal128Array| Number::of(array.value(row), array.data_type());
+            let number = |array: &Decimal128Array| Numeric::of(array.value(row), array.data_type());
             divided(number(lefts), number(rights)).map(Some)
         };
         let found = (0..rows).map(each).collect::<Result<Decimal128Array>>()?;
@@ -98,14 +93,14 @@ impl ScalarUDFImpl for Quotient {
 
 /// A value of `numeric`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Number {
+pub(super) struct Numeric {
     pub(super) digits: i128,
     pub(super) scale: i32,
     /// The digits after the point that Postgres shows of it: at least, and at most.
     pub(super) shown: (i32, i32),
 }
 
-impl Number {
+impl Numeric {
     pub(super) fn of(digits: i128, data_type: &DataType) -> Self {
         let scale = match data_type {
             DataType::Decimal128(_, scale) => i32::from(*scale),
@@ -116,7 +111,7 @@ impl Number {
         Self { digits, scale, shown }
     }
 
-    /// The place of the first group of four digits, and that group, as Postgres keeps numbers.
+    /// Returns the position of the first group of four digits, and that group, as Postgres keeps numbers.
     fn first_group(self) -> (i32, i32) {
         if self.digits == 0 {
             return (0, 0);
@@ -130,7 +125,7 @@ impl Number {
     }
 }
 
-/// The scale without zeros at the end.
+/// Returns the scale without zeros at the end.
 fn least_scale(digits: i128, scale: i32) -> i32 {
     let (mut digits, mut scale) = (digits, scale);
     while scale > 0 && digits % 10 == 0 {
@@ -148,11 +143,11 @@ fn too_long() -> DataFusionError {
     refusal("0A000", message)
 }
 
-/// The quotient at the scale of [`QUOTIENT`], rounded as Postgres' `div_var` rounds it.
+/// Computes the quotient at the scale of [`QUOTIENT`], rounded as Postgres' `div_var` rounds it.
 ///
 /// # Errors
 /// If the divisor is zero, or the digits that Postgres gives are not known or do not fit.
-pub(super) fn divided(left: Number, right: Number) -> Result<i128> {
+pub(super) fn divided(left: Numeric, right: Numeric) -> Result<i128> {
     if right.digits == 0 {
         return Err(refusal("22012", "division by zero"));
     }
@@ -200,11 +195,11 @@ mod tests {
     use super::*;
 
     fn of(left: (i128, i8), right: (i128, i8)) -> Result<i128> {
-        let number = |(digits, scale)| Number::of(digits, &DataType::Decimal128(30, scale));
+        let number = |(digits, scale)| Numeric::of(digits, &DataType::Decimal128(30, scale));
         divided(number(left), number(right))
     }
 
-    /// Values as PostgreSQL 15 shows them.
+    /// Compares with values as PostgreSQL 15 shows them.
     #[test]
     fn quotients_have_the_digits_of_postgres() {
         // 0.1 / 2.7 = 0.03703703703703703704
@@ -224,7 +219,7 @@ mod tests {
 
     #[test]
     fn unknown_digits_are_not_guessed() {
-        let unknown = |digits| Number::of(digits, &DataType::Decimal128(38, 10));
+        let unknown = |digits| Numeric::of(digits, &DataType::Decimal128(38, 10));
         // 10^13 / 3 has 4 digits after the point, or as many as its operands.
         assert!(divided(unknown(10i128.pow(23)), unknown(3 * 10i128.pow(10))).is_err());
         assert_eq!(divided(unknown(10i128.pow(23)), unknown(2 * 10i128.pow(10))).unwrap(), 5 * 10i128.pow(32));

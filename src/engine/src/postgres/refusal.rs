@@ -14,12 +14,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// It as an error of DataFusion.
+    /// Creates a refusal as an error of DataFusion.
     pub fn error(sqlstate: &'static str, message: impl Into<String>) -> DataFusionError {
         refusal(sqlstate, message)
     }
 
-    /// The SQLSTATE.
+    /// Returns the SQLSTATE.
     pub fn sqlstate(&self) -> &'static str {
         self.sqlstate
     }
@@ -33,22 +33,22 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
-/// An error of this code.
+/// Returns an error of this code.
 pub(super) fn refusal(sqlstate: &'static str, message: impl Into<String>) -> DataFusionError {
     DataFusionError::External(Box::new(Refusal { sqlstate, message: message.into() }))
 }
 
-/// A number that does not fit its type.
+/// Returns the error of a number that does not fit its type.
 pub(super) fn out_of_range(data_type: &DataType) -> DataFusionError {
     refusal("22003", format!("{} out of range", type_name(data_type)))
 }
 
-/// A text that is a number, but too large a one for the type.
+/// Returns the error of a text that is a number too large for the type.
 pub(super) fn value_out_of_range(data_type: &DataType, text: &str) -> DataFusionError {
     refusal("22003", format!("value \"{text}\" is out of range for type {}", type_name(data_type)))
 }
 
-/// The name Postgres gives a type.
+/// Returns the name that Postgres gives a type.
 pub(super) fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Boolean => "boolean".into(),

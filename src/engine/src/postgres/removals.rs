@@ -12,19 +12,19 @@ use datafusion::scalar::ScalarValue;
 
 /// A function that removes all elements of a value, of which NULL is none to DataFusion.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Remove {
+pub(super) struct ArrayRemove {
     function: Arc<ScalarUDF>,
     aliases: Vec<String>,
 }
 
-impl Remove {
-    /// `array_remove_all` in the place of `array_remove`.
+impl ArrayRemove {
+    /// Returns `array_remove_all` in the place of `array_remove`.
     pub(super) fn of(function: Arc<ScalarUDF>, instead_of: &ScalarUDF) -> ScalarUDF {
         ScalarUDF::from(Self { function, aliases: instead_of.aliases().to_vec() })
     }
 }
 
-impl ScalarUDFImpl for Remove {
+impl ScalarUDFImpl for ArrayRemove {
     delegate!(signature, return_type, coerce_types, documentation);
 
     fn name(&self) -> &str {
@@ -73,7 +73,7 @@ impl ScalarUDFImpl for Remove {
     }
 }
 
-/// The lists without their NULLs; in the place of NULL an empty one.
+/// Removes NULLs from lists; a list that is NULL becomes an empty one.
 pub(super) fn without_nulls(lists: &ListArray) -> Result<ArrayRef> {
     let kept = (0..lists.len()).map(|row| {
         let list = lists.value(row);
@@ -84,7 +84,7 @@ pub(super) fn without_nulls(lists: &ListArray) -> Result<ArrayRef> {
     assembled(lists, &kept.collect::<Result<Vec<_>>>()?)
 }
 
-/// A column of these lists, of the type that `like` has.
+/// Makes a column of these lists, of the type that `like` has.
 fn assembled(like: &ListArray, lists: &[Option<ArrayRef>]) -> Result<ArrayRef> {
     let DataType::List(item) = like.data_type() else { return Ok(Arc::new(like.clone())) };
     let parts: Vec<&dyn Array> = lists.iter().flatten().map(AsRef::as_ref).collect();

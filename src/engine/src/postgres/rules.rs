@@ -11,17 +11,17 @@ use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunctio
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, WriteOp, binary_expr, cast, lit,
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, Union, WriteOp, binary_expr, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use super::PARTIAL;
 use super::arithmetic::{checked, checked_negation, is_checked, is_division};
-use super::casts::{Rule, cast_by, may_refuse_text, rule};
-use super::contains::{Contains, is_contains};
-use super::functions::{Has, is_has};
-use super::nodes::{check_days, check_rows_kept, check_series, once_in_order};
+use super::casts::{CastRule, cast_by, may_refuse_text, rule};
+use super::contains::{ArrayContains, is_contains};
+use super::functions::{ArrayHas, is_array_has};
+use super::nodes::{check_days, check_rows_kept, check_series, check_subscripts, once_in_order, predicates_as_outputs};
 use super::nulls::{arrays_compared, minding, rows_compared};
 use super::operators::as_integer;
 use super::patterns::{found, is_translated, like, no_escape, regular, similar};
@@ -32,9 +32,9 @@ use super::{decimal, functions, spans, templates};
 
 /// Rewrites before types are coerced: operators that DataFusion plans otherwise than they are meant.
 #[derive(Debug)]
-pub(super) struct Operators;
+pub(super) struct RewriteOperators;
 
-impl AnalyzerRule for Operators {
+impl AnalyzerRule for RewriteOperators {
     fn name(&self) -> &str {
         "postgres_operators"
     }
@@ -55,15 +55,17 @@ impl AnalyzerRule for Operators {
 
 /// Rewrites when types are known: arithmetic and casts.
 #[derive(Debug)]
-pub(super) struct Values;
+pub(super) struct RewriteArithmetic;
 
-impl AnalyzerRule for Values {
+impl AnalyzerRule for RewriteArithmetic {
     fn name(&self) -> &str {
         "postgres_values"
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.apply_with_subqueries(|plan| check_subscripts(plan).map(|()| TreeNodeRecursion::Continue))?;
         let plan = plan.transform_up_with_subqueries(assignment).data()?;
+        let plan = plan.transform_up_with_subqueries(predicates_as_outputs).data()?;
         each_expression(plan, value)
     }
 }
@@ -73,15 +75,27 @@ pub(super) fn each_expression(
     plan: LogicalPlan,
     rewrite: fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
 ) -> Result<LogicalPlan> {
-    plan.transform_up_with_subqueries(|plan| {
+    let rewritten = plan.transform_up_with_subqueries(|plan| {
         let mut schema = merge_schema(&plan.inputs());
         if let LogicalPlan::TableScan(scan) = &plan {
             let source = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?;
             schema.merge(&source);
         }
         expressions_of_node(plan, &schema, |expr| rewrite(expr, &schema))
-    })
-    .data()
+    })?;
+    // Nodes above, such as UNION, have the schema that their inputs had.
+    if rewritten.transformed {
+        let current = |plan: LogicalPlan| {
+            let plan = match plan {
+                // Before types are coerced its inputs may differ.
+                LogicalPlan::Union(union) => LogicalPlan::Union(Union::try_new(union.inputs.clone()).unwrap_or(union)),
+                other => other.recompute_schema()?,
+            };
+            Ok(Transformed::yes(plan))
+        };
+        return rewritten.data.transform_up_with_subqueries(current).data();
+    }
+    Ok(rewritten.data)
 }
 
 /// Rewrites the expressions of one node, innermost first. They keep their names, and the rows of VALUES the one type that
@@ -152,6 +166,11 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let right = Box::new(regular(*right));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
         }
+        // The optimizer takes `x # x` for 0, NULL or not.
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ Operator::BitwiseXor, right }) if left == right => {
+            let right = Box::new(functions::nullable(*right));
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
         // The parser takes `a IS NOT DISTINCT FROM b AND c` for `a IS NOT DISTINCT FROM (b AND c)`.
         Expr::BinaryExpr(BinaryExpr {
             op: Operator::IsNotDistinctFrom | Operator::IsDistinctFrom, ref right, ..
@@ -161,8 +180,8 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Err(refusal("0A000", message))
         }
         // `x = ANY (array)` is planned as DataFusion's own function, which does not mind NULL.
-        Expr::ScalarFunction(function) if function.name() == "array_has" && !is_has(&function.func) => {
-            let func = Arc::new(Has::of(function.func));
+        Expr::ScalarFunction(function) if function.name() == "array_has" && !is_array_has(&function.func) => {
+            let func = Arc::new(ArrayHas::of(function.func));
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
         }
         Expr::ScalarFunction(mut function)
@@ -255,7 +274,7 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             function.args[1] = cast(day, DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into())));
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
-        Expr::ScalarFunction(mut function) if function.name() == "round" => {
+        Expr::ScalarFunction(mut function) if function.name() == "round" && function.args.len() == 2 => {
             let [number, places] = &function.args[..] else {
                 return Ok(Transformed::no(Expr::ScalarFunction(function)));
             };
@@ -272,8 +291,16 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             function.args[1] = Expr::Literal(count.cast_to(&DataType::Int32)?, None);
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
+        // Whole numbers have no digits after the point.
+        Expr::ScalarFunction(function)
+            if matches!(function.name(), "floor" | "ceil" | "trunc" | "round")
+                && function.args.len() == 1
+                && matches!(function.args[0].get_type(schema), Ok(DataType::Decimal128(_, scale)) if scale > 0) =>
+        {
+            Ok(Transformed::yes(cast(Expr::ScalarFunction(function), DataType::Decimal128(38, 0))))
+        }
         Expr::ScalarFunction(function) if function.name() == "array_has_all" && !is_contains(&function.func) => {
-            let func = Arc::new(Contains::of(function.func));
+            let func = Arc::new(ArrayContains::of(function.func));
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
         }
         // A number beyond `bigint` is `numeric`; smaller ones of this type were made by `arrow_cast`.
@@ -284,7 +311,7 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
-/// Returns whether a plan has one row, whatever it reads.
+/// Returns true if a plan has one row, whatever it reads.
 fn has_one_row(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
@@ -295,14 +322,14 @@ fn has_one_row(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Returns whether a constant pattern ends in an escape character that escapes nothing.
+/// Returns true if a constant pattern ends in an escape character that escapes nothing.
 fn ends_in_escape(pattern: &Expr) -> bool {
     let Expr::Literal(pattern, _) = pattern else { return false };
     let text = pattern.try_as_str().flatten().unwrap_or_default();
     text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
-/// Returns whether a pattern of LIKE is a constant, or one that is checked as it is used.
+/// Returns true if a pattern of LIKE is a constant, or one that is checked as it is used.
 fn is_checked_pattern(pattern: &Expr) -> bool {
     match pattern {
         Expr::Literal(..) => true,
@@ -311,7 +338,7 @@ fn is_checked_pattern(pattern: &Expr) -> bool {
     }
 }
 
-/// The values of `(a, b)`.
+/// Returns the values of `(a, b)`.
 fn row_of(expr: &Expr) -> Option<&[Expr]> {
     match expr {
         Expr::ScalarFunction(function) if function.name() == "struct" => Some(&function.args),
@@ -323,7 +350,10 @@ fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
         Expr::BinaryExpr(binary) => arithmetic(binary, schema),
         Expr::Negative(inner) => {
-            if matches!(inner.get_type(schema)?, DataType::Int16 | DataType::Int32 | DataType::Int64) {
+            let is_float = matches!(inner.get_type(schema)?, DataType::Float32 | DataType::Float64);
+            if is_float && !is_constant_number(&inner)
+                || matches!(inner.get_type(schema)?, DataType::Int16 | DataType::Int32 | DataType::Int64)
+            {
                 return Ok(Transformed::yes(checked_negation().call(vec![*inner])));
             }
             Ok(Transformed::no(Expr::Negative(inner)))
@@ -336,9 +366,9 @@ fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 return Ok(Transformed::no(Expr::ScalarFunction(function)));
             }
             let cast = Cast::new(Box::new(number.clone()), data_type);
-            Ok(Transformed::yes(cast_by(Rule::RoundEven, cast)))
+            Ok(Transformed::yes(cast_by(CastRule::RoundEven, cast)))
         }
-        Expr::ScalarFunction(function) if function.name() == "to_char" => templated(function),
+        Expr::ScalarFunction(function) if function.name() == "to_char" => templated(function, schema),
         Expr::ScalarFunction(mut function) if function.name() == "array_to_string" && !function.args.is_empty() => {
             let DataType::List(item) = function.args[0].get_type(schema)? else {
                 return Ok(Transformed::no(Expr::ScalarFunction(function)));
@@ -353,7 +383,7 @@ fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             let texts = Arc::new(Field::new("", DataType::new_list(DataType::Utf8, true), true));
             let rule = match item.data_type() {
-                DataType::Boolean => Some(Rule::Elements(Box::new(Rule::BooleanOut))),
+                DataType::Boolean => Some(CastRule::Elements(Box::new(CastRule::BooleanOut))),
                 _ => rule(&DataType::List(item), &texts, false)?,
             };
             let Some(rule) = rule else { return Ok(Transformed::no(Expr::ScalarFunction(function))) };
@@ -406,7 +436,7 @@ fn arithmetic(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>
         let difference = |binary| Box::new(Expr::BinaryExpr(binary));
         match (&left, &right) {
             (DataType::Timestamp(..), DataType::Timestamp(..)) => {
-                return Ok(Transformed::yes(cast_by(Rule::Between, Cast::new(difference(binary), interval))));
+                return Ok(Transformed::yes(cast_by(CastRule::Between, Cast::new(difference(binary), interval))));
             }
             (DataType::Date32, DataType::Date32) => {
                 return Ok(Transformed::yes(Expr::Cast(Cast::new(difference(binary), DataType::Int32))));
@@ -431,7 +461,7 @@ fn arithmetic(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>
     Ok(Transformed::yes(function.call(vec![*binary.left, *binary.right])))
 }
 
-/// Returns whether an expression may fail for rows that a condition beside it is there to keep away.
+/// Returns true if an expression may fail for rows that a condition beside it is there to keep away.
 fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
     let is_constant = |expr: &Expr| matches!(expr, Expr::Literal(..));
     expr.exists(|expr| {
@@ -455,7 +485,8 @@ fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-/// `a <> 0 AND 1 / a > 2`: what may fail is evaluated only where what is left of it does not decide, as in Postgres.
+/// Guards conditions as in `a <> 0 AND 1 / a > 2`: one that may fail is evaluated only where the one to its left does
+/// not decide, as in Postgres.
 fn guarded(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
     let BinaryExpr { left, op, right } = binary;
     let plain = |left, right| Expr::BinaryExpr(BinaryExpr { left, op, right });
@@ -483,8 +514,8 @@ fn guarded(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
     Transformed::yes(plain(left, Box::new(rest)))
 }
 
-/// `to_char` with the template translated from Postgres' language, unless it is one of chrono's.
-fn templated(mut function: ScalarFunction) -> Result<Transformed<Expr>> {
+/// Returns `to_char` with the template translated from Postgres' language, unless it is one of chrono's.
+fn templated(mut function: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let template = match function.args.get(1) {
         Some(Expr::Literal(template, _)) => template.try_as_str().flatten().map(str::to_owned),
         Some(_) => {
@@ -496,17 +527,24 @@ fn templated(mut function: ScalarFunction) -> Result<Transformed<Expr>> {
     match template {
         Some(template) if !template.contains('%') => {
             function.args[1] = lit(templates::translated(&template)?);
+            let moment = std::mem::take(&mut function.args[0]);
+            function.args[0] = match moment.get_type(schema)? {
+                data_type @ (DataType::Date32 | DataType::Timestamp(..)) => {
+                    cast_by(CastRule::PlainYear, Cast::new(Box::new(moment), data_type))
+                }
+                _ => moment,
+            };
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
         _ => Ok(Transformed::no(Expr::ScalarFunction(function))),
     }
 }
 
-/// An argument whose text is that of the output function of its type.
+/// Returns an argument whose text is that of the output function of its type.
 fn boolean_out(arg: Expr, schema: &DFSchema) -> Result<(Expr, bool)> {
     match arg {
         Expr::Cast(cast) if cast.expr.get_type(schema)? == DataType::Boolean => {
-            Ok((cast_by(Rule::BooleanOut, Cast { field: text_field(), ..cast }), true))
+            Ok((cast_by(CastRule::BooleanOut, Cast { field: text_field(), ..cast }), true))
         }
         other => Ok((other, false)),
     }
@@ -528,13 +566,14 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
         None if length_of(&cast.field).is_some() => {
             let text = Expr::Cast(Cast::new(cast.expr, DataType::Utf8));
             let length = length_of(&cast.field).unwrap_or(0);
-            Transformed::yes(cast_by(Rule::Shorten(length), Cast { expr: Box::new(text), field: cast.field }))
+            Transformed::yes(cast_by(CastRule::Shorten(length), Cast { expr: Box::new(text), field: cast.field }))
         }
         None => Transformed::no(Expr::Cast(cast)),
     })
 }
 
-/// Returns whether this is made of nothing but numbers as they stand in a statement, which Postgres takes for `numeric`.
+/// Returns true if this is made of nothing but numbers as they stand in a statement, which Postgres takes for
+/// `numeric`.
 fn is_constant_number(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(ScalarValue::Int64(_) | ScalarValue::Float64(_) | ScalarValue::Int32(_), metadata) => {
@@ -559,7 +598,7 @@ fn is_constant_number(expr: &Expr) -> bool {
     }
 }
 
-/// An INSERT into columns of type `varchar(n)`, which takes no longer texts.
+/// Rewrites an INSERT into columns of type `varchar(n)`, which takes no longer texts.
 fn assignment(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Dml(mut dml) = plan else { return Ok(Transformed::no(plan)) };
     let target = dml.target.schema();
@@ -576,7 +615,7 @@ fn assignment(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let fitted = columns.into_iter().zip(lengths).map(|(column, length)| match length {
         Some((length, field)) => {
             let name = field.name().clone();
-            cast_by(Rule::Fit(length), Cast::new_from_field(Box::new(column), field)).alias(name)
+            cast_by(CastRule::Fit(length), Cast::new_from_field(Box::new(column), field)).alias(name)
         }
         None => column,
     });

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, PrimitiveArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, PrimitiveArray, new_empty_array};
 use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type, UInt64Type};
@@ -21,7 +21,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::casts::arrow_cast;
 
-/// The type that stands for an unsigned one: `to`, also in arrays.
+/// Returns the type that stands for an unsigned one: `to`, also in arrays.
 fn signed(data_type: &DataType, to: &DataType) -> DataType {
     match data_type {
         DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => to.clone(),
@@ -63,6 +63,10 @@ impl ScalarUDFImpl for SignedScalar {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let to = args.return_field.data_type().clone();
+        // DataFusion's answer to constants would have one row.
+        if args.number_rows == 0 {
+            return Ok(ColumnarValue::Array(new_empty_array(&to)));
+        }
         let unsigned =
             self.function.return_type(&args.args.iter().map(ColumnarValue::data_type).collect::<Vec<_>>())?;
         let field = Arc::new(Field::clone(&args.return_field).with_data_type(unsigned));

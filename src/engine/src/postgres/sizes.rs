@@ -1,5 +1,5 @@
-//! Functions whose values are larger than their arguments: how large is told before they are computed. A value has no more
-//! than a gigabyte, as in Postgres, and the values of a batch are accounted for while they are computed.
+//! Functions whose values are larger than their arguments: their sizes are computed first. A value has no more than a
+//! gigabyte, as in Postgres, and the values of a batch are accounted for while they are computed.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::refusal::refusal;
 /// The largest value of Postgres.
 const LARGEST: u64 = (1 << 30) - 1;
 
-/// Bytes that tokens take for each of their text.
+/// Bytes that tokens take for each byte of their text.
 const TOKENS: u64 = 16;
 
 const GROWING: [&str; 10] = [
@@ -34,7 +34,7 @@ const GROWING: [&str; 10] = [
     "tokenize",
 ];
 
-/// Bounds the values of such functions of a session.
+/// Bounds the values of the functions of a session that make values larger than their arguments.
 ///
 /// # Errors
 /// If a function is not there.
@@ -42,36 +42,36 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     let found = context.state();
     for name in GROWING {
         let (function, pool) = (found.udf(name)?, Arc::clone(&context.runtime_env().memory_pool));
-        context.register_udf(ScalarUDF::from(Growing { function, pool: Pool(pool) }));
+        context.register_udf(ScalarUDF::from(SizeCheckedFunction { function, pool: SharedPool(pool) }));
     }
     Ok(())
 }
 
 /// A memory pool inside a function, which DataFusion wants to compare and hash.
 #[derive(Debug)]
-struct Pool(Arc<dyn MemoryPool>);
+struct SharedPool(Arc<dyn MemoryPool>);
 
-impl PartialEq for Pool {
+impl PartialEq for SharedPool {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Pool {}
+impl Eq for SharedPool {}
 
-impl Hash for Pool {
+impl Hash for SharedPool {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.0).cast::<()>().hash(state);
     }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Growing {
+struct SizeCheckedFunction {
     function: Arc<ScalarUDF>,
-    pool: Pool,
+    pool: SharedPool,
 }
 
-impl ScalarUDFImpl for Growing {
+impl ScalarUDFImpl for SizeCheckedFunction {
     delegate!(
         name,
         aliases,
@@ -104,10 +104,10 @@ impl ScalarUDFImpl for Growing {
     }
 }
 
-/// An argument of a function: what is needed of it to tell how large the values are.
+/// An argument of a function: the parts that decide how large the values are.
 struct Argument {
     values: ArrayRef,
-    /// It as whole numbers, if it is a number or a moment in time.
+    /// The argument as whole numbers, if it is a number or a moment in time.
     numbers: Option<ArrayRef>,
     is_scalar: bool,
 }
@@ -141,12 +141,12 @@ impl Argument {
         numbers.is_valid(row).then(|| numbers.value(row))
     }
 
-    /// A number of times, which is not negative.
+    /// Returns a number of repetitions, which is not negative.
     fn times(&self, row: usize) -> u64 {
         self.number(row).and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
     }
 
-    /// Bytes of a value; of one that is no text, those that numbers have.
+    /// Returns the bytes of a value; of one that is no text, those that numbers have.
     fn bytes(&self, row: usize) -> u64 {
         let row = self.at(row);
         let bytes = match self.values.data_type() {
@@ -162,7 +162,7 @@ impl Argument {
     }
 }
 
-/// Bytes of a function's value, at most and about.
+/// Returns an upper bound of the bytes of a function's value.
 fn size(function: &str, arguments: &[Argument], row: usize) -> u64 {
     match (function, arguments) {
         ("repeat", [text, times, ..]) => text.bytes(row).saturating_mul(times.times(row)),
@@ -198,7 +198,7 @@ fn size(function: &str, arguments: &[Argument], row: usize) -> u64 {
     }
 }
 
-/// Nanoseconds of an interval, about.
+/// Estimates the nanoseconds of an interval.
 fn span(argument: &Argument, row: usize) -> Option<i64> {
     const DAY: i64 = 86_400_000_000_000;
     if *argument.values.data_type() != DataType::Interval(IntervalUnit::MonthDayNano) {

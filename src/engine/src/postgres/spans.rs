@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 use super::casts::arrow_cast;
 use super::names;
 
-/// How long an interval is.
+/// Returns the length of an interval as a call of a function.
 pub(super) fn span(interval: Expr) -> Expr {
     ScalarUDF::from(Span { signature: Signature::any(1, Volatility::Immutable) }).call(vec![interval])
 }

@@ -19,11 +19,11 @@ use datafusion::scalar::ScalarValue;
 
 use super::refusal::refusal;
 
-/// Rewrites what DataFusion would answer without minding NULL.
+/// Rewrites subqueries that DataFusion would answer without regard to NULL.
 #[derive(Debug)]
-pub(super) struct ThreeValued;
+pub(super) struct NullAwareSubqueries;
 
-impl AnalyzerRule for ThreeValued {
+impl AnalyzerRule for NullAwareSubqueries {
     fn name(&self) -> &str {
         "three_valued_in"
     }
@@ -57,7 +57,8 @@ impl AnalyzerRule for ThreeValued {
     }
 }
 
-/// The conditions of an inner join that ask a subquery as a filter of its rows; the optimizer would put them there after this.
+/// Makes the conditions of an inner join that ask a subquery a filter of its rows; the optimizer would put them there
+/// after this.
 fn above(mut join: Join) -> Result<LogicalPlan> {
     let asks = |expr: &Expr| expr.exists(|part| Ok(matches!(part, Expr::InSubquery(_)))).unwrap_or(true);
     if join.join_type != JoinType::Inner && join.filter.as_ref().is_some_and(asks) {
@@ -73,7 +74,7 @@ fn above(mut join: Join) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(LogicalPlan::Join(join)))?))
 }
 
-/// A condition of which all must hold.
+/// Rewrites a condition that rows must pass.
 fn condition(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let negated = match expr {
         Expr::InSubquery(InSubquery { negated: false, .. }) => return Ok(Transformed::no(expr)),
@@ -105,7 +106,7 @@ fn condition(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(Transformed::yes(exists(rows, true)))
 }
 
-/// A condition that may be below anything: whether it is NULL matters.
+/// Rewrites a condition at any place of an expression: NULL is not false there.
 fn anywhere(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| {
         let within = match expr {
@@ -126,14 +127,14 @@ fn anywhere(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     })
 }
 
-/// The plan of a subquery and its column.
-fn output_of(subquery: &Subquery) -> Result<(LogicalPlan, Column)> {
+/// Returns the plan of a subquery and its column.
+pub(super) fn output_of(subquery: &Subquery) -> Result<(LogicalPlan, Column)> {
     let plan = Arc::unwrap_or_clone(Arc::clone(&subquery.subquery));
     let column = Column::from(plan.schema().qualified_field(0));
     Ok((plan, column))
 }
 
-/// Returns whether `IN` may be NULL.
+/// Returns true if `IN` may be NULL.
 fn may_be_null(within: &InSubquery, schema: &DFSchema) -> Result<bool> {
     Ok(within.expr.nullable(schema)? || within.subquery.subquery.schema().field(0).is_nullable())
 }
@@ -144,8 +145,8 @@ fn exists(plan: LogicalPlan, negated: bool) -> Expr {
     Expr::Exists(Exists { subquery, negated })
 }
 
-/// An expression of the query as its subquery sees it.
-fn outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+/// Returns an expression of the query as its subquery sees it.
+pub(super) fn outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     expr.transform_up(|expr| {
         Ok(match expr {
             Expr::Column(column) => match schema.qualified_field_from_column(&column) {

@@ -1,11 +1,13 @@
-//! `sum` of integers, which fails instead of wrapping.
+//! `sum` of integers and of `numeric`, which fails instead of wrapping.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Int64Array, PrimitiveArray,
+};
 use datafusion::arrow::compute::{not, nullif, prep_null_mask_filter};
-use datafusion::arrow::datatypes::{DataType, Int64Type};
-use datafusion::error::Result;
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Int64Type};
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{
@@ -14,9 +16,9 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::NullState;
 use datafusion::scalar::ScalarValue;
 
-use super::refusal::out_of_range;
+use super::refusal::{out_of_range, refusal};
 
-/// DataFusion's `sum`, but for sums of integers.
+/// DataFusion's `sum`, but for sums of integers and of `numeric`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Sum {
     function: Arc<AggregateUDF>,
@@ -29,7 +31,7 @@ impl Sum {
 }
 
 fn is_checked(args: &AccumulatorArgs) -> bool {
-    !args.is_distinct && *args.return_field.data_type() == DataType::Int64
+    !args.is_distinct && matches!(args.return_field.data_type(), DataType::Int64 | DataType::Decimal128(..))
 }
 
 impl AggregateUDFImpl for Sum {
@@ -48,18 +50,30 @@ impl AggregateUDFImpl for Sum {
     );
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if is_checked(&args) { Ok(Box::new(Total::default())) } else { self.function.accumulator(args) }
+        if is_checked(&args) {
+            Ok(Box::new(Total::new(args.return_field.data_type().clone())))
+        } else {
+            self.function.accumulator(args)
+        }
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
         if !is_checked(&args) {
             return self.function.create_groups_accumulator(args);
         }
-        Ok(Box::new(Totals { sums: Vec::new(), nulls: NullState::new(), overflowed: false }))
+        let data_type = args.return_field.data_type().clone();
+        Ok(match data_type {
+            DataType::Decimal128(..) => Box::new(Totals::<Decimal128Type>::new(data_type)),
+            _ => Box::new(Totals::<Int64Type>::new(data_type)),
+        })
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if is_checked(&args) { Ok(Box::new(Total::default())) } else { self.function.create_sliding_accumulator(args) }
+        if is_checked(&args) {
+            Ok(Box::new(Total::new(args.return_field.data_type().clone())))
+        } else {
+            self.function.create_sliding_accumulator(args)
+        }
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
@@ -78,52 +92,71 @@ impl AggregateUDFImpl for Sum {
     }
 }
 
-/// The sum of all rows, exact while it is added up.
-#[derive(Debug, Default)]
+/// The sum of all rows, exact while it is added up: of integers, or of `numeric` in units of its last digit.
+#[derive(Debug)]
 struct Total {
+    data_type: DataType,
     sum: i128,
     count: u64,
 }
 
-/// The exact sum of the values that are not NULL.
-fn sum_of(values: &ArrayRef) -> (i128, u64) {
-    let values = values.as_primitive::<Int64Type>();
+/// Computes the exact sum of the integers that are not NULL.
+fn sum_of(values: &Int64Array) -> i128 {
     if values.null_count() > 0 {
-        let (sum, count) =
-            values.iter().flatten().fold((0, 0), |(sum, count), value| (sum + i128::from(value), count + 1));
-        return (sum, count);
+        return values.iter().flatten().map(i128::from).sum();
     }
     // Halves of values do not overflow in batches of less than 2^31 rows, so the loop needs no carry.
     let (high, low) = values
         .values()
         .iter()
         .fold((0i64, 0i64), |(high, low), value| (high + (value >> 32), low + (value & 0xffff_ffff)));
-    ((i128::from(high) << 32) + i128::from(low), values.len() as u64)
+    (i128::from(high) << 32) + i128::from(low)
 }
 
 impl Total {
+    fn new(data_type: DataType) -> Self {
+        Self { data_type, sum: 0, count: 0 }
+    }
+
+    /// Computes the sum of a batch and the number of its values.
+    fn of_batch(&self, values: &ArrayRef) -> Result<(i128, u64)> {
+        let count = (values.len() - values.null_count()) as u64;
+        let sum = match values.as_primitive_opt::<Int64Type>() {
+            Some(integers) => sum_of(integers),
+            None => {
+                let mut numbers = values.as_primitive::<Decimal128Type>().iter().flatten();
+                numbers.try_fold(0i128, i128::checked_add).ok_or_else(too_long)?
+            }
+        };
+        Ok((sum, count))
+    }
+
     fn value(&self) -> Result<ScalarValue> {
         if self.count == 0 {
-            return Ok(ScalarValue::Int64(None));
+            return ScalarValue::try_from(&self.data_type);
         }
-        match i64::try_from(self.sum) {
-            Ok(sum) => Ok(ScalarValue::Int64(Some(sum))),
-            Err(_) => Err(out_of_range(&DataType::Int64)),
+        match self.data_type {
+            DataType::Decimal128(..) if self.sum.unsigned_abs() > LARGEST_NUMERIC => Err(too_long()),
+            DataType::Decimal128(precision, scale) => Ok(ScalarValue::Decimal128(Some(self.sum), precision, scale)),
+            _ => match i64::try_from(self.sum) {
+                Ok(sum) => Ok(ScalarValue::Int64(Some(sum))),
+                Err(_) => Err(out_of_range(&DataType::Int64)),
+            },
         }
     }
 }
 
 impl Accumulator for Total {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let (sum, count) = sum_of(&values[0]);
-        self.sum += sum;
+        let (sum, count) = self.of_batch(&values[0])?;
+        self.sum = self.sum.checked_add(sum).ok_or_else(too_long)?;
         self.count += count;
         Ok(())
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let (sum, count) = sum_of(&values[0]);
-        self.sum -= sum;
+        let (sum, count) = self.of_batch(&values[0])?;
+        self.sum = self.sum.checked_sub(sum).ok_or_else(too_long)?;
         self.count -= count;
         Ok(())
     }
@@ -149,26 +182,66 @@ impl Accumulator for Total {
     }
 }
 
+/// The greatest number of 38 digits.
+const LARGEST_NUMERIC: u128 = 10u128.pow(38) - 1;
+
+fn too_long() -> DataFusionError {
+    refusal("22003", "value overflows numeric format: a sum has more than 38 digits")
+}
+
+/// A type whose sums are checked.
+trait Summed: ArrowPrimitiveType + Send {
+    fn add(left: Self::Native, right: Self::Native) -> (Self::Native, bool);
+
+    fn error() -> DataFusionError;
+}
+
+impl Summed for Int64Type {
+    fn add(left: i64, right: i64) -> (i64, bool) {
+        left.overflowing_add(right)
+    }
+
+    fn error() -> DataFusionError {
+        out_of_range(&DataType::Int64)
+    }
+}
+
+impl Summed for Decimal128Type {
+    fn add(left: i128, right: i128) -> (i128, bool) {
+        let (sum, wrong) = left.overflowing_add(right);
+        (sum, wrong || sum.unsigned_abs() > LARGEST_NUMERIC)
+    }
+
+    fn error() -> DataFusionError {
+        too_long()
+    }
+}
+
 /// Sums of groups.
 #[derive(Debug)]
-struct Totals {
-    sums: Vec<i64>,
+struct Totals<T: Summed> {
+    data_type: DataType,
+    sums: Vec<T::Native>,
     nulls: NullState,
     overflowed: bool,
 }
 
-impl Totals {
+impl<T: Summed> Totals<T> {
+    fn new(data_type: DataType) -> Self {
+        Self { data_type, sums: Vec::new(), nulls: NullState::new(), overflowed: false }
+    }
+
     fn emit(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         if self.overflowed {
-            return Err(out_of_range(&DataType::Int64));
+            return Err(T::error());
         }
         let sums = emit_to.take_needed(&mut self.sums);
         let nulls = self.nulls.build(emit_to);
-        Ok(Arc::new(Int64Array::new(sums.into(), nulls)))
+        Ok(Arc::new(PrimitiveArray::<T>::new(sums.into(), nulls).with_data_type(self.data_type.clone())))
     }
 }
 
-impl GroupsAccumulator for Totals {
+impl<T: Summed> GroupsAccumulator for Totals<T> {
     fn update_batch(
         &mut self,
         values: &[ArrayRef],
@@ -176,10 +249,10 @@ impl GroupsAccumulator for Totals {
         filter: Option<&BooleanArray>,
         count: usize,
     ) -> Result<()> {
-        let Self { sums, nulls, overflowed } = self;
-        sums.resize(count, 0);
-        nulls.accumulate(groups, values[0].as_primitive::<Int64Type>(), filter, count, |group, value| {
-            let (sum, wrong) = sums[group].overflowing_add(value);
+        let Self { sums, nulls, overflowed, .. } = self;
+        sums.resize(count, T::Native::default());
+        nulls.accumulate(groups, values[0].as_primitive::<T>(), filter, count, |group, value| {
+            let (sum, wrong) = T::add(sums[group], value);
             sums[group] = sum;
             *overflowed |= wrong;
         });
@@ -198,14 +271,15 @@ impl GroupsAccumulator for Totals {
         self.update_batch(values, groups, None, count)
     }
 
-    /// Each row is a group of its own.
+    /// Converts rows to states, each row a group of its own.
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let Some(filter) = filter else { return Ok(vec![Arc::clone(&values[0])]) };
+        let values: ArrayRef = Arc::new(values[0].as_primitive::<T>().clone().with_data_type(self.data_type.clone()));
+        let Some(filter) = filter else { return Ok(vec![values]) };
         let left_out = not(&prep_null_mask_filter(filter))?;
-        Ok(vec![nullif(&values[0], &left_out)?])
+        Ok(vec![nullif(&values, &left_out)?])
     }
 
     fn size(&self) -> usize {
-        self.sums.capacity() * size_of::<i64>() + self.nulls.size()
+        self.sums.capacity() * size_of::<T::Native>() + self.nulls.size()
     }
 }

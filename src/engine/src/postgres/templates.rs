@@ -30,7 +30,7 @@ const PATTERNS: [(&str, &str); 22] = [
     ("PM", "%p"),
 ];
 
-/// A template in chrono's language.
+/// Translates a template to chrono's language.
 ///
 /// # Errors
 /// If it holds a pattern that is not known here.

@@ -13,7 +13,7 @@ use datafusion::error::Result;
 use super::casts::arrow_cast;
 use super::{arrays, bytea, floats};
 
-/// Each value as text.
+/// Writes each value as text.
 pub(super) fn written(column: &ArrayRef) -> Result<StringArray> {
     if let DataType::List(_) = column.data_type() {
         return arrays::written(column.as_list());
@@ -23,6 +23,10 @@ pub(super) fn written(column: &ArrayRef) -> Result<StringArray> {
     }
     Ok(match column.data_type() {
         DataType::Binary => column.as_binary::<i32>().iter().map(|bytes| bytes.map(bytea::written)).collect(),
+        DataType::Date32 => {
+            let texts = arrow_cast(column, &DataType::Utf8)?;
+            texts.as_string::<i32>().iter().map(|text| text.map(in_era)).collect()
+        }
         DataType::Timestamp(..) => moments(column)?,
         DataType::Time64(_) => {
             let texts = arrow_cast(column, &DataType::Utf8)?;
@@ -33,7 +37,7 @@ pub(super) fn written(column: &ArrayRef) -> Result<StringArray> {
     })
 }
 
-/// `2024-05-06 01:02:03.5`, with `+00` where there is a zone.
+/// Writes moments as `2024-05-06 01:02:03.5`, with `+00` where there is a zone.
 fn moments(column: &ArrayRef) -> Result<StringArray> {
     let formats = FormatOptions::new()
         .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
@@ -43,12 +47,25 @@ fn moments(column: &ArrayRef) -> Result<StringArray> {
     let is_zoned = matches!(column.data_type(), DataType::Timestamp(_, Some(_)));
     let shorter = |text: &str| {
         let (moment, zone) = if is_zoned { text.split_at(text.len().saturating_sub(6)) } else { (text, "") };
-        format!("{}{}", without_zeros(moment), zone.strip_suffix(":00").unwrap_or(zone))
+        in_era(&format!("{}{}", without_zeros(moment), zone.strip_suffix(":00").unwrap_or(zone)))
     };
     Ok(texts.as_string::<i32>().iter().map(|text| text.map(shorter)).collect())
 }
 
-/// Without zeros at the end of a fraction.
+/// Returns a date or moment with its era, from one of the proleptic calendar, whose year 0 is 1 BC to Postgres:
+/// `-0043-03-15` is `0044-03-15 BC`.
+fn in_era(text: &str) -> String {
+    let sign = usize::from(text.starts_with(['-', '+']));
+    let (year, rest) = text.split_at(text[sign..].find('-').map_or(text.len(), |end| sign + end));
+    match year.parse::<i64>() {
+        Ok(year) if year <= 0 => format!("{:04}{rest} BC", 1 - year),
+        Ok(year) => format!("{year:04}{rest}"),
+        // Arrow writes all years as numbers.
+        Err(_) => text.into(),
+    }
+}
+
+/// Returns a number without zeros at the end of its fraction.
 fn without_zeros(text: &str) -> &str {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
@@ -71,7 +88,7 @@ fn intervals(column: &ArrayRef, unit: IntervalUnit) -> StringArray {
     }
 }
 
-/// `1 year 2 mons 3 days 04:05:06.5`.
+/// Writes an interval as `1 year 2 mons 3 days 04:05:06.5`.
 fn interval(months: i32, days: i32, nanoseconds: i64) -> String {
     let mut text = String::new();
     let mut negative = false;
@@ -111,7 +128,7 @@ fn interval(months: i32, days: i32, nanoseconds: i64) -> String {
 mod tests {
     use super::*;
 
-    /// Values as PostgreSQL 15 shows them.
+    /// Compares with values as PostgreSQL 15 shows them.
     #[test]
     fn intervals_are_written_as_postgres_does() {
         const HOUR: i64 = 3_600_000_000_000;

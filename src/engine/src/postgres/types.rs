@@ -15,19 +15,19 @@ const LENGTH: &str = "neuroql.length";
 /// Precision and scale of `numeric` without them.
 pub(super) const UNCONSTRAINED: (u8, i8) = (38, 10);
 
-/// The `n` of a field of type `varchar(n)`.
+/// Returns the `n` of a field of type `varchar(n)`.
 pub(super) fn length_of(field: &Field) -> Option<usize> {
     field.metadata().get(LENGTH)?.parse().ok()
 }
 
-/// Plans `varchar(n)`, and refuses what would have other values here than in Postgres.
+/// Plans `varchar(n)`, and refuses types that would have other values here than in Postgres.
 #[derive(Debug)]
 pub struct PostgresTypes {
     next: Option<Arc<dyn TypePlanner>>,
 }
 
 impl PostgresTypes {
-    /// A planner that leaves other types to the next one.
+    /// Creates a planner that leaves other types to the next one.
     pub fn before(next: Option<Arc<dyn TypePlanner>>) -> Self {
         Self { next }
     }

@@ -13,9 +13,9 @@ use super::operators::as_integer;
 
 /// Plans `FROM (VALUES …)` by itself. DataFusion takes every VALUES in an INSERT, however deep, for rows of its table.
 #[derive(Debug)]
-pub(super) struct Rows;
+pub(super) struct ValuesPlanner;
 
-impl RelationPlanner for Rows {
+impl RelationPlanner for ValuesPlanner {
     fn plan_relation(
         &self,
         relation: TableFactor,
@@ -38,7 +38,7 @@ impl RelationPlanner for Rows {
     }
 }
 
-/// The rows of a query that is nothing but VALUES.
+/// Returns the rows of a query that is nothing but VALUES.
 fn only_values(query: &Query) -> Option<&Values> {
     let Query { with: None, body, order_by: None, limit_clause: None, fetch: None, .. } = query else { return None };
     match &**body {
@@ -50,9 +50,9 @@ fn only_values(query: &Query) -> Option<&Values> {
 
 /// Plans VALUES with subqueries as a union of rows: DataFusion evaluates those of a VALUES before it has run them.
 #[derive(Debug)]
-pub(super) struct RowsOfSubqueries;
+pub(super) struct SubqueryValues;
 
-impl AnalyzerRule for RowsOfSubqueries {
+impl AnalyzerRule for SubqueryValues {
     fn name(&self) -> &str {
         "postgres_rows_of_subqueries"
     }

@@ -22,9 +22,9 @@ use super::rules::{each_expression, expressions_of_node};
 
 /// Adds 0 to keys that are floating-point numbers.
 #[derive(Debug)]
-pub(super) struct ZeroKeys;
+pub(super) struct NormalizeZeroKeys;
 
-impl AnalyzerRule for ZeroKeys {
+impl AnalyzerRule for NormalizeZeroKeys {
     fn name(&self) -> &str {
         "zero_keys"
     }

@@ -16,7 +16,7 @@ use datafusion::scalar::ScalarValue;
 use super::casts::arrow_cast;
 use super::refusal::{refusal, type_name};
 
-/// The function.
+/// Returns the function `timezone`.
 pub(super) fn time_zone() -> ScalarUDF {
     ScalarUDF::from(TimeZone { signature: Signature::any(2, Volatility::Immutable) })
 }
@@ -26,7 +26,7 @@ struct TimeZone {
     signature: Signature,
 }
 
-/// A zone by its name.
+/// Returns a zone by its name.
 fn zone(name: &str) -> Result<Tz> {
     let is_utc = ["utc", "gmt", "z", "zulu"].iter().any(|utc| name.eq_ignore_ascii_case(utc));
     if !is_utc && !name.contains('/') {
@@ -107,8 +107,8 @@ impl ScalarUDFImpl for TimeZone {
     }
 }
 
-/// The local time of an instant, or the instant of a local time, in nanoseconds. A time that clocks skip is as before they
-/// did, one they show twice is the second.
+/// Returns the local time of an instant, or the instant of a local time, in nanoseconds. A time that clocks skip is as
+/// before they did, one they show twice is the second.
 fn shifted(moment: i64, zone: Tz, is_instant: bool) -> Option<i64> {
     use chrono::{DateTime, Duration, LocalResult, Offset, TimeZone};
     let time = DateTime::from_timestamp_nanos(moment).naive_utc();
@@ -131,7 +131,7 @@ fn shifted(moment: i64, zone: Tz, is_instant: bool) -> Option<i64> {
 mod tests {
     use super::*;
 
-    /// Values as PostgreSQL 15 shows them.
+    /// Compares with values as PostgreSQL 15 shows them.
     #[test]
     fn clocks_are_changed() {
         let berlin = zone("Europe/Berlin").unwrap();

@@ -7,13 +7,13 @@ use crate::{DisplayKind, DisplayNode, Skip, Weight};
 
 /// Part of a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(super) struct LabelPiece {
     pub text: String,
     /// True if it stands for characters that cannot be seen.
     pub faint: bool,
 }
 
-impl Piece {
+impl LabelPiece {
     pub fn faint(text: impl Into<String>) -> Self {
         Self { text: text.into(), faint: true }
     }
@@ -24,24 +24,24 @@ impl Piece {
 }
 
 /// Width of a label in cells of a terminal, or of a font of fixed width.
-pub(super) fn width(pieces: &[Piece]) -> usize {
+pub(super) fn width(pieces: &[LabelPiece]) -> usize {
     pieces.iter().map(|piece| piece.text.width()).sum()
 }
 
 /// Label of a token: spaces at its ends are `␣`, or `␣×8` for many, and characters that cannot be seen are escaped.
-pub(super) fn token(text: &str) -> Vec<Piece> {
+pub(super) fn token(text: &str) -> Vec<LabelPiece> {
     if text.is_empty() {
-        return vec![Piece::faint("empty")];
+        return vec![LabelPiece::faint("empty")];
     }
     let after = text.trim_start_matches(' ');
     let inner = after.trim_end_matches(' ');
     let mut pieces = spaces(text.len() - after.len());
     for (at, c) in inner.char_indices() {
         let piece = match escape(c, is_at_end(inner, at, c)) {
-            Some(escaped) => Piece::faint(escaped),
+            Some(escaped) => LabelPiece::faint(escaped),
             // On its own it would be put on top of the character before the label.
-            None if at == 0 && c.width() == Some(0) => Piece::plain(format!("◌{c}")),
-            None => Piece::plain(c),
+            None if at == 0 && c.width() == Some(0) => LabelPiece::plain(format!("◌{c}")),
+            None => LabelPiece::plain(c),
         };
         match pieces.last_mut() {
             Some(last) if last.faint == piece.faint => last.text.push_str(&piece.text),
@@ -52,23 +52,23 @@ pub(super) fn token(text: &str) -> Vec<Piece> {
     pieces
 }
 
-fn spaces(count: usize) -> Vec<Piece> {
+fn spaces(count: usize) -> Vec<LabelPiece> {
     match count {
         0 => Vec::new(),
-        1..=3 => vec![Piece::faint("␣".repeat(count))],
-        _ => vec![Piece::faint(format!("␣×{count}"))],
+        1..=3 => vec![LabelPiece::faint("␣".repeat(count))],
+        _ => vec![LabelPiece::faint(format!("␣×{count}"))],
     }
 }
 
 /// Cuts a label to at most `cells` cells, with `…` for the rest.
-pub(super) fn clip(pieces: Vec<Piece>, cells: usize) -> Vec<Piece> {
+pub(super) fn clip(pieces: Vec<LabelPiece>, cells: usize) -> Vec<LabelPiece> {
     if width(&pieces) <= cells {
         return pieces;
     }
     let mut left = cells.saturating_sub(1);
     let mut clipped = Vec::new();
     'pieces: for piece in pieces {
-        let mut kept = Piece { text: String::new(), faint: piece.faint };
+        let mut kept = LabelPiece { text: String::new(), faint: piece.faint };
         for grapheme in piece.text.graphemes(true) {
             let Some(less) = left.checked_sub(grapheme.width()) else {
                 clipped.push(kept);
@@ -79,7 +79,7 @@ pub(super) fn clip(pieces: Vec<Piece>, cells: usize) -> Vec<Piece> {
         }
         clipped.push(kept);
     }
-    clipped.push(Piece::faint("…"));
+    clipped.push(LabelPiece::faint("…"));
     clipped
 }
 
@@ -138,14 +138,14 @@ fn is_at_end(text: &str, at: usize, c: char) -> bool {
 }
 
 /// The label of a drawn node in lines of at most `cells`: all of its tokens that fit into `lines`.
-pub(super) fn lines(node: &DisplayNode, cells: usize, lines: usize) -> Vec<Vec<Piece>> {
+pub(super) fn lines(node: &DisplayNode, cells: usize, lines: usize) -> Vec<Vec<LabelPiece>> {
     match node.kind {
-        DisplayKind::Wildcard(skip) => return vec![vec![Piece::plain(skipped(skip))]],
-        DisplayKind::Start => return vec![vec![Piece::plain("start")]],
-        DisplayKind::Rest => return vec![vec![Piece::plain("…")]],
+        DisplayKind::Wildcard(skip) => return vec![vec![LabelPiece::plain(skipped(skip))]],
+        DisplayKind::Start => return vec![vec![LabelPiece::plain("start")]],
+        DisplayKind::Rest => return vec![vec![LabelPiece::plain("…")]],
         DisplayKind::Activator | DisplayKind::Context => {}
     }
-    let mut made: Vec<Vec<Piece>> = vec![Vec::new()];
+    let mut made: Vec<Vec<LabelPiece>> = vec![Vec::new()];
     for (i, shown) in node.tokens.iter().enumerate() {
         let left = node.tokens.len() - i;
         let more = format!(" +{left}");
@@ -165,13 +165,13 @@ pub(super) fn lines(node: &DisplayNode, cells: usize, lines: usize) -> Vec<Vec<P
         if taken == 0 {
             made[line - 1] = label;
         } else if taken + 3 + width(&label) <= room(line) {
-            made[line - 1].push(Piece::faint(" | "));
+            made[line - 1].push(LabelPiece::faint(" | "));
             made[line - 1].extend(label);
         } else if line < lines {
-            made[line - 1].push(Piece::faint(" |"));
+            made[line - 1].push(LabelPiece::faint(" |"));
             made.push(clip(label, room(line + 1)));
         } else {
-            made[line - 1].push(Piece::faint(more));
+            made[line - 1].push(LabelPiece::faint(more));
             break;
         }
     }

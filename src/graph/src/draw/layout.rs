@@ -26,7 +26,7 @@ pub(super) fn layout(nodes: &[DisplayNode], heights: &[f32], gap: f32, apart: f3
     }
     let mut layout = Layout { centres: vec![0.0; nodes.len()], height: 0.0 };
     for part in parts(nodes, &from) {
-        let joined = Part { nodes, from: &from, heights, gap };
+        let joined = Component { nodes, from: &from, heights, gap };
         let columns = joined.ordered(columns(nodes, &part));
         let centres = joined.places(&columns, &mut layout.centres);
         let shift = layout.height - centres.0 + if layout.height > 0.0 { apart } else { 0.0 };
@@ -69,7 +69,7 @@ fn columns(nodes: &[DisplayNode], part: &[u32]) -> Vec<Vec<u32>> {
 }
 
 /// A connected part of the drawing.
-struct Part<'a> {
+struct Component<'a> {
     nodes: &'a [DisplayNode],
     /// Nodes that lead to each node, the reverse of [`DisplayNode::towards`].
     from: &'a [Vec<u32>],
@@ -77,7 +77,7 @@ struct Part<'a> {
     gap: f32,
 }
 
-impl Part<'_> {
+impl Component<'_> {
     /// Reorders columns by the mean place of the neighbours of nodes, and keeps the order with fewest crossings.
     fn ordered(&self, mut columns: Vec<Vec<u32>>) -> Vec<Vec<u32>> {
         let mut places = vec![0.0; self.nodes.len()];

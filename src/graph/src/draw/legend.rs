@@ -30,13 +30,14 @@ impl Sign {
 /// Writes the legend below a drawing, in rows of at most `width`; returns its bottom.
 pub(super) fn legend(svg: &mut Svg, display: &Display, (left, top): (f32, f32), width: f32) -> f32 {
     let (mut x, mut y) = (left, top);
+    let attributes = format!("font-size=\"11\" fill=\"{}\"", svg.colours.muted);
     for (sign, meaning) in entries(display) {
         let entry = sign.width() + 6.0 + text_width(&meaning, SIZE);
         if x > left && x + entry > left + width {
             (x, y) = (left, y + ROW);
         }
         draw(svg, &sign, (x, y));
-        svg.text(x + sign.width() + 6.0, y + 4.0, "font-size=\"11\" fill=\"#555b66\"", &meaning);
+        svg.text(x + sign.width() + 6.0, y + 4.0, &attributes, &meaning);
         x += entry + 14.0;
     }
     y + ROW / 2.0
@@ -80,12 +81,15 @@ fn draw(svg: &mut Svg, sign: &Sign, (x, y): (f32, f32)) {
                 ));
             }
         }
-        Sign::Outline => svg.write(format_args!(
-            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"20\" height=\"12\" rx=\"3\" fill=\"#ffffff\" stroke=\"#1f2430\" \
-             stroke-width=\"3\"/>\n",
-            x + 1.0,
-            y - 6.0
-        )),
+        Sign::Outline => {
+            let (ground, ink) = (svg.colours.ground.unwrap_or("none"), svg.colours.ink);
+            svg.write(format_args!(
+                "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"20\" height=\"12\" rx=\"3\" fill=\"{ground}\" stroke=\"{ink}\" \
+                 stroke-width=\"3\"/>\n",
+                x + 1.0,
+                y - 6.0
+            ));
+        }
         Sign::Pill(text) => svg.pill((x, y), sign.width(), text),
         Sign::Nothing => {}
     }

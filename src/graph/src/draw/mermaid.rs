@@ -1,6 +1,6 @@
 //! Drawings for Mermaid, which Markdown renderers know.
 
-use super::label::{Piece, left_out, lines, quoted, skipped};
+use super::label::{LabelPiece, left_out, lines, quoted, skipped};
 use super::{DrawOptions, colour};
 use crate::{DisplayKind, Graph, simplify};
 
@@ -17,7 +17,7 @@ pub fn mermaid(graph: &Graph, options: &DrawOptions) -> String {
     }
     chart.push_str("flowchart LR\n");
     for (i, node) in display.nodes.iter().enumerate() {
-        let line = |line: &Vec<Piece>| escape(&line.iter().map(|piece| piece.text.as_str()).collect::<String>());
+        let line = |line: &Vec<LabelPiece>| escape(&line.iter().map(|piece| piece.text.as_str()).collect::<String>());
         let label: Vec<String> = lines(node, 24, 6).iter().map(line).collect();
         let [open, close] = match node.kind {
             DisplayKind::Activator | DisplayKind::Context => ["[", "]"],

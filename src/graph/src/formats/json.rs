@@ -20,16 +20,16 @@ const FORMAT: &str = "neuroql JSON";
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct File {
+struct JsonFile {
     version: u32,
-    nodes: Vec<Written>,
+    nodes: Vec<JsonNode>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct JsonNode {
     parent: Option<u32>,
     #[serde(flatten)]
-    symbol: Kind,
+    symbol: JsonSymbol,
     importance: f32,
     activation: f32,
     ends: Option<f32>,
@@ -38,7 +38,7 @@ struct Written {
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-enum Kind {
+enum JsonSymbol {
     Token {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<u32>,
@@ -56,11 +56,11 @@ enum Kind {
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed), and those of [`Graph::new`].
 pub fn parse(text: &str) -> Result<Graph> {
-    let file: File = serde_json::from_str(text).map_err(|error| malformed(FORMAT, error))?;
+    let file: JsonFile = serde_json::from_str(text).map_err(|error| malformed(FORMAT, error))?;
     if file.version != VERSION {
         return Err(malformed(FORMAT, format!("its version is {}, but {VERSION} is known", file.version)));
     }
-    Graph::new(file.nodes.into_iter().map(Written::into).collect())
+    Graph::new(file.nodes.into_iter().map(JsonNode::into).collect())
 }
 
 /// Writes a graph as a text of one line.
@@ -68,32 +68,32 @@ pub fn parse(text: &str) -> Result<Graph> {
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) if it does not fit into memory.
 pub fn print(graph: &Graph) -> Result<String> {
-    let file = File { version: VERSION, nodes: graph.nodes().iter().map(Written::from).collect() };
+    let file = JsonFile { version: VERSION, nodes: graph.nodes().iter().map(JsonNode::from).collect() };
     serde_json::to_string(&file).map_err(|error| malformed(FORMAT, error))
 }
 
-impl From<&Node> for Written {
+impl From<&Node> for JsonNode {
     fn from(node: &Node) -> Self {
         let symbol = match &node.symbol {
-            Symbol::Token(token) => Kind::Token { id: token.id, token: token.text.to_string() },
-            Symbol::Any => Kind::Any,
-            Symbol::Gap(most) => Kind::Gap { most: *most },
-            Symbol::Start => Kind::Start,
+            Symbol::Token(token) => JsonSymbol::Token { id: token.id, token: token.text.to_string() },
+            Symbol::Any => JsonSymbol::Any,
+            Symbol::Gap(most) => JsonSymbol::Gap { most: *most },
+            Symbol::Start => JsonSymbol::Start,
         };
         let Node { parent, importance, activation, ends, support, .. } = *node;
         Self { parent, symbol, importance, activation, ends, support }
     }
 }
 
-impl From<Written> for Node {
-    fn from(written: Written) -> Self {
+impl From<JsonNode> for Node {
+    fn from(written: JsonNode) -> Self {
         let symbol = match written.symbol {
-            Kind::Token { id, token } => Symbol::Token(Token { id, text: token.into() }),
-            Kind::Any => Symbol::Any,
-            Kind::Gap { most } => Symbol::Gap(most),
-            Kind::Start => Symbol::Start,
+            JsonSymbol::Token { id, token } => Symbol::Token(Token { id, text: token.into() }),
+            JsonSymbol::Any => Symbol::Any,
+            JsonSymbol::Gap { most } => Symbol::Gap(most),
+            JsonSymbol::Start => Symbol::Start,
         };
-        let Written { parent, importance, activation, ends, support, .. } = written;
+        let JsonNode { parent, importance, activation, ends, support, .. } = written;
         Self { parent, symbol, importance, activation, ends, support }
     }
 }

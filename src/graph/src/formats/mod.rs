@@ -4,23 +4,16 @@
 //! |---|---|---|---|---|
 //! | [`json`] | all of a graph | ids and texts | yes | yes |
 //! | [`paths`] | patterns of Neuron2Graph, as its own trie lists them; trajectories | texts | yes | paths |
-//! | [`dot`] | Neuron2Graph's drawings: no wildcards, numbers as colours | texts | yes | yes |
-//! | [`n2g_rs`] | models of the Rust port of Neuron2Graph, JSON and binary | ids | yes | yes |
-//! | [`openai`] | tries of OpenAI's sparse autoencoders | texts | yes | yes |
 //! | [`store`] | Neuron2Graph's neuron store: which tokens matter for which neurons | texts | as a list | yes |
 //!
-//! Tokens without an id match nothing until [`Graph::bind`](crate::Graph::bind) gives them one. Numbers that a file
-//! lacks are filled in: a node's support is the number of patterns through it; where activations are missing,
-//! activators have the greatest of the ends below them and context has 0.
+//! Tokens without an id match nothing until [`Graph::bind`](crate::Graph::bind) gives them one. Formats of other
+//! programs are in `neuroql-formats`.
 
-pub mod dot;
 pub mod json;
-pub mod n2g_rs;
-pub mod openai;
 pub mod paths;
 pub mod store;
 
-use crate::{Error, Node, Symbol, Token};
+use crate::{Error, Symbol, Token};
 
 /// The symbol of a token without an id.
 fn unbound(text: &str) -> Symbol {
@@ -29,25 +22,4 @@ fn unbound(text: &str) -> Symbol {
 
 fn malformed(format: &'static str, reason: impl ToString) -> Error {
     Error::Malformed { format, reason: reason.to_string() }
-}
-
-/// Counts the support of nodes, whose parents come before them.
-fn count_support(nodes: &mut [Node]) {
-    nodes.iter_mut().for_each(|node| node.support = u32::from(node.ends.is_some()));
-    for node in (0..nodes.len()).rev() {
-        if let Some(parent) = nodes[node].parent {
-            nodes[parent as usize].support += nodes[node].support;
-        }
-    }
-}
-
-/// Gives activators the greatest end below them as their activation. Parents come before their children.
-fn estimate_activations(nodes: &mut [Node]) {
-    let mut greatest: Vec<f32> = nodes.iter().map(|node| node.ends.unwrap_or(0.0)).collect();
-    for node in (0..nodes.len()).rev() {
-        match nodes[node].parent {
-            Some(parent) => greatest[parent as usize] = greatest[parent as usize].max(greatest[node]),
-            None => nodes[node].activation = greatest[node],
-        }
-    }
 }

@@ -15,7 +15,7 @@ const ANY: &str = "**IGNORE**";
 const END: &str = "**END**";
 
 #[derive(Serialize, Deserialize)]
-struct Step {
+struct PathStep {
     token: String,
     importance: f32,
     #[serde(alias = "normalised_activation")]
@@ -26,9 +26,9 @@ struct Step {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Written {
-    Path(Vec<Step>),
-    Trajectory { trajectory: Vec<Step> },
+enum StoredPath {
+    Path(Vec<PathStep>),
+    Trajectory { trajectory: Vec<PathStep> },
 }
 
 /// Parses the graph of an array of paths or trajectories. Where they disagree, the first one counts.
@@ -36,12 +36,12 @@ enum Written {
 /// # Errors
 /// [`Error::Malformed`], also for paths without an end, and those of [`Graph::new`].
 pub fn parse(text: &str) -> Result<Graph> {
-    let written: Vec<Written> = serde_json::from_str(text).map_err(|error| malformed(FORMAT, error))?;
+    let written: Vec<StoredPath> = serde_json::from_str(text).map_err(|error| malformed(FORMAT, error))?;
     let mut builder = Builder::new(Policy::FirstWins);
     for (number, written) in written.into_iter().enumerate() {
         let pattern = match written {
-            Written::Path(steps) => path(steps),
-            Written::Trajectory { trajectory } => self::trajectory(&trajectory),
+            StoredPath::Path(steps) => path(steps),
+            StoredPath::Trajectory { trajectory } => self::trajectory(&trajectory),
         };
         let pattern = pattern.ok_or_else(|| malformed(FORMAT, format!("path {number} does not end in {END}")))?;
         builder.insert(&pattern)?;
@@ -49,19 +49,19 @@ pub fn parse(text: &str) -> Result<Graph> {
     builder.build()
 }
 
-fn path(mut steps: Vec<Step>) -> Option<Pattern> {
+fn path(mut steps: Vec<PathStep>) -> Option<Pattern> {
     let end = steps.pop().filter(|end| end.token == END)?;
     Some(Pattern { elements: steps.iter().map(|step| step.element(true)).collect(), ends: end.activation })
 }
 
-fn trajectory(steps: &[Step]) -> Option<Pattern> {
-    let is_important = |step: &Step| step.important.unwrap_or(true);
+fn trajectory(steps: &[PathStep]) -> Option<Pattern> {
+    let is_important = |step: &PathStep| step.important.unwrap_or(true);
     let length = steps.iter().rposition(is_important).unwrap_or(0) + 1;
     let elements = steps.iter().take(length).enumerate().map(|(i, step)| step.element(i == 0 || is_important(step)));
     Some(Pattern { elements: elements.collect(), ends: steps.first()?.activation })
 }
 
-impl Step {
+impl PathStep {
     fn element(&self, is_token: bool) -> Element {
         let symbol = if is_token && self.token != ANY { unbound(&self.token) } else { Symbol::Any };
         Element { symbol, importance: self.importance, activation: self.activation }
@@ -81,9 +81,9 @@ pub fn print(graph: &Graph) -> Result<String> {
                 Symbol::Gap(_) => return Err(Error::Inexpressible { format: FORMAT, what: "gaps" }),
                 Symbol::Start => return Err(Error::Inexpressible { format: FORMAT, what: "start of the text" }),
             };
-            Ok(Step { token, importance: element.importance, activation: element.activation, important: None })
+            Ok(PathStep { token, importance: element.importance, activation: element.activation, important: None })
         });
-        let end = Step { token: END.to_owned(), importance: 0.0, activation: pattern.ends, important: None };
+        let end = PathStep { token: END.to_owned(), importance: 0.0, activation: pattern.ends, important: None };
         steps.chain([Ok(end)]).collect::<Result<Vec<_>>>()
     });
     serde_json::to_string(&paths.collect::<Result<Vec<_>>>()?).map_err(|error| malformed(FORMAT, error))

@@ -25,7 +25,7 @@ pub struct Entry {
 }
 
 #[derive(Serialize, Deserialize, Default)]
-struct File {
+struct StoreFile {
     #[serde(default)]
     activating: BTreeMap<String, Vec<String>>,
     #[serde(default)]
@@ -37,7 +37,7 @@ struct File {
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed).
 pub fn parse(text: &str) -> Result<Vec<Entry>> {
-    let file: File = serde_json::from_str(text).map_err(|error| malformed(FORMAT, error))?;
+    let file: StoreFile = serde_json::from_str(text).map_err(|error| malformed(FORMAT, error))?;
     let mut entries = Vec::new();
     for (role, tokens) in [(Kind::Activator, file.activating), (Kind::Context, file.important)] {
         for (token, neurons) in tokens {
@@ -78,7 +78,7 @@ pub fn entries(layer: u32, neuron: u32, graph: &Graph, activation_threshold: f32
 /// # Errors
 /// [`Error::Malformed`](crate::Error::Malformed) if it does not fit into memory.
 pub fn print(entries: &[Entry]) -> Result<String> {
-    let mut file = File::default();
+    let mut file = StoreFile::default();
     let distinct: BTreeSet<_> =
         entries.iter().map(|entry| (entry.layer, entry.neuron, entry.role, &entry.token)).collect();
     for (layer, neuron, role, token) in distinct {

@@ -14,7 +14,7 @@ impl PatternIndex {
     /// with the least key; only those that share a pattern with it and are similar to at least `at_least`. If the
     /// signature's own graph is in the index, it is among them.
     pub fn most_similar(&self, signature: &Signature, k: usize, at_least: f64) -> Vec<(u64, f64)> {
-        let mut best = Best { found: BinaryHeap::new(), k, at_least: at_least.max(0.0) };
+        let mut best = TopCandidates { found: BinaryHeap::new(), k, at_least: at_least.max(0.0) };
         if k > 0 {
             self.search(&self.probe(signature), &mut best);
         }
@@ -24,8 +24,8 @@ impl PatternIndex {
 
     /// Compares the classes that have the patterns of the probe, the rarest pattern first. A class that comes up for
     /// the first time has none of the rarer patterns, so it shares at most the rest of the probe.
-    fn search(&self, probe: &Probe, best: &mut Best) {
-        let mut met = Met(vec![0; self.totals.len().div_ceil(64)]);
+    fn search(&self, probe: &Probe, best: &mut TopCandidates) {
+        let mut met = VisitedClasses(vec![0; self.totals.len().div_ceil(64)]);
         let mut rest = probe.known;
         let mut compared = 0;
         let order = self.rarest_first(&probe.patterns);
@@ -70,7 +70,7 @@ impl PatternIndex {
 
     /// Searches patterns that too many classes have to compare each: sums up the weight that each class can share, then
     /// compares the classes in descending order of their bounds.
-    fn search_common(&self, probe: &Probe, order: &[u32], met: &Met, best: &mut Best) {
+    fn search_common(&self, probe: &Probe, order: &[u32], met: &VisitedClasses, best: &mut TopCandidates) {
         let mut shared = vec![0.0; self.totals.len()];
         for place in order {
             let (pattern, weight) = probe.patterns[*place as usize];
@@ -93,7 +93,7 @@ impl PatternIndex {
         }
     }
 
-    fn offer(&self, probe: &Probe, class: u32, best: &mut Best) {
+    fn offer(&self, probe: &Probe, class: u32, best: &mut TopCandidates) {
         if let Some(similarity) = self.compare(probe, class, best.least()) {
             best.offer(similarity, self.keys_of(class));
         }
@@ -108,9 +108,9 @@ fn bound(rest: f64, total: f64, probe: f64) -> f64 {
 }
 
 /// Set of the classes that came up, as bits.
-struct Met(Vec<u64>);
+struct VisitedClasses(Vec<u64>);
 
-impl Met {
+impl VisitedClasses {
     /// Adds a class, and returns true if it was not there before.
     fn is_first(&mut self, class: u32) -> bool {
         let first = !self.contains(class);
@@ -124,14 +124,14 @@ impl Met {
 }
 
 /// The best candidates so far.
-struct Best {
+struct TopCandidates {
     /// The candidates, the worst first.
     found: BinaryHeap<Candidate>,
     k: usize,
     at_least: f64,
 }
 
-impl Best {
+impl TopCandidates {
     /// Similarity below which no class can be among them.
     fn least(&self) -> f64 {
         match self.found.peek() {

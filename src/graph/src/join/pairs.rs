@@ -26,7 +26,7 @@ pub struct Pair {
 }
 
 /// Two similar classes, of the probing and of the probed index, and their similarity.
-type Found = (u32, u32, f64);
+type ClassPair = (u32, u32, f64);
 
 impl PatternIndex {
     /// Finds all pairs of two graphs in it with a similarity of at least `threshold`, each once. The sink gets up to
@@ -43,18 +43,18 @@ impl PatternIndex {
             let probe = Probe::new(self.class(class).collect(), self.totals[class as usize]);
             self.similar(&probe, threshold, &prefixes, class)
         };
-        let mut output = Output::new(sink);
+        let mut output = PairBuffer::new(sink);
         Ok(probe_all(self, search, |found| match found {
-            Step::Class(class) => {
+            SearchEvent::Class(class) => {
                 let keys = self.keys_of(class);
                 (0..keys.len())
                     .try_for_each(|at| keys[at + 1..].iter().try_for_each(|other| output.push(keys[at], *other, 1.0)))
             }
-            Step::Pair((one, other, similarity)) => self.keys_of(one).iter().try_for_each(|one| {
+            SearchEvent::Pair((one, other, similarity)) => self.keys_of(one).iter().try_for_each(|one| {
                 let mut others = self.keys_of(other).iter();
                 others.try_for_each(|other| output.push(*one.min(other), *one.max(other), similarity))
             }),
-            Step::Batch => output.flush(),
+            SearchEvent::Batch => output.flush(),
         }))
     }
 
@@ -77,13 +77,13 @@ impl PatternIndex {
             let end = other.totals.partition_point(|total| *total <= probe.total / threshold * (1.0 + SLACK));
             other.similar(&probe, threshold, &prefixes, end as u32)
         };
-        let mut output = Output::new(sink);
+        let mut output = PairBuffer::new(sink);
         Ok(probe_all(self, search, |found| match found {
-            Step::Class(_) => ControlFlow::Continue(()),
-            Step::Pair((one, class, similarity)) => self.keys_of(one).iter().try_for_each(|one| {
+            SearchEvent::Class(_) => ControlFlow::Continue(()),
+            SearchEvent::Pair((one, class, similarity)) => self.keys_of(one).iter().try_for_each(|one| {
                 other.keys_of(class).iter().try_for_each(|other| output.push(*one, *other, similarity))
             }),
-            Step::Batch => output.flush(),
+            SearchEvent::Batch => output.flush(),
         }))
     }
 
@@ -152,10 +152,10 @@ fn translated(hashes: &[u64], others: &[u64]) -> Vec<Option<u32>> {
 }
 
 /// Events of a search.
-enum Step {
+enum SearchEvent {
     /// A class of the probing index; its pairs follow.
     Class(u32),
-    Pair(Found),
+    Pair(ClassPair),
     Batch,
 }
 
@@ -163,7 +163,7 @@ enum Step {
 fn probe_all(
     index: &PatternIndex,
     search: impl Fn(u32) -> Vec<(u32, f64)> + Sync,
-    mut tell: impl FnMut(Step) -> ControlFlow<()>,
+    mut tell: impl FnMut(SearchEvent) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let classes = index.totals.len() as u32;
     let (mut next, mut batch) = (0, 256);
@@ -172,10 +172,12 @@ fn probe_all(
         let found: Vec<Vec<(u32, f64)>> = probed.clone().into_par_iter().map(&search).collect();
         let count: usize = found.iter().map(Vec::len).sum();
         for (class, found) in probed.clone().zip(found) {
-            tell(Step::Class(class))?;
-            found.into_iter().try_for_each(|(other, similarity)| tell(Step::Pair((class, other, similarity))))?;
+            tell(SearchEvent::Class(class))?;
+            found
+                .into_iter()
+                .try_for_each(|(other, similarity)| tell(SearchEvent::Pair((class, other, similarity))))?;
         }
-        tell(Step::Batch)?;
+        tell(SearchEvent::Batch)?;
         next = probed.end;
         if count < WAITING.start {
             batch = (batch * 2).min(1 << 14);
@@ -187,12 +189,12 @@ fn probe_all(
 }
 
 /// Buffer of the pairs for a sink.
-struct Output<S> {
+struct PairBuffer<S> {
     sink: S,
     pairs: Vec<Pair>,
 }
 
-impl<S: FnMut(&[Pair]) -> ControlFlow<()>> Output<S> {
+impl<S: FnMut(&[Pair]) -> ControlFlow<()>> PairBuffer<S> {
     fn new(sink: S) -> Self {
         Self { sink, pairs: Vec::with_capacity(CHUNK) }
     }

@@ -45,7 +45,7 @@ impl Evidence {
 }
 
 /// A graph to search in, with its postings and best patterns.
-struct Searched<'a> {
+struct SearchableGraph<'a> {
     graph: &'a Graph,
     best: BestPatterns,
     postings: Vec<Posting>,
@@ -70,7 +70,7 @@ impl Query {
     /// # Ok::<(), neuroql_graph::Error>(())
     /// ```
     pub fn find(&self, graph: &Graph) -> Option<Evidence> {
-        let searched = Searched { graph, best: BestPatterns::of(graph), postings: postings(graph) };
+        let searched = SearchableGraph { graph, best: BestPatterns::of(graph), postings: postings(graph) };
         Some(match self.place(&searched)? {
             None => Evidence::Absent,
             Some((score, node)) => {
@@ -81,7 +81,7 @@ impl Query {
     }
 
     /// Score and node of the hit, `Some(None)` for a match by NOT alone; `None` if the graph does not match.
-    fn place(&self, searched: &Searched) -> Option<Option<(Score, u32)>> {
+    fn place(&self, searched: &SearchableGraph) -> Option<Option<(Score, u32)>> {
         match self {
             Self::Term(term) => term.place(searched).map(Some),
             Self::Not(part) => part.place(searched).is_none().then_some(None),
@@ -103,7 +103,7 @@ fn score(place: Option<(Score, u32)>) -> Option<Score> {
 }
 
 impl Term {
-    fn place(&self, searched: &Searched) -> Option<(Score, u32)> {
+    fn place(&self, searched: &SearchableGraph) -> Option<(Score, u32)> {
         if self.is_phrase() {
             return best_run(searched.graph, &searched.best, self);
         }

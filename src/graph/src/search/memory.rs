@@ -49,13 +49,13 @@ struct List {
 }
 
 /// Rows of each list by key, text and role: ordinal, activation and importance.
-type Rows = BTreeMap<(Box<str>, Arc<str>, Role), Vec<(u32, f32, f32)>>;
+type ListRows = BTreeMap<(Box<str>, Arc<str>, Role), Vec<(u32, f32, f32)>>;
 
 impl MemoryIndex {
     /// Makes the index of graphs with their F1 scores, NaN if unknown; ordinals are in their order.
     pub fn new<G: Borrow<Graph>>(graphs: impl IntoIterator<Item = (G, f32)>) -> Self {
         let mut this = Self::default();
-        let mut rows = Rows::new();
+        let mut rows = ListRows::new();
         for ((graph, f1), ordinal) in graphs.into_iter().zip(0u32..) {
             this.f1s.push(f1);
             for posting in postings(graph.borrow()) {

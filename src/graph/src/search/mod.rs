@@ -50,7 +50,7 @@ pub use find::{Evidence, Hit};
 pub use index::{Index, PostingList};
 pub use memory::MemoryIndex;
 pub use normalize::normalize;
-pub use plan::Found;
+pub use plan::SearchResult;
 pub use posting::{Posting, postings};
 pub use query::{Form, LONGEST_TERM, MOST_TERMS, Query, Term};
 pub use score::{Role, Score};

@@ -7,7 +7,7 @@ use crate::{Graph, Symbol};
 
 /// Extent to which a text spells a phrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spelled {
+enum SpellingMatch {
     All,
     Beginning,
     Other,
@@ -24,7 +24,7 @@ impl Term {
         if self.form() == Form::Exact { text.to_owned() } else { fold(text) }
     }
 
-    fn spelled(&self, text: &str) -> Spelled {
+    fn spelled(&self, text: &str) -> SpellingMatch {
         let (wanted, start) = (self.spelling(), text.trim_start());
         let (all, beginning) = match self.form() {
             Form::Exact => (text == wanted, wanted.starts_with(text)),
@@ -32,9 +32,9 @@ impl Term {
             Form::Prefix => (start.starts_with(wanted), wanted.starts_with(start)),
         };
         match (all, beginning) {
-            (true, _) => Spelled::All,
-            (_, true) => Spelled::Beginning,
-            _ => Spelled::Other,
+            (true, _) => SpellingMatch::All,
+            (_, true) => SpellingMatch::Beginning,
+            _ => SpellingMatch::Other,
         }
     }
 
@@ -91,15 +91,15 @@ pub(super) fn best_run(graph: &Graph, best: &BestPatterns, term: &Term) -> Optio
             spelled.push_str(&piece);
             importance = importance.min(node.importance + 0.0);
             match term.spelled(&spelled) {
-                Spelled::All => {
+                SpellingMatch::All => {
                     let score = Score { role, activation: best.activation(start), importance };
                     if term.takes_role(role) && found.is_none_or(|(best, _)| score > best) {
                         found = Some((score, start));
                     }
                     break;
                 }
-                Spelled::Beginning => next = node.parent,
-                Spelled::Other => break,
+                SpellingMatch::Beginning => next = node.parent,
+                SpellingMatch::Other => break,
             }
         }
     }

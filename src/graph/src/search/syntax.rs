@@ -18,16 +18,16 @@ pub(super) const KEYWORDS: [&str; 3] = ["AND", "OR", "NOT"];
 const MISSING: &str = "a token, NOT or an opening parenthesis is missing";
 
 type Input<'a> = LocatingSlice<&'a str>;
-type Parsed<T> = ModalResult<T, Failure>;
+type Parsed<T> = ModalResult<T, SyntaxFailure>;
 
 /// Failure of parsing: its place, in bytes, and the fault.
 #[derive(Debug)]
-struct Failure {
+struct SyntaxFailure {
     at: usize,
     problem: String,
 }
 
-impl ParserError<Input<'_>> for Failure {
+impl ParserError<Input<'_>> for SyntaxFailure {
     type Inner = Self;
 
     fn from_input(input: &Input) -> Self {
@@ -41,14 +41,14 @@ impl ParserError<Input<'_>> for Failure {
 
 /// Fails without backtracking.
 fn fail<T>(at: usize, problem: impl Into<String>) -> Parsed<T> {
-    Err(ErrMode::Cut(Failure { at, problem: problem.into() }))
+    Err(ErrMode::Cut(SyntaxFailure { at, problem: problem.into() }))
 }
 
 /// Parses a query.
 pub(super) fn parse(text: &str) -> Result<Query> {
     let input = &mut LocatingSlice::new(text);
     whole(input).map_err(|error| {
-        let failure = error.into_inner().unwrap_or_else(|_| Failure::from_input(input));
+        let failure = error.into_inner().unwrap_or_else(|_| SyntaxFailure::from_input(input));
         let position = text.get(..failure.at).map_or(0, |before| before.chars().count()) + 1;
         Error::Syntax { position, problem: failure.problem }
     })
@@ -205,11 +205,11 @@ fn bare<'a>(input: &mut Input<'a>) -> Parsed<&'a str> {
     take_while(1.., is_bare).parse_next(input)
 }
 
-fn keyword<'a>(word: &'static str) -> impl Parser<Input<'a>, (), ErrMode<Failure>> {
+fn keyword<'a>(word: &'static str) -> impl Parser<Input<'a>, (), ErrMode<SyntaxFailure>> {
     (word, not(one_of(|c| is_bare(c) || c == ':')), space).void()
 }
 
-fn sign<'a>(sign: char) -> impl Parser<Input<'a>, (), ErrMode<Failure>> {
+fn sign<'a>(sign: char) -> impl Parser<Input<'a>, (), ErrMode<SyntaxFailure>> {
     (sign, space).void()
 }
 

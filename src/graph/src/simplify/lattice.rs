@@ -10,7 +10,7 @@ use crate::{Graph, Symbol, Token};
 
 /// Rule for merging the tokens that lead to the same node and that the same contexts follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Joined {
+pub(super) enum MergeRule {
     Nothing,
     /// Tokens that differ in case or space only.
     Variants,
@@ -33,7 +33,7 @@ struct Shape {
 
 /// Nodes that are drawn as one.
 #[derive(Debug)]
-pub(super) struct Class {
+pub(super) struct NodeClass {
     shape: Shape,
     /// Token and weight of each member; one without a token for nodes that have none.
     members: Vec<(Option<Token>, Weight)>,
@@ -46,9 +46,9 @@ pub(super) struct Class {
 }
 
 /// Numbering of distinct keys.
-struct Numbers<K>(HashMap<K, u32>);
+struct Numbering<K>(HashMap<K, u32>);
 
-impl<K: Hash + Eq> Numbers<K> {
+impl<K: Hash + Eq> Numbering<K> {
     /// Number of a key, and true if it is new.
     fn of(&mut self, key: K) -> (u32, bool) {
         let next = self.0.len() as u32;
@@ -71,11 +71,12 @@ pub(super) fn lattice(
     graph: &Graph,
     branches: &Branches,
     kept: &[u32],
-    joined: Joined,
+    joined: MergeRule,
     limit: usize,
-) -> Option<Vec<Class>> {
-    let mut lattice = Lattice { graph, branches, limit, classes: Vec::new(), known: Numbers(HashMap::new()) };
-    let (mut sets, mut words, mut names) = (Numbers(HashMap::new()), Numbers(HashMap::new()), Numbers(HashMap::new()));
+) -> Option<Vec<NodeClass>> {
+    let mut lattice = Lattice { graph, branches, limit, classes: Vec::new(), known: Numbering(HashMap::new()) };
+    let (mut sets, mut words, mut names) =
+        (Numbering(HashMap::new()), Numbering(HashMap::new()), Numbering(HashMap::new()));
     let mut sets_by_number: Vec<Vec<u32>> = Vec::new();
     let mut waiting: HashMap<u32, Vec<Sibling>> = HashMap::new();
     // Backwards in depth-first order: nodes that follow a node come before it.
@@ -91,9 +92,9 @@ pub(super) fn lattice(
         let token = lattice.token(node, kind);
         let word = words.of(token).0;
         let name = match (joined, token) {
-            (Joined::Siblings, _) => 0,
-            (Joined::Alike, Some(_)) => band(strength(kind, weight)),
-            (Joined::Variants, Some(token)) => names.of(token.text.trim().to_lowercase()).0,
+            (MergeRule::Siblings, _) => 0,
+            (MergeRule::Alike, Some(_)) => band(strength(kind, weight)),
+            (MergeRule::Variants, Some(token)) => names.of(token.text.trim().to_lowercase()).0,
             _ => word,
         };
         waiting.entry(parent).or_default().push(Sibling { shape, name, word, branch });
@@ -106,8 +107,8 @@ struct Lattice<'a> {
     graph: &'a Graph,
     branches: &'a Branches,
     limit: usize,
-    classes: Vec<Class>,
-    known: Numbers<(Shape, Vec<u32>)>,
+    classes: Vec<NodeClass>,
+    known: Numbering<(Shape, Vec<u32>)>,
 }
 
 impl<'a> Lattice<'a> {
@@ -142,10 +143,10 @@ impl<'a> Lattice<'a> {
         Some(set)
     }
 
-    fn class(&self, alike: &[Sibling], below: &[u32]) -> Class {
+    fn class(&self, alike: &[Sibling], below: &[u32]) -> NodeClass {
         let token = |first: &Sibling| self.token(self.branches[first.branch as usize].node, first.shape.kind);
         let of_word = |same: &[Sibling]| (token(&same[0]).cloned(), self.weight(same));
-        Class {
+        NodeClass {
             shape: alike[0].shape,
             members: alike.chunk_by(|a, b| a.word == b.word).map(of_word).collect(),
             below: below.to_vec(),
@@ -183,9 +184,10 @@ fn band(strength: f32) -> u32 {
 }
 
 /// Nodes to draw, column by column from the activators: these with the strongest first, others in the trie's order.
-pub(super) fn nodes(classes: Vec<Class>) -> Vec<DisplayNode> {
+pub(super) fn nodes(classes: Vec<NodeClass>) -> Vec<DisplayNode> {
     let mut order: Vec<u32> = (0..classes.len() as u32).collect();
-    let activation = |class: &Class| class.members.iter().map(|member| member.1.activation).fold(f32::MIN, f32::max);
+    let activation =
+        |class: &NodeClass| class.members.iter().map(|member| member.1.activation).fold(f32::MIN, f32::max);
     order.sort_by(|a, b| {
         let [a, b] = [a, b].map(|i| &classes[*i as usize]);
         let by_activation =
@@ -200,12 +202,12 @@ pub(super) fn nodes(classes: Vec<Class>) -> Vec<DisplayNode> {
             towards[place[*below as usize] as usize].push(place[*old as usize]);
         }
     }
-    let mut classes: Vec<Option<Class>> = classes.into_iter().map(Some).collect();
+    let mut classes: Vec<Option<NodeClass>> = classes.into_iter().map(Some).collect();
     let class_of = |old: u32| classes[old as usize].take();
     order.into_iter().filter_map(class_of).zip(towards).map(|(class, towards)| node(class, towards)).collect()
 }
 
-fn node(class: Class, towards: Vec<u32>) -> DisplayNode {
+fn node(class: NodeClass, towards: Vec<u32>) -> DisplayNode {
     let Shape { depth, kind, skip, complete, .. } = class.shape;
     let (first, others) = class.members.split_first().map_or((None, &[][..]), |(first, others)| (Some(first), others));
     let none = Weight { importance: 0.0, activation: 0.0, ends: None, support: 0 };

@@ -9,7 +9,7 @@ mod branches;
 mod lattice;
 
 use self::branches::Branches;
-use self::lattice::{Joined, lattice};
+use self::lattice::{MergeRule, lattice};
 use crate::{Graph, Token};
 
 /// Greatest number of drawn tokens of a pattern, wildcards not counted; tokens farther from the activator are drawn as
@@ -118,7 +118,8 @@ impl Skip {
 
 /// Simplifies a graph to at most `max_nodes` drawn nodes (but at least one pattern).
 ///
-/// The result is the first of these with at most a third of that, so that drawings of common graphs fit a screen:
+/// The result is the first of these with at most an eighth of that, so that drawings of common graphs are taken in
+/// at a glance:
 /// 1. all patterns, with nodes of the same token, gap and contexts as one;
 /// 2. also siblings as one, which lead to the same node and which the same contexts follow, if they differ in case or
 ///    space only;
@@ -148,8 +149,13 @@ impl Skip {
 pub fn simplify(graph: &Graph, max_nodes: usize) -> Display {
     let branches = Branches::new(graph, LONGEST);
     let all: Vec<u32> = (0..branches.len() as u32).collect();
-    let few = max_nodes / 3;
-    let levels = [(Joined::Nothing, few), (Joined::Variants, few), (Joined::Alike, few), (Joined::Siblings, max_nodes)];
+    let few = max_nodes / 8;
+    let levels = [
+        (MergeRule::Nothing, few),
+        (MergeRule::Variants, few),
+        (MergeRule::Alike, few),
+        (MergeRule::Siblings, max_nodes),
+    ];
     let whole = levels.into_iter().find_map(|(joined, limit)| lattice(graph, &branches, &all, joined, limit));
     let classes = whole.unwrap_or_else(|| strongest(graph, &branches, max_nodes));
     let drawn: usize = classes.iter().map(|class| class.patterns).sum();
@@ -157,11 +163,11 @@ pub fn simplify(graph: &Graph, max_nodes: usize) -> Display {
 }
 
 /// Classes of as many patterns as fit, found by doubling their number and then bisecting.
-fn strongest(graph: &Graph, branches: &Branches, max_nodes: usize) -> Vec<lattice::Class> {
+fn strongest(graph: &Graph, branches: &Branches, max_nodes: usize) -> Vec<lattice::NodeClass> {
     let ranked = branches.ranked(graph);
     let fits = |count: usize, limit| {
         let kept = branches.with_paths(&ranked[..count]);
-        lattice(graph, branches, &kept, Joined::Siblings, limit)
+        lattice(graph, branches, &kept, MergeRule::Siblings, limit)
     };
     // One pattern is drawn even if it has too many nodes.
     let (mut best, mut low, mut high) = (fits(1, usize::MAX).unwrap_or_default(), 1, 2);

@@ -30,6 +30,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         attention_scale: if settings.flag_or("scale_attn_weights", true)? { (d_head as f32).powf(-0.5) } else { 1.0 },
         scale_by_layer: settings.flag_or("scale_attn_by_inverse_layer_idx", false)?,
         tied: settings.flag_or("tie_word_embeddings", true)?,
+        ..Config::default()
     })
 }
 
@@ -38,10 +39,8 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
     // The base model is saved without the prefix, the language model with it.
     let prefix = if reader.has("wte.weight") { "" } else { "transformer." };
     let conv1d = |name: &str, d_in: usize, d_out: usize| -> Result<Linear> {
-        Ok(Linear {
-            weight: reader.tensor(&format!("{name}.weight"), &[d_in, d_out])?,
-            bias: Some(reader.tensor(&format!("{name}.bias"), &[d_out])?),
-        })
+        let weight = reader.tensor(&format!("{name}.weight"), &[d_in, d_out])?;
+        Ok(Linear::new(weight, Some(reader.tensor(&format!("{name}.bias"), &[d_out])?)))
     };
     let layers = reader.layers(config.layers, |l| {
         let name = |part: &str| format!("{prefix}h.{l}.{part}");
@@ -53,14 +52,16 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
             mlp_in: conv1d(&name("mlp.c_fc"), d, config.d_mlp)?,
             mlp_norm: Default::default(),
             mlp_out: conv1d(&name("mlp.c_proj"), config.d_mlp, d)?,
+            extras: Default::default(),
         })
     })?;
     let weights = Weights {
         embed: reader.tensor(&format!("{prefix}wte.weight"), &[config.vocabulary, d])?,
+        embed_norm: Default::default(),
         positions: Some(reader.tensor(&format!("{prefix}wpe.weight"), &[config.context, d])?),
         layers,
         final_norm: reader.norm(&format!("{prefix}ln_f"), d, Bias::Wanted)?,
-        unembed: reader.unembed(&["lm_head"], config, Bias::Ignored)?,
+        unembed: reader.unembed(&["lm_head"], (d, config.vocabulary), config.tied, Bias::Ignored)?,
     };
     reader.finish(&[".attn.bias", ".attn.masked_bias"])?;
     Ok(weights)

@@ -25,11 +25,11 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         final_norm: norm,
         activation: settings.activation("hidden_act", "gelu")?,
         gated: false,
-        positions: Positions::Rotary(rope(settings, d_head, context, Spelling::GptNeoX)?),
+        positions: Positions::Rotary(rope(settings, d_head, context, Spelling::GPT_NEOX)?),
         parallel: settings.flag_or("use_parallel_residual", true)?,
         attention_scale: (d_head as f32).powf(-0.5),
-        scale_by_layer: false,
         tied: settings.flag_or("tie_word_embeddings", false)?,
+        ..Config::default()
     })
 }
 
@@ -43,12 +43,11 @@ pub(super) fn weights(config: &Config, reader: &Reader, attention: Bias) -> Resu
     let prefix = if reader.has("embed_in.weight") { "" } else { "gpt_neox." };
     // Rows of the fused matrix run over (head, query/key/value, d_head); ours over (query/key/value, head, d_head).
     let qkv = |name: &str| -> Result<Linear> {
-        let weight = reader
-            .tensor(&format!("{name}.weight"), &[3 * d, d])?
-            .reshape((config.heads, 3, config.d_head, d))?
-            .transpose(0, 1)?
-            .contiguous()?
-            .reshape((3 * d, d))?;
+        let rows = reader.tensor(&format!("{name}.weight"), &[3 * d, d])?;
+        let weight = reader.made(&[d, 3 * d], || {
+            let rows = rows.reshape((config.heads, 3, config.d_head, d))?.transpose(0, 1)?.contiguous()?;
+            Ok(rows.reshape((3 * d, d))?.t()?.contiguous()?)
+        })?;
         let bias = match reader.bias(&format!("{name}.bias"), 3 * d, attention)? {
             None => None,
             Some(bias) => {
@@ -56,7 +55,7 @@ pub(super) fn weights(config: &Config, reader: &Reader, attention: Bias) -> Resu
                 Some(split.reshape(3 * d)?)
             }
         };
-        Ok(Linear { weight: weight.t()?.contiguous()?, bias })
+        Ok(Linear::new(weight, bias))
     };
     let layers = reader.layers(config.layers, |l| {
         let name = |part: &str| format!("{prefix}layers.{l}.{part}");
@@ -68,15 +67,17 @@ pub(super) fn weights(config: &Config, reader: &Reader, attention: Bias) -> Resu
             mlp_in: reader.linear(&name("mlp.dense_h_to_4h"), d, config.d_mlp, Bias::Wanted)?,
             mlp_norm: Default::default(),
             mlp_out: reader.linear(&name("mlp.dense_4h_to_h"), config.d_mlp, d, Bias::Wanted)?,
+            extras: Default::default(),
         })
     })?;
     let weights = Weights {
         embed: reader.tensor(&format!("{prefix}embed_in.weight"), &[config.vocabulary, d])?,
         positions: None,
+        embed_norm: Default::default(),
         layers,
         final_norm: reader.norm(&format!("{prefix}final_layer_norm"), d, Bias::Wanted)?,
         // The name in files, and that of the module since transformers 5.
-        unembed: reader.unembed(&["embed_out", "lm_head"], config, Bias::Ignored)?,
+        unembed: reader.unembed(&["embed_out", "lm_head"], (d, config.vocabulary), config.tied, Bias::Ignored)?,
     };
     reader.finish(&[".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"])?;
     Ok(weights)

@@ -122,6 +122,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config> {
         attention_scale: (1.0 / divisor) as f32,
         scale_by_layer: settings.flag_or("scale_attn_by_inverse_layer_idx", false)?,
         tied: false,
+        ..Config::default()
     })
 }
 
@@ -133,12 +134,10 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
         Ok(Layer {
             norm1: names.norm(reader, &block(&format!("{}1", names.norm)), config.norm, d)?,
             qkv: names.qkv(config, reader, &block("attn"))?,
-            out: Linear {
-                weight: names
-                    .matrix(reader, &block("attn.W_O"), &[config.heads, hd, d])?
-                    .reshape((config.heads * hd, d))?,
-                bias: reader.optional(&block("attn.b_O"), &[d])?,
-            },
+            out: Linear::new(
+                names.matrix(reader, &block("attn.W_O"), &[config.heads, hd, d])?.reshape((config.heads * hd, d))?,
+                reader.optional(&block("attn.b_O"), &[d])?,
+            ),
             norm2: names.norm(reader, &block(&format!("{}2", names.norm)), config.norm, d)?,
             mlp_in: names.linear(reader, &block("mlp"), ("W_in", "b_in"), d, m)?,
             mlp_norm: if config.activation == Activation::SoluLn {
@@ -147,6 +146,7 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
                 NormWeights::default()
             },
             mlp_out: names.linear(reader, &block("mlp"), ("W_out", "b_out"), m, d)?,
+            extras: Default::default(),
         })
     })?;
     let final_norm = if names.norm == "norm" { "norm" } else { "ln_final" };
@@ -156,6 +156,7 @@ pub(super) fn weights(config: &Config, reader: &Reader) -> Result<Weights> {
             Positions::Rotary(_) => None,
             _ => Some(names.positions(config, reader)?),
         },
+        embed_norm: NormWeights::default(),
         layers,
         final_norm: names.norm(reader, final_norm, config.final_norm, d)?,
         unembed: Unembed::Matrix(names.linear(reader, "unembed", ("W_U", "b_U"), d, config.vocabulary)?),
@@ -203,10 +204,8 @@ impl Names {
         d_in: usize,
         d_out: usize,
     ) -> Result<Linear> {
-        Ok(Linear {
-            weight: self.matrix(reader, &format!("{module}.{weight}"), &[d_in, d_out])?,
-            bias: reader.optional(&format!("{module}.{bias}"), &[d_out])?,
-        })
+        let weight = self.matrix(reader, &format!("{module}.{weight}"), &[d_in, d_out])?;
+        Ok(Linear::new(weight, reader.optional(&format!("{module}.{bias}"), &[d_out])?))
     }
 
     /// Reads `W_Q`, `W_K`, `W_V` of `[heads, d_model, d_head]` as one `[d_model, Σ heads·d_head]`.
@@ -225,7 +224,7 @@ impl Names {
             };
             biases.push(bias);
         }
-        Ok(Linear { weight: Tensor::cat(&weights, 1)?, bias: Some(Tensor::cat(&biases, 0)?) })
+        Ok(Linear::new(Tensor::cat(&weights, 1)?, Some(Tensor::cat(&biases, 0)?)))
     }
 
     /// Reads weight and bias of a norm; `LNPre` and `RMSPre` checkpoints have neither.

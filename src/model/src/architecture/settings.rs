@@ -9,7 +9,7 @@ use crate::checkpoint::json::not_finite;
 use crate::{Activation, Error, Result};
 
 /// Settings: keys and scalar values; a JSON `null` counts as absent.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Settings(Map<String, Value>);
 
 impl Settings {
@@ -63,6 +63,47 @@ impl Settings {
         let Some(value) = self.get(key) else { return Ok(None) };
         let texts = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
         texts.map(Some).ok_or_else(|| wrong(key, "a list of strings", value))
+    }
+
+    /// Returns a list of numbers.
+    pub fn numbers(&self, key: &str) -> Result<Vec<f64>> {
+        let value = self.get(key).ok_or_else(|| missing(key))?;
+        let numbers = value.as_array().and_then(|list| list.iter().map(Value::as_f64).collect());
+        numbers.ok_or_else(|| wrong(key, "a list of numbers", value))
+    }
+
+    /// Returns a list of whole numbers or of true and false; `None` if it is absent.
+    pub fn sizes(&self, key: &str) -> Result<Option<Vec<usize>>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let size = |value: &Value| match value {
+            Value::Bool(flag) => Some(usize::from(*flag)),
+            other => other.as_u64().and_then(|n| usize::try_from(n).ok()),
+        };
+        let sizes = value.as_array().and_then(|list| list.iter().map(size).collect());
+        sizes.map(Some).ok_or_else(|| wrong(key, "a list of whole numbers", value))
+    }
+
+    /// Returns any value; `None` if it is absent.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.get(key)
+    }
+
+    /// Keys, null ones too.
+    pub fn keys(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+
+    pub fn set(&mut self, key: &str, value: Value) {
+        self.0.insert(key.to_owned(), value);
+    }
+
+    pub fn remove(&mut self, keys: &[&str]) {
+        keys.iter().for_each(|key| drop(self.0.remove(*key)));
+    }
+
+    /// Sets the keys of another object.
+    pub fn update(&mut self, other: Self) {
+        self.0.extend(other.0);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -124,11 +165,12 @@ impl Settings {
     pub fn activation(&self, key: &str, default: &str) -> Result<Activation> {
         let name = self.text_or(key, default)?;
         match name.parse()? {
-            Activation::Solu | Activation::SoluLn => Err(Error::Unsupported {
+            Activation::Solu | Activation::SoluLn | Activation::ClampedSwiglu { .. } => Err(Error::Unsupported {
                 what: "activation function",
                 value: name.into(),
-                supported: "gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu (swish) in this architecture"
-                    .into(),
+                supported:
+                    "gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, quick_gelu, relu, silu (swish) in this architecture"
+                        .into(),
             }),
             activation => Ok(activation),
         }

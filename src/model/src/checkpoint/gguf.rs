@@ -2,7 +2,7 @@
 //!
 //! The header is parsed here and not by candle, whose parser panics on an alignment of 0 and on overflowing shapes,
 //! keeps the last of two tensors of one name, and reports an unknown tensor type by number only. Blocks are
-//! dequantised by candle.
+//! dequantised by candle, those of MXFP4 by [`mxfp4`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use candle_core::quantized::gguf_file::Value;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
 
-use super::{Bytes, TensorSource, corrupt, elements, floats, guarded, no_tensor};
+use super::{Bytes, TensorSource, corrupt, elements, floats, guarded, mxfp4, no_tensor};
 use crate::{Error, Result};
 
 const FORMAT: &str = "GGUF";
@@ -34,9 +34,35 @@ pub(super) struct Gguf {
 }
 
 struct Info {
-    dtype: GgmlDType,
+    storage: Storage,
     shape: Vec<usize>,
     range: Range<usize>,
+}
+
+/// How the numbers of a tensor are stored.
+#[derive(Clone, Copy)]
+enum Storage {
+    /// In a type that candle reads.
+    Candle(GgmlDType),
+    Mxfp4,
+}
+
+impl Storage {
+    /// Number of elements of a block.
+    fn block_size(self) -> usize {
+        match self {
+            Self::Candle(dtype) => dtype.block_size(),
+            Self::Mxfp4 => mxfp4::ELEMENTS,
+        }
+    }
+
+    /// Number of bytes of a block.
+    fn type_size(self) -> usize {
+        match self {
+            Self::Candle(dtype) => dtype.type_size(),
+            Self::Mxfp4 => mxfp4::BYTES,
+        }
+    }
 }
 
 impl Gguf {
@@ -67,13 +93,14 @@ impl TensorSource for Gguf {
     fn read(&self, name: &str) -> Result<Tensor> {
         let info = self.tensors.get(name).ok_or_else(|| no_tensor(name))?;
         let bytes = &self.bytes[info.range.clone()];
-        let tensor = match info.dtype {
-            GgmlDType::F32 => floats(bytes, DType::F32, &info.shape),
-            GgmlDType::F16 => floats(bytes, DType::F16, &info.shape),
-            GgmlDType::BF16 => floats(bytes, DType::BF16, &info.shape),
+        let tensor = match info.storage {
+            Storage::Mxfp4 => Ok(Tensor::from_vec(mxfp4::dequantised(bytes), info.shape.as_slice(), &Device::Cpu)?),
+            Storage::Candle(GgmlDType::F32) => floats(bytes, DType::F32, &info.shape),
+            Storage::Candle(GgmlDType::F16) => floats(bytes, DType::F16, &info.shape),
+            Storage::Candle(GgmlDType::BF16) => floats(bytes, DType::BF16, &info.shape),
             // `from_data` wants blocks aligned to at most 4 bytes: a mapping starts on a page and tensors are
             // aligned to at least 8 within it.
-            quantised => guarded(&self.file, FORMAT, || {
+            Storage::Candle(quantised) => guarded(&self.file, FORMAT, || {
                 let blocks = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, quantised)?;
                 Ok(QTensor::new(blocks, info.shape.as_slice())?.dequantize(&Device::Cpu)?)
             }),
@@ -180,22 +207,23 @@ impl<'a> Reader<'a> {
             shape.push(usize::try_from(dim).map_err(|_| self.wrong(format!("tensor \"{name}\" is too large")))?);
         }
         shape.reverse(); // the file lists the innermost dimension first
-        let dtype = self.u32()?;
-        let dtype = tensor_type(dtype).map_err(|value| Error::Unsupported {
+        let storage = self.u32()?;
+        let storage = storage_of(storage).map_err(|value| Error::Unsupported {
             what: "tensor type",
             value: format!("{value} (tensor {name} of {})", self.file.display()),
-            supported: "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K".into(),
+            supported: "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K, MXFP4"
+                .into(),
         })?;
         let offset = self.u64()?;
         let range = || {
             // Rows are whole blocks.
             let row = shape.last().copied().unwrap_or(1);
-            let blocks = row.is_multiple_of(dtype.block_size()).then(|| elements(&shape))?? / dtype.block_size();
-            let (start, size) = (usize::try_from(offset).ok()?, blocks.checked_mul(dtype.type_size())?);
+            let blocks = row.is_multiple_of(storage.block_size()).then(|| elements(&shape))?? / storage.block_size();
+            let (start, size) = (usize::try_from(offset).ok()?, blocks.checked_mul(storage.type_size())?);
             Some(start..start.checked_add(size)?)
         };
         let range = range().ok_or_else(|| self.wrong(format!("tensor \"{name}\" has an impossible size")))?;
-        Ok((name, Info { dtype, shape, range }))
+        Ok((name, Info { storage, shape, range }))
     }
 
     fn value(&mut self, kind: u32, depth: usize) -> Result<Value> {
@@ -270,9 +298,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Tensor type of a number of ggml's table, or the name of one that candle cannot read.
-fn tensor_type(code: u32) -> Result<GgmlDType, String> {
-    Ok(match code {
+/// Storage of a tensor by the number of its type in ggml's table, or the name of a type that is not read.
+fn storage_of(code: u32) -> Result<Storage, String> {
+    Ok(Storage::Candle(match code {
+        39 => return Ok(Storage::Mxfp4),
         0 => GgmlDType::F32,
         1 => GgmlDType::F16,
         2 => GgmlDType::Q4_0,
@@ -289,7 +318,7 @@ fn tensor_type(code: u32) -> Result<GgmlDType, String> {
         15 => GgmlDType::Q8K,
         30 => GgmlDType::BF16,
         _ => {
-            const OTHERS: [(u32, &str); 19] = [
+            const OTHERS: [(u32, &str); 18] = [
                 (16, "IQ2_XXS"),
                 (17, "IQ2_XS"),
                 (18, "IQ3_XXS"),
@@ -306,12 +335,11 @@ fn tensor_type(code: u32) -> Result<GgmlDType, String> {
                 (29, "IQ1_M"),
                 (34, "TQ1_0"),
                 (35, "TQ2_0"),
-                (39, "MXFP4"),
                 (40, "NVFP4"),
                 (41, "Q1_0"),
             ];
             let name = OTHERS.iter().find(|(number, _)| *number == code);
             return Err(name.map_or_else(|| format!("number {code}"), |(_, name)| name.to_string()));
         }
-    })
+    }))
 }

@@ -11,6 +11,7 @@ use std::io::Read;
 use std::ops::{Deref, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::quantized::gguf_file;
 use candle_core::{DType, Device, Tensor};
@@ -24,6 +25,7 @@ mod classes;
 mod gguf;
 mod gguf_vocabulary;
 pub(crate) mod json;
+mod mxfp4;
 mod pickle;
 mod safetensors;
 mod splitting;
@@ -47,6 +49,26 @@ pub enum Settings {
     Json(serde_json::Value),
     /// Metadata of a GGUF file.
     Gguf(BTreeMap<String, gguf_file::Value>),
+}
+
+impl Settings {
+    /// Tokens that end a text: `eos_token_id`, one or several. What is no token id is none.
+    pub(crate) fn ends(&self) -> Vec<u32> {
+        let id = |value: &serde_json::Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        match self {
+            Self::Json(json) => {
+                let of = |part: &serde_json::Value| match &part["eos_token_id"] {
+                    serde_json::Value::Array(ids) => ids.iter().filter_map(id).collect(),
+                    one => id(one).into_iter().collect::<Vec<_>>(),
+                };
+                [of(json), of(&json["text_config"])].concat()
+            }
+            Self::Gguf(metadata) => {
+                let end = metadata.get("tokenizer.ggml.eos_token_id");
+                end.and_then(|id| id.to_u32().ok()).into_iter().collect()
+            }
+        }
+    }
 }
 
 /// Source of tensors by name, read on demand. Every method may be called from several threads at once.
@@ -96,14 +118,27 @@ impl Checkpoint {
     /// type or tokenizer this crate lacks, [`Error::MissingFile`] without a configuration or tokenizer, and
     /// [`Error::Location`] for a file that cannot be read.
     pub fn open(files: &Files) -> Result<Self> {
-        // The checksum reads every byte, so it runs beside the parsing.
+        Self::open_checked(files, |_, _| Ok(()))
+    }
+
+    /// Does the same, and shows the configuration and the names and shapes of tensors to `check` before anything large is
+    /// read.
+    ///
+    /// # Errors
+    /// Errors of [`Checkpoint::open`] and of `check`.
+    pub fn open_checked(files: &Files, check: impl FnOnce(&Settings, &dyn TensorSource) -> Result<()>) -> Result<Self> {
+        let (settings, weights) = Self::parse(files)?;
+        check(&settings, weights.as_ref())?;
+        // The checksum reads every byte, so it runs beside the parsing of the tokenizer, and ends with it if that fails.
+        let stop = AtomicBool::new(false);
         let (parsed, digest) = std::thread::scope(|scope| {
-            let digest = scope.spawn(|| digest(&files.weights));
-            let parsed =
-                Self::parse(files).and_then(|parsed| Ok((parsed, tokenizer_digest(files)?, settings_digest(files)?)));
+            let digest = scope.spawn(|| digest_until(&files.weights, &stop));
+            let parsed = Self::words(files, &settings)
+                .and_then(|words| Ok((words, tokenizer_digest(files)?, settings_digest(files)?)));
+            stop.store(parsed.is_err(), Ordering::Relaxed);
             (parsed, digest.join().unwrap_or_else(|_| Err(Error::Internal("hashing a file panicked".into()))))
         });
-        let (((settings, weights, words), tokenizer_sha256, settings_sha256), (sha256, bytes)) = (parsed?, digest?);
+        let ((words, tokenizer_sha256, settings_sha256), (sha256, bytes)) = (parsed?, digest?);
         let tokenizer_sha256 = tokenizer_sha256.unwrap_or_else(|| sha256.clone());
         let tokenizer::Words { tokenizer, bos } = words;
         Ok(Self { settings, weights, tokenizer, bos, sha256, tokenizer_sha256, settings_sha256, bytes })
@@ -129,24 +164,22 @@ impl Checkpoint {
         })
     }
 
-    fn parse(files: &Files) -> Result<(Settings, Box<dyn TensorSource>, tokenizer::Words)> {
+    /// Parses the configuration and the headers of the weights.
+    fn parse(files: &Files) -> Result<(Settings, Box<dyn TensorSource>)> {
         if let [file] = files.weights.as_slice()
             && extension(file) == "gguf"
         {
             let (metadata, weights) = gguf::Gguf::open(file, Bytes::map(file)?)?;
-            let words = match &files.tokenizer {
-                Some(path) => tokenizer::from_files(path, &serde_json::Value::Null)?,
-                None => gguf_vocabulary::from_gguf(file, &metadata)?,
-            };
-            return Ok((Settings::Gguf(metadata), Box::new(weights), words));
+            return Ok((Settings::Gguf(metadata), Box::new(weights)));
         }
         let missing = |wanted: &str| Error::MissingFile { location: files.location.clone(), wanted: wanted.into() };
         let config = files.config.as_ref().ok_or_else(|| missing("config.json"))?;
         let config = read_json(config)?;
-        let tokenizer = files.tokenizer.as_ref().ok_or_else(|| {
-            missing("tokenizer.json (or vocab.json with merges.txt, or vocab.txt); the option tokenizer names one elsewhere")
-        })?;
-        let words = tokenizer::from_files(tokenizer, &config)?;
+        if files.tokenizer.is_none() {
+            return Err(missing(
+                "tokenizer.json (or vocab.json with merges.txt, or vocab.txt); the option tokenizer names one elsewhere",
+            ));
+        }
         let mut sources = Vec::with_capacity(files.weights.len());
         for file in &files.weights {
             let bytes = Bytes::map(file)?;
@@ -162,7 +195,17 @@ impl Checkpoint {
                 },
             ));
         }
-        Ok((Settings::Json(config), Shards::join(sources)?, words))
+        Ok((Settings::Json(config), Shards::join(sources)?))
+    }
+
+    /// Reads the tokenizer.
+    fn words(files: &Files, settings: &Settings) -> Result<tokenizer::Words> {
+        match (settings, &files.tokenizer, files.weights.as_slice()) {
+            (Settings::Json(config), Some(path), _) => tokenizer::from_files(path, config),
+            (Settings::Gguf(_), Some(path), _) => tokenizer::from_files(path, &serde_json::Value::Null),
+            (Settings::Gguf(metadata), None, [file]) => gguf_vocabulary::from_gguf(file, metadata),
+            _ => Err(Error::Internal("a checkpoint without a tokenizer was parsed".into())),
+        }
     }
 }
 
@@ -329,12 +372,18 @@ fn settings_digest(files: &Files) -> Result<Option<String>> {
 
 /// SHA-256 over the files in order, and their total size in bytes. Reads rather than maps: nothing stays resident.
 pub(crate) fn digest(files: &[PathBuf]) -> Result<(String, u64)> {
+    digest_until(files, &AtomicBool::new(false))
+}
+
+/// Does the same, and ends with [`Error::Cancelled`] once `stop` is true.
+fn digest_until(files: &[PathBuf], stop: &AtomicBool) -> Result<(String, u64)> {
     let (mut hash, mut total, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
     for path in files {
         let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
         loop {
             match file.read(&mut buffer) {
                 Ok(0) => break,
+                Ok(_) if stop.load(Ordering::Relaxed) => return Err(Error::Cancelled),
                 Ok(read) => {
                     hash.update(&buffer[..read]);
                     total += read as u64;

@@ -20,10 +20,11 @@ pub(super) enum Splitting {
     Llama3,
     Smaug,
     Tekken,
+    Gpt4o,
 }
 
 impl Splitting {
-    const NAMES: [(&str, Self); 21] = [
+    const NAMES: [(&str, Self); 22] = [
         ("default", Self::Default),
         ("gpt-2", Self::Gpt2),
         ("gpt2", Self::Gpt2),
@@ -45,6 +46,7 @@ impl Splitting {
         ("midm-2.0", Self::Llama3),
         ("smaug-bpe", Self::Smaug),
         ("tekken", Self::Tekken),
+        ("gpt-4o", Self::Gpt4o),
     ];
 
     /// The pre-tokenizer of `tokenizer.ggml.pre`.
@@ -60,7 +62,7 @@ impl Splitting {
 
     /// Returns true if a word that is a token is taken whole, without its merges.
     pub(super) fn whole_words(self) -> bool {
-        matches!(self, Self::Llama3 | Self::Tekken)
+        matches!(self, Self::Llama3 | Self::Tekken | Self::Gpt4o)
     }
 
     /// Returns true if llama.cpp prepends BOS when the file does not say (`llama_vocab::impl::load`).
@@ -95,6 +97,12 @@ impl Splitting {
                 r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
                 r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}",
                 r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+            )],
+            // o200k_base of tiktoken.
+            Self::Gpt4o => &[concat!(
+                r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+                r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+                r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
             )],
         };
         let mut steps: Vec<PreTokenizerWrapper> = Vec::new();

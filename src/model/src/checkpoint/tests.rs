@@ -457,3 +457,25 @@ proptest! {
 }
 
 // Tokenizers.
+
+/// Weights are read only once their names and shapes were checked.
+#[test]
+fn checks_come_before_checksums() {
+    let folder = tempfile::tempdir().unwrap();
+    let toy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/toy");
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        std::fs::copy(toy.join(name), folder.path().join(name)).unwrap();
+    }
+    let files = crate::location::fetch(folder.path().to_str().unwrap(), None, &()).unwrap();
+    let refused = super::Checkpoint::open_checked(&files, |_, weights| {
+        assert_eq!(weights.shape("embed.W_E"), Some(vec![4096, 128]));
+        Err(Error::Config("no".into()))
+    });
+    assert!(matches!(refused, Err(Error::Config(_))));
+    // A file that is gone after the check cannot have been read before it.
+    let gone = super::Checkpoint::open_checked(&files, |_, _| {
+        std::fs::remove_file(&files.weights[0]).unwrap();
+        Ok(())
+    });
+    assert!(matches!(gone, Err(Error::Location { .. })));
+}

@@ -77,6 +77,7 @@ fn pre_tokenizers_cut_as_their_families_do() {
     assert_eq!(cut("qwen2", text), "Hello|'Ve|Ġ|1|2|3|4|ĊĊ|Ġ|Ġx|'ll");
     assert_eq!(cut("llama-bpe", text), "Hello|'Ve|Ġ|123|4|ĊĊ|Ġ|Ġx|'ll");
     assert_eq!(cut("tekken", "helloWorld 12"), "hello|World|Ġ|1|2");
+    assert_eq!(cut("gpt-4o", "helloWorld's 1234/\n it'll"), "hello|World's|Ġ|123|4|/Ċ|Ġit'll");
 }
 
 #[test]

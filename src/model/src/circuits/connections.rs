@@ -70,7 +70,8 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::OutOfRange`](crate::Error::OutOfRange) for a layer or neuron the model does not have,
-    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    /// [`Error::Cancelled`](crate::Error::Cancelled), [`Error::Unsupported`](crate::Error::Unsupported) for a network that
+    /// normalises its residual stream itself.
     ///
     /// ```no_run
     /// # use neuroql_model::{Cancel, Model, Options};
@@ -83,6 +84,7 @@ impl Model {
     /// ```
     pub fn connections(&self, layer: usize, neuron: u32, k: usize, cancel: &Cancel) -> Result<Connections> {
         let own = self.layer(layer, &[neuron])?;
+        self.check_paths()?;
         Ok(Connections {
             from: self.feeding(layer, own, neuron, k, cancel)?,
             to: self.fed(layer, own, neuron, k, cancel)?,
@@ -102,6 +104,7 @@ impl Model {
         cancel: &Cancel,
     ) -> Result<Vec<Vec<Connection>>> {
         let (from, to) = (self.layer(from_layer, &[])?, self.layer(to_layer, &[])?);
+        self.check_paths()?;
         let d_mlp = self.config().d_mlp;
         if from_layer >= to_layer || k == 0 {
             return Ok(vec![Vec::new(); d_mlp]);
@@ -169,15 +172,15 @@ impl Model {
     /// Computes `C·read` of some columns of a layer's input matrix: `[columns, d_model]`.
     fn read(&self, layer: &Layer, columns: &[u32]) -> Result<Tensor> {
         let ids = Tensor::from_slice(columns, columns.len(), self.device())?;
-        let rows = layer.mlp_in.weight.index_select(&ids, 1)?.to_dtype(DType::F32)?.t()?.contiguous()?;
+        let rows = layer.mlp_in.matrix()?.index_select(&ids, 1)?.to_dtype(DType::F32)?.t()?.contiguous()?;
         centred(gained(rows, &layer.norm2)?, self.config().norm)
     }
 
     /// Lengths of `C·read` of all columns of a layer's input matrix.
     fn read_lengths(&self, layer: &Layer) -> Result<Vec<f64>> {
-        let weights = elements(&layer.mlp_in.weight)?;
+        let weights = elements(&layer.mlp_in.matrix()?)?;
         let gain = layer.norm2.weight.as_ref().map(elements).transpose()?;
-        let (d_model, columns) = layer.mlp_in.weight.dims2()?;
+        let (d_model, columns) = layer.mlp_in.shape()?;
         let (mut sums, mut squares) = (vec![0.0_f64; columns], vec![0.0_f64; columns]);
         for (row, weights) in weights.chunks_exact(columns).enumerate() {
             let gain = gain.as_ref().map_or(1.0, |gain| f64::from(gain[row]));

@@ -35,14 +35,15 @@ impl Model {
     /// `g` the gain of the final norm, `C` subtracts the mean if that norm is a LayerNorm, and `write` is `w_out`, with
     /// the LayerNorm of a solu_ln MLP folded in for neurons read at `mlp.mid`. This is a row of `W_out @ W_U` in
     /// TransformerLens after `fold_ln`, `center_writing_weights` and `center_unembed`; the factor 1/σ of the final norm
-    /// depends on the text and is left out.
+    /// depends on the text and is left out. Where logits have a factor (Cohere, Granite), it is in the effect; where they
+    /// have a soft cap (Gemma 2), the effect is the one before it.
     ///
     /// Tokens of equal effect come in the order of their ids. If `2k` exceeds the vocabulary, some are in both lists.
     ///
     /// # Errors
     /// [`Error::OutOfRange`](crate::Error::OutOfRange) for a layer or neuron the model does not have,
     /// [`Error::Cancelled`](crate::Error::Cancelled), [`Error::Unsupported`](crate::Error::Unsupported) for a network
-    /// without an unembedding.
+    /// without an unembedding, or that normalises its residual stream itself.
     ///
     /// ```no_run
     /// # use neuroql_model::{Cancel, Model, Options};
@@ -56,12 +57,14 @@ impl Model {
     /// ```
     pub fn logit_effects(&self, layer: usize, neurons: &[u32], k: usize, cancel: &Cancel) -> Result<Vec<LogitEffects>> {
         let layer = self.layer(layer, neurons)?;
+        self.check_paths()?;
         let vocabulary = self.config().vocabulary;
         let mut effects = Vec::with_capacity(neurons.len());
         for neurons in neurons.chunks((BLOCK / vocabulary).max(1)) {
             cancel.check()?;
             let written = centred(self.written(layer, neurons)?, self.config().final_norm)?;
-            let logits = elements(&self.unembedded(&gained(written, &self.weights().final_norm)?)?)?;
+            let logits = self.unembedded(&gained(written, &self.weights().final_norm)?)?;
+            let logits = elements(&(logits * f64::from(self.config().logit_scale))?)?;
             effects.par_extend(logits.par_chunks_exact(vocabulary).map(|logits| greatest_and_least(logits, k)));
         }
         Ok(effects)

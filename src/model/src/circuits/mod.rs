@@ -6,7 +6,7 @@
 //! that writes to the residual stream and one that reads from it are connected by their product. Norms are folded into
 //! the reader as TransformerLens does (`fold_ln`, `center_writing_weights`), so for neurons `i` and `j`
 //!
-//! - `write(i) = w_out(i)`; where the neuron is read at `mlp.mid`, the LayerNorm that follows SoLU is folded in:
+//! - `write(i) = w_out(i)`, times the gain of the norm after the MLP where there is one (Gemma 2, OLMo 2); where the neuron is read at `mlp.mid` or `mlp.pre`, the LayerNorm that follows SoLU is folded in:
 //!   `γᵢ·w_out(i) − meanₖ(γₖ·w_out(k))` over the neurons `k` of its layer;
 //! - `read(j) = g ⊙ w_in(j)`, `g` being the gain of the norm that the reader sees;
 //! - both lose their mean over `d_model` if that norm is a LayerNorm: `C = I − 11ᵀ/d_model`, else `C = I`;
@@ -28,7 +28,7 @@ use candle_core::{D, DType, Tensor};
 
 use crate::ops::elements;
 use crate::weights::{Layer, NormWeights};
-use crate::{Activation, Model, Norm, NormKind, Result, Site};
+use crate::{Activation, Error, Model, Norm, NormKind, NormPlace, Result, Site};
 
 /// Greatest number of elements of a matrix that is computed at once: 32 MiB.
 const BLOCK: usize = 1 << 23;
@@ -36,16 +36,39 @@ const BLOCK: usize = 1 << 23;
 impl Model {
     /// Returns true if neurons are read before a LayerNorm over their layer, which is then folded into `write`.
     fn norm_follows(&self) -> bool {
-        self.config().activation == Activation::SoluLn && self.site() == Site::MlpMid
+        self.config().activation == Activation::SoluLn && self.site() != Site::MlpPost
+    }
+
+    /// Refuses sites whose neurons have no weights, and networks whose residual stream is normalised itself, through which
+    /// there are no paths of weights alone.
+    fn check_paths(&self) -> Result<()> {
+        self.check_neuron_weights()?;
+        self.check_place_of_norms()
+    }
+
+    /// Refuses networks whose residual stream is normalised itself.
+    pub(crate) fn check_place_of_norms(&self) -> Result<()> {
+        match self.config().norm_place {
+            NormPlace::Before => Ok(()),
+            NormPlace::BeforeBoth | NormPlace::AfterSum => Err(Error::Unsupported {
+                what: "place of norms",
+                value: "norms of the residual stream itself (apply_residual_connection_post_layernorm, or \
+                        do_layer_norm_before = false)"
+                    .into(),
+                supported:
+                    "for properties of the weights alone and direct effects, norms of what attention and MLP read"
+                        .into(),
+            }),
+        }
     }
 
     /// Computes `write(i)` of some neurons, f32: `[neurons, d_model]`.
     fn written(&self, layer: &Layer, neurons: &[u32]) -> Result<Tensor> {
         let ids = Tensor::from_slice(neurons, neurons.len(), self.device())?;
-        let w_out = &layer.mlp_out.weight;
+        let w_out = layer.mlp_out.matrix()?;
         let rows = w_out.index_select(&ids, 0)?.to_dtype(DType::F32)?;
         if !self.norm_follows() {
-            return Ok(rows);
+            return gained(rows, &layer.extras.post_norm2);
         }
         let (d_mlp, w_out) = (self.config().d_mlp, w_out.to_dtype(DType::F32)?);
         let (rows, sum) = match &layer.mlp_norm.weight {
@@ -61,7 +84,8 @@ impl Model {
 
     /// Computes `readᵀ·write(i)` of all neurons `i` of a layer, for each row of `[rows, d_model]`: `[rows, d_mlp]`.
     fn received(&self, layer: &Layer, read: &Tensor) -> Result<Tensor> {
-        let products = read.matmul(&layer.mlp_out.weight.to_dtype(DType::F32)?.t()?)?;
+        let products = gained(read.clone(), &layer.extras.post_norm2)?
+            .matmul(&layer.mlp_out.matrix()?.to_dtype(DType::F32)?.t()?)?;
         if !self.norm_follows() {
             return Ok(products);
         }
@@ -71,7 +95,7 @@ impl Model {
 }
 
 /// Computes `C·x` for each row.
-fn centred(x: Tensor, norm: Norm) -> Result<Tensor> {
+pub(crate) fn centred(x: Tensor, norm: Norm) -> Result<Tensor> {
     Ok(match norm.kind {
         NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
         NormKind::Rms | NormKind::None => x,
@@ -79,7 +103,7 @@ fn centred(x: Tensor, norm: Norm) -> Result<Tensor> {
 }
 
 /// Computes `g ⊙ x` for each row.
-fn gained(x: Tensor, norm: &NormWeights) -> Result<Tensor> {
+pub(crate) fn gained(x: Tensor, norm: &NormWeights) -> Result<Tensor> {
     Ok(match &norm.weight {
         Some(gain) => x.broadcast_mul(&gain.to_dtype(x.dtype())?)?,
         None => x,

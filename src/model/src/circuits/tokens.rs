@@ -24,7 +24,8 @@ impl Model {
     /// Input tokens: the `k` whose embeddings alone make each neuron fire most, greatest activation first.
     ///
     /// The activation is the one that the forward pass would read at the model's site if the residual stream before the
-    /// layer's MLP held the token's row of the embedding and nothing else: no position, no attention, no earlier MLP.
+    /// layer's MLP held the token's row of the embedding, as it enters the network, and nothing else: no position, no
+    /// attention, no earlier MLP; in a mixture of experts, 0 where that row is not routed to the neuron's expert.
     /// That is `h = norm(W_E[t])`, the layer's own norm with its ε, gain and bias, then `act(h·w_in + b_in)`, or
     /// `act(h·w_gate + b_gate)·(h·w_in + b_in)` in a gated MLP; SoLU takes the whole layer into account, and so does
     /// the LayerNorm after it for neurons read at `mlp.post`. Nothing is left out, so the numbers are in the units of
@@ -51,6 +52,7 @@ impl Model {
         k: usize,
         cancel: &Cancel,
     ) -> Result<Vec<Vec<InputToken>>> {
+        self.check_neuron_weights()?;
         let layer = self.layer(layer, neurons)?;
         let config = self.config();
         let mut strongest: Vec<Strongest<InputToken>> = neurons.iter().map(|_| Strongest::new(k)).collect();
@@ -60,26 +62,31 @@ impl Model {
         // Columns of the products: all neurons if they depend on each other, else the given ones.
         let alone = !config.activation.couples_neurons();
         let input: Linear = if alone {
-            read_spec::cut(&layer.mlp_in, neurons, config.gated, config.d_mlp, self.device())?
+            read_spec::cut(&layer.mlp_in, neurons, config.gated, config.d_mlp)?
         } else {
             layer.mlp_in.clone()
         };
         let width = if alone { neurons.len() } else { config.d_mlp };
         let columns: Vec<usize> =
             if alone { (0..width).collect() } else { neurons.iter().map(|n| *n as usize).collect() };
-        let products = input.weight.dim(1)?;
+        let (_, products) = input.shape()?;
         let rows = (BLOCK / products.max(config.d_model)).max(1);
         for first in (0..config.vocabulary).step_by(rows) {
             cancel.check()?;
             let embeddings = self.weights().embed.narrow(0, first, rows.min(config.vocabulary - first))?;
-            let embeddings = embeddings.to_dtype(self.activation_dtype())?;
-            let h = ops::norm(embeddings, config.norm, &layer.norm2)?;
+            let h = self.normalised(&self.embedded(embeddings)?, &layer.norm2)?;
             let mut pre = ops::matmul(&h, &input)?;
             if let Some(bias) = &input.bias {
                 pre = pre.broadcast_add(bias)?;
             }
             // Activation functions work in place.
-            let mut values = ops::activate(pre.copy()?, config, None)?;
+            let mut values = match self.site() {
+                Site::MlpPre => pre.narrow(1, 0, width)?.contiguous()?,
+                _ => ops::activate(pre.copy()?, config, None)?,
+            };
+            if let Some(router) = &layer.extras.router {
+                values = self.where_routed(values, neurons, router, &h)?;
+            }
             if config.activation == Activation::SoluLn && self.site() == Site::MlpPost {
                 values = ops::norm(values, config.mlp_norm(), &layer.mlp_norm)?;
             }

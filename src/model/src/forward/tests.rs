@@ -25,7 +25,7 @@ pub(super) fn lack_memory(batch: &Batch) -> Result<()> {
     }
 }
 
-fn fixtures() -> Vec<PathBuf> {
+pub(super) fn fixtures() -> Vec<PathBuf> {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models");
     let named = ["gpt2", "gpt_neox", "llama"].map(|name| models.join(name));
     let variants = std::fs::read_dir(models.join("variants")).unwrap().map(|entry| entry.unwrap().path());
@@ -36,15 +36,22 @@ fn fixtures() -> Vec<PathBuf> {
     folders
 }
 
+/// Networks of every other architecture.
+pub(super) fn families() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/families");
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.is_dir()).collect()
+}
+
 /// Loads a fixture with these number types, as on another device.
-fn load(folder: &Path, weights: DType, activations: DType, site: Option<Site>) -> Model {
+pub(super) fn load(folder: &Path, weights: DType, activations: DType, site: Option<Site>) -> Model {
     let own = folder.join("tokenizer.json").exists() || folder.join("vocab.json").exists();
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/variants/tokenizer.json");
+    let shared = folder.parent().unwrap().join("tokenizer.json");
     let tokenizer = (!own).then(|| shared.to_str().unwrap().to_owned());
     let options = Options { bos: Some(false), tokenizer: tokenizer.clone(), site, ..Options::default() };
     let files = location::fetch(folder.to_str().unwrap(), tokenizer.as_deref(), &()).unwrap();
-    let target = Target { device: Device::Cpu, weights, activations };
-    Model::at(target, "fixture", "", Checkpoint::open(&files).unwrap(), &options).unwrap()
+    let target = Target { device: Device::Cpu, weights, activations, blocks: None };
+    Model::at(target, ("fixture", ""), Checkpoint::open(&files).unwrap(), &options, &[]).unwrap()
 }
 
 /// Examples of different lengths, some of which begin alike.
@@ -97,7 +104,7 @@ fn sites(folder: &Path) -> Vec<Option<Site>> {
 
 #[test]
 fn compositions_agree_with_kernels() {
-    for folder in fixtures() {
+    for folder in [fixtures(), families()].concat() {
         for site in sites(&folder) {
             let model = load(&folder, DType::F32, DType::F32, site);
             let wanted = outputs(&model);

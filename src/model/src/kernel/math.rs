@@ -58,10 +58,22 @@ pub(super) fn gelu_tanh(x: f32) -> f32 {
     x - x / (exp(2.0 * u) + 1.0)
 }
 
+/// Computes tanh to some 2e-7 of 1, written with one exponential.
+#[inline(always)]
+pub(super) fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
 /// Computes SiLU, x·sigmoid(x).
 #[inline(always)]
 pub(super) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
+}
+
+/// Computes the fast GELU, x·sigmoid(1.702·x).
+#[inline(always)]
+pub(super) fn quick_gelu(x: f32) -> f32 {
+    x / (1.0 + exp(-1.702 * x))
 }
 
 /// Largest element; −∞ for an empty slice.
@@ -149,6 +161,7 @@ mod tests {
     #[test]
     fn functions_match_float64() {
         assert!(worst(exp, f64::exp) < 2e-7);
+        assert!(worst(super::tanh, f64::tanh) < 3e-7);
         assert!(worst(silu, |x| x / (1.0 + (-x).exp())) < 3e-7);
         assert!(worst(gelu, |x| 0.5 * x * (1.0 + candle_core::cpu::erf::erf_f64(x / 2f64.sqrt()))) < 2e-6);
         let tanh = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh());

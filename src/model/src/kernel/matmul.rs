@@ -2,7 +2,16 @@
 
 use gemm::{Parallelism, gemm};
 
+use rayon::prelude::*;
+
 use super::PARALLEL_ELEMENTS;
+
+/// Elements of a matrix from which on a product of one row with it runs on several threads: reading it takes longer than
+/// waking them.
+const PARALLEL_WEIGHTS: usize = 1 << 18;
+
+/// Columns of which blocks of products of one row are multiples: 16 registers of 16 numbers.
+const COLUMNS: usize = 256;
 
 /// An operand: its elements, and the strides of a row and of a column.
 #[derive(Clone, Copy)]
@@ -21,6 +30,9 @@ pub(crate) fn matmul(lhs: &[f32], rhs: &[f32], (m, k, n): (usize, usize, usize))
         return vec![0.0; m * n];
     }
     let threads = rayon::current_num_threads();
+    if m == 1 && threads > 1 && k * n >= PARALLEL_WEIGHTS {
+        return by_columns(lhs, rhs, (k, n), threads);
+    }
     let parallelism =
         if threads > 1 && m * n >= PARALLEL_ELEMENTS { Parallelism::Rayon(threads) } else { Parallelism::None };
     let mut out = Vec::with_capacity(m * n);
@@ -29,6 +41,45 @@ pub(crate) fn matmul(lhs: &[f32], rhs: &[f32], (m, k, n): (usize, usize, usize))
     unsafe {
         product((m, n, k), (out.as_mut_ptr(), n), lhs, rhs, 1.0, parallelism);
         out.set_len(m * n);
+    }
+    out
+}
+
+/// Computes `lhs[1, k] · rhs[k, n]`, whose time is that of reading `rhs`, by blocks of columns on all threads. Blocks begin
+/// where the registers of the whole product do, so numbers are those of one thread.
+fn by_columns(lhs: &[f32], rhs: &[f32], (k, n): (usize, usize), threads: usize) -> Vec<f32> {
+    let mut out = vec![0.0; n];
+    let block = n.div_ceil(threads).next_multiple_of(COLUMNS);
+    out.par_chunks_mut(block).enumerate().for_each(|(number, out)| {
+        let (columns, rows) = (out.len(), out.len());
+        let rhs = Operand { data: &rhs[number * block..], rows: n, columns: 1 };
+        multiply((1, columns, k), (out, rows), Operand { data: lhs, rows: k, columns: 1 }, rhs, 1.0);
+    });
+    out
+}
+
+/// Computes `lhs[m, k] · rhs[k, columns]` for blocks of `width` columns of a contiguous `rhs[k, n]`, which begin at
+/// `firsts`: `[m, blocks·width]`, the blocks side by side.
+pub(crate) fn matmul_columns(
+    lhs: &[f32],
+    rhs: &[f32],
+    (m, k, n): (usize, usize, usize),
+    (firsts, width): (&[usize], usize),
+) -> Vec<f32> {
+    let all = firsts.len() * width;
+    let mut out = vec![0.0; m * all];
+    if m == 0 || all == 0 || k == 0 {
+        return out;
+    }
+    let threads = rayon::current_num_threads();
+    let parallelism =
+        if threads > 1 && m * width >= PARALLEL_ELEMENTS { Parallelism::Rayon(threads) } else { Parallelism::None };
+    for (block, first) in firsts.iter().enumerate() {
+        assert!(first + width <= n);
+        let lhs = Operand { data: lhs, rows: k, columns: 1 };
+        let rhs = Operand { data: &rhs[*first..], rows: n, columns: 1 };
+        // SAFETY: the last element that is written, row m - 1 and column (block + 1)·width - 1, is inside `out`.
+        unsafe { product((m, width, k), (out[block * width..].as_mut_ptr(), all), lhs, rhs, 1.0, parallelism) };
     }
     out
 }
@@ -85,5 +136,27 @@ unsafe fn product(
             false,
             parallelism,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_the_same_product_on_any_number_of_threads() {
+        for (k, n) in [(576, 1536), (300, 4099), (2048, 260), (4096, 64)] {
+            let number = |i: usize| ((i * 7919 % 2011) as f32 - 1000.0) / 997.0;
+            let lhs: Vec<f32> = (0..k).map(number).collect();
+            let rhs: Vec<f32> = (0..k * n).map(|i| number(i + 13)).collect();
+            let on = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| matmul(&lhs, &rhs, (1, k, n)))
+            };
+            let one = on(1);
+            assert!([2, 3, 5].into_iter().all(|threads| on(threads) == one), "{k} {n}");
+            let exact = |j: usize| (0..k).map(|i| f64::from(lhs[i]) * f64::from(rhs[i * n + j])).sum::<f64>();
+            assert!((0..n).all(|j| (exact(j) - f64::from(one[j])).abs() <= 1e-3), "{k} {n}");
+        }
     }
 }

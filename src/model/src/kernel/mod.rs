@@ -7,12 +7,14 @@
 //! threads or batches either.
 
 mod attention;
+mod bf16;
 mod math;
 mod matmul;
 mod rows;
 
-pub(crate) use attention::{Attention, Rotation, Segments};
-pub(crate) use matmul::matmul;
+pub(crate) use attention::{Attention, QkNorm, Rotation, Segments};
+pub(crate) use bf16::{Blocks, Instructions};
+pub(crate) use matmul::{matmul, matmul_columns};
 pub(crate) use rows::{activate, add_bias, gate, norm};
 
 /// Number of partial results of a sum or maximum: one AVX-512 register.

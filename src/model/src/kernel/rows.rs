@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use rayon::prelude::*;
 
 use super::PARALLEL_ELEMENTS;
-use super::math::{exp, gelu, gelu_tanh, max, silu, sum, sum_of_squares};
+use super::math::{exp, gelu, gelu_tanh, max, quick_gelu, silu, sum, sum_of_squares};
 use crate::{Activation, Norm, NormKind};
 
 /// Operation on a row; `row` must be `#[inline(always)]`, see the module above.
@@ -70,6 +70,7 @@ macro_rules! pointwise {
 pointwise! {
     Gelu: gelu;
     GeluTanh: gelu_tanh;
+    QuickGelu: quick_gelu;
     Silu: silu;
     Relu: relu;
 }
@@ -84,9 +85,11 @@ pub(crate) fn activate(x: &mut [f32], width: usize, bias: Option<&[f32]>, activa
     match activation {
         Activation::Gelu => for_rows(x, width, &Map::<Gelu>(bias, PhantomData)),
         Activation::GeluTanh => for_rows(x, width, &Map::<GeluTanh>(bias, PhantomData)),
+        Activation::QuickGelu => for_rows(x, width, &Map::<QuickGelu>(bias, PhantomData)),
         Activation::Silu => for_rows(x, width, &Map::<Silu>(bias, PhantomData)),
         Activation::Relu => for_rows(x, width, &Map::<Relu>(bias, PhantomData)),
-        Activation::Solu | Activation::SoluLn => for_rows(x, width, &Solu(bias)),
+        // The clamped gates are always gated.
+        Activation::Solu | Activation::SoluLn | Activation::ClampedSwiglu { .. } => for_rows(x, width, &Solu(bias)),
     }
 }
 
@@ -138,7 +141,11 @@ pub(crate) fn gate(x: &[f32], width: usize, bias: Option<&[f32]>, activation: Ac
     match activation {
         Activation::Gelu => for_rows(&mut out, width, &Gate::<Gelu>(x, bias, PhantomData)),
         Activation::GeluTanh => for_rows(&mut out, width, &Gate::<GeluTanh>(x, bias, PhantomData)),
+        Activation::QuickGelu => for_rows(&mut out, width, &Gate::<QuickGelu>(x, bias, PhantomData)),
         Activation::Relu => for_rows(&mut out, width, &Gate::<Relu>(x, bias, PhantomData)),
+        Activation::ClampedSwiglu { alpha, limit } => {
+            for_rows(&mut out, width, &ClampedSwiglu { x, bias, alpha, limit });
+        }
         // SoLU is never gated; the configuration of every architecture rules it out.
         Activation::Silu | Activation::Solu | Activation::SoluLn => {
             for_rows(&mut out, width, &Gate::<Silu>(x, bias, PhantomData));
@@ -166,6 +173,37 @@ impl<P: Pointwise> RowOp for Gate<'_, P> {
                     *out = P::of(g + bg) * (u + bu);
                 }
             }
+        }
+    }
+}
+
+/// Gates of gpt-oss, see [`Activation::ClampedSwiglu`].
+struct ClampedSwiglu<'a> {
+    x: &'a [f32],
+    bias: Option<&'a [f32]>,
+    alpha: f32,
+    limit: f32,
+}
+
+impl RowOp for ClampedSwiglu<'_> {
+    #[inline(always)]
+    fn row(&self, index: usize, row: &mut [f32], scratch: &mut [f32]) {
+        let width = row.len();
+        let (gate, up) = self.x[2 * index * width..2 * (index + 1) * width].split_at(width);
+        row.copy_from_slice(gate);
+        scratch.copy_from_slice(up);
+        if let Some(bias) = self.bias {
+            for ((gate, up), (bg, bu)) in row.iter_mut().zip(scratch.iter_mut()).zip(bias.iter().zip(&bias[width..])) {
+                *gate += bg;
+                *up += bu;
+            }
+        }
+        let limit = self.limit;
+        for (out, up) in row.iter_mut().zip(scratch) {
+            let gate = if *out > limit { limit } else { *out };
+            let up = if *up > limit { limit } else { *up };
+            let up = if up < -limit { -limit } else { up };
+            *out = gate / (1.0 + exp(-self.alpha * gate)) * (up + 1.0);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::{Folder, Local, Progress, Remotes, plain};
+use super::{Folder, Local, Progress, Remotes, Revision, plain};
 use crate::checkpoint::digest;
 use crate::{Error, Result};
 
@@ -53,7 +53,9 @@ pub(super) fn open<'a>(
                 cached.ok_or_else(|| failed(format!("the hub {} says: {reason} {hint}", remotes.hub_endpoint)))?;
             tracing::warn!(location, reason, "the hub is out of reach, using the files in its cache");
             let (folder, _) = Local::open(location, &snapshot)?;
-            return Ok((folder, file));
+            let commit = snapshot.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let revision = Revision { name: repo.revision().to_owned(), commit };
+            return Ok((Box::new(Cached { folder, revision }), file));
         }
     };
     let names = info.siblings.into_iter().map(|file| file.rfilename).collect();
@@ -82,6 +84,26 @@ fn split(rest: &str) -> Option<(String, String, Option<String>)> {
         return None;
     }
     Some((id.join("/"), revision, (!file.is_empty()).then(|| file.join("/"))))
+}
+
+/// A commit in the cache.
+struct Cached<'a> {
+    folder: Box<dyn Folder + 'a>,
+    revision: Revision,
+}
+
+impl Folder for Cached<'_> {
+    fn names(&self) -> Option<&[String]> {
+        self.folder.names()
+    }
+
+    fn get(&mut self, name: &str) -> Result<Option<PathBuf>> {
+        self.folder.get(name)
+    }
+
+    fn revision(&self) -> Option<Revision> {
+        Some(self.revision.clone())
+    }
 }
 
 impl Hub<'_> {
@@ -115,6 +137,10 @@ impl Folder for Hub<'_> {
         }
         let path = self.download(name);
         path.map(Some).map_err(|reason| Error::Location { location: self.location.into(), reason })
+    }
+
+    fn revision(&self) -> Option<Revision> {
+        Some(Revision { name: self.repo.revision().to_owned(), commit: self.commit.clone() })
     }
 }
 

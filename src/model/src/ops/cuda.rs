@@ -66,7 +66,9 @@ pub(super) fn activate(x: &Tensor, config: &Config, bias: Option<&Tensor>) -> Re
         Activation::GeluTanh => 1,
         Activation::Relu => 2,
         Activation::Silu => 3,
-        Activation::Solu | Activation::SoluLn => return Ok(None),
+        Activation::QuickGelu | Activation::Solu | Activation::SoluLn | Activation::ClampedSwiglu { .. } => {
+            return Ok(None);
+        }
     };
     for_numbers_of!(x, activate_numbers(x, (activation, config.gated), bias)).map(Some)
 }

@@ -56,8 +56,8 @@ fn of_group(attention: &Attention, packing: &Packing, group: &Group, qkv: &Tenso
     let CausalMask::Before(before) = &group.mask else {
         return Err(Error::Internal("a batch was packed for other kernels".into()));
     };
-    let rotation = match attention.rotary {
-        Some(rotary) => Some((&rotary.rotation, rotary.tables(qkv.device(), DType::F32)?)),
+    let rotation = match attention.rotary() {
+        Some((_, rotary)) => Some((&rotary.rotation, rotary.tables(qkv.device(), DType::F32)?)),
         None => None,
     };
     let of_queries = Heads {

@@ -60,8 +60,8 @@ pub(crate) struct Packing {
     pub places: Option<Tensor>,
     /// Position of each row.
     pub positions: Tensor,
-    /// Cosines and sines of each row, `[rows, dims / 2]`; kernels take them from the tables.
-    pub turns: Option<[Tensor; 2]>,
+    /// Cosines and sines of each row, `[rows, dims / 2]`, of each rotary table; kernels take them from the tables.
+    pub turns: Vec<[Tensor; 2]>,
 }
 
 /// Group of pieces of similar size.
@@ -76,6 +76,12 @@ pub(crate) struct Group {
     /// Rows of keys; `None` if they are the query rows.
     pub key_rows: Option<Rows>,
     pub mask: CausalMask,
+    /// Mask of local layers, as [`CausalMask::Mask`], if there are any.
+    pub local_mask: Option<Tensor>,
+    /// Positions of keys, `[pieces·keys]`; those of padding are some positions of the piece.
+    pub key_positions: Vec<u32>,
+    /// Positions of queries, `[pieces·queries]`.
+    pub query_positions: Vec<u32>,
 }
 
 /// Causal mask of a group: the keys that its queries attend to.
@@ -147,8 +153,8 @@ impl Piece {
 impl Packing {
     pub fn new(
         segments: &Segments,
-        heads: usize,
-        rotary: Option<&Rotary>,
+        (heads, window): (usize, Option<usize>),
+        rotaries: &[Rotary],
         (device, dtype): (&Device, DType),
         plan: Plan,
     ) -> Result<Self> {
@@ -168,7 +174,7 @@ impl Packing {
         while !rest.is_empty() {
             let (group, others) = rest.split_at(fitting(rest, heads));
             rest = others;
-            let built = Group::new(group, segments, (device, dtype), plan)?;
+            let built = Group::new(group, segments, window, (device, dtype), plan)?;
             for (i, piece) in group.iter().enumerate() {
                 for (place, row) in (laid + i * built.queries..).zip(piece.first..piece.end) {
                     order[row] = place as u32;
@@ -179,17 +185,15 @@ impl Packing {
         }
         let positions = Tensor::from_slice(segments.positions, order.len(), device)?;
         if plan != Plan::Composed {
-            return Ok(Self { plan, groups, places: None, positions, turns: None });
+            return Ok(Self { plan, groups, places: None, positions, turns: Vec::new() });
         }
         let in_place = laid == order.len() && order.iter().enumerate().all(|(row, place)| row == *place as usize);
         let count = order.len();
-        let turns = match rotary {
-            Some(rotary) => {
-                let [cos, sin] = rotary.tables(device, dtype)?;
-                Some([cos.index_select(&positions, 0)?, sin.index_select(&positions, 0)?])
-            }
-            None => None,
-        };
+        let mut turns = Vec::with_capacity(rotaries.len());
+        for rotary in rotaries {
+            let [cos, sin] = rotary.tables(device, dtype)?;
+            turns.push([cos.index_select(&positions, 0)?, sin.index_select(&positions, 0)?]);
+        }
         let places = if in_place { None } else { Some(Tensor::from_vec(order, count, device)?) };
         Ok(Self { plan, groups, places, positions, turns })
     }
@@ -211,7 +215,13 @@ fn fitting(pieces: &[Piece], heads: usize) -> usize {
 }
 
 impl Group {
-    fn new(pieces: &[Piece], segments: &Segments, (device, dtype): (&Device, DType), plan: Plan) -> Result<Self> {
+    fn new(
+        pieces: &[Piece],
+        segments: &Segments,
+        window: Option<usize>,
+        (device, dtype): (&Device, DType),
+        plan: Plan,
+    ) -> Result<Self> {
         let longest = |of: fn(&Piece) -> usize| pieces.iter().map(of).max().unwrap_or(0);
         let (queries, keys) = (longest(Piece::queries), longest(Piece::keys));
         let mut query_rows = Vec::with_capacity(pieces.len() * queries);
@@ -224,9 +234,15 @@ impl Group {
             let padding = std::iter::repeat(last);
             key_rows.extend(before.chain(own).chain(padding).take(keys).map(|row| row as u32));
         }
+        let positions = |rows: &[u32]| rows.iter().map(|row| segments.positions[*row as usize]).collect::<Vec<_>>();
+        let (query_positions, key_positions) = (positions(&query_rows), positions(&key_rows));
         let key_rows = if key_rows == query_rows { None } else { Some(Rows::new(key_rows, device)?) };
+        let masked = |window| -> Result<Tensor> {
+            Ok(mask(pieces, (queries, keys), window)?.to_dtype(dtype)?.to_device(device)?)
+        };
+        let local_mask = window.map(masked).transpose()?;
         let mask = match plan {
-            Plan::Composed => CausalMask::Mask(mask(pieces, (queries, keys))?.to_dtype(dtype)?.to_device(device)?),
+            Plan::Composed => CausalMask::Mask(masked(usize::MAX)?),
             #[cfg(any(test, feature = "cuda"))]
             Plan::Fused => {
                 let before = pieces.iter().map(|piece| piece.before as u32).collect();
@@ -234,19 +250,32 @@ impl Group {
             }
         };
         let query_rows = Rows::new(query_rows, device)?;
-        Ok(Self { pieces: pieces.len(), queries, keys, query_rows, key_rows, mask })
+        Ok(Self {
+            pieces: pieces.len(),
+            queries,
+            keys,
+            query_rows,
+            key_rows,
+            mask,
+            local_mask,
+            key_positions,
+            query_positions,
+        })
     }
 }
 
-/// Mask of 0 where a query attends to a key and else −∞, f32 on the host: `[pieces or 1, 1, queries, keys]`.
-fn mask(pieces: &[Piece], (queries, keys): (usize, usize)) -> Result<Tensor> {
+/// Mask of 0 where a query attends to a key, one of the last `window`, and else −∞, f32 on the host:
+/// `[pieces or 1, 1, queries, keys]`.
+fn mask(pieces: &[Piece], (queries, keys): (usize, usize), window: usize) -> Result<Tensor> {
     // Pieces that begin at the same position share one mask.
     let alike = pieces.iter().all(|piece| piece.before == pieces[0].before);
     let masks = if alike { &pieces[..1] } else { pieces };
     let mut mask = Vec::with_capacity(masks.len() * queries * keys);
     for piece in masks {
         for query in 0..queries {
-            mask.extend((0..keys).map(|key| if key <= piece.before + query { 0.0 } else { f32::NEG_INFINITY }));
+            let last = piece.before + query;
+            let seen = |key: usize| key <= last && last - key < window;
+            mask.extend((0..keys).map(|key| if seen(key) { 0.0 } else { f32::NEG_INFINITY }));
         }
     }
     Ok(Tensor::from_vec(mask, (masks.len(), 1, queries, keys), &Device::Cpu)?)

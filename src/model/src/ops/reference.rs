@@ -8,7 +8,7 @@ use candle_nn::rotary_emb::{rope, rope_i};
 use super::Attention;
 use super::packing::{CausalMask, Group, Packing};
 use crate::weights::NormWeights;
-use crate::{Activation, Config, Error, Norm, NormKind, Result};
+use crate::{Activation, Config, Error, Norm, NormKind, QkNorm, Result};
 
 pub(super) fn norm(x: &Tensor, norm: Norm, weights: &NormWeights) -> Result<Tensor> {
     // One launch if candle has a fused norm, which computes in f32.
@@ -38,11 +38,23 @@ pub(super) fn activate(x: &Tensor, config: &Config, bias: Option<&Tensor>) -> Re
         Ok(match config.activation {
             Activation::Gelu => wide(x, Tensor::gelu_erf)?,
             Activation::GeluTanh => wide(x, Tensor::gelu)?,
+            Activation::QuickGelu => wide(x, |x| x / ((x * -1.702)?.exp()? + 1.0)?)?,
             Activation::Relu => x.relu()?,
             Activation::Silu => wide(x, Tensor::silu)?,
-            Activation::Solu | Activation::SoluLn => wide(x, |x| x * softmax_last_dim(x)?)?,
+            // The clamped gates, which are always gated, come first.
+            Activation::Solu | Activation::SoluLn | Activation::ClampedSwiglu { .. } => {
+                wide(x, |x| x * softmax_last_dim(x)?)?
+            }
         })
     };
+    if let Activation::ClampedSwiglu { alpha, limit } = config.activation {
+        let (width, dtype, limit) = (x.dim(1)? / 2, x.dtype(), f64::from(limit));
+        let x = x.to_dtype(DType::F32)?;
+        let gate = x.narrow(1, 0, width)?.contiguous()?.minimum(limit)?;
+        let up = x.narrow(1, width, width)?.contiguous()?.minimum(limit)?.maximum(-limit)?;
+        let gate = (&gate / ((&gate * f64::from(-alpha))?.exp()? + 1.0)?)?;
+        return Ok((gate * (up + 1.0)?)?.to_dtype(dtype)?);
+    }
     if config.gated {
         let width = x.dim(1)? / 2;
         let gate = act(&x.narrow(1, 0, width)?.contiguous()?)?;
@@ -82,7 +94,17 @@ pub(super) fn attention(attention: &Attention, packing: &Packing, qkv: &Tensor) 
     if let Some(shift) = attention.shift {
         qk = (qk.narrow(1, 0, placed)? + shift.index_select(&packing.positions, 0)?)?;
     }
-    if let (Some(rotary), Some(turns)) = (attention.rotary, &packing.turns) {
+    if let Some(norm) = attention.config.qk_norm {
+        qk = normalise(&qk.narrow(1, 0, placed)?, attention, norm)?;
+    }
+    let mut qkv = qkv;
+    if let Some(clip) = attention.config.qkv_clip.map(f64::from) {
+        let clipped = |x: &Tensor| x.minimum(clip)?.maximum(-clip);
+        (qk, qkv) = (clipped(&qk)?, clipped(&qkv)?);
+    }
+    if let Some((number, rotary)) = attention.rotary()
+        && let Some(turns) = packing.turns.get(number)
+    {
         let x = qk.narrow(1, 0, placed)?.reshape(((), heads + kv_heads, d_head))?;
         let rotation = &rotary.rotation;
         qk = rotate(&x, turns, rotation.dims, rotation.adjacent_pairs)?.reshape(((), placed))?;
@@ -120,10 +142,70 @@ fn mixed(attention: &Attention, group: &Group, qk: &Tensor, qkv: &Tensor) -> Res
     let k = split(&of_keys, keys, heads, kv_heads)?.contiguous()?;
     let v = split(&of_values, keys, heads + kv_heads, kv_heads)?.contiguous()?;
     let scores = q.matmul(&k.t()?)?.reshape((pieces, heads, queries, keys))?;
-    let pattern = softmax(&scores.broadcast_add(mask)?)?;
+    let local = attention.window().and(group.local_mask.as_ref());
+    let pattern = pattern(attention, group, scores, local.unwrap_or(mask))?;
     let mixed = pattern.reshape((pieces, kv_heads, heads / kv_heads * queries, keys))?.matmul(&v)?;
     let mixed = mixed.reshape((pieces, heads, queries, d_head))?.transpose(1, 2)?;
     Ok(mixed.contiguous()?.reshape((pieces * queries, heads * d_head))?)
+}
+
+/// Attention pattern of scores `[pieces, heads, queries, keys]`.
+fn pattern(attention: &Attention, group: &Group, scores: Tensor, mask: &Tensor) -> Result<Tensor> {
+    let Config { heads, score_cap, .. } = *attention.config;
+    let sinks = attention.extras.sinks.as_ref();
+    if score_cap.is_none() && attention.alibi.is_none() && sinks.is_none() {
+        return Ok(softmax(&scores.broadcast_add(mask)?)?);
+    }
+    let dtype = scores.dtype();
+    let Group { pieces, queries, keys, .. } = *group;
+    let mut scores = scores.to_dtype(DType::F32)?;
+    if let Some(cap) = score_cap.map(f64::from) {
+        scores = ((scores / cap)?.tanh()? * cap)?;
+    }
+    if let Some(table) = attention.alibi {
+        let positions = table.len() / heads;
+        // Addends by head of some positions: [pieces, heads, tokens]
+        let addends = |tokens: &[u32], count: usize| {
+            let row = |piece: &[u32], head: usize| -> Vec<f32> {
+                piece.iter().map(|position| table[head * positions + *position as usize]).collect()
+            };
+            let values: Vec<f32> = tokens
+                .chunks_exact(count)
+                .flat_map(|piece| (0..heads).flat_map(move |head| row(piece, head)))
+                .collect();
+            Tensor::from_vec(values, (pieces, heads, count), scores.device())
+        };
+        let (of_keys, of_queries) = (addends(&group.key_positions, keys)?, addends(&group.query_positions, queries)?);
+        scores = (scores + of_keys.unsqueeze(2)?.broadcast_sub(&of_queries.unsqueeze(3)?)?)?;
+    }
+    scores = scores.broadcast_add(&mask.to_dtype(DType::F32)?)?;
+    let pattern = match sinks {
+        None => softmax_last_dim(&scores)?,
+        Some(sinks) => {
+            let sinks = sinks.to_dtype(DType::F32)?.reshape((1, heads, 1, 1))?;
+            let sinks = sinks.broadcast_as((pieces, heads, queries, 1))?.contiguous()?;
+            softmax_last_dim(&Tensor::cat(&[scores, sinks], 3)?)?.narrow(3, 0, keys)?.contiguous()?
+        }
+    };
+    Ok(pattern.to_dtype(dtype)?)
+}
+
+/// Normalises queries and keys, `[rows, (heads + kv_heads)·d_head]`.
+fn normalise(qk: &Tensor, attention: &Attention, QkNorm { norm: kind, whole }: QkNorm) -> Result<Tensor> {
+    let Config { heads, kv_heads, d_head, .. } = *attention.config;
+    let (rows, weights) = (qk.dim(0)?, &attention.extras.qk_norm);
+    let plain = |x: Tensor| norm(&x, kind, &NormWeights::default());
+    let mut out = if whole {
+        let queries = plain(qk.narrow(1, 0, heads * d_head)?.contiguous()?)?;
+        let keys = plain(qk.narrow(1, heads * d_head, kv_heads * d_head)?.contiguous()?)?;
+        Tensor::cat(&[queries, keys], 1)?
+    } else {
+        plain(qk.contiguous()?.reshape((rows * (heads + kv_heads), d_head))?)?.reshape((rows, ()))?
+    };
+    if let Some(weight) = &weights.weight {
+        out = out.broadcast_mul(weight)?;
+    }
+    add_optional(&out, weights.bias.as_ref())
 }
 
 /// Rotates the first `dims` dimensions of `[rows, heads, d_head]`; `turns` are the cosines and sines of each row.

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use super::packing::Plan;
 use super::{Attention, Packing, Rotary, activate, add, matmul, norm};
 use crate::kernel::{Rotation, Segments};
-use crate::weights::{Linear, NormWeights};
-use crate::{Activation, Config, Norm, NormKind, Positions};
+use crate::weights::{Extras, Linear, NormWeights};
+use crate::{Activation, Config, Norm, NormKind, Positions, Rope, RopeScaling};
 
 thread_local! {
     static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
@@ -73,8 +73,7 @@ fn config(activation: Activation, gated: bool, heads: usize, kv_heads: usize, d_
         positions: Positions::Learned,
         parallel: false,
         attention_scale: (d_head as f32).powf(-0.5),
-        tied: false,
-        scale_by_layer: false,
+        ..Config::default()
     }
 }
 
@@ -99,8 +98,14 @@ fn on_any_threads(f: impl Fn() -> Tensor + Sync + Send) -> Tensor {
     one
 }
 
-const ACTIVATIONS: [Activation; 5] =
-    [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Solu];
+const ACTIVATIONS: [Activation; 6] = [
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::QuickGelu,
+    Activation::Relu,
+    Activation::Silu,
+    Activation::Solu,
+];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -125,13 +130,13 @@ proptest! {
     #[test]
     fn products_match(seed in any::<u64>(), m in 1usize..200, k in 1usize..100, n in 1usize..300) {
         let x = random(seed, &[m, k], 1.0);
-        let linear = Linear { weight: random(seed + 1, &[k, n], 1.0), bias: None };
+        let linear = Linear::new(random(seed + 1, &[k, n], 1.0), None);
         // Threads may split sums in other ways, so not to the bit.
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| matmul(&x, &linear).unwrap())
         };
-        close(&run(1), &x.matmul(&linear.weight).unwrap());
+        close(&run(1), &x.matmul(&linear.matrix().unwrap()).unwrap());
         close(&run(4), &run(1));
     }
 
@@ -174,7 +179,7 @@ proptest! {
         branches in prop::collection::vec(prop::option::of(any::<prop::sample::Index>()), 4),
     ) {
         let (heads, d_head) = (kv_heads * shared, 2 * half);
-        let config = config(Activation::Gelu, false, heads, kv_heads, d_head);
+        let mut config = config(Activation::Gelu, false, heads, kv_heads, d_head);
         let offsets: Vec<usize> =
             std::iter::once(0).chain(lengths.iter().scan(0, |end, n| { *end += n; Some(*end) })).collect();
         // Each segment but the first may follow any row before it.
@@ -202,14 +207,23 @@ proptest! {
         };
         let rotary = Rotary::new(rotation);
         let segments = Segments { offsets: &offsets, parents: &parents, positions: &positions };
-        let rotary = (pairs > 0).then_some(&rotary);
-        let pack = |plan| Packing::new(&segments, heads, rotary, (&Device::Cpu, DType::F32), plan).unwrap();
+        let rotaries = if pairs > 0 { vec![rotary] } else { Vec::new() };
+        if pairs > 0 {
+            let rope = Rope { dims: 2 * pairs, base: 1e4, adjacent_pairs, scaling: RopeScaling::Default };
+            config.positions = Positions::Rotary(rope);
+        }
+        let extras = Extras::default();
+        let pack = |plan| {
+            Packing::new(&segments, (heads, None), &rotaries, (&Device::Cpu, DType::F32), plan).unwrap()
+        };
         let attention = Attention {
             config: &config,
             layer: 0,
             bias: (seed % 2 == 0).then_some(&bias),
             shift: (seed % 3 == 0).then_some(&shift),
-            rotary,
+            rotaries: &rotaries,
+            extras: &extras,
+            alibi: None,
             segments,
             packing: None,
         };

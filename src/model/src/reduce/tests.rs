@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use neuroql_analysis::{
-    BatchSummary, Columns, Condition, Example, HISTOGRAM_BINS, LayerSummary, Moments, histogram_edges, kept_tokens,
+    BatchSummary, Columns, Example, HISTOGRAM_BINS, LayerSummary, Moments, ValueRange, histogram_edges, kept_tokens,
 };
 use proptest::prelude::*;
 
@@ -71,7 +71,7 @@ proptest! {
             prop_assert_eq!(found, rows);
         }
         for (n, count) in counts(&tensor, -1.5, 2.0).unwrap().into_iter().enumerate() {
-            let condition = Condition { least: -1.5, greatest: 2.0, nan: false };
+            let condition = ValueRange { least: -1.5, greatest: 2.0, nan: false };
             prop_assert_eq!(count, neuroql_analysis::counts(&values, width, condition)[n]);
         }
     }

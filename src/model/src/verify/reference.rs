@@ -91,7 +91,7 @@ impl Reference {
 
     /// Largest |difference| of each layer; `None` for layers that it lacks.
     pub(super) fn differences(&self, model: &Model, alone: &Alone) -> Result<Vec<Option<f32>>> {
-        let (config, tensors) = (model.config(), self.tensors()?);
+        let (config, tensors, width) = (model.config(), self.tensors()?, model.neurons_per_layer());
         let neurons = self.neurons(model, &tensors)?;
         let mut differences = vec![None; config.layers];
         // Texts without tokens are no examples.
@@ -103,7 +103,7 @@ impl Reference {
                 let values = self.floats(&self.tensor(&tensors, &name)?, &name)?;
                 let ids = format!("{number}.ids");
                 let rows = self.integers(&self.tensor(&tensors, &ids)?, &ids)?.len();
-                let (columns, found) = (neurons.as_ref().map_or(config.d_mlp, Vec::len), values.dims());
+                let (columns, found) = (neurons.as_ref().map_or(model.neurons_per_layer(), Vec::len), values.dims());
                 if found != [rows, columns] {
                     let expected =
                         format!("a row for each of {rows} tokens and a column for each of {columns} neurons");
@@ -116,7 +116,7 @@ impl Reference {
                 let start = alone.starts[example];
                 example += 1;
                 for (row, values) in values.iter().enumerate() {
-                    let own = &alone.layers[layer][(start + row) * config.d_mlp..][..config.d_mlp];
+                    let own = &alone.layers[layer][(start + row) * width..][..width];
                     let own = |column: usize| own[neurons.as_ref().map_or(column, |neurons| neurons[column])];
                     for (column, value) in values.iter().enumerate() {
                         largest = greater(largest, (own(column) - value).abs());
@@ -169,7 +169,7 @@ impl Reference {
     /// Neurons of its columns; `None` if they are all.
     fn neurons(&self, model: &Model, tensors: &SafeTensors) -> Result<Option<Vec<usize>>> {
         let Ok(neurons) = tensors.tensor("neurons") else { return Ok(None) };
-        let limit = model.config().d_mlp;
+        let limit = model.neurons_per_layer();
         let neuron = |n: i64| match usize::try_from(n) {
             Ok(n) if n < limit => Ok(n),
             _ => Err(self.wrong(format!("\"neurons\" names neuron {n}; the model has neurons 0 to {}", limit - 1))),

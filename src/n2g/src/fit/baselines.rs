@@ -7,7 +7,7 @@ use futures::future::join_all;
 use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
 use neuroql_model::Placement;
 
-use super::Words;
+use super::TokenTexts;
 use crate::{Method, Options, QueryRunner, Result, Task};
 
 /// Fits the graphs of [`Method::Token`] or [`Method::Ngram`].
@@ -15,7 +15,7 @@ pub(crate) async fn baseline(
     runner: &QueryRunner,
     tasks: &[Arc<Task>],
     method: Method,
-    words: &Words,
+    words: &TokenTexts,
     options: &Options,
 ) -> Result<Vec<Result<Graph>>> {
     let graphs = tasks.iter().map(|task| {
@@ -30,7 +30,7 @@ pub(crate) async fn baseline(
 }
 
 /// Makes the graph in which each token predicts the greatest activation that was seen on it.
-fn token(task: &Task, words: &Words) -> Result<Graph> {
+fn token(task: &Task, words: &TokenTexts) -> Result<Graph> {
     let mut most: BTreeMap<u32, f32> = BTreeMap::new();
     for sample in &task.train {
         for (token, a) in sample.tokens.iter().zip(&sample.activations).filter(|(_, a)| **a > 0.0) {
@@ -47,7 +47,7 @@ fn token(task: &Task, words: &Words) -> Result<Graph> {
 }
 
 /// Makes the graph in which each firing token with those before it predicts the greatest activation seen there.
-fn ngram(task: &Task, words: &Words, options: &Options) -> Result<Graph> {
+fn ngram(task: &Task, words: &TokenTexts, options: &Options) -> Result<Graph> {
     let mut builder = Builder::new(Policy::Max);
     for sample in &task.train {
         for (at, &ends) in sample.activations.iter().enumerate().filter(|(_, a)| **a >= options.activation_threshold) {

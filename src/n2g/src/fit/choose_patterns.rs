@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::compact_pattern::{Line, Step, compact_pattern, matches};
+use super::compact_pattern::{CompactPattern, PatternStep, compact_pattern, matches};
 
 /// Importance thresholds, the preferred one first.
 const THRESHOLDS: [f32; 8] = [0.3, 0.4, 0.25, 0.5, 0.75, 0.2, 0.1, f32::INFINITY];
@@ -38,7 +38,7 @@ pub(crate) struct Firing {
 
 /// Labelled text: the positions where the neuron fires are known.
 #[derive(Debug, Clone)]
-pub(crate) struct Labelled<'a> {
+pub(crate) struct LabelledText<'a> {
     /// Tokens of the text.
     pub tokens: &'a [u32],
     /// Positions where it fires, ascending.
@@ -49,46 +49,46 @@ pub(crate) struct Labelled<'a> {
 
 /// A pattern and the firings that it was made from.
 #[derive(Debug, Clone)]
-pub(crate) struct Found {
+pub(crate) struct CandidatePattern {
     /// The pattern.
-    pub line: Line,
+    pub line: CompactPattern,
     /// Indices of the firings.
     pub from: Vec<usize>,
 }
 
 /// An occurrence of a token that may be an activator.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Occurrence {
     text: usize,
     position: usize,
     fires: bool,
 }
 
 /// Labelled texts, indexed by token.
-pub(crate) struct Texts<'a> {
-    texts: &'a [Labelled<'a>],
-    places: HashMap<u32, Vec<Place>>,
+pub(crate) struct LabelledTexts<'a> {
+    texts: &'a [LabelledText<'a>],
+    places: HashMap<u32, Vec<Occurrence>>,
     /// Weight of all firing tokens.
     positives: f32,
 }
 
-impl<'a> Texts<'a> {
+impl<'a> LabelledTexts<'a> {
     /// Indexes texts by the tokens that may be activators.
-    pub fn new(texts: &'a [Labelled<'a>], activators: &BTreeSet<u32>) -> Self {
-        let mut places: HashMap<u32, Vec<Place>> = HashMap::new();
+    pub fn new(texts: &'a [LabelledText<'a>], activators: &BTreeSet<u32>) -> Self {
+        let mut places: HashMap<u32, Vec<Occurrence>> = HashMap::new();
         let mut positives = 0.0;
         for (number, text) in texts.iter().enumerate() {
             positives += text.fires.len() as f32 * text.weight();
             for (position, token) in text.tokens.iter().enumerate().filter(|(_, token)| activators.contains(token)) {
                 let fires = text.fires.binary_search(&(position as u32)).is_ok();
-                places.entry(*token).or_default().push(Place { text: number, position, fires });
+                places.entry(*token).or_default().push(Occurrence { text: number, position, fires });
             }
         }
         Self { texts, places, positives }
     }
 
     /// Weights of the right and of the wrong predictions of one pattern.
-    pub fn judge(&self, line: &[Step]) -> (f32, f32) {
+    pub fn judge(&self, line: &[PatternStep]) -> (f32, f32) {
         let (mut right, mut wrong) = (0.0, 0.0);
         for place in self.places(line).iter().filter(|place| self.matches(line, place)) {
             let weight = self.texts[place.text].weight();
@@ -97,23 +97,23 @@ impl<'a> Texts<'a> {
         (right, wrong)
     }
 
-    fn places(&self, line: &[Step]) -> &[Place] {
+    fn places(&self, line: &[PatternStep]) -> &[Occurrence] {
         match line.first() {
-            Some(Step::Token(token)) => self.places.get(token).map_or(&[], Vec::as_slice),
+            Some(PatternStep::Token(token)) => self.places.get(token).map_or(&[], Vec::as_slice),
             _ => &[],
         }
     }
 
-    fn matches(&self, line: &[Step], place: &Place) -> bool {
+    fn matches(&self, line: &[PatternStep], place: &Occurrence) -> bool {
         matches(line, self.texts[place.text].tokens, place.position)
     }
 
     /// Weights of the right and of the wrong predictions by activator, each sample predicted by the patterns of the
     /// others (leave-one-out).
-    fn left_out(&self, found: &[Found], firings: &[Firing]) -> BTreeMap<u32, (f32, f32)> {
+    fn left_out(&self, found: &[CandidatePattern], firings: &[Firing]) -> BTreeMap<u32, (f32, f32)> {
         let mut predicted: BTreeMap<u32, BTreeMap<(usize, usize), bool>> = BTreeMap::new();
-        for Found { line, from } in found {
-            let Some(Step::Token(activator)) = line.first() else { continue };
+        for CandidatePattern { line, from } in found {
+            let Some(PatternStep::Token(activator)) = line.first() else { continue };
             let predicted = predicted.entry(*activator).or_default();
             for place in self.places(line) {
                 let sample = self.texts[place.text].sample;
@@ -140,27 +140,27 @@ impl<'a> Texts<'a> {
     }
 }
 
-impl Labelled<'_> {
+impl LabelledText<'_> {
     fn weight(&self) -> f32 {
         if self.sample.is_some() { 1.0 } else { RANDOM_WEIGHT }
     }
 }
 
-/// A way of making patterns: the patterns and their weights.
-struct Way {
-    found: Vec<Found>,
+/// Patterns made in one way, and their weights.
+struct PatternSet {
+    found: Vec<CandidatePattern>,
     judged: BTreeMap<u32, (f32, f32)>,
 }
 
 /// Chooses the patterns of the best way, and returns its F1; an activator for which another way is clearly better has
 /// the patterns of that one.
-pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> (Vec<Found>, f32) {
-    let mut ways: Vec<Way> = Vec::new();
+pub(crate) fn choose(firings: &[Firing], texts: &LabelledTexts) -> (Vec<CandidatePattern>, f32) {
+    let mut ways: Vec<PatternSet> = Vec::new();
     let mut best: Option<(f32, usize)> = None;
     for threshold in THRESHOLDS {
         for gaps in [false, true] {
             let found = lines(firings, threshold, gaps);
-            if gaps && !found.iter().any(|found| found.line.iter().any(|step| matches!(step, Step::Gap(_)))) {
+            if gaps && !found.iter().any(|found| found.line.iter().any(|step| matches!(step, PatternStep::Gap(_)))) {
                 continue;
             }
             let judged = texts.left_out(&found, firings);
@@ -169,13 +169,13 @@ pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> (Vec<Found>, f32) {
             if best.is_none_or(|(most, _)| f1 > most + MARGIN) {
                 best = Some((f1, ways.len()));
             }
-            ways.push(Way { found, judged });
+            ways.push(PatternSet { found, judged });
         }
     }
     let Some((f1, best)) = best else { return (Vec::new(), 0.0) };
     // At the greatest F1 = 2·right/(positives + right + wrong), each activator maximises right − F1/2·(right + wrong).
     let gain = |(right, wrong): (f32, f32)| right - f1 / 2.0 * (right + wrong);
-    let gain = |way: &Way, activator: u32| gain(way.judged.get(&activator).copied().unwrap_or_default());
+    let gain = |way: &PatternSet, activator: u32| gain(way.judged.get(&activator).copied().unwrap_or_default());
     let activators: BTreeSet<u32> = firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
     let mut chosen = Vec::new();
     for activator in activators {
@@ -185,46 +185,48 @@ pub(crate) fn choose(firings: &[Firing], texts: &Texts) -> (Vec<Found>, f32) {
         if let Some(better) = others.max_by(|a, b| gain(a, activator).total_cmp(&gain(b, activator))) {
             way = better;
         }
-        chosen.extend(way.found.iter().filter(|found| found.line.first() == Some(&Step::Token(activator))).cloned());
+        chosen.extend(
+            way.found.iter().filter(|found| found.line.first() == Some(&PatternStep::Token(activator))).cloned(),
+        );
     }
     (chosen, f1)
 }
 
 /// Distinct patterns of a firing in all ways, wider ones before those that they cover.
-pub(crate) fn ways(firing: &Firing) -> Vec<Line> {
+pub(crate) fn ways(firing: &Firing) -> Vec<CompactPattern> {
     let lines =
         |threshold| [true, false].map(|gaps| compact_pattern(&firing.tokens, &firing.importances, threshold, gaps));
-    let mut ways: Vec<Line> = THRESHOLDS.into_iter().flat_map(lines).collect();
-    let tokens = |line: &Line| line.iter().filter(|step| matches!(step, Step::Token(_))).count();
-    ways.sort_by_key(|line| (tokens(line), line.contains(&Step::Any)));
+    let mut ways: Vec<CompactPattern> = THRESHOLDS.into_iter().flat_map(lines).collect();
+    let tokens = |line: &CompactPattern| line.iter().filter(|step| matches!(step, PatternStep::Token(_))).count();
+    ways.sort_by_key(|line| (tokens(line), line.contains(&PatternStep::Any)));
     ways.dedup();
     ways
 }
 
 /// Distinct patterns of firings in one way.
-fn lines(firings: &[Firing], threshold: f32, gaps: bool) -> Vec<Found> {
-    let mut found: BTreeMap<Line, Vec<usize>> = BTreeMap::new();
+fn lines(firings: &[Firing], threshold: f32, gaps: bool) -> Vec<CandidatePattern> {
+    let mut found: BTreeMap<CompactPattern, Vec<usize>> = BTreeMap::new();
     for (i, firing) in firings.iter().enumerate() {
         found.entry(compact_pattern(&firing.tokens, &firing.importances, threshold, gaps)).or_default().push(i);
     }
-    found.into_iter().map(|(line, from)| Found { line, from }).collect()
+    found.into_iter().map(|(line, from)| CandidatePattern { line, from }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn labelled<'a>(tokens: &'a [u32], fires: &[u32], sample: Option<usize>) -> Labelled<'a> {
-        Labelled { tokens, fires: fires.to_vec(), sample }
+    fn labelled<'a>(tokens: &'a [u32], fires: &[u32], sample: Option<usize>) -> LabelledText<'a> {
+        LabelledText { tokens, fires: fires.to_vec(), sample }
     }
 
     fn firing(sample: usize, tokens: &[u32], importances: &[f32]) -> Firing {
         Firing { sample, start: 0, tokens: tokens.to_vec(), importances: importances.to_vec(), activation: 1.0 }
     }
 
-    fn chosen(firings: &[Firing], texts: &[Labelled]) -> Vec<Line> {
+    fn chosen(firings: &[Firing], texts: &[LabelledText]) -> Vec<CompactPattern> {
         let activators = firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
-        choose(firings, &Texts::new(texts, &activators)).0.into_iter().map(|found| found.line).collect()
+        choose(firings, &LabelledTexts::new(texts, &activators)).0.into_iter().map(|found| found.line).collect()
     }
 
     #[test]
@@ -232,21 +234,21 @@ mod tests {
         // 9 fires after 1 only.
         let after_one = [[1, 9], [1, 9], [1, 9]];
         let others: Vec<[u32; 2]> = (2..60).map(|token| [token, 9]).collect();
-        let mut texts: Vec<Labelled> =
+        let mut texts: Vec<LabelledText> =
             after_one.iter().enumerate().map(|(i, tokens)| labelled(tokens, &[1], Some(i))).collect();
         texts.extend(others.iter().map(|tokens| labelled(tokens, &[], None)));
         let firings: Vec<Firing> = (0..3).map(|i| firing(i, &[1, 9], &[0.35, 1.0])).collect();
-        assert_eq!(chosen(&firings, &texts), [vec![Step::Token(9), Step::Token(1)]]);
+        assert_eq!(chosen(&firings, &texts), [vec![PatternStep::Token(9), PatternStep::Token(1)]]);
     }
 
     #[test]
     fn context_is_not_asked_for_where_it_does_not() {
         // 9 always fires; the token before it is important each time but always another one.
         let tokens: Vec<[u32; 2]> = (1..6).map(|token| [token, 9]).collect();
-        let texts: Vec<Labelled> =
+        let texts: Vec<LabelledText> =
             tokens.iter().enumerate().map(|(i, tokens)| labelled(tokens, &[1], Some(i))).collect();
         let firings: Vec<Firing> = tokens.iter().enumerate().map(|(i, t)| firing(i, t, &[0.6, 1.0])).collect();
-        assert_eq!(chosen(&firings, &texts), [vec![Step::Token(9)]]);
+        assert_eq!(chosen(&firings, &texts), [vec![PatternStep::Token(9)]]);
     }
 
     #[test]
@@ -254,10 +256,10 @@ mod tests {
         // Each activator is in one sample only, so leave-one-out has no right prediction.
         let texts = [labelled(&[1], &[0], Some(0)), labelled(&[2], &[0], Some(1))];
         let firings = [firing(0, &[1], &[1.0]), firing(1, &[2], &[1.0])];
-        let texts = Texts::new(&texts, &BTreeSet::from([1, 2]));
+        let texts = LabelledTexts::new(&texts, &BTreeSet::from([1, 2]));
         let found = lines(&firings, 0.3, false);
         assert_eq!(texts.left_out(&found, &firings).values().fold(0.0, |sum, (right, _)| sum + right), 0.0);
-        assert_eq!(texts.judge(&[Step::Token(1)]), (1.0, 0.0));
+        assert_eq!(texts.judge(&[PatternStep::Token(1)]), (1.0, 0.0));
         assert!(!choose(&firings, &texts).0.is_empty());
     }
 

@@ -18,9 +18,9 @@ use neuroql_graph::Token;
 
 /// Texts of tokens by id.
 #[derive(Debug, Clone)]
-pub(crate) struct Words(Arc<[String]>);
+pub(crate) struct TokenTexts(Arc<[String]>);
 
-impl Words {
+impl TokenTexts {
     pub fn new(texts: Arc<[String]>) -> Self {
         Self(texts)
     }

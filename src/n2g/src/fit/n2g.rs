@@ -7,10 +7,10 @@ use futures::future::join_all;
 use neuroql_graph::{Builder, Graph, Inherited, PatternExtractor, Policy, Prompt, Token};
 use neuroql_model::Placement;
 
-use super::Words;
-use crate::prune::{Pivot, Pruned, by_steps};
+use super::TokenTexts;
+use crate::prune::{Pivot, PrunedSample, by_steps};
 use crate::query_runner::turns;
-use crate::saliency::{Masked, by_mask};
+use crate::saliency::{MaskedImportances, by_mask};
 use crate::substitutes::{Prompt as Augmented, Sources};
 use crate::{Options, QueryRunner, Result, Substitutes, Task};
 
@@ -18,10 +18,10 @@ use crate::{Options, QueryRunner, Result, Substitutes, Task};
 const AUGMENTED: f32 = 0.8;
 
 /// A firing token, and its pruned text with its importances by masking.
-type Original<'a> = (Pivot<'a>, (Pruned, Masked));
+type OriginalPrompt<'a> = (Pivot<'a>, (PrunedSample, MaskedImportances));
 
 /// A pruned text with its importances by masking, then its variants.
-type Prompts = Vec<(Pruned, Masked)>;
+type Prompts = Vec<(PrunedSample, MaskedImportances)>;
 
 /// Fits graphs to patterns of pruned samples, and of variants of them in which important words are substituted, by an
 /// importance threshold, generalised by wildcards.
@@ -30,7 +30,7 @@ type Prompts = Vec<(Pruned, Masked)>;
 pub(crate) async fn fit(
     runner: &QueryRunner,
     tasks: &[Arc<Task>],
-    words: &Words,
+    words: &TokenTexts,
     sources: &mut Sources,
     mask: u32,
     options: &Options,
@@ -44,18 +44,18 @@ pub(crate) async fn fit(
     let augmented = options.substitutes != Substitutes::None;
     let masked = by_mask(runner, &texts, mask, augmented, options).await?;
     let mut originals = pivots.into_iter().zip(pruned.into_iter().zip(masked));
-    let mut work: Vec<(Arc<Task>, Vec<Original>)> = Vec::with_capacity(tasks.len());
+    let mut work: Vec<(Arc<Task>, Vec<OriginalPrompt>)> = Vec::with_capacity(tasks.len());
     for (task, own) in tasks.iter().zip(&of_tasks) {
         work.push((Arc::clone(task), originals.by_ref().take(own.len()).collect()));
     }
     let most = if augmented { options.max_augmentations } else { 0 };
     let variants_of = |length: usize| most * length + 1;
-    let numbers = |(_, own): &(_, Vec<Original>)| {
+    let numbers = |(_, own): &(_, Vec<OriginalPrompt>)| {
         own.iter().map(|(_, (pruned, _))| pruned.tokens.len()).map(|length| variants_of(length) * length.pow(2)).sum()
     };
     let mut graphs = Vec::with_capacity(tasks.len());
     for work in turns(&work, numbers) {
-        let originals: Vec<&Original> = work.iter().flat_map(|(_, own)| own).collect();
+        let originals: Vec<&OriginalPrompt> = work.iter().flat_map(|(_, own)| own).collect();
         let variants = augment(runner, &originals, sources, mask, options).await?;
         let prompts = originals.into_iter().zip(variants);
         let mut prompts = prompts.map(|((_, original), own)| iter::once(original.clone()).chain(own).collect());
@@ -94,7 +94,7 @@ fn pivots<'a>(task: &'a Task, options: &Options) -> Vec<Pivot<'a>> {
 /// the text; those that fire have patterns.
 async fn augment(
     runner: &QueryRunner,
-    originals: &[&Original<'_>],
+    originals: &[&OriginalPrompt<'_>],
     sources: &mut Sources,
     mask: u32,
     options: &Options,
@@ -121,11 +121,11 @@ async fn augment(
         .collect();
     let variants = sources.variants(runner, &texts, options).await?;
     let counts: Vec<usize> = variants.iter().map(Vec::len).collect();
-    let variants: Vec<(u32, f32, Pruned)> = originals
+    let variants: Vec<(u32, f32, PrunedSample)> = originals
         .iter()
         .zip(variants)
         .flat_map(|((pivot, (pruned, _)), variants)| {
-            let of = move |tokens| Pruned { tokens, pivot: pruned.pivot, scale: pruned.scale };
+            let of = move |tokens| PrunedSample { tokens, pivot: pruned.pivot, scale: pruned.scale };
             variants.into_iter().map(move |tokens| (pivot.neuron, pivot.max_activation, of(tokens)))
         })
         .collect();
@@ -135,7 +135,13 @@ async fn augment(
     Ok(counts.into_iter().map(|count| all.by_ref().take(count).collect()).collect())
 }
 
-fn graph(task: &Task, prompts: &[Prompts], words: &Words, special: Option<u32>, options: &Options) -> Result<Graph> {
+fn graph(
+    task: &Task,
+    prompts: &[Prompts],
+    words: &TokenTexts,
+    special: Option<u32>,
+    options: &Options,
+) -> Result<Graph> {
     let lines = PatternExtractor {
         activation_threshold: options.activation_threshold,
         importance_threshold: options.importance_threshold,
@@ -144,7 +150,7 @@ fn graph(task: &Task, prompts: &[Prompts], words: &Words, special: Option<u32>, 
     };
     let mut builder = Builder::new(Policy::FirstWins);
     let normalised =
-        |pruned: &Pruned, a: &f32| (a * pruned.scale / task.max_activation * 1000.0).round_ties_even() / 1000.0;
+        |pruned: &PrunedSample, a: &f32| (a * pruned.scale / task.max_activation * 1000.0).round_ties_even() / 1000.0;
     for prompts in prompts {
         let tokens: Vec<Vec<Token>> =
             prompts.iter().map(|(pruned, _)| pruned.tokens.iter().map(|id| words.token(*id)).collect()).collect();

@@ -10,23 +10,26 @@
 //!   the embedding and predictions of the model, are tried in place of activators and important tokens, and kept if the
 //!   neuron really fires on them;
 //! - such a token is also put in the patterns of other thresholds, if these are right often enough;
-//! - patterns are not generalised, and matching backtracks where a more exact path fails.
+//! - patterns are not generalised, and matching backtracks where a more exact path fails;
+//! - of the graph that these make, the nodes stay that are worth more than they cost, judged by the firing tokens that
+//!   they find in the samples and in random text, and by the false alarms there (see [`neuroql_graph::prune`]).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::future::join_all;
+use neuroql_graph::prune::{FiringText, Size, by_support, by_texts};
 use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
 use neuroql_model::Placement;
 
-use super::Words;
-use super::choose_patterns::{Firing, Found, Labelled, Texts, choose, ways};
-use super::compact_pattern::{Line, Step, covers, places, replaced};
-use super::substituted::{Substituted, substitute};
+use super::TokenTexts;
+use super::choose_patterns::{CandidatePattern, Firing, LabelledText, LabelledTexts, choose, ways};
+use super::compact_pattern::{CompactPattern, PatternStep, covers, places, replaced};
+use super::substituted::{VerifiedSubstitute, substitute};
 use crate::prune::{Pivot, exact};
 use crate::saliency::by_draws;
 use crate::substitutes::Sources;
-use crate::{Background, Fired, Options, QueryRunner, Result, Task, Window};
+use crate::{Background, BackgroundActivation, Options, QueryRunner, Result, Task, Window};
 
 /// Least precision of a pattern from a substitute, if it occurs at all. (Predictions that are right more often than
 /// half of F1 increase F1.)
@@ -43,16 +46,17 @@ pub(crate) async fn fit(
     runner: &QueryRunner,
     tasks: &[Arc<Task>],
     background: &Arc<Background>,
-    fired: &[Arc<[Fired]>],
-    words: &Words,
+    fired: &[Arc<[BackgroundActivation]>],
+    words: &TokenTexts,
     sources: &mut Sources,
     options: &Options,
 ) -> Result<Vec<Result<Graph>>> {
     let firings = firings(runner, tasks, background, options).await?;
     let fits = tasks.iter().zip(firings).zip(fired).map(|((task, firings), fired)| {
         let (task, background, fired) = (Arc::clone(task), Arc::clone(background), Arc::clone(fired));
-        let fire_threshold = options.fire_threshold;
-        runner.pool().run(Placement::OneThread, move || Ok(Fit::new(task, firings, background, fired, fire_threshold)))
+        let (fire_threshold, size) = (options.fire_threshold, size(options));
+        let fit = move || Ok(Fit::new(task, firings, background, fired, fire_threshold, size));
+        runner.pool().run(Placement::OneThread, fit)
     });
     // A neuron that cannot be fitted does not stop the others.
     let (mut fitted, mut failed) = (Vec::new(), Vec::new());
@@ -70,6 +74,15 @@ pub(crate) async fn fit(
         None => graphs.next(),
     };
     Ok(failed.into_iter().filter_map(outcome).collect())
+}
+
+/// Size of a graph; `None` to keep all that is found.
+fn size(options: &Options) -> Option<Size> {
+    match options.max_nodes {
+        None => Some(Size::Knee),
+        Some(0) => None,
+        Some(most) => Some(Size::Nodes(most)),
+    }
 }
 
 /// Firing tokens that patterns are made of, with the importances of their contexts.
@@ -127,12 +140,14 @@ async fn firings(
 pub(crate) struct Fit {
     pub task: Arc<Task>,
     pub firings: Vec<Firing>,
-    pub found: Vec<Found>,
+    pub found: Vec<CandidatePattern>,
     /// F1 of the patterns, on text that they were not made from.
     f1: f32,
     background: Arc<Background>,
-    fired: Arc<[Fired]>,
+    fired: Arc<[BackgroundActivation]>,
     fire_threshold: f32,
+    /// Size of the graph; `None` to keep all that is found.
+    size: Option<Size>,
 }
 
 impl Fit {
@@ -140,38 +155,39 @@ impl Fit {
         task: Arc<Task>,
         firings: Vec<Firing>,
         background: Arc<Background>,
-        fired: Arc<[Fired]>,
+        fired: Arc<[BackgroundActivation]>,
         fire_threshold: f32,
+        size: Option<Size>,
     ) -> Self {
-        let mut fit = Self { task, firings, found: Vec::new(), f1: 0.0, background, fired, fire_threshold };
+        let mut fit = Self { task, firings, found: Vec::new(), f1: 0.0, background, fired, fire_threshold, size };
         let activators = fit.firings.iter().filter_map(|firing| firing.tokens.last().copied()).collect();
-        (fit.found, fit.f1) = choose(&fit.firings, &Texts::new(&fit.labelled(), &activators));
+        (fit.found, fit.f1) = choose(&fit.firings, &LabelledTexts::new(&fit.labelled(), &activators));
         fit
     }
 
     /// Labelled texts to judge patterns on: samples to learn from, and random text to learn from, without held-out
     /// documents.
-    fn labelled(&self) -> Vec<Labelled<'_>> {
+    fn labelled(&self) -> Vec<LabelledText<'_>> {
         let fires = |activations: &[f32]| -> Vec<u32> {
             let fires = activations.iter().enumerate().filter(|(_, a)| **a >= self.fire_threshold);
             fires.map(|(position, _)| position as u32).collect()
         };
-        let samples = self.task.train.iter().enumerate().map(|(number, sample)| Labelled {
+        let samples = self.task.train.iter().enumerate().map(|(number, sample)| LabelledText {
             tokens: &sample.tokens,
             fires: fires(&sample.activations),
             sample: Some(number),
         });
-        let mut labelled: Vec<Labelled> = samples.collect();
+        let mut labelled: Vec<LabelledText> = samples.collect();
         for (window, fired) in self.random() {
             let fires = fired.iter().filter(|fired| fired.activation >= self.fire_threshold);
             let fires = fires.map(|fired| fired.position).collect();
-            labelled.push(Labelled { tokens: &window.tokens, fires, sample: None });
+            labelled.push(LabelledText { tokens: &window.tokens, fires, sample: None });
         }
         labelled
     }
 
     /// Random text to learn from, without held-out documents, with the tokens on which the neuron is active.
-    fn random(&self) -> impl Iterator<Item = (&Window, &[Fired])> {
+    fn random(&self) -> impl Iterator<Item = (&Window, &[BackgroundActivation])> {
         let judged: BTreeSet<i64> = self.task.held_out.iter().map(|sample| sample.document).collect();
         let mut rest = &self.fired[..];
         let windows = self.background.windows.iter().enumerate().map(move |(number, window)| {
@@ -193,7 +209,7 @@ impl Fit {
     }
 
     /// Makes the graph of its patterns and of the substitutes that are right often enough.
-    fn graph(self, substituted: Vec<Substituted>, words: &Words) -> Result<Graph> {
+    fn graph(self, substituted: Vec<VerifiedSubstitute>, words: &TokenTexts) -> Result<Graph> {
         let mut builder = Builder::new(Policy::Max);
         for found in &self.found {
             let mean = found.from.iter().map(|i| self.firings[*i].activation).sum::<f32>() / found.from.len() as f32;
@@ -202,20 +218,36 @@ impl Fit {
             }
         }
         self.insert(&mut builder, &substituted, words)?;
-        Ok(builder.build()?)
+        let graph = builder.build()?;
+        let Some(size) = self.size else { return Ok(graph) };
+        let labelled = self.labelled();
+        let texts = labelled.iter().map(|text| FiringText { tokens: text.tokens, fires: &text.fires });
+        let pruned = by_texts(&graph, &texts.collect::<Vec<_>>(), size)?;
+        if !pruned.is_empty() || graph.is_empty() {
+            return Ok(pruned);
+        }
+        // Patterns that are all worth little are better than none: the shortest that was learned from most.
+        let most = if let Size::Nodes(most) = size { most } else { graph.nodes().len() };
+        for count in 1..=most.min(graph.nodes().len()) {
+            let best = by_support(&graph, count)?;
+            if !best.is_empty() {
+                return Ok(best);
+            }
+        }
+        Ok(pruned)
     }
 
     /// Adds the patterns of substitutes.
-    fn insert(&self, builder: &mut Builder, substituted: &[Substituted], words: &Words) -> Result<()> {
-        let known: HashSet<&Line> = self.found.iter().map(|found| &found.line).collect();
+    fn insert(&self, builder: &mut Builder, substituted: &[VerifiedSubstitute], words: &TokenTexts) -> Result<()> {
+        let known: HashSet<&CompactPattern> = self.found.iter().map(|found| &found.line).collect();
         let activators: BTreeSet<u32> = substituted.iter().filter_map(|tried| activator(&tried.line)).collect();
         let labelled = self.labelled();
-        let texts = Texts::new(&labelled, &activators);
-        let ways: Vec<Vec<Line>> = self.firings.iter().map(ways).collect();
-        let mut judged: HashMap<Line, (f32, f32)> = HashMap::new();
-        for Substituted { line, firing, at, token, activation } in substituted {
+        let texts = LabelledTexts::new(&labelled, &activators);
+        let ways: Vec<Vec<CompactPattern>> = self.firings.iter().map(ways).collect();
+        let mut judged: HashMap<CompactPattern, (f32, f32)> = HashMap::new();
+        for VerifiedSubstitute { line, firing, at, token, activation } in substituted {
             let length = self.firings[*firing].tokens.len();
-            let mut kept: Vec<Line> = Vec::new();
+            let mut kept: Vec<CompactPattern> = Vec::new();
             for way in ways[*firing].iter().filter_map(|way| replaced(way, length, *at, *token)) {
                 if kept.iter().any(|wider| covers(wider, &way)) {
                     continue;
@@ -249,25 +281,27 @@ impl Fit {
     }
 
     /// Makes a pattern with the numbers of the firing that it came from.
-    fn pattern(&self, line: &Line, firing: usize, ends: f32, words: &Words) -> Pattern {
+    fn pattern(&self, line: &CompactPattern, firing: usize, ends: f32, words: &TokenTexts) -> Pattern {
         let firing = &self.firings[firing];
         let last = firing.tokens.len() - 1;
-        let element = |(step, at): (&Step, usize)| {
+        let element = |(step, at): (&PatternStep, usize)| {
             let importance = firing.importances[at];
             let activation = if at == last { ends } else { 0.0 };
             match step {
-                Step::Token(token) => Element { symbol: Symbol::Token(words.token(*token)), importance, activation },
-                Step::Any => Element { symbol: Symbol::Any, importance, activation },
-                Step::Gap(most) => Element { symbol: Symbol::Gap(*most), importance: 0.0, activation: 0.0 },
+                PatternStep::Token(token) => {
+                    Element { symbol: Symbol::Token(words.token(*token)), importance, activation }
+                }
+                PatternStep::Any => Element { symbol: Symbol::Any, importance, activation },
+                PatternStep::Gap(most) => Element { symbol: Symbol::Gap(*most), importance: 0.0, activation: 0.0 },
             }
         };
         Pattern { elements: line.iter().zip(places(line, firing.tokens.len())).map(element).collect(), ends }
     }
 }
 
-fn activator(line: &Line) -> Option<u32> {
+fn activator(line: &CompactPattern) -> Option<u32> {
     match line.first() {
-        Some(Step::Token(token)) => Some(*token),
+        Some(PatternStep::Token(token)) => Some(*token),
         _ => None,
     }
 }
@@ -287,19 +321,20 @@ mod tests {
     /// Predictions for a neuron that fires on 9 after 1, with 8 verified in the place of 9, judged on two samples.
     fn fires_on(first: Sample, second: Sample, f1: f32, read: &[u32]) -> Vec<bool> {
         let firing = Firing { sample: 0, start: 0, tokens: vec![1, 9], importances: vec![0.35, 1.0], activation: 1.0 };
-        let seen = vec![Step::Token(9), Step::Token(1)];
+        let seen = vec![PatternStep::Token(9), PatternStep::Token(1)];
         let fit = Fit {
             task: Arc::new(Task { neuron: 0, max_activation: 1.0, train: vec![first, second], held_out: vec![] }),
             firings: vec![firing],
-            found: vec![Found { line: seen, from: vec![0] }],
+            found: vec![CandidatePattern { line: seen, from: vec![0] }],
             f1,
             background: Arc::default(),
             fired: [].into(),
             fire_threshold: 0.5,
+            size: None,
         };
-        let line = vec![Step::Token(8), Step::Token(1)];
-        let substituted = vec![Substituted { line, firing: 0, at: 1, token: 8, activation: 0.75 }];
-        let words = Words::new((0..10).map(|i| i.to_string()).collect());
+        let line = vec![PatternStep::Token(8), PatternStep::Token(1)];
+        let substituted = vec![VerifiedSubstitute { line, firing: 0, at: 1, token: 8, activation: 0.75 }];
+        let words = TokenTexts::new((0..10).map(|i| i.to_string()).collect());
         let graph = fit.graph(substituted, &words).unwrap();
         let mut predicted = Vec::new();
         Matcher::of(&graph, Semantics::Longest).unwrap().simulate(read, &mut predicted);

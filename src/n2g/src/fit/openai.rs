@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use neuroql_graph::{Builder, Element, Graph, Pattern, Policy, Symbol};
 
-use super::Words;
-use crate::prune::{Pivot, Pruned, exact};
-use crate::query_runner::{At, Query, unanswered};
+use super::TokenTexts;
+use crate::prune::{Pivot, PrunedSample, exact};
+use crate::query_runner::{Positions, Query, unanswered};
 use crate::{Options, QueryRunner, Result, Task};
 
 /// Fits graphs of one pattern a sample, that of its greatest activation.
 pub(crate) async fn fit(
     runner: &QueryRunner,
     tasks: &[Arc<Task>],
-    words: &Words,
+    words: &TokenTexts,
     mask: u32,
     options: &Options,
 ) -> Result<Vec<Result<Graph>>> {
@@ -28,7 +28,7 @@ pub(crate) async fn fit(
     let pruned = exact(runner, &pivots, options.keep, options.cutoff).await?;
     let mut queries = Vec::new();
     for (pivot, pruned) in pivots.iter().zip(&pruned) {
-        let query = |tokens| Query { neuron: pivot.neuron, tokens, at: At::Last };
+        let query = |tokens| Query { neuron: pivot.neuron, tokens, at: Positions::Last };
         queries.push(query(pruned.tokens.clone()));
         // A context as long as the window has no room for another token: it starts where the text does.
         let room = pruned.tokens.len() < runner.model().window();
@@ -61,12 +61,12 @@ pub(crate) async fn fit(
 }
 
 fn pattern(
-    pruned: &Pruned,
+    pruned: &PrunedSample,
     ends: f32,
     original: f32,
     masked: &[f32],
     starts: bool,
-    words: &Words,
+    words: &TokenTexts,
     options: &Options,
 ) -> Pattern {
     let last = pruned.tokens.len() - 1;

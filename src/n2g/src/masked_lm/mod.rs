@@ -141,7 +141,7 @@ impl MaskedLm {
         }
         let runs = passes.iter().map(|pass| {
             let (lm, cancel) = (Arc::clone(self), cancel.clone());
-            let inputs: Vec<Input> = pass.iter().map(|i| inputs[*i].clone()).collect();
+            let inputs: Vec<GapInput> = pass.iter().map(|i| inputs[*i].clone()).collect();
             pool.run(Placement::OneThread, move || {
                 cancel.check()?;
                 let probabilities = candle_nn::ops::softmax(&lm.run(&inputs)?, D::Minus1)?.to_vec2::<f32>()?;
@@ -167,7 +167,7 @@ impl MaskedLm {
         self.run(&gaps.iter().map(|gap| self.input(gap)).collect::<Result<Vec<_>>>()?)
     }
 
-    fn run(&self, inputs: &[Input]) -> Result<Tensor> {
+    fn run(&self, inputs: &[GapInput]) -> Result<Tensor> {
         let length = inputs.iter().map(|input| input.ids.len()).max().unwrap_or(0);
         let mut ids = Vec::with_capacity(inputs.len() * length);
         let mut seen = Vec::with_capacity(inputs.len() * length);
@@ -188,7 +188,7 @@ impl MaskedLm {
     }
 
     /// Input of a gap: `[CLS]` before `[MASK]` after `[SEP]`; of too long a text, the tokens nearest to the gap.
-    fn input(&self, gap: &Gap) -> Result<Input> {
+    fn input(&self, gap: &Gap) -> Result<GapInput> {
         let encode = |text: &str| match self.tokenizer.encode_fast(text, false) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
             Err(e) => Err(Error::Tokenizer(e.to_string())),
@@ -203,10 +203,10 @@ impl MaskedLm {
         let at = ids.len() - 1;
         ids.extend_from_slice(&after[..kept_after]);
         ids.push(self.sep);
-        Ok(Input { ids, at, word })
+        Ok(GapInput { ids, at, word })
     }
 
-    fn likely(&self, probabilities: &[f32], input: &Input, most: usize, least: f32) -> Vec<Filler> {
+    fn likely(&self, probabilities: &[f32], input: &GapInput, most: usize, least: f32) -> Vec<Filler> {
         let fits = |id: &usize| {
             let text = &self.texts[*id];
             let special = text.starts_with('[') && text.ends_with(']');
@@ -222,7 +222,7 @@ impl MaskedLm {
 
 /// Input of the network for a gap.
 #[derive(Debug, Clone)]
-struct Input {
+struct GapInput {
     ids: Vec<u32>,
     /// Index of the gap in the ids.
     at: usize,

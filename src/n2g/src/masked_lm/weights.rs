@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 
 /// Family of the names of tensors in the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(super) enum TensorNaming {
     Bert,
     DistilBert,
 }
@@ -47,10 +47,10 @@ const DISTILBERT: Names = [
 ///
 /// # Errors
 /// [`Error::Unsupported`] for another architecture or activation function, [`Error::Config`] for invalid numbers.
-pub(super) fn config(json: &Json) -> Result<(Family, Config)> {
+pub(super) fn config(json: &Json) -> Result<(TensorNaming, Config)> {
     let family = match json["model_type"].as_str() {
-        Some("bert") => Family::Bert,
-        Some("distilbert") => Family::DistilBert,
+        Some("bert") => TensorNaming::Bert,
+        Some("distilbert") => TensorNaming::DistilBert,
         other => {
             let value = other.unwrap_or("").into();
             return Err(Error::Unsupported {
@@ -60,7 +60,7 @@ pub(super) fn config(json: &Json) -> Result<(Family, Config)> {
             });
         }
     };
-    let ours = |bert: &'static str, distilbert| if family == Family::Bert { bert } else { distilbert };
+    let ours = |bert: &'static str, distilbert| if family == TensorNaming::Bert { bert } else { distilbert };
     let size = |name: &str| match json[name].as_u64() {
         Some(size @ 1..=0x100_0000) => Ok(size as usize),
         _ => Err(Error::Config(format!("{name} is {}, expected a number of 1 to {}", json[name], 0x100_0000))),
@@ -82,9 +82,9 @@ pub(super) fn config(json: &Json) -> Result<(Family, Config)> {
             }
         },
         max_position_embeddings: size("max_position_embeddings")?,
-        type_vocab_size: if family == Family::Bert { size("type_vocab_size")? } else { 1 },
+        type_vocab_size: if family == TensorNaming::Bert { size("type_vocab_size")? } else { 1 },
         // DistilBERT has no setting for it.
-        layer_norm_eps: json["layer_norm_eps"].as_f64().filter(|_| family == Family::Bert).unwrap_or(1e-12),
+        layer_norm_eps: json["layer_norm_eps"].as_f64().filter(|_| family == TensorNaming::Bert).unwrap_or(1e-12),
         model_type: None,
         ..Config::default()
     };
@@ -106,14 +106,14 @@ pub(super) fn config(json: &Json) -> Result<(Family, Config)> {
 /// predicts words (a classifier, a sentence encoder).
 pub(super) fn read(
     source: &dyn TensorSource,
-    (family, config): (Family, &Config),
+    (family, config): (TensorNaming, &Config),
     tied: bool,
 ) -> Result<HashMap<String, Tensor>> {
-    let mut read = Read { source, tensors: HashMap::new() };
+    let mut read = TensorReader { source, tensors: HashMap::new() };
     let (d, vocabulary) = (config.hidden_size, config.vocab_size);
     let (prefix, blocks) = match family {
-        Family::Bert => ("bert", "bert.encoder.layer"),
-        Family::DistilBert => ("distilbert", "distilbert.transformer.layer"),
+        TensorNaming::Bert => ("bert", "bert.encoder.layer"),
+        TensorNaming::DistilBert => ("distilbert", "distilbert.transformer.layer"),
     };
     let embeddings = |part: &str| (format!("embeddings.{part}"), format!("{prefix}.embeddings.{part}"));
     for (part, rows) in
@@ -124,27 +124,27 @@ pub(super) fn read(
     }
     let (ours, theirs) = embeddings("token_type_embeddings.weight");
     match family {
-        Family::Bert => read.tensor(&ours, &[&theirs], &[config.type_vocab_size, d])?,
-        Family::DistilBert => {
+        TensorNaming::Bert => read.tensor(&ours, &[&theirs], &[config.type_vocab_size, d])?,
+        TensorNaming::DistilBert => {
             read.tensors.insert(ours, Tensor::zeros((1, d), DType::F32, &Device::Cpu)?);
         }
     }
     let (ours, theirs) = embeddings("LayerNorm");
     read.pair(&ours, &theirs, &[d])?;
     for layer in 0..config.num_hidden_layers {
-        let names = if family == Family::Bert { BERT } else { DISTILBERT };
+        let names = if family == TensorNaming::Bert { BERT } else { DISTILBERT };
         for ((ours, theirs), shape) in names.into_iter().zip(widths(config)) {
             read.pair(&format!("encoder.layer.{layer}.{ours}"), &format!("{blocks}.{layer}.{theirs}"), &shape)?;
         }
     }
     let (dense, norm, decoder, biases) = match family {
-        Family::Bert => (
+        TensorNaming::Bert => (
             "cls.predictions.transform.dense",
             "cls.predictions.transform.LayerNorm",
             "cls.predictions.decoder.weight",
             &["cls.predictions.bias", "cls.predictions.decoder.bias"][..],
         ),
-        Family::DistilBert => {
+        TensorNaming::DistilBert => {
             ("vocab_transform", "vocab_layer_norm", "vocab_projector.weight", &["vocab_projector.bias"][..])
         }
     };
@@ -164,12 +164,12 @@ fn widths(config: &Config) -> [Vec<usize>; 8] {
     [square(), square(), square(), square(), vec![d], vec![inner, d], vec![d, inner], vec![d]]
 }
 
-struct Read<'a> {
+struct TensorReader<'a> {
     source: &'a dyn TensorSource,
     tensors: HashMap<String, Tensor>,
 }
 
-impl Read<'_> {
+impl TensorReader<'_> {
     /// Reads weight and bias; BERT's first checkpoints call those of norms gamma and beta.
     fn pair(&mut self, ours: &str, theirs: &str, shape: &[usize]) -> Result<()> {
         let named = |name| format!("{theirs}.{name}");

@@ -15,7 +15,7 @@ use crate::masked_lm::{Filler, Gap, MaskedLm, bare};
 use crate::{Options, QueryRunner, Substitutes};
 use neighbours::Neighbours;
 use predictions::predicted;
-use words::{Text, cased};
+use words::{DecodedText, cased};
 
 /// Masked language model of Neuron2Graph.
 const PUBLISHED: &str = "hf://distilbert/distilbert-base-uncased";
@@ -28,7 +28,7 @@ const CONTEXT: usize = 64;
 
 /// Place of a token of a text that may be substituted.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct TokenPlace<'a> {
     /// Tokens before the text.
     pub before: &'a [u32],
     /// Tokens of the text.
@@ -75,7 +75,7 @@ impl Sources {
     pub async fn tokens(
         &mut self,
         runner: &QueryRunner,
-        places: &[Place<'_>],
+        places: &[TokenPlace<'_>],
         options: &Options,
     ) -> Result<Vec<Vec<u32>>> {
         match options.substitutes {
@@ -112,7 +112,7 @@ impl Sources {
         let mut places = Vec::new();
         for Prompt { before, tokens, pivot, important } in prompts {
             let upto = important.iter().filter(|at| *at <= pivot);
-            places.extend(upto.map(|at| Place { before, tokens, at: *at }));
+            places.extend(upto.map(|at| TokenPlace { before, tokens, at: *at }));
         }
         let mut found = self.tokens(runner, &places, options).await?.into_iter();
         let variants = prompts.iter().map(|prompt| {
@@ -130,7 +130,12 @@ impl Sources {
         Ok(variants.collect())
     }
 
-    async fn near(&mut self, runner: &QueryRunner, places: &[Place<'_>], options: &Options) -> Result<Vec<Vec<u32>>> {
+    async fn near(
+        &mut self,
+        runner: &QueryRunner,
+        places: &[TokenPlace<'_>],
+        options: &Options,
+    ) -> Result<Vec<Vec<u32>>> {
         let most = options.max_augmentations;
         self.neighbours.learn(runner, places.iter().map(|place| place.tokens[place.at]), most).await?;
         Ok(places.iter().map(|place| self.neighbours.of(place.tokens[place.at], most)).collect())
@@ -140,7 +145,7 @@ impl Sources {
     async fn whole_words(
         &mut self,
         runner: &QueryRunner,
-        places: &[Place<'_>],
+        places: &[TokenPlace<'_>],
         options: &Options,
     ) -> Result<Vec<Vec<u32>>> {
         let model = runner.model();
@@ -151,7 +156,7 @@ impl Sources {
             let before = &place.before[place.before.len().saturating_sub(CONTEXT)..];
             let tokens = [before, place.tokens].concat();
             let at = before.len() + place.at;
-            let text = Text::new(&tokens, texts);
+            let text = DecodedText::new(&tokens, texts);
             let word = text.words().into_iter().find(|word| text.tokens_of(word) == (at..at + 1));
             if let Some(word) = word {
                 gaps.push(gap(&text, &word));
@@ -160,7 +165,7 @@ impl Sources {
         }
         let mut candidates = vec![Vec::new(); places.len()];
         for ((i, tokens, at, word), fillers) in asked.into_iter().zip(self.fill(runner, &gaps, options).await?) {
-            let text = Text::new(&tokens, texts);
+            let text = DecodedText::new(&tokens, texts);
             let own: &mut Vec<u32> = &mut candidates[i];
             for filler in fillers {
                 let new = text.replaced(&word, &cased(&filler.text, text.get(word.clone())), model)?;
@@ -183,17 +188,17 @@ impl Sources {
         let model = runner.model();
         let texts = model.tokenizer().texts();
         let mut gaps = Vec::new();
-        let mut asked: Vec<(usize, Text, Range<usize>)> = Vec::new();
+        let mut asked: Vec<(usize, DecodedText, Range<usize>)> = Vec::new();
         for (i, prompt) in prompts.iter().enumerate() {
             let important: HashSet<String> =
                 prompt.important.iter().filter_map(|at| Some(bare(texts.get(prompt.tokens[*at] as usize)?))).collect();
-            let text = Text::new(prompt.tokens, texts);
+            let text = DecodedText::new(prompt.tokens, texts);
             // As in Neuron2Graph, a word that begins where the activator ends still counts.
             let limit = text.end_of(prompt.pivot);
             for word in text.words().into_iter().take_while(|word| word.start <= limit) {
                 if important.contains(&bare(text.get(word.clone()))) {
                     gaps.push(gap(&text, &word));
-                    asked.push((i, Text::new(prompt.tokens, texts), word));
+                    asked.push((i, DecodedText::new(prompt.tokens, texts), word));
                 }
             }
         }
@@ -240,7 +245,7 @@ impl Sources {
     }
 }
 
-fn gap(text: &Text, word: &Range<usize>) -> Gap {
+fn gap(text: &DecodedText, word: &Range<usize>) -> Gap {
     let (before, after) = text.around(word);
     Gap { before: before.into(), word: text.get(word.clone()).into(), after: after.into() }
 }

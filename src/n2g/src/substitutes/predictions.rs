@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use neuroql_model::{Batch, Placement, Result};
 
-use super::{CONTEXT, Place};
+use super::{CONTEXT, TokenPlace};
 use crate::QueryRunner;
 
 /// Greatest number of tokens of a forward pass.
@@ -17,10 +17,10 @@ const TOKENS: usize = 1024;
 ///
 /// # Errors
 /// Errors of [`neuroql_model::Model::next_tokens`].
-pub(super) async fn predicted(runner: &QueryRunner, places: &[Place<'_>], most: usize) -> Result<Vec<Vec<u32>>> {
+pub(super) async fn predicted(runner: &QueryRunner, places: &[TokenPlace<'_>], most: usize) -> Result<Vec<Vec<u32>>> {
     let model = runner.model();
     let room = CONTEXT.min(model.window());
-    let prefix = |place: &Place| {
+    let prefix = |place: &TokenPlace| {
         let tokens = [place.before, &place.tokens[..place.at]].concat();
         tokens[tokens.len().saturating_sub(room)..].to_vec()
     };

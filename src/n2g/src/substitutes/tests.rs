@@ -7,7 +7,7 @@ use futures::executor::block_on;
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Batch, Cancel, Model, Registry};
 
-use super::{Place, Prompt, Sources};
+use super::{Prompt, Sources, TokenPlace};
 use crate::masked_lm::bare;
 use crate::{Gap, MaskedLm, Method, Options, QueryRunner, Substitutes};
 
@@ -123,9 +123,9 @@ fn predictions_are_those_after_the_text_before() {
     let tokens = model.tokenizer().encode(" of the").unwrap();
     let mut sources = Sources::new(model);
     let places = [
-        Place { before: &[], tokens: &tokens, at: 0 },
-        Place { before: &before, tokens: &tokens, at: 0 },
-        Place { before: &before, tokens: &tokens, at: 1 },
+        TokenPlace { before: &[], tokens: &tokens, at: 0 },
+        TokenPlace { before: &before, tokens: &tokens, at: 0 },
+        TokenPlace { before: &before, tokens: &tokens, at: 1 },
     ];
     let found = block_on(sources.tokens(&runner, &places, &options(Substitutes::Predictions))).unwrap();
     for (place, found) in places.iter().zip(found) {
@@ -148,7 +148,8 @@ fn candidates_of_a_masked_lm_are_single_tokens() {
     let tokens = runner.model().tokenizer().encode(" the house, was").unwrap();
     let mut sources = Sources::new(runner.model());
     sources.set_masked_lm(masked_lm());
-    let places: Vec<Place> = (0..tokens.len()).map(|at| Place { before: &before, tokens: &tokens, at }).collect();
+    let places: Vec<TokenPlace> =
+        (0..tokens.len()).map(|at| TokenPlace { before: &before, tokens: &tokens, at }).collect();
     let found = block_on(sources.tokens(&runner, &places, &options(Substitutes::MaskedLm))).unwrap();
     let texts = runner.model().tokenizer().texts();
     for (place, found) in places.iter().zip(found) {

@@ -5,14 +5,14 @@ use std::ops::Range;
 use neuroql_model::{Model, Result};
 
 /// A text as tokens and as characters.
-pub(super) struct Text<'a> {
+pub(super) struct DecodedText<'a> {
     tokens: &'a [u32],
     text: String,
     /// Offsets of the tokens in bytes, `[tokens + 1]`.
     starts: Vec<usize>,
 }
 
-impl<'a> Text<'a> {
+impl<'a> DecodedText<'a> {
     /// Makes the text of tokens, given the texts of tokens by id.
     pub fn new(tokens: &'a [u32], texts: &[String]) -> Self {
         let mut text = String::new();
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn words_are_runs_of_letters_and_apostrophes() {
         let (tokens, texts) = texts(&["The", " do", "g's", " 3 ", "'", "Über", "\u{fffd}", "-ca", "fé"]);
-        let text = Text::new(&tokens, &texts);
+        let text = DecodedText::new(&tokens, &texts);
         let words = text.words();
         let found: Vec<&str> = words.iter().map(|word| text.get(word.clone())).collect();
         assert_eq!(found, ["The", "dog's", "'Über", "café"]);
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(of, [0..1, 1..3, 4..6, 7..9]);
         assert_eq!(text.around(&words[1]), ("The ", " 3 'Über\u{fffd}-café"));
         assert_eq!(text.end_of(2), "The dog's".len());
-        assert!(Text::new(&[], &texts).words().is_empty());
+        assert!(DecodedText::new(&[], &texts).words().is_empty());
     }
 
     #[test]

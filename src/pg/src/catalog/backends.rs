@@ -11,21 +11,21 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use datafusion::prelude::SessionContext;
-use neuroql_access::Role;
+use neuroql_access::User;
 
-use crate::wire::error_response::Failed;
-use crate::wire::interrupt::{Registry, Signal};
+use crate::wire::error_response::ExternalSqlError;
+use crate::wire::interrupt::{ConnectionRegistry, Signal};
 
 /// Registers the functions for a connection of a user.
-pub(crate) fn register(context: &SessionContext, registry: &Arc<Registry>, role: &Role) {
+pub(crate) fn register(context: &SessionContext, registry: &Arc<ConnectionRegistry>, user: &User) {
     for (name, signal) in [("pg_cancel_backend", Signal::Cancel), ("pg_terminate_backend", Signal::Terminate)] {
         // A number in a statement is a bigint.
         let types = vec![TypeSignature::Any(1), TypeSignature::Any(2)];
-        context.register_udf(ScalarUDF::from(OnBackend {
+        context.register_udf(ScalarUDF::from(BackendFunction {
             name,
             signal,
-            registry: Shared(Arc::clone(registry)),
-            role: role.clone(),
+            registry: SharedRegistry(Arc::clone(registry)),
+            user: user.clone(),
             signature: Signature::one_of(types, Volatility::Volatile),
         }));
     }
@@ -33,17 +33,17 @@ pub(crate) fn register(context: &SessionContext, registry: &Arc<Registry>, role:
 
 /// The connections inside a function, which DataFusion wants to compare and hash.
 #[derive(Debug)]
-struct Shared(Arc<Registry>);
+struct SharedRegistry(Arc<ConnectionRegistry>);
 
-impl PartialEq for Shared {
+impl PartialEq for SharedRegistry {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Shared {}
+impl Eq for SharedRegistry {}
 
-impl Hash for Shared {
+impl Hash for SharedRegistry {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.0).hash(state);
     }
@@ -51,29 +51,29 @@ impl Hash for Shared {
 
 /// Function of a connection's number, and of milliseconds to wait for its end, which it ignores.
 #[derive(Debug)]
-struct OnBackend {
+struct BackendFunction {
     name: &'static str,
     signal: Signal,
-    registry: Shared,
-    role: Role,
+    registry: SharedRegistry,
+    user: User,
     signature: Signature,
 }
 
-impl PartialEq for OnBackend {
+impl PartialEq for BackendFunction {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.registry == other.registry && self.role.name == other.role.name
+        self.name == other.name && self.registry == other.registry && self.user.name == other.user.name
     }
 }
 
-impl Eq for OnBackend {}
+impl Eq for BackendFunction {}
 
-impl Hash for OnBackend {
+impl Hash for BackendFunction {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.name, &self.role.name).hash(state);
+        (self.name, &self.user.name).hash(state);
     }
 }
 
-impl ScalarUDFImpl for OnBackend {
+impl ScalarUDFImpl for BackendFunction {
     fn name(&self) -> &str {
         self.name
     }
@@ -90,8 +90,8 @@ impl ScalarUDFImpl for OnBackend {
         let pids: ArrayRef = args.args[0].to_array(args.number_rows)?;
         let pids = cast(&pids, &DataType::Int32)?;
         let done = pids.as_primitive::<Int32Type>().iter().map(|pid| {
-            let signal = |pid| self.registry.0.signal(pid, self.signal, &self.role);
-            pid.map(signal).transpose().map_err(|error| DataFusionError::External(Box::new(Failed(error))))
+            let signal = |pid| self.registry.0.signal(pid, self.signal, &self.user);
+            pid.map(signal).transpose().map_err(|error| DataFusionError::External(Box::new(ExternalSqlError(error))))
         });
         Ok(ColumnarValue::Array(Arc::new(done.collect::<Result<BooleanArray>>()?)))
     }

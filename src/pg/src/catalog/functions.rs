@@ -24,7 +24,7 @@ use crate::catalog::quote_functions;
 use crate::encode::column;
 use crate::session::settings::{SERVER_VERSION, Settings};
 use crate::wire::startup::SUPERUSER;
-use neuroql_access::Role;
+use neuroql_access::User;
 
 /// Returns the answer of `version()`. Clients look for "PostgreSQL" and a number at its start.
 pub(crate) fn version() -> String {
@@ -82,7 +82,7 @@ pub(crate) fn register_constant(context: &SessionContext) {
         ("shobj_description", nothing),
     ];
     for (name, value) in constants {
-        context.register_udf(ScalarUDF::new_from_impl(Constant::new(name, value, Volatility::Stable)));
+        context.register_udf(ScalarUDF::new_from_impl(ConstantFunction::new(name, value, Volatility::Stable)));
     }
     if let Ok(known) = context.udf("format_type") {
         context.register_udf(ScalarUDF::new_from_impl(FormatType { known }));
@@ -95,8 +95,8 @@ pub(crate) fn register_constant(context: &SessionContext) {
 }
 
 /// Registers functions that answer for one connection.
-pub(crate) fn register_session(context: &SessionContext, settings: &Arc<Mutex<Settings>>, role: &Role, pid: i32) {
-    let user = ScalarValue::from(role.name.as_str());
+pub(crate) fn register_session(context: &SessionContext, settings: &Arc<Mutex<Settings>>, user: &User, pid: i32) {
+    let user = ScalarValue::from(user.name.as_str());
     let constants = [
         ("session_user", user.clone()),
         ("current_user", user.clone()),
@@ -105,7 +105,7 @@ pub(crate) fn register_session(context: &SessionContext, settings: &Arc<Mutex<Se
         ("pg_backend_pid", ScalarValue::Int32(Some(pid))),
     ];
     for (name, value) in constants {
-        context.register_udf(ScalarUDF::new_from_impl(Constant::new(name, value, Volatility::Stable)));
+        context.register_udf(ScalarUDF::new_from_impl(ConstantFunction::new(name, value, Volatility::Stable)));
     }
     context.register_udf(ScalarUDF::new_from_impl(CurrentSetting::new(Arc::clone(settings))));
     context.register_udf(ScalarUDF::new_from_impl(SetConfig::new(Arc::clone(settings))));
@@ -114,25 +114,25 @@ pub(crate) fn register_session(context: &SessionContext, settings: &Arc<Mutex<Se
 /// Registers `current_schema`, the schema in which unqualified names are looked up.
 pub(crate) fn register_current_schema(context: &SessionContext, schema: &str) {
     let value = ScalarValue::from(schema);
-    context.register_udf(ScalarUDF::new_from_impl(Constant::new("current_schema", value, Volatility::Stable)));
+    context.register_udf(ScalarUDF::new_from_impl(ConstantFunction::new("current_schema", value, Volatility::Stable)));
 }
 
 /// A function of any arguments with one answer.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Constant {
+struct ConstantFunction {
     name: &'static str,
     value: ScalarValue,
     signature: Signature,
 }
 
-impl Constant {
+impl ConstantFunction {
     fn new(name: &'static str, value: ScalarValue, volatility: Volatility) -> Self {
         let signature = Signature::one_of(vec![TypeSignature::Nullary, TypeSignature::VariadicAny], volatility);
         Self { name, value, signature }
     }
 }
 
-impl ScalarUDFImpl for Constant {
+impl ScalarUDFImpl for ConstantFunction {
     fn name(&self) -> &str {
         self.name
     }
@@ -152,17 +152,17 @@ impl ScalarUDFImpl for Constant {
 
 /// Settings of one connection inside a function, which DataFusion wants to compare and hash.
 #[derive(Debug, Clone)]
-struct Shared(Arc<Mutex<Settings>>);
+struct SharedSettings(Arc<Mutex<Settings>>);
 
-impl PartialEq for Shared {
+impl PartialEq for SharedSettings {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Shared {}
+impl Eq for SharedSettings {}
 
-impl std::hash::Hash for Shared {
+impl std::hash::Hash for SharedSettings {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.0).hash(state);
     }
@@ -171,7 +171,7 @@ impl std::hash::Hash for Shared {
 /// `current_setting(name [, missing_ok])`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct CurrentSetting {
-    settings: Shared,
+    settings: SharedSettings,
     signature: Signature,
 }
 
@@ -182,7 +182,7 @@ impl CurrentSetting {
             TypeSignature::Exact(vec![DataType::Utf8, DataType::Boolean]),
         ];
         // Volatile, because a value may change between planning and execution.
-        Self { settings: Shared(settings), signature: Signature::one_of(forms, Volatility::Volatile) }
+        Self { settings: SharedSettings(settings), signature: Signature::one_of(forms, Volatility::Volatile) }
     }
 }
 
@@ -225,14 +225,14 @@ impl ScalarUDFImpl for CurrentSetting {
 /// `set_config(name, value, is_local)`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct SetConfig {
-    settings: Shared,
+    settings: SharedSettings,
     signature: Signature,
 }
 
 impl SetConfig {
     fn new(settings: Arc<Mutex<Settings>>) -> Self {
         let types = vec![DataType::Utf8, DataType::Utf8, DataType::Boolean];
-        Self { settings: Shared(settings), signature: Signature::exact(types, Volatility::Volatile) }
+        Self { settings: SharedSettings(settings), signature: Signature::exact(types, Volatility::Volatile) }
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod object_functions;
 pub(crate) mod objects;
 mod own_functions;
 pub(crate) mod quote_functions;
+mod stat_activity;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -37,24 +38,35 @@ use datafusion_postgres::pgwire::api::Type;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::catalog::objects::{Functions, Snapshot};
+use crate::catalog::stat_activity::StatActivity;
 use crate::decode;
 use crate::encode::column;
+use crate::wire::interrupt::ConnectionRegistry;
 use neuroql::{column_comment, table_comment};
-use neuroql_access::Role;
+use neuroql_access::Users;
+
+/// Name of the table of connections, which pg-catalog does not have.
+pub(crate) const STAT_ACTIVITY: &str = "pg_stat_activity";
 
 /// Registers the schema and its functions.
-pub(crate) fn register(context: &SessionContext, roles: Vec<Role>) -> Result<Arc<Functions>> {
+pub(crate) fn register(
+    context: &SessionContext,
+    users: &Arc<Users>,
+    registry: &Arc<ConnectionRegistry>,
+) -> Result<Arc<Functions>> {
     let name = context.state().config_options().catalog.default_catalog.clone();
-    setup_pg_catalog(context, &name, Roles(roles.clone())).map_err(|error| *error)?;
+    setup_pg_catalog(context, &name, Roles(Arc::clone(users))).map_err(|error| *error)?;
     let catalogs = Arc::clone(context.state().catalog_list());
     let tables = Arc::new(PgCatalogStaticTables::try_new()?);
     let own = own_functions::own_functions(context);
     own_functions::register(context, &own);
     let functions = Arc::new(Functions::read(tables.pg_proc.data())?.with_own(own));
     let offered = offered(context, &tables);
-    let inner = PgCatalogSchemaProvider::try_new(Tagged(catalogs), tables, Roles(roles))?;
+    let inner = PgCatalogSchemaProvider::try_new(TypedCatalogList(catalogs), tables, Roles(Arc::clone(users)))?;
     let catalog = context.catalog(&name).ok_or_else(|| exec_datafusion_err!("catalog {name} does not exist"))?;
-    catalog.register_schema("pg_catalog", Arc::new(PgCatalog { inner, functions: Arc::clone(&functions), offered }))?;
+    let activity = Arc::new(StatActivity::new(Arc::clone(registry), name));
+    let schema = PgCatalog { inner, functions: Arc::clone(&functions), offered, activity };
+    catalog.register_schema("pg_catalog", Arc::new(schema))?;
     Ok(functions)
 }
 
@@ -109,21 +121,21 @@ async fn comments(
 }
 
 #[derive(Debug, Clone)]
-struct Roles(Vec<Role>);
+struct Roles(Arc<Users>);
 
 // Not behind an Arc: pg-catalog's implementation for Arc<T> calls itself without end.
 #[async_trait]
 impl PgCatalogContextProvider for Roles {
     async fn roles(&self) -> Vec<String> {
-        self.0.iter().map(|role| role.name.clone()).collect()
+        self.0.list().into_iter().map(|user| user.name).collect()
     }
 
     async fn role(&self, name: &str) -> Option<CatalogRole> {
-        self.0.iter().find(|role| role.name == name).map(|role| CatalogRole {
-            name: role.name.clone(),
-            is_superuser: role.superuser,
+        self.0.get(name).map(|user| CatalogRole {
+            is_superuser: user.is_superuser(),
             can_login: true,
-            can_create_db: role.superuser,
+            can_create_db: user.is_superuser(),
+            name: user.name,
             can_create_role: false,
             can_create_user: false,
             can_replication: false,
@@ -135,10 +147,11 @@ impl PgCatalogContextProvider for Roles {
 
 #[derive(Debug)]
 struct PgCatalog {
-    inner: PgCatalogSchemaProvider<Tagged, Roles>,
+    inner: PgCatalogSchemaProvider<TypedCatalogList, Roles>,
     functions: Arc<Functions>,
     /// Names of PostgreSQL's functions that exist here.
     offered: HashSet<String>,
+    activity: Arc<StatActivity>,
 }
 
 /// Returns the names of functions that statements may call, and of those that the catalog's other tables name.
@@ -228,15 +241,21 @@ async fn schema_number(mut namespaces: SendableRecordBatchStream, name: &str) ->
 #[async_trait]
 impl SchemaProvider for PgCatalog {
     fn table_names(&self) -> Vec<String> {
-        self.inner.table_names()
+        let mut names = self.inner.table_names();
+        names.push(STAT_ACTIVITY.into());
+        names
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.inner.table_exist(name)
+        name == STAT_ACTIVITY || self.inner.table_exist(name)
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match name {
+            STAT_ACTIVITY => {
+                let rows = Arc::clone(&self.activity);
+                Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(rows.schema()), vec![rows])?)))
+            }
             "pg_attribute" => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Dynamic(inner)) => {
                     let listed = Privileges::new(Arc::new(Attributes(inner)));
@@ -414,16 +433,16 @@ fn with_arrays(schema: &Schema) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-/// Separates a column's type from its name, see [`Tagged`].
+/// Separates a column's type from its name, see [`TypedCatalogList`].
 const SEPARATOR: char = '\u{1f}';
 
 /// The catalogs, with the wire type of each column written in front of its name: pg-catalog takes arrays other
 /// than `int4[]` and `text[]` for text, and [`Attributes`] corrects that.
 #[derive(Debug, Clone)]
-struct Tagged(Arc<dyn CatalogProviderList>);
+struct TypedCatalogList(Arc<dyn CatalogProviderList>);
 
 #[async_trait]
-impl CatalogInfo for Tagged {
+impl CatalogInfo for TypedCatalogList {
     async fn catalog_names(&self) -> Result<Vec<String>, DataFusionError> {
         CatalogInfo::catalog_names(&self.0).await
     }

@@ -14,9 +14,9 @@ use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
-use crate::catalog::objects::{Kind, Objects};
+use crate::catalog::objects::{ObjectKind, Objects};
 use crate::encode::column;
-use crate::wire::error_response::{Failed, SqlError};
+use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// The prefix of the name of the function that writes values of a type.
 pub(crate) const WRITES: &str = "neuroql_name_of_";
@@ -24,85 +24,93 @@ pub(crate) const WRITES: &str = "neuroql_name_of_";
 /// Registers the functions for a connection.
 pub(crate) fn register(context: &SessionContext, objects: &Arc<Objects>) {
     let kinds = [
-        ("regclass", "to_regclass", Kind::Class),
-        ("regtype", "to_regtype", Kind::Type),
-        ("regproc", "to_regproc", Kind::Function),
-        ("regprocedure", "to_regprocedure", Kind::Function),
-        ("regnamespace", "to_regnamespace", Kind::Schema),
-        ("regrole", "to_regrole", Kind::Role),
+        ("regclass", "to_regclass", ObjectKind::Class),
+        ("regtype", "to_regtype", ObjectKind::Type),
+        ("regproc", "to_regproc", ObjectKind::Function),
+        ("regprocedure", "to_regprocedure", ObjectKind::Function),
+        ("regnamespace", "to_regnamespace", ObjectKind::Schema),
+        ("regrole", "to_regrole", ObjectKind::Role),
     ];
     for (name, lenient, kind) in kinds {
-        for (name, does) in
-            [(name.to_owned(), Does::Read), (lenient.to_owned(), Does::Find), (format!("{WRITES}{name}"), Does::Write)]
-        {
-            let objects = Shared(Arc::clone(objects));
+        for (name, conversion) in [
+            (name.to_owned(), Conversion::ToOid),
+            (lenient.to_owned(), Conversion::TryToOid),
+            (format!("{WRITES}{name}"), Conversion::ToName),
+        ] {
+            let objects = SharedObjects(Arc::clone(objects));
             let signature = Signature::any(1, Volatility::Stable);
-            context.register_udf(ScalarUDF::new_from_impl(OfObjects { name, does, kind, objects, signature }));
+            context.register_udf(ScalarUDF::new_from_impl(ObjectFunction {
+                name,
+                conversion,
+                kind,
+                objects,
+                signature,
+            }));
         }
     }
     for name in ["obj_description", "col_description"] {
         let signature = Signature::one_of(vec![TypeSignature::Any(1), TypeSignature::Any(2)], Volatility::Stable);
-        let objects = Shared(Arc::clone(objects));
+        let objects = SharedObjects(Arc::clone(objects));
         context.register_udf(ScalarUDF::new_from_impl(Description { name, objects, signature }));
     }
     context.register_udf(ScalarUDF::new_from_impl(PgTypeof { signature: Signature::any(1, Volatility::Stable) }));
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Does {
+enum Conversion {
     /// Converts a name, which must exist, or a number to a number.
-    Read,
+    ToOid,
     /// Converts a name to a number, NULL if it does not exist.
-    Find,
+    TryToOid,
     /// Converts a number to a name.
-    Write,
+    ToName,
 }
 
 /// Objects inside a function, which DataFusion wants to compare and hash.
 #[derive(Debug)]
-struct Shared(Arc<Objects>);
+struct SharedObjects(Arc<Objects>);
 
-impl PartialEq for Shared {
+impl PartialEq for SharedObjects {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Shared {}
+impl Eq for SharedObjects {}
 
-impl Hash for Shared {
+impl Hash for SharedObjects {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.0).hash(state);
     }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct OfObjects {
+struct ObjectFunction {
     name: String,
-    does: Does,
-    kind: Kind,
-    objects: Shared,
+    conversion: Conversion,
+    kind: ObjectKind,
+    objects: SharedObjects,
     signature: Signature,
 }
 
-impl OfObjects {
+impl ObjectFunction {
     fn apply(&self, column: &ArrayRef) -> Result<ArrayRef> {
-        let failed = |error: SqlError| DataFusionError::External(Box::new(Failed(error)));
+        let failed = |error: SqlError| DataFusionError::External(Box::new(ExternalSqlError(error)));
         let objects = &self.objects.0;
         let numbers = column.data_type().is_integer() || column.data_type().is_null();
-        Ok(match self.does {
-            Does::Write => {
+        Ok(match self.conversion {
+            Conversion::ToName => {
                 let column = cast(column, &DataType::Int32)?;
                 let name = |number| Some(objects.name(self.kind, number?));
                 Arc::new(column.as_primitive::<Int32Type>().iter().map(name).collect::<StringArray>())
             }
-            Does::Read if numbers => cast(column, &DataType::Int32)?,
-            Does::Read | Does::Find => {
+            Conversion::ToOid if numbers => cast(column, &DataType::Int32)?,
+            Conversion::ToOid | Conversion::TryToOid => {
                 let column = cast(column, &DataType::Utf8)?;
                 let number = |text: Option<&str>| -> Result<Option<i32>> {
                     let Some(text) = text else { return Ok(None) };
-                    match self.does {
-                        Does::Find => objects.find(self.kind, text).map_err(failed),
+                    match self.conversion {
+                        Conversion::TryToOid => objects.find(self.kind, text).map_err(failed),
                         _ => objects.number(self.kind, text).map(Some).map_err(failed),
                     }
                 };
@@ -112,7 +120,7 @@ impl OfObjects {
     }
 }
 
-impl ScalarUDFImpl for OfObjects {
+impl ScalarUDFImpl for ObjectFunction {
     fn name(&self) -> &str {
         &self.name
     }
@@ -122,12 +130,12 @@ impl ScalarUDFImpl for OfObjects {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(if self.does == Does::Write { DataType::Utf8 } else { DataType::Int32 })
+        Ok(if self.conversion == Conversion::ToName { DataType::Utf8 } else { DataType::Int32 })
     }
 
     fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
         let field = Field::new(&self.name, self.return_type(&[])?, true);
-        let read = self.does != Does::Write;
+        let read = self.conversion != Conversion::ToName;
         Ok(Arc::new(if read { field.with_metadata(column::mark(&self.kind.wire())) } else { field }))
     }
 
@@ -146,7 +154,7 @@ impl ScalarUDFImpl for OfObjects {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Description {
     name: &'static str,
-    objects: Shared,
+    objects: SharedObjects,
     signature: Signature,
 }
 

@@ -17,7 +17,7 @@ use crate::wire::error_response::SqlError;
 
 /// A kind of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum ObjectKind {
     Class,
     Type,
     Function,
@@ -25,7 +25,7 @@ pub(crate) enum Kind {
     Role,
 }
 
-impl Kind {
+impl ObjectKind {
     /// Returns the kind of objects that a type of this name names.
     pub(crate) fn of(name: &str) -> Option<Self> {
         Some(match name {
@@ -159,7 +159,7 @@ impl Objects {
     }
 
     /// Returns the number of an object. Digits are a number themselves, and `-` is none.
-    pub(crate) fn number(&self, kind: Kind, text: &str) -> Result<i32, SqlError> {
+    pub(crate) fn number(&self, kind: ObjectKind, text: &str) -> Result<i32, SqlError> {
         let text = text.trim();
         if text == "-" {
             return Ok(0);
@@ -171,22 +171,22 @@ impl Objects {
     }
 
     /// Returns the number of an object, if there is one of this name.
-    pub(crate) fn find(&self, kind: Kind, text: &str) -> Result<Option<i32>, SqlError> {
+    pub(crate) fn find(&self, kind: ObjectKind, text: &str) -> Result<Option<i32>, SqlError> {
         let text = text.trim();
         let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
-        if kind == Kind::Type {
+        if kind == ObjectKind::Type {
             return Ok(type_number(text, &snapshot));
         }
         let parts = parts(text).ok_or_else(|| SqlError::error("42602", format!("invalid name syntax: \"{text}\"")))?;
         let named =
             |all: &[(String, i32)], name: &str| all.iter().find(|(known, _)| known == name).map(|(_, number)| *number);
         Ok(match (kind, parts.as_slice()) {
-            (Kind::Class, [.., schema, name]) => class(&snapshot, schema, name),
-            (Kind::Class, [name]) => {
+            (ObjectKind::Class, [.., schema, name]) => class(&snapshot, schema, name),
+            (ObjectKind::Class, [name]) => {
                 let path = std::iter::once("pg_catalog").chain(snapshot.path.iter().map(String::as_str));
                 path.filter_map(|schema| class(&snapshot, schema, name)).next()
             }
-            (Kind::Function, [.., name]) => {
+            (ObjectKind::Function, [.., name]) => {
                 // Arguments do not distinguish a `regprocedure` here.
                 let name = name.split('(').next().unwrap_or(name);
                 match self.functions.by_name.get(name).map(Vec::as_slice) {
@@ -197,14 +197,14 @@ impl Objects {
                     }
                 }
             }
-            (Kind::Schema, [name]) => named(&snapshot.schemas, name),
-            (Kind::Role, [name]) => named(&snapshot.roles, name),
+            (ObjectKind::Schema, [name]) => named(&snapshot.schemas, name),
+            (ObjectKind::Role, [name]) => named(&snapshot.roles, name),
             _ => None,
         })
     }
 
     /// Returns the name of an object; its number if it has none.
-    pub(crate) fn name(&self, kind: Kind, number: i32) -> String {
+    pub(crate) fn name(&self, kind: ObjectKind, number: i32) -> String {
         if number == 0 {
             return "-".into();
         }
@@ -212,14 +212,16 @@ impl Objects {
         let named =
             |all: &[(String, i32)]| all.iter().find(|(_, known)| *known == number).map(|(name, _)| quoted(name));
         let found = match kind {
-            Kind::Class => snapshot.classes.iter().find(|(_, _, known)| *known == number).map(|(schema, name, _)| {
-                let visible = schema == "pg_catalog" || snapshot.path.iter().any(|part| part == schema);
-                if visible { quoted(name) } else { format!("{}.{}", quoted(schema), quoted(name)) }
-            }),
-            Kind::Type => u32::try_from(number).ok().and_then(Type::from_oid).map(|known| decode::name(&known)),
-            Kind::Function => self.functions.names.get(&number).cloned(),
-            Kind::Schema => named(&snapshot.schemas),
-            Kind::Role => named(&snapshot.roles),
+            ObjectKind::Class => {
+                snapshot.classes.iter().find(|(_, _, known)| *known == number).map(|(schema, name, _)| {
+                    let visible = schema == "pg_catalog" || snapshot.path.iter().any(|part| part == schema);
+                    if visible { quoted(name) } else { format!("{}.{}", quoted(schema), quoted(name)) }
+                })
+            }
+            ObjectKind::Type => u32::try_from(number).ok().and_then(Type::from_oid).map(|known| decode::name(&known)),
+            ObjectKind::Function => self.functions.names.get(&number).cloned(),
+            ObjectKind::Schema => named(&snapshot.schemas),
+            ObjectKind::Role => named(&snapshot.roles),
         };
         found.unwrap_or_else(|| u32::from_ne_bytes(number.to_ne_bytes()).to_string())
     }
@@ -309,26 +311,26 @@ mod tests {
     fn names_are_found_and_written() {
         let objects = objects();
         let number = |kind, text| objects.number(kind, text).map_err(|error| error.sqlstate.into_owned());
-        assert_eq!(number(Kind::Class, "toy.activations"), Ok(16400));
-        assert_eq!(number(Kind::Class, "Toy.\"activations\""), Ok(16400));
-        assert_eq!(number(Kind::Class, "neuroql.toy.activations"), Ok(16400));
-        assert_eq!(number(Kind::Class, "\"My Table\""), Ok(16401));
-        assert_eq!(number(Kind::Class, "pg_class"), Ok(1259));
-        assert_eq!(number(Kind::Class, "16400"), Ok(16400));
-        assert_eq!(number(Kind::Class, "My Table").unwrap_err(), "42P01");
-        assert_eq!(number(Kind::Class, "activations").unwrap_err(), "42P01");
-        assert_eq!(number(Kind::Class, "\"x").unwrap_err(), "42602");
-        assert_eq!(number(Kind::Type, "int4"), Ok(23));
-        assert_eq!(number(Kind::Type, "double precision[]"), Ok(1022));
-        assert_eq!(number(Kind::Type, "regclass"), Ok(2205));
-        assert_eq!(number(Kind::Type, "nothing").unwrap_err(), "42704");
-        assert_eq!(number(Kind::Schema, "toy"), Ok(5));
-        assert_eq!(number(Kind::Schema, "nothing").unwrap_err(), "3F000");
-        assert_eq!(number(Kind::Function, "nothing").unwrap_err(), "42883");
-        assert_eq!(objects.name(Kind::Class, 16400), "toy.activations");
-        assert_eq!(objects.name(Kind::Class, 16401), "\"My Table\"");
-        assert_eq!(objects.name(Kind::Class, 0), "-");
-        assert_eq!(objects.name(Kind::Class, 7), "7");
-        assert_eq!(objects.name(Kind::Type, 1022), "double precision[]");
+        assert_eq!(number(ObjectKind::Class, "toy.activations"), Ok(16400));
+        assert_eq!(number(ObjectKind::Class, "Toy.\"activations\""), Ok(16400));
+        assert_eq!(number(ObjectKind::Class, "neuroql.toy.activations"), Ok(16400));
+        assert_eq!(number(ObjectKind::Class, "\"My Table\""), Ok(16401));
+        assert_eq!(number(ObjectKind::Class, "pg_class"), Ok(1259));
+        assert_eq!(number(ObjectKind::Class, "16400"), Ok(16400));
+        assert_eq!(number(ObjectKind::Class, "My Table").unwrap_err(), "42P01");
+        assert_eq!(number(ObjectKind::Class, "activations").unwrap_err(), "42P01");
+        assert_eq!(number(ObjectKind::Class, "\"x").unwrap_err(), "42602");
+        assert_eq!(number(ObjectKind::Type, "int4"), Ok(23));
+        assert_eq!(number(ObjectKind::Type, "double precision[]"), Ok(1022));
+        assert_eq!(number(ObjectKind::Type, "regclass"), Ok(2205));
+        assert_eq!(number(ObjectKind::Type, "nothing").unwrap_err(), "42704");
+        assert_eq!(number(ObjectKind::Schema, "toy"), Ok(5));
+        assert_eq!(number(ObjectKind::Schema, "nothing").unwrap_err(), "3F000");
+        assert_eq!(number(ObjectKind::Function, "nothing").unwrap_err(), "42883");
+        assert_eq!(objects.name(ObjectKind::Class, 16400), "toy.activations");
+        assert_eq!(objects.name(ObjectKind::Class, 16401), "\"My Table\"");
+        assert_eq!(objects.name(ObjectKind::Class, 0), "-");
+        assert_eq!(objects.name(ObjectKind::Class, 7), "7");
+        assert_eq!(objects.name(ObjectKind::Type, 1022), "double precision[]");
     }
 }

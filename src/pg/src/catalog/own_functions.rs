@@ -33,12 +33,12 @@ pub(crate) struct OwnFunction {
     types: Vec<u32>,
     result: String,
     result_type: u32,
-    kind: Kind,
+    kind: FunctionKind,
     description: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+enum FunctionKind {
     Scalar,
     Aggregate,
     Table,
@@ -52,13 +52,13 @@ pub(crate) fn own_functions(context: &SessionContext) -> Vec<OwnFunction> {
     for function in state.scalar_functions().values() {
         if let Some(documentation) = function.documentation().filter(is_own) {
             let result = function.inner().return_type(&[]).ok();
-            functions.push(documented(function.name(), documentation, result, Kind::Scalar));
+            functions.push(documented(function.name(), documentation, result, FunctionKind::Scalar));
         }
     }
     for function in state.aggregate_functions().values() {
         if let Some(documentation) = function.documentation().filter(is_own) {
             let result = function.return_type(&[]).ok();
-            functions.push(documented(function.name(), documentation, result, Kind::Aggregate));
+            functions.push(documented(function.name(), documentation, result, FunctionKind::Aggregate));
         }
     }
     functions.extend(table_function_documentation().into_iter().map(of_table));
@@ -71,7 +71,7 @@ pub(crate) fn own_functions(context: &SessionContext) -> Vec<OwnFunction> {
     functions
 }
 
-fn documented(name: &str, documentation: &Documentation, result: Option<DataType>, kind: Kind) -> OwnFunction {
+fn documented(name: &str, documentation: &Documentation, result: Option<DataType>, kind: FunctionKind) -> OwnFunction {
     let syntax = documentation.syntax_example.as_str();
     let inside = syntax.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map_or("", |(inside, _)| inside);
     let names: Vec<String> = documentation.arguments.iter().flatten().map(|(name, _)| name.clone()).collect();
@@ -116,7 +116,7 @@ fn of_table(function: TableFunctionDocumentation) -> OwnFunction {
         types,
         result: format!("TABLE({})", columns.collect::<Vec<_>>().join(", ")),
         result_type: Type::RECORD.oid(),
-        kind: Kind::Table,
+        kind: FunctionKind::Table,
         description: function.description.into(),
     }
 }
@@ -137,7 +137,7 @@ fn one_line(text: &str) -> String {
 /// Returns a batch of `pg_proc` with the functions, in no schema yet.
 pub(crate) fn rows(functions: &[OwnFunction], schema: &SchemaRef) -> Result<RecordBatch> {
     let value = |function: &OwnFunction, column: &str| -> Option<String> {
-        let is_table = function.kind == Kind::Table;
+        let is_table = function.kind == FunctionKind::Table;
         Some(match column {
             "oid" => function.oid.to_string(),
             "proname" | "prosrc" => function.name.clone(),
@@ -149,9 +149,9 @@ pub(crate) fn rows(functions: &[OwnFunction], schema: &SchemaRef) -> Result<Reco
             "prorows" => if is_table { "1000" } else { "0" }.into(),
             "provariadic" | "pronargdefaults" => "0".into(),
             "prosupport" => "-".into(),
-            "prokind" => if function.kind == Kind::Aggregate { "a" } else { "f" }.into(),
+            "prokind" => if function.kind == FunctionKind::Aggregate { "a" } else { "f" }.into(),
             "prosecdef" | "proleakproof" => "false".into(),
-            "proisstrict" => (function.kind == Kind::Scalar).to_string(),
+            "proisstrict" => (function.kind == FunctionKind::Scalar).to_string(),
             "proretset" => is_table.to_string(),
             "provolatile" => if is_table { "v" } else { "i" }.into(),
             "proparallel" => "s".into(),
@@ -195,7 +195,7 @@ pub(crate) fn register(context: &SessionContext, functions: &[OwnFunction]) {
     ] {
         let texts = functions.iter().map(|function| (function.oid, text(function).to_owned())).collect();
         let signature = Signature::exact(vec![DataType::Int32], Volatility::Stable);
-        context.register_udf(ScalarUDF::new_from_impl(TextOfFunction { name, texts, signature }));
+        context.register_udf(ScalarUDF::new_from_impl(FunctionTextFunction { name, texts, signature }));
     }
 }
 
@@ -206,28 +206,28 @@ pub(crate) fn descriptions(functions: &[OwnFunction]) -> HashMap<i32, String> {
 
 /// A function of the number of a function.
 #[derive(Debug)]
-struct TextOfFunction {
+struct FunctionTextFunction {
     name: &'static str,
     texts: HashMap<i32, String>,
     signature: Signature,
 }
 
 // No two functions have one name.
-impl PartialEq for TextOfFunction {
+impl PartialEq for FunctionTextFunction {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
     }
 }
 
-impl Eq for TextOfFunction {}
+impl Eq for FunctionTextFunction {}
 
-impl Hash for TextOfFunction {
+impl Hash for FunctionTextFunction {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name.hash(state);
     }
 }
 
-impl ScalarUDFImpl for TextOfFunction {
+impl ScalarUDFImpl for FunctionTextFunction {
     fn name(&self) -> &str {
         self.name
     }

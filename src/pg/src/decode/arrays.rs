@@ -22,7 +22,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Option<String>>, SqlError> {
             let message = format!("arrays of more than one dimension are not supported: \"{text}\"");
             return Err(SqlError::not_supported(message));
         }
-        let item = Item::read(rest).ok_or_else(malformed)?;
+        let item = ArrayItem::read(rest).ok_or_else(malformed)?;
         items.push(item.value);
         let mut letters = item.rest.chars();
         match letters.next() {
@@ -33,12 +33,12 @@ pub(super) fn read(text: &str) -> Result<Vec<Option<String>>, SqlError> {
     }
 }
 
-struct Item<'a> {
+struct ArrayItem<'a> {
     value: Option<String>,
     rest: &'a str,
 }
 
-impl<'a> Item<'a> {
+impl<'a> ArrayItem<'a> {
     /// Reads up to the comma or brace after an item.
     fn read(text: &'a str) -> Option<Self> {
         let mut value = String::new();

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 
-use crate::encode::copy::{BINARY_HEADER, CopyFormat, Text};
+use crate::encode::copy::{BINARY_HEADER, CopyFormat, TextOptions};
 use crate::wire::error_response::SqlError;
 
 /// The values of a row in their written form; `None` is NULL.
@@ -21,7 +21,7 @@ pub(crate) struct CopyReader {
     /// Bytes of the buffer that were already searched for the end of a row.
     seen: usize,
     /// The row of CSV that is being read.
-    record: Record,
+    record: CsvRecord,
     /// Number of lines, or of rows of a binary copy, that were read.
     line: usize,
     header: bool,
@@ -30,7 +30,7 @@ pub(crate) struct CopyReader {
 
 /// Part of a row of CSV.
 #[derive(Debug, Default)]
-struct Record {
+struct CsvRecord {
     fields: Row,
     field: Vec<u8>,
     /// True if a part of the field was in quotes.
@@ -55,7 +55,7 @@ impl CopyReader {
             columns,
             buffer: BytesMut::new(),
             seen: 0,
-            record: Record::default(),
+            record: CsvRecord::default(),
             line: 0,
             header,
             ended: false,
@@ -127,7 +127,7 @@ impl CopyReader {
         Ok(rows)
     }
 
-    fn lines(&mut self, text: &Text, rows: &mut Vec<Row>) -> Result<(), SqlError> {
+    fn lines(&mut self, text: &TextOptions, rows: &mut Vec<Row>) -> Result<(), SqlError> {
         while !self.ended {
             // A backslash before the end of a line makes the newline part of a value.
             let end = loop {
@@ -165,7 +165,14 @@ impl CopyReader {
         Ok(())
     }
 
-    fn csv(&mut self, byte: u8, text: &Text, quote: u8, escape: u8, rows: &mut Vec<Row>) -> Result<(), SqlError> {
+    fn csv(
+        &mut self,
+        byte: u8,
+        text: &TextOptions,
+        quote: u8,
+        escape: u8,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), SqlError> {
         let record = &mut self.record;
         if record.in_quotes {
             if std::mem::take(&mut record.escaping) {
@@ -202,14 +209,14 @@ impl CopyReader {
         Ok(())
     }
 
-    fn end_field(&mut self, text: &Text) {
+    fn end_field(&mut self, text: &TextOptions) {
         let record = &mut self.record;
         let field = std::mem::take(&mut record.field);
         let is_null = !std::mem::take(&mut record.quoted) && field == text.null.as_bytes();
         record.fields.push((!is_null).then_some(field));
     }
 
-    fn end_record(&mut self, text: &Text, rows: &mut Vec<Row>) -> Result<(), SqlError> {
+    fn end_record(&mut self, text: &TextOptions, rows: &mut Vec<Row>) -> Result<(), SqlError> {
         self.line += 1;
         let is_end = self.record.fields.is_empty() && !self.record.quoted && self.record.field == b"\\.";
         self.end_field(text);

@@ -11,7 +11,7 @@ const MICROS: i64 = 1_000_000;
 
 /// Reads a date: days since 1970.
 pub(super) fn date(text: &str) -> Result<ScalarValue, SqlError> {
-    let parts = Parts::read(text, "date")?;
+    let parts = DateTimeParts::read(text, "date")?;
     let date = parts.date.ok_or_else(|| syntax_error("date", text))?;
     Ok(date_value(date))
 }
@@ -23,7 +23,7 @@ pub(super) fn date_value(date: NaiveDate) -> ScalarValue {
 
 /// Reads a time: nanoseconds since midnight.
 pub(super) fn time(text: &str) -> Result<ScalarValue, SqlError> {
-    let parts = Parts::read(text, "time")?;
+    let parts = DateTimeParts::read(text, "time")?;
     let micros = parts.micros.ok_or_else(|| syntax_error("time", text))?;
     time_value(micros).ok_or_else(|| SqlError::not_supported("time 24:00:00 is not supported"))
 }
@@ -35,14 +35,14 @@ pub(super) fn time_value(micros: i64) -> Option<ScalarValue> {
 
 /// Reads a time without a zone: microseconds since 1970. A zone in the text is ignored, as in Postgres.
 pub(super) fn timestamp(text: &str) -> Result<ScalarValue, SqlError> {
-    let local = Parts::read(text, "timestamp")?.local(text, "timestamp")?;
+    let local = DateTimeParts::read(text, "timestamp")?.local(text, "timestamp")?;
     Ok(ScalarValue::TimestampMicrosecond(Some(local.and_utc().timestamp_micros()), None))
 }
 
 /// Reads an instant: microseconds since 1970.
 pub(super) fn timestamptz(text: &str, zone: &str) -> Result<ScalarValue, SqlError> {
     let kind = "timestamp with time zone";
-    let parts = Parts::read(text, kind)?;
+    let parts = DateTimeParts::read(text, kind)?;
     let written = match parts.zone {
         Some(written) => written,
         None => Zone::read(zone)?,
@@ -65,14 +65,14 @@ fn out_of_range(kind: &str, text: &str) -> SqlError {
 }
 
 /// Parts of the text of a date or time.
-struct Parts {
+struct DateTimeParts {
     date: Option<NaiveDate>,
     /// Microseconds since midnight.
     micros: Option<i64>,
     zone: Option<Zone>,
 }
 
-impl Parts {
+impl DateTimeParts {
     fn local(&self, text: &str, kind: &str) -> Result<NaiveDateTime, SqlError> {
         let date = self.date.ok_or_else(|| syntax_error(kind, text))?;
         let time = Duration::microseconds(self.micros.unwrap_or(0));

@@ -9,7 +9,7 @@ const SECOND: f64 = 1e6;
 
 /// Months, days and microseconds, each with a sign of its own.
 #[derive(Debug, Default, Clone, Copy)]
-struct Sum {
+struct IntervalFields {
     months: f64,
     days: f64,
     micros: f64,
@@ -24,7 +24,7 @@ const DAYS: u16 = 1 << 3;
 const MONTHS: u16 = 1 << 4;
 const YEARS: u16 = 1 << 5;
 
-impl Sum {
+impl IntervalFields {
     /// Adds `number` of a unit. A fraction of a month is added as days, of a day as hours.
     fn add(&mut self, number: f64, unit: &str) -> Option<()> {
         let unit = unit.to_ascii_lowercase();
@@ -134,9 +134,9 @@ pub(super) fn read(text: &str) -> Result<ScalarValue, SqlError> {
     sum.ok_or_else(invalid)?.value(text)
 }
 
-fn words(text: &str) -> Option<Sum> {
+fn words(text: &str) -> Option<IntervalFields> {
     let text = text.strip_prefix('@').unwrap_or(text);
-    let mut sum = Sum::default();
+    let mut sum = IntervalFields::default();
     let mut ago = false;
     let mut number: Option<f64> = None;
     let mut fields = 0;
@@ -199,7 +199,7 @@ fn words(text: &str) -> Option<Sum> {
         fields += 1;
     }
     if ago {
-        sum = Sum { months: -sum.months, days: -sum.days, micros: -sum.micros, ..sum };
+        sum = IntervalFields { months: -sum.months, days: -sum.days, micros: -sum.micros, ..sum };
     }
     (fields > 0).then_some(sum)
 }
@@ -225,8 +225,8 @@ fn clock(text: &str) -> Option<f64> {
     Some(sign * ((hours * 60.0 + minutes) * 60.0 + seconds) * SECOND)
 }
 
-fn iso(text: &str) -> Option<Sum> {
-    let mut sum = Sum::default();
+fn iso(text: &str) -> Option<IntervalFields> {
+    let mut sum = IntervalFields::default();
     let mut rest = text;
     let mut in_time = false;
     let mut fields = 0;

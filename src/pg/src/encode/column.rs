@@ -19,12 +19,12 @@ use datafusion_postgres::pgwire::types::format::FormatOptions;
 
 use postgres_types::Kind as PgKind;
 
-use crate::catalog::objects::{Kind, Objects};
+use crate::catalog::objects::{ObjectKind, Objects};
 use crate::encode::datetime;
 use crate::encode::nested_array;
 use crate::encode::record;
 use crate::floats;
-use crate::sql::column_names::Names;
+use crate::sql::column_names::ColumnNames;
 use crate::wire::error_response::SqlError;
 
 /// The columns of a result, before a client has chosen text or binary.
@@ -35,7 +35,7 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    pub(crate) fn new(schema: &Schema, names: &Names) -> Self {
+    pub(crate) fn new(schema: &Schema, names: &ColumnNames) -> Self {
         let count = schema.fields().len();
         let fields = schema.fields().iter().enumerate().map(|(index, field)| {
             let name = names.name(index, count, field.name()).to_string();
@@ -46,6 +46,11 @@ impl Columns {
 
     pub(crate) fn len(&self) -> usize {
         self.schema.fields().len()
+    }
+
+    /// Returns the columns under the names that the client sees.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.schema.fields().iter().map(AsRef::as_ref)
     }
 
     /// Returns true if a client that knows these columns understands the others.
@@ -212,7 +217,7 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
 
 /// Returns the names of objects, for the types whose values name objects.
 fn names_of(column: &ArrayRef, kind: &Type, objects: &Objects) -> Option<ArrayRef> {
-    let kind = Kind::of_type(kind)?;
+    let kind = ObjectKind::of_type(kind)?;
     let numbers = column.as_primitive_opt::<Int32Type>()?;
     let name = |number: Option<i32>| number.map(|number| objects.name(kind, number));
     Some(Arc::new(numbers.iter().map(name).collect::<StringArray>()))
@@ -386,7 +391,7 @@ mod tests {
     fn text(column: ArrayRef) -> Vec<String> {
         let schema = Schema::new(vec![Field::new("v", column.data_type().clone(), true)]);
         let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![column]).unwrap();
-        let columns = Columns::new(&schema, &Names::default());
+        let columns = Columns::new(&schema, &ColumnNames::default());
         let fields = columns.describe(&Format::UnifiedText, FormatOptions::default()).unwrap();
         let row = |row: Result<DataRow, SqlError>| {
             let data = row.unwrap().data;

@@ -13,14 +13,14 @@ const BINARY_TRAILER: &[u8] = &[0xff, 0xff];
 /// Format of the rows of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CopyFormat {
-    Text(Text),
-    Csv { text: Text, quote: u8, escape: u8, force_quote: Vec<String> },
+    Text(TextOptions),
+    Csv { text: TextOptions, quote: u8, escape: u8, force_quote: Vec<String> },
     Binary,
 }
 
 /// Options that text and CSV share.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Text {
+pub(crate) struct TextOptions {
     pub(crate) delimiter: u8,
     pub(crate) null: String,
     pub(crate) header: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Text {
 
 /// Options of a statement, before they are checked.
 #[derive(Default)]
-struct Given {
+struct CopyOptions {
     format: Option<String>,
     delimiter: Option<char>,
     null: Option<String>,
@@ -41,7 +41,7 @@ struct Given {
 impl CopyFormat {
     /// Reads the options of a statement.
     pub(crate) fn of(options: &[CopyOption], legacy: &[CopyLegacyOption]) -> Result<Self, SqlError> {
-        let mut given = Given::default();
+        let mut given = CopyOptions::default();
         for option in options {
             match option {
                 CopyOption::Format(name) => given.format = Some(name.value.to_lowercase()),
@@ -155,7 +155,7 @@ impl CopyFormat {
     }
 }
 
-impl Given {
+impl CopyOptions {
     /// Returns the format, or Postgres' errors for options that do not go together.
     fn check(self) -> Result<CopyFormat, SqlError> {
         let invalid = |message: &str| SqlError::error("22023", message.to_owned());
@@ -190,7 +190,7 @@ impl Given {
         if null.as_bytes().contains(&delimiter) {
             return Err(invalid("COPY delimiter character must not appear in the NULL specification"));
         }
-        let text = Text { delimiter, null, header: self.header };
+        let text = TextOptions { delimiter, null, header: self.header };
         if !csv {
             if delimiter.is_ascii_lowercase() || delimiter.is_ascii_digit() || matches!(delimiter, b'\\' | b'.') {
                 return Err(invalid(&format!("COPY delimiter cannot be \"{}\"", char::from(delimiter))));
@@ -242,7 +242,7 @@ fn put_text(line: &mut BytesMut, value: &[u8], delimiter: u8) {
     }
 }
 
-fn put_csv(line: &mut BytesMut, value: &[u8], text: &Text, (quote, escape): (u8, u8), force: bool, alone: bool) {
+fn put_csv(line: &mut BytesMut, value: &[u8], text: &TextOptions, (quote, escape): (u8, u8), force: bool, alone: bool) {
     let special = |byte: &u8| *byte == text.delimiter || *byte == quote || matches!(byte, b'\n' | b'\r');
     // A value that would be read as NULL, or as the end of the data by old clients.
     let quoted = force || value == text.null.as_bytes() || (alone && value == b"\\.") || value.iter().any(special);

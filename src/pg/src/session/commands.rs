@@ -9,19 +9,21 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{
-    CloseCursor, DataType, DollarQuotedString, Expr, FetchDirection, Ident, Statement, TransactionAccessMode,
-    TransactionMode, UnaryOperator, Value, ValueWithSpan,
+    CloseCursor, DataType, DollarQuotedString, Expr, Ident, Statement, TransactionAccessMode, TransactionMode,
+    UnaryOperator, Value, ValueWithSpan,
 };
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 
 use crate::encode::column::Columns;
-use crate::session::result_stream::{Rows, executed};
+use crate::session::grants;
+use crate::session::result_stream::{ResultRows, executed};
+use crate::session::scroll::{Movement, ScrollRows};
 use crate::session::set_show;
-use crate::session::{Outcome, Portal, Prepared, Session, Tag};
+use crate::session::{CommandTag, Outcome, PlanVersion, Portal, PreparedStatement, Session};
 use crate::sql::parameters::{self, Parameter};
-use crate::sql::parse::Parsed;
+use crate::sql::parse::ParsedStatement;
 use crate::sql::rewrite::catalog_queries;
 use crate::sql::rewrite::parameter_casts;
 use crate::wire::error_response::{Failure, SqlError, warning};
@@ -49,6 +51,8 @@ pub(crate) fn is_about_session(statement: &Statement) -> bool {
             | LISTEN { .. }
             | UNLISTEN { .. }
             | NOTIFY { .. }
+            | Grant(_)
+            | Revoke(_)
     )
 }
 
@@ -60,10 +64,10 @@ pub(crate) fn ends_transaction(statement: &Statement) -> bool {
 /// Checks a statement as far as that is possible without running it, and finds the columns of its result.
 pub(crate) async fn prepare(
     session: &Session,
-    parsed: Parsed,
+    parsed: ParsedStatement,
     declared: &[Option<Type>],
-    version: (u64, u64),
-) -> Result<Prepared, SqlError> {
+    version: PlanVersion,
+) -> Result<PreparedStatement, SqlError> {
     let DFStatement::Statement(statement) = &parsed.statement else {
         return Err(SqlError::error("XX000", "internal error: not a statement of the session"));
     };
@@ -90,14 +94,14 @@ pub(crate) async fn prepare(
         Statement::Execute { name: Some(name), .. } => prepared_named(session, &name.to_string())?.columns.clone(),
         _ => None,
     };
-    Ok(Session::prepare_without_plan(parsed, columns, version))
+    session.prepare_without_plan(parsed, columns, version)
 }
 
 /// Runs a statement of this module.
 pub(crate) async fn run(
     session: &mut Session,
     statement: &Statement,
-    prepared: &Arc<Prepared>,
+    prepared: &Arc<PreparedStatement>,
     values: &[ScalarValue],
 ) -> Result<Outcome, Failure> {
     match statement {
@@ -167,15 +171,24 @@ pub(crate) async fn run(
                 return Err(SqlError::error("42601", "syntax error: DECLARE declares nothing").into());
             };
             let name = declared.names.first().map(fold).unwrap_or_default();
-            declare(session, name, declared.hold == Some(true), prepared, values)
+            let (held, scrolls) = (declared.hold == Some(true), declared.scroll == Some(true));
+            declare(session, name, held, scrolls, prepared, values)
         }
         Statement::Fetch { name, direction, .. } => {
-            let count = how_many(direction)?;
-            let portal = cursor(session, name)?;
+            let movement = Movement::of(direction)?;
+            let cursor = fold(name);
+            let portal = session.portals.get_mut(&cursor).ok_or_else(|| no_such_cursor(&cursor))?;
+            if let Some(rows) = &mut portal.scroll {
+                return Ok(Outcome::Rows(ResultRows::of(rows.fetch(movement).await?), CommandTag::FETCH));
+            }
             let Some((rows, _)) = &portal.running else {
                 return Err(SqlError::error("55000", format!("\"{}\" is not a cursor", name.value)).into());
             };
-            Ok(Outcome::Rows(rows.first(count), Tag::FETCH))
+            let Movement::Forward(count @ 1..) = movement else {
+                let hint = "Declare it with SCROLL option to enable backward scan.";
+                return Err(SqlError::error("55000", "cursor can only scan forward").with_hint(hint).into());
+            };
+            Ok(Outcome::Rows(rows.first(count), CommandTag::FETCH))
         }
         Statement::Close { cursor: CloseCursor::All } => {
             session.portals.clear();
@@ -186,6 +199,8 @@ pub(crate) async fn run(
             session.portals.remove(&fold(name));
             Ok(Outcome::done("CLOSE CURSOR"))
         }
+        Statement::Grant(grant) => grants::grant(session, grant).await,
+        Statement::Revoke(revoke) => grants::revoke(session, revoke).await,
         Statement::UNLISTEN { .. } => Ok(Outcome::done("UNLISTEN")),
         other => {
             let text = other.to_string();
@@ -240,7 +255,7 @@ fn end_transaction(session: &mut Session, commit: bool, chain: bool) -> Outcome 
     let commit = commit && status != TransactionStatus::Error;
     if commit {
         session.settings().commit();
-        session.transaction.commit();
+        session.commit();
     } else {
         session.settings().roll_back();
         if session.transaction.roll_back() {
@@ -276,10 +291,10 @@ fn no_such_savepoint(name: &str) -> SqlError {
 /// Plans the statement inside a PREPARE, with the types that it declares.
 async fn plan_prepare(
     session: &Session,
-    prepared: &Prepared,
+    prepared: &PreparedStatement,
     statement: &Statement,
     data_types: &[DataType],
-) -> Result<Prepared, SqlError> {
+) -> Result<PreparedStatement, SqlError> {
     if is_about_session(statement) {
         return Err(SqlError::error("42601", "only queries and data changes can be prepared"));
     }
@@ -289,11 +304,11 @@ async fn plan_prepare(
     });
     let declared = declared.collect::<Result<Vec<_>, _>>()?;
     let inner = DFStatement::Statement(Box::new(statement.clone()));
-    let parsed = Parsed { statement: inner.clone(), ..prepared.parsed.clone() };
+    let parsed = ParsedStatement { statement: inner.clone(), ..prepared.parsed.clone() };
     session.prepare_statement(inner, parsed, &declared, session.version()).await
 }
 
-fn prepared_named(session: &Session, name: &str) -> Result<Arc<Prepared>, SqlError> {
+fn prepared_named(session: &Session, name: &str) -> Result<Arc<PreparedStatement>, SqlError> {
     let name = set_show::unquoted(name);
     session.prepared.get(&name).cloned().ok_or_else(|| no_such_statement(&name))
 }
@@ -303,7 +318,11 @@ pub(crate) fn no_such_statement(name: &str) -> SqlError {
 }
 
 /// Computes the values of the expressions in `EXECUTE p(…)`.
-async fn arguments(session: &Session, given: &[Expr], target: &Prepared) -> Result<Vec<ScalarValue>, SqlError> {
+async fn arguments(
+    session: &Session,
+    given: &[Expr],
+    target: &PreparedStatement,
+) -> Result<Vec<ScalarValue>, SqlError> {
     let wanted = target.parameters.len();
     if given.len() != wanted {
         return Err(SqlError::error(
@@ -361,7 +380,7 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
     }
     let (expressions, parameters): (Vec<_>, Vec<&Parameter>) = given.into_iter().unzip();
     let query = Statement::Query(Box::new(catalog_queries::select(expressions)));
-    let plan = session.plan(Parsed::new(DFStatement::Statement(Box::new(query))).statement).await?;
+    let plan = session.plan(ParsedStatement::new(DFStatement::Statement(Box::new(query)))?.statement).await?;
     let casts: Vec<_> = plan
         .schema()
         .columns()
@@ -390,7 +409,8 @@ fn declare(
     session: &mut Session,
     name: String,
     held: bool,
-    prepared: &Arc<Prepared>,
+    scrolls: bool,
+    prepared: &Arc<PreparedStatement>,
     values: &[ScalarValue],
 ) -> Result<Outcome, Failure> {
     if session.status == TransactionStatus::Idle && !held {
@@ -403,45 +423,40 @@ fn declare(
         return Err(SqlError::error("XX000", "internal error: a cursor without a plan").into());
     };
     let bound = parameters::bind(plan.clone(), &prepared.parameters, values)?;
-    let rows = Rows::start(&session.context, session.transaction.visible(bound)?);
+    let schema = Arc::clone(bound.schema().inner());
+    let rows = ResultRows::start(&session.context, session.transaction.visible(bound)?);
+    let pool = &session.context.runtime_env().memory_pool;
+    let scroll = scrolls.then(|| ScrollRows::new(rows.clone(), schema, pool));
     let portal = Portal {
         prepared: Arc::clone(prepared),
         values: Vec::new(),
         format: Format::UnifiedText,
-        running: Some((rows, Tag::FETCH)),
+        running: Some((rows, CommandTag::FETCH)),
+        scroll,
         held,
+        _memory: Some(session.reserve("a cursor", PORTAL)?),
     };
     session.portals.insert(name, portal);
     Ok(Outcome::done("DECLARE CURSOR"))
 }
 
 /// Returns the columns of a cursor's rows: its statement itself has none.
-pub(crate) fn columns_of(plan: &LogicalPlan, prepared: &Prepared) -> Arc<Columns> {
+pub(crate) fn columns_of(plan: &LogicalPlan, prepared: &PreparedStatement) -> Arc<Columns> {
     Arc::new(Columns::new(plan.schema().as_arrow(), &prepared.parsed.names))
 }
 
 fn cursor<'a>(session: &'a Session, name: &Ident) -> Result<&'a Portal, SqlError> {
     let name = fold(name);
-    session.portals.get(&name).ok_or_else(|| SqlError::error("34000", format!("cursor \"{name}\" does not exist")))
+    session.portals.get(&name).ok_or_else(|| no_such_cursor(&name))
 }
 
-fn how_many(direction: &FetchDirection) -> Result<usize, SqlError> {
-    let count = |limit: &ValueWithSpan| {
-        let text = limit.to_string();
-        text.parse().map_err(|_| backward())
-    };
-    match direction {
-        FetchDirection::Next | FetchDirection::Forward { limit: None } => Ok(1),
-        FetchDirection::Count { limit } | FetchDirection::Forward { limit: Some(limit) } => count(limit),
-        FetchDirection::All | FetchDirection::ForwardAll => Ok(usize::MAX),
-        _ => Err(backward()),
-    }
+fn no_such_cursor(name: &str) -> SqlError {
+    SqlError::error("34000", format!("cursor \"{name}\" does not exist"))
 }
 
-fn backward() -> SqlError {
-    SqlError::error("55000", "cursor can only scan forward").with_hint("Use FETCH [FORWARD] count or FETCH ALL.")
-}
+/// Bytes of a portal or cursor without its values, about.
+pub(crate) const PORTAL: usize = 1 << 10;
 
-fn fold(name: &Ident) -> String {
+pub(crate) fn fold(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }

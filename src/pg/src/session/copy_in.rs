@@ -16,7 +16,7 @@ use crate::decode::copy::{CopyReader, Row};
 use crate::decode::{self, Form};
 use crate::encode::column;
 use crate::encode::copy::CopyFormat;
-use crate::session::{Prepared, Session};
+use crate::session::{PreparedStatement, Session};
 use crate::wire::error_response::SqlError;
 
 /// Number of rows of a batch.
@@ -39,7 +39,7 @@ pub(crate) struct CopyIn {
 }
 
 impl CopyIn {
-    pub(crate) fn new(session: &Session, prepared: &Prepared, format: &CopyFormat) -> Result<Self, SqlError> {
+    pub(crate) fn new(session: &Session, prepared: &PreparedStatement, format: &CopyFormat) -> Result<Self, SqlError> {
         let unexpected = || SqlError::error("XX000", "internal error: COPY has another plan");
         let plan = prepared.plan.clone().ok_or_else(unexpected)?;
         let (table, names) = target(&plan).ok_or_else(unexpected)?;

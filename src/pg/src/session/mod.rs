@@ -1,15 +1,22 @@
 //! One connection's session: its DataFusion context, settings, transaction, prepared statements and portals.
 
 pub(crate) mod commands;
+mod concealed_paths;
+mod constraints;
 pub(crate) mod copy_in;
+mod ddl;
+mod grants;
 pub(crate) mod plan_cache;
 mod planner;
 pub(crate) mod result_stream;
+pub(crate) mod scroll;
 pub(crate) mod set_show;
 pub(crate) mod settings;
 mod transaction;
+mod user_limits;
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,8 +26,9 @@ use datafusion::arrow::datatypes::UInt64Type;
 use datafusion::common::ResolvedTableReference;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{DdlStatement, LogicalPlan, SetVariable, Statement as PlanStatement, WriteOp};
+use datafusion::logical_expr::{LogicalPlan, SetVariable, Statement as PlanStatement, WriteOp};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
@@ -30,7 +38,7 @@ use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::messages::PgWireBackendMessage;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use datafusion_postgres::pgwire::messages::startup::ParameterStatus;
-use neuroql::{CancelOnDrop, Guest, ReusablePlan, interruptible};
+use neuroql::{CancelOnDrop, ReusablePlan, interruptible};
 
 use crate::catalog;
 use crate::catalog::backends;
@@ -38,38 +46,48 @@ use crate::catalog::functions;
 use crate::catalog::object_functions;
 use crate::catalog::objects::{Functions, Objects};
 use crate::encode::column::Columns;
-use crate::session::plan_cache::{Lease, Mode, PlanCache, Turn};
+use crate::session::concealed_paths::without_files;
+pub(crate) use crate::session::concealed_paths::without_locations;
+use crate::session::plan_cache::{PlanCache, PlanCacheMode, PlanChoice, PlanGuard};
 use crate::session::planner::Planner;
-use crate::session::result_stream::{Rows, executed, isolated};
+use crate::session::result_stream::{ResultRows, executed, isolated};
+use crate::session::scroll::ScrollRows;
 use crate::session::settings::{REPORTED, Settings, Timeouts};
-use crate::session::transaction::{Changes, Transaction};
+use crate::session::transaction::{TableLocks, Transaction};
+use crate::session::user_limits::{AllUserResources, UserResources};
 use crate::sql::parameters::{self, Parameter};
-use crate::sql::parse::{Parsed, Parser};
+use crate::sql::parse::{ParsedStatement, Parser};
 use crate::wire::error_response::{Failure, SqlError};
-use crate::wire::interrupt::{Registry, TimeLimit, transaction_timeout};
-use neuroql_access::Role;
+use crate::wire::interrupt::{ConnectionRegistry, TimeLimit, transaction_timeout};
+use neuroql_access::{Permissions, User};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 
 /// Greatest number of bytes of a query that is parsed without a task: a fraction of a millisecond.
 const SHORT: usize = 1 << 10;
 
 /// State that the sessions of a server share.
-pub(crate) struct Base {
+pub(crate) struct ServerState {
     engine: neuroql::Engine,
     state: SessionState,
     parser: Arc<Parser>,
     functions: Arc<Functions>,
+    pub(crate) permissions: Arc<Permissions>,
     /// Number of changes of the catalog: a plan made before one is made again.
     catalog_version: AtomicU64,
-    changes: Arc<Changes>,
-    registry: Arc<Registry>,
+    locks: Arc<TableLocks>,
+    /// Names of tables that are being created.
+    names: Mutex<HashMap<ResolvedTableReference, Arc<tokio::sync::Mutex<()>>>>,
+    resources: AllUserResources,
+    registry: Arc<ConnectionRegistry>,
 }
 
-impl Base {
-    pub(crate) fn new(engine: &neuroql::Engine, roles: Vec<Role>) -> Result<Self, DataFusionError> {
+impl ServerState {
+    pub(crate) fn new(engine: &neuroql::Engine, permissions: Arc<Permissions>) -> Result<Self, DataFusionError> {
         let context = engine.session();
         // Times without a zone of their own are in that of the session, which is UTC until it is set.
         context.state_ref().write().config_mut().options_mut().set("datafusion.execution.time_zone", "UTC")?;
-        let functions = catalog::register(&context, roles)?;
+        let registry = Arc::default();
+        let functions = catalog::register(&context, &permissions.users, &registry)?;
         functions::register_constant(&context);
         // pg-catalog has put its planner of types in the place of the engine's.
         let mut builder = SessionStateBuilder::new_from_existing(context.state());
@@ -81,9 +99,12 @@ impl Base {
             state: context.state(),
             parser: Arc::default(),
             functions,
+            permissions,
             catalog_version: AtomicU64::new(0),
-            changes: Arc::default(),
-            registry: Arc::default(),
+            locks: Arc::default(),
+            names: Mutex::default(),
+            resources: AllUserResources::default(),
+            registry,
         })
     }
 
@@ -92,7 +113,17 @@ impl Base {
         self.catalog_version.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(crate) fn registry(&self) -> &Arc<Registry> {
+    /// Holds the name of a table that is to be created, until the guard is dropped.
+    async fn hold_name(&self, name: &ResolvedTableReference) -> OwnedMutexGuard<()> {
+        let own = {
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.retain(|_, own| Arc::strong_count(own) > 1);
+            Arc::clone(names.entry(name.clone()).or_default())
+        };
+        own.lock_owned().await
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<ConnectionRegistry> {
         &self.registry
     }
 
@@ -101,19 +132,24 @@ impl Base {
     }
 }
 
+/// Numbers of changes, of the catalog, of a session's settings and of privileges: a plan is of those before it.
+pub(crate) type PlanVersion = (u64, u64, u64);
+
 /// A statement that can be run, any number of times.
-pub(crate) struct Prepared {
-    pub(crate) parsed: Parsed,
+pub(crate) struct PreparedStatement {
+    pub(crate) parsed: ParsedStatement,
     /// Plan; `None` for a statement about the session itself.
     pub(crate) plan: Option<LogicalPlan>,
     pub(crate) parameters: Vec<Parameter>,
     /// Columns of the result; `None` for a statement without a result.
     pub(crate) columns: Option<Arc<Columns>>,
-    version: (u64, u64),
+    version: PlanVersion,
     pub(crate) plans: PlanCache,
+    /// Memory that the statement holds.
+    _memory: MemoryReservation,
 }
 
-impl Prepared {
+impl PreparedStatement {
     /// Returns the columns that a client is told of: those of a COPY come with its data.
     pub(crate) fn described(&self) -> Option<&Arc<Columns>> {
         self.columns.as_ref().filter(|_| self.parsed.copy.is_none())
@@ -127,23 +163,27 @@ impl Prepared {
 
 /// A prepared statement with its parameters, perhaps half-way through its rows.
 pub(crate) struct Portal {
-    pub(crate) prepared: Arc<Prepared>,
+    pub(crate) prepared: Arc<PreparedStatement>,
     pub(crate) values: Vec<ScalarValue>,
     pub(crate) format: Format,
-    pub(crate) running: Option<(Rows, Tag)>,
+    pub(crate) running: Option<(ResultRows, CommandTag)>,
+    /// The rows of a scroll cursor.
+    pub(crate) scroll: Option<ScrollRows>,
     /// True for `DECLARE … WITH HOLD`: the portal survives its transaction.
     pub(crate) held: bool,
+    /// Memory that the portal holds, if it is counted.
+    pub(crate) _memory: Option<MemoryReservation>,
 }
 
 /// The command tag of a statement.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tag {
+pub(crate) struct CommandTag {
     pub(crate) verb: &'static str,
     /// True if the number of rows follows.
     pub(crate) counted: bool,
 }
 
-impl Tag {
+impl CommandTag {
     pub(crate) const SELECT: Self = Self { verb: "SELECT", counted: true };
     pub(crate) const FETCH: Self = Self { verb: "FETCH", counted: true };
     pub(crate) const SHOW: Self = Self { verb: "SHOW", counted: false };
@@ -156,7 +196,7 @@ impl Tag {
 
 /// The outcome of a statement.
 pub(crate) enum Outcome {
-    Rows(Rows, Tag),
+    Rows(ResultRows, CommandTag),
     Done(String),
 }
 
@@ -168,9 +208,11 @@ impl Outcome {
 
 /// The state of one connection.
 pub(crate) struct Session {
-    pub(crate) base: Arc<Base>,
+    pub(crate) base: Arc<ServerState>,
     pub(crate) context: SessionContext,
-    pub(crate) role: Role,
+    pub(crate) user: User,
+    pub(crate) client: SocketAddr,
+    resources: Arc<UserResources>,
     pub(crate) objects: Arc<Objects>,
     settings: Arc<Mutex<Settings>>,
     /// Number of changes of settings that a plan may depend on.
@@ -181,7 +223,7 @@ pub(crate) struct Session {
     pub(crate) transaction: Transaction,
     /// True if something was changed in this transaction that ROLLBACK will not undo.
     pub(crate) wrote: bool,
-    pub(crate) prepared: HashMap<String, Arc<Prepared>>,
+    pub(crate) prepared: HashMap<String, Arc<PreparedStatement>>,
     pub(crate) portals: HashMap<String, Portal>,
     /// Names of prepared statements and portals without a statement in them.
     pub(crate) empty: HashSet<String>,
@@ -194,26 +236,40 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(base: Arc<Base>, role: Role, pid: i32, timeouts: &Timeouts) -> Self {
+    /// Creates the session of a user, whose client is at an address.
+    ///
+    /// # Errors
+    /// If the user's share of the memory cannot be set up.
+    pub(crate) fn new(
+        base: Arc<ServerState>,
+        user: User,
+        client: SocketAddr,
+        pid: i32,
+        timeouts: &Timeouts,
+    ) -> Result<Self, DataFusionError> {
         let mut config = base.state.config().clone();
-        if !role.superuser {
-            config.set_extension(Arc::new(Guest));
-        }
+        config.set_extension(Arc::new(user.clone()));
+        config.options_mut().extensions.insert(base.permissions.rights(&user));
+        let resources = base.resources.of(&user, base.state.runtime_env())?;
+        let runtime = resources.runtime.as_ref().unwrap_or(base.state.runtime_env());
         let state = SessionStateBuilder::new_from_existing(base.state.clone())
             .with_session_id(format!("pg-{pid}"))
             .with_config(config)
+            .with_runtime_env(Arc::clone(runtime))
             .build();
         let context = SessionContext::new_with_state(state);
-        let settings = Arc::new(Mutex::new(Settings::new(&role, timeouts)));
-        functions::register_session(&context, &settings, &role, pid);
-        backends::register(&context, base.registry(), &role);
+        let settings = Arc::new(Mutex::new(Settings::new(&user, timeouts)));
+        functions::register_session(&context, &settings, &user, pid);
+        backends::register(&context, base.registry(), &user);
         let objects = Arc::new(Objects::new(Arc::clone(&base.functions)));
         object_functions::register(&context, &objects);
-        let transaction = Transaction::new(&base.changes, &context, pid);
-        Self {
+        let transaction = Transaction::new(&base.locks, &context, pid);
+        Ok(Self {
             base,
             context,
-            role,
+            user,
+            client,
+            resources,
             objects,
             settings,
             settings_version: 0,
@@ -229,7 +285,18 @@ impl Session {
             reported: HashMap::new(),
             schema: String::new(),
             time_zone: "UTC".into(),
+        })
+    }
+
+    /// Waits until the user may run one more statement; the place is taken until the permit is dropped. A transaction that
+    /// holds tables does not wait, because others may wait for them.
+    pub(crate) async fn take_place(&self, prepared: &PreparedStatement) -> Option<OwnedSemaphorePermit> {
+        let statements = self.resources.statements.as_ref()?;
+        let executes = matches!(prepared.sql(), Some(ast::Statement::Execute { .. } | ast::Statement::Fetch { .. }));
+        if self.transaction.holds_tables() || !(prepared.plan.is_some() || executes) {
+            return None;
         }
+        Arc::clone(statements).acquire_owned().await.ok()
     }
 
     pub(crate) fn settings(&self) -> MutexGuard<'_, Settings> {
@@ -265,7 +332,7 @@ impl Session {
     }
 
     /// Splits a query into statements. A long query is parsed in a task of its own, because others wait meanwhile.
-    pub(crate) async fn parse(&self, query: String) -> Result<Vec<Parsed>, SqlError> {
+    pub(crate) async fn parse(&self, query: String) -> Result<Vec<ParsedStatement>, SqlError> {
         if query.len() <= SHORT {
             return self.base.parser.parse(&query);
         }
@@ -274,7 +341,11 @@ impl Session {
     }
 
     /// Plans a statement. `declared` are the parameter types that the client declared.
-    pub(crate) async fn prepare(&self, parsed: Parsed, declared: &[Option<Type>]) -> Result<Prepared, SqlError> {
+    pub(crate) async fn prepare(
+        &self,
+        parsed: ParsedStatement,
+        declared: &[Option<Type>],
+    ) -> Result<PreparedStatement, SqlError> {
         let version = self.version();
         if let Statement::Statement(statement) = &parsed.statement
             && commands::is_about_session(statement)
@@ -290,13 +361,24 @@ impl Session {
     pub(crate) async fn prepare_statement(
         &self,
         statement: Statement,
-        parsed: Parsed,
+        parsed: ParsedStatement,
         declared: &[Option<Type>],
-        version: (u64, u64),
-    ) -> Result<Prepared, SqlError> {
+        version: PlanVersion,
+    ) -> Result<PreparedStatement, SqlError> {
+        let memory = self.reserve("a statement", parsed.memory)?;
         let (planner, _guard) = self.planner();
         let declared = declared.to_vec();
-        isolated(async move { planner.prepare(statement, parsed, &declared, version).await }).await
+        isolated(async move { planner.prepare(statement, parsed, &declared, version, memory).await }).await
+    }
+
+    /// Takes bytes of the memory, until the reservation is dropped. `what` holds them, for messages.
+    ///
+    /// # Errors
+    /// 53200 if there are not so many left.
+    pub(crate) fn reserve(&self, what: &'static str, bytes: usize) -> Result<MemoryReservation, SqlError> {
+        let reservation = MemoryConsumer::new(what).register(&self.context.runtime_env().memory_pool);
+        reservation.try_grow(bytes)?;
+        Ok(reservation)
     }
 
     /// Returns a planner of statements in tasks of their own, until the guard is dropped.
@@ -307,7 +389,8 @@ impl Session {
             context: self.context.clone(),
             state,
             objects: Arc::clone(&self.objects),
-            role: self.role.clone(),
+            permissions: Arc::clone(&self.base.permissions),
+            user: self.user.clone(),
             read_only: settings.read_only(),
             search_path: settings.search_path(),
             zone: zone_of(&settings),
@@ -326,16 +409,47 @@ impl Session {
         isolated(async move { planner.plan(statement).await }).await
     }
 
-    pub(crate) fn prepare_without_plan(parsed: Parsed, columns: Option<Arc<Columns>>, version: (u64, u64)) -> Prepared {
-        Prepared { parsed, plan: None, parameters: Vec::new(), columns, version, plans: PlanCache::default() }
+    pub(crate) fn prepare_without_plan(
+        &self,
+        parsed: ParsedStatement,
+        columns: Option<Arc<Columns>>,
+        version: PlanVersion,
+    ) -> Result<PreparedStatement, SqlError> {
+        let _memory = self.reserve("a statement", parsed.memory)?;
+        let (parameters, plans) = (Vec::new(), PlanCache::default());
+        Ok(PreparedStatement { parsed, plan: None, parameters, columns, version, plans, _memory })
     }
 
-    pub(crate) fn version(&self) -> (u64, u64) {
-        (self.base.catalog_version.load(Ordering::Acquire), self.settings_version)
+    pub(crate) fn version(&self) -> PlanVersion {
+        let catalog = self.base.catalog_version.load(Ordering::Acquire);
+        (catalog, self.settings_version, self.base.permissions.users.generation())
+    }
+
+    /// Returns true if there is a schema of this name.
+    pub(crate) fn catalog_has_schema(&self, name: &str) -> bool {
+        let catalog = self.context.state_ref().read().config_options().catalog.default_catalog.clone();
+        self.context.catalog(&catalog).is_some_and(|catalog| catalog.schema(name).is_some())
+    }
+
+    /// Refuses a plan that the user may not run now: the transaction may have become read-only, and privileges may have
+    /// been revoked, since it was made.
+    async fn check(&self, plan: &LogicalPlan) -> Result<(), SqlError> {
+        let read_only = self.settings().read_only();
+        if self.user.is_superuser() || !matches!(plan, LogicalPlan::Ddl(_)) {
+            return Ok(self.base.permissions.check(plan, &self.user, read_only, &self.context)?);
+        }
+        // The folders of a location are read for it.
+        let (permissions, plan) = (Arc::clone(&self.base.permissions), plan.clone());
+        let (user, context) = (self.user.clone(), self.context.clone());
+        isolated(async move { permissions.check(&plan, &user, read_only, &context) }).await
     }
 
     /// Runs a statement up to the point where its rows can be fetched.
-    pub(crate) async fn run(&mut self, prepared: &Arc<Prepared>, values: &[ScalarValue]) -> Result<Outcome, Failure> {
+    pub(crate) async fn run(
+        &mut self,
+        prepared: &Arc<PreparedStatement>,
+        values: &[ScalarValue],
+    ) -> Result<Outcome, Failure> {
         let ends_transaction = prepared.sql().is_some_and(commands::ends_transaction);
         if self.status == TransactionStatus::Error && !ends_transaction {
             return Err(in_failed_transaction().into());
@@ -365,7 +479,10 @@ impl Session {
     }
 
     /// Returns the statement, planned again if the tables it names may have changed.
-    pub(crate) async fn up_to_date(&mut self, prepared: &Arc<Prepared>) -> Result<Arc<Prepared>, SqlError> {
+    pub(crate) async fn up_to_date(
+        &mut self,
+        prepared: &Arc<PreparedStatement>,
+    ) -> Result<Arc<PreparedStatement>, SqlError> {
         if prepared.version == self.version() || prepared.plan.is_none() {
             return Ok(Arc::clone(prepared));
         }
@@ -389,38 +506,37 @@ impl Session {
     /// Runs a query with its kept plan, which is made now if that pays; `None` if it runs without one.
     async fn run_kept(
         &mut self,
-        prepared: &Arc<Prepared>,
+        prepared: &Arc<PreparedStatement>,
         plan: &LogicalPlan,
         values: &[ScalarValue],
     ) -> Result<Option<Outcome>, Failure> {
         if !matches!(prepared.sql(), Some(ast::Statement::Query(_))) {
             return Ok(None);
         }
-        let mode = Mode::of(&self.settings().get("plan_cache_mode").map(|(_, value)| value).unwrap_or_default());
-        let lease = match prepared.plans.turn(mode) {
-            Turn::Pass => return Ok(None),
-            Turn::Run(kept) => Lease::new(prepared, kept),
-            Turn::Plan => {
-                let mut lease = Lease::planning(prepared);
+        let mode =
+            PlanCacheMode::of(&self.settings().get("plan_cache_mode").map(|(_, value)| value).unwrap_or_default());
+        let plan_guard = match prepared.plans.choose(mode) {
+            PlanChoice::Uncached => return Ok(None),
+            PlanChoice::Cached(kept) => PlanGuard::new(prepared, kept),
+            PlanChoice::Cache => {
+                let mut plan_guard = PlanGuard::planning(prepared);
                 let (state, guard) = interruptible(&self.context);
                 let query = plan.clone();
                 let planned = async move { Ok::<_, SqlError>(ReusablePlan::new(&query, state, guard).await) };
-                lease.planned(isolated(planned).await?);
-                lease
+                plan_guard.planned(isolated(planned).await?);
+                plan_guard
             }
         };
-        if !lease.takes(values) {
-            lease.give_back();
+        if !plan_guard.takes(values) {
+            plan_guard.give_back();
             return Ok(None);
         }
-        neuroql_access::check(plan, &self.role, self.settings().read_only())?;
-        Ok(Some(Outcome::Rows(Rows::start_kept(lease, values)?, Tag::SELECT)))
+        self.check(plan).await?;
+        Ok(Some(Outcome::Rows(ResultRows::start_kept(plan_guard, values)?, CommandTag::SELECT)))
     }
 
     pub(crate) async fn run_plan(&mut self, plan: LogicalPlan, statement: &Statement) -> Result<Outcome, Failure> {
-        // This is checked again, because the transaction may have become read-only since the statement was prepared.
-        let read_only = self.settings().read_only();
-        neuroql_access::check(&plan, &self.role, read_only)?;
+        self.check(&plan).await?;
         let context = self.context.clone();
         let in_block = self.status != TransactionStatus::Idle;
         if let LogicalPlan::Dml(change) = &plan
@@ -430,39 +546,7 @@ impl Session {
         }
         let plan = self.transaction.visible(plan)?;
         match &plan {
-            LogicalPlan::Ddl(ddl) => {
-                match changed_table(ddl, &context) {
-                    Some(name) => self.transaction.change_table(name).await?,
-                    None => self.wrote = true,
-                }
-                let mut tag = ddl_tag(ddl).to_owned();
-                let filled = match (ddl, statement) {
-                    (DdlStatement::CreateMemoryTable(table), Statement::Statement(inner)) => match inner.as_ref() {
-                        ast::Statement::CreateTable(create) if create.query.is_some() => Some(table.name.clone()),
-                        _ => None,
-                    },
-                    _ => None,
-                };
-                let is_there = match &filled {
-                    Some(table) => context.table_exist(table.clone())?,
-                    None => false,
-                };
-                let rows = context.clone();
-                let done = isolated(async move { context.execute_logical_plan(plan).await?.collect().await }).await;
-                self.base.catalog_changed();
-                done?;
-                self.base.engine.settle().await?;
-                if let Some(table) = filled {
-                    tag = match is_there {
-                        true => "CREATE TABLE AS".into(),
-                        false => {
-                            let count = isolated(async move { rows.table(table).await?.count().await }).await?;
-                            format!("SELECT {count}")
-                        }
-                    };
-                }
-                Ok(Outcome::Done(tag))
-            }
+            LogicalPlan::Ddl(_) => self.run_ddl(plan, statement).await,
             LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
                 let verb = match &plan {
                     LogicalPlan::Dml(dml) => match dml.op {
@@ -474,7 +558,18 @@ impl Session {
                     },
                     _ => "COPY",
                 };
-                let batches = executed(&context, plan).await?;
+                let target = match &plan {
+                    LogicalPlan::Dml(dml) => {
+                        Some((source_as_provider(&dml.target)?, dml.table_name.table().to_owned()))
+                    }
+                    _ => None,
+                };
+                let done = executed(&context, plan).await;
+                let Some((table, name)) = target else {
+                    return Ok(Outcome::Done(format!("{verb} {}", count(&done?))));
+                };
+                let batches = done.map_err(|error| constraints::named(error, table.as_ref(), &name))?;
+                isolated(async move { constraints::check(table.as_ref(), &name) }).await?;
                 Ok(Outcome::Done(format!("{verb} {}", count(&batches))))
             }
             LogicalPlan::Statement(statement) => {
@@ -489,15 +584,17 @@ impl Session {
             }
             _ => {
                 let tag = match statement {
-                    Statement::Explain(_) => Tag::EXPLAIN,
+                    Statement::Explain(_) => CommandTag::EXPLAIN,
                     Statement::Statement(inner) => match inner.as_ref() {
-                        ast::Statement::Explain { .. } | ast::Statement::ExplainTable { .. } => Tag::EXPLAIN,
-                        ast::Statement::Query(_) => Tag::SELECT,
-                        _ => Tag::SHOW,
+                        ast::Statement::Explain { .. } | ast::Statement::ExplainTable { .. } => CommandTag::EXPLAIN,
+                        ast::Statement::Query(_) => CommandTag::SELECT,
+                        _ => CommandTag::SHOW,
                     },
-                    _ => Tag::SELECT,
+                    _ => CommandTag::SELECT,
                 };
-                Ok(Outcome::Rows(Rows::start(&self.context, plan), tag))
+                let rows = ResultRows::start(&self.context, plan);
+                let is_concealed = tag.verb == CommandTag::EXPLAIN.verb && !self.user.is_superuser();
+                Ok(Outcome::Rows(if is_concealed { rows.shown_by(without_files) } else { rows }, tag))
             }
         }
     }
@@ -506,8 +603,7 @@ impl Session {
     pub(crate) async fn set_engine(&mut self, name: &str, value: String) -> Result<(), SqlError> {
         let set = PlanStatement::SetVariable(SetVariable { variable: name.to_string(), value });
         let plan = LogicalPlan::Statement(set);
-        let read_only = self.settings().read_only();
-        neuroql_access::check(&plan, &self.role, read_only)?;
+        self.check(&plan).await?;
         self.apply_engine(plan).await
     }
 
@@ -578,24 +674,6 @@ impl Session {
     }
 }
 
-/// Returns the table or view that a statement creates or drops, if ROLLBACK can restore what its name stood for.
-fn changed_table(ddl: &DdlStatement, context: &SessionContext) -> Option<ResolvedTableReference> {
-    let name = match ddl {
-        DdlStatement::CreateExternalTable(table) => &table.name,
-        DdlStatement::CreateMemoryTable(table) => &table.name,
-        DdlStatement::CreateView(view) => &view.name,
-        DdlStatement::DropTable(table) => &table.name,
-        DdlStatement::DropView(view) => &view.name,
-        _ => return None,
-    };
-    let defaults = context.state().config_options().catalog.clone();
-    let name = name.clone().resolve(&defaults.default_catalog, &defaults.default_schema);
-    // A model is a schema, too.
-    let is_model = matches!(ddl, DdlStatement::CreateExternalTable(table) if table.file_type.eq_ignore_ascii_case("model"))
-        || context.catalog(&name.catalog).is_some_and(|catalog| catalog.schema(&name.table).is_some());
-    (!is_model).then_some(name)
-}
-
 fn zone_of(settings: &Settings) -> String {
     settings.get("TimeZone").map_or_else(|| "UTC".into(), |(_, value)| value)
 }
@@ -611,19 +689,4 @@ fn count(batches: &[RecordBatch]) -> u64 {
         .filter_map(|batch| batch.columns().first()?.as_primitive_opt::<UInt64Type>())
         .flat_map(|column| (0..column.len()).filter(|row| column.is_valid(*row)).map(|row| column.value(row)))
         .sum()
-}
-
-fn ddl_tag(ddl: &DdlStatement) -> &'static str {
-    match ddl {
-        DdlStatement::CreateExternalTable(_) | DdlStatement::CreateMemoryTable(_) => "CREATE TABLE",
-        DdlStatement::CreateView(_) => "CREATE VIEW",
-        DdlStatement::CreateCatalogSchema(_) => "CREATE SCHEMA",
-        DdlStatement::CreateCatalog(_) => "CREATE DATABASE",
-        DdlStatement::CreateIndex(_) => "CREATE INDEX",
-        DdlStatement::DropTable(_) => "DROP TABLE",
-        DdlStatement::DropView(_) => "DROP VIEW",
-        DdlStatement::DropCatalogSchema(_) => "DROP SCHEMA",
-        DdlStatement::CreateFunction(_) => "CREATE FUNCTION",
-        DdlStatement::DropFunction(_) => "DROP FUNCTION",
-    }
 }

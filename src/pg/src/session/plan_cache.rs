@@ -10,11 +10,11 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::scalar::ScalarValue;
 use neuroql::ReusablePlan;
 
-use crate::session::Prepared;
+use crate::session::PreparedStatement;
 
 /// The state of the plan of a prepared statement.
 #[derive(Debug, Default)]
-enum State {
+enum PlanState {
     #[default]
     New,
     /// The statement ran once, with a plan that was not kept.
@@ -23,22 +23,22 @@ enum State {
     Unfit,
     Kept(Box<ReusablePlan>),
     /// A portal is running the plan.
-    Lent,
+    InUse,
 }
 
-/// A place for the plan of a prepared statement.
+/// Cache of the plan of a prepared statement.
 #[derive(Debug, Default)]
-pub(crate) struct PlanCache(Mutex<State>);
+pub(crate) struct PlanCache(Mutex<PlanState>);
 
 /// Mode of keeping plans: the setting `plan_cache_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum PlanCacheMode {
     Auto,
     Always,
     Never,
 }
 
-impl Mode {
+impl PlanCacheMode {
     /// Reads a value of `plan_cache_mode`.
     pub(crate) fn of(setting: &str) -> Self {
         match setting {
@@ -51,51 +51,54 @@ impl Mode {
 
 /// The plan that an execution of a statement uses.
 #[derive(Debug)]
-pub(crate) enum Turn {
-    Run(Box<ReusablePlan>),
-    /// Make a plan and keep it.
-    Plan,
-    /// Run without a kept plan.
-    Pass,
+pub(crate) enum PlanChoice {
+    Cached(Box<ReusablePlan>),
+    /// Plan the statement and keep the plan.
+    Cache,
+    /// Plan the statement and drop the plan after the run.
+    Uncached,
 }
 
 impl PlanCache {
-    /// Returns the plan to use. After `Run` and `Plan` no other execution has the plan until the [`Lease`] ends.
-    pub(crate) fn turn(&self, mode: Mode) -> Turn {
+    /// Returns the plan to use. After `Cached` and `Cache` no other execution has the plan until its [`PlanGuard`] is
+    /// dropped.
+    pub(crate) fn choose(&self, mode: PlanCacheMode) -> PlanChoice {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match (std::mem::replace(&mut *state, State::Lent), mode) {
-            (State::Kept(plan), Mode::Auto | Mode::Always) => Turn::Run(plan),
-            (State::New | State::Ran, Mode::Always) | (State::Ran, Mode::Auto) => Turn::Plan,
-            (State::New, _) => {
-                *state = State::Ran;
-                Turn::Pass
+        match (std::mem::replace(&mut *state, PlanState::InUse), mode) {
+            (PlanState::Kept(plan), PlanCacheMode::Auto | PlanCacheMode::Always) => PlanChoice::Cached(plan),
+            (PlanState::New | PlanState::Ran, PlanCacheMode::Always) | (PlanState::Ran, PlanCacheMode::Auto) => {
+                PlanChoice::Cache
+            }
+            (PlanState::New, _) => {
+                *state = PlanState::Ran;
+                PlanChoice::Uncached
             }
             (other, _) => {
                 *state = other;
-                Turn::Pass
+                PlanChoice::Uncached
             }
         }
     }
 
-    fn set(&self, new: State) {
+    fn set(&self, new: PlanState) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = new;
     }
 }
 
 /// The use of a statement's plan by one execution.
-pub(crate) struct Lease {
-    prepared: Arc<Prepared>,
+pub(crate) struct PlanGuard {
+    prepared: Arc<PreparedStatement>,
     plan: Option<Box<ReusablePlan>>,
 }
 
-impl Lease {
-    /// Creates the lease after [`Turn::Run`].
-    pub(crate) fn new(prepared: &Arc<Prepared>, plan: Box<ReusablePlan>) -> Self {
+impl PlanGuard {
+    /// Creates the guard after [`PlanChoice::Cached`].
+    pub(crate) fn new(prepared: &Arc<PreparedStatement>, plan: Box<ReusablePlan>) -> Self {
         Self { prepared: Arc::clone(prepared), plan: Some(plan) }
     }
 
-    /// Creates the lease after [`Turn::Plan`], while there is no plan yet.
-    pub(crate) fn planning(prepared: &Arc<Prepared>) -> Self {
+    /// Creates the guard after [`PlanChoice::Cache`], while there is no plan yet.
+    pub(crate) fn planning(prepared: &Arc<PreparedStatement>) -> Self {
         Self { prepared: Arc::clone(prepared), plan: None }
     }
 
@@ -103,7 +106,7 @@ impl Lease {
     pub(crate) fn planned(&mut self, plan: Option<ReusablePlan>) {
         match plan {
             Some(plan) => self.plan = Some(Box::new(plan)),
-            None => self.prepared.plans.set(State::Unfit),
+            None => self.prepared.plans.set(PlanState::Unfit),
         }
     }
 
@@ -117,7 +120,7 @@ impl Lease {
         self.plan.as_ref().is_some_and(|plan| plan.is_quick())
     }
 
-    /// Starts the query, if [`Lease::takes`] returns true.
+    /// Starts the query, if [`PlanGuard::takes`] returns true.
     pub(crate) fn execute(&mut self, values: &[ScalarValue]) -> Result<SendableRecordBatchStream, DataFusionError> {
         match &mut self.plan {
             Some(plan) => plan.execute(values.to_vec()),
@@ -128,17 +131,17 @@ impl Lease {
     /// Keeps the plan after all its rows, or before it was used.
     pub(crate) fn give_back(mut self) {
         if let Some(plan) = self.plan.take() {
-            self.prepared.plans.set(State::Kept(plan));
+            self.prepared.plans.set(PlanState::Kept(plan));
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for PlanGuard {
     /// Drops a plan that ended half-way, since its operators may still run: the next execution makes another.
     fn drop(&mut self) {
         let mut state = self.prepared.plans.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*state, State::Lent) {
-            *state = State::Ran;
+        if matches!(*state, PlanState::InUse) {
+            *state = PlanState::Ran;
         }
     }
 }

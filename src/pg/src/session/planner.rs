@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::tree_node::TreeNode;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Statement as PlanStatement};
 use datafusion::prelude::SessionContext;
@@ -11,16 +12,18 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::pgwire::api::Type;
-use neuroql_access::Role;
+use neuroql_access::{Permissions, User};
 
 use crate::catalog;
 use crate::catalog::objects::{Objects, Snapshot};
 use crate::encode::column::Columns;
-use crate::session::Prepared;
 use crate::session::plan_cache::PlanCache;
+use crate::session::{PlanVersion, PreparedStatement};
+use crate::sql::column_names;
 use crate::sql::parameters;
-use crate::sql::parse::Parsed;
-use crate::sql::rewrite::parameter_casts::{self, Casts};
+use crate::sql::parse::ParsedStatement;
+use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
+use crate::sql::unsupported;
 use crate::wire::error_response::SqlError;
 
 /// A session's state for planning, as it is now.
@@ -29,24 +32,27 @@ pub(crate) struct Planner {
     /// The state of this statement alone: planning ends when the guard of the state is dropped.
     pub(crate) state: SessionState,
     pub(crate) objects: Arc<Objects>,
-    pub(crate) role: Role,
+    pub(crate) permissions: Arc<Permissions>,
+    pub(crate) user: User,
     pub(crate) read_only: bool,
     pub(crate) search_path: Vec<String>,
     pub(crate) zone: String,
 }
 
 impl Planner {
-    /// Plans a statement of DataFusion, or the one in `parsed`. `declared` are the parameter types the client gave.
+    /// Plans a statement of DataFusion, or the one in `parsed`. `declared` are the parameter types the client gave, `memory`
+    /// what was reserved for the statement.
     pub(crate) async fn prepare(
         &self,
         mut statement: Statement,
-        parsed: Parsed,
+        parsed: ParsedStatement,
         declared: &[Option<Type>],
-        version: (u64, u64),
-    ) -> Result<Prepared, SqlError> {
+        version: PlanVersion,
+        memory: MemoryReservation,
+    ) -> Result<PreparedStatement, SqlError> {
         let casts = take_casts(&mut statement, declared);
         if parsed.objects {
-            self.look_around().await?;
+            self.refresh_objects().await?;
         }
         let known = parameters::known(declared, &casts);
         let plan = match known.clone() {
@@ -66,11 +72,12 @@ impl Planner {
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)
         );
         let columns = (!silent).then(|| Arc::new(Columns::new(&self.described(&plan), &parsed.names)));
-        Ok(Prepared { parsed, plan: Some(plan), parameters, columns, version, plans: PlanCache::default() })
+        let plans = PlanCache::default();
+        Ok(PreparedStatement { parsed, plan: Some(plan), parameters, columns, version, plans, _memory: memory })
     }
 
     /// Reads the objects that exist now.
-    async fn look_around(&self) -> Result<(), SqlError> {
+    async fn refresh_objects(&self) -> Result<(), SqlError> {
         let mut path = vec![self.state.config_options().catalog.default_schema.clone()];
         path.extend(self.search_path.iter().cloned());
         let snapshot = catalog::snapshot(&self.context).await?;
@@ -80,9 +87,22 @@ impl Planner {
 
     /// Plans a statement of DataFusion, with the user's permissions and without values that the user may not see.
     pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, SqlError> {
-        let plan = self.state.statement_to_plan(statement).await?;
-        neuroql_access::check(&plan, &self.role, self.read_only)?;
-        Ok(neuroql_access::conceal(plan, &self.role)?)
+        unsupported::check_calls(&statement, &|name| {
+            self.state.scalar_functions().contains_key(name)
+                && !self.state.aggregate_functions().contains_key(name)
+                && !self.state.window_functions().contains_key(name)
+        })?;
+        let mut again = statement.clone();
+        let plan = match self.state.statement_to_plan(statement).await {
+            // Expressions that are written otherwise and planned alike, such as `every(a)` beside `bool_and(a)`.
+            Err(error) if error.strip_backtrace().contains("require unique expression names") => {
+                column_names::alias_expressions(&mut again);
+                self.state.statement_to_plan(again).await?
+            }
+            planned => planned?,
+        };
+        self.permissions.check(&plan, &self.user, self.read_only, &self.context)?;
+        Ok(self.permissions.conceal(plan, &self.user)?)
     }
 
     /// Returns the columns of a plan as they will be. Branches of a CASE or a UNION get their common type when types
@@ -114,15 +134,15 @@ impl Planner {
 }
 
 /// Takes the casts of parameters out of a statement, or out of the one inside an EXPLAIN.
-fn take_casts(statement: &mut Statement, declared: &[Option<Type>]) -> Casts {
+fn take_casts(statement: &mut Statement, declared: &[Option<Type>]) -> ParameterCasts {
     match statement {
         Statement::Statement(inner) => parameter_casts::take(inner.as_mut(), declared),
         Statement::Explain(explain) => take_casts(&mut explain.statement, declared),
         Statement::CopyTo(copy) => match &mut copy.source {
             CopyToSource::Query(query) => parameter_casts::take(query.as_mut(), declared),
-            CopyToSource::Relation(_) => Casts::default(),
+            CopyToSource::Relation(_) => ParameterCasts::default(),
         },
-        _ => Casts::default(),
+        _ => ParameterCasts::default(),
     }
 }
 

@@ -22,17 +22,17 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinError, block_in_place};
 
-use crate::session::plan_cache::Lease;
+use crate::session::plan_cache::PlanGuard;
 use crate::wire::error_response::SqlError;
 
 /// A future with a large stack: expressions are trees, and a client writes them as deep as `parse` allows. Costs
 /// nothing on threads whose stack is large already.
-pub(crate) struct Roomy<F>(pub(crate) Pin<Box<F>>);
+pub(crate) struct LargeStackFuture<F>(pub(crate) Pin<Box<F>>);
 
 const STACK_NEEDED: usize = 12 << 20;
 const STACK_SIZE: usize = 32 << 20;
 
-impl<F: Future> Future for Roomy<F> {
+impl<F: Future> Future for LargeStackFuture<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
@@ -42,9 +42,9 @@ impl<F: Future> Future for Roomy<F> {
 
 /// A future whose polls may take long without a pause, as planning does: the thread gives its other tasks away before,
 /// so that others are served and statements end in time.
-struct Unhurried<F>(Pin<Box<F>>);
+struct BlockingFuture<F>(Pin<Box<F>>);
 
-impl<F: Future> Future for Unhurried<F> {
+impl<F: Future> Future for BlockingFuture<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
@@ -57,14 +57,14 @@ impl<F: Future> Future for Unhurried<F> {
 
 /// Plans a query.
 async fn planned(state: SessionState, plan: LogicalPlan) -> Result<SendableRecordBatchStream, DataFusionError> {
-    Unhurried(Box::pin(DataFrame::new(state, plan).execute_stream())).await
+    BlockingFuture(Box::pin(DataFrame::new(state, plan).execute_stream())).await
 }
 
 /// Runs work that may compute for long in a task of its own, ended with this future.
 pub(crate) async fn isolated<T: Send + 'static, E: Into<SqlError> + Send + 'static>(
     work: impl Future<Output = Result<T, E>> + Send + 'static,
 ) -> Result<T, SqlError> {
-    match SpawnedTask::spawn(Roomy(Box::pin(Unhurried(Box::pin(work))))).join().await {
+    match SpawnedTask::spawn(LargeStackFuture(Box::pin(BlockingFuture(Box::pin(work))))).join().await {
         Ok(result) => result.map_err(Into::into),
         Err(error) => Err(join_failed(error)),
     }
@@ -85,24 +85,26 @@ fn join_failed(error: JoinError) -> SqlError {
 
 /// Remaining rows of a result. Clones share them: rows that one takes do not reach the other.
 #[derive(Clone)]
-pub(crate) struct Rows {
-    feed: Arc<Mutex<Feed>>,
+pub(crate) struct ResultRows {
+    feed: Arc<Mutex<BatchFeed>>,
     /// Number of rows that may still be taken through this clone.
     left: usize,
+    /// Changes rows before they are taken, but not their number.
+    show: Option<fn(RecordBatch) -> RecordBatch>,
 }
 
-struct Feed {
-    source: Source,
+struct BatchFeed {
+    source: BatchSource,
     /// The rest of the last batch.
     rest: Option<RecordBatch>,
     /// Ends the functions that run for a result when it is abandoned.
     _guard: CancelOnDrop,
-    /// The lease of the plan, if it is a kept one.
-    lease: Option<Lease>,
+    /// The guard of the plan, if it is a kept one.
+    plan_guard: Option<PlanGuard>,
 }
 
 /// Source of the batches.
-enum Source {
+enum BatchSource {
     /// A task that runs the query.
     Task(mpsc::Receiver<Result<RecordBatch, DataFusionError>>, SpawnedTask<()>),
     /// A query that runs where its rows are taken.
@@ -110,35 +112,50 @@ enum Source {
     Ended,
 }
 
-impl Rows {
+impl ResultRows {
     /// Starts a query.
     pub(crate) fn start(context: &SessionContext, plan: LogicalPlan) -> Self {
         let (state, guard) = interruptible(context);
-        Self::new(Feed { source: Source::task(planned(state, plan)), rest: None, _guard: guard, lease: None })
+        Self::new(BatchFeed {
+            source: BatchSource::task(planned(state, plan)),
+            rest: None,
+            _guard: guard,
+            plan_guard: None,
+        })
     }
 
     /// Starts a query whose plan is kept.
-    pub(crate) fn start_kept(mut lease: Lease, values: &[ScalarValue]) -> Result<Self, SqlError> {
-        let stream = lease.execute(values)?;
-        let source = match lease.is_quick() {
-            true => Source::Here(stream),
-            false => Source::task(std::future::ready(Ok(stream))),
+    pub(crate) fn start_kept(mut plan_guard: PlanGuard, values: &[ScalarValue]) -> Result<Self, SqlError> {
+        let stream = plan_guard.execute(values)?;
+        let source = match plan_guard.is_quick() {
+            true => BatchSource::Here(stream),
+            false => BatchSource::task(std::future::ready(Ok(stream))),
         };
-        Ok(Self::new(Feed { source, rest: None, _guard: CancelOnDrop::default(), lease: Some(lease) }))
+        Ok(Self::new(BatchFeed { source, rest: None, _guard: CancelOnDrop::default(), plan_guard: Some(plan_guard) }))
     }
 
     /// Returns rows that exist already.
     pub(crate) fn of(batch: RecordBatch) -> Self {
-        Self::new(Feed { source: Source::Ended, rest: Some(batch), _guard: CancelOnDrop::default(), lease: None })
+        Self::new(BatchFeed {
+            source: BatchSource::Ended,
+            rest: Some(batch),
+            _guard: CancelOnDrop::default(),
+            plan_guard: None,
+        })
     }
 
-    fn new(feed: Feed) -> Self {
-        Self { feed: Arc::new(Mutex::new(feed)), left: usize::MAX }
+    fn new(feed: BatchFeed) -> Self {
+        Self { feed: Arc::new(Mutex::new(feed)), left: usize::MAX, show: None }
     }
 
     /// Returns the same rows, but at most `count` of them.
     pub(crate) fn first(&self, count: usize) -> Self {
-        Self { feed: Arc::clone(&self.feed), left: count }
+        Self { feed: Arc::clone(&self.feed), left: count, show: self.show }
+    }
+
+    /// Returns the same rows, changed by a function that leaves their number as it is.
+    pub(crate) fn shown_by(self, show: fn(RecordBatch) -> RecordBatch) -> Self {
+        Self { show: Some(show), ..self }
     }
 
     /// Returns at most `most` more rows; `None` at the end.
@@ -151,7 +168,10 @@ impl Rows {
         if let Some(batch) = &batch {
             self.left -= batch.num_rows();
         }
-        Ok(batch)
+        Ok(match self.show {
+            Some(show) => batch.map(show),
+            None => batch,
+        })
     }
 
     /// Returns the next rows if they are ready.
@@ -160,11 +180,11 @@ impl Rows {
     }
 }
 
-impl Source {
+impl BatchSource {
     /// Starts a task that runs the query.
     fn task(query: impl Future<Output = Result<SendableRecordBatchStream, DataFusionError>> + Send + 'static) -> Self {
         let (sender, batches) = mpsc::channel(1);
-        let task = SpawnedTask::spawn(Roomy(Box::pin(async move {
+        let task = SpawnedTask::spawn(LargeStackFuture(Box::pin(async move {
             match query.await {
                 Ok(mut stream) => {
                     while let Some(batch) = stream.next().await {
@@ -184,13 +204,13 @@ impl Source {
     async fn next(&mut self) -> Option<Result<RecordBatch, DataFusionError>> {
         match self {
             Self::Task(batches, _) => batches.recv().await,
-            Self::Here(stream) => Roomy(Box::pin(stream.next())).await,
+            Self::Here(stream) => LargeStackFuture(Box::pin(stream.next())).await,
             Self::Ended => None,
         }
     }
 }
 
-impl Feed {
+impl BatchFeed {
     async fn next(&mut self, most: usize) -> Result<Option<RecordBatch>, SqlError> {
         let batch = loop {
             let batch = match self.rest.take() {
@@ -213,11 +233,11 @@ impl Feed {
 
     /// Ends the result, with an error if the task has panicked.
     async fn end(&mut self) -> Result<Option<RecordBatch>, SqlError> {
-        if let Source::Task(_, task) = std::mem::replace(&mut self.source, Source::Ended) {
+        if let BatchSource::Task(_, task) = std::mem::replace(&mut self.source, BatchSource::Ended) {
             task.join().await.map_err(join_failed)?;
         }
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
+        if let Some(plan_guard) = self.plan_guard.take() {
+            plan_guard.give_back();
         }
         Ok(None)
     }
@@ -232,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn rows_are_taken_in_pieces_and_shared() {
         let column: ArrayRef = Arc::new(Int32Array::from_iter_values(0..10));
-        let mut rows = Rows::of(RecordBatch::try_from_iter([("n", column)]).unwrap());
+        let mut rows = ResultRows::of(RecordBatch::try_from_iter([("n", column)]).unwrap());
         assert_eq!(rows.next(3).await.unwrap().unwrap().num_rows(), 3);
         let mut two = rows.first(2);
         assert_eq!(two.next(usize::MAX).await.unwrap().unwrap().num_rows(), 2);

@@ -15,9 +15,9 @@ use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 
 use crate::encode::column::Columns;
 use crate::session::commands::transaction_modes;
-use crate::session::result_stream::{Rows, isolated};
-use crate::session::{Outcome, Session, Tag};
-use crate::sql::column_names::Names;
+use crate::session::result_stream::{ResultRows, isolated};
+use crate::session::{CommandTag, Outcome, Session};
+use crate::sql::column_names::ColumnNames;
 use crate::wire::error_response::{Failure, SqlError};
 
 use crate::session::settings;
@@ -46,7 +46,7 @@ pub(crate) async fn set(session: &mut Session, set: &Set) -> Result<Outcome, Fai
             }
         }
         Set::SetRole { role_name: None, .. } => {}
-        Set::SetRole { role_name: Some(name), .. } if name.value == session.role.name => {}
+        Set::SetRole { role_name: Some(name), .. } if name.value == session.user.name => {}
         Set::SetRole { .. } | Set::SetSessionAuthorization(_) => {
             return Err(SqlError::not_supported("changing the user of a connection is not supported").into());
         }
@@ -148,7 +148,7 @@ async fn reset_engine(session: &mut Session, name: &str) -> Result<(), SqlError>
         return session.set_engine(name, value).await;
     }
     let plan = LogicalPlan::Statement(PlanStatement::ResetVariable(ResetVariable { variable: name.to_string() }));
-    neuroql_access::check(&plan, &session.role, false)?;
+    session.base.permissions.check(&plan, &session.user, false, &session.context)?;
     session.settings_version += 1;
     let context = session.context.clone();
     isolated(async move { context.execute_logical_plan(plan).await.map(drop) }).await
@@ -210,7 +210,7 @@ pub(crate) fn show(session: &Session, variable: &[Ident]) -> Result<Outcome, Sql
         (index.to_string(), values)
     });
     let batch = RecordBatch::try_from_iter(columns).map_err(DataFusionError::from)?;
-    Ok(Outcome::Rows(Rows::of(batch), Tag::SHOW))
+    Ok(Outcome::Rows(ResultRows::of(batch), CommandTag::SHOW))
 }
 
 /// Returns the columns of a SHOW.
@@ -223,7 +223,7 @@ pub(crate) fn columns(session: &Session, variable: &[Ident]) -> Result<Columns, 
 
 fn text_columns(names: &[&str]) -> Columns {
     let fields: Vec<_> = names.iter().map(|name| Field::new(*name, DataType::Utf8, false)).collect();
-    Columns::new(&Schema::new(fields), &Names::default())
+    Columns::new(&Schema::new(fields), &ColumnNames::default())
 }
 
 /// Returns a name or string without its quotes; a name without quotes in lower case.

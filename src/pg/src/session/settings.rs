@@ -12,12 +12,12 @@ use datafusion::arrow::array::timezone::Tz;
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
 use crate::wire::error_response::SqlError;
-use neuroql_access::Role;
+use neuroql_access::{User, parse_time};
 
 /// The Postgres release whose behaviour clients may expect.
 pub(crate) const SERVER_VERSION: &str = "16.6";
 
-enum Kind {
+enum SettingKind {
     Text,
     Bool,
     Integer(i64, i64),
@@ -31,100 +31,111 @@ enum Kind {
     Fixed,
 }
 
-struct Definition {
+struct SettingDefinition {
     name: &'static str,
     default: &'static str,
-    kind: Kind,
+    kind: SettingKind,
     description: &'static str,
 }
 
-const fn define(name: &'static str, default: &'static str, kind: Kind, description: &'static str) -> Definition {
-    Definition { name, default, kind, description }
+const fn define(
+    name: &'static str,
+    default: &'static str,
+    kind: SettingKind,
+    description: &'static str,
+) -> SettingDefinition {
+    SettingDefinition { name, default, kind, description }
 }
 
-const ISOLATION: Kind = Kind::Choice(&["read committed", "read uncommitted", "repeatable read", "serializable"]);
-const MESSAGES: Kind = Kind::Choice(&[
+const ISOLATION: SettingKind =
+    SettingKind::Choice(&["read committed", "read uncommitted", "repeatable read", "serializable"]);
+const MESSAGES: SettingKind = SettingKind::Choice(&[
     "debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "info", "notice", "warning", "error", "fatal",
     "panic",
 ]);
 const HARMLESS: &str = "Accepted for compatibility; changes nothing.";
 
-static DEFINITIONS: &[Definition] = &[
-    define("application_name", "", Kind::Text, "Name of the client program."),
-    define("array_nulls", "on", Kind::Bool, HARMLESS),
-    define("backslash_quote", "safe_encoding", Kind::Text, HARMLESS),
-    define("bytea_output", "hex", Kind::Choice(&["hex", "escape"]), "Text form of bytea values."),
-    define("check_function_bodies", "on", Kind::Bool, HARMLESS),
-    define("client_encoding", "UTF8", Kind::Encoding, "Encoding of the client; always UTF8."),
+static DEFINITIONS: &[SettingDefinition] = &[
+    define("application_name", "", SettingKind::Text, "Name of the client program."),
+    define("array_nulls", "on", SettingKind::Bool, HARMLESS),
+    define("backslash_quote", "safe_encoding", SettingKind::Text, HARMLESS),
+    define("bytea_output", "hex", SettingKind::Choice(&["hex", "escape"]), "Text form of bytea values."),
+    define("check_function_bodies", "on", SettingKind::Bool, HARMLESS),
+    define("client_encoding", "UTF8", SettingKind::Encoding, "Encoding of the client; always UTF8."),
     define("client_min_messages", "notice", MESSAGES, HARMLESS),
-    define("constraint_exclusion", "partition", Kind::Text, HARMLESS),
-    define("cursor_tuple_fraction", "0.1", Kind::Real, HARMLESS),
-    define("DateStyle", "ISO, MDY", Kind::DateStyle, "Text form of dates; always ISO."),
-    define("default_table_access_method", "heap", Kind::Text, HARMLESS),
-    define("default_tablespace", "", Kind::Text, HARMLESS),
-    define("default_transaction_deferrable", "off", Kind::Bool, HARMLESS),
+    define("constraint_exclusion", "partition", SettingKind::Text, HARMLESS),
+    define("cursor_tuple_fraction", "0.1", SettingKind::Real, HARMLESS),
+    define("DateStyle", "ISO, MDY", SettingKind::DateStyle, "Text form of dates; always ISO."),
+    define("default_table_access_method", "heap", SettingKind::Text, HARMLESS),
+    define("default_tablespace", "", SettingKind::Text, HARMLESS),
+    define("default_transaction_deferrable", "off", SettingKind::Bool, HARMLESS),
     define("default_transaction_isolation", "read committed", ISOLATION, "Level that transactions say they have."),
-    define("default_transaction_read_only", "off", Kind::Bool, "Whether transactions start read-only."),
-    define("enable_seqscan", "on", Kind::Bool, HARMLESS),
-    define("escape_string_warning", "on", Kind::Bool, HARMLESS),
-    define("extra_float_digits", "1", Kind::Integer(-15, 3), "Digits of floating-point numbers as text."),
-    define("force_parallel_mode", "off", Kind::Text, HARMLESS),
-    define("geqo", "on", Kind::Bool, HARMLESS),
+    define("default_transaction_read_only", "off", SettingKind::Bool, "Whether transactions start read-only."),
+    define("enable_seqscan", "on", SettingKind::Bool, HARMLESS),
+    define("escape_string_warning", "on", SettingKind::Bool, HARMLESS),
+    define("extra_float_digits", "1", SettingKind::Integer(-15, 3), "Digits of floating-point numbers as text."),
+    define("force_parallel_mode", "off", SettingKind::Text, HARMLESS),
+    define("geqo", "on", SettingKind::Bool, HARMLESS),
     define(
         "idle_in_transaction_session_timeout",
         "0",
-        Kind::Milliseconds,
+        SettingKind::Milliseconds,
         "Longest time between statements of a transaction; 0 is no limit.",
     ),
     define(
         "idle_session_timeout",
         "0",
-        Kind::Milliseconds,
+        SettingKind::Milliseconds,
         "Longest time without a statement outside of transactions; 0 is no limit.",
     ),
-    define("in_hot_standby", "off", Kind::Fixed, "Whether this is a standby server."),
-    define("integer_datetimes", "on", Kind::Fixed, "Whether timestamps are integers on the wire."),
+    define("in_hot_standby", "off", SettingKind::Fixed, "Whether this is a standby server."),
+    define("integer_datetimes", "on", SettingKind::Fixed, "Whether timestamps are integers on the wire."),
     define(
         "IntervalStyle",
         "postgres",
-        Kind::Choice(&["postgres", "iso_8601", "sql_standard", "postgres_verbose"]),
+        SettingKind::Choice(&["postgres", "iso_8601", "sql_standard", "postgres_verbose"]),
         "Text form of intervals.",
     ),
-    define("is_superuser", "off", Kind::Fixed, "Whether the user may change data."),
-    define("jit", "off", Kind::Bool, HARMLESS),
-    define("lc_collate", "C", Kind::Fixed, "Order of strings."),
-    define("lc_ctype", "C.UTF-8", Kind::Fixed, "Character classes."),
-    define("lc_messages", "C", Kind::Text, HARMLESS),
-    define("lc_monetary", "C", Kind::Text, HARMLESS),
-    define("lc_numeric", "C", Kind::Text, HARMLESS),
-    define("lc_time", "C", Kind::Text, HARMLESS),
-    define("lock_timeout", "0", Kind::Milliseconds, HARMLESS),
-    define("max_identifier_length", "63", Kind::Fixed, "Longest name."),
-    define("max_index_keys", "32", Kind::Fixed, "Most columns of an index."),
+    define("is_superuser", "off", SettingKind::Fixed, "Whether the user may change data."),
+    define("jit", "off", SettingKind::Bool, HARMLESS),
+    define("lc_collate", "C", SettingKind::Fixed, "Order of strings."),
+    define("lc_ctype", "C.UTF-8", SettingKind::Fixed, "Character classes."),
+    define("lc_messages", "C", SettingKind::Text, HARMLESS),
+    define("lc_monetary", "C", SettingKind::Text, HARMLESS),
+    define("lc_numeric", "C", SettingKind::Text, HARMLESS),
+    define("lc_time", "C", SettingKind::Text, HARMLESS),
+    define("lock_timeout", "0", SettingKind::Milliseconds, HARMLESS),
+    define("max_identifier_length", "63", SettingKind::Fixed, "Longest name."),
+    define("max_index_keys", "32", SettingKind::Fixed, "Most columns of an index."),
     define(
         "plan_cache_mode",
         "auto",
-        Kind::Choice(&["auto", "force_generic_plan", "force_custom_plan"]),
+        SettingKind::Choice(&["auto", "force_generic_plan", "force_custom_plan"]),
         "Whether the plan of a prepared statement is kept: from its second execution on, from the first, or never.",
     ),
-    define("quote_all_identifiers", "off", Kind::Bool, HARMLESS),
-    define("row_security", "on", Kind::Bool, HARMLESS),
-    define("search_path", "\"$user\", public", Kind::Text, "Schema of unqualified names: the first that exists."),
-    define("server_encoding", "UTF8", Kind::Fixed, "Encoding of the server."),
-    define("server_version", SERVER_VERSION, Kind::Fixed, "Version of Postgres this server behaves like."),
-    define("server_version_num", "160006", Kind::Fixed, "The same as a number."),
-    define("session_authorization", "", Kind::Fixed, "Name of the user."),
-    define("standard_conforming_strings", "on", Kind::Choice(&["on"]), "Backslashes in strings are ordinary."),
-    define("statement_timeout", "0", Kind::Milliseconds, "Longest time a statement may run; 0 is no limit."),
-    define("synchronous_commit", "on", Kind::Text, HARMLESS),
-    define("synchronize_seqscans", "on", Kind::Bool, HARMLESS),
-    define("TimeZone", "UTC", Kind::TimeZone, "Time zone of timestamps."),
-    define("transaction_deferrable", "off", Kind::Bool, HARMLESS),
+    define("quote_all_identifiers", "off", SettingKind::Bool, HARMLESS),
+    define("row_security", "on", SettingKind::Bool, HARMLESS),
+    define(
+        "search_path",
+        "\"$user\", public",
+        SettingKind::Text,
+        "Schema of unqualified names: the first that exists.",
+    ),
+    define("server_encoding", "UTF8", SettingKind::Fixed, "Encoding of the server."),
+    define("server_version", SERVER_VERSION, SettingKind::Fixed, "Version of Postgres this server behaves like."),
+    define("server_version_num", "160006", SettingKind::Fixed, "The same as a number."),
+    define("session_authorization", "", SettingKind::Fixed, "Name of the user."),
+    define("standard_conforming_strings", "on", SettingKind::Choice(&["on"]), "Backslashes in strings are ordinary."),
+    define("statement_timeout", "0", SettingKind::Milliseconds, "Longest time a statement may run; 0 is no limit."),
+    define("synchronous_commit", "on", SettingKind::Text, HARMLESS),
+    define("synchronize_seqscans", "on", SettingKind::Bool, HARMLESS),
+    define("TimeZone", "UTC", SettingKind::TimeZone, "Time zone of timestamps."),
+    define("transaction_deferrable", "off", SettingKind::Bool, HARMLESS),
     define("transaction_isolation", "read committed", ISOLATION, HARMLESS),
-    define("transaction_read_only", "off", Kind::Bool, "Whether this transaction is read-only."),
-    define("transaction_timeout", "0", Kind::Milliseconds, "Longest time of a transaction; 0 is no limit."),
-    define("work_mem", "4MB", Kind::Text, HARMLESS),
-    define("xmloption", "content", Kind::Text, HARMLESS),
+    define("transaction_read_only", "off", SettingKind::Bool, "Whether this transaction is read-only."),
+    define("transaction_timeout", "0", SettingKind::Milliseconds, "Longest time of a transaction; 0 is no limit."),
+    define("work_mem", "4MB", SettingKind::Text, HARMLESS),
+    define("xmloption", "content", SettingKind::Text, HARMLESS),
 ];
 
 /// Settings whose value a client gets at once when it changes.
@@ -165,7 +176,7 @@ pub(crate) struct Settings {
     values: Values,
     /// The values that RESET goes back to: those of the startup packet.
     initial: Values,
-    transaction: Option<Transaction>,
+    transaction: Option<TransactionSettings>,
     /// Greatest time that a statement may run, whatever is set.
     most: Option<Duration>,
     /// True if a value has changed since the session last looked.
@@ -173,7 +184,7 @@ pub(crate) struct Settings {
 }
 
 #[derive(Debug, Clone)]
-struct Transaction {
+struct TransactionSettings {
     /// Values before the transaction, for ROLLBACK.
     before: Values,
     /// Values hidden by SET LOCAL, for COMMIT.
@@ -181,14 +192,14 @@ struct Transaction {
 }
 
 impl Settings {
-    pub(crate) fn new(role: &Role, timeouts: &Timeouts) -> Self {
+    pub(crate) fn new(user: &User, timeouts: &Timeouts) -> Self {
         let mut initial = Values::new();
-        initial.insert("session_authorization".into(), role.name.clone());
-        initial.insert("is_superuser".into(), if role.superuser { "on" } else { "off" }.into());
-        if let Some(default) = timeouts.default {
+        initial.insert("session_authorization".into(), user.name.clone());
+        initial.insert("is_superuser".into(), if user.is_superuser() { "on" } else { "off" }.into());
+        if let Some(default) = user.limits.statement_timeout.or(timeouts.default) {
             initial.insert("statement_timeout".into(), spell_milliseconds(default.as_millis() as u64));
         }
-        let most = timeouts.most.filter(|_| !role.superuser);
+        let most = user.limits.max_statement_timeout.or(timeouts.most.filter(|_| !user.is_superuser()));
         Self { values: initial.clone(), initial, transaction: None, most, changed: true }
     }
 
@@ -225,7 +236,7 @@ impl Settings {
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<(), SqlError> {
         let key = name.to_ascii_lowercase();
         let value = match (definition(&key), value) {
-            (Some(found), _) if matches!(found.kind, Kind::Fixed) => {
+            (Some(found), _) if matches!(found.kind, SettingKind::Fixed) => {
                 return Err(SqlError::error("55P02", format!("parameter \"{}\" cannot be changed", found.name)));
             }
             (Some(found), Some(value)) => Some(found.check(value)?),
@@ -277,7 +288,7 @@ impl Settings {
 
     pub(crate) fn begin(&mut self) {
         if self.transaction.is_none() {
-            self.transaction = Some(Transaction { before: self.values.clone(), hidden: BTreeMap::new() });
+            self.transaction = Some(TransactionSettings { before: self.values.clone(), hidden: BTreeMap::new() });
         }
         let read_only = self.value("default_transaction_read_only");
         self.transaction_mode("transaction_read_only", &read_only);
@@ -350,7 +361,7 @@ impl Settings {
     }
 }
 
-fn definition(key: &str) -> Option<&'static Definition> {
+fn definition(key: &str) -> Option<&'static SettingDefinition> {
     DEFINITIONS.iter().find(|found| found.name.eq_ignore_ascii_case(key))
 }
 
@@ -358,27 +369,27 @@ pub(crate) fn unknown(name: &str) -> SqlError {
     SqlError::error("42704", format!("unrecognized configuration parameter \"{name}\""))
 }
 
-impl Definition {
+impl SettingDefinition {
     /// Returns the value in its usual spelling.
     fn check(&self, value: &str) -> Result<String, SqlError> {
         let value = value.trim();
         let lower = value.to_ascii_lowercase();
         let checked = match &self.kind {
-            Kind::Text | Kind::Fixed => Some(value.to_string()),
-            Kind::Bool => match lower.as_str() {
+            SettingKind::Text | SettingKind::Fixed => Some(value.to_string()),
+            SettingKind::Bool => match lower.as_str() {
                 "on" | "true" | "t" | "yes" | "y" | "1" => Some("on".into()),
                 "off" | "false" | "f" | "no" | "n" | "0" => Some("off".into()),
                 _ => None,
             },
-            Kind::Integer(least, most) => value
+            SettingKind::Integer(least, most) => value
                 .parse::<i64>()
                 .ok()
                 .filter(|number| (least..=most).contains(&number))
                 .map(|number| number.to_string()),
-            Kind::Real => value.parse::<f64>().ok().map(|number| number.to_string()),
-            Kind::Milliseconds => milliseconds(value).map(spell_milliseconds),
-            Kind::Choice(choices) => choices.contains(&lower.as_str()).then_some(lower),
-            Kind::Encoding => match lower.replace(['-', '_', '\''], "").as_str() {
+            SettingKind::Real => value.parse::<f64>().ok().map(|number| number.to_string()),
+            SettingKind::Milliseconds => milliseconds(value).map(spell_milliseconds),
+            SettingKind::Choice(choices) => choices.contains(&lower.as_str()).then_some(lower),
+            SettingKind::Encoding => match lower.replace(['-', '_', '\''], "").as_str() {
                 "utf8" | "unicode" => Some("UTF8".into()),
                 // psql in the C locale sets this encoding: it takes any bytes.
                 "sqlascii" => Some("SQL_ASCII".into()),
@@ -388,7 +399,7 @@ impl Definition {
                     )));
                 }
             },
-            Kind::DateStyle => {
+            SettingKind::DateStyle => {
                 let mut order = "MDY";
                 let mut known = true;
                 for word in lower.split(',').map(str::trim) {
@@ -402,7 +413,7 @@ impl Definition {
                 }
                 known.then(|| format!("ISO, {order}"))
             }
-            Kind::TimeZone => match lower.as_str() {
+            SettingKind::TimeZone => match lower.as_str() {
                 "utc" | "gmt" | "z" | "zulu" => Some("UTC".into()),
                 _ => Tz::from_str(value).is_ok().then(|| value.to_string()),
             },
@@ -413,27 +424,9 @@ impl Definition {
     }
 }
 
-/// Reads a time as settings are written: `500`, `500ms`, `30s`, `1.5min`, `2h`, `1d`.
-pub fn parse_time(text: &str) -> Option<Duration> {
-    milliseconds(text).map(Duration::from_millis)
-}
-
 fn milliseconds(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
-    let number: f64 = text[..end].parse().ok()?;
-    let unit = match text[end..].trim() {
-        "" | "ms" => 1.0,
-        "us" => 0.001,
-        "s" => 1e3,
-        "min" => 60e3,
-        "h" => 3600e3,
-        "d" => 86_400e3,
-        _ => return None,
-    };
-    let value = (number * unit).round();
-    // Postgres' limit: an int4.
-    (0.0..=f64::from(i32::MAX)).contains(&value).then_some(value as u64)
+    // Postgres' limit, an int4, is that of every time.
+    parse_time(text).map(|time| time.as_millis() as u64)
 }
 
 /// Writes a time in the largest unit that divides it, as Postgres shows it.
@@ -454,7 +447,7 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        Settings::new(&Role { name: "ada".into(), superuser: false }, &Timeouts::default())
+        Settings::new(&User::new("ada", neuroql::Role::Reader), &Timeouts::default())
     }
 
     #[test]

@@ -20,34 +20,34 @@ use tokio::sync::Notify;
 
 use crate::wire::error_response::SqlError;
 
-/// The tables that open transactions have changed.
+/// Locks on the tables that open transactions have changed.
 #[derive(Debug, Default)]
-pub(crate) struct Changes {
-    state: Mutex<State>,
+pub(crate) struct TableLocks {
+    state: Mutex<LockState>,
     released: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    held: HashMap<Key, Held>,
+struct LockState {
+    held: HashMap<TableKey, TableLock>,
     /// The tables that sessions wait for.
-    waiting: HashMap<i32, Key>,
+    waiting: HashMap<i32, TableKey>,
 }
 
 /// The address of a table's first partition.
-type Key = usize;
+type TableKey = usize;
 
 #[derive(Debug)]
-struct Held {
+struct TableLock {
     session: i32,
     table: Arc<dyn TableProvider>,
     /// Its rows before each change, from the first change on.
-    before: Vec<Rows>,
+    before: Vec<SavedRows>,
 }
 
 /// The rows of a table before a change.
 #[derive(Debug)]
-enum Rows {
+enum SavedRows {
     /// The first batches of each partition.
     First(Vec<usize>),
     All(Vec<Vec<RecordBatch>>),
@@ -56,14 +56,14 @@ enum Rows {
 /// A change of a transaction.
 #[derive(Debug)]
 enum Change {
-    Rows(Key),
+    Rows(TableKey),
     /// A name and the table that it stood for.
     Table(ResolvedTableReference, Option<Arc<dyn TableProvider>>),
 }
 
 /// The open transaction of a session, in a block or without.
 pub(crate) struct Transaction {
-    changes: Arc<Changes>,
+    locks: Arc<TableLocks>,
     context: SessionContext,
     session: i32,
     log: Vec<Change>,
@@ -72,9 +72,9 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn new(changes: &Arc<Changes>, context: &SessionContext, session: i32) -> Self {
-        let (changes, context) = (Arc::clone(changes), context.clone());
-        Self { changes, context, session, log: Vec::new(), savepoints: Vec::new() }
+    pub(crate) fn new(locks: &Arc<TableLocks>, context: &SessionContext, session: i32) -> Self {
+        let (locks, context) = (Arc::clone(locks), context.clone());
+        Self { locks, context, session, log: Vec::new(), savepoints: Vec::new() }
     }
 
     /// Call this before rows of a table are changed. Waits until no other transaction has changed it.
@@ -99,18 +99,18 @@ impl Transaction {
             return if in_block { Err(SqlError::error("25001", message).with_hint(hint)) } else { Ok(()) };
         };
         loop {
-            let released = self.changes.released.notified();
-            if self.changes.lock().take(key, &table, self.session)? {
+            let released = self.locks.released.notified();
+            if self.locks.lock().take(key, &table, self.session)? {
                 break;
             }
-            let _waiting = Waiting(&self.changes, self.session);
+            let _waiting = WaitGuard(&self.locks, self.session);
             released.await;
         }
         let before = match op {
-            WriteOp::Insert(_) => Rows::First(lengths(table.as_ref())),
-            _ => Rows::All(partitions(table.as_ref())),
+            WriteOp::Insert(_) => SavedRows::First(lengths(table.as_ref())),
+            _ => SavedRows::All(partitions(table.as_ref())),
         };
-        if let Some(held) = self.changes.lock().held.get_mut(&key) {
+        if let Some(held) = self.locks.lock().held.get_mut(&key) {
             held.before.push(before);
         }
         self.log.push(Change::Rows(key));
@@ -125,6 +125,11 @@ impl Transaction {
         };
         self.log.push(Change::Table(name, before));
         Ok(())
+    }
+
+    /// Returns true if others may have to wait for the end of this transaction.
+    pub(crate) fn holds_tables(&self) -> bool {
+        !self.log.is_empty()
     }
 
     pub(crate) fn set_savepoint(&mut self, name: String) {
@@ -145,11 +150,17 @@ impl Transaction {
         true
     }
 
-    /// Ends the transaction and makes its changes visible to all.
-    pub(crate) fn commit(&mut self) {
-        self.log.clear();
+    /// Ends the transaction and makes its changes visible to all. Returns the names that stood for a table before, and for
+    /// none or another one now.
+    pub(crate) fn commit(&mut self) -> Vec<ResolvedTableReference> {
+        let changed = self.log.drain(..).filter_map(|change| match change {
+            Change::Table(name, Some(_)) => Some(name),
+            _ => None,
+        });
+        let changed = changed.collect();
         self.savepoints.clear();
-        self.changes.release(self.session);
+        self.locks.release(self.session);
+        changed
     }
 
     /// Ends the transaction and undoes its changes. Returns true if tables were created or dropped.
@@ -157,7 +168,7 @@ impl Transaction {
         let catalog = self.log.iter().any(|change| matches!(change, Change::Table(..)));
         self.undo(0);
         self.savepoints.clear();
-        self.changes.release(self.session);
+        self.locks.release(self.session);
         catalog
     }
 
@@ -165,7 +176,7 @@ impl Transaction {
         while self.log.len() > to {
             match self.log.pop() {
                 Some(Change::Rows(key)) => {
-                    if let Some(held) = self.changes.lock().held.get_mut(&key)
+                    if let Some(held) = self.locks.lock().held.get_mut(&key)
                         && let Some(before) = held.before.pop()
                     {
                         put_back(held.table.as_ref(), before);
@@ -190,12 +201,12 @@ impl Transaction {
 
     /// Returns the plan with the rows that this session may see: those of others only after they were committed.
     pub(crate) fn visible(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        if self.changes.lock().held.values().all(|held| held.session == self.session) {
+        if self.locks.lock().held.values().all(|held| held.session == self.session) {
             return Ok(plan);
         }
         let committed = plan.transform_up_with_subqueries(|node| {
             let LogicalPlan::TableScan(scan) = node else { return Ok(Transformed::no(node)) };
-            Ok(match self.changes.committed(&scan, self.session)? {
+            Ok(match self.locks.committed(&scan, self.session)? {
                 Some(source) => Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })),
                 None => Transformed::no(LogicalPlan::TableScan(scan)),
             })
@@ -211,8 +222,8 @@ impl Drop for Transaction {
     }
 }
 
-impl Changes {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl TableLocks {
+    fn lock(&self) -> MutexGuard<'_, LockState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -240,8 +251,8 @@ impl Changes {
         let mut rows = None;
         for before in held.before.iter().rev() {
             match before {
-                Rows::All(all) => rows = Some(all.clone()),
-                Rows::First(lengths) => {
+                SavedRows::All(all) => rows = Some(all.clone()),
+                SavedRows::First(lengths) => {
                     let partitions = rows.get_or_insert_with(|| partitions(table.as_ref()));
                     for (partition, length) in partitions.iter_mut().zip(lengths) {
                         partition.truncate(*length);
@@ -254,10 +265,10 @@ impl Changes {
     }
 }
 
-impl State {
+impl LockState {
     /// Takes a table for a session; returns false if another has it.
-    fn take(&mut self, key: Key, table: &Arc<dyn TableProvider>, session: i32) -> Result<bool, SqlError> {
-        let new = || Held { session, table: Arc::clone(table), before: Vec::new() };
+    fn take(&mut self, key: TableKey, table: &Arc<dyn TableProvider>, session: i32) -> Result<bool, SqlError> {
+        let new = || TableLock { session, table: Arc::clone(table), before: Vec::new() };
         let holder = self.held.entry(key).or_insert_with(new).session;
         if holder == session {
             return Ok(true);
@@ -275,21 +286,21 @@ impl State {
 }
 
 /// A session that waits for a table.
-struct Waiting<'a>(&'a Changes, i32);
+struct WaitGuard<'a>(&'a TableLocks, i32);
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().waiting.remove(&self.1);
     }
 }
 
-fn key(table: &dyn TableProvider) -> Option<Key> {
+fn key(table: &dyn TableProvider) -> Option<TableKey> {
     let first = table.downcast_ref::<MemTable>()?.batches.first()?;
     Some(Arc::as_ptr(first).addr())
 }
 
 /// Returns the batches of each partition of a table in memory.
-fn partitions(table: &dyn TableProvider) -> Vec<Vec<RecordBatch>> {
+pub(crate) fn partitions(table: &dyn TableProvider) -> Vec<Vec<RecordBatch>> {
     of_partitions(table, |batches| batches.clone())
 }
 
@@ -297,12 +308,12 @@ fn lengths(table: &dyn TableProvider) -> Vec<usize> {
     of_partitions(table, |batches| batches.len())
 }
 
-fn put_back(table: &dyn TableProvider, before: Rows) {
+fn put_back(table: &dyn TableProvider, before: SavedRows) {
     let mut index = 0;
     of_partitions(table, |batches| {
         match &before {
-            Rows::First(lengths) => batches.truncate(lengths[index]),
-            Rows::All(all) => batches.clone_from(&all[index]),
+            SavedRows::First(lengths) => batches.truncate(lengths[index]),
+            SavedRows::All(all) => batches.clone_from(&all[index]),
         }
         index += 1;
     });

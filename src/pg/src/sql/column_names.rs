@@ -7,22 +7,23 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::Statement;
+use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Ident, Query, SelectItem, SetExpr, Value, VisitMut, VisitorMut, visit_expressions_mut,
+    self, Expr, Ident, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut, visit_expressions,
+    visit_expressions_mut,
 };
 
 use crate::catalog::object_functions::WRITES;
-use crate::catalog::objects::Kind;
+use crate::catalog::objects::ObjectKind;
 
 /// New names for some columns: counted from the left before a `*`, from the right after it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Names {
+pub(crate) struct ColumnNames {
     before: Vec<Option<String>>,
     after: Vec<Option<String>>,
 }
 
-impl Names {
+impl ColumnNames {
     /// Returns the name for column `index` of `columns`, which DataFusion calls `given`.
     pub(crate) fn name<'a>(&'a self, index: usize, columns: usize, given: &'a str) -> &'a str {
         let from_right = columns - 1 - index;
@@ -40,37 +41,37 @@ impl Names {
 }
 
 /// Finds the names, and makes twins distinct for DataFusion.
-pub(crate) fn of_statement(statement: &mut Statement) -> Names {
+pub(crate) fn of_statement(statement: &mut Statement) -> ColumnNames {
     if let Statement::Statement(inner) = statement {
         // Columns of views and tables are named after those of their queries.
         let inserts = matches!(**inner, ast::Statement::Insert(_));
-        let _: ControlFlow<()> = inner.visit(&mut Twins { depth: usize::from(inserts) });
+        let _: ControlFlow<()> = inner.visit(&mut DuplicateColumns { depth: usize::from(inserts) });
     }
     let query = match statement {
         Statement::Statement(inner) => match inner.as_mut() {
             ast::Statement::Query(query) => query,
             ast::Statement::Declare { stmts } => match stmts.first_mut().and_then(|one| one.for_query.as_mut()) {
                 Some(query) => query,
-                None => return Names::default(),
+                None => return ColumnNames::default(),
             },
             ast::Statement::Prepare { statement, .. } => match statement.as_mut() {
                 ast::Statement::Query(query) => query,
-                _ => return Names::default(),
+                _ => return ColumnNames::default(),
             },
-            _ => return Names::default(),
+            _ => return ColumnNames::default(),
         },
-        _ => return Names::default(),
+        _ => return ColumnNames::default(),
     };
     of_query(query)
 }
 
 /// Makes the columns of queries in others distinct.
-struct Twins {
+struct DuplicateColumns {
     /// Queries around the next one.
     depth: usize,
 }
 
-impl VisitorMut for Twins {
+impl VisitorMut for DuplicateColumns {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
@@ -87,7 +88,63 @@ impl VisitorMut for Twins {
     }
 }
 
-fn of_query(query: &mut Query) -> Names {
+/// Gives each expression that is an output an alias, so that all are distinct to DataFusion.
+pub(crate) fn alias_expressions(statement: &mut Statement) {
+    match statement {
+        Statement::Statement(inner) => {
+            let _: ControlFlow<()> = inner.visit(&mut AliasExpressions);
+        }
+        Statement::Explain(explain) => alias_expressions(&mut explain.statement),
+        Statement::CopyTo(copy) => {
+            if let CopyToSource::Query(query) = &mut copy.source {
+                let _: ControlFlow<()> = query.visit(&mut AliasExpressions);
+            }
+        }
+        _ => {}
+    }
+}
+
+struct AliasExpressions;
+
+impl VisitorMut for AliasExpressions {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for (index, item) in select.projection.iter_mut().enumerate() {
+            if let SelectItem::UnnamedExpr(expr) = item
+                && !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+            {
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: twin(index) };
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Returns a name for an output that no statement gives.
+fn twin(index: usize) -> Ident {
+    Ident::with_quote('"', format!("twin {index}"))
+}
+
+/// Returns true if an expression compares with ANY or ALL of a subquery. The planner makes a join of it, whose column
+/// has another name than the expression.
+fn compares_with_subquery(expr: &Expr) -> bool {
+    let found = visit_expressions(expr, |part| match part {
+        Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } if is_subquery(right) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
+fn is_subquery(expr: &Expr) -> bool {
+    match expr {
+        Expr::Subquery(_) => true,
+        Expr::Nested(inner) => is_subquery(inner),
+        _ => false,
+    }
+}
+
+fn of_query(query: &mut Query) -> ColumnNames {
     let mut body = query.body.as_mut();
     let mut nested = false;
     let items = loop {
@@ -99,7 +156,7 @@ fn of_query(query: &mut Query) -> Names {
                 nested = true;
                 body = left.as_mut();
             }
-            _ => return Names::default(),
+            _ => return ColumnNames::default(),
         }
     };
     let is_wildcard = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
@@ -109,12 +166,12 @@ fn of_query(query: &mut Query) -> Names {
         make_distinct(items);
     }
     match (first, last) {
-        (Some(first), Some(last)) => Names { before: names[..first].to_vec(), after: names[last + 1..].to_vec() },
-        _ => Names { before: names, after: Vec::new() },
+        (Some(first), Some(last)) => ColumnNames { before: names[..first].to_vec(), after: names[last + 1..].to_vec() },
+        _ => ColumnNames { before: names, after: Vec::new() },
     }
 }
 
-/// Gives every later one of equal columns an alias of its own.
+/// Gives every later one of equal columns an alias of its own, and those that the planner names otherwise later.
 fn make_distinct(items: &mut [SelectItem]) {
     let mut seen = HashSet::new();
     for (index, item) in items.iter_mut().enumerate() {
@@ -123,18 +180,27 @@ fn make_distinct(items: &mut [SelectItem]) {
             SelectItem::ExprWithAlias { expr, alias } => (fold(alias), expr.clone()),
             _ => continue,
         };
-        if !seen.insert(key) {
-            *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("twin {index}")) };
+        if !seen.insert(key) || matches!(item, SelectItem::UnnamedExpr(_)) && compares_with_subquery(&expr) {
+            *item = SelectItem::ExprWithAlias { expr, alias: twin(index) };
         }
     }
 }
 
-/// Returns the text of an expression without its casts, which DataFusion's names leave out.
+/// Returns the text of an expression without its casts and the subqueries of EXISTS and IN, which DataFusion's
+/// names leave out.
 fn text_without_casts(expr: &Expr) -> String {
     let mut expr = expr.clone();
     let _ = visit_expressions_mut(&mut expr, |part| {
         while let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = part {
             *part = std::mem::replace(inner, Expr::value(Value::Null));
+        }
+        let without = match part {
+            Expr::Exists { negated, .. } => Some(format!("exists {negated}")),
+            Expr::InSubquery { expr, negated, .. } => Some(format!("{expr} in {negated}")),
+            _ => None,
+        };
+        if let Some(name) = without {
+            *part = Expr::Identifier(Ident::new(name));
         }
         ControlFlow::<()>::Continue(())
     });
@@ -167,7 +233,7 @@ fn expr_name(expr: &Expr) -> Option<String> {
                     expr_name(argument).unwrap_or_else(|| "text".into())
                 }
                 (name, None) if name == "get_field" => field_name(function).unwrap_or(name),
-                (name, Some(argument)) if Kind::of(&name).is_some() => expr_name(argument).unwrap_or(name),
+                (name, Some(argument)) if ObjectKind::of(&name).is_some() => expr_name(argument).unwrap_or(name),
                 (name, _) => name,
             }),
             _ => None,

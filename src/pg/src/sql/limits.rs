@@ -16,7 +16,7 @@ const MOST_TABLES: usize = 300;
 
 /// Refuses a statement with more columns or tables than can be planned in reasonable time.
 pub(crate) fn check(statement: &impl Visit) -> Result<(), SqlError> {
-    let mut counter = Counter::default();
+    let mut counter = TableCounter::default();
     match statement.visit(&mut counter) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
@@ -24,12 +24,12 @@ pub(crate) fn check(statement: &impl Visit) -> Result<(), SqlError> {
 }
 
 #[derive(Default)]
-struct Counter {
-    queries: Vec<Scope>,
+struct TableCounter {
+    queries: Vec<QueryScope>,
 }
 
 /// A query that is being visited.
-struct Scope {
+struct QueryScope {
     /// Names of its CTEs by the address of their queries, which are visited before its own body.
     ctes: HashMap<*const Query, String>,
     /// Number of tables that each of its CTEs reads, as far as they have been visited.
@@ -38,13 +38,13 @@ struct Scope {
     tables: usize,
 }
 
-impl Visitor for Counter {
+impl Visitor for TableCounter {
     type Break = SqlError;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
         let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
         let ctes = ctes.map(|cte| (std::ptr::from_ref(cte.query.as_ref()), cte.alias.name.value.clone())).collect();
-        self.queries.push(Scope { ctes, tables_of_ctes: HashMap::new(), tables: 0 });
+        self.queries.push(QueryScope { ctes, tables_of_ctes: HashMap::new(), tables: 0 });
         match widest(&query.body) {
             columns if columns > MOST_COLUMNS => ControlFlow::Break(SqlError::error(
                 "54011",
@@ -78,7 +78,7 @@ impl Visitor for Counter {
     }
 }
 
-impl Counter {
+impl TableCounter {
     fn count(&mut self, tables: usize) -> ControlFlow<SqlError> {
         let Some(scope) = self.queries.last_mut() else { return ControlFlow::Continue(()) };
         scope.tables = scope.tables.saturating_add(tables);

@@ -5,3 +5,4 @@ pub(crate) mod limits;
 pub(crate) mod parameters;
 pub(crate) mod parse;
 pub(crate) mod rewrite;
+pub(crate) mod unsupported;

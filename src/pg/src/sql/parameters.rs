@@ -21,7 +21,7 @@ use postgres_types::Kind;
 
 use crate::decode::{self, Form};
 use crate::encode::column;
-use crate::sql::rewrite::parameter_casts::{self, Casts};
+use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
 use crate::wire::error_response::SqlError;
 
 /// One parameter of a prepared statement.
@@ -52,7 +52,7 @@ impl Parameter {
 pub(crate) fn infer(
     plan: LogicalPlan,
     declared: &[Option<Type>],
-    casts: &Casts,
+    casts: &ParameterCasts,
     zone: &str,
 ) -> Result<(LogicalPlan, Vec<Parameter>), SqlError> {
     let mut found: HashMap<usize, Option<FieldRef>> = HashMap::new();
@@ -403,7 +403,7 @@ pub(crate) fn found_as(parameters: &[Parameter]) -> Option<Vec<ast::DataType>> {
 }
 
 /// Returns the types of all parameters for the planner, if each is declared or cast.
-pub(crate) fn known(declared: &[Option<Type>], casts: &Casts) -> Option<Vec<ast::DataType>> {
+pub(crate) fn known(declared: &[Option<Type>], casts: &ParameterCasts) -> Option<Vec<ast::DataType>> {
     let most = casts.seen.keys().chain(casts.taken.keys()).copied().max().unwrap_or(0).max(declared.len());
     let each = |index: usize| {
         let declared = declared.get(index - 1).and_then(Option::as_ref).filter(|kind| **kind != Type::UNKNOWN);

@@ -4,12 +4,14 @@
 //! DataFusion's parser, everything else to sqlparser's. Then the parts of a statement that read the Postgres catalog
 //! are rewritten, and nothing else of it.
 
+use std::sync::Arc;
+
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser as SqlParser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::PostgresDialect;
@@ -21,14 +23,16 @@ use crate::sql::rewrite;
 use crate::sql::rewrite::catalog_queries;
 use crate::sql::rewrite::object_casts;
 use crate::sql::rewrite::syntax;
-use crate::wire::error_response::{Failed, SqlError};
+use crate::sql::unsupported;
+use crate::wire::activity::shown;
+use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// One statement of a query.
 #[derive(Debug, Clone)]
-pub(crate) struct Parsed {
+pub(crate) struct ParsedStatement {
     pub(crate) statement: Statement,
     /// Names of the columns of the result, if they differ from DataFusion's.
-    pub(crate) names: column_names::Names,
+    pub(crate) names: column_names::ColumnNames,
     /// Type of the first parameter, if the planner is not to find it.
     pub(crate) parameter: Option<Type>,
     /// True if the statement looks up objects of the catalog by their names.
@@ -38,14 +42,23 @@ pub(crate) struct Parsed {
     /// Format of its rows if it is the INSERT of a `COPY … FROM STDIN`. It inserts the rows of its own table, which
     /// those of the client replace.
     pub(crate) copy_from: Option<CopyFormat>,
+    /// The text of the statement, as far as `pg_stat_activity` shows it.
+    pub(crate) text: Arc<str>,
+    /// Bytes that the statement and its plan hold, about.
+    pub(crate) memory: usize,
 }
 
-impl Parsed {
-    pub(crate) fn new(mut statement: Statement) -> Self {
-        rewrite::adapt(&mut statement);
+impl ParsedStatement {
+    /// Rewrites a statement for the planner.
+    ///
+    /// # Errors
+    /// Names a part that can neither be planned nor rewritten.
+    pub(crate) fn new(mut statement: Statement) -> Result<Self, SqlError> {
+        rewrite::adapt(&mut statement)?;
         let names = column_names::of_statement(&mut statement);
-        syntax::rewrite(&mut statement);
-        Self { statement, names, parameter: None, objects: false, copy: None, copy_from: None }
+        syntax::rewrite(&mut statement)?;
+        let (objects, copy, copy_from, text) = (false, None, None, Arc::default());
+        Ok(Self { statement, names, parameter: None, objects, copy, copy_from, text, memory: 0 })
     }
 
     /// Returns the statement, unless it is one of DataFusion's own.
@@ -57,6 +70,11 @@ impl Parsed {
     }
 }
 
+/// Bytes of a statement and its plan, and of each token in it, about: expressions are there as they were written, and as
+/// they are planned.
+const STATEMENT: usize = 4 << 10;
+const TOKEN: usize = 400;
+
 /// Parser of queries; made once, because pg-catalog's parser is expensive to make.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
@@ -65,7 +83,7 @@ pub(crate) struct Parser {
 
 impl Parser {
     /// Returns all statements of a query, or the first syntax error: nothing runs unless everything can be read.
-    pub(crate) fn parse(&self, query: &str) -> Result<Vec<Parsed>, SqlError> {
+    pub(crate) fn parse(&self, query: &str) -> Result<Vec<ParsedStatement>, SqlError> {
         if let Some((query, parameter)) = rewrite::replacement(query) {
             let mut statements = self.parse(query)?;
             statements.iter_mut().for_each(|parsed| parsed.parameter = Some(parameter.clone()));
@@ -78,18 +96,25 @@ impl Parser {
                     .map(|within| query[..piece.start].chars().count() + within);
                 SqlError::from(error).with_position(position)
             })?;
-            found.iter().try_for_each(|found| check_limits(&found.statement))?;
-            statements.extend(found.into_iter().map(|found| Parsed {
-                objects: found.objects,
-                copy: found.copy,
-                copy_from: found.copy_from,
-                ..Parsed::new(found.statement)
-            }));
+            let text: Arc<str> = shown(&query[piece.start..piece.end]).into();
+            let memory = STATEMENT + 2 * (piece.end - piece.start) + TOKEN * piece.tokens;
+            for found in found {
+                check_limits(&found.statement)?;
+                unsupported::check(&found.statement)?;
+                statements.push(ParsedStatement {
+                    text: Arc::clone(&text),
+                    memory,
+                    objects: found.objects,
+                    copy: found.copy,
+                    copy_from: found.copy_from,
+                    ..ParsedStatement::new(found.statement)?
+                });
+            }
         }
         Ok(statements)
     }
 
-    fn parse_piece(&self, text: &str, words: &[String]) -> Result<Vec<Found>, DataFusionError> {
+    fn parse_piece(&self, text: &str, words: &[String]) -> Result<Vec<RawStatement>, DataFusionError> {
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         let statements: Vec<Statement> = match words.first() {
             Some(&"CREATE") if words.contains(&"EXTERNAL") => of_datafusion(text)?,
@@ -97,16 +122,16 @@ impl Parser {
                 Err(_) if is_copy_stream(text) => of_postgres(text)?,
                 parsed => parsed?,
             },
-            Some(&"EXPLAIN") => of_datafusion(text)?,
+            Some(&"EXPLAIN") => of_datafusion(&with_explain_format(text))?,
             Some(&"MOVE") => {
                 let error = SqlError::not_supported("MOVE is not supported: cursors can only scan forward");
-                return Err(DataFusionError::External(Box::new(Failed(error))));
+                return Err(DataFusionError::External(Box::new(ExternalSqlError(error))));
             }
             _ => of_postgres(text)?,
         };
         let rewritten = |statement| {
-            let mut found =
-                without_copy(statement).map_err(|error| DataFusionError::External(Box::new(Failed(error))))?;
+            let mut found = without_copy(statement)
+                .map_err(|error| DataFusionError::External(Box::new(ExternalSqlError(error))))?;
             found.objects = self.rewrite(&mut found.statement, text);
             Ok(found)
         };
@@ -135,7 +160,7 @@ impl Parser {
 }
 
 /// A statement before its rewrites, with the options of a COPY.
-struct Found {
+struct RawStatement {
     statement: Statement,
     objects: bool,
     copy: Option<CopyFormat>,
@@ -143,8 +168,8 @@ struct Found {
 }
 
 /// Returns the query of a `COPY … TO STDOUT` or the INSERT of a `COPY … FROM STDIN`; any other statement as it is.
-fn without_copy(statement: Statement) -> Result<Found, SqlError> {
-    let found = |statement| Found { statement, objects: false, copy: None, copy_from: None };
+fn without_copy(statement: Statement) -> Result<RawStatement, SqlError> {
+    let found = |statement| RawStatement { statement, objects: false, copy: None, copy_from: None };
     let Statement::Statement(inner) = statement else { return Ok(found(statement)) };
     let ast::Statement::Copy { source, to, target, options, legacy_options, .. } = *inner else {
         return Ok(found(Statement::Statement(inner)));
@@ -177,7 +202,7 @@ fn without_copy(statement: Statement) -> Result<Found, SqlError> {
         }
     };
     let (copy, copy_from) = if to { (Some(format), None) } else { (None, Some(format)) };
-    Ok(Found { copy, copy_from, ..found(Statement::Statement(Box::new(statement))) })
+    Ok(RawStatement { copy, copy_from, ..found(Statement::Statement(Box::new(statement))) })
 }
 
 /// Checks the [`limits`] of a statement.
@@ -198,13 +223,48 @@ fn of_datafusion(text: &str) -> Result<Vec<Statement>, DataFusionError> {
     Ok(statements.into())
 }
 
+/// Writes the formats of EXPLAIN as DataFusion names them: JSON is `pgjson`, TEXT `indent`.
+fn with_explain_format(text: &str) -> String {
+    let unchanged = || text.to_owned();
+    let Ok(tokens) = Tokenizer::new(&PostgresDialect, text).tokenize_with_location() else { return unchanged() };
+    let mut tokens = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
+    if !matches!((tokens.next(), tokens.next()), (Some(_), Some(TokenWithSpan { token: Token::LParen, .. }))) {
+        return unchanged();
+    }
+    let options = tokens.take_while(|token| token.token != Token::RParen).collect::<Vec<_>>();
+    let word = |token: &TokenWithSpan| match &token.token {
+        Token::Word(word) => word.value.to_ascii_uppercase(),
+        _ => String::new(),
+    };
+    let Some(format) = options.windows(2).find(|pair| word(pair[0]) == "FORMAT").map(|pair| pair[1]) else {
+        return unchanged();
+    };
+    let name = match word(format).as_str() {
+        "JSON" => "pgjson",
+        "TEXT" => "indent",
+        _ => return unchanged(),
+    };
+    let mut offsets = OffsetFinder::of(text);
+    let (start, end) = (offsets.offset(format.span.start), offsets.offset(format.span.end));
+    format!("{}{name}{}", &text[..start], &text[end..])
+}
+
 fn of_postgres(text: &str) -> Result<Vec<Statement>, DataFusionError> {
     let mut tokens = Tokenizer::new(&PostgresDialect, text).tokenize_with_location().map_err(ParserError::from)?;
-    // ABORT is a ROLLBACK that sqlparser does not know.
-    if let Some(first) = tokens.iter_mut().find(|token| !matches!(token.token, Token::Whitespace(_)))
-        && matches!(&first.token, Token::Word(word) if word.keyword == Keyword::ABORT && word.quote_style.is_none())
+    if let Some(first) = tokens.iter().position(|token| !matches!(token.token, Token::Whitespace(_)))
+        && let Token::Word(word) = &tokens[first].token
+        && word.quote_style.is_none()
     {
-        first.token = Token::make_keyword("ROLLBACK");
+        match word.keyword {
+            // ABORT is a ROLLBACK that sqlparser does not know, TABLE t a SELECT * FROM t.
+            Keyword::ABORT => tokens[first].token = Token::make_keyword("ROLLBACK"),
+            Keyword::TABLE => {
+                let span = tokens[first].span;
+                let words = [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+                tokens.splice(first..=first, words.map(|token| TokenWithSpan { token, span }));
+            }
+            _ => {}
+        }
     }
     let statements = SqlParser::new(&PostgresDialect).with_tokens_with_locations(tokens).parse_statements()?;
     Ok(statements.into_iter().map(|statement| Statement::Statement(Box::new(statement))).collect())
@@ -221,14 +281,14 @@ const LONGEST_CHAIN: usize = 3000;
 
 /// Counts the operators that may end up inside each other.
 #[derive(Default)]
-struct Depth {
+struct NestingCounter {
     /// Number of operators since the last comma, for each open parenthesis.
     levels: Vec<usize>,
     current: usize,
     total: usize,
 }
 
-impl Depth {
+impl NestingCounter {
     fn see(&mut self, token: &Token) -> Result<(), SqlError> {
         match token {
             Token::LParen | Token::LBracket => self.levels.push(std::mem::take(&mut self.current)),
@@ -289,37 +349,54 @@ impl Depth {
 }
 
 /// A statement's place in the query, and its first words in capitals.
-struct Piece {
+struct StatementSpan {
     start: usize,
     end: usize,
     words: Vec<String>,
+    tokens: usize,
 }
 
 /// Cuts a query at its semicolons, leaving those in strings and comments alone.
-fn split(query: &str) -> Result<Vec<Piece>, SqlError> {
+fn split(query: &str) -> Result<Vec<StatementSpan>, SqlError> {
     let tokens = Tokenizer::new(&PostgresDialect, query).tokenize_with_location().map_err(|error| {
         let position = character(query, error.location);
         let error = DataFusionError::SQL(Box::new(ParserError::TokenizerError(error.message)), None);
         SqlError::from(error).with_position(Some(position))
     })?;
+    without_interval_precision(&tokens)?;
     let mut pieces = Vec::new();
-    let mut current: Option<Piece> = None;
-    let mut depth = Depth::default();
-    let mut places = Places::of(query);
+    let mut current: Option<StatementSpan> = None;
+    let mut depth = NestingCounter::default();
+    let mut places = OffsetFinder::of(query);
+    let mut before: Option<&TokenWithSpan> = None;
     for token in &tokens {
+        // sqlparser reads `0b11` as `0 AS b11`.
+        if let (Some(TokenWithSpan { token: Token::Number(number, _), span }), Token::Word(word)) =
+            (before, &token.token)
+            && span.end == token.span.start
+        {
+            let message = format!("trailing junk after numeric literal at or near \"{number}{}\"", word.value);
+            let position = character(query, span.start);
+            return Err(SqlError::error("42601", message).with_position(Some(position)));
+        }
+        before = Some(token);
         match &token.token {
             Token::Whitespace(_) | Token::EOF => {}
             Token::SemiColon => {
-                depth = Depth::default();
-                pieces.extend(current.take().map(|piece| Piece { end: places.offset(token.span.start), ..piece }));
+                depth = NestingCounter::default();
+                pieces.extend(
+                    current.take().map(|piece| StatementSpan { end: places.offset(token.span.start), ..piece }),
+                );
             }
             other => {
                 depth.see(other)?;
-                let piece = current.get_or_insert_with(|| Piece {
+                let piece = current.get_or_insert_with(|| StatementSpan {
                     start: places.offset(token.span.start),
                     end: query.len(),
                     words: Vec::new(),
+                    tokens: 0,
                 });
+                piece.tokens += 1;
                 if let Token::Word(word) = other
                     && piece.words.len() < 5
                     && word.quote_style.is_none()
@@ -333,15 +410,32 @@ fn split(query: &str) -> Result<Vec<Piece>, SqlError> {
     Ok(pieces)
 }
 
+/// Refuses `INTERVAL(2) '1.234 s'`, of which sqlparser passes over the precision.
+fn without_interval_precision(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
+    let mut tokens = tokens.iter().map(|token| &token.token).filter(|token| !matches!(token, Token::Whitespace(_)));
+    while let Some(token) = tokens.next() {
+        let mut next = tokens.clone();
+        if matches!(token, Token::Word(word) if word.keyword == Keyword::INTERVAL)
+            && matches!(next.next(), Some(Token::LParen))
+            && matches!(next.next(), Some(Token::Number(..)))
+            && matches!(next.next(), Some(Token::RParen))
+            && matches!(next.next(), Some(Token::SingleQuotedString(_)))
+        {
+            return Err(SqlError::not_supported("INTERVAL with a precision before its text is not supported"));
+        }
+    }
+    Ok(())
+}
+
 /// Finds the byte offsets of locations, which count lines and characters from 1. Only goes forward.
-struct Places<'a> {
+struct OffsetFinder<'a> {
     text: &'a str,
     offset: usize,
     line: u64,
     column: u64,
 }
 
-impl<'a> Places<'a> {
+impl<'a> OffsetFinder<'a> {
     fn of(text: &'a str) -> Self {
         Self { text, offset: 0, line: 1, column: 1 }
     }
@@ -359,7 +453,7 @@ impl<'a> Places<'a> {
 
 /// Returns the character of a location, counted from 1 as in Postgres.
 fn character(text: &str, location: Location) -> usize {
-    let offset = Places::of(text).offset(location);
+    let offset = OffsetFinder::of(text).offset(location);
     text[..offset].chars().count() + 1
 }
 
@@ -404,6 +498,18 @@ mod tests {
     }
 
     #[test]
+    fn formats_of_explain_are_those_of_postgres() {
+        for (written, read) in [
+            ("explain (format json) select 'json'", "explain (format pgjson) select 'json'"),
+            ("EXPLAIN (VERBOSE, FORMAT TEXT) SELECT 1", "EXPLAIN (VERBOSE, FORMAT indent) SELECT 1"),
+            ("explain (format tree) select 1", "explain (format tree) select 1"),
+            ("explain select (format json)", "explain select (format json)"),
+        ] {
+            assert_eq!(with_explain_format(written), read);
+        }
+    }
+
+    #[test]
     fn endless_chains_are_refused() {
         let refused = |query: String| split(&query).err().map(|error| error.sqlstate.into_owned());
         assert_eq!(refused(format!("select {}", vec!["1"; 5000].join(" + "))).as_deref(), Some("54001"));
@@ -429,6 +535,9 @@ mod tests {
             ("copy t from stdin with (format nonsense)", "22023", "nonsense"),
             ("copy (select 1) from stdin", "42601", "COPY"),
             ("copy t to stdout with (format nonsense)", "22023", "nonsense"),
+            ("select 0b11", "42601", "\"0b11\""),
+            ("select 1a", "42601", "\"1a\""),
+            ("select interval (2) '1.234 s'", "0A000", "precision"),
         ] {
             let error = Parser::default().parse(query).unwrap_err();
             assert_eq!(error.sqlstate, sqlstate, "{query}");

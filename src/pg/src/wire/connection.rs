@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::api::results::FieldInfo;
@@ -17,26 +18,33 @@ use datafusion_postgres::pgwire::messages::response::{
 };
 use datafusion_postgres::pgwire::messages::{PgWireBackendMessage as Message, PgWireFrontendMessage};
 
+use neuroql_access::Event;
+
 use crate::catalog::objects::Objects;
 use crate::encode::column::{self, Columns};
 use crate::encode::copy::CopyFormat;
-use crate::session::commands;
+use crate::session::commands::{self, PORTAL};
 use crate::session::copy_in::CopyIn;
-use crate::session::result_stream::Rows;
-use crate::session::{Outcome, Portal, Prepared, Session, Tag, in_failed_transaction};
+use crate::session::result_stream::ResultRows;
+use crate::session::{
+    CommandTag, Outcome, Portal, PreparedStatement, Session, in_failed_transaction, without_locations,
+};
 use crate::sql::parameters;
+use crate::wire::connection_slots::ConnectionSlot;
 use crate::wire::error_response::{Failure, SqlError};
 use crate::wire::framing::{Inbox, Outbox};
-use crate::wire::interrupt::{Attention, shutting_down, within};
-use crate::wire::places::Place;
+use crate::wire::interrupt::{InterruptHandler, shutting_down, within};
+
+/// Bytes that the portal without a name may hold uncounted.
+const UNCOUNTED: usize = 64 << 10;
 
 /// A client that has been let in.
 pub(crate) struct Connection {
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
     pub(crate) session: Session,
-    pub(crate) attention: Attention,
-    pub(crate) _place: Place,
+    pub(crate) interrupts: InterruptHandler,
+    pub(crate) _slot: ConnectionSlot,
 }
 
 impl Connection {
@@ -44,6 +52,8 @@ impl Connection {
     pub(crate) async fn serve(mut self) {
         let end = self.converse().await;
         if let Err(Failure::SqlError(error)) = end {
+            let client = self.session.client;
+            tracing::info!(%client, sqlstate = %error.sqlstate, "connection ended: {}", error.message);
             // The last words; the client may not be there to hear them.
             let _ = self.outbox.put(error.into_message());
             let _ = self.outbox.flush().await;
@@ -59,7 +69,7 @@ impl Connection {
             let (left, error) = self.session.idle_limit();
             let message = tokio::select! {
                 biased;
-                () = self.attention.draining() => return Err(shutting_down().into()),
+                () = self.interrupts.draining() => return Err(shutting_down().into()),
                 message = self.inbox.message() => message?,
                 () = within(left) => return Err(error.into()),
             };
@@ -89,6 +99,14 @@ impl Connection {
                 Ok(()) => {}
                 Err(Failure::SqlError(error)) if !error.is_fatal() => {
                     self.session.failed();
+                    if error.sqlstate == "42501" {
+                        let Session { base, user, client, .. } = &self.session;
+                        base.permissions.audit.record(&user.name, *client, Event::Refused { message: &error.message });
+                    }
+                    let error = match self.session.user.is_superuser() {
+                        true => error,
+                        false => without_locations(&self.session.context, error).await,
+                    };
                     self.outbox.put(error.into_message())?;
                     if extended {
                         skipping = true;
@@ -104,20 +122,26 @@ impl Connection {
     }
 
     async fn ready(&mut self) -> Result<(), Failure> {
+        let application = self.session.settings().get("application_name").map(|(_, value)| value).unwrap_or_default();
+        self.interrupts.registration.activity.end(self.session.status, &application);
         self.outbox.put(Message::ReadyForQuery(ReadyForQuery::new(self.session.status)))?;
         Ok(self.outbox.flush().await?)
     }
 
     /// The simple protocol: statements are answered one by one, up to the first that fails.
     async fn query(&mut self, text: String) -> Result<(), Failure> {
-        let Self { inbox, outbox, session, attention, .. } = self;
+        let Self { inbox, outbox, session, interrupts, .. } = self;
+        interrupts.registration.activity.begin(&text);
         session.portals.remove("");
         let limit = session.time_limit();
         let parse = async { Ok(session.parse(text).await?) };
-        let statements = attention.during(inbox, limit, parse).await?;
+        let statements = interrupts.during(inbox, limit, parse).await?;
         if statements.is_empty() {
             outbox.put(Message::EmptyQueryResponse(EmptyQueryResponse::new()))?;
         }
+        // A single statement is counted when it is planned.
+        let held = statements.iter().map(|parsed| parsed.memory).sum();
+        let _memory = (statements.len() > 1).then(|| session.reserve("a query", held)).transpose()?;
         for parsed in statements {
             let limit = session.time_limit();
             let work = async {
@@ -129,6 +153,7 @@ impl Connection {
                 if prepared.parsed.copy_from.is_some() {
                     return Ok(Some(prepared));
                 }
+                let _place = session.take_place(&prepared).await;
                 match session.run(&prepared, &[]).await? {
                     Outcome::Done(tag) => complete(session, outbox, tag).await?,
                     Outcome::Rows(mut rows, _) if let Some(copy) = &prepared.parsed.copy => {
@@ -144,8 +169,8 @@ impl Connection {
                 }
                 Ok(None)
             };
-            if let Some(copy) = attention.during(inbox, limit, work).await? {
-                receive_copy(inbox, outbox, session, attention, &copy).await?;
+            if let Some(copy) = interrupts.during(inbox, limit, work).await? {
+                receive_copy(inbox, outbox, session, interrupts, &copy).await?;
             }
         }
         self.end_implicit_transaction();
@@ -153,11 +178,12 @@ impl Connection {
     }
 
     async fn parse(&mut self, message: Parse) -> Result<(), Failure> {
-        let Self { inbox, outbox, session, attention, .. } = self;
+        let Self { inbox, outbox, session, interrupts, .. } = self;
         let name = message.name.unwrap_or_default();
         if !name.is_empty() && session.prepared.contains_key(&name) {
             return Err(SqlError::error("42P05", format!("prepared statement \"{name}\" already exists")).into());
         }
+        interrupts.registration.activity.begin(&message.query);
         let declared = |oid: &u32| match (*oid, Type::from_oid(*oid)) {
             (0, _) => Ok(None),
             (_, Some(known)) => Ok(Some(known)),
@@ -176,7 +202,7 @@ impl Connection {
             refuse_in_failed_transaction(session, parsed.statement_in_sql())?;
             Ok(Some(Arc::new(session.prepare(parsed, &declared).await?)))
         };
-        match attention.during(inbox, limit, work).await? {
+        match interrupts.during(inbox, limit, work).await? {
             Some(prepared) => {
                 session.empty.remove(&name);
                 session.prepared.insert(name, prepared);
@@ -220,8 +246,14 @@ impl Connection {
             [one] => Format::from(*one),
             _ => Format::Individual(codes),
         };
+        let bytes = PORTAL + values.iter().map(ScalarValue::size).sum::<usize>();
+        // There is one portal without a name, and most of the time it holds little.
+        let is_counted = !name.is_empty() || bytes > UNCOUNTED;
+        let _memory = is_counted.then(|| session.reserve("a portal", bytes)).transpose()?;
         session.empty_portals.remove(&name);
-        session.portals.insert(name, Portal { prepared, values, format, running: None, held: false });
+        session
+            .portals
+            .insert(name, Portal { prepared, values, format, running: None, scroll: None, held: false, _memory });
         Ok(self.outbox.put(Message::BindComplete(BindComplete::new()))?)
     }
 
@@ -257,7 +289,7 @@ impl Connection {
     }
 
     async fn execute(&mut self, message: &Execute) -> Result<(), Failure> {
-        let Self { inbox, outbox, session, attention, .. } = self;
+        let Self { inbox, outbox, session, interrupts, .. } = self;
         let name = message.name.clone().unwrap_or_default();
         if session.empty_portals.contains(&name) {
             return Ok(outbox.put(Message::EmptyQueryResponse(EmptyQueryResponse::new()))?);
@@ -265,12 +297,14 @@ impl Connection {
         let Some(mut portal) = session.portals.remove(&name) else { return Err(no_such_portal(&name).into()) };
         if portal.prepared.parsed.copy_from.is_some() {
             refuse_in_failed_transaction(session, portal.prepared.sql())?;
-            return receive_copy(inbox, outbox, session, attention, &portal.prepared).await;
+            return receive_copy(inbox, outbox, session, interrupts, &portal.prepared).await;
         }
+        interrupts.registration.activity.begin(&portal.prepared.parsed.text);
         let most = usize::try_from(message.max_rows).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
         let limit = session.time_limit();
         let work = async {
             refuse_in_failed_transaction(session, portal.prepared.sql())?;
+            let _place = session.take_place(&portal.prepared).await;
             if portal.running.is_none() {
                 match session.run(&portal.prepared, &portal.values).await? {
                     Outcome::Done(tag) => {
@@ -289,7 +323,7 @@ impl Connection {
             let columns = portal_columns(&portal);
             let fields = describe_columns(session, columns.as_deref(), &portal.format)?;
             if let Some((rows, tag)) = &mut portal.running {
-                let tag: Tag = *tag;
+                let tag: CommandTag = *tag;
                 let (sent, finished) = send_rows(rows, &fields, &session.objects, outbox, most).await?;
                 if finished {
                     complete(session, outbox, tag.spell(sent)).await?;
@@ -299,7 +333,7 @@ impl Connection {
             }
             Ok(Some(portal))
         };
-        if let Some(portal) = attention.during(inbox, limit, work).await? {
+        if let Some(portal) = interrupts.during(inbox, limit, work).await? {
             session.portals.insert(name, portal);
         }
         Ok(())
@@ -325,7 +359,7 @@ impl Connection {
     /// Ends a transaction without BEGIN, at the end of its query or at Sync.
     fn end_implicit_transaction(&mut self) {
         if self.session.status == TransactionStatus::Idle {
-            self.session.transaction.commit();
+            self.session.commit();
             self.session.close_portals();
             self.session.empty_portals.clear();
         }
@@ -357,7 +391,7 @@ async fn complete(session: &mut Session, outbox: &mut Outbox, tag: String) -> Re
 
 /// Returns the columns of a portal. A cursor has rows although its DECLARE has none.
 fn portal_columns(portal: &Portal) -> Option<Arc<Columns>> {
-    let prepared: &Prepared = &portal.prepared;
+    let prepared: &PreparedStatement = &portal.prepared;
     match (&prepared.columns, &prepared.plan) {
         (None, Some(plan)) if portal.running.is_some() => Some(commands::columns_of(plan, prepared)),
         _ => prepared.described().cloned(),
@@ -383,7 +417,7 @@ fn row_description(fields: &[FieldInfo]) -> Message {
 async fn send_copy(
     session: &Session,
     columns: Option<&Columns>,
-    rows: &mut Rows,
+    rows: &mut ResultRows,
     copy: &CopyFormat,
     outbox: &mut Outbox,
 ) -> Result<String, Failure> {
@@ -435,12 +469,12 @@ async fn receive_copy(
     inbox: &mut Inbox,
     outbox: &mut Outbox,
     session: &mut Session,
-    attention: &mut Attention,
-    prepared: &Arc<Prepared>,
+    interrupts: &mut InterruptHandler,
+    prepared: &Arc<PreparedStatement>,
 ) -> Result<(), Failure> {
     let limit = session.time_limit();
     let current = async { Ok(session.up_to_date(prepared).await?) };
-    let prepared = attention.during(inbox, limit, current).await?;
+    let prepared = interrupts.during(inbox, limit, current).await?;
     let Some(format) = &prepared.parsed.copy_from else { return Ok(()) };
     let mut copy = CopyIn::new(session, &prepared, format)?;
     let code = i16::from(format.is_binary());
@@ -450,7 +484,7 @@ async fn receive_copy(
     outbox.put(Message::CopyInResponse(response))?;
     outbox.flush().await?;
     loop {
-        let message = attention.between(limit, inbox.message()).await?;
+        let message = interrupts.between(limit, inbox.message()).await?;
         match message {
             Some(PgWireFrontendMessage::CopyData(data)) => copy.push(&data.data)?,
             Some(PgWireFrontendMessage::CopyDone(_)) => break,
@@ -464,17 +498,18 @@ async fn receive_copy(
     }
     let work = async {
         let (plan, _reservation) = copy.finish()?;
+        let _place = session.take_place(&prepared).await;
         match session.run_plan(plan, &prepared.parsed.statement).await? {
             Outcome::Done(tag) => complete(session, outbox, tag.replace("INSERT 0", "COPY")).await,
             Outcome::Rows(..) => Err(SqlError::error("XX000", "internal error: COPY has rows").into()),
         }
     };
-    attention.during(inbox, limit, work).await
+    interrupts.during(inbox, limit, work).await
 }
 
 /// Sends at most `most` rows; returns their number, and true if they were the last.
 async fn send_rows(
-    rows: &mut Rows,
+    rows: &mut ResultRows,
     fields: &Arc<Vec<FieldInfo>>,
     objects: &Objects,
     outbox: &mut Outbox,

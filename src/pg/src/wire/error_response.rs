@@ -104,7 +104,7 @@ impl From<DataFusionError> for SqlError {
     fn from(error: DataFusionError) -> Self {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
         while let Some(error) = cause {
-            if let Some(Failed(error)) = error.downcast_ref() {
+            if let Some(ExternalSqlError(error)) = error.downcast_ref() {
                 return error.clone();
             }
             cause = error.source();
@@ -121,7 +121,7 @@ impl From<neuroql_access::Error> for SqlError {
     fn from(error: neuroql_access::Error) -> Self {
         match error {
             neuroql_access::Error::Plan(error) => error.into(),
-            other => Self { hint: other.hint().map(str::to_owned), ..Self::error(other.sqlstate(), other.to_string()) },
+            other => Self { hint: other.hint(), ..Self::error(other.sqlstate(), other.to_string()) },
         }
     }
 }
@@ -147,15 +147,15 @@ impl From<PgWireError> for SqlError {
 
 /// An error on its way through DataFusion.
 #[derive(Debug)]
-pub(crate) struct Failed(pub(crate) SqlError);
+pub(crate) struct ExternalSqlError(pub(crate) SqlError);
 
-impl std::fmt::Display for Failed {
+impl std::fmt::Display for ExternalSqlError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0.message)
     }
 }
 
-impl std::error::Error for Failed {}
+impl std::error::Error for ExternalSqlError {}
 
 /// Reasons why a statement did not complete.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, Re
 use tokio::net::TcpStream;
 
 use crate::wire::error_response::{Failure, SqlError};
+use crate::wire::layout::is_well_formed;
 
 /// The longest packet of an authenticated client: a query or its parameters.
 pub(crate) const LARGEST_PACKET: usize = 128 << 20;
@@ -156,13 +157,15 @@ fn decode(mut packet: BytesMut) -> Result<PgWireFrontendMessage, SqlError> {
     let mut context = DecodeContext::new(ProtocolVersion::PROTOCOL3_0);
     context.awaiting_frontend_ssl = false;
     context.awaiting_frontend_startup = false;
-    // pgwire reads some fields without checking that they are there.
+    let malformed = || SqlError::protocol_violation(format!("malformed message of type '{}'", kind.escape_ascii()));
+    if !is_well_formed(kind, packet.get(HEADER..).unwrap_or_default()) {
+        return Err(malformed());
+    }
+    // pgwire panics at some messages.
     match catch_unwind(AssertUnwindSafe(|| PgWireFrontendMessage::decode(&mut packet, &context))) {
         Ok(Ok(Some(message))) => Ok(message),
         Ok(Err(error)) => Err(SqlError::protocol_violation(error.to_string())),
-        Ok(Ok(None)) | Err(_) => {
-            Err(SqlError::protocol_violation(format!("malformed message of type '{}'", kind.escape_ascii())))
-        }
+        Ok(Ok(None)) | Err(_) => Err(malformed()),
     }
 }
 

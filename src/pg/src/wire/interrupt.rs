@@ -1,6 +1,7 @@
 //! Everything that may interrupt a statement: a cancel request, its timeout, a client that hangs up, a shutdown.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +11,10 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use futures::FutureExt;
 use tokio::sync::watch;
 
+use crate::wire::activity::{Activity, SharedActivity};
 use crate::wire::error_response::{Failure, SqlError};
 use crate::wire::framing::Inbox;
-use neuroql_access::Role;
+use neuroql_access::User;
 
 /// Phases of a server, from serving to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,17 +29,18 @@ pub(crate) enum Phase {
 
 /// Connections that can be cancelled, with process number and secret.
 #[derive(Debug, Default)]
-pub(crate) struct Registry {
-    entries: Mutex<HashMap<i32, Entry>>,
+pub(crate) struct ConnectionRegistry {
+    entries: Mutex<HashMap<i32, RegisteredConnection>>,
     last_pid: AtomicI32,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct RegisteredConnection {
     secret: [u8; 4],
-    role: Role,
+    user: User,
     cancelled: watch::Sender<()>,
     terminated: watch::Sender<bool>,
+    activity: SharedActivity,
 }
 
 /// An action of a session on another.
@@ -49,20 +52,22 @@ pub(crate) enum Signal {
     Terminate,
 }
 
-/// A connection's place in the [`Registry`], given up when dropped.
+/// A connection's entry in the [`ConnectionRegistry`], removed when dropped.
 pub(crate) struct Registration {
-    registry: Arc<Registry>,
+    registry: Arc<ConnectionRegistry>,
     pub(crate) pid: i32,
     pub(crate) secret: [u8; 4],
     cancelled: watch::Receiver<()>,
     terminated: watch::Receiver<bool>,
+    pub(crate) activity: SharedActivity,
 }
 
-impl Registry {
-    pub(crate) fn register(self: &Arc<Self>, role: &Role) -> Registration {
+impl ConnectionRegistry {
+    pub(crate) fn register(self: &Arc<Self>, user: &User, client: SocketAddr) -> Registration {
         let secret: [u8; 4] = rand::random();
         let (cancel, cancelled) = watch::channel(());
         let (terminate, terminated) = watch::channel(false);
+        let activity = SharedActivity::new(client);
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = loop {
             let pid = self.last_pid.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & i32::MAX;
@@ -70,19 +75,23 @@ impl Registry {
                 break pid;
             }
         };
-        entries.insert(pid, Entry { secret, role: role.clone(), cancelled: cancel, terminated: terminate });
+        let (user, shown) = (user.clone(), activity.clone());
+        entries.insert(
+            pid,
+            RegisteredConnection { secret, user, cancelled: cancel, terminated: terminate, activity: shown },
+        );
         drop(entries);
-        Registration { registry: Arc::clone(self), pid, secret, cancelled, terminated }
+        Registration { registry: Arc::clone(self), pid, secret, cancelled, terminated, activity }
     }
 
     /// Sends a signal to connection `pid` for a user; returns false if there is no such connection.
     ///
     /// # Errors
     /// 42501 if it belongs to another user, or to a superuser, and this user is no superuser.
-    pub(crate) fn signal(&self, pid: i32, signal: Signal, by: &Role) -> Result<bool, SqlError> {
+    pub(crate) fn signal(&self, pid: i32, signal: Signal, by: &User) -> Result<bool, SqlError> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = entries.get(&pid) else { return Ok(false) };
-        if !by.superuser && (entry.role.superuser || entry.role.name != by.name) {
+        if !by.is_superuser() && (entry.user.is_superuser() || entry.user.name != by.name) {
             let what = if signal == Signal::Cancel { "cancel a query" } else { "terminate a session" };
             return Err(SqlError::error("42501", format!("only a superuser may {what} of another user")));
         }
@@ -93,6 +102,16 @@ impl Registry {
             }
         }
         Ok(true)
+    }
+
+    /// Returns the connections with their users and what they do, by number.
+    pub(crate) fn activities(&self) -> Vec<(i32, User, Activity)> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<_> =
+            entries.iter().map(|(pid, entry)| (*pid, entry.user.clone(), entry.activity.read())).collect();
+        drop(entries);
+        found.sort_by_key(|(pid, ..)| *pid);
+        found
     }
 
     /// Interrupts the statement of connection `pid`, if the secret is right.
@@ -106,6 +125,20 @@ impl Registry {
     }
 }
 
+impl Registration {
+    /// Completes with an error when somebody cancels the statement that runs now, or ends the session.
+    pub(crate) async fn interrupted(&self) -> SqlError {
+        let (mut cancelled, mut ended) = (self.cancelled.clone(), self.terminated.clone());
+        cancelled.mark_unchanged();
+        tokio::select! {
+            biased;
+            () = terminated(&mut ended) => shutting_down(),
+            // The sender lives as long as this.
+            _ = cancelled.changed() => cancelled_by_user(),
+        }
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
         self.registry.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
@@ -113,12 +146,12 @@ impl Drop for Registration {
 }
 
 /// Watches over the statements of one connection.
-pub(crate) struct Attention {
+pub(crate) struct InterruptHandler {
     pub(crate) registration: Registration,
     phase: watch::Receiver<Phase>,
 }
 
-impl Attention {
+impl InterruptHandler {
     pub(crate) fn new(registration: Registration, phase: watch::Receiver<Phase>) -> Self {
         Self { registration, phase }
     }
@@ -224,10 +257,13 @@ mod tests {
 
     #[test]
     fn only_the_right_secret_cancels() {
-        let registry = Arc::new(Registry::default());
-        let role = |name: &str, superuser| Role { name: name.into(), superuser };
-        let mut one = registry.register(&role("ada", true));
-        let two = registry.register(&role("bob", false));
+        let registry = Arc::new(ConnectionRegistry::default());
+        let user = |name: &str, superuser| {
+            User::new(name, if superuser { neuroql::Role::Superuser } else { neuroql::Role::Reader })
+        };
+        let client = ([127, 0, 0, 1], 5).into();
+        let mut one = registry.register(&user("ada", true), client);
+        let two = registry.register(&user("bob", false), client);
         assert_ne!(one.pid, two.pid);
         one.cancelled.mark_unchanged();
         registry.cancel(one.pid, &one.secret.map(|byte| !byte));
@@ -236,11 +272,11 @@ mod tests {
         assert!(!one.cancelled.has_changed().unwrap());
         registry.cancel(one.pid, &one.secret);
         assert!(one.cancelled.has_changed().unwrap());
-        assert!(registry.signal(one.pid, Signal::Cancel, &role("bob", false)).is_err());
-        assert!(registry.signal(two.pid, Signal::Cancel, &role("eve", false)).is_err());
-        assert!(registry.signal(two.pid, Signal::Terminate, &role("bob", false)).is_ok_and(|found| found));
+        assert!(registry.signal(one.pid, Signal::Cancel, &user("bob", false)).is_err());
+        assert!(registry.signal(two.pid, Signal::Cancel, &user("eve", false)).is_err());
+        assert!(registry.signal(two.pid, Signal::Terminate, &user("bob", false)).is_ok_and(|found| found));
         assert!(*two.terminated.borrow() && !*one.terminated.borrow());
-        assert!(registry.signal(77, Signal::Cancel, &role("ada", true)).is_ok_and(|found| !found));
+        assert!(registry.signal(77, Signal::Cancel, &user("ada", true)).is_ok_and(|found| !found));
         drop(one);
         assert_eq!(registry.entries.lock().unwrap().len(), 1);
     }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::common::TableReference;
+use datafusion::error::DataFusionError;
 use neuroql::Engine;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,14 +15,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::Error;
-use crate::session::Base;
-use crate::session::result_stream::Roomy;
+use crate::client::Readers;
+use crate::session::ServerState;
+use crate::session::result_stream::LargeStackFuture;
 use crate::session::settings::Timeouts;
+use crate::wire::connection_slots::{ConnectionSlots, PendingConnections};
 use crate::wire::interrupt::Phase;
-use crate::wire::places::{FailedLogins, Places, Strangers};
-use crate::wire::startup::{SUPERUSER, Shared};
+use crate::wire::startup::{SUPERUSER, StartupContext};
 use crate::wire::tls::{self, TlsFiles};
-use neuroql_access::{Role, Users};
+use neuroql::Role;
+use neuroql_access::{AllowedLocations, AuditLog, FailedLogins, HostRules, Missing, Permissions, User, Users, missing};
 
 /// Time after which a peer that has not logged in is disconnected.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -34,12 +38,18 @@ pub struct Config {
     pub listen: String,
     /// Users and passwords; without it every local client is the superuser `neuroql`.
     pub password_file: Option<PathBuf>,
+    /// Rules on who may connect from where; without them every user may from everywhere.
+    pub host_rules: Option<PathBuf>,
+    /// File that log-ins, refusals and changes of tables and privileges are appended to.
+    pub audit_log: Option<PathBuf>,
+    /// Folders and URLs below which analysts may register models and datasets.
+    pub allowed_locations: Vec<String>,
     /// Certificate and key; with them connections that ask for it are encrypted, and remote ones that do not are
     /// refused.
     pub tls: Option<TlsFiles>,
     /// True to serve other machines without encryption.
     pub allow_unencrypted: bool,
-    /// Greatest number of clients at a time; a few of these places are kept for superusers.
+    /// Greatest number of clients at a time; a few of these slots are kept for superusers.
     pub max_connections: usize,
     /// Greatest number of clients at a time of each user who is not a superuser.
     pub max_connections_per_user: Option<usize>,
@@ -56,6 +66,9 @@ impl Default for Config {
         Self {
             listen: "127.0.0.1:5433".into(),
             password_file: None,
+            host_rules: None,
+            audit_log: None,
+            allowed_locations: Vec::new(),
             tls: None,
             allow_unencrypted: false,
             max_connections: 100,
@@ -71,7 +84,7 @@ impl Default for Config {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<StartupContext>,
     phase: watch::Sender<Phase>,
     grace: Duration,
 }
@@ -84,37 +97,46 @@ impl Server {
     /// file, and on an address that other machines can reach if there is no password file, or no encryption.
     pub async fn bind(engine: &Engine, config: Config) -> Result<Self, Error> {
         let tls = config.tls.as_ref().map(tls::read).transpose()?;
-        let passwords = config.password_file.as_deref().map(Users::read).transpose()?;
+        let users = match &config.password_file {
+            Some(file) => Users::read(file)?,
+            None => Users::without_passwords(User::new(SUPERUSER, Role::Superuser)),
+        };
+        let locations = AllowedLocations::new(&config.allowed_locations).map_err(Error::Location)?;
         let failed = |source: io::Error| Error::Listen { address: config.listen.clone(), source };
         let addresses: Vec<_> = tokio::net::lookup_host(&config.listen).await.map_err(failed)?.collect();
-        if !addresses.iter().all(|address| address.ip().to_canonical().is_loopback()) {
-            if passwords.is_none() {
-                return Err(Error::Exposed { address: config.listen.clone() });
-            }
-            if tls.is_none() && !config.allow_unencrypted {
-                return Err(Error::Unencrypted { address: config.listen.clone() });
-            }
+        let is_safe = tls.is_some() || config.allow_unencrypted;
+        match missing(&addresses, users.have_passwords(), is_safe) {
+            Some(Missing::Passwords) => return Err(Error::Exposed { address: config.listen.clone() }),
+            Some(Missing::Encryption) => return Err(Error::Unencrypted { address: config.listen.clone() }),
+            None => {}
         }
         let listener = TcpListener::bind(addresses.as_slice()).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
 
-        let roles = match &passwords {
-            Some(passwords) => passwords.roles().cloned().collect(),
-            None => vec![Role { name: SUPERUSER.into(), superuser: true }],
+        let hosts = config.host_rules.as_deref().map(HostRules::read).transpose()?.unwrap_or_default();
+        let audit = match config.audit_log {
+            Some(file) => AuditLog::open(file.clone()).map_err(|source| Error::Audit { file, source })?,
+            None => AuditLog::default(),
         };
-        let base = Base::new(engine, roles)?;
+        let permissions = Permissions { users: Arc::new(users), hosts, locations, audit };
+        forget_gone(engine, &permissions.users).await?;
+        let base = ServerState::new(engine, Arc::new(permissions))?;
         let (phase, receiver) = watch::channel(Phase::Serving);
-        let shared = Shared {
+        let shared = StartupContext {
             base: Arc::new(base),
-            passwords,
             tls,
             phase: receiver,
-            places: Places::new(config.max_connections, config.max_connections_per_user),
-            strangers: Strangers::default(),
+            slots: ConnectionSlots::new(config.max_connections, config.max_connections_per_user),
+            starting: PendingConnections::default(),
             failed: FailedLogins::default(),
             timeouts: Timeouts { default: config.statement_timeout, most: config.max_statement_timeout },
         };
         Ok(Self { listener, address, shared: Arc::new(shared), phase, grace: config.grace })
+    }
+
+    /// Returns sessions that only read, over the same tables and transactions.
+    pub fn readers(&self) -> Readers {
+        Readers::over(Arc::clone(&self.shared.base))
     }
 
     /// Returns the address that clients connect to.
@@ -147,21 +169,21 @@ impl Server {
                 },
             };
             let number = numbers.next().unwrap_or_default();
-            shared.strangers.make_room();
+            shared.starting.make_room();
             let own = Arc::clone(&shared);
             let admit_and_serve = async move {
                 if let Err(error) = prepare(&stream) {
                     tracing::debug!(%peer, "socket options: {error}");
                 }
                 let admitted = tokio::time::timeout(STARTUP_TIMEOUT, own.admit(stream, peer, number)).await;
-                own.strangers.remove(number);
+                own.starting.remove(number);
                 match admitted {
-                    Ok(Some(connection)) => Roomy(Box::pin(connection.serve())).await,
+                    Ok(Some(connection)) => LargeStackFuture(Box::pin(connection.serve())).await,
                     Ok(None) => {}
                     Err(_) => tracing::info!(%peer, "no startup packet in time"),
                 }
             };
-            shared.strangers.add(number, peer.ip().to_canonical(), || connections.spawn(admit_and_serve));
+            shared.starting.add(number, peer.ip().to_canonical(), || connections.spawn(admit_and_serve));
         }
         drop(listener);
         phase.send_replace(Phase::Draining);
@@ -172,6 +194,23 @@ impl Server {
             let _ = tokio::time::timeout(LAST_WORDS, finish(&mut connections)).await;
         }
     }
+}
+
+/// Forgets who owned tables that are gone. A model that nobody has registered by a statement is a superuser's, whatever
+/// its name belonged to.
+async fn forget_gone(engine: &Engine, users: &Users) -> Result<(), Error> {
+    let registered = engine
+        .store()
+        .registrations()
+        .await
+        .map_err(|error| Error::Catalog(DataFusionError::External(Box::new(error))))?;
+    let context = engine.session();
+    users.forget_owners(|schema, table| {
+        let exists = context.table_exist(TableReference::partial(schema, table)).unwrap_or(false);
+        let is_model = engine.registry().get(table).is_ok();
+        exists && (!is_model || registered.iter().any(|known| known.model == table))
+    });
+    Ok(())
 }
 
 async fn finish(connections: &mut JoinSet<()>) {

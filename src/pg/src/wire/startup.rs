@@ -3,7 +3,7 @@
 //! The peer is a stranger here, so packets are read exactly, in small bounded pieces, and nothing of the first
 //! plaintext bytes can slip into an encrypted conversation.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,19 +11,19 @@ use datafusion_postgres::pgwire::messages::PgWireBackendMessage as Message;
 use datafusion_postgres::pgwire::messages::startup::{
     Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::session::settings::Timeouts;
-use crate::session::{Base, Session};
+use crate::session::{ServerState, Session};
 use crate::wire::connection::Connection;
+use crate::wire::connection_slots::{ConnectionSlot, ConnectionSlots, PendingConnections};
 use crate::wire::error_response::{Failure, SqlError};
 use crate::wire::framing::{HEADER, Inbox, LARGEST_STARTUP_PACKET, Outbox, Socket, Tcp, split};
-use crate::wire::interrupt::{Attention, Phase};
-use crate::wire::places::{FailedLogins, Place, Places, Strangers};
+use crate::wire::interrupt::{InterruptHandler, Phase, shutting_down};
 use crate::wire::tls::{ALPN, Tls};
-use neuroql_access::{ChannelBinding, Exchange, Role, Users};
+use neuroql_access::{ChannelBinding, Connecting, Event, Exchange, FailedLogins, User};
 
 const CANCEL_REQUEST: i32 = 80_877_102;
 const SSL_REQUEST: i32 = 80_877_103;
@@ -36,27 +36,26 @@ const SCRAM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 pub(crate) const SUPERUSER: &str = "neuroql";
 
 /// State that the connections of a server share.
-pub(crate) struct Shared {
-    pub(crate) base: Arc<Base>,
-    pub(crate) passwords: Option<Users>,
+pub(crate) struct StartupContext {
+    pub(crate) base: Arc<ServerState>,
     pub(crate) tls: Option<Tls>,
     pub(crate) phase: watch::Receiver<Phase>,
-    pub(crate) places: Arc<Places>,
-    pub(crate) strangers: Strangers,
+    pub(crate) slots: Arc<ConnectionSlots>,
+    pub(crate) starting: PendingConnections,
     pub(crate) failed: FailedLogins,
     pub(crate) timeouts: Timeouts,
 }
 
 /// The first packet of a connection.
 #[derive(Debug, PartialEq, Eq)]
-enum First {
+enum FirstPacket {
     Ssl,
     Gss,
     Cancel { pid: i32, secret: Vec<u8> },
     Startup { minor: u16, parameters: Vec<(String, String)> },
 }
 
-impl Shared {
+impl StartupContext {
     /// Lets a client in. Returns `None` if there is no client to serve: a cancel request, a refusal, a peer that failed
     /// to log in. `number` is that of the peer among those that start up.
     pub(crate) async fn admit(&self, stream: TcpStream, peer: SocketAddr, number: u64) -> Option<Connection> {
@@ -65,35 +64,41 @@ impl Shared {
             Ok(opened) => opened,
             Err(_) => return None,
         };
-        self.strangers.spoke(number);
+        self.starting.spoke(number);
         let (mut inbox, mut outbox) = split(socket, Some(tcp));
         let admitted = match first {
-            Ok(First::Cancel { pid, secret }) => {
+            Ok(FirstPacket::Cancel { pid, secret }) => {
                 self.base.registry().cancel(pid, &secret);
                 return None;
             }
-            Ok(First::Startup { minor, parameters }) => {
-                self.welcome(&mut inbox, &mut outbox, peer.ip(), secure, minor, parameters).await
+            Ok(FirstPacket::Startup { minor, parameters }) => {
+                self.welcome(&mut inbox, &mut outbox, peer, secure, minor, parameters).await
             }
-            Ok(First::Ssl | First::Gss) => Err(SqlError::protocol_violation("unexpected encryption request").into()),
+            Ok(FirstPacket::Ssl | FirstPacket::Gss) => {
+                Err(SqlError::protocol_violation("unexpected encryption request").into())
+            }
             Err(failure) => Err(failure),
         };
-        match admitted {
-            Ok((session, attention, place)) => Some(Connection { inbox, outbox, session, attention, _place: place }),
-            Err(Failure::Disconnected) => None,
-            Err(Failure::SqlError(error)) => {
-                tracing::info!(%peer, sqlstate = %error.sqlstate, "refused: {}", error.message);
-                // The peer may have hung up; then it does not matter.
-                let _ = outbox.put(error.into_message());
-                let _ = outbox.flush().await;
-                outbox.close().await;
-                None
+        let_in(admitted, inbox, outbox, peer).await
+    }
+
+    /// Lets in a client at the other end of a pipe in this process, who needs no password.
+    pub(crate) async fn admit_local(&self, mut pipe: DuplexStream) -> Option<Connection> {
+        let first = read_first(&mut pipe).await;
+        let (mut inbox, mut outbox) = split(Box::new(pipe), None);
+        let admitted = match first {
+            Ok(FirstPacket::Startup { minor, parameters }) => {
+                let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                self.welcome(&mut inbox, &mut outbox, here, false, minor, parameters).await
             }
-        }
+            Ok(_) => Err(SqlError::protocol_violation("expected a startup packet").into()),
+            Err(failure) => Err(failure),
+        };
+        let_in(admitted, inbox, outbox, "this process").await
     }
 
     /// Negotiates encryption and reads the packet after that.
-    async fn open(&self, mut stream: Tcp) -> std::io::Result<(Box<dyn Socket>, bool, Result<First, Failure>)> {
+    async fn open(&self, mut stream: Tcp) -> std::io::Result<(Box<dyn Socket>, bool, Result<FirstPacket, Failure>)> {
         let mut byte = [0];
         if let Some(tls) = &self.tls
             && stream.0.peek(&mut byte).await? == 1
@@ -109,7 +114,7 @@ impl Shared {
         // Each kind of encryption may be asked for once.
         for _ in 0..2 {
             match read_first(&mut stream).await {
-                Ok(First::Ssl) => match &self.tls {
+                Ok(FirstPacket::Ssl) => match &self.tls {
                     Some(tls) => {
                         stream.write_all(b"S").await?;
                         let mut encrypted = tls.acceptor.accept(stream).await?;
@@ -118,7 +123,7 @@ impl Shared {
                     }
                     None => stream.write_all(b"N").await?,
                 },
-                Ok(First::Gss) => stream.write_all(b"N").await?,
+                Ok(FirstPacket::Gss) => stream.write_all(b"N").await?,
                 first => return Ok((Box::new(stream), false, first)),
             }
         }
@@ -126,15 +131,39 @@ impl Shared {
         Ok((Box::new(stream), false, first))
     }
 
+    /// Lets a client in, and notes in the audit log whether it came in.
     async fn welcome(
         &self,
         inbox: &mut Inbox,
         outbox: &mut Outbox,
-        peer: IpAddr,
+        peer: SocketAddr,
         secure: bool,
         minor: u16,
         parameters: Vec<(String, String)>,
-    ) -> Result<(Session, Attention, Place), Failure> {
+    ) -> Result<(Session, InterruptHandler, ConnectionSlot), Failure> {
+        let user = parameters.iter().find(|(name, _)| name == "user").map(|(_, user)| user.clone()).unwrap_or_default();
+        let admitted = self.log_in(inbox, outbox, peer, secure, minor, parameters).await;
+        let audit = &self.base.permissions.audit;
+        match &admitted {
+            Ok((session, ..)) => audit.record(&session.user.name, peer, Event::LogIn),
+            Err(Failure::SqlError(error)) => {
+                let event = Event::LogInFailed { sqlstate: &error.sqlstate, message: &error.message };
+                audit.record(&user, peer, event);
+            }
+            Err(Failure::Disconnected) => {}
+        }
+        admitted
+    }
+
+    async fn log_in(
+        &self,
+        inbox: &mut Inbox,
+        outbox: &mut Outbox,
+        peer: SocketAddr,
+        secure: bool,
+        minor: u16,
+        parameters: Vec<(String, String)>,
+    ) -> Result<(Session, InterruptHandler, ConnectionSlot), Failure> {
         let find = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let Some(user) = find("user").filter(|user| !user.is_empty()) else {
             return Err(SqlError::fatal("28000", "no PostgreSQL user name specified in startup packet").into());
@@ -148,12 +177,17 @@ impl Shared {
             let answer = NegotiateProtocolVersion::new(PROTOCOL_3_0, extensions);
             outbox.put(Message::NegotiateProtocolVersion(answer))?;
         }
-        let role = self.authenticate(inbox, outbox, peer, secure, user).await?;
-        let place = self.places.take(&role)?;
+        // Without a database a client means the one that is named like the user.
+        let database = find("database").filter(|name| !name.is_empty()).unwrap_or(user);
+        let connecting = Connecting { user, database, address: peer.ip(), is_encrypted: secure };
+        self.base.permissions.hosts.check(connecting).map_err(|error| SqlError::from(error).into_fatal())?;
+        let user = self.authenticate(inbox, outbox, peer.ip(), secure, user).await?;
+        let slot = self.slots.take(&user)?;
 
-        let registration = self.base.registry().register(&role);
+        let registration = self.base.registry().register(&user, peer);
         let (pid, secret) = (registration.pid, i32::from_be_bytes(registration.secret));
-        let mut session = Session::new(Arc::clone(&self.base), role, pid, &self.timeouts);
+        let mut session =
+            Session::new(Arc::clone(&self.base), user, peer, pid, &self.timeouts).map_err(SqlError::from)?;
         apply_parameters(&session, &parameters).map_err(SqlError::into_fatal)?;
         session.synchronize().await.map_err(SqlError::into_fatal)?;
 
@@ -162,7 +196,7 @@ impl Shared {
             outbox.put(notice)?;
         }
         outbox.put(Message::BackendKeyData(BackendKeyData::new(pid, SecretKey::I32(secret))))?;
-        Ok((session, Attention::new(registration, self.phase.clone()), place))
+        Ok((session, InterruptHandler::new(registration, self.phase.clone()), slot))
     }
 
     async fn authenticate(
@@ -172,22 +206,25 @@ impl Shared {
         peer: IpAddr,
         secure: bool,
         user: &str,
-    ) -> Result<Role, Failure> {
+    ) -> Result<User, Failure> {
         let local = peer.to_canonical().is_loopback();
-        let Some(passwords) = &self.passwords else {
+        let users = &self.base.permissions.users;
+        if !users.have_passwords() {
             // The server then listens on loopback only; this checks it once more.
-            return if local {
-                Ok(Role { name: SUPERUSER.into(), superuser: true })
-            } else {
-                Err(SqlError::fatal("28000", "this server accepts local connections only").into())
+            return match users.get(SUPERUSER).filter(|_| local) {
+                Some(superuser) => Ok(superuser),
+                None => Err(SqlError::fatal("28000", "this server accepts local connections only").into()),
             };
-        };
+        }
         if self.tls.is_some() && !secure && !local {
             return Err(
                 SqlError::fatal("28000", "this server requires encryption; connect with sslmode=require").into()
             );
         }
-        let (role, verifier) = passwords.lookup(user);
+        // Who is added to the password file can log in at once.
+        let changed = Arc::clone(users);
+        tokio::task::spawn_blocking(move || changed.refresh()).await.map_err(|_| shutting_down())?;
+        let (found, verifier) = users.lookup(user);
 
         let end_point = self.tls.as_ref().and_then(|tls| tls.end_point.as_deref()).filter(|_| secure);
         let mechanisms = end_point.map(|_| SCRAM_PLUS).into_iter().chain([SCRAM]);
@@ -216,17 +253,38 @@ impl Shared {
 
         let body = password_message(inbox).await?;
         let client_final = std::str::from_utf8(&body).map_err(|_| malformed())?;
-        match (exchange.finish(client_final), role) {
-            (Some(server_final), Some(role)) => {
+        match (exchange.finish(client_final), found) {
+            (Some(server_final), Some(found)) => {
                 self.failed.forget(peer.to_canonical());
                 outbox.put(Message::Authentication(Authentication::SASLFinal(Bytes::from(server_final))))?;
-                Ok(role)
+                Ok(found)
             }
             // The answer does not tell a wrong name from a wrong password.
             _ => {
                 tokio::time::sleep(self.failed.add(peer.to_canonical())).await;
                 Err(SqlError::fatal("28P01", format!("password authentication failed for user \"{user}\"")).into())
             }
+        }
+    }
+}
+
+/// Returns the connection of a client that may come in; tells another why not.
+async fn let_in(
+    admitted: Result<(Session, InterruptHandler, ConnectionSlot), Failure>,
+    inbox: Inbox,
+    mut outbox: Outbox,
+    peer: impl std::fmt::Display,
+) -> Option<Connection> {
+    match admitted {
+        Ok((session, interrupts, slot)) => Some(Connection { inbox, outbox, session, interrupts, _slot: slot }),
+        Err(Failure::Disconnected) => None,
+        Err(Failure::SqlError(error)) => {
+            tracing::info!(%peer, sqlstate = %error.sqlstate, "refused: {}", error.message);
+            // The peer may have hung up; then it does not matter.
+            let _ = outbox.put(error.into_message());
+            let _ = outbox.flush().await;
+            outbox.close().await;
+            None
         }
     }
 }
@@ -243,7 +301,7 @@ async fn password_message(inbox: &mut Inbox) -> Result<Bytes, Failure> {
 }
 
 /// Reads exactly one packet.
-async fn read_first(stream: &mut (impl AsyncRead + Unpin)) -> Result<First, Failure> {
+async fn read_first(stream: &mut (impl AsyncRead + Unpin)) -> Result<FirstPacket, Failure> {
     let mut header = [0; 8];
     stream.read_exact(&mut header).await?;
     let [a, b, c, d, e, f, g, h] = header;
@@ -257,12 +315,12 @@ async fn read_first(stream: &mut (impl AsyncRead + Unpin)) -> Result<First, Fail
     Ok(interpret(code, &body)?)
 }
 
-fn interpret(code: i32, body: &[u8]) -> Result<First, SqlError> {
+fn interpret(code: i32, body: &[u8]) -> Result<FirstPacket, SqlError> {
     match code {
-        SSL_REQUEST => Ok(First::Ssl),
-        GSS_REQUEST => Ok(First::Gss),
+        SSL_REQUEST => Ok(FirstPacket::Ssl),
+        GSS_REQUEST => Ok(FirstPacket::Gss),
         CANCEL_REQUEST => match body.split_first_chunk::<4>() {
-            Some((pid, secret)) => Ok(First::Cancel { pid: i32::from_be_bytes(*pid), secret: secret.to_vec() }),
+            Some((pid, secret)) => Ok(FirstPacket::Cancel { pid: i32::from_be_bytes(*pid), secret: secret.to_vec() }),
             None => Err(SqlError::protocol_violation("invalid length of cancel request")),
         },
         version if version >> 16 == 3 => {
@@ -275,7 +333,7 @@ fn interpret(code: i32, body: &[u8]) -> Result<First, SqlError> {
                 parameters.push((name, words.next().ok_or_else(malformed)?));
             }
             // The minor version is the sixteen bits below the major one.
-            Ok(First::Startup { minor: (version & 0xffff) as u16, parameters })
+            Ok(FirstPacket::Startup { minor: (version & 0xffff) as u16, parameters })
         }
         version => Err(SqlError::protocol_violation(format!(
             "unsupported frontend protocol {}.{}: server supports 3.0",
@@ -342,8 +400,11 @@ mod tests {
     fn startup_packets() {
         let packet = interpret(PROTOCOL_3_0, b"user\0ada\0database\0x\0\0").unwrap();
         let parameters = vec![("user".into(), "ada".into()), ("database".into(), "x".into())];
-        assert_eq!(packet, First::Startup { minor: 0, parameters });
-        assert_eq!(interpret(CANCEL_REQUEST, &[0, 0, 0, 1, 9]).unwrap(), First::Cancel { pid: 1, secret: vec![9] });
+        assert_eq!(packet, FirstPacket::Startup { minor: 0, parameters });
+        assert_eq!(
+            interpret(CANCEL_REQUEST, &[0, 0, 0, 1, 9]).unwrap(),
+            FirstPacket::Cancel { pid: 1, secret: vec![9] }
+        );
         assert!(interpret(CANCEL_REQUEST, &[0]).is_err());
         assert!(interpret(PROTOCOL_3_0, b"user\0ada").is_err());
         assert!(interpret(PROTOCOL_3_0, b"").is_err());

@@ -30,6 +30,19 @@ pub(crate) struct Tls {
 
 /// Reads the files and checks that they belong together.
 pub(crate) fn read(files: &TlsFiles) -> Result<Tls, Error> {
+    let (acceptor, end_point) = open(files, ALPN)?;
+    Ok(Tls { acceptor, end_point })
+}
+
+/// Reads the files for another protocol, by its name in ALPN.
+///
+/// # Errors
+/// [`Error::Tls`] if they cannot be read or do not belong together.
+pub fn acceptor(files: &TlsFiles, protocol: &[u8]) -> Result<TlsAcceptor, Error> {
+    open(files, protocol).map(|(acceptor, _)| acceptor)
+}
+
+fn open(files: &TlsFiles, protocol: &[u8]) -> Result<(TlsAcceptor, Option<Vec<u8>>), Error> {
     let bad = |file: &Path, reason: String| Error::Tls { file: file.to_path_buf(), reason };
     let read = |file: &Path| std::fs::read(file).map_err(|error| bad(file, error.to_string()));
 
@@ -50,8 +63,8 @@ pub(crate) fn read(files: &TlsFiles) -> Result<Tls, Error> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| bad(&files.key, format!("does not fit the certificate: {error}")))?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), end_point })
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok((TlsAcceptor::from(Arc::new(config)), end_point))
 }
 
 /// Protocol that a client must name if it starts with TLS right away (libpq's `sslnegotiation=direct`).

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neuroql_pg::{Config, Server, TlsFiles};
 use tokio_postgres::NoTls;
@@ -234,15 +234,20 @@ async fn too_many_clients_are_told_so() {
     let error = server.try_connect("user=ada").await.err().unwrap();
     assert_eq!(sqlstate(&error), "53300");
     // A cancel request needs no place of its own.
-    let token = one.cancel_token();
+    let (token, tables) = (one.cancel_token(), Arc::clone(&server.tables));
     tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tables.until_running(1).await;
         token.cancel_query(NoTls).await.unwrap();
     });
     assert_eq!(fails(&one, ENDLESS).await, "57014");
     drop(two);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    server.connect().await;
+    // The server frees the slot when it sees that the client has gone.
+    let start = Instant::now();
+    while let Err(error) = server.try_connect("user=ada").await {
+        assert_eq!(sqlstate(&error), "53300");
+        assert!(start.elapsed() < Duration::from_secs(20), "the slot is not freed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Tests of limits that keep clients from harming others: depth, width, settings, time, places.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use neuroql_pg::Config;
@@ -126,9 +127,9 @@ async fn places_are_kept() {
     }
     assert_eq!(sqlstate(&server.try_connect("user=ada password=secret").await.err().unwrap()), "53300");
     // Cancel requests find their way.
-    let token = bobs[0].cancel_token();
+    let (token, tables) = (bobs[0].cancel_token(), Arc::clone(&server.tables));
     let cancelled = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tables.until_running(1).await;
         token.cancel_query(tokio_postgres::NoTls).await.unwrap();
     });
     assert_eq!(fails(&bobs[0], ENDLESS).await, "57014");
@@ -219,21 +220,59 @@ async fn statements_end_when_the_server_says_so() {
 async fn a_client_that_pipelines_and_vanishes_is_noticed() {
     let server = Running::start().await;
     let port = server.port;
-    tokio::task::spawn_blocking(move || {
+    let stream = tokio::task::spawn_blocking(move || {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         stream.write_all(&raw::startup("ada")).unwrap();
         stream.write_all(&raw::message(b'Q', format!("{ENDLESS}\0").as_bytes())).unwrap();
         let more = raw::message(b'Q', &[b"select 1 -- ".as_slice(), &vec![b'x'; 100_000], b"\0"].concat());
         while stream.write_all(&more).is_ok() {}
+        stream
     })
     .await
     .unwrap();
-    // A server goes down at once if nothing runs, and after five seconds if something does.
-    let Running { stop, task, .. } = server;
+    let Running { tables, stop, task, .. } = server;
+    tables.until_running(1).await;
     let start = Instant::now();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(stream);
+    tables.until_running(0).await;
+    // A server goes down at once if nothing runs, and after five seconds if something does.
     stop.unwrap().send(()).unwrap();
     task.await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+/// Checks that prepared statements, portals and cursors are counted to the memory limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_session_keeps_is_memory() {
+    let server = Running::start_limited(64 << 20).await;
+    let client = server.connect().await;
+    let long = format!("select length('{}')", "x".repeat(1 << 20));
+    let mut kept = 0;
+    let failed = loop {
+        match client.simple_query(&format!("prepare p{kept} as {long}")).await {
+            Ok(_) => kept += 1,
+            Err(error) => break sqlstate(&error).to_owned(),
+        }
+        assert!(kept < 100, "prepared statements are not counted");
+    };
+    assert_eq!(failed, "53200");
+    assert!((10..100).contains(&kept), "{kept}");
+    // Others are not served less.
+    assert_eq!(simple(&server.connect().await, "select 1").await, ["1"]);
+    client.batch_execute("deallocate all").await.unwrap();
+    client.batch_execute(&format!("prepare again as {long}")).await.unwrap();
+
+    client.batch_execute("begin").await.unwrap();
+    let mut cursors = 0;
+    let failed = loop {
+        match client.simple_query(&format!("declare c{cursors} cursor for {long}")).await {
+            Ok(_) => cursors += 1,
+            Err(error) => break sqlstate(&error).to_owned(),
+        }
+        assert!(cursors < 100, "cursors are not counted");
+    };
+    assert_eq!(failed, "53200");
+    client.batch_execute("rollback").await.unwrap();
+    assert_eq!(simple(&client, "execute again").await, ["1048576"]);
 }

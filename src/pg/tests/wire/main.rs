@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod administration;
+mod constraints;
 mod limits;
+mod matrix;
+mod privileges;
 mod raw;
 mod sessions;
 mod statements;
@@ -22,8 +26,8 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::tables::Tables;
 
-/// A query that runs for hours.
-const ENDLESS: &str = "select count(*) from generate_series(1, 100000000000) a";
+/// A query that runs for hours without a pause. [`Tables::until_running`] sees that it runs by its scan of a table.
+const ENDLESS: &str = "select count(*) from generate_series(1, 100000000000) a union all select a from slow_rows";
 
 struct Running {
     port: u16,
@@ -37,8 +41,16 @@ impl Running {
         Self::start_with(Config::default()).await
     }
 
+    /// Starts a server with a memory limit.
+    async fn start_limited(bytes: usize) -> Self {
+        Self::over(neuroql::Engine::builder().with_memory_limit(bytes).build().unwrap(), Config::default()).await
+    }
+
     async fn start_with(config: Config) -> Self {
-        let engine = neuroql::Engine::builder().build().unwrap();
+        Self::over(neuroql::Engine::builder().build().unwrap(), config).await
+    }
+
+    async fn over(engine: neuroql::Engine, config: Config) -> Self {
         let tables = Tables::register(&engine.session());
         let config = Config { listen: "127.0.0.1:0".into(), ..config };
         let server = Server::bind(&engine, config).await.unwrap();

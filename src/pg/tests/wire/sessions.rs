@@ -1,7 +1,5 @@
 //! Tests of the state of sessions: kept apart from others, and across statements.
 
-use std::time::Duration;
-
 use futures::TryStreamExt;
 use neuroql_pg::Config;
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -89,7 +87,7 @@ async fn sessions_are_cancelled_and_ended_by_number() {
         let code = fails(&bob, ENDLESS).await;
         (bob, code)
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.tables.until_running(1).await;
     assert_eq!(simple(&other, &format!("select pg_cancel_backend({of_bob})")).await, ["t"]);
     let (bob, code) = running.await.unwrap();
     assert_eq!(code, "57014");
@@ -216,6 +214,50 @@ async fn pg_catalog_is_there() {
         .await
         .unwrap();
     assert_eq!(rows[0].get::<_, &str>(0), "text");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let password_file = Some(password_file(folder.path()));
+    let server = Running::start_with(Config { password_file, ..Config::default() }).await;
+    let ada = server.try_connect("user=ada password=secret").await.unwrap();
+    let bob = server.try_connect(BOB).await.unwrap();
+    let listed = "SELECT concat_ws('|', state, query, xact_start IS NOT NULL) FROM pg_stat_activity \
+                  WHERE usename = 'bob'";
+    simple(&bob, "SET application_name = 'notebook'").await;
+    assert_eq!(simple(&ada, listed).await, ["idle|SET application_name = 'notebook'|f"]);
+    let named = "SELECT concat_ws('|', application_name, client_port > 0, client_addr) FROM pg_stat_activity WHERE usename = 'bob'";
+    assert_eq!(simple(&ada, named).await, ["notebook|t|127.0.0.1"]);
+    simple(&bob, "BEGIN").await;
+    assert_eq!(simple(&ada, listed).await, ["idle in transaction|BEGIN|t"]);
+    assert!(bob.query("SELECT 1 / 0", &[]).await.is_err());
+    assert_eq!(simple(&ada, listed).await, ["idle in transaction (aborted)|SELECT 1 / 0|t"]);
+    simple(&bob, "ROLLBACK").await;
+    // A statement that runs, found and ended by its number.
+    let slow = tokio::spawn(async move {
+        let code = fails(&bob, ENDLESS).await;
+        (bob, code)
+    });
+    let pid = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND usename = 'bob'";
+    let found = loop {
+        if let [pid] = &simple(&ada, pid).await[..] {
+            break pid.clone();
+        }
+    };
+    assert_eq!(simple(&ada, &format!("SELECT pg_cancel_backend({found})")).await, ["t"]);
+    let (bob, code) = slow.await.unwrap();
+    assert_eq!(code, "57014");
+    // Others' statements are not for everybody, one's own are. A prepared statement reads them anew.
+    let others =
+        "SELECT concat_ws('|', query, state IS NULL, client_addr IS NULL) FROM pg_stat_activity WHERE usename = 'ada'";
+    assert_eq!(simple(&bob, others).await, ["<insufficient privilege>|t|t"]);
+    let own = bob.prepare("SELECT query FROM pg_stat_activity WHERE usename = $1").await.unwrap();
+    for _ in 0..8 {
+        let rows = bob.query(&own, &[&"bob"]).await.unwrap();
+        assert!(rows[0].get::<_, &str>(0).starts_with("SELECT query FROM"), "{rows:?}");
+    }
+    assert_eq!(simple(&ada, "TABLE models").await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

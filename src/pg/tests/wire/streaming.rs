@@ -1,5 +1,6 @@
 //! Tests of results that stream, and of statements that are stopped.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,9 @@ async fn cancel_requests_stop_statements_at_once() {
     let client = server.connect().await;
     for query in [ENDLESS, "select * from slow_plan", "select * from slow_rows"] {
         for extended in [false, true] {
-            let token = client.cancel_token();
+            let (token, tables) = (client.cancel_token(), Arc::clone(&server.tables));
             let canceller = tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                tables.until_running(1).await;
                 let asked = Instant::now();
                 token.cancel_query(NoTls).await.unwrap();
                 asked
@@ -31,6 +32,7 @@ async fn cancel_requests_stop_statements_at_once() {
             let took = canceller.await.unwrap().elapsed();
             assert_eq!(sqlstate(&error), "57014", "{query}");
             assert!(took < Duration::from_millis(200), "{query}: {took:?}");
+            server.tables.until_running(0).await;
             assert_eq!(simple(&client, "select 1").await, ["1"]);
         }
     }
@@ -133,8 +135,7 @@ async fn a_client_that_vanishes_takes_its_query_along() {
     for query in ["select * from slow_rows", "select * from counted_rows", "select * from slow_plan"] {
         let mut raw = Raw::connect(server.port, "ada");
         raw.send_query(query);
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(server.tables.scans_running.load(Ordering::SeqCst), 1, "{query}");
+        server.tables.until_running(1).await;
         drop(raw);
         let gone = Instant::now();
         while server.tables.scans_running.load(Ordering::SeqCst) > 0 {
@@ -152,7 +153,7 @@ async fn the_server_goes_down_in_order() {
     let endless = server.connect().await;
     let short = tokio::spawn(async move { busy.simple_query("select * from one_second").await.map(drop) });
     let long = tokio::spawn(async move { endless.simple_query(ENDLESS).await.map(drop) });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.tables.until_running(2).await;
     let asked = Instant::now();
     server.stop.take().unwrap().send(()).unwrap();
     assert_eq!(idle.read_to_end().sqlstate().as_deref(), Some("57P01"));

@@ -3,7 +3,7 @@
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
@@ -29,6 +29,15 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// Waits until this number of scans is running.
+    pub async fn until_running(&self, count: usize) {
+        let start = Instant::now();
+        while self.scans_running.load(Ordering::SeqCst) != count {
+            assert!(start.elapsed() < Duration::from_secs(20), "{count} scans are not running");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Registers all of them where every session sees them.
     pub fn register(context: &SessionContext) -> Arc<Self> {
         let tables = Arc::new(Self::default());

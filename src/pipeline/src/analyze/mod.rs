@@ -22,7 +22,7 @@ use crate::Error;
 use crate::batcher::{Batcher, ExampleBatch};
 use crate::consumer::Consumer;
 use crate::documents::Documents;
-use crate::fingerprint::{Digests, Fingerprint};
+use crate::fingerprint::{DocumentHasher, Fingerprint};
 use crate::freshness::{Freshness, prefixes};
 use crate::passes::Passes;
 use crate::resources::Resources;
@@ -62,7 +62,7 @@ pub struct Analysis {
 
 /// The progress of an analysis after a commit, and before the first one.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Step {
+pub struct AnalysisProgress {
     /// The layers that are analysed together.
     pub layers: Vec<u32>,
     /// Examples committed since the last step.
@@ -87,7 +87,7 @@ impl Analysis {
     ///
     /// # Errors
     /// [`Error::Busy`]; errors of the model and of the store.
-    pub async fn run(&self, context: &Arc<TaskContext>, steps: &impl Consumer<Step>) -> Result<()> {
+    pub async fn run(&self, context: &Arc<TaskContext>, steps: &impl Consumer<AnalysisProgress>) -> Result<()> {
         let name = self.model.name();
         let Some(_busy) = self.resources.store.begin(name, &self.dataset) else {
             return Err(Error::Busy { model: name.into(), dataset: self.dataset.clone() }.into());
@@ -107,7 +107,7 @@ impl Analysis {
         }
         groups.sort_by_key(|(progress, _)| (progress.documents, progress.partial));
         for (progress, layers) in groups {
-            let group = Group::open(self, layers, progress, context).await?;
+            let group = LayerGroup::open(self, layers, progress, context).await?;
             if !group.run(&fingerprint, context, steps).await? {
                 return Ok(());
             }
@@ -145,7 +145,7 @@ impl Analysis {
             k: self.k,
             documents: 0,
             partial: 0,
-            documents_sha256: Digests::default().current(),
+            documents_sha256: DocumentHasher::default().current(),
             examples: 0,
             segments: Vec::new(),
             complete: fingerprint.documents == 0,
@@ -159,7 +159,7 @@ impl Analysis {
 }
 
 /// Layers that are analysed together, and their state.
-struct Group<'a> {
+struct LayerGroup<'a> {
     analysis: &'a Analysis,
     layers: Vec<u32>,
     progress: Progress,
@@ -168,7 +168,7 @@ struct Group<'a> {
     reservation: MemoryReservation,
     /// Bytes of extremes at which a segment is committed.
     segment_bytes: usize,
-    pending: Pending,
+    pending: PendingSegment,
     /// Number of tokens of this run.
     tokens: u64,
     bytes_done: u64,
@@ -179,7 +179,7 @@ struct Group<'a> {
 
 /// The part analysed since the last commit.
 #[derive(Default)]
-struct Pending {
+struct PendingSegment {
     contexts: Vec<StoredExample>,
     /// Extremes of each example, by layer and batch.
     peaks: Vec<Vec<Vec<f32>>>,
@@ -192,10 +192,10 @@ struct ReducedBatch {
     parts: Vec<ReducedExamples>,
 }
 
-impl<'a> Group<'a> {
+impl<'a> LayerGroup<'a> {
     async fn open(analysis: &'a Analysis, layers: Vec<u32>, progress: Progress, context: &TaskContext) -> Result<Self> {
         let Analysis { resources, model, dataset, k, .. } = analysis;
-        let width = model.config().d_mlp;
+        let width = model.neurons_per_layer();
         let limit = match context.memory_pool().memory_limit() {
             MemoryLimit::Finite(bytes) => bytes / 4,
             _ => usize::MAX,
@@ -214,7 +214,7 @@ impl<'a> Group<'a> {
         let now = Instant::now();
         Ok(Self {
             analysis,
-            pending: Pending::new(layers.len()),
+            pending: PendingSegment::new(layers.len()),
             layers,
             progress,
             summaries: Arc::new(RwLock::new(summaries)),
@@ -233,7 +233,7 @@ impl<'a> Group<'a> {
         mut self,
         fingerprint: &Fingerprint,
         context: &Arc<TaskContext>,
-        steps: &impl Consumer<Step>,
+        steps: &impl Consumer<AnalysisProgress>,
     ) -> Result<bool> {
         let analysis = self.analysis;
         let goal = analysis.goal(fingerprint);
@@ -244,7 +244,7 @@ impl<'a> Group<'a> {
             return Ok(listening);
         }
         let model = &analysis.model;
-        let width = model.config().d_mlp;
+        let width = model.neurons_per_layer();
         let layers = self.layers.iter().map(|layer| (*layer as usize, None));
         let spec = Arc::new(ReadSpec::new(model, layers).map_err(sql_error)?);
         let documents = Documents::all(&analysis.origin, context)?.hashed().after(start.documents).before(goal);
@@ -328,8 +328,8 @@ impl<'a> Group<'a> {
     async fn commit(&mut self) -> Result<u64> {
         let start = Instant::now();
         let Analysis { resources, model, dataset, .. } = self.analysis;
-        let width = model.config().d_mlp;
-        let pending = std::mem::replace(&mut self.pending, Pending::new(self.layers.len()));
+        let width = model.neurons_per_layer();
+        let pending = std::mem::replace(&mut self.pending, PendingSegment::new(self.layers.len()));
         let name = segment_name();
         let mut bounds = Vec::new();
         for ((layer, peaks), troughs) in self.layers.iter().copied().zip(pending.peaks).zip(pending.troughs) {
@@ -355,7 +355,7 @@ impl<'a> Group<'a> {
     }
 
     /// Returns the step after a commit of the examples from this number on.
-    async fn step(&self, from: u64, fingerprint: &Fingerprint) -> Step {
+    async fn step(&self, from: u64, fingerprint: &Fingerprint) -> AnalysisProgress {
         let progress = &self.progress;
         let summaries = self.summaries.read().await;
         let tokens = summaries[0].state().first().map_or(0, |neuron| neuron.moments.count);
@@ -368,7 +368,7 @@ impl<'a> Group<'a> {
             0 => None,
             done => Some(seconds / done as f64 * left as f64),
         };
-        Step {
+        AnalysisProgress {
             layers: self.layers.clone(),
             examples: from..progress.examples,
             documents: progress.documents,
@@ -381,7 +381,7 @@ impl<'a> Group<'a> {
     }
 }
 
-impl Pending {
+impl PendingSegment {
     fn new(layers: usize) -> Self {
         Self { contexts: Vec::new(), peaks: vec![Vec::new(); layers], troughs: vec![Vec::new(); layers] }
     }

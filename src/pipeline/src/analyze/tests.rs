@@ -1,10 +1,10 @@
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Float32Type, Int64Type};
-use neuroql_analysis::Condition;
+use neuroql_analysis::ValueRange;
 
 use super::*;
-use crate::bounds::{Aggregate, StoredAnalysis, Top, Visit};
-use crate::testing::{Collected, Texts, resources, texts, toy};
+use crate::bounds::{Aggregate, ScanOrder, StoredAnalysis, TopK};
+use crate::testing::{Collector, Texts, resources, texts, toy};
 
 fn analysis(resources: &Arc<Resources>, texts: &[Option<String>]) -> Analysis {
     Analysis {
@@ -18,8 +18,8 @@ fn analysis(resources: &Arc<Resources>, texts: &[Option<String>]) -> Analysis {
     }
 }
 
-async fn run(analysis: &Analysis) -> Vec<Step> {
-    let steps = Collected::default();
+async fn run(analysis: &Analysis) -> Vec<AnalysisProgress> {
+    let steps = Collector::default();
     analysis.run(&Arc::default(), &steps).await.unwrap();
     steps.taken.into_inner().unwrap()
 }
@@ -86,7 +86,7 @@ async fn one_analysis_at_a_time() {
     let resources = resources(1);
     let analysis = analysis(&resources, &texts(3));
     let busy = resources.store.begin(analysis.model.name(), &analysis.dataset).unwrap();
-    let error = analysis.run(&Arc::default(), &Collected::default()).await.unwrap_err();
+    let error = analysis.run(&Arc::default(), &Collector::default()).await.unwrap_err();
     assert!(error.to_string().contains("being analysed over \"texts\" already"), "{error}");
     drop(busy);
     run(&analysis).await;
@@ -95,7 +95,7 @@ async fn one_analysis_at_a_time() {
 #[tokio::test]
 async fn nobody_who_wants_more_ends_it() {
     let analysis = analysis(&resources(1), &texts(3));
-    let steps = Collected { enough: 1, ..Collected::default() };
+    let steps = Collector { enough: 1, ..Collector::default() };
     analysis.run(&Arc::default(), &steps).await.unwrap();
     assert_eq!(steps.taken.into_inner().unwrap().len(), 1);
     assert!(analysis.resources.store.progress(analysis.model.name(), "texts", 0).await.unwrap().is_none());
@@ -115,7 +115,7 @@ async fn bounds_leave_the_examples_that_matter() {
     let greatest = |neuron: usize| rows["max_activation"].as_primitive::<Float32Type>().value(neuron);
 
     // One of the examples left reaches the greatest activation.
-    let top = Top { k: 1, visit: Visit::Descending, of_each: false };
+    let top = TopK { k: 1, visit: ScanOrder::Descending, of_each: false };
     let mut left = all.clone();
     let known = bounds.retain_top(&[(1, vec![5, 9])], top, None, &mut left);
     assert!(known.is_empty() && !left.is_empty() && left.len() < all.len());
@@ -123,7 +123,7 @@ async fn bounds_leave_the_examples_that_matter() {
     assert!(left.iter().any(|example| bounds.upper[*example] >= most));
     // The strongest tokens in the store answer without a run.
     let strongest = stored.strongest(model, &selection, resources).await.unwrap().unwrap();
-    let each = Top { k: 2, of_each: true, ..top };
+    let each = TopK { k: 2, of_each: true, ..top };
     let mut left = all.clone();
     let known = bounds.retain_top(&[(1, vec![5, 9])], each, Some(&strongest), &mut left);
     assert!(left.is_empty());
@@ -132,10 +132,10 @@ async fn bounds_leave_the_examples_that_matter() {
 
     // Every token counts, so no example has to run.
     let mut left = all.clone();
-    let counts = bounds.retain_undecided(&[(Aggregate::Count, Condition::ALWAYS)], &mut left).unwrap();
+    let counts = bounds.retain_undecided(&[(Aggregate::Count, ValueRange::ALWAYS)], &mut left).unwrap();
     let tokens = rows["tokens"].as_primitive::<Int64Type>().value(5) as u64;
     assert_eq!((left.len(), counts), (0, vec![vec![vec![tokens, tokens]]]));
-    assert_eq!(bounds.retain_undecided(&[(Aggregate::Max, Condition::ALWAYS)], &mut Vec::new()), None);
+    assert_eq!(bounds.retain_undecided(&[(Aggregate::Max, ValueRange::ALWAYS)], &mut Vec::new()), None);
 
     // The dataset has changed.
     let other = Texts::new(&texts(8), None).origin();

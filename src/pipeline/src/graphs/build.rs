@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::Int32Type;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use neuroql_model::{CancelOnDrop, Model};
-use neuroql_n2g::{Built, GraphTrainer, Method, Options, QueryRunner};
+use neuroql_n2g::{GraphTrainer, Method, NeuronOutcome, Options, QueryRunner};
 use neuroql_schema::sql_error;
 
 use super::corpora::Corpora;
@@ -58,7 +58,7 @@ pub enum LayerGraphs {
         /// The layer.
         layer: u32,
         /// Graph and scores of each neuron, or the reason why it has none.
-        graphs: Vec<Built>,
+        graphs: Vec<NeuronOutcome>,
         /// The greatest activation of each neuron.
         greatest: Vec<f32>,
         /// Time per neuron.

@@ -12,7 +12,7 @@ use neuroql_store::StoredExample;
 use tokio::sync::Mutex;
 
 use super::corpus::Corpus;
-use super::provenance::Searched;
+use super::provenance::SearchScope;
 use super::windows::{Windows, pieces};
 use crate::Error;
 use crate::batcher::Batcher;
@@ -27,7 +27,7 @@ pub struct Corpora<'a> {
     model: &'a Arc<Model>,
     origin: &'a Origin,
     context: &'a Arc<TaskContext>,
-    opened: Mutex<HashMap<Searched, Arc<Corpus>>>,
+    opened: Mutex<HashMap<SearchScope, Arc<Corpus>>>,
 }
 
 impl<'a> Corpora<'a> {
@@ -56,19 +56,19 @@ impl<'a> Corpora<'a> {
     ///
     /// # Errors
     /// Errors of the store and of reading documents.
-    pub async fn best(&self, layer: u32, tokens: usize) -> Result<Searched> {
-        Ok(self.windows(layer).await?.map_or(Searched::Tokens(tokens), |_| Searched::Analysis))
+    pub async fn best(&self, layer: u32, tokens: usize) -> Result<SearchScope> {
+        Ok(self.windows(layer).await?.map_or(SearchScope::Tokens(tokens), |_| SearchScope::Analysis))
     }
 
     /// Returns the text of a layer; `None` if it is that of an analysis and there is no analysis.
     ///
     /// # Errors
     /// Errors of the store and of reading documents, and if memory is short.
-    pub async fn of_layer(&self, layer: u32, searched: Searched) -> Result<Option<Arc<Corpus>>> {
+    pub async fn of_layer(&self, layer: u32, searched: SearchScope) -> Result<Option<Arc<Corpus>>> {
         let mut opened = self.opened.lock().await;
         let held = MemoryConsumer::new("text of graphs").register(self.context.memory_pool());
         let corpus = match searched {
-            Searched::Analysis => {
+            SearchScope::Analysis => {
                 let Some(windows) = self.windows(layer).await? else { return Ok(None) };
                 // Analyses of one dataset by one model have seen the same windows, whatever the layer.
                 if let Some(corpus) = opened.get(&searched) {
@@ -81,7 +81,7 @@ impl<'a> Corpora<'a> {
                 }
                 Corpus::new(examples, Some(windows), held, self.context)
             }
-            Searched::Tokens(tokens) => {
+            SearchScope::Tokens(tokens) => {
                 if let Some(corpus) = opened.get(&searched) {
                     return Ok(Some(Arc::clone(corpus)));
                 }

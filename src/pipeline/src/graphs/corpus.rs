@@ -12,7 +12,10 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool
 use futures::TryStreamExt;
 use futures::stream::iter;
 use neuroql_model::{Batch, Model, ReadSpec};
-use neuroql_n2g::{Background, Fired, LEAST_THRESHOLD, SPARE, Sample, Task, Window, peaks, spread, strongest};
+use neuroql_n2g::{
+    Background, BackgroundActivation, LEAST_THRESHOLD, Population, SPARE, Sample, Task, Window, peaks, spread,
+    strongest,
+};
 use neuroql_schema::sql_error;
 use neuroql_store::{LayerIndex, StoredExample};
 
@@ -45,7 +48,9 @@ pub struct NeuronExamples {
     /// The examples of each neuron, split into those to learn from and those to judge by.
     pub tasks: Vec<Task>,
     /// Places of random text where each neuron is active.
-    pub fired: Vec<Vec<Fired>>,
+    pub fired: Vec<Vec<BackgroundActivation>>,
+    /// Strata of all examples by the activations of each neuron; `None` if these are known of its own only.
+    pub populations: Vec<Option<Population>>,
     /// The random text.
     pub background: Arc<Background>,
     _held: MemoryReservation,
@@ -62,15 +67,15 @@ struct Strengths {
 }
 
 /// The activations of each neuron on its own examples.
-struct OnExamples {
+struct NeuronActivations {
     samples: Vec<Vec<Sample>>,
     /// Places of random text where each neuron is active.
-    fired: Vec<Vec<Fired>>,
+    fired: Vec<Vec<BackgroundActivation>>,
 }
 
 /// The reason to run an example.
 #[derive(Debug, Default, Clone)]
-struct Purpose {
+struct RunPurpose {
     /// Indices of the neurons that may learn from it.
     neurons: Vec<usize>,
     /// Its number among the random text.
@@ -96,7 +101,7 @@ pub struct NeuronReader {
 struct ExampleResult {
     example: usize,
     samples: Vec<(usize, Vec<f32>)>,
-    fired: Vec<(usize, Fired)>,
+    fired: Vec<(usize, BackgroundActivation)>,
 }
 
 impl Corpus {
@@ -138,10 +143,28 @@ impl Corpus {
         held.try_grow(reader.neurons.len() * self.bytes_each(wanted))?;
         let Strengths { bounds, greatest, values } = self.known(reader, dataset, wanted, &held).await?;
         let plan = self.plan(&bounds, wanted);
-        let OnExamples { samples, fired } = self.show(reader, plan, &greatest, values, &held).await?;
+        let populations = bounds.iter().zip(greatest.iter());
+        let populations = populations.map(|(bounds, greatest)| self.population(bounds, *greatest, wanted)).collect();
+        let NeuronActivations { samples, fired } = self.show(reader, plan, &greatest, values, &held).await?;
         let tasks = reader.neurons.iter().zip(samples).zip(greatest.iter());
         let tasks = tasks.map(|((neuron, samples), greatest)| Task::new(*neuron, *greatest, samples, wanted)).collect();
-        Ok(NeuronExamples { tasks, fired, background: Arc::new(self.random_text()), _held: held })
+        Ok(NeuronExamples { tasks, fired, populations, background: Arc::new(self.random_text()), _held: held })
+    }
+
+    /// Returns the strata of a neuron's examples, by upper bounds of its activations in each.
+    fn population(&self, bounds: &[f32], greatest: f32, wanted: usize) -> Option<Population> {
+        if greatest.is_nan() || greatest <= 0.0 || bounds.contains(&f32::NEG_INFINITY) {
+            return None;
+        }
+        let documents: Vec<i64> = self.examples.iter().map(|example| example.document).collect();
+        let chosen: BTreeSet<usize> = strongest(bounds, &documents, wanted).into_iter().collect();
+        let mut population = Population::default();
+        for (number, (example, bound)) in self.examples.iter().zip(bounds).enumerate() {
+            population.add(chosen.contains(&number), bound / greatest, example.tokens.len());
+        }
+        let of_random = (0u32..).zip(&self.background).filter(|(_, example)| chosen.contains(example));
+        population.chosen = of_random.map(|(number, _)| number).collect();
+        Some(population)
     }
 
     /// Returns the strengths of neurons before their examples are chosen: from an analysis if there is one, else from a
@@ -164,9 +187,9 @@ impl Corpus {
     }
 
     /// Returns the examples to be read with their purposes: the strongest of each neuron, and random text.
-    fn plan(&self, bounds: &[Vec<f32>], wanted: usize) -> BTreeMap<usize, Purpose> {
+    fn plan(&self, bounds: &[Vec<f32>], wanted: usize) -> BTreeMap<usize, RunPurpose> {
         let documents: Vec<i64> = self.examples.iter().map(|example| example.document).collect();
-        let mut plan: BTreeMap<usize, Purpose> = BTreeMap::new();
+        let mut plan: BTreeMap<usize, RunPurpose> = BTreeMap::new();
         for (number, bounds) in bounds.iter().enumerate() {
             for example in strongest(bounds, &documents, wanted) {
                 plan.entry(example).or_default().neurons.push(number);
@@ -182,13 +205,13 @@ impl Corpus {
     async fn show(
         &self,
         reader: &NeuronReader,
-        plan: BTreeMap<usize, Purpose>,
+        plan: BTreeMap<usize, RunPurpose>,
         greatest: &Arc<[f32]>,
         values: Option<HashMap<usize, Vec<f32>>>,
         held: &MemoryReservation,
-    ) -> Result<OnExamples> {
+    ) -> Result<NeuronActivations> {
         let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); greatest.len()];
-        let mut fired: Vec<Vec<Fired>> = vec![Vec::new(); greatest.len()];
+        let mut fired: Vec<Vec<BackgroundActivation>> = vec![Vec::new(); greatest.len()];
         let mut keep = |read: ExampleResult| {
             held.try_grow(size_of_val(read.fired.as_slice()))?;
             let StoredExample { document, example, tokens } = &self.examples[read.example];
@@ -202,14 +225,14 @@ impl Corpus {
         let measures = reader.measures.clone().unwrap_or_else(|| greatest.to_vec());
         let remembered = greatest.iter().zip(measures).map(|(greatest, measure)| greatest.min(measure) * REMEMBERED);
         let (greatest, remembered) = (Arc::clone(greatest), remembered.collect::<Arc<[f32]>>());
-        let read = move |purpose: &Purpose, example: usize, values: &[f32]| {
+        let read = move |purpose: &RunPurpose, example: usize, values: &[f32]| {
             purpose.read(example, values, &greatest, &remembered)
         };
         match values {
             Some(values) => plan.iter().try_for_each(|(i, purpose)| keep(read(purpose, *i, &values[i])))?,
             None => self.run(reader, plan, read, keep).await?,
         }
-        Ok(OnExamples { samples, fired })
+        Ok(NeuronActivations { samples, fired })
     }
 
     fn random_text(&self) -> Background {
@@ -255,7 +278,7 @@ impl Corpus {
         let tokens: usize = searched.iter().map(|example| self.examples[*example].tokens.len()).sum();
         let bytes = 4 * tokens * width;
         let fits = bytes <= GATHERED_BYTES && held.try_grow(bytes).is_ok();
-        let read = move |_: &Purpose, example: usize, values: &[f32]| {
+        let read = move |_: &RunPurpose, example: usize, values: &[f32]| {
             (example, peaks(values, width), fits.then(|| values.to_vec()))
         };
         let mut bounds = vec![vec![f32::NEG_INFINITY; self.examples.len()]; width];
@@ -265,7 +288,7 @@ impl Corpus {
             values.extend(read.map(|read| (example, read)));
             Ok(())
         };
-        self.run(reader, searched.into_iter().map(|example| (example, Purpose::default())).collect(), read, keep)
+        self.run(reader, searched.into_iter().map(|example| (example, RunPurpose::default())).collect(), read, keep)
             .await?;
         for (bounds, own) in bounds.iter_mut().zip(own.into_iter().flatten()) {
             let mut only = vec![f32::NEG_INFINITY; bounds.len()];
@@ -281,8 +304,8 @@ impl Corpus {
     async fn run<T: Send + 'static>(
         &self,
         reader: &NeuronReader,
-        plan: BTreeMap<usize, Purpose>,
-        read: impl Fn(&Purpose, usize, &[f32]) -> T + Clone + Send + 'static,
+        plan: BTreeMap<usize, RunPurpose>,
+        read: impl Fn(&RunPurpose, usize, &[f32]) -> T + Clone + Send + 'static,
         mut keep: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
         let NeuronReader { resources, model, layer, neurons, .. } = reader;
@@ -291,7 +314,7 @@ impl Corpus {
         let batches = iter(self.batches(model, width, plan).into_iter().map(Ok));
         let (passes, model) = (Passes::side_by_side(&resources.registry, model), Arc::clone(model));
         let examples = Arc::clone(&self.examples);
-        let results = passes.over(batches, move |batch: Vec<(usize, Purpose)>, cancel| {
+        let results = passes.over(batches, move |batch: Vec<(usize, RunPurpose)>, cancel| {
             let tokens = batch.iter().map(|(example, _)| &examples[*example].tokens[..]);
             let mut out = Vec::with_capacity(batch.len());
             for tensor in model.run(&Batch::new(tokens, model.bos()), &spec, cancel)? {
@@ -312,9 +335,9 @@ impl Corpus {
         Ok(())
     }
 
-    fn batches(&self, model: &Model, width: usize, plan: BTreeMap<usize, Purpose>) -> Vec<Vec<(usize, Purpose)>> {
+    fn batches(&self, model: &Model, width: usize, plan: BTreeMap<usize, RunPurpose>) -> Vec<Vec<(usize, RunPurpose)>> {
         let most = model.batch_tokens(width);
-        let mut batches: Vec<Vec<(usize, Purpose)>> = Vec::new();
+        let mut batches: Vec<Vec<(usize, RunPurpose)>> = Vec::new();
         let mut tokens = usize::MAX;
         for (example, wanted) in plan {
             let length = self.examples[example].tokens.len();
@@ -331,7 +354,7 @@ impl Corpus {
     }
 }
 
-impl Purpose {
+impl RunPurpose {
     /// Reads the values of an example, `[tokens, neurons]`, as shares of the greatest of each neuron; on random text
     /// only those that are no less than `remembered`.
     fn read(&self, example: usize, values: &[f32], greatest: &[f32], remembered: &[f32]) -> ExampleResult {
@@ -344,7 +367,8 @@ impl Purpose {
                 for (number, (a, (greatest, remembered))) in row.iter().zip(greatest.iter().zip(remembered)).enumerate()
                 {
                     if *greatest > 0.0 && a >= remembered {
-                        let place = Fired { window, position: position as u32, activation: a / greatest };
+                        let place =
+                            BackgroundActivation { window, position: position as u32, activation: a / greatest };
                         fired.push((number, place));
                     }
                 }

@@ -14,12 +14,12 @@ use datafusion::execution::TaskContext;
 use futures::future::try_join_all;
 use neuroql_graph::{Matcher, Semantics};
 use neuroql_model::{Model, Placement};
-use neuroql_n2g::{Fired, Method, Sample, Scores, score};
+use neuroql_n2g::{BackgroundActivation, Method, PopulationScores, Sample, Scores, population_scores, score};
 use neuroql_schema::{GraphColumn, sql_error};
 
 use super::corpora::Corpora;
 use super::corpus::{Corpus, NeuronExamples, NeuronReader};
-use super::provenance::{Provenance, Searched};
+use super::provenance::{Provenance, SearchScope};
 use crate::Error;
 use crate::bounds::Selection;
 use crate::consumer::Consumer;
@@ -56,7 +56,7 @@ pub struct Evaluation {
 
 /// Result of judging a graph.
 #[derive(Debug)]
-pub struct Evaluated {
+pub struct EvaluatedGraph {
     /// The layer of its neuron.
     pub layer: u32,
     /// The neuron.
@@ -64,7 +64,16 @@ pub struct Evaluated {
     /// The method that made the graph.
     pub method: String,
     /// Its scores, or the reason why there are none.
-    pub scores: Result<Scores, &'static str>,
+    pub scores: Result<GraphScores, &'static str>,
+}
+
+/// Scores of a graph.
+#[derive(Debug)]
+pub struct GraphScores {
+    /// Scores on examples of the neuron and on random text.
+    pub sampled: Scores,
+    /// Scores over the dataset as it is, as far as they can be estimated.
+    pub population: Option<PopulationScores>,
 }
 
 /// A graph of the store.
@@ -73,12 +82,12 @@ struct StoredGraph {
     method: String,
     matcher: Matcher,
     greatest: f32,
-    made_of: MadeOf,
+    made_of: GraphOrigin,
 }
 
 /// The text that a graph was made of.
 #[derive(Debug, Clone, PartialEq)]
-enum MadeOf {
+enum GraphOrigin {
     /// Text of other datasets than the one that it is judged by.
     Others,
     /// This text of the dataset.
@@ -92,7 +101,7 @@ impl Evaluation {
     ///
     /// # Errors
     /// Errors of the model, of the store and of reading documents, and if memory is short.
-    pub async fn run(&self, context: &Arc<TaskContext>, evaluated: &impl Consumer<Vec<Evaluated>>) -> Result<()> {
+    pub async fn run(&self, context: &Arc<TaskContext>, evaluated: &impl Consumer<Vec<EvaluatedGraph>>) -> Result<()> {
         let corpora = Corpora::new(&self.resources, &self.model, &self.origin, context);
         let sha256 = corpora.sha256().await?;
         for (layer, neurons) in &self.selection {
@@ -148,9 +157,9 @@ impl Evaluation {
             let text = Provenance::of_options(if options.is_valid(i) { options.value(i) } else { "" });
             let made_of = match text {
                 // A dataset of another name with the same documents is the same.
-                Some(text) if own || text.is_of(sha256) => MadeOf::Own(text),
-                None if own => MadeOf::Unknown,
-                _ => MadeOf::Others,
+                Some(text) if own || text.is_of(sha256) => GraphOrigin::Own(text),
+                None if own => GraphOrigin::Unknown,
+                _ => GraphOrigin::Others,
             };
             found.push(StoredGraph { neuron: number, method: method.value(i).to_owned(), matcher, greatest, made_of });
         }
@@ -164,7 +173,7 @@ impl Evaluation {
         layer: u32,
         examples: usize,
         graphs: Vec<StoredGraph>,
-    ) -> Result<Vec<Evaluated>> {
+    ) -> Result<Vec<EvaluatedGraph>> {
         // The least measure of each neuron's activations.
         let mut neurons: BTreeMap<u32, f32> = BTreeMap::new();
         for graph in &graphs {
@@ -196,21 +205,26 @@ impl Evaluation {
 }
 
 /// Graphs by the number of examples, and the text, that judge them.
-type Groups = BTreeMap<(usize, Searched), Vec<StoredGraph>>;
+type Groups = BTreeMap<(usize, SearchScope), Vec<StoredGraph>>;
 
 /// Groups graphs by the number of examples and the text to search for them: `best` for graphs of another dataset, as
 /// many of the same text as then for graphs of this one, so that the split is the same. Also returns the graphs that
 /// cannot be judged.
-fn grouped(layer: u32, graphs: Vec<StoredGraph>, best: (usize, Searched), sha256: &str) -> (Groups, Vec<Evaluated>) {
+fn grouped(
+    layer: u32,
+    graphs: Vec<StoredGraph>,
+    best: (usize, SearchScope),
+    sha256: &str,
+) -> (Groups, Vec<EvaluatedGraph>) {
     let (mut groups, mut hopeless) = (Groups::new(), Vec::new());
     for graph in graphs {
         match &graph.made_of {
-            MadeOf::Others => groups.entry(best).or_default().push(graph),
-            MadeOf::Own(text) if text.is_of(sha256) => {
+            GraphOrigin::Others => groups.entry(best).or_default().push(graph),
+            GraphOrigin::Own(text) if text.is_of(sha256) => {
                 groups.entry((text.examples, text.searched)).or_default().push(graph);
             }
-            MadeOf::Own(_) => hopeless.push(graph.evaluated(layer, Err(CHANGED))),
-            MadeOf::Unknown => hopeless.push(graph.evaluated(layer, Err(UNKNOWN))),
+            GraphOrigin::Own(_) => hopeless.push(graph.evaluated(layer, Err(CHANGED))),
+            GraphOrigin::Unknown => hopeless.push(graph.evaluated(layer, Err(UNKNOWN))),
         }
     }
     (groups, hopeless)
@@ -218,25 +232,30 @@ fn grouped(layer: u32, graphs: Vec<StoredGraph>, best: (usize, Searched), sha256
 
 impl StoredGraph {
     /// Returns the graph with its scores, or with the reason why it has none.
-    fn evaluated(self, layer: u32, scores: Result<Scores, &'static str>) -> Evaluated {
-        Evaluated { layer, neuron: self.neuron, method: self.method, scores }
+    fn evaluated(self, layer: u32, scores: Result<GraphScores, &'static str>) -> EvaluatedGraph {
+        EvaluatedGraph { layer, neuron: self.neuron, method: self.method, scores }
     }
 
     /// Scores the graph by the activations of its neuron, which is the one gathered under `number`.
-    fn score(&self, examples: &NeuronExamples, number: usize, threshold: f32) -> Scores {
+    fn score(&self, examples: &NeuronExamples, number: usize, threshold: f32) -> GraphScores {
         let task = &examples.tasks[number];
         // The measure of activations differs between the datasets.
         let scale = if self.greatest > 0.0 { task.max_activation / self.greatest } else { 1.0 };
-        let own = self.made_of != MadeOf::Others;
+        let own = self.made_of != GraphOrigin::Others;
         let unseen: Vec<Sample> = match own {
             true => task.held_out.iter().map(|sample| sample.scaled(scale)).collect(),
             false => task.train.iter().chain(&task.held_out).map(|sample| sample.scaled(scale)).collect(),
         };
-        let fired: Vec<Fired> = examples.fired[number].iter().map(|fired| fired.scaled(scale)).collect();
+        let fired: Vec<BackgroundActivation> = examples.fired[number].iter().map(|fired| fired.scaled(scale)).collect();
         let seen: HashSet<i64> = match own {
             true => task.train.iter().map(|sample| sample.document).collect(),
             false => HashSet::new(),
         };
-        score(&self.matcher, &unseen, &examples.background, &fired, &seen, threshold)
+        let background = &examples.background;
+        let population = examples.populations[number].as_ref();
+        let population = population.and_then(|population| {
+            population_scores(&self.matcher, &unseen, background, &fired, &seen, threshold, population)
+        });
+        GraphScores { sampled: score(&self.matcher, &unseen, background, &fired, &seen, threshold), population }
     }
 }

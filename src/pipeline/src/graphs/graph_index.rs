@@ -101,16 +101,16 @@ fn index(rows: &RecordBatch) -> Result<IndexedLayer> {
 }
 
 /// Name and version of a model, and version of the store's graphs.
-type Key = (String, String, Option<u64>);
+type IndexKey = (String, String, Option<u64>);
 
 /// Indexes of models, made when they are first read and whenever graphs have changed.
 #[derive(Debug)]
-pub struct GraphIndexes(BoundedCache<Key, Arc<GraphIndex>>);
+pub struct GraphIndexes(BoundedCache<IndexKey, Arc<GraphIndex>>);
 
 impl GraphIndexes {
     /// Creates a cache of indexes with a limit of `bytes` bytes.
     pub fn of_bytes(bytes: u64) -> Self {
-        Self(BoundedCache::new(bytes, |(name, version, _): &Key, index: &Arc<GraphIndex>| {
+        Self(BoundedCache::new(bytes, |(name, version, _): &IndexKey, index: &Arc<GraphIndex>| {
             name.len() + version.len() + index.bytes()
         }))
     }

@@ -48,10 +48,10 @@ fn rank(graphs: &RecordBatch) -> impl Fn(usize) -> (bool, Option<i64>) + '_ {
 }
 
 /// A neuron, the graph that stands for it, and its F1.
-pub(crate) type Preferred = (u32, Graph, f32);
+pub(crate) type PreferredGraph = (u32, Graph, f32);
 
 /// Returns the graphs of a layer that stand for their neurons, without those that could not be made.
-pub(crate) fn preferred_graphs(rows: &RecordBatch) -> impl Iterator<Item = Result<Preferred>> + '_ {
+pub(crate) fn preferred_graphs(rows: &RecordBatch) -> impl Iterator<Item = Result<PreferredGraph>> + '_ {
     let column = GraphColumn::try_new(&rows["graph"]);
     let f1 = rows["f1"].as_primitive::<Float32Type>();
     preferred_rows(rows).into_iter().filter_map(move |(neuron, row)| {

@@ -17,7 +17,7 @@ const HASH_DIGITS: usize = 16;
 /// The text that was searched for a neuron's examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Searched {
+pub enum SearchScope {
     /// All text that an analysis of the dataset has seen.
     Analysis,
     /// The first documents, up to this number of tokens.
@@ -30,14 +30,14 @@ pub struct Provenance {
     /// Number of examples of each neuron.
     pub examples: usize,
     /// The text that they come from.
-    pub searched: Searched,
+    pub searched: SearchScope,
     /// The first digits of the SHA-256 of the dataset's documents.
     dataset_sha256: String,
 }
 
 impl Provenance {
     /// Returns the provenance of examples of a dataset with this hash.
-    pub fn new(examples: usize, searched: Searched, dataset_sha256: &str) -> Self {
+    pub fn new(examples: usize, searched: SearchScope, dataset_sha256: &str) -> Self {
         let dataset_sha256 = dataset_sha256.chars().take(HASH_DIGITS).collect();
         Self { examples, searched, dataset_sha256 }
     }
@@ -46,8 +46,8 @@ impl Provenance {
     pub fn of_options(options: &str) -> Option<Self> {
         let text: Self = serde_json::from_str(options).ok()?;
         let possible = match text.searched {
-            Searched::Analysis => true,
-            Searched::Tokens(tokens) => (2..=MOST_TOKENS).contains(&(tokens as i64)),
+            SearchScope::Analysis => true,
+            SearchScope::Tokens(tokens) => (2..=MOST_TOKENS).contains(&(tokens as i64)),
         };
         ((2..=MOST_EXAMPLES as usize).contains(&text.examples) && possible).then_some(text)
     }
@@ -64,14 +64,14 @@ impl Provenance {
     /// [`Error::Internal`] if they have no JSON form: graphs made of different text must not look alike.
     pub fn with_options(&self, options: &Options, version: u32) -> Result<String, Error> {
         #[derive(Serialize)]
-        struct MadeWith<'a> {
+        struct BuildRecord<'a> {
             #[serde(flatten)]
             options: &'a Options,
             #[serde(flatten)]
             text: &'a Provenance,
             version: u32,
         }
-        serde_json::to_string(&MadeWith { options, text: self, version })
+        serde_json::to_string(&BuildRecord { options, text: self, version })
             .map_err(|error| Error::Internal(format!("the options of a graph have no JSON form: {error}")))
     }
 }
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn options_say_which_text() {
-        for searched in [Searched::Analysis, Searched::Tokens(900_000)] {
+        for searched in [SearchScope::Analysis, SearchScope::Tokens(900_000)] {
             let text = Provenance::new(40, searched, "0123456789abcdefedcba9876543210");
             let options = text.with_options(&Options::of(Method::N2g), 1).unwrap();
             assert_eq!(Provenance::of_options(&options), Some(text));
@@ -95,12 +95,12 @@ mod tests {
         }
         let text = |examples, tokens| {
             let options =
-                Provenance::new(examples, Searched::Tokens(tokens), "0123").with_options(&Options::default(), 1);
+                Provenance::new(examples, SearchScope::Tokens(tokens), "0123").with_options(&Options::default(), 1);
             Provenance::of_options(&options.unwrap())
         };
         assert!(text(40, 1000).is_some_and(|text| text.is_of("0123456789") && !text.is_of("0124") && !text.is_of("")));
         // Versions before this one kept this for a dataset without a hash.
-        assert!(!Provenance::new(40, Searched::Analysis, "").is_of("0123"));
+        assert!(!Provenance::new(40, SearchScope::Analysis, "").is_of("0123"));
         assert_eq!(
             [text(usize::MAX, 1000), text(40, usize::MAX), text(1, 1000), text(40, 0)],
             [None, None, None, None]

@@ -1,7 +1,7 @@
 //! Cursors that combine others: conjunction without some, union of a few, union of very many.
 
-use super::cursor::{Cursor, END, ListCursor, Outcome};
-use super::top_k::Floor;
+use super::cursor::{Cursor, END, ListCursor, MatchOutcome};
+use super::top_k::AdmissionThreshold;
 use crate::search::{Role, Score};
 
 /// Greatest cost of a cursor, as a multiple of the rarest one's, at which it passes over graphs below the floor one by
@@ -32,12 +32,12 @@ impl<'a> Conjunction<'a> {
         self.wanted.first().map_or(0, Cursor::cost)
     }
 
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self) -> Option<MatchOutcome> {
         let all = self.wanted.iter().map(Cursor::outcome).reduce(|one, other| Some(one?.and(other?)))??;
-        Some(Outcome { certain: all.certain && !self.doubtful, ..all })
+        Some(MatchOutcome { certain: all.certain && !self.doubtful, ..all })
     }
 
-    pub fn advance(&mut self, target: u32, floor: &Floor) -> u32 {
+    pub fn advance(&mut self, target: u32, floor: &AdmissionThreshold) -> u32 {
         if let Some(current) = self.current.filter(|current| *current >= target) {
             return current;
         }
@@ -54,13 +54,13 @@ impl<'a> Conjunction<'a> {
     }
 
     /// First graph from `target` on that all wanted cursors have.
-    fn agree(&mut self, target: u32, floor: &Floor) -> u32 {
+    fn agree(&mut self, target: u32, floor: &AdmissionThreshold) -> u32 {
         if let [only] = &mut self.wanted[..] {
             return only.advance(target, floor);
         }
         let mut candidate = target;
         let mut agreed = 0;
-        let without = Floor { rank: None, ..*floor };
+        let without = AdmissionThreshold { rank: None, ..*floor };
         // Each cursor advances to the graph of the one before it, until all are at the same.
         for part in (0..self.wanted.len()).cycle() {
             let at = self.wanted[part].advance(candidate, if part < self.pruned { floor } else { &without });
@@ -74,7 +74,7 @@ impl<'a> Conjunction<'a> {
     }
 
     /// Returns true if an unwanted cursor certainly has a graph.
-    fn excludes(&mut self, graph: u32, floor: &Floor) -> bool {
+    fn excludes(&mut self, graph: u32, floor: &AdmissionThreshold) -> bool {
         self.doubtful = false;
         for part in &mut self.unwanted {
             if part.advance(graph, floor) == graph {
@@ -105,12 +105,12 @@ impl<'a> Union<'a> {
         self.parts.iter().map(Cursor::cost).sum()
     }
 
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self) -> Option<MatchOutcome> {
         let here = self.parts.iter().zip(&self.at).filter(|(_, at)| Some(**at) == self.current);
-        here.filter_map(|(part, _)| part.outcome()).reduce(Outcome::or)
+        here.filter_map(|(part, _)| part.outcome()).reduce(MatchOutcome::or)
     }
 
-    pub fn advance(&mut self, target: u32, floor: &Floor) -> u32 {
+    pub fn advance(&mut self, target: u32, floor: &AdmissionThreshold) -> u32 {
         if let Some(current) = self.current.filter(|current| *current >= target) {
             return current;
         }
@@ -157,12 +157,12 @@ impl<'a> Windows<'a> {
         self.lists.iter().map(ListCursor::len).sum()
     }
 
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self) -> Option<MatchOutcome> {
         let slot = self.current?.checked_sub(self.start)?;
-        self.scores.get(slot as usize).copied().map(Outcome::present)
+        self.scores.get(slot as usize).copied().map(MatchOutcome::present)
     }
 
-    pub fn advance(&mut self, target: u32, floor: &Floor) -> u32 {
+    pub fn advance(&mut self, target: u32, floor: &AdmissionThreshold) -> u32 {
         if let Some(current) = self.current.filter(|current| *current >= target) {
             return current;
         }
@@ -181,7 +181,7 @@ impl<'a> Windows<'a> {
     }
 
     /// Fills the window from the first graph on that is not below `target`; returns false if there is none.
-    fn fill(&mut self, target: u32, floor: &Floor) -> bool {
+    fn fill(&mut self, target: u32, floor: &AdmissionThreshold) -> bool {
         // Lists at their end are dropped.
         self.lists.retain_mut(|list| list.advance(target, floor) != END);
         let Some(start) = self.lists.iter().map(ListCursor::current).min() else { return false };

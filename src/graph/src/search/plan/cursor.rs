@@ -1,7 +1,7 @@
 //! Cursors over the graphs that match a part of a query, in the order of their ordinals.
 
 use super::boolean::{Conjunction, Union, Windows};
-use super::top_k::Floor;
+use super::top_k::AdmissionThreshold;
 use crate::search::{PostingList, Score};
 
 /// Ordinal after the last graph.
@@ -11,7 +11,7 @@ pub(super) const END: u32 = u32::MAX;
 pub(super) enum Cursor<'a> {
     List(ListCursor<'a>),
     Candidates(Candidates),
-    All(All),
+    All(AllGraphs),
     Union(Union<'a>),
     Windows(Windows<'a>),
     Conjunction(Conjunction<'a>),
@@ -20,7 +20,7 @@ pub(super) enum Cursor<'a> {
 impl Cursor<'_> {
     /// Advances to the first graph whose ordinal is not below `target`, and returns the ordinal or [`END`]; graphs that
     /// `floor` does not admit may be passed over.
-    pub fn advance(&mut self, target: u32, floor: &Floor) -> u32 {
+    pub fn advance(&mut self, target: u32, floor: &AdmissionThreshold) -> u32 {
         match self {
             Self::List(cursor) => cursor.advance(target, floor),
             Self::Candidates(cursor) => cursor.advance(target),
@@ -32,11 +32,11 @@ impl Cursor<'_> {
     }
 
     /// Outcome of the current graph.
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self) -> Option<MatchOutcome> {
         match self {
             Self::List(cursor) => cursor.outcome(),
             Self::Candidates(cursor) => cursor.outcome(),
-            Self::All(_) => Some(Outcome::ABSENT),
+            Self::All(_) => Some(MatchOutcome::ABSENT),
             Self::Union(cursor) => cursor.outcome(),
             Self::Windows(cursor) => cursor.outcome(),
             Self::Conjunction(cursor) => cursor.outcome(),
@@ -76,20 +76,20 @@ impl Candidates {
         self.ordinals.get(self.at).copied().unwrap_or(END)
     }
 
-    fn outcome(&self) -> Option<Outcome> {
-        self.scores.get(self.at).copied().map(Outcome::possible)
+    fn outcome(&self) -> Option<MatchOutcome> {
+        self.scores.get(self.at).copied().map(MatchOutcome::possible)
     }
 }
 
 /// Cursor over all graphs.
-pub(super) struct All {
+pub(super) struct AllGraphs {
     pub graphs: u32,
     /// True if graphs without a score that are below the floor can be passed over.
     pub prunes: bool,
 }
 
-impl All {
-    fn advance(&self, target: u32, floor: &Floor) -> u32 {
+impl AllGraphs {
+    fn advance(&self, target: u32, floor: &AdmissionThreshold) -> u32 {
         let mut rest = target..self.graphs;
         let found = if self.prunes { rest.find(|ordinal| floor.admits(None, *ordinal)) } else { rest.next() };
         found.unwrap_or(END)
@@ -135,8 +135,8 @@ impl<'a> ListCursor<'a> {
     }
 
     /// Outcome of the current graph, if there is one.
-    pub fn outcome(&self) -> Option<Outcome> {
-        self.score().map(Outcome::present)
+    pub fn outcome(&self) -> Option<MatchOutcome> {
+        self.score().map(MatchOutcome::present)
     }
 
     /// Offset of the current graph from `start`, and its score, if it is before `end`.
@@ -151,7 +151,7 @@ impl<'a> ListCursor<'a> {
         Some(Score { role, activation: activation?, importance: importance? })
     }
 
-    pub fn advance(&mut self, target: u32, floor: &Floor) -> u32 {
+    pub fn advance(&mut self, target: u32, floor: &AdmissionThreshold) -> u32 {
         self.at = gallop(self.list.ordinals, self.at, target);
         if self.prunes {
             self.skip_below(floor);
@@ -160,7 +160,7 @@ impl<'a> ListCursor<'a> {
     }
 
     /// Advances to the first graph that ranks above the floor by this list alone.
-    fn skip_below(&mut self, floor: &Floor) {
+    fn skip_below(&mut self, floor: &AdmissionThreshold) {
         let PostingList { role, ordinals, activations, importances, .. } = self.list;
         let Some((least, rank)) = floor.rank.and_then(|rank| Some((rank.score?, rank))) else { return };
         if least.role != role {
@@ -183,7 +183,7 @@ impl<'a> ListCursor<'a> {
 
 /// Outcome of a graph for a part of a query that it may match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct MatchOutcome {
     /// True if it certainly matches, by the other fields. Otherwise the graph has to be verified.
     pub certain: bool,
     /// True if it may match by NOT alone.
@@ -192,7 +192,7 @@ pub(super) struct Outcome {
     pub score: Option<Score>,
 }
 
-impl Outcome {
+impl MatchOutcome {
     /// A certain match by NOT alone.
     pub const ABSENT: Self = Self { certain: true, absent: true, score: None };
 

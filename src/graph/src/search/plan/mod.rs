@@ -6,8 +6,8 @@ mod phrase;
 mod top_k;
 
 use self::boolean::{Conjunction, Union, Windows};
-use self::cursor::{All, Candidates, Cursor, END, ListCursor};
-use self::top_k::{Best, Floor, Rank};
+use self::cursor::{AllGraphs, Candidates, Cursor, END, ListCursor};
+use self::top_k::{AdmissionThreshold, Rank, TopRanks};
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::{Evidence, Form, Hit, Index, PostingList, Query, Score, Term};
@@ -20,7 +20,7 @@ const MOST_TOGETHER: usize = 1024;
 
 /// A graph that matches a query: a result of [`Query::search`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct SearchResult {
     /// Ordinal of the graph in the index.
     pub ordinal: u32,
     /// Score of the match; `None` if it is by NOT alone.
@@ -47,14 +47,14 @@ impl Query {
         index: &I,
         limit: Option<usize>,
         mut verify: impl FnMut(&[u32]) -> Result<Vec<Option<Evidence>>, E>,
-    ) -> Result<Vec<Found>, E> {
-        let mut best = Best::new(limit);
+    ) -> Result<Vec<SearchResult>, E> {
+        let mut best = TopRanks::new(limit);
         let mut hits: BTreeMap<u32, Hit> = BTreeMap::new();
         if limit == Some(0) {
             return Ok(Vec::new());
         }
         let mut doubtful = BinaryHeap::new();
-        let mut floor = Floor { rank: None, f1s: index.f1s() };
+        let mut floor = AdmissionThreshold { rank: None, f1s: index.f1s() };
         let mut cursor = self.cursor(index, true);
         let mut next = 0;
         loop {
@@ -88,7 +88,7 @@ impl Query {
             }
             together = (2 * together).min(MOST_TOGETHER);
         }
-        let found = |Rank { ordinal, score, .. }| Found { ordinal, score, hit: hits.remove(&ordinal) };
+        let found = |Rank { ordinal, score, .. }| SearchResult { ordinal, score, hit: hits.remove(&ordinal) };
         Ok(best.into_sorted().into_iter().map(found).collect())
     }
 
@@ -116,7 +116,7 @@ impl Query {
             }
         }
         if wanted.is_empty() {
-            wanted.push(Cursor::All(All { graphs: index.f1s().len() as u32, prunes }));
+            wanted.push(Cursor::All(AllGraphs { graphs: index.f1s().len() as u32, prunes }));
         }
         Cursor::Conjunction(Conjunction::new(wanted, unwanted))
     }

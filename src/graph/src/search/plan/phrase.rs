@@ -5,15 +5,15 @@ use crate::search::{Index, PostingList, Score, Term};
 
 /// Columns of graphs with tokens for the beginning of a phrase, by ordinal, with the least of their tokens' numbers.
 #[derive(Clone, Copy)]
-struct Columns<'a> {
+struct PhraseColumns<'a> {
     ordinals: &'a [u32],
     activations: &'a [f32],
     importances: &'a [f32],
 }
 
-/// A row of [`Columns`].
+/// A row of [`PhraseColumns`].
 #[derive(Clone, Copy)]
-struct Reached {
+struct PhraseRow {
     ordinal: u32,
     activation: f32,
     importance: f32,
@@ -25,25 +25,25 @@ struct Reached {
 /// The phrase is cut into tokens in all ways: a graph that has tokens for all up to some place has them up to another
 /// if it has the piece between the two.
 pub(super) fn candidates<I: Index + ?Sized>(index: &I, phrase: &Term) -> Vec<(u32, Score)> {
-    let cuts = Cuts::new(index, phrase);
+    let cuts = Segmentation::new(index, phrase);
     // For each place: lists of single tokens that spell all before it, and graphs with several tokens that do.
-    let mut whole: Vec<Vec<Columns>> = vec![Vec::new(); cuts.pieces.len()];
-    let mut pieced: Vec<Vec<Reached>> = vec![Vec::new(); cuts.pieces.len()];
+    let mut whole: Vec<Vec<PhraseColumns>> = vec![Vec::new(); cuts.pieces.len()];
+    let mut pieced: Vec<Vec<PhraseRow>> = vec![Vec::new(); cuts.pieces.len()];
     let mut found: Vec<(u32, Score)> = Vec::new();
     for (start, pieces) in cuts.pieces.iter().enumerate() {
-        let merged = Merged::new(std::mem::take(&mut pieced[start]));
+        let merged = MergedRows::new(std::mem::take(&mut pieced[start]));
         let mut before = std::mem::take(&mut whole[start]);
         before.push(merged.columns());
         for (end, list) in &pieces.inner {
             if start == 0 {
-                whole[*end].push(Columns::of(list));
+                whole[*end].push(PhraseColumns::of(list));
             } else {
-                before.iter().for_each(|before| before.and(Columns::of(list), |both| pieced[*end].push(both)));
+                before.iter().for_each(|before| before.and(PhraseColumns::of(list), |both| pieced[*end].push(both)));
             }
         }
         for list in &pieces.last {
-            let columns = Columns::of(list);
-            let mut find = |Reached { ordinal, activation, importance }| {
+            let columns = PhraseColumns::of(list);
+            let mut find = |PhraseRow { ordinal, activation, importance }| {
                 found.push((ordinal, Score { role: list.role, activation, importance }));
             };
             if start == 0 {
@@ -60,26 +60,26 @@ pub(super) fn candidates<I: Index + ?Sized>(index: &I, phrase: &Term) -> Vec<(u3
 }
 
 /// Ways to cut a phrase into tokens of the index.
-struct Cuts<'a> {
+struct Segmentation<'a> {
     /// Pieces by the place where they start, in characters.
-    pieces: Vec<Pieces<'a>>,
+    pieces: Vec<SegmentLists<'a>>,
 }
 
 /// Pieces of a phrase that start at a place, and after which tokens spell the rest.
 #[derive(Default)]
-struct Pieces<'a> {
+struct SegmentLists<'a> {
     /// Ends of the pieces that end before the phrase does, with the lists of tokens for them.
     inner: Vec<(usize, PostingList<'a>)>,
     /// Lists of tokens for the whole rest of the phrase.
     last: Vec<PostingList<'a>>,
 }
 
-impl<'a> Cuts<'a> {
+impl<'a> Segmentation<'a> {
     fn new<I: Index + ?Sized>(index: &'a I, phrase: &Term) -> Self {
         let text = phrase.spelling();
         let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
-        let mut pieces: Vec<Pieces> = Vec::new();
-        pieces.resize_with(places.len(), Pieces::default);
+        let mut pieces: Vec<SegmentLists> = Vec::new();
+        pieces.resize_with(places.len(), SegmentLists::default);
         for start in (0..places.len()).rev() {
             let mut inner = Vec::new();
             for end in start + 1..places.len() {
@@ -89,23 +89,23 @@ impl<'a> Cuts<'a> {
                     inner.extend(phrase.lists_of_piece(index, piece).into_iter().map(|list| (end, list)));
                 }
             }
-            pieces[start] = Pieces { inner, last: phrase.lists_of_last(index, &text[places[start]..]) };
+            pieces[start] = SegmentLists { inner, last: phrase.lists_of_last(index, &text[places[start]..]) };
         }
         Self { pieces }
     }
 }
 
-impl<'a> Columns<'a> {
+impl<'a> PhraseColumns<'a> {
     fn of(list: &PostingList<'a>) -> Self {
         Self { ordinals: list.ordinals, activations: list.activations, importances: list.importances }
     }
 
-    fn get(&self, at: usize) -> Reached {
-        Reached { ordinal: self.ordinals[at], activation: self.activations[at], importance: self.importances[at] }
+    fn get(&self, at: usize) -> PhraseRow {
+        PhraseRow { ordinal: self.ordinals[at], activation: self.activations[at], importance: self.importances[at] }
     }
 
     /// Intersects two columns by galloping in turns, which takes little longer than reading the shorter one.
-    fn and(&self, other: Columns, mut found: impl FnMut(Reached)) {
+    fn and(&self, other: PhraseColumns, mut found: impl FnMut(PhraseRow)) {
         let (mut at, mut to) = (0, 0);
         while let Some(ordinal) = self.ordinals.get(at).copied() {
             to = gallop(other.ordinals, to, ordinal);
@@ -113,7 +113,7 @@ impl<'a> Columns<'a> {
             if reached == ordinal {
                 let (one, other) = (self.get(at), other.get(to));
                 let activation = one.activation.min(other.activation);
-                found(Reached { ordinal, activation, importance: one.importance.min(other.importance) });
+                found(PhraseRow { ordinal, activation, importance: one.importance.min(other.importance) });
             }
             at = gallop(self.ordinals, at, reached.max(ordinal + 1));
         }
@@ -122,18 +122,18 @@ impl<'a> Columns<'a> {
 
 /// Merged rows: distinct graphs in owned columns, with the greatest of each number.
 #[derive(Default)]
-struct Merged {
+struct MergedRows {
     ordinals: Vec<u32>,
     activations: Vec<f32>,
     importances: Vec<f32>,
 }
 
-impl Merged {
-    fn new(mut graphs: Vec<Reached>) -> Self {
+impl MergedRows {
+    fn new(mut graphs: Vec<PhraseRow>) -> Self {
         graphs.sort_by_key(|graph| graph.ordinal);
         let mut merged = Self::default();
         for same in graphs.chunk_by(|one, other| one.ordinal == other.ordinal) {
-            let greatest = |number: fn(&Reached) -> f32| same.iter().map(number).fold(f32::NEG_INFINITY, f32::max);
+            let greatest = |number: fn(&PhraseRow) -> f32| same.iter().map(number).fold(f32::NEG_INFINITY, f32::max);
             merged.ordinals.push(same[0].ordinal);
             merged.activations.push(greatest(|graph| graph.activation));
             merged.importances.push(greatest(|graph| graph.importance));
@@ -141,7 +141,7 @@ impl Merged {
         merged
     }
 
-    fn columns(&self) -> Columns<'_> {
-        Columns { ordinals: &self.ordinals, activations: &self.activations, importances: &self.importances }
+    fn columns(&self) -> PhraseColumns<'_> {
+        PhraseColumns { ordinals: &self.ordinals, activations: &self.activations, importances: &self.importances }
     }
 }

@@ -43,13 +43,13 @@ impl PartialEq for Rank {
 impl Eq for Rank {}
 
 /// The best ranks, up to a limit.
-pub(super) struct Best {
+pub(super) struct TopRanks {
     limit: usize,
     /// The ranks, the worst at the top.
     kept: BinaryHeap<Reverse<Rank>>,
 }
 
-impl Best {
+impl TopRanks {
     /// Keeps at most `limit` ranks; without a limit, all.
     pub fn new(limit: Option<usize>) -> Self {
         Self { limit: limit.unwrap_or(usize::MAX), kept: BinaryHeap::new() }
@@ -79,12 +79,12 @@ impl Best {
 }
 
 /// Rank of the worst answer that is still kept: a graph that does not rank above it may be passed over.
-pub(super) struct Floor<'a> {
+pub(super) struct AdmissionThreshold<'a> {
     pub rank: Option<Rank>,
     pub f1s: &'a [f32],
 }
 
-impl Floor<'_> {
+impl AdmissionThreshold<'_> {
     /// Returns true if a graph that matches with this score would be kept.
     pub fn admits(&self, score: Option<Score>, ordinal: u32) -> bool {
         self.rank.is_none_or(|floor| self.rank_of(score, ordinal) > floor)

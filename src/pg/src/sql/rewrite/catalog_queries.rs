@@ -10,14 +10,16 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use datafusion::sql::sqlparser::ast::{
-    DataType, Expr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement,
-    TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut, visit_expressions, visit_relations,
+    DataType, Expr, FunctionArguments, GroupByExpr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
+    SetExpr, Statement, TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut, visit_expressions,
+    visit_relations, visit_relations_mut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
+use crate::catalog::STAT_ACTIVITY;
 use crate::sql::column_names::{fold, item_name};
 use crate::sql::rewrite::object_casts;
 use crate::sql::rewrite::{array_of, call, cast, is_named};
@@ -47,14 +49,14 @@ pub(crate) fn rewrite(statement: &mut Statement, text: &str, compatible: &Postgr
 
 /// Rewrites the queries in a piece of syntax that is no query itself.
 pub(crate) fn rewrite_parts(tree: &mut impl VisitMut, compatible: &PostgresCompatibilityParser) {
-    let mut hider = Hider::default();
+    let mut hider = QueryExtractor::default();
     let _: ControlFlow<()> = tree.visit(&mut hider);
     if hider.hidden.is_empty() {
         return;
     }
     let rewriter = Rewriter { compatible };
     let parts = hider.hidden.into_iter().map(|query| rewriter.part(query, &Scope::new())).collect();
-    let _: ControlFlow<()> = tree.visit(&mut Restorer { parts, in_catalog: false });
+    let _: ControlFlow<()> = tree.visit(&mut QueryRestorer { parts, in_catalog: false });
 }
 
 /// Returns pg-catalog's replacement for a whole query of psql or pgcli that it knows word by word. Only queries of the
@@ -84,7 +86,7 @@ struct Rewriter<'a> {
 }
 
 /// A query that was taken out of a statement.
-struct Part {
+struct ExtractedQuery {
     query: Query,
     /// True if it has no rows because neuroql has no such objects.
     empty: bool,
@@ -96,7 +98,7 @@ struct Part {
 }
 
 impl Rewriter<'_> {
-    fn part(&self, mut query: Query, scope: &Scope) -> Part {
+    fn part(&self, mut query: Query, scope: &Scope) -> ExtractedQuery {
         let (mut empty, mut options, mut lookup) = (false, false, false);
         if let SetExpr::Select(select) = query.body.as_ref() {
             empty = tables(&select.from).any(|table| is_empty(table, scope));
@@ -104,7 +106,7 @@ impl Rewriter<'_> {
             lookup = looks_up(&query, select, scope);
         }
         let reads = self.query(&mut query, scope);
-        Part { query, empty, options, lookup, reads }
+        ExtractedQuery { query, empty, options, lookup, reads }
     }
 
     /// Rewrites a query; returns true if it reads the catalog.
@@ -149,10 +151,10 @@ impl Rewriter<'_> {
                 reads
             }
             other => {
-                let mut hider = Hider::default();
+                let mut hider = QueryExtractor::default();
                 let _: ControlFlow<()> = other.visit(&mut hider);
                 let parts = hider.hidden.into_iter().map(|query| self.part(query, scope)).collect();
-                let _: ControlFlow<()> = other.visit(&mut Restorer { parts, in_catalog: false });
+                let _: ControlFlow<()> = other.visit(&mut QueryRestorer { parts, in_catalog: false });
                 false
             }
         }
@@ -160,33 +162,34 @@ impl Rewriter<'_> {
 
     /// Rewrites the queries in ORDER BY and LIMIT of a set operation.
     fn others(&self, query: &mut Query, scope: &Scope) {
-        let mut hider = Hider::default();
+        let mut hider = QueryExtractor::default();
         let _ = query.order_by.visit(&mut hider);
         let _ = query.limit_clause.visit(&mut hider);
         let parts = hider.hidden.into_iter().map(|query| self.part(query, scope)).collect();
-        let mut restorer = Restorer { parts, in_catalog: false };
+        let mut restorer = QueryRestorer { parts, in_catalog: false };
         let _ = query.order_by.visit(&mut restorer);
         let _ = query.limit_clause.visit(&mut restorer);
     }
 
     fn select(&self, query: &mut Query, scope: &Scope) -> bool {
-        let mut hider = Hider::default();
+        let mut hider = QueryExtractor::default();
         let _ = query.body.visit(&mut hider);
         let _ = query.order_by.visit(&mut hider);
         let _ = query.limit_clause.visit(&mut hider);
-        let parts: Vec<Part> = hider.hidden.into_iter().map(|query| self.part(query, scope)).collect();
+        let parts: Vec<ExtractedQuery> = hider.hidden.into_iter().map(|query| self.part(query, scope)).collect();
         let reads = match query.body.as_ref() {
             SetExpr::Select(select) => reads(select, scope, &parts),
             _ => false,
         };
         if reads {
+            qualify_own(query, scope);
             object_casts::rewrite_comparisons(query);
             let whole = std::mem::replace(query, TEMPLATE.clone());
             if let Statement::Query(rewritten) = self.compatible.rewrite(Statement::Query(Box::new(whole))) {
                 *query = *rewritten;
             }
         }
-        let mut restorer = Restorer { parts, in_catalog: reads };
+        let mut restorer = QueryRestorer { parts, in_catalog: reads };
         let _ = query.body.visit(&mut restorer);
         let _ = query.order_by.visit(&mut restorer);
         let _ = query.limit_clause.visit(&mut restorer);
@@ -195,7 +198,7 @@ impl Rewriter<'_> {
 }
 
 /// Returns true if one table is in the catalog, or all of them are queries of it.
-fn reads(select: &Select, scope: &Scope, parts: &[Part]) -> bool {
+fn reads(select: &Select, scope: &Scope, parts: &[ExtractedQuery]) -> bool {
     let through = |table: &TableFactor| match table {
         TableFactor::Derived { subquery, .. } => {
             number(subquery).and_then(|number| parts.get(number)).is_some_and(|part| part.reads)
@@ -235,7 +238,7 @@ fn tables(from: &[TableWithJoins]) -> Box<dyn Iterator<Item = &TableFactor> + '_
 fn in_catalog(name: &ObjectName, scope: &Scope) -> bool {
     let parts: Option<Vec<_>> = name.0.iter().map(|part| part.as_ident().map(fold)).collect();
     match parts.as_deref() {
-        Some([name]) => !scope.contains_key(name) && PG_CATALOG_TABLES.contains(&name.as_str()),
+        Some([name]) => !scope.contains_key(name) && is_catalog_table(name),
         Some([.., schema, _]) => schema == "pg_catalog" || schema == "information_schema",
         _ => false,
     }
@@ -351,11 +354,11 @@ fn number(query: &Query) -> Option<usize> {
 
 /// Takes out the outermost queries of a tree.
 #[derive(Default)]
-struct Hider {
+struct QueryExtractor {
     hidden: Vec<Query>,
 }
 
-impl VisitorMut for Hider {
+impl VisitorMut for QueryExtractor {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
@@ -370,13 +373,13 @@ impl VisitorMut for Hider {
 }
 
 /// Puts queries back.
-struct Restorer {
-    parts: Vec<Part>,
+struct QueryRestorer {
+    parts: Vec<ExtractedQuery>,
     /// True if the queries stand in a part that reads the catalog.
     in_catalog: bool,
 }
 
-impl VisitorMut for Restorer {
+impl VisitorMut for QueryRestorer {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
@@ -417,6 +420,24 @@ impl VisitorMut for Restorer {
 
 fn null(data_type: DataType) -> Expr {
     cast(Expr::value(Value::Null), data_type)
+}
+
+/// Adds the schema to a table of pg_catalog that pg-catalog, which adds it to its own, does not know.
+fn qualify_own(query: &mut Query, scope: &Scope) {
+    let _ = visit_relations_mut(query, |name| {
+        if let [table] = name.0.as_slice()
+            && table.as_ident().is_some_and(|table| fold(table) == STAT_ACTIVITY)
+            && !scope.contains_key(STAT_ACTIVITY)
+        {
+            name.0.insert(0, ObjectNamePart::Identifier(Ident::new("pg_catalog")));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
+/// Returns true for a table of pg_catalog, which is found without its schema.
+fn is_catalog_table(name: &str) -> bool {
+    name == STAT_ACTIVITY || PG_CATALOG_TABLES.contains(&name)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub(crate) mod numbers;
 pub(crate) mod object_casts;
 pub(crate) mod parameter_casts;
 pub(crate) mod syntax;
+pub(crate) mod windows;
 
 use std::ops::ControlFlow;
 
@@ -20,6 +21,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::sql::column_names::fold;
+use crate::wire::error_response::SqlError;
 
 /// Returns a replacement for asyncpg's query about types that it does not know (every array): a recursive query over
 /// the whole catalog, which DataFusion cannot plan. The replacement asks the same about arrays of plain types.
@@ -35,32 +37,38 @@ NULL::text AS basetype_name, e.typname AS elemtype_name, NULL::text AS range_sub
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type e ON e.oid = t.typelem WHERE t.oid = ANY($1)";
 
 /// Rewrites a statement in place.
-pub(crate) fn adapt(statement: &mut Statement) {
+///
+/// # Errors
+/// 0A000 if a part of it can neither be planned nor rewritten.
+pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
     match statement {
         Statement::Statement(inner) => {
             negated_exists::rewrite(inner.as_mut());
+            inserts::leave_out_defaults(inner.as_mut())?;
             inserts::isolate_values(inner.as_mut());
             numbers::keep_digits(inner.as_mut());
-            join_using::qualify(inner.as_mut());
-            let _ = inner.visit(&mut Unqualified);
+            join_using::rewrite(inner.as_mut())?;
+            let _ = inner.visit(&mut UnqualifyFunctions);
             adapt_expressions(inner.as_mut());
         }
-        Statement::Explain(explain) => adapt(&mut explain.statement),
+        Statement::Explain(explain) => adapt(&mut explain.statement)?,
         Statement::CopyTo(copy) => {
             if let CopyToSource::Query(query) = &mut copy.source {
                 negated_exists::rewrite(query.as_mut());
-                let _ = query.visit(&mut Unqualified);
+                join_using::rewrite(query.as_mut())?;
+                let _ = query.visit(&mut UnqualifyFunctions);
                 adapt_expressions(query.as_mut());
             }
         }
         _ => {}
     }
+    Ok(())
 }
 
 /// Reduces names of functions to their last part, and adds parentheses to functions written without them.
-struct Unqualified;
+struct UnqualifyFunctions;
 
-impl VisitorMut for Unqualified {
+impl VisitorMut for UnqualifyFunctions {
     type Break = ();
 
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {

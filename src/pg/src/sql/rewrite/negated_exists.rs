@@ -7,12 +7,12 @@ use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, Value
 
 /// Moves the NOT of a NOT EXISTS above the operators that bind more.
 pub(crate) fn rewrite(tree: &mut impl VisitMut) {
-    let _: ControlFlow<()> = tree.visit(&mut Negations);
+    let _: ControlFlow<()> = tree.visit(&mut RaiseNegations);
 }
 
-struct Negations;
+struct RaiseNegations;
 
-impl VisitorMut for Negations {
+impl VisitorMut for RaiseNegations {
     type Break = ();
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::catalog::object_functions::WRITES;
-use crate::catalog::objects::Kind;
+use crate::catalog::objects::ObjectKind;
 use crate::sql::column_names::fold;
 use crate::sql::rewrite::{call, is_named};
 
@@ -72,14 +72,14 @@ fn object_type(data_type: &DataType) -> Option<String> {
         }
         _ => return None,
     };
-    Kind::of(&name).map(|_| name)
+    ObjectKind::of(&name).map(|_| name)
 }
 
 /// Returns the kind of objects that a function's values name.
-fn written(function: &str) -> Option<Kind> {
+fn written(function: &str) -> Option<ObjectKind> {
     match function {
-        "pg_typeof" => Some(Kind::Type),
-        name => Kind::of(name.strip_prefix("to_").unwrap_or(name)),
+        "pg_typeof" => Some(ObjectKind::Type),
+        name => ObjectKind::of(name.strip_prefix("to_").unwrap_or(name)),
     }
 }
 

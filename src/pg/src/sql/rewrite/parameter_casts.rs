@@ -17,8 +17,8 @@ use crate::sql::rewrite::array_of as array;
 
 /// Takes out the casts of parameters to types that the planner does not have. `declared` are the types that the client
 /// gave.
-pub(crate) fn take(tree: &mut impl VisitMut, declared: &[Option<Type>]) -> Casts {
-    let mut casts = Casts::default();
+pub(crate) fn take(tree: &mut impl VisitMut, declared: &[Option<Type>]) -> ParameterCasts {
+    let mut casts = ParameterCasts::default();
     let _ = visit_expressions_mut(tree, |expr| {
         if let Expr::Cast { expr: inner, data_type, format: None, array: false, .. } = expr {
             if let Some(index) = placeholder(inner)
@@ -45,13 +45,13 @@ pub(crate) fn take(tree: &mut impl VisitMut, declared: &[Option<Type>]) -> Casts
         }
         ControlFlow::<()>::Continue(())
     });
-    let _: ControlFlow<()> = tree.visit(&mut Unsure { casts: &mut casts });
+    let _: ControlFlow<()> = tree.visit(&mut ContextDependentParameters { casts: &mut casts });
     casts
 }
 
 /// Parameters of a statement, and their casts.
 #[derive(Debug, Default)]
-pub(crate) struct Casts {
+pub(crate) struct ParameterCasts {
     /// Types of the casts that were taken out.
     pub(crate) taken: HashMap<usize, Type>,
     /// All parameters, and the types of their first casts.
@@ -63,11 +63,11 @@ pub(crate) struct Casts {
 }
 
 /// Finds parameters whose types depend on more than the expression that they stand in.
-struct Unsure<'a> {
-    casts: &'a mut Casts,
+struct ContextDependentParameters<'a> {
+    casts: &'a mut ParameterCasts,
 }
 
-impl VisitorMut for Unsure<'_> {
+impl VisitorMut for ContextDependentParameters<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
@@ -79,7 +79,7 @@ impl VisitorMut for Unsure<'_> {
     }
 }
 
-impl Unsure<'_> {
+impl ContextDependentParameters<'_> {
     /// Notes the parameters that are outputs of branches, which have the types of the other branches.
     fn branches(&mut self, body: &SetExpr) {
         match body {

@@ -5,35 +5,40 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LimitClause,
-    ObjectName, OrderByKind, Query, Select, SelectItem, SetExpr, UnaryOperator, Value, ValueWithSpan, VisitMut,
-    VisitorMut,
+    AccessExpr, BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    LimitClause, ObjectName, OrderByKind, Query, Select, SelectItem, SetExpr, Subscript, UnaryOperator, Value,
+    ValueWithSpan, VisitMut, VisitorMut,
 };
 
-use crate::sql::rewrite::{call, is_named};
+use crate::sql::rewrite::{call, is_named, windows};
+use crate::wire::error_response::SqlError;
 
 /// Rewrites a statement in place, after the names of its columns were taken.
-pub(crate) fn rewrite(statement: &mut Statement) {
-    match statement {
-        Statement::Statement(inner) => {
-            let _: ControlFlow<()> = inner.visit(&mut Rewrites);
-        }
-        Statement::Explain(explain) => rewrite(&mut explain.statement),
-        Statement::CopyTo(copy) => {
-            if let CopyToSource::Query(query) = &mut copy.source {
-                let _: ControlFlow<()> = query.visit(&mut Rewrites);
-            }
-        }
-        _ => {}
+///
+/// # Errors
+/// 42704 and 42P20 if a window is based on one that is not there, or has what it may not change.
+pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), SqlError> {
+    let found = match statement {
+        Statement::Statement(inner) => inner.visit(&mut RewriteSyntax),
+        Statement::Explain(explain) => return rewrite(&mut explain.statement),
+        Statement::CopyTo(copy) => match &mut copy.source {
+            CopyToSource::Query(query) => query.visit(&mut RewriteSyntax),
+            CopyToSource::Relation(_) => ControlFlow::Continue(()),
+        },
+        _ => ControlFlow::Continue(()),
+    };
+    match found {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
     }
 }
 
-struct Rewrites;
+struct RewriteSyntax;
 
-impl VisitorMut for Rewrites {
-    type Break = ();
+impl VisitorMut for RewriteSyntax {
+    type Break = SqlError;
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
         limit(query);
         if let SetExpr::Select(select) = query.body.as_mut() {
             if let Some(Distinct::On(keys)) = &mut select.distinct {
@@ -51,7 +56,11 @@ impl VisitorMut for Rewrites {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        windows::merge(select).map_or_else(ControlFlow::Break, ControlFlow::Continue)
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         let taken = |expr: &mut Expr| std::mem::replace(expr, Expr::value(Value::Null));
         match expr {
             Expr::AtTimeZone { timestamp, time_zone } => {
@@ -70,6 +79,26 @@ impl VisitorMut for Rewrites {
                     *expr = binary(left.clone(), BinaryOperator::Modulo, right.clone());
                 }
             }
+            // Whether there is a row does not depend on which of equal ones is taken; the planner cannot join with it.
+            Expr::Exists { subquery, .. } if subquery.limit_clause.is_none() && subquery.fetch.is_none() => {
+                if let SetExpr::Select(select) = subquery.body.as_mut()
+                    && matches!(select.distinct, Some(Distinct::On(_)))
+                {
+                    select.distinct = None;
+                    subquery.order_by = None;
+                }
+            }
+            // A row is NULL if all of its values are, and not NULL if none is.
+            Expr::IsNull(row) | Expr::IsNotNull(row) if values_of_row(row).is_some() => {
+                let Some(values) = values_of_row(row) else { return ControlFlow::Continue(()) };
+                let values: Vec<_> = values.into_iter().cloned().collect();
+                let test = if matches!(expr, Expr::IsNull(_)) { Expr::IsNull } else { Expr::IsNotNull };
+                let tests = values.into_iter().map(|value| test(Box::new(Expr::Nested(Box::new(value)))));
+                *expr = tests
+                    .reduce(|left, right| binary(left, BinaryOperator::And, right))
+                    .unwrap_or_else(|| Expr::value(Value::Boolean(true)));
+            }
+            Expr::CompoundFieldAccess { root, access_chain } => open_slices(root, access_chain),
             Expr::Function(function) if is_named(function, "every") => {
                 function.name = ObjectName::from(vec![Ident::new("bool_and")]);
             }
@@ -93,6 +122,33 @@ impl VisitorMut for Rewrites {
 fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     let nested = |side| Box::new(Expr::Nested(Box::new(side)));
     Expr::Nested(Box::new(Expr::BinaryOp { left: nested(left), op, right: nested(right) }))
+}
+
+/// Returns the values of `(a, b)` or `ROW(a, b)`.
+fn values_of_row(expr: &Expr) -> Option<Vec<&Expr>> {
+    match expr {
+        Expr::Tuple(values) => Some(values.iter().collect()),
+        Expr::Function(function) if is_named(function, "row") => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let values = list.args.iter().map(|argument| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value),
+                _ => None,
+            });
+            values.collect()
+        }
+        _ => None,
+    }
+}
+
+/// Gives the bounds to slices of arrays that leave them out: `a[2:]` is `a[2:cardinality(a)]`, `a[:2]` `a[1:2]`. The number of
+/// all elements is no less than the length, and 0 if there are none.
+fn open_slices(root: &Expr, access_chain: &mut [AccessExpr]) {
+    let [AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride: None })] = access_chain else {
+        return;
+    };
+    let number = |text: &str| Expr::value(Value::Number(text.into(), false));
+    lower_bound.get_or_insert_with(|| number("1"));
+    upper_bound.get_or_insert_with(|| call("cardinality", vec![root.clone()]));
 }
 
 /// Returns the two arguments of a plain call.
@@ -164,7 +220,7 @@ mod tests {
     fn rewritten(text: &str) -> String {
         let statement = Parser::parse_sql(&PostgresDialect, text).unwrap().remove(0);
         let mut statement = Statement::Statement(Box::new(statement));
-        rewrite(&mut statement);
+        rewrite(&mut statement).unwrap();
         statement.to_string()
     }
 
@@ -182,6 +238,9 @@ mod tests {
             ("SELECT (mod(a, -b)) * 2", "SELECT (((a) % (-b))) * 2"),
             ("SELECT x AT TIME ZONE 'UTC'", "SELECT timezone('UTC', x)"),
             ("SELECT ~ a", "SELECT ((a) # (-1))"),
+            ("SELECT (a, 1) IS NULL", "SELECT (((a) IS NULL) AND ((1) IS NULL))"),
+            ("SELECT ROW(a) IS NOT NULL, a IS NULL", "SELECT (a) IS NOT NULL, a IS NULL"),
+            ("SELECT a[2:], a[:2], a[2:3]", "SELECT a[2:cardinality(a)], a[1:2], a[2:3]"),
         ] {
             assert_eq!(rewritten(written), read);
         }

@@ -1,0 +1,73 @@
+//! `EXISTS (SELECT …)` and `x IN (SELECT …)` as values: in a select list, a CASE, an aggregate's argument or an order.
+//!
+//! DataFusion plans them in conditions only. Elsewhere they become scalar subqueries that count rows.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult};
+use datafusion::common::{DFSchema, Spans};
+use datafusion::error::Result;
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, lit};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::scalar::ScalarValue;
+
+use super::rules::expressions_of_node;
+use super::subqueries::{outer, output_of};
+
+/// Rewrites subqueries whose rows are asked for outside of conditions.
+#[derive(Debug)]
+pub(super) struct ExistsAsScalar;
+
+impl AnalyzerRule for ExistsAsScalar {
+    fn name(&self) -> &str {
+        "exists_as_scalar"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| {
+            if matches!(plan, LogicalPlan::Filter(_) | LogicalPlan::Join(_) | LogicalPlan::TableScan(_)) {
+                return Ok(Transformed::no(plan));
+            }
+            let schema = merge_schema(&plan.inputs());
+            expressions_of_node(plan, &schema, |expr| value(expr, &schema))
+        })
+        .data()
+    }
+}
+
+fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    Ok(match expr {
+        Expr::Exists(Exists { subquery, negated }) => {
+            let found = has_rows(Arc::unwrap_or_clone(subquery.subquery))?;
+            Transformed::yes(if negated { !found } else { found })
+        }
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+            let (plan, output) = output_of(&subquery)?;
+            let output = Expr::Column(output);
+            let equal = binary_expr(output.clone(), Operator::Eq, outer(*expr.clone(), schema)?);
+            let found = has_rows(LogicalPlanBuilder::from(plan.clone()).filter(equal)?.build()?)?;
+            // NULL IN (…) is NULL if there are rows, and so is what is not found beside NULLs.
+            let nulls = LogicalPlanBuilder::from(plan.clone()).filter(output.is_null())?.build()?;
+            let unknown = has_rows(plan)?.and(expr.is_null()).or(has_rows(nulls)?);
+            let value = found.or(unknown.and(Expr::Literal(ScalarValue::Boolean(None), None)));
+            Transformed::yes(if negated { !value } else { value })
+        }
+        other => Transformed::no(other),
+    })
+}
+
+/// Returns an expression that is true if a subquery has rows, and false if it has none.
+fn has_rows(plan: LogicalPlan) -> Result<Expr> {
+    let outer_ref_columns = plan.all_out_ref_exprs();
+    let mut rows = LogicalPlanBuilder::from(plan);
+    if outer_ref_columns.is_empty() {
+        rows = rows.limit(0, Some(1))?;
+    }
+    let counted = rows.aggregate(Vec::<Expr>::new(), [count(lit(1i64)).alias("rows")])?.build()?;
+    let subquery = Subquery { subquery: Arc::new(counted), outer_ref_columns, spans: Spans::new() };
+    Ok(binary_expr(Expr::ScalarSubquery(subquery), Operator::Gt, lit(0i64)).is_true())
+}

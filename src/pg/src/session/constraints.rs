@@ -1,0 +1,147 @@
+//! PRIMARY KEY and UNIQUE of tables in memory.
+//!
+//! DataFusion keeps the constraints of a table for its optimizer and does not hold inserts to them. They are checked
+//! here after each change, while its transaction holds the table: an error takes the change back.
+
+use std::collections::HashSet;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
+use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::catalog::TableProvider;
+use datafusion::common::Constraint;
+
+use crate::session::transaction::partitions;
+use crate::wire::error_response::SqlError;
+
+/// Checks the rows of a table in memory against its constraints.
+///
+/// # Errors
+/// 23505 if two rows have the same key, 23502 if a value of a primary key is NULL.
+pub(crate) fn check(table: &dyn TableProvider, name: &str) -> Result<(), SqlError> {
+    let Some(constraints) = table.constraints() else { return Ok(()) };
+    let batches: Vec<_> = partitions(table).into_iter().flatten().collect();
+    for constraint in constraints.iter() {
+        let (columns, is_primary) = match constraint {
+            Constraint::PrimaryKey(columns) => (columns, true),
+            Constraint::Unique(columns) => (columns, false),
+        };
+        let schema = table.schema();
+        let names: Vec<_> = columns.iter().map(|column| schema.field(*column).name().as_str()).collect();
+        if is_primary {
+            for (column, key) in columns.iter().zip(&names) {
+                if batches.iter().any(|batch| batch.column(*column).null_count() > 0) {
+                    return Err(not_null(key, name));
+                }
+            }
+        }
+        if !are_unique(&batches, columns)? {
+            let found = if is_primary { format!("{name}_pkey") } else { format!("{name}_{}_key", names.join("_")) };
+            let message = format!("duplicate key value violates unique constraint \"{found}\"");
+            let hint = format!("({}) must be unique.", names.join(", "));
+            return Err(SqlError::error("23505", message).with_hint(hint));
+        }
+    }
+    Ok(())
+}
+
+/// Gives an error of a NULL in a column that may have none the words of Postgres.
+pub(crate) fn named(error: SqlError, table: &dyn TableProvider, name: &str) -> SqlError {
+    if !error.message.contains("declared as non-nullable but contains null values") {
+        return error;
+    }
+    let schema = table.schema();
+    let required: Vec<_> = schema.fields().iter().filter(|field| !field.is_nullable()).collect();
+    match required.as_slice() {
+        [column] => not_null(column.name(), name),
+        columns => {
+            let names: Vec<_> = columns.iter().map(|column| column.name().as_str()).collect();
+            let message = format!("null value in a column of relation \"{name}\" violates not-null constraint");
+            SqlError::error("23502", message).with_hint(format!("NOT NULL are: {}.", names.join(", ")))
+        }
+    }
+}
+
+/// Returns the error of a NULL in a column that has none.
+fn not_null(column: &str, table: &str) -> SqlError {
+    let message = format!("null value in column \"{column}\" of relation \"{table}\" violates not-null constraint");
+    SqlError::error("23502", message)
+}
+
+/// Returns true if no two rows without NULL are equal in these columns.
+fn are_unique(batches: &[RecordBatch], columns: &[usize]) -> Result<bool, SqlError> {
+    let Some(first) = batches.first() else { return Ok(true) };
+    let fields = columns.iter().map(|column| SortField::new(first.column(*column).data_type().clone()));
+    let converter = RowConverter::new(fields.collect()).map_err(datafusion::error::DataFusionError::from)?;
+    let mut all = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let keys: Vec<_> = columns.iter().map(|column| without_signed_zeros(batch.column(*column))).collect();
+        all.push((converter.convert_columns(&keys).map_err(datafusion::error::DataFusionError::from)?, keys));
+    }
+    let mut seen = HashSet::new();
+    for (rows, keys) in &all {
+        for (index, row) in rows.iter().enumerate() {
+            if keys.iter().all(|key| key.is_valid(index)) && !seen.insert(row) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Makes -0 a 0, which it is equal to, and every NaN the same.
+fn without_signed_zeros(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Float32 => {
+            let value = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 };
+            std::sync::Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(value))
+        }
+        DataType::Float64 => {
+            let value = |value: f64| if value.is_nan() { f64::NAN } else { value + 0.0 };
+            std::sync::Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(value))
+        }
+        _ => std::sync::Arc::clone(column),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{Float64Array, Int32Array, StringArray};
+    use datafusion::arrow::datatypes::{Field, Schema};
+    use datafusion::common::Constraints;
+    use datafusion::datasource::MemTable;
+
+    use super::*;
+
+    /// Returns the SQLSTATE of a table of a number, a text and an integer, with a row in each batch.
+    fn checked(rows: &[(Option<f64>, Option<&str>, i32)], constraint: Constraint) -> Option<String> {
+        let fields = [("a", DataType::Float64), ("b", DataType::Utf8), ("c", DataType::Int32)];
+        let schema = Arc::new(Schema::new(fields.map(|(name, kind)| Field::new(name, kind, true)).to_vec()));
+        let batch = |&(a, b, c): &(Option<f64>, Option<&str>, i32)| {
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(Float64Array::from(vec![a])),
+                Arc::new(StringArray::from(vec![b])),
+                Arc::new(Int32Array::from(vec![c])),
+            ];
+            RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()
+        };
+        let table = MemTable::try_new(Arc::clone(&schema), vec![rows.iter().map(batch).collect(), Vec::new()]).unwrap();
+        let table = table.with_constraints(Constraints::new_unverified(vec![constraint]));
+        check(&table, "t").err().map(|error| error.sqlstate.into_owned())
+    }
+
+    #[test]
+    fn keys_are_unique() {
+        let rows = [(Some(1.0), Some("x"), 1), (Some(1.0), Some("y"), 1), (Some(2.0), None, 1), (Some(2.0), None, 1)];
+        assert_eq!(checked(&rows, Constraint::Unique(vec![0, 1])), None);
+        assert_eq!(checked(&rows, Constraint::Unique(vec![0])).as_deref(), Some("23505"));
+        assert_eq!(checked(&rows, Constraint::PrimaryKey(vec![0, 1])).as_deref(), Some("23502"));
+        assert_eq!(checked(&rows[..2], Constraint::PrimaryKey(vec![1])), None);
+        assert_eq!(checked(&rows[..2], Constraint::PrimaryKey(vec![2])).as_deref(), Some("23505"));
+        assert_eq!(checked(&[], Constraint::PrimaryKey(vec![2])), None);
+        let zeros = [(Some(0.0), None, 1), (Some(-0.0), None, 2)];
+        assert_eq!(checked(&zeros, Constraint::Unique(vec![0])).as_deref(), Some("23505"));
+    }
+}

@@ -1,0 +1,167 @@
+//! Statements that create and drop tables, views and models.
+
+use std::sync::Arc;
+
+use datafusion::common::{ResolvedTableReference, TableReference};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
+
+use neuroql_access::Users;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
+
+use crate::session::result_stream::isolated;
+use crate::session::{Outcome, Session};
+use crate::wire::error_response::{Failure, SqlError};
+
+impl Session {
+    /// Makes the changes of the transaction last. Tables that are gone have no owner any more.
+    pub(crate) fn commit(&mut self) {
+        let gone = self.transaction.commit();
+        let gone = gone.into_iter().filter(|name| self.context.table_exist(name.clone()).is_ok_and(|exists| !exists));
+        forget_owners(&self.base.permissions.users, gone);
+    }
+
+    /// Runs a statement that creates or drops something, and notes who did.
+    pub(super) async fn run_ddl(&mut self, plan: LogicalPlan, statement: &Statement) -> Result<Outcome, Failure> {
+        let LogicalPlan::Ddl(ddl) = &plan else {
+            return Err(SqlError::error("XX000", "internal error: the statement creates and drops nothing").into());
+        };
+        let context = self.context.clone();
+        let created = created_table(ddl, &context);
+        let _name = match &created {
+            Some((name, _)) => {
+                let held = self.base.hold_name(name).await;
+                // Another session may have created a table of this name meanwhile.
+                self.check(&plan).await?;
+                Some(held)
+            }
+            None => None,
+        };
+        let is_new = match created {
+            Some((name, replaces)) => replaces || !context.table_exist(name)?,
+            None => false,
+        };
+        let dropped = match changed_table(ddl, &context) {
+            Some(name) => {
+                self.transaction.change_table(name).await?;
+                None
+            }
+            None => {
+                self.wrote = true;
+                dropped_table(ddl, &context)
+            }
+        };
+        let tag = ddl_tag(ddl);
+        let filled = filled_table(ddl, statement);
+        let is_there = match &filled {
+            Some(table) => context.table_exist(table.clone())?,
+            None => false,
+        };
+        let (permissions, user, client) = (Arc::clone(&self.base.permissions), self.user.clone(), self.client);
+        let (session, ddl) = (context.clone(), ddl.clone());
+        let done = isolated(async move {
+            session.execute_logical_plan(plan).await?.collect().await?;
+            // Nothing comes between a table and its owner.
+            permissions.note(&ddl, is_new, &user, client, &session);
+            Ok::<_, SqlError>(())
+        });
+        let done = done.await;
+        self.base.catalog_changed();
+        done?;
+        // ROLLBACK brings tables and views back, but no models.
+        forget_owners(&self.base.permissions.users, dropped);
+        self.base.engine.settle().await?;
+        Ok(Outcome::Done(match filled {
+            Some(_) if is_there => "CREATE TABLE AS".into(),
+            Some(table) => {
+                let count = isolated(async move { context.table(table).await?.count().await }).await?;
+                format!("SELECT {count}")
+            }
+            None => tag.into(),
+        }))
+    }
+}
+
+/// Forgets who owned tables.
+fn forget_owners(users: &Users, names: impl IntoIterator<Item = ResolvedTableReference>) {
+    for name in names {
+        let has_owner = users.privileges(|privileges| privileges.owner(&name.schema, &name.table).is_some());
+        // Few tables have one, and a file is written then.
+        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+            _ if !has_owner => {}
+            Ok(RuntimeFlavor::MultiThread) => block_in_place(|| users.set_owner(&name.schema, &name.table, None)),
+            _ => users.set_owner(&name.schema, &name.table, None),
+        }
+    }
+}
+
+/// Returns the name that a statement drops.
+fn dropped_table(ddl: &DdlStatement, context: &SessionContext) -> Option<ResolvedTableReference> {
+    match ddl {
+        DdlStatement::DropTable(table) => Some(resolved(&table.name, context)),
+        DdlStatement::DropView(view) => Some(resolved(&view.name, context)),
+        _ => None,
+    }
+}
+
+/// Returns the table that a `CREATE TABLE … AS` fills.
+fn filled_table(ddl: &DdlStatement, statement: &Statement) -> Option<TableReference> {
+    let (DdlStatement::CreateMemoryTable(table), Statement::Statement(inner)) = (ddl, statement) else { return None };
+    match inner.as_ref() {
+        ast::Statement::CreateTable(create) if create.query.is_some() => Some(table.name.clone()),
+        _ => None,
+    }
+}
+
+fn resolved(name: &TableReference, context: &SessionContext) -> ResolvedTableReference {
+    let state = context.state_ref();
+    let state = state.read();
+    let defaults = &state.config_options().catalog;
+    name.clone().resolve(&defaults.default_catalog, &defaults.default_schema)
+}
+
+/// Returns the name of the table or view that a statement creates, and true if it replaces another one.
+fn created_table(ddl: &DdlStatement, context: &SessionContext) -> Option<(ResolvedTableReference, bool)> {
+    let (name, replaces) = match ddl {
+        DdlStatement::CreateExternalTable(table) => (&table.name, table.or_replace),
+        DdlStatement::CreateMemoryTable(table) => (&table.name, table.or_replace),
+        DdlStatement::CreateView(view) => (&view.name, view.or_replace),
+        _ => return None,
+    };
+    Some((resolved(name, context), replaces))
+}
+
+/// Returns the table or view that a statement creates or drops, if ROLLBACK can restore what its name stood for.
+fn changed_table(ddl: &DdlStatement, context: &SessionContext) -> Option<ResolvedTableReference> {
+    let name = match ddl {
+        DdlStatement::CreateExternalTable(table) => &table.name,
+        DdlStatement::CreateMemoryTable(table) => &table.name,
+        DdlStatement::CreateView(view) => &view.name,
+        DdlStatement::DropTable(table) => &table.name,
+        DdlStatement::DropView(view) => &view.name,
+        _ => return None,
+    };
+    let name = resolved(name, context);
+    // A model is a schema, too.
+    let is_model = matches!(ddl, DdlStatement::CreateExternalTable(table) if table.file_type.eq_ignore_ascii_case("model"))
+        || context.catalog(&name.catalog).is_some_and(|catalog| catalog.schema(&name.table).is_some());
+    (!is_model).then_some(name)
+}
+
+fn ddl_tag(ddl: &DdlStatement) -> &'static str {
+    match ddl {
+        DdlStatement::CreateExternalTable(_) | DdlStatement::CreateMemoryTable(_) => "CREATE TABLE",
+        DdlStatement::CreateView(_) => "CREATE VIEW",
+        DdlStatement::CreateCatalogSchema(_) => "CREATE SCHEMA",
+        DdlStatement::CreateCatalog(_) => "CREATE DATABASE",
+        DdlStatement::CreateIndex(_) => "CREATE INDEX",
+        DdlStatement::DropTable(_) => "DROP TABLE",
+        DdlStatement::DropView(_) => "DROP VIEW",
+        DdlStatement::DropCatalogSchema(_) => "DROP SCHEMA",
+        DdlStatement::CreateFunction(_) => "CREATE FUNCTION",
+        DdlStatement::DropFunction(_) => "DROP FUNCTION",
+    }
+}
