@@ -26,6 +26,8 @@ ROOT = Path(__file__).parent
 IDS = [0, 17, 3, 3, 42, 9, 60]
 OUTPUTS = {"gpt2": ("transformer.h", "mlp.c_proj"), "gpt_neox": ("gpt_neox.layers", "mlp.dense_4h_to_h"),
            "falcon": ("transformer.h", "mlp.dense_4h_to_h")}
+# Modules whose outputs are the activations: output matrices that are cut into slices are not called.
+GELU = {"bloom": ("transformer.h", "mlp.gelu_impl")}
 PLAIN, MISTRAL, QWEN2, NEOX, GPT2 = "variants/llama_llama3", "variants/mistral", "variants/qwen2", "variants/gpt_neox_serial", "gpt2"
 
 
@@ -106,6 +108,8 @@ def cases():
     add("mistral silent about its window", MISTRAL, remove=["sliding_window"])
     # By sdpa, transformers' default: its eager path adds ALiBi both to the scores and to the mask.
     add("falcon with ALiBi", "families/falcon", {"alibi": True}, attention="sdpa", head=True)
+    add("bloom in slices", "families/bloom", {"pretraining_tp": 2, "slow_but_exact": True}, head=True)
+    add("bloom of slices", "families/bloom", {"pretraining_tp": 2, "slow_but_exact": False}, head=True)
     return found
 
 
@@ -133,11 +137,14 @@ def run(case):
         model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64,
                                                            attn_implementation=case.get("attention", "eager"),
                                                            output_loading_info=True)
-    blocks, output = OUTPUTS.get(config["model_type"], ("model.layers", "mlp.down_proj"))
+    kind = config["model_type"]
+    blocks, module = GELU.get(kind) or OUTPUTS.get(kind, ("model.layers", "mlp.down_proj"))
     seen = {}
     for layer, block in enumerate(model.eval().get_submodule(blocks)):
         keep = lambda _, inputs, layer=layer: seen.update({layer: inputs[0][0]})
-        block.get_submodule(output).register_forward_pre_hook(keep)
+        made = lambda _, inputs, output, layer=layer: seen.update({layer: output[0]})
+        module_of = block.get_submodule(module)
+        module_of.register_forward_hook(made) if kind in GELU else module_of.register_forward_pre_hook(keep)
     with torch.no_grad():
         logits = model(torch.tensor([IDS]), use_cache=False).logits
     missing = sorted(info["missing_keys"])

@@ -116,6 +116,8 @@ pub(super) struct Biases {
     pub qkv: Bias,
     pub out: Bias,
     pub mlp: Bias,
+    /// Of an MLP's output matrix, if it differs.
+    pub down: Option<Bias>,
     pub norm: Bias,
     pub qk_norm: Bias,
     pub unembed: Bias,
@@ -127,6 +129,7 @@ impl Biases {
         qkv: Bias::Ignored,
         out: Bias::Ignored,
         mlp: Bias::Ignored,
+        down: None,
         norm: Bias::Ignored,
         qk_norm: Bias::Ignored,
         unembed: Bias::Ignored,
@@ -137,6 +140,7 @@ impl Biases {
         qkv: Bias::IfPresent,
         out: Bias::IfPresent,
         mlp: Bias::IfPresent,
+        down: None,
         norm: Bias::Absent,
         qk_norm: Bias::Absent,
         unembed: Bias::IfPresent,
@@ -356,7 +360,7 @@ impl Decoder {
             Mlp::Gated([gate, up]) => reader.linears(&[(name(gate), width), (name(up), width)], d, bias)?,
             Mlp::Joined(both) => reader.linear(&name(both), d, 2 * width, bias)?,
         };
-        let output = reader.linear(&name(self.names.down), width, d, bias)?;
+        let output = reader.linear(&name(self.names.down), width, d, self.biases.down.unwrap_or(bias))?;
         let weight = reader.made(&[config.d_mlp, d], || padded(output.matrix()?, 0, config.d_mlp))?;
         Ok((widened(reader, input, config, width)?, Linear::new(weight, output.bias)))
     }

@@ -171,7 +171,7 @@ pub(super) fn phi(settings: &Settings) -> Result<(Config, Decoder)> {
         ..NAMES
     };
     let all = Bias::Wanted;
-    let biases = Biases { qkv: all, out: all, mlp: all, norm: all, qk_norm: all, unembed: all };
+    let biases = Biases { qkv: all, out: all, mlp: all, down: None, norm: all, qk_norm: all, unembed: all };
     Ok((config, Decoder::new(names, biases)))
 }
 

@@ -208,7 +208,13 @@ pub(super) fn bloom(settings: &Settings) -> Result<(Config, Decoder)> {
     if settings.flag_or("apply_residual_connection_post_layernorm", false)? {
         config.norm_place = NormPlace::BeforeBoth;
     }
-    Ok((config, Decoder::new(BLOOM, OF_ALL)))
+    // Output matrices that transformers cuts into slices have no biases there.
+    let sliced = settings.size_or("pretraining_tp", 1)? > 1 && settings.flag_or("slow_but_exact", false)?;
+    let biases = match sliced {
+        true => Biases { out: Bias::Ignored, down: Some(Bias::Ignored), ..OF_ALL },
+        false => OF_ALL,
+    };
+    Ok((config, Decoder::new(BLOOM, biases)))
 }
 
 pub(super) fn mpt(settings: &Settings) -> Result<(Config, Decoder)> {

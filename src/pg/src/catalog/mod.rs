@@ -6,10 +6,11 @@ pub(crate) mod object_functions;
 pub(crate) mod objects;
 mod own_functions;
 pub(crate) mod quote_functions;
+mod server_catalogs;
 mod stat_activity;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{
@@ -19,7 +20,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
-use datafusion::catalog::{CatalogProviderList, MemTable, SchemaProvider, TableProvider};
+use datafusion::catalog::{CatalogProviderList, EmptyCatalogProviderList, MemTable, SchemaProvider, TableProvider};
 use datafusion::common::cast::as_string_array;
 use datafusion::common::exec_datafusion_err;
 use datafusion::datasource::TableType;
@@ -38,6 +39,7 @@ use datafusion_postgres::pgwire::api::Type;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::catalog::objects::{Functions, Snapshot};
+use crate::catalog::server_catalogs::{PG_CATALOG, ServerCatalogs};
 use crate::catalog::stat_activity::StatActivity;
 use crate::decode;
 use crate::encode::column;
@@ -48,15 +50,17 @@ use neuroql_access::Users;
 /// Name of the table of connections, which pg-catalog does not have.
 pub(crate) const STAT_ACTIVITY: &str = "pg_stat_activity";
 
-/// Registers the schema and its functions.
+/// Registers the schema, for sessions of this context and of copies of its state only, and its functions.
 pub(crate) fn register(
     context: &SessionContext,
     users: &Arc<Users>,
     registry: &Arc<ConnectionRegistry>,
 ) -> Result<Arc<Functions>> {
     let name = context.state().config_options().catalog.default_catalog.clone();
+    let own = ServerCatalogs::new(Arc::clone(context.state().catalog_list()), &name);
+    context.register_catalog_list(Arc::new(own));
     setup_pg_catalog(context, &name, Roles(Arc::clone(users))).map_err(|error| *error)?;
-    let catalogs = Arc::clone(context.state().catalog_list());
+    let catalogs = Arc::downgrade(context.state().catalog_list());
     let tables = Arc::new(PgCatalogStaticTables::try_new()?);
     let own = own_functions::own_functions(context);
     own_functions::register(context, &own);
@@ -66,7 +70,7 @@ pub(crate) fn register(
     let catalog = context.catalog(&name).ok_or_else(|| exec_datafusion_err!("catalog {name} does not exist"))?;
     let activity = Arc::new(StatActivity::new(Arc::clone(registry), name));
     let schema = PgCatalog { inner, functions: Arc::clone(&functions), offered, activity };
-    catalog.register_schema("pg_catalog", Arc::new(schema))?;
+    catalog.register_schema(PG_CATALOG, Arc::new(schema))?;
     Ok(functions)
 }
 
@@ -437,22 +441,29 @@ fn with_arrays(schema: &Schema) -> Schema {
 const SEPARATOR: char = '\u{1f}';
 
 /// The catalogs, with the wire type of each column written in front of its name: pg-catalog takes arrays other
-/// than `int4[]` and `text[]` for text, and [`Attributes`] corrects that.
+/// than `int4[]` and `text[]` for text, and [`Attributes`] corrects that. They own the schema whose tables read them.
 #[derive(Debug, Clone)]
-struct TypedCatalogList(Arc<dyn CatalogProviderList>);
+struct TypedCatalogList(Weak<dyn CatalogProviderList>);
+
+impl TypedCatalogList {
+    /// Returns the catalogs; none if the server has ended.
+    fn catalogs(&self) -> Arc<dyn CatalogProviderList> {
+        self.0.upgrade().unwrap_or_else(|| Arc::new(EmptyCatalogProviderList))
+    }
+}
 
 #[async_trait]
 impl CatalogInfo for TypedCatalogList {
     async fn catalog_names(&self) -> Result<Vec<String>, DataFusionError> {
-        CatalogInfo::catalog_names(&self.0).await
+        CatalogInfo::catalog_names(&self.catalogs()).await
     }
 
     async fn schema_names(&self, catalog: &str) -> Result<Option<Vec<String>>, DataFusionError> {
-        self.0.schema_names(catalog).await
+        self.catalogs().schema_names(catalog).await
     }
 
     async fn table_names(&self, catalog: &str, schema: &str) -> Result<Option<Vec<String>>, DataFusionError> {
-        self.0.table_names(catalog, schema).await
+        self.catalogs().table_names(catalog, schema).await
     }
 
     async fn table_schema(
@@ -461,7 +472,7 @@ impl CatalogInfo for TypedCatalogList {
         schema: &str,
         table: &str,
     ) -> Result<Option<SchemaRef>, DataFusionError> {
-        let found = self.0.table_schema(catalog, schema, table).await?;
+        let found = self.catalogs().table_schema(catalog, schema, table).await?;
         Ok(found.map(|found| {
             let tagged = found.fields().iter().map(|field| {
                 let oid = column::wire_oid(field);
@@ -472,7 +483,7 @@ impl CatalogInfo for TypedCatalogList {
     }
 
     async fn table_type(&self, catalog: &str, schema: &str, table: &str) -> Result<Option<TableType>, DataFusionError> {
-        self.0.table_type(catalog, schema, table).await
+        self.catalogs().table_type(catalog, schema, table).await
     }
 }
 

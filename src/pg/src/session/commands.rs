@@ -9,8 +9,8 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{
-    CloseCursor, DataType, DollarQuotedString, Expr, Ident, Statement, TransactionAccessMode, TransactionMode,
-    UnaryOperator, Value, ValueWithSpan,
+    CloseCursor, DataType, DollarQuotedString, Expr, FetchDirection, Ident, Statement, TransactionAccessMode,
+    TransactionMode, UnaryOperator, Value, ValueWithSpan,
 };
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
@@ -87,6 +87,7 @@ pub(crate) async fn prepare(
             return Ok(prepared);
         }
         Statement::ShowVariable { variable } => Some(Arc::new(set_show::columns(session, variable)?)),
+        Statement::Fetch { .. } if parsed.moves => None,
         Statement::Fetch { name, .. } => {
             let portal = cursor(session, name)?;
             portal.prepared.plan.as_ref().map(|plan| columns_of(plan, &portal.prepared))
@@ -175,20 +176,15 @@ pub(crate) async fn run(
             declare(session, name, held, scrolls, prepared, values)
         }
         Statement::Fetch { name, direction, .. } => {
-            let movement = Movement::of(direction)?;
-            let cursor = fold(name);
-            let portal = session.portals.get_mut(&cursor).ok_or_else(|| no_such_cursor(&cursor))?;
-            if let Some(rows) = &mut portal.scroll {
-                return Ok(Outcome::Rows(ResultRows::of(rows.fetch(movement).await?), CommandTag::FETCH));
+            let mut rows = fetch(session, name, direction).await?;
+            if !prepared.parsed.moves {
+                return Ok(Outcome::Rows(rows, CommandTag::FETCH));
             }
-            let Some((rows, _)) = &portal.running else {
-                return Err(SqlError::error("55000", format!("\"{}\" is not a cursor", name.value)).into());
-            };
-            let Movement::Forward(count @ 1..) = movement else {
-                let hint = "Declare it with SCROLL option to enable backward scan.";
-                return Err(SqlError::error("55000", "cursor can only scan forward").with_hint(hint).into());
-            };
-            Ok(Outcome::Rows(rows.first(count), CommandTag::FETCH))
+            let mut count = 0;
+            while let Some(batch) = rows.next(usize::MAX).await? {
+                count += batch.num_rows();
+            }
+            Ok(Outcome::Done(format!("MOVE {count}")))
         }
         Statement::Close { cursor: CloseCursor::All } => {
             session.portals.clear();
@@ -438,6 +434,24 @@ fn declare(
     };
     session.portals.insert(name, portal);
     Ok(Outcome::done("DECLARE CURSOR"))
+}
+
+/// Returns the rows that a cursor moves over.
+async fn fetch(session: &mut Session, name: &Ident, direction: &FetchDirection) -> Result<ResultRows, SqlError> {
+    let movement = Movement::of(direction)?;
+    let cursor = fold(name);
+    let portal = session.portals.get_mut(&cursor).ok_or_else(|| no_such_cursor(&cursor))?;
+    if let Some(rows) = &mut portal.scroll {
+        return Ok(ResultRows::of(rows.fetch(movement).await?));
+    }
+    let Some((rows, _)) = &portal.running else {
+        return Err(SqlError::error("55000", format!("\"{}\" is not a cursor", name.value)));
+    };
+    let Movement::Forward(count @ 1..) = movement else {
+        let hint = "Declare it with SCROLL option to enable backward scan.";
+        return Err(SqlError::error("55000", "cursor can only scan forward").with_hint(hint));
+    };
+    Ok(rows.first(count))
 }
 
 /// Returns the columns of a cursor's rows: its statement itself has none.

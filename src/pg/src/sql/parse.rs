@@ -37,6 +37,8 @@ pub(crate) struct ParsedStatement {
     pub(crate) parameter: Option<Type>,
     /// True if the statement looks up objects of the catalog by their names.
     pub(crate) objects: bool,
+    /// True for MOVE, a FETCH whose rows are only counted.
+    pub(crate) moves: bool,
     /// Format of its rows if it is the query of a `COPY … TO STDOUT`.
     pub(crate) copy: Option<CopyFormat>,
     /// Format of its rows if it is the INSERT of a `COPY … FROM STDIN`. It inserts the rows of its own table, which
@@ -58,7 +60,7 @@ impl ParsedStatement {
         let names = column_names::of_statement(&mut statement);
         syntax::rewrite(&mut statement)?;
         let (objects, copy, copy_from, text) = (false, None, None, Arc::default());
-        Ok(Self { statement, names, parameter: None, objects, copy, copy_from, text, memory: 0 })
+        Ok(Self { statement, names, parameter: None, objects, moves: false, copy, copy_from, text, memory: 0 })
     }
 
     /// Returns the statement, unless it is one of DataFusion's own.
@@ -105,6 +107,7 @@ impl Parser {
                     text: Arc::clone(&text),
                     memory,
                     objects: found.objects,
+                    moves: found.moves,
                     copy: found.copy,
                     copy_from: found.copy_from,
                     ..ParsedStatement::new(found.statement)?
@@ -123,16 +126,13 @@ impl Parser {
                 parsed => parsed?,
             },
             Some(&"EXPLAIN") => of_datafusion(&with_explain_format(text))?,
-            Some(&"MOVE") => {
-                let error = SqlError::not_supported("MOVE is not supported: cursors can only scan forward");
-                return Err(DataFusionError::External(Box::new(ExternalSqlError(error))));
-            }
             _ => of_postgres(text)?,
         };
         let rewritten = |statement| {
             let mut found = without_copy(statement)
                 .map_err(|error| DataFusionError::External(Box::new(ExternalSqlError(error))))?;
             found.objects = self.rewrite(&mut found.statement, text);
+            found.moves = words.first() == Some(&"MOVE");
             Ok(found)
         };
         statements.into_iter().map(rewritten).collect()
@@ -163,13 +163,14 @@ impl Parser {
 struct RawStatement {
     statement: Statement,
     objects: bool,
+    moves: bool,
     copy: Option<CopyFormat>,
     copy_from: Option<CopyFormat>,
 }
 
 /// Returns the query of a `COPY … TO STDOUT` or the INSERT of a `COPY … FROM STDIN`; any other statement as it is.
 fn without_copy(statement: Statement) -> Result<RawStatement, SqlError> {
-    let found = |statement| RawStatement { statement, objects: false, copy: None, copy_from: None };
+    let found = |statement| RawStatement { statement, objects: false, moves: false, copy: None, copy_from: None };
     let Statement::Statement(inner) = statement else { return Ok(found(statement)) };
     let ast::Statement::Copy { source, to, target, options, legacy_options, .. } = *inner else {
         return Ok(found(Statement::Statement(inner)));
@@ -256,6 +257,7 @@ fn of_postgres(text: &str) -> Result<Vec<Statement>, DataFusionError> {
         && word.quote_style.is_none()
     {
         match word.keyword {
+            _ if word.value.eq_ignore_ascii_case("MOVE") => tokens[first].token = Token::make_keyword("FETCH"),
             // ABORT is a ROLLBACK that sqlparser does not know, TABLE t a SELECT * FROM t.
             Keyword::ABORT => tokens[first].token = Token::make_keyword("ROLLBACK"),
             Keyword::TABLE => {

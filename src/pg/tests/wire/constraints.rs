@@ -54,7 +54,24 @@ async fn scroll_cursors_move_in_every_direction() {
     }
     let done = client.simple_query("fetch backward 3 from c").await.unwrap();
     assert!(matches!(done.last(), Some(SimpleQueryMessage::CommandComplete(0))));
-    client.batch_execute("declare d no scroll cursor for select 1").await.unwrap();
+    for (statement, moved, then) in [
+        ("move absolute 2 from c", 1, "3"),
+        ("MOVE BACKWARD 2 FROM c", 2, "2"),
+        ("move forward all from c", 3, ""),
+        ("move absolute 0 from c", 0, "1"),
+    ] {
+        let done = client.simple_query(statement).await.unwrap();
+        assert!(matches!(done.as_slice(), [SimpleQueryMessage::CommandComplete(n)] if *n == moved), "{statement}");
+        let rows: Vec<_> = [then].into_iter().filter(|row| !row.is_empty()).collect();
+        assert_eq!(simple(&client, "fetch next from c").await, rows, "{statement}");
+    }
+    // The same by the extended protocol.
+    assert_eq!(client.execute("move 2 in c", &[]).await.unwrap(), 2);
+    client.batch_execute("declare d no scroll cursor for select 1 union all select 1").await.unwrap();
+    client.batch_execute("move next from d").await.unwrap();
+    assert_eq!(simple(&client, "fetch all from d").await, ["1"]);
+    assert_eq!(fails(&client, "move prior from d").await, "55000");
+    client.batch_execute("rollback; begin; declare d no scroll cursor for select 1").await.unwrap();
     assert_eq!(fails(&client, "fetch prior from d").await, "55000");
     client.batch_execute("rollback").await.unwrap();
 }
