@@ -1,6 +1,7 @@
 //! What is known about models and published data before any of their neurons is read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display, Formatter};
 
 use crate::error::Fault;
 use crate::query::{Answer, Asker};
@@ -36,6 +37,19 @@ pub(crate) struct Facts {
 
 const TABLES: &str = "SELECT table_schema, table_name FROM information_schema.tables \
 WHERE table_schema NOT IN ('public', 'information_schema', 'pg_catalog')";
+
+/// Tables of every model whose network is here.
+const NETWORK_TABLES: [&str; 9] = [
+    "activations",
+    "attention",
+    "examples",
+    "explanations",
+    "graph_nodes",
+    "graphs",
+    "neurons",
+    "vocabulary",
+    "weights",
+];
 
 /// Statement that lists the models.
 pub(crate) const MODELS: &str = "SELECT * FROM models ORDER BY model";
@@ -88,6 +102,18 @@ pub(crate) async fn all(asker: &mut Asker) -> Result<Vec<Facts>, Fault> {
     some(asker, None).await
 }
 
+/// Reads the model of a name, if its network is here.
+async fn network(asker: &mut Asker, model: &str) -> Result<Option<Facts>, Fault> {
+    let models = asker.ask(format!("SELECT * FROM models WHERE model = {}", literal(model)?)).await?;
+    if models.len() == 0 {
+        return Ok(None);
+    }
+    let tables = NETWORK_TABLES.map(str::to_owned).into();
+    let mut facts = Facts { name: model.to_owned(), tables, is_network: true, ..Facts::default() };
+    facts.read(&models, 0);
+    Ok(Some(facts))
+}
+
 /// Reads all of them, or those of one name.
 async fn some(asker: &mut Asker, only: Option<&str>) -> Result<Vec<Facts>, Fault> {
     let mut schemas: BTreeMap<String, Facts> = BTreeMap::new();
@@ -132,7 +158,10 @@ async fn some(asker: &mut Asker, only: Option<&str>) -> Result<Vec<Facts>, Fault
 /// # Errors
 /// 404 if there is none.
 pub(crate) async fn of(asker: &mut Asker, model: &str) -> Result<Facts, Fault> {
-    let found = some(asker, Some(model)).await?.into_iter().find(|facts| facts.name == model);
+    let found = match network(asker, model).await? {
+        Some(network) => Some(network),
+        None => some(asker, Some(model)).await?.into_iter().find(|facts| facts.name == model),
+    };
     let Some(mut facts) = found else {
         return Err(Fault::not_found(format!("there is no model \"{model}\" here")));
     };
@@ -141,7 +170,7 @@ pub(crate) async fn of(asker: &mut Asker, model: &str) -> Result<Facts, Fault> {
             "SELECT DISTINCT dataset FROM {} WHERE layer = 0 AND neuron = 0 AND dataset IS NOT NULL ORDER BY 1",
             facts.table("neurons")
         );
-        let datasets = asker.ask(sql).await?;
+        let datasets = asker.ask_prepared(&sql, &[], sql.clone()).await?;
         facts.datasets = datasets.rows().filter_map(|row| datasets.text(row, "dataset").map(str::to_owned)).collect();
         if facts.datasets.is_empty() && facts.has("examples") {
             let sql = format!("SELECT source FROM {} WHERE source IS NOT NULL LIMIT 1", facts.table("examples"));
@@ -156,6 +185,45 @@ pub(crate) async fn of(asker: &mut Asker, model: &str) -> Result<Facts, Fault> {
 pub(crate) struct Place {
     pub layer: i64,
     pub neuron: i64,
+}
+
+/// The condition by which a statement finds the rows of a neuron.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OfNeuron {
+    /// With its numbers, for people.
+    Numbers(Place),
+    /// With parameters, for a plan that is kept.
+    Parameters,
+}
+
+impl From<Place> for OfNeuron {
+    fn from(place: Place) -> Self {
+        Self::Numbers(place)
+    }
+}
+
+impl Display for OfNeuron {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Numbers(Place { layer, neuron }) => write!(f, "layer = {layer} AND neuron = {neuron}"),
+            Self::Parameters => f.write_str("layer = $1 AND neuron = $2"),
+        }
+    }
+}
+
+impl Place {
+    /// Asks a statement about the neuron, whose plan is kept for other neurons.
+    ///
+    /// # Errors
+    /// Those of the statement.
+    pub async fn ask(
+        self,
+        asker: &mut Asker,
+        statement: impl Fn(OfNeuron) -> Result<String, Fault>,
+    ) -> Result<Answer, Fault> {
+        let sql = statement(OfNeuron::Parameters)?;
+        asker.ask_prepared(&sql, &[self.layer, self.neuron], statement(self.into())?).await
+    }
 }
 
 impl Facts {

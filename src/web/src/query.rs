@@ -105,8 +105,14 @@ impl Statements {
         let busy = || Fault::new(StatusCode::SERVICE_UNAVAILABLE, "too many statements are running; try again later");
         let slot = tokio::time::timeout(self.limits.page, Arc::clone(&self.all).acquire_owned());
         let slot = slot.await.map_err(|_| busy())?.map_err(|_| busy())?;
-        let reader = self.readers.session(&visitor.user, visitor.address, "neuroql explorer", time).await?;
+        let reader = self.readers.session_again(&visitor.user, visitor.address, "neuroql explorer", time).await?;
         Ok(Asker { reader, slots: Slots { _all: slot, _own: own } })
+    }
+
+    /// Keeps the session of a page, with the plans of its statements, for another one. All of its statements must be the
+    /// page's own.
+    pub fn keep(&self, asker: Asker) {
+        self.readers.park(asker.reader);
     }
 }
 
@@ -137,7 +143,23 @@ impl Asker {
     /// Those of the statement.
     pub async fn ask_up_to(&mut self, sql: impl Into<String>, most: usize) -> Result<Answer, Fault> {
         let sql = sql.into();
-        let mut rows = self.reader.query(&sql, &[]).await?;
+        let rows = self.reader.query(&sql, &[]).await?;
+        Self::collect(rows, sql, most).await
+    }
+
+    /// Runs a statement with whole numbers as its parameters, whose plan is kept for the next time. `shown` is the
+    /// statement with the numbers in their places.
+    ///
+    /// # Errors
+    /// Those of the statement.
+    pub async fn ask_prepared(&mut self, sql: &str, numbers: &[i64], shown: String) -> Result<Answer, Fault> {
+        let values: Vec<_> = numbers.iter().map(|number| Some(number.to_string())).collect();
+        let rows = self.reader.query_prepared(sql, &values).await?;
+        Self::collect(rows, shown, MOST_ROWS).await
+    }
+
+    /// Takes the first rows of a statement.
+    async fn collect(mut rows: Rows, sql: String, most: usize) -> Result<Answer, Fault> {
         let mut batches = Vec::new();
         let (mut count, mut is_whole) = (0, true);
         while let Some(batch) = rows.next().await? {

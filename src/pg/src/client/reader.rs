@@ -3,8 +3,9 @@
 //! Statements are parsed, planned, permitted and run as those of any Postgres client who is not a superuser and has set
 //! `default_transaction_read_only`; only the protocol is missing.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
@@ -23,7 +24,7 @@ use crate::decode;
 use crate::encode::column;
 use crate::session::result_stream::{LargeStackFuture, ResultRows};
 use crate::session::settings::Timeouts;
-use crate::session::{Outcome, ServerState, Session, without_locations};
+use crate::session::{Outcome, PreparedStatement, ServerState, Session, without_locations};
 use crate::sql::parameters;
 use crate::wire::error_response::{Failure, SqlError};
 use crate::wire::interrupt::{Registration, shutting_down};
@@ -34,10 +35,15 @@ const READER: &str = "reader";
 /// Greatest number of rows of a batch.
 const BATCH: usize = 8192;
 
+/// Greatest number of sessions that wait to be used again, and of statements that each of them keeps.
+const MOST_PARKED: usize = 8;
+const MOST_STATEMENTS: usize = 32;
+
 /// Sessions that only read, over the tables of an engine; clones share them.
 #[derive(Clone)]
 pub struct Readers {
     base: Arc<ServerState>,
+    parked: Arc<Mutex<Vec<Reader>>>,
 }
 
 impl std::fmt::Debug for Readers {
@@ -70,7 +76,7 @@ impl Readers {
     }
 
     pub(crate) fn over(base: Arc<ServerState>) -> Self {
-        Self { base }
+        Self { base, parked: Arc::default() }
     }
 
     /// Starts a session of a user, who reads as a reader does, whoever they are, and what they may. `pg_stat_activity`
@@ -85,16 +91,75 @@ impl Readers {
         application: &str,
         time: Duration,
     ) -> Result<Reader, Box<Report>> {
+        let user = self.user(user).await?;
+        self.begin(user, client, application, time).await
+    }
+
+    /// Does the same with a session that was [parked](Readers::park), if there is one of this user.
+    ///
+    /// # Errors
+    /// As [`Readers::session`].
+    pub async fn session_again(
+        &self,
+        user: &str,
+        client: SocketAddr,
+        application: &str,
+        time: Duration,
+    ) -> Result<Reader, Box<Report>> {
+        let user = self.user(user).await?;
+        let Some(mut reader) = self.take(&user, application) else {
+            return self.begin(user, client, application, time).await;
+        };
+        reader.registration.activity.resume(client);
+        reader.session.client = client;
+        reader.time = time;
+        Ok(reader)
+    }
+
+    /// Keeps a session for later requests of its user, with the plans of its statements. Only for one whose statements
+    /// the caller wrote: what a statement has set stays.
+    pub fn park(&self, reader: Reader) {
+        // Rows that are still to come hold the registration.
+        let is_idle = Arc::strong_count(&reader.registration) == 1;
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_idle && reader.session.status == TransactionStatus::Idle && parked.len() < MOST_PARKED {
+            reader.registration.activity.park();
+            parked.push(reader);
+        }
+    }
+
+    /// Takes a session of this user; those from before a change of privileges are dropped.
+    fn take(&self, user: &User, application: &str) -> Option<Reader> {
+        let generation = self.base.permissions.users.generation();
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        parked.retain(|reader| reader.generation == generation && !reader.registration.is_terminated());
+        let of_user =
+            parked.iter().position(|reader| reader.session.user == *user && reader.application == application);
+        of_user.map(|place| parked.swap_remove(place))
+    }
+
+    /// Returns what is known of a user now, as one who reads.
+    async fn user(&self, name: &str) -> Result<User, Box<Report>> {
         let users = &self.base.permissions.users;
         // A user may have been removed since the log-in.
         let changed = Arc::clone(users);
         tokio::task::spawn_blocking(move || changed.refresh()).await.map_err(|_| shutting_down())?;
-        let user = match users.get(user) {
-            Some(known) => known.as_reader(),
+        match users.get(name) {
+            Some(known) => Ok(known.as_reader()),
             // Where no password is asked the name says nothing.
-            None if !users.have_passwords() => User { uses_all: true, ..User::new(user, Role::Reader) },
-            None => return Err(SqlError::error("28000", format!("role \"{user}\" does not exist")).into()),
-        };
+            None if !users.have_passwords() => Ok(User { uses_all: true, ..User::new(name, Role::Reader) }),
+            None => Err(SqlError::error("28000", format!("role \"{name}\" does not exist")).into()),
+        }
+    }
+
+    async fn begin(
+        &self,
+        user: User,
+        client: SocketAddr,
+        application: &str,
+        time: Duration,
+    ) -> Result<Reader, Box<Report>> {
+        let generation = self.base.permissions.users.generation();
         let registration = self.base.registry().register(&user, client);
         registration.activity.end(TransactionStatus::Idle, application);
         let session = Session::new(Arc::clone(&self.base), user, client, registration.pid, &Timeouts::default());
@@ -102,7 +167,8 @@ impl Readers {
         session.settings().initialize("default_transaction_read_only", "on")?;
         session.settings().initialize("application_name", application)?;
         session.synchronize().await?;
-        Ok(Reader { session, registration: Arc::new(registration), time })
+        let (application, statements) = (application.to_owned(), HashMap::new());
+        Ok(Reader { session, registration: Arc::new(registration), time, application, generation, statements })
     }
 }
 
@@ -111,6 +177,11 @@ pub struct Reader {
     session: Session,
     registration: Arc<Registration>,
     time: Duration,
+    application: String,
+    /// Number of the changes of privileges before it.
+    generation: u64,
+    /// Statements that it prepared, by their texts.
+    statements: HashMap<String, Arc<PreparedStatement>>,
 }
 
 impl Reader {
@@ -120,11 +191,23 @@ impl Reader {
     /// The statement's error; 42601 for more or less than one statement, 25006 for one that returns no rows, 57014 if its
     /// time is over.
     pub async fn query(&mut self, sql: &str, values: &[Option<String>]) -> Result<Rows, Box<Report>> {
+        self.run(sql, values, false).await
+    }
+
+    /// Does the same with a statement that is kept for its next execution, as a prepared one is.
+    ///
+    /// # Errors
+    /// As [`Reader::query`].
+    pub async fn query_prepared(&mut self, sql: &str, values: &[Option<String>]) -> Result<Rows, Box<Report>> {
+        self.run(sql, values, true).await
+    }
+
+    async fn run(&mut self, sql: &str, values: &[Option<String>], is_kept: bool) -> Result<Rows, Box<Report>> {
         let until = Instant::now() + self.time;
         let registration = Arc::clone(&self.registration);
         registration.activity.begin(sql);
         let context = self.session.context.clone();
-        let started = LargeStackFuture(Box::pin(self.start(sql, values)));
+        let started = LargeStackFuture(Box::pin(self.start(sql, values, is_kept)));
         let started = guarded(&context, &registration, until, started).await;
         let (rows, schema, place) = started.inspect_err(|report| self.note(report))?;
         let notes = Notes {
@@ -139,7 +222,14 @@ impl Reader {
         note_refusal(&self.session.base.permissions, &self.session.user.name, &self.registration, report);
     }
 
-    async fn start(&mut self, sql: &str, values: &[Option<String>]) -> Result<StartedQuery, SqlError> {
+    /// Returns a statement that was kept, planned again if tables have changed.
+    async fn kept(&mut self, sql: &str) -> Option<Arc<PreparedStatement>> {
+        let known = self.statements.remove(sql)?;
+        // Its columns may have changed: then it is prepared anew.
+        self.session.up_to_date(&known).await.ok()
+    }
+
+    async fn prepare(&mut self, sql: &str) -> Result<Arc<PreparedStatement>, SqlError> {
         if sql.contains('\0') {
             return Err(SqlError::error("22021", "SQL may not hold a byte 0"));
         }
@@ -150,7 +240,18 @@ impl Reader {
         if statement.copy.is_some() || statement.copy_from.is_some() {
             return Err(SqlError::error("25006", "COPY is not for sessions that only read; use its query"));
         }
-        let prepared = Arc::new(self.session.prepare(statement, &[]).await?);
+        Ok(Arc::new(self.session.prepare(statement, &[]).await?))
+    }
+
+    async fn start(&mut self, sql: &str, values: &[Option<String>], is_kept: bool) -> Result<StartedQuery, SqlError> {
+        let known = if is_kept { self.kept(sql).await } else { None };
+        let prepared = match known {
+            Some(known) => known,
+            None => self.prepare(sql).await?,
+        };
+        if is_kept && self.statements.len() < MOST_STATEMENTS {
+            self.statements.insert(sql.to_owned(), Arc::clone(&prepared));
+        }
         let Some(columns) = prepared.described() else {
             return Err(SqlError::error("25006", "this session only reads: the statement returns no rows"));
         };
@@ -368,5 +469,53 @@ mod tests {
         drop((rows, short));
         let after = count(other.query(listed, &[]).await.unwrap().next().await.unwrap().unwrap());
         assert!(before.contains('2') && after.contains('1'), "{before} {after}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn parked_sessions_are_used_again() {
+        let engine = Engine::builder().build().unwrap();
+        let readers = Readers::new(&engine).unwrap();
+        let (client, time) = (([127, 0, 0, 1], 9).into(), Duration::from_secs(60));
+        let about = "SELECT max_activation, density FROM toy.neurons WHERE layer = $1 AND neuron = $2";
+        let (mut pid, mut found) = (None, Vec::new());
+        for neuron in [17, 480, 17, 17, 3, 480] {
+            let mut reader = readers.session_again("ada", client, "web", time).await.unwrap();
+            assert_eq!(*pid.get_or_insert(reader.registration.pid), reader.registration.pid);
+            let values = [Some("1".to_owned()), Some(neuron.to_string())];
+            let mut rows = reader.query_prepared(about, &values).await.unwrap();
+            let kept = rows.next().await.unwrap().unwrap();
+            assert!(rows.next().await.unwrap().is_none());
+            drop(rows);
+            let sql = about.replace("$1", "1").replace("$2", &neuron.to_string());
+            assert_eq!(reader.query(&sql, &[]).await.unwrap().next().await.unwrap().unwrap(), kept, "{neuron}");
+            found.push(kept);
+            readers.park(reader);
+        }
+        assert!(found[0] == found[2] && found[0] != found[1]);
+        // Nobody has it now.
+        let mut other = readers.session("ada", client, "other", time).await.unwrap();
+        let listed = "SELECT application_name FROM pg_stat_activity";
+        let batch = other.query(listed, &[]).await.unwrap().next().await.unwrap().unwrap();
+        assert_eq!(batch.num_rows(), 1);
+
+        // A table that changes its columns.
+        let session = engine.session();
+        let create = async |columns: &str| {
+            let sql = format!("CREATE OR REPLACE TABLE changing AS SELECT {columns}");
+            session.sql(&sql).await.unwrap().collect().await.unwrap();
+            readers.base.catalog_changed();
+        };
+        let mut reader = readers.session_again("ada", client, "web", time).await.unwrap();
+        for (columns, width) in [("1 AS a", 1), ("2 AS a", 1), ("'x' AS a, 3 AS b", 2)] {
+            create(columns).await;
+            let mut rows = reader.query_prepared("SELECT * FROM changing", &[]).await.unwrap();
+            assert_eq!(rows.next().await.unwrap().unwrap().num_columns(), width, "{columns}");
+        }
+        // Rows that are still to come keep their session.
+        let rows = reader.query_prepared("SELECT * FROM generate_series(1, 100000)", &[]).await.unwrap();
+        readers.park(reader);
+        let other = readers.session_again("ada", client, "web", time).await.unwrap();
+        assert_ne!(Some(other.registration.pid), pid);
+        drop(rows);
     }
 }

@@ -5,6 +5,7 @@ mod concealed_paths;
 mod constraints;
 pub(crate) mod copy_in;
 mod ddl;
+mod explain;
 mod grants;
 pub(crate) mod plan_cache;
 mod planner;
@@ -592,9 +593,16 @@ impl Session {
                     },
                     _ => CommandTag::SELECT,
                 };
-                let rows = ResultRows::start(&self.context, plan);
+                let is_json = explain::is_json(&plan);
+                let mut rows = ResultRows::start(&self.context, plan);
                 let is_concealed = tag.verb == CommandTag::EXPLAIN.verb && !self.user.is_superuser();
-                Ok(Outcome::Rows(if is_concealed { rows.shown_by(without_files) } else { rows }, tag))
+                if is_concealed {
+                    rows = rows.shown_by(without_files);
+                }
+                if is_json {
+                    rows = rows.shown_by(explain::plans);
+                }
+                Ok(Outcome::Rows(rows, tag))
             }
         }
     }

@@ -17,6 +17,7 @@ use neuroql_access::{Permissions, User};
 use crate::catalog;
 use crate::catalog::objects::{Objects, Snapshot};
 use crate::encode::column::Columns;
+use crate::session::explain;
 use crate::session::plan_cache::PlanCache;
 use crate::session::{PlanVersion, PreparedStatement};
 use crate::sql::column_names;
@@ -109,6 +110,9 @@ impl Planner {
     /// are coerced, until then the plan has that of the first.
     fn described(&self, plan: &LogicalPlan) -> Schema {
         let planned = || plan.schema().as_arrow().clone();
+        if explain::is_json(plan) {
+            return explain::schema();
+        }
         if !is_coerced_later(plan) {
             return planned();
         }

@@ -89,8 +89,8 @@ pub(crate) struct ResultRows {
     feed: Arc<Mutex<BatchFeed>>,
     /// Number of rows that may still be taken through this clone.
     left: usize,
-    /// Changes rows before they are taken, but not their number.
-    show: Option<fn(RecordBatch) -> RecordBatch>,
+    /// Change rows before they are taken, one after the other, but not their number.
+    shows: Vec<fn(RecordBatch) -> RecordBatch>,
 }
 
 struct BatchFeed {
@@ -145,17 +145,18 @@ impl ResultRows {
     }
 
     fn new(feed: BatchFeed) -> Self {
-        Self { feed: Arc::new(Mutex::new(feed)), left: usize::MAX, show: None }
+        Self { feed: Arc::new(Mutex::new(feed)), left: usize::MAX, shows: Vec::new() }
     }
 
     /// Returns the same rows, but at most `count` of them.
     pub(crate) fn first(&self, count: usize) -> Self {
-        Self { feed: Arc::clone(&self.feed), left: count, show: self.show }
+        Self { feed: Arc::clone(&self.feed), left: count, shows: self.shows.clone() }
     }
 
     /// Returns the same rows, changed by a function that leaves their number as it is.
-    pub(crate) fn shown_by(self, show: fn(RecordBatch) -> RecordBatch) -> Self {
-        Self { show: Some(show), ..self }
+    pub(crate) fn shown_by(mut self, show: fn(RecordBatch) -> RecordBatch) -> Self {
+        self.shows.push(show);
+        self
     }
 
     /// Returns at most `most` more rows; `None` at the end.
@@ -168,10 +169,7 @@ impl ResultRows {
         if let Some(batch) = &batch {
             self.left -= batch.num_rows();
         }
-        Ok(match self.show {
-            Some(show) => batch.map(show),
-            None => batch,
-        })
+        Ok(batch.map(|batch| self.shows.iter().fold(batch, |batch, show| show(batch))))
     }
 
     /// Returns the next rows if they are ready.

@@ -30,6 +30,8 @@ pub(crate) struct Activity {
     pub(crate) state: &'static str,
     /// The statement that runs, or ran last, cut to [`LONGEST`] bytes.
     pub(crate) query: String,
+    /// True for a session that nobody has, and that waits to be used again.
+    pub(crate) is_parked: bool,
 }
 
 /// A connection's [`Activity`], which others read.
@@ -48,6 +50,7 @@ impl SharedActivity {
             state_change: now,
             state: "idle",
             query: String::new(),
+            is_parked: false,
         })))
     }
 
@@ -58,6 +61,18 @@ impl SharedActivity {
     /// Returns a copy.
     pub(crate) fn read(&self) -> Activity {
         self.lock().clone()
+    }
+
+    /// Notes that nobody has the session any more.
+    pub(crate) fn park(&self) {
+        self.lock().is_parked = true;
+    }
+
+    /// Notes that a client has a session that was parked.
+    pub(crate) fn resume(&self, client: SocketAddr) {
+        let application = std::mem::take(&mut self.lock().application);
+        let fresh = Self::new(client).read();
+        *self.lock() = Activity { application, ..fresh };
     }
 
     /// Notes that a statement begins.
@@ -121,5 +136,11 @@ mod tests {
         shared.end(TransactionStatus::Idle, "psql");
         assert_eq!((shared.read().state, shared.read().transaction_start), ("idle", None));
         assert_eq!(shared.read().query, "select 1");
+        shared.park();
+        assert!(shared.read().is_parked);
+        shared.resume(([127, 0, 0, 2], 6).into());
+        let activity = shared.read();
+        assert_eq!((activity.is_parked, activity.client.port(), &activity.query[..]), (false, 6, ""));
+        assert_eq!(activity.application, "psql");
     }
 }

@@ -110,6 +110,7 @@ impl ConnectionRegistry {
         let mut found: Vec<_> =
             entries.iter().map(|(pid, entry)| (*pid, entry.user.clone(), entry.activity.read())).collect();
         drop(entries);
+        found.retain(|(.., activity)| !activity.is_parked);
         found.sort_by_key(|(pid, ..)| *pid);
         found
     }
@@ -136,6 +137,13 @@ impl Registration {
             // The sender lives as long as this.
             _ = cancelled.changed() => cancelled_by_user(),
         }
+    }
+}
+
+impl Registration {
+    /// Returns true if the session was told to end.
+    pub(crate) fn is_terminated(&self) -> bool {
+        *self.terminated.borrow()
     }
 }
 

@@ -169,3 +169,18 @@ async fn deep_and_long_queries_are_answered_or_refused() {
     assert_eq!(client.query_one("select length($1)", &[&text]).await.unwrap().get::<_, i32>(0), 10_000_000);
     assert_eq!(simple(&client, "select 1").await, ["1"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_in_json_is_one_value() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    let explain = "explain (format json) select layer, count(*) from toy.neurons where neuron < 3 group by layer";
+    let row = client.query_one(explain, &[]).await.unwrap();
+    let columns: Vec<_> = row.columns().iter().map(|column| (column.name(), column.type_().name())).collect();
+    assert_eq!(columns, [("QUERY PLAN", "json")]);
+    let texts = simple(&client, explain).await;
+    assert_eq!(texts.len(), 1);
+    assert!(texts[0].trim_start().starts_with('[') && texts[0].contains("\"Plan\""), "{}", texts[0]);
+    // Other forms keep the kind of the plan beside it.
+    assert_eq!(client.query("explain select 1", &[]).await.unwrap()[0].len(), 2);
+}

@@ -352,3 +352,12 @@ async fn branches_open_in_place() {
     let link = page.split("<details class=\"branch\" data-src=\"").nth(1).and_then(|rest| rest.split('"').next());
     assert!(client.page(&link.unwrap().replace("&amp;", "&")).await.contains("<svg"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_networks() {
+    let client = Client::new().await;
+    let sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'toy' ORDER BY 1";
+    let listed = client.query(serde_json::json!({ "sql": sql })).await.json();
+    let listed: Vec<_> = listed["rows"].as_array().unwrap().iter().map(|row| row[0].as_str().unwrap()).collect();
+    assert_eq!(client.get("/v1/models/toy").await.json()["tables"], serde_json::json!(listed));
+}

@@ -9,7 +9,7 @@ use crate::query::{Answer, Asker};
 use crate::sql_text::{escaped, number};
 
 pub(super) async fn panel(asker: &mut Asker, facts: &Facts, place: Place, greatest: f32) -> Result<String, Fault> {
-    let answer = asker.ask(sql::examples(facts, place)?).await?;
+    let answer = place.ask(asker, |of_neuron| sql::examples(facts, of_neuron)).await?;
     let own = answer.rows().filter_map(|row| answer.real(row, "activation")).fold(0.0, f32::max);
     // A scale for all examples: that of the dataset, or of the strongest one that is here.
     let scale = if greatest > 0.0 { greatest } else { own };

@@ -58,13 +58,13 @@ pub(crate) async fn page(
     let mut asker = site.statements.for_page(&visitor).await?;
     let facts = facts::of(&mut asker, &model).await?;
     let place = facts.place(&layer, &neuron)?;
-    let statistics = asker.ask(sql::statistics(&facts, place)).await?;
+    let statistics = place.ask(&mut asker, |of_neuron| Ok(sql::statistics(&facts, of_neuron))).await?;
     let graphs = match facts.has("graphs") {
-        true => Some(asker.ask(sql::graphs(&facts, place, nodes)?).await?),
+        true => Some(place.ask(&mut asker, |of_neuron| sql::graphs(&facts, of_neuron, nodes)).await?),
         false => None,
     };
     let explanations = match facts.has("explanations") {
-        true => Some(asker.ask(sql::explanations(&facts, place)).await?),
+        true => Some(place.ask(&mut asker, |of_neuron| Ok(sql::explanations(&facts, of_neuron))).await?),
         false => None,
     };
     let branches = match &graphs {
@@ -96,6 +96,7 @@ pub(crate) async fn page(
         text if facts.is_network => panels::live(&mut asker, &facts, place, text).await?,
         _ => String::new(),
     };
+    site.statements.keep(asker);
     let (previous, next) = neighbours(&facts, place);
     let name = |place: Place| format!("{}:{}", place.layer, place.neuron);
     let template = Neuron {

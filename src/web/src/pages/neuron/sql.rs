@@ -1,7 +1,7 @@
 //! Statements about one neuron, which pages show and programs ask for.
 
 use crate::error::Fault;
-use crate::facts::{Facts, Place};
+use crate::facts::{Facts, OfNeuron, Place};
 use crate::sql_text::{literal, name};
 
 /// All rows of a table that a neuron has.
@@ -15,45 +15,42 @@ const GRAPH_COLUMNS: &str = "method, nodes, patterns, max_activation, precision,
 graph_text(graph) AS graph";
 
 /// Statistics, a row for each dataset.
-pub(crate) fn statistics(facts: &Facts, place: Place) -> String {
+pub(crate) fn statistics(facts: &Facts, of_neuron: impl Into<OfNeuron>) -> String {
     format!(
         "SELECT dataset, tokens, mean, variance, skewness, kurtosis, max_activation, min_activation, density, histogram\n\
-         FROM {} WHERE layer = {} AND neuron = {}",
+         FROM {} WHERE {}",
         facts.table("neurons"),
-        place.layer,
-        place.neuron
+        of_neuron.into()
     )
 }
 
 /// Graphs with drawings, the one of the method neuroql first.
-pub(crate) fn graphs(facts: &Facts, place: Place, drawn_nodes: u32) -> Result<String, Fault> {
+pub(crate) fn graphs(facts: &Facts, of_neuron: impl Into<OfNeuron>, drawn_nodes: u32) -> Result<String, Fault> {
     let link = format!("/search?model={}&q=", crate::sql_text::encoded(&facts.name));
     Ok(format!(
         "SELECT method, nodes, patterns, precision, recall, f1, random_precision, pearson, built_at, reason,\n\
          \x20 graph_text(graph) AS text, graph_svg(graph, '', 'page', {}, {drawn_nodes}) AS drawing\n\
-         FROM {} WHERE layer = {} AND neuron = {}\n\
+         FROM {} WHERE {}\n\
          ORDER BY method <> 'neuroql', built_at DESC",
         literal(&link)?,
         facts.table("graphs"),
-        place.layer,
-        place.neuron
+        of_neuron.into()
     ))
 }
 
 /// Examples, the strongest first, then those drawn at random by their strength; those of an analysis before published
 /// ones, which have a source.
-pub(crate) fn examples(facts: &Facts, place: Place) -> Result<String, Fault> {
+pub(crate) fn examples(facts: &Facts, of_neuron: impl Into<OfNeuron>) -> Result<String, Fault> {
     let of_dataset = match facts.of_dataset("dataset")? {
         all if all.is_empty() => all,
         of_dataset => format!("{} OR source IS NOT NULL)", of_dataset.replacen(" AND ", " AND (", 1)),
     };
     Ok(format!(
         "SELECT source, rank, quantile, document, example, position, activation, tokens, activations\n\
-         FROM {} WHERE layer = {} AND neuron = {}{of_dataset}\n\
+         FROM {} WHERE {}{of_dataset}\n\
          ORDER BY source NULLS FIRST, rank, quantile DESC",
         facts.table("examples"),
-        place.layer,
-        place.neuron
+        of_neuron.into()
     ))
 }
 
@@ -92,12 +89,11 @@ pub(crate) fn branch(
 }
 
 /// Explanations, the best first.
-pub(crate) fn explanations(facts: &Facts, place: Place) -> String {
+pub(crate) fn explanations(facts: &Facts, of_neuron: impl Into<OfNeuron>) -> String {
     format!(
-        "SELECT source, explanation, score FROM {} WHERE layer = {} AND neuron = {} ORDER BY score DESC NULLS LAST, source",
+        "SELECT source, explanation, score FROM {} WHERE {} ORDER BY score DESC NULLS LAST, source",
         facts.table("explanations"),
-        place.layer,
-        place.neuron
+        of_neuron.into()
     )
 }
 
