@@ -13,6 +13,7 @@ mod documentation;
 mod error;
 mod factory;
 mod imports;
+mod parameter;
 mod planner;
 mod registry;
 mod settings;

@@ -6,22 +6,17 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::plan_err;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{internal_err, plan_err};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, FetchType, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, SkipType, TableScan, Volatility,
-};
+use datafusion::logical_expr::{Expr, FetchType, LogicalPlan, Signature, SkipType, TableScan, Volatility};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -36,6 +31,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::scalar::ScalarValue;
 use neuroql_model::{CancelOnDrop, Model};
 
+use crate::parameter::{ParameterValues, parameter};
 use crate::tables::model_table::{AllModelsTableProvider, ModelTableProvider};
 
 /// Neurons up to which a query over them is not worth a task for each partition.
@@ -113,7 +109,7 @@ impl ReusablePlan {
     /// # Errors
     /// Returns the errors of operators.
     pub fn execute(&mut self, values: Vec<ScalarValue>) -> Result<SendableRecordBatchStream> {
-        *self.values.0.write().unwrap_or_else(PoisonError::into_inner) = Some(values);
+        self.values.set(values);
         if self.has_state {
             self.plan = reset_plan_states(Arc::clone(&self.plan))?;
         }
@@ -253,13 +249,7 @@ fn late(
                     return plan_err!("the parameter {id} has two types");
                 }
                 types[place] = Some(field.data_type().clone());
-                let parameter = ParameterFunction {
-                    place,
-                    field,
-                    values: Arc::clone(values),
-                    signature: Signature::nullary(Volatility::Volatile),
-                };
-                let func = Arc::new(ScalarUDF::from(parameter));
+                let func = Arc::new(parameter(place, field, values));
                 Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: Vec::new() })))
             }
             part => Ok(Transformed::no(part)),
@@ -287,73 +277,10 @@ fn is_stateless(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.is::<PlaceholderRowExec>()
 }
 
-/// The values of the statement that runs now; `None` before the first.
-#[derive(Debug, Default)]
-struct ParameterValues(RwLock<Option<Vec<ScalarValue>>>);
-
-/// A function that returns the value of a parameter.
-struct ParameterFunction {
-    /// Index of the parameter, counted from 0.
-    place: usize,
-    field: FieldRef,
-    values: Arc<ParameterValues>,
-    signature: Signature,
-}
-
-impl fmt::Debug for ParameterFunction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "${}", self.place + 1)
-    }
-}
-
-impl PartialEq for ParameterFunction {
-    fn eq(&self, other: &Self) -> bool {
-        self.place == other.place && Arc::ptr_eq(&self.values, &other.values)
-    }
-}
-
-impl Eq for ParameterFunction {}
-
-impl Hash for ParameterFunction {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.place.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for ParameterFunction {
-    fn name(&self) -> &str {
-        "parameter"
-    }
-
-    fn schema_name(&self, _: &[Expr]) -> Result<String> {
-        Ok(format!("${}", self.place + 1))
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(self.field.data_type().clone())
-    }
-
-    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        Ok(Arc::clone(&self.field))
-    }
-
-    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let values = self.values.0.read().unwrap_or_else(PoisonError::into_inner);
-        match values.as_ref().and_then(|values| values.get(self.place)) {
-            Some(value) => Ok(ColumnarValue::Scalar(value.clone())),
-            // The planner tries to evaluate the function.
-            None => internal_err!("the parameter ${} has no value yet", self.place + 1),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::ArrayRef;
+    use datafusion::arrow::datatypes::FieldRef;
     use datafusion::prelude::SessionContext;
 
     use super::*;

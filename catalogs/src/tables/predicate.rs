@@ -10,7 +10,8 @@ use datafusion::catalog::Session;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, Operator};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{Expr, Operator, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
@@ -18,19 +19,24 @@ use datafusion::scalar::ScalarValue;
 use neuroql_model::Model;
 use neuroql_pipeline::{RowFilter, Selection};
 
+use crate::parameter::is_parameter;
+
 /// Returns true if a scan may evaluate this filter on its own batches.
 pub(crate) fn can_evaluate(filter: &Expr) -> bool {
     let mut fine = true;
     let walked = filter.apply(|expr| {
         fine &= match expr {
-            // An async function cannot be evaluated inside a scan.
-            Expr::ScalarFunction(function) => function.func.as_async().is_none(),
+            // An async function cannot be evaluated inside a scan. A parameter of a plan that is kept has one value.
+            Expr::ScalarFunction(ScalarFunction { func, .. }) => {
+                let is_volatile = func.signature().volatility == Volatility::Volatile;
+                func.as_async().is_none() && (!is_volatile || is_parameter(func))
+            }
             Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::OuterReferenceColumn(..) => false,
-            _ => true,
+            other => !other.is_volatile_node(),
         };
         Ok(if fine { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     });
-    fine && walked.is_ok() && !filter.is_volatile()
+    fine && walked.is_ok()
 }
 
 /// Returns the values that `column = 'a'`, `column IN ('a', 'b')` or a chain of them by OR allows, in order; `None` for

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
+use super::casts::arrow_cast;
 use super::refusal::refusal;
 
 /// `array_has`, as which `x = ANY (array)` is planned: NULL where `x` may be one of the array's NULLs.
@@ -73,6 +74,58 @@ impl ScalarUDFImpl for ArrayHas {
         } else {
             ColumnarValue::Array(minded)
         })
+    }
+}
+
+/// Greatest number of characters that `levenshtein` compares, as in Postgres: its time is the product of both lengths, and
+/// nothing ends it within a value.
+const LONGEST_COMPARED: usize = 255;
+
+/// `levenshtein` of texts that are not long.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Levenshtein {
+    function: Arc<ScalarUDF>,
+}
+
+impl Levenshtein {
+    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
+        ScalarUDF::from(Self { function })
+    }
+}
+
+impl ScalarUDFImpl for Levenshtein {
+    delegate!(
+        name,
+        aliases,
+        signature,
+        return_type,
+        return_field_from_args,
+        coerce_types,
+        documentation,
+        is_strict,
+        simplify
+    );
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let texts = args.args.iter().map(|argument| match argument {
+            ColumnarValue::Array(texts) => Ok((arrow_cast(texts, &DataType::Utf8View)?, false)),
+            ColumnarValue::Scalar(text) => Ok((arrow_cast(&text.to_array()?, &DataType::Utf8View)?, true)),
+        });
+        let texts = texts.collect::<Result<Vec<_>>>()?;
+        let rows = if texts.iter().all(|(_, is_scalar)| *is_scalar) { 1 } else { args.number_rows };
+        let is_long = |text: &str| text.len() > LONGEST_COMPARED && text.chars().count() > LONGEST_COMPARED;
+        for row in 0..rows {
+            let mut of_row = texts.iter().map(|(texts, is_scalar)| {
+                let (texts, row) = (texts.as_string_view(), if *is_scalar { 0 } else { row });
+                texts.is_valid(row).then(|| texts.value(row))
+            });
+            // With a NULL nothing is compared.
+            if of_row.clone().all(|text| text.is_some()) && of_row.any(|text| text.is_some_and(is_long)) {
+                let message = "levenshtein argument exceeds maximum length of 255 characters";
+                return Err(refusal("22023", message));
+            }
+        }
+        self.function.invoke_with_args(args)
     }
 }
 

@@ -65,7 +65,7 @@ use characters::CharacterFunction;
 use contains::ArrayContains;
 use doubles::DoubleFunction;
 use encodings::Encode;
-use functions::{ArrayHas, FiniteFunction, RenamedFunction};
+use functions::{ArrayHas, FiniteFunction, Levenshtein, RenamedFunction};
 use integers::IntegerFunction;
 use letters::CaseFunction;
 use parts::DatePart;
@@ -109,6 +109,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         }
     }
     context.register_udf(ArrayHas::of(found.udf("array_has")?));
+    context.register_udf(Levenshtein::of(found.udf("levenshtein")?));
     context.register_udf(DatePart::numeric(found.udf("date_part")?));
     context.register_udf(DatePart::double(found.udf("date_part")?));
     context.register_udf(zones::time_zone());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Int32Type, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, Int32Type, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
@@ -226,6 +226,9 @@ fn names_of(column: &ArrayRef, kind: &Type, objects: &Objects) -> Option<ArrayRe
 /// Number of digits of decimals that arrow-pg writes.
 const WRITTEN: u8 = 28;
 
+/// More digits than any decimal has.
+const ALL_DIGITS: u8 = 40;
+
 /// Writes decimals of more digits than arrow-pg writes, or arrays of them, as text.
 fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
     if let Some(lists) = column.as_list_opt::<i32>() {
@@ -238,8 +241,9 @@ fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
         return None;
     }
     let numbers = column.as_primitive::<Decimal128Type>();
-    let text = |row: usize| numbers.is_valid(row).then(|| numbers.value_as_string(row));
-    Some(Arc::new((0..numbers.len()).map(text).collect::<StringArray>()))
+    // Sums may have a digit more than their type, which arrow would leave out at the end.
+    let text = |number| Decimal128Type::format_decimal(number, ALL_DIGITS, numbers.scale());
+    Some(Arc::new(numbers.iter().map(|number| number.map(text)).collect::<StringArray>()))
 }
 
 /// Returns the binary form of `numeric_send` of Postgres: groups of four digits.

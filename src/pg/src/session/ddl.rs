@@ -1,12 +1,13 @@
 //! Statements that create and drop tables, views and models.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::{ResolvedTableReference, TableReference};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Value, ValueWithSpan, VisitMut, VisitorMut};
 
 use neuroql_access::Users;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -116,6 +117,30 @@ fn filled_table(ddl: &DdlStatement, statement: &Statement) -> Option<TableRefere
     }
 }
 
+/// Writes a statement so that it is read as it was, which sqlparser does not do with quotes in texts: it takes those that
+/// follow each other or a backslash for escaped ones.
+pub(crate) fn written(mut statement: Statement) -> String {
+    struct Escape;
+
+    impl VisitorMut for Escape {
+        type Break = ();
+
+        fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<()> {
+            if let Value::SingleQuotedString(text) = &mut value.value
+                && text.contains('\'')
+            {
+                value.value = Value::EscapedStringLiteral(std::mem::take(text));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+
+    if let Statement::Statement(inner) = &mut statement {
+        let _ = inner.visit(&mut Escape);
+    }
+    statement.to_string()
+}
+
 fn resolved(name: &TableReference, context: &SessionContext) -> ResolvedTableReference {
     let state = context.state_ref();
     let state = state.read();
@@ -163,5 +188,38 @@ fn ddl_tag(ddl: &DdlStatement) -> &'static str {
         DdlStatement::DropCatalogSchema(_) => "DROP SCHEMA",
         DdlStatement::CreateFunction(_) => "CREATE FUNCTION",
         DdlStatement::DropFunction(_) => "DROP FUNCTION",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::parser::DFParserBuilder;
+    use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr};
+    use neuroql::PostgresDialect;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Statement {
+        let parser = DFParserBuilder::new(text).with_dialect(&PostgresDialect).build();
+        parser.unwrap().parse_statements().unwrap().pop_front().unwrap()
+    }
+
+    /// Returns the text that a view selects.
+    fn selected(statement: &Statement) -> String {
+        let Statement::Statement(inner) = statement else { panic!("{statement}") };
+        let ast::Statement::CreateView(view) = inner.as_ref() else { panic!("{statement}") };
+        let SetExpr::Select(select) = view.query.body.as_ref() else { panic!("{statement}") };
+        let SelectItem::UnnamedExpr(ast::Expr::Value(value)) = &select.projection[0] else { panic!("{statement}") };
+        value.value.clone().into_string().unwrap()
+    }
+
+    #[test]
+    fn views_are_read_as_they_were_written() {
+        for text in ["a", "'", "''", "a''b", "'''", "\\", "\\'", "\\''x", "\\\\'", "é'\n\t'$1", "{\"''\"}"] {
+            let statement = parsed(&format!("CREATE VIEW v AS SELECT '{}'", text.replace('\'', "''")));
+            assert_eq!(selected(&statement), text);
+            let again = written(statement);
+            assert_eq!(selected(&parsed(&again)), text, "{again}");
+        }
     }
 }

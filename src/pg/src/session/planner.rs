@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::Schema;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, Statement as PlanStatement};
+use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan, Statement as PlanStatement};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement};
@@ -17,9 +17,9 @@ use neuroql_access::{Permissions, User};
 use crate::catalog;
 use crate::catalog::objects::{Objects, Snapshot};
 use crate::encode::column::Columns;
-use crate::session::explain;
 use crate::session::plan_cache::PlanCache;
 use crate::session::{PlanVersion, PreparedStatement};
+use crate::session::{ddl, explain};
 use crate::sql::column_names;
 use crate::sql::parameters;
 use crate::sql::parse::ParsedStatement;
@@ -94,14 +94,17 @@ impl Planner {
                 && !self.state.window_functions().contains_key(name)
         })?;
         let mut again = statement.clone();
-        let plan = match self.state.statement_to_plan(statement).await {
+        let mut plan = match self.state.statement_to_plan(statement).await {
             // Expressions that are written otherwise and planned alike, such as `every(a)` beside `bool_and(a)`.
             Err(error) if error.strip_backtrace().contains("require unique expression names") => {
                 column_names::alias_expressions(&mut again);
-                self.state.statement_to_plan(again).await?
+                self.state.statement_to_plan(again.clone()).await?
             }
             planned => planned?,
         };
+        if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &mut plan {
+            view.definition = Some(ddl::written(again));
+        }
         self.permissions.check(&plan, &self.user, self.read_only, &self.context)?;
         Ok(self.permissions.conceal(plan, &self.user)?)
     }

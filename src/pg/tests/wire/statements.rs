@@ -1,5 +1,7 @@
 //! Tests of statements, their answers and errors.
 
+use tokio_postgres::{Client, SimpleQueryMessage};
+
 use crate::raw::Raw;
 use crate::{ENDLESS, Running, fails, simple, sqlstate};
 
@@ -183,4 +185,103 @@ async fn a_plan_in_json_is_one_value() {
     assert!(texts[0].trim_start().starts_with('[') && texts[0].contains("\"Plan\""), "{}", texts[0]);
     // Other forms keep the kind of the plan beside it.
     assert_eq!(client.query("explain select 1", &[]).await.unwrap()[0].len(), 2);
+}
+
+/// Returns rows with all their columns.
+async fn rows_of(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
+    let messages = client.simple_query(query).await.unwrap();
+    let row = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+        _ => None,
+    };
+    messages.iter().filter_map(row).collect()
+}
+
+/// Checks that a prepared statement, whose plan is kept from its second execution on, has the rows of one with the values in
+/// its text, for every table whose plans are kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_plans_have_the_rows_of_others() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    for (number, (columns, table, rest)) in [
+        ("layer, neuron, max_activation", "toy.neurons", ""),
+        ("layer, neuron, rank, document, activation", "toy.examples", "order by rank, quantile"),
+        ("layer, neuron, method, nodes", "toy.graphs", "order by method <> 'neuroql', built_at desc"),
+        ("layer, neuron, graph_text(graph)", "toy.graphs", "and method = 'neuroql'"),
+        ("layer, neuron, node, token", "toy.graph_nodes", "order by node"),
+        ("layer, neuron, node, token", "toy.graph_nodes", "and token <> 'x' and parent < 0 order by node"),
+        ("model, layer, neuron, density", "neurons", "and model = 'toy'"),
+        ("model, layer, neuron, nodes", "graphs", "order by model, method"),
+        ("layer, neuron, source, explanation", "toy.explanations", "order by 3"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let of = |layer: &str, neuron: &str| {
+            format!("select {columns} from {table} where layer = {layer} and neuron = {neuron} {rest}")
+        };
+        let prepare = format!("prepare kept{number}(int, int) as {}", of("$1", "$2"));
+        client.batch_execute(&prepare).await.unwrap();
+        for (layer, neuron) in [("1", "17"), ("1", "480"), ("0", "3"), ("1", "17"), ("9", "0"), ("0", "511")] {
+            let kept = rows_of(&client, &format!("execute kept{number}({layer}, {neuron})")).await;
+            assert_eq!(kept, rows_of(&client, &of(layer, neuron)).await, "{} of {layer}:{neuron}", of("$1", "$2"));
+        }
+    }
+    // A model that is a parameter, and other places of parameters.
+    for (number, (prepare, values)) in [
+        (
+            "select model, nodes from graphs where model = $1 and layer = 0 and neuron = 5",
+            ["'toy'", "'none'", "'toy'", "null"],
+        ),
+        (
+            "select model, density from neurons where model = $1 and layer = 0 and neuron < 3 order by 2",
+            ["'toy'", "'no'", "'toy'", "''"],
+        ),
+        ("select count(*) from toy.graphs where layer = 1 and neuron in ($1, 17, 18)", ["1", "17", "480", "1"]),
+        ("select count(*) from toy.graphs where layer = 1 and neuron between $1 and 20", ["1", "17", "480", "1"]),
+        ("select count(*), max(node) from toy.graph_nodes where token = $1", ["' the'", "'import'", "'€'", "' the'"]),
+        ("select count(*) from toy.graphs where method = $1", ["'neuroql'", "'n2g'", "'neuroql'", "null"]),
+        ("select count(*) from toy.graphs where layer = 1 and nodes > $1", ["1", "50", "1000", "1"]),
+        ("select count(*) from toy.examples where layer = 1 and neuron + 0 = $1", ["1", "17", "480", "1"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        client.batch_execute(&format!("prepare other{number} as {prepare}")).await.unwrap();
+        for value in values {
+            let kept = rows_of(&client, &format!("execute other{number}({value})")).await;
+            assert_eq!(kept, rows_of(&client, &prepare.replace("$1", value)).await, "{prepare}: {value}");
+        }
+    }
+}
+
+/// Checks that texts keep their quotes on every way into a table or view.
+#[tokio::test(flavor = "multi_thread")]
+async fn quotes_stay_in_tables_and_views() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client.batch_execute("create table quoted (id int, a text)").await.unwrap();
+    for (id, text) in ["'", "''", "x''", "\\'", "{\"''\",\"\"}", "'''''"].into_iter().enumerate() {
+        let sql = text.replace('\'', "''");
+        for insert in [
+            format!("insert into quoted values ({id}, '{sql}')"),
+            format!("insert into quoted select {id}, '{sql}'"),
+            format!("insert into quoted select * from (values ({id}, '{sql}')) q(b, c)"),
+            format!("insert into quoted with v(b, c) as (values ({id}, '{sql}')) select * from v"),
+            format!("insert into quoted values (0, null), ({id}, '{sql}')"),
+        ] {
+            client.batch_execute("delete from quoted").await.unwrap();
+            client.batch_execute(&insert).await.unwrap();
+            assert_eq!(simple(&client, "select a from quoted where a is not null").await, [text], "{insert}");
+        }
+        client.batch_execute(&format!("create or replace view shown as select '{sql}' as a")).await.unwrap();
+        assert_eq!(simple(&client, "select a from shown").await, [text]);
+    }
+    // Sums with a digit more than a numeric has are not cut.
+    client.batch_execute("prepare summed as select $1::numeric + v from (values (1)) t(v)").await.unwrap();
+    let execute = format!("execute summed('{}')", "9".repeat(38));
+    match client.simple_query(&execute).await {
+        Err(error) => assert_eq!(sqlstate(&error), "22003"),
+        Ok(_) => assert_eq!(simple(&client, &execute).await, [format!("1{}", "0".repeat(38))]),
+    }
 }

@@ -2,8 +2,9 @@
 //! which it takes for a column.
 
 use std::ops::ControlFlow;
+use std::sync::LazyLock;
 
-use datafusion::sql::sqlparser::ast::{Expr, Query, SetExpr, Statement, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr, Query, SetExpr, Statement, TableFactor, Values, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -73,15 +74,31 @@ fn isolate(body: &mut SetExpr) {
             isolate(left);
             isolate(right);
         }
-        // This is written and parsed again: the tree of a SELECT has too many fields to name here.
         SetExpr::Values(values) => {
-            let text = format!("SELECT * FROM ({values}) AS \"*VALUES*\"");
-            let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(&text).and_then(|mut it| it.parse_query());
-            if let Ok(query) = parsed {
-                *body = *query.body;
+            if let Some(mut template) = TEMPLATE.clone()
+                && let Some(place) = values_of(&mut template)
+            {
+                std::mem::swap(place, values);
+                *body = *template.body;
             }
         }
         _ => {}
+    }
+}
+
+/// The query that VALUES are put into. They are not written and parsed again: sqlparser writes `''` in a text as one quote.
+static TEMPLATE: LazyLock<Option<Query>> = LazyLock::new(|| {
+    let text = "SELECT * FROM (VALUES (1)) AS \"*VALUES*\"";
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(text).and_then(|mut parser| parser.parse_query()).ok().map(|it| *it)
+});
+
+/// Returns the VALUES of the template.
+fn values_of(template: &mut Query) -> Option<&mut Values> {
+    let SetExpr::Select(select) = template.body.as_mut() else { return None };
+    let TableFactor::Derived { subquery, .. } = &mut select.from.first_mut()?.relation else { return None };
+    match subquery.body.as_mut() {
+        SetExpr::Values(values) => Some(values),
+        _ => None,
     }
 }
 
