@@ -34,6 +34,8 @@ async function look(page, name, { whole = true } = {}) {
   if (found.length) complaints.push(`${name} (${page.url()}):\n  ${found.join('\n  ')}`);
   await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: whole });
 }
+// Clicks what leads to another page, and waits until that page is loaded.
+const follow = (page, selector) => Promise.all([page.waitForNavigation(), page.click(selector)]);
 const settled = (page) => page.waitForFunction(() => document.querySelectorAll('section[data-src], .busy').length === 0);
 
 let step = 'start';
@@ -47,12 +49,12 @@ try {
     const page = await open();
     await page.goto(SITE);
     await look(page, 'models');
-    await page.click('a[href="/m/toy"]');
+    await follow(page, 'a[href="/m/toy"]');
     assert.match(await page.textContent('h1'), /toy/);
     await look(page, 'model');
     await page.fill('input[name=layer]', '1');
     await page.fill('input[name=neuron]', '480');
-    await page.click('form[action$="/jump"] button');
+    await follow(page, 'form[action$="/jump"] button');
     assert.match(await page.textContent('h1'), /layer 1 · neuron 480/);
     await settled(page);
     assert.ok(await page.isVisible('#similar .cards li'));
@@ -89,10 +91,10 @@ try {
     await page.goto(`${SITE}m/toy/layers/1`);
     await page.waitForSelector('.plot canvas');
     await look(page, 'layer');
-    await page.click('th a:has-text("kurtosis")');
+    await follow(page, 'th a:has-text("kurtosis")');
     assert.strictEqual(await page.getAttribute('th:has-text("kurtosis")', 'aria-sort'), 'descending');
     await page.fill('input[name=where]', 'density < 0.01');
-    await page.click('button:has-text("Filter")');
+    await follow(page, 'button:has-text("Filter")');
     assert.match(page.url(), /where=density/);
     await page.context().close();
   });
@@ -101,9 +103,9 @@ try {
     const page = await open();
     await page.goto(`${SITE}text`);
     await page.fill('#t', 'import numpy as np\nfrom torch import nn');
-    await page.click('main form button');
+    await follow(page, 'main form button');
     await page.waitForSelector('.token');
-    await page.click('.token >> nth=1');
+    await follow(page, '.token >> nth=1');
     assert.match(page.url(), /at=1/);
     assert.strictEqual(await page.locator('.token[aria-current]').count(), 1);
     await look(page, 'text');
@@ -116,7 +118,7 @@ try {
     await page.fill('input[name=a]', 'toy:1:480');
     await page.fill('input[name=b]', 'toy:1:17');
     await page.fill('#compare-text', 'The President of the United States');
-    await page.click('main form button');
+    await follow(page, 'main form button');
     await page.waitForSelector('#graphs svg');
     await look(page, 'compare');
     await page.goto(`${SITE}compare?a=dd:0:0&b=toy:1:17`);
@@ -175,12 +177,12 @@ try {
     assert.match(page.url(), /\/login\?next=/);
     await page.fill('input[name=name]', 'ada');
     await page.fill('input[name=password]', 'wrong');
-    await page.click('main form button');
+    await follow(page, 'main form button');
     assert.match(await page.textContent('.fault'), /wrong/);
     await look(page, 'login');
     await page.fill('input[name=name]', 'ada');
     await page.fill('input[name=password]', 'secret');
-    await page.click('main form button');
+    await follow(page, 'main form button');
     await page.waitForURL(/\/m\/toy$/);
     await page.click('button:has-text("Log out")');
     await page.waitForURL(/\/login/);
@@ -234,20 +236,20 @@ try {
   await journey('without JavaScript', async () => {
     const page = await open({ javaScriptEnabled: false });
     await page.goto(SITE);
-    await page.click('a[href="/m/toy"]');
+    await follow(page, 'a[href="/m/toy"]');
     await page.goto(`${SITE}m/toy/neurons/1/480`);
     assert.ok(await page.isVisible('#graph svg'));
     assert.ok(await page.isVisible('#examples .t'));
     await page.screenshot({ path: join(SCREENSHOTS, 'neuron-without-script.png'), fullPage: true });
-    await page.click('#similar a');
+    await follow(page, '#similar a');
     assert.ok(await page.isVisible('.cards li'));
     await page.goto(`${SITE}m/toy/neurons/1/480`);
     await page.fill('#live-text', 'The President');
-    await page.click('form.live button');
+    await follow(page, 'form.live button');
     assert.ok(await page.isVisible('#live .t[data-v]'));
     await page.goto(`${SITE}sql`);
     await page.fill('#sql', 'SELECT 6 * 7 AS answer');
-    await page.click('main form button');
+    await follow(page, 'main form button');
     assert.match(await page.textContent('#result'), /42/);
     await page.context().close();
   });
