@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use neuroql_model::{Activation, Batch, Cancel, Model, Options, ReadSpec, Site};
+use neuroql_model::checkpoint::Checkpoint;
+use neuroql_model::{Activation, Batch, Cancel, Model, Options, ReadSpec, Site, location};
 
 /// Largest |a − reference| allowed, as a share of the largest |reference| of a layer.
 const TOLERANCE: f32 = 1e-4;
@@ -114,6 +115,24 @@ fn neurons_and_logits_of_every_architecture() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Experts in MXFP4 are dequantised to the numbers that transformers makes of them, to the last bit.
+#[test]
+fn packed_experts_are_dequantised_exactly() {
+    let (name, tokenizer) = ("gpt_oss_mxfp4", families().join("tokenizer.json"));
+    let golden = Golden::of(name);
+    let files = location::fetch(families().join(name).to_str().unwrap(), tokenizer.to_str(), &()).unwrap();
+    let weights = Checkpoint::open(&files).unwrap().weights;
+    let numbers = |x: &Tensor| x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for matrix in ["gate_up_proj", "down_proj"] {
+        let (name, wanted) =
+            (format!("model.layers.1.mlp.experts.{matrix}"), &golden.0[&format!("dequantised.{matrix}")]);
+        let got = weights.read(&name).unwrap();
+        assert_eq!((got.dims(), weights.shape(&name).unwrap().as_slice()), (wanted.dims(), wanted.dims()), "{matrix}");
+        assert_eq!(numbers(&got), numbers(wanted), "{matrix}");
+    }
+    assert!(weights.names().iter().all(|name| !name.ends_with("_blocks") && !name.ends_with("_scales")));
 }
 
 /// YaRN is the same in a GGUF file as in the folder that it was made of.

@@ -41,9 +41,11 @@ fn changed(case: &Value) -> TempDir {
         .into_iter()
         .flatten()
         .for_each(|name| drop(tensors.remove(name.as_str().unwrap()).unwrap()));
-    for (name, shape) in case["ones"].as_object().into_iter().flatten() {
-        let shape: Vec<usize> = serde_json::from_value(shape.clone()).unwrap();
-        tensors.insert(name.clone(), Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap());
+    for (key, dtype) in [("ones", DType::F32), ("bytes", DType::U8)] {
+        for (name, shape) in case[key].as_object().into_iter().flatten() {
+            let shape: Vec<usize> = serde_json::from_value(shape.clone()).unwrap();
+            tensors.insert(name.clone(), Tensor::ones(shape, dtype, &Device::Cpu).unwrap());
+        }
     }
     if let [Value::String(old), Value::String(new)] = case["rename"].as_array().map_or(&[][..], Vec::as_slice) {
         let renamed = |name: String| name.strip_prefix(old).map(|rest| format!("{new}{rest}")).unwrap_or(name);
@@ -164,6 +166,47 @@ fn quantised_checkpoints_are_refused_by_the_name_of_their_method() {
         assert!(text.contains(method) && text.contains(&name), "{text}");
     }
     assert!(load(changed(&json!({"of": PLAIN, "set": {"quantization_config": null}})).path()).is_ok());
+}
+
+/// Experts in MXFP4 of gpt-oss are read, and what is not as they are stored is refused with the file and what is expected.
+#[test]
+fn packed_experts_that_do_not_fit_are_refused() {
+    let of = "families/gpt_oss_mxfp4";
+    let refusal = |mut case: Value| {
+        case["of"] = of.into();
+        load(changed(&case).path()).map(drop).unwrap_err()
+    };
+    assert!(load(changed(&json!({"of": of})).path()).is_ok());
+    let matrix = "model.layers.1.mlp.experts.down_proj";
+    let [blocks, scales] = ["blocks", "scales"].map(|part| format!("{matrix}_{part}"));
+    let (blocks, scales, other) = (blocks.as_str(), scales.as_str(), "model.layers.0.self_attn.q_proj_blocks");
+    for (case, tensor, words) in [
+        (json!({"drop": [scales]}), scales, "expected U8 [experts, rows, groups] beside"),
+        (json!({"drop": [blocks]}), blocks, "expected U8 [experts, rows, groups, 16] beside"),
+        (json!({"ones": {blocks: [4, 32, 2, 16]}}), blocks, "is F32 [4, 32, 2, 16] in"),
+        (json!({"bytes": {blocks: [4, 32, 4, 8]}}), blocks, "blocks of mxfp4 are U8 [experts, rows, groups, 16]"),
+        (json!({"bytes": {blocks: [4, 32, 32]}}), blocks, "is U8 [4, 32, 32] in"),
+        (json!({"bytes": {scales: [4, 32, 1]}}), scales, "its blocks ask for U8 [4, 32, 2]"),
+        (json!({"ones": {scales: [4, 32, 2]}}), scales, "its blocks ask for U8 [4, 32, 2]"),
+        (json!({"ones": {matrix: [4, 64, 32]}}), matrix, "expected one of them"),
+        (json!({"bytes": {other: [48, 1, 16]}}), other, "mxfp4 is expected of .mlp.experts.gate_up_proj and"),
+    ] {
+        let error = refusal(case.clone());
+        let text = error.to_string();
+        assert!(matches!(&error, Error::Weights { tensor: named, .. } if named == tensor), "{case}: {text}");
+        assert!(text.contains(words) && text.contains("model.safetensors"), "{case}: {text}");
+    }
+    // Well packed, and not of this network.
+    let text = refusal(json!({"bytes": {blocks: [4, 32, 1, 16], scales: [4, 32, 1]}})).to_string();
+    assert!(text.contains(matrix) && text.contains("[4, 32, 32], the configuration asks for [4, 64, 32]"), "{text}");
+    // Nothing in config.json says that they are packed, or another method is said too.
+    let text = refusal(json!({"remove": ["quantization_config"]})).to_string();
+    assert!(text.contains("mxfp4 (tensor model.layers.0.mlp.experts.down_proj_blocks)"), "{text}");
+    let both = json!({"quantization_config": {"quant_method": "mxfp4", "load_in_4bit": true}});
+    assert!(refused(of, both).contains("quantization_config of config.json"));
+    // As in transformers, what is not packed is read as it is.
+    let plain = json!({"of": "families/gpt_oss", "set": {"quantization_config": {"quant_method": "mxfp4"}}});
+    assert!(load(changed(&plain).path()).is_ok());
 }
 
 #[test]

@@ -1,7 +1,9 @@
-//! Refuses quantised checkpoints of Hugging Face by the name of their method.
+//! Refuses quantised checkpoints of Hugging Face by the name of their method; those of gpt-oss with experts in MXFP4 are
+//! read.
 
 use serde_json::Value;
 
+use crate::checkpoint::has_packed_experts;
 use crate::{Error, Result};
 
 /// Endings of names of tensors that only quantised checkpoints have, for those whose configuration does not say so.
@@ -25,11 +27,12 @@ const TENSORS: [(&str, &str); 17] = [
     ("_blocks", "mxfp4"),
 ];
 
-/// Refuses a checkpoint that is quantised by its configuration or its tensors.
+/// Refuses a checkpoint that is quantised by its configuration or its tensors. Experts in MXFP4 that the configuration
+/// announces are not among `tensors` as they are stored.
 pub(super) fn refuse(config: &Value, tensors: &[String]) -> Result<()> {
     for key in ["quantization_config", "compression_config"] {
         let said = &config[key];
-        if !said.is_null() {
+        if !said.is_null() && !(key == "quantization_config" && has_packed_experts(config)) {
             return Err(unsupported(format!("{} ({key} of config.json)", method(said))));
         }
     }
@@ -63,6 +66,6 @@ fn unsupported(value: String) -> Error {
     Error::Unsupported {
         what: "quantisation",
         value,
-        supported: "weights of F64, F32, F16 or BF16, and GGUF files".into(),
+        supported: "weights of F64, F32, F16 or BF16, mxfp4 of the experts of gpt_oss, and GGUF files".into(),
     }
 }

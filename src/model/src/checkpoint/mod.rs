@@ -26,6 +26,7 @@ mod gguf;
 mod gguf_vocabulary;
 pub(crate) mod json;
 mod mxfp4;
+mod packed_experts;
 mod pickle;
 mod safetensors;
 mod splitting;
@@ -33,6 +34,7 @@ mod tokenizer;
 mod wordpiece;
 
 pub use bos::Bos;
+pub(crate) use packed_experts::has_packed_experts;
 
 #[cfg(test)]
 mod tests;
@@ -84,6 +86,34 @@ pub trait TensorSource: Send + Sync {
     /// # Errors
     /// [`Error::Weights`] if there is no such tensor, [`Error::Unsupported`] if its type cannot become f32.
     fn read(&self, name: &str) -> Result<Tensor>;
+
+    /// A tensor as its file has it; `None` if there is no such tensor, or if its file is not a safetensors file.
+    fn stored(&self, name: &str) -> Option<Stored<'_>> {
+        let _ = name;
+        None
+    }
+}
+
+/// A tensor as a safetensors file has it.
+pub struct Stored<'a> {
+    file: &'a Path,
+    /// Number type, by its name in the file.
+    dtype: String,
+    /// Bytes of the file.
+    bytes: &'a Bytes,
+    /// Bytes of the tensor.
+    range: Range<usize>,
+}
+
+impl Stored<'_> {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.range.clone()]
+    }
+
+    /// Releases the pages of the tensor once it has been copied.
+    fn release(&self) {
+        self.bytes.release(&self.range);
+    }
 }
 
 /// A checkpoint whose headers have been checked; tensors are read on demand.
@@ -195,7 +225,11 @@ impl Checkpoint {
                 },
             ));
         }
-        Ok((Settings::Json(config), Shards::join(sources)?))
+        let mut weights = Shards::join(sources)?;
+        if has_packed_experts(&config) {
+            weights = Box::new(packed_experts::PackedExperts::open(weights)?);
+        }
+        Ok((Settings::Json(config), weights))
     }
 
     /// Reads the tokenizer.
@@ -245,6 +279,10 @@ impl TensorSource for Shards {
 
     fn read(&self, name: &str) -> Result<Tensor> {
         self.sources[*self.index.get(name).ok_or_else(|| no_tensor(name))?].read(name)
+    }
+
+    fn stored(&self, name: &str) -> Option<Stored<'_>> {
+        self.sources[*self.index.get(name)?].stored(name)
     }
 }
 

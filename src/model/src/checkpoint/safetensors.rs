@@ -9,7 +9,7 @@ use candle_core::{DType, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::{Bytes, TensorSource, corrupt, elements, floats, guarded, no_tensor};
+use super::{Bytes, Stored, TensorSource, corrupt, elements, floats, guarded, no_tensor};
 use crate::{Error, Result};
 
 const FORMAT: &str = "safetensors";
@@ -79,6 +79,16 @@ impl TensorSource for Safetensors {
         let tensor = floats(&self.bytes[info.range.clone()], dtype, &info.shape);
         self.bytes.release(&info.range);
         tensor
+    }
+
+    fn stored(&self, name: &str) -> Option<Stored<'_>> {
+        let info = self.tensors.get(name)?;
+        Some(Stored {
+            file: &self.file,
+            dtype: format!("{:?}", info.dtype),
+            bytes: &self.bytes,
+            range: info.range.clone(),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::gguf::Gguf;
+use super::packed_experts::PackedExperts;
 use super::pickle::Pickle;
 use super::safetensors::Safetensors;
 use super::*;
@@ -63,6 +64,20 @@ fn small_safetensors() -> Vec<u8> {
         "i": {"dtype": "I32", "shape": [1], "data_offsets": [28, 32]},
     });
     safetensors_file(&header, &[floats, halves, vec![7, 0, 0, 0]].concat())
+}
+
+/// Files of the blocks and the scales of two experts, of three rows and two groups each, and a bias beside the scales.
+fn packed_files() -> [Vec<u8>; 2] {
+    let name = "model.layers.0.mlp.experts.down_proj";
+    let [blocks, scales, bias] = ["blocks", "scales", "bias"].map(|part| format!("{name}_{part}"));
+    let header = json!({blocks.as_str(): {"dtype": "U8", "shape": [2, 3, 2, 16], "data_offsets": [0, 192]}});
+    let blocks = safetensors_file(&header, &(0..192u8).map(|at| at.wrapping_mul(7)).collect::<Vec<_>>());
+    let header = json!({
+        scales.as_str(): {"dtype": "U8", "shape": [2, 3, 2], "data_offsets": [0, 12]},
+        bias.as_str(): {"dtype": "F32", "shape": [1], "data_offsets": [12, 16]},
+    });
+    let scales: Vec<u8> = (120..132).chain([0; 4]).collect();
+    [blocks, safetensors_file(&header, &scales)]
 }
 
 /// GGUF writer that can write false headers.
@@ -362,6 +377,31 @@ fn shards_are_joined_and_must_not_repeat_a_tensor() {
     is_corrupt(Shards::join(vec![(Path::new("1"), source(&a)), (Path::new("2"), source(&a))]), "is in 1 too");
 }
 
+/// Blocks and scales of a matrix may be in different files.
+#[test]
+fn packed_experts_of_two_files() {
+    let source = |bytes: &[u8]| Box::new(open_safetensors(bytes).unwrap()) as Box<dyn TensorSource>;
+    let [blocks, scales] = packed_files();
+    let files = vec![(Path::new("1"), source(&blocks)), (Path::new("2"), source(&scales))];
+    let packed = PackedExperts::open(Shards::join(files).unwrap()).unwrap();
+    let name = "model.layers.0.mlp.experts.down_proj";
+    assert_eq!(packed.names(), [name.to_owned(), format!("{name}_bias")]);
+    assert_eq!(packed.shape(name), Some(vec![2, 64, 3]));
+    assert_eq!(values(&packed, &format!("{name}_bias")), [0.]);
+    let got = values(&packed, name);
+    let table = [0., 0.5, 1., 1.5, 2., 3., 4., 6.];
+    for (expert, row, column) in (0..2).flat_map(|e| (0..3).flat_map(move |r| (0..64).map(move |c| (e, r, c)))) {
+        let block = (expert * 3 + row) * 2 + column / 32;
+        let byte = (block * 16 + column % 32 / 2) * 7 % 256;
+        let code = if column % 2 == 0 { byte % 16 } else { byte / 16 };
+        let value: f32 = if code < 8 { table[code] } else { -table[code - 8] };
+        let wanted = value * 2f32.powi(block as i32 - 7);
+        assert_eq!(got[(expert * 64 + column) * 3 + row], wanted, "expert {expert}, row {row}, column {column}");
+    }
+    let alone = PackedExperts::open(source(&blocks)).map(drop).unwrap_err();
+    assert!(matches!(alone, Error::Weights { tensor, .. } if tensor == format!("{name}_scales")));
+}
+
 // Fuzzing: any bytes give a result and no panic. `guarded` would hide one in third-party code, so panics of any thread
 // are counted.
 
@@ -428,6 +468,22 @@ proptest! {
         count_panics();
         if let Ok(source) = open_safetensors(&damage.apply(&small_safetensors())) {
             drain(&source);
+        }
+        prop_assert_eq!(PANICS.load(std::sync::atomic::Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn fuzzed_packed_experts(damage in damage(), which in 0..2usize) {
+        count_panics();
+        let mut files = packed_files();
+        files[which] = damage.apply(&files[which]);
+        let opened = files.iter().map(|file| open_safetensors(file)).collect::<Result<Vec<_>>>();
+        let sources = |opened: Vec<Safetensors>| {
+            let boxed = |source: Safetensors| (Path::new("x"), Box::new(source) as Box<dyn TensorSource>);
+            Shards::join(opened.into_iter().map(boxed).collect())
+        };
+        if let Ok(packed) = opened.and_then(sources).and_then(PackedExperts::open) {
+            drain(&packed);
         }
         prop_assert_eq!(PANICS.load(std::sync::atomic::Ordering::Relaxed), 0);
     }
