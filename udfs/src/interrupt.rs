@@ -3,10 +3,7 @@
 //! DataFusion calls functions from the threads that also serve clients, and cannot end a call. So whoever serves
 //! clients runs each statement in a state that is [`interruptible`].
 
-use std::any::Any;
-
-use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
-use datafusion::common::plan_err;
+use datafusion::common::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
@@ -64,29 +61,4 @@ pub(crate) fn run<T>(options: &ConfigOptions, work: impl FnOnce(&Interrupt) -> T
     }
 }
 
-impl ConfigExtension for Interrupt {
-    const PREFIX: &'static str = "neuroql_interrupt";
-}
-
-/// It has no settings that SQL could see.
-impl ExtensionOptions for Interrupt {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn cloned(&self) -> Box<dyn ExtensionOptions> {
-        Box::new(self.clone())
-    }
-
-    fn set(&mut self, key: &str, _: &str) -> Result<()> {
-        plan_err!("there is no setting {}.{key}", Self::PREFIX)
-    }
-
-    fn entries(&self) -> Vec<ConfigEntry> {
-        Vec::new()
-    }
-}
+neuroql_schema::private_config_extension!(Interrupt, "neuroql_interrupt");

@@ -2,9 +2,11 @@
 //!
 //! - [`graph_column`]: a neuron graph as an Arrow column, read and written.
 //! - [`tables`]: the schemas of the tables that a store keeps.
+//! - [`private_config_extension!`]: implements an extension of a session's configuration.
 //! - [`Rights`]: what the user of a session may do.
 //! - [`sql_error`]: wraps an error of any room for DataFusion; front ends find it again by its type.
 
+mod config_extension;
 mod error;
 pub mod graph_column;
 mod rights;

@@ -1,14 +1,11 @@
 //! What the user of a session may do. Tables and functions ask it, because the values of a plan's parameters are known
 //! only at its execution.
 
-use std::any::Any;
 use std::fmt::{self, Debug};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
-use datafusion::common::plan_err;
-use datafusion::error::Result;
+use datafusion::common::config::ConfigOptions;
 
 use crate::Error;
 
@@ -111,35 +108,12 @@ impl Rights {
     }
 }
 
-impl ConfigExtension for Rights {
-    const PREFIX: &'static str = "neuroql_rights";
-}
-
-/// It has no settings that SQL could see or change.
-impl ExtensionOptions for Rights {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn cloned(&self) -> Box<dyn ExtensionOptions> {
-        Box::new(self.clone())
-    }
-
-    fn set(&mut self, key: &str, _: &str) -> Result<()> {
-        plan_err!("there is no setting {}.{key}", Self::PREFIX)
-    }
-
-    fn entries(&self) -> Vec<ConfigEntry> {
-        Vec::new()
-    }
-}
+crate::private_config_extension!(Rights, "neuroql_rights");
 
 #[cfg(test)]
 mod tests {
+    use datafusion::common::config::ConfigExtension;
+
     use super::*;
 
     #[derive(Debug)]
