@@ -33,6 +33,7 @@ pub use planner::aggregate_pushdown::AggregatePushdown;
 pub use planner::check_text_filters::CheckTextFilters;
 pub use planner::guard_ambiguous_filters::GuardAmbiguousFilters;
 pub use planner::reusable::ReusablePlan;
+pub use planner::time_slices::TimeSlices;
 pub use planner::top_k_pushdown::TopKPushdown;
 pub use settings::{SessionDevice, Settings};
 pub use state::EngineState;

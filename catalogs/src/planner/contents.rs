@@ -19,6 +19,8 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use neuroql_pipeline::Contents;
 
+use crate::planner::time_slices::TimeSlicedExec;
+
 /// The identity of a plan's rows: plans with equal contents yield equal rows in the same order.
 #[derive(Debug, Clone)]
 pub(crate) struct PlanContents {
@@ -126,6 +128,7 @@ fn is_plain(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || plan.is::<FilterExec>()
         || plan.is::<UnionExec>()
         || plan.is::<CooperativeExec>()
+        || plan.is::<TimeSlicedExec>()
         || plan.is::<LocalLimitExec>()
         || (plan.is::<CoalescePartitionsExec>() || plan.is::<GlobalLimitExec>()) && one_input()
 }

@@ -6,4 +6,5 @@ pub(crate) mod contents;
 pub(crate) mod estimate;
 pub(crate) mod guard_ambiguous_filters;
 pub(crate) mod reusable;
+pub(crate) mod time_slices;
 pub(crate) mod top_k_pushdown;

@@ -32,6 +32,7 @@ use datafusion::scalar::ScalarValue;
 use neuroql_model::{CancelOnDrop, Model};
 
 use crate::parameter::{ParameterValues, parameter};
+use crate::planner::time_slices::TimeSlicedExec;
 use crate::tables::model_table::{AllModelsTableProvider, ModelTableProvider};
 
 /// Neurons up to which a query over them is not worth a task for each partition.
@@ -269,6 +270,7 @@ fn is_stateless(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.is::<FilterExec>()
         || node.is::<StreamingTableExec>()
         || node.is::<CooperativeExec>()
+        || node.is::<TimeSlicedExec>()
         || node.is::<CoalescePartitionsExec>()
         || node.is::<GlobalLimitExec>()
         || node.is::<LocalLimitExec>()

@@ -9,7 +9,7 @@ use datafusion::prelude::SessionContext;
 use neuroql_catalogs::{
     AggregatePushdown, Catalog, CheckParameterJoins, CheckTextFilters, CsvFactory, DdlRecordingFactory, EngineState,
     GuardAmbiguousFilters, ImportFactory, ImportFormat, KeepDeleteFilter, ModelFactory, N2gExport, Settings,
-    TableFunctionPlanner, TopKPushdown, bundled_corpus,
+    TableFunctionPlanner, TimeSlices, TopKPushdown, bundled_corpus,
 };
 use neuroql_model::checkpoint::Checkpoint;
 use neuroql_model::{Model, Options, Progress, Registry};
@@ -93,7 +93,8 @@ pub(crate) fn register(
         .with_optimizer_rule(Arc::new(AsyncCalls))
         .with_optimizer_rule(Arc::new(CheckParameterJoins))
         .with_physical_optimizer_rule(Arc::new(AggregatePushdown))
-        .with_physical_optimizer_rule(Arc::new(TopKPushdown));
+        .with_physical_optimizer_rule(Arc::new(TopKPushdown))
+        .with_physical_optimizer_rule(Arc::new(TimeSlices));
     *state.write() = with_rule.build();
     let csv = state.read().get_file_format_factory("csv");
     if let Some(csv) = csv {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray, StringBuilder};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::exec_err;
@@ -20,27 +20,53 @@ pub(super) fn written(lists: &ListArray) -> Result<StringArray> {
             let items = lists.values().as_boolean().iter().map(|it| it.map(|it| if it { "t" } else { "f" }));
             items.collect()
         }
+        DataType::Utf8 => lists.values().as_string().clone(),
         _ => texts::written(lists.values())?,
     };
-    let one = |row: usize| {
-        let (start, end) = (lists.value_offsets()[row] as usize, lists.value_offsets()[row + 1] as usize);
-        let parts = (start..end).map(|item| match items.is_valid(item) {
-            true if nested => items.value(item).to_owned(),
-            true => quoted(items.value(item)),
-            false => "NULL".to_owned(),
-        });
-        format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
-    };
-    Ok((0..lists.len()).map(|row| lists.is_valid(row).then(|| one(row))).collect())
+    let mut arrays = StringBuilder::with_capacity(lists.len(), items.value_data().len());
+    let mut array = String::new();
+    for (row, ends) in lists.offsets().windows(2).enumerate() {
+        if lists.is_null(row) {
+            arrays.append_null();
+            continue;
+        }
+        array.clear();
+        array.push('{');
+        let start = ends[0] as usize;
+        for item in start..ends[1] as usize {
+            if item > start {
+                array.push(',');
+            }
+            match items.is_valid(item) {
+                true if nested => array.push_str(items.value(item)),
+                true => push_quoted(&mut array, items.value(item)),
+                false => array.push_str("NULL"),
+            }
+        }
+        array.push('}');
+        arrays.append_value(&array);
+    }
+    Ok(arrays.finish())
 }
 
-/// Writes an element, in quotes if it needs them.
-fn quoted(text: &str) -> String {
-    let special = |letter: char| matches!(letter, '{' | '}' | ',' | '"' | '\\') || letter.is_ascii_whitespace();
-    if !text.is_empty() && !text.eq_ignore_ascii_case("null") && !text.contains(special) && !text.contains('\u{b}') {
-        return text.to_owned();
+/// Adds an element to an array, in quotes if it needs them.
+fn push_quoted(array: &mut String, text: &str) {
+    // All of these are letters of ASCII, which are no part of another one.
+    let special = |byte: u8| matches!(byte, b'{' | b'}' | b',' | b'"' | b'\\' | b' ' | b'\t'..=b'\r');
+    if !text.is_empty() && !text.eq_ignore_ascii_case("null") && !text.bytes().any(special) {
+        array.push_str(text);
+        return;
     }
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    array.push('"');
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '\\']) {
+        array.push_str(&rest[..at]);
+        array.push('\\');
+        array.push_str(&rest[at..=at]);
+        rest = &rest[at + 1..];
+    }
+    array.push_str(rest);
+    array.push('"');
 }
 
 /// Reads arrays from texts.
@@ -128,7 +154,43 @@ fn elements(text: &str, items: &mut Vec<Option<String>>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::array::ListBuilder;
+
     use super::*;
+
+    /// Compares with values as PostgreSQL 15 writes them.
+    #[test]
+    fn elements_are_written() {
+        for (text, expected) in [
+            ("a", "a"),
+            ("", r#""""#),
+            ("NULL", r#""NULL""#),
+            ("nulls", "nulls"),
+            (" a", r#"" a""#),
+            ("a\u{b}", "\"a\u{b}\""),
+            ("a\u{a0}", "a\u{a0}"),
+            ("é", "é"),
+            ("{", r#""{""#),
+            ("a,b", r#""a,b""#),
+            (r#"é"\ü"#, r#""é\"\\ü""#),
+            (r#""""#, r#""\"\"""#),
+        ] {
+            let mut array = String::new();
+            push_quoted(&mut array, text);
+            assert_eq!(array, expected);
+        }
+    }
+
+    #[test]
+    fn arrays_are_written() {
+        let texts = [Some(vec![Some("a b"), None]), None, Some(vec![]), Some(vec![Some("c")])];
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        texts.into_iter().for_each(|row| lists.append_option(row));
+        let lists = lists.finish();
+        let expected = StringArray::from(vec![Some("{\"a b\",NULL}"), None, Some("{}"), Some("{c}")]);
+        assert_eq!(written(&lists).unwrap(), expected);
+        assert_eq!(written(&lists.slice(2, 2)).unwrap(), expected.slice(2, 2));
+    }
 
     fn read(text: &str) -> Result<Vec<Option<String>>> {
         let mut items = Vec::new();

@@ -30,6 +30,7 @@ mod names;
 mod nodes;
 mod nulls;
 mod operators;
+mod order_keys;
 mod overlap;
 mod parts;
 mod patterns;
@@ -170,7 +171,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     planners.extend(found.expr_planners().iter().cloned());
     let changed = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_analyzer_rules(before)
-        .with_optimizer_rules(filters::FiltersAboveAggregates::among(&found.optimizer().rules))
+        .with_optimizer_rules(order_keys::after(filters::FiltersAboveAggregates::among(&found.optimizer().rules)))
         .with_expr_planners(planners)
         .with_type_planner(Arc::new(PostgresTypes::before(None)))
         .build();

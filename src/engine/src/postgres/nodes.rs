@@ -9,7 +9,7 @@ use datafusion::common::{JoinType, NullEquality};
 use datafusion::error::Result;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, Operator, Sort, SortExpr, binary_expr, lit,
+    Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, Operator, Sort, binary_expr, lit,
 };
 use datafusion::sql::utils::UNNEST_PLACEHOLDER;
 
@@ -20,10 +20,9 @@ use super::rules::expressions_of_node;
 /// More rows than there are, as the limit of a query that has an OFFSET only.
 const ALL_ROWS: i64 = 1 << 40;
 
-/// Rewrites `SELECT DISTINCT ON (…) … ORDER BY` to one without keys that come twice, at which DataFusion panics, and
-/// with columns that may be NULL, as those that it is planned as are. Gives `ORDER BY … OFFSET` a limit: without
-/// one DataFusion takes the order for one that nothing depends on.
-pub(super) fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+/// Rewrites `SELECT DISTINCT ON (…) … ORDER BY` to one whose columns may be NULL, as those that it is planned as are.
+/// Gives `ORDER BY … OFFSET` a limit: without one DataFusion takes the order for one that nothing depends on.
+pub(super) fn rewrite_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let mut on = match plan {
         LogicalPlan::Distinct(Distinct::On(on)) => on,
         LogicalPlan::Sort(sort) => return check_order(sort).map(|sort| Transformed::no(LogicalPlan::Sort(sort))),
@@ -35,17 +34,6 @@ pub(super) fn once_in_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan
     };
     let mut changed = false;
     let schema = Arc::clone(on.input.schema());
-    if let Some(order) = on.sort_expr.take() {
-        let count = order.len();
-        let mut kept: Vec<SortExpr> = Vec::with_capacity(count);
-        for key in order {
-            if kept.iter().all(|earlier| earlier.expr != key.expr) {
-                kept.push(key);
-            }
-        }
-        changed = kept.len() < count;
-        on.sort_expr = Some(kept);
-    }
     // −0 is the same key as 0: which of their rows is the first is for the keys after it to say.
     for key in on.on_expr.iter_mut().chain(on.sort_expr.iter_mut().flatten().map(|sort| &mut sort.expr)) {
         let zero = match key.get_type(&schema)? {

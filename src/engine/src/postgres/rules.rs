@@ -21,7 +21,7 @@ use super::arithmetic::{checked, checked_negation, is_checked, is_division};
 use super::casts::{CastRule, cast_by, may_refuse_text, rule};
 use super::contains::{ArrayContains, is_contains};
 use super::functions::{ArrayHas, is_array_has};
-use super::nodes::{check_days, check_rows_kept, check_series, check_subscripts, once_in_order, predicates_as_outputs};
+use super::nodes::{check_days, check_rows_kept, check_series, check_subscripts, predicates_as_outputs, rewrite_order};
 use super::nulls::{arrays_compared, minding, rows_compared};
 use super::operators::as_integer;
 use super::patterns::{found, is_translated, like, no_escape, regular, similar};
@@ -48,7 +48,7 @@ impl AnalyzerRule for RewriteOperators {
             }
             check_series(plan).map(|()| TreeNodeRecursion::Continue)
         })?;
-        let plan = plan.transform_up_with_subqueries(once_in_order).data()?;
+        let plan = plan.transform_up_with_subqueries(rewrite_order).data()?;
         each_expression(plan, operator)
     }
 }

@@ -1,14 +1,17 @@
 //! Functions whose values are larger than their arguments: their sizes are computed first. A value has no more than a
-//! gigabyte, as in Postgres, and the values of a batch are accounted for while they are computed.
+//! gigabyte, as in Postgres, and the values of a batch are accounted for while they are computed, and many of them as long
+//! as they are there: operators that pass a batch on do not count it, and as many statements may do so at a time as there are.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use bytes::Bytes;
+use datafusion::arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
+use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
 use datafusion::prelude::SessionContext;
 
@@ -17,6 +20,9 @@ use super::refusal::refusal;
 
 /// The largest value of Postgres.
 const LARGEST: u64 = (1 << 30) - 1;
+
+/// Bytes of the values of a batch from which on they are accounted for as long as they are there.
+const MANY: usize = 16 << 20;
 
 /// Bytes that tokens take for each byte of their text.
 const TOKENS: u64 = 16;
@@ -100,8 +106,57 @@ impl ScalarUDFImpl for SizeCheckedFunction {
         }
         let reservation = MemoryConsumer::new(self.name()).register(&self.pool.0);
         reservation.try_grow(usize::try_from(all).unwrap_or(usize::MAX))?;
-        self.function.invoke_with_args(args)
+        match self.function.invoke_with_args(args)? {
+            ColumnarValue::Array(array) if array.get_array_memory_size() >= MANY => {
+                reservation.resize(array.get_array_memory_size());
+                Ok(ColumnarValue::Array(with_reservation(&array, reservation)?))
+            }
+            value => Ok(value),
+        }
     }
+}
+
+/// A buffer that is accounted for as long as it is there.
+struct ReservedBuffer {
+    buffer: Buffer,
+    _reservation: MemoryReservation,
+}
+
+impl AsRef<[u8]> for ReservedBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+/// Returns an array whose largest buffer holds a reservation.
+fn with_reservation(array: &ArrayRef, reservation: MemoryReservation) -> Result<ArrayRef> {
+    let mut reservation = Some(reservation);
+    let data = array.to_data();
+    let largest = largest_buffer(&data);
+    Ok(make_array(reserved(data, largest, &mut reservation)?))
+}
+
+fn largest_buffer(data: &ArrayData) -> usize {
+    let own = data.buffers().iter().map(Buffer::len);
+    own.chain(data.child_data().iter().map(largest_buffer)).max().unwrap_or(0)
+}
+
+/// Gives the reservation to the first buffer of a length.
+fn reserved(data: ArrayData, length: usize, reservation: &mut Option<MemoryReservation>) -> Result<ArrayData> {
+    let mut buffers = data.buffers().to_vec();
+    for buffer in buffers.iter_mut().filter(|buffer| buffer.len() == length) {
+        if let Some(_reservation) = reservation.take() {
+            *buffer = Bytes::from_owner(ReservedBuffer { buffer: buffer.clone(), _reservation }).into();
+        }
+    }
+    let mut children = Vec::with_capacity(data.child_data().len());
+    for child in data.child_data() {
+        children.push(match reservation {
+            Some(_) => reserved(child.clone(), length, reservation)?,
+            None => child.clone(),
+        });
+    }
+    Ok(data.into_builder().buffers(buffers).child_data(children).build()?)
 }
 
 /// An argument of a function: the parts that decide how large the values are.
@@ -220,6 +275,32 @@ mod tests {
     use crate::Engine;
 
     use super::*;
+
+    #[tokio::test]
+    async fn many_values_are_accounted_for_while_they_are_there() {
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(200_000_000)));
+        let context = SessionContext::new_with_config_rt(SessionConfig::new(), runtime.build_arc().unwrap());
+        Engine::builder().register(&context).unwrap();
+        let pool = Arc::clone(&context.runtime_env().memory_pool);
+        for (sql, bytes) in [
+            ("SELECT repeat(a, 30000000) AS v FROM (VALUES ('a'), (NULL), ('bc')) AS t(a)", 90_000_000),
+            ("SELECT range(a, 3000000) AS v FROM (VALUES (1), (NULL), (1000000)) AS t(a)", 40_000_000),
+        ] {
+            let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+            assert!((bytes..2 * bytes).contains(&pool.reserved()), "{sql}: {}", pool.reserved());
+            let column = batches[0].column(0).slice(1, 1);
+            assert!(column.is_null(0));
+            drop(batches);
+            assert!(pool.reserved() > 0, "{sql}");
+            drop(column);
+            assert_eq!(pool.reserved(), 0, "{sql}");
+        }
+        let lengths = "SELECT length(repeat(a, 30000000)) FROM (VALUES ('a'), ('bc')) AS t(a)";
+        let lengths = context.sql(lengths).await.unwrap().collect().await.unwrap();
+        let shown = datafusion::arrow::util::pretty::pretty_format_batches(&lengths).unwrap().to_string();
+        assert!(shown.contains("30000000") && shown.contains("60000000"), "{shown}");
+        assert_eq!(pool.reserved(), 0);
+    }
 
     #[tokio::test]
     async fn values_that_are_too_large_are_refused() {

@@ -196,6 +196,9 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
                 .or_else(named)
                 .or_else(|| decimals(column))
         });
+        let texts = spelt.as_ref().or(converted.as_ref()).unwrap_or(column);
+        let arrays = text.and_then(|_| array_of_texts(texts)).map(neuroql::array_texts).transpose();
+        let spelt = arrays.map_err(|error| ArrowError::ExternalError(Box::new(error)))?.or(spelt);
         let binary = fields.get(index).filter(|field| field.format() == FieldFormat::Binary);
         let packed = binary.and_then(|field| pack(converted.as_ref().unwrap_or(column), field.datatype()));
         let column = match spelt.or(packed).or(converted) {
@@ -213,6 +216,11 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
     }
     let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(SchemaRef::new(Schema::new(schema)), columns, &options)
+}
+
+/// Returns a column if it has arrays of texts, which arrow-pg writes element by element with regular expressions.
+fn array_of_texts(column: &ArrayRef) -> Option<&ArrayRef> {
+    matches!(column.data_type(), DataType::List(item) if *item.data_type() == DataType::Utf8).then_some(column)
 }
 
 /// Returns the names of objects, for the types whose values name objects.
