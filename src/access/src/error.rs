@@ -25,6 +25,9 @@ pub enum Error {
     /// A client may not connect from where it is.
     #[error("{0}")]
     Host(String),
+    /// A client does not show the certificate that it needs.
+    #[error("{0}")]
+    Certificate(String),
     /// The user may not do it.
     #[error("{}", .denial.message(.what))]
     Denied {
@@ -58,7 +61,7 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::PasswordFile { .. } | Self::HostRules { .. } => "F0000",
-            Self::Host(_) => "28000",
+            Self::Host(_) | Self::Certificate(_) => "28000",
             Self::Denied { .. } => "42501",
             Self::ReadOnly(_) => "25006",
             Self::Setting { .. } => "22023",

@@ -22,7 +22,41 @@ struct Rule {
     databases: Option<Vec<String>>,
     users: Option<Vec<String>>,
     addresses: Option<IpNet>,
-    allows: bool,
+    method: Method,
+    certificate: CertificateCheck,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Password,
+    Certificate,
+    Reject,
+}
+
+/// What is asked of the certificate of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CertificateCheck {
+    None,
+    /// There is one.
+    Given,
+    /// Its common name is that of the user.
+    Named,
+}
+
+/// How a client shows that it is who it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// By a password.
+    Password,
+    /// By its certificate, which was checked.
+    Certificate,
+}
+
+/// A certificate that a client has shown, signed by an authority that the server trusts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The common name of its subject.
+    pub common_name: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +77,14 @@ pub struct Connecting<'a> {
     pub address: IpAddr,
     /// True if the connection is encrypted.
     pub is_encrypted: bool,
+    /// The certificate that the client has shown.
+    pub certificate: Option<&'a ClientCertificate>,
 }
 
 impl HostRules {
     /// Reads a file of rules: `host`, `hostssl` or `hostnossl`, databases, users, addresses and a method, which is
-    /// `scram-sha-256` or `reject`.
+    /// `scram-sha-256`, `cert` or `reject`. `hostssl` rules may ask for certificates by `clientcert=verify-ca` or
+    /// `clientcert=verify-full`.
     ///
     /// # Errors
     /// [`Error::HostRules`] with the line that cannot be read.
@@ -68,16 +105,21 @@ impl HostRules {
         Ok(Self { rules: Some(rules) })
     }
 
-    /// Refuses a client that may not connect.
+    /// Returns true if a rule asks for certificates of clients.
+    pub fn need_certificates(&self) -> bool {
+        self.rules.iter().flatten().any(|rule| rule.certificate != CertificateCheck::None)
+    }
+
+    /// Returns how a client has to log in.
     ///
     /// # Errors
-    /// [`Error::Host`].
-    pub fn check(&self, client: Connecting) -> Result<(), Error> {
-        let Some(rules) = &self.rules else { return Ok(()) };
+    /// [`Error::Host`] if it may not connect, [`Error::Certificate`] without the certificate that it needs.
+    pub fn check(&self, client: Connecting) -> Result<Login, Error> {
+        let Some(rules) = &self.rules else { return Ok(Login::Password) };
         let matching = rules.iter().find(|rule| rule.matches(client));
         let reason = match matching {
-            Some(rule) if rule.allows => return Ok(()),
-            Some(_) => "host rules reject connection for",
+            Some(Rule { method: Method::Reject, .. }) => "host rules reject connection for",
+            Some(rule) => return rule.log_in(client),
             None => "no host rule for",
         };
         let encryption = if client.is_encrypted { "SSL encryption" } else { "no encryption" };
@@ -98,17 +140,24 @@ impl Rule {
             "hostnossl" => Encryption::Refused,
             other => return Err(format!("\"{other}\" is not host, hostssl or hostnossl")),
         };
+        let options = words.iter().rev().take_while(|word| !word.is_quoted && word.text.contains('=')).count();
+        let (words, options) = words.split_at(words.len() - options);
         // An address may be followed by a mask.
         let (databases, users, address, mask, method) = match words {
             [_, databases, users, address, method] => (databases, users, address, None, method),
             [_, databases, users, address, mask, method] => (databases, users, address, Some(mask), method),
             _ => return Err("expected host DATABASE USER ADDRESS METHOD".into()),
         };
-        let allows = match method.text.as_str() {
-            "scram-sha-256" => true,
-            "reject" => false,
-            other => return Err(format!("method \"{other}\" is not supported; use scram-sha-256 or reject")),
+        let method = match method.text.as_str() {
+            "scram-sha-256" => Method::Password,
+            "cert" => Method::Certificate,
+            "reject" => Method::Reject,
+            other => return Err(format!("method \"{other}\" is not supported; use scram-sha-256, cert or reject")),
         };
+        let certificate = CertificateCheck::parse(method, options)?;
+        if certificate != CertificateCheck::None && encryption != Encryption::Needed {
+            return Err("certificates of clients need hostssl".into());
+        }
         let addresses = match (address.text.as_str(), mask) {
             ("all", None) => None,
             (address, None) => Some(network(address)?),
@@ -119,7 +168,24 @@ impl Rule {
                 Some(IpNet::with_netmask(address, mask).map_err(|_| wrong())?)
             }
         };
-        Ok(Self { encryption, databases: databases.names()?, users: users.names()?, addresses, allows })
+        Ok(Self { encryption, databases: databases.names()?, users: users.names()?, addresses, method, certificate })
+    }
+
+    /// Checks the certificate of a client.
+    fn log_in(&self, client: Connecting) -> Result<Login, Error> {
+        let is_named = || client.certificate.and_then(|shown| shown.common_name.as_deref()) == Some(client.user);
+        match self.certificate {
+            CertificateCheck::None => {}
+            _ if client.certificate.is_none() => {
+                return Err(Error::Certificate("connection requires a valid client certificate".into()));
+            }
+            CertificateCheck::Named if !is_named() => {
+                let message = format!("certificate authentication failed for user \"{}\"", client.user);
+                return Err(Error::Certificate(message));
+            }
+            CertificateCheck::Given | CertificateCheck::Named => {}
+        }
+        Ok(if self.method == Method::Certificate { Login::Certificate } else { Login::Password })
     }
 
     fn matches(&self, client: Connecting) -> bool {
@@ -136,6 +202,27 @@ impl Rule {
             && named(&self.databases, client.database)
             && named(&self.users, client.user)
             && self.addresses.is_none_or(|network| network.contains(&address))
+    }
+}
+
+impl CertificateCheck {
+    /// Reads the options of a rule.
+    fn parse(method: Method, options: &[Word]) -> Result<Self, String> {
+        let mut check = if method == Method::Certificate { Self::Named } else { Self::None };
+        for option in options {
+            check = match (option.text.as_str(), method) {
+                ("clientcert=verify-full", Method::Password | Method::Certificate) => Self::Named,
+                ("clientcert=verify-ca", Method::Password) => Self::Given,
+                ("clientcert=verify-ca", Method::Certificate) => {
+                    return Err("the method cert checks names, too: clientcert=verify-full".into());
+                }
+                (other, _) => {
+                    let known = "clientcert=verify-ca or clientcert=verify-full, of rules that do not reject";
+                    return Err(format!("\"{other}\" is not supported; use {known}"));
+                }
+            };
+        }
+        Ok(check)
     }
 }
 
@@ -214,7 +301,13 @@ mod tests {
         .unwrap();
         let check = |user, database, address: &str, is_encrypted| {
             rules
-                .check(Connecting { user, database, address: address.parse().unwrap(), is_encrypted })
+                .check(Connecting {
+                    user,
+                    database,
+                    address: address.parse().unwrap(),
+                    is_encrypted,
+                    certificate: None,
+                })
                 .map_err(|e| e.to_string())
         };
         for (user, database, address, is_encrypted) in [
@@ -225,7 +318,7 @@ mod tests {
             ("any", "x", "::1", true),
             ("any", "x", "fd00::7", false),
         ] {
-            assert_eq!(check(user, database, address, is_encrypted), Ok(()), "{user} {address}");
+            assert_eq!(check(user, database, address, is_encrypted), Ok(Login::Password), "{user} {address}");
         }
         for (user, database, address, is_encrypted) in [
             ("eve", "all", "127.0.0.1", true),
@@ -249,16 +342,58 @@ mod tests {
                     user: "a",
                     database: "b",
                     address: "8.8.8.8".parse().unwrap(),
-                    is_encrypted: false
+                    is_encrypted: false,
+                    certificate: None,
                 })
                 .is_ok()
         );
         assert!(
             HostRules::parse("")
                 .unwrap()
-                .check(Connecting { user: "a", database: "b", address: "::1".parse().unwrap(), is_encrypted: true })
+                .check(Connecting {
+                    user: "a",
+                    database: "b",
+                    address: "::1".parse().unwrap(),
+                    is_encrypted: true,
+                    certificate: None,
+                })
                 .is_err()
         );
+    }
+
+    #[test]
+    fn certificates_are_asked_for() {
+        let rules = HostRules::parse(
+            "hostssl all ann all cert\n\
+             hostssl all bob all scram-sha-256 clientcert=verify-full\n\
+             hostssl all cat 10.0.0.0 255.0.0.0 scram-sha-256 clientcert=verify-ca\n\
+             host all dan all scram-sha-256\n",
+        )
+        .unwrap();
+        assert!(rules.need_certificates());
+        assert!(!HostRules::default().need_certificates());
+        assert!(!HostRules::parse("host all all all scram-sha-256").unwrap().need_certificates());
+        let check = |user, name: Option<&str>| {
+            let certificate = name.map(|name| ClientCertificate {
+                common_name: Some(name).filter(|name| !name.is_empty()).map(str::to_owned),
+            });
+            let address = "10.0.0.1".parse().unwrap();
+            let client =
+                Connecting { user, database: "x", address, is_encrypted: true, certificate: certificate.as_ref() };
+            rules.check(client).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("ann", Some("ann")), Ok(Login::Certificate));
+        assert_eq!(check("bob", Some("bob")), Ok(Login::Password));
+        assert_eq!(check("cat", Some("ann")), Ok(Login::Password));
+        assert_eq!(check("cat", Some("")), Ok(Login::Password));
+        assert_eq!(check("dan", None), Ok(Login::Password));
+        for user in ["ann", "bob", "cat"] {
+            assert_eq!(check(user, None), Err("connection requires a valid client certificate".into()), "{user}");
+        }
+        for (user, name) in [("ann", "bob"), ("ann", ""), ("bob", "ann"), ("ann", "Ann")] {
+            let expected = format!("certificate authentication failed for user \"{user}\"");
+            assert_eq!(check(user, Some(name)), Err(expected), "{user} {name}");
+        }
     }
 
     #[test]
@@ -268,6 +403,12 @@ mod tests {
             ("host all all", "expected host DATABASE"),
             ("host all all all trust", "\"trust\" is not supported"),
             ("host all all all md5", "\"md5\" is not supported"),
+            ("host all all all cert", "need hostssl"),
+            ("hostnossl all all all scram-sha-256 clientcert=verify-ca", "need hostssl"),
+            ("hostssl all all all cert clientcert=verify-ca", "clientcert=verify-full"),
+            ("hostssl all all all reject clientcert=verify-ca", "rules that do not reject"),
+            ("hostssl all all all scram-sha-256 clientcert=no", "\"clientcert=no\" is not supported"),
+            ("hostssl all all all cert map=lab", "\"map=lab\" is not supported"),
             ("host all all 10.0.0.1/8 reject", "the network is 10.0.0.0/8"),
             ("host all all lab.example reject", "is not all or a network"),
             ("host all all 10.0.0.0/40 reject", "is not all or a network"),

@@ -18,6 +18,9 @@ use crate::privileges::TABLES;
 use crate::settings::{check_setting, is_of_session};
 use crate::{AllowedLocations, AuditLog, Denial, Error, Event, HostRules, User, Users};
 
+/// The schema of a session's temporary tables, which are its own.
+pub const TEMPORARY: &str = "pg_temp";
+
 /// Who may do what on a server.
 #[derive(Debug)]
 pub struct Permissions {
@@ -107,7 +110,7 @@ impl Permissions {
             DdlStatement::DropView(view) => Some(&view.name),
             _ => None,
         };
-        let table = table.map(|name| resolved(name, context));
+        let table = table.map(|name| resolved_table(name, context));
         let object = match (&table, ddl) {
             (Some(name), _) => format!("{}.{}", name.schema, name.table),
             (None, DdlStatement::CreateCatalogSchema(schema)) => schema.schema_name.clone(),
@@ -116,7 +119,7 @@ impl Permissions {
             (None, other) => other.name().to_owned(),
         };
         self.audit.record(&user.name, client, Event::Changed { command: &command(ddl.name()), object: &object });
-        if let Some(name) = table.filter(|_| created) {
+        if let Some(name) = table.filter(|name| created && *name.schema != *TEMPORARY) {
             let owner = (!user.is_superuser()).then_some(user.name.as_str());
             self.users.set_owner(&name.schema, &name.table, owner);
         }
@@ -184,7 +187,7 @@ impl Judge<'_> {
         let owner = |schema: &str| {
             self.permissions.users.privileges(|privileges| privileges.owner(schema, &name.table).cloned())
         };
-        self.is_of_users(name) && owner(&name.schema).as_ref() == Some(&self.user.name)
+        *name.schema == *TEMPORARY || self.is_of_users(name) && owner(&name.schema).as_ref() == Some(&self.user.name)
     }
 
     /// Returns true if a name is that of a table where analysts create them.
@@ -212,7 +215,10 @@ impl Judge<'_> {
             DdlStatement::DropView(view) => (&view.name, true),
             _ => return Ok(Some(Denial::Role(Role::Superuser))),
         };
-        let name = resolved(name, self.context);
+        let name = resolved_table(name, self.context);
+        if *name.schema == *TEMPORARY {
+            return Ok(None);
+        }
         if !self.is_of_users(&name) {
             return Ok(Some(Denial::Role(Role::Superuser)));
         }
@@ -225,7 +231,7 @@ impl Judge<'_> {
         if self.user.is_superuser() {
             return None;
         }
-        let name = resolved(&statement.table_name, self.context);
+        let name = resolved_table(&statement.table_name, self.context);
         let is_owner = |name: &ResolvedTableReference| {
             let least = self.below(Role::Analyst).map(|_| Denial::Role(Role::Analyst));
             least.or_else(|| (!self.owns(name)).then(|| Denial::Owner(name.table.to_string())))
@@ -267,11 +273,21 @@ fn catalog_of(context: &SessionContext) -> String {
     context.state_ref().read().config_options().catalog.default_catalog.clone()
 }
 
-fn resolved(name: &TableReference, context: &SessionContext) -> ResolvedTableReference {
-    let state = context.state_ref();
-    let state = state.read();
-    let defaults = &state.config_options().catalog;
-    name.clone().resolve(&defaults.default_catalog, &defaults.default_schema)
+/// Returns the whole name of a table, which is a temporary one if it has no schema and the session has one of that name.
+pub fn resolved_table(name: &TableReference, context: &SessionContext) -> ResolvedTableReference {
+    let (catalog, schema) = {
+        let state = context.state_ref();
+        let state = state.read();
+        let defaults = &state.config_options().catalog;
+        (defaults.default_catalog.clone(), defaults.default_schema.clone())
+    };
+    if let TableReference::Bare { table } = name {
+        let temporary = TableReference::full(catalog.as_str(), TEMPORARY, Arc::clone(table));
+        if context.table_exist(temporary.clone()).unwrap_or(false) {
+            return temporary.resolve(&catalog, &schema);
+        }
+    }
+    name.clone().resolve(&catalog, &schema)
 }
 
 /// Returns the name of the setting that a statement changes, if not everybody may change it.

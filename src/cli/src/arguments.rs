@@ -73,6 +73,7 @@ impl Default for Command {
             audit_log: None,
             tls_cert: None,
             tls_key: None,
+            tls_client_authorities: None,
             allow_unencrypted: false,
             max_connections: 100,
             max_connections_per_user: None,
@@ -362,6 +363,9 @@ pub(crate) struct Serve {
     /// Private key in PEM: PKCS#8, PKCS#1 or SEC1
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Authorities, in PEM, that sign the certificates of clients; --host-rules says who needs one
+    #[arg(long = "tls-client-ca", value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_authorities: Option<PathBuf>,
     /// Serve other machines without encryption
     #[arg(long)]
     pub(crate) allow_unencrypted: bool,

@@ -11,7 +11,9 @@ use crate::console::{self, Failure};
 
 pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
     let engine = start_engine(&options.engine).await?;
-    let tls = options.tls_cert.zip(options.tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
+    let client_authorities = options.tls_client_authorities;
+    let tls = options.tls_cert.zip(options.tls_key);
+    let tls = tls.map(|(certificate, key)| TlsFiles { certificate, key, client_authorities });
     let web = neuroql_web::Config {
         hosts: options.http_hosts,
         cors: options.http_cors,

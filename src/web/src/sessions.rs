@@ -112,7 +112,9 @@ impl Logins {
         }
         let audit = &self.permissions.audit;
         let client = SocketAddr::from((address, 0));
-        let connecting = Connecting { user: name, database: DATABASE, address, is_encrypted: self.is_secure };
+        // Browsers are not asked for certificates: who needs one is refused.
+        let is_encrypted = self.is_secure;
+        let connecting = Connecting { user: name, database: DATABASE, address, is_encrypted, certificate: None };
         if let Err(refused) = self.permissions.hosts.check(connecting) {
             let message = refused.to_string();
             audit.record(name, client, Event::LogInFailed { sqlstate: refused.sqlstate(), message: &message });

@@ -9,7 +9,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, Value, ValueWithSpan, VisitMut, VisitorMut};
 
-use neuroql_access::Users;
+use neuroql_access::{Users, resolved_table};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
@@ -102,8 +102,8 @@ fn forget_owners(users: &Users, names: impl IntoIterator<Item = ResolvedTableRef
 /// Returns the name that a statement drops.
 fn dropped_table(ddl: &DdlStatement, context: &SessionContext) -> Option<ResolvedTableReference> {
     match ddl {
-        DdlStatement::DropTable(table) => Some(resolved(&table.name, context)),
-        DdlStatement::DropView(view) => Some(resolved(&view.name, context)),
+        DdlStatement::DropTable(table) => Some(resolved_table(&table.name, context)),
+        DdlStatement::DropView(view) => Some(resolved_table(&view.name, context)),
         _ => None,
     }
 }
@@ -141,13 +141,6 @@ pub(crate) fn written(mut statement: Statement) -> String {
     statement.to_string()
 }
 
-fn resolved(name: &TableReference, context: &SessionContext) -> ResolvedTableReference {
-    let state = context.state_ref();
-    let state = state.read();
-    let defaults = &state.config_options().catalog;
-    name.clone().resolve(&defaults.default_catalog, &defaults.default_schema)
-}
-
 /// Returns the name of the table or view that a statement creates, and true if it replaces another one.
 fn created_table(ddl: &DdlStatement, context: &SessionContext) -> Option<(ResolvedTableReference, bool)> {
     let (name, replaces) = match ddl {
@@ -156,7 +149,7 @@ fn created_table(ddl: &DdlStatement, context: &SessionContext) -> Option<(Resolv
         DdlStatement::CreateView(view) => (&view.name, view.or_replace),
         _ => return None,
     };
-    Some((resolved(name, context), replaces))
+    Some((resolved_table(name, context), replaces))
 }
 
 /// Returns the table or view that a statement creates or drops, if ROLLBACK can restore what its name stood for.
@@ -169,7 +162,7 @@ fn changed_table(ddl: &DdlStatement, context: &SessionContext) -> Option<Resolve
         DdlStatement::DropView(view) => &view.name,
         _ => return None,
     };
-    let name = resolved(name, context);
+    let name = resolved_table(name, context);
     // A model is a schema, too.
     let is_model = matches!(ddl, DdlStatement::CreateExternalTable(table) if table.file_type.eq_ignore_ascii_case("model"))
         || context.catalog(&name.catalog).is_some_and(|catalog| catalog.schema(&name.table).is_some());

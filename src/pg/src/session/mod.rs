@@ -9,10 +9,12 @@ mod explain;
 mod grants;
 pub(crate) mod plan_cache;
 mod planner;
+pub(crate) mod progress;
 pub(crate) mod result_stream;
 pub(crate) mod scroll;
 pub(crate) mod set_show;
 pub(crate) mod settings;
+pub(crate) mod temporary_tables;
 mod transaction;
 mod user_limits;
 
@@ -54,6 +56,7 @@ use crate::session::planner::Planner;
 use crate::session::result_stream::{ResultRows, executed, isolated};
 use crate::session::scroll::ScrollRows;
 use crate::session::settings::{REPORTED, Settings, Timeouts};
+use crate::session::temporary_tables::TemporaryTables;
 use crate::session::transaction::{TableLocks, Transaction};
 use crate::session::user_limits::{AllUserResources, UserResources};
 use crate::sql::parameters::{self, Parameter};
@@ -211,6 +214,7 @@ impl Outcome {
 pub(crate) struct Session {
     pub(crate) base: Arc<ServerState>,
     pub(crate) context: SessionContext,
+    pub(crate) temporary: TemporaryTables,
     pub(crate) user: User,
     pub(crate) client: SocketAddr,
     resources: Arc<UserResources>,
@@ -253,9 +257,16 @@ impl Session {
         config.options_mut().extensions.insert(base.permissions.rights(&user));
         let resources = base.resources.of(&user, base.state.runtime_env())?;
         let runtime = resources.runtime.as_ref().unwrap_or(base.state.runtime_env());
+        let temporary = TemporaryTables::default();
+        let catalogs = {
+            let defaults = &base.state.config_options().catalog;
+            let server = Arc::clone(base.state.catalog_list());
+            temporary.over(server, &defaults.default_catalog, &defaults.default_schema)
+        };
         let state = SessionStateBuilder::new_from_existing(base.state.clone())
             .with_session_id(format!("pg-{pid}"))
             .with_config(config)
+            .with_catalog_list(catalogs)
             .with_runtime_env(Arc::clone(runtime))
             .build();
         let context = SessionContext::new_with_state(state);
@@ -268,6 +279,7 @@ impl Session {
         Ok(Self {
             base,
             context,
+            temporary,
             user,
             client,
             resources,
@@ -389,6 +401,7 @@ impl Session {
         let planner = Planner {
             context: self.context.clone(),
             state,
+            temporary: self.temporary.clone(),
             objects: Arc::clone(&self.objects),
             permissions: Arc::clone(&self.base.permissions),
             user: self.user.clone(),
@@ -653,6 +666,7 @@ impl Session {
         if schema != self.schema {
             self.follow("datafusion.catalog.default_schema", schema.clone()).await?;
             functions::register_current_schema(&self.context, &schema);
+            self.temporary.set_default_schema(&schema);
             self.schema = schema;
         }
         if zone != self.time_zone {

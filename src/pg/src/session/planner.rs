@@ -18,6 +18,7 @@ use crate::catalog;
 use crate::catalog::objects::{Objects, Snapshot};
 use crate::encode::column::Columns;
 use crate::session::plan_cache::PlanCache;
+use crate::session::temporary_tables::TemporaryTables;
 use crate::session::{PlanVersion, PreparedStatement};
 use crate::session::{ddl, explain};
 use crate::sql::column_names;
@@ -32,6 +33,7 @@ pub(crate) struct Planner {
     pub(crate) context: SessionContext,
     /// The state of this statement alone: planning ends when the guard of the state is dropped.
     pub(crate) state: SessionState,
+    pub(crate) temporary: TemporaryTables,
     pub(crate) objects: Arc<Objects>,
     pub(crate) permissions: Arc<Permissions>,
     pub(crate) user: User,
@@ -93,6 +95,7 @@ impl Planner {
                 && !self.state.aggregate_functions().contains_key(name)
                 && !self.state.window_functions().contains_key(name)
         })?;
+        self.temporary.check(&statement)?;
         let mut again = statement.clone();
         let mut plan = match self.state.statement_to_plan(statement).await {
             // Expressions that are written otherwise and planned alike, such as `every(a)` beside `bool_and(a)`.

@@ -14,6 +14,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -23,6 +24,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinError, block_in_place};
 
 use crate::session::plan_cache::PlanGuard;
+use crate::session::progress::Progress;
 use crate::wire::error_response::SqlError;
 
 /// A future with a large stack: expressions are trees, and a client writes them as deep as `parse` allows. Costs
@@ -55,9 +57,20 @@ impl<F: Future> Future for BlockingFuture<F> {
     }
 }
 
-/// Plans a query.
-async fn planned(state: SessionState, plan: LogicalPlan) -> Result<SendableRecordBatchStream, DataFusionError> {
-    BlockingFuture(Box::pin(DataFrame::new(state, plan).execute_stream())).await
+/// Plans a query and starts it.
+async fn started(
+    state: SessionState,
+    plan: LogicalPlan,
+    progress: Progress,
+) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let planned = async move {
+        let frame = DataFrame::new(state, plan);
+        let context = Arc::new(frame.task_ctx());
+        let plan = frame.create_physical_plan().await?;
+        progress.planned(&plan);
+        execute_stream(plan, context)
+    };
+    BlockingFuture(Box::pin(planned)).await
 }
 
 /// Runs work that may compute for long in a task of its own, ended with this future.
@@ -73,7 +86,7 @@ pub(crate) async fn isolated<T: Send + 'static, E: Into<SqlError> + Send + 'stat
 /// Runs a statement to its end in a task of its own, ended with this future.
 pub(crate) async fn executed(context: &SessionContext, plan: LogicalPlan) -> Result<Vec<RecordBatch>, SqlError> {
     let (state, _guard) = interruptible(context);
-    isolated(async move { planned(state, plan).await?.try_collect::<Vec<_>>().await }).await
+    isolated(async move { started(state, plan, Progress::begin()).await?.try_collect::<Vec<_>>().await }).await
 }
 
 fn join_failed(error: JoinError) -> SqlError {
@@ -91,6 +104,7 @@ pub(crate) struct ResultRows {
     left: usize,
     /// Change rows before they are taken, one after the other, but not their number.
     shows: Vec<fn(RecordBatch) -> RecordBatch>,
+    progress: Progress,
 }
 
 struct BatchFeed {
@@ -116,12 +130,19 @@ impl ResultRows {
     /// Starts a query.
     pub(crate) fn start(context: &SessionContext, plan: LogicalPlan) -> Self {
         let (state, guard) = interruptible(context);
-        Self::new(BatchFeed {
-            source: BatchSource::task(planned(state, plan)),
+        let progress = Progress::begin();
+        let feed = BatchFeed {
+            source: BatchSource::task(started(state, plan, progress.clone())),
             rest: None,
             _guard: guard,
             plan_guard: None,
-        })
+        };
+        Self { progress, ..Self::new(feed) }
+    }
+
+    /// Returns what the query has done so far.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Starts a query whose plan is kept.
@@ -145,12 +166,12 @@ impl ResultRows {
     }
 
     fn new(feed: BatchFeed) -> Self {
-        Self { feed: Arc::new(Mutex::new(feed)), left: usize::MAX, shows: Vec::new() }
+        Self { feed: Arc::new(Mutex::new(feed)), left: usize::MAX, shows: Vec::new(), progress: Progress::begin() }
     }
 
     /// Returns the same rows, but at most `count` of them.
     pub(crate) fn first(&self, count: usize) -> Self {
-        Self { feed: Arc::clone(&self.feed), left: count, shows: self.shows.clone() }
+        Self { left: count, ..self.clone() }
     }
 
     /// Returns the same rows, changed by a function that leaves their number as it is.

@@ -101,7 +101,7 @@ fn value_text(values: &[Expr]) -> Option<String> {
 
 /// Returns true for a setting of DataFusion or of an extension of it: the part before the dot is a prefix of settings.
 fn is_engine_setting(session: &Session, name: &str) -> bool {
-    let Some((space, _)) = name.split_once('.') else { return false };
+    let Some((space, _)) = name.split_once('.').filter(|_| !settings::is_defined(name)) else { return false };
     let space = format!("{}.", space.to_ascii_lowercase());
     engine_settings(session).iter().any(|entry| entry.key.starts_with(&space))
 }
@@ -162,6 +162,13 @@ pub(crate) async fn discard(session: &mut Session, what: &DiscardObject) -> Resu
         session.portals.clear();
         session.prepared.clear();
         reset_all(session);
+    }
+    if matches!(what, DiscardObject::ALL | DiscardObject::TEMP) {
+        if session.status != TransactionStatus::Idle {
+            return Err(SqlError::error("25001", "DISCARD TEMP cannot run inside a transaction block").into());
+        }
+        session.temporary.clear()?;
+        session.base.catalog_changed();
     }
     Ok(Outcome::Done(format!("DISCARD {what}")))
 }

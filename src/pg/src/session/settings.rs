@@ -107,6 +107,7 @@ static DEFINITIONS: &[SettingDefinition] = &[
     define("lock_timeout", "0", SettingKind::Milliseconds, HARMLESS),
     define("max_identifier_length", "63", SettingKind::Fixed, "Longest name."),
     define("max_index_keys", "32", SettingKind::Fixed, "Most columns of an index."),
+    define("neuroql.progress", "off", SettingKind::Bool, "Whether a long SELECT reports its progress each second."),
     define(
         "plan_cache_mode",
         "auto",
@@ -341,6 +342,11 @@ impl Settings {
         self.value(name) == "on"
     }
 
+    /// Returns true if statements report their progress.
+    pub(crate) fn reports_progress(&self) -> bool {
+        self.value("neuroql.progress") == "on"
+    }
+
     /// Returns the schemas of `search_path`.
     pub(crate) fn search_path(&self) -> Vec<String> {
         self.value("search_path")
@@ -363,6 +369,11 @@ impl Settings {
 
 fn definition(key: &str) -> Option<&'static SettingDefinition> {
     DEFINITIONS.iter().find(|found| found.name.eq_ignore_ascii_case(key))
+}
+
+/// Returns true if a setting is one of those above, not one of the engine.
+pub(crate) fn is_defined(name: &str) -> bool {
+    definition(name).is_some()
 }
 
 pub(crate) fn unknown(name: &str) -> SqlError {

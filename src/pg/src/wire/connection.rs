@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
@@ -20,18 +21,18 @@ use datafusion_postgres::pgwire::messages::{PgWireBackendMessage as Message, PgW
 
 use neuroql_access::Event;
 
-use crate::catalog::objects::Objects;
 use crate::encode::column::{self, Columns};
 use crate::encode::copy::CopyFormat;
 use crate::session::commands::{self, PORTAL};
 use crate::session::copy_in::CopyIn;
+use crate::session::progress;
 use crate::session::result_stream::ResultRows;
 use crate::session::{
     CommandTag, Outcome, Portal, PreparedStatement, Session, in_failed_transaction, without_locations,
 };
 use crate::sql::parameters;
 use crate::wire::connection_slots::ConnectionSlot;
-use crate::wire::error_response::{Failure, SqlError};
+use crate::wire::error_response::{Failure, SqlError, notice};
 use crate::wire::framing::{Inbox, Outbox};
 use crate::wire::interrupt::{InterruptHandler, shutting_down, within};
 
@@ -163,7 +164,7 @@ impl Connection {
                     Outcome::Rows(mut rows, tag) => {
                         let fields = describe_columns(session, prepared.columns.as_deref(), &Format::UnifiedText)?;
                         outbox.put(row_description(&fields))?;
-                        let (sent, _) = send_rows(&mut rows, &fields, &session.objects, outbox, usize::MAX).await?;
+                        let (sent, _) = send_rows(&mut rows, &fields, session, outbox, usize::MAX).await?;
                         complete(session, outbox, tag.spell(sent)).await?;
                     }
                 }
@@ -324,7 +325,7 @@ impl Connection {
             let fields = describe_columns(session, columns.as_deref(), &portal.format)?;
             if let Some((rows, tag)) = &mut portal.running {
                 let tag: CommandTag = *tag;
-                let (sent, finished) = send_rows(rows, &fields, &session.objects, outbox, most).await?;
+                let (sent, finished) = send_rows(rows, &fields, session, outbox, most).await?;
                 if finished {
                     complete(session, outbox, tag.spell(sent)).await?;
                 } else {
@@ -440,13 +441,11 @@ async fn send_copy(
         None => bytes,
     };
     let mut sent = 0;
+    let reports_progress = session.settings().reports_progress();
     loop {
         let batch = match rows.next_now(usize::MAX) {
             Some(batch) => batch?,
-            None => {
-                outbox.flush().await?;
-                rows.next(usize::MAX).await?
-            }
+            None => next_batch(rows, usize::MAX, reports_progress, outbox).await?,
         };
         let Some(batch) = batch else { break };
         sent += batch.num_rows();
@@ -507,27 +506,51 @@ async fn receive_copy(
     interrupts.during(inbox, limit, work).await
 }
 
+/// Waits for the next rows of a query that is slower than its client, which gets those before them, and reports of its
+/// progress if it asks for them.
+async fn next_batch(
+    rows: &mut ResultRows,
+    most: usize,
+    reports_progress: bool,
+    outbox: &mut Outbox,
+) -> Result<Option<RecordBatch>, Failure> {
+    outbox.flush().await?;
+    if !reports_progress {
+        return Ok(rows.next(most).await?);
+    }
+    let progress = rows.progress().clone();
+    let next = rows.next(most);
+    tokio::pin!(next);
+    loop {
+        tokio::select! {
+            biased;
+            batch = &mut next => return Ok(batch?),
+            () = tokio::time::sleep(progress::INTERVAL) => {
+                outbox.put(notice(progress.text()))?;
+                outbox.flush().await?;
+            }
+        }
+    }
+}
+
 /// Sends at most `most` rows; returns their number, and true if they were the last.
 async fn send_rows(
     rows: &mut ResultRows,
     fields: &Arc<Vec<FieldInfo>>,
-    objects: &Objects,
+    session: &Session,
     outbox: &mut Outbox,
     most: usize,
 ) -> Result<(usize, bool), Failure> {
     let mut sent = 0;
+    let reports_progress = session.settings().reports_progress();
     while sent < most {
         let batch = match rows.next_now(most - sent) {
             Some(batch) => batch?,
-            None => {
-                // The query is slower than the client, which should get the rows so far.
-                outbox.flush().await?;
-                rows.next(most - sent).await?
-            }
+            None => next_batch(rows, most - sent, reports_progress, outbox).await?,
         };
         let Some(batch) = batch else { return Ok((sent, true)) };
         sent += batch.num_rows();
-        for row in column::encode(fields, &batch, objects)? {
+        for row in column::encode(fields, &batch, &session.objects)? {
             outbox.put(Message::DataRow(row?))?;
             if outbox.is_full() {
                 outbox.flush().await?;

@@ -100,6 +100,13 @@ pub(crate) fn warning(sqlstate: &str, message: &str) -> PgWireBackendMessage {
     PgWireBackendMessage::NoticeResponse(info.into())
 }
 
+/// A notice.
+pub(crate) fn notice(message: String) -> PgWireBackendMessage {
+    let mut info = ErrorInfo::new("NOTICE".into(), "00000".into(), message);
+    info.severity_nonlocalized = Some("NOTICE".into());
+    PgWireBackendMessage::NoticeResponse(info.into())
+}
+
 impl From<DataFusionError> for SqlError {
     fn from(error: DataFusionError) -> Self {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);

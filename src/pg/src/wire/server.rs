@@ -114,6 +114,11 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
 
         let hosts = config.host_rules.as_deref().map(HostRules::read).transpose()?.unwrap_or_default();
+        let shows_certificates = config.tls.as_ref().is_some_and(|tls| tls.client_authorities.is_some());
+        if let Some(file) = config.host_rules.filter(|_| hosts.need_certificates() && !shows_certificates) {
+            let reason = "they ask for certificates of clients, which --tls-client-ca is for".into();
+            return Err(neuroql_access::Error::HostRules { file, reason }.into());
+        }
         let audit = match config.audit_log {
             Some(file) => AuditLog::open(file.clone()).map_err(|source| Error::Audit { file, source })?,
             None => AuditLog::default(),

@@ -3,7 +3,7 @@
 //! The peer is a stranger here, so packets are read exactly, in small bounded pieces, and nothing of the first
 //! plaintext bytes can slip into an encrypted conversation.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use datafusion_postgres::pgwire::messages::startup::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
 
 use crate::session::settings::Timeouts;
 use crate::session::{ServerState, Session};
@@ -22,8 +23,8 @@ use crate::wire::connection_slots::{ConnectionSlot, ConnectionSlots, PendingConn
 use crate::wire::error_response::{Failure, SqlError};
 use crate::wire::framing::{HEADER, Inbox, LARGEST_STARTUP_PACKET, Outbox, Socket, Tcp, split};
 use crate::wire::interrupt::{InterruptHandler, Phase, shutting_down};
-use crate::wire::tls::{ALPN, Tls};
-use neuroql_access::{ChannelBinding, Connecting, Event, Exchange, FailedLogins, User};
+use crate::wire::tls::{ALPN, Tls, client_certificate};
+use neuroql_access::{ChannelBinding, ClientCertificate, Connecting, Event, Exchange, FailedLogins, Login, User};
 
 const CANCEL_REQUEST: i32 = 80_877_102;
 const SSL_REQUEST: i32 = 80_877_103;
@@ -44,6 +45,19 @@ pub(crate) struct StartupContext {
     pub(crate) starting: PendingConnections,
     pub(crate) failed: FailedLogins,
     pub(crate) timeouts: Timeouts,
+}
+
+/// Encryption of a connection.
+struct Secure {
+    /// The certificate that the client has shown.
+    certificate: Option<ClientCertificate>,
+}
+
+/// A client that asks to come in.
+struct Peer {
+    address: SocketAddr,
+    /// `None` without encryption.
+    secure: Option<Secure>,
 }
 
 /// The first packet of a connection.
@@ -72,7 +86,8 @@ impl StartupContext {
                 return None;
             }
             Ok(FirstPacket::Startup { minor, parameters }) => {
-                self.welcome(&mut inbox, &mut outbox, peer, secure, minor, parameters).await
+                let peer = Peer { address: peer, secure };
+                self.welcome(&mut inbox, &mut outbox, &peer, minor, parameters).await
             }
             Ok(FirstPacket::Ssl | FirstPacket::Gss) => {
                 Err(SqlError::protocol_violation("unexpected encryption request").into())
@@ -88,8 +103,8 @@ impl StartupContext {
         let (mut inbox, mut outbox) = split(Box::new(pipe), None);
         let admitted = match first {
             Ok(FirstPacket::Startup { minor, parameters }) => {
-                let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-                self.welcome(&mut inbox, &mut outbox, here, false, minor, parameters).await
+                let here = Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), secure: None };
+                self.welcome(&mut inbox, &mut outbox, &here, minor, parameters).await
             }
             Ok(_) => Err(SqlError::protocol_violation("expected a startup packet").into()),
             Err(failure) => Err(failure),
@@ -98,18 +113,17 @@ impl StartupContext {
     }
 
     /// Negotiates encryption and reads the packet after that.
-    async fn open(&self, mut stream: Tcp) -> std::io::Result<(Box<dyn Socket>, bool, Result<FirstPacket, Failure>)> {
+    async fn open(&self, mut stream: Tcp) -> std::io::Result<Opened> {
         let mut byte = [0];
         if let Some(tls) = &self.tls
             && stream.0.peek(&mut byte).await? == 1
             && byte[0] == TLS_HANDSHAKE
         {
-            let mut encrypted = tls.acceptor.accept(stream).await?;
+            let encrypted = tls.acceptor.accept(stream).await?;
             if encrypted.get_ref().1.alpn_protocol() != Some(ALPN) {
                 return Err(std::io::ErrorKind::InvalidData.into());
             }
-            let first = read_first(&mut encrypted).await;
-            return Ok((Box::new(encrypted), true, first));
+            return Ok(encrypted_socket(encrypted).await);
         }
         // Each kind of encryption may be asked for once.
         for _ in 0..2 {
@@ -117,18 +131,16 @@ impl StartupContext {
                 Ok(FirstPacket::Ssl) => match &self.tls {
                     Some(tls) => {
                         stream.write_all(b"S").await?;
-                        let mut encrypted = tls.acceptor.accept(stream).await?;
-                        let first = read_first(&mut encrypted).await;
-                        return Ok((Box::new(encrypted), true, first));
+                        return Ok(encrypted_socket(tls.acceptor.accept(stream).await?).await);
                     }
                     None => stream.write_all(b"N").await?,
                 },
                 Ok(FirstPacket::Gss) => stream.write_all(b"N").await?,
-                first => return Ok((Box::new(stream), false, first)),
+                first => return Ok((Box::new(stream), None, first)),
             }
         }
         let first = read_first(&mut stream).await;
-        Ok((Box::new(stream), false, first))
+        Ok((Box::new(stream), None, first))
     }
 
     /// Lets a client in, and notes in the audit log whether it came in.
@@ -136,19 +148,18 @@ impl StartupContext {
         &self,
         inbox: &mut Inbox,
         outbox: &mut Outbox,
-        peer: SocketAddr,
-        secure: bool,
+        peer: &Peer,
         minor: u16,
         parameters: Vec<(String, String)>,
     ) -> Result<(Session, InterruptHandler, ConnectionSlot), Failure> {
         let user = parameters.iter().find(|(name, _)| name == "user").map(|(_, user)| user.clone()).unwrap_or_default();
-        let admitted = self.log_in(inbox, outbox, peer, secure, minor, parameters).await;
+        let admitted = self.log_in(inbox, outbox, peer, minor, parameters).await;
         let audit = &self.base.permissions.audit;
         match &admitted {
-            Ok((session, ..)) => audit.record(&session.user.name, peer, Event::LogIn),
+            Ok((session, ..)) => audit.record(&session.user.name, peer.address, Event::LogIn),
             Err(Failure::SqlError(error)) => {
                 let event = Event::LogInFailed { sqlstate: &error.sqlstate, message: &error.message };
-                audit.record(&user, peer, event);
+                audit.record(&user, peer.address, event);
             }
             Err(Failure::Disconnected) => {}
         }
@@ -159,8 +170,7 @@ impl StartupContext {
         &self,
         inbox: &mut Inbox,
         outbox: &mut Outbox,
-        peer: SocketAddr,
-        secure: bool,
+        peer: &Peer,
         minor: u16,
         parameters: Vec<(String, String)>,
     ) -> Result<(Session, InterruptHandler, ConnectionSlot), Failure> {
@@ -179,15 +189,18 @@ impl StartupContext {
         }
         // Without a database a client means the one that is named like the user.
         let database = find("database").filter(|name| !name.is_empty()).unwrap_or(user);
-        let connecting = Connecting { user, database, address: peer.ip(), is_encrypted: secure };
-        self.base.permissions.hosts.check(connecting).map_err(|error| SqlError::from(error).into_fatal())?;
-        let user = self.authenticate(inbox, outbox, peer.ip(), secure, user).await?;
+        let certificate = peer.secure.as_ref().and_then(|secure| secure.certificate.as_ref());
+        let is_encrypted = peer.secure.is_some();
+        let connecting = Connecting { user, database, address: peer.address.ip(), is_encrypted, certificate };
+        let login = self.base.permissions.hosts.check(connecting);
+        let login = login.map_err(|error| SqlError::from(error).into_fatal())?;
+        let user = self.authenticate(inbox, outbox, peer, login, user).await?;
         let slot = self.slots.take(&user)?;
 
-        let registration = self.base.registry().register(&user, peer);
+        let registration = self.base.registry().register(&user, peer.address);
         let (pid, secret) = (registration.pid, i32::from_be_bytes(registration.secret));
         let mut session =
-            Session::new(Arc::clone(&self.base), user, peer, pid, &self.timeouts).map_err(SqlError::from)?;
+            Session::new(Arc::clone(&self.base), user, peer.address, pid, &self.timeouts).map_err(SqlError::from)?;
         apply_parameters(&session, &parameters).map_err(SqlError::into_fatal)?;
         session.synchronize().await.map_err(SqlError::into_fatal)?;
 
@@ -203,11 +216,13 @@ impl StartupContext {
         &self,
         inbox: &mut Inbox,
         outbox: &mut Outbox,
-        peer: IpAddr,
-        secure: bool,
+        peer: &Peer,
+        login: Login,
         user: &str,
     ) -> Result<User, Failure> {
-        let local = peer.to_canonical().is_loopback();
+        let address = peer.address.ip().to_canonical();
+        let local = address.is_loopback();
+        let secure = peer.secure.is_some();
         let users = &self.base.permissions.users;
         if !users.have_passwords() {
             // The server then listens on loopback only; this checks it once more.
@@ -225,6 +240,10 @@ impl StartupContext {
         let changed = Arc::clone(users);
         tokio::task::spawn_blocking(move || changed.refresh()).await.map_err(|_| shutting_down())?;
         let (found, verifier) = users.lookup(user);
+        if login == Login::Certificate {
+            let denied = || SqlError::fatal("28000", format!("certificate authentication failed for user \"{user}\""));
+            return Ok(found.ok_or_else(denied)?);
+        }
 
         let end_point = self.tls.as_ref().and_then(|tls| tls.end_point.as_deref()).filter(|_| secure);
         let mechanisms = end_point.map(|_| SCRAM_PLUS).into_iter().chain([SCRAM]);
@@ -255,17 +274,26 @@ impl StartupContext {
         let client_final = std::str::from_utf8(&body).map_err(|_| malformed())?;
         match (exchange.finish(client_final), found) {
             (Some(server_final), Some(found)) => {
-                self.failed.forget(peer.to_canonical());
+                self.failed.forget(address);
                 outbox.put(Message::Authentication(Authentication::SASLFinal(Bytes::from(server_final))))?;
                 Ok(found)
             }
             // The answer does not tell a wrong name from a wrong password.
             _ => {
-                tokio::time::sleep(self.failed.add(peer.to_canonical())).await;
+                tokio::time::sleep(self.failed.add(address)).await;
                 Err(SqlError::fatal("28P01", format!("password authentication failed for user \"{user}\"")).into())
             }
         }
     }
+}
+
+/// A socket, its encryption, and the first packet that came over it.
+type Opened = (Box<dyn Socket>, Option<Secure>, Result<FirstPacket, Failure>);
+
+async fn encrypted_socket(mut stream: TlsStream<Tcp>) -> Opened {
+    let secure = Secure { certificate: client_certificate(stream.get_ref().1) };
+    let first = read_first(&mut stream).await;
+    (Box::new(stream), Some(secure), first)
 }
 
 /// Returns the connection of a client that may come in; tells another why not.

@@ -4,21 +4,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::aws_lc_rs::digest;
+use neuroql_access::ClientCertificate;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection};
+use x509_certificate::X509Certificate;
 
 use crate::Error;
 
-/// Certificate chain and private key, both in PEM.
+/// Certificates and private key, in PEM.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
     /// The server's certificate, followed by any intermediate ones.
     pub certificate: PathBuf,
     /// Its private key, in PKCS#8, PKCS#1 or SEC1.
     pub key: PathBuf,
+    /// Certificates of the authorities that sign those of clients. With it clients may show one; host rules ask for it.
+    pub client_authorities: Option<PathBuf>,
 }
 
 /// Encryption of connections.
@@ -30,37 +35,66 @@ pub(crate) struct Tls {
 
 /// Reads the files and checks that they belong together.
 pub(crate) fn read(files: &TlsFiles) -> Result<Tls, Error> {
-    let (acceptor, end_point) = open(files, ALPN)?;
+    let (acceptor, end_point) = open(files, ALPN, files.client_authorities.as_deref())?;
     Ok(Tls { acceptor, end_point })
 }
 
-/// Reads the files for another protocol, by its name in ALPN.
+/// Reads the files for another protocol, by its name in ALPN, whose clients are not asked for certificates.
 ///
 /// # Errors
 /// [`Error::Tls`] if they cannot be read or do not belong together.
 pub fn acceptor(files: &TlsFiles, protocol: &[u8]) -> Result<TlsAcceptor, Error> {
-    open(files, protocol).map(|(acceptor, _)| acceptor)
+    open(files, protocol, None).map(|(acceptor, _)| acceptor)
 }
 
-fn open(files: &TlsFiles, protocol: &[u8]) -> Result<(TlsAcceptor, Option<Vec<u8>>), Error> {
-    let bad = |file: &Path, reason: String| Error::Tls { file: file.to_path_buf(), reason };
-    let read = |file: &Path| std::fs::read(file).map_err(|error| bad(file, error.to_string()));
+/// Returns the certificate that the client of a connection has shown, if it has.
+pub(crate) fn client_certificate(connection: &ServerConnection) -> Option<ClientCertificate> {
+    let shown = connection.peer_certificates()?.first()?;
+    let parsed = X509Certificate::from_der(shown).ok();
+    Some(ClientCertificate { common_name: parsed.and_then(|parsed| parsed.subject_common_name()) })
+}
 
-    let chain = CertificateDer::pem_slice_iter(&read(&files.certificate)?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| bad(&files.certificate, error.to_string()))?;
-    if chain.is_empty() {
-        return Err(bad(&files.certificate, "holds no certificate".into()));
-    }
+fn bad(file: &Path, reason: impl ToString) -> Error {
+    Error::Tls { file: file.to_path_buf(), reason: reason.to_string() }
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let pem = std::fs::read(file).map_err(|error| bad(file, error))?;
+    let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| bad(file, error))?;
+    if found.is_empty() { Err(bad(file, "holds no certificate")) } else { Ok(found) }
+}
+
+fn open(
+    files: &TlsFiles,
+    protocol: &[u8],
+    client_authorities: Option<&Path>,
+) -> Result<(TlsAcceptor, Option<Vec<u8>>), Error> {
+    let chain = read_certificates(&files.certificate)?;
     let end_point = end_point(&chain[0]);
-    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+    let key = std::fs::read(&files.key).map_err(|error| bad(&files.key, error))?;
+    let key = PrivateKeyDer::from_pem_slice(&key)
         .map_err(|error| bad(&files.key, format!("holds no usable private key: {error}")))?;
 
     // The provider is named because more than one is linked into the binary.
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = match client_authorities {
+        Some(file) => {
+            let mut authorities = RootCertStore::empty();
+            for certificate in read_certificates(file)? {
+                authorities.add(certificate).map_err(|error| bad(file, error))?;
+            }
+            WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), Arc::clone(&provider))
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| bad(file, error))?
+        }
+        None => Arc::new(NoClientAuth),
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| bad(&files.key, error.to_string()))?
-        .with_no_client_auth()
+        .map_err(|error| bad(&files.key, error))?
+        .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(|error| bad(&files.key, format!("does not fit the certificate: {error}")))?;
     config.alpn_protocols = vec![protocol.to_vec()];

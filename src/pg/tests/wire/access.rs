@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use neuroql_pg::{Config, Server, TlsFiles};
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 
 use crate::raw::{self, Raw};
 use crate::{ENDLESS, Running, fails, simple, sqlstate};
@@ -175,7 +175,7 @@ async fn unsafe_configurations_do_not_start() {
 
     let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
     let tls = |certificate: &Path, key: &Path| Config {
-        tls: Some(TlsFiles { certificate: certificate.into(), key: key.into() }),
+        tls: Some(TlsFiles { certificate: certificate.into(), key: key.into(), client_authorities: None }),
         ..listen("127.0.0.1:0")
     };
     let garbage = tempfile::NamedTempFile::new().unwrap();
@@ -197,7 +197,7 @@ async fn encrypted_connections() {
     use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
     let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
-    let tls = Some(TlsFiles { certificate: pem("ec.pem"), key: pem("ec-pkcs8.key") });
+    let tls = Some(TlsFiles { certificate: pem("ec.pem"), key: pem("ec-pkcs8.key"), client_authorities: None });
     let server = Running::start_with(Config { tls, ..Config::default() }).await;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(pem("ec.pem")).unwrap()).unwrap();
@@ -224,6 +224,107 @@ async fn encrypted_connections() {
     }
     // Without encryption from this machine: allowed.
     assert_eq!(simple(&server.connect().await, "select 1").await, ["1"]);
+}
+
+/// Connects over TLS, perhaps with a certificate of these files.
+async fn with_certificate(
+    server: &Running,
+    parameters: &str,
+    name: Option<&str>,
+) -> Result<Client, tokio_postgres::Error> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+    let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(pem("ec.pem")).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match name {
+        Some(name) => {
+            let chain = vec![CertificateDer::from_pem_file(pem(&format!("{name}.pem"))).unwrap()];
+            let key = PrivateKeyDer::from_pem_file(pem(&format!("{name}.key"))).unwrap();
+            config.with_client_auth_cert(chain, key).unwrap()
+        }
+        None => config.with_no_client_auth(),
+    };
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'S');
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+    let mut options: tokio_postgres::Config = parameters.parse().unwrap();
+    options.ssl_mode(tokio_postgres::config::SslMode::Disable);
+    let (client, connection) = options.connect_raw(stream, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let password_file = folder.path().join("users");
+    std::fs::write(&password_file, "ann:secret:analyst\nbob:secret:reader\n").unwrap();
+    std::fs::set_permissions(&password_file, PermissionsExt::from_mode(0o600)).unwrap();
+    let rules = folder.path().join("hosts");
+    let lines = [
+        "hostssl one all all cert",
+        "hostssl two all all scram-sha-256 clientcert=verify-full",
+        "hostssl three all all scram-sha-256 clientcert=verify-ca",
+        "host all all all scram-sha-256",
+    ];
+    std::fs::write(&rules, lines.join("\n")).unwrap();
+    let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
+    let tls = |client_authorities| {
+        Some(TlsFiles { certificate: pem("ec.pem"), key: pem("ec-pkcs8.key"), client_authorities })
+    };
+    let config = Config {
+        password_file: Some(password_file),
+        host_rules: Some(rules),
+        tls: tls(Some(pem("client-ca.pem"))),
+        ..Config::default()
+    };
+    let server = Running::start_with(config.clone()).await;
+
+    let connect = async |parameters: &str, name| with_certificate(&server, parameters, name).await;
+    let ann = Some("client-ann");
+    let client = connect("user=ann dbname=one", ann).await.unwrap();
+    assert_eq!(simple(&client, "select current_user").await, ["ann"]);
+    assert!(connect("user=ann password=secret dbname=two", ann).await.is_ok());
+    assert!(connect("user=bob password=secret dbname=three", ann).await.is_ok());
+    // Nobody needs one who is not asked for it.
+    assert!(connect("user=bob password=secret dbname=four", ann).await.is_ok());
+    assert!(connect("user=bob password=secret dbname=four", None).await.is_ok());
+
+    for (parameters, name, code) in [
+        ("user=bob dbname=one", ann, "28000"),
+        ("user=eve dbname=one", ann, "28000"),
+        ("user=ann password=secret dbname=one", None, "28000"),
+        ("user=ann password=wrong dbname=two", ann, "28P01"),
+        ("user=bob password=secret dbname=two", ann, "28000"),
+        ("user=bob password=secret dbname=two", None, "28000"),
+        ("user=bob password=wrong dbname=three", ann, "28P01"),
+        ("user=bob password=secret dbname=three", None, "28000"),
+    ] {
+        let error = connect(parameters, name).await.err().unwrap();
+        assert_eq!(sqlstate(&error), code, "{parameters} {name:?}");
+    }
+    // Another authority signed this one: there is no conversation.
+    let error = connect("user=ann dbname=one", Some("client-stranger")).await.err().unwrap();
+    assert!(error.code().is_none(), "{error}");
+
+    // Rules that ask for certificates nobody could show do not start a server.
+    let engine = neuroql::Engine::builder().build().unwrap();
+    let start = async |tls| {
+        let config = Config { listen: "127.0.0.1:0".into(), tls, ..config.clone() };
+        Server::bind(&engine, config).await.err().unwrap().to_string()
+    };
+    assert!(start(tls(None)).await.contains("--tls-client-ca"));
+    assert!(start(tls(Some(pem("ec-sec1.key")))).await.contains("no certificate"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

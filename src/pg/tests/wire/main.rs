@@ -14,6 +14,7 @@ mod statements;
 mod streaming;
 mod subqueries;
 mod tables;
+mod temporary;
 mod transactions;
 mod values;
 

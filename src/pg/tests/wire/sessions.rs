@@ -2,7 +2,7 @@
 
 use futures::TryStreamExt;
 use neuroql_pg::Config;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::access::{BOB, password_file};
 use crate::raw::Raw;
@@ -309,4 +309,36 @@ async fn functions_and_tables_are_described() {
         simple(&client, "SELECT obj_description('own'::regclass), col_description('own'::regclass, 1)").await,
         ["NULL"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_statements_report_their_progress() {
+    let server = Running::start().await;
+    let config = format!("host=127.0.0.1 port={} user=ada", server.port);
+    let (client, mut connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+    let (sender, mut notices) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            if let tokio_postgres::AsyncMessage::Notice(notice) = message {
+                let _ = sender.send(format!("{}: {}", notice.severity(), notice.message()));
+            }
+        }
+    });
+    client.batch_execute("set statement_timeout = '2500ms'").await.unwrap();
+    let long = "select count(*) from generate_series(1, 100000000000)";
+    assert_eq!(fails(&client, long).await, "57014");
+    assert!(notices.try_recv().is_err());
+
+    client.batch_execute("set neuroql.progress = on").await.unwrap();
+    assert_eq!(simple(&client, "show neuroql.progress").await, ["on"]);
+    assert_eq!(fails(&client, long).await, "57014");
+    let first = notices.try_recv().unwrap();
+    assert!(first.starts_with("NOTICE: 00:00:01, ") && first.ends_with(" rows read"), "{first}");
+    while notices.try_recv().is_ok() {}
+    let copy = client.copy_out(&format!("copy ({long}) to stdout")).await.unwrap();
+    assert!(Box::pin(copy).try_collect::<Vec<_>>().await.is_err());
+    assert!(notices.try_recv().is_ok());
+    assert_eq!(fails(&client, "set neuroql.progress = maybe").await, "22023");
+    client.batch_execute("reset neuroql.progress").await.unwrap();
+    assert_eq!(simple(&client, "show neuroql.progress").await, ["off"]);
 }

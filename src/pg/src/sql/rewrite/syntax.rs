@@ -5,10 +5,12 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    LimitClause, ObjectName, OrderByKind, Query, Select, SelectItem, SetExpr, Subscript, UnaryOperator, Value,
-    ValueWithSpan, VisitMut, VisitorMut,
+    self, AccessExpr, BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    LimitClause, ObjectName, ObjectNamePart, OnCommit, OrderByKind, Query, Select, SelectItem, SetExpr, Subscript,
+    UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
+
+use neuroql_access::TEMPORARY;
 
 use crate::sql::rewrite::{call, is_named, windows};
 use crate::wire::error_response::SqlError;
@@ -19,7 +21,10 @@ use crate::wire::error_response::SqlError;
 /// 42704 and 42P20 if a window is based on one that is not there, or has what it may not change.
 pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), SqlError> {
     let found = match statement {
-        Statement::Statement(inner) => inner.visit(&mut RewriteSyntax),
+        Statement::Statement(inner) => {
+            temporary(inner)?;
+            inner.visit(&mut RewriteSyntax)
+        }
         Statement::Explain(explain) => return rewrite(&mut explain.statement),
         Statement::CopyTo(copy) => match &mut copy.source {
             CopyToSource::Query(query) => query.visit(&mut RewriteSyntax),
@@ -31,6 +36,31 @@ pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), SqlError> {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
+}
+
+/// Gives temporary tables and views the schema that they are in.
+fn temporary(statement: &mut ast::Statement) -> Result<(), SqlError> {
+    let (name, temporary) = match statement {
+        ast::Statement::CreateTable(table) => {
+            if let Some(action @ (OnCommit::DeleteRows | OnCommit::Drop)) = &table.on_commit {
+                let action = if matches!(action, OnCommit::Drop) { "DROP" } else { "DELETE ROWS" };
+                return Err(SqlError::not_supported(format!("ON COMMIT {action} is not supported")));
+            }
+            table.on_commit = None;
+            (&mut table.name, &mut table.temporary)
+        }
+        ast::Statement::CreateView(view) => (&mut view.name, &mut view.temporary),
+        _ => return Ok(()),
+    };
+    if !std::mem::take(temporary) {
+        return Ok(());
+    }
+    match name.0.as_mut_slice() {
+        [table] => *name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(TEMPORARY)), table.clone()]),
+        [schema, _] if schema.as_ident().is_some_and(|schema| schema.value.eq_ignore_ascii_case(TEMPORARY)) => {}
+        _ => return Err(SqlError::error("42P16", "cannot create temporary relation in non-temporary schema")),
+    }
+    Ok(())
 }
 
 struct RewriteSyntax;
