@@ -20,6 +20,7 @@ mod original;
 mod postgres;
 mod pushdown;
 mod readings;
+mod robustness;
 mod server;
 mod slt;
 mod stores;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         imports::trials(),
         memory::trials(),
         readings::trials(),
+        robustness::trials(),
         postgres::trials(),
     ]
     .into_iter()

@@ -71,7 +71,11 @@ async fn own_context_with_a_store() -> Result<(), Error> {
         engine.register_model("llama", &model, options).await?;
         assert_eq!(engine.registry().get("llama")?.window(), 32);
         assert!(table(&context, "SELECT count(*) AS n FROM llama.neurons").await?.contains("| 432 "));
-        context.sql("CREATE VIEW kept AS SELECT 7 AS a").await?.collect().await?;
+        context.sql("CREATE VIEW kept AS SELECT 7 AS a, 'it''s' AS b").await?.collect().await?;
+        // What the store would keep of this one is another text.
+        let refused = async { context.sql("CREATE VIEW lost AS SELECT 'a''''b'").await?.collect().await };
+        let refused = refused.await.err().ok_or("a refusal")?;
+        assert_eq!(neuroql::sqlstate(&refused), "0A000", "{refused}");
         engine.settle().await?;
 
         let graphs =
@@ -90,7 +94,7 @@ async fn own_context_with_a_store() -> Result<(), Error> {
     let context = SessionContext::new();
     let engine = Engine::builder().with_store(Store::open(&location).await?).without_bundled().register(&context)?;
     engine.restore().await?;
-    assert!(table(&context, "SELECT a FROM kept").await?.contains("| 7 "));
+    assert!(table(&context, "SELECT a, b FROM kept").await?.contains("| 7 | it's "));
     assert!(context.sql("SELECT * FROM toy.neurons").await.is_err());
     assert!(engine.registry().list().is_empty());
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
-use datafusion::datasource::TableType;
+use datafusion::datasource::{TableType, ViewTable};
 use datafusion::error::Result;
 use futures::future::BoxFuture;
 use neuroql_model::Model;
@@ -17,6 +17,7 @@ use crate::state::EngineState;
 use crate::tables::datasets::Datasets;
 use crate::tables::model_table::{AllModelsTableProvider, ModelTableProvider};
 use crate::tables::models::Models;
+use crate::view_definition::lost_text;
 
 /// Lays models and system tables over another catalog.
 #[derive(Debug)]
@@ -131,6 +132,11 @@ impl SchemaProvider for DefaultSchema {
             let replaced = self.engine.imports.insert(Arc::clone(&table.import));
             self.engine.define(&name, table.get_table_definition());
             return Ok(replaced.map(|import| Arc::new(import.as_table()) as Arc<dyn TableProvider>));
+        }
+        if let Some(view) = table.downcast_ref::<ViewTable>().filter(|_| self.engine.keeps_definitions())
+            && let Some(text) = lost_text(view)?
+        {
+            return Err(Error::ViewText { view: name, text }.into());
         }
         let replaced = self.inner.register_table(name.clone(), Arc::clone(&table))?;
         self.engine.define(&name, table.get_table_definition());

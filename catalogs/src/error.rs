@@ -63,6 +63,14 @@ pub enum Error {
     /// A name that is taken.
     #[error("relation \"{0}\" already exists")]
     Duplicate(String),
+    /// A view that the store cannot keep as it is.
+    #[error("the view \"{view}\" cannot be kept: its text {text:?} would lose quotes; write them as chr(39)")]
+    ViewText {
+        /// Name of the view.
+        view: String,
+        /// The text.
+        text: String,
+    },
     /// A graph that cannot be one of a model's.
     #[error("the graph of layer {layer}, neuron {neuron} cannot be kept: {reason}")]
     Graph {
@@ -200,7 +208,7 @@ impl Error {
             Error::Columns { .. } | Error::OtherColumns { .. } => "22P04",
             Error::TableOption { .. } => "22023",
             Error::NoFiles { .. } => "58P01",
-            Error::TextNotGiven { .. } => "0A000",
+            Error::TextNotGiven { .. } | Error::ViewText { .. } => "0A000",
             Error::Import(error) => error.sqlstate(),
             Error::Internal(_) => "XX000",
         }

@@ -20,6 +20,7 @@ mod settings;
 mod state;
 mod table_functions;
 mod tables;
+mod view_definition;
 
 pub use catalog::Catalog;
 pub use create_statement::DdlRecordingFactory;

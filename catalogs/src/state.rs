@@ -71,9 +71,14 @@ impl EngineState {
         self.write(model, async move { store.forget(&name).await });
     }
 
+    /// Returns true if the store remembers how a table that is created now was created.
+    pub(crate) fn keeps_definitions(&self) -> bool {
+        !self.store.is_fleeting() && !self.restoring.load(Ordering::Relaxed)
+    }
+
     /// Remembers how a table was created; `None` if it cannot be created again from a statement alone.
     pub(crate) fn define(&self, name: &str, sql: Option<&str>) {
-        if self.store.is_fleeting() || self.restoring.load(Ordering::Relaxed) {
+        if !self.keeps_definitions() {
             return;
         }
         let mut defined = self.defined.lock().unwrap_or_else(PoisonError::into_inner);

@@ -91,7 +91,10 @@ pub fn diagnose(error: &DataFusionError) -> Diagnosis {
             planning(&plain(text)).unwrap_or_else(|| Diagnosis::new("22000", plain(text)))
         }
         DataFusionError::ExecutionJoin(inner) => Diagnosis::new("XX000", format!("internal error: {inner}")),
-        DataFusionError::Internal(text) => Diagnosis::new("XX000", format!("internal error: {}", plain(text))),
+        DataFusionError::Internal(text) => {
+            let internal = || Diagnosis::new("XX000", format!("internal error: {}", plain(text)));
+            mistake(&plain(text)).unwrap_or_else(internal)
+        }
         DataFusionError::Substrait(text) | DataFusionError::Ffi(text) => Diagnosis::new("XX000", plain(text)),
     }
 }
@@ -342,7 +345,9 @@ fn planning(text: &str) -> Option<Diagnosis> {
         "2201X"
     } else if has("step cannot be zero") {
         "22023"
-    } else if has("no function matches") || has("failed to match any signature") || has("function '") && has("expect") {
+    } else if has("failed to match any signature") {
+        return Some(Diagnosis::new("42883", format!("no function {} takes these arguments", quoted(text)?)));
+    } else if has("no function matches") || has("function '") && has("expect") {
         "42883"
     } else if has("already exists") {
         if lower.starts_with("schema") { "42P06" } else { "42P07" }
@@ -385,6 +390,21 @@ fn planning(text: &str) -> Option<Diagnosis> {
         "22012"
     } else if has("overflow") || has("out of range") {
         "22003"
+    } else {
+        return None;
+    };
+    Some(Diagnosis::new(code, text))
+}
+
+/// Finds mistakes of statements that DataFusion takes for its own.
+fn mistake(text: &str) -> Option<Diagnosis> {
+    if text.contains("failed to match any signature") {
+        return Some(Diagnosis::new("42883", format!("no function {} takes these arguments", quoted(text)?)));
+    }
+    let code = if text.starts_with("Failed to coerce types") {
+        "42883"
+    } else if text.starts_with("Cannot run range queries on datatype") {
+        "0A000"
     } else {
         return None;
     };

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use neuroql_model::{Batch, Cancel, Error, Model, Options, ReadSpec, Reference, Site};
 use neuroql_requirements::Requirement;
 use safetensors::SafeTensors;
@@ -218,6 +218,38 @@ fn toy_matches_jax_at_both_sites() {
         golden.check_logits(&model);
         golden.check_next_tokens(&model, 100);
         verifies(&model, &folder.join("golden.safetensors"), None);
+    }
+}
+
+#[test]
+fn toy_matches_transformer_lens_at_every_site() {
+    let tensors = candle_core::safetensors::load(root().join("tests/models/toy_sites.safetensors"), &Device::Cpu);
+    let tensors = tensors.unwrap();
+    let ids: Vec<u32> = tensors["ids"].to_dtype(DType::U32).unwrap().to_vec1().unwrap();
+    let folder = root().join("datasets/toy");
+    let sites = [
+        Site::ResidPre,
+        Site::AttnZ,
+        Site::AttnOut,
+        Site::ResidMid,
+        Site::MlpIn,
+        Site::MlpPre,
+        Site::MlpMid,
+        Site::MlpPost,
+        Site::MlpOut,
+        Site::ResidPost,
+    ];
+    assert_eq!(tensors.len(), 1 + 2 * sites.len());
+    for site in sites {
+        let options = Options { site: Some(site), ..Options::default() };
+        let model = Model::load("toy", folder.to_str().unwrap(), &options, &()).unwrap();
+        let batch = Batch::new([&ids[1..]], model.bos());
+        for layer in 0..2 {
+            let spec = ReadSpec::new(&model, [(layer, None)]).unwrap();
+            let values = model.run(&batch, &spec, &Cancel::default()).unwrap().remove(0);
+            let wanted = tensors[&format!("{site}.{layer}")].narrow(0, 1, ids.len() - 1).unwrap();
+            close(&values, &wanted, &format!("{site} {layer}"));
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod functions;
 mod integers;
 mod letters;
 mod matches;
+mod mixed_types;
 mod names;
 mod nodes;
 mod nulls;

@@ -21,6 +21,7 @@ use super::arithmetic::{checked, checked_negation, is_checked, is_division};
 use super::casts::{CastRule, cast_by, may_refuse_text, rule};
 use super::contains::{ArrayContains, is_contains};
 use super::functions::{ArrayHas, is_array_has};
+use super::mixed_types::{check_set_operation, check_text_function, results};
 use super::nodes::{check_days, check_rows_kept, check_series, check_subscripts, predicates_as_outputs, rewrite_order};
 use super::nulls::{arrays_compared, minding, rows_compared};
 use super::operators::as_integer;
@@ -43,6 +44,7 @@ impl AnalyzerRule for RewriteOperators {
         let is_utc = config.execution.time_zone.as_deref().is_none_or(|zone| matches!(zone, "UTC" | "+00:00"));
         plan.apply_with_subqueries(|plan| {
             check_rows_kept(plan)?;
+            check_set_operation(plan)?;
             if !is_utc {
                 check_days(plan)?;
             }
@@ -127,6 +129,9 @@ pub(super) fn expressions_of_node(
 }
 
 fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Expr::ScalarFunction(call) = &expr {
+        check_text_function(call, schema)?;
+    }
     match expr {
         Expr::SimilarTo(Like { negated, expr, pattern, escape_char, case_insensitive: _ }) => {
             let operator = if negated { Operator::RegexNotMatch } else { Operator::RegexMatch };
@@ -251,10 +256,10 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let message = format!("{name} of numeric is not supported; cast it to double precision");
             Err(refusal("0A000", message))
         }
-        Expr::Case(case) => Ok(match minding(&case) {
-            Some(case) => Transformed::yes(case),
-            None => Transformed::no(Expr::Case(case)),
-        }),
+        Expr::Case(case) => match minding(&case) {
+            Some(case) => Ok(Transformed::yes(case)),
+            None => results(case, schema)?.map_data(|case| Ok(Expr::Case(case))),
+        },
         // Digits of the two's complement, of which an integer has eight.
         Expr::ScalarFunction(mut function) if function.name() == "to_hex" && function.args.len() == 1 => {
             let number = as_integer(function.args.remove(0));

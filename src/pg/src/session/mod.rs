@@ -59,6 +59,7 @@ use crate::session::settings::{REPORTED, Settings, Timeouts};
 use crate::session::temporary_tables::TemporaryTables;
 use crate::session::transaction::{TableLocks, Transaction};
 use crate::session::user_limits::{AllUserResources, UserResources};
+use crate::sql::limits;
 use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::{ParsedStatement, Parser};
 use crate::wire::error_response::{Failure, SqlError};
@@ -349,6 +350,8 @@ impl Session {
         if query.len() <= SHORT {
             return self.base.parser.parse(&query);
         }
+        // A statement counts what it holds once it is read; until then there is more.
+        let _held = self.reserve("a query", limits::memory_to_parse(&query))?;
         let parser = Arc::clone(&self.base.parser);
         isolated(async move { parser.parse(&query) }).await
     }

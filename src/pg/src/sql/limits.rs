@@ -1,4 +1,4 @@
-//! Limits on the width and size of a statement: the cost of planning grows faster than the statement.
+//! Limits on the width, depth and size of a statement: the cost of planning grows faster than the statement.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -14,7 +14,53 @@ const MOST_COLUMNS: usize = 1664;
 /// named.
 const MOST_TABLES: usize = 300;
 
-/// Refuses a statement with more columns or tables than can be planned in reasonable time.
+/// Greatest number of CTEs that name each other in a row: each is planned inside the next.
+const MOST_LEVELS: usize = 200;
+
+/// Bytes that the parser holds for each token and for each space, about, while it reads a query.
+const TOKEN: usize = 500;
+const SPACE: usize = 100;
+
+/// Bytes that the parser holds for each statement.
+const STATEMENT: usize = 4 << 10;
+
+/// Returns the bytes that the parser will hold while it reads a query, about.
+pub(crate) fn memory_to_parse(query: &str) -> usize {
+    let bytes = query.as_bytes();
+    let (mut tokens, mut spaces, mut statements) = (0_usize, 0_usize, 1_usize);
+    let mut at = 0;
+    let until = |from: usize, end: &str| {
+        query.get(from..).and_then(|rest| rest.find(end)).map_or(bytes.len(), |found| from + found + end.len())
+    };
+    while let Some(byte) = bytes.get(at) {
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
+        at = match byte {
+            byte if byte.is_ascii_whitespace() => {
+                spaces += 1;
+                at + 1
+            }
+            b'\'' | b'"' => {
+                tokens += 1;
+                until(at + 1, if *byte == b'"' { "\"" } else { "'" })
+            }
+            b'-' if bytes.get(at + 1) == Some(&b'-') => until(at, "\n"),
+            b'/' if bytes.get(at + 1) == Some(&b'*') => until(at, "*/"),
+            byte if is_word(byte) => {
+                tokens += 1;
+                at + bytes[at..].iter().take_while(|byte| is_word(byte)).count()
+            }
+            other => {
+                tokens += 1;
+                statements += usize::from(*other == b';');
+                at + 1
+            }
+        };
+    }
+    let parts = [(tokens, TOKEN), (spaces, SPACE), (statements, STATEMENT), (query.len(), 2)];
+    parts.into_iter().fold(0, |sum, (count, bytes)| sum.saturating_add(count.saturating_mul(bytes)))
+}
+
+/// Refuses a statement with more columns, tables or levels of CTEs than can be planned in reasonable time.
 pub(crate) fn check(statement: &impl Visit) -> Result<(), SqlError> {
     let mut counter = TableCounter::default();
     match statement.visit(&mut counter) {
@@ -36,6 +82,10 @@ struct QueryScope {
     tables_of_ctes: HashMap<String, usize>,
     /// Number of tables that have been counted.
     tables: usize,
+    /// Number of CTEs that are planned inside each of its CTEs, one inside the other.
+    levels_of_ctes: HashMap<String, usize>,
+    /// The same for the query itself.
+    levels: usize,
 }
 
 impl Visitor for TableCounter {
@@ -44,7 +94,8 @@ impl Visitor for TableCounter {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<SqlError> {
         let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
         let ctes = ctes.map(|cte| (std::ptr::from_ref(cte.query.as_ref()), cte.alias.name.value.clone())).collect();
-        self.queries.push(QueryScope { ctes, tables_of_ctes: HashMap::new(), tables: 0 });
+        let (tables_of_ctes, levels_of_ctes) = (HashMap::new(), HashMap::new());
+        self.queries.push(QueryScope { ctes, tables_of_ctes, tables: 0, levels_of_ctes, levels: 0 });
         match widest(&query.body) {
             columns if columns > MOST_COLUMNS => ControlFlow::Break(SqlError::error(
                 "54011",
@@ -60,15 +111,28 @@ impl Visitor for TableCounter {
         match around.ctes.get(&std::ptr::from_ref(query)) {
             Some(name) => {
                 around.tables_of_ctes.insert(name.clone(), done.tables.max(1));
+                around.levels_of_ctes.insert(name.clone(), done.levels + 1);
                 ControlFlow::Continue(())
             }
-            None => self.count(done.tables),
+            None => {
+                around.levels = around.levels.max(done.levels);
+                self.count(done.tables)
+            }
         }
     }
 
     fn pre_visit_relation(&mut self, relation: &ast::ObjectName) -> ControlFlow<SqlError> {
         let tables = match relation.0.as_slice() {
             [ast::ObjectNamePart::Identifier(name)] => {
+                let levels = self.queries.iter().rev().find_map(|scope| scope.levels_of_ctes.get(&name.value)).copied();
+                if let (Some(levels), Some(scope)) = (levels, self.queries.last_mut()) {
+                    scope.levels = scope.levels.max(levels);
+                    if levels > MOST_LEVELS {
+                        let message =
+                            format!("statement is too complex: more than {MOST_LEVELS} CTEs name each other in a row");
+                        return ControlFlow::Break(SqlError::error("54001", message));
+                    }
+                }
                 let found = self.queries.iter().rev().find_map(|scope| scope.tables_of_ctes.get(&name.value));
                 found.copied().unwrap_or(1)
             }
@@ -127,6 +191,35 @@ mod tests {
         assert_eq!(checked(&format!("SELECT 1 UNION {}", select(1665))).as_deref(), Some("54011"));
         assert_eq!(checked(&format!("SELECT 1 IN ({})", vec!["1"; 10_000].join(","))), None);
         assert_eq!(checked(&format!("VALUES {}", vec!["(1)"; 10_000].join(","))), None);
+    }
+
+    #[test]
+    fn levels() {
+        let chain = |length: usize| {
+            let ctes = (1..=length).map(|i| format!(", c{i} AS (SELECT x FROM (SELECT * FROM c{}) q)", i - 1));
+            format!("WITH c0 AS (SELECT 1 AS x){} SELECT * FROM c{length}", ctes.collect::<String>())
+        };
+        assert_eq!(checked(&chain(199)), None);
+        assert_eq!(checked(&chain(200)).as_deref(), Some("54001"));
+        let beside: Vec<_> = (0..250).map(|i| format!("c{i} AS (SELECT 1)")).collect();
+        assert_eq!(checked(&format!("WITH {} SELECT * FROM c0, c249", beside.join(", "))), None);
+    }
+
+    #[test]
+    fn memory() {
+        let of = |count: usize| STATEMENT + count * TOKEN;
+        let about = |sql: &str, tokens: usize| {
+            let (found, expected) = (memory_to_parse(sql), of(tokens));
+            assert!((expected..expected + (SPACE + 2) * (sql.len() + 1)).contains(&found), "{sql}: {found} {expected}");
+        };
+        about("", 0);
+        about("SELECT 1", 2);
+        about("SELECT 'a b c d', \"x y\" -- one two three\n, /* four five */ $1", 7);
+        about("SELECT 'unended text of words", 2);
+        about("é ü 'ß", 3);
+        assert!(memory_to_parse(&"1,".repeat(1 << 20)) > 1_000_000_000);
+        assert!(memory_to_parse(&"select 1;".repeat(100_000)) > 400_000_000);
+        assert!(memory_to_parse(&format!("select '{}'", "a b ".repeat(1 << 20))) < 10_000_000);
     }
 
     #[test]
