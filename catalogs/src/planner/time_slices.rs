@@ -38,6 +38,9 @@ const SLICE: Duration = Duration::from_millis(5);
 /// A batch of so many times the rows that are wanted is divided.
 const LARGE_BATCH: usize = 4;
 
+/// Batches of fewer rows are not worth dividing, however few a statement asks for.
+const LEAST_ROWS: usize = 8192;
+
 /// Rows of a batch for a join that compares each of them with all rows of its other input before it pauses.
 const COMPARED_ROWS: usize = 256;
 
@@ -168,7 +171,7 @@ impl ExecutionPlan for TimeSlicedExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let most = self.rows.unwrap_or(context.session_config().batch_size()).max(1);
+        let most = self.rows.unwrap_or(context.session_config().batch_size().max(LEAST_ROWS));
         let input = self.input.execute(partition, context)?;
         Ok(Box::pin(TimeSlicedStream { input, began: None, most, rest: None }))
     }

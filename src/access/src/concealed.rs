@@ -44,7 +44,9 @@ fn schema_column(scan: &TableScan) -> Option<Column> {
     let table = source_as_provider(&scan.source).ok().filter(|table| table.is::<StreamingTable>())?;
     let first: Vec<String> = table.schema().fields().iter().take(2).map(|field| field.name().clone()).collect();
     match [first.first()?.as_str(), first.get(1)?.as_str()] {
-        ["table_catalog", name @ "table_schema"] | ["catalog_name", name @ "schema_name"] => {
+        ["table_catalog", name @ "table_schema"]
+        | ["constraint_catalog", name @ "constraint_schema"]
+        | ["catalog_name", name @ "schema_name"] => {
             scan.projected_schema.columns().into_iter().find(|column| column.name == name)
         }
         _ => None,

@@ -22,7 +22,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::refusal::{out_of_range, refusal, type_name, value_out_of_range};
 use super::types::{UNCONSTRAINED, length_of};
-use super::{arrays, bytea, names, texts};
+use super::{arrays, bytea, moments, names, texts};
 
 /// Rule that turns a value into another type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -57,7 +57,7 @@ pub(super) enum CastRule {
     BooleanOut,
     /// A `numeric` to the floating-point number next to it.
     NumericToFloat,
-    /// A text to a moment, to the microsecond.
+    /// A text to a date, a time, or a moment to the microsecond.
     TextToMoment,
     /// A moment to one with fewer digits after the point.
     RoundMoment,
@@ -100,7 +100,7 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
             CastRule::ToText
         }
         (DataType::Decimal128(..), Float32 | Float64) => CastRule::NumericToFloat,
-        (from, DataType::Timestamp(..)) if is_text(from) => CastRule::TextToMoment,
+        (from, Date32 | DataType::Time64(_) | DataType::Timestamp(..)) if is_text(from) => CastRule::TextToMoment,
         (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if unit(*to) < unit(*from) => CastRule::RoundMoment,
         (from, Binary) if is_text(from) => CastRule::TextToBytea,
         (from, List(_)) if is_text(from) => CastRule::TextToArray,
@@ -428,34 +428,17 @@ fn unit(of: TimeUnit) -> i64 {
     }
 }
 
-/// Returns a moment in hours and minutes, such as `2024-05-06 7:08+02`, with the seconds that Arrow requires; `None` if
-/// the text is of another form.
-fn with_seconds(text: &str) -> Option<String> {
-    let (date, rest) = text.trim().split_once([' ', 'T'])?;
-    if !date.starts_with(|first: char| first.is_ascii_digit()) {
-        return None;
-    }
-    let rest = rest.trim_start();
-    let (time, zone) =
-        rest.split_at(rest.find(|letter: char| !letter.is_ascii_digit() && letter != ':').unwrap_or(rest.len()));
-    let (hours, minutes) = time.split_once(':')?;
-    let is_time = matches!(hours.len(), 1 | 2) && minutes.len() == 2 && !zone.starts_with('.');
-    is_time.then(|| format!("{date} {hours:0>2}:{minutes}:00{zone}"))
-}
-
-/// Reads moments to the microsecond, as those of Postgres are, or to the precision of the type.
+/// Reads dates and times, and moments to the microsecond, as those of Postgres are, or to the precision of the type.
 fn text_to_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
-    let DataType::Timestamp(to, zone) = target else { return exec_err!("{target} is not a timestamp") };
-    let exact = DataType::Timestamp(TimeUnit::Nanosecond, zone.clone());
     let texts = arrow_cast(array, &DataType::Utf8)?;
-    let texts: ArrayRef = match texts.as_string::<i32>().iter().flatten().any(|text| with_seconds(text).is_some()) {
-        true => {
-            let whole = |text: &str| with_seconds(text).unwrap_or_else(|| text.into());
-            Arc::new(texts.as_string::<i32>().iter().map(|text| text.map(whole)).collect::<StringArray>())
-        }
-        false => texts,
+    let readable = moments::readable(texts.as_string(), target)?;
+    let read = |to: &DataType| match &readable {
+        // An error shows the text as it was written.
+        Some(readable) => arrow_cast(readable, to).map_err(|error| arrow_cast(&texts, to).err().unwrap_or(error)),
+        None => arrow_cast(&texts, to),
     };
-    let moments = arrow_cast(&texts, &exact)?;
+    let DataType::Timestamp(to, zone) = target else { return read(target) };
+    let moments = read(&DataType::Timestamp(TimeUnit::Nanosecond, zone.clone()))?;
     let moments = moments.as_primitive::<TimestampNanosecondType>();
     let micros = moments.unary::<_, TimestampMicrosecondType>(|nanoseconds| {
         let (micros, rest) = (nanoseconds.div_euclid(1000), nanoseconds.rem_euclid(1000));

@@ -27,6 +27,7 @@ mod integers;
 mod letters;
 mod matches;
 mod mixed_types;
+mod moments;
 mod names;
 mod nodes;
 mod nulls;
@@ -60,6 +61,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
+pub use moments::zone_hours;
 pub use refusal::Refusal;
 pub use types::PostgresTypes;
 
@@ -101,6 +103,10 @@ pub fn array_texts(column: &ArrayRef) -> Result<ArrayRef> {
 /// If the session does not take functions.
 pub(crate) fn register(context: &SessionContext) -> Result<()> {
     let state = context.state_ref();
+    // Without a time zone, DataFusion's `timestamptz` is a timestamp without one.
+    if state.read().config_options().execution.time_zone.is_none() {
+        state.write().config_mut().options_mut().set("datafusion.execution.time_zone", "UTC")?;
+    }
     let found = state.read().clone();
     for name in COUNTING {
         context.register_udf(SignedScalar::of(found.udf(name)?));

@@ -43,6 +43,7 @@ impl ExprPlanner for OperatorTypePlanner {
                 | Op::PGBitwiseShiftRight
         );
         if matches!(op, Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq) {
+            let (left, right) = truths(left, right, schema);
             let (left, right) = compared(left, right, schema);
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
@@ -250,6 +251,21 @@ fn arrays(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
         (_, Ok(list @ DataType::List(_))) if is_text(&left) => (cast(left, list), right),
         _ => (left, right),
     }
+}
+
+/// Casts a text beside a truth value to one if it is a constant: `indisprimary = 't'`.
+fn truths(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    let is_truth = |it: &Expr| matches!(it.get_type(schema), Ok(DataType::Boolean));
+    match (is_text_constant(&left), is_text_constant(&right)) {
+        (false, true) if is_truth(&left) => (left, cast(right, DataType::Boolean)),
+        (true, false) if is_truth(&right) => (cast(left, DataType::Boolean), right),
+        _ => (left, right),
+    }
+}
+
+/// Returns true for a constant that is a text.
+pub(super) fn is_text_constant(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)) | ScalarValue::Utf8View(Some(_)), _))
 }
 
 /// Casts both sides of a comparison to `double precision` if one is a floating-point number and the other is not:

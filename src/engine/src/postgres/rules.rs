@@ -24,7 +24,7 @@ use super::functions::{ArrayHas, is_array_has};
 use super::mixed_types::{check_set_operation, check_text_function, results};
 use super::nodes::{check_days, check_rows_kept, check_series, check_subscripts, predicates_as_outputs, rewrite_order};
 use super::nulls::{arrays_compared, minding, rows_compared};
-use super::operators::as_integer;
+use super::operators::{as_integer, is_text_constant};
 use super::patterns::{found, is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
@@ -170,6 +170,15 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         {
             let right = Box::new(regular(*right));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
+        Expr::InList(mut found)
+            if matches!(found.expr.get_type(schema), Ok(DataType::Boolean))
+                && found.list.iter().any(is_text_constant) =>
+        {
+            for item in found.list.iter_mut().filter(|item| is_text_constant(item)) {
+                *item = cast(std::mem::take(item), DataType::Boolean);
+            }
+            Ok(Transformed::yes(Expr::InList(found)))
         }
         // The optimizer takes `x # x` for 0, NULL or not.
         Expr::BinaryExpr(BinaryExpr { left, op: op @ Operator::BitwiseXor, right }) if left == right => {

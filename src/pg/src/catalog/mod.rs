@@ -2,11 +2,13 @@
 
 pub(crate) mod backends;
 pub(crate) mod functions;
+pub(crate) mod keys;
 pub(crate) mod object_functions;
 pub(crate) mod objects;
 mod own_functions;
 pub(crate) mod quote_functions;
-mod server_catalogs;
+pub(crate) mod server_catalogs;
+mod settings_table;
 mod stat_activity;
 
 use std::collections::{HashMap, HashSet};
@@ -38,8 +40,10 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{
 use datafusion_postgres::pgwire::api::Type;
 use futures::{StreamExt, TryStreamExt};
 
+use crate::catalog::keys::Relation;
 use crate::catalog::objects::{Functions, Snapshot};
 use crate::catalog::server_catalogs::{PG_CATALOG, ServerCatalogs};
+use crate::catalog::settings_table::SettingsTable;
 use crate::catalog::stat_activity::StatActivity;
 use crate::decode;
 use crate::encode::column;
@@ -65,13 +69,31 @@ pub(crate) fn register(
     let own = own_functions::own_functions(context);
     own_functions::register(context, &own);
     let functions = Arc::new(Functions::read(tables.pg_proc.data())?.with_own(own));
-    let offered = offered(context, &tables);
-    let inner = PgCatalogSchemaProvider::try_new(TypedCatalogList(catalogs), tables, Roles(Arc::clone(users)))?;
+    let offered = Arc::new(offered(context, &tables));
+    let roles = Roles(Arc::clone(users));
+    let catalogs = TypedCatalogList(catalogs);
+    let inner = PgCatalogSchemaProvider::try_new(catalogs.clone(), Arc::clone(&tables), roles.clone())?;
     let catalog = context.catalog(&name).ok_or_else(|| exec_datafusion_err!("catalog {name} does not exist"))?;
     let activity = Arc::new(StatActivity::new(Arc::clone(registry), name));
-    let schema = PgCatalog { inner, functions: Arc::clone(&functions), offered, activity };
+    let schema = PgCatalog { inner, catalogs, tables, roles, functions: Arc::clone(&functions), offered, activity };
     catalog.register_schema(PG_CATALOG, Arc::new(schema))?;
     Ok(functions)
+}
+
+/// Returns a server's `pg_catalog` over other catalogs, such as those of a session with tables of its own. Objects have
+/// other numbers in it. `None` if it is not the schema that [`register`] makes.
+pub(crate) fn over(
+    schema: &Arc<dyn SchemaProvider>,
+    catalogs: Weak<dyn CatalogProviderList>,
+) -> Option<Arc<dyn SchemaProvider>> {
+    let server = schema.downcast_ref::<PgCatalog>()?;
+    let (tables, roles) = (Arc::clone(&server.tables), server.roles.clone());
+    let catalogs = TypedCatalogList(catalogs);
+    let inner = PgCatalogSchemaProvider::try_new(catalogs.clone(), Arc::clone(&tables), roles.clone());
+    let inner = inner.inspect_err(|error| tracing::error!(%error, "the catalog of a session cannot be made")).ok()?;
+    let (functions, activity) = (Arc::clone(&server.functions), Arc::clone(&server.activity));
+    let offered = Arc::clone(&server.offered);
+    Some(Arc::new(PgCatalog { inner, catalogs, tables, roles, functions, offered, activity }))
 }
 
 /// Returns the objects that exist now, without the search path.
@@ -95,6 +117,7 @@ pub(crate) async fn snapshot(context: &SessionContext) -> Result<Snapshot> {
         Ok(all)
     };
     snapshot.comments = comments(context, &snapshot.classes).await?;
+    snapshot.definitions = keys::definitions(context).await?;
     snapshot.schemas = named(rows("SELECT nspname, oid FROM pg_catalog.pg_namespace").await?)?;
     snapshot.roles = named(rows("SELECT rolname, oid FROM pg_catalog.pg_roles").await?)?;
     snapshot.types = named(rows("SELECT typname, oid FROM pg_catalog.pg_type").await?)?;
@@ -152,9 +175,12 @@ impl PgCatalogContextProvider for Roles {
 #[derive(Debug)]
 struct PgCatalog {
     inner: PgCatalogSchemaProvider<TypedCatalogList, Roles>,
+    catalogs: TypedCatalogList,
+    tables: Arc<PgCatalogStaticTables>,
+    roles: Roles,
     functions: Arc<Functions>,
     /// Names of PostgreSQL's functions that exist here.
-    offered: HashSet<String>,
+    offered: Arc<HashSet<String>>,
     activity: Arc<StatActivity>,
 }
 
@@ -255,6 +281,9 @@ impl SchemaProvider for PgCatalog {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some((relation, schema)) = keys::unlisted(name) {
+            return self.with_keys(relation, schema, None);
+        }
         match name {
             STAT_ACTIVITY => {
                 let rows = Arc::clone(&self.activity);
@@ -263,22 +292,22 @@ impl SchemaProvider for PgCatalog {
             "pg_attribute" => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Dynamic(inner)) => {
                     let listed = Privileges::new(Arc::new(Attributes(inner)));
-                    Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(&listed.schema), vec![Arc::new(listed)])?)))
+                    self.with_keys(Relation::Attributes, Arc::clone(&listed.schema), Some(Arc::new(listed)))
                 }
                 _ => self.inner.table(name).await,
             },
             "pg_class" => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Dynamic(inner)) => {
                     let classes = Classes::new(inner);
-                    Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(&classes.schema), vec![Arc::new(classes)])?)))
+                    self.with_keys(Relation::Classes, Arc::clone(&classes.schema), Some(Arc::new(classes)))
                 }
                 _ => self.inner.table(name).await,
             },
-            // pg-catalog's rows are those of another Postgres, in which arrays are text; neuroql has no such objects.
+            // pg-catalog's rows are those of another Postgres, in which arrays are text. Here are the keys of tables.
             "pg_constraint" | "pg_index" => match self.inner.table(name).await? {
                 Some(inner) => {
-                    let schema = SchemaRef::new(with_arrays(&inner.schema()));
-                    Ok(Some(Arc::new(MemTable::try_new(schema, vec![Vec::new()])?)))
+                    let relation = if name == "pg_index" { Relation::Indexes } else { Relation::Constraints };
+                    self.with_keys(relation, SchemaRef::new(with_arrays(&inner.schema())), None)
                 }
                 None => Ok(None),
             },
@@ -293,6 +322,10 @@ impl SchemaProvider for PgCatalog {
                 }
                 _ => self.inner.table(name).await,
             },
+            "pg_settings" => {
+                let rows = Arc::new(SettingsTable::new());
+                Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(rows.schema()), vec![rows])?)))
+            }
             _ => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Static(table)) => {
                     let (schema, batches) = numbered(&table.schema(), table.data(), &self.functions)?

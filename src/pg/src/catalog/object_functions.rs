@@ -53,6 +53,12 @@ pub(crate) fn register(context: &SessionContext, objects: &Arc<Objects>) {
         let objects = SharedObjects(Arc::clone(objects));
         context.register_udf(ScalarUDF::new_from_impl(Description { name, objects, signature }));
     }
+    for name in ["pg_get_indexdef", "pg_get_constraintdef"] {
+        let forms = (1..=3).map(TypeSignature::Any).collect();
+        let signature = Signature::one_of(forms, Volatility::Stable);
+        let objects = SharedObjects(Arc::clone(objects));
+        context.register_udf(ScalarUDF::new_from_impl(Definition { name, objects, signature }));
+    }
     context.register_udf(ScalarUDF::new_from_impl(PgTypeof { signature: Signature::any(1, Volatility::Stable) }));
 }
 
@@ -195,6 +201,42 @@ impl ScalarUDFImpl for Description {
             };
             oids.iter().zip(catalogs.as_string::<i32>()).map(describe).collect()
         };
+        Ok(ColumnarValue::Array(Arc::new(texts)))
+    }
+}
+
+/// `pg_get_indexdef(oid [, column, pretty])` and `pg_get_constraintdef(oid [, pretty])`: statements that define keys.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Definition {
+    name: &'static str,
+    objects: SharedObjects,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Definition {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let numbers = |index: usize| -> Result<ArrayRef> {
+            Ok(cast(&args.args[index].to_array(args.number_rows)?, &DataType::Int32)?)
+        };
+        let oids = numbers(0)?;
+        let columns = match args.args.len() {
+            3 => numbers(1)?,
+            _ => Arc::new(Int32Array::from(vec![0; args.number_rows])),
+        };
+        let numbers = oids.as_primitive::<Int32Type>().iter().zip(columns.as_primitive::<Int32Type>());
+        let texts: StringArray = numbers.map(|(oid, column)| self.objects.0.definition(oid?, column?)).collect();
         Ok(ColumnarValue::Array(Arc::new(texts)))
     }
 }

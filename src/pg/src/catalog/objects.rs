@@ -130,6 +130,8 @@ pub(crate) struct Snapshot {
     pub(crate) path: Vec<String>,
     /// Comments on relations and their columns, by the number of the relation and that of the column, 0 for the relation.
     pub(crate) comments: HashMap<(i32, i32), &'static str>,
+    /// What defines constraints and indexes, by their number and that of an index's column, 0 for the whole.
+    pub(crate) definitions: HashMap<(i32, i32), String>,
 }
 
 /// The objects one connection sees.
@@ -147,6 +149,11 @@ impl Objects {
     /// Returns the comment on a relation (column 0), or on a column of it.
     pub(crate) fn comment(&self, class: i32, column: i32) -> Option<&'static str> {
         self.snapshot.read().unwrap_or_else(PoisonError::into_inner).comments.get(&(class, column)).copied()
+    }
+
+    /// Returns what defines a constraint or an index (column 0), or a column of an index.
+    pub(crate) fn definition(&self, object: i32, column: i32) -> Option<String> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).definitions.get(&(object, column)).cloned()
     }
 
     /// Returns the description of a function.
@@ -280,7 +287,7 @@ fn parts(text: &str) -> Option<Vec<String>> {
 }
 
 /// Quotes a name if it has to be.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');
     if plain { name.into() } else { format!("\"{}\"", name.replace('"', "\"\"")) }

@@ -106,7 +106,13 @@ impl DateTimeParts {
             let joined = first.find(['T', 't']).filter(|at| *at > 0 && first.as_bytes()[at - 1].is_ascii_digit());
             let (date, time) = match joined {
                 Some(at) => (first[..at].to_owned(), Some(&first[at + 1..])),
-                None if !named(first) && !first.bytes().all(|byte| byte.is_ascii_digit()) => (first.to_owned(), None),
+                None if !named(first) && !first.bytes().all(|byte| byte.is_ascii_digit()) => {
+                    let (date, zone) = first.split_at(zone_start(first));
+                    if !zone.is_empty() {
+                        parts.zone = Some(written_zone(zone, text, kind)?);
+                    }
+                    (date.to_owned(), None)
+                }
                 None if first.len() >= 8 && first.bytes().all(|byte| byte.is_ascii_digit()) => (first.to_owned(), None),
                 // Such as `29 Feb 2024` and `February 29, 2024`.
                 None => {
@@ -123,7 +129,7 @@ impl DateTimeParts {
             }
         }
         if parts.micros.is_none()
-            && let Some(time) = words.next()
+            && let Some(time) = words.next_if(|word| parts.date.is_none() || word.starts_with(digit))
         {
             parts.read_time(time, text, kind)?;
         }
@@ -137,12 +143,14 @@ impl DateTimeParts {
             parts.micros = Some(if half.eq_ignore_ascii_case("pm") { morning + 12 * 3600 * MICROS } else { morning });
         }
         if let Some(zone) = words.next() {
-            if parts.zone.is_some() || parts.micros.is_none() {
+            if parts.zone.is_some() {
                 return Err(invalid());
             }
-            parts.zone = Some(Zone::read(zone)?);
+            parts.zone = Some(written_zone(zone, text, kind)?);
         }
-        if words.next().is_some() { Err(invalid()) } else { Ok(parts) }
+        // What the clocks of a place show depends on the day.
+        let without_day = parts.date.is_none() && matches!(parts.zone, Some(Zone::Named(_)));
+        if without_day || words.next().is_some() { Err(invalid()) } else { Ok(parts) }
     }
 
     /// Reads `12:30`, `12:30:15.25` or `123015`, and a zone right behind.
@@ -179,10 +187,39 @@ impl DateTimeParts {
         }
         self.micros = Some(micros);
         if !zone.is_empty() {
-            self.zone = Some(Zone::read(zone)?);
+            if self.zone.is_some() {
+                return Err(invalid());
+            }
+            self.zone = Some(written_zone(zone, whole, kind)?);
         }
         Ok(())
     }
+}
+
+/// Reads a zone behind a date or a time. Only what names a place is taken for an unknown zone; anything else makes the
+/// whole text wrong.
+fn written_zone(zone: &str, whole: &str, kind: &str) -> Result<Zone, SqlError> {
+    let is_offset = |digits: &str| digits.starts_with(digit) && digits.chars().all(|it| digit(it) || it == ':');
+    Zone::read(zone).map_err(|error| match zone.strip_prefix(['+', '-']) {
+        Some(digits) if is_offset(digits) => {
+            SqlError::error("22009", format!("time zone displacement out of range: \"{whole}\""))
+        }
+        None if zone.contains('/') => error,
+        _ => syntax_error(kind, whole),
+    })
+}
+
+/// Returns where the zone begins that follows a date in digits without a blank, as in `2024-02-29+00`.
+fn zone_start(word: &str) -> usize {
+    let end = word.find(|letter: char| !digit(letter) && !separator(letter)).unwrap_or(word.len());
+    let date = &word[..end];
+    let whole =
+        date.ends_with(digit) && (date.split(separator).count() == 3 || date.len() >= 8 && date.chars().all(digit));
+    if whole { end } else { word.len() }
+}
+
+fn digit(letter: char) -> bool {
+    letter.is_ascii_digit()
 }
 
 const MONTHS: [&str; 12] = [
@@ -269,4 +306,96 @@ pub(super) fn from_2000(micros: i64) -> Option<i64> {
     let epoch = NaiveDate::from_ymd_opt(2000, 1, 1)?.and_time(NaiveTime::MIN);
     debug_assert_eq!(epoch.num_seconds_from_midnight(), 0);
     micros.checked_add(epoch.and_utc().timestamp_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a value as text, or the code of its error.
+    fn outcome(value: Result<ScalarValue, SqlError>) -> String {
+        value.map_or_else(|error| error.sqlstate.into(), |value| value.to_string())
+    }
+
+    /// Checks outcomes of PostgreSQL 15.
+    #[test]
+    fn zones_have_no_meaning_for_types_without_one() {
+        let day = outcome(date("2024-02-29"));
+        for text in [
+            "2024-02-29 +00",
+            "2024-02-29+00",
+            " 2024-02-29  -05 ",
+            "2024-02-29 UTC",
+            "2024-02-29Z",
+            "2024-02-29UTC",
+            "2024-02-29 +15:59:59",
+            "2024-02-29 +100",
+            "2024-02-29 Europe/Berlin",
+            "2024-02-29 01:00:00+02",
+            "2024-02-29 01:00 PM +02",
+            "20240229 +00",
+            "20240229+00",
+            "2024/02/29 +00",
+            "29 Feb 2024 +00",
+            "Feb 29 2024 UTC",
+        ] {
+            assert_eq!(outcome(date(text)), day, "{text}");
+        }
+        assert_eq!(outcome(timestamp("2024-02-29 +05")), outcome(timestamp("2024-02-29 00:00:00")));
+        assert_eq!(outcome(timestamp("2024-02-29T01:00:00+05")), outcome(timestamp("2024-02-29 01:00:00")));
+        assert_eq!(outcome(date("2023-02-28 +00 BC")), outcome(date("2023-02-28 BC")));
+        for text in ["01:02:03+00", "01:02:03 -05", "01:02:03 UTC", "01:02:03Z", "2024-02-29 01:02:03 Europe/Berlin"] {
+            assert_eq!(outcome(time(text)), outcome(time("01:02:03")), "{text}");
+        }
+    }
+
+    /// Checks outcomes of PostgreSQL 15.
+    #[test]
+    fn zones_move_instants() {
+        for (text, utc) in [
+            ("2024-02-29 +00", "2024-02-29 00:00:00"),
+            ("2024-02-29+0530", "2024-02-28 18:30:00"),
+            ("2024-02-29 PST", "2024-02-29 08:00:00"),
+            ("2024-02-29 Europe/Berlin", "2024-02-28 23:00:00"),
+            ("2024-07-01 10:00 CET", "2024-07-01 09:00:00"),
+            ("2024-02-29", "2024-02-29 00:00:00"),
+        ] {
+            let expected = timestamptz(&format!("{utc}+00"), "UTC");
+            assert_eq!(outcome(timestamptz(text, "UTC")), outcome(expected), "{text}");
+        }
+    }
+
+    /// Checks outcomes of PostgreSQL 15.
+    #[test]
+    fn what_is_no_zone_is_refused() {
+        for (text, sqlstate) in [
+            ("2024-02-29 xx", "22007"),
+            ("2024-02-29xx", "22007"),
+            ("2024-02-29T", "22007"),
+            ("2024-02-29 +", "22007"),
+            ("2024-02-29 10", "22007"),
+            ("2024-02-29-05", "22007"),
+            ("2024-02-29 +00 +00", "22007"),
+            ("2024-02-29 +00 UTC", "22007"),
+            ("2024-02-29 10:00:00 xx", "22007"),
+            ("2024-02-29 10:00:00+02 +02", "22007"),
+            ("2024-02-29 +99", "22009"),
+            ("2024-02-29+16", "22009"),
+            ("2024-02-29 -00:60", "22009"),
+            ("2024-02-29 +12345", "22009"),
+            ("2024-02-29 10:00:00 +99", "22009"),
+            ("2024-02-29 America/Nowhere", "22023"),
+            ("2024-02-30 +00", "22008"),
+        ] {
+            assert_eq!(outcome(date(text)), sqlstate, "{text}");
+            assert_eq!(outcome(timestamp(text)), sqlstate, "{text}");
+            assert_eq!(outcome(timestamptz(text, "UTC")), sqlstate, "{text}");
+        }
+        let wrong = [("01:02:03 xx", "22007"), ("01:02:03 Europe/Berlin", "22007"), ("01:02:03+99", "22009")];
+        for (text, sqlstate) in wrong.into_iter().chain([("2024-02-29 +00", "22007"), ("2024-02-29", "22007")]) {
+            assert_eq!(outcome(time(text)), sqlstate, "{text}");
+        }
+        let message = date("2024-02-29 +99").map_err(|error| error.message);
+        assert_eq!(message, Err("time zone displacement out of range: \"2024-02-29 +99\"".into()));
+    }
 }

@@ -7,32 +7,6 @@ use datafusion::arrow::array::timezone::Tz;
 
 use crate::wire::error_response::SqlError;
 
-/// Abbreviations of Postgres' default set, in hours from UTC.
-const ABBREVIATIONS: [(&str, i32); 22] = [
-    ("utc", 0),
-    ("gmt", 0),
-    ("z", 0),
-    ("zulu", 0),
-    ("ut", 0),
-    ("wet", 0),
-    ("est", -5),
-    ("edt", -4),
-    ("cst", -6),
-    ("cdt", -5),
-    ("mst", -7),
-    ("mdt", -6),
-    ("pst", -8),
-    ("pdt", -7),
-    ("hst", -10),
-    ("cet", 1),
-    ("cest", 2),
-    ("bst", 1),
-    ("eet", 2),
-    ("eest", 3),
-    ("msk", 3),
-    ("jst", 9),
-];
-
 /// Time zone of a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Zone {
@@ -53,8 +27,8 @@ impl Zone {
             }
             return Ok(Self::Fixed(if text.starts_with('-') { -seconds } else { seconds }));
         }
-        if let Some((_, hours)) = ABBREVIATIONS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)) {
-            return Ok(Self::Fixed(i64::from(*hours) * 3600));
+        if let Some(hours) = neuroql::zone_hours(text) {
+            return Ok(Self::Fixed(i64::from(hours) * 3600));
         }
         Tz::from_str(text).map(Self::Named).map_err(|_| unknown())
     }
@@ -77,15 +51,12 @@ impl Zone {
     }
 }
 
-/// Reads `5`, `0530`, `05:30` or `05:30:15` as seconds.
+/// Reads `5`, `0530`, `05:30` or `05:30:15` as seconds. The last two of three or four digits are minutes.
 fn seconds(digits: &str) -> Option<i64> {
     let parts: Vec<&str> = match (digits.contains(':'), digits.len()) {
         (true, _) => digits.split(':').collect(),
         (false, 1 | 2) => vec![digits],
         (false, 3 | 4) if digits.is_ascii() => vec![&digits[..digits.len() - 2], &digits[digits.len() - 2..]],
-        (false, 5 | 6) if digits.is_ascii() => {
-            vec![&digits[..digits.len() - 4], &digits[digits.len() - 4..digits.len() - 2], &digits[digits.len() - 2..]]
-        }
         _ => return None,
     };
     let mut total = 0;

@@ -11,6 +11,7 @@ use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::catalog::TableProvider;
 use datafusion::common::Constraint;
 
+use crate::catalog::keys;
 use crate::session::transaction::partitions;
 use crate::wire::error_response::SqlError;
 
@@ -36,7 +37,7 @@ pub(crate) fn check(table: &dyn TableProvider, name: &str) -> Result<(), SqlErro
             }
         }
         if !are_unique(&batches, columns)? {
-            let found = if is_primary { format!("{name}_pkey") } else { format!("{name}_{}_key", names.join("_")) };
+            let found = keys::name(name, &names, is_primary);
             let message = format!("duplicate key value violates unique constraint \"{found}\"");
             let hint = format!("({}) must be unique.", names.join(", "));
             return Err(SqlError::error("23505", message).with_hint(hint));

@@ -255,6 +255,9 @@ impl Session {
     ) -> Result<Self, DataFusionError> {
         let mut config = base.state.config().clone();
         config.set_extension(Arc::new(user.clone()));
+        // pg_settings reads them.
+        let settings = Arc::new(Mutex::new(Settings::new(&user, timeouts)));
+        config.set_extension(Arc::clone(&settings));
         config.options_mut().extensions.insert(base.permissions.rights(&user));
         let resources = base.resources.of(&user, base.state.runtime_env())?;
         let runtime = resources.runtime.as_ref().unwrap_or(base.state.runtime_env());
@@ -271,7 +274,6 @@ impl Session {
             .with_runtime_env(Arc::clone(runtime))
             .build();
         let context = SessionContext::new_with_state(state);
-        let settings = Arc::new(Mutex::new(Settings::new(&user, timeouts)));
         functions::register_session(&context, &settings, &user, pid);
         backends::register(&context, base.registry(), &user);
         let objects = Arc::new(Objects::new(Arc::clone(&base.functions)));

@@ -12,7 +12,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::pgwire::api::Type;
-use neuroql_access::{Permissions, User};
+use neuroql_access::{Permissions, TEMPORARY, User};
 
 use crate::catalog;
 use crate::catalog::objects::{Objects, Snapshot};
@@ -24,6 +24,7 @@ use crate::session::{ddl, explain};
 use crate::sql::column_names;
 use crate::sql::parameters;
 use crate::sql::parse::ParsedStatement;
+use crate::sql::rewrite::from_functions;
 use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
 use crate::sql::unsupported;
 use crate::wire::error_response::SqlError;
@@ -81,7 +82,7 @@ impl Planner {
 
     /// Reads the objects that exist now.
     async fn refresh_objects(&self) -> Result<(), SqlError> {
-        let mut path = vec![self.state.config_options().catalog.default_schema.clone()];
+        let mut path = vec![TEMPORARY.to_owned(), self.state.config_options().catalog.default_schema.clone()];
         path.extend(self.search_path.iter().cloned());
         let snapshot = catalog::snapshot(&self.context).await?;
         self.objects.replace(Snapshot { path, ..snapshot });
@@ -89,12 +90,16 @@ impl Planner {
     }
 
     /// Plans a statement of DataFusion, with the user's permissions and without values that the user may not see.
-    pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, SqlError> {
-        unsupported::check_calls(&statement, &|name| {
+    pub(crate) async fn plan(&self, mut statement: Statement) -> Result<LogicalPlan, SqlError> {
+        let is_scalar = |name: &str| {
             self.state.scalar_functions().contains_key(name)
                 && !self.state.aggregate_functions().contains_key(name)
                 && !self.state.window_functions().contains_key(name)
+        };
+        from_functions::make_rows(&mut statement, &|name| {
+            is_scalar(name) && !self.state.table_functions().contains_key(name)
         })?;
+        unsupported::check_calls(&statement, &is_scalar)?;
         self.temporary.check(&statement)?;
         let mut again = statement.clone();
         let mut plan = match self.state.statement_to_plan(statement).await {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::common::runtime::SpawnedTask;
-use datafusion::dataframe::DataFrame;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
@@ -64,13 +65,35 @@ async fn started(
     progress: Progress,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
     let planned = async move {
-        let frame = DataFrame::new(state, plan);
-        let context = Arc::new(frame.task_ctx());
-        let plan = frame.create_physical_plan().await?;
+        let mut state = state;
+        let optimized = state.optimize(&plan)?;
+        let rows = rows_of_batches(&optimized, state.config().batch_size())?;
+        state.config_mut().options_mut().execution.batch_size = ConfigNonZeroUsize::try_new(rows)?;
+        let plan = state.query_planner().create_physical_plan(&optimized, &state).await?;
         progress.planned(&plan);
-        execute_stream(plan, context)
+        execute_stream(plan, Arc::new(TaskContext::from(&state)))
     };
     BlockingFuture(Box::pin(planned)).await
+}
+
+/// Bytes that the repetitions of a constant take in a batch, at most.
+const REPEATED: usize = 16 << 20;
+
+/// Returns the number of rows of a plan's batches: a constant is repeated in each row of a batch, so that there are
+/// fewer of a large one.
+fn rows_of_batches(plan: &LogicalPlan, rows: usize) -> Result<usize, DataFusionError> {
+    let mut largest = 0;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                if let Expr::Literal(value, _) = part {
+                    largest = largest.max(value.size());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(rows.min(REPEATED / largest.max(1)).max(1))
 }
 
 /// Runs work that may compute for long in a task of its own, ended with this future.

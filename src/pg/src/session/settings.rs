@@ -184,6 +184,26 @@ pub(crate) struct Settings {
     pub(crate) changed: bool,
 }
 
+/// A setting as `pg_settings` lists it: times are numbers of milliseconds.
+pub(crate) struct ListedSetting {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+    pub(crate) unit: Option<&'static str>,
+    pub(crate) description: &'static str,
+    /// Name of the type of its values.
+    pub(crate) kind: &'static str,
+    /// True if it cannot be changed.
+    pub(crate) fixed: bool,
+    /// Where the value comes from.
+    pub(crate) source: &'static str,
+    /// Least and greatest number.
+    pub(crate) range: Option<(i64, i64)>,
+    pub(crate) choices: Option<&'static [&'static str]>,
+    pub(crate) default: String,
+    /// The value that RESET goes back to.
+    pub(crate) initial: String,
+}
+
 #[derive(Debug, Clone)]
 struct TransactionSettings {
     /// Values before the transaction, for ROLLBACK.
@@ -285,6 +305,60 @@ impl Settings {
             DEFINITIONS.iter().map(|found| (found.name.into(), self.value(found.name), found.description.into()));
         let custom = self.values.iter().filter(|(key, _)| definition(key).is_none());
         known.chain(custom.map(|(key, value)| (key.clone(), value.clone(), String::new()))).collect()
+    }
+
+    /// Returns the settings for `pg_settings`; values that programs keep here are not among them, as in Postgres.
+    pub(crate) fn listed(&self) -> Vec<ListedSetting> {
+        DEFINITIONS.iter().map(|found| self.listed_setting(found)).collect()
+    }
+
+    fn listed_setting(&self, found: &'static SettingDefinition) -> ListedSetting {
+        let key = found.name.to_ascii_lowercase();
+        let initial = self.initial.get(&key);
+        let fixed = matches!(found.kind, SettingKind::Fixed);
+        let source = match self.values.get(&key) {
+            None => "default",
+            Some(_) if fixed => "override",
+            set if set == initial => "client",
+            Some(_) => "session",
+        };
+        let (kind, range) = match &found.kind {
+            SettingKind::Bool => ("bool", None),
+            SettingKind::Integer(least, most) => ("integer", Some((*least, *most))),
+            SettingKind::Milliseconds => ("integer", Some((0, i64::from(i32::MAX)))),
+            SettingKind::Real => ("real", None),
+            SettingKind::Choice(_) => ("enum", None),
+            SettingKind::Fixed => match found.default.parse::<i64>() {
+                Ok(number) => ("integer", Some((number, number))),
+                Err(_) if matches!(found.default, "on" | "off") => ("bool", None),
+                Err(_) => ("string", None),
+            },
+            SettingKind::Text | SettingKind::Encoding | SettingKind::DateStyle | SettingKind::TimeZone => {
+                ("string", None)
+            }
+        };
+        let choices = match &found.kind {
+            SettingKind::Choice(choices) => Some(*choices),
+            _ => None,
+        };
+        let is_time = matches!(found.kind, SettingKind::Milliseconds);
+        let spelt = |value: &str| match milliseconds(value).filter(|_| is_time) {
+            Some(number) => number.to_string(),
+            None => value.to_owned(),
+        };
+        ListedSetting {
+            name: found.name,
+            value: spelt(&self.value(found.name)),
+            unit: is_time.then_some("ms"),
+            description: found.description,
+            kind,
+            fixed,
+            source,
+            range,
+            choices,
+            default: spelt(found.default),
+            initial: spelt(initial.map_or(found.default, String::as_str)),
+        }
     }
 
     pub(crate) fn begin(&mut self) {
@@ -514,6 +588,30 @@ mod tests {
         settings.reset_all();
         assert_eq!(settings.statement_timeout(), None);
         assert_eq!(settings.get("session_authorization").unwrap().1, "ada");
+    }
+
+    #[test]
+    fn settings_are_listed_with_their_kinds() {
+        let mut settings = settings();
+        settings.initialize("application_name", "notebook").unwrap();
+        settings.set("statement_timeout", Some("2min"), false).unwrap();
+        settings.set("my.thing", Some("1"), false).unwrap();
+        let listed = settings.listed();
+        assert_eq!(listed.len(), DEFINITIONS.len());
+        for (name, value, kind, source, range) in [
+            ("application_name", "notebook", "string", "client", None),
+            ("statement_timeout", "120000", "integer", "session", Some((0, 2_147_483_647))),
+            ("lock_timeout", "0", "integer", "default", Some((0, 2_147_483_647))),
+            ("max_index_keys", "32", "integer", "default", Some((32, 32))),
+            ("extra_float_digits", "1", "integer", "default", Some((-15, 3))),
+            ("integer_datetimes", "on", "bool", "default", None),
+            ("session_authorization", "ada", "string", "override", None),
+            ("bytea_output", "hex", "enum", "default", None),
+        ] {
+            let found = listed.iter().find(|found| found.name == name).unwrap();
+            let read = (found.value.as_str(), found.kind, found.source, found.range);
+            assert_eq!(read, (value, kind, source, range), "{name}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Debug};
 use std::ops::ControlFlow;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemorySchemaProvider, SchemaProvider, TableProvider};
@@ -15,6 +15,8 @@ use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{self, ObjectName, Visit, visit_relations};
 use neuroql_access::TEMPORARY;
 
+use crate::catalog;
+use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::wire::error_response::SqlError;
 
 /// The temporary tables of a session.
@@ -23,6 +25,8 @@ pub(crate) struct TemporaryTables {
     tables: Arc<MemorySchemaProvider>,
     /// The schema of other tables that are named without one.
     default_schema: Arc<RwLock<String>>,
+    /// `pg_catalog` with these tables in it.
+    pg_catalog: Arc<OnceLock<Option<Arc<dyn SchemaProvider>>>>,
 }
 
 impl TemporaryTables {
@@ -34,7 +38,13 @@ impl TemporaryTables {
         default_schema: &str,
     ) -> Arc<dyn CatalogProviderList> {
         self.set_default_schema(default_schema);
-        Arc::new(SessionCatalogs { server, catalog: catalog.to_owned(), temporary: self.clone() })
+        let temporary = self.clone();
+        Arc::new_cyclic(|this: &Weak<SessionCatalogs>| SessionCatalogs {
+            server,
+            catalog: catalog.to_owned(),
+            temporary,
+            this: this.clone(),
+        })
     }
 
     /// Sets the schema of other tables that are named without one.
@@ -135,6 +145,7 @@ struct SessionCatalogs {
     /// Name of the catalog with the temporary tables.
     catalog: String,
     temporary: TemporaryTables,
+    this: Weak<SessionCatalogs>,
 }
 
 impl Debug for SessionCatalogs {
@@ -157,7 +168,7 @@ impl CatalogProviderList for SessionCatalogs {
         if name != self.catalog {
             return Some(server);
         }
-        Some(Arc::new(SessionCatalog { server, temporary: self.temporary.clone() }))
+        Some(Arc::new(SessionCatalog { server, temporary: self.temporary.clone(), catalogs: self.this.clone() }))
     }
 }
 
@@ -165,6 +176,8 @@ impl CatalogProviderList for SessionCatalogs {
 struct SessionCatalog {
     server: Arc<dyn CatalogProvider>,
     temporary: TemporaryTables,
+    /// The catalogs of the session, of which this is one.
+    catalogs: Weak<SessionCatalogs>,
 }
 
 impl CatalogProvider for SessionCatalog {
@@ -181,6 +194,13 @@ impl CatalogProvider for SessionCatalog {
             return Some(Arc::clone(&self.temporary.tables) as _);
         }
         let schema = self.server.schema(name)?;
+        if name == PG_CATALOG && !self.temporary.is_empty() {
+            let over = || {
+                let catalogs: Weak<dyn CatalogProviderList> = self.catalogs.clone();
+                catalog::over(&schema, catalogs)
+            };
+            return self.temporary.pg_catalog.get_or_init(over).clone().or(Some(schema));
+        }
         if self.temporary.is_empty() || !self.temporary.is_default_schema(name) {
             return Some(schema);
         }

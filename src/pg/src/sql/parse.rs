@@ -11,7 +11,7 @@ use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser as SqlParser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::PostgresDialect;
@@ -257,7 +257,11 @@ fn of_postgres(text: &str) -> Result<Vec<Statement>, DataFusionError> {
         && word.quote_style.is_none()
     {
         match word.keyword {
-            _ if word.value.eq_ignore_ascii_case("MOVE") => tokens[first].token = Token::make_keyword("FETCH"),
+            Keyword::FETCH => complete_fetch(&mut tokens),
+            _ if word.value.eq_ignore_ascii_case("MOVE") => {
+                tokens[first].token = Token::make_keyword("FETCH");
+                complete_fetch(&mut tokens);
+            }
             // ABORT is a ROLLBACK that sqlparser does not know, TABLE t a SELECT * FROM t.
             Keyword::ABORT => tokens[first].token = Token::make_keyword("ROLLBACK"),
             Keyword::TABLE => {
@@ -270,6 +274,65 @@ fn of_postgres(text: &str) -> Result<Vec<Statement>, DataFusionError> {
     }
     let statements = SqlParser::new(&PostgresDialect).with_tokens_with_locations(tokens).parse_statements()?;
     Ok(statements.into_iter().map(|statement| Statement::Statement(Box::new(statement))).collect())
+}
+
+/// Writes a FETCH as sqlparser reads it: the sign is part of the number, a direction without a count has the count 1,
+/// and FROM or IN comes before the name. What is no FETCH of PostgreSQL stays for the parser to refuse.
+fn complete_fetch(tokens: &mut Vec<TokenWithSpan>) {
+    tokens.retain(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
+    // The number comes first, or after FORWARD and the like.
+    for place in [1, 2] {
+        if let Some([TokenWithSpan { token: sign, .. }, TokenWithSpan { token: Token::Number(number, long), .. }]) =
+            tokens.get(place..place + 2)
+        {
+            let number = match sign {
+                Token::Minus => Token::Number(format!("-{number}"), *long),
+                Token::Plus => Token::Number(number.clone(), *long),
+                _ => continue,
+            };
+            tokens[place].token = number;
+            tokens.remove(place + 1);
+        }
+    }
+    let read = tokens.as_slice();
+    // A quoted word is no keyword.
+    let keyword = |place: usize| match read.get(place) {
+        Some(TokenWithSpan { token: Token::Word(word), .. }) => Some(word.keyword),
+        _ => None,
+    };
+    let is_number = |place: usize| matches!(read.get(place), Some(TokenWithSpan { token: Token::Number(..), .. }));
+    // A direction at the end is the name of a cursor.
+    let named = read.len() > 2;
+    let (uncounted, name) = match keyword(1) {
+        Some(Keyword::ALL) => (None, 2),
+        Some(Keyword::NEXT | Keyword::PRIOR | Keyword::FIRST | Keyword::LAST) if named => (None, 2),
+        Some(Keyword::ABSOLUTE | Keyword::RELATIVE) if named => (None, 3),
+        Some(Keyword::FORWARD | Keyword::BACKWARD) if named => {
+            let counted = is_number(2) || keyword(2) == Some(Keyword::ALL);
+            ((!counted).then_some(2), 3)
+        }
+        Some(_) => (Some(1), 2),
+        None if is_number(1) => (None, 2),
+        None => return,
+    };
+    if let Some(place) = uncounted {
+        insert(tokens, place, Token::Number("1".into(), false));
+    }
+    let is_name_next = match tokens.get(name).map(|token| &token.token) {
+        Some(Token::Word(word)) => !matches!(word.keyword, Keyword::FROM | Keyword::IN),
+        Some(_) => false,
+        None => true,
+    };
+    if is_name_next {
+        insert(tokens, name, Token::make_keyword("FROM"));
+    }
+}
+
+/// Inserts a token, at the end at most; errors have the position of the one that follows it.
+fn insert(tokens: &mut Vec<TokenWithSpan>, place: usize, token: Token) {
+    let place = place.min(tokens.len());
+    let span = tokens.get(place).or(tokens.last()).map_or_else(Span::empty, |next| next.span);
+    tokens.insert(place, TokenWithSpan { token, span });
 }
 
 fn is_copy_stream(text: &str) -> bool {
@@ -508,6 +571,81 @@ mod tests {
             ("explain select (format json)", "explain select (format json)"),
         ] {
             assert_eq!(with_explain_format(written), read);
+        }
+    }
+
+    #[test]
+    fn every_form_of_fetch_is_read() {
+        for (written, read) in [
+            ("FETCH c", "FETCH 1 FROM c"),
+            ("FETCH FROM c", "FETCH 1 FROM c"),
+            ("fetch in c", "FETCH 1 IN c"),
+            ("FETCH 2 c", "FETCH 2 FROM c"),
+            ("FETCH 2 IN c", "FETCH 2 IN c"),
+            ("FETCH -2 FROM c", "FETCH -2 FROM c"),
+            ("FETCH +2 IN c", "FETCH 2 IN c"),
+            ("FETCH - /* two */ 2 -- of them\n c", "FETCH -2 FROM c"),
+            ("FETCH NEXT c", "FETCH NEXT FROM c"),
+            ("FETCH PRIOR FROM c", "FETCH PRIOR FROM c"),
+            ("FETCH FIRST IN c", "FETCH FIRST IN c"),
+            ("fetch last c", "FETCH LAST FROM c"),
+            ("FETCH ALL c", "FETCH ALL FROM c"),
+            ("FETCH ALL IN c", "FETCH ALL IN c"),
+            ("FETCH FORWARD c", "FETCH FORWARD 1 FROM c"),
+            ("FETCH FORWARD FROM c", "FETCH FORWARD 1 FROM c"),
+            ("FETCH FORWARD 3 c", "FETCH FORWARD 3 FROM c"),
+            ("FETCH FORWARD -2 FROM c", "FETCH FORWARD -2 FROM c"),
+            ("FETCH FORWARD ALL c", "FETCH FORWARD ALL FROM c"),
+            ("FETCH BACKWARD c", "FETCH BACKWARD 1 FROM c"),
+            ("FETCH BACKWARD -2 FROM c", "FETCH BACKWARD -2 FROM c"),
+            ("FETCH BACKWARD ALL IN c", "FETCH BACKWARD ALL IN c"),
+            ("FETCH RELATIVE -2 FROM c", "FETCH RELATIVE -2 FROM c"),
+            ("FETCH RELATIVE +2 c", "FETCH RELATIVE 2 FROM c"),
+            ("FETCH ABSOLUTE -2 FROM c", "FETCH ABSOLUTE -2 FROM c"),
+            ("FETCH ABSOLUTE 2 c", "FETCH ABSOLUTE 2 FROM c"),
+            ("FETCH \"c\"", "FETCH 1 FROM \"c\""),
+            ("FETCH -1 \"c\"", "FETCH -1 FROM \"c\""),
+            // Cursors whose names are words of the statement.
+            ("FETCH \"next\"", "FETCH 1 FROM \"next\""),
+            ("FETCH NEXT \"next\"", "FETCH NEXT FROM \"next\""),
+            ("FETCH \"from\"", "FETCH 1 FROM \"from\""),
+            ("FETCH ALL \"all\"", "FETCH ALL FROM \"all\""),
+            ("FETCH FORWARD \"all\"", "FETCH FORWARD 1 FROM \"all\""),
+            ("FETCH next", "FETCH 1 FROM next"),
+            ("FETCH NEXT next", "FETCH NEXT FROM next"),
+            ("FETCH IN next", "FETCH 1 IN next"),
+            ("FETCH forward", "FETCH 1 FROM forward"),
+            ("FETCH FORWARD forward", "FETCH FORWARD 1 FROM forward"),
+        ] {
+            assert_eq!(parse(written)[0].to_string(), read, "{written}");
+            assert!(!Parser::default().parse(written).unwrap()[0].moves, "{written}");
+        }
+        for (written, read) in [
+            ("MOVE c", "FETCH 1 FROM c"),
+            ("move in c", "FETCH 1 IN c"),
+            ("MOVE -5 FROM c", "FETCH -5 FROM c"),
+            ("MOVE ABSOLUTE 0 c", "FETCH ABSOLUTE 0 FROM c"),
+            ("MOVE \"move\"", "FETCH 1 FROM \"move\""),
+        ] {
+            assert_eq!(parse(written)[0].to_string(), read, "{written}");
+            assert!(Parser::default().parse(written).unwrap()[0].moves, "{written}");
+        }
+        for refused in [
+            "FETCH",
+            "FETCH ALL",
+            "FETCH IN",
+            "FETCH NEXT FROM",
+            "FETCH RELATIVE c",
+            "FETCH RELATIVE FROM c",
+            "FETCH ABSOLUTE c",
+            "FETCH -c",
+            "FETCH - - 1 c",
+            "FETCH '1' c",
+            "FETCH c c",
+            "FETCH 1 -1 c",
+            "FETCH 1 FROM c.d",
+        ] {
+            assert_eq!(Parser::default().parse(refused).unwrap_err().sqlstate, "42601", "{refused}");
         }
     }
 

@@ -59,6 +59,33 @@ async fn settings_and_search_path() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn settings_are_listed() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    let other = server.connect().await;
+    let setting = |name: &str| format!("SELECT setting FROM pg_catalog.pg_settings WHERE name = '{name}'");
+    assert_eq!(simple(&client, &setting("max_index_keys")).await, ["32"]);
+    let named = client.prepare("SELECT setting FROM pg_settings WHERE name = $1").await.unwrap();
+    for name in ["notebook", "report"] {
+        client.batch_execute(&format!("SET application_name = '{name}'")).await.unwrap();
+        assert_eq!(simple(&client, &setting("application_name")).await, [name]);
+        let row = client.query_one(&named, &[&"application_name"]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), name);
+        assert_eq!(simple(&other, &setting("application_name")).await, [""], "settings of another session");
+    }
+    client.batch_execute("BEGIN; SET LOCAL application_name = 'local'").await.unwrap();
+    assert_eq!(simple(&client, &setting("application_name")).await, ["local"]);
+    client.batch_execute("ROLLBACK; SET statement_timeout = '2min'").await.unwrap();
+    assert_eq!(simple(&client, &setting("application_name")).await, ["report"]);
+    let whole = "SELECT concat_ws('|', setting, unit, context, vartype, source, min_val, max_val, boot_val, reset_val) \
+                 FROM pg_settings WHERE name = 'statement_timeout'";
+    assert_eq!(simple(&client, whole).await, ["120000|ms|user|integer|session|0|2147483647|0|0"]);
+    let choices = "SELECT enumvals FROM pg_settings WHERE name = 'bytea_output'";
+    assert_eq!(simple(&client, choices).await, ["{hex,escape}"]);
+    assert_eq!(simple(&client, "SELECT count(*) > 50 FROM pg_settings").await, ["t"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn transactions_have_the_isolation_that_is_set() {
     let server = Running::start().await;
     let client = server.connect().await;
@@ -146,7 +173,7 @@ async fn prepared_statements_see_new_tables() {
 async fn limits_can_be_parameters() {
     let server = Running::start().await;
     let client = server.connect().await;
-    client.simple_query("create table t as select value::int as a from generate_series(1, 10)").await.unwrap();
+    client.simple_query("create table t as select g::int as a from generate_series(1, 10) g").await.unwrap();
     let query = "select a from t where a > $3 order by a limit $1 offset $2";
     let rows = client.query(query, &[&2i64, &1i64, &3i32]).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>(), [5, 6]);

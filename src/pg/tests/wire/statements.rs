@@ -187,6 +187,62 @@ async fn a_plan_in_json_is_one_value() {
     assert_eq!(client.query("explain select 1", &[]).await.unwrap()[0].len(), 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_in_from_are_tables_as_in_postgres() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    for (query, columns, values) in [
+        ("select g from generate_series(1, 2) as g", vec!["g"], vec!["1", "2"]),
+        ("select g.g from generate_series(1, 2) g", vec!["g"], vec!["1", "2"]),
+        ("select * from generate_series(1, 1) as \"G\"", vec!["G"], vec!["1"]),
+        ("select x from generate_series(1, 2) as g(x)", vec!["x"], vec!["1", "2"]),
+        ("select generate_series from GENERATE_SERIES(1, 2)", vec!["generate_series"], vec!["1", "2"]),
+        (
+            "select count(*) from generate_series(1, 3) a join generate_series(2, 4) b on a = b",
+            vec!["count"],
+            vec!["2"],
+        ),
+        ("select a from generate_series(1, 3) a join (values (2)) v(a) using (a) group by a", vec!["a"], vec!["2"]),
+        (
+            "select d::date::text as d from generate_series(timestamp '2024-01-01', timestamp '2024-01-02', \
+             interval '1 day') d",
+            vec!["d"],
+            vec!["2024-01-01", "2024-01-02"],
+        ),
+        ("select x from unnest(array[1, 2]) as x", vec!["x"], vec!["1", "2"]),
+        ("select unnest from unnest(array[1])", vec!["unnest"], vec!["1"]),
+        ("select * from pg_catalog.unnest(array['a']) u", vec!["u"], vec!["a"]),
+        ("select * from upper('a') as result", vec!["result"], vec!["A"]),
+        ("select * from abs(-3)", vec!["abs"], vec!["3"]),
+        ("select abs.abs + 1 as a from abs(-3)", vec!["a"], vec!["4"]),
+        ("select x is not null as b from now() as n(x)", vec!["b"], vec!["t"]),
+        ("select * from pg_catalog.lower('A') l, length('abc')", vec!["l", "length"], vec!["a"]),
+        ("select * from mod(5, 3)", vec!["mod"], vec!["2"]),
+        ("select upper from upper('a') where upper = 'A'", vec!["upper"], vec!["A"]),
+    ] {
+        assert_eq!(simple(&client, query).await, values, "{query}");
+        let statement = client.prepare(query).await.unwrap();
+        let names: Vec<_> = statement.columns().iter().map(|column| column.name()).collect();
+        assert_eq!(names, columns, "{query}");
+    }
+    let row = client.query_one("select u from upper($1) u", &[&"x"]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "X");
+    client
+        .batch_execute("create view from_function as select * from upper('a') u, generate_series(1, 2)")
+        .await
+        .unwrap();
+    assert_eq!(simple(&client, "select u || generate_series from from_function order by 1").await, ["A1", "A2"]);
+    for (query, code) in [
+        ("select value from generate_series(1, 2)", "42703"),
+        ("select x from upper('a') x, (select 1) y(x)", "42702"),
+        ("select * from no_such('a') as u", "42883"),
+    ] {
+        assert_eq!(fails(&client, query).await, code, "{query}");
+    }
+    // The table functions of models have columns of their own.
+    assert_eq!(simple(&client, "select count(neuron) from top_neurons('toy', 'import', k => 1) t").await.len(), 1);
+}
+
 /// Returns rows with all their columns.
 async fn rows_of(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
     let messages = client.simple_query(query).await.unwrap();

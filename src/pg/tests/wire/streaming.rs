@@ -80,6 +80,74 @@ async fn portals_and_cursors_page() {
     assert_eq!(simple(&client, "fetch all from h").await, ["7"]);
 }
 
+/// The rows and tags are those of PostgreSQL 15.
+#[tokio::test(flavor = "multi_thread")]
+async fn cursors_take_every_form_of_fetch_and_move() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    let mut raw = Raw::connect(server.port, "ada");
+    // Both connections move alike: one shows the rows, the other the tags.
+    for (name, first) in [("c", 1), ("\"Next\"", 1), ("next", 11), ("forward", 21)] {
+        let last = first + 4;
+        let declare =
+            format!("DECLARE {name} SCROLL CURSOR FOR SELECT x FROM generate_series({first}, {last}) AS g(x)");
+        if name == "c" {
+            client.batch_execute("BEGIN").await.unwrap();
+            raw.query("BEGIN");
+        }
+        client.batch_execute(&declare).await.unwrap();
+        assert_eq!(raw.query(&declare).tags(), ["DECLARE CURSOR"]);
+    }
+    for (statement, rows, tag) in [
+        ("FETCH c", &["1"][..], "FETCH 1"),
+        ("FETCH FROM c", &["2"], "FETCH 1"),
+        ("FETCH IN c", &["3"], "FETCH 1"),
+        ("FETCH NEXT c", &["4"], "FETCH 1"),
+        ("FETCH 2 c", &["5"], "FETCH 1"),
+        ("FETCH c", &[], "FETCH 0"),
+        ("FETCH -2 FROM c", &["5", "4"], "FETCH 2"),
+        ("MOVE -5 FROM c", &[], "MOVE 3"),
+        ("FETCH +2 IN c", &["1", "2"], "FETCH 2"),
+        ("FETCH FORWARD FROM c", &["3"], "FETCH 1"),
+        ("FETCH BACKWARD c", &["2"], "FETCH 1"),
+        ("FETCH BACKWARD - 1 c", &["3"], "FETCH 1"),
+        ("FETCH FORWARD -2 FROM c", &["2", "1"], "FETCH 2"),
+        ("FETCH ALL c", &["2", "3", "4", "5"], "FETCH 4"),
+        ("FETCH BACKWARD -2 FROM c", &[], "FETCH 0"),
+        ("FETCH RELATIVE -2 FROM c", &["4"], "FETCH 1"),
+        ("FETCH ABSOLUTE -2 FROM c", &["4"], "FETCH 1"),
+        ("FETCH RELATIVE +1 c", &["5"], "FETCH 1"),
+        ("MOVE ABSOLUTE 0 c", &[], "MOVE 0"),
+        ("MOVE c", &[], "MOVE 1"),
+        ("MOVE IN c", &[], "MOVE 1"),
+        ("MOVE 0 c", &[], "MOVE 1"),
+        ("FETCH RELATIVE 0 c", &["2"], "FETCH 1"),
+        ("MOVE FORWARD c", &[], "MOVE 1"),
+        ("MOVE FORWARD ALL c", &[], "MOVE 2"),
+        ("MOVE BACKWARD ALL c", &[], "MOVE 5"),
+        ("MOVE ABSOLUTE -9 c", &[], "MOVE 0"),
+        ("MOVE LAST IN c", &[], "MOVE 1"),
+        ("FETCH PRIOR \"c\"", &["4"], "FETCH 1"),
+        ("FETCH FIRST \"c\"", &["1"], "FETCH 1"),
+        ("FETCH -- a comment\n - /* another */ 1 /* third */ c", &[], "FETCH 0"),
+        ("FETCH +1 \"c\"\n", &["1"], "FETCH 1"),
+        ("FETCH \"Next\"", &["1"], "FETCH 1"),
+        ("FETCH NEXT \"Next\"", &["2"], "FETCH 1"),
+        ("FETCH next", &["11"], "FETCH 1"),
+        ("FETCH NEXT next", &["12"], "FETCH 1"),
+        ("FETCH FROM next", &["13"], "FETCH 1"),
+        ("FETCH FORWARD FORWARD", &["21"], "FETCH 1"),
+        ("FETCH FORWARD", &["22"], "FETCH 1"),
+        ("FETCH FORWARD 1 FORWARD", &["23"], "FETCH 1"),
+    ] {
+        assert_eq!(simple(&client, statement).await, rows, "{statement}");
+        assert_eq!(raw.query(statement).tags(), [tag], "{statement}");
+    }
+    // The same by the extended protocol.
+    assert_eq!(client.execute("MOVE -1 \"Next\"", &[]).await.unwrap(), 1);
+    assert_eq!(fails(&client, "FETCH RELATIVE c").await, "42601");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn results_of_any_size_take_little_memory() {
     let server = Running::start().await;

@@ -21,6 +21,16 @@ async fn temporary_tables_are_of_their_session() {
     let listed = "select concat(table_schema, '.', table_name) from information_schema.tables where table_name in ('mine', 'kept') order by table_name";
     assert_eq!(simple(&one, listed).await, ["public.kept", "pg_temp.mine"]);
 
+    // The catalog lists it, as ibis and psql ask for it.
+    let attributes = "select a.attname from pg_attribute a join pg_class c on a.attrelid = c.oid \
+                      join pg_namespace n on c.relnamespace = n.oid where a.attnum > 0 and c.relname = 'mine' \
+                      and n.nspname = (select nspname from pg_namespace where oid = pg_my_temp_schema()) order by a.attnum";
+    assert_eq!(simple(&one, attributes).await, ["a", "b"]);
+    assert_eq!(simple(&two, attributes).await, Vec::<String>::new());
+    assert_eq!(simple(&one, "select 'mine'::regclass::text").await.len(), 1);
+    assert_eq!(simple(&one, "select count(*) from pg_class where relname in ('mine', 'kept')").await, ["2"]);
+    assert_eq!(simple(&two, "select count(*) from pg_class where relname in ('mine', 'kept')").await, ["1"]);
+
     // Another session neither sees it nor is in its way.
     assert_eq!(fails(&two, "select * from mine").await, "42P01");
     assert_eq!(fails(&two, "select * from pg_temp.mine").await, "42P01");

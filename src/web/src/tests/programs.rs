@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::Client;
 
-const FIVE: &str = "SELECT value AS a, 'x' || value AS \"b\"\"c\", ARRAY[value, NULL] AS l FROM generate_series(1, 5)";
+const FIVE: &str =
+    "SELECT value AS a, 'x' || value AS \"b\"\"c\", ARRAY[value, NULL] AS l FROM generate_series(1, 5) AS g(value)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_in_all_forms() {
@@ -44,8 +45,7 @@ async fn rows_in_all_forms() {
     for format in ["json", "ndjson", "csv", "arrow", "parquet"] {
         let none = client.query(json!({ "sql": format!("{FIVE} WHERE value > 9"), "format": format })).await;
         assert_eq!(none.status, StatusCode::OK, "{format}");
-        let many =
-            client.query(json!({ "sql": "SELECT value FROM generate_series(1, 100000)", "format": format })).await;
+        let many = client.query(json!({ "sql": "SELECT g FROM generate_series(1, 100000) g", "format": format })).await;
         assert!(many.status == StatusCode::OK && many.body.len() > 50_000, "{format}: {}", many.body.len());
     }
     let twins = client.query(json!({ "sql": "SELECT 1 AS a, 2 AS a", "format": "parquet" })).await;
@@ -77,7 +77,7 @@ async fn parameters_are_values() {
 async fn an_error_after_rows_is_told() {
     let client = Client::new().await;
     // Batches of rows come before the one that fails.
-    let sql = "SELECT 10 / (50000 - value) AS x FROM generate_series(1, 60000)";
+    let sql = "SELECT 10 / (50000 - g) AS x FROM generate_series(1, 60000) g";
     let answer = client.query(json!({ "sql": sql })).await;
     let body = answer.json();
     if answer.status == StatusCode::OK {

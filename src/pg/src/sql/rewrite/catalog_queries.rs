@@ -10,9 +10,9 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use datafusion::sql::sqlparser::ast::{
-    DataType, Expr, FunctionArguments, GroupByExpr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
-    SetExpr, Statement, TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut, visit_expressions,
-    visit_relations, visit_relations_mut,
+    AccessExpr, BinaryOperator, DataType, Expr, FunctionArguments, GroupByExpr, Ident, ObjectName, ObjectNamePart,
+    Query, Select, SelectItem, SetExpr, Statement, Subscript, TableFactor, TableWithJoins, Value, ValueWithSpan,
+    VisitMut, VisitorMut, visit_expressions, visit_expressions_mut, visit_relations, visit_relations_mut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -20,12 +20,13 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
 use crate::catalog::STAT_ACTIVITY;
+use crate::catalog::keys::INFORMATION_SCHEMA;
 use crate::sql::column_names::{fold, item_name};
 use crate::sql::rewrite::object_casts;
 use crate::sql::rewrite::{array_of, call, cast, is_named};
 
-/// Tables of the catalog about objects that neuroql does not have: defaults, sequences, role memberships, indexes,
-/// policies. DataFusion cannot plan some queries of them by drivers.
+/// Tables of the catalog about objects that neuroql does not have: defaults, sequences, role memberships, policies. Scalar
+/// subqueries of them are NULL, and so are those of keys: DataFusion cannot plan some queries of them by drivers.
 const EMPTY: [&str; 9] = [
     "pg_attrdef",
     "pg_sequence",
@@ -37,6 +38,9 @@ const EMPTY: [&str; 9] = [
     "pg_inherits",
     "pg_publication_rel",
 ];
+
+/// Columns of `pg_index` whose items PostgreSQL counts from 0.
+const VECTORS: [&str; 4] = ["indkey", "indcollation", "indclass", "indoption"];
 
 /// Rewrites the parts of a statement that read the catalog.
 pub(crate) fn rewrite(statement: &mut Statement, text: &str, compatible: &PostgresCompatibilityParser) {
@@ -183,6 +187,7 @@ impl Rewriter<'_> {
         };
         if reads {
             qualify_own(query, scope);
+            read_keys(query);
             object_casts::rewrite_comparisons(query);
             let whole = std::mem::replace(query, TEMPLATE.clone());
             if let Statement::Query(rewritten) = self.compatible.rewrite(Statement::Query(Box::new(whole))) {
@@ -435,6 +440,68 @@ fn qualify_own(query: &mut Query, scope: &Scope) {
     });
 }
 
+/// Reads views of `information_schema` about keys from `pg_catalog`, where they are, and counts the items of the vectors
+/// of an index from 1: as `int2vector` and `oidvector` they begin at 0, and arrays begin at 1.
+fn read_keys(query: &mut Query) {
+    let moved = |schema: &Ident, table: &Ident| {
+        fold(schema) == "information_schema" && INFORMATION_SCHEMA.contains(&fold(table).as_str())
+    };
+    let _ = visit_relations_mut(query, |name| {
+        if let [.., ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(table)] = name.0.as_mut_slice()
+            && moved(schema, table)
+        {
+            *schema = Ident::new("pg_catalog");
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    let _ = visit_expressions_mut(query, |expr| {
+        match expr {
+            Expr::CompoundIdentifier(parts) => {
+                if let [.., schema, table, _] = parts.as_mut_slice()
+                    && moved(schema, table)
+                {
+                    *schema = Ident::new("pg_catalog");
+                }
+            }
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                if let Some((vector, index)) = item_of_vector(root, access_chain) {
+                    let index = Expr::BinaryOp {
+                        left: Box::new(Expr::Nested(Box::new(index))),
+                        op: BinaryOperator::Plus,
+                        right: Box::new(Expr::value(Value::Number("1".into(), false))),
+                    };
+                    *expr = call("array_element", vec![vector, index]);
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
+/// Returns a column of vectors of `pg_index` and the subscript of its item.
+fn item_of_vector(root: &Expr, access_chain: &[AccessExpr]) -> Option<(Expr, Expr)> {
+    let [fields @ .., AccessExpr::Subscript(Subscript::Index { index })] = access_chain else { return None };
+    let mut parts = match root {
+        Expr::Identifier(part) => vec![part.clone()],
+        Expr::CompoundIdentifier(parts) => parts.clone(),
+        _ => return None,
+    };
+    for field in fields {
+        let AccessExpr::Dot(Expr::Identifier(part)) = field else { return None };
+        parts.push(part.clone());
+    }
+    let is_vector = |name: &Ident| VECTORS.contains(&fold(name).as_str());
+    if !parts.last().is_some_and(is_vector) {
+        return None;
+    }
+    let vector = match parts.len() {
+        1 => Expr::Identifier(parts.remove(0)),
+        _ => Expr::CompoundIdentifier(parts),
+    };
+    Some((vector, index.clone()))
+}
+
 /// Returns true for a table of pg_catalog, which is found without its schema.
 fn is_catalog_table(name: &str) -> bool {
     name == STAT_ACTIVITY || PG_CATALOG_TABLES.contains(&name)
@@ -481,6 +548,17 @@ mod tests {
         let with =
             read("WITH c AS (SELECT oid FROM pg_class), t AS (SELECT a COLLATE \"C\" FROM u) SELECT * FROM c, t");
         assert!(with.contains("FROM pg_catalog.pg_class") && with.contains("a COLLATE \"C\""), "{with}");
+    }
+
+    #[test]
+    fn keys_are_read_from_pg_catalog() {
+        let query = "SELECT table_constraints.table_name FROM information_schema.table_constraints";
+        let moved = "SELECT table_constraints.table_name FROM pg_catalog.table_constraints";
+        assert_eq!(read(query), moved);
+        let query = "SELECT i.indkey[a.attnum - 1] FROM pg_index i, pg_attribute a";
+        assert!(read(query).contains("array_element(i.indkey, (a.attnum - 1) + 1)"), "{}", read(query));
+        let own = "SELECT t.indkey[1] FROM t, information_schema_of.table_constraints";
+        assert_eq!(read(own), own);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Rewrites of SQL that Postgres understands and DataFusion's planner does not.
 
 pub(crate) mod catalog_queries;
+pub(crate) mod from_functions;
 pub(crate) mod inserts;
 pub(crate) mod join_using;
 pub(crate) mod negated_exists;
@@ -47,6 +48,7 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
             inserts::leave_out_defaults(inner.as_mut())?;
             inserts::isolate_values(inner.as_mut());
             numbers::keep_digits(inner.as_mut());
+            from_functions::name_columns(inner.as_mut());
             join_using::rewrite(inner.as_mut())?;
             let _ = inner.visit(&mut UnqualifyFunctions);
             adapt_expressions(inner.as_mut());
@@ -55,6 +57,7 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
         Statement::CopyTo(copy) => {
             if let CopyToSource::Query(query) = &mut copy.source {
                 negated_exists::rewrite(query.as_mut());
+                from_functions::name_columns(query.as_mut());
                 join_using::rewrite(query.as_mut())?;
                 let _ = query.visit(&mut UnqualifyFunctions);
                 adapt_expressions(query.as_mut());
@@ -275,7 +278,7 @@ mod tests {
     fn functions_of_the_catalog_lose_their_schema() {
         assert_eq!(
             adapted("SELECT pg_catalog.upper(a), toy.f(a) FROM pg_catalog.generate_series(1, 2) a"),
-            "SELECT upper(a), toy.f(a) FROM generate_series(1, 2) a"
+            "SELECT upper(a), toy.f(a) FROM generate_series(1, 2) a (a)"
         );
         assert_eq!(adapted("SELECT current_schema, current_catalog"), "SELECT current_schema(), current_database()");
         let subscripts = adapted("SELECT unnest(i), generate_subscripts(i, 1) FROM t");

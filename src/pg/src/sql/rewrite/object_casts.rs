@@ -8,6 +8,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion_postgres::pgwire::api::Type;
 
+use neuroql_access::TEMPORARY;
+
 use crate::catalog::object_functions::WRITES;
 use crate::catalog::objects::ObjectKind;
 use crate::sql::column_names::fold;
@@ -41,10 +43,18 @@ pub(crate) fn rewrite(tree: &mut impl VisitMut) -> bool {
                     "to_regrole",
                     "obj_description",
                     "col_description",
+                    "pg_get_indexdef",
+                    "pg_get_constraintdef",
                 ];
                 found |= looks_up.iter().any(|name| is_named(function, name));
                 if is_named(function, "pg_typeof") {
                     type_of_literal(function);
+                }
+                if is_named(function, "pg_my_temp_schema") {
+                    let name = Expr::value(Value::SingleQuotedString(TEMPORARY.into()));
+                    let none = Expr::value(Value::Number("0".into(), false));
+                    *expr = call("coalesce", vec![call("to_regnamespace", vec![name]), none]);
+                    found = true;
                 }
             }
             _ => {}

@@ -38,6 +38,17 @@ pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), SqlError> {
     }
 }
 
+/// Rewrites an expression in place.
+///
+/// # Errors
+/// 42704 and 42P20, as those of a statement.
+pub(crate) fn rewrite_expression(expr: &mut Expr) -> Result<(), SqlError> {
+    match expr.visit(&mut RewriteSyntax) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
 /// Gives temporary tables and views the schema that they are in.
 fn temporary(statement: &mut ast::Statement) -> Result<(), SqlError> {
     let (name, temporary) = match statement {
