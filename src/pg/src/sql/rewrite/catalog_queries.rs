@@ -26,18 +26,9 @@ use crate::sql::rewrite::object_casts;
 use crate::sql::rewrite::{array_of, call, cast, is_named};
 
 /// Tables of the catalog about objects that neuroql does not have: defaults, sequences, role memberships, policies. Scalar
-/// subqueries of them are NULL, and so are those of keys: DataFusion cannot plan some queries of them by drivers.
-const EMPTY: [&str; 9] = [
-    "pg_attrdef",
-    "pg_sequence",
-    "pg_collation",
-    "pg_auth_members",
-    "pg_constraint",
-    "pg_index",
-    "pg_policy",
-    "pg_inherits",
-    "pg_publication_rel",
-];
+/// subqueries of them are NULL: DataFusion cannot plan some queries of them by drivers.
+const EMPTY: [&str; 7] =
+    ["pg_attrdef", "pg_sequence", "pg_collation", "pg_auth_members", "pg_policy", "pg_inherits", "pg_publication_rel"];
 
 /// Columns of `pg_index` whose items PostgreSQL counts from 0.
 const VECTORS: [&str; 4] = ["indkey", "indcollation", "indclass", "indoption"];
