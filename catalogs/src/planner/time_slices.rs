@@ -99,7 +99,7 @@ fn divide_compared(join: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan
             Some(sliced) => Arc::clone(&sliced.input),
             None => Arc::clone(compared),
         };
-        *compared = TimeSlicedExec::new(input, Some(COMPARED_ROWS));
+        *compared = TimeSlicedExec::with_rows(input, Some(COMPARED_ROWS));
     }
     replace_children_if_necessary(join, children)
 }
@@ -115,10 +115,10 @@ pub(crate) struct TimeSlicedExec {
 
 impl TimeSlicedExec {
     fn over(input: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-        Self::new(input, None)
+        Self::with_rows(input, None)
     }
 
-    fn new(input: Arc<dyn ExecutionPlan>, rows: Option<usize>) -> Arc<dyn ExecutionPlan> {
+    fn with_rows(input: Arc<dyn ExecutionPlan>, rows: Option<usize>) -> Arc<dyn ExecutionPlan> {
         let properties = PlanProperties::clone(input.properties()).with_scheduling_type(SchedulingType::Cooperative);
         Arc::new(Self { input, rows, properties: Arc::new(properties) })
     }
@@ -161,7 +161,7 @@ impl ExecutionPlan for TimeSlicedExec {
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Self::new(input, self.rows)),
+            (Some(input), true) => Ok(Self::with_rows(input, self.rows)),
             _ => internal_err!("{} has one child", self.name()),
         }
     }

@@ -29,7 +29,7 @@ impl OptimizerRule for UniqueOrderKeys {
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         let LogicalPlan::Aggregate(aggregate) = plan else { return Ok(Transformed::no(plan)) };
-        if !aggregate.aggr_expr.iter().any(|call| has_repeated_key(call)) {
+        if !aggregate.aggr_expr.iter().any(has_repeated_key) {
             return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
         }
         let Aggregate { input, group_expr, aggr_expr, .. } = aggregate;

@@ -32,7 +32,8 @@ const TENSORS: [(&str, &str); 17] = [
 pub(super) fn refuse(config: &Value, tensors: &[String]) -> Result<()> {
     for key in ["quantization_config", "compression_config"] {
         let said = &config[key];
-        if !said.is_null() && !(key == "quantization_config" && has_packed_experts(config)) {
+        let is_read = key == "quantization_config" && has_packed_experts(config);
+        if !said.is_null() && !is_read {
             return Err(unsupported(format!("{} ({key} of config.json)", method(said))));
         }
     }
