@@ -44,7 +44,7 @@ const LEAST_ROWS: usize = 8192;
 /// Rows of a batch for a join that compares each of them with all rows of its other input before it pauses.
 const COMPARED_ROWS: usize = 256;
 
-/// Puts a [`TimeSlicedExec`] in the place of each [`CooperativeExec`] and above each operator that may yield many
+/// Puts a `TimeSlicedExec` in the place of each [`CooperativeExec`] and above each operator that may yield many
 /// batches for one of its input. It must run after the rules that look for [`CooperativeExec`].
 #[derive(Debug)]
 pub struct TimeSlices;
