@@ -20,6 +20,10 @@ use neuroql_udfs::AsyncCalls;
 use crate::Engine;
 use crate::cancellable_rule::stopping;
 
+/// DataFusion's rule by which groups in an order with a limit are kept in a heap. It makes room for as many as the limit
+/// says at once, so that `SELECT DISTINCT … ORDER BY … LIMIT 1000000000000` would end the process.
+const TOP_K_AGGREGATION: &str = "LimitAggregation";
+
 /// Registers neuroql in a session that a program made itself: [`EngineBuilder::register`](crate::EngineBuilder::register)
 /// with nothing changed. Returns the registry of models, to which the program may add its own.
 ///
@@ -86,7 +90,8 @@ pub(crate) fn register(
     let factory = ModelFactory::new(Arc::clone(state), progress);
     let engine = Arc::clone(state);
     let state = context.state_ref();
-    let rules = GuardAmbiguousFilters::rules(state.read().physical_optimizers());
+    let mut rules = GuardAmbiguousFilters::rules(state.read().physical_optimizers());
+    rules.retain(|rule| rule.name() != TOP_K_AGGREGATION);
     let with_rule = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_physical_optimizer_rules(rules)
         .with_analyzer_rule(Arc::new(KeepDeleteFilter))
