@@ -40,15 +40,20 @@ class SmolLM2:
         self.tokenizer = AutoTokenizer.from_pretrained(**source)
         self.model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).eval()
         self.location = f"smol={gguf}"
+        # BOS, if it is prepended for the model; it is not counted as a token.
+        self.bos: int | None = None
 
     def tokenize(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def maxima(self, tokens: torch.Tensor, layer: int) -> torch.Tensor:
+        first = 0 if self.bos is None else 1
+        if self.bos is not None:
+            tokens = torch.nn.functional.pad(tokens, (1, 0), value=self.bos)
         peak: list[torch.Tensor] = []
 
         def hook(_module: object, inputs: tuple[torch.Tensor]) -> None:
-            peak.append(inputs[0].amax(dim=(0, 1)))
+            peak.append(inputs[0][:, first:].amax(dim=(0, 1)))
             raise Stop
 
         handle = self.model.model.layers[layer].mlp.down_proj.register_forward_pre_hook(hook)
@@ -83,29 +88,13 @@ class Gemma3(SmolLM2):
 
         super().__init__(gguf)
         self.location = f"gemma={gguf}"
+        self.bos = self.tokenizer.bos_token_id
         # SentencePiece takes symbols that its model defines before it merges letters; transformers' conversion leaves them out.
         fields = GGUFReader(gguf).fields
         kinds, names = fields["tokenizer.ggml.token_type"], fields["tokenizer.ggml.tokens"]
         defined = [number for number, at in enumerate(kinds.data) if kinds.parts[at][0] == 4]
         texts = [bytes(names.parts[names.data[number]]).decode().replace(" ", "▁") for number in defined]
         self.tokenizer.add_tokens([AddedToken(text, normalized=True, special=False) for text in texts])
-
-    def maxima(self, tokens: torch.Tensor, layer: int) -> torch.Tensor:
-        tokens = torch.nn.functional.pad(tokens, (1, 0), value=self.tokenizer.bos_token_id)
-        peak: list[torch.Tensor] = []
-
-        def hook(_module: object, inputs: tuple[torch.Tensor]) -> None:
-            peak.append(inputs[0][:, 1:].amax(dim=(0, 1)))
-            raise Stop
-
-        handle = self.model.model.layers[layer].mlp.down_proj.register_forward_pre_hook(hook)
-        try:
-            self.model.model(input_ids=tokens, use_cache=False)
-        except Stop:
-            pass
-        finally:
-            handle.remove()
-        return peak[0]
 
 
 class Toy:
