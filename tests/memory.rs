@@ -1,4 +1,4 @@
-//! Tests of caches under a memory limit, weighed by the allocator.
+//! Tests of a memory limit: caches, weighed by the allocator, and long texts.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a child says what it measured to its parent")]
 
@@ -12,12 +12,12 @@ use neuroql::{Engine, Store};
 
 use crate::analysis::rows;
 use crate::golden;
-use crate::server::Error;
+use crate::server::{self, Error};
 use crate::timing;
 
-/// One trial.
+/// Two trials.
 pub fn trials() -> Vec<Trial> {
-    vec![timing::test("memory::caches", || Ok(caches()?))]
+    vec![timing::test("memory::caches", || Ok(caches()?)), timing::test("memory::long_texts", || Ok(long_texts()?))]
 }
 
 /// The system's allocator, which counts the bytes that are in use.
@@ -165,4 +165,35 @@ async fn caches() -> Result<(), Error> {
 async fn create(context: &datafusion::prelude::SessionContext, name: &str, folder: &Path) -> Result<(), Error> {
     let sql = format!("CREATE EXTERNAL TABLE {name} STORED AS MODEL LOCATION '{}'", folder.display());
     rows(context, &sql).await.map(drop)
+}
+
+/// Checks that a text whose tokenizing takes more memory than there is is refused, and a longer one that is tokenized in
+/// parts is not.
+#[tokio::main]
+async fn long_texts() -> Result<(), Error> {
+    let running = server::start(Engine::builder().with_threads(2).with_memory_limit(256 << 20).build()?).await?;
+    let client = running.connect().await?;
+    let (word, words) = ("repeat('a', 1000000)", "repeat(' word', 400000)");
+    for (text, wanted) in [(word, "53200"), (words, "00000")] {
+        for sql in [
+            format!("SELECT array_length(tokenize('toy', {text}))"),
+            format!("SELECT array_length(tokens('toy', {text}))"),
+            format!(
+                "SELECT count(*) FROM toy.activations WHERE text = {text} AND layer = 0 AND neuron = 0 AND position < 0"
+            ),
+        ] {
+            let code = match client.simple_query(&sql).await {
+                Ok(_) => "00000".to_owned(),
+                Err(error) => error.code().ok_or_else(|| format!("{sql}: {error}"))?.code().to_owned(),
+            };
+            assert_eq!(code, wanted, "{sql}");
+        }
+    }
+    for sql in [format!("SELECT activation('toy', 0, 0, {word})"), format!("SELECT * FROM loss('toy', {word})")] {
+        let refused = client.simple_query(&sql).await.err().ok_or("not refused")?;
+        assert_eq!(refused.code().map(|code| code.code()), Some("53200"), "{sql}");
+    }
+    client.simple_query("SELECT 1").await?;
+    drop(client);
+    running.stop().await
 }

@@ -21,10 +21,7 @@ use crate::async_method::async_method;
 pub struct DdlRecordingFactory(pub Arc<dyn TableProviderFactory>);
 
 impl TableProviderFactory for DdlRecordingFactory {
-    async_method!(create => create_table<'a, 'b>(
-        session: &'a dyn Session,
-        cmd: &'b CreateExternalTable,
-    ) -> Arc<dyn TableProvider>);
+    async_method!(create => create_table);
 }
 
 impl DdlRecordingFactory {

@@ -180,7 +180,10 @@ const TABLES: &[TableComment] = &[
         comment: "Nodes of the graphs, a row each",
         columns: &[
             ("node", "number of the node in its graph, from 0, parents before children"),
-            ("parent", "number of the node one token nearer to the activating token, -1 for that itself"),
+            (
+                "parent",
+                "number of the node one token nearer to the activating token, -1 for that itself, -2 - n for a further token of node n",
+            ),
             ("depth", "number of nodes between it and the activating token, 0 for that itself"),
             ("kind", "activator, context or wildcard"),
             (

@@ -156,10 +156,7 @@ pub(crate) fn schema_and_location<'a>(
 }
 
 impl TableProviderFactory for ModelFactory {
-    async_method!(create => create_table<'a, 'b>(
-        session: &'a dyn Session,
-        cmd: &'b CreateExternalTable,
-    ) -> Arc<dyn TableProvider>);
+    async_method!(create => create_table);
 }
 
 impl ModelFactory {

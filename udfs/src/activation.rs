@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::array::{AsArray, Float32Builder, ListBuilder};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -15,7 +16,8 @@ use neuroql_model::{Model, Registry};
 use neuroql_schema::sql_error;
 
 use crate::Error;
-use crate::arguments::Models;
+use crate::arguments::{Models, text};
+use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
 
 /// Rows that the engine gathers before a call, so that their texts share forward passes.
@@ -75,20 +77,31 @@ impl ScalarUDFImpl for Activation {
 #[derive(Default)]
 struct ActivationRequest {
     neurons: BTreeSet<u32>,
-    texts: Vec<String>,
-    index: HashMap<String, usize>,
+    texts: Vec<Arc<str>>,
+    index: HashMap<Arc<str>, usize>,
 }
 
 impl ActivationRequest {
-    fn add(&mut self, neuron: u32, text: &str) -> usize {
+    /// Adds a neuron and a text, for which memory is reserved if it is new.
+    fn add(&mut self, neuron: u32, text: &str, held: &MemoryReservation) -> Result<usize> {
         self.neurons.insert(neuron);
         if let Some(&index) = self.index.get(text) {
-            return index;
+            return Ok(index);
         }
-        let index = self.texts.len();
-        self.texts.push(text.to_owned());
-        self.index.insert(text.to_owned(), index);
-        index
+        held.try_grow(text.len())?;
+        let (index, text) = (self.texts.len(), Arc::<str>::from(text));
+        self.texts.push(Arc::clone(&text));
+        self.index.insert(text, index);
+        Ok(index)
+    }
+
+    /// Returns an upper bound of the bytes that encoding its texts takes, one after another.
+    fn encoding_bytes(&self, model: &Model) -> Result<usize> {
+        let mut most = 0;
+        for text in &self.texts {
+            most = model.tokenizer().encoding_bytes(text).map_err(sql_error)?.max(most);
+        }
+        Ok(most)
     }
 }
 
@@ -99,13 +112,14 @@ impl AsyncScalarUDFImpl for Activation {
     }
 
     async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let (models, texts) = (arrays[0].as_string::<i32>(), arrays[3].as_string::<i32>());
-        let (layers, neurons) = (arrays[1].as_primitive::<Int64Type>(), arrays[2].as_primitive::<Int64Type>());
+        let numbers = [args.args[1].to_array(args.number_rows)?, args.args[2].to_array(args.number_rows)?];
+        let [layers, neurons] = numbers.each_ref().map(|numbers| numbers.as_primitive::<Int64Type>());
+        let held = Arc::new(Interrupt::of(&args.config_options).reservation("activation"));
         let mut lookup = self.models.lookup(&args.config_options);
         let mut questions: BTreeMap<(String, usize), (Arc<Model>, ActivationRequest)> = BTreeMap::new();
         let mut rows = Vec::with_capacity(args.number_rows);
-        for (((model, layer), neuron), text) in models.iter().zip(layers).zip(neurons).zip(texts) {
+        for (row, (layer, neuron)) in layers.iter().zip(neurons).enumerate() {
+            let (model, text) = (text(&args.args[0], row), text(&args.args[3], row));
             let (Some(model), Some(layer), Some(neuron), Some(text)) = (model, layer, neuron, text) else {
                 rows.push(None);
                 continue;
@@ -115,18 +129,29 @@ impl AsyncScalarUDFImpl for Activation {
             let neuron = model.check_neuron(neuron).map_err(sql_error)?;
             let key = (model.name().to_owned(), layer);
             let (_, question) = questions.entry(key.clone()).or_insert_with(|| (model, ActivationRequest::default()));
-            rows.push(Some((key, neuron, question.add(neuron, text))));
+            rows.push(Some((key, neuron, question.add(neuron, text, &held)?)));
         }
         let mut answers = BTreeMap::new();
         for (key, (model, question)) in questions {
+            let encoding = held.new_empty();
+            encoding.try_grow(question.encoding_bytes(&model)?)?;
             let neurons: Vec<u32> = question.neurons.into_iter().collect();
+            let answer = Arc::clone(&held);
+            let no_memory = |e: DataFusionError| neuroql_model::Error::Memory(e.strip_backtrace());
+            let reserve = move |bytes| answer.try_grow(bytes).map_err(no_memory);
             let values = model
-                .activations(self.models.0.pool(), key.1, neurons.clone(), question.texts)
+                .activations_within(self.models.0.pool(), key.1, neurons.clone(), question.texts, reserve)
                 .await
                 .map_err(sql_error)?;
             answers.insert(key, (neurons, values));
         }
-        let mut out = ListBuilder::new(Float32Builder::new());
+        let length = |(key, neuron, text): &(_, u32, usize)| {
+            let answer = answers.get(key).and_then(|(neurons, values)| answer(neurons, values, *neuron, *text).ok());
+            answer.map_or(0, <[f32]>::len)
+        };
+        let length: usize = rows.iter().flatten().map(length).sum();
+        held.try_grow(size_of::<f32>() * length)?;
+        let mut out = ListBuilder::new(Float32Builder::with_capacity(length));
         for row in rows {
             let Some((key, neuron, text)) = row else {
                 out.append_null();

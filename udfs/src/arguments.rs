@@ -1,12 +1,33 @@
-//! The argument all functions share: the name of a model, which is the same in most rows.
+//! The arguments that functions share: the name of a model, which is the same in most rows, and texts, which may be large.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use datafusion::arrow::array::{Array, AsArray};
 use datafusion::common::config::ConfigOptions;
 use datafusion::error::Result;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use neuroql_model::{Model, Registry};
 use neuroql_schema::{Rights, sql_error};
+
+/// Returns the number of rows to compute: one if all arguments are literals.
+pub(crate) fn rows(args: &ScalarFunctionArgs) -> usize {
+    match args.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_))) {
+        true => 1,
+        false => args.number_rows,
+    }
+}
+
+/// Returns the text of an argument, whose type is `Utf8`, in a row. A literal is not copied for each row.
+pub(crate) fn text(argument: &ColumnarValue, row: usize) -> Option<&str> {
+    match argument {
+        ColumnarValue::Array(texts) => {
+            let texts = texts.as_string::<i32>();
+            texts.is_valid(row).then(|| texts.value(row))
+        }
+        ColumnarValue::Scalar(text) => text.try_as_str().flatten(),
+    }
+}
 
 /// The models a function may name. Functions are equal if they share it.
 #[derive(Debug, Clone)]

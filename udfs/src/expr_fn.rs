@@ -46,6 +46,8 @@ expr_fn! {
     graph_difference(a, b) = graphs::graph_difference_udf;
     /// Number of parts of a graph that share no context token.
     graph_components(graph) = graphs::graph_components_udf;
+    /// The graph with a node for each token.
+    graph_expand(graph) = graphs::graph_expand_udf;
     /// The best-supported part of a graph, of at most so many nodes.
     graph_simplify(graph, nodes) = graphs::graph_simplify_udf;
     /// A vector of 256 numbers whose cosine with others follows the similarity of the graphs.

@@ -106,8 +106,11 @@ impl Generate {
         interrupt: &Interrupt,
     ) -> Result<String> {
         let count = usize::try_from(count).map_err(|_| Error::Tokens(count))?;
-        let tokens = model.tokenizer().encode(text).map_err(sql_error)?;
         let (runs, cancel) = (Arc::clone(model), interrupt.flag());
+        let held = interrupt.reservation("generate");
+        held.try_grow(model.tokenizer().encoding_bytes(text).map_err(sql_error)?)?;
+        let tokens = model.tokenizer().encode_cancellable(text, &cancel).map_err(sql_error)?;
+        drop(held);
         let job = move || {
             let written = runs.generate(&tokens, count, sampling, &cancel)?;
             // Spaces between tokens depend on the token before.

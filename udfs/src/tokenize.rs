@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, Int32Builder, ListBuilder};
+use datafusion::arrow::array::{Int32Builder, ListBuilder};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::logical_expr::DocSection;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
-use neuroql_model::Registry;
+use neuroql_model::{Model, Registry};
 use neuroql_schema::sql_error;
 
-use crate::arguments::Models;
+use crate::arguments::{Models, rows, text};
+use crate::interrupt;
 
 /// Token ids of a text, without BOS.
 pub(crate) fn tokenize_udf(registry: Arc<Registry>) -> ScalarUDF {
@@ -57,21 +58,41 @@ impl ScalarUDFImpl for Tokenize {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let mut lookup = self.models.lookup(&args.config_options);
         let mut out = ListBuilder::new(Int32Builder::new());
-        for (model, text) in arrays[0].as_string::<i32>().iter().zip(arrays[1].as_string::<i32>()) {
-            let (Some(model), Some(text)) = (model, text) else {
-                out.append_null();
-                continue;
-            };
-            let ids = lookup(model)?.tokenizer().encode(text).map_err(sql_error)?;
-            out.append_value(ids.into_iter().map(|id| Some(id as i32)));
-        }
+        each_text(&self.models, &args, |tokens| {
+            match tokens {
+                Some((_, ids)) => out.append_value(ids.into_iter().map(|id| Some(id as i32))),
+                None => out.append_null(),
+            }
+            Ok(())
+        })?;
         Ok(ColumnarValue::Array(Arc::new(out.finish())))
     }
 
     fn documentation(&self) -> Option<&Documentation> {
         Some(&self.documentation)
     }
+}
+
+/// Calls `take` with the model and the token ids of each row of a call of a model and a text; with none where one is NULL.
+pub(crate) fn each_text(
+    models: &Models,
+    args: &ScalarFunctionArgs,
+    mut take: impl FnMut(Option<(&Model, Vec<u32>)>) -> Result<()>,
+) -> Result<()> {
+    interrupt::run(&args.config_options, |interrupt| {
+        let mut lookup = models.lookup(&args.config_options);
+        let (held, cancel) = (interrupt.reservation("tokenize"), interrupt.flag());
+        for row in 0..rows(args) {
+            let (Some(model), Some(text)) = (text(&args.args[0], row), text(&args.args[1], row)) else {
+                take(None)?;
+                continue;
+            };
+            let model = lookup(model)?;
+            held.try_resize(model.tokenizer().encoding_bytes(text).map_err(sql_error)?)?;
+            let ids = model.tokenizer().encode_cancellable(text, &cancel).map_err(sql_error)?;
+            take(Some((&*model, ids)))?;
+        }
+        Ok(())
+    })
 }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, ListBuilder, StringBuilder};
+use datafusion::arrow::array::{ListBuilder, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
 use neuroql_model::Registry;
-use neuroql_schema::sql_error;
 
 use crate::arguments::Models;
-use crate::tokenize::{SECTION, text_signature};
+use crate::interrupt::Interrupt;
+use crate::tokenize::{SECTION, each_text, text_signature};
 
 /// The text of each token of a text, spaces included, without BOS.
 pub(crate) fn tokens_udf(registry: Arc<Registry>) -> ScalarUDF {
@@ -24,6 +24,9 @@ fn documentation() -> Documentation {
         .with_sql_example("SELECT tokens('toy', 'import numpy as np')")
         .build()
 }
+
+/// Bytes of a buffer that grows, for each byte in it.
+const GROWTH: usize = 2;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Tokens {
@@ -46,22 +49,22 @@ impl ScalarUDFImpl for Tokens {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let mut lookup = self.models.lookup(&args.config_options);
+        let held = Interrupt::of(&args.config_options).reservation("tokens");
         let mut out = ListBuilder::new(StringBuilder::new());
-        for (model, text) in arrays[0].as_string::<i32>().iter().zip(arrays[1].as_string::<i32>()) {
-            let (Some(model), Some(text)) = (model, text) else {
+        each_text(&self.models, &args, |tokens| {
+            let Some((model, ids)) = tokens else {
                 out.append_null();
-                continue;
+                return Ok(());
             };
-            let model = lookup(model)?;
+            // A tokenizer may know more tokens than the embedding has rows for; those have no text here.
             let texts = model.tokenizer().texts();
-            for id in model.tokenizer().encode(text).map_err(sql_error)? {
-                // A tokenizer may know more tokens than the embedding has rows for; those have no text here.
-                out.values().append_option(texts.get(id as usize));
-            }
+            let texts = ids.iter().map(|id| texts.get(*id as usize));
+            let bytes: usize = texts.clone().map(|text| size_of::<i32>() + text.map_or(0, String::len)).sum();
+            held.try_grow(GROWTH * bytes)?;
+            texts.for_each(|text| out.values().append_option(text));
             out.append(true);
-        }
+            Ok(())
+        })?;
         Ok(ColumnarValue::Array(Arc::new(out.finish())))
     }
 

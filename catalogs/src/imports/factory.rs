@@ -142,10 +142,7 @@ impl ImportFactory {
 }
 
 impl TableProviderFactory for ImportFactory {
-    async_method!(create => create_table<'a, 'b>(
-        session: &'a dyn Session,
-        cmd: &'b CreateExternalTable,
-    ) -> Arc<dyn TableProvider>);
+    async_method!(create => create_table);
 }
 
 impl ImportFactory {

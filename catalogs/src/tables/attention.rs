@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, StringViewBuilder};
+use datafusion::arrow::array::{ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
@@ -17,6 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 use neuroql_model::{AttentionPass, CancelOnDrop, Model, Placement};
 use neuroql_pipeline::RowFilter;
+use neuroql_pipeline::batcher::repeated;
 use neuroql_schema::sql_error;
 
 use crate::Error;
@@ -133,8 +134,13 @@ impl RowProducer for Patterns {
     fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let guard = CancelOnDrop::default();
+            let held = MemoryConsumer::new("attention").register(context.memory_pool());
             for text in &self.texts {
-                let tokens = self.model.tokenizer().encode(text).map_err(sql_error)?;
+                held.try_resize(self.model.tokenizer().encoding_bytes(text).map_err(sql_error)?)?;
+                let (model, words, cancel) = (Arc::clone(&self.model), Arc::clone(text), guard.flag());
+                let encode = move || model.tokenizer().encode_cancellable(&words, &cancel);
+                let pool = self.engine.registry.pool();
+                let tokens = pool.run(Placement::AllThreads, encode).await.map_err(sql_error)?;
                 for (number, example) in (0..).zip(self.model.examples(&tokens)) {
                     if !self.example((text, number), example, &guard, (context, rows)).await? {
                         return Ok(());
@@ -211,14 +217,8 @@ impl Columns {
 
     fn batch(self, rows: &RowSender, (text, example): (&Arc<str>, i64), layer: usize) -> Result<RecordBatch> {
         let count = self.weights.len();
-        // One copy of the text for all rows.
-        let mut texts = StringViewBuilder::with_capacity(count);
-        let block = texts.append_block(text.as_bytes().to_vec().into());
-        for _ in 0..count {
-            texts.try_append_view(block, 0, text.len() as u32)?;
-        }
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(texts.finish()),
+            repeated(text, count)?,
             Arc::new(Int32Array::from_value(layer as i32, count)),
             Arc::new(Int32Array::from(self.heads)),
             Arc::new(Int32Array::from(self.queries)),

@@ -211,30 +211,13 @@ impl FileFormat for InferringCsvFormat {
         self.0.file_source(schema)
     }
 
-    async_method!(infer_schema => infer<'session, 'store, 'files>(
-        state: &'session dyn Session,
-        store: &'store Arc<dyn ObjectStore>,
-        files: &'files [ObjectMeta],
-    ) -> SchemaRef);
+    async_method!(infer_schema => infer);
 
-    async_method!(infer_stats => stats<'session, 'store, 'file>(
-        state: &'session dyn Session,
-        store: &'store Arc<dyn ObjectStore>,
-        schema: SchemaRef,
-        file: &'file ObjectMeta,
-    ) -> Statistics);
+    async_method!(infer_stats => stats);
 
-    async_method!(create_physical_plan => scan<'session>(
-        state: &'session dyn Session,
-        config: FileScanConfig,
-    ) -> Arc<dyn ExecutionPlan>);
+    async_method!(create_physical_plan => scan);
 
-    async_method!(create_writer_physical_plan => write<'session>(
-        input: Arc<dyn ExecutionPlan>,
-        state: &'session dyn Session,
-        config: FileSinkConfig,
-        order: Option<LexRequirement>,
-    ) -> Arc<dyn ExecutionPlan>);
+    async_method!(create_writer_physical_plan => write);
 }
 
 fn unreadable(file: &ObjectMeta, error: &ArrowError) -> Error {

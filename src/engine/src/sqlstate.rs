@@ -46,8 +46,12 @@ pub fn sqlstate(error: &DataFusionError) -> &'static str {
 /// Names a subquery that DataFusion plans in conditions only.
 fn unsupported_subquery(text: &str) -> Option<String> {
     let expression = text.strip_prefix("Physical plan does not support logical expression ")?;
-    let kinds =
-        [("InSubquery", "IN (SELECT …)"), ("Exists", "EXISTS (SELECT …)"), ("ScalarSubquery", "a correlated subquery")];
+    let kinds = [
+        ("InSubquery", "IN (SELECT …)"),
+        ("Exists", "EXISTS (SELECT …)"),
+        ("ScalarSubquery", "a correlated subquery"),
+        ("OuterReferenceColumn", "a column of another table of the statement"),
+    ];
     let (_, kind) = kinds.into_iter().find(|(name, _)| expression.starts_with(name))?;
     Some(format!("{kind} is not supported at this place of a statement; put it into WHERE, or join"))
 }
@@ -332,6 +336,15 @@ fn planning(text: &str) -> Option<Diagnosis> {
             Some(near) => found.hint(format!("Perhaps you meant \"{near}\".")),
             None => found,
         });
+    }
+    if has("correlated scalar subquery can only be used") {
+        let message = "a correlated subquery is not supported at this place of a statement; put it into WHERE, or join";
+        return Some(Diagnosis::new("0A000", message));
+    }
+    if has("correlated scalar subquery must be aggregated") {
+        let message =
+            "a correlated subquery that may have several rows is not supported; make one of them, as by max(…)";
+        return Some(Diagnosis::new("0A000", message));
     }
     if has("order by column out of bounds") {
         let position = text.split(|letter: char| !letter.is_ascii_digit()).find(|digits| !digits.is_empty())?;

@@ -12,13 +12,14 @@ impl Graph {
     /// Union: the patterns of either graph. Nodes of both graphs have the greater of each of their numbers.
     ///
     /// Here as in the other operations, tokens of the two graphs are the same if their texts are (their ids, where the
-    /// text has U+FFFD); the result has the first graph's.
+    /// text has U+FFFD); the result has the first graph's. Nodes with alternatives are a node for each, in the result too.
     ///
     /// # Errors
     /// [`Error::TooLarge`](crate::Error::TooLarge).
     pub fn union(&self, other: &Self) -> Result<Self> {
-        let mut nodes = self.nodes().to_vec();
-        let mut places = places(self);
+        let (one, other) = (self.expanded(), other.expanded());
+        let mut nodes = one.nodes().to_vec();
+        let mut places = places(&one);
         let mut place_of: Vec<u32> = Vec::with_capacity(other.nodes().len());
         for node in other.nodes() {
             let parent = node.parent.map(|parent| place_of[parent as usize]);
@@ -43,8 +44,9 @@ impl Graph {
     /// # Errors
     /// None: the result is a part of the graph. (That of [`Graph::new`] is passed on.)
     pub fn intersection(&self, other: &Self) -> Result<Self> {
-        let counterpart = self.counterparts(other);
-        let nodes = self.nodes().iter().zip(counterpart).map(|(node, place)| match place {
+        let (one, other) = (self.expanded(), other.expanded());
+        let counterpart = one.counterparts(&other);
+        let nodes = one.nodes().iter().zip(counterpart).map(|(node, place)| match place {
             Some(place) => combined(node, &other.nodes()[place as usize], f32::min, u32::min, |one, other| {
                 one.zip(other).map(|(one, other)| one.min(other))
             }),
@@ -72,8 +74,9 @@ impl Graph {
     /// # Errors
     /// None: the result is a part of the graph. (That of [`Graph::new`] is passed on.)
     pub fn difference(&self, other: &Self) -> Result<Self> {
-        let counterpart = self.counterparts(other);
-        let nodes = self.nodes().iter().zip(counterpart).map(|(node, place)| {
+        let (one, other) = (self.expanded(), other.expanded());
+        let counterpart = one.counterparts(&other);
+        let nodes = one.nodes().iter().zip(counterpart).map(|(node, place)| {
             let known = place.is_some_and(|place| other.nodes()[place as usize].ends.is_some());
             Node { ends: node.ends.filter(|_| !known), ..node.clone() }
         });

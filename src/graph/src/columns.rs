@@ -19,12 +19,14 @@ impl Validity<'_> {
 
 /// Columns of the nodes of one graph, borrowed. Nodes may be in any order.
 ///
+/// A row whose parent is −2 − n is no node but a further token of the node of row n, an [`Alternative`](crate::Alternative).
+///
 /// A token has an id and a text; the id alone is NULL in tokens that no vocabulary has given one yet, and they match
 /// nothing. The text is NULL in wildcards: id NULL is any token, −1 the start of the text, and −(1 + n) a gap of up to
 /// n ≥ 1 tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// Index of the node one token nearer to the activator; −1 at depth 0.
+    /// Row of the node one token nearer to the activator; −1 at depth 0; −2 − n for a further token of row n.
     pub parents: &'a [i32],
     /// Token ids of nodes, which encode their symbols.
     pub token_ids: &'a [i32],
@@ -36,6 +38,15 @@ pub struct View<'a> {
     pub ends: &'a [f32],
     /// Validity of the ends; `None` if none is NULL.
     pub ends_validity: Option<Validity<'a>>,
+}
+
+/// What a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A node with this parent.
+    Node(Option<u32>),
+    /// A further token of the node of this row.
+    Alternative(u32),
 }
 
 /// Step of matching that a node stands for, in the order of preference.
@@ -62,12 +73,12 @@ impl From<&Symbol> for MatchStep {
 }
 
 impl View<'_> {
-    /// Number of nodes.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.parents.len()
     }
 
-    /// Returns true if there are no nodes.
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.parents.is_empty()
     }
@@ -89,12 +100,15 @@ impl View<'_> {
         }
     }
 
-    pub(crate) fn parent(&self, node: usize) -> Result<Option<u32>> {
-        match self.parents[node] {
-            -1 => Ok(None),
-            parent if parent >= 0 && (parent as usize) < self.len() => Ok(Some(parent as u32)),
-            parent => Err(Error::Dangling { node, parent: parent.into(), nodes: self.len() }),
-        }
+    pub(crate) fn role(&self, row: usize) -> Result<Role> {
+        let rows = self.len();
+        let within = |other: i64| usize::try_from(other).ok().filter(|other| *other < rows).map(|other| other as u32);
+        let role = match i64::from(self.parents[row]) {
+            -1 => Some(Role::Node(None)),
+            parent @ 0.. => within(parent).map(|parent| Role::Node(Some(parent))),
+            parent => within(-2 - parent).map(Role::Alternative),
+        };
+        role.ok_or(Error::Dangling { node: row, parent: self.parents[row].into(), nodes: rows })
     }
 
     pub(crate) fn step(&self, node: usize) -> Result<MatchStep> {

@@ -8,15 +8,17 @@ use crate::{Graph, Symbol, Token};
 
 /// Component of each node, from 0 in the order of their first activators. Activators are in one component if the same
 /// token is context of both, wherever it is in their patterns, or if a third is in one with both; one without context
-/// tokens is alone. Nodes below an activator are in its component.
+/// tokens is alone, and one with alternatives is one. Nodes below an activator are in its component.
 pub fn components(graph: &Graph) -> Vec<u32> {
     let activators = activators(graph);
     let mut joined = UnionFind::new(activators.len());
     let mut first_with: HashMap<&Token, u32> = HashMap::new();
-    for (node, activator) in graph.nodes().iter().zip(&activators) {
+    for ((node, i), activator) in graph.nodes().iter().zip(0..).zip(&activators) {
         if let (Symbol::Token(token), Some(_)) = (&node.symbol, node.parent) {
-            let first = *first_with.entry(token).or_insert(*activator);
-            joined.union(first, *activator);
+            for token in std::iter::once(token).chain(graph.alternatives_of(i).iter().map(|other| &other.token)) {
+                let first = *first_with.entry(token).or_insert(*activator);
+                joined.union(first, *activator);
+            }
         }
     }
     numbered(activators.iter().map(|activator| joined.find_mut(*activator)))
@@ -49,7 +51,7 @@ fn activators(graph: &Graph) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Node;
+    use crate::{Alternative, Node};
 
     #[test]
     fn shared_context_joins() {
@@ -76,5 +78,21 @@ mod tests {
         // An activator is not context.
         assert_eq!(component_count(&graph(&["ab", "b"])), 2);
         assert_eq!(component_count(&graph(&[])), 0);
+    }
+
+    #[test]
+    fn further_tokens_join_too() {
+        let node = |parent, id: u32| {
+            let symbol = Symbol::token(id, id.to_string());
+            Node { parent, symbol, importance: 1.0, activation: 1.0, ends: None, support: 1 }
+        };
+        let other = |node, id: u32| {
+            let token = Token { id: Some(id), text: id.to_string().into() };
+            Alternative { node, token, importance: 1.0, activation: 1.0, support: 1 }
+        };
+        // 1 or 2 alone; 3 after 5 or 6; 4 after 6.
+        let nodes = vec![node(None, 1), node(None, 3), node(Some(1), 5), node(None, 4), node(Some(3), 6)];
+        let graph = Graph::with_alternatives(nodes, vec![other(0, 2), other(2, 6)]).unwrap();
+        assert_eq!(components(&graph), [0, 1, 1, 1, 1]);
     }
 }

@@ -18,22 +18,30 @@ impl Graph {
     /// Number of distinct tokens that its nodes name.
     pub fn tokens(&self) -> usize {
         let nodes = self.nodes().iter().filter(|node| self.kind(node) != Kind::Wildcard);
-        nodes.map(|node| SymbolIdentity::from(&node.symbol)).collect::<BTreeSet<_>>().len()
+        let own = nodes.map(|node| SymbolIdentity::from(&node.symbol));
+        own.chain(self.other_tokens()).collect::<BTreeSet<_>>().len()
+    }
+
+    fn other_tokens(&self) -> impl Iterator<Item = SymbolIdentity<'_>> {
+        self.alternatives().iter().map(|other| SymbolIdentity::from(&other.token))
     }
 
     /// Length of the graph's description, in bits: 16 for each distinct symbol; for each node which of these it is, 2
-    /// for its place in the tree and 1 for whether a pattern ends there; 4 for each predicted activation. 0 for a
-    /// graph without nodes.
+    /// for its place in the tree and 1 for whether a pattern ends there; for each further token of a node which it is, and
+    /// 1 for that it is one; 4 for each predicted activation. 0 for a graph without nodes.
     pub fn description_length(&self) -> f64 {
-        let symbols = self.nodes().iter().map(|node| SymbolIdentity::from(&node.symbol)).collect::<BTreeSet<_>>().len();
-        let node = (symbols.max(1) as f64).log2() + SHAPE + 1.0;
-        NAME * symbols as f64 + node * self.nodes().len() as f64 + PREDICTION * self.patterns() as f64
+        let own = self.nodes().iter().map(|node| SymbolIdentity::from(&node.symbol));
+        let symbols = own.chain(self.other_tokens()).collect::<BTreeSet<_>>().len();
+        let which = (symbols.max(1) as f64).log2();
+        let nodes = (which + SHAPE + 1.0) * self.nodes().len() as f64;
+        let others = (which + 1.0) * self.alternatives().len() as f64;
+        NAME * symbols as f64 + nodes + others + PREDICTION * self.patterns() as f64
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{Graph, Node, Symbol};
+    use crate::{Alternative, Graph, Node, Symbol, Token};
 
     #[test]
     fn descriptions_are_counted() {
@@ -52,5 +60,18 @@ mod tests {
         let four = four.unwrap();
         assert_eq!(four.tokens(), 2);
         assert!((four.description_length() - (3.0 * 16.0 + 4.0 * (3f64.log2() + 3.0) + 8.0)).abs() < 1e-9);
+        // "a" and "c" as one node, after "b".
+        let other = Alternative {
+            node: 0,
+            token: Token { id: Some(2), text: "c".into() },
+            importance: 1.0,
+            activation: 1.0,
+            support: 1,
+        };
+        let nodes = vec![node(None, token("a"), None), node(Some(0), token("b"), Some(0.5))];
+        let set = Graph::with_alternatives(nodes, vec![other]).unwrap();
+        assert_eq!((set.tokens(), set.patterns()), (3, 1));
+        let bits = 3.0 * 16.0 + 2.0 * (3f64.log2() + 3.0) + (3f64.log2() + 1.0) + 4.0;
+        assert!((set.description_length() - bits).abs() < 1e-9);
     }
 }

@@ -44,7 +44,7 @@ pub fn embedding(graph: &Graph, dimensions: usize) -> Result<Option<Vec<f32>>> {
         return Err(Error::OutOfRange { what: "the number of dimensions", value, allowed: "1 to 4096" });
     }
     let mut sums = vec![0.0f64; dimensions];
-    for (hash, weight) in weights(graph) {
+    for (hash, weight) in weights(&graph.expanded()) {
         let weight = weight.abs().sqrt().copysign(weight);
         let mut bits = Bits::new(hash);
         for sums in sums.chunks_mut(64) {

@@ -2,7 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use crate::columns::MatchStep;
+use crate::columns::{MatchStep, Role};
+use crate::graph::MOST_EXPANDED;
 use crate::trie::{NONE, Trie};
 use crate::walk::Stack;
 use crate::{Error, Graph, Result, Semantics, View};
@@ -35,7 +36,8 @@ impl PatternEnd {
     }
 }
 
-/// Parts of a graph: the parent and step of each node, and the activation predicted where a pattern ends.
+/// Parts of an [expanded](Graph::expanded) graph: the parent and step of each node, and the activation predicted where
+/// a pattern ends.
 pub(crate) struct GraphParts {
     pub steps: Vec<(Option<u32>, MatchStep)>,
     pub ends: Vec<Option<f32>>,
@@ -43,6 +45,7 @@ pub(crate) struct GraphParts {
 
 impl From<&Graph> for GraphParts {
     fn from(graph: &Graph) -> Self {
+        let graph = graph.expanded();
         let nodes = graph.nodes();
         Self {
             steps: nodes.iter().map(|node| (node.parent, MatchStep::from(&node.symbol))).collect(),
@@ -56,8 +59,73 @@ impl TryFrom<View<'_>> for GraphParts {
 
     fn try_from(view: View<'_>) -> Result<Self> {
         view.check()?;
-        let steps = (0..view.len()).map(|node| Ok((view.parent(node)?, view.step(node)?))).collect::<Result<_>>()?;
-        Ok(Self { steps, ends: (0..view.len()).map(|node| view.end(node)).collect() })
+        let (mut parts, mut others) = (Self { steps: Vec::new(), ends: Vec::new() }, Vec::new());
+        // Index among the nodes of each row.
+        let mut nodes = vec![NONE; view.len()];
+        for (row, node) in nodes.iter_mut().enumerate() {
+            match view.role(row)? {
+                Role::Node(parent) => {
+                    *node = parts.steps.len() as u32;
+                    parts.steps.push((parent, view.step(row)?));
+                    parts.ends.push(view.end(row));
+                }
+                Role::Alternative(of) => others.push((row, of, view.step(row)?)),
+            }
+        }
+        if others.is_empty() {
+            return Ok(parts);
+        }
+        let place = |row: usize, of: u32| match nodes[of as usize] {
+            NONE => Err(Error::Dangling { node: row, parent: of.into(), nodes: view.len() }),
+            node => Ok(node),
+        };
+        for (row, node) in nodes.iter().enumerate().filter(|(_, node)| **node != NONE) {
+            let parent = &mut parts.steps[*node as usize].0;
+            *parent = parent.map(|of| place(row, of)).transpose()?;
+        }
+        let mut alternatives: Vec<Vec<MatchStep>> = vec![Vec::new(); parts.steps.len()];
+        for (row, of, step) in others {
+            let node = place(row, of)? as usize;
+            let is_token = |step| matches!(step, MatchStep::Token(_) | MatchStep::Never);
+            if !is_token(step) || !is_token(parts.steps[node].1) {
+                let reason = format!("row {row} is a further token of row {of}, but one of them is a wildcard");
+                return Err(Error::Malformed { format: "columns", reason });
+            }
+            alternatives[node].push(step);
+        }
+        parts.expand(&alternatives)
+    }
+}
+
+impl GraphParts {
+    /// Repeats nodes, with all below them, for each of their alternatives.
+    fn expand(self, alternatives: &[Vec<MatchStep>]) -> Result<Self> {
+        let top = self.steps.len();
+        let mut children: Vec<Vec<u32>> = vec![Vec::new(); top + 1];
+        for ((parent, _), node) in self.steps.iter().zip(0..) {
+            children[parent.map_or(top, |parent| parent as usize)].push(node);
+        }
+        let mut expanded = Self { steps: Vec::new(), ends: Vec::new() };
+        let mut reached = vec![false; top];
+        let mut waiting: Vec<(usize, Option<u32>)> = vec![(top, None)];
+        while let Some((above, parent)) = waiting.pop() {
+            for child in children[above].iter().map(|child| *child as usize) {
+                reached[child] = true;
+                for step in std::iter::once(self.steps[child].1).chain(alternatives[child].iter().copied()) {
+                    if expanded.steps.len() == MOST_EXPANDED {
+                        let (what, count) = ("nodes, when each token has its own,", MOST_EXPANDED + 1);
+                        return Err(Error::TooLarge { what, count, limit: MOST_EXPANDED });
+                    }
+                    waiting.push((child, Some(expanded.steps.len() as u32)));
+                    expanded.steps.push((parent, step));
+                    expanded.ends.push(self.ends[child]);
+                }
+            }
+        }
+        match reached.iter().position(|reached| !reached) {
+            Some(node) => Err(Error::Cycle(node)),
+            None => Ok(expanded),
+        }
     }
 }
 

@@ -40,7 +40,8 @@ impl Graph {
         })
     }
 
-    /// The patterns, in the graph's order. A trie built of them is the graph, save for support and for nodes below
+    /// The patterns, in the graph's order, without the alternatives that nodes have: those of all tokens are the patterns
+    /// of the [expanded](Self::expanded) graph. A trie built of them is the graph, save for support and for nodes below
     /// which no pattern ends.
     pub fn to_patterns(&self) -> impl Iterator<Item = Pattern> + '_ {
         self.paths().map(|path| {

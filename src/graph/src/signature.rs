@@ -16,11 +16,12 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Makes the signature of a graph.
+    /// Makes the signature of a graph; a node with alternatives is a node for each.
     pub fn of(graph: &Graph) -> Self {
         let weight = |(hash, ends): (u64, Option<f32>)| Some((hash, ends.filter(|ends| *ends > 0.0)?));
+        let graph = graph.expanded();
         let ends = graph.nodes().iter().map(|node| node.ends);
-        Self::merged(path_hashes(graph).into_iter().zip(ends).filter_map(weight).collect())
+        Self::merged(path_hashes(&graph).into_iter().zip(ends).filter_map(weight).collect())
     }
 
     /// Makes a signature of hashes and weights, in any order; of a hash that is there twice, the greater weight counts.

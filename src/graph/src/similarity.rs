@@ -88,6 +88,8 @@ pub fn similarity(a: &Graph, b: &Graph, method: Similarity) -> Result<Option<f64
 /// # Errors
 /// Errors of [`similarity`] and [`Error::Interrupted`].
 pub fn similarity_while(a: &Graph, b: &Graph, method: Similarity, go_on: &dyn Fn() -> bool) -> Result<Option<f64>> {
+    let (a, b) = (a.expanded(), b.expanded());
+    let (a, b) = (&*a, &*b);
     match method {
         Similarity::Tokens => Ok(tokens(a, b)),
         Similarity::Containment => Ok(Signature::of(a).contained_in(&Signature::of(b))),

@@ -60,7 +60,7 @@ impl SymbolIdentity<'_> {
     }
 }
 
-/// Hash of the path from the activator to each node: XXH3 with 64 bits of its parent's hash and its own identity, so
+/// Hash of the path from the activator to each node of an expanded graph: XXH3 with 64 bits of its parent's hash and its own identity, so
 /// the same on all machines.
 pub(crate) fn path_hashes(graph: &Graph) -> Vec<u64> {
     let mut hashes: Vec<u64> = Vec::with_capacity(graph.nodes().len());

@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 use neuroql_graph::{
-    Automaton, Builder, Element, Graph, Matcher, Pattern, Policy, Predictions, Semantics, Symbol, Validity, View,
-    encode,
+    Alternative, Automaton, Builder, Element, Graph, Matcher, Pattern, Policy, Predictions, Semantics, Symbol, Token,
+    Validity, View, encode,
 };
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 fn symbol(letter: char) -> Symbol {
     match letter {
@@ -24,6 +25,50 @@ fn graph(patterns: &[(String, f32)]) -> Graph {
         builder.insert(&Pattern { elements: text.chars().map(element).collect(), ends: *ends }).unwrap();
     }
     builder.build().unwrap()
+}
+
+/// A graph some of whose nodes have further tokens, as far as they may.
+fn with_others(patterns: &[(String, f32)], others: &[(Index, char)]) -> Graph {
+    let graph = graph(patterns);
+    let made = |alternatives: &[Alternative]| Graph::with_alternatives(graph.nodes().to_vec(), alternatives.to_vec());
+    let mut alternatives: Vec<Alternative> = Vec::new();
+    for (node, letter) in others.iter().filter(|_| !graph.is_empty()) {
+        let token = Token { id: Some(*letter as u32), text: letter.to_string().into() };
+        let node = node.index(graph.nodes().len()) as u32;
+        alternatives.push(Alternative { node, token, importance: 1.0, activation: 1.0, support: 1 });
+        if made(&alternatives).is_err() {
+            alternatives.pop();
+        }
+    }
+    made(&alternatives).unwrap()
+}
+
+fn others() -> impl Strategy<Value = Vec<(Index, char)>> {
+    prop::collection::vec((any::<Index>(), prop::char::range('a', 'd')), 0..6)
+}
+
+/// Symbols of a node.
+fn symbols(graph: &Graph, node: u32) -> Vec<Symbol> {
+    let others = graph.alternatives_of(node).iter().map(|other| Symbol::Token(other.token.clone()));
+    std::iter::once(graph.nodes()[node as usize].symbol.clone()).chain(others).collect()
+}
+
+/// The patterns of a graph, one for each way through the tokens of its nodes.
+fn ways(graph: &Graph) -> Vec<Pattern> {
+    let mut ways = Vec::new();
+    for (path, pattern) in graph.paths().zip(graph.to_patterns()) {
+        let mut of_path: Vec<Vec<Element>> = vec![Vec::new()];
+        for (node, element) in path.into_iter().zip(pattern.elements) {
+            let longer = |way: &Vec<Element>| -> Vec<Vec<Element>> {
+                let symbols = symbols(graph, node).into_iter();
+                let element = |symbol| Element { symbol, ..element.clone() };
+                symbols.map(|symbol| way.iter().cloned().chain([element(symbol)]).collect()).collect()
+            };
+            of_path = of_path.iter().flat_map(longer).collect();
+        }
+        ways.extend(of_path.into_iter().map(|elements| Pattern { elements, ends: pattern.ends }));
+    }
+    ways
 }
 
 fn of(patterns: &[(&str, f32)]) -> Graph {
@@ -66,7 +111,7 @@ fn preference(symbol: &Symbol) -> (u32, u32) {
 
 /// Predicts with `Longest` or `Max` by trying every pattern.
 fn tried(graph: &Graph, semantics: Semantics, text: &[u32]) -> f32 {
-    let found = graph.to_patterns().filter(|pattern| matches(&pattern.elements, text));
+    let found = ways(graph).into_iter().filter(|pattern| matches(&pattern.elements, text));
     let best = match semantics {
         Semantics::Max => found.max_by(|one, other| one.ends.total_cmp(&other.ends)),
         _ => found.min_by_key(|pattern| {
@@ -82,7 +127,8 @@ fn walked(graph: &Graph, semantics: Semantics, text: &[u32]) -> f32 {
     let (mut at, mut taken, mut result) = (None, 0, 0.0);
     loop {
         let child = |symbol: &dyn Fn(&Symbol) -> bool| {
-            graph.nodes().iter().position(|node| node.parent == at && symbol(&node.symbol))
+            let matches = |node: u32| symbols(graph, node).iter().any(symbol);
+            graph.nodes().iter().zip(0..).position(|(node, i)| node.parent == at && matches(i))
         };
         let token = text.iter().rev().nth(taken);
         let next = match token {
@@ -118,19 +164,28 @@ struct Columns {
 const OFFSET: usize = 3;
 
 impl Columns {
+    /// Writes further tokens before the nodes, the last first.
     fn of(graph: &Graph) -> Self {
-        let nodes = graph.nodes();
-        let mut bits: [Vec<u8>; 3] = std::array::from_fn(|_| vec![0; (nodes.len() + OFFSET).div_ceil(8)]);
+        let first = graph.alternatives().len() as i32;
+        let mut rows: Vec<(i32, Symbol, Option<f32>)> = Vec::new();
+        for Alternative { node, token, .. } in graph.alternatives().iter().rev() {
+            rows.push((-2 - (first + *node as i32), Symbol::Token(token.clone()), None));
+        }
+        for node in graph.nodes() {
+            let parent = node.parent.map_or(-1, |parent| first + parent as i32);
+            rows.push((parent, node.symbol.clone(), node.ends));
+        }
+        let mut bits: [Vec<u8>; 3] = std::array::from_fn(|_| vec![0; (rows.len() + OFFSET).div_ceil(8)]);
         let mut ids = Vec::new();
-        for (i, node) in nodes.iter().enumerate() {
-            let (id, text) = encode(&node.symbol).unwrap();
+        for (i, (_, symbol, ends)) in rows.iter().enumerate() {
+            let (id, text) = encode(symbol).unwrap();
             ids.push(id.unwrap_or(7));
-            for (bits, valid) in bits.iter_mut().zip([id.is_some(), text.is_some(), node.ends.is_some()]) {
+            for (bits, valid) in bits.iter_mut().zip([id.is_some(), text.is_some(), ends.is_some()]) {
                 bits[(i + OFFSET) / 8] |= u8::from(valid) << ((i + OFFSET) % 8);
             }
         }
-        let parents = nodes.iter().map(|node| node.parent.map_or(-1, |parent| parent as i32)).collect();
-        Self { parents, ids, ends: nodes.iter().map(|node| node.ends.unwrap_or(9.0)).collect(), bits }
+        let parents = rows.iter().map(|(parent, ..)| *parent).collect();
+        Self { parents, ids, ends: rows.iter().map(|(.., ends)| ends.unwrap_or(9.0)).collect(), bits }
     }
 
     fn view(&self) -> View<'_> {
@@ -150,8 +205,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn all_matches_count(patterns in patterns("[ab*13][abc*13]{0,4}\\^?"), text in "[abc]{0,9}") {
-        let graph = graph(&patterns);
+    fn all_matches_count(
+        patterns in patterns("[ab*13][abc*13]{0,4}\\^?"),
+        others in others(),
+        text in "[abcd]{0,9}",
+    ) {
+        let graph = with_others(&patterns, &others);
         let text_tokens = tokens(&text);
         for semantics in [Semantics::Longest, Semantics::Max] {
             let expected: Vec<f32> = (1..=text.len()).map(|end| tried(&graph, semantics, &text_tokens[..end])).collect();
@@ -160,8 +219,12 @@ proptest! {
     }
 
     #[test]
-    fn one_way_is_walked(patterns in patterns("[abc*][abc*]{0,4}\\^?"), text in "[abc]{0,9}") {
-        let graph = graph(&patterns);
+    fn one_way_is_walked(
+        patterns in patterns("[abc*][abc*]{0,4}\\^?"),
+        others in others(),
+        text in "[abcd]{0,9}",
+    ) {
+        let graph = with_others(&patterns, &others);
         let text_tokens = tokens(&text);
         for semantics in [Semantics::Greedy, Semantics::Shortest] {
             let expected: Vec<f32> = (1..=text.len()).map(|end| walked(&graph, semantics, &text_tokens[..end])).collect();
@@ -171,10 +234,10 @@ proptest! {
 
     #[test]
     fn together_as_alone(
-        layer in prop::collection::vec(patterns("[abcde*1]?[abc*13]{0,4}\\^?"), 0..8),
+        layer in prop::collection::vec((patterns("[abcde*1]?[abc*13]{0,4}\\^?"), others()), 0..8),
         text in "[abcdef]{0,9}",
     ) {
-        let graphs: Vec<_> = layer.iter().map(|patterns| graph(patterns)).collect();
+        let graphs: Vec<_> = layer.iter().map(|(patterns, others)| with_others(patterns, others)).collect();
         let columns: Vec<_> = graphs.iter().map(Columns::of).collect();
         for semantics in Semantics::ALL {
             let automaton = Automaton::new(columns.iter().map(Columns::view), semantics).unwrap();
@@ -244,10 +307,14 @@ fn columns_that_are_no_graph_are_refused() {
         Matcher::new(view, Semantics::Longest).map(|_| ()).map_err(|error| error.to_string())
     };
     assert_eq!(matcher(&[-1, 0], &[1, 2]), Ok(()));
+    assert_eq!(matcher(&[-1, -2], &[1, 2]), Ok(()));
     for (parents, ids) in [
         ([-1, 1], [1, 2]),
         ([-1, 2], [1, 2]),
-        ([-1, -2], [1, 2]),
+        ([-1, -3], [1, 2]),
+        ([-1, -2], [1, 1]),
+        ([-3, -2], [1, 2]),
+        ([-1, -4], [1, 2]),
         ([-1, -1], [1, 1]),
         ([1, 0], [1, 2]),
         ([-1, 0], [1, -4]),

@@ -55,17 +55,34 @@ impl Model {
     /// on over the examples of a text longer than the window.
     ///
     /// # Errors
-    /// Errors of [`Model::run`]. Dropping the future stops the forward passes.
-    pub async fn activations(
+    /// Errors of [`Model::run`] and [`Tokenizer::encode`](crate::Tokenizer::encode). Dropping the future stops the forward
+    /// passes, and tokenizing between the parts of a long text.
+    pub async fn activations<T: AsRef<str> + Send + 'static>(
         self: &Arc<Self>,
         pool: &Pool,
         layer: usize,
         neurons: Vec<u32>,
-        texts: Vec<String>,
+        texts: Vec<T>,
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
+        self.activations_within(pool, layer, neurons, texts, |_| Ok(())).await
+    }
+
+    /// Computes what [`Model::activations`] does; `reserve` is called with the bytes of each text's activations before they
+    /// are computed.
+    ///
+    /// # Errors
+    /// Errors of [`Model::activations`] and of `reserve`.
+    pub async fn activations_within<T: AsRef<str> + Send + 'static>(
+        self: &Arc<Self>,
+        pool: &Pool,
+        layer: usize,
+        neurons: Vec<u32>,
+        texts: Vec<T>,
+        mut reserve: impl FnMut(usize) -> Result<()> + Send + 'static,
     ) -> Result<Vec<Vec<Vec<f32>>>> {
         let guard = CancelOnDrop::default();
         let (model, cancel) = (Arc::clone(self), guard.flag());
-        let job = move || model.activations_here(layer, neurons, &texts, &cancel);
+        let job = move || model.activations_here(layer, neurons, &texts, &mut reserve, &cancel);
         pool.run(Placement::AllThreads.of(self), job).await
     }
 
@@ -73,17 +90,19 @@ impl Model {
         &self,
         layer: usize,
         neurons: Vec<u32>,
-        texts: &[String],
+        texts: &[impl AsRef<str>],
+        reserve: &mut impl FnMut(usize) -> Result<()>,
         cancel: &Cancel,
     ) -> Result<Vec<Vec<Vec<f32>>>> {
         let mut out: Vec<Vec<Vec<f32>>> = texts.iter().map(|_| vec![Vec::new(); neurons.len()]).collect();
-        let limit = self.batch_tokens(neurons.len());
+        let (limit, row) = (self.batch_tokens(neurons.len()), size_of::<f32>() * neurons.len());
         let spec = ReadSpec::new(self, [(layer, Some(neurons))])?;
         let mut batch = Batch::new([], self.bos());
         let mut owners: Vec<(usize, usize)> = Vec::new();
         for (text, words) in texts.iter().enumerate() {
-            cancel.check()?;
-            let tokens = self.tokenizer().encode(words)?;
+            let tokens = self.tokenizer().encode_cancellable(words.as_ref(), cancel)?;
+            reserve(row * tokens.len())?;
+            out[text].iter_mut().for_each(|values| values.reserve_exact(tokens.len()));
             for example in self.examples(&tokens) {
                 if !batch.is_empty() && batch.tokens() + example.len() > limit {
                     self.append(&mut out, &owners, &batch, &spec, cancel)?;

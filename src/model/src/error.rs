@@ -131,6 +131,9 @@ pub enum Error {
         /// The tensors that do not fit, and a remedy.
         reason: String,
     },
+    /// Memory that the caller does not give.
+    #[error("{0}")]
+    Memory(String),
     /// A token id that the vocabulary does not have.
     #[error("token id {id} is out of range: the vocabulary has {vocabulary} tokens")]
     TokenId {
@@ -142,6 +145,15 @@ pub enum Error {
     /// The tokenizer cannot encode or decode this.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// A long text with no place at which it may be cut to be tokenized.
+    #[error(
+        "a text has more than {limit} bytes in a row that its tokenizer has to take at once (most may stop before a space \
+         that follows a word)"
+    )]
+    Uncut {
+        /// Greatest number of such bytes.
+        limit: usize,
+    },
     /// The caller gave up: cancel request, timeout or closed connection.
     #[error("canceling statement due to user request")]
     Cancelled,
@@ -163,7 +175,8 @@ impl Error {
             Error::Location { .. } | Error::MissingFile { .. } => "58P01",
             Error::Corrupt { .. } | Error::Weights { .. } => "XX001",
             Error::Unsupported { .. } | Error::Device { .. } => "0A000",
-            Error::OutOfMemory { .. } => "53200",
+            Error::OutOfMemory { .. } | Error::Memory(_) => "53200",
+            Error::Uncut { .. } => "54000",
             Error::Config(_) | Error::InvalidOption { .. } | Error::TooLong { .. } => "22023",
             Error::Tokenizer(_) => "22000",
             Error::Cancelled => "57014",

@@ -77,7 +77,7 @@ impl Method {
     /// so that graphs of earlier versions are not reused.
     pub fn version(self) -> u32 {
         match self {
-            Self::Neuroql => 5,
+            Self::Neuroql => 6,
             Self::N2g | Self::Openai | Self::Token | Self::Ngram => 1,
         }
     }

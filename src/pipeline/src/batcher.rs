@@ -3,12 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringViewArray};
+use bytes::Bytes;
+use datafusion::arrow::array::{
+    ArrayRef, Int32Array, Int64Array, RecordBatch, StringViewArray, StringViewBuilder, UInt32Array,
+};
+use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
 use futures::stream::{Stream, try_unfold, unfold};
-use neuroql_model::{Batch, Model};
+use neuroql_model::{Batch, CancelOnDrop, Model};
 use neuroql_schema::sql_error;
 
 use crate::Error;
@@ -85,7 +90,9 @@ pub struct Batcher {
     model: Arc<Model>,
     examples: Examples,
     filter: Option<Arc<dyn RowFilter>>,
-    /// Examples of the current document.
+    /// The document whose examples are taken.
+    current: Option<TokenizedDocument>,
+    /// Examples to be packed next.
     ready: VecDeque<BatchExample>,
     /// Number of tokens of the next batch; later ones have `most_tokens` at most.
     tokens: usize,
@@ -98,6 +105,16 @@ pub struct Batcher {
     skipped: usize,
 }
 
+/// A document whose examples are taken one after another.
+struct TokenizedDocument {
+    document: Arc<Document>,
+    ids: Vec<u32>,
+    /// Number of the next example.
+    next: usize,
+    /// Memory of the text and the ids, if there are many.
+    _held: MemoryReservation,
+}
+
 impl Batcher {
     /// Creates a batcher with batches of `tokens` tokens; one example may have more. The filter is on the columns
     /// `dataset`, `document`, `text`, `example`, `position`, `token_id` and `token`.
@@ -106,6 +123,7 @@ impl Batcher {
             model,
             examples,
             filter,
+            current: None,
             ready: VecDeque::new(),
             tokens,
             most_tokens: tokens,
@@ -164,10 +182,14 @@ impl Batcher {
         }
         loop {
             let Some(example) = self.ready.front() else {
+                if self.queue_next()? {
+                    continue;
+                }
                 match &mut self.examples {
                     Examples::Documents(documents) => {
                         let Some(document) = documents.next().await? else { break };
-                        self.take(document).await?;
+                        let held = documents.reservation();
+                        self.take(document, held).await?;
                     }
                     Examples::Candidates(candidates) => match candidates.next() {
                         None => break,
@@ -195,23 +217,40 @@ impl Batcher {
         Ok((!packed.batch.is_empty()).then_some(packed))
     }
 
-    /// Tokenizes a document and queues the examples that have a wanted token.
-    async fn take(&mut self, document: Document) -> Result<()> {
+    /// Tokenizes a document, whose examples are the next.
+    async fn take(&mut self, document: Document, held: MemoryReservation) -> Result<()> {
         let ids = if document.text.len() < LONG_TEXT {
-            self.model.tokenizer().encode(&document.text)
+            self.model.tokenizer().encode(&document.text).map_err(sql_error)?
         } else {
-            let (model, text) = (Arc::clone(&self.model), Arc::clone(&document.text));
-            let task = SpawnedTask::spawn_blocking(move || model.tokenizer().encode(&text));
-            task.await.map_err(|e| Error::Internal(format!("tokenizing failed: {e}")))?
+            let encoding = self.model.tokenizer().encoding_bytes(&document.text).map_err(sql_error)?;
+            held.try_grow(document.text.len().saturating_add(encoding))?;
+            // Tokenizing ends with this future.
+            let guard = CancelOnDrop::default();
+            let (model, text, cancel) = (Arc::clone(&self.model), Arc::clone(&document.text), guard.flag());
+            let task = SpawnedTask::spawn_blocking(move || model.tokenizer().encode_cancellable(&text, &cancel));
+            let ids = task.await.map_err(|e| Error::Internal(format!("tokenizing failed: {e}")))?;
+            let ids = ids.map_err(sql_error)?;
+            held.resize(document.text.len() + size_of::<u32>() * ids.capacity());
+            ids
         };
-        let ids = ids.map_err(sql_error)?;
-        let document = Arc::new(document);
-        let count = self.model.examples(&ids).len();
-        let skipped = std::mem::take(&mut self.skipped);
-        for (number, tokens) in self.model.examples(&ids).enumerate().skip(skipped) {
-            self.queue(Arc::clone(&document), number as i64, tokens.into(), number + 1 == count)?;
-        }
+        let next = std::mem::take(&mut self.skipped);
+        self.current = Some(TokenizedDocument { document: Arc::new(document), ids, next, _held: held });
         Ok(())
+    }
+
+    /// Queues the next example of the current document if it has a wanted token; returns false if there is none.
+    fn queue_next(&mut self) -> Result<bool> {
+        let Some(current) = &mut self.current else { return Ok(false) };
+        let mut rest = self.model.examples(&current.ids).skip(current.next);
+        let Some(tokens) = rest.next() else {
+            self.current = None;
+            return Ok(false);
+        };
+        let (document, example, last) = (Arc::clone(&current.document), current.next as i64, rest.next().is_none());
+        let tokens = tokens.into();
+        current.next += 1;
+        self.queue(document, example, tokens, last)?;
+        Ok(true)
     }
 
     /// Queues an example if it has a wanted token.
@@ -257,12 +296,86 @@ pub fn text_of(texts: &[String], token: u32) -> &str {
     texts.get(token as usize).map_or("", String::as_str)
 }
 
-/// Returns a column of one text, many times, stored once.
+/// A text in memory that a column shares.
+struct SharedText(Arc<str>);
+
+impl AsRef<[u8]> for SharedText {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// Returns a column of one text, many times, which is not copied.
 ///
 /// # Errors
 /// Returns an error if the text is too long for a column.
-pub fn repeated(text: &str, rows: usize) -> Result<ArrayRef> {
-    let one = StringViewArray::from_iter_values([text]);
-    let views = vec![one.views()[0]; rows];
-    Ok(Arc::new(StringViewArray::try_new(views.into(), one.data_buffers().to_vec(), None)?))
+pub fn repeated(text: &Arc<str>, rows: usize) -> Result<ArrayRef> {
+    let length = u32::try_from(text.len()).ok().filter(|length| *length < u32::MAX);
+    let length = length.ok_or_else(|| Error::Internal(format!("a text of {} bytes is in no column", text.len())))?;
+    let mut one = StringViewBuilder::with_capacity(1);
+    let block = one.append_block(Bytes::from_owner(SharedText(Arc::clone(text))).into());
+    one.try_append_view(block, 0, length)?;
+    Ok(take(&one.finish(), &UInt32Array::from_value(0, rows), None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Array, AsArray};
+    use datafusion::error::DataFusionError;
+    use datafusion::execution::TaskContext;
+    use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+
+    use super::*;
+    use crate::source::Origin;
+    use crate::testing::{Texts, toy};
+
+    /// Reads the examples of documents within a memory pool: returns the number of tokens and the bytes that were held with
+    /// the first of them.
+    async fn read(origin: &Origin, bytes: usize) -> Result<(usize, usize)> {
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(bytes));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::clone(&pool)).build_arc()?;
+        let context = Arc::new(TaskContext::default().with_runtime(runtime));
+        let mut batcher = Batcher::of_documents(&toy(), Documents::all(origin, &context)?, 1024);
+        let (mut tokens, mut held) = (0, None);
+        while let Some(packed) = batcher.next().await? {
+            tokens += packed.batch.rows();
+            held.get_or_insert(pool.reserved());
+        }
+        assert_eq!(pool.reserved(), 0);
+        Ok((tokens, held.unwrap_or(0)))
+    }
+
+    #[tokio::test]
+    async fn a_long_text_is_accounted_for_as_long_as_it_is_read() {
+        let text = "word ".repeat(100_000);
+        let dataset = Texts::new(&[Some(text.clone()), None, Some("word".into())], None).origin();
+        for (origin, others) in [(Origin::Texts(vec![text.as_str().into()]), 0), (dataset, 1)] {
+            let (tokens, held) = read(&origin, 32 << 20).await.unwrap();
+            assert_eq!(tokens, 100_001 + others);
+            assert!((text.len() + 4 * tokens..3 * text.len()).contains(&held), "{held}");
+            let refused = read(&origin, 4 << 20).await.map(|_| ());
+            assert!(matches!(refused, Err(DataFusionError::ResourcesExhausted(_))), "{refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_text_that_cannot_be_tokenized_in_parts_is_refused() {
+        let refused = read(&Origin::Texts(vec!["a".repeat((1 << 20) + 1).into()]), usize::MAX).await.unwrap_err();
+        assert!(refused.to_string().contains("1048576 bytes"), "{refused}");
+    }
+
+    #[test]
+    fn a_repeated_text_is_not_copied() {
+        for text in ["", "short", "a text that is too long for a view"] {
+            let text: Arc<str> = text.into();
+            let column = repeated(&text, 3).unwrap();
+            let column = column.as_string_view();
+            assert_eq!((column.len(), column.null_count()), (3, 0));
+            assert!(column.iter().flatten().all(|found| found == &*text));
+            let is_shared = column.data_buffers().iter().all(|buffer| buffer.as_ptr() == text.as_ptr());
+            assert!(is_shared || text.is_empty());
+        }
+        assert_eq!(repeated(&"none".into(), 0).unwrap().len(), 0);
+    }
 }

@@ -10,6 +10,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use futures::StreamExt;
 
@@ -47,6 +48,8 @@ pub struct Documents {
     shard: Shard,
     /// Documents that were read and not yet returned.
     ready: VecDeque<Document>,
+    /// Memory of the texts of those that are of a dataset; texts of the query are shared with it.
+    held: MemoryReservation,
     unread: UnreadSource,
     /// Number of rows read so far.
     rows: u64,
@@ -79,6 +82,7 @@ impl Documents {
             filter,
             shard: Shard::WHOLE,
             ready: VecDeque::new(),
+            held: MemoryConsumer::new("documents").register(context.memory_pool()),
             unread: UnreadSource::Nothing,
             rows: 0,
             skipped: 0,
@@ -88,9 +92,19 @@ impl Documents {
         match origin {
             Origin::Nothing => {}
             Origin::Texts(texts) => {
-                let numbers = Int64Array::from_iter_values(0..texts.len() as i64);
-                let texts = StringViewArray::from_iter_values(texts.iter());
-                documents.push(None, Arc::new(numbers), Arc::new(texts))?;
+                let mut passes = None;
+                if documents.filter.is_some() {
+                    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..texts.len() as i64));
+                    let column: ArrayRef = Arc::new(StringViewArray::from_iter_values(texts.iter()));
+                    passes = documents.passes(None, &numbers, &column)?;
+                }
+                documents.rows = texts.len() as u64;
+                for (row, text) in (0_u64..).zip(texts) {
+                    if passes.as_ref().is_none_or(|passes| passes.value(row as usize)) {
+                        let (number, text) = (row as i64, Arc::clone(text));
+                        documents.ready.push_back(Document { dataset: None, number, text, row, sha256: None });
+                    }
+                }
             }
             Origin::Dataset(source) => {
                 let (source, context) = (Arc::clone(source), Arc::clone(context));
@@ -165,6 +179,9 @@ impl Documents {
     pub async fn next(&mut self) -> Result<Option<Document>> {
         loop {
             if let Some(document) = self.ready.pop_front() {
+                if document.dataset.is_some() {
+                    self.held.shrink(document.text.len());
+                }
                 return Ok(Some(document));
             }
             if self.rows >= self.end {
@@ -189,14 +206,19 @@ impl Documents {
             };
             *next += rows;
             let dataset = Arc::clone(source.name());
-            self.push(Some(dataset), numbers, cast(batch.column(0), &DataType::Utf8View)?)?;
+            self.push(&dataset, numbers, cast(batch.column(0), &DataType::Utf8View)?)?;
         }
     }
 
-    /// Queues the documents of some rows that pass.
-    fn push(&mut self, dataset: Option<Arc<str>>, numbers: ArrayRef, texts: ArrayRef) -> Result<()> {
+    /// Returns an empty reservation in the memory pool of the documents.
+    pub(crate) fn reservation(&self) -> MemoryReservation {
+        self.held.new_empty()
+    }
+
+    /// Queues the documents of some rows of a dataset that pass.
+    fn push(&mut self, dataset: &Arc<str>, numbers: ArrayRef, texts: ArrayRef) -> Result<()> {
         let rows = texts.len();
-        let passes = self.passes(dataset.as_deref(), &numbers, &texts)?;
+        let passes = self.passes(Some(&**dataset), &numbers, &texts)?;
         let (numbers, texts) = (numbers.as_primitive::<Int64Type>(), texts.as_string_view());
         for i in 0..rows {
             let row = self.rows;
@@ -210,7 +232,9 @@ impl Documents {
             let wanted = row >= self.skipped && row < self.end && self.shard.has(row);
             if wanted && passes.as_ref().is_none_or(|passes| passes.value(i)) {
                 let sha256 = self.digests.as_ref().map(|digests| Arc::from(digests.current()));
-                self.ready.push_back(Document { dataset: dataset.clone(), number, text: Arc::from(text), row, sha256 });
+                self.held.try_grow(text.len())?;
+                let dataset = Some(Arc::clone(dataset));
+                self.ready.push_back(Document { dataset, number, text: Arc::from(text), row, sha256 });
             }
         }
         Ok(())

@@ -6,6 +6,10 @@
 //! | `token_id` | the token; −1 for the start of the text, −1 − n for a gap of up to n tokens; NULL for any one token |
 //! | `token` | the token's text; NULL for what is no token |
 //! | `importance`, `activation`, `ends`, `support` | as [`Node`] has them |
+//!
+//! After the nodes come the further tokens of nodes that match several ([`Alternative`]): `parent` is −2 − n for the node at
+//! place n, `ends` is that of the node, and the other fields are the token's. In the rows of others they may be anywhere,
+//! and `ends` may be NULL.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +22,7 @@ use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::error::{DataFusionError, Result};
-use neuroql_graph::{Graph, Node, Validity, View, decode, encode};
+use neuroql_graph::{Alternative, Graph, Node, Symbol, Validity, View, decode, encode};
 
 use crate::Error;
 
@@ -167,8 +171,42 @@ impl GraphColumn {
             return Ok(None);
         }
         self.check_parents(row)?;
-        let nodes = self.nodes(row).map(|i| self.node(i)).collect::<Result<Vec<_>, _>>()?;
-        Graph::new(nodes).map(Some)
+        let rows = self.nodes(row);
+        // Index of each node among the nodes; `None` for alternatives.
+        let mut places: Vec<Option<u32>> = Vec::with_capacity(rows.len());
+        let mut count = 0;
+        for i in rows.clone() {
+            places.push((self.parent.value(i) >= -1).then_some(count));
+            count += u32::from(self.parent.value(i) >= -1);
+        }
+        let place = |i: usize, of: i32| {
+            let place = usize::try_from(of).ok().and_then(|of| places.get(of).copied().flatten());
+            let dangling = || neuroql_graph::Error::Dangling {
+                node: i - rows.start,
+                parent: self.parent.value(i).into(),
+                nodes: rows.len(),
+            };
+            place.ok_or_else(dangling)
+        };
+        let (mut nodes, mut alternatives) = (Vec::with_capacity(count as usize), Vec::new());
+        for i in rows.clone() {
+            match self.parent.value(i) {
+                -1 => nodes.push(self.node(i, None)?),
+                parent @ 0.. => nodes.push(self.node(i, Some(place(i, parent)?))?),
+                other => alternatives.push((i, self.alternative(i, place(i, -2 - other)?)?)),
+            }
+        }
+        let predicts_other = |(i, other): &(usize, Alternative)| {
+            self.ends.is_valid(*i) && nodes[other.node as usize].ends != Some(self.ends.value(*i))
+        };
+        if let Some((i, _)) = alternatives.iter().find(|other| predicts_other(other)) {
+            return Err(malformed(format!(
+                "row {} predicts something else than the node that it is of",
+                i - rows.start
+            )));
+        }
+        let alternatives = alternatives.into_iter().map(|(_, other)| other).collect();
+        Graph::with_alternatives(nodes, alternatives).map(Some)
     }
 
     /// Returns the graph of a row as a [`Matcher`](neuroql_graph::Matcher) takes it.
@@ -223,11 +261,15 @@ impl GraphColumn {
         Ok(())
     }
 
-    fn node(&self, i: usize) -> Result<Node, neuroql_graph::Error> {
-        let parent = match self.parent.value(i) {
-            -1 => None,
-            parent => Some(u32::try_from(parent).map_err(|_| malformed(format!("{parent} is no parent")))?),
-        };
+    fn alternative(&self, i: usize, node: u32) -> Result<Alternative, neuroql_graph::Error> {
+        let Node { symbol, importance, activation, support, .. } = self.node(i, None)?;
+        match symbol {
+            Symbol::Token(token) => Ok(Alternative { node, token, importance, activation, support }),
+            _ => Err(malformed("a further token of a node is a wildcard".to_owned())),
+        }
+    }
+
+    fn node(&self, i: usize, parent: Option<u32>) -> Result<Node, neuroql_graph::Error> {
         let id = self.token_id.is_valid(i).then(|| self.token_id.value(i));
         let text = self.token.is_valid(i).then(|| self.token.value(i));
         // Graphs that people write have no more than parents, tokens and ends.
@@ -272,17 +314,35 @@ impl GraphBuilder {
         let int = |n: u32| i32::try_from(n).map_err(|_| malformed(format!("{n} is beyond {}", i32::MAX)));
         self.valid.push(graph.is_some());
         let nodes = graph.map_or(&[][..], Graph::nodes);
-        self.lengths.push(nodes.len());
+        let alternatives = graph.map_or(&[][..], Graph::alternatives);
+        self.lengths.push(nodes.len() + alternatives.len());
         for node in nodes {
-            let (id, text) = encode(&node.symbol)?;
-            self.parent.append_value(node.parent.map_or(Ok(-1), int)?);
-            self.token_id.append_option(id);
-            self.token.append_option(text);
-            self.importance.append_value(node.importance);
-            self.activation.append_value(node.activation);
-            self.ends.append_option(node.ends);
-            self.support.append_value(int(node.support)?);
+            let parent = node.parent.map_or(Ok(-1), int)?;
+            self.append_row(parent, &node.symbol, [node.importance, node.activation], node.ends, int(node.support)?)?;
         }
+        for Alternative { node, token, importance, activation, support } in alternatives {
+            let (symbol, ends) = (Symbol::Token(token.clone()), nodes[*node as usize].ends);
+            self.append_row(-2 - int(*node)?, &symbol, [*importance, *activation], ends, int(*support)?)?;
+        }
+        Ok(())
+    }
+
+    fn append_row(
+        &mut self,
+        parent: i32,
+        symbol: &Symbol,
+        [importance, activation]: [f32; 2],
+        ends: Option<f32>,
+        support: i32,
+    ) -> Result<(), neuroql_graph::Error> {
+        let (id, text) = encode(symbol)?;
+        self.parent.append_value(parent);
+        self.token_id.append_option(id);
+        self.token.append_option(text);
+        self.importance.append_value(importance);
+        self.activation.append_value(activation);
+        self.ends.append_option(ends);
+        self.support.append_value(support);
         Ok(())
     }
 
@@ -313,7 +373,7 @@ impl GraphBuilder {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::Int64Array;
-    use neuroql_graph::{Symbol, Token};
+    use neuroql_graph::{Matcher, Semantics, Token};
 
     use super::*;
 
@@ -367,6 +427,44 @@ mod tests {
     }
 
     #[test]
+    fn further_tokens_come_back() {
+        let node = |parent, id: u32| Node {
+            parent,
+            symbol: Symbol::token(id, id.to_string()),
+            importance: 0.5,
+            activation: 0.25,
+            ends: parent.map(|_| 0.75),
+            support: 3,
+        };
+        let other = |node, id: u32| Alternative {
+            node,
+            token: Token { id: Some(id), text: id.to_string().into() },
+            importance: 0.75,
+            activation: 1.0,
+            support: 2,
+        };
+        let others = vec![other(0, 3), other(1, 4), other(1, 5)];
+        let graph = Graph::with_alternatives(vec![node(None, 1), node(Some(0), 2)], others).unwrap();
+        let mut builder = GraphBuilder::default();
+        [Some(&sample()), Some(&graph)].into_iter().for_each(|graph| builder.append(graph).unwrap());
+        let list = builder.finish().unwrap();
+        let read = GraphColumn::try_new(&list).unwrap();
+        assert_eq!(read.graph(1).unwrap(), Some(graph));
+        // The view matches what the graph does; rows may be in any order.
+        let rows = column(vec![Some(-4), Some(3), Some(-2), Some(-1)], vec![Some(3), Some(2), Some(4), Some(1)]);
+        let error = rows.graph(0).unwrap_err().to_string();
+        assert!(error.contains("parent -4"), "{error}");
+        let rows = column(vec![Some(-5), Some(3), Some(-3), Some(-1)], vec![Some(3), Some(2), Some(4), Some(1)]);
+        let graph = rows.graph(0).unwrap().unwrap();
+        assert_eq!((graph.nodes().len(), graph.alternatives().len()), (2, 2));
+        let mut matched = Vec::new();
+        let matcher = Matcher::new(read.view(1).unwrap(), Semantics::Longest).unwrap();
+        matcher.simulate(&[5, 3, 2, 1, 4, 4], &mut matched);
+        assert_eq!(matched, [0.0, 0.75, 0.0, 0.75, 0.0, 0.0]);
+        assert!(Matcher::new(rows.view(0).unwrap(), Semantics::Longest).is_ok());
+    }
+
+    #[test]
     fn fields_are_found_by_name_and_numbers_left_out_are_one() {
         let graph = column(vec![Some(-1), Some(0)], vec![Some(5), None]).graph(0).unwrap().unwrap();
         let node = &graph.nodes()[0];
@@ -379,7 +477,11 @@ mod tests {
         for (parents, ids, reason) in [
             (vec![Some(0)], vec![Some(1)], "ancestor of itself"),
             (vec![Some(-1), Some(9)], vec![Some(1), Some(2)], "parent 9"),
-            (vec![Some(-2)], vec![Some(1)], "-2 is no parent"),
+            (vec![Some(-2)], vec![Some(1)], "parent -2"),
+            (vec![Some(-1), Some(-2), Some(-3)], vec![Some(1), Some(2), Some(3)], "parent -3"),
+            (vec![Some(-1), Some(-2)], vec![Some(1), None], "wildcard"),
+            (vec![Some(-1), Some(-2)], vec![Some(1), Some(1)], "same token"),
+            (vec![Some(-1), Some(i32::MIN)], vec![Some(1), Some(2)], "parent -2147483648"),
             (vec![None], vec![Some(1)], "-1 stands for none"),
             (vec![Some(-1), Some(-1)], vec![Some(1), Some(1)], "same token"),
             (vec![Some(-1)], vec![Some(-70_000)], "-70000"),

@@ -19,7 +19,9 @@ pub(crate) use graph_similarity::graph_similarity_udf;
 pub(crate) use simplify::graph_simplify_udf;
 pub(crate) use simulate::simulate_udf;
 pub(crate) use svg::graph_svg_udf;
-pub(crate) use unary::{graph_components_udf, graph_dot_udf, graph_json_udf, graph_mermaid_udf, graph_text_udf};
+pub(crate) use unary::{
+    graph_components_udf, graph_dot_udf, graph_expand_udf, graph_json_udf, graph_mermaid_udf, graph_text_udf,
+};
 
 /// Every function over graphs.
 pub(crate) fn all() -> Vec<ScalarUDF> {
@@ -30,6 +32,7 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
         graph_difference_udf(),
         graph_dot_udf(),
         graph_embedding_udf(),
+        graph_expand_udf(),
         graph_from_json_udf(),
         graph_from_nodes_udf(),
         graph_intersection_udf(),

@@ -19,8 +19,9 @@ use crate::tokenize::SECTION;
 /// Function `graph_simplify`: the best-supported part of a graph.
 pub(crate) fn graph_simplify_udf() -> ScalarUDF {
     let description = "The part of a neuron graph that has at most so many nodes and was learned from most: of its \
-                       patterns those with the most support for each node that they add, then those whose last token \
-                       matters most. Predicted activations stay as they are. build_graphs with max_nodes chooses by \
+                       patterns those with the most support for each node and token that they add, then those whose last \
+                       token matters most. Tokens after which the same follows are one node, which predicts their mean. \
+                       build_graphs with max_nodes chooses by \
                        text, which is better.";
     let documentation = Documentation::builder(SECTION, description, "graph_simplify(graph, nodes)")
         .with_argument("graph", "A neuron graph")

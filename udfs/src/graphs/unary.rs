@@ -1,4 +1,4 @@
-//! Functions of one graph: `graph_text`, `graph_json`, `graph_dot`, `graph_mermaid`, `graph_components`.
+//! Functions of one graph: `graph_text`, `graph_json`, `graph_dot`, `graph_mermaid`, `graph_components`, `graph_expand`.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use neuroql_schema::sql_error;
 use crate::function::{Kernel, function, is_text};
 use crate::interrupt::Interrupt;
 use crate::tokenize::SECTION;
-use neuroql_schema::graph_column::{GraphColumn, accepts};
+use neuroql_schema::graph_column::{GraphBuilder, GraphColumn, accepts, graph_type};
 
 /// A graph that examples show: " the" after " of".
 pub(crate) const EXAMPLE: &str = "graph_from_json('{\"version\": 1, \"nodes\": [{\"parent\": null, \"kind\": \"token\", \"id\": 265, \
@@ -63,6 +63,14 @@ pub(crate) fn graph_components_udf() -> ScalarUDF {
     UnaryGraphFunction { name: "graph_components", description, titled: false, output }.udf()
 }
 
+/// Function `graph_expand`: the graph with a node for each token.
+pub(crate) fn graph_expand_udf() -> ScalarUDF {
+    let output = Output::Graph(|graph| graph.expanded().into_owned());
+    let description = "The neuron graph in which each node has one token: nodes that match any of several tokens are \
+                       repeated for each, with all nodes below them. It predicts the same.";
+    UnaryGraphFunction { name: "graph_expand", description, titled: false, output }.udf()
+}
+
 /// A function of a graph and, where it has one, a title.
 struct UnaryGraphFunction {
     name: &'static str,
@@ -75,6 +83,7 @@ struct UnaryGraphFunction {
 enum Output {
     Text(fn(&Graph, Option<&str>) -> neuroql_graph::Result<String>),
     Number(fn(&Graph) -> i32),
+    Graph(fn(&Graph) -> Graph),
 }
 
 impl UnaryGraphFunction {
@@ -104,6 +113,7 @@ impl Kernel for UnaryGraphFunction {
         match self.output {
             Output::Text(_) => DataType::Utf8,
             Output::Number(_) => DataType::Int32,
+            Output::Graph(_) => graph_type(),
         }
     }
 
@@ -129,6 +139,13 @@ impl Kernel for UnaryGraphFunction {
             Output::Number(number) => {
                 let numbers = rows.map(|row| Ok(row?.map(|(graph, _)| number(&graph))));
                 Arc::new(numbers.collect::<Result<Int32Array>>()?)
+            }
+            Output::Graph(make) => {
+                let mut out = GraphBuilder::default();
+                for row in rows {
+                    out.append(row?.map(|(graph, _)| make(&graph)).as_ref()).map_err(sql_error)?;
+                }
+                Arc::new(out.finish()?)
             }
         };
         Ok(ColumnarValue::Array(array))

@@ -144,7 +144,7 @@ impl OnText for Call {
     }
 
     fn columns(&self, model: &Model, text: &str, cancel: &Cancel) -> neuroql_model::Result<Vec<ArrayRef>> {
-        let tokens = model.tokenizer().encode(text)?;
+        let tokens = model.tokenizer().encode_cancellable(text, cancel)?;
         let value = |i: usize| match &self.replacement {
             Replacement::Value(value) => *value,
             Replacement::Values(values) => values[i],

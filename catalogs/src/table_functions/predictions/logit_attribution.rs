@@ -71,7 +71,7 @@ impl OnText for Call {
     const NAME: &'static str = "logit_attribution";
 
     fn columns(&self, model: &Model, text: &str, cancel: &Cancel) -> neuroql_model::Result<Vec<ArrayRef>> {
-        let tokens = model.tokenizer().encode(text)?;
+        let tokens = model.tokenizer().encode_cancellable(text, cancel)?;
         let layers = model.logit_attribution(&tokens, self.tokens, cancel)?;
         let (mut numbers, mut neurons, mut heads) = (Vec::new(), Vec::new(), Vec::new());
         let (mut activations, mut effects) = (Vec::new(), Vec::new());

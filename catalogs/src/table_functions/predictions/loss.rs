@@ -51,7 +51,7 @@ impl OnText for Call {
     const NAME: &'static str = "loss";
 
     fn columns(&self, model: &Model, text: &str, cancel: &Cancel) -> neuroql_model::Result<Vec<ArrayRef>> {
-        let tokens = model.tokenizer().encode(text)?;
+        let tokens = model.tokenizer().encode_cancellable(text, cancel)?;
         let (mut examples, mut positions, mut losses) = (Vec::new(), Vec::new(), Vec::new());
         for (number, example) in (0..).zip(model.examples(&tokens)) {
             let predictions = model.predictions(example, &[], cancel)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, StringArray};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use futures::future::BoxFuture;
 use neuroql_model::{Cancel, CancelOnDrop, Model, Placement};
 use neuroql_schema::sql_error;
@@ -59,8 +60,10 @@ impl<F: OnText> fmt::Display for TextProducer<F> {
 }
 
 impl<F: OnText> RowProducer for TextProducer<F> {
-    fn run<'a>(&'a self, _: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
+    fn run<'a>(&'a self, context: &'a Arc<TaskContext>, rows: &'a RowSender) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
+            let held = MemoryConsumer::new(F::NAME).register(context.memory_pool());
+            held.try_grow(self.model.tokenizer().encoding_bytes(&self.text).map_err(sql_error)?)?;
             let prepared = self.function.prepared(&self.engine, &self.model).await?;
             let function = prepared.unwrap_or_else(|| Arc::clone(&self.function));
             let guard = CancelOnDrop::default();

@@ -60,7 +60,7 @@ impl OnText for Call {
     const NAME: &'static str = "next_tokens";
 
     fn columns(&self, model: &Model, text: &str, cancel: &Cancel) -> neuroql_model::Result<Vec<ArrayRef>> {
-        let tokens = model.tokenizer().encode(text)?;
+        let tokens = model.tokenizer().encode_cancellable(text, cancel)?;
         model.check_length(tokens.len())?;
         let mut batch = Batch::new([], model.bos());
         batch.push_last(&tokens);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use neuroql_graph::{Graph, Node, Symbol, Token};
+use neuroql_graph::{Alternative, Graph, Node, Symbol, Token};
 use neuroql_model::Model;
 
 use crate::tables::graph_error::InvalidGraph;
@@ -29,8 +29,12 @@ impl Vocabulary {
         let texts = self.model.tokenizer().texts();
         let (mut known, mut unknown) = (0_usize, None);
         let mut nodes: Vec<Node> = graph.nodes().to_vec();
-        for node in &mut nodes {
-            let Symbol::Token(Token { id, text }) = &mut node.symbol else { continue };
+        let mut alternatives: Vec<Alternative> = graph.alternatives().to_vec();
+        let of_nodes = nodes.iter_mut().filter_map(|node| match &mut node.symbol {
+            Symbol::Token(token) => Some(token),
+            Symbol::Any | Symbol::Gap(_) | Symbol::Start => None,
+        });
+        for Token { id, text } in of_nodes.chain(alternatives.iter_mut().map(|other| &mut other.token)) {
             match *id {
                 Some(token) => {
                     let of_model =
@@ -53,7 +57,7 @@ impl Vocabulary {
         match unknown {
             Some(text) if known == 0 => Err(InvalidGraph::NothingKnown(text)),
             // Two texts may have turned out to be the same token.
-            _ => Ok(Graph::new(nodes)?),
+            _ => Ok(Graph::with_alternatives(nodes, alternatives)?),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `graph_nodes`: one row a node of each graph, depth first.
+//! `graph_nodes`: one row a node of each graph, depth first, and then one row a further token of a node.
 
 use std::sync::Arc;
 
@@ -96,8 +96,13 @@ pub(crate) fn rows(graphs: &RecordBatch) -> Result<RecordBatch> {
             of_row.push(row as u32);
             numbers.push(number as i32);
             // Parents come first in a graph that was checked; files that others wrote may hold anything.
-            let parent = usize::try_from(parents.value(first + number)).ok().filter(|parent| *parent < number);
-            depths.push(parent.map_or(0, |parent| depths[first + parent] + 1));
+            let before =
+                |row: i32| usize::try_from(row).ok().filter(|row| *row < number).map(|row| depths[first + row]);
+            let depth = match parents.value(first + number) {
+                parent @ -1.. => before(parent).map_or(0, |depth| depth + 1),
+                alternative => before(-2 - alternative).unwrap_or(0),
+            };
+            depths.push(depth);
         }
     }
     let kind = |node: usize| match (tokens.is_valid(node), depths[node]) {

@@ -1,5 +1,6 @@
 //! Casts that Arrow does otherwise than Postgres.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -59,6 +60,8 @@ pub(super) enum CastRule {
     NumericToFloat,
     /// A text to a date, a time, or a moment to the microsecond.
     TextToMoment,
+    /// A text to an interval, whose unit is the second if it names none.
+    TextToInterval,
     /// A moment to one with fewer digits after the point.
     RoundMoment,
     /// A moment or date as it is, of a year that has four digits and no era.
@@ -101,6 +104,7 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
         }
         (DataType::Decimal128(..), Float32 | Float64) => CastRule::NumericToFloat,
         (from, Date32 | DataType::Time64(_) | DataType::Timestamp(..)) if is_text(from) => CastRule::TextToMoment,
+        (from, DataType::Interval(_)) if is_text(from) => CastRule::TextToInterval,
         (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if unit(*to) < unit(*from) => CastRule::RoundMoment,
         (from, Binary) if is_text(from) => CastRule::TextToBytea,
         (from, List(_)) if is_text(from) => CastRule::TextToArray,
@@ -172,7 +176,14 @@ pub(super) fn cast_by(rule: CastRule, cast: Cast) -> Expr {
 pub(super) fn may_refuse_text(function: &ScalarUDF) -> bool {
     let cast = function.inner().downcast_ref::<CastFunction>();
     cast.is_some_and(|it| {
-        matches!(it.rule, CastRule::TextToFloat | CastRule::TextToBytea | CastRule::ToNumeric | CastRule::TextToMoment)
+        matches!(
+            it.rule,
+            CastRule::TextToFloat
+                | CastRule::TextToBytea
+                | CastRule::ToNumeric
+                | CastRule::TextToMoment
+                | CastRule::TextToInterval
+        )
     })
 }
 
@@ -269,6 +280,11 @@ impl CastFunction {
             }
             CastRule::NumericToFloat => numeric_to_float(array, target),
             CastRule::TextToMoment => text_to_moment(array, target),
+            CastRule::TextToInterval => {
+                let texts = arrow_cast(array, &DataType::Utf8)?;
+                let texts = texts.as_string::<i32>().iter().map(|text| text.map(with_unit));
+                arrow_cast(&(Arc::new(texts.collect::<StringArray>()) as ArrayRef), target)
+            }
             CastRule::RoundMoment => round_moment(array, target),
             CastRule::PlainYear => plain_years(array),
             CastRule::Elements(rule) => {
@@ -294,6 +310,15 @@ impl CastFunction {
         let Some(length) = length_of(&self.to) else { return Arc::new(texts.clone()) };
         Arc::new(texts.iter().map(|text| text.map(|text| first_characters(text, length))).collect::<StringArray>())
     }
+}
+
+/// Returns the text of an interval with the unit of a number by itself.
+fn with_unit(text: &str) -> Cow<'_, str> {
+    let number = text.trim();
+    let digits = number.strip_prefix(['+', '-']).unwrap_or(number);
+    let is_number = digits.bytes().any(|digit| digit.is_ascii_digit())
+        && digits.bytes().all(|digit| digit.is_ascii_digit() || digit == b'.');
+    if is_number { Cow::Owned(format!("{} seconds", number.trim_start_matches('+'))) } else { Cow::Borrowed(text) }
 }
 
 /// Returns a text up to its n-th character.

@@ -1,9 +1,37 @@
 //! Methods that wrap a function of DataFusion and leave it as it is.
 
 /// Defines the named methods of a user-defined function's trait (`ScalarUDFImpl`, `AggregateUDFImpl`, `WindowUDFImpl`) as those of
-/// `self.function`.
+/// `self.function`. `scalar` and `aggregate` stand for all of a function that differs only in the values it computes.
 macro_rules! delegate {
     ($($method:ident),+) => { $(delegate!(@ $method);)+ };
+    (@ scalar) => {
+        delegate!(
+            name,
+            aliases,
+            signature,
+            return_type,
+            return_field_from_args,
+            coerce_types,
+            documentation,
+            is_strict,
+            simplify
+        );
+    };
+    (@ aggregate) => {
+        delegate!(
+            name,
+            aliases,
+            signature,
+            return_type,
+            documentation,
+            is_nullable,
+            state_fields,
+            groups_accumulator_supported,
+            order_sensitivity,
+            set_monotonicity,
+            value_from_stats
+        );
+    };
     (@ name) => {
         fn name(&self) -> &str {
             self.function.name()

@@ -9,14 +9,14 @@ use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{DFSchema, Spans};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, lit};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use super::rules::expressions_of_node;
-use super::subqueries::{outer, output_of};
+use super::subqueries::{outer, output_beside};
 
 /// Rewrites subqueries whose rows are asked for outside of conditions.
 #[derive(Debug)]
@@ -39,6 +39,26 @@ impl AnalyzerRule for ExistsAsScalar {
     }
 }
 
+/// Rewrites `x = ANY (SELECT …)` and `x <> ALL (SELECT …)` to IN and NOT IN, and prepares the subqueries of others for the
+/// conditions that DataFusion makes of them.
+pub(super) fn quantified(expr: Expr, _: &DFSchema) -> Result<Transformed<Expr>> {
+    let SetComparison { expr, subquery, op, quantifier } = match expr {
+        Expr::SetComparison(comparison) => comparison,
+        other => return Ok(Transformed::no(other)),
+    };
+    let negated = match (op, &quantifier) {
+        (Operator::Eq, SetQuantifier::Any) => Some(false),
+        (Operator::NotEq, SetQuantifier::All) => Some(true),
+        _ => None,
+    };
+    if let Some(negated) = negated {
+        return Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })));
+    }
+    let (plan, _) = output_beside(&subquery, &expr)?;
+    let subquery = Subquery { subquery: Arc::new(plan), ..subquery };
+    Ok(Transformed::yes(Expr::SetComparison(SetComparison { expr, subquery, op, quantifier })))
+}
+
 fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(match expr {
         Expr::Exists(Exists { subquery, negated }) => {
@@ -46,7 +66,7 @@ fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Transformed::yes(if negated { !found } else { found })
         }
         Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
-            let (plan, output) = output_of(&subquery)?;
+            let (plan, output) = output_beside(&subquery, &expr)?;
             let output = Expr::Column(output);
             let equal = binary_expr(output.clone(), Operator::Eq, outer(*expr.clone(), schema)?);
             let found = has_rows(LogicalPlanBuilder::from(plan.clone()).filter(equal)?.build()?)?;

@@ -60,20 +60,7 @@ fn is_less<T: ArrowNativeTypeOp + PartialOrd>(one: T, other: T) -> bool {
 }
 
 impl AggregateUDFImpl for MinMax {
-    delegate!(
-        name,
-        aliases,
-        signature,
-        return_type,
-        coerce_types,
-        documentation,
-        is_nullable,
-        state_fields,
-        groups_accumulator_supported,
-        order_sensitivity,
-        set_monotonicity,
-        value_from_stats
-    );
+    delegate!(aggregate, coerce_types);
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         self.function.accumulator(args)

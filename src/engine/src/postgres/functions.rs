@@ -94,17 +94,7 @@ impl Levenshtein {
 }
 
 impl ScalarUDFImpl for Levenshtein {
-    delegate!(
-        name,
-        aliases,
-        signature,
-        return_type,
-        return_field_from_args,
-        coerce_types,
-        documentation,
-        is_strict,
-        simplify
-    );
+    delegate!(scalar);
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let texts = args.args.iter().map(|argument| match argument {
@@ -142,17 +132,7 @@ impl FiniteFunction {
 }
 
 impl ScalarUDFImpl for FiniteFunction {
-    delegate!(
-        name,
-        aliases,
-        signature,
-        return_type,
-        return_field_from_args,
-        coerce_types,
-        documentation,
-        is_strict,
-        simplify
-    );
+    delegate!(scalar);
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let (values, rows) = (args.args.clone(), args.number_rows);

@@ -1,14 +1,30 @@
-//! Texts beside values of other types: Postgres reads a constant as one of them, and refuses anything else. DataFusion
-//! makes texts of all.
+//! The types of values that stand together: in a column of a set operation or of VALUES, among the results of a CASE, in an
+//! array, on both sides of a comparison.
+//!
+//! Postgres reads a constant text as a value of the others' type, and refuses any other text; it takes `numeric` beside a
+//! floating-point number for one, and a date beside an instant for the instant at which it begins. DataFusion makes texts of
+//! all, `numeric` of floating-point numbers, and moments without a zone of instants.
 
-use datafusion::arrow::datatypes::DataType;
-use datafusion::common::tree_node::Transformed;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{DFSchema, JoinType, NullEquality};
-use datafusion::error::Result;
-use datafusion::logical_expr::expr::{Case, ScalarFunction};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr::{BinaryExpr, Case, InList, InSubquery, ScalarFunction};
+use datafusion::logical_expr::utils::disjunction;
+use datafusion::logical_expr::{
+    Between, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, RecursiveQuery, Subquery, Union,
+    binary_expr, cast, lit,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::scalar::ScalarValue;
 
+use super::exists::quantified;
 use super::refusal::{refusal, type_name};
+use super::rules::each_expression;
+use super::types::UNCONSTRAINED;
 
 /// Functions whose first argument is a text (or a bytea), which DataFusion makes of numbers, too.
 const OF_TEXT: [&str; 17] = [
@@ -31,23 +47,11 @@ const OF_TEXT: [&str; 17] = [
     "upper",
 ];
 
-fn is_text(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Dictionary(_, values) => is_text(values),
-        other => other.is_string(),
-    }
-}
-
-/// Returns true for a type of values that are no texts, and are not NULL alone.
-fn is_other(data_type: &DataType) -> bool {
-    data_type.is_numeric() || data_type.is_temporal() || *data_type == DataType::Boolean
-}
-
 /// Checks that a function of texts is not called with another value.
 pub(super) fn check_text_function(call: &ScalarFunction, schema: &DFSchema) -> Result<()> {
     let Some(first) = call.args.first().filter(|_| OF_TEXT.contains(&call.name())) else { return Ok(()) };
     match first.get_type(schema) {
-        Ok(found) if is_other(&found) => {
+        Ok(found) if found.is_numeric() || found.is_temporal() || found == DataType::Boolean => {
             let types = call.args.iter().map(|arg| arg.get_type(schema).map(|found| type_name(&found)));
             let types = types.collect::<Result<Vec<_>>>()?.join(", ");
             let name = if call.name() == "character_length" { "length" } else { call.name() };
@@ -57,64 +61,545 @@ pub(super) fn check_text_function(call: &ScalarFunction, schema: &DFSchema) -> R
     }
 }
 
-/// Reads texts among the results of a CASE as values of the others' type if they are constants.
+/// Gives values that stand together the types that Postgres gives them; to be run before types are coerced.
+#[derive(Debug)]
+pub(super) struct MixedTypes;
+
+impl AnalyzerRule for MixedTypes {
+    fn name(&self) -> &str {
+        "postgres_mixed_types"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+        let zone = config.execution.time_zone.as_deref().unwrap_or("UTC");
+        let plan = each_expression(plan, quantified)?;
+        let plan = columns_matched(plan, zone)?;
+        each_expression(plan, |expr, schema| matched(expr, schema, zone))
+    }
+}
+
+/// What is known of a value but its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Nothing,
+    /// It is a constant, which its place in a scan depends on.
+    Constant,
+    /// It is a number with a point as it stands in the statement, which is `numeric` beside such.
+    Point,
+    /// It is a text as it stands in the statement, which is a value of the others' type.
+    Text,
+}
+
+/// A value beside others.
+#[derive(Debug, Clone)]
+struct Beside {
+    data_type: DataType,
+    known: Known,
+}
+
+impl Beside {
+    fn of(expr: &Expr, schema: &DFSchema) -> Option<Self> {
+        Some(Self { data_type: expr.get_type(schema).ok()?, known: known(expr) })
+    }
+
+    /// The column of a plan.
+    fn column(plan: &LogicalPlan, index: usize) -> Self {
+        let data_type = plan.schema().field(index).data_type().clone();
+        Self { data_type, known: output(plan, index).map_or(Known::Nothing, known) }
+    }
+
+    /// True for a value whose type counts: it is neither a constant text nor NULL.
+    fn is_typed(&self) -> bool {
+        self.known != Known::Text && self.data_type != DataType::Null
+    }
+
+    fn is_float(&self) -> bool {
+        matches!(self.data_type, DataType::Float32 | DataType::Float64)
+    }
+}
+
+fn known(expr: &Expr) -> Known {
+    match expr {
+        Expr::Alias(alias) => known(&alias.expr),
+        Expr::Negative(inner) if known(inner) == Known::Point => Known::Point,
+        Expr::Literal(ScalarValue::Float64(Some(_)), None) => Known::Point,
+        Expr::Literal(value, _) if value.data_type().is_string() => Known::Text,
+        Expr::Literal(..) => Known::Constant,
+        _ => Known::Nothing,
+    }
+}
+
+/// Returns the expression of a column in a select list.
+fn output(plan: &LogicalPlan, index: usize) -> Option<&Expr> {
+    match plan {
+        LogicalPlan::Projection(projection) => projection.expr.get(index),
+        LogicalPlan::Sort(sort) => output(&sort.input, index),
+        LogicalPlan::Limit(limit) => output(&limit.input, index),
+        _ => None,
+    }
+}
+
+/// Kinds of types that do not mix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Number,
+    Text,
+    Truth,
+    Moment,
+    Time,
+    Span,
+    Bytes,
+    List,
+    Other,
+}
+
+fn class(data_type: &DataType) -> Class {
+    match data_type {
+        DataType::Dictionary(_, values) => class(values),
+        DataType::Boolean => Class::Truth,
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => Class::Moment,
+        DataType::Time32(_) | DataType::Time64(_) => Class::Time,
+        DataType::Interval(_) | DataType::Duration(_) => Class::Span,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Class::Bytes,
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => Class::List,
+        other if other.is_string() => Class::Text,
+        other if other.is_numeric() => Class::Number,
+        _ => Class::Other,
+    }
+}
+
+/// Returns the place of a type among those of its class: values of the others are read as those of the last.
+fn rank(data_type: &DataType) -> u8 {
+    match data_type {
+        DataType::Int16 | DataType::Date32 | DataType::Date64 => 1,
+        DataType::Int32 | DataType::Timestamp(_, None) => 2,
+        DataType::Int64 | DataType::Timestamp(_, Some(_)) => 3,
+        other if other.is_decimal() => 4,
+        DataType::Float32 => 5,
+        DataType::Float64 => 6,
+        _ => 0,
+    }
+}
+
+/// Returns the types that each value is cast to in turn, so that all have the type that Postgres gives them; none where
+/// DataFusion does as Postgres. `zone` is that of the session; where it is not known, moments are made instants later.
 ///
 /// # Errors
-/// 42804 for other texts.
-pub(super) fn results(mut case: Case, schema: &DFSchema) -> Result<Transformed<Case>> {
-    let all = || case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
-    let types: Vec<_> = all().filter_map(|result| result.get_type(schema).ok()).collect();
-    let Some(other) = types.iter().find(|found| is_other(found)).filter(|_| types.iter().any(is_text)).cloned() else {
-        return Ok(Transformed::no(case));
+/// 42804 or 42846 if values cannot stand together.
+fn casts(what: &str, zone: Option<&str>, values: &[Beside]) -> Result<Vec<Vec<DataType>>> {
+    let mut casts: Vec<Vec<DataType>> = vec![Vec::new(); values.len()];
+    let typed: Vec<&Beside> = values.iter().filter(|value| value.is_typed()).collect();
+    let Some(first) = typed.first() else {
+        // Nothing but NULL and constant texts is text, also for the set operation above.
+        if what == "UNION" && values.iter().any(|value| value.known == Known::Text) {
+            for (value, types) in values.iter().zip(&mut casts) {
+                types.extend((value.data_type == DataType::Null).then_some(DataType::Utf8));
+            }
+        }
+        return Ok(casts);
     };
-    let results = case.when_then_expr.iter_mut().map(|(_, then)| then).chain(&mut case.else_expr);
-    for result in results {
-        match result.get_type(schema) {
-            Ok(found) if is_text(&found) => {
-                if !matches!(result.as_ref(), Expr::Literal(..)) {
-                    return Err(unmatched("CASE", &other, &found));
-                }
-                **result = cast(std::mem::take(result.as_mut()), other.clone());
+    typed.iter().try_for_each(|other| check_pair(what, &first.data_type, &other.data_type))?;
+    let greatest =
+        typed.iter().map(|value| &value.data_type).max_by_key(|found| rank(found)).unwrap_or(&first.data_type);
+    let floats = || typed.iter().filter(|value| value.is_float() && value.known != Known::Point);
+    let float = match floats().any(|value| value.data_type == DataType::Float64) {
+        true => Some(DataType::Float64),
+        false => floats().next().map(|value| value.data_type.clone()),
+    };
+    let float = float.filter(|_| typed.iter().any(|value| value.data_type.is_decimal()));
+    let instant =
+        typed.iter().map(|value| &value.data_type).find(|found| matches!(found, DataType::Timestamp(_, Some(_))));
+    for (value, types) in values.iter().zip(&mut casts) {
+        match (&value.data_type, &float, instant) {
+            _ if value.known == Known::Text => match (class(&first.data_type), instant, zone) {
+                (Class::Text | Class::Other, ..) | (_, Some(_), None) => {}
+                (_, Some(instant), Some(zone)) => types.extend(at(zone, instant, TimeUnit::Nanosecond)),
+                _ => types.push(greatest.clone()),
+            },
+            (found, Some(float), _) if found.is_decimal() || value.known == Known::Point => types.push(float.clone()),
+            (DataType::Date32 | DataType::Date64, _, Some(instant)) => match zone {
+                Some(zone) => types.extend(at(zone, instant, TimeUnit::Nanosecond)),
+                None => types.push(DataType::Timestamp(TimeUnit::Nanosecond, None)),
+            },
+            (DataType::Timestamp(unit, None), _, Some(instant)) => {
+                types.extend(zone.filter(|zone| !is_utc(zone)).into_iter().flat_map(|zone| at(zone, instant, *unit)));
             }
             _ => {}
         }
     }
-    Ok(Transformed::yes(case))
+    Ok(casts)
 }
 
-/// Checks that the inputs of a set operation do not have texts in a column where another has other values.
-pub(super) fn check_set_operation(plan: &LogicalPlan) -> Result<()> {
-    match plan {
-        LogicalPlan::Union(union) => {
-            let [first, rest @ ..] = union.inputs.as_slice() else { return Ok(()) };
-            for input in rest {
-                for (one, other) in first.schema().fields().iter().zip(input.schema().fields()) {
-                    check_pair("UNION", one.data_type(), other.data_type())?;
-                }
-            }
-            Ok(())
-        }
-        LogicalPlan::Join(join)
-            if join.null_equality == NullEquality::NullEqualsNull
-                && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti) =>
-        {
-            let name = if join.join_type == JoinType::LeftSemi { "INTERSECT" } else { "EXCEPT" };
-            for (left, right) in &join.on {
-                check_pair(name, &left.get_type(join.left.schema())?, &right.get_type(join.right.schema())?)?;
-            }
-            Ok(())
-        }
-        _ => Ok(()),
+/// Returns the types by which a moment of the session's zone is made an instant like another.
+fn at(zone: &str, instant: &DataType, unit: TimeUnit) -> Vec<DataType> {
+    let DataType::Timestamp(_, Some(target)) = instant else { return Vec::new() };
+    let mut types = vec![DataType::Timestamp(unit, Some(Arc::clone(target)))];
+    if **target != *zone {
+        types.insert(0, DataType::Timestamp(unit, Some(zone.into())));
     }
+    types
 }
 
-fn check_pair(operation: &str, one: &DataType, other: &DataType) -> Result<()> {
-    if is_text(one) && is_other(other) || is_other(one) && is_text(other) {
-        return Err(unmatched(operation, one, other));
+fn is_utc(zone: &str) -> bool {
+    matches!(zone, "UTC" | "+00:00")
+}
+
+fn check_pair(what: &str, one: &DataType, other: &DataType) -> Result<()> {
+    match (class(one), class(other)) {
+        (Class::Other | Class::List, _) | (_, Class::Other | Class::List) => {}
+        (left, right) if left != right => return Err(unmatched(what, one, other)),
+        _ => {}
+    }
+    let (DataType::List(left), DataType::List(right)) = (one, other) else { return Ok(()) };
+    let is_text = |item: &DataType| class(item) == Class::Text;
+    let is_other = |item: &DataType| !matches!(class(item), Class::Text | Class::List | Class::Other);
+    let (left, right) = (left.data_type(), right.data_type());
+    if is_text(left) && is_other(right) || is_other(left) && is_text(right) {
+        let message = format!("{what} could not convert type {} to {}", type_name(other), type_name(one));
+        return Err(refusal("42846", message));
     }
     Ok(())
 }
 
-fn unmatched(what: &str, one: &DataType, other: &DataType) -> datafusion::error::DataFusionError {
-    refusal("42804", format!("{what} types {} and {} cannot be matched", type_name(one), type_name(other)))
+fn unmatched(what: &str, one: &DataType, other: &DataType) -> DataFusionError {
+    let (one, other) = (type_name(one), type_name(other));
+    match what {
+        "NULLIF" => refusal("42883", format!("operator does not exist: {one} = {other}")),
+        _ => refusal("42804", format!("{what} types {one} and {other} cannot be matched")),
+    }
+}
+
+fn cast_to(expr: Expr, types: Vec<DataType>) -> Expr {
+    types.into_iter().fold(expr, cast)
+}
+
+/// Casts expressions that stand together to one type, where that of Postgres is not DataFusion's; returns true if some are cast.
+///
+/// # Errors
+/// 42804 or 42846 if they cannot stand together.
+pub(super) fn meet<'a>(
+    what: &str,
+    zone: Option<&str>,
+    schema: &DFSchema,
+    exprs: impl Iterator<Item = &'a mut Expr>,
+) -> Result<bool> {
+    let exprs: Vec<&mut Expr> = exprs.collect();
+    // What has no type yet is left to the planner.
+    let Some(values) = exprs.iter().map(|expr| Beside::of(expr, schema)).collect::<Option<Vec<_>>>() else {
+        return Ok(false);
+    };
+    let mut changed = false;
+    for (expr, types) in exprs.into_iter().zip(casts(what, zone, &values)?) {
+        if !types.is_empty() {
+            *expr = cast_to(std::mem::take(expr), types);
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// Rewrites an expression in which values stand together.
+fn matched(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::Case(case) => in_case(case, schema, zone),
+        Expr::ScalarFunction(mut call)
+            if matches!(call.name(), "coalesce" | "greatest" | "least" | "nullif" | "make_array") =>
+        {
+            let changed = arguments(&mut call, schema, zone)?;
+            Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
+        }
+        Expr::ScalarFunction(mut call) if call.name() == "array_has" && call.args.len() == 2 => {
+            let changed = among_elements(&mut call, schema);
+            Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if matches!(
+                op,
+                Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq
+            ) || matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) =>
+        {
+            let Some((of_left, of_right)) = sides(&left, &right, schema, zone) else {
+                return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
+            };
+            Ok(Transformed::yes(binary_expr(cast_to(*left, of_left), op, cast_to(*right, of_right))))
+        }
+        Expr::InList(InList { expr, list, negated })
+            if !expr.is_volatile() && list.iter().any(|item| sides(&expr, item, schema, zone).is_some()) =>
+        {
+            let equal = list.into_iter().map(|item| compared((*expr).clone(), Operator::Eq, item, schema, zone));
+            let any = disjunction(equal).unwrap_or_else(|| lit(false));
+            Ok(Transformed::yes(if negated { !any } else { any }))
+        }
+        Expr::Between(Between { expr, negated, low, high })
+            if !expr.is_volatile()
+                && (sides(&expr, &low, schema, zone).is_some() || sides(&expr, &high, schema, zone).is_some()) =>
+        {
+            let above = compared((*expr).clone(), Operator::GtEq, *low, schema, zone);
+            let between = above.and(compared(*expr, Operator::LtEq, *high, schema, zone));
+            Ok(Transformed::yes(if negated { !between } else { between }))
+        }
+        Expr::InSubquery(within) => in_subquery(within, schema, zone),
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Matches the results of a CASE, and makes comparisons of its base where the types ask for it.
+fn in_case(mut case: Case, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    let thens = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+    let mut changed = meet("CASE", Some(zone), schema, thens.chain(case.else_expr.as_deref_mut()))?;
+    let is_mixed = |base: &Expr| {
+        let mut whens = case.when_then_expr.iter();
+        !base.is_volatile() && whens.any(|(when, _)| sides(base, when, schema, zone).is_some())
+    };
+    if case.expr.as_deref().is_some_and(is_mixed)
+        && let Some(base) = case.expr.take()
+    {
+        for (when, _) in &mut case.when_then_expr {
+            **when = compared((*base).clone(), Operator::Eq, std::mem::take(when.as_mut()), schema, zone);
+        }
+        changed = true;
+    }
+    Ok(Transformed::new_transformed(Expr::Case(case), changed))
+}
+
+/// Matches the arguments of COALESCE and its like, and the elements of an array. The planner has decided their type, so that
+/// values of others are refused.
+fn arguments(call: &mut ScalarFunction, schema: &DFSchema, zone: &str) -> Result<bool> {
+    let name = if call.name() == "make_array" { "array" } else { call.name() }.to_owned();
+    let Some(values) = call.args.iter().map(|arg| Beside::of(arg, schema)).collect::<Option<Vec<_>>>() else {
+        return Ok(false);
+    };
+    let casts = casts(&name.to_uppercase(), Some(zone), &values)?;
+    let mut changed = false;
+    for ((arg, value), types) in call.args.iter_mut().zip(&values).zip(casts) {
+        match &value.data_type {
+            _ if types.is_empty() => continue,
+            DataType::Timestamp(..) => {}
+            _ if value.known == Known::Text => {}
+            other => {
+                let beside =
+                    values.iter().map(|value| type_name(&value.data_type)).find(|found| *found != type_name(other));
+                let message = format!(
+                    "{name} of {} and {} is not supported; cast one of them to the type of the other",
+                    type_name(other),
+                    beside.unwrap_or_default()
+                );
+                return Err(refusal("0A000", message));
+            }
+        }
+        *arg = cast_to(std::mem::take(arg), types);
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// Makes floating-point numbers of `numeric` and such in `x = ANY (array)`.
+fn among_elements(call: &mut ScalarFunction, schema: &DFSchema) -> bool {
+    let [array, value] = call.args.as_mut_slice() else { return false };
+    let (Ok(DataType::List(item)), Ok(found)) = (array.get_type(schema), value.get_type(schema)) else { return false };
+    let is_mixed =
+        is_inexact(item.data_type()) && found.is_decimal() || item.data_type().is_decimal() && is_inexact(&found);
+    if is_mixed {
+        *array = cast(std::mem::take(array), DataType::new_list(DataType::Float64, true));
+        if found != DataType::Float64 {
+            *value = cast(std::mem::take(value), DataType::Float64);
+        }
+    }
+    is_mixed
+}
+
+fn is_inexact(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Float32 | DataType::Float64)
+}
+
+/// Matches a value with the column of `IN (SELECT …)`.
+fn in_subquery(within: InSubquery, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    let InSubquery { expr, subquery, negated } = within;
+    let plan = Arc::clone(&subquery.subquery);
+    let beside = Beside { data_type: plan.schema().field(0).data_type().clone(), known: Known::Nothing };
+    let found = Beside::of(&expr, schema).and_then(|value| compared_as(&value, &beside, zone));
+    let Some((of_value, of_column)) = found else {
+        return Ok(Transformed::no(Expr::InSubquery(InSubquery { expr, subquery, negated })));
+    };
+    let subquery = Subquery { subquery: columns_cast(plan, vec![of_column])?, ..subquery };
+    let expr = Box::new(cast_to(*expr, of_value));
+    Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })))
+}
+
+fn compared(left: Expr, operator: Operator, right: Expr, schema: &DFSchema, zone: &str) -> Expr {
+    match sides(&left, &right, schema, zone) {
+        Some((of_left, of_right)) => binary_expr(cast_to(left, of_left), operator, cast_to(right, of_right)),
+        None => binary_expr(left, operator, right),
+    }
+}
+
+fn sides(left: &Expr, right: &Expr, schema: &DFSchema, zone: &str) -> Option<(Vec<DataType>, Vec<DataType>)> {
+    compared_as(&Beside::of(left, schema)?, &Beside::of(right, schema)?, zone)
+}
+
+/// Returns the types that both sides of a comparison are cast to in turn, unless DataFusion compares them as Postgres does.
+/// Postgres compares `numeric` with floating-point numbers as `double precision`. A constant stays as it is, so that a scan
+/// can be asked for it.
+fn compared_as(left: &Beside, right: &Beside, zone: &str) -> Option<(Vec<DataType>, Vec<DataType>)> {
+    let is_free = left.known == Known::Nothing && right.known == Known::Nothing;
+    let is_mixed = left.is_float() && right.data_type.is_decimal() || left.data_type.is_decimal() && right.is_float();
+    if is_free && is_mixed {
+        let double = |side: &Beside| match side.data_type {
+            DataType::Float64 => Vec::new(),
+            _ => vec![DataType::Float64],
+        };
+        return Some((double(left), double(right)));
+    }
+    if is_utc(zone) {
+        return None;
+    }
+    let local = |side: &DataType| match side {
+        DataType::Date32 | DataType::Date64 => Some(TimeUnit::Nanosecond),
+        DataType::Timestamp(unit, None) => Some(*unit),
+        _ => None,
+    };
+    match (&left.data_type, &right.data_type) {
+        (moment, instant @ DataType::Timestamp(_, Some(_))) => {
+            local(moment).map(|unit| (at(zone, instant, unit), Vec::new()))
+        }
+        (instant @ DataType::Timestamp(_, Some(_)), moment) => {
+            local(moment).map(|unit| (Vec::new(), at(zone, instant, unit)))
+        }
+        _ => None,
+    }
+}
+
+/// Matches the columns of set operations, and checks those of recursive queries.
+fn columns_matched(plan: LogicalPlan, zone: &str) -> Result<LogicalPlan> {
+    let mut changed = false;
+    plan.transform_up_with_subqueries(|plan| {
+        // Nodes above have the types that their inputs had.
+        let plan = if changed { plan.recompute_schema()? } else { plan };
+        let matched = match plan {
+            LogicalPlan::Union(union) => of_union(union, zone, changed)?,
+            LogicalPlan::Join(join) if is_set_operation(&join) => of_rows(join, zone)?,
+            LogicalPlan::RecursiveQuery(query) => {
+                check_recursion(&query)?;
+                Transformed::no(LogicalPlan::RecursiveQuery(query))
+            }
+            other => Transformed::no(other),
+        };
+        changed |= matched.transformed;
+        Ok(Transformed::new_transformed(matched.data, changed))
+    })
+    .data()
+}
+
+fn is_set_operation(join: &Join) -> bool {
+    join.null_equality == NullEquality::NullEqualsNull
+        && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
+}
+
+fn of_union(union: Union, zone: &str, is_new: bool) -> Result<Transformed<LogicalPlan>> {
+    let width = union.schema.fields().len();
+    if union.inputs.iter().any(|input| input.schema().fields().len() != width) {
+        return Ok(Transformed::no(LogicalPlan::Union(union)));
+    }
+    let mut of_inputs: Vec<Vec<Vec<DataType>>> = vec![Vec::with_capacity(width); union.inputs.len()];
+    for index in 0..width {
+        let values: Vec<_> = union.inputs.iter().map(|input| Beside::column(input, index)).collect();
+        for (types, of_column) in of_inputs.iter_mut().zip(casts("UNION", Some(zone), &values)?) {
+            types.push(of_column);
+        }
+    }
+    if !is_new && of_inputs.iter().flatten().all(Vec::is_empty) {
+        return Ok(Transformed::no(LogicalPlan::Union(union)));
+    }
+    let inputs = union.inputs.into_iter().zip(of_inputs).map(|(input, types)| columns_cast(input, types));
+    let union = Union::try_new_with_loose_types(inputs.collect::<Result<_>>()?)?;
+    Ok(Transformed::yes(LogicalPlan::Union(union)))
+}
+
+/// Matches the columns of EXCEPT and INTERSECT. The planner has decided that their type is that of the first query, so that
+/// others are refused.
+fn of_rows(join: Join, zone: &str) -> Result<Transformed<LogicalPlan>> {
+    let name = if join.join_type == JoinType::LeftSemi { "INTERSECT" } else { "EXCEPT" };
+    let width = join.left.schema().fields().len().min(join.right.schema().fields().len());
+    let mut types = Vec::with_capacity(width);
+    for index in 0..width {
+        let data_type = join.left.schema().field(index).data_type().clone();
+        let left = Beside { data_type, known: Known::Nothing };
+        let values = [left, Beside::column(&join.right, index)];
+        let mut found = casts(name, Some(zone), &values)?;
+        let of_right = found.pop().unwrap_or_default();
+        let is_kept = found.iter().all(Vec::is_empty);
+        // In UTC a moment is the same with and without the zone.
+        if is_kept || class(&values[0].data_type) == Class::Moment && is_utc(zone) {
+            types.push(of_right);
+            continue;
+        }
+        let [one, other] = values.map(|value| type_name(&value.data_type));
+        let message = format!("{name} of {one} and {other} is not supported; cast the first to {other}");
+        return Err(refusal("0A000", message));
+    }
+    if types.iter().all(Vec::is_empty) {
+        return Ok(Transformed::no(LogicalPlan::Join(join)));
+    }
+    let right = columns_cast(Arc::clone(&join.right), types)?;
+    Ok(Transformed::yes(LogicalPlan::Join(Join { right, ..join })))
+}
+
+/// Casts the columns of a plan; they keep their names.
+fn columns_cast(plan: Arc<LogicalPlan>, types: Vec<Vec<DataType>>) -> Result<Arc<LogicalPlan>> {
+    if types.iter().all(Vec::is_empty) {
+        return Ok(plan);
+    }
+    let columns = plan.schema().iter().zip(types).map(|((qualifier, field), types)| {
+        let column = Expr::from((qualifier, field));
+        match types.is_empty() {
+            true => column,
+            false => cast_to(column, types).alias_qualified(qualifier.cloned(), field.name()),
+        }
+    });
+    let columns: Vec<_> = columns.collect();
+    Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, plan)?)))
+}
+
+/// Checks that the rows that a recursive query adds lose nothing where the planner has cast them to the types of its first
+/// ones. A cast of the statement looks the same, unless it casts to that type twice.
+fn check_recursion(query: &RecursiveQuery) -> Result<()> {
+    let LogicalPlan::Projection(added) = query.recursive_term.as_ref() else { return Ok(()) };
+    for (index, (expr, field)) in added.expr.iter().zip(query.static_term.schema().fields()).enumerate() {
+        let Expr::Cast(cast) = expr.clone().unalias_nested().data else { continue };
+        let (from, to) = (cast.expr.get_type(added.input.schema())?, field.data_type());
+        let is_read = match known(&cast.expr) {
+            Known::Text => true,
+            Known::Point => *to == DataType::Float32 || to.is_decimal(),
+            _ => false,
+        };
+        if cast.field.data_type() == to && !is_read && loses(&from, to) {
+            let (name, column) = (&query.name, index + 1);
+            let message = format!(
+                "recursive query \"{name}\" column {column} has type {} in non-recursive term but type {} overall",
+                type_name(to),
+                type_name(&from)
+            );
+            return Err(refusal("42804", message));
+        }
+    }
+    Ok(())
+}
+
+/// Returns true if a cast makes another value of some values.
+fn loses(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Date32, Decimal128, Float32, Float64, Int16, Int32, Int64, Timestamp};
+    match (from, to) {
+        (Float32 | Float64, Int16 | Int32 | Int64 | Decimal128(..)) | (Float64, Float32) => true,
+        (Decimal128(_, scale), Int16 | Int32 | Int64) => *scale > 0,
+        // It is checked that none of its digits is lost.
+        (Decimal128(..), Decimal128(precision, scale)) if (*precision, *scale) == UNCONSTRAINED => false,
+        (Decimal128(_, from), Decimal128(_, to)) => from > to,
+        (Timestamp(..), Date32) | (Timestamp(_, Some(_)), Timestamp(_, None)) => true,
+        (from, to) => match (class(from), class(to)) {
+            (Class::Number, Class::Moment | Class::Bytes) | (Class::Moment, Class::Number) => true,
+            (Class::Text | Class::List | Class::Other, Class::List) => false,
+            (_, Class::List) => true,
+            _ => false,
+        },
+    }
 }

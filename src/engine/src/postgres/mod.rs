@@ -24,6 +24,7 @@ mod filters;
 pub mod floats;
 mod functions;
 mod integers;
+mod laterals;
 mod letters;
 mod matches;
 mod mixed_types;
@@ -154,6 +155,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         &*found.udf("array_replace")?,
     ));
     context.register_relation_planner(Arc::new(values::ValuesPlanner))?;
+    context.register_relation_planner(Arc::new(laterals::LateralUnnest))?;
     for name in RANKING {
         context.register_udwf(SignedWindow::of(found.udwf(name)?));
     }
@@ -165,8 +167,13 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     for name in ["min", "max"] {
         context.register_udaf(extremes::MinMax::of(found.udaf(name)?));
     }
-    let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
-        vec![Arc::new(values::SubqueryValues), Arc::new(exists::ExistsAsScalar), Arc::new(rules::RewriteOperators)];
+    let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
+        Arc::new(values::SubqueryValues),
+        Arc::new(laterals::LateralRows),
+        Arc::new(mixed_types::MixedTypes),
+        Arc::new(exists::ExistsAsScalar),
+        Arc::new(rules::RewriteOperators),
+    ];
     before.extend(found.analyzer().rules.iter().cloned());
     before.extend([
         Arc::new(subqueries::NullAwareSubqueries) as _,

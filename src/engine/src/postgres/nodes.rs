@@ -11,6 +11,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, Operator, Sort, binary_expr, lit,
 };
+use datafusion::scalar::ScalarValue;
 use datafusion::sql::utils::UNNEST_PLACEHOLDER;
 
 use super::functions;
@@ -36,6 +37,9 @@ pub(super) fn rewrite_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan
     let schema = Arc::clone(on.input.schema());
     // −0 is the same key as 0: which of their rows is the first is for the keys after it to say.
     for key in on.on_expr.iter_mut().chain(on.sort_expr.iter_mut().flatten().map(|sort| &mut sort.expr)) {
+        let marked = std::mem::take(key).transform_up(never_null_as_output)?;
+        changed |= marked.transformed;
+        *key = marked.data;
         let zero = match key.get_type(&schema)? {
             DataType::Float32 => lit(0f32),
             DataType::Float64 => lit(0f64),
@@ -46,13 +50,15 @@ pub(super) fn rewrite_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan
     }
     let mut outputs = Vec::with_capacity(on.select_expr.len());
     for (output, (qualifier, field)) in on.select_expr.iter().zip(on.schema.iter()) {
-        outputs.push(match output.nullable(&schema)? {
-            true => output.clone(),
-            false => {
-                changed = true;
-                functions::nullable(output.clone().unalias()).alias_qualified(qualifier.cloned(), field.name())
-            }
-        });
+        let marked = output.clone().unalias().transform_up(never_null_as_output)?;
+        let is_nullable = marked.data.nullable(&schema)?;
+        if is_nullable && !marked.transformed {
+            outputs.push(output.clone());
+            continue;
+        }
+        changed = true;
+        let marked = if is_nullable { marked.data } else { functions::nullable(marked.data) };
+        outputs.push(marked.alias_qualified(qualifier.cloned(), field.name()));
     }
     if !changed {
         return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::On(on))));
@@ -91,6 +97,22 @@ pub(super) fn check_rows_kept(plan: &LogicalPlan) -> Result<()> {
         && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
     if is_set_operation && !is_distinct(&join.left) {
         return Err(refusal("0A000", "EXCEPT ALL and INTERSECT ALL are not supported"));
+    }
+    Ok(())
+}
+
+/// Checks that no constant integer is a key of GROUPING SETS, ROLLUP or CUBE: Postgres takes it for the position of an output,
+/// which DataFusion knows in a plain GROUP BY only.
+pub(super) fn check_grouping_sets(plan: &LogicalPlan) -> Result<()> {
+    let LogicalPlan::Aggregate(aggregate) = plan else { return Ok(()) };
+    let is_position = |key: &&Expr| matches!(key, Expr::Literal(ScalarValue::Int64(_) | ScalarValue::Int32(_), _));
+    for key in &aggregate.group_expr {
+        if let Expr::GroupingSet(set) = key
+            && set.distinct_expr().iter().any(is_position)
+        {
+            let message = "a position in GROUPING SETS, ROLLUP or CUBE is not supported; write the expression";
+            return Err(refusal("0A000", message));
+        }
     }
     Ok(())
 }
@@ -137,15 +159,17 @@ pub(super) fn predicates_as_outputs(plan: LogicalPlan) -> Result<Transformed<Log
         return Ok(Transformed::no(plan));
     }
     let schema = merge_schema(&plan.inputs());
-    expressions_of_node(plan, &schema, |expr| {
-        let is_never_null = match &expr {
-            Expr::IsTrue(_) | Expr::IsFalse(_) | Expr::IsUnknown(_) => true,
-            Expr::IsNotTrue(_) | Expr::IsNotFalse(_) | Expr::IsNotUnknown(_) => true,
-            Expr::BinaryExpr(binary) => matches!(binary.op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom),
-            _ => false,
-        };
-        Ok(if is_never_null { Transformed::yes(functions::nullable(expr)) } else { Transformed::no(expr) })
-    })
+    expressions_of_node(plan, &schema, never_null_as_output)
+}
+
+fn never_null_as_output(expr: Expr) -> Result<Transformed<Expr>> {
+    let is_never_null = match &expr {
+        Expr::IsTrue(_) | Expr::IsFalse(_) | Expr::IsUnknown(_) => true,
+        Expr::IsNotTrue(_) | Expr::IsNotFalse(_) | Expr::IsNotUnknown(_) => true,
+        Expr::BinaryExpr(binary) => matches!(binary.op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom),
+        _ => false,
+    };
+    Ok(if is_never_null { Transformed::yes(functions::nullable(expr)) } else { Transformed::no(expr) })
 }
 
 /// Checks that an array of arrays has a subscript for each dimension, and none beside a slice: DataFusion takes one dimension

@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::casts::{CastRule, cast_by};
 use super::decimal;
+use super::mixed_types::meet;
 use super::overlap::overlap;
 use super::quotients::quotient;
 use super::refusal::{refusal, type_name};
@@ -120,6 +121,11 @@ impl ExprPlanner for OperatorTypePlanner {
             }
         };
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+    }
+
+    fn plan_array_literal(&self, mut exprs: Vec<Expr>, schema: &DFSchema) -> Result<PlannerResult<Vec<Expr>>> {
+        meet("ARRAY", None, schema, exprs.iter_mut())?;
+        Ok(PlannerResult::Original(exprs))
     }
 
     fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {

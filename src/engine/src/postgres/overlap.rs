@@ -43,6 +43,9 @@ enum Kind {
     Sign,
 }
 
+/// Type of the sign of a `numeric`: it has no digits after the point, as in PostgreSQL.
+const SIGN: DataType = DataType::Decimal128(1, 0);
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Function {
     kind: Kind,
@@ -91,7 +94,10 @@ impl ScalarUDFImpl for Function {
                 DataType::List(_) | DataType::Null => Ok(DataType::Utf8),
                 other => Err(refusal("42883", format!("function array_dims({}) does not exist", type_name(other)))),
             },
-            Kind::Sign => Ok(arguments[0].clone()),
+            Kind::Sign => match &arguments[0] {
+                DataType::Decimal128(..) => Ok(SIGN),
+                other => Ok(other.clone()),
+            },
         }
     }
 
@@ -135,11 +141,9 @@ impl ScalarUDFImpl for Function {
                 Arc::new((0..rows).map(text).collect::<StringArray>())
             }
             Kind::Sign => match values[0].data_type() {
-                DataType::Decimal128(_, scale) => {
-                    let unit = 10i128.pow(u32::from(scale.unsigned_abs()));
+                DataType::Decimal128(..) => {
                     let signs = values[0].as_primitive::<Decimal128Type>();
-                    let signs = signs.unary::<_, Decimal128Type>(|number| number.signum() * unit);
-                    Arc::new(signs.with_data_type(values[0].data_type().clone()))
+                    Arc::new(signs.unary::<_, Decimal128Type>(i128::signum).with_data_type(SIGN))
                 }
                 _ => {
                     let sign = |number: f64| f64::from(i8::from(number > 0.0) - i8::from(number < 0.0));

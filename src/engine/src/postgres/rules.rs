@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
@@ -11,7 +11,8 @@ use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunctio
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, Union, WriteOp, binary_expr, cast, lit,
+    Expr, ExprSchemable, GroupingSet, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, Union, WriteOp, binary_expr,
+    cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
@@ -21,8 +22,11 @@ use super::arithmetic::{checked, checked_negation, is_checked, is_division};
 use super::casts::{CastRule, cast_by, may_refuse_text, rule};
 use super::contains::{ArrayContains, is_contains};
 use super::functions::{ArrayHas, is_array_has};
-use super::mixed_types::{check_set_operation, check_text_function, results};
-use super::nodes::{check_days, check_rows_kept, check_series, check_subscripts, predicates_as_outputs, rewrite_order};
+use super::mixed_types::check_text_function;
+use super::nodes::{
+    check_days, check_grouping_sets, check_rows_kept, check_series, check_subscripts, predicates_as_outputs,
+    rewrite_order,
+};
 use super::nulls::{arrays_compared, minding, rows_compared};
 use super::operators::{as_integer, is_text_constant};
 use super::patterns::{found, is_translated, like, no_escape, regular, similar};
@@ -44,7 +48,7 @@ impl AnalyzerRule for RewriteOperators {
         let is_utc = config.execution.time_zone.as_deref().is_none_or(|zone| matches!(zone, "UTC" | "+00:00"));
         plan.apply_with_subqueries(|plan| {
             check_rows_kept(plan)?;
-            check_set_operation(plan)?;
+            check_grouping_sets(plan)?;
             if !is_utc {
                 check_days(plan)?;
             }
@@ -67,7 +71,8 @@ impl AnalyzerRule for RewriteArithmetic {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         plan.apply_with_subqueries(|plan| check_subscripts(plan).map(|()| TreeNodeRecursion::Continue))?;
         let plan = plan.transform_up_with_subqueries(assignment).data()?;
-        let plan = plan.transform_up_with_subqueries(predicates_as_outputs).data()?;
+        let marked = plan.transform_up_with_subqueries(predicates_as_outputs)?;
+        let plan = if marked.transformed { with_current_schemas(marked.data)? } else { marked.data };
         each_expression(plan, value)
     }
 }
@@ -75,7 +80,7 @@ impl AnalyzerRule for RewriteArithmetic {
 /// Rewrites every expression of a plan and its subqueries, innermost first.
 pub(super) fn each_expression(
     plan: LogicalPlan,
-    rewrite: fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+    rewrite: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
 ) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|plan| {
         let mut schema = merge_schema(&plan.inputs());
@@ -85,19 +90,21 @@ pub(super) fn each_expression(
         }
         expressions_of_node(plan, &schema, |expr| rewrite(expr, &schema))
     })?;
-    // Nodes above, such as UNION, have the schema that their inputs had.
-    if rewritten.transformed {
-        let current = |plan: LogicalPlan| {
-            let plan = match plan {
-                // Before types are coerced its inputs may differ.
-                LogicalPlan::Union(union) => LogicalPlan::Union(Union::try_new(union.inputs.clone()).unwrap_or(union)),
-                other => other.recompute_schema()?,
-            };
-            Ok(Transformed::yes(plan))
+    if rewritten.transformed { with_current_schemas(rewritten.data) } else { Ok(rewritten.data) }
+}
+
+/// Gives each node the schema that follows from its inputs, after some have changed: those above, such as UNION, have the
+/// schema that their inputs had.
+pub(super) fn with_current_schemas(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let current = |plan: LogicalPlan| {
+        let plan = match plan {
+            // Before types are coerced its inputs may differ.
+            LogicalPlan::Union(union) => LogicalPlan::Union(Union::try_new(union.inputs.clone()).unwrap_or(union)),
+            other => other.recompute_schema()?,
         };
-        return rewritten.data.transform_up_with_subqueries(current).data();
-    }
-    Ok(rewritten.data)
+        Ok(Transformed::yes(plan))
+    };
+    plan.transform_up_with_subqueries(current).data()
 }
 
 /// Rewrites the expressions of one node, innermost first. They keep their names, and the rows of VALUES the one type that
@@ -114,6 +121,9 @@ pub(super) fn expressions_of_node(
     };
     let mut columns = types.iter().cycle();
     let plan = plan.map_expressions(|expr| {
+        if let Expr::GroupingSet(set) = expr {
+            return keys_of_set(set, &names, &mut rewrite);
+        }
         let name = names.save(&expr);
         let planned = columns.next();
         let mut rewritten = expr.transform_up(&mut rewrite)?;
@@ -126,6 +136,33 @@ pub(super) fn expressions_of_node(
         Ok(rewritten.update_data(|expr| name.restore(expr)))
     })?;
     if plan.transformed { plan.map_data(LogicalPlan::recompute_schema) } else { Ok(plan) }
+}
+
+/// Rewrites the keys of GROUPING SETS and its like: each has a name of its own.
+fn keys_of_set(
+    set: GroupingSet,
+    names: &NamePreserver,
+    rewrite: &mut impl FnMut(Expr) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<Expr>> {
+    let mut changed = false;
+    let mut each = |keys: Vec<Expr>| -> Result<Vec<Expr>> {
+        let mut rewritten = Vec::with_capacity(keys.len());
+        for key in keys {
+            let name = names.save(&key);
+            let key = key.transform_up(&mut *rewrite)?;
+            changed |= key.transformed;
+            rewritten.push(if key.transformed { name.restore(key.data) } else { key.data });
+        }
+        Ok(rewritten)
+    };
+    let set = match set {
+        GroupingSet::Rollup(keys) => GroupingSet::Rollup(each(keys)?),
+        GroupingSet::Cube(keys) => GroupingSet::Cube(each(keys)?),
+        GroupingSet::GroupingSets(sets) => {
+            GroupingSet::GroupingSets(sets.into_iter().map(&mut each).collect::<Result<_>>()?)
+        }
+    };
+    Ok(Transformed::new_transformed(Expr::GroupingSet(set), changed))
 }
 
 fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -265,10 +302,10 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let message = format!("{name} of numeric is not supported; cast it to double precision");
             Err(refusal("0A000", message))
         }
-        Expr::Case(case) => match minding(&case) {
-            Some(case) => Ok(Transformed::yes(case)),
-            None => results(case, schema)?.map_data(|case| Ok(Expr::Case(case))),
-        },
+        Expr::Case(case) => Ok(match minding(&case) {
+            Some(case) => Transformed::yes(case),
+            None => Transformed::no(Expr::Case(case)),
+        }),
         // Digits of the two's complement, of which an integer has eight.
         Expr::ScalarFunction(mut function) if function.name() == "to_hex" && function.args.len() == 1 => {
             let number = as_integer(function.args.remove(0));
@@ -564,7 +601,7 @@ fn boolean_out(arg: Expr, schema: &DFSchema) -> Result<(Expr, bool)> {
     }
 }
 
-fn text_field() -> datafusion::arrow::datatypes::FieldRef {
+fn text_field() -> FieldRef {
     Arc::new(Field::new("", DataType::Utf8, true))
 }
 
@@ -612,26 +649,33 @@ fn is_constant_number(expr: &Expr) -> bool {
     }
 }
 
-/// Rewrites an INSERT into columns of type `varchar(n)`, which takes no longer texts.
+/// Rewrites an INSERT into columns of type `varchar(n)`, which takes no longer texts, and one of numbers that have had another
+/// type than their column since types were coerced.
 fn assignment(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Dml(mut dml) = plan else { return Ok(Transformed::no(plan)) };
     let target = dml.target.schema();
-    let lengths: Vec<_> =
-        target.fields().iter().map(|field| length_of(field).map(|n| (n, Arc::clone(field)))).collect();
-    if !matches!(dml.op, WriteOp::Insert(_)) || lengths.iter().all(Option::is_none) {
+    let is_other_number =
+        |given: &DataType, wanted: &DataType| given != wanted && given.is_numeric() && wanted.is_numeric();
+    let is_kept = |(field, given): (&FieldRef, &FieldRef)| {
+        length_of(field).is_none() && !is_other_number(given.data_type(), field.data_type())
+    };
+    let is_insert = matches!(dml.op, WriteOp::Insert(_));
+    if !is_insert || target.fields().iter().zip(dml.input.schema().fields()).all(is_kept) {
         return Ok(Transformed::no(LogicalPlan::Dml(dml)));
     }
     let input = Arc::unwrap_or_clone(dml.input);
+    let given: Vec<_> = input.schema().fields().iter().map(|field| field.data_type().clone()).collect();
     let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
-    if columns.len() != lengths.len() {
+    if columns.len() != target.fields().len() {
         return Err(DataFusionError::Internal("an INSERT has another number of columns than its table".into()));
     }
-    let fitted = columns.into_iter().zip(lengths).map(|(column, length)| match length {
-        Some((length, field)) => {
-            let name = field.name().clone();
-            cast_by(CastRule::Fit(length), Cast::new_from_field(Box::new(column), field)).alias(name)
-        }
-        None => column,
+    let fitted = columns.into_iter().zip(given).zip(target.fields()).map(|((column, given), field)| {
+        let fitted = match length_of(field) {
+            Some(length) => cast_by(CastRule::Fit(length), Cast::new_from_field(Box::new(column), Arc::clone(field))),
+            None if is_other_number(&given, field.data_type()) => cast(column, field.data_type().clone()),
+            None => return column,
+        };
+        fitted.alias(field.name())
     });
     let input = LogicalPlanBuilder::from(input).project(fitted.collect::<Vec<_>>())?.build()?;
     dml.input = Arc::new(input);

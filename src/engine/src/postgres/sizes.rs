@@ -2,7 +2,6 @@
 //! gigabyte, as in Postgres, and the values of a batch are accounted for while they are computed, and many of them as long
 //! as they are there: operators that pass a batch on do not count it, and as many statements may do so at a time as there are.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use datafusion::arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::logical_expr::ptr_eq::PtrEq;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
 use datafusion::prelude::SessionContext;
 
@@ -48,47 +48,19 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     let found = context.state();
     for name in GROWING {
         let (function, pool) = (found.udf(name)?, Arc::clone(&context.runtime_env().memory_pool));
-        context.register_udf(ScalarUDF::from(SizeCheckedFunction { function, pool: SharedPool(pool) }));
+        context.register_udf(ScalarUDF::from(SizeCheckedFunction { function, pool: PtrEq::from(pool) }));
     }
     Ok(())
-}
-
-/// A memory pool inside a function, which DataFusion wants to compare and hash.
-#[derive(Debug)]
-struct SharedPool(Arc<dyn MemoryPool>);
-
-impl PartialEq for SharedPool {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for SharedPool {}
-
-impl Hash for SharedPool {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).cast::<()>().hash(state);
-    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct SizeCheckedFunction {
     function: Arc<ScalarUDF>,
-    pool: SharedPool,
+    pool: PtrEq<Arc<dyn MemoryPool>>,
 }
 
 impl ScalarUDFImpl for SizeCheckedFunction {
-    delegate!(
-        name,
-        aliases,
-        signature,
-        return_type,
-        return_field_from_args,
-        coerce_types,
-        documentation,
-        is_strict,
-        simplify
-    );
+    delegate!(scalar);
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = match args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) {
@@ -104,7 +76,7 @@ impl ScalarUDFImpl for SizeCheckedFunction {
             }
             all += size;
         }
-        let reservation = MemoryConsumer::new(self.name()).register(&self.pool.0);
+        let reservation = MemoryConsumer::new(self.name()).register(&self.pool);
         reservation.try_grow(usize::try_from(all).unwrap_or(usize::MAX))?;
         match self.function.invoke_with_args(args)? {
             ColumnarValue::Array(array) if array.get_array_memory_size() >= MANY => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, DFSchema, JoinType, Spans};
+use datafusion::common::{Column, DFSchema, JoinType, Spans, TableReference};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
@@ -57,12 +57,24 @@ impl AnalyzerRule for NullAwareSubqueries {
     }
 }
 
-/// Makes the conditions of an inner join that ask a subquery a filter of its rows; the optimizer would put them there
-/// after this.
+/// Makes the conditions of an inner join that ask a subquery of its rows a filter of them; the optimizer would put them
+/// there after this, or not at all.
 fn above(mut join: Join) -> Result<LogicalPlan> {
-    let asks = |expr: &Expr| expr.exists(|part| Ok(matches!(part, Expr::InSubquery(_)))).unwrap_or(true);
-    if join.join_type != JoinType::Inner && join.filter.as_ref().is_some_and(asks) {
-        let message = "IN (SELECT …) in the condition of an outer join is not supported; put it into WHERE, or join";
+    let is_asking = |part: &Expr| match part {
+        Expr::InSubquery(_) => true,
+        Expr::Exists(Exists { subquery, .. }) | Expr::ScalarSubquery(subquery) => {
+            !subquery.outer_ref_columns.is_empty()
+        }
+        _ => false,
+    };
+    let asks = |expr: &Expr| expr.exists(|part| Ok(is_asking(part))).unwrap_or(true);
+    if join.join_type != JoinType::Inner
+        && let Some(condition) = join.filter.as_ref().filter(|condition| asks(condition))
+    {
+        let is_in = condition.exists(|part| Ok(matches!(part, Expr::InSubquery(_)))).unwrap_or(true);
+        let subquery = if is_in { "IN (SELECT …)" } else { "a correlated subquery" };
+        let message =
+            format!("{subquery} in the condition of an outer join is not supported; put it into WHERE, or join");
         return Err(refusal("0A000", message));
     }
     let Some(filter) = join.filter.take_if(|filter| join.join_type == JoinType::Inner && asks(filter)) else {
@@ -98,7 +110,7 @@ fn condition(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
     // Nothing in the subquery is equal, and nothing may be.
     let value = outer(*negated.expr.clone(), schema)?;
-    let (subquery, output) = output_of(&negated.subquery)?;
+    let (subquery, output) = output_beside(&negated.subquery, &negated.expr)?;
     let output = Expr::Column(output);
     let equal = binary_expr(output.clone(), Operator::Eq, value.clone());
     let hit = equal.or(output.is_null()).or(value.is_null());
@@ -128,10 +140,40 @@ fn anywhere(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 }
 
 /// Returns the plan of a subquery and its column.
-pub(super) fn output_of(subquery: &Subquery) -> Result<(LogicalPlan, Column)> {
+fn output_of(subquery: &Subquery) -> Result<(LogicalPlan, Column)> {
     let plan = Arc::unwrap_or_clone(Arc::clone(&subquery.subquery));
     let column = Column::from(plan.schema().qualified_field(0));
     Ok((plan, column))
+}
+
+/// The name of a column that a value of the query around it is compared with.
+const OUTPUT: &str = "__output";
+
+/// Returns the plan of a subquery and its column, whose name is none of those in a value that it will be compared with: the
+/// optimizer tells the columns of both queries apart by their names.
+pub(super) fn output_beside(subquery: &Subquery, value: &Expr) -> Result<(LogicalPlan, Column)> {
+    let (plan, column) = output_of(subquery)?;
+    if !value.column_refs().into_iter().any(|column| is_shadowed(column, &plan)) {
+        return Ok((plan, column));
+    }
+    if !subquery.outer_ref_columns.is_empty() {
+        let message = "a value compared with a correlated subquery that reads a table of the same name is not supported; \
+                       give one of them an alias";
+        return Err(refusal("0A000", message));
+    }
+    let plan = LogicalPlanBuilder::from(plan).project([Expr::Column(column).alias(OUTPUT)])?.build()?;
+    Ok((plan, Column::from_name(OUTPUT)))
+}
+
+/// Returns true if a table in a plan has the name of a column's table, or a column without one the column's name.
+fn is_shadowed(column: &Column, plan: &LogicalPlan) -> bool {
+    let is_same = |qualifier: Option<&TableReference>, name: &str| match &column.relation {
+        Some(relation) => qualifier == Some(relation),
+        None => qualifier.is_none() && name == column.name,
+    };
+    plan.schema().iter().any(|(qualifier, field)| is_same(qualifier, field.name()))
+        || !matches!(plan, LogicalPlan::SubqueryAlias(_))
+            && plan.inputs().into_iter().any(|input| is_shadowed(column, input))
 }
 
 /// Returns true if `IN` may be NULL.

@@ -35,19 +35,7 @@ fn is_checked(args: &AccumulatorArgs) -> bool {
 }
 
 impl AggregateUDFImpl for Sum {
-    delegate!(
-        name,
-        aliases,
-        signature,
-        return_type,
-        documentation,
-        is_nullable,
-        state_fields,
-        groups_accumulator_supported,
-        order_sensitivity,
-        set_monotonicity,
-        value_from_stats
-    );
+    delegate!(aggregate);
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         if is_checked(&args) {

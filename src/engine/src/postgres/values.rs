@@ -9,6 +9,7 @@ use datafusion::logical_expr::{self, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::{Query, SetExpr, TableFactor, Values};
 
+use super::mixed_types::meet;
 use super::operators::as_integer;
 
 /// Plans `FROM (VALUES …)` by itself. DataFusion takes every VALUES in an INSERT, however deep, for rows of its table.
@@ -32,6 +33,11 @@ impl RelationPlanner for ValuesPlanner {
         for row in &values.rows {
             let cells = row.content.iter().map(|cell| Ok(as_integer(context.sql_to_expr(cell.clone(), &schema)?)));
             rows.push(cells.collect::<Result<Vec<_>>>()?);
+        }
+        let zone = context.context_provider().options().execution.time_zone.clone();
+        let zone = zone.as_deref().unwrap_or("UTC");
+        for column in 0..rows.iter().map(Vec::len).max().unwrap_or(0) {
+            meet("VALUES", Some(zone), &schema, rows.iter_mut().filter_map(|row| row.get_mut(column)))?;
         }
         let plan = LogicalPlanBuilder::values(rows)?.build()?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))))

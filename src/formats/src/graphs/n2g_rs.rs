@@ -229,6 +229,7 @@ pub fn print_binary_list<'a>(graphs: impl IntoIterator<Item = Option<&'a Graph>>
 }
 
 fn model(graph: &Graph) -> Result<Model> {
+    let graph = graph.expanded();
     let mut children: Vec<Vec<(u32, u32)>> = vec![Vec::new(); graph.nodes().len() + 1];
     for (i, node) in graph.nodes().iter().enumerate() {
         let inexpressible = |what| Err(Error::Inexpressible { format: FORMAT, what });

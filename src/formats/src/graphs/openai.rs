@@ -139,6 +139,7 @@ impl<'a> Scanner<'a> {
 /// [`Error::Inexpressible`] if it has gaps.
 pub fn print(graph: &Graph, greatest: f32) -> Result<String> {
     let mut text = "{\"trie\":{".to_owned();
+    let graph = graph.expanded();
     let depths = graph.depths();
     let mut depth = 0;
     for (i, node) in graph.nodes().iter().enumerate() {

@@ -66,7 +66,7 @@ impl Writer {
         };
         neurons.insert(place.neuron, entry(scores));
         let name = format!("{}_{}", place.layer, place.neuron);
-        for node in graph.nodes() {
+        for node in graph.expanded().nodes() {
             let Symbol::Token(token) = &node.symbol else { continue };
             // A token of the context on which the neuron fires by itself counts as activating.
             let store = if node.activation > 0.5 { &mut self.activating } else { &mut self.important };

@@ -23,6 +23,7 @@ use crate::{Graph, Node, Symbol, Token};
 /// ^ {0,5} " from" → 0.71
 /// ```
 pub fn text(graph: &Graph, options: &DrawOptions) -> String {
+    let graph = graph.expanded();
     let nodes = graph.nodes();
     let ends_here = |i: &usize| {
         let followed = nodes.get(i + 1).is_some_and(|next| next.parent == Some(*i as u32));

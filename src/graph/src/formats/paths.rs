@@ -73,6 +73,7 @@ impl PathStep {
 /// # Errors
 /// [`Error::Inexpressible`] if it has gaps or the start of a text.
 pub fn print(graph: &Graph) -> Result<String> {
+    let graph = graph.expanded();
     let paths = graph.to_patterns().map(|pattern| {
         let steps = pattern.elements.into_iter().map(|element| {
             let token = match element.symbol {

@@ -69,7 +69,7 @@ pub fn entries(layer: u32, neuron: u32, graph: &Graph, activation_threshold: f32
         let role = if is_activator { Kind::Activator } else { Kind::Context };
         Some(Entry { token: token.text.to_string(), role, layer, neuron })
     };
-    let distinct: BTreeSet<Entry> = graph.nodes().iter().filter_map(entry).collect();
+    let distinct: BTreeSet<Entry> = graph.expanded().nodes().iter().filter_map(entry).collect();
     distinct.into_iter().collect()
 }
 

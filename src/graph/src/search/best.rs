@@ -11,6 +11,7 @@ pub(super) struct BestPatterns {
 }
 
 impl BestPatterns {
+    /// Finds those of a graph without alternatives.
     pub fn of(graph: &Graph) -> Self {
         let nodes = graph.nodes();
         // Adding 0 makes −0 and 0 one number.

@@ -11,7 +11,7 @@ use crate::draw::pattern_text;
 pub struct Hit {
     /// Score of the hit: of a conjunction, that of the worst term; of alternatives, that of the best.
     pub score: Score,
-    /// The node of the token, or of the first token in reading order of a phrase.
+    /// The node of the [expanded](Graph::expanded) graph of the token, or of the first token in reading order of a phrase.
     pub node: u32,
     /// The pattern through the node that predicts the most, as [`draw::text`](crate::draw::text()) writes it.
     pub pattern: String,
@@ -70,6 +70,7 @@ impl Query {
     /// # Ok::<(), neuroql_graph::Error>(())
     /// ```
     pub fn find(&self, graph: &Graph) -> Option<Evidence> {
+        let graph = &graph.expanded();
         let searched = SearchableGraph { graph, best: BestPatterns::of(graph), postings: postings(graph) };
         Some(match self.place(&searched)? {
             None => Evidence::Absent,

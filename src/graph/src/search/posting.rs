@@ -14,7 +14,7 @@ pub struct Posting {
     pub key: String,
     /// Its text.
     pub text: Arc<str>,
-    /// The node that has it in this role and is on the pattern that predicts the most; the first of several.
+    /// The node of the [expanded](Graph::expanded) graph that has it in this role and is on the pattern that predicts the most; the first of several.
     pub node: u32,
     /// Its role, with the greatest activation and the greatest importance of all nodes that have it in this role.
     pub score: Score,
@@ -36,7 +36,8 @@ pub struct Posting {
 /// # Ok::<(), neuroql_graph::Error>(())
 /// ```
 pub fn postings(graph: &Graph) -> Vec<Posting> {
-    let best = BestPatterns::of(graph);
+    let graph = graph.expanded();
+    let best = BestPatterns::of(&graph);
     let mut merged: BTreeMap<(&Arc<str>, Role), (u32, Score)> = BTreeMap::new();
     for (node, at) in graph.nodes().iter().zip(0u32..) {
         let (Symbol::Token(token), Some(role)) = (&node.symbol, Role::of(node)) else { continue };

@@ -147,6 +147,7 @@ impl Skip {
 /// # Ok::<(), neuroql_graph::Error>(())
 /// ```
 pub fn simplify(graph: &Graph, max_nodes: usize) -> Display {
+    let graph = &*graph.expanded();
     let branches = Branches::new(graph, LONGEST);
     let all: Vec<u32> = (0..branches.len() as u32).collect();
     let few = max_nodes / 8;

@@ -37,6 +37,8 @@ pub use bos::Bos;
 pub(crate) use packed_experts::has_packed_experts;
 
 #[cfg(test)]
+mod part_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tokenizer_tests;

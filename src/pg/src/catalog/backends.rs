@@ -7,6 +7,7 @@ use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int32Type};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::ptr_eq::PtrEq;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -24,28 +25,10 @@ pub(crate) fn register(context: &SessionContext, registry: &Arc<ConnectionRegist
         context.register_udf(ScalarUDF::from(BackendFunction {
             name,
             signal,
-            registry: SharedRegistry(Arc::clone(registry)),
+            registry: PtrEq::from(Arc::clone(registry)),
             user: user.clone(),
             signature: Signature::one_of(types, Volatility::Volatile),
         }));
-    }
-}
-
-/// The connections inside a function, which DataFusion wants to compare and hash.
-#[derive(Debug)]
-struct SharedRegistry(Arc<ConnectionRegistry>);
-
-impl PartialEq for SharedRegistry {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for SharedRegistry {}
-
-impl Hash for SharedRegistry {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
     }
 }
 
@@ -54,7 +37,7 @@ impl Hash for SharedRegistry {
 struct BackendFunction {
     name: &'static str,
     signal: Signal,
-    registry: SharedRegistry,
+    registry: PtrEq<Arc<ConnectionRegistry>>,
     user: User,
     signature: Signature,
 }
@@ -90,7 +73,7 @@ impl ScalarUDFImpl for BackendFunction {
         let pids: ArrayRef = args.args[0].to_array(args.number_rows)?;
         let pids = cast(&pids, &DataType::Int32)?;
         let done = pids.as_primitive::<Int32Type>().iter().map(|pid| {
-            let signal = |pid| self.registry.0.signal(pid, self.signal, &self.user);
+            let signal = |pid| self.registry.signal(pid, self.signal, &self.user);
             pid.map(signal).transpose().map_err(|error| DataFusionError::External(Box::new(ExternalSqlError(error))))
         });
         Ok(ColumnarValue::Array(Arc::new(done.collect::<Result<BooleanArray>>()?)))

@@ -14,6 +14,7 @@ use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
+use datafusion::logical_expr::ptr_eq::PtrEq;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -150,28 +151,10 @@ impl ScalarUDFImpl for ConstantFunction {
     }
 }
 
-/// Settings of one connection inside a function, which DataFusion wants to compare and hash.
-#[derive(Debug, Clone)]
-struct SharedSettings(Arc<Mutex<Settings>>);
-
-impl PartialEq for SharedSettings {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for SharedSettings {}
-
-impl std::hash::Hash for SharedSettings {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
-    }
-}
-
 /// `current_setting(name [, missing_ok])`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct CurrentSetting {
-    settings: SharedSettings,
+    settings: PtrEq<Arc<Mutex<Settings>>>,
     signature: Signature,
 }
 
@@ -182,7 +165,7 @@ impl CurrentSetting {
             TypeSignature::Exact(vec![DataType::Utf8, DataType::Boolean]),
         ];
         // Volatile, because a value may change between planning and execution.
-        Self { settings: SharedSettings(settings), signature: Signature::one_of(forms, Volatility::Volatile) }
+        Self { settings: PtrEq::from(settings), signature: Signature::one_of(forms, Volatility::Volatile) }
     }
 }
 
@@ -203,7 +186,7 @@ impl ScalarUDFImpl for CurrentSetting {
         let columns = columns(&args)?;
         let names = as_string_array(&columns[0])?;
         let lenient = columns.get(1).map(|column| column.as_boolean().clone());
-        let settings = self.settings.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let value = |row: usize| -> Result<Option<String>> {
             if names.is_null(row) {
                 return Ok(None);
@@ -225,14 +208,14 @@ impl ScalarUDFImpl for CurrentSetting {
 /// `set_config(name, value, is_local)`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct SetConfig {
-    settings: SharedSettings,
+    settings: PtrEq<Arc<Mutex<Settings>>>,
     signature: Signature,
 }
 
 impl SetConfig {
     fn new(settings: Arc<Mutex<Settings>>) -> Self {
         let types = vec![DataType::Utf8, DataType::Utf8, DataType::Boolean];
-        Self { settings: SharedSettings(settings), signature: Signature::exact(types, Volatility::Volatile) }
+        Self { settings: PtrEq::from(settings), signature: Signature::exact(types, Volatility::Volatile) }
     }
 }
 
@@ -253,7 +236,7 @@ impl ScalarUDFImpl for SetConfig {
         let columns = columns(&args)?;
         let (names, values, local) =
             (as_string_array(&columns[0])?, as_string_array(&columns[1])?, columns[2].as_boolean());
-        let mut settings = self.settings.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let mut set = |row: usize| -> Result<Option<String>> {
             if names.is_null(row) {
                 return Ok(None);

@@ -1,6 +1,7 @@
 //! The schema `pg_catalog`: pg-catalog's tables, corrected where they are not true of neuroql.
 
 pub(crate) mod backends;
+pub(crate) mod changed_catalogs;
 pub(crate) mod functions;
 pub(crate) mod keys;
 pub(crate) mod object_functions;
@@ -42,7 +43,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::catalog::keys::Relation;
 use crate::catalog::objects::{Functions, Snapshot};
-use crate::catalog::server_catalogs::{PG_CATALOG, ServerCatalogs};
+use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::catalog::settings_table::SettingsTable;
 use crate::catalog::stat_activity::StatActivity;
 use crate::decode;
@@ -61,7 +62,7 @@ pub(crate) fn register(
     registry: &Arc<ConnectionRegistry>,
 ) -> Result<Arc<Functions>> {
     let name = context.state().config_options().catalog.default_catalog.clone();
-    let own = ServerCatalogs::new(Arc::clone(context.state().catalog_list()), &name);
+    let own = server_catalogs::with_own_schema(Arc::clone(context.state().catalog_list()), &name);
     context.register_catalog_list(Arc::new(own));
     setup_pg_catalog(context, &name, Roles(Arc::clone(users))).map_err(|error| *error)?;
     let catalogs = Arc::downgrade(context.state().catalog_list());

@@ -1,12 +1,12 @@
 //! `regclass(x)` and its kin, into which casts to these types are rewritten; `to_regclass` and `pg_typeof`.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray, new_null_array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::ptr_eq::PtrEq;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -37,7 +37,7 @@ pub(crate) fn register(context: &SessionContext, objects: &Arc<Objects>) {
             (lenient.to_owned(), Conversion::TryToOid),
             (format!("{WRITES}{name}"), Conversion::ToName),
         ] {
-            let objects = SharedObjects(Arc::clone(objects));
+            let objects = PtrEq::from(Arc::clone(objects));
             let signature = Signature::any(1, Volatility::Stable);
             context.register_udf(ScalarUDF::new_from_impl(ObjectFunction {
                 name,
@@ -48,16 +48,16 @@ pub(crate) fn register(context: &SessionContext, objects: &Arc<Objects>) {
             }));
         }
     }
-    for name in ["obj_description", "col_description"] {
-        let signature = Signature::one_of(vec![TypeSignature::Any(1), TypeSignature::Any(2)], Volatility::Stable);
-        let objects = SharedObjects(Arc::clone(objects));
-        context.register_udf(ScalarUDF::new_from_impl(Description { name, objects, signature }));
-    }
-    for name in ["pg_get_indexdef", "pg_get_constraintdef"] {
-        let forms = (1..=3).map(TypeSignature::Any).collect();
+    for (name, text, most) in [
+        ("obj_description", ObjectText::Comment, 2),
+        ("col_description", ObjectText::ColumnComment, 2),
+        ("pg_get_indexdef", ObjectText::Definition, 3),
+        ("pg_get_constraintdef", ObjectText::Definition, 3),
+    ] {
+        let forms = (1..=most).map(TypeSignature::Any).collect();
         let signature = Signature::one_of(forms, Volatility::Stable);
-        let objects = SharedObjects(Arc::clone(objects));
-        context.register_udf(ScalarUDF::new_from_impl(Definition { name, objects, signature }));
+        let objects = PtrEq::from(Arc::clone(objects));
+        context.register_udf(ScalarUDF::new_from_impl(TextFunction { name, text, objects, signature }));
     }
     context.register_udf(ScalarUDF::new_from_impl(PgTypeof { signature: Signature::any(1, Volatility::Stable) }));
 }
@@ -72,37 +72,19 @@ enum Conversion {
     ToName,
 }
 
-/// Objects inside a function, which DataFusion wants to compare and hash.
-#[derive(Debug)]
-struct SharedObjects(Arc<Objects>);
-
-impl PartialEq for SharedObjects {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for SharedObjects {}
-
-impl Hash for SharedObjects {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
-    }
-}
-
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ObjectFunction {
     name: String,
     conversion: Conversion,
     kind: ObjectKind,
-    objects: SharedObjects,
+    objects: PtrEq<Arc<Objects>>,
     signature: Signature,
 }
 
 impl ObjectFunction {
     fn apply(&self, column: &ArrayRef) -> Result<ArrayRef> {
         let failed = |error: SqlError| DataFusionError::External(Box::new(ExternalSqlError(error)));
-        let objects = &self.objects.0;
+        let objects = &self.objects;
         let numbers = column.data_type().is_integer() || column.data_type().is_null();
         Ok(match self.conversion {
             Conversion::ToName => {
@@ -156,64 +138,65 @@ impl ScalarUDFImpl for ObjectFunction {
     }
 }
 
-/// `obj_description(oid [, catalog])` and `col_description(oid, column)`: comments on tables, columns and functions.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Description {
-    name: &'static str,
-    objects: SharedObjects,
-    signature: Signature,
+/// A text about objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum ObjectText {
+    /// Comments on tables and functions: `obj_description(oid [, catalog])`.
+    Comment,
+    /// Comments on columns: `col_description(oid, column)`.
+    ColumnComment,
+    /// Statements that define keys: `pg_get_indexdef(oid [, column, pretty])`, `pg_get_constraintdef(oid [, pretty])`.
+    Definition,
 }
 
-impl ScalarUDFImpl for Description {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+impl ObjectText {
+    fn read(self, objects: &Objects, args: &ScalarFunctionArgs) -> Result<StringArray> {
         let column = |index: usize, data_type: &DataType| -> Result<ArrayRef> {
             Ok(cast(&args.args[index].to_array(args.number_rows)?, data_type)?)
         };
-        let objects = &self.objects.0;
         let oids = column(0, &DataType::Int32)?;
         let oids = oids.as_primitive::<Int32Type>();
-        let texts: StringArray = if self.name == "col_description" && args.args.len() == 2 {
-            let columns = column(1, &DataType::Int32)?;
-            let columns = columns.as_primitive::<Int32Type>();
-            oids.iter().zip(columns).map(|(oid, column)| objects.comment(oid?, column?)).collect()
-        } else {
-            let catalogs = match args.args.len() {
-                2 => column(1, &DataType::Utf8)?,
-                _ => new_null_array(&DataType::Utf8, args.number_rows),
-            };
-            let describe = |(oid, catalog): (Option<i32>, Option<&str>)| match catalog {
-                Some("pg_class") => objects.comment(oid?, 0),
-                Some("pg_proc") => objects.description(oid?),
-                None => objects.comment(oid?, 0).or_else(|| objects.description(oid?)),
-                Some(_) => None,
-            };
-            oids.iter().zip(catalogs.as_string::<i32>()).map(describe).collect()
-        };
-        Ok(ColumnarValue::Array(Arc::new(texts)))
+        Ok(match (self, args.args.len()) {
+            (Self::ColumnComment, 2) => {
+                let columns = column(1, &DataType::Int32)?;
+                let columns = columns.as_primitive::<Int32Type>();
+                oids.iter().zip(columns).map(|(oid, column)| objects.comment(oid?, column?)).collect()
+            }
+            (Self::Comment | Self::ColumnComment, given) => {
+                let catalogs = match given {
+                    2 => column(1, &DataType::Utf8)?,
+                    _ => new_null_array(&DataType::Utf8, args.number_rows),
+                };
+                let describe = |(oid, catalog): (Option<i32>, Option<&str>)| match catalog {
+                    Some("pg_class") => objects.comment(oid?, 0),
+                    Some("pg_proc") => objects.description(oid?),
+                    None => objects.comment(oid?, 0).or_else(|| objects.description(oid?)),
+                    Some(_) => None,
+                };
+                oids.iter().zip(catalogs.as_string::<i32>()).map(describe).collect()
+            }
+            (Self::Definition, given) => {
+                let columns = match given {
+                    3 => column(1, &DataType::Int32)?,
+                    _ => Arc::new(Int32Array::from(vec![0; args.number_rows])),
+                };
+                let columns = columns.as_primitive::<Int32Type>();
+                oids.iter().zip(columns).map(|(oid, column)| objects.definition(oid?, column?)).collect()
+            }
+        })
     }
 }
 
-/// `pg_get_indexdef(oid [, column, pretty])` and `pg_get_constraintdef(oid [, pretty])`: statements that define keys.
+/// A function of the numbers of objects, which returns a text about each.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Definition {
+struct TextFunction {
     name: &'static str,
-    objects: SharedObjects,
+    text: ObjectText,
+    objects: PtrEq<Arc<Objects>>,
     signature: Signature,
 }
 
-impl ScalarUDFImpl for Definition {
+impl ScalarUDFImpl for TextFunction {
     fn name(&self) -> &str {
         self.name
     }
@@ -227,17 +210,7 @@ impl ScalarUDFImpl for Definition {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let numbers = |index: usize| -> Result<ArrayRef> {
-            Ok(cast(&args.args[index].to_array(args.number_rows)?, &DataType::Int32)?)
-        };
-        let oids = numbers(0)?;
-        let columns = match args.args.len() {
-            3 => numbers(1)?,
-            _ => Arc::new(Int32Array::from(vec![0; args.number_rows])),
-        };
-        let numbers = oids.as_primitive::<Int32Type>().iter().zip(columns.as_primitive::<Int32Type>());
-        let texts: StringArray = numbers.map(|(oid, column)| self.objects.0.definition(oid?, column?)).collect();
-        Ok(ColumnarValue::Array(Arc::new(texts)))
+        Ok(ColumnarValue::Array(Arc::new(self.text.read(&self.objects, &args)?)))
     }
 }
 

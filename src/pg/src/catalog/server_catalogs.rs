@@ -9,49 +9,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider};
 use datafusion::error::Result;
 
+use crate::catalog::changed_catalogs::ChangedCatalogs;
+
 /// Name of the schema.
 pub(crate) const PG_CATALOG: &str = "pg_catalog";
 
 type OwnSchema = Arc<RwLock<Option<Arc<dyn SchemaProvider>>>>;
 
-/// A list of catalogs, one of which has a schema that the list behind it does not have.
-pub(crate) struct ServerCatalogs {
-    engine: Arc<dyn CatalogProviderList>,
-    /// Name of the catalog with the schema.
-    catalog: String,
-    own: OwnSchema,
-}
-
-impl ServerCatalogs {
-    /// Returns the engine's catalogs, without a schema yet.
-    pub(crate) fn new(engine: Arc<dyn CatalogProviderList>, catalog: &str) -> Self {
-        Self { engine, catalog: catalog.to_owned(), own: Arc::default() }
-    }
-}
-
-// Tables of the schema may hold the list.
-impl Debug for ServerCatalogs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerCatalogs").field("engine", &self.engine).finish_non_exhaustive()
-    }
-}
-
-impl CatalogProviderList for ServerCatalogs {
-    fn register_catalog(&self, name: String, catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
-        self.engine.register_catalog(name, catalog)
-    }
-
-    fn catalog_names(&self) -> Vec<String> {
-        self.engine.catalog_names()
-    }
-
-    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        let engine = self.engine.catalog(name)?;
-        if name != self.catalog {
-            return Some(engine);
-        }
-        Some(Arc::new(ServerCatalog { engine, own: Arc::clone(&self.own) }))
-    }
+/// Returns the engine's catalogs, one of which has no `pg_catalog` until that of this server is registered in it.
+pub(super) fn with_own_schema(engine: Arc<dyn CatalogProviderList>, catalog: &str) -> ChangedCatalogs {
+    let own = OwnSchema::default();
+    ChangedCatalogs::new(engine, catalog, move |engine| Arc::new(ServerCatalog { engine, own: Arc::clone(&own) }))
 }
 
 /// The catalog with the schema.
@@ -70,6 +38,7 @@ impl ServerCatalog {
     }
 }
 
+// Tables of the schema may hold the catalog.
 impl Debug for ServerCatalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerCatalog").field("engine", &self.engine).finish_non_exhaustive()

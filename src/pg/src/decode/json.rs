@@ -6,17 +6,39 @@ use serde::de::IgnoredAny;
 
 use crate::wire::error_response::SqlError;
 
+/// Greatest number of arrays and objects in each other in a `jsonb`, which is read by recursion.
+const DEEPEST: usize = 250;
+
+/// Greatest number of digits that numbers of a `jsonb` may have more than they are written with, all together: `1e9` has
+/// nine zeros.
+const MOST_ZEROS: usize = 1 << 20;
+
 /// Checks that a text is JSON.
 pub(super) fn check(text: &str) -> Result<(), SqlError> {
-    serde_json::from_str::<IgnoredAny>(text)
-        .map(drop)
-        .map_err(|error| SqlError::error("22P02", format!("invalid input syntax for type json: {error}")))
+    serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|error| invalid(text, &error))
+}
+
+/// Returns the error of a text that is no JSON, with the end of what was read of it.
+fn invalid(text: &str, error: &serde_json::Error) -> SqlError {
+    /// Characters that are shown.
+    const SHOWN: usize = 50;
+    let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let mut end = error.column().min(line.len());
+    while !line.is_char_boundary(end) {
+        end += 1;
+    }
+    let hidden = line[..end].chars().count().saturating_sub(SHOWN);
+    let shown: String = line[..end].chars().skip(hidden).collect();
+    let (before, after) = (if hidden > 0 { "..." } else { "" }, if end < line.len() { "..." } else { "" });
+    SqlError::error("22P02", "invalid input syntax for type json")
+        .with_hint(error.to_string())
+        .with_context(format!("JSON data, line {}: {before}{shown}{after}", error.line()))
 }
 
 /// Returns JSON as `jsonb` writes it: keys in order, the last of equal ones, numbers as `numeric` has them.
 pub(super) fn normal(text: &str) -> Result<String, SqlError> {
     check(text)?;
-    let mut reader = Reader { rest: text };
+    let mut reader = Reader { rest: text, depth: 0, zeros: 0 };
     let value = reader.value().ok_or_else(|| SqlError::error("XX000", "internal error: JSON that was checked"))??;
     let mut written = String::with_capacity(text.len());
     value.write(&mut written);
@@ -83,6 +105,10 @@ fn quote(text: &str, out: &mut String) {
 /// Reader of a text that is known to be JSON.
 struct Reader<'a> {
     rest: &'a str,
+    /// Arrays and objects around the next value.
+    depth: usize,
+    /// Digits of numbers that are not written in the text.
+    zeros: usize,
 }
 
 impl Reader<'_> {
@@ -98,6 +124,17 @@ impl Reader<'_> {
     }
 
     fn value(&mut self) -> Option<Result<Json, SqlError>> {
+        if self.depth > DEEPEST {
+            let message = format!("jsonb of more than {DEEPEST} arrays and objects in each other is not supported");
+            return Some(Err(SqlError::error("54001", message)));
+        }
+        self.depth += 1;
+        let value = self.nested();
+        self.depth -= 1;
+        value
+    }
+
+    fn nested(&mut self) -> Option<Result<Json, SqlError>> {
         self.skip();
         Some(Ok(match self.rest.chars().next()? {
             '"' => match self.text()? {
@@ -144,7 +181,15 @@ impl Reader<'_> {
                 self.rest = rest;
                 match word.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
                     true => match number(word) {
-                        Some(number) => Json::Plain(number),
+                        Some(number) => {
+                            self.zeros += number.len().saturating_sub(word.len());
+                            if self.zeros > MOST_ZEROS {
+                                let message = "jsonb numbers with exponents of more than a million digits together are \
+                                               not supported";
+                                return Some(Err(SqlError::error("54000", message)));
+                            }
+                            Json::Plain(number)
+                        }
                         None => {
                             let message =
                                 format!("jsonb numbers of more than 1000 digits are not supported: {word:.60}");
@@ -167,9 +212,7 @@ impl Reader<'_> {
         self.rest = rest;
         let text = match serde_json::from_str::<String>(literal) {
             Ok(text) => text,
-            Err(error) => {
-                return Some(Err(SqlError::error("22P02", format!("invalid input syntax for type json: {error}"))));
-            }
+            Err(error) => return Some(Err(invalid(literal, &error))),
         };
         if text.contains('\0') {
             return Some(Err(SqlError::error(
@@ -202,4 +245,36 @@ fn number(word: &str) -> Option<String> {
     let sign = if negative && !zero { "-" } else { "" };
     let whole = if whole.is_empty() { "0" } else { whole };
     Some(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_show_where_they_are() {
+        for (text, context) in [
+            ("{x", "JSON data, line 1: {x"),
+            ("", "JSON data, line 1: "),
+            ("[1,\n 2,\n é }", "JSON data, line 3:  é..."),
+        ] {
+            let error = check(text).unwrap_err();
+            assert_eq!((&*error.sqlstate, error.message.as_str()), ("22P02", "invalid input syntax for type json"));
+            assert_eq!(error.context.as_deref(), Some(context), "{text}");
+        }
+        let long = check(&format!("[{}, x]", "1".repeat(100))).unwrap_err();
+        assert_eq!(long.context, Some(format!("JSON data, line 1: ...{}, x...", "1".repeat(47))));
+    }
+
+    #[test]
+    fn deep_and_long_values_are_refused() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(normal(&nested(DEEPEST)).unwrap(), nested(DEEPEST));
+        assert_eq!(normal(&nested(DEEPEST + 2)).unwrap_err().sqlstate, "54001");
+        assert_eq!(normal(&nested(1_000_000)).unwrap_err().sqlstate, "54001");
+        assert!(check(&nested(1_000_000)).is_ok());
+        let numbers = |count: usize| format!("[{}]", vec!["1e1000"; count].join(","));
+        assert_eq!(normal(&numbers(2)).unwrap().len(), 2 * 1001 + 4);
+        assert_eq!(normal(&numbers(2000)).unwrap_err().sqlstate, "54000");
+    }
 }

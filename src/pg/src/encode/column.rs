@@ -110,7 +110,8 @@ pub(crate) fn mark(kind: &Type) -> HashMap<String, String> {
     known.into_iter().collect()
 }
 
-fn marked(field: &Field) -> Option<Type> {
+/// Returns the type that a field's metadata name.
+pub(crate) fn marked(field: &Field) -> Option<Type> {
     let name = field.metadata().get(EXTENSION_TYPE_NAME_KEY)?.strip_prefix(MARK)?;
     MARKED.iter().find(|kind| kind.name() == name).cloned()
 }

@@ -18,13 +18,16 @@ use crate::catalog;
 use crate::catalog::objects::{Objects, Snapshot};
 use crate::encode::column::Columns;
 use crate::session::plan_cache::PlanCache;
+use crate::session::statement::{PlanVersion, PreparedStatement};
 use crate::session::temporary_tables::TemporaryTables;
-use crate::session::{PlanVersion, PreparedStatement};
 use crate::session::{ddl, explain};
 use crate::sql::column_names;
-use crate::sql::parameters;
+use crate::sql::literals;
+use crate::sql::marks;
+use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::ParsedStatement;
 use crate::sql::rewrite::from_functions;
+use crate::sql::rewrite::literal_casts;
 use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
 use crate::sql::unsupported;
 use crate::wire::error_response::SqlError;
@@ -47,13 +50,17 @@ impl Planner {
     /// Plans a statement of DataFusion, or the one in `parsed`. `declared` are the parameter types the client gave, `memory`
     /// what was reserved for the statement.
     pub(crate) async fn prepare(
-        &self,
+        mut self,
         mut statement: Statement,
         parsed: ParsedStatement,
         declared: &[Option<Type>],
         version: PlanVersion,
         memory: MemoryReservation,
     ) -> Result<PreparedStatement, SqlError> {
+        let has_literals = literal_casts::take(&mut statement)?;
+        if has_literals {
+            literals::register(&mut self.state)?;
+        }
         let casts = take_casts(&mut statement, declared);
         if parsed.objects {
             self.refresh_objects().await?;
@@ -70,7 +77,10 @@ impl Planner {
             let planned = self.plan_with(statement, types).await?;
             (plan, parameters) = parameters::infer(planned, &typed, &casts, &self.zone)?;
         }
-        parameters::check_marks(&plan, &parameters)?;
+        if has_literals || parameters.iter().any(Parameter::is_kept_as_text) {
+            plan = marks::settle(plan)?;
+            marks::check(&plan)?;
+        }
         let silent = matches!(
             plan,
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)
@@ -107,6 +117,10 @@ impl Planner {
             Err(error) if error.strip_backtrace().contains("require unique expression names") => {
                 column_names::alias_expressions(&mut again);
                 self.state.statement_to_plan(again.clone()).await?
+            }
+            Err(error) if error.strip_backtrace().contains("Inconsistent metadata across values list") => {
+                let message = "VALUES of different types in a column are not supported; cast them to one";
+                return Err(SqlError::not_supported(message));
             }
             planned => planned?,
         };

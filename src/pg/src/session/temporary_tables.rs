@@ -3,7 +3,6 @@
 //! They are in a schema `pg_temp` of their session, and a name without a schema means the one there before that of
 //! other tables.
 
-use std::fmt::{self, Debug};
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
@@ -16,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{self, ObjectName, Visit, visit_relations};
 use neuroql_access::TEMPORARY;
 
 use crate::catalog;
+use crate::catalog::changed_catalogs::ChangedCatalogs;
 use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::wire::error_response::SqlError;
 
@@ -39,11 +39,11 @@ impl TemporaryTables {
     ) -> Arc<dyn CatalogProviderList> {
         self.set_default_schema(default_schema);
         let temporary = self.clone();
-        Arc::new_cyclic(|this: &Weak<SessionCatalogs>| SessionCatalogs {
-            server,
-            catalog: catalog.to_owned(),
-            temporary,
-            this: this.clone(),
+        Arc::new_cyclic(|this: &Weak<ChangedCatalogs>| {
+            let this = this.clone();
+            ChangedCatalogs::new(server, catalog, move |server| {
+                Arc::new(SessionCatalog { server, temporary: temporary.clone(), catalogs: this.clone() })
+            })
         })
     }
 
@@ -140,44 +140,13 @@ fn part(name: &ObjectName, from_end: usize) -> Option<String> {
     Some(if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() })
 }
 
-struct SessionCatalogs {
-    server: Arc<dyn CatalogProviderList>,
-    /// Name of the catalog with the temporary tables.
-    catalog: String,
-    temporary: TemporaryTables,
-    this: Weak<SessionCatalogs>,
-}
-
-impl Debug for SessionCatalogs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionCatalogs").field("server", &self.server).finish_non_exhaustive()
-    }
-}
-
-impl CatalogProviderList for SessionCatalogs {
-    fn register_catalog(&self, name: String, catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
-        self.server.register_catalog(name, catalog)
-    }
-
-    fn catalog_names(&self) -> Vec<String> {
-        self.server.catalog_names()
-    }
-
-    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        let server = self.server.catalog(name)?;
-        if name != self.catalog {
-            return Some(server);
-        }
-        Some(Arc::new(SessionCatalog { server, temporary: self.temporary.clone(), catalogs: self.this.clone() }))
-    }
-}
-
+/// The catalog with the temporary tables.
 #[derive(Debug)]
 struct SessionCatalog {
     server: Arc<dyn CatalogProvider>,
     temporary: TemporaryTables,
     /// The catalogs of the session, of which this is one.
-    catalogs: Weak<SessionCatalogs>,
+    catalogs: Weak<ChangedCatalogs>,
 }
 
 impl CatalogProvider for SessionCatalog {

@@ -238,7 +238,7 @@ fn expr_name(expr: &Expr) -> Option<String> {
             }),
             _ => None,
         },
-        Expr::Cast { expr, data_type, .. } => Some(expr_name(expr).unwrap_or_else(|| type_name(data_type))),
+        Expr::Cast { expr, data_type, .. } => Some(name_in_cast(expr).unwrap_or_else(|| type_name(data_type))),
         Expr::Case { else_result, .. } => {
             Some(else_result.as_deref().and_then(column_name).unwrap_or_else(|| "case".into()))
         }
@@ -258,6 +258,16 @@ fn expr_name(expr: &Expr) -> Option<String> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// Returns the name that an expression keeps when it is cast: not that of a type or of a CASE.
+fn name_in_cast(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } | Expr::Cast { expr: inner, .. } => name_in_cast(inner),
+        Expr::TypedString(_) | Expr::Interval(_) => None,
+        Expr::Case { else_result, .. } => else_result.as_deref().and_then(column_name),
+        other => expr_name(other),
     }
 }
 
@@ -292,7 +302,7 @@ pub(crate) fn fold(name: &Ident) -> String {
 fn type_name(data_type: &ast::DataType) -> String {
     let text = data_type.to_string().to_lowercase();
     let text = text.split('(').next().unwrap_or(&text).trim();
-    match text {
+    match text.strip_prefix("pg_catalog.").unwrap_or(text) {
         "int" | "integer" => "int4",
         "bigint" => "int8",
         "smallint" => "int2",
@@ -301,7 +311,7 @@ fn type_name(data_type: &ast::DataType) -> String {
         "boolean" => "bool",
         "character varying" => "varchar",
         "timestamp with time zone" => "timestamptz",
-        other => other.strip_suffix("[]").unwrap_or(other),
+        other => other.strip_suffix("[]").unwrap_or(other).trim_matches('"'),
     }
     .to_string()
 }
@@ -319,6 +329,16 @@ mod tests {
     fn expressions_are_named_as_postgres_does() {
         let query = "select 1, count(*), max(t.a), a, t.b, x.a as \"A\", '1'::int, cast(a as text), case when a then 1 end, array[1], (select max(b)) from t";
         let expected = ["?column?", "count", "max", "a", "b", "A", "int4", "a", "case", "array", "max"];
+        assert_eq!(names(query, &["given"; 11]), expected);
+    }
+
+    /// Checks names that PostgreSQL 15 gives.
+    #[test]
+    fn casts_are_named_after_columns_and_types() {
+        let query = "select 'x'::uuid, json '1', null::jsonb, '1'::json::text, ('x')::text::uuid, a::uuid::text, \
+                     case when a then 1 end::text, case when a then 1 else b end::text, upper('x')::text, \
+                     '1'::pg_catalog.json, '1'::\"json\" from t";
+        let expected = ["uuid", "json", "jsonb", "text", "uuid", "a", "text", "b", "upper", "json", "json"];
         assert_eq!(names(query, &["given"; 11]), expected);
     }
 

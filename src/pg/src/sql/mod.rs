@@ -2,6 +2,8 @@
 
 pub(crate) mod column_names;
 pub(crate) mod limits;
+pub(crate) mod literals;
+pub(crate) mod marks;
 pub(crate) mod parameters;
 pub(crate) mod parse;
 pub(crate) mod rewrite;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DFSchemaRef, ParamValues, not_impl_err};
+use datafusion::common::{DFSchemaRef, ParamValues, not_impl_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
@@ -21,6 +21,7 @@ use postgres_types::Kind;
 
 use crate::decode::{self, Form};
 use crate::encode::column;
+use crate::sql::marks;
 use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
 use crate::wire::error_response::SqlError;
 
@@ -39,6 +40,11 @@ impl Parameter {
     /// Returns the type that values are read as.
     fn read_as(&self) -> &Type {
         self.cast.as_ref().unwrap_or(&self.wire)
+    }
+
+    /// Returns true if its values are of a type that is kept as text, such as `uuid`.
+    pub(crate) fn is_kept_as_text(&self) -> bool {
+        marks::is_kept_as_text(self.read_as())
     }
 
     /// Returns metadata that name the type of a value in text.
@@ -65,6 +71,14 @@ pub(crate) fn infer(
     let Some(most) = counts.max() else {
         return Ok((plan, Vec::new()));
     };
+    // A cast that was taken out says the type of what stands beside the parameter, too.
+    for (index, kind) in &casts.taken {
+        if let Some(field) = found.get_mut(index)
+            && field.is_none()
+        {
+            *field = marks::field_of(kind);
+        }
+    }
     if found.values().any(Option::is_none) {
         infer_from_casts_and_calls(&plan, &mut found)?;
     }
@@ -74,7 +88,8 @@ pub(crate) fn infer(
         let field = found.get(&index).and_then(Option::as_ref);
         let needed = field.map(|field| field.data_type().clone()).filter(|needed| *needed != DataType::Null);
         let declared = declared.get(index - 1).and_then(Option::as_ref).filter(|kind| **kind != Type::UNKNOWN);
-        let wire = match declared.or(cast.as_ref()) {
+        let kept = field.and_then(|field| marks::of_field(field));
+        let wire = match declared.or(cast.as_ref()).or(kept.as_ref()) {
             Some(declared) => declared.clone(),
             // Catalog columns are oids on the wire although they are stored as int4.
             _ if field
@@ -209,6 +224,9 @@ fn infer_from_casts_and_calls(plan: &LogicalPlan, found: &mut HashMap<usize, Opt
                         alike(found, call.args.iter(), &schema);
                     }
                     Expr::ScalarFunction(call) if call.args.iter().any(|arg| unknown(arg, found)) => {
+                        if call.name() == "array_has" {
+                            items_kept_as_text(found, &call.args, &schema);
+                        }
                         let fields = call.args.iter().map(|arg| Ok(ExprSchemable::to_field(arg, schema.as_ref())?.1));
                         if let Ok(fields) = fields.collect::<Result<Vec<_>>>() {
                             let needed = argument_types(call, &fields);
@@ -252,15 +270,34 @@ fn alike<'a>(
     parts: impl Iterator<Item = &'a Expr> + Clone,
     schema: &DFSchemaRef,
 ) {
-    let typed = |part: &Expr| match part {
-        Expr::Placeholder(Placeholder { id, field: None }) => found.get(&number(id).ok()?).cloned().flatten(),
-        _ => ExprSchemable::to_field(part, schema.as_ref()).ok().map(|(_, field)| field),
-    };
-    let known = parts.clone().filter_map(typed).find(|field| *field.data_type() != DataType::Null);
+    let is_known = |field: &FieldRef| *field.data_type() != DataType::Null;
+    let known = parts.clone().filter_map(|part| typed(part, found, schema)).find(is_known);
     if let Some(known) = known {
         let field = Field::new("parameter", known.data_type().clone(), true);
         let field = Arc::new(field.with_metadata(known.metadata().clone()));
         parts.for_each(|part| learn(found, part, || Some(Arc::clone(&field))));
+    }
+}
+
+/// Returns the field of an expression, or what was found of a parameter.
+fn typed(part: &Expr, found: &HashMap<usize, Option<FieldRef>>, schema: &DFSchemaRef) -> Option<FieldRef> {
+    match part {
+        Expr::Placeholder(Placeholder { id, field: None }) => found.get(&number(id).ok()?).cloned().flatten(),
+        _ => ExprSchemable::to_field(part, schema.as_ref()).ok().map(|(_, field)| field),
+    }
+}
+
+/// Infers the type of `$1` in `x = ANY ($1)` and `$1 = ANY (array)` from the other side if that is kept as text.
+fn items_kept_as_text(found: &mut HashMap<usize, Option<FieldRef>>, args: &[Expr], schema: &DFSchemaRef) {
+    let [array, item] = args else { return };
+    let of_item = typed(item, found, schema).and_then(|field| marks::of_field(&field));
+    let of_array = typed(array, found, schema).and_then(|field| marks::of_field(&field));
+    if let Some(of_array) = of_item.and_then(|kind| parameter_casts::array_of(&kind)) {
+        learn(found, array, || marks::field_of(&of_array));
+    } else if let Some(of_array) = of_array
+        && let Kind::Array(of_item) = of_array.kind()
+    {
+        learn(found, item, || marks::field_of(of_item));
     }
 }
 
@@ -372,6 +409,7 @@ fn assign(plan: LogicalPlan, parameters: &[Parameter], zone: &str) -> Result<Log
                 Expr::Placeholder(Placeholder { id, field })
                     if field.as_ref().is_none_or(|field| *field.data_type() == DataType::Null)
                         || marked(&id, parameters)
+                        || field.as_ref().is_some_and(|field| marks::of_field(field).is_some())
                         || is_finer && field.as_ref().is_some_and(|field| is_moment(field.data_type())) =>
                 {
                     let parameter = number(&id).ok().and_then(|index| parameters.get(index - 1));
@@ -411,65 +449,6 @@ pub(crate) fn known(declared: &[Option<Type>], casts: &ParameterCasts) -> Option
         parameter_casts::planned(casts.taken.get(&index).or(declared).or_else(cast)?)
     };
     (most > 0).then(|| (1..=most).map(each).collect()).flatten()
-}
-
-/// Refuses parameters of types that are kept as text, such as `uuid`, where their type would be lost.
-///
-/// # Errors
-/// Returns an error if there is such a parameter.
-pub(crate) fn check_marks(plan: &LogicalPlan, parameters: &[Parameter]) -> Result<(), SqlError> {
-    let is_marked = |kind: &Type| {
-        let item = if let Kind::Array(item) = kind.kind() { item } else { kind };
-        matches!(*item, Type::UUID | Type::JSON | Type::JSONB)
-    };
-    if !parameters.iter().any(|parameter| is_marked(parameter.read_as())) {
-        return Ok(());
-    }
-    let lost = |expr: &Expr, schema: &DFSchema| match expr {
-        Expr::Placeholder(Placeholder { id, .. }) => {
-            let parameter = number(id).ok().and_then(|index| parameters.get(index - 1))?;
-            is_marked(parameter.read_as()).then(|| parameter.read_as().clone())
-        }
-        // A column may have the type of a parameter, too.
-        other => {
-            let (_, field) = ExprSchemable::to_field(other, schema).ok()?;
-            Type::from_oid(column::wire_oid(&field)).filter(is_marked)
-        }
-    };
-    let mut found = None;
-    plan.apply_with_subqueries(|node| {
-        let schema = merge_schema(&node.inputs());
-        if let LogicalPlan::Values(rows) = node {
-            found = found.take().or_else(|| rows.values.iter().flatten().find_map(|value| lost(value, &schema)));
-        }
-        node.apply_expressions(|expr| {
-            expr.apply(|part| {
-                let parts: Vec<&Expr> = match part {
-                    Expr::Case(case) => {
-                        let branches = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
-                        branches.chain(case.else_expr.as_deref()).collect()
-                    }
-                    Expr::ScalarFunction(call)
-                        if matches!(call.name(), "coalesce" | "nullif" | "greatest" | "least" | "make_array") =>
-                    {
-                        call.args.iter().collect()
-                    }
-                    Expr::AggregateFunction(call) => call.params.args.iter().collect(),
-                    Expr::WindowFunction(call) => call.params.args.iter().collect(),
-                    _ => Vec::new(),
-                };
-                found = found.take().or_else(|| parts.into_iter().find_map(|part| lost(part, &schema)));
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
-    match found {
-        Some(kind) => Err(SqlError::not_supported(format!(
-            "parameters of type {} in CASE, VALUES, functions and aggregates are not supported; cast them to text",
-            decode::name(&kind)
-        ))),
-        None => Ok(()),
-    }
 }
 
 /// Returns true if the types of parameters found after planning do not reach the result.

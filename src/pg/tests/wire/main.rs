@@ -6,6 +6,7 @@ mod access;
 mod administration;
 mod constraints;
 mod limits;
+mod literals;
 mod matrix;
 mod privileges;
 mod raw;

@@ -19,7 +19,8 @@ struct DotNode<'a> {
 
 /// Writes the drawing of a graph.
 pub fn print(graph: &Graph, thresholds: Thresholds) -> String {
-    let (drawn, activators) = without_wildcards(graph);
+    let graph = graph.expanded();
+    let (drawn, activators) = without_wildcards(&graph);
     let mut places: HashMap<(usize, &str), usize> = HashMap::new();
     let mut edges = Vec::new();
     let mut known_edges = HashSet::new();

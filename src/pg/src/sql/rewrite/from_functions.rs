@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::ast::{
 use neuroql::table_function_documentation;
 
 use crate::sql::column_names::fold;
-use crate::sql::rewrite::syntax;
+use crate::sql::rewrite::{self, syntax};
 use crate::wire::error_response::SqlError;
 
 /// Table functions of the planner with one column.
@@ -75,7 +75,12 @@ impl VisitorMut for NameColumns {
                     *name = ObjectName::from(vec![Ident::new(function)]);
                 }
             }
-            TableFactor::UNNEST { alias, array_exprs, .. } if array_exprs.len() == 1 => name_column(alias, "unnest"),
+            TableFactor::UNNEST { alias, array_exprs, .. } => {
+                array_exprs.iter_mut().for_each(call_of_columns);
+                if array_exprs.len() == 1 {
+                    name_column(alias, "unnest");
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -156,10 +161,11 @@ fn call(table: &TableFactor) -> Option<(&ObjectName, &[FunctionArg], Option<&Tab
     }
 }
 
-/// Returns `pg_catalog.unnest(array)` and `LATERAL unnest(array)` as the parser returns `unnest(array)`.
+/// Returns `pg_catalog.unnest(array)` and `LATERAL unnest(array)` as the parser returns `unnest(array)`, which sees the tables
+/// to its left, too.
 fn unnested(table: &TableFactor) -> Option<TableFactor> {
     let (name, arguments, alias) = call(table)?;
-    if name_of(name)? != "unnest" || arguments.is_empty() || arguments.iter().any(names_columns) {
+    if name_of(name)? != "unnest" || arguments.is_empty() {
         return None;
     }
     let arrays = arguments.iter().map(|argument| match argument {
@@ -173,6 +179,17 @@ fn unnested(table: &TableFactor) -> Option<TableFactor> {
         with_offset_alias: None,
         with_ordinality: false,
     })
+}
+
+/// Writes `ARRAY[a, b]` of columns as a call: the planner knows no columns of other tables between the brackets.
+fn call_of_columns(array: &mut Expr) {
+    if let Expr::Array(literal) = array
+        && literal.elem.iter().any(has_columns)
+        && !literal.elem.iter().any(|element| matches!(element, Expr::Array(_)))
+    {
+        let elements = std::mem::take(&mut literal.elem);
+        *array = rewrite::call("make_array", elements);
+    }
 }
 
 /// Returns the name of a function without the schema of those that PostgreSQL has.
@@ -191,6 +208,10 @@ fn names_columns(argument: &FunctionArg) -> bool {
     | FunctionArg::Named { arg: value, .. }
     | FunctionArg::ExprNamed { arg: value, .. }) = argument;
     let FunctionArgExpr::Expr(value) = value else { return true };
+    has_columns(value)
+}
+
+fn has_columns(value: &Expr) -> bool {
     let found = visit_expressions(value, |part| match part {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -285,7 +306,12 @@ mod tests {
             ("SELECT unnest FROM unnest(ARRAY[1])", "SELECT unnest FROM UNNEST(ARRAY[1]) AS \"unnest\" (\"unnest\")"),
             ("SELECT 1 FROM pg_catalog.unnest(ARRAY[1]) x", "SELECT 1 FROM UNNEST(ARRAY[1]) x (x)"),
             ("SELECT 1 FROM t, LATERAL unnest(ARRAY[1]) x", "SELECT 1 FROM t, UNNEST(ARRAY[1]) x (x)"),
-            ("SELECT 1 FROM t, LATERAL unnest(t.a) x", "SELECT 1 FROM t, LATERAL unnest(t.a) x"),
+            ("SELECT 1 FROM t, LATERAL unnest(t.a) x", "SELECT 1 FROM t, UNNEST(t.a) x (x)"),
+            ("SELECT 1 FROM t, unnest(ARRAY[t.a, b]) x", "SELECT 1 FROM t, UNNEST(make_array(t.a, b)) x (x)"),
+            (
+                "SELECT 1 FROM t LEFT JOIN LATERAL pg_catalog.unnest(a, b) AS u(x, y) ON true",
+                "SELECT 1 FROM t LEFT JOIN UNNEST(a, b) AS u (x, y) ON true",
+            ),
             ("SELECT 1 FROM unnest(ARRAY[1], ARRAY[2]) x", "SELECT 1 FROM UNNEST(ARRAY[1], ARRAY[2]) x"),
             ("SELECT 1 FROM top_neurons('toy', 'x') x", "SELECT 1 FROM top_neurons('toy', 'x') x"),
             ("SELECT 1 FROM s.generate_series(1) x", "SELECT 1 FROM s.generate_series(1) x"),

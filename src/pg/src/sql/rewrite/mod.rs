@@ -4,10 +4,12 @@ pub(crate) mod catalog_queries;
 pub(crate) mod from_functions;
 pub(crate) mod inserts;
 pub(crate) mod join_using;
+pub(crate) mod literal_casts;
 pub(crate) mod negated_exists;
 pub(crate) mod numbers;
 pub(crate) mod object_casts;
 pub(crate) mod parameter_casts;
+pub(crate) mod recursive_terms;
 pub(crate) mod syntax;
 pub(crate) mod windows;
 
@@ -49,6 +51,7 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
             inserts::isolate_values(inner.as_mut());
             numbers::keep_digits(inner.as_mut());
             from_functions::name_columns(inner.as_mut());
+            recursive_terms::repeat_casts(inner.as_mut());
             join_using::rewrite(inner.as_mut())?;
             let _ = inner.visit(&mut UnqualifyFunctions);
             adapt_expressions(inner.as_mut());
@@ -58,6 +61,7 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
             if let CopyToSource::Query(query) = &mut copy.source {
                 negated_exists::rewrite(query.as_mut());
                 from_functions::name_columns(query.as_mut());
+                recursive_terms::repeat_casts(query.as_mut());
                 join_using::rewrite(query.as_mut())?;
                 let _ = query.visit(&mut UnqualifyFunctions);
                 adapt_expressions(query.as_mut());

@@ -211,7 +211,8 @@ fn scalar(name: &str) -> Option<Type> {
     })
 }
 
-fn array_of(item: &Type) -> Option<Type> {
+/// Returns the type of arrays of a type.
+pub(crate) fn array_of(item: &Type) -> Option<Type> {
     Some(match *item {
         Type::BOOL => Type::BOOL_ARRAY,
         Type::INT2 => Type::INT2_ARRAY,

@@ -22,6 +22,17 @@ struct Branch {
     first: i64,
     end: i64,
     token: String,
+    /// Number of further tokens of its node.
+    others: i64,
+}
+
+impl Branch {
+    fn name(&self) -> String {
+        match self.others {
+            0 => visible(&self.token),
+            others => format!("{} and {} more", visible(&self.token), count(others)),
+        }
+    }
 }
 
 /// Reads the branches of a graph that has this many nodes.
@@ -39,6 +50,7 @@ async fn read_branches(
         first: first(row),
         end: end(row),
         token: answer.text(row, "token").unwrap_or_default().to_owned(),
+        others: answer.integer(row, "others").unwrap_or_default(),
     };
     Ok(answer.rows().map(branch).collect())
 }
@@ -60,10 +72,10 @@ pub(super) async fn branches(
     let shown: String = branches
         .iter()
         .take(MOST_BRANCHES)
-        .map(|Branch { first, end, token }| {
+        .map(|branch @ Branch { first, end, .. }| {
             let link =
                 format!("{}/panels/branch?root={first}&amp;method={}", html::neuron_path(&facts.name, place), encoded(method));
-            let summary = format!("{} · {} nodes", visible(token), count(end - first));
+            let summary = format!("{} · {} nodes", branch.name(), count(end - first));
             format!(
                 "<details class=\"branch\" data-src=\"{link}\"><summary>{}</summary><p><a href=\"{link}\">Draw it</a></p></details>",
                 escaped(&summary)
@@ -107,7 +119,7 @@ pub(super) async fn branch(
     let range = (found.first, found.end);
     let answer = asker.ask(sql::branch(facts, place, method, range, DRAWN_OF_BRANCH)?).await?;
     let drawing = answer.text(0, "drawing").unwrap_or_default();
-    let title = format!("Branch {}", visible(&found.token));
+    let title = format!("Branch {}", found.name());
     let body = format!(
         "<div class=\"graph scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">{drawing}</div>",
         escaped(&title)

@@ -54,10 +54,12 @@ pub(crate) fn examples(facts: &Facts, of_neuron: impl Into<OfNeuron>) -> Result<
     ))
 }
 
-/// Activating tokens of a neuron's graph, by the numbers of their nodes.
+/// Activating tokens of a neuron's graph, by the numbers of their nodes: the token, and how many others the node has.
 pub(crate) fn branches(facts: &Facts, place: Place, method: &str) -> Result<String, Fault> {
     Ok(format!(
-        "SELECT node, token FROM {} WHERE layer = {} AND neuron = {} AND method = {} AND parent < 0 ORDER BY node",
+        "SELECT CASE WHEN parent < -1 THEN -2 - parent ELSE node END AS node, min(token) FILTER (WHERE parent = -1) AS token,\n\
+         \x20 count(*) - 1 AS others\n\
+         FROM {} WHERE layer = {} AND neuron = {} AND method = {} AND depth = 0 GROUP BY 1 ORDER BY 1",
         facts.table("graph_nodes"),
         place.layer,
         place.neuron,
@@ -65,7 +67,8 @@ pub(crate) fn branches(facts: &Facts, place: Place, method: &str) -> Result<Stri
     ))
 }
 
-/// The drawing of a branch of a neuron's graph: the nodes from an activating token to before the next one.
+/// The drawing of a branch of a neuron's graph: the nodes from an activating token to before the next one, and their
+/// further tokens, whose `parent` is -2 - the number of the node.
 pub(crate) fn branch(
     facts: &Facts,
     place: Place,
@@ -76,10 +79,12 @@ pub(crate) fn branch(
     let link = format!("/search?model={}&q=", crate::sql_text::encoded(&facts.name));
     Ok(format!(
         "SELECT graph_svg(graph_from_nodes(array_agg(named_struct(\n\
-         \x20 'parent', CASE WHEN parent < 0 THEN -1 ELSE parent - {first} END, 'token_id', token_id, 'token', token,\n\
+         \x20 'parent', CASE WHEN parent = -1 THEN -1 WHEN parent >= 0 THEN parent - {first} ELSE parent + {first} END,\n\
+         \x20 'token_id', token_id, 'token', token,\n\
          \x20 'importance', importance, 'activation', activation, 'ends', ends, 'support', support) ORDER BY node)),\n\
          \x20 '', 'page', {}, {drawn_nodes}) AS drawing\n\
-         FROM {} WHERE layer = {} AND neuron = {} AND method = {} AND node >= {first} AND node < {end}",
+         FROM {} WHERE layer = {} AND neuron = {} AND method = {}\n\
+         \x20 AND CASE WHEN parent < -1 THEN -2 - parent ELSE node END BETWEEN {first} AND {end} - 1",
         literal(&link)?,
         facts.table("graph_nodes"),
         place.layer,

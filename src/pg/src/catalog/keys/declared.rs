@@ -1,0 +1,91 @@
+//! Keys as tables declare them.
+
+use std::collections::HashSet;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::Constraint;
+
+use crate::encode::column;
+
+/// Returns the name of a key: the one that PostgreSQL gives to a key that is declared without.
+pub(crate) fn name(table: &str, columns: &[&str], is_primary: bool) -> String {
+    if is_primary { format!("{table}_pkey") } else { format!("{table}_{}_key", columns.join("_")) }
+}
+
+/// A column of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyColumn {
+    /// Its number in the table, counted from 1.
+    pub(super) number: i32,
+    pub(super) name: String,
+    /// Number of its type.
+    pub(super) kind: i32,
+}
+
+/// A key as a table declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Declared {
+    pub(super) name: String,
+    pub(super) is_primary: bool,
+    pub(super) columns: Vec<KeyColumn>,
+}
+
+/// Returns the keys of a table, the primary key first, then by their columns. As in PostgreSQL, a key of the same columns
+/// as another is none of its own.
+pub(super) fn declared(table: &dyn TableProvider, table_name: &str) -> Vec<Declared> {
+    let Some(constraints) = table.constraints() else { return Vec::new() };
+    let mut sorted: Vec<(bool, &[usize])> = constraints
+        .iter()
+        .map(|constraint| match constraint {
+            Constraint::PrimaryKey(columns) => (false, columns.as_slice()),
+            Constraint::Unique(columns) => (true, columns.as_slice()),
+        })
+        .collect();
+    sorted.sort_unstable();
+    let schema = table.schema();
+    let mut seen = HashSet::new();
+    let mut keys = Vec::new();
+    for (is_unique, indexes) in sorted {
+        if !seen.insert(indexes) {
+            continue;
+        }
+        let columns = indexes.iter().map(|index| {
+            let field = schema.fields().get(*index)?;
+            let number = i32::try_from(*index).ok()? + 1;
+            let kind = i32::try_from(column::wire_oid(field)).unwrap_or_default();
+            Some(KeyColumn { number, name: field.name().clone(), kind })
+        });
+        let Some(columns) = columns.collect::<Option<Vec<_>>>() else { continue };
+        let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+        keys.push(Declared { name: name(table_name, &names, !is_unique), is_primary: !is_unique, columns });
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::common::Constraints;
+    use datafusion::datasource::MemTable;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_named_and_those_of_the_same_columns_are_one() {
+        let fields = [("a", DataType::Int32), ("b", DataType::Utf8), ("c", DataType::Int64)];
+        let schema = Arc::new(Schema::new(fields.map(|(name, kind)| Field::new(name, kind, true)).to_vec()));
+        let table = MemTable::try_new(schema, vec![Vec::new()]).unwrap();
+        assert_eq!(declared(&table, "t"), []);
+        let unique = |columns: &[usize]| Constraint::Unique(columns.to_vec());
+        let constraints =
+            vec![unique(&[1, 2]), unique(&[1]), unique(&[1, 2]), unique(&[0]), Constraint::PrimaryKey(vec![0])];
+        let table = table.with_constraints(Constraints::new_unverified(constraints));
+        let keys = declared(&table, "t");
+        let names: Vec<_> = keys.iter().map(|key| (key.name.as_str(), key.is_primary)).collect();
+        assert_eq!(names, [("t_pkey", true), ("t_b_key", false), ("t_b_c_key", false)]);
+        let columns: Vec<_> = keys[2].columns.iter().map(|column| (column.number, column.kind)).collect();
+        assert_eq!(columns, [(2, 25), (3, 20)]);
+    }
+}

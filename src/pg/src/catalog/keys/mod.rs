@@ -1,0 +1,209 @@
+//! Keys of tables in the catalog: PRIMARY KEY and UNIQUE of tables in memory, each with an index as in PostgreSQL.
+//!
+//! There are no such indexes: changes are checked against all rows. Clients find keys by them.
+
+mod declared;
+mod numbered;
+mod rows;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{AsArray, BooleanArray, Int16Array, Int32Array, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{concat_batches, take_record_batch};
+use datafusion::arrow::datatypes::{DataType, Field, Int16Type, Int32Type, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::exec_datafusion_err;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::prelude::SessionContext;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PgCatalogTable;
+use futures::TryStreamExt;
+
+use crate::catalog::PgCatalog;
+pub(crate) use crate::catalog::keys::declared::name;
+use crate::catalog::keys::numbered::{Key, Keys, numbers, operators, texts};
+use crate::catalog::keys::rows::{batch, rows};
+use crate::catalog::server_catalogs::PG_CATALOG;
+
+/// Views of `information_schema` about keys. DataFusion's schema of this name cannot have more views, so they are tables
+/// of `pg_catalog` that its list of tables leaves out, and statements are rewritten to read those.
+pub(crate) const INFORMATION_SCHEMA: [&str; 3] = [TABLE_CONSTRAINTS, KEY_COLUMN_USAGE, CONSTRAINT_COLUMN_USAGE];
+const TABLE_CONSTRAINTS: &str = "table_constraints";
+const KEY_COLUMN_USAGE: &str = "key_column_usage";
+const CONSTRAINT_COLUMN_USAGE: &str = "constraint_column_usage";
+
+/// Columns that name a constraint in `information_schema`.
+const CONSTRAINT_COLUMNS: [&str; 3] = ["constraint_catalog", "constraint_schema", "constraint_name"];
+/// Columns that name a table in `information_schema`.
+const TABLE_COLUMNS: [&str; 3] = ["table_catalog", "table_schema", "table_name"];
+
+/// Name of the table of what `pg_get_indexdef` and `pg_get_constraintdef` answer, which the list of tables leaves out.
+const DEFINITIONS: &str = "key_definitions";
+
+/// A table of the catalog with rows of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Relation {
+    Attributes,
+    Classes,
+    Constraints,
+    Indexes,
+    TableConstraints,
+    KeyColumns,
+    ConstraintColumns,
+    Definitions,
+}
+
+/// Returns a table that the schema does not list, and its columns.
+pub(super) fn unlisted(name: &str) -> Option<(Relation, SchemaRef)> {
+    let (constraint, table) = (&CONSTRAINT_COLUMNS[..], &TABLE_COLUMNS[..]);
+    let (relation, columns): (_, [&[&str]; 3]) = match name {
+        TABLE_CONSTRAINTS => {
+            let more = &["constraint_type", "is_deferrable", "initially_deferred", "enforced", "nulls_distinct"];
+            (Relation::TableConstraints, [constraint, table, more])
+        }
+        KEY_COLUMN_USAGE => {
+            let more = &["column_name", "ordinal_position", "position_in_unique_constraint"];
+            (Relation::KeyColumns, [constraint, table, more])
+        }
+        CONSTRAINT_COLUMN_USAGE => (Relation::ConstraintColumns, [table, &["column_name"], constraint]),
+        DEFINITIONS => (Relation::Definitions, [&["oid", "place", "definition"], &[], &[]]),
+        _ => return None,
+    };
+    let fields = columns.into_iter().flatten().map(|name| {
+        let number = matches!(*name, "ordinal_position" | "position_in_unique_constraint" | "oid" | "place");
+        Field::new(*name, if number { DataType::Int32 } else { DataType::Utf8 }, true)
+    });
+    Some((relation, SchemaRef::new(Schema::new(fields.collect::<Vec<_>>()))))
+}
+
+/// Returns what `pg_get_indexdef` and `pg_get_constraintdef` answer, by the number of the object and that of a column of
+/// an index, 0 for the whole.
+pub(super) async fn definitions(context: &SessionContext) -> Result<HashMap<(i32, i32), String>> {
+    let mut definitions = HashMap::new();
+    let query = format!("SELECT oid, place, definition FROM {PG_CATALOG}.{DEFINITIONS}");
+    for batch in context.sql(&query).await?.collect().await? {
+        let (oids, places) = (numbers(&batch, "oid")?, numbers(&batch, "place")?);
+        let numbers = oids.values().iter().copied().zip(places.values().iter().copied());
+        definitions.extend(numbers.zip(texts(&batch, "definition")?.iter().flatten().map(str::to_owned)));
+    }
+    Ok(definitions)
+}
+
+impl PgCatalog {
+    /// Returns a table with rows of keys, after those of another if there is one.
+    pub(super) fn with_keys(
+        &self,
+        relation: Relation,
+        schema: SchemaRef,
+        inner: Option<Arc<dyn PartitionStream>>,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        let stream = |name: &str| -> Result<Arc<dyn PartitionStream>> {
+            match self.inner.build_table_by_name(name)? {
+                Some(PgCatalogTable::Dynamic(stream)) => Ok(stream),
+                _ => Err(exec_datafusion_err!("{name} has no rows that change")),
+            }
+        };
+        let keys = Keys {
+            catalogs: self.catalogs.clone(),
+            classes: stream("pg_class")?,
+            namespaces: stream("pg_namespace")?,
+            operators: operators(&self.tables.pg_opclass)?,
+        };
+        let rows = KeyRows { relation, schema: Arc::clone(&schema), keys, inner };
+        Ok(Some(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(rows)])?)))
+    }
+}
+
+/// The rows of a table, with those of keys.
+#[derive(Debug)]
+struct KeyRows {
+    relation: Relation,
+    schema: SchemaRef,
+    keys: Keys,
+    /// The rows that are there without keys.
+    inner: Option<Arc<dyn PartitionStream>>,
+}
+
+impl PartitionStream for KeyRows {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Reads the catalogs when it runs, one table after another: `pg_class` locks what `pg_namespace` reads.
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (relation, schema) = (self.relation, Arc::clone(&self.schema));
+        let (keys, inner) = (self.keys.clone(), self.inner.clone());
+        let rows = async move {
+            let mut batches: Vec<RecordBatch> = match inner {
+                Some(inner) => inner.execute(Arc::clone(&context)).try_collect().await?,
+                None => Vec::new(),
+            };
+            let classes = (relation == Relation::Classes).then_some(batches.as_slice());
+            let found = keys.read(classes, context).await?;
+            if !found.is_empty() {
+                if relation == Relation::Attributes {
+                    batches = with_index_columns(&batches, &found, &schema)?;
+                } else {
+                    if relation == Relation::Classes {
+                        batches = batches.iter().map(|batch| with_has_index(batch, &found)).collect::<Result<_>>()?;
+                    }
+                    let rows = found.iter().flat_map(|key| rows(relation, key, &keys.operators));
+                    batches.push(batch(&rows.collect::<Vec<_>>(), &schema)?);
+                }
+            }
+            Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
+        };
+        let batches = futures::stream::once(rows).try_flatten();
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+/// Marks the tables in `pg_class` that have an index.
+fn with_has_index(batch: &RecordBatch, keys: &[Key]) -> Result<RecordBatch> {
+    let indexed: HashSet<i32> = keys.iter().map(|key| key.table_oid).collect();
+    let place = batch.schema().index_of("relhasindex")?;
+    let oids = numbers(batch, "oid")?.values().iter();
+    let flags: BooleanArray = oids.map(|oid| Some(indexed.contains(oid))).collect();
+    let mut columns = batch.columns().to_vec();
+    columns[place] = Arc::new(flags);
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// Adds the columns of indexes to `pg_attribute`, and marks those of primary keys, which are never NULL.
+fn with_index_columns(batches: &[RecordBatch], keys: &[Key], schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    let all = concat_batches(schema, batches)?;
+    let (relation, number) = (schema.index_of("attrelid")?, schema.index_of("attnum")?);
+    let required = schema.index_of("attnotnull")?;
+    let relations = all.column(relation).as_primitive::<Int32Type>().values().iter();
+    let columns = all.column(number).as_primitive::<Int16Type>().values().iter();
+    let placed = relations.zip(columns).map(|(relation, column)| (*relation, i32::from(*column)));
+    let places: HashMap<(i32, i32), u32> = placed.zip(0..).collect();
+    let mut primary = HashSet::new();
+    let (mut rows, mut relations, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+    for key in keys {
+        for (position, column) in (1_i16..).zip(&key.declared.columns) {
+            let Some(row) = places.get(&(key.table_oid, column.number)).copied() else { continue };
+            if key.declared.is_primary {
+                primary.insert(row);
+            }
+            rows.push(row);
+            relations.push(key.index_oid);
+            positions.push(position);
+        }
+    }
+    let taken = take_record_batch(&all, &UInt32Array::from(rows))?;
+    let mut indexes = taken.columns().to_vec();
+    indexes[relation] = Arc::new(Int32Array::from(relations));
+    indexes[number] = Arc::new(Int16Array::from(positions));
+    indexes[required] = Arc::new(BooleanArray::from(vec![false; taken.num_rows()]));
+    let known = all.column(required).as_boolean();
+    let flags: BooleanArray =
+        (0..).zip(known.iter()).map(|(row, known)| Some(known.unwrap_or(false) || primary.contains(&row))).collect();
+    let mut tables = all.columns().to_vec();
+    tables[required] = Arc::new(flags);
+    Ok(vec![RecordBatch::try_new(Arc::clone(schema), tables)?, RecordBatch::try_new(Arc::clone(schema), indexes)?])
+}

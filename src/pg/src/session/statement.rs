@@ -1,0 +1,90 @@
+//! Prepared statements, portals, and what running one gives.
+
+use std::sync::Arc;
+
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast;
+use datafusion_postgres::pgwire::api::portal::Format;
+
+use crate::encode::column::Columns;
+use crate::session::plan_cache::PlanCache;
+use crate::session::result_stream::ResultRows;
+use crate::session::scroll::ScrollRows;
+use crate::sql::parameters::Parameter;
+use crate::sql::parse::ParsedStatement;
+
+/// Numbers of changes, of the catalog, of a session's settings and of privileges: a plan is of those before it.
+pub(super) type PlanVersion = (u64, u64, u64);
+
+/// A statement that can be run, any number of times.
+pub(crate) struct PreparedStatement {
+    pub(crate) parsed: ParsedStatement,
+    /// Plan; `None` for a statement about the session itself.
+    pub(crate) plan: Option<LogicalPlan>,
+    pub(crate) parameters: Vec<Parameter>,
+    /// Columns of the result; `None` for a statement without a result.
+    pub(crate) columns: Option<Arc<Columns>>,
+    pub(super) version: PlanVersion,
+    pub(super) plans: PlanCache,
+    /// Memory that the statement holds.
+    pub(super) _memory: MemoryReservation,
+}
+
+impl PreparedStatement {
+    /// Returns the columns that a client is told of: those of a COPY come with its data.
+    pub(crate) fn described(&self) -> Option<&Arc<Columns>> {
+        self.columns.as_ref().filter(|_| self.parsed.copy.is_none())
+    }
+
+    /// Returns the statement of SQL, unless it is one of DataFusion's own.
+    pub(crate) fn sql(&self) -> Option<&ast::Statement> {
+        self.parsed.statement_in_sql()
+    }
+}
+
+/// A prepared statement with its parameters, perhaps half-way through its rows.
+pub(crate) struct Portal {
+    pub(crate) prepared: Arc<PreparedStatement>,
+    pub(crate) values: Vec<ScalarValue>,
+    pub(crate) format: Format,
+    pub(crate) running: Option<(ResultRows, CommandTag)>,
+    /// The rows of a scroll cursor.
+    pub(crate) scroll: Option<ScrollRows>,
+    /// True for `DECLARE … WITH HOLD`: the portal survives its transaction.
+    pub(crate) held: bool,
+    /// Memory that the portal holds, if it is counted.
+    pub(crate) _memory: Option<MemoryReservation>,
+}
+
+/// The command tag of a statement.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CommandTag {
+    pub(super) verb: &'static str,
+    /// True if the number of rows follows.
+    counted: bool,
+}
+
+impl CommandTag {
+    pub(super) const SELECT: Self = Self { verb: "SELECT", counted: true };
+    pub(super) const FETCH: Self = Self { verb: "FETCH", counted: true };
+    pub(super) const SHOW: Self = Self { verb: "SHOW", counted: false };
+    pub(super) const EXPLAIN: Self = Self { verb: "EXPLAIN", counted: false };
+
+    pub(crate) fn spell(self, rows: usize) -> String {
+        if self.counted { format!("{} {rows}", self.verb) } else { self.verb.into() }
+    }
+}
+
+/// The outcome of a statement.
+pub(crate) enum Outcome {
+    Rows(ResultRows, CommandTag),
+    Done(String),
+}
+
+impl Outcome {
+    pub(super) fn done(tag: &str) -> Self {
+        Self::Done(tag.into())
+    }
+}

@@ -1,0 +1,385 @@
+//! Literals of the types `uuid`, `json` and `jsonb`, which the planner does not have: `'…'::uuid`, `CAST(NULL AS json)`,
+//! `jsonb '…'`.
+//!
+//! Their text is read here, as Postgres does before it plans a statement, and each becomes the call of a function of
+//! [`literals`]. In statements that keep the types of their columns, such as CREATE VIEW, and in arguments of functions
+//! in FROM they stay as they are, and the planner refuses them.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{
+    self, CastKind, DataType, DollarQuotedString, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
+    SelectItem, SetExpr, TableFactor, TypedString, Value, ValueWithSpan, VisitMut, VisitorMut,
+};
+use datafusion_postgres::pgwire::api::Type;
+
+use crate::decode;
+use crate::sql::column_names::{fold, item_name};
+use crate::sql::literals;
+use crate::sql::rewrite::{call, is_named};
+use crate::wire::error_response::SqlError;
+
+/// Makes calls of the literals of a statement; returns true if there are any.
+///
+/// # Errors
+/// 22P02 and its like if a text is no value of its type.
+pub(crate) fn take(statement: &mut Statement) -> Result<bool, SqlError> {
+    match statement {
+        Statement::Statement(inner) => {
+            let inserts = match &**inner {
+                ast::Statement::Insert(_) => true,
+                ast::Statement::Query(_) | ast::Statement::Update(_) | ast::Statement::Delete(_) => false,
+                _ => return Ok(false),
+            };
+            let mut literals = LiteralCasts { inserts, depth: 0, arguments: 0, found: false };
+            match inner.visit(&mut literals) {
+                ControlFlow::Break(error) => Err(error),
+                ControlFlow::Continue(()) => Ok(literals.found),
+            }
+        }
+        Statement::Explain(explain) => take(&mut explain.statement),
+        _ => Ok(false),
+    }
+}
+
+struct LiteralCasts {
+    /// True if the outermost query is the source of an INSERT.
+    inserts: bool,
+    /// Queries around the next one.
+    depth: usize,
+    /// Functions in FROM around the next expression, which take any text.
+    arguments: usize,
+    found: bool,
+}
+
+impl VisitorMut for LiteralCasts {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        if self.depth > 0 {
+            name_outputs(&mut query.body);
+        }
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        self.depth -= 1;
+        // The rows of an INSERT have the types of its table's columns, each by itself.
+        if self.depth == 0 && self.inserts {
+            return ControlFlow::Continue(());
+        }
+        match unify(&mut query.body) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<SqlError> {
+        self.arguments += usize::from(is_function(table));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<SqlError> {
+        self.arguments -= usize::from(is_function(table));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if self.arguments > 0 {
+            return ControlFlow::Continue(());
+        }
+        if let Some(inner) = same_again(expr) {
+            *expr = inner;
+            return ControlFlow::Continue(());
+        }
+        let Some((kind, text)) = literal(expr) else { return ControlFlow::Continue(()) };
+        match read(&kind, text) {
+            Ok(read) => {
+                *expr = read;
+                self.found = true;
+                ControlFlow::Continue(())
+            }
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+fn is_function(table: &TableFactor) -> bool {
+    matches!(
+        table,
+        TableFactor::Table { args: Some(_), .. }
+            | TableFactor::Function { .. }
+            | TableFactor::TableFunction { .. }
+            | TableFactor::UNNEST { .. }
+    )
+}
+
+/// Returns the type and the text of a literal; no text for NULL.
+fn literal(expr: &Expr) -> Option<(Type, Option<&str>)> {
+    match expr {
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr: inner,
+            data_type,
+            array: false,
+            format: None,
+        } => Some((kind_of(data_type)?, constant(inner)?)),
+        Expr::TypedString(TypedString { data_type, value, uses_odbc_syntax: false }) => {
+            Some((kind_of(data_type)?, text_of(&value.value)?))
+        }
+        _ => None,
+    }
+}
+
+fn kind_of(data_type: &DataType) -> Option<Type> {
+    match data_type {
+        DataType::Uuid => Some(Type::UUID),
+        DataType::JSON => Some(Type::JSON),
+        DataType::JSONB => Some(Type::JSONB),
+        DataType::Custom(name, modifiers) if modifiers.is_empty() => {
+            let parts: Vec<_> = name.0.iter().map(|part| part.as_ident().map(fold)).collect::<Option<_>>()?;
+            let name = match parts.as_slice() {
+                [name] => name,
+                [schema, name] if schema == "pg_catalog" => name,
+                _ => return None,
+            };
+            literals::KINDS.into_iter().find(|kind| kind.name() == name.as_str())
+        }
+        _ => None,
+    }
+}
+
+/// Returns the text of a constant that has no type yet, or is cast to text.
+fn constant(expr: &Expr) -> Option<Option<&str>> {
+    match expr {
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr: inner,
+            data_type: DataType::Text | DataType::Varchar(None) | DataType::CharacterVarying(None),
+            array: false,
+            format: None,
+        } => constant(inner),
+        Expr::Nested(inner) => constant(inner),
+        _ => untyped(expr),
+    }
+}
+
+/// Returns the text of a constant that has no type yet.
+fn untyped(expr: &Expr) -> Option<Option<&str>> {
+    match expr {
+        Expr::Nested(inner) => untyped(inner),
+        Expr::Value(ValueWithSpan { value, .. }) => text_of(value),
+        _ => None,
+    }
+}
+
+fn text_of(value: &Value) -> Option<Option<&str>> {
+    match value {
+        Value::Null => Some(None),
+        Value::SingleQuotedString(text)
+        | Value::EscapedStringLiteral(text)
+        | Value::UnicodeStringLiteral(text)
+        | Value::DollarQuotedString(DollarQuotedString { value: text, .. }) => Some(Some(text)),
+        _ => None,
+    }
+}
+
+/// Returns the call for a text.
+fn read(kind: &Type, text: Option<&str>) -> Result<Expr, SqlError> {
+    let value = match text {
+        // The zone is that of times, of which there are none.
+        Some(text) => decode::from_text(kind, text, "UTC")?.try_as_str().flatten().map(str::to_owned),
+        None => None,
+    };
+    let argument = value.map_or(Value::Null, Value::SingleQuotedString);
+    Ok(call(&literals::function_name(kind), vec![Expr::value(argument)]))
+}
+
+/// Returns the type of a literal that is a call already.
+fn taken(expr: &Expr) -> Option<Type> {
+    match expr {
+        Expr::Nested(inner) => taken(inner),
+        Expr::Function(function) => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(_)))] = list.args.as_slice() else {
+                return None;
+            };
+            literals::KINDS.into_iter().find(|kind| is_named(function, &literals::function_name(kind)))
+        }
+        _ => None,
+    }
+}
+
+/// Takes the literal out of a cast to the type that it has.
+fn same_again(expr: &mut Expr) -> Option<Expr> {
+    let Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr: inner, data_type, array: false, format: None } =
+        expr
+    else {
+        return None;
+    };
+    let is_same = taken(inner)? == kind_of(data_type)?;
+    is_same.then(|| std::mem::replace(inner.as_mut(), Expr::value(Value::Null)))
+}
+
+/// Gives literals that are outputs of a query in another one their names, by which the query around it may call them. A
+/// name that is not the only one of its kind stays unknown.
+fn name_outputs(body: &mut SetExpr) {
+    match body {
+        SetExpr::SetOperation { left, .. } => name_outputs(left),
+        SetExpr::Select(select) => {
+            if !select.projection.iter().any(|item| matches!(item, SelectItem::UnnamedExpr(expr) if is_literal(expr))) {
+                return;
+            }
+            // Who knows what a star stands for?
+            let Some(names) = select.projection.iter().map(item_name).collect::<Option<Vec<_>>>() else { return };
+            let mut counts: HashMap<&str, usize> = HashMap::new();
+            names.iter().for_each(|name| *counts.entry(name).or_default() += 1);
+            for (item, name) in select.projection.iter_mut().zip(&names) {
+                if let SelectItem::UnnamedExpr(expr) = item
+                    && is_literal(expr)
+                    && counts.get(name.as_str()) == Some(&1)
+                {
+                    let expr = std::mem::replace(expr, Expr::value(Value::Null));
+                    *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name.as_str()) };
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_literal(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_literal(inner),
+        _ => literal(expr).is_some(),
+    }
+}
+
+/// Reads NULL and texts without a type in VALUES as literals of the type that others in their column have.
+fn unify(body: &mut SetExpr) -> Result<(), SqlError> {
+    match body {
+        SetExpr::SetOperation { left, right, .. } => {
+            unify(left)?;
+            unify(right)
+        }
+        SetExpr::Values(values) => {
+            for column in 0..values.rows.first().map_or(0, |row| row.content.len()) {
+                let mut cells = values.rows.iter().filter_map(|row| row.content.get(column));
+                let Some(kind) = cells.find_map(taken) else { continue };
+                for cell in values.rows.iter_mut().filter_map(|row| row.content.get_mut(column)) {
+                    let Some(text) = untyped(cell) else { continue };
+                    *cell = read(&kind, text)?;
+                }
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sql::parse::Parser;
+
+    use super::*;
+
+    const UUID: &str = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
+
+    /// Returns a statement with its literals as calls, and true if there are any.
+    fn rewritten(query: &str) -> Result<(String, bool), SqlError> {
+        let mut statement = Parser::default().parse(query)?.remove(0).statement;
+        let found = take(&mut statement)?;
+        Ok((statement.to_string(), found))
+    }
+
+    #[test]
+    fn literals_become_calls() {
+        for (written, read) in [
+            (format!("'{}'::uuid", UUID.to_uppercase()), format!("neuroql_literal_uuid('{UUID}')")),
+            (format!("CAST(('{{{UUID}}}') AS uuid)"), format!("neuroql_literal_uuid('{UUID}')")),
+            (format!("uuid '{}'", UUID.replace('-', "")), format!("neuroql_literal_uuid('{UUID}')")),
+            (format!("'{UUID}'::text::pg_catalog.uuid"), format!("neuroql_literal_uuid('{UUID}')")),
+            (format!("E'{UUID}'::\"uuid\"::uuid"), format!("neuroql_literal_uuid('{UUID}')")),
+            ("CAST(NULL AS uuid)".into(), "neuroql_literal_uuid(NULL)".into()),
+            ("$$[1, 2 ]$$::json".into(), "neuroql_literal_json('[1, 2 ]')".into()),
+            ("json '1'::text".into(), "neuroql_literal_json('1')::TEXT".into()),
+            ("jsonb '{\"b\":1,\"a\":2}'".into(), "neuroql_literal_jsonb('{\"a\": 2, \"b\": 1}')".into()),
+        ] {
+            let (found, any) = rewritten(&format!("SELECT {written}")).unwrap();
+            assert!(any, "{written}");
+            assert_eq!(found, format!("SELECT {read}"), "{written}");
+        }
+    }
+
+    #[test]
+    fn other_casts_stay() {
+        for query in [
+            "SELECT a::UUID FROM t",
+            "SELECT 1::JSON",
+            "SELECT '1'::VARCHAR(3)::JSON",
+            "SELECT '{}'::UUID[]",
+            "SELECT upper('x')::JSONB",
+            "SELECT 'a'::TEXT, DATE '2020-01-01'",
+            "SELECT * FROM search('toy', '1'::JSON) AS s",
+            "CREATE VIEW v AS SELECT '1'::JSON",
+            "CREATE TABLE t AS SELECT 'x'::UUID AS a",
+        ] {
+            assert_eq!(rewritten(query).unwrap(), (query.to_owned(), false));
+        }
+        // A value of one type as another.
+        let (found, _) = rewritten("SELECT '1'::json::jsonb").unwrap();
+        assert_eq!(found, "SELECT neuroql_literal_json('1')::JSONB");
+    }
+
+    #[test]
+    fn texts_that_are_no_values_are_refused() {
+        for (query, message) in [
+            ("SELECT 'x'::uuid", "invalid input syntax for type uuid: \"x\""),
+            ("SELECT 1 WHERE json '{x' IS NULL", "invalid input syntax for type json"),
+            ("INSERT INTO t VALUES (''::jsonb)", "invalid input syntax for type json"),
+        ] {
+            let error = rewritten(query).unwrap_err();
+            assert_eq!((&*error.sqlstate, error.message.as_str()), ("22P02", message), "{query}");
+        }
+    }
+
+    #[test]
+    fn outputs_of_inner_queries_are_named() {
+        for (written, read) in [
+            ("SELECT '1'::json", "SELECT neuroql_literal_json('1')"),
+            ("SELECT * FROM (SELECT '1'::json) t", "SELECT * FROM (SELECT neuroql_literal_json('1') AS \"json\") t"),
+            (
+                "WITH t AS (SELECT '1'::json, a FROM b UNION ALL SELECT '2'::json, a FROM b) SELECT json FROM t",
+                "WITH t AS (SELECT neuroql_literal_json('1') AS \"json\", a FROM b UNION ALL \
+                 SELECT neuroql_literal_json('2'), a FROM b) SELECT json FROM t",
+            ),
+            (
+                "SELECT * FROM (SELECT '1'::json, '2'::json) t",
+                "SELECT * FROM (SELECT neuroql_literal_json('1'), neuroql_literal_json('2')) t",
+            ),
+            (
+                "SELECT * FROM (SELECT '1'::json, * FROM b) t",
+                "SELECT * FROM (SELECT neuroql_literal_json('1'), * FROM b) t",
+            ),
+        ] {
+            assert_eq!(rewritten(written).unwrap().0, read);
+        }
+    }
+
+    #[test]
+    fn rows_have_one_type_in_a_column() {
+        for (written, read) in [
+            (
+                "VALUES (NULL, '1'), ('1'::json, '2')",
+                "VALUES (neuroql_literal_json(NULL), '1'), (neuroql_literal_json('1'), '2')",
+            ),
+            ("INSERT INTO t VALUES ('1'::json), ('x')", "INSERT INTO t VALUES (neuroql_literal_json('1')), ('x')"),
+        ] {
+            assert_eq!(rewritten(written).unwrap().0, read);
+        }
+        assert_eq!(rewritten("VALUES ('1'::json), ('x')").unwrap_err().sqlstate, "22P02");
+    }
+}
