@@ -1,6 +1,6 @@
 -- Neuron2Graph (arXiv 2305.19911): polysemantic neurons, whose graphs fall into parts that share no context. The paper
--- shows one of three languages in layer 3. Found: 130 and 208 graphs of layers 0 and 1 have three parts or more, and
--- these are less well explained. A part may be one token, which the paper would not count.
+-- shows one of three languages in layer 3. Found: 50 and 113 graphs of layers 0 and 1 have three parts or more, and
+-- those of layer 1 are less well explained. A part may be one node, which the paper would not count.
 SELECT layer, count(*) AS graphs,
        count(*) FILTER (WHERE parts = 1) AS of_one_part,
        count(*) FILTER (WHERE parts = 2) AS of_two,

@@ -389,7 +389,7 @@ pub(crate) struct Serve {
 #[derive(Debug, Args)]
 pub(crate) struct Query {
     /// SQL to run; - reads it from standard input
-    #[arg(required_unless_present = "file")]
+    #[arg(required_unless_present = "file", allow_hyphen_values = true)]
     pub(crate) sql: Option<String>,
     /// File with SQL to run, before the SQL given as an argument
     #[arg(short, long, value_name = "FILE")]
@@ -507,6 +507,16 @@ mod tests {
                 _ => String::new(),
             }
         );
+    }
+
+    #[test]
+    fn sql_may_begin_with_a_comment() {
+        let sql = "-- a comment\nSELECT 1";
+        for arguments in [["neuroql", "query", sql, "--format", "csv"], ["neuroql", "query", "--format", "csv", sql]] {
+            let Some(Command::Query(query)) = Arguments::try_parse_from(arguments).unwrap().command else { panic!() };
+            assert_eq!((query.sql.as_deref(), format!("{:?}", query.format)), (Some(sql), "Csv".to_owned()));
+        }
+        assert!(Arguments::try_parse_from(["neuroql", "query", "SELECT 1", "--no-such-option"]).is_err());
     }
 
     #[test]

@@ -235,6 +235,9 @@ fn cast(text: &str) -> (&'static str, String) {
             _ => ("22P02", format!("invalid input syntax for type {to}: \"{value}\"")),
         };
     }
+    if text.starts_with("Cannot cast to Decimal") && text.contains("Overflowing") {
+        return ("22003", format!("numeric field overflow: {text}"));
+    }
     let overflow = text.contains("out of range") || text.contains("too large");
     (if overflow { "22003" } else { "22P02" }, text.to_owned())
 }

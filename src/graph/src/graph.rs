@@ -14,7 +14,7 @@ pub const DEEPEST: usize = 4096;
 
 /// Greatest number of nodes of a graph with alternatives when it is [expanded](Graph::expanded): a few nodes with many
 /// alternatives above each other stand for very many.
-pub const MOST_EXPANDED: usize = 1 << 20;
+pub const MOST_EXPANDED: usize = 1 << 18;
 
 /// A token of a vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -223,15 +223,21 @@ impl Graph {
     /// The graph with a node for each token, which matches the same and predicts the same: nodes with alternatives and
     /// all below them are repeated. Borrowed if there are no alternatives.
     pub fn expanded(&self) -> Cow<'_, Self> {
-        if self.alternatives.is_empty() {
-            return Cow::Borrowed(self);
+        match self.alternatives.is_empty() {
+            true => Cow::Borrowed(self),
+            false => Cow::Owned(self.expand().0),
         }
+    }
+
+    /// Makes the [expanded](Self::expanded) graph, with the node that each of its nodes comes from.
+    pub(crate) fn expand(&self) -> (Self, Vec<u32>) {
         let top = self.nodes.len();
         let mut children: Vec<Vec<u32>> = vec![Vec::new(); top + 1];
         for (node, i) in self.nodes.iter().zip(0..) {
             children[node.parent.map_or(top, |parent| parent as usize)].push(i);
         }
         let mut nodes: Vec<Node> = Vec::with_capacity(self.expanded_len());
+        let mut origins: Vec<u32> = Vec::with_capacity(self.expanded_len());
         // Nodes to write, the next one last, with the new parent and the token, if it is not the node's own.
         let mut waiting: Vec<(u32, Option<u32>, Option<&Alternative>)> = Vec::new();
         let push = |waiting: &mut Vec<_>, above: usize, parent: Option<u32>| {
@@ -244,6 +250,7 @@ impl Graph {
         while let Some((old, parent, other)) = waiting.pop() {
             let node = &self.nodes[old as usize];
             push(&mut waiting, old as usize, Some(nodes.len() as u32));
+            origins.push(old);
             nodes.push(match other {
                 None => Node { parent, ..node.clone() },
                 Some(Alternative { token, importance, activation, support, .. }) => Node {
@@ -256,7 +263,7 @@ impl Graph {
                 },
             });
         }
-        Cow::Owned(Self { nodes, alternatives: Vec::new() })
+        (Self { nodes, alternatives: Vec::new() }, origins)
     }
 
     /// Returns true if the graph has no node: the neuron fires on nothing that is known.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use neuroql_graph::draw::{DrawOptions, Theme, dot, mermaid, svg, text};
-use neuroql_graph::{Display, DisplayKind, Graph, Node, Skip, Symbol, simplify};
+use neuroql_graph::{Alternative, Display, DisplayKind, Graph, Node, Skip, Symbol, Token, simplify};
 use proptest::prelude::*;
 
 /// The graph of patterns, each as it stands in a text.
@@ -264,6 +264,25 @@ fn an_svg_has_all_labels_and_tooltips() {
     // Activators stand in one column, right of all others.
     let bold = xml.descendants().filter(|node| node.attribute("stroke-width") == Some("3")).count();
     assert_eq!(bold, 6 + 1, "six complete patterns, one sign in the legend");
+}
+
+#[test]
+fn nodes_of_several_tokens_are_one_box() {
+    // (" of" | " in") before " the" and before " a", which predict other things.
+    let patterns = [("_of _the", 0.9), ("_of _a", 0.6)];
+    let trie = graph(&patterns.map(|(words, ends)| (pattern(words), ends)));
+    let other = |node| {
+        let token = Token { id: Some(7), text: " in".into() };
+        Alternative { node, token, importance: 0.5, activation: 0.5, support: 1 }
+    };
+    let sets = Graph::with_alternatives(trie.nodes().to_vec(), vec![other(1), other(3)]).unwrap();
+    let boxes = |graph: &Graph| -> Vec<Vec<String>> {
+        let tokens = |node: neuroql_graph::DisplayNode| node.tokens.iter().map(|t| t.token.text.to_string()).collect();
+        simplify(graph, 120).nodes.into_iter().map(tokens).collect()
+    };
+    assert_eq!(boxes(&sets), [vec![" the"], vec![" a"], vec![" of", " in"]]);
+    assert_eq!(boxes(&sets.expanded()), [vec![" the"], vec![" a"], vec![" of"], vec![" in"]]);
+    assert_eq!(text(&sets, &DrawOptions::default()), text(&sets.expanded(), &DrawOptions::default()));
 }
 
 #[test]

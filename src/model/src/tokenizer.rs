@@ -15,8 +15,8 @@ use cuts::Cuts;
 /// Bytes of a text up to which it is tokenized at once; longer ones are cut, if they may be.
 const PART: usize = 16 << 10;
 
-/// Greatest number of bytes that are tokenized at once, which takes a fraction of a second.
-const LARGEST_PART: usize = 1 << 20;
+/// Greatest number of bytes that are tokenized at once, which takes seconds.
+const LARGEST_PART: usize = 8 << 20;
 
 /// Bytes that tokenizing takes at most for each byte of a part: it keeps its words apart, and where each character comes
 /// from. Measured with tokenizers 0.23: 60 to 200 of words, white space or one long word, 300 to 440 of digits or full stops

@@ -382,10 +382,12 @@ impl ScalarUDFImpl for Negation {
             DataType::Int32 => integers::<Int32Type>(Operator::Minus, &zero, value, rows),
             DataType::Int64 => integers::<Int64Type>(Operator::Minus, &zero, value, rows),
             DataType::Float32 | DataType::Float64 => {
-                let negative = negated(&value.to_array(rows)?);
+                // A batch may have no rows, and a scalar has a value then, too.
                 Ok(match value {
-                    ColumnarValue::Array(_) => ColumnarValue::Array(negative),
-                    ColumnarValue::Scalar(_) => ColumnarValue::Scalar(ScalarValue::try_from_array(&negative, 0)?),
+                    ColumnarValue::Array(array) => ColumnarValue::Array(negated(array)),
+                    ColumnarValue::Scalar(scalar) => {
+                        ColumnarValue::Scalar(ScalarValue::try_from_array(&negated(&scalar.to_array()?), 0)?)
+                    }
                 })
             }
             other => exec_err!("{} of {other}", self.name()),

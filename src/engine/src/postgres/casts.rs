@@ -1,8 +1,10 @@
 //! Casts that Arrow does otherwise than Postgres.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 use std::sync::Arc;
 
+use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, ListArray, PrimitiveArray, StringArray,
 };
@@ -21,8 +23,10 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
+use super::instants::{cast_by_clocks, has_instants, is_utc, of_seconds};
 use super::refusal::{out_of_range, refusal, type_name, value_out_of_range};
 use super::types::{UNCONSTRAINED, length_of};
+use super::zones::shifted;
 use super::{arrays, bytea, moments, names, texts};
 
 /// Rule that turns a value into another type.
@@ -64,6 +68,12 @@ pub(super) enum CastRule {
     TextToInterval,
     /// A moment to one with fewer digits after the point.
     RoundMoment,
+    /// A date or local time to an instant, or an instant to a local time, by the clocks of the instant's zone.
+    ByClocks,
+    /// Seconds since 1970 to an instant.
+    SecondsToInstant,
+    /// An average of integers, which is a floating-point number here, to `numeric`.
+    AverageToNumeric,
     /// A moment or date as it is, of a year that has four digits and no era.
     PlainYear,
     /// Each element of an array.
@@ -105,6 +115,12 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
         (DataType::Decimal128(..), Float32 | Float64) => CastRule::NumericToFloat,
         (from, Date32 | DataType::Time64(_) | DataType::Timestamp(..)) if is_text(from) => CastRule::TextToMoment,
         (from, DataType::Interval(_)) if is_text(from) => CastRule::TextToInterval,
+        (Date32 | DataType::Date64 | DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone)))
+        | (DataType::Timestamp(_, Some(zone)), DataType::Timestamp(_, None))
+            if !is_utc(zone) =>
+        {
+            CastRule::ByClocks
+        }
         (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if unit(*to) < unit(*from) => CastRule::RoundMoment,
         (from, Binary) if is_text(from) => CastRule::TextToBytea,
         (from, List(_)) if is_text(from) => CastRule::TextToArray,
@@ -146,7 +162,7 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
 }
 
 /// Returns the type of the elements of an array, else the type itself.
-fn item_of(data_type: &DataType) -> &DataType {
+pub(super) fn item_of(data_type: &DataType) -> &DataType {
     match data_type {
         DataType::List(item) => item_of(item.data_type()),
         other => other,
@@ -185,6 +201,25 @@ pub(super) fn may_refuse_text(function: &ScalarUDF) -> bool {
                 | CastRule::TextToInterval
         )
     })
+}
+
+/// A constant text that clocks of the session are to show.
+pub(super) enum ReadByClocks<'a> {
+    Instant(&'a str),
+    /// A text of an array of instants.
+    Array,
+}
+
+/// Returns what a call reads by the clocks of the session, if it is such a cast of a constant.
+pub(super) fn read_by_clocks(call: &ScalarFunction) -> Option<ReadByClocks<'_>> {
+    let cast = call.func.inner().downcast_ref::<CastFunction>().filter(|cast| has_instants(cast.to.data_type()))?;
+    let Some(Expr::Literal(text, _)) = call.args.first() else { return None };
+    let text = text.try_as_str().flatten()?;
+    match cast.rule {
+        CastRule::TextToMoment => moments::is_local(text).then_some(ReadByClocks::Instant(text)),
+        CastRule::TextToArray => Some(ReadByClocks::Array),
+        _ => None,
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -286,6 +321,9 @@ impl CastFunction {
                 arrow_cast(&(Arc::new(texts.collect::<StringArray>()) as ArrayRef), target)
             }
             CastRule::RoundMoment => round_moment(array, target),
+            CastRule::ByClocks => cast_by_clocks(array, target),
+            CastRule::SecondsToInstant => of_seconds(array, target),
+            CastRule::AverageToNumeric => average_to_numeric(array, target),
             CastRule::PlainYear => plain_years(array),
             CastRule::Elements(rule) => {
                 let DataType::List(item) = target else { return exec_err!("{target} is not an array") };
@@ -444,7 +482,7 @@ fn numeric_to_float(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
 }
 
 /// Returns the number of units of a moment in a second.
-fn unit(of: TimeUnit) -> i64 {
+pub(super) fn unit(of: TimeUnit) -> i64 {
     match of {
         TimeUnit::Second => 1,
         TimeUnit::Millisecond => 1000,
@@ -463,7 +501,13 @@ fn text_to_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
         None => arrow_cast(&texts, to),
     };
     let DataType::Timestamp(to, zone) = target else { return read(target) };
-    let moments = read(&DataType::Timestamp(TimeUnit::Nanosecond, zone.clone()))?;
+    let moments = match zone {
+        Some(zone) if !is_utc(zone) => {
+            let readable = readable.as_ref().unwrap_or(&texts);
+            text_to_instant(texts.as_string(), readable.as_string(), Tz::from_str(zone)?)?
+        }
+        _ => read(&DataType::Timestamp(TimeUnit::Nanosecond, zone.clone()))?,
+    };
     let moments = moments.as_primitive::<TimestampNanosecondType>();
     let micros = moments.unary::<_, TimestampMicrosecondType>(|nanoseconds| {
         let (micros, rest) = (nanoseconds.div_euclid(1000), nanoseconds.rem_euclid(1000));
@@ -473,8 +517,40 @@ fn text_to_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     if unit(*to) < unit(TimeUnit::Microsecond) { round_moment(&micros, target) } else { arrow_cast(&micros, target) }
 }
 
+/// Reads texts of instants. One that says nothing of its distance from UTC is what clocks show: those of the zone that it names,
+/// else those of `zone`. `readable` are the same texts as Arrow reads them.
+fn text_to_instant(texts: &StringArray, readable: &StringArray, zone: Tz) -> Result<ArrayRef> {
+    let mut zones = Vec::with_capacity(texts.len());
+    let (mut locals, mut others) = (Vec::with_capacity(texts.len()), Vec::with_capacity(texts.len()));
+    for (text, readable) in texts.iter().zip(readable) {
+        let local = text.zip(readable).and_then(|(text, readable)| moments::local(text, readable));
+        others.push(readable.filter(|_| local.is_none()));
+        zones.push(local.as_ref().and_then(|(_, zone)| *zone).unwrap_or(zone));
+        locals.push(local.map(|(text, _)| text));
+    }
+    let read = |part: StringArray, zone: Option<Arc<str>>| {
+        let (part, to) = (Arc::new(part) as ArrayRef, DataType::Timestamp(TimeUnit::Nanosecond, zone));
+        // An error shows the text as it was written.
+        let written = |error| arrow_cast(&(Arc::new(texts.clone()) as ArrayRef), &to).err().unwrap_or(error);
+        arrow_cast(&part, &to).map_err(written)
+    };
+    let others = read(StringArray::from(others), Some("UTC".into()))?;
+    let others = others.as_primitive::<TimestampNanosecondType>();
+    let locals = read(StringArray::from(locals), None)?;
+    let locals = locals.as_primitive::<TimestampNanosecondType>();
+    let each = |(row, zone): (usize, Tz)| match locals.is_valid(row) {
+        true => {
+            let instant = shifted(locals.value(row), unit(TimeUnit::Nanosecond), zone, false);
+            instant.map(Some).ok_or_else(|| refusal("22008", "timestamp out of range"))
+        }
+        false => Ok(others.is_valid(row).then(|| others.value(row))),
+    };
+    let found = zones.into_iter().enumerate().map(each).collect::<Result<PrimitiveArray<TimestampNanosecondType>>>()?;
+    Ok(Arc::new(found))
+}
+
 /// Rounds moments; halves go away from the year 2000, from which Postgres counts.
-fn round_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+pub(super) fn round_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     let (DataType::Timestamp(from, _), DataType::Timestamp(to, zone)) = (array.data_type(), target) else {
         return exec_err!("{target} is not a timestamp");
     };
@@ -501,6 +577,29 @@ fn double_to_real(array: &ArrayRef) -> Result<ArrayRef> {
         Ok(real)
     })?;
     Ok(Arc::new(reals))
+}
+
+/// Converts averages of integers, of which Postgres knows more digits than a `double precision` has. Those with few digits are
+/// exact, and others as far as 15 digits go.
+fn average_to_numeric(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    const SURE: usize = 15;
+    let DataType::Decimal128(precision, scale) = target else { return exec_err!("{target} is not numeric") };
+    let is_unconstrained = (*precision, *scale) == UNCONSTRAINED;
+    for average in array.as_primitive::<Float64Type>().iter().flatten() {
+        let shortest = format!("{average:e}");
+        let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+        let whole = exponent.parse::<i64>().unwrap_or(0).max(-1) + 1;
+        let is_short = mantissa.bytes().filter(u8::is_ascii_digit).count() <= SURE;
+        if !is_short && (is_unconstrained || whole + i64::from(*scale) > SURE as i64) {
+            let message = "the average of integers is double precision here, which has too few digits; average them as \
+                           numeric, as in avg(x::numeric(20, 0))";
+            return Err(refusal("0A000", message));
+        }
+    }
+    match is_unconstrained {
+        true => to_numeric(array, target),
+        false => arrow_cast(&(Arc::new(sure_digits(array)) as ArrayRef), target),
+    }
 }
 
 /// Writes the 15 digits that a `double precision` is sure of, or the 6 of a `real`, which Postgres turns into a

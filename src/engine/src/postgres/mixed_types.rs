@@ -22,6 +22,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use super::exists::quantified;
+use super::instants::is_utc;
 use super::refusal::{refusal, type_name};
 use super::rules::each_expression;
 use super::types::UNCONSTRAINED;
@@ -240,10 +241,6 @@ fn at(zone: &str, instant: &DataType, unit: TimeUnit) -> Vec<DataType> {
     types
 }
 
-fn is_utc(zone: &str) -> bool {
-    matches!(zone, "UTC" | "+00:00")
-}
-
 fn check_pair(what: &str, one: &DataType, other: &DataType) -> Result<()> {
     match (class(one), class(other)) {
         (Class::Other | Class::List, _) | (_, Class::Other | Class::List) => {}
@@ -323,6 +320,14 @@ fn matched(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr
             };
             Ok(Transformed::yes(binary_expr(cast_to(*left, of_left), op, cast_to(*right, of_right))))
         }
+        // The difference of an instant and what clocks show is that of two instants.
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) if !is_utc(zone) => {
+            let types = left.get_type(schema).ok().zip(right.get_type(schema).ok());
+            let (of_left, of_right) = types.and_then(|(left, right)| instants(&left, &right, zone)).unwrap_or_default();
+            let changed = !of_left.is_empty() || !of_right.is_empty();
+            let difference = binary_expr(cast_to(*left, of_left), Operator::Minus, cast_to(*right, of_right));
+            Ok(Transformed::new_transformed(difference, changed))
+        }
         Expr::InList(InList { expr, list, negated })
             if !expr.is_volatile() && list.iter().any(|item| sides(&expr, item, schema, zone).is_some()) =>
         {
@@ -363,7 +368,7 @@ fn in_case(mut case: Case, schema: &DFSchema, zone: &str) -> Result<Transformed<
 }
 
 /// Matches the arguments of COALESCE and its like, and the elements of an array. The planner has decided their type, so that
-/// values of others are refused.
+/// other values than numbers are refused.
 fn arguments(call: &mut ScalarFunction, schema: &DFSchema, zone: &str) -> Result<bool> {
     let name = if call.name() == "make_array" { "array" } else { call.name() }.to_owned();
     let Some(values) = call.args.iter().map(|arg| Beside::of(arg, schema)).collect::<Option<Vec<_>>>() else {
@@ -375,6 +380,7 @@ fn arguments(call: &mut ScalarFunction, schema: &DFSchema, zone: &str) -> Result
         match &value.data_type {
             _ if types.is_empty() => continue,
             DataType::Timestamp(..) => {}
+            found if found.is_numeric() => {}
             _ if value.known == Known::Text => {}
             other => {
                 let beside =
@@ -450,15 +456,17 @@ fn compared_as(left: &Beside, right: &Beside, zone: &str) -> Option<(Vec<DataTyp
         };
         return Some((double(left), double(right)));
     }
-    if is_utc(zone) {
-        return None;
-    }
+    if is_utc(zone) { None } else { instants(&left.data_type, &right.data_type, zone) }
+}
+
+/// Returns the types by which one of two values, which clocks of a zone show, is made an instant as the other is.
+fn instants(left: &DataType, right: &DataType, zone: &str) -> Option<(Vec<DataType>, Vec<DataType>)> {
     let local = |side: &DataType| match side {
         DataType::Date32 | DataType::Date64 => Some(TimeUnit::Nanosecond),
         DataType::Timestamp(unit, None) => Some(*unit),
         _ => None,
     };
-    match (&left.data_type, &right.data_type) {
+    match (left, right) {
         (moment, instant @ DataType::Timestamp(_, Some(_))) => {
             local(moment).map(|unit| (at(zone, instant, unit), Vec::new()))
         }

@@ -8,13 +8,18 @@
 mod delegate;
 
 mod arithmetic;
+mod array_keys;
 mod arrays;
+mod assignments;
 mod average;
+mod averages;
 mod bytea;
 mod bytes;
 mod casts;
 mod characters;
+mod constants;
 mod contains;
+mod counts;
 mod decimal;
 mod doubles;
 mod encodings;
@@ -23,6 +28,7 @@ mod extremes;
 mod filters;
 pub mod floats;
 mod functions;
+mod instants;
 mod integers;
 mod laterals;
 mod letters;
@@ -40,6 +46,7 @@ mod patterns;
 mod quotients;
 mod refusal;
 mod removals;
+mod rounding;
 mod rules;
 mod signed;
 pub(crate) mod sizes;
@@ -55,6 +62,7 @@ mod zones;
 
 use std::sync::Arc;
 
+pub use constants::local_constants;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
@@ -62,15 +70,18 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
+pub use instants::in_zone;
 pub use moments::zone_hours;
 pub use refusal::Refusal;
 pub use types::PostgresTypes;
 
 use characters::CharacterFunction;
 use contains::ArrayContains;
+use counts::TextCount;
 use doubles::DoubleFunction;
 use encodings::Encode;
 use functions::{ArrayHas, FiniteFunction, Levenshtein, RenamedFunction};
+use instants::DateTrunc;
 use integers::IntegerFunction;
 use letters::CaseFunction;
 use parts::DatePart;
@@ -121,6 +132,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     context.register_udf(Levenshtein::of(found.udf("levenshtein")?));
     context.register_udf(DatePart::numeric(found.udf("date_part")?));
     context.register_udf(DatePart::double(found.udf("date_part")?));
+    context.register_udf(DateTrunc::of(found.udf("date_trunc")?));
     context.register_udf(zones::time_zone());
     let any = found.udf("array_has_any")?;
     let substr = Arc::new(bytes::ByteaFunction::of(found.udf("substr")?));
@@ -130,8 +142,11 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     for name in ["upper", "lower", "initcap"] {
         context.register_udf(CaseFunction::of(found.udf(name)?));
     }
-    for name in ["substr", "octet_length"] {
-        context.register_udf(bytes::ByteaFunction::of(found.udf(name)?));
+    context.register_udf(bytes::ByteaFunction::of(found.udf("substr")?));
+    let octets = Arc::new(bytes::ByteaFunction::of(found.udf("octet_length")?));
+    context.register_udf(TextCount::of(octets));
+    for name in ["bit_length", "character_length", "regexp_count", "regexp_instr", "strpos"] {
+        context.register_udf(TextCount::of(found.udf(name)?));
     }
     for name in ["regexp_match", "regexp_replace"] {
         context.register_udf(matches::RegexpFunction::of(found.udf(name)?));
@@ -180,8 +195,9 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         Arc::new(rules::RewriteArithmetic) as _,
         Arc::new(zeros::NormalizeZeroKeys) as _,
     ]);
+    let (part, position) = (state.read().udf("extract").ok(), state.read().udf("strpos").ok());
     let mut planners: Vec<Arc<dyn ExprPlanner>> =
-        vec![Arc::new(operators::OperatorTypePlanner { part: state.read().udf("extract").ok(), any, substr })];
+        vec![Arc::new(operators::OperatorTypePlanner { part, position, any, substr })];
     planners.extend(found.expr_planners().iter().cloned());
     let changed = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_analyzer_rules(before)

@@ -57,6 +57,25 @@ pub(super) fn readable(texts: &StringArray, to: &DataType) -> Result<Option<Arra
     Ok(changed.then(|| Arc::new(written) as ArrayRef))
 }
 
+/// Returns true if a text of an instant says what clocks show, and not of which zone they are.
+pub(super) fn is_local(text: &str) -> bool {
+    Parts::of_moment(text.trim_matches(is_space)).is_some_and(|parts| parts.zone.is_empty())
+}
+
+/// Returns what a text of an instant says that clocks show, with the zone if it names one; `None` if it says how far that is from
+/// UTC, or is of another form. `readable` is the text as Arrow reads it.
+pub(super) fn local(text: &str, readable: &str) -> Option<(String, Option<Tz>)> {
+    let Parts { zone, .. } = Parts::of_moment(text.trim_matches(is_space))?;
+    if zone.is_empty() {
+        return Some((readable.into(), None));
+    }
+    if zone.starts_with(['+', '-']) || zone_hours(zone).is_some() {
+        return None;
+    }
+    let clock = readable.strip_suffix(zone)?.trim_end();
+    Some((clock.into(), Some(Tz::from_str(zone).ok()?)))
+}
+
 /// Returns a text with the seconds that Arrow requires, and with a zone only if the type has one; `None` if Arrow reads
 /// the text as it is, or if the text is of another form.
 fn rewritten(text: &str, to: &DataType) -> Result<Option<String>> {
@@ -267,6 +286,25 @@ mod tests {
             ("2024-02-29 +99", "22009"),
         ] {
             assert_eq!(read(text, &instant), becomes, "{text}");
+        }
+    }
+
+    #[test]
+    fn clocks_are_those_of_a_zone() {
+        let instant = DataType::Timestamp(TimeUnit::Nanosecond, Some("Asia/Tokyo".into()));
+        let of = |text: &str| local(text, &read(text, &instant));
+        for (text, shown, is_named) in [
+            ("2024-02-29", "2024-02-29", false),
+            (" 2024-02-29 1:00 ", "2024-02-29 01:00:00", false),
+            ("2024-02-29T01:00:00.5", "2024-02-29T01:00:00.5", false),
+            ("2024-02-29 Europe/Berlin", "2024-02-29 00:00:00", true),
+            ("2024-02-29 01:00:00.5 Europe/Berlin", "2024-02-29 01:00:00.5", true),
+        ] {
+            let (clock, zone) = of(text).unwrap();
+            assert_eq!((clock.as_str(), zone.is_some()), (shown, is_named), "{text}");
+        }
+        for text in ["2024-02-29 01:00+02", "2024-02-29 PST", "2024-02-29T01:00:00Z", "abc", ""] {
+            assert!(of(text).is_none(), "{text}");
         }
     }
 

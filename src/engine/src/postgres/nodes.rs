@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{JoinType, NullEquality};
+use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::error::Result;
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{
-    Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, Operator, Sort, binary_expr, lit,
-};
+use datafusion::logical_expr::{Distinct, DistinctOn, Expr, ExprSchemable, LogicalPlan, Operator, binary_expr, lit};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::utils::UNNEST_PLACEHOLDER;
 
+use super::array_keys::{as_bytes, order_by_bytes};
 use super::functions;
 use super::refusal::refusal;
 use super::rules::expressions_of_node;
@@ -26,7 +26,10 @@ const ALL_ROWS: i64 = 1 << 40;
 pub(super) fn rewrite_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let mut on = match plan {
         LogicalPlan::Distinct(Distinct::On(on)) => on,
-        LogicalPlan::Sort(sort) => return check_order(sort).map(|sort| Transformed::no(LogicalPlan::Sort(sort))),
+        LogicalPlan::Sort(mut sort) => {
+            let changed = order_by_bytes(&mut sort.expr, sort.input.schema());
+            return Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), changed));
+        }
         LogicalPlan::Limit(mut limit) if limit.skip.is_some() && limit.fetch.is_none() && is_sorted(&limit.input) => {
             limit.fetch = Some(Box::new(lit(ALL_ROWS)));
             return Ok(Transformed::yes(LogicalPlan::Limit(limit)));
@@ -43,7 +46,10 @@ pub(super) fn rewrite_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan
         let zero = match key.get_type(&schema)? {
             DataType::Float32 => lit(0f32),
             DataType::Float64 => lit(0f64),
-            _ => continue,
+            _ => {
+                changed |= as_bytes(key, &schema);
+                continue;
+            }
         };
         *key = binary_expr(std::mem::take(key), Operator::Plus, zero);
         changed = true;
@@ -65,19 +71,6 @@ pub(super) fn rewrite_order(plan: LogicalPlan) -> Result<Transformed<LogicalPlan
     }
     let on = DistinctOn::try_new(on.on_expr, outputs, on.sort_expr, on.input)?;
     Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
-}
-
-/// Checks that arrays are in an order in which a NULL among their elements stands where one in their place would.
-fn check_order(sort: Sort) -> Result<Sort> {
-    for key in &sort.expr {
-        let is_list = matches!(key.expr.get_type(sort.input.schema()), Ok(DataType::List(_)));
-        if is_list && key.asc == key.nulls_first {
-            let message = "ORDER BY of arrays with NULLS FIRST (or DESC NULLS LAST) is not supported; order by their \
-                           elements";
-            return Err(refusal("0A000", message));
-        }
-    }
-    Ok(sort)
 }
 
 fn is_sorted(plan: &LogicalPlan) -> bool {
@@ -117,21 +110,34 @@ pub(super) fn check_grouping_sets(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// Checks that no day is cut to its month or year where it begins elsewhere than in UTC: Postgres makes it an instant first.
-pub(super) fn check_days(plan: &LogicalPlan) -> Result<()> {
-    let schema = merge_schema(&plan.inputs());
-    plan.apply_expressions(|expr| {
-        expr.apply(|part| match part {
-            Expr::ScalarFunction(call)
-                if call.name() == "date_trunc"
-                    && matches!(call.args.get(1).map(|day| day.get_type(&schema)), Some(Ok(DataType::Date32))) =>
-            {
-                let message = "date_trunc of date is supported in the time zone UTC only; cast it to timestamp";
-                Err(refusal("0A000", message))
+/// Checks that no array of arrays is unnested: Postgres has a row for each element of the inner ones.
+pub(super) fn check_unnested(plan: &LogicalPlan) -> Result<()> {
+    let LogicalPlan::Unnest(unnest) = plan else { return Ok(()) };
+    for (index, _) in &unnest.list_type_columns {
+        let mut data_type = unnest.input.schema().field(*index).data_type();
+        let same = unnest.list_type_columns.iter().filter(|(other, _)| other == index);
+        for _ in 0..same.map(|(_, list)| list.depth).max().unwrap_or(1) {
+            if let DataType::List(item) = data_type {
+                data_type = item.data_type();
             }
-            _ => Ok(TreeNodeRecursion::Continue),
-        })
-    })?;
+        }
+        if data_type.is_list() {
+            let message = "unnest of an array of arrays is not supported; unnest the array of all elements, flatten(…)";
+            return Err(refusal("0A000", message));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that no aggregate compares arrays of arrays, which DataFusion fails to.
+pub(super) fn check_nested_arrays(call: &AggregateFunction, schema: &DFSchema) -> Result<()> {
+    let name = call.func.name();
+    let is_nested = |arg: &Expr| matches!(arg.get_type(schema), Ok(DataType::List(item)) if item.data_type().is_list());
+    if (call.params.distinct || matches!(name, "min" | "max")) && call.params.args.iter().any(is_nested) {
+        let distinct = if call.params.distinct { "DISTINCT " } else { "" };
+        let message = format!("{name}({distinct}…) of arrays of arrays is not supported; use flatten(…)");
+        return Err(refusal("0A000", message));
+    }
     Ok(())
 }
 

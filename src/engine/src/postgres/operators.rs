@@ -23,6 +23,8 @@ use super::refusal::{refusal, type_name};
 pub(super) struct OperatorTypePlanner {
     /// The function that EXTRACT is planned as.
     pub(super) part: Option<Arc<ScalarUDF>>,
+    /// The function that POSITION is planned as.
+    pub(super) position: Option<Arc<ScalarUDF>>,
     /// True if two arrays have an element in common.
     pub(super) any: Arc<ScalarUDF>,
     /// The function that SUBSTRING is planned as.
@@ -130,6 +132,13 @@ impl ExprPlanner for OperatorTypePlanner {
 
     fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         Ok(PlannerResult::Planned(self.substr.call(args)))
+    }
+
+    fn plan_position(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        match &self.position {
+            Some(position) => Ok(PlannerResult::Planned(position.call(args))),
+            None => Ok(PlannerResult::Original(args)),
+        }
     }
 
     fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {

@@ -3,37 +3,42 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
+use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, GroupingSet, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, Union, WriteOp, binary_expr,
-    cast, lit,
+    Expr, ExprSchemable, GroupingSet, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, Union, WindowFrameBound,
+    WindowFrameUnits, binary_expr, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use super::PARTIAL;
 use super::arithmetic::{checked, checked_negation, is_checked, is_division};
+use super::array_keys::order_by_bytes;
+use super::assignments::{assignment, copied_in_zone};
+use super::averages::averages_as_numeric;
 use super::casts::{CastRule, cast_by, may_refuse_text, rule};
 use super::contains::{ArrayContains, is_contains};
 use super::functions::{ArrayHas, is_array_has};
+use super::instants::{has_instants, in_zone};
 use super::mixed_types::check_text_function;
 use super::nodes::{
-    check_days, check_grouping_sets, check_rows_kept, check_series, check_subscripts, predicates_as_outputs,
-    rewrite_order,
+    check_grouping_sets, check_nested_arrays, check_rows_kept, check_series, check_subscripts, check_unnested,
+    predicates_as_outputs, rewrite_order,
 };
 use super::nulls::{arrays_compared, minding, rows_compared};
 use super::operators::{as_integer, is_text_constant};
 use super::patterns::{found, is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
+use super::templates::templated;
 use super::types::length_of;
-use super::{decimal, functions, spans, templates};
+use super::{functions, instants, rounding, spans};
 
 /// Rewrites before types are coerced: operators that DataFusion plans otherwise than they are meant.
 #[derive(Debug)]
@@ -45,17 +50,16 @@ impl AnalyzerRule for RewriteOperators {
     }
 
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
-        let is_utc = config.execution.time_zone.as_deref().is_none_or(|zone| matches!(zone, "UTC" | "+00:00"));
+        let zone = config.execution.time_zone.as_deref().unwrap_or("UTC");
         plan.apply_with_subqueries(|plan| {
             check_rows_kept(plan)?;
             check_grouping_sets(plan)?;
-            if !is_utc {
-                check_days(plan)?;
-            }
+            check_unnested(plan)?;
             check_series(plan).map(|()| TreeNodeRecursion::Continue)
         })?;
+        let plan = averages_as_numeric(plan)?;
         let plan = plan.transform_up_with_subqueries(rewrite_order).data()?;
-        each_expression(plan, operator)
+        each_expression(plan, |expr, schema| operator(expr, schema, zone))
     }
 }
 
@@ -68,12 +72,14 @@ impl AnalyzerRule for RewriteArithmetic {
         "postgres_values"
     }
 
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+        let zone = config.execution.time_zone.as_deref().unwrap_or("UTC");
         plan.apply_with_subqueries(|plan| check_subscripts(plan).map(|()| TreeNodeRecursion::Continue))?;
         let plan = plan.transform_up_with_subqueries(assignment).data()?;
+        let plan = copied_in_zone(plan, zone)?;
         let marked = plan.transform_up_with_subqueries(predicates_as_outputs)?;
         let plan = if marked.transformed { with_current_schemas(marked.data)? } else { marked.data };
-        each_expression(plan, value)
+        each_expression(plan, |expr, schema| value(expr, schema, zone))
     }
 }
 
@@ -165,9 +171,11 @@ fn keys_of_set(
     Ok(Transformed::new_transformed(Expr::GroupingSet(set), changed))
 }
 
-fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    if let Expr::ScalarFunction(call) = &expr {
-        check_text_function(call, schema)?;
+fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    match &expr {
+        Expr::ScalarFunction(call) => check_text_function(call, schema)?,
+        Expr::AggregateFunction(call) => check_nested_arrays(call, schema)?,
+        _ => {}
     }
     match expr {
         Expr::SimilarTo(Like { negated, expr, pattern, escape_char, case_insensitive: _ }) => {
@@ -322,33 +330,62 @@ fn operator(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 && matches!(function.args.get(1).map(|day| day.get_type(schema)), Some(Ok(DataType::Date32))) =>
         {
             let day = std::mem::replace(&mut function.args[1], lit(false));
-            function.args[1] = cast(day, DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into())));
+            function.args[1] = cast(day, DataType::Timestamp(TimeUnit::Nanosecond, Some(zone.into())));
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
-        Expr::ScalarFunction(mut function) if function.name() == "round" && function.args.len() == 2 => {
-            let [number, places] = &function.args[..] else {
-                return Ok(Transformed::no(Expr::ScalarFunction(function)));
-            };
-            if let Some(rounded) = decimal::rounded(number, places) {
-                return Ok(Transformed::yes(rounded));
+        Expr::ScalarFunction(function) if matches!(function.name(), "round" | "trunc") && function.args.len() == 2 => {
+            rounding::to_places(function, schema)
+        }
+        // A `numeric` beside a floating-point number is one, which it was not when the quotient was planned.
+        Expr::ScalarFunction(mut function)
+            if is_quotient(&function.func)
+                && function
+                    .args
+                    .iter()
+                    .any(|side| matches!(side.get_type(schema), Ok(found) if found.is_floating())) =>
+        {
+            let mut side = || cast(function.args.pop().unwrap_or_default(), DataType::Float64);
+            let (right, left) = (side(), side());
+            Ok(Transformed::yes(binary_expr(left, Operator::Divide, right)))
+        }
+        // Of a boolean itself, and of no text that was made of it.
+        Expr::ScalarFunction(mut function)
+            if matches!(function.name(), "concat" | "concat_ws")
+                && function.args.iter().any(|arg| matches!(arg.get_type(schema), Ok(DataType::Boolean))) =>
+        {
+            for arg in &mut function.args {
+                if arg.get_type(schema)? == DataType::Boolean {
+                    let cast = Cast::new_from_field(Box::new(std::mem::take(arg)), text_field());
+                    *arg = cast_by(CastRule::BooleanOut, cast);
+                }
             }
-            // The type of the result follows from a literal, and must not change when the cast is evaluated.
-            let Expr::Cast(Cast { expr: count, field }) = places else {
-                return Ok(Transformed::no(Expr::ScalarFunction(function)));
-            };
-            let (Expr::Literal(count, _), DataType::Int32) = (&**count, field.data_type()) else {
-                return Ok(Transformed::no(Expr::ScalarFunction(function)));
-            };
-            function.args[1] = Expr::Literal(count.cast_to(&DataType::Int32)?, None);
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
-        // Whole numbers have no digits after the point.
+        Expr::AggregateFunction(mut call) => {
+            // The order of a DISTINCT is that of its argument.
+            let changed = !call.params.distinct && order_by_bytes(&mut call.params.order_by, schema);
+            Ok(Transformed::new_transformed(Expr::AggregateFunction(call), changed))
+        }
+        Expr::WindowFunction(mut call) => {
+            let changed = order_by_bytes(&mut call.params.order_by, schema);
+            let frame = &mut call.params.window_frame;
+            if changed && frame.units == WindowFrameUnits::Range {
+                let has_offset =
+                    |bound: &WindowFrameBound| !bound.is_unbounded() && !matches!(bound, WindowFrameBound::CurrentRow);
+                if has_offset(&frame.start_bound) || has_offset(&frame.end_bound) {
+                    return Err(refusal("0A000", "RANGE with an offset is not supported for arrays"));
+                }
+                // Without offsets, rows of the same key are a range as they are a group.
+                frame.units = WindowFrameUnits::Groups;
+            }
+            Ok(Transformed::new_transformed(Expr::WindowFunction(call), changed))
+        }
         Expr::ScalarFunction(function)
             if matches!(function.name(), "floor" | "ceil" | "trunc" | "round")
                 && function.args.len() == 1
                 && matches!(function.args[0].get_type(schema), Ok(DataType::Decimal128(_, scale)) if scale > 0) =>
         {
-            Ok(Transformed::yes(cast(Expr::ScalarFunction(function), DataType::Decimal128(38, 0))))
+            rounding::to_whole(function, schema)
         }
         Expr::ScalarFunction(function) if function.name() == "array_has_all" && !is_contains(&function.func) => {
             let func = Arc::new(ArrayContains::of(function.func));
@@ -397,9 +434,28 @@ fn row_of(expr: &Expr) -> Option<&[Expr]> {
     }
 }
 
-fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+/// Rewrites a value. Functions of what clocks show see instants in the zone of the session.
+fn value(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    let mut call = match expr {
+        Expr::ScalarFunction(call) if instants::is_of_clocks(&call) => call,
+        other => return value_of(other, schema, zone),
+    };
+    let planned = Expr::ScalarFunction(call.clone()).get_type(schema)?;
+    let mut changed = false;
+    for arg in &mut call.args {
+        changed |= instants::localize(arg, schema, zone)?;
+    }
+    let value = value_of(Expr::ScalarFunction(call), schema, zone)?;
+    if !changed {
+        return Ok(value);
+    }
+    let is_planned = value.data.get_type(schema)? == planned;
+    Ok(Transformed::yes(if is_planned { value.data } else { cast(value.data, planned) }))
+}
+
+fn value_of(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
     match expr {
-        Expr::BinaryExpr(binary) => arithmetic(binary, schema),
+        Expr::BinaryExpr(binary) => arithmetic(binary, schema, zone),
         Expr::Negative(inner) => {
             let is_float = matches!(inner.get_type(schema)?, DataType::Float32 | DataType::Float64);
             if is_float && !is_constant_number(&inner)
@@ -409,7 +465,29 @@ fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             Ok(Transformed::no(Expr::Negative(inner)))
         }
-        Expr::Cast(cast) => cast_of(cast, schema),
+        Expr::Cast(cast) => cast_of(cast, schema, zone),
+        Expr::TryCast(mut cast) if !instants::has_instants(cast.field.data_type()) => {
+            let changed = instants::localize(&mut cast.expr, schema, zone)?;
+            Ok(Transformed::new_transformed(Expr::TryCast(cast), changed))
+        }
+        // A frame that reaches a day back is of days of these clocks.
+        Expr::WindowFunction(mut call) => {
+            let mut changed = false;
+            for key in &mut call.params.order_by {
+                changed |= instants::localize(&mut key.expr, schema, zone)?;
+            }
+            Ok(Transformed::new_transformed(Expr::WindowFunction(call), changed))
+        }
+        Expr::ScalarFunction(mut function)
+            if function.name() == "to_timestamp"
+                && function.args.len() == 1
+                && matches!(function.args[0].get_type(schema), Ok(found) if found.is_numeric()) =>
+        {
+            let instant = Expr::ScalarFunction(function.clone()).get_type(schema)?;
+            let seconds = Cast::new(Box::new(function.args.remove(0)), DataType::Float64);
+            let seconds = cast_of(seconds, schema, zone)?.data;
+            Ok(Transformed::yes(cast_by(CastRule::SecondsToInstant, Cast::new(Box::new(seconds), instant))))
+        }
         Expr::ScalarFunction(function) if function.name() == "round" && function.args.len() == 1 => {
             let [number] = &function.args[..] else { return Ok(Transformed::no(Expr::ScalarFunction(function))) };
             let data_type = number.get_type(schema)?;
@@ -449,13 +527,6 @@ fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let name = function.name();
             Err(refusal("0A000", format!("{name} of arrays is not supported; compare them in a CASE")))
         }
-        Expr::ScalarFunction(function) if matches!(function.name(), "concat" | "concat_ws") => {
-            let args = function.args.into_iter().map(|arg| boolean_out(arg, schema)).collect::<Result<Vec<_>>>()?;
-            let changed = args.iter().any(|(_, changed)| *changed);
-            let args = args.into_iter().map(|(arg, _)| arg).collect();
-            let function = Expr::ScalarFunction(ScalarFunction { func: function.func, args });
-            Ok(if changed { Transformed::yes(function) } else { Transformed::no(function) })
-        }
         // A simple CASE is not taken apart into ANDs and ORs, which would evaluate all of it for every row.
         Expr::Case(Case { expr: None, when_then_expr, else_expr })
             if when_then_expr.iter().any(|(_, then)| may_fail(then, schema))
@@ -472,7 +543,7 @@ fn value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
-fn arithmetic(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn arithmetic(binary: BinaryExpr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
     if matches!(binary.op, Operator::And | Operator::Or) {
         return Ok(guarded(binary, schema));
     }
@@ -481,6 +552,9 @@ fn arithmetic(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>
         let span = |side: Box<Expr>| Box::new(spans::span(*side));
         let spans = BinaryExpr { left: span(binary.left), op: binary.op, right: span(binary.right) };
         return Ok(Transformed::yes(Expr::BinaryExpr(spans)));
+    }
+    if let Some(moved) = instants::moved(&binary, (&left, &right), zone) {
+        return Ok(Transformed::yes(moved));
     }
     if binary.op == Operator::Minus {
         let interval = DataType::Interval(IntervalUnit::MonthDayNano);
@@ -565,54 +639,36 @@ fn guarded(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
     Transformed::yes(plain(left, Box::new(rest)))
 }
 
-/// Returns `to_char` with the template translated from Postgres' language, unless it is one of chrono's.
-fn templated(mut function: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let template = match function.args.get(1) {
-        Some(Expr::Literal(template, _)) => template.try_as_str().flatten().map(str::to_owned),
-        Some(_) => {
-            let message = "to_char with a template that is not a constant is not supported";
-            return Err(refusal("0A000", message));
-        }
-        None => None,
-    };
-    match template {
-        Some(template) if !template.contains('%') => {
-            function.args[1] = lit(templates::translated(&template)?);
-            let moment = std::mem::take(&mut function.args[0]);
-            function.args[0] = match moment.get_type(schema)? {
-                data_type @ (DataType::Date32 | DataType::Timestamp(..)) => {
-                    cast_by(CastRule::PlainYear, Cast::new(Box::new(moment), data_type))
-                }
-                _ => moment,
-            };
-            Ok(Transformed::yes(Expr::ScalarFunction(function)))
-        }
-        _ => Ok(Transformed::no(Expr::ScalarFunction(function))),
-    }
-}
-
-/// Returns an argument whose text is that of the output function of its type.
-fn boolean_out(arg: Expr, schema: &DFSchema) -> Result<(Expr, bool)> {
-    match arg {
-        Expr::Cast(cast) if cast.expr.get_type(schema)? == DataType::Boolean => {
-            Ok((cast_by(CastRule::BooleanOut, Cast { field: text_field(), ..cast }), true))
-        }
-        other => Ok((other, false)),
-    }
-}
-
 fn text_field() -> FieldRef {
     Arc::new(Field::new("", DataType::Utf8, true))
 }
 
-fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let from = cast.expr.get_type(schema)?;
+/// Rewrites a cast. Instants are made and read in the zone of the session.
+fn cast_of(cast: Cast, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    let (from, to) = (cast.expr.get_type(schema)?, cast.field.data_type().clone());
+    match (has_instants(&from), has_instants(&to)) {
+        (true, false) => {
+            let Some(local) = in_zone(&from, zone) else { return cast_from(cast, &from) };
+            let expr = Box::new(Expr::Cast(Cast::new(cast.expr, local.clone())));
+            Ok(Transformed::yes(cast_from(Cast { expr, field: cast.field }, &local)?.data))
+        }
+        (false, true) if !from.is_null() => {
+            let Some(local) = in_zone(&to, zone) else { return cast_from(cast, &from) };
+            let field = Arc::new(Field::clone(&cast.field).with_data_type(local));
+            let read = cast_from(Cast { expr: cast.expr, field }, &from)?.data;
+            Ok(Transformed::yes(Expr::Cast(Cast::new(Box::new(read), to))))
+        }
+        _ => cast_from(cast, &from),
+    }
+}
+
+fn cast_from(cast: Cast, from: &DataType) -> Result<Transformed<Expr>> {
     // DataFusion would take `CAST(x AS boolean)` for `x = 1`.
-    if *cast.field.data_type() == DataType::Boolean && from == DataType::Int32 {
+    if *cast.field.data_type() == DataType::Boolean && *from == DataType::Int32 {
         return Ok(Transformed::yes(binary_expr(*cast.expr, Operator::NotEq, lit(0i32))));
     }
     let constant = is_constant_number(&cast.expr);
-    Ok(match rule(&from, &cast.field, constant)? {
+    Ok(match rule(from, &cast.field, constant)? {
         Some(rule) => Transformed::yes(cast_by(rule, cast)),
         None if length_of(&cast.field).is_some() => {
             let text = Expr::Cast(Cast::new(cast.expr, DataType::Utf8));
@@ -647,37 +703,4 @@ fn is_constant_number(expr: &Expr) -> bool {
         }
         _ => false,
     }
-}
-
-/// Rewrites an INSERT into columns of type `varchar(n)`, which takes no longer texts, and one of numbers that have had another
-/// type than their column since types were coerced.
-fn assignment(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let LogicalPlan::Dml(mut dml) = plan else { return Ok(Transformed::no(plan)) };
-    let target = dml.target.schema();
-    let is_other_number =
-        |given: &DataType, wanted: &DataType| given != wanted && given.is_numeric() && wanted.is_numeric();
-    let is_kept = |(field, given): (&FieldRef, &FieldRef)| {
-        length_of(field).is_none() && !is_other_number(given.data_type(), field.data_type())
-    };
-    let is_insert = matches!(dml.op, WriteOp::Insert(_));
-    if !is_insert || target.fields().iter().zip(dml.input.schema().fields()).all(is_kept) {
-        return Ok(Transformed::no(LogicalPlan::Dml(dml)));
-    }
-    let input = Arc::unwrap_or_clone(dml.input);
-    let given: Vec<_> = input.schema().fields().iter().map(|field| field.data_type().clone()).collect();
-    let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
-    if columns.len() != target.fields().len() {
-        return Err(DataFusionError::Internal("an INSERT has another number of columns than its table".into()));
-    }
-    let fitted = columns.into_iter().zip(given).zip(target.fields()).map(|((column, given), field)| {
-        let fitted = match length_of(field) {
-            Some(length) => cast_by(CastRule::Fit(length), Cast::new_from_field(Box::new(column), Arc::clone(field))),
-            None if is_other_number(&given, field.data_type()) => cast(column, field.data_type().clone()),
-            None => return column,
-        };
-        fitted.alias(field.name())
-    });
-    let input = LogicalPlanBuilder::from(input).project(fitted.collect::<Vec<_>>())?.build()?;
-    dml.input = Arc::new(input);
-    Ok(Transformed::yes(LogicalPlan::Dml(dml)))
 }

@@ -1,7 +1,13 @@
 //! Templates of `to_char`.
 
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result;
+use datafusion::logical_expr::expr::{Cast, ScalarFunction};
+use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 
+use super::casts::{CastRule, cast_by};
 use super::refusal::refusal;
 
 /// Patterns of Postgres and chrono; longer ones before those that they begin with.
@@ -30,11 +36,37 @@ const PATTERNS: [(&str, &str); 22] = [
     ("PM", "%p"),
 ];
 
+/// Returns `to_char` with the template translated from Postgres' language, unless it is one of chrono's.
+pub(super) fn templated(mut function: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let template = match function.args.get(1) {
+        Some(Expr::Literal(template, _)) => template.try_as_str().flatten().map(str::to_owned),
+        Some(_) => {
+            let message = "to_char with a template that is not a constant is not supported";
+            return Err(refusal("0A000", message));
+        }
+        None => None,
+    };
+    match template {
+        Some(template) if !template.contains('%') => {
+            function.args[1] = lit(translated(&template)?);
+            let moment = std::mem::take(&mut function.args[0]);
+            function.args[0] = match moment.get_type(schema)? {
+                data_type @ (DataType::Date32 | DataType::Timestamp(..)) => {
+                    cast_by(CastRule::PlainYear, Cast::new(Box::new(moment), data_type))
+                }
+                _ => moment,
+            };
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
+        _ => Ok(Transformed::no(Expr::ScalarFunction(function))),
+    }
+}
+
 /// Translates a template to chrono's language.
 ///
 /// # Errors
 /// If it holds a pattern that is not known here.
-pub(super) fn translated(template: &str) -> Result<String> {
+fn translated(template: &str) -> Result<String> {
     let mut found = String::new();
     let mut rest = template;
     'next: while let Some(letter) = rest.chars().next() {

@@ -37,17 +37,19 @@ pub(super) fn written(column: &ArrayRef) -> Result<StringArray> {
     })
 }
 
-/// Writes moments as `2024-05-06 01:02:03.5`, with `+00` where there is a zone.
+/// Writes moments as `2024-05-06 01:02:03.5`, with their distance from UTC, `+00`, where there is a zone.
 fn moments(column: &ArrayRef) -> Result<StringArray> {
     let formats = FormatOptions::new()
         .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
-        .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f%:z"));
+        .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f%::z"));
     let options = CastOptions { safe: false, format_options: formats };
     let texts = cast_with_options(column, &DataType::Utf8, &options)?;
     let is_zoned = matches!(column.data_type(), DataType::Timestamp(_, Some(_)));
     let shorter = |text: &str| {
-        let (moment, zone) = if is_zoned { text.split_at(text.len().saturating_sub(6)) } else { (text, "") };
-        in_era(&format!("{}{}", without_zeros(moment), zone.strip_suffix(":00").unwrap_or(zone)))
+        let (moment, zone) = if is_zoned { text.split_at(text.len().saturating_sub(9)) } else { (text, "") };
+        // Minutes and seconds of the zone are left out if there are none.
+        let zone = zone.strip_suffix(":00").map_or(zone, |zone| zone.strip_suffix(":00").unwrap_or(zone));
+        in_era(&format!("{}{zone}", without_zeros(moment)))
     };
     Ok(texts.as_string::<i32>().iter().map(|text| text.map(shorter)).collect())
 }

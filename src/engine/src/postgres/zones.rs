@@ -95,7 +95,8 @@ impl ScalarUDFImpl for TimeZone {
                 None => zone(names.value(row))?,
             };
             let moment = moments.value(row);
-            shifted(moment, zone, is_instant).map(Some).ok_or_else(|| refusal("22008", "timestamp out of range"))
+            let moment = shifted(moment, 1_000_000_000, zone, is_instant);
+            moment.map(Some).ok_or_else(|| refusal("22008", "timestamp out of range"))
         };
         let found = (0..rows).map(each).collect::<Result<TimestampNanosecondArray>>()?;
         let found: ArrayRef = Arc::new(found.with_data_type(args.return_field.data_type().clone()));
@@ -107,24 +108,26 @@ impl ScalarUDFImpl for TimeZone {
     }
 }
 
-/// Returns the local time of an instant, or the instant of a local time, in nanoseconds. A time that clocks skip is as
-/// before they did, one they show twice is the second.
-fn shifted(moment: i64, zone: Tz, is_instant: bool) -> Option<i64> {
+/// Returns the local time of an instant, or the instant of a local time, where a second has `second` units. A time that clocks
+/// skip is as before they did, one they show twice is the second.
+pub(super) fn shifted(moment: i64, second: i64, zone: Tz, is_instant: bool) -> Option<i64> {
     use chrono::{DateTime, Duration, LocalResult, Offset, TimeZone};
-    let time = DateTime::from_timestamp_nanos(moment).naive_utc();
+    // Clocks have skipped an hour or two, and a day where the date line was moved.
+    const SKIPPED: [i64; 2] = [3, 27];
+    let time = DateTime::from_timestamp(moment.div_euclid(second), 0)?.naive_utc();
     let seconds = if is_instant {
         zone.offset_from_utc_datetime(&time).fix().local_minus_utc()
     } else {
         let offset = match zone.offset_from_local_datetime(&time) {
-            LocalResult::Single(offset) | LocalResult::Ambiguous(_, offset) => offset.fix(),
-            LocalResult::None => {
-                let before = time.checked_sub_signed(Duration::hours(3))?;
-                zone.offset_from_local_datetime(&before).latest()?.fix()
-            }
+            LocalResult::Single(offset) | LocalResult::Ambiguous(_, offset) => offset,
+            LocalResult::None => SKIPPED.into_iter().find_map(|hours| {
+                let before = time.checked_sub_signed(Duration::hours(hours))?;
+                zone.offset_from_local_datetime(&before).latest()
+            })?,
         };
-        -offset.local_minus_utc()
+        -offset.fix().local_minus_utc()
     };
-    moment.checked_add(i64::from(seconds).checked_mul(1_000_000_000)?)
+    moment.checked_add(i64::from(seconds).checked_mul(second)?)
 }
 
 #[cfg(test)]
@@ -136,11 +139,15 @@ mod tests {
     fn clocks_are_changed() {
         let berlin = zone("Europe/Berlin").unwrap();
         let at = |text: &str| text.parse::<chrono::NaiveDateTime>().unwrap().and_utc().timestamp_nanos_opt().unwrap();
+        let shifted = |moment, zone, is_instant| shifted(moment, 1_000_000_000, zone, is_instant);
         assert_eq!(shifted(at("2024-07-01T10:00:00"), berlin, true), Some(at("2024-07-01T12:00:00")));
         assert_eq!(shifted(at("2024-07-01T10:00:00"), berlin, false), Some(at("2024-07-01T08:00:00")));
         // The hour that was left out, and the one that came twice.
         assert_eq!(shifted(at("2024-03-31T02:30:00"), berlin, false), Some(at("2024-03-31T01:30:00")));
         assert_eq!(shifted(at("2024-10-27T02:30:00"), berlin, false), Some(at("2024-10-27T01:30:00")));
+        // The day that was left out.
+        let apia = zone("Pacific/Apia").unwrap();
+        assert_eq!(shifted(at("2011-12-30T10:00:00"), apia, false), Some(at("2011-12-30T20:00:00")));
         assert!(zone("EST").is_err());
     }
 }

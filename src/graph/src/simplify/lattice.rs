@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::branches::{Branch, Branches, END};
-use super::{DisplayKind, DisplayNode, DisplayToken, Skip, Weight};
+use super::{DisplayKind, DisplayNode, DisplayToken, Skip, Trie, Weight};
 use crate::{Graph, Symbol, Token};
 
 /// Rule for merging the tokens that lead to the same node and that the same contexts follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MergeRule {
-    Nothing,
+    /// Tokens of nodes that have the same tokens in the graph.
+    Tokens,
     /// Tokens that differ in case or space only.
     Variants,
     /// Tokens of about the same strength.
@@ -67,13 +68,8 @@ struct Sibling {
 }
 
 /// Classes of the kept nodes of a trie; `None` if there are more than `limit`.
-pub(super) fn lattice(
-    graph: &Graph,
-    branches: &Branches,
-    kept: &[u32],
-    joined: MergeRule,
-    limit: usize,
-) -> Option<Vec<NodeClass>> {
+pub(super) fn lattice(trie: Trie, kept: &[u32], joined: MergeRule, limit: usize) -> Option<Vec<NodeClass>> {
+    let Trie { graph, branches, tokens } = trie;
     let mut lattice = Lattice { graph, branches, limit, classes: Vec::new(), known: Numbering(HashMap::new()) };
     let (mut sets, mut words, mut names) =
         (Numbering(HashMap::new()), Numbering(HashMap::new()), Numbering(HashMap::new()));
@@ -93,6 +89,7 @@ pub(super) fn lattice(
         let word = words.of(token).0;
         let name = match (joined, token) {
             (MergeRule::Siblings, _) => 0,
+            (MergeRule::Tokens, Some(_)) => tokens[node as usize],
             (MergeRule::Alike, Some(_)) => band(strength(kind, weight)),
             (MergeRule::Variants, Some(token)) => names.of(token.text.trim().to_lowercase()).0,
             _ => word,

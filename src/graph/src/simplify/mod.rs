@@ -8,9 +8,12 @@
 mod branches;
 mod lattice;
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use self::branches::Branches;
 use self::lattice::{MergeRule, lattice};
-use crate::{Graph, Token};
+use crate::{Graph, Symbol, Token};
 
 /// Greatest number of drawn tokens of a pattern, wildcards not counted; tokens farther from the activator are drawn as
 /// [`DisplayKind::Rest`].
@@ -120,7 +123,7 @@ impl Skip {
 ///
 /// The result is the first of these with at most an eighth of that, so that drawings of common graphs are taken in
 /// at a glance:
-/// 1. all patterns, with nodes of the same token, gap and contexts as one;
+/// 1. all patterns, with nodes of the same tokens, gap and contexts as one;
 /// 2. also siblings as one, which lead to the same node and which the same contexts follow, if they differ in case or
 ///    space only;
 /// 3. also other siblings of about the same strength: activation of activators, importance of contexts.
@@ -147,28 +150,60 @@ impl Skip {
 /// # Ok::<(), neuroql_graph::Error>(())
 /// ```
 pub fn simplify(graph: &Graph, max_nodes: usize) -> Display {
-    let graph = &*graph.expanded();
+    let (expanded, origins) = match graph.alternatives() {
+        [] => (Cow::Borrowed(graph), (0..graph.nodes().len() as u32).collect()),
+        _ => {
+            let (expanded, origins) = graph.expand();
+            (Cow::Owned(expanded), origins)
+        }
+    };
+    let tokens = token_sets(graph, &origins);
+    let graph = &*expanded;
     let branches = Branches::new(graph, LONGEST);
     let all: Vec<u32> = (0..branches.len() as u32).collect();
     let few = max_nodes / 8;
     let levels = [
-        (MergeRule::Nothing, few),
+        (MergeRule::Tokens, few),
         (MergeRule::Variants, few),
         (MergeRule::Alike, few),
         (MergeRule::Siblings, max_nodes),
     ];
-    let whole = levels.into_iter().find_map(|(joined, limit)| lattice(graph, &branches, &all, joined, limit));
-    let classes = whole.unwrap_or_else(|| strongest(graph, &branches, max_nodes));
+    let trie = Trie { graph, branches: &branches, tokens: &tokens };
+    let whole = levels.into_iter().find_map(|(joined, limit)| lattice(trie, &all, joined, limit));
+    let classes = whole.unwrap_or_else(|| strongest(trie, max_nodes));
     let drawn: usize = classes.iter().map(|class| class.patterns).sum();
     Display { nodes: lattice::nodes(classes), hidden: graph.patterns() - drawn }
 }
 
+/// A graph without alternatives that is drawn.
+#[derive(Debug, Clone, Copy)]
+struct Trie<'a> {
+    graph: &'a Graph,
+    branches: &'a Branches,
+    /// Number of the set of tokens that each node is one of, as the graph had it.
+    tokens: &'a [u32],
+}
+
+/// Numbers the sets of tokens of nodes, given for each expanded node the one that it comes from.
+fn token_sets(graph: &Graph, origins: &[u32]) -> Vec<u32> {
+    let mut numbers: HashMap<Vec<&Token>, u32> = HashMap::new();
+    let mut sets: Vec<u32> = Vec::with_capacity(graph.nodes().len());
+    for (node, i) in graph.nodes().iter().zip(0..) {
+        let own = if let Symbol::Token(token) = &node.symbol { Some(token) } else { None };
+        let mut tokens: Vec<&Token> = graph.alternatives_of(i).iter().map(|other| &other.token).chain(own).collect();
+        tokens.sort_unstable();
+        let next = numbers.len() as u32;
+        sets.push(*numbers.entry(tokens).or_insert(next));
+    }
+    origins.iter().map(|node| sets[*node as usize]).collect()
+}
+
 /// Classes of as many patterns as fit, found by doubling their number and then bisecting.
-fn strongest(graph: &Graph, branches: &Branches, max_nodes: usize) -> Vec<lattice::NodeClass> {
-    let ranked = branches.ranked(graph);
+fn strongest(trie: Trie, max_nodes: usize) -> Vec<lattice::NodeClass> {
+    let ranked = trie.branches.ranked(trie.graph);
     let fits = |count: usize, limit| {
-        let kept = branches.with_paths(&ranked[..count]);
-        lattice(graph, branches, &kept, MergeRule::Siblings, limit)
+        let kept = trie.branches.with_paths(&ranked[..count]);
+        lattice(trie, &kept, MergeRule::Siblings, limit)
     };
     // One pattern is drawn even if it has too many nodes.
     let (mut best, mut low, mut high) = (fits(1, usize::MAX).unwrap_or_default(), 1, 2);

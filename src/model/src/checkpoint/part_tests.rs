@@ -206,7 +206,7 @@ fn texts_are_whole_where_cuts_are_not_known_to_be_right() {
 #[test]
 fn a_long_text_that_cannot_be_cut_is_refused() {
     let tokenizer = &KINDS[2].1;
-    let long = "a".repeat((1 << 20) + 1);
+    let long = "a".repeat((8 << 20) + 1);
     for refused in [tokenizer.encode(&long).map(|ids| ids.len()), tokenizer.encoding_bytes(&long)] {
         let refused = refused.unwrap_err();
         assert!(matches!(refused, Error::Uncut { limit } if limit + 1 == long.len()));

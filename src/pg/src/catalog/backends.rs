@@ -21,7 +21,9 @@ use crate::wire::interrupt::{ConnectionRegistry, Signal};
 pub(crate) fn register(context: &SessionContext, registry: &Arc<ConnectionRegistry>, user: &User) {
     for (name, signal) in [("pg_cancel_backend", Signal::Cancel), ("pg_terminate_backend", Signal::Terminate)] {
         // A number in a statement is a bigint.
-        let types = vec![TypeSignature::Any(1), TypeSignature::Any(2)];
+        let (pid, number) = (DataType::Int32, DataType::Int64);
+        let types = [vec![pid.clone()], vec![number.clone()], vec![pid, number.clone()], vec![number.clone(), number]];
+        let types = types.map(TypeSignature::Exact).to_vec();
         context.register_udf(ScalarUDF::from(BackendFunction {
             name,
             signal,

@@ -8,7 +8,7 @@ use datafusion::DATAFUSION_VERSION;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, StringArray, StructArray};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type};
 use datafusion::common::cast::as_string_array;
 use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
@@ -16,10 +16,11 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::ptr_eq::PtrEq;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
+use datafusion_postgres::pgwire::api::Type;
 
 use crate::catalog::quote_functions;
 use crate::encode::column;
@@ -253,7 +254,8 @@ impl ScalarUDFImpl for SetConfig {
     }
 }
 
-/// `format_type(oid, modifier)`, also of composite values, which pg-catalog's does not know.
+/// `format_type(oid, modifier)`, also of composite values, which pg-catalog's does not know, and with the scale of each
+/// `numeric`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct FormatType {
     known: Arc<ScalarUDF>,
@@ -273,14 +275,25 @@ impl ScalarUDFImpl for FormatType {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let oids = cast(&args.args[0].to_array(args.number_rows)?, &DataType::Int64)?;
-        let names = self.known.invoke_with_args(args)?.into_array(oids.len())?;
-        let name = |(oid, name)| match oid {
-            Some(2249) => Some("record"),
-            Some(2287) => Some("record[]"),
-            _ => name,
+        let number = |place: usize| -> Result<ArrayRef> {
+            Ok(cast(&args.args[place].to_array(args.number_rows)?, &DataType::Int64)?)
         };
-        let names = oids.as_primitive::<Int64Type>().iter().zip(as_string_array(&names)?).map(name);
+        let (oids, modifiers) = (number(0)?, number(1)?);
+        let names = self.known.invoke_with_args(args)?.into_array(oids.len())?;
+        let numeric = |modifier: i64, items: &str| {
+            // The scale has eleven bits and a sign.
+            let (precision, scale) = (((modifier - 4) >> 16) & 0xffff, (((modifier - 4) & 0x7ff) ^ 1024) - 1024);
+            format!("numeric({precision},{scale}){items}")
+        };
+        let name = |((oid, modifier), name): ((Option<i64>, Option<i64>), Option<&str>)| match (oid, modifier) {
+            (Some(2249), _) => Some("record".to_owned()),
+            (Some(2287), _) => Some("record[]".to_owned()),
+            (Some(1700), Some(modifier @ 4..)) => Some(numeric(modifier, "")),
+            (Some(1231), Some(modifier @ 4..)) => Some(numeric(modifier, "[]")),
+            _ => name.map(str::to_owned),
+        };
+        let (oids, modifiers) = (oids.as_primitive::<Int64Type>(), modifiers.as_primitive::<Int64Type>());
+        let names = oids.iter().zip(modifiers).zip(as_string_array(&names)?).map(name);
         Ok(ColumnarValue::Array(Arc::new(names.collect::<StringArray>())))
     }
 }
@@ -450,6 +463,10 @@ impl ScalarUDFImpl for PgSleep {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(DataType::Utf8)
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.name(), DataType::Utf8, true).with_metadata(column::mark(&Type::VOID))))
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {

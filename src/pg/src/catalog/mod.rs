@@ -2,6 +2,7 @@
 
 pub(crate) mod backends;
 pub(crate) mod changed_catalogs;
+pub(crate) mod columns;
 pub(crate) mod functions;
 pub(crate) mod keys;
 pub(crate) mod object_functions;
@@ -41,6 +42,7 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{
 use datafusion_postgres::pgwire::api::Type;
 use futures::{StreamExt, TryStreamExt};
 
+use crate::catalog::columns::COLUMNS;
 use crate::catalog::keys::Relation;
 use crate::catalog::objects::{Functions, Snapshot};
 use crate::catalog::server_catalogs::PG_CATALOG;
@@ -48,6 +50,7 @@ use crate::catalog::settings_table::SettingsTable;
 use crate::catalog::stat_activity::StatActivity;
 use crate::decode;
 use crate::encode::column;
+use crate::encode::modifiers;
 use crate::wire::interrupt::ConnectionRegistry;
 use neuroql::{column_comment, table_comment};
 use neuroql_access::Users;
@@ -286,6 +289,7 @@ impl SchemaProvider for PgCatalog {
             return self.with_keys(relation, schema, None);
         }
         match name {
+            COLUMNS => columns::table(self.catalogs.catalogs()).await,
             STAT_ACTIVITY => {
                 let rows = Arc::clone(&self.activity);
                 Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(rows.schema()), vec![rows])?)))
@@ -474,8 +478,8 @@ fn with_arrays(schema: &Schema) -> Schema {
 /// Separates a column's type from its name, see [`TypedCatalogList`].
 const SEPARATOR: char = '\u{1f}';
 
-/// The catalogs, with the wire type of each column written in front of its name: pg-catalog takes arrays other
-/// than `int4[]` and `text[]` for text, and [`Attributes`] corrects that. They own the schema whose tables read them.
+/// The catalogs, with the wire type of each column and its modifier written in front of its name: pg-catalog takes arrays
+/// other than `int4[]` and `text[]` for text, and [`Attributes`] corrects that. They own the schema whose tables read them.
 #[derive(Debug, Clone)]
 struct TypedCatalogList(Weak<dyn CatalogProviderList>);
 
@@ -509,8 +513,8 @@ impl CatalogInfo for TypedCatalogList {
         let found = self.catalogs().table_schema(catalog, schema, table).await?;
         Ok(found.map(|found| {
             let tagged = found.fields().iter().map(|field| {
-                let oid = column::wire_oid(field);
-                Field::clone(field).with_name(format!("{oid}{SEPARATOR}{}", field.name()))
+                let (oid, modifier) = (column::wire_oid(field), modifiers::of_field(field).unwrap_or(modifiers::NONE));
+                Field::clone(field).with_name(format!("{oid}{SEPARATOR}{modifier}{SEPARATOR}{}", field.name()))
             });
             SchemaRef::new(Schema::new(tagged.collect::<Vec<_>>()))
         }))
@@ -538,17 +542,20 @@ impl PartitionStream for Attributes {
 
 fn untag(batch: &RecordBatch) -> Result<RecordBatch> {
     let place = |name: &str| batch.schema().index_of(name);
-    let (name, kind) = (place("attname")?, place("atttypid")?);
+    let (name, kind, modifier) = (place("attname")?, place("atttypid")?, place("atttypmod")?);
     let names = batch.column(name).as_string::<i32>();
-    let kinds = batch.column(kind).as_primitive::<Int32Type>();
-    let split = |row: usize| names.value(row).split_once(SEPARATOR);
-    let oid = |row: usize| split(row).and_then(|(oid, _)| oid.parse().ok()).unwrap_or_else(|| kinds.value(row));
-    let oids: Int32Array = (0..names.len()).map(|row| Some(oid(row))).collect();
-    let plain = |row: usize| split(row).map_or(names.value(row), |(_, name)| name);
-    let plain: StringArray = (0..names.len()).map(|row| Some(plain(row))).collect();
+    let number = |place: usize, row: usize| batch.column(place).as_primitive::<Int32Type>().value(row);
+    let split = |row: usize| {
+        let mut parts = names.value(row).splitn(3, SEPARATOR);
+        Some((parts.next()?.parse::<i32>().ok()?, parts.next()?.parse::<i32>().ok()?, parts.next()?))
+    };
+    let rows: Vec<(i32, i32, &str)> = (0..names.len())
+        .map(|row| split(row).unwrap_or_else(|| (number(kind, row), number(modifier, row), names.value(row))))
+        .collect();
     let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-    columns[name] = Arc::new(plain);
-    columns[kind] = Arc::new(oids);
+    columns[kind] = Arc::new(rows.iter().map(|(kind, ..)| Some(*kind)).collect::<Int32Array>());
+    columns[modifier] = Arc::new(rows.iter().map(|(_, modifier, _)| Some(*modifier)).collect::<Int32Array>());
+    columns[name] = Arc::new(rows.iter().map(|(.., name)| Some(*name)).collect::<StringArray>());
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 

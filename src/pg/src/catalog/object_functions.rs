@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray, new_null_array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, StringArray, new_null_array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type};
 use datafusion::error::{DataFusionError, Result};
@@ -59,6 +59,11 @@ pub(crate) fn register(context: &SessionContext, objects: &Arc<Objects>) {
         let objects = PtrEq::from(Arc::clone(objects));
         context.register_udf(ScalarUDF::new_from_impl(TextFunction { name, text, objects, signature }));
     }
+    let forms = [DataType::Int32, DataType::Int64].map(|oid| TypeSignature::Exact(vec![oid]));
+    context.register_udf(ScalarUDF::new_from_impl(TableIsVisible {
+        objects: PtrEq::from(Arc::clone(objects)),
+        signature: Signature::one_of(forms.to_vec(), Volatility::Stable),
+    }));
     context.register_udf(ScalarUDF::new_from_impl(PgTypeof { signature: Signature::any(1, Volatility::Stable) }));
 }
 
@@ -211,6 +216,33 @@ impl ScalarUDFImpl for TextFunction {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         Ok(ColumnarValue::Array(Arc::new(self.text.read(&self.objects, &args)?)))
+    }
+}
+
+/// `pg_table_is_visible(oid)`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TableIsVisible {
+    objects: PtrEq<Arc<Objects>>,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for TableIsVisible {
+    fn name(&self) -> &str {
+        "pg_table_is_visible"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let oids = cast(&args.args[0].to_array(args.number_rows)?, &DataType::Int32)?;
+        let visible = oids.as_primitive::<Int32Type>().iter().map(|oid| self.objects.is_visible(oid?));
+        Ok(ColumnarValue::Array(Arc::new(visible.collect::<BooleanArray>())))
     }
 }
 

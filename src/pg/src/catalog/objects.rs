@@ -210,6 +210,14 @@ impl Objects {
         })
     }
 
+    /// Returns true if a relation is found by its name without a schema; `None` if there is no such relation.
+    pub(crate) fn is_visible(&self, number: i32) -> Option<bool> {
+        let snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
+        let (schema, name, _) = snapshot.classes.iter().find(|(_, _, known)| *known == number)?;
+        let mut path = std::iter::once("pg_catalog").chain(snapshot.path.iter().map(String::as_str));
+        Some(path.find(|part| class(&snapshot, part, name).is_some()) == Some(schema.as_str()))
+    }
+
     /// Returns the name of an object; its number if it has none.
     pub(crate) fn name(&self, kind: ObjectKind, number: i32) -> String {
         if number == 0 {
@@ -339,5 +347,7 @@ mod tests {
         assert_eq!(objects.name(ObjectKind::Class, 0), "-");
         assert_eq!(objects.name(ObjectKind::Class, 7), "7");
         assert_eq!(objects.name(ObjectKind::Type, 1022), "double precision[]");
+        let visible = [16400, 16401, 1259, 7].map(|number| objects.is_visible(number));
+        assert_eq!(visible, [Some(false), Some(true), Some(true), None]);
     }
 }

@@ -10,6 +10,7 @@ use datafusion::arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field,
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion_postgres::arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch, field_into_pg_type};
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
@@ -21,6 +22,8 @@ use postgres_types::Kind as PgKind;
 
 use crate::catalog::objects::{ObjectKind, Objects};
 use crate::encode::datetime;
+use crate::encode::modifiers;
+pub(crate) use crate::encode::modifiers::length_of;
 use crate::encode::nested_array;
 use crate::encode::record;
 use crate::floats;
@@ -32,6 +35,8 @@ use crate::wire::error_response::SqlError;
 pub(crate) struct Columns {
     /// Schema under the names that the client sees, with types that arrow-pg knows.
     schema: Schema,
+    /// Modifiers of the types.
+    modifiers: Vec<i32>,
 }
 
 impl Columns {
@@ -41,7 +46,16 @@ impl Columns {
             let name = names.name(index, count, field.name()).to_string();
             Field::clone(field).with_name(name).with_data_type(wire_type(field.data_type()))
         });
-        Self { schema: Schema::new(fields.collect::<Vec<_>>()) }
+        Self { schema: Schema::new(fields.collect::<Vec<_>>()), modifiers: vec![modifiers::NONE; count] }
+    }
+
+    /// Gives the types the modifiers that they have in a plan of these columns.
+    pub(crate) fn with_modifiers(mut self, plan: &LogicalPlan) -> Self {
+        let found = modifiers::of_plan(plan);
+        if found.len() == self.modifiers.len() {
+            self.modifiers = found;
+        }
+        self
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -53,29 +67,68 @@ impl Columns {
         self.schema.fields().iter().map(AsRef::as_ref)
     }
 
-    /// Returns true if a client that knows these columns understands the others.
+    /// Returns true if a client that knows these columns understands the others. The zone of an instant's type is that of a
+    /// session, which may have changed.
     pub(crate) fn same_types(&self, other: &Self) -> bool {
-        self.schema.fields().iter().map(|field| field.data_type()).eq(other
-            .schema
-            .fields()
-            .iter()
-            .map(|f| f.data_type()))
+        let without_zone = |field: &Field| {
+            let data_type = field.data_type();
+            neuroql::in_zone(data_type, "").unwrap_or_else(|| data_type.clone())
+        };
+        self.fields().map(without_zone).eq(other.fields().map(without_zone))
     }
 
     /// Returns the fields of RowDescription.
     pub(crate) fn describe(&self, format: &Format, options: FormatOptions) -> Result<Arc<Vec<FieldInfo>>, SqlError> {
         let fields = arrow_schema_to_pg_fields(&self.schema, format, Some(Arc::new(options)))?;
-        let described = fields.into_iter().zip(self.schema.fields()).map(|(info, field)| match marked(field) {
-            Some(kind) => FieldInfo::new(info.name().into(), None, None, kind, info.format())
-                .with_format_options(Arc::clone(info.format_options())),
-            None => info,
+        let described = fields.into_iter().zip(self.schema.fields()).zip(&self.modifiers);
+        let described = described.map(|((info, field), modifier)| {
+            let (kind, modifier) = match (marked(field), info.datatype()) {
+                (Some(kind), _) => (kind, modifiers::NONE),
+                (None, &Type::TEXT) if *modifier != modifiers::NONE => (Type::VARCHAR, *modifier),
+                (None, kind) => (kind.clone(), if has_modifier(kind) { *modifier } else { modifiers::NONE }),
+            };
+            let size = size_of(&kind);
+            FieldInfo::new(info.name().into(), None, None, kind, info.format())
+                .with_format_options(Arc::clone(info.format_options()))
+                .with_type_size(size)
+                .with_type_modifier(modifier)
         });
         Ok(Arc::new(described.collect()))
     }
 }
 
+/// Returns true for a type, other than texts, whose modifiers are known.
+fn has_modifier(kind: &Type) -> bool {
+    matches!(*kind, Type::NUMERIC | Type::NUMERIC_ARRAY | Type::TIMESTAMP | Type::TIMESTAMPTZ)
+}
+
+/// Returns the number of bytes of a type's values, -1 if they have several sizes: `pg_type.typlen`.
+fn size_of(kind: &Type) -> i16 {
+    match *kind {
+        Type::BOOL | Type::CHAR => 1,
+        Type::INT2 => 2,
+        Type::INT4
+        | Type::FLOAT4
+        | Type::DATE
+        | Type::VOID
+        | Type::OID
+        | Type::REGCLASS
+        | Type::REGTYPE
+        | Type::REGPROC
+        | Type::REGPROCEDURE
+        | Type::REGNAMESPACE
+        | Type::REGROLE => 4,
+        Type::INT8 | Type::FLOAT8 | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => 8,
+        Type::INTERVAL | Type::UUID => 16,
+        Type::NAME => 64,
+        Type::UNKNOWN => -2,
+        _ => -1,
+    }
+}
+
 /// Types of Postgres whose values are kept as text or as numbers here.
-const MARKED: [Type; 20] = [
+const MARKED: [Type; 21] = [
+    Type::VOID,
     Type::UUID_ARRAY,
     Type::JSON_ARRAY,
     Type::JSONB_ARRAY,
@@ -120,6 +173,9 @@ pub(crate) fn marked(field: &Field) -> Option<Type> {
 pub(crate) fn wire_oid(field: &Field) -> u32 {
     if let Some(kind) = marked(field) {
         return kind.oid();
+    }
+    if length_of(field).is_some() {
+        return Type::VARCHAR.oid();
     }
     let field = Arc::new(field.clone().with_data_type(wire_type(field.data_type())));
     field_into_pg_type(&field).map_or_else(|_| Type::TEXT.oid(), |found| found.oid())
@@ -179,7 +235,10 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
             None
         } else if nested_array::elements(column.data_type()).is_some() {
             let is_binary = fields.get(index).is_some_and(|field| field.format() == FieldFormat::Binary);
-            let encoded = nested_array::encoded(column, is_binary);
+            let zone = fields.get(index).map(|field| field.format_options().time_zone.as_str());
+            let local = zone.and_then(|zone| neuroql::in_zone(column.data_type(), zone));
+            let local = local.map(|local| cast(column, &local)).transpose()?;
+            let encoded = nested_array::encoded(local.as_ref().unwrap_or(column), is_binary);
             Some(encoded.map_err(|error| ArrowError::ExternalError(Box::new(error)))?)
         } else if matches!(wanted, DataType::Utf8) && column.data_type().is_nested() {
             Some(json(column)?)
@@ -193,7 +252,7 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
             let named = || names_of(column, field.datatype(), objects);
             floats::spell(column, extra)
                 .or_else(|| datetime::spell(column, field.format_options()))
-                .or_else(|| record::spell(column, extra))
+                .or_else(|| record::spell(column, field.format_options()))
                 .or_else(named)
                 .or_else(|| decimals(column))
         });
@@ -250,9 +309,14 @@ fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
         return None;
     }
     let numbers = column.as_primitive::<Decimal128Type>();
-    // Sums may have a digit more than their type, which arrow would leave out at the end.
-    let text = |number| Decimal128Type::format_decimal(number, ALL_DIGITS, numbers.scale());
+    let text = |number| decimal_text(number, numbers.scale());
     Some(Arc::new(numbers.iter().map(|number| number.map(text)).collect::<StringArray>()))
+}
+
+/// Writes a decimal with all its digits.
+pub(crate) fn decimal_text(number: i128, scale: i8) -> String {
+    // Sums may have a digit more than their type, which arrow would leave out at the end.
+    Decimal128Type::format_decimal(number, ALL_DIGITS, scale)
 }
 
 /// Returns the binary form of `numeric_send` of Postgres: groups of four digits.

@@ -3,5 +3,6 @@
 pub(crate) mod column;
 pub(crate) mod copy;
 pub(crate) mod datetime;
+pub(crate) mod modifiers;
 pub(crate) mod nested_array;
 pub(crate) mod record;

@@ -6,19 +6,22 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray, StructArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field};
+use datafusion_postgres::pgwire::types::format::FormatOptions;
 
 use crate::decode::is_space;
+use crate::encode::column::decimal_text;
+use crate::encode::datetime;
 use crate::floats;
 
 /// Writes a column of composite values, or of arrays of them, as text; `None` if it holds something else, or a value in
-/// them is of a type that is not written here. `extra` is `extra_float_digits`.
-pub(crate) fn spell(column: &ArrayRef, extra: i32) -> Option<ArrayRef> {
+/// them is of a type that is not written here.
+pub(crate) fn spell(column: &ArrayRef, options: &FormatOptions) -> Option<ArrayRef> {
     match column.data_type() {
-        DataType::Struct(_) => Some(Arc::new(records(column.as_struct(), extra)?)),
+        DataType::Struct(_) => Some(Arc::new(records(column.as_struct(), options)?)),
         DataType::List(item) if matches!(item.data_type(), DataType::Struct(_)) => {
             let lists = column.as_list::<i32>();
-            let values = spell(lists.values(), extra)?;
+            let values = spell(lists.values(), options)?;
             let item = Arc::new(Field::new_list_field(DataType::Utf8, true));
             Some(Arc::new(ListArray::new(item, lists.offsets().clone(), values, lists.nulls().cloned())))
         }
@@ -27,8 +30,8 @@ pub(crate) fn spell(column: &ArrayRef, extra: i32) -> Option<ArrayRef> {
 }
 
 /// Writes records as `record_out` of Postgres does.
-fn records(records: &StructArray, extra: i32) -> Option<StringArray> {
-    let columns = records.columns().iter().map(|column| texts(column, extra)).collect::<Option<Vec<_>>>()?;
+fn records(records: &StructArray, options: &FormatOptions) -> Option<StringArray> {
+    let columns = records.columns().iter().map(|column| texts(column, options)).collect::<Option<Vec<_>>>()?;
     let record = |row: usize| {
         let mut text = String::from("(");
         for (index, column) in columns.iter().enumerate() {
@@ -47,8 +50,8 @@ fn records(records: &StructArray, extra: i32) -> Option<StringArray> {
 }
 
 /// Writes arrays as `array_out` of Postgres does.
-fn arrays(lists: &ListArray, extra: i32) -> Option<StringArray> {
-    let items = texts(lists.values(), extra)?;
+fn arrays(lists: &ListArray, options: &FormatOptions) -> Option<StringArray> {
+    let items = texts(lists.values(), options)?;
     let array = |range: std::ops::Range<usize>| {
         let mut text = String::from("{");
         for (index, item) in range.enumerate() {
@@ -89,22 +92,45 @@ fn push(value: &str, quoted: bool, escape: &str, text: &mut String) {
 }
 
 /// Returns values as text, as they stand outside of records.
-fn texts(column: &ArrayRef, extra: i32) -> Option<StringArray> {
-    use DataType::{Boolean, Float32, Float64, List, Struct, Utf8};
+fn texts(column: &ArrayRef, options: &FormatOptions) -> Option<StringArray> {
+    use DataType::{
+        Binary, Boolean, Date32, Decimal128, Float32, Float64, Interval, List, Null, Struct, Time32, Time64, Timestamp,
+        Utf8,
+    };
     Some(match column.data_type() {
+        Null => StringArray::new_null(column.len()),
         Utf8 => column.as_string::<i32>().clone(),
-        Float32 | Float64 => floats::spell(column, extra)?.as_string::<i32>().clone(),
+        Float32 | Float64 => floats::spell(column, options.extra_float_digits.into())?.as_string::<i32>().clone(),
         Boolean => column.as_boolean().iter().map(|value| Some(if value? { "t" } else { "f" })).collect(),
-        Struct(_) => records(column.as_struct(), extra)?,
-        List(_) => arrays(column.as_list(), extra)?,
+        Date32 | Time32(_) | Time64(_) | Timestamp(..) | Interval(_) => {
+            datetime::spell(column, options)?.as_string_opt::<i32>()?.clone()
+        }
+        Decimal128(_, scale) => {
+            let numbers = column.as_primitive::<Decimal128Type>().iter();
+            numbers.map(|number| number.map(|number| decimal_text(number, *scale))).collect()
+        }
+        Binary if options.bytea_output == "hex" => {
+            column.as_binary::<i32>().iter().map(|bytes| bytes.map(hexadecimal)).collect()
+        }
+        Struct(_) => records(column.as_struct(), options)?,
+        List(_) => arrays(column.as_list(), options)?,
         kind if kind.is_integer() || kind.is_string() => cast(column, &Utf8).ok()?.as_string::<i32>().clone(),
         _ => return None,
     })
 }
 
+/// Writes bytes as `byteaout` does.
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\\x{digits}")
+}
+
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{BooleanArray, Float32Array, Int32Array};
+    use datafusion::arrow::array::{
+        BinaryArray, BooleanArray, Date32Array, Decimal128Array, DurationSecondArray, Float32Array, Int32Array,
+        NullArray, TimestampMicrosecondArray,
+    };
     use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
     use datafusion::arrow::datatypes::Int64Type;
 
@@ -117,7 +143,12 @@ mod tests {
     }
 
     fn spelt(column: &ArrayRef) -> Vec<Option<String>> {
-        spell(column, 1).unwrap().as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
+        spell(column, &FormatOptions::default())
+            .unwrap()
+            .as_string::<i32>()
+            .iter()
+            .map(|text| text.map(str::to_owned))
+            .collect()
     }
 
     /// Checks the same rows as `psql` of PostgreSQL 15 shows them.
@@ -134,6 +165,19 @@ mod tests {
         let odd: ArrayRef = Arc::new(StringArray::from(vec!["a\"b", "c\\d", "(,)", "ü", "\n", "null"]));
         let expected = ["(\"a\"\"b\")", "(\"c\\\\d\")", "(\"(,)\")", "(ü)", "(\"\n\")", "(null)"];
         assert_eq!(spelt(&record(vec![odd], &[true; 6])), expected.map(|text| Some(text.to_owned())));
+    }
+
+    #[test]
+    fn nulls_and_moments_in_records() {
+        let none: ArrayRef = Arc::new(NullArray::new(2));
+        assert_eq!(spelt(&record(vec![Arc::clone(&none)], &[true; 2])), [Some("()".into()), Some("()".into())]);
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![Some(0), None]));
+        let moments: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(1_500_000), None]));
+        let numbers = Decimal128Array::from(vec![Some(-50), None]).with_precision_and_scale(8, 2).unwrap();
+        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![Some(&b"\x00A"[..]), None]));
+        let all = record(vec![none, days, moments, Arc::new(numbers), bytes], &[true; 2]);
+        let first = "(,1970-01-01,\"1970-01-01 00:00:01.5\",-0.50,\"\\\\x0041\")";
+        assert_eq!(spelt(&all), [Some(first.to_owned()), Some("(,,,,)".to_owned())]);
     }
 
     #[test]
@@ -156,8 +200,8 @@ mod tests {
     #[test]
     fn other_types_are_left() {
         let words: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
-        assert!(spell(&words, 1).is_none());
-        let days: ArrayRef = Arc::new(datafusion::arrow::array::Date32Array::from(vec![0]));
-        assert!(spell(&record(vec![days], &[true]), 1).is_none());
+        assert!(spell(&words, &FormatOptions::default()).is_none());
+        let times: ArrayRef = Arc::new(DurationSecondArray::from(vec![0]));
+        assert!(spell(&record(vec![times], &[true]), &FormatOptions::default()).is_none());
     }
 }

@@ -235,7 +235,7 @@ impl Session {
                 return Ok(());
             }
             settings.changed = false;
-            let zone = settings.get("TimeZone").map(|(_, value)| value).unwrap_or_default();
+            let zone = settings.zone();
             let reports: Vec<_> =
                 REPORTED.iter().filter_map(|name| settings.get(name).map(|(_, value)| (*name, value))).collect();
             (settings.search_path(), zone, reports)
@@ -284,7 +284,7 @@ impl Session {
 }
 
 pub(super) fn zone_of(settings: &Settings) -> String {
-    settings.get("TimeZone").map_or_else(|| "UTC".into(), |(_, value)| value)
+    settings.zone()
 }
 
 pub(crate) fn in_failed_transaction() -> SqlError {

@@ -431,6 +431,7 @@ fn declare(
         running: Some((rows, CommandTag::FETCH)),
         scroll,
         held,
+        failed: false,
         _memory: Some(session.reserve("a cursor", PORTAL)?),
     };
     session.portals.insert(name, portal);
@@ -438,26 +439,43 @@ fn declare(
 }
 
 /// Returns the rows that a cursor moves over.
-async fn fetch(session: &mut Session, name: &Ident, direction: &FetchDirection) -> Result<ResultRows, SqlError> {
+async fn fetch(session: &mut Session, name: &Ident, direction: &FetchDirection) -> Result<ResultRows, Failure> {
     let movement = Movement::of(direction)?;
     let cursor = fold(name);
+    let portal = session.portals.get(&cursor).ok_or_else(|| no_such_cursor(&cursor))?;
+    portal.check(&cursor)?;
+    let prepared = Arc::clone(&portal.prepared);
+    session.check_zone(&prepared).await?;
     let portal = session.portals.get_mut(&cursor).ok_or_else(|| no_such_cursor(&cursor))?;
     if let Some(rows) = &mut portal.scroll {
         return Ok(ResultRows::of(rows.fetch(movement).await?));
     }
-    let Some((rows, _)) = &portal.running else {
-        return Err(SqlError::error("55000", format!("\"{}\" is not a cursor", name.value)));
-    };
     let Movement::Forward(count @ 1..) = movement else {
         let hint = "Declare it with SCROLL option to enable backward scan.";
-        return Err(SqlError::error("55000", "cursor can only scan forward").with_hint(hint));
+        return Err(SqlError::error("55000", "cursor can only scan forward").with_hint(hint).into());
     };
-    Ok(rows.first(count))
+    if let Some((rows, _)) = &portal.running {
+        return Ok(rows.first(count));
+    }
+    // A portal of the protocol, none of whose rows has been taken yet.
+    let no_cursor = || SqlError::error("55000", format!("\"{}\" is not a cursor", name.value));
+    if portal.prepared.described().is_none() {
+        return Err(no_cursor().into());
+    }
+    let (prepared, values) = (Arc::clone(&portal.prepared), portal.values.clone());
+    let Outcome::Rows(rows, tag) = Box::pin(session.run(&prepared, &values)).await? else {
+        return Err(no_cursor().into());
+    };
+    let taken = rows.first(count);
+    if let Some(portal) = session.portals.get_mut(&cursor) {
+        portal.running = Some((rows, tag));
+    }
+    Ok(taken)
 }
 
 /// Returns the columns of a cursor's rows: its statement itself has none.
 pub(crate) fn columns_of(plan: &LogicalPlan, prepared: &PreparedStatement) -> Arc<Columns> {
-    Arc::new(Columns::new(plan.schema().as_arrow(), &prepared.parsed.names))
+    Arc::new(Columns::new(plan.schema().as_arrow(), &prepared.parsed.names).with_modifiers(plan))
 }
 
 fn cursor<'a>(session: &'a Session, name: &Ident) -> Result<&'a Portal, SqlError> {

@@ -4,15 +4,18 @@
 //! here after each change, while its transaction holds the table: an error takes the change back.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::catalog::TableProvider;
 use datafusion::common::Constraint;
+use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 
 use crate::catalog::keys;
-use crate::session::transaction::partitions;
+use crate::decode;
+use crate::session::transaction::{of_partitions, partitions};
 use crate::wire::error_response::SqlError;
 
 /// Checks the rows of a table in memory against its constraints.
@@ -37,13 +40,46 @@ pub(crate) fn check(table: &dyn TableProvider, name: &str) -> Result<(), SqlErro
             }
         }
         if !are_unique(&batches, columns)? {
-            let found = keys::name(name, &names, is_primary);
+            let found = keys::name(table, name, columns, is_primary);
             let message = format!("duplicate key value violates unique constraint \"{found}\"");
             let hint = format!("({}) must be unique.", names.join(", "));
             return Err(SqlError::error("23505", message).with_hint(hint));
         }
     }
     Ok(())
+}
+
+/// Checks that the batches which a change has added to a table in memory are of the types of its columns. `before` are the
+/// numbers of batches of each partition before the change.
+///
+/// # Errors
+/// 42804 if a column has values of another type.
+pub(crate) fn check_types(table: &dyn TableProvider, before: &[usize]) -> Result<(), SqlError> {
+    let schema = table.schema();
+    let mut before = before.iter();
+    let wrong = of_partitions(table, |batches| {
+        let added = batches.get(before.next().copied().unwrap_or(0)..).unwrap_or_default();
+        let mut columns = added.iter().flat_map(|batch| schema.fields().iter().zip(batch.columns()));
+        let wrong = columns.find(|(field, column)| !is_alike(field.data_type(), column.data_type()));
+        wrong.map(|(field, column)| (Arc::clone(field), column.data_type().clone()))
+    });
+    let Some((field, found)) = wrong.into_iter().flatten().next() else { return Ok(()) };
+    let name = |kind: &DataType| into_pg_type(kind).map_or_else(|_| kind.to_string(), |kind| decode::name(&kind));
+    let (wanted, found) = (name(field.data_type()), name(&found));
+    let message = format!("column \"{}\" is of type {wanted} but expression is of type {found}", field.name());
+    Err(SqlError::error("42804", message))
+}
+
+/// Returns true if values are of one type; names in it, and where it has no NULL, do not matter.
+fn is_alike(one: &DataType, other: &DataType) -> bool {
+    match (one, other) {
+        (DataType::List(one), DataType::List(other)) => is_alike(one.data_type(), other.data_type()),
+        (DataType::Struct(one), DataType::Struct(other)) => {
+            let fields = || one.iter().zip(other.iter());
+            one.len() == other.len() && fields().all(|(one, other)| is_alike(one.data_type(), other.data_type()))
+        }
+        _ => one == other,
+    }
 }
 
 /// Gives an error of a NULL in a column that may have none the words of Postgres.
@@ -95,20 +131,18 @@ fn without_signed_zeros(column: &ArrayRef) -> ArrayRef {
     match column.data_type() {
         DataType::Float32 => {
             let value = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 };
-            std::sync::Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(value))
+            Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(value))
         }
         DataType::Float64 => {
             let value = |value: f64| if value.is_nan() { f64::NAN } else { value + 0.0 };
-            std::sync::Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(value))
+            Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(value))
         }
-        _ => std::sync::Arc::clone(column),
+        _ => Arc::clone(column),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use datafusion::arrow::array::{Float64Array, Int32Array, StringArray};
     use datafusion::arrow::datatypes::{Field, Schema};
     use datafusion::common::Constraints;
@@ -131,6 +165,21 @@ mod tests {
         let table = MemTable::try_new(Arc::clone(&schema), vec![rows.iter().map(batch).collect(), Vec::new()]).unwrap();
         let table = table.with_constraints(Constraints::new_unverified(vec![constraint]));
         check(&table, "t").err().map(|error| error.sqlstate.into_owned())
+    }
+
+    #[test]
+    fn batches_have_the_types_of_the_table() {
+        let batch = |column: ArrayRef| RecordBatch::try_from_iter_with_nullable([("a", column, true)]).unwrap();
+        let number = batch(Arc::new(Int32Array::from(vec![1])));
+        let table = MemTable::try_new(number.schema(), vec![vec![number.clone()], Vec::new()]).unwrap();
+        let put = |partition: usize, batch: RecordBatch| table.batches[partition].try_write().unwrap().push(batch);
+        assert!(check_types(&table, &[0, 0]).is_ok());
+        put(1, number);
+        assert!(check_types(&table, &[1, 0]).is_ok());
+        put(1, batch(Arc::new(StringArray::from(vec!["x"]))));
+        let error = check_types(&table, &[1, 1]).unwrap_err();
+        assert_eq!(error.message, "column \"a\" is of type integer but expression is of type text");
+        assert!(check_types(&table, &[1, 2]).is_ok());
     }
 
     #[test]

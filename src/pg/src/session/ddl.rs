@@ -13,6 +13,7 @@ use neuroql_access::{Users, resolved_table};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
+use crate::catalog::keys;
 use crate::session::result_stream::isolated;
 use crate::session::{Outcome, Session};
 use crate::wire::error_response::{Failure, SqlError};
@@ -63,8 +64,12 @@ impl Session {
         };
         let (permissions, user, client) = (Arc::clone(&self.base.permissions), self.user.clone(), self.client);
         let (session, ddl) = (context.clone(), ddl.clone());
+        let create = keyed_table(&ddl, statement).filter(|_| is_new).cloned();
         let done = isolated(async move {
             session.execute_logical_plan(plan).await?.collect().await?;
+            if let (Some(create), DdlStatement::CreateMemoryTable(table)) = (create, &ddl) {
+                keys::keep_names(session.table_provider(table.name.clone()).await?.as_ref(), &create);
+            }
             // Nothing comes between a table and its owner.
             permissions.note(&ddl, is_new, &user, client, &session);
             Ok::<_, SqlError>(())
@@ -113,6 +118,17 @@ fn filled_table(ddl: &DdlStatement, statement: &Statement) -> Option<TableRefere
     let (DdlStatement::CreateMemoryTable(table), Statement::Statement(inner)) = (ddl, statement) else { return None };
     match inner.as_ref() {
         ast::Statement::CreateTable(create) if create.query.is_some() => Some(table.name.clone()),
+        _ => None,
+    }
+}
+
+/// Returns a `CREATE TABLE` that may give its keys names.
+fn keyed_table<'a>(ddl: &DdlStatement, statement: &'a Statement) -> Option<&'a ast::CreateTable> {
+    match (ddl, statement) {
+        (DdlStatement::CreateMemoryTable(_), Statement::Statement(inner)) => match inner.as_ref() {
+            ast::Statement::CreateTable(create) => Some(create),
+            _ => None,
+        },
         _ => None,
     }
 }

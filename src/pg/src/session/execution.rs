@@ -20,6 +20,7 @@ use crate::session::explain;
 use crate::session::plan_cache::{PlanCacheMode, PlanChoice, PlanGuard};
 use crate::session::result_stream::{ResultRows, executed, isolated};
 use crate::session::statement::{CommandTag, Outcome, PreparedStatement};
+use crate::session::transaction::lengths;
 use crate::sql::parameters;
 use crate::wire::error_response::{Failure, SqlError};
 
@@ -119,11 +120,13 @@ impl Session {
                     }
                     _ => None,
                 };
+                let before = target.as_ref().map(|(table, _)| lengths(table.as_ref())).unwrap_or_default();
                 let done = executed(&context, plan).await;
                 let Some((table, name)) = target else {
                     return Ok(Outcome::Done(format!("{verb} {}", count(&done?))));
                 };
                 let batches = done.map_err(|error| constraints::named(error, table.as_ref(), &name))?;
+                constraints::check_types(table.as_ref(), &before)?;
                 isolated(async move { constraints::check(table.as_ref(), &name) }).await?;
                 Ok(Outcome::Done(format!("{verb} {}", count(&batches))))
             }

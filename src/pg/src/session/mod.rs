@@ -20,6 +20,7 @@ mod set_show;
 pub(crate) mod settings;
 mod statement;
 mod temporary_tables;
+mod time_zone;
 mod transaction;
 mod user_limits;
 

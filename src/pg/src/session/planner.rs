@@ -1,16 +1,22 @@
 //! Planning of statements, apart from the connection that they come from.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::Schema;
-use datafusion::common::tree_node::TreeNode;
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan, Statement as PlanStatement};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{DdlStatement, Expr, ExprSchemable, LogicalPlan, Statement as PlanStatement};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Value, ValueWithSpan, VisitMut, VisitorMut};
 use datafusion_postgres::pgwire::api::Type;
 use neuroql_access::{Permissions, TEMPORARY, User};
 
@@ -21,16 +27,21 @@ use crate::session::plan_cache::PlanCache;
 use crate::session::statement::{PlanVersion, PreparedStatement};
 use crate::session::temporary_tables::TemporaryTables;
 use crate::session::{ddl, explain};
+use crate::sql::assignments::{self, Assignments};
 use crate::sql::column_names;
 use crate::sql::literals;
 use crate::sql::marks;
 use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::ParsedStatement;
+use crate::sql::rewrite;
 use crate::sql::rewrite::from_functions;
 use crate::sql::rewrite::literal_casts;
 use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
 use crate::sql::unsupported;
 use crate::wire::error_response::SqlError;
+
+/// Name of DataFusion's rule that gives values that stand together one type.
+const TYPE_COERCION: &str = "type_coercion";
 
 /// A session's state for planning, as it is now.
 pub(crate) struct Planner {
@@ -44,6 +55,8 @@ pub(crate) struct Planner {
     pub(crate) read_only: bool,
     pub(crate) search_path: Vec<String>,
     pub(crate) zone: String,
+    /// Time zone in which constants are read: that of the session when it first saw the statement.
+    pub(crate) zone_of_constants: String,
 }
 
 impl Planner {
@@ -62,20 +75,22 @@ impl Planner {
             literals::register(&mut self.state)?;
         }
         let casts = take_casts(&mut statement, declared);
+        let is_marked = assignments::mark(&mut statement);
+        if is_marked {
+            assignments::register(&mut self.state)?;
+        }
         if parsed.objects {
             self.refresh_objects().await?;
         }
-        let known = parameters::known(declared, &casts);
-        let plan = match known.clone() {
-            Some(types) => self.plan_with(statement.clone(), types).await?,
-            None => self.plan(statement.clone()).await?,
-        };
-        let again = known.is_none() && parameters::needs_types_first(&plan);
-        let (mut plan, mut parameters) = parameters::infer(plan, declared, &casts, &self.zone)?;
-        if again && let Some(types) = parameters::found_as(&parameters) {
-            let typed: Vec<_> = parameters.iter().map(|parameter| Some(parameter.wire.clone())).collect();
-            let planned = self.plan_with(statement, types).await?;
-            (plan, parameters) = parameters::infer(planned, &typed, &casts, &self.zone)?;
+        let kept = (self.zone_of_constants != self.zone).then(|| statement.clone());
+        let (mut plan, mut parameters) = self.plan_typed(statement, declared, &casts, is_marked).await?;
+        if let Some(mut statement) = kept {
+            let texts = self.local_constants(&plan)?;
+            if !texts.is_empty() {
+                write_zone(&mut statement, &texts, &self.zone_of_constants);
+                (plan, parameters) = self.plan_typed(statement, declared, &casts, is_marked).await?;
+                self.check_constants(&plan)?;
+            }
         }
         if has_literals || parameters.iter().any(Parameter::is_kept_as_text) {
             plan = marks::settle(plan)?;
@@ -85,9 +100,76 @@ impl Planner {
             plan,
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)
         );
-        let columns = (!silent).then(|| Arc::new(Columns::new(&self.described(&plan), &parsed.names)));
-        let plans = PlanCache::default();
-        Ok(PreparedStatement { parsed, plan: Some(plan), parameters, columns, version, plans, _memory: memory })
+        let columns = || Columns::new(&self.described(&plan), &parsed.names).with_modifiers(&plan);
+        let columns = (!silent).then(|| Arc::new(columns()));
+        let (zone, zone_of_constants) = (self.zone, self.zone_of_constants);
+        Ok(PreparedStatement {
+            parsed,
+            plan: Some(plan),
+            parameters,
+            columns,
+            version,
+            zone,
+            zone_of_constants,
+            plans: PlanCache::default(),
+            _memory: memory,
+        })
+    }
+
+    /// Plans a statement and finds its parameters. `is_marked` is true if values that it assigns are marked.
+    async fn plan_typed(
+        &self,
+        statement: Statement,
+        declared: &[Option<Type>],
+        casts: &ParameterCasts,
+        is_marked: bool,
+    ) -> Result<(LogicalPlan, Vec<Parameter>), SqlError> {
+        let known = parameters::known(declared, casts);
+        let plan = match known.clone() {
+            Some(types) => self.plan_with(statement.clone(), types).await?,
+            None => self.plan(statement.clone()).await?,
+        };
+        let plan = Assignments::new(declared, casts, &self.zone, &self.state, is_marked).settle(plan)?;
+        let again = known.is_none() && parameters::needs_types_first(&plan);
+        let (plan, parameters) = parameters::infer(plan, declared, casts, &self.zone)?;
+        if again && let Some(types) = parameters::found_as(&parameters) {
+            let typed: Vec<_> = parameters.iter().map(|parameter| Some(parameter.wire.clone())).collect();
+            let planned = self.plan_with(statement, types).await?;
+            let planned = Assignments::new(&typed, casts, &self.zone, &self.state, is_marked).settle(planned)?;
+            return parameters::infer(planned, &typed, casts, &self.zone);
+        }
+        Ok((plan, parameters))
+    }
+
+    /// Returns the constant texts that a plan reads in the time zone of the session.
+    fn local_constants(&self, plan: &LogicalPlan) -> Result<BTreeSet<String>, SqlError> {
+        match self.analyzed(plan) {
+            Ok(analyzed) => Ok(neuroql::local_constants(&analyzed)?),
+            // An error of the plan is reported when it runs.
+            Err(_) => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// Checks that no constant would be another instant in another time zone.
+    fn check_constants(&self, plan: &LogicalPlan) -> Result<(), SqlError> {
+        match self.local_constants(plan)?.first() {
+            Some(text) => {
+                let message = format!("the constant '{text}' cannot be kept without its time zone; write it behind");
+                Err(SqlError::not_supported(message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Applies the rules that come before types are coerced: those of a view are coerced when it is created, without them.
+    fn before_coercion(&self, plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+        let mut rules = self.state.analyzer().rules.iter().take_while(|rule| rule.name() != TYPE_COERCION);
+        rules.try_fold(plan, |plan, rule| rule.analyze(plan, self.state.config_options()))
+    }
+
+    fn analyzed(&self, plan: &LogicalPlan) -> DataFusionResult<LogicalPlan> {
+        let state = &self.state;
+        state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})
     }
 
     /// Reads the objects that exist now.
@@ -111,6 +193,7 @@ impl Planner {
         })?;
         unsupported::check_calls(&statement, &is_scalar)?;
         self.temporary.check(&statement)?;
+        call_arrays(&mut statement);
         let mut again = statement.clone();
         let mut plan = match self.state.statement_to_plan(statement).await {
             // Expressions that are written otherwise and planned alike, such as `every(a)` beside `bool_and(a)`.
@@ -124,7 +207,18 @@ impl Planner {
             }
             planned => planned?,
         };
+        if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &plan {
+            let texts = self.local_constants(&view.input)?;
+            if !texts.is_empty() {
+                write_zone(&mut again, &texts, &self.zone);
+                plan = self.state.statement_to_plan(again.clone()).await?;
+                if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &plan {
+                    self.check_constants(&view.input)?;
+                }
+            }
+        }
         if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &mut plan {
+            view.input = Arc::new(self.before_coercion(view.input.as_ref().clone())?);
             view.definition = Some(ddl::written(again));
         }
         self.permissions.check(&plan, &self.user, self.read_only, &self.context)?;
@@ -141,10 +235,8 @@ impl Planner {
         if !is_coerced_later(plan) {
             return planned();
         }
-        let state = &self.state;
-        let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
         // An error of the plan is reported when it runs.
-        analyzed.map_or_else(|_| planned(), |analyzed| analyzed.schema().as_arrow().clone())
+        self.analyzed(plan).map_or_else(|_| planned(), |analyzed| analyzed.schema().as_arrow().clone())
     }
 
     /// Plans a statement with parameters of these types.
@@ -177,16 +269,94 @@ fn take_casts(statement: &mut Statement, declared: &[Option<Type>]) -> Parameter
 
 /// Returns true if the types of a plan may change when they are coerced.
 fn is_coerced_later(plan: &LogicalPlan) -> bool {
-    let branches = |expr: &Expr| {
-        let found = expr.exists(|expr| {
-            let is_large = matches!(expr, Expr::Literal(ScalarValue::UInt64(_), _));
-            Ok(matches!(expr, Expr::Case(_)) || is_large)
-        });
-        found.unwrap_or(true)
-    };
-    let found = plan.exists(|plan| {
-        Ok(matches!(plan, LogicalPlan::Union(_) | LogicalPlan::RecursiveQuery(_))
-            || plan.expressions().iter().any(branches))
+    let mut found = false;
+    let visited = plan.apply_with_subqueries(|node| {
+        found |= matches!(node, LogicalPlan::Union(_) | LogicalPlan::RecursiveQuery(_));
+        let mut schema = None;
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|part| {
+                Ok(match part {
+                    Expr::Case(_) | Expr::Literal(ScalarValue::UInt64(_), _) => true,
+                    Expr::ScalarFunction(call) if TYPED_LATER.contains(&call.name()) => {
+                        has_other_type(call, schema.get_or_insert_with(|| merge_schema(&node.inputs())))
+                    }
+                    _ => false,
+                })
+            })?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
-    found.unwrap_or(true)
+    found || visited.is_err()
+}
+
+/// Functions that [`has_other_type`] knows.
+const TYPED_LATER: [&str; 8] =
+    ["coalesce", "date_trunc", "greatest", "least", "make_array", "nullif", "round", "trunc"];
+
+/// Returns true if a call has another type once its arguments have the types that Postgres gives them.
+fn has_other_type(call: &ScalarFunction, schema: &DFSchema) -> bool {
+    let types: Vec<_> = call.args.iter().filter_map(|arg| arg.get_type(schema).ok()).collect();
+    match call.name() {
+        "round" | "trunc" => call.args.len() == 2 && types.first().is_some_and(DataType::is_integer),
+        "date_trunc" => types.contains(&DataType::Date32),
+        _ => types.iter().any(DataType::is_floating) && types.iter().any(|found| found.is_decimal()),
+    }
+}
+
+/// Makes calls of `ARRAY[…]` with parameters or subqueries: the planner forgets the types of parameters and the queries of WITH
+/// inside of it.
+fn call_arrays(statement: &mut Statement) {
+    let call = |expr: &mut ast::Expr| {
+        let ast::Expr::Array(array) = expr else { return ControlFlow::<()>::Continue(()) };
+        let found = ast::visit_expressions(&array.elem, |part| match part {
+            ast::Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. })
+            | ast::Expr::Subquery(_)
+            | ast::Expr::Exists { .. }
+            | ast::Expr::InSubquery { .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        if found.is_break() {
+            *expr = rewrite::call("make_array", std::mem::take(&mut array.elem));
+        }
+        ControlFlow::Continue(())
+    };
+    match statement {
+        Statement::Statement(inner) => {
+            let _ = ast::visit_expressions_mut(inner.as_mut(), call);
+        }
+        Statement::Explain(explain) => call_arrays(&mut explain.statement),
+        Statement::CopyTo(copy) => {
+            if let CopyToSource::Query(query) = &mut copy.source {
+                let _ = ast::visit_expressions_mut(query.as_mut(), call);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Writes the name of a time zone behind each of these texts.
+fn write_zone(statement: &mut Statement, texts: &BTreeSet<String>, zone: &str) {
+    struct Zone<'a> {
+        texts: &'a BTreeSet<String>,
+        name: &'a str,
+    }
+
+    impl VisitorMut for Zone<'_> {
+        type Break = ();
+
+        fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<()> {
+            if let Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) = &mut value.value
+                && self.texts.contains(text.as_str())
+            {
+                text.push(' ');
+                text.push_str(self.name);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+
+    if let Statement::Statement(inner) = statement {
+        let _ = inner.visit(&mut Zone { texts, name: zone });
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use datafusion::common::config::ConfigOptions;
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 use datafusion_postgres::pgwire::api::Type;
@@ -39,6 +41,16 @@ impl Session {
         parsed: ParsedStatement,
         declared: &[Option<Type>],
     ) -> Result<PreparedStatement, SqlError> {
+        self.prepare_with_constants(parsed, declared, self.zone()).await
+    }
+
+    /// Plans a statement whose constants are read in a time zone.
+    async fn prepare_with_constants(
+        &self,
+        parsed: ParsedStatement,
+        declared: &[Option<Type>],
+        zone: String,
+    ) -> Result<PreparedStatement, SqlError> {
         let version = self.version();
         if let Statement::Statement(statement) = &parsed.statement
             && commands::is_about_session(statement)
@@ -47,7 +59,7 @@ impl Session {
         }
         let known = [parsed.parameter.clone()];
         let declared = if declared.is_empty() && known[0].is_some() { &known } else { declared };
-        self.prepare_statement(parsed.statement.clone(), parsed, declared, version).await
+        self.plan_statement(parsed.statement.clone(), parsed, declared, version, zone).await
     }
 
     /// Plans a statement of DataFusion, or the one in `parsed`.
@@ -58,8 +70,20 @@ impl Session {
         declared: &[Option<Type>],
         version: PlanVersion,
     ) -> Result<PreparedStatement, SqlError> {
+        self.plan_statement(statement, parsed, declared, version, self.zone()).await
+    }
+
+    async fn plan_statement(
+        &self,
+        statement: Statement,
+        parsed: ParsedStatement,
+        declared: &[Option<Type>],
+        version: PlanVersion,
+        zone_of_constants: String,
+    ) -> Result<PreparedStatement, SqlError> {
         let memory = self.reserve("a statement", parsed.memory)?;
         let (planner, _guard) = self.planner();
+        let planner = Planner { zone_of_constants, ..planner };
         let declared = declared.to_vec();
         isolated(async move { planner.prepare(statement, parsed, &declared, version, memory).await }).await
     }
@@ -68,6 +92,7 @@ impl Session {
     fn planner(&self) -> (Planner, CancelOnDrop) {
         let (state, guard) = interruptible(&self.context);
         let settings = self.settings();
+        let zone = zone_of(&settings);
         let planner = Planner {
             context: self.context.clone(),
             state,
@@ -77,7 +102,8 @@ impl Session {
             user: self.user.clone(),
             read_only: settings.read_only(),
             search_path: settings.search_path(),
-            zone: zone_of(&settings),
+            zone_of_constants: zone.clone(),
+            zone,
         };
         (planner, guard)
     }
@@ -95,8 +121,47 @@ impl Session {
         version: PlanVersion,
     ) -> Result<PreparedStatement, SqlError> {
         let _memory = self.reserve("a statement", parsed.memory)?;
-        let (parameters, plans) = (Vec::new(), PlanCache::default());
-        Ok(PreparedStatement { parsed, plan: None, parameters, columns, version, plans, _memory })
+        let (parameters, plans, zone) = (Vec::new(), PlanCache::default(), self.zone());
+        let zone_of_constants = zone.clone();
+        Ok(PreparedStatement {
+            parsed,
+            plan: None,
+            parameters,
+            columns,
+            version,
+            zone,
+            zone_of_constants,
+            plans,
+            _memory,
+        })
+    }
+
+    /// Checks that the rows of a cursor are those that they would be in the time zone of the session, which may have changed
+    /// since it was declared.
+    ///
+    /// # Errors
+    /// 0A000 if they are not.
+    pub(super) async fn check_zone(&self, prepared: &PreparedStatement) -> Result<(), SqlError> {
+        let zone = self.zone();
+        if prepared.zone == zone {
+            return Ok(());
+        }
+        let Some(plan) = prepared.plan.clone() else { return Ok(()) };
+        let zones = [prepared.zone.clone(), zone];
+        let (state, _guard) = interruptible(&self.context);
+        let differs = isolated(async move {
+            let mut analyzed = Vec::with_capacity(zones.len());
+            for zone in zones {
+                let mut options = ConfigOptions::clone(state.config_options());
+                options.execution.time_zone = Some(zone);
+                analyzed.push(state.analyzer().execute_and_check(plan.clone(), &options, |_, _| {})?);
+            }
+            Ok::<_, DataFusionError>(analyzed.first() != analyzed.last())
+        });
+        match differs.await? {
+            true => Err(SqlError::not_supported("the time zone has changed since the cursor was declared")),
+            false => Ok(()),
+        }
     }
 
     /// Returns the statement, planned again if the tables it names may have changed.
@@ -108,7 +173,8 @@ impl Session {
             return Ok(Arc::clone(prepared));
         }
         let declared: Vec<_> = prepared.parameters.iter().map(|parameter| Some(parameter.wire.clone())).collect();
-        let fresh = self.prepare(prepared.parsed.clone(), &declared).await?;
+        let zone = prepared.zone_of_constants.clone();
+        let fresh = self.prepare_with_constants(prepared.parsed.clone(), &declared, zone).await?;
         let same = match (&fresh.columns, &prepared.columns) {
             (Some(fresh), Some(old)) => fresh.same_types(old),
             (None, None) => true,

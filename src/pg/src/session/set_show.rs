@@ -9,7 +9,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, ResetVariable, Statement as PlanStatement};
 use datafusion::sql::sqlparser::ast::{
-    ContextModifier, DiscardObject, Expr, Ident, Reset, Set, UnaryOperator, Value, ValueWithSpan,
+    ContextModifier, DiscardObject, Expr, Ident, Interval, Reset, Set, UnaryOperator, Value, ValueWithSpan,
 };
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 
@@ -91,11 +91,21 @@ fn value_text(values: &[Expr]) -> Option<String> {
         },
         Expr::Identifier(name) => name.value.clone(),
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => format!("-{expr}"),
+        Expr::Interval(interval) => interval_text(interval),
         other => unquoted(&other.to_string()),
     };
     match values {
         [Expr::Identifier(name)] if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default") => None,
         values => Some(values.iter().map(one).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Returns an interval as a time zone is set to it: `INTERVAL '-2 HOUR'`.
+fn interval_text(interval: &Interval) -> String {
+    let text = unquoted(&interval.value.to_string());
+    match (&interval.leading_field, &interval.last_field) {
+        (Some(unit), None) if text.parse::<f64>().is_ok() => format!("INTERVAL '{text} {unit}'"),
+        _ => format!("INTERVAL '{text}'"),
     }
 }
 

@@ -5,12 +5,11 @@
 //! refused with 42704, because it is a typing mistake.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::time::Duration;
 
-use datafusion::arrow::array::timezone::Tz;
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
+use crate::session::time_zone;
 use crate::wire::error_response::SqlError;
 use neuroql_access::{User, parse_time};
 
@@ -430,12 +429,17 @@ impl Settings {
             .collect()
     }
 
+    /// Returns the engine's time zone.
+    pub(crate) fn zone(&self) -> String {
+        time_zone::zone(&self.value("TimeZone"))
+    }
+
     /// Returns the options by which values become text.
     pub(crate) fn format_options(&self) -> FormatOptions {
         let mut options = FormatOptions::default();
         options.bytea_output = self.value("bytea_output");
         options.interval_style = self.value("IntervalStyle");
-        options.time_zone = self.value("TimeZone");
+        options.time_zone = self.zone();
         options.extra_float_digits = self.value("extra_float_digits").parse().unwrap_or(1);
         options
     }
@@ -498,10 +502,7 @@ impl SettingDefinition {
                 }
                 known.then(|| format!("ISO, {order}"))
             }
-            SettingKind::TimeZone => match lower.as_str() {
-                "utc" | "gmt" | "z" | "zulu" => Some("UTC".into()),
-                _ => Tz::from_str(value).is_ok().then(|| value.to_string()),
-            },
+            SettingKind::TimeZone => time_zone::spelt(value)?,
         };
         checked.ok_or_else(|| {
             SqlError::error("22023", format!("invalid value for parameter \"{}\": \"{value}\"", self.name))
@@ -571,6 +572,7 @@ mod tests {
             ("extra_float_digits", "9", ""),
             ("timezone", "Europe/Berlin", "Europe/Berlin"),
             ("timezone", "Middle/Earth", ""),
+            ("timezone", "-2", "<-02>+02"),
             ("client_encoding", "utf-8", "UTF8"),
             ("client_encoding", "LATIN1", ""),
             ("jit", "true", "on"),

@@ -14,6 +14,7 @@ use crate::session::result_stream::ResultRows;
 use crate::session::scroll::ScrollRows;
 use crate::sql::parameters::Parameter;
 use crate::sql::parse::ParsedStatement;
+use crate::wire::error_response::SqlError;
 
 /// Numbers of changes, of the catalog, of a session's settings and of privileges: a plan is of those before it.
 pub(super) type PlanVersion = (u64, u64, u64);
@@ -27,6 +28,9 @@ pub(crate) struct PreparedStatement {
     /// Columns of the result; `None` for a statement without a result.
     pub(crate) columns: Option<Arc<Columns>>,
     pub(super) version: PlanVersion,
+    /// Time zone of the plan, and the one in which its constants are read.
+    pub(super) zone: String,
+    pub(super) zone_of_constants: String,
     pub(super) plans: PlanCache,
     /// Memory that the statement holds.
     pub(super) _memory: MemoryReservation,
@@ -54,8 +58,37 @@ pub(crate) struct Portal {
     pub(crate) scroll: Option<ScrollRows>,
     /// True for `DECLARE … WITH HOLD`: the portal survives its transaction.
     pub(crate) held: bool,
+    /// True if its statement failed: the portal is there until the transaction ends, and cannot be run.
+    pub(crate) failed: bool,
     /// Memory that the portal holds, if it is counted.
     pub(crate) _memory: Option<MemoryReservation>,
+}
+
+impl Portal {
+    /// Returns what is left of the portal when its statement fails.
+    pub(crate) fn failed(&self) -> Self {
+        Self {
+            prepared: Arc::clone(&self.prepared),
+            values: Vec::new(),
+            format: self.format.clone(),
+            running: None,
+            scroll: None,
+            held: self.held,
+            failed: true,
+            _memory: None,
+        }
+    }
+
+    /// Refuses a portal that cannot be run.
+    ///
+    /// # Errors
+    /// 55000 if its statement failed.
+    pub(crate) fn check(&self, name: &str) -> Result<(), SqlError> {
+        match self.failed {
+            true => Err(SqlError::error("55000", format!("portal \"{name}\" cannot be run"))),
+            false => Ok(()),
+        }
+    }
 }
 
 /// The command tag of a statement.

@@ -304,7 +304,8 @@ pub(crate) fn partitions(table: &dyn TableProvider) -> Vec<Vec<RecordBatch>> {
     of_partitions(table, |batches| batches.clone())
 }
 
-fn lengths(table: &dyn TableProvider) -> Vec<usize> {
+/// Returns the numbers of batches of each partition of a table in memory.
+pub(crate) fn lengths(table: &dyn TableProvider) -> Vec<usize> {
     of_partitions(table, |batches| batches.len())
 }
 
@@ -320,7 +321,7 @@ fn put_back(table: &dyn TableProvider, before: SavedRows) {
 }
 
 /// Calls `look` on the partitions of a table in memory, whose locks are held for a short time only.
-fn of_partitions<T>(table: &dyn TableProvider, mut look: impl FnMut(&mut Vec<RecordBatch>) -> T) -> Vec<T> {
+pub(crate) fn of_partitions<T>(table: &dyn TableProvider, mut look: impl FnMut(&mut Vec<RecordBatch>) -> T) -> Vec<T> {
     let partitions = table.downcast_ref::<MemTable>().map(|table| table.batches.iter()).into_iter().flatten();
     let look = |partition: &Arc<tokio::sync::RwLock<Vec<RecordBatch>>>| loop {
         if let Ok(mut batches) = partition.try_write() {

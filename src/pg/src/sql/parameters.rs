@@ -123,7 +123,13 @@ pub(crate) fn infer(
     Ok((plan, parameters))
 }
 
-fn number(name: &str) -> Result<usize, SqlError> {
+/// Returns the type of a parameter, if the client has declared it or the statement casts it.
+pub(crate) fn declared_type(index: usize, declared: &[Option<Type>], casts: &ParameterCasts) -> Option<Type> {
+    let declared = || declared.get(index.checked_sub(1)?).cloned().flatten().filter(|kind| *kind != Type::UNKNOWN);
+    casts.taken.get(&index).cloned().or_else(declared)
+}
+
+pub(crate) fn number(name: &str) -> Result<usize, SqlError> {
     match name.trim_start_matches('$').parse() {
         Ok(index @ 1..=65_535) => Ok(index),
         _ => Err(SqlError::error("42P02", format!("there is no parameter {name}"))),
@@ -462,13 +468,19 @@ pub(crate) fn needs_types_first(plan: &LogicalPlan) -> bool {
 /// aggregates and subqueries.
 fn has_types_of_planner(plan: &LogicalPlan) -> bool {
     use LogicalPlan::{Aggregate, Distinct, RecursiveQuery, Subquery, SubqueryAlias, Union, Values};
+    // A cast says the type of its value.
+    let is_cast = |cell: &Expr| matches!(cell, Expr::Cast(cast) if matches!(*cast.expr, Expr::Placeholder(_)));
+    let has_parameter = |cell: &Expr| cell.exists(|part| Ok(matches!(part, Expr::Placeholder(_)))).unwrap_or(true);
     let mut found = false;
     // The closure returns no error.
     let _ = plan.apply_with_subqueries(|node| {
-        found |= matches!(
-            node,
-            Values(_) | Union(_) | Subquery(_) | Distinct(_) | RecursiveQuery(_) | SubqueryAlias(_) | Aggregate(_)
-        );
+        found |= match node {
+            Values(rows) => rows.values.iter().flatten().any(|cell| !is_cast(cell) && has_parameter(cell)),
+            other => matches!(
+                other,
+                Union(_) | Subquery(_) | Distinct(_) | RecursiveQuery(_) | SubqueryAlias(_) | Aggregate(_)
+            ),
+        };
         Ok(TreeNodeRecursion::Continue)
     });
     found

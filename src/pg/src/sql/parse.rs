@@ -21,6 +21,7 @@ use crate::sql::column_names;
 use crate::sql::limits;
 use crate::sql::rewrite;
 use crate::sql::rewrite::catalog_queries;
+use crate::sql::rewrite::integers;
 use crate::sql::rewrite::object_casts;
 use crate::sql::rewrite::syntax;
 use crate::sql::unsupported;
@@ -188,7 +189,12 @@ fn without_copy(statement: Statement) -> Result<RawStatement, SqlError> {
         parsed.into_iter().next().ok_or_else(missing)
     };
     let statement = match source {
-        ast::CopySource::Query(query) if to => ast::Statement::Query(query),
+        ast::CopySource::Query(mut query) if to => {
+            if format.is_binary() {
+                integers::narrow_outputs(&mut query);
+            }
+            ast::Statement::Query(query)
+        }
         ast::CopySource::Query(_) => {
             return Err(SqlError::error("42601", "syntax error: COPY (query) FROM is not supported"));
         }

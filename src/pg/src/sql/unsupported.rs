@@ -102,9 +102,22 @@ impl Visitor for PassedOver {
                 let message = format!("the bit string X'{digits}' is not supported");
                 Err(SqlError::not_supported(message).with_hint(hint))
             }
+            Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) => in_range(number),
             _ => Ok(()),
         })
     }
+}
+
+/// Refuses numbers such as `1e400`, which would be infinite as double precision, and `1e-400`, which would be 0.
+fn in_range(number: &str) -> Result<(), SqlError> {
+    let Ok(double) = number.parse::<f64>() else { return Ok(()) };
+    let mantissa = number.split(['e', 'E']).next().unwrap_or(number);
+    let is_zero = !mantissa.contains(|digit: char| matches!(digit, '1'..='9'));
+    if double.is_infinite() || double == 0.0 && !is_zero {
+        let message = format!("\"{number}\" is out of range for type double precision");
+        return Err(SqlError::error("22003", message));
+    }
+    Ok(())
 }
 
 /// Refuses `SELECT 1 'a'`: an alias is a name.
@@ -313,6 +326,8 @@ mod tests {
             ("SELECT a FROM t FOR UPDATE", "0A000"),
             ("SELECT a FROM t FOR SHARE OF t NOWAIT", "0A000"),
             ("SELECT X'1F'", "0A000"),
+            ("SELECT a < 1e400 FROM t", "22003"),
+            ("SELECT -1.5e-400", "22003"),
             ("SELECT 'a' 'b'", "42601"),
             ("SELECT 1 AS 'b'", "42601"),
             ("SELECT upper('a') OVER ()", "42809"),
@@ -342,6 +357,7 @@ mod tests {
             "SELECT 'a'\n'b', INTERVAL '1 day', '1.5'::numeric, \"x\" FROM generate_series(1, 2) AS g(x)",
             "CREATE TABLE t(a int PRIMARY KEY, b text UNIQUE NOT NULL DEFAULT 'x' COLLATE \"C\", UNIQUE (a, b))",
             "UPDATE t SET a = 1, b = 2",
+            "SELECT 1e308, 5e-324, 0e-400, 0.0E999",
             "INSERT INTO t VALUES (1) ",
         ] {
             assert_eq!(refusal(sql), None, "{sql}");

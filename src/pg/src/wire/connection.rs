@@ -1,6 +1,7 @@
 //! The conversation with one client after it has been let in: the simple and the extended query protocol.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
@@ -35,6 +36,9 @@ use crate::wire::connection_slots::ConnectionSlot;
 use crate::wire::error_response::{Failure, SqlError, notice};
 use crate::wire::framing::{Inbox, Outbox};
 use crate::wire::interrupt::{InterruptHandler, shutting_down, within};
+
+/// Time after which rows are late: those before them are sent without them.
+const LATE: Duration = Duration::from_millis(1);
 
 /// Bytes that the portal without a name may hold uncounted.
 const UNCOUNTED: usize = 64 << 10;
@@ -252,9 +256,10 @@ impl Connection {
         let is_counted = !name.is_empty() || bytes > UNCOUNTED;
         let _memory = is_counted.then(|| session.reserve("a portal", bytes)).transpose()?;
         session.empty_portals.remove(&name);
-        session
-            .portals
-            .insert(name, Portal { prepared, values, format, running: None, scroll: None, held: false, _memory });
+        session.portals.insert(
+            name,
+            Portal { prepared, values, format, running: None, scroll: None, held: false, failed: false, _memory },
+        );
         Ok(self.outbox.put(Message::BindComplete(BindComplete::new()))?)
     }
 
@@ -295,16 +300,22 @@ impl Connection {
         if session.empty_portals.contains(&name) {
             return Ok(outbox.put(Message::EmptyQueryResponse(EmptyQueryResponse::new()))?);
         }
-        let Some(mut portal) = session.portals.remove(&name) else { return Err(no_such_portal(&name).into()) };
+        let Some(portal) = session.portals.get(&name) else { return Err(no_such_portal(&name).into()) };
+        refuse_in_failed_transaction(session, portal.prepared.sql())?;
+        portal.check(&name)?;
+        let failed = portal.failed();
+        let Some(mut portal) = session.portals.insert(name.clone(), failed) else {
+            return Err(no_such_portal(&name).into());
+        };
         if portal.prepared.parsed.copy_from.is_some() {
-            refuse_in_failed_transaction(session, portal.prepared.sql())?;
-            return receive_copy(inbox, outbox, session, interrupts, &portal.prepared).await;
+            receive_copy(inbox, outbox, session, interrupts, &portal.prepared).await?;
+            session.portals.remove(&name);
+            return Ok(());
         }
         interrupts.registration.activity.begin(&portal.prepared.parsed.text);
         let most = usize::try_from(message.max_rows).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
         let limit = session.time_limit();
         let work = async {
-            refuse_in_failed_transaction(session, portal.prepared.sql())?;
             let _place = session.take_place(&portal.prepared).await;
             if portal.running.is_none() {
                 match session.run(&portal.prepared, &portal.values).await? {
@@ -334,9 +345,10 @@ impl Connection {
             }
             Ok(Some(portal))
         };
-        if let Some(portal) = interrupts.during(inbox, limit, work).await? {
-            session.portals.insert(name, portal);
-        }
+        match interrupts.during(inbox, limit, work).await? {
+            Some(portal) => session.portals.insert(name, portal),
+            None => session.portals.remove(&name),
+        };
         Ok(())
     }
 
@@ -514,13 +526,15 @@ async fn next_batch(
     reports_progress: bool,
     outbox: &mut Outbox,
 ) -> Result<Option<RecordBatch>, Failure> {
-    outbox.flush().await?;
-    if !reports_progress {
-        return Ok(rows.next(most).await?);
-    }
-    let progress = rows.progress().clone();
+    let progress = reports_progress.then(|| rows.progress().clone());
     let next = rows.next(most);
     tokio::pin!(next);
+    tokio::select! {
+        biased;
+        batch = &mut next => return Ok(batch?),
+        () = tokio::time::sleep(LATE) => outbox.flush().await?,
+    }
+    let Some(progress) = progress else { return Ok(next.await?) };
     loop {
         tokio::select! {
             biased;

@@ -42,11 +42,11 @@ impl Fields<'_> {
         self.bytes(end + 1)
     }
 
-    /// Takes a number of fields, and the fields.
+    /// Takes a number of fields, up to 65,535 as in Postgres, and the fields.
     fn list(&mut self, mut field: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
-        let count = i16::from_be_bytes(*self.0.first_chunk()?);
+        let count = u16::from_be_bytes(*self.0.first_chunk()?);
         self.bytes(2)?;
-        (0..usize::try_from(count).ok()?).try_for_each(|_| field(self))
+        (0..count).try_for_each(|_| field(self))
     }
 
     /// Takes a value of a parameter, which is NULL if its length is -1.

@@ -4,11 +4,13 @@
 
 mod access;
 mod administration;
+mod assignments;
 mod constraints;
 mod limits;
 mod literals;
 mod matrix;
 mod privileges;
+mod protocol;
 mod raw;
 mod sessions;
 mod statements;
@@ -18,6 +20,7 @@ mod tables;
 mod temporary;
 mod transactions;
 mod values;
+mod zones;
 
 use std::sync::Arc;
 

@@ -36,6 +36,22 @@ impl Answer {
         Some(u32::from_be_bytes(body[at..at + 4].try_into().unwrap()))
     }
 
+    /// Returns type, size and modifier of each column.
+    pub fn columns(&self) -> Vec<(u32, i16, i32)> {
+        let Some((_, body)) = self.0.iter().find(|(kind, _)| *kind == b'T') else { return Vec::new() };
+        let mut rest = &body[2..];
+        let mut columns = Vec::new();
+        while let Some(name) = rest.iter().position(|byte| *byte == 0) {
+            // Behind the name are the numbers of a table and of a column, and a format is last.
+            let fields = &rest[name + 1 + 6..name + 1 + 18];
+            let kind = u32::from_be_bytes(fields[..4].try_into().unwrap());
+            let size = i16::from_be_bytes(fields[4..6].try_into().unwrap());
+            columns.push((kind, size, i32::from_be_bytes(fields[6..10].try_into().unwrap())));
+            rest = &rest[name + 1 + 18..];
+        }
+        columns
+    }
+
     /// Returns the transaction status at the end.
     pub fn status(&self) -> Option<char> {
         self.0.iter().rfind(|(kind, _)| *kind == b'Z').map(|(_, body)| char::from(body[0]))
@@ -126,6 +142,21 @@ impl Raw {
         bytes.extend(message(b'S', &[]));
         self.send(&bytes);
         self.read_until(b'Z')
+    }
+
+    /// Sends messages, and reads the answer up to the end of the query or of a Sync.
+    pub fn exchange(&mut self, messages: &[Vec<u8>]) -> Answer {
+        self.send(&messages.concat());
+        self.read_until(b'Z')
+    }
+
+    /// Sends a query, and returns the bytes that come first.
+    pub fn first_bytes(&mut self, query: &str) -> Vec<u8> {
+        self.send_query(query);
+        let mut bytes = vec![0; 1 << 16];
+        let count = self.stream.get_mut().read(&mut bytes).unwrap();
+        bytes.truncate(count);
+        bytes
     }
 
     fn send(&mut self, bytes: &[u8]) {

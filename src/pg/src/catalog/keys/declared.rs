@@ -5,11 +5,20 @@ use std::collections::HashSet;
 use datafusion::catalog::TableProvider;
 use datafusion::common::Constraint;
 
+use crate::catalog::keys::names;
 use crate::encode::column;
 
-/// Returns the name of a key: the one that PostgreSQL gives to a key that is declared without.
-pub(crate) fn name(table: &str, columns: &[&str], is_primary: bool) -> String {
-    if is_primary { format!("{table}_pkey") } else { format!("{table}_{}_key", columns.join("_")) }
+/// Returns the name of a key of these columns: the one that it was given, else the one that PostgreSQL gives it.
+pub(crate) fn name(table: &dyn TableProvider, table_name: &str, columns: &[usize], is_primary: bool) -> String {
+    if let Some(given) = names::given(table, is_primary, columns) {
+        return given;
+    }
+    if is_primary {
+        return format!("{table_name}_pkey");
+    }
+    let schema = table.schema();
+    let columns = columns.iter().filter_map(|column| Some(schema.fields().get(*column)?.name().as_str()));
+    format!("{table_name}_{}_key", columns.collect::<Vec<_>>().join("_"))
 }
 
 /// A column of a key.
@@ -56,8 +65,8 @@ pub(super) fn declared(table: &dyn TableProvider, table_name: &str) -> Vec<Decla
             Some(KeyColumn { number, name: field.name().clone(), kind })
         });
         let Some(columns) = columns.collect::<Option<Vec<_>>>() else { continue };
-        let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
-        keys.push(Declared { name: name(table_name, &names, !is_unique), is_primary: !is_unique, columns });
+        let name = name(table, table_name, indexes, !is_unique);
+        keys.push(Declared { name, is_primary: !is_unique, columns });
     }
     keys
 }

@@ -3,13 +3,14 @@
 //! There are no such indexes: changes are checked against all rows. Clients find keys by them.
 
 mod declared;
+mod names;
 mod numbered;
 mod rows;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, BooleanArray, Int16Array, Int32Array, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{AsArray, BooleanArray, Int16Array, Int32Array, RecordBatch, StringArray, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Int16Type, Int32Type, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -22,12 +23,14 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::SessionContext;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PgCatalogTable;
 use futures::TryStreamExt;
+use neuroql_access::TEMPORARY;
 
-use crate::catalog::PgCatalog;
 pub(crate) use crate::catalog::keys::declared::name;
+pub(crate) use crate::catalog::keys::names::keep as keep_names;
 use crate::catalog::keys::numbered::{Key, Keys, numbers, operators, texts};
 use crate::catalog::keys::rows::{batch, rows};
 use crate::catalog::server_catalogs::PG_CATALOG;
+use crate::catalog::{PgCatalog, schema_number};
 
 /// Views of `information_schema` about keys. DataFusion's schema of this name cannot have more views, so they are tables
 /// of `pg_catalog` that its list of tables leaves out, and statements are rewritten to read those.
@@ -143,7 +146,7 @@ impl PartitionStream for KeyRows {
                 None => Vec::new(),
             };
             let classes = (relation == Relation::Classes).then_some(batches.as_slice());
-            let found = keys.read(classes, context).await?;
+            let found = keys.read(classes, Arc::clone(&context)).await?;
             if !found.is_empty() {
                 if relation == Relation::Attributes {
                     batches = with_index_columns(&batches, &found, &schema)?;
@@ -154,6 +157,10 @@ impl PartitionStream for KeyRows {
                     let rows = found.iter().flat_map(|key| rows(relation, key, &keys.operators));
                     batches.push(batch(&rows.collect::<Vec<_>>(), &schema)?);
                 }
+            }
+            if relation == Relation::Classes {
+                let temporary = schema_number(keys.namespaces.execute(context), TEMPORARY).await?;
+                batches = batches.iter().map(|batch| with_persistence(batch, temporary)).collect::<Result<_>>()?;
             }
             Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
         };
@@ -170,6 +177,17 @@ fn with_has_index(batch: &RecordBatch, keys: &[Key]) -> Result<RecordBatch> {
     let flags: BooleanArray = oids.map(|oid| Some(indexed.contains(oid))).collect();
     let mut columns = batch.columns().to_vec();
     columns[place] = Arc::new(flags);
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// Marks the temporary tables in `pg_class`, which are in one schema.
+fn with_persistence(batch: &RecordBatch, temporary: i32) -> Result<RecordBatch> {
+    let place = batch.schema().index_of("relpersistence")?;
+    let schemas = numbers(batch, "relnamespace")?.values();
+    let known = texts(batch, "relpersistence")?;
+    let marked = schemas.iter().zip(known).map(|(schema, known)| if *schema == temporary { Some("t") } else { known });
+    let mut columns = batch.columns().to_vec();
+    columns[place] = Arc::new(marked.collect::<StringArray>());
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 

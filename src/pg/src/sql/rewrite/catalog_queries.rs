@@ -20,6 +20,7 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
 use crate::catalog::STAT_ACTIVITY;
+use crate::catalog::columns::COLUMNS;
 use crate::catalog::keys::INFORMATION_SCHEMA;
 use crate::sql::column_names::{fold, item_name};
 use crate::sql::rewrite::object_casts;
@@ -431,11 +432,12 @@ fn qualify_own(query: &mut Query, scope: &Scope) {
     });
 }
 
-/// Reads views of `information_schema` about keys from `pg_catalog`, where they are, and counts the items of the vectors
-/// of an index from 1: as `int2vector` and `oidvector` they begin at 0, and arrays begin at 1.
+/// Reads views of `information_schema` about keys and columns from `pg_catalog`, where they are, and counts the items of the
+/// vectors of an index from 1: as `int2vector` and `oidvector` they begin at 0, and arrays begin at 1.
 fn read_keys(query: &mut Query) {
     let moved = |schema: &Ident, table: &Ident| {
-        fold(schema) == "information_schema" && INFORMATION_SCHEMA.contains(&fold(table).as_str())
+        let table = fold(table);
+        fold(schema) == "information_schema" && (table == COLUMNS || INFORMATION_SCHEMA.contains(&table.as_str()))
     };
     let _ = visit_relations_mut(query, |name| {
         if let [.., ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(table)] = name.0.as_mut_slice()

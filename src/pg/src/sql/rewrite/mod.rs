@@ -3,6 +3,7 @@
 pub(crate) mod catalog_queries;
 pub(crate) mod from_functions;
 pub(crate) mod inserts;
+pub(crate) mod integers;
 pub(crate) mod join_using;
 pub(crate) mod literal_casts;
 pub(crate) mod negated_exists;
@@ -49,6 +50,7 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
             negated_exists::rewrite(inner.as_mut());
             inserts::leave_out_defaults(inner.as_mut())?;
             inserts::isolate_values(inner.as_mut());
+            integers::narrow_values(inner.as_mut());
             numbers::keep_digits(inner.as_mut());
             from_functions::name_columns(inner.as_mut());
             recursive_terms::repeat_casts(inner.as_mut());
