@@ -201,6 +201,9 @@ impl Planner {
                 column_names::alias_expressions(&mut again);
                 self.state.statement_to_plan(again.clone()).await?
             }
+            Err(error) if let Some(refused) = assignments::unassignable(&error.strip_backtrace()) => {
+                return Err(refused);
+            }
             Err(error) if error.strip_backtrace().contains("Inconsistent metadata across values list") => {
                 let message = "VALUES of different types in a column are not supported; cast them to one";
                 return Err(SqlError::not_supported(message));

@@ -39,6 +39,8 @@ use crate::wire::error_response::{ExternalSqlError, SqlError};
 /// Name of the function that marks a value.
 const MARK: &str = "neuroql_assigned";
 
+const NUMBERS: [Type; 6] = [Type::INT2, Type::INT4, Type::INT8, Type::FLOAT4, Type::FLOAT8, Type::NUMERIC];
+
 /// Marks the values of `INSERT … VALUES` and of UPDATE, among which the planner would hide its own casts; returns true for
 /// such a statement. Plain constants are known without a mark.
 pub(crate) fn mark(statement: &mut Statement) -> bool {
@@ -305,9 +307,7 @@ impl<'a> Assignments<'a> {
             Expr::Literal(ScalarValue::Null, _) => Ok(Expr::Literal(ScalarValue::try_from(to)?, None)),
             Expr::Literal(literal, None) if literal.data_type() == *to => Ok(Expr::Literal(literal, None)),
             // A text without a type is one of the column's.
-            Expr::Literal(literal, None) if literal.try_as_str().is_some() => {
-                assigned(Expr::Literal(literal, None), &Type::UNKNOWN, field)
-            }
+            Expr::Literal(literal, None) if literal.try_as_str().is_some() => self.text(literal, field),
             Expr::Placeholder(Placeholder { id, .. }) => self.parameter(id, field),
             value => {
                 let from = of_value(&value, schema)?;
@@ -329,6 +329,20 @@ impl<'a> Assignments<'a> {
                 assigned(value, &from, field)
             }
         }
+    }
+
+    /// Returns a text without a type as a value of a column's type. Instants are read later: a statement keeps the time zone
+    /// of its constants.
+    fn text(&self, literal: ScalarValue, field: &FieldRef) -> Result<Expr, SqlError> {
+        let is_read = |kind: &Type| {
+            let others = [Type::BOOL, Type::DATE, Type::TIME, Type::TIMESTAMP, Type::INTERVAL];
+            NUMBERS.contains(kind) || others.contains(kind)
+        };
+        if let (Some(Some(text)), Some(kind)) = (literal.try_as_str(), kind(field).filter(is_read)) {
+            let value = decode::from_text(&kind, text, self.zone)?;
+            return Ok(cast(Expr::Literal(value, None), field.data_type()));
+        }
+        Ok(cast(Expr::Literal(literal, None), field.data_type()))
     }
 
     /// Returns a parameter as a value of a column's type.
@@ -370,6 +384,17 @@ impl<'a> Assignments<'a> {
     }
 }
 
+/// Returns the error of a statement which the planner does not plan, since no value of the one type is of the other.
+pub(crate) fn unassignable(message: &str) -> Option<SqlError> {
+    let (from, to) = message.split_once("Cannot automatically convert ")?.1.split_once(" to ")?;
+    let name = |text: &str| {
+        let kind = text.parse::<DataType>().ok().and_then(|kind| into_pg_type(&kind).ok());
+        kind.map_or_else(|| text.to_owned(), |kind| decode::name(&kind))
+    };
+    let message = format!("a value of type {} cannot be assigned to type {}", name(from), name(to));
+    Some(SqlError::error("42804", message).with_hint("You will need to rewrite or cast the expression."))
+}
+
 fn external(error: SqlError) -> DataFusionError {
     DataFusionError::External(Box::new(ExternalSqlError(error)))
 }
@@ -408,7 +433,6 @@ fn check(from: &Type, to: &Type, field: &Field) -> Result<(), SqlError> {
 
 /// Returns true if Postgres turns values of one type into another in an assignment.
 fn is_assigned(from: &Type, to: &Type) -> bool {
-    const NUMBERS: [Type; 6] = [Type::INT2, Type::INT4, Type::INT8, Type::FLOAT4, Type::FLOAT8, Type::NUMERIC];
     if from == to || matches!((from, to), (&Type::UNKNOWN, _) | (_, &Type::TEXT)) {
         return true;
     }
@@ -595,6 +619,13 @@ impl ScalarUDFImpl for Fitted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_the_planner_name_types() {
+        let error = unassignable("Error during planning: Cannot automatically convert List(Int32) to Decimal128(8, 4)");
+        assert_eq!(error.unwrap().message, "a value of type integer[] cannot be assigned to type numeric");
+        assert!(unassignable("table 'a' not found").is_none());
+    }
 
     /// Checks the casts that `pg_cast` of PostgreSQL 15 has for assignments, and arrays of them.
     #[test]

@@ -38,7 +38,7 @@ use crate::wire::framing::{Inbox, Outbox};
 use crate::wire::interrupt::{InterruptHandler, shutting_down, within};
 
 /// Time after which rows are late: those before them are sent without them.
-const LATE: Duration = Duration::from_millis(1);
+const LATE: Duration = Duration::from_millis(10);
 
 /// Bytes that the portal without a name may hold uncounted.
 const UNCOUNTED: usize = 64 << 10;

@@ -119,6 +119,16 @@ const EXPRESSIONS: &[(&str, &str, &str)] = &[
     ("bytea", "'abc'", "\\x616263"),
     ("bytea", "'abc'::text", "42804"),
     ("int4", "length('abc')", "3"),
+    ("int4", "time '01:02'", "42804"),
+    ("int4", "interval '1 day'", "42804"),
+    ("numeric(8,4)", "date '2020-01-02'", "42804"),
+    ("int8", "array[1]", "42804"),
+    ("time", "'7'", "22007"),
+    ("time", "'123015'", "12:30:15"),
+    ("interval", "'1 day 2:00'", "1 day 02:00:00"),
+    ("numeric(8,2)", "'1e2'", "100.00"),
+    ("date", "'Feb 29, 2024'", "2024-02-29"),
+    ("timestamp", "'2024-02-29 24:00'", "2024-03-01 00:00:00"),
 ];
 
 /// Makes a table of a column `x`, changes it, and returns what is in it, or the SQLSTATE.

@@ -140,6 +140,39 @@ async fn the_catalog_lists_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_have_the_names_that_they_were_given() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    let create = "create table kn (a int constraint mypk primary key, b int constraint \"B\" unique, c int unique, \
+                  constraint both_of unique (c, b))";
+    client.batch_execute(create).await.unwrap();
+    let names = "select conname from pg_constraint where conrelid = 'kn'::regclass order by conname";
+    let expected = ["B", "both_of", "kn_c_key", "mypk"];
+    assert_eq!(simple(&client, names).await, expected);
+    let indexes = "select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid where i.indisprimary";
+    assert_eq!(simple(&client, indexes).await, ["mypk"]);
+    client.batch_execute("insert into kn values (1, 2, 3)").await.unwrap();
+    for (insert, key) in [("(1, 3, 4)", "mypk"), ("(2, 2, 4)", "B"), ("(2, 3, 3)", "kn_c_key")] {
+        let error = client.simple_query(&format!("insert into kn values {insert}")).await.unwrap_err();
+        let error = error.as_db_error().unwrap();
+        let message = format!("duplicate key value violates unique constraint \"{key}\"");
+        assert_eq!((error.code().code(), error.message()), ("23505", message.as_str()));
+    }
+    // They are those of the table that there is.
+    client.batch_execute("create table if not exists kn (a int constraint late primary key)").await.unwrap();
+    assert_eq!(simple(&client, names).await, expected);
+    client.batch_execute("begin; drop table kn; create table kn (a int constraint late primary key)").await.unwrap();
+    assert_eq!(simple(&client, names).await, ["late"]);
+    client.batch_execute("rollback").await.unwrap();
+    assert_eq!(simple(&client, names).await, expected);
+    client.batch_execute("create temp table kt (a int, constraint other primary key (a))").await.unwrap();
+    let error = client.simple_query("insert into kt values (1), (1)").await.unwrap_err();
+    assert!(error.as_db_error().unwrap().message().ends_with("\"other\""), "{error:?}");
+    client.batch_execute("drop table kn; create table kn (a int primary key)").await.unwrap();
+    assert_eq!(simple(&client, names).await, ["kn_pkey"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn drivers_find_keys() {
     let server = Running::start().await;
     let client = server.connect().await;

@@ -2,6 +2,7 @@
 
 use futures::TryStreamExt;
 use neuroql_pg::Config;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::access::{BOB, password_file};
@@ -56,6 +57,48 @@ async fn settings_and_search_path() {
     assert_eq!(simple(&client, "select current_schema()").await, ["elsewhere"]);
     assert_eq!(simple(&client, "select set_config('search_path', 'public', false)").await, ["public"]);
     assert_eq!(fails(&client, "select a from t").await, "42P01");
+}
+
+/// Distances count to the west in texts, to the east in numbers and intervals.
+#[tokio::test(flavor = "multi_thread")]
+async fn time_zones_are_set_as_in_postgres() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    for (zone, shown, time, east) in [
+        ("timezone to '-02:00'", "-02:00", "2000-01-01 02:00:00+02", 7200),
+        ("timezone to '2:00'", "2:00", "1999-12-31 22:00:00-02", -7200),
+        ("timezone = -2", "<-02>+02", "1999-12-31 22:00:00-02", -7200),
+        ("timezone to '2'", "<+02>-02", "2000-01-01 02:00:00+02", 7200),
+        ("time zone -2.5", "<-02:30>+02:30", "1999-12-31 21:30:00-02:30", -9000),
+        ("time zone 5.5", "<+05:30>-05:30", "2000-01-01 05:30:00+05:30", 19800),
+        ("time zone interval '-02:00' hour to minute", "<-02>+02", "1999-12-31 22:00:00-02", -7200),
+        ("time zone interval '-02:30' hour to minute", "<-02:30>+02:30", "1999-12-31 21:30:00-02:30", -9000),
+        ("time zone 'foobar+3:30'", "FOOBAR+3:30", "1999-12-31 20:30:00-03:30", -12600),
+        ("timezone to '<+02>-02'", "<+02>-02", "2000-01-01 02:00:00+02", 7200),
+        ("time zone 'UTC-3:15'", "UTC-3:15", "2000-01-01 03:15:00+03:15", 11700),
+        ("timezone to 'Etc/GMT+5'", "Etc/GMT+5", "1999-12-31 19:00:00-05", -18000),
+        ("time zone 'europe/berlin'", "Europe/Berlin", "2000-01-01 01:00:00+01", 3600),
+        ("time zone utc", "UTC", "2000-01-01 00:00:00+00", 0),
+        ("time zone local", "UTC", "2000-01-01 00:00:00+00", 0),
+    ] {
+        client.batch_execute(&format!("set {zone}")).await.unwrap();
+        assert_eq!(simple(&client, "show timezone").await, [shown], "{zone}");
+        assert_eq!(simple(&client, "select timestamptz '2000-01-01 00:00+00'").await, [time], "{zone}");
+        // 2000-01-01 12:00 is so many seconds after 1970 in UTC.
+        let seconds = "select extract(epoch from timestamptz '2000-01-01 12:00')::int8";
+        assert_eq!(simple(&client, seconds).await, [(946_728_000 - east).to_string()], "{zone}");
+    }
+    for (zone, sqlstate) in [
+        ("timezone to '+0200'", "22023"),
+        ("timezone to 'z'", "22023"),
+        ("time zone 200", "22023"),
+        ("time zone interval '1 month'", "22023"),
+        ("timezone to 'FOO5BAR'", "0A000"),
+        ("timezone to '25:00'", "0A000"),
+    ] {
+        assert_eq!(fails(&client, &format!("set {zone}")).await, sqlstate, "{zone}");
+        assert_eq!(simple(&client, "show timezone").await, ["UTC"], "{zone}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,6 +167,12 @@ async fn sessions_are_cancelled_and_ended_by_number() {
     assert_eq!(simple(&ada, &format!("select pg_terminate_backend({of_bob})")).await, ["t"]);
     assert!(bob.simple_query("select 1").await.is_err());
     assert_eq!(simple(&ada, &format!("select pg_terminate_backend({of_bob})")).await, ["f"]);
+    let number = of_bob.parse::<i32>().unwrap();
+    for function in ["pg_terminate_backend", "pg_cancel_backend"] {
+        let ended = ada.prepare(&format!("select {function}($1)")).await.unwrap();
+        assert_eq!(ended.params(), [Type::INT4]);
+        assert!(!ada.query_one(&ended, &[&number]).await.unwrap().get::<_, bool>(0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

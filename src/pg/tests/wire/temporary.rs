@@ -30,6 +30,8 @@ async fn temporary_tables_are_of_their_session() {
     assert_eq!(simple(&one, "select 'mine'::regclass::text").await.len(), 1);
     assert_eq!(simple(&one, "select count(*) from pg_class where relname in ('mine', 'kept')").await, ["2"]);
     assert_eq!(simple(&two, "select count(*) from pg_class where relname in ('mine', 'kept')").await, ["1"]);
+    let persistence = "select relpersistence from pg_class where relname in ('mine', 'kept') order by relname";
+    assert_eq!(simple(&one, persistence).await, ["p", "t"]);
 
     // Another session neither sees it nor is in its way.
     assert_eq!(fails(&two, "select * from mine").await, "42P01");
@@ -72,6 +74,30 @@ async fn temporary_tables_are_of_their_session() {
     }
     one.batch_execute("create temp table if not exists mine (a int)").await.unwrap();
     assert_eq!(simple(&one, "select count(*) from mine").await, ["2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_visible_by_the_search_path() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client
+        .batch_execute(
+            "create schema apart; create table apart.hidden (a int); create table apart.kept (a int); \
+             create table kept (a int); create temp table mine (a int)",
+        )
+        .await
+        .unwrap();
+    let visible = "select pg_table_is_visible(c.oid) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                   where relname in ('hidden', 'kept', 'mine', 'pg_class') order by nspname, relname";
+    assert_eq!(simple(&client, visible).await, ["f", "f", "t", "t", "t"]);
+    client.batch_execute("set search_path = apart, public").await.unwrap();
+    assert_eq!(simple(&client, visible).await, ["t", "t", "t", "t", "f"]);
+    assert_eq!(simple(&client, "select pg_catalog.pg_table_is_visible(0)").await, ["NULL"]);
+    // As psql lists tables.
+    client.batch_execute("reset search_path").await.unwrap();
+    let listed = "select c.relname from pg_catalog.pg_class c where c.relkind = 'r' and c.relname in ('hidden', 'kept') \
+                  and pg_catalog.pg_table_is_visible(c.oid)";
+    assert_eq!(simple(&client, listed).await, ["kept"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -170,6 +170,16 @@ async fn copies_are_those_of_postgres() {
     assert_eq!(parts.len(), 2);
     let found: String = parts.concat().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(found, expected);
+    for (query, end) in [
+        ("values (1::int, 'x'::text), (2, null)", "00020000000400000002ffffffffffff"),
+        ("select 2, -1", "0002000000040000000200000004ffffffffffff"),
+        ("values (1), (3000000000)", "00010000000800000000b2d05e00ffff"),
+    ] {
+        let copied = client.copy_out(&format!("copy ({query}) to stdout (format binary)")).await.unwrap();
+        let parts: Vec<_> = copied.try_collect().await.unwrap();
+        let found: String = parts.concat().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(found.ends_with(end), "{query}: {found}");
+    }
     let parts: Vec<_> =
         client.copy_out("copy models (model, layers) to stdout").await.unwrap().try_collect().await.unwrap();
     assert_eq!(parts.concat(), b"toy\t2\n");
