@@ -361,8 +361,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_text_that_cannot_be_tokenized_in_parts_is_refused() {
-        let refused = read(&Origin::Texts(vec!["a".repeat((1 << 20) + 1).into()]), usize::MAX).await.unwrap_err();
-        assert!(refused.to_string().contains("1048576 bytes"), "{refused}");
+        let refused = read(&Origin::Texts(vec!["a".repeat((8 << 20) + 1).into()]), usize::MAX).await.unwrap_err();
+        assert!(refused.to_string().contains("8388608 bytes"), "{refused}");
     }
 
     #[test]
