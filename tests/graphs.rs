@@ -282,7 +282,7 @@ async fn examples() -> Result<(), Error> {
         assert!(rows.iter().any(|rows| rows.num_rows() == 1 && rows.column(0).is_valid(0)), "{example}");
         seen += 1;
     }
-    assert_eq!(seen, 23);
+    assert_eq!(seen, 24);
     Ok(())
 }
 
