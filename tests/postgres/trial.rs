@@ -242,7 +242,7 @@ impl Servers {
     }
 
     /// Makes a table on both servers. Values that only PostgreSQL has are NULL in it, so that later differences have
-    /// another cause; a type that only PostgreSQL has is no column in neuroql.
+    /// another cause; a type that only PostgreSQL has, or has in tables, is no column in neuroql.
     fn fill(&mut self, mut table: Table, totals: &mut Report) -> Result<(), Error> {
         let rows = Rows { format: Format::Text, ordered: true, tags: true, values: true, grouped: false };
         for value in table.rows.iter_mut().flatten() {
@@ -254,9 +254,13 @@ impl Servers {
         }
         let mut less = table.clone();
         less.columns.retain(|(_, ty)| {
-            let spec = format!("SELECT {}", Value { ty: *ty, datum: Datum::Null }.literal(4));
-            matches!(self.steps([spec], rows).verdict, Verdict::Equal | Verdict::Allowed(_))
+            let spec = format!("SELECT {} AS c", Value { ty: *ty, datum: Datum::Null }.literal(4));
+            self.neuroql.simple("DROP TABLE IF EXISTS storable");
+            let stored = self.neuroql.simple(&format!("CREATE TABLE storable AS {spec}"));
+            !matches!(stored, Answer::Error { .. } | Answer::Broken(_))
+                && matches!(self.steps([spec], rows).verdict, Verdict::Equal | Verdict::Allowed(_))
         });
+        self.neuroql.simple("DROP TABLE IF EXISTS storable");
         let kept: Vec<bool> = table.columns.iter().map(|column| less.columns.contains(column)).collect();
         for row in &mut less.rows {
             let mut kept = kept.iter();
