@@ -40,7 +40,7 @@ pub struct View<'a> {
     pub ends_validity: Option<Validity<'a>>,
 }
 
-/// What a row is.
+/// Role of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// A node with this parent.

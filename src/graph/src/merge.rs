@@ -120,7 +120,7 @@ impl<'a> Siblings<'a> {
         members
     }
 
-    /// What a group predicts where it ends.
+    /// Mean prediction of a group where it ends, weighted by support; `None` if no pattern ends there.
     fn mean_end(&self, group: &[u32]) -> Option<f32> {
         let (mut sum, mut weights) = (0.0, 0.0);
         for node in group.iter().map(|node| &self.nodes[*node as usize]) {

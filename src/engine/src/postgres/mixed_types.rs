@@ -79,7 +79,7 @@ impl AnalyzerRule for MixedTypes {
     }
 }
 
-/// What is known of a value but its type.
+/// Properties of a value beside its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
     Nothing,

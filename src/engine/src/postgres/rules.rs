@@ -18,14 +18,15 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use super::PARTIAL;
-use super::arithmetic::{checked, checked_negation, is_checked, is_division};
+use super::arithmetic::{checked, checked_negation, is_checked};
 use super::array_keys::order_by_bytes;
 use super::assignments::{assignment, copied_in_zone};
 use super::averages::averages_as_numeric;
-use super::casts::{CastRule, cast_by, may_refuse_text, rule};
+use super::cast_expressions::{cast_of, is_constant_number};
+use super::casts::{CastRule, cast_by, rule};
 use super::contains::{ArrayContains, is_contains};
 use super::functions::{ArrayHas, is_array_has};
-use super::instants::{has_instants, in_zone};
+use super::guards::{guarded, may_fail};
 use super::mixed_types::check_text_function;
 use super::nodes::{
     check_grouping_sets, check_nested_arrays, check_rows_kept, check_series, check_subscripts, check_unnested,
@@ -37,7 +38,6 @@ use super::patterns::{found, is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::templates::templated;
-use super::types::length_of;
 use super::{functions, instants, rounding, spans};
 
 /// Rewrites before types are coerced: operators that DataFusion plans otherwise than they are meant.
@@ -586,121 +586,6 @@ fn arithmetic(binary: BinaryExpr, schema: &DFSchema, zone: &str) -> Result<Trans
     Ok(Transformed::yes(function.call(vec![*binary.left, *binary.right])))
 }
 
-/// Returns true if an expression may fail for rows that a condition beside it is there to keep away.
-fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
-    let is_constant = |expr: &Expr| matches!(expr, Expr::Literal(..));
-    expr.exists(|expr| {
-        Ok(match expr {
-            Expr::ScalarFunction(function) => match &function.args[..] {
-                // Division by a constant other than zero does not fail.
-                [_, divisor] if is_division(&function.func) || is_quotient(&function.func) => !is_constant(divisor),
-                [text] if may_refuse_text(&function.func) => !is_constant(text),
-                _ => false,
-            },
-            Expr::Cast(cast) => {
-                !is_constant(&cast.expr) && !is_text(cast.field.data_type()) && is_text(&cast.expr.get_type(schema)?)
-            }
-            _ => false,
-        })
-    })
-    .unwrap_or(true)
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-}
-
-/// Guards conditions as in `a <> 0 AND 1 / a > 2`: one that may fail is evaluated only where the one to its left does
-/// not decide, as in Postgres.
-fn guarded(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
-    let BinaryExpr { left, op, right } = binary;
-    let plain = |left, right| Expr::BinaryExpr(BinaryExpr { left, op, right });
-    let decides = lit(op == Operator::Or);
-    let is_guarded = matches!(&*right, Expr::Case(case) if case.expr.as_deref() == Some(&*left));
-    let is_cheap = |expr: &Expr| {
-        let heavy = expr.exists(|expr| {
-            Ok(match expr {
-                Expr::ScalarFunction(function) => function.func.as_async().is_some(),
-                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => true,
-                _ => false,
-            })
-        });
-        !heavy.unwrap_or(true) && !expr.is_volatile()
-    };
-    if is_guarded || !may_fail(&right, schema) || !is_cheap(&left) || !is_cheap(&right) {
-        return Transformed::no(plain(left, right));
-    }
-    let rest = Expr::Case(Case {
-        expr: Some(left.clone()),
-        when_then_expr: vec![(Box::new(decides.clone()), Box::new(decides))],
-        else_expr: Some(right),
-    });
-    // Where `left` is NULL, `NULL AND right` is still to be found.
-    Transformed::yes(plain(left, Box::new(rest)))
-}
-
 fn text_field() -> FieldRef {
     Arc::new(Field::new("", DataType::Utf8, true))
-}
-
-/// Rewrites a cast. Instants are made and read in the zone of the session.
-fn cast_of(cast: Cast, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
-    let (from, to) = (cast.expr.get_type(schema)?, cast.field.data_type().clone());
-    match (has_instants(&from), has_instants(&to)) {
-        (true, false) => {
-            let Some(local) = in_zone(&from, zone) else { return cast_from(cast, &from) };
-            let expr = Box::new(Expr::Cast(Cast::new(cast.expr, local.clone())));
-            Ok(Transformed::yes(cast_from(Cast { expr, field: cast.field }, &local)?.data))
-        }
-        (false, true) if !from.is_null() => {
-            let Some(local) = in_zone(&to, zone) else { return cast_from(cast, &from) };
-            let field = Arc::new(Field::clone(&cast.field).with_data_type(local));
-            let read = cast_from(Cast { expr: cast.expr, field }, &from)?.data;
-            Ok(Transformed::yes(Expr::Cast(Cast::new(Box::new(read), to))))
-        }
-        _ => cast_from(cast, &from),
-    }
-}
-
-fn cast_from(cast: Cast, from: &DataType) -> Result<Transformed<Expr>> {
-    // DataFusion would take `CAST(x AS boolean)` for `x = 1`.
-    if *cast.field.data_type() == DataType::Boolean && *from == DataType::Int32 {
-        return Ok(Transformed::yes(binary_expr(*cast.expr, Operator::NotEq, lit(0i32))));
-    }
-    let constant = is_constant_number(&cast.expr);
-    Ok(match rule(from, &cast.field, constant)? {
-        Some(rule) => Transformed::yes(cast_by(rule, cast)),
-        None if length_of(&cast.field).is_some() => {
-            let text = Expr::Cast(Cast::new(cast.expr, DataType::Utf8));
-            let length = length_of(&cast.field).unwrap_or(0);
-            Transformed::yes(cast_by(CastRule::Shorten(length), Cast { expr: Box::new(text), field: cast.field }))
-        }
-        None => Transformed::no(Expr::Cast(cast)),
-    })
-}
-
-/// Returns true if this is made of nothing but numbers as they stand in a statement, which Postgres takes for
-/// `numeric`.
-fn is_constant_number(expr: &Expr) -> bool {
-    match expr {
-        Expr::Literal(ScalarValue::Int64(_) | ScalarValue::Float64(_) | ScalarValue::Int32(_), metadata) => {
-            metadata.is_none()
-        }
-        Expr::Negative(inner) => is_constant_number(inner),
-        Expr::ScalarFunction(function) => {
-            function.name().starts_with("pg_") && !function.args.is_empty() && {
-                let is_operator = matches!(
-                    function.name(),
-                    "pg_plus" | "pg_minus" | "pg_times" | "pg_divide" | "pg_modulo" | "pg_negative"
-                );
-                is_operator && function.args.iter().all(is_constant_number)
-            }
-        }
-        // An integer beside a number with a point.
-        Expr::Cast(cast) => {
-            matches!(&*cast.expr, Expr::Literal(ScalarValue::Int64(_) | ScalarValue::Int32(_), None))
-                && *cast.field.data_type() == DataType::Float64
-        }
-        _ => false,
-    }
 }

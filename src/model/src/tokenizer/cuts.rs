@@ -52,7 +52,7 @@ const WORDS: [(char, char); 15] = [
 /// joins none to what is before it.
 const AFTER_WORDS: &str = " \n!\"#$%&()*+,-./:;?@[\\]^_`{|}~，。、";
 
-/// What stands for a space in tokens of SentencePiece.
+/// Character that stands for a space in tokens of SentencePiece.
 const MARK: char = '▁';
 
 /// Pattern of [`PreTokenizerWrapper::ByteLevel`].
@@ -252,7 +252,7 @@ fn ends_word(steps: &[&PreTokenizerWrapper], next: char, words: &ClassUnicode) -
     false
 }
 
-/// What matches of a pattern may be, with regard to a cut before one character.
+/// Properties of the matches of a pattern that decide whether a text may be cut before one character.
 struct Matches {
     /// One may be empty.
     empty: bool,

@@ -75,7 +75,7 @@ fn signature() -> Signature {
     Signature::exact(vec![DataType::Utf8], Volatility::Immutable)
 }
 
-/// What a column says of a type.
+/// Property of a type that a column shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Fact {
     Name,

@@ -108,7 +108,7 @@ pub(crate) fn arrow_type(wire: &Type, zone: &str) -> Option<DataType> {
 }
 
 /// Returns true if values of the type are numbers of objects of the catalog, which are kept as `int4`.
-fn is_oid(wire: &Type) -> bool {
+pub(crate) fn is_oid(wire: &Type) -> bool {
     matches!(
         *wire,
         Type::OID

@@ -107,7 +107,7 @@ fn of_distance(east: i64) -> String {
 struct Posix<'a> {
     /// Seconds west of UTC.
     west: i64,
-    /// What follows: the zone in summer.
+    /// Rest of the text: the zone in summer.
     rest: &'a str,
 }
 

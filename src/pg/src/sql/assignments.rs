@@ -440,7 +440,7 @@ fn is_assigned(from: &Type, to: &Type) -> bool {
         (Kind::Array(from), Kind::Array(to)) => is_assigned(from, to),
         (Kind::Array(_), _) | (_, Kind::Array(_)) => false,
         _ => match *to {
-            Type::INT4 | Type::INT8 if is_object_number(from) => true,
+            Type::INT4 | Type::INT8 if decode::is_oid(from) => true,
             Type::INT2 | Type::INT4 | Type::INT8 | Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC => {
                 NUMBERS.contains(from)
             }
@@ -452,19 +452,6 @@ fn is_assigned(from: &Type, to: &Type) -> bool {
             _ => false,
         },
     }
-}
-
-fn is_object_number(kind: &Type) -> bool {
-    matches!(
-        *kind,
-        Type::OID
-            | Type::REGCLASS
-            | Type::REGTYPE
-            | Type::REGPROC
-            | Type::REGPROCEDURE
-            | Type::REGNAMESPACE
-            | Type::REGROLE
-    )
 }
 
 /// Returns the type of a field's values; `None` if they are no plain values, or arrays of such, whose casts are the planner's.
