@@ -75,11 +75,11 @@ pub fn by_texts(graph: &Graph, texts: &[FiringText], size: Size) -> Result<Graph
 /// ```
 /// use neuroql_graph::{Graph, Node, Symbol, prune};
 ///
-/// let node = |parent, token: &str, ends, support| {
-///     Node { parent, symbol: Symbol::token(1, token), importance: 1.0, activation: 1.0, ends, support }
+/// let node = |id, token: &str, ends, support| Node {
+///     parent: None, symbol: Symbol::token(id, token), importance: 1.0, activation: 1.0, ends: Some(ends), support,
 /// };
-/// let pets = Graph::new(vec![node(None, " cat", Some(0.5), 2), node(None, " dog", Some(0.5), 7)])?;
-/// assert_eq!(prune::by_support(&pets, 1)?, Graph::new(vec![node(None, " dog", Some(0.5), 7)])?);
+/// let pets = Graph::new(vec![node(1, " cat", 0.5, 2), node(2, " dog", 0.9, 7)])?;
+/// assert_eq!(prune::by_support(&pets, 1)?, Graph::new(vec![node(2, " dog", 0.9, 7)])?);
 /// # Ok::<(), neuroql_graph::Error>(())
 /// ```
 ///
