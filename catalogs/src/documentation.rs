@@ -368,7 +368,7 @@ fn function_comment(name: &str) -> Option<&'static str> {
 pub struct TableFunctionDocumentation {
     /// Its name.
     pub name: &'static str,
-    /// What its rows are.
+    /// Description of its rows.
     pub description: &'static str,
     /// Its parameters, in the order of a call without names.
     pub parameters: Vec<ParameterDocumentation>,

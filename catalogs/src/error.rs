@@ -101,7 +101,7 @@ pub enum Error {
     MissingValue {
         /// Name of the table.
         table: &'static str,
-        /// What is missing, with its article.
+        /// The missing thing, with its article.
         value: &'static str,
     },
     /// A column that rows need to be written as a folder of Neuron2Graph.

@@ -35,14 +35,14 @@ pub(crate) struct Interrupt {
 }
 
 impl Default for Interrupt {
-    /// That of a statement which nobody cancels, and whose memory is not accounted for.
+    /// Interrupt of a statement which nobody cancels, and whose memory is not accounted for.
     fn default() -> Self {
         Self { cancel: Cancel::default(), memory: Arc::new(UnboundedMemoryPool::default()) }
     }
 }
 
 impl Interrupt {
-    /// That of the statement with these options.
+    /// Interrupt of the statement with these options.
     pub fn of(options: &ConfigOptions) -> Self {
         options.extensions.get::<Self>().cloned().unwrap_or_default()
     }

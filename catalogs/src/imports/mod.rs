@@ -27,7 +27,7 @@ pub(crate) use vocabulary::Vocabulary;
 pub(crate) struct Import {
     /// Name of the schema, and of the table of its neurons.
     pub name: String,
-    /// Where the files are.
+    /// Location of the files.
     location: String,
     pub source: Box<dyn Source>,
     /// Ids of token texts, in the vocabulary of the model that was named.
@@ -49,7 +49,7 @@ impl Import {
         kinds
     }
 
-    /// Where the files are.
+    /// Location of the files.
     pub fn location(&self) -> &str {
         &self.location
     }

@@ -42,7 +42,7 @@ pub(crate) enum Kind {
     Rows(Table),
     /// The nodes of its graphs.
     GraphNodes,
-    /// What is known of the model.
+    /// Facts about the model.
     Models,
     /// Rows of all tables that cannot be read.
     Rejects,

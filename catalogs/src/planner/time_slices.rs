@@ -32,7 +32,7 @@ use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt};
 
-/// How long a task computes before it lets others run.
+/// Time that a task computes before it lets others run.
 const SLICE: Duration = Duration::from_millis(5);
 
 /// A batch of so many times the rows that are wanted is divided.

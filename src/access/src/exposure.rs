@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// What is missing before other machines may be served.
+/// The requirements that are not met before other machines may be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// Anybody could connect without a password.

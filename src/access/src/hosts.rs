@@ -33,7 +33,7 @@ enum Method {
     Reject,
 }
 
-/// What is asked of the certificate of a client.
+/// Requirement on a client's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CertificateCheck {
     None,
@@ -43,7 +43,7 @@ enum CertificateCheck {
     Named,
 }
 
-/// How a client shows that it is who it says.
+/// Authentication method of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Login {
     /// By a password.
@@ -73,7 +73,7 @@ pub struct Connecting<'a> {
     pub user: &'a str,
     /// Name of the database.
     pub database: &'a str,
-    /// Where the client is.
+    /// Address of the client.
     pub address: IpAddr,
     /// True if the connection is encrypted.
     pub is_encrypted: bool,

@@ -1,4 +1,4 @@
-//! Where users who are not superusers may register models and datasets from.
+//! Locations that users who are not superusers may register models and datasets from.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ enum Root {
     Address(Url),
 }
 
-/// Where a location leads.
+/// The target of a location.
 enum Place {
     Path(PathBuf),
     Address(Url),

@@ -26,9 +26,9 @@ pub const TEMPORARY: &str = "pg_temp";
 pub struct Permissions {
     /// The users, with their privileges.
     pub users: Arc<Users>,
-    /// Where they may connect from.
+    /// Hosts that they may connect from.
     pub hosts: HostRules,
-    /// Where analysts may register models and datasets from.
+    /// Locations that analysts may register models and datasets from.
     pub locations: AllowedLocations,
     /// Log of what they did.
     pub audit: AuditLog,

@@ -10,15 +10,15 @@ use neuroql::Role;
 pub struct User {
     /// Name in the startup packet.
     pub name: String,
-    /// What the user may do.
+    /// Rights of the user.
     pub role: Role,
     /// True if the user may use the schema of every model, as superusers do, also in sessions that only read.
     pub uses_all: bool,
-    /// What the user may take of the server.
+    /// Limits of the user.
     pub limits: UserLimits,
 }
 
-/// What a user may take of the server, `None` where it sets no limit of the user's own.
+/// Limits of a user, `None` where it sets no limit of the user's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserLimits {
     /// Greatest number of connections at a time.

@@ -95,7 +95,7 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:5433";
 
 const DEFAULT_HTTP: &str = "127.0.0.1:8433";
 
-/// Where pages are served.
+/// Address at which pages are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Http {
     /// Nowhere.

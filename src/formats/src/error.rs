@@ -13,7 +13,7 @@ pub enum Error {
     NotInFormat {
         /// The file or folder.
         location: String,
-        /// What it should be.
+        /// Description of the right value.
         format: &'static str,
         /// The fault.
         reason: String,
@@ -23,11 +23,11 @@ pub enum Error {
     Ambiguous {
         /// The file or folder.
         location: String,
-        /// What it has several of.
+        /// Kind of thing that it has several of.
         what: &'static str,
         /// Their names.
         found: String,
-        /// How to choose one.
+        /// Way to choose one.
         advice: &'static str,
     },
     /// Error of the operating system.

@@ -92,7 +92,7 @@ pub(crate) enum Folder {
 }
 
 impl Folder {
-    /// Where a file is, as errors name it.
+    /// Location of a file, as errors name it.
     pub fn location(&self, path: &str) -> String {
         match self {
             Self::Local(folder) => folder.join(path).display().to_string(),
@@ -211,7 +211,7 @@ impl Folder {
     }
 }
 
-/// What a parser makes of a file: its rows, or why it is none.
+/// Result of parsing a file: its rows, or why it is none.
 pub(crate) type Parsed = Result<Vec<Result<Row, String>>, String>;
 
 /// Reads one file for each neuron that is asked for, `{name}/{layer}/{neuron}{ending}`, and passes on its rows.

@@ -2,7 +2,7 @@
 
 use neuroql_graph::Graph;
 
-/// What is said of the model whose neurons were published.
+/// Facts about the model whose neurons were published.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Description {
     /// Name of the model, as its publisher writes it.

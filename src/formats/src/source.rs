@@ -1,4 +1,4 @@
-//! What all imports have in common: which tables they have, and how their rows are read.
+//! The common interface of imports: their tables, and reading of rows.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl LayerSelection {
     }
 }
 
-/// What a query asks of a source.
+/// A query's request to a source.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// Table that is read.
@@ -53,7 +53,7 @@ pub type Sink<'a> = &'a mut dyn FnMut(Item) -> ControlFlow<()>;
 
 /// Published data about the neurons of one model.
 pub trait Source: std::fmt::Debug + Send + Sync {
-    /// What it says of the model.
+    /// Facts about the model.
     fn description(&self) -> &Description;
 
     /// Tables that it has data for.

@@ -28,7 +28,7 @@ pub struct WebFolder {
     timeout: Duration,
 }
 
-/// What became of the request for a file: its bytes, `None` if the server has no such file, or the fault of the file.
+/// Outcome of the request for a file: its bytes, `None` if the server has no such file, or the fault of the file.
 pub(crate) type Answer = Result<Option<Vec<u8>>, String>;
 
 impl WebFolder {

@@ -63,7 +63,7 @@ fn sample(path: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/formats").join(path)).unwrap()
 }
 
-/// How an input is read.
+/// A reader of an input.
 #[derive(Debug, Clone, Copy)]
 enum Reader {
     Database,

@@ -1,6 +1,6 @@
 //! Pruning: the part of a graph, of few nodes, that is worth the most.
 //!
-//! What is kept are ends of patterns, each with the nodes on its path. An end is worth the firing tokens of labelled
+//! Ends of patterns are kept, each with the nodes on its path. An end is worth the firing tokens of labelled
 //! text that it finds and no other end kept before it does, less [`FALSE_ALARM`] for each such token that does not fire
 //! ([`by_texts`]). An end of which the text says nothing is worth 1/100 of a firing token for each pattern that it was learned from.
 //! Ends are taken greedily, by worth for what they cost: [`COST`] for each node that they add and for each token or

@@ -81,7 +81,7 @@ pub enum NormPlace {
     Before,
     /// The same, and what they read is also what they add to (BLOOM's `apply_residual_connection_post_layernorm`).
     BeforeBoth,
-    /// Of the residual stream after attention and after the MLP (OPT's `do_layer_norm_before = false`).
+    /// Norms of the residual stream after attention and after the MLP (OPT's `do_layer_norm_before = false`).
     AfterSum,
 }
 

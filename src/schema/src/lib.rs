@@ -1,4 +1,4 @@
-//! What several rooms share: Arrow types, the rights of a session's user, and the way errors reach SQL.
+//! Things that several rooms share: Arrow types, the rights of a session's user, and the way errors reach SQL.
 //!
 //! - [`graph_column`]: a neuron graph as an Arrow column, read and written.
 //! - [`tables`]: the schemas of the tables that a store keeps.

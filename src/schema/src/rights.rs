@@ -1,4 +1,4 @@
-//! What the user of a session may do. Tables and functions ask it, because the values of a plan's parameters are known
+//! The rights of a session's user. Tables and functions ask it, because the values of a plan's parameters are known
 //! only at its execution.
 
 use std::fmt::{self, Debug};

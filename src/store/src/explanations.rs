@@ -32,7 +32,7 @@ pub struct ExplanationKey {
     pub neuron: u32,
     /// Who says it.
     pub source: String,
-    /// What it says.
+    /// Text of the explanation.
     pub explanation: String,
 }
 

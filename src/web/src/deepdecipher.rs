@@ -67,7 +67,7 @@ impl Service {
     }
 }
 
-/// What is asked for: a model, a layer or a neuron.
+/// The subject of a request: a model, a layer or a neuron.
 #[derive(Debug, Clone, Copy)]
 enum Index {
     Model,

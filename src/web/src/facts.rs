@@ -1,4 +1,4 @@
-//! What is known about models and published data before any of their neurons is read.
+//! Facts about models and published data before any of their neurons is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};

@@ -1,4 +1,4 @@
-//! Which requests are answered: those for this host, not those that a page of another site makes, and those of users.
+//! Answers requests for this host by its users, and none that a page of another site makes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl Hosts {
     }
 }
 
-/// How faults are told to the one who asks.
+/// The form in which a client is told faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Page,

@@ -100,7 +100,7 @@ fn neurons(model: &Model, values: &ParameterValues) -> Result<Vec<(usize, u32)>>
     Ok(neurons)
 }
 
-/// What activations are replaced by.
+/// The replacement of activations.
 enum Replacement {
     Value(f32),
     /// The mean of the neuron over an analysed dataset; over the only one if none is named.

@@ -45,7 +45,7 @@ const ELSEWHERE: [(&str, &str); 8] = [
     ("h", "see https://www.postgresql.org/docs/current/sql-commands.html"),
 ];
 
-/// What a newcomer from another program types.
+/// Commands of other programs that newcomers type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Newcomer {
     /// `help`.

@@ -1,4 +1,4 @@
-//! What may come next in a statement or a command.
+//! Completion of statements and commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub(crate) struct Names {
     pub(crate) models: Vec<String>,
 }
 
-/// What may come next.
+/// A kind of word that may come next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Suggestions {
     /// The name of a file.

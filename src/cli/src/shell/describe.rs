@@ -8,14 +8,14 @@ use crate::shell::report::report_text;
 use crate::shell::screen::Screen;
 use crate::shell::{Done, Shell, Stop};
 
-/// What a command of this kind shows.
+/// The relations that a command of this kind shows.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// A list.
     List {
         title: &'static str,
         sql: String,
-        /// What to say if it is empty.
+        /// Message if it is empty.
         nothing: String,
     },
     /// The columns of each relation that fits a pattern; `relations` finds them.

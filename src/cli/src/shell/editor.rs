@@ -129,7 +129,7 @@ fn io_error(error: ReadlineError) -> io::Error {
     }
 }
 
-/// What helps at the prompt.
+/// Help at the prompt.
 struct Assistant {
     names: NameReader,
     /// The names, once they are read.

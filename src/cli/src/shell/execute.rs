@@ -22,7 +22,7 @@ const CHANGES: [&str; 3] = ["INSERT", "UPDATE", "DELETE"];
 /// Bytes of a COPY that are sent at a time.
 const COPY_PIECE: usize = 64 << 10;
 
-/// What a query has come to.
+/// Outcome of a query.
 #[derive(Default)]
 struct Outcome {
     failed: bool,

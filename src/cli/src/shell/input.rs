@@ -1,4 +1,4 @@
-//! Where lines come from: a file, a pipe, the command line, or somebody at a terminal.
+//! Sources of lines: a file, a pipe, the command line, or somebody at a terminal.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::shell::editor::Editor;
 
-/// What a source of lines has next.
+/// The next item of a source of lines.
 pub(crate) enum Line {
     /// A line, with its line break unless it is the last.
     Text(String),

@@ -35,7 +35,7 @@ pub(crate) trait Layout {
     fn end(self: Box<Self>, out: &mut dyn Write) -> Result<()>;
 }
 
-/// How rows are shown.
+/// Output mode of rows.
 #[derive(Debug, Clone)]
 pub(crate) struct Style {
     pub(crate) mode: Mode,

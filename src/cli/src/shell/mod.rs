@@ -37,7 +37,7 @@ use crate::shell::splitter::{Piece, Splitter};
 /// Name by which `pg_stat_activity` knows the sessions of the shell.
 const APPLICATION: &str = "neuroql shell";
 
-/// How a statement or a command has ended.
+/// Outcome of a statement or a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Done {
     /// Well.

@@ -1,4 +1,4 @@
-//! Where results go: standard output, a file, or a pager, with a line below them that tells how long a statement takes.
+//! Destinations of results: standard output, a file, or a pager, with a line below them that tells how long a statement takes.
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
@@ -59,7 +59,7 @@ pub(crate) struct Screen<'a> {
     out: &'a mut Output,
     /// Size of the terminal if longer results go to a pager.
     size: Option<Size>,
-    /// What waits until it is known whether it fits the terminal.
+    /// Output that waits until it is known whether it fits the terminal.
     held: Vec<u8>,
     held_lines: usize,
     pager: Option<(Child, ChildStdin)>,

@@ -9,7 +9,7 @@ pub(crate) enum Piece {
     Command(String),
 }
 
-/// Where in the syntax of SQL the text so far ends.
+/// State of the syntax of SQL at the end of the text so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum State {
     #[default]
@@ -25,7 +25,7 @@ enum State {
     Comment(u32),
 }
 
-/// What to do with a piece of a line.
+/// Action for a piece of a line.
 enum Step {
     /// Its first bytes belong to the statement.
     Take(usize),

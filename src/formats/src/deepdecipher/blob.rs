@@ -43,7 +43,7 @@ pub(super) struct Explained {
 /// A drawing of a graph.
 #[derive(Debug, Deserialize)]
 pub(super) struct Drawing {
-    /// Where the nodes of each depth begin: those of an empty root first, then those of activators.
+    /// Index of the first node of each depth: those of an empty root first, then those of activators.
     pub subgraph_indices: Vec<u64>,
     pub graph: Vec<DrawnNode>,
 }

@@ -1,4 +1,4 @@
-//! Where a location has its graphs.
+//! The layout of a folder of graphs.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::{Error, Place, Result};
 /// Folders below a location that are searched for graphs.
 const DEEPEST: usize = 4;
 
-/// How the graphs of a folder are written.
+/// File format of a folder's graphs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// A folder `{layer}_{neuron}` for each neuron.

@@ -61,7 +61,7 @@ struct Part {
 /// A graph and its method, if there is a file of it, or why it cannot be read.
 type Read = Result<Option<(Graph, &'static str)>, String>;
 
-/// What a part has of a neuron.
+/// The files that a part has of a neuron.
 struct Found {
     path: PathBuf,
     graph: Read,

@@ -53,7 +53,7 @@ enum Entry {
     Other(serde::de::IgnoredAny),
 }
 
-/// What either program writes; keys of the original come first.
+/// Statistics that either program writes; keys of the original come first.
 #[derive(Deserialize)]
 struct Written {
     accuracy: Option<f32>,

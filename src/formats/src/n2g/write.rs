@@ -87,7 +87,7 @@ impl Writer {
     }
 }
 
-/// What has become of a neuron that was added.
+/// Outcome of adding a neuron.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Added {
     /// A file has to be written.
@@ -120,7 +120,7 @@ mod tests {
         Node { parent, symbol, importance: 1.0, activation, ends, support: 1 }
     }
 
-    /// What is written is read back by the reader of published folders, as far as drawings can say it.
+    /// Written files are read back by the reader of published folders, as far as drawings can say it.
     #[test]
     fn it_is_read_back() {
         let graph = Graph::new(vec![

@@ -10,7 +10,7 @@ use crate::{Example, Extremes, MOST_LAYERS, MOST_NEURONS, Place, Row};
 /// Token that a text begins with.
 const BOS: &str = "<|endoftext|>";
 
-/// What a list of tokens comes after.
+/// Text before a list of tokens.
 const LIST: &str = "ColoredTokens,";
 
 #[derive(Deserialize)]

@@ -49,6 +49,6 @@ pub(super) struct Colours {
     pub muted: &'static str,
     /// Edges.
     pub edge: &'static str,
-    /// What it is drawn on.
+    /// Background.
     pub ground: Option<&'static str>,
 }

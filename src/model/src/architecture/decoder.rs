@@ -6,7 +6,7 @@ use super::reader::{Bias, Reader};
 use crate::weights::{Extras, Layer, Linear, NormWeights, Unembed, Weights};
 use crate::{Config, NormKind, Result};
 
-/// How an architecture stores its weights: what is not in [`Config`].
+/// The names and layouts of an architecture's weights, which are not in [`Config`].
 #[derive(Debug, Clone)]
 pub(super) struct Decoder {
     /// Names of tensors.
@@ -116,7 +116,7 @@ pub(super) struct Biases {
     pub qkv: Bias,
     pub out: Bias,
     pub mlp: Bias,
-    /// Of an MLP's output matrix, if it differs.
+    /// Layout of an MLP's output matrix, if it differs.
     pub down: Option<Bias>,
     pub norm: Bias,
     pub qk_norm: Bias,

@@ -196,7 +196,7 @@ pub(super) fn phi3(settings: &Settings) -> Result<(Config, Decoder)> {
     Ok((config, Decoder::new(names, Biases::NONE)))
 }
 
-/// What the Gemmas have in common.
+/// The settings that all Gemmas share.
 fn gemma_with(settings: &Settings, defaults: &Defaults, names: Names) -> Result<(Config, Decoder)> {
     settings.refuse("use_bidirectional_attention")?;
     let mut config = config_with(settings, defaults)?;
@@ -231,7 +231,7 @@ fn cap(settings: &Settings, key: &str, default: Option<f32>) -> Result<Option<f3
     }
 }
 
-/// What Gemma 2 and 3 have in common.
+/// The settings that Gemma 2 and 3 share.
 fn gemma2_with(settings: &Settings, defaults: &Defaults) -> Result<(Config, Decoder)> {
     let (mut config, decoder) = gemma_with(settings, defaults, SANDWICH)?;
     config.post_norm = Some(config.norm);

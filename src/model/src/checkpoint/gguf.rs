@@ -39,7 +39,7 @@ struct Info {
     range: Range<usize>,
 }
 
-/// How the numbers of a tensor are stored.
+/// The format of a tensor's numbers.
 #[derive(Clone, Copy)]
 enum Storage {
     /// In a type that candle reads.

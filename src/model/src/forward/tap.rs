@@ -14,7 +14,7 @@ pub(crate) struct Edit {
     pub values: Vec<(u32, f32)>,
 }
 
-/// What a block is read for, and what was found.
+/// The values that a block is read for, and those found.
 #[derive(Debug)]
 pub(crate) struct Tap<'a> {
     sites: &'a [Site],

@@ -27,7 +27,7 @@ pub struct PublishedText {
     pub has_bos: bool,
 }
 
-/// What a model says of a published text. Differences and numbers are of the way of running the text that is nearest to
+/// The answer of a model to a published text. Differences and numbers are of the way of running the text that is nearest to
 /// what was published.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PublishedComparison {

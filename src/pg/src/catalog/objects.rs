@@ -130,7 +130,7 @@ pub(crate) struct Snapshot {
     pub(crate) path: Vec<String>,
     /// Comments on relations and their columns, by the number of the relation and that of the column, 0 for the relation.
     pub(crate) comments: HashMap<(i32, i32), &'static str>,
-    /// What defines constraints and indexes, by their number and that of an index's column, 0 for the whole.
+    /// Definitions of constraints and indexes, by their number and that of an index's column, 0 for the whole.
     pub(crate) definitions: HashMap<(i32, i32), String>,
 }
 

@@ -286,7 +286,7 @@ pub struct Rows {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// What errors of rows are told with: where a refusal is noted, and whose locations are left out.
+/// The context of errors of rows: where a refusal is noted, and whose locations are left out.
 struct Notes {
     permissions: Arc<Permissions>,
     user: String,

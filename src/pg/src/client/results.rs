@@ -1,4 +1,4 @@
-//! What a session answers to a query.
+//! Answers of a session to queries.
 
 use std::ops::Range;
 
@@ -38,7 +38,7 @@ pub enum Event {
 pub struct Column {
     /// Its name.
     pub name: String,
-    /// What its values are.
+    /// Type of its values.
     pub kind: Kind,
 }
 
@@ -71,13 +71,13 @@ pub struct Report {
     pub severity: String,
     /// The SQLSTATE.
     pub sqlstate: String,
-    /// What has happened.
+    /// Primary message.
     pub message: String,
     /// More about it.
     pub detail: Option<String>,
-    /// What to do about it.
+    /// Suggestion.
     pub hint: Option<String>,
-    /// Where it happened, other than in the query.
+    /// Context other than the query.
     pub context: Option<String>,
     /// Character of the query, from 1.
     pub position: Option<usize>,

@@ -15,7 +15,7 @@ pub(crate) struct Progress {
     plan: Arc<OnceLock<Arc<dyn ExecutionPlan>>>,
 }
 
-/// What the operators of a plan have counted.
+/// The counts of a plan's operators.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
     /// Rows of the operators that read something.

@@ -193,7 +193,7 @@ pub(crate) struct ListedSetting {
     pub(crate) kind: &'static str,
     /// True if it cannot be changed.
     pub(crate) fixed: bool,
-    /// Where the value comes from.
+    /// Source of the value.
     pub(crate) source: &'static str,
     /// Least and greatest number.
     pub(crate) range: Option<(i64, i64)>,

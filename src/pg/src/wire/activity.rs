@@ -1,4 +1,4 @@
-//! What connections do now, as `pg_stat_activity` shows it.
+//! The activity of connections, as `pg_stat_activity` shows it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ pub(crate) fn shown(query: &str) -> &str {
     &query[..query.floor_char_boundary(LONGEST)]
 }
 
-/// What one connection does.
+/// The activity of one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Activity {
     /// Address of the client.

@@ -86,7 +86,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// What is well-formed is decoded without a panic.
+        /// Well-formed messages are decoded without a panic.
         #[test]
         fn pgwire_reads_what_is_well_formed(kind: u8, body: Vec<u8>) {
             use bytes::BytesMut;

@@ -34,7 +34,7 @@ struct Text<'a> {
     panels: String,
 }
 
-/// What is asked about a text.
+/// A question about a text.
 struct Question<'a> {
     text: &'a str,
     /// Position of one of its tokens; all of them if there is none.

@@ -117,7 +117,7 @@ fn edges(graph: &Value, is_quoted: bool) -> Vec<String> {
     edges
 }
 
-/// What DeepDecipher's pages, and its scripts for load, do: models, then everything of a neuron, then a search.
+/// The requests of DeepDecipher's pages, and of its scripts for load: models, then everything of a neuron, then a search.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_deepdecipher() {
     let client = Client::new().await;

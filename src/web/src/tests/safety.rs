@@ -1,4 +1,4 @@
-//! Which requests are refused, and the headers of all answers.
+//! Refused requests, and the headers of all answers.
 
 use std::io::Write;
 

@@ -27,7 +27,7 @@ use crate::catalog::server_catalogs::PG_CATALOG;
 /// long as the table's number is, and meet another object's only after 2^23 tables, schemas and catalogs of one server.
 const FIRST: i32 = 1 << 30;
 const FIRST_TABLE: i32 = 16_384;
-/// How many keys of a table have numbers. Further ones are not in the catalog.
+/// Number of keys of a table that have numbers. Further ones are not in the catalog.
 const KEYS: i32 = 64;
 const TABLES: i32 = (1 << 30) / (2 * KEYS);
 
@@ -45,7 +45,7 @@ struct KeyedTable {
     catalog: String,
     schema: String,
     name: String,
-    /// How many tables of the same schema and name other catalogs list before it.
+    /// Number of tables of the same schema and name that other catalogs list before it.
     before: usize,
     keys: Vec<Declared>,
 }

@@ -155,7 +155,7 @@ fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
     }
 }
 
-/// Which sides of a join can be NULL where the other is not: `(false, true)` in a LEFT JOIN.
+/// The sides of a join that can be NULL where the other is not: `(false, true)` in a LEFT JOIN.
 fn parts(operator: &mut JoinOperator) -> Option<(&mut JoinConstraint, (bool, bool))> {
     Some(match operator {
         JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => (constraint, (false, false)),

@@ -373,7 +373,7 @@ pub(super) async fn connections(asker: &mut Asker, facts: &Facts, place: Place) 
     html::panel("connections", "Connections by weights", &body, &[&answer.sql])
 }
 
-/// Where all of it comes from.
+/// Provenance of the page.
 pub(super) fn provenance(
     facts: &Facts,
     statistics: &Answer,
