@@ -2,7 +2,10 @@
 
 use std::any::TypeId;
 
-use datafusion::sql::sqlparser::ast::{Expr, UnaryOperator};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+    UnaryOperator,
+};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -29,8 +32,12 @@ impl Dialect for PostgresDialect {
         TypeId::of::<PostgreSqlDialect>()
     }
 
-    /// Parses a sign, which binds tighter than `^`: `-2 ^ 2` is 4.
+    /// Parses a sign, which binds tighter than `^`: `-2 ^ 2` is 4; and `trim`, of which sqlparser loses the side in
+    /// `trim(LEADING a, b)`.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if is_trim(parser) {
+            return Some(trim(parser));
+        }
         let op = match parser.peek_token_ref().token {
             Token::Minus => UnaryOperator::Minus,
             Token::Plus => UnaryOperator::Plus,
@@ -112,6 +119,43 @@ impl Dialect for PostgresDialect {
     }
 }
 
+fn is_trim(parser: &Parser) -> bool {
+    let Token::Word(word) = &parser.peek_token_ref().token else { return false };
+    word.keyword == Keyword::TRIM && word.quote_style.is_none() && parser.peek_nth_token_ref(1).token == Token::LParen
+}
+
+/// Parses `trim([BOTH | LEADING | TRAILING] [characters] FROM text)` and `trim([side] text [, characters])` as the call of a
+/// function.
+fn trim(parser: &mut Parser) -> Result<Expr, ParserError> {
+    parser.next_token();
+    parser.expect_token(&Token::LParen)?;
+    let name = match parser.parse_one_of_keywords(&[Keyword::BOTH, Keyword::LEADING, Keyword::TRAILING]) {
+        Some(Keyword::LEADING) => "ltrim",
+        Some(Keyword::TRAILING) => "rtrim",
+        _ => "btrim",
+    };
+    let mut args = Vec::new();
+    if !parser.peek_keyword(Keyword::FROM) {
+        args = parser.parse_comma_separated(Parser::parse_expr)?;
+    }
+    if args.len() < 2 && parser.parse_keyword(Keyword::FROM) {
+        let texts = parser.parse_comma_separated(Parser::parse_expr)?;
+        args.splice(..0, texts);
+    }
+    parser.expect_token(&Token::RParen)?;
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    Ok(Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }))
+}
+
 /// Parses the operand that `IS` compares with. Comparisons with it do not associate: after one there cannot be another.
 fn right_side(parser: &mut Parser, precedence: u8) -> Result<Expr, ParserError> {
     let right = parser.parse_subexpr(precedence)?;
@@ -156,6 +200,18 @@ mod tests {
             let again = Parser::new(&PostgreSqlDialect {}).try_with_sql(read).unwrap().parse_expr().unwrap();
             assert_eq!(again.to_string(), read);
         }
+        for (written, read) in [
+            ("trim(a)", "btrim(a)"),
+            ("TRIM(LEADING a, 'x')", "ltrim(a, 'x')"),
+            ("trim(trailing 'x' from a) || b", "rtrim(a, 'x') || b"),
+            ("trim(both from a)", "btrim(a)"),
+            ("trim(from a)", "btrim(a)"),
+            ("trim('x' from a)", "btrim(a, 'x')"),
+            ("\"trim\"(a)", "\"trim\"(a)"),
+        ] {
+            assert_eq!(grouped(written).unwrap(), read);
+        }
+        assert!(grouped("trim(a, b from c)").is_err());
         assert!(grouped("a IS DISTINCT FROM b IS NULL").is_err());
         assert!(grouped("a IS DISTINCT FROM b IS DISTINCT FROM c").is_err());
         assert_eq!(grouped("a IS NULL IS NULL").unwrap(), "a IS NULL IS NULL");

@@ -200,14 +200,20 @@ fn casts(what: &str, zone: Option<&str>, values: &[Beside]) -> Result<Vec<Vec<Da
         return Ok(casts);
     };
     typed.iter().try_for_each(|other| check_pair(what, &first.data_type, &other.data_type))?;
-    let greatest =
-        typed.iter().map(|value| &value.data_type).max_by_key(|found| rank(found)).unwrap_or(&first.data_type);
     let floats = || typed.iter().filter(|value| value.is_float() && value.known != Known::Point);
     let float = match floats().any(|value| value.data_type == DataType::Float64) {
         true => Some(DataType::Float64),
         false => floats().next().map(|value| value.data_type.clone()),
     };
-    let float = float.filter(|_| typed.iter().any(|value| value.data_type.is_decimal()));
+    // A constant of a statement is `double precision` here, which beside `real` is too precise.
+    let is_real = float == Some(DataType::Float32);
+    let is_point = |value: &Beside| value.known == Known::Point;
+    let float = float.filter(|_| typed.iter().any(|value| value.data_type.is_decimal() || is_real && is_point(value)));
+    let type_of = |value: &&Beside| match &float {
+        Some(float) if is_point(value) => float.clone(),
+        _ => value.data_type.clone(),
+    };
+    let greatest = typed.iter().map(type_of).max_by_key(rank).unwrap_or_else(|| first.data_type.clone());
     let instant =
         typed.iter().map(|value| &value.data_type).find(|found| matches!(found, DataType::Timestamp(_, Some(_))));
     for (value, types) in values.iter().zip(&mut casts) {
@@ -299,6 +305,10 @@ pub(super) fn meet<'a>(
 fn matched(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
     match expr {
         Expr::Case(case) => in_case(case, schema, zone),
+        // Its type is that of the first value, which is compared as `double precision`.
+        Expr::ScalarFunction(call) if call.name() == "nullif" && is_real_beside_point(&call, schema) => {
+            Ok(Transformed::yes(cast(Expr::ScalarFunction(call), DataType::Float32)))
+        }
         Expr::ScalarFunction(mut call)
             if matches!(call.name(), "coalesce" | "greatest" | "least" | "nullif" | "make_array") =>
         {
@@ -328,13 +338,7 @@ fn matched(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr
             let difference = binary_expr(cast_to(*left, of_left), Operator::Minus, cast_to(*right, of_right));
             Ok(Transformed::new_transformed(difference, changed))
         }
-        Expr::InList(InList { expr, list, negated })
-            if !expr.is_volatile() && list.iter().any(|item| sides(&expr, item, schema, zone).is_some()) =>
-        {
-            let equal = list.into_iter().map(|item| compared((*expr).clone(), Operator::Eq, item, schema, zone));
-            let any = disjunction(equal).unwrap_or_else(|| lit(false));
-            Ok(Transformed::yes(if negated { !any } else { any }))
-        }
+        Expr::InList(within) => in_list(within, schema, zone),
         Expr::Between(Between { expr, negated, low, high })
             if !expr.is_volatile()
                 && (sides(&expr, &low, schema, zone).is_some() || sides(&expr, &high, schema, zone).is_some()) =>
@@ -397,6 +401,49 @@ fn arguments(call: &mut ScalarFunction, schema: &DFSchema, zone: &str) -> Result
         changed = true;
     }
     Ok(changed)
+}
+
+/// Matches a value with the items of `IN (…)`.
+fn in_list(mut within: InList, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    let changed = real_items(&mut within, schema)?;
+    let InList { expr, list, negated } = within;
+    if expr.is_volatile() || list.iter().all(|item| sides(&expr, item, schema, zone).is_none()) {
+        return Ok(Transformed::new_transformed(Expr::InList(InList { expr, list, negated }), changed));
+    }
+    let equal = list.into_iter().map(|item| compared((*expr).clone(), Operator::Eq, item, schema, zone));
+    let any = disjunction(equal).unwrap_or_else(|| lit(false));
+    Ok(Transformed::yes(if negated { !any } else { any }))
+}
+
+/// Makes numbers of type `real` of constants in `x IN (0.8, 0.9)`, if `x` is one: Postgres gives two or more items the common
+/// type of all, and compares a single one as `double precision`. Returns true if there are such.
+fn real_items(within: &mut InList, schema: &DFSchema) -> Result<bool> {
+    let InList { expr, list, .. } = within;
+    let Some(value) = Beside::of(expr, schema) else { return Ok(false) };
+    let mut items: Vec<_> = list.iter_mut().filter(|item| !item.any_column_refs()).collect();
+    let Some(mut values) = items.iter().map(|item| Beside::of(item, schema)).collect::<Option<Vec<_>>>() else {
+        return Ok(false);
+    };
+    let has_point = values.iter().any(|item| item.known == Known::Point);
+    values.push(value);
+    let is_real = values.iter().any(|item| item.data_type == DataType::Float32);
+    if items.len() < 2 || !has_point || !is_real {
+        return Ok(false);
+    }
+    let mut changed = false;
+    for (item, types) in items.iter_mut().zip(casts("IN", None, &values)?) {
+        if types == [DataType::Float32] {
+            **item = cast_to(std::mem::take(*item), types);
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+fn is_real_beside_point(call: &ScalarFunction, schema: &DFSchema) -> bool {
+    let [first, second] = call.args.as_slice() else { return false };
+    let first = first.get_type(schema);
+    first.is_ok_and(|first| first == DataType::Float32) && known(second) == Known::Point
 }
 
 /// Makes floating-point numbers of `numeric` and such in `x = ANY (array)`.

@@ -24,6 +24,18 @@ const SPACE: usize = 100;
 /// Bytes that the parser holds for each statement.
 const STATEMENT: usize = 4 << 10;
 
+/// Bytes of a token in a statement and its plan, about: expressions are there as they were written, and as they are planned.
+const PLANNED_TOKEN: usize = 400;
+
+/// Texts that EXPLAIN holds of a plan, about: one for each rule of the planner.
+const EXPLAINED: usize = 140;
+
+/// Returns the bytes that a statement of `length` bytes and `tokens` tokens takes with its plan, about.
+pub(crate) fn memory_of_plan(length: usize, tokens: usize, is_explained: bool) -> usize {
+    let texts = if is_explained { EXPLAINED } else { 2 };
+    STATEMENT.saturating_add(length.saturating_mul(texts)).saturating_add(tokens.saturating_mul(PLANNED_TOKEN))
+}
+
 /// Returns the bytes that the parser will hold while it reads a query, about.
 pub(crate) fn memory_to_parse(query: &str) -> usize {
     let bytes = query.as_bytes();

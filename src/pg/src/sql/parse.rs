@@ -73,11 +73,6 @@ impl ParsedStatement {
     }
 }
 
-/// Bytes of a statement and its plan, and of each token in it, about: expressions are there as they were written, and as
-/// they are planned.
-const STATEMENT: usize = 4 << 10;
-const TOKEN: usize = 400;
-
 /// Parser of queries; made once, because pg-catalog's parser is expensive to make.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
@@ -100,8 +95,9 @@ impl Parser {
                 SqlError::from(error).with_position(position)
             })?;
             let text: Arc<str> = shown(&query[piece.start..piece.end]).into();
-            let memory = STATEMENT + 2 * (piece.end - piece.start) + TOKEN * piece.tokens;
             for found in found {
+                let is_explained = matches!(found.statement, Statement::Explain(_));
+                let memory = limits::memory_of_plan(piece.end - piece.start, piece.tokens, is_explained);
                 check_limits(&found.statement)?;
                 unsupported::check(&found.statement)?;
                 statements.push(ParsedStatement {

@@ -218,8 +218,11 @@ fn column_option(column: &Ident, option: &ColumnOption) -> Result<(), SqlError> 
     }
 }
 
-/// Texts are compared by their bytes.
-fn collation(name: &ObjectName) -> Result<(), SqlError> {
+/// Refuses collations other than that of bytes.
+///
+/// # Errors
+/// 0A000 for another.
+pub(crate) fn collation(name: &ObjectName) -> Result<(), SqlError> {
     let last = name.0.last().and_then(|part| part.as_ident());
     match last.map(|last| last.value.as_str()) {
         Some("C" | "POSIX" | "default" | "ucs_basic") => Ok(()),

@@ -262,6 +262,8 @@ async fn what_a_session_keeps_is_memory() {
     assert_eq!(simple(&server.connect().await, "select 1").await, ["1"]);
     client.batch_execute("deallocate all").await.unwrap();
     client.batch_execute(&format!("prepare again as {long}")).await.unwrap();
+    // EXPLAIN holds a text of the plan for each rule of the planner.
+    assert_eq!(fails(&client, &format!("explain {long}")).await, "53200");
 
     client.batch_execute("begin").await.unwrap();
     let mut cursors = 0;

@@ -5,14 +5,16 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    self, AccessExpr, BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    LimitClause, ObjectName, ObjectNamePart, OnCommit, OrderByKind, Query, Select, SelectItem, SetExpr, Subscript,
-    UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    self, AccessExpr, BinaryOperator, DataType, Distinct, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart,
+    OnCommit, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, SetExpr, Subscript, UnaryOperator,
+    Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use neuroql_access::TEMPORARY;
 
-use crate::sql::rewrite::{call, is_named, windows};
+use crate::sql::rewrite::{call, cast, is_named, windows};
+use crate::sql::unsupported;
 use crate::wire::error_response::SqlError;
 
 /// Rewrites a statement in place, after the names of its columns were taken.
@@ -140,6 +142,21 @@ impl VisitorMut for RewriteSyntax {
                     .unwrap_or_else(|| Expr::value(Value::Boolean(true)));
             }
             Expr::CompoundFieldAccess { root, access_chain } => open_slices(root, access_chain),
+            // Texts are ordered by their bytes: other collations are refused.
+            Expr::Collate { expr: text, collation } => {
+                if let Err(error) = unsupported::collation(collation) {
+                    return ControlFlow::Break(error);
+                }
+                *expr = taken(text);
+            }
+            // A number with decimals is numeric until it is cast, and numeric has no -0.
+            Expr::UnaryOp { op: UnaryOperator::Minus, expr: number } if is_decimal_zero(number) => {
+                *expr = taken(number)
+            }
+            Expr::Function(function) if BYTES.iter().any(|name| is_named(function, name)) => first_is_bytea(function),
+            Expr::Function(function) if AGGREGATES.iter().any(|name| is_named(function, name)) => {
+                distinct_in_order(function)
+            }
             Expr::Function(function) if is_named(function, "every") => {
                 function.name = ObjectName::from(vec![Ident::new("bool_and")]);
             }
@@ -157,6 +174,44 @@ impl VisitorMut for RewriteSyntax {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Functions of bytes, whose first argument may be a string.
+const BYTES: [&str; 5] = ["encode", "sha224", "sha256", "sha384", "sha512"];
+
+/// Aggregates whose result depends on the order of their values.
+const AGGREGATES: [&str; 2] = ["array_agg", "string_agg"];
+
+fn is_decimal_zero(expr: &Expr) -> bool {
+    let Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) = expr else { return false };
+    number.contains(['.', 'e', 'E']) && number.parse() == Ok(0.0)
+}
+
+/// Reads a string that is the first argument of a function as bytes.
+fn first_is_bytea(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) = list.args.first_mut()
+        && let Expr::Value(ValueWithSpan {
+            value: Value::SingleQuotedString(_) | Value::EscapedStringLiteral(_), ..
+        }) = first
+    {
+        let text = std::mem::replace(first, Expr::value(Value::Null));
+        *first = cast(text, DataType::Bytea);
+    }
+}
+
+/// Orders distinct values that are put together without an order, as PostgreSQL does.
+fn distinct_in_order(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let is_ordered = list.clauses.iter().any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_)));
+    if list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
+        && !is_ordered
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) = list.args.first()
+    {
+        let options = OrderByOptions { asc: None, nulls_first: None };
+        let by = OrderByExpr { expr: first.clone(), options, with_fill: None };
+        list.clauses.push(FunctionArgumentClause::OrderBy(vec![by]));
     }
 }
 
@@ -281,6 +336,15 @@ mod tests {
             ("SELECT ~ a", "SELECT ((a) # (-1))"),
             ("SELECT (a, 1) IS NULL", "SELECT (((a) IS NULL) AND ((1) IS NULL))"),
             ("SELECT ROW(a) IS NOT NULL, a IS NULL", "SELECT (a) IS NOT NULL, a IS NULL"),
+            ("SELECT a COLLATE \"C\" < b, -0.0, -0, - 0e1", "SELECT a < b, 0.0, -0, 0e1"),
+            (
+                "SELECT encode('\\001', 'hex'), encode(a, 'hex')",
+                "SELECT encode(CAST('\\001' AS BYTEA), 'hex'), encode(a, 'hex')",
+            ),
+            (
+                "SELECT array_agg(DISTINCT a), string_agg(DISTINCT a, ',' ORDER BY a DESC)",
+                "SELECT array_agg(DISTINCT a ORDER BY a), string_agg(DISTINCT a, ',' ORDER BY a DESC)",
+            ),
             ("SELECT a[2:], a[:2], a[2:3]", "SELECT a[2:cardinality(a)], a[1:2], a[2:3]"),
         ] {
             assert_eq!(rewritten(written), read);
