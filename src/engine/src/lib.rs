@@ -41,6 +41,9 @@ pub use neuroql_schema::graph_column::{GraphBuilder, GraphColumn};
 pub use neuroql_schema::{Rights, Role, SchemaUsage};
 pub use neuroql_store::{Error as StoreError, Store};
 pub use neuroql_udfs::{Error as FunctionError, SECTION as FUNCTION_SECTION, expr_fn, interruptible};
-pub use postgres::{PostgresTypes, Refusal, array_texts, floats, in_zone, local_constants, zone_hours};
+pub use postgres::{
+    IntervalFields, IntervalParts, IntervalUnit, PostgresTypes, Refusal, array_texts, floats, in_zone, local_constants,
+    read_interval, read_time, zone_hours,
+};
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};

@@ -1,6 +1,5 @@
 //! Casts that Arrow does otherwise than Postgres.
 
-use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -27,7 +26,7 @@ use super::instants::{cast_by_clocks, has_instants, is_utc, of_seconds};
 use super::refusal::{out_of_range, refusal, type_name, value_out_of_range};
 use super::types::{UNCONSTRAINED, length_of};
 use super::zones::shifted;
-use super::{arrays, bytea, moments, names, texts};
+use super::{arrays, bytea, moments, names, text_values, texts};
 
 /// Rule that turns a value into another type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -62,10 +61,14 @@ pub(super) enum CastRule {
     BooleanOut,
     /// A `numeric` to the floating-point number next to it.
     NumericToFloat,
-    /// A text to a date, a time, or a moment to the microsecond.
+    /// A text to a date, or a moment to the microsecond.
     TextToMoment,
-    /// A text to an interval, whose unit is the second if it names none.
+    /// A text to a time of day.
+    TextToTime,
+    /// A text to an interval.
     TextToInterval,
+    /// A text to `numeric`.
+    TextToNumeric,
     /// A moment to one with fewer digits after the point.
     RoundMoment,
     /// A date or local time to an instant, or an instant to a local time, by the clocks of the instant's zone.
@@ -113,7 +116,9 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
             CastRule::ToText
         }
         (DataType::Decimal128(..), Float32 | Float64) => CastRule::NumericToFloat,
-        (from, Date32 | DataType::Time64(_) | DataType::Timestamp(..)) if is_text(from) => CastRule::TextToMoment,
+        (from, DataType::Time32(_) | DataType::Time64(_)) if is_text(from) => CastRule::TextToTime,
+        (from, DataType::Decimal128(..)) if is_text(from) => CastRule::TextToNumeric,
+        (from, Date32 | DataType::Timestamp(..)) if is_text(from) => CastRule::TextToMoment,
         (from, DataType::Interval(_)) if is_text(from) => CastRule::TextToInterval,
         (Date32 | DataType::Date64 | DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone)))
         | (DataType::Timestamp(_, Some(zone)), DataType::Timestamp(_, None))
@@ -147,7 +152,7 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
             CastRule::FloatToNumeric
         }
         (from, DataType::Decimal128(precision, scale))
-            if (*precision, *scale) == UNCONSTRAINED && (is_text(from) || matches!(from, Float32 | Float64)) =>
+            if (*precision, *scale) == UNCONSTRAINED && matches!(from, Float32 | Float64) =>
         {
             CastRule::ToNumeric
         }
@@ -188,17 +193,24 @@ pub(super) fn cast_by(rule: CastRule, cast: Cast) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), vec![*cast.expr]))
 }
 
-/// Returns true if this is a cast of a text that may not be a value of the type, which a condition beside it may guard.
-pub(super) fn may_refuse_text(function: &ScalarUDF) -> bool {
+/// Returns true if this is a cast of what may not be a value of the type, which a condition beside it may guard.
+pub(super) fn may_refuse(function: &ScalarUDF) -> bool {
     let cast = function.inner().downcast_ref::<CastFunction>();
     cast.is_some_and(|it| {
         matches!(
             it.rule,
             CastRule::TextToFloat
+                | CastRule::ToInteger { .. }
+                | CastRule::DoubleToReal
+                | CastRule::FloatToNumeric
+                | CastRule::SecondsToInstant
+                | CastRule::TextToArray
                 | CastRule::TextToBytea
                 | CastRule::ToNumeric
                 | CastRule::TextToMoment
+                | CastRule::TextToTime
                 | CastRule::TextToInterval
+                | CastRule::TextToNumeric
         )
     })
 }
@@ -315,11 +327,9 @@ impl CastFunction {
             }
             CastRule::NumericToFloat => numeric_to_float(array, target),
             CastRule::TextToMoment => text_to_moment(array, target),
-            CastRule::TextToInterval => {
-                let texts = arrow_cast(array, &DataType::Utf8)?;
-                let texts = texts.as_string::<i32>().iter().map(|text| text.map(with_unit));
-                arrow_cast(&(Arc::new(texts.collect::<StringArray>()) as ArrayRef), target)
-            }
+            CastRule::TextToInterval => text_values::intervals(arrow_cast(array, &DataType::Utf8)?.as_string(), target),
+            CastRule::TextToTime => text_values::times(arrow_cast(array, &DataType::Utf8)?.as_string(), target),
+            CastRule::TextToNumeric => text_values::numerics(arrow_cast(array, &DataType::Utf8)?.as_string(), target),
             CastRule::RoundMoment => round_moment(array, target),
             CastRule::ByClocks => cast_by_clocks(array, target),
             CastRule::SecondsToInstant => of_seconds(array, target),
@@ -348,15 +358,6 @@ impl CastFunction {
         let Some(length) = length_of(&self.to) else { return Arc::new(texts.clone()) };
         Arc::new(texts.iter().map(|text| text.map(|text| first_characters(text, length))).collect::<StringArray>())
     }
-}
-
-/// Returns the text of an interval with the unit of a number by itself.
-fn with_unit(text: &str) -> Cow<'_, str> {
-    let number = text.trim();
-    let digits = number.strip_prefix(['+', '-']).unwrap_or(number);
-    let is_number = digits.bytes().any(|digit| digit.is_ascii_digit())
-        && digits.bytes().all(|digit| digit.is_ascii_digit() || digit == b'.');
-    if is_number { Cow::Owned(format!("{} seconds", number.trim_start_matches('+'))) } else { Cow::Borrowed(text) }
 }
 
 /// Returns a text up to its n-th character.
@@ -491,7 +492,7 @@ pub(super) fn unit(of: TimeUnit) -> i64 {
     }
 }
 
-/// Reads dates and times, and moments to the microsecond, as those of Postgres are, or to the precision of the type.
+/// Reads dates, and moments to the microsecond, as those of Postgres are, or to the precision of the type.
 fn text_to_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     let texts = arrow_cast(array, &DataType::Utf8)?;
     let readable = moments::readable(texts.as_string(), target)?;

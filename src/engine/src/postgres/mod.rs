@@ -18,6 +18,7 @@ mod bytes;
 mod cast_expressions;
 mod casts;
 mod characters;
+mod clock_texts;
 mod constants;
 mod contains;
 mod counts;
@@ -28,10 +29,12 @@ mod exists;
 mod extremes;
 mod filters;
 pub mod floats;
+mod folding;
 mod functions;
 mod guards;
 mod instants;
 mod integers;
+mod interval_texts;
 mod laterals;
 mod letters;
 mod matches;
@@ -40,6 +43,7 @@ mod moments;
 mod names;
 mod nodes;
 mod nulls;
+mod numeric_texts;
 mod operators;
 mod order_keys;
 mod overlap;
@@ -56,7 +60,9 @@ mod spans;
 mod subqueries;
 mod sum;
 mod templates;
+mod text_values;
 mod texts;
+mod time_fields;
 mod types;
 mod values;
 mod zeros;
@@ -73,8 +79,10 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
 pub use instants::in_zone;
+pub use interval_texts::{IntervalFields, IntervalParts, IntervalUnit};
 pub use moments::zone_hours;
 pub use refusal::Refusal;
+pub use text_values::{read_interval, read_time};
 pub use types::PostgresTypes;
 
 use characters::CharacterFunction;
@@ -195,6 +203,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     before.extend([
         Arc::new(subqueries::NullAwareSubqueries) as _,
         Arc::new(rules::RewriteArithmetic) as _,
+        Arc::new(folding::FoldConstants) as _,
         Arc::new(zeros::NormalizeZeroKeys) as _,
     ]);
     let (part, position) = (state.read().udf("extract").ok(), state.read().udf("strpos").ok());

@@ -1,4 +1,4 @@
-//! Texts of dates, times and moments that name a zone, which has no meaning for a type without one.
+//! Texts of dates and moments that name a zone, which has no meaning for a type without one.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub fn zone_hours(abbreviation: &str) -> Option<i32> {
     known.map(|(_, hours)| *hours)
 }
 
-/// Returns texts of dates, times or moments as Arrow reads them; `None` if it reads all as they are.
+/// Returns texts of dates or moments as Arrow reads them; `None` if it reads all as they are.
 ///
 /// # Errors
 /// If a text ends with something else than a zone.
@@ -80,12 +80,10 @@ pub(super) fn local(text: &str, readable: &str) -> Option<(String, Option<Tz>)> 
 /// the text as it is, or if the text is of another form.
 fn rewritten(text: &str, to: &DataType) -> Result<Option<String>> {
     let trimmed = text.trim_matches(is_space);
-    let is_time = matches!(to, DataType::Time32(_) | DataType::Time64(_));
-    let parts = if is_time { Parts::of_time(trimmed) } else { Parts::of_moment(trimmed) };
-    let Some(Parts { date, clock, zone }) = parts else { return Ok(None) };
+    let Some(Parts { date, clock, zone }) = Parts::of_moment(trimmed) else { return Ok(None) };
     let has_zone = !zone.is_empty();
     let zone = if has_zone { offset(zone, text, to)? } else { String::new() };
-    let whole = if is_time { None } else { with_seconds(clock) };
+    let whole = with_seconds(clock);
     if !has_zone && whole.is_none() && trimmed.len() == text.len() {
         return Ok(None);
     }
@@ -94,11 +92,7 @@ fn rewritten(text: &str, to: &DataType) -> Result<Option<String>> {
         "" if !zone.is_empty() => "00:00:00",
         clock => clock,
     };
-    Ok(Some(match (date, clock) {
-        ("", clock) => clock.into(),
-        (date, "") => date.into(),
-        (date, clock) => format!("{date} {clock}{zone}"),
-    }))
+    Ok(Some(if clock.is_empty() { date.into() } else { format!("{date} {clock}{zone}") }))
 }
 
 /// Parts of a text such as `2024-02-29 10:00 +02`; those that are left out are empty.
@@ -121,12 +115,6 @@ impl<'a> Parts<'a> {
         let time = rest.strip_prefix(['T', 't']).filter(|time| is_digit(time)).unwrap_or(rest);
         let (clock, zone) = clock_and_zone(time.trim_start_matches(is_space))?;
         has_form.then_some(Self { date, clock, zone })
-    }
-
-    /// Splits a time with a zone behind it.
-    fn of_time(text: &'a str) -> Option<Self> {
-        let (clock, zone) = clock_and_zone(text)?;
-        clock.contains(':').then_some(Self { date: "", clock, zone })
     }
 }
 
@@ -163,8 +151,6 @@ fn offset(zone: &str, text: &str, to: &DataType) -> Result<String> {
         return Ok(format!("{}{:02}:00", if hours < 0 { '-' } else { '+' }, hours.abs()));
     }
     match Tz::from_str(zone) {
-        // What the clocks of a place show depends on the day.
-        Ok(_) if matches!(to, DataType::Time32(_) | DataType::Time64(_)) => Err(invalid(text, to)),
         Ok(_) => Ok(format!(" {zone}")),
         Err(_) if zone.contains('/') => {
             Err(refusal("22023", format!("time zone \"{}\" not recognized", zone.to_ascii_lowercase())))
@@ -192,11 +178,10 @@ fn displacement(digits: &str) -> Option<(u32, u32, u32)> {
     }
 }
 
-/// Returns the error of a text that is no date, time or moment.
+/// Returns the error of a text that is no date or moment.
 fn invalid(text: &str, to: &DataType) -> DataFusionError {
     let name = match to {
         DataType::Date32 | DataType::Date64 => "date",
-        DataType::Time32(_) | DataType::Time64(_) => "time",
         DataType::Timestamp(_, Some(_)) => "timestamp with time zone",
         _ => "timestamp",
     };
@@ -219,7 +204,6 @@ mod tests {
     use super::*;
     use crate::postgres::Refusal;
 
-    const TIME: DataType = DataType::Time64(TimeUnit::Nanosecond);
     const MOMENT: DataType = DataType::Timestamp(TimeUnit::Nanosecond, None);
 
     /// Returns what Arrow is to read: the text itself, another one, or the code of an error.
@@ -305,26 +289,6 @@ mod tests {
         }
         for text in ["2024-02-29 01:00+02", "2024-02-29 PST", "2024-02-29T01:00:00Z", "abc", ""] {
             assert!(of(text).is_none(), "{text}");
-        }
-    }
-
-    /// Checks outcomes of PostgreSQL 15.
-    #[test]
-    fn zones_are_left_out_of_times() {
-        for (text, becomes) in [
-            ("01:02:03", "01:02:03"),
-            ("01:02:03+00", "01:02:03"),
-            ("01:02:03 -05", "01:02:03"),
-            ("01:02:03.5-05:30", "01:02:03.5"),
-            (" 01:02 UTC", "01:02"),
-            ("1:02:03Z", "1:02:03"),
-            ("01:02:03 EST", "01:02:03"),
-            ("01:02:03 PM", "01:02:03 PM"),
-            ("01:02:03 xx", "22007"),
-            ("01:02:03 Europe/Berlin", "22007"),
-            ("01:02:03+99", "22009"),
-        ] {
-            assert_eq!(read(text, &TIME), becomes, "{text}");
         }
     }
 }

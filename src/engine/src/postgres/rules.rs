@@ -26,7 +26,7 @@ use super::cast_expressions::{cast_of, is_constant_number};
 use super::casts::{CastRule, cast_by, rule};
 use super::contains::{ArrayContains, is_contains};
 use super::functions::{ArrayHas, is_array_has};
-use super::guards::{guarded, may_fail};
+use super::guards::{guarded, in_order, may_fail};
 use super::mixed_types::check_text_function;
 use super::nodes::{
     check_grouping_sets, check_nested_arrays, check_rows_kept, check_series, check_subscripts, check_unnested,
@@ -79,6 +79,11 @@ impl AnalyzerRule for RewriteArithmetic {
         let plan = copied_in_zone(plan, zone)?;
         let marked = plan.transform_up_with_subqueries(predicates_as_outputs)?;
         let plan = if marked.transformed { with_current_schemas(marked.data)? } else { marked.data };
+        let plan = plan.transform_up_with_subqueries(|node| match node {
+            LogicalPlan::Filter(filter) => Ok(in_order(filter)),
+            other => Ok(Transformed::no(other)),
+        });
+        let plan = plan.data()?;
         each_expression(plan, |expr, schema| value(expr, schema, zone))
     }
 }

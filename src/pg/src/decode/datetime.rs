@@ -23,9 +23,7 @@ pub(super) fn date_value(date: NaiveDate) -> ScalarValue {
 
 /// Reads a time: nanoseconds since midnight.
 pub(super) fn time(text: &str) -> Result<ScalarValue, SqlError> {
-    let parts = DateTimeParts::read(text, "time")?;
-    let micros = parts.micros.ok_or_else(|| syntax_error("time", text))?;
-    time_value(micros).ok_or_else(|| SqlError::not_supported("time 24:00:00 is not supported"))
+    time_value(neuroql::read_time(text)?).ok_or_else(|| SqlError::not_supported("time 24:00:00 is not supported"))
 }
 
 /// Returns a time that is `micros` microseconds after midnight.

@@ -432,6 +432,7 @@ fn declare(
         scroll,
         held,
         failed: false,
+        zone: prepared.zone.clone(),
         _memory: Some(session.reserve("a cursor", PORTAL)?),
     };
     session.portals.insert(name, portal);
@@ -445,7 +446,7 @@ async fn fetch(session: &mut Session, name: &Ident, direction: &FetchDirection) 
     let portal = session.portals.get(&cursor).ok_or_else(|| no_such_cursor(&cursor))?;
     portal.check(&cursor)?;
     let prepared = Arc::clone(&portal.prepared);
-    session.check_zone(&prepared).await?;
+    session.check_zone(&prepared, &prepared.zone).await?;
     let portal = session.portals.get_mut(&cursor).ok_or_else(|| no_such_cursor(&cursor))?;
     if let Some(rows) = &mut portal.scroll {
         return Ok(ResultRows::of(rows.fetch(movement).await?));

@@ -136,18 +136,18 @@ impl Session {
         })
     }
 
-    /// Checks that the rows of a cursor are those that they would be in the time zone of the session, which may have changed
-    /// since it was declared.
+    /// Checks that the rows of a cursor or portal are those that they would be in the time zone of the session, which may not be
+    /// the one in which they are computed.
     ///
     /// # Errors
     /// 0A000 if they are not.
-    pub(super) async fn check_zone(&self, prepared: &PreparedStatement) -> Result<(), SqlError> {
+    pub(crate) async fn check_zone(&self, prepared: &PreparedStatement, of_rows: &str) -> Result<(), SqlError> {
         let zone = self.zone();
-        if prepared.zone == zone {
+        if of_rows == zone {
             return Ok(());
         }
         let Some(plan) = prepared.plan.clone() else { return Ok(()) };
-        let zones = [prepared.zone.clone(), zone];
+        let zones = [of_rows.to_owned(), zone];
         let (state, _guard) = interruptible(&self.context);
         let differs = isolated(async move {
             let mut analyzed = Vec::with_capacity(zones.len());
@@ -159,7 +159,10 @@ impl Session {
             Ok::<_, DataFusionError>(analyzed.first() != analyzed.last())
         });
         match differs.await? {
-            true => Err(SqlError::not_supported("the time zone has changed since the cursor was declared")),
+            true => {
+                let message = "the time zone has changed since the cursor was declared or its portal was run";
+                Err(SqlError::not_supported(message))
+            }
             false => Ok(()),
         }
     }

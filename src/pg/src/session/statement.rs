@@ -60,6 +60,8 @@ pub(crate) struct Portal {
     pub(crate) held: bool,
     /// True if its statement failed: the portal is there until the transaction ends, and cannot be run.
     pub(crate) failed: bool,
+    /// The time zone in which its rows are computed.
+    pub(crate) zone: String,
     /// Memory that the portal holds, if it is counted.
     pub(crate) _memory: Option<MemoryReservation>,
 }
@@ -75,6 +77,7 @@ impl Portal {
             scroll: None,
             held: self.held,
             failed: true,
+            zone: self.zone.clone(),
             _memory: None,
         }
     }

@@ -256,10 +256,9 @@ impl Connection {
         let is_counted = !name.is_empty() || bytes > UNCOUNTED;
         let _memory = is_counted.then(|| session.reserve("a portal", bytes)).transpose()?;
         session.empty_portals.remove(&name);
-        session.portals.insert(
-            name,
-            Portal { prepared, values, format, running: None, scroll: None, held: false, failed: false, _memory },
-        );
+        let (zone, held, failed) = (session.zone(), false, false);
+        let portal = Portal { prepared, values, format, running: None, scroll: None, held, failed, zone, _memory };
+        session.portals.insert(name, portal);
         Ok(self.outbox.put(Message::BindComplete(BindComplete::new()))?)
     }
 
@@ -317,7 +316,10 @@ impl Connection {
         let limit = session.time_limit();
         let work = async {
             let _place = session.take_place(&portal.prepared).await;
-            if portal.running.is_none() {
+            if portal.running.is_some() {
+                session.check_zone(&portal.prepared, &portal.zone).await?;
+            } else {
+                portal.zone = session.zone();
                 match session.run(&portal.prepared, &portal.values).await? {
                     Outcome::Done(tag) => {
                         complete(session, outbox, tag).await?;

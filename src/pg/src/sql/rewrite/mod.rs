@@ -4,6 +4,7 @@ pub(crate) mod catalog_queries;
 pub(crate) mod from_functions;
 pub(crate) mod inserts;
 pub(crate) mod integers;
+pub(crate) mod intervals;
 pub(crate) mod join_using;
 pub(crate) mod literal_casts;
 pub(crate) mod negated_exists;
@@ -18,9 +19,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, TableFactor, Value, ValueWithSpan, VisitMut,
-    VisitorMut, visit_expressions_mut,
+    self, AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, TableFactor, Value, ValueWithSpan,
+    VisitMut, VisitorMut, visit_expressions_mut,
 };
 use datafusion_postgres::pgwire::api::Type;
 
@@ -48,6 +49,9 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
     match statement {
         Statement::Statement(inner) => {
             negated_exists::rewrite(inner.as_mut());
+            if !matches!(inner.as_ref(), ast::Statement::Set(_)) {
+                intervals::rewrite(inner.as_mut())?;
+            }
             inserts::leave_out_defaults(inner.as_mut())?;
             inserts::isolate_values(inner.as_mut());
             integers::narrow_values(inner.as_mut());
@@ -62,6 +66,7 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
         Statement::CopyTo(copy) => {
             if let CopyToSource::Query(query) = &mut copy.source {
                 negated_exists::rewrite(query.as_mut());
+                intervals::rewrite(query.as_mut())?;
                 from_functions::name_columns(query.as_mut());
                 recursive_terms::repeat_casts(query.as_mut());
                 join_using::rewrite(query.as_mut())?;
