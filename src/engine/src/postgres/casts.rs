@@ -247,7 +247,11 @@ impl ScalarUDFImpl for CastFunction {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(names::name(self.name(), args, |args| args[0].schema_name().to_string()))
+        Ok(names::name(self.name(), args, |args| match &args[0] {
+            // The key of a join stands beside the column that it is made of.
+            Expr::Column(column) => format!("{column}::{}", type_name(self.to.data_type())),
+            other => other.schema_name().to_string(),
+        }))
     }
 
     fn signature(&self) -> &Signature {

@@ -117,7 +117,7 @@ pub(super) fn guarded(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr
     // In a row of guarded conditions the next one stands behind the last guard, so that none is repeated more than once.
     let left = match *left {
         Expr::BinaryExpr(BinaryExpr { left: first, op: own, right: guard })
-            if own == op && is_guard(&guard, &first) && may_fail(&right, schema) =>
+            if own == op && is_guard(&guard, &first) && may_fail(&right, schema) && is_cheap(&right) =>
         {
             let (expr, when_then_expr, last) = match *guard {
                 Expr::Case(Case { expr, when_then_expr, else_expr: Some(last) }) => (expr, when_then_expr, last),
@@ -130,16 +130,6 @@ pub(super) fn guarded(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr
         other => Box::new(other),
     };
     let decides = lit(op == Operator::Or);
-    let is_cheap = |expr: &Expr| {
-        let heavy = expr.exists(|expr| {
-            Ok(match expr {
-                Expr::ScalarFunction(function) => function.func.as_async().is_some(),
-                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => true,
-                _ => false,
-            })
-        });
-        !heavy.unwrap_or(true) && !expr.is_volatile()
-    };
     if is_guard(&right, &left)
         || nodes(&left) > GREATEST_GUARD
         || !may_fail(&right, schema)
@@ -155,6 +145,18 @@ pub(super) fn guarded(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr
     });
     // Where `left` is NULL, `NULL AND right` is still to be found.
     Transformed::yes(plain(left, Box::new(rest)))
+}
+
+/// Returns true if a condition may be evaluated more than once, and in a CASE.
+fn is_cheap(expr: &Expr) -> bool {
+    let heavy = expr.exists(|expr| {
+        Ok(match expr {
+            Expr::ScalarFunction(function) => function.func.as_async().is_some(),
+            Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => true,
+            _ => false,
+        })
+    });
+    !heavy.unwrap_or(true) && !expr.is_volatile()
 }
 
 /// Returns true if this is a condition that is evaluated only where another does not decide.

@@ -372,7 +372,7 @@ fn in_case(mut case: Case, schema: &DFSchema, zone: &str) -> Result<Transformed<
 }
 
 /// Matches the arguments of COALESCE and its like, and the elements of an array. The planner has decided their type, so that
-/// other values than numbers are refused.
+/// other values than numbers and moments are refused.
 fn arguments(call: &mut ScalarFunction, schema: &DFSchema, zone: &str) -> Result<bool> {
     let name = if call.name() == "make_array" { "array" } else { call.name() }.to_owned();
     let Some(values) = call.args.iter().map(|arg| Beside::of(arg, schema)).collect::<Option<Vec<_>>>() else {
@@ -384,6 +384,7 @@ fn arguments(call: &mut ScalarFunction, schema: &DFSchema, zone: &str) -> Result
         match &value.data_type {
             _ if types.is_empty() => continue,
             DataType::Timestamp(..) => {}
+            DataType::Date32 | DataType::Date64 if name != "nullif" => {}
             found if found.is_numeric() => {}
             _ if value.known == Known::Text => {}
             other => {

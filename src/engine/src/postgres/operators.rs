@@ -35,6 +35,7 @@ impl ExprPlanner for OperatorTypePlanner {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator as Op;
         let RawBinaryExpr { op, left, right } = expr;
+        let (left, right) = (matched_case(left, schema)?, matched_case(right, schema)?);
         let is_arithmetic = matches!(op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo);
         let is_bitwise = matches!(
             op,
@@ -168,6 +169,18 @@ impl ExprPlanner for OperatorTypePlanner {
             other => other,
         };
         Ok(PlannerResult::Original(RawFieldAccessExpr { expr, field_access }))
+    }
+}
+
+/// Gives the results of a CASE one type, which an operator asks for.
+fn matched_case(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    match expr {
+        Expr::Case(mut case) => {
+            let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+            meet("CASE", None, schema, results.chain(case.else_expr.as_deref_mut()))?;
+            Ok(Expr::Case(case))
+        }
+        other => Ok(other),
     }
 }
 

@@ -163,6 +163,29 @@ mod tests {
         assert!(times(&StringArray::from(Vec::<&str>::new()), &DataType::Time64(TimeUnit::Nanosecond)).is_ok());
     }
 
+    /// Compares generated texts with PostgreSQL 15: a type, a text, and months, days and microseconds or the code of an error.
+    #[test]
+    fn texts_are_read_as_postgres_reads_them() {
+        let (mut refused, mut wrong) = (0, Vec::new());
+        for line in include_str!("texts_of_postgres.tsv").lines() {
+            let [kind, text, expected] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let text = text.replace("\\t", "\t").replace("\\n", "\n");
+            let found = match kind {
+                "time" => read_time(&text).map(|micros| micros.to_string()),
+                _ => read_interval(&text, None, None).map(|it| format!("{} {} {}", it.months, it.days, it.micros)),
+            };
+            match found {
+                Ok(found) if found == expected => {}
+                Ok(found) => wrong.push(format!("{kind} {text:?}: {found} instead of {expected}")),
+                Err(error) if code(&error) == expected => {}
+                // Another error, or one for a form that is not supported.
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(refused < 60, "{refused} texts are refused otherwise");
+    }
+
     #[test]
     fn errors_have_codes() {
         for (text, expected) in [("1e5", "22003"), ("x", "22P02"), ("NaN", "0A000"), ("1e200000", "22003")] {

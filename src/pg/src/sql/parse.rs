@@ -59,6 +59,7 @@ impl ParsedStatement {
     pub(crate) fn new(mut statement: Statement) -> Result<Self, SqlError> {
         rewrite::adapt(&mut statement)?;
         let names = column_names::of_statement(&mut statement);
+        rewrite::numerals::show_digits(&mut statement);
         syntax::rewrite(&mut statement)?;
         let (objects, copy, copy_from, text) = (false, None, None, Arc::default());
         Ok(Self { statement, names, parameter: None, objects, moves: false, copy, copy_from, text, memory: 0 })

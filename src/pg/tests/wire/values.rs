@@ -11,14 +11,13 @@ use crate::{Running, fails, simple};
 const VALUES: &str = include_str!("values.jsonl");
 
 /// Values that are refused by name, although Postgres knows them: Arrow has no such values.
-const REFUSED: [(&str, &str); 14] = [
+const REFUSED: [(&str, &str); 13] = [
     ("numeric", "NaN"),
     ("numeric[]", "{NaN}"),
     ("numeric", "1e400000"),
     ("date", "infinity"),
     ("time", "24:00:00"),
     ("time", "23:59:60"),
-    ("time", "allballs"),
     ("timestamp", "infinity"),
     ("timetz", "12:00+01"),
     ("inet", "127.0.0.1"),

@@ -9,6 +9,7 @@ pub(crate) mod join_using;
 pub(crate) mod literal_casts;
 pub(crate) mod negated_exists;
 pub(crate) mod numbers;
+pub(crate) mod numerals;
 pub(crate) mod object_casts;
 pub(crate) mod parameter_casts;
 pub(crate) mod recursive_terms;
