@@ -11,8 +11,8 @@ use super::wire::Format;
 /// Difference in the scale of a numeric: a column has one scale in neuroql, so 1.5 beside 0.25 is printed as 1.50.
 pub const SCALE: &str = "digits after the point of a numeric";
 
-/// Error of an unneeded constant: PostgreSQL computes constants before it knows that a row needs them, so that
-/// `SELECT 1 / 0 FROM t WHERE false` fails there, and has no rows here.
+/// Error of an unneeded value: PostgreSQL computes constants of dates and times and of some functions before it knows that a
+/// row needs them, which are computed for rows here.
 pub const UNNEEDED: &str = "an error of a value that no row needs";
 
 /// Error that comes later: PostgreSQL computes constants when a statement is prepared; here the error comes when it

@@ -18,6 +18,9 @@ const FAILING: [&str; 7] = ["chr", "decode", "factorial", "split_part", "substr"
 /// Nodes of a condition beyond which it is not repeated to guard another.
 const GREATEST_GUARD: usize = 200;
 
+/// Number of guards in each other beyond which conditions are not guarded.
+const DEEPEST_GUARD: usize = 50;
+
 /// Returns true if an expression may fail for rows that a condition beside it is there to keep away.
 pub(super) fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
     let is_constant = |expr: &Expr| matches!(expr, Expr::Literal(..));
@@ -112,6 +115,10 @@ fn is_text(data_type: &DataType) -> bool {
 /// Guards conditions as in `a <> 0 AND 1 / a > 2`: one that may fail is evaluated only where the one to its left does
 /// not decide, as in Postgres.
 pub(super) fn guarded(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
+    guarded_within(binary, schema, 0)
+}
+
+fn guarded_within(binary: BinaryExpr, schema: &DFSchema, depth: usize) -> Transformed<Expr> {
     let BinaryExpr { left, op, right } = binary;
     let plain = |left, right| Expr::BinaryExpr(BinaryExpr { left, op, right });
     // In a row of guarded conditions the next one stands behind the last guard, so that none is repeated more than once.
@@ -123,14 +130,15 @@ pub(super) fn guarded(binary: BinaryExpr, schema: &DFSchema) -> Transformed<Expr
                 Expr::Case(Case { expr, when_then_expr, else_expr: Some(last) }) => (expr, when_then_expr, last),
                 other => return Transformed::no(plain(Box::new(plain(first, Box::new(other))), right)),
             };
-            let last = guarded(BinaryExpr { left: last, op, right }, schema).data;
+            let last = guarded_within(BinaryExpr { left: last, op, right }, schema, depth + 1).data;
             let guard = Expr::Case(Case { expr, when_then_expr, else_expr: Some(Box::new(last)) });
             return Transformed::yes(plain(first, Box::new(guard)));
         }
         other => Box::new(other),
     };
     let decides = lit(op == Operator::Or);
-    if is_guard(&right, &left)
+    if depth > DEEPEST_GUARD
+        || is_guard(&right, &left)
         || nodes(&left) > GREATEST_GUARD
         || !may_fail(&right, schema)
         || !is_cheap(&left)

@@ -4,6 +4,7 @@
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::types::Type;
 
+use crate::raw::{Raw, message};
 use crate::{Running, fails, simple};
 
 const ROWS: &str = "create table zz(id int, tz timestamptz); \
@@ -200,4 +201,26 @@ async fn columns_have_the_types_of_postgres() {
     assert_eq!(simple(&client, query).await, expected);
     let query = "select columns.data_type from information_schema.columns where columns.table_name = 'zc' and column_name = 'n'";
     assert_eq!(simple(&client, query).await, ["numeric"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn portals_follow_the_time_zone_or_are_refused() {
+    let server = Running::start().await;
+    let mut raw = Raw::connect(server.port, "ada");
+    for query in [ROWS, "set timezone = 'UTC'", "begin"] {
+        assert_eq!(raw.query(query).sqlstate(), None, "{query}");
+    }
+    let execute = |name: &str| message(b'E', &[name.as_bytes(), &[0], &1i32.to_be_bytes()].concat());
+    let sync = || message(b'S', &[]);
+    for (name, query) in [("a", "select tz from zz order by id"), ("b", "select tz::text from zz order by id")] {
+        let parse = message(b'P', format!("{name}\0{query}\0\0\0").as_bytes());
+        let bind = message(b'B', format!("{name}\0{name}\0\0\0\0\0\0\0").as_bytes());
+        let answer = raw.exchange(&[parse, bind, execute(name), sync()]);
+        assert_eq!(answer.value().as_deref(), Some("2024-01-01 05:30:00+00"), "{query}");
+    }
+    assert_eq!(raw.query("set timezone = 'Asia/Tokyo'").sqlstate(), None);
+    let rest = raw.exchange(&[execute("a"), sync()]);
+    assert_eq!(rest.value().as_deref(), Some("2024-07-02 07:30:00+09"));
+    // Its texts were made in the other time zone.
+    assert_eq!(raw.exchange(&[execute("b"), sync()]).sqlstate().as_deref(), Some("0A000"));
 }
