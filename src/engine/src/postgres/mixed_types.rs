@@ -348,7 +348,48 @@ fn matched(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr
             Ok(Transformed::yes(if negated { !between } else { between }))
         }
         Expr::InSubquery(within) => in_subquery(within, schema, zone),
+        Expr::Cast(cast) if class(cast.field.data_type()) == Class::Text => {
+            check_scales(&cast.expr, schema)?;
+            Ok(Transformed::no(Expr::Cast(cast)))
+        }
+        Expr::BinaryExpr(binary) if binary.op == Operator::StringConcat => {
+            check_scales(&binary.left, schema)?;
+            check_scales(&binary.right, schema)?;
+            Ok(Transformed::no(Expr::BinaryExpr(binary)))
+        }
         other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Checks that a value which becomes a text is not one of several numerics of different scales: a column has the greatest of them
+/// here, and Postgres shows each value with its own.
+fn check_scales(value: &Expr, schema: &DFSchema) -> Result<()> {
+    let values: Vec<&Expr> = match value {
+        Expr::Alias(alias) => return check_scales(&alias.expr, schema),
+        Expr::Case(case) => {
+            let results = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+            results.chain(case.else_expr.as_deref()).collect()
+        }
+        Expr::ScalarFunction(call) if matches!(call.name(), "coalesce" | "greatest" | "least") => {
+            call.args.iter().collect()
+        }
+        _ => return Ok(()),
+    };
+    let types: Vec<DataType> = values.into_iter().filter_map(|value| value.get_type(schema).ok()).collect();
+    let scales = types.iter().filter_map(|data_type| match data_type {
+        DataType::Decimal128(_, scale) => Some(*scale),
+        DataType::Int16 | DataType::Int32 | DataType::Int64 => Some(0),
+        _ => None,
+    });
+    let scales: Vec<i8> = scales.collect();
+    // Beside a floating-point number all are such.
+    match types.iter().any(is_inexact) || scales.windows(2).all(|pair| pair[0] == pair[1]) {
+        true => Ok(()),
+        false => {
+            let message = "numerics of different scales in CASE, coalesce, greatest or least cannot become text, because they have one \
+                           scale here; cast them to one numeric(precision, scale)";
+            Err(refusal("0A000", message))
+        }
     }
 }
 
