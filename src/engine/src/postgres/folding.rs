@@ -162,7 +162,8 @@ fn check_expression(expr: &Expr, schema: &DFSchema, subqueries: &mut Pending) ->
     if !may_fold(expr) {
         return Ok(());
     }
-    expr.apply(|part| {
+    let folded = expr.clone().rewrite(&mut Folder { raises: true, schema })?.data;
+    folded.apply(|part| {
         match part {
             Expr::ScalarSubquery(subquery) => subqueries.push((Arc::clone(&subquery.subquery), true)),
             Expr::InSubquery(within) => subqueries.push((Arc::clone(&within.subquery.subquery), true)),
@@ -172,7 +173,7 @@ fn check_expression(expr: &Expr, schema: &DFSchema, subqueries: &mut Pending) ->
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    expr.clone().rewrite(&mut Folder { raises: true, schema }).map(|_| ())
+    Ok(())
 }
 
 /// Computes the constants of the expressions of a node, which keep their names and types. Those that fail stay.
@@ -318,7 +319,10 @@ impl Folder<'_> {
         }
         match (otherwise, planned) {
             (Some(otherwise), _) => Ok((otherwise, true)),
-            (None, Some(planned)) => Ok((lit(ScalarValue::try_from(&planned?)?), true)),
+            (None, Some(planned)) => {
+                let null = planned.map_or(Ok(ScalarValue::Null), |planned| ScalarValue::try_from(&planned));
+                Ok((lit(null?), true))
+            }
             (None, None) => not_impl_err!("a CASE without branches"),
         }
     }

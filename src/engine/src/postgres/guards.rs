@@ -23,7 +23,8 @@ const DEEPEST_GUARD: usize = 50;
 
 /// Returns true if an expression may fail for rows that a condition beside it is there to keep away.
 pub(super) fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
-    let is_constant = |expr: &Expr| matches!(expr, Expr::Literal(..));
+    // What no row changes is computed before there are rows.
+    let is_constant = |expr: &Expr| !expr.any_column_refs() && !expr.contains_outer();
     expr.exists(|expr| {
         Ok(match expr {
             Expr::ScalarFunction(function) => match &function.args[..] {

@@ -54,10 +54,22 @@ fn normalize(interval: &mut Interval) -> Result<(), SqlError> {
     };
     let digits = digits.map(|digits| u32::try_from(digits).unwrap_or(u32::MAX));
     let parts = read_interval(&text, of, digits)?;
+    if of.is_none() && digits.is_none() && is_plain(&text) {
+        return Ok(());
+    }
     *value = Value::SingleQuotedString(written(parts));
     (interval.leading_field, interval.leading_precision) = (None, None);
     (interval.last_field, interval.fractional_seconds_precision) = (None, None);
     Ok(())
+}
+
+/// Returns true for a whole number of one unit, which the planner reads alike.
+fn is_plain(text: &str) -> bool {
+    const UNITS: [&str; 6] = ["year", "month", "day", "hour", "minute", "second"];
+    let Some((number, unit)) = text.split_once(' ') else { return false };
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    is_number && UNITS.contains(&unit.strip_suffix('s').unwrap_or(unit))
 }
 
 /// Returns the fields of a literal; `None` if it names one that Postgres does not know.
@@ -119,7 +131,9 @@ mod tests {
             ("interval ''''", "22007"),
             ("interval '0'", "INTERVAL '0 days'"),
             ("- interval '1 mon 2 days'", "-(INTERVAL '1 months 2 days')"),
-            ("interval '1 day' + interval '1-1'", "INTERVAL '1 days' + INTERVAL '13 months'"),
+            ("interval '1 day' + interval '1-1'", "INTERVAL '1 day' + INTERVAL '13 months'"),
+            ("interval '-3 hours'", "INTERVAL '-3 hours'"),
+            ("interval '3 fortnights'", "22007"),
             ("interval '999999999999 years'", "22015"),
             ("interval '1 nanosecond'", "22007"),
         ] {
