@@ -367,6 +367,9 @@ const TEXT: &[Rule] = &[
     ("to_char({}, 'YYYY-MM-DD HH24:MI:SS')", &[TS]),
     ("to_char({}, 'FM999990.00')", &[N]),
     ("({} - {})::text", &[TS, TS]),
+    ("(({})::text || ' days 3:00')::interval::text", &[S]),
+    ("(CASE WHEN {} THEN '1-2' ELSE '1.5 weeks ago' END)::interval::text", &[B]),
+    ("('1:' || abs({})::text || ':3.4567891')::time::text", &[S]),
 ];
 
 const BYTEA: &[Rule] = &[

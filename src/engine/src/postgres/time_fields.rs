@@ -156,8 +156,7 @@ pub(super) fn fields(text: &str, room: usize) -> Result<Vec<Field>, Unread> {
             return Err(Unread::Syntax);
         }
         let start = place;
-        // Blanks behind a sign are no part of a field.
-        let mut sign = None;
+        let mut is_signed = false;
         let kind = if is_digit(first) {
             place = run(place, &is_digit);
             match at(place) {
@@ -203,7 +202,8 @@ pub(super) fn fields(text: &str, room: usize) -> Result<Vec<Field>, Unread> {
                 Kind::Word
             }
         } else if first == b'+' || first == b'-' {
-            sign = Some(char::from(first));
+            // Blanks behind a sign are no part of the field.
+            is_signed = true;
             place = run(place + 1, &is_space);
             let after = place;
             let kind = if is_digit(at(place)) {
@@ -225,7 +225,7 @@ pub(super) fn fields(text: &str, room: usize) -> Result<Vec<Field>, Unread> {
         } else {
             return Err(Unread::Syntax);
         };
-        if sign.is_none() {
+        if !is_signed {
             let written = text[start..place].to_owned();
             used += written.len() + 1;
             found.push(Field { kind, text: written.to_ascii_lowercase(), written });
