@@ -124,8 +124,8 @@ const CLOCK: u16 = bit(Unit::Hour) | bit(Unit::Minute) | SECONDS;
 /// What a word behind a number says.
 enum Said {
     Nothing,
-    /// `ago`, which is no unit of a number before it.
-    Ago,
+    /// A word, such as `ago`, of which there may be no number.
+    Other,
     Unit(Unit),
 }
 
@@ -268,8 +268,9 @@ fn words(fields: &[Field], of: IntervalFields) -> Result<Sum, Unread> {
     for Field { kind, text, .. } in fields.iter().rev() {
         let added = match kind {
             Kind::Word | Kind::Special => {
-                if is_word(text, "ago") {
-                    (is_ago, said) = (true, Said::Ago);
+                if ["ago", "qtr", "quarter"].iter().any(|word| is_word(text, word)) {
+                    said = Said::Other;
+                    is_ago |= text == "ago";
                     continue;
                 }
                 let unit = UNITS.iter().find(|(name, _)| is_word(text, name)).ok_or(Unread::Syntax)?;
@@ -291,7 +292,7 @@ fn words(fields: &[Field], of: IntervalFields) -> Result<Sum, Unread> {
                 let mut unit = match said {
                     Said::Nothing => Some(of.map_or(Unit::Second, |(_, smallest)| smallest)),
                     Said::Unit(unit) => Some(unit),
-                    Said::Ago => None,
+                    Said::Other => None,
                 };
                 let (mut number, rest) = integer(text)?;
                 let mut part = 0.0;
