@@ -149,7 +149,7 @@ async fn run(port: u16, count: u64, seed: u64, time: Duration) -> Result<Report,
 }
 
 async fn connect(port: u16) -> Result<Client, Failed> {
-    let config = format!("host=127.0.0.1 port={port} user=ada dbname=x");
+    let config = format!("host=127.0.0.1 port={port} user=ada");
     let (client, connection) = tokio_postgres::connect(&config, NoTls).await?;
     tokio::spawn(connection);
     client.batch_execute(&format!("SET statement_timeout = '{}ms'", TIMEOUT.as_millis())).await?;

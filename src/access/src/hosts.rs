@@ -110,6 +110,11 @@ impl HostRules {
         self.rules.iter().flatten().any(|rule| rule.certificate != CertificateCheck::None)
     }
 
+    /// Returns true if a rule names a database.
+    pub fn name_database(&self, name: &str) -> bool {
+        self.rules.iter().flatten().filter_map(|rule| rule.databases.as_ref()).flatten().any(|known| known == name)
+    }
+
     /// Returns how a client has to log in.
     ///
     /// # Errors

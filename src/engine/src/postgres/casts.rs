@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
+use super::date_styles::{DateStyle, with_plain_date};
 use super::instants::{cast_by_clocks, has_instants, is_utc, of_seconds};
 use super::refusal::{out_of_range, refusal, type_name, value_out_of_range};
 use super::types::{UNCONSTRAINED, length_of};
@@ -228,16 +229,19 @@ pub(super) fn read_by_clocks(call: &ScalarFunction) -> Option<ReadByClocks<'_>> 
     let Some(Expr::Literal(text, _)) = call.args.first() else { return None };
     let text = text.try_as_str().flatten()?;
     match cast.rule {
-        CastRule::TextToMoment => moments::is_local(text).then_some(ReadByClocks::Instant(text)),
+        CastRule::TextToMoment => {
+            let plain = with_plain_date(text);
+            moments::is_local(plain.as_deref().unwrap_or(text)).then_some(ReadByClocks::Instant(text))
+        }
         CastRule::TextToArray => Some(ReadByClocks::Array),
         _ => None,
     }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct CastFunction {
-    rule: CastRule,
-    to: FieldRef,
+pub(super) struct CastFunction {
+    pub(super) rule: CastRule,
+    pub(super) to: FieldRef,
     signature: Signature,
 }
 
@@ -272,10 +276,11 @@ impl ScalarUDFImpl for CastFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let style = DateStyle::of(&args.config_options);
         match &args.args[0] {
-            ColumnarValue::Array(array) => Ok(ColumnarValue::Array(self.cast(array)?)),
+            ColumnarValue::Array(array) => Ok(ColumnarValue::Array(self.cast_in(array, &style)?)),
             ColumnarValue::Scalar(scalar) => {
-                let array = self.cast(&scalar.to_array()?)?;
+                let array = self.cast_in(&scalar.to_array()?, &style)?;
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?))
             }
         }
@@ -283,7 +288,7 @@ impl ScalarUDFImpl for CastFunction {
 }
 
 impl CastFunction {
-    fn cast(&self, array: &ArrayRef) -> Result<ArrayRef> {
+    pub(super) fn cast(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let target = self.to.data_type();
         // A column without rows or values.
         if *array.data_type() == DataType::Null {
@@ -358,7 +363,7 @@ impl CastFunction {
     }
 
     /// Cuts texts to the length of the type that is cast to.
-    fn shortened(&self, texts: &StringArray) -> ArrayRef {
+    pub(super) fn shortened(&self, texts: &StringArray) -> ArrayRef {
         let Some(length) = length_of(&self.to) else { return Arc::new(texts.clone()) };
         Arc::new(texts.iter().map(|text| text.map(|text| first_characters(text, length))).collect::<StringArray>())
     }

@@ -10,6 +10,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
+use super::cast_styles::read_in_order;
 use super::casts::{ReadByClocks, read_by_clocks};
 use super::refusal::refusal;
 
@@ -46,4 +47,24 @@ pub fn local_constants(plan: &LogicalPlan) -> Result<BTreeSet<String>> {
         return Err(refusal("0A000", message));
     }
     Ok(found.into_keys().collect())
+}
+
+/// Returns a constant date or moment of an analyzed plan whose order is that of the session's `DateStyle`, such as `01/02/2000`, if
+/// there is one.
+///
+/// # Errors
+/// If the plan cannot be walked.
+pub fn ordered_constant(plan: &LogicalPlan) -> Result<Option<String>> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                if let Expr::ScalarFunction(call) = part {
+                    found = found.take().or_else(|| read_in_order(call).map(str::to_owned));
+                }
+                Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })
+        })
+    })?;
+    Ok(found)
 }

@@ -249,6 +249,7 @@ fn at(zone: &str, instant: &DataType, unit: TimeUnit) -> Vec<DataType> {
 
 fn check_pair(what: &str, one: &DataType, other: &DataType) -> Result<()> {
     match (class(one), class(other)) {
+        (Class::List, Class::Text) | (Class::Text, Class::List) => return Err(unmatched(what, one, other)),
         (Class::Other | Class::List, _) | (_, Class::Other | Class::List) => {}
         (left, right) if left != right => return Err(unmatched(what, one, other)),
         _ => {}

@@ -16,12 +16,15 @@ mod averages;
 mod bytea;
 mod bytes;
 mod cast_expressions;
+mod cast_styles;
 mod casts;
 mod characters;
 mod clock_texts;
+mod coalesce;
 mod constants;
 mod contains;
 mod counts;
+mod date_styles;
 mod decimal;
 mod doubles;
 mod encodings;
@@ -34,6 +37,7 @@ mod functions;
 mod guards;
 mod instants;
 mod integers;
+mod interval_products;
 mod interval_texts;
 mod laterals;
 mod letters;
@@ -70,7 +74,7 @@ mod zones;
 
 use std::sync::Arc;
 
-pub use constants::local_constants;
+pub use constants::{local_constants, ordered_constant};
 use datafusion::arrow::array::ArrayRef;
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
@@ -78,6 +82,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
+pub use date_styles::{DateForm, DateOrder, DateStyle, is_ambiguous};
 pub use instants::in_zone;
 pub use interval_texts::{IntervalFields, IntervalParts, IntervalUnit};
 pub use moments::zone_hours;
@@ -139,6 +144,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         }
     }
     context.register_udf(ArrayHas::of(found.udf("array_has")?));
+    context.register_udf(coalesce::Coalesce::of(found.udf("coalesce")?));
     context.register_udf(Levenshtein::of(found.udf("levenshtein")?));
     context.register_udf(DatePart::numeric(found.udf("date_part")?));
     context.register_udf(DatePart::double(found.udf("date_part")?));

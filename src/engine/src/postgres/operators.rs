@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::casts::{CastRule, cast_by};
 use super::decimal;
+use super::interval_products::product;
 use super::mixed_types::meet;
 use super::overlap::overlap;
 use super::quotients::quotient;
@@ -93,6 +94,9 @@ impl ExprPlanner for OperatorTypePlanner {
         }
         if let (Op::Minus, DataType::Date32, DataType::Date32) = (&op, &left_type, &right_type) {
             return Ok(PlannerResult::Planned(cast(binary_expr(left, Operator::Minus, right), DataType::Int32)));
+        }
+        if let Some(product) = product(&op, (&left, &left_type), (&right, &right_type)) {
+            return Ok(PlannerResult::Planned(product));
         }
         if op == Op::Divide
             && let Some(quotient) = quotient((left.clone(), &left_type), (right.clone(), &right_type))

@@ -22,7 +22,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
-use crate::catalog::quote_functions;
+use crate::catalog::{quote_functions, value_functions};
 use crate::encode::column;
 use crate::session::settings::{SERVER_VERSION, Settings};
 use crate::wire::startup::SUPERUSER;
@@ -71,6 +71,7 @@ pub(crate) fn register_constant(context: &SessionContext) {
         ("pg_tablespace_location", nothing.clone()),
         ("pg_get_function_sqlbody", nothing.clone()),
         ("pg_describe_object", nothing.clone()),
+        ("getdatabaseencoding", ScalarValue::from("UTF8")),
         ("pg_char_to_encoding", ScalarValue::Int32(Some(6))),
         // NULL, as for connections by Unix sockets.
         ("inet_server_addr", nothing.clone()),
@@ -90,6 +91,7 @@ pub(crate) fn register_constant(context: &SessionContext) {
         context.register_udf(ScalarUDF::new_from_impl(FormatType { known }));
     }
     quote_functions::register(context);
+    value_functions::register(context);
     context.register_udf(ScalarUDF::new_from_impl(JsonBuildObject::new()));
     context.register_udf(ScalarUDF::new_from_impl(PgSizePretty::new()));
     context.register_udf(ScalarUDF::new_from_impl(PgExpandArray::new()));

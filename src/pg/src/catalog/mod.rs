@@ -5,13 +5,16 @@ pub(crate) mod changed_catalogs;
 pub(crate) mod columns;
 pub(crate) mod functions;
 pub(crate) mod keys;
+pub(crate) mod notify_functions;
 pub(crate) mod object_functions;
 pub(crate) mod objects;
 mod own_functions;
 pub(crate) mod quote_functions;
 pub(crate) mod server_catalogs;
+pub(crate) mod session_tables;
 mod settings_table;
 mod stat_activity;
+pub(crate) mod value_functions;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
@@ -46,6 +49,7 @@ use crate::catalog::columns::COLUMNS;
 use crate::catalog::keys::Relation;
 use crate::catalog::objects::{Functions, Snapshot};
 use crate::catalog::server_catalogs::PG_CATALOG;
+use crate::catalog::session_tables::SessionTable;
 use crate::catalog::settings_table::SettingsTable;
 use crate::catalog::stat_activity::StatActivity;
 use crate::decode;
@@ -277,11 +281,12 @@ impl SchemaProvider for PgCatalog {
     fn table_names(&self) -> Vec<String> {
         let mut names = self.inner.table_names();
         names.push(STAT_ACTIVITY.into());
+        names.extend(session_tables::NAMES.map(String::from));
         names
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        name == STAT_ACTIVITY || self.inner.table_exist(name)
+        name == STAT_ACTIVITY || session_tables::NAMES.contains(&name) || self.inner.table_exist(name)
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -289,6 +294,10 @@ impl SchemaProvider for PgCatalog {
             return self.with_keys(relation, schema, None);
         }
         match name {
+            name if session_tables::NAMES.contains(&name) => match self.inner.build_table_by_name("pg_roles")? {
+                Some(PgCatalogTable::Dynamic(roles)) => Ok(SessionTable::of(name, roles).map(streaming).transpose()?),
+                _ => Ok(None),
+            },
             COLUMNS => columns::table(self.catalogs.catalogs()).await,
             STAT_ACTIVITY => {
                 let rows = Arc::clone(&self.activity);
@@ -347,6 +356,10 @@ impl SchemaProvider for PgCatalog {
             },
         }
     }
+}
+
+fn streaming(table: SessionTable) -> Result<Arc<dyn TableProvider>> {
+    Ok(Arc::new(StreamingTable::try_new(Arc::clone(table.table_schema()), vec![Arc::new(table)])?))
 }
 
 /// Gives a column of numbers of relations, types and schemas the type `oid`, as in Postgres; pg-catalog has them of

@@ -6,6 +6,7 @@
 mod arrays;
 mod binary;
 pub(crate) mod copy;
+pub(crate) mod date_order;
 mod datetime;
 mod interval;
 mod json;

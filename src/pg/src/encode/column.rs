@@ -18,6 +18,7 @@ use datafusion_postgres::pgwire::api::results::{FieldFormat, FieldInfo};
 use datafusion_postgres::pgwire::messages::data::DataRow;
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
+use neuroql::{DateForm, DateStyle};
 use postgres_types::Kind as PgKind;
 
 use crate::catalog::objects::{ObjectKind, Objects};
@@ -151,6 +152,9 @@ const MARKED: [Type; 21] = [
     Type::REGROLE,
 ];
 
+/// More of them.
+const ALSO_MARKED: [Type; 2] = [Type::REGTYPE_ARRAY, Type::XID];
+
 /// Key of a field's metadata that names the type of its values.
 const EXTENSION_TYPE_NAME_KEY: &str = "ARROW:extension:name";
 
@@ -159,14 +163,15 @@ const MARK: &str = "neuroql.";
 
 /// Returns the metadata of a field whose values are of this type. A cast removes it.
 pub(crate) fn mark(kind: &Type) -> HashMap<String, String> {
-    let known = MARKED.contains(kind).then(|| (EXTENSION_TYPE_NAME_KEY.into(), format!("{MARK}{}", kind.name())));
+    let known = (MARKED.contains(kind) || ALSO_MARKED.contains(kind))
+        .then(|| (EXTENSION_TYPE_NAME_KEY.into(), format!("{MARK}{}", kind.name())));
     known.into_iter().collect()
 }
 
 /// Returns the type that a field's metadata name.
 pub(crate) fn marked(field: &Field) -> Option<Type> {
     let name = field.metadata().get(EXTENSION_TYPE_NAME_KEY)?.strip_prefix(MARK)?;
-    MARKED.iter().find(|kind| kind.name() == name).cloned()
+    MARKED.iter().chain(&ALSO_MARKED).find(|kind| kind.name() == name).cloned()
 }
 
 /// Returns the oid of the Postgres type as which a column is sent.
@@ -235,6 +240,11 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
             None
         } else if nested_array::elements(column.data_type()).is_some() {
             let is_binary = fields.get(index).is_some_and(|field| field.format() == FieldFormat::Binary);
+            let style = fields.get(index).map(|field| DateStyle::read(&field.format_options().date_style));
+            if style.is_some_and(|style| style.form != DateForm::Iso) && !is_binary {
+                nested_array::check_elements(column.data_type())
+                    .map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+            }
             let zone = fields.get(index).map(|field| field.format_options().time_zone.as_str());
             let local = zone.and_then(|zone| neuroql::in_zone(column.data_type(), zone));
             let local = local.map(|local| cast(column, &local)).transpose()?;
@@ -285,6 +295,11 @@ fn array_of_texts(column: &ArrayRef) -> Option<&ArrayRef> {
 
 /// Returns the names of objects, for the types whose values name objects.
 fn names_of(column: &ArrayRef, kind: &Type, objects: &Objects) -> Option<ArrayRef> {
+    if let (PgKind::Array(item), Some(lists)) = (kind.kind(), column.as_list_opt::<i32>()) {
+        let names = names_of(lists.values(), item, objects)?;
+        let field = Arc::new(Field::new_list_field(DataType::Utf8, true));
+        return Some(Arc::new(ListArray::new(field, lists.offsets().clone(), names, lists.nulls().cloned())));
+    }
     let kind = ObjectKind::of_type(kind)?;
     let numbers = column.as_primitive_opt::<Int32Type>()?;
     let name = |number: Option<i32>| number.map(|number| objects.name(kind, number));

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use datafusion::sql::sqlparser::ast::{CopyLegacyCsvOption, CopyLegacyOption, CopyOption, Ident};
 use datafusion_postgres::pgwire::messages::data::DataRow;
 
+use crate::wire::encodings::Encoding;
 use crate::wire::error_response::SqlError;
 
 /// Header of a binary copy: a signature, no flags, no extension.
@@ -24,6 +25,8 @@ pub(crate) struct TextOptions {
     pub(crate) delimiter: u8,
     pub(crate) null: String,
     pub(crate) header: bool,
+    /// Encoding of the data, if it is not that of the client.
+    pub(crate) encoding: Option<Encoding>,
 }
 
 /// Options of a statement, before they are checked.
@@ -33,6 +36,7 @@ struct CopyOptions {
     delimiter: Option<char>,
     null: Option<String>,
     header: bool,
+    encoding: Option<Encoding>,
     quote: Option<char>,
     escape: Option<char>,
     force_quote: Option<Vec<Ident>>,
@@ -51,7 +55,11 @@ impl CopyFormat {
                 CopyOption::Quote(quote) => given.quote = Some(*quote),
                 CopyOption::Escape(escape) => given.escape = Some(*escape),
                 CopyOption::ForceQuote(columns) => given.force_quote = Some(columns.clone()),
-                CopyOption::Encoding(name) if is_utf8(name) => {}
+                CopyOption::Encoding(name) => {
+                    let unknown = "argument to option \"encoding\" must be a valid encoding name";
+                    let known = Encoding::named(name).ok_or_else(|| SqlError::error("22023", unknown))?;
+                    given.encoding = Some(known);
+                }
                 CopyOption::Freeze(false) => {}
                 other => return Err(SqlError::not_supported(format!("COPY option {other} is not supported"))),
             }
@@ -84,6 +92,14 @@ impl CopyFormat {
 
     pub(crate) fn is_binary(&self) -> bool {
         matches!(self, Self::Binary)
+    }
+
+    /// Returns the encoding of the data for a client of this encoding.
+    pub(crate) fn encoding(&self, client: Encoding) -> Encoding {
+        match self {
+            Self::Binary => client,
+            Self::Text(text) | Self::Csv { text, .. } => text.encoding.unwrap_or(client),
+        }
     }
 
     /// Returns the header of the copy, if it has one.
@@ -190,7 +206,7 @@ impl CopyOptions {
         if null.as_bytes().contains(&delimiter) {
             return Err(invalid("COPY delimiter character must not appear in the NULL specification"));
         }
-        let text = TextOptions { delimiter, null, header: self.header };
+        let text = TextOptions { delimiter, null, header: self.header, encoding: self.encoding };
         if !csv {
             if delimiter.is_ascii_lowercase() || delimiter.is_ascii_digit() || matches!(delimiter, b'\\' | b'.') {
                 return Err(invalid(&format!("COPY delimiter cannot be \"{}\"", char::from(delimiter))));
@@ -216,10 +232,6 @@ impl CopyOptions {
         });
         Ok(CopyFormat::Csv { text, quote, escape, force_quote: force_quote.collect() })
     }
-}
-
-fn is_utf8(name: &str) -> bool {
-    matches!(name.to_lowercase().replace(['-', '_'], "").as_str(), "utf8" | "unicode")
 }
 
 fn put_text(line: &mut BytesMut, value: &[u8], delimiter: u8) {

@@ -1,4 +1,4 @@
-//! Dates, times and intervals as Postgres writes them in its ISO style.
+//! Dates, times and intervals as Postgres writes them.
 
 use std::fmt::Write;
 use std::str::FromStr;
@@ -12,9 +12,15 @@ use datafusion::arrow::datatypes::{
     DataType, Date32Type, Field, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
 use datafusion_postgres::pgwire::types::format::FormatOptions;
+use neuroql::DateStyle;
 
 /// Writes a column of times, or of arrays of them, as text; `None` if it holds something else, or a time out of range.
 pub(crate) fn spell(column: &ArrayRef, options: &FormatOptions) -> Option<ArrayRef> {
+    match DateStyle::read(&options.date_style).written(column, &options.time_zone) {
+        Ok(Some(texts)) => return Some(Arc::new(texts)),
+        Ok(None) => {}
+        Err(_) => return None,
+    }
     match column.data_type() {
         DataType::Date32 => {
             let days = column.as_primitive::<Date32Type>();

@@ -49,6 +49,20 @@ pub(crate) fn encoded(column: &ArrayRef, is_binary: bool) -> Result<ArrayRef> {
     Ok(Arc::new(values.iter().map(|value| value.as_deref()).collect::<BinaryArray>()))
 }
 
+/// Refuses arrays of arrays of dates and moments, which are written as in ISO.
+///
+/// # Errors
+/// 0A000.
+pub(crate) fn check_elements(data_type: &DataType) -> Result<()> {
+    match elements(data_type) {
+        Some(DataType::Date32 | DataType::Timestamp(..)) => {
+            let message = "arrays of arrays of dates and timestamps are supported while DateStyle is ISO only";
+            Err(neuroql::Refusal::error("0A000", message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Measures the lengths of an array and those in it, which must be the same for all that are equally deep.
 fn measure(array: &ArrayRef, depth: usize, shape: &mut Vec<usize>) -> Result<()> {
     match shape.get(depth) {

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::pgwire::messages::PgWireBackendMessage;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use datafusion_postgres::pgwire::messages::startup::ParameterStatus;
+use neuroql::DateStyle;
 use neuroql_access::User;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -22,6 +23,8 @@ use crate::catalog::backends;
 use crate::catalog::functions;
 use crate::catalog::object_functions;
 use crate::catalog::objects::Objects;
+use crate::catalog::session_tables::{ListedCursor, ListedStatement, SessionLists};
+use crate::catalog::{notify_functions, value_functions};
 use crate::session::result_stream::isolated;
 use crate::session::server_state::ServerState;
 use crate::session::settings::{REPORTED, Settings, Timeouts};
@@ -29,6 +32,7 @@ use crate::session::statement::{PlanVersion, Portal, PreparedStatement};
 use crate::session::temporary_tables::TemporaryTables;
 use crate::session::transaction::Transaction;
 use crate::session::user_limits::UserResources;
+use crate::wire::encodings::SharedEncoding;
 use crate::wire::error_response::SqlError;
 use crate::wire::interrupt::{TimeLimit, transaction_timeout};
 
@@ -39,6 +43,8 @@ pub(crate) struct Session {
     pub(super) temporary: TemporaryTables,
     pub(crate) user: User,
     pub(crate) client: SocketAddr,
+    /// Encoding of the client's texts.
+    pub(crate) encoding: SharedEncoding,
     resources: Arc<UserResources>,
     pub(crate) objects: Arc<Objects>,
     settings: Arc<Mutex<Settings>>,
@@ -47,7 +53,7 @@ pub(crate) struct Session {
     pub(crate) status: TransactionStatus,
     /// Time when the transaction began, if there is one.
     pub(super) began: Option<Instant>,
-    pub(super) transaction: Transaction,
+    pub(crate) transaction: Transaction,
     /// True if something was changed in this transaction that ROLLBACK will not undo.
     pub(super) wrote: bool,
     pub(crate) prepared: HashMap<String, Arc<PreparedStatement>>,
@@ -60,6 +66,8 @@ pub(crate) struct Session {
     reported: HashMap<&'static str, String>,
     schema: String,
     time_zone: String,
+    date_style: DateStyle,
+    lists: Arc<SessionLists>,
 }
 
 impl Session {
@@ -79,6 +87,8 @@ impl Session {
         // pg_settings reads them.
         let settings = Arc::new(Mutex::new(Settings::new(&user, timeouts)));
         config.set_extension(Arc::clone(&settings));
+        let lists = Arc::new(SessionLists::default());
+        config.set_extension(Arc::clone(&lists));
         config.options_mut().extensions.insert(base.permissions.rights(&user));
         let resources = base.resources.of(&user, base.state().runtime_env())?;
         let runtime = resources.runtime.as_ref().unwrap_or(base.state().runtime_env());
@@ -99,13 +109,16 @@ impl Session {
         backends::register(&context, base.registry(), &user);
         let objects = Arc::new(Objects::new(Arc::clone(&base.functions)));
         object_functions::register(&context, &objects);
-        let transaction = Transaction::new(&base.locks, &context, pid);
+        let transaction = Transaction::new(&base.locks, &base.listeners, &context, pid);
+        notify_functions::register(&context, &transaction.notifications);
+        value_functions::register_session(&context, &settings, &transaction.number);
         Ok(Self {
             base,
             context,
             temporary,
             user,
             client,
+            encoding: SharedEncoding::default(),
             resources,
             objects,
             settings,
@@ -122,6 +135,8 @@ impl Session {
             reported: HashMap::new(),
             schema: String::new(),
             time_zone: "UTC".into(),
+            date_style: DateStyle::default(),
+            lists,
         })
     }
 
@@ -229,7 +244,7 @@ impl Session {
 
     /// Applies changed settings, and reports to the client those that it must know.
     pub(crate) async fn synchronize(&mut self) -> Result<(), SqlError> {
-        let (path, zone, reports) = {
+        let (path, zone, style, encoding, reports) = {
             let mut settings = self.settings();
             if !settings.changed {
                 return Ok(());
@@ -238,8 +253,9 @@ impl Session {
             let zone = settings.zone();
             let reports: Vec<_> =
                 REPORTED.iter().filter_map(|name| settings.get(name).map(|(_, value)| (*name, value))).collect();
-            (settings.search_path(), zone, reports)
+            (settings.search_path(), zone, settings.date_style(), settings.encoding(), reports)
         };
+        self.encoding.set(encoding);
         for (name, value) in reports {
             if self.reported.get(name) != Some(&value) {
                 self.notices
@@ -260,13 +276,42 @@ impl Session {
             self.follow("datafusion.execution.time_zone", zone.clone()).await?;
             self.time_zone = zone;
         }
+        if style != self.date_style {
+            self.settings_version += 1;
+            self.context.state_ref().write().config_mut().options_mut().extensions.insert(style.clone());
+            self.date_style = style;
+        }
         Ok(())
     }
 
-    /// Makes [`Session::synchronize`] apply schema and time zone again.
+    /// Makes [`Session::synchronize`] apply schema, time zone and style of dates again.
     pub(super) fn forget_applied(&mut self) {
         self.schema.clear();
         self.time_zone.clear();
+        self.date_style = DateStyle::default();
+    }
+
+    /// Lists the statements and cursors that there are now, for `pg_prepared_statements` and `pg_cursors`.
+    pub(super) fn list(&self) {
+        let statements = self.prepared.iter().filter(|(name, _)| !name.is_empty()).map(|(name, prepared)| {
+            let (parameters, text) = (&prepared.parameters, Arc::clone(&prepared.parsed.text));
+            ListedStatement {
+                name: name.clone(),
+                text,
+                made: prepared.made,
+                parameters: parameters.iter().map(|parameter| parameter.wire.oid()).collect(),
+                from_sql: prepared.from_sql,
+                plans: prepared.plans.counts(),
+            }
+        });
+        let cursors = self.portals.iter().map(|(name, portal)| ListedCursor {
+            name: name.clone(),
+            text: Arc::clone(&portal.prepared.parsed.text),
+            is_held: portal.held,
+            scrolls: portal.scroll.is_some(),
+            made: portal.made,
+        });
+        self.lists.replace(statements.collect(), cursors.collect());
     }
 
     /// Fails the transaction after an error in it.

@@ -16,17 +16,20 @@ use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 
+use crate::decode::date_order;
 use crate::encode::column::Columns;
 use crate::session::grants;
 use crate::session::result_stream::{ResultRows, executed};
 use crate::session::scroll::{Movement, ScrollRows};
 use crate::session::set_show;
 use crate::session::statement::PlanVersion;
+use crate::session::two_phase;
 use crate::session::{CommandTag, Outcome, Portal, PreparedStatement, Session};
 use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::ParsedStatement;
 use crate::sql::rewrite::catalog_queries;
 use crate::sql::rewrite::parameter_casts;
+use crate::wire::activity::now;
 use crate::wire::error_response::{Failure, SqlError, warning};
 
 /// Returns true if this module runs the statement.
@@ -106,6 +109,9 @@ pub(crate) async fn run(
     prepared: &Arc<PreparedStatement>,
     values: &[ScalarValue],
 ) -> Result<Outcome, Failure> {
+    if let Some(two_phase) = &prepared.parsed.two_phase {
+        return Ok(two_phase::run(session, two_phase)?);
+    }
     match statement {
         Statement::Set(set) => set_show::set(session, set).await,
         Statement::ShowVariable { variable } => Ok(set_show::show(session, variable)?),
@@ -147,7 +153,8 @@ pub(crate) async fn run(
             if session.prepared.contains_key(&name) {
                 return Err(SqlError::error("42P05", format!("prepared statement \"{name}\" already exists")).into());
             }
-            let target = plan_prepare(session, prepared, statement, data_types).await?;
+            let mut target = plan_prepare(session, prepared, statement, data_types).await?;
+            target.from_sql = true;
             session.prepared.insert(name, Arc::new(target));
             Ok(Outcome::done("PREPARE"))
         }
@@ -198,7 +205,21 @@ pub(crate) async fn run(
         }
         Statement::Grant(grant) => grants::grant(session, grant).await,
         Statement::Revoke(revoke) => grants::revoke(session, revoke).await,
-        Statement::UNLISTEN { .. } => Ok(Outcome::done("UNLISTEN")),
+        Statement::LISTEN { channel } => {
+            session.transaction.notifications.listen(&fold(channel))?;
+            Ok(Outcome::done("LISTEN"))
+        }
+        Statement::UNLISTEN { channel } => {
+            match channel.quote_style {
+                None if channel.value == "*" => session.transaction.notifications.unlisten_all()?,
+                _ => session.transaction.notifications.unlisten(&fold(channel))?,
+            }
+            Ok(Outcome::done("UNLISTEN"))
+        }
+        Statement::NOTIFY { channel, payload } => {
+            session.transaction.notifications.notify(&fold(channel), payload.as_deref().unwrap_or_default())?;
+            Ok(Outcome::done("NOTIFY"))
+        }
         other => {
             let text = other.to_string();
             let verb = text.split_whitespace().next().unwrap_or_default();
@@ -243,7 +264,7 @@ pub(crate) fn transaction_modes(
     })
 }
 
-fn end_transaction(session: &mut Session, commit: bool, chain: bool) -> Outcome {
+pub(super) fn end_transaction(session: &mut Session, commit: bool, chain: bool) -> Outcome {
     let status = session.status;
     if status == TransactionStatus::Idle {
         session.notices.push(warning("25P01", "there is no transaction in progress"));
@@ -330,7 +351,7 @@ async fn arguments(
     if given.is_empty() {
         return Ok(Vec::new());
     }
-    let zone = session.zone();
+    let (zone, order) = (session.zone(), session.settings().date_style().order);
     let mut values = Vec::with_capacity(wanted);
     // Literals have the type of their parameter, other expressions have their own.
     let mut computed = Vec::new();
@@ -346,7 +367,10 @@ async fn arguments(
                     | Value::UnicodeStringLiteral(text)
                     | Value::DollarQuotedString(DollarQuotedString { value: text, .. }),
                 ..
-            }) => Some(parameters::of_literal(Some(text), parameter, &zone)?),
+            }) => {
+                let text = date_order::ordered(parameter.read_as(), text, order)?;
+                Some(parameters::of_literal(Some(&text), parameter, &zone)?)
+            }
             _ => match number(expr).and_then(|text| parameters::of_number(&text, parameter, &zone)) {
                 Some(value) => Some(value?),
                 None => {
@@ -394,8 +418,14 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
     let plan = session.transaction.visible(LogicalPlanBuilder::from(plan).project(casts)?.build()?)?;
     let batches = executed(&session.context, plan).await?;
     let batch = batches.first().ok_or_else(|| SqlError::error("XX000", "internal error: no values"))?;
+    let order = session.settings().date_style().order;
     let value = |(column, parameter): (&ArrayRef, &&Parameter)| {
-        parameters::of_computed(ScalarValue::try_from_array(column, 0)?, parameter, zone)
+        let value = ScalarValue::try_from_array(column, 0)?;
+        let value = match value.try_as_str().flatten() {
+            Some(text) => date_order::ordered(parameter.read_as(), text, order)?.into_owned().into(),
+            None => value,
+        };
+        parameters::of_computed(value, parameter, zone)
     };
     batch.columns().iter().zip(&parameters).map(value).collect()
 }
@@ -431,6 +461,7 @@ fn declare(
         running: Some((rows, CommandTag::FETCH)),
         scroll,
         held,
+        made: now(),
         failed: false,
         zone: prepared.zone.clone(),
         _memory: Some(session.reserve("a cursor", PORTAL)?),

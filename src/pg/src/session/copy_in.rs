@@ -11,12 +11,14 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
+use neuroql::DateOrder;
 
 use crate::decode::copy::{CopyReader, Row};
-use crate::decode::{self, Form};
+use crate::decode::{self, Form, date_order};
 use crate::encode::column;
 use crate::encode::copy::CopyFormat;
 use crate::session::{PreparedStatement, Session};
+use crate::wire::encodings::Encoding;
 use crate::wire::error_response::SqlError;
 
 /// Number of rows of a batch.
@@ -32,6 +34,8 @@ pub(crate) struct CopyIn {
     reader: CopyReader,
     form: Form,
     zone: String,
+    order: DateOrder,
+    encoding: Encoding,
     /// Values that are in no batch yet, by column.
     values: Vec<Vec<ScalarValue>>,
     batches: Vec<RecordBatch>,
@@ -69,6 +73,8 @@ impl CopyIn {
             fields,
             schema,
             zone,
+            order: session.settings().date_style().order,
+            encoding: format.encoding(session.encoding.get()),
         })
     }
 
@@ -78,7 +84,13 @@ impl CopyIn {
 
     /// Reads a piece of the copy.
     pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), SqlError> {
-        let read = self.reader.push(piece);
+        if self.form == Form::Binary {
+            let read = self.reader.push(piece);
+            return self.take(read);
+        }
+        let context = || format!("COPY {}, line {}", self.table, self.reader.line() + 1);
+        let piece = self.encoding.to_utf8(piece).map_err(|error| error.with_context(context()))?;
+        let read = self.reader.push(&piece);
         self.take(read)
     }
 
@@ -120,6 +132,14 @@ impl CopyIn {
 
     fn value(&self, column: usize, given: Option<&[u8]>) -> Result<ScalarValue, SqlError> {
         let (field, kind) = &self.fields[column];
+        let converted = match given.filter(|_| self.form == Form::Binary) {
+            Some(given) => Some(self.encoding.binary(kind, given, |bytes| self.encoding.to_utf8(bytes))?),
+            None => None,
+        };
+        let given = converted.as_deref().or(given);
+        let text = given.filter(|_| self.form == Form::Text).and_then(|given| std::str::from_utf8(given).ok());
+        let text = text.map(|text| date_order::ordered(kind, text, self.order)).transpose()?;
+        let given = text.as_deref().map(str::as_bytes).or(given);
         let value = decode::decode(kind, self.form, given, &self.zone)?;
         if value.data_type() == *field.data_type() {
             return Ok(value);

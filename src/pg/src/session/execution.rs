@@ -39,13 +39,19 @@ impl Session {
         if prepared.parsed.copy_from.is_some() {
             return Err(SqlError::error("XX000", "internal error: COPY FROM STDIN without its rows").into());
         }
+        if prepared.reads_lists {
+            // PostgreSQL counts this execution, too.
+            self.list();
+        }
         match prepared.sql() {
             Some(statement) if commands::is_about_session(statement) => {
                 commands::run(self, statement, &prepared, values).await
             }
             _ => match &prepared.plan {
                 Some(plan) => {
-                    if let Some(outcome) = self.run_kept(&prepared, plan, values).await? {
+                    let kept = self.run_kept(&prepared, plan, values).await?;
+                    prepared.plans.count(kept.is_some());
+                    if let Some(outcome) = kept {
                         return Ok(outcome);
                     }
                     let mut bound = parameters::bind(plan.clone(), &prepared.parameters, values)?;

@@ -3,6 +3,7 @@
 //! Postgres' `plan_cache_mode` decides: `auto` keeps the plan of a statement that runs a second time, since most run
 //! once.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::error::DataFusionError;
@@ -28,7 +29,12 @@ enum PlanState {
 
 /// Cache of the plan of a prepared statement.
 #[derive(Debug, Default)]
-pub(crate) struct PlanCache(Mutex<PlanState>);
+pub(crate) struct PlanCache {
+    state: Mutex<PlanState>,
+    /// Numbers of executions with a kept plan, and with one of their own.
+    kept: AtomicI64,
+    own: AtomicI64,
+}
 
 /// Mode of keeping plans: the setting `plan_cache_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +69,7 @@ impl PlanCache {
     /// Returns the plan to use. After `Cached` and `Cache` no other execution has the plan until its [`PlanGuard`] is
     /// dropped.
     pub(crate) fn choose(&self, mode: PlanCacheMode) -> PlanChoice {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match (std::mem::replace(&mut *state, PlanState::InUse), mode) {
             (PlanState::Kept(plan), PlanCacheMode::Auto | PlanCacheMode::Always) => PlanChoice::Cached(plan),
             (PlanState::New | PlanState::Ran, PlanCacheMode::Always) | (PlanState::Ran, PlanCacheMode::Auto) => {
@@ -80,8 +86,26 @@ impl PlanCache {
         }
     }
 
+    /// Counts an execution.
+    pub(crate) fn count(&self, with_kept_plan: bool) {
+        let count = if with_kept_plan { &self.kept } else { &self.own };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the numbers of executions with a kept plan, and with one of their own.
+    pub(crate) fn counts(&self) -> (i64, i64) {
+        (self.kept.load(Ordering::Relaxed), self.own.load(Ordering::Relaxed))
+    }
+
+    /// Takes over the numbers of executions.
+    pub(crate) fn count_as(&self, other: &Self) {
+        let (kept, own) = other.counts();
+        self.kept.store(kept, Ordering::Relaxed);
+        self.own.store(own, Ordering::Relaxed);
+    }
+
     fn set(&self, new: PlanState) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = new;
     }
 }
 
@@ -139,7 +163,7 @@ impl PlanGuard {
 impl Drop for PlanGuard {
     /// Drops a plan that ended half-way, since its operators may still run: the next execution makes another.
     fn drop(&mut self) {
-        let mut state = self.prepared.plans.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.prepared.plans.state.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, PlanState::InUse) {
             *state = PlanState::Ran;
         }

@@ -18,10 +18,12 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{self, Value, ValueWithSpan, VisitMut, VisitorMut};
 use datafusion_postgres::pgwire::api::Type;
+use neuroql::DateStyle;
 use neuroql_access::{Permissions, TEMPORARY, User};
 
 use crate::catalog;
 use crate::catalog::objects::{Objects, Snapshot};
+use crate::catalog::session_tables;
 use crate::encode::column::Columns;
 use crate::session::plan_cache::PlanCache;
 use crate::session::statement::{PlanVersion, PreparedStatement};
@@ -38,6 +40,7 @@ use crate::sql::rewrite::from_functions;
 use crate::sql::rewrite::literal_casts;
 use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
 use crate::sql::unsupported;
+use crate::wire::activity::now;
 use crate::wire::error_response::SqlError;
 
 /// Name of DataFusion's rule that gives values that stand together one type.
@@ -103,6 +106,7 @@ impl Planner {
         let columns = || Columns::new(&self.described(&plan), &parsed.names).with_modifiers(&plan);
         let columns = (!silent).then(|| Arc::new(columns()));
         let (zone, zone_of_constants) = (self.zone, self.zone_of_constants);
+        let reads_lists = session_tables::reads_lists(&plan);
         Ok(PreparedStatement {
             parsed,
             plan: Some(plan),
@@ -111,6 +115,10 @@ impl Planner {
             version,
             zone,
             zone_of_constants,
+            reads_lists,
+            made: now(),
+            from_sql: false,
+            order: DateStyle::of(self.state.config_options()).order,
             plans: PlanCache::default(),
             _memory: memory,
         })
@@ -156,6 +164,20 @@ impl Planner {
             Some(text) => {
                 let message = format!("the constant '{text}' cannot be kept without its time zone; write it behind");
                 Err(SqlError::not_supported(message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a plan of a view with a date whose form does not tell the order of its parts: other sessions may have another
+    /// order.
+    fn check_order(&self, plan: &LogicalPlan) -> Result<(), SqlError> {
+        // An error of the plan is reported when it runs.
+        let Ok(analyzed) = self.analyzed(plan) else { return Ok(()) };
+        match neuroql::ordered_constant(&analyzed)? {
+            Some(text) => {
+                let message = format!("'{text}' in a view is not supported, because its order depends on DateStyle");
+                Err(SqlError::not_supported(message).with_hint("Write the date as in '2000-12-31'."))
             }
             None => Ok(()),
         }
@@ -221,6 +243,7 @@ impl Planner {
             }
         }
         if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &mut plan {
+            self.check_order(&view.input)?;
             view.input = Arc::new(self.before_coercion(view.input.as_ref().clone())?);
             view.definition = Some(ddl::written(again));
         }

@@ -9,6 +9,7 @@ use datafusion::sql::parser::Statement;
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::{CancelOnDrop, interruptible};
 
+use crate::decode::date_order;
 use crate::encode::column::Columns;
 use crate::session::client_session::{Session, zone_of};
 use crate::session::commands;
@@ -18,6 +19,7 @@ use crate::session::result_stream::isolated;
 use crate::session::statement::{PlanVersion, PreparedStatement};
 use crate::sql::limits;
 use crate::sql::parse::ParsedStatement;
+use crate::wire::activity::now;
 use crate::wire::error_response::SqlError;
 
 /// Greatest number of bytes of a query that is parsed without a task: a fraction of a millisecond.
@@ -131,6 +133,10 @@ impl Session {
             version,
             zone,
             zone_of_constants,
+            order: self.settings().date_style().order,
+            reads_lists: false,
+            made: now(),
+            from_sql: false,
             plans,
             _memory,
         })
@@ -177,7 +183,14 @@ impl Session {
         }
         let declared: Vec<_> = prepared.parameters.iter().map(|parameter| Some(parameter.wire.clone())).collect();
         let zone = prepared.zone_of_constants.clone();
-        let fresh = self.prepare_with_constants(prepared.parsed.clone(), &declared, zone).await?;
+        let mut fresh = self.prepare_with_constants(prepared.parsed.clone(), &declared, zone).await?;
+        if fresh.order != prepared.order
+            && let Some(text) = date_order::constant(&prepared.parsed.statement)
+        {
+            let message =
+                format!("the order of the parts of '{text}' has changed with DateStyle since it was prepared");
+            return Err(SqlError::not_supported(message));
+        }
         let same = match (&fresh.columns, &prepared.columns) {
             (Some(fresh), Some(old)) => fresh.same_types(old),
             (None, None) => true,
@@ -186,6 +199,8 @@ impl Session {
         if !same {
             return Err(SqlError::error("0A000", "cached plan must not change result type"));
         }
+        (fresh.made, fresh.from_sql) = (prepared.made, prepared.from_sql);
+        fresh.plans.count_as(&prepared.plans);
         let fresh = Arc::new(fresh);
         for kept in self.prepared.values_mut().filter(|kept| Arc::ptr_eq(kept, prepared)) {
             *kept = Arc::clone(&fresh);

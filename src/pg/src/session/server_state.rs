@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::catalog::CatalogProviderList;
 use datafusion::common::ResolvedTableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -13,6 +14,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::catalog;
 use crate::catalog::functions;
 use crate::catalog::objects::Functions;
+use crate::session::notifications::Listeners;
 use crate::session::transaction::TableLocks;
 use crate::session::user_limits::AllUserResources;
 use crate::sql::parse::Parser;
@@ -28,6 +30,7 @@ pub(crate) struct ServerState {
     /// Number of changes of the catalog: a plan made before one is made again.
     pub(super) catalog_version: AtomicU64,
     pub(super) locks: Arc<TableLocks>,
+    pub(super) listeners: Arc<Listeners>,
     /// Names of tables that are being created.
     names: Mutex<HashMap<ResolvedTableReference, Arc<tokio::sync::Mutex<()>>>>,
     pub(super) resources: AllUserResources,
@@ -55,6 +58,7 @@ impl ServerState {
             permissions,
             catalog_version: AtomicU64::new(0),
             locks: Arc::default(),
+            listeners: Arc::default(),
             names: Mutex::default(),
             resources: AllUserResources::default(),
             registry,
@@ -78,6 +82,11 @@ impl ServerState {
 
     pub(crate) fn registry(&self) -> &Arc<ConnectionRegistry> {
         &self.registry
+    }
+
+    /// Returns the catalogs.
+    pub(crate) fn catalogs(&self) -> &Arc<dyn CatalogProviderList> {
+        self.state.catalog_list()
     }
 
     pub(super) fn state(&self) -> &SessionState {

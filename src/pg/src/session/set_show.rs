@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::config::ConfigEntry;
+use datafusion::common::config::{ConfigEntry, ConfigOptions};
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, ResetVariable, Statement as PlanStatement};
@@ -145,8 +145,9 @@ pub(crate) async fn reset(session: &mut Session, reset: &Reset) -> Result<Outcom
 
 fn reset_all(session: &mut Session) {
     session.settings().reset_all();
-    let options = Arc::clone(session.base.state().config_options());
-    *session.context.state_ref().write().config_mut().options_mut() = Arc::unwrap_or_clone(options);
+    let mut options = ConfigOptions::clone(session.base.state().config_options());
+    options.extensions.insert(session.base.permissions.rights(&session.user));
+    *session.context.state_ref().write().config_mut().options_mut() = options;
     session.settings_version += 1;
     session.forget_applied();
 }
@@ -171,6 +172,7 @@ pub(crate) async fn discard(session: &mut Session, what: &DiscardObject) -> Resu
         }
         session.portals.clear();
         session.prepared.clear();
+        session.transaction.notifications.unlisten_all()?;
         reset_all(session);
     }
     if matches!(what, DiscardObject::ALL | DiscardObject::TEMP) {

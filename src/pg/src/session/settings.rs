@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
-use crate::session::time_zone;
+use crate::session::{date_style, time_zone};
+use crate::wire::encodings::Encoding;
 use crate::wire::error_response::SqlError;
+use neuroql::DateStyle;
 use neuroql_access::{User, parse_time};
 
 /// The Postgres release whose behaviour clients may expect.
@@ -19,6 +21,8 @@ pub(crate) const SERVER_VERSION: &str = "16.6";
 enum SettingKind {
     Text,
     Bool,
+    /// A switch that cannot be turned off.
+    On,
     Integer(i64, i64),
     Real,
     Milliseconds,
@@ -60,11 +64,16 @@ static DEFINITIONS: &[SettingDefinition] = &[
     define("backslash_quote", "safe_encoding", SettingKind::Text, HARMLESS),
     define("bytea_output", "hex", SettingKind::Choice(&["hex", "escape"]), "Text form of bytea values."),
     define("check_function_bodies", "on", SettingKind::Bool, HARMLESS),
-    define("client_encoding", "UTF8", SettingKind::Encoding, "Encoding of the client; always UTF8."),
+    define("client_encoding", "UTF8", SettingKind::Encoding, "Encoding of the client's texts."),
     define("client_min_messages", "notice", MESSAGES, HARMLESS),
     define("constraint_exclusion", "partition", SettingKind::Text, HARMLESS),
     define("cursor_tuple_fraction", "0.1", SettingKind::Real, HARMLESS),
-    define("DateStyle", "ISO, MDY", SettingKind::DateStyle, "Text form of dates; always ISO."),
+    define(
+        "DateStyle",
+        "ISO, MDY",
+        SettingKind::DateStyle,
+        "Text form of dates, and the order of the parts of those that do not tell it.",
+    ),
     define("default_table_access_method", "heap", SettingKind::Text, HARMLESS),
     define("default_tablespace", "", SettingKind::Text, HARMLESS),
     define("default_transaction_deferrable", "off", SettingKind::Bool, HARMLESS),
@@ -106,6 +115,7 @@ static DEFINITIONS: &[SettingDefinition] = &[
     define("lock_timeout", "0", SettingKind::Milliseconds, HARMLESS),
     define("max_identifier_length", "63", SettingKind::Fixed, "Longest name."),
     define("max_index_keys", "32", SettingKind::Fixed, "Most columns of an index."),
+    define("max_prepared_transactions", "0", SettingKind::Fixed, "Most transactions that are prepared."),
     define("neuroql.progress", "off", SettingKind::Bool, "Whether a long SELECT reports its progress each second."),
     define(
         "plan_cache_mode",
@@ -125,7 +135,7 @@ static DEFINITIONS: &[SettingDefinition] = &[
     define("server_version", SERVER_VERSION, SettingKind::Fixed, "Version of Postgres this server behaves like."),
     define("server_version_num", "160006", SettingKind::Fixed, "The same as a number."),
     define("session_authorization", "", SettingKind::Fixed, "Name of the user."),
-    define("standard_conforming_strings", "on", SettingKind::Choice(&["on"]), "Backslashes in strings are ordinary."),
+    define("standard_conforming_strings", "on", SettingKind::On, "Backslashes in strings are ordinary; always on."),
     define("statement_timeout", "0", SettingKind::Milliseconds, "Longest time a statement may run; 0 is no limit."),
     define("synchronous_commit", "on", SettingKind::Text, HARMLESS),
     define("synchronize_seqscans", "on", SettingKind::Bool, HARMLESS),
@@ -259,6 +269,11 @@ impl Settings {
             (Some(found), _) if matches!(found.kind, SettingKind::Fixed) => {
                 return Err(SqlError::error("55P02", format!("parameter \"{}\" cannot be changed", found.name)));
             }
+            (Some(found), Some(value)) if matches!(found.kind, SettingKind::DateStyle) => {
+                let reset = self.initial.get(&key).map_or(found.default, String::as_str);
+                let spelt = date_style::spelt(value, &self.value(found.name), reset);
+                Some(spelt.ok_or_else(|| found.invalid(value))?)
+            }
             (Some(found), Some(value)) => Some(found.check(value)?),
             // Only SET changes settings of the engine, not set_config() or the startup packet.
             (None, _) if key.starts_with("datafusion.") || key.starts_with("neuroql.") => {
@@ -322,7 +337,7 @@ impl Settings {
             Some(_) => "session",
         };
         let (kind, range) = match &found.kind {
-            SettingKind::Bool => ("bool", None),
+            SettingKind::Bool | SettingKind::On => ("bool", None),
             SettingKind::Integer(least, most) => ("integer", Some((*least, *most))),
             SettingKind::Milliseconds => ("integer", Some((0, i64::from(i32::MAX)))),
             SettingKind::Real => ("real", None),
@@ -434,12 +449,24 @@ impl Settings {
         time_zone::zone(&self.value("TimeZone"))
     }
 
+    /// Returns the encoding of the client's texts.
+    pub(crate) fn encoding(&self) -> Encoding {
+        Encoding::named(&self.value("client_encoding")).unwrap_or_default()
+    }
+
+    /// Returns the form of dates, and the order in which they are read.
+    pub(crate) fn date_style(&self) -> DateStyle {
+        let abbreviation = time_zone::abbreviation(&self.value("TimeZone"));
+        DateStyle { abbreviation, ..DateStyle::read(&self.value("DateStyle")) }
+    }
+
     /// Returns the options by which values become text.
     pub(crate) fn format_options(&self) -> FormatOptions {
         let mut options = FormatOptions::default();
         options.bytea_output = self.value("bytea_output");
         options.interval_style = self.value("IntervalStyle");
         options.time_zone = self.zone();
+        options.date_style = self.date_style().spell();
         options.extra_float_digits = self.value("extra_float_digits").parse().unwrap_or(1);
         options
     }
@@ -465,8 +492,11 @@ impl SettingDefinition {
         let lower = value.to_ascii_lowercase();
         let checked = match &self.kind {
             SettingKind::Text | SettingKind::Fixed => Some(value.to_string()),
-            SettingKind::Bool => match lower.as_str() {
+            SettingKind::Bool | SettingKind::On => match lower.as_str() {
                 "on" | "true" | "t" | "yes" | "y" | "1" => Some("on".into()),
+                "off" | "false" | "f" | "no" | "n" | "0" if matches!(self.kind, SettingKind::On) => {
+                    return Err(SqlError::not_supported(format!("{} = off is not supported", self.name)));
+                }
                 "off" | "false" | "f" | "no" | "n" | "0" => Some("off".into()),
                 _ => None,
             },
@@ -478,35 +508,20 @@ impl SettingDefinition {
             SettingKind::Real => value.parse::<f64>().ok().map(|number| number.to_string()),
             SettingKind::Milliseconds => milliseconds(value).map(spell_milliseconds),
             SettingKind::Choice(choices) => choices.contains(&lower.as_str()).then_some(lower),
-            SettingKind::Encoding => match lower.replace(['-', '_', '\''], "").as_str() {
-                "utf8" | "unicode" => Some("UTF8".into()),
-                // psql in the C locale sets this encoding: it takes any bytes.
-                "sqlascii" => Some("SQL_ASCII".into()),
-                _ => {
-                    return Err(SqlError::not_supported(format!(
-                        "conversion between {value} and UTF8 is not supported"
-                    )));
+            SettingKind::Encoding => match Encoding::named(value.trim_matches('\'')) {
+                None if lower.replace(['-', '_'], "") == "muleinternal" => {
+                    return Err(SqlError::not_supported("conversion between MULE_INTERNAL and UTF8 is not supported"));
                 }
+                known => known.map(|known| known.name().into()),
             },
-            SettingKind::DateStyle => {
-                let mut order = "MDY";
-                let mut known = true;
-                for word in lower.split(',').map(str::trim) {
-                    match word {
-                        "iso" => {}
-                        "dmy" | "euro" | "european" => order = "DMY",
-                        "mdy" | "us" | "noneuro" => order = "MDY",
-                        "ymd" => order = "YMD",
-                        _ => known = false,
-                    }
-                }
-                known.then(|| format!("ISO, {order}"))
-            }
+            SettingKind::DateStyle => date_style::spelt(value, self.default, self.default),
             SettingKind::TimeZone => time_zone::spelt(value)?,
         };
-        checked.ok_or_else(|| {
-            SqlError::error("22023", format!("invalid value for parameter \"{}\": \"{value}\"", self.name))
-        })
+        checked.ok_or_else(|| self.invalid(value))
+    }
+
+    fn invalid(&self, value: &str) -> SqlError {
+        SqlError::error("22023", format!("invalid value for parameter \"{}\": \"{value}\"", self.name))
     }
 }
 
@@ -566,15 +581,17 @@ mod tests {
         let mut settings = settings();
         for (name, value, shown) in [
             ("STATEMENT_TIMEOUT", "120000", "2min"),
-            ("datestyle", "german", ""),
-            ("DateStyle", "iso, dmy", "ISO, DMY"),
+            ("datestyle", "german, sql", ""),
+            ("DateStyle", "german", "German, DMY"),
+            ("DateStyle", "iso", "ISO, DMY"),
             ("extra_float_digits", "3", "3"),
             ("extra_float_digits", "9", ""),
             ("timezone", "Europe/Berlin", "Europe/Berlin"),
             ("timezone", "Middle/Earth", ""),
             ("timezone", "-2", "<-02>+02"),
             ("client_encoding", "utf-8", "UTF8"),
-            ("client_encoding", "LATIN1", ""),
+            ("client_encoding", "iso-8859-1", "LATIN1"),
+            ("client_encoding", "nonsense", ""),
             ("jit", "true", "on"),
             ("server_version", "1", ""),
             ("no_such_thing", "1", ""),

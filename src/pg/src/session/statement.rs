@@ -7,6 +7,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::pgwire::api::portal::Format;
+use neuroql::DateOrder;
 
 use crate::encode::column::Columns;
 use crate::session::plan_cache::PlanCache;
@@ -31,6 +32,13 @@ pub(crate) struct PreparedStatement {
     /// Time zone of the plan, and the one in which its constants are read.
     pub(super) zone: String,
     pub(super) zone_of_constants: String,
+    /// Order in which its dates are read.
+    pub(super) order: DateOrder,
+    /// True if it reads the lists of the session's statements and cursors.
+    pub(super) reads_lists: bool,
+    /// Time when it was prepared, in microseconds since 1970; true if that was by PREPARE.
+    pub(super) made: i64,
+    pub(super) from_sql: bool,
     pub(super) plans: PlanCache,
     /// Memory that the statement holds.
     pub(super) _memory: MemoryReservation,
@@ -58,6 +66,8 @@ pub(crate) struct Portal {
     pub(crate) scroll: Option<ScrollRows>,
     /// True for `DECLARE … WITH HOLD`: the portal survives its transaction.
     pub(crate) held: bool,
+    /// Time when it was made, in microseconds since 1970.
+    pub(crate) made: i64,
     /// True if its statement failed: the portal is there until the transaction ends, and cannot be run.
     pub(crate) failed: bool,
     /// The time zone in which its rows are computed.
@@ -76,6 +86,7 @@ impl Portal {
             running: None,
             scroll: None,
             held: self.held,
+            made: self.made,
             failed: true,
             zone: self.zone.clone(),
             _memory: None,

@@ -52,6 +52,16 @@ pub(super) fn zone(shown: &str) -> String {
     }
 }
 
+/// Returns the abbreviation of a zone as Postgres shows it; `None` for a place, whose abbreviation depends on the day.
+pub(super) fn abbreviation(shown: &str) -> Option<String> {
+    if is_name(shown) {
+        return None;
+    }
+    let quoted = shown.strip_prefix('<').and_then(|quoted| quoted.split_once('>'));
+    let end = || shown.find(|letter: char| letter.is_ascii_digit() || matches!(letter, ',' | '-' | '+'));
+    Some(quoted.map_or_else(|| &shown[..end().unwrap_or(shown.len())], |(inner, _)| inner).to_owned())
+}
+
 /// Returns true for the name of a place, or of one of the zones that have names.
 fn is_name(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic()) && Tz::from_str(text).is_ok()

@@ -6,6 +6,7 @@
 //! inside a transaction block.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::arrow::array::RecordBatch;
@@ -18,6 +19,7 @@ use datafusion::logical_expr::{LogicalPlan, TableScan, WriteOp};
 use datafusion::prelude::SessionContext;
 use tokio::sync::Notify;
 
+use crate::session::notifications::{Listeners, Notifications};
 use crate::wire::error_response::SqlError;
 
 /// Locks on the tables that open transactions have changed.
@@ -25,6 +27,31 @@ use crate::wire::error_response::SqlError;
 pub(crate) struct TableLocks {
     state: Mutex<LockState>,
     released: Notify,
+    /// Number of the last transaction that has one.
+    last: AtomicI64,
+}
+
+/// The number of a session's transaction, which it has once it is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct TransactionNumber {
+    locks: Arc<TableLocks>,
+    /// 0 if there is none.
+    current: Arc<AtomicI64>,
+}
+
+impl TransactionNumber {
+    /// Returns the number; each transaction has another.
+    pub(crate) fn get(&self) -> i64 {
+        match self.current.load(Ordering::Relaxed) {
+            0 => {
+                let next = self.locks.last.fetch_add(1, Ordering::Relaxed) + 1;
+                // Another function of the same statement may have been first.
+                let set = self.current.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed);
+                set.map_or_else(|first| first, |_| next)
+            }
+            number => number,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -67,14 +94,23 @@ pub(crate) struct Transaction {
     context: SessionContext,
     session: i32,
     log: Vec<Change>,
-    /// Names of savepoints, with the number of changes before them.
-    savepoints: Vec<(String, usize)>,
+    /// Names of savepoints, with the numbers of changes and of notifications before them.
+    savepoints: Vec<(String, usize, usize)>,
+    pub(crate) notifications: Notifications,
+    pub(crate) number: TransactionNumber,
 }
 
 impl Transaction {
-    pub(crate) fn new(locks: &Arc<TableLocks>, context: &SessionContext, session: i32) -> Self {
+    pub(crate) fn new(
+        locks: &Arc<TableLocks>,
+        listeners: &Arc<Listeners>,
+        context: &SessionContext,
+        session: i32,
+    ) -> Self {
         let (locks, context) = (Arc::clone(locks), context.clone());
-        Self { locks, context, session, log: Vec::new(), savepoints: Vec::new() }
+        let notifications = Notifications::new(listeners, session);
+        let number = TransactionNumber { locks: Arc::clone(&locks), current: Arc::default() };
+        Self { locks, context, session, log: Vec::new(), savepoints: Vec::new(), notifications, number }
     }
 
     /// Call this before rows of a table are changed. Waits until no other transaction has changed it.
@@ -133,20 +169,21 @@ impl Transaction {
     }
 
     pub(crate) fn set_savepoint(&mut self, name: String) {
-        self.savepoints.push((name, self.log.len()));
+        self.savepoints.push((name, self.log.len(), self.notifications.len()));
     }
 
     /// Forgets a savepoint and those after it; false if there is none of this name.
     pub(crate) fn release_savepoint(&mut self, name: &str) -> bool {
-        let at = self.savepoints.iter().rposition(|(found, _)| found == name);
+        let at = self.savepoints.iter().rposition(|(found, ..)| found == name);
         at.inspect(|at| self.savepoints.truncate(*at)).is_some()
     }
 
     /// Undoes the changes after a savepoint; false if there is none of this name.
     pub(crate) fn roll_back_to(&mut self, name: &str) -> bool {
-        let Some(at) = self.savepoints.iter().rposition(|(found, _)| found == name) else { return false };
+        let Some(at) = self.savepoints.iter().rposition(|(found, ..)| found == name) else { return false };
         self.savepoints.truncate(at + 1);
         self.undo(self.savepoints[at].1);
+        self.notifications.truncate(self.savepoints[at].2);
         true
     }
 
@@ -160,6 +197,8 @@ impl Transaction {
         let changed = changed.collect();
         self.savepoints.clear();
         self.locks.release(self.session);
+        self.notifications.commit();
+        self.number.current.store(0, Ordering::Relaxed);
         changed
     }
 
@@ -167,6 +206,8 @@ impl Transaction {
     pub(crate) fn roll_back(&mut self) -> bool {
         let catalog = self.log.iter().any(|change| matches!(change, Change::Table(..)));
         self.undo(0);
+        self.notifications.roll_back();
+        self.number.current.store(0, Ordering::Relaxed);
         self.savepoints.clear();
         self.locks.release(self.session);
         catalog

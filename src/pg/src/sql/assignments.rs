@@ -26,10 +26,10 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
-use neuroql::Refusal;
+use neuroql::{DateStyle, Refusal};
 use postgres_types::Kind;
 
-use crate::decode;
+use crate::decode::{self, date_order};
 use crate::encode::column;
 use crate::sql::parameters;
 use crate::sql::rewrite::call;
@@ -339,7 +339,8 @@ impl<'a> Assignments<'a> {
             NUMBERS.contains(kind) || others.contains(kind)
         };
         if let (Some(Some(text)), Some(kind)) = (literal.try_as_str(), kind(field).filter(is_read)) {
-            let value = decode::from_text(&kind, text, self.zone)?;
+            let text = date_order::ordered(&kind, text, DateStyle::of(self.state.config_options()).order)?;
+            let value = decode::from_text(&kind, &text, self.zone)?;
             return Ok(cast(Expr::Literal(value, None), field.data_type()));
         }
         Ok(cast(Expr::Literal(literal, None), field.data_type()))

@@ -2,10 +2,13 @@
 
 pub(crate) mod assignments;
 pub(crate) mod column_names;
+pub(crate) mod error_positions;
 pub(crate) mod limits;
 pub(crate) mod literals;
 pub(crate) mod marks;
 pub(crate) mod parameters;
 pub(crate) mod parse;
+pub(crate) mod positions;
 pub(crate) mod rewrite;
+pub(crate) mod two_phase;
 pub(crate) mod unsupported;

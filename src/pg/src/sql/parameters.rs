@@ -38,7 +38,7 @@ pub(crate) struct Parameter {
 
 impl Parameter {
     /// Returns the type that values are read as.
-    fn read_as(&self) -> &Type {
+    pub(crate) fn read_as(&self) -> &Type {
         self.cast.as_ref().unwrap_or(&self.wire)
     }
 
@@ -364,6 +364,7 @@ fn unknown_types(function: &str, fields: &[FieldRef]) -> Option<Vec<Option<Field
     }
     fields.first().filter(|field| is_unknown(field))?;
     match (function, fields) {
+        ("pg_cancel_backend" | "pg_terminate_backend", [_]) => Some(vec![of(DataType::Int32)]),
         ("floor" | "ceil" | "round" | "trunc" | "abs" | "sqrt" | "sign" | "exp" | "ln", [_]) => {
             Some(vec![of(DataType::Float64)])
         }

@@ -11,7 +11,7 @@ use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser as SqlParser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer};
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::PostgresDialect;
@@ -19,11 +19,13 @@ use neuroql::PostgresDialect;
 use crate::encode::copy::CopyFormat;
 use crate::sql::column_names;
 use crate::sql::limits;
+use crate::sql::positions::{OffsetFinder, character, position_of};
 use crate::sql::rewrite;
 use crate::sql::rewrite::catalog_queries;
 use crate::sql::rewrite::integers;
 use crate::sql::rewrite::object_casts;
 use crate::sql::rewrite::syntax;
+use crate::sql::two_phase::{self, TwoPhase};
 use crate::sql::unsupported;
 use crate::wire::activity::shown;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
@@ -40,12 +42,13 @@ pub(crate) struct ParsedStatement {
     pub(crate) objects: bool,
     /// True for MOVE, a FETCH whose rows are only counted.
     pub(crate) moves: bool,
+    pub(crate) two_phase: Option<TwoPhase>,
     /// Format of its rows if it is the query of a `COPY … TO STDOUT`.
     pub(crate) copy: Option<CopyFormat>,
     /// Format of its rows if it is the INSERT of a `COPY … FROM STDIN`. It inserts the rows of its own table, which
     /// those of the client replace.
     pub(crate) copy_from: Option<CopyFormat>,
-    /// The text of the statement, as far as `pg_stat_activity` shows it.
+    /// The text of the statement, as far as `pg_stat_activity` shows it; of PREPARE and DECLARE the text of the message.
     pub(crate) text: Arc<str>,
     /// Bytes that the statement and its plan hold, about.
     pub(crate) memory: usize,
@@ -62,7 +65,8 @@ impl ParsedStatement {
         rewrite::numerals::show_digits(&mut statement);
         syntax::rewrite(&mut statement)?;
         let (objects, copy, copy_from, text) = (false, None, None, Arc::default());
-        Ok(Self { statement, names, parameter: None, objects, moves: false, copy, copy_from, text, memory: 0 })
+        let (parameter, two_phase) = (None, None);
+        Ok(Self { statement, names, parameter, objects, moves: false, two_phase, copy, copy_from, text, memory: 0 })
     }
 
     /// Returns the statement, unless it is one of DataFusion's own.
@@ -89,13 +93,18 @@ impl Parser {
             return Ok(statements);
         }
         let mut statements = Vec::new();
+        let mut whole: Option<Arc<str>> = None;
         for piece in split(query)? {
             let found = self.parse_piece(&query[piece.start..piece.end], &piece.words).map_err(|error| {
                 let position = position_of(&error, &query[piece.start..piece.end])
                     .map(|within| query[..piece.start].chars().count() + within);
                 SqlError::from(error).with_position(position)
             })?;
-            let text: Arc<str> = shown(&query[piece.start..piece.end]).into();
+            // What is listed with its whole text is listed with that of its message.
+            let text: Arc<str> = match piece.words.first().map(String::as_str) {
+                Some("PREPARE" | "DECLARE") => Arc::clone(whole.get_or_insert_with(|| query.into())),
+                _ => shown(&query[piece.start..piece.end]).into(),
+            };
             for found in found {
                 let is_explained = matches!(found.statement, Statement::Explain(_));
                 let memory = limits::memory_of_plan(piece.end - piece.start, piece.tokens, is_explained);
@@ -106,6 +115,7 @@ impl Parser {
                     memory,
                     objects: found.objects,
                     moves: found.moves,
+                    two_phase: found.two_phase,
                     copy: found.copy,
                     copy_from: found.copy_from,
                     ..ParsedStatement::new(found.statement)?
@@ -117,6 +127,10 @@ impl Parser {
 
     fn parse_piece(&self, text: &str, words: &[String]) -> Result<Vec<RawStatement>, DataFusionError> {
         let words: Vec<_> = words.iter().map(String::as_str).collect();
+        if let Some(two_phase) = two_phase::read(&words, text) {
+            let found = without_copy(two_phase::placeholder()).map_err(external)?;
+            return Ok(vec![RawStatement { two_phase: Some(two_phase), ..found }]);
+        }
         let statements: Vec<Statement> = match words.first() {
             Some(&"CREATE") if words.contains(&"EXTERNAL") => of_datafusion(text)?,
             Some(&"COPY") => match of_datafusion(text) {
@@ -127,8 +141,7 @@ impl Parser {
             _ => of_postgres(text)?,
         };
         let rewritten = |statement| {
-            let mut found = without_copy(statement)
-                .map_err(|error| DataFusionError::External(Box::new(ExternalSqlError(error))))?;
+            let mut found = without_copy(statement).map_err(external)?;
             found.objects = self.rewrite(&mut found.statement, text);
             found.moves = words.first() == Some(&"MOVE");
             Ok(found)
@@ -157,18 +170,26 @@ impl Parser {
     }
 }
 
+fn external(error: SqlError) -> DataFusionError {
+    DataFusionError::External(Box::new(ExternalSqlError(error)))
+}
+
 /// A statement before its rewrites, with the options of a COPY.
 struct RawStatement {
     statement: Statement,
     objects: bool,
     moves: bool,
+    two_phase: Option<TwoPhase>,
     copy: Option<CopyFormat>,
     copy_from: Option<CopyFormat>,
 }
 
 /// Returns the query of a `COPY … TO STDOUT` or the INSERT of a `COPY … FROM STDIN`; any other statement as it is.
 fn without_copy(statement: Statement) -> Result<RawStatement, SqlError> {
-    let found = |statement| RawStatement { statement, objects: false, moves: false, copy: None, copy_from: None };
+    let found = |statement| {
+        let (objects, moves, two_phase, copy, copy_from) = (false, false, None, None, None);
+        RawStatement { statement, objects, moves, two_phase, copy, copy_from }
+    };
     let Statement::Statement(inner) = statement else { return Ok(found(statement)) };
     let ast::Statement::Copy { source, to, target, options, legacy_options, .. } = *inner else {
         return Ok(found(Statement::Statement(inner)));
@@ -417,15 +438,15 @@ impl NestingCounter {
 }
 
 /// A statement's place in the query, and its first words in capitals.
-struct StatementSpan {
-    start: usize,
-    end: usize,
+pub(super) struct StatementSpan {
+    pub(super) start: usize,
+    pub(super) end: usize,
     words: Vec<String>,
     tokens: usize,
 }
 
 /// Cuts a query at its semicolons, leaving those in strings and comments alone.
-fn split(query: &str) -> Result<Vec<StatementSpan>, SqlError> {
+pub(super) fn split(query: &str) -> Result<Vec<StatementSpan>, SqlError> {
     let tokens = Tokenizer::new(&PostgresDialect, query).tokenize_with_location().map_err(|error| {
         let position = character(query, error.location);
         let error = DataFusionError::SQL(Box::new(ParserError::TokenizerError(error.message)), None);
@@ -493,48 +514,6 @@ fn without_interval_precision(tokens: &[TokenWithSpan]) -> Result<(), SqlError> 
         }
     }
     Ok(())
-}
-
-/// Finds the byte offsets of locations, which count lines and characters from 1. Only goes forward.
-struct OffsetFinder<'a> {
-    text: &'a str,
-    offset: usize,
-    line: u64,
-    column: u64,
-}
-
-impl<'a> OffsetFinder<'a> {
-    fn of(text: &'a str) -> Self {
-        Self { text, offset: 0, line: 1, column: 1 }
-    }
-
-    fn offset(&mut self, location: Location) -> usize {
-        while (self.line, self.column) < (location.line, location.column)
-            && let Some(letter) = self.text[self.offset..].chars().next()
-        {
-            self.offset += letter.len_utf8();
-            (self.line, self.column) = if letter == '\n' { (self.line + 1, 1) } else { (self.line, self.column + 1) };
-        }
-        self.offset
-    }
-}
-
-/// Returns the character of a location, counted from 1 as in Postgres.
-fn character(text: &str, location: Location) -> usize {
-    let offset = OffsetFinder::of(text).offset(location);
-    text[..offset].chars().count() + 1
-}
-
-/// Returns the character of an error, counted from 1. sqlparser has it only in its text: `… at Line: 1, Column: 8`.
-fn position_of(error: &DataFusionError, text: &str) -> Option<usize> {
-    let error = match error {
-        DataFusionError::SQL(error, _) => error,
-        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => return position_of(inner, text),
-        _ => return None,
-    };
-    let (ParserError::ParserError(message) | ParserError::TokenizerError(message)) = &**error else { return None };
-    let (line, column) = message.rsplit_once(" at Line: ")?.1.split_once(", Column: ")?;
-    Some(character(text, Location::new(line.trim().parse().ok()?, column.trim().parse().ok()?)))
 }
 
 #[cfg(test)]

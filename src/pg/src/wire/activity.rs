@@ -112,7 +112,7 @@ impl SharedActivity {
 }
 
 /// Returns the microseconds since 1970.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
 }

@@ -22,6 +22,7 @@ use datafusion_postgres::pgwire::messages::{PgWireBackendMessage as Message, PgW
 
 use neuroql_access::Event;
 
+use crate::decode::date_order;
 use crate::encode::column::{self, Columns};
 use crate::encode::copy::CopyFormat;
 use crate::session::commands::{self, PORTAL};
@@ -31,7 +32,8 @@ use crate::session::result_stream::ResultRows;
 use crate::session::{
     CommandTag, Outcome, Portal, PreparedStatement, Session, in_failed_transaction, without_locations,
 };
-use crate::sql::parameters;
+use crate::sql::{error_positions, parameters};
+use crate::wire::activity::now;
 use crate::wire::connection_slots::ConnectionSlot;
 use crate::wire::error_response::{Failure, SqlError, notice};
 use crate::wire::framing::{Inbox, Outbox};
@@ -72,15 +74,23 @@ impl Connection {
         let mut skipping = false;
         loop {
             let (left, error) = self.session.idle_limit();
+            let listens = self.session.status == TransactionStatus::Idle;
             let message = tokio::select! {
                 biased;
                 () = self.interrupts.draining() => return Err(shutting_down().into()),
                 message = self.inbox.message() => message?,
+                () = self.session.transaction.notifications.arrived(), if listens => {
+                    self.put_notifications()?;
+                    self.outbox.flush().await?;
+                    continue;
+                }
                 () = within(left) => return Err(error.into()),
             };
             let Some(message) = message else { return Ok(()) };
             let extended = message.is_extended_query();
+            let unreadable = self.inbox.unreadable.take().filter(|_| !(skipping && extended));
             let done = match message {
+                _ if let Some(error) = unreadable => Err(error.into()),
                 PgWireFrontendMessage::Terminate(_) => return Ok(()),
                 PgWireFrontendMessage::Sync(_) => {
                     skipping = false;
@@ -129,8 +139,18 @@ impl Connection {
     async fn ready(&mut self) -> Result<(), Failure> {
         let application = self.session.settings().get("application_name").map(|(_, value)| value).unwrap_or_default();
         self.interrupts.registration.activity.end(self.session.status, &application);
+        if self.session.status == TransactionStatus::Idle {
+            self.put_notifications()?;
+        }
         self.outbox.put(Message::ReadyForQuery(ReadyForQuery::new(self.session.status)))?;
         Ok(self.outbox.flush().await?)
+    }
+
+    fn put_notifications(&mut self) -> Result<(), Failure> {
+        for notification in self.session.transaction.notifications.take() {
+            self.outbox.put(notification)?;
+        }
+        Ok(())
     }
 
     /// The simple protocol: statements are answered one by one, up to the first that fails.
@@ -138,6 +158,7 @@ impl Connection {
         let Self { inbox, outbox, session, interrupts, .. } = self;
         interrupts.registration.activity.begin(&text);
         session.portals.remove("");
+        let source = source_of(&text);
         let limit = session.time_limit();
         let parse = async { Ok(session.parse(text).await?) };
         let statements = interrupts.during(inbox, limit, parse).await?;
@@ -147,7 +168,7 @@ impl Connection {
         // A single statement is counted when it is planned.
         let held = statements.iter().map(|parsed| parsed.memory).sum();
         let _memory = (statements.len() > 1).then(|| session.reserve("a query", held)).transpose()?;
-        for parsed in statements {
+        for (index, parsed) in statements.into_iter().enumerate() {
             let limit = session.time_limit();
             let work = async {
                 refuse_in_failed_transaction(session, parsed.statement_in_sql())?;
@@ -174,7 +195,8 @@ impl Connection {
                 }
                 Ok(None)
             };
-            if let Some(copy) = interrupts.during(inbox, limit, work).await? {
+            let done = interrupts.during(inbox, limit, work).await;
+            if let Some(copy) = done.map_err(|failure| placed(failure, source.as_deref(), index))? {
                 receive_copy(inbox, outbox, session, interrupts, &copy).await?;
             }
         }
@@ -195,7 +217,10 @@ impl Connection {
             (oid, None) => Err(SqlError::error("42704", format!("type with OID {oid} does not exist"))),
         };
         let declared = message.type_oids.iter().map(declared).collect::<Result<Vec<_>, _>>()?;
+        let source = source_of(&message.query);
         let limit = session.time_limit();
+        // A statement with a name is listed with its whole text.
+        let text: Option<Arc<str>> = (!name.is_empty()).then(|| message.query.as_str().into());
         let work = async {
             let mut statements = session.parse(message.query).await?;
             if statements.len() > 1 {
@@ -203,11 +228,16 @@ impl Connection {
                     SqlError::error("42601", "cannot insert multiple commands into a prepared statement").into()
                 );
             }
-            let Some(parsed) = statements.pop() else { return Ok(None) };
+            let Some(mut parsed) = statements.pop() else { return Ok(None) };
+            if let Some(text) = text {
+                parsed.memory += text.len();
+                parsed.text = text;
+            }
             refuse_in_failed_transaction(session, parsed.statement_in_sql())?;
             Ok(Some(Arc::new(session.prepare(parsed, &declared).await?)))
         };
-        match interrupts.during(inbox, limit, work).await? {
+        let done = interrupts.during(inbox, limit, work).await;
+        match done.map_err(|failure| placed(failure, source.as_deref(), 0))? {
             Some(prepared) => {
                 session.empty.remove(&name);
                 session.prepared.insert(name, prepared);
@@ -220,7 +250,7 @@ impl Connection {
         Ok(outbox.put(Message::ParseComplete(ParseComplete::new()))?)
     }
 
-    fn bind(&mut self, message: Bind) -> Result<(), Failure> {
+    fn bind(&mut self, mut message: Bind) -> Result<(), Failure> {
         let session = &mut self.session;
         let statement = message.statement_name.clone().unwrap_or_default();
         let name = message.portal_name.clone().unwrap_or_default();
@@ -236,6 +266,8 @@ impl Connection {
         if !name.is_empty() && session.portals.contains_key(&name) {
             return Err(SqlError::error("42P03", format!("cursor \"{name}\" already exists")).into());
         }
+        session.encoding.get().read_parameters(&mut message, &prepared.parameters)?;
+        date_order::order_texts(&mut message, &prepared.parameters, session.settings().date_style().order)?;
         let values = parameters::decode(&message, &prepared.parameters, &session.zone())?;
         let codes = message.result_column_format_codes;
         let columns = prepared.columns.as_ref().map_or(0, |columns| columns.len());
@@ -257,7 +289,8 @@ impl Connection {
         let _memory = is_counted.then(|| session.reserve("a portal", bytes)).transpose()?;
         session.empty_portals.remove(&name);
         let (zone, held, failed) = (session.zone(), false, false);
-        let portal = Portal { prepared, values, format, running: None, scroll: None, held, failed, zone, _memory };
+        let (running, scroll, made) = (None, None, now());
+        let portal = Portal { prepared, values, format, running, scroll, held, made, failed, zone, _memory };
         session.portals.insert(name, portal);
         Ok(self.outbox.put(Message::BindComplete(BindComplete::new()))?)
     }
@@ -391,6 +424,22 @@ fn refuse_in_failed_transaction(
     Ok(())
 }
 
+/// Returns a query in which the places of errors are looked for, unless it is long.
+fn source_of(query: &str) -> Option<String> {
+    (query.len() <= error_positions::LONGEST).then(|| query.to_owned())
+}
+
+/// Returns a failure with the place of the name that it is about, if it is about one in a statement of the query.
+fn placed(failure: Failure, query: Option<&str>, statement: usize) -> Failure {
+    match failure {
+        Failure::SqlError(error) if error.position.is_none() => {
+            let position = query.and_then(|query| error_positions::of(query, statement, &error));
+            Failure::SqlError(error.with_position(position))
+        }
+        other => other,
+    }
+}
+
 fn no_such_portal(name: &str) -> SqlError {
     SqlError::error("34000", format!("portal \"{name}\" does not exist"))
 }
@@ -440,6 +489,7 @@ async fn send_copy(
     let fields = describe_columns(session, columns, &format)?;
     let names: Vec<_> = fields.iter().map(|field| field.name().to_owned()).collect();
     let code = i16::from(copy.is_binary());
+    let encoding = copy.encoding(session.encoding.get());
     // A result has 1,664 columns at most.
     let response = CopyOutResponse::new(code as i8, names.len() as i16, vec![code; names.len()]);
     outbox.put(Message::CopyOutResponse(response))?;
@@ -448,7 +498,7 @@ async fn send_copy(
     if header.is_none()
         && let Some(bytes) = copy.begin(&names)
     {
-        outbox.put(Message::CopyData(CopyData::new(bytes)))?;
+        outbox.put(Message::CopyData(CopyData::new(encoding.of_utf8(&bytes)?.into_owned().into())))?;
     }
     let mut after_header = |bytes: Bytes| match header.take() {
         Some(header) => Bytes::from([header, bytes].concat()),
@@ -464,7 +514,13 @@ async fn send_copy(
         let Some(batch) = batch else { break };
         sent += batch.num_rows();
         for row in column::encode(&fields, &batch, &session.objects)? {
-            outbox.put(Message::CopyData(CopyData::new(after_header(copy.row(row?, &names)?))))?;
+            let row = copy.row(if copy.is_binary() { encoding.write_row(row?, &fields)? } else { row? }, &names)?;
+            let row = if copy.is_binary() || !encoding.converts() {
+                row
+            } else {
+                encoding.of_utf8(&row)?.into_owned().into()
+            };
+            outbox.put(Message::CopyData(CopyData::new(after_header(row))))?;
             if outbox.is_full() {
                 outbox.flush().await?;
             }
@@ -558,6 +614,7 @@ async fn send_rows(
     most: usize,
 ) -> Result<(usize, bool), Failure> {
     let mut sent = 0;
+    let encoding = session.encoding.get();
     let reports_progress = session.settings().reports_progress();
     while sent < most {
         let batch = match rows.next_now(most - sent) {
@@ -567,7 +624,7 @@ async fn send_rows(
         let Some(batch) = batch else { return Ok((sent, true)) };
         sent += batch.num_rows();
         for row in column::encode(fields, &batch, &session.objects)? {
-            outbox.put(Message::DataRow(row?))?;
+            outbox.put(Message::DataRow(encoding.write_row(row?, fields)?))?;
             if outbox.is_full() {
                 outbox.flush().await?;
             }

@@ -20,6 +20,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 
+use crate::wire::encodings::SharedEncoding;
 use crate::wire::error_response::{Failure, SqlError};
 use crate::wire::layout::is_well_formed;
 
@@ -85,7 +86,9 @@ impl AsyncWrite for Tcp {
 /// Splits a connection, so that a hang-up is seen while rows are written. `tcp` is the connection that carries it.
 pub(crate) fn split(socket: Box<dyn Socket>, tcp: Option<Arc<TcpStream>>) -> (Inbox, Outbox) {
     let (reader, writer) = tokio::io::split(socket);
-    (Inbox { reader, buffer: BytesMut::new(), tcp }, Outbox { writer, buffer: BytesMut::with_capacity(FLUSH_AT) })
+    let encoding = SharedEncoding::default();
+    let inbox = Inbox { reader, buffer: BytesMut::new(), tcp, encoding: encoding.clone(), unreadable: None };
+    (inbox, Outbox { writer, buffer: BytesMut::with_capacity(FLUSH_AT), encoding })
 }
 
 /// Messages of the client.
@@ -93,6 +96,9 @@ pub(crate) struct Inbox {
     reader: ReadHalf<Box<dyn Socket>>,
     buffer: BytesMut,
     tcp: Option<Arc<TcpStream>>,
+    pub(crate) encoding: SharedEncoding,
+    /// The error of a text in the last message that cannot be converted.
+    pub(crate) unreadable: Option<SqlError>,
 }
 
 impl Inbox {
@@ -112,7 +118,10 @@ impl Inbox {
     /// Returns the next message of an authenticated client.
     pub(crate) async fn message(&mut self) -> Result<Option<PgWireFrontendMessage>, Failure> {
         match self.packet(LARGEST_PACKET).await? {
-            Some(packet) => Ok(Some(decode(packet)?)),
+            Some(mut packet) => {
+                self.unreadable = self.encoding.get().read_message(&mut packet).err();
+                Ok(Some(decode(packet)?))
+            }
             None => Ok(None),
         }
     }
@@ -173,6 +182,7 @@ fn decode(mut packet: BytesMut) -> Result<PgWireFrontendMessage, SqlError> {
 pub(crate) struct Outbox {
     writer: WriteHalf<Box<dyn Socket>>,
     buffer: BytesMut,
+    pub(crate) encoding: SharedEncoding,
 }
 
 impl Outbox {
@@ -182,7 +192,8 @@ impl Outbox {
         message.encode(&mut self.buffer).map_err(|error| {
             self.buffer.truncate(start);
             SqlError::error("54000", error.to_string())
-        })
+        })?;
+        self.encoding.get().write_message(&mut self.buffer, start).inspect_err(|_| self.buffer.truncate(start))
     }
 
     /// Returns true if the output should be passed to the socket.

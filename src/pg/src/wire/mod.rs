@@ -3,6 +3,7 @@
 pub(crate) mod activity;
 pub(crate) mod connection;
 pub(crate) mod connection_slots;
+pub(crate) mod encodings;
 pub(crate) mod error_response;
 pub(crate) mod framing;
 pub(crate) mod interrupt;

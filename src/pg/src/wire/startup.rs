@@ -33,6 +33,9 @@ const PROTOCOL_3_0: i32 = 3 << 16;
 const SCRAM: &str = "SCRAM-SHA-256";
 const SCRAM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
+/// The database that PostgreSQL has from the beginning.
+const DATABASE: &str = "postgres";
+
 /// The user of every connection to a server without a password file.
 pub(crate) const SUPERUSER: &str = "neuroql";
 
@@ -194,7 +197,11 @@ impl StartupContext {
         let connecting = Connecting { user, database, address: peer.address.ip(), is_encrypted, certificate };
         let login = self.base.permissions.hosts.check(connecting);
         let login = login.map_err(|error| SqlError::from(error).into_fatal())?;
+        let own_name = user;
         let user = self.authenticate(inbox, outbox, peer, login, user).await?;
+        if database != own_name && !self.has_database(database) {
+            return Err(SqlError::fatal("3D000", format!("database \"{database}\" does not exist")).into());
+        }
         let slot = self.slots.take(&user)?;
 
         let registration = self.base.registry().register(&user, peer.address);
@@ -210,6 +217,13 @@ impl StartupContext {
         }
         outbox.put(Message::BackendKeyData(BackendKeyData::new(pid, SecretKey::I32(secret))))?;
         Ok((session, InterruptHandler::new(registration, self.phase.clone()), slot))
+    }
+
+    /// Returns true if clients may give the database this name, beside the one of their user: the catalogs, what host rules name,
+    /// and the database that many tools connect to first.
+    fn has_database(&self, name: &str) -> bool {
+        let catalogs = self.base.catalogs();
+        name == DATABASE || catalogs.catalog(name).is_some() || self.base.permissions.hosts.name_database(name)
     }
 
     async fn authenticate(
@@ -299,12 +313,16 @@ async fn encrypted_socket(mut stream: TlsStream<Tcp>) -> Opened {
 /// Returns the connection of a client that may come in; tells another why not.
 async fn let_in(
     admitted: Result<(Session, InterruptHandler, ConnectionSlot), Failure>,
-    inbox: Inbox,
+    mut inbox: Inbox,
     mut outbox: Outbox,
     peer: impl std::fmt::Display,
 ) -> Option<Connection> {
     match admitted {
-        Ok((session, interrupts, slot)) => Some(Connection { inbox, outbox, session, interrupts, _slot: slot }),
+        Ok((session, interrupts, slot)) => {
+            inbox.encoding = session.encoding.clone();
+            outbox.encoding = session.encoding.clone();
+            Some(Connection { inbox, outbox, session, interrupts, _slot: slot })
+        }
         Err(Failure::Disconnected) => None,
         Err(Failure::SqlError(error)) => {
             tracing::info!(%peer, sqlstate = %error.sqlstate, "refused: {}", error.message);

@@ -28,6 +28,40 @@ impl Answer {
         Some(String::from_utf8_lossy(&body[6..6 + length]).into_owned())
     }
 
+    /// Returns the bytes of the first column of the first row.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        let (_, body) = self.0.iter().find(|(kind, _)| *kind == b'D')?;
+        let length = usize::try_from(i32::from_be_bytes(body[2..6].try_into().unwrap())).ok()?;
+        Some(body[6..6 + length].to_vec())
+    }
+
+    /// Returns the name of the first column.
+    pub fn column_name(&self) -> Option<Vec<u8>> {
+        let (_, body) = self.0.iter().find(|(kind, _)| *kind == b'T')?;
+        body[2..].split(|byte| *byte == 0).next().map(<[u8]>::to_vec)
+    }
+
+    /// Returns the message of the error.
+    pub fn message(&self) -> Option<Vec<u8>> {
+        let (_, body) = self.0.iter().find(|(kind, _)| *kind == b'E')?;
+        body.split(|byte| *byte == 0).find(|field| field.first() == Some(&b'M')).map(|field| field[1..].to_vec())
+    }
+
+    /// Returns the data of a copy.
+    pub fn copied(&self) -> Vec<u8> {
+        self.0.iter().filter(|(kind, _)| *kind == b'd').flat_map(|(_, body)| body.clone()).collect()
+    }
+
+    /// Returns sender, channel and payload of the notifications.
+    pub fn notifications(&self) -> Vec<(String, String, String)> {
+        let read = |body: &Vec<u8>| {
+            let sender = i32::from_be_bytes(body[..4].try_into().unwrap()).to_string();
+            let mut texts = body[4..].split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
+            (sender, texts.next().unwrap(), texts.next().unwrap())
+        };
+        self.0.iter().filter(|(kind, _)| *kind == b'A').map(|(_, body)| read(body)).collect()
+    }
+
     /// Returns the type of the first column.
     pub fn column_type(&self) -> Option<u32> {
         let (_, body) = self.0.iter().find(|(kind, _)| *kind == b'T')?;
@@ -111,6 +145,12 @@ impl Raw {
     /// Sends a query.
     pub fn send_query(&mut self, query: &str) {
         self.send(&message(b'Q', format!("{query}\0").as_bytes()));
+    }
+
+    /// Sends a query of any bytes and reads the answer.
+    pub fn query_bytes(&mut self, query: &[u8]) -> Answer {
+        self.send(&message(b'Q', &[query, b"\0"].concat()));
+        self.read_until(b'Z')
     }
 
     /// Sends a query through the extended protocol.

@@ -19,9 +19,9 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
-use crate::catalog::STAT_ACTIVITY;
 use crate::catalog::columns::COLUMNS;
 use crate::catalog::keys::INFORMATION_SCHEMA;
+use crate::catalog::{STAT_ACTIVITY, session_tables};
 use crate::sql::column_names::{fold, item_name};
 use crate::sql::rewrite::object_casts;
 use crate::sql::rewrite::{array_of, call, cast, is_named};
@@ -423,8 +423,9 @@ fn null(data_type: DataType) -> Expr {
 fn qualify_own(query: &mut Query, scope: &Scope) {
     let _ = visit_relations_mut(query, |name| {
         if let [table] = name.0.as_slice()
-            && table.as_ident().is_some_and(|table| fold(table) == STAT_ACTIVITY)
-            && !scope.contains_key(STAT_ACTIVITY)
+            && let Some(table) = table.as_ident().map(fold)
+            && is_own_table(&table)
+            && !scope.contains_key(&table)
         {
             name.0.insert(0, ObjectNamePart::Identifier(Ident::new("pg_catalog")));
         }
@@ -497,7 +498,12 @@ fn item_of_vector(root: &Expr, access_chain: &[AccessExpr]) -> Option<(Expr, Exp
 
 /// Returns true for a table of pg_catalog, which is found without its schema.
 fn is_catalog_table(name: &str) -> bool {
-    name == STAT_ACTIVITY || PG_CATALOG_TABLES.contains(&name)
+    is_own_table(name) || PG_CATALOG_TABLES.contains(&name)
+}
+
+/// Returns true for a table of pg_catalog that pg-catalog does not know.
+fn is_own_table(name: &str) -> bool {
+    name == STAT_ACTIVITY || session_tables::NAMES.contains(&name)
 }
 
 #[cfg(test)]

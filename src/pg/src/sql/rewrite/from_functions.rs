@@ -11,9 +11,9 @@ use std::sync::LazyLock;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
-    ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
-    TableFunctionArgs, VisitMut, VisitorMut, visit_expressions,
+    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    GroupByExpr, Ident, ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableAliasColumnDef,
+    TableFactor, TableFunctionArgs, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, visit_expressions,
 };
 use neuroql::table_function_documentation;
 
@@ -23,6 +23,9 @@ use crate::wire::error_response::SqlError;
 
 /// Table functions of the planner with one column.
 const SERIES: [&str; 2] = ["generate_series", "range"];
+
+/// The function of the channels that a session listens to.
+pub(crate) const CHANNELS: &str = "pg_listening_channels";
 
 /// Functions that have rows in PostgreSQL and are values here.
 const SETS: [&str; 2] = ["_pg_expandarray", "pg_partition_ancestors"];
@@ -65,7 +68,7 @@ impl VisitorMut for NameColumns {
     type Break = ();
 
     fn post_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
-        if let Some(unnested) = unnested(table) {
+        if let Some(unnested) = unnested(table).or_else(|| series_of_parameters(table)).or_else(|| channels(table)) {
             *table = unnested;
         }
         match table {
@@ -181,6 +184,66 @@ fn unnested(table: &TableFactor) -> Option<TableFactor> {
     })
 }
 
+/// Returns `generate_series(1, $1)` as the rows of an array: the planner's table of a series has constant bounds.
+fn series_of_parameters(table: &TableFactor) -> Option<TableFactor> {
+    let (name, arguments, alias) = call(table)?;
+    if name_of(name)? != "generate_series" {
+        return None;
+    }
+    let mut has_parameters = false;
+    let bounds = arguments.iter().map(|argument| {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(bound)) = argument else { return None };
+        match bound {
+            Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => {
+                has_parameters = true;
+                let bigint = DataType::BigInt(None);
+                let (kind, expr) = (CastKind::DoubleColon, Box::new(bound.clone()));
+                Some(Expr::Cast { kind, expr, data_type: bigint, array: false, format: None })
+            }
+            Expr::Cast { expr, data_type, .. } if is_parameter(expr) && is_integer(data_type) => {
+                has_parameters = true;
+                Some(bound.clone())
+            }
+            Expr::Value(ValueWithSpan { value: Value::Number(..), .. }) => Some(bound.clone()),
+            Expr::UnaryOp { op: UnaryOperator::Minus, expr } if is_number(expr) => Some(bound.clone()),
+            _ => None,
+        }
+    });
+    let bounds = bounds.collect::<Option<Vec<_>>>().filter(|_| has_parameters)?;
+    let rows = rewrite::call("unnest", vec![rewrite::call("generate_series", bounds)]);
+    let mut alias = alias.cloned();
+    name_column(&mut alias, "generate_series");
+    Some(TableFactor::Derived { lateral: false, subquery: Box::new(query(rows)), alias, sample: None })
+}
+
+/// Returns `pg_listening_channels()` as the rows of the array that it is here.
+fn channels(table: &TableFactor) -> Option<TableFactor> {
+    let (name, arguments, alias) = call(table)?;
+    if name_of(name)? != CHANNELS || !arguments.is_empty() {
+        return None;
+    }
+    let rows = rewrite::call("unnest", vec![rewrite::call(CHANNELS, Vec::new())]);
+    let mut alias = alias.cloned();
+    name_column(&mut alias, CHANNELS);
+    Some(TableFactor::Derived { lateral: false, subquery: Box::new(query(rows)), alias, sample: None })
+}
+
+fn is_parameter(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }))
+}
+
+fn is_number(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(ValueWithSpan { value: Value::Number(..), .. }))
+}
+
+fn is_integer(data_type: &DataType) -> bool {
+    use DataType::{BigInt, Int, Int2, Int4, Int8, Integer, SmallInt};
+    matches!(
+        data_type,
+        BigInt(None) | Int(None) | Int2(None) | Int4(None) | Int8(None) | Integer(None) | SmallInt(None)
+    )
+}
+
 /// Writes `ARRAY[a, b]` of columns as a call: the planner knows no columns of other tables between the brackets.
 fn call_of_columns(array: &mut Expr) {
     if let Expr::Array(literal) = array
@@ -289,6 +352,10 @@ mod tests {
         for (written, read) in [
             ("SELECT g FROM generate_series(1, 2) AS g", "SELECT g FROM generate_series(1, 2) AS g (g)"),
             ("SELECT \"G\" FROM range(1, 2) \"G\"", "SELECT \"G\" FROM range(1, 2) \"G\" (\"G\")"),
+            (
+                "SELECT i FROM generate_series(1, $1) AS i",
+                "SELECT i FROM (SELECT unnest(generate_series(1, $1::BIGINT))) AS i (i)",
+            ),
             ("SELECT x FROM generate_series(1, 2) AS g(x)", "SELECT x FROM generate_series(1, 2) AS g (x)"),
             (
                 "SELECT 1 FROM pg_catalog.GENERATE_SERIES(1, 2)",

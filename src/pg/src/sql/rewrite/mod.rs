@@ -4,6 +4,7 @@ pub(crate) mod catalog_queries;
 pub(crate) mod from_functions;
 pub(crate) mod inserts;
 pub(crate) mod integers;
+pub(crate) mod interval_arguments;
 pub(crate) mod intervals;
 pub(crate) mod join_using;
 pub(crate) mod literal_casts;

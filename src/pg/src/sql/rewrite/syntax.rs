@@ -13,7 +13,8 @@ use datafusion::sql::sqlparser::ast::{
 
 use neuroql_access::TEMPORARY;
 
-use crate::sql::rewrite::{call, cast, is_named, windows};
+use crate::sql::rewrite::from_functions::CHANNELS;
+use crate::sql::rewrite::{call, cast, interval_arguments, is_named, windows};
 use crate::sql::unsupported;
 use crate::wire::error_response::SqlError;
 
@@ -157,6 +158,7 @@ impl VisitorMut for RewriteSyntax {
             Expr::Function(function) if AGGREGATES.iter().any(|name| is_named(function, name)) => {
                 distinct_in_order(function)
             }
+            Expr::Function(function) if is_named(function, "make_interval") => interval_arguments::complete(function),
             Expr::Function(function) if is_named(function, "every") => {
                 function.name = ObjectName::from(vec![Ident::new("bool_and")]);
             }
@@ -297,12 +299,24 @@ fn by_name(key: &mut Expr, outputs: &[SelectItem]) {
 /// Unnests `SELECT generate_series(…)`, which has a row for each number: the planner's function is an array of them.
 fn series(select: &mut Select) {
     for output in &mut select.projection {
-        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = output
-            && matches!(expr, Expr::Function(function) if is_named(function, "generate_series"))
-        {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = output {
+            unnest_series(expr);
+        }
+    }
+}
+
+fn unnest_series(expr: &mut Expr) {
+    match expr {
+        Expr::Function(function) if is_named(function, "generate_series") || is_named(function, CHANNELS) => {
             let series = std::mem::replace(expr, Expr::value(Value::Null));
             *expr = call("unnest", vec![series]);
         }
+        Expr::Cast { expr, .. } | Expr::Nested(expr) | Expr::UnaryOp { expr, .. } => unnest_series(expr),
+        Expr::BinaryOp { left, right, .. } => {
+            unnest_series(left);
+            unnest_series(right);
+        }
+        _ => {}
     }
 }
 
@@ -331,6 +345,7 @@ mod tests {
                 "SELECT DISTINCT ON (a + 1) a + 1 AS x, b FROM t ORDER BY a + 1, b DESC",
             ),
             ("SELECT generate_series(1, 3), f(x)", "SELECT unnest(generate_series(1, 3)), f(x)"),
+            ("SELECT generate_series(1, 3)::INT * 2", "SELECT unnest(generate_series(1, 3))::INT * 2"),
             ("SELECT (mod(a, -b)) * 2", "SELECT (((a) % (-b))) * 2"),
             ("SELECT x AT TIME ZONE 'UTC'", "SELECT timezone('UTC', x)"),
             ("SELECT ~ a", "SELECT ((a) # (-1))"),

@@ -1,0 +1,46 @@
+//! `coalesce` of arrays and texts: `coalesce(names, '{}')`.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::error::Result;
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
+
+/// `coalesce`, among whose arguments a text beside an array is an array; rules refuse those that are no constants.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Coalesce {
+    function: Arc<ScalarUDF>,
+}
+
+impl Coalesce {
+    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
+        ScalarUDF::from(Self { function })
+    }
+}
+
+impl ScalarUDFImpl for Coalesce {
+    delegate!(name, aliases, signature, return_type, return_field_from_args, documentation, is_strict, simplify);
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let array = types.iter().find(|it| matches!(it, DataType::List(_)));
+        match array.filter(|_| types.iter().any(DataType::is_string)) {
+            Some(array) => {
+                let other = |it: &DataType| it.is_string() || it.is_null();
+                Ok(types.iter().map(|it| if other(it) { array.clone() } else { it.clone() }).collect())
+            }
+            None => self.function.coerce_types(types),
+        }
+    }
+
+    fn conditional_arguments<'a>(&self, args: &'a [Expr]) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
+        self.function.conditional_arguments(args)
+    }
+
+    fn short_circuits(&self) -> bool {
+        self.function.short_circuits()
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        self.function.invoke_with_args(args)
+    }
+}
