@@ -3,6 +3,7 @@
 pub(crate) mod backends;
 pub(crate) mod changed_catalogs;
 pub(crate) mod columns;
+mod expressions;
 pub(crate) mod functions;
 pub(crate) mod keys;
 pub(crate) mod notify_functions;
@@ -14,9 +15,10 @@ pub(crate) mod server_catalogs;
 pub(crate) mod session_tables;
 mod settings_table;
 mod stat_activity;
+pub(crate) mod table_notes;
 pub(crate) mod value_functions;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -46,7 +48,7 @@ use datafusion_postgres::pgwire::api::Type;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::catalog::columns::COLUMNS;
-use crate::catalog::keys::Relation;
+use crate::catalog::keys::{INDEX_LIST, Relation};
 use crate::catalog::objects::{Functions, Snapshot};
 use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::catalog::session_tables::SessionTable;
@@ -56,7 +58,6 @@ use crate::decode;
 use crate::encode::column;
 use crate::encode::modifiers;
 use crate::wire::interrupt::ConnectionRegistry;
-use neuroql::{column_comment, table_comment};
 use neuroql_access::Users;
 
 /// Name of the table of connections, which pg-catalog does not have.
@@ -104,6 +105,8 @@ pub(crate) fn over(
     Some(Arc::new(PgCatalog { inner, catalogs, tables, roles, functions, offered, activity }))
 }
 
+const COMMENTS_OF_RELATIONS: &str = "SELECT objoid, classoid, objsubid, description FROM pg_catalog.relation_comments";
+
 /// Returns the objects that exist now, without the search path.
 pub(crate) async fn snapshot(context: &SessionContext) -> Result<Snapshot> {
     let rows = |query: &'static str| async move { context.sql(query).await?.collect().await };
@@ -124,35 +127,24 @@ pub(crate) async fn snapshot(context: &SessionContext) -> Result<Snapshot> {
         }
         Ok(all)
     };
-    snapshot.comments = comments(context, &snapshot.classes).await?;
+    let constraints = snapshot.classes.iter().find(|(schema, name, _)| schema == PG_CATALOG && name == "pg_constraint");
+    let constraints = constraints.map(|(_, _, number)| *number);
+    for batch in rows(COMMENTS_OF_RELATIONS).await? {
+        let number = |place: usize, row: usize| batch.column(place).as_primitive::<Int32Type>().value(row);
+        let texts = as_string_array(batch.column(3))?;
+        for row in 0..batch.num_rows() {
+            let (object, text): (i32, Arc<str>) = (number(0, row), texts.value(row).into());
+            match Some(number(1, row)) == constraints {
+                true => snapshot.constraint_comments.insert(object, text),
+                false => snapshot.comments.insert((object, number(2, row)), text),
+            };
+        }
+    }
     snapshot.definitions = keys::definitions(context).await?;
     snapshot.schemas = named(rows("SELECT nspname, oid FROM pg_catalog.pg_namespace").await?)?;
     snapshot.roles = named(rows("SELECT rolname, oid FROM pg_catalog.pg_roles").await?)?;
     snapshot.types = named(rows("SELECT typname, oid FROM pg_catalog.pg_type").await?)?;
     Ok(snapshot)
-}
-
-/// Returns the comments on neuroql's tables and their columns.
-async fn comments(
-    context: &SessionContext,
-    classes: &[(String, String, i32)],
-) -> Result<HashMap<(i32, i32), &'static str>> {
-    let mut comments = HashMap::new();
-    let name = context.state().config_options().catalog.default_catalog.clone();
-    let Some(catalog) = context.catalog(&name) else { return Ok(comments) };
-    for (schema, table, oid) in classes {
-        if matches!(&schema[..], "pg_catalog" | "information_schema") {
-            continue;
-        }
-        let Some(schema) = catalog.schema(schema) else { continue };
-        let Some(table) = schema.table(table).await? else { continue };
-        let Some(comment) = table_comment(table.as_ref()) else { continue };
-        comments.insert((*oid, 0), comment);
-        for (number, field) in (1..).zip(table.schema().fields()) {
-            comments.extend(column_comment(table.as_ref(), field.name()).map(|comment| ((*oid, number), comment)));
-        }
-    }
-    Ok(comments)
 }
 
 #[derive(Debug, Clone)]
@@ -280,13 +272,15 @@ async fn schema_number(mut namespaces: SendableRecordBatchStream, name: &str) ->
 impl SchemaProvider for PgCatalog {
     fn table_names(&self) -> Vec<String> {
         let mut names = self.inner.table_names();
-        names.push(STAT_ACTIVITY.into());
+        names.extend([STAT_ACTIVITY, INDEX_LIST].map(str::to_owned));
         names.extend(session_tables::NAMES.map(String::from));
         names
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        name == STAT_ACTIVITY || session_tables::NAMES.contains(&name) || self.inner.table_exist(name)
+        matches!(name, STAT_ACTIVITY | INDEX_LIST)
+            || session_tables::NAMES.contains(&name)
+            || self.inner.table_exist(name)
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -336,6 +330,22 @@ impl SchemaProvider for PgCatalog {
                 }
                 _ => self.inner.table(name).await,
             },
+            "pg_description" => match self.inner.build_table_by_name(name)? {
+                Some(PgCatalogTable::Static(table)) => {
+                    let fields: Vec<_> = table.schema().fields().iter().map(with_oid).collect();
+                    let schema = SchemaRef::new(Schema::new(fields));
+                    let inner = StaticRows { schema: Arc::clone(&schema), batches: table.data().to_vec() };
+                    self.with_keys(Relation::Comments, schema, Some(Arc::new(inner)))
+                }
+                _ => self.inner.table(name).await,
+            },
+            "pg_views" | "pg_matviews" => match self.inner.table(name).await? {
+                Some(inner) => {
+                    let relation = if name == "pg_views" { Relation::Views } else { Relation::MaterializedViews };
+                    self.with_keys(relation, inner.schema(), None)
+                }
+                None => Ok(None),
+            },
             "pg_settings" => {
                 let rows = Arc::new(SettingsTable::new());
                 Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(rows.schema()), vec![rows])?)))
@@ -360,6 +370,25 @@ impl SchemaProvider for PgCatalog {
 
 fn streaming(table: SessionTable) -> Result<Arc<dyn TableProvider>> {
     Ok(Arc::new(StreamingTable::try_new(Arc::clone(table.table_schema()), vec![Arc::new(table)])?))
+}
+
+/// The rows of a table that does not change.
+#[derive(Debug)]
+struct StaticRows {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+}
+
+impl PartitionStream for StaticRows {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let batches = self.batches.clone().into_iter().map(move |batch| Ok(batch.with_schema(Arc::clone(&schema))?));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::iter(batches)))
+    }
 }
 
 /// Gives a column of numbers of relations, types and schemas the type `oid`, as in Postgres; pg-catalog has them of
@@ -483,7 +512,11 @@ fn with_arrays(schema: &Schema) -> Schema {
             "conpfeqop" | "conppeqop" | "conffeqop" | "conexclop" | "indcollation" | "indclass" => DataType::Int32,
             _ => return with_oid(field),
         };
-        Arc::new(Field::clone(field).with_data_type(DataType::new_list(item, true)))
+        let listed = Field::clone(field).with_data_type(DataType::new_list(item, true));
+        Arc::new(match field.name().as_str() {
+            "indkey" | "indoption" => listed.with_metadata(column::mark(&Type::INT2_VECTOR)),
+            _ => listed,
+        })
     });
     Schema::new(fields.collect::<Vec<_>>())
 }

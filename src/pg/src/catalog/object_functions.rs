@@ -14,6 +14,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
+use crate::catalog::keys;
 use crate::catalog::objects::{ObjectKind, Objects};
 use crate::encode::column;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
@@ -53,6 +54,7 @@ pub(crate) fn register(context: &SessionContext, objects: &Arc<Objects>) {
         ("col_description", ObjectText::ColumnComment, 2),
         ("pg_get_indexdef", ObjectText::Definition, 3),
         ("pg_get_constraintdef", ObjectText::Definition, 3),
+        ("pg_get_viewdef", ObjectText::View, 2),
     ] {
         let forms = (1..=most).map(TypeSignature::Any).collect();
         let signature = Signature::one_of(forms, Volatility::Stable);
@@ -152,6 +154,8 @@ enum ObjectText {
     ColumnComment,
     /// Statements that define keys: `pg_get_indexdef(oid [, column, pretty])`, `pg_get_constraintdef(oid [, pretty])`.
     Definition,
+    /// Queries of views: `pg_get_viewdef(oid or name [, pretty])`.
+    View,
 }
 
 impl ObjectText {
@@ -159,7 +163,10 @@ impl ObjectText {
         let column = |index: usize, data_type: &DataType| -> Result<ArrayRef> {
             Ok(cast(&args.args[index].to_array(args.number_rows)?, data_type)?)
         };
-        let oids = column(0, &DataType::Int32)?;
+        let oids = match self {
+            Self::View => objects_named(objects, &column(0, &args.args[0].data_type())?)?,
+            _ => column(0, &DataType::Int32)?,
+        };
         let oids = oids.as_primitive::<Int32Type>();
         Ok(match (self, args.args.len()) {
             (Self::ColumnComment, 2) => {
@@ -172,24 +179,48 @@ impl ObjectText {
                     2 => column(1, &DataType::Utf8)?,
                     _ => new_null_array(&DataType::Utf8, args.number_rows),
                 };
-                let describe = |(oid, catalog): (Option<i32>, Option<&str>)| match catalog {
-                    Some("pg_class") => objects.comment(oid?, 0),
-                    Some("pg_proc") => objects.description(oid?),
-                    None => objects.comment(oid?, 0).or_else(|| objects.description(oid?)),
-                    Some(_) => None,
+                let describe = |(oid, catalog): (Option<i32>, Option<&str>)| -> Option<Arc<str>> {
+                    let (class, constraint) = (|| objects.comment(oid?, 0), || objects.constraint_comment(oid?));
+                    let function = || objects.description(oid?).map(Arc::from);
+                    match catalog {
+                        Some("pg_class") => class(),
+                        Some("pg_constraint") => constraint(),
+                        Some("pg_proc") => function(),
+                        None => class().or_else(constraint).or_else(function),
+                        Some(_) => None,
+                    }
                 };
                 oids.iter().zip(catalogs.as_string::<i32>()).map(describe).collect()
             }
+            (Self::View, _) => oids.iter().map(|oid| objects.definition(oid?, keys::VIEW)).collect(),
             (Self::Definition, given) => {
                 let columns = match given {
                     3 => column(1, &DataType::Int32)?,
                     _ => Arc::new(Int32Array::from(vec![0; args.number_rows])),
                 };
                 let columns = columns.as_primitive::<Int32Type>();
-                oids.iter().zip(columns).map(|(oid, column)| objects.definition(oid?, column?)).collect()
+                let definition = |(oid, column): (Option<i32>, Option<i32>)| {
+                    let (oid, column) = (oid?, column?);
+                    // An index has no text for columns that it does not have.
+                    let missing = || objects.definition(oid, 0).map(|_| String::new());
+                    objects.definition(oid, column).or_else(missing)
+                };
+                oids.iter().zip(columns).map(definition).collect()
             }
         })
     }
+}
+
+/// Returns the numbers of relations, which may be given by their names.
+fn objects_named(objects: &Objects, given: &ArrayRef) -> Result<ArrayRef> {
+    if !matches!(given.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+        return Ok(cast(given, &DataType::Int32)?);
+    }
+    let failed = |error: SqlError| DataFusionError::External(Box::new(ExternalSqlError(error)));
+    let names = cast(given, &DataType::Utf8)?;
+    let number = |name: Option<&str>| name.map(|name| objects.number(ObjectKind::Class, name).map_err(failed));
+    let numbers = names.as_string::<i32>().iter().map(|name| number(name).transpose());
+    Ok(Arc::new(numbers.collect::<Result<Int32Array>>()?))
 }
 
 /// A function of the numbers of objects, which returns a text about each.

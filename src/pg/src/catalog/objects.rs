@@ -129,8 +129,9 @@ pub(crate) struct Snapshot {
     /// Schemas in which names without a schema are looked up.
     pub(crate) path: Vec<String>,
     /// Comments on relations and their columns, by the number of the relation and that of the column, 0 for the relation.
-    pub(crate) comments: HashMap<(i32, i32), &'static str>,
-    /// Definitions of constraints and indexes, by their number and that of an index's column, 0 for the whole.
+    pub(crate) comments: HashMap<(i32, i32), Arc<str>>,
+    pub(crate) constraint_comments: HashMap<i32, Arc<str>>,
+    /// Definitions of constraints, indexes and views, by their number and that of an index's column, 0 for the whole.
     pub(crate) definitions: HashMap<(i32, i32), String>,
 }
 
@@ -147,8 +148,13 @@ impl Objects {
     }
 
     /// Returns the comment on a relation (column 0), or on a column of it.
-    pub(crate) fn comment(&self, class: i32, column: i32) -> Option<&'static str> {
-        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).comments.get(&(class, column)).copied()
+    pub(crate) fn comment(&self, class: i32, column: i32) -> Option<Arc<str>> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).comments.get(&(class, column)).cloned()
+    }
+
+    /// Returns the comment on a constraint.
+    pub(crate) fn constraint_comment(&self, constraint: i32) -> Option<Arc<str>> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).constraint_comments.get(&constraint).cloned()
     }
 
     /// Returns what defines a constraint or an index (column 0), or a column of an index.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, Int32Type, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{
+    DataType, Decimal128Type, DecimalType, Field, Int16Type, Int32Type, Schema, SchemaRef,
+};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
@@ -128,7 +130,8 @@ fn size_of(kind: &Type) -> i16 {
 }
 
 /// Types of Postgres whose values are kept as text or as numbers here.
-const MARKED: [Type; 21] = [
+const MARKED: [Type; 22] = [
+    Type::INT2_VECTOR,
     Type::VOID,
     Type::UUID_ARRAY,
     Type::JSON_ARRAY,
@@ -264,6 +267,7 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
                 .or_else(|| datetime::spell(column, field.format_options()))
                 .or_else(|| record::spell(column, field.format_options()))
                 .or_else(named)
+                .or_else(|| vector(column, field.datatype()))
                 .or_else(|| decimals(column))
         });
         let texts = spelt.as_ref().or(converted.as_ref()).unwrap_or(column);
@@ -304,6 +308,17 @@ fn names_of(column: &ArrayRef, kind: &Type, objects: &Objects) -> Option<ArrayRe
     let numbers = column.as_primitive_opt::<Int32Type>()?;
     let name = |number: Option<i32>| number.map(|number| objects.name(kind, number));
     Some(Arc::new(numbers.iter().map(name).collect::<StringArray>()))
+}
+
+/// Writes the values of `int2vector`, which are numbers with blanks between them.
+fn vector(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
+    let lists = column.as_list_opt::<i32>().filter(|_| *kind == Type::INT2_VECTOR)?;
+    lists.values().as_primitive_opt::<Int16Type>()?;
+    let text = |list: ArrayRef| {
+        let numbers = list.as_primitive::<Int16Type>().values().iter().map(ToString::to_string);
+        numbers.collect::<Vec<_>>().join(" ")
+    };
+    Some(Arc::new(lists.iter().map(|list| list.map(text)).collect::<StringArray>()))
 }
 
 /// Number of digits of decimals that arrow-pg writes.

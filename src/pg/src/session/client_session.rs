@@ -25,6 +25,7 @@ use crate::catalog::object_functions;
 use crate::catalog::objects::Objects;
 use crate::catalog::session_tables::{ListedCursor, ListedStatement, SessionLists};
 use crate::catalog::{notify_functions, value_functions};
+use crate::session::on_commit::OnCommitTables;
 use crate::session::result_stream::isolated;
 use crate::session::server_state::ServerState;
 use crate::session::settings::{REPORTED, Settings, Timeouts};
@@ -41,6 +42,7 @@ pub(crate) struct Session {
     pub(crate) base: Arc<ServerState>,
     pub(crate) context: SessionContext,
     pub(super) temporary: TemporaryTables,
+    pub(super) on_commit: OnCommitTables,
     pub(crate) user: User,
     pub(crate) client: SocketAddr,
     /// Encoding of the client's texts.
@@ -116,6 +118,7 @@ impl Session {
             base,
             context,
             temporary,
+            on_commit: OnCommitTables::default(),
             user,
             client,
             encoding: SharedEncoding::default(),
@@ -144,7 +147,9 @@ impl Session {
     /// holds tables does not wait, because others may wait for them.
     pub(crate) async fn take_place(&self, prepared: &PreparedStatement) -> Option<OwnedSemaphorePermit> {
         let statements = self.resources.statements.as_ref()?;
-        let executes = matches!(prepared.sql(), Some(ast::Statement::Execute { .. } | ast::Statement::Fetch { .. }));
+        use ast::Statement::{CreateIndex, Execute, Fetch, Vacuum};
+        // REFRESH is a VACUUM here.
+        let executes = matches!(prepared.sql(), Some(Execute { .. } | Fetch { .. } | CreateIndex(_) | Vacuum(_)));
         if self.transaction.holds_tables() || !(prepared.plan.is_some() || executes) {
             return None;
         }

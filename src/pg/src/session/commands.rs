@@ -9,7 +9,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{
-    CloseCursor, DataType, DollarQuotedString, Expr, FetchDirection, Ident, Statement, TransactionAccessMode,
+    CloseCursor, DataType, DollarQuotedString, Expr, FetchDirection, Ident, Set, Statement, TransactionAccessMode,
     TransactionMode, UnaryOperator, Value, ValueWithSpan,
 };
 use datafusion_postgres::pgwire::api::Type;
@@ -19,6 +19,7 @@ use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use crate::decode::date_order;
 use crate::encode::column::Columns;
 use crate::session::grants;
+use crate::session::objects;
 use crate::session::result_stream::{ResultRows, executed};
 use crate::session::scroll::{Movement, ScrollRows};
 use crate::session::set_show;
@@ -29,12 +30,16 @@ use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::ParsedStatement;
 use crate::sql::rewrite::catalog_queries;
 use crate::sql::rewrite::parameter_casts;
+use crate::sql::utility::Utility;
 use crate::wire::activity::now;
 use crate::wire::error_response::{Failure, SqlError, warning};
 
 /// Returns true if this module runs the statement.
 pub(crate) fn is_about_session(statement: &Statement) -> bool {
     use Statement::*;
+    if objects::runs(statement) {
+        return true;
+    }
     matches!(
         statement,
         Set(_)
@@ -76,6 +81,10 @@ pub(crate) async fn prepare(
         return Err(SqlError::error("XX000", "internal error: not a statement of the session"));
     };
     let columns = match statement.as_ref() {
+        statement if objects::runs(statement) => {
+            objects::check_prepared(session, statement).await?;
+            None
+        }
         Statement::Declare { stmts } => {
             let query = match stmts.as_slice() {
                 [one] if one.names.len() == 1 => one.for_query.clone(),
@@ -113,11 +122,19 @@ pub(crate) async fn run(
         return Ok(two_phase::run(session, two_phase)?);
     }
     match statement {
-        Statement::Set(set) => set_show::set(session, set).await,
+        _ if objects::runs(statement) => objects::run(session, statement, prepared).await,
+        Statement::Set(set) => {
+            let outcome = set_show::set(session, set).await?;
+            if let Set::SetTransaction { session: of_session, .. } = set {
+                set_deferrable(session, prepared, *of_session)?;
+            }
+            Ok(outcome)
+        }
         Statement::ShowVariable { variable } => Ok(set_show::show(session, variable)?),
         Statement::Reset(reset) => set_show::reset(session, &reset.reset).await,
         Statement::StartTransaction { modes, begin, .. } => {
             start_transaction(session, modes);
+            set_deferrable(session, prepared, false)?;
             Ok(Outcome::done(if *begin { "BEGIN" } else { "START TRANSACTION" }))
         }
         Statement::Commit { chain, .. } => Ok(end_transaction(session, true, *chain)),
@@ -242,6 +259,17 @@ fn start_transaction(session: &mut Session, modes: &[TransactionMode]) {
     for (name, value) in transaction_modes(modes) {
         session.settings().transaction_mode(name, value);
     }
+}
+
+/// Sets whether the transaction, or those of the session, are deferrable, which changes nothing else.
+fn set_deferrable(session: &Session, prepared: &PreparedStatement, of_session: bool) -> Result<(), SqlError> {
+    let Some(Utility::Deferrable(deferrable)) = prepared.parsed.utility else { return Ok(()) };
+    let value = if deferrable { "on" } else { "off" };
+    match of_session {
+        true => session.settings().set("default_transaction_deferrable", Some(value), false)?,
+        false => session.settings().transaction_mode("transaction_deferrable", value),
+    }
+    Ok(())
 }
 
 /// Returns settings of a transaction, and their values.

@@ -15,6 +15,7 @@ use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 
 use crate::catalog::keys;
 use crate::decode;
+use crate::session::objects::indexes;
 use crate::session::transaction::{of_partitions, partitions};
 use crate::wire::error_response::SqlError;
 
@@ -46,7 +47,7 @@ pub(crate) fn check(table: &dyn TableProvider, name: &str) -> Result<(), SqlErro
             return Err(SqlError::error("23505", message).with_hint(hint));
         }
     }
-    Ok(())
+    indexes::check(table, &batches)
 }
 
 /// Checks that the batches which a change has added to a table in memory are of the types of its columns. `before` are the
@@ -106,7 +107,7 @@ fn not_null(column: &str, table: &str) -> SqlError {
 }
 
 /// Returns true if no two rows without NULL are equal in these columns.
-fn are_unique(batches: &[RecordBatch], columns: &[usize]) -> Result<bool, SqlError> {
+pub(super) fn are_unique(batches: &[RecordBatch], columns: &[usize]) -> Result<bool, SqlError> {
     let Some(first) = batches.first() else { return Ok(true) };
     let fields = columns.iter().map(|column| SortField::new(first.column(*column).data_type().clone()));
     let converter = RowConverter::new(fields.collect()).map_err(datafusion::error::DataFusionError::from)?;

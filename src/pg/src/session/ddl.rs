@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::{ResolvedTableReference, TableReference};
-use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::logical_expr::{CreateView, DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, Value, ValueWithSpan, VisitMut, VisitorMut};
@@ -14,13 +14,21 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
 use crate::catalog::keys;
+use crate::catalog::table_notes::{self, TableNotes};
+use crate::session::objects::indexes;
 use crate::session::result_stream::isolated;
 use crate::session::{Outcome, Session};
+use crate::sql::utility;
 use crate::wire::error_response::{Failure, SqlError};
 
 impl Session {
     /// Makes the changes of the transaction last. Tables that are gone have no owner any more.
     pub(crate) fn commit(&mut self) {
+        match self.on_commit.commit(&self.temporary) {
+            Ok(false) => {}
+            Ok(true) => self.base.catalog_changed(),
+            Err(error) => tracing::error!(%error, "a temporary table was not dropped at the end of its transaction"),
+        }
         let gone = self.transaction.commit();
         let gone = gone.into_iter().filter(|name| self.context.table_exist(name.clone()).is_ok_and(|exists| !exists));
         forget_owners(&self.base.permissions.users, gone);
@@ -38,6 +46,7 @@ impl Session {
                 let held = self.base.hold_name(name).await;
                 // Another session may have created a table of this name meanwhile.
                 self.check(&plan).await?;
+                indexes::check_name(self, name).await?;
                 Some(held)
             }
             None => None,
@@ -65,23 +74,37 @@ impl Session {
         let (permissions, user, client) = (Arc::clone(&self.base.permissions), self.user.clone(), self.client);
         let (session, ddl) = (context.clone(), ddl.clone());
         let create = keyed_table(&ddl, statement).filter(|_| is_new).cloned();
+        let on_commit = create.as_ref().and_then(|create| create.on_commit.clone());
         let done = isolated(async move {
+            let kept = notes_of_replaced(&ddl, &session).await?;
             session.execute_logical_plan(plan).await?.collect().await?;
+            let mut made = None;
             if let (Some(create), DdlStatement::CreateMemoryTable(table)) = (create, &ddl) {
-                keys::keep_names(session.table_provider(table.name.clone()).await?.as_ref(), &create);
+                let provider = session.table_provider(table.name.clone()).await?;
+                keys::keep_names(provider.as_ref(), &create);
+                let schema = session.state_ref().read().config_options().catalog.default_schema.clone();
+                table_notes::created(&provider, &create, &schema);
+                made = Some((table.name.table().to_owned(), provider));
+            }
+            if let (Some(kept), DdlStatement::CreateView(view)) = (kept, &ddl) {
+                table_notes::replace(&session.table_provider(view.name.clone()).await?, Some(kept));
             }
             // Nothing comes between a table and its owner.
             permissions.note(&ddl, is_new, &user, client, &session);
-            Ok::<_, SqlError>(())
+            Ok::<_, SqlError>(made)
         });
         let done = done.await;
         self.base.catalog_changed();
-        done?;
+        if let (Some((name, table)), Some(action)) = (done?, on_commit) {
+            self.on_commit.add(&name, &table, &action);
+        }
         // ROLLBACK brings tables and views back, but no models.
         forget_owners(&self.base.permissions.users, dropped);
         self.base.engine.settle().await?;
+        let (is_view, is_empty) = kind_of_table(statement);
         Ok(Outcome::Done(match filled {
-            Some(_) if is_there => "CREATE TABLE AS".into(),
+            Some(_) if is_view && (is_there || is_empty) => "CREATE MATERIALIZED VIEW".into(),
+            Some(_) if is_there || is_empty => "CREATE TABLE AS".into(),
             Some(table) => {
                 let count = isolated(async move { context.table(table).await?.count().await }).await?;
                 format!("SELECT {count}")
@@ -133,6 +156,24 @@ fn keyed_table<'a>(ddl: &DdlStatement, statement: &'a Statement) -> Option<&'a a
     }
 }
 
+/// Returns whether a statement makes a materialized view, and whether it leaves its table empty.
+fn kind_of_table(statement: &Statement) -> (bool, bool) {
+    let Statement::Statement(inner) = statement else { return (false, false) };
+    match inner.as_ref() {
+        ast::Statement::CreateTable(create) => (utility::is_materialized(create), utility::is_without_data(create)),
+        _ => (false, false),
+    }
+}
+
+/// Returns the notes on a view that another one replaces, which keeps them.
+async fn notes_of_replaced(ddl: &DdlStatement, context: &SessionContext) -> Result<Option<Arc<TableNotes>>, SqlError> {
+    let DdlStatement::CreateView(CreateView { name, or_replace: true, .. }) = ddl else { return Ok(None) };
+    match context.table_exist(name.clone())? {
+        true => Ok(table_notes::of(context.table_provider(name.clone()).await?.as_ref())),
+        false => Ok(None),
+    }
+}
+
 /// Writes a statement so that it is read as it was, which sqlparser does not do with quotes in texts: it takes those that
 /// follow each other or a backslash for escaped ones.
 pub(crate) fn written(mut statement: Statement) -> String {
@@ -169,7 +210,7 @@ fn created_table(ddl: &DdlStatement, context: &SessionContext) -> Option<(Resolv
 }
 
 /// Returns the table or view that a statement creates or drops, if ROLLBACK can restore what its name stood for.
-fn changed_table(ddl: &DdlStatement, context: &SessionContext) -> Option<ResolvedTableReference> {
+pub(super) fn changed_table(ddl: &DdlStatement, context: &SessionContext) -> Option<ResolvedTableReference> {
     let name = match ddl {
         DdlStatement::CreateExternalTable(table) => &table.name,
         DdlStatement::CreateMemoryTable(table) => &table.name,

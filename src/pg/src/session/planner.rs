@@ -25,6 +25,7 @@ use crate::catalog;
 use crate::catalog::objects::{Objects, Snapshot};
 use crate::catalog::session_tables;
 use crate::encode::column::Columns;
+use crate::session::objects::materialized_views;
 use crate::session::plan_cache::PlanCache;
 use crate::session::statement::{PlanVersion, PreparedStatement};
 use crate::session::temporary_tables::TemporaryTables;
@@ -40,6 +41,7 @@ use crate::sql::rewrite::from_functions;
 use crate::sql::rewrite::literal_casts;
 use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
 use crate::sql::unsupported;
+use crate::sql::utility::{self, Utility};
 use crate::wire::activity::now;
 use crate::wire::error_response::SqlError;
 
@@ -98,6 +100,9 @@ impl Planner {
         if has_literals || parameters.iter().any(Parameter::is_kept_as_text) {
             plan = marks::settle(plan)?;
             marks::check(&plan)?;
+        }
+        if !matches!(parsed.utility, Some(Utility::Refresh { .. })) {
+            materialized_views::check(&plan)?;
         }
         let silent = matches!(
             plan,
@@ -216,6 +221,7 @@ impl Planner {
         unsupported::check_calls(&statement, &is_scalar)?;
         self.temporary.check(&statement)?;
         call_arrays(&mut statement);
+        utility::unmark(&mut statement);
         let mut again = statement.clone();
         let mut plan = match self.state.statement_to_plan(statement).await {
             // Expressions that are written otherwise and planned alike, such as `every(a)` beside `bool_and(a)`.

@@ -383,6 +383,8 @@ impl Settings {
         self.transaction_mode("transaction_read_only", &read_only);
         let isolation = self.value("default_transaction_isolation");
         self.transaction_mode("transaction_isolation", &isolation);
+        let deferrable = self.value("default_transaction_deferrable");
+        self.transaction_mode("transaction_deferrable", &deferrable);
     }
 
     /// Sets a mode of the open transaction, forgotten at its end.

@@ -12,11 +12,13 @@ use datafusion::datasource::TableType;
 use datafusion::error::Result;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{self, ObjectName, Visit, visit_relations};
+use futures::FutureExt;
 use neuroql_access::TEMPORARY;
 
 use crate::catalog;
 use crate::catalog::changed_catalogs::ChangedCatalogs;
 use crate::catalog::server_catalogs::PG_CATALOG;
+use crate::sql::utility;
 use crate::wire::error_response::SqlError;
 
 /// The temporary tables of a session.
@@ -64,6 +66,20 @@ impl TemporaryTables {
         self.tables.table_names().iter().try_for_each(|name| self.tables.deregister_table(name).map(drop))
     }
 
+    /// Returns the table of a name.
+    pub(super) fn table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        // Tables in memory are found at once.
+        self.tables.table(name).now_or_never()?.ok()?
+    }
+
+    /// Drops a table.
+    ///
+    /// # Errors
+    /// None of a table in memory.
+    pub(super) fn drop_table(&self, name: &str) -> Result<()> {
+        self.tables.deregister_table(name).map(drop)
+    }
+
     fn is_empty(&self) -> bool {
         self.tables.table_names().is_empty()
     }
@@ -84,6 +100,10 @@ impl TemporaryTables {
                     ast::Statement::CreateView(view) if part(&view.name, 1).as_deref() != Some(TEMPORARY) => {
                         self.check_view(&view.query)
                     }
+                    ast::Statement::CreateTable(table) if utility::is_materialized(table) => match &table.query {
+                        Some(query) => self.check_view(query),
+                        None => Ok(()),
+                    },
                     ast::Statement::Drop { names, .. } => names.iter().try_for_each(|name| self.check_name(name)),
                     _ => Ok(()),
                 }
@@ -105,7 +125,8 @@ impl TemporaryTables {
         found.break_value().map_or(Ok(()), Err)
     }
 
-    fn check_name(&self, name: &ObjectName) -> Result<(), SqlError> {
+    /// Refuses the name of a table that a temporary one hides.
+    pub(super) fn check_name(&self, name: &ObjectName) -> Result<(), SqlError> {
         let is_hidden = part(name, 1).is_some_and(|schema| self.is_default_schema(&schema))
             && part(name, 0).is_some_and(|table| self.tables.table_exist(&table));
         match is_hidden {
@@ -115,7 +136,8 @@ impl TemporaryTables {
         }
     }
 
-    fn check_view(&self, query: &ast::Query) -> Result<(), SqlError> {
+    /// Refuses the query of a view that reads temporary tables.
+    pub(super) fn check_view(&self, query: &ast::Query) -> Result<(), SqlError> {
         let is_temporary = |name: &ObjectName| match part(name, 1) {
             Some(schema) => schema == TEMPORARY,
             None => part(name, 0).is_some_and(|table| self.tables.table_exist(&table)),

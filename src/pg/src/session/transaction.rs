@@ -19,6 +19,7 @@ use datafusion::logical_expr::{LogicalPlan, TableScan, WriteOp};
 use datafusion::prelude::SessionContext;
 use tokio::sync::Notify;
 
+use crate::catalog::table_notes::{self, TableNotes};
 use crate::session::notifications::{Listeners, Notifications};
 use crate::wire::error_response::SqlError;
 
@@ -86,6 +87,8 @@ enum Change {
     Rows(TableKey),
     /// A name and the table that it stood for.
     Table(ResolvedTableReference, Option<Arc<dyn TableProvider>>),
+    /// A relation and the notes that were on it.
+    Notes(Arc<dyn TableProvider>, Option<Arc<TableNotes>>),
 }
 
 /// The open transaction of a session, in a block or without.
@@ -134,14 +137,7 @@ impl Transaction {
             let hint = "Its rows cannot be taken back. Run it outside of transactions, in autocommit mode.";
             return if in_block { Err(SqlError::error("25001", message).with_hint(hint)) } else { Ok(()) };
         };
-        loop {
-            let released = self.locks.released.notified();
-            if self.locks.lock().take(key, &table, self.session)? {
-                break;
-            }
-            let _waiting = WaitGuard(&self.locks, self.session);
-            released.await;
-        }
+        self.hold(key, &table).await?;
         let before = match op {
             WriteOp::Insert(_) => SavedRows::First(lengths(table.as_ref())),
             _ => SavedRows::All(partitions(table.as_ref())),
@@ -150,6 +146,38 @@ impl Transaction {
             held.before.push(before);
         }
         self.log.push(Change::Rows(key));
+        Ok(())
+    }
+
+    /// Waits until no other transaction has changed a table, and holds it.
+    async fn hold(&self, key: TableKey, table: &Arc<dyn TableProvider>) -> Result<(), SqlError> {
+        loop {
+            let released = self.locks.released.notified();
+            if self.locks.lock().take(key, table, self.session)? {
+                return Ok(());
+            }
+            let _waiting = WaitGuard(&self.locks, self.session);
+            released.await;
+        }
+    }
+
+    /// Changes the notes on a relation by `change`. Waits until no other transaction has changed it.
+    ///
+    /// # Errors
+    /// 40P01 if that other transaction waits for this one, and those of `change`.
+    pub(crate) async fn change_notes(
+        &mut self,
+        table: &Arc<dyn TableProvider>,
+        change: impl FnOnce(&mut TableNotes) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        if let Some(key) = key(table.as_ref()) {
+            self.hold(key, table).await?;
+        }
+        let before = table_notes::of(table.as_ref());
+        let mut notes = before.as_deref().cloned().unwrap_or_default();
+        change(&mut notes)?;
+        self.log.push(Change::Notes(Arc::clone(table), before));
+        table_notes::replace(table, Some(Arc::new(notes)));
         Ok(())
     }
 
@@ -204,7 +232,7 @@ impl Transaction {
 
     /// Ends the transaction and undoes its changes. Returns true if tables were created or dropped.
     pub(crate) fn roll_back(&mut self) -> bool {
-        let catalog = self.log.iter().any(|change| matches!(change, Change::Table(..)));
+        let catalog = self.log.iter().any(|change| matches!(change, Change::Table(..) | Change::Notes(..)));
         self.undo(0);
         self.notifications.roll_back();
         self.number.current.store(0, Ordering::Relaxed);
@@ -235,6 +263,7 @@ impl Transaction {
                         tracing::error!(table = %name.table, %error, "a change of the catalog was not undone");
                     }
                 }
+                Some(Change::Notes(table, before)) => table_notes::replace(&table, before),
                 None => return,
             }
         }

@@ -12,3 +12,4 @@ pub(crate) mod positions;
 pub(crate) mod rewrite;
 pub(crate) mod two_phase;
 pub(crate) mod unsupported;
+pub(crate) mod utility;

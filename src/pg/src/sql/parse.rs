@@ -17,16 +17,12 @@ use datafusion_postgres::pgwire::api::Type;
 use neuroql::PostgresDialect;
 
 use crate::encode::copy::CopyFormat;
-use crate::sql::column_names;
-use crate::sql::limits;
 use crate::sql::positions::{OffsetFinder, character, position_of};
-use crate::sql::rewrite;
-use crate::sql::rewrite::catalog_queries;
-use crate::sql::rewrite::integers;
-use crate::sql::rewrite::object_casts;
-use crate::sql::rewrite::syntax;
+use crate::sql::rewrite::{self, catalog_queries, integers, object_casts, syntax};
 use crate::sql::two_phase::{self, TwoPhase};
 use crate::sql::unsupported;
+use crate::sql::utility::{self, Utility};
+use crate::sql::{column_names, limits};
 use crate::wire::activity::shown;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
@@ -50,6 +46,8 @@ pub(crate) struct ParsedStatement {
     pub(crate) copy_from: Option<CopyFormat>,
     /// The text of the statement, as far as `pg_stat_activity` shows it; of PREPARE and DECLARE the text of the message.
     pub(crate) text: Arc<str>,
+    /// What was taken out of it before it was parsed.
+    pub(crate) utility: Option<Utility>,
     /// Bytes that the statement and its plan hold, about.
     pub(crate) memory: usize,
 }
@@ -64,9 +62,19 @@ impl ParsedStatement {
         let names = column_names::of_statement(&mut statement);
         rewrite::numerals::show_digits(&mut statement);
         syntax::rewrite(&mut statement)?;
-        let (objects, copy, copy_from, text) = (false, None, None, Arc::default());
-        let (parameter, two_phase) = (None, None);
-        Ok(Self { statement, names, parameter, objects, moves: false, two_phase, copy, copy_from, text, memory: 0 })
+        Ok(Self {
+            statement,
+            names,
+            parameter: None,
+            objects: false,
+            moves: false,
+            two_phase: None,
+            copy: None,
+            copy_from: None,
+            text: Arc::default(),
+            utility: None,
+            memory: 0,
+        })
     }
 
     /// Returns the statement, unless it is one of DataFusion's own.
@@ -95,23 +103,27 @@ impl Parser {
         let mut statements = Vec::new();
         let mut whole: Option<Arc<str>> = None;
         for piece in split(query)? {
-            let found = self.parse_piece(&query[piece.start..piece.end], &piece.words).map_err(|error| {
+            let failed = |error: DataFusionError| {
                 let position = position_of(&error, &query[piece.start..piece.end])
                     .map(|within| query[..piece.start].chars().count() + within);
                 SqlError::from(error).with_position(position)
-            })?;
+            };
+            let (read, utility) = utility::take(&query[piece.start..piece.end], &piece.words).map_err(failed)?;
+            let found = self.parse_piece(&read, &piece.words).map_err(failed)?;
             // What is listed with its whole text is listed with that of its message.
             let text: Arc<str> = match piece.words.first().map(String::as_str) {
                 Some("PREPARE" | "DECLARE") => Arc::clone(whole.get_or_insert_with(|| query.into())),
                 _ => shown(&query[piece.start..piece.end]).into(),
             };
-            for found in found {
+            for mut found in found {
                 let is_explained = matches!(found.statement, Statement::Explain(_));
                 let memory = limits::memory_of_plan(piece.end - piece.start, piece.tokens, is_explained);
+                utility::mark(&mut found.statement, utility.as_ref())?;
                 check_limits(&found.statement)?;
                 unsupported::check(&found.statement)?;
                 statements.push(ParsedStatement {
                     text: Arc::clone(&text),
+                    utility: utility.clone(),
                     memory,
                     objects: found.objects,
                     moves: found.moves,

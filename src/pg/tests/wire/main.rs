@@ -12,6 +12,7 @@ mod limits;
 mod literals;
 mod matrix;
 mod notifications;
+mod objects;
 mod positions;
 mod privileges;
 mod protocol;

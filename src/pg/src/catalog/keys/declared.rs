@@ -1,11 +1,13 @@
 //! Keys as tables declare them.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::Constraint;
 
-use crate::catalog::keys::names;
+use crate::catalog::keys::{indexes, names};
+use crate::catalog::table_notes::Index;
 use crate::encode::column;
 
 /// Returns the name of a key of these columns: the one that it was given, else the one that PostgreSQL gives it.
@@ -37,10 +39,12 @@ pub(super) struct Declared {
     pub(super) name: String,
     pub(super) is_primary: bool,
     pub(super) columns: Vec<KeyColumn>,
+    /// The index that it is, if it is no constraint.
+    pub(super) index: Option<Arc<Index>>,
 }
 
-/// Returns the keys of a table, the primary key first, then by their columns. As in PostgreSQL, a key of the same columns
-/// as another is none of its own.
+/// Returns the keys of a table, the primary key first, then by their columns, and its indexes. As in PostgreSQL, a key of
+/// the same columns as another is none of its own.
 pub(super) fn declared(table: &dyn TableProvider, table_name: &str) -> Vec<Declared> {
     let Some(constraints) = table.constraints() else { return Vec::new() };
     let mut sorted: Vec<(bool, &[usize])> = constraints
@@ -66,15 +70,19 @@ pub(super) fn declared(table: &dyn TableProvider, table_name: &str) -> Vec<Decla
         });
         let Some(columns) = columns.collect::<Option<Vec<_>>>() else { continue };
         let name = name(table, table_name, indexes, !is_unique);
-        keys.push(Declared { name, is_primary: !is_unique, columns });
+        keys.push(Declared { name, is_primary: !is_unique, columns, index: None });
     }
+    keys.extend(indexes::declared(table));
     keys
+}
+
+/// Returns the names of the constraints of a table.
+pub(crate) fn names_of(table: &dyn TableProvider, table_name: &str) -> Vec<String> {
+    declared(table, table_name).into_iter().filter(|key| key.index.is_none()).map(|key| key.name).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use datafusion::arrow::datatypes::{DataType, Field, Schema};
     use datafusion::common::Constraints;
     use datafusion::datasource::MemTable;

@@ -1,11 +1,14 @@
-//! Keys of tables in the catalog: PRIMARY KEY and UNIQUE of tables in memory, each with an index as in PostgreSQL.
+//! Keys of tables in the catalog: PRIMARY KEY and UNIQUE of tables in memory, each with an index as in PostgreSQL, and
+//! indexes of CREATE INDEX.
 //!
 //! There are no such indexes: changes are checked against all rows. Clients find keys by them.
 
 mod declared;
+mod indexes;
 mod names;
 mod numbered;
 mod rows;
+mod tables;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,10 +28,13 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PgCatalogTable;
 use futures::TryStreamExt;
 use neuroql_access::TEMPORARY;
 
-pub(crate) use crate::catalog::keys::declared::name;
+pub(crate) use crate::catalog::keys::declared::{name, names_of};
 pub(crate) use crate::catalog::keys::names::keep as keep_names;
+pub(crate) use crate::catalog::keys::numbered::INDEX_PLACES;
 use crate::catalog::keys::numbered::{Key, Keys, numbers, operators, texts};
 use crate::catalog::keys::rows::{batch, rows};
+pub(crate) use crate::catalog::keys::tables::VIEW;
+use crate::catalog::keys::tables::with_kinds;
 use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::catalog::{PgCatalog, schema_number};
 
@@ -47,6 +53,12 @@ const TABLE_COLUMNS: [&str; 3] = ["table_catalog", "table_schema", "table_name"]
 /// Name of the table of what `pg_get_indexdef` and `pg_get_constraintdef` answer, which the list of tables leaves out.
 const DEFINITIONS: &str = "key_definitions";
 
+/// Name of the table of comments on relations, their columns and constraints, which the list of tables leaves out.
+const COMMENTS: &str = "relation_comments";
+
+/// Name of PostgreSQL's list of indexes, which pg-catalog does not have.
+pub(crate) const INDEX_LIST: &str = "pg_indexes";
+
 /// A table of the catalog with rows of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Relation {
@@ -58,6 +70,10 @@ pub(super) enum Relation {
     KeyColumns,
     ConstraintColumns,
     Definitions,
+    IndexList,
+    Comments,
+    Views,
+    MaterializedViews,
 }
 
 /// Returns a table that the schema does not list, and its columns.
@@ -74,10 +90,18 @@ pub(super) fn unlisted(name: &str) -> Option<(Relation, SchemaRef)> {
         }
         CONSTRAINT_COLUMN_USAGE => (Relation::ConstraintColumns, [table, &["column_name"], constraint]),
         DEFINITIONS => (Relation::Definitions, [&["oid", "place", "definition"], &[], &[]]),
+        COMMENTS => (Relation::Comments, [&["objoid", "classoid", "objsubid", "description"], &[], &[]]),
+        INDEX_LIST => {
+            let columns = &["schemaname", "tablename", "indexname", "tablespace", "indexdef"];
+            (Relation::IndexList, [columns, &[], &[]])
+        }
         _ => return None,
     };
     let fields = columns.into_iter().flatten().map(|name| {
-        let number = matches!(*name, "ordinal_position" | "position_in_unique_constraint" | "oid" | "place");
+        let number = matches!(
+            *name,
+            "ordinal_position" | "position_in_unique_constraint" | "oid" | "place" | "objoid" | "classoid" | "objsubid"
+        );
         Field::new(*name, if number { DataType::Int32 } else { DataType::Utf8 }, true)
     });
     Some((relation, SchemaRef::new(Schema::new(fields.collect::<Vec<_>>()))))
@@ -146,7 +170,13 @@ impl PartitionStream for KeyRows {
                 None => Vec::new(),
             };
             let classes = (relation == Relation::Classes).then_some(batches.as_slice());
-            let found = keys.read(classes, Arc::clone(&context)).await?;
+            let all = matches!(relation, Relation::Comments | Relation::Views | Relation::Definitions);
+            let listed = keys.read(all, classes, Arc::clone(&context)).await?;
+            let found: Vec<Key> = listed.tables.iter().flat_map(|table| table.keys.iter().cloned()).collect();
+            let rows_of_tables = tables::rows(relation, &listed);
+            if !rows_of_tables.is_empty() {
+                batches.push(batch(&rows_of_tables, &schema)?);
+            }
             if !found.is_empty() {
                 if relation == Relation::Attributes {
                     batches = with_index_columns(&batches, &found, &schema)?;
@@ -161,6 +191,7 @@ impl PartitionStream for KeyRows {
             if relation == Relation::Classes {
                 let temporary = schema_number(keys.namespaces.execute(context), TEMPORARY).await?;
                 batches = batches.iter().map(|batch| with_persistence(batch, temporary)).collect::<Result<_>>()?;
+                batches = batches.iter().map(|batch| with_kinds(batch, &listed.tables)).collect::<Result<_>>()?;
             }
             Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
         };
@@ -202,9 +233,13 @@ fn with_index_columns(batches: &[RecordBatch], keys: &[Key], schema: &SchemaRef)
     let places: HashMap<(i32, i32), u32> = placed.zip(0..).collect();
     let mut primary = HashSet::new();
     let (mut rows, mut relations, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut names, mut kinds) = (Vec::new(), Vec::new());
     for key in keys {
         for (position, column) in (1_i16..).zip(&key.declared.columns) {
-            let Some(row) = places.get(&(key.table_oid, column.number)).copied() else { continue };
+            // An expression has the row of a column with another name and type.
+            let Some(row) = places.get(&(key.table_oid, column.number.max(1))).copied() else { continue };
+            names.push(column.name.as_str());
+            kinds.push(column.kind);
             if key.declared.is_primary {
                 primary.insert(row);
             }
@@ -218,6 +253,15 @@ fn with_index_columns(batches: &[RecordBatch], keys: &[Key], schema: &SchemaRef)
     indexes[relation] = Arc::new(Int32Array::from(relations));
     indexes[number] = Arc::new(Int16Array::from(positions));
     indexes[required] = Arc::new(BooleanArray::from(vec![false; taken.num_rows()]));
+    let modifier = schema.index_of("atttypmod")?;
+    let kind = schema.index_of("atttypid")?;
+    let known = indexes[kind].as_primitive::<Int32Type>().values().iter().zip(&kinds);
+    let modifiers = known
+        .zip(indexes[modifier].as_primitive::<Int32Type>())
+        .map(|((known, kind), modifier)| if known == kind { modifier } else { Some(-1) });
+    indexes[modifier] = Arc::new(modifiers.collect::<Int32Array>());
+    indexes[kind] = Arc::new(Int32Array::from(kinds));
+    indexes[schema.index_of("attname")?] = Arc::new(StringArray::from(names));
     let known = all.column(required).as_boolean();
     let flags: BooleanArray =
         (0..).zip(known.iter()).map(|(row, known)| Some(known.unwrap_or(false) || primary.contains(&row))).collect();

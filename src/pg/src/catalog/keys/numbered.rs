@@ -1,10 +1,12 @@
 //! Keys of all tables, with the numbers they have in the catalog.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, Int32Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::Int32Type;
+use datafusion::catalog::TableProvider;
 use datafusion::common::cast::as_string_array;
 use datafusion::common::exec_datafusion_err;
 use datafusion::error::Result;
@@ -18,6 +20,7 @@ use crate::catalog::TypedCatalogList;
 use crate::catalog::keys::declared::{Declared, declared};
 use crate::catalog::objects::quoted;
 use crate::catalog::server_catalogs::PG_CATALOG;
+use crate::catalog::table_notes;
 
 /// The least number of an index.
 ///
@@ -27,12 +30,15 @@ use crate::catalog::server_catalogs::PG_CATALOG;
 /// long as the table's number is, and meet another object's only after 2^23 tables, schemas and catalogs of one server.
 const FIRST: i32 = 1 << 30;
 const FIRST_TABLE: i32 = 16_384;
-/// Number of keys of a table that have numbers. Further ones are not in the catalog.
+/// Number of keys of a table that have numbers.
 const KEYS: i32 = 64;
+/// Places of indexes that are no constraints. Keys have those before, and further keys are not in the catalog.
+pub(crate) const INDEX_PLACES: Range<i32> = 32..KEYS;
 const TABLES: i32 = (1 << 30) / (2 * KEYS);
 
-/// Number of the access method `btree`.
+/// Numbers of the access methods `btree` and `hash`.
 pub(super) const BTREE: i32 = 403;
+pub(super) const HASH: i32 = 405;
 
 /// Returns the number of the index of a table's key.
 fn index_number(table: i32, place: i32) -> i32 {
@@ -40,18 +46,37 @@ fn index_number(table: i32, place: i32) -> i32 {
     FIRST + (table * KEYS + place) * 2
 }
 
-/// A table with keys, as the catalogs list it.
+/// A table as the catalogs list it.
 struct KeyedTable {
     catalog: String,
     schema: String,
     name: String,
+    provider: Arc<dyn TableProvider>,
     /// Number of tables of the same schema and name that other catalogs list before it.
     before: usize,
     keys: Vec<Declared>,
 }
 
+/// A table with the numbers that it has in the catalog.
+pub(super) struct NumberedTable {
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) oid: i32,
+    pub(super) provider: Arc<dyn TableProvider>,
+    pub(super) keys: Vec<Key>,
+}
+
+/// Tables with the numbers that they have in the catalog.
+#[derive(Default)]
+pub(super) struct NumberedTables {
+    pub(super) tables: Vec<NumberedTable>,
+    /// Numbers of `pg_class` and `pg_constraint`.
+    pub(super) classes: i32,
+    pub(super) constraints: i32,
+}
+
 /// A key with the numbers it has in the catalog.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) catalog: String,
     pub(super) schema: String,
@@ -84,13 +109,32 @@ pub(super) struct Keys {
     pub(super) catalogs: TypedCatalogList,
     pub(super) classes: Arc<dyn PartitionStream>,
     pub(super) namespaces: Arc<dyn PartitionStream>,
-    /// The operator classes of `btree`, by the type they are the default of.
-    pub(super) operators: HashMap<i32, i32>,
+    pub(super) operators: Operators,
+}
+
+/// The operator classes of access methods.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Operators {
+    /// By the type that they are the default of.
+    defaults: HashMap<(i32, i32), i32>,
+    named: HashMap<(i32, String), i32>,
+}
+
+impl Operators {
+    /// Returns the number of a type's default class, 0 if it has none.
+    pub(super) fn of_type(&self, method: i32, kind: i32) -> i32 {
+        self.defaults.get(&(method, kind)).copied().unwrap_or_default()
+    }
+
+    /// Returns the number of a class, 0 if there is none of this name.
+    pub(super) fn named(&self, method: i32, name: &str) -> i32 {
+        self.named.get(&(method, name.to_owned())).copied().unwrap_or_default()
+    }
 }
 
 impl Keys {
-    /// Returns the tables with keys. Those of `pg_catalog` and `information_schema` have none.
-    async fn tables(&self) -> Result<Vec<KeyedTable>> {
+    /// Returns the tables with keys or notes, or all. Those of `pg_catalog` and `information_schema` have none.
+    async fn tables(&self, all: bool) -> Result<Vec<KeyedTable>> {
         let mut found = Vec::new();
         let mut seen: HashMap<(String, String), usize> = HashMap::new();
         let catalogs = self.catalogs.catalogs();
@@ -105,9 +149,9 @@ impl Keys {
                     let Some(table) = schema.table(&name).await? else { continue };
                     let before = seen.entry((schema_name.clone(), name.clone())).or_default();
                     let keys = declared(table.as_ref(), &name);
-                    if !keys.is_empty() {
+                    if all || !keys.is_empty() || table_notes::of(table.as_ref()).is_some() {
                         let (catalog, schema) = (catalog_name.clone(), schema_name.clone());
-                        found.push(KeyedTable { catalog, schema, name, before: *before, keys });
+                        found.push(KeyedTable { catalog, schema, name, provider: table, before: *before, keys });
                     }
                     *before += 1;
                 }
@@ -116,11 +160,17 @@ impl Keys {
         Ok(found)
     }
 
-    /// Returns the keys. `classes` are the rows of `pg_class`, which are read if they are not there.
-    pub(super) async fn read(&self, classes: Option<&[RecordBatch]>, context: Arc<TaskContext>) -> Result<Vec<Key>> {
-        let tables = self.tables().await?;
+    /// Returns the tables with keys or notes, or all. `classes` are the rows of `pg_class`, which are read if they are not
+    /// there.
+    pub(super) async fn read(
+        &self,
+        all: bool,
+        classes: Option<&[RecordBatch]>,
+        context: Arc<TaskContext>,
+    ) -> Result<NumberedTables> {
+        let tables = self.tables(all).await?;
         if tables.is_empty() {
-            return Ok(Vec::new());
+            return Ok(NumberedTables::default());
         }
         let read: Vec<RecordBatch>;
         let classes = match classes {
@@ -147,21 +197,28 @@ impl Keys {
                 }
             }
         }
-        let mut keys = Vec::new();
+        let mut found = Vec::new();
         for table in tables {
             let numbers = numbered.get(&(table.schema.as_str(), table.name.as_str()));
             let Some((table_oid, namespace)) = numbers.and_then(|all| all.get(table.before)).copied() else { continue };
-            keys.extend((0..KEYS).zip(table.keys).map(|(place, declared)| Key {
+            let has_number =
+                |(place, declared): &(i32, Declared)| declared.index.is_some() || *place < INDEX_PLACES.start;
+            let keys = (0..KEYS).zip(table.keys).filter(has_number).map(|(place, declared)| Key {
                 catalog: table.catalog.clone(),
                 schema: table.schema.clone(),
                 table: table.name.clone(),
                 table_oid,
                 namespace,
-                index_oid: index_number(table_oid, place),
+                index_oid: index_number(table_oid, declared.index.as_ref().map_or(place, |index| index.place)),
                 declared,
-            }));
+            });
+            let (keys, oid, provider) = (keys.collect(), table_oid, table.provider);
+            found.push(NumberedTable { schema: table.schema, name: table.name, oid, provider, keys });
         }
-        Ok(keys)
+        let of_catalog = |name| numbered.get(&(PG_CATALOG, name)).and_then(|all| all.first()).map(|(oid, _)| *oid);
+        let (classes, constraints) = (of_catalog("pg_class"), of_catalog("pg_constraint"));
+        let (classes, constraints) = (classes.unwrap_or_default(), constraints.unwrap_or_default());
+        Ok(NumberedTables { tables: found, classes, constraints })
     }
 }
 
@@ -174,23 +231,31 @@ pub(super) fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a String
     as_string_array(batch.column(batch.schema().index_of(name)?))
 }
 
-/// Returns the default operator classes of `btree` by their types.
-pub(super) fn operators(table: &ArrowTable) -> Result<HashMap<i32, i32>> {
-    let mut operators = HashMap::new();
+/// Returns the operator classes of `btree` and `hash`.
+pub(super) fn operators(table: &ArrowTable) -> Result<Operators> {
+    let mut operators = Operators::default();
     for batch in table.data() {
         let (oids, methods) = (numbers(batch, "oid")?, numbers(batch, "opcmethod")?);
         let (kinds, defaults) = (numbers(batch, "opcintype")?, batch.column(batch.schema().index_of("opcdefault")?));
+        let names = texts(batch, "opcname")?;
         let Some(defaults) = defaults.as_boolean_opt() else { continue };
         for row in 0..batch.num_rows() {
-            if methods.value(row) == BTREE && defaults.value(row) {
-                operators.insert(kinds.value(row), oids.value(row));
+            let (method, number) = (methods.value(row), oids.value(row));
+            if method != BTREE && method != HASH {
+                continue;
+            }
+            operators.named.insert((method, names.value(row).to_owned()), number);
+            if defaults.value(row) {
+                operators.defaults.insert((method, kinds.value(row)), number);
             }
         }
     }
     // `varchar` is indexed as the text it is.
     let alike = |kind: &Type| i32::try_from(kind.oid()).unwrap_or_default();
-    if let Some(text) = operators.get(&alike(&Type::TEXT)).copied() {
-        operators.insert(alike(&Type::VARCHAR), text);
+    for method in [BTREE, HASH] {
+        if let Some(text) = operators.defaults.get(&(method, alike(&Type::TEXT))).copied() {
+            operators.defaults.insert((method, alike(&Type::VARCHAR)), text);
+        }
     }
     Ok(operators)
 }

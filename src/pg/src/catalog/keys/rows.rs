@@ -1,6 +1,5 @@
 //! The rows of a key in the tables of the catalog.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -12,8 +11,8 @@ use datafusion::error::Result;
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::catalog::keys::declared::KeyColumn;
-use crate::catalog::keys::numbered::{BTREE, Key};
-use crate::catalog::keys::{CONSTRAINT_COLUMNS, Relation, TABLE_COLUMNS};
+use crate::catalog::keys::numbered::{BTREE, Key, Operators};
+use crate::catalog::keys::{CONSTRAINT_COLUMNS, Relation, TABLE_COLUMNS, indexes};
 use crate::catalog::objects::quoted;
 
 /// Number of the collation `default`.
@@ -35,11 +34,14 @@ impl From<&str> for Cell {
 }
 
 /// Columns of a row and their values. Others are NULL, or 0, false and the empty text if they may not be.
-type Row = Vec<(&'static str, Cell)>;
+pub(super) type Row = Vec<(&'static str, Cell)>;
 
 /// Returns the rows of a key in a table.
-pub(super) fn rows(relation: Relation, key: &Key, operators: &HashMap<i32, i32>) -> Vec<Row> {
+pub(super) fn rows(relation: Relation, key: &Key, operators: &Operators) -> Vec<Row> {
     let declared = &key.declared;
+    if let Some(index) = &declared.index {
+        return indexes::rows(relation, key, index, operators);
+    }
     let numbers = || Cell::Numbers(declared.columns.iter().map(|column| column.number).collect());
     let width = || Cell::Number(i32::try_from(declared.columns.len()).unwrap_or(i32::MAX));
     let of_constraint = || -> Row {
@@ -79,13 +81,8 @@ pub(super) fn rows(relation: Relation, key: &Key, operators: &HashMap<i32, i32>)
             ("conkey", numbers()),
         ]],
         Relation::Indexes => {
-            let each = |number: fn(&KeyColumn, &HashMap<i32, i32>) -> i32| {
+            let each = |number: fn(&KeyColumn, &Operators) -> i32| {
                 Cell::Numbers(declared.columns.iter().map(|column| number(column, operators)).collect())
-            };
-            let collation = |column: &KeyColumn, _: &HashMap<i32, i32>| {
-                let kind = u32::try_from(column.kind).unwrap_or_default();
-                let is_text = [Type::TEXT, Type::VARCHAR].iter().any(|text| text.oid() == kind);
-                if is_text { DEFAULT_COLLATION } else { 0 }
             };
             vec![vec![
                 ("indexrelid", Cell::Number(key.index_oid)),
@@ -99,8 +96,8 @@ pub(super) fn rows(relation: Relation, key: &Key, operators: &HashMap<i32, i32>)
                 ("indisready", Cell::Flag(true)),
                 ("indislive", Cell::Flag(true)),
                 ("indkey", numbers()),
-                ("indcollation", each(collation)),
-                ("indclass", each(|column, operators| operators.get(&column.kind).copied().unwrap_or_default())),
+                ("indcollation", each(|column, _| collation(column))),
+                ("indclass", each(|column, operators| operators.of_type(BTREE, column.kind))),
                 ("indoption", each(|_, _| 0)),
             ]]
         }
@@ -131,15 +128,40 @@ pub(super) fn rows(relation: Relation, key: &Key, operators: &HashMap<i32, i32>)
             let row = |oid, place, definition| -> Row {
                 vec![("oid", Cell::Number(oid)), ("place", Cell::Number(place)), ("definition", Cell::Text(definition))]
             };
-            let (name, schema, table) = (quoted(&declared.name), quoted(&key.schema), quoted(&key.table));
-            let index = format!("CREATE UNIQUE INDEX {name} ON {schema}.{table} USING btree {}", key.list());
+            let index = definition(key);
             let constraint = format!("{} {}", if declared.is_primary { "PRIMARY KEY" } else { "UNIQUE" }, key.list());
             let mut rows = vec![row(key.index_oid, 0, index), row(key.constraint_oid(), 0, constraint)];
             let columns = (1..).zip(&declared.columns);
             rows.extend(columns.map(|(place, column)| row(key.index_oid, place, quoted(&column.name))));
             rows
         }
+        Relation::IndexList => vec![listed(key, definition(key))],
+        // Rows of tables, not of keys.
+        Relation::Comments | Relation::Views | Relation::MaterializedViews => Vec::new(),
     }
+}
+
+/// Returns the statement that creates the index of a key.
+fn definition(key: &Key) -> String {
+    let (name, schema, table) = (quoted(&key.declared.name), quoted(&key.schema), quoted(&key.table));
+    format!("CREATE UNIQUE INDEX {name} ON {schema}.{table} USING btree {}", key.list())
+}
+
+/// Returns the row of an index in `pg_indexes`.
+pub(super) fn listed(key: &Key, definition: String) -> Row {
+    vec![
+        ("schemaname", key.schema.as_str().into()),
+        ("tablename", key.table.as_str().into()),
+        ("indexname", key.declared.name.as_str().into()),
+        ("indexdef", Cell::Text(definition)),
+    ]
+}
+
+/// Returns the number of the collation of a column, 0 if its type has none.
+pub(super) fn collation(column: &KeyColumn) -> i32 {
+    let kind = u32::try_from(column.kind).unwrap_or_default();
+    let is_text = [Type::TEXT, Type::VARCHAR].iter().any(|text| text.oid() == kind);
+    if is_text { DEFAULT_COLLATION } else { 0 }
 }
 
 /// Returns rows as a batch.

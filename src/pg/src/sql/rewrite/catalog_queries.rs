@@ -20,7 +20,7 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
 use crate::catalog::columns::COLUMNS;
-use crate::catalog::keys::INFORMATION_SCHEMA;
+use crate::catalog::keys::{INDEX_LIST, INFORMATION_SCHEMA};
 use crate::catalog::{STAT_ACTIVITY, session_tables};
 use crate::sql::column_names::{fold, item_name};
 use crate::sql::rewrite::object_casts;
@@ -485,8 +485,7 @@ fn item_of_vector(root: &Expr, access_chain: &[AccessExpr]) -> Option<(Expr, Exp
         let AccessExpr::Dot(Expr::Identifier(part)) = field else { return None };
         parts.push(part.clone());
     }
-    let is_vector = |name: &Ident| VECTORS.contains(&fold(name).as_str());
-    if !parts.last().is_some_and(is_vector) {
+    if !parts.last().is_some_and(names_vector) {
         return None;
     }
     let vector = match parts.len() {
@@ -496,6 +495,19 @@ fn item_of_vector(root: &Expr, access_chain: &[AccessExpr]) -> Option<(Expr, Exp
     Some((vector, index.clone()))
 }
 
+fn names_vector(name: &Ident) -> bool {
+    VECTORS.contains(&fold(name).as_str())
+}
+
+/// Returns true for a column of vectors of `pg_index`.
+pub(super) fn is_vector(expr: &Expr) -> bool {
+    match expr {
+        Expr::Identifier(name) => names_vector(name),
+        Expr::CompoundIdentifier(parts) => parts.last().is_some_and(names_vector),
+        _ => false,
+    }
+}
+
 /// Returns true for a table of pg_catalog, which is found without its schema.
 fn is_catalog_table(name: &str) -> bool {
     is_own_table(name) || PG_CATALOG_TABLES.contains(&name)
@@ -503,7 +515,7 @@ fn is_catalog_table(name: &str) -> bool {
 
 /// Returns true for a table of pg_catalog that pg-catalog does not know.
 fn is_own_table(name: &str) -> bool {
-    name == STAT_ACTIVITY || session_tables::NAMES.contains(&name)
+    matches!(name, STAT_ACTIVITY | INDEX_LIST) || session_tables::NAMES.contains(&name)
 }
 
 #[cfg(test)]

@@ -212,14 +212,16 @@ fn expanded(expr: &Expr) -> Option<&Expr> {
     }
 }
 
-/// Rewrites `generate_subscripts(array, 1)` beside an `unnest(array)` to its positions, counted from 1.
+/// Rewrites `generate_subscripts(array, 1)` beside an `unnest(array)` to its positions, counted from 1, or from 0 for a
+/// vector of an index.
 fn subscripts(array: Expr) -> Expr {
     let number = |text: &str| Expr::value(Value::Number(text.into(), false));
-    let last = Expr::BinaryOp {
-        left: Box::new(cast(call("array_length", vec![array]), DataType::BigInt(None))),
-        op: BinaryOperator::Plus,
-        right: Box::new(number("1")),
-    };
+    let is_vector = catalog_queries::is_vector(&array);
+    let length = cast(call("array_length", vec![array]), DataType::BigInt(None));
+    if is_vector {
+        return call("unnest", vec![call("range", vec![number("0"), length])]);
+    }
+    let last = Expr::BinaryOp { left: Box::new(length), op: BinaryOperator::Plus, right: Box::new(number("1")) };
     call("unnest", vec![call("range", vec![number("1"), last])])
 }
 
@@ -296,6 +298,8 @@ mod tests {
         assert_eq!(adapted("SELECT current_schema, current_catalog"), "SELECT current_schema(), current_database()");
         let subscripts = adapted("SELECT unnest(i), generate_subscripts(i, 1) FROM t");
         assert_eq!(subscripts, "SELECT unnest(i), unnest(range(1, CAST(array_length(i) AS BIGINT) + 1)) FROM t");
+        let subscripts = adapted("SELECT generate_subscripts(i.indkey, 1) FROM i");
+        assert_eq!(subscripts, "SELECT unnest(range(0, CAST(array_length(i.indkey) AS BIGINT))) FROM i");
     }
 
     #[test]

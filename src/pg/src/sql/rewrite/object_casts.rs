@@ -45,6 +45,7 @@ pub(crate) fn rewrite(tree: &mut impl VisitMut) -> bool {
                     "col_description",
                     "pg_get_indexdef",
                     "pg_get_constraintdef",
+                    "pg_get_viewdef",
                     "pg_table_is_visible",
                 ];
                 found |= looks_up.iter().any(|name| is_named(function, name));

@@ -7,8 +7,8 @@ use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
     self, AccessExpr, BinaryOperator, DataType, Distinct, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart,
-    OnCommit, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, SetExpr, Subscript, UnaryOperator,
-    Value, ValueWithSpan, VisitMut, VisitorMut,
+    OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, SetExpr, Subscript, UnaryOperator, Value,
+    ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use neuroql_access::TEMPORARY;
@@ -56,11 +56,14 @@ pub(crate) fn rewrite_expression(expr: &mut Expr) -> Result<(), SqlError> {
 fn temporary(statement: &mut ast::Statement) -> Result<(), SqlError> {
     let (name, temporary) = match statement {
         ast::Statement::CreateTable(table) => {
-            if let Some(action @ (OnCommit::DeleteRows | OnCommit::Drop)) = &table.on_commit {
-                let action = if matches!(action, OnCommit::Drop) { "DROP" } else { "DELETE ROWS" };
-                return Err(SqlError::not_supported(format!("ON COMMIT {action} is not supported")));
+            let schema = table.name.0.iter().rev().nth(1).and_then(|schema| schema.as_ident());
+            let is_temporary = |schema: &Ident| schema.value.eq_ignore_ascii_case(TEMPORARY);
+            if table.on_commit.is_some() && !table.temporary && !schema.is_some_and(is_temporary) {
+                return Err(SqlError::error("42P16", "ON COMMIT can only be used on temporary tables"));
             }
-            table.on_commit = None;
+            if table.temporary {
+                table.global = None;
+            }
             (&mut table.name, &mut table.temporary)
         }
         ast::Statement::CreateView(view) => (&mut view.name, &mut view.temporary),

@@ -1,0 +1,163 @@
+//! Rows of the catalog about tables and views, and what notes on them change in its rows.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use datafusion::datasource::TableType;
+use datafusion::error::Result;
+use datafusion::sql::parser::Statement as DFStatement;
+use datafusion::sql::sqlparser::ast::{Query, Statement};
+use datafusion::sql::sqlparser::parser::Parser;
+use neuroql::{PostgresDialect, column_comment, table_comment};
+
+use crate::catalog::keys::Relation;
+use crate::catalog::keys::numbered::{NumberedTable, NumberedTables, numbers, texts};
+use crate::catalog::keys::rows::{Cell, Row};
+use crate::catalog::table_notes::{self, TableNotes};
+use crate::session::ddl;
+use crate::wire::startup::SUPERUSER;
+
+/// Place of the query of a view among definitions.
+pub(crate) const VIEW: i32 = -1;
+
+/// Returns the rows of tables in a table of the catalog.
+pub(super) fn rows(relation: Relation, listed: &NumberedTables) -> Vec<Row> {
+    let tables = listed.tables.iter();
+    match relation {
+        Relation::Comments => tables.flat_map(|table| comments(table, listed.classes, listed.constraints)).collect(),
+        Relation::Views => tables.filter_map(view).collect(),
+        Relation::MaterializedViews => tables.filter_map(materialized_view).collect(),
+        Relation::Definitions => tables.filter_map(definition).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn notes(table: &NumberedTable) -> Option<Arc<TableNotes>> {
+    table_notes::of(table.provider.as_ref())
+}
+
+/// Returns the comments on a table, its columns, constraints and indexes. The others are the numbers of `pg_class` and
+/// `pg_constraint`.
+fn comments(table: &NumberedTable, classes: i32, constraints: i32) -> Vec<Row> {
+    let row = |oid: i32, class: i32, column: i32, text: &str| -> Row {
+        vec![
+            ("objoid", Cell::Number(oid)),
+            ("classoid", Cell::Number(class)),
+            ("objsubid", Cell::Number(column)),
+            ("description", text.into()),
+        ]
+    };
+    let provider = table.provider.as_ref();
+    let notes = notes(table).unwrap_or_default();
+    let own = table_comment(provider);
+    let mut rows = Vec::new();
+    rows.extend(own.or(notes.comment.as_deref()).map(|text| row(table.oid, classes, 0, text)));
+    if own.is_some() || !notes.columns.is_empty() {
+        for (number, field) in (1..).zip(provider.schema().fields()) {
+            let text = column_comment(provider, field.name()).or(notes.columns.get(field.name()).map(String::as_str));
+            rows.extend(text.map(|text| row(table.oid, classes, number, text)));
+        }
+    }
+    for key in &table.keys {
+        let of_index = notes.index_comments.get(&key.declared.name);
+        rows.extend(of_index.map(|text| row(key.index_oid, classes, 0, text)));
+        let of_constraint = notes.constraints.get(&key.declared.name).filter(|_| key.declared.index.is_none());
+        rows.extend(of_constraint.map(|text| row(key.constraint_oid(), constraints, 0, text)));
+    }
+    rows
+}
+
+/// Returns the query of a view, as PostgreSQL ends it.
+fn query(table: &NumberedTable) -> Option<String> {
+    if let Some(view) = notes(table).and_then(|notes| notes.view.clone()) {
+        return Some(written(view.query.as_ref().clone()));
+    }
+    if table.provider.table_type() != TableType::View {
+        return None;
+    }
+    let definition = table.provider.get_table_definition()?;
+    match Parser::parse_sql(&PostgresDialect, definition).ok()?.pop()? {
+        Statement::CreateView(view) => Some(written(*view.query)),
+        _ => None,
+    }
+}
+
+fn written(query: Query) -> String {
+    format!(" {};", ddl::written(DFStatement::Statement(Box::new(Statement::Query(Box::new(query))))))
+}
+
+fn definition(table: &NumberedTable) -> Option<Row> {
+    let query = query(table)?;
+    Some(vec![("oid", Cell::Number(table.oid)), ("place", Cell::Number(VIEW)), ("definition", Cell::Text(query))])
+}
+
+fn view(table: &NumberedTable) -> Option<Row> {
+    if table.provider.table_type() != TableType::View {
+        return None;
+    }
+    let mut row: Row = vec![
+        ("schemaname", table.schema.as_str().into()),
+        ("viewname", table.name.as_str().into()),
+        ("viewowner", SUPERUSER.into()),
+    ];
+    row.extend(query(table).map(|query| ("definition", Cell::Text(query))));
+    Some(row)
+}
+
+fn materialized_view(table: &NumberedTable) -> Option<Row> {
+    let notes = notes(table)?;
+    let view = notes.view.as_ref()?;
+    Some(vec![
+        ("schemaname", table.schema.as_str().into()),
+        ("matviewname", table.name.as_str().into()),
+        ("matviewowner", SUPERUSER.into()),
+        ("hasindexes", Cell::Flag(!notes.indexes.is_empty())),
+        ("ispopulated", Cell::Flag(view.is_populated)),
+        ("definition", Cell::Text(written(view.query.as_ref().clone()))),
+    ])
+}
+
+/// Marks unlogged tables, with their indexes, and materialized views in `pg_class`.
+pub(super) fn with_kinds(batch: &RecordBatch, tables: &[NumberedTable]) -> Result<RecordBatch> {
+    let mut unlogged = HashSet::new();
+    let mut views = HashMap::new();
+    for table in tables {
+        let Some(notes) = notes(table) else { continue };
+        if notes.is_unlogged {
+            unlogged.insert(table.oid);
+            unlogged.extend(table.keys.iter().map(|key| key.index_oid));
+        }
+        if let Some(view) = &notes.view {
+            views.insert(table.oid, view.is_populated);
+        }
+    }
+    if unlogged.is_empty() && views.is_empty() {
+        return Ok(batch.clone());
+    }
+    let schema = batch.schema();
+    let oids = numbers(batch, "oid")?.values();
+    let persistence: StringArray = oids
+        .iter()
+        .zip(texts(batch, "relpersistence")?)
+        .map(|(oid, known)| if unlogged.contains(oid) { Some("u") } else { known })
+        .collect();
+    let kinds: StringArray = oids
+        .iter()
+        .zip(texts(batch, "relkind")?)
+        .map(|(oid, known)| if views.contains_key(oid) { Some("m") } else { known })
+        .collect();
+    let mut columns = batch.columns().to_vec();
+    let populated = schema.index_of("relispopulated")?;
+    let flags = oids.iter().zip(columns[populated].as_boolean());
+    let flags: BooleanArray = flags.map(|(oid, known)| views.get(oid).copied().or(known)).collect();
+    let changed: [(usize, ArrayRef); 3] = [
+        (populated, Arc::new(flags)),
+        (schema.index_of("relpersistence")?, Arc::new(persistence)),
+        (schema.index_of("relkind")?, Arc::new(kinds)),
+    ];
+    for (place, column) in changed {
+        columns[place] = column;
+    }
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
