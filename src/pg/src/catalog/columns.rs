@@ -18,6 +18,8 @@ use datafusion::logical_expr::{
 use datafusion_postgres::pgwire::api::Type;
 use postgres_types::Kind;
 
+use crate::catalog::sequences::column_facts::{self, ColumnFacts};
+use crate::catalog::sequences::hidden::without_sequences;
 use crate::decode;
 use crate::encode::column;
 
@@ -51,14 +53,17 @@ const OUTPUTS: [(&str, Option<Fact>); 15] = [
 /// # Errors
 /// If it cannot be planned.
 pub(super) async fn table(catalogs: Arc<dyn CatalogProviderList>) -> Result<Option<Arc<dyn TableProvider>>> {
+    let columns = ColumnFacts::read(&catalogs).await?;
+    let catalogs = without_sequences(catalogs);
     let Some(inner) = InformationSchemaProvider::new(catalogs).table(COLUMNS).await? else { return Ok(None) };
     let name = TableReference::partial("information_schema", COLUMNS);
     let scan = LogicalPlanBuilder::scan(name, provider_as_source(inner), None)?;
     let of_type = |fact| ScalarUDF::from(TypeFact { fact, signature: signature() }).call(vec![ident("data_type")]);
-    let mut outputs: Vec<Expr> = Vec::with_capacity(OUTPUTS.len() + 5);
+    let mut outputs: Vec<Expr> = Vec::with_capacity(OUTPUTS.len() + 4 + column_facts::IDENTITY.len());
     for (name, fact) in OUTPUTS {
         outputs.push(match fact {
             Some(fact) => of_type(fact).alias(name),
+            None if name == column_facts::Fact::Default.name() => columns.output(column_facts::Fact::Default),
             None if name == "ordinal_position" => cast(ident(name), DataType::Int32).alias(name),
             None => ident(name),
         });
@@ -66,7 +71,7 @@ pub(super) async fn table(catalogs: Arc<dyn CatalogProviderList>) -> Result<Opti
     outputs.push(ident("table_catalog").alias("udt_catalog"));
     outputs.push(lit("pg_catalog").alias("udt_schema"));
     outputs.push(of_type(Fact::Udt).alias("udt_name"));
-    outputs.push(lit("NO").alias("is_identity"));
+    outputs.extend(column_facts::IDENTITY.map(|fact| columns.output(fact)));
     outputs.push(lit("NEVER").alias("is_generated"));
     Ok(Some(Arc::new(ViewTable::new(scan.project(outputs)?.build()?, None))))
 }

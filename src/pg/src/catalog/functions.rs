@@ -22,7 +22,8 @@ use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
-use crate::catalog::{expressions, quote_functions, value_functions};
+use crate::catalog::sequences::column_facts::PgGetExpr;
+use crate::catalog::{expressions, quote_functions, sequences, value_functions};
 use crate::encode::column;
 use crate::session::settings::{SERVER_VERSION, Settings};
 use crate::wire::startup::SUPERUSER;
@@ -60,7 +61,6 @@ pub(crate) fn register_constant(context: &SessionContext) {
         ("pg_advisory_unlock", yes),
         ("pg_advisory_lock", nothing.clone()),
         ("pg_advisory_unlock_all", nothing.clone()),
-        ("pg_get_serial_sequence", nothing.clone()),
         ("pg_get_userbyid", ScalarValue::from(SUPERUSER)),
         ("to_regtype", ScalarValue::Int32(None)),
         ("pg_get_functiondef", nothing.clone()),
@@ -97,6 +97,8 @@ pub(crate) fn register_constant(context: &SessionContext) {
     context.register_udf(ScalarUDF::new_from_impl(PgSizePretty::new()));
     context.register_udf(ScalarUDF::new_from_impl(PgExpandArray::new()));
     context.register_udf(AsyncScalarUDF::new(Arc::new(PgSleep::new())).into_scalar_udf());
+    context.register_udf(ScalarUDF::new_from_impl(PgGetExpr::new()));
+    sequences::functions::register(context);
 }
 
 /// Registers functions that answer for one connection.

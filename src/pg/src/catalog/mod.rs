@@ -11,6 +11,7 @@ pub(crate) mod object_functions;
 pub(crate) mod objects;
 mod own_functions;
 pub(crate) mod quote_functions;
+pub(crate) mod sequences;
 pub(crate) mod server_catalogs;
 pub(crate) mod session_tables;
 mod settings_table;
@@ -50,6 +51,7 @@ use futures::{StreamExt, TryStreamExt};
 use crate::catalog::columns::COLUMNS;
 use crate::catalog::keys::{INDEX_LIST, Relation};
 use crate::catalog::objects::{Functions, Snapshot};
+use crate::catalog::sequences::{PG_SEQUENCES, Relation as OfSequences};
 use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::catalog::session_tables::SessionTable;
 use crate::catalog::settings_table::SettingsTable;
@@ -141,6 +143,7 @@ pub(crate) async fn snapshot(context: &SessionContext) -> Result<Snapshot> {
         }
     }
     snapshot.definitions = keys::definitions(context).await?;
+    snapshot.identities = sequences::identities(context).await?;
     snapshot.schemas = named(rows("SELECT nspname, oid FROM pg_catalog.pg_namespace").await?)?;
     snapshot.roles = named(rows("SELECT rolname, oid FROM pg_catalog.pg_roles").await?)?;
     snapshot.types = named(rows("SELECT typname, oid FROM pg_catalog.pg_type").await?)?;
@@ -272,13 +275,13 @@ async fn schema_number(mut namespaces: SendableRecordBatchStream, name: &str) ->
 impl SchemaProvider for PgCatalog {
     fn table_names(&self) -> Vec<String> {
         let mut names = self.inner.table_names();
-        names.extend([STAT_ACTIVITY, INDEX_LIST].map(str::to_owned));
+        names.extend([STAT_ACTIVITY, INDEX_LIST, PG_SEQUENCES].map(str::to_owned));
         names.extend(session_tables::NAMES.map(String::from));
         names
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        matches!(name, STAT_ACTIVITY | INDEX_LIST)
+        matches!(name, STAT_ACTIVITY | INDEX_LIST | PG_SEQUENCES)
             || session_tables::NAMES.contains(&name)
             || self.inner.table_exist(name)
     }
@@ -286,6 +289,9 @@ impl SchemaProvider for PgCatalog {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some((relation, schema)) = keys::unlisted(name) {
             return self.with_keys(relation, schema, None);
+        }
+        if let Some(table) = self.of_sequences(name).await? {
+            return Ok(Some(table));
         }
         match name {
             name if session_tables::NAMES.contains(&name) => match self.inner.build_table_by_name("pg_roles")? {
@@ -299,14 +305,15 @@ impl SchemaProvider for PgCatalog {
             }
             "pg_attribute" => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Dynamic(inner)) => {
-                    let listed = Privileges::new(Arc::new(Attributes(inner)));
+                    let inner = self.with_sequences(OfSequences::Attributes, Arc::new(Attributes(inner)))?;
+                    let listed = Privileges::new(inner);
                     self.with_keys(Relation::Attributes, Arc::clone(&listed.schema), Some(Arc::new(listed)))
                 }
                 _ => self.inner.table(name).await,
             },
             "pg_class" => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Dynamic(inner)) => {
-                    let classes = Classes::new(inner);
+                    let classes = Classes::new(self.with_sequences(OfSequences::Classes, inner)?);
                     self.with_keys(Relation::Classes, Arc::clone(&classes.schema), Some(Arc::new(classes)))
                 }
                 _ => self.inner.table(name).await,
@@ -359,6 +366,10 @@ impl SchemaProvider for PgCatalog {
                     Ok(Some(Arc::new(MemTable::try_new(listed, vec![batches])?)))
                 }
                 Some(PgCatalogTable::Dynamic(inner)) => {
+                    let inner = match name {
+                        "pg_tables" => self.with_sequences(OfSequences::Tables, inner)?,
+                        _ => inner,
+                    };
                     let listed = Privileges::new(inner);
                     Ok(Some(Arc::new(StreamingTable::try_new(Arc::clone(&listed.schema), vec![Arc::new(listed)])?)))
                 }

@@ -22,6 +22,9 @@ use crate::wire::error_response::{ExternalSqlError, SqlError};
 /// The prefix of the name of the function that writes values of a type.
 pub(crate) const WRITES: &str = "neuroql_name_of_";
 
+/// Name of the function of the options of an identity column: `neuroql_identity(table, column)`.
+pub(crate) const IDENTITY: &str = "neuroql_identity";
+
 /// Registers the functions for a connection.
 pub(crate) fn register(context: &SessionContext, objects: &Arc<Objects>) {
     let kinds = [
@@ -55,6 +58,7 @@ pub(crate) fn register(context: &SessionContext, objects: &Arc<Objects>) {
         ("pg_get_indexdef", ObjectText::Definition, 3),
         ("pg_get_constraintdef", ObjectText::Definition, 3),
         ("pg_get_viewdef", ObjectText::View, 2),
+        (IDENTITY, ObjectText::Identity, 2),
     ] {
         let forms = (1..=most).map(TypeSignature::Any).collect();
         let signature = Signature::one_of(forms, Volatility::Stable);
@@ -156,6 +160,8 @@ enum ObjectText {
     Definition,
     /// Queries of views: `pg_get_viewdef(oid or name [, pretty])`.
     View,
+    /// The options of an identity column, which SQLAlchemy asks for.
+    Identity,
 }
 
 impl ObjectText {
@@ -169,12 +175,17 @@ impl ObjectText {
         };
         let oids = oids.as_primitive::<Int32Type>();
         Ok(match (self, args.args.len()) {
+            (Self::Identity, 2) => {
+                let columns = column(1, &DataType::Int32)?;
+                let columns = columns.as_primitive::<Int32Type>();
+                oids.iter().zip(columns).map(|(oid, column)| objects.identity(oid?, column?)).collect()
+            }
             (Self::ColumnComment, 2) => {
                 let columns = column(1, &DataType::Int32)?;
                 let columns = columns.as_primitive::<Int32Type>();
                 oids.iter().zip(columns).map(|(oid, column)| objects.comment(oid?, column?)).collect()
             }
-            (Self::Comment | Self::ColumnComment, given) => {
+            (Self::Comment | Self::ColumnComment | Self::Identity, given) => {
                 let catalogs = match given {
                     2 => column(1, &DataType::Utf8)?,
                     _ => new_null_array(&DataType::Utf8, args.number_rows),
@@ -243,6 +254,12 @@ impl ScalarUDFImpl for TextFunction {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(DataType::Utf8)
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
+        let field = Field::new(self.name, DataType::Utf8, true);
+        let is_json = self.text == ObjectText::Identity;
+        Ok(Arc::new(if is_json { field.with_metadata(column::mark(&Type::JSON)) } else { field }))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -133,6 +133,8 @@ pub(crate) struct Snapshot {
     pub(crate) constraint_comments: HashMap<i32, Arc<str>>,
     /// Definitions of constraints, indexes and views, by their number and that of an index's column, 0 for the whole.
     pub(crate) definitions: HashMap<(i32, i32), String>,
+    /// Options of identity columns in JSON, by the numbers of table and column.
+    pub(crate) identities: HashMap<(i32, i32), String>,
 }
 
 /// The objects one connection sees.
@@ -160,6 +162,11 @@ impl Objects {
     /// Returns what defines a constraint or an index (column 0), or a column of an index.
     pub(crate) fn definition(&self, object: i32, column: i32) -> Option<String> {
         self.snapshot.read().unwrap_or_else(PoisonError::into_inner).definitions.get(&(object, column)).cloned()
+    }
+
+    /// Returns the options of an identity column.
+    pub(crate) fn identity(&self, class: i32, column: i32) -> Option<String> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).identities.get(&(class, column)).cloned()
     }
 
     /// Returns the description of a function.
@@ -266,7 +273,7 @@ fn type_number(text: &str, snapshot: &Snapshot) -> Option<i32> {
 }
 
 /// Splits a name into its parts, in lower case unless quoted.
-fn parts(text: &str) -> Option<Vec<String>> {
+pub(crate) fn parts(text: &str) -> Option<Vec<String>> {
     let mut parts = Vec::new();
     let mut rest = text;
     loop {

@@ -23,6 +23,7 @@ use crate::catalog::backends;
 use crate::catalog::functions;
 use crate::catalog::object_functions;
 use crate::catalog::objects::Objects;
+use crate::catalog::sequences::SequenceAccess;
 use crate::catalog::session_tables::{ListedCursor, ListedStatement, SessionLists};
 use crate::catalog::{notify_functions, value_functions};
 use crate::session::on_commit::OnCommitTables;
@@ -49,6 +50,7 @@ pub(crate) struct Session {
     pub(crate) encoding: SharedEncoding,
     resources: Arc<UserResources>,
     pub(crate) objects: Arc<Objects>,
+    pub(super) sequences: SequenceAccess,
     settings: Arc<Mutex<Settings>>,
     /// Number of changes of settings that a plan may depend on.
     pub(super) settings_version: u64,
@@ -107,9 +109,16 @@ impl Session {
             .with_runtime_env(Arc::clone(runtime))
             .build();
         let context = SessionContext::new_with_state(state);
+        let objects = Arc::new(Objects::new(Arc::clone(&base.functions)));
+        let sequences = {
+            let state = context.state();
+            let (catalogs, server) = (state.catalog_list(), base.state().catalog_list());
+            let catalog = &state.config_options().catalog.default_catalog;
+            SequenceAccess::new(catalogs, server, catalog, &objects, &base.permissions.users, &user, &settings)
+        };
+        context.state_ref().write().config_mut().options_mut().extensions.insert(sequences.clone());
         functions::register_session(&context, &settings, &user, pid);
         backends::register(&context, base.registry(), &user);
-        let objects = Arc::new(Objects::new(Arc::clone(&base.functions)));
         object_functions::register(&context, &objects);
         let transaction = Transaction::new(&base.locks, &base.listeners, &context, pid);
         notify_functions::register(&context, &transaction.notifications);
@@ -124,6 +133,7 @@ impl Session {
             encoding: SharedEncoding::default(),
             resources,
             objects,
+            sequences,
             settings,
             settings_version: 0,
             status: TransactionStatus::Idle,

@@ -9,8 +9,8 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{
-    CloseCursor, DataType, DollarQuotedString, Expr, FetchDirection, Ident, Set, Statement, TransactionAccessMode,
-    TransactionMode, UnaryOperator, Value, ValueWithSpan,
+    CloseCursor, DataType, DollarQuotedString, Expr, FetchDirection, Ident, ObjectType, Set, Statement,
+    TransactionAccessMode, TransactionMode, UnaryOperator, Value, ValueWithSpan,
 };
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
@@ -22,6 +22,7 @@ use crate::session::grants;
 use crate::session::objects;
 use crate::session::result_stream::{ResultRows, executed};
 use crate::session::scroll::{Movement, ScrollRows};
+use crate::session::sequences;
 use crate::session::set_show;
 use crate::session::statement::PlanVersion;
 use crate::session::two_phase;
@@ -62,6 +63,8 @@ pub(crate) fn is_about_session(statement: &Statement) -> bool {
             | NOTIFY { .. }
             | Grant(_)
             | Revoke(_)
+            | CreateSequence { .. }
+            | Drop { object_type: ObjectType::Sequence, .. }
     )
 }
 
@@ -237,6 +240,8 @@ pub(crate) async fn run(
             session.transaction.notifications.notify(&fold(channel), payload.as_deref().unwrap_or_default())?;
             Ok(Outcome::done("NOTIFY"))
         }
+        Statement::CreateSequence { .. } => sequences::create(session, statement).await,
+        Statement::Drop { .. } => sequences::drop(session, statement).await,
         other => {
             let text = other.to_string();
             let verb = text.split_whitespace().next().unwrap_or_default();

@@ -17,6 +17,7 @@ use crate::catalog::keys;
 use crate::catalog::table_notes::{self, TableNotes};
 use crate::session::objects::indexes;
 use crate::session::result_stream::isolated;
+use crate::session::sequences;
 use crate::session::{Outcome, Session};
 use crate::sql::utility;
 use crate::wire::error_response::{Failure, SqlError};
@@ -40,6 +41,7 @@ impl Session {
             return Err(SqlError::error("XX000", "internal error: the statement creates and drops nothing").into());
         };
         let context = self.context.clone();
+        sequences::check_kind(ddl, &context).await?;
         let created = created_table(ddl, &context);
         let _name = match &created {
             Some((name, _)) => {
@@ -57,7 +59,10 @@ impl Session {
         };
         let dropped = match changed_table(ddl, &context) {
             Some(name) => {
-                self.transaction.change_table(name).await?;
+                self.transaction.change_table(name.clone()).await?;
+                if matches!(ddl, DdlStatement::DropTable(_)) && context.table_exist(name.clone())? {
+                    self.drop_owned(&name).await?;
+                }
                 None
             }
             None => {
@@ -75,6 +80,7 @@ impl Session {
         let (session, ddl) = (context.clone(), ddl.clone());
         let create = keyed_table(&ddl, statement).filter(|_| is_new).cloned();
         let on_commit = create.as_ref().and_then(|create| create.on_commit.clone());
+        let (plan, generated) = self.generate(plan, create.as_ref()).await?;
         let done = isolated(async move {
             let kept = notes_of_replaced(&ddl, &session).await?;
             session.execute_logical_plan(plan).await?.collect().await?;
@@ -82,6 +88,7 @@ impl Session {
             if let (Some(create), DdlStatement::CreateMemoryTable(table)) = (create, &ddl) {
                 let provider = session.table_provider(table.name.clone()).await?;
                 keys::keep_names(provider.as_ref(), &create);
+                generated.keep(provider.as_ref());
                 let schema = session.state_ref().read().config_options().catalog.default_schema.clone();
                 table_notes::created(&provider, &create, &schema);
                 made = Some((table.name.table().to_owned(), provider));

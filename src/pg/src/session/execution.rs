@@ -19,6 +19,7 @@ use crate::session::constraints;
 use crate::session::explain;
 use crate::session::plan_cache::{PlanCacheMode, PlanChoice, PlanGuard};
 use crate::session::result_stream::{ResultRows, executed, isolated};
+use crate::session::returning;
 use crate::session::statement::{CommandTag, Outcome, PreparedStatement};
 use crate::session::transaction::lengths;
 use crate::sql::parameters;
@@ -99,6 +100,9 @@ impl Session {
 
     pub(crate) async fn run_plan(&mut self, plan: LogicalPlan, statement: &Statement) -> Result<Outcome, Failure> {
         self.check(&plan).await?;
+        if let Some((change, rows)) = returning::split(&plan)? {
+            return self.run_returning(change, rows, statement).await;
+        }
         let context = self.context.clone();
         let in_block = self.status != TransactionStatus::Idle;
         if let LogicalPlan::Dml(change) = &plan

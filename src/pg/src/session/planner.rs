@@ -29,7 +29,7 @@ use crate::session::objects::materialized_views;
 use crate::session::plan_cache::PlanCache;
 use crate::session::statement::{PlanVersion, PreparedStatement};
 use crate::session::temporary_tables::TemporaryTables;
-use crate::session::{ddl, explain};
+use crate::session::{ddl, explain, returning};
 use crate::sql::assignments::{self, Assignments};
 use crate::sql::column_names;
 use crate::sql::literals;
@@ -38,8 +38,10 @@ use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::ParsedStatement;
 use crate::sql::rewrite;
 use crate::sql::rewrite::from_functions;
+use crate::sql::rewrite::inserts;
 use crate::sql::rewrite::literal_casts;
 use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
+use crate::sql::sequence_syntax::{self, Overriding};
 use crate::sql::unsupported;
 use crate::sql::utility::{self, Utility};
 use crate::wire::activity::now;
@@ -62,6 +64,8 @@ pub(crate) struct Planner {
     pub(crate) zone: String,
     /// Time zone in which constants are read: that of the session when it first saw the statement.
     pub(crate) zone_of_constants: String,
+    /// Which values the statement gives identity columns.
+    pub(crate) overriding: Overriding,
 }
 
 impl Planner {
@@ -75,6 +79,11 @@ impl Planner {
         version: PlanVersion,
         memory: MemoryReservation,
     ) -> Result<PreparedStatement, SqlError> {
+        self.overriding = match parsed.copy_from {
+            Some(_) => Overriding::SystemValue,
+            None => sequence_syntax::taken(&mut statement),
+        };
+        inserts::complete(&mut statement, &self.context).await?;
         let has_literals = literal_casts::take(&mut statement)?;
         if has_literals {
             literals::register(&mut self.state)?;
@@ -142,13 +151,15 @@ impl Planner {
             Some(types) => self.plan_with(statement.clone(), types).await?,
             None => self.plan(statement.clone()).await?,
         };
-        let plan = Assignments::new(declared, casts, &self.zone, &self.state, is_marked).settle(plan)?;
+        let assignments = Assignments::new(declared, casts, &self.zone, &self.state, is_marked);
+        let plan = assignments.overriding(self.overriding).settle(plan)?;
         let again = known.is_none() && parameters::needs_types_first(&plan);
         let (plan, parameters) = parameters::infer(plan, declared, casts, &self.zone)?;
         if again && let Some(types) = parameters::found_as(&parameters) {
             let typed: Vec<_> = parameters.iter().map(|parameter| Some(parameter.wire.clone())).collect();
             let planned = self.plan_with(statement, types).await?;
-            let planned = Assignments::new(&typed, casts, &self.zone, &self.state, is_marked).settle(planned)?;
+            let assignments = Assignments::new(&typed, casts, &self.zone, &self.state, is_marked);
+            let planned = assignments.overriding(self.overriding).settle(planned)?;
             return parameters::infer(planned, &typed, casts, &self.zone);
         }
         Ok((plan, parameters))
@@ -210,6 +221,10 @@ impl Planner {
 
     /// Plans a statement of DataFusion, with the user's permissions and without values that the user may not see.
     pub(crate) async fn plan(&self, mut statement: Statement) -> Result<LogicalPlan, SqlError> {
+        if let Some(query) = returning::take(&mut statement)? {
+            let change = Box::pin(self.plan(statement)).await?;
+            return returning::combined(change, Box::pin(self.plan(query)).await?);
+        }
         let is_scalar = |name: &str| {
             self.state.scalar_functions().contains_key(name)
                 && !self.state.aggregate_functions().contains_key(name)

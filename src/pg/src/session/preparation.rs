@@ -19,6 +19,7 @@ use crate::session::result_stream::isolated;
 use crate::session::statement::{PlanVersion, PreparedStatement};
 use crate::sql::limits;
 use crate::sql::parse::ParsedStatement;
+use crate::sql::sequence_syntax::Overriding;
 use crate::wire::activity::now;
 use crate::wire::error_response::SqlError;
 
@@ -106,6 +107,7 @@ impl Session {
             search_path: settings.search_path(),
             zone_of_constants: zone.clone(),
             zone,
+            overriding: Overriding::default(),
         };
         (planner, guard)
     }

@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -183,6 +186,20 @@ impl ResultRows {
         Self::new(BatchFeed {
             source: BatchSource::Ended,
             rest: Some(batch),
+            _guard: CancelOnDrop::default(),
+            plan_guard: None,
+        })
+    }
+
+    /// Returns rows that exist already and hold memory.
+    pub(crate) fn of_all(schema: SchemaRef, batches: Vec<RecordBatch>, memory: MemoryReservation) -> Self {
+        let rows = futures::stream::iter(batches).map(move |batch| {
+            let _held = &memory;
+            Ok(batch)
+        });
+        Self::new(BatchFeed {
+            source: BatchSource::Here(Box::pin(RecordBatchStreamAdapter::new(schema, rows))),
+            rest: None,
             _guard: CancelOnDrop::default(),
             plan_guard: None,
         })

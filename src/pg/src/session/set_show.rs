@@ -175,6 +175,9 @@ pub(crate) async fn discard(session: &mut Session, what: &DiscardObject) -> Resu
         session.transaction.notifications.unlisten_all()?;
         reset_all(session);
     }
+    if matches!(what, DiscardObject::ALL | DiscardObject::SEQUENCES) {
+        session.sequences.forget();
+    }
     if matches!(what, DiscardObject::ALL | DiscardObject::TEMP) {
         if session.status != TransactionStatus::Idle {
             return Err(SqlError::error("25001", "DISCARD TEMP cannot run inside a transaction block").into());

@@ -111,15 +111,23 @@ pub(crate) struct CommandTag {
     pub(super) verb: &'static str,
     /// True if the number of rows follows.
     counted: bool,
+    /// The number that follows, if it is not that of the rows that were sent last.
+    total: Option<usize>,
 }
 
 impl CommandTag {
-    pub(super) const SELECT: Self = Self { verb: "SELECT", counted: true };
-    pub(super) const FETCH: Self = Self { verb: "FETCH", counted: true };
-    pub(super) const SHOW: Self = Self { verb: "SHOW", counted: false };
-    pub(super) const EXPLAIN: Self = Self { verb: "EXPLAIN", counted: false };
+    pub(super) const SELECT: Self = Self { verb: "SELECT", counted: true, total: None };
+    pub(super) const FETCH: Self = Self { verb: "FETCH", counted: true, total: None };
+    pub(super) const SHOW: Self = Self { verb: "SHOW", counted: false, total: None };
+    pub(super) const EXPLAIN: Self = Self { verb: "EXPLAIN", counted: false, total: None };
+
+    /// Returns the tag of a change of this many rows, all of which are returned.
+    pub(super) fn changed(verb: &'static str, rows: usize) -> Self {
+        Self { verb, counted: true, total: Some(rows) }
+    }
 
     pub(crate) fn spell(self, rows: usize) -> String {
+        let rows = self.total.unwrap_or(rows);
         if self.counted { format!("{} {rows}", self.verb) } else { self.verb.into() }
     }
 }

@@ -31,9 +31,12 @@ use postgres_types::Kind;
 
 use crate::decode::{self, date_order};
 use crate::encode::column;
+use crate::session::returning;
+use crate::sql::generated_values::{self, ColumnValues};
 use crate::sql::parameters;
 use crate::sql::rewrite::call;
 use crate::sql::rewrite::parameter_casts::ParameterCasts;
+use crate::sql::sequence_syntax::Overriding;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// Name of the function that marks a value.
@@ -86,6 +89,7 @@ fn is_plain(value: &ast::Expr) -> bool {
 /// If the state takes no functions.
 pub(crate) fn register(state: &mut SessionState) -> Result<()> {
     state.register_udf(Arc::new(ScalarUDF::new_from_impl(Mark { signature: any(1) })))?;
+    state.register_udf(Arc::new(generated_values::function()))?;
     Ok(())
 }
 
@@ -108,6 +112,8 @@ pub(crate) struct Assignments<'a> {
     assigned: HashMap<usize, Type>,
     /// Fields of parameters that are assigned.
     fields: HashMap<String, FieldRef>,
+    /// What columns take in the place of values.
+    columns: ColumnValues,
 }
 
 impl<'a> Assignments<'a> {
@@ -119,7 +125,14 @@ impl<'a> Assignments<'a> {
         marked: bool,
     ) -> Self {
         let (compared, assigned, fields) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { declared, casts, zone, state, marked, compared, assigned, fields }
+        let columns = ColumnValues::default();
+        Self { declared, casts, zone, state, marked, compared, assigned, fields, columns }
+    }
+
+    /// Says which values the statement gives identity columns.
+    pub(crate) fn overriding(mut self, overriding: Overriding) -> Self {
+        self.columns.overriding = overriding;
+        self
     }
 
     /// Gives the values that a plan assigns to columns the casts of Postgres, and parameters without a type that of the
@@ -129,7 +142,8 @@ impl<'a> Assignments<'a> {
     /// 42804 if there is no cast in an assignment, 42P08 if a parameter is assigned to columns of several types, 0A000 for
     /// a cast that is not supported.
     pub(crate) fn settle(mut self, plan: LogicalPlan) -> Result<LogicalPlan, SqlError> {
-        if !matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
+        let is_change = matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        if !is_change && returning::parts(&plan).is_none() {
             return Ok(plan);
         }
         plan.apply_with_subqueries(|node| {
@@ -180,6 +194,7 @@ impl<'a> Assignments<'a> {
                 LogicalPlan::Analyze(analyze)
             }
             LogicalPlan::Dml(mut dml) => {
+                self.columns.read(&dml.target);
                 let (target, input) = (dml.target.schema(), Arc::unwrap_or_clone(dml.input));
                 dml.input = Arc::new(match (&dml.op, input) {
                     (WriteOp::Insert(_), LogicalPlan::Projection(outputs)) => self.insert(&target, outputs)?,
@@ -188,7 +203,7 @@ impl<'a> Assignments<'a> {
                 });
                 LogicalPlan::Dml(dml)
             }
-            other => other,
+            other => returning::with_change(other, |change| self.statement(change))?,
         })
     }
 
@@ -205,6 +220,10 @@ impl<'a> Assignments<'a> {
             let mut types = None;
             for ((output, place), field) in outputs.iter_mut().zip(places).zip(target.fields()) {
                 let Some(place) = place else { continue };
+                if let Some(default) = self.columns.inserted(field.name(), None)? {
+                    *output = cast(default, field.data_type()).alias(field.name());
+                    continue;
+                }
                 let value = match constant(&rows, place) {
                     // It has its own digits, or no type yet.
                     Some(constant) => self.value(constant.clone(), field, &DFSchema::empty(), None)?,
@@ -224,9 +243,17 @@ impl<'a> Assignments<'a> {
         let schema = DFSchema::empty();
         let settled = rows.transform_down(|node| {
             let LogicalPlan::Values(Values { schema: row, values }) = node else { return Ok(Transformed::no(node)) };
-            let mut settle = |(place, cell): (usize, Expr)| match (columns.get(&place), given(cell)) {
-                (Some(field), Ok(inner)) => self.value(inner, field, &schema, None).map_err(external),
-                (_, Ok(cell) | Err(cell)) => Ok(cell),
+            let mut settle = |(place, cell): (usize, Expr)| {
+                let cell = given(cell);
+                let (Ok(found) | Err(found)) = &cell;
+                let Some(field) = columns.get(&place) else { return Ok(found.clone()) };
+                if let Some(default) = self.columns.inserted(field.name(), Some(found)).map_err(external)? {
+                    return Ok(cast(default, field.data_type()));
+                }
+                match cell {
+                    Ok(inner) => self.value(inner, field, &schema, None).map_err(external),
+                    Err(cell) => Ok(cell),
+                }
             };
             let values = values
                 .into_iter()
@@ -276,9 +303,11 @@ impl<'a> Assignments<'a> {
                 Expr::Alias(mut alias) => {
                     let field = target.field_with_name(&alias.name).map_err(DataFusionError::from)?;
                     let field = Arc::new(field.clone());
-                    let value = match given(*alias.expr) {
-                        Ok(inner) => self.value(inner, &field, rows.schema(), Some(&rows))?,
-                        Err(other) => other,
+                    let found = given(*alias.expr);
+                    let value = match (self.columns.updated(field.name(), &found)?, found) {
+                        (Some(default), _) => cast(default, field.data_type()),
+                        (None, Ok(inner)) => self.value(inner, &field, rows.schema(), Some(&rows))?,
+                        (None, Err(other)) => other,
                     };
                     alias.expr = Box::new(match (value, column::length_of(&field)) {
                         // A column that stays as it is.
@@ -396,7 +425,7 @@ pub(crate) fn unassignable(message: &str) -> Option<SqlError> {
     Some(SqlError::error("42804", message).with_hint("You will need to rewrite or cast the expression."))
 }
 
-fn external(error: SqlError) -> DataFusionError {
+pub(crate) fn external(error: SqlError) -> DataFusionError {
     DataFusionError::External(Box::new(ExternalSqlError(error)))
 }
 

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::catalog::object_functions::WRITES;
 use crate::catalog::objects::ObjectKind;
+use crate::session::returning;
 
 /// New names for some columns: counted from the left before a `*`, from the right after it.
 #[derive(Debug, Clone, Default)]
@@ -56,13 +57,18 @@ pub(crate) fn of_statement(statement: &mut Statement) -> ColumnNames {
             },
             ast::Statement::Prepare { statement, .. } => match statement.as_mut() {
                 ast::Statement::Query(query) => query,
-                _ => return ColumnNames::default(),
+                change => return of_change(change),
             },
-            _ => return ColumnNames::default(),
+            change => return of_change(change),
         },
         _ => return ColumnNames::default(),
     };
     of_query(query)
+}
+
+/// Finds the names of the columns of RETURNING.
+fn of_change(change: &mut ast::Statement) -> ColumnNames {
+    returning::items(change).map(|items| of_items(items, true)).unwrap_or_default()
 }
 
 /// Makes the columns of queries in others distinct.
@@ -159,10 +165,15 @@ fn of_query(query: &mut Query) -> ColumnNames {
             _ => return ColumnNames::default(),
         }
     };
+    of_items(items, !nested)
+}
+
+/// Finds the names of outputs, which are made distinct if they need not keep theirs.
+fn of_items(items: &mut [SelectItem], distinct: bool) -> ColumnNames {
     let is_wildcard = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
     let names: Vec<_> = items.iter().map(item_name).collect();
     let (first, last) = (items.iter().position(is_wildcard), items.iter().rposition(is_wildcard));
-    if !nested {
+    if distinct {
         make_distinct(items);
     }
     match (first, last) {

@@ -26,6 +26,7 @@ use postgres_types::Kind;
 
 use crate::decode;
 use crate::encode::column;
+use crate::session::returning;
 use crate::sql::literals;
 use crate::sql::rewrite::parameter_casts;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
@@ -219,7 +220,7 @@ fn inserted_rows(plan: &LogicalPlan) -> Option<&Values> {
             },
             _ => None,
         },
-        _ => None,
+        other => inserted_rows(returning::parts(other)?.0),
     }
 }
 

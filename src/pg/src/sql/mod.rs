@@ -3,6 +3,7 @@
 pub(crate) mod assignments;
 pub(crate) mod column_names;
 pub(crate) mod error_positions;
+mod generated_values;
 pub(crate) mod limits;
 pub(crate) mod literals;
 pub(crate) mod marks;
@@ -10,6 +11,7 @@ pub(crate) mod parameters;
 pub(crate) mod parse;
 pub(crate) mod positions;
 pub(crate) mod rewrite;
+pub(crate) mod sequence_syntax;
 pub(crate) mod two_phase;
 pub(crate) mod unsupported;
 pub(crate) mod utility;

@@ -19,6 +19,7 @@ use neuroql::PostgresDialect;
 use crate::encode::copy::CopyFormat;
 use crate::sql::positions::{OffsetFinder, character, position_of};
 use crate::sql::rewrite::{self, catalog_queries, integers, object_casts, syntax};
+use crate::sql::sequence_syntax;
 use crate::sql::two_phase::{self, TwoPhase};
 use crate::sql::unsupported;
 use crate::sql::utility::{self, Utility};
@@ -308,7 +309,7 @@ fn of_postgres(text: &str) -> Result<Vec<Statement>, DataFusionError> {
             _ => {}
         }
     }
-    let statements = SqlParser::new(&PostgresDialect).with_tokens_with_locations(tokens).parse_statements()?;
+    let statements = sequence_syntax::parse(tokens)?;
     Ok(statements.into_iter().map(|statement| Statement::Statement(Box::new(statement))).collect())
 }
 

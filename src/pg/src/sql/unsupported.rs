@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::sql::column_names::fold;
+use crate::sql::rewrite::generated_columns;
 use crate::wire::error_response::SqlError;
 
 /// Refuses a statement with a part that would be passed over.
@@ -214,6 +215,7 @@ fn column_option(column: &Ident, option: &ColumnOption) -> Result<(), SqlError> 
         ColumnOption::PrimaryKey(key) => primary_key(key),
         ColumnOption::Unique(unique) => unique_constraint(unique),
         ColumnOption::Collation(name) => collation(name),
+        option if generated_columns::is_identity(option) => Ok(()),
         other => refused(format!("{other} of the column {column}")),
     }
 }
@@ -340,7 +342,6 @@ mod tests {
             ("UPDATE t SET a = 1, b = 2, a = 3", "42601"),
             ("CREATE TABLE t(a int CHECK (a > 0))", "0A000"),
             ("CREATE TABLE t(a int REFERENCES u(b))", "0A000"),
-            ("CREATE TABLE t(a int GENERATED ALWAYS AS IDENTITY)", "0A000"),
             ("CREATE TABLE t(a int, b int GENERATED ALWAYS AS (a * 2) STORED)", "0A000"),
             ("CREATE TABLE t(a text COLLATE \"en_US\")", "0A000"),
             ("CREATE TABLE t(a int, UNIQUE NULLS NOT DISTINCT (a))", "0A000"),
@@ -360,6 +361,7 @@ mod tests {
             "SELECT 'a'\n'b', INTERVAL '1 day', '1.5'::numeric, \"x\" FROM generate_series(1, 2) AS g(x)",
             "CREATE TABLE t(a int PRIMARY KEY, b text UNIQUE NOT NULL DEFAULT 'x' COLLATE \"C\", UNIQUE (a, b))",
             "UPDATE t SET a = 1, b = 2",
+            "CREATE TABLE t(a int GENERATED ALWAYS AS IDENTITY, b serial)",
             "SELECT 1e308, 5e-324, 0e-400, 0.0E999",
             "INSERT INTO t VALUES (1) ",
         ] {

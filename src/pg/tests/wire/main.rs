@@ -17,6 +17,7 @@ mod positions;
 mod privileges;
 mod protocol;
 mod raw;
+mod sequences;
 mod session_tables;
 mod sessions;
 mod statements;

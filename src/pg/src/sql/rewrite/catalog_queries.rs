@@ -21,15 +21,19 @@ use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser
 
 use crate::catalog::columns::COLUMNS;
 use crate::catalog::keys::{INDEX_LIST, INFORMATION_SCHEMA};
+use crate::catalog::sequences::{INFORMATION_SCHEMA as OF_SEQUENCES, PG_SEQUENCES, TABLES};
 use crate::catalog::{STAT_ACTIVITY, session_tables};
 use crate::sql::column_names::{fold, item_name};
 use crate::sql::rewrite::object_casts;
+use crate::sql::rewrite::sequences;
 use crate::sql::rewrite::{array_of, call, cast, is_named};
 
-/// Tables of the catalog about objects that neuroql does not have: defaults, sequences, role memberships, policies. Scalar
-/// subqueries of them are NULL: DataFusion cannot plan some queries of them by drivers.
-const EMPTY: [&str; 7] =
-    ["pg_attrdef", "pg_sequence", "pg_collation", "pg_auth_members", "pg_policy", "pg_inherits", "pg_publication_rel"];
+/// Tables of the catalog about objects that neuroql does not have: role memberships, policies. Scalar subqueries of them are
+/// NULL: DataFusion cannot plan some queries of them by drivers.
+const EMPTY: [&str; 5] = ["pg_collation", "pg_auth_members", "pg_policy", "pg_inherits", "pg_publication_rel"];
+
+/// Tables that pg-catalog does not know.
+const OWN: [&str; 3] = [STAT_ACTIVITY, INDEX_LIST, PG_SEQUENCES];
 
 /// Columns of `pg_index` whose items PostgreSQL counts from 0.
 const VECTORS: [&str; 4] = ["indkey", "indcollation", "indclass", "indoption"];
@@ -40,17 +44,22 @@ pub(crate) fn rewrite(statement: &mut Statement, text: &str, compatible: &Postgr
         *statement = known;
         return;
     }
-    rewrite_parts(statement, compatible);
+    // A view is kept as a text that the engine reads, too, which has no such table of its own.
+    let is_view = matches!(statement, Statement::CreateView(_));
+    rewrite_tree(statement, &Rewriter { compatible, is_view });
 }
 
 /// Rewrites the queries in a piece of syntax that is no query itself.
 pub(crate) fn rewrite_parts(tree: &mut impl VisitMut, compatible: &PostgresCompatibilityParser) {
+    rewrite_tree(tree, &Rewriter { compatible, is_view: false });
+}
+
+fn rewrite_tree(tree: &mut impl VisitMut, rewriter: &Rewriter<'_>) {
     let mut hider = QueryExtractor::default();
     let _: ControlFlow<()> = tree.visit(&mut hider);
     if hider.hidden.is_empty() {
         return;
     }
-    let rewriter = Rewriter { compatible };
     let parts = hider.hidden.into_iter().map(|query| rewriter.part(query, &Scope::new())).collect();
     let _: ControlFlow<()> = tree.visit(&mut QueryRestorer { parts, in_catalog: false });
 }
@@ -79,6 +88,8 @@ type Scope = HashMap<String, bool>;
 
 struct Rewriter<'a> {
     compatible: &'a PostgresCompatibilityParser,
+    /// True for the query of a view.
+    is_view: bool,
 }
 
 /// A query that was taken out of a statement.
@@ -90,6 +101,8 @@ struct ExtractedQuery {
     options: bool,
     /// True if it looks up one row of the catalog.
     lookup: bool,
+    /// What it looks up, if that is the options of an identity column.
+    identity: Option<Expr>,
     reads: bool,
 }
 
@@ -101,8 +114,9 @@ impl Rewriter<'_> {
             options = tables(&select.from).any(is_of_options);
             lookup = looks_up(&query, select, scope);
         }
+        let identity = sequences::identity(&query);
         let reads = self.query(&mut query, scope);
-        ExtractedQuery { query, empty, options, lookup, reads }
+        ExtractedQuery { query, empty, options, lookup, identity, reads }
     }
 
     /// Rewrites a query; returns true if it reads the catalog.
@@ -179,7 +193,7 @@ impl Rewriter<'_> {
         };
         if reads {
             qualify_own(query, scope);
-            read_keys(query);
+            read_keys(query, self.is_view);
             object_casts::rewrite_comparisons(query);
             let whole = std::mem::replace(query, TEMPLATE.clone());
             if let Statement::Query(rewritten) = self.compatible.rewrite(Statement::Query(Box::new(whole))) {
@@ -387,8 +401,14 @@ impl VisitorMut for QueryRestorer {
                 };
                 if part.empty || (part.options && self.in_catalog) {
                     *expr = null(DataType::Text);
+                } else if let Some(options) = &part.identity {
+                    *expr = options.clone();
                 } else if part.lookup {
                     aggregate(&mut part.query);
+                    if let Some(condition) = sequences::outer_condition(&mut part.query) {
+                        let found = std::mem::replace(expr, Expr::value(Value::Null));
+                        *expr = sequences::only_if(condition, found);
+                    }
                 }
             }
             Expr::Function(function) if is_named(function, "array") => {
@@ -435,10 +455,11 @@ fn qualify_own(query: &mut Query, scope: &Scope) {
 
 /// Reads views of `information_schema` about keys and columns from `pg_catalog`, where they are, and counts the items of the
 /// vectors of an index from 1: as `int2vector` and `oidvector` they begin at 0, and arrays begin at 1.
-fn read_keys(query: &mut Query) {
+fn read_keys(query: &mut Query, is_view: bool) {
     let moved = |schema: &Ident, table: &Ident| {
         let table = fold(table);
-        fold(schema) == "information_schema" && (table == COLUMNS || INFORMATION_SCHEMA.contains(&table.as_str()))
+        let moved = table == COLUMNS || INFORMATION_SCHEMA.iter().chain(&OF_SEQUENCES).any(|known| *known == table);
+        fold(schema) == "information_schema" && moved && !(is_view && table == TABLES)
     };
     let _ = visit_relations_mut(query, |name| {
         if let [.., ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(table)] = name.0.as_mut_slice()
@@ -515,7 +536,7 @@ fn is_catalog_table(name: &str) -> bool {
 
 /// Returns true for a table of pg_catalog that pg-catalog does not know.
 fn is_own_table(name: &str) -> bool {
-    matches!(name, STAT_ACTIVITY | INDEX_LIST) || session_tables::NAMES.contains(&name)
+    OWN.contains(&name) || session_tables::NAMES.contains(&name)
 }
 
 #[cfg(test)]
@@ -574,8 +595,9 @@ mod tests {
 
     #[test]
     fn what_the_catalog_lacks_is_null_and_rows_of_it_are_looked_up() {
-        let query = "SELECT (SELECT d.adbin FROM pg_attrdef AS d WHERE d.adrelid = a.attrelid) FROM pg_attribute AS a";
-        assert!(!read(query).contains("pg_attrdef"), "{}", read(query));
+        let query =
+            "SELECT (SELECT d.polname FROM pg_policy AS d WHERE d.polrelid = a.attrelid) FROM pg_attribute AS a";
+        assert!(!read(query).contains("pg_policy"), "{}", read(query));
         let query = "SELECT (SELECT c.relname FROM pg_class c WHERE c.oid = a.attrelid) FROM pg_attribute a";
         let lookup = "SELECT min(c.relname) AS \"relname\" FROM pg_catalog.pg_class";
         assert!(read(query).contains(lookup), "{}", read(query));

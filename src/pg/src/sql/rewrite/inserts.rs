@@ -1,13 +1,20 @@
-//! `VALUES` in an INSERT: inside an `INSERT … SELECT`, where the planner takes them for rows of the table, and `DEFAULT`,
-//! which it takes for a column.
+//! `VALUES` in an INSERT: inside an `INSERT … SELECT`, where the planner takes them for rows of the table, `DEFAULT VALUES`, and
+//! those of the first columns alone.
 
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use datafusion::sql::sqlparser::ast::{Expr, Query, SetExpr, Statement, TableFactor, Values, VisitMut, VisitorMut};
+use datafusion::common::TableReference;
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement as DFStatement;
+use datafusion::sql::sqlparser::ast::{
+    Ident, ObjectName, Query, SetExpr, Statement, TableFactor, TableObject, Values, VisitMut, VisitorMut,
+};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use crate::sql::column_names::fold;
+use crate::sql::rewrite::generated_columns;
 use crate::wire::error_response::SqlError;
 
 /// Rewrites every VALUES but the statement's own to `SELECT * FROM (VALUES …)`, which is planned by itself.
@@ -24,38 +31,58 @@ pub(crate) fn isolate_values(statement: &mut Statement) {
     }
 }
 
-/// Leaves out the columns of which `VALUES` have nothing but `DEFAULT`: that is what the others get.
+/// Names the columns of an INSERT that gives values for the first ones only, or for none.
 ///
 /// # Errors
-/// 0A000 if a column has a value in one row and `DEFAULT` in another, or if the columns are not named.
-pub(crate) fn leave_out_defaults(statement: &mut Statement) -> Result<(), SqlError> {
-    let Statement::Insert(insert) = statement else { return Ok(()) };
-    let Some(SetExpr::Values(values)) = insert.source.as_mut().map(|source| source.body.as_mut()) else {
-        return Ok(());
+/// 42P01 if the table does not exist.
+pub(crate) async fn complete(statement: &mut DFStatement, context: &SessionContext) -> Result<(), SqlError> {
+    let mut statement = statement;
+    while let DFStatement::Explain(explain) = statement {
+        statement = explain.statement.as_mut();
+    }
+    let DFStatement::Statement(inner) = statement else { return Ok(()) };
+    let Statement::Insert(insert) = inner.as_mut() else { return Ok(()) };
+    let TableObject::TableName(name) = &insert.table else { return Ok(()) };
+    let given = match insert.source.as_mut().map(|source| source.body.as_mut()) {
+        None if insert.assignments.is_empty() => None,
+        Some(SetExpr::Values(values)) if insert.columns.is_empty() => values.rows.first().map(|row| row.content.len()),
+        _ => return Ok(()),
     };
-    let is_default = |value: &Expr| matches!(value, Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default"));
-    if !values.rows.iter().any(|row| row.iter().any(is_default)) {
+    let names = name.0.iter().map(|part| part.as_ident().map(fold)).collect::<Option<Vec<_>>>();
+    let Some(table) = names.as_deref().and_then(table_reference) else { return Ok(()) };
+    if given.is_some() && !context.table_exist(table.clone())? {
         return Ok(());
     }
-    let refused = |message: &str| Err(SqlError::not_supported(message));
-    if insert.columns.is_empty() {
-        return refused("DEFAULT in an INSERT that does not name its columns is not supported");
+    let schema = context.table_provider(table).await?.schema();
+    if given.is_some_and(|given| given >= schema.fields().len()) {
+        return Ok(());
     }
-    for column in (0..insert.columns.len()).rev() {
-        let defaults = values.rows.iter().filter(|row| row.get(column).is_some_and(is_default)).count();
-        if defaults == 0 {
-            continue;
-        }
-        if defaults < values.rows.len() || insert.columns.len() == 1 {
-            return refused("DEFAULT beside values, or in place of all of them, is not supported");
-        }
-        insert.columns.remove(column);
-        values.rows.iter_mut().for_each(|row| {
-            row.remove(column);
-        });
+    let columns = schema.fields().iter().take(given.unwrap_or(1));
+    insert.columns = columns.map(|field| ObjectName::from(vec![Ident::with_quote('"', field.name())])).collect();
+    if given.is_none() {
+        insert.source = DEFAULT_VALUES.clone().map(Box::new);
     }
     Ok(())
 }
+
+fn table_reference(names: &[String]) -> Option<TableReference> {
+    Some(match names {
+        [table] => TableReference::bare(table.as_str()),
+        [schema, table] => TableReference::partial(schema.as_str(), table.as_str()),
+        [catalog, schema, table] => TableReference::full(catalog.as_str(), schema.as_str(), table.as_str()),
+        _ => return None,
+    })
+}
+
+/// The values of `DEFAULT VALUES`, for one column.
+static DEFAULT_VALUES: LazyLock<Option<Query>> = LazyLock::new(|| {
+    let text = format!("VALUES ({}())", generated_columns::DEFAULT);
+    Parser::new(&PostgreSqlDialect {})
+        .try_with_sql(&text)
+        .and_then(|mut parser| parser.parse_query())
+        .ok()
+        .map(|it| *it)
+});
 
 struct IsolateValues;
 
@@ -112,18 +139,20 @@ mod tests {
         statement.to_string()
     }
 
-    #[test]
-    fn columns_of_defaults_are_left_out() {
-        let left = |text: &str| {
-            let mut statement = Parser::parse_sql(&PostgreSqlDialect {}, text).unwrap().remove(0);
-            leave_out_defaults(&mut statement).map(|()| statement.to_string()).map_err(|error| error.sqlstate)
-        };
-        let found = left("INSERT INTO t (a, b, c) VALUES (DEFAULT, 1, default), (DEFAULT, 2, DEFAULT)");
-        assert_eq!(found.unwrap(), "INSERT INTO t (b) VALUES (1), (2)");
-        let own = "INSERT INTO t (a, b) VALUES (\"default\", 'DEFAULT')";
-        assert_eq!(left(own).unwrap(), own);
-        for text in ["t VALUES (DEFAULT, 1)", "t (a, b) VALUES (1, 1), (1, DEFAULT)", "t (a) VALUES (DEFAULT)"] {
-            assert_eq!(left(&format!("INSERT INTO {text}")).unwrap_err(), "0A000", "{text}");
+    #[tokio::test]
+    async fn columns_are_named() {
+        let context = SessionContext::new();
+        context.sql("CREATE TABLE t (a INT, \"B\" INT)").await.unwrap();
+        for (text, completed) in [
+            ("INSERT INTO t DEFAULT VALUES", "INSERT INTO t (\"a\") VALUES (neuroql_default())"),
+            ("INSERT INTO t VALUES (1)", "INSERT INTO t (\"a\") VALUES (1)"),
+            ("INSERT INTO t VALUES (1, 2)", "INSERT INTO t VALUES (1, 2)"),
+            ("INSERT INTO t (\"B\") VALUES (1)", "INSERT INTO t (\"B\") VALUES (1)"),
+        ] {
+            let statement = Parser::parse_sql(&PostgreSqlDialect {}, text).unwrap().remove(0);
+            let mut statement = DFStatement::Statement(Box::new(statement));
+            complete(&mut statement, &context).await.unwrap();
+            assert_eq!(statement.to_string(), completed);
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod catalog_queries;
 pub(crate) mod from_functions;
+pub(crate) mod generated_columns;
 pub(crate) mod inserts;
 pub(crate) mod integers;
 pub(crate) mod interval_arguments;
@@ -14,6 +15,7 @@ pub(crate) mod numerals;
 pub(crate) mod object_casts;
 pub(crate) mod parameter_casts;
 pub(crate) mod recursive_terms;
+pub(crate) mod sequences;
 pub(crate) mod syntax;
 pub(crate) mod windows;
 
@@ -54,7 +56,8 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
             if !matches!(inner.as_ref(), ast::Statement::Set(_)) {
                 intervals::rewrite(inner.as_mut())?;
             }
-            inserts::leave_out_defaults(inner.as_mut())?;
+            generated_columns::rewrite(inner.as_mut())?;
+            generated_columns::mark_defaults(inner.as_mut());
             inserts::isolate_values(inner.as_mut());
             integers::narrow_values(inner.as_mut());
             numbers::keep_digits(inner.as_mut());

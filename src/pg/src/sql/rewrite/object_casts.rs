@@ -13,10 +13,11 @@ use neuroql_access::TEMPORARY;
 use crate::catalog::object_functions::WRITES;
 use crate::catalog::objects::ObjectKind;
 use crate::sql::column_names::fold;
-use crate::sql::rewrite::{call, is_named};
+use crate::sql::rewrite::{call, is_named, sequences};
 
 /// Rewrites casts; returns true if there are names to look up or to write.
 pub(crate) fn rewrite(tree: &mut impl VisitMut) -> bool {
+    sequences::take_casts(tree);
     let mut found = false;
     let _ = visit_expressions_mut(tree, |expr| {
         match expr {

@@ -1,0 +1,196 @@
+//! What `information_schema.columns` says of defaults and identity columns.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{AsArray, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::catalog::CatalogProviderList;
+use datafusion::error::Result;
+use datafusion::logical_expr::ptr_eq::PtrEq;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility, ident,
+};
+
+use crate::catalog::sequences::generated::{self, Identity};
+use crate::catalog::sequences::rows::yes_or_no;
+use crate::catalog::sequences::sequence::{self, Options};
+use crate::catalog::server_catalogs::PG_CATALOG;
+
+/// Columns that name a column.
+const NAMES: [&str; 4] = ["table_catalog", "table_schema", "table_name", "column_name"];
+
+/// The columns of `information_schema.columns` about identity columns.
+pub(crate) const IDENTITY: [Fact; 7] =
+    [Fact::IsIdentity, Fact::Generation, Fact::Start, Fact::Increment, Fact::Maximum, Fact::Minimum, Fact::Cycle];
+
+/// What is said of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Fact {
+    Default,
+    IsIdentity,
+    Generation,
+    Start,
+    Increment,
+    Maximum,
+    Minimum,
+    Cycle,
+}
+
+impl Fact {
+    /// Returns the name of its column.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Default => "column_default",
+            Self::IsIdentity => "is_identity",
+            Self::Generation => "identity_generation",
+            Self::Start => "identity_start",
+            Self::Increment => "identity_increment",
+            Self::Maximum => "identity_maximum",
+            Self::Minimum => "identity_minimum",
+            Self::Cycle => "identity_cycle",
+        }
+    }
+
+    fn of(self, column: Option<&Column>) -> Option<String> {
+        let identity = column.and_then(|column| column.identity.as_ref());
+        let number = |number: fn(&Options) -> i64| identity.map(|(_, options)| number(options).to_string());
+        match self {
+            Self::Default => column?.default.clone(),
+            Self::IsIdentity => Some(yes_or_no(identity.is_some()).to_owned()),
+            Self::Generation => identity.map(|(kind, _)| kind.name().to_owned()),
+            Self::Start => number(|options| options.start),
+            Self::Increment => number(|options| options.increment),
+            Self::Maximum => number(|options| options.max),
+            Self::Minimum => number(|options| options.min),
+            Self::Cycle => Some(yes_or_no(identity.is_some_and(|(_, options)| options.cycles)).to_owned()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Column {
+    default: Option<String>,
+    identity: Option<(Identity, Options)>,
+}
+
+/// The columns of a moment that have a default or an identity, by catalog, schema, table and name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ColumnFacts(PtrEq<Arc<HashMap<[String; 4], Column>>>);
+
+impl ColumnFacts {
+    /// Reads the columns of the catalogs.
+    pub(crate) async fn read(catalogs: &Arc<dyn CatalogProviderList>) -> Result<Self> {
+        let mut columns = HashMap::new();
+        let names = if generated::exist() { catalogs.catalog_names() } else { Vec::new() };
+        for catalog_name in names {
+            let Some(catalog) = catalogs.catalog(&catalog_name) else { continue };
+            for schema_name in catalog.schema_names() {
+                if matches!(schema_name.as_str(), PG_CATALOG | "information_schema") {
+                    continue;
+                }
+                let Some(schema) = catalog.schema(&schema_name) else { continue };
+                let mut tables = Vec::new();
+                // Options of sequences that belong to a column, by the rows of its table.
+                let mut owned = HashMap::new();
+                for name in schema.table_names() {
+                    let Some(table) = schema.table(&name).await? else { continue };
+                    match sequence::of(table.as_ref()) {
+                        Some(sequence) => {
+                            if let Some(owner) = sequence.owner() {
+                                owned.insert((owner.rows.as_ptr().addr(), owner.column), sequence.options.clone());
+                            }
+                        }
+                        None if generated::rows(table.as_ref()).is_some() => tables.push((name, table)),
+                        None => {}
+                    }
+                }
+                for (name, table) in tables {
+                    let Some(rows) = generated::rows(table.as_ref()) else { continue };
+                    for field in table.schema().fields() {
+                        let default = generated::default(table.as_ref(), field.name());
+                        let identity = generated::identity(table.as_ref(), field.name());
+                        let key = (Arc::as_ptr(rows).addr(), field.name().clone());
+                        let identity = identity.and_then(|kind| Some((kind, owned.get(&key)?.clone())));
+                        if default.is_some() || identity.is_some() {
+                            let names = [&catalog_name, &schema_name, &name, field.name()].map(String::clone);
+                            columns.insert(names, Column { default, identity });
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Self(PtrEq::from(Arc::new(columns))))
+    }
+
+    /// Returns the value of a column of the view.
+    pub(crate) fn output(&self, fact: Fact) -> Expr {
+        let signature = Signature::exact(vec![DataType::Utf8; NAMES.len()], Volatility::Stable);
+        let function = ColumnFact { fact, columns: self.clone(), signature };
+        ScalarUDF::from(function).call(NAMES.map(ident).to_vec()).alias(fact.name())
+    }
+}
+
+/// A fact about columns, which are given by their names.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ColumnFact {
+    fact: Fact,
+    columns: ColumnFacts,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for ColumnFact {
+    fn name(&self) -> &str {
+        self.fact.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let names = args.args.iter().map(|arg| Ok(cast(&arg.to_array(args.number_rows)?, &DataType::Utf8)?));
+        let names = names.collect::<Result<Vec<_>>>()?;
+        let of = |row: usize| {
+            let name = [0, 1, 2, 3].map(|place| names[place].as_string::<i32>().value(row).to_owned());
+            self.fact.of(self.columns.0.get(&name))
+        };
+        Ok(ColumnarValue::Array(Arc::new((0..args.number_rows).map(of).collect::<StringArray>())))
+    }
+}
+
+/// `pg_get_expr(text, relation [, pretty])`: the text of a default, which the catalog keeps as it is shown.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PgGetExpr {
+    signature: Signature,
+}
+
+impl PgGetExpr {
+    pub(crate) fn new() -> Self {
+        let forms = vec![TypeSignature::Any(2), TypeSignature::Any(3)];
+        Self { signature: Signature::one_of(forms, Volatility::Stable) }
+    }
+}
+
+impl ScalarUDFImpl for PgGetExpr {
+    fn name(&self) -> &str {
+        "pg_get_expr"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(ColumnarValue::Array(cast(&args.args[0].to_array(args.number_rows)?, &DataType::Utf8)?))
+    }
+}
