@@ -14,7 +14,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
-use crate::catalog::keys;
+use crate::catalog::keys::{self, PLAIN};
 use crate::catalog::objects::{ObjectKind, Objects};
 use crate::encode::column;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
@@ -204,6 +204,14 @@ impl ObjectText {
                 oids.iter().zip(catalogs.as_string::<i32>()).map(describe).collect()
             }
             (Self::View, _) => oids.iter().map(|oid| objects.definition(oid?, keys::VIEW)).collect(),
+            (Self::Definition, 2) => {
+                let plain = column(1, &DataType::Boolean)?;
+                let definition = |(oid, plain): (Option<i32>, Option<bool>)| {
+                    let plainly = plain?.then(|| objects.definition(oid?, PLAIN)).flatten();
+                    plainly.or_else(|| objects.definition(oid?, 0))
+                };
+                oids.iter().zip(plain.as_boolean()).map(definition).collect()
+            }
             (Self::Definition, given) => {
                 let columns = match given {
                     3 => column(1, &DataType::Int32)?,

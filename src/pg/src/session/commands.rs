@@ -18,6 +18,7 @@ use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 
 use crate::decode::date_order;
 use crate::encode::column::Columns;
+use crate::session::alter_table;
 use crate::session::grants;
 use crate::session::objects;
 use crate::session::result_stream::{ResultRows, executed};
@@ -65,6 +66,7 @@ pub(crate) fn is_about_session(statement: &Statement) -> bool {
             | Revoke(_)
             | CreateSequence { .. }
             | Drop { object_type: ObjectType::Sequence, .. }
+            | AlterTable(_)
     )
 }
 
@@ -242,6 +244,9 @@ pub(crate) async fn run(
         }
         Statement::CreateSequence { .. } => sequences::create(session, statement).await,
         Statement::Drop { .. } => sequences::drop(session, statement).await,
+        Statement::AlterTable(alter) => {
+            alter_table::alter(session, alter, prepared.parsed.constraints.as_deref()).await
+        }
         other => {
             let text = other.to_string();
             let verb = text.split_whitespace().next().unwrap_or_default();

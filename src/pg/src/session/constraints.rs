@@ -101,7 +101,7 @@ pub(crate) fn named(error: SqlError, table: &dyn TableProvider, name: &str) -> S
 }
 
 /// Returns the error of a NULL in a column that has none.
-fn not_null(column: &str, table: &str) -> SqlError {
+pub(super) fn not_null(column: &str, table: &str) -> SqlError {
     let message = format!("null value in column \"{column}\" of relation \"{table}\" violates not-null constraint");
     SqlError::error("23502", message)
 }
@@ -128,7 +128,7 @@ pub(super) fn are_unique(batches: &[RecordBatch], columns: &[usize]) -> Result<b
 }
 
 /// Makes -0 a 0, which it is equal to, and every NaN the same.
-fn without_signed_zeros(column: &ArrayRef) -> ArrayRef {
+pub(super) fn without_signed_zeros(column: &ArrayRef) -> ArrayRef {
     match column.data_type() {
         DataType::Float32 => {
             let value = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 };

@@ -19,6 +19,8 @@ use crate::session::objects::indexes;
 use crate::session::result_stream::isolated;
 use crate::session::sequences;
 use crate::session::{Outcome, Session};
+use crate::sql::parse::ParsedStatement;
+use crate::sql::table_constraints::NewConstraints;
 use crate::sql::utility;
 use crate::wire::error_response::{Failure, SqlError};
 
@@ -36,14 +38,18 @@ impl Session {
     }
 
     /// Runs a statement that creates or drops something, and notes who did.
-    pub(super) async fn run_ddl(&mut self, plan: LogicalPlan, statement: &Statement) -> Result<Outcome, Failure> {
+    pub(super) async fn run_ddl(&mut self, plan: LogicalPlan, parsed: &ParsedStatement) -> Result<Outcome, Failure> {
+        let statement = &parsed.statement;
         let LogicalPlan::Ddl(ddl) = &plan else {
             return Err(SqlError::error("XX000", "internal error: the statement creates and drops nothing").into());
         };
         let context = self.context.clone();
         sequences::check_kind(ddl, &context).await?;
+        if let Some((name, cascades)) = removed_table(ddl, statement, &context) {
+            self.begin_drop(&name, cascades).await?;
+        }
         let created = created_table(ddl, &context);
-        let _name = match &created {
+        let name = match &created {
             Some((name, _)) => {
                 let held = self.base.hold_name(name).await;
                 // Another session may have created a table of this name meanwhile.
@@ -81,6 +87,10 @@ impl Session {
         let create = keyed_table(&ddl, statement).filter(|_| is_new).cloned();
         let on_commit = create.as_ref().and_then(|create| create.on_commit.clone());
         let (plan, generated) = self.generate(plan, create.as_ref()).await?;
+        let new_table = match &ddl {
+            DdlStatement::CreateMemoryTable(table) if is_new => Some(table.name.clone()),
+            _ => None,
+        };
         let done = isolated(async move {
             let kept = notes_of_replaced(&ddl, &session).await?;
             session.execute_logical_plan(plan).await?.collect().await?;
@@ -105,6 +115,11 @@ impl Session {
         if let (Some((name, table)), Some(action)) = (done?, on_commit) {
             self.on_commit.add(&name, &table, &action);
         }
+        // Who waits for other tables does not keep a name from others.
+        drop(name);
+        if let Some(table) = new_table {
+            self.hold_new(table, parsed.constraints.as_deref()).await?;
+        }
         // ROLLBACK brings tables and views back, but no models.
         forget_owners(&self.base.permissions.users, dropped);
         self.base.engine.settle().await?;
@@ -118,6 +133,24 @@ impl Session {
             }
             None => tag.into(),
         }))
+    }
+}
+
+impl Session {
+    /// Holds a new table with keys: a transaction that may be rolled back must not leave it to others to reference. Gives it
+    /// its other constraints, and drops it if it cannot have them.
+    async fn hold_new(&mut self, name: TableReference, new: Option<&NewConstraints>) -> Result<(), SqlError> {
+        let name = resolved_table(&name, &self.context);
+        let table = self.context.table_provider(name.clone()).await?;
+        if !keys::columns_of(table.as_ref()).is_empty() {
+            self.transaction.hold_all(&[table]).await?;
+        }
+        let Some(new) = new else { return Ok(()) };
+        let constrained = self.constrain(&name.clone().into(), new).await;
+        if constrained.is_err() {
+            self.context.deregister_table(name)?;
+        }
+        constrained
     }
 }
 
@@ -141,6 +174,23 @@ fn dropped_table(ddl: &DdlStatement, context: &SessionContext) -> Option<Resolve
         DdlStatement::DropView(view) => Some(resolved_table(&view.name, context)),
         _ => None,
     }
+}
+
+/// Returns the table that a statement drops or replaces, and true if what references it is dropped, too.
+fn removed_table(
+    ddl: &DdlStatement,
+    statement: &Statement,
+    context: &SessionContext,
+) -> Option<(ResolvedTableReference, bool)> {
+    if let Some((name, true)) = created_table(ddl, context) {
+        return Some((name, false));
+    }
+    let DdlStatement::DropTable(table) = ddl else { return None };
+    let cascades = match statement {
+        Statement::Statement(inner) => matches!(inner.as_ref(), ast::Statement::Drop { cascade: true, .. }),
+        _ => false,
+    };
+    Some((resolved_table(&table.name, context), cascades))
 }
 
 /// Returns the table that a `CREATE TABLE … AS` fills.

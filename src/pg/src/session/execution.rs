@@ -15,14 +15,13 @@ use neuroql::{ReusablePlan, interruptible};
 use crate::session::client_session::{Session, in_failed_transaction};
 use crate::session::commands;
 use crate::session::concealed_paths::without_files;
-use crate::session::constraints;
 use crate::session::explain;
 use crate::session::plan_cache::{PlanCacheMode, PlanChoice, PlanGuard};
 use crate::session::result_stream::{ResultRows, executed, isolated};
 use crate::session::returning;
 use crate::session::statement::{CommandTag, Outcome, PreparedStatement};
-use crate::session::transaction::lengths;
 use crate::sql::parameters;
+use crate::sql::parse::ParsedStatement;
 use crate::wire::error_response::{Failure, SqlError};
 
 impl Session {
@@ -59,7 +58,7 @@ impl Session {
                     if prepared.columns.is_some() && !values.is_empty() {
                         bound = parameters::as_described(bound, plan)?;
                     }
-                    self.run_plan(bound, &prepared.parsed.statement).await
+                    self.run_plan(bound, &prepared.parsed).await
                 }
                 None => Err(SqlError::error("XX000", "internal error: a statement without a plan").into()),
             },
@@ -98,21 +97,23 @@ impl Session {
         Ok(Some(Outcome::Rows(ResultRows::start_kept(plan_guard, values)?, CommandTag::SELECT)))
     }
 
-    pub(crate) async fn run_plan(&mut self, plan: LogicalPlan, statement: &Statement) -> Result<Outcome, Failure> {
+    pub(crate) async fn run_plan(&mut self, plan: LogicalPlan, parsed: &ParsedStatement) -> Result<Outcome, Failure> {
+        let statement = &parsed.statement;
         self.check(&plan).await?;
         if let Some((change, rows)) = returning::split(&plan)? {
             return self.run_returning(change, rows, statement).await;
         }
         let context = self.context.clone();
         let in_block = self.status != TransactionStatus::Idle;
+        let mut changed = None;
         if let LogicalPlan::Dml(change) = &plan
             && let Ok(table) = source_as_provider(&change.target)
         {
-            self.transaction.change_rows(table, &change.op, in_block).await?;
+            changed = Some(self.begin_change(table, change, in_block).await?);
         }
         let plan = self.transaction.visible(plan)?;
         match &plan {
-            LogicalPlan::Ddl(_) => self.run_ddl(plan, statement).await,
+            LogicalPlan::Ddl(_) => self.run_ddl(plan, parsed).await,
             LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
                 let verb = match &plan {
                     LogicalPlan::Dml(dml) => match dml.op {
@@ -124,20 +125,11 @@ impl Session {
                     },
                     _ => "COPY",
                 };
-                let target = match &plan {
-                    LogicalPlan::Dml(dml) => {
-                        Some((source_as_provider(&dml.target)?, dml.table_name.table().to_owned()))
-                    }
-                    _ => None,
-                };
-                let before = target.as_ref().map(|(table, _)| lengths(table.as_ref())).unwrap_or_default();
                 let done = executed(&context, plan).await;
-                let Some((table, name)) = target else {
-                    return Ok(Outcome::Done(format!("{verb} {}", count(&done?))));
+                let batches = match changed {
+                    Some(changed) => self.end_change(changed, done).await?,
+                    None => done?,
                 };
-                let batches = done.map_err(|error| constraints::named(error, table.as_ref(), &name))?;
-                constraints::check_types(table.as_ref(), &before)?;
-                isolated(async move { constraints::check(table.as_ref(), &name) }).await?;
                 Ok(Outcome::Done(format!("{verb} {}", count(&batches))))
             }
             LogicalPlan::Statement(statement) => {

@@ -1,5 +1,8 @@
 //! One connection's session: its DataFusion context, settings, transaction, prepared statements and portals.
 
+mod alter_table;
+mod change;
+mod checks;
 mod client_session;
 pub(crate) mod commands;
 mod concealed_paths;
@@ -9,7 +12,9 @@ mod date_style;
 pub(crate) mod ddl;
 mod execution;
 mod explain;
+mod foreign_keys;
 mod grants;
+mod new_constraints;
 pub(crate) mod notifications;
 mod objects;
 mod on_commit;
@@ -17,6 +22,7 @@ mod plan_cache;
 mod planner;
 mod preparation;
 pub(crate) mod progress;
+mod referential_actions;
 pub(crate) mod result_stream;
 pub(crate) mod returning;
 mod scroll;

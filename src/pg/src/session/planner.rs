@@ -66,6 +66,8 @@ pub(crate) struct Planner {
     pub(crate) zone_of_constants: String,
     /// Which values the statement gives identity columns.
     pub(crate) overriding: Overriding,
+    /// True if the statement is to mean the same in every time zone.
+    pub(crate) keeps_constants: bool,
 }
 
 impl Planner {
@@ -96,7 +98,7 @@ impl Planner {
         if parsed.objects {
             self.refresh_objects().await?;
         }
-        let kept = (self.zone_of_constants != self.zone).then(|| statement.clone());
+        let kept = (self.keeps_constants || self.zone_of_constants != self.zone).then(|| statement.clone());
         let (mut plan, mut parameters) = self.plan_typed(statement, declared, &casts, is_marked).await?;
         if let Some(mut statement) = kept {
             let texts = self.local_constants(&plan)?;

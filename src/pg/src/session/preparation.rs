@@ -91,6 +91,15 @@ impl Session {
         isolated(async move { planner.prepare(statement, parsed, &declared, version, memory).await }).await
     }
 
+    /// Plans a condition that holds for good: its constants are those that they are in the time zone of now.
+    pub(super) async fn prepare_condition(&self, parsed: ParsedStatement) -> Result<PreparedStatement, SqlError> {
+        let memory = self.reserve("a statement", parsed.memory)?;
+        let (planner, _guard) = self.planner();
+        let planner = Planner { keeps_constants: true, ..planner };
+        let (statement, version) = (parsed.statement.clone(), self.version());
+        isolated(async move { planner.prepare(statement, parsed, &[], version, memory).await }).await
+    }
+
     /// Returns a planner of statements in tasks of their own, until the guard is dropped.
     fn planner(&self) -> (Planner, CancelOnDrop) {
         let (state, guard) = interruptible(&self.context);
@@ -106,6 +115,7 @@ impl Session {
             read_only: settings.read_only(),
             search_path: settings.search_path(),
             zone_of_constants: zone.clone(),
+            keeps_constants: false,
             zone,
             overriding: Overriding::default(),
         };

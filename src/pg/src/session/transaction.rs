@@ -19,6 +19,8 @@ use datafusion::logical_expr::{LogicalPlan, TableScan, WriteOp};
 use datafusion::prelude::SessionContext;
 use tokio::sync::Notify;
 
+use crate::catalog::keys;
+use crate::catalog::keys::held::{self, Held};
 use crate::catalog::table_notes::{self, TableNotes};
 use crate::session::notifications::{Listeners, Notifications};
 use crate::wire::error_response::SqlError;
@@ -89,6 +91,10 @@ enum Change {
     Table(ResolvedTableReference, Option<Arc<dyn TableProvider>>),
     /// A relation and the notes that were on it.
     Notes(Arc<dyn TableProvider>, Option<Arc<TableNotes>>),
+    /// A table, its name, and the constraints that it had.
+    Constraints(Arc<dyn TableProvider>, ResolvedTableReference, Arc<Held>),
+    /// A table, a key of it, true for the primary key, and the name that the key was given.
+    KeyName(Arc<dyn TableProvider>, bool, Vec<usize>, Option<String>),
 }
 
 /// The open transaction of a session, in a block or without.
@@ -181,6 +187,43 @@ impl Transaction {
         Ok(())
     }
 
+    /// Holds tables until the transaction ends, without a change of their rows. Sessions take tables in one order. Returns
+    /// true if this one held them all before.
+    ///
+    /// # Errors
+    /// 40P01 if another transaction holds one and waits for this one.
+    pub(crate) async fn hold_all(&self, tables: &[Arc<dyn TableProvider>]) -> Result<bool, SqlError> {
+        let mut keyed: Vec<_> = tables.iter().filter_map(|table| Some((key(table.as_ref())?, table))).collect();
+        keyed.sort_by_key(|(key, _)| *key);
+        let mut held_all = true;
+        for (key, table) in keyed {
+            held_all &= self.locks.lock().held.get(&key).is_some_and(|held| held.session == self.session);
+            self.hold(key, table).await?;
+        }
+        Ok(held_all)
+    }
+
+    /// Call this before rows of a table are changed that this transaction holds.
+    pub(crate) fn save_rows(&mut self, table: &dyn TableProvider) {
+        let Some(key) = key(table) else { return };
+        if let Some(held) = self.locks.lock().held.get_mut(&key) {
+            held.before.push(SavedRows::All(partitions(table)));
+            self.log.push(Change::Rows(key));
+        }
+    }
+
+    /// Call this before the CHECK constraints and foreign keys of a table are changed.
+    pub(crate) fn save_constraints(&mut self, table: Arc<dyn TableProvider>, name: ResolvedTableReference) {
+        let before = held::of(table.as_ref()).unwrap_or_default();
+        self.log.push(Change::Constraints(table, name, before));
+    }
+
+    /// Call this before a key of a table gets a name.
+    pub(crate) fn save_key_name(&mut self, table: Arc<dyn TableProvider>, is_primary: bool, columns: Vec<usize>) {
+        let before = keys::given_name(table.as_ref(), is_primary, &columns);
+        self.log.push(Change::KeyName(table, is_primary, columns, before));
+    }
+
     /// Call this before a table is created or dropped.
     pub(crate) async fn change_table(&mut self, name: ResolvedTableReference) -> Result<(), DataFusionError> {
         let before = match self.context.table_exist(name.clone())? {
@@ -232,7 +275,7 @@ impl Transaction {
 
     /// Ends the transaction and undoes its changes. Returns true if tables were created or dropped.
     pub(crate) fn roll_back(&mut self) -> bool {
-        let catalog = self.log.iter().any(|change| matches!(change, Change::Table(..) | Change::Notes(..)));
+        let catalog = self.log.iter().any(|change| !matches!(change, Change::Rows(_)));
         self.undo(0);
         self.notifications.roll_back();
         self.number.current.store(0, Ordering::Relaxed);
@@ -264,6 +307,10 @@ impl Transaction {
                     }
                 }
                 Some(Change::Notes(table, before)) => table_notes::replace(&table, before),
+                Some(Change::Constraints(table, name, before)) => held::set(table.as_ref(), name, before),
+                Some(Change::KeyName(table, is_primary, columns, before)) => {
+                    keys::keep_name(table.as_ref(), is_primary, &columns, before);
+                }
                 None => return,
             }
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod assignments;
 pub(crate) mod column_names;
+pub(crate) mod deparse;
 pub(crate) mod error_positions;
 mod generated_values;
 pub(crate) mod limits;
@@ -12,6 +13,7 @@ pub(crate) mod parse;
 pub(crate) mod positions;
 pub(crate) mod rewrite;
 pub(crate) mod sequence_syntax;
+pub(crate) mod table_constraints;
 pub(crate) mod two_phase;
 pub(crate) mod unsupported;
 pub(crate) mod utility;

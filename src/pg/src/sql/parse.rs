@@ -23,7 +23,7 @@ use crate::sql::sequence_syntax;
 use crate::sql::two_phase::{self, TwoPhase};
 use crate::sql::unsupported;
 use crate::sql::utility::{self, Utility};
-use crate::sql::{column_names, limits};
+use crate::sql::{column_names, limits, table_constraints};
 use crate::wire::activity::shown;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
@@ -45,6 +45,8 @@ pub(crate) struct ParsedStatement {
     /// Format of its rows if it is the INSERT of a `COPY … FROM STDIN`. It inserts the rows of its own table, which
     /// those of the client replace.
     pub(crate) copy_from: Option<CopyFormat>,
+    /// The constraints of a CREATE TABLE or ALTER TABLE that are not in the statement itself.
+    pub(crate) constraints: Option<Arc<table_constraints::NewConstraints>>,
     /// The text of the statement, as far as `pg_stat_activity` shows it; of PREPARE and DECLARE the text of the message.
     pub(crate) text: Arc<str>,
     /// What was taken out of it before it was parsed.
@@ -59,6 +61,7 @@ impl ParsedStatement {
     /// # Errors
     /// Names a part that can neither be planned nor rewritten.
     pub(crate) fn new(mut statement: Statement) -> Result<Self, SqlError> {
+        let constraints = table_constraints::take(&mut statement)?;
         rewrite::adapt(&mut statement)?;
         let names = column_names::of_statement(&mut statement);
         rewrite::numerals::show_digits(&mut statement);
@@ -74,6 +77,7 @@ impl ParsedStatement {
             copy_from: None,
             text: Arc::default(),
             utility: None,
+            constraints,
             memory: 0,
         })
     }

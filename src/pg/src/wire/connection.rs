@@ -568,7 +568,7 @@ async fn receive_copy(
     let work = async {
         let (plan, _reservation) = copy.finish()?;
         let _place = session.take_place(&prepared).await;
-        match session.run_plan(plan, &prepared.parsed.statement).await? {
+        match session.run_plan(plan, &prepared.parsed).await? {
             Outcome::Done(tag) => complete(session, outbox, tag.replace("INSERT 0", "COPY")).await,
             Outcome::Rows(..) => Err(SqlError::error("XX000", "internal error: COPY has rows").into()),
         }

@@ -23,6 +23,7 @@ mod sessions;
 mod statements;
 mod streaming;
 mod subqueries;
+mod table_constraints;
 mod tables;
 mod temporary;
 mod transactions;

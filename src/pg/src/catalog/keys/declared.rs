@@ -23,6 +23,24 @@ pub(crate) fn name(table: &dyn TableProvider, table_name: &str, columns: &[usize
     format!("{table_name}_{}_key", columns.collect::<Vec<_>>().join("_"))
 }
 
+/// Returns the columns of the keys of a table, true with those of the primary key, which comes first.
+pub(crate) fn columns_of(table: &dyn TableProvider) -> Vec<(bool, Vec<usize>)> {
+    let constraints = table.constraints().into_iter().flat_map(|constraints| constraints.iter());
+    let mut columns: Vec<_> = constraints
+        .map(|constraint| match constraint {
+            Constraint::PrimaryKey(columns) => (true, columns.clone()),
+            Constraint::Unique(columns) => (false, columns.clone()),
+        })
+        .collect();
+    columns.sort_by_key(|(is_primary, _)| !is_primary);
+    columns
+}
+
+/// Returns the names of the keys of a table.
+pub(crate) fn names_of(table: &dyn TableProvider, table_name: &str) -> Vec<String> {
+    declared(table, table_name).into_iter().map(|key| key.name).collect()
+}
+
 /// A column of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyColumn {

@@ -4,9 +4,11 @@
 //! There are no such indexes: changes are checked against all rows. Clients find keys by them.
 
 mod declared;
+pub(crate) mod held;
 mod indexes;
 mod names;
 mod numbered;
+mod others;
 mod rows;
 mod tables;
 
@@ -28,10 +30,11 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PgCatalogTable;
 use futures::TryStreamExt;
 use neuroql_access::TEMPORARY;
 
-pub(crate) use crate::catalog::keys::declared::{name, names_of};
-pub(crate) use crate::catalog::keys::names::keep as keep_names;
+pub(crate) use crate::catalog::keys::declared::{columns_of, name, names_of};
+pub(crate) use crate::catalog::keys::names::{given as given_name, keep as keep_names, keep_one as keep_name};
 pub(crate) use crate::catalog::keys::numbered::INDEX_PLACES;
-use crate::catalog::keys::numbered::{Key, Keys, numbers, operators, texts};
+pub(crate) use crate::catalog::keys::others::PLAIN;
+use crate::catalog::keys::others::with_constraints;
 use crate::catalog::keys::rows::{batch, rows};
 pub(crate) use crate::catalog::keys::tables::VIEW;
 use crate::catalog::keys::tables::with_kinds;
@@ -40,10 +43,13 @@ use crate::catalog::{PgCatalog, schema_number};
 
 /// Views of `information_schema` about keys. DataFusion's schema of this name cannot have more views, so they are tables
 /// of `pg_catalog` that its list of tables leaves out, and statements are rewritten to read those.
-pub(crate) const INFORMATION_SCHEMA: [&str; 3] = [TABLE_CONSTRAINTS, KEY_COLUMN_USAGE, CONSTRAINT_COLUMN_USAGE];
+pub(crate) const INFORMATION_SCHEMA: [&str; 5] =
+    [TABLE_CONSTRAINTS, KEY_COLUMN_USAGE, CONSTRAINT_COLUMN_USAGE, REFERENTIAL_CONSTRAINTS, CHECK_CONSTRAINTS];
 const TABLE_CONSTRAINTS: &str = "table_constraints";
 const KEY_COLUMN_USAGE: &str = "key_column_usage";
 const CONSTRAINT_COLUMN_USAGE: &str = "constraint_column_usage";
+const REFERENTIAL_CONSTRAINTS: &str = "referential_constraints";
+const CHECK_CONSTRAINTS: &str = "check_constraints";
 
 /// Columns that name a constraint in `information_schema`.
 const CONSTRAINT_COLUMNS: [&str; 3] = ["constraint_catalog", "constraint_schema", "constraint_name"];
@@ -69,6 +75,8 @@ pub(super) enum Relation {
     TableConstraints,
     KeyColumns,
     ConstraintColumns,
+    ReferentialConstraints,
+    CheckConstraints,
     Definitions,
     IndexList,
     Comments,
@@ -89,6 +97,12 @@ pub(super) fn unlisted(name: &str) -> Option<(Relation, SchemaRef)> {
             (Relation::KeyColumns, [constraint, table, more])
         }
         CONSTRAINT_COLUMN_USAGE => (Relation::ConstraintColumns, [table, &["column_name"], constraint]),
+        REFERENTIAL_CONSTRAINTS => {
+            let unique = &["unique_constraint_catalog", "unique_constraint_schema", "unique_constraint_name"];
+            let rules = &["match_option", "update_rule", "delete_rule"];
+            (Relation::ReferentialConstraints, [constraint, unique, rules])
+        }
+        CHECK_CONSTRAINTS => (Relation::CheckConstraints, [constraint, &["check_clause"], &[]]),
         DEFINITIONS => (Relation::Definitions, [&["oid", "place", "definition"], &[], &[]]),
         COMMENTS => (Relation::Comments, [&["objoid", "classoid", "objsubid", "description"], &[], &[]]),
         INDEX_LIST => {
@@ -177,14 +191,18 @@ impl PartitionStream for KeyRows {
             if !rows_of_tables.is_empty() {
                 batches.push(batch(&rows_of_tables, &schema)?);
             }
-            if !found.is_empty() {
+            let others = &listed.others;
+            if !found.is_empty() || !others.is_empty() {
                 if relation == Relation::Attributes {
                     batches = with_index_columns(&batches, &found, &schema)?;
                 } else {
                     if relation == Relation::Classes {
-                        batches = batches.iter().map(|batch| with_has_index(batch, &found)).collect::<Result<_>>()?;
+                        let marked = |batch| with_constraints(&with_has_index(batch, &found)?, others);
+                        batches = batches.iter().map(marked).collect::<Result<_>>()?;
                     }
+                    let seen = &context.session_config().options().catalog.default_schema;
                     let rows = found.iter().flat_map(|key| rows(relation, key, &keys.operators));
+                    let rows = rows.chain(others.iter().flat_map(|other| other.rows(relation, seen)));
                     batches.push(batch(&rows.collect::<Vec<_>>(), &schema)?);
                 }
             }

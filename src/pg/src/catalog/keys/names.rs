@@ -58,6 +58,19 @@ pub(crate) fn keep(table: &dyn TableProvider, create: &CreateTable) {
     all.insert(Arc::as_ptr(rows).addr(), (Arc::downgrade(rows), names));
 }
 
+/// Keeps the name of a key of a table; `None` is for one without.
+pub(crate) fn keep_one(table: &dyn TableProvider, is_primary: bool, columns: &[usize], name: Option<String>) {
+    let Some(rows) = rows(table) else { return };
+    let mut all = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|_, (rows, _)| rows.strong_count() > 0);
+    let (_, names) = all.entry(Arc::as_ptr(rows).addr()).or_insert_with(|| (Arc::downgrade(rows), HashMap::default()));
+    let key = (is_primary, columns.to_vec());
+    match name {
+        Some(name) => names.insert(key, name),
+        None => names.remove(&key),
+    };
+}
+
 /// Returns the name that the key of a table was given.
 pub(crate) fn given(table: &dyn TableProvider, is_primary: bool, columns: &[usize]) -> Option<String> {
     let rows = rows(table)?;

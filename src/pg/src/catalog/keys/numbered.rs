@@ -18,6 +18,8 @@ use futures::TryStreamExt;
 
 use crate::catalog::TypedCatalogList;
 use crate::catalog::keys::declared::{Declared, declared};
+use crate::catalog::keys::held::{self, Held};
+use crate::catalog::keys::others::{Other, PlacedTable, others};
 use crate::catalog::objects::quoted;
 use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::catalog::table_notes;
@@ -31,7 +33,7 @@ use crate::catalog::table_notes;
 const FIRST: i32 = 1 << 30;
 const FIRST_TABLE: i32 = 16_384;
 /// Number of keys of a table that have numbers.
-const KEYS: i32 = 64;
+pub(super) const KEYS: i32 = 64;
 /// Places of indexes that are no constraints. Keys have those before, and further keys are not in the catalog.
 pub(crate) const INDEX_PLACES: Range<i32> = 32..KEYS;
 const TABLES: i32 = (1 << 30) / (2 * KEYS);
@@ -41,7 +43,7 @@ pub(super) const BTREE: i32 = 403;
 pub(super) const HASH: i32 = 405;
 
 /// Returns the number of the index of a table's key.
-fn index_number(table: i32, place: i32) -> i32 {
+pub(super) fn index_number(table: i32, place: i32) -> i32 {
     let table = table.wrapping_sub(FIRST_TABLE).rem_euclid(TABLES);
     FIRST + (table * KEYS + place) * 2
 }
@@ -55,6 +57,10 @@ struct KeyedTable {
     /// Number of tables of the same schema and name that other catalogs list before it.
     before: usize,
     keys: Vec<Declared>,
+    columns: Vec<String>,
+    /// The address of its rows.
+    rows: usize,
+    held: Option<Arc<Held>>,
 }
 
 /// A table with the numbers that it has in the catalog.
@@ -70,6 +76,8 @@ pub(super) struct NumberedTable {
 #[derive(Default)]
 pub(super) struct NumberedTables {
     pub(super) tables: Vec<NumberedTable>,
+    /// CHECK constraints and foreign keys.
+    pub(super) others: Vec<Other>,
     /// Numbers of `pg_class` and `pg_constraint`.
     pub(super) classes: i32,
     pub(super) constraints: i32,
@@ -149,9 +157,14 @@ impl Keys {
                     let Some(table) = schema.table(&name).await? else { continue };
                     let before = seen.entry((schema_name.clone(), name.clone())).or_default();
                     let keys = declared(table.as_ref(), &name);
-                    if all || !keys.is_empty() || table_notes::of(table.as_ref()).is_some() {
+                    let held = held::of(table.as_ref());
+                    let is_noted = || table_notes::of(table.as_ref()).is_some();
+                    if all || !keys.is_empty() || held.is_some() || is_noted() {
                         let (catalog, schema) = (catalog_name.clone(), schema_name.clone());
-                        found.push(KeyedTable { catalog, schema, name, provider: table, before: *before, keys });
+                        let columns = table.schema().fields().iter().map(|field| field.name().clone()).collect();
+                        let rows = held::rows(table.as_ref()).map(|rows| Arc::as_ptr(rows).addr()).unwrap_or_default();
+                        let (provider, before) = (table, *before);
+                        found.push(KeyedTable { catalog, schema, name, provider, before, keys, columns, rows, held });
                     }
                     *before += 1;
                 }
@@ -197,10 +210,22 @@ impl Keys {
                 }
             }
         }
-        let mut found = Vec::new();
+        let (mut found, mut placed) = (Vec::new(), Vec::new());
         for table in tables {
             let numbers = numbered.get(&(table.schema.as_str(), table.name.as_str()));
             let Some((table_oid, namespace)) = numbers.and_then(|all| all.get(table.before)).copied() else { continue };
+            let constraints = table.keys.iter().filter(|declared| declared.index.is_none()).count();
+            placed.push(PlacedTable {
+                catalog: table.catalog.clone(),
+                schema: table.schema.clone(),
+                name: table.name.clone(),
+                columns: table.columns,
+                rows: table.rows,
+                oid: table_oid,
+                namespace,
+                keys: i32::try_from(constraints).unwrap_or(KEYS),
+                held: table.held,
+            });
             let has_number =
                 |(place, declared): &(i32, Declared)| declared.index.is_some() || *place < INDEX_PLACES.start;
             let keys = (0..KEYS).zip(table.keys).filter(has_number).map(|(place, declared)| Key {
@@ -215,10 +240,12 @@ impl Keys {
             let (keys, oid, provider) = (keys.collect(), table_oid, table.provider);
             found.push(NumberedTable { schema: table.schema, name: table.name, oid, provider, keys });
         }
+        let keys: Vec<Key> = found.iter().flat_map(|table: &NumberedTable| table.keys.iter().cloned()).collect();
+        let others = others(placed, &keys);
         let of_catalog = |name| numbered.get(&(PG_CATALOG, name)).and_then(|all| all.first()).map(|(oid, _)| *oid);
         let (classes, constraints) = (of_catalog("pg_class"), of_catalog("pg_constraint"));
         let (classes, constraints) = (classes.unwrap_or_default(), constraints.unwrap_or_default());
-        Ok(NumberedTables { tables: found, classes, constraints })
+        Ok(NumberedTables { tables: found, others, classes, constraints })
     }
 }
 

@@ -50,8 +50,8 @@ pub(super) fn rows(relation: Relation, key: &Key, operators: &Operators) -> Vec<
         columns.zip(names).map(|(column, name)| (column, Cell::from(name.as_str()))).collect()
     };
     match relation {
-        // Made of the columns of tables.
-        Relation::Attributes => Vec::new(),
+        // Made of the columns of tables, and of other constraints.
+        Relation::Attributes | Relation::ReferentialConstraints | Relation::CheckConstraints => Vec::new(),
         Relation::Classes => vec![vec![
             ("oid", Cell::Number(key.index_oid)),
             ("relname", declared.name.as_str().into()),

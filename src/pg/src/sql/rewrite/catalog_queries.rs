@@ -25,12 +25,12 @@ use crate::catalog::sequences::{INFORMATION_SCHEMA as OF_SEQUENCES, PG_SEQUENCES
 use crate::catalog::{STAT_ACTIVITY, session_tables};
 use crate::sql::column_names::{fold, item_name};
 use crate::sql::rewrite::object_casts;
-use crate::sql::rewrite::sequences;
-use crate::sql::rewrite::{array_of, call, cast, is_named};
+use crate::sql::rewrite::{array_of, call, cast, is_named, partitions, sequences};
 
-/// Tables of the catalog about objects that neuroql does not have: role memberships, policies. Scalar subqueries of them are
-/// NULL: DataFusion cannot plan some queries of them by drivers.
-const EMPTY: [&str; 5] = ["pg_collation", "pg_auth_members", "pg_policy", "pg_inherits", "pg_publication_rel"];
+/// Tables of the catalog about objects that neuroql does not have: role memberships, policies, triggers. Scalar subqueries of them
+/// are NULL: DataFusion cannot plan some queries of them by drivers.
+const EMPTY: [&str; 6] =
+    ["pg_collation", "pg_auth_members", "pg_policy", "pg_inherits", "pg_publication_rel", "pg_trigger"];
 
 /// Tables that pg-catalog does not know.
 const OWN: [&str; 3] = [STAT_ACTIVITY, INDEX_LIST, PG_SEQUENCES];
@@ -44,6 +44,7 @@ pub(crate) fn rewrite(statement: &mut Statement, text: &str, compatible: &Postgr
         *statement = known;
         return;
     }
+    partitions::leave_out(statement);
     // A view is kept as a text that the engine reads, too, which has no such table of its own.
     let is_view = matches!(statement, Statement::CreateView(_));
     rewrite_tree(statement, &Rewriter { compatible, is_view });

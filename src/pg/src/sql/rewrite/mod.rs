@@ -14,6 +14,7 @@ pub(crate) mod numbers;
 pub(crate) mod numerals;
 pub(crate) mod object_casts;
 pub(crate) mod parameter_casts;
+pub(crate) mod partitions;
 pub(crate) mod recursive_terms;
 pub(crate) mod sequences;
 pub(crate) mod syntax;
