@@ -98,10 +98,9 @@ impl Session {
     }
 
     pub(crate) async fn run_plan(&mut self, plan: LogicalPlan, parsed: &ParsedStatement) -> Result<Outcome, Failure> {
-        let statement = &parsed.statement;
         self.check(&plan).await?;
         if let Some((change, rows)) = returning::split(&plan)? {
-            return self.run_returning(change, rows, statement).await;
+            return self.run_returning(change, rows, parsed).await;
         }
         let context = self.context.clone();
         let in_block = self.status != TransactionStatus::Idle;
@@ -143,7 +142,7 @@ impl Session {
                 Ok(Outcome::done(tag))
             }
             _ => {
-                let tag = match statement {
+                let tag = match &parsed.statement {
                     Statement::Explain(_) => CommandTag::EXPLAIN,
                     Statement::Statement(inner) => match inner.as_ref() {
                         ast::Statement::Explain { .. } | ast::Statement::ExplainTable { .. } => CommandTag::EXPLAIN,

@@ -27,6 +27,7 @@ use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use crate::session::result_stream::{ResultRows, executed};
 use crate::session::transaction::{lengths, partitions};
 use crate::session::{CommandTag, Outcome, Session};
+use crate::sql::parse::ParsedStatement;
 use crate::wire::error_response::{Failure, SqlError};
 
 /// A change, and the query of its rows.
@@ -282,7 +283,7 @@ impl Session {
         &mut self,
         change: LogicalPlan,
         rows: LogicalPlan,
-        statement: &Statement,
+        parsed: &ParsedStatement,
     ) -> Result<Outcome, Failure> {
         let LogicalPlan::Dml(DmlStatement { target, op, input, .. }) = &change else {
             return Err(SqlError::error("XX000", "internal error: RETURNING of no change").into());
@@ -308,7 +309,7 @@ impl Session {
             false => executed(&self.context, self.transaction.visible(input)?).await?,
         };
         // The change is a statement of its own, which checks constraints.
-        let Outcome::Done(tag) = Box::pin(self.run_plan(change, statement)).await? else {
+        let Outcome::Done(tag) = Box::pin(self.run_plan(change, parsed)).await? else {
             return Err(SqlError::error("XX000", "internal error: a change has rows").into());
         };
         if is_insert {

@@ -1,9 +1,9 @@
 //! Conditions as PostgreSQL writes them: `pg_get_constraintdef` and `information_schema` show them so.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator,
+    Value, ValueWithSpan,
 };
-use datafusion::sql::sqlparser::ast::{UnaryOperator, Value, ValueWithSpan};
 
 use crate::catalog::objects::quoted;
 use crate::sql::table_constraints::column_name;

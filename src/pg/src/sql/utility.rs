@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use neuroql::PostgresDialect;
 
-use crate::sql::parse::OffsetFinder;
+use crate::sql::positions::OffsetFinder;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// What was taken out of a statement.

@@ -36,11 +36,6 @@ pub(crate) fn columns_of(table: &dyn TableProvider) -> Vec<(bool, Vec<usize>)> {
     columns
 }
 
-/// Returns the names of the keys of a table.
-pub(crate) fn names_of(table: &dyn TableProvider, table_name: &str) -> Vec<String> {
-    declared(table, table_name).into_iter().map(|key| key.name).collect()
-}
-
 /// A column of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyColumn {

@@ -33,6 +33,7 @@ use neuroql_access::TEMPORARY;
 pub(crate) use crate::catalog::keys::declared::{columns_of, name, names_of};
 pub(crate) use crate::catalog::keys::names::{given as given_name, keep as keep_names, keep_one as keep_name};
 pub(crate) use crate::catalog::keys::numbered::INDEX_PLACES;
+use crate::catalog::keys::numbered::{Key, Keys, numbers, operators, texts};
 pub(crate) use crate::catalog::keys::others::PLAIN;
 use crate::catalog::keys::others::with_constraints;
 use crate::catalog::keys::rows::{batch, rows};

@@ -108,7 +108,7 @@ async fn run_part(
     prepared: &PreparedStatement,
 ) -> Result<(), Failure> {
     let parsed = ParsedStatement { statement, ..prepared.parsed.clone() };
-    session.run_plan(plan, &parsed.statement).await.map(drop)
+    session.run_plan(plan, &parsed).await.map(drop)
 }
 
 fn refuse_in_block(session: &Session, command: &str) -> Result<(), SqlError> {
