@@ -177,7 +177,7 @@ pub(super) fn item_of(data_type: &DataType) -> &DataType {
 
 /// Returns true if values are of type `numeric` without a precision, or made of such: they do not know how many digits
 /// after the point Postgres would show.
-fn has_unknown_digits(data_type: &DataType) -> bool {
+pub(super) fn has_unknown_digits(data_type: &DataType) -> bool {
     matches!(item_of(data_type), DataType::Decimal128(37.., scale) if *scale >= UNCONSTRAINED.1)
 }
 

@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Operato
 use super::PARTIAL;
 use super::arithmetic::is_division;
 use super::casts::may_refuse;
+use super::json;
 use super::quotients::is_quotient;
 
 /// Functions that are not defined for all arguments, beside those of [`PARTIAL`].
@@ -34,6 +35,7 @@ pub(super) fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
                 // Only a length can be wrong, and a constant is one that can be looked at.
                 [_, _, length] if function.name() == "substr" => !is_constant(length),
                 [_, _] if function.name() == "substr" => false,
+                args if json::may_refuse(&function.func) => !args.iter().all(is_constant),
                 args if PARTIAL.contains(&function.name()) || FAILING.contains(&function.name()) => {
                     !args.iter().all(is_constant)
                 }

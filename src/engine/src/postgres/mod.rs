@@ -39,6 +39,7 @@ mod instants;
 mod integers;
 mod interval_products;
 mod interval_texts;
+pub mod json;
 mod laterals;
 mod letters;
 mod matches;
@@ -195,6 +196,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     }
     context.register_udaf(sum::Sum::of(found.udaf("sum")?));
     context.register_udaf(average::Average::of(found.udaf("avg")?));
+    json::register(context)?;
     for name in ["min", "max"] {
         context.register_udaf(extremes::MinMax::of(found.udaf(name)?));
     }
@@ -213,8 +215,10 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         Arc::new(zeros::NormalizeZeroKeys) as _,
     ]);
     let (part, position) = (state.read().udf("extract").ok(), state.read().udf("strpos").ok());
-    let mut planners: Vec<Arc<dyn ExprPlanner>> =
-        vec![Arc::new(operators::OperatorTypePlanner { part, position, any, substr })];
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![
+        json::planner(found.udaf("array_agg")?),
+        Arc::new(operators::OperatorTypePlanner { part, position, any, substr }),
+    ];
     planners.extend(found.expr_planners().iter().cloned());
     let changed = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_analyzer_rules(before)

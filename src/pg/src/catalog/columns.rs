@@ -1,5 +1,6 @@
 //! `information_schema.columns`, with the names of Postgres for the types of DataFusion's view of this name.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -9,8 +10,9 @@ use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::catalog::information_schema::InformationSchemaProvider;
 use datafusion::catalog::{CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::common::TableReference;
+use datafusion::common::exec_err;
 use datafusion::datasource::{ViewTable, provider_as_source};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
     ident, lit,
@@ -22,6 +24,7 @@ use crate::catalog::sequences::column_facts::{self, ColumnFacts};
 use crate::catalog::sequences::hidden::without_sequences;
 use crate::decode;
 use crate::encode::column;
+use crate::sql::marks;
 
 /// Name of the view.
 pub(crate) const COLUMNS: &str = "columns";
@@ -55,11 +58,15 @@ const OUTPUTS: [(&str, Option<Fact>); 15] = [
 pub(super) async fn table(catalogs: Arc<dyn CatalogProviderList>) -> Result<Option<Arc<dyn TableProvider>>> {
     let columns = ColumnFacts::read(&catalogs).await?;
     let catalogs = without_sequences(catalogs);
+    let kept = Arc::new(kept_as_text(catalogs.as_ref()).await?);
     let Some(inner) = InformationSchemaProvider::new(catalogs).table(COLUMNS).await? else { return Ok(None) };
     let name = TableReference::partial("information_schema", COLUMNS);
     let scan = LogicalPlanBuilder::scan(name, provider_as_source(inner), None)?;
-    let of_type = |fact| ScalarUDF::from(TypeFact { fact, signature: signature() }).call(vec![ident("data_type")]);
-    let mut outputs: Vec<Expr> = Vec::with_capacity(OUTPUTS.len() + 4 + column_facts::IDENTITY.len());
+    let of_type = |fact| {
+        let column = ["data_type", "table_schema", "table_name", "column_name"].map(ident);
+        ScalarUDF::from(TypeFact { fact, kept: Arc::clone(&kept), signature: signature() }).call(column.into())
+    };
+    let mut outputs: Vec<Expr> = Vec::with_capacity(OUTPUTS.len() + 5 + column_facts::IDENTITY.len());
     for (name, fact) in OUTPUTS {
         outputs.push(match fact {
             Some(fact) => of_type(fact).alias(name),
@@ -77,7 +84,33 @@ pub(super) async fn table(catalogs: Arc<dyn CatalogProviderList>) -> Result<Opti
 }
 
 fn signature() -> Signature {
-    Signature::exact(vec![DataType::Utf8], Volatility::Immutable)
+    Signature::exact(vec![DataType::Utf8; 4], Volatility::Immutable)
+}
+
+/// Columns of tables by their schema, table and name.
+type KeptColumns = BTreeMap<(String, String, String), Type>;
+
+/// Returns the columns whose values are kept as text, with their types.
+async fn kept_as_text(catalogs: &dyn CatalogProviderList) -> Result<KeptColumns> {
+    let mut found = KeptColumns::new();
+    for catalog in catalogs.catalog_names().iter().filter_map(|name| catalogs.catalog(name)) {
+        for schema in catalog.schema_names() {
+            // The view itself is in one of these.
+            if matches!(schema.as_str(), "information_schema" | "pg_catalog") {
+                continue;
+            }
+            let Some(tables) = catalog.schema(&schema) else { continue };
+            for name in tables.table_names() {
+                let Some(table) = tables.table(&name).await? else { continue };
+                for field in table.schema().fields() {
+                    if let Some(kind) = marks::of_field(field) {
+                        found.insert((schema.clone(), name.clone(), field.name().clone()), kind);
+                    }
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Property of a type that a column shows.
@@ -97,6 +130,7 @@ enum Fact {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct TypeFact {
     fact: Fact,
+    kept: Arc<KeptColumns>,
     signature: Signature,
 }
 
@@ -123,16 +157,34 @@ impl ScalarUDFImpl for TypeFact {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let types = compute::cast(&args.args[0].to_array(args.number_rows)?, &DataType::Utf8)?;
+        let [types, schemas, tables, columns] = args.args.as_slice() else {
+            return exec_err!("{} takes four arguments", self.name());
+        };
+        let texts = |argument: &ColumnarValue| {
+            Ok::<_, DataFusionError>(compute::cast(&argument.to_array(args.number_rows)?, &DataType::Utf8)?)
+        };
+        let (types, schemas, tables, columns) = (texts(types)?, texts(schemas)?, texts(tables)?, texts(columns)?);
         let types = types.as_string::<i32>().iter();
+        let places = schemas.as_string::<i32>().iter().zip(tables.as_string::<i32>()).zip(columns.as_string::<i32>());
+        let kept = |((schema, table), column): ((Option<&str>, Option<&str>), Option<&str>)| {
+            if self.kept.is_empty() {
+                return None;
+            }
+            self.kept.get(&(schema?.to_owned(), table?.to_owned(), column?.to_owned()))
+        };
+        let all = types.zip(places.map(kept));
+        let name = |(written, kept): (Option<&str>, Option<&Type>)| match kept {
+            Some(kept) => Some((decode::name(kept), kept.name().to_owned())),
+            None => written.map(names),
+        };
         let found: ArrayRef = match self.fact {
-            Fact::Name => {
-                Arc::new(types.map(|written| written.map(|written| names(written).0)).collect::<StringArray>())
-            }
-            Fact::Udt => {
-                Arc::new(types.map(|written| written.map(|written| names(written).1)).collect::<StringArray>())
-            }
-            fact => Arc::new(types.map(|written| number(fact, &read(written?)?)).collect::<Int32Array>()),
+            Fact::Name => Arc::new(all.map(|column| Some(name(column)?.0)).collect::<StringArray>()),
+            Fact::Udt => Arc::new(all.map(|column| Some(name(column)?.1)).collect::<StringArray>()),
+            // These types have no sizes.
+            fact => Arc::new(
+                all.map(|(written, kept)| if kept.is_some() { None } else { number(fact, &read(written?)?) })
+                    .collect::<Int32Array>(),
+            ),
         };
         Ok(ColumnarValue::Array(found))
     }

@@ -28,6 +28,7 @@ use crate::session::set_show;
 use crate::session::statement::PlanVersion;
 use crate::session::two_phase;
 use crate::session::{CommandTag, Outcome, Portal, PreparedStatement, Session};
+use crate::sql::marks;
 use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::ParsedStatement;
 use crate::sql::rewrite::catalog_queries;
@@ -440,6 +441,9 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
     let (expressions, parameters): (Vec<_>, Vec<&Parameter>) = given.into_iter().unzip();
     let query = Statement::Query(Box::new(catalog_queries::select(expressions)));
     let plan = session.plan(ParsedStatement::new(DFStatement::Statement(Box::new(query)))?.statement).await?;
+    if marks::has_marks(&plan)? {
+        marks::check(&plan)?;
+    }
     let casts: Vec<_> = plan
         .schema()
         .columns()

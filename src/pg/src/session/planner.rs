@@ -108,7 +108,7 @@ impl Planner {
                 self.check_constants(&plan)?;
             }
         }
-        if has_literals || parameters.iter().any(Parameter::is_kept_as_text) {
+        if has_literals || parameters.iter().any(Parameter::is_kept_as_text) || marks::has_marks(&plan)? {
             plan = marks::settle(plan)?;
             marks::check(&plan)?;
         }
@@ -269,6 +269,9 @@ impl Planner {
             self.check_order(&view.input)?;
             view.input = Arc::new(self.before_coercion(view.input.as_ref().clone())?);
             view.definition = Some(ddl::written(again));
+        }
+        if marks::has_marks(&plan)? {
+            plan = marks::settle(plan)?;
         }
         self.permissions.check(&plan, &self.user, self.read_only, &self.context)?;
         Ok(self.permissions.conceal(plan, &self.user)?)

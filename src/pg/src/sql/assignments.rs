@@ -26,6 +26,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
+use neuroql::json::{self, JsonKind};
 use neuroql::{DateStyle, Refusal};
 use postgres_types::Kind;
 
@@ -33,6 +34,8 @@ use crate::decode::{self, date_order};
 use crate::encode::column;
 use crate::session::returning;
 use crate::sql::generated_values::{self, ColumnValues};
+use crate::sql::json_values;
+use crate::sql::marks;
 use crate::sql::parameters;
 use crate::sql::rewrite::call;
 use crate::sql::rewrite::parameter_casts::ParameterCasts;
@@ -252,6 +255,9 @@ impl<'a> Assignments<'a> {
                 }
                 match cell {
                     Ok(inner) => self.value(inner, field, &schema, None).map_err(external),
+                    Err(cell @ Expr::Literal(..)) if JsonKind::of(field).is_some() => {
+                        self.value(cell, field, &schema, None).map_err(external)
+                    }
                     Err(cell) => Ok(cell),
                 }
             };
@@ -287,6 +293,9 @@ impl<'a> Assignments<'a> {
             }
         };
         let column = Expr::Column(Column::from(rows.schema().qualified_field(place)));
+        if JsonKind::of(field).is_some() {
+            return Ok(Some(assigned(column, &from, field)?));
+        }
         if rows.schema().field(place).data_type() == field.data_type() {
             // It may be another type once types are coerced.
             return Ok(Some(Expr::Cast(Cast::new(Box::new(column), field.data_type().clone()))));
@@ -307,6 +316,9 @@ impl<'a> Assignments<'a> {
                     let value = match (self.columns.updated(field.name(), &found)?, found) {
                         (Some(default), _) => cast(default, field.data_type()),
                         (None, Ok(inner)) => self.value(inner, &field, rows.schema(), Some(&rows))?,
+                        (None, Err(constant @ Expr::Literal(..))) if JsonKind::of(&field).is_some() => {
+                            self.value(constant, &field, rows.schema(), Some(&rows))?
+                        }
                         (None, Err(other)) => other,
                     };
                     alias.expr = Box::new(match (value, column::length_of(&field)) {
@@ -334,6 +346,9 @@ impl<'a> Assignments<'a> {
         let to = field.data_type();
         match value {
             Expr::Literal(ScalarValue::Null, _) => Ok(Expr::Literal(ScalarValue::try_from(to)?, None)),
+            Expr::Literal(literal, None) if JsonKind::of(field).is_some() && literal.try_as_str().is_some() => {
+                self.text(literal, field)
+            }
             Expr::Literal(literal, None) if literal.data_type() == *to => Ok(Expr::Literal(literal, None)),
             // A text without a type is one of the column's.
             Expr::Literal(literal, None) if literal.try_as_str().is_some() => self.text(literal, field),
@@ -364,7 +379,7 @@ impl<'a> Assignments<'a> {
     /// of its constants.
     fn text(&self, literal: ScalarValue, field: &FieldRef) -> Result<Expr, SqlError> {
         let is_read = |kind: &Type| {
-            let others = [Type::BOOL, Type::DATE, Type::TIME, Type::TIMESTAMP, Type::INTERVAL];
+            let others = [Type::BOOL, Type::DATE, Type::TIME, Type::TIMESTAMP, Type::INTERVAL, Type::JSON, Type::JSONB];
             NUMBERS.contains(kind) || others.contains(kind)
         };
         if let (Some(Some(text)), Some(kind)) = (literal.try_as_str(), kind(field).filter(is_read)) {
@@ -439,6 +454,12 @@ fn assigned(value: Expr, from: &Type, field: &FieldRef) -> Result<Expr, SqlError
         let message = format!("values of type {from} in columns of type {to} are not supported");
         return Err(SqlError::not_supported(message));
     }
+    // One of the two becomes the other.
+    if let (Some(from), Some(wanted)) = (json_values::of_type(from), JsonKind::of(field))
+        && from != wanted
+    {
+        return Ok(cast(json::read(value, wanted), field.data_type()));
+    }
     Ok(cast(value, field.data_type()))
 }
 
@@ -479,6 +500,7 @@ fn is_assigned(from: &Type, to: &Type) -> bool {
             }
             Type::TIME => matches!(*from, Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::INTERVAL),
             Type::INTERVAL => *from == Type::TIME,
+            Type::JSON | Type::JSONB => matches!(*from, Type::JSON | Type::JSONB),
             _ => false,
         },
     }
@@ -508,7 +530,10 @@ fn of_value(value: &Expr, schema: &DFSchema) -> Result<Option<Type>> {
     match value {
         Expr::Literal(ScalarValue::Int64(Some(number)), None) if i32::try_from(*number).is_ok() => Ok(Some(Type::INT4)),
         Expr::Literal(ScalarValue::Float64(_), None) => Ok(Some(Type::NUMERIC)),
-        value => Ok(kind(value.to_field(schema)?.1)),
+        value => match marks::kind_of(value, schema) {
+            Some(kept) => Ok(Some(kept)),
+            None => Ok(kind(value.to_field(schema)?.1)),
+        },
     }
 }
 

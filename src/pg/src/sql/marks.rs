@@ -18,15 +18,17 @@ use datafusion::logical_expr::expr::{
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Distinct, DmlStatement, Expr, ExprSchemable, LogicalPlan, Operator, Union, Values, WriteOp,
+    DdlStatement, Distinct, DmlStatement, Expr, ExprSchemable, LogicalPlan, Operator, Union, Values, WriteOp,
 };
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
+use neuroql::json;
 use postgres_types::Kind;
 
 use crate::decode;
 use crate::encode::column;
 use crate::session::returning;
+use crate::sql::json_values;
 use crate::sql::literals;
 use crate::sql::rewrite::parameter_casts;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
@@ -55,8 +57,37 @@ fn is_ordered(kind: &Type) -> bool {
     matches!(*kind, Type::UUID | Type::UUID_ARRAY)
 }
 
+/// Returns true if a plan has columns or values of a type that is kept as text.
+///
+/// # Errors
+/// If a query inside of it cannot be visited.
+pub(crate) fn has_marks(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found |= node.schema().fields().iter().any(|field| of_field(field).is_some());
+        if let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) = node {
+            found |= table.schema.fields().iter().any(|field| of_field(field).is_some());
+        }
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|part| {
+                Ok(match part {
+                    Expr::Cast(cast) => of_field(&cast.field).is_some(),
+                    Expr::TryCast(cast) => of_field(&cast.field).is_some(),
+                    Expr::ScalarFunction(call) => {
+                        json::arguments_of(call).is_some() || literals::kind_of(call).is_some()
+                    }
+                    _ => false,
+                })
+            })?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
 /// Returns the type of an expression's values, if it is kept as text.
-fn kind_of(expr: &Expr, schema: &DFSchema) -> Option<Type> {
+pub(crate) fn kind_of(expr: &Expr, schema: &DFSchema) -> Option<Type> {
     match expr {
         Expr::Alias(alias) => kind_of(&alias.expr, schema),
         Expr::Column(column) => of_field(schema.field_from_column(column).ok()?),
@@ -71,26 +102,59 @@ fn kind_of(expr: &Expr, schema: &DFSchema) -> Option<Type> {
                 _ => None,
             }
         }
+        Expr::ScalarFunction(call) if call.name() == "coalesce" => {
+            call.args.iter().find_map(|arg| kind_of(arg, schema))
+        }
+        Expr::ScalarFunction(call) if json::arguments_of(call).is_some() => {
+            of_field(&ExprSchemable::to_field(expr, schema).ok()?.1)
+        }
         Expr::ScalarFunction(call) => literals::kind_of(call),
+        Expr::Case(case) => json_values::results(case).find_map(|result| kind_of(result, schema)),
+        Expr::Cast(cast) => of_field(&cast.field),
         Expr::Literal(_, Some(_)) => of_field(&ExprSchemable::to_field(expr, schema).ok()?.1),
         _ => None,
     }
 }
 
+/// Greatest number of times that types are written to a plan: a column of an outer query may have its type from another one.
+const MOST_PASSES: usize = 8;
+
 /// Writes the types to where the planner has not: to the columns of set operations, to columns of outer queries, and to
-/// texts beside `uuid`, which are read as such.
+/// texts beside `uuid`, which are read as such. Expressions of `json` and `jsonb` become ones that answer as Postgres does.
 ///
 /// # Errors
-/// 22P02 if such a text is no `uuid`.
-pub(crate) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = settle_outer_columns(settle_unions(plan)?)?;
+/// 22P02 if such a text is no value of its type, 42846 for casts that do not exist.
+pub(crate) fn settle(mut plan: LogicalPlan) -> Result<LogicalPlan> {
+    for _ in 0..MOST_PASSES {
+        let settled = settle_expressions(settle_outer_columns(settle_unions(plan.clone())?)?)?;
+        if settled == plan {
+            break;
+        }
+        plan = settled;
+    }
+    Ok(plan)
+}
+
+fn settle_expressions(plan: LogicalPlan) -> Result<LogicalPlan> {
     let settled = plan.transform_up_with_subqueries(|node| {
         let schema = merge_schema(&node.inputs());
         let names = NamePreserver::new(&node);
-        node.map_expressions(|expr| {
+        let node = node.map_expressions(|expr| {
             let name = names.save(&expr);
-            let changed = expr.transform_up(|part| read_beside(part, &schema))?;
+            let changed = expr.transform_up(|part| {
+                let read = read_beside(part, &schema)?;
+                let was_read = read.transformed;
+                let settled = json_values::settled(read.data, &schema)?;
+                Ok(Transformed::new_transformed(settled.data, settled.transformed || was_read))
+            })?;
             Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
+        })?;
+        node.map_data(|node| match with_current_schema(node)? {
+            LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut table)) => {
+                json_values::read_defaults(&mut table)?;
+                Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(table)))
+            }
+            other => Ok(other),
         })
     })?;
     Ok(settled.data)
@@ -98,16 +162,20 @@ pub(crate) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// Gives set operations the types of their inputs, and the nodes above them those of theirs.
 fn settle_unions(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let settled = plan.transform_up_with_subqueries(|node| match node {
+    let settled = plan.transform_up_with_subqueries(|node| Ok(Transformed::yes(with_current_schema(node)?)))?;
+    Ok(settled.data)
+}
+
+fn with_current_schema(node: LogicalPlan) -> Result<LogicalPlan> {
+    match node {
         LogicalPlan::Union(union) => {
             let width = union.schema.fields().len();
             let settled = Union::try_new_with_loose_types(union.inputs.clone());
             let union = settled.ok().filter(|settled| settled.schema.fields().len() == width).unwrap_or(union);
-            Ok(Transformed::yes(LogicalPlan::Union(union)))
+            Ok(LogicalPlan::Union(union))
         }
-        other => Ok(Transformed::yes(other.recompute_schema()?)),
-    })?;
-    Ok(settled.data)
+        other => other.recompute_schema(),
+    }
 }
 
 /// Gives columns of outer queries in subqueries the types that they have there.
@@ -204,7 +272,7 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<(), SqlError> {
     Ok(())
 }
 
-fn external(error: SqlError) -> DataFusionError {
+pub(super) fn external(error: SqlError) -> DataFusionError {
     DataFusionError::External(Box::new(ExternalSqlError(error)))
 }
 
@@ -267,16 +335,20 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
             distinct.on_expr.iter().chain(keys).try_for_each(|key| ordered(kind(key)))
         }
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().try_for_each(|key| ordered(kind(key))),
-        LogicalPlan::Sort(sort) => sort.expr.iter().try_for_each(|key| ordered(kind(&key.expr))),
+        LogicalPlan::Sort(sort) => sort.expr.iter().try_for_each(|key| match kind(&key.expr) {
+            Some(kind @ Type::JSON) => Err(json_values::no_order("ordering", &kind)),
+            kind => ordered(kind),
+        }),
         // A column of texts takes the text of any value; other columns have casts.
         LogicalPlan::Dml(dml) => {
             let mut found = dml.input.schema().fields().iter().filter_map(|field| of_field(field));
             found.find(is_array).map_or(Ok(()), |found| Err(lost(&found, "columns of tables")))
         }
-        LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) => {
+        LogicalPlan::Ddl(ddl) => json_values::check_ddl(ddl),
+        LogicalPlan::Copy(_) => {
             let mut fields = node.inputs().into_iter().flat_map(|input| input.schema().fields().iter());
             match fields.find_map(|field| of_field(field)) {
-                Some(found) => Err(lost(&found, "columns of tables, views and files")),
+                Some(found) => Err(lost(&found, "columns of files")),
                 None => Ok(()),
             }
         }
@@ -343,6 +415,11 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
             keys.try_for_each(|key| ordered(kind(key)))
         }
         Expr::ScalarFunction(call) => check_call(call, schema),
+        Expr::TryCast(cast) if of_field(&cast.field).is_some() => Err(match of_field(&cast.field) {
+            Some(found) => lost(&found, "TRY_CAST"),
+            None => SqlError::not_supported("TRY_CAST to this type is not supported"),
+        }),
+        Expr::Case(case) => json_values::check_case(case, schema),
         other => {
             let mut found = None;
             // The closure returns no error.
@@ -351,7 +428,6 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
                 Ok(TreeNodeRecursion::Continue)
             });
             let place = match other {
-                Expr::Case(_) => "CASE",
                 Expr::Like(_) | Expr::SimilarTo(_) => "LIKE",
                 _ => "this operator",
             };
@@ -374,10 +450,14 @@ fn check_arguments(function: &str, args: &[Expr], distinct: bool, schema: &DFSch
 
 /// Checks the arguments of a function, which takes them for texts.
 fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> {
+    if let Some(checked) = json_values::check_call(call, schema) {
+        return checked;
+    }
     let kinds: Vec<Option<Type>> = call.args.iter().map(|arg| kind_of(arg, schema)).collect();
     let Some(found) = kinds.iter().flatten().next() else { return Ok(()) };
     let is_right = match (call.name(), kinds.as_slice()) {
         ("pg_typeof", _) => true,
+        ("coalesce", _) => return json_values::check_alike(call.args.iter(), "the function coalesce", schema),
         ("concat", _) => !kinds.iter().flatten().any(is_array),
         ("concat_ws", [separator, ..]) => separator.is_none() && !kinds.iter().flatten().any(is_array),
         ("cardinality" | "array_length" | "array_ndims" | "array_upper" | "array_lower", [Some(array), ..]) => {
@@ -416,6 +496,8 @@ fn compared(left: &Expr, right: &Expr, schema: &DFSchema) -> Result<(), SqlError
 fn alike(left: Option<Type>, right: Option<Type>, has_null: bool) -> Result<(), SqlError> {
     match (left, right) {
         (None, None) => Ok(()),
+        (Some(Type::JSON), other) => Err(json_values::no_equality(Some(&Type::JSON), other.as_ref())),
+        (other, Some(Type::JSON)) => Err(json_values::no_equality(other.as_ref(), Some(&Type::JSON))),
         (Some(kind), None) | (None, Some(kind)) if has_null => ordered(Some(kind)),
         (Some(left), Some(right)) if left == right => ordered(Some(left)),
         (Some(kind), _) | (None, Some(kind)) => Err(lost(&kind, "comparisons with other types")),
@@ -425,6 +507,7 @@ fn alike(left: Option<Type>, right: Option<Type>, has_null: bool) -> Result<(), 
 /// Checks that values may be compared, grouped and sorted.
 fn ordered(kind: Option<Type>) -> Result<(), SqlError> {
     match kind {
+        Some(kind @ Type::JSON) => Err(json_values::no_order("equality", &kind)),
         Some(kind) if !is_ordered(&kind) => Err(lost(&kind, "comparisons, groups and orders")),
         _ => Ok(()),
     }
@@ -438,12 +521,12 @@ fn kept(found: Option<Type>, field: &Field, place: &str) -> Result<(), SqlError>
     }
 }
 
-fn lost(kind: &Type, place: &str) -> SqlError {
+pub(super) fn lost(kind: &Type, place: &str) -> SqlError {
     let name = decode::name(kind);
     SqlError::not_supported(format!("values of type {name} in {place} are not supported; cast them to text"))
 }
 
-fn is_array(kind: &Type) -> bool {
+pub(super) fn is_array(kind: &Type) -> bool {
     matches!(kind.kind(), Kind::Array(_))
 }
 
@@ -495,6 +578,10 @@ mod tests {
             "SELECT x FROM (VALUES (neuroql_literal_uuid(NULL))) t(x) WHERE x = x",
             "SELECT CASE WHEN u = u THEN t END, upper(j::text) FROM v",
             "SELECT u FROM v x WHERE EXISTS (SELECT 1 FROM v y WHERE y.u = x.u)",
+            "SELECT u FROM v WHERE j = j AND j <> '1' AND j IN ('1', NULL) AND j IS DISTINCT FROM '{}'",
+            "SELECT CASE WHEN u = u THEN j ELSE '{}' END, coalesce(j, NULL, '1') FROM v",
+            "SELECT x.c FROM (SELECT CASE WHEN true THEN j END AS c FROM v) x UNION ALL SELECT j FROM v",
+            "SELECT (SELECT x.c) FROM (SELECT coalesce(j, j) AS c FROM v) x",
         ] {
             assert_eq!(outcome(query).await, "fine", "{query}");
         }
@@ -514,7 +601,10 @@ mod tests {
             "SELECT u LIKE 'a%' FROM v",
             "SELECT u FROM v WHERE u = t",
             "SELECT u FROM v WHERE u = j",
-            "SELECT u FROM v WHERE j = j",
+            "SELECT u FROM v WHERE j < j",
+            "SELECT u FROM v WHERE j = t",
+            "SELECT CASE WHEN true THEN u ELSE u END, CASE j WHEN '1' THEN 1 END FROM v",
+            "SELECT max(coalesce(j, j)) FROM v",
             "SELECT u FROM v WHERE t IN (SELECT u FROM v)",
             "SELECT u || u FROM v",
             "SELECT j || 'x' FROM v",

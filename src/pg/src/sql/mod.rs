@@ -5,6 +5,7 @@ pub(crate) mod column_names;
 pub(crate) mod deparse;
 pub(crate) mod error_positions;
 mod generated_values;
+pub(crate) mod json_values;
 pub(crate) mod limits;
 pub(crate) mod literals;
 pub(crate) mod marks;

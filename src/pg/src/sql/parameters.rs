@@ -21,6 +21,7 @@ use postgres_types::Kind;
 
 use crate::decode::{self, Form};
 use crate::encode::column;
+use crate::sql::json_values;
 use crate::sql::marks;
 use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
 use crate::wire::error_response::SqlError;
@@ -325,6 +326,9 @@ fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<Fiel
     if call.func.name() == "array_has" && fields.len() == 2 && *fields[0].data_type() == DataType::Null {
         let item = Arc::new(Field::new_list_field(fields[1].data_type().clone(), true));
         return vec![Some(Arc::new(Field::new("array", DataType::List(item), true))), None];
+    }
+    if let Some(types) = json_values::argument_types(call) {
+        return types;
     }
     if let Some(types) = unknown_types(call.name(), fields) {
         return types;

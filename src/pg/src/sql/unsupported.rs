@@ -6,14 +6,15 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement as DFStatement};
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, ColumnOption, ConstraintCharacteristics, CreateTable, Expr, Function,
-    FunctionArguments, Ident, JoinConstraint, JoinOperator, NullsDistinctOption, ObjectName, PrimaryKeyConstraint,
-    Query, Select, SelectItem, Statement, TableAlias, TableConstraint, TableFactor, UniqueConstraint, Value,
-    ValueWithSpan, Visit, Visitor,
+    Assignment, AssignmentTarget, ColumnDef, ColumnOption, ConstraintCharacteristics, CreateTable, DataType, Expr,
+    Function, FunctionArguments, Ident, JoinConstraint, JoinOperator, NullsDistinctOption, ObjectName,
+    PrimaryKeyConstraint, Query, Select, SelectItem, Statement, TableAlias, TableConstraint, TableFactor, TypedString,
+    UniqueConstraint, Value, ValueWithSpan, Visit, Visitor, visit_expressions,
 };
+use datafusion_postgres::pgwire::api::Type;
 
 use crate::sql::column_names::fold;
-use crate::sql::rewrite::generated_columns;
+use crate::sql::rewrite::{generated_columns, literal_casts};
 use crate::wire::error_response::SqlError;
 
 /// Refuses a statement with a part that would be passed over.
@@ -93,7 +94,7 @@ impl Visitor for PassedOver {
     }
 
     fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<SqlError> {
-        walk(table_factor(table))
+        walk(table_factor(table).and_then(|()| json_arguments(table)))
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<SqlError> {
@@ -182,6 +183,26 @@ fn table_factor(table: &TableFactor) -> Result<(), SqlError> {
     }
 }
 
+/// Refuses `f('…'::json)` in FROM: functions there take the text, whatever it is.
+fn json_arguments(table: &TableFactor) -> Result<(), SqlError> {
+    if !literal_casts::is_function(table) {
+        return Ok(());
+    }
+    let found = visit_expressions(table, |expr| match expr {
+        Expr::Cast { data_type, .. } | Expr::TypedString(TypedString { data_type, .. }) => {
+            match literal_casts::kind_of(data_type) {
+                Some(kind @ (Type::JSON | Type::JSONB)) => ControlFlow::Break(kind),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    match found {
+        ControlFlow::Break(kind) => refused(format!("a value of type {kind} as an argument of a function in FROM")),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
 /// Refuses `SET a = 1, a = 2`.
 fn assigned_once(assignments: &[Assignment]) -> Result<(), SqlError> {
     let columns = assignments.iter().flat_map(|assignment| match &assignment.target {
@@ -199,6 +220,14 @@ fn assigned_once(assignments: &[Assignment]) -> Result<(), SqlError> {
 }
 
 fn create_table(table: &CreateTable) -> Result<(), SqlError> {
+    // The values of the query would not be read as such.
+    let is_json = |column: &&ColumnDef| matches!(column.data_type, DataType::JSON | DataType::JSONB);
+    if table.query.is_some()
+        && let Some(column) = table.columns.iter().find(is_json)
+    {
+        let message = format!("syntax error at or near \"{}\"", column.data_type.to_string().to_lowercase());
+        return Err(SqlError::error("42601", message));
+    }
     for column in &table.columns {
         column.options.iter().try_for_each(|option| column_option(&column.name, &option.option))?;
     }
@@ -358,6 +387,9 @@ mod tests {
             ("CREATE TABLE t(a text COLLATE \"en_US\")", "0A000"),
             ("CREATE TABLE t(a int, UNIQUE NULLS NOT DISTINCT (a))", "0A000"),
             ("CREATE TABLE t(a int, PRIMARY KEY (a) DEFERRABLE)", "0A000"),
+            ("CREATE TABLE t(a jsonb) AS SELECT 'x'", "42601"),
+            ("SELECT * FROM search('toy', 'x'::json)", "0A000"),
+            ("CREATE TABLE t AS SELECT * FROM search('toy', jsonb 'x') AS s", "0A000"),
         ] {
             assert_eq!(refusal(sql).as_deref(), Some(sqlstate), "{sql}");
         }

@@ -107,7 +107,8 @@ impl VisitorMut for LiteralCasts {
     }
 }
 
-fn is_function(table: &TableFactor) -> bool {
+/// Returns true for a function in FROM.
+pub(crate) fn is_function(table: &TableFactor) -> bool {
     matches!(
         table,
         TableFactor::Table { args: Some(_), .. }
@@ -134,7 +135,8 @@ fn literal(expr: &Expr) -> Option<(Type, Option<&str>)> {
     }
 }
 
-fn kind_of(data_type: &DataType) -> Option<Type> {
+/// Returns the type of these literals that a name means.
+pub(crate) fn kind_of(data_type: &DataType) -> Option<Type> {
     match data_type {
         DataType::Uuid => Some(Type::UUID),
         DataType::JSON => Some(Type::JSON),
