@@ -214,7 +214,7 @@ fn text_of(bytes: &[u8], name: &str) -> Result<String, SqlError> {
 fn interval([years, months, weeks, days, hours, minutes]: [i32; 6], seconds: f64) -> Option<IntervalMonthDayNano> {
     const MICROS: i64 = 1_000_000;
     let micros = (seconds * MICROS as f64).round_ties_even();
-    if !(micros.abs() < 9e18) {
+    if micros.is_nan() || micros.abs() >= 9e18 {
         return None;
     }
     let time = (i64::from(hours) * 60 + i64::from(minutes)) * 60 * MICROS;

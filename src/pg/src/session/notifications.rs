@@ -139,6 +139,8 @@ impl Notifications {
         Self { session, listeners, pending, arrived: Arc::default() }
     }
 
+    /// Listens to a channel from the commit on.
+    ///
     /// # Errors
     /// 54000 if the session listens to too many channels.
     pub(crate) fn listen(&self, channel: &str) -> Result<(), SqlError> {
@@ -148,12 +150,16 @@ impl Notifications {
         self.pending.push(Action::Listen(truncated(channel)))
     }
 
+    /// Listens to a channel no more from the commit on.
+    ///
     /// # Errors
     /// 54000 if too many actions wait for the commit.
     pub(crate) fn unlisten(&self, channel: &str) -> Result<(), SqlError> {
         self.pending.push(Action::Unlisten(truncated(channel)))
     }
 
+    /// Listens to no channel from the commit on.
+    ///
     /// # Errors
     /// As [`Notifications::unlisten`].
     pub(crate) fn unlisten_all(&self) -> Result<(), SqlError> {

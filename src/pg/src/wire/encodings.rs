@@ -169,11 +169,7 @@ impl Encoding {
         }
     }
 
-    fn write<'a>(
-        self,
-        text: &'a [u8],
-        missing: impl Fn(char) -> Result<u8, SqlError>,
-    ) -> Result<Cow<'a, [u8]>, SqlError> {
+    fn write(self, text: &[u8], missing: impl Fn(char) -> Result<u8, SqlError>) -> Result<Cow<'_, [u8]>, SqlError> {
         if !self.converts() || text.is_ascii() {
             return Ok(Cow::Borrowed(text));
         }
