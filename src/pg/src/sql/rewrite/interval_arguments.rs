@@ -57,7 +57,6 @@ mod tests {
             ("make_interval()", "make_interval(0, 0, 0, 0, 0, 0, 0)"),
             ("make_interval(days => 10)", "make_interval(0, 0, 0, 10, 0, 0, 0)"),
             ("make_interval(1, 2, secs => $1)", "make_interval(1, 2, 0, 0, 0, 0, $1)"),
-            ("make_interval(secs := 1.5)", "make_interval(0, 0, 0, 0, 0, 0, 1.5)"),
             ("make_interval(1, years => 2)", "make_interval(1, years => 2)"),
             ("make_interval(eons => 2)", "make_interval(eons => 2)"),
         ] {
