@@ -509,9 +509,9 @@ mod tests {
     #[test]
     fn messages_are_converted() {
         let latin = Encoding::named("latin1").unwrap();
-        let mut packet = BytesMut::from(&b"P\0\0\0\x0e\xe9\0select\0\0\0"[..]);
+        let mut packet = BytesMut::from(&b"P\0\0\0\x0f\xe9\0select\0\0\0"[..]);
         latin.read_message(&mut packet).unwrap();
-        assert_eq!(&packet[..], "P\0\0\0\x0fé\0select\0\0\0".as_bytes());
+        assert_eq!(&packet[..], "P\0\0\0\x10é\0select\0\0\0".as_bytes());
         let mut output = BytesMut::from("xE\0\0\0\x0bMé€\0\0".as_bytes());
         latin.write_message(&mut output, 1).unwrap();
         assert_eq!(&output[..], b"xE\0\0\0\x09M\xe9?\0\0");
