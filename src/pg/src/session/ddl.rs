@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::{ResolvedTableReference, TableReference};
-use datafusion::logical_expr::{CreateView, DdlStatement, LogicalPlan};
+use datafusion::datasource::TableType;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{self, Value, ValueWithSpan, VisitMut, VisitorMut};
@@ -223,12 +224,22 @@ fn kind_of_table(statement: &Statement) -> (bool, bool) {
 }
 
 /// Returns the notes on a view that another one replaces, which keeps them.
+///
+/// # Errors
+/// 42809 if what is replaced is a materialized view.
 async fn notes_of_replaced(ddl: &DdlStatement, context: &SessionContext) -> Result<Option<Arc<TableNotes>>, SqlError> {
-    let DdlStatement::CreateView(CreateView { name, or_replace: true, .. }) = ddl else { return Ok(None) };
-    match context.table_exist(name.clone())? {
-        true => Ok(table_notes::of(context.table_provider(name.clone()).await?.as_ref())),
-        false => Ok(None),
+    let Some((name, true)) = created_table(ddl, context) else { return Ok(None) };
+    if !context.table_exist(name.clone())? {
+        return Ok(None);
     }
+    let is_view = matches!(ddl, DdlStatement::CreateView(_));
+    let replaced = context.table_provider(name.clone()).await?;
+    let notes = table_notes::of(replaced.as_ref());
+    if notes.as_ref().is_some_and(|notes| notes.view.is_some()) {
+        let message = format!("\"{}\" is not a {}", name.table, if is_view { "view" } else { "table" });
+        return Err(SqlError::error("42809", message));
+    }
+    Ok(notes.filter(|_| is_view && replaced.table_type() == TableType::View))
 }
 
 /// Writes a statement so that it is read as it was, which sqlparser does not do with quotes in texts: it takes those that

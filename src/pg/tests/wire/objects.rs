@@ -457,6 +457,7 @@ async fn materialized_views_keep_their_rows() {
             ("drop table m", "42809", "\"m\" is not a table"),
             ("drop view m", "42809", "\"m\" is not a view"),
             ("comment on table m is 'x'", "42809", "\"m\" is not a table"),
+            ("create or replace view m as select 1 as a", "42809", "\"m\" is not a view"),
             ("create materialized view m as select 1", "42P07", ""),
             ("refresh materialized view nothing", "42P01", "relation \"nothing\" does not exist"),
             ("refresh materialized view b", "0A000", "\"b\" is not a materialized view"),
