@@ -96,13 +96,14 @@ pub(super) fn parsed(texts: &StringArray, target: &DataType) -> Result<ArrayRef>
 /// Reads the elements of one array.
 fn elements(text: &str, items: &mut Vec<Option<String>>) -> Result<()> {
     let malformed = || refusal("22P02", format!("malformed array literal: \"{text}\""));
-    let inside = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(malformed)?;
-    if inside.trim().is_empty() {
+    let blanks = [' ', '\t', '\n', '\r', '\u{b}', '\u{c}'];
+    let inside = text.trim_matches(blanks).strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(malformed)?;
+    if inside.trim_matches(blanks).is_empty() {
         return Ok(());
     }
     let mut letters = inside.chars().peekable();
     loop {
-        while letters.next_if(|letter| letter.is_ascii_whitespace()).is_some() {}
+        while letters.next_if(|letter| blanks.contains(letter)).is_some() {}
         let mut element = String::new();
         if letters.next_if_eq(&'"').is_some() {
             loop {
@@ -112,7 +113,7 @@ fn elements(text: &str, items: &mut Vec<Option<String>>) -> Result<()> {
                     letter => element.push(letter),
                 }
             }
-            while letters.next_if(|letter| letter.is_ascii_whitespace()).is_some() {}
+            while letters.next_if(|letter| blanks.contains(letter)).is_some() {}
             items.push(Some(element));
         } else {
             let mut escaped = false;
@@ -132,7 +133,7 @@ fn elements(text: &str, items: &mut Vec<Option<String>>) -> Result<()> {
                     }
                     letter => {
                         element.push(letter);
-                        if !letter.is_ascii_whitespace() {
+                        if !blanks.contains(&letter) {
                             kept = element.len();
                         }
                     }

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, 
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
+use super::refusal::refusal;
 use super::rules::expressions_of_node;
 use super::subqueries::{outer, output_beside};
 
@@ -55,6 +56,10 @@ pub(super) fn quantified(expr: Expr, _: &DFSchema) -> Result<Transformed<Expr>> 
         return Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })));
     }
     let (plan, _) = output_beside(&subquery, &expr)?;
+    if plan.schema().fields().iter().any(|field| field.data_type().is_nested()) {
+        let message = format!("{op} {quantifier} (SELECT …) of arrays is not supported; use EXISTS");
+        return Err(refusal("0A000", message));
+    }
     let subquery = Subquery { subquery: Arc::new(plan), ..subquery };
     Ok(Transformed::yes(Expr::SetComparison(SetComparison { expr, subquery, op, quantifier })))
 }

@@ -53,7 +53,7 @@ impl OptimizerRule for FiltersAboveAggregates {
                 if conditions.iter().any(|condition| never(condition)) {
                     return Ok(Transformed::yes(nothing(&LogicalPlan::Filter(filter))));
                 }
-                if !conditions.iter().any(|condition| is_free(condition)) {
+                if !conditions.iter().any(|condition| may_be_free(condition)) {
                     return Ok(Transformed::no(LogicalPlan::Filter(filter)));
                 }
                 let Filter { predicate, input, .. } = filter;
@@ -67,7 +67,7 @@ impl OptimizerRule for FiltersAboveAggregates {
                 if join.join_type == JoinType::Inner && conditions.iter().any(|condition| never(condition)) {
                     return Ok(Transformed::yes(nothing(&LogicalPlan::Join(join))));
                 }
-                if !conditions.iter().any(|condition| is_free(condition)) {
+                if !conditions.iter().any(|condition| may_be_free(condition)) {
                     return Ok(Transformed::no(LogicalPlan::Join(join)));
                 }
                 LogicalPlan::Join(join).map_children(guarded)
@@ -86,8 +86,9 @@ fn never(condition: &Expr) -> bool {
     matches!(condition, Expr::Literal(ScalarValue::Boolean(Some(false) | None), _))
 }
 
-fn is_free(condition: &Expr) -> bool {
-    condition.column_refs().is_empty() && !matches!(condition, Expr::Literal(..))
+/// Returns true for a condition that has no columns, or none once those of a select list are written out.
+fn may_be_free(condition: &Expr) -> bool {
+    !matches!(condition, Expr::Literal(..))
 }
 
 /// Returns a plan whose aggregates of all rows are below a limit of their one row, which no condition passes.

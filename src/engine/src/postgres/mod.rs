@@ -27,6 +27,7 @@ mod counts;
 mod date_styles;
 mod decimal;
 mod doubles;
+mod emptied;
 mod encodings;
 mod exists;
 mod extremes;
@@ -146,6 +147,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     }
     context.register_udf(ArrayHas::of(found.udf("array_has")?));
     context.register_udf(coalesce::Coalesce::of(found.udf("coalesce")?));
+    context.register_udf(emptied::Emptied::of(found.udf("nullif")?));
     context.register_udf(Levenshtein::of(found.udf("levenshtein")?));
     context.register_udf(DatePart::numeric(found.udf("date_part")?));
     context.register_udf(DatePart::double(found.udf("date_part")?));

@@ -80,6 +80,9 @@ impl ScalarUDFImpl for Function {
             Kind::Overlap(_) => {
                 let [left, right] = arguments else { return exec_err!("{} takes two arguments", self.name()) };
                 match (left, right) {
+                    (DataType::List(item), _) | (_, DataType::List(item)) if item.data_type().is_nested() => {
+                        return Err(refusal("0A000", "&& of arrays of arrays is not supported"));
+                    }
                     (DataType::List(left), DataType::List(right)) if left.data_type() == right.data_type() => {}
                     (DataType::List(_) | DataType::Null, DataType::Null) | (DataType::Null, DataType::List(_)) => {}
                     _ => {

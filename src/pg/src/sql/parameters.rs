@@ -372,6 +372,7 @@ fn unknown_types(function: &str, fields: &[FieldRef]) -> Option<Vec<Option<Field
         ("floor" | "ceil" | "round" | "trunc" | "abs" | "sqrt" | "sign" | "exp" | "ln", [_]) => {
             Some(vec![of(DataType::Float64)])
         }
+        ("round" | "trunc", [_, _]) => Some(vec![of(DataType::Decimal128(38, PLANNED_SCALE)), of(DataType::Int32)]),
         ("array_append" | "array_remove" | "array_position" | "array_positions", [_, item]) => {
             let item = if is_unknown(item) { DataType::Utf8 } else { item.data_type().clone() };
             Some(vec![of(DataType::new_list(item.clone(), true)), of(item)])

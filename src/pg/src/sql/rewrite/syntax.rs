@@ -126,10 +126,10 @@ impl VisitorMut for RewriteSyntax {
                     *expr = binary(left.clone(), BinaryOperator::Modulo, right.clone());
                 }
             }
-            // Whether there is a row does not depend on which of equal ones is taken; the planner cannot join with it.
+            // Whether there is a row does not depend on which of equal ones is taken; the planner cannot join with them.
             Expr::Exists { subquery, .. } if subquery.limit_clause.is_none() && subquery.fetch.is_none() => {
                 if let SetExpr::Select(select) = subquery.body.as_mut()
-                    && matches!(select.distinct, Some(Distinct::On(_)))
+                    && matches!(select.distinct, Some(Distinct::On(_) | Distinct::Distinct))
                 {
                     select.distinct = None;
                     subquery.order_by = None;

@@ -1,0 +1,32 @@
+//! `nullif` of arrays: a NULL that it makes has no elements, which functions such as `array_append` would go on with.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, UInt64Array};
+use datafusion::arrow::compute::take;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::error::Result;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Emptied {
+    function: Arc<ScalarUDF>,
+}
+
+impl Emptied {
+    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
+        ScalarUDF::from(Self { function })
+    }
+}
+
+impl ScalarUDFImpl for Emptied {
+    delegate!(name, aliases, signature, return_type, return_field_from_args, coerce_types, documentation);
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let found = self.function.invoke_with_args(args)?;
+        let ColumnarValue::Array(array) = &found else { return Ok(found) };
+        let (DataType::List(_), Some(nulls)) = (array.data_type(), array.nulls()) else { return Ok(found) };
+        let places: UInt64Array = (0..array.len()).map(|row| nulls.is_valid(row).then_some(row as u64)).collect();
+        Ok(ColumnarValue::Array(take(array, &places, None)?))
+    }
+}
