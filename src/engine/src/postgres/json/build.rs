@@ -1,7 +1,5 @@
 //! Values of any type as JSON.
 
-use std::sync::Arc;
-
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, StringArray, StructArray};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::error::Result;
@@ -10,6 +8,7 @@ use super::super::casts::{arrow_cast, has_unknown_digits};
 use super::super::refusal::{refusal, type_name};
 use super::super::texts;
 use super::JsonKind;
+use super::functions::text_of_rows;
 use super::value::{normal, quote};
 
 /// Begins a text of an aggregate that is an array or a row, which have lines of their own in a `json`.
@@ -183,7 +182,7 @@ pub(super) fn arrays(kind: JsonKind, columns: &[ArrayRef], fields: &[FieldRef], 
         out.push(']');
         finished(kind, out).map(Some)
     };
-    Ok(Arc::new((0..rows).map(array).collect::<Result<StringArray>>()?))
+    text_of_rows(rows, array)
 }
 
 /// Returns objects of keys and values in turn.
@@ -219,7 +218,7 @@ pub(super) fn objects(
         out.push('}');
         finished(kind, out).map(Some)
     };
-    Ok(Arc::new((0..rows).map(object).collect::<Result<StringArray>>()?))
+    text_of_rows(rows, object)
 }
 
 /// Returns the values of a column as texts of an aggregate.
@@ -232,9 +231,9 @@ pub(super) fn elements(column: &ArrayRef, field: &Field, rows: usize) -> Result<
             out.push(STRUCTURED);
         }
         values.write(row, &mut out);
-        Some(out)
+        Ok(Some(out))
     };
-    Ok(Arc::new((0..rows).map(element).collect::<StringArray>()))
+    text_of_rows(rows, element)
 }
 
 /// Returns the array of an aggregate's texts.
@@ -257,6 +256,8 @@ pub(super) fn collected(kind: JsonKind, texts: &[Option<&str>]) -> Result<String
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use datafusion::arrow::array::{Float64Array, Int32Array};
     use datafusion::arrow::datatypes::Int32Type;
 

@@ -19,6 +19,12 @@ use super::document::{self, Shape};
 use super::value::Json;
 use super::{JsonArgument, JsonKind, at, binary, build, documents, no_such_function, texts, value};
 
+/// Greatest number of bytes of a value, as in Postgres.
+const LONGEST: usize = (1 << 30) - 1;
+
+/// Greatest number of bytes of the values of a batch, whose offsets have 32 bits.
+const MOST: usize = i32::MAX as usize;
+
 /// What a function does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Task {
@@ -353,7 +359,21 @@ fn argument<T>(arguments: &[T], place: usize) -> Result<&T> {
     arguments.get(place).ok_or_else(missing)
 }
 
-fn text_of_rows(rows: usize, text: impl FnMut(usize) -> Result<Option<String>>) -> Result<ArrayRef> {
+/// Returns the texts of rows.
+///
+/// # Errors
+/// 54000 if they are longer than a value or a column of a batch may be.
+pub(super) fn text_of_rows(rows: usize, mut text: impl FnMut(usize) -> Result<Option<String>>) -> Result<ArrayRef> {
+    let mut all = 0;
+    let text = |row| {
+        let text = text(row)?;
+        let length = text.as_ref().map_or(0, String::len);
+        all += length;
+        if length > LONGEST || all > MOST {
+            return Err(refusal("54000", "requested length too large"));
+        }
+        Ok(text)
+    };
     Ok(Arc::new((0..rows).map(text).collect::<Result<StringArray>>()?))
 }
 
