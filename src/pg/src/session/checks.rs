@@ -23,6 +23,7 @@ use crate::catalog::keys::held::{self, Check};
 use crate::decode;
 use crate::encode::column;
 use crate::session::Session;
+use crate::session::constraints;
 use crate::session::result_stream::{executed, isolated};
 use crate::session::transaction::of_partitions;
 use crate::sql::deparse::Deparser;
@@ -34,7 +35,8 @@ use crate::wire::error_response::SqlError;
 /// for all batches.
 ///
 /// # Errors
-/// 23514 with the first constraint, by name, that a row violates, and what the conditions fail with.
+/// 23514 with the first constraint, by name, that a row violates, 23502 for a NULL in a primary key, and what the conditions
+/// fail with.
 pub(super) async fn check(
     context: &SessionContext,
     table: &Arc<dyn TableProvider>,
@@ -45,6 +47,8 @@ pub(super) async fn check(
     if held.checks.is_empty() {
         return Ok(());
     }
+    // NULL where none may be is found first.
+    constraints::check_primary(table.as_ref(), name)?;
     let mut checks = held.checks.clone();
     checks.sort_by(|one, other| one.name.cmp(&other.name));
     let rows = rows_from(table.as_ref(), from);

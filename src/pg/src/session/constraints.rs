@@ -25,6 +25,7 @@ use crate::wire::error_response::SqlError;
 /// 23505 if two rows have the same key, 23502 if a value of a primary key is NULL.
 pub(crate) fn check(table: &dyn TableProvider, name: &str) -> Result<(), SqlError> {
     let Some(constraints) = table.constraints() else { return Ok(()) };
+    check_primary(table, name)?;
     let batches: Vec<_> = partitions(table).into_iter().flatten().collect();
     for constraint in constraints.iter() {
         let (columns, is_primary) = match constraint {
@@ -33,13 +34,6 @@ pub(crate) fn check(table: &dyn TableProvider, name: &str) -> Result<(), SqlErro
         };
         let schema = table.schema();
         let names: Vec<_> = columns.iter().map(|column| schema.field(*column).name().as_str()).collect();
-        if is_primary {
-            for (column, key) in columns.iter().zip(&names) {
-                if batches.iter().any(|batch| batch.column(*column).null_count() > 0) {
-                    return Err(not_null(key, name));
-                }
-            }
-        }
         if !are_unique(&batches, columns)? {
             let found = keys::name(table, name, columns, is_primary);
             let message = format!("duplicate key value violates unique constraint \"{found}\"");
@@ -48,6 +42,26 @@ pub(crate) fn check(table: &dyn TableProvider, name: &str) -> Result<(), SqlErro
         }
     }
     indexes::check(table, &batches)
+}
+
+/// Checks that no row has a NULL in its primary key.
+///
+/// # Errors
+/// 23502.
+pub(super) fn check_primary(table: &dyn TableProvider, name: &str) -> Result<(), SqlError> {
+    let constraints = table.constraints().into_iter().flat_map(|constraints| constraints.iter());
+    let columns = constraints.filter_map(|constraint| match constraint {
+        Constraint::PrimaryKey(columns) => Some(columns),
+        Constraint::Unique(_) => None,
+    });
+    for column in columns.flatten() {
+        let has_null =
+            of_partitions(table, |batches| batches.iter().any(|batch| batch.column(*column).null_count() > 0));
+        if has_null.contains(&true) {
+            return Err(not_null(table.schema().field(*column).name(), name));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that the batches which a change has added to a table in memory are of the types of its columns. `before` are the

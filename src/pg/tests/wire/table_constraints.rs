@@ -92,6 +92,11 @@ async fn conditions_hold_after_each_statement() {
             ("insert into w (d) values (3)", Some((ROW, "new row for relation \"w\" violates check constraint \"w_d_check\""))),
             ("insert into w (\"E f\") values ('')", Some((ROW, "new row for relation \"w\" violates check constraint \"w_E f_check\""))),
             ("insert into w values ('2020-06-01', 'xy', true, 2, 'é')", None),
+            ("create table y (a int primary key check (a > 0), b int check (b > 0))", None),
+            (
+                "insert into y values (null, -1)",
+                Some(("23502", "null value in column \"a\" of relation \"y\" violates not-null constraint")),
+            ),
             ("create table z (a int check (10 / a > 1)); insert into z values (null), (2)", None),
             ("insert into z values (0)", Some(("22012", "division by zero"))),
         ],
