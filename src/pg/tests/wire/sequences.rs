@@ -123,12 +123,14 @@ async fn sequences_count() {
 async fn sequences_follow_transactions_and_tables() {
     let server = Running::start().await;
     let client = server.connect().await;
-    client.batch_execute("create sequence s; begin; select nextval('s'); rollback").await.unwrap();
+    client.batch_execute("create sequence s").await.unwrap();
+    client.batch_execute("begin; select nextval('s'); rollback").await.unwrap();
     assert_eq!(simple(&client, "select nextval('s')").await, ["2"], "a number is not put back");
     client.batch_execute("begin; create sequence r; create table t (id serial); rollback").await.unwrap();
     refusals(&client, &[("select nextval('r')", "42P01"), ("select nextval('t_id_seq')", "42P01")]).await;
     client.batch_execute("create table t (id serial, x text); create sequence o owned by t.x").await.unwrap();
-    client.batch_execute("insert into t(x) values ('a'); begin; drop table t; rollback").await.unwrap();
+    client.batch_execute("insert into t(x) values ('a')").await.unwrap();
+    client.batch_execute("begin; drop table t; rollback").await.unwrap();
     answers(
         &client,
         &[
