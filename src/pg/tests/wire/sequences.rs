@@ -391,7 +391,8 @@ async fn the_catalog_lists_sequences() {
             ),
             (
                 "select o.relname, t.relname, d.refobjsubid, d.deptype from pg_depend d join pg_class o on o.oid = d.objid \
-                 join pg_class t on t.oid = d.refobjid order by 1",
+                 join pg_class t on t.oid = d.refobjid where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+                 and d.refclassid = d.classid order by 1",
                 &["i_b_seq|i|2|i", "i_id_seq|i|1|i", "t_id_seq|t|1|a"],
             ),
             ("select table_name from information_schema.tables where table_schema = 'public' and table_name in ('s', 't')", &["t"]),

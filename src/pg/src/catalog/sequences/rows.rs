@@ -29,9 +29,6 @@ use crate::decode;
 use crate::encode::column;
 use crate::wire::startup::SUPERUSER;
 
-/// Number of `pg_class` itself.
-const PG_CLASS: i32 = 1259;
-
 /// The least number of a default. Numbers of tables are less, those of indexes are greater; there are [`COLUMNS`] numbers for each
 /// table.
 const FIRST_DEFAULT: i32 = 1 << 29;
@@ -147,12 +144,12 @@ impl PartitionStream for SequenceRows {
                 Some(inner) => inner.execute(Arc::clone(&context)).try_collect().await?,
                 None => Vec::new(),
             };
-            let found = find(&catalogs, &classes, &namespaces, context).await?;
+            let (found, pg_class) = find(&catalogs, &classes, &namespaces, context).await?;
             let batches = match relation {
                 Relation::Classes => changed(batches, &found, classes_of)?,
                 Relation::Attributes => changed(batches, &found, attributes_of)?,
                 Relation::Tables => changed(batches, &found, tables_of)?,
-                own => vec![rows_of(own, &found, &schema)?],
+                own => vec![rows_of(own, &found, pg_class, &schema)?],
             };
             Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
         };
@@ -172,15 +169,15 @@ fn changed(
     batches.iter().map(|batch| change(batch, found)).collect()
 }
 
-/// Returns the sequences, and the tables that have a column with a default or an identity.
+/// Returns the sequences, and the tables that have a column with a default or an identity; and the number of `pg_class` itself.
 async fn find(
     catalogs: &TypedCatalogList,
     classes: &Arc<dyn PartitionStream>,
     namespaces: &Arc<dyn PartitionStream>,
     context: Arc<TaskContext>,
-) -> Result<Vec<Numbered>> {
+) -> Result<(Vec<Numbered>, i32)> {
     if !generated::exist() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), 0));
     }
     let mut tables = Vec::new();
     let mut seen: HashMap<(String, String), usize> = HashMap::new();
@@ -205,7 +202,7 @@ async fn find(
         }
     }
     if tables.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), 0));
     }
     let classes: Vec<RecordBatch> = classes.execute(Arc::clone(&context)).try_collect().await?;
     let namespaces: Vec<RecordBatch> = namespaces.execute(context).try_collect().await?;
@@ -227,7 +224,8 @@ async fn find(
         let oid = *oids.get(&(table.schema.as_str(), table.name.as_str()))?.get(before)?;
         Some(Numbered { oid, ..table })
     });
-    Ok(numbered.collect())
+    let pg_class = oids.get(&(PG_CATALOG, "pg_class")).and_then(|oids| oids.first().copied());
+    Ok((numbered.collect(), pg_class.unwrap_or_default()))
 }
 
 fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array> {
@@ -288,7 +286,7 @@ fn tables_of(batch: &RecordBatch, found: &[Numbered]) -> Result<RecordBatch> {
 }
 
 /// Returns the rows of a table of the catalog.
-fn rows_of(relation: Relation, found: &[Numbered], schema: &SchemaRef) -> Result<RecordBatch> {
+fn rows_of(relation: Relation, found: &[Numbered], pg_class: i32, schema: &SchemaRef) -> Result<RecordBatch> {
     if relation == Relation::Defaults {
         let defaults = found.iter().flat_map(|table| {
             let columns = table.columns().into_iter();
@@ -380,11 +378,12 @@ fn rows_of(relation: Relation, found: &[Numbered], schema: &SchemaRef) -> Result
             let numbers = |number: fn(&(i32, i32, i32, &'static str)) -> i32| -> ArrayRef {
                 Arc::new(rows.iter().map(number).collect::<Int32Array>())
             };
+            let of_classes = || Arc::new(Int32Array::from(vec![pg_class; rows.len()])) as ArrayRef;
             let columns = vec![
-                ("classid", numbers(|_| PG_CLASS)),
+                ("classid", of_classes()),
                 ("objid", numbers(|(sequence, ..)| *sequence)),
                 ("objsubid", numbers(|_| 0)),
-                ("refclassid", numbers(|_| PG_CLASS)),
+                ("refclassid", of_classes()),
                 ("refobjid", numbers(|(_, table, ..)| *table)),
                 ("refobjsubid", numbers(|(_, _, column, _)| *column)),
                 ("deptype", Arc::new(rows.iter().map(|(.., kind)| Some(*kind)).collect::<StringArray>()) as ArrayRef),
