@@ -91,7 +91,11 @@ pub(super) async fn comment_on_constraint(
     comment: Option<&str>,
 ) -> Result<Outcome, Failure> {
     let relation = find_existing(session, table).await?;
-    let known = keys::names_of(relation.table.as_ref(), &relation.name.table);
+    let mut known = keys::names_of(relation.table.as_ref(), &relation.name.table);
+    if let Some(held) = keys::held::of(relation.table.as_ref()) {
+        known.extend(held.checks.iter().map(|check| check.name.clone()));
+        known.extend(held.foreign_keys.iter().map(|key| key.name.clone()));
+    }
     if !known.iter().any(|known| known == name) {
         let message = format!("constraint \"{name}\" for table \"{}\" does not exist", relation.name.table);
         return Err(SqlError::error("42704", message).into());

@@ -16,11 +16,13 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{
-    CascadeOption, ObjectName, ObjectType, Statement, Truncate, TruncateTableTarget,
+    CascadeOption, ObjectName, ObjectType, Statement, Truncate, TruncateIdentityOption, TruncateTableTarget,
 };
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use neuroql_access::{Error, Event, resolved_table};
 
+use crate::catalog::keys::held;
+use crate::catalog::sequences::generated;
 use crate::catalog::table_notes;
 use crate::session::transaction::lengths;
 use crate::session::{Outcome, PreparedStatement, Session};
@@ -256,6 +258,7 @@ async fn run_truncate(
         return Err(SqlError::error("42601", "syntax error in TRUNCATE").into());
     }
     let mut plans: Vec<(ResolvedTableReference, LogicalPlan)> = Vec::new();
+    let mut tables: Vec<(String, Arc<dyn TableProvider>)> = Vec::new();
     for target in &truncate.table_names {
         let relation = find_existing(session, &target.name).await?;
         let name = &relation.name.table;
@@ -274,13 +277,40 @@ async fn run_truncate(
             return Err(SqlError::not_supported(message).into());
         }
         if plans.iter().all(|(known, _)| *known != relation.name) {
+            tables.push((name.to_string(), Arc::clone(&relation.table)));
             plans.push((relation.name, emptied(plan.table_name, plan.target)?));
         }
+    }
+    for (name, table) in &tables {
+        check_truncated(name, table.as_ref(), truncate.identity.as_ref())?;
     }
     for (_, plan) in plans {
         run_part(session, plan, prepared.parsed.statement.clone(), prepared).await?;
     }
     Ok(Outcome::done("TRUNCATE TABLE"))
+}
+
+/// Refuses TRUNCATE of a table that others reference, and that of one whose sequences would have to begin again.
+fn check_truncated(
+    name: &str,
+    table: &dyn TableProvider,
+    identity: Option<&TruncateIdentityOption>,
+) -> Result<(), SqlError> {
+    let is_other =
+        |reference: &held::Reference| held::rows(table).is_none_or(|rows| reference.rows.as_ptr() != Arc::as_ptr(rows));
+    if let Some(reference) = held::references(table).iter().find(|reference| is_other(reference)) {
+        let hint = format!("Table \"{}\" references \"{name}\".", reference.child.table);
+        let message = "cannot truncate a table referenced in a foreign key constraint";
+        return Err(SqlError::not_supported(message).with_hint(hint));
+    }
+    let is_numbered = |column: &str| generated::sequence_of(table, column).is_some();
+    if identity == Some(&TruncateIdentityOption::Restart)
+        && table.schema().fields().iter().any(|field| is_numbered(field.name()))
+    {
+        let message = format!("RESTART IDENTITY is not supported for the table \"{name}\", which has a sequence");
+        return Err(SqlError::not_supported(message).with_hint("Use setval after TRUNCATE."));
+    }
+    Ok(())
 }
 
 /// Checks the names of a VACUUM or ANALYZE. Tables in memory have nothing to be done: no space is kept, no statistics are
