@@ -20,6 +20,7 @@ use crate::session::plan_cache::{PlanCacheMode, PlanChoice, PlanGuard};
 use crate::session::result_stream::{ResultRows, executed, isolated};
 use crate::session::returning;
 use crate::session::statement::{CommandTag, Outcome, PreparedStatement};
+use crate::session::transaction::lengths;
 use crate::sql::parameters;
 use crate::sql::parse::ParsedStatement;
 use crate::wire::error_response::{Failure, SqlError};
@@ -102,6 +103,7 @@ impl Session {
         if let Some((change, rows)) = returning::split(&plan)? {
             return self.run_returning(change, rows, parsed).await;
         }
+        check_explained(&plan)?;
         let context = self.context.clone();
         let in_block = self.status != TransactionStatus::Idle;
         let mut changed = None;
@@ -164,6 +166,24 @@ impl Session {
             }
         }
     }
+}
+
+/// Refuses EXPLAIN where it would change a table in memory: EXPLAIN ANALYZE does without a look at constraints, and DataFusion
+/// updates and deletes rows when it makes the plan of a change.
+fn check_explained(plan: &LogicalPlan) -> Result<(), SqlError> {
+    let (explained, verb) = match plan {
+        LogicalPlan::Analyze(analyze) => (&analyze.input, "EXPLAIN ANALYZE"),
+        LogicalPlan::Explain(explain) => (&explain.plan, "EXPLAIN"),
+        _ => return Ok(()),
+    };
+    let LogicalPlan::Dml(change) = explained.as_ref() else { return Ok(()) };
+    let is_insert = matches!(change.op, WriteOp::Insert(_));
+    let is_in_memory = source_as_provider(&change.target).is_ok_and(|table| !lengths(table.as_ref()).is_empty());
+    if !is_in_memory || is_insert && verb == "EXPLAIN" {
+        return Ok(());
+    }
+    let what = if is_insert { "INSERT" } else { "UPDATE, DELETE and TRUNCATE" };
+    Err(SqlError::not_supported(format!("{verb} of {what} of a table in memory is not supported")))
 }
 
 /// Returns the number of rows changed, which is DataFusion's answer to a change.
