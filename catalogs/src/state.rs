@@ -11,7 +11,7 @@ use neuroql_model::{Model, Registry};
 use neuroql_pipeline::graphs::INDEX_BYTES;
 use neuroql_pipeline::{Freshness, Resources};
 use neuroql_schema::sql_error;
-use neuroql_store::{CACHE_BYTES, Definition, Store};
+use neuroql_store::{AnalysedLayer, CACHE_BYTES, Definition, Store};
 use tokio::task::JoinHandle;
 
 use crate::Error;
@@ -164,13 +164,40 @@ impl EngineState {
     /// Returns the layers of this version of the model that were analysed, finished or not, by dataset, whatever the
     /// dataset holds now.
     pub(crate) async fn analysed(&self, model: &Model) -> Result<BTreeMap<String, Vec<u32>>> {
-        let freshness = Freshness::of(model);
-        let mut datasets: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        for analysed in self.store.analysed().await.map_err(sql_error)?.iter() {
-            if analysed.model == model.name() && freshness.is_of_model(&analysed.progress) {
-                datasets.entry(analysed.dataset.clone()).or_default().push(analysed.layer);
-            }
+        Ok(of_model(&*self.store.analysed().await.map_err(sql_error)?, model))
+    }
+}
+
+/// Returns the layers of this version of a model among those that were analysed, by dataset.
+fn of_model(analysed: &[AnalysedLayer], model: &Model) -> BTreeMap<String, Vec<u32>> {
+    let freshness = Freshness::of(model);
+    let mut datasets: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for analysed in analysed {
+        if analysed.model == model.name() && freshness.is_of_model(&analysed.progress) {
+            datasets.entry(analysed.dataset.clone()).or_default().push(analysed.layer);
         }
+    }
+    datasets
+}
+
+/// Answer of [`EngineState::analysed`] for one model, kept as long as the store's own answer is the same.
+#[derive(Debug, Default)]
+pub(crate) struct AnalysedLayers(Mutex<Option<(Arc<Vec<AnalysedLayer>>, Datasets)>>);
+
+/// Layers by dataset.
+type Datasets = Arc<BTreeMap<String, Vec<u32>>>;
+
+impl AnalysedLayers {
+    /// Returns what [`EngineState::analysed`] does; the model must be the same each time.
+    pub(crate) async fn of(&self, engine: &EngineState, model: &Model) -> Result<Datasets> {
+        let all = engine.store.analysed().await.map_err(sql_error)?;
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, datasets)) = last.as_ref().filter(|(known, _)| Arc::ptr_eq(known, &all)) {
+            debug_assert_eq!(**datasets, of_model(known, model));
+            return Ok(Arc::clone(datasets));
+        }
+        let datasets = Arc::new(of_model(&all, model));
+        *last = Some((all, Arc::clone(&datasets)));
         Ok(datasets)
     }
 }

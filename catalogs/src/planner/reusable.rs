@@ -17,6 +17,7 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, FetchType, LogicalPlan, Signature, SkipType, TableScan, Volatility};
+use datafusion::physical_plan::async_func::AsyncFuncExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -38,6 +39,12 @@ use crate::tables::model_table::{AllModelsTableProvider, ModelTableProvider};
 /// Neurons up to which a query over them is not worth a task for each partition.
 const FEW_NEURONS: usize = 50_000;
 
+/// Number of runs after which operators that keep state start anew.
+const RUNS_OF_OPERATORS: usize = 64;
+
+/// Number of runs after which another plan is made.
+const RUNS_OF_PLAN: usize = 1024;
+
 /// A query with parameters, planned for any values of them. It runs once at a time.
 #[derive(Debug)]
 pub struct ReusablePlan {
@@ -48,6 +55,9 @@ pub struct ReusablePlan {
     types: Vec<Option<DataType>>,
     /// True if operators keep state from one run to the next.
     has_state: bool,
+    /// True if operators keep the metrics of each run, and do not forget them when they start anew.
+    wears_out: bool,
+    runs: usize,
     is_quick: bool,
     /// Ends functions of the plan when dropped.
     _guard: CancelOnDrop,
@@ -59,7 +69,8 @@ impl ReusablePlan {
     pub async fn new(query: &LogicalPlan, mut state: SessionState, guard: CancelOnDrop) -> Option<Self> {
         let size = read_at_execution(query)?;
         let query = query.clone().transform_up(nullable).ok()?.data;
-        let is_quick = !size.calls_functions && size.neurons <= FEW_NEURONS && size.tables <= 1;
+        let calls_little = !size.calls_functions && (!size.calls_async || size.tables == 0);
+        let is_quick = calls_little && size.neurons <= FEW_NEURONS && size.tables <= 1;
         let options = state.config_mut().options_mut();
         // Operators would keep such filters from one run to the next.
         options.optimizer.enable_dynamic_filter_pushdown = false;
@@ -86,7 +97,9 @@ impl ReusablePlan {
             Arc::clone(state.runtime_env()),
         );
         let has_state = plan.exists(|node| Ok(!is_stateless(node))).unwrap_or(true);
-        Some(Self { plan, context: Arc::new(context), values, types, has_state, is_quick, _guard: guard })
+        let wears_out = plan.exists(|node| Ok(keeps_metrics(node))).unwrap_or(true);
+        let context = Arc::new(context);
+        Some(Self { plan, context, values, types, has_state, wears_out, runs: 0, is_quick, _guard: guard })
     }
 
     /// Returns true if the values are of the types that the query was planned for.
@@ -98,8 +111,13 @@ impl ReusablePlan {
         self.types.iter().enumerate().all(fits)
     }
 
-    /// Returns true if the query reads a few rows of one table and computes nothing that takes long: it may run on a
-    /// thread that others wait for.
+    /// Returns true after so many runs that what operators keep of them takes more memory than another plan does.
+    pub fn is_worn_out(&self) -> bool {
+        self.wears_out && self.runs >= RUNS_OF_PLAN
+    }
+
+    /// Returns true if the query reads a few rows of one table and computes nothing that takes long, but for async
+    /// functions, which leave it to others: it may run on a thread that others wait for.
     pub fn is_quick(&self) -> bool {
         self.is_quick
     }
@@ -111,7 +129,9 @@ impl ReusablePlan {
     /// Returns the errors of operators.
     pub fn execute(&mut self, values: Vec<ScalarValue>) -> Result<SendableRecordBatchStream> {
         self.values.set(values);
-        if self.has_state {
+        self.runs += 1;
+        // Operators add metrics of their own for each run.
+        if self.has_state || self.runs.is_multiple_of(RUNS_OF_OPERATORS) {
             self.plan = reset_plan_states(Arc::clone(&self.plan))?;
         }
         execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context))
@@ -124,6 +144,7 @@ struct InputSize {
     tables: usize,
     neurons: usize,
     calls_functions: bool,
+    calls_async: bool,
 }
 
 /// Returns the amount of data that a query works on; `None` if its plan may hold data that was read, or depends on more
@@ -161,9 +182,13 @@ fn read_at_execution(query: &LogicalPlan) -> Option<InputSize> {
         let expressions = node.apply_expressions(|expr| {
             expr.apply(|part| {
                 fine &= match part {
+                    Expr::ScalarFunction(call) if call.func.as_async().is_some() => {
+                        size.calls_async = true;
+                        true
+                    }
                     Expr::ScalarFunction(call) => {
                         size.calls_functions = true;
-                        call.func.as_async().is_some() || is_immutable(call.func.signature())
+                        is_immutable(call.func.signature())
                     }
                     Expr::AggregateFunction(call) => is_immutable(call.func.signature()),
                     Expr::Placeholder(Placeholder { id, field }) => number(id).is_some() && field.is_some(),
@@ -272,11 +297,17 @@ fn is_stateless(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.is::<CooperativeExec>()
         || node.is::<TimeSlicedExec>()
         || node.is::<CoalescePartitionsExec>()
+        || node.is::<AsyncFuncExec>()
         || node.is::<GlobalLimitExec>()
         || node.is::<LocalLimitExec>()
         || node.is::<UnionExec>()
         || node.is::<EmptyExec>()
         || node.is::<PlaceholderRowExec>()
+}
+
+/// Returns true if an operator keeps the metrics of its runs when it starts anew.
+fn keeps_metrics(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.downcast_ref::<StreamingTableExec>().is_some_and(|scan| scan.limit().is_some())
 }
 
 #[cfg(test)]
@@ -337,6 +368,27 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(rows(&mut plan, &[Some(1), Some(2)]).await, [["1", "2"], ["2", "1"]]);
             assert_eq!(rows(&mut plan, &[Some(4), Some(4)]).await, [["4", "3"]]);
+        }
+    }
+
+    #[tokio::test]
+    async fn many_runs_leave_no_metrics_behind() {
+        for query in ["SELECT $1 + 1 AS a", "SELECT $1 AS a UNION ALL SELECT $2 ORDER BY a"] {
+            let mut plan = planned(query).await.unwrap().unwrap();
+            let mut most = 0;
+            for run in 0..4 * RUNS_OF_OPERATORS {
+                rows(&mut plan, &[Some(run as i64), Some(2)]).await;
+                let mut kept = 0;
+                plan.plan
+                    .apply(|node| {
+                        kept += node.metrics().map_or(0, |metrics| metrics.iter().count());
+                        Ok(TreeNodeRecursion::Continue)
+                    })
+                    .unwrap();
+                most = most.max(kept);
+            }
+            assert!(most < 32 * RUNS_OF_OPERATORS, "{query}: {most} metrics");
+            assert!(!plan.is_worn_out());
         }
     }
 

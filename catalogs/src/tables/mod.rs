@@ -20,6 +20,7 @@ pub(crate) mod bundled_corpus;
 pub(crate) mod csv;
 pub(crate) mod dataset;
 pub(crate) mod datasets;
+pub(crate) mod deferred_places;
 pub(crate) mod delete;
 pub(crate) mod examples;
 pub(crate) mod explanations;

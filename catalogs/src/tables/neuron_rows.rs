@@ -19,7 +19,7 @@ use neuroql_model::Model;
 use neuroql_pipeline::Selection;
 use neuroql_schema::sql_error;
 
-use crate::state::EngineState;
+use crate::state::{AnalysedLayers, EngineState};
 use crate::tables::model_table::Scan;
 use crate::tables::predicate::{NeuronSelection, Predicate, can_evaluate};
 
@@ -85,12 +85,19 @@ pub(crate) fn partition(
         None => schema,
     };
     let graphs = OF_GRAPHS.iter().any(|name| schema.index_of(name).is_ok());
-    Ok(Arc::new(NeuronPartition { model, engine, schema, places, unknown, graphs, make }))
+    let analysed = Arc::new(AnalysedLayers::default());
+    Ok(Arc::new(NeuronPartition { model, engine, schema, places, analysed, unknown, graphs, make }))
 }
 
 /// Splits a selection into parts by the datasets that are analysed now.
-async fn parts(engine: &EngineState, model: &Model, places: Selection, unknown: bool) -> Result<Vec<LayerPart>> {
-    let analysed = engine.analysed(model).await?;
+async fn parts(
+    engine: &EngineState,
+    model: &Model,
+    analysed: &AnalysedLayers,
+    places: Selection,
+    unknown: bool,
+) -> Result<Vec<LayerPart>> {
+    let analysed = analysed.of(engine, model).await?;
     let mut parts = Vec::new();
     for (layer, neurons) in places {
         let layer = layer as u32;
@@ -136,6 +143,7 @@ struct NeuronPartition {
     engine: Arc<EngineState>,
     schema: SchemaRef,
     places: NeuronSelection,
+    analysed: Arc<AnalysedLayers>,
     /// True if layers that were not analysed have rows.
     unknown: bool,
     /// True if scores of graphs are needed.
@@ -163,8 +171,9 @@ impl PartitionStream for NeuronPartition {
         let (engine, model) = (Arc::clone(&self.engine), Arc::clone(&self.model));
         let (unknown, graphs, make) = (self.unknown, self.graphs, self.make);
         let (places, schema) = (self.places.select(&model), Arc::clone(&self.schema));
+        let analysed = Arc::clone(&self.analysed);
         let rows = async move {
-            let parts = parts(&engine, &model, places?, unknown).await?;
+            let parts = parts(&engine, &model, &analysed, places?, unknown).await?;
             let rows = futures::stream::iter(parts).then(move |part| {
                 let (engine, model, schema) = (Arc::clone(&engine), Arc::clone(&model), Arc::clone(&schema));
                 async move {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray, UInt32Array, new_null_array};
+use datafusion::arrow::array::{Array, ArrayRef, Int32Array, RecordBatch, StringArray, UInt32Array, new_null_array};
 use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
@@ -96,10 +96,16 @@ fn rows(
             }
             ("dataset", _) => Arc::new(StringArray::from_iter(vec![part.dataset.as_deref(); count])),
             (name, _) if OF_GRAPHS.contains(&name) => match &graphs {
-                Some((graphs, rows)) => take(&graphs[name], rows, None)?,
+                Some((graphs, rows)) => match &rows.values()[..] {
+                    [row] if rows.null_count() == 0 => graphs[name].slice(*row as usize, 1),
+                    _ => take(&graphs[name], rows, None)?,
+                },
                 None => new_null_array(field.data_type(), count),
             },
-            (_, Some(column)) => cast(&take_neurons(column, &part.neurons)?, field.data_type())?,
+            (_, Some(column)) => {
+                let taken = take_neurons(column, &part.neurons)?;
+                if taken.data_type() == field.data_type() { taken } else { cast(&taken, field.data_type())? }
+            }
             _ => new_null_array(field.data_type(), count),
         })
     };

@@ -20,6 +20,7 @@ use neuroql_model::Model;
 use neuroql_pipeline::{RowFilter, Selection};
 
 use crate::parameter::is_parameter;
+use crate::tables::deferred_places::DeferredPlaces;
 
 /// Returns true if a scan may evaluate this filter on its own batches.
 pub(crate) fn can_evaluate(filter: &Expr) -> bool {
@@ -158,13 +159,13 @@ impl std::fmt::Display for Predicate {
 pub(crate) enum NeuronSelection {
     Known(Selection),
     /// A predicate with parameters of a prepared statement, which have values while it runs.
-    Deferred(Predicate),
+    Deferred(DeferredPlaces),
 }
 
 impl NeuronSelection {
     pub fn new(model: &Model, predicate: Predicate) -> Result<Self> {
         match predicate.parts.iter().any(is_volatile) {
-            true => Ok(Self::Deferred(predicate)),
+            true => DeferredPlaces::new(predicate).map(Self::Deferred),
             false => select_neurons(model, &predicate).map(Self::Known),
         }
     }
@@ -173,7 +174,7 @@ impl NeuronSelection {
     pub fn select(&self, model: &Model) -> Result<Selection> {
         match self {
             Self::Known(selection) => Ok(selection.clone()),
-            Self::Deferred(predicate) => select_neurons(model, predicate),
+            Self::Deferred(places) => places.select(model),
         }
     }
 

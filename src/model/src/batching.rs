@@ -6,6 +6,7 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 
 use crate::device::{is_out_of_memory, room};
+use crate::kernel::threads;
 use crate::{Batch, Cancel, Error, Model, ReadSpec, Result};
 
 /// A part of a batch, run in one pass.
@@ -89,7 +90,7 @@ impl Model {
         let layers = self.pass(batch, spec, cancel)?;
         if self.device().is_cpu() {
             let depth = spec.deepest_layer().map_or(0, |layer| self.layers_to_run(layer));
-            self.measured().note(batch.tokens(), depth, rayon::current_num_threads(), start.elapsed());
+            self.measured().note(batch.tokens(), depth, threads(), start.elapsed());
         }
         Ok(layers)
     }

@@ -1,7 +1,7 @@
 //! Model: a network that is ready to run.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -45,6 +45,8 @@ pub struct Model {
     revision: Option<Revision>,
     parameters: usize,
     measured: Measured,
+    /// The version, once it was asked for.
+    version: OnceLock<String>,
 }
 
 /// Weights of one neuron.
@@ -188,6 +190,7 @@ impl Model {
             bos,
             ends,
             measured: Measured::default(),
+            version: OnceLock::new(),
         })
     }
 
@@ -215,6 +218,7 @@ impl Model {
             revision: self.revision.clone(),
             parameters: self.parameters,
             measured: Measured::default(),
+            version: OnceLock::new(),
         }
     }
 
@@ -348,6 +352,10 @@ impl Model {
     /// registration still hold. The hash of the tokenizer comes last, and after a `+` that of the files of settings;
     /// versions of neuroql before it was named ended before it.
     pub fn version(&self) -> String {
+        self.version.get_or_init(|| self.spelt_version()).clone()
+    }
+
+    fn spelt_version(&self) -> String {
         let Self { sha256, tokenizer_sha256, site, window, .. } = self;
         let bos = self.bos.map_or_else(|| "none".to_owned(), |bos| bos.to_string());
         // GPUs round differently from processors, all GPUs within the same bounds.

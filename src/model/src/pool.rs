@@ -79,8 +79,7 @@ impl Pool {
             if sender.is_canceled() {
                 return;
             }
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))
-                .unwrap_or_else(|_| Err(Error::Internal("a forward pass panicked".into())));
+            let result = caught(job);
             // The receiver is gone if the query was cancelled meanwhile.
             let _ = sender.send(result);
         });
@@ -105,6 +104,12 @@ impl Pool {
         }
         Ok(())
     }
+}
+
+/// Runs a job; a panic in it is an error.
+pub(crate) fn caught<T>(job: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))
+        .unwrap_or_else(|_| Err(Error::Internal("a forward pass panicked".into())))
 }
 
 /// Lanes: single threads that take jobs from one queue; dropping them ends them after their current job.

@@ -13,6 +13,9 @@ const REAL_DIGITS: i32 = 6;
 /// The same of `double precision`.
 const DOUBLE_DIGITS: i32 = 15;
 
+/// Bytes of most numbers as text.
+const TEXT_BYTES: usize = 12;
+
 /// Writes a column of numbers, or of arrays of them, as text; `None` if it holds something else.
 ///
 /// `extra` is `extra_float_digits`: from 1 on, numbers have as many digits as tell them from their neighbours; below
@@ -54,8 +57,8 @@ struct FloatFormat {
 }
 
 /// Writes numbers as text; each comes with true if it is finite.
-fn texts<T: Float>(values: impl Iterator<Item = Option<(bool, T)>>, form: FloatFormat) -> StringArray {
-    let mut texts = StringBuilder::new();
+fn texts<T: Float>(values: impl ExactSizeIterator<Item = Option<(bool, T)>>, form: FloatFormat) -> StringArray {
+    let mut texts = StringBuilder::with_capacity(values.len(), TEXT_BYTES * values.len());
     let (mut scientific, mut text) = (String::new(), String::new());
     for value in values {
         let Some((finite, value)) = value else {

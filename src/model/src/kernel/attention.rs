@@ -114,7 +114,7 @@ impl Attention<'_> {
             work.push((segment, mine));
             rest = others;
         }
-        let threads = rayon::current_num_threads();
+        let threads = super::threads();
         if threads == 1 || qkv.len() < PARALLEL_ELEMENTS {
             pulp::Arch::new().dispatch(Place { attention: self, rows: &mut rows, positions: segments.positions });
             let mut scratch = Scratch::default();

@@ -113,7 +113,7 @@ impl Blocks {
         if out.is_empty() || self.d_in == 0 {
             return out;
         }
-        let threads = rayon::current_num_threads();
+        let threads = super::threads();
         let work = rows.next_multiple_of(ROWS) * self.d_in * self.d_out / 16;
         if threads == 1 || work < PARALLEL_ELEMENTS * 64 {
             self.rows(lhs, &mut out, 0..self.d_out);

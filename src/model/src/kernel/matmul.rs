@@ -29,7 +29,7 @@ pub(crate) fn matmul(lhs: &[f32], rhs: &[f32], (m, k, n): (usize, usize, usize))
     if m == 0 || n == 0 || k == 0 {
         return vec![0.0; m * n];
     }
-    let threads = rayon::current_num_threads();
+    let threads = super::threads();
     if m == 1 && threads > 1 && k * n >= PARALLEL_WEIGHTS {
         return by_columns(lhs, rhs, (k, n), threads);
     }
@@ -71,7 +71,7 @@ pub(crate) fn matmul_columns(
     if m == 0 || all == 0 || k == 0 {
         return out;
     }
-    let threads = rayon::current_num_threads();
+    let threads = super::threads();
     let parallelism =
         if threads > 1 && m * width >= PARALLEL_ELEMENTS { Parallelism::Rayon(threads) } else { Parallelism::None };
     for (block, first) in firsts.iter().enumerate() {

@@ -11,11 +11,13 @@ mod bf16;
 mod math;
 mod matmul;
 mod rows;
+mod threads;
 
 pub(crate) use attention::{Attention, QkNorm, Rotation, Segments};
 pub(crate) use bf16::{Blocks, Instructions};
 pub(crate) use matmul::{matmul, matmul_columns};
 pub(crate) use rows::{activate, add_bias, gate, norm};
+pub(crate) use threads::{on_one_thread, threads};
 
 /// Number of partial results of a sum or maximum: one AVX-512 register.
 const LANES: usize = 16;

@@ -40,7 +40,7 @@ fn for_rows<O: RowOp>(data: &mut [f32], width: usize, op: &O) {
     if width == 0 {
         return;
     }
-    let threads = rayon::current_num_threads();
+    let threads = super::threads();
     if threads == 1 || data.len() < PARALLEL_ELEMENTS {
         return pulp::Arch::new().dispatch(Rows { data, width, first: 0, op });
     }

@@ -1,7 +1,7 @@
 //! Types of results: values that arrow-pg cannot put on the wire are turned into values that it can.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, RecordBatch, StringArray};
@@ -40,6 +40,16 @@ pub(crate) struct Columns {
     schema: Schema,
     /// Modifiers of the types.
     modifiers: Vec<i32>,
+    /// The last description: a client asks twice for each execution.
+    described: Mutex<Option<Description>>,
+}
+
+/// The fields of RowDescription for a format and options.
+#[derive(Debug)]
+struct Description {
+    format: Format,
+    options: Arc<FormatOptions>,
+    fields: Arc<Vec<FieldInfo>>,
 }
 
 impl Columns {
@@ -49,7 +59,8 @@ impl Columns {
             let name = names.name(index, count, field.name()).to_string();
             Field::clone(field).with_name(name).with_data_type(wire_type(field.data_type()))
         });
-        Self { schema: Schema::new(fields.collect::<Vec<_>>()), modifiers: vec![modifiers::NONE; count] }
+        let schema = Schema::new(fields.collect::<Vec<_>>());
+        Self { schema, modifiers: vec![modifiers::NONE; count], described: Mutex::default() }
     }
 
     /// Gives the types the modifiers that they have in a plan of these columns.
@@ -57,6 +68,7 @@ impl Columns {
         let found = modifiers::of_plan(plan);
         if found.len() == self.modifiers.len() {
             self.modifiers = found;
+            self.described = Mutex::default();
         }
         self
     }
@@ -81,8 +93,23 @@ impl Columns {
     }
 
     /// Returns the fields of RowDescription.
-    pub(crate) fn describe(&self, format: &Format, options: FormatOptions) -> Result<Arc<Vec<FieldInfo>>, SqlError> {
-        let fields = arrow_schema_to_pg_fields(&self.schema, format, Some(Arc::new(options)))?;
+    pub(crate) fn describe(
+        &self,
+        format: &Format,
+        options: &Arc<FormatOptions>,
+    ) -> Result<Arc<Vec<FieldInfo>>, SqlError> {
+        let mut last = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = last.as_ref().filter(|last| is_same(&last.format, format) && Arc::ptr_eq(&last.options, options));
+        if let Some(known) = known {
+            return Ok(Arc::clone(&known.fields));
+        }
+        let fields = self.described_anew(format, options)?;
+        *last = Some(Description { format: format.clone(), options: Arc::clone(options), fields: Arc::clone(&fields) });
+        Ok(fields)
+    }
+
+    fn described_anew(&self, format: &Format, options: &Arc<FormatOptions>) -> Result<Arc<Vec<FieldInfo>>, SqlError> {
+        let fields = arrow_schema_to_pg_fields(&self.schema, format, Some(Arc::clone(options)))?;
         let described = fields.into_iter().zip(self.schema.fields()).zip(&self.modifiers);
         let described = described.map(|((info, field), modifier)| {
             let (kind, modifier) = match (marked(field), info.datatype()) {
@@ -97,6 +124,14 @@ impl Columns {
                 .with_type_modifier(modifier)
         });
         Ok(Arc::new(described.collect()))
+    }
+}
+
+fn is_same(one: &Format, other: &Format) -> bool {
+    match (one, other) {
+        (Format::UnifiedText, Format::UnifiedText) | (Format::UnifiedBinary, Format::UnifiedBinary) => true,
+        (Format::Individual(one), Format::Individual(other)) => one == other,
+        _ => false,
     }
 }
 
@@ -275,15 +310,22 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
         let spelt = arrays.map_err(|error| ArrowError::ExternalError(Box::new(error)))?.or(spelt);
         let binary = fields.get(index).filter(|field| field.format() == FieldFormat::Binary);
         let packed = binary.and_then(|field| pack(converted.as_ref().unwrap_or(column), field.datatype()));
-        let column = match spelt.or(packed).or(converted) {
+        match spelt.or(packed).or(converted) {
             Some(array) => {
                 changed = true;
-                array
+                let field = Field::clone(field).with_data_type(array.data_type().clone());
+                schema.push(Arc::new(field.with_nullable(true)));
+                columns.push(array);
             }
-            None => Arc::clone(column),
-        };
-        schema.push(Field::clone(field).with_data_type(column.data_type().clone()).with_nullable(true));
-        columns.push(column);
+            None => {
+                let has_nulls = column.null_count() > 0;
+                schema.push(match has_nulls && !field.is_nullable() {
+                    true => Arc::new(Field::clone(field).with_nullable(true)),
+                    false => Arc::clone(field),
+                });
+                columns.push(Arc::clone(column));
+            }
+        }
     }
     if !changed {
         return Ok(batch.clone());
@@ -499,12 +541,24 @@ mod tests {
         let schema = Schema::new(vec![Field::new("v", column.data_type().clone(), true)]);
         let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![column]).unwrap();
         let columns = Columns::new(&schema, &ColumnNames::default());
-        let fields = columns.describe(&Format::UnifiedText, FormatOptions::default()).unwrap();
+        let fields = columns.describe(&Format::UnifiedText, &Arc::default()).unwrap();
         let row = |row: Result<DataRow, SqlError>| {
             let data = row.unwrap().data;
             String::from_utf8(data[4..].to_vec()).unwrap()
         };
         encode(&fields, &batch, &Objects::default()).unwrap().map(row).collect()
+    }
+
+    #[test]
+    fn a_description_is_of_its_format_and_options() {
+        let columns = Columns::new(&Schema::new(vec![Field::new("v", DataType::Int32, true)]), &ColumnNames::default());
+        let (first, second) = (Arc::<FormatOptions>::default(), Arc::<FormatOptions>::default());
+        let text = columns.describe(&Format::UnifiedText, &first).unwrap();
+        assert!(Arc::ptr_eq(&text, &columns.describe(&Format::UnifiedText, &first).unwrap()));
+        let binary = columns.describe(&Format::UnifiedBinary, &first).unwrap();
+        assert_eq!((text[0].format(), binary[0].format()), (FieldFormat::Text, FieldFormat::Binary));
+        let other = columns.describe(&Format::UnifiedBinary, &second).unwrap();
+        assert!(Arc::ptr_eq(other[0].format_options(), &second));
     }
 
     #[test]

@@ -176,19 +176,18 @@ impl Session {
         TimeLimit { statement, transaction: self.left_of_transaction() }
     }
 
-    /// Returns the time that the client may say nothing, and the error that it gets then.
-    pub(crate) fn idle_limit(&self) -> (Option<Duration>, SqlError) {
+    /// Returns the time that the client may say nothing, and what makes the error that it gets then.
+    pub(crate) fn idle_limit(&self) -> (Option<Duration>, fn() -> SqlError) {
         if self.status == TransactionStatus::Idle {
-            let error = SqlError::fatal("57P05", "terminating connection due to idle-session timeout");
+            let error = || SqlError::fatal("57P05", "terminating connection due to idle-session timeout");
             return (self.settings().timeout("idle_session_timeout"), error);
         }
         let idle = self.settings().timeout("idle_in_transaction_session_timeout");
         match (idle, self.left_of_transaction()) {
             (Some(idle), left) if left.is_none_or(|left| idle <= left) => {
-                let message = "terminating connection due to idle-in-transaction timeout";
-                (Some(idle), SqlError::fatal("25P03", message))
+                (Some(idle), || SqlError::fatal("25P03", "terminating connection due to idle-in-transaction timeout"))
             }
-            (_, left) => (left, transaction_timeout()),
+            (_, left) => (left, transaction_timeout),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::session::client_session::{Session, in_failed_transaction};
 use crate::session::commands;
 use crate::session::concealed_paths::without_files;
 use crate::session::explain;
-use crate::session::plan_cache::{PlanCacheMode, PlanChoice, PlanGuard};
+use crate::session::plan_cache::{PlanChoice, PlanGuard};
 use crate::session::result_stream::{ResultRows, executed, isolated};
 use crate::session::returning;
 use crate::session::statement::{CommandTag, Outcome, PreparedStatement};
@@ -46,7 +46,7 @@ impl Session {
         }
         match prepared.sql() {
             Some(statement) if commands::is_about_session(statement) => {
-                commands::run(self, statement, &prepared, values).await
+                Box::pin(commands::run(self, statement, &prepared, values)).await
             }
             _ => match &prepared.plan {
                 Some(plan) => {
@@ -59,7 +59,8 @@ impl Session {
                     if prepared.columns.is_some() && !values.is_empty() {
                         bound = parameters::as_described(bound, plan)?;
                     }
-                    self.run_plan(bound, &prepared.parsed).await
+                    // Apart, so that a statement with a kept plan does not move so large a future.
+                    Box::pin(self.run_plan(bound, &prepared.parsed)).await
                 }
                 None => Err(SqlError::error("XX000", "internal error: a statement without a plan").into()),
             },
@@ -76,8 +77,7 @@ impl Session {
         if !matches!(prepared.sql(), Some(ast::Statement::Query(_))) {
             return Ok(None);
         }
-        let mode =
-            PlanCacheMode::of(&self.settings().get("plan_cache_mode").map(|(_, value)| value).unwrap_or_default());
+        let mode = self.settings().plan_cache_mode();
         let plan_guard = match prepared.plans.choose(mode) {
             PlanChoice::Uncached => return Ok(None),
             PlanChoice::Cached(kept) => PlanGuard::new(prepared, kept),

@@ -10,6 +10,7 @@ mod constraints;
 pub(crate) mod copy_in;
 mod date_style;
 pub(crate) mod ddl;
+mod derived_settings;
 mod execution;
 mod explain;
 mod foreign_keys;

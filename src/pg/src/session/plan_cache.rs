@@ -152,9 +152,9 @@ impl PlanGuard {
         }
     }
 
-    /// Keeps the plan after all its rows, or before it was used.
+    /// Keeps the plan after all its rows, or before it was used, unless another is to be made.
     pub(crate) fn give_back(mut self) {
-        if let Some(plan) = self.plan.take() {
+        if let Some(plan) = self.plan.take().filter(|plan| !plan.is_worn_out()) {
             self.prepared.plans.set(PlanState::Kept(plan));
         }
     }

@@ -5,10 +5,13 @@
 //! refused with 42704, because it is a typing mistake.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
+use crate::session::derived_settings::DerivedSettings;
+use crate::session::plan_cache::PlanCacheMode;
 use crate::session::{date_style, time_zone};
 use crate::wire::encodings::Encoding;
 use crate::wire::error_response::SqlError;
@@ -191,6 +194,8 @@ pub(crate) struct Settings {
     most: Option<Duration>,
     /// True if a value has changed since the session last looked.
     pub(crate) changed: bool,
+    /// What follows from the values, once it was asked for.
+    derived: OnceLock<DerivedSettings>,
 }
 
 /// A setting as `pg_settings` lists it: times are numbers of milliseconds.
@@ -230,7 +235,7 @@ impl Settings {
             initial.insert("statement_timeout".into(), spell_milliseconds(default.as_millis() as u64));
         }
         let most = user.limits.max_statement_timeout.or(timeouts.most.filter(|_| !user.is_superuser()));
-        Self { values: initial.clone(), initial, transaction: None, most, changed: true }
+        Self { values: initial.clone(), initial, transaction: None, most, changed: true, derived: OnceLock::new() }
     }
 
     /// Sets a value that RESET keeps.
@@ -238,6 +243,33 @@ impl Settings {
         self.set(name, Some(value), false)?;
         self.initial = self.values.clone();
         Ok(())
+    }
+
+    fn mark_changed(&mut self) {
+        self.changed = true;
+        self.derived = OnceLock::new();
+    }
+
+    fn derived(&self) -> &DerivedSettings {
+        self.derived.get_or_init(|| {
+            let name =
+                if self.transaction.is_some() { "transaction_read_only" } else { "default_transaction_read_only" };
+            let zone = time_zone::zone(&self.value("TimeZone"));
+            let mut options = FormatOptions::default();
+            options.bytea_output = self.value("bytea_output");
+            options.interval_style = self.value("IntervalStyle");
+            options.time_zone = zone.clone();
+            options.date_style = self.date_style().spell();
+            options.extra_float_digits = self.value("extra_float_digits").parse().unwrap_or(1);
+            DerivedSettings {
+                zone,
+                format_options: Arc::new(options),
+                read_only: self.value(name) == "on",
+                reports_progress: self.value("neuroql.progress") == "on",
+                plan_cache_mode: PlanCacheMode::of(&self.value("plan_cache_mode")),
+                application_name: self.value("application_name"),
+            }
+        })
     }
 
     /// Returns the name as Postgres spells it, and the value.
@@ -303,14 +335,14 @@ impl Settings {
             Some(value) => self.values.insert(key, value),
             None => self.values.remove(&key),
         };
-        self.changed = true;
+        self.mark_changed();
         Ok(())
     }
 
     /// Resets all values, as `RESET ALL` does.
     pub(crate) fn reset_all(&mut self) {
         self.values = self.initial.clone();
-        self.changed = true;
+        self.mark_changed();
     }
 
     /// Returns name, value and description of all settings, as `SHOW ALL` does.
@@ -401,14 +433,14 @@ impl Settings {
                     None => self.values.remove(&key),
                 };
             }
-            self.changed = true;
+            self.mark_changed();
         }
     }
 
     pub(crate) fn roll_back(&mut self) {
         if let Some(transaction) = self.transaction.take() {
             self.values = transaction.before;
-            self.changed = true;
+            self.mark_changed();
         }
     }
 
@@ -428,13 +460,22 @@ impl Settings {
 
     /// Returns true if statements that change something are refused.
     pub(crate) fn read_only(&self) -> bool {
-        let name = if self.transaction.is_some() { "transaction_read_only" } else { "default_transaction_read_only" };
-        self.value(name) == "on"
+        self.derived().read_only
     }
 
     /// Returns true if statements report their progress.
     pub(crate) fn reports_progress(&self) -> bool {
-        self.value("neuroql.progress") == "on"
+        self.derived().reports_progress
+    }
+
+    /// Returns the mode of keeping plans.
+    pub(crate) fn plan_cache_mode(&self) -> PlanCacheMode {
+        self.derived().plan_cache_mode
+    }
+
+    /// Returns the name that the client gave itself.
+    pub(crate) fn application_name(&self) -> &str {
+        &self.derived().application_name
     }
 
     /// Returns the schemas of `search_path`.
@@ -448,7 +489,7 @@ impl Settings {
 
     /// Returns the engine's time zone.
     pub(crate) fn zone(&self) -> String {
-        time_zone::zone(&self.value("TimeZone"))
+        self.derived().zone.clone()
     }
 
     /// Returns the encoding of the client's texts.
@@ -462,15 +503,9 @@ impl Settings {
         DateStyle { abbreviation, ..DateStyle::read(&self.value("DateStyle")) }
     }
 
-    /// Returns the options by which values become text.
-    pub(crate) fn format_options(&self) -> FormatOptions {
-        let mut options = FormatOptions::default();
-        options.bytea_output = self.value("bytea_output");
-        options.interval_style = self.value("IntervalStyle");
-        options.time_zone = self.zone();
-        options.date_style = self.date_style().spell();
-        options.extra_float_digits = self.value("extra_float_digits").parse().unwrap_or(1);
-        options
+    /// Returns the options by which values become text, the same ones until a setting changes.
+    pub(crate) fn format_options(&self) -> &Arc<FormatOptions> {
+        &self.derived().format_options
     }
 }
 
@@ -551,6 +586,31 @@ mod tests {
 
     fn settings() -> Settings {
         Settings::new(&User::new("ada", neuroql::Role::Reader), &Timeouts::default())
+    }
+
+    #[test]
+    fn what_follows_from_values_follows_their_changes() {
+        let mut settings = settings();
+        let options = Arc::clone(settings.format_options());
+        assert!(Arc::ptr_eq(&options, settings.format_options()));
+        assert_eq!((settings.zone(), settings.read_only(), settings.application_name()), ("UTC".into(), false, ""));
+        settings.begin();
+        settings.set("TimeZone", Some("Europe/Berlin"), true).unwrap();
+        settings.set("transaction_read_only", Some("on"), true).unwrap();
+        assert_eq!((settings.zone(), settings.read_only()), ("Europe/Berlin".into(), true));
+        assert_eq!(settings.format_options().time_zone, "Europe/Berlin");
+        settings.commit();
+        assert_eq!((settings.zone(), settings.read_only()), ("UTC".into(), false));
+        settings.set("default_transaction_read_only", Some("on"), false).unwrap();
+        settings.set("application_name", Some("psql"), false).unwrap();
+        settings.set("plan_cache_mode", Some("force_custom_plan"), false).unwrap();
+        assert_eq!((settings.read_only(), settings.application_name()), (true, "psql"));
+        assert_eq!(settings.plan_cache_mode(), PlanCacheMode::Never);
+        settings.begin();
+        assert!(settings.read_only());
+        settings.roll_back();
+        settings.reset_all();
+        assert_eq!((settings.read_only(), settings.plan_cache_mode()), (false, PlanCacheMode::Auto));
     }
 
     #[test]

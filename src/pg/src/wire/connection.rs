@@ -73,20 +73,31 @@ impl Connection {
         // After an error in the extended protocol everything up to the next Sync is skipped.
         let mut skipping = false;
         loop {
-            let (left, error) = self.session.idle_limit();
-            let listens = self.session.status == TransactionStatus::Idle;
-            let message = tokio::select! {
-                biased;
-                () = self.interrupts.draining() => return Err(shutting_down().into()),
-                message = self.inbox.message() => message?,
-                () = self.session.transaction.notifications.arrived(), if listens => {
-                    self.put_notifications()?;
-                    self.outbox.flush().await?;
-                    continue;
+            let buffered = if self.interrupts.is_draining() { None } else { self.inbox.buffered()? };
+            let message = match buffered {
+                Some(message) => {
+                    // Others are served meanwhile, however many messages a client sends at once.
+                    tokio::task::coop::consume_budget().await;
+                    message
                 }
-                () = within(left) => return Err(error.into()),
+                None => {
+                    let (left, error) = self.session.idle_limit();
+                    let listens = self.session.status == TransactionStatus::Idle;
+                    let message = tokio::select! {
+                        biased;
+                        () = self.interrupts.draining() => return Err(shutting_down().into()),
+                        message = self.inbox.message() => message?,
+                        () = self.session.transaction.notifications.arrived(), if listens => {
+                            self.put_notifications()?;
+                            self.outbox.flush().await?;
+                            continue;
+                        }
+                        () = within(left) => return Err(error().into()),
+                    };
+                    let Some(message) = message else { return Ok(()) };
+                    message
+                }
             };
-            let Some(message) = message else { return Ok(()) };
             let extended = message.is_extended_query();
             let unreadable = self.inbox.unreadable.take().filter(|_| !(skipping && extended));
             let done = match message {
@@ -97,8 +108,8 @@ impl Connection {
                     self.sync().await
                 }
                 _ if skipping && extended => Ok(()),
-                PgWireFrontendMessage::Query(query) => self.query(query.query).await,
-                PgWireFrontendMessage::Parse(parse) => self.parse(parse).await,
+                PgWireFrontendMessage::Query(query) => Box::pin(self.query(query.query)).await,
+                PgWireFrontendMessage::Parse(parse) => Box::pin(self.parse(parse)).await,
                 PgWireFrontendMessage::Bind(bind) => self.bind(bind),
                 PgWireFrontendMessage::Describe(describe) => self.describe(&describe),
                 PgWireFrontendMessage::Execute(execute) => self.execute(&execute).await,
@@ -137,9 +148,9 @@ impl Connection {
     }
 
     async fn ready(&mut self) -> Result<(), Failure> {
-        let application = self.session.settings().get("application_name").map(|(_, value)| value).unwrap_or_default();
-        self.interrupts.registration.activity.end(self.session.status, &application);
-        if self.session.status == TransactionStatus::Idle {
+        let status = self.session.status;
+        self.interrupts.registration.activity.end(status, self.session.settings().application_name());
+        if status == TransactionStatus::Idle {
             self.put_notifications()?;
         }
         self.outbox.put(Message::ReadyForQuery(ReadyForQuery::new(self.session.status)))?;
@@ -340,47 +351,51 @@ impl Connection {
             return Err(no_such_portal(&name).into());
         };
         if portal.prepared.parsed.copy_from.is_some() {
-            receive_copy(inbox, outbox, session, interrupts, &portal.prepared).await?;
+            Box::pin(receive_copy(inbox, outbox, session, interrupts, &portal.prepared)).await?;
             session.portals.remove(&name);
             return Ok(());
         }
         interrupts.registration.activity.begin(&portal.prepared.parsed.text);
         let most = usize::try_from(message.max_rows).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
         let limit = session.time_limit();
-        let work = async {
-            let _place = session.take_place(&portal.prepared).await;
-            if portal.running.is_some() {
-                session.check_zone(&portal.prepared, &portal.zone).await?;
-            } else {
-                portal.zone = session.zone();
-                match session.run(&portal.prepared, &portal.values).await? {
-                    Outcome::Done(tag) => {
-                        complete(session, outbox, tag).await?;
-                        return Ok(None);
-                    }
-                    Outcome::Rows(mut rows, _) if let Some(copy) = &portal.prepared.parsed.copy => {
-                        let columns = portal.prepared.columns.as_deref();
-                        let tag = send_copy(session, columns, &mut rows, copy, outbox).await?;
-                        complete(session, outbox, tag).await?;
-                        return Ok(None);
-                    }
-                    Outcome::Rows(rows, tag) => portal.running = Some((rows, tag)),
-                }
-            }
-            let columns = portal_columns(&portal);
-            let fields = describe_columns(session, columns.as_deref(), &portal.format)?;
-            if let Some((rows, tag)) = &mut portal.running {
-                let tag: CommandTag = *tag;
-                let (sent, finished) = send_rows(rows, &fields, session, outbox, most).await?;
-                if finished {
-                    complete(session, outbox, tag.spell(sent)).await?;
+        let done = {
+            // Pinned where it is made, as it is large.
+            let work = std::pin::pin!(async {
+                let _place = session.take_place(&portal.prepared).await;
+                if portal.running.is_some() {
+                    session.check_zone(&portal.prepared, &portal.zone).await?;
                 } else {
-                    outbox.put(Message::PortalSuspended(PortalSuspended::new()))?;
+                    portal.zone = session.zone();
+                    match session.run(&portal.prepared, &portal.values).await? {
+                        Outcome::Done(tag) => {
+                            complete(session, outbox, tag).await?;
+                            return Ok(None);
+                        }
+                        Outcome::Rows(mut rows, _) if let Some(copy) = &portal.prepared.parsed.copy => {
+                            let columns = portal.prepared.columns.as_deref();
+                            let tag = Box::pin(send_copy(session, columns, &mut rows, copy, outbox)).await?;
+                            complete(session, outbox, tag).await?;
+                            return Ok(None);
+                        }
+                        Outcome::Rows(rows, tag) => portal.running = Some((rows, tag)),
+                    }
                 }
-            }
-            Ok(Some(portal))
+                let columns = portal_columns(&portal);
+                let fields = describe_columns(session, columns.as_deref(), &portal.format)?;
+                if let Some((rows, tag)) = &mut portal.running {
+                    let tag: CommandTag = *tag;
+                    let (sent, finished) = send_rows(rows, &fields, session, outbox, most).await?;
+                    if finished {
+                        complete(session, outbox, tag.spell(sent)).await?;
+                    } else {
+                        outbox.put(Message::PortalSuspended(PortalSuspended::new()))?;
+                    }
+                }
+                Ok(Some(portal))
+            });
+            interrupts.during(inbox, limit, work).await?
         };
-        match interrupts.during(inbox, limit, work).await? {
+        match done {
             Some(portal) => session.portals.insert(name, portal),
             None => session.portals.remove(&name),
         };
@@ -619,7 +634,7 @@ async fn send_rows(
     while sent < most {
         let batch = match rows.next_now(most - sent) {
             Some(batch) => batch?,
-            None => next_batch(rows, most - sent, reports_progress, outbox).await?,
+            None => Box::pin(next_batch(rows, most - sent, reports_progress, outbox)).await?,
         };
         let Some(batch) = batch else { return Ok((sent, true)) };
         sent += batch.num_rows();

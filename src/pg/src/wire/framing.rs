@@ -51,11 +51,8 @@ impl AsyncRead for Tcp {
     fn poll_read(self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(task))?;
-            match self.0.try_read(buffer.initialize_unfilled()) {
-                Ok(count) => {
-                    buffer.advance(count);
-                    return Poll::Ready(Ok(()));
-                }
+            match self.0.try_read_buf(buffer) {
+                Ok(_) => return Poll::Ready(Ok(())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -118,12 +115,19 @@ impl Inbox {
     /// Returns the next message of an authenticated client.
     pub(crate) async fn message(&mut self) -> Result<Option<PgWireFrontendMessage>, Failure> {
         match self.packet(LARGEST_PACKET).await? {
-            Some(mut packet) => {
-                self.unreadable = self.encoding.get().read_message(&mut packet).err();
-                Ok(Some(decode(packet)?))
-            }
+            Some(packet) => self.read(packet).map(Some),
             None => Ok(None),
         }
+    }
+
+    fn read(&mut self, mut packet: BytesMut) -> Result<PgWireFrontendMessage, Failure> {
+        self.unreadable = self.encoding.get().read_message(&mut packet).err();
+        Ok(decode(packet)?)
+    }
+
+    /// Returns the next message of an authenticated client, if all of it has come already.
+    pub(crate) fn buffered(&mut self) -> Result<Option<PgWireFrontendMessage>, Failure> {
+        self.take_packet(LARGEST_PACKET)?.map(|packet| self.read(packet)).transpose()
     }
 
     fn take_packet(&mut self, limit: usize) -> Result<Option<BytesMut>, SqlError> {

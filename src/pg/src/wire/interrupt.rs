@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use futures::FutureExt;
@@ -164,6 +165,11 @@ impl InterruptHandler {
         Self { registration, phase }
     }
 
+    /// Returns true if an idle connection should close.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.phase.borrow() >= Phase::Draining || self.registration.is_terminated()
+    }
+
     /// Completes when an idle connection should close.
     pub(crate) async fn draining(&mut self) {
         tokio::select! {
@@ -201,21 +207,31 @@ impl InterruptHandler {
         let cancelled = &mut self.registration.cancelled;
         // A request that came while nothing ran has missed its statement.
         cancelled.mark_unchanged();
+        // Statements run in tasks of their own; this catches panics of quick ones and of the encoding of rows.
+        let work = AssertUnwindSafe(work).catch_unwind();
+        tokio::pin!(work);
+        let begun = Instant::now();
+        // Most statements end before they wait for anything.
+        if let Poll::Ready(result) = futures::poll!(work.as_mut()) {
+            return finished(result);
+        }
+        let left = |limit: Option<Duration>| limit.map(|limit| limit.saturating_sub(begun.elapsed()));
         tokio::select! {
             biased;
             () = terminated(&mut self.registration.terminated) => Err(shutting_down().into()),
             _ = cancelled.changed() => Err(cancelled_by_user().into()),
-            () = within(limit.statement) => Err(cancelled_by_timeout().into()),
-            () = within(limit.transaction) => Err(transaction_timeout().into()),
+            () = within(left(limit.statement)) => Err(cancelled_by_timeout().into()),
+            () = within(left(limit.transaction)) => Err(transaction_timeout().into()),
             _ = self.phase.wait_for(|phase| *phase == Phase::Stopping) => Err(shutting_down().into()),
             () = inbox.hung_up() => Err(Failure::Disconnected),
-            // Statements run in tasks of their own; this catches panics of the encoding of rows.
-            result = AssertUnwindSafe(work).catch_unwind() => match result {
-                Ok(result) => result,
-                Err(payload) => Err(SqlError::panic(payload.as_ref()).into()),
-            },
+            result = work => finished(result),
         }
     }
+}
+
+/// Returns the result of a statement; a panic is its error.
+fn finished<T>(result: std::thread::Result<Result<T, Failure>>) -> Result<T, Failure> {
+    result.unwrap_or_else(|payload| Err(SqlError::panic(payload.as_ref()).into()))
 }
 
 /// Completes when somebody ends the connection.
