@@ -589,31 +589,6 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_from_values_follows_their_changes() {
-        let mut settings = settings();
-        let options = Arc::clone(settings.format_options());
-        assert!(Arc::ptr_eq(&options, settings.format_options()));
-        assert_eq!((settings.zone(), settings.read_only(), settings.application_name()), ("UTC".into(), false, ""));
-        settings.begin();
-        settings.set("TimeZone", Some("Europe/Berlin"), true).unwrap();
-        settings.set("transaction_read_only", Some("on"), true).unwrap();
-        assert_eq!((settings.zone(), settings.read_only()), ("Europe/Berlin".into(), true));
-        assert_eq!(settings.format_options().time_zone, "Europe/Berlin");
-        settings.commit();
-        assert_eq!((settings.zone(), settings.read_only()), ("UTC".into(), false));
-        settings.set("default_transaction_read_only", Some("on"), false).unwrap();
-        settings.set("application_name", Some("psql"), false).unwrap();
-        settings.set("plan_cache_mode", Some("force_custom_plan"), false).unwrap();
-        assert_eq!((settings.read_only(), settings.application_name()), (true, "psql"));
-        assert_eq!(settings.plan_cache_mode(), PlanCacheMode::Never);
-        settings.begin();
-        assert!(settings.read_only());
-        settings.roll_back();
-        settings.reset_all();
-        assert_eq!((settings.read_only(), settings.plan_cache_mode()), (false, PlanCacheMode::Auto));
-    }
-
-    #[test]
     fn timeouts_take_units() {
         for (text, value) in [
             ("0", Some(0)),
