@@ -93,7 +93,6 @@ pub(crate) fn register_constant(context: &SessionContext) {
     quote_functions::register(context);
     value_functions::register(context);
     expressions::register(context);
-    context.register_udf(ScalarUDF::new_from_impl(JsonBuildObject::new()));
     context.register_udf(ScalarUDF::new_from_impl(PgSizePretty::new()));
     context.register_udf(ScalarUDF::new_from_impl(PgExpandArray::new()));
     context.register_udf(AsyncScalarUDF::new(Arc::new(PgSleep::new())).into_scalar_udf());
@@ -300,51 +299,6 @@ impl ScalarUDFImpl for FormatType {
         let (oids, modifiers) = (oids.as_primitive::<Int64Type>(), modifiers.as_primitive::<Int64Type>());
         let names = oids.iter().zip(modifiers).zip(as_string_array(&names)?).map(name);
         Ok(ColumnarValue::Array(Arc::new(names.collect::<StringArray>())))
-    }
-}
-
-/// `json_build_object(key, value, …)`, which SQLAlchemy calls in queries of the catalog.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct JsonBuildObject {
-    signature: Signature,
-}
-
-impl JsonBuildObject {
-    fn new() -> Self {
-        let forms = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
-        Self { signature: Signature::one_of(forms, Volatility::Stable) }
-    }
-}
-
-impl ScalarUDFImpl for JsonBuildObject {
-    fn name(&self) -> &str {
-        "json_build_object"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let values = columns(&args)?.iter().map(column::json).collect::<Result<Vec<_>, _>>()?;
-        let (pairs, rest) = values.as_chunks::<2>();
-        if !rest.is_empty() {
-            return exec_err!("argument list must have even number of elements");
-        }
-        let text = |column: &ArrayRef, row: usize| {
-            let column = column.as_string::<i32>();
-            if column.is_valid(row) { column.value(row).to_string() } else { "null".into() }
-        };
-        let object = |row: usize| {
-            let pairs = pairs.iter().map(|[key, value]| format!("{}: {}", text(key, row), text(value, row)));
-            Some(format!("{{{}}}", pairs.collect::<Vec<_>>().join(", ")))
-        };
-        let objects: StringArray = (0..args.number_rows).map(object).collect();
-        Ok(ColumnarValue::Array(Arc::new(objects)))
     }
 }
 

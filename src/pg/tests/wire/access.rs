@@ -275,6 +275,7 @@ async fn certificates_of_clients() {
         "hostssl one all all cert",
         "hostssl two all all scram-sha-256 clientcert=verify-full",
         "hostssl three all all scram-sha-256 clientcert=verify-ca",
+        "hostssl four all all scram-sha-256",
         "host all all all scram-sha-256",
     ];
     std::fs::write(&rules, lines.join("\n")).unwrap();

@@ -213,7 +213,7 @@ async fn other_places_are_refused() {
         (format!("CREATE VIEW v AS SELECT 1 AS a WHERE {id} = {id}"), "0A000"),
         ("SELECT a::uuid FROM lit".into(), "0A000"),
         ("INSERT INTO lit (i) VALUES ('1'::json)".into(), "42804"),
-        ("INSERT INTO lit (i) SELECT '1'::json".into(), "42804"),
+        ("INSERT INTO lit (i) SELECT '1'::json".into(), "42846"),
         (format!("SELECT a FROM lit WHERE a = {id}"), "0A000"),
         (format!("SELECT a FROM lit WHERE EXISTS (SELECT 1 FROM (SELECT {id} AS x) t WHERE t.x = lit.a)"), "0A000"),
         (format!("SELECT CASE WHEN true THEN {id} END"), "0A000"),

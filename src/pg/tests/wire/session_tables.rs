@@ -62,7 +62,8 @@ async fn no_transaction_is_prepared() {
     let client = server.connect().await;
     assert_eq!(simple(&client, "show max_prepared_transactions").await, ["0"]);
     assert_eq!(simple(&client, "select count(*) from pg_prepared_xacts").await, ["0"]);
-    client.batch_execute("create table t (a int); begin; insert into t values (1)").await.unwrap();
+    client.batch_execute("create table t (a int)").await.unwrap();
+    client.batch_execute("begin; insert into t values (1)").await.unwrap();
     assert_eq!(fails(&client, "commit prepared 'x'").await, "25001");
     assert_eq!(fails(&client, "commit prepared 'x'").await, "25P02");
     client.batch_execute("prepare transaction 'x'").await.unwrap();

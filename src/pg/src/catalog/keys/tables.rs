@@ -96,13 +96,14 @@ fn view(table: &NumberedTable) -> Option<Row> {
     if table.provider.table_type() != TableType::View {
         return None;
     }
-    let mut row: Row = vec![
+    // Functions that are relations have none.
+    let query = query(table)?;
+    Some(vec![
         ("schemaname", table.schema.as_str().into()),
         ("viewname", table.name.as_str().into()),
         ("viewowner", SUPERUSER.into()),
-    ];
-    row.extend(query(table).map(|query| ("definition", Cell::Text(query))));
-    Some(row)
+        ("definition", Cell::Text(query)),
+    ])
 }
 
 fn materialized_view(table: &NumberedTable) -> Option<Row> {

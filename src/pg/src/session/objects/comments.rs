@@ -28,11 +28,11 @@ pub(super) async fn comment(
         other => return Err(SqlError::not_supported(format!("COMMENT ON {other} is not supported")).into()),
     };
     let relation = find_existing(session, name).await?;
+    check(session, &relation)?;
     if relation.kind != wanted {
         let message = format!("\"{}\" is not {}", relation.name.table, wanted.a());
         return Err(SqlError::error("42809", message).into());
     }
-    check(session, &relation)?;
     let table = &relation.table;
     let change = session.transaction.change_notes(table, |notes| {
         notes.comment = comment;

@@ -141,7 +141,7 @@ fn adapt_expressions(tree: &mut impl VisitMut) {
                     (expanded(root), access_chain.as_slice())
                 {
                     match fold(field).as_str() {
-                        "n" => *expr = subscripts(array.clone()),
+                        "n" => *expr = subscripts(array.clone(), false),
                         "x" => *expr = call("unnest", vec![array.clone()]),
                         _ => {}
                     }
@@ -167,7 +167,7 @@ fn adapt_expressions(tree: &mut impl VisitMut) {
                 if let FunctionArguments::List(arguments) = &function.args
                     && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(array))) = arguments.args.first()
                 {
-                    *expr = subscripts(array.clone());
+                    *expr = subscripts(array.clone(), catalog_queries::is_vector(array));
                 }
             }
             _ => {}
@@ -218,9 +218,8 @@ fn expanded(expr: &Expr) -> Option<&Expr> {
 
 /// Rewrites `generate_subscripts(array, 1)` beside an `unnest(array)` to its positions, counted from 1, or from 0 for a
 /// vector of an index.
-fn subscripts(array: Expr) -> Expr {
+fn subscripts(array: Expr, is_vector: bool) -> Expr {
     let number = |text: &str| Expr::value(Value::Number(text.into(), false));
-    let is_vector = catalog_queries::is_vector(&array);
     let length = cast(call("array_length", vec![array]), DataType::BigInt(None));
     if is_vector {
         return call("unnest", vec![call("range", vec![number("0"), length])]);
