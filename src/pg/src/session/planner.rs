@@ -352,7 +352,10 @@ fn has_other_type(call: &ScalarFunction, schema: &DFSchema) -> bool {
     match call.name() {
         "round" | "trunc" => call.args.len() == 2 && types.first().is_some_and(DataType::is_integer),
         "date_trunc" => types.contains(&DataType::Date32),
-        _ => types.iter().any(DataType::is_floating) && types.iter().any(|found| found.is_decimal()),
+        _ => {
+            let is_mixed = types.iter().any(DataType::is_floating) && types.iter().any(|found| found.is_decimal());
+            is_mixed || types.contains(&DataType::Float32) && types.contains(&DataType::Float64)
+        }
     }
 }
 

@@ -268,7 +268,7 @@ async fn queries_keep_the_types() {
             "SELECT j ->> 'k' FROM (SELECT b AS j FROM docs WHERE id = 5 UNION ALL SELECT NULL) t WHERE j IS NOT NULL",
             &["1"],
         ),
-        ("SELECT (SELECT x.j -> 'k') FROM (SELECT coalesce(b, '{}') AS j FROM docs WHERE id = 5) x", &["1"]),
+        ("SELECT x.j -> 'k' FROM (SELECT coalesce(b, '{}') AS j FROM docs WHERE id = 5) x", &["1"]),
         (
             "WITH t AS (SELECT CASE WHEN id = 5 THEN b END AS j FROM docs) SELECT j FROM t WHERE j IS NOT NULL",
             &["{\"k\": 1}"],

