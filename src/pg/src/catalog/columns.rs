@@ -15,7 +15,7 @@ use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
-    ident, lit,
+    ident, lit, when,
 };
 use datafusion_postgres::pgwire::api::Type;
 use postgres_types::Kind;
@@ -71,6 +71,10 @@ pub(super) async fn table(catalogs: Arc<dyn CatalogProviderList>) -> Result<Opti
         outputs.push(match fact {
             Some(fact) => of_type(fact).alias(name),
             None if name == column_facts::Fact::Default.name() => columns.output(column_facts::Fact::Default),
+            None if name == column_facts::Fact::Nullable.name() => {
+                let of_key = columns.output(column_facts::Fact::Nullable).unalias();
+                when(of_key.is_not_null(), lit("NO")).otherwise(ident(name))?.alias(name)
+            }
             None if name == "ordinal_position" => cast(ident(name), DataType::Int32).alias(name),
             None => ident(name),
         });

@@ -106,6 +106,11 @@ async fn the_catalog_lists_keys() {
             ],
         ),
         (
+            "select column_name, is_nullable from information_schema.columns where table_name = 'ju' \
+             order by ordinal_position limit 2",
+            &["a|NO", "b|YES"],
+        ),
+        (
             "select constraint_schema, constraint_name, table_name, constraint_type, is_deferrable, nulls_distinct \
              from information_schema.table_constraints where table_name = 'ju' order by constraint_name",
             &[

@@ -7,6 +7,7 @@ use datafusion::arrow::array::{AsArray, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::CatalogProviderList;
+use datafusion::common::Constraint;
 use datafusion::error::Result;
 use datafusion::logical_expr::ptr_eq::PtrEq;
 use datafusion::logical_expr::{
@@ -29,6 +30,8 @@ pub(crate) const IDENTITY: [Fact; 7] =
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Fact {
     Default,
+    /// `NO` for a column of a primary key.
+    Nullable,
     IsIdentity,
     Generation,
     Start,
@@ -43,6 +46,7 @@ impl Fact {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Default => "column_default",
+            Self::Nullable => "is_nullable",
             Self::IsIdentity => "is_identity",
             Self::Generation => "identity_generation",
             Self::Start => "identity_start",
@@ -58,6 +62,7 @@ impl Fact {
         let number = |number: fn(&Options) -> i64| identity.map(|(_, options)| number(options).to_string());
         match self {
             Self::Default => column?.default.clone(),
+            Self::Nullable => column?.is_key.then(|| "NO".to_owned()),
             Self::IsIdentity => Some(yes_or_no(identity.is_some()).to_owned()),
             Self::Generation => identity.map(|(kind, _)| kind.name().to_owned()),
             Self::Start => number(|options| options.start),
@@ -73,9 +78,11 @@ impl Fact {
 struct Column {
     default: Option<String>,
     identity: Option<(Identity, Options)>,
+    /// True if it belongs to the primary key.
+    is_key: bool,
 }
 
-/// The columns of a moment that have a default or an identity, by catalog, schema, table and name.
+/// The columns of a moment that have a default or an identity, or belong to a primary key, by catalog, schema, table and name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ColumnFacts(PtrEq<Arc<HashMap<[String; 4], Column>>>);
 
@@ -83,8 +90,7 @@ impl ColumnFacts {
     /// Reads the columns of the catalogs.
     pub(crate) async fn read(catalogs: &Arc<dyn CatalogProviderList>) -> Result<Self> {
         let mut columns = HashMap::new();
-        let names = if generated::exist() { catalogs.catalog_names() } else { Vec::new() };
-        for catalog_name in names {
+        for catalog_name in catalogs.catalog_names() {
             let Some(catalog) = catalogs.catalog(&catalog_name) else { continue };
             for schema_name in catalog.schema_names() {
                 if matches!(schema_name.as_str(), PG_CATALOG | "information_schema") {
@@ -108,14 +114,20 @@ impl ColumnFacts {
                 }
                 for (name, table) in tables {
                     let Some(rows) = generated::rows(table.as_ref()) else { continue };
-                    for field in table.schema().fields() {
+                    let key =
+                        table.constraints().into_iter().flat_map(|all| all.iter()).find_map(|found| match found {
+                            Constraint::PrimaryKey(columns) => Some(columns.clone()),
+                            Constraint::Unique(_) => None,
+                        });
+                    for (place, field) in table.schema().fields().iter().enumerate() {
+                        let is_key = key.as_ref().is_some_and(|key| key.contains(&place));
                         let default = generated::default(table.as_ref(), field.name());
                         let identity = generated::identity(table.as_ref(), field.name());
-                        let key = (Arc::as_ptr(rows).addr(), field.name().clone());
-                        let identity = identity.and_then(|kind| Some((kind, owned.get(&key)?.clone())));
-                        if default.is_some() || identity.is_some() {
+                        let of_column = (Arc::as_ptr(rows).addr(), field.name().clone());
+                        let identity = identity.and_then(|kind| Some((kind, owned.get(&of_column)?.clone())));
+                        if default.is_some() || identity.is_some() || is_key {
                             let names = [&catalog_name, &schema_name, &name, field.name()].map(String::clone);
-                            columns.insert(names, Column { default, identity });
+                            columns.insert(names, Column { default, identity, is_key });
                         }
                     }
                 }
