@@ -66,6 +66,7 @@ mod spans;
 mod subqueries;
 mod sum;
 mod templates;
+mod text_functions;
 mod text_values;
 mod texts;
 mod time_fields;

@@ -27,7 +27,6 @@ use super::casts::{CastRule, cast_by, rule};
 use super::contains::{ArrayContains, is_contains};
 use super::functions::{ArrayHas, is_array_has};
 use super::guards::{guarded, in_order, may_fail};
-use super::mixed_types::check_text_function;
 use super::nodes::{
     check_grouping_sets, check_nested_arrays, check_rows_kept, check_series, check_subscripts, check_unnested,
     predicates_as_outputs, rewrite_order,
@@ -38,6 +37,7 @@ use super::patterns::{found, is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::templates::templated;
+use super::text_functions::check_text_function;
 use super::{functions, instants, rounding, spans};
 
 /// Rewrites before types are coerced: operators that DataFusion plans otherwise than they are meant.
