@@ -164,7 +164,7 @@ impl EngineState {
     /// Returns the layers of this version of the model that were analysed, finished or not, by dataset, whatever the
     /// dataset holds now.
     pub(crate) async fn analysed(&self, model: &Model) -> Result<BTreeMap<String, Vec<u32>>> {
-        Ok(of_model(&*self.store.analysed().await.map_err(sql_error)?, model))
+        Ok(of_model(&self.store.analysed().await.map_err(sql_error)?, model))
     }
 }
 

@@ -97,7 +97,8 @@ pub(super) fn parsed(texts: &StringArray, target: &DataType) -> Result<ArrayRef>
 fn elements(text: &str, items: &mut Vec<Option<String>>) -> Result<()> {
     let malformed = || refusal("22P02", format!("malformed array literal: \"{text}\""));
     let blanks = [' ', '\t', '\n', '\r', '\u{b}', '\u{c}'];
-    let inside = text.trim_matches(blanks).strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(malformed)?;
+    let inside =
+        text.trim_matches(blanks).strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(malformed)?;
     if inside.trim_matches(blanks).is_empty() {
         return Ok(());
     }

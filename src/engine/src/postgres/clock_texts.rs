@@ -131,7 +131,8 @@ impl Reader {
             return self.digits(text);
         }
         let (number, rest) = small(text)?;
-        if !rest.is_empty() && !(rest.starts_with('.') && label == Label::Second) {
+        let is_fraction = rest.starts_with('.') && label == Label::Second;
+        if !rest.is_empty() && !is_fraction {
             return Err(Unread::Syntax);
         }
         match label {

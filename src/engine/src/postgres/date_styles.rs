@@ -315,7 +315,8 @@ impl<'a> Ambiguous<'a> {
         let (third, rest) = number(rest)?;
         let is_blank = |part: &str| part.chars().all(|letter| is_space(letter) || letter == ',');
         let is_alike = one.chars().chain(two.chars()).all(|letter| one.starts_with(letter));
-        let is_whole = !rest.starts_with(['/', '.', ',']) && !(one.starts_with('-') && rest.starts_with('-'));
+        let is_dashed = one.starts_with('-') && rest.starts_with('-');
+        let is_whole = !rest.starts_with(['/', '.', ',']) && !is_dashed;
         let is_date = (is_alike || is_blank(one) && is_blank(two)) && is_whole;
         // Two numbers before a time are no date.
         (!rest.starts_with(':')).then_some(Self { parts: [first, second, third], is_date, rest })

@@ -74,7 +74,7 @@ pub(super) async fn alter(
 
 /// A change of the constraints of a table.
 enum ConstraintChange {
-    AddCheck(NewCheck),
+    AddCheck(Box<NewCheck>),
     AddForeignKey(NewForeignKey),
     AddKey { name: Option<String>, columns: Vec<String>, is_primary: bool },
     Drop { name: String, if_exists: bool },
@@ -89,7 +89,7 @@ fn change<'a>(
     match operation {
         AlterTableOperation::AddConstraint { constraint, not_valid: false } => match constraint {
             TableConstraint::Check(_) => match checks.next() {
-                Some(check) => Ok(ConstraintChange::AddCheck(check.clone())),
+                Some(check) => Ok(ConstraintChange::AddCheck(Box::new(check.clone()))),
                 None => refused(),
             },
             TableConstraint::ForeignKey(key) => {

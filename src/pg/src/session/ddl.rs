@@ -86,7 +86,7 @@ impl Session {
         let (permissions, user, client) = (Arc::clone(&self.base.permissions), self.user.clone(), self.client);
         let (session, ddl) = (context.clone(), ddl.clone());
         let create = keyed_table(&ddl, statement).filter(|_| is_new).cloned();
-        let on_commit = create.as_ref().and_then(|create| create.on_commit.clone());
+        let on_commit = create.as_ref().and_then(|create| create.on_commit);
         let (plan, generated) = self.generate(plan, create.as_ref()).await?;
         let new_table = match &ddl {
             DdlStatement::CreateMemoryTable(table) if is_new => Some(table.name.clone()),

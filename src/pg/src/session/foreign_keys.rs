@@ -245,8 +245,11 @@ pub(super) fn failed(error: ArrowError) -> SqlError {
     DataFusionError::from(error).into()
 }
 
+/// Says whether another type has the value of a row.
+type IsExact = Box<dyn Fn(usize) -> bool>;
+
 /// Returns values as another type has them, and which of them it has.
-fn as_kind(column: &ArrayRef, kind: &DataType) -> Result<(ArrayRef, Box<dyn Fn(usize) -> bool>), ArrowError> {
+fn as_kind(column: &ArrayRef, kind: &DataType) -> Result<(ArrayRef, IsExact), ArrowError> {
     if column.data_type() == kind {
         return Ok((Arc::clone(column), Box::new(|_| true)));
     }

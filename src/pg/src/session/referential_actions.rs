@@ -74,13 +74,16 @@ pub(super) async fn follow(
     Ok(updated)
 }
 
+/// The batches of each partition of a table.
+type Partitions = Vec<Vec<RecordBatch>>;
+
 /// Returns the change of a table that one of its foreign keys makes, and the rows after it; `None` if there is none.
 fn apply(
     related: &Related,
     changed: &Changed,
     child: usize,
     key: &ForeignKey,
-) -> Result<Option<(RowChange, Vec<Vec<RecordBatch>>)>, SqlError> {
+) -> Result<Option<(RowChange, Partitions)>, SqlError> {
     let (Some(parent), Some(child)) = (related.get(changed.table), related.get(child)) else { return Ok(None) };
     let reader = KeyReader::new(parent.table.as_ref(), &key.referenced)?;
     let old = reader.read_all(&changed.old, &key.referenced)?;

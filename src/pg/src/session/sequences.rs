@@ -268,7 +268,7 @@ impl Session {
         for name in schema.table_names() {
             let Some(found) = schema.table(&name).await? else { continue };
             let Some(sequence) = sequence::of(found.as_ref()).map(Arc::clone) else { continue };
-            if !sequence.owner().is_some_and(|owner| owner.rows.as_ptr() == Arc::as_ptr(&rows)) {
+            if sequence.owner().is_none_or(|owner| owner.rows.as_ptr() != Arc::as_ptr(&rows)) {
                 continue;
             }
             let owned = Found { schema: table.schema.to_string(), name: name.clone(), table: found };

@@ -17,6 +17,7 @@ use crate::wire::error_response::SqlError;
 
 /// What a change of a referenced key does to the rows that reference it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::enum_variant_names, reason = "NO ACTION is what SQL calls it")]
 pub(crate) enum Action {
     NoAction,
     Restrict,

@@ -198,7 +198,7 @@ impl Encoding {
                     let bytes = [byte];
                     let text = table.decode_without_bom_handling_and_without_replacement(&bytes)?;
                     // encoding_rs reads what is no letter there as a control character.
-                    let is_control = text.chars().next() == Some(char::from(byte)) && byte < 0xa0;
+                    let is_control = text.starts_with(char::from(byte)) && byte < 0xa0;
                     let is_none = is_control && name.starts_with("WIN") && name != "WIN866";
                     text.chars().next().filter(|_| !is_none)
                 }
