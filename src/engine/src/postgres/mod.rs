@@ -40,6 +40,7 @@ mod instants;
 mod integers;
 mod interval_products;
 mod interval_texts;
+mod irreversible;
 pub mod json;
 mod laterals;
 mod letters;
@@ -196,6 +197,9 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     }
     for name in ESTIMATING {
         context.register_udaf(SignedAggregate::of(found.udaf(name)?));
+    }
+    for name in ["array_agg", "string_agg"] {
+        context.register_udaf(irreversible::Irreversible::of(found.udaf(name)?));
     }
     context.register_udaf(sum::Sum::of(found.udaf("sum")?));
     context.register_udaf(average::Average::of(found.udaf("avg")?));
