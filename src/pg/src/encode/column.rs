@@ -363,21 +363,17 @@ fn vector(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
     Some(Arc::new(lists.iter().map(|list| list.map(text)).collect::<StringArray>()))
 }
 
-/// Number of digits of decimals that arrow-pg writes.
-const WRITTEN: u8 = 28;
-
 /// More digits than any decimal has.
 const ALL_DIGITS: u8 = 40;
 
-/// Writes decimals of more digits than arrow-pg writes, or arrays of them, as text.
+/// Writes decimals, or arrays of them, as text. arrow-pg writes 28 digits, and a zero without those after the point.
 fn decimals(column: &ArrayRef) -> Option<ArrayRef> {
     if let Some(lists) = column.as_list_opt::<i32>() {
         let values = decimals(lists.values())?;
         let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
         return Some(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned())));
     }
-    let DataType::Decimal128(precision, _) = column.data_type() else { return None };
-    if *precision <= WRITTEN {
+    if !matches!(column.data_type(), DataType::Decimal128(..)) {
         return None;
     }
     let numbers = column.as_primitive::<Decimal128Type>();
@@ -418,17 +414,17 @@ fn numeric(value: i128, scale: i8) -> Vec<u8> {
     bytes
 }
 
-/// Returns the binary form of values that are kept as text, and of long decimals.
+/// Returns the binary form of values that are kept as text, and of decimals.
 fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
     if let (PgKind::Array(item), Some(lists)) = (kind.kind(), column.as_list_opt::<i32>()) {
         let values = pack(lists.values(), item)?;
         let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
         return Some(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned())));
     }
-    if let DataType::Decimal128(precision, scale) = column.data_type() {
+    if let DataType::Decimal128(_, scale) = column.data_type() {
         let numbers = column.as_primitive::<Decimal128Type>().iter();
         let numbers = numbers.map(|number| number.map(|number| numeric(number, *scale)));
-        return (*precision > WRITTEN).then(|| Arc::new(numbers.collect::<BinaryArray>()) as ArrayRef);
+        return Some(Arc::new(numbers.collect::<BinaryArray>()));
     }
     let bytes = |text: &str| match *kind {
         Type::UUID => {

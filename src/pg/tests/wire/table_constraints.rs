@@ -212,6 +212,7 @@ async fn rows_reference_rows_that_are_there() {
             ("delete from c where x = 1", None),
             ("delete from p where id = 1", None),
             ("begin; delete from c; delete from p; rollback", None),
+            ("drop table p, c", None),
         ],
     )
     .await;

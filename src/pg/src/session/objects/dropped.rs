@@ -1,9 +1,13 @@
 //! DROP TABLE, DROP VIEW and DROP MATERIALIZED VIEW, of several names or one: all of them or none.
 
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{ObjectName, ObjectType, Statement};
 
+use crate::catalog::keys::held;
 use crate::session::objects::{RelationKind, find, indexes, run_part};
 use crate::session::{Outcome, PreparedStatement, Session, ddl};
 use crate::sql::column_names::fold;
@@ -40,8 +44,8 @@ pub(super) async fn drop_relations(
         let last = last(name);
         match relation {
             Some(relation) if relation.kind == wanted => {
-                if found.iter().all(|(known, _)| *known != relation.name) {
-                    found.push((relation.name, name.clone()));
+                if found.iter().all(|((known, _), _)| *known != relation.name) {
+                    found.push(((relation.name, name.clone()), relation.table));
                 }
             }
             Some(relation) => {
@@ -61,7 +65,7 @@ pub(super) async fn drop_relations(
         }
     }
     let mut plans = Vec::with_capacity(found.len());
-    for (_, name) in found {
+    for (_, name) in children_first(found) {
         let one = Statement::Drop {
             object_type: if wanted == RelationKind::View { ObjectType::View } else { ObjectType::Table },
             if_exists: false,
@@ -87,6 +91,24 @@ pub(super) async fn drop_relations(
         run_part(session, plan, statement, prepared).await?;
     }
     Ok(Outcome::done(tag))
+}
+
+/// Returns what is said of tables, those that reference others before these, as far as they do not reference each other.
+fn children_first<T>(mut tables: Vec<(T, Arc<dyn TableProvider>)>) -> Vec<T> {
+    let is_of = |reference: &held::Reference, table: &dyn TableProvider| {
+        held::rows(table).is_some_and(|rows| reference.rows.as_ptr() == Arc::as_ptr(rows))
+    };
+    let mut sorted = Vec::with_capacity(tables.len());
+    while !tables.is_empty() {
+        let is_free = |at: &usize| {
+            let references = held::references(tables[*at].1.as_ref());
+            let mut others = tables.iter().enumerate().filter(|(other, _)| other != at);
+            others.all(|(_, (_, other))| references.iter().all(|reference| !is_of(reference, other.as_ref())))
+        };
+        let next = (0..tables.len()).find(is_free).unwrap_or_default();
+        sorted.push(tables.remove(next).0);
+    }
+    sorted
 }
 
 fn last(name: &ObjectName) -> String {
