@@ -1,4 +1,4 @@
-//! `substr` and `octet_length` of `bytea`.
+//! `substr`, `length` and `octet_length` of `bytea`.
 
 use std::sync::Arc;
 
@@ -27,6 +27,11 @@ impl ByteaFunction {
     }
 }
 
+/// Returns true for a function that counts bytes; `character_length` is that of texts and `length` of both.
+fn is_count(name: &str) -> bool {
+    matches!(name, "octet_length" | "character_length")
+}
+
 /// Returns the bytes from a position on, counted from 1.
 fn part(bytes: &[u8], start: i64, length: Option<i64>) -> Result<&[u8]> {
     if length.is_some_and(|length| length < 0) {
@@ -47,7 +52,7 @@ impl ScalarUDFImpl for ByteaFunction {
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         if let [DataType::Binary, numbers @ ..] = arguments {
             let is_number = |it: &DataType| it.is_integer() || *it == DataType::Null;
-            let wanted = if self.name() == "octet_length" { 0..=0 } else { 1..=2 };
+            let wanted = if is_count(self.name()) { 0..=0 } else { 1..=2 };
             if wanted.contains(&numbers.len()) && numbers.iter().all(is_number) {
                 let numbers = std::iter::repeat_n(DataType::Int64, numbers.len());
                 return Ok(std::iter::once(DataType::Binary).chain(numbers).collect());
@@ -72,7 +77,7 @@ impl ScalarUDFImpl for ByteaFunction {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match (arguments.first(), self.name()) {
-            (Some(DataType::Binary), "octet_length") => Ok(DataType::Int32),
+            (Some(DataType::Binary), name) if is_count(name) => Ok(DataType::Int32),
             (Some(DataType::Binary), _) => Ok(DataType::Binary),
             _ => self.function.return_type(arguments),
         }

@@ -255,6 +255,17 @@ impl TreeNodeRewriter for Folder<'_> {
     }
 }
 
+/// Returns the value that the planner compares with all elements of an array: it makes a CASE of that, whose conditions are
+/// that the array is NULL, that it is empty, and that the value is NULL.
+fn compared_with_all(case: &Case) -> Option<&Expr> {
+    let [(null, _), (empty, _), (value, _), ..] = case.when_then_expr.as_slice() else { return None };
+    let is_count = |part: &Expr| Ok(matches!(part, Expr::ScalarFunction(call) if call.name() == "cardinality"));
+    match (null.as_ref(), value.as_ref()) {
+        (Expr::IsNull(_), Expr::IsNull(value)) if empty.exists(is_count).unwrap_or(false) => Some(value),
+        _ => None,
+    }
+}
+
 impl Folder<'_> {
     fn fold(&mut self, expr: Expr, changed: &mut bool) -> Result<Expr> {
         let folded = expr.rewrite(self)?;
@@ -283,6 +294,12 @@ impl Folder<'_> {
     fn case(&mut self, case: Case) -> Result<(Expr, bool)> {
         let planned = case.when_then_expr.first().map(|(_, then)| then.get_type(self.schema));
         let mut changed = false;
+        // Both sides of `x <> ALL (array)` are computed, whatever the array is.
+        if self.raises
+            && let Some(value) = compared_with_all(&case)
+        {
+            self.fold(value.clone(), &mut changed)?;
+        }
         let base = case.expr.map(|base| self.fold(*base, &mut changed)).transpose()?;
         let (mut kept, mut otherwise, mut is_decided) = (Vec::new(), None, false);
         let mut branches = case.when_then_expr.into_iter();

@@ -164,9 +164,11 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         context.register_udf(CaseFunction::of(found.udf(name)?));
     }
     context.register_udf(bytes::ByteaFunction::of(found.udf("substr")?));
-    let octets = Arc::new(bytes::ByteaFunction::of(found.udf("octet_length")?));
-    context.register_udf(TextCount::of(octets));
-    for name in ["bit_length", "character_length", "regexp_count", "regexp_instr", "strpos"] {
+    for name in ["octet_length", "character_length"] {
+        let of_bytes = Arc::new(bytes::ByteaFunction::of(found.udf(name)?));
+        context.register_udf(TextCount::of(of_bytes));
+    }
+    for name in ["bit_length", "regexp_count", "regexp_instr", "strpos"] {
         context.register_udf(TextCount::of(found.udf(name)?));
     }
     for name in ["regexp_match", "regexp_replace"] {
