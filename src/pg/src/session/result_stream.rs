@@ -290,11 +290,15 @@ impl BatchFeed {
         Ok(Some(batch.slice(0, most)))
     }
 
-    /// Ends the result, with an error if the task has panicked.
+    /// Ends the result, with an error if the task has panicked. The task is there until it is known how it has ended: this
+    /// future may be dropped before.
     async fn end(&mut self) -> Result<Option<RecordBatch>, SqlError> {
-        if let BatchSource::Task(_, task) = std::mem::replace(&mut self.source, BatchSource::Ended) {
-            task.join().await.map_err(join_failed)?;
-        }
+        let ended = match &mut self.source {
+            BatchSource::Task(_, task) => task.await,
+            BatchSource::Here(_) | BatchSource::Ended => Ok(()),
+        };
+        self.source = BatchSource::Ended;
+        ended.map_err(join_failed)?;
         if let Some(plan_guard) = self.plan_guard.take() {
             plan_guard.give_back();
         }
@@ -318,5 +322,26 @@ mod tests {
         assert!(two.next(usize::MAX).await.unwrap().is_none());
         assert_eq!(rows.next_now(usize::MAX).unwrap().unwrap().unwrap().num_rows(), 5);
         assert!(rows.next(1).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_however_often_it_is_asked_for_rows() {
+        let (begin, begun) = tokio::sync::oneshot::channel::<()>();
+        let (sender, batches) = mpsc::channel(1);
+        drop(sender);
+        let task = SpawnedTask::spawn(async move {
+            let _ = begun.await;
+            panic!("at the end");
+        });
+        let mut rows = ResultRows::new(BatchFeed {
+            source: BatchSource::Task(batches, task),
+            rest: None,
+            _guard: CancelOnDrop::default(),
+            plan_guard: None,
+        });
+        // There are no more batches, and the task has not ended.
+        assert!(rows.next_now(1).is_none());
+        begin.send(()).unwrap();
+        assert!(rows.next(1).await.is_err());
     }
 }
