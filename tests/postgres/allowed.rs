@@ -15,6 +15,15 @@ pub const SCALE: &str = "digits after the point of a numeric";
 /// row needs them, which are computed for rows here.
 pub const UNNEEDED: &str = "an error of a value that no row needs";
 
+/// Error of a constant that is too long for a numeric here, which has 28 digits before the point without a precision: it is
+/// refused where it is read, and no row reads it.
+pub const LONG: &str = "an error of a constant with too many digits for a numeric here";
+
+/// Returns true if a statement has such a constant.
+pub fn has_long_number(sql: &str) -> bool {
+    sql.split(|letter: char| !letter.is_ascii_digit()).any(|digits| digits.len() > 28)
+}
+
 /// Error that comes later: PostgreSQL computes constants when a statement is prepared; here the error comes when it
 /// runs.
 pub const LATER: &str = "an error of a value that comes when the statement runs";

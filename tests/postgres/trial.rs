@@ -406,6 +406,8 @@ impl Servers {
             };
             if self.is_answered_later(statement, &texts, name) {
                 outcome.verdict = Verdict::Allowed(allowed::UNNEEDED);
+            } else if allowed::has_long_number(&statement.tree.render(Spelling::Literals).0) {
+                outcome.verdict = Verdict::Allowed(allowed::LONG);
             }
         }
         if matches!(outcome.neuroql, Answer::Broken(_)) {
