@@ -406,7 +406,7 @@ impl Servers {
             };
             if self.is_answered_later(statement, &texts, name) {
                 outcome.verdict = Verdict::Allowed(allowed::UNNEEDED);
-            } else if allowed::has_long_number(&statement.tree.render(Spelling::Literals).0) {
+            } else if code == "22003" && allowed::has_long_number(&statement.tree.render(Spelling::Literals).0) {
                 outcome.verdict = Verdict::Allowed(allowed::LONG);
             }
         }

@@ -1,8 +1,8 @@
 //! Tests of PRIMARY KEY, UNIQUE and NOT NULL, of keys in the catalog, and of cursors that move backward.
 
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::SimpleQueryMessage;
 
-use crate::{Running, fails, simple};
+use crate::{Running, fails, lines, simple};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_hold_after_each_statement() {
@@ -31,19 +31,6 @@ async fn keys_hold_after_each_statement() {
     // DataFusion leaves out what a key makes unnecessary.
     assert_eq!(simple(&client, "select distinct a from t where b = 'y'").await, ["1"]);
     assert_eq!(simple(&client, "select count(*) from (select a, b from t group by a, b) q").await, ["5"]);
-}
-
-/// Returns rows with their columns between bars.
-async fn lines(client: &Client, query: &str) -> Vec<String> {
-    let messages = client.simple_query(query).await.unwrap_or_else(|error| panic!("{query}: {error:?}"));
-    let line = |message: &SimpleQueryMessage| match message {
-        SimpleQueryMessage::Row(row) => {
-            let values: Vec<_> = (0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect();
-            Some(values.join("|"))
-        }
-        _ => None,
-    };
-    messages.iter().filter_map(line).collect()
 }
 
 const KEYED: &str = "create table ju (a int primary key, b text unique, c int, d int, unique (c, d))";

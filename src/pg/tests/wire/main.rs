@@ -88,6 +88,19 @@ impl Running {
     }
 }
 
+/// Returns the rows of a query, their values joined by `|`.
+async fn lines(client: &Client, query: &str) -> Vec<String> {
+    let messages = client.simple_query(query).await.unwrap_or_else(|error| panic!("{query}: {error:?}"));
+    let line = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => {
+            let values: Vec<_> = (0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect();
+            Some(values.join("|"))
+        }
+        _ => None,
+    };
+    messages.iter().filter_map(line).collect()
+}
+
 /// Returns the first column of every row, through the simple protocol.
 async fn simple(client: &Client, query: &str) -> Vec<String> {
     let messages = client.simple_query(query).await.unwrap();

@@ -2,23 +2,10 @@
 //! PostgreSQL 15 answers to the same statements, but for expressions of indexes and queries of views, which are written as they
 //! are read here.
 
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
 use crate::privileges::Lab;
-use crate::{Running, fails, simple};
-
-/// Returns the rows of a query, their values joined by `|`.
-async fn lines(client: &Client, query: &str) -> Vec<String> {
-    let messages = client.simple_query(query).await.unwrap_or_else(|error| panic!("{query}: {error:?}"));
-    let line = |message: &SimpleQueryMessage| match message {
-        SimpleQueryMessage::Row(row) => {
-            let values: Vec<_> = (0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect();
-            Some(values.join("|"))
-        }
-        _ => None,
-    };
-    messages.iter().filter_map(line).collect()
-}
+use crate::{Running, fails, lines, simple};
 
 /// Checks the SQLSTATEs of statements, and the messages of those that have one.
 async fn refused(client: &Client, cases: &[(&str, &str, &str)]) {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::SinkExt;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
-use crate::{Running, fails, simple, sqlstate};
+use crate::{Running, fails, lines, simple, sqlstate};
 
 /// Runs statements; those with an error expect its SQLSTATE and message.
 async fn run(client: &Client, steps: &[(&str, Option<(&str, &str)>)]) {
@@ -20,19 +20,6 @@ async fn run(client: &Client, steps: &[(&str, Option<(&str, &str)>)]) {
         let found = found.as_ref().map(|(code, message)| (code.as_str(), message.as_str()));
         assert_eq!(found, *expected, "{sql}");
     }
-}
-
-/// Returns rows with their columns between bars.
-async fn lines(client: &Client, query: &str) -> Vec<String> {
-    let messages = client.simple_query(query).await.unwrap_or_else(|error| panic!("{query}: {error:?}"));
-    let line = |message: &SimpleQueryMessage| match message {
-        SimpleQueryMessage::Row(row) => {
-            let values: Vec<_> = (0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect();
-            Some(values.join("|"))
-        }
-        _ => None,
-    };
-    messages.iter().filter_map(line).collect()
 }
 
 const ROW: &str = "23514";

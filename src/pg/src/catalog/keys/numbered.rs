@@ -249,12 +249,12 @@ impl Keys {
     }
 }
 
-pub(super) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array> {
+pub(crate) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array> {
     let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int32Type>());
     column.ok_or_else(|| exec_datafusion_err!("column {name} has no numbers"))
 }
 
-pub(super) fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
+pub(crate) fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
     as_string_array(batch.column(batch.schema().index_of(name)?))
 }
 

@@ -9,8 +9,6 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Int16Type, Int32Type, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::cast::as_string_array;
-use datafusion::common::exec_datafusion_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -21,6 +19,7 @@ use datafusion_postgres::pgwire::api::Type;
 use futures::TryStreamExt;
 
 use crate::catalog::TypedCatalogList;
+use crate::catalog::keys::{numbers, texts};
 use crate::catalog::sequences::Relation;
 use crate::catalog::sequences::generated::{self, Identity};
 use crate::catalog::sequences::sequence::{self, Sequence};
@@ -226,15 +225,6 @@ async fn find(
     });
     let pg_class = oids.get(&(PG_CATALOG, "pg_class")).and_then(|oids| oids.first().copied());
     Ok((numbered.collect(), pg_class.unwrap_or_default()))
-}
-
-fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array> {
-    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int32Type>());
-    column.ok_or_else(|| exec_datafusion_err!("column {name} has no numbers"))
-}
-
-fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
-    as_string_array(batch.column(batch.schema().index_of(name)?))
 }
 
 fn replaced(batch: &RecordBatch, name: &str, column: ArrayRef) -> Result<RecordBatch> {
