@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
 use datafusion_postgres::pgwire::api::Type;
@@ -345,7 +345,9 @@ impl Rows {
             });
             self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         }
-        let renamed = RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec());
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let renamed =
+            RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options);
         renamed.map_err(|error| SqlError::from(datafusion::error::DataFusionError::from(error)).into())
     }
 }

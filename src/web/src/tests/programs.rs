@@ -53,6 +53,21 @@ async fn rows_in_all_forms() {
     assert_eq!(client.query(json!({ "sql": "SELECT 1 AS a, 2 AS a" })).await.json()["rows"], json!([[1, 2]]));
 }
 
+/// A result may have rows and no columns, as in Postgres.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_columns() {
+    let client = Client::new().await;
+    let rows = |format: &str| client.query(json!({ "sql": "SELECT FROM generate_series(1, 2)", "format": format }));
+    let json = rows("json").await.json();
+    assert_eq!((&json["columns"], &json["rows"]), (&json!([]), &json!([[], []])));
+    assert_eq!(rows("ndjson").await.text(), "{}\n{}\n");
+    assert_eq!(rows("csv").await.text(), "\n\n\n");
+    let arrow = rows("arrow").await;
+    let batches = StreamReader::try_new(arrow.body.as_slice(), None).unwrap().map(Result::unwrap);
+    assert_eq!(batches.map(|batch| batch.num_rows()).sum::<usize>(), 2);
+    assert_eq!(rows("parquet").await.status, StatusCode::BAD_REQUEST);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn parameters_are_values() {
     let client = Client::new().await;

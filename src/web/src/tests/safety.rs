@@ -161,7 +161,7 @@ async fn statements_only_read() {
         ("SET datafusion.execution.batch_size = 1", StatusCode::FORBIDDEN, "25006"),
         ("BEGIN", StatusCode::FORBIDDEN, "25006"),
         ("SELECT 1; DROP TABLE toy", StatusCode::BAD_REQUEST, "42601"),
-        ("SELECT", StatusCode::BAD_REQUEST, "42601"),
+        ("SELECT FROM", StatusCode::BAD_REQUEST, "42601"),
         ("SELECT * FROM nothing", StatusCode::BAD_REQUEST, "42P01"),
         ("SELECT 1 / 0", StatusCode::BAD_REQUEST, "22012"),
     ] {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::csv::WriterBuilder;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
@@ -63,12 +63,14 @@ pub(super) enum WriteError {
     Parquet(#[from] ParquetError),
     #[error("a result with two columns of one name cannot be a file of Parquet")]
     Twins,
+    #[error("a result without columns cannot be a file of Parquet")]
+    NoColumns,
 }
 
 impl From<WriteError> for Fault {
     fn from(error: WriteError) -> Self {
         match error {
-            WriteError::Twins => Self::bad_request(error.to_string()),
+            WriteError::Twins | WriteError::NoColumns => Self::bad_request(error.to_string()),
             _ => Self::internal(error),
         }
     }
@@ -98,6 +100,7 @@ impl Writer {
             Format::Ndjson => Kind::Ndjson,
             Format::Csv => Kind::Csv { names: names(schema) },
             Format::Arrow => Kind::Arrow(Box::new(StreamWriter::try_new(Vec::new(), schema)?)),
+            Format::Parquet if schema.fields().is_empty() => return Err(WriteError::NoColumns),
             Format::Parquet => {
                 let mut known: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
                 known.sort();
@@ -240,5 +243,6 @@ fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         fields.push(Field::new(field.name(), kind, true));
         columns.push(column);
     }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
 }
