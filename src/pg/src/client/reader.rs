@@ -346,8 +346,7 @@ impl Rows {
             self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let renamed =
-            RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options);
+        let renamed = RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options);
         renamed.map_err(|error| SqlError::from(datafusion::error::DataFusionError::from(error)).into())
     }
 }
