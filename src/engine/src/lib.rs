@@ -19,6 +19,7 @@
 //! column, and [`datafusion`] is the version that all this is built on.
 
 mod cancellable_rule;
+mod changed_rows;
 mod dialect;
 mod engine;
 mod postgres;

@@ -19,6 +19,7 @@ use neuroql_udfs::AsyncCalls;
 
 use crate::Engine;
 use crate::cancellable_rule::stopping;
+use crate::changed_rows::ChangedRows;
 
 /// DataFusion's rule by which groups in an order with a limit are kept in a heap. It makes room for as many as the limit
 /// says at once, so that `SELECT DISTINCT … ORDER BY … LIMIT 1000000000000` would end the process.
@@ -97,6 +98,7 @@ pub(crate) fn register(
         .with_analyzer_rule(Arc::new(KeepDeleteFilter))
         .with_optimizer_rule(Arc::new(AsyncCalls))
         .with_optimizer_rule(Arc::new(CheckParameterJoins))
+        .with_optimizer_rule(Arc::new(ChangedRows))
         .with_physical_optimizer_rule(Arc::new(AggregatePushdown))
         .with_physical_optimizer_rule(Arc::new(TopKPushdown))
         .with_physical_optimizer_rule(Arc::new(TimeSlices));

@@ -103,6 +103,8 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
         (Null, _) => return Ok(None),
         (Float32 | Float64, Int16 | Int32 | Int64) => CastRule::ToInteger { away: constant },
         (DataType::Decimal128(..), Int16 | Int32 | Int64) => CastRule::ToInteger { away: true },
+        // The optimizer would compare with the wider integer, and miss those that do not fit.
+        (Int64, Int16 | Int32) | (Int32, Int16) => CastRule::ToInteger { away: false },
         (from, Float32 | Float64) if is_text(from) => CastRule::TextToFloat,
         (Float64, Float32) => CastRule::DoubleToReal,
         (from, Utf8) if is_text(from) => match length_of(to) {
@@ -429,6 +431,8 @@ where
                 }
             })?
         }
+        DataType::Int32 => array.as_primitive::<Int32Type>().try_unary(|value| fits(i128::from(value)))?,
+        DataType::Int64 => array.as_primitive::<Int64Type>().try_unary(|value| fits(i128::from(value)))?,
         other => return exec_err!("{other} is not a number"),
     };
     Ok(Arc::new(integers))

@@ -13,6 +13,9 @@ const REAL_DIGITS: i32 = 6;
 /// The same of `double precision`.
 const DOUBLE_DIGITS: i32 = 15;
 
+/// Significant decimal digits of the longest number that is written out.
+const MOST_DIGITS: usize = 800;
+
 /// Bytes of most numbers as text.
 const TEXT_BYTES: usize = 12;
 
@@ -76,6 +79,12 @@ fn texts<T: Float>(values: impl ExactSizeIterator<Item = Option<(bool, T)>>, for
         if finite && !form.rounded && is_between(value, &scientific) {
             scientific = unambiguous(value, &scientific);
         }
+        if finite
+            && !form.rounded
+            && let Some(even) = even_neighbour(value, &scientific)
+        {
+            scientific = even;
+        }
         match (finite, scientific.as_str()) {
             (true, number) => place_point(number, form, &mut text),
             (false, "inf") => text.push_str("Infinity"),
@@ -89,11 +98,22 @@ fn texts<T: Float>(values: impl ExactSizeIterator<Item = Option<(bool, T)>>, for
 
 /// A floating-point number whose neighbours may be asked for.
 trait Float: LowerExp + FromStr + PartialEq + Copy {
+    /// Significant digits from which on two decimals of that many may be read as the same number.
+    const FINE_DIGITS: usize;
+
     /// Returns the magnitude and half the distance to the next greater one, of numbers so large that these are whole.
     fn whole(self) -> Option<(u128, u128)>;
+
+    fn wide(self) -> f64;
 }
 
 impl Float for f32 {
+    const FINE_DIGITS: usize = 8;
+
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+
     fn whole(self) -> Option<(u128, u128)> {
         let magnitude = self.abs();
         let is_whole = (16_777_216.0..1e38).contains(&magnitude);
@@ -102,6 +122,12 @@ impl Float for f32 {
 }
 
 impl Float for f64 {
+    const FINE_DIGITS: usize = 16;
+
+    fn wide(self) -> f64 {
+        self
+    }
+
     fn whole(self) -> Option<(u128, u128)> {
         let magnitude = self.abs();
         let is_whole = (9_007_199_254_740_992.0..1e38).contains(&magnitude);
@@ -122,6 +148,29 @@ fn is_between<T: Float>(value: T, scientific: &str) -> bool {
     // Below a power of two the neighbour is half as far.
     let below = if magnitude.is_power_of_two() { half / 2 } else { half };
     decimal.is_some_and(|it| it != magnitude && (it == magnitude + half || it == magnitude - below))
+}
+
+/// Returns the decimal below (in magnitude) one of an odd last digit if the number stands in the middle between both: Rust
+/// takes the greater one, Postgres the even one.
+fn even_neighbour<T: Float>(value: T, scientific: &str) -> Option<String> {
+    let (mantissa, exponent) = scientific.split_once('e')?;
+    let (kept, last) = mantissa.split_at_checked(mantissa.len() - 1)?;
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).count();
+    let last = last.bytes().next().filter(|last| last % 2 == 1 && digits >= T::FINE_DIGITS)?;
+    // In the middle, the number times 2 and a power of 10 is whole: its last bits are zeros.
+    let bits = value.wide().to_bits();
+    let (fraction, binary) = (bits & ((1 << 52) - 1), (bits >> 52 & 0x7ff) as i32);
+    let binary_exponent = if binary == 0 { -1074 } else { binary - 1075 };
+    let places = digits as i32 - 1 - exponent.parse::<i32>().ok()?;
+    let zeros = fraction.trailing_zeros().min(52) as i32;
+    if zeros + binary_exponent + places + 1 < 0 {
+        return None;
+    }
+    let below = format!("{kept}{}", char::from(last - 1));
+    let exact = format!("{value:.*e}", MOST_DIGITS);
+    let rest = exact.split_once('e')?.0.strip_prefix(&below)?.strip_prefix('5')?;
+    let below = format!("{below}e{exponent}");
+    (rest.bytes().all(|digit| digit == b'0') && below.parse().is_ok_and(|read: T| read == value)).then_some(below)
 }
 
 /// Returns the shortest decimal that is nearer to the number than to any other.
@@ -200,6 +249,12 @@ mod tests {
             (-2.5, "-2.5"),
             (9007199254740992.0, "9.007199254740992e+15"),
             (9.223372036854774e16, "9.223372036854774e+16"),
+            // In the middle between two decimals.
+            (900719925474099.25, "900719925474099.2"),
+            (900719925474099.75, "900719925474099.8"),
+            (-1000000014901161.25, "-1.0000000149011612e+15"),
+            (562949953421313.125, "562949953421313.1"),
+            (999999986991101.25, "999999986991101.2"),
         ];
         let column: ArrayRef = Arc::new(doubles.iter().map(|(value, _)| Some(*value)).collect::<Float64Array>());
         assert_eq!(spelt(column), doubles.map(|(_, text)| text));
@@ -212,6 +267,9 @@ mod tests {
             (16777216.0, "1.6777216e+07"),
             (123456790.0, "1.2345679e+08"),
             (0.00012, "0.00012"),
+            (2097152.25, "2.0971522e+06"),
+            (2097152.75, "2.0971528e+06"),
+            (1234567.25, "1.2345672e+06"),
             (f32::INFINITY, "Infinity"),
         ];
         let column: ArrayRef = Arc::new(reals.iter().map(|(value, _)| Some(*value)).collect::<Float32Array>());

@@ -31,7 +31,7 @@ use crate::sqlstate;
 
 /// Functions that are computed beside the partial ones and those that stand for operators: their values depend on nothing but
 /// their arguments, in PostgreSQL, too.
-const COMPUTED: [&str; 43] = [
+const COMPUTED: [&str; 44] = [
     "abs",
     "array_append",
     "array_cat",
@@ -52,6 +52,7 @@ const COMPUTED: [&str; 43] = [
     "factorial",
     "floor",
     "gcd",
+    "get_byte",
     "greatest",
     "initcap",
     "lcm",
@@ -401,7 +402,7 @@ impl Folder<'_> {
 /// Returns true for an error of a value, or of one that is too large.
 fn is_of_value(error: &DataFusionError) -> bool {
     let code = sqlstate(error);
-    code == "54000" || code.starts_with("22")
+    code == "54000" || code == "0A000" || code.starts_with("22")
 }
 
 /// Returns true if a text that stands in the statement is cast.

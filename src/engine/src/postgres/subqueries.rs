@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, Spans, TableReference};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
 use datafusion::logical_expr::{
@@ -29,6 +29,7 @@ impl AnalyzerRule for NullAwareSubqueries {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.apply_with_subqueries(|node| check_levels(node).map(|()| TreeNodeRecursion::Continue))?;
         plan.transform_up_with_subqueries(|plan| {
             let mut changed = false;
             let filter = match plan {
@@ -105,15 +106,14 @@ fn condition(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if matches!(*negated.expr, Expr::Column(_)) && !is_correlated {
         return Ok(Transformed::no(Expr::InSubquery(negated)));
     }
-    if !may_be_null(&negated, schema)? {
-        return Ok(Transformed::no(Expr::InSubquery(negated)));
-    }
-    // Nothing in the subquery is equal, and nothing may be.
+    // Nothing in the subquery is equal, and nothing may be. An anti join that minds NULL would do so for the columns of the
+    // correlation, too, once the optimizer has moved a comparison of constants out of its condition.
+    let may_be_null = may_be_null(&negated, schema)?;
     let value = outer(*negated.expr.clone(), schema)?;
     let (subquery, output) = output_beside(&negated.subquery, &negated.expr)?;
     let output = Expr::Column(output);
     let equal = binary_expr(output.clone(), Operator::Eq, value.clone());
-    let hit = equal.or(output.is_null()).or(value.is_null());
+    let hit = if may_be_null { equal.or(output.is_null()).or(value.is_null()) } else { equal };
     let rows = LogicalPlanBuilder::from(subquery).filter(hit)?.build()?;
     Ok(Transformed::yes(exists(rows, true)))
 }
@@ -125,10 +125,12 @@ fn anywhere(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Expr::InSubquery(within) => within,
             other => return Ok(Transformed::no(other)),
         };
+        let (subquery, output) = marked_output(&within.subquery)?;
+        let plan = Arc::new(subquery.clone());
+        let within = InSubquery { subquery: Subquery { subquery: plan, ..within.subquery.clone() }, ..within };
         if !may_be_null(&within, schema)? {
-            return Ok(Transformed::no(Expr::InSubquery(within)));
+            return Ok(Transformed::yes(Expr::InSubquery(within)));
         }
-        let (subquery, output) = output_of(&within.subquery)?;
         let rows = exists(subquery.clone(), false);
         let nulls = LogicalPlanBuilder::from(subquery).filter(Expr::Column(output).is_null())?.build()?;
         let unknown = rows.and(within.expr.clone().is_null().or(exists(nulls, false)));
@@ -146,7 +148,48 @@ fn output_of(subquery: &Subquery) -> Result<(LogicalPlan, Column)> {
     Ok((plan, column))
 }
 
-/// The name of a column that a value of the query around it is compared with.
+/// Returns the plan of a subquery and its column, which has a table: DataFusion projects one without twice where it makes a mark
+/// of the comparison.
+fn marked_output(subquery: &Subquery) -> Result<(LogicalPlan, Column)> {
+    let (plan, column) = output_of(subquery)?;
+    if column.relation.is_some() {
+        return Ok((plan, column));
+    }
+    let plan = LogicalPlanBuilder::from(plan).alias(OUTPUT)?.build()?;
+    Ok((plan, Column::new(Some(OUTPUT), column.name)))
+}
+
+/// Refuses subqueries that read a query further out than the one around them, for which DataFusion has no plan.
+fn check_levels(node: &LogicalPlan) -> Result<()> {
+    let schema = merge_schema(&node.inputs());
+    let is_near = |outer: &Expr| match outer {
+        Expr::OuterReferenceColumn(_, column) => schema.has_column(column),
+        _ => false,
+    };
+    node.apply_expressions(|expr| {
+        expr.apply(|part| {
+            let (value, subquery) = match part {
+                Expr::InSubquery(within) => (Some(within.expr.as_ref()), &within.subquery),
+                Expr::Exists(Exists { subquery, .. }) | Expr::ScalarSubquery(subquery) => (None, subquery),
+                _ => return Ok(TreeNodeRecursion::Continue),
+            };
+            if value.is_some_and(Expr::contains_outer) || !subquery.outer_ref_columns.iter().all(is_near) {
+                return Err(too_far());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(())
+}
+
+fn too_far() -> DataFusionError {
+    refusal(
+        "0A000",
+        "a subquery that reads a query further out than the one around it is not supported; join, or use WITH",
+    )
+}
+
+/// The name of a column that a value of the query around it is compared with, or of its table.
 const OUTPUT: &str = "__output";
 
 /// Returns the plan of a subquery and its column, whose name is none of those in a value that it will be compared with: the
@@ -188,16 +231,25 @@ fn exists(plan: LogicalPlan, negated: bool) -> Expr {
 }
 
 /// Returns an expression of the query as its subquery sees it.
+///
+/// # Errors
+/// 0A000 if it reads a query around that one, or in a subquery of its own.
 pub(super) fn outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     expr.transform_up(|expr| {
         Ok(match expr {
-            Expr::Column(column) => match schema.qualified_field_from_column(&column) {
-                Ok((qualifier, field)) => {
-                    let column = Column::new(qualifier.cloned(), field.name());
-                    Transformed::yes(Expr::OuterReferenceColumn(Arc::clone(field), column))
-                }
-                Err(error) => return Err(error),
-            },
+            Expr::Column(column) => {
+                let (qualifier, field) = schema.qualified_field_from_column(&column)?;
+                let column = Column::new(qualifier.cloned(), field.name());
+                Transformed::yes(Expr::OuterReferenceColumn(Arc::clone(field), column))
+            }
+            Expr::OuterReferenceColumn(..) => return Err(too_far()),
+            Expr::InSubquery(InSubquery { ref subquery, .. })
+            | Expr::Exists(Exists { ref subquery, .. })
+            | Expr::ScalarSubquery(ref subquery)
+                if !subquery.outer_ref_columns.is_empty() =>
+            {
+                return Err(too_far());
+            }
             other => Transformed::no(other),
         })
     })

@@ -22,7 +22,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use neuroql::{CancelOnDrop, interruptible};
+use neuroql::{CancelOnDrop, interruptible, sqlstate};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinError, block_in_place};
@@ -69,7 +69,7 @@ async fn started(
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
     let planned = async move {
         let mut state = state;
-        let optimized = state.optimize(&plan)?;
+        let optimized = state.optimize(&plan).map_err(|error| unplanned(error, &plan))?;
         let rows = rows_of_batches(&optimized, state.config().batch_size())?;
         state.config_mut().options_mut().execution.batch_size = ConfigNonZeroUsize::try_new(rows)?;
         let plan = state.query_planner().create_physical_plan(&optimized, &state).await?;
@@ -77,6 +77,29 @@ async fn started(
         execute_stream(plan, Arc::new(TaskContext::from(&state)))
     };
     BlockingFuture(Box::pin(planned)).await
+}
+
+/// Names what the optimizer has no plan for: the columns of a statement are known before, so that one that it misses or finds
+/// twice is one of a subquery's rows.
+fn unplanned(error: DataFusionError, plan: &LogicalPlan) -> DataFusionError {
+    let is_subquery = |part: &Expr| {
+        matches!(part, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_))
+    };
+    let has_subquery = plan.exists(|node| {
+        let mut found = false;
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|part| Ok(is_subquery(part)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(found)
+    });
+    match sqlstate(&error) {
+        "42703" | "42701" | "42702" if has_subquery.unwrap_or(false) => {
+            let message = "a subquery is not supported at this place of a statement; join, or use WITH";
+            DataFusionError::NotImplemented(message.to_owned())
+        }
+        _ => error,
+    }
 }
 
 /// Bytes that the repetitions of a constant take in a batch, at most.
