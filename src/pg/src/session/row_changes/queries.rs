@@ -47,6 +47,7 @@ pub(crate) fn take(statement: &mut DFStatement) -> Result<Option<ChangeQuery>, S
         _ => None,
     };
     let Some((mut query, table, assigned, needs)) = found else { return Ok(None) };
+    check_names(&query)?;
     join_using::rewrite(&mut query)?;
     let original = statement.clone();
     let query = Statement::Query(Box::new(query));
@@ -57,6 +58,28 @@ pub(crate) fn take(statement: &mut DFStatement) -> Result<Option<ChangeQuery>, S
         }
     }
     Ok(Some(ChangeQuery { table, assigned, needs, original }))
+}
+
+/// Refuses another table of the name of the changed one.
+fn check_names(query: &Query) -> Result<(), SqlError> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return Ok(()) };
+    let name = |table: &TableFactor| match table {
+        TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
+            Some(fold(&alias.name))
+        }
+        TableFactor::Table { name, args: None, .. } => name.0.last().and_then(|part| part.as_ident()).map(fold),
+        _ => None,
+    };
+    let tables = select
+        .from
+        .iter()
+        .flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
+    let mut names = tables.filter_map(name);
+    let Some(first) = names.next() else { return Ok(()) };
+    match names.any(|other| other == first) {
+        true => Err(SqlError::error("42712", format!("table name \"{first}\" specified more than once"))),
+        false => Ok(()),
+    }
 }
 
 /// A query, the name of the changed table, the assigned columns, and what the planner has no plan of.

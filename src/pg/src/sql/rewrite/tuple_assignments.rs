@@ -1,8 +1,10 @@
 //! `SET (a, b) = (1, 2)` of UPDATE and of ON CONFLICT, which is `SET a = 1, b = 2`.
 
+use std::ops::ControlFlow;
+
 use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    OnConflictAction, OnInsert, Query, Select, SelectItem, SetExpr, Statement,
+    GroupByExpr, OnConflictAction, OnInsert, Query, Select, SelectItem, SetExpr, Statement, visit_expressions,
 };
 
 use crate::sql::column_names::fold;
@@ -84,14 +86,35 @@ fn is_row(function: &Function) -> bool {
     }
 }
 
-/// Returns the number of columns of a query each of which can be asked for alone.
+/// Aggregates of a query that has one row because of them.
+const AGGREGATES: [&str; 10] =
+    ["count", "sum", "min", "max", "avg", "bool_and", "bool_or", "every", "string_agg", "array_agg"];
+
+/// Returns the number of columns of a query each of which can be asked for alone: without the others, too, it has the same rows.
 fn columns(query: &Query) -> Option<usize> {
     let is_plain = query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
-    let Select { distinct, projection, .. } = select.as_ref();
+    let Select { distinct, projection, having, group_by, .. } = select.as_ref();
+    let is_grouped = matches!(group_by, GroupByExpr::Expressions(keys, _) if !keys.is_empty());
     let is_one = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
     let is_all = matches!(distinct, None | Some(Distinct::All));
-    (is_plain && is_all && projection.iter().all(is_one)).then_some(projection.len())
+    let has_call = |item: &SelectItem| calls(item, |_| true);
+    let has_aggregate = |item: &SelectItem| calls(item, |name| AGGREGATES.contains(&name));
+    let has_same_rows =
+        is_grouped || having.is_none() && (!projection.iter().any(has_call) || projection.iter().all(has_aggregate));
+    (is_plain && is_all && has_same_rows && projection.iter().all(is_one)).then_some(projection.len())
+}
+
+/// Returns true if an output calls a function of such a name.
+fn calls(item: &SelectItem, is_wanted: impl Fn(&str) -> bool) -> bool {
+    let found = visit_expressions(item, |part| match part {
+        Expr::Function(function) => {
+            let name = function.name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
+            if is_wanted(&name) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
 }
 
 fn one_column(query: &Query, place: usize) -> Option<Expr> {
@@ -118,9 +141,11 @@ mod tests {
     fn columns_get_values_of_their_own() {
         assert_eq!(rewritten("(a, b) = (1, DEFAULT), c = 2").unwrap(), "a = 1, b = DEFAULT, c = 2");
         assert_eq!(rewritten("(a, b) = ROW(1, x + 1)").unwrap(), "a = 1, b = x + 1");
-        let found = rewritten("(a, b) = (SELECT max(x), y AS z FROM u WHERE u.k = t.k)").unwrap();
-        let expected = "a = (SELECT max(x) FROM u WHERE u.k = t.k), b = (SELECT y AS z FROM u WHERE u.k = t.k)";
+        let found = rewritten("(a, b) = (SELECT max(x), min(y) AS z FROM u WHERE u.k = t.k)").unwrap();
+        let expected = "a = (SELECT max(x) FROM u WHERE u.k = t.k), b = (SELECT min(y) AS z FROM u WHERE u.k = t.k)";
         assert_eq!(found, expected);
+        assert_eq!(rewritten("(a, b) = (SELECT x, y FROM u)").unwrap(), "a = (SELECT x FROM u), b = (SELECT y FROM u)");
+        assert_eq!(rewritten("(a, b) = (SELECT max(x), 1 FROM u)").unwrap_err(), "0A000");
         assert_eq!(rewritten("(a, b) = (1, 2, 3)").unwrap_err(), "42601");
         assert_eq!(rewritten("(a, b) = (SELECT * FROM u)").unwrap_err(), "0A000");
         assert_eq!(rewritten("(a, b) = x").unwrap_err(), "0A000");
