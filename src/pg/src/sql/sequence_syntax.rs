@@ -29,16 +29,9 @@ const USER_VALUE: &str = "OVERRIDING USER VALUE";
 /// Reads statements, the first word of which tells whether there is something that sqlparser does not read.
 ///
 /// # Errors
-/// If they cannot be read, 0A000 for ALTER SEQUENCE.
+/// If they cannot be read.
 pub(crate) fn parse(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<ast::Statement>, DataFusionError> {
-    let mut words = tokens.iter().filter(|token| !is_space(token));
-    let first = words.next();
-    if first.is_some_and(|token| is_word(token, "ALTER"))
-        && words.next().is_some_and(|token| is_word(token, "SEQUENCE"))
-    {
-        let error = SqlError::not_supported("ALTER SEQUENCE is not supported");
-        return Err(DataFusionError::External(Box::new(ExternalSqlError(error))));
-    }
+    let first = tokens.iter().find(|token| !is_space(token));
     let (creates, inserts) = first.map_or((false, false), |token| (is_word(token, "CREATE"), is_word(token, "INSERT")));
     if creates {
         sort_options(&mut tokens)?;

@@ -1,5 +1,5 @@
-//! Tests of ON CONFLICT, of UPDATE with FROM and DELETE with USING, and of rows, arrays and subqueries as values. The answers are
-//! those of PostgreSQL 15: the number of rows and the rows in order, or an SQLSTATE.
+//! Tests of ON CONFLICT, of UPDATE with FROM and DELETE with USING, of rows, arrays and subqueries as values, of ALTER SEQUENCE and
+//! TRUNCATE. The answers are those of PostgreSQL 15: the number of rows and the rows in order, or an SQLSTATE.
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -304,6 +304,90 @@ const ROWLESS: &[(&str, &str)] = &[
     ("select (select a) from u", "1 [1]"),
 ];
 
+const SEQUENCES: &[(&str, &str)] = &[
+    ("create sequence s", "0"),
+    ("select nextval('s')", "1 [1]"),
+    ("alter sequence s increment 5", "0"),
+    ("select nextval('s'), currval('s')", "1 [6|6]"),
+    ("alter sequence s restart", "0"),
+    ("select currval('s'), lastval()", "1 [6|6]"),
+    ("select nextval('s')", "1 [1]"),
+    ("alter sequence s restart with 100", "0"),
+    ("select nextval('s')", "1 [100]"),
+    ("alter sequence s maxvalue 50", "22023"),
+    ("alter sequence s minvalue 200", "22023"),
+    ("alter sequence s start 300 restart", "0"),
+    ("select nextval('s')", "1 [300]"),
+    ("alter sequence s no maxvalue no minvalue cycle", "0"),
+    ("alter sequence s as smallint", "0"),
+    (
+        "select data_type, start_value, min_value, max_value, increment_by, cycle, last_value from pg_sequences where sequencename = 's'",
+        "1 [smallint|300|1|32767|5|t|300]",
+    ),
+    ("alter sequence s as integer", "0"),
+    ("select data_type, max_value, min_value from pg_sequences where sequencename = 's'", "1 [integer|2147483647|1]"),
+    ("alter sequence if exists nope restart", "0"),
+    ("alter sequence nope restart", "42P01"),
+    ("alter sequence s increment 0", "22023"),
+    ("alter sequence s increment 2 increment 3", "42601"),
+    ("alter sequence s as text", "22023"),
+    ("alter sequence s", "42601"),
+    ("alter sequence s bogus", "42601"),
+    ("create table t (id serial, i int generated always as identity, x text)", "0"),
+    ("alter sequence t_id_seq owned by none", "0"),
+    ("drop table t", "0"),
+    ("select nextval('t_id_seq')", "1 [1]"),
+    ("create table t (id int, i int generated always as identity, x text)", "0"),
+    ("alter sequence t_id_seq owned by t.id", "0"),
+    ("alter sequence t_i_seq owned by none", "0A000"),
+    ("alter sequence t_i_seq restart 50", "0"),
+    ("insert into t (x) values ('a') returning i", "1 [50]"),
+    ("alter sequence t owned by none", "42809"),
+    ("alter sequence t_id_seq owned by t.nope", "42703"),
+    ("alter sequence t_id_seq owned by s.nope", "42809"),
+    ("begin", "0"),
+    ("select nextval('s')", "1 [305]"),
+    ("alter sequence s restart with 7", "0"),
+    ("select nextval('s')", "1 [7]"),
+    ("rollback", "0"),
+    ("select nextval('s')", "1 [310]"),
+    ("drop table t", "0"),
+    ("select nextval('t_id_seq')", "42P01"),
+];
+
+const TRUNCATED: &[(&str, &str)] = &[
+    ("create table v (id serial primary key, x text)", "0"),
+    ("insert into v (x) values ('a'), ('b')", "2"),
+    ("create table w (id serial, v int references v)", "0"),
+    ("insert into w (v) values (1)", "1"),
+    ("create table z (w int references v on delete set null)", "0"),
+    ("insert into z values (2)", "1"),
+    ("truncate v", "0A000"),
+    ("truncate v, w", "0A000"),
+    ("truncate v, w, z", "0"),
+    ("select count(*) from z", "1 [0]"),
+    ("insert into v (x) values ('c') returning id", "1 [3]"),
+    ("truncate v restart identity cascade", "0"),
+    ("insert into v (x) values ('c') returning id", "1 [1]"),
+    ("insert into w (v) values (1) returning id", "1 [1]"),
+    ("begin", "0"),
+    ("truncate v restart identity cascade", "0"),
+    ("insert into v (x) values ('d') returning id", "1 [1]"),
+    ("rollback", "0"),
+    ("insert into v (x) values ('e') returning id", "1 [2]"),
+    ("select count(*) from w", "1 [1]"),
+    ("truncate w continue identity", "0"),
+    ("insert into w (v) values (1) returning id", "1 [2]"),
+    ("truncate w restart identity", "0"),
+    ("insert into w (v) values (1) returning id", "1 [1]"),
+    ("create table a (k int primary key)", "0"),
+    ("create table b (k int primary key references a)", "0"),
+    ("alter table a add foreign key (k) references b", "0"),
+    ("truncate a", "0A000"),
+    ("truncate a cascade", "0"),
+    ("select count(*) from b", "1 [0]"),
+];
+
 /// Returns the number of rows of a statement and the rows in order, or its SQLSTATE.
 async fn answer(client: &Client, sql: &str) -> String {
     let messages = match client.simple_query(sql).await {
@@ -357,6 +441,16 @@ async fn texts_are_arrays_beside_any_and_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn subqueries_need_no_tables() {
     compare(ROWLESS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sequences_are_altered() {
+    compare(SEQUENCES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_emptied_with_those_that_reference_them() {
+    compare(TRUNCATED).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -445,6 +539,9 @@ async fn rights_are_those_of_what_is_read_and_changed() {
     for sql in ["insert into mine values (1) on conflict do nothing", "delete from mine using hers"] {
         assert_eq!(fails(&lab.bob, sql).await, "42501", "{sql}");
     }
+    lab.ada.batch_execute("create sequence her_sequence").await.unwrap();
+    assert_eq!(fails(&lab.ann, "alter sequence her_sequence restart").await, "42501");
+    lab.ann.batch_execute("create sequence my_sequence; alter sequence my_sequence increment 2").await.unwrap();
     assert_eq!(lines(&lab.ann, "select * from mine").await, ["1"]);
     assert_eq!(
         answer(&lab.ann, "insert into mine values (1) on conflict (a) do update set a = 3 returning a").await,

@@ -170,7 +170,7 @@ async fn sequences_follow_transactions_and_tables() {
         &[
             ("create table d (a int default nextval('missing'))", "42P01"),
             ("insert into e(b) values (1)", "42809"),
-            ("alter sequence s restart", "0A000"),
+            ("alter sequence s rename to r", "0A000"),
         ],
     )
     .await;
