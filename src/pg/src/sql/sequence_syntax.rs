@@ -8,8 +8,6 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use neuroql::PostgresDialect;
 
-use crate::wire::error_response::{ExternalSqlError, SqlError};
-
 /// Which values an INSERT gives identity columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Overriding {

@@ -12,7 +12,7 @@ mod upserts;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::{MemTable, source_as_provider};
 use datafusion::error::Result;
@@ -47,10 +47,11 @@ pub(super) fn is_in_memory(dml: &DmlStatement) -> bool {
 
 /// Returns a batch of a table as one of the types of its columns.
 fn of_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
         match column.data_type() == field.data_type() {
             true => Ok(Arc::clone(column)),
-            false => cast(column, field.data_type()),
+            false => cast_with_options(column, field.data_type(), &strict),
         }
     });
     let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;

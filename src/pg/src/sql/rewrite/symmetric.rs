@@ -21,7 +21,7 @@ use crate::sql::positions::OffsetFinder;
 /// A syntax error for `BETWEEN NOT`.
 pub(crate) fn mark(text: &str) -> Result<Cow<'_, str>, DataFusionError> {
     let upper = text.to_ascii_uppercase();
-    if !upper.contains("BETWEEN") && !(upper.contains("EXISTS") && upper.contains("WHERE")) {
+    if !upper.contains("SYMMETRIC") && !may_follow(&upper, "BETWEEN", "NOT") && !may_follow(&upper, "SELECT", "WHERE") {
         return Ok(Cow::Borrowed(text));
     }
     // What cannot be read is reported by the parser.
@@ -70,6 +70,14 @@ pub(crate) fn mark(text: &str) -> Result<Cow<'_, str>, DataFusionError> {
     }
     marked.push_str(&text[copied..]);
     Ok(Cow::Owned(marked))
+}
+
+/// Returns true if a word may stand behind another one somewhere, perhaps with a comment between them.
+fn may_follow(text: &str, first: &str, second: &str) -> bool {
+    text.match_indices(first).any(|(at, _)| {
+        let rest = text[at + first.len()..].trim_start();
+        [second, "/*", "--"].iter().any(|start| rest.starts_with(start))
+    })
 }
 
 /// Makes two comparisons of each that is symmetric.
@@ -152,6 +160,7 @@ mod tests {
         assert_eq!(rewritten("SELECT a BETWEEN ASYMMETRIC 1 AND 3"), "SELECT a BETWEEN 1 AND 3");
         assert_eq!(rewritten("SELECT 'BETWEEN SYMMETRIC'"), "SELECT 'BETWEEN SYMMETRIC'");
         assert!(mark("SELECT a BETWEEN NOT b AND c").is_err());
+        assert!(mark("SELECT a BETWEEN /* x */ NOT b AND c").is_err());
     }
 
     #[test]
