@@ -399,14 +399,14 @@ async fn answer(client: &Client, sql: &str) -> String {
         match message {
             SimpleQueryMessage::Row(row) => {
                 let values: Vec<_> = (0..row.len()).map(|at| row.get(at).unwrap_or("NULL")).collect();
-                rows.push(format!(" [{}]", values.join("|")));
+                rows.push(values.join("|"));
             }
             SimpleQueryMessage::CommandComplete(rows) => count = *rows,
             _ => {}
         }
     }
     rows.sort();
-    format!("{count}{}", rows.concat())
+    rows.iter().fold(count.to_string(), |answer, row| format!("{answer} [{row}]"))
 }
 
 /// Runs statements of one session of a server of their own, and compares their answers.

@@ -317,7 +317,7 @@ mod tests {
         let expected = "UPDATE s.t SET c = excluded.c FROM s.t AS excluded WHERE t.c > 1";
         assert_eq!(update.as_deref(), Some(expected));
         let (_, conflict) =
-            taken("INSERT INTO t x VALUES (1) ON CONFLICT ON CONSTRAINT k DO UPDATE SET c = x.c").unwrap();
+            taken("INSERT INTO t AS x VALUES (1) ON CONFLICT ON CONSTRAINT k DO UPDATE SET c = x.c").unwrap();
         let expected = "UPDATE t AS x SET c = x.c FROM t AS excluded";
         assert_eq!(conflict, Some((Target::Constraint("k".into()), Some(expected.into()))));
         assert_eq!(taken("INSERT INTO t AS x VALUES (1)").unwrap(), ("INSERT INTO t VALUES (1)".into(), None));
