@@ -137,11 +137,13 @@ impl CompareColumns {
             }
             Expr::IsNull(inner) => {
                 let Some(row) = row(inner) else { return Ok(()) };
+                refuse_rows(&row)?;
                 let parts = row.into_iter().map(|part| nested(Expr::IsNull(Box::new(part))));
                 *expr = nested(joined(parts.collect(), &BinaryOperator::And));
             }
             Expr::IsNotNull(inner) => {
                 let Some(row) = row(inner) else { return Ok(()) };
+                refuse_rows(&row)?;
                 let parts = row.into_iter().map(|part| nested(Expr::IsNotNull(Box::new(part))));
                 *expr = nested(joined(parts.collect(), &BinaryOperator::And));
             }
@@ -267,6 +269,7 @@ fn in_rows(row: &[Expr], rows: &Rows) -> Result<Expr, SqlError> {
 
 /// Checks a row that is looked for in a subquery.
 fn check(row: &[Expr], subquery: &Query) -> Result<(), SqlError> {
+    refuse_rows(row)?;
     refuse_volatile(row)?;
     match width(&subquery.body) {
         Some(columns) if columns < row.len() => Err(SqlError::error("42601", "subquery has too few columns")),
@@ -376,7 +379,17 @@ fn compared(one: &[Expr], op: &BinaryOperator, other: &[Expr]) -> Result<Option<
     Ok(found)
 }
 
+/// Refuses rows in a row, which PostgreSQL compares otherwise.
+fn refuse_rows(columns: &[Expr]) -> Result<(), SqlError> {
+    match columns.iter().any(|column| row(column).is_some()) {
+        true => Err(SqlError::not_supported("a row in a row is not supported")),
+        false => Ok(()),
+    }
+}
+
 fn check_lengths(one: &[Expr], other: &[Expr]) -> Result<(), SqlError> {
+    refuse_rows(one)?;
+    refuse_rows(other)?;
     match one.len() == other.len() {
         true => Ok(()),
         false => Err(SqlError::error("42601", "unequal number of entries in row expressions")),
@@ -409,7 +422,7 @@ fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
-/// Returns the comparison of two columns, which may be rows themselves.
+/// Returns the comparison of two columns.
 fn equal(left: Expr, right: Expr) -> Expr {
     nested(binary(left, BinaryOperator::Eq, right))
 }
@@ -534,6 +547,7 @@ mod tests {
             ("(a, b) IN (VALUES (1, 2, 3))", "42601"),
             ("(a, b, c, d) IN (SELECT 1, 2, 3, 4)", "0A000"),
             ("(random(), b) < (1, 2)", "0A000"),
+            ("((a, b), c) = ((1, 2), 3)", "0A000"),
         ] {
             assert_eq!(rewritten(&format!("SELECT {text} FROM t")).unwrap_err(), sqlstate, "{text}");
         }
