@@ -4,7 +4,7 @@ use super::is_space;
 use crate::wire::error_response::SqlError;
 
 /// Reads the items of an array of one dimension, as text.
-pub(super) fn read(text: &str) -> Result<Vec<Option<String>>, SqlError> {
+pub(crate) fn read(text: &str) -> Result<Vec<Option<String>>, SqlError> {
     let malformed = || SqlError::error("22P02", format!("malformed array literal: \"{text}\""));
     let mut rest = text.trim_start_matches(is_space);
     if rest.starts_with('[') {

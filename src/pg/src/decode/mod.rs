@@ -19,6 +19,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 use postgres_types::Kind;
 
+pub(crate) use self::arrays::read as array_items;
 use crate::wire::error_response::SqlError;
 
 /// Form of a value: text or binary.

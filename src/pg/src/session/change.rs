@@ -31,6 +31,17 @@ pub(super) struct ChangedTable {
     old: Vec<Vec<RecordBatch>>,
 }
 
+impl ChangedTable {
+    /// Returns the table with its constraints of now.
+    pub(super) fn table(&self) -> &Arc<dyn TableProvider> {
+        &self.table
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name.table
+    }
+}
+
 impl Session {
     /// Call this before the rows of a table are changed. Waits until this transaction holds the tables that it concerns.
     ///

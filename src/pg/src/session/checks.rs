@@ -49,11 +49,24 @@ pub(super) async fn check(
     }
     // NULL where none may be is found first.
     constraints::check_primary(table.as_ref(), name)?;
+    check_rows(context, table, name, &rows_from(table.as_ref(), from)).await
+}
+
+/// Checks rows of a table, which need not be in it, against its CHECK constraints.
+///
+/// # Errors
+/// 23514 with the first constraint, by name, that a row violates, and what the conditions fail with.
+pub(super) async fn check_rows(
+    context: &SessionContext,
+    table: &Arc<dyn TableProvider>,
+    name: &str,
+    rows: &[RecordBatch],
+) -> Result<(), SqlError> {
+    let Some(held) = held::of(table.as_ref()) else { return Ok(()) };
     let mut checks = held.checks.clone();
     checks.sort_by(|one, other| one.name.cmp(&other.name));
-    let rows = rows_from(table.as_ref(), from);
     for check in checks {
-        if is_violated(context, table, &check, rows.clone()).await? {
+        if is_violated(context, table, &check, rows.to_vec()).await? {
             let message = format!("new row for relation \"{name}\" violates check constraint \"{}\"", check.name);
             return Err(SqlError::error("23514", message).with_hint(format!("Its condition is {}.", check.plain_text)));
         }

@@ -19,6 +19,7 @@ use crate::session::explain;
 use crate::session::plan_cache::{PlanChoice, PlanGuard};
 use crate::session::result_stream::{ResultRows, executed, isolated};
 use crate::session::returning;
+use crate::session::row_changes;
 use crate::session::statement::{CommandTag, Outcome, PreparedStatement};
 use crate::session::transaction::lengths;
 use crate::sql::parameters;
@@ -104,6 +105,18 @@ impl Session {
             return self.run_returning(change, rows, parsed).await;
         }
         check_explained(&plan)?;
+        if row_changes::is_upsert(&plan) {
+            let changed = self.upsert(&plan, false).await?;
+            return Ok(Outcome::Done(format!("INSERT 0 {}", changed.count)));
+        }
+        if let LogicalPlan::Dml(change) = &plan
+            && matches!(change.op, WriteOp::Update | WriteOp::Delete)
+            && row_changes::change_of(&plan).is_some()
+        {
+            let verb = if matches!(change.op, WriteOp::Update) { "UPDATE" } else { "DELETE" };
+            let changed = self.change_rows(change, false).await?;
+            return Ok(Outcome::Done(format!("{verb} {}", changed.count)));
+        }
         let context = self.context.clone();
         let in_block = self.status != TransactionStatus::Idle;
         let mut changed = None;

@@ -26,6 +26,7 @@ pub(crate) mod progress;
 mod referential_actions;
 pub(crate) mod result_stream;
 pub(crate) mod returning;
+pub(crate) mod row_changes;
 mod scroll;
 mod sequences;
 mod server_state;

@@ -29,7 +29,7 @@ use crate::session::objects::materialized_views;
 use crate::session::plan_cache::PlanCache;
 use crate::session::statement::{PlanVersion, PreparedStatement};
 use crate::session::temporary_tables::TemporaryTables;
-use crate::session::{ddl, explain, returning};
+use crate::session::{ddl, explain, returning, row_changes};
 use crate::sql::assignments::{self, Assignments};
 use crate::sql::column_names;
 use crate::sql::literals;
@@ -41,6 +41,7 @@ use crate::sql::rewrite::from_functions;
 use crate::sql::rewrite::inserts;
 use crate::sql::rewrite::literal_casts;
 use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
+use crate::sql::rewrite::scalar_subqueries;
 use crate::sql::sequence_syntax::{self, Overriding};
 use crate::sql::unsupported;
 use crate::sql::utility::{self, Utility};
@@ -92,7 +93,7 @@ impl Planner {
         }
         let casts = take_casts(&mut statement, declared);
         let is_marked = assignments::mark(&mut statement);
-        if is_marked {
+        if assignments::mark_conflict(&mut statement) || is_marked {
             assignments::register(&mut self.state)?;
         }
         if parsed.objects {
@@ -118,7 +119,7 @@ impl Planner {
         let silent = matches!(
             plan,
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)
-        );
+        ) || row_changes::is_upsert(&plan);
         let columns = || Columns::new(&self.described(&plan), &parsed.names).with_modifiers(&plan);
         let columns = (!silent).then(|| Arc::new(columns()));
         let (zone, zone_of_constants) = (self.zone, self.zone_of_constants);
@@ -227,11 +228,20 @@ impl Planner {
             let change = Box::pin(self.plan(statement)).await?;
             return returning::combined(change, Box::pin(self.plan(query)).await?);
         }
+        if let Some(mut conflict) = row_changes::take_conflict(&mut statement)? {
+            let insert = Box::pin(self.plan(statement)).await?;
+            let update = match conflict.update.take() {
+                Some(update) => Some(Box::pin(self.plan(update)).await?),
+                None => None,
+            };
+            return conflict.combined(insert, update);
+        }
         let is_scalar = |name: &str| {
             self.state.scalar_functions().contains_key(name)
                 && !self.state.aggregate_functions().contains_key(name)
                 && !self.state.window_functions().contains_key(name)
         };
+        scalar_subqueries::inline(&mut statement, &is_scalar);
         from_functions::make_rows(&mut statement, &|name| {
             is_scalar(name) && !self.state.table_functions().contains_key(name)
         })?;
@@ -239,6 +249,7 @@ impl Planner {
         self.temporary.check(&statement)?;
         call_arrays(&mut statement);
         utility::unmark(&mut statement);
+        let change = row_changes::take(&mut statement)?;
         let mut again = statement.clone();
         let mut plan = match self.state.statement_to_plan(statement).await {
             // Expressions that are written otherwise and planned alike, such as `every(a)` beside `bool_and(a)`.
@@ -255,6 +266,12 @@ impl Planner {
             }
             planned => planned?,
         };
+        if let Some(change) = change {
+            plan = match change.planned(plan)? {
+                Some(planned) => planned,
+                None => self.state.statement_to_plan(change.into_original()).await?,
+            };
+        }
         if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &plan {
             let texts = self.local_constants(&view.input)?;
             if !texts.is_empty() {

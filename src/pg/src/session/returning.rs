@@ -8,9 +8,9 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchemaRef, plan_err};
 use datafusion::datasource::{MemTable, provider_as_source, source_as_provider};
 use datafusion::error::Result;
@@ -19,15 +19,20 @@ use datafusion::logical_expr::{
     UserDefinedLogicalNodeCore, WriteOp,
 };
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{self, FromTable, Query, SelectItem, SetExpr, TableFactor, TableObject};
+use datafusion::sql::sqlparser::ast::{
+    self, FromTable, Ident, ObjectName, Query, SelectItem, SetExpr, TableFactor, TableObject, TableWithJoins,
+    UpdateTableFromKind,
+};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 
 use crate::session::result_stream::{ResultRows, executed};
+use crate::session::row_changes;
 use crate::session::transaction::{lengths, partitions};
 use crate::session::{CommandTag, Outcome, Session};
 use crate::sql::parse::ParsedStatement;
+use crate::sql::rewrite::join_using;
 use crate::wire::error_response::{Failure, SqlError};
 
 /// A change, and the query of its rows.
@@ -133,25 +138,42 @@ static TEMPLATE: LazyLock<Option<Query>> = LazyLock::new(|| {
     parsed.and_then(|mut parser| parser.parse_query()).ok().map(|query| *query)
 });
 
+/// Returns a query of one table, whose parts are to be replaced.
+pub(super) fn template() -> Option<Query> {
+    TEMPLATE.clone()
+}
+
 fn of_change(statement: &mut ast::Statement) -> Result<Option<Query>, SqlError> {
     let refused = |what: &str| Err(SqlError::not_supported(format!("RETURNING of {what} is not supported")));
-    let (items, table) = match statement {
+    let (items, tables) = match statement {
         ast::Statement::Insert(insert) => match (insert.returning.take(), &insert.table) {
             (None, _) => return Ok(None),
-            (Some(items), TableObject::TableName(name)) => (items, Ok(name.clone())),
+            (Some(items), TableObject::TableName(name)) => {
+                let alias = insert.table_alias.as_ref().map(|alias| alias.alias.clone());
+                (items, vec![named(name.clone(), alias)?])
+            }
             _ => return refused("an INSERT into no table"),
         },
-        ast::Statement::Update(update) => match update.returning.take() {
-            None => return Ok(None),
-            Some(_) if update.from.is_some() => return refused("UPDATE … FROM"),
-            Some(items) => (items, Err(update.table.clone())),
+        ast::Statement::Update(update) => match (update.returning.take(), &update.from) {
+            (None, _) => return Ok(None),
+            (Some(_), Some(UpdateTableFromKind::BeforeSet(_))) => return refused("UPDATE with FROM before SET"),
+            (Some(items), from) => {
+                let mut tables = vec![update.table.clone()];
+                if let Some(UpdateTableFromKind::AfterSet(others)) = from {
+                    tables.extend(others.iter().cloned());
+                }
+                (items, tables)
+            }
         },
         ast::Statement::Delete(delete) => match (delete.returning.take(), &delete.from) {
             (None, _) => return Ok(None),
-            (Some(_), _) if delete.using.is_some() => return refused("DELETE … USING"),
             (Some(items), FromTable::WithFromKeyword(tables) | FromTable::WithoutKeyword(tables)) => {
                 match tables.as_slice() {
-                    [table] => (items, Err(table.clone())),
+                    [table] => {
+                        let mut tables = vec![table.clone()];
+                        tables.extend(delete.using.iter().flatten().cloned());
+                        (items, tables)
+                    }
                     _ => return refused("a DELETE from several tables"),
                 }
             }
@@ -162,16 +184,30 @@ fn of_change(statement: &mut ast::Statement) -> Result<Option<Query>, SqlError> 
     let mut query = TEMPLATE.clone().ok_or_else(missing)?;
     let SetExpr::Select(select) = query.body.as_mut() else { return Err(missing()) };
     select.projection = items;
-    let from = select.from.first_mut().ok_or_else(missing)?;
-    match table {
-        Ok(name) => {
-            if let TableFactor::Table { name: known, .. } = &mut from.relation {
-                *known = name;
-            }
-        }
-        Err(table) => *from = table,
-    }
+    select.from = tables;
+    join_using::rewrite(&mut query)?;
     Ok(Some(query))
+}
+
+/// A table with an alias, whose names are replaced.
+static ALIASED: LazyLock<Option<TableWithJoins>> = LazyLock::new(|| {
+    let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql("t AS x");
+    parsed.and_then(|mut parser| parser.parse_table_and_joins()).ok()
+});
+
+/// Returns a table of a query.
+pub(super) fn named(name: ObjectName, alias: Option<Ident>) -> Result<TableWithJoins, SqlError> {
+    let missing = || SqlError::error("XX000", "internal error: there is no table of a query");
+    let mut table = ALIASED.clone().ok_or_else(missing)?;
+    let TableFactor::Table { name: known_name, alias: known_alias, .. } = &mut table.relation else {
+        return Err(missing());
+    };
+    *known_name = name;
+    match alias {
+        Some(alias) => known_alias.iter_mut().for_each(|known| known.name = alias.clone()),
+        None => *known_alias = None,
+    }
+    Ok(table)
 }
 
 /// Makes one plan of a change and the query of its rows.
@@ -190,55 +226,43 @@ pub(crate) fn combined(change: LogicalPlan, rows: LogicalPlan) -> Result<Logical
         }
         plans => plans,
     };
-    let LogicalPlan::Dml(dml) = &change else {
-        return Err(SqlError::not_supported("RETURNING of this statement is not supported"));
+    let Some(dml) = row_changes::change_of(&change) else {
+        return Err(SqlError::not_supported("RETURNING of a table that is not in memory is not supported"));
     };
     let table = source_as_provider(&dml.target)?;
-    if table.downcast_ref::<MemTable>().is_none() {
-        return Err(SqlError::not_supported("RETURNING of a table that is not in memory is not supported"));
+    let mut tables = &rows;
+    while let LogicalPlan::Projection(projection) = tables {
+        tables = &projection.input;
     }
-    let mut node = &rows;
-    loop {
-        node = match node {
-            LogicalPlan::Projection(projection) => &projection.input,
-            LogicalPlan::SubqueryAlias(alias) => &alias.input,
-            LogicalPlan::TableScan(_) => break,
-            LogicalPlan::Aggregate(_) => {
-                return Err(SqlError::error("42803", "aggregate functions are not allowed in RETURNING"));
-            }
-            LogicalPlan::Window(_) => {
-                return Err(SqlError::error("42P20", "window functions are not allowed in RETURNING"));
-            }
-            _ => return Err(SqlError::not_supported("set-returning functions are not allowed in RETURNING")),
-        };
+    match tables {
+        LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) | LogicalPlan::Join(_) => {}
+        LogicalPlan::Aggregate(_) => {
+            return Err(SqlError::error("42803", "aggregate functions are not allowed in RETURNING"));
+        }
+        LogicalPlan::Window(_) => {
+            return Err(SqlError::error("42P20", "window functions are not allowed in RETURNING"));
+        }
+        _ => return Err(SqlError::not_supported("set-returning functions are not allowed in RETURNING")),
     }
-    let mut scans = 0;
-    rows.apply_with_subqueries(|node| {
-        scans += usize::from(is_scan_of(node, &table));
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    if scans != 1 {
+    if scans_of(&rows, &table)? != scans_of(tables, &table)? {
         return Err(SqlError::not_supported("RETURNING with a subquery of the changed table is not supported"));
     }
     Ok(self::node(change, rows))
 }
 
+/// Counts the scans of a table in a plan.
+fn scans_of(plan: &LogicalPlan, table: &Arc<dyn TableProvider>) -> Result<usize> {
+    let mut scans = 0;
+    plan.apply_with_subqueries(|node| {
+        scans += usize::from(is_scan_of(node, table));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(scans)
+}
+
 fn is_scan_of(node: &LogicalPlan, table: &Arc<dyn TableProvider>) -> bool {
     let LogicalPlan::TableScan(scan) = node else { return false };
     source_as_provider(&scan.source).is_ok_and(|found| Arc::ptr_eq(&found, table))
-}
-
-/// Returns true if a plan has other values each time it runs.
-fn changes(plan: &LogicalPlan) -> Result<bool> {
-    let mut found = false;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            found |= expr.is_volatile();
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
 }
 
 /// Takes the plans apart, of which a cast of the columns may be the outermost.
@@ -252,15 +276,29 @@ pub(super) fn split(plan: &LogicalPlan) -> Result<Option<(LogicalPlan, LogicalPl
     Ok(Some((change.clone(), LogicalPlan::Projection(rows))))
 }
 
-/// Returns rows as batches of a table's columns.
-fn of_table(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-    let each = batches.into_iter().map(|batch| {
-        let columns =
-            batch.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()));
+/// Puts rows into the place of the tables of a query.
+fn over(query: &LogicalPlan, rows: &[RecordBatch]) -> Result<LogicalPlan> {
+    if let LogicalPlan::Projection(projection) = query {
+        let input = over(&projection.input, rows)?;
+        return Ok(LogicalPlan::Projection(Projection::try_new(projection.expr.clone(), Arc::new(input))?));
+    }
+    let fields =
+        query.schema().fields().iter().enumerate().map(|(place, field)| {
+            Arc::new(Field::clone(field).with_name(format!("column_{place}")).with_nullable(true))
+        });
+    let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let batches = rows.iter().map(|batch| {
+        let columns = batch.columns().iter().zip(schema.fields());
+        let columns = columns.map(|(column, field)| cast(column, field.data_type()));
         let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
-        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+        Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
     });
-    each.collect()
+    let table = MemTable::try_new(Arc::clone(&schema), vec![batches.collect::<Result<Vec<_>>>()?])?;
+    let scan = LogicalPlanBuilder::scan("changed_rows", provider_as_source(Arc::new(table)), None)?.build()?;
+    let columns = query.schema().iter().zip(scan.schema().columns());
+    let columns = columns
+        .map(|((qualifier, field), column)| Expr::Column(column).alias_qualified(qualifier.cloned(), field.name()));
+    LogicalPlanBuilder::from(scan.clone()).project(columns.collect::<Vec<_>>())?.build()
 }
 
 /// Returns the batches that were added to a table in memory, in the order of their rows: each partition gets one in turn.
@@ -278,6 +316,33 @@ fn added(table: &dyn TableProvider, before: &[usize]) -> Vec<RecordBatch> {
 }
 
 impl Session {
+    /// Runs an INSERT, and returns the rows that it has added.
+    async fn inserted(
+        &mut self,
+        change: LogicalPlan,
+        table: &Arc<dyn TableProvider>,
+        parsed: &ParsedStatement,
+    ) -> Result<Vec<RecordBatch>, Failure> {
+        let LogicalPlan::Dml(DmlStatement { op, .. }) = &change else {
+            return Err(SqlError::error("XX000", "internal error: RETURNING of no change").into());
+        };
+        // Nobody else changes the table from here on.
+        let in_block = self.status != TransactionStatus::Idle;
+        self.transaction.change_rows(Arc::clone(table), op, in_block).await?;
+        let before = lengths(table.as_ref());
+        // The change is a statement of its own, which checks constraints.
+        let Outcome::Done(tag) = Box::pin(self.run_plan(change, parsed)).await? else {
+            return Err(SqlError::error("XX000", "internal error: a change has rows").into());
+        };
+        let changed = added(table.as_ref(), &before);
+        let count: usize = changed.iter().map(RecordBatch::num_rows).sum();
+        if tag != format!("INSERT 0 {count}") {
+            let message = format!("internal error: RETURNING has {count} rows of {tag}");
+            return Err(SqlError::error("XX000", message).into());
+        }
+        Ok(changed)
+    }
+
     /// Runs a change and the query of its rows. All rows are there before the first is sent: an error takes the change back.
     pub(super) async fn run_returning(
         &mut self,
@@ -285,52 +350,27 @@ impl Session {
         rows: LogicalPlan,
         parsed: &ParsedStatement,
     ) -> Result<Outcome, Failure> {
-        let LogicalPlan::Dml(DmlStatement { target, op, input, .. }) = &change else {
+        let Some(dml) = row_changes::change_of(&change) else {
             return Err(SqlError::error("XX000", "internal error: RETURNING of no change").into());
         };
-        let (table, op, input) = (source_as_provider(target)?, op.clone(), input.as_ref().clone());
-        let (verb, is_insert) = match op {
-            WriteOp::Insert(_) => ("INSERT 0", true),
-            WriteOp::Update => ("UPDATE", false),
-            WriteOp::Delete => ("DELETE", false),
-            _ => return Err(SqlError::not_supported("RETURNING of this statement is not supported").into()),
-        };
-        // The rows are read before they are changed, and must be the same then.
-        if !is_insert && changes(&input)? {
-            let message = "RETURNING of an UPDATE or DELETE with a function whose value changes is not supported";
-            return Err(SqlError::not_supported(message).into());
-        }
-        // Nobody else changes the table from here on.
-        let in_block = self.status != TransactionStatus::Idle;
-        self.transaction.change_rows(Arc::clone(&table), &op, in_block).await?;
-        let before = lengths(table.as_ref());
-        let mut changed = match is_insert {
-            true => Vec::new(),
-            false => executed(&self.context, self.transaction.visible(input)?).await?,
-        };
-        // The change is a statement of its own, which checks constraints.
-        let Outcome::Done(tag) = Box::pin(self.run_plan(change, parsed)).await? else {
-            return Err(SqlError::error("XX000", "internal error: a change has rows").into());
-        };
-        if is_insert {
-            changed = added(table.as_ref(), &before);
-        }
-        let count: usize = changed.iter().map(RecordBatch::num_rows).sum();
-        if tag != format!("{verb} {count}") {
-            let message = format!("internal error: RETURNING has {count} rows of {tag}");
-            return Err(SqlError::error("XX000", message).into());
-        }
-        let changed: Arc<dyn TableProvider> =
-            Arc::new(MemTable::try_new(table.schema(), vec![of_table(&table.schema(), changed)?])?);
-        let rows = rows.transform_up(|node| match node {
-            node if is_scan_of(&node, &table) => {
-                let LogicalPlan::TableScan(scan) = node else { return plan_err!("a scan is none") };
-                let source = provider_as_source(Arc::clone(&changed));
-                Ok(Transformed::yes(LogicalPlanBuilder::scan(scan.table_name, source, None)?.build()?))
+        let (verb, changed, count) = match (&change, &dml.op) {
+            (LogicalPlan::Dml(_), WriteOp::Insert(_)) => {
+                let table = source_as_provider(&dml.target)?;
+                let changed = self.inserted(change.clone(), &table, parsed).await?;
+                let count = changed.iter().map(RecordBatch::num_rows).sum();
+                ("INSERT 0", changed, count)
             }
-            node => Ok(Transformed::no(node)),
-        })?;
-        let rows = self.transaction.visible(rows.data)?;
+            (LogicalPlan::Dml(_), op) => {
+                let verb = if matches!(op, WriteOp::Update) { "UPDATE" } else { "DELETE" };
+                let changed = self.change_rows(dml, true).await?;
+                (verb, changed.rows.into_iter().collect(), changed.count)
+            }
+            _ => {
+                let changed = self.upsert(&change, true).await?;
+                ("INSERT 0", changed.rows.into_iter().collect(), changed.count)
+            }
+        };
+        let rows = self.transaction.visible(over(&rows, &changed)?)?;
         let schema: SchemaRef = Arc::clone(rows.schema().inner());
         let batches = executed(&self.context, rows).await?;
         let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();

@@ -23,6 +23,7 @@ use crate::catalog::sequences::{Options, OwningColumn, Sequence, SequenceTable};
 use crate::decode;
 use crate::encode::column;
 use crate::session::{Outcome, Session};
+use crate::sql::alter_sequence::AlterSequence;
 use crate::sql::column_names::fold;
 use crate::sql::rewrite::generated_columns::{SequenceColumn, default_text, sequence_columns};
 use crate::wire::error_response::{Failure, SqlError, notice};
@@ -114,6 +115,50 @@ pub(super) async fn drop(session: &mut Session, statement: &Statement) -> Result
     }
     session.base.catalog_changed();
     Ok(Outcome::done("DROP SEQUENCE"))
+}
+
+/// Runs an ALTER SEQUENCE: another sequence takes the place of the one that there is, which ROLLBACK brings back.
+pub(super) async fn alter(session: &mut Session, alter: &AlterSequence) -> Result<Outcome, Failure> {
+    if let Some(form) = alter.refused {
+        return Err(SqlError::not_supported(format!("{form} is not supported")).into());
+    }
+    let text = written(&alter.name)?;
+    let name = match session.sequences.find(&text) {
+        Ok(found) => {
+            found.sequence()?;
+            session.resolved(&found)
+        }
+        Err(error) if alter.if_exists && matches!(&*error.sqlstate, "42P01" | "3F000") => {
+            session.notices.push(notice(format!("{}, skipping", error.message)));
+            return Ok(Outcome::done("ALTER SEQUENCE"));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    session.may_change(&name, "ALTER SEQUENCE")?;
+    let _held = session.base.hold_name(&name).await;
+    // Another session may have altered it meanwhile.
+    let sequence = session.sequences.find(&text)?.sequence()?;
+    let is_identity = sequence.owner().is_some_and(|owner| owner.is_identity);
+    let kind = match &alter.data_type {
+        Some(data_type) => Some(sequence::kind(data_type).ok_or_else(|| {
+            let what = if is_identity { "identity column" } else { "sequence" };
+            SqlError::error("22023", format!("{what} type must be smallint, integer, or bigint"))
+        })?),
+        None => None,
+    };
+    let altered = sequence.altered(kind, &alter.options, alter.restart.as_ref().map(Option::as_ref))?;
+    match &alter.owned_by {
+        Some(_) if is_identity => {
+            return Err(SqlError::not_supported("cannot change ownership of identity sequence").into());
+        }
+        Some(owner) if owner.to_string().eq_ignore_ascii_case("none") => altered.remove_owner(),
+        Some(owner) => altered.set_owner(session.owning_column(owner, &name)?),
+        None => {}
+    }
+    session.replace_sequence(&name, altered).await?;
+    session.audit("ALTER SEQUENCE", &name);
+    session.base.catalog_changed();
+    Ok(Outcome::done("ALTER SEQUENCE"))
 }
 
 /// Refuses to drop or replace a sequence as if it were a table or a view.
@@ -248,6 +293,41 @@ impl Session {
         let sequence = Arc::clone(table.sequence());
         self.context.register_table(name.clone(), Arc::new(table))?;
         Ok(sequence)
+    }
+
+    /// Puts a sequence into the place of another one.
+    async fn replace_sequence(&mut self, name: &ResolvedTableReference, sequence: Sequence) -> Result<(), SqlError> {
+        self.transaction.change_table(name.clone()).await?;
+        self.context.deregister_table(name.clone())?;
+        self.context.register_table(name.clone(), Arc::new(SequenceTable::new(sequence)))?;
+        Ok(())
+    }
+
+    /// Has the sequences that go with a table begin again.
+    ///
+    /// # Errors
+    /// 42501 for one of another user.
+    pub(super) async fn restart_owned(
+        &mut self,
+        table: &ResolvedTableReference,
+        provider: &dyn TableProvider,
+    ) -> Result<(), SqlError> {
+        let Some(rows) = generated::rows(provider).map(Arc::clone) else { return Ok(()) };
+        let schema = self.context.catalog(&table.catalog).and_then(|catalog| catalog.schema(&table.schema));
+        let Some(schema) = schema else { return Ok(()) };
+        for name in schema.table_names() {
+            let Some(found) = schema.table(&name).await? else { continue };
+            let Some(sequence) = sequence::of(found.as_ref()).map(Arc::clone) else { continue };
+            if sequence.owner().is_none_or(|owner| owner.rows.as_ptr() != Arc::as_ptr(&rows)) {
+                continue;
+            }
+            let name = ResolvedTableReference { table: name.into(), ..table.clone() };
+            self.may_change(&name, "TRUNCATE")?;
+            let _held = self.base.hold_name(&name).await;
+            self.replace_sequence(&name, sequence.altered(None, &[], Some(None))?).await?;
+        }
+        self.base.catalog_changed();
+        Ok(())
     }
 
     async fn remove_sequence(&mut self, name: &ResolvedTableReference) -> Result<(), SqlError> {
@@ -436,8 +516,13 @@ impl Session {
     }
 
     fn may_drop(&self, name: &ResolvedTableReference) -> Result<(), SqlError> {
+        self.may_change(name, "DROP SEQUENCE")
+    }
+
+    /// Refuses a sequence that is another user's.
+    fn may_change(&self, name: &ResolvedTableReference, command: &str) -> Result<(), SqlError> {
         let (name, schema) = (TableReference::from(name.clone()), Arc::new(DFSchema::empty()));
-        self.may(DdlStatement::DropTable(DropTable { name, if_exists: false, schema }), "DROP SEQUENCE")
+        self.may(DdlStatement::DropTable(DropTable { name, if_exists: false, schema }), command)
     }
 
     fn may(&self, ddl: DdlStatement, what: &str) -> Result<(), SqlError> {

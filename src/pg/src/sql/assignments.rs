@@ -31,7 +31,7 @@ use neuroql::{DateStyle, Refusal};
 
 use crate::decode::{self, date_order};
 use crate::encode::column;
-use crate::session::returning;
+use crate::session::{returning, row_changes};
 use crate::sql::assignment_casts::{NUMBERS, assigned, cast, check, is_assigned, kind, of_value};
 use crate::sql::generated_values::{self, ColumnValues};
 use crate::sql::parameters;
@@ -46,29 +46,42 @@ const MARK: &str = "neuroql_assigned";
 /// Marks the values of `INSERT … VALUES` and of UPDATE, among which the planner would hide its own casts; returns true for
 /// such a statement. Plain constants are known without a mark.
 pub(crate) fn mark(statement: &mut Statement) -> bool {
-    let marked = |value: &mut ast::Expr| {
-        if !is_plain(value) {
-            let inner = std::mem::replace(value, ast::Expr::value(ast::Value::Null));
-            *value = call(MARK, vec![inner]);
-        }
-    };
     match statement {
         Statement::Explain(explain) => mark(&mut explain.statement),
         Statement::Statement(inner) => match inner.as_mut() {
             ast::Statement::Insert(insert) => {
                 let Some(source) = &mut insert.source else { return false };
                 let ast::SetExpr::Values(values) = source.body.as_mut() else { return false };
-                values.rows.iter_mut().flat_map(|row| row.content.iter_mut()).for_each(marked);
+                values.rows.iter_mut().flat_map(|row| row.content.iter_mut()).for_each(mark_value);
                 true
             }
             ast::Statement::Update(update) => {
-                update.assignments.iter_mut().map(|assignment| &mut assignment.value).for_each(marked);
+                update.assignments.iter_mut().map(|assignment| &mut assignment.value).for_each(mark_value);
                 true
             }
             _ => false,
         },
         _ => false,
     }
+}
+
+fn mark_value(value: &mut ast::Expr) {
+    if !is_plain(value) {
+        let inner = std::mem::replace(value, ast::Expr::value(ast::Value::Null));
+        *value = call(MARK, vec![inner]);
+    }
+}
+
+/// Marks the values of ON CONFLICT DO UPDATE; returns true if there are some.
+pub(crate) fn mark_conflict(statement: &mut Statement) -> bool {
+    let Statement::Statement(inner) = statement else { return false };
+    let ast::Statement::Insert(ast::Insert { on: Some(ast::OnInsert::OnConflict(conflict)), .. }) = inner.as_mut()
+    else {
+        return false;
+    };
+    let ast::OnConflictAction::DoUpdate(update) = &mut conflict.action else { return false };
+    update.assignments.iter_mut().map(|assignment| &mut assignment.value).for_each(mark_value);
+    true
 }
 
 fn is_plain(value: &ast::Expr) -> bool {
@@ -142,7 +155,7 @@ impl<'a> Assignments<'a> {
     /// a cast that is not supported.
     pub(crate) fn settle(mut self, plan: LogicalPlan) -> Result<LogicalPlan, SqlError> {
         let is_change = matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
-        if !is_change && returning::parts(&plan).is_none() {
+        if !is_change && returning::parts(&plan).is_none() && !row_changes::is_upsert(&plan) {
             return Ok(plan);
         }
         plan.apply_with_subqueries(|node| {
@@ -202,6 +215,7 @@ impl<'a> Assignments<'a> {
                 });
                 LogicalPlan::Dml(dml)
             }
+            other if row_changes::is_upsert(&other) => row_changes::settled(other, |change| self.statement(change))?,
             other => returning::with_change(other, |change| self.statement(change))?,
         })
     }

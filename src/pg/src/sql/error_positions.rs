@@ -36,6 +36,7 @@ pub(crate) fn of(query: &str, statement: usize, error: &SqlError) -> Option<usiz
         _ => return None,
     };
     let name = error.message.strip_prefix(prefix)?.strip_suffix(" does not exist")?;
+    let name = name.split_once(" of relation ").map_or(name, |(name, _)| name);
     let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
     let piece = split(query).ok()?.into_iter().nth(statement)?;
     let text = query.get(piece.start..piece.end)?;

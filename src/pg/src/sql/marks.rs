@@ -27,7 +27,7 @@ use postgres_types::Kind;
 
 use crate::decode;
 use crate::encode::column;
-use crate::session::returning;
+use crate::session::{returning, row_changes};
 use crate::sql::json_values;
 use crate::sql::literals;
 use crate::sql::rewrite::parameter_casts;
@@ -288,7 +288,10 @@ fn inserted_rows(plan: &LogicalPlan) -> Option<&Values> {
             },
             _ => None,
         },
-        other => inserted_rows(returning::parts(other)?.0),
+        other => match row_changes::inserted(other) {
+            Some(insert) => inserted_rows(insert),
+            None => inserted_rows(returning::parts(other)?.0),
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! Preparation of the text of a query for DataFusion's planner: parsing, rewriting, names of columns, parameters.
 
+pub(crate) mod alter_sequence;
 mod assignment_casts;
 pub(crate) mod assignments;
 pub(crate) mod column_names;

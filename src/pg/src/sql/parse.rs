@@ -18,7 +18,7 @@ use neuroql::PostgresDialect;
 
 use crate::encode::copy::CopyFormat;
 use crate::sql::positions::{OffsetFinder, character, position_of};
-use crate::sql::rewrite::{self, catalog_queries, integers, object_casts, syntax};
+use crate::sql::rewrite::{self, catalog_queries, integers, object_casts, symmetric, syntax};
 use crate::sql::sequence_syntax;
 use crate::sql::two_phase::{self, TwoPhase};
 use crate::sql::unsupported;
@@ -114,6 +114,7 @@ impl Parser {
                 SqlError::from(error).with_position(position)
             };
             let (read, utility) = utility::take(&query[piece.start..piece.end], &piece.words).map_err(failed)?;
+            let read = symmetric::mark(&read).map_err(failed)?;
             let found = self.parse_piece(&read, &piece.words).map_err(failed)?;
             // What is listed with its whole text is listed with that of its message.
             let text: Arc<str> = match piece.words.first().map(String::as_str) {
@@ -123,6 +124,7 @@ impl Parser {
             for mut found in found {
                 let is_explained = matches!(found.statement, Statement::Explain(_));
                 let memory = limits::memory_of_plan(piece.end - piece.start, piece.tokens, is_explained);
+                symmetric::rewrite(&mut found.statement);
                 utility::mark(&mut found.statement, utility.as_ref())?;
                 check_limits(&found.statement)?;
                 unsupported::check(&found.statement)?;

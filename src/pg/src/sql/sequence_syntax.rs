@@ -8,8 +8,6 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use neuroql::PostgresDialect;
 
-use crate::wire::error_response::{ExternalSqlError, SqlError};
-
 /// Which values an INSERT gives identity columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Overriding {
@@ -29,16 +27,9 @@ const USER_VALUE: &str = "OVERRIDING USER VALUE";
 /// Reads statements, the first word of which tells whether there is something that sqlparser does not read.
 ///
 /// # Errors
-/// If they cannot be read, 0A000 for ALTER SEQUENCE.
+/// If they cannot be read.
 pub(crate) fn parse(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<ast::Statement>, DataFusionError> {
-    let mut words = tokens.iter().filter(|token| !is_space(token));
-    let first = words.next();
-    if first.is_some_and(|token| is_word(token, "ALTER"))
-        && words.next().is_some_and(|token| is_word(token, "SEQUENCE"))
-    {
-        let error = SqlError::not_supported("ALTER SEQUENCE is not supported");
-        return Err(DataFusionError::External(Box::new(ExternalSqlError(error))));
-    }
+    let first = tokens.iter().find(|token| !is_space(token));
     let (creates, inserts) = first.map_or((false, false), |token| (is_word(token, "CREATE"), is_word(token, "INSERT")));
     if creates {
         sort_options(&mut tokens)?;

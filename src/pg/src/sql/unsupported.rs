@@ -7,9 +7,10 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::{CopyToSource, Statement as DFStatement};
 use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, ColumnDef, ColumnOption, ConstraintCharacteristics, CreateTable, DataType, Expr,
-    Function, FunctionArguments, Ident, JoinConstraint, JoinOperator, NullsDistinctOption, ObjectName,
-    PrimaryKeyConstraint, Query, Select, SelectItem, Statement, TableAlias, TableConstraint, TableFactor, TypedString,
-    UniqueConstraint, Value, ValueWithSpan, Visit, Visitor, visit_expressions,
+    Function, FunctionArguments, Ident, Insert, JoinConstraint, JoinOperator, NullsDistinctOption, ObjectName,
+    OnConflictAction, OnInsert, PrimaryKeyConstraint, Query, Select, SelectItem, Statement, TableAlias,
+    TableConstraint, TableFactor, TypedString, UniqueConstraint, Value, ValueWithSpan, Visit, Visitor,
+    visit_expressions,
 };
 use datafusion_postgres::pgwire::api::Type;
 
@@ -67,6 +68,10 @@ impl Visitor for PassedOver {
         walk(match statement {
             Statement::CreateTable(table) => create_table(table),
             Statement::Update(update) => assigned_once(&update.assignments),
+            Statement::Insert(Insert { on: Some(OnInsert::OnConflict(conflict)), .. }) => match &conflict.action {
+                OnConflictAction::DoUpdate(update) => assigned_once(&update.assignments),
+                OnConflictAction::DoNothing => Ok(()),
+            },
             _ => Ok(()),
         })
     }

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use neuroql::PostgresDialect;
 
+use crate::sql::alter_sequence::{self, AlterSequence};
 use crate::sql::positions::OffsetFinder;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
@@ -34,6 +35,8 @@ pub(crate) enum Utility {
     WithoutData,
     /// `CONCURRENTLY` of a DROP INDEX.
     Concurrently,
+    /// `ALTER SEQUENCE`.
+    AlterSequence(AlterSequence),
 }
 
 /// A relation, and columns of it.
@@ -50,6 +53,10 @@ pub(super) fn take<'a>(text: &'a str, words: &[String]) -> Result<(Cow<'a, str>,
         ["VACUUM", ..] => (Cow::Borrowed("VACUUM"), Some(whole(text, vacuum)?)),
         ["ANALYZE" | "ANALYSE", ..] => (Cow::Borrowed("VACUUM"), Some(whole(text, analyze)?)),
         ["REFRESH", ..] => (Cow::Borrowed("VACUUM"), Some(whole(text, refresh)?)),
+        ["ALTER", "SEQUENCE", ..] => {
+            let read = |parser: &mut Parser| alter_sequence::parse(parser).map(Utility::AlterSequence);
+            (Cow::Borrowed("VACUUM"), Some(whole(text, read)?))
+        }
         ["COMMENT", "ON", "CONSTRAINT", ..] => {
             check_comment(text)?;
             (Cow::Borrowed("VACUUM"), Some(whole(text, comment_on_constraint)?))

@@ -18,6 +18,7 @@ mod positions;
 mod privileges;
 mod protocol;
 mod raw;
+mod row_changes;
 mod sequences;
 mod session_tables;
 mod sessions;

@@ -170,7 +170,7 @@ async fn sequences_follow_transactions_and_tables() {
         &[
             ("create table d (a int default nextval('missing'))", "42P01"),
             ("insert into e(b) values (1)", "42809"),
-            ("alter sequence s restart", "0A000"),
+            ("alter sequence s rename to r", "0A000"),
         ],
     )
     .await;
@@ -232,7 +232,6 @@ async fn returning_has_the_changed_rows() {
             ("insert into t(x) values ('a') returning (select max(id) from t)", "0A000"),
             ("with w as (insert into t(x) values ('a') returning id) select * from w", "0A000"),
             ("explain insert into t(x) values ('a') returning id", "0A000"),
-            ("update t set x = random()::text returning x", "0A000"),
         ],
     )
     .await;

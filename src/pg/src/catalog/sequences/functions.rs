@@ -24,7 +24,7 @@ use neuroql_access::{TEMPORARY, User, Users};
 
 use crate::catalog::objects::{ObjectKind, Objects, parts, quoted};
 use crate::catalog::sequences::generated::{self, rows};
-use crate::catalog::sequences::sequence::{self, Sequence};
+use crate::catalog::sequences::sequence::{self, Sequence, SequenceIdentity};
 use crate::session::settings::Settings;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
@@ -76,9 +76,9 @@ pub(crate) struct SequenceAccess {
 #[derive(Default)]
 struct Numbers {
     /// The last number of each sequence, by the address of the sequence.
-    current: HashMap<usize, (Weak<Sequence>, i64)>,
+    current: HashMap<usize, (Weak<SequenceIdentity>, i64)>,
     /// The sequence that a number was taken of last.
-    last: Option<Weak<Sequence>>,
+    last: Option<Weak<SequenceIdentity>>,
 }
 
 impl Debug for SequenceAccess {
@@ -216,14 +216,14 @@ impl SequenceAccess {
         self.check(found, NEXTVAL)?;
         let number = sequence.next(&found.name)?;
         let mut numbers = self.numbers();
-        numbers.keep(&sequence, number);
-        numbers.last = Some(Arc::downgrade(&sequence));
+        numbers.keep(sequence.identity(), number);
+        numbers.last = Some(Arc::downgrade(sequence.identity()));
         Ok(number)
     }
 
     fn current(&self, found: &Found) -> Result<i64, SqlError> {
         let sequence = found.sequence()?;
-        self.numbers().of(&sequence).ok_or_else(|| {
+        self.numbers().of(sequence.identity()).ok_or_else(|| {
             let message = format!("currval of sequence \"{}\" is not yet defined in this session", found.name);
             SqlError::error("55000", message)
         })
@@ -241,7 +241,7 @@ impl SequenceAccess {
         self.check(found, "setval")?;
         sequence.set(&found.name, value, is_called)?;
         if is_called {
-            self.numbers().keep(&sequence, value);
+            self.numbers().keep(sequence.identity(), value);
         }
         Ok(value)
     }
@@ -271,14 +271,14 @@ impl SequenceAccess {
 }
 
 impl Numbers {
-    fn keep(&mut self, sequence: &Arc<Sequence>, number: i64) {
+    fn keep(&mut self, sequence: &Arc<SequenceIdentity>, number: i64) {
         if self.current.len() > 64 {
             self.current.retain(|_, (kept, _)| kept.strong_count() > 0);
         }
         self.current.insert(Arc::as_ptr(sequence).addr(), (Arc::downgrade(sequence), number));
     }
 
-    fn of(&self, sequence: &Arc<Sequence>) -> Option<i64> {
+    fn of(&self, sequence: &Arc<SequenceIdentity>) -> Option<i64> {
         let (kept, number) = self.current.get(&Arc::as_ptr(sequence).addr())?;
         // The address may be that of another sequence that is gone.
         (kept.as_ptr() == Arc::as_ptr(sequence)).then_some(*number)

@@ -50,23 +50,60 @@ impl Options {
                 SequenceOptions::Cycle(no) => cycles = !no,
             }
         }
-        let refused = |message: String| Err(SqlError::error("22023", message));
-        if increment == 0 {
-            return refused("INCREMENT must not be zero".into());
-        }
         let rises = increment > 0;
         let max = max.unwrap_or(if rises { most } else { -1 });
         let min = min.unwrap_or(if rises { 1 } else { least });
+        let start = start.unwrap_or(if rises { min } else { max });
+        Self { kind, increment, min, max, start, cache, cycles }.checked()
+    }
+}
+
+impl Options {
+    /// Returns the options with others in their places.
+    ///
+    /// # Errors
+    /// Those of [`Options::new`].
+    fn altered(&self, kind: Option<Type>, given: &[SequenceOptions]) -> Result<Self, SqlError> {
+        let (least, most) = range(&self.kind);
+        // The bounds of a type are not those of another one.
+        let (resets_min, resets_max) = (kind.is_some() && self.min == least, kind.is_some() && self.max == most);
+        let kind = kind.unwrap_or_else(|| self.kind.clone());
+        let (mut min, mut max) = ((!resets_min).then_some(self.min), (!resets_max).then_some(self.max));
+        let (mut increment, mut start, mut cache, mut cycles) = (self.increment, self.start, self.cache, self.cycles);
+        for option in given {
+            match option {
+                SequenceOptions::IncrementBy(value, _) => increment = number(value)?,
+                SequenceOptions::MinValue(value) => min = value.as_ref().map(number).transpose()?,
+                SequenceOptions::MaxValue(value) => max = value.as_ref().map(number).transpose()?,
+                SequenceOptions::StartWith(value, _) => start = number(value)?,
+                SequenceOptions::Cache(value) => cache = number(value)?,
+                // The parser's flag is that of NO.
+                SequenceOptions::Cycle(no) => cycles = !no,
+            }
+        }
+        let (least, most) = range(&kind);
+        let max = max.unwrap_or(if increment > 0 || resets_max { most } else { -1 });
+        let min = min.unwrap_or(if increment < 0 || resets_min { least } else { 1 });
+        Self { kind, increment, min, max, start, cache, cycles }.checked()
+    }
+
+    /// Checks that the options agree.
+    fn checked(self) -> Result<Self, SqlError> {
+        let refused = |message: String| Err(SqlError::error("22023", message));
+        let Self { increment, min, max, start, cache, .. } = self;
+        let (least, most) = range(&self.kind);
+        if increment == 0 {
+            return refused("INCREMENT must not be zero".into());
+        }
         for (name, value) in [("MAXVALUE", max), ("MINVALUE", min)] {
             if !(least..=most).contains(&value) {
-                let kind = decode::name(&kind);
+                let kind = decode::name(&self.kind);
                 return refused(format!("{name} ({value}) is out of range for sequence data type {kind}"));
             }
         }
         if min >= max {
             return refused(format!("MINVALUE ({min}) must be less than MAXVALUE ({max})"));
         }
-        let start = start.unwrap_or(if rises { min } else { max });
         if start < min {
             return refused(format!("START value ({start}) cannot be less than MINVALUE ({min})"));
         }
@@ -76,7 +113,7 @@ impl Options {
         if cache < 1 {
             return refused(format!("CACHE ({cache}) must be greater than zero"));
         }
-        Ok(Self { kind, increment, min, max, start, cache, cycles })
+        Ok(self)
     }
 }
 
@@ -132,13 +169,54 @@ struct State {
 pub(crate) struct Sequence {
     pub(crate) options: Options,
     owner: Mutex<Option<OwningColumn>>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+    /// What is the same in the sequence that ALTER SEQUENCE makes of it.
+    identity: Arc<SequenceIdentity>,
 }
+
+/// That by which sessions know a sequence.
+#[derive(Debug)]
+pub(crate) struct SequenceIdentity;
 
 impl Sequence {
     pub(crate) fn new(options: Options, owner: Option<OwningColumn>) -> Self {
-        let state = Mutex::new(State { last_value: options.start, is_called: false });
-        Self { options, owner: Mutex::new(owner), state }
+        let state = Arc::new(Mutex::new(State { last_value: options.start, is_called: false }));
+        Self { options, owner: Mutex::new(owner), state, identity: Arc::new(SequenceIdentity) }
+    }
+
+    /// Returns the sequence with other options, and its first number or another one next if `restart` says so. The two take the
+    /// same numbers otherwise.
+    ///
+    /// # Errors
+    /// 22023 for options that contradict each other or the type, 22003 for a number that is no `bigint`.
+    pub(crate) fn altered(
+        &self,
+        kind: Option<Type>,
+        given: &[SequenceOptions],
+        restart: Option<Option<&ast::Expr>>,
+    ) -> Result<Self, SqlError> {
+        let options = self.options.altered(kind, given)?;
+        let last_value = match restart {
+            Some(Some(value)) => number(value)?,
+            Some(None) => options.start,
+            None => self.state().last_value,
+        };
+        let refused = |message: String| Err(SqlError::error("22023", message));
+        if last_value < options.min {
+            return refused(format!("RESTART value ({last_value}) cannot be less than MINVALUE ({})", options.min));
+        }
+        if last_value > options.max {
+            return refused(format!("RESTART value ({last_value}) cannot be greater than MAXVALUE ({})", options.max));
+        }
+        let state = match restart {
+            Some(_) => Arc::new(Mutex::new(State { last_value, is_called: false })),
+            None => Arc::clone(&self.state),
+        };
+        Ok(Self { options, owner: Mutex::new(self.owner()), state, identity: Arc::clone(&self.identity) })
+    }
+
+    pub(crate) fn identity(&self) -> &Arc<SequenceIdentity> {
+        &self.identity
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -152,6 +230,11 @@ impl Sequence {
 
     pub(crate) fn set_owner(&self, owner: OwningColumn) {
         *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner);
+    }
+
+    /// Makes the sequence one of its own.
+    pub(crate) fn remove_owner(&self) {
+        *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Returns true if the sequence belongs to a column of the table with these rows.
@@ -321,6 +404,36 @@ mod tests {
         }
         let found = options("NO MINVALUE NO MAXVALUE CACHE 5 NO CYCLE", Type::INT4).unwrap();
         assert_eq!((found.min, found.max, found.cache, found.cycles), (1, i32::MAX.into(), 5, false));
+    }
+
+    fn altered(sequence: &Sequence, text: &str, restart: Option<Option<&ast::Expr>>) -> Result<Sequence, String> {
+        let statement = Parser::parse_sql(&PostgresDialect, &format!("CREATE SEQUENCE s {text}")).unwrap().remove(0);
+        let Statement::CreateSequence { sequence_options, data_type, .. } = statement else { panic!("{statement}") };
+        let kind = data_type.as_ref().map(|data_type| kind(data_type).unwrap());
+        sequence.altered(kind, &sequence_options, restart).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn altered_sequences_go_on() {
+        let sequence = Sequence::new(options("", Type::INT8).unwrap(), None);
+        assert_eq!(sequence.next("s").unwrap(), 1);
+        let by_five = altered(&sequence, "INCREMENT BY 5", None).unwrap();
+        assert_eq!((by_five.next("s").unwrap(), sequence.next("s").unwrap()), (6, 7));
+        let again = altered(&by_five, "", Some(None)).unwrap();
+        assert_eq!((again.next("s").unwrap(), again.next("s").unwrap()), (1, 6));
+        // The numbers of the one that was altered stay.
+        assert_eq!(by_five.next("s").unwrap(), 12);
+        let small = altered(&again, "AS smallint", None).unwrap();
+        assert_eq!((small.options.min, small.options.max), (1, i16::MAX.into()));
+        let large = altered(&small, "AS bigint", None).unwrap();
+        assert_eq!(large.options.max, i64::MAX);
+        for (text, message) in [
+            ("MAXVALUE 5", "RESTART value (6) cannot be greater than MAXVALUE (5)"),
+            ("MINVALUE 200", "START value (1) cannot be less than MINVALUE (200)"),
+            ("INCREMENT BY 0", "INCREMENT must not be zero"),
+        ] {
+            assert_eq!(altered(&again, text, None).unwrap_err(), message);
+        }
     }
 
     #[test]

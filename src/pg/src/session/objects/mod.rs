@@ -16,20 +16,20 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{
-    CascadeOption, ObjectName, ObjectType, Statement, Truncate, TruncateIdentityOption, TruncateTableTarget,
+    CascadeOption, Ident, ObjectName, ObjectType, Statement, Truncate, TruncateIdentityOption, TruncateTableTarget,
 };
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use neuroql_access::{Error, Event, resolved_table};
 
 use crate::catalog::keys::held;
-use crate::catalog::sequences::generated;
 use crate::catalog::table_notes;
-use crate::session::transaction::lengths;
+use crate::session::sequences;
+use crate::session::transaction::{lengths, of_partitions};
 use crate::session::{Outcome, PreparedStatement, Session};
 use crate::sql::column_names::fold;
 use crate::sql::parse::ParsedStatement;
 use crate::sql::utility::{Target, Utility};
-use crate::wire::error_response::{Failure, SqlError, warning};
+use crate::wire::error_response::{Failure, SqlError, notice, warning};
 
 /// Returns true if this module runs the statement.
 pub(super) fn runs(statement: &Statement) -> bool {
@@ -62,7 +62,7 @@ pub(super) async fn run(
     prepared: &PreparedStatement,
 ) -> Result<Outcome, Failure> {
     match (statement, &prepared.parsed.utility) {
-        (Statement::Truncate(truncate), _) => run_truncate(session, truncate, prepared).await,
+        (Statement::Truncate(truncate), _) => run_truncate(session, truncate).await,
         (Statement::CreateIndex(create), _) => indexes::create(session, create).await,
         (Statement::Comment { object_type, object_name, comment, if_exists }, _) => {
             if *if_exists {
@@ -89,6 +89,7 @@ pub(super) async fn run(
         (_, Some(Utility::Refresh { name, populated, concurrently })) => {
             materialized_views::refresh(session, prepared, name, *populated, *concurrently).await
         }
+        (_, Some(Utility::AlterSequence(alter))) => sequences::alter(session, alter).await,
         (_, Some(Utility::Vacuum(targets))) => {
             refuse_in_block(session, "VACUUM")?;
             maintain(session, targets, "vacuum").await?;
@@ -246,69 +247,99 @@ fn emptied(name: TableReference, table: Arc<dyn TableSource>) -> Result<LogicalP
     Ok(LogicalPlan::Dml(DmlStatement::new(name, table, WriteOp::Delete, Arc::new(rows))))
 }
 
-async fn run_truncate(
-    session: &mut Session,
-    truncate: &Truncate,
-    prepared: &PreparedStatement,
-) -> Result<Outcome, Failure> {
-    if truncate.cascade == Some(CascadeOption::Cascade) {
-        return Err(SqlError::not_supported("TRUNCATE … CASCADE is not supported").into());
-    }
+async fn run_truncate(session: &mut Session, truncate: &Truncate) -> Result<Outcome, Failure> {
     if truncate.if_exists || truncate.partitions.is_some() || truncate.on_cluster.is_some() {
         return Err(SqlError::error("42601", "syntax error in TRUNCATE").into());
     }
-    let mut plans: Vec<(ResolvedTableReference, LogicalPlan)> = Vec::new();
-    let mut tables: Vec<(String, Arc<dyn TableProvider>)> = Vec::new();
+    let cascades = truncate.cascade == Some(CascadeOption::Cascade);
+    let mut relations: Vec<Relation> = Vec::new();
     for target in &truncate.table_names {
         let relation = find_existing(session, &target.name).await?;
-        let name = &relation.name.table;
-        if relation.kind != RelationKind::Table {
-            return Err(SqlError::error("42809", format!("\"{name}\" is not a table")).into());
-        }
-        // The plan of one table is checked as the statement that it is.
-        let one = TruncateTableTarget { name: target.name.clone(), only: false, has_asterisk: false };
-        let one = Truncate { table_names: vec![one], identity: None, cascade: None, ..truncate.clone() };
-        let plan = session.plan(DFStatement::Statement(Box::new(Statement::Truncate(one)))).await?;
-        let LogicalPlan::Dml(plan) = plan else {
-            return Err(SqlError::error("XX000", "internal error: TRUNCATE has another plan").into());
-        };
-        if lengths(relation.table.as_ref()).is_empty() {
-            let message = format!("TRUNCATE of the table \"{name}\", which is not in memory, is not supported");
-            return Err(SqlError::not_supported(message).into());
-        }
-        if plans.iter().all(|(known, _)| *known != relation.name) {
-            tables.push((name.to_string(), Arc::clone(&relation.table)));
-            plans.push((relation.name, emptied(plan.table_name, plan.target)?));
+        if relations.iter().all(|known| known.name != relation.name) {
+            check_truncate(session, &relation, truncate).await?;
+            relations.push(relation);
         }
     }
-    for (name, table) in &tables {
-        check_truncated(name, table.as_ref(), truncate.identity.as_ref())?;
+    if cascades {
+        let mut next = 0;
+        while let Some(relation) = relations.get(next) {
+            next += 1;
+            for reference in held::references(relation.table.as_ref()) {
+                let Some(child) = child(session, &reference).await? else { continue };
+                if relations.iter().all(|known| known.name != child.name) {
+                    session.notices.push(notice(format!("truncate cascades to table \"{}\"", child.name.table)));
+                    check_truncate(session, &child, truncate).await?;
+                    relations.push(child);
+                }
+            }
+        }
     }
-    for (_, plan) in plans {
-        run_part(session, plan, prepared.parsed.statement.clone(), prepared).await?;
+    check_references(session, &relations).await?;
+    let in_block = session.status != TransactionStatus::Idle;
+    let mut tables: Vec<_> = relations.iter().map(|relation| Arc::clone(&relation.table)).collect();
+    session.transaction.hold_all(&tables).await?;
+    for table in &tables {
+        session.transaction.change_rows(Arc::clone(table), &WriteOp::Truncate, in_block).await?;
+    }
+    // Others may have made foreign keys until the tables were held.
+    check_references(session, &relations).await?;
+    if truncate.identity == Some(TruncateIdentityOption::Restart) {
+        for relation in &relations {
+            session.restart_owned(&relation.name, relation.table.as_ref()).await?;
+        }
+    }
+    for table in tables.drain(..) {
+        of_partitions(table.as_ref(), Vec::clear);
     }
     Ok(Outcome::done("TRUNCATE TABLE"))
 }
 
-/// Refuses TRUNCATE of a table that others reference, and that of one whose sequences would have to begin again.
-fn check_truncated(
-    name: &str,
-    table: &dyn TableProvider,
-    identity: Option<&TruncateIdentityOption>,
-) -> Result<(), SqlError> {
-    let is_other =
-        |reference: &held::Reference| held::rows(table).is_none_or(|rows| reference.rows.as_ptr() != Arc::as_ptr(rows));
-    if let Some(reference) = held::references(table).iter().find(|reference| is_other(reference)) {
-        let hint = format!("Table \"{}\" references \"{name}\".", reference.child.table);
-        let message = "cannot truncate a table referenced in a foreign key constraint";
-        return Err(SqlError::not_supported(message).with_hint(hint));
+/// Checks that the user may empty a relation, and that it can be.
+async fn check_truncate(session: &Session, relation: &Relation, truncate: &Truncate) -> Result<(), SqlError> {
+    let name = &relation.name.table;
+    if relation.kind != RelationKind::Table {
+        return Err(SqlError::error("42809", format!("\"{name}\" is not a table")));
     }
-    let is_numbered = |column: &str| generated::sequence_of(table, column).is_some();
-    if identity == Some(&TruncateIdentityOption::Restart)
-        && table.schema().fields().iter().any(|field| is_numbered(field.name()))
-    {
-        let message = format!("RESTART IDENTITY is not supported for the table \"{name}\", which has a sequence");
-        return Err(SqlError::not_supported(message).with_hint("Use setval after TRUNCATE."));
+    // The plan of one table is checked as the statement that it is.
+    let parts = [&relation.name.catalog, &relation.name.schema, name];
+    let parts = parts.map(|part| Ident::with_quote('"', part.to_string()));
+    let one = TruncateTableTarget { name: ObjectName::from(parts.to_vec()), only: false, has_asterisk: false };
+    let one = Truncate { table_names: vec![one], identity: None, cascade: None, ..truncate.clone() };
+    session.plan(DFStatement::Statement(Box::new(Statement::Truncate(one)))).await?;
+    if lengths(relation.table.as_ref()).is_empty() {
+        let message = format!("TRUNCATE of the table \"{name}\", which is not in memory, is not supported");
+        return Err(SqlError::not_supported(message));
+    }
+    Ok(())
+}
+
+/// Returns the table that has a foreign key, if it stands under its name.
+async fn child(session: &Session, reference: &held::Reference) -> Result<Option<Relation>, SqlError> {
+    if !session.context.table_exist(reference.child.clone()).unwrap_or(false) {
+        return Ok(None);
+    }
+    let table = session.context.table_provider(reference.child.clone()).await?;
+    let is_there = held::has_rows(table.as_ref(), &reference.rows);
+    Ok(is_there.then(|| Relation::new(reference.child.clone(), table)))
+}
+
+/// Refuses to empty tables that others reference.
+///
+/// # Errors
+/// 0A000, as in PostgreSQL.
+async fn check_references(session: &Session, relations: &[Relation]) -> Result<(), SqlError> {
+    for relation in relations {
+        for reference in held::references(relation.table.as_ref()) {
+            let Some(child) = child(session, &reference).await? else { continue };
+            if relations.iter().all(|known| known.name != child.name) {
+                let (name, child) = (&relation.name.table, &child.name.table);
+                let message = "cannot truncate a table referenced in a foreign key constraint";
+                let hint = format!(
+                    "Table \"{child}\" references \"{name}\". Truncate table \"{child}\" at the same time, or use TRUNCATE … CASCADE."
+                );
+                return Err(SqlError::not_supported(message).with_hint(hint));
+            }
+        }
     }
     Ok(())
 }

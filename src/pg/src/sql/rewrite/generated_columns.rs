@@ -2,8 +2,8 @@
 //! says that the table gets a sequence when it is made.
 
 use datafusion::sql::sqlparser::ast::{
-    ColumnDef, ColumnOption, ColumnOptionDef, CreateTable, DataType, Expr, GeneratedAs, SequenceOptions, SetExpr,
-    Statement, UnaryOperator, Value, ValueWithSpan,
+    ColumnDef, ColumnOption, ColumnOptionDef, CreateTable, DataType, Expr, GeneratedAs, OnConflict, OnConflictAction,
+    OnInsert, SequenceOptions, SetExpr, Statement, UnaryOperator, Value, ValueWithSpan,
 };
 use datafusion::sql::sqlparser::tokenizer::Token;
 
@@ -138,6 +138,11 @@ pub(crate) fn mark_defaults(statement: &mut Statement) {
         Statement::Insert(insert) => {
             if let Some(SetExpr::Values(values)) = insert.source.as_mut().map(|source| source.body.as_mut()) {
                 values.rows.iter_mut().flat_map(|row| row.content.iter_mut()).for_each(mark);
+            }
+            if let Some(OnInsert::OnConflict(OnConflict { action: OnConflictAction::DoUpdate(update), .. })) =
+                &mut insert.on
+            {
+                update.assignments.iter_mut().map(|assignment| &mut assignment.value).for_each(mark);
             }
         }
         Statement::Update(update) => {

@@ -1,5 +1,6 @@
 //! Rewrites of SQL that Postgres understands and DataFusion's planner does not.
 
+pub(crate) mod array_literals;
 pub(crate) mod catalog_queries;
 pub(crate) mod from_functions;
 pub(crate) mod generated_columns;
@@ -16,8 +17,12 @@ pub(crate) mod object_casts;
 pub(crate) mod parameter_casts;
 pub(crate) mod partitions;
 pub(crate) mod recursive_terms;
+pub(crate) mod row_values;
+pub(crate) mod scalar_subqueries;
 pub(crate) mod sequences;
+pub(crate) mod symmetric;
 pub(crate) mod syntax;
+pub(crate) mod tuple_assignments;
 pub(crate) mod windows;
 
 use std::ops::ControlFlow;
@@ -54,6 +59,9 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
     match statement {
         Statement::Statement(inner) => {
             negated_exists::rewrite(inner.as_mut());
+            tuple_assignments::rewrite(inner.as_mut())?;
+            row_values::rewrite(inner.as_mut())?;
+            array_literals::rewrite(inner.as_mut())?;
             if !matches!(inner.as_ref(), ast::Statement::Set(_)) {
                 intervals::rewrite(inner.as_mut())?;
             }
@@ -72,6 +80,8 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
         Statement::CopyTo(copy) => {
             if let CopyToSource::Query(query) = &mut copy.source {
                 negated_exists::rewrite(query.as_mut());
+                row_values::rewrite(query.as_mut())?;
+                array_literals::rewrite(query.as_mut())?;
                 intervals::rewrite(query.as_mut())?;
                 from_functions::name_columns(query.as_mut());
                 recursive_terms::repeat_casts(query.as_mut());
