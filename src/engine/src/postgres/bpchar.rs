@@ -109,9 +109,10 @@ struct BpcharFunction {
 impl ScalarUDFImpl for BpcharFunction {
     fn name(&self) -> &str {
         match self.task {
-            BpcharTask::Cast(_) => "pg_bpchar",
+            // Constants of the type stay calls, which have its field.
+            BpcharTask::Cast(_) => "bpchar",
             BpcharTask::Assign(_) => "pg_bpchar_assigned",
-            BpcharTask::Typed => "pg_bpchar_typed",
+            BpcharTask::Typed => "bpchar_typed",
             BpcharTask::WithoutBlanks => "pg_bpchar_text",
             BpcharTask::WithBlanks => "pg_bpchar_out",
         }

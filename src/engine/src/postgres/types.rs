@@ -55,8 +55,9 @@ impl TypePlanner for PostgresTypes {
                 Some(_) => Err(refusal("0A000", format!("type {sql_type} is not supported; use varchar(n)"))),
             },
             SqlType::Char(_) | SqlType::Character(_) => {
+                // The server's planner of types comes first.
                 let message =
-                    format!("type {sql_type} pads its values with blanks and is not supported; use varchar(n) or text");
+                    format!("type {sql_type} pads its values with blanks and is not supported here; use varchar(n)");
                 Err(refusal("0A000", message))
             }
             SqlType::Float(precision) => {

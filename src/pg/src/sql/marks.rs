@@ -498,7 +498,7 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
             is_ordered(item) && parameter_casts::array_of(item).as_ref() == Some(array)
         }
         ("array_position", [Some(array), None, ..]) => {
-            *array == Type::UUID_ARRAY && call.args.get(1).is_some_and(is_null)
+            matches!(*array, Type::UUID_ARRAY | Type::BPCHAR_ARRAY) && call.args.get(1).is_some_and(is_null)
         }
         _ => false,
     };
