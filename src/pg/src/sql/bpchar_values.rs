@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DFSchema, JoinConstraint};
+use datafusion::common::{Column, DFSchema, ExprSchema, JoinConstraint};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, Cast, InList, Like, Placeholder, ScalarFunction, Sort,
@@ -148,6 +148,13 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
     match part {
         Expr::Cast(cast) => Ok(cast_of(cast, schema)),
         Expr::BinaryExpr(both) => binary(both, schema),
+        // A parameter has no length, whatever stands beside it.
+        Expr::Placeholder(Placeholder { id, field: Some(field) })
+            if bpchar::is_bpchar(&field) && column::length_of(&field).is_some() =>
+        {
+            let field = Field::clone(&field).with_metadata(column::mark(&Type::BPCHAR));
+            Ok(Transformed::yes(Expr::Placeholder(Placeholder { id, field: Some(Arc::new(field)) })))
+        }
         Expr::Between(Between { expr, negated, low, high }) => {
             if ![&expr, &low, &high].into_iter().any(|side| is_value(side)) {
                 return Ok(Transformed::no(Expr::Between(Between { expr, negated, low, high })));
@@ -273,10 +280,33 @@ fn compared<'a>(first: Expr, others: impl Iterator<Item = &'a mut Expr>, schema:
     Ok(first)
 }
 
+/// Returns true for equality of columns whose values have the same number of characters: that of their texts.
+pub(super) fn is_of_one_length(both: &BinaryExpr, schema: &DFSchema) -> bool {
+    use Operator::{Eq, IsDistinctFrom, IsNotDistinctFrom, NotEq};
+    matches!(both.op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom)
+        && have_one_length((&both.left, schema), (&both.right, schema))
+}
+
+/// Returns true for two columns whose values have the same number of characters.
+pub(super) fn have_one_length(left: (&Expr, &DFSchema), right: (&Expr, &DFSchema)) -> bool {
+    let length = |(value, schema): (&Expr, &DFSchema)| {
+        let field = match value {
+            Expr::Column(column) => schema.field_from_column(column).ok()?,
+            Expr::OuterReferenceColumn(field, _) => field,
+            _ => return None,
+        };
+        column::length_of(field).filter(|_| bpchar::is_bpchar(field))
+    };
+    length(left).is_some_and(|found| Some(found) == length(right))
+}
+
 fn binary(both: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     use Operator::{
         ILikeMatch, LikeMatch, NotILikeMatch, NotLikeMatch, RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch,
     };
+    if is_of_one_length(&both, schema) {
+        return Ok(Transformed::no(Expr::BinaryExpr(both)));
+    }
     let BinaryExpr { mut left, op, mut right } = both;
     let is_value = |expr: &Expr| kind_of(expr, schema) == Some(Type::BPCHAR);
     let is_changed = match op {
@@ -534,6 +564,9 @@ pub(super) fn keys_settled(mut node: LogicalPlan) -> Result<Transformed<LogicalP
         LogicalPlan::Join(join) => {
             let mut is_changed = false;
             for (left, right) in &mut join.on {
+                if have_one_length((left, join.left.schema()), (right, join.right.schema())) {
+                    continue;
+                }
                 is_changed |= as_text(left, join.left.schema());
                 is_changed |= as_text(right, join.right.schema());
             }

@@ -343,6 +343,9 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
             Ok(())
         }
         LogicalPlan::Join(join) => join.on.iter().try_for_each(|(left, right)| {
+            if bpchar_values::have_one_length((left, join.left.schema()), (right, join.right.schema())) {
+                return Ok(());
+            }
             let kinds = (kind_of(left, join.left.schema()), kind_of(right, join.right.schema()));
             alike(kinds.0, kinds.1, false)
         }),
@@ -419,6 +422,7 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
             _ => Ok(()),
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => joined(left, right, schema),
+        Expr::BinaryExpr(both) if bpchar_values::is_of_one_length(both, schema) => Ok(()),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => compared(left, right, schema),
         Expr::Between(between) => {
             compared(&between.expr, &between.low, schema)?;
