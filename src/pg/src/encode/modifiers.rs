@@ -93,10 +93,19 @@ pub(crate) fn of_value(value: &Expr, input: &LogicalPlan) -> Option<i32> {
         Expr::ScalarSubquery(subquery) => of_output(&subquery.subquery, 0),
         Expr::ScalarFunction(call) => match (bpchar::task_of(call)?, call.args.as_slice()) {
             (BpcharTask::Cast(length), _) => i32::try_from(length).ok()?.checked_add(4),
-            (BpcharTask::Typed | BpcharTask::WithBlanks, [value]) => of_one(value, input),
+            (BpcharTask::Typed, [value]) if is_one_of(value) => of_one(value, input),
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// Returns true for an expression that returns one of several values.
+fn is_one_of(value: &Expr) -> bool {
+    match value {
+        Expr::Case(_) => true,
+        Expr::ScalarFunction(call) => call.name() == "coalesce",
+        _ => false,
     }
 }
 
@@ -111,7 +120,10 @@ fn of_one(value: &Expr, input: &LogicalPlan) -> Option<i32> {
             let results = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
             all(results.chain([case.else_expr.as_deref()?]).collect())
         }
-        Expr::ScalarFunction(call) if call.name() == "coalesce" => all(call.args.iter().collect()),
+        Expr::ScalarFunction(call) if is_one_of(value) => all(call.args.iter().collect()),
+        Expr::ScalarFunction(call) if bpchar::task_of(call) == Some(BpcharTask::WithBlanks) => {
+            of_value(call.args.first()?, input)
+        }
         other => of_value(other, input),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, ExprSchema, JoinConstraint};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, Cast, InList, Like, Placeholder, ScalarFunction, Sort,
 };
@@ -226,6 +226,16 @@ fn is_untyped(expr: &Expr) -> bool {
     is_unknown(expr) || matches!(expr, Expr::Placeholder(Placeholder { field: None, .. }))
 }
 
+/// Returns true for a value of the type, a text, and what may become one: NULL, and what has no type yet.
+fn is_alike(value: &Expr, schema: &DFSchema) -> bool {
+    let found = value.get_type(schema).unwrap_or(DataType::Null);
+    let is_text = match &found {
+        DataType::Dictionary(_, values) => values.is_string(),
+        found => found.is_string() || found.is_null(),
+    };
+    is_untyped(value) || is_text && kind_of(value, schema).is_none_or(|kind| kind == Type::BPCHAR)
+}
+
 /// Reads what has no type yet as a value of the type, as it is compared.
 fn read(value: &mut Expr) {
     match value {
@@ -317,6 +327,9 @@ fn binary(both: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 matches!(side, Expr::ScalarFunction(call) if matches!(call.name(), "array_min" | "array_max")
                     && call.args.first().is_some_and(is_untyped))
             };
+            if !is_alike(&left, schema) || !is_alike(&right, schema) {
+                return Err(no_operator(&left, op, &right, schema));
+            }
             if of_array(&left) || of_array(&right) {
                 return Err(external(lost(&Type::BPCHAR, "comparisons with ANY and ALL of an array without a type")));
             }
@@ -333,13 +346,17 @@ fn binary(both: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             as_written(&mut left, schema) | as_text(&mut right, schema) | is_other
         }
         Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo => {
-            let (left, right) = (type_name(&left, schema), type_name(&right, schema));
-            let error = SqlError::error("42883", format!("operator does not exist: {left} {op} {right}"));
-            return Err(external(error));
+            return Err(no_operator(&left, op, &right, schema));
         }
         _ => false,
     };
     Ok(Transformed::new_transformed(Expr::BinaryExpr(BinaryExpr { left, op, right }), is_changed))
+}
+
+fn no_operator(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> DataFusionError {
+    let (left, right) = (type_name(left, schema), type_name(right, schema));
+    let hint = "No operator matches the given name and argument types. You might need to add explicit type casts.";
+    external(SqlError::error("42883", format!("operator does not exist: {left} {op} {right}")).with_hint(hint))
 }
 
 /// Prepares a value that is compared with the rows of a subquery, and the subquery; returns true if one of them has changed.
@@ -387,7 +404,7 @@ fn results<'a>(values: impl Iterator<Item = &'a mut Expr>, place: &str, schema: 
             continue;
         }
         let is_value = kind == Some(Type::BPCHAR);
-        if !is_value && (kind.is_some() || !found.is_string()) {
+        if !is_alike(value, schema) {
             let message = format!("{place} types character and {} cannot be matched", type_name(value, schema));
             return Err(external(SqlError::error("42804", message)));
         }
