@@ -565,7 +565,7 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Transformed<Expr> {
     Transformed::yes(Expr::Cast(Cast { expr: Box::new(value), field }))
 }
 
-/// Prepares the keys of a node, by which rows are sorted and joined, and its aggregates.
+/// Prepares the keys of a node, by which rows are sorted and joined, its aggregates, and the columns that a UNION joins.
 ///
 /// # Errors
 /// Those of the planner.
@@ -593,6 +593,21 @@ pub(super) fn keys_settled(mut node: LogicalPlan) -> Result<Transformed<LogicalP
             }
             is_changed
         }
+        LogicalPlan::Union(union) => {
+            let mut is_changed = false;
+            for place in 0..union.schema.fields().len() {
+                let lengths = union.inputs.iter().filter_map(|input| {
+                    let field = input.schema().fields().get(place).filter(|field| bpchar::is_bpchar(field))?;
+                    Some(column::length_of(field))
+                });
+                let lengths: Vec<_> = lengths.collect();
+                if lengths.windows(2).any(|pair| pair[0] != pair[1]) {
+                    union.inputs.iter_mut().try_for_each(|input| forget_length(input, place))?;
+                    is_changed = true;
+                }
+            }
+            is_changed
+        }
         LogicalPlan::Aggregate(aggregate) => {
             let mut is_changed = false;
             for output in &mut aggregate.aggr_expr {
@@ -607,6 +622,24 @@ pub(super) fn keys_settled(mut node: LogicalPlan) -> Result<Transformed<LogicalP
         _ => false,
     };
     Ok(Transformed::new_transformed(node, is_changed))
+}
+
+/// Makes a column of `character(n)` one of `bpchar`, which has no length.
+fn forget_length(input: &mut Arc<LogicalPlan>, place: usize) -> Result<()> {
+    let field = input.schema().field(place);
+    if !bpchar::is_bpchar(field) || column::length_of(field).is_none() {
+        return Ok(());
+    }
+    let columns = input.schema().iter().enumerate().map(|(index, (qualifier, field))| {
+        let column = Expr::from((qualifier, field));
+        match index == place {
+            true => bpchar::cast(column, None).alias_qualified(qualifier.cloned(), field.name()),
+            false => column,
+        }
+    });
+    let columns: Vec<_> = columns.collect();
+    *input = Arc::new(LogicalPlanBuilder::from(LogicalPlan::clone(input)).project(columns)?.build()?);
+    Ok(())
 }
 
 fn sort_keys(keys: &mut [Sort], schema: &DFSchema) -> bool {
