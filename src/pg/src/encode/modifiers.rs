@@ -8,6 +8,8 @@ use datafusion::common::JoinType;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use neuroql::bpchar::{self, BpcharTask};
 
+use crate::session::returning;
+
 /// The modifier of a type that has none.
 pub(crate) const NONE: i32 = -1;
 
@@ -68,6 +70,8 @@ fn of_output(plan: &LogicalPlan, place: usize) -> Option<i32> {
             let first = found.next()??;
             found.all(|other| other == Some(first)).then_some(first)
         }
+        LogicalPlan::Window(window) if place < window.input.schema().fields().len() => of_output(&window.input, place),
+        LogicalPlan::Extension(_) => of_output(returning::parts(plan)?.1, place),
         LogicalPlan::Values(values) if plan.schema().field(place).data_type().is_string() => {
             let mut found = values.values.iter().map(|row| of_value(row.get(place)?, plan));
             let first = found.next()??;
