@@ -382,9 +382,9 @@ pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
             for constraint in table.constraints.iter() {
                 let (Constraint::PrimaryKey(columns) | Constraint::Unique(columns)) = constraint;
                 // Values of `character(n)` are equal if their texts are.
-                let is_key =
+                let is_refused =
                     |field: &&FieldRef| of_field(field) != Some(Type::BPCHAR) || column::length_of(field).is_none();
-                match columns.iter().find_map(|column| of_field(fields.get(*column).filter(is_key)?)) {
+                match columns.iter().find_map(|column| of_field(fields.get(*column).filter(is_refused)?)) {
                     Some(Type::JSON) => {
                         let message = "data type json has no default operator class for access method \"btree\"";
                         return Err(SqlError::error("42704", message));
