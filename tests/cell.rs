@@ -64,7 +64,7 @@ impl<'a> FromSql<'a> for Cell {
             Type::FLOAT4 => float(f32::from_sql(kind, raw)?),
             Type::FLOAT8 => float(f64::from_sql(kind, raw)?),
             Type::NUMERIC => numeric(raw).ok_or("malformed numeric")?,
-            Type::TEXT | Type::VARCHAR | Type::NAME | Type::UNKNOWN => String::from_sql(kind, raw)?,
+            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN => String::from_sql(kind, raw)?,
             Type::JSON => std::str::from_utf8(raw)?.to_owned(),
             Type::JSONB => std::str::from_utf8(raw.get(1..).ok_or("malformed jsonb")?)?.to_owned(),
             _ if matches!(kind.kind(), Kind::Array(_)) => braces(Vec::<Cell>::from_sql(kind, raw)?.into_iter()),
@@ -96,7 +96,7 @@ pub fn wire_column(kind: &Type) -> DefaultColumnType {
     match *kind {
         Type::INT2 | Type::INT4 | Type::INT8 => DefaultColumnType::Integer,
         Type::FLOAT4 | Type::FLOAT8 => DefaultColumnType::FloatingPoint,
-        Type::TEXT | Type::VARCHAR | Type::NAME | Type::JSON | Type::JSONB => DefaultColumnType::Text,
+        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::JSON | Type::JSONB => DefaultColumnType::Text,
         _ => DefaultColumnType::Any,
     }
 }

@@ -9,6 +9,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WriteOp, cast};
 
+use super::bpchar;
 use super::casts::{CastRule, cast_by};
 use super::instants::in_zone;
 use super::types::length_of;
@@ -31,7 +32,7 @@ pub(super) fn copied_in_zone(plan: LogicalPlan, zone: &str) -> Result<LogicalPla
     Ok(LogicalPlan::Copy(copy))
 }
 
-/// Rewrites an INSERT into columns of type `varchar(n)`, which takes no longer texts, and one of numbers that have had another
+/// Rewrites an INSERT into columns of type `varchar(n)` or `character(n)`, which takes no longer texts, and one of numbers that have had another
 /// type than their column since types were coerced.
 pub(super) fn assignment(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Dml(mut dml) = plan else { return Ok(Transformed::no(plan)) };
@@ -53,6 +54,7 @@ pub(super) fn assignment(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> 
     }
     let fitted = columns.into_iter().zip(given).zip(target.fields()).map(|((column, given), field)| {
         let fitted = match length_of(field) {
+            Some(length) if bpchar::is_bpchar(field) => bpchar::assigned(column, length),
             Some(length) => cast_by(CastRule::Fit(length), Cast::new_from_field(Box::new(column), Arc::clone(field))),
             None if is_other_number(&given, field.data_type()) => cast(column, field.data_type().clone()),
             None => return column,

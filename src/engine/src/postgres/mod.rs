@@ -13,6 +13,7 @@ mod arrays;
 mod assignments;
 mod average;
 mod averages;
+pub mod bpchar;
 mod bytea;
 mod bytes;
 mod cast_expressions;

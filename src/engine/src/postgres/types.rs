@@ -9,13 +9,13 @@ use datafusion::sql::sqlparser::ast::{CharacterLength, DataType as SqlType};
 
 use super::refusal::refusal;
 
-/// The key of a field's metadata that holds the `n` of `varchar(n)`.
-const LENGTH: &str = "neuroql.length";
+/// The key of a field's metadata that holds the `n` of `varchar(n)` or `character(n)`.
+pub(super) const LENGTH: &str = "neuroql.length";
 
 /// Precision and scale of `numeric` without them.
 pub(super) const UNCONSTRAINED: (u8, i8) = (38, 10);
 
-/// Returns the `n` of a field of type `varchar(n)`.
+/// Returns the `n` of a field of type `varchar(n)` or `character(n)`.
 pub(super) fn length_of(field: &Field) -> Option<usize> {
     field.metadata().get(LENGTH)?.parse().ok()
 }
@@ -55,8 +55,9 @@ impl TypePlanner for PostgresTypes {
                 Some(_) => Err(refusal("0A000", format!("type {sql_type} is not supported; use varchar(n)"))),
             },
             SqlType::Char(_) | SqlType::Character(_) => {
+                // The server's planner of types comes first.
                 let message =
-                    format!("type {sql_type} pads its values with blanks and is not supported; use varchar(n) or text");
+                    format!("type {sql_type} pads its values with blanks and is not supported here; use varchar(n)");
                 Err(refusal("0A000", message))
             }
             SqlType::Float(precision) => {

@@ -92,7 +92,28 @@ fn signature() -> Signature {
 }
 
 /// Columns of tables by their schema, table and name.
-type KeptColumns = BTreeMap<(String, String, String), Type>;
+type KeptColumns = BTreeMap<(String, String, String), Kept>;
+
+/// A type whose values are kept as text, and the length of `character(n)`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Kept {
+    kind: Type,
+    length: Option<usize>,
+}
+
+impl Kept {
+    /// Returns a size of the type; most have none.
+    fn number(&self, fact: Fact) -> Option<i32> {
+        let length = || i32::try_from(self.length?).ok();
+        match fact {
+            _ if self.kind != Type::BPCHAR => None,
+            Fact::Length => length(),
+            // A character has up to four bytes.
+            Fact::Octets => Some(length().map_or(1 << 30, |length| length.saturating_mul(4))),
+            _ => None,
+        }
+    }
+}
 
 /// Returns the columns whose values are kept as text, with their types.
 async fn kept_as_text(catalogs: &dyn CatalogProviderList) -> Result<KeptColumns> {
@@ -108,7 +129,8 @@ async fn kept_as_text(catalogs: &dyn CatalogProviderList) -> Result<KeptColumns>
                 let Some(table) = tables.table(&name).await? else { continue };
                 for field in table.schema().fields() {
                     if let Some(kind) = marks::of_field(field) {
-                        found.insert((schema.clone(), name.clone(), field.name().clone()), kind);
+                        let kept = Kept { kind, length: column::length_of(field) };
+                        found.insert((schema.clone(), name.clone(), field.name().clone()), kept);
                     }
                 }
             }
@@ -177,18 +199,20 @@ impl ScalarUDFImpl for TypeFact {
             self.kept.get(&(schema?.to_owned(), table?.to_owned(), column?.to_owned()))
         };
         let all = types.zip(places.map(kept));
-        let name = |(written, kept): (Option<&str>, Option<&Type>)| match kept {
-            Some(kept) => Some((decode::name(kept), kept.name().to_owned())),
+        let name = |(written, kept): (Option<&str>, Option<&Kept>)| match kept {
+            Some(kept) => Some((decode::name(&kept.kind), kept.kind.name().to_owned())),
             None => written.map(names),
         };
         let found: ArrayRef = match self.fact {
             Fact::Name => Arc::new(all.map(|column| Some(name(column)?.0)).collect::<StringArray>()),
             Fact::Udt => Arc::new(all.map(|column| Some(name(column)?.1)).collect::<StringArray>()),
-            // These types have no sizes.
-            fact => Arc::new(
-                all.map(|(written, kept)| if kept.is_some() { None } else { number(fact, &read(written?)?) })
-                    .collect::<Int32Array>(),
-            ),
+            fact => {
+                let size = |(written, kept): (Option<&str>, Option<&Kept>)| match kept {
+                    Some(kept) => kept.number(fact),
+                    None => number(fact, &read(written?)?),
+                };
+                Arc::new(all.map(size).collect::<Int32Array>())
+            }
         };
         Ok(ColumnarValue::Array(found))
     }

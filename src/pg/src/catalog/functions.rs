@@ -259,7 +259,7 @@ impl ScalarUDFImpl for SetConfig {
 }
 
 /// `format_type(oid, modifier)`, also of composite values, which pg-catalog's does not know, and with the scale of each
-/// `numeric`.
+/// `numeric` and without a length of `bpchar`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct FormatType {
     known: Arc<ScalarUDF>,
@@ -294,6 +294,9 @@ impl ScalarUDFImpl for FormatType {
             (Some(2287), _) => Some("record[]".to_owned()),
             (Some(1700), Some(modifier @ 4..)) => Some(numeric(modifier, "")),
             (Some(1231), Some(modifier @ 4..)) => Some(numeric(modifier, "[]")),
+            (Some(1042), Some(-1)) => Some("bpchar".to_owned()),
+            (Some(1014), Some(-1)) => Some("bpchar[]".to_owned()),
+            (Some(1014), Some(modifier @ 5..)) => Some(format!("character({})[]", modifier - 4)),
             _ => name.map(str::to_owned),
         };
         let (oids, modifiers) = (oids.as_primitive::<Int64Type>(), modifiers.as_primitive::<Int64Type>());

@@ -113,6 +113,7 @@ impl Columns {
         let described = fields.into_iter().zip(self.schema.fields()).zip(&self.modifiers);
         let described = described.map(|((info, field), modifier)| {
             let (kind, modifier) = match (marked(field), info.datatype()) {
+                (Some(kind @ Type::BPCHAR), _) => (kind, *modifier),
                 (Some(kind), _) => (kind, modifiers::NONE),
                 (None, &Type::TEXT) if *modifier != modifiers::NONE => (Type::VARCHAR, *modifier),
                 (None, kind) => (kind.clone(), if has_modifier(kind) { *modifier } else { modifiers::NONE }),

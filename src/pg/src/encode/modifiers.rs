@@ -1,21 +1,25 @@
-//! Modifiers of types: precision and scale of `numeric(p, s)`, length of `varchar(n)`, precision of `timestamp(p)`.
+//! Modifiers of types: precision and scale of `numeric(p, s)`, length of `varchar(n)` and `character(n)`, precision of
+//! `timestamp(p)`.
 //!
 //! As in Postgres, columns of tables and casts have them, and other expressions have not.
 
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use neuroql::bpchar::{self, BpcharTask};
+
+use crate::session::returning;
 
 /// The modifier of a type that has none.
 pub(crate) const NONE: i32 = -1;
 
-/// The key of a field's metadata that holds the `n` of `varchar(n)`.
+/// The key of a field's metadata that holds the `n` of `varchar(n)` or `character(n)`.
 const LENGTH: &str = "neuroql.length";
 
 /// Precision and scale of `numeric` without them.
 const UNCONSTRAINED: (u8, i8) = (38, 10);
 
-/// Returns the `n` of a field of type `varchar(n)`.
+/// Returns the `n` of a field of type `varchar(n)` or `character(n)`.
 pub(crate) fn length_of(field: &Field) -> Option<usize> {
     field.metadata().get(LENGTH)?.parse().ok()
 }
@@ -66,6 +70,13 @@ fn of_output(plan: &LogicalPlan, place: usize) -> Option<i32> {
             let first = found.next()??;
             found.all(|other| other == Some(first)).then_some(first)
         }
+        LogicalPlan::Window(window) if place < window.input.schema().fields().len() => of_output(&window.input, place),
+        LogicalPlan::Extension(_) => of_output(returning::parts(plan)?.1, place),
+        LogicalPlan::Values(values) if plan.schema().field(place).data_type().is_string() => {
+            let mut found = values.values.iter().map(|row| of_value(row.get(place)?, plan));
+            let first = found.next()??;
+            found.all(|other| other == Some(first)).then_some(first)
+        }
         LogicalPlan::TableScan(scan) => match scan.source.get_logical_plan() {
             Some(view) => {
                 let place = scan.projection.as_ref().map_or(Some(place), |columns| columns.get(place).copied())?;
@@ -77,13 +88,47 @@ fn of_output(plan: &LogicalPlan, place: usize) -> Option<i32> {
     }
 }
 
-fn of_value(value: &Expr, input: &LogicalPlan) -> Option<i32> {
+/// Returns the modifier of a value that is computed from rows of a plan.
+pub(crate) fn of_value(value: &Expr, input: &LogicalPlan) -> Option<i32> {
     match value {
         Expr::Alias(alias) => of_value(&alias.expr, input),
         Expr::Column(column) => of_output(input, input.schema().maybe_index_of_column(column)?),
         Expr::Cast(cast) => of_field(&cast.field),
         Expr::ScalarSubquery(subquery) => of_output(&subquery.subquery, 0),
+        Expr::ScalarFunction(call) => match (bpchar::task_of(call)?, call.args.as_slice()) {
+            (BpcharTask::Cast(length), _) => i32::try_from(length).ok()?.checked_add(4),
+            (BpcharTask::Typed, [value]) if is_one_of(value) => of_one(value, input),
+            _ => None,
+        },
         _ => None,
+    }
+}
+
+/// Returns true for an expression that returns one of several values.
+fn is_one_of(value: &Expr) -> bool {
+    match value {
+        Expr::Case(_) => true,
+        Expr::ScalarFunction(call) => call.name() == "coalesce",
+        _ => false,
+    }
+}
+
+/// Returns the modifier that all results of an expression of `character(n)` have.
+fn of_one(value: &Expr, input: &LogicalPlan) -> Option<i32> {
+    let all = |values: Vec<&Expr>| {
+        let first = of_one(values.first()?, input)?;
+        values.iter().all(|value| of_one(value, input) == Some(first)).then_some(first)
+    };
+    match value {
+        Expr::Case(case) => {
+            let results = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+            all(results.chain([case.else_expr.as_deref()?]).collect())
+        }
+        Expr::ScalarFunction(call) if is_one_of(value) => all(call.args.iter().collect()),
+        Expr::ScalarFunction(call) if bpchar::task_of(call) == Some(BpcharTask::WithBlanks) => {
+            of_value(call.args.first()?, input)
+        }
+        other => of_value(other, input),
     }
 }
 

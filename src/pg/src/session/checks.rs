@@ -181,7 +181,10 @@ fn planned(plan: Option<LogicalPlan>, syntax: &ast::Expr) -> Result<Planned, Sql
     })?;
     let kind = |name: &str| {
         let field = schema.field_with_name(name).ok()?;
-        Some(decode::name(&Type::from_oid(column::wire_oid(field))?))
+        match Type::from_oid(column::wire_oid(field))? {
+            Type::BPCHAR => Some("bpchar".into()),
+            kind => Some(decode::name(&kind)),
+        }
     };
     let write = |is_plain| Deparser { kind: &kind, is_plain }.condition(syntax);
     let (text, plain_text) = (write(false), write(true));

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{DdlStatement, DropTable, LogicalPlan};
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::ObjectName;
 use datafusion_postgres::pgwire::api::Type;
+use neuroql::bpchar;
 use neuroql_access::{TEMPORARY, resolved_table};
 
 use crate::catalog::keys;
@@ -296,7 +297,13 @@ fn check_kinds(name: &str, column: &Field, referenced: &Field) -> Result<(), Sql
     let kind =
         |field: &Field| Type::from_oid(column::wire_oid(field)).map(|kind| decode::name(&kind)).unwrap_or_default();
     let (one, other) = (kind(column), kind(referenced));
-    match comparison(column.data_type(), referenced.data_type()) {
+    // Keys are compared with their blanks.
+    let is_other = bpchar::is_bpchar(column) || bpchar::is_bpchar(referenced);
+    let compared = match comparison(column.data_type(), referenced.data_type()) {
+        Comparison::Known if is_other && column.metadata() != referenced.metadata() => Comparison::Missing,
+        compared => compared,
+    };
+    match compared {
         Comparison::Known => Ok(()),
         Comparison::Missing => {
             let message = format!("a foreign key of type {one} that references {other} is not supported");

@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
+use neuroql::bpchar;
 use neuroql::json::{self, JsonKind};
 use postgres_types::Kind;
 
@@ -37,6 +38,10 @@ pub(super) fn assigned(value: Expr, from: &Type, field: &FieldRef) -> Result<Exp
     {
         return Ok(cast(json::read(value, wanted), field.data_type()));
     }
+    // It keeps its blanks, for a column that may have no length.
+    if *from == Type::BPCHAR && bpchar::is_bpchar(field) {
+        return Ok(bpchar::with_blanks(value));
+    }
     Ok(cast(value, field.data_type()))
 }
 
@@ -57,7 +62,7 @@ pub(super) fn check(from: &Type, to: &Type, field: &Field) -> Result<(), SqlErro
 
 /// Returns true if Postgres turns values of one type into another in an assignment.
 pub(super) fn is_assigned(from: &Type, to: &Type) -> bool {
-    if from == to || matches!((from, to), (&Type::UNKNOWN, _) | (_, &Type::TEXT)) {
+    if from == to || matches!((from, to), (&Type::UNKNOWN, _) | (_, &Type::TEXT | &Type::BPCHAR)) {
         return true;
     }
     match (from.kind(), to.kind()) {
@@ -126,6 +131,8 @@ mod tests {
             (Type::TIMESTAMPTZ, Type::TIME),
             (Type::BOOL, Type::TEXT),
             (Type::INT4_ARRAY, Type::TEXT),
+            (Type::INT4, Type::BPCHAR),
+            (Type::BPCHAR, Type::TEXT),
             (Type::FLOAT8_ARRAY, Type::INT4_ARRAY),
             (Type::INT8_ARRAY, Type::TEXT_ARRAY),
             (Type::UUID, Type::TEXT),
@@ -146,6 +153,7 @@ mod tests {
             (Type::TEXT_ARRAY, Type::INT4_ARRAY),
             (Type::OID, Type::INT2),
             (Type::JSON, Type::INT4),
+            (Type::BPCHAR, Type::INT4),
         ] {
             assert!(!is_assigned(&from, &to), "{from} to {to}");
         }

@@ -27,7 +27,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::json::JsonKind;
-use neuroql::{DateStyle, Refusal};
+use neuroql::{DateStyle, Refusal, bpchar};
 
 use crate::decode::{self, date_order};
 use crate::encode::column;
@@ -303,7 +303,7 @@ impl<'a> Assignments<'a> {
             }
         };
         let column = Expr::Column(Column::from(rows.schema().qualified_field(place)));
-        if JsonKind::of(field).is_some() {
+        if JsonKind::of(field).is_some() || bpchar::is_bpchar(field) {
             return Ok(Some(assigned(column, &from, field)?));
         }
         if rows.schema().field(place).data_type() == field.data_type() {
@@ -335,6 +335,7 @@ impl<'a> Assignments<'a> {
                         // A column that stays as it is.
                         (value @ Expr::Column(_), _) | (value, None) => value,
                         // INSERT has a rule of the analyzer for it.
+                        (value, Some(length)) if bpchar::is_bpchar(&field) => bpchar::assigned(value, length),
                         (value, Some(length)) => apply(Fitted { length, signature: any(1) }, value),
                     });
                     Expr::Alias(alias)

@@ -321,6 +321,7 @@ fn type_name(data_type: &ast::DataType) -> String {
         "double precision" | "double" | "float" => "float8",
         "boolean" => "bool",
         "character varying" => "varchar",
+        "char" | "character" | "nchar" => "bpchar",
         "timestamp with time zone" => "timestamptz",
         other => other.strip_suffix("[]").unwrap_or(other).trim_matches('"'),
     }

@@ -68,7 +68,7 @@ fn type_of(kind: JsonKind) -> Type {
 }
 
 /// Returns true for a text or NULL that has no type yet.
-fn is_unknown(expr: &Expr) -> bool {
+pub(super) fn is_unknown(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Null | ScalarValue::Utf8(_) | ScalarValue::Utf8View(_), None))
 }
 
@@ -242,7 +242,7 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
 }
 
 /// Returns the name of an expression's type, as errors have it.
-fn type_name(expr: &Expr, schema: &DFSchema) -> String {
+pub(super) fn type_name(expr: &Expr, schema: &DFSchema) -> String {
     if let Some(kind) = kind_of(expr, schema) {
         return decode::name(&kind);
     }
@@ -371,7 +371,8 @@ pub(super) fn check_alike<'a>(
 /// 0A000 for columns of types that tables have not, 42704 for keys of `json`.
 pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
     let place = "columns of tables, views and files";
-    let others = |field: &FieldRef| of_field(field).filter(|kind| of_type(kind).is_none());
+    let has_columns = |kind: &Type| of_type(kind).is_some() || *kind == Type::BPCHAR;
+    let others = |field: &FieldRef| of_field(field).filter(|kind| !has_columns(kind));
     match ddl {
         DdlStatement::CreateMemoryTable(table) => {
             let fields = table.input.schema().fields();
@@ -380,7 +381,10 @@ pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
             }
             for constraint in table.constraints.iter() {
                 let (Constraint::PrimaryKey(columns) | Constraint::Unique(columns)) = constraint;
-                match columns.iter().find_map(|column| of_field(fields.get(*column)?)) {
+                // Values of `character(n)` are equal if their texts are.
+                let is_refused =
+                    |field: &&FieldRef| of_field(field) != Some(Type::BPCHAR) || column::length_of(field).is_none();
+                match columns.iter().find_map(|column| of_field(fields.get(*column).filter(is_refused)?)) {
                     Some(Type::JSON) => {
                         let message = "data type json has no default operator class for access method \"btree\"";
                         return Err(SqlError::error("42704", message));

@@ -1,4 +1,4 @@
-//! Values of types that are kept as text: `uuid`, `json` and `jsonb`, as parameters and as literals have them.
+//! Values of types that are kept as text: `uuid`, `json`, `jsonb` and `character(n)`, as parameters and as literals have them.
 //!
 //! The planner takes them for text, and a mark in the field names the type. They are refused where the mark would be lost,
 //! and where texts answer otherwise than values of the type do: `1.0` and `1.00` are equal as `jsonb`, `json` has no
@@ -22,19 +22,29 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
-use neuroql::json;
+use neuroql::{bpchar, json};
 use postgres_types::Kind;
 
 use crate::decode;
-use crate::encode::column;
+use crate::encode::{column, modifiers};
 use crate::session::{returning, row_changes};
+use crate::sql::bpchar_values;
 use crate::sql::json_values;
 use crate::sql::literals;
 use crate::sql::rewrite::parameter_casts;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// The types, and arrays of them.
-const KEPT: [Type; 6] = [Type::UUID, Type::JSON, Type::JSONB, Type::UUID_ARRAY, Type::JSON_ARRAY, Type::JSONB_ARRAY];
+const KEPT: [Type; 8] = [
+    Type::UUID,
+    Type::JSON,
+    Type::JSONB,
+    Type::BPCHAR,
+    Type::UUID_ARRAY,
+    Type::JSON_ARRAY,
+    Type::JSONB_ARRAY,
+    Type::BPCHAR_ARRAY,
+];
 
 /// Returns true for a type that is kept as text, and for arrays of one.
 pub(crate) fn is_kept_as_text(kind: &Type) -> bool {
@@ -74,7 +84,9 @@ pub(crate) fn has_marks(plan: &LogicalPlan) -> Result<bool> {
                     Expr::Cast(cast) => of_field(&cast.field).is_some(),
                     Expr::TryCast(cast) => of_field(&cast.field).is_some(),
                     Expr::ScalarFunction(call) => {
-                        json::arguments_of(call).is_some() || literals::kind_of(call).is_some()
+                        json::arguments_of(call).is_some()
+                            || literals::kind_of(call).is_some()
+                            || bpchar::task_of(call).is_some()
                     }
                     _ => false,
                 })
@@ -108,7 +120,10 @@ pub(crate) fn kind_of(expr: &Expr, schema: &DFSchema) -> Option<Type> {
         Expr::ScalarFunction(call) if json::arguments_of(call).is_some() => {
             of_field(&ExprSchemable::to_field(expr, schema).ok()?.1)
         }
-        Expr::ScalarFunction(call) => literals::kind_of(call),
+        Expr::ScalarFunction(call) => match bpchar::task_of(call) {
+            Some(task) => task.is_typed().then_some(Type::BPCHAR),
+            None => literals::kind_of(call),
+        },
         Expr::Case(case) => json_values::results(case).find_map(|result| kind_of(result, schema)),
         Expr::Cast(cast) => of_field(&cast.field),
         Expr::Literal(_, Some(_)) => of_field(&ExprSchemable::to_field(expr, schema).ok()?.1),
@@ -120,7 +135,7 @@ pub(crate) fn kind_of(expr: &Expr, schema: &DFSchema) -> Option<Type> {
 const MOST_PASSES: usize = 8;
 
 /// Writes the types to where the planner has not: to the columns of set operations, to columns of outer queries, and to
-/// texts beside `uuid`, which are read as such. Expressions of `json` and `jsonb` become ones that answer as Postgres does.
+/// texts beside `uuid`, which are read as such. Expressions of the other types become ones that answer as Postgres does.
 ///
 /// # Errors
 /// 22P02 if such a text is no value of its type, 42846 for casts that do not exist.
@@ -138,17 +153,21 @@ pub(crate) fn settle(mut plan: LogicalPlan) -> Result<LogicalPlan> {
 fn settle_expressions(plan: LogicalPlan) -> Result<LogicalPlan> {
     let settled = plan.transform_up_with_subqueries(|node| {
         let schema = merge_schema(&node.inputs());
+        let keyed = bpchar_values::keys_settled(node)?;
+        let (node, is_keyed) = (keyed.data, keyed.transformed);
         let names = NamePreserver::new(&node);
-        let node = node.map_expressions(|expr| {
+        let mut node = node.map_expressions(|expr| {
             let name = names.save(&expr);
             let changed = expr.transform_up(|part| {
                 let read = read_beside(part, &schema)?;
-                let was_read = read.transformed;
-                let settled = json_values::settled(read.data, &schema)?;
+                let padded = bpchar_values::settled(read.data, &schema)?;
+                let was_read = read.transformed || padded.transformed;
+                let settled = json_values::settled(padded.data, &schema)?;
                 Ok(Transformed::new_transformed(settled.data, settled.transformed || was_read))
             })?;
             Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
         })?;
+        node.transformed |= is_keyed;
         node.map_data(|node| match with_current_schema(node)? {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut table)) => {
                 json_values::read_defaults(&mut table)?;
@@ -248,7 +267,7 @@ fn read_as(kind: Option<&Type>, other: &mut Expr) -> Result<bool> {
     Ok(true)
 }
 
-fn is_comparison(op: Operator) -> bool {
+pub(super) fn is_comparison(op: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
@@ -327,17 +346,28 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
             Ok(())
         }
         LogicalPlan::Join(join) => join.on.iter().try_for_each(|(left, right)| {
+            if bpchar_values::have_one_length((left, join.left.schema()), (right, join.right.schema())) {
+                return Ok(());
+            }
             let kinds = (kind_of(left, join.left.schema()), kind_of(right, join.right.schema()));
             alike(kinds.0, kinds.1, false)
         }),
         LogicalPlan::Distinct(Distinct::All(input)) => {
-            input.schema().fields().iter().try_for_each(|field| ordered(of_field(field)))
+            let modifiers = modifiers::of_plan(input);
+            input.schema().fields().iter().zip(modifiers).try_for_each(|(field, modifier)| match of_field(field) {
+                // Those of one length are equal if their texts are.
+                Some(Type::BPCHAR) if modifier != modifiers::NONE => Ok(()),
+                kind => ordered(kind),
+            })
         }
         LogicalPlan::Distinct(Distinct::On(distinct)) => {
             let keys = distinct.sort_expr.iter().flatten().map(|key| &key.expr);
             distinct.on_expr.iter().chain(keys).try_for_each(|key| ordered(kind(key)))
         }
-        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().try_for_each(|key| ordered(kind(key))),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().try_for_each(|key| match kind(key) {
+            Some(Type::BPCHAR) if bpchar_values::has_length(key, &aggregate.input) => Ok(()),
+            kind => ordered(kind),
+        }),
         LogicalPlan::Sort(sort) => sort.expr.iter().try_for_each(|key| match kind(&key.expr) {
             Some(kind @ Type::JSON) => Err(json_values::no_order("ordering", &kind)),
             kind => ordered(kind),
@@ -395,6 +425,7 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
             _ => Ok(()),
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => joined(left, right, schema),
+        Expr::BinaryExpr(both) if bpchar_values::is_of_one_length(both, schema) => Ok(()),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => compared(left, right, schema),
         Expr::Between(between) => {
             compared(&between.expr, &between.low, schema)?;
@@ -456,6 +487,9 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
     if let Some(checked) = json_values::check_call(call, schema) {
         return checked;
     }
+    if bpchar::task_of(call).is_some() {
+        return Ok(());
+    }
     let kinds: Vec<Option<Type>> = call.args.iter().map(|arg| kind_of(arg, schema)).collect();
     let Some(found) = kinds.iter().flatten().next() else { return Ok(()) };
     let is_right = match (call.name(), kinds.as_slice()) {
@@ -471,7 +505,7 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
             is_ordered(item) && parameter_casts::array_of(item).as_ref() == Some(array)
         }
         ("array_position", [Some(array), None, ..]) => {
-            *array == Type::UUID_ARRAY && call.args.get(1).is_some_and(is_null)
+            matches!(*array, Type::UUID_ARRAY | Type::BPCHAR_ARRAY) && call.args.get(1).is_some_and(is_null)
         }
         _ => false,
     };

@@ -90,7 +90,9 @@ pub(crate) fn infer(
         let needed = field.map(|field| field.data_type().clone()).filter(|needed| *needed != DataType::Null);
         let declared = declared.get(index - 1).and_then(Option::as_ref).filter(|kind| **kind != Type::UNKNOWN);
         let kept = field.and_then(|field| marks::of_field(field));
-        let wire = match declared.or(cast.as_ref()).or(kept.as_ref()) {
+        // The planner keeps the cast, which has a length.
+        let padded = casts.seen.get(&index).and_then(Option::as_ref).filter(|kind| **kind == Type::BPCHAR);
+        let wire = match declared.or(cast.as_ref()).or(kept.as_ref()).or(padded) {
             Some(declared) => declared.clone(),
             // Catalog columns are oids on the wire although they are stored as int4.
             _ if field

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion_postgres::pgwire::api::Type;
 
+use crate::sql::bpchar_values;
 use crate::sql::column_names::fold;
 use crate::sql::rewrite::{generated_columns, literal_casts};
 use crate::wire::error_response::SqlError;
@@ -226,9 +227,11 @@ fn assigned_once(assignments: &[Assignment]) -> Result<(), SqlError> {
 
 fn create_table(table: &CreateTable) -> Result<(), SqlError> {
     // The values of the query would not be read as such.
-    let is_json = |column: &&ColumnDef| matches!(column.data_type, DataType::JSON | DataType::JSONB);
+    let is_read = |column: &&ColumnDef| {
+        matches!(column.data_type, DataType::JSON | DataType::JSONB) || bpchar_values::is_named(&column.data_type)
+    };
     if table.query.is_some()
-        && let Some(column) = table.columns.iter().find(is_json)
+        && let Some(column) = table.columns.iter().find(is_read)
     {
         let message = format!("syntax error at or near \"{}\"", column.data_type.to_string().to_lowercase());
         return Err(SqlError::error("42601", message));
@@ -393,6 +396,7 @@ mod tests {
             ("CREATE TABLE t(a int, UNIQUE NULLS NOT DISTINCT (a))", "0A000"),
             ("CREATE TABLE t(a int, PRIMARY KEY (a) DEFERRABLE)", "0A000"),
             ("CREATE TABLE t(a jsonb) AS SELECT 'x'", "42601"),
+            ("CREATE TABLE t(a char(2)) AS SELECT 'x'", "42601"),
             ("SELECT * FROM search('toy', 'x'::json)", "0A000"),
             ("CREATE TABLE t AS SELECT * FROM search('toy', jsonb 'x') AS s", "0A000"),
         ] {

@@ -5,6 +5,7 @@
 mod access;
 mod administration;
 mod assignments;
+mod bpchar;
 mod constraints;
 mod date_styles;
 mod encodings;

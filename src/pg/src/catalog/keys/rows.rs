@@ -160,7 +160,7 @@ pub(super) fn listed(key: &Key, definition: String) -> Row {
 /// Returns the number of the collation of a column, 0 if its type has none.
 pub(super) fn collation(column: &KeyColumn) -> i32 {
     let kind = u32::try_from(column.kind).unwrap_or_default();
-    let is_text = [Type::TEXT, Type::VARCHAR].iter().any(|text| text.oid() == kind);
+    let is_text = [Type::TEXT, Type::VARCHAR, Type::BPCHAR].iter().any(|text| text.oid() == kind);
     if is_text { DEFAULT_COLLATION } else { 0 }
 }
 

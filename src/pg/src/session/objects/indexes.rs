@@ -28,6 +28,7 @@ use crate::session::objects::{
 use crate::session::result_stream::isolated;
 use crate::session::transaction::{lengths, partitions};
 use crate::session::{Outcome, Session};
+use crate::sql::bpchar_values::check_key;
 use crate::sql::column_names::{fold, item_name};
 use crate::wire::error_response::{Failure, SqlError, notice};
 
@@ -161,6 +162,9 @@ pub(super) async fn create(session: &mut Session, create: &CreateIndex) -> Resul
         let key = key(session, create, found, &schema, is_hash).await?;
         if create.unique && key.expression.is_some() {
             return Err(SqlError::not_supported("a unique index of expressions is not supported").into());
+        }
+        if create.unique {
+            schema.field_with_name(&key.name).map_or(Ok(()), check_key)?;
         }
         keys.push(key);
     }
