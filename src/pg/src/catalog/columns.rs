@@ -178,6 +178,7 @@ impl ScalarUDFImpl for TypeFact {
         };
         let all = types.zip(places.map(kept));
         let name = |(written, kept): (Option<&str>, Option<&Type>)| match kept {
+            Some(kept) if matches!(kept.kind(), Kind::Array(_)) => Some(("ARRAY".into(), kept.name().to_owned())),
             Some(kept) => Some((decode::name(kept), kept.name().to_owned())),
             None => written.map(names),
         };

@@ -17,6 +17,7 @@ mod objects;
 mod positions;
 mod privileges;
 mod protocol;
+mod ranges;
 mod raw;
 mod sequences;
 mod session_tables;

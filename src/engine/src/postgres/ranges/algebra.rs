@@ -42,14 +42,14 @@ impl Span {
     /// Returns what is in both, if they overlap.
     fn common(&self, other: &Self) -> Self {
         let lower = if self.lower_to(other) == Ordering::Less { other.lower } else { self.lower };
-        let upper = if self.upper_to(other) == Ordering::Less { self.upper } else { other.upper };
+        let upper = if self.upper_to(other) == Ordering::Greater { other.upper } else { self.upper };
         Self { lower, upper }
     }
 
-    /// Returns the least range that has both in it.
-    fn around(&self, other: &Self) -> Self {
+    /// Returns the least range that has both in it. Of equal numbers it has the digits of the other one, as in Postgres.
+    pub(super) fn around(&self, other: &Self) -> Self {
         let lower = if self.lower_to(other) == Ordering::Less { self.lower } else { other.lower };
-        let upper = if self.upper_to(other) == Ordering::Less { other.upper } else { self.upper };
+        let upper = if self.upper_to(other) == Ordering::Greater { self.upper } else { other.upper };
         Self { lower, upper }
     }
 
@@ -125,10 +125,11 @@ pub(super) fn union(one: &[Span], other: &[Span]) -> Vec<Span> {
 /// # Errors
 /// 22000 if there is something between them.
 pub(super) fn range_union(one: &[Span], other: &[Span]) -> Result<Vec<Span>> {
-    let united = union(one, other);
-    match united.len() {
-        0 | 1 => Ok(united),
-        _ => Err(refusal("22000", "result of range union would not be contiguous")),
+    match (one.first(), other.first()) {
+        (Some(left), Some(right)) if !left.overlaps(right) && !is_adjacent(one, other) => {
+            Err(refusal("22000", "result of range union would not be contiguous"))
+        }
+        _ => Ok(merge(one, other).into_iter().collect()),
     }
 }
 

@@ -96,6 +96,8 @@ pub(super) enum Task {
     Array(RangeType),
     /// The same value under a field of the type.
     Typed(RangeType),
+    /// The text that a table keeps of a value.
+    Stored(RangeType),
     /// The value that a text is.
     Read(RangeType),
     /// The text that the session shows.
@@ -106,7 +108,7 @@ impl Task {
     /// Returns true if there are values that the function refuses, from which a condition may keep it away.
     pub(super) fn may_refuse(self) -> bool {
         match self {
-            Self::Make(_) | Self::End(..) | Self::Read(_) => true,
+            Self::Make(_) | Self::MakeMulti(_) | Self::End(..) | Self::Read(_) => true,
             Self::Operator(operator, ..) => operator.is_closed(),
             _ => false,
         }
@@ -132,6 +134,7 @@ impl Task {
             }
             Self::Array(kind) => format!("pg_array_{}", kind.name()),
             Self::Typed(kind) => format!("pg_{}", kind.name()),
+            Self::Stored(kind) => format!("pg_{}_stored", kind.name()),
             Self::Read(kind) => format!("pg_{}_in", kind.name()),
             Self::Text(kind) => format!("pg_{}_out", kind.name()),
         }
@@ -145,7 +148,7 @@ impl Task {
             _ => Volatility::Immutable,
         };
         let signature = match self {
-            Self::Make(_) => TypeSignature::OneOf(vec![TypeSignature::Any(2), TypeSignature::Any(3)]),
+            Self::Make(_) => TypeSignature::OneOf((1..=3).map(TypeSignature::Any).collect()),
             Self::MakeMulti(_) | Self::Array(_) => {
                 TypeSignature::OneOf(vec![TypeSignature::Nullary, TypeSignature::VariadicAny])
             }
@@ -158,14 +161,16 @@ impl Task {
 
     /// Returns true if the function of this name takes values of these types.
     fn takes(self, arguments: &[FieldRef]) -> bool {
+        let is_text = |field: &FieldRef| field.data_type().is_string() || field.data_type().is_null();
         match self {
+            Self::Make(_) if arguments.len() == 1 => arguments.iter().all(is_text),
             Self::Make(element) => arguments.iter().enumerate().all(|(place, field)| match place {
                 0 | 1 => RangeType::of(field).is_none() && is_bound(element, field.data_type()),
-                _ => field.data_type().is_string() || field.data_type().is_null(),
+                _ => is_text(field),
             }),
             Self::MakeMulti(element) => arguments.iter().all(|field| match RangeType::of(field) {
                 Some(found) => found == RangeType::of_element(element),
-                None => field.data_type().is_string() || field.data_type().is_null(),
+                None => is_text(field),
             }),
             _ => true,
         }
@@ -195,7 +200,7 @@ impl Task {
             Self::Operator(..) => plain(DataType::Boolean),
             Self::Array(kind) => kind.array().field(name),
             Self::Typed(kind) | Self::Read(kind) => kind.field(name),
-            Self::Text(kind) => plain(kind.data_type()),
+            Self::Text(kind) | Self::Stored(kind) => plain(kind.data_type()),
         })
     }
 
@@ -208,6 +213,11 @@ impl Task {
         of: &Settings,
     ) -> Result<ArrayRef> {
         match self {
+            // As a cast is.
+            Self::Make(element) if columns.len() == 1 => {
+                let kind = RangeType::of_element(element);
+                read(kind, &as_texts(kind, argument(columns, 0)?)?, of)
+            }
             Self::Make(element) => make(element, columns, rows, of),
             Self::MakeMulti(element) => {
                 let kind = RangeType::of_element(element);
@@ -216,8 +226,11 @@ impl Task {
                 text_of_rows(rows, |row| {
                     let mut all = Vec::new();
                     for part in &mut parts {
-                        let Some(spans) = part.at(row)? else { return Ok(None) };
-                        all.extend_from_slice(spans);
+                        match part.at(row)? {
+                            Some(spans) => all.extend_from_slice(spans),
+                            None if columns.len() == 1 => return Ok(None),
+                            None => return Err(refusal("22004", "multirange values cannot contain null members")),
+                        }
                     }
                     write(kind.multi(), &apart(all)).map(Some)
                 })
@@ -287,8 +300,10 @@ impl Task {
                 let item = Arc::new(Field::new_list_field(DataType::Utf8, true));
                 Ok(Arc::new(ListArray::new(item, OffsetBuffer::new(ScalarBuffer::from(ends)), Arc::new(all), None)))
             }
-            Self::Typed(kind) if kind.is_array => arrow_cast(argument(columns, 0)?, &kind.data_type()),
-            Self::Typed(kind) => Ok(Arc::new(as_texts(kind, argument(columns, 0)?)?)),
+            Self::Typed(kind) | Self::Stored(kind) if kind.is_array => {
+                arrow_cast(argument(columns, 0)?, &kind.data_type())
+            }
+            Self::Typed(kind) | Self::Stored(kind) => Ok(Arc::new(as_texts(kind, argument(columns, 0)?)?)),
             Self::Read(kind) if kind.is_array => {
                 let column = argument(columns, 0)?;
                 let lists = match column.data_type() {
@@ -377,7 +392,7 @@ fn own_kind(function: &str, fields: &[FieldRef]) -> Result<RangeType> {
             Err(missing(function, fields))
         }
         None if fields.iter().all(|field| field.data_type().is_null()) => {
-            Err(refusal("42804", "could not determine polymorphic type because input has type unknown"))
+            Err(refusal("42725", format!("function {function}(unknown) is not unique")))
         }
         _ => Err(missing(function, fields)),
     }

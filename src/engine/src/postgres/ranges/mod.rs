@@ -165,6 +165,11 @@ pub fn typed(value: Expr, kind: RangeType) -> Expr {
     RangeFunction::call(Task::Typed(kind), vec![value])
 }
 
+/// Returns the text that a table keeps of a value, without a type.
+pub fn stored(value: Expr, kind: RangeType) -> Expr {
+    RangeFunction::call(Task::Stored(kind), vec![value])
+}
+
 /// Returns the lower or the upper bound of a value.
 pub fn end(kind: RangeType, value: Expr, is_upper: bool) -> Expr {
     RangeFunction::call(Task::End(kind, if is_upper { Side::Upper } else { Side::Lower }), vec![value])
@@ -187,7 +192,7 @@ pub fn is_repeated(call: &ScalarFunction) -> bool {
 /// What a function takes that is called by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RangeArgument {
-    /// Two bounds, and a text that says whether they are inclusive.
+    /// Two bounds, and a text that says whether they are inclusive; or a text that is cast.
     Bounds(Element),
     /// Ranges of the type, as many as there are.
     Ranges(Element),

@@ -60,8 +60,8 @@ impl ExprPlanner for RangePlanner {
         let items = exprs.into_iter().map(|item| match kind_of(&item, schema) {
             Some(found) if found == kind => Ok(item),
             Some(found) => {
-                let message = format!("ARRAY types {} and {} cannot be matched", kind.name(), found.shown());
-                Err(refusal("42804", message))
+                let message = format!("ARRAY could not convert type {} to {}", found.shown(), kind.name());
+                Err(refusal("42846", message))
             }
             None => untyped(item, kind)?.map_err(|item| {
                 let found = shown(&item, schema);

@@ -124,12 +124,16 @@ impl Point {
                 let digits = number.unsigned_abs().to_string();
                 // Digits before the point, counted from the first that is not zero; at most 38, at least -38.
                 let whole = digits.len() as i64 - i64::from(*scale);
-                let mut key = vec![2, (whole + 128) as u8];
+                let mut key = vec![(whole + 128) as u8];
                 key.extend(digits.trim_end_matches('0').bytes());
                 key.push(0);
-                match number.is_negative() {
-                    true => out.extend(key.into_iter().map(|byte| !byte)),
-                    false => out.extend(key),
+                // Of negative numbers those with more digits are less.
+                if number.is_negative() {
+                    out.push(0);
+                    out.extend(key.into_iter().map(|byte| !byte));
+                } else {
+                    out.push(2);
+                    out.extend(key);
                 }
             }
         }

@@ -264,11 +264,7 @@ pub(super) fn apart(mut spans: Vec<Span>) -> Vec<Span> {
     let mut found: Vec<Span> = Vec::with_capacity(spans.len());
     for span in spans {
         match found.last_mut() {
-            Some(last) if !last.is_before(&span) || last.meets(&span) => {
-                if compare(&last.upper, Side::Upper, &span.upper, Side::Upper) == Ordering::Less {
-                    last.upper = span.upper;
-                }
-            }
+            Some(last) if !last.is_before(&span) || last.meets(&span) => *last = last.around(&span),
             _ => found.push(span),
         }
     }
