@@ -339,9 +339,8 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
             input.schema().fields().iter().try_for_each(|field| grouped(of_field(field)))
         }
         LogicalPlan::Distinct(Distinct::On(distinct)) => {
-            let keys = distinct.sort_expr.iter().flatten().map(|key| &key.expr);
             distinct.on_expr.iter().try_for_each(|key| grouped(kind(key)))?;
-            keys.into_iter().try_for_each(|key| ordered(kind(key)))
+            distinct.sort_expr.iter().flatten().try_for_each(|key| ordered(kind(&key.expr)))
         }
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().try_for_each(|key| grouped(kind(key))),
         LogicalPlan::Sort(sort) => sort.expr.iter().try_for_each(|key| match kind(&key.expr) {
@@ -534,6 +533,17 @@ fn grouped(kind: Option<Type>) -> Result<(), SqlError> {
     match kind.as_ref().and_then(range_values::of_type) {
         Some(found) if found.has_equal_texts() => Ok(()),
         _ => ordered(kind),
+    }
+}
+
+/// Refuses a column of a key whose texts do not tell which values are equal.
+///
+/// # Errors
+/// 0A000.
+pub(crate) fn check_key(column: &Field) -> Result<(), SqlError> {
+    match of_field(column) {
+        Some(kind) if !is_ordered(&kind) => Err(lost(&kind, "keys")),
+        _ => Ok(()),
     }
 }
 

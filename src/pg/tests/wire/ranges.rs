@@ -248,7 +248,7 @@ async fn columns_hold_values() {
         ("SELECT count(DISTINCT r) FROM spans", &["4"]),
         ("SELECT upper(r) - lower(r) FROM spans WHERE id < 4 ORDER BY id", &["5", "NULL", "2"]),
         ("SELECT id FROM spans WHERE r IN (SELECT r FROM spans WHERE id = 3)", &["3"]),
-        ("SELECT u.r FROM (SELECT r FROM spans UNION ALL SELECT 'empty') u WHERE isempty(u.r)", &["empty"]),
+        ("SELECT u.r FROM (SELECT r FROM spans UNION ALL SELECT 'empty'::int4range) u WHERE isempty(u.r)", &["empty"]),
         (
             "SELECT data_type FROM information_schema.columns WHERE table_name = 'spans' AND ordinal_position > 4 \
           ORDER BY ordinal_position",

@@ -239,5 +239,15 @@ pub(super) fn planner() -> Arc<dyn ExprPlanner> {
 
 /// Returns the type of an expression's values, if it is known to be one of these.
 fn kind_of(expr: &Expr, schema: &datafusion::common::DFSchema) -> Option<RangeType> {
-    RangeType::of(&expr.to_field(schema).ok()?.1)
+    match expr {
+        Expr::Cast(cast) => RangeType::of(&cast.field),
+        Expr::Alias(_)
+        | Expr::Column(_)
+        | Expr::OuterReferenceColumn(..)
+        | Expr::Literal(_, Some(_))
+        | Expr::Placeholder(_)
+        | Expr::ScalarFunction(_)
+        | Expr::ScalarSubquery(_) => RangeType::of(&expr.to_field(schema).ok()?.1),
+        _ => None,
+    }
 }

@@ -119,7 +119,11 @@ fn untyped(expr: Expr, kind: RangeType) -> Result<std::result::Result<Expr, Expr
         Expr::Literal(ScalarValue::Null, _) => Ok(read(Expr::Literal(ScalarValue::Utf8(None), None), kind)),
         Expr::Literal(ScalarValue::Utf8(None), None) => Ok(read(Expr::Literal(ScalarValue::Utf8(None), None), kind)),
         Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)), None) => {
-            if !kind.is_array && depends_on_zone(kind, &text) {
+            let depends = match kind.is_array {
+                true => kind.element == Element::Tstz,
+                false => depends_on_zone(kind, &text),
+            };
+            if depends {
                 let name = kind.name();
                 let message =
                     format!("'{text}' is not supported here without its time zone; write it behind, or ::{name}");
