@@ -1,6 +1,10 @@
 //! Ranges and multiranges as clients get them.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::{ArrayRef, AsArray, BinaryArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::types::format::FormatOptions;
@@ -27,9 +31,9 @@ pub(super) fn spell(column: &ArrayRef, kind: &Type, options: &FormatOptions) -> 
 /// # Errors
 /// If a text is no value.
 pub(super) fn pack(column: &ArrayRef, kind: &Type) -> Result<Option<ArrayRef>> {
-    let (Some(kind), Some(texts)) = (range_values::of_type(kind), column.as_string_opt::<i32>()) else {
-        return Ok(None);
-    };
+    let Some(kind) = range_values::of_type(kind).filter(|_| column.data_type().is_string()) else { return Ok(None) };
+    let texts = cast(column, &DataType::Utf8)?;
+    let texts = texts.as_string::<i32>();
     let bytes = |text: &str| -> Result<Vec<u8>> {
         let spans = ranges::parse(kind, text, "UTC")?;
         if !kind.is_multi {
@@ -45,7 +49,7 @@ pub(super) fn pack(column: &ArrayRef, kind: &Type) -> Result<Option<ArrayRef>> {
     };
     let values = texts.iter().map(|text| text.map(bytes).transpose()).collect::<Result<Vec<_>>>()?;
     let values = values.iter().map(|value| value.as_deref()).collect::<BinaryArray>();
-    Ok(Some(std::sync::Arc::new(values)))
+    Ok(Some(Arc::new(values)))
 }
 
 fn length(count: usize) -> [u8; 4] {

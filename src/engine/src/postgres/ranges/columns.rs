@@ -16,7 +16,7 @@ use super::super::date_styles::DateStyle;
 use super::super::refusal::{refusal, type_name};
 use super::super::texts;
 use super::RangeType;
-use super::point::{Element, Point};
+use super::point::{Element, NO_ZONE, Point};
 use super::value::{Bound, Side, Span, parse, write_with};
 
 /// Values of a column, read when they are asked for.
@@ -31,7 +31,7 @@ pub(super) struct Values {
 
 impl Values {
     pub(super) fn of(kind: RangeType, column: &ArrayRef) -> Result<Self> {
-        Self::in_zone(kind, column, "UTC")
+        Self::in_zone(kind, column, NO_ZONE)
     }
 
     /// Returns the values of a column that may have texts without a type in it.

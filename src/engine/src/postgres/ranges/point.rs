@@ -83,6 +83,9 @@ impl Element {
     }
 }
 
+/// A zone of texts that are all values in their normal form, so that none lacks a zone.
+pub(super) const NO_ZONE: &str = "";
+
 /// A bound of a range that is not missing.
 #[derive(Debug, Clone, Copy)]
 pub enum Point {
@@ -163,7 +166,7 @@ impl Point {
         matches!(self, Self::Day(i32::MIN | i32::MAX) | Self::Moment(i64::MIN | i64::MAX))
     }
 
-    /// Reads a text. `zone` is that of instants which name none.
+    /// Reads a text. `zone` is that of instants which name none, or [`NO_ZONE`].
     pub(super) fn read(element: Element, text: &str, zone: &str) -> Result<Self> {
         let trimmed = text.trim_matches(is_space);
         match element {
@@ -181,6 +184,11 @@ impl Point {
                     "infinity" => return Ok(Self::Moment(i64::MAX)),
                     "-infinity" => return Ok(Self::Moment(i64::MIN)),
                     _ => {}
+                }
+                if element == Element::Tstz && zone == NO_ZONE {
+                    let message =
+                        format!("'{text}' in a range is not supported here, because its time zone is not known");
+                    return Err(refusal("0A000", message));
                 }
                 if is_ambiguous(text) {
                     let message =
