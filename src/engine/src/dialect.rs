@@ -3,13 +3,15 @@
 use std::any::TypeId;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+    CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
     UnaryOperator,
 };
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
+
+use crate::postgres::ranges::RangeType;
 
 /// PostgreSQL's dialect with the operators grouped as PostgreSQL groups them.
 ///
@@ -37,6 +39,9 @@ impl Dialect for PostgresDialect {
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         if is_trim(parser) {
             return Some(trim(parser));
+        }
+        if is_typed_range(parser) {
+            return Some(typed_range(parser));
         }
         let op = match parser.peek_token_ref().token {
             Token::Minus => UnaryOperator::Minus,
@@ -124,6 +129,20 @@ fn is_trim(parser: &Parser) -> bool {
     word.keyword == Keyword::TRIM && word.quote_style.is_none() && parser.peek_nth_token_ref(1).token == Token::LParen
 }
 
+/// Returns true before `int4range '…'` and its like, which sqlparser takes for a column and its alias.
+fn is_typed_range(parser: &Parser) -> bool {
+    let Token::Word(word) = &parser.peek_token_ref().token else { return false };
+    word.quote_style.is_none()
+        && matches!(parser.peek_nth_token_ref(1).token, Token::SingleQuotedString(_))
+        && RangeType::named(&word.value.to_lowercase()).is_some_and(|kind| !kind.is_array)
+}
+
+fn typed_range(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let data_type = parser.parse_data_type()?;
+    let expr = Box::new(Expr::Value(parser.parse_value()?));
+    Ok(Expr::Cast { kind: CastKind::DoubleColon, expr, data_type, array: false, format: None })
+}
+
 /// Parses `trim([BOTH | LEADING | TRAILING] [characters] FROM text)` and `trim([side] text [, characters])` as the call of a
 /// function.
 fn trim(parser: &mut Parser) -> Result<Expr, ParserError> {
@@ -194,6 +213,7 @@ mod tests {
             ("-a * b - -c", "-a * b - -c"),
             ("- x ^ y + 1", "(-x) ^ y + 1"),
             ("-1::int", "-1::INT"),
+            ("int4range '[1,2)' = a", "'[1,2)'::int4range = a"),
         ] {
             assert_eq!(grouped(written).unwrap(), read);
             // Its text means the same, to other dialects too.

@@ -12,6 +12,7 @@ use super::arithmetic::is_division;
 use super::casts::may_refuse;
 use super::json;
 use super::quotients::is_quotient;
+use super::ranges;
 
 /// Functions that are not defined for all arguments, beside those of [`PARTIAL`].
 const FAILING: [&str; 7] = ["chr", "decode", "factorial", "split_part", "substr", "to_date", "to_timestamp"];
@@ -35,6 +36,7 @@ pub(super) fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
                 // Only a length can be wrong, and a constant is one that can be looked at.
                 [_, _, length] if function.name() == "substr" => !is_constant(length),
                 [_, _] if function.name() == "substr" => false,
+                args if ranges::may_refuse(&function.func) => !args.iter().all(is_constant),
                 args if json::may_refuse(&function.func) => !args.iter().all(is_constant),
                 args if PARTIAL.contains(&function.name()) || FAILING.contains(&function.name()) => {
                     !args.iter().all(is_constant)

@@ -58,6 +58,7 @@ mod overlap;
 mod parts;
 mod patterns;
 mod quotients;
+pub mod ranges;
 mod refusal;
 mod removals;
 mod rounding;
@@ -207,6 +208,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     context.register_udaf(sum::Sum::of(found.udaf("sum")?));
     context.register_udaf(average::Average::of(found.udaf("avg")?));
     json::register(context)?;
+    ranges::register(context)?;
     for name in ["min", "max"] {
         context.register_udaf(extremes::MinMax::of(found.udaf(name)?));
     }
@@ -226,6 +228,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     ]);
     let (part, position) = (state.read().udf("extract").ok(), state.read().udf("strpos").ok());
     let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![
+        ranges::planner(),
         json::planner(found.udaf("array_agg")?),
         Arc::new(operators::OperatorTypePlanner { part, position, any, substr }),
     ];

@@ -200,7 +200,10 @@ impl ScalarUDFImpl for TypeFact {
         };
         let all = types.zip(places.map(kept));
         let name = |(written, kept): (Option<&str>, Option<&Kept>)| match kept {
-            Some(kept) => Some((decode::name(&kept.kind), kept.kind.name().to_owned())),
+            Some(Kept { kind, .. }) if matches!(kind.kind(), Kind::Array(_)) => {
+                Some(("ARRAY".into(), kind.name().to_owned()))
+            }
+            Some(Kept { kind, .. }) => Some((decode::name(kind), kind.name().to_owned())),
             None => written.map(names),
         };
         let found: ArrayRef = match self.fact {

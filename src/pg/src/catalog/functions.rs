@@ -24,8 +24,10 @@ use datafusion_postgres::pgwire::api::Type;
 
 use crate::catalog::sequences::column_facts::PgGetExpr;
 use crate::catalog::{expressions, quote_functions, sequences, value_functions};
+use crate::decode;
 use crate::encode::column;
 use crate::session::settings::{SERVER_VERSION, Settings};
+use crate::sql::range_values;
 use crate::wire::startup::SUPERUSER;
 use neuroql_access::User;
 
@@ -289,6 +291,7 @@ impl ScalarUDFImpl for FormatType {
             let (precision, scale) = (((modifier - 4) >> 16) & 0xffff, (((modifier - 4) & 0x7ff) ^ 1024) - 1024);
             format!("numeric({precision},{scale}){items}")
         };
+        let range = |oid: i64| Type::from_oid(u32::try_from(oid).ok()?).filter(range_values::is_range);
         let name = |((oid, modifier), name): ((Option<i64>, Option<i64>), Option<&str>)| match (oid, modifier) {
             (Some(2249), _) => Some("record".to_owned()),
             (Some(2287), _) => Some("record[]".to_owned()),
@@ -297,6 +300,7 @@ impl ScalarUDFImpl for FormatType {
             (Some(1042), Some(-1)) => Some("bpchar".to_owned()),
             (Some(1014), Some(-1)) => Some("bpchar[]".to_owned()),
             (Some(1014), Some(modifier @ 5..)) => Some(format!("character({})[]", modifier - 4)),
+            (Some(oid), _) if let Some(kind) = range(oid) => Some(decode::name(&kind)),
             _ => name.map(str::to_owned),
         };
         let (oids, modifiers) = (oids.as_primitive::<Int64Type>(), modifiers.as_primitive::<Int64Type>());

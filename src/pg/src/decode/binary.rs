@@ -4,7 +4,8 @@ use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
 use super::text::{hyphenated, oid_value, text_value};
-use super::{datetime, interval, is_oid, json, name, numeric, text, unsupported, utf8};
+use super::{datetime, interval, is_oid, json, name, numeric, ranges, text, unsupported, utf8};
+use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
 
 /// Reads the value of a type that is no array.
@@ -69,7 +70,10 @@ pub(super) fn read(wire: &Type, bytes: &[u8], zone: &str) -> Result<ScalarValue,
                 .ok_or_else(|| SqlError::not_supported("intervals of more than 292 years in hours are not supported"))?
         }
         _ if is_oid(wire) => oid_value(u32::from_be_bytes(reader.bytes()?))?,
-        _ => return Err(unsupported(wire)),
+        _ => match range_values::of_type(wire) {
+            Some(kind) => return ranges::read_binary(kind, bytes),
+            None => return Err(unsupported(wire)),
+        },
     };
     reader.end()?;
     Ok(value)

@@ -11,6 +11,7 @@ mod datetime;
 mod interval;
 mod json;
 mod numeric;
+mod ranges;
 mod text;
 mod zone;
 
@@ -20,6 +21,7 @@ use datafusion_postgres::pgwire::api::Type;
 use postgres_types::Kind;
 
 pub(crate) use self::arrays::read as array_items;
+use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
 
 /// Form of a value: text or binary.
@@ -104,6 +106,7 @@ pub(crate) fn arrow_type(wire: &Type, zone: &str) -> Option<DataType> {
         | Type::JSON
         | Type::JSONB
         | Type::UNKNOWN => DataType::Utf8,
+        _ if range_values::of_type(wire).is_some() => DataType::Utf8,
         _ if is_oid(wire) => DataType::Int32,
         _ => return None,
     })

@@ -3,7 +3,8 @@
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
-use super::{datetime, interval, is_oid, json, name, numeric, syntax, trimmed, unsupported};
+use super::{datetime, interval, is_oid, json, name, numeric, ranges, syntax, trimmed, unsupported};
+use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
 
 /// Reads the value of a type that is no array.
@@ -38,7 +39,10 @@ pub(super) fn read(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, S
         Type::TIMESTAMPTZ => datetime::timestamptz(text, zone)?,
         Type::INTERVAL => interval::read(text)?,
         _ if is_oid(wire) => oid(wire, text)?,
-        _ => return Err(unsupported(wire)),
+        _ => match range_values::of_type(wire) {
+            Some(kind) => ranges::read(kind, text, zone)?,
+            None => return Err(unsupported(wire)),
+        },
     })
 }
 

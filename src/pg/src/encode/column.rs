@@ -28,9 +28,11 @@ use crate::encode::datetime;
 use crate::encode::modifiers;
 pub(crate) use crate::encode::modifiers::length_of;
 use crate::encode::nested_array;
+use crate::encode::ranges;
 use crate::encode::record;
 use crate::floats;
 use crate::sql::column_names::ColumnNames;
+use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
 
 /// The columns of a result, before a client has chosen text or binary.
@@ -202,7 +204,7 @@ const MARK: &str = "neuroql.";
 
 /// Returns the metadata of a field whose values are of this type. A cast removes it.
 pub(crate) fn mark(kind: &Type) -> HashMap<String, String> {
-    let known = (MARKED.contains(kind) || ALSO_MARKED.contains(kind))
+    let known = (MARKED.contains(kind) || ALSO_MARKED.contains(kind) || range_values::is_range(kind))
         .then(|| (EXTENSION_TYPE_NAME_KEY.into(), format!("{MARK}{}", kind.name())));
     known.into_iter().collect()
 }
@@ -210,7 +212,8 @@ pub(crate) fn mark(kind: &Type) -> HashMap<String, String> {
 /// Returns the type that a field's metadata name.
 pub(crate) fn marked(field: &Field) -> Option<Type> {
     let name = field.metadata().get(EXTENSION_TYPE_NAME_KEY)?.strip_prefix(MARK)?;
-    MARKED.iter().chain(&ALSO_MARKED).find(|kind| kind.name() == name).cloned()
+    let known = MARKED.iter().chain(&ALSO_MARKED).find(|kind| kind.name() == name).cloned();
+    known.or_else(|| range_values::of_field(field))
 }
 
 /// Returns the oid of the Postgres type as which a column is sent.
@@ -306,11 +309,19 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
                 .or_else(|| vector(column, field.datatype()))
                 .or_else(|| decimals(column))
         });
+        let external = |error| ArrowError::ExternalError(Box::new(error));
+        let spelt = match text.filter(|_| spelt.is_none()) {
+            Some(field) => ranges::spell(column, field.datatype(), field.format_options()).map_err(external)?,
+            None => spelt,
+        };
         let texts = spelt.as_ref().or(converted.as_ref()).unwrap_or(column);
         let arrays = text.and_then(|_| array_of_texts(texts)).map(neuroql::array_texts).transpose();
         let spelt = arrays.map_err(|error| ArrowError::ExternalError(Box::new(error)))?.or(spelt);
         let binary = fields.get(index).filter(|field| field.format() == FieldFormat::Binary);
-        let packed = binary.and_then(|field| pack(converted.as_ref().unwrap_or(column), field.datatype()));
+        let packed = match binary {
+            Some(field) => pack(converted.as_ref().unwrap_or(column), field.datatype()).map_err(external)?,
+            None => None,
+        };
         match spelt.or(packed).or(converted) {
             Some(array) => {
                 changed = true;
@@ -389,7 +400,7 @@ pub(crate) fn decimal_text(number: i128, scale: i8) -> String {
 }
 
 /// Returns the binary form of `numeric_send` of Postgres: groups of four digits.
-fn numeric(value: i128, scale: i8) -> Vec<u8> {
+pub(super) fn numeric(value: i128, scale: i8) -> Vec<u8> {
     const GROUP: usize = 4;
     let fraction = usize::try_from(scale).unwrap_or(0);
     let whole_zeros = usize::from(scale.min(0).unsigned_abs());
@@ -416,16 +427,22 @@ fn numeric(value: i128, scale: i8) -> Vec<u8> {
 }
 
 /// Returns the binary form of values that are kept as text, and of decimals.
-fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
+///
+/// # Errors
+/// If a text is no value of its type.
+fn pack(column: &ArrayRef, kind: &Type) -> datafusion::error::Result<Option<ArrayRef>> {
     if let (PgKind::Array(item), Some(lists)) = (kind.kind(), column.as_list_opt::<i32>()) {
-        let values = pack(lists.values(), item)?;
+        let Some(values) = pack(lists.values(), item)? else { return Ok(None) };
         let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
-        return Some(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned())));
+        return Ok(Some(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned()))));
     }
     if let DataType::Decimal128(_, scale) = column.data_type() {
         let numbers = column.as_primitive::<Decimal128Type>().iter();
         let numbers = numbers.map(|number| number.map(|number| numeric(number, *scale)));
-        return Some(Arc::new(numbers.collect::<BinaryArray>()));
+        return Ok(Some(Arc::new(numbers.collect::<BinaryArray>())));
+    }
+    if let Some(packed) = ranges::pack(column, kind)? {
+        return Ok(Some(packed));
     }
     let bytes = |text: &str| match *kind {
         Type::UUID => {
@@ -436,8 +453,8 @@ fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
         // A version number comes before the text.
         _ => [&[1], text.as_bytes()].concat(),
     };
-    let texts = column.as_string_opt::<i32>().filter(|_| matches!(*kind, Type::UUID | Type::JSONB))?;
-    Some(Arc::new(texts.iter().map(|text| text.map(bytes)).collect::<BinaryArray>()))
+    let texts = column.as_string_opt::<i32>().filter(|_| matches!(*kind, Type::UUID | Type::JSONB));
+    Ok(texts.map(|texts| Arc::new(texts.iter().map(|text| text.map(bytes)).collect::<BinaryArray>()) as ArrayRef))
 }
 
 /// Writes each value as JSON.

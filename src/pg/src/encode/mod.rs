@@ -5,4 +5,5 @@ pub(crate) mod copy;
 pub(crate) mod datetime;
 pub(crate) mod modifiers;
 pub(crate) mod nested_array;
+mod ranges;
 pub(crate) mod record;

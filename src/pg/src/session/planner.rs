@@ -87,7 +87,7 @@ impl Planner {
             None => sequence_syntax::taken(&mut statement),
         };
         inserts::complete(&mut statement, &self.context).await?;
-        let has_literals = literal_casts::take(&mut statement)?;
+        let has_literals = literal_casts::take(&mut statement, &self.zone_of_constants)?;
         if has_literals {
             literals::register(&mut self.state)?;
         }
@@ -155,14 +155,15 @@ impl Planner {
             None => self.plan(statement.clone()).await?,
         };
         let assignments = Assignments::new(declared, casts, &self.zone, &self.state, is_marked);
-        let plan = assignments.overriding(self.overriding).settle(plan)?;
+        let plan = assignments.overriding(self.overriding).reading_in(&self.zone_of_constants).settle(plan)?;
         let again = known.is_none() && parameters::needs_types_first(&plan);
         let (plan, parameters) = parameters::infer(plan, declared, casts, &self.zone)?;
         if again && let Some(types) = parameters::found_as(&parameters) {
             let typed: Vec<_> = parameters.iter().map(|parameter| Some(parameter.wire.clone())).collect();
             let planned = self.plan_with(statement, types).await?;
             let assignments = Assignments::new(&typed, casts, &self.zone, &self.state, is_marked);
-            let planned = assignments.overriding(self.overriding).settle(planned)?;
+            let assignments = assignments.overriding(self.overriding).reading_in(&self.zone_of_constants);
+            let planned = assignments.settle(planned)?;
             return parameters::infer(planned, &typed, casts, &self.zone);
         }
         Ok((plan, parameters))

@@ -18,7 +18,9 @@ use crate::session::notifications::Listeners;
 use crate::session::transaction::TableLocks;
 use crate::session::user_limits::AllUserResources;
 use crate::sql::bpchar_values::BpcharTypes;
+use crate::sql::json_values::JsonTypes;
 use crate::sql::parse::Parser;
+use crate::sql::range_values::RangeTypes;
 use crate::wire::interrupt::ConnectionRegistry;
 
 /// State that the sessions of a server share.
@@ -49,7 +51,8 @@ impl ServerState {
         // pg-catalog has put its planner of types in the place of the engine's.
         let mut builder = SessionStateBuilder::new_from_existing(context.state());
         let theirs = builder.type_planner().take();
-        let types = BpcharTypes::before(neuroql::PostgresTypes::before(theirs));
+        let types = JsonTypes::before(neuroql::PostgresTypes::before(theirs));
+        let types = RangeTypes::before(BpcharTypes::before(types));
         *context.state_ref().write() = builder.with_type_planner(Arc::new(types)).build();
         Ok(Self {
             engine: engine.clone(),

@@ -12,12 +12,14 @@ use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::bpchar;
 use neuroql::json::{self, JsonKind};
+use neuroql::ranges::{self, RangeType};
 use postgres_types::Kind;
 
 use crate::decode;
 use crate::encode::column;
 use crate::sql::json_values;
 use crate::sql::marks;
+use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
 
 pub(super) const NUMBERS: [Type; 6] = [Type::INT2, Type::INT4, Type::INT8, Type::FLOAT4, Type::FLOAT8, Type::NUMERIC];
@@ -32,6 +34,11 @@ pub(super) fn assigned(value: Expr, from: &Type, field: &FieldRef) -> Result<Exp
         let message = format!("values of type {from} in columns of type {to} are not supported");
         return Err(SqlError::not_supported(message));
     }
+    if let Some(kind) = RangeType::of(field)
+        && range_values::of_type(from) == Some(kind)
+    {
+        return Ok(ranges::stored(value, kind));
+    }
     // One of the two becomes the other.
     if let (Some(from), Some(wanted)) = (json_values::of_type(from), JsonKind::of(field))
         && from != wanted
@@ -43,6 +50,11 @@ pub(super) fn assigned(value: Expr, from: &Type, field: &FieldRef) -> Result<Exp
         return Ok(bpchar::with_blanks(value));
     }
     Ok(cast(value, field.data_type()))
+}
+
+/// Returns true if the values of a column are texts of another type, which are read as such.
+pub(super) fn has_texts(field: &Field) -> bool {
+    JsonKind::of(field).is_some() || RangeType::of(field).is_some() || bpchar::is_bpchar(field)
 }
 
 /// Returns a cast whose values have no metadata, so that those of VALUES are alike.

@@ -26,15 +26,15 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
-use neuroql::json::JsonKind;
-use neuroql::{DateStyle, Refusal, bpchar};
+use neuroql::{DateStyle, Refusal};
 
 use crate::decode::{self, date_order};
 use crate::encode::column;
 use crate::session::{returning, row_changes};
-use crate::sql::assignment_casts::{NUMBERS, assigned, cast, check, is_assigned, kind, of_value};
+use crate::sql::assignment_casts::{NUMBERS, assigned, cast, check, has_texts, is_assigned, kind, of_value};
 use crate::sql::generated_values::{self, ColumnValues};
 use crate::sql::parameters;
+use crate::sql::range_values;
 use crate::sql::rewrite::call;
 use crate::sql::rewrite::parameter_casts::ParameterCasts;
 use crate::sql::sequence_syntax::Overriding;
@@ -115,6 +115,8 @@ pub(crate) struct Assignments<'a> {
     declared: &'a [Option<Type>],
     casts: &'a ParameterCasts,
     zone: &'a str,
+    /// Time zone in which constants are read.
+    zone_of_constants: &'a str,
     state: &'a SessionState,
     /// True if the values of the statement are marked.
     marked: bool,
@@ -138,7 +140,14 @@ impl<'a> Assignments<'a> {
     ) -> Self {
         let (compared, assigned, fields) = (HashMap::new(), HashMap::new(), HashMap::new());
         let columns = ColumnValues::default();
-        Self { declared, casts, zone, state, marked, compared, assigned, fields, columns }
+        let zone_of_constants = zone;
+        Self { declared, casts, zone, zone_of_constants, state, marked, compared, assigned, fields, columns }
+    }
+
+    /// Says in which time zone constants are read.
+    pub(crate) fn reading_in(mut self, zone: &'a str) -> Self {
+        self.zone_of_constants = zone;
+        self
     }
 
     /// Says which values the statement gives identity columns.
@@ -265,7 +274,7 @@ impl<'a> Assignments<'a> {
                 }
                 match cell {
                     Ok(inner) => self.value(inner, field, &schema, None).map_err(external),
-                    Err(cell @ Expr::Literal(..)) if JsonKind::of(field).is_some() => {
+                    Err(cell @ Expr::Literal(..)) if has_texts(field) => {
                         self.value(cell, field, &schema, None).map_err(external)
                     }
                     Err(cell) => Ok(cell),
@@ -303,7 +312,7 @@ impl<'a> Assignments<'a> {
             }
         };
         let column = Expr::Column(Column::from(rows.schema().qualified_field(place)));
-        if JsonKind::of(field).is_some() || bpchar::is_bpchar(field) {
+        if has_texts(field) {
             return Ok(Some(assigned(column, &from, field)?));
         }
         if rows.schema().field(place).data_type() == field.data_type() {
@@ -326,7 +335,7 @@ impl<'a> Assignments<'a> {
                     let value = match (self.columns.updated(field.name(), &found)?, found) {
                         (Some(default), _) => cast(default, field.data_type()),
                         (None, Ok(inner)) => self.value(inner, &field, rows.schema(), Some(&rows))?,
-                        (None, Err(constant @ Expr::Literal(..))) if JsonKind::of(&field).is_some() => {
+                        (None, Err(constant @ Expr::Literal(..))) if has_texts(&field) => {
                             self.value(constant, &field, rows.schema(), Some(&rows))?
                         }
                         (None, Err(other)) => other,
@@ -357,7 +366,7 @@ impl<'a> Assignments<'a> {
         let to = field.data_type();
         match value {
             Expr::Literal(ScalarValue::Null, _) => Ok(Expr::Literal(ScalarValue::try_from(to)?, None)),
-            Expr::Literal(literal, None) if JsonKind::of(field).is_some() && literal.try_as_str().is_some() => {
+            Expr::Literal(literal, None) if has_texts(field) && literal.try_as_str().is_some() => {
                 self.text(literal, field)
             }
             Expr::Literal(literal, None) if literal.data_type() == *to => Ok(Expr::Literal(literal, None)),
@@ -391,11 +400,11 @@ impl<'a> Assignments<'a> {
     fn text(&self, literal: ScalarValue, field: &FieldRef) -> Result<Expr, SqlError> {
         let is_read = |kind: &Type| {
             let others = [Type::BOOL, Type::DATE, Type::TIME, Type::TIMESTAMP, Type::INTERVAL, Type::JSON, Type::JSONB];
-            NUMBERS.contains(kind) || others.contains(kind)
+            NUMBERS.contains(kind) || others.contains(kind) || range_values::is_range(kind)
         };
         if let (Some(Some(text)), Some(kind)) = (literal.try_as_str(), kind(field).filter(is_read)) {
             let text = date_order::ordered(&kind, text, DateStyle::of(self.state.config_options()).order)?;
-            let value = decode::from_text(&kind, &text, self.zone)?;
+            let value = decode::from_text(&kind, &text, self.zone_of_constants)?;
             return Ok(cast(Expr::Literal(value, None), field.data_type()));
         }
         Ok(cast(Expr::Literal(literal, None), field.data_type()))

@@ -19,12 +19,12 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType as SqlType};
 use datafusion_postgres::pgwire::api::Type;
+use neuroql::Refusal;
 use neuroql::bpchar::{self, BpcharTask, with_blanks, without_blanks};
 use neuroql::json::{self, JsonArgument};
-use neuroql::{PostgresTypes, Refusal};
 
 use crate::encode::{column, modifiers};
-use crate::sql::json_values::{JsonTypes, is_unknown, type_name};
+use crate::sql::json_values::{is_unknown, type_name};
 use crate::sql::marks::{external, field_of, is_comparison, kind_of, lost, of_field};
 use crate::wire::error_response::SqlError;
 
@@ -75,17 +75,17 @@ const OF_ANY: [&str; 3] = ["concat", "concat_ws", "octet_length"];
 
 /// Plans `character(n)` and `bpchar`, and leaves other types to the next planner.
 #[derive(Debug)]
-pub(crate) struct BpcharTypes {
-    next: JsonTypes,
+pub(crate) struct BpcharTypes<P> {
+    next: P,
 }
 
-impl BpcharTypes {
-    pub(crate) fn before(next: PostgresTypes) -> Self {
-        Self { next: JsonTypes::before(next) }
+impl<P> BpcharTypes<P> {
+    pub(crate) fn before(next: P) -> Self {
+        Self { next }
     }
 }
 
-impl TypePlanner for BpcharTypes {
+impl<P: TypePlanner> TypePlanner for BpcharTypes<P> {
     fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<FieldRef>> {
         if let SqlType::Array(ArrayElemTypeDef::SquareBracket(item, _) | ArrayElemTypeDef::AngleBracket(item)) =
             sql_type

@@ -15,28 +15,29 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType};
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
+use neuroql::Refusal;
 use neuroql::json::{self, JsonArgument, JsonKind};
-use neuroql::{PostgresTypes, Refusal};
 
 use crate::decode;
 use crate::encode::column;
 use crate::sql::marks::{external, is_array, kind_of, lost, of_field};
+use crate::sql::range_values;
 use crate::sql::rewrite::literal_casts;
 use crate::wire::error_response::SqlError;
 
 /// Plans `json` and `jsonb`, and leaves other types to the engine's planner.
 #[derive(Debug)]
-pub(crate) struct JsonTypes {
-    next: PostgresTypes,
+pub(crate) struct JsonTypes<P> {
+    next: P,
 }
 
-impl JsonTypes {
-    pub(crate) fn before(next: PostgresTypes) -> Self {
+impl<P> JsonTypes<P> {
+    pub(crate) fn before(next: P) -> Self {
         Self { next }
     }
 }
 
-impl TypePlanner for JsonTypes {
+impl<P: TypePlanner> TypePlanner for JsonTypes<P> {
     fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<FieldRef>> {
         if let SqlType::Array(ArrayElemTypeDef::SquareBracket(item, _) | ArrayElemTypeDef::AngleBracket(item)) =
             sql_type
@@ -306,7 +307,9 @@ pub(super) fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Option<Res
             },
             Some(JsonArgument::Boolean) => data_type.is_null() || data_type == DataType::Boolean || is_unknown(arg),
             Some(JsonArgument::Any) => match &kind {
-                Some(kind) if is_array(kind) => return Some(Err(lost(kind, "functions of JSON"))),
+                Some(kind) if is_array(kind) || range_values::is_of_moments(kind) => {
+                    return Some(Err(lost(kind, "functions of JSON")));
+                }
                 _ => true,
             },
             None => true,
@@ -359,8 +362,8 @@ pub(super) fn check_alike<'a>(
                 || matches!(value, Expr::Literal(value, _) if value.is_null())
         }
     };
-    match of_type(&kind) {
-        Some(_) if values.clone().all(is_alike) => Ok(()),
+    match of_type(&kind).is_some() || range_values::is_range(&kind) {
+        true if values.clone().all(is_alike) => Ok(()),
         _ => Err(lost(&kind, place)),
     }
 }
@@ -371,7 +374,7 @@ pub(super) fn check_alike<'a>(
 /// 0A000 for columns of types that tables have not, 42704 for keys of `json`.
 pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
     let place = "columns of tables, views and files";
-    let has_columns = |kind: &Type| of_type(kind).is_some() || *kind == Type::BPCHAR;
+    let has_columns = |kind: &Type| of_type(kind).is_some() || *kind == Type::BPCHAR || range_values::is_range(kind);
     let others = |field: &FieldRef| of_field(field).filter(|kind| !has_columns(kind));
     match ddl {
         DdlStatement::CreateMemoryTable(table) => {

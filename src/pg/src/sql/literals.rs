@@ -18,10 +18,16 @@ use datafusion_postgres::pgwire::api::Type;
 
 use crate::decode;
 use crate::encode::column;
+use crate::sql::range_values;
 use crate::wire::error_response::ExternalSqlError;
 
-/// Types of these literals.
-pub(crate) const KINDS: [Type; 3] = [Type::UUID, Type::JSON, Type::JSONB];
+/// Types of these literals, beside those of ranges.
+const KINDS: [Type; 3] = [Type::UUID, Type::JSON, Type::JSONB];
+
+/// Returns the types of these literals.
+pub(crate) fn kinds() -> impl Iterator<Item = Type> {
+    KINDS.into_iter().chain(range_values::KINDS)
+}
 
 /// Prefix of the names of the functions.
 const PREFIX: &str = "neuroql_literal_";
@@ -36,7 +42,7 @@ pub(crate) fn function_name(kind: &Type) -> String {
 /// # Errors
 /// If the state takes no functions.
 pub(crate) fn register(state: &mut SessionState) -> Result<()> {
-    for kind in KINDS {
+    for kind in kinds() {
         let (name, signature) = (function_name(&kind), Signature::exact(vec![DataType::Utf8], Volatility::Immutable));
         state.register_udf(Arc::new(ScalarUDF::new_from_impl(LiteralFunction { name, kind, signature })))?;
     }

@@ -22,7 +22,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
-use neuroql::{bpchar, json};
+use neuroql::{bpchar, json, ranges};
 use postgres_types::Kind;
 
 use crate::decode;
@@ -31,6 +31,7 @@ use crate::session::{returning, row_changes};
 use crate::sql::bpchar_values;
 use crate::sql::json_values;
 use crate::sql::literals;
+use crate::sql::range_values;
 use crate::sql::rewrite::parameter_casts;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
@@ -48,7 +49,7 @@ const KEPT: [Type; 8] = [
 
 /// Returns true for a type that is kept as text, and for arrays of one.
 pub(crate) fn is_kept_as_text(kind: &Type) -> bool {
-    KEPT.contains(kind)
+    KEPT.contains(kind) || range_values::is_range(kind)
 }
 
 /// Returns the type of a field's values, if it is kept as text.
@@ -85,6 +86,7 @@ pub(crate) fn has_marks(plan: &LogicalPlan) -> Result<bool> {
                     Expr::TryCast(cast) => of_field(&cast.field).is_some(),
                     Expr::ScalarFunction(call) => {
                         json::arguments_of(call).is_some()
+                            || ranges::is_call(call)
                             || literals::kind_of(call).is_some()
                             || bpchar::task_of(call).is_some()
                     }
@@ -117,7 +119,7 @@ pub(crate) fn kind_of(expr: &Expr, schema: &DFSchema) -> Option<Type> {
         Expr::ScalarFunction(call) if call.name() == "coalesce" => {
             call.args.iter().find_map(|arg| kind_of(arg, schema))
         }
-        Expr::ScalarFunction(call) if json::arguments_of(call).is_some() => {
+        Expr::ScalarFunction(call) if json::arguments_of(call).is_some() || ranges::is_call(call) => {
             of_field(&ExprSchemable::to_field(expr, schema).ok()?.1)
         }
         Expr::ScalarFunction(call) => match bpchar::task_of(call) {
@@ -156,21 +158,27 @@ fn settle_expressions(plan: LogicalPlan) -> Result<LogicalPlan> {
         let keyed = bpchar_values::keys_settled(node)?;
         let (node, is_keyed) = (keyed.data, keyed.transformed);
         let names = NamePreserver::new(&node);
+        let is_sort = matches!(node, LogicalPlan::Sort(_));
         let mut node = node.map_expressions(|expr| {
             let name = names.save(&expr);
             let changed = expr.transform_up(|part| {
                 let read = read_beside(part, &schema)?;
                 let padded = bpchar_values::settled(read.data, &schema)?;
-                let was_read = read.transformed || padded.transformed;
                 let settled = json_values::settled(padded.data, &schema)?;
-                Ok(Transformed::new_transformed(settled.data, settled.transformed || was_read))
+                let of_ranges = range_values::settled(settled.data, &schema)?;
+                let changed = of_ranges.transformed || settled.transformed || padded.transformed || read.transformed;
+                Ok(Transformed::new_transformed(of_ranges.data, changed))
             })?;
+            if is_sort {
+                return changed.transform_data(|expr| Ok(range_values::sorted(expr, &schema)));
+            }
             Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
         })?;
         node.transformed |= is_keyed;
         node.map_data(|node| match with_current_schema(node)? {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut table)) => {
                 json_values::read_defaults(&mut table)?;
+                range_values::read_defaults(&mut table)?;
                 Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(table)))
             }
             other => Ok(other),
@@ -340,7 +348,7 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
                 kept(of_field(one), other, "a recursive query")?;
                 kept(of_field(other), one, "a recursive query")?;
                 if query.is_distinct {
-                    ordered(of_field(one))?;
+                    grouped(of_field(one))?;
                 }
             }
             Ok(())
@@ -357,16 +365,16 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
             input.schema().fields().iter().zip(modifiers).try_for_each(|(field, modifier)| match of_field(field) {
                 // Those of one length are equal if their texts are.
                 Some(Type::BPCHAR) if modifier != modifiers::NONE => Ok(()),
-                kind => ordered(kind),
+                kind => grouped(kind),
             })
         }
         LogicalPlan::Distinct(Distinct::On(distinct)) => {
-            let keys = distinct.sort_expr.iter().flatten().map(|key| &key.expr);
-            distinct.on_expr.iter().chain(keys).try_for_each(|key| ordered(kind(key)))
+            distinct.on_expr.iter().try_for_each(|key| grouped(kind(key)))?;
+            distinct.sort_expr.iter().flatten().try_for_each(|key| ordered(kind(&key.expr)))
         }
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().try_for_each(|key| match kind(key) {
             Some(Type::BPCHAR) if bpchar_values::has_length(key, &aggregate.input) => Ok(()),
-            kind => ordered(kind),
+            kind => grouped(kind),
         }),
         LogicalPlan::Sort(sort) => sort.expr.iter().try_for_each(|key| match kind(&key.expr) {
             Some(kind @ Type::JSON) => Err(json_values::no_order("ordering", &kind)),
@@ -375,7 +383,8 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
         // A column of texts takes the text of any value; other columns have casts.
         LogicalPlan::Dml(dml) => {
             let mut found = dml.input.schema().fields().iter().filter_map(|field| of_field(field));
-            found.find(is_array).map_or(Ok(()), |found| Err(lost(&found, "columns of tables")))
+            let is_refused = |kind: &Type| is_array(kind) && !range_values::is_range(kind);
+            found.find(is_refused).map_or(Ok(()), |found| Err(lost(&found, "columns of tables")))
         }
         LogicalPlan::Ddl(ddl) => json_values::check_ddl(ddl),
         LogicalPlan::Copy(_) => {
@@ -432,12 +441,17 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
             compared(&between.expr, &between.high, schema)
         }
         Expr::InList(within) => within.list.iter().try_for_each(|item| compared(&within.expr, item, schema)),
+        Expr::SetComparison(SetComparison { expr, .. })
+            if kind(expr).is_some_and(|kind| range_values::is_range(&kind)) =>
+        {
+            Err(SqlError::not_supported("comparisons of ranges with ANY and ALL of a subquery are not supported"))
+        }
         Expr::InSubquery(InSubquery { expr, subquery, .. })
         | Expr::SetComparison(SetComparison { expr, subquery, .. }) => {
             let column = subquery.subquery.schema().fields().first().and_then(|field| of_field(field));
             alike(kind(expr), column, is_null(expr))
         }
-        Expr::GroupingSet(set) => set.distinct_expr().into_iter().try_for_each(|key| ordered(kind(key))),
+        Expr::GroupingSet(set) => set.distinct_expr().into_iter().try_for_each(|key| grouped(kind(key))),
         Expr::AggregateFunction(AggregateFunction { func, params }) => {
             check_arguments(func.name(), &params.args, params.distinct, schema)?;
             params.order_by.iter().try_for_each(|key| ordered(kind(&key.expr)))
@@ -445,8 +459,8 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
         Expr::WindowFunction(call) => {
             let params = &call.params;
             check_arguments(call.fun.name(), &params.args, params.distinct, schema)?;
-            let mut keys = params.partition_by.iter().chain(params.order_by.iter().map(|key| &key.expr));
-            keys.try_for_each(|key| ordered(kind(key)))
+            params.partition_by.iter().try_for_each(|key| grouped(kind(key)))?;
+            params.order_by.iter().try_for_each(|key| ordered(kind(&key.expr)))
         }
         Expr::ScalarFunction(call) => check_call(call, schema),
         Expr::TryCast(cast) if of_field(&cast.field).is_some() => Err(match of_field(&cast.field) {
@@ -476,7 +490,7 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
 /// Checks the arguments of an aggregate or a window function: any value is counted.
 fn check_arguments(function: &str, args: &[Expr], distinct: bool, schema: &DFSchema) -> Result<(), SqlError> {
     args.iter().filter_map(|arg| kind_of(arg, schema)).try_for_each(|found| match function {
-        "count" if distinct => ordered(Some(found)),
+        "count" if distinct => grouped(Some(found)),
         "count" => Ok(()),
         _ => Err(lost(&found, &format!("the function {function}"))),
     })
@@ -484,7 +498,7 @@ fn check_arguments(function: &str, args: &[Expr], distinct: bool, schema: &DFSch
 
 /// Checks the arguments of a function, which takes them for texts.
 fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> {
-    if let Some(checked) = json_values::check_call(call, schema) {
+    if let Some(checked) = json_values::check_call(call, schema).or_else(|| range_values::check_call(call, schema)) {
         return checked;
     }
     if bpchar::task_of(call).is_some() {
@@ -495,6 +509,7 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
     let is_right = match (call.name(), kinds.as_slice()) {
         ("pg_typeof", _) => true,
         ("coalesce", _) => return json_values::check_alike(call.args.iter(), "the function coalesce", schema),
+        ("concat" | "concat_ws", _) if kinds.iter().flatten().any(range_values::is_of_moments) => false,
         ("concat", _) => !kinds.iter().flatten().any(is_array),
         ("concat_ws", [separator, ..]) => separator.is_none() && !kinds.iter().flatten().any(is_array),
         ("cardinality" | "array_length" | "array_ndims" | "array_upper" | "array_lower", [Some(array), ..]) => {
@@ -535,8 +550,8 @@ fn alike(left: Option<Type>, right: Option<Type>, has_null: bool) -> Result<(), 
         (None, None) => Ok(()),
         (Some(Type::JSON), other) => Err(json_values::no_equality(Some(&Type::JSON), other.as_ref())),
         (other, Some(Type::JSON)) => Err(json_values::no_equality(other.as_ref(), Some(&Type::JSON))),
-        (Some(kind), None) | (None, Some(kind)) if has_null => ordered(Some(kind)),
-        (Some(left), Some(right)) if left == right => ordered(Some(left)),
+        (Some(kind), None) | (None, Some(kind)) if has_null => grouped(Some(kind)),
+        (Some(left), Some(right)) if left == right => grouped(Some(left)),
         (Some(kind), _) | (None, Some(kind)) => Err(lost(&kind, "comparisons with other types")),
     }
 }
@@ -546,6 +561,26 @@ fn ordered(kind: Option<Type>) -> Result<(), SqlError> {
     match kind {
         Some(kind @ Type::JSON) => Err(json_values::no_order("equality", &kind)),
         Some(kind) if !is_ordered(&kind) => Err(lost(&kind, "comparisons, groups and orders")),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that values may be grouped, and compared for equality.
+fn grouped(kind: Option<Type>) -> Result<(), SqlError> {
+    match kind.as_ref().and_then(range_values::of_type) {
+        Some(found) if found.has_equal_texts() => Ok(()),
+        _ => ordered(kind),
+    }
+}
+
+/// Refuses a column of a key whose texts do not tell which values are equal.
+///
+/// # Errors
+/// 0A000.
+pub(crate) fn check_key(column: &Field) -> Result<(), SqlError> {
+    match of_field(column) {
+        Some(Type::BPCHAR) => bpchar_values::check_key(column),
+        Some(kind) if !is_ordered(&kind) => Err(lost(&kind, "keys")),
         _ => Ok(()),
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod marks;
 pub(crate) mod parameters;
 pub(crate) mod parse;
 pub(crate) mod positions;
+pub(crate) mod range_values;
 pub(crate) mod rewrite;
 pub(crate) mod sequence_syntax;
 pub(crate) mod table_constraints;

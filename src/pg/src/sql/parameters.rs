@@ -23,6 +23,7 @@ use crate::decode::{self, Form};
 use crate::encode::column;
 use crate::sql::json_values;
 use crate::sql::marks;
+use crate::sql::range_values;
 use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
 use crate::wire::error_response::SqlError;
 
@@ -329,7 +330,7 @@ fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<Fiel
         let item = Arc::new(Field::new_list_field(fields[1].data_type().clone(), true));
         return vec![Some(Arc::new(Field::new("array", DataType::List(item), true))), None];
     }
-    if let Some(types) = json_values::argument_types(call) {
+    if let Some(types) = json_values::argument_types(call).or_else(|| range_values::argument_types(call)) {
         return types;
     }
     if let Some(types) = unknown_types(call.name(), fields) {

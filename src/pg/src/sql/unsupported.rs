@@ -16,6 +16,7 @@ use datafusion_postgres::pgwire::api::Type;
 
 use crate::sql::bpchar_values;
 use crate::sql::column_names::fold;
+use crate::sql::range_values;
 use crate::sql::rewrite::{generated_columns, literal_casts};
 use crate::wire::error_response::SqlError;
 
@@ -197,7 +198,9 @@ fn json_arguments(table: &TableFactor) -> Result<(), SqlError> {
     let found = visit_expressions(table, |expr| match expr {
         Expr::Cast { data_type, .. } | Expr::TypedString(TypedString { data_type, .. }) => {
             match literal_casts::kind_of(data_type) {
+                None if range_values::is_name(data_type) => ControlFlow::Break(Type::ANY_RANGE),
                 Some(kind @ (Type::JSON | Type::JSONB)) => ControlFlow::Break(kind),
+                Some(kind) if range_values::is_range(&kind) => ControlFlow::Break(kind),
                 _ => ControlFlow::Continue(()),
             }
         }
@@ -228,7 +231,9 @@ fn assigned_once(assignments: &[Assignment]) -> Result<(), SqlError> {
 fn create_table(table: &CreateTable) -> Result<(), SqlError> {
     // The values of the query would not be read as such.
     let is_read = |column: &&ColumnDef| {
-        matches!(column.data_type, DataType::JSON | DataType::JSONB) || bpchar_values::is_named(&column.data_type)
+        matches!(column.data_type, DataType::JSON | DataType::JSONB)
+            || bpchar_values::is_named(&column.data_type)
+            || range_values::is_name(&column.data_type)
     };
     if table.query.is_some()
         && let Some(column) = table.columns.iter().find(is_read)

@@ -18,6 +18,7 @@ mod objects;
 mod positions;
 mod privileges;
 mod protocol;
+mod ranges;
 mod raw;
 mod row_changes;
 mod sequences;

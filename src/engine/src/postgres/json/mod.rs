@@ -27,6 +27,7 @@ use super::refusal::{refusal, type_name};
 
 pub use value::{check, key, normal};
 
+pub(super) use functions::text_of_rows;
 use functions::{JsonFunction, Task};
 
 /// Key of a field's metadata that names the type of its values.

@@ -28,8 +28,8 @@ use crate::session::objects::{
 use crate::session::result_stream::isolated;
 use crate::session::transaction::{lengths, partitions};
 use crate::session::{Outcome, Session};
-use crate::sql::bpchar_values::check_key;
 use crate::sql::column_names::{fold, item_name};
+use crate::sql::marks;
 use crate::wire::error_response::{Failure, SqlError, notice};
 
 /// Greatest number of bytes of a name.
@@ -163,8 +163,8 @@ pub(super) async fn create(session: &mut Session, create: &CreateIndex) -> Resul
         if create.unique && key.expression.is_some() {
             return Err(SqlError::not_supported("a unique index of expressions is not supported").into());
         }
-        if create.unique {
-            schema.field_with_name(&key.name).map_or(Ok(()), check_key)?;
+        if let (true, Ok(column)) = (create.unique, schema.field_with_name(&key.name)) {
+            marks::check_key(column)?;
         }
         keys.push(key);
     }

@@ -1,4 +1,4 @@
-//! Literals of the types `uuid`, `json` and `jsonb`, which the planner does not have: `'…'::uuid`, `CAST(NULL AS json)`,
+//! Literals of the types `uuid`, `json` and `jsonb` and of ranges, which the planner does not have: `'…'::uuid`, `CAST(NULL AS json)`,
 //! `jsonb '…'`.
 //!
 //! Their text is read here, as Postgres does before it plans a statement, and each becomes the call of a function of
@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, CastKind, DataType, DollarQuotedString, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
-    SelectItem, SetExpr, TableFactor, TypedString, Value, ValueWithSpan, VisitMut, VisitorMut,
+    SelectItem, SetExpr, TableFactor, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion_postgres::pgwire::api::Type;
 
@@ -21,11 +21,11 @@ use crate::sql::literals;
 use crate::sql::rewrite::{call, is_named};
 use crate::wire::error_response::SqlError;
 
-/// Makes calls of the literals of a statement; returns true if there are any.
+/// Makes calls of the literals of a statement; returns true if there are any. `zone` is the time zone of instants that name none.
 ///
 /// # Errors
 /// 22P02 and its like if a text is no value of its type.
-pub(crate) fn take(statement: &mut Statement) -> Result<bool, SqlError> {
+pub(crate) fn take(statement: &mut Statement, zone: &str) -> Result<bool, SqlError> {
     match statement {
         Statement::Statement(inner) => {
             let inserts = match &**inner {
@@ -33,18 +33,18 @@ pub(crate) fn take(statement: &mut Statement) -> Result<bool, SqlError> {
                 ast::Statement::Query(_) | ast::Statement::Update(_) | ast::Statement::Delete(_) => false,
                 _ => return Ok(false),
             };
-            let mut literals = LiteralCasts { inserts, depth: 0, arguments: 0, found: false };
+            let mut literals = LiteralCasts { inserts, depth: 0, arguments: 0, found: false, zone };
             match inner.visit(&mut literals) {
                 ControlFlow::Break(error) => Err(error),
                 ControlFlow::Continue(()) => Ok(literals.found),
             }
         }
-        Statement::Explain(explain) => take(&mut explain.statement),
+        Statement::Explain(explain) => take(&mut explain.statement, zone),
         _ => Ok(false),
     }
 }
 
-struct LiteralCasts {
+struct LiteralCasts<'a> {
     /// True if the outermost query is the source of an INSERT.
     inserts: bool,
     /// Queries around the next one.
@@ -52,9 +52,10 @@ struct LiteralCasts {
     /// Functions in FROM around the next expression, which take any text.
     arguments: usize,
     found: bool,
+    zone: &'a str,
 }
 
-impl VisitorMut for LiteralCasts {
+impl VisitorMut for LiteralCasts<'_> {
     type Break = SqlError;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
@@ -71,7 +72,7 @@ impl VisitorMut for LiteralCasts {
         if self.depth == 0 && self.inserts {
             return ControlFlow::Continue(());
         }
-        match unify(&mut query.body) {
+        match unify(&mut query.body, self.zone) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
@@ -91,18 +92,42 @@ impl VisitorMut for LiteralCasts {
         if self.arguments > 0 {
             return ControlFlow::Continue(());
         }
+        write_numbers(expr);
         if let Some(inner) = same_again(expr) {
             *expr = inner;
             return ControlFlow::Continue(());
         }
         let Some((kind, text)) = literal(expr) else { return ControlFlow::Continue(()) };
-        match read(&kind, text) {
+        match read(&kind, text, self.zone) {
             Ok(read) => {
                 *expr = read;
                 self.found = true;
                 ControlFlow::Continue(())
             }
             Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+/// Writes numbers with a point that are bounds of a `numrange` as texts, which keep their digits.
+fn write_numbers(expr: &mut Expr) {
+    let Expr::Function(function) = expr else { return };
+    if !is_named(function, "numrange") {
+        return;
+    }
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for arg in &mut list.args {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(bound)) = arg else { continue };
+        let text = match bound {
+            Expr::Value(ValueWithSpan { value: Value::Number(text, _), .. }) => text.clone(),
+            Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
+                Expr::Value(ValueWithSpan { value: Value::Number(text, _), .. }) => format!("-{text}"),
+                _ => continue,
+            },
+            _ => continue,
+        };
+        if text.bytes().all(|letter| letter.is_ascii_digit() || matches!(letter, b'.' | b'-' | b'+' | b'e' | b'E')) {
+            *bound = Expr::value(Value::SingleQuotedString(text));
         }
     }
 }
@@ -148,7 +173,7 @@ pub(crate) fn kind_of(data_type: &DataType) -> Option<Type> {
                 [schema, name] if schema == "pg_catalog" => name,
                 _ => return None,
             };
-            literals::KINDS.into_iter().find(|kind| kind.name() == name.as_str())
+            literals::kinds().find(|kind| kind.name() == name.as_str())
         }
         _ => None,
     }
@@ -190,10 +215,9 @@ fn text_of(value: &Value) -> Option<Option<&str>> {
 }
 
 /// Returns the call for a text.
-fn read(kind: &Type, text: Option<&str>) -> Result<Expr, SqlError> {
+fn read(kind: &Type, text: Option<&str>, zone: &str) -> Result<Expr, SqlError> {
     let value = match text {
-        // The zone is that of times, of which there are none.
-        Some(text) => decode::from_text(kind, text, "UTC")?.try_as_str().flatten().map(str::to_owned),
+        Some(text) => decode::from_text(kind, text, zone)?.try_as_str().flatten().map(str::to_owned),
         None => None,
     };
     let argument = value.map_or(Value::Null, Value::SingleQuotedString);
@@ -209,7 +233,7 @@ fn taken(expr: &Expr) -> Option<Type> {
             let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(_)))] = list.args.as_slice() else {
                 return None;
             };
-            literals::KINDS.into_iter().find(|kind| is_named(function, &literals::function_name(kind)))
+            literals::kinds().find(|kind| is_named(function, &literals::function_name(kind)))
         }
         _ => None,
     }
@@ -261,11 +285,11 @@ fn is_literal(expr: &Expr) -> bool {
 }
 
 /// Reads NULL and texts without a type in VALUES as literals of the type that others in their column have.
-fn unify(body: &mut SetExpr) -> Result<(), SqlError> {
+fn unify(body: &mut SetExpr, zone: &str) -> Result<(), SqlError> {
     match body {
         SetExpr::SetOperation { left, right, .. } => {
-            unify(left)?;
-            unify(right)
+            unify(left, zone)?;
+            unify(right, zone)
         }
         SetExpr::Values(values) => {
             for column in 0..values.rows.first().map_or(0, |row| row.content.len()) {
@@ -273,7 +297,7 @@ fn unify(body: &mut SetExpr) -> Result<(), SqlError> {
                 let Some(kind) = cells.find_map(taken) else { continue };
                 for cell in values.rows.iter_mut().filter_map(|row| row.content.get_mut(column)) {
                     let Some(text) = untyped(cell) else { continue };
-                    *cell = read(&kind, text)?;
+                    *cell = read(&kind, text, zone)?;
                 }
             }
             Ok(())
@@ -293,7 +317,7 @@ mod tests {
     /// Returns a statement with its literals as calls, and true if there are any.
     fn rewritten(query: &str) -> Result<(String, bool), SqlError> {
         let mut statement = Parser::default().parse(query)?.remove(0).statement;
-        let found = take(&mut statement)?;
+        let found = take(&mut statement, "UTC")?;
         Ok((statement.to_string(), found))
     }
 
@@ -308,6 +332,11 @@ mod tests {
             ("CAST(NULL AS uuid)".into(), "neuroql_literal_uuid(NULL)".into()),
             ("$$[1, 2 ]$$::json".into(), "neuroql_literal_json('[1, 2 ]')".into()),
             ("json '1'::text".into(), "neuroql_literal_json('1')::TEXT".into()),
+            (
+                "numrange(1.50, -2.0, '[]') = '[1.5,1.5]'::numrange".into(),
+                "numrange('1.50', '-2.0', '[]') = neuroql_literal_numrange('[1.5,1.5]')".into(),
+            ),
+            ("'[1,2]'::int4range".into(), "neuroql_literal_int4range('[1,3)')".into()),
             ("jsonb '{\"b\":1,\"a\":2}'".into(), "neuroql_literal_jsonb('{\"a\": 2, \"b\": 1}')".into()),
         ] {
             let (found, any) = rewritten(&format!("SELECT {written}")).unwrap();

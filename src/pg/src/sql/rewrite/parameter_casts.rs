@@ -7,12 +7,13 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, DataType, ExactNumberInfo, Expr, Query, SelectItem, SetExpr, TimezoneInfo, Value, ValueWithSpan,
-    VisitMut, VisitorMut, visit_expressions_mut,
+    ArrayElemTypeDef, DataType, ExactNumberInfo, Expr, Ident, ObjectName, Query, SelectItem, SetExpr, TimezoneInfo,
+    Value, ValueWithSpan, VisitMut, VisitorMut, visit_expressions_mut,
 };
 use datafusion_postgres::pgwire::api::Type;
 use postgres_types::Kind;
 
+use crate::sql::range_values;
 use crate::sql::rewrite::array_of as array;
 
 /// Takes out the casts of parameters to types that the planner does not have. `declared` are the types that the client
@@ -124,7 +125,7 @@ fn taken(data_type: &DataType) -> Option<Type> {
             "name" | "pg_catalog.name" => Type::NAME,
             "\"char\"" | "pg_catalog.\"char\"" => Type::CHAR,
             "oid" | "pg_catalog.oid" => Type::OID,
-            _ => return None,
+            name => range_values::named(name.strip_prefix("pg_catalog.").unwrap_or(name))?,
         },
         DataType::Timestamp(None, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => Type::TIMESTAMPTZ,
         DataType::Timestamp(None, _) => Type::TIMESTAMP,
@@ -160,6 +161,9 @@ pub(crate) fn planned(kind: &Type) -> Option<DataType> {
         Type::INTERVAL => DataType::Interval { fields: None, precision: None },
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::CHAR | Type::NAME | Type::UUID | Type::JSON | Type::JSONB => {
             DataType::Text
+        }
+        ref kind if range_values::is_range(kind) => {
+            DataType::Custom(ObjectName::from(vec![Ident::new(kind.name())]), Vec::new())
         }
         _ => return None,
     })
@@ -207,7 +211,7 @@ fn scalar(name: &str) -> Option<Type> {
         "regtype" => Type::REGTYPE,
         "regproc" => Type::REGPROC,
         "unknown" => Type::UNKNOWN,
-        _ => return None,
+        name => range_values::named(name)?,
     })
 }
 
@@ -235,6 +239,6 @@ pub(crate) fn array_of(item: &Type) -> Option<Type> {
         Type::TIMESTAMPTZ => Type::TIMESTAMPTZ_ARRAY,
         Type::INTERVAL => Type::INTERVAL_ARRAY,
         Type::OID => Type::OID_ARRAY,
-        _ => return None,
+        ref item => range_values::array_of(item)?,
     })
 }
