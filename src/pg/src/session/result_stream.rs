@@ -93,8 +93,9 @@ fn unplanned(error: DataFusionError, plan: &LogicalPlan) -> DataFusionError {
         })?;
         Ok(found)
     });
+    let has_subquery = has_subquery.unwrap_or(false);
     match sqlstate(&error) {
-        "42703" | "42701" | "42702" if has_subquery.unwrap_or(false) => {
+        "42703" | "42701" | "42702" if has_subquery => {
             let message = "a subquery is not supported at this place of a statement; join, or use WITH";
             DataFusionError::NotImplemented(message.to_owned())
         }
