@@ -26,7 +26,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
-use neuroql::{DateStyle, Refusal};
+use neuroql::{DateStyle, Refusal, bpchar};
 
 use crate::decode::{self, date_order};
 use crate::encode::column;
