@@ -12,7 +12,6 @@ mod interval;
 mod json;
 mod numeric;
 mod text;
-mod zone;
 
 use datafusion::arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::scalar::ScalarValue;

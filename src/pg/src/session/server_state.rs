@@ -50,6 +50,7 @@ impl ServerState {
         let mut builder = SessionStateBuilder::new_from_existing(context.state());
         let theirs = builder.type_planner().take();
         let types = JsonTypes::before(neuroql::PostgresTypes::before(theirs));
+        let types = neuroql::MomentTypes::before(Some(Arc::new(types)));
         *context.state_ref().write() = builder.with_type_planner(Arc::new(types)).build();
         Ok(Self {
             engine: engine.clone(),
