@@ -76,6 +76,7 @@ mod truncation;
 mod types;
 mod values;
 mod zeros;
+mod zoned_times;
 mod zones;
 
 use std::sync::Arc;
@@ -96,6 +97,7 @@ pub use moments::{read_date, read_instant, read_timestamp};
 pub use refusal::Refusal;
 pub use text_values::{read_interval, read_time};
 pub use types::PostgresTypes;
+pub use zoned_times::ZonedTime;
 
 use characters::CharacterFunction;
 use contains::ArrayContains;

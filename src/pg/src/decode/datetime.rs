@@ -2,6 +2,7 @@
 
 use chrono::{NaiveDate, NaiveTime, Timelike};
 use datafusion::scalar::ScalarValue;
+use neuroql::ZonedTime;
 
 use crate::wire::error_response::SqlError;
 
@@ -30,6 +31,29 @@ pub(super) fn timestamp(text: &str) -> Result<ScalarValue, SqlError> {
 /// Reads an instant: microseconds since 1970.
 pub(super) fn timestamptz(text: &str, zone: &str) -> Result<ScalarValue, SqlError> {
     Ok(ScalarValue::TimestampMicrosecond(Some(neuroql::read_instant(text, zone)?), Some(zone.into())))
+}
+
+/// Reads a time with a time zone, and returns its text. `zone` is that of a time without one; it may be empty if there is none.
+pub(super) fn timetz(text: &str, zone: &str) -> Result<String, SqlError> {
+    Ok(ZonedTime::read(text, Some(zone).filter(|zone| !zone.is_empty()))?.spell())
+}
+
+/// Returns the text of a time with a time zone, which is so many seconds west of UTC.
+pub(super) fn timetz_value(micros: i64, west: i32) -> Result<String, SqlError> {
+    let is_time = (0..=86_400 * MICROS).contains(&micros);
+    let found = west.checked_neg().and_then(|east| ZonedTime::new(micros, east));
+    found.map(ZonedTime::spell).ok_or_else(|| match is_time {
+        true => SqlError::error("22009", "time zone displacement out of range"),
+        false => SqlError::error("22008", "time out of range"),
+    })
+}
+
+/// Returns the binary form of a text of a time with a time zone.
+pub(crate) fn timetz_packed(text: &str) -> Option<Vec<u8>> {
+    let time = ZonedTime::read(text, None).ok()?;
+    let mut bytes = time.micros.to_be_bytes().to_vec();
+    bytes.extend((-time.east).to_be_bytes());
+    Some(bytes)
 }
 
 /// Returns microseconds since 1970 for microseconds since midnight of the year 2000, from which binary forms count.

@@ -7,9 +7,10 @@ mod arrays;
 mod binary;
 pub(crate) mod copy;
 pub(crate) mod date_order;
-mod datetime;
+pub(crate) mod datetime;
 mod interval;
 mod json;
+pub(crate) mod network;
 mod numeric;
 mod text;
 
@@ -101,6 +102,10 @@ pub(crate) fn arrow_type(wire: &Type, zone: &str) -> Option<DataType> {
         | Type::UUID
         | Type::JSON
         | Type::JSONB
+        | Type::TIMETZ
+        | Type::INET
+        | Type::CIDR
+        | Type::MACADDR
         | Type::UNKNOWN => DataType::Utf8,
         _ if is_oid(wire) => DataType::Int32,
         _ => return None,

@@ -86,7 +86,7 @@ impl Planner {
             None => sequence_syntax::taken(&mut statement),
         };
         inserts::complete(&mut statement, &self.context).await?;
-        let has_literals = literal_casts::take(&mut statement)?;
+        let has_literals = literal_casts::take(&mut statement, &self.zone_of_constants)?;
         if has_literals {
             literals::register(&mut self.state)?;
         }

@@ -21,7 +21,8 @@ use crate::encode::column;
 use crate::wire::error_response::ExternalSqlError;
 
 /// Types of these literals.
-pub(crate) const KINDS: [Type; 3] = [Type::UUID, Type::JSON, Type::JSONB];
+pub(crate) const KINDS: [Type; 7] =
+    [Type::UUID, Type::JSON, Type::JSONB, Type::TIMETZ, Type::INET, Type::CIDR, Type::MACADDR];
 
 /// Prefix of the names of the functions.
 const PREFIX: &str = "neuroql_literal_";

@@ -1,4 +1,5 @@
-//! Values of types that are kept as text: `uuid`, `json` and `jsonb`, as parameters and as literals have them.
+//! Values of types that are kept as text: `uuid`, `json`, `jsonb`, `timetz`, `inet`, `cidr` and `macaddr`, as parameters and as
+//! literals have them.
 //!
 //! The planner takes them for text, and a mark in the field names the type. They are refused where the mark would be lost,
 //! and where texts answer otherwise than values of the type do: `1.0` and `1.00` are equal as `jsonb`, `json` has no
@@ -30,11 +31,27 @@ use crate::encode::column;
 use crate::session::returning;
 use crate::sql::json_values;
 use crate::sql::literals;
+use crate::sql::network;
 use crate::sql::rewrite::parameter_casts;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// The types, and arrays of them.
-const KEPT: [Type; 6] = [Type::UUID, Type::JSON, Type::JSONB, Type::UUID_ARRAY, Type::JSON_ARRAY, Type::JSONB_ARRAY];
+const KEPT: [Type; 14] = [
+    Type::UUID,
+    Type::JSON,
+    Type::JSONB,
+    Type::TIMETZ,
+    Type::INET,
+    Type::CIDR,
+    Type::MACADDR,
+    Type::UUID_ARRAY,
+    Type::JSON_ARRAY,
+    Type::JSONB_ARRAY,
+    Type::TIMETZ_ARRAY,
+    Type::INET_ARRAY,
+    Type::CIDR_ARRAY,
+    Type::MACADDR_ARRAY,
+];
 
 /// Returns true for a type that is kept as text, and for arrays of one.
 pub(crate) fn is_kept_as_text(kind: &Type) -> bool {
@@ -52,9 +69,18 @@ pub(crate) fn field_of(kind: &Type) -> Option<FieldRef> {
     Some(Arc::new(Field::new("parameter", data_type, true).with_metadata(column::mark(kind))))
 }
 
-/// Returns true if texts have the equality and the order of the values. Postgres compares the bytes of `uuid`.
+/// Returns true if texts have the equality and the order of the values. Postgres compares the bytes of `uuid` and `macaddr`.
 fn is_ordered(kind: &Type) -> bool {
-    matches!(*kind, Type::UUID | Type::UUID_ARRAY)
+    matches!(*kind, Type::UUID | Type::UUID_ARRAY | Type::MACADDR | Type::MACADDR_ARRAY)
+}
+
+/// Returns true if texts are equal where the values are.
+fn has_equality(kind: &Type) -> bool {
+    is_ordered(kind)
+        || matches!(
+            *kind,
+            Type::TIMETZ | Type::INET | Type::CIDR | Type::TIMETZ_ARRAY | Type::INET_ARRAY | Type::CIDR_ARRAY
+        )
 }
 
 /// Returns true if a plan has columns or values of a type that is kept as text.
@@ -74,7 +100,9 @@ pub(crate) fn has_marks(plan: &LogicalPlan) -> Result<bool> {
                     Expr::Cast(cast) => of_field(&cast.field).is_some(),
                     Expr::TryCast(cast) => of_field(&cast.field).is_some(),
                     Expr::ScalarFunction(call) => {
-                        json::arguments_of(call).is_some() || literals::kind_of(call).is_some()
+                        json::arguments_of(call).is_some()
+                            || literals::kind_of(call).is_some()
+                            || network::is_call(call)
                     }
                     _ => false,
                 })
@@ -145,7 +173,8 @@ fn settle_expressions(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let read = read_beside(part, &schema)?;
                 let was_read = read.transformed;
                 let settled = json_values::settled(read.data, &schema)?;
-                Ok(Transformed::new_transformed(settled.data, settled.transformed || was_read))
+                let shown = network::settled(settled.data, &schema)?;
+                Ok(Transformed::new_transformed(shown.data, shown.transformed || settled.transformed || was_read))
             })?;
             Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
         })?;
@@ -237,13 +266,14 @@ fn read_beside(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(if changed { Transformed::yes(part) } else { Transformed::no(part) })
 }
 
-/// Reads a text without a type as a value of a type that has an order; returns true if it is one.
+/// Reads a text without a type as a value of a type that has equality; returns true if it is one.
 fn read_as(kind: Option<&Type>, other: &mut Expr) -> Result<bool> {
     let (Some(kind), Expr::Literal(ScalarValue::Utf8(Some(text)), None)) = (kind, &*other) else { return Ok(false) };
-    if !is_ordered(kind) {
+    if !has_equality(kind) {
         return Ok(false);
     }
-    let value = decode::from_text(kind, text, "UTC").map_err(external)?;
+    // What clocks of the session show is not known here.
+    let value = decode::from_text(kind, text, "").map_err(external)?;
     *other = Expr::Literal(value, Some(FieldMetadata::from(column::mark(kind))));
     Ok(true)
 }
@@ -305,7 +335,7 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
             let cells = values.values.iter().flat_map(|row| row.iter().zip(values.schema.fields()));
             for (cell, field) in cells {
                 // A column of texts takes the text of any value.
-                if !(is_own && field.data_type().is_string()) {
+                if !(is_own && field.data_type().is_string()) || kind(cell) == Some(Type::INET) {
                     kept(kind(cell), field, "VALUES")?;
                 }
             }
@@ -331,18 +361,21 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
             input.schema().fields().iter().try_for_each(|field| ordered(of_field(field)))
         }
         LogicalPlan::Distinct(Distinct::On(distinct)) => {
-            let keys = distinct.sort_expr.iter().flatten().map(|key| &key.expr);
-            distinct.on_expr.iter().chain(keys).try_for_each(|key| ordered(kind(key)))
+            let mut keys = distinct.sort_expr.iter().flatten().map(|key| &key.expr);
+            keys.try_for_each(|key| sorted(kind(key)))?;
+            distinct.on_expr.iter().try_for_each(|key| ordered(kind(key)))
         }
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().try_for_each(|key| ordered(kind(key))),
         LogicalPlan::Sort(sort) => sort.expr.iter().try_for_each(|key| match kind(&key.expr) {
             Some(kind @ Type::JSON) => Err(json_values::no_order("ordering", &kind)),
-            kind => ordered(kind),
+            kind => sorted(kind),
         }),
         // A column of texts takes the text of any value; other columns have casts.
         LogicalPlan::Dml(dml) => {
             let mut found = dml.input.schema().fields().iter().filter_map(|field| of_field(field));
-            found.find(is_array).map_or(Ok(()), |found| Err(lost(&found, "columns of tables")))
+            // A column of texts has the prefix of an address, too.
+            let is_other = |kind: &Type| is_array(kind) || *kind == Type::INET;
+            found.find(is_other).map_or(Ok(()), |found| Err(lost(&found, "columns of tables")))
         }
         LogicalPlan::Ddl(ddl) => json_values::check_ddl(ddl),
         LogicalPlan::Copy(_) => {
@@ -392,12 +425,21 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
             _ => Ok(()),
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => joined(left, right, schema),
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => compared(left, right, schema),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => {
+            if has_order(*op) {
+                sorted(kind(left).or_else(|| kind(right)))?;
+            }
+            compared(left, right, schema)
+        }
         Expr::Between(between) => {
+            sorted(kind(&between.expr))?;
             compared(&between.expr, &between.low, schema)?;
             compared(&between.expr, &between.high, schema)
         }
         Expr::InList(within) => within.list.iter().try_for_each(|item| compared(&within.expr, item, schema)),
+        Expr::SetComparison(SetComparison { expr, op, .. }) if has_order(*op) && kind(expr).is_some() => {
+            sorted(kind(expr))
+        }
         Expr::InSubquery(InSubquery { expr, subquery, .. })
         | Expr::SetComparison(SetComparison { expr, subquery, .. }) => {
             let column = subquery.subquery.schema().fields().first().and_then(|field| of_field(field));
@@ -406,13 +448,13 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
         Expr::GroupingSet(set) => set.distinct_expr().into_iter().try_for_each(|key| ordered(kind(key))),
         Expr::AggregateFunction(AggregateFunction { func, params }) => {
             check_arguments(func.name(), &params.args, params.distinct, schema)?;
-            params.order_by.iter().try_for_each(|key| ordered(kind(&key.expr)))
+            params.order_by.iter().try_for_each(|key| sorted(kind(&key.expr)))
         }
         Expr::WindowFunction(call) => {
             let params = &call.params;
             check_arguments(call.fun.name(), &params.args, params.distinct, schema)?;
-            let mut keys = params.partition_by.iter().chain(params.order_by.iter().map(|key| &key.expr));
-            keys.try_for_each(|key| ordered(kind(key)))
+            params.order_by.iter().try_for_each(|key| sorted(kind(&key.expr)))?;
+            params.partition_by.iter().try_for_each(|key| ordered(kind(key)))
         }
         Expr::ScalarFunction(call) => check_call(call, schema),
         Expr::TryCast(cast) if of_field(&cast.field).is_some() => Err(match of_field(&cast.field) {
@@ -450,7 +492,7 @@ fn check_arguments(function: &str, args: &[Expr], distinct: bool, schema: &DFSch
 
 /// Checks the arguments of a function, which takes them for texts.
 fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> {
-    if let Some(checked) = json_values::check_call(call, schema) {
+    if let Some(checked) = json_values::check_call(call, schema).or_else(|| network::check_call(call, schema)) {
         return checked;
     }
     let kinds: Vec<Option<Type>> = call.args.iter().map(|arg| kind_of(arg, schema)).collect();
@@ -465,7 +507,7 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
         }
         ("array_min" | "array_max", [Some(array)]) => *array == Type::UUID_ARRAY,
         ("array_has" | "array_position", [Some(array), Some(item), ..]) => {
-            is_ordered(item) && parameter_casts::array_of(item).as_ref() == Some(array)
+            has_equality(item) && parameter_casts::array_of(item).as_ref() == Some(array)
         }
         ("array_position", [Some(array), None, ..]) => {
             *array == Type::UUID_ARRAY && call.args.get(1).is_some_and(is_null)
@@ -479,7 +521,7 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
 fn joined(left: &Expr, right: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
     let is_text = |expr: &Expr| ExprSchemable::get_type(expr, schema).is_ok_and(|found| found.is_string());
     // A text beside `jsonb` is read as such in Postgres.
-    let has_text = |kind: &Type| matches!(*kind, Type::UUID | Type::JSON);
+    let has_text = |kind: &Type| matches!(*kind, Type::UUID | Type::JSON | Type::TIMETZ | Type::CIDR | Type::MACADDR);
     match (kind_of(left, schema), kind_of(right, schema)) {
         (None, None) => Ok(()),
         (Some(kind), None) if has_text(&kind) && is_text(right) => Ok(()),
@@ -504,13 +546,25 @@ fn alike(left: Option<Type>, right: Option<Type>, has_null: bool) -> Result<(), 
     }
 }
 
-/// Checks that values may be compared, grouped and sorted.
+/// Checks that values may be compared for equality, and grouped.
 fn ordered(kind: Option<Type>) -> Result<(), SqlError> {
     match kind {
         Some(kind @ Type::JSON) => Err(json_values::no_order("equality", &kind)),
-        Some(kind) if !is_ordered(&kind) => Err(lost(&kind, "comparisons, groups and orders")),
+        Some(kind) if !has_equality(&kind) => Err(lost(&kind, "comparisons, groups and orders")),
         _ => Ok(()),
     }
+}
+
+/// Checks that values may be sorted.
+fn sorted(kind: Option<Type>) -> Result<(), SqlError> {
+    match kind {
+        Some(kind) if has_equality(&kind) && !is_ordered(&kind) => Err(lost(&kind, "orders")),
+        kind => ordered(kind),
+    }
+}
+
+fn has_order(op: Operator) -> bool {
+    matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
 }
 
 /// Checks that a field has the type of its values.

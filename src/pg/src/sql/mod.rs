@@ -10,6 +10,7 @@ pub(crate) mod json_values;
 pub(crate) mod limits;
 pub(crate) mod literals;
 pub(crate) mod marks;
+pub(crate) mod network;
 pub(crate) mod parameters;
 pub(crate) mod parse;
 pub(crate) mod positions;

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, CastKind, DataType, DollarQuotedString, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
-    SelectItem, SetExpr, TableFactor, TypedString, Value, ValueWithSpan, VisitMut, VisitorMut,
+    SelectItem, SetExpr, TableFactor, TimezoneInfo, TypedString, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion_postgres::pgwire::api::Type;
 
@@ -21,11 +21,11 @@ use crate::sql::literals;
 use crate::sql::rewrite::{call, is_named};
 use crate::wire::error_response::SqlError;
 
-/// Makes calls of the literals of a statement; returns true if there are any.
+/// Makes calls of the literals of a statement; returns true if there are any. `zone` is that of times that name none.
 ///
 /// # Errors
 /// 22P02 and its like if a text is no value of its type.
-pub(crate) fn take(statement: &mut Statement) -> Result<bool, SqlError> {
+pub(crate) fn take(statement: &mut Statement, zone: &str) -> Result<bool, SqlError> {
     match statement {
         Statement::Statement(inner) => {
             let inserts = match &**inner {
@@ -33,18 +33,19 @@ pub(crate) fn take(statement: &mut Statement) -> Result<bool, SqlError> {
                 ast::Statement::Query(_) | ast::Statement::Update(_) | ast::Statement::Delete(_) => false,
                 _ => return Ok(false),
             };
-            let mut literals = LiteralCasts { inserts, depth: 0, arguments: 0, found: false };
+            let mut literals = LiteralCasts { zone, inserts, depth: 0, arguments: 0, found: false };
             match inner.visit(&mut literals) {
                 ControlFlow::Break(error) => Err(error),
                 ControlFlow::Continue(()) => Ok(literals.found),
             }
         }
-        Statement::Explain(explain) => take(&mut explain.statement),
+        Statement::Explain(explain) => take(&mut explain.statement, zone),
         _ => Ok(false),
     }
 }
 
-struct LiteralCasts {
+struct LiteralCasts<'a> {
+    zone: &'a str,
     /// True if the outermost query is the source of an INSERT.
     inserts: bool,
     /// Queries around the next one.
@@ -54,7 +55,7 @@ struct LiteralCasts {
     found: bool,
 }
 
-impl VisitorMut for LiteralCasts {
+impl VisitorMut for LiteralCasts<'_> {
     type Break = SqlError;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
@@ -71,7 +72,7 @@ impl VisitorMut for LiteralCasts {
         if self.depth == 0 && self.inserts {
             return ControlFlow::Continue(());
         }
-        match unify(&mut query.body) {
+        match unify(&mut query.body, self.zone) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
@@ -96,7 +97,7 @@ impl VisitorMut for LiteralCasts {
             return ControlFlow::Continue(());
         }
         let Some((kind, text)) = literal(expr) else { return ControlFlow::Continue(()) };
-        match read(&kind, text) {
+        match read(&kind, text, self.zone) {
             Ok(read) => {
                 *expr = read;
                 self.found = true;
@@ -141,6 +142,7 @@ pub(crate) fn kind_of(data_type: &DataType) -> Option<Type> {
         DataType::Uuid => Some(Type::UUID),
         DataType::JSON => Some(Type::JSON),
         DataType::JSONB => Some(Type::JSONB),
+        DataType::Time(None, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => Some(Type::TIMETZ),
         DataType::Custom(name, modifiers) if modifiers.is_empty() => {
             let parts: Vec<_> = name.0.iter().map(|part| part.as_ident().map(fold)).collect::<Option<_>>()?;
             let name = match parts.as_slice() {
@@ -190,10 +192,9 @@ fn text_of(value: &Value) -> Option<Option<&str>> {
 }
 
 /// Returns the call for a text.
-fn read(kind: &Type, text: Option<&str>) -> Result<Expr, SqlError> {
+fn read(kind: &Type, text: Option<&str>, zone: &str) -> Result<Expr, SqlError> {
     let value = match text {
-        // The zone is that of times, of which there are none.
-        Some(text) => decode::from_text(kind, text, "UTC")?.try_as_str().flatten().map(str::to_owned),
+        Some(text) => decode::from_text(kind, text, zone)?.try_as_str().flatten().map(str::to_owned),
         None => None,
     };
     let argument = value.map_or(Value::Null, Value::SingleQuotedString);
@@ -261,11 +262,11 @@ fn is_literal(expr: &Expr) -> bool {
 }
 
 /// Reads NULL and texts without a type in VALUES as literals of the type that others in their column have.
-fn unify(body: &mut SetExpr) -> Result<(), SqlError> {
+fn unify(body: &mut SetExpr, zone: &str) -> Result<(), SqlError> {
     match body {
         SetExpr::SetOperation { left, right, .. } => {
-            unify(left)?;
-            unify(right)
+            unify(left, zone)?;
+            unify(right, zone)
         }
         SetExpr::Values(values) => {
             for column in 0..values.rows.first().map_or(0, |row| row.content.len()) {
@@ -273,7 +274,7 @@ fn unify(body: &mut SetExpr) -> Result<(), SqlError> {
                 let Some(kind) = cells.find_map(taken) else { continue };
                 for cell in values.rows.iter_mut().filter_map(|row| row.content.get_mut(column)) {
                     let Some(text) = untyped(cell) else { continue };
-                    *cell = read(&kind, text)?;
+                    *cell = read(&kind, text, zone)?;
                 }
             }
             Ok(())
@@ -293,7 +294,7 @@ mod tests {
     /// Returns a statement with its literals as calls, and true if there are any.
     fn rewritten(query: &str) -> Result<(String, bool), SqlError> {
         let mut statement = Parser::default().parse(query)?.remove(0).statement;
-        let found = take(&mut statement)?;
+        let found = take(&mut statement, "UTC")?;
         Ok((statement.to_string(), found))
     }
 
@@ -308,6 +309,11 @@ mod tests {
             ("CAST(NULL AS uuid)".into(), "neuroql_literal_uuid(NULL)".into()),
             ("$$[1, 2 ]$$::json".into(), "neuroql_literal_json('[1, 2 ]')".into()),
             ("json '1'::text".into(), "neuroql_literal_json('1')::TEXT".into()),
+            ("'10:00'::timetz".into(), "neuroql_literal_timetz('10:00:00+00')".into()),
+            ("time with time zone '10:00+02'".into(), "neuroql_literal_timetz('10:00:00+02')".into()),
+            ("inet '10/8'".into(), "neuroql_literal_inet('10.0.0.0/8')".into()),
+            ("'224'::cidr".into(), "neuroql_literal_cidr('224.0.0.0/4')".into()),
+            ("'08002b010203'::macaddr".into(), "neuroql_literal_macaddr('08:00:2b:01:02:03')".into()),
             ("jsonb '{\"b\":1,\"a\":2}'".into(), "neuroql_literal_jsonb('{\"a\": 2, \"b\": 1}')".into()),
         ] {
             let (found, any) = rewritten(&format!("SELECT {written}")).unwrap();
