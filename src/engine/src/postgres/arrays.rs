@@ -118,7 +118,6 @@ fn elements(text: &str, depth: usize, items: &mut Vec<Option<String>>) -> Result
     let lengths = reader.whole().map_err(|fault| match fault {
         Fault::Malformed => refusal("22P02", format!("malformed array literal: \"{text}\"")),
         Fault::Bounds => refusal("0A000", format!("arrays with bounds of their own are not supported: \"{text}\"")),
-        Fault::Empty => refusal("0A000", format!("empty arrays in arrays are not supported: \"{text}\"")),
         Fault::Depth => {
             refusal("54000", format!("number of array dimensions exceeds the maximum allowed ({MOST_DIMENSIONS})"))
         }
@@ -143,8 +142,6 @@ enum Fault {
     Malformed,
     /// It begins with bounds, which may be others than 1 and the length.
     Bounds,
-    /// An array in it has no elements.
-    Empty,
     /// It has too many dimensions.
     Depth,
 }
@@ -192,7 +189,7 @@ impl ArrayReader<'_> {
         }
         self.blanks();
         if self.letters.next_if_eq(&'}').is_some() {
-            return if level == 0 { Ok(()) } else { Err(Fault::Empty) };
+            return if level == 0 { Ok(()) } else { Err(Fault::Malformed) };
         }
         let mut count = 0;
         loop {
@@ -338,7 +335,7 @@ mod tests {
             ("{{1},{x}}", "22P02"),
             ("{1,2}", "0A000"),
             ("{{{1}}}", "0A000"),
-            ("{{}}", "0A000"),
+            ("{{}}", "22P02"),
             ("[0:0][0:1]={{1,2}}", "0A000"),
             ("{{{{{{{1}}}}}}}", "54000"),
         ] {

@@ -20,6 +20,7 @@ use crate::decode;
 use crate::encode::column;
 use crate::session::Session;
 use crate::session::foreign_keys::RowChange;
+use crate::sql::marks;
 use crate::sql::table_constraints::{self, NewCheck, NewConstraints, NewForeignKey, chosen_name};
 use crate::wire::error_response::{SqlError, notice};
 
@@ -296,7 +297,12 @@ fn check_kinds(name: &str, column: &Field, referenced: &Field) -> Result<(), Sql
     let kind =
         |field: &Field| Type::from_oid(column::wire_oid(field)).map(|kind| decode::name(&kind)).unwrap_or_default();
     let (one, other) = (kind(column), kind(referenced));
-    match comparison(column.data_type(), referenced.data_type()) {
+    let kept = |field: &Field| marks::of_field(field);
+    let found = match kept(column) == kept(referenced) {
+        true => comparison(column.data_type(), referenced.data_type()),
+        false => Comparison::None,
+    };
+    match found {
         Comparison::Known => Ok(()),
         Comparison::Missing => {
             let message = format!("a foreign key of type {one} that references {other} is not supported");

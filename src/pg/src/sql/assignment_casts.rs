@@ -17,6 +17,7 @@ use crate::decode;
 use crate::encode::column;
 use crate::sql::json_values;
 use crate::sql::marks;
+use crate::sql::network;
 use crate::wire::error_response::SqlError;
 
 pub(super) const NUMBERS: [Type; 6] = [Type::INT2, Type::INT4, Type::INT8, Type::FLOAT4, Type::FLOAT8, Type::NUMERIC];
@@ -36,6 +37,10 @@ pub(super) fn assigned(value: Expr, from: &Type, field: &FieldRef) -> Result<Exp
         && from != wanted
     {
         return Ok(cast(json::read(value, wanted), field.data_type()));
+    }
+    // A cast to text has the prefix of an address.
+    if *from == Type::INET && column::marked(field) == Some(Type::INET) {
+        return Ok(cast(network::unmarked(value), field.data_type()));
     }
     Ok(cast(value, field.data_type()))
 }

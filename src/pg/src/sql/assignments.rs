@@ -26,7 +26,6 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
-use neuroql::json::JsonKind;
 use neuroql::{DateStyle, Refusal};
 
 use crate::decode::{self, date_order};
@@ -38,6 +37,7 @@ use crate::sql::parameters;
 use crate::sql::rewrite::call;
 use crate::sql::rewrite::parameter_casts::ParameterCasts;
 use crate::sql::sequence_syntax::Overriding;
+use crate::sql::text_types;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// Name of the function that marks a value.
@@ -251,7 +251,7 @@ impl<'a> Assignments<'a> {
                 }
                 match cell {
                     Ok(inner) => self.value(inner, field, &schema, None).map_err(external),
-                    Err(cell @ Expr::Literal(..)) if JsonKind::of(field).is_some() => {
+                    Err(cell @ Expr::Literal(..)) if text_types::is_read(field) => {
                         self.value(cell, field, &schema, None).map_err(external)
                     }
                     Err(cell) => Ok(cell),
@@ -289,7 +289,7 @@ impl<'a> Assignments<'a> {
             }
         };
         let column = Expr::Column(Column::from(rows.schema().qualified_field(place)));
-        if JsonKind::of(field).is_some() {
+        if text_types::is_read(field) {
             return Ok(Some(assigned(column, &from, field)?));
         }
         if rows.schema().field(place).data_type() == field.data_type() {
@@ -312,7 +312,7 @@ impl<'a> Assignments<'a> {
                     let value = match (self.columns.updated(field.name(), &found)?, found) {
                         (Some(default), _) => cast(default, field.data_type()),
                         (None, Ok(inner)) => self.value(inner, &field, rows.schema(), Some(&rows))?,
-                        (None, Err(constant @ Expr::Literal(..))) if JsonKind::of(&field).is_some() => {
+                        (None, Err(constant @ Expr::Literal(..))) if text_types::is_read(&field) => {
                             self.value(constant, &field, rows.schema(), Some(&rows))?
                         }
                         (None, Err(other)) => other,
@@ -342,7 +342,7 @@ impl<'a> Assignments<'a> {
         let to = field.data_type();
         match value {
             Expr::Literal(ScalarValue::Null, _) => Ok(Expr::Literal(ScalarValue::try_from(to)?, None)),
-            Expr::Literal(literal, None) if JsonKind::of(field).is_some() && literal.try_as_str().is_some() => {
+            Expr::Literal(literal, None) if text_types::is_read(field) && literal.try_as_str().is_some() => {
                 self.text(literal, field)
             }
             Expr::Literal(literal, None) if literal.data_type() == *to => Ok(Expr::Literal(literal, None)),
@@ -376,7 +376,7 @@ impl<'a> Assignments<'a> {
     fn text(&self, literal: ScalarValue, field: &FieldRef) -> Result<Expr, SqlError> {
         let is_read = |kind: &Type| {
             let others = [Type::BOOL, Type::DATE, Type::TIME, Type::TIMESTAMP, Type::INTERVAL, Type::JSON, Type::JSONB];
-            NUMBERS.contains(kind) || others.contains(kind)
+            NUMBERS.contains(kind) || others.contains(kind) || text_types::is_own(kind)
         };
         if let (Some(Some(text)), Some(kind)) = (literal.try_as_str(), kind(field).filter(is_read)) {
             let text = date_order::ordered(&kind, text, DateStyle::of(self.state.config_options()).order)?;

@@ -33,6 +33,7 @@ use crate::sql::json_values;
 use crate::sql::literals;
 use crate::sql::network;
 use crate::sql::rewrite::parameter_casts;
+use crate::sql::text_types;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// The types, and arrays of them.
@@ -173,7 +174,7 @@ fn settle_expressions(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let read = read_beside(part, &schema)?;
                 let was_read = read.transformed;
                 let settled = json_values::settled(read.data, &schema)?;
-                let shown = network::settled(settled.data, &schema)?;
+                let shown = text_types::settled(settled.data, &schema)?;
                 Ok(Transformed::new_transformed(shown.data, shown.transformed || settled.transformed || was_read))
             })?;
             Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
@@ -335,7 +336,7 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
             let cells = values.values.iter().flat_map(|row| row.iter().zip(values.schema.fields()));
             for (cell, field) in cells {
                 // A column of texts takes the text of any value.
-                if !(is_own && field.data_type().is_string()) || kind(cell) == Some(Type::INET) {
+                if !(is_own && field.data_type().is_string()) {
                     kept(kind(cell), field, "VALUES")?;
                 }
             }
@@ -373,9 +374,7 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
         // A column of texts takes the text of any value; other columns have casts.
         LogicalPlan::Dml(dml) => {
             let mut found = dml.input.schema().fields().iter().filter_map(|field| of_field(field));
-            // A column of texts has the prefix of an address, too.
-            let is_other = |kind: &Type| is_array(kind) || *kind == Type::INET;
-            found.find(is_other).map_or(Ok(()), |found| Err(lost(&found, "columns of tables")))
+            found.find(is_array).map_or(Ok(()), |found| Err(lost(&found, "columns of tables")))
         }
         LogicalPlan::Ddl(ddl) => json_values::check_ddl(ddl),
         LogicalPlan::Copy(_) => {
@@ -421,7 +420,9 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
     match part {
         Expr::Alias(_) | Expr::IsNull(_) | Expr::IsNotNull(_) => Ok(()),
         Expr::Cast(cast) => match kind(&cast.expr) {
-            Some(found) if !is_text_of(&found, cast.field.data_type()) => Err(lost(&found, "casts to other types")),
+            Some(found) if of_field(&cast.field).is_some() || !is_text_of(&found, cast.field.data_type()) => {
+                Err(lost(&found, "casts to other types"))
+            }
             _ => Ok(()),
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => joined(left, right, schema),

@@ -17,6 +17,7 @@ pub(crate) mod positions;
 pub(crate) mod rewrite;
 pub(crate) mod sequence_syntax;
 pub(crate) mod table_constraints;
+mod text_types;
 pub(crate) mod two_phase;
 pub(crate) mod unsupported;
 pub(crate) mod utility;

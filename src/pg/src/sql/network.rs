@@ -1,4 +1,4 @@
-//! Functions of `inet` and `cidr`, and casts of `inet` to text, which has the prefix of every address.
+//! Functions of `inet` and `cidr`.
 
 use std::sync::Arc;
 
@@ -6,9 +6,8 @@ use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
-use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{Cast, ScalarFunction};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -37,6 +36,8 @@ enum Task {
     Family,
     /// An `inet` as text: the address with its prefix.
     Text,
+    /// An `inet` as it is kept.
+    Same,
 }
 
 fn function(task: Task) -> ScalarUDF {
@@ -60,6 +61,7 @@ impl NetworkFunction {
             Task::Family => Arc::new(
                 texts.map(|text| text.map(|text| if text.contains(':') { 6 } else { 4 })).collect::<Int32Array>(),
             ),
+            Task::Same => Arc::new(texts.collect::<StringArray>()),
             Task::Text => {
                 let whole = |text: &str| format!("{}/{}", network::host(text), network::mask_length(text));
                 Arc::new(texts.map(|text| text.map(whole)).collect::<StringArray>())
@@ -75,6 +77,7 @@ impl ScalarUDFImpl for NetworkFunction {
             Task::MaskLength => "masklen",
             Task::Family => "family",
             Task::Text => "neuroql_inet_text",
+            Task::Same => "neuroql_inet",
         }
     }
 
@@ -84,7 +87,7 @@ impl ScalarUDFImpl for NetworkFunction {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match self.task {
-            Task::Host | Task::Text => DataType::Utf8,
+            Task::Host | Task::Text | Task::Same => DataType::Utf8,
             Task::MaskLength | Task::Family => DataType::Int32,
         })
     }
@@ -109,15 +112,14 @@ pub(super) fn is_call(call: &ScalarFunction) -> bool {
     call.func.inner().downcast_ref::<NetworkFunction>().is_some()
 }
 
-/// Returns a cast of an `inet` to text as one that has the prefix.
-pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    match part {
-        Expr::Cast(cast) if cast.field.data_type().is_string() && kind_of(&cast.expr, schema) == Some(Type::INET) => {
-            let text = Box::new(function(Task::Text).call(vec![*cast.expr]));
-            Ok(Transformed::yes(Expr::Cast(Cast { expr: text, field: cast.field })))
-        }
-        other => Ok(Transformed::no(other)),
-    }
+/// Returns an `inet` as text, which has its prefix.
+pub(super) fn with_prefix(value: Expr) -> Expr {
+    function(Task::Text).call(vec![value])
+}
+
+/// Returns an `inet` as it is, without the mark of its type.
+pub(super) fn unmarked(value: Expr) -> Expr {
+    function(Task::Same).call(vec![value])
 }
 
 /// Checks the argument of a call, if it is one of these functions.

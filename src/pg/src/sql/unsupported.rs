@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement as DFStatement};
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, ColumnDef, ColumnOption, ConstraintCharacteristics, CreateTable, DataType, Expr,
-    Function, FunctionArguments, Ident, JoinConstraint, JoinOperator, NullsDistinctOption, ObjectName,
-    PrimaryKeyConstraint, Query, Select, SelectItem, Statement, TableAlias, TableConstraint, TableFactor, TypedString,
-    UniqueConstraint, Value, ValueWithSpan, Visit, Visitor, visit_expressions,
+    Assignment, AssignmentTarget, ColumnDef, ColumnOption, ConstraintCharacteristics, CreateTable, Expr, Function,
+    FunctionArguments, Ident, JoinConstraint, JoinOperator, NullsDistinctOption, ObjectName, PrimaryKeyConstraint,
+    Query, Select, SelectItem, Statement, TableAlias, TableConstraint, TableFactor, TypedString, UniqueConstraint,
+    Value, ValueWithSpan, Visit, Visitor, visit_expressions,
 };
 use datafusion_postgres::pgwire::api::Type;
 
@@ -191,7 +191,7 @@ fn json_arguments(table: &TableFactor) -> Result<(), SqlError> {
     let found = visit_expressions(table, |expr| match expr {
         Expr::Cast { data_type, .. } | Expr::TypedString(TypedString { data_type, .. }) => {
             match literal_casts::kind_of(data_type) {
-                Some(kind @ (Type::JSON | Type::JSONB)) => ControlFlow::Break(kind),
+                Some(kind) if kind != Type::UUID => ControlFlow::Break(kind),
                 _ => ControlFlow::Continue(()),
             }
         }
@@ -221,9 +221,10 @@ fn assigned_once(assignments: &[Assignment]) -> Result<(), SqlError> {
 
 fn create_table(table: &CreateTable) -> Result<(), SqlError> {
     // The values of the query would not be read as such.
-    let is_json = |column: &&ColumnDef| matches!(column.data_type, DataType::JSON | DataType::JSONB);
+    let is_text =
+        |column: &&ColumnDef| literal_casts::kind_of(&column.data_type).is_some_and(|kind| kind != Type::UUID);
     if table.query.is_some()
-        && let Some(column) = table.columns.iter().find(is_json)
+        && let Some(column) = table.columns.iter().find(is_text)
     {
         let message = format!("syntax error at or near \"{}\"", column.data_type.to_string().to_lowercase());
         return Err(SqlError::error("42601", message));
