@@ -214,10 +214,8 @@ impl ArrayReader<'_> {
                 _ => return Err(Fault::Malformed),
             }
         }
-        match self.lengths.get_mut(level) {
-            Some(length) if *length.get_or_insert(count) == count => Ok(()),
-            _ => Err(Fault::Malformed),
-        }
+        let known = self.lengths.get_mut(level).map(|length| *length.get_or_insert(count));
+        if known == Some(count) { Ok(()) } else { Err(Fault::Malformed) }
     }
 
     fn item(&mut self) -> Result<Option<String>, Fault> {
