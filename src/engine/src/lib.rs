@@ -43,8 +43,8 @@ pub use neuroql_store::{Error as StoreError, Store};
 pub use neuroql_udfs::{Error as FunctionError, SECTION as FUNCTION_SECTION, expr_fn, interruptible};
 pub use postgres::{
     DateForm, DateOrder, DateStyle, IntervalFields, IntervalParts, IntervalUnit, MomentTypes, PostgresTypes, Refusal,
-    array_texts, floats, in_zone, is_ambiguous, json, local_constants, ordered_constant, read_date, read_instant,
-    read_interval, read_time, read_timestamp,
+    ZonedTime, array_texts, floats, in_zone, is_ambiguous, json, local_constants, ordered_constant, read_date,
+    read_instant, read_interval, read_time, read_timestamp,
 };
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};

@@ -322,7 +322,8 @@ fn type_name(data_type: &ast::DataType) -> String {
         "boolean" => "bool",
         "character varying" => "varchar",
         "timestamp with time zone" => "timestamptz",
-        other => other.strip_suffix("[]").unwrap_or(other).trim_matches('"'),
+        "time with time zone" => "timetz",
+        other => other.trim_end_matches("[]").trim_matches('"'),
     }
     .to_string()
 }
