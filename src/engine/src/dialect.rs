@@ -4,7 +4,7 @@ use std::any::TypeId;
 
 use datafusion::sql::sqlparser::ast::{
     CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    UnaryOperator,
+    TypedString, UnaryOperator,
 };
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -35,13 +35,16 @@ impl Dialect for PostgresDialect {
     }
 
     /// Parses a sign, which binds tighter than `^`: `-2 ^ 2` is 4; and `trim`, of which sqlparser loses the side in
-    /// `trim(LEADING a, b)`.
+    /// `trim(LEADING a, b)`; and constants such as `inet '::1'`.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         if is_trim(parser) {
             return Some(trim(parser));
         }
         if is_typed_range(parser) {
             return Some(typed_range(parser));
+        }
+        if is_network(parser) {
+            return Some(network(parser));
         }
         let op = match parser.peek_token_ref().token {
             Token::Minus => UnaryOperator::Minus,
@@ -122,6 +125,19 @@ impl Dialect for PostgresDialect {
         supports_xml_expressions() -> bool;
         supports_comment_optimizer_hint() -> bool;
     }
+}
+
+/// Returns true before `inet '…'` and its like, which sqlparser knows of types in its grammar only.
+fn is_network(parser: &Parser) -> bool {
+    let Token::Word(word) = &parser.peek_token_ref().token else { return false };
+    let is_type = ["inet", "cidr", "macaddr"].iter().any(|name| word.value.eq_ignore_ascii_case(name));
+    let text = &parser.peek_nth_token_ref(1).token;
+    is_type && word.quote_style.is_none() && matches!(text, Token::SingleQuotedString(_))
+}
+
+fn network(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let data_type = parser.parse_data_type()?;
+    Ok(Expr::TypedString(TypedString { data_type, value: parser.parse_value()?, uses_odbc_syntax: false }))
 }
 
 fn is_trim(parser: &Parser) -> bool {
@@ -210,6 +226,8 @@ mod tests {
             ("f(a IS DISTINCT FROM b, c)", "f((a IS DISTINCT FROM b), c)"),
             ("a IS NULL AND b IS NOT TRUE", "a IS NULL AND b IS NOT TRUE"),
             ("-2 ^ 2", "(-2) ^ 2"),
+            ("INET '::1' = inet", "INET '::1' = inet"),
+            ("macaddr '08002b010203' AND inet", "macaddr '08002b010203' AND inet"),
             ("-a * b - -c", "-a * b - -c"),
             ("- x ^ y + 1", "(-x) ^ y + 1"),
             ("-1::int", "-1::INT"),

@@ -15,6 +15,7 @@ use neuroql_model::{Options, Progress, Registry};
 use neuroql_schema::sql_error;
 use neuroql_store::Store;
 
+use crate::postgres::MomentTypes;
 use crate::register::{new_state, register, register_bundled, threads};
 
 /// Consumers of memory that an error about too little of it names.
@@ -41,9 +42,13 @@ impl Engine {
 
     /// Creates a session: settings and prepared statements are private to it; tables, models and memory are shared.
     pub fn session(&self) -> SessionContext {
-        let base = self.shared.base.clone();
+        let mut builder = SessionStateBuilder::new_from_existing(self.shared.base.clone());
+        let types = MomentTypes::before(builder.type_planner().take());
         let id = format!("{:016x}", session_number());
-        SessionContext::new_with_state(SessionStateBuilder::new_from_existing(base).with_session_id(id).build())
+        let state = builder.with_session_id(id).with_type_planner(Arc::new(types.clone())).build();
+        let context = SessionContext::new_with_state(state);
+        types.follow(&context);
+        context
     }
 
     /// Loads a model and registers it, as `CREATE EXTERNAL TABLE name STORED AS MODEL LOCATION '…' OPTIONS (…)` does.

@@ -1,5 +1,7 @@
 //! Arrays as text: `{1,2,NULL}`.
 
+use std::iter::Peekable;
+use std::str::Chars;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray, StringBuilder};
@@ -71,86 +73,186 @@ fn push_quoted(array: &mut String, text: &str) {
 
 /// Reads arrays from texts.
 pub(super) fn parsed(texts: &StringArray, target: &DataType) -> Result<ArrayRef> {
-    let DataType::List(item) = target else { return exec_err!("{target} is not an array") };
-    if item.data_type().is_nested() {
+    let mut fields = Vec::new();
+    let mut inner = target;
+    while let DataType::List(item) = inner {
+        fields.push(Arc::clone(item));
+        inner = item.data_type();
+    }
+    if fields.is_empty() {
+        return exec_err!("{target} is not an array");
+    }
+    if inner.is_nested() {
         return Err(refusal("0A000", format!("a text cannot be cast to {}; use ARRAY[…]", type_name(target))));
     }
     let mut items: Vec<Option<String>> = Vec::new();
-    let mut lengths = Vec::with_capacity(texts.len());
+    let mut shapes = Vec::with_capacity(texts.len());
     for text in texts.iter() {
-        let before = items.len();
-        if let Some(text) = text {
-            elements(text, &mut items)?;
-        }
-        lengths.push(items.len() - before);
+        shapes.push(match text {
+            Some(text) => elements(text, fields.len(), &mut items)?,
+            None => Vec::new(),
+        });
     }
-    let nulls: NullBuffer = texts.iter().map(|text| text.is_some()).collect();
     let items: ArrayRef = Arc::new(items.iter().map(|item| item.as_deref()).collect::<StringArray>());
-    let items = match super::casts::from_text(&items, item.data_type())? {
+    let mut values = match super::casts::from_text(&items, inner)? {
         Some(items) => items,
-        None => arrow_cast(&items, item.data_type())?,
+        None => arrow_cast(&items, inner)?,
     };
-    Ok(Arc::new(ListArray::try_new(Arc::clone(item), OffsetBuffer::from_lengths(lengths), items, Some(nulls))?))
+    for (level, field) in fields.into_iter().enumerate().rev() {
+        let mut lengths = Vec::new();
+        for shape in &shapes {
+            let count: usize = shape.iter().take(level).product();
+            // An array without elements has no lengths.
+            let count = if level > 0 && shape.is_empty() { 0 } else { count };
+            lengths.extend(std::iter::repeat_n(shape.get(level).copied().unwrap_or(0), count));
+        }
+        let nulls = (level == 0).then(|| texts.iter().map(|text| text.is_some()).collect::<NullBuffer>());
+        values = Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, nulls)?);
+    }
+    Ok(values)
 }
 
-/// Reads the elements of one array.
-fn elements(text: &str, items: &mut Vec<Option<String>>) -> Result<()> {
-    let malformed = || refusal("22P02", format!("malformed array literal: \"{text}\""));
-    let blanks = [' ', '\t', '\n', '\r', '\u{b}', '\u{c}'];
-    let inside =
-        text.trim_matches(blanks).strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(malformed)?;
-    if inside.trim_matches(blanks).is_empty() {
-        return Ok(());
+/// Reads the elements of one array, and returns its lengths: none if it has no elements.
+fn elements(text: &str, depth: usize, items: &mut Vec<Option<String>>) -> Result<Vec<usize>> {
+    let mut reader = ArrayReader { letters: text.chars().peekable(), lengths: Vec::new(), leaf: None, items };
+    let lengths = reader.whole().map_err(|fault| match fault {
+        Fault::Malformed => refusal("22P02", format!("malformed array literal: \"{text}\"")),
+        Fault::Bounds => refusal("0A000", format!("arrays with bounds of their own are not supported: \"{text}\"")),
+        Fault::Depth => {
+            refusal("54000", format!("number of array dimensions exceeds the maximum allowed ({MOST_DIMENSIONS})"))
+        }
+    })?;
+    if lengths.is_empty() || lengths.len() == depth {
+        return Ok(lengths);
     }
-    let mut letters = inside.chars().peekable();
-    loop {
-        while letters.next_if(|letter| blanks.contains(letter)).is_some() {}
-        let mut element = String::new();
-        if letters.next_if_eq(&'"').is_some() {
+    let message = match depth {
+        1 => "arrays of arrays cannot be read from text here; use ARRAY[…]".to_owned(),
+        _ => format!("an array of {} dimensions cannot be read as one of {depth}: \"{text}\"", lengths.len()),
+    };
+    Err(refusal("0A000", message))
+}
+
+/// Greatest number of dimensions of an array.
+const MOST_DIMENSIONS: usize = 6;
+
+const BLANKS: [char; 6] = [' ', '\t', '\n', '\r', '\u{b}', '\u{c}'];
+
+/// Reasons why a text is no array.
+enum Fault {
+    Malformed,
+    /// It begins with bounds, which may be others than 1 and the length.
+    Bounds,
+    /// It has too many dimensions.
+    Depth,
+}
+
+struct ArrayReader<'a> {
+    letters: Peekable<Chars<'a>>,
+    /// Lengths of the arrays that are equally deep.
+    lengths: Vec<Option<usize>>,
+    /// How deep elements are that are no arrays.
+    leaf: Option<usize>,
+    items: &'a mut Vec<Option<String>>,
+}
+
+impl ArrayReader<'_> {
+    fn blanks(&mut self) {
+        while self.letters.next_if(|letter| BLANKS.contains(letter)).is_some() {}
+    }
+
+    fn whole(&mut self) -> Result<Vec<usize>, Fault> {
+        self.blanks();
+        if self.letters.peek() == Some(&'[') {
+            let bounds: String = self.letters.by_ref().take_while(|letter| *letter != '=').collect();
+            let is_bound =
+                |letter: char| letter.is_ascii_digit() || "[]:+-".contains(letter) || BLANKS.contains(&letter);
+            let has_array = self.letters.peek().is_some();
+            return Err(if has_array && bounds.chars().all(is_bound) { Fault::Bounds } else { Fault::Malformed });
+        }
+        self.letters.next_if_eq(&'{').ok_or(Fault::Malformed)?;
+        self.array(0)?;
+        self.blanks();
+        if self.letters.next().is_some() {
+            return Err(Fault::Malformed);
+        }
+        let lengths: Vec<usize> = self.lengths.iter().map(|length| length.unwrap_or(0)).collect();
+        Ok(if lengths == [0] { Vec::new() } else { lengths })
+    }
+
+    /// Reads an array behind its brace.
+    fn array(&mut self, level: usize) -> Result<(), Fault> {
+        if level >= MOST_DIMENSIONS {
+            return Err(Fault::Depth);
+        }
+        if self.lengths.len() <= level {
+            self.lengths.push(None);
+        }
+        self.blanks();
+        if self.letters.next_if_eq(&'}').is_some() {
+            return if level == 0 { Ok(()) } else { Err(Fault::Malformed) };
+        }
+        let mut count = 0;
+        loop {
+            self.blanks();
+            if self.letters.next_if_eq(&'{').is_some() {
+                if self.leaf == Some(level) {
+                    return Err(Fault::Malformed);
+                }
+                self.array(level + 1)?;
+            } else {
+                if *self.leaf.get_or_insert(level) != level {
+                    return Err(Fault::Malformed);
+                }
+                let item = self.item()?;
+                self.items.push(item);
+            }
+            count += 1;
+            self.blanks();
+            match self.letters.next() {
+                Some(',') => {}
+                Some('}') => break,
+                _ => return Err(Fault::Malformed),
+            }
+        }
+        let known = self.lengths.get_mut(level).map(|length| *length.get_or_insert(count));
+        if known == Some(count) { Ok(()) } else { Err(Fault::Malformed) }
+    }
+
+    fn item(&mut self) -> Result<Option<String>, Fault> {
+        let mut item = String::new();
+        if self.letters.next_if_eq(&'"').is_some() {
             loop {
-                match letters.next().ok_or_else(malformed)? {
-                    '"' => break,
-                    '\\' => element.push(letters.next().ok_or_else(malformed)?),
-                    letter => element.push(letter),
+                match self.letters.next().ok_or(Fault::Malformed)? {
+                    '"' => return Ok(Some(item)),
+                    '\\' => item.push(self.letters.next().ok_or(Fault::Malformed)?),
+                    letter => item.push(letter),
                 }
             }
-            while letters.next_if(|letter| blanks.contains(letter)).is_some() {}
-            items.push(Some(element));
-        } else {
-            let mut escaped = false;
-            // Blanks at the end do not count, unless they are escaped.
-            let mut kept = 0;
-            while let Some(letter) = letters.next_if(|letter| *letter != ',') {
-                match letter {
-                    '{' | '}' => {
-                        let message = "arrays of arrays cannot be read from text; use ARRAY[…]";
-                        return Err(if letter == '{' { refusal("0A000", message) } else { malformed() });
-                    }
-                    '"' => return Err(malformed()),
-                    '\\' => {
-                        element.push(letters.next().ok_or_else(malformed)?);
-                        escaped = true;
-                        kept = element.len();
-                    }
-                    letter => {
-                        element.push(letter);
-                        if !blanks.contains(&letter) {
-                            kept = element.len();
-                        }
+        }
+        let mut escaped = false;
+        // Blanks at the end do not count, unless they are escaped.
+        let mut kept = 0;
+        while let Some(letter) = self.letters.next_if(|letter| !matches!(letter, ',' | '}')) {
+            match letter {
+                '{' | '"' => return Err(Fault::Malformed),
+                '\\' => {
+                    item.push(self.letters.next().ok_or(Fault::Malformed)?);
+                    escaped = true;
+                    kept = item.len();
+                }
+                letter => {
+                    item.push(letter);
+                    if !BLANKS.contains(&letter) {
+                        kept = item.len();
                     }
                 }
             }
-            element.truncate(kept);
-            if element.is_empty() {
-                return Err(malformed());
-            }
-            items.push((escaped || !element.eq_ignore_ascii_case("null")).then_some(element));
         }
-        match letters.next() {
-            None => return Ok(()),
-            Some(',') => {}
-            Some(_) => return Err(malformed()),
+        item.truncate(kept);
+        if item.is_empty() {
+            return Err(Fault::Malformed);
         }
+        Ok((escaped || !item.eq_ignore_ascii_case("null")).then_some(item))
     }
 }
 
@@ -196,7 +298,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Vec<Option<String>>> {
         let mut items = Vec::new();
-        elements(text, &mut items).map(|()| items)
+        elements(text, 1, &mut items).map(|_| items)
     }
 
     /// Compares with values as PostgreSQL 15 reads them.
@@ -209,8 +311,34 @@ mod tests {
         );
         assert_eq!(read("{\"a\\\"b\",c\\,d}").unwrap(), [some("a\"b"), some("c,d")]);
         assert_eq!(read(" {} ").unwrap(), []);
-        for text in ["a", "{a", "{a,}", "{,a}", "{\"a\"b}", "{a\"b\"}", "{{1},{2}}"] {
+        for text in ["a", "{a", "{a,}", "{,a}", "{\"a\"b}", "{a\"b\"}", "{{1},{2}}", "{a}b", "[1:2]={1,2}", "[x"] {
             assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    /// Compares with values as PostgreSQL 15 reads them.
+    #[test]
+    fn arrays_of_arrays_are_read() {
+        let target = DataType::new_list(DataType::new_list(DataType::Int32, true), true);
+        let texts =
+            StringArray::from(vec![Some("{{1,NULL},{3,4}}"), None, Some("{}"), Some(" { { 5 } , {6} , {7} } ")]);
+        let found = parsed(&texts, &target).unwrap();
+        let expected = StringArray::from(vec![Some("{{1,NULL},{3,4}}"), None, Some("{}"), Some("{{5},{6},{7}}")]);
+        assert_eq!(written(found.as_list()).unwrap(), expected);
+        for (text, code) in [
+            ("{{1,2},{3}}", "22P02"),
+            ("{{1},2}", "22P02"),
+            ("{1,{2}}", "22P02"),
+            ("{{1}", "22P02"),
+            ("{{1},{x}}", "22P02"),
+            ("{1,2}", "0A000"),
+            ("{{{1}}}", "0A000"),
+            ("{{}}", "22P02"),
+            ("[0:0][0:1]={{1,2}}", "0A000"),
+            ("{{{{{{{1}}}}}}}", "54000"),
+        ] {
+            let error = parsed(&StringArray::from(vec![text]), &target).unwrap_err();
+            assert_eq!(crate::sqlstate(&error), code, "{text}");
         }
     }
 }

@@ -1,21 +1,18 @@
 //! Casts that Arrow does otherwise than Postgres.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
-use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, ListArray, PrimitiveArray, StringArray,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{CastOptions, DatePart, cast_with_options, date_part};
 use datafusion::arrow::datatypes::{
-    DataType, Decimal128Type, DurationNanosecondType, Field, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit, TimestampMicrosecondType,
-    TimestampNanosecondType,
+    DataType, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit,
 };
 use datafusion::common::exec_err;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -24,9 +21,9 @@ use datafusion::scalar::ScalarValue;
 
 use super::date_styles::{DateStyle, with_plain_date};
 use super::instants::{cast_by_clocks, has_instants, is_utc, of_seconds};
+use super::microseconds::{cut, in_nanos};
 use super::refusal::{out_of_range, refusal, type_name, value_out_of_range};
 use super::types::{UNCONSTRAINED, length_of};
-use super::zones::shifted;
 use super::{arrays, bytea, moments, names, text_values, texts};
 
 /// Rule that turns a value into another type.
@@ -72,6 +69,8 @@ pub(super) enum CastRule {
     TextToNumeric,
     /// A moment to one with fewer digits after the point.
     RoundMoment,
+    /// A date or moment to one with nanoseconds, which count few years.
+    ToNanoseconds,
     /// A date or local time to an instant, or an instant to a local time, by the clocks of the instant's zone.
     ByClocks,
     /// Seconds since 1970 to an instant.
@@ -130,6 +129,12 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
             CastRule::ByClocks
         }
         (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) if unit(*to) < unit(*from) => CastRule::RoundMoment,
+        (Date32 | DataType::Date64, DataType::Timestamp(TimeUnit::Nanosecond, _)) => CastRule::ToNanoseconds,
+        (DataType::Timestamp(from, _), DataType::Timestamp(TimeUnit::Nanosecond, _))
+            if *from != TimeUnit::Nanosecond =>
+        {
+            CastRule::ToNanoseconds
+        }
         (from, Binary) if is_text(from) => CastRule::TextToBytea,
         (from, List(_)) if is_text(from) => CastRule::TextToArray,
         (List(from), List(item))
@@ -211,6 +216,7 @@ pub(super) fn may_refuse(function: &ScalarUDF) -> bool {
                 | CastRule::TextToBytea
                 | CastRule::ToNumeric
                 | CastRule::TextToMoment
+                | CastRule::ToNanoseconds
                 | CastRule::TextToTime
                 | CastRule::TextToInterval
                 | CastRule::TextToNumeric
@@ -327,21 +333,17 @@ impl CastFunction {
             }),
             // It is one already.
             CastRule::Between if matches!(array.data_type(), DataType::Interval(_)) => Ok(Arc::clone(array)),
-            CastRule::Between => {
-                const DAY: i64 = 86_400_000_000_000;
-                let between = arrow_cast(array, &DataType::Duration(TimeUnit::Nanosecond))?;
-                let between = between.as_primitive::<DurationNanosecondType>();
-                Ok(Arc::new(between.unary::<_, IntervalMonthDayNanoType>(|it| {
-                    // The quotient of 64 bits by a day has no more than 18.
-                    IntervalMonthDayNano::new(0, (it / DAY) as i32, it % DAY)
-                })))
-            }
+            CastRule::Between => between(array),
             CastRule::NumericToFloat => numeric_to_float(array, target),
             CastRule::TextToMoment => text_to_moment(array, target),
             CastRule::TextToInterval => text_values::intervals(arrow_cast(array, &DataType::Utf8)?.as_string(), target),
             CastRule::TextToTime => text_values::times(arrow_cast(array, &DataType::Utf8)?.as_string(), target),
             CastRule::TextToNumeric => text_values::numerics(arrow_cast(array, &DataType::Utf8)?.as_string(), target),
             CastRule::RoundMoment => round_moment(array, target),
+            CastRule::ToNanoseconds => match target {
+                DataType::Timestamp(_, zone) => in_nanos(array, zone.as_ref()),
+                other => exec_err!("{other} is not a timestamp"),
+            },
             CastRule::ByClocks => cast_by_clocks(array, target),
             CastRule::SecondsToInstant => of_seconds(array, target),
             CastRule::AverageToNumeric => average_to_numeric(array, target),
@@ -386,6 +388,22 @@ fn fit(array: &ArrayRef, length: usize) -> Result<ArrayRef> {
     };
     let texts = array.as_string::<i32>().iter().map(|text| text.map(fitted).transpose());
     Ok(Arc::new(texts.collect::<Result<StringArray>>()?))
+}
+
+/// Returns differences of moments as days of 24 hours and the rest.
+fn between(differences: &ArrayRef) -> Result<ArrayRef> {
+    let DataType::Duration(of) = differences.data_type() else {
+        return exec_err!("{} is not a difference", differences.data_type());
+    };
+    let (second, nanos) = (unit(*of), 1_000_000_000 / unit(*of));
+    let day = 86_400 * second;
+    let numbers = arrow_cast(differences, &DataType::Int64)?;
+    let numbers = numbers.as_primitive::<Int64Type>();
+    let intervals: PrimitiveArray<IntervalMonthDayNanoType> = numbers.try_unary(|it| {
+        let days = i32::try_from(it / day).map_err(|_| refusal("22008", "interval out of range"))?;
+        Ok::<_, DataFusionError>(IntervalMonthDayNano::new(0, days, it % day * nanos))
+    })?;
+    Ok(Arc::new(intervals))
 }
 
 /// Casts as Arrow does, with an error where that fails.
@@ -505,72 +523,31 @@ pub(super) fn unit(of: TimeUnit) -> i64 {
     }
 }
 
-/// Reads dates, and moments to the microsecond, as those of Postgres are, or to the precision of the type.
+/// Reads dates and moments as those of Postgres are, moments to the precision of the type.
 fn text_to_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     let texts = arrow_cast(array, &DataType::Utf8)?;
-    let readable = moments::readable(texts.as_string(), target)?;
-    let read = |to: &DataType| match &readable {
-        // An error shows the text as it was written.
-        Some(readable) => arrow_cast(readable, to).map_err(|error| arrow_cast(&texts, to).err().unwrap_or(error)),
-        None => arrow_cast(&texts, to),
+    let DataType::Timestamp(to, zone) = target else {
+        let dates: ArrayRef = Arc::new(moments::dates(texts.as_string())?);
+        return arrow_cast(&dates, target);
     };
-    let DataType::Timestamp(to, zone) = target else { return read(target) };
-    let moments = match zone {
-        Some(zone) if !is_utc(zone) => {
-            let readable = readable.as_ref().unwrap_or(&texts);
-            text_to_instant(texts.as_string(), readable.as_string(), Tz::from_str(zone)?)?
-        }
-        _ => read(&DataType::Timestamp(TimeUnit::Nanosecond, zone.clone()))?,
-    };
-    let moments = moments.as_primitive::<TimestampNanosecondType>();
-    let micros = moments.unary::<_, TimestampMicrosecondType>(|nanoseconds| {
-        let (micros, rest) = (nanoseconds.div_euclid(1000), nanoseconds.rem_euclid(1000));
-        micros + i64::from(rest > 500 || rest == 500 && micros % 2 != 0)
-    });
+    let micros = moments::moments(texts.as_string(), zone.as_deref())?;
     let micros: ArrayRef = Arc::new(micros.with_timezone_opt(zone.clone()));
-    if unit(*to) < unit(TimeUnit::Microsecond) { round_moment(&micros, target) } else { arrow_cast(&micros, target) }
-}
-
-/// Reads texts of instants. One that says nothing of its distance from UTC is what clocks show: those of the zone that it names,
-/// else those of `zone`. `readable` are the same texts as Arrow reads them.
-fn text_to_instant(texts: &StringArray, readable: &StringArray, zone: Tz) -> Result<ArrayRef> {
-    let mut zones = Vec::with_capacity(texts.len());
-    let (mut locals, mut others) = (Vec::with_capacity(texts.len()), Vec::with_capacity(texts.len()));
-    for (text, readable) in texts.iter().zip(readable) {
-        let local = text.zip(readable).and_then(|(text, readable)| moments::local(text, readable));
-        others.push(readable.filter(|_| local.is_none()));
-        zones.push(local.as_ref().and_then(|(_, zone)| *zone).unwrap_or(zone));
-        locals.push(local.map(|(text, _)| text));
+    match to {
+        TimeUnit::Nanosecond => in_nanos(&micros, zone.as_ref()),
+        TimeUnit::Microsecond => Ok(micros),
+        _ => round_moment(&micros, target),
     }
-    let read = |part: StringArray, zone: Option<Arc<str>>| {
-        let (part, to) = (Arc::new(part) as ArrayRef, DataType::Timestamp(TimeUnit::Nanosecond, zone));
-        // An error shows the text as it was written.
-        let written = |error| arrow_cast(&(Arc::new(texts.clone()) as ArrayRef), &to).err().unwrap_or(error);
-        arrow_cast(&part, &to).map_err(written)
-    };
-    let others = read(StringArray::from(others), Some("UTC".into()))?;
-    let others = others.as_primitive::<TimestampNanosecondType>();
-    let locals = read(StringArray::from(locals), None)?;
-    let locals = locals.as_primitive::<TimestampNanosecondType>();
-    let each = |(row, zone): (usize, Tz)| match locals.is_valid(row) {
-        true => {
-            let instant = shifted(locals.value(row), unit(TimeUnit::Nanosecond), zone, false);
-            instant.map(Some).ok_or_else(|| refusal("22008", "timestamp out of range"))
-        }
-        false => Ok(others.is_valid(row).then(|| others.value(row))),
-    };
-    let found = zones.into_iter().enumerate().map(each).collect::<Result<PrimitiveArray<TimestampNanosecondType>>>()?;
-    Ok(Arc::new(found))
 }
 
-/// Rounds moments; halves go away from the year 2000, from which Postgres counts.
+/// Rounds moments, what is finer than a microsecond left out; halves go away from the year 2000, from which Postgres counts.
 pub(super) fn round_moment(array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let array = cut(array);
     let (DataType::Timestamp(from, _), DataType::Timestamp(to, zone)) = (array.data_type(), target) else {
         return exec_err!("{target} is not a timestamp");
     };
     let parts = unit(*from) / unit(*to);
     let epoch = 946_684_800 * unit(*to);
-    let numbers = arrow_cast(array, &DataType::Int64)?;
+    let numbers = arrow_cast(&array, &DataType::Int64)?;
     let rounded = numbers.as_primitive::<Int64Type>().unary::<_, Int64Type>(|moment| {
         let since = i128::from(moment) - i128::from(epoch) * i128::from(parts);
         let away = ((since.abs() + i128::from(parts / 2)) / i128::from(parts)) as i64;

@@ -46,6 +46,25 @@ enum Half {
     Afternoon,
 }
 
+/// The zone that stands behind a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ClockZone {
+    /// Seconds east of UTC.
+    East(i32),
+    /// The name of an abbreviation or place.
+    Named(String),
+}
+
+/// A time of day with what else its text says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ZonedClock {
+    /// Microseconds since midnight, 24:00:00 among them.
+    pub(super) micros: i64,
+    pub(super) zone: Option<ClockZone>,
+    /// Year, month and day.
+    pub(super) date: Option<(i32, i32, i32)>,
+}
+
 #[derive(Debug, Default)]
 struct Reader {
     clock: Clock,
@@ -53,10 +72,17 @@ struct Reader {
     label: Option<Label>,
     half: Option<Half>,
     is_of_place: bool,
+    zone: Option<ClockZone>,
+    date: Option<(i32, i32, i32)>,
 }
 
 /// Reads a time: microseconds since midnight, 24:00:00 among them. `zone` says what names a zone.
 pub(super) fn read(text: &str, zone: impl Fn(&str) -> ZoneName) -> Result<i64, Unread> {
+    read_zoned(text, zone).map(|read| read.micros)
+}
+
+/// Reads a time, with the zone and the date that its text may have.
+pub(super) fn read_zoned(text: &str, zone: impl Fn(&str) -> ZoneName) -> Result<ZonedClock, Unread> {
     let fields = fields(text, ROOM)?;
     let mut reader = Reader::default();
     for at in 0..fields.len() {
@@ -66,7 +92,8 @@ pub(super) fn read(text: &str, zone: impl Fn(&str) -> ZoneName) -> Result<i64, U
         }
         reader.seen |= added;
     }
-    reader.micros()
+    let (zone, date) = (reader.zone.take(), reader.date.take());
+    Ok(ZonedClock { micros: reader.micros()?, zone, date })
 }
 
 impl Reader {
@@ -80,13 +107,13 @@ impl Reader {
                 Ok(CLOCK)
             }
             Kind::Signed => {
-                displacement(text)?;
+                self.zone = Some(ClockZone::East(displacement(text)?));
                 Ok(ZONE)
             }
             Kind::Date => {
                 let is_date = fields.last().is_some_and(|last| last.kind == Kind::Date) || next == Some(Kind::Clock);
                 if at == 0 && fields.len() >= 2 && is_date {
-                    date(text)?;
+                    self.date = Some(date(text)?);
                     return Ok(DATE);
                 }
                 if !text.starts_with(|first: char| first.is_ascii_digit()) {
@@ -97,6 +124,7 @@ impl Reader {
                         }
                         _ => {
                             self.is_of_place = true;
+                            self.zone = Some(ClockZone::Named(written.clone()));
                             Ok(ZONE)
                         }
                     };
@@ -105,7 +133,7 @@ impl Reader {
                     return Err(Unread::Syntax);
                 }
                 let place = text.find('-').ok_or(Unread::Syntax)?;
-                displacement(&text[place..])?;
+                self.zone = Some(ClockZone::East(displacement(&text[place..])?));
                 Ok(self.digits(&text[..place])? | ZONE)
             }
             Kind::Number => self.number(fields, at),
@@ -122,7 +150,7 @@ impl Reader {
             }
             let is_date = fields.last().is_some_and(|last| last.kind == Kind::Date);
             if at == 0 && fields.len() >= 2 && is_date {
-                date(text)?;
+                self.date = Some(date(text)?);
                 return Ok(DATE);
             }
             return if whole.len() > 2 { self.digits(text) } else { Err(Unread::Syntax) };
@@ -183,6 +211,7 @@ impl Reader {
             "at" | "on" => return Ok(0),
             "allballs" => {
                 self.clock = Clock::default();
+                self.zone = Some(ClockZone::East(0));
                 return Ok(CLOCK | ZONE);
             }
             "now" => return Err(Unread::Unsupported("\"now\" is not supported; use current_time or localtime")),
@@ -215,9 +244,13 @@ impl Reader {
             _ => {}
         }
         match zone(written) {
-            ZoneName::Abbreviation => Ok(ZONE),
+            ZoneName::Abbreviation => {
+                self.zone = Some(ClockZone::Named(written.into()));
+                Ok(ZONE)
+            }
             ZoneName::Place => {
                 self.is_of_place = true;
+                self.zone = Some(ClockZone::Named(written.into()));
                 Ok(ZONE)
             }
             ZoneName::Unknown => Err(Unread::Syntax),
@@ -245,8 +278,8 @@ impl Reader {
     }
 }
 
-/// Checks a distance from UTC: `+5`, `-0530`, `+05:30` or `+05:30:15`.
-fn displacement(text: &str) -> Result<(), Unread> {
+/// Reads a distance from UTC, `+5`, `-0530`, `+05:30` or `+05:30:15`, as seconds to the east.
+fn displacement(text: &str) -> Result<i32, Unread> {
     let digits = text.strip_prefix(['+', '-']).ok_or(Unread::Syntax)?;
     let number = |text| small(text).map_err(|_| Unread::Displacement);
     let (mut hours, mut rest) = number(digits)?;
@@ -262,11 +295,13 @@ fn displacement(text: &str) -> Result<(), Unread> {
     if !(0..=15).contains(&hours) || !(0..60).contains(&minutes) || !(0..60).contains(&seconds) {
         return Err(Unread::Displacement);
     }
-    if rest.is_empty() { Ok(()) } else { Err(Unread::Syntax) }
+    let away = (hours * 60 + minutes) * 60 + seconds;
+    let east = if text.starts_with('-') { -away } else { away };
+    if rest.is_empty() { Ok(east) } else { Err(Unread::Syntax) }
 }
 
-/// Checks a date before a time, `2024-02-29`.
-fn date(text: &str) -> Result<(), Unread> {
+/// Reads a date before a time, `2024-02-29`.
+fn date(text: &str) -> Result<(i32, i32, i32), Unread> {
     const UNSUPPORTED: Unread = Unread::Unsupported("a date before a time is supported as yyyy-mm-dd only");
     let parts: Vec<&str> = text.split('-').collect();
     let [year, month, day] = parts[..] else { return Err(UNSUPPORTED) };
@@ -283,5 +318,5 @@ fn date(text: &str) -> Result<(), Unread> {
         _ => 31,
     };
     let fits = year > 0 && (1..=12).contains(&month) && (1..=days).contains(&day);
-    if fits { Ok(()) } else { Err(Unread::Field) }
+    if fits { Ok((year, month, day)) } else { Err(Unread::Field) }
 }

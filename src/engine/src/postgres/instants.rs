@@ -17,14 +17,14 @@ use datafusion::arrow::datatypes::{
 use datafusion::common::{DFSchema, exec_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
-use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility, binary_expr, cast,
+    Signature, Volatility, cast,
 };
 use datafusion::scalar::ScalarValue;
 
 use super::casts::{arrow_cast, item_of, round_moment, unit};
+use super::microseconds::{FIRST_DAY, in_nanos, is_in_range};
 use super::refusal::{refusal, type_name};
 use super::zones::shifted;
 
@@ -40,9 +40,6 @@ const OF_CLOCKS: [&str; 9] = [
     "to_char",
     "to_date",
 ];
-
-/// Units of `date_trunc` after which it is found out anew how far clocks are from UTC.
-const DAYS: [&str; 5] = ["day", "week", "month", "quarter", "year"];
 
 /// Returns true if clocks of a zone show UTC.
 pub(super) fn is_utc(zone: &str) -> bool {
@@ -83,42 +80,36 @@ pub(super) fn is_of_clocks(call: &ScalarFunction) -> bool {
     OF_CLOCKS.contains(&call.name())
 }
 
-/// Returns `instant + interval` or `instant - interval` by the clocks of the session, if `binary` is one and they are not those
-/// of the operator. `types` are those of its sides.
+/// Returns `moment + interval` or `moment - interval`, if `binary` is one; instants move by the clocks of the session. `types` are
+/// those of its sides.
 pub(super) fn moved(binary: &BinaryExpr, types: (&DataType, &DataType), zone: &str) -> Option<Expr> {
-    let (instant, interval, planned) = match (types, binary.op) {
-        ((planned @ DataType::Timestamp(_, Some(_)), DataType::Interval(_)), Operator::Plus | Operator::Minus) => {
+    let (moment, interval, planned) = match (types, binary.op) {
+        ((planned @ DataType::Timestamp(..), DataType::Interval(_)), Operator::Plus | Operator::Minus) => {
             (&binary.left, &binary.right, planned)
         }
-        ((DataType::Interval(_), planned @ DataType::Timestamp(_, Some(_))), Operator::Plus) => {
+        ((DataType::Interval(_), planned @ DataType::Timestamp(..)), Operator::Plus) => {
             (&binary.right, &binary.left, planned)
         }
         _ => return None,
     };
     let local = in_zone(planned, zone);
     let interval = Expr::clone(interval);
-    let instant = match &local {
-        Some(local) => cast(Expr::clone(instant), local.clone()),
-        None => Expr::clone(instant),
+    let moment = match &local {
+        Some(local) => cast(Expr::clone(moment), local.clone()),
+        None => Expr::clone(moment),
     };
-    let moved = match is_utc(zone) {
-        true if local.is_none() => return None,
-        true => binary_expr(instant, binary.op, interval),
-        false => {
-            let is_back = binary.op == Operator::Minus;
-            let function = MoveInstant { is_back, signature: Signature::any(2, Volatility::Immutable) };
-            ScalarUDF::from(function).call(vec![instant, interval])
-        }
-    };
+    let is_back = binary.op == Operator::Minus;
+    let function = MoveInstant { is_back, signature: Signature::any(2, Volatility::Immutable) };
+    let moved = ScalarUDF::from(function).call(vec![moment, interval]);
     Some(if local.is_some() { cast(moved, planned.clone()) } else { moved })
 }
 
-fn out_of_range() -> DataFusionError {
+pub(super) fn out_of_range() -> DataFusionError {
     refusal("22008", "timestamp out of range")
 }
 
 /// Returns what the clocks of a zone show at instants, or the instants at which they show it, in the unit of the array.
-fn by_clocks(moments: &ArrayRef, zone: Tz, is_instant: bool) -> Result<PrimitiveArray<Int64Type>> {
+pub(super) fn by_clocks(moments: &ArrayRef, zone: Tz, is_instant: bool) -> Result<PrimitiveArray<Int64Type>> {
     let DataType::Timestamp(of, _) = moments.data_type() else {
         return exec_err!("{} is not a timestamp", moments.data_type());
     };
@@ -137,6 +128,7 @@ pub(super) fn cast_by_clocks(moments: &ArrayRef, target: &DataType) -> Result<Ar
     let moments = match moments.data_type() {
         DataType::Timestamp(..) => Arc::clone(moments),
         // A date is the time at which it begins.
+        _ if *to == TimeUnit::Nanosecond => in_nanos(moments, None)?,
         _ => arrow_cast(moments, &DataType::Timestamp(*to, None))?,
     };
     let DataType::Timestamp(from, own) = moments.data_type() else {
@@ -145,7 +137,11 @@ pub(super) fn cast_by_clocks(moments: &ArrayRef, target: &DataType) -> Result<Ar
     let Some(zone) = to_zone.as_ref().or(own.as_ref()) else { return arrow_cast(&moments, target) };
     let numbers: ArrayRef = Arc::new(by_clocks(&moments, Tz::from_str(zone)?, own.is_some())?);
     let found = arrow_cast(&numbers, &DataType::Timestamp(*from, to_zone.clone()))?;
-    if unit(*to) < unit(*from) { round_moment(&found, target) } else { arrow_cast(&found, target) }
+    match to {
+        _ if unit(*to) < unit(*from) => round_moment(&found, target),
+        TimeUnit::Nanosecond if from != to => in_nanos(&found, to_zone.as_ref()),
+        _ => arrow_cast(&found, target),
+    }
 }
 
 /// Returns the instants that are so many seconds after 1970 began.
@@ -165,6 +161,7 @@ pub(super) fn of_seconds(seconds: &ArrayRef, target: &DataType) -> Result<ArrayR
         }
         let since = ((seconds - EPOCH as f64) * MICROS).round_ties_even();
         let micros = if since.abs() < 9e18 { (since as i64).checked_add(EPOCH * 1_000_000) } else { None };
+        let micros = micros.filter(|micros| is_in_range(*micros));
         micros.ok_or_else(|| refusal("22008", format!("timestamp out of range: \"{seconds}\"")))
     })?;
     let DataType::Timestamp(_, zone) = target else { return exec_err!("{target} is not a timestamp") };
@@ -172,69 +169,7 @@ pub(super) fn of_seconds(seconds: &ArrayRef, target: &DataType) -> Result<ArrayR
     arrow_cast(&arrow_cast(&micros, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?, target)
 }
 
-/// `date_trunc`, which cuts an instant as the clocks of its zone show it.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct DateTrunc {
-    function: Arc<ScalarUDF>,
-}
-
-impl DateTrunc {
-    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
-        ScalarUDF::from(Self { function })
-    }
-}
-
-impl ScalarUDFImpl for DateTrunc {
-    delegate!(scalar);
-
-    fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
-        match inputs.get(1).map(|input| input.range.data_type()) {
-            // In an hour that comes twice the beginning of the day may be the later one.
-            Some(DataType::Timestamp(_, Some(zone))) if !is_utc(&zone) => Ok(SortProperties::Unordered),
-            _ => self.function.output_ordering(inputs),
-        }
-    }
-
-    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [part, instants] = &args.args[..] else { return self.function.invoke_with_args(args) };
-        let (of, zone) = match instants.data_type() {
-            DataType::Timestamp(of, Some(zone)) if !is_utc(&zone) => (of, Tz::from_str(&zone)?),
-            _ => return self.function.invoke_with_args(args),
-        };
-        let part = match part {
-            ColumnarValue::Scalar(part) => part.try_as_str().flatten().unwrap_or_default().to_ascii_lowercase(),
-            ColumnarValue::Array(_) => String::new(),
-        };
-        let is_scalar = matches!(instants, ColumnarValue::Scalar(_));
-        let rows = if is_scalar { 1 } else { args.number_rows };
-        let instants = instants.to_array(rows)?;
-        let shown = by_clocks(&instants, zone, true)?;
-        let local = DataType::Timestamp(of, None);
-        let as_local = |field: &FieldRef| Arc::new(Field::clone(field).with_data_type(local.clone()));
-        let result = args.return_field.data_type().clone();
-        args.args[1] = ColumnarValue::Array(arrow_cast(&(Arc::new(shown.clone()) as ArrayRef), &local)?);
-        args.arg_fields[1] = as_local(&args.arg_fields[1]);
-        args.return_field = as_local(&args.return_field);
-        args.number_rows = rows;
-        let cut = self.function.invoke_with_args(args)?.into_array(rows)?;
-        let found: Int64Array = if DAYS.contains(&part.as_str()) {
-            by_clocks(&cut, zone, false)?
-        } else {
-            let (instants, cut) = (arrow_cast(&instants, &DataType::Int64)?, arrow_cast(&cut, &DataType::Int64)?);
-            let (instants, cut) = (instants.as_primitive::<Int64Type>(), cut.as_primitive::<Int64Type>());
-            let ahead = |row: usize| shown.value(row) - instants.value(row);
-            (0..rows).map(|row| cut.is_valid(row).then(|| cut.value(row) - ahead(row))).collect()
-        };
-        let found = arrow_cast(&(Arc::new(found) as ArrayRef), &result)?;
-        Ok(if is_scalar {
-            ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)
-        } else {
-            ColumnarValue::Array(found)
-        })
-    }
-}
-
-/// `instant + interval` and `instant - interval`: months and days are those of the clocks of the instant's zone.
+/// `moment + interval` and `moment - interval`: months and days of an instant are those of the clocks of its zone.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct MoveInstant {
     is_back: bool,
@@ -271,10 +206,10 @@ impl ScalarUDFImpl for MoveInstant {
         let is_scalar = args.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
         let rows = if is_scalar { 1 } else { args.number_rows };
         let (instants, intervals) = (instants.to_array(rows)?, intervals.to_array(rows)?);
-        let DataType::Timestamp(of, Some(zone)) = instants.data_type() else {
+        let DataType::Timestamp(of, zone) = instants.data_type() else {
             return exec_err!("{} of {}", self.name(), type_name(instants.data_type()));
         };
-        let (second, zone) = (unit(*of), Tz::from_str(zone)?);
+        let (second, zone) = (unit(*of), Tz::from_str(zone.as_deref().unwrap_or("+00:00"))?);
         let intervals = arrow_cast(&intervals, &DataType::Interval(IntervalUnit::MonthDayNano))?;
         let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>();
         let numbers = arrow_cast(&instants, &DataType::Int64)?;
@@ -316,7 +251,8 @@ fn moved_by(instant: i64, by: IntervalMonthDayNano, is_back: bool, second: i64, 
         instant = shifted(local.checked_add(days)?, second, zone, false)?;
     }
     let rest = by.nanoseconds / (1_000_000_000 / second);
-    instant.checked_add(rest.checked_mul(sign)?)
+    let moved = instant.checked_add(rest.checked_mul(sign)?)?;
+    (moved.div_euclid(day) >= FIRST_DAY).then_some(moved)
 }
 
 #[cfg(test)]

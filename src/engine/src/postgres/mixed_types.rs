@@ -23,6 +23,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::exists::quantified;
 use super::instants::is_utc;
+use super::microseconds::at_least_micros;
 use super::refusal::{refusal, type_name};
 use super::rules::each_expression;
 use super::types::UNCONSTRAINED;
@@ -185,14 +186,17 @@ fn casts(what: &str, zone: Option<&str>, values: &[Beside]) -> Result<Vec<Vec<Da
         match (&value.data_type, &float, instant) {
             _ if value.known == Known::Text => match (class(&first.data_type), instant, zone) {
                 (Class::Text | Class::Other, ..) | (_, Some(_), None) => {}
-                (_, Some(instant), Some(zone)) => types.extend(at(zone, instant, TimeUnit::Nanosecond)),
-                _ => types.push(greatest.clone()),
+                (_, Some(instant), Some(zone)) => types.extend(at(zone, instant, TimeUnit::Microsecond)),
+                _ => types.push(with_micros(&greatest)),
             },
             (found, Some(float), _) if found.is_decimal() || value.known == Known::Point => types.push(float.clone()),
             (DataType::Date32 | DataType::Date64, _, Some(instant)) => match zone {
-                Some(zone) => types.extend(at(zone, instant, TimeUnit::Nanosecond)),
-                None => types.push(DataType::Timestamp(TimeUnit::Nanosecond, None)),
+                Some(zone) => types.extend(at(zone, instant, TimeUnit::Microsecond)),
+                None => types.push(DataType::Timestamp(TimeUnit::Microsecond, None)),
             },
+            (DataType::Date32 | DataType::Date64, _, None) if matches!(greatest, DataType::Timestamp(..)) => {
+                types.push(with_micros(&greatest));
+            }
             (DataType::Timestamp(unit, None), _, Some(instant)) => {
                 types.extend(zone.filter(|zone| !is_utc(zone)).into_iter().flat_map(|zone| at(zone, instant, *unit)));
             }
@@ -200,6 +204,14 @@ fn casts(what: &str, zone: Option<&str>, values: &[Beside]) -> Result<Vec<Vec<Da
         }
     }
     Ok(casts)
+}
+
+/// Returns a type of moments with microseconds, if it has fewer digits.
+fn with_micros(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Timestamp(unit, zone) => DataType::Timestamp(at_least_micros(*unit), zone.clone()),
+        other => other.clone(),
+    }
 }
 
 /// Returns the types by which a moment of the session's zone is made an instant like another.
@@ -297,9 +309,10 @@ fn matched(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr
             Ok(Transformed::yes(binary_expr(cast_to(*left, of_left), op, cast_to(*right, of_right))))
         }
         // The difference of an instant and what clocks show is that of two instants.
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) if !is_utc(zone) => {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => {
             let types = left.get_type(schema).ok().zip(right.get_type(schema).ok());
-            let (of_left, of_right) = types.and_then(|(left, right)| instants(&left, &right, zone)).unwrap_or_default();
+            let (of_left, of_right) =
+                types.and_then(|(left, right)| of_moments(&left, &right, zone)).unwrap_or_default();
             let changed = !of_left.is_empty() || !of_right.is_empty();
             let difference = binary_expr(cast_to(*left, of_left), Operator::Minus, cast_to(*right, of_right));
             Ok(Transformed::new_transformed(difference, changed))
@@ -511,13 +524,31 @@ fn compared_as(left: &Beside, right: &Beside, zone: &str) -> Option<(Vec<DataTyp
         };
         return Some((double(left), double(right)));
     }
-    if is_utc(zone) { None } else { instants(&left.data_type, &right.data_type, zone) }
+    of_moments(&left.data_type, &right.data_type, zone)
+}
+
+/// Returns the types by which one of two moments is made one as the other is.
+fn of_moments(left: &DataType, right: &DataType, zone: &str) -> Option<(Vec<DataType>, Vec<DataType>)> {
+    if is_utc(zone) { dates(left, right) } else { instants(left, right, zone) }
+}
+
+/// Returns the types by which a date is made the moment at which it begins, as the other value is.
+fn dates(left: &DataType, right: &DataType) -> Option<(Vec<DataType>, Vec<DataType>)> {
+    match (left, right) {
+        (DataType::Date32 | DataType::Date64, moment @ DataType::Timestamp(..)) => {
+            Some((vec![with_micros(moment)], Vec::new()))
+        }
+        (moment @ DataType::Timestamp(..), DataType::Date32 | DataType::Date64) => {
+            Some((Vec::new(), vec![with_micros(moment)]))
+        }
+        _ => None,
+    }
 }
 
 /// Returns the types by which one of two values, which clocks of a zone show, is made an instant as the other is.
 fn instants(left: &DataType, right: &DataType, zone: &str) -> Option<(Vec<DataType>, Vec<DataType>)> {
     let local = |side: &DataType| match side {
-        DataType::Date32 | DataType::Date64 => Some(TimeUnit::Nanosecond),
+        DataType::Date32 | DataType::Date64 => Some(TimeUnit::Microsecond),
         DataType::Timestamp(unit, None) => Some(*unit),
         _ => None,
     };
@@ -528,7 +559,7 @@ fn instants(left: &DataType, right: &DataType, zone: &str) -> Option<(Vec<DataTy
         (instant @ DataType::Timestamp(_, Some(_)), moment) => {
             local(moment).map(|unit| (Vec::new(), at(zone, instant, unit)))
         }
-        _ => None,
+        _ => dates(left, right),
     }
 }
 

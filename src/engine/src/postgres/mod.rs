@@ -46,6 +46,7 @@ pub mod json;
 mod laterals;
 mod letters;
 mod matches;
+mod microseconds;
 mod mixed_types;
 mod moments;
 mod names;
@@ -73,9 +74,11 @@ mod text_functions;
 mod text_values;
 mod texts;
 mod time_fields;
+mod truncation;
 mod types;
 mod values;
 mod zeros;
+mod zoned_times;
 mod zones;
 
 use std::sync::Arc;
@@ -91,10 +94,12 @@ use datafusion::prelude::SessionContext;
 pub use date_styles::{DateForm, DateOrder, DateStyle, is_ambiguous};
 pub use instants::in_zone;
 pub use interval_texts::{IntervalFields, IntervalParts, IntervalUnit};
-pub use moments::zone_hours;
+pub use microseconds::MomentTypes;
+pub use moments::{read_date, read_instant, read_timestamp};
 pub use refusal::Refusal;
 pub use text_values::{read_interval, read_time};
 pub use types::PostgresTypes;
+pub use zoned_times::ZonedTime;
 
 use characters::CharacterFunction;
 use contains::ArrayContains;
@@ -102,12 +107,13 @@ use counts::TextCount;
 use doubles::DoubleFunction;
 use encodings::Encode;
 use functions::{ArrayHas, FiniteFunction, Levenshtein, RenamedFunction};
-use instants::DateTrunc;
 use integers::IntegerFunction;
 use letters::CaseFunction;
+use microseconds::{CutFunction, CutRows};
 use parts::DatePart;
 use removals::ArrayRemove;
 use signed::{SignedAggregate, SignedScalar, SignedWindow};
+use truncation::DateTrunc;
 
 /// Functions that count in unsigned integers.
 const COUNTING: [&str; 5] = ["array_length", "array_ndims", "array_position", "array_positions", "cardinality"];
@@ -139,6 +145,16 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     // Without a time zone, DataFusion's `timestamptz` is a timestamp without one.
     if state.read().config_options().execution.time_zone.is_none() {
         state.write().config_mut().options_mut().set("datafusion.execution.time_zone", "UTC")?;
+    }
+    for name in microseconds::FUNCTIONS {
+        let function = state.read().udf(name)?;
+        context.register_udf(CutFunction::of(function));
+    }
+    for name in microseconds::TABLE_FUNCTIONS {
+        let found = state.read().table_functions().get(name).cloned();
+        if let Some(found) = found {
+            context.register_udtf(name, Arc::new(CutRows(Arc::clone(found.function()))));
+        }
     }
     let found = state.read().clone();
     for name in COUNTING {
@@ -233,11 +249,13 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         Arc::new(operators::OperatorTypePlanner { part, position, any, substr }),
     ];
     planners.extend(found.expr_planners().iter().cloned());
+    let types = MomentTypes::before(Some(Arc::new(PostgresTypes::before(None))));
+    types.follow(context);
     let changed = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_analyzer_rules(before)
         .with_optimizer_rules(order_keys::after(filters::FiltersAboveAggregates::among(&found.optimizer().rules)))
         .with_expr_planners(planners)
-        .with_type_planner(Arc::new(PostgresTypes::before(None)))
+        .with_type_planner(Arc::new(types))
         .build();
     *state.write() = changed;
     Ok(())

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use super::casts::{CastRule, cast_by};
 use super::decimal;
 use super::interval_products::product;
+use super::microseconds::at_least_micros;
 use super::mixed_types::meet;
 use super::overlap::overlap;
 use super::quotients::quotient;
@@ -118,11 +119,17 @@ impl ExprPlanner for OperatorTypePlanner {
                 (DataType::Date32, DataType::Interval(_)) => (cast(left, midnight()), right),
                 (DataType::Interval(_), DataType::Date32) => (left, cast(right, midnight())),
                 // An instant in whole seconds, of `timestamp(0)`, would take whole seconds of an interval only.
-                (DataType::Timestamp(unit, zone), DataType::Interval(_)) if *unit != TimeUnit::Nanosecond => {
-                    (cast(left, DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())), right)
+                (DataType::Timestamp(unit, zone), DataType::Interval(_)) if *unit != at_least_micros(*unit) => {
+                    (cast(left, DataType::Timestamp(TimeUnit::Microsecond, zone.clone())), right)
                 }
-                (DataType::Interval(_), DataType::Timestamp(unit, zone)) if *unit != TimeUnit::Nanosecond => {
-                    (left, cast(right, DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())))
+                (DataType::Interval(_), DataType::Timestamp(unit, zone)) if *unit != at_least_micros(*unit) => {
+                    (left, cast(right, DataType::Timestamp(TimeUnit::Microsecond, zone.clone())))
+                }
+                (DataType::Date32, DataType::Time64(_)) if op == Op::Plus => {
+                    (cast(left, midnight()), since_midnight(right))
+                }
+                (DataType::Time64(_), DataType::Date32) if op == Op::Plus => {
+                    (since_midnight(left), cast(right, midnight()))
                 }
                 _ => (left, right),
             }
@@ -324,7 +331,13 @@ fn compared(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
 }
 
 fn midnight() -> DataType {
-    DataType::Timestamp(TimeUnit::Nanosecond, None)
+    DataType::Timestamp(TimeUnit::Microsecond, None)
+}
+
+/// Returns a time as what has passed of its day.
+fn since_midnight(time: Expr) -> Expr {
+    let micros = cast(cast(time, DataType::Time64(TimeUnit::Microsecond)), DataType::Int64);
+    cast(micros, DataType::Duration(TimeUnit::Microsecond))
 }
 
 /// Returns a constant as `integer`, if it fits.

@@ -335,7 +335,7 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
                 && matches!(function.args.get(1).map(|day| day.get_type(schema)), Some(Ok(DataType::Date32))) =>
         {
             let day = std::mem::replace(&mut function.args[1], lit(false));
-            function.args[1] = cast(day, DataType::Timestamp(TimeUnit::Nanosecond, Some(zone.into())));
+            function.args[1] = cast(day, DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into())));
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
         Expr::ScalarFunction(function) if matches!(function.name(), "round" | "trunc") && function.args.len() == 2 => {

@@ -53,21 +53,25 @@ pub fn read_interval(text: &str, of: IntervalFields, digits: Option<u32>) -> Res
 /// # Errors
 /// 22007, 22008, 22009 or 22023 as in Postgres, and 0A000 for 24:00:00, and for forms that are not supported.
 pub fn read_time(text: &str) -> Result<i64> {
-    let zone = |name: &str| match zone_hours(name) {
-        Some(_) => ZoneName::Abbreviation,
-        None if name.starts_with(|first: char| first.is_ascii_alphabetic()) && Tz::from_str(name).is_ok() => {
-            ZoneName::Place
-        }
-        None => ZoneName::Unknown,
-    };
-    match clock_texts::read(text, zone) {
+    match clock_texts::read(text, zone_name) {
         Ok(micros) if micros < MICROS_OF_DAY => Ok(micros),
         Ok(_) => Err(refusal("0A000", format!("time 24:00:00 is not supported: \"{text}\""))),
         Err(unread) => Err(error("time", text, unread)),
     }
 }
 
-fn error(kind: &str, text: &str, unread: Unread) -> DataFusionError {
+/// Returns what a word may be that names a zone.
+pub(super) fn zone_name(name: &str) -> ZoneName {
+    match zone_hours(name) {
+        Some(_) => ZoneName::Abbreviation,
+        None if name.starts_with(|first: char| first.is_ascii_alphabetic()) && Tz::from_str(name).is_ok() => {
+            ZoneName::Place
+        }
+        None => ZoneName::Unknown,
+    }
+}
+
+pub(super) fn error(kind: &str, text: &str, unread: Unread) -> DataFusionError {
     match unread {
         Unread::Syntax => refusal("22007", format!("invalid input syntax for type {kind}: \"{text}\"")),
         Unread::Field | Unread::Range => refusal("22008", format!("date/time field value out of range: \"{text}\"")),

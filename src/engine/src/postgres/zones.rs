@@ -4,8 +4,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use datafusion::arrow::array::timezone::Tz;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, TimestampNanosecondArray};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit, TimestampNanosecondType};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, TimestampMicrosecondArray};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::casts::arrow_cast;
+use super::microseconds::{in_micros, is_in_range};
 use super::refusal::{refusal, type_name};
 
 /// Returns the function `timezone`.
@@ -48,8 +49,8 @@ impl ScalarUDFImpl for TimeZone {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match &arguments[1] {
-            DataType::Timestamp(_, Some(_)) => Ok(DataType::Timestamp(TimeUnit::Nanosecond, None)),
-            DataType::Timestamp(_, None) => Ok(DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()))),
+            DataType::Timestamp(_, Some(_)) => Ok(DataType::Timestamp(TimeUnit::Microsecond, None)),
+            DataType::Timestamp(_, None) => Ok(DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()))),
             other => {
                 let message = format!(
                     "AT TIME ZONE of {} is not supported; cast it to timestamp or timestamptz",
@@ -82,10 +83,11 @@ impl ScalarUDFImpl for TimeZone {
         let names: &StringArray = names.as_string();
         let is_instant = matches!(moments.data_type(), DataType::Timestamp(_, Some(_)));
         let moments = moments.to_array(rows)?;
-        let tz = moments.data_type().clone();
-        let DataType::Timestamp(_, own) = tz else { return exec_err!("{} of {tz}", self.name()) };
-        let moments = arrow_cast(&moments, &DataType::Timestamp(TimeUnit::Nanosecond, own))?;
-        let moments = moments.as_primitive::<TimestampNanosecondType>();
+        if !matches!(moments.data_type(), DataType::Timestamp(..)) {
+            return exec_err!("{} of {}", self.name(), moments.data_type());
+        }
+        let moments = in_micros(&moments)?;
+        let moments = moments.as_primitive::<TimestampMicrosecondType>();
         let each = |row: usize| {
             if moments.is_null(row) || names.is_null(row) {
                 return Ok(None);
@@ -95,10 +97,10 @@ impl ScalarUDFImpl for TimeZone {
                 None => zone(names.value(row))?,
             };
             let moment = moments.value(row);
-            let moment = shifted(moment, 1_000_000_000, zone, is_instant);
+            let moment = shifted(moment, 1_000_000, zone, is_instant).filter(|moment| is_in_range(*moment));
             moment.map(Some).ok_or_else(|| refusal("22008", "timestamp out of range"))
         };
-        let found = (0..rows).map(each).collect::<Result<TimestampNanosecondArray>>()?;
+        let found = (0..rows).map(each).collect::<Result<TimestampMicrosecondArray>>()?;
         let found: ArrayRef = Arc::new(found.with_data_type(args.return_field.data_type().clone()));
         Ok(if is_scalar {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)

@@ -94,6 +94,7 @@ pub(crate) fn register_constant(context: &SessionContext) {
     }
     quote_functions::register(context);
     value_functions::register(context);
+    crate::sql::network::register(context);
     expressions::register(context);
     context.register_udf(ScalarUDF::new_from_impl(PgSizePretty::new()));
     context.register_udf(ScalarUDF::new_from_impl(PgExpandArray::new()));

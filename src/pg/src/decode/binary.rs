@@ -4,7 +4,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
 use super::text::{hyphenated, oid_value, text_value};
-use super::{datetime, interval, is_oid, json, name, numeric, ranges, text, unsupported, utf8};
+use super::{datetime, interval, is_oid, json, name, network, numeric, ranges, text, unsupported, utf8};
 use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
 
@@ -53,6 +53,12 @@ pub(super) fn read(wire: &Type, bytes: &[u8], zone: &str) -> Result<ScalarValue,
         Type::TIME => {
             let micros = i64::from_be_bytes(reader.bytes()?);
             datetime::time_value(micros).ok_or_else(|| SqlError::not_supported("time 24:00:00 is not supported"))?
+        }
+        Type::INET | Type::CIDR | Type::MACADDR => return Ok(text_value(&network::unpacked(wire, bytes)?)),
+        Type::TIMETZ => {
+            let micros = i64::from_be_bytes(reader.bytes()?);
+            let west = i32::from_be_bytes(reader.bytes()?);
+            text_value(&datetime::timetz_value(micros, west)?)
         }
         Type::TIMESTAMP | Type::TIMESTAMPTZ => {
             let micros = match i64::from_be_bytes(reader.bytes()?) {

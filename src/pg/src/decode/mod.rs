@@ -7,13 +7,13 @@ mod arrays;
 mod binary;
 pub(crate) mod copy;
 pub(crate) mod date_order;
-mod datetime;
+pub(crate) mod datetime;
 mod interval;
 mod json;
+pub(crate) mod network;
 mod numeric;
 mod ranges;
 mod text;
-mod zone;
 
 use datafusion::arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::scalar::ScalarValue;
@@ -105,6 +105,10 @@ pub(crate) fn arrow_type(wire: &Type, zone: &str) -> Option<DataType> {
         | Type::UUID
         | Type::JSON
         | Type::JSONB
+        | Type::TIMETZ
+        | Type::INET
+        | Type::CIDR
+        | Type::MACADDR
         | Type::UNKNOWN => DataType::Utf8,
         _ if range_values::of_type(wire).is_some() => DataType::Utf8,
         _ if is_oid(wire) => DataType::Int32,

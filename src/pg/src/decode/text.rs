@@ -3,7 +3,7 @@
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
-use super::{datetime, interval, is_oid, json, name, numeric, ranges, syntax, trimmed, unsupported};
+use super::{datetime, interval, is_oid, json, name, network, numeric, ranges, syntax, trimmed, unsupported};
 use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
 
@@ -33,6 +33,8 @@ pub(super) fn read(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, S
             text_value(text)
         }
         Type::JSONB => text_value(&json::normal(text)?),
+        Type::INET | Type::CIDR | Type::MACADDR => text_value(&network::read(wire, text)?),
+        Type::TIMETZ => text_value(&datetime::timetz(text, zone)?),
         Type::DATE => datetime::date(text)?,
         Type::TIME => datetime::time(text)?,
         Type::TIMESTAMP => datetime::timestamp(text)?,

@@ -24,6 +24,7 @@ use neuroql::{DateForm, DateStyle};
 use postgres_types::Kind as PgKind;
 
 use crate::catalog::objects::{ObjectKind, Objects};
+use crate::decode;
 use crate::encode::datetime;
 use crate::encode::modifiers;
 pub(crate) use crate::encode::modifiers::length_of;
@@ -161,6 +162,8 @@ fn size_of(kind: &Type) -> i16 {
         | Type::REGROLE => 4,
         Type::INT8 | Type::FLOAT8 | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => 8,
         Type::INTERVAL | Type::UUID => 16,
+        Type::TIMETZ => 12,
+        Type::MACADDR => 6,
         Type::NAME => 64,
         Type::UNKNOWN => -2,
         _ => -1,
@@ -194,7 +197,18 @@ const MARKED: [Type; 22] = [
 ];
 
 /// More of them.
-const ALSO_MARKED: [Type; 2] = [Type::REGTYPE_ARRAY, Type::XID];
+const ALSO_MARKED: [Type; 10] = [
+    Type::REGTYPE_ARRAY,
+    Type::XID,
+    Type::TIMETZ,
+    Type::INET,
+    Type::CIDR,
+    Type::MACADDR,
+    Type::TIMETZ_ARRAY,
+    Type::INET_ARRAY,
+    Type::CIDR_ARRAY,
+    Type::MACADDR_ARRAY,
+];
 
 /// Key of a field's metadata that names the type of its values.
 const EXTENSION_TYPE_NAME_KEY: &str = "ARROW:extension:name";
@@ -444,17 +458,27 @@ fn pack(column: &ArrayRef, kind: &Type) -> datafusion::error::Result<Option<Arra
     if let Some(packed) = ranges::pack(column, kind)? {
         return Ok(Some(packed));
     }
-    let bytes = |text: &str| match *kind {
-        Type::UUID => {
-            let digits: Vec<u8> =
-                text.bytes().filter_map(|letter| Some(char::from(letter).to_digit(16)? as u8)).collect();
-            digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-        }
-        // A version number comes before the text.
-        _ => [&[1], text.as_bytes()].concat(),
+    let bytes = |text: &str| {
+        Some(match *kind {
+            Type::UUID => {
+                let digits: Vec<u8> =
+                    text.bytes().filter_map(|letter| Some(char::from(letter).to_digit(16)? as u8)).collect();
+                digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+            }
+            Type::TIMETZ => decode::datetime::timetz_packed(text)?,
+            Type::INET | Type::CIDR | Type::MACADDR => decode::network::packed(kind, text)?,
+            // A version number comes before the text.
+            _ => [&[1], text.as_bytes()].concat(),
+        })
     };
-    let texts = column.as_string_opt::<i32>().filter(|_| matches!(*kind, Type::UUID | Type::JSONB));
-    Ok(texts.map(|texts| Arc::new(texts.iter().map(|text| text.map(bytes)).collect::<BinaryArray>()) as ArrayRef))
+    let is_packed = matches!(*kind, Type::UUID | Type::JSONB | Type::TIMETZ | Type::INET | Type::CIDR | Type::MACADDR);
+    let Some(texts) = column.as_string_opt::<i32>().filter(|_| is_packed) else { return Ok(None) };
+    let packed = texts.iter().map(|text| match text {
+        Some(text) => bytes(text).map(Some),
+        None => Some(None),
+    });
+    let packed: Option<Vec<_>> = packed.collect();
+    Ok(packed.map(|packed| Arc::new(packed.iter().map(Option::as_deref).collect::<BinaryArray>()) as ArrayRef))
 }
 
 /// Writes each value as JSON.

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::pgwire::messages::PgWireBackendMessage;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use datafusion_postgres::pgwire::messages::startup::ParameterStatus;
-use neuroql::DateStyle;
+use neuroql::{DateStyle, MomentTypes};
 use neuroql_access::User;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -102,13 +102,17 @@ impl Session {
             let server = Arc::clone(base.state().catalog_list());
             temporary.over(server, &defaults.default_catalog, &defaults.default_schema)
         };
-        let state = SessionStateBuilder::new_from_existing(base.state().clone())
+        let mut builder = SessionStateBuilder::new_from_existing(base.state().clone());
+        let types = MomentTypes::before(builder.type_planner().take());
+        let state = builder
             .with_session_id(format!("pg-{pid}"))
             .with_config(config)
             .with_catalog_list(catalogs)
             .with_runtime_env(Arc::clone(runtime))
+            .with_type_planner(Arc::new(types.clone()))
             .build();
         let context = SessionContext::new_with_state(state);
+        types.follow(&context);
         let objects = Arc::new(Objects::new(Arc::clone(&base.functions)));
         let sequences = {
             let state = context.state();

@@ -21,6 +21,7 @@ use crate::decode;
 use crate::encode::column;
 use crate::session::Session;
 use crate::session::foreign_keys::RowChange;
+use crate::sql::marks;
 use crate::sql::table_constraints::{self, NewCheck, NewConstraints, NewForeignKey, chosen_name};
 use crate::wire::error_response::{SqlError, notice};
 
@@ -297,13 +298,14 @@ fn check_kinds(name: &str, column: &Field, referenced: &Field) -> Result<(), Sql
     let kind =
         |field: &Field| Type::from_oid(column::wire_oid(field)).map(|kind| decode::name(&kind)).unwrap_or_default();
     let (one, other) = (kind(column), kind(referenced));
-    // Keys are compared with their blanks.
-    let is_other = bpchar::is_bpchar(column) || bpchar::is_bpchar(referenced);
-    let compared = match comparison(column.data_type(), referenced.data_type()) {
-        Comparison::Known if is_other && column.metadata() != referenced.metadata() => Comparison::Missing,
-        compared => compared,
+    // Keys of types that are kept as text are compared with their marks and blanks.
+    let is_bpchar = bpchar::is_bpchar(column) || bpchar::is_bpchar(referenced);
+    let found = match comparison(column.data_type(), referenced.data_type()) {
+        Comparison::Known if is_bpchar && column.metadata() != referenced.metadata() => Comparison::Missing,
+        _ if marks::of_field(column) != marks::of_field(referenced) => Comparison::None,
+        found => found,
     };
-    match compared {
+    match found {
         Comparison::Known => Ok(()),
         Comparison::Missing => {
             let message = format!("a foreign key of type {one} that references {other} is not supported");

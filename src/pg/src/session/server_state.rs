@@ -53,6 +53,7 @@ impl ServerState {
         let theirs = builder.type_planner().take();
         let types = JsonTypes::before(neuroql::PostgresTypes::before(theirs));
         let types = RangeTypes::before(BpcharTypes::before(types));
+        let types = neuroql::MomentTypes::before(Some(Arc::new(types)));
         *context.state_ref().write() = builder.with_type_planner(Arc::new(types)).build();
         Ok(Self {
             engine: engine.clone(),

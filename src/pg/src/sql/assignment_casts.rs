@@ -19,6 +19,7 @@ use crate::decode;
 use crate::encode::column;
 use crate::sql::json_values;
 use crate::sql::marks;
+use crate::sql::network;
 use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
 
@@ -49,12 +50,11 @@ pub(super) fn assigned(value: Expr, from: &Type, field: &FieldRef) -> Result<Exp
     if *from == Type::BPCHAR && bpchar::is_bpchar(field) {
         return Ok(bpchar::with_blanks(value));
     }
+    // A cast to text has the prefix of an address.
+    if *from == Type::INET && column::marked(field) == Some(Type::INET) {
+        return Ok(cast(network::unmarked(value), field.data_type()));
+    }
     Ok(cast(value, field.data_type()))
-}
-
-/// Returns true if the values of a column are texts of another type, which are read as such.
-pub(super) fn has_texts(field: &Field) -> bool {
-    JsonKind::of(field).is_some() || RangeType::of(field).is_some() || bpchar::is_bpchar(field)
 }
 
 /// Returns a cast whose values have no metadata, so that those of VALUES are alike.

@@ -31,13 +31,14 @@ use neuroql::{DateStyle, Refusal, bpchar};
 use crate::decode::{self, date_order};
 use crate::encode::column;
 use crate::session::{returning, row_changes};
-use crate::sql::assignment_casts::{NUMBERS, assigned, cast, check, has_texts, is_assigned, kind, of_value};
+use crate::sql::assignment_casts::{NUMBERS, assigned, cast, check, is_assigned, kind, of_value};
 use crate::sql::generated_values::{self, ColumnValues};
 use crate::sql::parameters;
 use crate::sql::range_values;
 use crate::sql::rewrite::call;
 use crate::sql::rewrite::parameter_casts::ParameterCasts;
 use crate::sql::sequence_syntax::Overriding;
+use crate::sql::text_types;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// Name of the function that marks a value.
@@ -274,7 +275,7 @@ impl<'a> Assignments<'a> {
                 }
                 match cell {
                     Ok(inner) => self.value(inner, field, &schema, None).map_err(external),
-                    Err(cell @ Expr::Literal(..)) if has_texts(field) => {
+                    Err(cell @ Expr::Literal(..)) if text_types::is_read(field) => {
                         self.value(cell, field, &schema, None).map_err(external)
                     }
                     Err(cell) => Ok(cell),
@@ -312,7 +313,7 @@ impl<'a> Assignments<'a> {
             }
         };
         let column = Expr::Column(Column::from(rows.schema().qualified_field(place)));
-        if has_texts(field) {
+        if text_types::is_read(field) || bpchar::is_bpchar(field) {
             return Ok(Some(assigned(column, &from, field)?));
         }
         if rows.schema().field(place).data_type() == field.data_type() {
@@ -335,7 +336,7 @@ impl<'a> Assignments<'a> {
                     let value = match (self.columns.updated(field.name(), &found)?, found) {
                         (Some(default), _) => cast(default, field.data_type()),
                         (None, Ok(inner)) => self.value(inner, &field, rows.schema(), Some(&rows))?,
-                        (None, Err(constant @ Expr::Literal(..))) if has_texts(&field) => {
+                        (None, Err(constant @ Expr::Literal(..))) if text_types::is_read(&field) => {
                             self.value(constant, &field, rows.schema(), Some(&rows))?
                         }
                         (None, Err(other)) => other,
@@ -366,7 +367,7 @@ impl<'a> Assignments<'a> {
         let to = field.data_type();
         match value {
             Expr::Literal(ScalarValue::Null, _) => Ok(Expr::Literal(ScalarValue::try_from(to)?, None)),
-            Expr::Literal(literal, None) if has_texts(field) && literal.try_as_str().is_some() => {
+            Expr::Literal(literal, None) if text_types::is_read(field) && literal.try_as_str().is_some() => {
                 self.text(literal, field)
             }
             Expr::Literal(literal, None) if literal.data_type() == *to => Ok(Expr::Literal(literal, None)),
@@ -400,7 +401,7 @@ impl<'a> Assignments<'a> {
     fn text(&self, literal: ScalarValue, field: &FieldRef) -> Result<Expr, SqlError> {
         let is_read = |kind: &Type| {
             let others = [Type::BOOL, Type::DATE, Type::TIME, Type::TIMESTAMP, Type::INTERVAL, Type::JSON, Type::JSONB];
-            NUMBERS.contains(kind) || others.contains(kind) || range_values::is_range(kind)
+            NUMBERS.contains(kind) || others.contains(kind) || text_types::is_own(kind) || range_values::is_range(kind)
         };
         if let (Some(Some(text)), Some(kind)) = (literal.try_as_str(), kind(field).filter(is_read)) {
             let text = date_order::ordered(&kind, text, DateStyle::of(self.state.config_options()).order)?;

@@ -323,7 +323,8 @@ fn type_name(data_type: &ast::DataType) -> String {
         "character varying" => "varchar",
         "char" | "character" | "nchar" => "bpchar",
         "timestamp with time zone" => "timestamptz",
-        other => other.strip_suffix("[]").unwrap_or(other).trim_matches('"'),
+        "time with time zone" => "timetz",
+        other => other.trim_end_matches("[]").trim_matches('"'),
     }
     .to_string()
 }

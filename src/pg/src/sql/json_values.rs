@@ -23,9 +23,10 @@ use crate::encode::column;
 use crate::sql::marks::{external, is_array, kind_of, lost, of_field};
 use crate::sql::range_values;
 use crate::sql::rewrite::literal_casts;
+use crate::sql::text_types;
 use crate::wire::error_response::SqlError;
 
-/// Plans `json` and `jsonb`, and leaves other types to the engine's planner.
+/// Plans `json`, `jsonb` and other types whose values are texts, and leaves other types to the engine's planner.
 #[derive(Debug)]
 pub(crate) struct JsonTypes<P> {
     next: P,
@@ -41,13 +42,15 @@ impl<P: TypePlanner> TypePlanner for JsonTypes<P> {
     fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<FieldRef>> {
         if let SqlType::Array(ArrayElemTypeDef::SquareBracket(item, _) | ArrayElemTypeDef::AngleBracket(item)) =
             sql_type
-            && self.plan_type_field(item)?.is_some_and(|item| JsonKind::of(&item).is_some())
+            && self.plan_type_field(item)?.is_some_and(|item| of_field(&item).is_some())
         {
             return Err(Refusal::error("0A000", format!("type {sql_type} is not supported for columns and casts")));
         }
-        match literal_casts::kind_of(sql_type).as_ref().and_then(of_type) {
-            Some(kind) => Ok(Some(kind.field(""))),
-            None => self.next.plan_type_field(sql_type),
+        let kind = literal_casts::kind_of(sql_type);
+        match (kind.as_ref().and_then(of_type), kind.as_ref().and_then(text_types::field_of)) {
+            (Some(kind), _) => Ok(Some(kind.field(""))),
+            (None, Some(field)) => Ok(Some(field)),
+            (None, None) => self.next.plan_type_field(sql_type),
         }
     }
 }
@@ -374,7 +377,9 @@ pub(super) fn check_alike<'a>(
 /// 0A000 for columns of types that tables have not, 42704 for keys of `json`.
 pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
     let place = "columns of tables, views and files";
-    let has_columns = |kind: &Type| of_type(kind).is_some() || *kind == Type::BPCHAR || range_values::is_range(kind);
+    let has_columns = |kind: &Type| {
+        of_type(kind).is_some() || *kind == Type::BPCHAR || range_values::is_range(kind) || text_types::is_own(kind)
+    };
     let others = |field: &FieldRef| of_field(field).filter(|kind| !has_columns(kind));
     match ddl {
         DdlStatement::CreateMemoryTable(table) => {
@@ -419,6 +424,10 @@ pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
 pub(super) fn read_defaults(table: &mut CreateMemoryTable) -> Result<()> {
     for (name, default) in &mut table.column_defaults {
         let Ok(field) = table.input.schema().field_with_unqualified_name(name) else { continue };
+        if let Some(kind) = of_field(field).filter(text_types::is_own) {
+            text_types::read_default(default, &kind)?;
+            continue;
+        }
         let Some(kind) = JsonKind::of(field) else { continue };
         let constant = match &*default {
             Expr::Cast(cast) if JsonKind::of(&cast.field) == Some(kind) => cast.expr.as_ref(),

@@ -11,7 +11,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
@@ -22,7 +22,7 @@ use crate::sql::range_values;
 use crate::wire::error_response::ExternalSqlError;
 
 /// Types of these literals, beside those of ranges.
-const KINDS: [Type; 3] = [Type::UUID, Type::JSON, Type::JSONB];
+const KINDS: [Type; 7] = [Type::UUID, Type::JSON, Type::JSONB, Type::TIMETZ, Type::INET, Type::CIDR, Type::MACADDR];
 
 /// Returns the types of these literals.
 pub(crate) fn kinds() -> impl Iterator<Item = Type> {
@@ -37,14 +37,23 @@ pub(crate) fn function_name(kind: &Type) -> String {
     format!("{PREFIX}{}", kind.name())
 }
 
+/// Returns a call that reads texts as values of a type.
+pub(crate) fn read(kind: &Type, texts: Expr) -> Expr {
+    function(kind).call(vec![texts])
+}
+
+fn function(kind: &Type) -> ScalarUDF {
+    let signature = Signature::exact(vec![DataType::Utf8], Volatility::Immutable);
+    ScalarUDF::new_from_impl(LiteralFunction { name: function_name(kind), kind: kind.clone(), signature })
+}
+
 /// Registers the functions for the planning of one statement. They are immutable.
 ///
 /// # Errors
 /// If the state takes no functions.
 pub(crate) fn register(state: &mut SessionState) -> Result<()> {
     for kind in kinds() {
-        let (name, signature) = (function_name(&kind), Signature::exact(vec![DataType::Utf8], Volatility::Immutable));
-        state.register_udf(Arc::new(ScalarUDF::new_from_impl(LiteralFunction { name, kind, signature })))?;
+        state.register_udf(Arc::new(function(&kind)))?;
     }
     Ok(())
 }
@@ -66,7 +75,8 @@ impl LiteralFunction {
         let texts = cast(column, &DataType::Utf8)?;
         let value = |text: Option<&str>| -> Result<Option<String>> {
             let Some(text) = text else { return Ok(None) };
-            match decode::from_text(&self.kind, text, "UTC") {
+            // A literal of a time has its zone.
+            match decode::from_text(&self.kind, text, "") {
                 Ok(value) => Ok(value.try_as_str().flatten().map(str::to_owned)),
                 Err(error) => Err(DataFusionError::External(Box::new(ExternalSqlError(error)))),
             }

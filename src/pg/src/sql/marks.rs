@@ -1,4 +1,5 @@
-//! Values of types that are kept as text: `uuid`, `json`, `jsonb` and `character(n)`, as parameters and as literals have them.
+//! Values of types that are kept as text: `uuid`, `json`, `jsonb`, `character(n)`, `timetz`, `inet`, `cidr` and `macaddr`, as
+//! parameters and as literals have them.
 //!
 //! The planner takes them for text, and a mark in the field names the type. They are refused where the mark would be lost,
 //! and where texts answer otherwise than values of the type do: `1.0` and `1.00` are equal as `jsonb`, `json` has no
@@ -31,20 +32,30 @@ use crate::session::{returning, row_changes};
 use crate::sql::bpchar_values;
 use crate::sql::json_values;
 use crate::sql::literals;
+use crate::sql::network;
 use crate::sql::range_values;
 use crate::sql::rewrite::parameter_casts;
+use crate::sql::text_types;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// The types, and arrays of them.
-const KEPT: [Type; 8] = [
+const KEPT: [Type; 16] = [
     Type::UUID,
     Type::JSON,
     Type::JSONB,
     Type::BPCHAR,
+    Type::TIMETZ,
+    Type::INET,
+    Type::CIDR,
+    Type::MACADDR,
     Type::UUID_ARRAY,
     Type::JSON_ARRAY,
     Type::JSONB_ARRAY,
     Type::BPCHAR_ARRAY,
+    Type::TIMETZ_ARRAY,
+    Type::INET_ARRAY,
+    Type::CIDR_ARRAY,
+    Type::MACADDR_ARRAY,
 ];
 
 /// Returns true for a type that is kept as text, and for arrays of one.
@@ -63,9 +74,18 @@ pub(crate) fn field_of(kind: &Type) -> Option<FieldRef> {
     Some(Arc::new(Field::new("parameter", data_type, true).with_metadata(column::mark(kind))))
 }
 
-/// Returns true if texts have the equality and the order of the values. Postgres compares the bytes of `uuid`.
+/// Returns true if texts have the equality and the order of the values. Postgres compares the bytes of `uuid` and `macaddr`.
 fn is_ordered(kind: &Type) -> bool {
-    matches!(*kind, Type::UUID | Type::UUID_ARRAY)
+    matches!(*kind, Type::UUID | Type::UUID_ARRAY | Type::MACADDR | Type::MACADDR_ARRAY)
+}
+
+/// Returns true if texts are equal where the values are.
+fn has_equality(kind: &Type) -> bool {
+    is_ordered(kind)
+        || matches!(
+            *kind,
+            Type::TIMETZ | Type::INET | Type::CIDR | Type::TIMETZ_ARRAY | Type::INET_ARRAY | Type::CIDR_ARRAY
+        )
 }
 
 /// Returns true if a plan has columns or values of a type that is kept as text.
@@ -89,6 +109,7 @@ pub(crate) fn has_marks(plan: &LogicalPlan) -> Result<bool> {
                             || ranges::is_call(call)
                             || literals::kind_of(call).is_some()
                             || bpchar::task_of(call).is_some()
+                            || network::is_call(call)
                     }
                     _ => false,
                 })
@@ -166,8 +187,10 @@ fn settle_expressions(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let padded = bpchar_values::settled(read.data, &schema)?;
                 let settled = json_values::settled(padded.data, &schema)?;
                 let of_ranges = range_values::settled(settled.data, &schema)?;
-                let changed = of_ranges.transformed || settled.transformed || padded.transformed || read.transformed;
-                Ok(Transformed::new_transformed(of_ranges.data, changed))
+                let shown = text_types::settled(of_ranges.data, &schema)?;
+                let changed = [read.transformed, padded.transformed, settled.transformed, of_ranges.transformed];
+                let changed = shown.transformed || changed.contains(&true);
+                Ok(Transformed::new_transformed(shown.data, changed))
             })?;
             if is_sort {
                 return changed.transform_data(|expr| Ok(range_values::sorted(expr, &schema)));
@@ -264,13 +287,14 @@ fn read_beside(mut part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(if changed { Transformed::yes(part) } else { Transformed::no(part) })
 }
 
-/// Reads a text without a type as a value of a type that has an order; returns true if it is one.
+/// Reads a text without a type as a value of a type that has equality; returns true if it is one.
 fn read_as(kind: Option<&Type>, other: &mut Expr) -> Result<bool> {
     let (Some(kind), Expr::Literal(ScalarValue::Utf8(Some(text)), None)) = (kind, &*other) else { return Ok(false) };
-    if !is_ordered(kind) {
+    if !has_equality(kind) {
         return Ok(false);
     }
-    let value = decode::from_text(kind, text, "UTC").map_err(external)?;
+    // What clocks of the session show is not known here.
+    let value = decode::from_text(kind, text, "").map_err(external)?;
     *other = Expr::Literal(value, Some(FieldMetadata::from(column::mark(kind))));
     Ok(true)
 }
@@ -370,7 +394,7 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
         }
         LogicalPlan::Distinct(Distinct::On(distinct)) => {
             distinct.on_expr.iter().try_for_each(|key| grouped(kind(key)))?;
-            distinct.sort_expr.iter().flatten().try_for_each(|key| ordered(kind(&key.expr)))
+            distinct.sort_expr.iter().flatten().try_for_each(|key| sorted(kind(&key.expr)))
         }
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().try_for_each(|key| match kind(key) {
             Some(Type::BPCHAR) if bpchar_values::has_length(key, &aggregate.input) => Ok(()),
@@ -378,7 +402,7 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
         }),
         LogicalPlan::Sort(sort) => sort.expr.iter().try_for_each(|key| match kind(&key.expr) {
             Some(kind @ Type::JSON) => Err(json_values::no_order("ordering", &kind)),
-            kind => ordered(kind),
+            kind => sorted(kind),
         }),
         // A column of texts takes the text of any value; other columns have casts.
         LogicalPlan::Dml(dml) => {
@@ -430,13 +454,21 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
     match part {
         Expr::Alias(_) | Expr::IsNull(_) | Expr::IsNotNull(_) => Ok(()),
         Expr::Cast(cast) => match kind(&cast.expr) {
-            Some(found) if !is_text_of(&found, cast.field.data_type()) => Err(lost(&found, "casts to other types")),
+            Some(found) if of_field(&cast.field).is_some() || !is_text_of(&found, cast.field.data_type()) => {
+                Err(lost(&found, "casts to other types"))
+            }
             _ => Ok(()),
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => joined(left, right, schema),
         Expr::BinaryExpr(both) if bpchar_values::is_of_one_length(both, schema) => Ok(()),
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => compared(left, right, schema),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => {
+            if has_order(*op) {
+                check_order(kind(left).or_else(|| kind(right)))?;
+            }
+            compared(left, right, schema)
+        }
         Expr::Between(between) => {
+            check_order(kind(&between.expr))?;
             compared(&between.expr, &between.low, schema)?;
             compared(&between.expr, &between.high, schema)
         }
@@ -446,6 +478,9 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
         {
             Err(SqlError::not_supported("comparisons of ranges with ANY and ALL of a subquery are not supported"))
         }
+        Expr::SetComparison(SetComparison { expr, op, .. }) if has_order(*op) && check_order(kind(expr)).is_err() => {
+            check_order(kind(expr))
+        }
         Expr::InSubquery(InSubquery { expr, subquery, .. })
         | Expr::SetComparison(SetComparison { expr, subquery, .. }) => {
             let column = subquery.subquery.schema().fields().first().and_then(|field| of_field(field));
@@ -454,13 +489,13 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
         Expr::GroupingSet(set) => set.distinct_expr().into_iter().try_for_each(|key| grouped(kind(key))),
         Expr::AggregateFunction(AggregateFunction { func, params }) => {
             check_arguments(func.name(), &params.args, params.distinct, schema)?;
-            params.order_by.iter().try_for_each(|key| ordered(kind(&key.expr)))
+            params.order_by.iter().try_for_each(|key| sorted(kind(&key.expr)))
         }
         Expr::WindowFunction(call) => {
             let params = &call.params;
             check_arguments(call.fun.name(), &params.args, params.distinct, schema)?;
             params.partition_by.iter().try_for_each(|key| grouped(kind(key)))?;
-            params.order_by.iter().try_for_each(|key| ordered(kind(&key.expr)))
+            params.order_by.iter().try_for_each(|key| sorted(kind(&key.expr)))
         }
         Expr::ScalarFunction(call) => check_call(call, schema),
         Expr::TryCast(cast) if of_field(&cast.field).is_some() => Err(match of_field(&cast.field) {
@@ -498,7 +533,8 @@ fn check_arguments(function: &str, args: &[Expr], distinct: bool, schema: &DFSch
 
 /// Checks the arguments of a function, which takes them for texts.
 fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> {
-    if let Some(checked) = json_values::check_call(call, schema).or_else(|| range_values::check_call(call, schema)) {
+    let own = json_values::check_call(call, schema).or_else(|| range_values::check_call(call, schema));
+    if let Some(checked) = own.or_else(|| network::check_call(call, schema)) {
         return checked;
     }
     if bpchar::task_of(call).is_some() {
@@ -517,7 +553,7 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
         }
         ("array_min" | "array_max", [Some(array)]) => *array == Type::UUID_ARRAY,
         ("array_has" | "array_position", [Some(array), Some(item), ..]) => {
-            is_ordered(item) && parameter_casts::array_of(item).as_ref() == Some(array)
+            has_equality(item) && parameter_casts::array_of(item).as_ref() == Some(array)
         }
         ("array_position", [Some(array), None, ..]) => {
             matches!(*array, Type::UUID_ARRAY | Type::BPCHAR_ARRAY) && call.args.get(1).is_some_and(is_null)
@@ -531,7 +567,7 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
 fn joined(left: &Expr, right: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
     let is_text = |expr: &Expr| ExprSchemable::get_type(expr, schema).is_ok_and(|found| found.is_string());
     // A text beside `jsonb` is read as such in Postgres.
-    let has_text = |kind: &Type| matches!(*kind, Type::UUID | Type::JSON);
+    let has_text = |kind: &Type| matches!(*kind, Type::UUID | Type::JSON | Type::TIMETZ | Type::CIDR | Type::MACADDR);
     match (kind_of(left, schema), kind_of(right, schema)) {
         (None, None) => Ok(()),
         (Some(kind), None) if has_text(&kind) && is_text(right) => Ok(()),
@@ -556,20 +592,26 @@ fn alike(left: Option<Type>, right: Option<Type>, has_null: bool) -> Result<(), 
     }
 }
 
-/// Checks that values may be compared, grouped and sorted.
-fn ordered(kind: Option<Type>) -> Result<(), SqlError> {
+/// Checks that values may be compared for equality, and grouped.
+fn grouped(kind: Option<Type>) -> Result<(), SqlError> {
+    if kind.as_ref().and_then(range_values::of_type).is_some_and(|found| found.has_equal_texts()) {
+        return Ok(());
+    }
     match kind {
         Some(kind @ Type::JSON) => Err(json_values::no_order("equality", &kind)),
-        Some(kind) if !is_ordered(&kind) => Err(lost(&kind, "comparisons, groups and orders")),
+        Some(kind) if !has_equality(&kind) => Err(lost(&kind, "comparisons, groups and orders")),
         _ => Ok(()),
     }
 }
 
-/// Checks that values may be grouped, and compared for equality.
-fn grouped(kind: Option<Type>) -> Result<(), SqlError> {
-    match kind.as_ref().and_then(range_values::of_type) {
-        Some(found) if found.has_equal_texts() => Ok(()),
-        _ => ordered(kind),
+/// Checks that values may be sorted.
+fn sorted(kind: Option<Type>) -> Result<(), SqlError> {
+    match kind {
+        Some(kind) if range_values::of_type(&kind).is_some() => Err(lost(&kind, "comparisons, groups and orders")),
+        kind => {
+            check_order(kind.clone())?;
+            grouped(kind)
+        }
     }
 }
 
@@ -580,9 +622,21 @@ fn grouped(kind: Option<Type>) -> Result<(), SqlError> {
 pub(crate) fn check_key(column: &Field) -> Result<(), SqlError> {
     match of_field(column) {
         Some(Type::BPCHAR) => bpchar_values::check_key(column),
-        Some(kind) if !is_ordered(&kind) => Err(lost(&kind, "keys")),
+        Some(kind) if !has_equality(&kind) => Err(lost(&kind, "keys")),
         _ => Ok(()),
     }
+}
+
+/// Refuses to sort texts that are equal where the values are, but have another order.
+fn check_order(kind: Option<Type>) -> Result<(), SqlError> {
+    match kind {
+        Some(kind) if has_equality(&kind) && !is_ordered(&kind) => Err(lost(&kind, "orders")),
+        _ => Ok(()),
+    }
+}
+
+fn has_order(op: Operator) -> bool {
+    matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
 }
 
 /// Checks that a field has the type of its values.

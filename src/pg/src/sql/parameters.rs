@@ -337,7 +337,7 @@ fn argument_types(call: &ScalarFunction, fields: &[FieldRef]) -> Vec<Option<Fiel
         return types;
     }
     if call.name() == "timezone" && fields.len() == 2 {
-        let moment = DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()));
+        let moment = DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()));
         let of = |data_type: DataType| Some(Arc::new(Field::new("argument", data_type, true)));
         return vec![of(DataType::Utf8), of(moment)];
     }

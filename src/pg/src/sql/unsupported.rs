@@ -6,11 +6,10 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement as DFStatement};
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, ColumnDef, ColumnOption, ConstraintCharacteristics, CreateTable, DataType, Expr,
-    Function, FunctionArguments, Ident, Insert, JoinConstraint, JoinOperator, NullsDistinctOption, ObjectName,
-    OnConflictAction, OnInsert, PrimaryKeyConstraint, Query, Select, SelectItem, Statement, TableAlias,
-    TableConstraint, TableFactor, TypedString, UniqueConstraint, Value, ValueWithSpan, Visit, Visitor,
-    visit_expressions,
+    Assignment, AssignmentTarget, ColumnDef, ColumnOption, ConstraintCharacteristics, CreateTable, Expr, Function,
+    FunctionArguments, Ident, Insert, JoinConstraint, JoinOperator, NullsDistinctOption, ObjectName, OnConflictAction,
+    OnInsert, PrimaryKeyConstraint, Query, Select, SelectItem, Statement, TableAlias, TableConstraint, TableFactor,
+    TypedString, UniqueConstraint, Value, ValueWithSpan, Visit, Visitor, visit_expressions,
 };
 use datafusion_postgres::pgwire::api::Type;
 
@@ -199,8 +198,7 @@ fn json_arguments(table: &TableFactor) -> Result<(), SqlError> {
         Expr::Cast { data_type, .. } | Expr::TypedString(TypedString { data_type, .. }) => {
             match literal_casts::kind_of(data_type) {
                 None if range_values::is_name(data_type) => ControlFlow::Break(Type::ANY_RANGE),
-                Some(kind @ (Type::JSON | Type::JSONB)) => ControlFlow::Break(kind),
-                Some(kind) if range_values::is_range(&kind) => ControlFlow::Break(kind),
+                Some(kind) if kind != Type::UUID => ControlFlow::Break(kind),
                 _ => ControlFlow::Continue(()),
             }
         }
@@ -231,7 +229,7 @@ fn assigned_once(assignments: &[Assignment]) -> Result<(), SqlError> {
 fn create_table(table: &CreateTable) -> Result<(), SqlError> {
     // The values of the query would not be read as such.
     let is_read = |column: &&ColumnDef| {
-        matches!(column.data_type, DataType::JSON | DataType::JSONB)
+        literal_casts::kind_of(&column.data_type).is_some_and(|kind| kind != Type::UUID)
             || bpchar_values::is_named(&column.data_type)
             || range_values::is_name(&column.data_type)
     };

@@ -30,6 +30,7 @@ mod subqueries;
 mod table_constraints;
 mod tables;
 mod temporary;
+mod text_types;
 mod transactions;
 mod values;
 mod zones;

@@ -11,7 +11,7 @@ use crate::{Running, fails, simple};
 const VALUES: &str = include_str!("values.jsonl");
 
 /// Values that are refused by name, although Postgres knows them: Arrow has no such values.
-const REFUSED: [(&str, &str); 13] = [
+const REFUSED: [(&str, &str); 11] = [
     ("numeric", "NaN"),
     ("numeric[]", "{NaN}"),
     ("numeric", "1e400000"),
@@ -19,8 +19,6 @@ const REFUSED: [(&str, &str); 13] = [
     ("time", "24:00:00"),
     ("time", "23:59:60"),
     ("timestamp", "infinity"),
-    ("timetz", "12:00+01"),
-    ("inet", "127.0.0.1"),
     ("text[]", "{{a,b},{c,d}}"),
     ("text[]", "[0:1]={a,b}"),
     ("oid", "4294967295"),
@@ -108,7 +106,16 @@ async fn binary_is_read_as_postgres_reads_it() {
         (25, "ff", "22021"),
         (25, "6100", "22021"),
         (1082, "7fffffff", "0A000"),
-        (1266, "00", "0A000"),
+        (1266, "00", "22P03"),
+        (1266, "0000000861c46800ffffe3e0", "10:00:00+02"),
+        (1266, "000000141dd7600000007080", "24:00:00-08"),
+        (1266, "000000141dd7600100007080", "22008"),
+        (1266, "0000000000000000000f0000", "22009"),
+        (869, "0218000401020304", "1.2.3.4/24"),
+        (869, "0220000401020304", "1.2.3.4"),
+        (869, "0221000401020304", "22P03"),
+        (650, "0380011000000000000000000000000000000001", "::1/128"),
+        (829, "08002b010203", "08:00:2b:01:02:03"),
     ] {
         let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
         let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();

@@ -11,7 +11,8 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, CastKind, DataType, DollarQuotedString, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
-    SelectItem, SetExpr, TableFactor, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    SelectItem, SetExpr, TableFactor, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan, VisitMut,
+    VisitorMut,
 };
 use datafusion_postgres::pgwire::api::Type;
 
@@ -21,7 +22,7 @@ use crate::sql::literals;
 use crate::sql::rewrite::{call, is_named};
 use crate::wire::error_response::SqlError;
 
-/// Makes calls of the literals of a statement; returns true if there are any. `zone` is the time zone of instants that name none.
+/// Makes calls of the literals of a statement; returns true if there are any. `zone` is that of times and instants that name none.
 ///
 /// # Errors
 /// 22P02 and its like if a text is no value of its type.
@@ -166,6 +167,7 @@ pub(crate) fn kind_of(data_type: &DataType) -> Option<Type> {
         DataType::Uuid => Some(Type::UUID),
         DataType::JSON => Some(Type::JSON),
         DataType::JSONB => Some(Type::JSONB),
+        DataType::Time(None, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => Some(Type::TIMETZ),
         DataType::Custom(name, modifiers) if modifiers.is_empty() => {
             let parts: Vec<_> = name.0.iter().map(|part| part.as_ident().map(fold)).collect::<Option<_>>()?;
             let name = match parts.as_slice() {
@@ -337,6 +339,11 @@ mod tests {
                 "numrange('1.50', '-2.0', '[]') = neuroql_literal_numrange('[1.5,1.5]')".into(),
             ),
             ("'[1,2]'::int4range".into(), "neuroql_literal_int4range('[1,3)')".into()),
+            ("'10:00'::timetz".into(), "neuroql_literal_timetz('10:00:00+00')".into()),
+            ("time with time zone '10:00+02'".into(), "neuroql_literal_timetz('10:00:00+02')".into()),
+            ("inet '10/8'".into(), "neuroql_literal_inet('10.0.0.0/8')".into()),
+            ("'224'::cidr".into(), "neuroql_literal_cidr('224.0.0.0/4')".into()),
+            ("'08002b010203'::macaddr".into(), "neuroql_literal_macaddr('08:00:2b:01:02:03')".into()),
             ("jsonb '{\"b\":1,\"a\":2}'".into(), "neuroql_literal_jsonb('{\"a\": 2, \"b\": 1}')".into()),
         ] {
             let (found, any) = rewritten(&format!("SELECT {written}")).unwrap();

@@ -1,5 +1,6 @@
 //! Rewrites of SQL that Postgres understands and DataFusion's planner does not.
 
+pub(crate) mod array_dimensions;
 pub(crate) mod array_literals;
 pub(crate) mod catalog_queries;
 pub(crate) mod from_functions;
@@ -70,6 +71,7 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
             inserts::isolate_values(inner.as_mut());
             integers::narrow_values(inner.as_mut());
             numbers::keep_digits(inner.as_mut());
+            array_dimensions::give_dimensions(inner.as_mut());
             from_functions::name_columns(inner.as_mut());
             recursive_terms::repeat_casts(inner.as_mut());
             join_using::rewrite(inner.as_mut())?;
@@ -83,6 +85,7 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
                 row_values::rewrite(query.as_mut())?;
                 array_literals::rewrite(query.as_mut())?;
                 intervals::rewrite(query.as_mut())?;
+                array_dimensions::give_dimensions(query.as_mut());
                 from_functions::name_columns(query.as_mut());
                 recursive_terms::repeat_casts(query.as_mut());
                 join_using::rewrite(query.as_mut())?;

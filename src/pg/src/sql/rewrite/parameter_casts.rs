@@ -1,7 +1,7 @@
 //! Casts of parameters: in `$1::uuid` the parameter has that type, and its values are read as such.
 //!
-//! The planner has no such types, or narrower ones: its `numeric` has ten digits after the point, its `timestamp` ends
-//! in 2262. So the cast is taken out of the statement, and the type is kept beside it.
+//! The planner has no such types, or narrower ones: its `numeric` has ten digits after the point. So the cast is taken out
+//! of the statement, and the type is kept beside it.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -125,8 +125,12 @@ fn taken(data_type: &DataType) -> Option<Type> {
             "name" | "pg_catalog.name" => Type::NAME,
             "\"char\"" | "pg_catalog.\"char\"" => Type::CHAR,
             "oid" | "pg_catalog.oid" => Type::OID,
+            "inet" | "pg_catalog.inet" => Type::INET,
+            "cidr" | "pg_catalog.cidr" => Type::CIDR,
+            "macaddr" | "pg_catalog.macaddr" => Type::MACADDR,
             name => range_values::named(name.strip_prefix("pg_catalog.").unwrap_or(name))?,
         },
+        DataType::Time(None, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => Type::TIMETZ,
         DataType::Timestamp(None, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => Type::TIMESTAMPTZ,
         DataType::Timestamp(None, _) => Type::TIMESTAMP,
         DataType::Array(ArrayElemTypeDef::SquareBracket(item, None)) => array_of(&taken(item)?)?,
@@ -165,6 +169,7 @@ pub(crate) fn planned(kind: &Type) -> Option<DataType> {
         ref kind if range_values::is_range(kind) => {
             DataType::Custom(ObjectName::from(vec![Ident::new(kind.name())]), Vec::new())
         }
+        Type::TIMETZ | Type::INET | Type::CIDR | Type::MACADDR => DataType::Text,
         _ => return None,
     })
 }
@@ -205,6 +210,10 @@ fn scalar(name: &str) -> Option<Type> {
         "time" | "time without time zone" => Type::TIME,
         "timestamp" | "timestamp without time zone" => Type::TIMESTAMP,
         "timestamptz" | "timestamp with time zone" => Type::TIMESTAMPTZ,
+        "timetz" | "time with time zone" => Type::TIMETZ,
+        "inet" => Type::INET,
+        "cidr" => Type::CIDR,
+        "macaddr" => Type::MACADDR,
         "interval" => Type::INTERVAL,
         "oid" => Type::OID,
         "regclass" => Type::REGCLASS,
@@ -238,6 +247,10 @@ pub(crate) fn array_of(item: &Type) -> Option<Type> {
         Type::TIMESTAMP => Type::TIMESTAMP_ARRAY,
         Type::TIMESTAMPTZ => Type::TIMESTAMPTZ_ARRAY,
         Type::INTERVAL => Type::INTERVAL_ARRAY,
+        Type::TIMETZ => Type::TIMETZ_ARRAY,
+        Type::INET => Type::INET_ARRAY,
+        Type::CIDR => Type::CIDR_ARRAY,
+        Type::MACADDR => Type::MACADDR_ARRAY,
         Type::OID => Type::OID_ARRAY,
         ref item => range_values::array_of(item)?,
     })
