@@ -1,4 +1,4 @@
-//! Values of types that are kept as text: `uuid`, `json` and `jsonb`, as parameters and as literals have them.
+//! Values of types that are kept as text: `uuid`, `json`, `jsonb` and ranges, as parameters and as literals have them.
 //!
 //! The planner takes them for text, and a mark in the field names the type. They are refused where the mark would be lost,
 //! and where texts answer otherwise than values of the type do: `1.0` and `1.00` are equal as `jsonb`, `json` has no
