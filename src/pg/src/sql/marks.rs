@@ -480,7 +480,7 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
         }
         ("array_min" | "array_max", [Some(array)]) => *array == Type::UUID_ARRAY,
         ("array_has" | "array_position", [Some(array), Some(item), ..]) => {
-            is_ordered(item) && parameter_casts::array_of(item).as_ref() == Some(array)
+            has_equal_texts(item) && parameter_casts::array_of(item).as_ref() == Some(array)
         }
         ("array_position", [Some(array), None, ..]) => {
             *array == Type::UUID_ARRAY && call.args.get(1).is_some_and(is_null)
@@ -530,10 +530,15 @@ fn ordered(kind: Option<Type>) -> Result<(), SqlError> {
 
 /// Checks that values may be grouped, and compared for equality.
 fn grouped(kind: Option<Type>) -> Result<(), SqlError> {
-    match kind.as_ref().and_then(range_values::of_type) {
-        Some(found) if found.has_equal_texts() => Ok(()),
+    match &kind {
+        Some(found) if has_equal_texts(found) => Ok(()),
         _ => ordered(kind),
     }
+}
+
+/// Returns true if the texts of values are equal if the values are.
+fn has_equal_texts(kind: &Type) -> bool {
+    is_ordered(kind) || range_values::of_type(kind).is_some_and(|found| found.has_equal_texts())
 }
 
 /// Refuses a column of a key whose texts do not tell which values are equal.
