@@ -363,7 +363,10 @@ fn argument<T>(arguments: &[T], place: usize) -> Result<&T> {
 ///
 /// # Errors
 /// 54000 if they are longer than a value or a column of a batch may be.
-pub(in super::super) fn text_of_rows(rows: usize, mut text: impl FnMut(usize) -> Result<Option<String>>) -> Result<ArrayRef> {
+pub(in super::super) fn text_of_rows(
+    rows: usize,
+    mut text: impl FnMut(usize) -> Result<Option<String>>,
+) -> Result<ArrayRef> {
     let mut all = 0;
     let text = |row| {
         let text = text(row)?;
