@@ -1,5 +1,5 @@
-//! Values of types that are kept as text: `uuid`, `json`, `jsonb`, `character(n)`, `timetz`, `inet`, `cidr` and `macaddr`, as
-//! parameters and as literals have them.
+//! Values of types that are kept as text: `uuid`, `json`, `jsonb`, `character(n)`, `timetz`, `inet`, `cidr`, `macaddr` and ranges,
+//! as parameters and as literals have them.
 //!
 //! The planner takes them for text, and a mark in the field names the type. They are refused where the mark would be lost,
 //! and where texts answer otherwise than values of the type do: `1.0` and `1.00` are equal as `jsonb`, `json` has no
@@ -82,6 +82,7 @@ fn is_ordered(kind: &Type) -> bool {
 /// Returns true if texts are equal where the values are.
 fn has_equality(kind: &Type) -> bool {
     is_ordered(kind)
+        || range_values::of_type(kind).is_some_and(|found| found.has_equal_texts())
         || matches!(
             *kind,
             Type::TIMETZ | Type::INET | Type::CIDR | Type::TIMETZ_ARRAY | Type::INET_ARRAY | Type::CIDR_ARRAY
@@ -594,9 +595,6 @@ fn alike(left: Option<Type>, right: Option<Type>, has_null: bool) -> Result<(), 
 
 /// Checks that values may be compared for equality, and grouped.
 fn grouped(kind: Option<Type>) -> Result<(), SqlError> {
-    if kind.as_ref().and_then(range_values::of_type).is_some_and(|found| found.has_equal_texts()) {
-        return Ok(());
-    }
     match kind {
         Some(kind @ Type::JSON) => Err(json_values::no_order("equality", &kind)),
         Some(kind) if !has_equality(&kind) => Err(lost(&kind, "comparisons, groups and orders")),
@@ -606,13 +604,8 @@ fn grouped(kind: Option<Type>) -> Result<(), SqlError> {
 
 /// Checks that values may be sorted.
 fn sorted(kind: Option<Type>) -> Result<(), SqlError> {
-    match kind {
-        Some(kind) if range_values::of_type(&kind).is_some() => Err(lost(&kind, "comparisons, groups and orders")),
-        kind => {
-            check_order(kind.clone())?;
-            grouped(kind)
-        }
-    }
+    check_order(kind.clone())?;
+    grouped(kind)
 }
 
 /// Refuses a column of a key whose texts do not tell which values are equal.

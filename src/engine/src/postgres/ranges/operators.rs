@@ -38,8 +38,8 @@ impl ExprPlanner for RangePlanner {
             BinaryOperator::Plus => (RangeOperator::Union, false),
             BinaryOperator::Minus => (RangeOperator::Difference, false),
             BinaryOperator::Multiply => (RangeOperator::Intersection, false),
-            BinaryOperator::Custom(name) if name == "&<" => (RangeOperator::NotRight, false),
-            BinaryOperator::Custom(name) if name == "&>" => (RangeOperator::NotLeft, false),
+            BinaryOperator::AndLt => (RangeOperator::NotRight, false),
+            BinaryOperator::AndGt => (RangeOperator::NotLeft, false),
             BinaryOperator::Custom(name) if name == "-|-" => (RangeOperator::Adjacent, false),
             _ => return Ok(PlannerResult::Original(expr)),
         };

@@ -1,9 +1,11 @@
 //! Values of the types that ranges are of.
 
 use std::cmp::Ordering;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveDateTime, Timelike};
+use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveTime, Timelike};
+use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, DecimalType, TimeUnit, TimestampMicrosecondType,
@@ -12,8 +14,10 @@ use datafusion::error::{DataFusionError, Result};
 
 use super::super::casts::from_text;
 use super::super::date_styles::is_ambiguous;
+use super::super::instants::is_utc;
 use super::super::numeric_texts::{self, Written};
 use super::super::refusal::refusal;
+use super::super::zones::shifted;
 
 /// Type of the bounds of a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,7 +178,7 @@ impl Point {
             Element::Int8 => integer(element, text, trimmed, i64::MIN..=i64::MAX),
             Element::Num => number(text),
             Element::Date | Element::Ts | Element::Tstz => {
-                if let Some(point) = plain(element, text) {
+                if let Some(point) = plain(element, text, zone) {
                     return Ok(point);
                 }
                 let is_day = element == Element::Date;
@@ -299,21 +303,15 @@ fn number(text: &str) -> Result<Point> {
     }
 }
 
-/// Reads a date or moment in the form in which [`Point::written`] writes it; `None` if it is written in another one, or no
-/// such date.
-fn plain(element: Element, text: &str) -> Option<Point> {
+/// Reads a date or moment in the form of ISO 8601, which [`Point::written`] writes, too: `2000-01-01 10:00:00.5+02`. `None` if it
+/// is written in another one, or no such date.
+fn plain(element: Element, text: &str, zone: &str) -> Option<Point> {
+    let text = text.trim_matches(is_space);
     let (text, is_before) = text.strip_suffix(" BC").map_or((text, false), |rest| (rest, true));
-    let text = match element {
-        Element::Tstz => text.strip_suffix("+00")?,
-        _ => text,
-    };
-    let whole = |digits: &str| -> Option<u32> {
-        digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
-    };
-    let (date, clock) = match text.split_once(' ') {
-        Some((date, clock)) if element != Element::Date => (date, clock),
-        None if element == Element::Date => (text, "00:00:00"),
-        _ => return None,
+    let (date, clock) = match text.find([' ', 'T']) {
+        Some(_) if element == Element::Date => return None,
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, "00:00"),
     };
     let mut parts = date.split('-');
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
@@ -322,18 +320,55 @@ fn plain(element: Element, text: &str) -> Option<Point> {
     }
     let year = i32::try_from(whole(year)?).ok().filter(|year| *year > 0)?;
     let date = NaiveDate::from_ymd_opt(if is_before { 1 - year } else { year }, whole(month)?, whole(day)?)?;
+    // Postgres has no days before this one.
+    if date < NaiveDate::from_ymd_opt(-4713, 11, 24)? {
+        return None;
+    }
     if element == Element::Date {
         let days = date.signed_duration_since(NaiveDate::default()).num_days();
         return Some(Point::Day(i32::try_from(days).ok()?));
     }
+    let (clock, distance) = clock.split_at(clock.find(['+', '-']).unwrap_or(clock.len()));
+    let local = date.and_time(time(clock)?).and_utc().timestamp_micros();
+    match element {
+        Element::Ts if distance.is_empty() => Some(Point::Moment(local)),
+        Element::Tstz if !distance.is_empty() => {
+            Some(Point::Moment(local.checked_sub(east(distance)?.checked_mul(1_000_000)?)?))
+        }
+        // Clocks of places are known up to the year 2100.
+        Element::Tstz if zone != NO_ZONE && (date.year() < 2100 || is_utc(zone)) => {
+            shifted(local, 1_000_000, Tz::from_str(zone).ok()?, false).map(Point::Moment)
+        }
+        _ => None,
+    }
+}
+
+fn whole(digits: &str) -> Option<u32> {
+    digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// Reads what a clock shows: `10:00`, `10:00:00.5`.
+fn time(clock: &str) -> Option<NaiveTime> {
     let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
-    let mut parts = clock.split(':');
-    let (hour, minute, second) = (parts.next()?, parts.next()?, parts.next()?);
+    let parts: Vec<&str> = clock.split(':').collect();
+    let (hour, minute, second) = match parts.as_slice() {
+        [hour, minute] if fraction == "0" => (hour, minute, &"00"),
+        [hour, minute, second] => (hour, minute, second),
+        _ => return None,
+    };
     let has_form = [hour, minute, second].iter().all(|part| part.len() == 2) && (1..=6).contains(&fraction.len());
-    if parts.next().is_some() || !has_form {
+    let micros = whole(fraction)?.checked_mul(10u32.checked_pow(6u32.checked_sub(fraction.len() as u32)?)?)?;
+    NaiveTime::from_hms_micro_opt(whole(hour)?, whole(minute)?, whole(second)?, micros).filter(|_| has_form)
+}
+
+/// Reads how many seconds a zone is to the east of UTC: `+02`, `-03:30`.
+fn east(distance: &str) -> Option<i64> {
+    let digits = distance.strip_prefix(['+', '-'])?;
+    let (hours, minutes) = digits.split_once(':').unwrap_or((digits, "00"));
+    if hours.len() != 2 || minutes.len() != 2 {
         return None;
     }
-    let micros = whole(fraction)? * 10u32.pow(6 - fraction.len() as u32);
-    let moment: NaiveDateTime = date.and_hms_micro_opt(whole(hour)?, whole(minute)?, whole(second)?, micros)?;
-    Some(Point::Moment(moment.and_utc().timestamp_micros()))
+    let (hours, minutes) = (whole(hours).filter(|hours| *hours < 16)?, whole(minutes).filter(|minutes| *minutes < 60)?);
+    let seconds = i64::from(hours * 3600 + minutes * 60);
+    Some(if distance.starts_with('-') { -seconds } else { seconds })
 }

@@ -117,7 +117,7 @@ fn write_numbers(expr: &mut Expr) {
         return;
     }
     let FunctionArguments::List(list) = &mut function.args else { return };
-    for arg in &mut list.args {
+    for arg in list.args.iter_mut().take(2) {
         let FunctionArg::Unnamed(FunctionArgExpr::Expr(bound)) = arg else { continue };
         let text = match bound {
             Expr::Value(ValueWithSpan { value: Value::Number(text, _), .. }) => text.clone(),
