@@ -158,6 +158,8 @@ async fn parameters_have_the_type_of_postgres() {
     }
     client.batch_execute("PREPARE p(char(4)) AS SELECT id FROM padded WHERE c = $1").await.unwrap();
     assert_eq!(lines(&client, "EXECUTE p('b ')").await, ["2"]);
+    client.batch_execute("PREPARE q(text) AS SELECT $1 || '|'").await.unwrap();
+    assert_eq!(lines(&client, "EXECUTE q('x'::char(4))").await, ["x|"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
