@@ -4,27 +4,25 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::tree_node::Transformed;
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, ExprSchema, JoinConstraint};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, Cast, InList, Like, Placeholder, ScalarFunction, Sort,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{
-    Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast, lit, when,
+    CreateMemoryTable, Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast, lit,
+    when,
 };
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType as SqlType};
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::bpchar::{self, BpcharTask, with_blanks, without_blanks};
 use neuroql::json::{self, JsonArgument};
-use neuroql::{PostgresTypes, Refusal};
 
 use crate::encode::{column, modifiers};
-use crate::sql::json_values::{JsonTypes, is_unknown, type_name};
+use crate::sql::json_values::{is_unknown, type_name};
 use crate::sql::marks::{external, field_of, is_comparison, kind_of, lost, of_field};
 use crate::wire::error_response::SqlError;
 
@@ -72,72 +70,6 @@ const OF_TEXT: [&str; 38] = [
 
 /// Functions that take values of any type, as their output functions write them, and `octet_length`.
 const OF_ANY: [&str; 3] = ["concat", "concat_ws", "octet_length"];
-
-/// Plans `character(n)` and `bpchar`, and leaves other types to the next planner.
-#[derive(Debug)]
-pub(crate) struct BpcharTypes {
-    next: JsonTypes,
-}
-
-impl BpcharTypes {
-    pub(crate) fn before(next: PostgresTypes) -> Self {
-        Self { next: JsonTypes::before(next) }
-    }
-}
-
-impl TypePlanner for BpcharTypes {
-    fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<FieldRef>> {
-        if let SqlType::Array(ArrayElemTypeDef::SquareBracket(item, _) | ArrayElemTypeDef::AngleBracket(item)) =
-            sql_type
-            && length_of(item)?.is_some()
-        {
-            return Err(Refusal::error("0A000", format!("type {sql_type} is not supported for columns and casts")));
-        }
-        match length_of(sql_type)? {
-            Some(length) => Ok(Some(bpchar::field("", length))),
-            None => self.next.plan_type_field(sql_type),
-        }
-    }
-}
-
-/// Returns true for the type, with a length or without one.
-pub(crate) fn is_named(sql_type: &SqlType) -> bool {
-    !matches!(length_of(sql_type), Ok(None))
-}
-
-/// Returns the length of `character(n)`, and `Some(None)` for `bpchar`, which has none; `None` for other types.
-fn length_of(sql_type: &SqlType) -> Result<Option<Option<usize>>> {
-    let checked = |length: u64| match length {
-        0 => Err(Refusal::error("22023", "length for type char must be at least 1")),
-        1..=bpchar::LONGEST => Ok(Some(usize::try_from(length).ok())),
-        _ => Err(Refusal::error("22023", format!("length for type char cannot exceed {}", bpchar::LONGEST))),
-    };
-    match sql_type {
-        SqlType::Char(None) | SqlType::Character(None) => checked(1),
-        SqlType::Char(Some(CharacterLength::IntegerLength { length, unit: None }))
-        | SqlType::Character(Some(CharacterLength::IntegerLength { length, unit: None })) => checked(*length),
-        SqlType::Char(_) | SqlType::Character(_) => {
-            Err(Refusal::error("0A000", format!("type {sql_type} is not supported; use character(n)")))
-        }
-        SqlType::Custom(name, given) => {
-            let name = name.to_string().to_lowercase();
-            let alone = match name.strip_prefix("pg_catalog.").unwrap_or(&name) {
-                "bpchar" => None,
-                "nchar" => Some(1),
-                _ => return Ok(None),
-            };
-            match given.as_slice() {
-                [] => Ok(Some(alone)),
-                [length] => match length.trim().parse() {
-                    Ok(length) => checked(length),
-                    Err(_) => Err(Refusal::error("22023", "length for type char must be at least 1")),
-                },
-                _ => Err(Refusal::error("22023", "invalid type modifier")),
-            }
-        }
-        _ => Ok(None),
-    }
-}
 
 /// Returns an expression that takes values of the type as one that answers as Postgres does.
 ///
@@ -563,6 +495,24 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Transformed<Expr> {
     let is_written = of_field(&field).is_some() || matches!(field.data_type(), DataType::Binary);
     let value = if is_written { with_blanks(*value) } else { without_blanks(*value) };
     Transformed::yes(Expr::Cast(Cast { expr: Box::new(value), field }))
+}
+
+/// Prepares the defaults of the columns of a table. Those of columns of texts have no blanks at their end.
+///
+/// # Errors
+/// 0A000 for what is not supported.
+pub(super) fn read_defaults(table: &mut CreateMemoryTable) -> Result<()> {
+    let schema = DFSchema::empty();
+    for (name, default) in &mut table.column_defaults {
+        let value = std::mem::take(default).transform_up(|part| settled(part, &schema))?.data;
+        let field = table.input.schema().field_with_unqualified_name(name)?;
+        *default = match kind_of(&value, &schema) {
+            Some(Type::BPCHAR) if bpchar::is_bpchar(field) => with_blanks(value),
+            Some(Type::BPCHAR) => without_blanks(value),
+            _ => value,
+        };
+    }
+    Ok(())
 }
 
 /// Prepares the keys of a node, by which rows are sorted and joined, its aggregates, and the columns that a UNION joins.

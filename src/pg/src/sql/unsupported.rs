@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion_postgres::pgwire::api::Type;
 
-use crate::sql::bpchar_values;
+use crate::sql::bpchar_types;
 use crate::sql::column_names::fold;
 use crate::sql::rewrite::{generated_columns, literal_casts};
 use crate::wire::error_response::SqlError;
@@ -184,7 +184,7 @@ fn table_factor(table: &TableFactor) -> Result<(), SqlError> {
     }
 }
 
-/// Refuses `f('…'::json)` in FROM: functions there take the text, whatever it is.
+/// Refuses `f('…'::json)` and `f('…'::char(2))` in FROM: functions there take the text, whatever it is.
 fn json_arguments(table: &TableFactor) -> Result<(), SqlError> {
     if !literal_casts::is_function(table) {
         return Ok(());
@@ -193,6 +193,7 @@ fn json_arguments(table: &TableFactor) -> Result<(), SqlError> {
         Expr::Cast { data_type, .. } | Expr::TypedString(TypedString { data_type, .. }) => {
             match literal_casts::kind_of(data_type) {
                 Some(kind @ (Type::JSON | Type::JSONB)) => ControlFlow::Break(kind),
+                _ if bpchar_types::is_named(data_type) => ControlFlow::Break(Type::BPCHAR),
                 _ => ControlFlow::Continue(()),
             }
         }
@@ -223,7 +224,7 @@ fn assigned_once(assignments: &[Assignment]) -> Result<(), SqlError> {
 fn create_table(table: &CreateTable) -> Result<(), SqlError> {
     // The values of the query would not be read as such.
     let is_read = |column: &&ColumnDef| {
-        matches!(column.data_type, DataType::JSON | DataType::JSONB) || bpchar_values::is_named(&column.data_type)
+        matches!(column.data_type, DataType::JSON | DataType::JSONB) || bpchar_types::is_named(&column.data_type)
     };
     if table.query.is_some()
         && let Some(column) = table.columns.iter().find(is_read)
@@ -393,6 +394,7 @@ mod tests {
             ("CREATE TABLE t(a jsonb) AS SELECT 'x'", "42601"),
             ("CREATE TABLE t(a char(2)) AS SELECT 'x'", "42601"),
             ("SELECT * FROM search('toy', 'x'::json)", "0A000"),
+            ("SELECT * FROM search('toy', 'xy'::char(1))", "0A000"),
             ("CREATE TABLE t AS SELECT * FROM search('toy', jsonb 'x') AS s", "0A000"),
         ] {
             assert_eq!(refusal(sql).as_deref(), Some(sqlstate), "{sql}");

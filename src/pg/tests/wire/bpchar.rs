@@ -180,6 +180,16 @@ async fn columns_take_what_fits() {
     assert_eq!(changed.get::<_, String>(0), "z");
     assert_eq!(lines(&client, "DELETE FROM fixed WHERE c = 'a' RETURNING c").await, ["a "]);
     assert_eq!(fails(&client, "UPDATE fixed SET d = 'zz'").await, "22001");
+    // Defaults of the type.
+    let table = "CREATE TABLE defaults (id int, t text DEFAULT 'a'::char(3), c char(4) DEFAULT 'abc'::char(2), \
+                 b bpchar DEFAULT 'a'::char(3))";
+    client.batch_execute(table).await.unwrap();
+    client.batch_execute("INSERT INTO defaults (id) VALUES (1); INSERT INTO defaults (id) SELECT 2").await.unwrap();
+    client.batch_execute("INSERT INTO defaults VALUES (3, DEFAULT, DEFAULT, DEFAULT)").await.unwrap();
+    assert_eq!(lines(&client, "SELECT t, c, b FROM defaults").await, ["a|ab  |a  "; 3]);
+    client.batch_execute("CREATE TABLE texts (id int, t text DEFAULT 'a'::char(3))").await.unwrap();
+    client.batch_execute("INSERT INTO texts (id) VALUES (1); UPDATE texts SET t = DEFAULT").await.unwrap();
+    assert_eq!(lines(&client, "SELECT t FROM texts").await, ["a"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
