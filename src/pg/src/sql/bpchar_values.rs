@@ -92,7 +92,7 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
                 return Ok(Transformed::no(Expr::Between(Between { expr, negated, low, high })));
             }
             let mut others = [*low, *high];
-            let expr = Box::new(compared(*expr, others.iter_mut(), schema)?);
+            let expr = Box::new(compared(*expr, Operator::GtEq, others.iter_mut(), schema)?);
             let [low, high] = others.map(Box::new);
             Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
         }
@@ -100,7 +100,7 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
             if !is_value(&expr) && !list.iter().any(is_value) {
                 return Ok(Transformed::no(Expr::InList(InList { expr, list, negated })));
             }
-            let expr = Box::new(compared(*expr, list.iter_mut(), schema)?);
+            let expr = Box::new(compared(*expr, Operator::Eq, list.iter_mut(), schema)?);
             Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })))
         }
         Expr::InSubquery(mut within) => {
@@ -197,8 +197,20 @@ fn untaken(value: &mut Expr, schema: &DFSchema) -> bool {
 }
 
 /// Prepares values that are compared with the first one, and returns that.
-fn compared<'a>(first: Expr, others: impl Iterator<Item = &'a mut Expr>, schema: &DFSchema) -> Result<Expr> {
-    let mut first = first;
+///
+/// # Errors
+/// 42883 if one of them is no text.
+fn compared<'a>(
+    first: Expr,
+    op: Operator,
+    others: impl Iterator<Item = &'a mut Expr>,
+    schema: &DFSchema,
+) -> Result<Expr> {
+    let (mut first, others) = (first, others.collect::<Vec<_>>());
+    let is_first_alike = is_alike(&first, schema);
+    if let Some(other) = others.iter().find(|other| !is_first_alike || !is_alike(other, schema)) {
+        return Err(no_operator(&first, op, other, schema));
+    }
     let is_value = as_text(&mut first, schema);
     let is_untyped_first = is_untyped(&first);
     let (mut values, mut all) = (0, 0);
@@ -259,13 +271,10 @@ fn binary(both: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 matches!(side, Expr::ScalarFunction(call) if matches!(call.name(), "array_min" | "array_max")
                     && call.args.first().is_some_and(is_untyped))
             };
-            if !is_alike(&left, schema) || !is_alike(&right, schema) {
-                return Err(no_operator(&left, op, &right, schema));
-            }
             if of_array(&left) || of_array(&right) {
                 return Err(external(lost(&Type::BPCHAR, "comparisons with ANY and ALL of an array without a type")));
             }
-            left = Box::new(compared(*left, std::iter::once(right.as_mut()), schema)?);
+            left = Box::new(compared(*left, op, std::iter::once(right.as_mut()), schema)?);
             true
         }
         Operator::StringConcat => {
@@ -376,7 +385,7 @@ fn case_of(mut case: Case, schema: &DFSchema) -> Result<Transformed<Expr>> {
         case.expr = Some(match is_changed {
             true => {
                 let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
-                Box::new(compared(*tested, whens, schema)?)
+                Box::new(compared(*tested, Operator::Eq, whens, schema)?)
             }
             false => tested,
         });
@@ -424,7 +433,7 @@ fn call_of(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Ex
                 return Ok(Transformed::no(Expr::ScalarFunction(call)));
             }
             let mut other = call.args[1].clone();
-            let text = compared(first.clone(), std::iter::once(&mut other), schema)?;
+            let text = compared(first.clone(), Operator::Eq, std::iter::once(&mut other), schema)?;
             if !is_typed {
                 call.args = vec![text, other];
                 return Ok(Transformed::yes(Expr::ScalarFunction(call)));

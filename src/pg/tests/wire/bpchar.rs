@@ -245,6 +245,9 @@ async fn what_is_no_answer_is_an_error() {
         ("SELECT c FROM padded GROUP BY GROUPING SETS ((c), ())", "0A000"),
         ("SELECT id FROM padded WHERE c = 1", "42883"),
         ("SELECT c + 1 FROM padded", "42883"),
+        ("SELECT c IN ('a', 1) FROM padded", "42883"),
+        ("SELECT c BETWEEN 'a' AND 1 FROM padded", "42883"),
+        ("SELECT nullif(c, 1) FROM padded", "42883"),
         ("SELECT CASE WHEN id = 1 THEN c ELSE 1 END FROM padded", "42804"),
         ("INSERT INTO padded (id) SELECT c FROM padded", "42804"),
     ] {
