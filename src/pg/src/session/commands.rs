@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
+use neuroql::bpchar;
 
 use crate::decode::date_order;
 use crate::encode::column::Columns;
@@ -450,9 +451,16 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
         .into_iter()
         .zip(plan.schema().fields())
         .zip(&parameters)
-        .map(|((column, field), parameter)| match parameters::target(parameter, field.data_type(), zone) {
-            Some(wanted) => datafusion::logical_expr::cast(datafusion::logical_expr::Expr::Column(column), wanted),
-            None => datafusion::logical_expr::Expr::Column(column),
+        .map(|((column, field), parameter)| {
+            let column = datafusion::logical_expr::Expr::Column(column);
+            let column = match bpchar::is_bpchar(field) && *parameter.read_as() != Type::BPCHAR {
+                true => bpchar::without_blanks(column),
+                false => column,
+            };
+            match parameters::target(parameter, field.data_type(), zone) {
+                Some(wanted) => datafusion::logical_expr::cast(column, wanted),
+                None => column,
+            }
         })
         .enumerate()
         .map(|(index, expr)| expr.alias(format!("value {index}")))

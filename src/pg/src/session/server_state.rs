@@ -17,7 +17,7 @@ use crate::catalog::objects::Functions;
 use crate::session::notifications::Listeners;
 use crate::session::transaction::TableLocks;
 use crate::session::user_limits::AllUserResources;
-use crate::sql::bpchar_values::BpcharTypes;
+use crate::sql::bpchar_types::BpcharTypes;
 use crate::sql::json_values::JsonTypes;
 use crate::sql::parse::Parser;
 use crate::sql::range_values::RangeTypes;

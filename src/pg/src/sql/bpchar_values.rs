@@ -4,20 +4,19 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::tree_node::Transformed;
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, ExprSchema, JoinConstraint};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, Cast, InList, Like, Placeholder, ScalarFunction, Sort,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{
-    Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast, lit, when,
+    CreateMemoryTable, Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast, lit,
+    when,
 };
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType as SqlType};
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::Refusal;
 use neuroql::bpchar::{self, BpcharTask, with_blanks, without_blanks};
@@ -73,72 +72,6 @@ const OF_TEXT: [&str; 38] = [
 /// Functions that take values of any type, as their output functions write them, and `octet_length`.
 const OF_ANY: [&str; 3] = ["concat", "concat_ws", "octet_length"];
 
-/// Plans `character(n)` and `bpchar`, and leaves other types to the next planner.
-#[derive(Debug)]
-pub(crate) struct BpcharTypes<P> {
-    next: P,
-}
-
-impl<P> BpcharTypes<P> {
-    pub(crate) fn before(next: P) -> Self {
-        Self { next }
-    }
-}
-
-impl<P: TypePlanner> TypePlanner for BpcharTypes<P> {
-    fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<FieldRef>> {
-        if let SqlType::Array(ArrayElemTypeDef::SquareBracket(item, _) | ArrayElemTypeDef::AngleBracket(item)) =
-            sql_type
-            && length_of(item)?.is_some()
-        {
-            return Err(Refusal::error("0A000", format!("type {sql_type} is not supported for columns and casts")));
-        }
-        match length_of(sql_type)? {
-            Some(length) => Ok(Some(bpchar::field("", length))),
-            None => self.next.plan_type_field(sql_type),
-        }
-    }
-}
-
-/// Returns true for the type, with a length or without one.
-pub(crate) fn is_named(sql_type: &SqlType) -> bool {
-    !matches!(length_of(sql_type), Ok(None))
-}
-
-/// Returns the length of `character(n)`, and `Some(None)` for `bpchar`, which has none; `None` for other types.
-fn length_of(sql_type: &SqlType) -> Result<Option<Option<usize>>> {
-    let checked = |length: u64| match length {
-        0 => Err(Refusal::error("22023", "length for type char must be at least 1")),
-        1..=bpchar::LONGEST => Ok(Some(usize::try_from(length).ok())),
-        _ => Err(Refusal::error("22023", format!("length for type char cannot exceed {}", bpchar::LONGEST))),
-    };
-    match sql_type {
-        SqlType::Char(None) | SqlType::Character(None) => checked(1),
-        SqlType::Char(Some(CharacterLength::IntegerLength { length, unit: None }))
-        | SqlType::Character(Some(CharacterLength::IntegerLength { length, unit: None })) => checked(*length),
-        SqlType::Char(_) | SqlType::Character(_) => {
-            Err(Refusal::error("0A000", format!("type {sql_type} is not supported; use character(n)")))
-        }
-        SqlType::Custom(name, given) => {
-            let name = name.to_string().to_lowercase();
-            let alone = match name.strip_prefix("pg_catalog.").unwrap_or(&name) {
-                "bpchar" => None,
-                "nchar" => Some(1),
-                _ => return Ok(None),
-            };
-            match given.as_slice() {
-                [] => Ok(Some(alone)),
-                [length] => match length.trim().parse() {
-                    Ok(length) => checked(length),
-                    Err(_) => Err(Refusal::error("22023", "length for type char must be at least 1")),
-                },
-                _ => Err(Refusal::error("22023", "invalid type modifier")),
-            }
-        }
-        _ => Ok(None),
-    }
-}
-
 /// Returns an expression that takes values of the type as one that answers as Postgres does.
 ///
 /// # Errors
@@ -160,7 +93,7 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
                 return Ok(Transformed::no(Expr::Between(Between { expr, negated, low, high })));
             }
             let mut others = [*low, *high];
-            let expr = Box::new(compared(*expr, others.iter_mut(), schema)?);
+            let expr = Box::new(compared(*expr, Operator::GtEq, others.iter_mut(), schema)?);
             let [low, high] = others.map(Box::new);
             Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
         }
@@ -168,7 +101,7 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
             if !is_value(&expr) && !list.iter().any(is_value) {
                 return Ok(Transformed::no(Expr::InList(InList { expr, list, negated })));
             }
-            let expr = Box::new(compared(*expr, list.iter_mut(), schema)?);
+            let expr = Box::new(compared(*expr, Operator::Eq, list.iter_mut(), schema)?);
             Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })))
         }
         Expr::InSubquery(mut within) => {
@@ -265,8 +198,20 @@ fn untaken(value: &mut Expr, schema: &DFSchema) -> bool {
 }
 
 /// Prepares values that are compared with the first one, and returns that.
-fn compared<'a>(first: Expr, others: impl Iterator<Item = &'a mut Expr>, schema: &DFSchema) -> Result<Expr> {
-    let mut first = first;
+///
+/// # Errors
+/// 42883 if one of them is no text.
+fn compared<'a>(
+    first: Expr,
+    op: Operator,
+    others: impl Iterator<Item = &'a mut Expr>,
+    schema: &DFSchema,
+) -> Result<Expr> {
+    let (mut first, others) = (first, others.collect::<Vec<_>>());
+    let is_first_alike = is_alike(&first, schema);
+    if let Some(other) = others.iter().find(|other| !is_first_alike || !is_alike(other, schema)) {
+        return Err(no_operator(&first, op, other, schema));
+    }
     let is_value = as_text(&mut first, schema);
     let is_untyped_first = is_untyped(&first);
     let (mut values, mut all) = (0, 0);
@@ -327,13 +272,10 @@ fn binary(both: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 matches!(side, Expr::ScalarFunction(call) if matches!(call.name(), "array_min" | "array_max")
                     && call.args.first().is_some_and(is_untyped))
             };
-            if !is_alike(&left, schema) || !is_alike(&right, schema) {
-                return Err(no_operator(&left, op, &right, schema));
-            }
             if of_array(&left) || of_array(&right) {
                 return Err(external(lost(&Type::BPCHAR, "comparisons with ANY and ALL of an array without a type")));
             }
-            left = Box::new(compared(*left, std::iter::once(right.as_mut()), schema)?);
+            left = Box::new(compared(*left, op, std::iter::once(right.as_mut()), schema)?);
             true
         }
         Operator::StringConcat => {
@@ -444,7 +386,7 @@ fn case_of(mut case: Case, schema: &DFSchema) -> Result<Transformed<Expr>> {
         case.expr = Some(match is_changed {
             true => {
                 let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
-                Box::new(compared(*tested, whens, schema)?)
+                Box::new(compared(*tested, Operator::Eq, whens, schema)?)
             }
             false => tested,
         });
@@ -492,7 +434,7 @@ fn call_of(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Ex
                 return Ok(Transformed::no(Expr::ScalarFunction(call)));
             }
             let mut other = call.args[1].clone();
-            let text = compared(first.clone(), std::iter::once(&mut other), schema)?;
+            let text = compared(first.clone(), Operator::Eq, std::iter::once(&mut other), schema)?;
             if !is_typed {
                 call.args = vec![text, other];
                 return Ok(Transformed::yes(Expr::ScalarFunction(call)));
@@ -563,6 +505,24 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Transformed<Expr> {
     let is_written = of_field(&field).is_some() || matches!(field.data_type(), DataType::Binary);
     let value = if is_written { with_blanks(*value) } else { without_blanks(*value) };
     Transformed::yes(Expr::Cast(Cast { expr: Box::new(value), field }))
+}
+
+/// Prepares the defaults of the columns of a table. Those of columns of texts have no blanks at their end.
+///
+/// # Errors
+/// 0A000 for what is not supported.
+pub(super) fn read_defaults(table: &mut CreateMemoryTable) -> Result<()> {
+    let schema = DFSchema::empty();
+    for (name, default) in &mut table.column_defaults {
+        let value = std::mem::take(default).transform_up(|part| settled(part, &schema))?.data;
+        let field = table.input.schema().field_with_unqualified_name(name)?;
+        *default = match kind_of(&value, &schema) {
+            Some(Type::BPCHAR) if bpchar::is_bpchar(field) => with_blanks(value),
+            Some(Type::BPCHAR) => without_blanks(value),
+            _ => value,
+        };
+    }
+    Ok(())
 }
 
 /// Prepares the keys of a node, by which rows are sorted and joined, its aggregates, and the columns that a UNION joins.

@@ -95,26 +95,32 @@ fn has_equality(kind: &Type) -> bool {
 /// If a query inside of it cannot be visited.
 pub(crate) fn has_marks(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
+    let is_marked = |part: &Expr| {
+        Ok(match part {
+            Expr::Cast(cast) => of_field(&cast.field).is_some(),
+            Expr::TryCast(cast) => of_field(&cast.field).is_some(),
+            Expr::ScalarFunction(call) => {
+                json::arguments_of(call).is_some()
+                    || ranges::is_call(call)
+                    || literals::kind_of(call).is_some()
+                    || bpchar::task_of(call).is_some()
+                    || network::is_call(call)
+            }
+            _ => false,
+        })
+    };
     plan.apply_with_subqueries(|node| {
         found |= node.schema().fields().iter().any(|field| of_field(field).is_some());
+        if let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(table)) = node {
+            for (_, default) in &table.column_defaults {
+                found |= default.exists(is_marked)?;
+            }
+        }
         if let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) = node {
             found |= table.schema.fields().iter().any(|field| of_field(field).is_some());
         }
         node.apply_expressions(|expr| {
-            found |= expr.exists(|part| {
-                Ok(match part {
-                    Expr::Cast(cast) => of_field(&cast.field).is_some(),
-                    Expr::TryCast(cast) => of_field(&cast.field).is_some(),
-                    Expr::ScalarFunction(call) => {
-                        json::arguments_of(call).is_some()
-                            || ranges::is_call(call)
-                            || literals::kind_of(call).is_some()
-                            || bpchar::task_of(call).is_some()
-                            || network::is_call(call)
-                    }
-                    _ => false,
-                })
-            })?;
+            found |= expr.exists(is_marked)?;
             Ok(TreeNodeRecursion::Continue)
         })?;
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
@@ -201,6 +207,7 @@ fn settle_expressions(plan: LogicalPlan) -> Result<LogicalPlan> {
         node.transformed |= is_keyed;
         node.map_data(|node| match with_current_schema(node)? {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut table)) => {
+                bpchar_values::read_defaults(&mut table)?;
                 json_values::read_defaults(&mut table)?;
                 range_values::read_defaults(&mut table)?;
                 Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(table)))
@@ -615,7 +622,7 @@ fn sorted(kind: Option<Type>) -> Result<(), SqlError> {
 pub(crate) fn check_key(column: &Field) -> Result<(), SqlError> {
     match of_field(column) {
         Some(Type::BPCHAR) => bpchar_values::check_key(column),
-        Some(kind) if !has_equality(&kind) => Err(lost(&kind, "keys")),
+        Some(kind) if range_values::is_range(&kind) || !has_equality(&kind) => Err(lost(&kind, "keys")),
         _ => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod alter_sequence;
 mod assignment_casts;
 pub(crate) mod assignments;
+pub(crate) mod bpchar_types;
 pub(crate) mod bpchar_values;
 pub(crate) mod column_names;
 pub(crate) mod deparse;

@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion_postgres::pgwire::api::Type;
 
-use crate::sql::bpchar_values;
+use crate::sql::bpchar_types;
 use crate::sql::column_names::fold;
 use crate::sql::range_values;
 use crate::sql::rewrite::{generated_columns, literal_casts};
@@ -189,7 +189,7 @@ fn table_factor(table: &TableFactor) -> Result<(), SqlError> {
     }
 }
 
-/// Refuses `f('…'::json)` in FROM: functions there take the text, whatever it is.
+/// Refuses `f('…'::json)` and `f('…'::char(2))` in FROM: functions there take the text, whatever it is.
 fn json_arguments(table: &TableFactor) -> Result<(), SqlError> {
     if !literal_casts::is_function(table) {
         return Ok(());
@@ -198,6 +198,7 @@ fn json_arguments(table: &TableFactor) -> Result<(), SqlError> {
         Expr::Cast { data_type, .. } | Expr::TypedString(TypedString { data_type, .. }) => {
             match literal_casts::kind_of(data_type) {
                 None if range_values::is_name(data_type) => ControlFlow::Break(Type::ANY_RANGE),
+                None if bpchar_types::is_named(data_type) => ControlFlow::Break(Type::BPCHAR),
                 Some(kind) if kind != Type::UUID => ControlFlow::Break(kind),
                 _ => ControlFlow::Continue(()),
             }
@@ -230,7 +231,7 @@ fn create_table(table: &CreateTable) -> Result<(), SqlError> {
     // The values of the query would not be read as such.
     let is_read = |column: &&ColumnDef| {
         literal_casts::kind_of(&column.data_type).is_some_and(|kind| kind != Type::UUID)
-            || bpchar_values::is_named(&column.data_type)
+            || bpchar_types::is_named(&column.data_type)
             || range_values::is_name(&column.data_type)
     };
     if table.query.is_some()
@@ -401,6 +402,7 @@ mod tests {
             ("CREATE TABLE t(a jsonb) AS SELECT 'x'", "42601"),
             ("CREATE TABLE t(a char(2)) AS SELECT 'x'", "42601"),
             ("SELECT * FROM search('toy', 'x'::json)", "0A000"),
+            ("SELECT * FROM search('toy', 'xy'::char(1))", "0A000"),
             ("CREATE TABLE t AS SELECT * FROM search('toy', jsonb 'x') AS s", "0A000"),
         ] {
             assert_eq!(refusal(sql).as_deref(), Some(sqlstate), "{sql}");

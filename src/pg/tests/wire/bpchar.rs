@@ -158,6 +158,8 @@ async fn parameters_have_the_type_of_postgres() {
     }
     client.batch_execute("PREPARE p(char(4)) AS SELECT id FROM padded WHERE c = $1").await.unwrap();
     assert_eq!(lines(&client, "EXECUTE p('b ')").await, ["2"]);
+    client.batch_execute("PREPARE q(text) AS SELECT $1 || '|'").await.unwrap();
+    assert_eq!(lines(&client, "EXECUTE q('x'::char(4))").await, ["x|"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,6 +180,16 @@ async fn columns_take_what_fits() {
     assert_eq!(changed.get::<_, String>(0), "z");
     assert_eq!(lines(&client, "DELETE FROM fixed WHERE c = 'a' RETURNING c").await, ["a "]);
     assert_eq!(fails(&client, "UPDATE fixed SET d = 'zz'").await, "22001");
+    // Defaults of the type.
+    let table = "CREATE TABLE defaults (id int, t text DEFAULT 'a'::char(3), c char(4) DEFAULT 'abc'::char(2), \
+                 b bpchar DEFAULT 'a'::char(3))";
+    client.batch_execute(table).await.unwrap();
+    client.batch_execute("INSERT INTO defaults (id) VALUES (1); INSERT INTO defaults (id) SELECT 2").await.unwrap();
+    client.batch_execute("INSERT INTO defaults VALUES (3, DEFAULT, DEFAULT, DEFAULT)").await.unwrap();
+    assert_eq!(lines(&client, "SELECT t, c, b FROM defaults").await, ["a|ab  |a  "; 3]);
+    client.batch_execute("CREATE TABLE texts (id int, t text DEFAULT 'a'::char(3))").await.unwrap();
+    client.batch_execute("INSERT INTO texts (id) VALUES (1); UPDATE texts SET t = DEFAULT").await.unwrap();
+    assert_eq!(lines(&client, "SELECT t FROM texts").await, ["a"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,6 +245,9 @@ async fn what_is_no_answer_is_an_error() {
         ("SELECT c FROM padded GROUP BY GROUPING SETS ((c), ())", "0A000"),
         ("SELECT id FROM padded WHERE c = 1", "42883"),
         ("SELECT c + 1 FROM padded", "42883"),
+        ("SELECT c IN ('a', 1) FROM padded", "42883"),
+        ("SELECT c BETWEEN 'a' AND 1 FROM padded", "42883"),
+        ("SELECT nullif(c, 1) FROM padded", "42883"),
         ("SELECT CASE WHEN id = 1 THEN c ELSE 1 END FROM padded", "42804"),
         ("INSERT INTO padded (id) SELECT c FROM padded", "42804"),
     ] {
