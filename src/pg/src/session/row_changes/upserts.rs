@@ -333,7 +333,7 @@ impl Outcome {
         self,
         schema: &SchemaRef,
         name: &str,
-        before: &Partitions,
+        before: &[Vec<RecordBatch>],
         proposed: &RecordBatch,
         returns: bool,
     ) -> Result<(Partitions, ChangedRows), SqlError> {
@@ -350,7 +350,7 @@ impl Outcome {
         places.sort_unstable();
         let mut after = match &self.new {
             Some(new) => replaced(schema, name, before, new, &places)?,
-            None => before.clone(),
+            None => before.to_vec(),
         };
         if !added.is_empty() {
             let rows = interleave_record_batch(&[proposed], &added).map_err(failed)?;
@@ -420,7 +420,7 @@ mod tests {
         });
         let run = search.run(&table, of_insert.num_rows(), found.as_deref());
         let outcome = run.map_err(|error| error.sqlstate.into_owned())?;
-        let (after, done) = outcome.applied(&schema, "t", &vec![vec![of_table]], &of_insert, true).unwrap();
+        let (after, done) = outcome.applied(&schema, "t", &[vec![of_table]], &of_insert, true).unwrap();
         assert_eq!(done.rows.unwrap().num_rows(), done.count);
         let after = whole(&schema, after.iter().flatten()).unwrap();
         let (a, b) = (after.column(0).as_primitive::<datafusion::arrow::datatypes::Int32Type>(), after.column(1));
