@@ -36,7 +36,7 @@ pub(crate) enum Utility {
     /// `CONCURRENTLY` of a DROP INDEX.
     Concurrently,
     /// `ALTER SEQUENCE`.
-    AlterSequence(AlterSequence),
+    AlterSequence(Box<AlterSequence>),
 }
 
 /// A relation, and columns of it.
@@ -54,8 +54,8 @@ pub(super) fn take<'a>(text: &'a str, words: &[String]) -> Result<(Cow<'a, str>,
         ["ANALYZE" | "ANALYSE", ..] => (Cow::Borrowed("VACUUM"), Some(whole(text, analyze)?)),
         ["REFRESH", ..] => (Cow::Borrowed("VACUUM"), Some(whole(text, refresh)?)),
         ["ALTER", "SEQUENCE", ..] => {
-            let read = |parser: &mut Parser| alter_sequence::parse(parser).map(Utility::AlterSequence);
-            (Cow::Borrowed("VACUUM"), Some(whole(text, read)?))
+            let altered = whole(text, |parser| Ok(Utility::AlterSequence(Box::new(alter_sequence::parse(parser)?))))?;
+            (Cow::Borrowed("VACUUM"), Some(altered))
         }
         ["COMMENT", "ON", "CONSTRAINT", ..] => {
             check_comment(text)?;

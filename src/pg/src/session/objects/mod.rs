@@ -276,7 +276,7 @@ async fn run_truncate(session: &mut Session, truncate: &Truncate) -> Result<Outc
     }
     check_references(session, &relations).await?;
     let in_block = session.status != TransactionStatus::Idle;
-    let mut tables: Vec<_> = relations.iter().map(|relation| Arc::clone(&relation.table)).collect();
+    let tables: Vec<_> = relations.iter().map(|relation| Arc::clone(&relation.table)).collect();
     session.transaction.hold_all(&tables).await?;
     for table in &tables {
         session.transaction.change_rows(Arc::clone(table), &WriteOp::Truncate, in_block).await?;
@@ -288,7 +288,7 @@ async fn run_truncate(session: &mut Session, truncate: &Truncate) -> Result<Outc
             session.restart_owned(&relation.name, relation.table.as_ref()).await?;
         }
     }
-    for table in tables.drain(..) {
+    for table in tables {
         of_partitions(table.as_ref(), Vec::clear);
     }
     Ok(Outcome::done("TRUNCATE TABLE"))

@@ -296,7 +296,9 @@ mod tests {
 
     use super::*;
 
-    fn taken(text: &str) -> Result<(String, Option<(Target, Option<String>)>), String> {
+    type Taken = Option<(Target, Option<String>)>;
+
+    fn taken(text: &str) -> Result<(String, Taken), String> {
         let statement = Parser::parse_sql(&PostgresDialect, text).unwrap().remove(0);
         let mut statement = DFStatement::Statement(Box::new(statement));
         let conflict = take(&mut statement).map_err(|error| error.sqlstate.into_owned())?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::common::Column;
 use datafusion::datasource::{MemTable, source_as_provider};
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{
     DmlStatement, Expr, ExprSchemable, LogicalPlan, Prepare, Projection, Statement as PlanStatement, TableScan, WriteOp,
 };
@@ -16,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::session::returning;
 use crate::session::row_changes::internal;
+use crate::sql::assignments;
 use crate::sql::column_names::fold;
 use crate::sql::rewrite::join_using;
 use crate::wire::error_response::SqlError;
@@ -220,12 +222,12 @@ impl ChangeQuery {
         }
         let outputs = schema.fields().iter().enumerate().map(|(place, field)| {
             let value = match values.remove(field.name().as_str()) {
-                Some(value) => value.cast_to(field.data_type(), rows.schema())?,
+                Some(value) => value.cast_to(field.data_type(), rows.schema()).map_err(unassignable)?,
                 None => Expr::Column(Column::from(rows.schema().qualified_field(place))),
             };
             Ok(value.alias(field.name()))
         });
-        let outputs = outputs.collect::<datafusion::error::Result<Vec<_>>>()?;
+        let outputs = outputs.collect::<Result<Vec<_>, SqlError>>()?;
         let rows = LogicalPlan::Projection(Projection::try_new(outputs, rows)?);
         Ok(Some(LogicalPlan::Dml(DmlStatement::new(name, source, WriteOp::Update, Arc::new(rows)))))
     }
@@ -251,6 +253,10 @@ impl ChangeQuery {
             _ => Ok(()),
         }
     }
+}
+
+fn unassignable(error: DataFusionError) -> SqlError {
+    assignments::unassignable(&error.strip_backtrace()).unwrap_or_else(|| error.into())
 }
 
 /// Returns the first table of the rows of a change.

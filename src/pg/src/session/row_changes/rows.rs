@@ -61,7 +61,7 @@ impl Session {
 }
 
 /// Returns the rows of a table with their numbers.
-fn numbered(table: &dyn TableProvider, partitions: &Partitions) -> Result<MemTable, SqlError> {
+fn numbered(table: &dyn TableProvider, partitions: &[Vec<RecordBatch>]) -> Result<MemTable, SqlError> {
     let schema = table.schema();
     let number = Arc::new(Field::new(ROW, DataType::Int64, false));
     let fields: Vec<_> = schema.fields().iter().cloned().chain([number]).collect();
@@ -107,12 +107,12 @@ fn query(dml: &DmlStatement, rows: MemTable, returns: bool) -> Result<LogicalPla
 fn applied(
     table: &Arc<dyn TableProvider>,
     name: &str,
-    before: &Partitions,
+    before: &[Vec<RecordBatch>],
     found: &[RecordBatch],
     is_update: bool,
     returns: bool,
 ) -> Result<(Partitions, ChangedRows), SqlError> {
-    let Some(first) = found.first() else { return Ok((before.clone(), ChangedRows::default())) };
+    let Some(first) = found.first() else { return Ok((before.to_vec(), ChangedRows::default())) };
     let found = chosen(&concat_batches(first.schema_ref(), found).map_err(failed)?)?;
     let numbers = found.column(0).as_primitive::<Int64Type>().values().to_vec();
     let schema = table.schema();
@@ -168,7 +168,7 @@ fn numbers_of(batch: &RecordBatch, next: &mut i64) -> Result<Range<i64>, SqlErro
 pub(super) fn replaced(
     schema: &SchemaRef,
     name: &str,
-    before: &Partitions,
+    before: &[Vec<RecordBatch>],
     new: &RecordBatch,
     places: &[(i64, usize)],
 ) -> Result<Partitions, SqlError> {
@@ -206,7 +206,7 @@ pub(super) fn replaced(
 }
 
 /// Returns the rows of a table without those of these numbers, which are in their order.
-fn removed(before: &Partitions, numbers: &[i64]) -> Result<Partitions, SqlError> {
+fn removed(before: &[Vec<RecordBatch>], numbers: &[i64]) -> Result<Partitions, SqlError> {
     let mut next = 0;
     let mut gone = numbers.iter().peekable();
     let mut of_batch = |batch: &RecordBatch| -> Result<RecordBatch, SqlError> {
@@ -236,7 +236,7 @@ mod tests {
         RecordBatch::try_from_iter_with_nullable([("a", column, true)]).unwrap()
     }
 
-    fn texts(partitions: &Partitions) -> Vec<Vec<Option<String>>> {
+    fn texts(partitions: &[Vec<RecordBatch>]) -> Vec<Vec<Option<String>>> {
         let of_batch = |batch: &RecordBatch| {
             batch.column(0).as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>()
         };

@@ -333,7 +333,7 @@ impl Outcome {
         self,
         schema: &SchemaRef,
         name: &str,
-        before: &Partitions,
+        before: &[Vec<RecordBatch>],
         proposed: &RecordBatch,
         returns: bool,
     ) -> Result<(Partitions, ChangedRows), SqlError> {
@@ -350,7 +350,7 @@ impl Outcome {
         places.sort_unstable();
         let mut after = match &self.new {
             Some(new) => replaced(schema, name, before, new, &places)?,
-            None => before.clone(),
+            None => before.to_vec(),
         };
         if !added.is_empty() {
             let rows = interleave_record_batch(&[proposed], &added).map_err(failed)?;
@@ -387,7 +387,7 @@ mod tests {
 
     use super::*;
 
-    fn rows(values: &[(Option<i32>, i32)]) -> RecordBatch {
+    fn rows(values: &[Pair]) -> RecordBatch {
         let columns: [(&str, ArrayRef, bool); 2] = [
             ("a", Arc::new(Int32Array::from_iter(values.iter().map(|(a, _)| *a))), true),
             ("b", Arc::new(Int32Array::from_iter_values(values.iter().map(|(_, b)| *b))), true),
@@ -395,12 +395,13 @@ mod tests {
         RecordBatch::try_from_iter_with_nullable(columns).unwrap()
     }
 
-    /// Returns what becomes of proposed rows. `updated` makes a new row of one that is there and a proposed one.
-    fn outcome(
-        existing: &[(Option<i32>, i32)],
-        proposed: &[(Option<i32>, i32)],
-        updated: Option<&dyn Fn((Option<i32>, i32), (Option<i32>, i32)) -> Option<(Option<i32>, i32)>>,
-    ) -> Result<Vec<(Option<i32>, i32)>, String> {
+    type Pair = (Option<i32>, i32);
+
+    /// Makes a new row of one that is there and a proposed one.
+    type Updated<'a> = &'a dyn Fn(Pair, Pair) -> Option<Pair>;
+
+    /// Returns what becomes of proposed rows.
+    fn outcome(existing: &[Pair], proposed: &[Pair], updated: Option<Updated<'_>>) -> Result<Vec<Pair>, String> {
         let (of_table, of_insert) = (rows(existing), rows(proposed));
         let schema = of_table.schema();
         let table = MemTable::try_new(Arc::clone(&schema), vec![vec![of_table.clone()]]).unwrap();
@@ -419,7 +420,7 @@ mod tests {
         });
         let run = search.run(&table, of_insert.num_rows(), found.as_deref());
         let outcome = run.map_err(|error| error.sqlstate.into_owned())?;
-        let (after, done) = outcome.applied(&schema, "t", &vec![vec![of_table]], &of_insert, true).unwrap();
+        let (after, done) = outcome.applied(&schema, "t", &[vec![of_table]], &of_insert, true).unwrap();
         assert_eq!(done.rows.unwrap().num_rows(), done.count);
         let after = whole(&schema, after.iter().flatten()).unwrap();
         let (a, b) = (after.column(0).as_primitive::<datafusion::arrow::datatypes::Int32Type>(), after.column(1));
@@ -438,7 +439,6 @@ mod tests {
 
     #[test]
     fn rows_with_conflicts_are_updated_once() {
-        type Pair = (Option<i32>, i32);
         let sum = |own: Pair, other: Pair| Some((own.0, own.1 + other.1));
         let existing = [(Some(1), 10), (Some(2), 20)];
         assert_eq!(

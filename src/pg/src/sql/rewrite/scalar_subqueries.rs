@@ -46,7 +46,7 @@ fn inlined(expr: &Expr, is_scalar: &dyn Fn(&str) -> bool) -> Option<Expr> {
         }
         Expr::Exists { subquery, negated } => {
             let (_, condition) = parts(subquery, is_scalar)?;
-            let condition = condition.filter(|condition| has_columns(*condition))?;
+            let condition = condition.filter(|condition| has_columns(condition))?;
             let condition = Box::new(nested(condition.clone()));
             Some(nested(if *negated { Expr::IsNotTrue(condition) } else { Expr::IsTrue(condition) }))
         }
