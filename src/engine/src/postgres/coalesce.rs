@@ -1,4 +1,4 @@
-//! `coalesce` of arrays and texts: `coalesce(names, '{}')`.
+//! `coalesce` of arrays or `uuid` and texts: `coalesce(names, '{}')`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,10 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
 
-/// `coalesce`, among whose arguments a text beside an array is an array; rules refuse those that are no constants.
+use super::uuids;
+
+/// `coalesce`, among whose arguments a text beside an array is an array, and one beside a `uuid` such; rules refuse those that
+/// are no constants.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Coalesce {
     function: Arc<ScalarUDF>,
@@ -28,7 +31,10 @@ impl ScalarUDFImpl for Coalesce {
                 let other = |it: &DataType| it.is_string() || it.is_null();
                 Ok(types.iter().map(|it| if other(it) { array.clone() } else { it.clone() }).collect())
             }
-            None => self.function.coerce_types(types),
+            None => match uuids::of_one_type(types) {
+                Some(types) => Ok(types),
+                None => self.function.coerce_types(types),
+            },
         }
     }
 

@@ -72,6 +72,7 @@ mod text_values;
 mod texts;
 mod time_fields;
 mod types;
+mod uuids;
 mod values;
 mod zeros;
 mod zones;
@@ -93,6 +94,7 @@ pub use moments::zone_hours;
 pub use refusal::Refusal;
 pub use text_values::{read_interval, read_time};
 pub use types::PostgresTypes;
+pub use uuids::{UUID, is_uuid, read_uuid, uuid_text, uuid_texts};
 
 use characters::CharacterFunction;
 use contains::ArrayContains;
@@ -150,6 +152,12 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     context.register_udf(ArrayHas::of(found.udf("array_has")?));
     context.register_udf(coalesce::Coalesce::of(found.udf("coalesce")?));
     context.register_udf(emptied::Emptied::of(found.udf("nullif")?));
+    for name in ["greatest", "least"] {
+        context.register_udf(uuids::UuidFunction::of(found.udf(name)?, uuids::Arguments::Alike));
+    }
+    for name in ["concat", "concat_ws"] {
+        context.register_udf(uuids::UuidFunction::of(found.udf(name)?, uuids::Arguments::Texts));
+    }
     context.register_udf(Levenshtein::of(found.udf("levenshtein")?));
     context.register_udf(DatePart::numeric(found.udf("date_part")?));
     context.register_udf(DatePart::double(found.udf("date_part")?));

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
 use datafusion_postgres::pgwire::api::Type;
@@ -335,18 +335,26 @@ impl Rows {
     }
 
     /// Returns a batch under the names of the schema. Plans know some types only when they run.
+    /// Values of `uuid` are texts under fields that name the type.
     fn renamed(&mut self, batch: &RecordBatch) -> Result<RecordBatch, Box<Report>> {
-        let fits = |(field, column): (&Arc<Field>, &datafusion::arrow::array::ArrayRef)| {
+        let texts = |column: &ArrayRef| neuroql::uuid_texts(column).unwrap_or_else(|| Arc::clone(column));
+        let columns: Vec<ArrayRef> = batch.columns().iter().map(texts).collect();
+        let fits = |(field, column): (&Arc<Field>, &ArrayRef)| {
             field.data_type() == column.data_type() && (field.is_nullable() || column.null_count() == 0)
         };
-        if !self.schema.fields().iter().zip(batch.columns()).all(fits) {
-            let fields = self.schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
-                Field::clone(field).with_data_type(column.data_type().clone()).with_nullable(true)
-            });
+        if !self.schema.fields().iter().zip(&columns).all(fits) {
+            let fields =
+                self.schema.fields().iter().zip(&columns).zip(batch.columns()).map(|((field, column), own)| {
+                    let changed = Field::clone(field).with_data_type(column.data_type().clone()).with_nullable(true);
+                    match column::uuid_type(own.data_type()) {
+                        Some(kind) => changed.with_metadata(column::text_mark(&kind)),
+                        None => changed,
+                    }
+                });
             self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let renamed = RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options);
+        let renamed = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
         renamed.map_err(|error| SqlError::from(datafusion::error::DataFusionError::from(error)).into())
     }
 }

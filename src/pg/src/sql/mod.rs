@@ -19,3 +19,4 @@ pub(crate) mod table_constraints;
 pub(crate) mod two_phase;
 pub(crate) mod unsupported;
 pub(crate) mod utility;
+pub(crate) mod uuid_values;

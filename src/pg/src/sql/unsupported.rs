@@ -221,7 +221,7 @@ fn assigned_once(assignments: &[Assignment]) -> Result<(), SqlError> {
 
 fn create_table(table: &CreateTable) -> Result<(), SqlError> {
     // The values of the query would not be read as such.
-    let is_json = |column: &&ColumnDef| matches!(column.data_type, DataType::JSON | DataType::JSONB);
+    let is_json = |column: &&ColumnDef| matches!(column.data_type, DataType::JSON | DataType::JSONB | DataType::Uuid);
     if table.query.is_some()
         && let Some(column) = table.columns.iter().find(is_json)
     {

@@ -1,4 +1,4 @@
-//! Literals of the types `uuid`, `json` and `jsonb`, which the planner does not have: `'…'::uuid`, `CAST(NULL AS json)`,
+//! Literals of the types `uuid`, `json` and `jsonb`, which the planner reads otherwise or not: `'…'::uuid`, `CAST(NULL AS json)`,
 //! `jsonb '…'`.
 //!
 //! Their text is read here, as Postgres does before it plans a statement, and each becomes the call of a function of
@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, CastKind, DataType, DollarQuotedString, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
@@ -193,7 +194,10 @@ fn text_of(value: &Value) -> Option<Option<&str>> {
 fn read(kind: &Type, text: Option<&str>) -> Result<Expr, SqlError> {
     let value = match text {
         // The zone is that of times, of which there are none.
-        Some(text) => decode::from_text(kind, text, "UTC")?.try_as_str().flatten().map(str::to_owned),
+        Some(text) => match decode::from_text(kind, text, "UTC")? {
+            ScalarValue::FixedSizeBinary(_, bytes) => bytes.map(|bytes| neuroql::uuid_text(&bytes)),
+            value => value.try_as_str().flatten().map(str::to_owned),
+        },
         None => None,
     };
     let argument = value.map_or(Value::Null, Value::SingleQuotedString);
