@@ -249,6 +249,10 @@ impl Planner {
                 column_names::alias_expressions(&mut again);
                 self.state.statement_to_plan(again.clone()).await?
             }
+            Err(error) if uuid_values::is_not_told_from(&error.strip_backtrace()) => {
+                uuid_values::compare_with_texts(&mut again);
+                self.state.statement_to_plan(again.clone()).await?
+            }
             Err(error)
                 if uuid_values::has_no_cast_to_text(&error.strip_backtrace())
                     && let Some(query) = uuid_values::query_of(&again) =>

@@ -1,6 +1,8 @@
 //! `uuid` where the planner has no casts: texts in assignments to columns of the type, defaults of such columns, and columns of
 //! files.
 
+use std::ops::ControlFlow;
+
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
@@ -81,6 +83,33 @@ fn is_unknown(value: &ast::Expr) -> bool {
 /// Returns true if an error of the planner says that it has no cast of the type to a text.
 pub(crate) fn has_no_cast_to_text(message: &str) -> bool {
     message.contains("Cannot automatically convert FixedSizeBinary(16) to Utf8")
+}
+
+/// Returns true if an error of the planner says that it does not compare the type with another one by IS DISTINCT FROM.
+pub(crate) fn is_not_told_from(message: &str) -> bool {
+    let compared = message.split_once("comparison operation ").map_or("", |(_, compared)| compared);
+    compared.contains("FixedSizeBinary(16)") && compared.contains(" DISTINCT FROM ")
+}
+
+/// Makes comparisons, whose operands are read, of IS DISTINCT FROM with texts, which are not NULL.
+pub(crate) fn compare_with_texts(statement: &mut Statement) {
+    let Some(inner) = statement_of(statement) else { return };
+    let _ = ast::visit_expressions_mut(inner, |expr| {
+        let (left, right, is_distinct) = match expr {
+            ast::Expr::IsDistinctFrom(left, right) => (left, right, true),
+            ast::Expr::IsNotDistinctFrom(left, right) => (left, right, false),
+            _ => return ControlFlow::<()>::Continue(()),
+        };
+        if is_text(left) || is_text(right) {
+            let taken =
+                |side: &mut Box<ast::Expr>| std::mem::replace(side, Box::new(ast::Expr::value(ast::Value::Null)));
+            let (left, right) = (taken(left), taken(right));
+            let op = if is_distinct { ast::BinaryOperator::NotEq } else { ast::BinaryOperator::Eq };
+            let compared = Box::new(ast::Expr::Nested(Box::new(ast::Expr::BinaryOp { left, op, right })));
+            *expr = if is_distinct { ast::Expr::IsNotFalse(compared) } else { ast::Expr::IsTrue(compared) };
+        }
+        ControlFlow::Continue(())
+    });
 }
 
 /// Returns the query of an INSERT.

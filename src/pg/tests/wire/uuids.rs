@@ -176,6 +176,19 @@ async fn expressions_are_of_the_type() {
         assert_eq!((answer.sqlstate(), answer.columns()), (None, vec![(2950, 16, -1)]), "{output}");
         assert_eq!(lines(&client, &format!("SELECT pg_typeof({output}) FROM ids LIMIT 1")).await, ["uuid"], "{output}");
     }
+    for (condition, expected) in [
+        (format!("u IS DISTINCT FROM '{{{A}}}'"), vec!["2", "3"]),
+        (format!("'{}' IS NOT DISTINCT FROM u", A.to_uppercase()), vec!["1"]),
+        (format!("other IS DISTINCT FROM '{A}'"), vec!["1", "3"]),
+        (format!("u = ANY ('{{{},NULL}}')", A.to_uppercase()), vec!["1"]),
+        (format!("'{{{A}}}' = ANY (ARRAY[u, other])"), vec!["1", "2"]),
+        ("u <> ALL (ARRAY[other, other])".to_owned(), vec!["2"]),
+        ("u > ALL (SELECT other FROM ids WHERE other IS NOT NULL)".to_owned(), vec!["2"]),
+        (format!("(u, n) = (uuid '{A}', 1)"), vec!["1"]),
+    ] {
+        let query = format!("SELECT n FROM ids WHERE {condition} ORDER BY n");
+        assert_eq!(simple(&client, &query).await, expected, "{query}");
+    }
     for (query, kind) in [
         ("SELECT u FROM ids UNION SELECT NULL", 2950),
         ("SELECT NULL UNION ALL SELECT u FROM ids", 2950),
