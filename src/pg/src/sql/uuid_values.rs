@@ -67,7 +67,7 @@ pub(crate) fn any_of_unknown(expr: &mut ast::Expr) -> Option<Vec<ast::Expr>> {
     if !is_unknown(left) && !is_unknown(right) {
         return None;
     }
-    let mut taken = |side: &mut Box<ast::Expr>| std::mem::replace(side.as_mut(), ast::Expr::value(ast::Value::Null));
+    let taken = |side: &mut Box<ast::Expr>| std::mem::replace(side.as_mut(), ast::Expr::value(ast::Value::Null));
     Some(vec![taken(right), taken(left)])
 }
 

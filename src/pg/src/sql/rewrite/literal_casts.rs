@@ -3,7 +3,7 @@
 //!
 //! Their text is read here, as Postgres does before it plans a statement, and each becomes the call of a function of
 //! [`literals`]. In statements that keep the types of their columns, such as CREATE VIEW, and in arguments of functions
-//! in FROM they stay as they are, and the planner refuses them.
+//! in FROM they stay as they are, and the planner reads those of `uuid` and refuses others.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
