@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
+use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
 
 use super::uuids;
 
@@ -22,7 +22,14 @@ impl Coalesce {
 }
 
 impl ScalarUDFImpl for Coalesce {
-    delegate!(name, aliases, signature, return_type, return_field_from_args, documentation, is_strict, simplify);
+    delegate!(name, aliases, signature, return_type, documentation, is_strict, simplify);
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        match uuids::field_of_one_type(self.name(), &args) {
+            Some(field) => Ok(field),
+            None => self.function.return_field_from_args(args),
+        }
+    }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let array = types.iter().find(|it| matches!(it, DataType::List(_)));

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, UInt64Array};
 use datafusion::arrow::compute::take;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 
 use super::uuids;
 
@@ -24,7 +26,14 @@ impl Emptied {
 }
 
 impl ScalarUDFImpl for Emptied {
-    delegate!(name, aliases, return_type, return_field_from_args, documentation);
+    delegate!(name, aliases, return_type, documentation);
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        match uuids::field_of_one_type(self.name(), &args) {
+            Some(field) => Ok(field),
+            None => self.function.return_field_from_args(args),
+        }
+    }
 
     fn signature(&self) -> &Signature {
         &self.signature

@@ -153,10 +153,10 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     context.register_udf(coalesce::Coalesce::of(found.udf("coalesce")?));
     context.register_udf(emptied::Emptied::of(found.udf("nullif")?));
     for name in ["greatest", "least"] {
-        context.register_udf(uuids::UuidFunction::of(found.udf(name)?, uuids::Arguments::Alike));
+        context.register_udf(uuids::Extreme::of(found.udf(name)?));
     }
     for name in ["concat", "concat_ws"] {
-        context.register_udf(uuids::UuidFunction::of(found.udf(name)?, uuids::Arguments::Texts));
+        context.register_udf(uuids::Concatenation::of(found.udf(name)?));
     }
     context.register_udf(Levenshtein::of(found.udf("levenshtein")?));
     context.register_udf(DatePart::numeric(found.udf("date_part")?));

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, ListArray, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, InList, InSubquery, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
-    Between, ColumnarValue, Expr, ExprSchemable, Join, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, SortExpr, cast,
+    Between, ColumnarValue, Expr, ExprSchemable, Join, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    SortExpr, cast,
 };
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -265,16 +266,21 @@ pub(super) fn arguments(call: &mut ScalarFunction, schema: &DFSchema) -> Result<
     }
 }
 
-/// Returns the types of an array and of what is looked for in it, if one of them is of `uuid` and the other has no type yet.
+/// Returns the types of an array and of what is looked for in it, if one of them is of `uuid` and the other has no type yet. A text
+/// stays one, of which the planner has no cast.
 pub(super) fn array_and_item(types: &[DataType]) -> Option<Vec<DataType>> {
     let [array, item] = types else { return None };
-    let is_unknown = |found: &DataType| found.is_string() || found.is_null();
-    let has_type = match array {
-        DataType::List(element) if is_uuid(element.data_type()) => is_unknown(item),
-        DataType::List(element) => element.data_type().is_null() && is_uuid(item),
-        array => is_unknown(array) && is_uuid(item),
-    };
-    has_type.then(|| vec![DataType::new_list(UUID, true), UUID])
+    let is_array = matches!(array, DataType::List(element) if is_uuid(element.data_type()));
+    let is_empty = matches!(array, DataType::List(element) if element.data_type().is_null());
+    if is_array && (item.is_string() || item.is_null()) {
+        let item = if item.is_null() { UUID } else { item.clone() };
+        return Some(vec![array.clone(), item]);
+    }
+    if is_uuid(item) && (array.is_string() || array.is_null() || is_empty) {
+        let array = if array.is_string() { array.clone() } else { DataType::new_list(UUID, true) };
+        return Some(vec![array, UUID]);
+    }
+    None
 }
 
 /// Checks an operand of LIKE and its like.
@@ -305,12 +311,22 @@ pub(super) fn check_keys(join: &Join) -> Result<()> {
     Ok(())
 }
 
-/// Returns the types that arguments which are to be of one type have if one of them is a `uuid`: texts and NULL are read as
-/// such. Rules refuse texts that are no constants.
+/// Returns the types that arguments which are to be of one type have if one of them is a `uuid`. Texts stay such, of which the
+/// planner has no cast: rules read those without a type, and refuse others.
 pub(super) fn of_one_type(types: &[DataType]) -> Option<Vec<DataType>> {
     let is_other = |found: &DataType| found.is_string() || found.is_null();
-    let has_other = types.iter().any(is_other) && types.iter().all(|found| is_uuid(found) || is_other(found));
-    (has_other && types.iter().any(is_uuid)).then(|| vec![UUID; types.len()])
+    let is_mixed = types.iter().any(is_uuid) && types.iter().any(is_other);
+    if !is_mixed || !types.iter().all(|found| is_uuid(found) || is_other(found)) {
+        return None;
+    }
+    Some(types.iter().map(|found| if found.is_null() { UUID } else { found.clone() }).collect())
+}
+
+/// Returns the field of the value of a function whose arguments are to be of one type, if a text is beside a `uuid`.
+pub(super) fn field_of_one_type(name: &str, args: &ReturnFieldArgs) -> Option<FieldRef> {
+    let types = || args.arg_fields.iter().map(|field| field.data_type());
+    let is_mixed = types().any(is_uuid) && types().any(DataType::is_string);
+    is_mixed.then(|| Arc::new(Field::new(name, UUID, true)))
 }
 
 /// Returns the types that a function needs of arguments of these types.
@@ -320,43 +336,77 @@ pub(super) fn coerced(function: &ScalarUDF, types: &[DataType]) -> Result<Vec<Da
     Ok(fields.iter().map(|field| field.data_type().clone()).collect())
 }
 
-/// What a function does with a `uuid` among its arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Arguments {
-    /// All are of one type.
-    Alike,
-    /// It writes them.
-    Texts,
-}
-
-/// A function of DataFusion that also takes `uuid`.
+/// `greatest` or `least`, among whose arguments a text beside a `uuid` is one.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct UuidFunction {
+pub(super) struct Extreme {
     function: Arc<ScalarUDF>,
-    arguments: Arguments,
 }
 
-impl UuidFunction {
-    pub(super) fn of(function: Arc<ScalarUDF>, arguments: Arguments) -> ScalarUDF {
-        ScalarUDF::from(Self { function, arguments })
+impl Extreme {
+    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
+        ScalarUDF::from(Self { function })
     }
 }
 
-impl ScalarUDFImpl for UuidFunction {
-    delegate!(name, aliases, signature, return_type, return_field_from_args, documentation, is_strict, simplify);
+impl ScalarUDFImpl for Extreme {
+    delegate!(name, aliases, signature, return_type, documentation, is_strict, simplify);
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        match field_of_one_type(self.name(), &args) {
+            Some(field) => Ok(field),
+            None => self.function.return_field_from_args(args),
+        }
+    }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        match self.arguments {
-            Arguments::Alike => match of_one_type(types) {
-                Some(types) => Ok(types),
-                None => self.function.coerce_types(types),
-            },
-            Arguments::Texts => {
-                let texts: Vec<_> =
-                    types.iter().map(|found| if is_uuid(found) { DataType::Utf8 } else { found.clone() }).collect();
-                self.function.coerce_types(&texts)
+        match of_one_type(types) {
+            Some(types) => Ok(types),
+            None => self.function.coerce_types(types),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        self.function.invoke_with_args(args)
+    }
+}
+
+/// `concat` or `concat_ws`, which also write `uuid`; rules make texts of those.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Concatenation {
+    function: Arc<ScalarUDF>,
+}
+
+impl Concatenation {
+    pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
+        ScalarUDF::from(Self { function })
+    }
+}
+
+fn as_text(data_type: &DataType) -> DataType {
+    if is_uuid(data_type) { DataType::Utf8 } else { data_type.clone() }
+}
+
+impl ScalarUDFImpl for Concatenation {
+    delegate!(name, aliases, signature, documentation, is_strict, simplify);
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.function.return_type(&types.iter().map(as_text).collect::<Vec<_>>())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let field = |field: &FieldRef| Arc::new(Field::clone(field).with_data_type(as_text(field.data_type())));
+        let fields: Vec<FieldRef> = args.arg_fields.iter().map(field).collect();
+        self.function.return_field_from_args(ReturnFieldArgs { arg_fields: &fields, ..args })
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let mut coerced = self.function.coerce_types(&types.iter().map(as_text).collect::<Vec<_>>())?;
+        for (found, coerced) in types.iter().zip(&mut coerced) {
+            if is_uuid(found) {
+                *coerced = UUID;
             }
         }
+        Ok(coerced)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -443,10 +493,13 @@ mod tests {
 
     #[test]
     fn texts_beside_values_are_values() {
-        let of = |types: &[DataType]| of_one_type(types).map(|types| types.len());
-        assert_eq!(of(&[UUID, DataType::Utf8, DataType::Null]), Some(3));
-        assert_eq!(of(&[UUID, UUID]), None);
-        assert_eq!(of(&[UUID, DataType::Binary, DataType::Utf8]), None);
-        assert_eq!(of(&[DataType::Utf8, DataType::Null]), None);
+        assert_eq!(of_one_type(&[UUID, DataType::Utf8, DataType::Null]), Some(vec![UUID, DataType::Utf8, UUID]));
+        for types in [[UUID, UUID], [UUID, DataType::Binary], [DataType::Utf8, DataType::Null]] {
+            assert_eq!(of_one_type(&types), None, "{types:?}");
+        }
+        let array = DataType::new_list(UUID, true);
+        assert_eq!(array_and_item(&[DataType::Null, UUID]), Some(vec![array.clone(), UUID]));
+        assert_eq!(array_and_item(&[array.clone(), DataType::Null]), Some(vec![array.clone(), UUID]));
+        assert_eq!(array_and_item(&[array, UUID]), None);
     }
 }
