@@ -286,22 +286,23 @@ fn matched(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr
             let changed = arguments(&mut call, schema, zone)?;
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
         }
-        Expr::ScalarFunction(mut call) if matches!(call.name(), "array_position" | "concat" | "concat_ws") => {
-            let changed = uuids::arguments(&mut call, schema)?;
+        Expr::ScalarFunction(mut call)
+            if matches!(call.name(), "array_has" | "array_position" | "concat" | "concat_ws") =>
+        {
+            let is_array_has = call.name() == "array_has";
+            let changed = uuids::arguments(&mut call, schema)? || is_array_has && among_elements(&mut call, schema);
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
         }
-        Expr::ScalarFunction(mut call) if call.name() == "array_has" && call.args.len() == 2 => {
-            let changed = uuids::arguments(&mut call, schema)? || among_elements(&mut call, schema);
-            Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op, right })
+        Expr::BinaryExpr(BinaryExpr { mut left, op, mut right })
             if matches!(
                 op,
                 Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq
             ) || matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) =>
         {
+            let changed = uuids::compared(op, &mut left, &mut right, schema)?;
             let Some((of_left, of_right)) = sides(&left, &right, schema, zone) else {
-                return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
+                let comparison = Expr::BinaryExpr(BinaryExpr { left, op, right });
+                return Ok(Transformed::new_transformed(comparison, changed));
             };
             Ok(Transformed::yes(binary_expr(cast_to(*left, of_left), op, cast_to(*right, of_right))))
         }

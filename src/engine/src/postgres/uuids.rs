@@ -9,8 +9,8 @@ use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, InList, InSubquery, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
-    Between, ColumnarValue, Expr, ExprSchemable, Join, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    SortExpr, cast,
+    Between, ColumnarValue, Expr, ExprSchemable, Join, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, SortExpr, cast,
 };
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -168,6 +168,14 @@ pub(super) fn operands(
         }
         other => Err(no_operator(&other.to_string(), &left_type, &right_type)),
     }
+}
+
+/// Reads a text without a type beside a value in a comparison; returns true if there is one.
+///
+/// # Errors
+/// 42883 if only one of the two is a `uuid`, 22P02 for a text that is no value.
+pub(super) fn compared(operator: Operator, left: &mut Expr, right: &mut Expr, schema: &DFSchema) -> Result<bool> {
+    read_beside(&operator.to_string(), schema, vec![left, right])
 }
 
 /// Reads the texts without a type among the items of `IN (…)`; returns true if there are such.
