@@ -35,6 +35,7 @@ impl Cell {
             DataType::Utf8 => array.as_string::<i32>().value(row).to_owned(),
             DataType::LargeUtf8 => array.as_string::<i64>().value(row).to_owned(),
             DataType::Utf8View => array.as_string_view().value(row).to_owned(),
+            kind if neuroql::is_uuid(kind) => neuroql::uuid_text(array.as_fixed_size_binary().value(row)),
             DataType::List(_) => {
                 let items = array.as_list::<i32>().value(row);
                 braces((0..items.len()).map(|item| Cell::arrow(&items, item)))
@@ -66,6 +67,7 @@ impl<'a> FromSql<'a> for Cell {
             Type::NUMERIC => numeric(raw).ok_or("malformed numeric")?,
             Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN => String::from_sql(kind, raw)?,
             Type::JSON => std::str::from_utf8(raw)?.to_owned(),
+            Type::UUID => neuroql::uuid_text(raw),
             Type::JSONB => std::str::from_utf8(raw.get(1..).ok_or("malformed jsonb")?)?.to_owned(),
             _ if matches!(kind.kind(), Kind::Array(_)) => braces(Vec::<Cell>::from_sql(kind, raw)?.into_iter()),
             _ => return Err(format!("no decoder for {kind}").into()),

@@ -42,6 +42,7 @@ const AT: Arg = Arg::Of(Ty::Array(&Ty::Text));
 const AN: Arg = Arg::Of(Ty::Array(&Ty::Numeric));
 const AF: Arg = Arg::Of(Ty::Array(&Ty::Float8));
 const AB: Arg = Arg::Of(Ty::Array(&Ty::Bool));
+const AU: Arg = Arg::Of(Ty::Array(&Ty::Uuid));
 const S: Arg = Arg::Small;
 const L: Arg = Arg::Like;
 const R: Arg = Arg::Regex;
@@ -119,6 +120,10 @@ const BOOL: &[Rule] = &[
     ("({} = {})", &[F4, F8]),
     ("({} <= {})", &[I2, I8]),
     ("({} = {})", &[D, TS]),
+    ("({} = ANY({}))", &[U, AU]),
+    ("({} <> ALL({}))", &[U, AU]),
+    ("({} <= 'FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF')", &[U]),
+    ("({} IN ('0123456789abcdef0123456789abcdef', {}))", &[U, U]),
     ("({} < {})", &[TS, TZ]),
     ("(({}, {}) = ({}, {}))", &[I4, T, I4, T]),
     ("(({}, {}) < ({}, {}))", &[I4, I4, I4, I4]),
@@ -303,6 +308,8 @@ const TEXT: &[Rule] = &[
     ("({} || {})", &[T, B]),
     ("({} || {})", &[T, F8]),
     ("({} || {})", &[D, T]),
+    ("({} || {})", &[T, U]),
+    ("concat({}, {})", &[U, T]),
     ("upper({})", &[T]),
     ("lower({})", &[T]),
     ("initcap({})", &[T]),
@@ -426,8 +433,17 @@ const TIMESTAMPTZ: &[Rule] = &[
     ("to_timestamp({})", &[S]),
 ];
 
-const UUID: &[Rule] =
-    &[("CAST({} AS uuid)", &[Arg::Spelled(Ty::Uuid)]), ("({})::text::uuid", &[U]), ("upper({}::text)::uuid", &[U])];
+const UUID: &[Rule] = &[
+    ("CAST({} AS uuid)", &[Arg::Spelled(Ty::Uuid)]),
+    ("({})::text::uuid", &[U]),
+    ("upper({}::text)::uuid", &[U]),
+    ("coalesce({}, '00112233-4455-6677-8899-AABBCCDDEEFF')", &[U]),
+    ("nullif({}, '01020304-05060708090A0B0C0D0E0F10')", &[U]),
+    ("(CASE WHEN {} THEN {} ELSE '00000000000000000000000000000000' END)", &[B, U]),
+    ("(ARRAY[{}, {}])[2]", &[U, U]),
+    ("(array_append({}, {}))[1]", &[AU, U]),
+    ("({})[1]", &[AU]),
+];
 
 const INT4S: &[Rule] = &[
     ("ARRAY[{}, {}]", &[I4, I4]),

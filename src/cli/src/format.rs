@@ -1,10 +1,11 @@
 //! Rows as text or as a file.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::csv;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
@@ -12,6 +13,21 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::parquet::arrow::ArrowWriter;
 
 use crate::arguments::Format;
+
+/// Returns rows whose values of `uuid` are texts.
+fn shown(batch: &RecordBatch) -> Result<RecordBatch> {
+    if !batch.columns().iter().any(|column| neuroql::uuid_texts(column).is_some()) {
+        return Ok(batch.clone());
+    }
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    let mut fields = Vec::with_capacity(batch.num_columns());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let column = neuroql::uuid_texts(column).unwrap_or_else(|| Arc::clone(column));
+        fields.push(Field::clone(field).with_data_type(column.data_type().clone()));
+        columns.push(column);
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
 
 /// Writes the rows of one statement.
 pub(crate) trait Printer: Send {
@@ -62,7 +78,7 @@ impl Table {
 impl Printer for Table {
     fn batch(&mut self, batch: &RecordBatch, out: &mut (dyn Write + Send)) -> Result<()> {
         self.rows += batch.num_rows();
-        self.batches.push(batch.clone());
+        self.batches.push(shown(batch)?);
         if self.rows - self.shown >= TABLE_ROWS { self.show(out) } else { Ok(()) }
     }
 
@@ -78,6 +94,7 @@ struct Csv;
 
 impl Printer for Csv {
     fn batch(&mut self, batch: &RecordBatch, out: &mut (dyn Write + Send)) -> Result<()> {
+        let batch = &shown(batch)?;
         // Arrow's own writer refuses lists; plain columns are left to it because it is faster.
         if batch.schema().fields().iter().all(|field| !field.data_type().is_nested()) {
             return Ok(csv::WriterBuilder::new().with_header(false).build(out).write(batch)?);
@@ -108,7 +125,7 @@ struct Json;
 impl Printer for Json {
     fn batch(&mut self, batch: &RecordBatch, out: &mut (dyn Write + Send)) -> Result<()> {
         let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(out);
-        writer.write(batch)?;
+        writer.write(&shown(batch)?)?;
         Ok(writer.finish()?)
     }
 

@@ -24,7 +24,8 @@ use super::instants::{cast_by_clocks, has_instants, is_utc, of_seconds};
 use super::microseconds::{cut, in_nanos};
 use super::refusal::{out_of_range, refusal, type_name, value_out_of_range};
 use super::types::{UNCONSTRAINED, length_of};
-use super::{arrays, bytea, moments, names, text_values, texts};
+use super::uuids::is_uuid;
+use super::{arrays, bytea, moments, names, text_values, texts, uuids};
 
 /// Rule that turns a value into another type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -79,6 +80,8 @@ pub(super) enum CastRule {
     AverageToNumeric,
     /// A moment or date as it is, of a year that has four digits and no era.
     PlainYear,
+    /// A text to `uuid`.
+    TextToUuid,
     /// Each element of an array.
     Elements(Box<CastRule>),
 }
@@ -100,6 +103,11 @@ pub(super) fn rule(from: &DataType, to: &FieldRef, constant: bool) -> Result<Opt
     }
     Ok(Some(match (from, target) {
         (Null, _) => return Ok(None),
+        (from, to) if is_uuid(from) && is_uuid(to) => return Ok(None),
+        (DataType::Dictionary(_, values), to) if is_text(values) && is_uuid(to) => CastRule::TextToUuid,
+        (from, to) if is_text(from) && is_uuid(to) => CastRule::TextToUuid,
+        (from, to) if is_uuid(from) && is_text(to) => CastRule::ToText,
+        (from, to) if is_uuid(from) || is_uuid(to) => return Err(none()),
         (Float32 | Float64, Int16 | Int32 | Int64) => CastRule::ToInteger { away: constant },
         (DataType::Decimal128(..), Int16 | Int32 | Int64) => CastRule::ToInteger { away: true },
         // The optimizer would compare with the wider integer, and miss those that do not fit.
@@ -220,6 +228,7 @@ pub(super) fn may_refuse(function: &ScalarUDF) -> bool {
                 | CastRule::TextToTime
                 | CastRule::TextToInterval
                 | CastRule::TextToNumeric
+                | CastRule::TextToUuid
         )
     })
 }
@@ -315,6 +324,7 @@ impl CastFunction {
             CastRule::Shorten(_) => Ok(self.shortened(arrow_cast(array, &DataType::Utf8)?.as_string())),
             CastRule::Fit(length) => fit(&arrow_cast(array, &DataType::Utf8)?, *length),
             CastRule::TextToBytea => bytea::parsed(arrow_cast(array, &DataType::Utf8)?.as_string()),
+            CastRule::TextToUuid => uuids::parsed(arrow_cast(array, &DataType::Utf8)?.as_string()),
             CastRule::ToNumeric => to_numeric(array, target),
             CastRule::ConstantToNumeric => {
                 let texts = array.as_primitive::<Float64Type>().iter().map(|it| it.map(|it| plain(&format!("{it:e}"))));

@@ -1,12 +1,15 @@
-//! `coalesce` of arrays and texts: `coalesce(names, '{}')`.
+//! `coalesce` of arrays or `uuid` and texts: `coalesce(names, '{}')`.
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
+use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
 
-/// `coalesce`, among whose arguments a text beside an array is an array; rules refuse those that are no constants.
+use super::uuids;
+
+/// `coalesce`, among whose arguments a text beside an array is an array, and one beside a `uuid` such; rules refuse those that
+/// are no constants.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Coalesce {
     function: Arc<ScalarUDF>,
@@ -19,7 +22,14 @@ impl Coalesce {
 }
 
 impl ScalarUDFImpl for Coalesce {
-    delegate!(name, aliases, signature, return_type, return_field_from_args, documentation, is_strict, simplify);
+    delegate!(name, aliases, signature, return_type, documentation, is_strict, simplify);
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        match uuids::field_of_one_type(self.name(), &args) {
+            Some(field) => Ok(field),
+            None => self.function.return_field_from_args(args),
+        }
+    }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let array = types.iter().find(|it| matches!(it, DataType::List(_)));
@@ -28,7 +38,10 @@ impl ScalarUDFImpl for Coalesce {
                 let other = |it: &DataType| it.is_string() || it.is_null();
                 Ok(types.iter().map(|it| if other(it) { array.clone() } else { it.clone() }).collect())
             }
-            None => self.function.coerce_types(types),
+            None => match uuids::of_one_type(types) {
+                Some(types) => Ok(types),
+                None => self.function.coerce_types(types),
+            },
         }
     }
 

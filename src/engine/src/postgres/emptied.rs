@@ -1,26 +1,50 @@
 //! `nullif` of arrays: a NULL that it makes has no elements, which functions such as `array_append` would go on with.
+//! Beside a `uuid`, a text is one.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, UInt64Array};
 use datafusion::arrow::compute::take;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::uuids;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Emptied {
     function: Arc<ScalarUDF>,
+    signature: Signature,
 }
 
 impl Emptied {
     pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
-        ScalarUDF::from(Self { function })
+        ScalarUDF::from(Self { function, signature: Signature::user_defined(Volatility::Immutable) })
     }
 }
 
 impl ScalarUDFImpl for Emptied {
-    delegate!(name, aliases, signature, return_type, return_field_from_args, coerce_types, documentation);
+    delegate!(name, aliases, return_type, documentation);
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        match uuids::field_of_one_type(self.name(), &args) {
+            Some(field) => Ok(field),
+            None => self.function.return_field_from_args(args),
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        match uuids::of_one_type(types) {
+            Some(types) if types.len() == 2 => Ok(types),
+            _ => uuids::coerced(&self.function, types),
+        }
+    }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let found = self.function.invoke_with_args(args)?;

@@ -9,6 +9,8 @@ use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF};
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
+use super::uuids;
+
 /// DataFusion's `min` or `max`, except for floating-point numbers in groups: DataFusion begins with the greatest finite
 /// number, so that the minimum of infinities would be finite, and a NaN would replace any number.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -60,7 +62,12 @@ fn is_less<T: ArrowNativeTypeOp + PartialOrd>(one: T, other: T) -> bool {
 }
 
 impl AggregateUDFImpl for MinMax {
-    delegate!(aggregate, coerce_types);
+    delegate!(aggregate);
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        uuids::check_extremes(self.function.name(), types)?;
+        self.function.coerce_types(types)
+    }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         self.function.accumulator(args)

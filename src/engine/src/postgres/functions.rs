@@ -13,16 +13,18 @@ use datafusion::scalar::ScalarValue;
 
 use super::casts::arrow_cast;
 use super::refusal::refusal;
+use super::uuids;
 
 /// `array_has`, as which `x = ANY (array)` is planned: NULL where `x` may be one of the array's NULLs.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ArrayHas {
     function: Arc<ScalarUDF>,
+    signature: Signature,
 }
 
 impl ArrayHas {
     pub(super) fn of(function: Arc<ScalarUDF>) -> ScalarUDF {
-        ScalarUDF::from(Self { function })
+        ScalarUDF::from(Self { function, signature: Signature::user_defined(Volatility::Immutable) })
     }
 }
 
@@ -32,7 +34,18 @@ pub(super) fn is_array_has(function: &ScalarUDF) -> bool {
 }
 
 impl ScalarUDFImpl for ArrayHas {
-    delegate!(name, aliases, signature, return_type, return_field_from_args, coerce_types, documentation);
+    delegate!(name, aliases, return_type, return_field_from_args, documentation);
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        match uuids::array_and_item(types) {
+            Some(types) => Ok(types),
+            None => uuids::coerced(&self.function, types),
+        }
+    }
 
     // Not even NULL is in an empty array.
     fn is_strict(&self) -> bool {

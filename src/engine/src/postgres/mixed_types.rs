@@ -27,6 +27,7 @@ use super::microseconds::at_least_micros;
 use super::refusal::{refusal, type_name};
 use super::rules::each_expression;
 use super::types::UNCONSTRAINED;
+use super::uuids::{self, UUID};
 
 /// Gives values that stand together the types that Postgres gives them; to be run before types are coerced.
 #[derive(Debug)]
@@ -116,6 +117,7 @@ enum Class {
     Time,
     Span,
     Bytes,
+    Uuid,
     List,
     Other,
 }
@@ -128,6 +130,7 @@ fn class(data_type: &DataType) -> Class {
         DataType::Time32(_) | DataType::Time64(_) => Class::Time,
         DataType::Interval(_) | DataType::Duration(_) => Class::Span,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Class::Bytes,
+        uuid if uuids::is_uuid(uuid) => Class::Uuid,
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => Class::List,
         other if other.is_string() => Class::Text,
         other if other.is_numeric() => Class::Number,
@@ -184,6 +187,8 @@ fn casts(what: &str, zone: Option<&str>, values: &[Beside]) -> Result<Vec<Vec<Da
         typed.iter().map(|value| &value.data_type).find(|found| matches!(found, DataType::Timestamp(_, Some(_))));
     for (value, types) in values.iter().zip(&mut casts) {
         match (&value.data_type, &float, instant) {
+            // The planner has no array of both.
+            (DataType::Null, ..) if what == "ARRAY" && greatest == UUID => types.push(UUID),
             _ if value.known == Known::Text => match (class(&first.data_type), instant, zone) {
                 (Class::Text | Class::Other, ..) | (_, Some(_), None) => {}
                 (_, Some(instant), Some(zone)) => types.extend(at(zone, instant, TimeUnit::Microsecond)),
@@ -293,18 +298,23 @@ fn matched(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr
             let changed = arguments(&mut call, schema, zone)?;
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
         }
-        Expr::ScalarFunction(mut call) if call.name() == "array_has" && call.args.len() == 2 => {
-            let changed = among_elements(&mut call, schema);
+        Expr::ScalarFunction(mut call)
+            if matches!(call.name(), "array_has" | "array_position" | "concat" | "concat_ws") =>
+        {
+            let is_array_has = call.name() == "array_has";
+            let changed = uuids::arguments(&mut call, schema)? || is_array_has && among_elements(&mut call, schema);
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
         }
-        Expr::BinaryExpr(BinaryExpr { left, op, right })
+        Expr::BinaryExpr(BinaryExpr { mut left, op, mut right })
             if matches!(
                 op,
                 Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq
             ) || matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) =>
         {
+            let changed = uuids::compared(op, &mut left, &mut right, schema)?;
             let Some((of_left, of_right)) = sides(&left, &right, schema, zone) else {
-                return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
+                let comparison = Expr::BinaryExpr(BinaryExpr { left, op, right });
+                return Ok(Transformed::new_transformed(comparison, changed));
             };
             Ok(Transformed::yes(binary_expr(cast_to(*left, of_left), op, cast_to(*right, of_right))))
         }
@@ -318,14 +328,11 @@ fn matched(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr
             Ok(Transformed::new_transformed(difference, changed))
         }
         Expr::InList(within) => in_list(within, schema, zone),
-        Expr::Between(Between { expr, negated, low, high })
-            if !expr.is_volatile()
-                && (sides(&expr, &low, schema, zone).is_some() || sides(&expr, &high, schema, zone).is_some()) =>
-        {
-            let above = compared((*expr).clone(), Operator::GtEq, *low, schema, zone);
-            let between = above.and(compared(*expr, Operator::LtEq, *high, schema, zone));
-            Ok(Transformed::yes(if negated { !between } else { between }))
+        Expr::WindowFunction(mut call) => {
+            let changed = uuids::in_place_of_rows(&mut call, schema)?;
+            Ok(Transformed::new_transformed(Expr::WindowFunction(call), changed))
         }
+        Expr::Between(between) => in_between(between, schema, zone),
         Expr::InSubquery(within) => in_subquery(within, schema, zone),
         Expr::Cast(cast) if class(cast.field.data_type()) == Class::Text => {
             check_scales(&cast.expr, schema)?;
@@ -376,6 +383,10 @@ fn check_scales(value: &Expr, schema: &DFSchema) -> Result<()> {
 fn in_case(mut case: Case, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
     let thens = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
     let mut changed = meet("CASE", Some(zone), schema, thens.chain(case.else_expr.as_deref_mut()))?;
+    if let Some(base) = case.expr.as_deref_mut() {
+        let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+        changed |= uuids::tested(base, whens, schema)?;
+    }
     let is_mixed = |base: &Expr| {
         let mut whens = case.when_then_expr.iter();
         !base.is_volatile() && whens.any(|(when, _)| sides(base, when, schema, zone).is_some())
@@ -403,7 +414,7 @@ fn arguments(call: &mut ScalarFunction, schema: &DFSchema, zone: &str) -> Result
     for ((arg, value), types) in call.args.iter_mut().zip(&values).zip(casts) {
         match &value.data_type {
             _ if types.is_empty() => continue,
-            DataType::Timestamp(..) => {}
+            DataType::Timestamp(..) | DataType::Null => {}
             DataType::Date32 | DataType::Date64 if name != "nullif" => {}
             found if found.is_numeric() => {}
             _ if value.known == Known::Text => {}
@@ -426,7 +437,7 @@ fn arguments(call: &mut ScalarFunction, schema: &DFSchema, zone: &str) -> Result
 
 /// Matches a value with the items of `IN (…)`.
 fn in_list(mut within: InList, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
-    let changed = real_items(&mut within, schema)?;
+    let changed = uuids::in_list(&mut within, schema)? || real_items(&mut within, schema)?;
     let InList { expr, list, negated } = within;
     if expr.is_volatile() || list.iter().all(|item| sides(&expr, item, schema, zone).is_none()) {
         return Ok(Transformed::new_transformed(Expr::InList(InList { expr, list, negated }), changed));
@@ -434,6 +445,20 @@ fn in_list(mut within: InList, schema: &DFSchema, zone: &str) -> Result<Transfor
     let equal = list.into_iter().map(|item| compared((*expr).clone(), Operator::Eq, item, schema, zone));
     let any = disjunction(equal).unwrap_or_else(|| lit(false));
     Ok(Transformed::yes(if negated { !any } else { any }))
+}
+
+/// Matches a value with its bounds.
+fn in_between(mut between: Between, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    let changed = uuids::between(&mut between, schema)?;
+    let Between { expr, negated, low, high } = between;
+    let is_mixed = |bound: &Expr| sides(&expr, bound, schema, zone).is_some();
+    if expr.is_volatile() || !is_mixed(&low) && !is_mixed(&high) {
+        let between = Expr::Between(Between { expr, negated, low, high });
+        return Ok(Transformed::new_transformed(between, changed));
+    }
+    let above = compared((*expr).clone(), Operator::GtEq, *low, schema, zone);
+    let between = above.and(compared(*expr, Operator::LtEq, *high, schema, zone));
+    Ok(Transformed::yes(if negated { !between } else { between }))
 }
 
 /// Makes numbers of type `real` of constants in `x IN (0.8, 0.9)`, if `x` is one: Postgres gives two or more items the common
@@ -487,13 +512,15 @@ fn is_inexact(data_type: &DataType) -> bool {
 }
 
 /// Matches a value with the column of `IN (SELECT …)`.
-fn in_subquery(within: InSubquery, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+fn in_subquery(mut within: InSubquery, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    let changed = uuids::in_subquery(&mut within, schema)?;
     let InSubquery { expr, subquery, negated } = within;
     let plan = Arc::clone(&subquery.subquery);
     let beside = Beside { data_type: plan.schema().field(0).data_type().clone(), known: Known::Nothing };
     let found = Beside::of(&expr, schema).and_then(|value| compared_as(&value, &beside, zone));
     let Some((of_value, of_column)) = found else {
-        return Ok(Transformed::no(Expr::InSubquery(InSubquery { expr, subquery, negated })));
+        let within = Expr::InSubquery(InSubquery { expr, subquery, negated });
+        return Ok(Transformed::new_transformed(within, changed));
     };
     let subquery = Subquery { subquery: columns_cast(plan, vec![of_column])?, ..subquery };
     let expr = Box::new(cast_to(*expr, of_value));
@@ -572,6 +599,10 @@ fn columns_matched(plan: LogicalPlan, zone: &str) -> Result<LogicalPlan> {
         let matched = match plan {
             LogicalPlan::Union(union) => of_union(union, zone, changed)?,
             LogicalPlan::Join(join) if is_set_operation(&join) => of_rows(join, zone)?,
+            LogicalPlan::Join(join) => {
+                uuids::check_keys(&join)?;
+                Transformed::no(LogicalPlan::Join(join))
+            }
             LogicalPlan::RecursiveQuery(query) => {
                 check_recursion(&query)?;
                 Transformed::no(LogicalPlan::RecursiveQuery(query))

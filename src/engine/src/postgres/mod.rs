@@ -76,6 +76,7 @@ mod texts;
 mod time_fields;
 mod truncation;
 mod types;
+mod uuids;
 mod values;
 mod zeros;
 mod zoned_times;
@@ -99,6 +100,7 @@ pub use moments::{read_date, read_instant, read_timestamp};
 pub use refusal::Refusal;
 pub use text_values::{read_interval, read_time};
 pub use types::PostgresTypes;
+pub use uuids::{UUID, is_uuid, read_uuid, uuid_text, uuid_texts};
 pub use zoned_times::ZonedTime;
 
 use characters::CharacterFunction;
@@ -168,6 +170,12 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     context.register_udf(ArrayHas::of(found.udf("array_has")?));
     context.register_udf(coalesce::Coalesce::of(found.udf("coalesce")?));
     context.register_udf(emptied::Emptied::of(found.udf("nullif")?));
+    for name in ["greatest", "least"] {
+        context.register_udf(uuids::Extreme::of(found.udf(name)?));
+    }
+    for name in ["concat", "concat_ws"] {
+        context.register_udf(uuids::Concatenation::of(found.udf(name)?));
+    }
     context.register_udf(Levenshtein::of(found.udf("levenshtein")?));
     context.register_udf(DatePart::numeric(found.udf("date_part")?));
     context.register_udf(DatePart::double(found.udf("date_part")?));

@@ -19,6 +19,7 @@ use super::mixed_types::meet;
 use super::overlap::overlap;
 use super::quotients::quotient;
 use super::refusal::{refusal, type_name};
+use super::uuids;
 
 /// Gives operands the types that Postgres gives them.
 #[derive(Debug)]
@@ -38,6 +39,11 @@ impl ExprPlanner for OperatorTypePlanner {
         use BinaryOperator as Op;
         let RawBinaryExpr { op, left, right } = expr;
         let (left, right) = (matched_case(left, schema)?, matched_case(right, schema)?);
+        // Conditions are long, and are of no values.
+        let (left, right) = match op {
+            Op::And | Op::Or => (left, right),
+            _ => uuids::operands(&op, left, right, schema)?,
+        };
         let is_arithmetic = matches!(op, Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo);
         let is_bitwise = matches!(
             op,

@@ -6,6 +6,8 @@ use std::fmt;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::error::DataFusionError;
 
+use super::uuids::is_uuid;
+
 /// A value or statement for which there is no answer, with the code that Postgres gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -59,6 +61,7 @@ pub(super) fn type_name(data_type: &DataType) -> String {
         DataType::Float64 => "double precision".into(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text".into(),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "bytea".into(),
+        uuid if is_uuid(uuid) => "uuid".into(),
         DataType::Date32 | DataType::Date64 => "date".into(),
         DataType::Time32(_) | DataType::Time64(_) => "time without time zone".into(),
         DataType::Timestamp(_, None) => "timestamp without time zone".into(),

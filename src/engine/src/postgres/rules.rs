@@ -38,7 +38,7 @@ use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::templates::templated;
 use super::text_functions::check_text_function;
-use super::{functions, instants, rounding, spans};
+use super::{functions, instants, rounding, spans, uuids};
 
 /// Rewrites before types are coerced: operators that DataFusion plans otherwise than they are meant.
 #[derive(Debug)]
@@ -179,17 +179,22 @@ fn keys_of_set(
 fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
     match &expr {
         Expr::ScalarFunction(call) => check_text_function(call, schema)?,
-        Expr::AggregateFunction(call) => check_nested_arrays(call, schema)?,
+        Expr::AggregateFunction(call) => {
+            check_nested_arrays(call, schema)?;
+            uuids::check_aggregate(call, schema)?;
+        }
         _ => {}
     }
     match expr {
         Expr::SimilarTo(Like { negated, expr, pattern, escape_char, case_insensitive: _ }) => {
+            uuids::check_pattern(&expr, schema)?;
             let operator = if negated { Operator::RegexNotMatch } else { Operator::RegexMatch };
             let pattern = similar(*pattern, Some(escape_char.unwrap_or('\\')));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(expr, operator, Box::new(pattern)))))
         }
         Expr::Like(like_expr) => {
             for operand in [&like_expr.expr, &like_expr.pattern] {
+                uuids::check_pattern(operand, schema)?;
                 if matches!(
                     operand.get_type(schema),
                     Ok(DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
@@ -372,13 +377,14 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             Ok(Transformed::new_transformed(Expr::AggregateFunction(call), changed))
         }
         Expr::WindowFunction(mut call) => {
-            let changed = order_by_bytes(&mut call.params.order_by, schema);
+            let changed =
+                order_by_bytes(&mut call.params.order_by, schema) || uuids::is_key(&call.params.order_by, schema);
             let frame = &mut call.params.window_frame;
             if changed && frame.units == WindowFrameUnits::Range {
                 let has_offset =
                     |bound: &WindowFrameBound| !bound.is_unbounded() && !matches!(bound, WindowFrameBound::CurrentRow);
                 if has_offset(&frame.start_bound) || has_offset(&frame.end_bound) {
-                    return Err(refusal("0A000", "RANGE with an offset is not supported for arrays"));
+                    return Err(refusal("0A000", "RANGE with an offset is not supported for arrays and uuid"));
                 }
                 // Without offsets, rows of the same key are a range as they are a group.
                 frame.units = WindowFrameUnits::Groups;

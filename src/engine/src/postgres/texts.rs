@@ -11,7 +11,7 @@ use datafusion::arrow::util::display::FormatOptions;
 use datafusion::error::Result;
 
 use super::casts::arrow_cast;
-use super::{arrays, bytea, floats};
+use super::{arrays, bytea, floats, uuids};
 
 /// Writes each value as text.
 pub(super) fn written(column: &ArrayRef) -> Result<StringArray> {
@@ -23,6 +23,7 @@ pub(super) fn written(column: &ArrayRef) -> Result<StringArray> {
     }
     Ok(match column.data_type() {
         DataType::Binary => column.as_binary::<i32>().iter().map(|bytes| bytes.map(bytea::written)).collect(),
+        uuid if uuids::is_uuid(uuid) => uuids::written(column),
         DataType::Date32 => {
             let texts = arrow_cast(column, &DataType::Utf8)?;
             texts.as_string::<i32>().iter().map(|text| text.map(in_era)).collect()

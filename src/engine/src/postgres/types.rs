@@ -8,6 +8,7 @@ use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{CharacterLength, DataType as SqlType};
 
 use super::refusal::refusal;
+use super::uuids::UUID;
 
 /// The key of a field's metadata that holds the `n` of `varchar(n)` or `character(n)`.
 pub(super) const LENGTH: &str = "neuroql.length";
@@ -60,6 +61,7 @@ impl TypePlanner for PostgresTypes {
                     format!("type {sql_type} pads its values with blanks and is not supported here; use varchar(n)");
                 Err(refusal("0A000", message))
             }
+            SqlType::Uuid => Ok(Some(Arc::new(Field::new("", UUID, true)))),
             SqlType::Float(precision) => {
                 let bits = match precision {
                     datafusion::sql::sqlparser::ast::ExactNumberInfo::None => 53,

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
@@ -215,7 +215,7 @@ impl Reader {
             user: self.session.user.name.clone(),
             context,
         };
-        Ok(Rows { rows, schema, registration, until, notes, _place: place })
+        Ok(Rows { rows, schema: shown(&schema), registration, until, notes, _place: place })
     }
 
     fn note(&self, report: &Report) {
@@ -304,6 +304,25 @@ fn note_refusal(permissions: &Permissions, user: &str, registration: &Registrati
     }
 }
 
+/// Returns the columns of rows whose values of `uuid` are texts.
+fn shown(schema: &SchemaRef) -> SchemaRef {
+    let field = |field: &Arc<Field>| match column::uuid_type(field.data_type()) {
+        Some(kind) => {
+            let texts = text_type(field.data_type());
+            Arc::new(Field::clone(field).with_data_type(texts).with_metadata(column::text_mark(&kind)))
+        }
+        None => Arc::clone(field),
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
+}
+
+fn text_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::List(item) => DataType::new_list(text_type(item.data_type()), true),
+        _ => DataType::Utf8,
+    }
+}
+
 impl Rows {
     /// Returns the columns, under the names that Postgres gives them. Their types are those of the first batch.
     pub fn schema(&self) -> &SchemaRef {
@@ -335,18 +354,21 @@ impl Rows {
     }
 
     /// Returns a batch under the names of the schema. Plans know some types only when they run.
+    /// Values of `uuid` are texts under fields that name the type.
     fn renamed(&mut self, batch: &RecordBatch) -> Result<RecordBatch, Box<Report>> {
-        let fits = |(field, column): (&Arc<Field>, &datafusion::arrow::array::ArrayRef)| {
+        let texts = |column: &ArrayRef| neuroql::uuid_texts(column).unwrap_or_else(|| Arc::clone(column));
+        let columns: Vec<ArrayRef> = batch.columns().iter().map(texts).collect();
+        let fits = |(field, column): (&Arc<Field>, &ArrayRef)| {
             field.data_type() == column.data_type() && (field.is_nullable() || column.null_count() == 0)
         };
-        if !self.schema.fields().iter().zip(batch.columns()).all(fits) {
+        if !self.schema.fields().iter().zip(&columns).all(fits) {
             let fields = self.schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
                 Field::clone(field).with_data_type(column.data_type().clone()).with_nullable(true)
             });
-            self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+            self.schema = shown(&Arc::new(Schema::new(fields.collect::<Vec<_>>())));
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let renamed = RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options);
+        let renamed = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
         renamed.map_err(|error| SqlError::from(datafusion::error::DataFusionError::from(error)).into())
     }
 }

@@ -3,7 +3,7 @@
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
-use super::text::{hyphenated, oid_value, text_value};
+use super::text::{oid_value, text_value, uuid_value};
 use super::{datetime, interval, is_oid, json, name, network, numeric, ranges, text, unsupported, utf8};
 use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
@@ -29,10 +29,7 @@ pub(super) fn read(wire: &Type, bytes: &[u8], zone: &str) -> Result<ScalarValue,
         Type::INT8 => ScalarValue::Int64(Some(i64::from_be_bytes(reader.bytes()?))),
         Type::FLOAT4 => ScalarValue::Float32(Some(f32::from_be_bytes(reader.bytes()?))),
         Type::FLOAT8 => ScalarValue::Float64(Some(f64::from_be_bytes(reader.bytes()?))),
-        Type::UUID => {
-            let digits: String = reader.bytes::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
-            text_value(&hyphenated(&digits))
-        }
+        Type::UUID => uuid_value(&reader.bytes()?),
         Type::NUMERIC => {
             let groups = u16::from_be_bytes(reader.bytes()?);
             let weight = i16::from_be_bytes(reader.bytes()?);

@@ -97,12 +97,12 @@ pub(crate) fn arrow_type(wire: &Type, zone: &str) -> Option<DataType> {
         Type::TIMESTAMP => DataType::Timestamp(TimeUnit::Microsecond, None),
         Type::TIMESTAMPTZ => DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into())),
         Type::INTERVAL => DataType::Interval(IntervalUnit::MonthDayNano),
+        Type::UUID => neuroql::UUID,
         Type::CHAR
         | Type::TEXT
         | Type::VARCHAR
         | Type::BPCHAR
         | Type::NAME
-        | Type::UUID
         | Type::JSON
         | Type::JSONB
         | Type::TIMETZ

@@ -27,7 +27,7 @@ pub(super) fn read(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, S
         })?)),
         Type::NUMERIC => numeric::read(text)?,
         Type::BYTEA => ScalarValue::Binary(Some(bytea(text)?)),
-        Type::UUID => text_value(&uuid(text)?),
+        Type::UUID => uuid_value(&neuroql::read_uuid(text)?),
         Type::JSON => {
             json::check(text)?;
             text_value(text)
@@ -50,6 +50,11 @@ pub(super) fn read(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, S
 
 pub(super) fn text_value(text: &str) -> ScalarValue {
     ScalarValue::Utf8(Some(text.to_owned()))
+}
+
+/// Returns the value of 16 bytes.
+pub(super) fn uuid_value(bytes: &[u8; 16]) -> ScalarValue {
+    ScalarValue::FixedSizeBinary(16, Some(bytes.to_vec()))
 }
 
 /// Cuts a name to 63 bytes, the most that names have.
@@ -158,33 +163,6 @@ fn bytea(text: &str) -> Result<Vec<u8>, SqlError> {
             }
         };
     }
-}
-
-/// Reads a UUID as `uuid_in` does: 32 digits, a hyphen after any four of them, braces around all.
-fn uuid(text: &str) -> Result<String, SqlError> {
-    let invalid = || syntax("uuid", text);
-    let inner = match text.strip_prefix('{') {
-        Some(rest) => rest.strip_suffix('}').ok_or_else(invalid)?,
-        None => text,
-    };
-    let mut digits = String::with_capacity(32);
-    let mut letters = inner.chars().peekable();
-    while digits.len() < 32 {
-        let digit = letters.next().filter(char::is_ascii_hexdigit).ok_or_else(invalid)?;
-        digits.push(digit.to_ascii_lowercase());
-        if digits.len().is_multiple_of(4) && digits.len() < 32 {
-            letters.next_if_eq(&'-');
-        }
-    }
-    if letters.next().is_some() {
-        return Err(invalid());
-    }
-    Ok(hyphenated(&digits))
-}
-
-/// Writes 32 digits as a UUID.
-pub(super) fn hyphenated(digits: &str) -> String {
-    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
 }
 
 /// Reads the number of an object; casts look up names.

@@ -13,7 +13,9 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion_postgres::arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch, field_into_pg_type};
+use datafusion_postgres::arrow_pg::datatypes::{
+    arrow_schema_to_pg_fields, encode_recordbatch, field_into_pg_type, into_pg_type,
+};
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::api::results::{FieldFormat, FieldInfo};
@@ -218,13 +220,39 @@ const MARK: &str = "neuroql.";
 
 /// Returns the metadata of a field whose values are of this type. A cast removes it.
 pub(crate) fn mark(kind: &Type) -> HashMap<String, String> {
+    // Arrow has a type for it.
+    if matches!(*kind, Type::UUID | Type::UUID_ARRAY) {
+        return HashMap::new();
+    }
+    text_mark(kind)
+}
+
+/// Returns the metadata of a field of texts or numbers that are values of this type.
+pub(crate) fn text_mark(kind: &Type) -> HashMap<String, String> {
     let known = (MARKED.contains(kind) || ALSO_MARKED.contains(kind) || range_values::is_range(kind))
         .then(|| (EXTENSION_TYPE_NAME_KEY.into(), format!("{MARK}{}", kind.name())));
     known.into_iter().collect()
 }
 
-/// Returns the type that a field's metadata name.
+/// Returns the type of `uuid`, or of arrays of it, for Arrow's.
+pub(crate) fn uuid_type(data_type: &DataType) -> Option<Type> {
+    match data_type {
+        found if neuroql::is_uuid(found) => Some(Type::UUID),
+        DataType::List(item) if neuroql::is_uuid(item.data_type()) => Some(Type::UUID_ARRAY),
+        nested => nested_array::elements(nested).filter(|item| neuroql::is_uuid(item)).map(|_| Type::UUID_ARRAY),
+    }
+}
+
+/// Returns the type of Postgres for one of Arrow.
+pub(crate) fn pg_type(data_type: &DataType) -> Option<Type> {
+    uuid_type(data_type).or_else(|| into_pg_type(data_type).ok())
+}
+
+/// Returns the type that a field's metadata name, and `uuid`.
 pub(crate) fn marked(field: &Field) -> Option<Type> {
+    if let Some(kind) = uuid_type(field.data_type()) {
+        return Some(kind);
+    }
     let name = field.metadata().get(EXTENSION_TYPE_NAME_KEY)?.strip_prefix(MARK)?;
     let known = MARKED.iter().chain(&ALSO_MARKED).find(|kind| kind.name() == name).cloned();
     known.or_else(|| range_values::of_field(field))
@@ -262,6 +290,7 @@ fn wire_type(data_type: &DataType) -> DataType {
         Decimal32(precision, scale) | Decimal64(precision, scale) => Decimal128(*precision, *scale),
         Decimal256(precision, scale) if *precision <= 38 => Decimal128(*precision, *scale),
         Decimal256(..) => Utf8,
+        uuid if neuroql::is_uuid(uuid) => uuid.clone(),
         FixedSizeBinary(_) => Binary,
         Dictionary(_, value) => wire_type(value),
         RunEndEncoded(_, value) => wire_type(value.data_type()),
@@ -321,6 +350,7 @@ fn to_wire(batch: &RecordBatch, fields: &[FieldInfo], objects: &Objects) -> Resu
                 .or_else(|| record::spell(column, field.format_options()))
                 .or_else(named)
                 .or_else(|| vector(column, field.datatype()))
+                .or_else(|| neuroql::uuid_texts(column))
                 .or_else(|| decimals(column))
         });
         let external = |error| ArrowError::ExternalError(Box::new(error));
@@ -454,6 +484,9 @@ fn pack(column: &ArrayRef, kind: &Type) -> datafusion::error::Result<Option<Arra
         let numbers = column.as_primitive::<Decimal128Type>().iter();
         let numbers = numbers.map(|number| number.map(|number| numeric(number, *scale)));
         return Ok(Some(Arc::new(numbers.collect::<BinaryArray>())));
+    }
+    if neuroql::is_uuid(column.data_type()) {
+        return Ok(Some(Arc::new(column.as_fixed_size_binary().iter().collect::<BinaryArray>())));
     }
     if let Some(packed) = ranges::pack(column, kind)? {
         return Ok(Some(packed));

@@ -6,6 +6,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type};
 use datafusion::error::{DataFusionError, Result};
 use datafusion_postgres::arrow_pg::datatypes::field_into_pg_type;
+use datafusion_postgres::pgwire::api::Type;
 
 /// Returns the type of the elements of an array of arrays, however deep; `None` if it is something else.
 pub(crate) fn elements(data_type: &DataType) -> Option<&DataType> {
@@ -90,9 +91,12 @@ fn binary(array: &ArrayRef, shape: &[usize], element: &DataType) -> Result<Vec<u
     let mut items = Vec::new();
     let has_null = push_items(array, &mut items)?;
     let number = |value: usize| i32::try_from(value).unwrap_or(i32::MAX).to_be_bytes();
-    let element = field_into_pg_type(&Arc::new(Field::new("", element.clone(), true)))
-        .map_err(|error| DataFusionError::External(Box::new(error)))?
-        .oid();
+    let element = match neuroql::is_uuid(element) {
+        true => Type::UUID,
+        false => field_into_pg_type(&Arc::new(Field::new("", element.clone(), true)))
+            .map_err(|error| DataFusionError::External(Box::new(error)))?,
+    };
+    let element = element.oid();
     // An array without elements has no dimensions.
     let shape = if shape.contains(&0) { &[] } else { shape };
     let mut bytes = number(shape.len()).to_vec();
@@ -129,6 +133,7 @@ fn push_items(array: &ArrayRef, bytes: &mut Vec<u8>) -> Result<bool> {
             DataType::Float64 => array.as_primitive::<Float64Type>().value(row).to_be_bytes().into(),
             DataType::Utf8 => array.as_string::<i32>().value(row).as_bytes().into(),
             DataType::Binary => array.as_binary::<i32>().value(row).into(),
+            uuid if neuroql::is_uuid(uuid) => array.as_fixed_size_binary().value(row).into(),
             other => {
                 let message =
                     format!("arrays of arrays of {other} cannot be sent in the binary format; cast them to text");

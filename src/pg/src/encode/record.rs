@@ -112,6 +112,7 @@ fn texts(column: &ArrayRef, options: &FormatOptions) -> Option<StringArray> {
         Binary if options.bytea_output == "hex" => {
             column.as_binary::<i32>().iter().map(|bytes| bytes.map(hexadecimal)).collect()
         }
+        uuid if neuroql::is_uuid(uuid) => neuroql::uuid_texts(column)?.as_string::<i32>().clone(),
         Struct(_) => records(column.as_struct(), options)?,
         List(_) => arrays(column.as_list(), options)?,
         kind if kind.is_integer() || kind.is_string() => cast(column, &Utf8).ok()?.as_string::<i32>().clone(),

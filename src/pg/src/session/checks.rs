@@ -15,7 +15,6 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{self, SelectItem, SetExpr};
 use datafusion::sql::sqlparser::parser::Parser;
-use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::PostgresDialect;
 
@@ -165,7 +164,7 @@ fn planned(plan: Option<LogicalPlan>, syntax: &ast::Expr) -> Result<Planned, Sql
     let condition = condition.clone().unalias_nested().data;
     let kind = condition.get_type(projection.input.schema())?;
     if !matches!(kind, DataType::Boolean | DataType::Null) {
-        let kind = into_pg_type(&kind).map_or_else(|_| kind.to_string(), |kind| decode::name(&kind));
+        let kind = column::pg_type(&kind).map_or_else(|| kind.to_string(), |kind| decode::name(&kind));
         let message = format!("argument of CHECK must be type boolean, not type {kind}");
         return Err(SqlError::error("42804", message));
     }

@@ -11,10 +11,10 @@ use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::catalog::TableProvider;
 use datafusion::common::Constraint;
-use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 
 use crate::catalog::keys;
 use crate::decode;
+use crate::encode::column;
 use crate::session::objects::indexes;
 use crate::session::transaction::{of_partitions, partitions};
 use crate::wire::error_response::SqlError;
@@ -79,7 +79,7 @@ pub(crate) fn check_types(table: &dyn TableProvider, before: &[usize]) -> Result
         wrong.map(|(field, column)| (Arc::clone(field), column.data_type().clone()))
     });
     let Some((field, found)) = wrong.into_iter().flatten().next() else { return Ok(()) };
-    let name = |kind: &DataType| into_pg_type(kind).map_or_else(|_| kind.to_string(), |kind| decode::name(&kind));
+    let name = |kind: &DataType| column::pg_type(kind).map_or_else(|| kind.to_string(), |kind| decode::name(&kind));
     let (wanted, found) = (name(field.data_type()), name(&found));
     let message = format!("column \"{}\" is of type {wanted} but expression is of type {found}", field.name());
     Err(SqlError::error("42804", message))

@@ -355,7 +355,11 @@ pub(super) fn still_referenced(
 fn key_text(table: &dyn TableProvider, columns: &[usize], batch: &RecordBatch, row: usize) -> String {
     let schema = table.schema();
     let names: Vec<_> = columns.iter().map(|column| schema.field(*column).name().as_str()).collect();
-    let value = |column: &usize| array_value_to_string(batch.column(*column), row).unwrap_or_default();
+    let value = |column: &usize| {
+        let column = batch.column(*column);
+        let texts = neuroql::uuid_texts(column);
+        array_value_to_string(texts.as_ref().unwrap_or(column), row).unwrap_or_default()
+    };
     let values: Vec<_> = columns.iter().map(value).collect();
     format!("({})=({})", names.join(", "), values.join(", "))
 }

@@ -45,6 +45,7 @@ use crate::sql::rewrite::scalar_subqueries;
 use crate::sql::sequence_syntax::{self, Overriding};
 use crate::sql::unsupported;
 use crate::sql::utility::{self, Utility};
+use crate::sql::uuid_values;
 use crate::wire::activity::now;
 use crate::wire::error_response::SqlError;
 
@@ -96,6 +97,7 @@ impl Planner {
         if assignments::mark_conflict(&mut statement) || is_marked {
             assignments::register(&mut self.state)?;
         }
+        uuid_values::mark_constants(&mut statement, &self.context).await?;
         if parsed.objects {
             self.refresh_objects().await?;
         }
@@ -113,6 +115,7 @@ impl Planner {
             plan = marks::settle(plan)?;
             marks::check(&plan)?;
         }
+        uuid_values::check(&plan)?;
         if !matches!(parsed.utility, Some(Utility::Refresh { .. })) {
             materialized_views::check(&plan)?;
         }
@@ -258,6 +261,18 @@ impl Planner {
                 column_names::alias_expressions(&mut again);
                 self.state.statement_to_plan(again.clone()).await?
             }
+            Err(error) if uuid_values::is_not_told_from(&error.strip_backtrace()) => {
+                uuid_values::compare_with_texts(&mut again);
+                self.state.statement_to_plan(again.clone()).await?
+            }
+            Err(error)
+                if uuid_values::has_no_cast_to_text(&error.strip_backtrace())
+                    && let Some(query) = uuid_values::query_of(&again) =>
+            {
+                let query = self.state.statement_to_plan(query).await?;
+                uuid_values::write_texts(&mut again, query.schema(), &self.context).await?;
+                self.state.statement_to_plan(again.clone()).await?
+            }
             Err(error) if let Some(refused) = assignments::unassignable(&error.strip_backtrace()) => {
                 return Err(refused);
             }
@@ -288,6 +303,7 @@ impl Planner {
             view.input = Arc::new(self.before_coercion(view.input.as_ref().clone())?);
             view.definition = Some(ddl::written(again));
         }
+        uuid_values::read_defaults(&mut plan)?;
         if marks::has_marks(&plan)? {
             plan = marks::settle(plan)?;
         }
@@ -378,9 +394,12 @@ fn has_other_type(call: &ScalarFunction, schema: &DFSchema) -> bool {
 }
 
 /// Makes calls of `ARRAY[…]` with parameters or subqueries: the planner forgets the types of parameters and the queries of WITH
-/// inside of it.
+/// inside of it. So it does of `= ANY` with a parameter or a constant.
 fn call_arrays(statement: &mut Statement) {
     let call = |expr: &mut ast::Expr| {
+        if let Some(sides) = uuid_values::any_of_unknown(expr) {
+            *expr = rewrite::call("array_has", sides);
+        }
         let ast::Expr::Array(array) = expr else { return ControlFlow::<()>::Continue(()) };
         let found = ast::visit_expressions(&array.elem, |part| match part {
             ast::Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. })

@@ -24,7 +24,6 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
-use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::{DateStyle, Refusal, bpchar};
 
@@ -42,7 +41,7 @@ use crate::sql::text_types;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// Name of the function that marks a value.
-const MARK: &str = "neuroql_assigned";
+pub(super) const MARK: &str = "neuroql_assigned";
 
 /// Marks the values of `INSERT … VALUES` and of UPDATE, among which the planner would hide its own casts; returns true for
 /// such a statement. Plain constants are known without a mark.
@@ -400,7 +399,8 @@ impl<'a> Assignments<'a> {
     /// of its constants.
     fn text(&self, literal: ScalarValue, field: &FieldRef) -> Result<Expr, SqlError> {
         let is_read = |kind: &Type| {
-            let others = [Type::BOOL, Type::DATE, Type::TIME, Type::TIMESTAMP, Type::INTERVAL, Type::JSON, Type::JSONB];
+            use Type as T;
+            let others = [T::BOOL, T::DATE, T::TIME, T::TIMESTAMP, T::INTERVAL, T::JSON, T::JSONB, T::UUID];
             NUMBERS.contains(kind) || others.contains(kind) || text_types::is_own(kind) || range_values::is_range(kind)
         };
         if let (Some(Some(text)), Some(kind)) = (literal.try_as_str(), kind(field).filter(is_read)) {
@@ -454,7 +454,7 @@ impl<'a> Assignments<'a> {
 pub(crate) fn unassignable(message: &str) -> Option<SqlError> {
     let (from, to) = message.split_once("Cannot automatically convert ")?.1.split_once(" to ")?;
     let name = |text: &str| {
-        let kind = text.parse::<DataType>().ok().and_then(|kind| into_pg_type(&kind).ok());
+        let kind = text.parse::<DataType>().ok().and_then(|kind| column::pg_type(&kind));
         kind.map_or_else(|| text.to_owned(), |kind| decode::name(&kind))
     };
     let message = format!("a value of type {} cannot be assigned to type {}", name(from), name(to));

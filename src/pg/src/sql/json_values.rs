@@ -13,7 +13,6 @@ use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, Expr, ExprSchemable, Operator, cast};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType};
-use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::Refusal;
 use neuroql::json::{self, JsonArgument, JsonKind};
@@ -47,6 +46,9 @@ impl<P: TypePlanner> TypePlanner for JsonTypes<P> {
             return Err(Refusal::error("0A000", format!("type {sql_type} is not supported for columns and casts")));
         }
         let kind = literal_casts::kind_of(sql_type);
+        if kind == Some(Type::UUID) {
+            return self.next.plan_type_field(&SqlType::Uuid);
+        }
         match (kind.as_ref().and_then(of_type), kind.as_ref().and_then(text_types::field_of)) {
             (Some(kind), _) => Ok(Some(kind.field(""))),
             (None, Some(field)) => Ok(Some(field)),
@@ -233,7 +235,7 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
         (JsonKind::Jsonb, DataType::Float64) => "double precision",
         (JsonKind::Jsonb, DataType::Decimal128(..)) => "numeric",
         (kind, to) => {
-            let name = column::marked(&cast.field).or_else(|| into_pg_type(to).ok());
+            let name = column::marked(&cast.field).or_else(|| column::pg_type(to));
             let name = name.map_or_else(|| to.to_string(), |name| decode::name(&name));
             return Err(refused(kind.name(), &name));
         }
@@ -256,7 +258,7 @@ pub(super) fn type_name(expr: &Expr, schema: &DFSchema) -> String {
         Expr::Literal(ScalarValue::Float64(_), None) => "numeric".into(),
         _ => match expr.get_type(schema) {
             Ok(found) if found.is_null() => "unknown".into(),
-            Ok(found) => into_pg_type(&found).map_or_else(|_| found.to_string(), |kind| decode::name(&kind)),
+            Ok(found) => column::pg_type(&found).map_or_else(|| found.to_string(), |kind| decode::name(&kind)),
             Err(_) => "unknown".into(),
         },
     }

@@ -1,9 +1,9 @@
 //! Literals of types that the planner does not have, such as `'…'::uuid`: each stands as the call of a function, which
-//! returns its text under the mark of the type.
+//! returns its value: for most a text under the mark of the type.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, new_empty_array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::error::{DataFusionError, Result};
@@ -58,9 +58,10 @@ pub(crate) fn register(state: &mut SessionState) -> Result<()> {
     Ok(())
 }
 
-/// Returns the type of a literal; `None` for other calls.
+/// Returns the type of a literal that is kept as text; `None` for other calls.
 pub(crate) fn kind_of(call: &ScalarFunction) -> Option<Type> {
-    call.func.inner().downcast_ref::<LiteralFunction>().map(|function| function.kind.clone())
+    let kind = call.func.inner().downcast_ref::<LiteralFunction>().map(|function| function.kind.clone());
+    kind.filter(|kind| *kind != Type::UUID)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -71,17 +72,24 @@ struct LiteralFunction {
 }
 
 impl LiteralFunction {
+    /// Returns the type of the values in Arrow.
+    fn data_type(&self) -> DataType {
+        decode::arrow_type(&self.kind, "UTC").unwrap_or(DataType::Utf8)
+    }
+
     fn read(&self, column: &ArrayRef) -> Result<ArrayRef> {
         let texts = cast(column, &DataType::Utf8)?;
-        let value = |text: Option<&str>| -> Result<Option<String>> {
-            let Some(text) = text else { return Ok(None) };
+        if texts.is_empty() {
+            return Ok(new_empty_array(&self.data_type()));
+        }
+        let value = |text: Option<&str>| match text {
+            None => ScalarValue::try_from(&self.data_type()),
             // A literal of a time has its zone.
-            match decode::from_text(&self.kind, text, "") {
-                Ok(value) => Ok(value.try_as_str().flatten().map(str::to_owned)),
-                Err(error) => Err(DataFusionError::External(Box::new(ExternalSqlError(error)))),
-            }
+            Some(text) => decode::from_text(&self.kind, text, "")
+                .map_err(|error| DataFusionError::External(Box::new(ExternalSqlError(error)))),
         };
-        Ok(Arc::new(texts.as_string::<i32>().iter().map(value).collect::<Result<StringArray>>()?))
+        let values = texts.as_string::<i32>().iter().map(value).collect::<Result<Vec<_>>>()?;
+        ScalarValue::iter_to_array(values)
     }
 }
 
@@ -95,11 +103,11 @@ impl ScalarUDFImpl for LiteralFunction {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8)
+        Ok(self.data_type())
     }
 
     fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
-        Ok(Arc::new(Field::new(&self.name, DataType::Utf8, true).with_metadata(column::mark(&self.kind))))
+        Ok(Arc::new(Field::new(&self.name, self.data_type(), true).with_metadata(column::mark(&self.kind))))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -115,6 +123,8 @@ impl ScalarUDFImpl for LiteralFunction {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::array::StringArray;
+
     use super::*;
 
     #[test]
@@ -123,9 +133,9 @@ mod tests {
             let signature = Signature::exact(vec![DataType::Utf8], Volatility::Immutable);
             let function = LiteralFunction { name: function_name(&kind), kind, signature };
             let column: ArrayRef = Arc::new(StringArray::from(texts));
-            function
-                .read(&column)
-                .map(|found| found.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>())
+            let texts = |found: ArrayRef| neuroql::uuid_texts(&found).unwrap_or(found);
+            let found = function.read(&column).map(texts);
+            found.map(|found| found.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>())
         };
         let uuid = read(Type::UUID, vec![Some("{A0EEBC999C0B4EF8BB6D6BB9BD380A11}"), None]).unwrap();
         assert_eq!(uuid, [Some("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11".to_owned()), None]);

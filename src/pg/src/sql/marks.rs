@@ -1,5 +1,5 @@
-//! Values of types that are kept as text: `uuid`, `json`, `jsonb`, `character(n)`, `timetz`, `inet`, `cidr`, `macaddr` and ranges,
-//! as parameters and as literals have them.
+//! Values of types that are kept as text: `json`, `jsonb`, `character(n)`, `timetz`, `inet`, `cidr`, `macaddr` and ranges, as
+//! parameters and as literals have them.
 //!
 //! The planner takes them for text, and a mark in the field names the type. They are refused where the mark would be lost,
 //! and where texts answer otherwise than values of the type do: `1.0` and `1.00` are equal as `jsonb`, `json` has no
@@ -39,8 +39,7 @@ use crate::sql::text_types;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// The types, and arrays of them.
-const KEPT: [Type; 16] = [
-    Type::UUID,
+const KEPT: [Type; 14] = [
     Type::JSON,
     Type::JSONB,
     Type::BPCHAR,
@@ -48,7 +47,6 @@ const KEPT: [Type; 16] = [
     Type::INET,
     Type::CIDR,
     Type::MACADDR,
-    Type::UUID_ARRAY,
     Type::JSON_ARRAY,
     Type::JSONB_ARRAY,
     Type::BPCHAR_ARRAY,
@@ -68,9 +66,10 @@ pub(crate) fn of_field(field: &Field) -> Option<Type> {
     column::marked(field).filter(is_kept_as_text)
 }
 
-/// Returns a field of a type that is kept as text; `None` for other types.
+/// Returns a field of a type that is kept as text, or of `uuid`; `None` for other types.
 pub(crate) fn field_of(kind: &Type) -> Option<FieldRef> {
-    let data_type = decode::arrow_type(kind, "UTC").filter(|_| is_kept_as_text(kind))?;
+    let is_uuid = matches!(*kind, Type::UUID | Type::UUID_ARRAY);
+    let data_type = decode::arrow_type(kind, "UTC").filter(|_| is_uuid || is_kept_as_text(kind))?;
     Some(Arc::new(Field::new("parameter", data_type, true).with_metadata(column::mark(kind))))
 }
 
@@ -692,14 +691,14 @@ mod tests {
         for query in [
             "SELECT u, j, t FROM v",
             "SELECT u FROM v WHERE u = u AND u < neuroql_literal_uuid(NULL) AND u IS NOT NULL AND j IS NULL",
-            "SELECT u FROM v WHERE u = 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12' OR u IN (NULL, u)",
+            "SELECT u FROM v WHERE u IN (NULL, u)",
             "SELECT u FROM v WHERE u BETWEEN u AND u AND u IN (SELECT u FROM v)",
             "SELECT DISTINCT u FROM v ORDER BY u",
             "SELECT u, count(j), count(DISTINCT u) FROM v GROUP BY u",
             "SELECT row_number() OVER (PARTITION BY u ORDER BY u) FROM v",
             "SELECT u FROM v UNION SELECT NULL UNION ALL SELECT u FROM v",
             "SELECT x.u FROM v x JOIN v y ON x.u = y.u",
-            "SELECT u::text || 'x', j::text, u || t, concat(u, j), (SELECT u FROM v) FROM v",
+            "SELECT j::text, concat(t, j), (SELECT u FROM v) FROM v",
             "SELECT u FROM v INTERSECT SELECT u FROM v",
             "SELECT x FROM (VALUES (neuroql_literal_uuid(NULL))) t(x) WHERE x = x",
             "SELECT CASE WHEN u = u THEN t END, upper(j::text) FROM v",
@@ -716,38 +715,31 @@ mod tests {
     #[tokio::test]
     async fn values_that_would_be_texts_are_refused() {
         for query in [
-            "SELECT CASE WHEN true THEN u END FROM v",
-            "SELECT coalesce(u, u) FROM v",
-            "SELECT upper(u), md5(t) FROM v",
-            "SELECT max(u) FROM v",
-            "SELECT array_agg(u) FROM v",
-            "SELECT lag(u) OVER (ORDER BY t) FROM v",
-            "SELECT make_array(u) FROM v",
-            "SELECT named_struct('a', u) FROM v",
-            "SELECT u LIKE 'a%' FROM v",
-            "SELECT u FROM v WHERE u = t",
-            "SELECT u FROM v WHERE u = j",
+            "SELECT upper(j), md5(t) FROM v",
+            "SELECT max(j) FROM v",
+            "SELECT array_agg(j) FROM v",
+            "SELECT lag(j) OVER (ORDER BY t) FROM v",
+            "SELECT make_array(j) FROM v",
+            "SELECT named_struct('a', j) FROM v",
+            "SELECT j LIKE 'a%' FROM v",
+            "SELECT u FROM v WHERE t IN (SELECT j FROM v)",
+            "SELECT j || j FROM v",
+            "SELECT 'x' UNION ALL SELECT j FROM v",
+            "SELECT x.u FROM v x JOIN v y ON x.j = y.t",
+            "SELECT u FROM v x WHERE EXISTS (SELECT 1 FROM v y WHERE y.t = x.j)",
             "SELECT u FROM v WHERE j < j",
             "SELECT u FROM v WHERE j = t",
-            "SELECT CASE WHEN true THEN u ELSE u END, CASE j WHEN '1' THEN 1 END FROM v",
+            "SELECT CASE j WHEN '1' THEN 1 END FROM v",
             "SELECT max(coalesce(j, j)) FROM v",
-            "SELECT u FROM v WHERE t IN (SELECT u FROM v)",
-            "SELECT u || u FROM v",
             "SELECT j || 'x' FROM v",
-            "SELECT u::bytea FROM v",
-            "SELECT u FROM v UNION ALL SELECT t FROM v",
-            "SELECT 'x' UNION ALL SELECT u FROM v",
             "SELECT u FROM v UNION ALL SELECT j FROM v",
             "SELECT DISTINCT j FROM v",
             "SELECT j FROM v UNION SELECT j FROM v",
             "SELECT j FROM v GROUP BY j",
             "SELECT t FROM v ORDER BY j",
             "SELECT count(DISTINCT j) FROM v",
-            "SELECT x.u FROM v x JOIN v y ON x.u = y.t",
-            "SELECT u FROM v x WHERE EXISTS (SELECT 1 FROM v y WHERE y.t = x.u)",
         ] {
             assert_eq!(outcome(query).await, "0A000", "{query}");
         }
-        assert_eq!(outcome("SELECT u FROM v WHERE u = 'x'").await, "22P02");
     }
 }

@@ -25,3 +25,4 @@ mod text_types;
 pub(crate) mod two_phase;
 pub(crate) mod unsupported;
 pub(crate) mod utility;
+pub(crate) mod uuid_values;

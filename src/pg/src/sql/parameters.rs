@@ -14,7 +14,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
-use datafusion_postgres::arrow_pg::datatypes::{PG_OID_ALIAS_KEY, into_pg_type};
+use datafusion_postgres::arrow_pg::datatypes::PG_OID_ALIAS_KEY;
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::messages::extendedquery::Bind;
 use postgres_types::Kind;
@@ -44,7 +44,7 @@ impl Parameter {
         self.cast.as_ref().unwrap_or(&self.wire)
     }
 
-    /// Returns true if its values are of a type that is kept as text, such as `uuid`.
+    /// Returns true if its values are of a type that is kept as text, such as `jsonb`.
     pub(crate) fn is_kept_as_text(&self) -> bool {
         marks::is_kept_as_text(self.read_as())
     }
@@ -102,8 +102,8 @@ pub(crate) fn infer(
                 Type::OID
             }
             _ => match &needed {
-                Some(needed) => into_pg_type(needed)
-                    .map_err(|_| SqlError::not_supported(format!("parameters of type {needed} are not supported")))?,
+                Some(needed) => column::pg_type(needed)
+                    .ok_or_else(|| SqlError::not_supported(format!("parameters of type {needed} are not supported")))?,
                 None => match casts.seen.get(&index).cloned().flatten() {
                     Some(kind) => kind,
                     None if casts.outputs.contains(&index) || casts.in_with && field.is_none() => {
@@ -297,11 +297,11 @@ fn typed(part: &Expr, found: &HashMap<usize, Option<FieldRef>>, schema: &DFSchem
     }
 }
 
-/// Infers the type of `$1` in `x = ANY ($1)` and `$1 = ANY (array)` from the other side if that is kept as text.
+/// Infers the type of `$1` in `x = ANY ($1)` and `$1 = ANY (array)` from the other side if that is kept as text, or a `uuid`.
 fn items_kept_as_text(found: &mut HashMap<usize, Option<FieldRef>>, args: &[Expr], schema: &DFSchemaRef) {
     let [array, item] = args else { return };
-    let of_item = typed(item, found, schema).and_then(|field| marks::of_field(&field));
-    let of_array = typed(array, found, schema).and_then(|field| marks::of_field(&field));
+    let of_item = typed(item, found, schema).and_then(|field| column::marked(&field));
+    let of_array = typed(array, found, schema).and_then(|field| column::marked(&field));
     if let Some(of_array) = of_item.and_then(|kind| parameter_casts::array_of(&kind)) {
         learn(found, array, || marks::field_of(&of_array));
     } else if let Some(of_array) = of_array
@@ -501,7 +501,7 @@ pub(crate) fn as_described(bound: LogicalPlan, described: &LogicalPlan) -> Resul
     let same = |(now, then): (&FieldRef, &FieldRef)| {
         now.data_type() == then.data_type()
             || (matches!(now.data_type(), DataType::Decimal128(..)) && then.data_type().is_decimal())
-            || into_pg_type(now.data_type()).ok() == into_pg_type(then.data_type()).ok()
+            || column::pg_type(now.data_type()) == column::pg_type(then.data_type())
     };
     if pairs().all(same) {
         return Ok(bound);

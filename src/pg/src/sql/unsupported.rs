@@ -230,7 +230,7 @@ fn assigned_once(assignments: &[Assignment]) -> Result<(), SqlError> {
 fn create_table(table: &CreateTable) -> Result<(), SqlError> {
     // The values of the query would not be read as such.
     let is_read = |column: &&ColumnDef| {
-        literal_casts::kind_of(&column.data_type).is_some_and(|kind| kind != Type::UUID)
+        literal_casts::kind_of(&column.data_type).is_some()
             || bpchar_types::is_named(&column.data_type)
             || range_values::is_name(&column.data_type)
     };

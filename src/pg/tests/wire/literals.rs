@@ -207,30 +207,20 @@ async fn other_places_are_refused() {
         (format!("SELECT {id} = 'x'"), "22P02"),
         (format!("SELECT * FROM (VALUES ({id}), ('x')) t"), "22P02"),
         (format!("SELECT '{}{}'::jsonb", "[".repeat(1000), "]".repeat(1000)), "54001"),
-        ("CREATE TABLE t (a uuid)".into(), "0A000"),
-        (format!("CREATE TABLE t AS SELECT {id} AS a"), "0A000"),
-        (format!("CREATE VIEW v AS SELECT {id} AS a"), "0A000"),
-        (format!("CREATE VIEW v AS SELECT 1 AS a WHERE {id} = {id}"), "0A000"),
-        ("SELECT a::uuid FROM lit".into(), "0A000"),
         ("INSERT INTO lit (i) VALUES ('1'::json)".into(), "42804"),
         ("INSERT INTO lit (i) SELECT '1'::json".into(), "42846"),
-        (format!("SELECT a FROM lit WHERE a = {id}"), "0A000"),
-        (format!("SELECT a FROM lit WHERE EXISTS (SELECT 1 FROM (SELECT {id} AS x) t WHERE t.x = lit.a)"), "0A000"),
-        (format!("SELECT CASE WHEN true THEN {id} END"), "0A000"),
-        (format!("SELECT coalesce({id}, NULL)"), "0A000"),
-        (format!("SELECT ARRAY[{id}]"), "0A000"),
-        (format!("SELECT ROW({id})"), "0A000"),
-        (format!("SELECT max({id})"), "0A000"),
-        (format!("SELECT array_agg({id})"), "0A000"),
-        (format!("SELECT upper({id})"), "0A000"),
-        (format!("SELECT {id} LIKE 'a%'"), "0A000"),
-        (format!("SELECT {id} UNION ALL SELECT 'x'"), "0A000"),
+        (format!("SELECT a FROM lit WHERE a = {id}"), "42883"),
+        (format!("SELECT a FROM lit WHERE EXISTS (SELECT 1 FROM (SELECT {id} AS x) t WHERE t.x = lit.a)"), "42883"),
+        (format!("SELECT max({id})"), "42883"),
+        (format!("SELECT upper({id})"), "42883"),
+        (format!("SELECT {id} LIKE 'a%'"), "42883"),
+        (format!("SELECT {id} UNION ALL SELECT 'x'"), "22P02"),
         (format!("SELECT {id} UNION ALL SELECT '1'::json"), "0A000"),
-        (format!("SELECT * FROM (VALUES ({id}), (upper('x'))) t"), "0A000"),
+        (format!("SELECT * FROM (VALUES ({id}), (upper('x'))) t"), "42804"),
         ("SELECT DISTINCT '1'::jsonb".into(), "0A000"),
         ("SELECT '1'::json AS x ORDER BY x".into(), "42883"),
         ("SELECT '[1]'::jsonb || '[2]'".into(), "0A000"),
-        (format!("SELECT * FROM upper({id})"), "0A000"),
+        (format!("SELECT * FROM upper({id})"), "42883"),
         (format!("COPY (SELECT {id} AS a) TO '/tmp/refused.parquet'"), "0A000"),
     ] {
         assert_eq!(fails(&client, &sql).await, sqlstate, "{sql}");
@@ -239,19 +229,14 @@ async fn other_places_are_refused() {
     for (sql, expected) in [
         ("SELECT 'x'::uuid", "invalid input syntax for type uuid: \"x\""),
         ("SELECT '{x'::jsonb", "invalid input syntax for type json"),
-        (
-            "SELECT max(uuid '00000000000000000000000000000000')",
-            "values of type uuid in the function max are not supported; cast them to text",
-        ),
     ] {
         assert_eq!(client.simple_query(sql).await.err().and_then(message).as_deref(), Some(expected));
     }
     // What a parameter cannot do either.
     let mut raw = Raw::connect(server.port, "ada");
-    for sql in
-        ["SELECT max($1::uuid)", "SELECT 'x'::text UNION ALL SELECT $1::uuid", "CREATE TABLE t AS SELECT $1::uuid AS a"]
+    for (sql, sqlstate) in [("SELECT max($1::uuid)", "42883"), ("SELECT 'x'::text UNION ALL SELECT $1::uuid", "42804")]
     {
-        assert_eq!(raw.query_with(sql, 0, 0, UUID.as_bytes()).sqlstate().as_deref(), Some("0A000"), "{sql}");
+        assert_eq!(raw.query_with(sql, 0, 0, UUID.as_bytes()).sqlstate().as_deref(), Some(sqlstate), "{sql}");
     }
     // The server survives what nests deeper than its stack.
     let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);

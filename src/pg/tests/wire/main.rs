@@ -32,6 +32,7 @@ mod tables;
 mod temporary;
 mod text_types;
 mod transactions;
+mod uuids;
 mod values;
 mod zones;
 

@@ -7,6 +7,7 @@ use datafusion::error::Result;
 use super::super::casts::{arrow_cast, has_unknown_digits};
 use super::super::refusal::{refusal, type_name};
 use super::super::texts;
+use super::super::uuids::is_uuid;
 use super::JsonKind;
 use super::functions::text_of_rows;
 use super::value::{normal, quote};
@@ -57,6 +58,7 @@ impl Writer {
                 None => Self::Texts(as_text()?),
             },
             Date32 | Time64(_) | Interval(_) | Binary => Self::Texts(texts::written(column)?),
+            uuid if is_uuid(uuid) => Self::Texts(texts::written(column)?),
             Timestamp(_, None) => {
                 let written = texts::written(column)?;
                 let moments = written.iter().map(|text| text.map(|text| text.replacen(' ', "T", 1)));

@@ -65,7 +65,7 @@ pub(crate) async fn complete(statement: &mut DFStatement, context: &SessionConte
     Ok(())
 }
 
-fn table_reference(names: &[String]) -> Option<TableReference> {
+pub(crate) fn table_reference(names: &[String]) -> Option<TableReference> {
     Some(match names {
         [table] => TableReference::bare(table.as_str()),
         [schema, table] => TableReference::partial(schema.as_str(), table.as_str()),

@@ -1,13 +1,14 @@
-//! Literals of the types `uuid`, `json` and `jsonb` and of ranges, which the planner does not have: `'…'::uuid`, `CAST(NULL AS json)`,
+//! Literals of the types `uuid`, `json`, `jsonb`, `timetz`, `inet` and ranges, which the planner reads otherwise or not: `'…'::uuid`, `CAST(NULL AS json)`,
 //! `jsonb '…'`.
 //!
 //! Their text is read here, as Postgres does before it plans a statement, and each becomes the call of a function of
 //! [`literals`]. In statements that keep the types of their columns, such as CREATE VIEW, and in arguments of functions
-//! in FROM they stay as they are, and the planner refuses them.
+//! in FROM they stay as they are, and the planner reads those of `uuid` and refuses others.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     self, CastKind, DataType, DollarQuotedString, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query,
@@ -219,7 +220,10 @@ fn text_of(value: &Value) -> Option<Option<&str>> {
 /// Returns the call for a text.
 fn read(kind: &Type, text: Option<&str>, zone: &str) -> Result<Expr, SqlError> {
     let value = match text {
-        Some(text) => decode::from_text(kind, text, zone)?.try_as_str().flatten().map(str::to_owned),
+        Some(text) => match decode::from_text(kind, text, zone)? {
+            ScalarValue::FixedSizeBinary(_, bytes) => bytes.map(|bytes| neuroql::uuid_text(&bytes)),
+            value => value.try_as_str().flatten().map(str::to_owned),
+        },
         None => None,
     };
     let argument = value.map_or(Value::Null, Value::SingleQuotedString);

@@ -1,4 +1,4 @@
-//! Casts of parameters: in `$1::uuid` the parameter has that type, and its values are read as such.
+//! Casts of parameters: in `$1::jsonb` the parameter has that type, and its values are read as such.
 //!
 //! The planner has no such types, or narrower ones: its `numeric` has ten digits after the point. So the cast is taken out
 //! of the statement, and the type is kept beside it.
@@ -115,7 +115,6 @@ fn placeholder(expr: &Expr) -> Option<usize> {
 fn taken(data_type: &DataType) -> Option<Type> {
     use ExactNumberInfo::None as AnyNumber;
     Some(match data_type {
-        DataType::Uuid => Type::UUID,
         DataType::JSON => Type::JSON,
         DataType::JSONB => Type::JSONB,
         DataType::Numeric(AnyNumber) | DataType::Decimal(AnyNumber) | DataType::Dec(AnyNumber) => Type::NUMERIC,
@@ -163,13 +162,14 @@ pub(crate) fn planned(kind: &Type) -> Option<DataType> {
         Type::TIMESTAMP => DataType::Timestamp(None, TimezoneInfo::None),
         Type::TIMESTAMPTZ => DataType::Timestamp(None, TimezoneInfo::WithTimeZone),
         Type::INTERVAL => DataType::Interval { fields: None, precision: None },
-        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::CHAR | Type::NAME | Type::UUID | Type::JSON | Type::JSONB => {
+        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::CHAR | Type::NAME | Type::JSON | Type::JSONB => {
             DataType::Text
         }
         ref kind if range_values::is_range(kind) => {
             DataType::Custom(ObjectName::from(vec![Ident::new(kind.name())]), Vec::new())
         }
         Type::TIMETZ | Type::INET | Type::CIDR | Type::MACADDR => DataType::Text,
+        Type::UUID => DataType::Uuid,
         _ => return None,
     })
 }
