@@ -46,7 +46,7 @@ pub use postgres::{
     DateForm, DateOrder, DateStyle, IntervalFields, IntervalParts, IntervalUnit, MomentTypes, PostgresTypes, Refusal,
     UUID, ZonedTime, array_texts, bpchar, floats, in_zone, is_ambiguous, is_uuid, json, local_constants,
     ordered_constant, ranges, read_date, read_instant, read_interval, read_time, read_timestamp, read_uuid, uuid_text,
-    uuid_texts, zone_hours,
+    uuid_texts,
 };
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};
