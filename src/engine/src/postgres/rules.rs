@@ -38,7 +38,7 @@ use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::templates::templated;
 use super::text_functions::check_text_function;
-use super::{functions, instants, rounding, spans};
+use super::{functions, instants, rounding, spans, times};
 
 /// Rewrites before types are coerced: operators that DataFusion plans otherwise than they are meant.
 #[derive(Debug)]
@@ -251,7 +251,14 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
         Expr::ScalarFunction(mut function)
             if matches!(
                 function.name(),
-                "regexp_replace" | "regexp_like" | "regexp_match" | "regexp_count" | "regexp_instr"
+                "regexp_replace"
+                    | "regexp_like"
+                    | "regexp_match"
+                    | "regexp_count"
+                    | "regexp_instr"
+                    | "regexp_substr"
+                    | "regexp_split_to_array"
+                    | "pg_regexp_matches"
             ) && function.args.get(1).is_some_and(|pattern| !is_translated(pattern)) =>
         {
             let pattern = std::mem::replace(&mut function.args[1], lit(false));
@@ -341,6 +348,9 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
         Expr::ScalarFunction(function) if matches!(function.name(), "round" | "trunc") && function.args.len() == 2 => {
             rounding::to_places(function, schema)
         }
+        Expr::ScalarFunction(function) if times::REWRITTEN.contains(&function.name()) => {
+            times::rewritten(function, schema, zone)
+        }
         // A `numeric` beside a floating-point number is one, which it was not when the quotient was planned.
         Expr::ScalarFunction(mut function)
             if is_quotient(&function.func)
@@ -355,7 +365,7 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
         }
         // Of a boolean itself, and of no text that was made of it.
         Expr::ScalarFunction(mut function)
-            if matches!(function.name(), "concat" | "concat_ws")
+            if matches!(function.name(), "concat" | "concat_ws" | "format")
                 && function.args.iter().any(|arg| matches!(arg.get_type(schema), Ok(DataType::Boolean))) =>
         {
             for arg in &mut function.args {

@@ -2,6 +2,7 @@
 
 pub(crate) mod catalog_queries;
 pub(crate) mod from_functions;
+pub(crate) mod function_syntax;
 pub(crate) mod generated_columns;
 pub(crate) mod inserts;
 pub(crate) mod integers;
