@@ -33,16 +33,9 @@ struct ArrayFunction {
     signature: Signature,
 }
 
-impl ScalarUDFImpl for ArrayFunction {
-    fn name(&self) -> &str {
-        if self.is_trim { "trim_array" } else { "array_fill" }
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+impl ArrayFunction {
+    /// Returns the types that arguments are cast to.
+    fn types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
         let is_integer = |it: &DataType| it.is_integer() || it.is_null();
         match given {
             [list @ DataType::List(_), count] if self.is_trim && is_integer(count) => {
@@ -68,11 +61,26 @@ impl ScalarUDFImpl for ArrayFunction {
             }
         }
     }
+}
+
+impl ScalarUDFImpl for ArrayFunction {
+    fn name(&self) -> &str {
+        if self.is_trim { "trim_array" } else { "array_fill" }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        // The planner would wrap an error of this method; that of the result's type goes as it is.
+        Ok(self.types(given).unwrap_or_else(|_| given.to_vec()))
+    }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        match arguments.first() {
-            Some(list) if self.is_trim => Ok(list.clone()),
-            Some(value) => Ok(DataType::new_list(value.clone(), true)),
+        match self.types(arguments)?.into_iter().next() {
+            Some(list) if self.is_trim => Ok(list),
+            Some(value) => Ok(DataType::new_list(value, true)),
             None => exec_err!("{} takes two arguments", self.name()),
         }
     }

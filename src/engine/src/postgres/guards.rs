@@ -14,18 +14,26 @@ use super::json;
 use super::quotients::is_quotient;
 
 /// Functions that are not defined for all arguments, beside those of [`PARTIAL`].
-const FAILING: [&str; 14] = [
+const FAILING: [&str; 22] = [
     "chr",
     "decode",
     "div",
     "factorial",
     "format",
+    "make_date",
+    "make_time",
+    "make_timestamp",
+    "make_timestamptz",
     "normalize",
+    "pg_to_date",
+    "pg_to_timestamp",
     "regexp_instr",
     "regexp_substr",
     "split_part",
     "substr",
+    "to_char",
     "to_date",
+    "to_number",
     "to_timestamp",
     "unistr",
     "width_bucket",

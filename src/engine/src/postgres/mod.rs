@@ -198,6 +198,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     more.extend(regexps::functions());
     more.extend(array_values::functions());
     more.extend(times::functions(found.udf("date_bin")?));
+    more.extend(templates::functions(found.udf("to_char")?));
     for function in more {
         context.register_udf(function);
     }

@@ -12,6 +12,7 @@ use datafusion::arrow::compute::{SortOptions, concat, filter, is_not_null, sort_
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema};
 use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Signature, Volatility};
@@ -35,40 +36,42 @@ enum Task {
 pub(super) fn aggregates() -> [AggregateUDF; 3] {
     [Task::Continuous, Task::Discrete, Task::Mode].map(|task| {
         let aliases = if task == Task::Continuous { vec!["quantile_cont".to_owned()] } else { Vec::new() };
-        AggregateUDF::from(OrderedSet { task, aliases, signature: Signature::user_defined(Volatility::Immutable) })
+        let signature = Signature::user_defined(Volatility::Immutable);
+        AggregateUDF::from(OrderedSet { task, is_descending: false, aliases, signature })
     })
+}
+
+/// Returns true if a call is one of these aggregates, whose order is still to be told to its function.
+pub(super) fn is_to_order(call: &AggregateFunction) -> bool {
+    !call.params.order_by.is_empty() && call.func.inner().downcast_ref::<OrderedSet>().is_some()
+}
+
+/// Returns such a call without an order: the function sorts its values itself, so that the rows may come in any, and aggregates beside
+/// it may have others.
+pub(super) fn ordered(mut call: AggregateFunction) -> AggregateFunction {
+    let order = std::mem::take(&mut call.params.order_by);
+    if let Some(function) = call.func.inner().downcast_ref::<OrderedSet>()
+        && order.first().is_some_and(|order| !order.asc)
+    {
+        let OrderedSet { task, aliases, signature, .. } = function;
+        let (aliases, signature) = (aliases.clone(), signature.clone());
+        call.func = Arc::new(AggregateUDF::from(OrderedSet { task: *task, is_descending: true, aliases, signature }));
+    }
+    call
 }
 
 /// An aggregate with WITHIN GROUP. Its arguments are the values and, but for `mode`, a share or an array of shares.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OrderedSet {
     task: Task,
+    is_descending: bool,
     aliases: Vec<String>,
     signature: Signature,
 }
 
-impl AggregateUDFImpl for OrderedSet {
-    fn name(&self) -> &str {
-        match self.task {
-            Task::Continuous => "percentile_cont",
-            Task::Discrete => "percentile_disc",
-            Task::Mode => "mode",
-        }
-    }
-
-    fn aliases(&self) -> &[String] {
-        &self.aliases
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn supports_within_group_clause(&self) -> bool {
-        true
-    }
-
-    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+impl OrderedSet {
+    /// Returns the types that arguments are cast to.
+    fn types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
         let missing = || {
             let types = given.iter().map(type_name).collect::<Vec<_>>().join(", ");
             Err(refusal("42883", format!("function {}({types}) does not exist", self.name())))
@@ -99,10 +102,38 @@ impl AggregateUDFImpl for OrderedSet {
             _ => missing(),
         }
     }
+}
+
+impl AggregateUDFImpl for OrderedSet {
+    fn name(&self) -> &str {
+        match self.task {
+            Task::Continuous => "percentile_cont",
+            Task::Discrete => "percentile_disc",
+            Task::Mode => "mode",
+        }
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn supports_within_group_clause(&self) -> bool {
+        true
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        // The planner would wrap an error of this method; that of the result's type goes as it is.
+        Ok(self.types(given).unwrap_or_else(|_| given.to_vec()))
+    }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        let Some(value) = arguments.first() else { return exec_err!("{} takes an argument", self.name()) };
-        Ok(match arguments.get(1) {
+        let types = self.types(arguments)?;
+        let Some(value) = types.first() else { return exec_err!("{} takes an argument", self.name()) };
+        Ok(match types.get(1) {
             Some(DataType::List(_)) => DataType::new_list(value.clone(), true),
             _ => value.clone(),
         })
@@ -123,7 +154,7 @@ impl AggregateUDFImpl for OrderedSet {
             Task::Mode => Shares::None,
             Task::Continuous | Task::Discrete => shares(&args, self.name())?,
         };
-        let is_descending = args.order_bys.first().is_some_and(|order| order.options.descending);
+        let is_descending = self.is_descending;
         Ok(Box::new(Values { task: self.task, data_type: value, shares, is_descending, parts: Vec::new() }))
     }
 }

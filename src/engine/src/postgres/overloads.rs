@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -204,6 +204,12 @@ impl Overloaded {
         ScalarUDF::from(Self::of(name, forms))
     }
 
+    /// Creates a function that is NULL where an argument is, and whose value depends on the time or the zone of the session.
+    pub(super) fn stable(name: &'static str, forms: &'static [Form]) -> ScalarUDF {
+        let signature = Signature::user_defined(Volatility::Stable);
+        ScalarUDF::from(Self { signature, ..Self::of(name, forms) })
+    }
+
     /// Creates a function that sees NULL.
     pub(super) fn lenient(name: &'static str, forms: &'static [Form]) -> ScalarUDF {
         ScalarUDF::from(Self { is_strict: false, ..Self::of(name, forms) })
@@ -248,7 +254,8 @@ impl ScalarUDFImpl for Overloaded {
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
-        Ok(self.selected(given)?.1)
+        // The planner would wrap an error of this method; that of the result's type goes as it is.
+        Ok(self.selected(given).map_or_else(|_| given.to_vec(), |(_, types)| types))
     }
 
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {
@@ -304,7 +311,9 @@ pub(super) struct Refused {
 impl Refused {
     /// Creates a function whose calls fail with 0A000.
     pub(super) fn of(name: &'static str, why: &'static str) -> ScalarUDF {
-        ScalarUDF::from(Self { name, why, signature: Signature::user_defined(Volatility::Volatile) })
+        let any = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
+        let signature = Signature::one_of(any, Volatility::Volatile);
+        ScalarUDF::from(Self { name, why, signature })
     }
 }
 
@@ -315,10 +324,6 @@ impl ScalarUDFImpl for Refused {
 
     fn signature(&self) -> &Signature {
         &self.signature
-    }
-
-    fn coerce_types(&self, _: &[DataType]) -> Result<Vec<DataType>> {
-        Err(refusal("0A000", format!("{} is not supported: {}", self.name, self.why)))
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
