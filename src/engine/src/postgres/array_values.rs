@@ -119,8 +119,9 @@ fn trimmed(lists: &ArrayRef, counts: &ArrayRef) -> Result<ArrayRef> {
     let mut kept = MutableArrayData::new(vec![&values], false, values.len());
     let (mut lengths, mut valid) = (Vec::with_capacity(lists.len()), Vec::with_capacity(lists.len()));
     for row in 0..lists.len() {
-        valid.push(lists.is_valid(row) && counts.is_valid(row));
-        if !valid[row] {
+        let is_valid = lists.is_valid(row) && counts.is_valid(row);
+        valid.push(is_valid);
+        if !is_valid {
             lengths.push(0);
             continue;
         }

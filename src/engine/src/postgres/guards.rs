@@ -14,7 +14,7 @@ use super::json;
 use super::quotients::is_quotient;
 
 /// Functions that are not defined for all arguments, beside those of [`PARTIAL`].
-const FAILING: [&str; 22] = [
+const FAILING: [&str; 23] = [
     "chr",
     "decode",
     "div",
@@ -25,6 +25,7 @@ const FAILING: [&str; 22] = [
     "make_timestamp",
     "make_timestamptz",
     "normalize",
+    "pg_overlay",
     "pg_to_date",
     "pg_to_timestamp",
     "regexp_instr",

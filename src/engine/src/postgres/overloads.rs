@@ -47,8 +47,6 @@ pub(super) enum Kind {
     Texts,
     /// An array of arrays of texts.
     TextLists,
-    /// An array of integers.
-    Integers,
     /// A value of any type as text.
     Shown,
     /// A value of any type, as it is.
@@ -76,7 +74,6 @@ impl Kind {
             Self::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
             Self::Texts => DataType::new_list(DataType::Utf8, true),
             Self::TextLists => DataType::new_list(DataType::new_list(DataType::Utf8, true), true),
-            Self::Integers => DataType::new_list(DataType::Int32, true),
             Self::Any | Self::Array => DataType::Null,
         }
     }
@@ -103,7 +100,6 @@ impl Kind {
             (Self::Timestamp, DataType::Timestamp(_, None) | DataType::Date32) => true,
             (Self::Interval, DataType::Interval(_)) => true,
             (Self::Date | Self::Time | Self::Timestamp | Self::Interval, _) => is_text,
-            (Self::Integers, DataType::List(item)) => item.data_type().is_integer() || item.data_type().is_null(),
             (Self::Texts, DataType::List(item)) => item.data_type().is_string() || item.data_type().is_null(),
             _ => *given == own,
         };
@@ -163,8 +159,17 @@ impl Columns {
 
     /// Computes a column of texts.
     pub(super) fn strings(&self, compute: impl FnMut(usize) -> Result<String>) -> Result<ArrayRef> {
-        Ok(Arc::new(StringArray::from_iter(self.each(compute)?)))
+        texts_of(self.each(compute)?)
     }
+}
+
+/// Returns a column of texts, which have no more than 2 GB together.
+pub(super) fn texts_of(texts: Vec<Option<String>>) -> Result<ArrayRef> {
+    let bytes: usize = texts.iter().flatten().map(String::len).sum();
+    if i32::try_from(bytes).is_err() {
+        return Err(refusal("54000", "requested length too large"));
+    }
+    Ok(Arc::new(StringArray::from_iter(texts)))
 }
 
 /// A function with overloads.

@@ -1,4 +1,4 @@
-//! `regexp_count`, `regexp_instr`, `regexp_substr`, `regexp_split_to_array`, and the rows of `regexp_matches`.
+//! `regexp_like`, `regexp_count`, `regexp_instr`, `regexp_substr`, `regexp_split_to_array`, and the rows of `regexp_matches`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,11 @@ use super::refusal::{out_of_range, refusal};
 
 /// Returns the functions. Their patterns are those of the regex crate.
 pub(super) fn functions() -> Vec<ScalarUDF> {
-    use Kind::{Integer, Text, TextLists, Texts};
+    use Kind::{Boolean, Integer, Text, TextLists, Texts};
+    const LIKE: &[Form] = &[
+        Form { takes: &[Text, Text], gives: Boolean, compute: like },
+        Form { takes: &[Text, Text, Text], gives: Boolean, compute: like },
+    ];
     const COUNT: &[Form] = &[
         Form { takes: &[Text, Text], gives: Integer, compute: count },
         Form { takes: &[Text, Text, Integer], gives: Integer, compute: count },
@@ -45,6 +49,7 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
         Form { takes: &[Text, Text, Text], gives: TextLists, compute: matches },
     ];
     vec![
+        Overloaded::strict("regexp_like", LIKE),
         Overloaded::strict("regexp_count", COUNT),
         Overloaded::strict("regexp_instr", INSTR),
         Overloaded::strict("regexp_substr", SUBSTR),
@@ -129,6 +134,13 @@ fn letter_at(text: &str, place: usize) -> Result<i32> {
     i32::try_from(text[..place].chars().count() + 1).map_err(|_| out_of_range(&Kind::Integer.data_type()))
 }
 
+fn like(args: &Columns) -> Result<ArrayRef> {
+    let mut compiled = Compiled::default();
+    args.truths(|row| {
+        Ok(compiled.get_without_all("regexp_like", args, Some(2), row)?.is_match(args.texts(0).value(row)))
+    })
+}
+
 fn count(args: &Columns) -> Result<ArrayRef> {
     let mut compiled = Compiled::default();
     args.numbers::<Int32Type>(|row| {
@@ -204,11 +216,9 @@ fn substr(args: &Columns) -> Result<ArrayRef> {
 fn pieces<'t>(regex: &Regex, text: &'t str) -> Vec<&'t str> {
     let (mut found, mut end) = (Vec::new(), 0);
     find(regex, text, 0, |matched| {
-        if let Some(whole) = matched.get(0) {
-            if whole.start() < text.len() && whole.end() > end {
-                found.push(&text[end..whole.start()]);
-                end = whole.end();
-            }
+        if let Some(whole) = matched.get(0).filter(|whole| whole.start() < text.len() && whole.end() > end) {
+            found.push(&text[end..whole.start()]);
+            end = whole.end();
         }
         true
     });

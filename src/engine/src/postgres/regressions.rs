@@ -404,8 +404,8 @@ impl GroupsAccumulator for Groups {
 
     fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], count: usize) -> Result<()> {
         self.sums.resize(count, Sums::default());
-        let merged = sums_of(self.statistic, values)?.into_iter().zip(groups);
-        merged.into_iter().try_for_each(|(sums, group)| self.sums[*group].merge(sums))
+        let mut merged = sums_of(self.statistic, values)?.into_iter().zip(groups);
+        merged.try_for_each(|(sums, group)| self.sums[*group].merge(sums))
     }
 
     /// Converts rows to states, each row a group of its own.

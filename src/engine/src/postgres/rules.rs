@@ -37,7 +37,7 @@ use super::patterns::{found, is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::text_functions::check_text_function;
-use super::{functions, instants, ordered_sets, rounding, spans, templates, times};
+use super::{functions, instants, ordered_sets, rounding, spans, templates, text_forms, times};
 
 /// Rewrites before types are coerced: operators that DataFusion plans otherwise than they are meant.
 #[derive(Debug)]
@@ -349,6 +349,9 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
         }
         Expr::ScalarFunction(function) if times::REWRITTEN.contains(&function.name()) => {
             times::rewritten(function, schema, zone)
+        }
+        Expr::ScalarFunction(function) if function.name() == "overlay" => {
+            Ok(Transformed::yes(text_forms::overlay().call(function.args)))
         }
         Expr::ScalarFunction(function) if templates::REWRITTEN.contains(&function.name()) => {
             templates::rewritten(function, schema, zone)

@@ -8,6 +8,7 @@ mod assignments;
 mod constraints;
 mod date_styles;
 mod encodings;
+mod functions;
 mod json;
 mod limits;
 mod literals;

@@ -501,7 +501,7 @@ impl Writer<'_> {
             self.sign = '\0';
         }
         if it.has_plus || it.has_minus {
-            self.sign_written = !(it.has_plus && !it.has_minus);
+            self.sign_written = !it.has_plus || it.has_minus;
         } else {
             if self.sign != '-' && it.is_filled {
                 it.has_brackets = false;
@@ -558,10 +558,10 @@ impl Writer<'_> {
             }
             Key::Minus | Key::Plus => {
                 let own = if key == Key::Minus { '-' } else { '+' };
-                match () {
-                    () if self.sign == own => self.text.push(own),
-                    () if is_filled => {}
-                    () => self.text.push(' '),
+                if self.sign == own {
+                    self.text.push(own);
+                } else if !is_filled {
+                    self.text.push(' ');
                 }
             }
             Key::Sign => self.text.push(self.sign),
