@@ -6,7 +6,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, ListArray, PrimitiveArray, StringArray,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::{CastOptions, DatePart, cast_with_options, date_part};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{
     DataType, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit,
@@ -78,8 +78,6 @@ pub(super) enum CastRule {
     SecondsToInstant,
     /// An average of integers, which is a floating-point number here, to `numeric`.
     AverageToNumeric,
-    /// A moment or date as it is, of a year that has four digits and no era.
-    PlainYear,
     /// A text to `uuid`.
     TextToUuid,
     /// Each element of an array.
@@ -357,7 +355,6 @@ impl CastFunction {
             CastRule::ByClocks => cast_by_clocks(array, target),
             CastRule::SecondsToInstant => of_seconds(array, target),
             CastRule::AverageToNumeric => average_to_numeric(array, target),
-            CastRule::PlainYear => plain_years(array),
             CastRule::Elements(rule) => {
                 let DataType::List(item) = target else { return exec_err!("{target} is not an array") };
                 let lists = array.as_list::<i32>();
@@ -422,16 +419,6 @@ pub(super) fn arrow_cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         return Ok(Arc::clone(array));
     }
     Ok(cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })?)
-}
-
-/// The dates or moments, if each is of the years 1 to 9999.
-fn plain_years(array: &ArrayRef) -> Result<ArrayRef> {
-    let days = arrow_cast(array, &DataType::Date32)?;
-    let years = date_part(&days, DatePart::Year)?;
-    if years.as_primitive::<Int32Type>().iter().flatten().any(|year| !(1..=9999).contains(&year)) {
-        return Err(refusal("0A000", "to_char is supported for the years 1 to 9999 only"));
-    }
-    Ok(Arc::clone(array))
 }
 
 fn to_integer<T: ArrowPrimitiveType>(array: &ArrayRef, away: bool) -> Result<ArrayRef>

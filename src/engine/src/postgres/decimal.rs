@@ -50,6 +50,19 @@ pub(super) fn rounded(number: &Expr, places: &Expr) -> Option<Expr> {
     format!("{whole}e-{places}").parse::<f64>().ok().map(lit)
 }
 
+/// Returns a constant with a point as `numeric`.
+pub(super) fn as_numeric(number: &Expr) -> Option<Expr> {
+    let (inner, sign) = match number {
+        Expr::Negative(inner) => (inner.as_ref(), -1),
+        number => (number, 1),
+    };
+    let Expr::Literal(ScalarValue::Float64(Some(_)), None) = inner else { return None };
+    let Decimal { digits, scale } = constant(inner)?;
+    let scale = i8::try_from(scale).ok().filter(|scale| *scale <= 38)?;
+    let fits = digits.unsigned_abs() < 10u128.pow(38);
+    fits.then(|| Expr::Literal(ScalarValue::Decimal128(Some(sign * digits), 38, scale), None))
+}
+
 /// Reads a constant of a statement as a number.
 fn constant(expr: &Expr) -> Option<Decimal> {
     match expr {

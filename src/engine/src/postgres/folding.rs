@@ -31,7 +31,7 @@ use crate::sqlstate;
 
 /// Functions that are computed beside the partial ones and those that stand for operators: their values depend on nothing but
 /// their arguments, in PostgreSQL, too.
-const COMPUTED: [&str; 44] = [
+const COMPUTED: [&str; 59] = [
     "abs",
     "array_append",
     "array_cat",
@@ -41,6 +41,7 @@ const COMPUTED: [&str; 44] = [
     "array_remove",
     "array_replace",
     "ascii",
+    "bit_count",
     "bit_length",
     "btrim",
     "cardinality",
@@ -48,6 +49,7 @@ const COMPUTED: [&str; 44] = [
     "character_length",
     "chr",
     "decode",
+    "div",
     "encode",
     "factorial",
     "floor",
@@ -55,6 +57,7 @@ const COMPUTED: [&str; 44] = [
     "get_byte",
     "greatest",
     "initcap",
+    "is_normalized",
     "lcm",
     "least",
     "left",
@@ -62,20 +65,32 @@ const COMPUTED: [&str; 44] = [
     "ltrim",
     "make_array",
     "md5",
+    "min_scale",
+    "normalize",
     "nullif",
     "octet_length",
+    "quote_ident",
+    "quote_literal",
+    "quote_nullable",
+    "regexp_count",
+    "regexp_instr",
+    "regexp_split_to_array",
+    "regexp_substr",
     "replace",
     "reverse",
     "right",
     "round",
     "rtrim",
+    "scale",
     "signum",
     "split_part",
     "strpos",
     "substr",
     "trunc",
     "translate",
+    "unistr",
     "upper",
+    "width_bucket",
 ];
 
 /// Computes the constants of a plan; to be run when types are coerced and operators have become functions.

@@ -15,7 +15,31 @@ use super::quotients::is_quotient;
 use super::ranges;
 
 /// Functions that are not defined for all arguments, beside those of [`PARTIAL`].
-const FAILING: [&str; 7] = ["chr", "decode", "factorial", "split_part", "substr", "to_date", "to_timestamp"];
+const FAILING: [&str; 23] = [
+    "chr",
+    "decode",
+    "div",
+    "factorial",
+    "format",
+    "make_date",
+    "make_time",
+    "make_timestamp",
+    "make_timestamptz",
+    "normalize",
+    "pg_overlay",
+    "pg_to_date",
+    "pg_to_timestamp",
+    "regexp_instr",
+    "regexp_substr",
+    "split_part",
+    "substr",
+    "to_char",
+    "to_date",
+    "to_number",
+    "to_timestamp",
+    "unistr",
+    "width_bucket",
+];
 
 /// Nodes of a condition beyond which it is not repeated to guard another.
 const GREATEST_GUARD: usize = 200;

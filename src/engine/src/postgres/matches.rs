@@ -27,13 +27,14 @@ impl RegexpFunction {
 
 /// A compiled pattern, and whether all matches are replaced.
 #[derive(Debug, Clone)]
-struct Pattern {
-    regex: Regex,
-    all: bool,
+pub(super) struct Pattern {
+    pub(super) regex: Regex,
+    pub(super) all: bool,
 }
 
 impl Pattern {
-    fn of(pattern: &str, flags: &str, replaces: bool) -> Result<Self> {
+    /// Compiles a pattern with its flags, of which `g` is for functions of all matches.
+    pub(super) fn of(pattern: &str, flags: &str, replaces: bool) -> Result<Self> {
         let (mut options, mut all) = (String::new(), false);
         for flag in flags.chars() {
             match flag {

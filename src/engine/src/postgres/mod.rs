@@ -9,6 +9,7 @@ mod delegate;
 
 mod arithmetic;
 mod array_keys;
+mod array_values;
 mod arrays;
 mod assignments;
 mod average;
@@ -35,6 +36,7 @@ mod extremes;
 mod filters;
 pub mod floats;
 mod folding;
+mod formats;
 mod functions;
 mod guards;
 mod instants;
@@ -55,27 +57,35 @@ mod nulls;
 mod numeric_texts;
 mod operators;
 mod order_keys;
+mod ordered_sets;
 mod overlap;
+mod overloads;
 mod parts;
 mod patterns;
 mod quotients;
 pub mod ranges;
 mod refusal;
+mod regexps;
+mod regressions;
 mod removals;
 mod rounding;
 mod rules;
 mod signed;
 pub(crate) mod sizes;
 mod spans;
+mod statistics;
 mod subqueries;
 mod sum;
 mod templates;
+mod text_forms;
 mod text_functions;
 mod text_values;
 mod texts;
 mod time_fields;
+mod times;
 mod truncation;
 mod types;
+mod unicode;
 mod uuids;
 mod values;
 mod zeros;
@@ -89,6 +99,7 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
@@ -194,7 +205,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         let of_bytes = Arc::new(bytes::ByteaFunction::of(found.udf(name)?));
         context.register_udf(TextCount::of(of_bytes));
     }
-    for name in ["bit_length", "regexp_count", "regexp_instr", "strpos"] {
+    for name in ["bit_length", "strpos"] {
         context.register_udf(TextCount::of(found.udf(name)?));
     }
     for name in ["regexp_match", "regexp_replace"] {
@@ -205,6 +216,23 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     }
     for name in ["round", "floor", "ceil", "trunc"] {
         context.register_udf(DoubleFunction::of(found.udf(name)?));
+    }
+    let ceil = ScalarUDF::clone(&*context.state().udf("ceil")?).with_aliases(["ceiling"]);
+    context.register_udf(ceil);
+    let mut more = statistics::functions();
+    more.extend(text_forms::functions());
+    more.extend(regexps::functions());
+    more.extend(array_values::functions());
+    more.extend(times::functions(found.udf("date_bin")?));
+    more.extend(templates::functions(found.udf("to_char")?));
+    for function in more {
+        context.register_udf(function);
+    }
+    for aggregate in regressions::Regression::all(|name| found.udaf(name))? {
+        context.register_udaf(aggregate);
+    }
+    for aggregate in ordered_sets::aggregates() {
+        context.register_udaf(aggregate);
     }
     for name in ["gcd", "lcm"] {
         context.register_udf(IntegerFunction::of(found.udf(name)?));

@@ -15,6 +15,7 @@ use datafusion::sql::utils::UNNEST_PLACEHOLDER;
 
 use super::array_keys::{as_bytes, order_by_bytes};
 use super::functions;
+use super::overloads::has_rows;
 use super::refusal::refusal;
 use super::rules::expressions_of_node;
 
@@ -114,14 +115,15 @@ pub(super) fn check_grouping_sets(plan: &LogicalPlan) -> Result<()> {
 pub(super) fn check_unnested(plan: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Unnest(unnest) = plan else { return Ok(()) };
     for (index, _) in &unnest.list_type_columns {
-        let mut data_type = unnest.input.schema().field(*index).data_type();
+        let field = unnest.input.schema().field(*index);
+        let mut data_type = field.data_type();
         let same = unnest.list_type_columns.iter().filter(|(other, _)| other == index);
         for _ in 0..same.map(|(_, list)| list.depth).max().unwrap_or(1) {
             if let DataType::List(item) = data_type {
                 data_type = item.data_type();
             }
         }
-        if data_type.is_list() {
+        if data_type.is_list() && !has_rows(field) {
             let message = "unnest of an array of arrays is not supported; unnest the array of all elements, flatten(…)";
             return Err(refusal("0A000", message));
         }

@@ -36,9 +36,8 @@ use super::operators::{as_integer, is_text_constant};
 use super::patterns::{found, is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
-use super::templates::templated;
 use super::text_functions::check_text_function;
-use super::{functions, instants, rounding, spans, uuids};
+use super::{functions, instants, ordered_sets, rounding, spans, templates, text_forms, times, uuids};
 
 /// Rewrites before types are coerced: operators that DataFusion plans otherwise than they are meant.
 #[derive(Debug)]
@@ -256,7 +255,14 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
         Expr::ScalarFunction(mut function)
             if matches!(
                 function.name(),
-                "regexp_replace" | "regexp_like" | "regexp_match" | "regexp_count" | "regexp_instr"
+                "regexp_replace"
+                    | "regexp_like"
+                    | "regexp_match"
+                    | "regexp_count"
+                    | "regexp_instr"
+                    | "regexp_substr"
+                    | "regexp_split_to_array"
+                    | "pg_regexp_matches"
             ) && function.args.get(1).is_some_and(|pattern| !is_translated(pattern)) =>
         {
             let pattern = std::mem::replace(&mut function.args[1], lit(false));
@@ -346,6 +352,15 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
         Expr::ScalarFunction(function) if matches!(function.name(), "round" | "trunc") && function.args.len() == 2 => {
             rounding::to_places(function, schema)
         }
+        Expr::ScalarFunction(function) if times::REWRITTEN.contains(&function.name()) => {
+            times::rewritten(function, schema, zone)
+        }
+        Expr::ScalarFunction(function) if function.name() == "overlay" => {
+            Ok(Transformed::yes(text_forms::overlay().call(function.args)))
+        }
+        Expr::ScalarFunction(function) if templates::REWRITTEN.contains(&function.name()) => {
+            templates::rewritten(function, schema, zone)
+        }
         // A `numeric` beside a floating-point number is one, which it was not when the quotient was planned.
         Expr::ScalarFunction(mut function)
             if is_quotient(&function.func)
@@ -360,7 +375,7 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
         }
         // Of a boolean itself, and of no text that was made of it.
         Expr::ScalarFunction(mut function)
-            if matches!(function.name(), "concat" | "concat_ws")
+            if matches!(function.name(), "concat" | "concat_ws" | "format")
                 && function.args.iter().any(|arg| matches!(arg.get_type(schema), Ok(DataType::Boolean))) =>
         {
             for arg in &mut function.args {
@@ -370,6 +385,9 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
                 }
             }
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
+        Expr::AggregateFunction(call) if ordered_sets::is_to_order(&call) => {
+            Ok(Transformed::yes(Expr::AggregateFunction(ordered_sets::ordered(call))))
         }
         Expr::AggregateFunction(mut call) => {
             // The order of a DISTINCT is that of its argument.
@@ -508,7 +526,6 @@ fn value_of(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             let cast = Cast::new(Box::new(number.clone()), data_type);
             Ok(Transformed::yes(cast_by(CastRule::RoundEven, cast)))
         }
-        Expr::ScalarFunction(function) if function.name() == "to_char" => templated(function, schema),
         Expr::ScalarFunction(mut function) if function.name() == "array_to_string" && !function.args.is_empty() => {
             let DataType::List(item) = function.args[0].get_type(schema)? else {
                 return Ok(Transformed::no(Expr::ScalarFunction(function)));

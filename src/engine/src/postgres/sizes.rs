@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
 use datafusion::arrow::buffer::Buffer;
-use datafusion::arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
@@ -16,6 +16,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use datafusion::prelude::SessionContext;
 
 use super::casts::arrow_cast;
+use super::formats;
 use super::refusal::refusal;
 
 /// The largest value of Postgres.
@@ -27,7 +28,7 @@ const MANY: usize = 16 << 20;
 /// Bytes that tokens take for each byte of their text.
 const TOKENS: u64 = 16;
 
-const GROWING: [&str; 10] = [
+const GROWING: [&str; 12] = [
     "repeat",
     "lpad",
     "rpad",
@@ -38,6 +39,8 @@ const GROWING: [&str; 10] = [
     "array_repeat",
     "array_resize",
     "tokenize",
+    "format",
+    "array_fill",
 ];
 
 /// Bounds the values of the functions of a session that make values larger than their arguments.
@@ -168,6 +171,28 @@ impl Argument {
         numbers.is_valid(row).then(|| numbers.value(row))
     }
 
+    /// Returns the first integer of an array.
+    fn first(&self, row: usize) -> u64 {
+        let Some(lists) = self.values.as_list_opt::<i32>().filter(|lists| lists.is_valid(self.at(row))) else {
+            return 0;
+        };
+        let items = lists.value(self.at(row));
+        let first = items.as_primitive_opt::<Int32Type>().and_then(|items| items.iter().next().flatten());
+        first.and_then(|first| u64::try_from(first).ok()).unwrap_or(0)
+    }
+
+    /// Returns a text; `None` if it is none, or NULL.
+    fn text(&self, row: usize) -> Option<&str> {
+        let row = self.at(row);
+        match self.values.data_type() {
+            _ if self.values.is_null(row) => None,
+            DataType::Utf8 => Some(self.values.as_string::<i32>().value(row)),
+            DataType::LargeUtf8 => Some(self.values.as_string::<i64>().value(row)),
+            DataType::Utf8View => Some(self.values.as_string_view().value(row)),
+            _ => None,
+        }
+    }
+
     /// Returns a number of repetitions, which is not negative.
     fn times(&self, row: usize) -> u64 {
         self.number(row).and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
@@ -216,9 +241,14 @@ fn size(function: &str, arguments: &[Argument], row: usize) -> u64 {
         }
         ("range", [end]) => end.times(row).saturating_mul(8),
         ("array_repeat", [value, times]) => value.bytes(row).max(1).saturating_mul(times.times(row)),
+        ("array_fill", [value, lengths]) => value.bytes(row).max(8).saturating_mul(lengths.first(row)),
         ("array_resize", [_, length, rest @ ..]) => {
             let bytes = rest.first().map_or(8, |value| value.bytes(row).max(8));
             bytes.saturating_mul(length.times(row))
+        }
+        ("format", [template, rest @ ..]) => {
+            let rest: Vec<_> = rest.iter().map(|argument| argument.text(row)).collect();
+            template.text(row).map_or(0, |template| formats::length(template, &rest))
         }
         ("tokenize", [_, text, ..]) => text.bytes(row).saturating_mul(TOKENS),
         _ => 0,
@@ -283,9 +313,12 @@ mod tests {
             ("SELECT repeat('ab', 1000000000)", "54000"),
             ("SELECT length(repeat(a, 9000000)) FROM (VALUES ('a'), ('b')) AS t(a)", "53200"),
             ("SELECT lpad('x', 2000000000)", "54000"),
+            ("SELECT format('%2000000000s', 'x')", "54000"),
+            ("SELECT format('%8000000s%-8000000s', 'x', 'y')", "53200"),
             ("SELECT rpad('x', 8000000)", "53200"),
             ("SELECT replace(repeat('x', 100000), 'x', repeat('y', 1000))", "53200"),
             ("SELECT range(1, 1000000000)", "54000"),
+            ("SELECT array_fill(1, array[5000000])", "53200"),
             ("SELECT range(1, 5000000)", "53200"),
             ("SELECT array_repeat('abcdefgh', 100000000)", "53200"),
             ("SELECT range(TIMESTAMP '2020-01-01', TIMESTAMP '2021-01-01', INTERVAL '1 second')", "53200"),

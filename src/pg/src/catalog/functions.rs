@@ -23,7 +23,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::catalog::sequences::column_facts::PgGetExpr;
-use crate::catalog::{expressions, quote_functions, sequences, value_functions};
+use crate::catalog::{expressions, quote_functions, random_uuid, sequences, value_functions};
 use crate::decode;
 use crate::encode::column;
 use crate::session::settings::{SERVER_VERSION, Settings};
@@ -95,6 +95,7 @@ pub(crate) fn register_constant(context: &SessionContext) {
     quote_functions::register(context);
     value_functions::register(context);
     crate::sql::network::register(context);
+    random_uuid::register(context);
     expressions::register(context);
     context.register_udf(ScalarUDF::new_from_impl(PgSizePretty::new()));
     context.register_udf(ScalarUDF::new_from_impl(PgExpandArray::new()));

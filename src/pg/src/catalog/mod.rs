@@ -11,6 +11,7 @@ pub(crate) mod object_functions;
 pub(crate) mod objects;
 mod own_functions;
 pub(crate) mod quote_functions;
+mod random_uuid;
 pub(crate) mod sequences;
 pub(crate) mod server_catalogs;
 pub(crate) mod session_tables;

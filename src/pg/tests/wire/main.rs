@@ -9,6 +9,7 @@ mod bpchar;
 mod constraints;
 mod date_styles;
 mod encodings;
+mod functions;
 mod json;
 mod limits;
 mod literals;

@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::ast::{
 use neuroql::table_function_documentation;
 
 use crate::sql::column_names::fold;
-use crate::sql::rewrite::{self, syntax};
+use crate::sql::rewrite::{self, function_syntax, syntax};
 use crate::wire::error_response::SqlError;
 
 /// Table functions of the planner with one column.
@@ -68,6 +68,12 @@ impl VisitorMut for NameColumns {
     type Break = ();
 
     fn post_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
+        if let Some((unnested, function)) = function_syntax::unnested(table) {
+            *table = unnested;
+            if let TableFactor::UNNEST { alias, .. } = table {
+                name_column(alias, function);
+            }
+        }
         if let Some(unnested) = unnested(table).or_else(|| series_of_parameters(table)).or_else(|| channels(table)) {
             *table = unnested;
         }

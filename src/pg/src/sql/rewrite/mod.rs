@@ -4,6 +4,7 @@ pub(crate) mod array_dimensions;
 pub(crate) mod array_literals;
 pub(crate) mod catalog_queries;
 pub(crate) mod from_functions;
+pub(crate) mod function_syntax;
 pub(crate) mod generated_columns;
 pub(crate) mod inserts;
 pub(crate) mod integers;

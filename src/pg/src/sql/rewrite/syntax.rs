@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use neuroql_access::TEMPORARY;
 
 use crate::sql::rewrite::from_functions::CHANNELS;
-use crate::sql::rewrite::{call, cast, interval_arguments, is_named, windows};
+use crate::sql::rewrite::{call, cast, function_syntax, interval_arguments, is_named, windows};
 use crate::sql::unsupported;
 use crate::wire::error_response::SqlError;
 
@@ -109,6 +109,7 @@ impl VisitorMut for RewriteSyntax {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         let taken = |expr: &mut Expr| std::mem::replace(expr, Expr::value(Value::Null));
+        function_syntax::rewrite(expr);
         match expr {
             Expr::AtTimeZone { timestamp, time_zone } => {
                 *expr = call("timezone", vec![taken(time_zone), taken(timestamp)]);
