@@ -320,6 +320,19 @@ fn call_of(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Ex
             }
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
         }
+        (_, Some(RangeArgument::Bounds(ranges::Element::Tstz))) => {
+            let instant = |text: &str, zone: &str| ranges::instant(text, zone).ok();
+            let depends = |text: &&str| instant(*text, "UTC") != instant(*text, "+01:00");
+            let found = call.args.iter().take(2).filter_map(text_of).find(depends).map(str::to_owned);
+            match found {
+                Some(text) => {
+                    let message =
+                        format!("'{text}' is not supported here without its time zone; write the zone behind");
+                    Err(Refusal::error("0A000", message))
+                }
+                None => Ok(Transformed::no(Expr::ScalarFunction(call))),
+            }
+        }
         // Constants have the digits that were written.
         (_, Some(RangeArgument::Bounds(ranges::Element::Num))) => {
             let mut changed = false;

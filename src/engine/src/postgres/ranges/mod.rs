@@ -130,6 +130,14 @@ pub fn depends_on_zone(kind: RangeType, text: &str) -> bool {
     kind.element == Element::Tstz && read("UTC") != read("+01:00")
 }
 
+/// Returns the text of an instant with its distance from UTC, which is none. `zone` is that of a text which names none.
+///
+/// # Errors
+/// 22007 and 22008 if the text is no instant.
+pub fn instant(text: &str, zone: &str) -> Result<String> {
+    Point::read(Element::Tstz, text, zone)?.written(Element::Tstz)
+}
+
 /// Returns a comparison of two values of one type.
 pub fn compared(kind: RangeType, left: Expr, op: Operator, right: Expr) -> Expr {
     binary_expr(key(kind, left), op, key(kind, right))

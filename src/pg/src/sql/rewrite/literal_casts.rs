@@ -94,7 +94,9 @@ impl VisitorMut for LiteralCasts<'_> {
         if self.arguments > 0 {
             return ControlFlow::Continue(());
         }
-        write_numbers(expr);
+        if let Err(error) = write_bounds(expr, self.zone) {
+            return ControlFlow::Break(error);
+        }
         if let Some(inner) = same_again(expr) {
             *expr = inner;
             return ControlFlow::Continue(());
@@ -111,15 +113,28 @@ impl VisitorMut for LiteralCasts<'_> {
     }
 }
 
-/// Writes numbers with a point that are bounds of a `numrange` as texts, which keep their digits.
-fn write_numbers(expr: &mut Expr) {
-    let Expr::Function(function) = expr else { return };
-    if !is_named(function, "numrange") {
-        return;
+/// Writes numbers that are bounds of a `numrange` as texts, which keep their digits, and instants that are bounds of a `tstzrange`
+/// with their distance from UTC.
+fn write_bounds(expr: &mut Expr, zone: &str) -> Result<(), SqlError> {
+    let Expr::Function(function) = expr else { return Ok(()) };
+    let of_instants = is_named(function, "tstzrange");
+    if !of_instants && !is_named(function, "numrange") {
+        return Ok(());
     }
-    let FunctionArguments::List(list) = &mut function.args else { return };
+    let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
+    // A text by itself is a range.
+    if list.args.len() < 2 {
+        return Ok(());
+    }
     for arg in list.args.iter_mut().take(2) {
         let FunctionArg::Unnamed(FunctionArgExpr::Expr(bound)) = arg else { continue };
+        if of_instants {
+            if let Some(Some(text)) = untyped(bound) {
+                let instant = neuroql::ranges::instant(text, zone)?;
+                *bound = Expr::value(Value::SingleQuotedString(instant));
+            }
+            continue;
+        }
         let text = match bound {
             Expr::Value(ValueWithSpan { value: Value::Number(text, _), .. }) => text.clone(),
             Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
@@ -132,6 +147,7 @@ fn write_numbers(expr: &mut Expr) {
             *bound = Expr::value(Value::SingleQuotedString(text));
         }
     }
+    Ok(())
 }
 
 /// Returns true for a function in FROM.
@@ -348,6 +364,10 @@ mod tests {
             ("inet '10/8'".into(), "neuroql_literal_inet('10.0.0.0/8')".into()),
             ("'224'::cidr".into(), "neuroql_literal_cidr('224.0.0.0/4')".into()),
             ("'08002b010203'::macaddr".into(), "neuroql_literal_macaddr('08:00:2b:01:02:03')".into()),
+            (
+                "tstzrange('2000-01-01 10:00', NULL) @> NULL::uuid".into(),
+                "tstzrange('2000-01-01 10:00:00+00', NULL) @> neuroql_literal_uuid(NULL)".into(),
+            ),
             ("jsonb '{\"b\":1,\"a\":2}'".into(), "neuroql_literal_jsonb('{\"a\": 2, \"b\": 1}')".into()),
         ] {
             let (found, any) = rewritten(&format!("SELECT {written}")).unwrap();
