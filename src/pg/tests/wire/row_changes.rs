@@ -388,6 +388,26 @@ const TRUNCATED: &[(&str, &str)] = &[
     ("select count(*) from b", "1 [0]"),
 ];
 
+const QUANTIFIED: &[(&str, &str)] = &[
+    ("create table t (a int, b int)", "0"),
+    ("create table u (x int, y int)", "0"),
+    ("insert into t values (1, 1), (2, 2), (3, null)", "3"),
+    ("insert into u values (1, 1), (3, 3)", "2"),
+    (
+        "select a, (a, b) = any (select x, y from u), (a, b) <> all (select x, y from u) from t",
+        "3 [1|t|f] [2|f|t] [3|NULL|NULL]",
+    ),
+    ("select a from t where (a, b) = any (select x, y from u)", "1 [1]"),
+    ("select a from t where (a, b) <> all (select x, y from u)", "1 [2]"),
+    (
+        "select a, (a, b) = (select max(x), max(y) from u), (a, b) < (select max(x), max(y) from u) from t",
+        "3 [1|f|t] [2|f|t] [3|NULL|NULL]",
+    ),
+    ("select a, (a, b) = (select x, y from u where false) from t", "3 [1|NULL] [2|NULL] [3|NULL]"),
+    ("select a from t where (a, b) = (select x, y from u)", "21000"),
+    ("select (select 1, 2) = (1, 2), (select 1, 3) > (1, 2)", "42601"),
+];
+
 /// Returns the number of rows of a statement and the rows in order, or its SQLSTATE.
 async fn answer(client: &Client, sql: &str) -> String {
     let messages = match client.simple_query(sql).await {
@@ -431,6 +451,7 @@ async fn rows_are_changed_by_those_of_other_tables() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_compared_by_their_columns() {
     compare(ROWS).await;
+    compare(QUANTIFIED).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

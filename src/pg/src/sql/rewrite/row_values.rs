@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::sql::column_names::fold;
+use crate::sql::rewrite::tuple_assignments;
 use crate::wire::error_response::SqlError;
 
 /// Greatest number of columns of a row that is looked for in a subquery outside of conditions.
@@ -72,6 +73,7 @@ impl VisitorMut for CompareColumns {
 impl CompareColumns {
     /// Rewrites a row in a subquery in a condition. `is_whole` is true if rows pass that it is true for, and no others.
     fn condition(&mut self, expr: &mut Expr, is_whole: bool) -> Result<(), SqlError> {
+        quantified(expr)?;
         match expr {
             Expr::Nested(inner) => self.condition(inner, is_whole),
             Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
@@ -116,9 +118,20 @@ impl CompareColumns {
 
     /// Rewrites a comparison of rows anywhere.
     fn value(&mut self, expr: &mut Expr) -> Result<(), SqlError> {
+        quantified(expr)?;
         match expr {
             Expr::BinaryOp { left, op, right } => {
-                let (Some(one), Some(other)) = (row(left), row(right)) else { return Ok(()) };
+                let (one, other) = match (row(left), row(right)) {
+                    (Some(one), Some(other)) => (one, other),
+                    (Some(one), None) => match of_subquery(right)? {
+                        Some(other) => (one, other),
+                        None => return Ok(()),
+                    },
+                    (None, Some(_)) if is_subquery(left) => {
+                        return Err(SqlError::error("42601", "subquery must return only one column"));
+                    }
+                    (None, _) => return Ok(()),
+                };
                 if let Some(compared) = compared(&one, op, &other)? {
                     *expr = compared;
                 }
@@ -198,6 +211,56 @@ impl CompareColumns {
             alias.columns = (0..columns).map(column).collect();
         }
         Ok(rows)
+    }
+}
+
+/// Makes IN of `= ANY (SELECT …)` beside a row, and NOT IN of `<> ALL (SELECT …)`.
+///
+/// # Errors
+/// 0A000 for other operators.
+fn quantified(expr: &mut Expr) -> Result<(), SqlError> {
+    let (left, op, right, is_any) = match expr {
+        Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, true),
+        Expr::AllOp { left, compare_op, right } => (left, compare_op, right, false),
+        _ => return Ok(()),
+    };
+    let (Some(_), Expr::Subquery(subquery)) = (row(left), right.as_mut()) else { return Ok(()) };
+    let negated = match (&*op, is_any) {
+        (BinaryOperator::Eq, true) => false,
+        (BinaryOperator::NotEq, false) => true,
+        _ => {
+            let quantifier = if is_any { "ANY" } else { "ALL" };
+            let message = format!("a row beside {op} {quantifier} (SELECT …) is not supported");
+            return Err(SqlError::not_supported(message));
+        }
+    };
+    let subquery = Box::new(take_query(subquery)?);
+    *expr = Expr::InSubquery { expr: Box::new(take(left)), subquery, negated };
+    Ok(())
+}
+
+fn is_subquery(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_subquery(inner),
+        other => matches!(other, Expr::Subquery(_)),
+    }
+}
+
+/// Returns the columns of a subquery that is compared with a row.
+///
+/// # Errors
+/// 0A000 if they cannot be asked for one by one.
+fn of_subquery(expr: &Expr) -> Result<Option<Vec<Expr>>, SqlError> {
+    match expr {
+        Expr::Nested(inner) => of_subquery(inner),
+        Expr::Subquery(query) => match tuple_assignments::columns_of(query) {
+            Some(columns) => Ok(Some(columns)),
+            None => {
+                let error = SqlError::not_supported("a row beside this subquery is not supported");
+                Err(error.with_hint("Use IN, or compare each column with a subquery of its own."))
+            }
+        },
+        _ => Ok(None),
     }
 }
 
@@ -533,6 +596,12 @@ mod tests {
         }
         let found = rewritten("SELECT * FROM t WHERE c OR (a, b) IN (SELECT x, y FROM u)").unwrap();
         assert_eq!(found.matches("EXISTS (").count(), 2, "{found}");
+        let expected = rewritten("SELECT * FROM t WHERE (a, b) NOT IN (SELECT x, y FROM u)").unwrap();
+        assert_eq!(rewritten("SELECT * FROM t WHERE (a, b) <> ALL (SELECT x, y FROM u)").unwrap(), expected);
+        let expected = rewritten("SELECT (a, b) IN (SELECT x, y FROM u)").unwrap();
+        assert_eq!(rewritten("SELECT (a, b) = ANY (SELECT x, y FROM u)").unwrap(), expected);
+        let found = rewritten("SELECT (a, b) = (SELECT x, y FROM u) FROM t").unwrap();
+        assert_eq!(found, "SELECT ((a = (SELECT x FROM u)) AND (b = (SELECT y FROM u))) FROM t");
         let found = rewritten("SELECT (a, b) IN (SELECT x, y FROM u) FROM t").unwrap();
         assert_eq!(found.matches("EXISTS (").count(), 9, "{found}");
     }
@@ -548,6 +617,10 @@ mod tests {
             ("(a, b, c, d) IN (SELECT 1, 2, 3, 4)", "0A000"),
             ("(random(), b) < (1, 2)", "0A000"),
             ("((a, b), c) = ((1, 2), 3)", "0A000"),
+            ("(a, b) < ANY (SELECT 1, 2)", "0A000"),
+            ("(a, b) = (SELECT * FROM u)", "0A000"),
+            ("(a, b) = (SELECT 1)", "42601"),
+            ("(SELECT 1, 2) = (a, b)", "42601"),
         ] {
             assert_eq!(rewritten(&format!("SELECT {text} FROM t")).unwrap_err(), sqlstate, "{text}");
         }

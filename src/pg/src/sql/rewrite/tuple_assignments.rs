@@ -67,8 +67,8 @@ fn values(value: Expr) -> Result<Vec<Expr>, SqlError> {
                 .collect(),
             _ => Err(SqlError::error("42601", "syntax error in ROW")),
         },
-        Expr::Subquery(query) => match columns(&query) {
-            Some(count) => Ok((0..count).filter_map(|place| one_column(&query, place)).collect()),
+        Expr::Subquery(query) => match columns_of(&query) {
+            Some(values) => Ok(values),
             None => Err(SqlError::not_supported("several columns of this subquery in SET are not supported")
                 .with_hint("Assign each column a subquery of its own.")),
         },
@@ -77,6 +77,12 @@ fn values(value: Expr) -> Result<Vec<Expr>, SqlError> {
             Err(SqlError::not_supported(message))
         }
     }
+}
+
+/// Returns the columns of the one row of a query as subqueries, if each can be asked for alone.
+pub(super) fn columns_of(query: &Query) -> Option<Vec<Expr>> {
+    let count = columns(query)?;
+    (0..count).map(|place| one_column(query, place)).collect()
 }
 
 fn is_row(function: &Function) -> bool {
