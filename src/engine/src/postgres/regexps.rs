@@ -157,7 +157,7 @@ fn count(args: &Columns) -> Result<ArrayRef> {
     })
 }
 
-/// Gives the n-th match from a place on to `read`; its parameters are behind that of the place.
+/// Returns what `read` takes from the n-th match from a letter on.
 fn nth<'t, V>(
     regex: &Regex,
     text: &'t str,

@@ -388,7 +388,7 @@ impl ScalarUDFImpl for ToNumber {
     }
 }
 
-/// Gives what each row's text is by its template to `read`.
+/// Returns a reader of the text of a row by its template.
 fn each<'a>(args: &'a Columns) -> impl FnMut(usize) -> Result<read_moments::Moment> + use<'a> {
     let mut known: Option<(&'a str, Vec<Node>)> = None;
     move |row| {

@@ -58,7 +58,12 @@ pub(crate) fn rewrite(expr: &mut Expr) {
     let rewritten = match expr {
         Expr::Value(ValueWithSpan { value, .. }) => {
             if let Value::UnicodeStringLiteral(letters) = value {
-                *value = Value::SingleQuotedString(std::mem::take(letters));
+                let letters = std::mem::take(letters);
+                // Quotation marks in a text that is written out again are read alike by everybody in this form only.
+                *value = match letters.contains('\'') {
+                    true => Value::EscapedStringLiteral(letters),
+                    false => Value::SingleQuotedString(letters),
+                };
             }
             return;
         }
