@@ -100,7 +100,8 @@ pub(crate) fn compare_with_texts(statement: &mut Statement) {
             ast::Expr::IsNotDistinctFrom(left, right) => (left, right, false),
             _ => return ControlFlow::<()>::Continue(()),
         };
-        if is_text(left) || is_text(right) {
+        // The parser takes `a IS NOT DISTINCT FROM b AND c` for `a IS NOT DISTINCT FROM (b AND c)`, which is refused.
+        if is_text(left) && !matches!(**right, ast::Expr::BinaryOp { .. }) || is_text(right) {
             let taken =
                 |side: &mut Box<ast::Expr>| std::mem::replace(side, Box::new(ast::Expr::value(ast::Value::Null)));
             let (left, right) = (taken(left), taken(right));
