@@ -274,8 +274,8 @@ pub(super) fn arguments(call: &mut ScalarFunction, schema: &DFSchema) -> Result<
     }
 }
 
-/// Returns the types of an array and of what is looked for in it, if one of them is of `uuid` and the other has no type yet. A text
-/// stays one, of which the planner has no cast.
+/// Returns the types of an array and of what is looked for in it, if one of them is of `uuid` and the other has no type yet.
+/// A text stays one, of which the planner has no cast.
 pub(super) fn array_and_item(types: &[DataType]) -> Option<Vec<DataType>> {
     let [array, item] = types else { return None };
     let is_array = matches!(array, DataType::List(element) if is_uuid(element.data_type()));

@@ -23,8 +23,8 @@ use crate::sql::rewrite::inserts::table_reference;
 use crate::sql::rewrite::{self, call};
 use crate::wire::error_response::SqlError;
 
-/// Marks the constants that a statement assigns if a column of its table is of the type, and casts those that are outputs of the query
-/// of an INSERT. The planner takes any other constant for one of the column's type, but has no cast of a text to this one.
+/// Marks the constants that a statement assigns if a column of its table is of the type, and casts those that are outputs of
+/// the query of an INSERT. The planner has casts of constants to other types, but none of a text to this one.
 ///
 /// # Errors
 /// If the table cannot be looked up.
@@ -60,8 +60,8 @@ pub(crate) async fn mark_constants(statement: &mut Statement, context: &SessionC
     Ok(())
 }
 
-/// Takes the array and the value out of `value = ANY (array)` if one of them has no type yet. The function that it is planned as has
-/// a type for it beside a `uuid` only where it is called by its name.
+/// Takes the array and the value out of `value = ANY (array)` if one of them has no type yet. The function that it is planned
+/// as has a type for it beside a `uuid` only where it is called by its name.
 pub(crate) fn any_of_unknown(expr: &mut ast::Expr) -> Option<Vec<ast::Expr>> {
     let ast::Expr::AnyOp { left, compare_op: ast::BinaryOperator::Eq, right, .. } = expr else { return None };
     if !is_unknown(left) && !is_unknown(right) {
@@ -100,7 +100,8 @@ pub(crate) fn compare_with_texts(statement: &mut Statement) {
             ast::Expr::IsNotDistinctFrom(left, right) => (left, right, false),
             _ => return ControlFlow::<()>::Continue(()),
         };
-        if is_text(left) || is_text(right) {
+        // The parser takes `a IS NOT DISTINCT FROM b AND c` for `a IS NOT DISTINCT FROM (b AND c)`, which is refused.
+        if is_text(left) && !matches!(**right, ast::Expr::BinaryOp { .. }) || is_text(right) {
             let taken =
                 |side: &mut Box<ast::Expr>| std::mem::replace(side, Box::new(ast::Expr::value(ast::Value::Null)));
             let (left, right) = (taken(left), taken(right));

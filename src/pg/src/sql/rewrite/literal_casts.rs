@@ -1,5 +1,5 @@
-//! Literals of the types `uuid`, `json`, `jsonb`, `timetz`, `inet` and ranges, which the planner reads otherwise or not: `'…'::uuid`, `CAST(NULL AS json)`,
-//! `jsonb '…'`.
+//! Literals of the types `uuid`, `json`, `jsonb`, `timetz`, `inet` and ranges, which the planner reads otherwise or not:
+//! `'…'::uuid`, `CAST(NULL AS json)`, `jsonb '…'`.
 //!
 //! Their text is read here, as Postgres does before it plans a statement, and each becomes the call of a function of
 //! [`literals`]. In statements that keep the types of their columns, such as CREATE VIEW, and in arguments of functions
