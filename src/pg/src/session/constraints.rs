@@ -99,10 +99,18 @@ fn is_alike(one: &DataType, other: &DataType) -> bool {
 
 /// Gives an error of a NULL in a column that may have none the words of Postgres.
 pub(crate) fn named(error: SqlError, table: &dyn TableProvider, name: &str) -> SqlError {
+    let schema = table.schema();
+    // DataFusion names the place of the column, Arrow none.
+    let place = error.message.split_once("Invalid batch column at '").and_then(|(_, rest)| rest.split_once('\''));
+    if let Some((place, rest)) = place
+        && rest.contains("has null but schema specifies non-nullable")
+        && let Some(field) = place.parse().ok().and_then(|place: usize| schema.fields().get(place))
+    {
+        return not_null(field.name(), name);
+    }
     if !error.message.contains("declared as non-nullable but contains null values") {
         return error;
     }
-    let schema = table.schema();
     let required: Vec<_> = schema.fields().iter().filter(|field| !field.is_nullable()).collect();
     match required.as_slice() {
         [column] => not_null(column.name(), name),
