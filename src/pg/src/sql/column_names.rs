@@ -305,9 +305,9 @@ fn column_name(expr: &Expr) -> Option<String> {
     matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)).then(|| expr_name(expr)).flatten()
 }
 
-/// Returns a name in the form in which it is looked up.
+/// Returns a name as the planner reads it: in lower case unless quoted. Letters that are not of ASCII stay, as in PostgreSQL.
 pub(crate) fn fold(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() }
 }
 
 fn type_name(data_type: &ast::DataType) -> String {
@@ -341,6 +341,11 @@ mod tests {
         let query = "select 1, count(*), max(t.a), a, t.b, x.a as \"A\", '1'::int, cast(a as text), case when a then 1 end, array[1], (select max(b)) from t";
         let expected = ["?column?", "count", "max", "a", "b", "A", "int4", "a", "case", "array", "max"];
         assert_eq!(names(query, &["given"; 11]), expected);
+    }
+
+    #[test]
+    fn only_letters_of_ascii_become_small() {
+        assert_eq!(names("select 1 AS ÄX, \"ÄX\" from t", &["given"; 2]), ["Äx", "ÄX"]);
     }
 
     /// Checks names that PostgreSQL 15 gives.

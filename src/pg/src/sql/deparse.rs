@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::catalog::objects::quoted;
-use crate::sql::table_constraints::column_name;
+use crate::sql::column_names::fold;
 
 /// Writes conditions. What it does not know is written as it was read.
 pub(crate) struct Deparser<'a> {
@@ -40,9 +40,9 @@ impl Deparser<'_> {
     fn write(&self, expr: &Expr, place: Place, kind: Option<&str>) -> String {
         match expr {
             Expr::Nested(inner) => self.write(inner, place, kind),
-            Expr::Identifier(name) => self.column(&column_name(name), place),
+            Expr::Identifier(name) => self.column(&fold(name), place),
             Expr::CompoundIdentifier(parts) => match parts.last() {
-                Some(name) => self.column(&column_name(name), place),
+                Some(name) => self.column(&fold(name), place),
                 None => expr.to_string(),
             },
             Expr::Value(ValueWithSpan { value, .. }) => self.constant(value, kind),
@@ -122,8 +122,8 @@ impl Deparser<'_> {
     fn kind_of(&self, expr: &Expr) -> Option<String> {
         match expr {
             Expr::Nested(inner) => self.kind_of(inner),
-            Expr::Identifier(name) => (self.kind)(&column_name(name)),
-            Expr::CompoundIdentifier(parts) => (self.kind)(&column_name(parts.last()?)),
+            Expr::Identifier(name) => (self.kind)(&fold(name)),
+            Expr::CompoundIdentifier(parts) => (self.kind)(&fold(parts.last()?)),
             _ => None,
         }
     }
@@ -215,7 +215,7 @@ impl Deparser<'_> {
         });
         let args = args.collect::<Option<Vec<_>>>()?;
         let name = function.name.0.last().and_then(|part| part.as_ident())?;
-        let name = column_name(name);
+        let name = fold(name);
         let name = match name.as_str() {
             "coalesce" | "greatest" | "least" | "nullif" => name.to_ascii_uppercase(),
             _ => quoted(&name),
