@@ -6,6 +6,7 @@ pub(crate) mod columns;
 mod expressions;
 pub(crate) mod functions;
 pub(crate) mod keys;
+pub(crate) mod memory_rows;
 pub(crate) mod notify_functions;
 pub(crate) mod object_functions;
 pub(crate) mod objects;
