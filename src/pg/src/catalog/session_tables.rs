@@ -11,13 +11,13 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion_postgres::pgwire::api::Type;
 use futures::StreamExt;
 use neuroql_access::User;
 
+use crate::catalog::batches::stream_of;
 use crate::encode::column;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
@@ -242,9 +242,6 @@ impl PartitionStream for SessionTable {
             },
             _ => Ok(RecordBatch::new_empty(Arc::clone(&schema))),
         };
-        match rows.and_then(|rows| MemoryStream::try_new(vec![rows], Arc::clone(&schema), None)) {
-            Ok(stream) => Box::pin(stream),
-            Err(error) => Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([Err(error)]))),
-        }
+        stream_of(&schema, rows)
     }
 }

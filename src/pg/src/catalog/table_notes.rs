@@ -146,7 +146,7 @@ pub(crate) fn created(table: &Arc<dyn TableProvider>, create: &CreateTable, sche
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::datatypes::Schema;
-    use datafusion::datasource::ViewTable;
+    use datafusion::datasource::{MemTable, ViewTable};
     use datafusion::logical_expr::LogicalPlanBuilder;
 
     use super::*;

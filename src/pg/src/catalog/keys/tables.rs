@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch, StringArray};
 use datafusion::datasource::TableType;
 use datafusion::error::Result;
 use datafusion::sql::parser::Statement as DFStatement;
@@ -11,9 +11,10 @@ use datafusion::sql::sqlparser::ast::{Query, Statement};
 use datafusion::sql::sqlparser::parser::Parser;
 use neuroql::{PostgresDialect, column_comment, table_comment};
 
+use crate::catalog::batches::{numbers, replaced, texts};
 use crate::catalog::keys::Relation;
-use crate::catalog::keys::numbered::{NumberedTable, NumberedTables, numbers, texts};
-use crate::catalog::keys::rows::{Cell, Row};
+use crate::catalog::keys::numbered::{NumberedTable, NumberedTables};
+use crate::catalog::keys::rows::{Cell, Row, defined};
 use crate::catalog::table_notes::{self, TableNotes};
 use crate::session::ddl;
 use crate::wire::startup::SUPERUSER;
@@ -23,7 +24,7 @@ pub(crate) const VIEW: i32 = -1;
 
 /// Returns the rows of tables in a table of the catalog.
 pub(super) fn rows(relation: Relation, listed: &NumberedTables) -> Vec<Row> {
-    let tables = listed.tables.iter();
+    let tables = listed.tables.iter().map(Arc::as_ref);
     match relation {
         Relation::Comments => tables.flat_map(|table| comments(table, listed.classes, listed.constraints)).collect(),
         Relation::Views => tables.filter_map(view).collect(),
@@ -88,8 +89,7 @@ fn written(query: Query) -> String {
 }
 
 fn definition(table: &NumberedTable) -> Option<Row> {
-    let query = query(table)?;
-    Some(vec![("oid", Cell::Number(table.oid)), ("place", Cell::Number(VIEW)), ("definition", Cell::Text(query))])
+    Some(defined(table.oid, VIEW, query(table)?))
 }
 
 fn view(table: &NumberedTable) -> Option<Row> {
@@ -120,7 +120,7 @@ fn materialized_view(table: &NumberedTable) -> Option<Row> {
 }
 
 /// Marks unlogged tables, with their indexes, and materialized views in `pg_class`.
-pub(super) fn with_kinds(batch: &RecordBatch, tables: &[NumberedTable]) -> Result<RecordBatch> {
+pub(super) fn with_kinds(batch: &RecordBatch, tables: &[Arc<NumberedTable>]) -> Result<RecordBatch> {
     let mut unlogged = HashSet::new();
     let mut views = HashMap::new();
     for table in tables {
@@ -136,29 +136,14 @@ pub(super) fn with_kinds(batch: &RecordBatch, tables: &[NumberedTable]) -> Resul
     if unlogged.is_empty() && views.is_empty() {
         return Ok(batch.clone());
     }
-    let schema = batch.schema();
     let oids = numbers(batch, "oid")?.values();
-    let persistence: StringArray = oids
-        .iter()
-        .zip(texts(batch, "relpersistence")?)
-        .map(|(oid, known)| if unlogged.contains(oid) { Some("u") } else { known })
-        .collect();
-    let kinds: StringArray = oids
-        .iter()
-        .zip(texts(batch, "relkind")?)
-        .map(|(oid, known)| if views.contains_key(oid) { Some("m") } else { known })
-        .collect();
-    let mut columns = batch.columns().to_vec();
-    let populated = schema.index_of("relispopulated")?;
-    let flags = oids.iter().zip(columns[populated].as_boolean());
-    let flags: BooleanArray = flags.map(|(oid, known)| views.get(oid).copied().or(known)).collect();
-    let changed: [(usize, ArrayRef); 3] = [
-        (populated, Arc::new(flags)),
-        (schema.index_of("relpersistence")?, Arc::new(persistence)),
-        (schema.index_of("relkind")?, Arc::new(kinds)),
-    ];
-    for (place, column) in changed {
-        columns[place] = column;
-    }
-    Ok(RecordBatch::try_new(schema, columns)?)
+    let persistence = oids.iter().zip(texts(batch, "relpersistence")?);
+    let persistence = persistence.map(|(oid, known)| if unlogged.contains(oid) { Some("u") } else { known });
+    let kinds = oids.iter().zip(texts(batch, "relkind")?);
+    let kinds = kinds.map(|(oid, known)| if views.contains_key(oid) { Some("m") } else { known });
+    let known = batch.column(batch.schema().index_of("relispopulated")?).as_boolean();
+    let populated = oids.iter().zip(known).map(|(oid, known)| views.get(oid).copied().or(known));
+    let marked = replaced(batch, "relpersistence", Arc::new(persistence.collect::<StringArray>()))?;
+    let marked = replaced(&marked, "relkind", Arc::new(kinds.collect::<StringArray>()))?;
+    replaced(&marked, "relispopulated", Arc::new(populated.collect::<BooleanArray>()))
 }
