@@ -25,7 +25,7 @@ use crate::encode::column;
 use crate::session::{Outcome, Session};
 use crate::sql::column_names::fold;
 use crate::sql::rewrite::generated_columns::{SequenceColumn, default_text, sequence_columns};
-use crate::wire::error_response::{Failure, SqlError, notice};
+use crate::wire::error_response::{Failure, SqlError, external, notice};
 
 /// Greatest number of bytes of a name, as in PostgreSQL.
 const LONGEST_NAME: usize = 63;
@@ -207,7 +207,7 @@ impl Session {
             let Some(name) = name else {
                 return Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })));
             };
-            let found = self.sequences.find(&name).map_err(crate::sql::assignments::external)?;
+            let found = self.sequences.find(&name).map_err(external)?;
             args[0] = lit(found.qualified());
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args })))
         })?;

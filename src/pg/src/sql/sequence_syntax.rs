@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use neuroql::PostgresDialect;
 
-use crate::wire::error_response::{ExternalSqlError, SqlError};
+use crate::wire::error_response::{SqlError, external};
 
 /// Which values an INSERT gives identity columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,7 +37,7 @@ pub(crate) fn parse(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<ast::Statement
         && words.next().is_some_and(|token| is_word(token, "SEQUENCE"))
     {
         let error = SqlError::not_supported("ALTER SEQUENCE is not supported");
-        return Err(DataFusionError::External(Box::new(ExternalSqlError(error))));
+        return Err(external(error));
     }
     let (creates, inserts) = first.map_or((false, false), |token| (is_word(token, "CREATE"), is_word(token, "INSERT")));
     if creates {
