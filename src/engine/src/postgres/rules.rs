@@ -7,7 +7,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunction};
+use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion::logical_expr::{
@@ -188,39 +188,8 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             let pattern = similar(*pattern, Some(escape_char.unwrap_or('\\')));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(expr, operator, Box::new(pattern)))))
         }
-        Expr::Like(like_expr) => {
-            for operand in [&like_expr.expr, &like_expr.pattern] {
-                if matches!(
-                    operand.get_type(schema),
-                    Ok(DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
-                ) {
-                    return Err(refusal("0A000", "LIKE over bytea is not supported; compare encode(…, 'hex')"));
-                }
-            }
-            match like_expr.escape_char {
-                None | Some('\\') if ends_in_escape(&like_expr.pattern) => Err(no_escape()),
-                None | Some('\\') if is_checked_pattern(&like_expr.pattern) => {
-                    Ok(Transformed::no(Expr::Like(like_expr)))
-                }
-                None | Some('\\') => {
-                    let pattern = Box::new(like(*like_expr.pattern, '\\'));
-                    Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
-                }
-                Some(escape) => {
-                    let pattern = Box::new(like(*like_expr.pattern, escape));
-                    Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
-                }
-            }
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if matches!(
-                op,
-                Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch
-            ) && !is_translated(&right) =>
-        {
-            let right = Box::new(regular(*right));
-            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
-        }
+        Expr::Like(like_expr) => like_operator(like_expr, schema),
+        Expr::BinaryExpr(binary) => binary_operator(binary),
         Expr::InList(mut found)
             if matches!(found.expr.get_type(schema), Ok(DataType::Boolean))
                 && found.list.iter().any(is_text_constant) =>
@@ -229,35 +198,6 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
                 *item = cast(std::mem::take(item), DataType::Boolean);
             }
             Ok(Transformed::yes(Expr::InList(found)))
-        }
-        // The optimizer takes `x # x` for 0, NULL or not.
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ Operator::BitwiseXor, right }) if left == right => {
-            let right = Box::new(functions::nullable(*right));
-            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
-        }
-        // The parser takes `a IS NOT DISTINCT FROM b AND c` for `a IS NOT DISTINCT FROM (b AND c)`.
-        Expr::BinaryExpr(BinaryExpr {
-            op: Operator::IsNotDistinctFrom | Operator::IsDistinctFrom, ref right, ..
-        }) if matches!(&**right, Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. })) => {
-            let message = "AND or OR after IS [NOT] DISTINCT FROM is ambiguous here; put the comparison in parentheses, \
-                           as in (a IS NOT DISTINCT FROM b) AND c";
-            Err(refusal("0A000", message))
-        }
-        // `x = ANY (array)` is planned as DataFusion's own function, which does not mind NULL.
-        Expr::ScalarFunction(function) if function.name() == "array_has" && !is_array_has(&function.func) => {
-            let func = Arc::new(ArrayHas::of(function.func));
-            Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
-        }
-        Expr::ScalarFunction(mut function)
-            if matches!(
-                function.name(),
-                "regexp_replace" | "regexp_like" | "regexp_match" | "regexp_count" | "regexp_instr"
-            ) && function.args.get(1).is_some_and(|pattern| !is_translated(pattern)) =>
-        {
-            let pattern = std::mem::replace(&mut function.args[1], lit(false));
-            // Of `regexp_like` only whether it does.
-            function.args[1] = if function.name() == "regexp_like" { regular(pattern) } else { found(pattern) };
-            Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
         // A subquery without rows is NULL, whatever its column is.
         Expr::ScalarSubquery(subquery)
@@ -268,25 +208,6 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             let (column, name) = (Expr::from((qualifier, field)), field.name().clone());
             let plan = LogicalPlanBuilder::from(plan).project([functions::nullable(column).alias(name)])?.build()?;
             Ok(Transformed::yes(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..subquery })))
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Eq | Operator::NotEq), right })
-            if row_of(&left).is_some() && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
-        {
-            let pairs = row_of(&left).into_iter().flatten().zip(row_of(&right).into_iter().flatten());
-            let pairs = pairs.map(|(left, right)| binary_expr(left.clone(), op, right.clone()));
-            let all = if op == Operator::Eq { conjunction(pairs) } else { disjunction(pairs) };
-            Ok(Transformed::yes(all.unwrap_or_else(|| lit(true))))
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if op.supports_propagation()
-                && row_of(&left).is_some()
-                && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
-        {
-            let (lefts, rights) = (row_of(&left).unwrap_or_default(), row_of(&right).unwrap_or_default());
-            Ok(match rows_compared(op, lefts, rights) {
-                Some(compared) => Transformed::yes(compared),
-                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
-            })
         }
         // A row is NULL if all of it is, and is not if nothing of it is.
         Expr::IsNull(row) if row_of(&row).is_some() => {
@@ -307,7 +228,114 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             call.params.order_by = vec![call.params.args[0].clone().sort(true, false)];
             Ok(Transformed::yes(Expr::AggregateFunction(call)))
         }
-        Expr::ScalarFunction(function)
+        Expr::AggregateFunction(mut call) => {
+            // The order of a DISTINCT is that of its argument.
+            let changed = !call.params.distinct && order_by_bytes(&mut call.params.order_by, schema);
+            Ok(Transformed::new_transformed(Expr::AggregateFunction(call), changed))
+        }
+        Expr::Case(case) => Ok(match minding(&case) {
+            Some(case) => Transformed::yes(case),
+            None => Transformed::no(Expr::Case(case)),
+        }),
+        Expr::WindowFunction(call) => window_order(call, schema),
+        Expr::ScalarFunction(call) => function_call(call, schema, zone),
+        // A number beyond `bigint` is `numeric`; smaller ones of this type were made by `arrow_cast`.
+        Expr::Literal(ScalarValue::UInt64(Some(number)), metadata) if number > i64::MAX as u64 => {
+            Ok(Transformed::yes(Expr::Literal(ScalarValue::Decimal128(Some(i128::from(number)), 20, 0), metadata)))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Has LIKE check and translate its pattern.
+fn like_operator(like_expr: Like, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    for operand in [&like_expr.expr, &like_expr.pattern] {
+        if matches!(operand.get_type(schema), Ok(DataType::Binary | DataType::LargeBinary | DataType::BinaryView)) {
+            return Err(refusal("0A000", "LIKE over bytea is not supported; compare encode(…, 'hex')"));
+        }
+    }
+    match like_expr.escape_char {
+        None | Some('\\') if ends_in_escape(&like_expr.pattern) => Err(no_escape()),
+        None | Some('\\') if is_checked_pattern(&like_expr.pattern) => Ok(Transformed::no(Expr::Like(like_expr))),
+        None | Some('\\') => {
+            let pattern = Box::new(like(*like_expr.pattern, '\\'));
+            Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
+        }
+        Some(escape) => {
+            let pattern = Box::new(like(*like_expr.pattern, escape));
+            Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
+        }
+    }
+}
+
+/// Rewrites an operator of two operands, before types are coerced.
+fn binary_operator(binary: BinaryExpr) -> Result<Transformed<Expr>> {
+    match binary {
+        BinaryExpr { left, op, right }
+            if matches!(
+                op,
+                Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch
+            ) && !is_translated(&right) =>
+        {
+            let right = Box::new(regular(*right));
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
+        // The optimizer takes `x # x` for 0, NULL or not.
+        BinaryExpr { left, op: op @ Operator::BitwiseXor, right } if left == right => {
+            let right = Box::new(functions::nullable(*right));
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
+        // The parser takes `a IS NOT DISTINCT FROM b AND c` for `a IS NOT DISTINCT FROM (b AND c)`.
+        BinaryExpr { op: Operator::IsNotDistinctFrom | Operator::IsDistinctFrom, ref right, .. }
+            if matches!(&**right, Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. })) =>
+        {
+            let message = "AND or OR after IS [NOT] DISTINCT FROM is ambiguous here; put the comparison in parentheses, \
+                           as in (a IS NOT DISTINCT FROM b) AND c";
+            Err(refusal("0A000", message))
+        }
+        BinaryExpr { left, op: op @ (Operator::Eq | Operator::NotEq), right }
+            if row_of(&left).is_some() && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
+        {
+            let pairs = row_of(&left).into_iter().flatten().zip(row_of(&right).into_iter().flatten());
+            let pairs = pairs.map(|(left, right)| binary_expr(left.clone(), op, right.clone()));
+            let all = if op == Operator::Eq { conjunction(pairs) } else { disjunction(pairs) };
+            Ok(Transformed::yes(all.unwrap_or_else(|| lit(true))))
+        }
+        BinaryExpr { left, op, right }
+            if op.supports_propagation()
+                && row_of(&left).is_some()
+                && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
+        {
+            let (lefts, rights) = (row_of(&left).unwrap_or_default(), row_of(&right).unwrap_or_default());
+            Ok(match rows_compared(op, lefts, rights) {
+                Some(compared) => Transformed::yes(compared),
+                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+            })
+        }
+        other => Ok(Transformed::no(Expr::BinaryExpr(other))),
+    }
+}
+
+/// Rewrites a call of a function, before types are coerced.
+fn function_call(call: ScalarFunction, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    match call {
+        // `x = ANY (array)` is planned as DataFusion's own function, which does not mind NULL.
+        function if function.name() == "array_has" && !is_array_has(&function.func) => {
+            let func = Arc::new(ArrayHas::of(function.func));
+            Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
+        }
+        mut function
+            if matches!(
+                function.name(),
+                "regexp_replace" | "regexp_like" | "regexp_match" | "regexp_count" | "regexp_instr"
+            ) && function.args.get(1).is_some_and(|pattern| !is_translated(pattern)) =>
+        {
+            let pattern = std::mem::replace(&mut function.args[1], lit(false));
+            // Of `regexp_like` only whether it does.
+            function.args[1] = if function.name() == "regexp_like" { regular(pattern) } else { found(pattern) };
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
+        function
             if PARTIAL.contains(&function.name())
                 && function.args.iter().any(|arg| arg.get_type(schema).is_ok_and(|it| it.is_decimal())) =>
         {
@@ -315,12 +343,8 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             let message = format!("{name} of numeric is not supported; cast it to double precision");
             Err(refusal("0A000", message))
         }
-        Expr::Case(case) => Ok(match minding(&case) {
-            Some(case) => Transformed::yes(case),
-            None => Transformed::no(Expr::Case(case)),
-        }),
         // Digits of the two's complement, of which an integer has eight.
-        Expr::ScalarFunction(mut function) if function.name() == "to_hex" && function.args.len() == 1 => {
+        mut function if function.name() == "to_hex" && function.args.len() == 1 => {
             let number = as_integer(function.args.remove(0));
             let is_narrow = matches!(number.get_type(schema), Ok(DataType::Int16 | DataType::Int32));
             let digits = match is_narrow {
@@ -330,7 +354,7 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             let function = Expr::ScalarFunction(ScalarFunction { func: function.func, args: vec![digits] });
             Ok(if is_narrow { Transformed::yes(function) } else { Transformed::no(function) })
         }
-        Expr::ScalarFunction(mut function)
+        mut function
             if function.name() == "date_trunc"
                 && matches!(function.args.get(1).map(|day| day.get_type(schema)), Some(Ok(DataType::Date32))) =>
         {
@@ -338,11 +362,11 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             function.args[1] = cast(day, DataType::Timestamp(TimeUnit::Nanosecond, Some(zone.into())));
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
-        Expr::ScalarFunction(function) if matches!(function.name(), "round" | "trunc") && function.args.len() == 2 => {
+        function if matches!(function.name(), "round" | "trunc") && function.args.len() == 2 => {
             rounding::to_places(function, schema)
         }
         // A `numeric` beside a floating-point number is one, which it was not when the quotient was planned.
-        Expr::ScalarFunction(mut function)
+        mut function
             if is_quotient(&function.func)
                 && function
                     .args
@@ -354,7 +378,7 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             Ok(Transformed::yes(binary_expr(left, Operator::Divide, right)))
         }
         // Of a boolean itself, and of no text that was made of it.
-        Expr::ScalarFunction(mut function)
+        mut function
             if matches!(function.name(), "concat" | "concat_ws")
                 && function.args.iter().any(|arg| matches!(arg.get_type(schema), Ok(DataType::Boolean))) =>
         {
@@ -366,42 +390,35 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             }
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
-        Expr::AggregateFunction(mut call) => {
-            // The order of a DISTINCT is that of its argument.
-            let changed = !call.params.distinct && order_by_bytes(&mut call.params.order_by, schema);
-            Ok(Transformed::new_transformed(Expr::AggregateFunction(call), changed))
-        }
-        Expr::WindowFunction(mut call) => {
-            let changed = order_by_bytes(&mut call.params.order_by, schema);
-            let frame = &mut call.params.window_frame;
-            if changed && frame.units == WindowFrameUnits::Range {
-                let has_offset =
-                    |bound: &WindowFrameBound| !bound.is_unbounded() && !matches!(bound, WindowFrameBound::CurrentRow);
-                if has_offset(&frame.start_bound) || has_offset(&frame.end_bound) {
-                    return Err(refusal("0A000", "RANGE with an offset is not supported for arrays"));
-                }
-                // Without offsets, rows of the same key are a range as they are a group.
-                frame.units = WindowFrameUnits::Groups;
-            }
-            Ok(Transformed::new_transformed(Expr::WindowFunction(call), changed))
-        }
-        Expr::ScalarFunction(function)
+        function
             if matches!(function.name(), "floor" | "ceil" | "trunc" | "round")
                 && function.args.len() == 1
                 && matches!(function.args[0].get_type(schema), Ok(DataType::Decimal128(_, scale)) if scale > 0) =>
         {
             rounding::to_whole(function, schema)
         }
-        Expr::ScalarFunction(function) if function.name() == "array_has_all" && !is_contains(&function.func) => {
+        function if function.name() == "array_has_all" && !is_contains(&function.func) => {
             let func = Arc::new(ArrayContains::of(function.func));
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
         }
-        // A number beyond `bigint` is `numeric`; smaller ones of this type were made by `arrow_cast`.
-        Expr::Literal(ScalarValue::UInt64(Some(number)), metadata) if number > i64::MAX as u64 => {
-            Ok(Transformed::yes(Expr::Literal(ScalarValue::Decimal128(Some(i128::from(number)), 20, 0), metadata)))
-        }
-        other => Ok(Transformed::no(other)),
+        other => Ok(Transformed::no(Expr::ScalarFunction(other))),
     }
+}
+
+/// Has a window order arrays as PostgreSQL does.
+fn window_order(mut call: Box<WindowFunction>, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let changed = order_by_bytes(&mut call.params.order_by, schema);
+    let frame = &mut call.params.window_frame;
+    if changed && frame.units == WindowFrameUnits::Range {
+        let has_offset =
+            |bound: &WindowFrameBound| !bound.is_unbounded() && !matches!(bound, WindowFrameBound::CurrentRow);
+        if has_offset(&frame.start_bound) || has_offset(&frame.end_bound) {
+            return Err(refusal("0A000", "RANGE with an offset is not supported for arrays"));
+        }
+        // Without offsets, rows of the same key are a range as they are a group.
+        frame.units = WindowFrameUnits::Groups;
+    }
+    Ok(Transformed::new_transformed(Expr::WindowFunction(call), changed))
 }
 
 /// Returns true if a plan has one row, whatever it reads.
