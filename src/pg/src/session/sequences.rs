@@ -287,7 +287,7 @@ impl Session {
         except: Option<&Arc<Rows>>,
         cascade: bool,
     ) -> Result<(), SqlError> {
-        let catalog = self.context.state_ref().read().config_options().catalog.default_catalog.clone();
+        let (catalog, _) = self.defaults();
         let Some(catalog) = self.context.catalog(&catalog) else { return Ok(()) };
         for schema_name in catalog.schema_names() {
             // Tables are made in these schemas.
@@ -350,7 +350,7 @@ impl Session {
     }
 
     fn resolved(&self, found: &Found) -> ResolvedTableReference {
-        let catalog = self.context.state_ref().read().config_options().catalog.default_catalog.clone();
+        let (catalog, _) = self.defaults();
         ResolvedTableReference {
             catalog: catalog.into(),
             schema: found.schema.as_str().into(),
@@ -361,12 +361,7 @@ impl Session {
     /// Returns the name of a sequence that is to be created.
     fn name_of_new(&self, name: &ObjectName, temporary: bool) -> Result<ResolvedTableReference, SqlError> {
         let parts = parts_of(name)?;
-        let (catalog, schema) = {
-            let state = self.context.state_ref();
-            let state = state.read();
-            let defaults = &state.config_options().catalog;
-            (defaults.default_catalog.clone(), defaults.default_schema.clone())
-        };
+        let (catalog, schema) = self.defaults();
         let (in_catalog, in_schema, table) = match parts.as_slice() {
             [table] => (catalog.clone(), if temporary { TEMPORARY.to_owned() } else { schema }, table),
             [schema, table] => (catalog.clone(), schema.clone(), table),

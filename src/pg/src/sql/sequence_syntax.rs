@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use neuroql::PostgresDialect;
 
+use crate::sql::utility::is_word;
 use crate::wire::error_response::{SqlError, external};
 
 /// Which values an INSERT gives identity columns.
@@ -190,10 +191,6 @@ fn rank(tokens: &[TokenWithSpan], place: usize) -> Option<usize> {
 
 fn is_space(token: &TokenWithSpan) -> bool {
     matches!(token.token, Token::Whitespace(_))
-}
-
-fn is_word(token: &TokenWithSpan, word: &str) -> bool {
-    matches!(&token.token, Token::Word(found) if found.quote_style.is_none() && found.value.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

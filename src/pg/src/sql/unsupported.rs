@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::sql::column_names::fold;
+use crate::sql::rewrite::join_using::constraint;
 use crate::sql::rewrite::{generated_columns, literal_casts};
 use crate::wire::error_response::SqlError;
 
@@ -132,18 +133,8 @@ fn not_a_string(alias: &Ident) -> Result<(), SqlError> {
 
 /// Refuses NATURAL, whose columns are not known before the tables are.
 fn natural(operator: &JoinOperator) -> Result<(), SqlError> {
-    let constraint = match operator {
-        JoinOperator::Join(constraint)
-        | JoinOperator::Inner(constraint)
-        | JoinOperator::Left(constraint)
-        | JoinOperator::LeftOuter(constraint)
-        | JoinOperator::Right(constraint)
-        | JoinOperator::RightOuter(constraint)
-        | JoinOperator::FullOuter(constraint) => constraint,
-        _ => return Ok(()),
-    };
-    match constraint {
-        JoinConstraint::Natural => {
+    match constraint(operator) {
+        Some(JoinConstraint::Natural) => {
             Err(SqlError::not_supported("NATURAL JOIN is not supported").with_hint("Use JOIN … USING (columns)."))
         }
         _ => Ok(()),
