@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::SinkExt;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::{Running, fails, simple, sqlstate};
+use crate::{Running, fails, simple, sqlstate, until_active};
 
 async fn with_table() -> (Running, Client, Client) {
     let server = Running::start().await;
@@ -89,6 +89,7 @@ async fn writers_wait_for_each_other() {
         let done = two.batch_execute("insert into t values (3)").await;
         (two, done)
     });
+    until_active(&one, "insert into t values (3)").await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!waits.is_finished());
     assert_eq!(fails(&one, "insert into u values (2)").await, "40P01");
