@@ -43,8 +43,9 @@ pub use neuroql_store::{Error as StoreError, Store};
 pub use neuroql_udfs::{Error as FunctionError, SECTION as FUNCTION_SECTION, expr_fn, interruptible};
 pub use postgres::{
     DateForm, DateOrder, DateStyle, IntervalFields, IntervalParts, IntervalUnit, PostgresTypes, Refusal, array_texts,
-    floats, in_zone, is_ambiguous, json, local_constants, ordered_constant, read_bytea, read_interval, read_time,
-    zone_hours,
+    floats, in_zone, is_ambiguous, json, local_constants, ordered_constant, read_interval, read_time, zone_hours,
 };
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};
+
+pub use postgres::read_bytea;

@@ -189,7 +189,7 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(expr, operator, Box::new(pattern)))))
         }
         Expr::Like(like_expr) => like_operator(like_expr, schema),
-        Expr::BinaryExpr(binary) => binary_operator(binary),
+        binary @ Expr::BinaryExpr(_) => binary_operator(binary),
         Expr::InList(mut found)
             if matches!(found.expr.get_type(schema), Ok(DataType::Boolean))
                 && found.list.iter().any(is_text_constant) =>
@@ -209,15 +209,7 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             let plan = LogicalPlanBuilder::from(plan).project([functions::nullable(column).alias(name)])?.build()?;
             Ok(Transformed::yes(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..subquery })))
         }
-        // A row is NULL if all of it is, and is not if nothing of it is.
-        Expr::IsNull(row) if row_of(&row).is_some() => {
-            let parts = row_of(&row).unwrap_or_default().iter().map(|part| part.clone().is_null());
-            Ok(Transformed::yes(conjunction(parts).unwrap_or_else(|| lit(true))))
-        }
-        Expr::IsNotNull(row) if row_of(&row).is_some() => {
-            let parts = row_of(&row).unwrap_or_default().iter().map(|part| part.clone().is_not_null());
-            Ok(Transformed::yes(conjunction(parts).unwrap_or_else(|| lit(true))))
-        }
+        row @ (Expr::IsNull(_) | Expr::IsNotNull(_)) => row_operator(row),
         // Postgres sorts to find those that are equal, and keeps that order.
         Expr::AggregateFunction(mut call)
             if call.params.distinct
@@ -238,7 +230,7 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             None => Transformed::no(Expr::Case(case)),
         }),
         Expr::WindowFunction(call) => window_order(call, schema),
-        Expr::ScalarFunction(call) => function_call(call, schema, zone),
+        call @ Expr::ScalarFunction(_) => function_call(call, schema, zone),
         // A number beyond `bigint` is `numeric`; smaller ones of this type were made by `arrow_cast`.
         Expr::Literal(ScalarValue::UInt64(Some(number)), metadata) if number > i64::MAX as u64 => {
             Ok(Transformed::yes(Expr::Literal(ScalarValue::Decimal128(Some(i128::from(number)), 20, 0), metadata)))
@@ -269,9 +261,9 @@ fn like_operator(like_expr: Like, schema: &DFSchema) -> Result<Transformed<Expr>
 }
 
 /// Rewrites an operator of two operands, before types are coerced.
-fn binary_operator(binary: BinaryExpr) -> Result<Transformed<Expr>> {
-    match binary {
-        BinaryExpr { left, op, right }
+fn binary_operator(expr: Expr) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
             if matches!(
                 op,
                 Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch
@@ -281,50 +273,31 @@ fn binary_operator(binary: BinaryExpr) -> Result<Transformed<Expr>> {
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
         }
         // The optimizer takes `x # x` for 0, NULL or not.
-        BinaryExpr { left, op: op @ Operator::BitwiseXor, right } if left == right => {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ Operator::BitwiseXor, right }) if left == right => {
             let right = Box::new(functions::nullable(*right));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
         }
         // The parser takes `a IS NOT DISTINCT FROM b AND c` for `a IS NOT DISTINCT FROM (b AND c)`.
-        BinaryExpr { op: Operator::IsNotDistinctFrom | Operator::IsDistinctFrom, ref right, .. }
-            if matches!(&**right, Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. })) =>
-        {
+        Expr::BinaryExpr(BinaryExpr {
+            op: Operator::IsNotDistinctFrom | Operator::IsDistinctFrom, ref right, ..
+        }) if matches!(&**right, Expr::BinaryExpr(BinaryExpr { op: Operator::And | Operator::Or, .. })) => {
             let message = "AND or OR after IS [NOT] DISTINCT FROM is ambiguous here; put the comparison in parentheses, \
                            as in (a IS NOT DISTINCT FROM b) AND c";
             Err(refusal("0A000", message))
         }
-        BinaryExpr { left, op: op @ (Operator::Eq | Operator::NotEq), right }
-            if row_of(&left).is_some() && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
-        {
-            let pairs = row_of(&left).into_iter().flatten().zip(row_of(&right).into_iter().flatten());
-            let pairs = pairs.map(|(left, right)| binary_expr(left.clone(), op, right.clone()));
-            let all = if op == Operator::Eq { conjunction(pairs) } else { disjunction(pairs) };
-            Ok(Transformed::yes(all.unwrap_or_else(|| lit(true))))
-        }
-        BinaryExpr { left, op, right }
-            if op.supports_propagation()
-                && row_of(&left).is_some()
-                && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
-        {
-            let (lefts, rights) = (row_of(&left).unwrap_or_default(), row_of(&right).unwrap_or_default());
-            Ok(match rows_compared(op, lefts, rights) {
-                Some(compared) => Transformed::yes(compared),
-                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
-            })
-        }
-        other => Ok(Transformed::no(Expr::BinaryExpr(other))),
+        other => row_operator(other),
     }
 }
 
 /// Rewrites a call of a function, before types are coerced.
-fn function_call(call: ScalarFunction, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
-    match call {
+fn function_call(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    match expr {
         // `x = ANY (array)` is planned as DataFusion's own function, which does not mind NULL.
-        function if function.name() == "array_has" && !is_array_has(&function.func) => {
+        Expr::ScalarFunction(function) if function.name() == "array_has" && !is_array_has(&function.func) => {
             let func = Arc::new(ArrayHas::of(function.func));
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
         }
-        mut function
+        Expr::ScalarFunction(mut function)
             if matches!(
                 function.name(),
                 "regexp_replace" | "regexp_like" | "regexp_match" | "regexp_count" | "regexp_instr"
@@ -335,7 +308,7 @@ fn function_call(call: ScalarFunction, schema: &DFSchema, zone: &str) -> Result<
             function.args[1] = if function.name() == "regexp_like" { regular(pattern) } else { found(pattern) };
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
-        function
+        Expr::ScalarFunction(function)
             if PARTIAL.contains(&function.name())
                 && function.args.iter().any(|arg| arg.get_type(schema).is_ok_and(|it| it.is_decimal())) =>
         {
@@ -344,7 +317,7 @@ fn function_call(call: ScalarFunction, schema: &DFSchema, zone: &str) -> Result<
             Err(refusal("0A000", message))
         }
         // Digits of the two's complement, of which an integer has eight.
-        mut function if function.name() == "to_hex" && function.args.len() == 1 => {
+        Expr::ScalarFunction(mut function) if function.name() == "to_hex" && function.args.len() == 1 => {
             let number = as_integer(function.args.remove(0));
             let is_narrow = matches!(number.get_type(schema), Ok(DataType::Int16 | DataType::Int32));
             let digits = match is_narrow {
@@ -354,7 +327,7 @@ fn function_call(call: ScalarFunction, schema: &DFSchema, zone: &str) -> Result<
             let function = Expr::ScalarFunction(ScalarFunction { func: function.func, args: vec![digits] });
             Ok(if is_narrow { Transformed::yes(function) } else { Transformed::no(function) })
         }
-        mut function
+        Expr::ScalarFunction(mut function)
             if function.name() == "date_trunc"
                 && matches!(function.args.get(1).map(|day| day.get_type(schema)), Some(Ok(DataType::Date32))) =>
         {
@@ -362,11 +335,11 @@ fn function_call(call: ScalarFunction, schema: &DFSchema, zone: &str) -> Result<
             function.args[1] = cast(day, DataType::Timestamp(TimeUnit::Nanosecond, Some(zone.into())));
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
-        function if matches!(function.name(), "round" | "trunc") && function.args.len() == 2 => {
+        Expr::ScalarFunction(function) if matches!(function.name(), "round" | "trunc") && function.args.len() == 2 => {
             rounding::to_places(function, schema)
         }
         // A `numeric` beside a floating-point number is one, which it was not when the quotient was planned.
-        mut function
+        Expr::ScalarFunction(mut function)
             if is_quotient(&function.func)
                 && function
                     .args
@@ -378,7 +351,7 @@ fn function_call(call: ScalarFunction, schema: &DFSchema, zone: &str) -> Result<
             Ok(Transformed::yes(binary_expr(left, Operator::Divide, right)))
         }
         // Of a boolean itself, and of no text that was made of it.
-        mut function
+        Expr::ScalarFunction(mut function)
             if matches!(function.name(), "concat" | "concat_ws")
                 && function.args.iter().any(|arg| matches!(arg.get_type(schema), Ok(DataType::Boolean))) =>
         {
@@ -390,18 +363,53 @@ fn function_call(call: ScalarFunction, schema: &DFSchema, zone: &str) -> Result<
             }
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
-        function
+        Expr::ScalarFunction(function)
             if matches!(function.name(), "floor" | "ceil" | "trunc" | "round")
                 && function.args.len() == 1
                 && matches!(function.args[0].get_type(schema), Ok(DataType::Decimal128(_, scale)) if scale > 0) =>
         {
             rounding::to_whole(function, schema)
         }
-        function if function.name() == "array_has_all" && !is_contains(&function.func) => {
+        Expr::ScalarFunction(function) if function.name() == "array_has_all" && !is_contains(&function.func) => {
             let func = Arc::new(ArrayContains::of(function.func));
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
         }
-        other => Ok(Transformed::no(Expr::ScalarFunction(other))),
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Compares rows, and tests them for NULL, part by part.
+fn row_operator(expr: Expr) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Eq | Operator::NotEq), right })
+            if row_of(&left).is_some() && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
+        {
+            let pairs = row_of(&left).into_iter().flatten().zip(row_of(&right).into_iter().flatten());
+            let pairs = pairs.map(|(left, right)| binary_expr(left.clone(), op, right.clone()));
+            let all = if op == Operator::Eq { conjunction(pairs) } else { disjunction(pairs) };
+            Ok(Transformed::yes(all.unwrap_or_else(|| lit(true))))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if op.supports_propagation()
+                && row_of(&left).is_some()
+                && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
+        {
+            let (lefts, rights) = (row_of(&left).unwrap_or_default(), row_of(&right).unwrap_or_default());
+            Ok(match rows_compared(op, lefts, rights) {
+                Some(compared) => Transformed::yes(compared),
+                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+            })
+        }
+        // A row is NULL if all of it is, and is not if nothing of it is.
+        Expr::IsNull(row) if row_of(&row).is_some() => {
+            let parts = row_of(&row).unwrap_or_default().iter().map(|part| part.clone().is_null());
+            Ok(Transformed::yes(conjunction(parts).unwrap_or_else(|| lit(true))))
+        }
+        Expr::IsNotNull(row) if row_of(&row).is_some() => {
+            let parts = row_of(&row).unwrap_or_default().iter().map(|part| part.clone().is_not_null());
+            Ok(Transformed::yes(conjunction(parts).unwrap_or_else(|| lit(true))))
+        }
+        other => Ok(Transformed::no(other)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, TimestampNanosecondArray};
-use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampNanosecondType};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit, TimestampNanosecondType};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
@@ -14,7 +14,6 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::casts::arrow_cast;
-use super::functions::nullable_field;
 use super::refusal::{refusal, type_name};
 
 /// Returns the function `timezone`.
@@ -62,7 +61,8 @@ impl ScalarUDFImpl for TimeZone {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        nullable_field(self, &args)
+        let types: Vec<_> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, true)))
     }
 
     fn is_strict(&self) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, AsArray, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -18,7 +18,7 @@ use datafusion_postgres::pgwire::api::Type;
 
 use crate::decode;
 use crate::encode::column;
-use crate::wire::error_response::external;
+use crate::wire::error_response::ExternalSqlError;
 
 /// Types of these literals.
 pub(crate) const KINDS: [Type; 3] = [Type::UUID, Type::JSON, Type::JSONB];
@@ -62,7 +62,7 @@ impl LiteralFunction {
             let Some(text) = text else { return Ok(None) };
             match decode::from_text(&self.kind, text, "UTC") {
                 Ok(value) => Ok(value.try_as_str().flatten().map(str::to_owned)),
-                Err(error) => Err(external(error)),
+                Err(error) => Err(DataFusionError::External(Box::new(ExternalSqlError(error)))),
             }
         };
         Ok(Arc::new(texts.as_string::<i32>().iter().map(value).collect::<Result<StringArray>>()?))

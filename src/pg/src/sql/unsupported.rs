@@ -14,7 +14,6 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::sql::column_names::fold;
-use crate::sql::rewrite::join_using::constraint;
 use crate::sql::rewrite::{generated_columns, literal_casts};
 use crate::wire::error_response::SqlError;
 
@@ -133,7 +132,7 @@ fn not_a_string(alias: &Ident) -> Result<(), SqlError> {
 
 /// Refuses NATURAL, whose columns are not known before the tables are.
 fn natural(operator: &JoinOperator) -> Result<(), SqlError> {
-    match constraint(operator) {
+    match crate::sql::rewrite::join_using::constraint(operator) {
         Some(JoinConstraint::Natural) => {
             Err(SqlError::not_supported("NATURAL JOIN is not supported").with_hint("Use JOIN … USING (columns)."))
         }
