@@ -3,12 +3,12 @@
 //!
 //! There are no such indexes: changes are checked against all rows. Clients find keys by them.
 
+mod constraints;
 mod declared;
 pub(crate) mod held;
 mod indexes;
 mod names;
 mod numbered;
-mod others;
 mod rows;
 mod tables;
 
@@ -28,12 +28,12 @@ use futures::TryStreamExt;
 use neuroql_access::TEMPORARY;
 
 use crate::catalog::batches::{numbers, replaced, stream, texts};
+pub(crate) use crate::catalog::keys::constraints::PLAIN;
+use crate::catalog::keys::constraints::with_constraints;
 pub(crate) use crate::catalog::keys::declared::{columns_of, name, names_of};
 pub(crate) use crate::catalog::keys::names::{given as given_name, keep as keep_names, keep_one as keep_name};
 pub(crate) use crate::catalog::keys::numbered::INDEX_PLACES;
 use crate::catalog::keys::numbered::{Key, Keys, operators};
-pub(crate) use crate::catalog::keys::others::PLAIN;
-use crate::catalog::keys::others::with_constraints;
 use crate::catalog::keys::rows::{batch, rows};
 pub(crate) use crate::catalog::keys::tables::VIEW;
 use crate::catalog::keys::tables::with_kinds;
@@ -184,7 +184,7 @@ impl KeyRows {
             Relation::Attributes if found.is_empty() => return Ok(batches),
             Relation::Attributes => return with_index_columns(&batches, &found, &schema),
             Relation::Classes => {
-                let marked = |batch| with_constraints(&with_has_index(batch, &found)?, &listed.others);
+                let marked = |batch| with_constraints(&with_has_index(batch, &found)?, &listed.constraints);
                 batches = batches.iter().map(marked).collect::<Result<_>>()?;
             }
             _ => {}
@@ -192,7 +192,7 @@ impl KeyRows {
         let seen = &context.session_config().options().catalog.default_schema;
         let mut added = tables::rows(relation, &listed);
         added.extend(found.iter().flat_map(|key| rows(relation, key, &keys.operators)));
-        added.extend(listed.others.iter().flat_map(|other| other.rows(relation, seen)));
+        added.extend(listed.constraints.iter().flat_map(|constraint| constraint.rows(relation, seen)));
         if !added.is_empty() {
             batches.push(batch(&added, &schema)?);
         }

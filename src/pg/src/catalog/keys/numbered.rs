@@ -12,9 +12,9 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::ArrowTable;
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::catalog::batches::{numbers, texts};
+use crate::catalog::keys::constraints::{NumberedConstraint, constraints};
 use crate::catalog::keys::declared::{Declared, declared};
 use crate::catalog::keys::held::{self, Held};
-use crate::catalog::keys::others::{Other, others};
 use crate::catalog::listed_tables::{ClassReader, ListedTable};
 use crate::catalog::objects::quoted;
 use crate::catalog::table_notes;
@@ -59,7 +59,7 @@ pub(super) struct NumberedTable {
     /// Its keys and indexes, as far as there are numbers for them.
     pub(super) keys: Vec<Key>,
     /// How many PRIMARY KEY and UNIQUE constraints it has.
-    pub(super) constraints: i32,
+    pub(super) key_count: i32,
     /// Its CHECK constraints and foreign keys.
     pub(super) held: Option<Arc<Held>>,
 }
@@ -68,7 +68,7 @@ impl NumberedTable {
     fn new(table: ListedTable, keys: Vec<Declared>, held: Option<Arc<Held>>, (oid, namespace): (i32, i32)) -> Self {
         let ListedTable { catalog, schema, name, provider, .. } = table;
         let columns = provider.schema().fields().iter().map(|field| field.name().clone()).collect();
-        let constraints = keys.iter().filter(|declared| declared.index.is_none()).count();
+        let key_count = keys.iter().filter(|declared| declared.index.is_none()).count();
         let has_number = |(place, declared): &(i32, Declared)| declared.index.is_some() || *place < INDEX_PLACES.start;
         let keys = (0..KEYS).zip(keys).filter(has_number).map(|(place, declared)| Key {
             catalog: catalog.clone(),
@@ -79,8 +79,8 @@ impl NumberedTable {
             index_oid: index_number(oid, declared.index.as_ref().map_or(place, |index| index.place)),
             declared,
         });
-        let (keys, constraints) = (keys.collect(), i32::try_from(constraints).unwrap_or(KEYS));
-        Self { catalog, schema, name, provider, columns, oid, namespace, keys, constraints, held }
+        let (keys, key_count) = (keys.collect(), i32::try_from(key_count).unwrap_or(KEYS));
+        Self { catalog, schema, name, provider, columns, oid, namespace, keys, key_count, held }
     }
 }
 
@@ -89,10 +89,10 @@ impl NumberedTable {
 pub(super) struct NumberedTables {
     pub(super) tables: Vec<Arc<NumberedTable>>,
     /// CHECK constraints and foreign keys.
-    pub(super) others: Vec<Other>,
+    pub(super) constraints: Vec<NumberedConstraint>,
     /// Numbers of `pg_class` and `pg_constraint`.
-    pub(super) classes: i32,
-    pub(super) constraints: i32,
+    pub(super) pg_class: i32,
+    pub(super) pg_constraint: i32,
 }
 
 /// A key with the numbers it has in the catalog.
@@ -175,9 +175,9 @@ impl Keys {
             Some(Arc::new(NumberedTable::new(table, keys, held, number)))
         });
         let tables: Vec<_> = numbered.collect();
-        let others = others(&tables);
-        let (classes, constraints) = (numbers.of_catalog("pg_class"), numbers.of_catalog("pg_constraint"));
-        Ok(NumberedTables { tables, others, classes, constraints })
+        let constraints = constraints(&tables);
+        let (pg_class, pg_constraint) = (numbers.of_catalog("pg_class"), numbers.of_catalog("pg_constraint"));
+        Ok(NumberedTables { tables, constraints, pg_class, pg_constraint })
     }
 }
 

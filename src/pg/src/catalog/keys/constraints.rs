@@ -21,7 +21,7 @@ pub(crate) const PLAIN: i32 = -1;
 
 /// A CHECK constraint or a foreign key, with the numbers it has in the catalog.
 #[derive(Debug)]
-pub(super) struct Other {
+pub(super) struct NumberedConstraint {
     table: Arc<NumberedTable>,
     /// Number of the constraint.
     oid: i32,
@@ -44,7 +44,7 @@ struct UniqueKey {
 }
 
 /// Returns the CHECK constraints and foreign keys of tables.
-pub(super) fn others(tables: &[Arc<NumberedTable>]) -> Vec<Other> {
+pub(super) fn constraints(tables: &[Arc<NumberedTable>]) -> Vec<NumberedConstraint> {
     let of_rows = |table: &Arc<NumberedTable>| Some((address(table.provider.as_ref())?, Arc::clone(table)));
     let by_rows: HashMap<usize, Arc<NumberedTable>> = tables.iter().filter_map(of_rows).collect();
     let mut found = Vec::new();
@@ -57,8 +57,8 @@ pub(super) fn others(tables: &[Arc<NumberedTable>]) -> Vec<Other> {
             Some(Kind::ForeignKey { key: Arc::clone(key), parent: Arc::clone(parent), unique })
         });
         // Their numbers are those that constraints of further keys would have.
-        let places = table.constraints.max(KEYS / 2)..KEYS;
-        found.extend(places.zip(checks.chain(foreign_keys).flatten()).map(|(place, kind)| Other {
+        let places = table.key_count.max(KEYS / 2)..KEYS;
+        found.extend(places.zip(checks.chain(foreign_keys).flatten()).map(|(place, kind)| NumberedConstraint {
             table: Arc::clone(table),
             oid: index_number(table.oid, place) + 1,
             kind,
@@ -81,7 +81,7 @@ fn unique_key(key: &ForeignKey, parent: &NumberedTable) -> Option<UniqueKey> {
     Some(UniqueKey { name: found.declared.name.clone(), index_oid: found.index_oid, positions })
 }
 
-impl Other {
+impl NumberedConstraint {
     fn name(&self) -> &str {
         match &self.kind {
             Kind::Check(check) => &check.name,
@@ -248,12 +248,12 @@ fn code(action: Action) -> &'static str {
 
 /// Counts the CHECK constraints of tables in `pg_class`, and marks the tables on either side of a foreign key: PostgreSQL
 /// has triggers for them, by which psql knows that there are some.
-pub(super) fn with_constraints(batch: &RecordBatch, others: &[Other]) -> Result<RecordBatch> {
+pub(super) fn with_constraints(batch: &RecordBatch, constraints: &[NumberedConstraint]) -> Result<RecordBatch> {
     let (mut checks, mut keyed) = (HashMap::<i32, i32>::new(), HashSet::new());
-    for other in others {
-        match &other.kind {
-            Kind::Check(_) => *checks.entry(other.table.oid).or_default() += 1,
-            Kind::ForeignKey { parent, .. } => keyed.extend([other.table.oid, parent.oid]),
+    for constraint in constraints {
+        match &constraint.kind {
+            Kind::Check(_) => *checks.entry(constraint.table.oid).or_default() += 1,
+            Kind::ForeignKey { parent, .. } => keyed.extend([constraint.table.oid, parent.oid]),
         }
     }
     let schema = batch.schema();
