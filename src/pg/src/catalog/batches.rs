@@ -15,7 +15,7 @@ use futures::TryStreamExt;
 ///
 /// # Errors
 /// If there is no such column, or if it is of another type.
-pub(super) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array> {
+pub(crate) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array> {
     let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int32Type>());
     column.ok_or_else(|| exec_datafusion_err!("column {name} has no numbers"))
 }
@@ -24,7 +24,7 @@ pub(super) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int3
 ///
 /// # Errors
 /// If there is no such column, or if it is of another type.
-pub(super) fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
+pub(crate) fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
     as_string_array(batch.column(batch.schema().index_of(name)?))
 }
 

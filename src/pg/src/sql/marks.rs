@@ -11,7 +11,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{
     AggregateFunction, BinaryExpr, InSubquery, Placeholder, ScalarFunction, SetComparison,
 };
@@ -31,8 +31,7 @@ use crate::session::returning;
 use crate::sql::json_values;
 use crate::sql::literals;
 use crate::sql::rewrite::parameter_casts;
-use crate::wire::error_response::SqlError;
-pub(super) use crate::wire::error_response::external;
+use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// The types, and arrays of them.
 const KEPT: [Type; 6] = [Type::UUID, Type::JSON, Type::JSONB, Type::UUID_ARRAY, Type::JSON_ARRAY, Type::JSONB_ARRAY];
@@ -271,6 +270,10 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<(), SqlError> {
         })
     })?;
     Ok(())
+}
+
+pub(super) fn external(error: SqlError) -> DataFusionError {
+    DataFusionError::External(Box::new(ExternalSqlError(error)))
 }
 
 /// Returns the rows of `INSERT … VALUES`, which have the types of the table's columns.

@@ -27,7 +27,8 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use neuroql_access::TEMPORARY;
 
-use crate::catalog::batches::{numbers, replaced, stream, texts};
+pub(crate) use crate::catalog::batches::{numbers, texts};
+use crate::catalog::batches::{replaced, stream};
 pub(crate) use crate::catalog::keys::constraints::PLAIN;
 use crate::catalog::keys::constraints::with_constraints;
 pub(crate) use crate::catalog::keys::declared::{columns_of, name, names_of};
