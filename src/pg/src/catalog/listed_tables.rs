@@ -17,7 +17,7 @@ use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::catalog::{PgCatalog, TypedCatalogList};
 
 /// A table, view or sequence as the catalogs list it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct ListedTable {
     pub(super) catalog: String,
     pub(super) schema: String,
@@ -57,7 +57,7 @@ pub(super) async fn listed_tables(catalogs: &dyn CatalogProviderList) -> Result<
 /// Reads which tables there are, and their numbers.
 #[derive(Debug, Clone)]
 pub(super) struct ClassReader {
-    pub(super) catalogs: TypedCatalogList,
+    catalogs: TypedCatalogList,
     classes: Arc<dyn PartitionStream>,
     pub(super) namespaces: Arc<dyn PartitionStream>,
 }
