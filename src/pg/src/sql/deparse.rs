@@ -48,13 +48,7 @@ impl Deparser<'_> {
             Expr::Value(ValueWithSpan { value, .. }) => self.constant(value, kind),
             Expr::BinaryOp { left, op: BinaryOperator::And, right } => self.list(left, right, true, place),
             Expr::BinaryOp { left, op: BinaryOperator::Or, right } => self.list(left, right, false, place),
-            Expr::BinaryOp { left, op, right } => {
-                let binding = binding(op);
-                let (of_left, of_right) = (self.kind_of(left), self.kind_of(right));
-                let left = self.write(left, Place::Operand(binding, false), of_right.as_deref());
-                let right = self.write(right, Place::Operand(binding, true), of_left.as_deref());
-                self.enclosed(format!("{left} {} {right}", operator(op)), place, binding)
-            }
+            Expr::BinaryOp { left, op, right } => self.operation(left, &operator(op), right, binding(op), place),
             Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
                 let inner = self.write(expr, Place::Not, None);
                 self.enclosed(format!("NOT {inner}"), place, 0)
@@ -139,11 +133,16 @@ impl Deparser<'_> {
         if self.is_plain { format!("{text}::{kind}") } else { format!("({text})::{kind}") }
     }
 
-    fn distinct(&self, left: &Expr, right: &Expr, place: Place) -> String {
+    /// Writes an operator between operands; a constant is of the type of the other.
+    fn operation(&self, left: &Expr, operator: &str, right: &Expr, binding: u8, place: Place) -> String {
         let (of_left, of_right) = (self.kind_of(left), self.kind_of(right));
-        let left = self.write(left, Place::Operand(2, false), of_right.as_deref());
-        let right = self.write(right, Place::Operand(2, true), of_left.as_deref());
-        self.enclosed(format!("{left} IS DISTINCT FROM {right}"), place, 2)
+        let left = self.write(left, Place::Operand(binding, false), of_right.as_deref());
+        let right = self.write(right, Place::Operand(binding, true), of_left.as_deref());
+        self.enclosed(format!("{left} {operator} {right}"), place, binding)
+    }
+
+    fn distinct(&self, left: &Expr, right: &Expr, place: Place) -> String {
+        self.operation(left, "IS DISTINCT FROM", right, 2, place)
     }
 
     fn constant(&self, value: &Value, kind: Option<&str>) -> String {
