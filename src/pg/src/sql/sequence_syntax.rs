@@ -8,8 +8,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use neuroql::PostgresDialect;
 
-use crate::sql::utility::is_word;
-use crate::wire::error_response::{SqlError, external};
+use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// Which values an INSERT gives identity columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,7 +37,7 @@ pub(crate) fn parse(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<ast::Statement
         && words.next().is_some_and(|token| is_word(token, "SEQUENCE"))
     {
         let error = SqlError::not_supported("ALTER SEQUENCE is not supported");
-        return Err(external(error));
+        return Err(DataFusionError::External(Box::new(ExternalSqlError(error))));
     }
     let (creates, inserts) = first.map_or((false, false), |token| (is_word(token, "CREATE"), is_word(token, "INSERT")));
     if creates {
@@ -191,6 +190,10 @@ fn rank(tokens: &[TokenWithSpan], place: usize) -> Option<usize> {
 
 fn is_space(token: &TokenWithSpan) -> bool {
     matches!(token.token, Token::Whitespace(_))
+}
+
+fn is_word(token: &TokenWithSpan, word: &str) -> bool {
+    matches!(&token.token, Token::Word(found) if found.quote_style.is_none() && found.value.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

@@ -262,8 +262,7 @@ fn without_data(text: &str) -> Result<(Cow<'_, str>, Option<Utility>), DataFusio
     Ok((rest, utility))
 }
 
-/// Returns true if a token is this word, without quotes.
-pub(super) fn is_word(token: &TokenWithSpan, wanted: &str) -> bool {
+fn is_word(token: &TokenWithSpan, wanted: &str) -> bool {
     matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted))
 }
 
