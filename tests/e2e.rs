@@ -3,6 +3,7 @@
 //! `cargo test -p neuroql-tests` runs all, `cargo test -p neuroql-tests -- slt::activations` some.
 
 mod analysis;
+mod answers;
 mod browser;
 mod cell;
 mod clients;

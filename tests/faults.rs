@@ -214,10 +214,13 @@ async fn cancel() -> Result<(), Error> {
     let client = running.connect().await?;
     let token = client.cancel_token();
     let slow = "SELECT max(activation) FROM toy.activations WHERE dataset = 'corpus'";
+    let other = running.connect().await?;
     let cancelled = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        server::until_active(&other, "max(activation)").await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let start = Instant::now();
-        token.cancel_query(NoTls).await.map(|()| start)
+        token.cancel_query(NoTls).await?;
+        Ok::<_, Error>(start)
     });
     assert_eq!(state_of(&client, slow).await?, "57014");
     let waited = cancelled.await??.elapsed();

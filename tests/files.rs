@@ -18,7 +18,7 @@ use datafusion::prelude::SessionContext;
 use libtest_mimic::Trial;
 use neuroql::Engine;
 
-use crate::analysis::rows;
+use crate::answers::rows;
 use crate::server::Error;
 use crate::timing;
 

@@ -22,6 +22,7 @@ use futures::StreamExt;
 use libtest_mimic::Trial;
 use neuroql::{Engine, Store};
 
+use crate::answers::rows;
 use crate::server::{self, Error};
 use crate::timing;
 
@@ -85,17 +86,14 @@ fn insert(layer: usize, method: &str) -> String {
     )
 }
 
-async fn run(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, Error> {
-    Ok(context.sql(sql).await.map_err(|e| format!("{sql}: {e}"))?.collect().await.map_err(|e| format!("{sql}: {e}"))?)
-}
-
 /// Returns the numbers of rows of a method, of distinct neurons among them, and of nodes.
 async fn counts(context: &SessionContext, method: &str) -> Result<[i64; 3], Error> {
-    let rows = format!("FROM toy.graphs WHERE method = '{method}'");
+    let graphs = format!("FROM toy.graphs WHERE method = '{method}'");
     let nodes = format!("SELECT count(*) FROM toy.graph_nodes WHERE method = '{method}'");
-    let sql =
-        format!("SELECT count(*) AS rows, count(DISTINCT 1000 * layer + neuron) AS neurons, ({nodes}) AS nodes {rows}");
-    let batches = run(context, &sql).await?;
+    let sql = format!(
+        "SELECT count(*) AS rows, count(DISTINCT 1000 * layer + neuron) AS neurons, ({nodes}) AS nodes {graphs}"
+    );
+    let batches = rows(context, &sql).await?;
     let row = batches.iter().find(|batch| batch.num_rows() == 1).ok_or("no row")?;
     Ok([0, 1, 2].map(|column| row.column(column).as_primitive::<Int64Type>().value(0)))
 }
@@ -108,7 +106,8 @@ pub fn child() -> Option<ExitCode> {
     let location = std::env::var(CHILD).ok()?;
     let statement = std::env::var(STATEMENT).ok()?;
     let runtime = tokio::runtime::Runtime::new().ok()?;
-    let done = runtime.block_on(async { run(&session(&location, Duration::from_millis(60)).await?, &statement).await });
+    let done =
+        runtime.block_on(async { rows(&session(&location, Duration::from_millis(60)).await?, &statement).await });
     Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -140,8 +139,8 @@ async fn killed() -> Result<(), Error> {
         seen = rows.min(i64::from(NEURONS) - 1);
     }
     let context = session(location, Duration::ZERO).await?;
-    run(&context, &insert(1, "slowly")).await?;
-    run(&context, &insert(1, "slowly")).await?;
+    rows(&context, &insert(1, "slowly")).await?;
+    rows(&context, &insert(1, "slowly")).await?;
     assert_eq!(counts(&context, "slowly").await?, [512; 3]);
     assert_eq!(counts(&session(location, Duration::ZERO).await?, "slowly").await?, [512; 3]);
     Ok(())
@@ -157,7 +156,7 @@ async fn killed_build() -> Result<(), Error> {
     let built = "SELECT neuron, CAST(built_at AS text) FROM toy.graphs WHERE layer = 1 AND method = 'n2g'";
     let built = async || -> Result<BTreeMap<i32, String>, Error> {
         let mut times = BTreeMap::new();
-        for batch in run(&session(location, Duration::ZERO).await?, built).await? {
+        for batch in rows(&session(location, Duration::ZERO).await?, built).await? {
             let time = cast(batch.column(1), &DataType::Utf8)?;
             let neurons = batch.column(0).as_primitive::<Int32Type>().values().iter().copied();
             times.extend(neurons.zip(time.as_string::<i32>().iter().map(|time| time.unwrap_or_default().to_owned())));
@@ -172,7 +171,7 @@ async fn killed_build() -> Result<(), Error> {
     process.wait()?;
     let before = built().await?;
     assert!((1..256).contains(&before.len()), "{} neurons were committed", before.len());
-    run(&session(location, Duration::ZERO).await?, build).await?;
+    rows(&session(location, Duration::ZERO).await?, build).await?;
     let after = built().await?;
     assert_eq!(after.len(), 256);
     assert!(before.iter().all(|(neuron, time)| after[neuron] == *time), "what was committed was built again");
@@ -187,7 +186,7 @@ async fn cancelled() -> Result<(), Error> {
     let location = folder.path().to_str().ok_or("no path")?;
     let context = session(location, Duration::from_millis(60)).await?;
     let inserting = context.clone();
-    let inserting = tokio::spawn(async move { run(&inserting, &insert(0, "slowly")).await.map(drop) });
+    let inserting = tokio::spawn(async move { rows(&inserting, &insert(0, "slowly")).await.map(drop) });
     while !inserting.is_finished() && counts(&context, "slowly").await?[0] == 0 {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -207,7 +206,7 @@ async fn writers() -> Result<(), Error> {
     let tasks = [(0, "a"), (1, "a"), (1, "b")].map(|(layer, method)| {
         let location = location.to_owned();
         tokio::spawn(async move {
-            run(&session(&location, Duration::from_millis(5)).await?, &insert(layer, method)).await.map(drop)
+            rows(&session(&location, Duration::from_millis(5)).await?, &insert(layer, method)).await.map(drop)
         })
     });
     for task in tasks {
@@ -216,7 +215,7 @@ async fn writers() -> Result<(), Error> {
     let context = session(location, Duration::ZERO).await?;
     assert_eq!(counts(&context, "a").await?, [1024; 3]);
     assert_eq!(counts(&context, "b").await?, [512; 3]);
-    run(&context, "DELETE FROM toy.graphs WHERE layer = 1 AND method = 'a' AND neuron % 2 = 0").await?;
+    rows(&context, "DELETE FROM toy.graphs WHERE layer = 1 AND method = 'a' AND neuron % 2 = 0").await?;
     assert_eq!(counts(&session(location, Duration::ZERO).await?, "a").await?, [768; 3]);
     Ok(())
 }
@@ -259,7 +258,7 @@ async fn a_million_nodes() -> Result<(), Error> {
         "SELECT simulate(graph, ARRAY[7, 1999999, 999999]) = [0.5, 0, 0.5] FROM star",
         "SELECT length(graph_text(graph)) > 0 AND length(graph_svg(graph)) > 0 FROM star",
     ] {
-        let rows = run(&context, sql).await?;
+        let rows = rows(&context, sql).await?;
         assert!(rows[0].column(0).as_boolean().value(0), "{sql}");
     }
     Ok(())
@@ -278,7 +277,7 @@ async fn examples() -> Result<(), Error> {
         }
         let documentation = function.documentation().ok_or_else(|| format!("{name} has no description"))?;
         let example = documentation.sql_example.as_ref().ok_or_else(|| format!("{name} has no example"))?;
-        let rows = run(&context, example).await?;
+        let rows = rows(&context, example).await?;
         assert!(rows.iter().any(|rows| rows.num_rows() == 1 && rows.column(0).is_valid(0)), "{example}");
         seen += 1;
     }
@@ -328,7 +327,7 @@ async fn indexed() -> Result<(), Error> {
             "SELECT * FROM similar_pairs('toy', 0.5) ORDER BY 1, 2, 3, 4, 5, 6",
             "SELECT layer, neuron, node FROM toy.graph_nodes WHERE token = ' import' ORDER BY 1, 2, 3",
         ] {
-            answers += &pretty_format_batches(&run(context, sql).await?)?.to_string();
+            answers += &pretty_format_batches(&rows(context, sql).await?)?.to_string();
         }
         Ok(answers)
     };
@@ -344,7 +343,7 @@ async fn indexed() -> Result<(), Error> {
 
     let insert = "INSERT INTO toy.graphs (layer, neuron, graph, method, f1) VALUES \
                   (0, 7, graph_from_nodes(ARRAY[named_struct('parent', -1, 'token', '<|endoftext|>', 'ends', 1.0)]), 'neuroql', 1.0)";
-    run(&second, insert).await?;
+    rows(&second, insert).await?;
     let changed = found(&second).await?;
     assert!(changed.contains("<|endoftext|>"), "{changed}");
     assert_ne!(files(location, "graph_tokens", 0)?, kept[0]);

@@ -21,7 +21,8 @@ use object_store::{
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::analysis::{SMALL, everything, in_one_go, rows};
+use crate::analysis::{SMALL, everything, in_one_go};
+use crate::answers::rows;
 use crate::server::Error;
 use crate::timing;
 

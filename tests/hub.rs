@@ -13,7 +13,7 @@ use datafusion::prelude::SessionContext;
 use libtest_mimic::Trial;
 use neuroql::{Engine, Store};
 
-use crate::analysis::{Cell, cells, rows};
+use crate::answers::{Cell, cells, rows};
 use crate::golden;
 use crate::server::Error;
 use crate::timing;

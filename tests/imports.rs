@@ -12,7 +12,7 @@ use datafusion::prelude::SessionContext;
 use libtest_mimic::Trial;
 use neuroql::{Engine, Store};
 
-use crate::analysis::{cells, rows};
+use crate::answers::{cells, rows};
 use crate::golden;
 use crate::server::Error;
 use crate::timing;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use libtest_mimic::Trial;
 use neuroql::{Engine, Store};
 
-use crate::analysis::rows;
+use crate::answers::rows;
 use crate::golden;
 use crate::server::{self, Error};
 use crate::timing;

@@ -24,7 +24,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 
-use crate::analysis::rows;
+use crate::answers::rows;
 use crate::server::Error;
 use crate::timing;
 

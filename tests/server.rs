@@ -1,5 +1,7 @@
 //! A server inside the test process, on a port of its own.
 
+use std::time::{Duration, Instant};
+
 use neuroql::Engine;
 use neuroql_pg::{Config, Server};
 use tokio::sync::oneshot;
@@ -41,4 +43,18 @@ impl Running {
         let _ = self.stop.send(());
         Ok(self.task.await?)
     }
+}
+
+/// Waits until a session runs a statement with this text, which another client sees.
+pub async fn until_active(client: &Client, text: &str) -> Result<(), Error> {
+    let query =
+        "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND strpos(query, $1) > 0";
+    let start = Instant::now();
+    while client.query(query, &[&text]).await?.is_empty() {
+        if start.elapsed() > Duration::from_secs(60) {
+            return Err(format!("nobody runs {text}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
 }

@@ -19,7 +19,8 @@ use object_store::{
     PutOptions, PutPayload, PutResult, UploadPart,
 };
 
-use crate::analysis::{Cell, SMALL, cells, everything, in_one_go, rows};
+use crate::analysis::{SMALL, everything, in_one_go};
+use crate::answers::{Cell, cells, rows};
 use crate::golden;
 use crate::server::{self, Error};
 use crate::timing;

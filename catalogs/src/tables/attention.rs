@@ -24,7 +24,7 @@ use crate::Error;
 use crate::state::EngineState;
 use crate::table_functions::api::{Ranges, RowProducer, RowSender, producer_plan};
 use crate::tables::model_table::{ModelTable, Scan};
-use crate::tables::predicate::{Predicate, allowed_strings, can_evaluate};
+use crate::tables::predicate::{Predicate, allowed_strings, can_evaluate_on};
 
 /// Rows of a batch.
 const ROWS: usize = 8192;
@@ -46,7 +46,7 @@ fn schema() -> SchemaRef {
 }
 
 fn is_of_heads(filter: &Expr) -> bool {
-    filter.column_refs().iter().all(|column| ["layer", "head"].contains(&column.name.as_str())) && can_evaluate(filter)
+    can_evaluate_on(filter, &["layer", "head"])
 }
 
 impl ModelTable for Attention {

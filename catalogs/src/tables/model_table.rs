@@ -25,7 +25,7 @@ use neuroql_schema::{Rights, Role};
 
 use crate::async_method::async_method;
 use crate::state::EngineState;
-use crate::tables::predicate::{Predicate, can_evaluate};
+use crate::tables::predicate::{Predicate, can_evaluate_on};
 
 /// A table that can be made of any model.
 pub(crate) trait ModelTable: Debug + Send + Sync {
@@ -154,7 +154,7 @@ pub(crate) struct AllModelsTableProvider {
 
 impl AllModelsTableProvider {
     fn on_model(filter: &Expr) -> bool {
-        filter.column_refs().iter().all(|column| column.name == "model") && can_evaluate(filter)
+        can_evaluate_on(filter, &["model"])
     }
 
     fn mentions_model(filter: &Expr) -> bool {

@@ -21,7 +21,7 @@ use neuroql_schema::sql_error;
 
 use crate::state::{AnalysedLayers, EngineState};
 use crate::tables::model_table::Scan;
-use crate::tables::predicate::{NeuronSelection, Predicate, can_evaluate};
+use crate::tables::predicate::{NeuronSelection, Predicate, supports_columns};
 
 /// Some neurons of a layer, over one dataset if it was analysed.
 #[derive(Debug, Clone)]
@@ -44,11 +44,7 @@ pub(crate) const OF_GRAPHS: [&str; 4] = ["nodes", "precision", "recall", "f1"];
 
 /// Pushes down filters on the place of a neuron: they choose the rows that are read.
 pub(crate) fn supports_place(filter: &Expr) -> TableProviderFilterPushDown {
-    let of_place = filter.column_refs().iter().all(|column| ["layer", "neuron"].contains(&column.name.as_str()));
-    match of_place && can_evaluate(filter) {
-        true => TableProviderFilterPushDown::Exact,
-        false => TableProviderFilterPushDown::Unsupported,
-    }
+    supports_columns(filter, &["layer", "neuron"])
 }
 
 /// Scans a table of this kind; layers that were not analysed have rows only if `unknown` is true.

@@ -11,7 +11,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::{Expr, Operator, Volatility};
+use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
@@ -21,6 +21,19 @@ use neuroql_pipeline::{RowFilter, Selection};
 
 use crate::parameter::is_parameter;
 use crate::tables::deferred_places::DeferredPlaces;
+
+/// Returns true if a scan may evaluate this filter on batches of these columns alone.
+pub(crate) fn can_evaluate_on(filter: &Expr, columns: &[&str]) -> bool {
+    filter.column_refs().iter().all(|column| columns.contains(&column.name.as_str())) && can_evaluate(filter)
+}
+
+/// Pushes down filters that read no other columns than these.
+pub(crate) fn supports_columns(filter: &Expr, columns: &[&str]) -> TableProviderFilterPushDown {
+    match can_evaluate_on(filter, columns) {
+        true => TableProviderFilterPushDown::Exact,
+        false => TableProviderFilterPushDown::Unsupported,
+    }
+}
 
 /// Returns true if a scan may evaluate this filter on its own batches.
 pub(crate) fn can_evaluate(filter: &Expr) -> bool {

@@ -16,7 +16,8 @@ use neuroql_pipeline::Selection;
 use neuroql_schema::sql_error;
 
 use crate::tables::model_table::{ModelTable, Scan};
-use crate::tables::predicate::{Predicate, can_evaluate, select_neurons};
+use crate::tables::neuron_rows::supports_place;
+use crate::tables::predicate::{Predicate, select_neurons};
 
 /// Bytes of vectors in a batch.
 const BATCH_BYTES: usize = 4 << 20;
@@ -49,12 +50,7 @@ impl ModelTable for Weights {
     }
 
     fn supports_filter(&self, filter: &Expr) -> TableProviderFilterPushDown {
-        let on_neuron = filter.column_refs().iter().all(|c| matches!(c.name.as_str(), "layer" | "neuron"));
-        if on_neuron && can_evaluate(filter) {
-            TableProviderFilterPushDown::Exact
-        } else {
-            TableProviderFilterPushDown::Unsupported
-        }
+        supports_place(filter)
     }
 
     fn scan<'a>(&'a self, model: &'a Arc<Model>, scan: Scan<'a>) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {

@@ -50,3 +50,5 @@ pub use postgres::{
 };
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};
+
+pub use postgres::read_bytea;

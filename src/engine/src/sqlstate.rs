@@ -84,6 +84,9 @@ pub fn diagnose(error: &DataFusionError) -> Diagnosis {
             let code = if text.contains("max_temp_directory_size") { "53100" } else { "53200" };
             Diagnosis::new(code, plain(text))
         }
+        DataFusionError::Configuration(text) if text.contains("Function factory has not been configured") => {
+            Diagnosis::new("0A000", "CREATE FUNCTION is not supported")
+        }
         DataFusionError::Configuration(text) => {
             let unknown = ["not found", "Could not find config namespace", "unrecognized configuration parameter"];
             let unknown = unknown.iter().any(|words| text.contains(words));

@@ -5,9 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod common;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,11 +20,12 @@ use neuroql_formats::graphs::{dot, n2g_rs, openai};
 use neuroql_formats::n2g::N2g;
 use neuroql_formats::neuroscope::Neuroscope;
 use neuroql_formats::openai::OpenAi;
-use neuroql_formats::{LayerSelection, Request, Result, Source};
 use neuroql_graph::Symbol;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+
+use crate::common::read_all;
 
 /// Inputs of a run of the test suite.
 const INPUTS: u64 = 6_000;
@@ -235,23 +237,6 @@ fn damage(bytes: &mut Vec<u8>, in_place: bool, others: &[Sample], random: &mut S
 
 fn pick(length: usize, random: &mut StdRng) -> Option<usize> {
     (length > 0).then(|| random.random_range(0..length))
-}
-
-/// Reads all tables of a source, and counts what comes.
-fn read_all(source: Result<impl Source>) -> usize {
-    let Ok(source) = source else { return 0 };
-    let columns = ["max_activation", "mean", "nodes", "precision"];
-    let mut count = 0;
-    for table in source.tables() {
-        let Ok(layers) = source.layers() else { continue };
-        let selection = layers.into_iter().map(|layer| LayerSelection { layer, neurons: None }).collect();
-        let mut sink = |_| {
-            count += 1;
-            ControlFlow::Continue(())
-        };
-        let _ = source.scan(&Request { table, selection, columns: &columns }, &mut sink);
-    }
-    count
 }
 
 /// A folder in memory where there is one.

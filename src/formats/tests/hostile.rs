@@ -2,32 +2,19 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use neuroql_formats::deepdecipher::DeepDecipher;
-use neuroql_formats::{LayerSelection, Request, Result, Source, Table};
+use neuroql_formats::{LayerSelection, Request, Source, Table};
+
+use crate::common::read_all;
 
 /// Longest time that the reading of one database may take; whole ones take less than a hundredth of it.
 const MOST_TIME: Duration = Duration::from_secs(10);
-
-/// Reads all tables of a source, and counts what comes.
-fn read(source: Result<impl Source>) -> usize {
-    let Ok(source) = source else { return 0 };
-    let columns = ["max_activation", "mean", "nodes", "precision"];
-    let mut count = 0;
-    for table in source.tables() {
-        let Ok(layers) = source.layers() else { continue };
-        let selection = layers.into_iter().map(|layer| LayerSelection { layer, neurons: None }).collect();
-        let mut sink = |_| {
-            count += 1;
-            ControlFlow::Continue(())
-        };
-        let _ = source.scan(&Request { table, selection, columns: &columns }, &mut sink);
-    }
-    count
-}
 
 fn soon<T>(work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
@@ -86,5 +73,5 @@ fn hostile_databases() {
     let old = "ALTER TABLE data_type RENAME TO data_object; ALTER TABLE model_data_type RENAME TO model_data_object; \
                ALTER TABLE model_data_object RENAME COLUMN data_type_id TO data_object_id; \
                ALTER TABLE neuron_data RENAME COLUMN data_type_id TO data_object_id";
-    assert_eq!(read(with(old)), read(DeepDecipher::open(&sample, None)));
+    assert_eq!(read_all(with(old)), read_all(DeepDecipher::open(&sample, None)));
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
@@ -12,21 +14,14 @@ use neuroql_graph::{
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::common::symbol;
+
 fn golden() -> Value {
     serde_json::from_str(include_str!("data/comparison.json")).unwrap()
 }
 
 fn numbers(values: &Value) -> Vec<f64> {
     values.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
-}
-
-fn symbol(letter: char) -> Symbol {
-    match letter {
-        '*' => Symbol::Any,
-        '^' => Symbol::Start,
-        '1'..='9' => Symbol::Gap(letter as u16 - '0' as u16),
-        letter => Symbol::token(letter as u32, letter.to_string()),
-    }
 }
 
 /// Graph of patterns of letters, the activator first; activations of nodes are those of the golden data.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use neuroql_graph::{
     Alternative, Automaton, Builder, Element, Graph, Matcher, Pattern, Policy, Predictions, Semantics, Symbol, Token,
     Validity, View, encode,
@@ -9,14 +11,7 @@ use neuroql_graph::{
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-fn symbol(letter: char) -> Symbol {
-    match letter {
-        '*' => Symbol::Any,
-        '^' => Symbol::Start,
-        '1'..='9' => Symbol::Gap(letter as u16 - '0' as u16),
-        letter => Symbol::token(letter as u32, letter.to_string()),
-    }
-}
+use crate::common::symbol;
 
 fn graph(patterns: &[(String, f32)]) -> Graph {
     let mut builder = Builder::new(Policy::Max);

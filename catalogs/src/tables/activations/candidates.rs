@@ -4,8 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
-    UInt64Array,
+    ArrayRef, BooleanArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringViewArray, UInt64Array,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::pruning::PruningStatistics;
@@ -25,6 +24,7 @@ use neuroql_store::{LayerTopTokens, StoredExample};
 use super::partial_aggregate::{PartialAggregate, StateColumn};
 use super::scan_request::ScanRequest;
 use crate::Error;
+use crate::tables::neuron_rows::batch;
 
 /// Activations that a scan needs, if not all.
 #[derive(Clone, Copy)]
@@ -309,9 +309,7 @@ fn of_documents(
         columns.push(column);
     }
     // A filter that is always false has no columns.
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
-    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
-    request.on_documents.evaluate(&batch)
+    request.on_documents.evaluate(&batch(&Arc::new(Schema::new(fields)), columns, count)?)
 }
 
 /// Returns the document of each example. Examples lie in the order of the dataset, those of a document together.

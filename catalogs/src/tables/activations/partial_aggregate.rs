@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
-    UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, UInt64Array,
+    new_null_array,
 };
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef};
 use datafusion::error::Result;
@@ -12,6 +12,7 @@ use neuroql_analysis::{ValueRange, counts, maxima, minima, second_moments, sums}
 use neuroql_pipeline::bounds::Aggregate;
 
 use crate::Error;
+use crate::tables::neuron_rows::batch;
 
 /// A partial aggregate by neuron.
 #[derive(Debug, Clone)]
@@ -192,7 +193,6 @@ impl PartialAggregate {
         });
         let columns: Vec<ArrayRef> = columns.collect();
         debug_assert!(columns.iter().all(|column| column.len() == neurons.len()));
-        let options = RecordBatchOptions::new().with_row_count(Some(neurons.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+        batch(&self.schema, columns, neurons.len())
     }
 }

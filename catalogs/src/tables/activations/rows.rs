@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
-    UInt32Array,
+    Array, ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, StringViewArray, UInt32Array,
 };
 use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
@@ -17,6 +16,7 @@ use neuroql_pipeline::batcher::{repeated, text_of};
 
 use super::scan_request::OF_TOKEN;
 use crate::Error;
+use crate::tables::neuron_rows::batch;
 use crate::tables::predicate::Predicate;
 
 /// Builds record batches of the columns a query asks for.
@@ -109,8 +109,7 @@ impl LayerRows {
         let columns: Vec<ArrayRef> =
             schema.fields().iter().map(|f| self.column(packed, chunk, f.name())).collect::<Result<_>>()?;
         let rows = chunk.kept.as_ref().map_or(chunk.tokens * self.width, |kept| kept.len());
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+        batch(&schema, columns, rows)
     }
 
     /// Returns the rows of a chunk that a filter lets pass, counted from the chunk's first; `None` if all pass.
@@ -123,9 +122,7 @@ impl LayerRows {
             columns.push(column);
         }
         let rows = chunk.kept.as_ref().map_or(chunk.tokens * self.width, |kept| kept.len());
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
-        let mask = filter.evaluate(&batch)?;
+        let mask = filter.evaluate(&batch(&Arc::new(Schema::new(fields)), columns, rows)?)?;
         if mask.true_count() == mask.len() {
             return Ok(chunk.kept.clone());
         }

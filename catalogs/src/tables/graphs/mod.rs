@@ -29,7 +29,7 @@ use crate::state::EngineState;
 use crate::tables;
 use crate::tables::model_table::{ModelTable, Scan};
 use crate::tables::neuron_rows::supports_place;
-use crate::tables::predicate::{NeuronSelection, Predicate, can_evaluate};
+use crate::tables::predicate::{NeuronSelection, Predicate, supports_columns};
 
 mod graph_check;
 mod insert;
@@ -168,12 +168,7 @@ impl ModelTable for Graphs {
 
 /// Pushes down filters on the key of a row: they choose the rows that are read.
 fn supports_key(filter: &Expr) -> TableProviderFilterPushDown {
-    let of_key =
-        filter.column_refs().iter().all(|column| ["layer", "neuron", "method"].contains(&column.name.as_str()));
-    match of_key && can_evaluate(filter) {
-        true => TableProviderFilterPushDown::Exact,
-        false => TableProviderFilterPushDown::Unsupported,
-    }
+    supports_columns(filter, &["layer", "neuron", "method"])
 }
 
 /// Returns the layers and neurons that filters leave.

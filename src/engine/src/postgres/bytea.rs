@@ -8,10 +8,14 @@ use super::refusal::refusal;
 
 /// Reads bytes from each text: `\x` and digits, or characters with `\\` and `\ooo`.
 pub(super) fn parsed(texts: &StringArray) -> Result<ArrayRef> {
-    binary(texts.iter().map(|text| text.map(bytes).transpose()))
+    binary(texts.iter().map(|text| text.map(read_bytea).transpose()))
 }
 
-fn bytes(text: &str) -> Result<Vec<u8>> {
+/// Reads bytes as Postgres' `byteain` does: hexadecimal digits after `\x`, else characters with `\\` and `\ooo`.
+///
+/// # Errors
+/// 22023 for a wrong or missing digit, 22P02 for a `\` before something else.
+pub fn read_bytea(text: &str) -> Result<Vec<u8>> {
     match text.strip_prefix("\\x") {
         Some(digits) => hexadecimal(digits),
         None => escaped(text),
@@ -81,11 +85,11 @@ mod tests {
     /// Compares with values as PostgreSQL 15 reads them.
     #[test]
     fn both_formats_are_read() {
-        assert_eq!(bytes("\\x00fF 61").unwrap(), [0, 255, b'a']);
-        assert_eq!(bytes("a\\\\b\\000\\377").unwrap(), [b'a', b'\\', b'b', 0, 255]);
-        assert_eq!(bytes("ä").unwrap(), "ä".as_bytes());
+        assert_eq!(read_bytea("\\x00fF 61").unwrap(), [0, 255, b'a']);
+        assert_eq!(read_bytea("a\\\\b\\000\\377").unwrap(), [b'a', b'\\', b'b', 0, 255]);
+        assert_eq!(read_bytea("ä").unwrap(), "ä".as_bytes());
         for text in ["\\x0", "\\xzz", "a\\1", "\\8", "\\400", "\\"] {
-            assert!(bytes(text).is_err(), "{text}");
+            assert!(read_bytea(text).is_err(), "{text}");
         }
         assert_eq!(written(&[0, 255]), "\\x00ff");
     }

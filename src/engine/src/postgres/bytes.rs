@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
+use super::functions::nullable_field;
 use super::refusal::{refusal, type_name};
 
 /// A function that DataFusion has for text only.
@@ -85,10 +86,7 @@ impl ScalarUDFImpl for ByteaFunction {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         match args.arg_fields.first().map(|field| field.data_type()) {
-            Some(DataType::Binary) => {
-                let types: Vec<_> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
-                Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, true)))
-            }
+            Some(DataType::Binary) => nullable_field(self, &args),
             _ => self.function.return_field_from_args(args),
         }
     }

@@ -235,6 +235,12 @@ impl ScalarUDFImpl for RenamedFunction {
     }
 }
 
+/// Returns the field of a function's values, which are of its `return_type` and may be NULL.
+pub(super) fn nullable_field(function: &dyn ScalarUDFImpl, args: &ReturnFieldArgs) -> Result<FieldRef> {
+    let types: Vec<_> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+    Ok(Arc::new(Field::new(function.name(), function.return_type(&types)?, true)))
+}
+
 /// Returns the same value as one that may be NULL.
 pub(super) fn nullable(value: Expr) -> Expr {
     ScalarUDF::from(Nullable { signature: Signature::any(1, Volatility::Immutable) }).call(vec![value])

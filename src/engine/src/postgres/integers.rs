@@ -10,6 +10,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::casts::arrow_cast;
+use super::functions::nullable_field;
 use super::refusal::out_of_range;
 
 /// A function of two integers that DataFusion computes in `bigint`.
@@ -69,7 +70,6 @@ impl ScalarUDFImpl for IntegerFunction {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let types: Vec<_> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
-        Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, true)))
+        nullable_field(self, &args)
     }
 }

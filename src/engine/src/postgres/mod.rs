@@ -94,6 +94,7 @@ mod zones;
 
 use std::sync::Arc;
 
+pub use bytea::read_bytea;
 pub use constants::{local_constants, ordered_constant};
 use datafusion::arrow::array::ArrayRef;
 use datafusion::error::Result;

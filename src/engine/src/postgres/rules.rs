@@ -7,7 +7,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunction};
+use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, Like, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction, merge_schema};
 use datafusion::logical_expr::{
@@ -191,40 +191,8 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             let pattern = similar(*pattern, Some(escape_char.unwrap_or('\\')));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(expr, operator, Box::new(pattern)))))
         }
-        Expr::Like(like_expr) => {
-            for operand in [&like_expr.expr, &like_expr.pattern] {
-                uuids::check_pattern(operand, schema)?;
-                if matches!(
-                    operand.get_type(schema),
-                    Ok(DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
-                ) {
-                    return Err(refusal("0A000", "LIKE over bytea is not supported; compare encode(…, 'hex')"));
-                }
-            }
-            match like_expr.escape_char {
-                None | Some('\\') if ends_in_escape(&like_expr.pattern) => Err(no_escape()),
-                None | Some('\\') if is_checked_pattern(&like_expr.pattern) => {
-                    Ok(Transformed::no(Expr::Like(like_expr)))
-                }
-                None | Some('\\') => {
-                    let pattern = Box::new(like(*like_expr.pattern, '\\'));
-                    Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
-                }
-                Some(escape) => {
-                    let pattern = Box::new(like(*like_expr.pattern, escape));
-                    Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
-                }
-            }
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if matches!(
-                op,
-                Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch
-            ) && !is_translated(&right) =>
-        {
-            let right = Box::new(regular(*right));
-            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
-        }
+        Expr::Like(like_expr) => like_operator(like_expr, schema),
+        binary @ Expr::BinaryExpr(_) => binary_operator(binary),
         Expr::InList(mut found)
             if matches!(found.expr.get_type(schema), Ok(DataType::Boolean))
                 && found.list.iter().any(is_text_constant) =>
@@ -233,6 +201,83 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
                 *item = cast(std::mem::take(item), DataType::Boolean);
             }
             Ok(Transformed::yes(Expr::InList(found)))
+        }
+        // A subquery without rows is NULL, whatever its column is.
+        Expr::ScalarSubquery(subquery)
+            if !subquery.subquery.schema().field(0).is_nullable() && !has_one_row(&subquery.subquery) =>
+        {
+            let plan = Arc::unwrap_or_clone(subquery.subquery);
+            let (qualifier, field) = plan.schema().qualified_field(0);
+            let (column, name) = (Expr::from((qualifier, field)), field.name().clone());
+            let plan = LogicalPlanBuilder::from(plan).project([functions::nullable(column).alias(name)])?.build()?;
+            Ok(Transformed::yes(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..subquery })))
+        }
+        row @ (Expr::IsNull(_) | Expr::IsNotNull(_)) => row_operator(row),
+        // Postgres sorts to find those that are equal, and keeps that order.
+        Expr::AggregateFunction(mut call)
+            if call.params.distinct
+                && call.params.order_by.is_empty()
+                && matches!(call.func.name(), "array_agg" | "string_agg")
+                && !call.params.args.is_empty() =>
+        {
+            call.params.order_by = vec![call.params.args[0].clone().sort(true, false)];
+            Ok(Transformed::yes(Expr::AggregateFunction(call)))
+        }
+        Expr::AggregateFunction(call) if ordered_sets::is_to_order(&call) => {
+            Ok(Transformed::yes(Expr::AggregateFunction(ordered_sets::ordered(call))))
+        }
+        Expr::AggregateFunction(mut call) => {
+            // The order of a DISTINCT is that of its argument.
+            let changed = !call.params.distinct && order_by_bytes(&mut call.params.order_by, schema);
+            Ok(Transformed::new_transformed(Expr::AggregateFunction(call), changed))
+        }
+        Expr::Case(case) => Ok(match minding(&case) {
+            Some(case) => Transformed::yes(case),
+            None => Transformed::no(Expr::Case(case)),
+        }),
+        Expr::WindowFunction(call) => window_order(call, schema),
+        call @ Expr::ScalarFunction(_) => function_call(call, schema, zone),
+        // A number beyond `bigint` is `numeric`; smaller ones of this type were made by `arrow_cast`.
+        Expr::Literal(ScalarValue::UInt64(Some(number)), metadata) if number > i64::MAX as u64 => {
+            Ok(Transformed::yes(Expr::Literal(ScalarValue::Decimal128(Some(i128::from(number)), 20, 0), metadata)))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Has LIKE check and translate its pattern.
+fn like_operator(like_expr: Like, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    for operand in [&like_expr.expr, &like_expr.pattern] {
+        uuids::check_pattern(operand, schema)?;
+        if matches!(operand.get_type(schema), Ok(DataType::Binary | DataType::LargeBinary | DataType::BinaryView)) {
+            return Err(refusal("0A000", "LIKE over bytea is not supported; compare encode(…, 'hex')"));
+        }
+    }
+    match like_expr.escape_char {
+        None | Some('\\') if ends_in_escape(&like_expr.pattern) => Err(no_escape()),
+        None | Some('\\') if is_checked_pattern(&like_expr.pattern) => Ok(Transformed::no(Expr::Like(like_expr))),
+        None | Some('\\') => {
+            let pattern = Box::new(like(*like_expr.pattern, '\\'));
+            Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
+        }
+        Some(escape) => {
+            let pattern = Box::new(like(*like_expr.pattern, escape));
+            Ok(Transformed::yes(Expr::Like(Like { pattern, escape_char: None, ..like_expr })))
+        }
+    }
+}
+
+/// Rewrites an operator of two operands, before types are coerced.
+fn binary_operator(expr: Expr) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if matches!(
+                op,
+                Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch
+            ) && !is_translated(&right) =>
+        {
+            let right = Box::new(regular(*right));
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
         }
         // The optimizer takes `x # x` for 0, NULL or not.
         Expr::BinaryExpr(BinaryExpr { left, op: op @ Operator::BitwiseXor, right }) if left == right => {
@@ -247,6 +292,13 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
                            as in (a IS NOT DISTINCT FROM b) AND c";
             Err(refusal("0A000", message))
         }
+        other => row_operator(other),
+    }
+}
+
+/// Rewrites a call of a function, before types are coerced.
+fn function_call(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    match expr {
         // `x = ANY (array)` is planned as DataFusion's own function, which does not mind NULL.
         Expr::ScalarFunction(function) if function.name() == "array_has" && !is_array_has(&function.func) => {
             let func = Arc::new(ArrayHas::of(function.func));
@@ -270,54 +322,6 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             function.args[1] = if function.name() == "regexp_like" { regular(pattern) } else { found(pattern) };
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
-        // A subquery without rows is NULL, whatever its column is.
-        Expr::ScalarSubquery(subquery)
-            if !subquery.subquery.schema().field(0).is_nullable() && !has_one_row(&subquery.subquery) =>
-        {
-            let plan = Arc::unwrap_or_clone(subquery.subquery);
-            let (qualifier, field) = plan.schema().qualified_field(0);
-            let (column, name) = (Expr::from((qualifier, field)), field.name().clone());
-            let plan = LogicalPlanBuilder::from(plan).project([functions::nullable(column).alias(name)])?.build()?;
-            Ok(Transformed::yes(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..subquery })))
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Eq | Operator::NotEq), right })
-            if row_of(&left).is_some() && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
-        {
-            let pairs = row_of(&left).into_iter().flatten().zip(row_of(&right).into_iter().flatten());
-            let pairs = pairs.map(|(left, right)| binary_expr(left.clone(), op, right.clone()));
-            let all = if op == Operator::Eq { conjunction(pairs) } else { disjunction(pairs) };
-            Ok(Transformed::yes(all.unwrap_or_else(|| lit(true))))
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if op.supports_propagation()
-                && row_of(&left).is_some()
-                && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
-        {
-            let (lefts, rights) = (row_of(&left).unwrap_or_default(), row_of(&right).unwrap_or_default());
-            Ok(match rows_compared(op, lefts, rights) {
-                Some(compared) => Transformed::yes(compared),
-                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
-            })
-        }
-        // A row is NULL if all of it is, and is not if nothing of it is.
-        Expr::IsNull(row) if row_of(&row).is_some() => {
-            let parts = row_of(&row).unwrap_or_default().iter().map(|part| part.clone().is_null());
-            Ok(Transformed::yes(conjunction(parts).unwrap_or_else(|| lit(true))))
-        }
-        Expr::IsNotNull(row) if row_of(&row).is_some() => {
-            let parts = row_of(&row).unwrap_or_default().iter().map(|part| part.clone().is_not_null());
-            Ok(Transformed::yes(conjunction(parts).unwrap_or_else(|| lit(true))))
-        }
-        // Postgres sorts to find those that are equal, and keeps that order.
-        Expr::AggregateFunction(mut call)
-            if call.params.distinct
-                && call.params.order_by.is_empty()
-                && matches!(call.func.name(), "array_agg" | "string_agg")
-                && !call.params.args.is_empty() =>
-        {
-            call.params.order_by = vec![call.params.args[0].clone().sort(true, false)];
-            Ok(Transformed::yes(Expr::AggregateFunction(call)))
-        }
         Expr::ScalarFunction(function)
             if PARTIAL.contains(&function.name())
                 && function.args.iter().any(|arg| arg.get_type(schema).is_ok_and(|it| it.is_decimal())) =>
@@ -326,10 +330,6 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             let message = format!("{name} of numeric is not supported; cast it to double precision");
             Err(refusal("0A000", message))
         }
-        Expr::Case(case) => Ok(match minding(&case) {
-            Some(case) => Transformed::yes(case),
-            None => Transformed::no(Expr::Case(case)),
-        }),
         // Digits of the two's complement, of which an integer has eight.
         Expr::ScalarFunction(mut function) if function.name() == "to_hex" && function.args.len() == 1 => {
             let number = as_integer(function.args.remove(0));
@@ -386,29 +386,6 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             }
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
-        Expr::AggregateFunction(call) if ordered_sets::is_to_order(&call) => {
-            Ok(Transformed::yes(Expr::AggregateFunction(ordered_sets::ordered(call))))
-        }
-        Expr::AggregateFunction(mut call) => {
-            // The order of a DISTINCT is that of its argument.
-            let changed = !call.params.distinct && order_by_bytes(&mut call.params.order_by, schema);
-            Ok(Transformed::new_transformed(Expr::AggregateFunction(call), changed))
-        }
-        Expr::WindowFunction(mut call) => {
-            let changed =
-                order_by_bytes(&mut call.params.order_by, schema) || uuids::is_key(&call.params.order_by, schema);
-            let frame = &mut call.params.window_frame;
-            if changed && frame.units == WindowFrameUnits::Range {
-                let has_offset =
-                    |bound: &WindowFrameBound| !bound.is_unbounded() && !matches!(bound, WindowFrameBound::CurrentRow);
-                if has_offset(&frame.start_bound) || has_offset(&frame.end_bound) {
-                    return Err(refusal("0A000", "RANGE with an offset is not supported for arrays and uuid"));
-                }
-                // Without offsets, rows of the same key are a range as they are a group.
-                frame.units = WindowFrameUnits::Groups;
-            }
-            Ok(Transformed::new_transformed(Expr::WindowFunction(call), changed))
-        }
         Expr::ScalarFunction(function)
             if matches!(function.name(), "floor" | "ceil" | "trunc" | "round")
                 && function.args.len() == 1
@@ -420,12 +397,59 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             let func = Arc::new(ArrayContains::of(function.func));
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
         }
-        // A number beyond `bigint` is `numeric`; smaller ones of this type were made by `arrow_cast`.
-        Expr::Literal(ScalarValue::UInt64(Some(number)), metadata) if number > i64::MAX as u64 => {
-            Ok(Transformed::yes(Expr::Literal(ScalarValue::Decimal128(Some(i128::from(number)), 20, 0), metadata)))
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Compares rows, and tests them for NULL, part by part.
+fn row_operator(expr: Expr) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Eq | Operator::NotEq), right })
+            if row_of(&left).is_some() && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
+        {
+            let pairs = row_of(&left).into_iter().flatten().zip(row_of(&right).into_iter().flatten());
+            let pairs = pairs.map(|(left, right)| binary_expr(left.clone(), op, right.clone()));
+            let all = if op == Operator::Eq { conjunction(pairs) } else { disjunction(pairs) };
+            Ok(Transformed::yes(all.unwrap_or_else(|| lit(true))))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if op.supports_propagation()
+                && row_of(&left).is_some()
+                && row_of(&left).map(<[Expr]>::len) == row_of(&right).map(<[Expr]>::len) =>
+        {
+            let (lefts, rights) = (row_of(&left).unwrap_or_default(), row_of(&right).unwrap_or_default());
+            Ok(match rows_compared(op, lefts, rights) {
+                Some(compared) => Transformed::yes(compared),
+                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+            })
+        }
+        // A row is NULL if all of it is, and is not if nothing of it is.
+        Expr::IsNull(row) if row_of(&row).is_some() => {
+            let parts = row_of(&row).unwrap_or_default().iter().map(|part| part.clone().is_null());
+            Ok(Transformed::yes(conjunction(parts).unwrap_or_else(|| lit(true))))
+        }
+        Expr::IsNotNull(row) if row_of(&row).is_some() => {
+            let parts = row_of(&row).unwrap_or_default().iter().map(|part| part.clone().is_not_null());
+            Ok(Transformed::yes(conjunction(parts).unwrap_or_else(|| lit(true))))
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// Has a window order arrays and uuid as PostgreSQL does.
+fn window_order(mut call: Box<WindowFunction>, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let changed = order_by_bytes(&mut call.params.order_by, schema) || uuids::is_key(&call.params.order_by, schema);
+    let frame = &mut call.params.window_frame;
+    if changed && frame.units == WindowFrameUnits::Range {
+        let has_offset =
+            |bound: &WindowFrameBound| !bound.is_unbounded() && !matches!(bound, WindowFrameBound::CurrentRow);
+        if has_offset(&frame.start_bound) || has_offset(&frame.end_bound) {
+            return Err(refusal("0A000", "RANGE with an offset is not supported for arrays and uuid"));
+        }
+        // Without offsets, rows of the same key are a range as they are a group.
+        frame.units = WindowFrameUnits::Groups;
+    }
+    Ok(Transformed::new_transformed(Expr::WindowFunction(call), changed))
 }
 
 /// Returns true if a plan has one row, whatever it reads.

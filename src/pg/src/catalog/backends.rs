@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int32Type};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::ptr_eq::PtrEq;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
@@ -14,7 +14,7 @@ use datafusion::logical_expr::{
 use datafusion::prelude::SessionContext;
 use neuroql_access::User;
 
-use crate::wire::error_response::ExternalSqlError;
+use crate::wire::error_response::external;
 use crate::wire::interrupt::{ConnectionRegistry, Signal};
 
 /// Registers the functions for a connection of a user.
@@ -76,7 +76,7 @@ impl ScalarUDFImpl for BackendFunction {
         let pids = cast(&pids, &DataType::Int32)?;
         let done = pids.as_primitive::<Int32Type>().iter().map(|pid| {
             let signal = |pid| self.registry.signal(pid, self.signal, &self.user);
-            pid.map(signal).transpose().map_err(|error| DataFusionError::External(Box::new(ExternalSqlError(error))))
+            pid.map(signal).transpose().map_err(external)
         });
         Ok(ColumnarValue::Array(Arc::new(done.collect::<Result<BooleanArray>>()?)))
     }

@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 use datafusion_postgres::pgwire::api::Type;
 use postgres_types::Kind;
 
+use crate::catalog::listed_tables::listed_tables;
 use crate::catalog::sequences::column_facts::{self, ColumnFacts};
 use crate::catalog::sequences::hidden::without_sequences;
 use crate::decode;
@@ -56,7 +57,7 @@ const OUTPUTS: [(&str, Option<Fact>); 15] = [
 /// # Errors
 /// If it cannot be planned.
 pub(super) async fn table(catalogs: Arc<dyn CatalogProviderList>) -> Result<Option<Arc<dyn TableProvider>>> {
-    let columns = ColumnFacts::read(&catalogs).await?;
+    let columns = ColumnFacts::read(catalogs.as_ref()).await?;
     let catalogs = without_sequences(catalogs);
     let kept = Arc::new(kept_as_text(catalogs.as_ref()).await?);
     let Some(inner) = InformationSchemaProvider::new(catalogs).table(COLUMNS).await? else { return Ok(None) };
@@ -118,21 +119,11 @@ impl Kept {
 /// Returns the columns whose values are kept as text, with their types.
 async fn kept_as_text(catalogs: &dyn CatalogProviderList) -> Result<KeptColumns> {
     let mut found = KeptColumns::new();
-    for catalog in catalogs.catalog_names().iter().filter_map(|name| catalogs.catalog(name)) {
-        for schema in catalog.schema_names() {
-            // The view itself is in one of these.
-            if matches!(schema.as_str(), "information_schema" | "pg_catalog") {
-                continue;
-            }
-            let Some(tables) = catalog.schema(&schema) else { continue };
-            for name in tables.table_names() {
-                let Some(table) = tables.table(&name).await? else { continue };
-                for field in table.schema().fields() {
-                    if let Some(kind) = marks::of_field(field) {
-                        let kept = Kept { kind, length: column::length_of(field) };
-                        found.insert((schema.clone(), name.clone(), field.name().clone()), kept);
-                    }
-                }
+    for table in listed_tables(catalogs).await? {
+        for field in table.provider.schema().fields() {
+            if let Some(kind) = marks::of_field(field) {
+                let kept = Kept { kind, length: column::length_of(field) };
+                found.insert((table.schema.clone(), table.name.clone(), field.name().clone()), kept);
             }
         }
     }

@@ -1,11 +1,14 @@
 //! The schema `pg_catalog`: pg-catalog's tables, corrected where they are not true of neuroql.
 
 pub(crate) mod backends;
+mod batches;
 pub(crate) mod changed_catalogs;
 pub(crate) mod columns;
 mod expressions;
 pub(crate) mod functions;
 pub(crate) mod keys;
+mod listed_tables;
+pub(crate) mod memory_rows;
 pub(crate) mod notify_functions;
 pub(crate) mod object_functions;
 pub(crate) mod objects;
@@ -47,8 +50,9 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{
     ArrowTable, PgCatalogSchemaProvider, PgCatalogStaticTables, PgCatalogTable, setup_pg_catalog,
 };
 use datafusion_postgres::pgwire::api::Type;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 
+use crate::catalog::batches::stream;
 use crate::catalog::columns::COLUMNS;
 use crate::catalog::keys::{INDEX_LIST, Relation};
 use crate::catalog::objects::{Functions, Snapshot};
@@ -248,14 +252,11 @@ impl PartitionStream for Procedures {
     /// `pg_namespace` cannot be read.
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (namespaces, functions) = (Arc::clone(&self.namespaces), Arc::clone(&self.functions));
-        let (batches, schema) = (self.batches.clone(), Arc::clone(&self.schema));
-        let placed = async move {
+        let batches = self.batches.clone();
+        stream(&self.schema, async move {
             let public = schema_number(namespaces.execute(context), "public").await?;
-            let placed = batches.iter().map(|batch| own_functions::place(batch, functions.own(), public));
-            Ok::<_, DataFusionError>(futures::stream::iter(placed.collect::<Vec<_>>()))
-        };
-        let batches = futures::stream::once(placed).try_flatten();
-        Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+            batches.iter().map(|batch| own_functions::place(batch, functions.own(), public)).collect()
+        })
     }
 }
 

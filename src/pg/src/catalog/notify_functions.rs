@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -15,7 +15,7 @@ use datafusion_postgres::pgwire::api::Type;
 
 use crate::encode::column;
 use crate::session::notifications::{ListeningChannels, Notifications, PendingActions};
-use crate::wire::error_response::ExternalSqlError;
+use crate::wire::error_response::external;
 
 /// Registers the functions for a session.
 pub(crate) fn register(context: &SessionContext, notifications: &Notifications) {
@@ -71,7 +71,7 @@ impl ScalarUDFImpl for PgNotify {
         let (channels, payloads) = (texts(0)?, texts(1)?);
         for (channel, payload) in channels.as_string::<i32>().iter().zip(payloads.as_string::<i32>()) {
             let done = self.pending.notify(channel.unwrap_or_default(), payload.unwrap_or_default());
-            done.map_err(|error| DataFusionError::External(Box::new(ExternalSqlError(error))))?;
+            done.map_err(external)?;
         }
         Ok(ColumnarValue::Array(Arc::new(StringArray::from(vec![""; args.number_rows]))))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, StringArray, new_null_array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::ptr_eq::PtrEq;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
@@ -17,7 +17,7 @@ use datafusion_postgres::pgwire::api::Type;
 use crate::catalog::keys::{self, PLAIN};
 use crate::catalog::objects::{ObjectKind, Objects};
 use crate::encode::column;
-use crate::wire::error_response::{ExternalSqlError, SqlError};
+use crate::wire::error_response::external;
 
 /// The prefix of the name of the function that writes values of a type.
 pub(crate) const WRITES: &str = "neuroql_name_of_";
@@ -94,7 +94,6 @@ struct ObjectFunction {
 
 impl ObjectFunction {
     fn apply(&self, column: &ArrayRef) -> Result<ArrayRef> {
-        let failed = |error: SqlError| DataFusionError::External(Box::new(ExternalSqlError(error)));
         let objects = &self.objects;
         let numbers = column.data_type().is_integer() || column.data_type().is_null();
         Ok(match self.conversion {
@@ -109,8 +108,8 @@ impl ObjectFunction {
                 let number = |text: Option<&str>| -> Result<Option<i32>> {
                     let Some(text) = text else { return Ok(None) };
                     match self.conversion {
-                        Conversion::TryToOid => objects.find(self.kind, text).map_err(failed),
-                        _ => objects.number(self.kind, text).map(Some).map_err(failed),
+                        Conversion::TryToOid => objects.find(self.kind, text).map_err(external),
+                        _ => objects.number(self.kind, text).map(Some).map_err(external),
                     }
                 };
                 Arc::new(column.as_string::<i32>().iter().map(number).collect::<Result<Int32Array>>()?)
@@ -235,9 +234,8 @@ fn objects_named(objects: &Objects, given: &ArrayRef) -> Result<ArrayRef> {
     if !matches!(given.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
         return Ok(cast(given, &DataType::Int32)?);
     }
-    let failed = |error: SqlError| DataFusionError::External(Box::new(ExternalSqlError(error)));
     let names = cast(given, &DataType::Utf8)?;
-    let number = |name: Option<&str>| name.map(|name| objects.number(ObjectKind::Class, name).map_err(failed));
+    let number = |name: Option<&str>| name.map(|name| objects.number(ObjectKind::Class, name).map_err(external));
     let numbers = names.as_string::<i32>().iter().map(|name| number(name).transpose());
     Ok(Arc::new(numbers.collect::<Result<Int32Array>>()?))
 }

@@ -292,7 +292,7 @@ pub(crate) fn parts(text: &str) -> Option<Vec<String>> {
             }
             None => {
                 let end = rest.find('.').unwrap_or(rest.len());
-                (rest[..end].trim().to_lowercase(), &rest[end..])
+                (rest[..end].trim().to_ascii_lowercase(), &rest[end..])
             }
         };
         if part.is_empty() {
@@ -324,6 +324,7 @@ mod tests {
             classes: vec![
                 ("toy".into(), "activations".into(), 16400),
                 ("public".into(), "My Table".into(), 16401),
+                ("public".into(), "Äb".into(), 16402),
                 ("pg_catalog".into(), "pg_class".into(), 1259),
             ],
             schemas: vec![("toy".into(), 5)],
@@ -343,6 +344,7 @@ mod tests {
         assert_eq!(number(ObjectKind::Class, "Toy.\"activations\""), Ok(16400));
         assert_eq!(number(ObjectKind::Class, "neuroql.toy.activations"), Ok(16400));
         assert_eq!(number(ObjectKind::Class, "\"My Table\""), Ok(16401));
+        assert_eq!(number(ObjectKind::Class, "ÄB"), Ok(16402));
         assert_eq!(number(ObjectKind::Class, "pg_class"), Ok(1259));
         assert_eq!(number(ObjectKind::Class, "16400"), Ok(16400));
         assert_eq!(number(ObjectKind::Class, "My Table").unwrap_err(), "42P01");

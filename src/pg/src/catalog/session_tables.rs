@@ -8,18 +8,18 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion_postgres::pgwire::api::Type;
 use futures::StreamExt;
 use neuroql_access::User;
 
+use crate::catalog::batches::stream_of;
 use crate::encode::column;
-use crate::wire::error_response::{ExternalSqlError, SqlError};
+use crate::wire::error_response::{SqlError, external};
 
 /// Names of the tables of a session.
 const STATEMENTS: &str = "pg_prepared_statements";
@@ -229,7 +229,7 @@ impl PartitionStream for SessionTable {
                 let reader = context.session_config().get_extension::<User>();
                 if is_shadow && !reader.is_some_and(|reader| reader.is_superuser()) {
                     let denied = SqlError::error("42501", "permission denied for view pg_shadow");
-                    Err(DataFusionError::External(Box::new(ExternalSqlError(denied))))
+                    Err(external(denied))
                 } else {
                     let shown = Arc::clone(&schema);
                     let batches = self.roles.execute(context).map(move |batch| users(&batch?, &shown, is_shadow));
@@ -242,9 +242,6 @@ impl PartitionStream for SessionTable {
             },
             _ => Ok(RecordBatch::new_empty(Arc::clone(&schema))),
         };
-        match rows.and_then(|rows| MemoryStream::try_new(vec![rows], Arc::clone(&schema), None)) {
-            Ok(stream) => Box::pin(stream),
-            Err(error) => Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([Err(error)]))),
-        }
+        stream_of(&schema, rows)
     }
 }

@@ -8,10 +8,9 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::memory::MemoryStream;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 
+use crate::catalog::batches::stream_of;
 use crate::session::settings::{ListedSetting, Settings};
 
 /// The settings of a session as rows, with PostgreSQL 15's columns. The session that runs the query brings them in the
@@ -118,14 +117,10 @@ impl PartitionStream for SettingsTable {
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let settings = context.session_config().get_extension::<Mutex<Settings>>();
-        let schema = Arc::clone(&self.schema);
         let rows = match settings.as_deref() {
             Some(settings) => self.rows(&settings.lock().unwrap_or_else(PoisonError::into_inner)),
-            None => Ok(RecordBatch::new_empty(Arc::clone(&schema))),
+            None => Ok(RecordBatch::new_empty(Arc::clone(&self.schema))),
         };
-        match rows.and_then(|rows| MemoryStream::try_new(vec![rows], Arc::clone(&schema), None)) {
-            Ok(stream) => Box::pin(stream),
-            Err(error) => Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([Err(error)]))),
-        }
+        stream_of(&self.schema, rows)
     }
 }

@@ -8,11 +8,10 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::memory::MemoryStream;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use neuroql_access::User;
 
+use crate::catalog::batches::stream_of;
 use crate::wire::activity::Activity;
 use crate::wire::interrupt::ConnectionRegistry;
 
@@ -111,11 +110,6 @@ impl PartitionStream for StatActivity {
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let reader = context.session_config().get_extension::<User>();
-        let schema = Arc::clone(&self.schema);
-        match self.rows(reader.as_deref()).and_then(|rows| MemoryStream::try_new(vec![rows], Arc::clone(&schema), None))
-        {
-            Ok(stream) => Box::pin(stream),
-            Err(error) => Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([Err(error)]))),
-        }
+        stream_of(&self.schema, self.rows(reader.as_deref()))
     }
 }

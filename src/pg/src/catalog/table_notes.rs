@@ -6,12 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
-use datafusion::datasource::MemTable;
 use datafusion::sql::sqlparser::ast::{CreateTable, Query};
-use tokio::sync::RwLock;
 
+use crate::catalog::memory_rows::{self, Rows, rows};
 use crate::sql::utility;
 
 /// What statements say of a relation.
@@ -78,8 +76,6 @@ pub(crate) struct IndexExpression {
     pub(crate) kind: i32,
 }
 
-type Rows = RwLock<Vec<RecordBatch>>;
-
 /// What notes are kept by.
 #[derive(Debug)]
 enum Anchor {
@@ -105,15 +101,9 @@ fn all() -> MutexGuard<'static, AllNotes> {
     NOTES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn rows(table: &dyn TableProvider) -> Option<&Arc<Rows>> {
-    table.downcast_ref::<MemTable>()?.batches.first()
-}
-
+/// Returns the address of what the notes on a relation are kept by.
 fn address(table: &dyn TableProvider) -> usize {
-    match rows(table) {
-        Some(rows) => Arc::as_ptr(rows).addr(),
-        None => std::ptr::from_ref(table).cast::<()>().addr(),
-    }
+    memory_rows::address(table).unwrap_or_else(|| std::ptr::from_ref(table).cast::<()>().addr())
 }
 
 /// Returns the notes on a relation.
@@ -156,7 +146,7 @@ pub(crate) fn created(table: &Arc<dyn TableProvider>, create: &CreateTable, sche
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::datatypes::Schema;
-    use datafusion::datasource::ViewTable;
+    use datafusion::datasource::{MemTable, ViewTable};
     use datafusion::logical_expr::LogicalPlanBuilder;
 
     use super::*;

@@ -10,7 +10,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
     DataType, Field, FieldRef, Float64Type, Int32Type, IntervalMonthDayNano, IntervalUnit,
 };
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::ptr_eq::PtrEq;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
@@ -24,7 +24,7 @@ use crate::encode::column;
 use crate::session::settings::Settings;
 use crate::session::transaction::TransactionNumber;
 use crate::wire::encodings::Encoding;
-use crate::wire::error_response::{ExternalSqlError, SqlError};
+use crate::wire::error_response::{SqlError, external};
 
 /// Registers functions that answer every connection alike.
 pub(super) fn register(context: &SessionContext) {
@@ -181,10 +181,6 @@ impl ValueFunction {
             }
         })
     }
-}
-
-fn external(error: SqlError) -> DataFusionError {
-    DataFusionError::External(Box::new(ExternalSqlError(error)))
 }
 
 /// Returns the n-th byte.

@@ -26,7 +26,7 @@ pub(super) fn read(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, S
             Some((value, value == 0.0, value.is_infinite()))
         })?)),
         Type::NUMERIC => numeric::read(text)?,
-        Type::BYTEA => ScalarValue::Binary(Some(bytea(text)?)),
+        Type::BYTEA => ScalarValue::Binary(Some(neuroql::read_bytea(text)?)),
         Type::UUID => uuid_value(&neuroql::read_uuid(text)?),
         Type::JSON => {
             json::check(text)?;
@@ -119,50 +119,6 @@ fn float<F>(wire: &Type, text: &str, parse: impl Fn(&str) -> Option<(F, bool, bo
         return Err(SqlError::error("22003", format!("\"{word}\" is out of range for type {}", name(wire))));
     }
     Ok(value)
-}
-
-/// Reads bytes as `byteain` does: hexadecimal digits after `\x`, else bytes with `\` before three octal digits or
-/// before itself.
-fn bytea(text: &str) -> Result<Vec<u8>, SqlError> {
-    if let Some(hex) = text.strip_prefix("\\x") {
-        let mut bytes = Vec::with_capacity(hex.len() / 2);
-        let mut half = None;
-        for letter in hex.chars() {
-            let digit = match letter.to_digit(16) {
-                Some(digit) => digit as u8,
-                None if half.is_none() && matches!(letter, ' ' | '\n' | '\t' | '\r') => continue,
-                None => return Err(SqlError::error("22023", format!("invalid hexadecimal digit: \"{letter}\""))),
-            };
-            match half.take() {
-                Some(high) => bytes.push(high << 4 | digit),
-                None => half = Some(digit),
-            }
-        }
-        return match half {
-            Some(_) => Err(SqlError::error("22023", "invalid hexadecimal data: odd number of digits")),
-            None => Ok(bytes),
-        };
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    loop {
-        rest = match rest {
-            [] => return Ok(bytes),
-            [b'\\', b'\\', rest @ ..] => {
-                bytes.push(b'\\');
-                rest
-            }
-            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', rest @ ..] => {
-                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest
-            }
-            [b'\\', ..] => return Err(SqlError::error("22P02", "invalid input syntax for type bytea")),
-            [byte, rest @ ..] => {
-                bytes.push(*byte);
-                rest
-            }
-        };
-    }
 }
 
 /// Reads the number of an object; casts look up names.

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use datafusion::sql::sqlparser::ast::{CopyLegacyCsvOption, CopyLegacyOption, CopyOption, Ident};
 use datafusion_postgres::pgwire::messages::data::DataRow;
 
+use crate::sql::column_names::fold;
 use crate::wire::encodings::Encoding;
 use crate::wire::error_response::SqlError;
 
@@ -226,10 +227,7 @@ impl CopyOptions {
         if text.null.as_bytes().contains(&quote) {
             return Err(invalid("CSV quote character must not appear in the NULL specification"));
         }
-        let force_quote = self.force_quote.unwrap_or_default().into_iter().map(|name| match name.quote_style {
-            Some(_) => name.value,
-            None => name.value.to_lowercase(),
-        });
+        let force_quote = self.force_quote.iter().flatten().map(fold);
         Ok(CopyFormat::Csv { text, quote, escape, force_quote: force_quote.collect() })
     }
 }

@@ -21,7 +21,7 @@ use crate::session::result_stream::isolated;
 use crate::session::{Outcome, Session};
 use crate::sql::column_names::fold;
 use crate::sql::marks;
-use crate::sql::table_constraints::{NewCheck, NewConstraints, NewForeignKey, column_name, new_foreign_key};
+use crate::sql::table_constraints::{NewCheck, NewConstraints, NewForeignKey, new_foreign_key};
 use crate::sql::unsupported;
 use crate::wire::error_response::{Failure, SqlError, notice};
 
@@ -116,7 +116,7 @@ fn change<'a>(
 
 fn added_key(name: Option<&Ident>, columns: &[IndexColumn], is_primary: bool) -> Result<ConstraintChange, SqlError> {
     let column = |column: &IndexColumn| match &column.column.expr {
-        Expr::Identifier(name) => Ok(column_name(name)),
+        Expr::Identifier(name) => Ok(fold(name)),
         other => Err(SqlError::error("42601", format!("syntax error at or near \"{other}\""))),
     };
     let columns = columns.iter().map(column).collect::<Result<_, _>>()?;

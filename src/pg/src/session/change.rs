@@ -10,10 +10,11 @@ use datafusion::logical_expr::{DmlStatement, WriteOp};
 use neuroql_access::resolved_table;
 
 use crate::catalog::keys::held;
+use crate::catalog::memory_rows::address;
 use crate::session::Session;
 use crate::session::checks;
 use crate::session::constraints;
-use crate::session::foreign_keys::{Related, RowChange, address, check_parents};
+use crate::session::foreign_keys::{Related, RowChange, check_parents};
 use crate::session::referential_actions::follow;
 use crate::session::result_stream::isolated;
 use crate::session::transaction::{lengths, partitions};

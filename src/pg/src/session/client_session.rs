@@ -221,9 +221,17 @@ impl Session {
         (catalog, self.settings_version, self.base.permissions.users.generation())
     }
 
+    /// Returns the catalog and the schema of names without one.
+    pub(super) fn defaults(&self) -> (String, String) {
+        let state = self.context.state_ref();
+        let state = state.read();
+        let defaults = &state.config_options().catalog;
+        (defaults.default_catalog.clone(), defaults.default_schema.clone())
+    }
+
     /// Returns true if there is a schema of this name.
     pub(super) fn catalog_has_schema(&self, name: &str) -> bool {
-        let catalog = self.context.state_ref().read().config_options().catalog.default_catalog.clone();
+        let (catalog, _) = self.defaults();
         self.context.catalog(&catalog).is_some_and(|catalog| catalog.schema(name).is_some())
     }
 
@@ -281,7 +289,7 @@ impl Session {
                 self.reported.insert(name, value);
             }
         }
-        let catalog = self.context.state().config_options().catalog.default_catalog.clone();
+        let (catalog, _) = self.defaults();
         let schemas = self.context.catalog(&catalog).map(|catalog| catalog.schema_names()).unwrap_or_default();
         let schema = path.into_iter().find(|name| schemas.contains(name)).unwrap_or_else(|| "public".into());
         if schema != self.schema {

@@ -29,6 +29,7 @@ use crate::session::set_show;
 use crate::session::statement::PlanVersion;
 use crate::session::two_phase;
 use crate::session::{CommandTag, Outcome, Portal, PreparedStatement, Session};
+use crate::sql::column_names::fold;
 use crate::sql::marks;
 use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::ParsedStatement;
@@ -571,7 +572,3 @@ fn no_such_cursor(name: &str) -> SqlError {
 
 /// Bytes of a portal or cursor without its values, about.
 pub(crate) const PORTAL: usize = 1 << 10;
-
-pub(crate) fn fold(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
-}

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
 use datafusion::common::{ResolvedTableReference, TableReference};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
@@ -18,7 +19,7 @@ use crate::catalog::keys;
 use crate::catalog::table_notes::{self, TableNotes};
 use crate::session::objects::indexes;
 use crate::session::result_stream::isolated;
-use crate::session::sequences;
+use crate::session::sequences::{self, Generated};
 use crate::session::{Outcome, Session};
 use crate::sql::parse::ParsedStatement;
 use crate::sql::table_constraints::NewConstraints;
@@ -93,20 +94,7 @@ impl Session {
             _ => None,
         };
         let done = isolated(async move {
-            let kept = notes_of_replaced(&ddl, &session).await?;
-            session.execute_logical_plan(plan).await?.collect().await?;
-            let mut made = None;
-            if let (Some(create), DdlStatement::CreateMemoryTable(table)) = (create, &ddl) {
-                let provider = session.table_provider(table.name.clone()).await?;
-                keys::keep_names(provider.as_ref(), &create);
-                generated.keep(provider.as_ref());
-                let schema = session.state_ref().read().config_options().catalog.default_schema.clone();
-                table_notes::created(&provider, &create, &schema);
-                made = Some((table.name.table().to_owned(), provider));
-            }
-            if let (Some(kept), DdlStatement::CreateView(view)) = (kept, &ddl) {
-                table_notes::replace(&session.table_provider(view.name.clone()).await?, Some(kept));
-            }
+            let made = execute_ddl(plan, &ddl, create.as_ref(), generated, &session).await?;
             // Nothing comes between a table and its owner.
             permissions.note(&ddl, is_new, &user, client, &session);
             Ok::<_, SqlError>(made)
@@ -135,6 +123,29 @@ impl Session {
             None => tag.into(),
         }))
     }
+}
+
+/// Runs a plan, and keeps what the statement says of its table or view that DataFusion does not keep. Returns the table that it has
+/// made in memory, if `create` is its statement, and its name.
+async fn execute_ddl(
+    plan: LogicalPlan,
+    ddl: &DdlStatement,
+    create: Option<&ast::CreateTable>,
+    generated: Generated,
+    session: &SessionContext,
+) -> Result<Option<(String, Arc<dyn TableProvider>)>, SqlError> {
+    let kept = notes_of_replaced(ddl, session).await?;
+    session.execute_logical_plan(plan).await?.collect().await?;
+    if let (Some(kept), DdlStatement::CreateView(view)) = (kept, ddl) {
+        table_notes::replace(&session.table_provider(view.name.clone()).await?, Some(kept));
+    }
+    let (Some(create), DdlStatement::CreateMemoryTable(table)) = (create, ddl) else { return Ok(None) };
+    let provider = session.table_provider(table.name.clone()).await?;
+    keys::keep_names(provider.as_ref(), create);
+    generated.keep(provider.as_ref());
+    let schema = session.state_ref().read().config_options().catalog.default_schema.clone();
+    table_notes::created(&provider, create, &schema);
+    Ok(Some((table.name.table().to_owned(), provider)))
 }
 
 impl Session {

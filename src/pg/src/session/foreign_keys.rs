@@ -20,6 +20,7 @@ use datafusion::logical_expr::WriteOp;
 use datafusion::prelude::SessionContext;
 
 use crate::catalog::keys::held::{self, Action, ForeignKey, Rows as TableRows};
+use crate::catalog::memory_rows::address;
 use crate::session::Session;
 use crate::session::constraints::without_signed_zeros;
 use crate::session::transaction::partitions;
@@ -68,11 +69,6 @@ pub(super) struct RelatedTable {
 /// foreign keys and is not referenced.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Related(HashMap<usize, RelatedTable>);
-
-/// Returns the address of the rows of a table in memory.
-pub(super) fn address(table: &dyn TableProvider) -> Option<usize> {
-    held::rows(table).map(|rows| Arc::as_ptr(rows).addr())
-}
 
 impl Related {
     /// Finds the tables that a change of the rows of a table concerns.

@@ -8,9 +8,9 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use neuroql_access::{Denial, Error, Event, PUBLIC};
 
-use crate::session::commands::fold;
 use crate::session::result_stream::isolated;
 use crate::session::{Outcome, Session};
+use crate::sql::column_names::fold;
 use crate::wire::error_response::{Failure, SqlError};
 
 /// Runs a GRANT.

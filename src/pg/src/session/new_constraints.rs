@@ -21,8 +21,9 @@ use crate::decode;
 use crate::encode::column;
 use crate::session::Session;
 use crate::session::foreign_keys::RowChange;
+use crate::sql::column_names::fold;
 use crate::sql::marks;
-use crate::sql::table_constraints::{self, NewCheck, NewConstraints, NewForeignKey, chosen_name};
+use crate::sql::table_constraints::{NewCheck, NewConstraints, NewForeignKey, chosen_name};
 use crate::wire::error_response::{SqlError, notice};
 
 /// The names of the constraints of a table.
@@ -272,7 +273,7 @@ pub(super) fn not_in_memory(table: &ResolvedTableReference) -> SqlError {
 /// Returns a name without its quotes.
 pub(super) fn written(name: &ObjectName) -> String {
     let parts = name.0.iter().filter_map(|part| part.as_ident());
-    parts.map(table_constraints::column_name).collect::<Vec<_>>().join(".")
+    parts.map(fold).collect::<Vec<_>>().join(".")
 }
 
 /// Returns the places of columns.

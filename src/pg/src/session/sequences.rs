@@ -26,7 +26,7 @@ use crate::session::{Outcome, Session};
 use crate::sql::alter_sequence::AlterSequence;
 use crate::sql::column_names::fold;
 use crate::sql::rewrite::generated_columns::{SequenceColumn, default_text, sequence_columns};
-use crate::wire::error_response::{Failure, SqlError, notice};
+use crate::wire::error_response::{Failure, SqlError, external, notice};
 
 /// Greatest number of bytes of a name, as in PostgreSQL.
 const LONGEST_NAME: usize = 63;
@@ -252,7 +252,7 @@ impl Session {
             let Some(name) = name else {
                 return Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })));
             };
-            let found = self.sequences.find(&name).map_err(crate::sql::assignments::external)?;
+            let found = self.sequences.find(&name).map_err(external)?;
             args[0] = lit(found.qualified());
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args })))
         })?;
@@ -367,7 +367,7 @@ impl Session {
         except: Option<&Arc<Rows>>,
         cascade: bool,
     ) -> Result<(), SqlError> {
-        let catalog = self.context.state_ref().read().config_options().catalog.default_catalog.clone();
+        let (catalog, _) = self.defaults();
         let Some(catalog) = self.context.catalog(&catalog) else { return Ok(()) };
         for schema_name in catalog.schema_names() {
             // Tables are made in these schemas.
@@ -430,7 +430,7 @@ impl Session {
     }
 
     fn resolved(&self, found: &Found) -> ResolvedTableReference {
-        let catalog = self.context.state_ref().read().config_options().catalog.default_catalog.clone();
+        let (catalog, _) = self.defaults();
         ResolvedTableReference {
             catalog: catalog.into(),
             schema: found.schema.as_str().into(),
@@ -441,12 +441,7 @@ impl Session {
     /// Returns the name of a sequence that is to be created.
     fn name_of_new(&self, name: &ObjectName, temporary: bool) -> Result<ResolvedTableReference, SqlError> {
         let parts = parts_of(name)?;
-        let (catalog, schema) = {
-            let state = self.context.state_ref();
-            let state = state.read();
-            let defaults = &state.config_options().catalog;
-            (defaults.default_catalog.clone(), defaults.default_schema.clone())
-        };
+        let (catalog, schema) = self.defaults();
         let (in_catalog, in_schema, table) = match parts.as_slice() {
             [table] => (catalog.clone(), if temporary { TEMPORARY.to_owned() } else { schema }, table),
             [schema, table] => (catalog.clone(), schema.clone(), table),

@@ -18,6 +18,7 @@ use neuroql_access::TEMPORARY;
 use crate::catalog;
 use crate::catalog::changed_catalogs::ChangedCatalogs;
 use crate::catalog::server_catalogs::PG_CATALOG;
+use crate::sql::column_names::fold;
 use crate::sql::utility;
 use crate::wire::error_response::SqlError;
 
@@ -158,8 +159,7 @@ impl TemporaryTables {
 
 /// Returns a part of a name, from its end, as the planner reads it.
 fn part(name: &ObjectName, from_end: usize) -> Option<String> {
-    let ident = name.0.iter().rev().nth(from_end)?.as_ident()?;
-    Some(if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() })
+    name.0.iter().rev().nth(from_end)?.as_ident().map(fold)
 }
 
 /// The catalog with the temporary tables.

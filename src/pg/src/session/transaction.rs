@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use crate::catalog::keys;
 use crate::catalog::keys::held::{self, Held};
+use crate::catalog::memory_rows::address;
 use crate::catalog::table_notes::{self, TableNotes};
 use crate::session::notifications::{Listeners, Notifications};
 use crate::wire::error_response::SqlError;
@@ -132,7 +133,7 @@ impl Transaction {
         op: &WriteOp,
         in_block: bool,
     ) -> Result<(), SqlError> {
-        let Some(key) = key(table.as_ref()) else {
+        let Some(key) = address(table.as_ref()) else {
             let verb = match op {
                 WriteOp::Insert(_) => "INSERT",
                 WriteOp::Delete => "DELETE",
@@ -176,7 +177,7 @@ impl Transaction {
         table: &Arc<dyn TableProvider>,
         change: impl FnOnce(&mut TableNotes) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        if let Some(key) = key(table.as_ref()) {
+        if let Some(key) = address(table.as_ref()) {
             self.hold(key, table).await?;
         }
         let before = table_notes::of(table.as_ref());
@@ -193,7 +194,7 @@ impl Transaction {
     /// # Errors
     /// 40P01 if another transaction holds one and waits for this one.
     pub(crate) async fn hold_all(&self, tables: &[Arc<dyn TableProvider>]) -> Result<bool, SqlError> {
-        let mut keyed: Vec<_> = tables.iter().filter_map(|table| Some((key(table.as_ref())?, table))).collect();
+        let mut keyed: Vec<_> = tables.iter().filter_map(|table| Some((address(table.as_ref())?, table))).collect();
         keyed.sort_by_key(|(key, _)| *key);
         let mut held_all = true;
         for (key, table) in keyed {
@@ -205,7 +206,7 @@ impl Transaction {
 
     /// Call this before rows of a table are changed that this transaction holds.
     pub(crate) fn save_rows(&mut self, table: &dyn TableProvider) {
-        let Some(key) = key(table) else { return };
+        let Some(key) = address(table) else { return };
         if let Some(held) = self.locks.lock().held.get_mut(&key) {
             held.before.push(SavedRows::All(partitions(table)));
             self.log.push(Change::Rows(key));
@@ -361,7 +362,7 @@ impl TableLocks {
         session: i32,
     ) -> Result<Option<Arc<dyn datafusion::logical_expr::TableSource>>> {
         let Ok(table) = source_as_provider(&scan.source) else { return Ok(None) };
-        let Some(key) = key(table.as_ref()) else { return Ok(None) };
+        let Some(key) = address(table.as_ref()) else { return Ok(None) };
         let state = self.lock();
         let Some(held) = state.held.get(&key).filter(|held| held.session != session) else { return Ok(None) };
         // The rows of each partition; a replacement has them in whole.
@@ -409,11 +410,6 @@ impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().waiting.remove(&self.1);
     }
-}
-
-fn key(table: &dyn TableProvider) -> Option<TableKey> {
-    let first = table.downcast_ref::<MemTable>()?.batches.first()?;
-    Some(Arc::as_ptr(first).addr())
 }
 
 /// Returns the batches of each partition of a table in memory.

@@ -38,7 +38,7 @@ use crate::sql::rewrite::call;
 use crate::sql::rewrite::parameter_casts::ParameterCasts;
 use crate::sql::sequence_syntax::Overriding;
 use crate::sql::text_types;
-use crate::wire::error_response::{ExternalSqlError, SqlError};
+use crate::wire::error_response::{SqlError, external};
 
 /// Name of the function that marks a value.
 pub(super) const MARK: &str = "neuroql_assigned";
@@ -459,10 +459,6 @@ pub(crate) fn unassignable(message: &str) -> Option<SqlError> {
     };
     let message = format!("a value of type {} cannot be assigned to type {}", name(from), name(to));
     Some(SqlError::error("42804", message).with_hint("You will need to rewrite or cast the expression."))
-}
-
-pub(crate) fn external(error: SqlError) -> DataFusionError {
-    DataFusionError::External(Box::new(ExternalSqlError(error)))
 }
 
 fn apply(function: impl ScalarUDFImpl + 'static, value: Expr) -> Expr {

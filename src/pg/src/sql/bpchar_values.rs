@@ -18,7 +18,6 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
-use neuroql::Refusal;
 use neuroql::bpchar::{self, BpcharTask, with_blanks, without_blanks};
 use neuroql::json::{self, JsonArgument};
 

@@ -305,9 +305,9 @@ fn column_name(expr: &Expr) -> Option<String> {
     matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)).then(|| expr_name(expr)).flatten()
 }
 
-/// Returns a name in the form in which it is looked up.
+/// Returns a name as the planner reads it: in lower case unless quoted. Letters that are not of ASCII stay, as in PostgreSQL.
 pub(crate) fn fold(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() }
 }
 
 fn type_name(data_type: &ast::DataType) -> String {
@@ -332,6 +332,7 @@ fn type_name(data_type: &ast::DataType) -> String {
 #[cfg(test)]
 mod tests {
     use crate::sql::parse::Parser;
+    use crate::sql::rewrite::rewritten;
 
     fn names(query: &str, given: &[&str]) -> Vec<String> {
         let parsed = Parser::default().parse(query).unwrap().remove(0);
@@ -343,6 +344,11 @@ mod tests {
         let query = "select 1, count(*), max(t.a), a, t.b, x.a as \"A\", '1'::int, cast(a as text), case when a then 1 end, array[1], (select max(b)) from t";
         let expected = ["?column?", "count", "max", "a", "b", "A", "int4", "a", "case", "array", "max"];
         assert_eq!(names(query, &["given"; 11]), expected);
+    }
+
+    #[test]
+    fn only_letters_of_ascii_become_small() {
+        assert_eq!(names("select 1 AS ÄX, \"ÄX\" from t", &["given"; 2]), ["Äx", "ÄX"]);
     }
 
     /// Checks names that PostgreSQL 15 gives.
@@ -364,11 +370,10 @@ mod tests {
 
     #[test]
     fn twins_in_queries_of_statements_become_distinct() {
-        let distinct = |query: &str| Parser::default().parse(query).unwrap().remove(0).statement.to_string();
-        assert_eq!(distinct("insert into t select 1, 1"), "INSERT INTO t SELECT 1, 1 AS \"twin 1\"");
-        let nested = distinct("with x(a, b) as (select 1, 1) select a from x, (select 2, 2) y(c, d)");
+        assert_eq!(rewritten("insert into t select 1, 1"), "INSERT INTO t SELECT 1, 1 AS \"twin 1\"");
+        let nested = rewritten("with x(a, b) as (select 1, 1) select a from x, (select 2, 2) y(c, d)");
         assert!(nested.contains("1, 1 AS \"twin 1\"") && nested.contains("2, 2 AS \"twin 1\""), "{nested}");
-        assert_eq!(distinct("create view v as select 1, 1"), "CREATE VIEW v AS SELECT 1, 1");
+        assert_eq!(rewritten("create view v as select 1, 1"), "CREATE VIEW v AS SELECT 1, 1");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::catalog::objects::quoted;
-use crate::sql::table_constraints::column_name;
+use crate::sql::column_names::fold;
 
 /// Writes conditions. What it does not know is written as it was read.
 pub(crate) struct Deparser<'a> {
@@ -40,21 +40,15 @@ impl Deparser<'_> {
     fn write(&self, expr: &Expr, place: Place, kind: Option<&str>) -> String {
         match expr {
             Expr::Nested(inner) => self.write(inner, place, kind),
-            Expr::Identifier(name) => self.column(&column_name(name), place),
+            Expr::Identifier(name) => self.column(&fold(name), place),
             Expr::CompoundIdentifier(parts) => match parts.last() {
-                Some(name) => self.column(&column_name(name), place),
+                Some(name) => self.column(&fold(name), place),
                 None => expr.to_string(),
             },
             Expr::Value(ValueWithSpan { value, .. }) => self.constant(value, kind),
             Expr::BinaryOp { left, op: BinaryOperator::And, right } => self.list(left, right, true, place),
             Expr::BinaryOp { left, op: BinaryOperator::Or, right } => self.list(left, right, false, place),
-            Expr::BinaryOp { left, op, right } => {
-                let binding = binding(op);
-                let (of_left, of_right) = (self.kind_of(left), self.kind_of(right));
-                let left = self.write(left, Place::Operand(binding, false), of_right.as_deref());
-                let right = self.write(right, Place::Operand(binding, true), of_left.as_deref());
-                self.enclosed(format!("{left} {} {right}", operator(op)), place, binding)
-            }
+            Expr::BinaryOp { left, op, right } => self.operation(left, &operator(op), right, binding(op), place),
             Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
                 let inner = self.write(expr, Place::Not, None);
                 self.enclosed(format!("NOT {inner}"), place, 0)
@@ -122,8 +116,8 @@ impl Deparser<'_> {
     fn kind_of(&self, expr: &Expr) -> Option<String> {
         match expr {
             Expr::Nested(inner) => self.kind_of(inner),
-            Expr::Identifier(name) => (self.kind)(&column_name(name)),
-            Expr::CompoundIdentifier(parts) => (self.kind)(&column_name(parts.last()?)),
+            Expr::Identifier(name) => (self.kind)(&fold(name)),
+            Expr::CompoundIdentifier(parts) => (self.kind)(&fold(parts.last()?)),
             _ => None,
         }
     }
@@ -139,11 +133,16 @@ impl Deparser<'_> {
         if self.is_plain { format!("{text}::{kind}") } else { format!("({text})::{kind}") }
     }
 
-    fn distinct(&self, left: &Expr, right: &Expr, place: Place) -> String {
+    /// Writes an operator between operands; a constant is of the type of the other.
+    fn operation(&self, left: &Expr, operator: &str, right: &Expr, binding: u8, place: Place) -> String {
         let (of_left, of_right) = (self.kind_of(left), self.kind_of(right));
-        let left = self.write(left, Place::Operand(2, false), of_right.as_deref());
-        let right = self.write(right, Place::Operand(2, true), of_left.as_deref());
-        self.enclosed(format!("{left} IS DISTINCT FROM {right}"), place, 2)
+        let left = self.write(left, Place::Operand(binding, false), of_right.as_deref());
+        let right = self.write(right, Place::Operand(binding, true), of_left.as_deref());
+        self.enclosed(format!("{left} {operator} {right}"), place, binding)
+    }
+
+    fn distinct(&self, left: &Expr, right: &Expr, place: Place) -> String {
+        self.operation(left, "IS DISTINCT FROM", right, 2, place)
     }
 
     fn constant(&self, value: &Value, kind: Option<&str>) -> String {
@@ -215,7 +214,7 @@ impl Deparser<'_> {
         });
         let args = args.collect::<Option<Vec<_>>>()?;
         let name = function.name.0.last().and_then(|part| part.as_ident())?;
-        let name = column_name(name);
+        let name = fold(name);
         let name = match name.as_str() {
             "coalesce" | "greatest" | "least" | "nullif" => name.to_ascii_uppercase(),
             _ => quoted(&name),

@@ -25,7 +25,7 @@ use crate::sql::unsupported;
 use crate::sql::utility::{self, Utility};
 use crate::sql::{column_names, limits, table_constraints};
 use crate::wire::activity::shown;
-use crate::wire::error_response::{ExternalSqlError, SqlError};
+use crate::wire::error_response::{SqlError, external};
 
 /// One statement of a query.
 #[derive(Debug, Clone)]
@@ -187,10 +187,6 @@ impl Parser {
             _ => false,
         }
     }
-}
-
-fn external(error: SqlError) -> DataFusionError {
-    DataFusionError::External(Box::new(ExternalSqlError(error)))
 }
 
 /// A statement before its rewrites, with the options of a COPY.

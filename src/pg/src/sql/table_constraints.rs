@@ -143,17 +143,12 @@ pub(crate) fn new_foreign_key(
     };
     Ok(NewForeignKey {
         name: name.map(fold),
-        columns: columns.iter().map(column_name).collect(),
+        columns: columns.iter().map(fold).collect(),
         table: key.foreign_table.clone(),
-        referenced: key.referred_columns.iter().map(column_name).collect(),
+        referenced: key.referred_columns.iter().map(fold).collect(),
         on_delete: action(key.on_delete)?,
         on_update: action(key.on_update)?,
     })
-}
-
-/// Returns the name of a column as the planner reads it.
-pub(crate) fn column_name(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() }
 }
 
 /// Refuses a condition with parts that a CHECK constraint may not have. `is_aggregate` knows functions by their names.

@@ -138,18 +138,8 @@ fn not_a_string(alias: &Ident) -> Result<(), SqlError> {
 
 /// Refuses NATURAL, whose columns are not known before the tables are.
 fn natural(operator: &JoinOperator) -> Result<(), SqlError> {
-    let constraint = match operator {
-        JoinOperator::Join(constraint)
-        | JoinOperator::Inner(constraint)
-        | JoinOperator::Left(constraint)
-        | JoinOperator::LeftOuter(constraint)
-        | JoinOperator::Right(constraint)
-        | JoinOperator::RightOuter(constraint)
-        | JoinOperator::FullOuter(constraint) => constraint,
-        _ => return Ok(()),
-    };
-    match constraint {
-        JoinConstraint::Natural => {
+    match crate::sql::rewrite::join_using::constraint(operator) {
+        Some(JoinConstraint::Natural) => {
             Err(SqlError::not_supported("NATURAL JOIN is not supported").with_hint("Use JOIN … USING (columns)."))
         }
         _ => Ok(()),

@@ -14,7 +14,7 @@ use neuroql::PostgresDialect;
 
 use crate::sql::alter_sequence::{self, AlterSequence};
 use crate::sql::positions::OffsetFinder;
-use crate::wire::error_response::{ExternalSqlError, SqlError};
+use crate::wire::error_response::{SqlError, external};
 
 /// What was taken out of a statement.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,12 +87,11 @@ pub(super) fn take<'a>(text: &'a str, words: &[String]) -> Result<(Cow<'a, str>,
 }
 
 fn refused(message: &str) -> DataFusionError {
-    DataFusionError::External(Box::new(ExternalSqlError(SqlError::not_supported(message))))
+    external(SqlError::not_supported(message))
 }
 
 fn syntax_error(word: &str) -> DataFusionError {
-    let error = SqlError::error("42601", format!("syntax error at or near \"{word}\""));
-    DataFusionError::External(Box::new(ExternalSqlError(error)))
+    external(SqlError::error("42601", format!("syntax error at or near \"{word}\"")))
 }
 
 /// Reads a whole statement.

@@ -10,18 +10,18 @@ use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, Expr, ExprSchema
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
+use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{self, SelectItem, SetExpr, TableFactor, TableObject};
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::decode;
 use crate::encode::column;
 use crate::sql::assignment_casts;
-use crate::sql::assignments::{self, external};
+use crate::sql::assignments;
 use crate::sql::column_names::fold;
 use crate::sql::marks::lost;
-use crate::sql::rewrite::inserts::table_reference;
 use crate::sql::rewrite::{self, call};
-use crate::wire::error_response::SqlError;
+use crate::wire::error_response::{SqlError, external};
 
 /// Marks the constants that a statement assigns if a column of its table is of the type, and casts those that are outputs of
 /// the query of an INSERT. The planner has casts of constants to other types, but none of a text to this one.
@@ -190,8 +190,7 @@ fn statement_of(statement: &mut Statement) -> Option<&mut ast::Statement> {
 /// Returns the columns of the table that a statement changes.
 async fn target_schema(statement: &ast::Statement, context: &SessionContext) -> Result<Option<SchemaRef>, SqlError> {
     let Some(name) = target(statement) else { return Ok(None) };
-    let names = name.0.iter().map(|part| part.as_ident().map(fold)).collect::<Option<Vec<_>>>();
-    let Some(table) = names.as_deref().and_then(table_reference) else { return Ok(None) };
+    let Ok(table) = object_name_to_table_reference(name.clone(), true) else { return Ok(None) };
     if !context.table_exist(table.clone())? {
         return Ok(None);
     }

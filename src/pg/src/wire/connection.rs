@@ -1,7 +1,7 @@
 //! The conversation with one client after it has been let in: the simple and the extended query protocol.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
@@ -556,7 +556,7 @@ async fn receive_copy(
     interrupts: &mut InterruptHandler,
     prepared: &Arc<PreparedStatement>,
 ) -> Result<(), Failure> {
-    let limit = session.time_limit();
+    let (limit, begun) = (session.time_limit(), Instant::now());
     let current = async { Ok(session.up_to_date(prepared).await?) };
     let prepared = interrupts.during(inbox, limit, current).await?;
     let Some(format) = &prepared.parsed.copy_from else { return Ok(()) };
@@ -568,7 +568,7 @@ async fn receive_copy(
     outbox.put(Message::CopyInResponse(response))?;
     outbox.flush().await?;
     loop {
-        let message = interrupts.between(limit, inbox.message()).await?;
+        let message = interrupts.between(limit.since(begun), inbox.message()).await?;
         match message {
             Some(PgWireFrontendMessage::CopyData(data)) => copy.push(&data.data)?,
             Some(PgWireFrontendMessage::CopyDone(_)) => break,
@@ -588,7 +588,7 @@ async fn receive_copy(
             Outcome::Rows(..) => Err(SqlError::error("XX000", "internal error: COPY has rows").into()),
         }
     };
-    interrupts.during(inbox, limit, work).await
+    interrupts.during(inbox, limit.since(begun), work).await
 }
 
 /// Waits for the next rows of a query that is slower than its client, which gets those before them, and reports of its

@@ -152,6 +152,11 @@ impl From<PgWireError> for SqlError {
     }
 }
 
+/// Returns an error of a function or rule in the form in which DataFusion carries it; [`SqlError::from`] finds it again.
+pub(crate) fn external(error: SqlError) -> DataFusionError {
+    DataFusionError::External(Box::new(ExternalSqlError(error)))
+}
+
 /// An error on its way through DataFusion.
 #[derive(Debug)]
 pub(crate) struct ExternalSqlError(pub(crate) SqlError);

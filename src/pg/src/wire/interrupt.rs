@@ -215,13 +215,13 @@ impl InterruptHandler {
         if let Poll::Ready(result) = futures::poll!(work.as_mut()) {
             return finished(result);
         }
-        let left = |limit: Option<Duration>| limit.map(|limit| limit.saturating_sub(begun.elapsed()));
+        let left = limit.since(begun);
         tokio::select! {
             biased;
             () = terminated(&mut self.registration.terminated) => Err(shutting_down().into()),
             _ = cancelled.changed() => Err(cancelled_by_user().into()),
-            () = within(left(limit.statement)) => Err(cancelled_by_timeout().into()),
-            () = within(left(limit.transaction)) => Err(transaction_timeout().into()),
+            () = within(left.statement) => Err(cancelled_by_timeout().into()),
+            () = within(left.transaction) => Err(transaction_timeout().into()),
             _ = self.phase.wait_for(|phase| *phase == Phase::Stopping) => Err(shutting_down().into()),
             () = inbox.hung_up() => Err(Failure::Disconnected),
             result = work => finished(result),
@@ -248,6 +248,14 @@ pub(crate) struct TimeLimit {
     pub(crate) statement: Option<Duration>,
     /// Time until its transaction ends, and the connection with it.
     pub(crate) transaction: Option<Duration>,
+}
+
+impl TimeLimit {
+    /// Returns what is left of the time for a statement that began then.
+    pub(crate) fn since(self, begun: Instant) -> Self {
+        let left = |limit: Option<Duration>| limit.map(|limit| limit.saturating_sub(begun.elapsed()));
+        Self { statement: left(self.statement), transaction: left(self.transaction) }
+    }
 }
 
 /// Completes after a time; never if `None`.

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use neuroql_pg::{Config, Server, TlsFiles};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::{Client, NoTls};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::raw::{self, Raw};
 use crate::{ENDLESS, Running, fails, simple, sqlstate};
@@ -173,7 +177,6 @@ async fn unsafe_configurations_do_not_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     assert!(refused(listen(&taken.local_addr().unwrap().to_string())).await.contains("another server"));
 
-    let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
     let tls = |certificate: &Path, key: &Path| Config {
         tls: Some(TlsFiles { certificate: certificate.into(), key: key.into(), client_authorities: None }),
         ..listen("127.0.0.1:0")
@@ -190,61 +193,25 @@ async fn unsafe_configurations_do_not_start() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn encrypted_connections() {
-    use tokio_rustls::rustls::pki_types::pem::PemObject;
-    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
-
-    let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
-    let tls = Some(TlsFiles { certificate: pem("ec.pem"), key: pem("ec-pkcs8.key"), client_authorities: None });
-    let server = Running::start_with(Config { tls, ..Config::default() }).await;
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(pem("ec.pem")).unwrap()).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    for direct in [false, true] {
-        config.alpn_protocols = if direct { vec![b"postgresql".to_vec()] } else { Vec::new() };
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config.clone()));
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
-        if !direct {
-            use tokio::io::{AsyncReadExt, AsyncWriteExt};
-            stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap();
-            assert_eq!(stream.read_u8().await.unwrap(), b'S');
-        }
-        let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
-        let mut options = tokio_postgres::Config::new();
-        options.user("ada").ssl_mode(tokio_postgres::config::SslMode::Disable);
-        let (client, connection) = options.connect_raw(stream, NoTls).await.unwrap();
-        tokio::spawn(connection);
-        assert_eq!(simple(&client, "select 1").await, ["1"]);
-    }
-    // Without encryption from this machine: allowed.
-    assert_eq!(simple(&server.connect().await, "select 1").await, ["1"]);
+/// Returns the path of a certificate or key.
+fn pem(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)
 }
 
-/// Connects over TLS, perhaps with a certificate of these files.
-async fn with_certificate(
+/// Connects over TLS, perhaps with a certificate of these files. If `is_direct`, TLS begins without a request for it.
+async fn over_tls(
     server: &Running,
     parameters: &str,
-    name: Option<&str>,
+    certificate: Option<&str>,
+    is_direct: bool,
 ) -> Result<Client, tokio_postgres::Error> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio_rustls::rustls::pki_types::pem::PemObject;
-    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
-
-    let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(pem("ec.pem")).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);
-    let config = match name {
+    let mut config = match certificate {
         Some(name) => {
             let chain = vec![CertificateDer::from_pem_file(pem(&format!("{name}.pem"))).unwrap()];
             let key = PrivateKeyDer::from_pem_file(pem(&format!("{name}.key"))).unwrap();
@@ -253,8 +220,12 @@ async fn with_certificate(
         None => config.with_no_client_auth(),
     };
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
-    stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap();
-    assert_eq!(stream.read_u8().await.unwrap(), b'S');
+    if is_direct {
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+    } else {
+        stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'S');
+    }
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
     let mut options: tokio_postgres::Config = parameters.parse().unwrap();
@@ -262,6 +233,18 @@ async fn with_certificate(
     let (client, connection) = options.connect_raw(stream, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encrypted_connections() {
+    let tls = Some(TlsFiles { certificate: pem("ec.pem"), key: pem("ec-pkcs8.key"), client_authorities: None });
+    let server = Running::start_with(Config { tls, ..Config::default() }).await;
+    for is_direct in [false, true] {
+        let client = over_tls(&server, "user=ada", None, is_direct).await.unwrap();
+        assert_eq!(simple(&client, "select 1").await, ["1"]);
+    }
+    // Without encryption from this machine: allowed.
+    assert_eq!(simple(&server.connect().await, "select 1").await, ["1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -279,7 +262,6 @@ async fn certificates_of_clients() {
         "host all all all scram-sha-256",
     ];
     std::fs::write(&rules, lines.join("\n")).unwrap();
-    let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
     let tls = |client_authorities| {
         Some(TlsFiles { certificate: pem("ec.pem"), key: pem("ec-pkcs8.key"), client_authorities })
     };
@@ -291,7 +273,7 @@ async fn certificates_of_clients() {
     };
     let server = Running::start_with(config.clone()).await;
 
-    let connect = async |parameters: &str, name| with_certificate(&server, parameters, name).await;
+    let connect = async |parameters: &str, name| over_tls(&server, parameters, name, false).await;
     let ann = Some("client-ann");
     let client = connect("user=ann dbname=one", ann).await.unwrap();
     assert_eq!(simple(&client, "select current_user").await, ["ann"]);

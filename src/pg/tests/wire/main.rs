@@ -38,6 +38,7 @@ mod values;
 mod zones;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use neuroql_pg::{Config, Server};
 use tokio::sync::oneshot;
@@ -125,5 +126,15 @@ async fn fails(client: &Client, query: &str) -> String {
     match client.simple_query(query).await {
         Ok(_) => panic!("{query} succeeds"),
         Err(error) => sqlstate(&error).to_string(),
+    }
+}
+
+/// Waits until a session runs this statement, which `client` sees in `pg_stat_activity`.
+async fn until_active(client: &Client, statement: &str) {
+    let query = format!("select 1 from pg_stat_activity where state = 'active' and query = '{statement}'");
+    let start = Instant::now();
+    while simple(client, &query).await.is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(60), "nobody runs {statement}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::SinkExt;
 use tokio_postgres::Client;
 
-use crate::{Running, fails, lines, simple, sqlstate};
+use crate::{Running, fails, lines, simple, sqlstate, until_active};
 
 /// Runs statements; those with an error expect its SQLSTATE and message.
 async fn run(client: &Client, steps: &[(&str, Option<(&str, &str)>)]) {
@@ -330,7 +330,9 @@ async fn no_two_sessions_break_a_key_together() {
                 done
             };
             let ends = async {
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                until_active(&one, second).await;
+                // By then it waits for the table; if not yet, its answer is the same.
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 one.batch_execute(end).await.unwrap();
             };
             let (done, ()) = tokio::join!(waits, ends);

@@ -1,12 +1,12 @@
 //! Tests of changes that ROLLBACK undoes, and of rows that others see meanwhile.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::SinkExt;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
-use crate::{Running, fails, simple, sqlstate};
+use crate::{Running, fails, lines, simple, sqlstate, until_active};
 
 async fn with_table() -> (Running, Client, Client) {
     let server = Running::start().await;
@@ -89,6 +89,7 @@ async fn writers_wait_for_each_other() {
         let done = two.batch_execute("insert into t values (3)").await;
         (two, done)
     });
+    until_active(&one, "insert into t values (3)").await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!waits.is_finished());
     assert_eq!(fails(&one, "insert into u values (2)").await, "40P01");
@@ -135,17 +136,7 @@ async fn rows_are_copied_in() {
         b"}\n\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\n",
     ];
     assert_eq!(copy(&client, "copy c from stdin", text).await.unwrap(), 2);
-    let shown = async |table: &str| {
-        let messages = client.simple_query(&format!("select * from {table} order by a")).await.unwrap();
-        let row = |message: &SimpleQueryMessage| match message {
-            SimpleQueryMessage::Row(row) => {
-                let values = (0..row.len()).map(|column| row.get(column).unwrap_or("NULL").to_owned());
-                Some(values.collect::<Vec<_>>().join("|"))
-            }
-            _ => None,
-        };
-        messages.iter().filter_map(row).collect::<Vec<_>>()
-    };
+    let shown = async |table: &str| lines(&client, &format!("select * from {table} order by a")).await;
     let expected =
         ["1|x\ty|2.5|2020-01-02 03:04:05|t|\\x00ff|1.25|{1,NULL,3}", "NULL|NULL|NULL|NULL|NULL|NULL|NULL|NULL"];
     assert_eq!(shown("c").await, expected);
@@ -193,6 +184,25 @@ async fn rows_are_copied_in() {
     assert_eq!(copy(&client, "copy c (a) from stdin", &[b"1\n2\n\\.\n"]).await.unwrap(), 2);
     client.batch_execute("rollback").await.unwrap();
     assert_eq!(simple(&client, "select count(*) from c").await, ["2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_has_the_time_of_one_statement() {
+    let (_server, client, _) = with_table().await;
+    client.batch_execute("set statement_timeout = '500ms'").await.unwrap();
+    let sink = client.copy_in::<_, Bytes>("copy t from stdin").await.unwrap();
+    futures::pin_mut!(sink);
+    // Each message comes soon after the one before it.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(1500) {
+        if sink.send(Bytes::from("1\n".repeat(8192))).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(sqlstate(&sink.finish().await.unwrap_err()), "57014");
+    client.batch_execute("reset statement_timeout").await.unwrap();
+    assert_eq!(simple(&client, "select count(*) from t").await, ["1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

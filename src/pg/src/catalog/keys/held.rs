@@ -1,22 +1,18 @@
 //! CHECK constraints and foreign keys of tables in memory.
 //!
-//! They are kept here as the names of keys are: by the rows of their table, as long as these are there. A foreign key
-//! holds while both tables stand under their names with these rows, so that it goes and comes with each of them.
+//! They are kept by the rows of their table. A foreign key holds while both tables stand under their names with these rows,
+//! so that it goes and comes with each of them.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{ResolvedTableReference, TableReference};
-use datafusion::datasource::MemTable;
 use datafusion::logical_expr::Expr;
-use tokio::sync::RwLock;
 
+use crate::catalog::memory_rows::ByRows;
+pub(crate) use crate::catalog::memory_rows::{Rows, has_rows, rows};
 pub(crate) use crate::sql::table_constraints::Action;
-
-pub(crate) type Rows = RwLock<Vec<RecordBatch>>;
 
 /// A CHECK constraint.
 #[derive(Debug)]
@@ -71,29 +67,8 @@ pub(crate) struct Reference {
     pub(crate) key: Arc<ForeignKey>,
 }
 
-#[derive(Debug)]
-struct HeldBy {
-    rows: Weak<Rows>,
-    table: ResolvedTableReference,
-    held: Arc<Held>,
-}
-
-/// The constraints of tables, by the address of the rows of each.
-static HELD: LazyLock<Mutex<HashMap<usize, HeldBy>>> = LazyLock::new(Mutex::default);
-
-fn all() -> MutexGuard<'static, HashMap<usize, HeldBy>> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Returns the rows of a table in memory.
-pub(crate) fn rows(table: &dyn TableProvider) -> Option<&Arc<Rows>> {
-    table.downcast_ref::<MemTable>()?.batches.first()
-}
-
-/// Returns true if a table has these rows.
-pub(crate) fn has_rows(table: &dyn TableProvider, wanted: &Weak<Rows>) -> bool {
-    rows(table).is_some_and(|rows| Arc::as_ptr(rows) == wanted.as_ptr())
-}
+/// The constraints of tables, with the name under which each table stands.
+static HELD: LazyLock<ByRows<(ResolvedTableReference, Arc<Held>)>> = LazyLock::new(ByRows::default);
 
 /// Returns a number for a foreign key that is made.
 pub(crate) fn next_number() -> u64 {
@@ -103,35 +78,24 @@ pub(crate) fn next_number() -> u64 {
 
 /// Sets the constraints of a table, which stands under this name.
 pub(crate) fn set(table: &dyn TableProvider, name: ResolvedTableReference, held: Arc<Held>) {
-    let Some(rows) = rows(table) else { return };
-    let mut all = all();
-    all.retain(|_, held| held.rows.strong_count() > 0);
-    if held.checks.is_empty() && held.foreign_keys.is_empty() {
-        all.remove(&Arc::as_ptr(rows).addr());
-        return;
-    }
-    all.insert(Arc::as_ptr(rows).addr(), HeldBy { rows: Arc::downgrade(rows), table: name, held });
+    let has_some = !held.checks.is_empty() || !held.foreign_keys.is_empty();
+    HELD.update(table, |_| has_some.then_some((name, held)));
 }
 
 /// Returns the constraints of a table; `None` if it has no such.
 pub(crate) fn of(table: &dyn TableProvider) -> Option<Arc<Held>> {
-    let rows = rows(table)?;
-    let all = all();
-    let found = all.get(&Arc::as_ptr(rows).addr())?;
-    // The address may be that of another table that is gone.
-    (found.rows.as_ptr() == Arc::as_ptr(rows)).then(|| Arc::clone(&found.held))
+    HELD.get(table).map(|(_, held)| held)
 }
 
 /// Returns the foreign keys that reference a table, in the order in which they were made. Their tables may be gone.
 pub(crate) fn references(table: &dyn TableProvider) -> Vec<Reference> {
     let Some(parent) = rows(table) else { return Vec::new() };
-    let all = all();
     let mut found = Vec::new();
-    for by in all.values().filter(|by| by.rows.strong_count() > 0) {
-        let keys = by.held.foreign_keys.iter().filter(|key| key.rows.as_ptr() == Arc::as_ptr(parent));
+    for (rows, (child, held)) in HELD.all() {
+        let keys = held.foreign_keys.iter().filter(|key| key.rows.as_ptr() == Arc::as_ptr(parent));
         found.extend(keys.map(|key| Reference {
-            child: by.table.clone(),
-            rows: Weak::clone(&by.rows),
+            child: child.clone(),
+            rows: Weak::clone(&rows),
             key: Arc::clone(key),
         }));
     }
@@ -142,6 +106,7 @@ pub(crate) fn references(table: &dyn TableProvider) -> Vec<Reference> {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::datasource::MemTable;
 
     use super::*;
 

@@ -7,7 +7,7 @@ use datafusion::catalog::TableProvider;
 use crate::catalog::keys::Relation;
 use crate::catalog::keys::declared::{Declared, KeyColumn};
 use crate::catalog::keys::numbered::{BTREE, HASH, Key, Operators};
-use crate::catalog::keys::rows::{Cell, Row, collation, listed};
+use crate::catalog::keys::rows::{Cell, Row, collation, defined, listed};
 use crate::catalog::objects::quoted;
 use crate::catalog::table_notes::{self, Index, IndexKey};
 use crate::encode::column;
@@ -109,17 +109,9 @@ pub(super) fn rows(relation: Relation, key: &Key, index: &Index, operators: &Ope
             vec![row]
         }
         Relation::Definitions => {
-            let row = |place, definition| -> Row {
-                vec![
-                    ("oid", Cell::Number(key.index_oid)),
-                    ("place", Cell::Number(place)),
-                    ("definition", Cell::Text(definition)),
-                ]
-            };
+            let whole = definition(key, index);
             let texts = index.keys.iter().map(text).chain(index.include.iter().map(|name| quoted(name)));
-            let mut rows: Vec<Row> = (1..).zip(texts).map(|(place, text)| row(place, text)).collect();
-            rows.push(row(0, definition(key, index)));
-            rows
+            (1..).zip(texts).chain([(0, whole)]).map(|(place, text)| defined(key.index_oid, place, text)).collect()
         }
         Relation::IndexList => vec![listed(key, definition(key, index))],
         // The others are of constraints and tables, or made of the columns of tables.

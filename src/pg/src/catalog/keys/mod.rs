@@ -3,12 +3,12 @@
 //!
 //! There are no such indexes: changes are checked against all rows. Clients find keys by them.
 
+mod constraints;
 mod declared;
 pub(crate) mod held;
 mod indexes;
 mod names;
 mod numbered;
-mod others;
 mod rows;
 mod tables;
 
@@ -20,23 +20,21 @@ use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Int16Type, Int32Type, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
-use datafusion::common::exec_datafusion_err;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::SessionContext;
-use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PgCatalogTable;
 use futures::TryStreamExt;
 use neuroql_access::TEMPORARY;
 
+pub(crate) use crate::catalog::batches::{numbers, texts};
+use crate::catalog::batches::{replaced, stream};
+pub(crate) use crate::catalog::keys::constraints::PLAIN;
+use crate::catalog::keys::constraints::with_constraints;
 pub(crate) use crate::catalog::keys::declared::{columns_of, name, names_of};
 pub(crate) use crate::catalog::keys::names::{given as given_name, keep as keep_names, keep_one as keep_name};
 pub(crate) use crate::catalog::keys::numbered::INDEX_PLACES;
 use crate::catalog::keys::numbered::{Key, Keys, operators};
-pub(crate) use crate::catalog::keys::numbered::{numbers, texts};
-pub(crate) use crate::catalog::keys::others::PLAIN;
-use crate::catalog::keys::others::with_constraints;
 use crate::catalog::keys::rows::{batch, rows};
 pub(crate) use crate::catalog::keys::tables::VIEW;
 use crate::catalog::keys::tables::with_kinds;
@@ -144,25 +142,14 @@ impl PgCatalog {
         schema: SchemaRef,
         inner: Option<Arc<dyn PartitionStream>>,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
-        let stream = |name: &str| -> Result<Arc<dyn PartitionStream>> {
-            match self.inner.build_table_by_name(name)? {
-                Some(PgCatalogTable::Dynamic(stream)) => Ok(stream),
-                _ => Err(exec_datafusion_err!("{name} has no rows that change")),
-            }
-        };
-        let keys = Keys {
-            catalogs: self.catalogs.clone(),
-            classes: stream("pg_class")?,
-            namespaces: stream("pg_namespace")?,
-            operators: operators(&self.tables.pg_opclass)?,
-        };
+        let keys = Keys { reader: self.class_reader()?, operators: operators(&self.tables.pg_opclass)? };
         let rows = KeyRows { relation, schema: Arc::clone(&schema), keys, inner };
         Ok(Some(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(rows)])?)))
     }
 }
 
 /// The rows of a table, with those of keys.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct KeyRows {
     relation: Relation,
     schema: SchemaRef,
@@ -178,68 +165,62 @@ impl PartitionStream for KeyRows {
 
     /// Reads the catalogs when it runs, one table after another: `pg_class` locks what `pg_namespace` reads.
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (relation, schema) = (self.relation, Arc::clone(&self.schema));
-        let (keys, inner) = (self.keys.clone(), self.inner.clone());
-        let rows = async move {
-            let mut batches: Vec<RecordBatch> = match inner {
-                Some(inner) => inner.execute(Arc::clone(&context)).try_collect().await?,
-                None => Vec::new(),
-            };
-            let classes = (relation == Relation::Classes).then_some(batches.as_slice());
-            let all = matches!(relation, Relation::Comments | Relation::Views | Relation::Definitions);
-            let listed = keys.read(all, classes, Arc::clone(&context)).await?;
-            let found: Vec<Key> = listed.tables.iter().flat_map(|table| table.keys.iter().cloned()).collect();
-            let rows_of_tables = tables::rows(relation, &listed);
-            if !rows_of_tables.is_empty() {
-                batches.push(batch(&rows_of_tables, &schema)?);
-            }
-            let others = &listed.others;
-            if !found.is_empty() || !others.is_empty() {
-                if relation == Relation::Attributes {
-                    batches = with_index_columns(&batches, &found, &schema)?;
-                } else {
-                    if relation == Relation::Classes {
-                        let marked = |batch| with_constraints(&with_has_index(batch, &found)?, others);
-                        batches = batches.iter().map(marked).collect::<Result<_>>()?;
-                    }
-                    let seen = &context.session_config().options().catalog.default_schema;
-                    let rows = found.iter().flat_map(|key| rows(relation, key, &keys.operators));
-                    let rows = rows.chain(others.iter().flat_map(|other| other.rows(relation, seen)));
-                    batches.push(batch(&rows.collect::<Vec<_>>(), &schema)?);
-                }
-            }
-            if relation == Relation::Classes {
-                let temporary = schema_number(keys.namespaces.execute(context), TEMPORARY).await?;
-                batches = batches.iter().map(|batch| with_persistence(batch, temporary)).collect::<Result<_>>()?;
-                batches = batches.iter().map(|batch| with_kinds(batch, &listed.tables)).collect::<Result<_>>()?;
-            }
-            Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
+        let rows = self.clone();
+        stream(&self.schema, async move { rows.read(context).await })
+    }
+}
+
+impl KeyRows {
+    async fn read(self, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
+        let Self { relation, schema, keys, inner } = self;
+        let mut batches: Vec<RecordBatch> = match inner {
+            Some(inner) => inner.execute(Arc::clone(&context)).try_collect().await?,
+            None => Vec::new(),
         };
-        let batches = futures::stream::once(rows).try_flatten();
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+        let classes = (relation == Relation::Classes).then_some(batches.as_slice());
+        let all = matches!(relation, Relation::Comments | Relation::Views | Relation::Definitions);
+        let listed = keys.read(all, classes, Arc::clone(&context)).await?;
+        let found: Vec<Key> = listed.tables.iter().flat_map(|table| table.keys.iter().cloned()).collect();
+        match relation {
+            Relation::Attributes if found.is_empty() => return Ok(batches),
+            Relation::Attributes => return with_index_columns(&batches, &found, &schema),
+            Relation::Classes => {
+                let marked = |batch| with_constraints(&with_has_index(batch, &found)?, &listed.constraints);
+                batches = batches.iter().map(marked).collect::<Result<_>>()?;
+            }
+            _ => {}
+        }
+        let seen = &context.session_config().options().catalog.default_schema;
+        let mut added = tables::rows(relation, &listed);
+        added.extend(found.iter().flat_map(|key| rows(relation, key, &keys.operators)));
+        added.extend(listed.constraints.iter().flat_map(|constraint| constraint.rows(relation, seen)));
+        if !added.is_empty() {
+            batches.push(batch(&added, &schema)?);
+        }
+        if relation == Relation::Classes {
+            // Indexes are temporary and unlogged with their tables.
+            let temporary = schema_number(keys.reader.namespaces.execute(context), TEMPORARY).await?;
+            let marked = |batch| with_kinds(&with_persistence(batch, temporary)?, &listed.tables);
+            batches = batches.iter().map(marked).collect::<Result<_>>()?;
+        }
+        Ok(batches)
     }
 }
 
 /// Marks the tables in `pg_class` that have an index.
 fn with_has_index(batch: &RecordBatch, keys: &[Key]) -> Result<RecordBatch> {
     let indexed: HashSet<i32> = keys.iter().map(|key| key.table_oid).collect();
-    let place = batch.schema().index_of("relhasindex")?;
     let oids = numbers(batch, "oid")?.values().iter();
     let flags: BooleanArray = oids.map(|oid| Some(indexed.contains(oid))).collect();
-    let mut columns = batch.columns().to_vec();
-    columns[place] = Arc::new(flags);
-    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+    replaced(batch, "relhasindex", Arc::new(flags))
 }
 
 /// Marks the temporary tables in `pg_class`, which are in one schema.
 fn with_persistence(batch: &RecordBatch, temporary: i32) -> Result<RecordBatch> {
-    let place = batch.schema().index_of("relpersistence")?;
     let schemas = numbers(batch, "relnamespace")?.values();
     let known = texts(batch, "relpersistence")?;
     let marked = schemas.iter().zip(known).map(|(schema, known)| if *schema == temporary { Some("t") } else { known });
-    let mut columns = batch.columns().to_vec();
-    columns[place] = Arc::new(marked.collect::<StringArray>());
-    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+    replaced(batch, "relpersistence", Arc::new(marked.collect::<StringArray>()))
 }
 
 /// Adds the columns of indexes to `pg_attribute`, and marks those of primary keys, which are never NULL.

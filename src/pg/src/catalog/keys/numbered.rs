@@ -4,24 +4,19 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, Int32Array, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::Int32Type;
+use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::catalog::TableProvider;
-use datafusion::common::cast::as_string_array;
-use datafusion::common::exec_datafusion_err;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::ArrowTable;
 use datafusion_postgres::pgwire::api::Type;
-use futures::TryStreamExt;
 
-use crate::catalog::TypedCatalogList;
+use crate::catalog::batches::{numbers, texts};
+use crate::catalog::keys::constraints::{NumberedConstraint, constraints};
 use crate::catalog::keys::declared::{Declared, declared};
 use crate::catalog::keys::held::{self, Held};
-use crate::catalog::keys::others::{Other, PlacedTable, others};
+use crate::catalog::listed_tables::{ClassReader, ListedTable};
 use crate::catalog::objects::quoted;
-use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::catalog::table_notes;
 
 /// The least number of an index.
@@ -48,39 +43,56 @@ pub(super) fn index_number(table: i32, place: i32) -> i32 {
     FIRST + (table * KEYS + place) * 2
 }
 
-/// A table as the catalogs list it.
-struct KeyedTable {
-    catalog: String,
-    schema: String,
-    name: String,
-    provider: Arc<dyn TableProvider>,
-    /// Number of tables of the same schema and name that other catalogs list before it.
-    before: usize,
-    keys: Vec<Declared>,
-    columns: Vec<String>,
-    /// The address of its rows.
-    rows: usize,
-    held: Option<Arc<Held>>,
-}
-
 /// A table with the numbers that it has in the catalog.
+#[derive(Debug)]
 pub(super) struct NumberedTable {
+    pub(super) catalog: String,
     pub(super) schema: String,
     pub(super) name: String,
-    pub(super) oid: i32,
     pub(super) provider: Arc<dyn TableProvider>,
+    /// Names of its columns.
+    pub(super) columns: Vec<String>,
+    /// Number of the table.
+    pub(super) oid: i32,
+    /// Number of the schema.
+    pub(super) namespace: i32,
+    /// Its keys and indexes, as far as there are numbers for them.
     pub(super) keys: Vec<Key>,
+    /// How many PRIMARY KEY and UNIQUE constraints it has.
+    pub(super) key_count: i32,
+    /// Its CHECK constraints and foreign keys.
+    pub(super) held: Option<Arc<Held>>,
+}
+
+impl NumberedTable {
+    fn new(table: ListedTable, keys: Vec<Declared>, held: Option<Arc<Held>>, (oid, namespace): (i32, i32)) -> Self {
+        let ListedTable { catalog, schema, name, provider, .. } = table;
+        let columns = provider.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let key_count = keys.iter().filter(|declared| declared.index.is_none()).count();
+        let has_number = |(place, declared): &(i32, Declared)| declared.index.is_some() || *place < INDEX_PLACES.start;
+        let keys = (0..KEYS).zip(keys).filter(has_number).map(|(place, declared)| Key {
+            catalog: catalog.clone(),
+            schema: schema.clone(),
+            table: name.clone(),
+            table_oid: oid,
+            namespace,
+            index_oid: index_number(oid, declared.index.as_ref().map_or(place, |index| index.place)),
+            declared,
+        });
+        let (keys, key_count) = (keys.collect(), i32::try_from(key_count).unwrap_or(KEYS));
+        Self { catalog, schema, name, provider, columns, oid, namespace, keys, key_count, held }
+    }
 }
 
 /// Tables with the numbers that they have in the catalog.
 #[derive(Default)]
 pub(super) struct NumberedTables {
-    pub(super) tables: Vec<NumberedTable>,
+    pub(super) tables: Vec<Arc<NumberedTable>>,
     /// CHECK constraints and foreign keys.
-    pub(super) others: Vec<Other>,
+    pub(super) constraints: Vec<NumberedConstraint>,
     /// Numbers of `pg_class` and `pg_constraint`.
-    pub(super) classes: i32,
-    pub(super) constraints: i32,
+    pub(super) pg_class: i32,
+    pub(super) pg_constraint: i32,
 }
 
 /// A key with the numbers it has in the catalog.
@@ -114,9 +126,7 @@ impl Key {
 /// The keys of all tables.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
-    pub(super) catalogs: TypedCatalogList,
-    pub(super) classes: Arc<dyn PartitionStream>,
-    pub(super) namespaces: Arc<dyn PartitionStream>,
+    pub(super) reader: ClassReader,
     pub(super) operators: Operators,
 }
 
@@ -141,38 +151,6 @@ impl Operators {
 }
 
 impl Keys {
-    /// Returns the tables with keys or notes, or all. Those of `pg_catalog` and `information_schema` have none.
-    async fn tables(&self, all: bool) -> Result<Vec<KeyedTable>> {
-        let mut found = Vec::new();
-        let mut seen: HashMap<(String, String), usize> = HashMap::new();
-        let catalogs = self.catalogs.catalogs();
-        for catalog_name in catalogs.catalog_names() {
-            let Some(catalog) = catalogs.catalog(&catalog_name) else { continue };
-            for schema_name in catalog.schema_names() {
-                if matches!(schema_name.as_str(), PG_CATALOG | "information_schema") {
-                    continue;
-                }
-                let Some(schema) = catalog.schema(&schema_name) else { continue };
-                for name in schema.table_names() {
-                    let Some(table) = schema.table(&name).await? else { continue };
-                    let before = seen.entry((schema_name.clone(), name.clone())).or_default();
-                    let keys = declared(table.as_ref(), &name);
-                    let held = held::of(table.as_ref());
-                    let is_noted = || table_notes::of(table.as_ref()).is_some();
-                    if all || !keys.is_empty() || held.is_some() || is_noted() {
-                        let (catalog, schema) = (catalog_name.clone(), schema_name.clone());
-                        let columns = table.schema().fields().iter().map(|field| field.name().clone()).collect();
-                        let rows = held::rows(table.as_ref()).map(|rows| Arc::as_ptr(rows).addr()).unwrap_or_default();
-                        let (provider, before) = (table, *before);
-                        found.push(KeyedTable { catalog, schema, name, provider, before, keys, columns, rows, held });
-                    }
-                    *before += 1;
-                }
-            }
-        }
-        Ok(found)
-    }
-
     /// Returns the tables with keys or notes, or all. `classes` are the rows of `pg_class`, which are read if they are not
     /// there.
     pub(super) async fn read(
@@ -181,81 +159,26 @@ impl Keys {
         classes: Option<&[RecordBatch]>,
         context: Arc<TaskContext>,
     ) -> Result<NumberedTables> {
-        let tables = self.tables(all).await?;
+        let tables = self.reader.tables().await?.into_iter().filter_map(|table| {
+            let provider = table.provider.as_ref();
+            let (keys, held) = (declared(provider, &table.name), held::of(provider));
+            let is_wanted = all || !keys.is_empty() || held.is_some() || table_notes::of(provider).is_some();
+            is_wanted.then_some((table, keys, held))
+        });
+        let tables: Vec<_> = tables.collect();
         if tables.is_empty() {
             return Ok(NumberedTables::default());
         }
-        let read: Vec<RecordBatch>;
-        let classes = match classes {
-            Some(classes) => classes,
-            None => {
-                read = self.classes.execute(Arc::clone(&context)).try_collect().await?;
-                read.as_slice()
-            }
-        };
-        let mut schemas = HashMap::new();
-        let namespaces: Vec<RecordBatch> = self.namespaces.execute(context).try_collect().await?;
-        for batch in &namespaces {
-            let names = texts(batch, "nspname")?;
-            schemas.extend(numbers(batch, "oid")?.values().iter().copied().zip(names.iter().flatten()));
-        }
-        // The catalogs list tables in the order in which pg-catalog numbers them.
-        let mut numbered: HashMap<(&str, &str), Vec<(i32, i32)>> = HashMap::new();
-        for batch in classes {
-            let (oids, places) = (numbers(batch, "oid")?, numbers(batch, "relnamespace")?);
-            let placed = oids.values().iter().zip(places.values());
-            for ((oid, place), name) in placed.zip(texts(batch, "relname")?.iter().flatten()) {
-                if let Some(schema) = schemas.get(place) {
-                    numbered.entry((*schema, name)).or_default().push((*oid, *place));
-                }
-            }
-        }
-        let (mut found, mut placed) = (Vec::new(), Vec::new());
-        for table in tables {
-            let numbers = numbered.get(&(table.schema.as_str(), table.name.as_str()));
-            let Some((table_oid, namespace)) = numbers.and_then(|all| all.get(table.before)).copied() else { continue };
-            let constraints = table.keys.iter().filter(|declared| declared.index.is_none()).count();
-            placed.push(PlacedTable {
-                catalog: table.catalog.clone(),
-                schema: table.schema.clone(),
-                name: table.name.clone(),
-                columns: table.columns,
-                rows: table.rows,
-                oid: table_oid,
-                namespace,
-                keys: i32::try_from(constraints).unwrap_or(KEYS),
-                held: table.held,
-            });
-            let has_number =
-                |(place, declared): &(i32, Declared)| declared.index.is_some() || *place < INDEX_PLACES.start;
-            let keys = (0..KEYS).zip(table.keys).filter(has_number).map(|(place, declared)| Key {
-                catalog: table.catalog.clone(),
-                schema: table.schema.clone(),
-                table: table.name.clone(),
-                table_oid,
-                namespace,
-                index_oid: index_number(table_oid, declared.index.as_ref().map_or(place, |index| index.place)),
-                declared,
-            });
-            let (keys, oid, provider) = (keys.collect(), table_oid, table.provider);
-            found.push(NumberedTable { schema: table.schema, name: table.name, oid, provider, keys });
-        }
-        let keys: Vec<Key> = found.iter().flat_map(|table: &NumberedTable| table.keys.iter().cloned()).collect();
-        let others = others(placed, &keys);
-        let of_catalog = |name| numbered.get(&(PG_CATALOG, name)).and_then(|all| all.first()).map(|(oid, _)| *oid);
-        let (classes, constraints) = (of_catalog("pg_class"), of_catalog("pg_constraint"));
-        let (classes, constraints) = (classes.unwrap_or_default(), constraints.unwrap_or_default());
-        Ok(NumberedTables { tables: found, others, classes, constraints })
+        let numbers = self.reader.read(classes, context).await?;
+        let numbered = tables.into_iter().filter_map(|(table, keys, held)| {
+            let number = numbers.of(&table)?;
+            Some(Arc::new(NumberedTable::new(table, keys, held, number)))
+        });
+        let tables: Vec<_> = numbered.collect();
+        let constraints = constraints(&tables);
+        let (pg_class, pg_constraint) = (numbers.of_catalog("pg_class"), numbers.of_catalog("pg_constraint"));
+        Ok(NumberedTables { tables, constraints, pg_class, pg_constraint })
     }
-}
-
-pub(crate) fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array> {
-    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int32Type>());
-    column.ok_or_else(|| exec_datafusion_err!("column {name} has no numbers"))
-}
-
-pub(crate) fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
-    as_string_array(batch.column(batch.schema().index_of(name)?))
 }
 
 /// Returns the operator classes of `btree` and `hash`.

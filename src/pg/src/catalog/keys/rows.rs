@@ -125,14 +125,11 @@ pub(super) fn rows(relation: Relation, key: &Key, operators: &Operators) -> Vec<
             })
             .collect(),
         Relation::Definitions => {
-            let row = |oid, place, definition| -> Row {
-                vec![("oid", Cell::Number(oid)), ("place", Cell::Number(place)), ("definition", Cell::Text(definition))]
-            };
             let index = definition(key);
             let constraint = format!("{} {}", if declared.is_primary { "PRIMARY KEY" } else { "UNIQUE" }, key.list());
-            let mut rows = vec![row(key.index_oid, 0, index), row(key.constraint_oid(), 0, constraint)];
+            let mut rows = vec![defined(key.index_oid, 0, index), defined(key.constraint_oid(), 0, constraint)];
             let columns = (1..).zip(&declared.columns);
-            rows.extend(columns.map(|(place, column)| row(key.index_oid, place, quoted(&column.name))));
+            rows.extend(columns.map(|(place, column)| defined(key.index_oid, place, quoted(&column.name))));
             rows
         }
         Relation::IndexList => vec![listed(key, definition(key))],
@@ -145,6 +142,11 @@ pub(super) fn rows(relation: Relation, key: &Key, operators: &Operators) -> Vec<
 fn definition(key: &Key) -> String {
     let (name, schema, table) = (quoted(&key.declared.name), quoted(&key.schema), quoted(&key.table));
     format!("CREATE UNIQUE INDEX {name} ON {schema}.{table} USING btree {}", key.list())
+}
+
+/// Returns the row of a definition, of an object or of a part of it.
+pub(super) fn defined(oid: i32, place: i32, definition: String) -> Row {
+    vec![("oid", Cell::Number(oid)), ("place", Cell::Number(place)), ("definition", Cell::Text(definition))]
 }
 
 /// Returns the row of an index in `pg_indexes`.

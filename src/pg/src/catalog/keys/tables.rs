@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch, StringArray};
 use datafusion::datasource::TableType;
 use datafusion::error::Result;
 use datafusion::sql::parser::Statement as DFStatement;
@@ -11,9 +11,10 @@ use datafusion::sql::sqlparser::ast::{Query, Statement};
 use datafusion::sql::sqlparser::parser::Parser;
 use neuroql::{PostgresDialect, column_comment, table_comment};
 
+use crate::catalog::batches::{numbers, replaced, texts};
 use crate::catalog::keys::Relation;
-use crate::catalog::keys::numbered::{NumberedTable, NumberedTables, numbers, texts};
-use crate::catalog::keys::rows::{Cell, Row};
+use crate::catalog::keys::numbered::{NumberedTable, NumberedTables};
+use crate::catalog::keys::rows::{Cell, Row, defined};
 use crate::catalog::table_notes::{self, TableNotes};
 use crate::session::ddl;
 use crate::wire::startup::SUPERUSER;
@@ -23,9 +24,9 @@ pub(crate) const VIEW: i32 = -1;
 
 /// Returns the rows of tables in a table of the catalog.
 pub(super) fn rows(relation: Relation, listed: &NumberedTables) -> Vec<Row> {
-    let tables = listed.tables.iter();
+    let tables = listed.tables.iter().map(Arc::as_ref);
     match relation {
-        Relation::Comments => tables.flat_map(|table| comments(table, listed.classes, listed.constraints)).collect(),
+        Relation::Comments => tables.flat_map(|table| comments(table, listed.pg_class, listed.pg_constraint)).collect(),
         Relation::Views => tables.filter_map(view).collect(),
         Relation::MaterializedViews => tables.filter_map(materialized_view).collect(),
         Relation::Definitions => tables.filter_map(definition).collect(),
@@ -37,9 +38,9 @@ fn notes(table: &NumberedTable) -> Option<Arc<TableNotes>> {
     table_notes::of(table.provider.as_ref())
 }
 
-/// Returns the comments on a table, its columns, constraints and indexes. The others are the numbers of `pg_class` and
+/// Returns the comments on a table, its columns, constraints and indexes. The numbers are those of `pg_class` and
 /// `pg_constraint`.
-fn comments(table: &NumberedTable, classes: i32, constraints: i32) -> Vec<Row> {
+fn comments(table: &NumberedTable, pg_class: i32, pg_constraint: i32) -> Vec<Row> {
     let row = |oid: i32, class: i32, column: i32, text: &str| -> Row {
         vec![
             ("objoid", Cell::Number(oid)),
@@ -52,18 +53,18 @@ fn comments(table: &NumberedTable, classes: i32, constraints: i32) -> Vec<Row> {
     let notes = notes(table).unwrap_or_default();
     let own = table_comment(provider);
     let mut rows = Vec::new();
-    rows.extend(own.or(notes.comment.as_deref()).map(|text| row(table.oid, classes, 0, text)));
+    rows.extend(own.or(notes.comment.as_deref()).map(|text| row(table.oid, pg_class, 0, text)));
     if own.is_some() || !notes.columns.is_empty() {
         for (number, field) in (1..).zip(provider.schema().fields()) {
             let text = column_comment(provider, field.name()).or(notes.columns.get(field.name()).map(String::as_str));
-            rows.extend(text.map(|text| row(table.oid, classes, number, text)));
+            rows.extend(text.map(|text| row(table.oid, pg_class, number, text)));
         }
     }
     for key in &table.keys {
         let of_index = notes.index_comments.get(&key.declared.name);
-        rows.extend(of_index.map(|text| row(key.index_oid, classes, 0, text)));
+        rows.extend(of_index.map(|text| row(key.index_oid, pg_class, 0, text)));
         let of_constraint = notes.constraints.get(&key.declared.name).filter(|_| key.declared.index.is_none());
-        rows.extend(of_constraint.map(|text| row(key.constraint_oid(), constraints, 0, text)));
+        rows.extend(of_constraint.map(|text| row(key.constraint_oid(), pg_constraint, 0, text)));
     }
     rows
 }
@@ -88,8 +89,7 @@ fn written(query: Query) -> String {
 }
 
 fn definition(table: &NumberedTable) -> Option<Row> {
-    let query = query(table)?;
-    Some(vec![("oid", Cell::Number(table.oid)), ("place", Cell::Number(VIEW)), ("definition", Cell::Text(query))])
+    Some(defined(table.oid, VIEW, query(table)?))
 }
 
 fn view(table: &NumberedTable) -> Option<Row> {
@@ -120,7 +120,7 @@ fn materialized_view(table: &NumberedTable) -> Option<Row> {
 }
 
 /// Marks unlogged tables, with their indexes, and materialized views in `pg_class`.
-pub(super) fn with_kinds(batch: &RecordBatch, tables: &[NumberedTable]) -> Result<RecordBatch> {
+pub(super) fn with_kinds(batch: &RecordBatch, tables: &[Arc<NumberedTable>]) -> Result<RecordBatch> {
     let mut unlogged = HashSet::new();
     let mut views = HashMap::new();
     for table in tables {
@@ -136,29 +136,14 @@ pub(super) fn with_kinds(batch: &RecordBatch, tables: &[NumberedTable]) -> Resul
     if unlogged.is_empty() && views.is_empty() {
         return Ok(batch.clone());
     }
-    let schema = batch.schema();
     let oids = numbers(batch, "oid")?.values();
-    let persistence: StringArray = oids
-        .iter()
-        .zip(texts(batch, "relpersistence")?)
-        .map(|(oid, known)| if unlogged.contains(oid) { Some("u") } else { known })
-        .collect();
-    let kinds: StringArray = oids
-        .iter()
-        .zip(texts(batch, "relkind")?)
-        .map(|(oid, known)| if views.contains_key(oid) { Some("m") } else { known })
-        .collect();
-    let mut columns = batch.columns().to_vec();
-    let populated = schema.index_of("relispopulated")?;
-    let flags = oids.iter().zip(columns[populated].as_boolean());
-    let flags: BooleanArray = flags.map(|(oid, known)| views.get(oid).copied().or(known)).collect();
-    let changed: [(usize, ArrayRef); 3] = [
-        (populated, Arc::new(flags)),
-        (schema.index_of("relpersistence")?, Arc::new(persistence)),
-        (schema.index_of("relkind")?, Arc::new(kinds)),
-    ];
-    for (place, column) in changed {
-        columns[place] = column;
-    }
-    Ok(RecordBatch::try_new(schema, columns)?)
+    let persistence = oids.iter().zip(texts(batch, "relpersistence")?);
+    let persistence = persistence.map(|(oid, known)| if unlogged.contains(oid) { Some("u") } else { known });
+    let kinds = oids.iter().zip(texts(batch, "relkind")?);
+    let kinds = kinds.map(|(oid, known)| if views.contains_key(oid) { Some("m") } else { known });
+    let known = batch.column(batch.schema().index_of("relispopulated")?).as_boolean();
+    let populated = oids.iter().zip(known).map(|(oid, known)| views.get(oid).copied().or(known));
+    let marked = replaced(batch, "relpersistence", Arc::new(persistence.collect::<StringArray>()))?;
+    let marked = replaced(&marked, "relkind", Arc::new(kinds.collect::<StringArray>()))?;
+    replaced(&marked, "relispopulated", Arc::new(populated.collect::<BooleanArray>()))
 }

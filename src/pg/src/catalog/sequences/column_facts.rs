@@ -14,10 +14,11 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility, ident,
 };
 
+use crate::catalog::listed_tables::listed_tables;
+use crate::catalog::memory_rows::address;
 use crate::catalog::sequences::generated::{self, Identity};
 use crate::catalog::sequences::rows::yes_or_no;
 use crate::catalog::sequences::sequence::{self, Options};
-use crate::catalog::server_catalogs::PG_CATALOG;
 
 /// Columns that name a column.
 const NAMES: [&str; 4] = ["table_catalog", "table_schema", "table_name", "column_name"];
@@ -88,48 +89,32 @@ pub(crate) struct ColumnFacts(PtrEq<Arc<HashMap<[String; 4], Column>>>);
 
 impl ColumnFacts {
     /// Reads the columns of the catalogs.
-    pub(crate) async fn read(catalogs: &Arc<dyn CatalogProviderList>) -> Result<Self> {
+    pub(crate) async fn read(catalogs: &dyn CatalogProviderList) -> Result<Self> {
+        let tables = listed_tables(catalogs).await?;
+        // Options of sequences that belong to a column, by the rows of its table.
+        let owned = tables.iter().filter_map(|table| {
+            let sequence = sequence::of(table.provider.as_ref())?;
+            let owner = sequence.owner()?;
+            Some(((owner.rows.as_ptr().addr(), owner.column), sequence.options.clone()))
+        });
+        let owned: HashMap<(usize, String), Options> = owned.collect();
         let mut columns = HashMap::new();
-        for catalog_name in catalogs.catalog_names() {
-            let Some(catalog) = catalogs.catalog(&catalog_name) else { continue };
-            for schema_name in catalog.schema_names() {
-                if matches!(schema_name.as_str(), PG_CATALOG | "information_schema") {
-                    continue;
-                }
-                let Some(schema) = catalog.schema(&schema_name) else { continue };
-                let mut tables = Vec::new();
-                // Options of sequences that belong to a column, by the rows of its table.
-                let mut owned = HashMap::new();
-                for name in schema.table_names() {
-                    let Some(table) = schema.table(&name).await? else { continue };
-                    match sequence::of(table.as_ref()) {
-                        Some(sequence) => {
-                            if let Some(owner) = sequence.owner() {
-                                owned.insert((owner.rows.as_ptr().addr(), owner.column), sequence.options.clone());
-                            }
-                        }
-                        None if generated::rows(table.as_ref()).is_some() => tables.push((name, table)),
-                        None => {}
-                    }
-                }
-                for (name, table) in tables {
-                    let Some(rows) = generated::rows(table.as_ref()) else { continue };
-                    let key =
-                        table.constraints().into_iter().flat_map(|all| all.iter()).find_map(|found| match found {
-                            Constraint::PrimaryKey(columns) => Some(columns.clone()),
-                            Constraint::Unique(_) => None,
-                        });
-                    for (place, field) in table.schema().fields().iter().enumerate() {
-                        let is_key = key.as_ref().is_some_and(|key| key.contains(&place));
-                        let default = generated::default(table.as_ref(), field.name());
-                        let identity = generated::identity(table.as_ref(), field.name());
-                        let of_column = (Arc::as_ptr(rows).addr(), field.name().clone());
-                        let identity = identity.and_then(|kind| Some((kind, owned.get(&of_column)?.clone())));
-                        if default.is_some() || identity.is_some() || is_key {
-                            let names = [&catalog_name, &schema_name, &name, field.name()].map(String::clone);
-                            columns.insert(names, Column { default, identity, is_key });
-                        }
-                    }
+        for table in &tables {
+            let provider = table.provider.as_ref();
+            let Some(rows) = address(provider) else { continue };
+            let key = provider.constraints().into_iter().flat_map(|all| all.iter()).find_map(|found| match found {
+                Constraint::PrimaryKey(columns) => Some(columns.clone()),
+                Constraint::Unique(_) => None,
+            });
+            for (place, field) in provider.schema().fields().iter().enumerate() {
+                let is_key = key.as_ref().is_some_and(|key| key.contains(&place));
+                let default = generated::default(provider, field.name());
+                let identity = generated::identity(provider, field.name());
+                let identity =
+                    identity.and_then(|kind| Some((kind, owned.get(&(rows, field.name().clone()))?.clone())));
+                if default.is_some() || identity.is_some() || is_key {
+                    let names = [&table.catalog, &table.schema, &table.name, field.name()].map(String::clone);
+                    columns.insert(names, Column { default, identity, is_key });
                 }
             }
         }

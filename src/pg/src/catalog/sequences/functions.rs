@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::catalog::{CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::plan_err;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -26,7 +26,7 @@ use crate::catalog::objects::{ObjectKind, Objects, parts, quoted};
 use crate::catalog::sequences::generated::{self, rows};
 use crate::catalog::sequences::sequence::{self, Sequence, SequenceIdentity};
 use crate::session::settings::Settings;
-use crate::wire::error_response::{ExternalSqlError, SqlError};
+use crate::wire::error_response::{SqlError, external};
 
 /// Name of the function that takes a number.
 pub(crate) const NEXTVAL: &str = "nextval";
@@ -346,10 +346,6 @@ impl Finder<'_> {
         let missing = || SqlError::error("XX000", "internal error: a relation was lost");
         self.last.as_ref().map(|(_, found)| found).ok_or_else(missing)
     }
-}
-
-fn external(error: SqlError) -> DataFusionError {
-    DataFusionError::External(Box::new(ExternalSqlError(error)))
 }
 
 impl ScalarUDFImpl for SequenceFunction {

@@ -1,24 +1,18 @@
 //! What a table in memory says of its columns that have defaults and identities, and that DataFusion does not keep.
-//!
-//! It is kept by the rows of the table, as long as these are there, as are the names of keys.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
-use datafusion::datasource::MemTable;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::ScalarFunction;
 use neuroql_access::TEMPORARY;
-use tokio::sync::RwLock;
 
+use crate::catalog::memory_rows::ByRows;
+pub(crate) use crate::catalog::memory_rows::{Rows, rows};
 use crate::catalog::objects::{parts, quoted};
 use crate::catalog::sequences::functions::NEXTVAL;
-
-/// The first partition of a table in memory.
-pub(crate) type Rows = RwLock<Vec<RecordBatch>>;
 
 /// Columns by their names.
 pub(crate) type Columns = HashMap<String, GeneratedColumn>;
@@ -56,11 +50,7 @@ impl Identity {
     }
 }
 
-/// The rows of a table, and its columns.
-type KeptColumns = (Weak<Rows>, Arc<Columns>);
-
-/// The columns of tables, by the address of the rows of each.
-static COLUMNS: LazyLock<Mutex<HashMap<usize, KeptColumns>>> = LazyLock::new(Mutex::default);
+static COLUMNS: LazyLock<ByRows<Arc<Columns>>> = LazyLock::new(ByRows::default);
 
 /// True once there is a sequence, or a column with a default or an identity. Until then the catalog need not look for them.
 static EXIST: AtomicBool = AtomicBool::new(false);
@@ -77,25 +67,15 @@ pub(super) fn exist() -> bool {
 
 /// Keeps the columns of a table.
 pub(crate) fn keep(table: &dyn TableProvider, columns: Columns) {
-    let Some(rows) = rows(table).filter(|_| !columns.is_empty()) else { return };
-    begin();
-    let mut all = COLUMNS.lock().unwrap_or_else(PoisonError::into_inner);
-    all.retain(|_, (rows, _)| rows.strong_count() > 0);
-    all.insert(Arc::as_ptr(rows).addr(), (Arc::downgrade(rows), Arc::new(columns)));
+    if rows(table).is_some() && !columns.is_empty() {
+        begin();
+        COLUMNS.update(table, |_| Some(Arc::new(columns)));
+    }
 }
 
 /// Returns the columns of a table that have a default or an identity.
 pub(crate) fn columns(table: &dyn TableProvider) -> Option<Arc<Columns>> {
-    let rows = rows(table)?;
-    let all = COLUMNS.lock().unwrap_or_else(PoisonError::into_inner);
-    let (kept, columns) = all.get(&Arc::as_ptr(rows).addr())?;
-    // The address may be that of another table that is gone.
-    (kept.as_ptr() == Arc::as_ptr(rows)).then(|| Arc::clone(columns))
-}
-
-/// Returns the first partition of a table in memory.
-pub(crate) fn rows(table: &dyn TableProvider) -> Option<&Arc<Rows>> {
-    table.downcast_ref::<MemTable>()?.batches.first()
+    COLUMNS.get(table)
 }
 
 /// Returns the kind of an identity column.

@@ -10,21 +10,18 @@ pub(crate) mod hidden;
 mod rows;
 pub(crate) mod sequence;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::catalog::SchemaProvider;
-use datafusion::catalog::TableProvider;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::information_schema::InformationSchemaProvider;
 use datafusion::catalog::streaming::StreamingTable;
-use datafusion::common::exec_datafusion_err;
+use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::Result;
 use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::prelude::SessionContext;
-use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PgCatalogTable;
 
 use crate::catalog::PgCatalog;
 pub(crate) use crate::catalog::sequences::functions::SequenceAccess;
+pub(super) use crate::catalog::sequences::rows::identities;
 use crate::catalog::sequences::rows::{SequenceRows, fields};
 pub(crate) use crate::catalog::sequences::sequence::{Options, OwningColumn, Sequence, SequenceTable};
 
@@ -89,21 +86,9 @@ impl PgCatalog {
     fn sequence_rows(
         &self,
         relation: Relation,
-        schema: datafusion::arrow::datatypes::SchemaRef,
+        schema: SchemaRef,
         inner: Option<Arc<dyn PartitionStream>>,
     ) -> Result<Arc<dyn PartitionStream>> {
-        let stream = |name: &str| -> Result<Arc<dyn PartitionStream>> {
-            match self.inner.build_table_by_name(name)? {
-                Some(PgCatalogTable::Dynamic(stream)) => Ok(stream),
-                _ => Err(exec_datafusion_err!("{name} has no rows that change")),
-            }
-        };
-        let (classes, namespaces) = (stream("pg_class")?, stream("pg_namespace")?);
-        Ok(Arc::new(SequenceRows { relation, schema, catalogs: self.catalogs.clone(), classes, namespaces, inner }))
+        Ok(Arc::new(SequenceRows { relation, schema, reader: self.class_reader()?, inner }))
     }
-}
-
-/// Returns the options of identity columns as SQLAlchemy asks for them, by the numbers of table and column.
-pub(super) async fn identities(context: &SessionContext) -> Result<HashMap<(i32, i32), String>> {
-    rows::identities(context).await
 }

@@ -7,19 +7,19 @@ use datafusion::arrow::array::{
     ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array,
 };
 use datafusion::arrow::compute::{cast, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Field, Int16Type, Int32Type, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int16Type, Int32Type, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 use futures::TryStreamExt;
 
-use crate::catalog::TypedCatalogList;
-use crate::catalog::keys::{numbers, texts};
+use crate::catalog::batches::{numbers, replaced, stream, texts};
+use crate::catalog::listed_tables::{ClassReader, ListedTable};
+use crate::catalog::memory_rows::has_rows;
 use crate::catalog::sequences::Relation;
 use crate::catalog::sequences::generated::{self, Identity};
 use crate::catalog::sequences::sequence::{self, Sequence};
@@ -88,42 +88,39 @@ pub(super) fn fields(relation: Relation) -> SchemaRef {
 
 /// A sequence, or a table in memory, with the number it has in the catalog.
 struct Numbered {
-    catalog: String,
-    schema: String,
-    name: String,
+    listed: ListedTable,
     oid: i32,
-    table: Arc<dyn TableProvider>,
+    /// The columns with a default or an identity: their numbers, the default and the identity.
+    columns: Vec<(i32, Option<String>, Option<Identity>)>,
 }
 
 impl Numbered {
     fn sequence(&self) -> Option<&Arc<Sequence>> {
-        sequence::of(self.table.as_ref())
+        sequence::of(self.listed.provider.as_ref())
     }
 
-    /// Returns the columns with a default or an identity: their numbers, the default and the identity.
-    fn columns(&self) -> Vec<(i32, Option<String>, Option<Identity>)> {
-        let table = self.table.as_ref();
-        let of = |(number, name): (i32, String)| {
-            let (default, identity) = (generated::default(table, &name), generated::identity(table, &name));
-            (default.is_some() || identity.is_some()).then_some((number, default, identity))
-        };
-        let names = table.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
-        (1..).zip(names).filter_map(of).collect()
-    }
-
+    /// Returns the number of a column.
     fn column(&self, name: &str) -> Option<i32> {
-        i32::try_from(self.table.schema().index_of(name).ok()? + 1).ok()
+        i32::try_from(self.listed.provider.schema().index_of(name).ok()? + 1).ok()
     }
 }
 
+/// Returns the columns of a table with a default or an identity: their numbers, the default and the identity.
+fn generated_columns(table: &dyn TableProvider) -> Vec<(i32, Option<String>, Option<Identity>)> {
+    let schema = table.schema();
+    let of = |(number, field): (i32, &FieldRef)| {
+        let (default, identity) = (generated::default(table, field.name()), generated::identity(table, field.name()));
+        (default.is_some() || identity.is_some()).then_some((number, default, identity))
+    };
+    (1..).zip(schema.fields()).filter_map(of).collect()
+}
+
 /// The rows of a table of the catalog, with what sequences and defaults add to them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SequenceRows {
     pub(super) relation: Relation,
     pub(super) schema: SchemaRef,
-    pub(super) catalogs: TypedCatalogList,
-    pub(super) classes: Arc<dyn PartitionStream>,
-    pub(super) namespaces: Arc<dyn PartitionStream>,
+    pub(super) reader: ClassReader,
     /// The rows that are there without them.
     pub(super) inner: Option<Arc<dyn PartitionStream>>,
 }
@@ -135,25 +132,25 @@ impl PartitionStream for SequenceRows {
 
     /// Reads the catalogs when it runs, one table after another: `pg_class` locks what `pg_namespace` reads.
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (relation, schema) = (self.relation, Arc::clone(&self.schema));
-        let (catalogs, inner) = (self.catalogs.clone(), self.inner.clone());
-        let (classes, namespaces) = (Arc::clone(&self.classes), Arc::clone(&self.namespaces));
-        let rows = async move {
-            let batches: Vec<RecordBatch> = match inner {
-                Some(inner) => inner.execute(Arc::clone(&context)).try_collect().await?,
-                None => Vec::new(),
-            };
-            let (found, pg_class) = find(&catalogs, &classes, &namespaces, context).await?;
-            let batches = match relation {
-                Relation::Classes => changed(batches, &found, classes_of)?,
-                Relation::Attributes => changed(batches, &found, attributes_of)?,
-                Relation::Tables => changed(batches, &found, tables_of)?,
-                own => vec![rows_of(own, &found, pg_class, &schema)?],
-            };
-            Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
+        let rows = self.clone();
+        stream(&self.schema, async move { rows.read(context).await })
+    }
+}
+
+impl SequenceRows {
+    async fn read(self, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
+        let Self { relation, schema, reader, inner } = self;
+        let batches: Vec<RecordBatch> = match inner {
+            Some(inner) => inner.execute(Arc::clone(&context)).try_collect().await?,
+            None => Vec::new(),
         };
-        let batches = futures::stream::once(rows).try_flatten();
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+        let (found, pg_class) = find(&reader, context).await?;
+        match relation {
+            Relation::Classes => changed(batches, &found, classes_of),
+            Relation::Attributes => changed(batches, &found, attributes_of),
+            Relation::Tables => changed(batches, &found, tables_of),
+            own => Ok(vec![rows_of(own, &found, pg_class, &schema)?]),
+        }
     }
 }
 
@@ -169,68 +166,26 @@ fn changed(
 }
 
 /// Returns the sequences, and the tables that have a column with a default or an identity; and the number of `pg_class` itself.
-async fn find(
-    catalogs: &TypedCatalogList,
-    classes: &Arc<dyn PartitionStream>,
-    namespaces: &Arc<dyn PartitionStream>,
-    context: Arc<TaskContext>,
-) -> Result<(Vec<Numbered>, i32)> {
+async fn find(reader: &ClassReader, context: Arc<TaskContext>) -> Result<(Vec<Numbered>, i32)> {
     if !generated::exist() {
         return Ok((Vec::new(), 0));
     }
-    let mut tables = Vec::new();
-    let mut seen: HashMap<(String, String), usize> = HashMap::new();
-    let catalogs = catalogs.catalogs();
-    for catalog_name in catalogs.catalog_names() {
-        let Some(catalog) = catalogs.catalog(&catalog_name) else { continue };
-        for schema_name in catalog.schema_names() {
-            if matches!(schema_name.as_str(), PG_CATALOG | "information_schema") {
-                continue;
-            }
-            let Some(schema) = catalog.schema(&schema_name) else { continue };
-            for name in schema.table_names() {
-                let Some(table) = schema.table(&name).await? else { continue };
-                let before = seen.entry((schema_name.clone(), name.clone())).or_default();
-                let numbered =
-                    Numbered { catalog: catalog_name.clone(), schema: schema_name.clone(), name, oid: 0, table };
-                if numbered.sequence().is_some() || !numbered.columns().is_empty() {
-                    tables.push((numbered, *before));
-                }
-                *before += 1;
-            }
-        }
-    }
+    let tables = reader.tables().await?.into_iter().filter_map(|table| {
+        let provider = table.provider.as_ref();
+        let columns = generated_columns(provider);
+        let is_wanted = !columns.is_empty() || sequence::of(provider).is_some();
+        is_wanted.then_some((table, columns))
+    });
+    let tables: Vec<_> = tables.collect();
     if tables.is_empty() {
         return Ok((Vec::new(), 0));
     }
-    let classes: Vec<RecordBatch> = classes.execute(Arc::clone(&context)).try_collect().await?;
-    let namespaces: Vec<RecordBatch> = namespaces.execute(context).try_collect().await?;
-    let mut schemas = HashMap::new();
-    for batch in &namespaces {
-        schemas.extend(numbers(batch, "oid")?.values().iter().copied().zip(texts(batch, "nspname")?.iter().flatten()));
-    }
-    // The catalogs list tables in the order in which pg-catalog numbers them.
-    let mut oids: HashMap<(&str, &str), Vec<i32>> = HashMap::new();
-    for batch in &classes {
-        let placed = numbers(batch, "oid")?.values().iter().zip(numbers(batch, "relnamespace")?.values());
-        for ((oid, place), name) in placed.zip(texts(batch, "relname")?.iter().flatten()) {
-            if let Some(schema) = schemas.get(place) {
-                oids.entry((*schema, name)).or_default().push(*oid);
-            }
-        }
-    }
-    let numbered = tables.into_iter().filter_map(|(table, before)| {
-        let oid = *oids.get(&(table.schema.as_str(), table.name.as_str()))?.get(before)?;
-        Some(Numbered { oid, ..table })
+    let numbers = reader.read(None, context).await?;
+    let numbered = tables.into_iter().filter_map(|(listed, columns)| {
+        let (oid, _) = numbers.of(&listed)?;
+        Some(Numbered { listed, oid, columns })
     });
-    let pg_class = oids.get(&(PG_CATALOG, "pg_class")).and_then(|oids| oids.first().copied());
-    Ok((numbered.collect(), pg_class.unwrap_or_default()))
-}
-
-fn replaced(batch: &RecordBatch, name: &str, column: ArrayRef) -> Result<RecordBatch> {
-    let mut columns = batch.columns().to_vec();
-    columns[batch.schema().index_of(name)?] = column;
-    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+    Ok((numbered.collect(), numbers.of_catalog("pg_class")))
 }
 
 /// Marks the sequences in `pg_class`.
@@ -247,8 +202,8 @@ fn classes_of(batch: &RecordBatch, found: &[Numbered]) -> Result<RecordBatch> {
 fn attributes_of(batch: &RecordBatch, found: &[Numbered]) -> Result<RecordBatch> {
     let mut marks = HashMap::new();
     for table in found {
-        let columns = table.columns().into_iter();
-        marks.extend(columns.map(|(number, default, identity)| ((table.oid, number), (default.is_some(), identity))));
+        let columns = table.columns.iter();
+        marks.extend(columns.map(|(number, default, identity)| ((table.oid, *number), (default.is_some(), *identity))));
     }
     let columns = batch.column(batch.schema().index_of("attnum")?).as_primitive::<Int16Type>().values().iter();
     let placed: Vec<_> = numbers(batch, "attrelid")?.values().iter().zip(columns).collect();
@@ -267,7 +222,8 @@ fn attributes_of(batch: &RecordBatch, found: &[Numbered]) -> Result<RecordBatch>
 /// Leaves sequences out of `pg_tables`.
 fn tables_of(batch: &RecordBatch, found: &[Numbered]) -> Result<RecordBatch> {
     let sequences = found.iter().filter(|table| table.sequence().is_some());
-    let sequences: HashSet<_> = sequences.map(|table| (table.schema.as_str(), table.name.as_str())).collect();
+    let sequences: HashSet<_> =
+        sequences.map(|table| (table.listed.schema.as_str(), table.listed.name.as_str())).collect();
     let names = texts(batch, "schemaname")?.iter().zip(texts(batch, "tablename")?);
     let is_table = |(schema, table): (Option<&str>, Option<&str>)| {
         Some(!schema.zip(table).is_some_and(|name| sequences.contains(&name)))
@@ -275,25 +231,60 @@ fn tables_of(batch: &RecordBatch, found: &[Numbered]) -> Result<RecordBatch> {
     Ok(filter_record_batch(batch, &names.map(is_table).collect::<BooleanArray>())?)
 }
 
-/// Returns the rows of a table of the catalog.
+/// Returns the rows of a table of the catalog, all of which are of sequences or defaults.
 fn rows_of(relation: Relation, found: &[Numbered], pg_class: i32, schema: &SchemaRef) -> Result<RecordBatch> {
-    if relation == Relation::Defaults {
-        let defaults = found.iter().flat_map(|table| {
-            let columns = table.columns().into_iter();
-            columns.filter_map(|(number, default, _)| Some((table.oid, number, default?)))
-        });
-        let defaults: Vec<_> = defaults.collect();
-        let numbers = |number: fn(&(i32, i32, String)) -> i32| -> ArrayRef {
-            Arc::new(defaults.iter().map(number).collect::<Int32Array>())
-        };
-        let columns = vec![
-            ("oid", numbers(|(table, column, _)| default_number(*table, *column))),
-            ("adrelid", numbers(|(table, ..)| *table)),
-            ("adnum", numbers(|(_, column, _)| *column)),
-            ("adbin", Arc::new(defaults.iter().map(|(.., text)| Some(text)).collect::<StringArray>())),
-        ];
-        return assembled(schema, columns, defaults.len());
+    match relation {
+        Relation::Defaults => defaults(found, schema),
+        Relation::Dependencies => dependencies(found, pg_class, schema),
+        _ => sequences(relation, found, schema),
     }
+}
+
+/// Returns the rows of `pg_attrdef`.
+fn defaults(found: &[Numbered], schema: &SchemaRef) -> Result<RecordBatch> {
+    let defaults = found.iter().flat_map(|table| {
+        let columns = table.columns.iter();
+        columns.filter_map(|(number, default, _)| Some((table.oid, *number, default.as_deref()?)))
+    });
+    let defaults: Vec<_> = defaults.collect();
+    let numbers = |number: fn(&(i32, i32, &str)) -> i32| -> ArrayRef {
+        Arc::new(defaults.iter().map(number).collect::<Int32Array>())
+    };
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("oid", numbers(|(table, column, _)| default_number(*table, *column))),
+        ("adrelid", numbers(|(table, ..)| *table)),
+        ("adnum", numbers(|(_, column, _)| *column)),
+        ("adbin", Arc::new(defaults.iter().map(|(.., text)| Some(*text)).collect::<StringArray>())),
+    ];
+    assembled(schema, columns, defaults.len())
+}
+
+/// Returns the rows of `pg_depend`: the columns that sequences belong to.
+fn dependencies(found: &[Numbered], pg_class: i32, schema: &SchemaRef) -> Result<RecordBatch> {
+    let rows = found.iter().filter_map(|table| {
+        let owner = table.sequence()?.owner()?;
+        let owning = found.iter().find(|table| has_rows(table.listed.provider.as_ref(), &owner.rows))?;
+        Some((table.oid, owning.oid, owning.column(&owner.column)?, if owner.is_identity { "i" } else { "a" }))
+    });
+    let rows: Vec<_> = rows.collect();
+    let numbers = |number: fn(&(i32, i32, i32, &'static str)) -> i32| -> ArrayRef {
+        Arc::new(rows.iter().map(number).collect::<Int32Array>())
+    };
+    let of_classes = || -> ArrayRef { Arc::new(Int32Array::from(vec![pg_class; rows.len()])) };
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("classid", of_classes()),
+        ("objid", numbers(|(sequence, ..)| *sequence)),
+        ("objsubid", numbers(|_| 0)),
+        ("refclassid", of_classes()),
+        ("refobjid", numbers(|(_, table, ..)| *table)),
+        ("refobjsubid", numbers(|(_, _, column, _)| *column)),
+        ("deptype", Arc::new(rows.iter().map(|(.., kind)| Some(*kind)).collect::<StringArray>())),
+    ];
+    assembled(schema, columns, rows.len())
+}
+
+/// Returns the rows of a table or view of sequences.
+fn sequences(relation: Relation, found: &[Numbered], schema: &SchemaRef) -> Result<RecordBatch> {
     let all: Vec<(&Numbered, &Arc<Sequence>)> =
         found.iter().filter_map(|table| Some((table, table.sequence()?))).collect();
     let number = |value: fn(&Sequence) -> i64| -> ArrayRef {
@@ -318,8 +309,8 @@ fn rows_of(relation: Relation, found: &[Numbered], pg_class: i32, schema: &Schem
             ("seqcycle", cycles()),
         ],
         Relation::SequenceView => vec![
-            ("schemaname", text(|table, _| table.schema.clone())),
-            ("sequencename", text(|table, _| table.name.clone())),
+            ("schemaname", text(|table, _| table.listed.schema.clone())),
+            ("sequencename", text(|table, _| table.listed.name.clone())),
             ("sequenceowner", text(|_, _| SUPERUSER.to_owned())),
             ("data_type", kind()),
             ("start_value", number(|sequence| sequence.options.start)),
@@ -340,9 +331,9 @@ fn rows_of(relation: Relation, found: &[Numbered], pg_class: i32, schema: &Schem
                 _ => 64,
             });
             let columns = vec![
-                ("sequence_catalog", text(|table, _| table.catalog.clone())),
-                ("sequence_schema", text(|table, _| table.schema.clone())),
-                ("sequence_name", text(|table, _| table.name.clone())),
+                ("sequence_catalog", text(|table, _| table.listed.catalog.clone())),
+                ("sequence_schema", text(|table, _| table.listed.schema.clone())),
+                ("sequence_name", text(|table, _| table.listed.name.clone())),
                 ("data_type", kind()),
                 ("numeric_precision", bits),
                 ("numeric_precision_radix", number(|_| 2)),
@@ -355,31 +346,7 @@ fn rows_of(relation: Relation, found: &[Numbered], pg_class: i32, schema: &Schem
             ];
             return Ok(filter_record_batch(&assembled(schema, columns, all.len())?, &mask)?);
         }
-        _ => {
-            let rows = all.iter().filter_map(|(table, sequence)| {
-                let owner = sequence.owner()?;
-                let is_owner = |table: &&Numbered| {
-                    generated::rows(table.table.as_ref()).is_some_and(|rows| owner.rows.as_ptr() == Arc::as_ptr(rows))
-                };
-                let owning = found.iter().find(is_owner)?;
-                Some((table.oid, owning.oid, owning.column(&owner.column)?, if owner.is_identity { "i" } else { "a" }))
-            });
-            let rows: Vec<_> = rows.collect();
-            let numbers = |number: fn(&(i32, i32, i32, &'static str)) -> i32| -> ArrayRef {
-                Arc::new(rows.iter().map(number).collect::<Int32Array>())
-            };
-            let of_classes = || Arc::new(Int32Array::from(vec![pg_class; rows.len()])) as ArrayRef;
-            let columns = vec![
-                ("classid", of_classes()),
-                ("objid", numbers(|(sequence, ..)| *sequence)),
-                ("objsubid", numbers(|_| 0)),
-                ("refclassid", of_classes()),
-                ("refobjid", numbers(|(_, table, ..)| *table)),
-                ("refobjsubid", numbers(|(_, _, column, _)| *column)),
-                ("deptype", Arc::new(rows.iter().map(|(.., kind)| Some(*kind)).collect::<StringArray>()) as ArrayRef),
-            ];
-            return assembled(schema, columns, rows.len());
-        }
+        _ => Vec::new(),
     };
     assembled(schema, columns, all.len())
 }
@@ -399,7 +366,7 @@ fn assembled(schema: &SchemaRef, given: Vec<(&str, ArrayRef)>, rows: usize) -> R
 }
 
 /// Returns the options of identity columns in JSON, by the numbers of table and column.
-pub(super) async fn identities(context: &SessionContext) -> Result<HashMap<(i32, i32), String>> {
+pub(crate) async fn identities(context: &SessionContext) -> Result<HashMap<(i32, i32), String>> {
     let query = format!(
         "SELECT d.refobjid, d.refobjsubid, a.attidentity, s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, \
          s.seqcycle FROM {PG_CATALOG}.pg_depend d JOIN {PG_CATALOG}.pg_sequence s ON s.seqrelid = d.objid \

@@ -71,7 +71,7 @@ fn must_be_unique(index: &Index) -> String {
 pub(super) async fn find(session: &Session, name: &ObjectName) -> Result<Option<(Relation, String)>, SqlError> {
     let mut parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
     let Some(index) = parts.pop() else { return Ok(None) };
-    let (catalog, default) = defaults(session);
+    let (catalog, default) = session.defaults();
     let schemas = match parts.pop() {
         Some(schema) => vec![schema],
         None => vec![TEMPORARY.to_owned(), default],
@@ -92,13 +92,6 @@ fn names_of(relation: &Relation) -> impl Iterator<Item = String> {
     let own =
         notes.into_iter().flat_map(|notes| notes.indexes.iter().map(|index| index.name.clone()).collect::<Vec<_>>());
     own.chain(keys::names_of(relation.table.as_ref(), &relation.name.table))
-}
-
-fn defaults(session: &Session) -> (String, String) {
-    let state = session.context.state_ref();
-    let state = state.read();
-    let defaults = &state.config_options().catalog;
-    (defaults.default_catalog.clone(), defaults.default_schema.clone())
 }
 
 /// Returns the relations of a schema.

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
     DdlStatement, DmlStatement, DropTable, LogicalPlan, LogicalPlanBuilder, TableSource, WriteOp,
 };
 use datafusion::sql::parser::Statement as DFStatement;
+use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{
     CascadeOption, Ident, ObjectName, ObjectType, Statement, Truncate, TruncateIdentityOption, TruncateTableTarget,
 };
@@ -204,16 +205,9 @@ fn missing(name: &ObjectName) -> SqlError {
 
 /// Returns the whole name of a relation.
 fn resolved(session: &Session, name: &ObjectName) -> Result<ResolvedTableReference, SqlError> {
-    let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
-    let reference = match parts.as_slice() {
-        [table] => TableReference::bare(table.as_str()),
-        [schema, table] => TableReference::partial(schema.as_str(), table.as_str()),
-        [catalog, schema, table] => TableReference::full(catalog.as_str(), schema.as_str(), table.as_str()),
-        _ => {
-            let message = format!("improper qualified name (too many dotted names): {name}");
-            return Err(SqlError::error("42601", message));
-        }
-    };
+    let message = || format!("improper qualified name (too many dotted names): {name}");
+    let reference = object_name_to_table_reference(name.clone(), true);
+    let reference = reference.map_err(|_| SqlError::error("42601", message()))?;
     Ok(resolved_table(&reference, &session.context))
 }
 

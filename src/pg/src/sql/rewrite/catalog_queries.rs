@@ -542,11 +542,7 @@ fn is_own_table(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::sql::parse::Parser;
-
-    fn read(query: &str) -> String {
-        Parser::default().parse(query).unwrap().remove(0).statement.to_string()
-    }
+    use crate::sql::rewrite::rewritten;
 
     #[test]
     fn own_statements_stay_as_they_are() {
@@ -564,21 +560,21 @@ mod tests {
             "WITH pg_class AS (SELECT 1 AS x) SELECT (SELECT p.x FROM pg_class p WHERE p.x = n.layer) FROM n".into(),
             "SELECT a FROM pg_mine WHERE a = ANY(ARRAY['x'])".into(),
         ] {
-            assert_eq!(read(&statement), statement);
+            assert_eq!(rewritten(&statement), statement);
         }
     }
 
     #[test]
     fn only_the_part_that_reads_the_catalog_is_rewritten() {
         let own = "(SELECT max(g.nodes) FROM toy.graphs g WHERE g.layer = n.layer)";
-        let mixed = read(&format!("SELECT {own}, (SELECT count(*) FROM pg_class) FROM toy.neurons n"));
+        let mixed = rewritten(&format!("SELECT {own}, (SELECT count(*) FROM pg_class) FROM toy.neurons n"));
         assert_eq!(mixed, format!("SELECT {own}, (SELECT count(*) FROM pg_catalog.pg_class) FROM toy.neurons n"));
         let own = "(SELECT max(g.nodes) FROM toy.graphs g WHERE g.text = c.relname)";
-        let outer = read(&format!("SELECT c.oid, {own} FROM pg_class c"));
+        let outer = rewritten(&format!("SELECT c.oid, {own} FROM pg_class c"));
         assert_eq!(outer, format!("SELECT c.oid, {own} FROM pg_catalog.pg_class c"));
-        let arms = read("SELECT a COLLATE \"C\" FROM t UNION ALL SELECT relname COLLATE \"C\" FROM pg_class");
+        let arms = rewritten("SELECT a COLLATE \"C\" FROM t UNION ALL SELECT relname COLLATE \"C\" FROM pg_class");
         assert_eq!(arms, "SELECT a FROM t UNION ALL SELECT relname FROM pg_catalog.pg_class");
-        let with = read("WITH c AS (SELECT oid FROM pg_class), t AS (SELECT a FROM u) SELECT * FROM c, t");
+        let with = rewritten("WITH c AS (SELECT oid FROM pg_class), t AS (SELECT a FROM u) SELECT * FROM c, t");
         assert!(with.contains("FROM pg_catalog.pg_class") && with.contains("SELECT a FROM u"), "{with}");
     }
 
@@ -586,22 +582,22 @@ mod tests {
     fn keys_are_read_from_pg_catalog() {
         let query = "SELECT table_constraints.table_name FROM information_schema.table_constraints";
         let moved = "SELECT table_constraints.table_name FROM pg_catalog.table_constraints";
-        assert_eq!(read(query), moved);
+        assert_eq!(rewritten(query), moved);
         let query = "SELECT i.indkey[a.attnum - 1] FROM pg_index i, pg_attribute a";
-        assert!(read(query).contains("array_element(i.indkey, (a.attnum - 1) + 1)"), "{}", read(query));
+        assert!(rewritten(query).contains("array_element(i.indkey, (a.attnum - 1) + 1)"), "{}", rewritten(query));
         let own = "SELECT t.indkey[1] FROM t, information_schema_of.table_constraints";
-        assert_eq!(read(own), own);
+        assert_eq!(rewritten(own), own);
     }
 
     #[test]
     fn what_the_catalog_lacks_is_null_and_rows_of_it_are_looked_up() {
         let query =
             "SELECT (SELECT d.polname FROM pg_policy AS d WHERE d.polrelid = a.attrelid) FROM pg_attribute AS a";
-        assert!(!read(query).contains("pg_policy"), "{}", read(query));
+        assert!(!rewritten(query).contains("pg_policy"), "{}", rewritten(query));
         let query = "SELECT (SELECT c.relname FROM pg_class c WHERE c.oid = a.attrelid) FROM pg_attribute a";
         let lookup = "SELECT min(c.relname) AS \"relname\" FROM pg_catalog.pg_class";
-        assert!(read(query).contains(lookup), "{}", read(query));
+        assert!(rewritten(query).contains(lookup), "{}", rewritten(query));
         let own = "SELECT (SELECT u.a FROM u WHERE u.b = t.b) FROM t";
-        assert_eq!(read(own), own);
+        assert_eq!(rewritten(own), own);
     }
 }

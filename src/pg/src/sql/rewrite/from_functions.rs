@@ -11,12 +11,13 @@ use std::sync::LazyLock;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    GroupByExpr, Ident, ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableAliasColumnDef,
-    TableFactor, TableFunctionArgs, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, visit_expressions,
+    CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, GroupByExpr, Ident, ObjectName, Query, Select,
+    SelectFlavor, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableFunctionArgs, UnaryOperator,
+    Value, ValueWithSpan, VisitMut, VisitorMut, visit_expressions,
 };
 use neuroql::table_function_documentation;
 
+use crate::catalog::sequences::sequence;
 use crate::sql::column_names::fold;
 use crate::sql::rewrite::{self, function_syntax, syntax};
 use crate::wire::error_response::SqlError;
@@ -124,7 +125,7 @@ impl MakeRows<'_> {
         {
             return Ok(None);
         }
-        let mut called = value(name.clone(), arguments.to_vec());
+        let mut called = rewrite::call_with(name.clone(), arguments.to_vec());
         syntax::rewrite_expression(&mut called)?;
         let is_value = match &called {
             Expr::Function(function) => name_of(&function.name).is_some_and(|name| (self.is_scalar)(&name)),
@@ -206,7 +207,7 @@ fn series_of_parameters(table: &TableFactor) -> Option<TableFactor> {
                 let (kind, expr) = (CastKind::DoubleColon, Box::new(bound.clone()));
                 Some(Expr::Cast { kind, expr, data_type: bigint, array: false, format: None })
             }
-            Expr::Cast { expr, data_type, .. } if is_parameter(expr) && is_integer(data_type) => {
+            Expr::Cast { expr, data_type, .. } if is_parameter(expr) && sequence::kind(data_type).is_some() => {
                 has_parameters = true;
                 Some(bound.clone())
             }
@@ -216,10 +217,7 @@ fn series_of_parameters(table: &TableFactor) -> Option<TableFactor> {
         }
     });
     let bounds = bounds.collect::<Option<Vec<_>>>().filter(|_| has_parameters)?;
-    let rows = rewrite::call("unnest", vec![rewrite::call("generate_series", bounds)]);
-    let mut alias = alias.cloned();
-    name_column(&mut alias, "generate_series");
-    Some(TableFactor::Derived { lateral: false, subquery: Box::new(query(rows)), alias, sample: None })
+    Some(rows_of_array(rewrite::call("generate_series", bounds), "generate_series", alias))
 }
 
 /// Returns `pg_listening_channels()` as the rows of the array that it is here.
@@ -228,10 +226,15 @@ fn channels(table: &TableFactor) -> Option<TableFactor> {
     if name_of(name)? != CHANNELS || !arguments.is_empty() {
         return None;
     }
-    let rows = rewrite::call("unnest", vec![rewrite::call(CHANNELS, Vec::new())]);
+    Some(rows_of_array(rewrite::call(CHANNELS, Vec::new()), CHANNELS, alias))
+}
+
+/// Returns the rows of an array as a table, whose column has the name of its alias, or else this one.
+fn rows_of_array(array: Expr, name: &str, alias: Option<&TableAlias>) -> TableFactor {
     let mut alias = alias.cloned();
-    name_column(&mut alias, CHANNELS);
-    Some(TableFactor::Derived { lateral: false, subquery: Box::new(query(rows)), alias, sample: None })
+    name_column(&mut alias, name);
+    let subquery = Box::new(query(rewrite::call("unnest", vec![array])));
+    TableFactor::Derived { lateral: false, subquery, alias, sample: None }
 }
 
 fn is_parameter(expr: &Expr) -> bool {
@@ -240,14 +243,6 @@ fn is_parameter(expr: &Expr) -> bool {
 
 fn is_number(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(ValueWithSpan { value: Value::Number(..), .. }))
-}
-
-fn is_integer(data_type: &DataType) -> bool {
-    use DataType::{BigInt, Int, Int2, Int4, Int8, Integer, SmallInt};
-    matches!(
-        data_type,
-        BigInt(None) | Int(None) | Int2(None) | Int4(None) | Int8(None) | Integer(None) | SmallInt(None)
-    )
 }
 
 /// Writes `ARRAY[a, b]` of columns as a call: the planner knows no columns of other tables between the brackets.
@@ -286,19 +281,6 @@ fn has_columns(value: &Expr) -> bool {
         _ => ControlFlow::Continue(()),
     });
     found.is_break()
-}
-
-fn value(name: ObjectName, args: Vec<FunctionArg>) -> Expr {
-    Expr::Function(Function {
-        name,
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
 }
 
 /// Returns `SELECT value`.

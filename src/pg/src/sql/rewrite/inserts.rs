@@ -4,16 +4,15 @@
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use datafusion::common::TableReference;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DFStatement;
+use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{
     Ident, ObjectName, Query, SetExpr, Statement, TableFactor, TableObject, Values, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use crate::sql::column_names::fold;
 use crate::sql::rewrite::generated_columns;
 use crate::wire::error_response::SqlError;
 
@@ -48,8 +47,7 @@ pub(crate) async fn complete(statement: &mut DFStatement, context: &SessionConte
         Some(SetExpr::Values(values)) if insert.columns.is_empty() => values.rows.first().map(|row| row.content.len()),
         _ => return Ok(()),
     };
-    let names = name.0.iter().map(|part| part.as_ident().map(fold)).collect::<Option<Vec<_>>>();
-    let Some(table) = names.as_deref().and_then(table_reference) else { return Ok(()) };
+    let Ok(table) = object_name_to_table_reference(name.clone(), true) else { return Ok(()) };
     if given.is_some() && !context.table_exist(table.clone())? {
         return Ok(());
     }
@@ -63,15 +61,6 @@ pub(crate) async fn complete(statement: &mut DFStatement, context: &SessionConte
         insert.source = DEFAULT_VALUES.clone().map(Box::new);
     }
     Ok(())
-}
-
-pub(crate) fn table_reference(names: &[String]) -> Option<TableReference> {
-    Some(match names {
-        [table] => TableReference::bare(table.as_str()),
-        [schema, table] => TableReference::partial(schema.as_str(), table.as_str()),
-        [catalog, schema, table] => TableReference::full(catalog.as_str(), schema.as_str(), table.as_str()),
-        _ => return None,
-    })
 }
 
 /// The values of `DEFAULT VALUES`, for one column.

@@ -142,7 +142,8 @@ fn unknown(column: &str) -> SqlError {
     SqlError::not_supported(message).with_hint("Give each table a name, and say of which of them each column is.")
 }
 
-fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
+/// Returns the condition of a join of two tables.
+pub(crate) fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
     match operator {
         JoinOperator::Join(constraint)
         | JoinOperator::Inner(constraint)
@@ -350,10 +351,7 @@ impl VisitorMut for QualifyNames<'_> {
 #[cfg(test)]
 mod tests {
     use crate::sql::parse::Parser;
-
-    fn rewritten(query: &str) -> String {
-        Parser::default().parse(query).unwrap().remove(0).statement.to_string()
-    }
+    use crate::sql::rewrite::rewritten;
 
     fn refused(query: &str) -> String {
         Parser::default().parse(query).unwrap_err().sqlstate.into_owned()

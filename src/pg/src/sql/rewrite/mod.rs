@@ -271,11 +271,17 @@ fn replace(text: Expr, from: &str, to: &str) -> Expr {
     call("replace", vec![text, literal(from), literal(to)])
 }
 
+/// Returns a call of a function with values.
 pub(crate) fn call(name: &str, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    call_with(ObjectName::from(vec![Ident::new(name)]), args)
+}
+
+/// Returns a call of a function with these arguments.
+fn call_with(name: ObjectName, args: Vec<FunctionArg>) -> Expr {
     let args = FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() };
     Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
+        name,
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(args),
@@ -286,36 +292,38 @@ pub(crate) fn call(name: &str, args: Vec<Expr>) -> Expr {
     })
 }
 
+/// Returns the statement that a text becomes.
+#[cfg(test)]
+pub(super) fn rewritten(text: &str) -> String {
+    crate::sql::parse::Parser::default().parse(text).unwrap().remove(0).statement.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
     use neuroql::PostgresDialect;
 
-    use crate::sql::parse::Parser;
-
-    fn adapted(query: &str) -> String {
-        Parser::default().parse(query).unwrap().remove(0).statement.to_string()
-    }
+    use super::rewritten;
 
     #[test]
     fn like_escapes_become_backslashes() {
-        assert_eq!(adapted("SELECT a LIKE 'x/_%//\\' ESCAPE '/' FROM t"), "SELECT a LIKE 'x\\_%/\\\\' FROM t");
-        assert_eq!(adapted("SELECT a LIKE 'x\\_' ESCAPE '' FROM t"), "SELECT a LIKE 'x\\\\_' FROM t");
-        assert_eq!(adapted("SELECT a LIKE 'x' ESCAPE '\\' FROM t"), "SELECT a LIKE 'x' ESCAPE '\\' FROM t");
-        let concatenated = adapted("SELECT a NOT LIKE $1 || '%' ESCAPE '/' FROM t");
+        assert_eq!(rewritten("SELECT a LIKE 'x/_%//\\' ESCAPE '/' FROM t"), "SELECT a LIKE 'x\\_%/\\\\' FROM t");
+        assert_eq!(rewritten("SELECT a LIKE 'x\\_' ESCAPE '' FROM t"), "SELECT a LIKE 'x\\\\_' FROM t");
+        assert_eq!(rewritten("SELECT a LIKE 'x' ESCAPE '\\' FROM t"), "SELECT a LIKE 'x' ESCAPE '\\' FROM t");
+        let concatenated = rewritten("SELECT a NOT LIKE $1 || '%' ESCAPE '/' FROM t");
         assert!(concatenated.contains("replace(replace(") && concatenated.contains("($1 || '%')"), "{concatenated}");
     }
 
     #[test]
     fn functions_of_the_catalog_lose_their_schema() {
         assert_eq!(
-            adapted("SELECT pg_catalog.upper(a), toy.f(a) FROM pg_catalog.generate_series(1, 2) a"),
+            rewritten("SELECT pg_catalog.upper(a), toy.f(a) FROM pg_catalog.generate_series(1, 2) a"),
             "SELECT upper(a), toy.f(a) FROM generate_series(1, 2) a (a)"
         );
-        assert_eq!(adapted("SELECT current_schema, current_catalog"), "SELECT current_schema(), current_database()");
-        let subscripts = adapted("SELECT unnest(i), generate_subscripts(i, 1) FROM t");
+        assert_eq!(rewritten("SELECT current_schema, current_catalog"), "SELECT current_schema(), current_database()");
+        let subscripts = rewritten("SELECT unnest(i), generate_subscripts(i, 1) FROM t");
         assert_eq!(subscripts, "SELECT unnest(i), unnest(range(1, CAST(array_length(i) AS BIGINT) + 1)) FROM t");
-        let subscripts = adapted("SELECT generate_subscripts(i.indkey, 1) FROM i");
+        let subscripts = rewritten("SELECT generate_subscripts(i.indkey, 1) FROM i");
         assert_eq!(subscripts, "SELECT unnest(range(0, CAST(array_length(i.indkey) AS BIGINT))) FROM i");
     }
 
@@ -323,8 +331,8 @@ mod tests {
     fn statements_keep_their_meaning_as_text() {
         for text in ["a", "a'b", "a''b", "''", "'''", "\\'", "a\\", "\\''\n", "it''s"] {
             let query = format!("CREATE VIEW v AS SELECT '{}' AS x", text.replace('\'', "''"));
-            let once = adapted(&query);
-            assert_eq!(adapted(&once), once, "{text}");
+            let once = rewritten(&query);
+            assert_eq!(rewritten(&once), once, "{text}");
             let read = Tokenizer::new(&PostgresDialect, &once).tokenize().unwrap();
             let read = read.into_iter().find_map(|token| match token {
                 Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => Some(text),

@@ -187,11 +187,7 @@ fn name_function(expr: &mut Expr) {
 
 #[cfg(test)]
 mod tests {
-    use crate::sql::parse::Parser;
-
-    fn read(query: &str) -> String {
-        Parser::default().parse(query).unwrap().remove(0).statement.to_string()
-    }
+    use crate::sql::rewrite::rewritten;
 
     #[test]
     fn casts_become_functions() {
@@ -209,7 +205,7 @@ mod tests {
                 "SELECT neuroql_name_of_regproc(t.typinput) FROM pg_catalog.pg_type t",
             ),
         ] {
-            assert_eq!(read(written), becomes);
+            assert_eq!(rewritten(written), becomes);
         }
     }
 }

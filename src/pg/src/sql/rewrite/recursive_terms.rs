@@ -63,11 +63,10 @@ fn cast_once(expr: &Expr) -> Option<&DataType> {
 
 #[cfg(test)]
 mod tests {
-    use crate::sql::parse::Parser;
+    use crate::sql::rewrite::rewritten;
 
     #[test]
     fn casts_of_recursive_terms_are_written_twice() {
-        let rewritten = |query: &str| Parser::default().parse(query).unwrap().remove(0).statement.to_string();
         for (written, read) in [
             (
                 "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT CAST(x / 2 AS INT) FROM r) SELECT x FROM r",

@@ -152,24 +152,20 @@ pub(super) fn only_if(condition: Expr, value: Expr) -> Expr {
 
 #[cfg(test)]
 mod tests {
-    use crate::sql::parse::Parser;
-
-    fn read(query: &str) -> String {
-        Parser::default().parse(query).unwrap().remove(0).statement.to_string()
-    }
+    use crate::sql::rewrite::rewritten;
 
     #[test]
     fn sequences_are_named() {
-        assert_eq!(read("SELECT nextval('s'::regclass)"), "SELECT nextval('s')");
-        assert_eq!(read("SELECT setval('s'::text::pg_catalog.regclass, 4)"), "SELECT setval('s', 4)");
-        assert_eq!(read("SELECT nextval(16384::regclass)"), "SELECT nextval(16384)");
+        assert_eq!(rewritten("SELECT nextval('s'::regclass)"), "SELECT nextval('s')");
+        assert_eq!(rewritten("SELECT setval('s'::text::pg_catalog.regclass, 4)"), "SELECT setval('s', 4)");
+        assert_eq!(rewritten("SELECT nextval(16384::regclass)"), "SELECT nextval(16384)");
     }
 
     #[test]
     fn defaults_are_looked_up() {
         let query = "SELECT a.attname, (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d \
                      WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef) FROM pg_attribute a";
-        let found = read(query);
+        let found = rewritten(query);
         assert!(found.contains("CASE WHEN a.atthasdef THEN (SELECT min(pg_get_expr("), "{found}");
         assert!(found.contains("WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END"), "{found}");
     }
@@ -178,7 +174,7 @@ mod tests {
     fn options_of_identity_columns_are_looked_up() {
         let query = "SELECT (SELECT json_build_object('always', a.attidentity = 'a', 'start', s.seqstart) FROM pg_sequence s \
                      WHERE a.attidentity != '' AND s.seqrelid = 7) AS identity_options FROM pg_attribute a";
-        let found = read(query);
+        let found = rewritten(query);
         assert!(found.contains("neuroql_identity(a.attrelid, a.attnum) AS identity_options"), "{found}");
     }
 }

@@ -8,37 +8,21 @@ use datafusion::arrow::compute::cast;
 use datafusion::error::Result;
 use neuroql_access::TEMPORARY;
 
-use crate::catalog::keys::held::{Action, Check, ForeignKey, Held};
-use crate::catalog::keys::numbered::{KEYS, Key, index_number, numbers};
-use crate::catalog::keys::rows::{Cell, Row};
+use crate::catalog::batches::numbers;
+use crate::catalog::keys::held::{Action, Check, ForeignKey};
+use crate::catalog::keys::numbered::{KEYS, Key, NumberedTable, index_number};
+use crate::catalog::keys::rows::{Cell, Row, defined};
 use crate::catalog::keys::{CONSTRAINT_COLUMNS, Relation, TABLE_COLUMNS};
+use crate::catalog::memory_rows::address;
 use crate::catalog::objects::quoted;
 
 /// The column of definitions in which those are that have no parentheses but the necessary ones.
 pub(crate) const PLAIN: i32 = -1;
 
-/// A table with the number it has in the catalog.
-#[derive(Debug, Clone)]
-pub(super) struct PlacedTable {
-    pub(super) catalog: String,
-    pub(super) schema: String,
-    pub(super) name: String,
-    pub(super) columns: Vec<String>,
-    /// The address of its rows.
-    pub(super) rows: usize,
-    /// Number of the table.
-    pub(super) oid: i32,
-    /// Number of the schema.
-    pub(super) namespace: i32,
-    /// How many keys it has.
-    pub(super) keys: i32,
-    pub(super) held: Option<Arc<Held>>,
-}
-
 /// A CHECK constraint or a foreign key, with the numbers it has in the catalog.
 #[derive(Debug)]
-pub(super) struct Other {
-    table: Arc<PlacedTable>,
+pub(super) struct NumberedConstraint {
+    table: Arc<NumberedTable>,
     /// Number of the constraint.
     oid: i32,
     kind: Kind,
@@ -47,7 +31,7 @@ pub(super) struct Other {
 #[derive(Debug)]
 enum Kind {
     Check(Arc<Check>),
-    ForeignKey { key: Arc<ForeignKey>, parent: Arc<PlacedTable>, unique: UniqueKey },
+    ForeignKey { key: Arc<ForeignKey>, parent: Arc<NumberedTable>, unique: UniqueKey },
 }
 
 /// The key of the referenced columns.
@@ -59,22 +43,22 @@ struct UniqueKey {
     positions: Vec<i32>,
 }
 
-/// Returns the constraints of tables, whose keys are these.
-pub(super) fn others(tables: Vec<PlacedTable>, keys: &[Key]) -> Vec<Other> {
-    let tables: Vec<_> = tables.into_iter().map(Arc::new).collect();
-    let by_rows: HashMap<usize, &Arc<PlacedTable>> = tables.iter().map(|table| (table.rows, table)).collect();
+/// Returns the CHECK constraints and foreign keys of tables.
+pub(super) fn constraints(tables: &[Arc<NumberedTable>]) -> Vec<NumberedConstraint> {
+    let of_rows = |table: &Arc<NumberedTable>| Some((address(table.provider.as_ref())?, Arc::clone(table)));
+    let by_rows: HashMap<usize, Arc<NumberedTable>> = tables.iter().filter_map(of_rows).collect();
     let mut found = Vec::new();
-    for table in &tables {
+    for table in tables {
         let Some(held) = &table.held else { continue };
         let checks = held.checks.iter().map(|check| Some(Kind::Check(Arc::clone(check))));
         let foreign_keys = held.foreign_keys.iter().map(|key| {
             let parent = by_rows.get(&key.rows.as_ptr().addr()).filter(|_| key.is_held())?;
-            let unique = unique_key(key, parent, keys)?;
+            let unique = unique_key(key, parent)?;
             Some(Kind::ForeignKey { key: Arc::clone(key), parent: Arc::clone(parent), unique })
         });
         // Their numbers are those that constraints of further keys would have.
-        let places = table.keys.max(KEYS / 2)..KEYS;
-        found.extend(places.zip(checks.chain(foreign_keys).flatten()).map(|(place, kind)| Other {
+        let places = table.key_count.max(KEYS / 2)..KEYS;
+        found.extend(places.zip(checks.chain(foreign_keys).flatten()).map(|(place, kind)| NumberedConstraint {
             table: Arc::clone(table),
             oid: index_number(table.oid, place) + 1,
             kind,
@@ -83,14 +67,12 @@ pub(super) fn others(tables: Vec<PlacedTable>, keys: &[Key]) -> Vec<Other> {
     found
 }
 
-fn unique_key(key: &ForeignKey, parent: &PlacedTable, keys: &[Key]) -> Option<UniqueKey> {
+/// Returns the key of the table that a foreign key references.
+fn unique_key(key: &ForeignKey, parent: &NumberedTable) -> Option<UniqueKey> {
     let referenced: Vec<i32> = key.referenced.iter().filter_map(|place| i32::try_from(place + 1).ok()).collect();
     let wanted: HashSet<_> = referenced.iter().copied().collect();
-    let is_key = |found: &&Key| {
-        found.table_oid == parent.oid
-            && found.declared.columns.iter().map(|column| column.number).collect::<HashSet<_>>() == wanted
-    };
-    let found = keys.iter().find(is_key)?;
+    let numbers = |found: &Key| found.declared.columns.iter().map(|column| column.number).collect::<HashSet<_>>();
+    let found = parent.keys.iter().find(|found| numbers(found) == wanted)?;
     let position = |number: &i32| {
         let place = found.declared.columns.iter().position(|column| column.number == *number)?;
         i32::try_from(place + 1).ok()
@@ -99,7 +81,7 @@ fn unique_key(key: &ForeignKey, parent: &PlacedTable, keys: &[Key]) -> Option<Un
     Some(UniqueKey { name: found.declared.name.clone(), index_oid: found.index_oid, positions })
 }
 
-impl Other {
+impl NumberedConstraint {
     fn name(&self) -> &str {
         match &self.kind {
             Kind::Check(check) => &check.name,
@@ -108,12 +90,12 @@ impl Other {
     }
 
     /// Returns the names of columns of a table.
-    fn names<'a>(table: &'a PlacedTable, columns: &'a [usize]) -> impl Iterator<Item = &'a str> {
+    fn names<'a>(table: &'a NumberedTable, columns: &'a [usize]) -> impl Iterator<Item = &'a str> {
         columns.iter().filter_map(|place| Some(table.columns.get(*place)?.as_str()))
     }
 
     /// Returns the columns that name the constraint, and those that name a table.
-    fn named(&self, table: &PlacedTable) -> Row {
+    fn named(&self, table: &NumberedTable) -> Row {
         let own = &self.table;
         let names = [&own.catalog, &own.schema].map(String::as_str);
         let names = names.into_iter().chain([self.name(), &table.catalog, &table.schema, &table.name]);
@@ -176,18 +158,12 @@ impl Other {
                 row.push(("check_clause", Cell::Text(format!("({})", check.text))));
                 vec![row]
             }
-            (Relation::Definitions, kind) => {
-                let row = |place, definition| -> Row {
-                    let (oid, place) = (Cell::Number(self.oid), Cell::Number(place));
-                    vec![("oid", oid), ("place", place), ("definition", Cell::Text(definition))]
-                };
-                match kind {
-                    Kind::Check(check) => vec![
-                        row(0, format!("CHECK ({})", check.text)),
-                        row(PLAIN, format!("CHECK ({})", check.plain_text)),
-                    ],
-                    Kind::ForeignKey { key, parent, .. } => vec![row(0, self.foreign_key(key, parent, schema))],
-                }
+            (Relation::Definitions, Kind::Check(check)) => vec![
+                defined(self.oid, 0, format!("CHECK ({})", check.text)),
+                defined(self.oid, PLAIN, format!("CHECK ({})", check.plain_text)),
+            ],
+            (Relation::Definitions, Kind::ForeignKey { key, parent, .. }) => {
+                vec![defined(self.oid, 0, self.foreign_key(key, parent, schema))]
             }
             _ => Vec::new(),
         }
@@ -236,7 +212,7 @@ impl Other {
     }
 
     /// Returns the definition of a foreign key.
-    fn foreign_key(&self, key: &ForeignKey, parent: &PlacedTable, schema: &str) -> String {
+    fn foreign_key(&self, key: &ForeignKey, parent: &NumberedTable, schema: &str) -> String {
         let list = |table, columns| Self::names(table, columns).map(quoted).collect::<Vec<_>>().join(", ");
         let is_seen = parent.schema == schema || parent.schema == TEMPORARY;
         let schema = if is_seen { String::new() } else { format!("{}.", quoted(&parent.schema)) };
@@ -272,12 +248,12 @@ fn code(action: Action) -> &'static str {
 
 /// Counts the CHECK constraints of tables in `pg_class`, and marks the tables on either side of a foreign key: PostgreSQL
 /// has triggers for them, by which psql knows that there are some.
-pub(super) fn with_constraints(batch: &RecordBatch, others: &[Other]) -> Result<RecordBatch> {
+pub(super) fn with_constraints(batch: &RecordBatch, constraints: &[NumberedConstraint]) -> Result<RecordBatch> {
     let (mut checks, mut keyed) = (HashMap::<i32, i32>::new(), HashSet::new());
-    for other in others {
-        match &other.kind {
-            Kind::Check(_) => *checks.entry(other.table.oid).or_default() += 1,
-            Kind::ForeignKey { parent, .. } => keyed.extend([other.table.oid, parent.oid]),
+    for constraint in constraints {
+        match &constraint.kind {
+            Kind::Check(_) => *checks.entry(constraint.table.oid).or_default() += 1,
+            Kind::ForeignKey { parent, .. } => keyed.extend([constraint.table.oid, parent.oid]),
         }
     }
     let schema = batch.schema();
