@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, FixedSizeBinaryArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -40,7 +40,9 @@ impl ScalarUDFImpl for RandomUuid {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
-        let texts = cast(&self.function.invoke_with_args(args)?.into_array(rows)?, &DataType::Utf8)?;
+        let return_field = Arc::new(Field::new("uuid", DataType::Utf8, false));
+        let texts = self.function.invoke_with_args(ScalarFunctionArgs { return_field, ..args })?;
+        let texts = cast(&texts.into_array(rows)?, &DataType::Utf8)?;
         let values = texts.as_string::<i32>().iter().map(|text| text.map(neuroql::read_uuid).transpose());
         let values = values.collect::<Result<Vec<_>>>()?;
         let values = FixedSizeBinaryArray::try_from_sparse_iter_with_size(values.into_iter(), 16)?;
