@@ -14,7 +14,8 @@ use super::json;
 use super::quotients::is_quotient;
 
 /// Functions that are not defined for all arguments, beside those of [`PARTIAL`].
-const FAILING: [&str; 7] = ["chr", "decode", "factorial", "split_part", "substr", "to_date", "to_timestamp"];
+const FAILING: [&str; 8] =
+    ["chr", "decode", "factorial", "neuroql_enum", "split_part", "substr", "to_date", "to_timestamp"];
 
 /// Nodes of a condition beyond which it is not repeated to guard another.
 const GREATEST_GUARD: usize = 200;

@@ -80,7 +80,7 @@ pub(super) async fn table(catalogs: Arc<dyn CatalogProviderList>) -> Result<Opti
         });
     }
     outputs.push(ident("table_catalog").alias("udt_catalog"));
-    outputs.push(lit("pg_catalog").alias("udt_schema"));
+    outputs.push(of_type(Fact::UdtSchema).alias("udt_schema"));
     outputs.push(of_type(Fact::Udt).alias("udt_name"));
     outputs.extend(column_facts::IDENTITY.map(|fact| columns.output(fact)));
     outputs.push(lit("NEVER").alias("is_generated"));
@@ -121,6 +121,7 @@ async fn kept_as_text(catalogs: &dyn CatalogProviderList) -> Result<KeptColumns>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Fact {
     Name,
+    UdtSchema,
     Udt,
     Length,
     Octets,
@@ -142,6 +143,7 @@ impl ScalarUDFImpl for TypeFact {
     fn name(&self) -> &str {
         match self.fact {
             Fact::Name => "type_name",
+            Fact::UdtSchema => "type_schema",
             Fact::Udt => "type_udt",
             Fact::Length => "type_length",
             Fact::Octets => "type_octets",
@@ -157,7 +159,7 @@ impl ScalarUDFImpl for TypeFact {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(if matches!(self.fact, Fact::Name | Fact::Udt) { DataType::Utf8 } else { DataType::Int32 })
+        Ok(if matches!(self.fact, Fact::Name | Fact::UdtSchema | Fact::Udt) { DataType::Utf8 } else { DataType::Int32 })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -178,12 +180,23 @@ impl ScalarUDFImpl for TypeFact {
         };
         let all = types.zip(places.map(kept));
         let name = |(written, kept): (Option<&str>, Option<&Type>)| match kept {
-            Some(kept) => Some((decode::name(kept), kept.name().to_owned())),
+            Some(kept) => {
+                let name = match kept.kind() {
+                    Kind::Array(_) => "ARRAY".into(),
+                    Kind::Enum(_) => "USER-DEFINED".into(),
+                    _ => decode::name(kept),
+                };
+                Some((name, kept.name().to_owned()))
+            }
             None => written.map(names),
         };
         let found: ArrayRef = match self.fact {
             Fact::Name => Arc::new(all.map(|column| Some(name(column)?.0)).collect::<StringArray>()),
             Fact::Udt => Arc::new(all.map(|column| Some(name(column)?.1)).collect::<StringArray>()),
+            Fact::UdtSchema => {
+                let schema = |kept: Option<&Type>| kept.map_or("pg_catalog", Type::schema).to_owned();
+                Arc::new(all.map(|(_, kept)| Some(schema(kept))).collect::<StringArray>())
+            }
             // These types have no sizes.
             fact => Arc::new(
                 all.map(|(written, kept)| if kept.is_some() { None } else { number(fact, &read(written?)?) })

@@ -10,6 +10,7 @@ pub(crate) mod notify_functions;
 pub(crate) mod object_functions;
 pub(crate) mod objects;
 mod own_functions;
+pub(crate) mod own_types;
 pub(crate) mod quote_functions;
 pub(crate) mod sequences;
 pub(crate) mod server_catalogs;
@@ -146,7 +147,9 @@ pub(crate) async fn snapshot(context: &SessionContext) -> Result<Snapshot> {
     snapshot.identities = sequences::identities(context).await?;
     snapshot.schemas = named(rows("SELECT nspname, oid FROM pg_catalog.pg_namespace").await?)?;
     snapshot.roles = named(rows("SELECT rolname, oid FROM pg_catalog.pg_roles").await?)?;
-    snapshot.types = named(rows("SELECT typname, oid FROM pg_catalog.pg_type").await?)?;
+    snapshot.types = named(rows("SELECT typname, oid FROM pg_catalog.pg_type WHERE oid < 16384").await?)?;
+    let own = own_types::all(context.state().catalog_list().as_ref()).await?;
+    snapshot.own_types.extend(own.iter().map(|own| (own.schema().to_owned(), own.kind())));
     Ok(snapshot)
 }
 
@@ -291,6 +294,9 @@ impl SchemaProvider for PgCatalog {
             return self.with_keys(relation, schema, None);
         }
         if let Some(table) = self.of_sequences(name).await? {
+            return Ok(Some(table));
+        }
+        if let Some(table) = self.of_own_types(name)? {
             return Ok(Some(table));
         }
         match name {
@@ -558,7 +564,18 @@ impl CatalogInfo for TypedCatalogList {
     }
 
     async fn table_names(&self, catalog: &str, schema: &str) -> Result<Option<Vec<String>>, DataFusionError> {
-        self.catalogs().table_names(catalog, schema).await
+        let catalogs = self.catalogs();
+        let Some(names) = catalogs.table_names(catalog, schema).await? else { return Ok(None) };
+        let has_types = own_types::exist() && !matches!(schema, PG_CATALOG | "information_schema");
+        let tables = catalogs.catalog(catalog).filter(|_| has_types).and_then(|catalog| catalog.schema(schema));
+        let Some(tables) = tables else { return Ok(Some(names)) };
+        let mut relations = Vec::with_capacity(names.len());
+        for name in names {
+            if !own_types::is_type(tables.as_ref(), &name).await? {
+                relations.push(name);
+            }
+        }
+        Ok(Some(relations))
     }
 
     async fn table_schema(

@@ -11,7 +11,6 @@ use std::time::Duration;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
-use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use neuroql::{Engine, Role};
 use neuroql_access::{Event, Permissions, User, Users};
@@ -312,9 +311,8 @@ impl Rows {
 
     /// Returns the names of the columns' types in PostgreSQL, such as `double precision`.
     pub fn type_names(&self) -> Vec<String> {
-        let name = |field: &Arc<Field>| {
-            Type::from_oid(column::wire_oid(field)).map_or_else(|| "text".into(), |known| decode::name(&known))
-        };
+        let name =
+            |field: &Arc<Field>| column::wire_kind(field).map_or_else(|| "text".into(), |known| decode::name(&known));
         self.schema.fields().iter().map(name).collect()
     }
 

@@ -5,6 +5,7 @@ use datafusion_postgres::pgwire::api::Type;
 
 use super::text::{hyphenated, oid_value, text_value};
 use super::{datetime, interval, is_oid, json, name, numeric, text, unsupported, utf8};
+use crate::catalog::own_types;
 use crate::wire::error_response::SqlError;
 
 /// Reads the value of a type that is no array.
@@ -15,6 +16,7 @@ pub(super) fn read(wire: &Type, bytes: &[u8], zone: &str) -> Result<ScalarValue,
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::CHAR | Type::JSON | Type::UNKNOWN => {
             return text::read(wire, utf8(bytes)?, zone);
         }
+        _ if own_types::is_enum(wire) => return text::read(wire, utf8(bytes)?, zone),
         Type::BYTEA => return Ok(ScalarValue::Binary(Some(bytes.to_vec()))),
         Type::JSONB => {
             let [1, text @ ..] = bytes else {

@@ -17,8 +17,10 @@ mod zone;
 use datafusion::arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
+use neuroql_access::TEMPORARY;
 use postgres_types::Kind;
 
+use crate::catalog::objects::quoted;
 use crate::wire::error_response::SqlError;
 
 /// Form of a value: text or binary.
@@ -104,6 +106,7 @@ pub(crate) fn arrow_type(wire: &Type, zone: &str) -> Option<DataType> {
         | Type::JSONB
         | Type::UNKNOWN => DataType::Utf8,
         _ if is_oid(wire) => DataType::Int32,
+        _ if matches!(wire.kind(), Kind::Enum(_)) => DataType::Utf8,
         _ => return None,
     })
 }
@@ -149,6 +152,9 @@ pub(crate) fn name(wire: &Type) -> String {
         Type::VARBIT => "bit varying".into(),
         _ => match wire.kind() {
             Kind::Array(item) => format!("{}[]", name(item)),
+            // Types of this schema are those that are found without it, as a rule.
+            Kind::Enum(_) if matches!(wire.schema(), "public" | TEMPORARY) => quoted(wire.name()),
+            Kind::Enum(_) => format!("{}.{}", quoted(wire.schema()), quoted(wire.name())),
             _ => wire.name().into(),
         },
     }

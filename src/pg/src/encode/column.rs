@@ -24,6 +24,7 @@ use neuroql::{DateForm, DateStyle};
 use postgres_types::Kind as PgKind;
 
 use crate::catalog::objects::{ObjectKind, Objects};
+use crate::catalog::own_types;
 use crate::encode::datetime;
 use crate::encode::modifiers;
 pub(crate) use crate::encode::modifiers::length_of;
@@ -160,6 +161,7 @@ fn size_of(kind: &Type) -> i16 {
         Type::INTERVAL | Type::UUID => 16,
         Type::NAME => 64,
         Type::UNKNOWN => -2,
+        _ if own_types::is_enum(kind) => 4,
         _ => -1,
     }
 }
@@ -201,15 +203,21 @@ const MARK: &str = "neuroql.";
 
 /// Returns the metadata of a field whose values are of this type. A cast removes it.
 pub(crate) fn mark(kind: &Type) -> HashMap<String, String> {
-    let known = (MARKED.contains(kind) || ALSO_MARKED.contains(kind))
-        .then(|| (EXTENSION_TYPE_NAME_KEY.into(), format!("{MARK}{}", kind.name())));
-    known.into_iter().collect()
+    let known = (MARKED.contains(kind) || ALSO_MARKED.contains(kind)).then(|| kind.name().to_owned());
+    let known = known.or_else(|| own_types::mark(kind));
+    known.map(|name| (EXTENSION_TYPE_NAME_KEY.into(), format!("{MARK}{name}"))).into_iter().collect()
 }
 
 /// Returns the type that a field's metadata name.
 pub(crate) fn marked(field: &Field) -> Option<Type> {
     let name = field.metadata().get(EXTENSION_TYPE_NAME_KEY)?.strip_prefix(MARK)?;
-    MARKED.iter().chain(&ALSO_MARKED).find(|kind| kind.name() == name).cloned()
+    let known = MARKED.iter().chain(&ALSO_MARKED).find(|kind| kind.name() == name).cloned();
+    known.or_else(|| own_types::marked(name))
+}
+
+/// Returns the Postgres type as which a column is sent.
+pub(crate) fn wire_kind(field: &Field) -> Option<Type> {
+    marked(field).or_else(|| Type::from_oid(wire_oid(field)))
 }
 
 /// Returns the oid of the Postgres type as which a column is sent.

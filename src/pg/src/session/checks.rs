@@ -16,7 +16,6 @@ use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{self, SelectItem, SetExpr};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_postgres::arrow_pg::datatypes::into_pg_type;
-use datafusion_postgres::pgwire::api::Type;
 use neuroql::PostgresDialect;
 
 use crate::catalog::keys::held::{self, Check};
@@ -168,7 +167,7 @@ fn planned(plan: Option<LogicalPlan>, syntax: &ast::Expr) -> Result<Planned, Sql
     })?;
     let kind = |name: &str| {
         let field = schema.field_with_name(name).ok()?;
-        Some(decode::name(&Type::from_oid(column::wire_oid(field))?))
+        Some(decode::name(&column::wire_kind(field)?))
     };
     let write = |is_plain| Deparser { kind: &kind, is_plain }.condition(syntax);
     let (text, plain_text) = (write(false), write(true));

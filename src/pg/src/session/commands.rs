@@ -27,8 +27,10 @@ use crate::session::sequences;
 use crate::session::set_show;
 use crate::session::statement::PlanVersion;
 use crate::session::two_phase;
+use crate::session::user_types;
 use crate::session::{CommandTag, Outcome, Portal, PreparedStatement, Session};
 use crate::sql::marks;
+use crate::sql::own_types;
 use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::ParsedStatement;
 use crate::sql::rewrite::catalog_queries;
@@ -66,7 +68,9 @@ pub(crate) fn is_about_session(statement: &Statement) -> bool {
             | Grant(_)
             | Revoke(_)
             | CreateSequence { .. }
-            | Drop { object_type: ObjectType::Sequence, .. }
+            | Drop { object_type: ObjectType::Sequence | ObjectType::Type, .. }
+            | CreateType { .. }
+            | AlterType(_)
             | AlterTable(_)
     )
 }
@@ -244,6 +248,9 @@ pub(crate) async fn run(
             Ok(Outcome::done("NOTIFY"))
         }
         Statement::CreateSequence { .. } => sequences::create(session, statement).await,
+        Statement::CreateType { .. }
+        | Statement::AlterType(_)
+        | Statement::Drop { object_type: ObjectType::Type, .. } => user_types::run(session, statement).await,
         Statement::Drop { .. } => sequences::drop(session, statement).await,
         Statement::AlterTable(alter) => {
             alter_table::alter(session, alter, prepared.parsed.constraints.as_deref()).await
@@ -355,6 +362,7 @@ async fn plan_prepare(
     if is_about_session(statement) {
         return Err(SqlError::error("42601", "only queries and data changes can be prepared"));
     }
+    let data_types = own_types::resolve_types(data_types, &session.context).await?;
     let declared = data_types.iter().map(|data_type| match parameter_casts::declared(data_type) {
         Some(known) => Ok(Some(known)),
         None => Err(SqlError::not_supported(format!("parameters of type {data_type} are not supported"))),

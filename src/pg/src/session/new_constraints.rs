@@ -11,11 +11,11 @@ use datafusion::datasource::TableType;
 use datafusion::logical_expr::{DdlStatement, DropTable, LogicalPlan};
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::ObjectName;
-use datafusion_postgres::pgwire::api::Type;
 use neuroql_access::{TEMPORARY, resolved_table};
 
 use crate::catalog::keys;
 use crate::catalog::keys::held::{self, ForeignKey, Held};
+use crate::catalog::own_types;
 use crate::decode;
 use crate::encode::column;
 use crate::session::Session;
@@ -293,10 +293,14 @@ enum Comparison {
 
 /// Checks that values of a column can be compared with those of the column that it references.
 fn check_kinds(name: &str, column: &Field, referenced: &Field) -> Result<(), SqlError> {
-    let kind =
-        |field: &Field| Type::from_oid(column::wire_oid(field)).map(|kind| decode::name(&kind)).unwrap_or_default();
+    let kind = |field: &Field| column::wire_kind(field).map(|kind| decode::name(&kind)).unwrap_or_default();
     let (one, other) = (kind(column), kind(referenced));
-    match comparison(column.data_type(), referenced.data_type()) {
+    let own = [column, referenced].map(|field| column::marked(field).filter(own_types::is_own));
+    let compared = match own[0] == own[1] {
+        true => comparison(column.data_type(), referenced.data_type()),
+        false => Comparison::None,
+    };
+    match compared {
         Comparison::Known => Ok(()),
         Comparison::Missing => {
             let message = format!("a foreign key of type {one} that references {other} is not supported");

@@ -18,6 +18,7 @@ use crate::session::notifications::Listeners;
 use crate::session::transaction::TableLocks;
 use crate::session::user_limits::AllUserResources;
 use crate::sql::json_values::JsonTypes;
+use crate::sql::own_types::OwnTypes;
 use crate::sql::parse::Parser;
 use crate::wire::interrupt::ConnectionRegistry;
 
@@ -49,7 +50,7 @@ impl ServerState {
         // pg-catalog has put its planner of types in the place of the engine's.
         let mut builder = SessionStateBuilder::new_from_existing(context.state());
         let theirs = builder.type_planner().take();
-        let types = JsonTypes::before(neuroql::PostgresTypes::before(theirs));
+        let types = OwnTypes::before(JsonTypes::before(neuroql::PostgresTypes::before(theirs)));
         *context.state_ref().write() = builder.with_type_planner(Arc::new(types)).build();
         Ok(Self {
             engine: engine.clone(),

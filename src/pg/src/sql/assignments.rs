@@ -29,6 +29,7 @@ use datafusion_postgres::pgwire::api::Type;
 use neuroql::json::JsonKind;
 use neuroql::{DateStyle, Refusal};
 
+use crate::catalog::own_types;
 use crate::decode::{self, date_order};
 use crate::encode::column;
 use crate::session::returning;
@@ -251,7 +252,7 @@ impl<'a> Assignments<'a> {
                 }
                 match cell {
                     Ok(inner) => self.value(inner, field, &schema, None).map_err(external),
-                    Err(cell @ Expr::Literal(..)) if JsonKind::of(field).is_some() => {
+                    Err(cell @ Expr::Literal(..)) if is_read(field) => {
                         self.value(cell, field, &schema, None).map_err(external)
                     }
                     Err(cell) => Ok(cell),
@@ -289,7 +290,7 @@ impl<'a> Assignments<'a> {
             }
         };
         let column = Expr::Column(Column::from(rows.schema().qualified_field(place)));
-        if JsonKind::of(field).is_some() {
+        if is_read(field) {
             return Ok(Some(assigned(column, &from, field)?));
         }
         if rows.schema().field(place).data_type() == field.data_type() {
@@ -312,7 +313,7 @@ impl<'a> Assignments<'a> {
                     let value = match (self.columns.updated(field.name(), &found)?, found) {
                         (Some(default), _) => cast(default, field.data_type()),
                         (None, Ok(inner)) => self.value(inner, &field, rows.schema(), Some(&rows))?,
-                        (None, Err(constant @ Expr::Literal(..))) if JsonKind::of(&field).is_some() => {
+                        (None, Err(constant @ Expr::Literal(..))) if is_read(&field) => {
                             self.value(constant, &field, rows.schema(), Some(&rows))?
                         }
                         (None, Err(other)) => other,
@@ -342,7 +343,7 @@ impl<'a> Assignments<'a> {
         let to = field.data_type();
         match value {
             Expr::Literal(ScalarValue::Null, _) => Ok(Expr::Literal(ScalarValue::try_from(to)?, None)),
-            Expr::Literal(literal, None) if JsonKind::of(field).is_some() && literal.try_as_str().is_some() => {
+            Expr::Literal(literal, None) if is_read(field) && literal.try_as_str().is_some() => {
                 self.text(literal, field)
             }
             Expr::Literal(literal, None) if literal.data_type() == *to => Ok(Expr::Literal(literal, None)),
@@ -376,7 +377,7 @@ impl<'a> Assignments<'a> {
     fn text(&self, literal: ScalarValue, field: &FieldRef) -> Result<Expr, SqlError> {
         let is_read = |kind: &Type| {
             let others = [Type::BOOL, Type::DATE, Type::TIME, Type::TIMESTAMP, Type::INTERVAL, Type::JSON, Type::JSONB];
-            NUMBERS.contains(kind) || others.contains(kind)
+            NUMBERS.contains(kind) || others.contains(kind) || own_types::is_enum(kind)
         };
         if let (Some(Some(text)), Some(kind)) = (literal.try_as_str(), kind(field).filter(is_read)) {
             let text = date_order::ordered(&kind, text, DateStyle::of(self.state.config_options()).order)?;
@@ -494,6 +495,11 @@ fn is_number(value: &Expr) -> bool {
         Expr::Placeholder(_) => false,
         other => is_constant(other),
     }
+}
+
+/// Returns true for a column whose values are texts here, and not every text is one.
+fn is_read(field: &Field) -> bool {
+    JsonKind::of(field).is_some() || column::marked(field).is_some_and(|kind| own_types::is_enum(&kind))
 }
 
 /// Takes the cast of the planner off a value, and the mark; a value that has none is of its column's type.

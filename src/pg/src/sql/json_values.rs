@@ -18,6 +18,7 @@ use datafusion_postgres::pgwire::api::Type;
 use neuroql::json::{self, JsonArgument, JsonKind};
 use neuroql::{PostgresTypes, Refusal};
 
+use crate::catalog::own_types;
 use crate::decode;
 use crate::encode::column;
 use crate::sql::marks::{external, is_array, kind_of, lost, of_field};
@@ -68,7 +69,7 @@ fn type_of(kind: JsonKind) -> Type {
 }
 
 /// Returns true for a text or NULL that has no type yet.
-fn is_unknown(expr: &Expr) -> bool {
+pub(super) fn is_unknown(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Null | ScalarValue::Utf8(_) | ScalarValue::Utf8View(_), None))
 }
 
@@ -242,7 +243,7 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
 }
 
 /// Returns the name of an expression's type, as errors have it.
-fn type_name(expr: &Expr, schema: &DFSchema) -> String {
+pub(super) fn type_name(expr: &Expr, schema: &DFSchema) -> String {
     if let Some(kind) = kind_of(expr, schema) {
         return decode::name(&kind);
     }
@@ -359,9 +360,10 @@ pub(super) fn check_alike<'a>(
                 || matches!(value, Expr::Literal(value, _) if value.is_null())
         }
     };
-    match of_type(&kind) {
-        Some(_) if values.clone().all(is_alike) => Ok(()),
-        _ => Err(lost(&kind, place)),
+    let passes = of_type(&kind).is_some() || own_types::is_own(&kind);
+    match passes && values.clone().all(is_alike) {
+        true => Ok(()),
+        false => Err(lost(&kind, place)),
     }
 }
 
@@ -371,7 +373,7 @@ pub(super) fn check_alike<'a>(
 /// 0A000 for columns of types that tables have not, 42704 for keys of `json`.
 pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
     let place = "columns of tables, views and files";
-    let others = |field: &FieldRef| of_field(field).filter(|kind| of_type(kind).is_none());
+    let others = |field: &FieldRef| of_field(field).filter(|kind| of_type(kind).is_none() && !own_types::is_enum(kind));
     match ddl {
         DdlStatement::CreateMemoryTable(table) => {
             let fields = table.input.schema().fields();
@@ -385,6 +387,7 @@ pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
                         let message = "data type json has no default operator class for access method \"btree\"";
                         return Err(SqlError::error("42704", message));
                     }
+                    Some(kind) if own_types::is_enum(&kind) => {}
                     Some(kind) => return Err(lost(&kind, "keys")),
                     None => {}
                 }

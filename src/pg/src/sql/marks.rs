@@ -1,4 +1,4 @@
-//! Values of types that are kept as text: `uuid`, `json` and `jsonb`, as parameters and as literals have them.
+//! Values of types that are kept as text: `uuid`, `json`, `jsonb` and enums, as parameters and as literals have them.
 //!
 //! The planner takes them for text, and a mark in the field names the type. They are refused where the mark would be lost,
 //! and where texts answer otherwise than values of the type do: `1.0` and `1.00` are equal as `jsonb`, `json` has no
@@ -25,11 +25,14 @@ use datafusion_postgres::pgwire::api::Type;
 use neuroql::json;
 use postgres_types::Kind;
 
+use crate::catalog::own_types;
 use crate::decode;
 use crate::encode::column;
 use crate::session::returning;
+use crate::sql::enum_functions;
 use crate::sql::json_values;
 use crate::sql::literals;
+use crate::sql::own_values;
 use crate::sql::rewrite::parameter_casts;
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
@@ -38,7 +41,7 @@ const KEPT: [Type; 6] = [Type::UUID, Type::JSON, Type::JSONB, Type::UUID_ARRAY, 
 
 /// Returns true for a type that is kept as text, and for arrays of one.
 pub(crate) fn is_kept_as_text(kind: &Type) -> bool {
-    KEPT.contains(kind)
+    KEPT.contains(kind) || own_types::is_own(kind)
 }
 
 /// Returns the type of a field's values, if it is kept as text.
@@ -52,9 +55,10 @@ pub(crate) fn field_of(kind: &Type) -> Option<FieldRef> {
     Some(Arc::new(Field::new("parameter", data_type, true).with_metadata(column::mark(kind))))
 }
 
-/// Returns true if texts have the equality and the order of the values. Postgres compares the bytes of `uuid`.
+/// Returns true if texts have the equality and the order of the values. Postgres compares the bytes of `uuid`. Of enums they have
+/// the equality; places in their order are compared where that matters.
 fn is_ordered(kind: &Type) -> bool {
-    matches!(*kind, Type::UUID | Type::UUID_ARRAY)
+    matches!(*kind, Type::UUID | Type::UUID_ARRAY) || own_types::is_enum(kind)
 }
 
 /// Returns true if a plan has columns or values of a type that is kept as text.
@@ -74,7 +78,9 @@ pub(crate) fn has_marks(plan: &LogicalPlan) -> Result<bool> {
                     Expr::Cast(cast) => of_field(&cast.field).is_some(),
                     Expr::TryCast(cast) => of_field(&cast.field).is_some(),
                     Expr::ScalarFunction(call) => {
-                        json::arguments_of(call).is_some() || literals::kind_of(call).is_some()
+                        json::arguments_of(call).is_some()
+                            || literals::kind_of(call).is_some()
+                            || enum_functions::named_by(call).is_some()
                     }
                     _ => false,
                 })
@@ -108,7 +114,7 @@ pub(crate) fn kind_of(expr: &Expr, schema: &DFSchema) -> Option<Type> {
         Expr::ScalarFunction(call) if json::arguments_of(call).is_some() => {
             of_field(&ExprSchemable::to_field(expr, schema).ok()?.1)
         }
-        Expr::ScalarFunction(call) => literals::kind_of(call),
+        Expr::ScalarFunction(call) => literals::kind_of(call).or_else(|| enum_functions::kind_of(call)),
         Expr::Case(case) => json_values::results(case).find_map(|result| kind_of(result, schema)),
         Expr::Cast(cast) => of_field(&cast.field),
         Expr::Literal(_, Some(_)) => of_field(&ExprSchemable::to_field(expr, schema).ok()?.1),
@@ -145,16 +151,19 @@ fn settle_expressions(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let read = read_beside(part, &schema)?;
                 let was_read = read.transformed;
                 let settled = json_values::settled(read.data, &schema)?;
-                Ok(Transformed::new_transformed(settled.data, settled.transformed || was_read))
+                let was_settled = settled.transformed;
+                let own = own_values::settled(settled.data, &schema)?;
+                Ok(Transformed::new_transformed(own.data, own.transformed || was_settled || was_read))
             })?;
             Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
         })?;
         node.map_data(|node| match with_current_schema(node)? {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut table)) => {
                 json_values::read_defaults(&mut table)?;
+                own_values::read_defaults(&mut table)?;
                 Ok(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(table)))
             }
-            other => Ok(other),
+            other => Ok(own_values::sorted(other)),
         })
     })?;
     Ok(settled.data)
@@ -324,6 +333,10 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
             Ok(())
         }
         LogicalPlan::Join(join) => join.on.iter().try_for_each(|(left, right)| {
+            let (of_left, of_right) = (join.left.schema().as_ref(), join.right.schema().as_ref());
+            if let Some(error) = own_values::no_operator((left, of_left), "=", (right, of_right)) {
+                return Err(error);
+            }
             let kinds = (kind_of(left, join.left.schema()), kind_of(right, join.right.schema()));
             alike(kinds.0, kinds.1, false)
         }),
@@ -332,12 +345,12 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
         }
         LogicalPlan::Distinct(Distinct::On(distinct)) => {
             let keys = distinct.sort_expr.iter().flatten().map(|key| &key.expr);
-            distinct.on_expr.iter().chain(keys).try_for_each(|key| ordered(kind(key)))
+            distinct.on_expr.iter().chain(keys).try_for_each(|key| ranked(kind(key)))
         }
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().try_for_each(|key| ordered(kind(key))),
         LogicalPlan::Sort(sort) => sort.expr.iter().try_for_each(|key| match kind(&key.expr) {
             Some(kind @ Type::JSON) => Err(json_values::no_order("ordering", &kind)),
-            kind => ordered(kind),
+            kind => ranked(kind),
         }),
         // A column of texts takes the text of any value; other columns have casts.
         LogicalPlan::Dml(dml) => {
@@ -392,27 +405,62 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
             _ => Ok(()),
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => joined(left, right, schema),
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => compared(left, right, schema),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => {
+            let operator = match op {
+                Operator::IsDistinctFrom | Operator::IsNotDistinctFrom => "=".to_owned(),
+                Operator::NotEq => "<>".to_owned(),
+                op => op.to_string(),
+            };
+            if let Some(error) = own_values::no_operator((left.as_ref(), schema), &operator, (right.as_ref(), schema)) {
+                return Err(error);
+            }
+            if is_order(*op) {
+                ranked(kind(left))?;
+                ranked(kind(right))?;
+            }
+            compared(left, right, schema)
+        }
         Expr::Between(between) => {
+            let both = [(&between.low, ">="), (&between.high, "<=")];
+            let refused = |(bound, operator): (&Box<Expr>, &str)| {
+                own_values::no_operator((between.expr.as_ref(), schema), operator, (bound.as_ref(), schema))
+            };
+            if let Some(error) = both.into_iter().find_map(refused) {
+                return Err(error);
+            }
+            [&between.expr, &between.low, &between.high].into_iter().try_for_each(|expr| ranked(kind(expr)))?;
             compared(&between.expr, &between.low, schema)?;
             compared(&between.expr, &between.high, schema)
         }
-        Expr::InList(within) => within.list.iter().try_for_each(|item| compared(&within.expr, item, schema)),
+        Expr::InList(within) => within.list.iter().try_for_each(|item| {
+            match own_values::no_operator((within.expr.as_ref(), schema), "=", (item, schema)) {
+                Some(error) => Err(error),
+                None => compared(&within.expr, item, schema),
+            }
+        }),
         Expr::InSubquery(InSubquery { expr, subquery, .. })
         | Expr::SetComparison(SetComparison { expr, subquery, .. }) => {
+            if let Some(error) = own_values::no_operator_of_subquery(expr, &subquery.subquery, schema) {
+                return Err(error);
+            }
+            if let Expr::SetComparison(SetComparison { op, .. }) = part
+                && is_order(*op)
+            {
+                ranked(kind(expr))?;
+            }
             let column = subquery.subquery.schema().fields().first().and_then(|field| of_field(field));
             alike(kind(expr), column, is_null(expr))
         }
         Expr::GroupingSet(set) => set.distinct_expr().into_iter().try_for_each(|key| ordered(kind(key))),
         Expr::AggregateFunction(AggregateFunction { func, params }) => {
             check_arguments(func.name(), &params.args, params.distinct, schema)?;
-            params.order_by.iter().try_for_each(|key| ordered(kind(&key.expr)))
+            params.order_by.iter().try_for_each(|key| ranked(kind(&key.expr)))
         }
         Expr::WindowFunction(call) => {
             let params = &call.params;
             check_arguments(call.fun.name(), &params.args, params.distinct, schema)?;
-            let mut keys = params.partition_by.iter().chain(params.order_by.iter().map(|key| &key.expr));
-            keys.try_for_each(|key| ordered(kind(key)))
+            params.partition_by.iter().try_for_each(|key| ordered(kind(key)))?;
+            params.order_by.iter().try_for_each(|key| ranked(kind(&key.expr)))
         }
         Expr::ScalarFunction(call) => check_call(call, schema),
         Expr::TryCast(cast) if of_field(&cast.field).is_some() => Err(match of_field(&cast.field) {
@@ -444,13 +492,14 @@ fn check_arguments(function: &str, args: &[Expr], distinct: bool, schema: &DFSch
     args.iter().filter_map(|arg| kind_of(arg, schema)).try_for_each(|found| match function {
         "count" if distinct => ordered(Some(found)),
         "count" => Ok(()),
+        name if enum_functions::is_extreme(name) => Ok(()),
         _ => Err(lost(&found, &format!("the function {function}"))),
     })
 }
 
 /// Checks the arguments of a function, which takes them for texts.
 fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> {
-    if let Some(checked) = json_values::check_call(call, schema) {
+    if let Some(checked) = json_values::check_call(call, schema).or_else(|| own_values::check_call(call, schema)) {
         return checked;
     }
     let kinds: Vec<Option<Type>> = call.args.iter().map(|arg| kind_of(arg, schema)).collect();
@@ -479,7 +528,7 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
 fn joined(left: &Expr, right: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
     let is_text = |expr: &Expr| ExprSchemable::get_type(expr, schema).is_ok_and(|found| found.is_string());
     // A text beside `jsonb` is read as such in Postgres.
-    let has_text = |kind: &Type| matches!(*kind, Type::UUID | Type::JSON);
+    let has_text = |kind: &Type| matches!(*kind, Type::UUID | Type::JSON) || own_types::is_enum(kind);
     match (kind_of(left, schema), kind_of(right, schema)) {
         (None, None) => Ok(()),
         (Some(kind), None) if has_text(&kind) && is_text(right) => Ok(()),
@@ -511,6 +560,18 @@ fn ordered(kind: Option<Type>) -> Result<(), SqlError> {
         Some(kind) if !is_ordered(&kind) => Err(lost(&kind, "comparisons, groups and orders")),
         _ => Ok(()),
     }
+}
+
+/// Checks that values may be sorted as their texts are.
+fn ranked(kind: Option<Type>) -> Result<(), SqlError> {
+    match kind {
+        Some(kind) if own_types::is_own(&kind) => Err(lost(&kind, "this order")),
+        kind => ordered(kind),
+    }
+}
+
+fn is_order(op: Operator) -> bool {
+    matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
 }
 
 /// Checks that a field has the type of its values.

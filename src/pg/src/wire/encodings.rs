@@ -13,6 +13,7 @@ use datafusion_postgres::pgwire::messages::extendedquery::Bind;
 use encoding_rs as rs;
 use postgres_types::Kind as TypeKind;
 
+use crate::catalog::own_types;
 use crate::sql::parameters::Parameter;
 use crate::wire::error_response::SqlError;
 use crate::wire::framing::HEADER;
@@ -424,7 +425,7 @@ fn is_text(kind: &Type) -> bool {
             | Type::JSONB
             | Type::XML
             | Type::UNKNOWN
-    )
+    ) || own_types::is_enum(kind)
 }
 
 fn untranslatable(bytes: &[u8], from: &str, to: &str) -> SqlError {

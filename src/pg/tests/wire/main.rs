@@ -28,6 +28,7 @@ mod table_constraints;
 mod tables;
 mod temporary;
 mod transactions;
+mod user_types;
 mod values;
 mod zones;
 

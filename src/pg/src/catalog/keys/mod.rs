@@ -37,6 +37,7 @@ use crate::catalog::keys::numbered::{Key, Keys, operators};
 pub(crate) use crate::catalog::keys::numbered::{numbers, texts};
 pub(crate) use crate::catalog::keys::others::PLAIN;
 use crate::catalog::keys::others::with_constraints;
+pub(crate) use crate::catalog::keys::rows::{Cell, Row, batch as batch_of};
 use crate::catalog::keys::rows::{batch, rows};
 pub(crate) use crate::catalog::keys::tables::VIEW;
 use crate::catalog::keys::tables::with_kinds;

@@ -13,6 +13,8 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion_postgres::pgwire::api::Type;
 use postgres_types::Kind;
 
+use crate::catalog;
+use crate::sql::own_types;
 use crate::sql::rewrite::array_of as array;
 
 /// Takes out the casts of parameters to types that the planner does not have. `declared` are the types that the client
@@ -113,6 +115,9 @@ fn placeholder(expr: &Expr) -> Option<usize> {
 
 fn taken(data_type: &DataType) -> Option<Type> {
     use ExactNumberInfo::None as AnyNumber;
+    if let Some(own) = own_types::of_sql(data_type) {
+        return Some(own);
+    }
     Some(match data_type {
         DataType::Uuid => Type::UUID,
         DataType::JSON => Type::JSON,
@@ -136,6 +141,11 @@ fn taken(data_type: &DataType) -> Option<Type> {
 /// Returns true if values of the declared type are read as `kind`: those of this type, and text.
 fn is_read_as(declared: Option<&Type>, kind: &Type) -> bool {
     let Some(declared) = declared else { return true };
+    if let (Kind::Array(declared), Kind::Array(kind)) = (declared.kind(), kind.kind())
+        && catalog::own_types::is_enum(kind)
+    {
+        return is_read_as(Some(declared), kind);
+    }
     declared == kind || matches!(*declared, Type::UNKNOWN | Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME)
 }
 
@@ -161,13 +171,14 @@ pub(crate) fn planned(kind: &Type) -> Option<DataType> {
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::CHAR | Type::NAME | Type::UUID | Type::JSON | Type::JSONB => {
             DataType::Text
         }
+        _ if catalog::own_types::is_enum(kind) => DataType::Text,
         _ => return None,
     })
 }
 
 /// Returns the type of a name in `PREPARE p(…)`.
 pub(crate) fn declared(data_type: &DataType) -> Option<Type> {
-    named(&data_type.to_string().to_lowercase())
+    own_types::of_sql(data_type).or_else(|| named(&data_type.to_string().to_lowercase()))
 }
 
 /// Returns the type of a name in lower case.
@@ -235,6 +246,6 @@ pub(crate) fn array_of(item: &Type) -> Option<Type> {
         Type::TIMESTAMPTZ => Type::TIMESTAMPTZ_ARRAY,
         Type::INTERVAL => Type::INTERVAL_ARRAY,
         Type::OID => Type::OID_ARRAY,
-        _ => return None,
+        _ => return catalog::own_types::array_of(item),
     })
 }

@@ -1,0 +1,194 @@
+//! The rows of types that users have made in `pg_type`, and those of their labels in `pg_enum`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::{array::ArrayRef, array::Float32Array};
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::exec_datafusion_err;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PgCatalogTable;
+use futures::TryStreamExt;
+
+use crate::catalog::keys::{Cell, Row, batch_of, numbers, texts};
+use crate::catalog::objects::Functions;
+use crate::catalog::own_types::{self, OwnType};
+use crate::catalog::{PgCatalog, TypedCatalogList, lists, numbered, with_lists};
+
+/// Number of the role that owns what is in the catalog.
+const OWNER: i32 = 10;
+
+/// A table of the catalog with rows of types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    Types,
+    Labels,
+}
+
+impl PgCatalog {
+    /// Returns a table that has rows of types that users have made; `None` for others.
+    pub(in crate::catalog) fn of_own_types(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let relation = match name {
+            "pg_type" => Relation::Types,
+            "pg_enum" => Relation::Labels,
+            _ => return Ok(None),
+        };
+        let Some(PgCatalogTable::Static(table)) = self.inner.build_table_by_name(name)? else { return Ok(None) };
+        let namespaces = match self.inner.build_table_by_name("pg_namespace")? {
+            Some(PgCatalogTable::Dynamic(stream)) => stream,
+            _ => return Err(exec_datafusion_err!("pg_namespace has no rows that change")),
+        };
+        let (schema, batches) = numbered(&table.schema(), table.data(), &self.functions)?
+            .unwrap_or_else(|| (table.schema(), table.data().to_vec()));
+        let listed = SchemaRef::new(with_lists(&schema));
+        let batches = batches.iter().map(|batch| lists(batch, &listed)).collect::<Result<Vec<_>>>()?;
+        let (catalogs, functions) = (self.catalogs.clone(), Arc::clone(&self.functions));
+        let rows = TypeRows { relation, schema: Arc::clone(&listed), batches, catalogs, functions, namespaces };
+        Ok(Some(Arc::new(StreamingTable::try_new(listed, vec![Arc::new(rows)])?)))
+    }
+}
+
+#[derive(Debug)]
+struct TypeRows {
+    relation: Relation,
+    schema: SchemaRef,
+    /// The rows of PostgreSQL's own types.
+    batches: Vec<RecordBatch>,
+    catalogs: TypedCatalogList,
+    functions: Arc<Functions>,
+    namespaces: Arc<dyn PartitionStream>,
+}
+
+impl PartitionStream for TypeRows {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (relation, schema, mut batches) = (self.relation, Arc::clone(&self.schema), self.batches.clone());
+        let (catalogs, functions) = (self.catalogs.catalogs(), Arc::clone(&self.functions));
+        let namespaces = Arc::clone(&self.namespaces);
+        let rows = async move {
+            let types = own_types::all(catalogs.as_ref()).await?;
+            if !types.is_empty() {
+                batches.push(match relation {
+                    Relation::Types => {
+                        let mut schemas = HashMap::new();
+                        let read: Vec<RecordBatch> = namespaces.execute(context).try_collect().await?;
+                        for batch in &read {
+                            let names = texts(batch, "nspname")?.iter().flatten().map(str::to_owned);
+                            schemas.extend(names.zip(numbers(batch, "oid")?.values().iter().copied()));
+                        }
+                        let namespace = |own: &OwnType| schemas.get(own.schema()).copied().unwrap_or_default();
+                        let rows = types.iter().flat_map(|own| rows_of_type(own, namespace(own), &functions, &schema));
+                        batch_of(&rows.collect::<Vec<_>>(), &schema)?
+                    }
+                    Relation::Labels => labels(&types, &schema)?,
+                });
+            }
+            Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
+        };
+        let batches = futures::stream::once(rows).try_flatten();
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+fn oid(number: u32) -> Cell {
+    Cell::Number(i32::try_from(number).unwrap_or(i32::MAX))
+}
+
+/// Returns the rows of a type and of the type of its arrays.
+fn rows_of_type(own: &OwnType, namespace: i32, functions: &Functions, schema: &SchemaRef) -> [Row; 2] {
+    // A column of functions has their numbers, or their names.
+    let function = |column: &'static str, name: &str| {
+        let is_number = schema.field_with_name(column).is_ok_and(|field| field.data_type().is_integer());
+        let number = || if name == "-" { 0 } else { functions.only(name).unwrap_or_default() };
+        (column, if is_number { Cell::Number(number()) } else { name.into() })
+    };
+    let functions_of = |[subscript, input, output, receive, send, analyze]: [&str; 6]| {
+        [
+            function("typsubscript", subscript),
+            function("typinput", input),
+            function("typoutput", output),
+            function("typreceive", receive),
+            function("typsend", send),
+            function("typmodin", "-"),
+            function("typmodout", "-"),
+            function("typanalyze", analyze),
+        ]
+    };
+    let common = |name: &str| -> Row {
+        vec![
+            ("typname", name.into()),
+            ("typnamespace", Cell::Number(namespace)),
+            ("typowner", Cell::Number(OWNER)),
+            ("typispreferred", Cell::Flag(false)),
+            ("typisdefined", Cell::Flag(true)),
+            ("typdelim", ",".into()),
+            ("typrelid", Cell::Number(0)),
+            ("typalign", "i".into()),
+            ("typnotnull", Cell::Flag(false)),
+            ("typbasetype", Cell::Number(0)),
+            ("typtypmod", Cell::Number(-1)),
+            ("typndims", Cell::Number(0)),
+            ("typcollation", Cell::Number(0)),
+        ]
+    };
+    let (kind, array) = (own.kind(), own.array());
+    let mut row = common(kind.name());
+    row.extend([
+        ("oid", oid(kind.oid())),
+        ("typlen", Cell::Number(4)),
+        ("typbyval", Cell::Flag(true)),
+        ("typtype", "e".into()),
+        ("typcategory", "E".into()),
+        ("typelem", Cell::Number(0)),
+        ("typarray", oid(array.oid())),
+        ("typstorage", "p".into()),
+    ]);
+    row.extend(functions_of(["-", "enum_in", "enum_out", "enum_recv", "enum_send", "-"]));
+    let mut row_of_array = common(array.name());
+    row_of_array.extend([
+        ("oid", oid(array.oid())),
+        ("typlen", Cell::Number(-1)),
+        ("typbyval", Cell::Flag(false)),
+        ("typtype", "b".into()),
+        ("typcategory", "A".into()),
+        ("typelem", oid(kind.oid())),
+        ("typarray", Cell::Number(0)),
+        ("typstorage", "x".into()),
+    ]);
+    let of_array = ["array_subscript_handler", "array_in", "array_out", "array_recv", "array_send", "array_typanalyze"];
+    row_of_array.extend(functions_of(of_array));
+    [row, row_of_array]
+}
+
+/// Returns the rows of labels, in their order.
+fn labels(types: &[Arc<OwnType>], schema: &SchemaRef) -> Result<RecordBatch> {
+    let (mut rows, mut orders): (Vec<Row>, Vec<f32>) = (Vec::new(), Vec::new());
+    for own in types {
+        for label in own.labels() {
+            rows.push(vec![
+                ("oid", oid(label.oid)),
+                ("enumtypid", oid(own.oid())),
+                ("enumlabel", label.name.as_str().into()),
+            ]);
+            orders.push(label.order);
+        }
+    }
+    let batch = batch_of(&rows, schema)?;
+    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+    let place = schema.index_of("enumsortorder")?;
+    let orders: ArrayRef = Arc::new(Float32Array::from(orders));
+    columns[place] = match schema.field(place).data_type() {
+        DataType::Float32 => orders,
+        other => datafusion::arrow::compute::cast(&orders, other)?,
+    };
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
