@@ -270,7 +270,12 @@ impl Planner {
         }
         if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &mut plan {
             self.check_order(&view.input)?;
-            view.input = Arc::new(self.before_coercion(view.input.as_ref().clone())?);
+            let mut input = view.input.as_ref().clone();
+            // The rules would take values of these types for texts.
+            if marks::has_marks(&input)? {
+                input = marks::settle(input)?;
+            }
+            view.input = Arc::new(self.before_coercion(input)?);
             own_types::restore(&mut again);
             view.definition = Some(ddl::written(again));
         }

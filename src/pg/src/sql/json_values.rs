@@ -373,7 +373,7 @@ pub(super) fn check_alike<'a>(
 /// 0A000 for columns of types that tables have not, 42704 for keys of `json`.
 pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
     let place = "columns of tables, views and files";
-    let others = |field: &FieldRef| of_field(field).filter(|kind| of_type(kind).is_none() && !own_types::is_enum(kind));
+    let others = |field: &FieldRef| of_field(field).filter(|kind| of_type(kind).is_none() && !own_types::is_own(kind));
     match ddl {
         DdlStatement::CreateMemoryTable(table) => {
             let fields = table.input.schema().fields();

@@ -58,7 +58,7 @@ pub(crate) fn field_of(kind: &Type) -> Option<FieldRef> {
 /// Returns true if texts have the equality and the order of the values. Postgres compares the bytes of `uuid`. Of enums they have
 /// the equality; places in their order are compared where that matters.
 fn is_ordered(kind: &Type) -> bool {
-    matches!(*kind, Type::UUID | Type::UUID_ARRAY) || own_types::is_enum(kind)
+    matches!(*kind, Type::UUID | Type::UUID_ARRAY) || own_types::is_own(kind)
 }
 
 /// Returns true if a plan has columns or values of a type that is kept as text.
@@ -355,7 +355,8 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
         // A column of texts takes the text of any value; other columns have casts.
         LogicalPlan::Dml(dml) => {
             let mut found = dml.input.schema().fields().iter().filter_map(|field| of_field(field));
-            found.find(is_array).map_or(Ok(()), |found| Err(lost(&found, "columns of tables")))
+            let is_refused = |kind: &Type| is_array(kind) && !own_types::is_own(kind);
+            found.find(is_refused).map_or(Ok(()), |found| Err(lost(&found, "columns of tables")))
         }
         LogicalPlan::Ddl(ddl) => json_values::check_ddl(ddl),
         LogicalPlan::Copy(_) => {

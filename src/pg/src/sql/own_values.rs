@@ -22,6 +22,10 @@ use crate::sql::json_values::{is_unknown, results, type_name};
 use crate::sql::marks::{external, kind_of, of_field};
 use crate::wire::error_response::SqlError;
 
+/// Names of the functions that a subscript of an array, and a search in one, are.
+const ELEMENT: &str = "array_element";
+const HAS: &str = "array_has";
+
 /// Returns the type of an expression's values, if a user has made it.
 fn own_of(expr: &Expr, schema: &DFSchema) -> Option<Type> {
     kind_of(expr, schema).filter(own_types::is_own)
@@ -79,6 +83,39 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
                 *arg = one_of(std::mem::take(arg), &kind, "COALESCE", schema)?;
             }
             Ok(Transformed::yes(enum_functions::typed(Expr::ScalarFunction(call), &kind)))
+        }
+        // `item = ANY (array)`
+        Expr::ScalarFunction(mut call) if call.name() == HAS => {
+            let [array, item] = call.args.as_mut_slice() else {
+                return Ok(Transformed::no(Expr::ScalarFunction(call)));
+            };
+            let changed = match (own_of(array, schema), enum_of(item, schema)) {
+                (Some(kind), None) if is_unknown(item) => match kind.kind() {
+                    Kind::Array(of_item) => {
+                        *item = read(std::mem::take(item), of_item)?;
+                        true
+                    }
+                    _ => false,
+                },
+                (None, Some(kind)) if is_unknown(array) => match own_types::array_of(&kind) {
+                    Some(of_array) => {
+                        *array = read(std::mem::take(array), &of_array)?;
+                        true
+                    }
+                    None => false,
+                },
+                _ => false,
+            };
+            Ok(Transformed::new_transformed(Expr::ScalarFunction(call), changed))
+        }
+        Expr::ScalarFunction(call) if call.name() == ELEMENT => {
+            let array = call.args.first().and_then(|array| own_of(array, schema));
+            match array.as_ref().map(Type::kind) {
+                Some(Kind::Array(item)) => {
+                    Ok(Transformed::yes(enum_functions::typed(Expr::ScalarFunction(call), item)))
+                }
+                _ => Ok(Transformed::no(Expr::ScalarFunction(call))),
+            }
         }
         // A value of a type as such again.
         Expr::ScalarFunction(mut call) if enum_functions::is_typed(&call) => {
@@ -306,8 +343,8 @@ pub(super) fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Option<std
         return Some(Ok(()));
     }
     let (array, item) = match (call.name(), call.args.as_slice()) {
-        // `item = ANY (array)`
-        ("array_has", [array, item]) => (array, item),
+        (HAS, [array, item]) => (array, item),
+        (ELEMENT, [array, _]) => return own_of(array, schema).map(|_| Ok(())),
         _ => return None,
     };
     let item_kind = enum_of(item, schema)?;

@@ -545,12 +545,11 @@ pub(crate) fn decode(bind: &Bind, parameters: &[Parameter], zone: &str) -> Resul
         };
         let bytes = bytes.as_deref();
         let value = match form {
-            Form::Text => decode::decode(parameter.read_as(), form, bytes, zone),
             // The binary forms of texts and enums are alike.
-            Form::Binary if own_types::is_own(parameter.read_as()) => {
+            form if form == Form::Text || own_types::is_own(parameter.read_as()) => {
                 decode::decode(parameter.read_as(), form, bytes, zone)
             }
-            Form::Binary => decode::decode(&parameter.wire, form, bytes, zone).and_then(|value| match &value {
+            form => decode::decode(&parameter.wire, form, bytes, zone).and_then(|value| match &value {
                 // This is the text of a type that the statement casts it to.
                 ScalarValue::Utf8(Some(text)) if *parameter.read_as() != parameter.wire => {
                     decode::from_text(parameter.read_as(), text, zone)

@@ -43,11 +43,13 @@ async fn types_are_created_and_dropped() {
         ("CREATE TABLE x (a mood) AS SELECT 'x'", "42601"),
         ("CREATE TABLE x (a nosuch)", "42704"),
         ("CREATE TABLE x (a mood DEFAULT 'zz')", "22P02"),
-        ("CREATE TABLE x (a mood[])", "0A000"),
+        ("CREATE TABLE x (a mood[][])", "0A000"),
+        ("CREATE TABLE x (a mood[] PRIMARY KEY)", "0A000"),
+        ("CREATE TABLE x (a mood[] DEFAULT '{zz}')", "22P02"),
         ("SELECT 'x'::nosuch", "42704"),
         ("SELECT 'x'::nosuch[]", "42704"),
         ("SELECT * FROM mood", "42P01"),
-        ("INSERT INTO mood VALUES (1)", "42P01"),
+        ("CREATE VIEW x AS SELECT 1::mood AS a", "42846"),
         ("DROP TABLE mood", "42P01"),
         ("DROP TYPE mood", "2BP01"),
         ("DROP TYPE mood CASCADE", "0A000"),
@@ -75,7 +77,8 @@ async fn types_are_created_and_dropped() {
 async fn transactions_bring_types_back() {
     let server = Running::start().await;
     let client = server.connect().await;
-    client.batch_execute("CREATE TYPE kept AS ENUM ('a'); BEGIN; CREATE TYPE mood AS ENUM ('b')").await.unwrap();
+    client.batch_execute("CREATE TYPE kept AS ENUM ('a')").await.unwrap();
+    client.batch_execute("BEGIN; CREATE TYPE mood AS ENUM ('b')").await.unwrap();
     client
         .batch_execute("CREATE TABLE t (m mood); INSERT INTO t VALUES ('b'); DROP TYPE kept; ROLLBACK")
         .await
@@ -135,6 +138,48 @@ async fn columns_hold_labels() {
         .await
         .unwrap();
     assert_eq!(fails(&client, "INSERT INTO child VALUES ('ok')").await, "23503");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_hold_arrays_of_labels() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client.batch_execute("CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy')").await.unwrap();
+    client.batch_execute("CREATE TABLE t (id int, a mood[], b mood[] DEFAULT '{ok}', c text[])").await.unwrap();
+    client.batch_execute("INSERT INTO t VALUES (1, '{sad,NULL}'), (2, NULL), (3, '{}')").await.unwrap();
+    client.batch_execute("INSERT INTO t (id, a, c) SELECT 4, ARRAY['happy']::mood[], '{x}'").await.unwrap();
+    let mut raw = Raw::connect(server.port, "ada");
+    let insert = "INSERT INTO t (id, a) VALUES (5, $1::mood[])";
+    assert_eq!(raw.query_with(insert, 0, 0, b"{ok,sad}").sqlstate(), None);
+    assert_eq!(raw.query_with(insert, 0, 0, b"{bad}").sqlstate().as_deref(), Some("22P02"));
+    let all =
+        ["1|{sad,NULL}|{ok}|NULL", "2|NULL|{ok}|NULL", "3|{}|{ok}|NULL", "4|{happy}|{ok}|{x}", "5|{ok,sad}|{ok}|NULL"];
+    assert_eq!(lines(&client, "SELECT * FROM t ORDER BY id").await, all);
+    client.batch_execute("UPDATE t SET b = '{happy,sad}' WHERE id = 1; UPDATE t SET c = a WHERE id = 5").await.unwrap();
+    for (query, expected) in [
+        ("SELECT b, c FROM t WHERE id IN (1, 5) ORDER BY id", "{happy,sad}|NULL {ok}|{ok,sad}"),
+        ("SELECT id FROM t WHERE 'sad' = ANY(a) ORDER BY id", "1 5"),
+        ("SELECT id FROM t WHERE a = '{happy}'", "4"),
+        ("SELECT a[1], pg_typeof(a[1]) FROM t WHERE id = 5", "ok|mood"),
+        ("SELECT id FROM t WHERE a[1] < 'happy' ORDER BY a[1]", "1 5"),
+        ("SELECT cardinality(a), a::text FROM t WHERE id = 5", "2|{ok,sad}"),
+    ] {
+        assert_eq!(lines(&client, query).await.join(" "), expected, "{query}");
+    }
+    for (statement, sqlstate) in [
+        ("INSERT INTO t (a) VALUES ('{bad}')", "22P02"),
+        ("INSERT INTO t (a) VALUES (ARRAY['sad'])", "42804"),
+        ("UPDATE t SET a = c", "42804"),
+        ("SELECT a FROM t ORDER BY a", "0A000"),
+        ("SELECT id FROM t WHERE a < b", "0A000"),
+        ("SELECT max(a) FROM t", "0A000"),
+        ("DROP TYPE mood", "2BP01"),
+    ] {
+        assert_eq!(fails(&client, statement).await, sqlstate, "{statement}");
+    }
+    let attributes = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute \
+                      WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY attnum";
+    assert_eq!(simple(&client, attributes).await, ["integer", "mood[]", "mood[]", "text[]"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
