@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::arrow::{array::ArrayRef, array::Float32Array};
+use datafusion::arrow::array::{ArrayRef, Float32Array, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::exec_datafusion_err;
@@ -14,12 +14,14 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PgCatalogTable;
+use datafusion_postgres::pgwire::api::Type;
 use futures::TryStreamExt;
 
 use crate::catalog::keys::{Cell, Row, batch_of, numbers, texts};
 use crate::catalog::objects::Functions;
 use crate::catalog::own_types::{self, OwnType};
 use crate::catalog::{PgCatalog, TypedCatalogList, lists, numbered, with_lists};
+use crate::encode::column;
 
 /// Number of the role that owns what is in the catalog.
 const OWNER: i32 = 10;
@@ -46,7 +48,12 @@ impl PgCatalog {
         };
         let (schema, batches) = numbered(&table.schema(), table.data(), &self.functions)?
             .unwrap_or_else(|| (table.schema(), table.data().to_vec()));
-        let listed = SchemaRef::new(with_lists(&schema));
+        // Clients read a letter, whose type is `"char"`.
+        let fields = with_lists(&schema).fields().iter().map(|field| match field.name().as_str() {
+            "typtype" => Arc::new(Field::clone(field).with_metadata(column::mark(&Type::CHAR))),
+            _ => Arc::clone(field),
+        });
+        let listed = SchemaRef::new(Schema::new(fields.collect::<Vec<_>>()));
         let batches = batches.iter().map(|batch| lists(batch, &listed)).collect::<Result<Vec<_>>>()?;
         let (catalogs, functions) = (self.catalogs.clone(), Arc::clone(&self.functions));
         let rows = TypeRows { relation, schema: Arc::clone(&listed), batches, catalogs, functions, namespaces };
@@ -188,7 +195,7 @@ fn labels(types: &[Arc<OwnType>], schema: &SchemaRef) -> Result<RecordBatch> {
     let orders: ArrayRef = Arc::new(Float32Array::from(orders));
     columns[place] = match schema.field(place).data_type() {
         DataType::Float32 => orders,
-        other => datafusion::arrow::compute::cast(&orders, other)?,
+        other => cast(&orders, other)?,
     };
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
