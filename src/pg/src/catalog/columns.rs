@@ -183,7 +183,7 @@ impl ScalarUDFImpl for TypeFact {
             Some(kept) => {
                 let name = match kept.kind() {
                     Kind::Array(_) => "ARRAY".into(),
-                    Kind::Enum(_) => "USER-DEFINED".into(),
+                    Kind::Enum(_) | Kind::Composite(_) => "USER-DEFINED".into(),
                     _ => decode::name(kept),
                 };
                 Some((name, kept.name().to_owned()))

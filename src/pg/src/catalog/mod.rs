@@ -52,6 +52,7 @@ use futures::{StreamExt, TryStreamExt};
 use crate::catalog::columns::COLUMNS;
 use crate::catalog::keys::{INDEX_LIST, Relation};
 use crate::catalog::objects::{Functions, Snapshot};
+use crate::catalog::own_types::rows::Relation as OfTypes;
 use crate::catalog::sequences::{PG_SEQUENCES, Relation as OfSequences};
 use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::catalog::session_tables::SessionTable;
@@ -312,6 +313,7 @@ impl SchemaProvider for PgCatalog {
             "pg_attribute" => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Dynamic(inner)) => {
                     let inner = self.with_sequences(OfSequences::Attributes, Arc::new(Attributes(inner)))?;
+                    let inner = self.with_composites(OfTypes::Attributes, inner)?;
                     let listed = Privileges::new(inner);
                     self.with_keys(Relation::Attributes, Arc::clone(&listed.schema), Some(Arc::new(listed)))
                 }
@@ -319,7 +321,8 @@ impl SchemaProvider for PgCatalog {
             },
             "pg_class" => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Dynamic(inner)) => {
-                    let classes = Classes::new(self.with_sequences(OfSequences::Classes, inner)?);
+                    let inner = self.with_sequences(OfSequences::Classes, inner)?;
+                    let classes = Classes::new(self.with_composites(OfTypes::Classes, inner)?);
                     self.with_keys(Relation::Classes, Arc::clone(&classes.schema), Some(Arc::new(classes)))
                 }
                 _ => self.inner.table(name).await,

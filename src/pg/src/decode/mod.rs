@@ -5,6 +5,7 @@
 
 mod arrays;
 mod binary;
+pub(crate) mod composite;
 pub(crate) mod copy;
 pub(crate) mod date_order;
 mod datetime;
@@ -106,7 +107,7 @@ pub(crate) fn arrow_type(wire: &Type, zone: &str) -> Option<DataType> {
         | Type::JSONB
         | Type::UNKNOWN => DataType::Utf8,
         _ if is_oid(wire) => DataType::Int32,
-        _ if matches!(wire.kind(), Kind::Enum(_)) => DataType::Utf8,
+        _ if matches!(wire.kind(), Kind::Enum(_) | Kind::Composite(_)) => DataType::Utf8,
         _ => return None,
     })
 }
@@ -153,8 +154,8 @@ pub(crate) fn name(wire: &Type) -> String {
         _ => match wire.kind() {
             Kind::Array(item) => format!("{}[]", name(item)),
             // Types of this schema are those that are found without it, as a rule.
-            Kind::Enum(_) if matches!(wire.schema(), "public" | TEMPORARY) => quoted(wire.name()),
-            Kind::Enum(_) => format!("{}.{}", quoted(wire.schema()), quoted(wire.name())),
+            Kind::Enum(_) | Kind::Composite(_) if matches!(wire.schema(), "public" | TEMPORARY) => quoted(wire.name()),
+            Kind::Enum(_) | Kind::Composite(_) => format!("{}.{}", quoted(wire.schema()), quoted(wire.name())),
             _ => wire.name().into(),
         },
     }

@@ -4,7 +4,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 use postgres_types::Kind;
 
-use super::{datetime, interval, is_oid, json, name, numeric, syntax, trimmed, unsupported};
+use super::{composite, datetime, interval, is_oid, json, name, numeric, syntax, trimmed, unsupported};
 use crate::catalog::own_types;
 use crate::wire::error_response::SqlError;
 
@@ -40,6 +40,7 @@ pub(super) fn read(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, S
         Type::TIMESTAMPTZ => datetime::timestamptz(text, zone)?,
         Type::INTERVAL => interval::read(text)?,
         _ if is_oid(wire) => oid(wire, text)?,
+        _ if own_types::is_composite(wire) => composite::text(wire, text)?,
         _ if own_types::is_enum(wire) => match own_types::current(wire).kind() {
             Kind::Enum(labels) if labels.iter().any(|label| label == text) => text_value(text),
             _ => {

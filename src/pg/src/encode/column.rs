@@ -25,6 +25,7 @@ use postgres_types::Kind as PgKind;
 
 use crate::catalog::objects::{ObjectKind, Objects};
 use crate::catalog::own_types;
+use crate::decode::composite;
 use crate::encode::datetime;
 use crate::encode::modifiers;
 pub(crate) use crate::encode::modifiers::length_of;
@@ -142,7 +143,7 @@ fn has_modifier(kind: &Type) -> bool {
 }
 
 /// Returns the number of bytes of a type's values, -1 if they have several sizes: `pg_type.typlen`.
-fn size_of(kind: &Type) -> i16 {
+pub(crate) fn size_of(kind: &Type) -> i16 {
     match *kind {
         Type::BOOL | Type::CHAR => 1,
         Type::INT2 => 2,
@@ -433,6 +434,11 @@ fn pack(column: &ArrayRef, kind: &Type) -> Option<ArrayRef> {
         let numbers = column.as_primitive::<Decimal128Type>().iter();
         let numbers = numbers.map(|number| number.map(|number| numeric(number, *scale)));
         return Some(Arc::new(numbers.collect::<BinaryArray>()));
+    }
+    if own_types::is_composite(kind) {
+        let pack = |text: &str| composite::packed(kind, text).ok();
+        let texts = column.as_string_opt::<i32>()?;
+        return Some(Arc::new(texts.iter().map(|text| text.and_then(pack)).collect::<BinaryArray>()));
     }
     let bytes = |text: &str| match *kind {
         Type::UUID => {

@@ -1,4 +1,4 @@
-//! CREATE TYPE, ALTER TYPE and DROP TYPE: enums.
+//! CREATE TYPE, ALTER TYPE and DROP TYPE: enums and composite types.
 
 use std::sync::Arc;
 
@@ -9,25 +9,32 @@ use datafusion::datasource::{TableType, source_as_provider};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, DropTable, EmptyRelation, LogicalPlan, TableSource};
 use datafusion::sql::sqlparser::ast::{
-    AlterType, AlterTypeAddValue, AlterTypeAddValuePosition, AlterTypeOperation, Ident, ObjectName, ObjectType,
-    Statement, UserDefinedTypeRepresentation,
+    AlterType, AlterTypeAddValue, AlterTypeAddValuePosition, AlterTypeOperation, DataType, Ident, ObjectName,
+    ObjectType, Statement, UserDefinedTypeCompositeAttributeDef, UserDefinedTypeRepresentation,
 };
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use neuroql_access::{TEMPORARY, resolved_table};
-use postgres_types::Kind;
+use postgres_types::{Field, Kind};
 
 use crate::catalog::own_types::{self, OwnType, Place, TypeTable};
 use crate::catalog::server_catalogs::PG_CATALOG;
+use crate::decode::composite;
 use crate::encode::column;
 use crate::session::{Outcome, Session};
-use crate::sql::own_types::{is_builtin, parts_of, reference};
+use crate::sql::column_names::fold;
+use crate::sql::own_types::{is_builtin, of_sql, parts_of, reference, resolve_types};
 use crate::sql::own_values;
 use crate::sql::rewrite::parameter_casts;
+use crate::sql::unsupported;
 use crate::wire::error_response::{Failure, SqlError, notice};
 
 /// Names that the encoder of values knows as those of other types, with a binary form of their own.
 const OTHERS: [&str; 3] = ["ltree", "lquery", "ltxtquery"];
+
+/// Types of PostgreSQL of the fields of composite types: their texts are the same whatever the settings are.
+const PLAIN: [Type; 8] =
+    [Type::BOOL, Type::INT2, Type::INT4, Type::INT8, Type::FLOAT4, Type::FLOAT8, Type::TEXT, Type::VARCHAR];
 
 /// Runs a statement about types.
 pub(super) async fn run(session: &mut Session, statement: &Statement) -> Result<Outcome, Failure> {
@@ -46,17 +53,17 @@ async fn create(
     name: &ObjectName,
     representation: Option<&UserDefinedTypeRepresentation>,
 ) -> Result<Outcome, Failure> {
-    let labels = match representation {
+    let body = match representation {
         Some(UserDefinedTypeRepresentation::Enum { labels }) => {
-            labels.iter().map(label).collect::<Result<Vec<_>, _>>()?
+            Body::Labels(labels.iter().map(label).collect::<Result<Vec<_>, _>>()?)
         }
-        Some(UserDefinedTypeRepresentation::Composite { .. }) => {
-            return Err(SqlError::not_supported("composite types are not supported").into());
+        Some(UserDefinedTypeRepresentation::Composite { attributes }) => {
+            Body::Fields(fields(session, attributes).await?)
         }
         Some(UserDefinedTypeRepresentation::Range { .. }) => {
             return Err(SqlError::not_supported("range types of users are not supported").into());
         }
-        _ => return Err(SqlError::not_supported("CREATE TYPE makes enums only: CREATE TYPE … AS ENUM (…)").into()),
+        _ => return Err(SqlError::not_supported("CREATE TYPE makes enums and composite types only").into()),
     };
     let name = session.name_of_new(name, false)?;
     session.may_create_type(&name)?;
@@ -67,12 +74,50 @@ async fn create(
     if session.context.table_exist(name.clone()).map_err(SqlError::from)? {
         return Err(exists(&name.table).into());
     }
-    let own = OwnType::new_enum(&name.schema, &name.table, &labels)?;
+    let own = match body {
+        Body::Labels(labels) => OwnType::new_enum(&name.schema, &name.table, &labels)?,
+        Body::Fields(fields) => OwnType::new_composite(&name.schema, &name.table, fields)?,
+    };
     session.transaction.change_table(name.clone()).await.map_err(SqlError::from)?;
     session.context.register_table(name.clone(), Arc::new(TypeTable::new(own))).map_err(SqlError::from)?;
     session.own(&[name], "CREATE TYPE");
     session.base.catalog_changed();
     Ok(Outcome::done("CREATE TYPE"))
+}
+
+/// What a type is made of.
+enum Body {
+    Labels(Vec<String>),
+    Fields(Vec<Field>),
+}
+
+/// Returns the fields of a composite type.
+async fn fields(
+    session: &Session,
+    attributes: &[UserDefinedTypeCompositeAttributeDef],
+) -> Result<Vec<Field>, SqlError> {
+    let types: Vec<_> = attributes.iter().map(|attribute| attribute.data_type.clone()).collect();
+    let types = resolve_types(&types, &session.context).await?;
+    let field = |(attribute, data_type): (&UserDefinedTypeCompositeAttributeDef, &DataType)| {
+        if let Some(name) = &attribute.collation {
+            unsupported::collation(name)?;
+        }
+        let has_modifier = data_type.to_string().contains('(') && of_sql(data_type).is_none();
+        let kind = parameter_casts::declared(data_type).filter(|_| !has_modifier);
+        let kind = kind.filter(|kind| PLAIN.contains(kind) || own_types::is_own(kind) && !is_array(kind));
+        match kind {
+            Some(kind) => Ok(Field::new(fold(&attribute.name), kind)),
+            None => {
+                let message = format!("a field of type {} in a composite type is not supported", attribute.data_type);
+                Err(SqlError::not_supported(message))
+            }
+        }
+    };
+    attributes.iter().zip(&types).map(field).collect()
+}
+
+fn is_array(kind: &Type) -> bool {
+    matches!(kind.kind(), Kind::Array(_))
 }
 
 /// Returns a label, which is written as a text.
@@ -102,6 +147,9 @@ async fn alter(session: &mut Session, alter: &AlterType) -> Result<Outcome, Fail
     };
     let Some((name, own)) = session.find_type(&alter.name).await? else { return Err(missing(&alter.name).into()) };
     session.may_change_type(&name, "ALTER TYPE")?;
+    if !own_types::is_enum(&own.kind()) {
+        return Err(SqlError::error("42809", format!("{} is not an enum", own.name())).into());
+    }
     if session.status != TransactionStatus::Idle {
         let message = "ALTER TYPE … ADD VALUE cannot run inside a transaction block";
         return Err(SqlError::error("25001", message).with_hint("It cannot be taken back.").into());
@@ -152,8 +200,9 @@ async fn drop_types(
             Err(error) => return Err(error.into()),
         }
     }
+    let dropped: Vec<u32> = found.iter().map(|(_, own)| own.oid()).collect();
     for (_, own) in &found {
-        if let Some(user) = session.user_of(own).await? {
+        if let Some(user) = session.user_of(own, &dropped).await? {
             let name = own.name();
             if cascade {
                 let message = format!("DROP TYPE {name} CASCADE with {user} is not supported");
@@ -213,8 +262,15 @@ impl Session {
         Err(SqlError::error("2BP01", message).with_hint(format!("You can drop {kind} {name} instead.")))
     }
 
-    /// Returns what uses a type: `column m of table t`, `view v`.
-    async fn user_of(&self, own: &OwnType) -> Result<Option<String>, SqlError> {
+    /// Returns what uses a type: `column m of table t`, `view v`. Types with the numbers in `dropped` go, too.
+    async fn user_of(&self, own: &OwnType, dropped: &[u32]) -> Result<Option<String>, SqlError> {
+        let all = own_types::all(self.context.state().catalog_list().as_ref()).await?;
+        for other in all.iter().filter(|other| !dropped.contains(&other.oid())) {
+            let kind = other.kind();
+            if let Some(field) = composite::fields(&kind).iter().find(|field| field.type_().oid() == own.oid()) {
+                return Ok(Some(format!("column {} of composite type {}", field.name(), other.name())));
+            }
+        }
         let catalog = self.context.state_ref().read().config_options().catalog.default_catalog.clone();
         let Some(catalog) = self.context.catalog(&catalog) else { return Ok(None) };
         for schema_name in catalog.schema_names() {

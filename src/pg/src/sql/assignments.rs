@@ -377,7 +377,7 @@ impl<'a> Assignments<'a> {
     fn text(&self, literal: ScalarValue, field: &FieldRef) -> Result<Expr, SqlError> {
         let is_read = |kind: &Type| {
             let others = [Type::BOOL, Type::DATE, Type::TIME, Type::TIMESTAMP, Type::INTERVAL, Type::JSON, Type::JSONB];
-            NUMBERS.contains(kind) || others.contains(kind) || own_types::is_own(kind)
+            NUMBERS.contains(kind) || others.contains(kind) || own_types::is_of_labels(kind)
         };
         if let (Some(Some(text)), Some(kind)) = (literal.try_as_str(), kind(field).filter(is_read)) {
             let text = date_order::ordered(&kind, text, DateStyle::of(self.state.config_options()).order)?;
@@ -499,7 +499,7 @@ fn is_number(value: &Expr) -> bool {
 
 /// Returns true for a column whose values are texts here, and not every text is one.
 fn is_read(field: &Field) -> bool {
-    JsonKind::of(field).is_some() || column::marked(field).is_some_and(|kind| own_types::is_own(&kind))
+    JsonKind::of(field).is_some() || column::marked(field).is_some_and(|kind| own_types::is_of_labels(&kind))
 }
 
 /// Takes the cast of the planner off a value, and the mark; a value that has none is of its column's type.

@@ -1,9 +1,10 @@
-//! Functions of values of enums, which are texts here: reading a text as one, its place in the order, the least and the greatest.
+//! Functions of values of types that users make, which are texts here: reading a text as one, the place of a label in the order, the
+//! least and the greatest, and composite values of their fields.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::exec_datafusion_err;
@@ -19,20 +20,26 @@ use datafusion_postgres::pgwire::api::Type;
 use neuroql::Refusal;
 use postgres_types::Kind;
 
-use crate::catalog::own_types::current;
-use crate::decode;
+use crate::catalog::own_types::{current, is_composite};
+use crate::decode::{self, composite};
 use crate::encode::column;
 use crate::sql;
+use crate::sql::marks::external;
+use crate::wire::error_response::SqlError;
 
 /// What a function does with a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Task {
-    /// Reads a text, or an array of texts, which must be labels.
+    /// Reads a text, or an array of texts, as values.
     Read,
     /// Gives a value that is known to be one the type again.
     Typed,
     /// Returns the place of a label.
     Rank,
+    /// Makes a composite value of its fields.
+    Compose,
+    /// Returns a text that two composite values have in common if they are equal.
+    Key,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -42,31 +49,44 @@ struct EnumFunction {
     signature: Signature,
 }
 
-fn call(kind: &Type, task: Task, value: Expr) -> Expr {
-    let signature = Signature::any(1, Volatility::Immutable);
+fn call(kind: &Type, task: Task, args: Vec<Expr>) -> Expr {
+    let signature = match args.len() {
+        0 => Signature::nullary(Volatility::Immutable),
+        count => Signature::any(count, Volatility::Immutable),
+    };
     let function = ScalarUDF::new_from_impl(EnumFunction { kind: kind.clone(), task, signature });
-    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), vec![value]))
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), args))
 }
 
 /// Returns a text, or an array of texts, as a value of a type.
 pub(super) fn read(value: Expr, kind: &Type) -> Expr {
-    call(kind, Task::Read, value)
+    call(kind, Task::Read, vec![value])
 }
 
 /// Returns a value under a field of its type, which some expressions do not keep.
 pub(super) fn typed(value: Expr, kind: &Type) -> Expr {
-    call(kind, Task::Typed, value)
+    call(kind, Task::Typed, vec![value])
 }
 
 /// Returns the place of a value in the order of labels.
 pub(super) fn rank(value: Expr, kind: &Type) -> Expr {
-    call(kind, Task::Rank, value)
+    call(kind, Task::Rank, vec![value])
+}
+
+/// Returns a composite value of its fields, which are of their types.
+pub(super) fn compose(fields: Vec<Expr>, kind: &Type) -> Expr {
+    call(kind, Task::Compose, fields)
+}
+
+/// Returns a text that two composite values have in common if they are equal: 0 and -0 are.
+pub(super) fn equality_key(value: Expr, kind: &Type) -> Expr {
+    call(kind, Task::Key, vec![value])
 }
 
 /// Returns the type of the values that a call returns, if it is one of these functions.
 pub(super) fn kind_of(call: &ScalarFunction) -> Option<Type> {
     let function = call.func.inner().downcast_ref::<EnumFunction>()?;
-    (function.task != Task::Rank).then(|| current(&function.kind))
+    (!matches!(function.task, Task::Rank | Task::Key)).then(|| current(&function.kind))
 }
 
 /// Returns the type that one of these functions is of.
@@ -92,10 +112,20 @@ fn no_label(kind: &Type, text: &str) -> DataFusionError {
 }
 
 impl EnumFunction {
-    fn evaluate(&self, column: &ArrayRef) -> Result<ArrayRef> {
+    fn evaluate(&self, columns: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
         let kind = current(&self.kind);
+        if self.task == Task::Compose {
+            return composed(&kind, columns, rows);
+        }
+        let Some(column) = columns.first() else { return Err(exec_datafusion_err!("{} takes a value", self.name())) };
         if let Kind::Array(item) = kind.kind() {
             let lists = cast(column, &DataType::new_list(DataType::Utf8, true))?;
+            if is_composite(item) && self.task == Task::Read {
+                let lists = lists.as_list::<i32>();
+                let values = read_records(item, lists.values().as_string::<i32>())?;
+                let field = Arc::new(Field::new_list_field(DataType::Utf8, true));
+                return Ok(Arc::new(ListArray::new(field, lists.offsets().clone(), values, lists.nulls().cloned())));
+            }
             if self.task == Task::Read {
                 let lists = lists.as_list::<i32>();
                 let places = places(item);
@@ -110,6 +140,13 @@ impl EnumFunction {
         let places = places(&kind);
         Ok(match self.task {
             Task::Typed => texts,
+            Task::Read if is_composite(&kind) => read_records(&kind, labels)?,
+            Task::Key => {
+                let key = |text: &str| key(&kind, text).map_err(external);
+                let keys = labels.iter().map(|text| text.map(key).transpose());
+                Arc::new(keys.collect::<Result<StringArray>>()?)
+            }
+            Task::Compose => return Err(exec_datafusion_err!("{} takes fields", self.name())),
             Task::Read => {
                 check(&kind, &places, labels)?;
                 texts
@@ -121,6 +158,44 @@ impl EnumFunction {
             }
         })
     }
+}
+
+/// Reads texts as composite values.
+fn read_records(kind: &Type, texts: &StringArray) -> Result<ArrayRef> {
+    let read = |text: &str| -> Result<Option<String>> {
+        let value = decode::from_text(kind, text, "UTC").map_err(external)?;
+        Ok(value.try_as_str().flatten().map(str::to_owned))
+    };
+    let values = texts.iter().map(|text| text.map_or(Ok(None), read));
+    Ok(Arc::new(values.collect::<Result<StringArray>>()?))
+}
+
+/// Makes composite values of columns of their fields.
+fn composed(kind: &Type, columns: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    let typed = columns.iter().zip(composite::fields(kind)).map(|(column, field)| {
+        match decode::arrow_type(field.type_(), "UTC") {
+            Some(wanted) => Ok(cast(column, &wanted)?),
+            None => Err(exec_datafusion_err!("a field of another type")),
+        }
+    });
+    composite::texts(typed.collect::<Result<_>>()?, rows).map_err(external)
+}
+
+/// Returns the text of a composite value, in which numbers that are equal are alike.
+fn key(kind: &Type, text: &str) -> std::result::Result<String, SqlError> {
+    let fields = composite::fields(kind).iter().zip(composite::parts(kind, text)?);
+    let columns = fields.map(|(field, part)| {
+        let part = match (part, field.type_()) {
+            (Some(part), kind) if is_composite(kind) => Some(key(kind, &part)?),
+            (Some(part), &Type::FLOAT4 | &Type::FLOAT8) if part == "-0" => Some("0".into()),
+            (part, _) => part,
+        };
+        let column: ArrayRef = Arc::new(StringArray::from(vec![part]));
+        Ok(column)
+    });
+    let columns = columns.collect::<std::result::Result<Vec<_>, SqlError>>()?;
+    let texts = composite::texts(columns, 1)?;
+    Ok(texts.as_string::<i32>().iter().next().flatten().unwrap_or_default().to_owned())
 }
 
 fn check(kind: &Type, places: &HashMap<&str, i32>, texts: &StringArray) -> Result<()> {
@@ -137,6 +212,8 @@ impl ScalarUDFImpl for EnumFunction {
             Task::Read => "neuroql_enum",
             Task::Typed => "neuroql_typed_enum",
             Task::Rank => "neuroql_enum_rank",
+            Task::Compose => "neuroql_record",
+            Task::Key => "neuroql_record_key",
         }
     }
 
@@ -147,6 +224,7 @@ impl ScalarUDFImpl for EnumFunction {
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match self.task {
             Task::Rank => DataType::Int32,
+            Task::Key => DataType::Utf8,
             _ => sql::own_types::field(&self.kind).data_type().clone(),
         })
     }
@@ -154,19 +232,19 @@ impl ScalarUDFImpl for EnumFunction {
     fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
         let field = Field::new(self.name(), self.return_type(&[])?, true);
         Ok(Arc::new(match self.task {
-            Task::Rank => field,
+            Task::Rank | Task::Key => field,
             _ => field.with_metadata(column::mark(&self.kind)),
         }))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        match args.args.first() {
-            Some(ColumnarValue::Scalar(value)) => {
-                let found = self.evaluate(&value.to_array()?)?;
-                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?))
-            }
-            Some(ColumnarValue::Array(column)) => Ok(ColumnarValue::Array(self.evaluate(column)?)),
-            None => Err(exec_datafusion_err!("{} takes an argument", self.name())),
+        let is_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if is_scalar { 1 } else { args.number_rows };
+        let columns = args.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        let values = self.evaluate(&columns, rows)?;
+        match is_scalar {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?)),
+            false => Ok(ColumnarValue::Array(values)),
         }
     }
 }
@@ -276,8 +354,6 @@ impl Accumulator for Best {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Array, ListArray};
-
     use super::*;
 
     fn mood() -> Type {
@@ -286,7 +362,7 @@ mod tests {
     }
 
     fn evaluated(kind: Type, task: Task, column: ArrayRef) -> Result<ArrayRef> {
-        EnumFunction { kind, task, signature: Signature::any(1, Volatility::Immutable) }.evaluate(&column)
+        EnumFunction { kind, task, signature: Signature::any(1, Volatility::Immutable) }.evaluate(&[column], 1)
     }
 
     #[test]

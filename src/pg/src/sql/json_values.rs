@@ -307,7 +307,9 @@ pub(super) fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Option<Res
             },
             Some(JsonArgument::Boolean) => data_type.is_null() || data_type == DataType::Boolean || is_unknown(arg),
             Some(JsonArgument::Any) => match &kind {
-                Some(kind) if is_array(kind) => return Some(Err(lost(kind, "functions of JSON"))),
+                Some(kind) if is_array(kind) || own_types::is_composite(kind) => {
+                    return Some(Err(lost(kind, "functions of JSON")));
+                }
                 _ => true,
             },
             None => true,
@@ -373,7 +375,8 @@ pub(super) fn check_alike<'a>(
 /// 0A000 for columns of types that tables have not, 42704 for keys of `json`.
 pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
     let place = "columns of tables, views and files";
-    let others = |field: &FieldRef| of_field(field).filter(|kind| of_type(kind).is_none() && !own_types::is_own(kind));
+    let others =
+        |field: &FieldRef| of_field(field).filter(|kind| of_type(kind).is_none() && !own_types::is_of_labels(kind));
     match ddl {
         DdlStatement::CreateMemoryTable(table) => {
             let fields = table.input.schema().fields();

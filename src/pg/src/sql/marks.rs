@@ -58,7 +58,7 @@ pub(crate) fn field_of(kind: &Type) -> Option<FieldRef> {
 /// Returns true if texts have the equality and the order of the values. Postgres compares the bytes of `uuid`. Of enums they have
 /// the equality; places in their order are compared where that matters.
 fn is_ordered(kind: &Type) -> bool {
-    matches!(*kind, Type::UUID | Type::UUID_ARRAY) || own_types::is_own(kind)
+    matches!(*kind, Type::UUID | Type::UUID_ARRAY) || own_types::is_of_labels(kind)
 }
 
 /// Returns true if a plan has columns or values of a type that is kept as text.
@@ -355,7 +355,7 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
         // A column of texts takes the text of any value; other columns have casts.
         LogicalPlan::Dml(dml) => {
             let mut found = dml.input.schema().fields().iter().filter_map(|field| of_field(field));
-            let is_refused = |kind: &Type| is_array(kind) && !own_types::is_own(kind);
+            let is_refused = |kind: &Type| is_array(kind) && !own_types::is_of_labels(kind);
             found.find(is_refused).map_or(Ok(()), |found| Err(lost(&found, "columns of tables")))
         }
         LogicalPlan::Ddl(ddl) => json_values::check_ddl(ddl),
@@ -400,7 +400,12 @@ fn check_union(union: &Union) -> Result<(), SqlError> {
 fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
     let kind = |expr: &Expr| kind_of(expr, schema);
     match part {
-        Expr::Alias(_) | Expr::IsNull(_) | Expr::IsNotNull(_) => Ok(()),
+        Expr::Alias(_) => Ok(()),
+        // A composite value is NULL if its fields are.
+        Expr::IsNull(value) | Expr::IsNotNull(value) => match kind(value) {
+            Some(found) if own_types::is_composite(&found) => Err(lost(&found, "IS NULL")),
+            _ => Ok(()),
+        },
         Expr::Cast(cast) => match kind(&cast.expr) {
             Some(found) if !is_text_of(&found, cast.field.data_type()) => Err(lost(&found, "casts to other types")),
             _ => Ok(()),

@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::Refusal;
 use neuroql_access::resolved_table;
+use postgres_types::Kind;
 
 use crate::catalog::own_types;
 use crate::catalog::server_catalogs::PG_CATALOG;
@@ -273,9 +274,9 @@ impl OwnTypes {
 
 /// Returns a field of a type of a user.
 pub(crate) fn field(kind: &Type) -> FieldRef {
-    let data_type = match own_types::is_enum(kind) {
-        true => ArrowType::Utf8,
-        false => ArrowType::new_list(ArrowType::Utf8, true),
+    let data_type = match kind.kind() {
+        Kind::Array(_) => ArrowType::new_list(ArrowType::Utf8, true),
+        _ => ArrowType::Utf8,
     };
     Field::new("", data_type, true).with_metadata(column::mark(kind)).into()
 }

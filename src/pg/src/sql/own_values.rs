@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::DFSchema;
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -15,14 +15,17 @@ use datafusion_postgres::pgwire::api::Type;
 use postgres_types::Kind;
 
 use crate::catalog::own_types;
-use crate::decode;
+use crate::decode::{self, composite};
 use crate::encode::column;
+use crate::sql;
+use crate::sql::assignment_casts::{is_assigned, of_value};
 use crate::sql::enum_functions;
 use crate::sql::json_values::{is_unknown, results, type_name};
 use crate::sql::marks::{external, kind_of, of_field};
 use crate::wire::error_response::SqlError;
 
-/// Names of the functions that a subscript of an array, and a search in one, are.
+/// Names of the functions that an array, a subscript of one, and a search in one, are.
+const ARRAY: &str = "make_array";
 const ELEMENT: &str = "array_element";
 const HAS: &str = "array_has";
 
@@ -63,6 +66,17 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
                 _ => Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
             }
         }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_equality(op) => {
+            let kinds = (own_of(&left, schema), own_of(&right, schema));
+            match kinds {
+                (Some(one), Some(other)) if one == other && own_types::is_composite(&one) => {
+                    let left = Box::new(enum_functions::equality_key(*left, &one));
+                    let right = Box::new(enum_functions::equality_key(*right, &one));
+                    Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+                }
+                _ => Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
+            }
+        }
         Expr::Between(between) => {
             let kinds = [&between.expr, &between.low, &between.high].map(|expr| enum_of(expr, schema));
             let [Some(kind), Some(low), Some(high)] = kinds else { return Ok(Transformed::no(Expr::Between(between))) };
@@ -83,6 +97,16 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
                 *arg = one_of(std::mem::take(arg), &kind, "COALESCE", schema)?;
             }
             Ok(Transformed::yes(enum_functions::typed(Expr::ScalarFunction(call), &kind)))
+        }
+        Expr::ScalarFunction(mut call) if call.name() == ARRAY => {
+            let kind = call.args.iter().find_map(|arg| own_of(arg, schema));
+            let Some((kind, array)) = kind.and_then(|kind| Some((kind.clone(), own_types::array_of(&kind)?))) else {
+                return Ok(Transformed::no(Expr::ScalarFunction(call)));
+            };
+            for arg in &mut call.args {
+                *arg = one_of(std::mem::take(arg), &kind, "ARRAY", schema)?;
+            }
+            Ok(Transformed::yes(enum_functions::typed(Expr::ScalarFunction(call), &array)))
         }
         // `item = ANY (array)`
         Expr::ScalarFunction(mut call) if call.name() == HAS => {
@@ -159,6 +183,11 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+fn is_equality(op: Operator) -> bool {
+    use Operator::{Eq, IsDistinctFrom, IsNotDistinctFrom, NotEq};
+    matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
 fn is_order(op: Operator) -> bool {
@@ -245,6 +274,10 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 Ok(Transformed::no(Expr::Cast(cast)))
             }
             None if is_unknown(&cast.expr) => Ok(Transformed::yes(read(*cast.expr, &to)?)),
+            None if own_types::is_composite(&to) && is_row(&cast.expr) => match *cast.expr {
+                Expr::ScalarFunction(call) => Ok(Transformed::yes(composed(call.args, &to, schema)?)),
+                other => Ok(Transformed::no(other)),
+            },
             None => {
                 let found = cast.expr.get_type(schema).unwrap_or(DataType::Null);
                 let fits = match to.kind() {
@@ -274,9 +307,56 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Err(refused(&decode::name(&from), &name))
 }
 
-fn field_of(expr: &Expr, schema: &DFSchema) -> datafusion::arrow::datatypes::Field {
-    let found = expr.to_field(schema).map(|(_, field)| datafusion::arrow::datatypes::Field::clone(&field));
-    found.unwrap_or_else(|_| datafusion::arrow::datatypes::Field::new("", DataType::Null, true))
+/// Returns true for `ROW(…)`.
+fn is_row(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.name() == "struct")
+}
+
+/// Returns `ROW(…)` as a value of a composite type.
+fn composed(args: Vec<Expr>, to: &Type, schema: &DFSchema) -> Result<Expr> {
+    let refused = |hint: String| {
+        let message = format!("cannot cast type record to {}", decode::name(to));
+        external(SqlError::error("42846", message).with_hint(hint))
+    };
+    let fields = composite::fields(to);
+    if args.len() != fields.len() {
+        let few = if args.len() < fields.len() { "few" } else { "many" };
+        return Err(refused(format!("Input has too {few} columns.")));
+    }
+    let mut values = Vec::with_capacity(args.len());
+    for (place, (arg, field)) in (1..).zip(args.into_iter().zip(fields)) {
+        let kind = field.type_();
+        if own_types::is_own(kind) {
+            let field = sql::own_types::field(kind);
+            values.push(Expr::Cast(Cast::new_from_field(Box::new(arg), field)));
+            continue;
+        }
+        if is_unknown(&arg) {
+            values.push(read(arg, kind)?);
+            continue;
+        }
+        let wanted = decode::arrow_type(kind, "UTC").unwrap_or(DataType::Utf8);
+        if !matches!(arg, Expr::Placeholder(Placeholder { field: None, .. })) {
+            let is_text = |kind: &Type| matches!(*kind, Type::TEXT | Type::VARCHAR);
+            let found = of_value(&arg, schema)?;
+            if !found.is_some_and(|from| is_assigned(&from, kind) || is_text(&from) || is_text(kind)) {
+                let (from, kind) = (type_name(&arg, schema), decode::name(kind));
+                return Err(refused(format!("Cannot cast type {from} to {kind} in column {place}.")));
+            }
+            if arg.get_type(schema)? == wanted && kind_of(&arg, schema).is_none() {
+                values.push(arg);
+                continue;
+            }
+        }
+        let field = Field::new("value", wanted, true);
+        values.push(Expr::Cast(Cast::new_from_field(Box::new(arg), Arc::new(field))));
+    }
+    Ok(enum_functions::compose(values, to))
+}
+
+fn field_of(expr: &Expr, schema: &DFSchema) -> Field {
+    let found = expr.to_field(schema).map(|(_, field)| Field::clone(&field));
+    found.unwrap_or_else(|_| Field::new("", DataType::Null, true))
 }
 
 fn is_text(data_type: &DataType) -> bool {
@@ -344,6 +424,11 @@ pub(super) fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Option<std
     }
     let (array, item) = match (call.name(), call.args.as_slice()) {
         (HAS, [array, item]) => (array, item),
+        (ARRAY, args) => {
+            let found = args.iter().find_map(|arg| own_of(arg, schema))?;
+            let is_alike = |arg: &Expr| kind_of(arg, schema).as_ref() == Some(&found);
+            return own_types::array_of(&found).filter(|_| args.iter().all(is_alike)).map(|_| Ok(()));
+        }
         (ELEMENT, [array, _]) => return own_of(array, schema).map(|_| Ok(())),
         _ => return None,
     };

@@ -546,7 +546,7 @@ pub(crate) fn decode(bind: &Bind, parameters: &[Parameter], zone: &str) -> Resul
         let bytes = bytes.as_deref();
         let value = match form {
             // The binary forms of texts and enums are alike.
-            form if form == Form::Text || own_types::is_own(parameter.read_as()) => {
+            form if form == Form::Text || own_types::is_of_labels(parameter.read_as()) => {
                 decode::decode(parameter.read_as(), form, bytes, zone)
             }
             form => decode::decode(&parameter.wire, form, bytes, zone).and_then(|value| match &value {

@@ -317,7 +317,10 @@ impl Encoding {
                 // What is no array is refused by its reader.
                 None => Ok(Cow::Borrowed(value)),
             },
-            _ if *kind == Type::RECORD || matches!(kind.kind(), TypeKind::Array(item) if *item == Type::RECORD) => {
+            _ if *kind == Type::RECORD
+                || own_types::is_own(kind)
+                || matches!(kind.kind(), TypeKind::Array(item) if *item == Type::RECORD) =>
+            {
                 let message = format!("records in the binary format are not supported in {}", self.name());
                 Err(SqlError::not_supported(message))
             }

@@ -34,7 +34,10 @@ async fn types_are_created_and_dropped() {
         ("CREATE TYPE x AS ENUM ('0123456789012345678901234567890123456789012345678901234567890123')", "42602"),
         ("CREATE TYPE x AS ENUM (a)", "42601"),
         ("CREATE TYPE nos.x AS ENUM ('a')", "3F000"),
-        ("CREATE TYPE x AS (a int)", "0A000"),
+        ("CREATE TYPE x AS (a int, a text)", "42701"),
+        ("CREATE TYPE x AS (a numeric)", "0A000"),
+        ("CREATE TYPE x AS (a varchar(3))", "0A000"),
+        ("CREATE TYPE x AS (a nosuch)", "0A000"),
         ("CREATE TYPE x AS RANGE (subtype = int)", "0A000"),
         ("CREATE TYPE x", "0A000"),
         ("CREATE TABLE mood (a int)", "42710"),
@@ -222,6 +225,7 @@ async fn labels_have_their_order() {
         ("SELECT 'ok'::text::mood, lower('OK')::mood, NULL::mood", "ok|ok|NULL"),
         ("SELECT '{sad,NULL}'::mood[], ARRAY['ok','sad']::mood[]", "{sad,NULL}|{ok,sad}"),
         ("SELECT id FROM t WHERE m = ANY('{sad,ok}'::mood[]) ORDER BY id", "2 4"),
+        ("SELECT ARRAY[m, 'ok', NULL] FROM t WHERE id = 1", "{happy,ok,NULL}"),
         ("SELECT m FROM t WHERE id = 1 UNION ALL SELECT n FROM t WHERE id = 2", "happy ok"),
     ] {
         assert_eq!(lines(&client, query).await.join(" "), expected, "{query}");
@@ -258,7 +262,8 @@ async fn labels_have_their_order() {
         ("array_agg(m)", "0A000"),
         ("lag(m) OVER (ORDER BY id)", "0A000"),
         ("max(m) OVER (ORDER BY id)", "0A000"),
-        ("ARRAY[m]", "0A000"),
+        ("ARRAY[m, 'zz']", "22P02"),
+        ("ARRAY[m, n::text]", "42804"),
     ] {
         let query = format!("SELECT {expression} FROM t");
         assert_eq!(fails(&client, &query).await, sqlstate, "{query}");
@@ -381,6 +386,99 @@ async fn clients_read_and_send_labels() {
     futures::pin_mut!(sink);
     sink.send(Bytes::from_static(b"2\tbad\tok\n")).await.unwrap();
     assert_eq!(crate::sqlstate(&sink.finish().await.unwrap_err()), "22P02");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn composite_values_have_fields() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client
+        .batch_execute(
+            "CREATE TYPE comp AS (foo text, bar int8, baz float8); CREATE TYPE mood AS ENUM ('sad', 'ok'); \
+             CREATE TYPE outer_comp AS (qux int8, quux comp, m mood)",
+        )
+        .await
+        .unwrap();
+    for (expression, expected) in [
+        ("'(a,1,2)'::comp", "(a,1,2)"),
+        ("' ( a,1 ,2e0 ) '::comp", "(\" a\",1,2)"),
+        ("ROW('a', 1, 2)::comp", "(a,1,2)"),
+        ("ROW(1, '2'::text, NULL)::comp", "(1,2,)"),
+        ("ROW(chr(44), 1, 1.5)::comp::text", "(\",\",1,1.5)"),
+        ("ROW(42, ROW('x', 10, 20)::comp, 'ok')::outer_comp", "(42,\"(x,10,20)\",ok)"),
+        ("ARRAY[ROW('hello', 10, 30)::comp]", "{\"(hello,10,30)\"}"),
+        ("pg_typeof(ROW('a', 1, 2)::comp)", "comp"),
+        ("ROW('a', 1, 2)::comp = '(a,1,2)'::comp", "t"),
+        ("ROW('a', 1, -0.0::float8)::comp = '(a,1,0)'::comp", "t"),
+        ("ROW('a', NULL, 2)::comp = '(a,,2)'::comp", "t"),
+        ("ROW('a', 1, 2)::comp <> '(b,1,2)'::comp", "t"),
+        ("coalesce(NULL, '(a,1,2)'::comp)", "(a,1,2)"),
+    ] {
+        let query = format!("SELECT {expression}");
+        assert_eq!(simple(&client, &query).await, [expected], "{query}");
+    }
+    for (expression, sqlstate) in [
+        ("'a'::comp", "22P02"),
+        ("'(a)'::comp", "22P02"),
+        ("'(a,1,2,3)'::comp", "22P02"),
+        ("'(a,x,2)'::comp", "22P02"),
+        ("'(1,,bad)'::outer_comp", "22P02"),
+        ("ROW('a', 1)::comp", "42846"),
+        ("ROW('a', 1, 2, 3)::comp", "42846"),
+        ("ROW('a', true, 2)::comp", "42846"),
+        ("1::comp", "42846"),
+        ("'(a,1,2)'::comp::int", "42846"),
+        ("'(a,1,2)'::comp = '(a,1,2)'", "0A000"),
+        ("'(a,1,2)'::comp < '(a,1,2)'::comp", "0A000"),
+        ("'(a,1,2)'::comp = 'a'::text", "42883"),
+        ("'(a,1,2)'::comp IS NULL", "0A000"),
+        ("to_json('(a,1,2)'::comp)", "0A000"),
+        ("max('(a,1,2)'::comp)", "0A000"),
+    ] {
+        let query = format!("SELECT {expression}");
+        assert_eq!(fails(&client, &query).await, sqlstate, "{query}");
+    }
+    for (statement, sqlstate) in [
+        ("CREATE TABLE t (a comp)", "0A000"),
+        ("CREATE VIEW v AS SELECT '(a,1,2)'::comp AS a", "0A000"),
+        ("SELECT DISTINCT '(a,1,2)'::comp", "0A000"),
+        ("ALTER TYPE comp ADD VALUE 'x'", "42809"),
+        ("DROP TYPE comp", "2BP01"),
+        ("DROP TYPE mood", "2BP01"),
+    ] {
+        assert_eq!(fails(&client, statement).await, sqlstate, "{statement}");
+    }
+    // As psycopg asks for the fields.
+    let fields = "SELECT a.attname, a.atttypid FROM pg_attribute a JOIN pg_type t ON t.typrelid = a.attrelid \
+                  WHERE t.oid = to_regtype('comp') AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+    assert_eq!(lines(&client, fields).await, ["foo|25", "bar|20", "baz|701"]);
+    let class = "SELECT relkind, reltype = to_regtype('comp') FROM pg_class WHERE relname = 'comp'";
+    assert_eq!(lines(&client, class).await, ["c|t"]);
+    let oids = simple(&client, "SELECT oid FROM pg_type WHERE typname = 'comp'").await;
+    let oid: u32 = oids[0].parse().unwrap();
+    let mut raw = Raw::connect(server.port, "ada");
+    let mut bytes = 3_i32.to_be_bytes().to_vec();
+    bytes.extend(25_u32.to_be_bytes());
+    bytes.extend([0, 0, 0, 1, b'x']);
+    bytes.extend(20_u32.to_be_bytes());
+    bytes.extend([0, 0, 0, 8]);
+    bytes.extend(7_i64.to_be_bytes());
+    bytes.extend(701_u32.to_be_bytes());
+    bytes.extend((-1_i32).to_be_bytes());
+    for (query, kind, format, value, expected) in [
+        ("SELECT $1::comp", 0, 0, b"(x,7,)".as_slice(), Ok("(x,7,)")),
+        ("SELECT $1::comp", 25, 1, b"(x,7,)", Ok("(x,7,)")),
+        ("SELECT $1", oid, 1, &bytes, Ok("(x,7,)")),
+        ("SELECT $1 = ROW('x', 7, NULL)::comp", oid, 1, &bytes, Ok("t")),
+        ("SELECT $1::text", oid, 0, b"(x,7,)", Ok("(x,7,)")),
+        ("SELECT $1::comp", 0, 0, b"(x)", Err("22P02")),
+        ("SELECT $1", oid, 1, &bytes[..9], Err("22P03")),
+    ] {
+        let answer = raw.query_with(query, kind, format, value);
+        let found = answer.sqlstate().map_or_else(|| Ok(answer.value().unwrap()), Err);
+        assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned), "{query} {kind} {format}");
+    }
+    client.batch_execute("DROP TYPE comp, outer_comp; DROP TYPE mood").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,10 @@
-//! Types that users make: enums.
+//! Types that users make: enums and composite types.
 //!
 //! A type is a relation of its schema, beside the tables: its name is taken, as a table has a type of its name in PostgreSQL,
 //! it is found by the search path, and a transaction brings it back as it does a table. Its values are texts under a field whose
 //! metadata name the type by its number. Numbers are those of the process, so that no two types share one.
 
-mod rows;
+pub(super) mod rows;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,12 +18,15 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_postgres::pgwire::api::Type;
-use postgres_types::Kind;
+use postgres_types::{Field, Kind};
 
 use crate::wire::error_response::{ExternalSqlError, SqlError};
 
 /// The least number of an object that users make, as in PostgreSQL.
 const FIRST: u32 = 16_384;
+
+/// The least number of a relation of a composite type: those of tables are less, those of defaults and indexes are greater.
+const FIRST_CLASS: u32 = 1 << 28;
 
 /// Greatest number of bytes of a label.
 pub(crate) const LONGEST_LABEL: usize = 63;
@@ -87,7 +90,6 @@ impl OwnType {
     /// 42602 for a label that is too long, 23505 for two that are equal.
     pub(crate) fn new_enum(schema: &str, name: &str, labels: &[String]) -> Result<Arc<Self>, SqlError> {
         let oid = numbers(2);
-        let array_oid = oid + 1;
         let mut seen = std::collections::HashSet::new();
         let mut made: Vec<Label> = Vec::with_capacity(labels.len());
         let mut order = 0.0;
@@ -101,14 +103,32 @@ impl OwnType {
             order += 1.0;
             made.push(Label { name: label.clone(), oid: numbers(1), order });
         }
-        let (schema, name) = (schema.to_owned(), name.to_owned());
-        let state = RwLock::new(State::new(&schema, &name, (oid, array_oid), made));
+        let names = made.iter().map(|label| label.name.clone()).collect();
+        Ok(Self::register(schema, name, oid, made, Kind::Enum(names)))
+    }
+
+    /// Makes a composite type.
+    ///
+    /// # Errors
+    /// 42701 for two fields of one name.
+    pub(crate) fn new_composite(schema: &str, name: &str, fields: Vec<Field>) -> Result<Arc<Self>, SqlError> {
+        let mut seen = std::collections::HashSet::new();
+        if let Some(twice) = fields.iter().find(|field| !seen.insert(field.name())) {
+            let message = format!("column \"{}\" specified more than once", twice.name());
+            return Err(SqlError::error("42701", message));
+        }
+        Ok(Self::register(schema, name, numbers(2), Vec::new(), Kind::Composite(fields)))
+    }
+
+    fn register(schema: &str, name: &str, oid: u32, labels: Vec<Label>, kind: Kind) -> Arc<Self> {
+        let (schema, name, array_oid) = (schema.to_owned(), name.to_owned(), oid + 1);
+        let state = RwLock::new(State::new(&schema, &name, (oid, array_oid), labels, kind));
         let own = Arc::new(Self { schema, name, oid, array_oid, state });
         let mut all = ALL.write().unwrap_or_else(PoisonError::into_inner);
         let all = all.get_or_insert_default();
         all.retain(|_, known| known.strong_count() > 0);
         all.insert(oid, Arc::downgrade(&own));
-        Ok(own)
+        own
     }
 
     pub(crate) fn schema(&self) -> &str {
@@ -121,6 +141,11 @@ impl OwnType {
 
     pub(crate) fn oid(&self) -> u32 {
         self.oid
+    }
+
+    /// Returns the number of the relation that a composite type has in `pg_class`.
+    pub(crate) fn class_oid(&self) -> u32 {
+        FIRST_CLASS + self.oid
     }
 
     /// Returns the type as it is now.
@@ -175,15 +200,16 @@ impl OwnType {
                 label.order = next;
             }
         }
-        *state = State::new(&self.schema, &self.name, (self.oid, self.array_oid), labels);
+        let names = labels.iter().map(|label| label.name.clone()).collect();
+        let numbers = (self.oid, self.array_oid);
+        *state = State::new(&self.schema, &self.name, numbers, labels, Kind::Enum(names));
         Ok(true)
     }
 }
 
 impl State {
-    fn new(schema: &str, name: &str, (oid, array_oid): (u32, u32), labels: Vec<Label>) -> Self {
-        let names = labels.iter().map(|label| label.name.clone()).collect();
-        let kind = Type::new(name.to_owned(), oid, Kind::Enum(names), schema.to_owned());
+    fn new(schema: &str, name: &str, (oid, array_oid): (u32, u32), labels: Vec<Label>, kind: Kind) -> Self {
+        let kind = Type::new(name.to_owned(), oid, kind, schema.to_owned());
         let array = array_type(&kind, array_oid);
         Self { labels, kind, array }
     }
@@ -208,12 +234,28 @@ pub(crate) fn is_enum(kind: &Type) -> bool {
     matches!(kind.kind(), Kind::Enum(_))
 }
 
+pub(crate) fn is_composite(kind: &Type) -> bool {
+    matches!(kind.kind(), Kind::Composite(_))
+}
+
+/// Returns true for a type that a user has made.
+fn is_made(kind: &Type) -> bool {
+    is_enum(kind) || is_composite(kind)
+}
+
 /// Returns true for a type that a user has made, and for arrays of one.
 pub(crate) fn is_own(kind: &Type) -> bool {
     match kind.kind() {
-        Kind::Enum(_) => true,
+        Kind::Array(item) => is_made(item),
+        _ => is_made(kind),
+    }
+}
+
+/// Returns true for an enum, and for arrays of one.
+pub(crate) fn is_of_labels(kind: &Type) -> bool {
+    match kind.kind() {
         Kind::Array(item) => is_enum(item),
-        _ => false,
+        _ => is_enum(kind),
     }
 }
 
@@ -245,14 +287,14 @@ pub(crate) fn type_of(oid: u32) -> Option<Type> {
 
 /// Returns the type of arrays of a type that a user has made.
 pub(crate) fn array_of(item: &Type) -> Option<Type> {
-    is_enum(item).then(|| found(item.oid()).map_or_else(|| array_type(item, item.oid() + 1), |own| own.array()))
+    is_made(item).then(|| found(item.oid()).map_or_else(|| array_type(item, item.oid() + 1), |own| own.array()))
 }
 
 /// Returns the name of a type in the metadata of fields.
 pub(crate) fn mark(kind: &Type) -> Option<String> {
     match kind.kind() {
-        Kind::Enum(_) => Some(format!("{MARK}{}", kind.oid())),
-        Kind::Array(item) if is_enum(item) => Some(format!("{MARK}{}{ARRAY}", item.oid())),
+        Kind::Enum(_) | Kind::Composite(_) => Some(format!("{MARK}{}", kind.oid())),
+        Kind::Array(item) if is_made(item) => Some(format!("{MARK}{}{ARRAY}", item.oid())),
         _ => None,
     }
 }
@@ -386,6 +428,10 @@ mod tests {
         assert_eq!((by_oid(kind.oid()), by_oid(array.oid())), (Some(kind.clone()), Some(array.clone())));
         assert_eq!(array_of(&kind), Some(array));
         assert_eq!((mark(&Type::TEXT), marked("json")), (None, None));
+        let fields = ["a", "b"].map(|name| Field::new(name.into(), kind.clone()));
+        let composite = OwnType::new_composite("public", "pair", fields.to_vec()).unwrap();
+        assert_eq!(marked(&mark(&composite.array()).unwrap()), Some(composite.array()));
+        assert!(OwnType::new_composite("public", "pair", vec![fields[0].clone(), fields[0].clone()]).is_err());
         let name = mark(&kind).unwrap();
         drop(own);
         assert_eq!(marked(&name).unwrap().name(), DROPPED);

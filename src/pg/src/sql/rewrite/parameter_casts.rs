@@ -171,7 +171,7 @@ pub(crate) fn planned(kind: &Type) -> Option<DataType> {
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::CHAR | Type::NAME | Type::UUID | Type::JSON | Type::JSONB => {
             DataType::Text
         }
-        _ if catalog::own_types::is_enum(kind) => DataType::Text,
+        _ if catalog::own_types::is_own(kind) => DataType::Text,
         _ => return None,
     })
 }
