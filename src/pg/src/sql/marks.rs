@@ -77,6 +77,7 @@ pub(crate) fn has_marks(plan: &LogicalPlan) -> Result<bool> {
                 Ok(match part {
                     Expr::Cast(cast) => of_field(&cast.field).is_some(),
                     Expr::TryCast(cast) => of_field(&cast.field).is_some(),
+                    Expr::Literal(_, Some(_)) => kind_of(part, &DFSchema::empty()).is_some(),
                     Expr::ScalarFunction(call) => {
                         json::arguments_of(call).is_some()
                             || literals::kind_of(call).is_some()

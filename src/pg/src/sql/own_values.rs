@@ -63,6 +63,14 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
                     let right = Box::new(enum_functions::rank(*right, &one));
                     Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
                 }
+                (Some(one), None) if is_null(&right) => {
+                    let left = Box::new(enum_functions::rank(*left, &one));
+                    Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+                }
+                (None, Some(other)) if is_null(&left) => {
+                    let right = Box::new(enum_functions::rank(*right, &other));
+                    Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+                }
                 _ => Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
             }
         }
@@ -183,6 +191,10 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if value.is_null())
 }
 
 fn is_equality(op: Operator) -> bool {
@@ -384,7 +396,7 @@ pub(super) fn no_operator(
     let (one, other) = (own_of(left, of_left), own_of(right, of_right));
     let is_open = |expr: &Expr, schema: &DFSchema| {
         is_unknown(expr)
-            || matches!(expr, Expr::Literal(value, _) if value.is_null())
+            || is_null(expr)
             || matches!(expr, Expr::Placeholder(Placeholder { field: None, .. }))
             || expr.get_type(schema).is_ok_and(|found| found.is_null())
     };

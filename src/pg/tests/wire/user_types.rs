@@ -205,6 +205,8 @@ async fn labels_have_their_order() {
         ("SELECT id FROM t WHERE m BETWEEN 'ok' AND 'happy' ORDER BY id", "1 4"),
         ("SELECT id FROM t WHERE m IS DISTINCT FROM 'ok' ORDER BY id", "1 2 3"),
         ("SELECT (SELECT max(m) FROM t)", "happy"),
+        ("SELECT m < NULL, m = NULL, NULL > m FROM t WHERE id = 1", "NULL|NULL|NULL"),
+        ("SELECT 'sad'::mood < 'ok', 'sad'::mood > 'ok'::mood", "t|f"),
         ("SELECT string_agg(m::text, ',' ORDER BY m DESC) FROM t WHERE m IS NOT NULL", "happy,ok,sad"),
         (
             "SELECT id, row_number() OVER (PARTITION BY n ORDER BY m DESC NULLS LAST) FROM t ORDER BY id",
@@ -238,6 +240,7 @@ async fn labels_have_their_order() {
         ("m = 'sad'::other", "42883"),
         ("m < 'sad'::other", "42883"),
         ("m IN (n::text)", "42883"),
+        ("'ok'::mood < 'sad'::text", "42883"),
         ("m IN (SELECT n::text FROM t)", "42883"),
         ("m = ANY(ARRAY['sad'])", "42883"),
         ("m BETWEEN 'sad'::other AND 'ok'", "42883"),
