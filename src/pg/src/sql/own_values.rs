@@ -286,7 +286,7 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 Ok(Transformed::no(Expr::Cast(cast)))
             }
             None if is_unknown(&cast.expr) => Ok(Transformed::yes(read(*cast.expr, &to)?)),
-            None if own_types::is_composite(&to) && is_row(&cast.expr) => match *cast.expr {
+            None if own_types::is_composite(&to) && is_row(&cast.expr) => match cast.expr.unalias() {
                 Expr::ScalarFunction(call) => Ok(Transformed::yes(composed(call.args, &to, schema)?)),
                 other => Ok(Transformed::no(other)),
             },
@@ -319,9 +319,12 @@ fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Err(refused(&decode::name(&from), &name))
 }
 
-/// Returns true for `ROW(…)`.
+/// Returns true for `ROW(…)`, which has the alias that it is called by.
 fn is_row(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarFunction(call) if call.name() == "struct")
+    match expr {
+        Expr::Alias(alias) => is_row(&alias.expr),
+        expr => matches!(expr, Expr::ScalarFunction(call) if call.name() == "struct"),
+    }
 }
 
 /// Returns `ROW(…)` as a value of a composite type.
