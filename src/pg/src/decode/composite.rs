@@ -67,6 +67,9 @@ fn written(values: Vec<ScalarValue>) -> Result<ScalarValue, SqlError> {
 }
 
 /// Returns the values of rows, whose fields are these columns.
+///
+/// # Errors
+/// None for columns of types that fields have.
 pub(crate) fn texts(columns: Vec<ArrayRef>, rows: usize) -> Result<ArrayRef, SqlError> {
     let of = |(place, column): (usize, &ArrayRef)| Field::new(format!("f{place}"), column.data_type().clone(), true);
     let fields: Fields = columns.iter().enumerate().map(of).collect();
@@ -79,6 +82,9 @@ pub(crate) fn texts(columns: Vec<ArrayRef>, rows: usize) -> Result<ArrayRef, Sql
 }
 
 /// Returns the texts of the fields in the text of a value; `None` for NULL.
+///
+/// # Errors
+/// 22P02 for a text that is no record of so many fields.
 pub(crate) fn parts(kind: &Type, text: &str) -> Result<Vec<Option<String>>, SqlError> {
     let malformed =
         |hint: &str| Err(SqlError::error("22P02", format!("malformed record literal: \"{text}\"")).with_hint(hint));

@@ -428,9 +428,9 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
             compared(left, right, schema)
         }
         Expr::Between(between) => {
-            let both = [(&between.low, ">="), (&between.high, "<=")];
-            let refused = |(bound, operator): (&Box<Expr>, &str)| {
-                own_values::no_operator((between.expr.as_ref(), schema), operator, (bound.as_ref(), schema))
+            let both = [(between.low.as_ref(), ">="), (between.high.as_ref(), "<=")];
+            let refused = |(bound, operator): (&Expr, &str)| {
+                own_values::no_operator((between.expr.as_ref(), schema), operator, (bound, schema))
             };
             if let Some(error) = both.into_iter().find_map(refused) {
                 return Err(error);
