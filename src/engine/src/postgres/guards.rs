@@ -15,7 +15,7 @@ use super::quotients::is_quotient;
 use super::ranges;
 
 /// Functions that are not defined for all arguments, beside those of [`PARTIAL`].
-const FAILING: [&str; 23] = [
+const FAILING: [&str; 24] = [
     "chr",
     "decode",
     "div",
@@ -25,6 +25,7 @@ const FAILING: [&str; 23] = [
     "make_time",
     "make_timestamp",
     "make_timestamptz",
+    "neuroql_enum",
     "normalize",
     "pg_overlay",
     "pg_to_date",

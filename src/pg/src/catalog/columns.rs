@@ -81,7 +81,7 @@ pub(super) async fn table(catalogs: Arc<dyn CatalogProviderList>) -> Result<Opti
         });
     }
     outputs.push(ident("table_catalog").alias("udt_catalog"));
-    outputs.push(lit("pg_catalog").alias("udt_schema"));
+    outputs.push(of_type(Fact::UdtSchema).alias("udt_schema"));
     outputs.push(of_type(Fact::Udt).alias("udt_name"));
     outputs.extend(column_facts::IDENTITY.map(|fact| columns.output(fact)));
     outputs.push(lit("NEVER").alias("is_generated"));
@@ -134,6 +134,7 @@ async fn kept_as_text(catalogs: &dyn CatalogProviderList) -> Result<KeptColumns>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Fact {
     Name,
+    UdtSchema,
     Udt,
     Length,
     Octets,
@@ -155,6 +156,7 @@ impl ScalarUDFImpl for TypeFact {
     fn name(&self) -> &str {
         match self.fact {
             Fact::Name => "type_name",
+            Fact::UdtSchema => "type_schema",
             Fact::Udt => "type_udt",
             Fact::Length => "type_length",
             Fact::Octets => "type_octets",
@@ -170,7 +172,7 @@ impl ScalarUDFImpl for TypeFact {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(if matches!(self.fact, Fact::Name | Fact::Udt) { DataType::Utf8 } else { DataType::Int32 })
+        Ok(if matches!(self.fact, Fact::Name | Fact::UdtSchema | Fact::Udt) { DataType::Utf8 } else { DataType::Int32 })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -191,15 +193,23 @@ impl ScalarUDFImpl for TypeFact {
         };
         let all = types.zip(places.map(kept));
         let name = |(written, kept): (Option<&str>, Option<&Kept>)| match kept {
-            Some(Kept { kind, .. }) if matches!(kind.kind(), Kind::Array(_)) => {
-                Some(("ARRAY".into(), kind.name().to_owned()))
+            Some(Kept { kind, .. }) => {
+                let name = match kind.kind() {
+                    Kind::Array(_) => "ARRAY".into(),
+                    Kind::Enum(_) | Kind::Composite(_) => "USER-DEFINED".into(),
+                    _ => decode::name(kind),
+                };
+                Some((name, kind.name().to_owned()))
             }
-            Some(Kept { kind, .. }) => Some((decode::name(kind), kind.name().to_owned())),
             None => written.map(names),
         };
         let found: ArrayRef = match self.fact {
             Fact::Name => Arc::new(all.map(|column| Some(name(column)?.0)).collect::<StringArray>()),
             Fact::Udt => Arc::new(all.map(|column| Some(name(column)?.1)).collect::<StringArray>()),
+            Fact::UdtSchema => {
+                let schema = |kept: Option<&Kept>| kept.map_or("pg_catalog", |kept| kept.kind.schema()).to_owned();
+                Arc::new(all.map(|(_, kept)| Some(schema(kept))).collect::<StringArray>())
+            }
             fact => {
                 let size = |(written, kept): (Option<&str>, Option<&Kept>)| match kept {
                     Some(kept) => kept.number(fact),

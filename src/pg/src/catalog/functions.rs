@@ -23,7 +23,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::catalog::sequences::column_facts::PgGetExpr;
-use crate::catalog::{expressions, quote_functions, random_uuid, sequences, value_functions};
+use crate::catalog::{expressions, own_types, quote_functions, random_uuid, sequences, value_functions};
 use crate::decode;
 use crate::encode::column;
 use crate::session::settings::{SERVER_VERSION, Settings};
@@ -295,6 +295,10 @@ impl ScalarUDFImpl for FormatType {
         };
         let range = |oid: i64| Type::from_oid(u32::try_from(oid).ok()?).filter(range_values::is_range);
         let name = |((oid, modifier), name): ((Option<i64>, Option<i64>), Option<&str>)| match (oid, modifier) {
+            (Some(16_384..), _) => {
+                let own = oid.and_then(|oid| own_types::by_oid(u32::try_from(oid).ok()?));
+                own.map(|own| decode::name(&own)).or_else(|| name.map(str::to_owned))
+            }
             (Some(2249), _) => Some("record".to_owned()),
             (Some(2287), _) => Some("record[]".to_owned()),
             (Some(1700), Some(modifier @ 4..)) => Some(numeric(modifier, "")),

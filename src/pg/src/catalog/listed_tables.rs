@@ -13,6 +13,7 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PgCatalogTable;
 use futures::TryStreamExt;
 
 use crate::catalog::batches::{numbers, texts};
+use crate::catalog::own_types;
 use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::catalog::{PgCatalog, TypedCatalogList};
 
@@ -27,7 +28,7 @@ pub(super) struct ListedTable {
     before: usize,
 }
 
-/// Returns the tables of all catalogs, but for those of `pg_catalog` and `information_schema`.
+/// Returns the tables of all catalogs, but for those of `pg_catalog` and `information_schema`. Types of users are none.
 ///
 /// # Errors
 /// Those of the catalogs.
@@ -43,6 +44,9 @@ pub(super) async fn listed_tables(catalogs: &dyn CatalogProviderList) -> Result<
             let Some(schema) = catalog.schema(&schema_name) else { continue };
             for name in schema.table_names() {
                 let Some(provider) = schema.table(&name).await? else { continue };
+                if own_types::of(provider.as_ref()).is_some() {
+                    continue;
+                }
                 let seen = seen.entry((schema_name.clone(), name.clone())).or_default();
                 let before = *seen;
                 *seen += 1;

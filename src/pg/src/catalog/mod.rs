@@ -13,6 +13,7 @@ pub(crate) mod notify_functions;
 pub(crate) mod object_functions;
 pub(crate) mod objects;
 mod own_functions;
+pub(crate) mod own_types;
 pub(crate) mod quote_functions;
 mod random_uuid;
 pub(crate) mod sequences;
@@ -56,6 +57,7 @@ use crate::catalog::batches::stream;
 use crate::catalog::columns::COLUMNS;
 use crate::catalog::keys::{INDEX_LIST, Relation};
 use crate::catalog::objects::{Functions, Snapshot};
+use crate::catalog::own_types::rows::Relation as OfTypes;
 use crate::catalog::sequences::{PG_SEQUENCES, Relation as OfSequences};
 use crate::catalog::server_catalogs::PG_CATALOG;
 use crate::catalog::session_tables::SessionTable;
@@ -151,7 +153,9 @@ pub(crate) async fn snapshot(context: &SessionContext) -> Result<Snapshot> {
     snapshot.identities = sequences::identities(context).await?;
     snapshot.schemas = named(rows("SELECT nspname, oid FROM pg_catalog.pg_namespace").await?)?;
     snapshot.roles = named(rows("SELECT rolname, oid FROM pg_catalog.pg_roles").await?)?;
-    snapshot.types = named(rows("SELECT typname, oid FROM pg_catalog.pg_type").await?)?;
+    snapshot.types = named(rows("SELECT typname, oid FROM pg_catalog.pg_type WHERE oid < 16384").await?)?;
+    let own = own_types::all(context.state().catalog_list().as_ref()).await?;
+    snapshot.own_types.extend(own.iter().map(|own| (own.schema().to_owned(), own.kind())));
     Ok(snapshot)
 }
 
@@ -295,6 +299,9 @@ impl SchemaProvider for PgCatalog {
         if let Some(table) = self.of_sequences(name).await? {
             return Ok(Some(table));
         }
+        if let Some(table) = self.of_own_types(name)? {
+            return Ok(Some(table));
+        }
         match name {
             name if session_tables::NAMES.contains(&name) => match self.inner.build_table_by_name("pg_roles")? {
                 Some(PgCatalogTable::Dynamic(roles)) => Ok(SessionTable::of(name, roles).map(streaming).transpose()?),
@@ -308,6 +315,7 @@ impl SchemaProvider for PgCatalog {
             "pg_attribute" => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Dynamic(inner)) => {
                     let inner = self.with_sequences(OfSequences::Attributes, Arc::new(Attributes(inner)))?;
+                    let inner = self.with_composites(OfTypes::Attributes, inner)?;
                     let listed = Privileges::new(inner);
                     self.with_keys(Relation::Attributes, Arc::clone(&listed.schema), Some(Arc::new(listed)))
                 }
@@ -315,7 +323,8 @@ impl SchemaProvider for PgCatalog {
             },
             "pg_class" => match self.inner.build_table_by_name(name)? {
                 Some(PgCatalogTable::Dynamic(inner)) => {
-                    let classes = Classes::new(self.with_sequences(OfSequences::Classes, inner)?);
+                    let inner = self.with_sequences(OfSequences::Classes, inner)?;
+                    let classes = Classes::new(self.with_composites(OfTypes::Classes, inner)?);
                     self.with_keys(Relation::Classes, Arc::clone(&classes.schema), Some(Arc::new(classes)))
                 }
                 _ => self.inner.table(name).await,
@@ -560,7 +569,18 @@ impl CatalogInfo for TypedCatalogList {
     }
 
     async fn table_names(&self, catalog: &str, schema: &str) -> Result<Option<Vec<String>>, DataFusionError> {
-        self.catalogs().table_names(catalog, schema).await
+        let catalogs = self.catalogs();
+        let Some(names) = catalogs.table_names(catalog, schema).await? else { return Ok(None) };
+        let has_types = own_types::exist() && !matches!(schema, PG_CATALOG | "information_schema");
+        let tables = catalogs.catalog(catalog).filter(|_| has_types).and_then(|catalog| catalog.schema(schema));
+        let Some(tables) = tables else { return Ok(Some(names)) };
+        let mut relations = Vec::with_capacity(names.len());
+        for name in names {
+            if !own_types::is_type(tables.as_ref(), &name).await? {
+                relations.push(name);
+            }
+        }
+        Ok(Some(relations))
     }
 
     async fn table_schema(

@@ -11,6 +11,7 @@ use datafusion::error::Result;
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::catalog::own_functions::{self, OwnFunction};
+use crate::catalog::own_types;
 use crate::decode;
 use crate::sql::rewrite::parameter_casts;
 use crate::wire::error_response::SqlError;
@@ -126,6 +127,8 @@ pub(crate) struct Snapshot {
     pub(crate) schemas: Vec<(String, i32)>,
     pub(crate) roles: Vec<(String, i32)>,
     pub(crate) types: Vec<(String, i32)>,
+    /// Types that users have made, with their schemas.
+    pub(crate) own_types: Vec<(String, Type)>,
     /// Schemas in which names without a schema are looked up.
     pub(crate) path: Vec<String>,
     /// Comments on relations and their columns, by the number of the relation and that of the column, 0 for the relation.
@@ -246,7 +249,9 @@ impl Objects {
                     if visible { quoted(name) } else { format!("{}.{}", quoted(schema), quoted(name)) }
                 })
             }
-            ObjectKind::Type => u32::try_from(number).ok().and_then(Type::from_oid).map(|known| decode::name(&known)),
+            ObjectKind::Type => {
+                u32::try_from(number).ok().and_then(own_types::type_of).map(|known| decode::name(&known))
+            }
             ObjectKind::Function => self.functions.names.get(&number).cloned(),
             ObjectKind::Schema => named(&snapshot.schemas),
             ObjectKind::Role => named(&snapshot.roles),
@@ -269,7 +274,26 @@ fn type_number(text: &str, snapshot: &Snapshot) -> Option<i32> {
     let (name, array) = plain.strip_suffix("[]").map_or((plain, false), |item| (item, true));
     let name = if array { format!("_{name}") } else { name.to_owned() };
     let name = name.trim_matches('"');
-    snapshot.types.iter().find(|(known, _)| known == name).map(|(_, number)| *number)
+    let known = snapshot.types.iter().find(|(known, _)| known == name).map(|(_, number)| *number);
+    known.or_else(|| own_type_number(text, snapshot))
+}
+
+/// Returns the number of a type that a user has made.
+fn own_type_number(text: &str, snapshot: &Snapshot) -> Option<i32> {
+    let (name, is_array) = text.trim().strip_suffix("[]").map_or((text.trim(), false), |item| (item.trim(), true));
+    let parts = parts(name)?;
+    let in_schema = |schema: &str, name: &str| {
+        let of_schema = snapshot.own_types.iter().filter(|(known, _)| known == schema);
+        let mut kinds = of_schema.flat_map(|(_, kind)| [Some(kind.clone()), own_types::array_of(kind)]).flatten();
+        kinds.find(|kind| kind.name() == name)
+    };
+    let found = match parts.as_slice() {
+        [name] => snapshot.path.iter().find_map(|schema| in_schema(schema, name)),
+        [.., schema, name] => in_schema(schema, name),
+        [] => None,
+    }?;
+    let found = if is_array { own_types::array_of(&found)? } else { found };
+    i32::try_from(found.oid()).ok()
 }
 
 /// Splits a name into its parts, in lower case unless quoted.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
-use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use neuroql::{Engine, Role};
 use neuroql_access::{Event, Permissions, User, Users};
@@ -25,7 +24,7 @@ use crate::encode::column;
 use crate::session::result_stream::{LargeStackFuture, ResultRows};
 use crate::session::settings::Timeouts;
 use crate::session::{Outcome, PreparedStatement, ServerState, Session, without_locations};
-use crate::sql::parameters;
+use crate::sql::execute_values;
 use crate::wire::error_response::{Failure, SqlError};
 use crate::wire::interrupt::{Registration, shutting_down};
 
@@ -262,7 +261,7 @@ impl Reader {
         }
         let zone = self.session.zone();
         let bound = values.iter().zip(&prepared.parameters);
-        let bound = bound.map(|(text, parameter)| parameters::of_literal(text.as_deref(), parameter, &zone));
+        let bound = bound.map(|(text, parameter)| execute_values::of_literal(text.as_deref(), parameter, &zone));
         let bound = bound.collect::<Result<Vec<_>, _>>()?;
         let names: Vec<Field> = columns.fields().cloned().collect();
         let place = self.session.take_place(&prepared).await;
@@ -331,9 +330,8 @@ impl Rows {
 
     /// Returns the names of the columns' types in PostgreSQL, such as `double precision`.
     pub fn type_names(&self) -> Vec<String> {
-        let name = |field: &Arc<Field>| {
-            Type::from_oid(column::wire_oid(field)).map_or_else(|| "text".into(), |known| decode::name(&known))
-        };
+        let name =
+            |field: &Arc<Field>| column::wire_kind(field).map_or_else(|| "text".into(), |known| decode::name(&known));
         self.schema.fields().iter().map(name).collect()
     }
 

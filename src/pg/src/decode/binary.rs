@@ -4,7 +4,8 @@ use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
 use super::text::{oid_value, text_value, uuid_value};
-use super::{datetime, interval, is_oid, json, name, network, numeric, ranges, text, unsupported, utf8};
+use super::{composite, datetime, interval, is_oid, json, name, network, numeric, ranges, text, unsupported, utf8};
+use crate::catalog::own_types;
 use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
 
@@ -16,6 +17,8 @@ pub(super) fn read(wire: &Type, bytes: &[u8], zone: &str) -> Result<ScalarValue,
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::CHAR | Type::JSON | Type::UNKNOWN => {
             return text::read(wire, utf8(bytes)?, zone);
         }
+        _ if own_types::is_composite(wire) => return composite::binary(wire, bytes),
+        _ if own_types::is_enum(wire) => return text::read(wire, utf8(bytes)?, zone),
         Type::BYTEA => return Ok(ScalarValue::Binary(Some(bytes.to_vec()))),
         Type::JSONB => {
             let [1, text @ ..] = bytes else {
@@ -114,24 +117,24 @@ pub(super) fn read_array(bytes: &[u8]) -> Result<Vec<Option<&[u8]>>, SqlError> {
     Ok(read)
 }
 
-struct Reader<'a> {
-    rest: &'a [u8],
+pub(super) struct Reader<'a> {
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], SqlError> {
+    pub(super) fn bytes<const N: usize>(&mut self) -> Result<[u8; N], SqlError> {
         let (bytes, rest) = self.rest.split_first_chunk().ok_or_else(incorrect)?;
         self.rest = rest;
         Ok(*bytes)
     }
 
-    fn slice(&mut self, length: usize) -> Result<&'a [u8], SqlError> {
+    pub(super) fn slice(&mut self, length: usize) -> Result<&'a [u8], SqlError> {
         let (bytes, rest) = self.rest.split_at_checked(length).ok_or_else(incorrect)?;
         self.rest = rest;
         Ok(bytes)
     }
 
-    fn end(&self) -> Result<(), SqlError> {
+    pub(super) fn end(&self) -> Result<(), SqlError> {
         if self.rest.is_empty() { Ok(()) } else { Err(incorrect()) }
     }
 }

@@ -5,6 +5,7 @@
 
 mod arrays;
 mod binary;
+pub(crate) mod composite;
 pub(crate) mod copy;
 pub(crate) mod date_order;
 pub(crate) mod datetime;
@@ -18,9 +19,11 @@ mod text;
 use datafusion::arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
+use neuroql_access::TEMPORARY;
 use postgres_types::Kind;
 
 pub(crate) use self::arrays::read as array_items;
+use crate::catalog::objects::quoted;
 use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
 
@@ -112,6 +115,7 @@ pub(crate) fn arrow_type(wire: &Type, zone: &str) -> Option<DataType> {
         | Type::UNKNOWN => DataType::Utf8,
         _ if range_values::of_type(wire).is_some() => DataType::Utf8,
         _ if is_oid(wire) => DataType::Int32,
+        _ if matches!(wire.kind(), Kind::Enum(_) | Kind::Composite(_)) => DataType::Utf8,
         _ => return None,
     })
 }
@@ -157,6 +161,9 @@ pub(crate) fn name(wire: &Type) -> String {
         Type::VARBIT => "bit varying".into(),
         _ => match wire.kind() {
             Kind::Array(item) => format!("{}[]", name(item)),
+            // Types of this schema are those that are found without it, as a rule.
+            Kind::Enum(_) | Kind::Composite(_) if matches!(wire.schema(), "public" | TEMPORARY) => quoted(wire.name()),
+            Kind::Enum(_) | Kind::Composite(_) => format!("{}.{}", quoted(wire.schema()), quoted(wire.name())),
             _ => wire.name().into(),
         },
     }

@@ -2,8 +2,12 @@
 
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
+use postgres_types::Kind;
 
-use super::{datetime, interval, is_oid, json, name, network, numeric, ranges, syntax, trimmed, unsupported};
+use super::{
+    composite, datetime, interval, is_oid, json, name, network, numeric, ranges, syntax, trimmed, unsupported,
+};
+use crate::catalog::own_types;
 use crate::sql::range_values;
 use crate::wire::error_response::SqlError;
 
@@ -41,6 +45,14 @@ pub(super) fn read(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, S
         Type::TIMESTAMPTZ => datetime::timestamptz(text, zone)?,
         Type::INTERVAL => interval::read(text)?,
         _ if is_oid(wire) => oid(wire, text)?,
+        _ if own_types::is_composite(wire) => composite::text(wire, text)?,
+        _ if own_types::is_enum(wire) => match own_types::current(wire).kind() {
+            Kind::Enum(labels) if labels.iter().any(|label| label == text) => text_value(text),
+            _ => {
+                let message = format!("invalid input value for enum {}: \"{text}\"", name(wire));
+                return Err(SqlError::error("22P02", message));
+            }
+        },
         _ => match range_values::of_type(wire) {
             Some(kind) => ranges::read(kind, text, zone)?,
             None => return Err(unsupported(wire)),

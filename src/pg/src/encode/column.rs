@@ -26,7 +26,9 @@ use neuroql::{DateForm, DateStyle};
 use postgres_types::Kind as PgKind;
 
 use crate::catalog::objects::{ObjectKind, Objects};
+use crate::catalog::own_types;
 use crate::decode;
+use crate::decode::composite;
 use crate::encode::datetime;
 use crate::encode::modifiers;
 pub(crate) use crate::encode::modifiers::length_of;
@@ -36,7 +38,7 @@ use crate::encode::record;
 use crate::floats;
 use crate::sql::column_names::ColumnNames;
 use crate::sql::range_values;
-use crate::wire::error_response::SqlError;
+use crate::wire::error_response::{SqlError, external};
 
 /// The columns of a result, before a client has chosen text or binary.
 #[derive(Debug)]
@@ -147,7 +149,7 @@ fn has_modifier(kind: &Type) -> bool {
 }
 
 /// Returns the number of bytes of a type's values, -1 if they have several sizes: `pg_type.typlen`.
-fn size_of(kind: &Type) -> i16 {
+pub(crate) fn size_of(kind: &Type) -> i16 {
     match *kind {
         Type::BOOL | Type::CHAR => 1,
         Type::INT2 => 2,
@@ -168,6 +170,7 @@ fn size_of(kind: &Type) -> i16 {
         Type::MACADDR => 6,
         Type::NAME => 64,
         Type::UNKNOWN => -2,
+        _ if own_types::is_enum(kind) => 4,
         _ => -1,
     }
 }
@@ -230,8 +233,9 @@ pub(crate) fn mark(kind: &Type) -> HashMap<String, String> {
 /// Returns the metadata of a field of texts or numbers that are values of this type.
 pub(crate) fn text_mark(kind: &Type) -> HashMap<String, String> {
     let known = (MARKED.contains(kind) || ALSO_MARKED.contains(kind) || range_values::is_range(kind))
-        .then(|| (EXTENSION_TYPE_NAME_KEY.into(), format!("{MARK}{}", kind.name())));
-    known.into_iter().collect()
+        .then(|| kind.name().to_owned());
+    let known = known.or_else(|| own_types::mark(kind));
+    known.map(|name| (EXTENSION_TYPE_NAME_KEY.into(), format!("{MARK}{name}"))).into_iter().collect()
 }
 
 /// Returns the type of `uuid`, or of arrays of it, for Arrow's.
@@ -255,7 +259,12 @@ pub(crate) fn marked(field: &Field) -> Option<Type> {
     }
     let name = field.metadata().get(EXTENSION_TYPE_NAME_KEY)?.strip_prefix(MARK)?;
     let known = MARKED.iter().chain(&ALSO_MARKED).find(|kind| kind.name() == name).cloned();
-    known.or_else(|| range_values::of_field(field))
+    known.or_else(|| range_values::of_field(field)).or_else(|| own_types::marked(name))
+}
+
+/// Returns the Postgres type as which a column is sent.
+pub(crate) fn wire_kind(field: &Field) -> Option<Type> {
+    marked(field).or_else(|| Type::from_oid(wire_oid(field)))
 }
 
 /// Returns the oid of the Postgres type as which a column is sent.
@@ -490,6 +499,12 @@ fn pack(column: &ArrayRef, kind: &Type) -> datafusion::error::Result<Option<Arra
     }
     if let Some(packed) = ranges::pack(column, kind)? {
         return Ok(Some(packed));
+    }
+    if own_types::is_composite(kind) {
+        let pack = |text: &str| composite::packed(kind, text).map_err(external);
+        let Some(texts) = column.as_string_opt::<i32>() else { return Ok(None) };
+        let packed = texts.iter().map(|text| text.map(pack).transpose()).collect::<Result<Vec<_>, _>>()?;
+        return Ok(Some(Arc::new(packed.iter().map(Option::as_deref).collect::<BinaryArray>())));
     }
     let bytes = |text: &str| {
         Some(match *kind {

@@ -20,7 +20,7 @@ use crate::session::new_constraints::{Names, not_in_memory, written};
 use crate::session::result_stream::isolated;
 use crate::session::{Outcome, Session};
 use crate::sql::column_names::fold;
-use crate::sql::marks;
+use crate::sql::mark_checks;
 use crate::sql::table_constraints::{NewCheck, NewConstraints, NewForeignKey, new_foreign_key};
 use crate::sql::unsupported;
 use crate::wire::error_response::{Failure, SqlError, notice};
@@ -198,7 +198,7 @@ impl Session {
                 let message = format!("column \"{column}\" appears twice in {kind} constraint");
                 return Err(SqlError::error("42701", message));
             }
-            marks::check_key(schema.field(place))?;
+            mark_checks::check_key(schema.field(place))?;
             places.push(place);
         }
         let known = keys::columns_of(table.as_ref());

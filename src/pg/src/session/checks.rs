@@ -180,7 +180,7 @@ fn planned(plan: Option<LogicalPlan>, syntax: &ast::Expr) -> Result<Planned, Sql
     })?;
     let kind = |name: &str| {
         let field = schema.field_with_name(name).ok()?;
-        match Type::from_oid(column::wire_oid(field))? {
+        match column::wire_kind(field)? {
             Type::BPCHAR => Some("bpchar".into()),
             kind => Some(decode::name(&kind)),
         }

@@ -28,9 +28,13 @@ use crate::session::sequences;
 use crate::session::set_show;
 use crate::session::statement::PlanVersion;
 use crate::session::two_phase;
+use crate::session::user_types;
 use crate::session::{CommandTag, Outcome, Portal, PreparedStatement, Session};
 use crate::sql::column_names::fold;
+use crate::sql::execute_values;
+use crate::sql::mark_checks;
 use crate::sql::marks;
+use crate::sql::own_types;
 use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::ParsedStatement;
 use crate::sql::rewrite::catalog_queries;
@@ -68,7 +72,9 @@ pub(crate) fn is_about_session(statement: &Statement) -> bool {
             | Grant(_)
             | Revoke(_)
             | CreateSequence { .. }
-            | Drop { object_type: ObjectType::Sequence, .. }
+            | Drop { object_type: ObjectType::Sequence | ObjectType::Type, .. }
+            | CreateType { .. }
+            | AlterType(_)
             | AlterTable(_)
     )
 }
@@ -246,6 +252,9 @@ pub(crate) async fn run(
             Ok(Outcome::done("NOTIFY"))
         }
         Statement::CreateSequence { .. } => sequences::create(session, statement).await,
+        Statement::CreateType { .. }
+        | Statement::AlterType(_)
+        | Statement::Drop { object_type: ObjectType::Type, .. } => user_types::run(session, statement).await,
         Statement::Drop { .. } => sequences::drop(session, statement).await,
         Statement::AlterTable(alter) => {
             alter_table::alter(session, alter, prepared.parsed.constraints.as_deref()).await
@@ -357,6 +366,7 @@ async fn plan_prepare(
     if is_about_session(statement) {
         return Err(SqlError::error("42601", "only queries and data changes can be prepared"));
     }
+    let data_types = own_types::resolve_types(data_types, &session.context).await?;
     let declared = data_types.iter().map(|data_type| match parameter_casts::declared(data_type) {
         Some(known) => Ok(Some(known)),
         None => Err(SqlError::not_supported(format!("parameters of type {data_type} are not supported"))),
@@ -399,7 +409,7 @@ async fn arguments(
     for (expr, parameter) in given.iter().zip(&target.parameters) {
         values.push(match expr {
             Expr::Value(ValueWithSpan { value: Value::Null, .. }) => {
-                Some(parameters::of_literal(None, parameter, &zone)?)
+                Some(execute_values::of_literal(None, parameter, &zone)?)
             }
             Expr::Value(ValueWithSpan {
                 value:
@@ -410,9 +420,9 @@ async fn arguments(
                 ..
             }) => {
                 let text = date_order::ordered(parameter.read_as(), text, order)?;
-                Some(parameters::of_literal(Some(&text), parameter, &zone)?)
+                Some(execute_values::of_literal(Some(&text), parameter, &zone)?)
             }
-            _ => match number(expr).and_then(|text| parameters::of_number(&text, parameter, &zone)) {
+            _ => match number(expr).and_then(|text| execute_values::of_number(&text, parameter, &zone)) {
                 Some(value) => Some(value?),
                 None => {
                     computed.push((expr.clone(), parameter));
@@ -444,7 +454,7 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
     let query = Statement::Query(Box::new(catalog_queries::select(expressions)));
     let plan = session.plan(ParsedStatement::new(DFStatement::Statement(Box::new(query)))?.statement).await?;
     if marks::has_marks(&plan)? {
-        marks::check(&plan)?;
+        mark_checks::check(&plan)?;
     }
     let casts: Vec<_> = plan
         .schema()
@@ -458,7 +468,7 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
                 true => bpchar::without_blanks(column),
                 false => column,
             };
-            match parameters::target(parameter, field.data_type(), zone) {
+            match execute_values::target(parameter, field.data_type(), zone) {
                 Some(wanted) => datafusion::logical_expr::cast(column, wanted),
                 None => column,
             }
@@ -476,7 +486,7 @@ async fn compute(session: &Session, given: Vec<(Expr, &Parameter)>, zone: &str) 
             Some(text) => date_order::ordered(parameter.read_as(), text, order)?.into_owned().into(),
             None => value,
         };
-        parameters::of_computed(value, parameter, zone)
+        execute_values::of_computed(value, parameter, zone)
     };
     batch.columns().iter().zip(&parameters).map(value).collect()
 }

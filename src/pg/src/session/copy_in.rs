@@ -52,7 +52,7 @@ impl CopyIn {
         let all = insert.target.schema();
         let fields = names.iter().map(|name| {
             let field = all.field_with_name(name).map_err(|_| unexpected())?;
-            let kind = Type::from_oid(column::wire_oid(field)).unwrap_or(Type::RECORD);
+            let kind = column::wire_kind(field).unwrap_or(Type::RECORD);
             if decode::arrow_type(&kind, &zone).is_none() {
                 let kind = decode::name(&kind);
                 return Err(SqlError::not_supported(format!("COPY FROM of columns of type {kind} is not supported")));

@@ -38,6 +38,7 @@ mod time_zone;
 pub(crate) mod transaction;
 mod two_phase;
 mod user_limits;
+mod user_types;
 
 pub(crate) use self::client_session::{Session, in_failed_transaction};
 pub(crate) use self::concealed_paths::without_locations;

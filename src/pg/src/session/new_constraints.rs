@@ -11,7 +11,6 @@ use datafusion::datasource::TableType;
 use datafusion::logical_expr::{DdlStatement, DropTable, LogicalPlan};
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::ObjectName;
-use datafusion_postgres::pgwire::api::Type;
 use neuroql::bpchar;
 use neuroql_access::{TEMPORARY, resolved_table};
 
@@ -296,8 +295,7 @@ enum Comparison {
 
 /// Checks that values of a column can be compared with those of the column that it references.
 fn check_kinds(name: &str, column: &Field, referenced: &Field) -> Result<(), SqlError> {
-    let kind =
-        |field: &Field| Type::from_oid(column::wire_oid(field)).map(|kind| decode::name(&kind)).unwrap_or_default();
+    let kind = |field: &Field| column::wire_kind(field).map(|kind| decode::name(&kind)).unwrap_or_default();
     let (one, other) = (kind(column), kind(referenced));
     // Keys of types that are kept as text are compared with their marks and blanks.
     let is_bpchar = bpchar::is_bpchar(column) || bpchar::is_bpchar(referenced);

@@ -29,11 +29,13 @@ use crate::session::objects::materialized_views;
 use crate::session::plan_cache::PlanCache;
 use crate::session::statement::{PlanVersion, PreparedStatement};
 use crate::session::temporary_tables::TemporaryTables;
-use crate::session::{ddl, explain, returning, row_changes};
+use crate::session::{ddl, explain, returning, row_changes, user_types};
 use crate::sql::assignments::{self, Assignments};
 use crate::sql::column_names;
 use crate::sql::literals;
+use crate::sql::mark_checks;
 use crate::sql::marks;
+use crate::sql::own_types;
 use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::ParsedStatement;
 use crate::sql::rewrite;
@@ -87,6 +89,7 @@ impl Planner {
             Some(_) => Overriding::SystemValue,
             None => sequence_syntax::taken(&mut statement),
         };
+        own_types::resolve(&mut statement, &self.context).await?;
         inserts::complete(&mut statement, &self.context).await?;
         let has_literals = literal_casts::take(&mut statement, &self.zone_of_constants)?;
         if has_literals {
@@ -113,7 +116,7 @@ impl Planner {
         }
         if has_literals || parameters.iter().any(Parameter::is_kept_as_text) || marks::has_marks(&plan)? {
             plan = marks::settle(plan)?;
-            marks::check(&plan)?;
+            mark_checks::check(&plan)?;
         }
         uuid_values::check(&plan)?;
         if !matches!(parsed.utility, Some(Utility::Refresh { .. })) {
@@ -249,6 +252,7 @@ impl Planner {
         from_functions::make_rows(&mut statement, &|name| {
             is_scalar(name) && !self.state.table_functions().contains_key(name)
         })?;
+        own_types::resolve(&mut statement, &self.context).await?;
         unsupported::check_calls(&statement, &is_scalar)?;
         self.temporary.check(&statement)?;
         call_arrays(&mut statement);
@@ -300,13 +304,20 @@ impl Planner {
         }
         if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &mut plan {
             self.check_order(&view.input)?;
-            view.input = Arc::new(self.before_coercion(view.input.as_ref().clone())?);
+            let mut input = view.input.as_ref().clone();
+            // The rules would take values of these types for texts.
+            if marks::has_marks(&input)? {
+                input = marks::settle(input)?;
+            }
+            view.input = Arc::new(self.before_coercion(input)?);
+            own_types::restore(&mut again);
             view.definition = Some(ddl::written(again));
         }
         uuid_values::read_defaults(&mut plan)?;
         if marks::has_marks(&plan)? {
             plan = marks::settle(plan)?;
         }
+        user_types::check_relations(&plan)?;
         self.permissions.check(&plan, &self.user, self.read_only, &self.context)?;
         Ok(self.permissions.conceal(plan, &self.user)?)
     }

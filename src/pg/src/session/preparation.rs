@@ -9,6 +9,7 @@ use datafusion::sql::parser::Statement;
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::{CancelOnDrop, interruptible};
 
+use crate::catalog::own_types;
 use crate::decode::date_order;
 use crate::encode::column::Columns;
 use crate::session::client_session::{Session, zone_of};
@@ -193,7 +194,8 @@ impl Session {
         if prepared.version == self.version() || prepared.plan.is_none() {
             return Ok(Arc::clone(prepared));
         }
-        let declared: Vec<_> = prepared.parameters.iter().map(|parameter| Some(parameter.wire.clone())).collect();
+        let declared: Vec<_> =
+            prepared.parameters.iter().map(|parameter| Some(own_types::current(&parameter.wire))).collect();
         let zone = prepared.zone_of_constants.clone();
         let mut fresh = self.prepare_with_constants(prepared.parsed.clone(), &declared, zone).await?;
         if fresh.order != prepared.order

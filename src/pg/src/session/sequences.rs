@@ -16,13 +16,14 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
 use crate::catalog::objects::quoted;
+use crate::catalog::own_types;
 use crate::catalog::sequences::functions::{Found, NEXTVAL, OF_SEQUENCES};
 use crate::catalog::sequences::generated::{self, Columns, Rows};
 use crate::catalog::sequences::sequence;
 use crate::catalog::sequences::{Options, OwningColumn, Sequence, SequenceTable};
 use crate::decode;
 use crate::encode::column;
-use crate::session::{Outcome, Session};
+use crate::session::{Outcome, Session, user_types};
 use crate::sql::alter_sequence::AlterSequence;
 use crate::sql::column_names::fold;
 use crate::sql::rewrite::generated_columns::{SequenceColumn, default_text, sequence_columns};
@@ -161,11 +162,23 @@ pub(super) async fn alter(session: &mut Session, alter: &AlterSequence) -> Resul
     Ok(Outcome::done("ALTER SEQUENCE"))
 }
 
-/// Refuses to drop or replace a sequence as if it were a table or a view.
+/// Refuses to drop or replace a sequence as if it were a table or a view, and to give a relation the name of a type.
 ///
 /// # Errors
-/// 42809.
+/// 42809, 42710.
 pub(super) async fn check_kind(ddl: &DdlStatement, context: &SessionContext) -> Result<(), SqlError> {
+    let created = match ddl {
+        DdlStatement::CreateMemoryTable(table) => Some(&table.name),
+        DdlStatement::CreateExternalTable(table) => Some(&table.name),
+        DdlStatement::CreateView(view) => Some(&view.name),
+        _ => None,
+    };
+    if let Some(created) = created.filter(|_| own_types::exist()) {
+        let name = resolved_table(created, context);
+        if context.table_exist(name.clone())? {
+            user_types::check_name(context.table_provider(name).await?.as_ref())?;
+        }
+    }
     let (name, kind) = match ddl {
         DdlStatement::DropTable(table) => (&table.name, "table"),
         DdlStatement::DropView(view) => (&view.name, "view"),
@@ -231,7 +244,7 @@ impl Session {
             if let Some(default) = default
                 && let Ok(field) = table.input.schema().field_with_unqualified_name(&name)
             {
-                let kind = Type::from_oid(column::wire_oid(field)).unwrap_or(Type::TEXT);
+                let kind = column::wire_kind(field).unwrap_or(Type::TEXT);
                 columns.entry(name).or_default().default = default_text(default, &decode::name(&kind));
             }
         }
@@ -439,7 +452,7 @@ impl Session {
     }
 
     /// Returns the name of a sequence that is to be created.
-    fn name_of_new(&self, name: &ObjectName, temporary: bool) -> Result<ResolvedTableReference, SqlError> {
+    pub(super) fn name_of_new(&self, name: &ObjectName, temporary: bool) -> Result<ResolvedTableReference, SqlError> {
         let parts = parts_of(name)?;
         let (catalog, schema) = self.defaults();
         let (in_catalog, in_schema, table) = match parts.as_slice() {
@@ -520,7 +533,7 @@ impl Session {
         self.may(DdlStatement::DropTable(DropTable { name, if_exists: false, schema }), command)
     }
 
-    fn may(&self, ddl: DdlStatement, what: &str) -> Result<(), SqlError> {
+    pub(super) fn may(&self, ddl: DdlStatement, what: &str) -> Result<(), SqlError> {
         let read_only = self.settings().read_only();
         let checked = self.base.permissions.check(&LogicalPlan::Ddl(ddl), &self.user, read_only, &self.context);
         Ok(checked.map_err(|error| match error {
@@ -531,7 +544,7 @@ impl Session {
     }
 
     /// Notes that the user owns sequences.
-    fn own(&self, names: &[ResolvedTableReference], command: &str) {
+    pub(super) fn own(&self, names: &[ResolvedTableReference], command: &str) {
         let users = &self.base.permissions.users;
         let owner = (!self.user.is_superuser()).then_some(self.user.name.as_str());
         for name in names {
@@ -547,7 +560,7 @@ impl Session {
         }
     }
 
-    fn audit(&self, command: &str, name: &ResolvedTableReference) {
+    pub(super) fn audit(&self, command: &str, name: &ResolvedTableReference) {
         let object = format!("{}.{}", name.schema, name.table);
         self.base.permissions.audit.record(&self.user.name, self.client, Event::Changed { command, object: &object });
     }

@@ -19,6 +19,7 @@ use crate::session::transaction::TableLocks;
 use crate::session::user_limits::AllUserResources;
 use crate::sql::bpchar_types::BpcharTypes;
 use crate::sql::json_values::JsonTypes;
+use crate::sql::own_types::OwnTypes;
 use crate::sql::parse::Parser;
 use crate::sql::range_values::RangeTypes;
 use crate::wire::interrupt::ConnectionRegistry;
@@ -52,7 +53,7 @@ impl ServerState {
         let mut builder = SessionStateBuilder::new_from_existing(context.state());
         let theirs = builder.type_planner().take();
         let types = JsonTypes::before(neuroql::PostgresTypes::before(theirs));
-        let types = RangeTypes::before(BpcharTypes::before(types));
+        let types = OwnTypes::before(RangeTypes::before(BpcharTypes::before(types)));
         let types = neuroql::MomentTypes::before(Some(Arc::new(types)));
         *context.state_ref().write() = builder.with_type_planner(Arc::new(types)).build();
         Ok(Self {

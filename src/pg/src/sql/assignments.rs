@@ -27,6 +27,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::pgwire::api::Type;
 use neuroql::{DateStyle, Refusal, bpchar};
 
+use crate::catalog::own_types;
 use crate::decode::{self, date_order};
 use crate::encode::column;
 use crate::session::{returning, row_changes};
@@ -401,7 +402,8 @@ impl<'a> Assignments<'a> {
         let is_read = |kind: &Type| {
             use Type as T;
             let others = [T::BOOL, T::DATE, T::TIME, T::TIMESTAMP, T::INTERVAL, T::JSON, T::JSONB, T::UUID];
-            NUMBERS.contains(kind) || others.contains(kind) || text_types::is_own(kind) || range_values::is_range(kind)
+            let is_kept = text_types::is_own(kind) || range_values::is_range(kind) || own_types::is_of_labels(kind);
+            NUMBERS.contains(kind) || others.contains(kind) || is_kept
         };
         if let (Some(Some(text)), Some(kind)) = (literal.try_as_str(), kind(field).filter(is_read)) {
             let text = date_order::ordered(&kind, text, DateStyle::of(self.state.config_options()).order)?;

@@ -23,8 +23,8 @@ use neuroql::json::{self, JsonArgument};
 
 use crate::encode::{column, modifiers};
 use crate::sql::json_values::{is_unknown, type_name};
-use crate::sql::marks::{external, field_of, is_comparison, kind_of, lost, of_field};
-use crate::wire::error_response::SqlError;
+use crate::sql::marks::{field_of, is_comparison, kind_of, lost, of_field};
+use crate::wire::error_response::{SqlError, external};
 
 /// Functions that Postgres has for arguments of type `text` only; the planner's names of them.
 const OF_TEXT: [&str; 38] = [

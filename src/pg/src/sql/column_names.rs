@@ -311,6 +311,19 @@ pub(crate) fn fold(name: &Ident) -> String {
 }
 
 fn type_name(data_type: &ast::DataType) -> String {
+    match data_type {
+        ast::DataType::Custom(name, _) => {
+            if let Some(last) = name.0.last().and_then(|part| part.as_ident()) {
+                return fold(last);
+            }
+        }
+        ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, _))
+            if matches!(item.as_ref(), ast::DataType::Custom(..)) =>
+        {
+            return type_name(item);
+        }
+        _ => {}
+    }
     let text = data_type.to_string().to_lowercase();
     let text = text.split('(').next().unwrap_or(&text).trim();
     match text.strip_prefix("pg_catalog.").unwrap_or(text) {

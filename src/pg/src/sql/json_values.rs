@@ -17,13 +17,14 @@ use datafusion_postgres::pgwire::api::Type;
 use neuroql::Refusal;
 use neuroql::json::{self, JsonArgument, JsonKind};
 
+use crate::catalog::own_types;
 use crate::decode;
 use crate::encode::column;
-use crate::sql::marks::{external, is_array, kind_of, lost, of_field};
+use crate::sql::marks::{is_array, kind_of, lost, of_field};
 use crate::sql::range_values;
 use crate::sql::rewrite::literal_casts;
 use crate::sql::text_types;
-use crate::wire::error_response::SqlError;
+use crate::wire::error_response::{SqlError, external};
 
 /// Plans `json`, `jsonb` and other types whose values are texts, and leaves other types to the engine's planner.
 #[derive(Debug)]
@@ -312,7 +313,7 @@ pub(super) fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Option<Res
             },
             Some(JsonArgument::Boolean) => data_type.is_null() || data_type == DataType::Boolean || is_unknown(arg),
             Some(JsonArgument::Any) => match &kind {
-                Some(kind) if is_array(kind) || range_values::is_of_moments(kind) => {
+                Some(kind) if is_array(kind) || range_values::is_of_moments(kind) || own_types::is_composite(kind) => {
                     return Some(Err(lost(kind, "functions of JSON")));
                 }
                 _ => true,
@@ -367,9 +368,10 @@ pub(super) fn check_alike<'a>(
                 || matches!(value, Expr::Literal(value, _) if value.is_null())
         }
     };
-    match of_type(&kind).is_some() || range_values::is_range(&kind) {
-        true if values.clone().all(is_alike) => Ok(()),
-        _ => Err(lost(&kind, place)),
+    let passes = of_type(&kind).is_some() || range_values::is_range(&kind) || own_types::is_own(&kind);
+    match passes && values.clone().all(is_alike) {
+        true => Ok(()),
+        false => Err(lost(&kind, place)),
     }
 }
 
@@ -380,7 +382,8 @@ pub(super) fn check_alike<'a>(
 pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
     let place = "columns of tables, views and files";
     let has_columns = |kind: &Type| {
-        of_type(kind).is_some() || *kind == Type::BPCHAR || range_values::is_range(kind) || text_types::is_own(kind)
+        let is_kept = *kind == Type::BPCHAR || range_values::is_range(kind) || text_types::is_own(kind);
+        of_type(kind).is_some() || is_kept || own_types::is_of_labels(kind)
     };
     let others = |field: &FieldRef| of_field(field).filter(|kind| !has_columns(kind));
     match ddl {
@@ -391,9 +394,12 @@ pub(super) fn check_ddl(ddl: &DdlStatement) -> Result<(), SqlError> {
             }
             for constraint in table.constraints.iter() {
                 let (Constraint::PrimaryKey(columns) | Constraint::Unique(columns)) = constraint;
-                // Values of `character(n)` are equal if their texts are.
-                let is_refused =
-                    |field: &&FieldRef| of_field(field) != Some(Type::BPCHAR) || column::length_of(field).is_none();
+                // Values of `character(n)` and of enums are equal if their texts are.
+                let is_refused = |field: &&FieldRef| match of_field(field) {
+                    Some(Type::BPCHAR) => column::length_of(field).is_none(),
+                    Some(kind) => !own_types::is_enum(&kind),
+                    None => false,
+                };
                 match columns.iter().find_map(|column| of_field(fields.get(*column).filter(is_refused)?)) {
                     Some(Type::JSON) => {
                         let message = "data type json has no default operator class for access method \"btree\"";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, new_empty_array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -19,7 +19,7 @@ use datafusion_postgres::pgwire::api::Type;
 use crate::decode;
 use crate::encode::column;
 use crate::sql::range_values;
-use crate::wire::error_response::ExternalSqlError;
+use crate::wire::error_response::external;
 
 /// Types of these literals, beside those of ranges.
 const KINDS: [Type; 7] = [Type::UUID, Type::JSON, Type::JSONB, Type::TIMETZ, Type::INET, Type::CIDR, Type::MACADDR];
@@ -85,8 +85,7 @@ impl LiteralFunction {
         let value = |text: Option<&str>| match text {
             None => ScalarValue::try_from(&self.data_type()),
             // A literal of a time has its zone.
-            Some(text) => decode::from_text(&self.kind, text, "")
-                .map_err(|error| DataFusionError::External(Box::new(ExternalSqlError(error)))),
+            Some(text) => decode::from_text(&self.kind, text, "").map_err(external),
         };
         let values = texts.as_string::<i32>().iter().map(value).collect::<Result<Vec<_>>>()?;
         ScalarValue::iter_to_array(values)

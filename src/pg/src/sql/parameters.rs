@@ -19,6 +19,7 @@ use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::messages::extendedquery::Bind;
 use postgres_types::Kind;
 
+use crate::catalog::own_types;
 use crate::decode::{self, Form};
 use crate::encode::column;
 use crate::sql::json_values;
@@ -35,7 +36,7 @@ pub(crate) struct Parameter {
     /// Type that text is read as, if the statement casts it.
     cast: Option<Type>,
     /// Type that the statement needs, if it is known.
-    needed: Option<DataType>,
+    pub(super) needed: Option<DataType>,
 }
 
 impl Parameter {
@@ -547,8 +548,11 @@ pub(crate) fn decode(bind: &Bind, parameters: &[Parameter], zone: &str) -> Resul
         };
         let bytes = bytes.as_deref();
         let value = match form {
-            Form::Text => decode::decode(parameter.read_as(), form, bytes, zone),
-            Form::Binary => decode::decode(&parameter.wire, form, bytes, zone).and_then(|value| match &value {
+            // The binary forms of texts and enums are alike.
+            form if form == Form::Text || own_types::is_of_labels(parameter.read_as()) => {
+                decode::decode(parameter.read_as(), form, bytes, zone)
+            }
+            form => decode::decode(&parameter.wire, form, bytes, zone).and_then(|value| match &value {
                 // This is the text of a type that the statement casts it to.
                 ScalarValue::Utf8(Some(text)) if *parameter.read_as() != parameter.wire => {
                     decode::from_text(parameter.read_as(), text, zone)
@@ -562,7 +566,7 @@ pub(crate) fn decode(bind: &Bind, parameters: &[Parameter], zone: &str) -> Resul
 }
 
 /// Casts a value to the type that its place needs, if it stays the same value; the planner casts other values.
-fn fit(value: ScalarValue, parameter: &Parameter) -> ScalarValue {
+pub(super) fn fit(value: ScalarValue, parameter: &Parameter) -> ScalarValue {
     match &parameter.needed {
         Some(needed) if *needed != value.data_type() && keeps_value(&value.data_type(), needed) => {
             match value.cast_to(needed) {
@@ -658,41 +662,4 @@ fn apart_from_constants(plan: LogicalPlan, values: &[ScalarValue]) -> Result<Log
         })
     })?;
     Ok(transformed.data)
-}
-
-/// Returns the value of a literal in `EXECUTE p(…)`, which has no type of its own.
-pub(crate) fn of_literal(text: Option<&str>, parameter: &Parameter, zone: &str) -> Result<ScalarValue, SqlError> {
-    let bytes = text.map(str::as_bytes);
-    Ok(fit(decode::decode(parameter.read_as(), Form::Text, bytes, zone)?, parameter))
-}
-
-/// Returns the value of a number in `EXECUTE p(…)`, if the parameter is of a type of numbers. Integers are rounded.
-pub(crate) fn of_number(text: &str, parameter: &Parameter, zone: &str) -> Option<Result<ScalarValue, SqlError>> {
-    let kind = parameter.read_as();
-    match *kind {
-        Type::NUMERIC | Type::FLOAT4 | Type::FLOAT8 => Some(of_literal(Some(text), parameter, zone)),
-        Type::INT2 | Type::INT4 | Type::INT8 => Some(decode::from_text(&Type::NUMERIC, text, zone).and_then(|value| {
-            let whole = value.cast_to(&DataType::Decimal128(38, 0))?;
-            of_literal(whole.to_string().split(',').next(), parameter, zone)
-        })),
-        _ => None,
-    }
-}
-
-/// Returns a computed value of `EXECUTE p(…)`: text is read as the type that the statement casts it to.
-pub(crate) fn of_computed(value: ScalarValue, parameter: &Parameter, zone: &str) -> Result<ScalarValue, SqlError> {
-    let is_text = matches!(*parameter.read_as(), Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME);
-    match value.try_as_str() {
-        Some(Some(text)) if !is_text => Ok(fit(decode::from_text(parameter.read_as(), text, zone)?, parameter)),
-        _ => Ok(value),
-    }
-}
-
-/// Returns the type that a value of `EXECUTE p(…)` is cast to; a numeric keeps its digits.
-pub(crate) fn target(parameter: &Parameter, given: &DataType, zone: &str) -> Option<DataType> {
-    let unbound = *parameter.read_as() == Type::NUMERIC && (given.is_integer() || given.is_decimal());
-    if unbound {
-        return None;
-    }
-    parameter.needed.clone().or_else(|| decode::arrow_type(parameter.read_as(), zone)).filter(|wanted| wanted != given)
 }

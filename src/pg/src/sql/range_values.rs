@@ -20,9 +20,9 @@ use postgres_types::Kind;
 
 use crate::decode;
 use crate::sql::json_values::results;
-use crate::sql::marks::{external, kind_of};
+use crate::sql::marks::kind_of;
 use crate::sql::rewrite::literal_casts;
-use crate::wire::error_response::SqlError;
+use crate::wire::error_response::{SqlError, external};
 
 /// The types of ranges and multiranges.
 pub(crate) const KINDS: [Type; 12] = [

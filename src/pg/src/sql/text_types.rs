@@ -11,14 +11,15 @@ use datafusion::logical_expr::{Expr, ExprSchemable, cast};
 use datafusion::scalar::ScalarValue;
 use datafusion_postgres::pgwire::api::Type;
 
+use crate::catalog::own_types;
 use crate::decode;
 use crate::encode::column;
 use crate::sql::json_values;
 use crate::sql::literals;
-use crate::sql::marks::{external, kind_of, lost, of_field};
+use crate::sql::marks::{kind_of, lost, of_field};
 use crate::sql::network;
 use crate::sql::range_values;
-use crate::wire::error_response::SqlError;
+use crate::wire::error_response::{SqlError, external};
 
 /// Returns true for one of the types.
 pub(crate) fn is_own(kind: &Type) -> bool {
@@ -30,9 +31,15 @@ pub(super) fn field_of(kind: &Type) -> Option<FieldRef> {
     is_own(kind).then(|| Arc::new(Field::new("", DataType::Utf8, true).with_metadata(column::mark(kind))))
 }
 
-/// Returns true if texts without a type are read when they are assigned to a column: as one of these types, as JSON or as ranges.
+/// Returns true if texts without a type are read when they are assigned to a column: as one of these types, as JSON, as ranges or
+/// as labels.
 pub(super) fn is_read(field: &Field) -> bool {
-    let is_read = |kind: &Type| is_own(kind) || json_values::of_type(kind).is_some() || range_values::is_range(kind);
+    let is_read = |kind: &Type| {
+        is_own(kind)
+            || json_values::of_type(kind).is_some()
+            || range_values::is_range(kind)
+            || own_types::is_of_labels(kind)
+    };
     of_field(field).is_some_and(|kind| is_read(&kind))
 }
 

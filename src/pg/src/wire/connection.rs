@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::scalar::ScalarValue;
-use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::api::results::FieldInfo;
 use datafusion_postgres::pgwire::messages::copy::{CopyData, CopyDone, CopyInResponse, CopyOutResponse};
@@ -22,6 +21,7 @@ use datafusion_postgres::pgwire::messages::{PgWireBackendMessage as Message, PgW
 
 use neuroql_access::Event;
 
+use crate::catalog::own_types;
 use crate::decode::date_order;
 use crate::encode::column::{self, Columns};
 use crate::encode::copy::CopyFormat;
@@ -222,7 +222,7 @@ impl Connection {
             return Err(SqlError::error("42P05", format!("prepared statement \"{name}\" already exists")).into());
         }
         interrupts.registration.activity.begin(&message.query);
-        let declared = |oid: &u32| match (*oid, Type::from_oid(*oid)) {
+        let declared = |oid: &u32| match (*oid, own_types::type_of(*oid)) {
             (0, _) => Ok(None),
             (_, Some(known)) => Ok(Some(known)),
             (oid, None) => Err(SqlError::error("42704", format!("type with OID {oid} does not exist"))),

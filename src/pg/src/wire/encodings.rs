@@ -13,6 +13,7 @@ use datafusion_postgres::pgwire::messages::extendedquery::Bind;
 use encoding_rs as rs;
 use postgres_types::Kind as TypeKind;
 
+use crate::catalog::own_types;
 use crate::sql::parameters::Parameter;
 use crate::wire::error_response::SqlError;
 use crate::wire::framing::HEADER;
@@ -316,7 +317,10 @@ impl Encoding {
                 // What is no array is refused by its reader.
                 None => Ok(Cow::Borrowed(value)),
             },
-            _ if *kind == Type::RECORD || matches!(kind.kind(), TypeKind::Array(item) if *item == Type::RECORD) => {
+            _ if *kind == Type::RECORD
+                || own_types::is_own(kind)
+                || matches!(kind.kind(), TypeKind::Array(item) if *item == Type::RECORD) =>
+            {
                 let message = format!("records in the binary format are not supported in {}", self.name());
                 Err(SqlError::not_supported(message))
             }
@@ -424,7 +428,7 @@ fn is_text(kind: &Type) -> bool {
             | Type::JSONB
             | Type::XML
             | Type::UNKNOWN
-    )
+    ) || own_types::is_enum(kind)
 }
 
 fn untranslatable(bytes: &[u8], from: &str, to: &str) -> SqlError {

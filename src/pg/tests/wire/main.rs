@@ -33,6 +33,7 @@ mod tables;
 mod temporary;
 mod text_types;
 mod transactions;
+mod user_types;
 mod uuids;
 mod values;
 mod zones;

@@ -23,6 +23,9 @@ const KINDS: &[Kind] = &[
     kind("CREATE TABLE", "create table x_t (a int)", Role::Analyst),
     kind("CTAS", "create table x_r as select 1 as a", Role::Analyst),
     kind("CREATE VIEW", "create view x_v as select 1 as a", Role::Analyst),
+    kind("CREATE TYPE", "create type x_y as enum ('a')", Role::Analyst),
+    kind("ALTER TYPE", "alter type ty add value 'b'", Role::Superuser),
+    kind("DROP TYPE", "drop type ty", Role::Superuser),
     kind("OR REPLACE", "create or replace table ut as select 7 as a", Role::Superuser),
     kind("OR REPLACE VIEW", "create or replace view vt as select 7 as a", Role::Superuser),
     kind("INSERT", "insert into ut values (2)", Role::Superuser),
@@ -140,6 +143,7 @@ async fn state(lab: &Lab) -> Vec<Vec<String>> {
         "select schema_name from information_schema.schemata order by 1",
         "select model from models order by model",
         "select count(*) from datasets",
+        "select enumlabel from pg_enum order by 1",
     ] {
         found.push(simple(&lab.ada, sql).await);
     }
@@ -158,6 +162,7 @@ async fn what_a_role_may_not_do_has_no_effect_in_any_wrapper() {
     for sql in [
         "create table ut as select 1 as a",
         "create view vt as select a from ut",
+        "create type ty as enum ('a')",
         "create view v_an as select * from analyze(model => 'toy', dataset => 'corpus')",
         "create view v_smol as select * from smol.neurons",
         "revoke usage on schema smol from public",

@@ -35,6 +35,7 @@ pub(crate) use crate::catalog::keys::declared::{columns_of, name, names_of};
 pub(crate) use crate::catalog::keys::names::{given as given_name, keep as keep_names, keep_one as keep_name};
 pub(crate) use crate::catalog::keys::numbered::INDEX_PLACES;
 use crate::catalog::keys::numbered::{Key, Keys, operators};
+pub(crate) use crate::catalog::keys::rows::{Cell, Row, batch as batch_of};
 use crate::catalog::keys::rows::{batch, rows};
 pub(crate) use crate::catalog::keys::tables::VIEW;
 use crate::catalog::keys::tables::with_kinds;

@@ -20,7 +20,7 @@ const DEFAULT_COLLATION: i32 = 100;
 
 /// A value of a row.
 #[derive(Debug)]
-pub(super) enum Cell {
+pub(crate) enum Cell {
     Flag(bool),
     Number(i32),
     Text(String),
@@ -34,7 +34,7 @@ impl From<&str> for Cell {
 }
 
 /// Columns of a row and their values. Others are NULL, or 0, false and the empty text if they may not be.
-pub(super) type Row = Vec<(&'static str, Cell)>;
+pub(crate) type Row = Vec<(&'static str, Cell)>;
 
 /// Returns the rows of a key in a table.
 pub(super) fn rows(relation: Relation, key: &Key, operators: &Operators) -> Vec<Row> {
@@ -167,7 +167,7 @@ pub(super) fn collation(column: &KeyColumn) -> i32 {
 }
 
 /// Returns rows as a batch.
-pub(super) fn batch(rows: &[Row], schema: &SchemaRef) -> Result<RecordBatch> {
+pub(crate) fn batch(rows: &[Row], schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = schema.fields().iter().map(|field| {
         let cell = |row: &'_ Row| row.iter().position(|(name, _)| *name == field.name().as_str());
         let cells: Vec<Option<&Cell>> = rows.iter().map(|row| cell(row).map(|place| &row[place].1)).collect();

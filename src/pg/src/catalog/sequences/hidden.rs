@@ -1,4 +1,4 @@
-//! The catalogs without sequences, which `information_schema` does not count among the tables.
+//! The catalogs without sequences and types, which `information_schema` does not count among the tables.
 
 use std::sync::Arc;
 
@@ -7,9 +7,10 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, 
 use datafusion::datasource::TableType;
 use datafusion::error::Result;
 
+use crate::catalog::own_types;
 use crate::catalog::sequences::sequence;
 
-/// Returns the catalogs without sequences. Their names are still listed.
+/// Returns the catalogs without sequences and types. Their names are still listed.
 pub(crate) fn without_sequences(catalogs: Arc<dyn CatalogProviderList>) -> Arc<dyn CatalogProviderList> {
     Arc::new(Catalogs(catalogs))
 }
@@ -53,7 +54,8 @@ impl Schema {
         if self.0.table_type(name).await? != Some(TableType::Temporary) {
             return Ok(false);
         }
-        Ok(self.0.table(name).await?.is_some_and(|table| sequence::of(table.as_ref()).is_some()))
+        let is_hidden = |table: &dyn TableProvider| sequence::of(table).is_some() || own_types::of(table).is_some();
+        Ok(self.0.table(name).await?.is_some_and(|table| is_hidden(table.as_ref())))
     }
 }
 
@@ -65,7 +67,7 @@ impl SchemaProvider for Schema {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let table = self.0.table(name).await?;
-        Ok(table.filter(|table| sequence::of(table.as_ref()).is_none()))
+        Ok(table.filter(|table| sequence::of(table.as_ref()).is_none() && own_types::of(table.as_ref()).is_none()))
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {

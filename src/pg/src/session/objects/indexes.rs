@@ -29,7 +29,7 @@ use crate::session::result_stream::isolated;
 use crate::session::transaction::{lengths, partitions};
 use crate::session::{Outcome, Session};
 use crate::sql::column_names::{fold, item_name};
-use crate::sql::marks;
+use crate::sql::mark_checks;
 use crate::wire::error_response::{Failure, SqlError, notice};
 
 /// Greatest number of bytes of a name.
@@ -157,7 +157,7 @@ pub(super) async fn create(session: &mut Session, create: &CreateIndex) -> Resul
             return Err(SqlError::not_supported("a unique index of expressions is not supported").into());
         }
         if let (true, Ok(column)) = (create.unique, schema.field_with_name(&key.name)) {
-            marks::check_key(column)?;
+            mark_checks::check_key(column)?;
         }
         keys.push(key);
     }

@@ -23,6 +23,7 @@ use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use neuroql_access::{Error, Event, resolved_table};
 
 use crate::catalog::keys::held;
+use crate::catalog::own_types;
 use crate::catalog::table_notes;
 use crate::session::sequences;
 use crate::session::transaction::{lengths, of_partitions};
@@ -187,7 +188,8 @@ async fn find(session: &Session, name: &ObjectName) -> Result<Option<Relation>, 
     let Some(schema) = catalog.and_then(|catalog| catalog.schema(&name.schema)) else {
         return Err(SqlError::error("3F000", format!("schema \"{}\" does not exist", name.schema)));
     };
-    Ok(schema.table(&name.table).await?.map(|table| Relation::new(name, table)))
+    let table = schema.table(&name.table).await?.filter(|table| own_types::of(table.as_ref()).is_none());
+    Ok(table.map(|table| Relation::new(name, table)))
 }
 
 /// Returns the relation of a name.

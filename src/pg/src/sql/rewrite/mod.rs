@@ -41,17 +41,18 @@ use crate::sql::column_names::fold;
 use crate::wire::error_response::SqlError;
 
 /// Returns a replacement for asyncpg's query about types that it does not know (every array): a recursive query over
-/// the whole catalog, which DataFusion cannot plan. The replacement asks the same about arrays of plain types.
+/// the whole catalog, which DataFusion cannot plan. The replacement asks the same about arrays of plain types, and about enums.
 pub(crate) fn replacement(query: &str) -> Option<(&'static str, Type)> {
     let asks = query.starts_with("WITH RECURSIVE typeinfo_tree(") && query.contains("= any($1::oid[])");
     asks.then_some((TYPES_FOR_ASYNCPG, Type::OID_ARRAY))
 }
 
 const TYPES_FOR_ASYNCPG: &str = "\
-SELECT t.oid, 'pg_catalog' AS ns, t.typname AS name, t.typtype AS kind, NULL::int AS basetype, t.typelem AS elemtype, \
+SELECT t.oid, CASE WHEN t.oid < 16384 THEN 'pg_catalog' ELSE 'public' END AS ns, t.typname AS name, t.typtype AS kind, NULL::int AS basetype, t.typelem AS elemtype, \
 ',' AS elemdelim, NULL::int AS range_subtype, NULL::text[] AS attrtypoids, NULL::text[] AS attrnames, 0::int AS depth, \
 NULL::text AS basetype_name, e.typname AS elemtype_name, NULL::text AS range_subtype_name \
-FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type e ON e.oid = t.typelem WHERE t.oid = ANY($1)";
+FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem \
+WHERE t.oid = ANY($1) OR t.typtype = 'e' AND t.typarray = ANY($1) ORDER BY t.typelem";
 
 /// Rewrites a statement in place.
 ///

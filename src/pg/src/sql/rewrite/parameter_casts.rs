@@ -13,6 +13,8 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion_postgres::pgwire::api::Type;
 use postgres_types::Kind;
 
+use crate::catalog;
+use crate::sql::own_types;
 use crate::sql::range_values;
 use crate::sql::rewrite::array_of as array;
 
@@ -114,6 +116,9 @@ fn placeholder(expr: &Expr) -> Option<usize> {
 
 fn taken(data_type: &DataType) -> Option<Type> {
     use ExactNumberInfo::None as AnyNumber;
+    if let Some(own) = own_types::of_sql(data_type) {
+        return Some(own);
+    }
     Some(match data_type {
         DataType::JSON => Type::JSON,
         DataType::JSONB => Type::JSONB,
@@ -140,6 +145,11 @@ fn taken(data_type: &DataType) -> Option<Type> {
 /// Returns true if values of the declared type are read as `kind`: those of this type, and text.
 fn is_read_as(declared: Option<&Type>, kind: &Type) -> bool {
     let Some(declared) = declared else { return true };
+    if let (Kind::Array(declared), Kind::Array(kind)) = (declared.kind(), kind.kind())
+        && catalog::own_types::is_enum(kind)
+    {
+        return is_read_as(Some(declared), kind);
+    }
     declared == kind || matches!(*declared, Type::UNKNOWN | Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME)
 }
 
@@ -170,13 +180,14 @@ pub(crate) fn planned(kind: &Type) -> Option<DataType> {
         }
         Type::TIMETZ | Type::INET | Type::CIDR | Type::MACADDR => DataType::Text,
         Type::UUID => DataType::Uuid,
+        _ if catalog::own_types::is_own(kind) => DataType::Text,
         _ => return None,
     })
 }
 
 /// Returns the type of a name in `PREPARE p(…)`.
 pub(crate) fn declared(data_type: &DataType) -> Option<Type> {
-    named(&data_type.to_string().to_lowercase())
+    own_types::of_sql(data_type).or_else(|| named(&data_type.to_string().to_lowercase()))
 }
 
 /// Returns the type of a name in lower case.
@@ -252,6 +263,6 @@ pub(crate) fn array_of(item: &Type) -> Option<Type> {
         Type::CIDR => Type::CIDR_ARRAY,
         Type::MACADDR => Type::MACADDR_ARRAY,
         Type::OID => Type::OID_ARRAY,
-        ref item => range_values::array_of(item)?,
+        ref item => return range_values::array_of(item).or_else(|| catalog::own_types::array_of(item)),
     })
 }
