@@ -48,6 +48,7 @@ async fn types_are_created_and_dropped() {
         ("CREATE TABLE x (a mood DEFAULT 'zz')", "22P02"),
         ("CREATE TABLE x (a mood[][])", "0A000"),
         ("CREATE TABLE x (a mood[] PRIMARY KEY)", "0A000"),
+        ("CREATE TABLE x (a mood, b jsonb, PRIMARY KEY (a, b))", "0A000"),
         ("CREATE TABLE x (a mood[] DEFAULT '{zz}')", "22P02"),
         ("SELECT 'x'::nosuch", "42704"),
         ("SELECT 'x'::nosuch[]", "42704"),
@@ -264,6 +265,8 @@ async fn labels_have_their_order() {
         ("array_agg(m)", "0A000"),
         ("lag(m) OVER (ORDER BY id)", "0A000"),
         ("max(m) OVER (ORDER BY id)", "0A000"),
+        ("count(*) OVER (ORDER BY m RANGE 1 PRECEDING)", "0A000"),
+        ("mode() WITHIN GROUP (ORDER BY m)", "0A000"),
         ("ARRAY[m, 'zz']", "22P02"),
         ("ARRAY[m, n::text]", "42804"),
     ] {
