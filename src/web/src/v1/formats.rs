@@ -147,6 +147,8 @@ impl Writer {
                 write_lines(&mut text, &batch)?;
                 out.extend_from_slice(text.as_bytes());
             }
+            // The writer would make one empty value of none.
+            Kind::Csv { .. } if batch.num_columns() == 0 => out.extend(std::iter::repeat_n(b'\n', batch.num_rows())),
             Kind::Csv { .. } => {
                 WriterBuilder::new().with_header(false).build(out).write(&flat(&batch)?)?;
             }
