@@ -49,6 +49,7 @@ mod laterals;
 mod letters;
 mod matches;
 mod microseconds;
+mod mixed_moments;
 mod mixed_types;
 mod moments;
 mod names;
