@@ -261,7 +261,12 @@ impl Planner {
         let mut again = statement.clone();
         let mut plan = match self.state.statement_to_plan(statement).await {
             // Expressions that are written otherwise and planned alike, such as `every(a)` beside `bool_and(a)`.
-            Err(error) if error.strip_backtrace().contains("require unique expression names") => {
+            // Nor are those that `ORDER BY 1` stands for found beside groups unless they have a name.
+            Err(error)
+                if error.strip_backtrace().contains("require unique expression names")
+                    || error.strip_backtrace().contains("Column in ORDER BY must be in GROUP BY")
+                        && !column_names::makes_columns(&again) =>
+            {
                 column_names::alias_expressions(&mut again);
                 self.state.statement_to_plan(again.clone()).await?
             }

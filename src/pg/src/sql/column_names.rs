@@ -94,6 +94,12 @@ impl VisitorMut for DuplicateColumns {
     }
 }
 
+/// Returns true if the outputs of a statement's query become the columns of a table or view.
+pub(crate) fn makes_columns(statement: &Statement) -> bool {
+    let Statement::Statement(inner) = statement else { return false };
+    matches!(**inner, ast::Statement::CreateTable(_) | ast::Statement::CreateView(_))
+}
+
 /// Gives each expression that is an output an alias, so that all are distinct to DataFusion.
 pub(crate) fn alias_expressions(statement: &mut Statement) {
     match statement {

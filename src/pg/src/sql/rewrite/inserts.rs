@@ -8,7 +8,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{
-    Ident, ObjectName, Query, SetExpr, Statement, TableFactor, TableObject, Values, VisitMut, VisitorMut,
+    Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableFactor, TableObject, Values, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -44,7 +44,10 @@ pub(crate) async fn complete(statement: &mut DFStatement, context: &SessionConte
     let TableObject::TableName(name) = &insert.table else { return Ok(()) };
     let given = match insert.source.as_mut().map(|source| source.body.as_mut()) {
         None if insert.assignments.is_empty() => None,
-        Some(SetExpr::Values(values)) if insert.columns.is_empty() => values.rows.first().map(|row| row.content.len()),
+        Some(source) if insert.columns.is_empty() => match outputs(source) {
+            None => return Ok(()),
+            given => given,
+        },
         _ => return Ok(()),
     };
     let Ok(table) = object_name_to_table_reference(name.clone(), true) else { return Ok(()) };
@@ -61,6 +64,21 @@ pub(crate) async fn complete(statement: &mut DFStatement, context: &SessionConte
         insert.source = DEFAULT_VALUES.clone().map(Box::new);
     }
     Ok(())
+}
+
+/// Returns the number of columns of a query, if its text tells it.
+fn outputs(body: &SetExpr) -> Option<usize> {
+    match body {
+        SetExpr::Values(values) => values.rows.first().map(|row| row.content.len()),
+        SetExpr::Query(query) => outputs(&query.body),
+        SetExpr::SetOperation { left, .. } => outputs(left),
+        SetExpr::Select(select) => {
+            let is_column =
+                |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+            select.projection.iter().all(is_column).then_some(select.projection.len())
+        }
+        _ => None,
+    }
 }
 
 /// The values of `DEFAULT VALUES`, for one column.
@@ -136,6 +154,8 @@ mod tests {
             ("INSERT INTO t DEFAULT VALUES", "INSERT INTO t (\"a\") VALUES (neuroql_default())"),
             ("INSERT INTO t VALUES (1)", "INSERT INTO t (\"a\") VALUES (1)"),
             ("INSERT INTO t VALUES (1, 2)", "INSERT INTO t VALUES (1, 2)"),
+            ("INSERT INTO t SELECT 1 UNION SELECT 2", "INSERT INTO t (\"a\") SELECT 1 UNION SELECT 2"),
+            ("INSERT INTO t SELECT * FROM t", "INSERT INTO t SELECT * FROM t"),
             ("INSERT INTO t (\"B\") VALUES (1)", "INSERT INTO t (\"B\") VALUES (1)"),
         ] {
             let statement = Parser::parse_sql(&PostgreSqlDialect {}, text).unwrap().remove(0);
