@@ -162,8 +162,11 @@ fn marked_output(subquery: &Subquery) -> Result<(LogicalPlan, Column)> {
 /// Refuses subqueries that read a query further out than the one around them, for which DataFusion has no plan.
 fn check_levels(node: &LogicalPlan) -> Result<()> {
     let schema = merge_schema(&node.inputs());
-    let is_near = |outer: &Expr| match outer {
-        Expr::OuterReferenceColumn(_, column) => schema.has_column(column),
+    // The columns of a LATERAL in a subquery are those of that subquery.
+    let is_near = |outer: &Expr, subquery: &LogicalPlan| match outer {
+        Expr::OuterReferenceColumn(_, column) => {
+            schema.has_column(column) || subquery.exists(|inner| Ok(inner.schema().has_column(column))).unwrap_or(false)
+        }
         _ => false,
     };
     node.apply_expressions(|expr| {
@@ -173,7 +176,8 @@ fn check_levels(node: &LogicalPlan) -> Result<()> {
                 Expr::Exists(Exists { subquery, .. }) | Expr::ScalarSubquery(subquery) => (None, subquery),
                 _ => return Ok(TreeNodeRecursion::Continue),
             };
-            if value.is_some_and(Expr::contains_outer) || !subquery.outer_ref_columns.iter().all(is_near) {
+            let mut outer = subquery.outer_ref_columns.iter();
+            if value.is_some_and(Expr::contains_outer) || !outer.all(|outer| is_near(outer, &subquery.subquery)) {
                 return Err(too_far());
             }
             Ok(TreeNodeRecursion::Continue)
