@@ -80,8 +80,11 @@ async fn started(
 }
 
 /// Names what the optimizer has no plan for: the columns of a statement are known before, so that one that it misses or finds
-/// twice is one of a subquery's rows.
+/// twice is one of its own.
 fn unplanned(error: DataFusionError, plan: &LogicalPlan) -> DataFusionError {
+    if !matches!(sqlstate(&error), "42703" | "42701" | "42702") {
+        return error;
+    }
     let is_subquery = |part: &Expr| {
         matches!(part, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_))
     };
@@ -93,14 +96,13 @@ fn unplanned(error: DataFusionError, plan: &LogicalPlan) -> DataFusionError {
         })?;
         Ok(found)
     });
-    let has_subquery = has_subquery.unwrap_or(false);
-    match sqlstate(&error) {
-        "42703" | "42701" | "42702" if has_subquery => {
-            let message = "a subquery is not supported at this place of a statement; join, or use WITH";
-            DataFusionError::NotImplemented(message.to_owned())
+    let message = match has_subquery.unwrap_or(false) {
+        true => "a subquery is not supported at this place of a statement; join, or use WITH",
+        false => {
+            "the statement is not supported, as two of its expressions have one name; compute them in a subquery in FROM"
         }
-        _ => error,
-    }
+    };
+    DataFusionError::NotImplemented(message.to_owned())
 }
 
 /// Bytes that the repetitions of a constant take in a batch, at most.

@@ -3,6 +3,7 @@
 pub(crate) mod array_dimensions;
 pub(crate) mod array_literals;
 pub(crate) mod catalog_queries;
+pub(crate) mod distinct_orders;
 pub(crate) mod from_functions;
 pub(crate) mod function_syntax;
 pub(crate) mod generated_columns;
@@ -77,6 +78,7 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
             from_functions::name_columns(inner.as_mut());
             recursive_terms::repeat_casts(inner.as_mut());
             join_using::rewrite(inner.as_mut())?;
+            distinct_orders::rewrite(inner.as_mut());
             let _ = inner.visit(&mut UnqualifyFunctions);
             adapt_expressions(inner.as_mut());
         }
@@ -91,6 +93,7 @@ pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
                 from_functions::name_columns(query.as_mut());
                 recursive_terms::repeat_casts(query.as_mut());
                 join_using::rewrite(query.as_mut())?;
+                distinct_orders::rewrite(query.as_mut());
                 let _ = query.visit(&mut UnqualifyFunctions);
                 adapt_expressions(query.as_mut());
             }
