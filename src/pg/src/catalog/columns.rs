@@ -76,7 +76,7 @@ pub(super) async fn table(catalogs: Arc<dyn CatalogProviderList>) -> Result<Opti
                 let of_key = columns.output(column_facts::Fact::Nullable).unalias();
                 when(of_key.is_not_null(), lit("NO")).otherwise(ident(name))?.alias(name)
             }
-            None if name == "ordinal_position" => cast(ident(name), DataType::Int32).alias(name),
+            None if name == "ordinal_position" => cast(ident(name) + lit(1), DataType::Int32).alias(name),
             None => ident(name),
         });
     }

@@ -472,6 +472,8 @@ fn taken(output: &Expr) -> Option<&Column> {
     match output {
         Expr::Alias(alias) => taken(&alias.expr),
         Expr::Cast(cast) => taken(&cast.expr),
+        // The blanks of a `character(n)` go before a cast.
+        Expr::ScalarFunction(call) if bpchar::task_of(call).is_some() => call.args.first().and_then(taken),
         Expr::Column(column) => Some(column),
         _ => None,
     }

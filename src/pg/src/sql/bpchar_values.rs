@@ -122,13 +122,13 @@ pub(super) fn settled(part: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
             let is_text = call.func.name() == "string_agg" || call.func.name() == "count" && params.distinct;
             let args = params.args.iter_mut().filter(|_| is_text);
             let keys = params.order_by.iter_mut().map(|key| &mut key.expr);
-            let is_changed = args.chain(keys).fold(false, |is_changed, value| as_text(value, schema) || is_changed);
+            let is_changed = args.chain(keys).fold(false, |is_changed, value| as_text(value, schema) | is_changed);
             Ok(Transformed::new_transformed(Expr::AggregateFunction(call), is_changed))
         }
         Expr::WindowFunction(mut call) => {
             let params = &mut call.params;
             let keys = params.partition_by.iter_mut().chain(params.order_by.iter_mut().map(|key| &mut key.expr));
-            let is_changed = keys.fold(false, |is_changed, key| as_text(key, schema) || is_changed);
+            let is_changed = keys.fold(false, |is_changed, key| as_text(key, schema) | is_changed);
             Ok(Transformed::new_transformed(Expr::WindowFunction(call), is_changed))
         }
         other => Ok(Transformed::no(other)),
@@ -470,11 +470,11 @@ fn call_of(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Ex
         (name, _) if OF_ANY.contains(&name) => {
             let separators = usize::from(name == "concat_ws").min(call.args.len());
             let (separator, values) = call.args.split_at_mut(separators);
-            let is_changed = separator.iter_mut().fold(false, |changed, value| as_text(value, schema) || changed);
+            let is_changed = separator.iter_mut().fold(false, |changed, value| as_text(value, schema) | changed);
             values.iter_mut().fold(is_changed, |changed, value| as_written(value, schema) || changed)
         }
         (name, _) if OF_TEXT.contains(&name) => {
-            call.args.iter_mut().fold(false, |changed, value| as_text(value, schema) || changed)
+            call.args.iter_mut().fold(false, |changed, value| as_text(value, schema) | changed)
         }
         _ => false,
     };
@@ -534,7 +534,7 @@ pub(super) fn keys_settled(mut node: LogicalPlan) -> Result<Transformed<LogicalP
         LogicalPlan::Sort(sort) => sort_keys(&mut sort.expr, sort.input.schema()),
         LogicalPlan::Distinct(Distinct::On(distinct)) => {
             let schema = distinct.input.schema();
-            let keys = distinct.on_expr.iter_mut().fold(false, |changed, key| as_text(key, schema) || changed);
+            let keys = distinct.on_expr.iter_mut().fold(false, |changed, key| as_text(key, schema) | changed);
             distinct.sort_expr.as_mut().is_some_and(|order| sort_keys(order, schema)) || keys
         }
         LogicalPlan::Join(join) => {
@@ -602,7 +602,7 @@ fn forget_length(input: &mut Arc<LogicalPlan>, place: usize) -> Result<()> {
 }
 
 fn sort_keys(keys: &mut [Sort], schema: &DFSchema) -> bool {
-    keys.iter_mut().fold(false, |changed, key| as_text(&mut key.expr, schema) || changed)
+    keys.iter_mut().fold(false, |changed, key| as_text(&mut key.expr, schema) | changed)
 }
 
 /// Makes `min` and `max` of a value of `character(n)` aggregates of texts; returns true for such a call. Without a length

@@ -301,7 +301,7 @@ impl<P: TypePlanner> TypePlanner for OwnTypes<P> {
         {
             let of_postgres = schemas.last().is_none_or(|schema| schema == PG_CATALOG);
             // A type of PostgreSQL that is missing here is refused by the planner.
-            if !(of_postgres && is_builtin(last)) && !is_serial(last) {
+            if !(is_serial(last) || of_postgres && is_builtin(last)) {
                 return Err(Refusal::error("42704", format!("type \"{}\" does not exist", parts.join("."))));
             }
         }

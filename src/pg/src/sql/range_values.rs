@@ -322,7 +322,7 @@ fn call_of(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Ex
         }
         (_, Some(RangeArgument::Bounds(ranges::Element::Tstz))) => {
             let instant = |text: &str, zone: &str| ranges::instant(text, zone).ok();
-            let depends = |text: &&str| instant(*text, "UTC") != instant(*text, "+01:00");
+            let depends = |text: &&str| instant(text, "UTC") != instant(text, "+01:00");
             let found = call.args.iter().take(2).filter_map(text_of).find(depends).map(str::to_owned);
             match found {
                 Some(text) => {

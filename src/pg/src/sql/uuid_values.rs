@@ -30,7 +30,7 @@ use crate::wire::error_response::{SqlError, external};
 /// If the table cannot be looked up.
 pub(crate) async fn mark_constants(statement: &mut Statement, context: &SessionContext) -> Result<(), SqlError> {
     let Some(inner) = statement_of(statement) else { return Ok(()) };
-    let Some(schema) = target_schema(inner, context).await?.filter(|schema| has_uuids(schema)) else {
+    let Some(schema) = target_schema(inner, context).await?.filter(has_uuids) else {
         return Ok(());
     };
     let marked = |value: &mut ast::Expr| {

@@ -240,12 +240,13 @@ fn spelled_points(element: Element, points: &[Point], style: &DateStyle, zone: &
 
 /// Returns true if values of a type may be bounds.
 pub(super) fn is_bound(element: Element, found: &DataType) -> bool {
-    match (element, found) {
-        (_, DataType::Null | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => true,
-        (Element::Int4 | Element::Int8 | Element::Num, DataType::Int16 | DataType::Int32 | DataType::Int64) => true,
-        (Element::Num, DataType::Decimal128(..) | DataType::Float64) => true,
-        (Element::Date | Element::Ts, DataType::Date32) => true,
-        (Element::Ts, DataType::Timestamp(_, None)) | (Element::Tstz, DataType::Timestamp(_, Some(_))) => true,
-        _ => false,
-    }
+    matches!(
+        (element, found),
+        (_, DataType::Null | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+            | (Element::Int4 | Element::Int8 | Element::Num, DataType::Int16 | DataType::Int32 | DataType::Int64)
+            | (Element::Num, DataType::Decimal128(..) | DataType::Float64)
+            | (Element::Date | Element::Ts, DataType::Date32)
+            | (Element::Ts, DataType::Timestamp(_, None))
+            | (Element::Tstz, DataType::Timestamp(_, Some(_)))
+    )
 }

@@ -176,7 +176,7 @@ impl Reader<'_> {
         let rest = &self.text.as_bytes()[self.at..];
         let matches =
             |name: &&str| rest.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name.as_bytes()));
-        let Some(place) = names.iter().position(|name| matches(&name)) else {
+        let Some(place) = names.iter().position(matches) else {
             let shown =
                 self.text[self.at..].split(|letter: char| letter.is_ascii_whitespace()).next().unwrap_or_default();
             return Err(wrong(format!("invalid value \"{shown}\" for \"{written}\"")));

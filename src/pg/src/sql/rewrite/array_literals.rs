@@ -76,13 +76,14 @@ fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
 fn text(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Nested(inner) => text(inner),
-        Expr::Value(ValueWithSpan { value, .. }) => match value {
-            Value::SingleQuotedString(text)
-            | Value::EscapedStringLiteral(text)
-            | Value::UnicodeStringLiteral(text)
-            | Value::DollarQuotedString(DollarQuotedString { value: text, .. }) => Some(text),
-            _ => None,
-        },
+        Expr::Value(ValueWithSpan {
+            value:
+                Value::SingleQuotedString(text)
+                | Value::EscapedStringLiteral(text)
+                | Value::UnicodeStringLiteral(text)
+                | Value::DollarQuotedString(DollarQuotedString { value: text, .. }),
+            ..
+        }) => Some(text),
         _ => None,
     }
 }
