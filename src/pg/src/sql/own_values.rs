@@ -21,6 +21,7 @@ use crate::decode::{self, composite};
 use crate::encode::column;
 use crate::sql;
 use crate::sql::assignment_casts::{is_assigned, of_value};
+use crate::sql::assignments;
 use crate::sql::enum_functions;
 use crate::sql::json_values::{is_unknown, results, type_name};
 use crate::sql::marks::{kind_of, of_field};
@@ -288,6 +289,10 @@ fn one_of(value: Expr, kind: &Type, place: &str, schema: &DFSchema) -> Result<Ex
 }
 
 fn cast_of(cast: Cast, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    // The planner's own cast of an assigned value goes with the mark.
+    if matches!(&*cast.expr, Expr::ScalarFunction(call) if call.name() == assignments::MARK) {
+        return Ok(Transformed::no(Expr::Cast(cast)));
+    }
     let refused = |from: &str, to: &str| external(SqlError::error("42846", format!("cannot cast type {from} to {to}")));
     let from = kind_of(&cast.expr, schema);
     if let Some(to) = of_field(&cast.field).filter(own_types::is_own) {
@@ -482,6 +487,8 @@ pub(super) fn read_defaults(table: &mut CreateMemoryTable) -> Result<()> {
         };
         *default = match constant {
             Expr::Literal(value, Some(_)) => Expr::Literal(value.clone(), None),
+            // An array that has been read.
+            Expr::Literal(value, None) if value.data_type().is_nested() => Expr::Literal(value.clone(), None),
             constant if is_unknown(constant) => match read(constant.clone(), &kind)? {
                 Expr::Literal(value, _) => Expr::Literal(value, None),
                 other => other,
