@@ -127,7 +127,7 @@ async fn columns_hold_labels() {
     let mut found = lines(&client, changed).await;
     found.sort();
     assert_eq!(found, ["1|sad", "2|sad", "3|NULL"]);
-    client.batch_execute("DELETE FROM t WHERE m = 'sad'; INSERT INTO t VALUES (6, 'sad'::mood)").await.unwrap();
+    client.batch_execute("DELETE FROM t WHERE m = 'sad'; INSERT INTO t SELECT 6, 'sad'::mood").await.unwrap();
     assert_eq!(
         lines(&client, "SELECT * FROM t ORDER BY m, id").await,
         ["6|sad|ok", "4|ok|ok", "5|happy|ok", "3|NULL|ok"]
