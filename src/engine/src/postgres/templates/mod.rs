@@ -469,7 +469,7 @@ mod tests {
             ("9.99EEEE", Value::Float(485.8, 15), " 4.86e+02"),
             ("99V99", Value::Numeric(124, 1), " 1240"),
             ("99", Value::Integer(485), " ##"),
-            ("9.9", Value::Float(-0.04, 15), "-.0"),
+            ("9.9", Value::Float(-0.04, 15), " -.0"),
         ] {
             assert_eq!(of(template, value).as_deref(), Ok(expected), "{template}");
         }
