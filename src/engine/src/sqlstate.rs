@@ -388,9 +388,12 @@ fn planning(text: &str) -> Option<Diagnosis> {
         "3F000"
     } else if has("placeholder") {
         "42P02"
-    } else if has("unsupported") || has("not supported") || has("not implemented") || has("not allowed") {
-        "0A000"
-    } else if has("does not satisfy order requirements") {
+    } else if has("unsupported")
+        || has("not supported")
+        || has("not implemented")
+        || has("not allowed")
+        || has("does not satisfy order requirements")
+    {
         "0A000"
     } else if has("for select distinct, order by expressions") {
         "42P10"
