@@ -381,6 +381,11 @@ fn unknown_types(function: &str, fields: &[FieldRef]) -> Option<Vec<Option<Field
             let item = if is_unknown(item) { DataType::Utf8 } else { item.data_type().clone() };
             Some(vec![of(DataType::new_list(item.clone(), true)), of(item)])
         }
+        ("array_replace", [_, from, to]) => {
+            let item = [from, to].into_iter().find(|item| !is_unknown(item));
+            let item = item.map_or(DataType::Utf8, |item| item.data_type().clone());
+            Some(vec![of(DataType::new_list(item.clone(), true)), of(item.clone()), of(item)])
+        }
         _ => None,
     }
 }
