@@ -116,7 +116,7 @@ pub(super) fn shifted(moment: i64, second: i64, zone: Tz, is_instant: bool) -> O
     use chrono::{DateTime, Duration, LocalResult, Offset, TimeZone};
     // Clocks have skipped an hour or two, and a day where the date line was moved.
     const SKIPPED: [i64; 2] = [3, 27];
-    let time = DateTime::from_timestamp(moment.div_euclid(second), 0)?.naive_utc();
+    let time = with_known_rules(DateTime::from_timestamp(moment.div_euclid(second), 0)?.naive_utc());
     let seconds = if is_instant {
         zone.offset_from_utc_datetime(&time).fix().local_minus_utc()
     } else {
@@ -130,6 +130,19 @@ pub(super) fn shifted(moment: i64, second: i64, zone: Tz, is_instant: bool) -> O
         -offset.fix().local_minus_utc()
     };
     moment.checked_add(i64::from(seconds).checked_mul(second)?)
+}
+
+/// Returns a time of a year whose changes of clocks are in the tables of zones, for one of a later year: the last year with the
+/// same days of the week. Their rules name such days, and go on for ever in Postgres.
+fn with_known_rules(time: chrono::NaiveDateTime) -> chrono::NaiveDateTime {
+    use chrono::Datelike;
+    const LAST: i32 = 2099;
+    if time.year() <= LAST {
+        return time;
+    }
+    let begins = |year: i32| chrono::NaiveDate::from_ymd_opt(year, 1, 1).map(|day| (day.weekday(), day.leap_year()));
+    let alike = (0..28).map(|back| LAST - back).find(|year| begins(*year) == begins(time.year()));
+    alike.and_then(|year| time.with_year(year)).unwrap_or(time)
 }
 
 #[cfg(test)]
@@ -151,5 +164,24 @@ mod tests {
         let apia = zone("Pacific/Apia").unwrap();
         assert_eq!(shifted(at("2011-12-30T10:00:00"), apia, false), Some(at("2011-12-30T20:00:00")));
         assert!(zone("EST").is_err());
+    }
+
+    /// Compares with values as PostgreSQL 15 shows them.
+    #[test]
+    fn clocks_are_changed_in_later_centuries() {
+        let at = |text: &str| text.parse::<chrono::NaiveDateTime>().unwrap().and_utc().timestamp();
+        for (name, local, instant) in [
+            ("Europe/Berlin", "2325-10-24T00:00:00", "2325-10-23T22:00:00"),
+            ("Europe/Berlin", "2325-12-24T00:00:00", "2325-12-23T23:00:00"),
+            ("America/New_York", "2325-10-23T20:00:00", "2325-10-24T00:00:00"),
+            ("Europe/Berlin", "2100-03-28T12:00:00", "2100-03-28T10:00:00"),
+            ("Europe/Berlin", "2100-03-27T12:00:00", "2100-03-27T11:00:00"),
+            ("Australia/Sydney", "3000-01-15T12:00:00", "3000-01-15T01:00:00"),
+            ("Europe/Berlin", "2400-02-29T12:00:00", "2400-02-29T11:00:00"),
+        ] {
+            let zone = zone(name).unwrap();
+            assert_eq!(shifted(at(local), 1, zone, false), Some(at(instant)), "{name} {local}");
+            assert_eq!(shifted(at(instant), 1, zone, true), Some(at(local)), "{name} {instant}");
+        }
     }
 }
