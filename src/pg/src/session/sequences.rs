@@ -62,7 +62,7 @@ pub(super) async fn create(session: &mut Session, statement: &Statement) -> Resu
     };
     let options = Options::new(kind, sequence_options)?;
     let name = session.name_of_new(name, *temporary)?;
-    session.may_create(&name)?;
+    session.may_create(&name, "CREATE SEQUENCE")?;
     let _held = session.base.hold_name(&name).await;
     if session.context.table_exist(name.clone()).map_err(SqlError::from)? {
         let message = format!("relation \"{}\" already exists", name.table);
@@ -508,8 +508,8 @@ impl Session {
         Ok(OwningColumn { rows: Arc::downgrade(rows), column, is_identity: false })
     }
 
-    /// Refuses a sequence that the user may not create: who may create tables may.
-    fn may_create(&self, name: &ResolvedTableReference) -> Result<(), SqlError> {
+    /// Refuses a sequence or type that the user may not create by a statement: who may create tables may.
+    pub(super) fn may_create(&self, name: &ResolvedTableReference, statement: &str) -> Result<(), SqlError> {
         let input = EmptyRelation { produce_one_row: false, schema: Arc::new(DFSchema::empty()) };
         let table = CreateMemoryTable {
             name: TableReference::from(name.clone()),
@@ -520,7 +520,7 @@ impl Session {
             column_defaults: Vec::new(),
             temporary: false,
         };
-        self.may(DdlStatement::CreateMemoryTable(table), "CREATE SEQUENCE")
+        self.may(DdlStatement::CreateMemoryTable(table), statement)
     }
 
     fn may_drop(&self, name: &ResolvedTableReference) -> Result<(), SqlError> {

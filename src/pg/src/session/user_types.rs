@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Constraints, DFSchema, ResolvedTableReference, TableReference};
+use datafusion::common::{DFSchema, ResolvedTableReference, TableReference};
 use datafusion::datasource::{TableType, source_as_provider};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, DropTable, EmptyRelation, LogicalPlan, TableSource};
+use datafusion::logical_expr::{DdlStatement, DropTable, LogicalPlan, TableSource};
 use datafusion::sql::sqlparser::ast::{
     AlterType, AlterTypeAddValue, AlterTypeAddValuePosition, AlterTypeOperation, DataType, Ident, ObjectName,
     ObjectType, Statement, UserDefinedTypeCompositeAttributeDef, UserDefinedTypeRepresentation,
@@ -66,7 +66,7 @@ async fn create(
         _ => return Err(SqlError::not_supported("CREATE TYPE makes enums and composite types only").into()),
     };
     let name = session.name_of_new(name, false)?;
-    session.may_create_type(&name)?;
+    session.may_create(&name, "CREATE TYPE")?;
     if OTHERS.contains(&&*name.table) {
         return Err(SqlError::not_supported(format!("a type with the name {} is not supported", name.table)).into());
     }
@@ -303,21 +303,6 @@ impl Session {
             }
         }
         Ok(None)
-    }
-
-    /// Refuses a type that the user may not create: who may create tables may.
-    fn may_create_type(&self, name: &ResolvedTableReference) -> Result<(), SqlError> {
-        let input = EmptyRelation { produce_one_row: false, schema: Arc::new(DFSchema::empty()) };
-        let table = CreateMemoryTable {
-            name: TableReference::from(name.clone()),
-            constraints: Constraints::default(),
-            input: Arc::new(LogicalPlan::EmptyRelation(input)),
-            if_not_exists: false,
-            or_replace: false,
-            column_defaults: Vec::new(),
-            temporary: false,
-        };
-        self.may(DdlStatement::CreateMemoryTable(table), "CREATE TYPE")
     }
 
     fn may_change_type(&self, name: &ResolvedTableReference, command: &str) -> Result<(), SqlError> {
