@@ -72,6 +72,7 @@ mod removals;
 mod rounding;
 mod rules;
 mod signed;
+mod single_rows;
 pub(crate) mod sizes;
 mod spans;
 mod statistics;
@@ -271,6 +272,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         Arc::new(laterals::LateralRows),
         Arc::new(mixed_types::MixedTypes),
         Arc::new(exists::ExistsAsScalar),
+        Arc::new(single_rows::SingleRows),
         Arc::new(rules::RewriteOperators),
     ];
     before.extend(found.analyzer().rules.iter().cloned());

@@ -15,6 +15,7 @@ use super::casts::{CastRule, cast_by};
 use super::decimal;
 use super::interval_products::product;
 use super::microseconds::at_least_micros;
+use super::mixed_moments::with_micros;
 use super::mixed_types::meet;
 use super::overlap::overlap;
 use super::quotients::quotient;
@@ -55,7 +56,7 @@ impl ExprPlanner for OperatorTypePlanner {
                 | Op::PGBitwiseShiftRight
         );
         if matches!(op, Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq) {
-            let (left, right) = truths(left, right, schema);
+            let (left, right) = constants(left, right, schema);
             let (left, right) = compared(left, right, schema);
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         }
@@ -298,13 +299,28 @@ fn arrays(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     }
 }
 
-/// Casts a text beside a truth value to one if it is a constant: `indisprimary = 't'`.
-fn truths(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
-    let is_truth = |it: &Expr| matches!(it.get_type(schema), Ok(DataType::Boolean));
+/// Casts a text beside a truth value or a moment to one if it is a constant: `indisprimary = 't'`, `day < '2020-01-01'`.
+fn constants(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     match (is_text_constant(&left), is_text_constant(&right)) {
-        (false, true) if is_truth(&left) => (left, cast(right, DataType::Boolean)),
-        (true, false) if is_truth(&right) => (cast(left, DataType::Boolean), right),
+        (false, true) => match type_of_constants(&left, schema) {
+            Some(data_type) => (left, cast(right, data_type)),
+            None => (left, right),
+        },
+        (true, false) => match type_of_constants(&right, schema) {
+            Some(data_type) => (cast(left, data_type), right),
+            None => (left, right),
+        },
         _ => (left, right),
+    }
+}
+
+/// Returns the type of the constants that a value is compared with; `None` if DataFusion's is that of Postgres.
+pub(super) fn type_of_constants(value: &Expr, schema: &DFSchema) -> Option<DataType> {
+    match value.get_type(schema).ok()? {
+        DataType::Boolean => Some(DataType::Boolean),
+        // DataFusion would compare nanoseconds, which not all years have.
+        moment @ DataType::Timestamp(..) => Some(with_micros(&moment)),
+        _ => None,
     }
 }
 

@@ -32,7 +32,7 @@ use super::nodes::{
     predicates_as_outputs, rewrite_order,
 };
 use super::nulls::{arrays_compared, minding, rows_compared};
-use super::operators::{as_integer, is_text_constant};
+use super::operators::{as_integer, is_text_constant, type_of_constants};
 use super::patterns::{found, is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
@@ -193,14 +193,21 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
         }
         Expr::Like(like_expr) => like_operator(like_expr, schema),
         binary @ Expr::BinaryExpr(_) => binary_operator(binary),
-        Expr::InList(mut found)
-            if matches!(found.expr.get_type(schema), Ok(DataType::Boolean))
-                && found.list.iter().any(is_text_constant) =>
-        {
-            for item in found.list.iter_mut().filter(|item| is_text_constant(item)) {
-                *item = cast(std::mem::take(item), DataType::Boolean);
+        Expr::InList(mut found) => {
+            let mut changed = false;
+            if found.list.iter().any(is_text_constant)
+                && let Some(data_type) = type_of_constants(&found.expr, schema)
+            {
+                changed = cast_constants(found.list.iter_mut(), &data_type);
             }
-            Ok(Transformed::yes(Expr::InList(found)))
+            Ok(Transformed::new_transformed(Expr::InList(found), changed))
+        }
+        Expr::Between(mut between) => {
+            let mut changed = false;
+            if let Some(data_type) = type_of_constants(&between.expr, schema) {
+                changed = cast_constants([between.low.as_mut(), between.high.as_mut()], &data_type);
+            }
+            Ok(Transformed::new_transformed(Expr::Between(between), changed))
         }
         // A subquery without rows is NULL, whatever its column is.
         Expr::ScalarSubquery(subquery)
@@ -243,6 +250,16 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// Casts the texts among values that are constants; returns true if there are some.
+fn cast_constants<'a>(values: impl IntoIterator<Item = &'a mut Expr>, data_type: &DataType) -> bool {
+    let mut changed = false;
+    for value in values.into_iter().filter(|value| is_text_constant(value)) {
+        *value = cast(std::mem::take(value), data_type.clone());
+        changed = true;
+    }
+    changed
 }
 
 /// Has LIKE check and translate its pattern.

@@ -12,7 +12,9 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{DdlStatement, Expr, ExprSchemable, LogicalPlan, Statement as PlanStatement};
+use datafusion::logical_expr::{
+    CreateMemoryTable, CreateView, DdlStatement, Expr, ExprSchemable, LogicalPlan, Statement as PlanStatement,
+};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement};
@@ -39,11 +41,13 @@ use crate::sql::own_types;
 use crate::sql::parameters::{self, Parameter};
 use crate::sql::parse::ParsedStatement;
 use crate::sql::rewrite;
+use crate::sql::rewrite::array_subqueries;
 use crate::sql::rewrite::from_functions;
 use crate::sql::rewrite::inserts;
 use crate::sql::rewrite::literal_casts;
 use crate::sql::rewrite::parameter_casts::{self, ParameterCasts};
 use crate::sql::rewrite::scalar_subqueries;
+use crate::sql::rewrite::table_aliases;
 use crate::sql::sequence_syntax::{self, Overriding};
 use crate::sql::unsupported;
 use crate::sql::utility::{self, Utility};
@@ -249,6 +253,7 @@ impl Planner {
                 && !self.state.window_functions().contains_key(name)
         };
         scalar_subqueries::inline(&mut statement, &is_scalar);
+        array_subqueries::aggregate(&mut statement, &|name| self.state.aggregate_functions().contains_key(name))?;
         from_functions::make_rows(&mut statement, &|name| {
             is_scalar(name) && !self.state.table_functions().contains_key(name)
         })?;
@@ -264,10 +269,17 @@ impl Planner {
             // Nor are those that `ORDER BY 1` stands for found beside groups unless they have a name.
             Err(error)
                 if error.strip_backtrace().contains("require unique expression names")
+                    || error.strip_backtrace().contains("which would be ambiguous")
                     || error.strip_backtrace().contains("Column in ORDER BY must be in GROUP BY")
                         && !column_names::makes_columns(&again) =>
             {
                 column_names::alias_expressions(&mut again);
+                self.state.statement_to_plan(again.clone()).await?
+            }
+            Err(error)
+                if error.strip_backtrace().contains("Cannot access field at argument")
+                    && table_aliases::rename(&mut again) =>
+            {
                 self.state.statement_to_plan(again.clone()).await?
             }
             Err(error) if uuid_values::is_not_told_from(&error.strip_backtrace()) => {
@@ -296,6 +308,15 @@ impl Planner {
                 Some(planned) => planned,
                 None => self.state.statement_to_plan(change.into_original()).await?,
             };
+        }
+        match &plan {
+            LogicalPlan::Ddl(DdlStatement::CreateView(CreateView { input, .. })) => {
+                column_names::check_columns(input.schema())?;
+            }
+            LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(CreateMemoryTable { input, .. })) => {
+                column_names::check_columns(input.schema())?;
+            }
+            _ => {}
         }
         if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &plan {
             let texts = self.local_constants(&view.input)?;

@@ -521,9 +521,13 @@ fn is_number(value: &Expr) -> bool {
     }
 }
 
-/// Takes the cast of the planner off a value, and the mark; a value that has none is of its column's type.
+/// Takes the cast of the planner off a value, and the mark; a value that has none is of its column's type. Rules that change
+/// the value keep the name it had.
 fn given(value: Expr) -> Result<Expr, Expr> {
-    let Expr::Cast(cast) = value else { return Err(value) };
+    let cast = match value.unalias() {
+        Expr::Cast(cast) => cast,
+        other => return Err(other),
+    };
     match *cast.expr {
         Expr::ScalarFunction(mut function) if function.func.inner().downcast_ref::<Mark>().is_some() => {
             function.args.pop().ok_or(Expr::ScalarFunction(function))

@@ -2,20 +2,23 @@
 //!
 //! DataFusion names an expression after its text (`max(toy.activations.activation)`, `Int64(1)`) and refuses two
 //! columns of one name; Postgres names it after its outermost function, or `?column?`, and does not mind twins.
-//! Only what the client sees is renamed: inside a query DataFusion's names stay.
+//! So expressions get the names of Postgres as aliases, by which an ORDER BY or the query around theirs calls them, and
+//! twins further names, which [`original`] takes off.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
+use datafusion::common::DFSchema;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Ident, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut, visit_expressions,
-    visit_expressions_mut,
+    self, Expr, Ident, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut,
+    visit_expressions, visit_expressions_mut,
 };
 
 use crate::catalog::object_functions::WRITES;
 use crate::catalog::objects::ObjectKind;
 use crate::session::returning;
+use crate::wire::error_response::SqlError;
 
 /// New names for some columns: counted from the left before a `*`, from the right after it.
 #[derive(Debug, Clone, Default)]
@@ -34,9 +37,8 @@ impl ColumnNames {
             None => None,
         };
         match found {
-            Some(Some(name)) => name,
-            // pg-catalog's parser renames columns that also hide behind a `*`.
-            _ => given.strip_prefix("__alias_").unwrap_or(given),
+            Some(Some(name)) => original(name),
+            _ => original(given),
         }
     }
 }
@@ -44,9 +46,9 @@ impl ColumnNames {
 /// Finds the names, and makes twins distinct for DataFusion.
 pub(crate) fn of_statement(statement: &mut Statement) -> ColumnNames {
     if let Statement::Statement(inner) = statement {
-        // Columns of views and tables are named after those of their queries.
-        let inserts = matches!(**inner, ast::Statement::Insert(_));
-        let _: ControlFlow<()> = inner.visit(&mut DuplicateColumns { depth: usize::from(inserts) });
+        // The names of an INSERT's columns are those of its table.
+        let outermost = usize::from(!matches!(**inner, ast::Statement::Query(_) | ast::Statement::Declare { .. }));
+        let _: ControlFlow<()> = inner.visit(&mut NamedColumns { depth: outermost });
     }
     let query = match statement {
         Statement::Statement(inner) => match inner.as_mut() {
@@ -71,16 +73,17 @@ fn of_change(change: &mut ast::Statement) -> ColumnNames {
     returning::items(change).map(|items| of_items(items, true)).unwrap_or_default()
 }
 
-/// Makes the columns of queries in others distinct.
-struct DuplicateColumns {
+/// Names the columns of queries, and makes those of queries in others distinct.
+struct NamedColumns {
     /// Queries around the next one.
     depth: usize,
 }
 
-impl VisitorMut for DuplicateColumns {
+impl VisitorMut for NamedColumns {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        name_expressions(query);
         if let (1.., SetExpr::Select(select)) = (self.depth, query.body.as_mut()) {
             make_distinct(&mut select.projection);
         }
@@ -94,25 +97,84 @@ impl VisitorMut for DuplicateColumns {
     }
 }
 
+/// Gives expressions that are outputs of a query the names that Postgres gives them.
+fn name_expressions(query: &mut Query) {
+    // An expression that the rows are ordered by is one of columns of tables, whatever outputs are called.
+    let mut taken = HashSet::new();
+    if let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &query.order_by {
+        for key in keys.iter().filter(|key| !matches!(key.expr, Expr::Identifier(_))) {
+            let _: ControlFlow<()> = visit_expressions(&key.expr, |part| {
+                if let Expr::Identifier(name) = part {
+                    taken.insert(fold(name));
+                }
+                ControlFlow::Continue(())
+            });
+        }
+    }
+    let mut body = query.body.as_mut();
+    let items = loop {
+        match body {
+            SetExpr::Select(select) => break &mut select.projection,
+            SetExpr::SetOperation { left, .. } => body = left.as_mut(),
+            _ => return,
+        }
+    };
+    let is_column = |expr: &Expr| matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+    let mut names: HashMap<String, usize> = HashMap::new();
+    for name in items.iter().filter_map(item_name) {
+        *names.entry(name).or_default() += 1;
+    }
+    for (index, item) in items.iter_mut().enumerate() {
+        let Some(name) = item_name(item) else { continue };
+        if let SelectItem::UnnamedExpr(expr) = item
+            && !is_column(expr)
+        {
+            let is_only = names.get(&name) == Some(&1) && !taken.contains(&name);
+            let alias = if is_only { Ident::with_quote('"', name) } else { twin(index, &name) };
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
+    }
+}
+
 /// Returns true if the outputs of a statement's query become the columns of a table or view.
 pub(crate) fn makes_columns(statement: &Statement) -> bool {
     let Statement::Statement(inner) = statement else { return false };
     matches!(**inner, ast::Statement::CreateTable(_) | ast::Statement::CreateView(_))
 }
 
-/// Gives each expression that is an output an alias, so that all are distinct to DataFusion.
+/// Gives each expression that is an output an alias, so that all are distinct to DataFusion, and so each column beside a `*` in
+/// the outermost query.
 pub(crate) fn alias_expressions(statement: &mut Statement) {
     match statement {
         Statement::Statement(inner) => {
+            if let ast::Statement::Query(query) = inner.as_mut() {
+                alias_columns(query);
+            }
             let _: ControlFlow<()> = inner.visit(&mut AliasExpressions);
         }
         Statement::Explain(explain) => alias_expressions(&mut explain.statement),
         Statement::CopyTo(copy) => {
             if let CopyToSource::Query(query) = &mut copy.source {
+                alias_columns(query);
                 let _: ControlFlow<()> = query.visit(&mut AliasExpressions);
             }
         }
         _ => {}
+    }
+}
+
+/// Gives aliases to the columns that are written beside a `*`, which may have them, too.
+fn alias_columns(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let is_wildcard = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    if !select.projection.iter().any(is_wildcard) {
+        return;
+    }
+    for (index, item) in select.projection.iter_mut().enumerate() {
+        let Some(name) = item_name(item) else { continue };
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: twin(index, &name) };
+        }
     }
 }
 
@@ -123,20 +185,48 @@ impl VisitorMut for AliasExpressions {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         make_distinct(&mut select.projection);
+        let mut columns = HashSet::new();
         for (index, item) in select.projection.iter_mut().enumerate() {
-            if let SelectItem::UnnamedExpr(expr) = item
-                && !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
-            {
-                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: twin(index) };
+            let Some(name) = item_name(item) else { continue };
+            let SelectItem::UnnamedExpr(expr) = item else { continue };
+            // A column may be written with its table and without.
+            if !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) || !columns.insert(name.clone()) {
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: twin(index, &name) };
             }
         }
         ControlFlow::Continue(())
     }
 }
 
-/// Returns a name for an output that no statement gives.
-fn twin(index: usize) -> Ident {
-    Ident::with_quote('"', format!("twin {index}"))
+/// Returns the error of a table or view that would have two columns of one name.
+///
+/// # Errors
+/// 42701 if it would.
+pub(crate) fn check_columns(schema: &DFSchema) -> Result<(), SqlError> {
+    match schema.fields().iter().find(|field| field.name().starts_with(TWIN)) {
+        Some(field) => {
+            let message = format!("column \"{}\" specified more than once", original(field.name()));
+            Err(SqlError::error("42701", message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What an output that is called as another one is named begins with, before its place and what it is called.
+const TWIN: &str = "\u{f8ff}twin ";
+
+/// Returns a name for an output that no other has.
+fn twin(index: usize, name: &str) -> Ident {
+    Ident::with_quote('"', format!("{TWIN}{index} {name}"))
+}
+
+/// Returns what an output is called.
+pub(crate) fn original(name: &str) -> &str {
+    match name.strip_prefix(TWIN).and_then(|rest| rest.split_once(' ')) {
+        Some((_, name)) => name,
+        // pg-catalog's parser renames columns that also hide behind a `*`.
+        None => name.strip_prefix("__alias_").unwrap_or(name),
+    }
 }
 
 /// Returns true if an expression compares with ANY or ALL of a subquery. The planner makes a join of it, whose column
@@ -193,13 +283,20 @@ fn of_items(items: &mut [SelectItem], distinct: bool) -> ColumnNames {
 fn make_distinct(items: &mut [SelectItem]) {
     let mut seen = HashSet::new();
     for (index, item) in items.iter_mut().enumerate() {
+        let Some(name) = item_name(item) else { continue };
         let (key, expr) = match &*item {
             SelectItem::UnnamedExpr(expr) => (text_without_casts(expr), expr.clone()),
+            // The planner takes a column with its own name as an alias for the column.
+            SelectItem::ExprWithAlias { expr: expr @ Expr::CompoundIdentifier(parts), alias }
+                if parts.last().is_some_and(|column| fold(column) == fold(alias)) =>
+            {
+                (text_without_casts(expr), expr.clone())
+            }
             SelectItem::ExprWithAlias { expr, alias } => (fold(alias), expr.clone()),
             _ => continue,
         };
         if !seen.insert(key) || matches!(item, SelectItem::UnnamedExpr(_)) && compares_with_subquery(&expr) {
-            *item = SelectItem::ExprWithAlias { expr, alias: twin(index) };
+            *item = SelectItem::ExprWithAlias { expr, alias: twin(index, &name) };
         }
     }
 }

@@ -15,6 +15,7 @@ use postgres_types::Kind;
 use crate::catalog::own_types;
 use crate::encode::modifiers;
 use crate::session::{returning, row_changes};
+use crate::sql::assignments;
 use crate::sql::bpchar_values;
 use crate::sql::enum_functions;
 use crate::sql::json_values;
@@ -295,7 +296,7 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
     let kinds: Vec<Option<Type>> = call.args.iter().map(|arg| kind_of(arg, schema)).collect();
     let Some(found) = kinds.iter().flatten().next() else { return Ok(()) };
     let is_right = match (call.name(), kinds.as_slice()) {
-        ("pg_typeof", _) => true,
+        ("pg_typeof" | assignments::MARK, _) => true,
         ("coalesce", _) => return json_values::check_alike(call.args.iter(), "the function coalesce", schema),
         ("concat" | "concat_ws", _) if kinds.iter().flatten().any(range_values::is_of_moments) => false,
         ("concat", _) => !kinds.iter().flatten().any(is_array),

@@ -82,7 +82,15 @@ fn unique_key(key: &ForeignKey, parent: &NumberedTable) -> Option<UniqueKey> {
 }
 
 impl NumberedConstraint {
-    fn name(&self) -> &str {
+    pub(super) fn table(&self) -> &NumberedTable {
+        &self.table
+    }
+
+    pub(super) fn oid(&self) -> i32 {
+        self.oid
+    }
+
+    pub(super) fn name(&self) -> &str {
         match &self.kind {
             Kind::Check(check) => &check.name,
             Kind::ForeignKey { key, .. } => &key.name,

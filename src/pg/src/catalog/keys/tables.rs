@@ -26,7 +26,10 @@ pub(crate) const VIEW: i32 = -1;
 pub(super) fn rows(relation: Relation, listed: &NumberedTables) -> Vec<Row> {
     let tables = listed.tables.iter().map(Arc::as_ref);
     match relation {
-        Relation::Comments => tables.flat_map(|table| comments(table, listed.pg_class, listed.pg_constraint)).collect(),
+        Relation::Comments => {
+            let of_tables = tables.flat_map(|table| comments(table, listed.pg_class, listed.pg_constraint));
+            of_tables.chain(constraint_comments(listed)).collect()
+        }
         Relation::Views => tables.filter_map(view).collect(),
         Relation::MaterializedViews => tables.filter_map(materialized_view).collect(),
         Relation::Definitions => tables.filter_map(definition).collect(),
@@ -38,35 +41,44 @@ fn notes(table: &NumberedTable) -> Option<Arc<TableNotes>> {
     table_notes::of(table.provider.as_ref())
 }
 
-/// Returns the comments on a table, its columns, constraints and indexes. The numbers are those of `pg_class` and
-/// `pg_constraint`.
+/// Returns a row of `pg_description`. `class` is the number of the table of the catalog that has the object.
+fn comment(oid: i32, class: i32, column: i32, text: &str) -> Row {
+    vec![
+        ("objoid", Cell::Number(oid)),
+        ("classoid", Cell::Number(class)),
+        ("objsubid", Cell::Number(column)),
+        ("description", text.into()),
+    ]
+}
+
+/// Returns the comments on a table, its columns, keys and indexes. The numbers are those of `pg_class` and `pg_constraint`.
 fn comments(table: &NumberedTable, pg_class: i32, pg_constraint: i32) -> Vec<Row> {
-    let row = |oid: i32, class: i32, column: i32, text: &str| -> Row {
-        vec![
-            ("objoid", Cell::Number(oid)),
-            ("classoid", Cell::Number(class)),
-            ("objsubid", Cell::Number(column)),
-            ("description", text.into()),
-        ]
-    };
     let provider = table.provider.as_ref();
     let notes = notes(table).unwrap_or_default();
     let own = table_comment(provider);
     let mut rows = Vec::new();
-    rows.extend(own.or(notes.comment.as_deref()).map(|text| row(table.oid, pg_class, 0, text)));
+    rows.extend(own.or(notes.comment.as_deref()).map(|text| comment(table.oid, pg_class, 0, text)));
     if own.is_some() || !notes.columns.is_empty() {
         for (number, field) in (1..).zip(provider.schema().fields()) {
             let text = column_comment(provider, field.name()).or(notes.columns.get(field.name()).map(String::as_str));
-            rows.extend(text.map(|text| row(table.oid, pg_class, number, text)));
+            rows.extend(text.map(|text| comment(table.oid, pg_class, number, text)));
         }
     }
     for key in &table.keys {
         let of_index = notes.index_comments.get(&key.declared.name);
-        rows.extend(of_index.map(|text| row(key.index_oid, pg_class, 0, text)));
+        rows.extend(of_index.map(|text| comment(key.index_oid, pg_class, 0, text)));
         let of_constraint = notes.constraints.get(&key.declared.name).filter(|_| key.declared.index.is_none());
-        rows.extend(of_constraint.map(|text| row(key.constraint_oid(), pg_constraint, 0, text)));
+        rows.extend(of_constraint.map(|text| comment(key.constraint_oid(), pg_constraint, 0, text)));
     }
     rows
+}
+
+/// Returns the comments on CHECK constraints and foreign keys.
+fn constraint_comments(listed: &NumberedTables) -> impl Iterator<Item = Row> {
+    listed.constraints.iter().filter_map(|constraint| {
+        let notes = notes(constraint.table())?;
+        Some(comment(constraint.oid(), listed.pg_constraint, 0, notes.constraints.get(constraint.name())?))
+    })
 }
 
 /// Returns the query of a view, as PostgreSQL ends it.

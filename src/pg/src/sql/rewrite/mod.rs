@@ -2,7 +2,9 @@
 
 pub(crate) mod array_dimensions;
 pub(crate) mod array_literals;
+pub(crate) mod array_subqueries;
 pub(crate) mod catalog_queries;
+pub(crate) mod change_queries;
 pub(crate) mod distinct_orders;
 pub(crate) mod from_functions;
 pub(crate) mod function_syntax;
@@ -25,6 +27,7 @@ pub(crate) mod scalar_subqueries;
 pub(crate) mod sequences;
 pub(crate) mod symmetric;
 pub(crate) mod syntax;
+pub(crate) mod table_aliases;
 pub(crate) mod tuple_assignments;
 pub(crate) mod windows;
 
@@ -62,6 +65,7 @@ WHERE t.oid = ANY($1) OR t.typtype = 'e' AND t.typarray = ANY($1) ORDER BY t.typ
 pub(crate) fn adapt(statement: &mut Statement) -> Result<(), SqlError> {
     match statement {
         Statement::Statement(inner) => {
+            change_queries::unwrap(inner.as_mut())?;
             negated_exists::rewrite(inner.as_mut());
             tuple_assignments::rewrite(inner.as_mut())?;
             row_values::rewrite(inner.as_mut())?;

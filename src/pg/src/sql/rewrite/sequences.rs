@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::catalog::object_functions::IDENTITY;
 use crate::catalog::sequences::functions::OF_SEQUENCES;
 use crate::sql::column_names::fold;
-use crate::sql::rewrite::{call, is_named};
+use crate::sql::rewrite::{call, cast, is_named};
 
 /// Takes the cast off the name in `nextval('s'::regclass)`, which the function looks up itself.
 pub(crate) fn take_casts(tree: &mut impl VisitMut) {
@@ -80,7 +80,8 @@ pub(super) fn identity(query: &Query) -> Option<Expr> {
         }
         Expr::CompoundIdentifier(parts)
     };
-    Some(call(IDENTITY, vec![column("attrelid"), column("attnum")]))
+    let options = call(IDENTITY, vec![column("attrelid"), column("attnum")]);
+    Some(cast(options, DataType::JSON))
 }
 
 /// Takes the conditions out of a query that are about the query around it, such as `a.atthasdef`. The planner makes a join of an
