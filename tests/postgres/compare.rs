@@ -67,9 +67,15 @@ pub fn judge(postgres: &Answer, neuroql: &Answer, rows: Rows) -> Verdict {
                 Verdict::Wrong("another tag")
             }
         }
-        (Answer::Rows { types, rows: one, tag }, Answer::Rows { types: others, rows: two, tag: other }) => {
-            if types != others {
+        (
+            Answer::Rows { names, types, rows: one, tag },
+            Answer::Rows { names: other_names, types: other_types, rows: two, tag: other },
+        ) => {
+            if types != other_types {
                 return Verdict::Wrong("other types");
+            }
+            if names != other_names {
+                return Verdict::Wrong("other names");
             }
             if one.len() != two.len() {
                 return Verdict::Wrong("another number of rows");

@@ -140,6 +140,8 @@ pub struct Generator {
     /// The outermost scope that expressions may use.
     floor: usize,
     aliases: u32,
+    /// True if outputs of the outermost query have no names of their own.
+    unnamed: bool,
 }
 
 /// Returns a type of a result's column: each plain one, and some arrays.
@@ -157,7 +159,7 @@ fn any_type(rng: &mut StdRng) -> Ty {
 impl Generator {
     /// Creates the generator of one statement.
     pub fn new(seed: u64) -> Self {
-        Self { rng: StdRng::seed_from_u64(seed), scopes: Vec::new(), floor: 0, aliases: 0 }
+        Self { rng: StdRng::seed_from_u64(seed), scopes: Vec::new(), floor: 0, aliases: 0, unnamed: false }
     }
 
     /// Returns the tables that statements read.
@@ -179,6 +181,7 @@ impl Generator {
         let count = *pick(&mut self.rng, &[1, 1, 1, 2, 3]);
         let types: Vec<Ty> = (0..count).map(|_| any_type(&mut self.rng)).collect();
         let depth = *pick(&mut self.rng, &[1, 1, 2, 2, 3]);
+        self.unnamed = self.one_in(4);
         let (tree, ordered) = self.query(&types, depth, true);
         Statement { tree, ordered }
     }
@@ -195,10 +198,10 @@ impl Generator {
     /// Returns a query with columns c1, c2, … of these types; true if its order is that of a key.
     fn query(&mut self, types: &[Ty], depth: u32, top: bool) -> (Tree, bool) {
         match self.rng.random_range(0..20) {
-            0..4 => (self.without_from(types, depth), true),
+            0..4 => (self.without_from(types, depth, top), true),
             4..12 => self.select(types, depth, top, false),
             12..14 => self.select(types, depth, top, true),
-            14..16 => (self.grouped(types, depth), false),
+            14..16 => (self.grouped(types, depth, top), false),
             16 => (self.set_operation(types, depth), false),
             17 => (self.rows(types, depth), false),
             _ => self.with(types, depth, top),
@@ -206,20 +209,24 @@ impl Generator {
     }
 
     /// Returns the outputs of a query; those after the first can be left out.
-    fn outputs(&mut self, types: &[Ty], mut each: impl FnMut(&mut Self, Ty) -> Tree) -> Tree {
+    fn outputs(&mut self, types: &[Ty], top: bool, mut each: impl FnMut(&mut Self, Ty) -> Tree) -> Tree {
+        let unnamed = top && self.unnamed;
         let outputs: Vec<Tree> = types
             .iter()
-            .enumerate()
-            .map(|(index, ty)| match index {
-                0 => Tree::fixed("{} AS c1", [each(self, *ty)]),
-                _ => Tree::new(Kind::Optional, &format!(", {{}} AS c{}", index + 1), [each(self, *ty)]),
+            .zip(1..)
+            .map(|(ty, place)| {
+                let name = if unnamed { String::new() } else { format!(" AS c{place}") };
+                match place {
+                    1 => Tree::fixed(&format!("{{}}{name}"), [each(self, *ty)]),
+                    _ => Tree::new(Kind::Optional, &format!(", {{}}{name}"), [each(self, *ty)]),
+                }
             })
             .collect();
         Tree::join(outputs, "")
     }
 
-    fn without_from(&mut self, types: &[Ty], depth: u32) -> Tree {
-        let outputs = self.outputs(types, |this, ty| this.expr(ty, depth));
+    fn without_from(&mut self, types: &[Ty], depth: u32, top: bool) -> Tree {
+        let outputs = self.outputs(types, top, |this, ty| this.expr(ty, depth));
         let filter = if self.one_in(6) { self.optional(" WHERE {}", Ty::Bool, depth) } else { Tree::empty() };
         Tree::fixed("SELECT {}{}", [outputs, filter])
     }
@@ -233,8 +240,8 @@ impl Generator {
         let from = self.from(depth);
         self.scopes.push(from.columns);
         let keys = from.keys;
-        let outputs =
-            self.outputs(types, |this, ty| if windows { this.window(ty, &keys, depth) } else { this.expr(ty, depth) });
+        let outputs = self
+            .outputs(types, top, |this, ty| if windows { this.window(ty, &keys, depth) } else { this.expr(ty, depth) });
         let filter = if self.one_in(2) { self.optional(" WHERE {}", Ty::Bool, depth) } else { Tree::empty() };
         let unique = !keys.is_empty();
         let kind = self.rng.random_range(0..8);
@@ -273,13 +280,13 @@ impl Generator {
         }
     }
 
-    fn grouped(&mut self, types: &[Ty], depth: u32) -> Tree {
+    fn grouped(&mut self, types: &[Ty], depth: u32, top: bool) -> Tree {
         let from = self.from(depth);
         self.scopes.push(from.columns);
         let floor = std::mem::replace(&mut self.floor, self.scopes.len() - 1);
         let mut keys = Vec::new();
         let mut place = 0;
-        let outputs = self.outputs(types, |this, ty| {
+        let outputs = self.outputs(types, top, |this, ty| {
             place += 1;
             if place < types.len() && this.one_in(2) {
                 keys.push(place.to_string());
@@ -382,7 +389,7 @@ impl Generator {
             return (Tree::fixed(&template, [inner, outer]), ordered);
         }
         self.scopes.push(columns);
-        let outputs = self.outputs(types, |this, ty| this.expr(ty, depth.min(1)));
+        let outputs = self.outputs(types, top, |this, ty| this.expr(ty, depth.min(1)));
         let filter = if self.one_in(3) { self.optional(" WHERE {}", Ty::Bool, depth) } else { Tree::empty() };
         self.scopes.pop();
         let template = format!("WITH {name} AS ({{}}) SELECT {{}} FROM {name}{{}}");
@@ -504,7 +511,10 @@ impl Generator {
         match self.rng.random_range(0..100) {
             0..18 => self.leaf(ty),
             18..26 => self.conditional(ty, below),
-            26..32 => self.scalar_subquery(ty, below),
+            26..32 => match ty {
+                Ty::Array(item) if self.one_in(2) => self.array_subquery(*item, below),
+                _ => self.scalar_subquery(ty, below),
+            },
             32..60 if ty == Ty::Bool => self.predicate(below),
             _ => {
                 let rules = rules(ty);
@@ -540,11 +550,17 @@ impl Generator {
         self.scopes.push(from.columns);
         let filter = if self.one_in(2) { self.optional(" WHERE {}", Ty::Bool, depth) } else { Tree::empty() };
         let key = from.keys.first().cloned();
-        let tree = match (key, self.rng.random_range(0..3)) {
+        let tree = match (key, self.rng.random_range(0..4)) {
             (Some(key), 0..2) => {
                 let expr = self.expr(ty, depth);
                 let template = format!("(SELECT {{}} FROM {{}}{{}} ORDER BY {key} LIMIT 1)");
                 Tree::new(Kind::Expr(ty), &template, [expr, from.sql, filter])
+            }
+            // One row, none, or an error.
+            (Some(key), 2) => {
+                let (expr, other) = (self.expr(ty, depth), self.expr(Ty::Int4, 1));
+                let template = format!("(SELECT {{}} FROM {{}} WHERE {key} = {{}})");
+                Tree::new(Kind::Expr(ty), &template, [expr, from.sql, other])
             }
             _ => {
                 let floor = std::mem::replace(&mut self.floor, self.scopes.len() - 1);
@@ -555,6 +571,20 @@ impl Generator {
         };
         self.scopes.pop();
         tree
+    }
+
+    /// Returns the array of the rows of a query.
+    fn array_subquery(&mut self, item: Ty, depth: u32) -> Tree {
+        let from = self.relation(0);
+        self.scopes.push(from.columns);
+        let filter = if self.one_in(2) { self.optional(" WHERE {}", Ty::Bool, depth) } else { Tree::empty() };
+        let expr = self.expr(item, depth);
+        self.scopes.pop();
+        let order =
+            if from.keys.is_empty() { " ORDER BY 1".into() } else { format!(" ORDER BY {}", from.keys.join(", ")) };
+        let limit = if self.one_in(4) { " LIMIT 2" } else { "" };
+        let template = format!("ARRAY(SELECT {{}} FROM {{}}{{}}{order}{limit})");
+        Tree::new(Kind::Expr(item.array()), &template, [expr, from.sql, filter])
     }
 
     fn predicate(&mut self, depth: u32) -> Tree {

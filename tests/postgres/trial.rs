@@ -482,7 +482,9 @@ impl Servers {
         let ask = |client: &mut Client| match client.prepare(&sql, &declared) {
             Described::Failed(answer) => answer,
             Described::Parameters(types) if types == own => client.execute(&values, format, page),
-            Described::Parameters(types) => Answer::Rows { types, rows: Vec::new(), tag: PARAMETERS.into() },
+            Described::Parameters(types) => {
+                Answer::Rows { names: Vec::new(), types, rows: Vec::new(), tag: PARAMETERS.into() }
+            }
         };
         let (postgres, neuroql) = (ask(&mut self.postgres), ask(&mut self.neuroql));
         let parameters = |answer: &Answer| matches!(answer, Answer::Rows { tag, .. } if tag == PARAMETERS);
@@ -603,9 +605,9 @@ fn shown(answer: &Answer, format: Format) -> String {
     };
     let row = |row: &Vec<Option<Vec<u8>>>| format!("({})", row.iter().map(cell).collect::<Vec<_>>().join(", "));
     match answer {
-        Answer::Rows { types, rows, tag } => {
+        Answer::Rows { names, types, rows, tag } => {
             let shown = rows.iter().take(12).map(row).collect::<Vec<_>>().join(" ");
-            format!("{tag}, types {types:?}: {shown}")
+            format!("{tag}, columns {names:?}, types {types:?}: {shown}")
         }
         Answer::Done { tag } => tag.clone(),
         Answer::Error { code, message } => format!("{code} {message}"),

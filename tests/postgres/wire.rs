@@ -25,6 +25,7 @@ pub struct Client {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     Rows {
+        names: Vec<String>,
         /// The oids of the columns' types.
         types: Vec<u32>,
         rows: Vec<Vec<Option<Vec<u8>>>>,
@@ -150,7 +151,7 @@ impl Client {
 
     /// Reads up to ReadyForQuery. The last statement's answer counts; an error ends it.
     fn gather(&mut self, mut also: impl FnMut(&Message) -> io::Result<()>) -> io::Result<Answer> {
-        let mut types: Option<Vec<u32>> = None;
+        let mut columns: Option<(Vec<String>, Vec<u32>)> = None;
         let mut rows = Vec::new();
         let mut tag = String::new();
         let mut failed = None;
@@ -159,7 +160,8 @@ impl Client {
             also(&message)?;
             match message {
                 Message::RowDescription(body) => {
-                    types = Some(body.fields().map(|field| Ok(field.type_oid())).collect()?);
+                    let each = body.fields().map(|field| Ok((field.name().to_owned(), field.type_oid())));
+                    columns = Some(each.collect::<Vec<_>>()?.into_iter().unzip());
                     rows.clear();
                 }
                 Message::DataRow(body) => {
@@ -174,9 +176,9 @@ impl Client {
                     failed = failed.or(Some(Answer::Error { code, message }));
                 }
                 Message::ReadyForQuery(_) => {
-                    return Ok(match (failed, types) {
+                    return Ok(match (failed, columns) {
                         (Some(error), _) => error,
-                        (None, Some(types)) => Answer::Rows { types, rows, tag },
+                        (None, Some((names, types))) => Answer::Rows { names, types, rows, tag },
                         (None, None) => Answer::Done { tag },
                     });
                 }

@@ -43,10 +43,10 @@ pub use neuroql_schema::{Rights, Role, SchemaUsage};
 pub use neuroql_store::{Error as StoreError, Store};
 pub use neuroql_udfs::{Error as FunctionError, SECTION as FUNCTION_SECTION, expr_fn, interruptible};
 pub use postgres::{
-    DateForm, DateOrder, DateStyle, IntervalFields, IntervalParts, IntervalUnit, MomentTypes, PostgresTypes, Refusal,
-    UUID, ZonedTime, array_texts, bpchar, floats, in_zone, is_ambiguous, is_uuid, json, local_constants,
-    ordered_constant, ranges, read_date, read_instant, read_interval, read_time, read_timestamp, read_uuid, uuid_text,
-    uuid_texts,
+    ARRAY_OF_ROWS, DateForm, DateOrder, DateStyle, IntervalFields, IntervalParts, IntervalUnit, MomentTypes,
+    PostgresTypes, Refusal, UUID, ZonedTime, array_texts, bpchar, floats, in_zone, is_ambiguous, is_uuid, json,
+    local_constants, ordered_constant, ranges, read_date, read_instant, read_interval, read_time, read_timestamp,
+    read_uuid, uuid_text, uuid_texts,
 };
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};

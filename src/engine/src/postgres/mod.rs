@@ -9,6 +9,7 @@ mod delegate;
 
 mod arithmetic;
 mod array_keys;
+mod array_of_rows;
 mod array_values;
 mod arrays;
 mod assignments;
@@ -45,6 +46,7 @@ mod interval_products;
 mod interval_texts;
 mod irreversible;
 pub mod json;
+mod lateral_limits;
 mod laterals;
 mod letters;
 mod matches;
@@ -96,6 +98,7 @@ mod zones;
 
 use std::sync::Arc;
 
+pub use array_of_rows::NAME as ARRAY_OF_ROWS;
 pub use bytea::read_bytea;
 pub use constants::{local_constants, ordered_constant};
 use datafusion::arrow::array::ArrayRef;
@@ -226,6 +229,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     more.extend(text_forms::functions());
     more.extend(regexps::functions());
     more.extend(array_values::functions());
+    more.push(array_of_rows::function());
     more.extend(times::functions(found.udf("date_bin")?));
     more.extend(templates::functions(found.udf("to_char")?));
     for function in more {
@@ -269,6 +273,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     }
     let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(values::SubqueryValues),
+        Arc::new(lateral_limits::LateralLimits),
         Arc::new(laterals::LateralRows),
         Arc::new(mixed_types::MixedTypes),
         Arc::new(exists::ExistsAsScalar),

@@ -59,6 +59,11 @@ fn single_row(subquery: &Subquery) -> Result<Option<Expr>> {
     }
     let (is_first, rows) = match plan {
         LogicalPlan::Limit(limit) => match (limit.get_skip_type()?, limit.get_fetch_type()?) {
+            (_, FetchType::Literal(Some(0))) => {
+                let (_, field) = plan.schema().qualified_field(0);
+                let value = ScalarValue::try_from(field.data_type())?;
+                return Ok(Some(Expr::Literal(value, Some(field.metadata().clone().into()))));
+            }
             (SkipType::Literal(0), FetchType::Literal(Some(1))) => (true, limit.input.as_ref()),
             // A second row is an error whatever the order.
             (SkipType::Literal(0), FetchType::Literal(None | Some(2..))) => (false, limit.input.as_ref()),

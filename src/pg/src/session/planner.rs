@@ -268,8 +268,13 @@ impl Planner {
             // Expressions that are written otherwise and planned alike, such as `every(a)` beside `bool_and(a)`.
             // Nor are those that `ORDER BY 1` stands for found beside groups unless they have a name.
             Err(error)
-                if error.strip_backtrace().contains("require unique expression names")
-                    || error.strip_backtrace().contains("which would be ambiguous")
+                if [
+                    "require unique expression names",
+                    "which would be ambiguous",
+                    "duplicate unqualified field name",
+                ]
+                .iter()
+                .any(|text| error.strip_backtrace().contains(text))
                     || error.strip_backtrace().contains("Column in ORDER BY must be in GROUP BY")
                         && !column_names::makes_columns(&again) =>
             {
@@ -280,6 +285,10 @@ impl Planner {
                 if error.strip_backtrace().contains("Cannot access field at argument")
                     && table_aliases::rename(&mut again) =>
             {
+                self.state.statement_to_plan(again.clone()).await?
+            }
+            // The planner finds the fields of outputs, the analyzer those in conditions.
+            Ok(plan) if table_aliases::accesses_no_field(&plan)? && table_aliases::rename(&mut again) => {
                 self.state.statement_to_plan(again.clone()).await?
             }
             Err(error) if uuid_values::is_not_told_from(&error.strip_backtrace()) => {

@@ -11,13 +11,15 @@ use std::ops::ControlFlow;
 use datafusion::common::DFSchema;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Ident, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut,
-    visit_expressions, visit_expressions_mut,
+    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, OrderBy, OrderByExpr, OrderByKind,
+    Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, visit_expressions,
+    visit_expressions_mut,
 };
 
 use crate::catalog::object_functions::WRITES;
 use crate::catalog::objects::ObjectKind;
 use crate::session::returning;
+use crate::sql::rewrite::call;
 use crate::wire::error_response::SqlError;
 
 /// New names for some columns: counted from the left before a `*`, from the right after it.
@@ -43,13 +45,22 @@ impl ColumnNames {
     }
 }
 
-/// Finds the names, and makes twins distinct for DataFusion.
-pub(crate) fn of_statement(statement: &mut Statement) -> ColumnNames {
+/// Finds the names, gives them to expressions and makes twins distinct for DataFusion.
+///
+/// # Errors
+/// 42702 if rows are ordered by a name of several outputs.
+pub(crate) fn of_statement(statement: &mut Statement) -> Result<ColumnNames, SqlError> {
     if let Statement::Statement(inner) = statement {
         // The names of an INSERT's columns are those of its table.
         let outermost = usize::from(!matches!(**inner, ast::Statement::Query(_) | ast::Statement::Declare { .. }));
-        let _: ControlFlow<()> = inner.visit(&mut NamedColumns { depth: outermost });
+        if let ControlFlow::Break(error) = inner.visit(&mut NamedColumns { depth: outermost }) {
+            return Err(error);
+        }
     }
+    Ok(names_of(statement))
+}
+
+fn names_of(statement: &mut Statement) -> ColumnNames {
     let query = match statement {
         Statement::Statement(inner) => match inner.as_mut() {
             ast::Statement::Query(query) => query,
@@ -80,10 +91,12 @@ struct NamedColumns {
 }
 
 impl VisitorMut for NamedColumns {
-    type Break = ();
+    type Break = SqlError;
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        name_expressions(query);
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        if let Err(error) = name_expressions(query, self.depth == 0) {
+            return ControlFlow::Break(error);
+        }
         if let (1.., SetExpr::Select(select)) = (self.depth, query.body.as_mut()) {
             make_distinct(&mut select.projection);
         }
@@ -91,48 +104,133 @@ impl VisitorMut for NamedColumns {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<SqlError> {
         self.depth -= 1;
         ControlFlow::Continue(())
     }
 }
 
-/// Gives expressions that are outputs of a query the names that Postgres gives them.
-fn name_expressions(query: &mut Query) {
-    // An expression that the rows are ordered by is one of columns of tables, whatever outputs are called.
-    let mut taken = HashSet::new();
-    if let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &query.order_by {
-        for key in keys.iter().filter(|key| !matches!(key.expr, Expr::Identifier(_))) {
-            let _: ControlFlow<()> = visit_expressions(&key.expr, |part| {
-                if let Expr::Identifier(name) = part {
-                    taken.insert(fold(name));
-                }
-                ControlFlow::Continue(())
-            });
-        }
-    }
+/// Gives expressions that are outputs of a query the names that Postgres gives them. Outputs of the outermost query may have
+/// other names.
+fn name_expressions(query: &mut Query, is_outermost: bool) -> Result<(), SqlError> {
     let mut body = query.body.as_mut();
-    let items = loop {
+    let select = loop {
         match body {
-            SetExpr::Select(select) => break &mut select.projection,
+            SetExpr::Select(select) => break select,
             SetExpr::SetOperation { left, .. } => body = left.as_mut(),
-            _ => return,
+            _ => return Ok(()),
         }
     };
-    let is_column = |expr: &Expr| matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
     let mut names: HashMap<String, usize> = HashMap::new();
-    for name in items.iter().filter_map(item_name) {
+    for name in select.projection.iter().filter_map(item_name) {
         *names.entry(name).or_default() += 1;
     }
-    for (index, item) in items.iter_mut().enumerate() {
+    let mut no_keys = Vec::new();
+    let keys = match &mut query.order_by {
+        Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) => keys,
+        _ => &mut no_keys,
+    };
+    for key in keys.iter() {
+        check_key(key, &select.projection)?;
+    }
+    let mut read = read_by_keys(keys);
+    read.retain(|name| names.contains_key(name));
+    if !is_outermost && let Some(table) = only_table(select) {
+        qualify_keys(keys, &table, &read);
+    }
+    for (index, item) in select.projection.iter_mut().enumerate() {
         let Some(name) = item_name(item) else { continue };
-        if let SelectItem::UnnamedExpr(expr) = item
-            && !is_column(expr)
-        {
-            let is_only = names.get(&name) == Some(&1) && !taken.contains(&name);
-            let alias = if is_only { Ident::with_quote('"', name) } else { twin(index, &name) };
-            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        let is_read = read.contains(&name);
+        let is_only = names.get(&name) == Some(&1);
+        match item {
+            SelectItem::UnnamedExpr(expr) if column_name(expr).is_none() => {
+                let alias = if is_only && !is_read { Ident::with_quote('"', name) } else { twin(index, &name) };
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            }
+            SelectItem::ExprWithAlias { expr, alias }
+                if is_outermost && is_read && is_only && column_name(expr).as_ref() != Some(&name) =>
+            {
+                *alias = twin(index, &name);
+                for key in keys.iter_mut() {
+                    if matches!(&key.expr, Expr::Identifier(found) if fold(found) == name) {
+                        key.expr = Expr::Identifier(alias.clone());
+                    }
+                }
+            }
+            _ => {}
         }
+    }
+    Ok(())
+}
+
+/// Refuses a name that rows are ordered by and that different outputs have.
+fn check_key(key: &OrderByExpr, items: &[SelectItem]) -> Result<(), SqlError> {
+    let Expr::Identifier(name) = &key.expr else { return Ok(()) };
+    let name = fold(name);
+    let mut named = items.iter().filter(|item| item_name(item).as_ref() == Some(&name)).filter_map(|item| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
+    });
+    match named.next() {
+        Some(first) if named.any(|other| !is_same(first, other)) => {
+            Err(SqlError::error("42702", format!("ORDER BY \"{name}\" is ambiguous")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns true for equal expressions, and for a column written with its table and without.
+fn is_same(one: &Expr, other: &Expr) -> bool {
+    match (one, other) {
+        (Expr::Identifier(name), Expr::CompoundIdentifier(parts))
+        | (Expr::CompoundIdentifier(parts), Expr::Identifier(name)) => {
+            parts.last().is_some_and(|last| fold(last) == fold(name))
+        }
+        (one, other) => one == other,
+    }
+}
+
+/// Returns the names of columns that rows are ordered by in expressions. There they are columns of tables, whatever outputs are
+/// called.
+fn read_by_keys(keys: &[OrderByExpr]) -> HashSet<String> {
+    let mut read = HashSet::new();
+    for key in keys.iter().filter(|key| !matches!(key.expr, Expr::Identifier(_))) {
+        let _: ControlFlow<()> = visit_expressions(&key.expr, |part| {
+            if let Expr::Identifier(column) = part {
+                read.insert(fold(column));
+            }
+            ControlFlow::Continue(())
+        });
+    }
+    read
+}
+
+/// Has expressions that rows are ordered by read columns of a table, so that the planner does not take them for outputs.
+fn qualify_keys(keys: &mut [OrderByExpr], table: &Ident, columns: &HashSet<String>) {
+    for key in keys.iter_mut().filter(|key| !matches!(key.expr, Expr::Identifier(_))) {
+        let _: ControlFlow<()> = visit_expressions_mut(&mut key.expr, |part| {
+            if let Expr::Identifier(column) = part
+                && columns.contains(&fold(column))
+            {
+                *part = Expr::CompoundIdentifier(vec![table.clone(), column.clone()]);
+            }
+            ControlFlow::Continue(())
+        });
+    }
+}
+
+/// Returns the name of the table of a query that has one.
+fn only_table(select: &Select) -> Option<Ident> {
+    let [TableWithJoins { relation, joins }] = select.from.as_slice() else { return None };
+    if !joins.is_empty() {
+        return None;
+    }
+    match relation {
+        TableFactor::Table { alias: Some(alias), args: None, .. } | TableFactor::Derived { alias: Some(alias), .. } => {
+            Some(alias.name.clone())
+        }
+        TableFactor::Table { name, alias: None, args: None, .. } => name.0.last()?.as_ident().cloned(),
+        _ => None,
     }
 }
 
@@ -184,18 +282,49 @@ impl VisitorMut for AliasExpressions {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        tell_casts(&mut select.projection);
         make_distinct(&mut select.projection);
         let mut columns = HashSet::new();
         for (index, item) in select.projection.iter_mut().enumerate() {
             let Some(name) = item_name(item) else { continue };
-            let SelectItem::UnnamedExpr(expr) = item else { continue };
-            // A column may be written with its table and without.
-            if !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) || !columns.insert(name.clone()) {
+            let is_distinct = match &*item {
+                // A column may be written with its table and without.
+                SelectItem::UnnamedExpr(expr) => column_name(expr).is_some() && columns.insert(name.clone()),
+                SelectItem::ExprWithAlias { expr, .. } => {
+                    column_name(expr).as_ref() != Some(&name) || columns.insert(name.clone())
+                }
+                _ => true,
+            };
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+                && !is_distinct
+            {
                 *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: twin(index, &name) };
             }
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Makes calls that differ in casts only distinct: DataFusion's name of `sum(a::bigint)` is that of `sum(a)`.
+fn tell_casts(items: &mut Vec<SelectItem>) {
+    let mut calls: HashMap<String, Vec<String>> = HashMap::new();
+    let _: ControlFlow<()> = visit_expressions_mut(items, |part| {
+        let Expr::Function(_) = part else { return ControlFlow::Continue(()) };
+        let (key, text) = (text_without_casts(part), part.to_string());
+        let others = calls.entry(key).or_default();
+        let place = others.iter().position(|other| *other == text).unwrap_or_else(|| {
+            others.push(text);
+            others.len() - 1
+        });
+        if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = part {
+            for argument in &mut list.args {
+                if let FunctionArg::Unnamed(FunctionArgExpr::Expr(cast @ Expr::Cast { .. })) = argument {
+                    *cast = (0..place).fold(cast.clone(), |inner, _| call("coalesce", vec![inner]));
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    });
 }
 
 /// Returns the error of a table or view that would have two columns of one name.
@@ -337,10 +466,13 @@ fn expr_name(expr: &Expr) -> Option<String> {
         Expr::Identifier(name) => Some(fold(name)),
         Expr::CompoundIdentifier(parts) => parts.last().map(fold),
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => expr_name(inner),
-        Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
-            Some(ast::AccessExpr::Dot(Expr::Identifier(name))) => Some(fold(name)),
-            _ => expr_name(root),
-        },
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let field = access_chain.iter().rev().find_map(|access| match access {
+                ast::AccessExpr::Dot(Expr::Identifier(name)) => Some(fold(name)),
+                _ => None,
+            });
+            field.or_else(|| expr_name(root))
+        }
         Expr::Function(function) => match function.name.0.last() {
             // A function that replaces a cast is named as the cast.
             Some(ast::ObjectNamePart::Identifier(name)) => Some(match (fold(name), only_argument(function)) {
@@ -363,6 +495,7 @@ fn expr_name(expr: &Expr) -> Option<String> {
         Expr::Substring { .. } => Some("substring".into()),
         Expr::Trim { .. } => Some("btrim".into()),
         Expr::Position { .. } => Some("position".into()),
+        Expr::Overlay { .. } => Some("overlay".into()),
         Expr::Ceil { .. } => Some("ceil".into()),
         Expr::Floor { .. } => Some("floor".into()),
         Expr::AtTimeZone { .. } => Some("timezone".into()),
@@ -448,8 +581,8 @@ fn type_name(data_type: &ast::DataType) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::{TWIN, original};
     use crate::sql::parse::Parser;
-    use crate::sql::rewrite::rewritten;
 
     fn names(query: &str, given: &[&str]) -> Vec<String> {
         let parsed = Parser::default().parse(query).unwrap().remove(0);
@@ -485,23 +618,51 @@ mod tests {
         assert_eq!(names("select 1 union all select 2", &["x"]), ["?column?"]);
     }
 
+    /// Shows what twins are called behind a `~`.
+    fn shown(text: &str) -> String {
+        let statement = Parser::default().parse(text).unwrap().remove(0).statement;
+        statement.to_string().replace(TWIN, "~")
+    }
+
+    #[test]
+    fn expressions_are_named() {
+        for (written, becomes) in [
+            ("SELECT upper(a), b, a + 1 FROM t", "SELECT upper(a) AS \"upper\", b, a + 1 AS \"?column?\" FROM t"),
+            ("SELECT * FROM (SELECT count(*) FROM t) AS x", "SELECT * FROM (SELECT count(*) AS \"count\" FROM t) AS x"),
+            ("SELECT max(a) FROM t UNION SELECT 1", "SELECT max(a) AS \"max\" FROM t UNION SELECT 1"),
+            ("CREATE VIEW v AS SELECT count(*) FROM t", "CREATE VIEW v AS SELECT count(*) AS \"count\" FROM t"),
+            ("SELECT a, a::text FROM t", "SELECT a, a::TEXT AS \"~1 a\" FROM t"),
+            // A key is an output by its name only.
+            ("SELECT -a AS a FROM t ORDER BY a, a + 1", "SELECT -a AS \"~0 a\" FROM t ORDER BY \"~0 a\", a + 1"),
+            (
+                "SELECT x.a FROM (SELECT -a AS a FROM t ORDER BY a + 1) AS x",
+                "SELECT x.a FROM (SELECT -a AS a FROM t ORDER BY t.a + 1) AS x",
+            ),
+            ("SELECT a::text FROM t, u ORDER BY abs(a)", "SELECT a::TEXT AS \"~0 a\" FROM t, u ORDER BY abs(a)"),
+        ] {
+            assert_eq!(shown(written), becomes);
+        }
+    }
+
     #[test]
     fn twins_in_queries_of_statements_become_distinct() {
-        assert_eq!(rewritten("insert into t select 1, 1"), "INSERT INTO t SELECT 1, 1 AS \"twin 1\"");
-        let nested = rewritten("with x(a, b) as (select 1, 1) select a from x, (select 2, 2) y(c, d)");
-        assert!(nested.contains("1, 1 AS \"twin 1\"") && nested.contains("2, 2 AS \"twin 1\""), "{nested}");
-        assert_eq!(rewritten("create view v as select 1, 1"), "CREATE VIEW v AS SELECT 1, 1");
+        assert_eq!(shown("insert into t select a, a from u"), "INSERT INTO t SELECT a, a AS \"~1 a\" FROM u");
+        let nested = shown("with x as (select a, a from t) select a from x, (select b, b from t) y(c, d)");
+        assert!(nested.contains("a, a AS \"~1 a\"") && nested.contains("b, b AS \"~1 b\""), "{nested}");
+        let nested = shown("select * from (select 1, 2) x");
+        assert!(nested.contains("1 AS \"~0 ?column?\", 2 AS \"~1 ?column?\""), "{nested}");
+        assert_eq!(
+            shown("create view v as select a, a as a from t").split("AS SELECT ").nth(1),
+            Some("a, a AS \"~1 a\" FROM t")
+        );
+        assert_eq!(original(&format!("{TWIN}12 a b")), "a b");
     }
 
     #[test]
     fn twins_become_distinct() {
-        let parsed = Parser::default().parse("select 1 a, 2 a, 3, 3").unwrap().remove(0);
-        assert_eq!(parsed.statement.to_string(), "SELECT 1 AS a, 2 AS \"twin 1\", 3, 3 AS \"twin 3\"");
-        assert_eq!(parsed.names.name(1, 4, "twin 1"), "a");
-        assert_eq!(parsed.names.name(3, 4, "twin 3"), "?column?");
-        let casts = Parser::default().parse("select 1::real, 1::float8, (a + 1::int)::text, a + 1").unwrap().remove(0);
-        let distinct = casts.statement.to_string();
-        assert!(distinct.contains("\"twin 1\"") && distinct.contains("\"twin 3\""), "{distinct}");
-        assert_eq!(casts.names.name(1, 4, "twin 1"), "float8");
+        assert_eq!(shown("select 1 a, 2 a, b, b"), "SELECT 1 AS a, 2 AS \"~1 a\", b, b AS \"~3 b\"");
+        let parsed = Parser::default().parse("select 1 a, 2 a, 3").unwrap().remove(0);
+        assert_eq!(parsed.names.name(1, 3, "x"), "a");
+        assert_eq!(parsed.names.name(2, 3, "x"), "?column?");
     }
 }

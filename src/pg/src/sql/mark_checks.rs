@@ -6,10 +6,10 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{AggregateFunction, BinaryExpr, InSubquery, ScalarFunction, SetComparison};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Distinct, DmlStatement, Expr, ExprSchemable, LogicalPlan, Operator, Union, Values, WriteOp,
+    Aggregate, Distinct, DmlStatement, Expr, ExprSchemable, LogicalPlan, Operator, Union, Values, WriteOp,
 };
 use datafusion_postgres::pgwire::api::Type;
-use neuroql::bpchar;
+use neuroql::{ARRAY_OF_ROWS, bpchar};
 use postgres_types::Kind;
 
 use crate::catalog::own_types;
@@ -120,6 +120,8 @@ fn check_node(node: &LogicalPlan, schema: &DFSchema, own_rows: Option<&Values>) 
         }
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.iter().try_for_each(|key| match kind(key) {
             Some(Type::BPCHAR) if bpchar_values::has_length(key, &aggregate.input) => Ok(()),
+            // The planner adds the columns of a table to its primary key.
+            Some(_) if is_determined(key, aggregate) => Ok(()),
             kind => grouped(kind),
         }),
         LogicalPlan::Sort(sort) => sort.expr.iter().try_for_each(|key| match kind(&key.expr) {
@@ -273,6 +275,21 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<(), SqlError> {
     }
 }
 
+/// Returns true if rows with equal keys have one value, as those of a primary key have.
+fn is_determined(key: &Expr, aggregate: &Aggregate) -> bool {
+    let schema = aggregate.input.schema();
+    let index = |key: &Expr| schema.maybe_index_of_column(key.try_as_col()?);
+    let keys: Vec<usize> = aggregate.group_expr.iter().filter_map(index).collect();
+    index(key).is_some_and(|place| {
+        schema.functional_dependencies().iter().any(|dependence| {
+            !dependence.nullable
+                && !dependence.source_indices.contains(&place)
+                && dependence.target_indices.contains(&place)
+                && dependence.source_indices.iter().all(|source| keys.contains(source))
+        })
+    })
+}
+
 /// Checks the arguments of an aggregate or a window function: any value is counted.
 fn check_arguments(function: &str, args: &[Expr], distinct: bool, schema: &DFSchema) -> Result<(), SqlError> {
     args.iter().filter_map(|arg| kind_of(arg, schema)).try_for_each(|found| match function {
@@ -304,6 +321,7 @@ fn check_call(call: &ScalarFunction, schema: &DFSchema) -> Result<(), SqlError> 
         ("cardinality" | "array_length" | "array_ndims" | "array_upper" | "array_lower", [Some(array), ..]) => {
             is_array(array)
         }
+        (ARRAY_OF_ROWS, [Some(array)]) => is_array(array),
         ("array_min" | "array_max", [Some(array)]) => *array == Type::UUID_ARRAY,
         ("array_has" | "array_position", [Some(array), Some(item), ..]) => {
             has_equality(item) && parameter_casts::array_of(item).as_ref() == Some(array)

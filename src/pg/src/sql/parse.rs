@@ -63,7 +63,7 @@ impl ParsedStatement {
     pub(crate) fn new(mut statement: Statement) -> Result<Self, SqlError> {
         let constraints = table_constraints::take(&mut statement)?;
         rewrite::adapt(&mut statement)?;
-        let names = column_names::of_statement(&mut statement);
+        let names = column_names::of_statement(&mut statement)?;
         rewrite::numerals::show_digits(&mut statement);
         syntax::rewrite(&mut statement)?;
         Ok(Self {

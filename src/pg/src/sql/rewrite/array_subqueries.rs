@@ -1,4 +1,5 @@
-//! `ARRAY(SELECT v FROM t ORDER BY k)`, which becomes `(SELECT array_agg(v ORDER BY k) FROM t)`.
+//! `ARRAY(SELECT v FROM t ORDER BY k)`, which becomes `(SELECT array_agg(v ORDER BY k) FROM t)`, or an array without elements
+//! where there are no rows.
 
 use std::ops::ControlFlow;
 
@@ -8,6 +9,8 @@ use datafusion::sql::sqlparser::ast::{
     Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value, VisitMut,
     visit_expressions, visit_expressions_mut,
 };
+
+use neuroql::ARRAY_OF_ROWS;
 
 use crate::sql::column_names::fold;
 use crate::sql::rewrite::catalog_queries::select;
@@ -45,9 +48,7 @@ fn aggregate_in(tree: &mut impl VisitMut, is_aggregate: &dyn Fn(&str) -> bool) -
                 Ok(array) => array,
                 Err(error) => return ControlFlow::Break(error),
             };
-            // An array without elements where there are no rows.
-            let empty = Expr::value(Value::SingleQuotedString("{}".to_owned()));
-            *expr = call("coalesce", vec![Expr::Subquery(Box::new(array)), empty]);
+            *expr = call(ARRAY_OF_ROWS, vec![Expr::Subquery(Box::new(array))]);
         }
         ControlFlow::Continue(())
     });
@@ -181,25 +182,25 @@ mod tests {
         for (written, becomes) in [
             (
                 "SELECT ARRAY(SELECT a + 1 FROM t WHERE b)",
-                "SELECT coalesce((SELECT array_agg(a + 1) FROM t WHERE b), '{}')",
+                "SELECT neuroql_array_of_rows((SELECT array_agg(a + 1) FROM t WHERE b))",
             ),
             (
                 "SELECT ARRAY(SELECT a AS x FROM t ORDER BY b DESC, 1, x)",
-                "SELECT coalesce((SELECT array_agg(a ORDER BY b DESC, a, a) FROM t), '{}')",
+                "SELECT neuroql_array_of_rows((SELECT array_agg(a ORDER BY b DESC, a, a) FROM t))",
             ),
             (
                 "SELECT ARRAY(SELECT max(a) FROM t GROUP BY b ORDER BY b LIMIT 2)",
-                "SELECT coalesce((SELECT array_agg(__rows.__value ORDER BY __rows.__key1) FROM \
-                 (SELECT max(a), b AS __key1 FROM t GROUP BY b ORDER BY b LIMIT 2) AS __rows (__value, __key1)), '{}')",
+                "SELECT neuroql_array_of_rows((SELECT array_agg(__rows.__value ORDER BY __rows.__key1) FROM \
+                 (SELECT max(a), b AS __key1 FROM t GROUP BY b ORDER BY b LIMIT 2) AS __rows (__value, __key1)))",
             ),
             (
                 "SELECT ARRAY(SELECT DISTINCT a FROM t ORDER BY a DESC)",
-                "SELECT coalesce((SELECT array_agg(__rows.__value ORDER BY __rows.__value DESC) FROM \
-                 (SELECT DISTINCT a FROM t ORDER BY a DESC) AS __rows (__value)), '{}')",
+                "SELECT neuroql_array_of_rows((SELECT array_agg(__rows.__value ORDER BY __rows.__value DESC) FROM \
+                 (SELECT DISTINCT a FROM t ORDER BY a DESC) AS __rows (__value)))",
             ),
             (
                 "SELECT ARRAY(VALUES (1), (2))",
-                "SELECT coalesce((SELECT array_agg(__rows.__value) FROM (VALUES (1), (2)) AS __rows (__value)), '{}')",
+                "SELECT neuroql_array_of_rows((SELECT array_agg(__rows.__value) FROM (VALUES (1), (2)) AS __rows (__value)))",
             ),
         ] {
             assert_eq!(rewritten(written).unwrap(), becomes);

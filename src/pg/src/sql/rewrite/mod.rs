@@ -45,18 +45,22 @@ use crate::sql::column_names::fold;
 use crate::wire::error_response::SqlError;
 
 /// Returns a replacement for asyncpg's query about types that it does not know (every array): a recursive query over
-/// the whole catalog, which DataFusion cannot plan. The replacement asks the same about arrays of plain types, and about enums.
+/// the whole catalog, which DataFusion cannot plan. The replacement asks the same about ranges and enums, and about
+/// arrays of plain types and of these.
 pub(crate) fn replacement(query: &str) -> Option<(&'static str, Type)> {
     let asks = query.starts_with("WITH RECURSIVE typeinfo_tree(") && query.contains("= any($1::oid[])");
     asks.then_some((TYPES_FOR_ASYNCPG, Type::OID_ARRAY))
 }
 
 const TYPES_FOR_ASYNCPG: &str = "\
-SELECT t.oid, CASE WHEN t.oid < 16384 THEN 'pg_catalog' ELSE 'public' END AS ns, t.typname AS name, t.typtype AS kind, NULL::int AS basetype, t.typelem AS elemtype, \
-',' AS elemdelim, NULL::int AS range_subtype, NULL::text[] AS attrtypoids, NULL::text[] AS attrnames, 0::int AS depth, \
-NULL::text AS basetype_name, e.typname AS elemtype_name, NULL::text AS range_subtype_name \
+SELECT t.oid, CASE WHEN t.oid < 16384 THEN 'pg_catalog' ELSE 'public' END AS ns, t.typname AS name, t.typtype AS kind, \
+NULL::int AS basetype, t.typelem AS elemtype, ',' AS elemdelim, r.rngsubtype AS range_subtype, \
+NULL::text[] AS attrtypoids, NULL::text[] AS attrnames, 0::int AS depth, NULL::text AS basetype_name, \
+e.typname AS elemtype_name, NULL::text AS range_subtype_name \
 FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem \
-WHERE t.oid = ANY($1) OR t.typtype = 'e' AND t.typarray = ANY($1) ORDER BY t.typelem";
+LEFT JOIN (SELECT rngtypid AS oid, rngsubtype FROM pg_catalog.pg_range \
+UNION ALL SELECT rngmultitypid, rngsubtype FROM pg_catalog.pg_range) r ON r.oid = t.oid \
+WHERE t.oid = ANY($1) OR t.typtype IN ('e', 'r', 'm') AND t.typarray = ANY($1) ORDER BY t.typelem";
 
 /// Rewrites a statement in place.
 ///
@@ -300,10 +304,18 @@ fn call_with(name: ObjectName, args: Vec<FunctionArg>) -> Expr {
     })
 }
 
-/// Returns the statement that a text becomes.
+/// Returns the statement that a text becomes, without the names that outputs are given.
 #[cfg(test)]
 pub(super) fn rewritten(text: &str) -> String {
-    crate::sql::parse::Parser::default().parse(text).unwrap().remove(0).statement.to_string()
+    without_names(&crate::sql::parse::Parser::default().parse(text).unwrap().remove(0).statement.to_string())
+}
+
+/// Returns the text of a statement without aliases in quotation marks.
+#[cfg(test)]
+pub(super) fn without_names(text: &str) -> String {
+    let mut parts = text.split(" AS \"");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('"').map_or(part, |(_, rest)| rest))
 }
 
 #[cfg(test)]

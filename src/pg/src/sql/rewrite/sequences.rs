@@ -176,6 +176,6 @@ mod tests {
         let query = "SELECT (SELECT json_build_object('always', a.attidentity = 'a', 'start', s.seqstart) FROM pg_sequence s \
                      WHERE a.attidentity != '' AND s.seqrelid = 7) AS identity_options FROM pg_attribute a";
         let found = rewritten(query);
-        assert!(found.contains("neuroql_identity(a.attrelid, a.attnum) AS identity_options"), "{found}");
+        assert!(found.contains("CAST(neuroql_identity(a.attrelid, a.attnum) AS JSON) AS identity_options"), "{found}");
     }
 }

@@ -6,6 +6,11 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::ExprSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::Result;
+use datafusion::logical_expr::{self, LogicalPlan};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, ObjectName, ObjectNamePart, SelectItem, SelectItemQualifiedWildcardKind, TableAlias, TableFactor,
@@ -22,6 +27,35 @@ pub(crate) fn rename(statement: &mut Statement) -> bool {
     let mut renamed = Renamed { names: qualifiers.found.difference(&qualifiers.qualified).cloned().collect() };
     let _: ControlFlow<()> = inner.visit(&mut renamed);
     !renamed.names.is_empty()
+}
+
+/// Returns true if a plan reads a field of a column that has none.
+///
+/// # Errors
+/// If a query inside of it cannot be visited.
+pub(crate) fn accesses_no_field(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|part| {
+                Ok(match part {
+                    logical_expr::Expr::ScalarFunction(call) if call.name() == "get_field" => {
+                        let of = call.args.first().and_then(logical_expr::Expr::try_as_col);
+                        let field = of.and_then(|column| {
+                            node.inputs().into_iter().find_map(|input| input.schema().field_from_column(column).ok())
+                        });
+                        field.is_some_and(|field| {
+                            !matches!(field.data_type(), DataType::Struct(_) | DataType::Map(..) | DataType::Null)
+                        })
+                    }
+                    _ => false,
+                })
+            })?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 /// Names that stand before those of columns.
@@ -132,10 +166,10 @@ mod tests {
         for (written, becomes) in [
             (
                 "SELECT (SELECT max(x.b) FROM t x WHERE x.b < a.b) FROM t a",
-                "SELECT (SELECT max(\"__x\".b) FROM t AS \"__x\" WHERE \"__x\".b < \"__a\".b) FROM t AS \"__a\"",
+                "SELECT (SELECT max(\"__x\".b) FROM t \"__x\" WHERE \"__x\".b < \"__a\".b) FROM t \"__a\"",
             ),
             ("SELECT a.b, a.* FROM a, b", "SELECT \"__a\".b, \"__a\".* FROM a AS \"__a\", b"),
-            ("SELECT x.b FROM (SELECT b FROM t) x", "SELECT \"__x\".b FROM (SELECT b FROM t) AS \"__x\""),
+            ("SELECT x.b FROM (SELECT b FROM t) x", "SELECT \"__x\".b FROM (SELECT b FROM t) \"__x\""),
             ("SELECT s.a.b, a.b FROM s.a", "SELECT s.a.b, a.b FROM s.a"),
             ("SELECT b FROM a", "SELECT b FROM a"),
         ] {
