@@ -8,8 +8,8 @@ use std::error::Error as StdError;
 use std::io;
 
 use datafusion::arrow::error::ArrowError;
-use datafusion::common::SchemaError;
 use datafusion::common::utils::datafusion_strsim::levenshtein;
+use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -295,6 +295,11 @@ fn schema(error: &SchemaError) -> Diagnosis {
                 Some(table) => format!("{}.{}", table.table(), field.name),
                 None => format!("\"{}\"", field.name),
             };
+            let is_table = |valid: &Column| valid.relation.as_ref().is_some_and(|table| table.table() == field.name);
+            if field.relation.is_none() && valid_fields.iter().any(is_table) {
+                let message = format!("a row of {name} as a value is not supported; name its columns");
+                return Diagnosis::new("0A000", message);
+            }
             let found = Diagnosis::new("42703", format!("column {name} does not exist"));
             // Unquoted names are folded to lower case, so a column in other letters is the likeliest mistake.
             if let Some(near) = valid_fields.iter().find(|valid| valid.name.eq_ignore_ascii_case(&field.name)) {
@@ -303,7 +308,12 @@ fn schema(error: &SchemaError) -> Diagnosis {
             match valid_fields.len() {
                 0 => found,
                 1..=24 => {
-                    let names: Vec<_> = valid_fields.iter().map(|valid| valid.name.as_str()).collect();
+                    // Names in the private area of Unicode are those that the server makes.
+                    let names: Vec<_> = valid_fields
+                        .iter()
+                        .map(|valid| valid.name.as_str())
+                        .filter(|name| !name.starts_with('\u{f8ff}'))
+                        .collect();
                     found.hint(format!("Columns are {}.", names.join(", ")))
                 }
                 _ => found,

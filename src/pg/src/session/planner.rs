@@ -325,6 +325,7 @@ impl Planner {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(CreateMemoryTable { input, .. })) => {
                 column_names::check_columns(input.schema())?;
             }
+            LogicalPlan::Copy(copy) => column_names::check_columns(copy.input.schema())?,
             _ => {}
         }
         if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &plan {

@@ -50,14 +50,28 @@ impl ColumnNames {
 /// # Errors
 /// 42702 if rows are ordered by a name of several outputs.
 pub(crate) fn of_statement(statement: &mut Statement) -> Result<ColumnNames, SqlError> {
-    if let Statement::Statement(inner) = statement {
-        // The names of an INSERT's columns are those of its table.
-        let outermost = usize::from(!matches!(**inner, ast::Statement::Query(_) | ast::Statement::Declare { .. }));
-        if let ControlFlow::Break(error) = inner.visit(&mut NamedColumns { depth: outermost }) {
-            return Err(error);
-        }
-    }
+    name_columns(statement)?;
     Ok(names_of(statement))
+}
+
+fn name_columns(statement: &mut Statement) -> Result<(), SqlError> {
+    let named = match statement {
+        Statement::Statement(inner) => {
+            // The names of an INSERT's columns are those of its table.
+            let outermost = !matches!(**inner, ast::Statement::Query(_) | ast::Statement::Declare { .. });
+            inner.visit(&mut NamedColumns { depth: usize::from(outermost) })
+        }
+        Statement::Explain(explain) => return name_columns(&mut explain.statement),
+        Statement::CopyTo(copy) => match &mut copy.source {
+            CopyToSource::Query(query) => query.visit(&mut NamedColumns { depth: 0 }),
+            CopyToSource::Relation(_) => ControlFlow::Continue(()),
+        },
+        _ => ControlFlow::Continue(()),
+    };
+    match named {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
 }
 
 fn names_of(statement: &mut Statement) -> ColumnNames {

@@ -55,6 +55,20 @@ fn check_length(template: &str) -> Result<()> {
     Err(refusal("54000", format!("a template of more than {LONGEST} bytes is not supported")))
 }
 
+/// Returns the letters up to a quotation mark, before each of which a backslash may stand, and what comes behind the mark.
+fn quoted(text: &str) -> (Vec<char>, &str) {
+    let mut letters = text.char_indices();
+    let mut found = Vec::new();
+    while let Some((place, letter)) = letters.next() {
+        match letter {
+            '"' => return (found, &text[place + 1..]),
+            '\\' => found.push(letters.next().map_or('\\', |(_, letter)| letter)),
+            letter => found.push(letter),
+        }
+    }
+    (found, "")
+}
+
 fn error((code, message): Wrong) -> DataFusionError {
     refusal(code, message)
 }

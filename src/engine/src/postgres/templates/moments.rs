@@ -1,6 +1,6 @@
 //! Templates of dates, times and intervals, as PostgreSQL reads them, and what `to_char` writes.
 
-use super::Wrong;
+use super::{Wrong, quoted};
 
 /// What a pattern of a template stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,20 +181,9 @@ pub(super) fn parsed(template: &str) -> Vec<Node> {
         }
         let Some(first) = rest.chars().next() else { break };
         if first == '"' {
-            rest = &rest[1..];
-            let mut letters = rest.char_indices();
-            let mut end = rest.len();
-            while let Some((place, letter)) = letters.next() {
-                match letter {
-                    '"' => {
-                        end = place + 1;
-                        break;
-                    }
-                    '\\' => nodes.push(Node::Letter(letters.next().map_or('\\', |(_, letter)| letter))),
-                    letter => nodes.push(Node::Letter(letter)),
-                }
-            }
-            rest = &rest[end..];
+            let (letters, behind) = quoted(&rest[1..]);
+            nodes.extend(letters.into_iter().map(Node::Letter));
+            rest = behind;
             continue;
         }
         // A backslash means something before a quotation mark only.

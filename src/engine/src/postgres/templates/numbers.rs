@@ -1,7 +1,7 @@
 //! Templates of numbers, as PostgreSQL reads them, what `to_char` writes, and what `to_number` reads.
 
-use super::Wrong;
 use super::moments::{Letters, ordinal};
+use super::{Wrong, quoted};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
@@ -136,20 +136,9 @@ impl Template {
                 rest = &rest[if is_quoted { 2 } else { first.len_utf8() }..];
                 continue;
             }
-            rest = &rest[1..];
-            let mut letters = rest.char_indices();
-            let mut end = rest.len();
-            while let Some((place, letter)) = letters.next() {
-                match letter {
-                    '"' => {
-                        end = place + 1;
-                        break;
-                    }
-                    '\\' => nodes.push(Node::Letter(letters.next().map_or('\\', |(_, letter)| letter))),
-                    letter => nodes.push(Node::Letter(letter)),
-                }
-            }
-            rest = &rest[end..];
+            let (letters, behind) = quoted(&rest[1..]);
+            nodes.extend(letters.into_iter().map(Node::Letter));
+            rest = behind;
         }
         Ok(Self { nodes, description })
     }

@@ -328,6 +328,7 @@ fn query(value: Expr) -> Query {
 #[cfg(test)]
 mod tests {
     use crate::sql::parse::Parser;
+    use crate::sql::rewrite::without_names;
 
     use super::*;
 
@@ -371,9 +372,9 @@ mod tests {
             ("SELECT 1 FROM top_neurons('toy', 'x') x", "SELECT 1 FROM top_neurons('toy', 'x') x"),
             ("SELECT 1 FROM s.generate_series(1) x", "SELECT 1 FROM s.generate_series(1) x"),
         ] {
-            let once = parsed(written).to_string();
-            assert_eq!(once, read);
-            assert_eq!(parsed(&once).to_string(), read, "again");
+            let (once, read) = (parsed(written).to_string(), without_names(read));
+            assert_eq!(without_names(&once), read);
+            assert_eq!(without_names(&parsed(&once).to_string()), read, "again");
         }
     }
 

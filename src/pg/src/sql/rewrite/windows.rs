@@ -97,7 +97,11 @@ mod tests {
 
     #[test]
     fn windows_are_based_on_others() {
-        let read = |query: &str| Parser::default().parse(query).map(|mut found| found.remove(0).statement.to_string());
+        let read = |query: &str| {
+            Parser::default()
+                .parse(query)
+                .map(|mut found| crate::sql::rewrite::without_names(&found.remove(0).statement.to_string()))
+        };
         let query = "SELECT sum(a) OVER (w ORDER BY b), sum(a) OVER (v) FROM t WINDOW w AS (PARTITION BY c), v AS (w)";
         let read_as = "SELECT sum(a) OVER (PARTITION BY c ORDER BY b), sum(a) OVER (PARTITION BY c) FROM t \
                        WINDOW w AS (PARTITION BY c), v AS (PARTITION BY c)";
