@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, Spans};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::count;
@@ -54,6 +54,12 @@ pub(super) fn quantified(expr: Expr, _: &DFSchema) -> Result<Transformed<Expr>> 
     };
     if let Some(negated) = negated {
         return Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })));
+    }
+    let is_asking = |part: &Expr| matches!(part, Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_));
+    if expr.exists(|part| Ok(is_asking(part)))? {
+        let message = "EXISTS, IN, ANY and ALL of a subquery are not supported in a value compared with those of another; \
+                       join, or use WITH";
+        return Err(refusal("0A000", message));
     }
     let (plan, _) = output_beside(&subquery, &expr)?;
     if plan.schema().fields().iter().any(|field| field.data_type().is_nested()) {

@@ -72,7 +72,8 @@ async fn started(
         let optimized = state.optimize(&plan).map_err(|error| unplanned(error, &plan))?;
         let rows = rows_of_batches(&optimized, state.config().batch_size())?;
         state.config_mut().options_mut().execution.batch_size = ConfigNonZeroUsize::try_new(rows)?;
-        let plan = state.query_planner().create_physical_plan(&optimized, &state).await?;
+        let planned = state.query_planner().create_physical_plan(&optimized, &state).await;
+        let plan = planned.map_err(|error| unplanned(error, &plan))?;
         progress.planned(&plan);
         execute_stream(plan, Arc::new(TaskContext::from(&state)))
     };
@@ -82,7 +83,8 @@ async fn started(
 /// Names what the optimizer has no plan for: the columns of a statement are known before, so that one that it misses or finds
 /// twice is one of its own.
 fn unplanned(error: DataFusionError, plan: &LogicalPlan) -> DataFusionError {
-    if !matches!(sqlstate(&error), "42703" | "42701" | "42702") {
+    let state = sqlstate(&error);
+    if !matches!(state, "42703" | "42701" | "42702" | "42000") {
         return error;
     }
     let is_subquery = |part: &Expr| {
@@ -97,6 +99,7 @@ fn unplanned(error: DataFusionError, plan: &LogicalPlan) -> DataFusionError {
         Ok(found)
     });
     let message = match has_subquery.unwrap_or(false) {
+        false if state == "42000" => return error,
         true => "a subquery is not supported at this place of a statement; join, or use WITH",
         false => {
             "the statement is not supported, as two of its expressions have one name; compute them in a subquery in FROM"

@@ -64,7 +64,8 @@ pub(crate) async fn mark_constants(statement: &mut Statement, context: &SessionC
 /// as has a type for it beside a `uuid` only where it is called by its name.
 pub(crate) fn any_of_unknown(expr: &mut ast::Expr) -> Option<Vec<ast::Expr>> {
     let ast::Expr::AnyOp { left, compare_op: ast::BinaryOperator::Eq, right, .. } = expr else { return None };
-    if !is_unknown(left) && !is_unknown(right) {
+    // A subquery is no array.
+    if matches!(**right, ast::Expr::Subquery(_)) || !is_unknown(left) && !is_unknown(right) {
         return None;
     }
     let taken = |side: &mut Box<ast::Expr>| std::mem::replace(side.as_mut(), ast::Expr::value(ast::Value::Null));

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, OrderByExpr, OrderByKind, Query,
-    Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value, VisitMut,
-    visit_expressions, visit_expressions_mut,
+    Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value, ValueWithSpan,
+    VisitMut, visit_expressions, visit_expressions_mut,
 };
 
 use neuroql::ARRAY_OF_ROWS;
@@ -68,6 +68,13 @@ fn array_of(mut query: Query, is_aggregate: &dyn Fn(&str) -> bool) -> Result<Que
         }
         None => Vec::new(),
     };
+    let place = |key: &OrderByExpr| match &key.expr {
+        Expr::Value(ValueWithSpan { value: Value::Number(place, _), .. }) => Some(place.clone()),
+        _ => None,
+    };
+    if let Some(place) = keys.iter().filter_map(place).find(|place| place != "1") {
+        return Err(SqlError::error("42P10", format!("ORDER BY position {place} is not in select list")));
+    }
     if let SetExpr::Select(select) = query.body.as_mut() {
         let (value, name) = match select.projection.as_slice() {
             [SelectItem::UnnamedExpr(value)] => (value.clone(), None),
@@ -206,5 +213,6 @@ mod tests {
             assert_eq!(rewritten(written).unwrap(), becomes);
         }
         assert!(rewritten("SELECT ARRAY(SELECT a, b FROM t)").is_err_and(|error| error.sqlstate == "42601"));
+        assert!(rewritten("SELECT ARRAY(SELECT a FROM t ORDER BY 2)").is_err_and(|error| error.sqlstate == "42P10"));
     }
 }
