@@ -135,27 +135,29 @@ fn name_expressions(query: &mut Query, is_outermost: bool) -> Result<(), SqlErro
             _ => return Ok(()),
         }
     };
-    let mut names: HashMap<String, usize> = HashMap::new();
-    for name in select.projection.iter().filter_map(item_name) {
-        *names.entry(name).or_default() += 1;
-    }
+    let names = Outputs::of(&select.projection);
     let mut no_keys = Vec::new();
     let keys = match &mut query.order_by {
         Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) => keys,
         _ => &mut no_keys,
     };
     for key in keys.iter() {
-        check_key(key, &select.projection)?;
+        if let Expr::Identifier(name) = &key.expr
+            && names.are_different(&fold(name))
+        {
+            return Err(SqlError::error("42702", format!("ORDER BY \"{}\" is ambiguous", fold(name))));
+        }
     }
     let mut read = read_by_keys(keys);
-    read.retain(|name| names.contains_key(name));
+    read.retain(|name| names.count(name) > 0);
     if !is_outermost && let Some(table) = only_table(select) {
         qualify_keys(keys, &table, &read);
     }
+    let mut renamed: HashMap<String, Ident> = HashMap::new();
     for (index, item) in select.projection.iter_mut().enumerate() {
         let Some(name) = item_name(item) else { continue };
         let is_read = read.contains(&name);
-        let is_only = names.get(&name) == Some(&1);
+        let is_only = names.count(&name) == 1;
         match item {
             SelectItem::UnnamedExpr(expr) if column_name(expr).is_none() => {
                 let alias = if is_only && !is_read { Ident::with_quote('"', name) } else { twin(index, &name) };
@@ -165,31 +167,48 @@ fn name_expressions(query: &mut Query, is_outermost: bool) -> Result<(), SqlErro
                 if is_outermost && is_read && is_only && column_name(expr).as_ref() != Some(&name) =>
             {
                 *alias = twin(index, &name);
-                for key in keys.iter_mut() {
-                    if matches!(&key.expr, Expr::Identifier(found) if fold(found) == name) {
-                        key.expr = Expr::Identifier(alias.clone());
-                    }
-                }
+                renamed.insert(name, alias.clone());
             }
             _ => {}
+        }
+    }
+    for key in keys.iter_mut() {
+        if let Expr::Identifier(name) = &key.expr
+            && let Some(alias) = renamed.get(&fold(name))
+        {
+            key.expr = Expr::Identifier(alias.clone());
         }
     }
     Ok(())
 }
 
-/// Refuses a name that rows are ordered by and that different outputs have.
-fn check_key(key: &OrderByExpr, items: &[SelectItem]) -> Result<(), SqlError> {
-    let Expr::Identifier(name) = &key.expr else { return Ok(()) };
-    let name = fold(name);
-    let mut named = items.iter().filter(|item| item_name(item).as_ref() == Some(&name)).filter_map(|item| match item {
-        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
-        _ => None,
-    });
-    match named.next() {
-        Some(first) if named.any(|other| !is_same(first, other)) => {
-            Err(SqlError::error("42702", format!("ORDER BY \"{name}\" is ambiguous")))
+/// How many outputs of a query have each name, and whether they are different expressions.
+struct Outputs(HashMap<String, (usize, bool)>);
+
+impl Outputs {
+    fn of(items: &[SelectItem]) -> Self {
+        let mut firsts: HashMap<String, &Expr> = HashMap::new();
+        let mut names: HashMap<String, (usize, bool)> = HashMap::new();
+        for item in items {
+            let (Some(name), SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) =
+                (item_name(item), item)
+            else {
+                continue;
+            };
+            let first = *firsts.entry(name.clone()).or_insert(expr);
+            let (count, differ) = names.entry(name).or_default();
+            *count += 1;
+            *differ |= !is_same(first, expr);
         }
-        _ => Ok(()),
+        Self(names)
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.0.get(name).map_or(0, |(count, _)| *count)
+    }
+
+    fn are_different(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|(_, differ)| *differ)
     }
 }
 
