@@ -246,6 +246,11 @@ pub(super) fn nullable(value: Expr) -> Expr {
     ScalarUDF::from(Nullable { signature: Signature::any(1, Volatility::Immutable) }).call(vec![value])
 }
 
+/// Returns the same value as one that may be NULL, and that the optimizer does not compute: a constant is not NULL to it.
+pub(super) fn nullable_constant(value: Expr) -> Expr {
+    ScalarUDF::from(Nullable { signature: Signature::any(1, Volatility::Volatile) }).call(vec![value])
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Nullable {
     signature: Signature,

@@ -216,7 +216,12 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
             let plan = Arc::unwrap_or_clone(subquery.subquery);
             let (qualifier, field) = plan.schema().qualified_field(0);
             let (column, name) = (Expr::from((qualifier, field)), field.name().clone());
-            let plan = LogicalPlanBuilder::from(plan).project([functions::nullable(column).alias(name)])?.build()?;
+            // A correlated subquery becomes a join, whose columns may be NULL.
+            let value = match subquery.outer_ref_columns.is_empty() {
+                true => functions::nullable_constant(column),
+                false => functions::nullable(column),
+            };
+            let plan = LogicalPlanBuilder::from(plan).project([value.alias(name)])?.build()?;
             Ok(Transformed::yes(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..subquery })))
         }
         row @ (Expr::IsNull(_) | Expr::IsNotNull(_)) => row_operator(row),

@@ -495,60 +495,80 @@ pub(crate) fn item_name(item: &SelectItem) -> Option<String> {
 
 /// Names an expression as Postgres' `FigureColname` does.
 fn expr_name(expr: &Expr) -> Option<String> {
-    match expr {
-        Expr::Identifier(name) => Some(fold(name)),
-        Expr::CompoundIdentifier(parts) => parts.last().map(fold),
-        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => expr_name(inner),
-        Expr::CompoundFieldAccess { root, access_chain } => {
-            let field = access_chain.iter().rev().find_map(|access| match access {
-                ast::AccessExpr::Dot(Expr::Identifier(name)) => Some(fold(name)),
-                _ => None,
-            });
-            field.or_else(|| expr_name(root))
-        }
-        Expr::Function(function) => match function.name.0.last() {
-            // A function that replaces a cast is named as the cast.
-            Some(ast::ObjectNamePart::Identifier(name)) => Some(match (fold(name), only_argument(function)) {
-                (name, Some(argument)) if name.starts_with(WRITES) => {
-                    expr_name(argument).unwrap_or_else(|| "text".into())
-                }
-                (name, None) if name == "get_field" => field_name(function).unwrap_or(name),
-                (name, Some(argument)) if ObjectKind::of(&name).is_some() => expr_name(argument).unwrap_or(name),
-                (name, _) => name,
-            }),
-            _ => None,
-        },
-        Expr::Cast { expr, data_type, .. } => Some(name_in_cast(expr).unwrap_or_else(|| type_name(data_type))),
-        Expr::Case { else_result, .. } => {
-            Some(else_result.as_deref().and_then(column_name).unwrap_or_else(|| "case".into()))
-        }
-        Expr::Array(_) => Some("array".into()),
-        Expr::Exists { .. } => Some("exists".into()),
-        Expr::Extract { .. } => Some("extract".into()),
-        Expr::Substring { .. } => Some("substring".into()),
-        Expr::Trim { .. } => Some("btrim".into()),
-        Expr::Position { .. } => Some("position".into()),
-        Expr::Overlay { .. } => Some("overlay".into()),
-        Expr::Ceil { .. } => Some("ceil".into()),
-        Expr::Floor { .. } => Some("floor".into()),
-        Expr::AtTimeZone { .. } => Some("timezone".into()),
-        Expr::Interval(_) => Some("interval".into()),
-        Expr::TypedString(typed) => Some(type_name(&typed.data_type)),
-        Expr::Subquery(query) => match query.body.as_ref() {
-            SetExpr::Select(select) => select.projection.first().and_then(item_name),
-            _ => None,
-        },
-        _ => None,
-    }
+    figured(expr).map(|(name, _)| name)
 }
 
-/// Returns the name that an expression keeps when it is cast: not that of a type or of a CASE.
-fn name_in_cast(expr: &Expr) -> Option<String> {
+/// How far an expression around another one keeps its name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Strength {
+    /// A cast and a CASE have another name then.
+    Weak,
+    Strong,
+}
+
+fn figured(expr: &Expr) -> Option<(String, Strength)> {
+    use Strength::{Strong, Weak};
+    let strong = |name: &str| Some((name.to_owned(), Strong));
+    let cast = |inner: &Expr, to: String| match figured(inner) {
+        Some((name, Strong)) => (name, Strong),
+        _ => (to, Weak),
+    };
     match expr {
-        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } | Expr::Cast { expr: inner, .. } => name_in_cast(inner),
-        Expr::TypedString(_) | Expr::Interval(_) => None,
-        Expr::Case { else_result, .. } => else_result.as_deref().and_then(column_name),
-        other => expr_name(other),
+        Expr::Identifier(name) => Some((fold(name), Strong)),
+        Expr::CompoundIdentifier(parts) => Some((fold(parts.last()?), Strong)),
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => figured(inner),
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let field = access_chain.iter().rev().find_map(|access| match access {
+                ast::AccessExpr::Dot(Expr::Identifier(name)) => Some((fold(name), Strong)),
+                _ => None,
+            });
+            field.or_else(|| figured(root))
+        }
+        Expr::Function(function) => {
+            let name = fold(function.name.0.last()?.as_ident()?);
+            Some(match only_argument(function) {
+                // A function that replaces a cast is named as the cast.
+                Some(argument) if name.starts_with(WRITES) => cast(argument, "text".into()),
+                Some(argument) if ObjectKind::of(&name).is_some() => cast(argument, name),
+                None if name == "get_field" => (field_name(function).unwrap_or(name), Strong),
+                _ => (name, Strong),
+            })
+        }
+        Expr::Cast { expr, data_type, .. } => Some(cast(expr, type_name(data_type))),
+        Expr::TypedString(typed) => Some((type_name(&typed.data_type), Weak)),
+        Expr::Interval(_) => Some(("interval".into(), Weak)),
+        Expr::Case { else_result, .. } => match else_result.as_deref().and_then(figured) {
+            Some((name, Strong)) => Some((name, Strong)),
+            _ => Some(("case".into(), Weak)),
+        },
+        Expr::Array(_) => strong("array"),
+        Expr::Tuple(_) => strong("row"),
+        Expr::Exists { negated: false, .. } => strong("exists"),
+        Expr::Extract { .. } => strong("extract"),
+        Expr::Substring { shorthand, .. } => strong(if *shorthand { "substr" } else { "substring" }),
+        Expr::Trim { trim_where, .. } => strong(match trim_where {
+            Some(ast::TrimWhereField::Leading) => "ltrim",
+            Some(ast::TrimWhereField::Trailing) => "rtrim",
+            Some(ast::TrimWhereField::Both) | None => "btrim",
+        }),
+        Expr::Position { .. } => strong("position"),
+        Expr::Overlay { .. } => strong("overlay"),
+        Expr::Ceil { .. } => strong("ceil"),
+        Expr::Floor { .. } => strong("floor"),
+        Expr::AtTimeZone { .. } => strong("timezone"),
+        Expr::Subquery(query) => {
+            let mut body = query.body.as_ref();
+            loop {
+                body = match body {
+                    SetExpr::Select(select) => return Some((select.projection.first().and_then(item_name)?, Strong)),
+                    SetExpr::SetOperation { left, .. } => left,
+                    SetExpr::Query(inner) => &inner.body,
+                    SetExpr::Values(_) => return strong("column1"),
+                    _ => return None,
+                }
+            }
+        }
+        _ => None,
     }
 }
 
@@ -587,11 +607,9 @@ fn type_name(data_type: &ast::DataType) -> String {
                 return fold(last);
             }
         }
-        ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, _))
-            if matches!(item.as_ref(), ast::DataType::Custom(..)) =>
-        {
-            return type_name(item);
-        }
+        ast::DataType::Array(
+            ast::ArrayElemTypeDef::SquareBracket(item, _) | ast::ArrayElemTypeDef::AngleBracket(item),
+        ) => return type_name(item),
         _ => {}
     }
     let text = data_type.to_string().to_lowercase();
@@ -601,6 +619,7 @@ fn type_name(data_type: &ast::DataType) -> String {
         "bigint" => "int8",
         "smallint" => "int2",
         "real" => "float4",
+        "decimal" | "dec" => "numeric",
         "double precision" | "double" | "float" => "float8",
         "boolean" => "bool",
         "character varying" => "varchar",
