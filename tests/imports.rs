@@ -103,7 +103,8 @@ async fn web() -> Result<(), Error> {
     let formats = golden::root().join("tests/formats");
     let server = Server::start(&formats)?;
     let folder = tempfile::tempdir()?;
-    let context = engine(folder.path()).await?.session();
+    let first = engine(folder.path()).await?;
+    let context = first.session();
     rows(&context, &tiny()).await?;
     let oai = format!("{}/openai_neuron_explainer/data/", server.address);
     rows(
@@ -153,7 +154,8 @@ async fn web() -> Result<(), Error> {
         let error = error(&context, &sql).await;
         assert!(error.starts_with(state) && !error.contains("secret"), "{location}: {error}");
     }
-    drop(context);
+    first.settle().await?;
+    drop((context, first));
 
     // The next process starts without the server.
     server.is_up.store(false, Ordering::SeqCst);
