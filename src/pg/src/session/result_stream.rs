@@ -73,7 +73,11 @@ async fn started(
         let rows = rows_of_batches(&optimized, state.config().batch_size())?;
         state.config_mut().options_mut().execution.batch_size = ConfigNonZeroUsize::try_new(rows)?;
         let planned = state.query_planner().create_physical_plan(&optimized, &state).await;
-        let plan = planned.map_err(|error| unplanned(error, &plan))?;
+        // A name that the optimizer gives a subquery.
+        let plan = planned.map_err(|error| match error.strip_backtrace().contains("__correlated_sq") {
+            true => unplanned(error, &plan),
+            false => error,
+        })?;
         progress.planned(&plan);
         execute_stream(plan, Arc::new(TaskContext::from(&state)))
     };
