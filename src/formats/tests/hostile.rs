@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
+mod whole_source;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use neuroql_formats::deepdecipher::DeepDecipher;
 use neuroql_formats::{LayerSelection, Request, Source, Table};
 
-use crate::common::read_all;
+use crate::whole_source::read_all;
 
 /// Longest time that the reading of one database may take; whole ones take less than a hundredth of it.
 const MOST_TIME: Duration = Duration::from_secs(10);

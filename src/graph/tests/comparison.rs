@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
+mod letters;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use neuroql_graph::{
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::common::symbol;
+use crate::letters::symbol;
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("data/comparison.json")).unwrap()

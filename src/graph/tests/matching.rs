@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
+mod letters;
 
 use neuroql_graph::{
     Alternative, Automaton, Builder, Element, Graph, Matcher, Pattern, Policy, Predictions, Semantics, Symbol, Token,
@@ -11,7 +11,7 @@ use neuroql_graph::{
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::common::symbol;
+use crate::letters::symbol;
 
 fn graph(patterns: &[(String, f32)]) -> Graph {
     let mut builder = Builder::new(Policy::Max);
