@@ -18,6 +18,7 @@ mod tree;
 mod trial;
 mod values;
 mod wire;
+mod wrappers;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use neuroql::Engine;

@@ -11,10 +11,11 @@ use rand::{Rng, SeedableRng};
 
 use super::allowed;
 use super::compare::{Rows, Verdict, judge};
-use super::statements::{Generator, Statement, Table, WRAPPERS, Wrapper};
+use super::statements::{Generator, Statement, Table};
 use super::tree::{Spelling, Tree};
 use super::values::{Datum, Value, pick};
 use super::wire::{Answer, Client, Described, Format};
+use super::wrappers::{WRAPPERS, Wrapper};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 

@@ -22,6 +22,7 @@ mod cancellable_rule;
 mod changed_rows;
 mod dialect;
 mod engine;
+mod plans;
 mod postgres;
 mod register;
 mod sqlstate;
@@ -42,6 +43,7 @@ pub use neuroql_schema::graph_column::{GraphBuilder, GraphColumn};
 pub use neuroql_schema::{Rights, Role, SchemaUsage};
 pub use neuroql_store::{Error as StoreError, Store};
 pub use neuroql_udfs::{Error as FunctionError, SECTION as FUNCTION_SECTION, expr_fn, interruptible};
+pub use plans::has_expression;
 pub use postgres::{
     ARRAY_OF_ROWS, DateForm, DateOrder, DateStyle, IntervalFields, IntervalParts, IntervalUnit, MomentTypes,
     PostgresTypes, Refusal, UUID, ZonedTime, array_texts, bpchar, floats, in_zone, is_ambiguous, is_uuid, json,

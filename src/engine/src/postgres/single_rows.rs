@@ -9,7 +9,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use datafusion::arrow::compute;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{Column, internal_err};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::first_last::first_value_udaf;
@@ -26,6 +26,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::refusal::refusal;
 use super::rules::expressions_of_node;
+use crate::plans::has_expression;
 
 /// Makes correlated scalar subqueries aggregates.
 #[derive(Debug)]
@@ -37,7 +38,8 @@ impl AnalyzerRule for SingleRows {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        if !has_correlated(&plan)? {
+        let is_correlated = |part: &Expr, _: &LogicalPlan| matches!(part, Expr::ScalarSubquery(subquery) if !subquery.outer_ref_columns.is_empty());
+        if !has_expression(&plan, is_correlated)? {
             return Ok(plan);
         }
         plan.transform_up_with_subqueries(|plan| {
@@ -52,20 +54,6 @@ impl AnalyzerRule for SingleRows {
         })
         .data()
     }
-}
-
-fn has_correlated(plan: &LogicalPlan) -> Result<bool> {
-    let mut found = false;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            found |= expr.exists(|part| {
-                Ok(matches!(part, Expr::ScalarSubquery(subquery) if !subquery.outer_ref_columns.is_empty()))
-            })?;
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
 }
 
 /// Returns the value of a correlated subquery; `None` if DataFusion plans it itself, or has no plan.

@@ -22,7 +22,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use neuroql::{CancelOnDrop, interruptible, sqlstate};
+use neuroql::{CancelOnDrop, has_expression, interruptible, sqlstate};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinError, block_in_place};
@@ -94,14 +94,7 @@ fn unplanned(error: DataFusionError, plan: &LogicalPlan) -> DataFusionError {
     let is_subquery = |part: &Expr| {
         matches!(part, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_))
     };
-    let has_subquery = plan.exists(|node| {
-        let mut found = false;
-        node.apply_expressions(|expr| {
-            found |= expr.exists(|part| Ok(is_subquery(part)))?;
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(found)
-    });
+    let has_subquery = has_expression(plan, |part, _| is_subquery(part));
     let message = match has_subquery.unwrap_or(false) {
         false if state == "42000" => return error,
         true => "a subquery is not supported at this place of a statement; join, or use WITH",

@@ -10,6 +10,7 @@ pub(crate) mod deparse;
 mod enum_functions;
 pub(crate) mod error_positions;
 pub(crate) mod execute_values;
+pub(crate) mod figured_names;
 mod generated_values;
 pub(crate) mod json_values;
 pub(crate) mod limits;

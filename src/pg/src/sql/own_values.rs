@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::DFSchema;
 use datafusion::common::metadata::FieldMetadata;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, Cast, Placeholder, ScalarFunction, Sort,
@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
     CreateMemoryTable, DdlStatement, Expr, ExprSchemable, LogicalPlan, Operator, WindowFrameBound, WindowFrameUnits,
 };
 use datafusion_postgres::pgwire::api::Type;
+use neuroql::has_expression;
 use postgres_types::Kind;
 
 use crate::catalog::own_types;
@@ -512,24 +513,22 @@ pub(crate) fn uses(plan: &LogicalPlan, oid: u32) -> Result<bool> {
         Kind::Array(item) => item.oid() == oid,
         _ => kind.oid() == oid,
     };
+    let is_field = |field: &FieldRef| of_field(field).as_ref().is_some_and(is_it);
     let mut found = false;
     plan.apply_with_subqueries(|node| {
-        found |= node.schema().fields().iter().any(|field| of_field(field).as_ref().is_some_and(is_it));
+        found |= node.schema().fields().iter().any(is_field);
         if let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) = node {
-            found |= table.schema.fields().iter().any(|field| of_field(field).as_ref().is_some_and(is_it));
+            found |= table.schema.fields().iter().any(is_field);
         }
-        node.apply_expressions(|expr| {
-            found |= expr.exists(|part| {
-                Ok(match part {
-                    Expr::Cast(cast) => of_field(&cast.field).as_ref().is_some_and(is_it),
-                    Expr::ScalarFunction(call) => enum_functions::named_by(call).is_some_and(is_it),
-                    Expr::Literal(_, Some(_)) => kind_of(part, &DFSchema::empty()).as_ref().is_some_and(is_it),
-                    _ => false,
-                })
-            })?;
-            Ok(TreeNodeRecursion::Continue)
-        })?;
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
-    Ok(found)
+    if found {
+        return Ok(true);
+    }
+    has_expression(plan, |part, _| match part {
+        Expr::Cast(cast) => is_field(&cast.field),
+        Expr::ScalarFunction(call) => enum_functions::named_by(call).is_some_and(is_it),
+        Expr::Literal(_, Some(_)) => kind_of(part, &DFSchema::empty()).as_ref().is_some_and(is_it),
+        _ => false,
+    })
 }

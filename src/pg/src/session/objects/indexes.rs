@@ -28,7 +28,8 @@ use crate::session::objects::{
 use crate::session::result_stream::isolated;
 use crate::session::transaction::{lengths, partitions};
 use crate::session::{Outcome, Session};
-use crate::sql::column_names::{fold, item_name};
+use crate::sql::column_names::fold;
+use crate::sql::figured_names::item_name;
 use crate::sql::mark_checks;
 use crate::wire::error_response::{Failure, SqlError, notice};
 

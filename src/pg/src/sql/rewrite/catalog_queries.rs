@@ -23,7 +23,8 @@ use crate::catalog::columns::COLUMNS;
 use crate::catalog::keys::{INDEX_LIST, INFORMATION_SCHEMA};
 use crate::catalog::sequences::{INFORMATION_SCHEMA as OF_SEQUENCES, PG_SEQUENCES, TABLES};
 use crate::catalog::{STAT_ACTIVITY, session_tables};
-use crate::sql::column_names::{fold, item_name};
+use crate::sql::column_names::fold;
+use crate::sql::figured_names::item_name;
 use crate::sql::rewrite::object_casts;
 use crate::sql::rewrite::{array_of, call, cast, is_named, partitions, sequences};
 

@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ExprSchema;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::{self, LogicalPlan};
 use datafusion::sql::parser::Statement;
@@ -16,6 +15,8 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Ident, ObjectName, ObjectNamePart, SelectItem, SelectItemQualifiedWildcardKind, TableAlias, TableFactor,
     VisitMut, VisitorMut,
 };
+
+use neuroql::has_expression;
 
 use crate::sql::column_names::fold;
 
@@ -34,28 +35,15 @@ pub(crate) fn rename(statement: &mut Statement) -> bool {
 /// # Errors
 /// If a query inside of it cannot be visited.
 pub(crate) fn accesses_no_field(plan: &LogicalPlan) -> Result<bool> {
-    let mut found = false;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            found |= expr.exists(|part| {
-                Ok(match part {
-                    logical_expr::Expr::ScalarFunction(call) if call.name() == "get_field" => {
-                        let of = call.args.first().and_then(logical_expr::Expr::try_as_col);
-                        let field = of.and_then(|column| {
-                            node.inputs().into_iter().find_map(|input| input.schema().field_from_column(column).ok())
-                        });
-                        field.is_some_and(|field| {
-                            !matches!(field.data_type(), DataType::Struct(_) | DataType::Map(..) | DataType::Null)
-                        })
-                    }
-                    _ => false,
-                })
-            })?;
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
+    has_expression(plan, |part, node| {
+        let logical_expr::Expr::ScalarFunction(call) = part else { return false };
+        let of = call.args.first().and_then(logical_expr::Expr::try_as_col).filter(|_| call.name() == "get_field");
+        let field = of.and_then(|column| {
+            node.inputs().into_iter().find_map(|input| input.schema().field_from_column(column).ok())
+        });
+        field
+            .is_some_and(|field| !matches!(field.data_type(), DataType::Struct(_) | DataType::Map(..) | DataType::Null))
+    })
 }
 
 /// Names that stand before those of columns.
