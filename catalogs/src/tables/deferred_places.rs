@@ -19,7 +19,7 @@ use crate::tables::predicate::{Predicate, select_neurons};
 #[derive(Debug, Clone)]
 pub(crate) struct DeferredPlaces {
     predicate: Predicate,
-    /// What selects one neuron of each layer at most.
+    /// Predicate that selects one neuron of each layer at most.
     one: Option<OneNeuron>,
 }
 
@@ -28,9 +28,9 @@ pub(crate) struct DeferredPlaces {
 struct OneNeuron {
     /// Parts of the predicate, over the columns of places.
     parts: Vec<Arc<dyn PhysicalExpr>>,
-    /// What `neuron` is equal to.
+    /// Expression that `neuron` is equal to.
     neuron: Arc<dyn PhysicalExpr>,
-    /// What `layer` is equal to, if the predicate says so.
+    /// Expression that `layer` is equal to, if the predicate says so.
     layer: Option<Arc<dyn PhysicalExpr>>,
     /// Some place, to evaluate expressions that read none.
     any: RecordBatch,
@@ -111,7 +111,7 @@ impl OneNeuron {
     }
 }
 
-/// What a column is equal to.
+/// Expression that a column is equal to.
 enum Value {
     Number(i64),
     Null,

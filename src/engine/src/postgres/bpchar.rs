@@ -46,7 +46,7 @@ pub fn field(name: &str, length: Option<usize>) -> FieldRef {
     Arc::new(Field::new(name, DataType::Utf8, true).with_metadata(std::iter::once(mark).chain(length).collect()))
 }
 
-/// What a function of this type does with a value.
+/// Task of a function of this type with a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BpcharTask {
     /// A cast to `character(n)`, which cuts what is too long.

@@ -9,7 +9,7 @@ const DAY: i64 = 86_400 * SECOND;
 /// Longest text of a time, between blanks, that PostgreSQL reads.
 const ROOM: usize = 129;
 
-/// What a word may be that names a zone.
+/// Kind of a word that names a zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ZoneName {
     /// The abbreviation of a distance from UTC.
@@ -30,7 +30,7 @@ const HALF: u16 = 1 << 5;
 const DATE: u16 = 1 << 6;
 const ERA: u16 = 1 << 7;
 
-/// What a word before a number says of it.
+/// Meaning of a word before a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Label {
     Hour,

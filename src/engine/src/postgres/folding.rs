@@ -1,6 +1,6 @@
 //! Constants, computed when a statement is planned, as PostgreSQL does.
 //!
-//! What a constant decides is not looked at: `CASE WHEN false THEN chr(0) END` is NULL, `coalesce(1, 1 / 0)` is 1. Every other
+//! A part that a constant decides about is not looked at: `CASE WHEN false THEN chr(0) END` is NULL, `coalesce(1, 1 / 0)` is 1. Every other
 //! constant is computed whether or not a row needs it, so that `SELECT chr(0) FROM t WHERE false` is an error.
 
 use std::collections::HashSet;

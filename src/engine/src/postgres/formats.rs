@@ -3,7 +3,7 @@
 /// An SQLSTATE and a message.
 pub(super) type Wrong = (&'static str, String);
 
-/// What a template becomes, piece by piece.
+/// A piece of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
     Text(&'a str),
@@ -244,7 +244,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What stands between `%` and the letter of the type.
+/// The part between `%` and the letter of the type.
 #[derive(Debug, Default)]
 struct Specifier {
     /// The place of the value, from 1; `None` for the next one.

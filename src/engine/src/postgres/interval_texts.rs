@@ -121,7 +121,7 @@ const fn bit(unit: Unit) -> u16 {
 const SECONDS: u16 = bit(Unit::Second) | bit(Unit::Millisecond) | bit(Unit::Microsecond);
 const CLOCK: u16 = bit(Unit::Hour) | bit(Unit::Minute) | SECONDS;
 
-/// What a word behind a number says.
+/// Unit that a word behind a number names.
 enum Said {
     Nothing,
     /// A word, such as `ago`, of which there may be no number.

@@ -15,7 +15,7 @@ pub(super) struct Digits {
     scale: i64,
 }
 
-/// What a text says.
+/// Number that a text stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Written {
     Number(Digits),

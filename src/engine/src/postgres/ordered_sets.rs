@@ -21,7 +21,7 @@ use datafusion::scalar::ScalarValue;
 use super::casts::arrow_cast;
 use super::refusal::{refusal, type_name};
 
-/// What is computed of the values.
+/// Statistic that is computed of the values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Task {
     /// The value at a share of the way, between two values if it falls there.

@@ -107,7 +107,7 @@ impl Kind {
     }
 }
 
-/// What a function takes and gives.
+/// Types that a function takes and gives.
 #[derive(Debug)]
 pub(super) struct Form {
     /// The types of its arguments; of one that takes any number of further ones, too, the last is theirs.

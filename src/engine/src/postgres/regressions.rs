@@ -15,7 +15,7 @@ use datafusion::scalar::ScalarValue;
 use super::casts::arrow_cast;
 use super::refusal::refusal;
 
-/// What is computed of the sums.
+/// Statistic that is computed of the sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Statistic {
     VarianceSample,

@@ -1,4 +1,4 @@
-//! What tests of damaged and of hostile data share.
+//! A source read as a whole, for tests of damaged and of hostile data.
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,4 @@
-//! What whole passes give (text that is written, interventions, direct effects, patterns) beside slow ways to the same.
+//! Results of whole passes (text that is written, interventions, direct effects, patterns) beside slow ways to the same.
 
 use std::sync::Arc;
 

@@ -52,7 +52,7 @@ pub(crate) struct ListedCursor {
     pub(crate) made: i64,
 }
 
-/// What a session has prepared and opened, as its statement found it. The session brings it in the extensions of its
+/// Statements and cursors of a session, as its statement found them. The session brings it in the extensions of its
 /// configuration; without one there are no rows.
 #[derive(Debug, Default)]
 pub(crate) struct SessionLists(Mutex<Lists>);

@@ -1,4 +1,4 @@
-//! What statements say of relations and DataFusion keeps nowhere: comments, indexes, what kind of table one is.
+//! Notes on relations that DataFusion keeps nowhere: comments, indexes, what kind of table one is.
 //!
 //! Notes are kept by the rows of a table in memory, and by the provider of a view, as long as these are there. So they go
 //! and come with them, when a transaction is undone, too.
@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{CreateTable, Query};
 use crate::catalog::memory_rows::{self, Rows, rows};
 use crate::sql::utility;
 
-/// What statements say of a relation.
+/// Notes of statements on a relation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TableNotes {
     pub(crate) comment: Option<String>,
@@ -76,7 +76,7 @@ pub(crate) struct IndexExpression {
     pub(crate) kind: i32,
 }
 
-/// What notes are kept by.
+/// Key by which notes are kept.
 #[derive(Debug)]
 enum Anchor {
     Rows(Weak<Rows>),

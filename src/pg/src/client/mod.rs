@@ -1,6 +1,6 @@
 //! Sessions of the process itself: the wire protocol between two ends of a pipe in memory.
 //!
-//! What a client gets here is what any Postgres client gets: the same parser, permissions, types, errors and tags. The
+//! A client gets the same here as any Postgres client: the same parser, permissions, types, errors and tags. The
 //! user is a superuser, since whoever starts a process may do with its engine what they like.
 
 mod reader;

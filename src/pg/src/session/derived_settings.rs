@@ -1,4 +1,4 @@
-//! What every statement asks of a session's settings, computed once for the values that are set.
+//! Values that every statement asks of a session's settings, computed once for those that are set.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use datafusion_postgres::pgwire::types::format::FormatOptions;
 
 use crate::session::plan_cache::PlanCacheMode;
 
-/// What follows from the values of the settings.
+/// Values that follow from those of the settings.
 #[derive(Debug, Clone)]
 pub(crate) struct DerivedSettings {
     /// The engine's time zone.

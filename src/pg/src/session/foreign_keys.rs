@@ -26,7 +26,7 @@ use crate::session::constraints::without_signed_zeros;
 use crate::session::transaction::partitions;
 use crate::wire::error_response::SqlError;
 
-/// What a change does to the rows of a table.
+/// Kind of a change of the rows of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum RowChange {
     Insert,

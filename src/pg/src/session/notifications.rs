@@ -34,7 +34,7 @@ impl Message {
     }
 }
 
-/// What a transaction does at its commit.
+/// Task of a transaction at its commit.
 #[derive(Debug, Clone)]
 enum Action {
     Listen(String),

@@ -1,4 +1,4 @@
-//! What foreign keys do when rows that are referenced have changed: NO ACTION, RESTRICT, CASCADE and SET NULL.
+//! Actions of foreign keys when rows that are referenced have changed: NO ACTION, RESTRICT, CASCADE and SET NULL.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -32,7 +32,7 @@ use crate::wire::error_response::{Failure, SqlError, external, notice};
 /// Greatest number of bytes of a name, as in PostgreSQL.
 const LONGEST_NAME: usize = 63;
 
-/// What a table gets once it is there: the owners of its sequences, and what is said of its columns.
+/// Owners of sequences and notes on columns that a table gets once it is there.
 #[derive(Debug, Default)]
 pub(super) struct Generated {
     sequences: Vec<(Arc<Sequence>, String, bool)>,

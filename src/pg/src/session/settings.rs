@@ -194,7 +194,7 @@ pub(crate) struct Settings {
     most: Option<Duration>,
     /// True if a value has changed since the session last looked.
     pub(crate) changed: bool,
-    /// What follows from the values, once it was asked for.
+    /// Values that follow from those set, once they were asked for.
     derived: OnceLock<DerivedSettings>,
 }
 

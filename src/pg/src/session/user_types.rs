@@ -85,7 +85,7 @@ async fn create(
     Ok(Outcome::done("CREATE TYPE"))
 }
 
-/// What a type is made of.
+/// Definition of a type.
 enum Body {
     Labels(Vec<String>),
     Fields(Vec<Field>),

@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-/// What a statement changes of a sequence.
+/// Changes of a sequence by a statement.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct AlterSequence {
     pub(crate) if_exists: bool,

@@ -127,7 +127,7 @@ pub(crate) struct Assignments<'a> {
     assigned: HashMap<usize, Type>,
     /// Fields of parameters that are assigned.
     fields: HashMap<String, FieldRef>,
-    /// What columns take in the place of values.
+    /// Defaults that columns take in the place of values.
     columns: ColumnValues,
 }
 

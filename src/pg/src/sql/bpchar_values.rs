@@ -1,6 +1,6 @@
 //! Values of `character(n)` in expressions. Each place that takes one gets what Postgres gives it: a comparison, a group
 //! and a function of texts the text without the blanks at its end, a pattern and a function of any type the text with them.
-//! What is left over is refused by [`marks`](crate::sql::marks).
+//! The rest is refused by [`marks`](crate::sql::marks).
 
 use std::sync::Arc;
 

@@ -373,7 +373,7 @@ pub(crate) fn check_columns(schema: &DFSchema) -> Result<(), SqlError> {
     }
 }
 
-/// What an output that is called as another one is named begins with, before its place and what it is called.
+/// Prefix of the alias of an output that another one is called like; its place and its name follow.
 const TWIN: &str = "\u{f8ff}twin ";
 
 /// Returns a name for an output that no other has.

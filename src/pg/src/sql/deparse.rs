@@ -16,7 +16,7 @@ pub(crate) struct Deparser<'a> {
     pub(crate) is_plain: bool,
 }
 
-/// What an expression stands in.
+/// Place that an expression stands in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Whole,

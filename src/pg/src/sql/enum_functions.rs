@@ -27,7 +27,7 @@ use crate::sql;
 
 use crate::wire::error_response::{SqlError, external};
 
-/// What a function does with a value.
+/// Task of a function with a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Task {
     /// Reads a text, or an array of texts, as values.

@@ -18,7 +18,7 @@ use crate::wire::error_response::SqlError;
 /// Greatest number of bytes of a query in which names are looked for.
 pub(crate) const LONGEST: usize = 64 << 10;
 
-/// What an error says is missing.
+/// Object that an error says is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Relation,

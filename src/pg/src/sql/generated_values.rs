@@ -17,7 +17,7 @@ use crate::sql::rewrite::generated_columns::{DEFAULT, keeps_own, not_the_default
 use crate::sql::sequence_syntax::Overriding;
 use crate::wire::error_response::SqlError;
 
-/// What the columns of a table take in the place of a value.
+/// Defaults that the columns of a table take in the place of a value.
 #[derive(Debug, Default)]
 pub(super) struct ColumnValues {
     pub(super) overriding: Overriding,

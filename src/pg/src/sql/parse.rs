@@ -49,7 +49,7 @@ pub(crate) struct ParsedStatement {
     pub(crate) constraints: Option<Arc<table_constraints::NewConstraints>>,
     /// The text of the statement, as far as `pg_stat_activity` shows it; of PREPARE and DECLARE the text of the message.
     pub(crate) text: Arc<str>,
-    /// What was taken out of it before it was parsed.
+    /// Part that was taken out of it before it was parsed.
     pub(crate) utility: Option<Utility>,
     /// Bytes that the statement and its plan hold, about.
     pub(crate) memory: usize,

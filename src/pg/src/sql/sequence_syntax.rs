@@ -1,4 +1,4 @@
-//! What sqlparser does not read of sequences and identity columns: options in any order, and OVERRIDING.
+//! Syntax of sequences and identity columns that sqlparser does not read: options in any order, and OVERRIDING.
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::Statement;

@@ -15,7 +15,7 @@ use crate::sql::column_names::fold;
 use crate::sql::unsupported::checked_at_once;
 use crate::wire::error_response::SqlError;
 
-/// What a change of a referenced key does to the rows that reference it.
+/// Action of a foreign key on the rows that reference a key that changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(clippy::enum_variant_names, reason = "NO ACTION is what SQL calls it")]
 pub(crate) enum Action {

@@ -16,7 +16,7 @@ use crate::sql::alter_sequence::{self, AlterSequence};
 use crate::sql::positions::OffsetFinder;
 use crate::wire::error_response::{SqlError, external};
 
-/// What was taken out of a statement.
+/// A part that was taken out of a statement.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Utility {
     /// `VACUUM` of relations; of all if it names none.

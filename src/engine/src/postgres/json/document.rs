@@ -4,10 +4,10 @@ use datafusion::error::{DataFusionError, Result};
 
 use super::super::refusal::refusal;
 
-/// What is between the parts.
+/// Separators between the parts.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// What a value is.
+/// Kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Null,

@@ -25,7 +25,7 @@ const LONGEST: usize = (1 << 30) - 1;
 /// Greatest number of bytes of the values of a batch, whose offsets have 32 bits.
 const MOST: usize = i32::MAX as usize;
 
-/// What a function does.
+/// Task of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Task {
     /// `->` and `->>`, of the type of the value.

@@ -67,7 +67,7 @@ impl JsonKind {
     }
 }
 
-/// What a function of these types takes, in the order of its arguments.
+/// An argument that a function of these types takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JsonArgument {
     /// A value of the type; a text without a type is read as one.

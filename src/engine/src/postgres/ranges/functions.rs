@@ -22,7 +22,7 @@ use super::columns::{Values, as_texts, ends, is_bound, points, spelled};
 use super::point::{Element, Point};
 use super::value::{Bound, Side, Span, apart, key, parse, write};
 
-/// What an operator has on one side.
+/// An operand of an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Operand {
     Range(RangeType),
@@ -74,7 +74,7 @@ impl RangeOperator {
     }
 }
 
-/// What a function does.
+/// Task of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Task {
     /// `int4range(1, 2, '[]')`.

@@ -197,7 +197,7 @@ pub fn is_repeated(call: &ScalarFunction) -> bool {
     }
 }
 
-/// What a function takes that is called by its name.
+/// Argument of a function that is called by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RangeArgument {
     /// Two bounds, and a text that says whether they are inclusive; or a text that is cast.

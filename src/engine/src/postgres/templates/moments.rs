@@ -2,7 +2,7 @@
 
 use super::{Wrong, quoted};
 
-/// What a pattern of a template stands for.
+/// Field that a pattern of a template stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
     /// `AD` or `BC`, with points or without.

@@ -65,7 +65,7 @@ pub(super) enum Side {
     Behind,
 }
 
-/// What a template says of the number.
+/// Form of the number in a template.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Description {
     /// Digits before the point.

@@ -1,4 +1,4 @@
-//! What `to_date` and `to_timestamp` read with a template.
+//! Moments that `to_date` and `to_timestamp` read with a template.
 
 use super::Wrong;
 use super::moments::{DAYS, Key, MONTHS, Node, ROMAN, date_of, days_of};

@@ -1,4 +1,4 @@
-//! What `to_number` reads with a template of numbers.
+//! Numbers that `to_number` reads with a template.
 
 use super::Wrong;
 use super::numbers::{Description, Key, Node, Side, Template};

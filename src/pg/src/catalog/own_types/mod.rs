@@ -33,7 +33,7 @@ pub(crate) const LONGEST_LABEL: usize = 63;
 
 /// Beginning of the name of a type in the metadata of a field; its number follows.
 const MARK: &str = "type ";
-/// What follows the number of the items of an array.
+/// Suffix of a mark that stands for arrays of the type.
 const ARRAY: &str = "[]";
 
 /// Name of a type that was dropped, as `format_type` of PostgreSQL has it.

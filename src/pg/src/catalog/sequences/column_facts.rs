@@ -1,4 +1,4 @@
-//! What `information_schema.columns` says of defaults and identity columns.
+//! Defaults and identity columns in `information_schema.columns`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const NAMES: [&str; 4] = ["table_catalog", "table_schema", "table_name", "column
 pub(crate) const IDENTITY: [Fact; 7] =
     [Fact::IsIdentity, Fact::Generation, Fact::Start, Fact::Increment, Fact::Maximum, Fact::Minimum, Fact::Cycle];
 
-/// What is said of a column.
+/// Default and identity of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Fact {
     Default,

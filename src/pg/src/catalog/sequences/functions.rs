@@ -57,7 +57,7 @@ impl Found {
     }
 }
 
-/// What a session has to do with sequences: an extension of its options.
+/// Sequences of a session: an extension of its options.
 #[derive(Clone)]
 pub(crate) struct SequenceAccess {
     /// The catalogs of the session, in one of which its temporary tables are.

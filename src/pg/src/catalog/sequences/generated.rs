@@ -1,4 +1,4 @@
-//! What a table in memory says of its columns that have defaults and identities, and that DataFusion does not keep.
+//! Defaults and identities of the columns of a table in memory, which DataFusion does not keep.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

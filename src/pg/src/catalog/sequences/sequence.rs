@@ -170,7 +170,7 @@ pub(crate) struct Sequence {
     pub(crate) options: Options,
     owner: Mutex<Option<OwningColumn>>,
     state: Arc<Mutex<State>>,
-    /// What is the same in the sequence that ALTER SEQUENCE makes of it.
+    /// Part that is the same in the sequence that ALTER SEQUENCE makes of it.
     identity: Arc<SequenceIdentity>,
 }
 

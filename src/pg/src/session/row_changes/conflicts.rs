@@ -40,7 +40,7 @@ pub(super) enum Target {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Hash)]
 struct Upsert {
     insert: LogicalPlan,
-    /// What becomes of rows that are there; `None` for DO NOTHING.
+    /// The update of rows that are there; `None` for DO NOTHING.
     update: Option<LogicalPlan>,
     target: Target,
 }

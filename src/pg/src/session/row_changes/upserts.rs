@@ -310,7 +310,7 @@ impl New {
     }
 }
 
-/// What happens to rows, in the order in which it does.
+/// Change of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
     Inserted(usize),

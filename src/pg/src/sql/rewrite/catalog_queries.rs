@@ -103,7 +103,7 @@ struct ExtractedQuery {
     options: bool,
     /// True if it looks up one row of the catalog.
     lookup: bool,
-    /// What it looks up, if that is the options of an identity column.
+    /// The options of an identity column, if it looks those up.
     identity: Option<Expr>,
     reads: bool,
 }
