@@ -229,7 +229,7 @@ async fn labels_have_their_order() {
         ("SELECT '{sad,NULL}'::mood[], ARRAY['ok','sad']::mood[]", "{sad,NULL}|{ok,sad}"),
         ("SELECT id FROM t WHERE m = ANY('{sad,ok}'::mood[]) ORDER BY id", "2 4"),
         ("SELECT ARRAY[m, 'ok', NULL] FROM t WHERE id = 1", "{happy,ok,NULL}"),
-        ("SELECT m FROM t WHERE id = 1 UNION ALL SELECT n FROM t WHERE id = 2", "happy ok"),
+        ("SELECT m FROM t WHERE id = 1 UNION ALL SELECT n FROM t WHERE id = 2 ORDER BY 1", "ok happy"),
     ] {
         assert_eq!(lines(&client, query).await.join(" "), expected, "{query}");
     }
