@@ -22,6 +22,7 @@ mod cancellable_rule;
 mod changed_rows;
 mod dialect;
 mod engine;
+mod nullable_inputs;
 mod plans;
 mod postgres;
 mod register;
@@ -46,9 +47,9 @@ pub use neuroql_udfs::{Error as FunctionError, SECTION as FUNCTION_SECTION, expr
 pub use plans::has_expression;
 pub use postgres::{
     ARRAY_OF_ROWS, DateForm, DateOrder, DateStyle, IntervalFields, IntervalParts, IntervalUnit, MomentTypes,
-    PostgresTypes, Refusal, UUID, ZonedTime, array_texts, bpchar, floats, in_zone, is_ambiguous, is_uuid, json,
-    local_constants, ordered_constant, ranges, read_date, read_instant, read_interval, read_time, read_timestamp,
-    read_uuid, uuid_text, uuid_texts,
+    PostgresTypes, Refusal, UUID, ZonedTime, array_texts, bpchar, cast_case_results, floats, in_zone, is_ambiguous,
+    is_uuid, json, local_constants, ordered_constant, ranges, read_date, read_instant, read_interval, read_time,
+    read_timestamp, read_uuid, uuid_text, uuid_texts,
 };
 pub use register::register_all;
 pub use sqlstate::{Diagnosis, diagnose, sqlstate};

@@ -1,4 +1,4 @@
-//! `coalesce` of arrays or `uuid` and texts: `coalesce(names, '{}')`.
+//! `coalesce` of values and texts: `coalesce(names, '{}')`.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl};
 
+use super::common_types::of_one_type;
 use super::uuids;
 
-/// `coalesce`, among whose arguments a text beside an array is an array, and one beside a `uuid` such; rules refuse those that
-/// are no constants.
+/// `coalesce`, among whose arguments a text beside another value is of its type; rules refuse those that are no constants.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Coalesce {
     function: Arc<ScalarUDF>,
@@ -32,17 +32,7 @@ impl ScalarUDFImpl for Coalesce {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let array = types.iter().find(|it| matches!(it, DataType::List(_)));
-        match array.filter(|_| types.iter().any(DataType::is_string)) {
-            Some(array) => {
-                let other = |it: &DataType| it.is_string() || it.is_null();
-                Ok(types.iter().map(|it| if other(it) { array.clone() } else { it.clone() }).collect())
-            }
-            None => match uuids::of_one_type(types) {
-                Some(types) => Ok(types),
-                None => self.function.coerce_types(types),
-            },
-        }
+        of_one_type(types, |types| self.function.coerce_types(types))
     }
 
     fn conditional_arguments<'a>(&self, args: &'a [Expr]) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {

@@ -1,5 +1,5 @@
 //! `nullif` of arrays: a NULL that it makes has no elements, which functions such as `array_append` would go on with.
-//! Beside a `uuid`, a text is one.
+//! A text beside another value is of its type.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use super::common_types::of_one_type;
 use super::uuids;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -40,8 +41,12 @@ impl ScalarUDFImpl for Emptied {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        match uuids::of_one_type(types) {
-            Some(types) if types.len() == 2 => Ok(types),
+        match types {
+            [_, _] => of_one_type(types, |types| match types {
+                // A type that stands alone is that of both.
+                [one] => Ok(vec![one.clone()]),
+                _ => uuids::coerced(&self.function, types),
+            }),
             _ => uuids::coerced(&self.function, types),
         }
     }

@@ -104,6 +104,10 @@ fn guarded(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         | LogicalPlan::Sort(_)
         | LogicalPlan::Join(_)
         | LogicalPlan::Window(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Unnest(_)
+        | LogicalPlan::Repartition(_)
+        | LogicalPlan::Extension(_)
         | LogicalPlan::Distinct(_)
         | LogicalPlan::Union(_) => plan.map_children(guarded),
         other => Ok(Transformed::no(other)),

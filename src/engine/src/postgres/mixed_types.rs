@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult};
-use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{DFSchema, JoinType};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::expr::{BinaryExpr, Case, InList, InSubquery, ScalarFunction};
+use datafusion::logical_expr::expr::{BinaryExpr, Case, InList, InSubquery, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::utils::disjunction;
 use datafusion::logical_expr::{
     Between, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, RecursiveQuery, Subquery, Union,
@@ -21,11 +21,13 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
+use super::common_types::{cast_to_common, results};
 use super::exists::quantified;
 use super::instants::is_utc;
 use super::mixed_moments::{at, of_moments, with_micros};
 use super::refusal::{refusal, type_name};
 use super::rules::each_expression;
+use super::set_operations::is_set_operation;
 use super::types::UNCONSTRAINED;
 use super::uuids::{self, UUID};
 
@@ -188,7 +190,9 @@ fn casts(what: &str, zone: Option<&str>, values: &[Beside]) -> Result<Vec<Vec<Da
     for (value, types) in values.iter().zip(&mut casts) {
         match (&value.data_type, &float, instant) {
             // The planner has no array of both.
-            (DataType::Null, ..) if what == "ARRAY" && greatest == UUID => types.push(UUID),
+            (DataType::Null, ..) if what == "ARRAY" && (greatest == UUID || greatest == DataType::Binary) => {
+                types.push(greatest.clone());
+            }
             _ if value.known == Known::Text => match (class(&first.data_type), instant, zone) {
                 (Class::Text | Class::Other, ..) | (_, Some(_), None) => {}
                 (_, Some(instant), Some(zone)) => types.extend(at(zone, instant, TimeUnit::Microsecond)),
@@ -311,7 +315,7 @@ fn matched(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr
         }
         Expr::InList(within) => in_list(within, schema, zone),
         Expr::WindowFunction(mut call) => {
-            let changed = uuids::in_place_of_rows(&mut call, schema)?;
+            let changed = uuids::in_place_of_rows(&mut call, schema)? || in_place_of_rows(&mut call, schema, zone)?;
             Ok(Transformed::new_transformed(Expr::WindowFunction(call), changed))
         }
         Expr::Between(between) => in_between(between, schema, zone),
@@ -361,10 +365,21 @@ fn check_scales(value: &Expr, schema: &DFSchema) -> Result<()> {
     }
 }
 
+/// Matches the results of each CASE of an expression.
+///
+/// # Errors
+/// 42804 or 42846 if they cannot stand together.
+pub(super) fn cases_matched(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Expr> {
+    expr.transform_up(|part| match part {
+        Expr::Case(case) => in_case(case, schema, zone),
+        other => Ok(Transformed::no(other)),
+    })
+    .data()
+}
+
 /// Matches the results of a CASE, and makes comparisons of its base where the types ask for it.
 fn in_case(mut case: Case, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
-    let thens = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
-    let mut changed = meet("CASE", Some(zone), schema, thens.chain(case.else_expr.as_deref_mut()))?;
+    let mut changed = meet("CASE", Some(zone), schema, results(&mut case))?;
     if let Some(base) = case.expr.as_deref_mut() {
         let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
         changed |= uuids::tested(base, whens, schema)?;
@@ -415,6 +430,18 @@ fn arguments(call: &mut ScalarFunction, schema: &DFSchema, zone: &str) -> Result
         changed = true;
     }
     Ok(changed)
+}
+
+/// Matches the values of `lag` and `lead` with the one that stands for rows which are not there: DataFusion casts it to their
+/// type.
+fn in_place_of_rows(call: &mut WindowFunction, schema: &DFSchema, zone: &str) -> Result<bool> {
+    match (call.fun.name(), call.params.args.as_mut_slice()) {
+        (name @ ("lag" | "lead"), [value, _, other]) => {
+            let changed = meet(&name.to_uppercase(), Some(zone), schema, [&mut *value, &mut *other].into_iter())?;
+            Ok(cast_to_common([value, other].into_iter(), schema) || changed)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Matches a value with the items of `IN (…)`.
@@ -559,11 +586,6 @@ fn columns_matched(plan: LogicalPlan, zone: &str) -> Result<LogicalPlan> {
         Ok(Transformed::new_transformed(matched.data, changed))
     })
     .data()
-}
-
-fn is_set_operation(join: &Join) -> bool {
-    join.null_equality == NullEquality::NullEqualsNull
-        && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
 }
 
 fn of_union(union: Union, zone: &str, is_new: bool) -> Result<Transformed<LogicalPlan>> {

@@ -7,6 +7,7 @@
 #[macro_use]
 mod delegate;
 
+mod aggregate_subqueries;
 mod arithmetic;
 mod array_keys;
 mod array_of_rows;
@@ -24,8 +25,10 @@ mod casts;
 mod characters;
 mod clock_texts;
 mod coalesce;
+mod common_types;
 mod constants;
 mod contains;
+mod correlated_aggregates;
 mod counts;
 mod date_styles;
 mod decimal;
@@ -57,6 +60,7 @@ mod moments;
 mod names;
 mod nodes;
 mod nulls;
+mod numeric_arithmetic;
 mod numeric_texts;
 mod operators;
 mod order_keys;
@@ -73,6 +77,7 @@ mod regressions;
 mod removals;
 mod rounding;
 mod rules;
+mod set_operations;
 mod signed;
 mod single_rows;
 pub(crate) mod sizes;
@@ -98,8 +103,10 @@ mod zones;
 
 use std::sync::Arc;
 
+use crate::nullable_inputs::NullableInputs;
 pub use array_of_rows::NAME as ARRAY_OF_ROWS;
 pub use bytea::read_bytea;
+pub use common_types::cast_case_results;
 pub use constants::{local_constants, ordered_constant};
 use datafusion::arrow::array::ArrayRef;
 use datafusion::error::Result;
@@ -275,9 +282,12 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
         Arc::new(values::SubqueryValues),
         Arc::new(lateral_limits::LateralLimits),
         Arc::new(laterals::LateralRows),
+        Arc::new(aggregate_subqueries::AggregateSubqueries),
         Arc::new(mixed_types::MixedTypes),
+        Arc::new(set_operations::CountedRows),
         Arc::new(exists::ExistsAsScalar),
         Arc::new(single_rows::SingleRows),
+        Arc::new(correlated_aggregates::CorrelatedAggregates),
         Arc::new(rules::RewriteOperators),
     ];
     before.extend(found.analyzer().rules.iter().cloned());
@@ -296,7 +306,9 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     planners.extend(found.expr_planners().iter().cloned());
     let types = MomentTypes::before(Some(Arc::new(PostgresTypes::before(None))));
     types.follow(context);
+    let planner = NullableInputs::before(Arc::clone(state.read().query_planner()));
     let changed = SessionStateBuilder::new_from_existing(state.read().clone())
+        .with_query_planner(Arc::new(planner))
         .with_analyzer_rules(before)
         .with_optimizer_rules(order_keys::after(filters::FiltersAboveAggregates::among(&found.optimizer().rules)))
         .with_expr_planners(planners)

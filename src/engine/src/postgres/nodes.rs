@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::utils::merge_schema;
@@ -82,17 +82,6 @@ fn is_sorted(plan: &LogicalPlan) -> bool {
         }
         _ => false,
     }
-}
-
-/// Checks that a plan is not one of EXCEPT ALL or INTERSECT ALL, which DataFusion plans without counting how often a row comes.
-pub(super) fn check_rows_kept(plan: &LogicalPlan) -> Result<()> {
-    let LogicalPlan::Join(join) = plan else { return Ok(()) };
-    let is_set_operation = join.null_equality == NullEquality::NullEqualsNull
-        && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
-    if is_set_operation && !is_distinct(&join.left) {
-        return Err(refusal("0A000", "EXCEPT ALL and INTERSECT ALL are not supported"));
-    }
-    Ok(())
 }
 
 /// Checks that no constant integer is a key of GROUPING SETS, ROLLUP or CUBE: Postgres takes it for the position of an output,
@@ -208,16 +197,4 @@ pub(super) fn check_subscripts(plan: &LogicalPlan) -> Result<()> {
         })
     })?;
     Ok(())
-}
-
-/// Returns true if no row comes twice, as far as can be seen; an optimised plan has a GROUP BY in the place of DISTINCT.
-fn is_distinct(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Distinct(_) => true,
-        LogicalPlan::Aggregate(aggregate) => aggregate.aggr_expr.is_empty(),
-        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) => {
-            plan.inputs().iter().all(|input| is_distinct(input))
-        }
-        _ => false,
-    }
 }

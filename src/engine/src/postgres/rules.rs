@@ -28,8 +28,8 @@ use super::contains::{ArrayContains, is_contains};
 use super::functions::{ArrayHas, is_array_has};
 use super::guards::{guarded, in_order, may_fail};
 use super::nodes::{
-    check_grouping_sets, check_nested_arrays, check_rows_kept, check_series, check_subscripts, check_unnested,
-    predicates_as_outputs, rewrite_order,
+    check_grouping_sets, check_nested_arrays, check_series, check_subscripts, check_unnested, predicates_as_outputs,
+    rewrite_order,
 };
 use super::nulls::{arrays_compared, minding, rows_compared};
 use super::operators::{as_integer, is_text_constant, type_of_constants};
@@ -37,7 +37,9 @@ use super::patterns::{found, is_translated, like, no_escape, regular, similar};
 use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::text_functions::check_text_function;
-use super::{functions, instants, ordered_sets, rounding, spans, templates, text_forms, times, uuids};
+use super::{
+    functions, instants, numeric_arithmetic, ordered_sets, rounding, spans, templates, text_forms, times, uuids,
+};
 
 /// Rewrites before types are coerced: operators that DataFusion plans otherwise than they are meant.
 #[derive(Debug)]
@@ -51,7 +53,6 @@ impl AnalyzerRule for RewriteOperators {
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
         let zone = config.execution.time_zone.as_deref().unwrap_or("UTC");
         plan.apply_with_subqueries(|plan| {
-            check_rows_kept(plan)?;
             check_grouping_sets(plan)?;
             check_unnested(plan)?;
             check_series(plan).map(|()| TreeNodeRecursion::Continue)
@@ -199,6 +200,13 @@ fn operator(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Exp
                 && let Some(data_type) = type_of_constants(&found.expr, schema)
             {
                 changed = cast_constants(found.list.iter_mut(), &data_type);
+            }
+            // The optimizer makes this of it too late: it leaves out `x = x` of a query further out, NULL or not.
+            if let [item] = found.list.as_slice()
+                && *item == *found.expr
+            {
+                let operator = if found.negated { Operator::NotEq } else { Operator::Eq };
+                return Ok(Transformed::yes(binary_expr(*found.expr, operator, found.list.remove(0))));
             }
             Ok(Transformed::new_transformed(Expr::InList(found), changed))
         }
@@ -653,11 +661,15 @@ fn arithmetic(binary: BinaryExpr, schema: &DFSchema, zone: &str) -> Result<Trans
     {
         return Ok(Transformed::yes(compared));
     }
-    let Some(function) = checked(binary.op) else { return Ok(Transformed::no(Expr::BinaryExpr(binary))) };
-    if left != right || !is_checked(&left) {
-        return Ok(Transformed::no(Expr::BinaryExpr(binary)));
-    }
-    Ok(Transformed::yes(function.call(vec![*binary.left, *binary.right])))
+    let function = match (&left, &right) {
+        (DataType::Decimal128(..), DataType::Decimal128(..)) => numeric_arithmetic::checked(binary.op),
+        _ if left == right && is_checked(&left) => checked(binary.op),
+        _ => None,
+    };
+    Ok(match function {
+        Some(function) => Transformed::yes(function.call(vec![*binary.left, *binary.right])),
+        None => Transformed::no(Expr::BinaryExpr(binary)),
+    })
 }
 
 fn text_field() -> FieldRef {

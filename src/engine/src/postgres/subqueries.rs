@@ -125,17 +125,28 @@ fn anywhere(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Expr::InSubquery(within) => within,
             other => return Ok(Transformed::no(other)),
         };
-        let (subquery, output) = marked_output(&within.subquery)?;
+        // The optimizer may find NOT IN beside AND after all, and has no anti join that minds NULL for a correlation.
+        let is_correlated = !within.subquery.outer_ref_columns.is_empty();
+        let (subquery, output) = match is_correlated {
+            true if may_be_null(&within, schema)? => output_beside(&within.subquery, &within.expr)?,
+            _ => marked_output(&within.subquery)?,
+        };
         let plan = Arc::new(subquery.clone());
         let within = InSubquery { subquery: Subquery { subquery: plan, ..within.subquery.clone() }, ..within };
         if !may_be_null(&within, schema)? {
             return Ok(Transformed::yes(Expr::InSubquery(within)));
         }
+        let output = Expr::Column(output);
         let rows = exists(subquery.clone(), false);
-        let nulls = LogicalPlanBuilder::from(subquery).filter(Expr::Column(output).is_null())?.build()?;
-        let unknown = rows.and(within.expr.clone().is_null().or(exists(nulls, false)));
+        let of = |condition: Expr| -> Result<Expr> {
+            Ok(exists(LogicalPlanBuilder::from(subquery.clone()).filter(condition)?.build()?, false))
+        };
+        let unknown = rows.and(within.expr.clone().is_null().or(of(output.clone().is_null())?));
         let null = Expr::Literal(ScalarValue::Boolean(None), None);
-        let found = Expr::InSubquery(InSubquery { negated: false, ..within.clone() });
+        let found = match is_correlated {
+            true => of(binary_expr(output, Operator::Eq, outer(*within.expr.clone(), schema)?))?,
+            false => Expr::InSubquery(InSubquery { negated: false, ..within.clone() }),
+        };
         let found = found.or(unknown.and(null));
         Ok(Transformed::yes(if within.negated { Expr::Not(Box::new(found)) } else { found }))
     })

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::NullState;
 use datafusion::scalar::ScalarValue;
 
+use super::numeric_arithmetic::LARGEST;
 use super::refusal::{out_of_range, refusal};
 
 /// DataFusion's `sum`, but for sums of integers and of `numeric`.
@@ -124,7 +125,7 @@ impl Total {
             return ScalarValue::try_from(&self.data_type);
         }
         match self.data_type {
-            DataType::Decimal128(..) if self.sum.unsigned_abs() > LARGEST_NUMERIC => Err(too_long()),
+            DataType::Decimal128(..) if self.sum.unsigned_abs() > LARGEST => Err(too_long()),
             DataType::Decimal128(precision, scale) => Ok(ScalarValue::Decimal128(Some(self.sum), precision, scale)),
             _ => match i64::try_from(self.sum) {
                 Ok(sum) => Ok(ScalarValue::Int64(Some(sum))),
@@ -170,9 +171,6 @@ impl Accumulator for Total {
     }
 }
 
-/// The greatest number of 38 digits.
-const LARGEST_NUMERIC: u128 = 10u128.pow(38) - 1;
-
 fn too_long() -> DataFusionError {
     refusal("22003", "value overflows numeric format: a sum has more than 38 digits")
 }
@@ -197,7 +195,7 @@ impl Summed for Int64Type {
 impl Summed for Decimal128Type {
     fn add(left: i128, right: i128) -> (i128, bool) {
         let (sum, wrong) = left.overflowing_add(right);
-        (sum, wrong || sum.unsigned_abs() > LARGEST_NUMERIC)
+        (sum, wrong || sum.unsigned_abs() > LARGEST)
     }
 
     fn error() -> DataFusionError {

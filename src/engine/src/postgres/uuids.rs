@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
+use super::common_types;
 use super::refusal::{refusal, type_name};
 
 /// Number of bytes of a value.
@@ -344,7 +345,7 @@ pub(super) fn coerced(function: &ScalarUDF, types: &[DataType]) -> Result<Vec<Da
     Ok(fields.iter().map(|field| field.data_type().clone()).collect())
 }
 
-/// `greatest` or `least`, among whose arguments a text beside a `uuid` is one.
+/// `greatest` or `least`, among whose arguments a text beside another value is of its type.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Extreme {
     function: Arc<ScalarUDF>,
@@ -367,10 +368,7 @@ impl ScalarUDFImpl for Extreme {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        match of_one_type(types) {
-            Some(types) => Ok(types),
-            None => self.function.coerce_types(types),
-        }
+        common_types::of_one_type(types, |types| self.function.coerce_types(types))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

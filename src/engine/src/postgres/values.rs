@@ -9,7 +9,8 @@ use datafusion::logical_expr::{self, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::{Query, SetExpr, TableFactor, Values};
 
-use super::mixed_types::meet;
+use super::common_types::cast_case_results;
+use super::mixed_types::{cases_matched, meet};
 use super::operators::as_integer;
 
 /// Plans `FROM (VALUES …)` by itself. DataFusion takes every VALUES in an INSERT, however deep, for rows of its table.
@@ -29,13 +30,16 @@ impl RelationPlanner for ValuesPlanner {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let schema = DFSchema::empty();
-        let mut rows = Vec::with_capacity(values.rows.len());
-        for row in &values.rows {
-            let cells = row.content.iter().map(|cell| Ok(as_integer(context.sql_to_expr(cell.clone(), &schema)?)));
-            rows.push(cells.collect::<Result<Vec<_>>>()?);
-        }
         let zone = context.context_provider().options().execution.time_zone.clone();
         let zone = zone.as_deref().unwrap_or("UTC");
+        let mut rows = Vec::with_capacity(values.rows.len());
+        for row in &values.rows {
+            let cells = row.content.iter().map(|cell| {
+                let cell = as_integer(context.sql_to_expr(cell.clone(), &schema)?);
+                cast_case_results(cases_matched(cell, &schema, zone)?, &schema)
+            });
+            rows.push(cells.collect::<Result<Vec<_>>>()?);
+        }
         for column in 0..rows.iter().map(Vec::len).max().unwrap_or(0) {
             meet("VALUES", Some(zone), &schema, rows.iter_mut().filter_map(|row| row.get_mut(column)))?;
         }

@@ -410,6 +410,10 @@ fn is_coerced_later(plan: &LogicalPlan) -> bool {
             found |= expr.exists(|part| {
                 Ok(match part {
                     Expr::Case(_) | Expr::Literal(ScalarValue::UInt64(_), _) => true,
+                    // They have the type of the values, or of the one in the place of those that are not there.
+                    Expr::WindowFunction(call) => {
+                        matches!(call.fun.name(), "lag" | "lead") && call.params.args.len() > 2
+                    }
                     Expr::ScalarFunction(call) if TYPED_LATER.contains(&call.name()) => {
                         has_other_type(call, schema.get_or_insert_with(|| merge_schema(&node.inputs())))
                     }

@@ -20,6 +20,7 @@ pub(crate) mod marks;
 pub(crate) mod network;
 pub(crate) mod own_types;
 pub(crate) mod own_values;
+pub(crate) mod parameter_types;
 pub(crate) mod parameters;
 pub(crate) mod parse;
 pub(crate) mod positions;

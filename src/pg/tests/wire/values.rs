@@ -207,3 +207,44 @@ async fn copies_are_those_of_postgres() {
     assert_eq!(crate::sqlstate(&broken.unwrap_err()), "22012");
     assert_eq!(simple(&client, "select 1").await, ["1"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numerics_beside_others_keep_their_digits() {
+    let server = Running::start().await;
+    let mut raw = Raw::connect(server.port, "ada");
+    let query = "SELECT c FROM (VALUES ('2.5'::numeric(2,1)), \
+                 (CASE WHEN $1::numeric > 5 THEN 2147483647.4::numeric(11,1) ELSE $1::numeric END)) v(c) ORDER BY c LIMIT 1";
+    assert_eq!(raw.query_with(query, 0, 0, b"1.10").value().unwrap(), "1.10");
+    let bare =
+        "VALUES ($1::numeric), (CASE WHEN $1::numeric > 5 THEN 2.125::numeric(4,3) ELSE $1::numeric END) LIMIT 1";
+    assert_eq!(raw.query_with(bare, 0, 0, b"1.10").value().unwrap().trim_end_matches('0'), "1.1");
+    let longest = b"99999999999999999999999999999999999999";
+    for query in ["SELECT $1::numeric + 9", "SELECT ($1::numeric + 9)::text", "SELECT length(($1::numeric + 9)::text)"]
+    {
+        assert_eq!(raw.query_with(query, 0, 0, longest).sqlstate().as_deref(), Some("22003"), "{query}");
+    }
+    assert_eq!(raw.query_with("SELECT $1::numeric - 9", 0, 0, longest).value().unwrap(), "9".repeat(37) + "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_have_the_types_of_those_beside_them() {
+    let server = Running::start().await;
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (id int, k int, ai int[]); INSERT INTO t VALUES (1, 2, '{1}')").await.unwrap();
+    for (query, types) in [
+        ("SELECT coalesce($1, array_replace($2, k, id)) FROM t", vec!["_int4", "_int4"]),
+        ("SELECT coalesce($1, array_remove($2, id)) FROM t", vec!["_int4", "_int4"]),
+        ("SELECT 1 FROM t WHERE coalesce($1, id < ANY($2))", vec!["bool", "_int4"]),
+        ("SELECT trunc($1, $2) >= $3", vec!["numeric", "int4", "numeric"]),
+        ("SELECT trunc($1, $2) + $3", vec!["numeric", "int4", "numeric"]),
+        ("SELECT lag(id, 1, $1) OVER (ORDER BY id) FROM t", vec!["int4"]),
+    ] {
+        let statement = client.prepare(query).await.unwrap();
+        let found: Vec<_> = statement.params().iter().map(|found| found.name()).collect();
+        assert_eq!(found, types, "{query}");
+    }
+    // A declared type stays.
+    let mut raw = Raw::connect(server.port, "ada");
+    let answer = raw.query_with("SELECT $1 > trunc(2.5::numeric, 1)", 701, 0, b"2.5000001");
+    assert_eq!(answer.value().unwrap(), "t");
+}

@@ -8,7 +8,8 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{
-    Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableFactor, TableObject, Values, VisitMut, VisitorMut,
+    Expr, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableFactor, TableObject, Values, VisitMut,
+    VisitorMut, visit_expressions,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -16,17 +17,21 @@ use datafusion::sql::sqlparser::parser::Parser;
 use crate::sql::rewrite::generated_columns;
 use crate::wire::error_response::SqlError;
 
-/// Rewrites every VALUES but the statement's own to `SELECT * FROM (VALUES …)`, which is planned by itself.
+/// Rewrites VALUES to `SELECT * FROM (VALUES …)`, which neuroql plans itself: those of an INSERT but the statement's own, and
+/// elsewhere those with a CASE.
 pub(crate) fn isolate_values(statement: &mut Statement) {
-    let Statement::Insert(insert) = statement else { return };
+    let Statement::Insert(insert) = statement else {
+        let _ = statement.visit(&mut IsolateValues { all: false });
+        return;
+    };
     let Some(source) = &mut insert.source else { return };
     if let SetExpr::Values(values) = source.body.as_mut() {
-        let _ = values.visit(&mut IsolateValues);
+        let _ = values.visit(&mut IsolateValues { all: true });
         if let Some(with) = &mut source.with {
-            let _ = with.visit(&mut IsolateValues);
+            let _ = with.visit(&mut IsolateValues { all: true });
         }
     } else {
-        let _ = source.visit(&mut IsolateValues);
+        let _ = source.visit(&mut IsolateValues { all: true });
     }
 }
 
@@ -91,24 +96,26 @@ static DEFAULT_VALUES: LazyLock<Option<Query>> = LazyLock::new(|| {
         .map(|it| *it)
 });
 
-struct IsolateValues;
+struct IsolateValues {
+    all: bool,
+}
 
 impl VisitorMut for IsolateValues {
     type Break = ();
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        isolate(&mut query.body);
+        isolate(&mut query.body, self.all);
         ControlFlow::Continue(())
     }
 }
 
-fn isolate(body: &mut SetExpr) {
+fn isolate(body: &mut SetExpr, all: bool) {
     match body {
         SetExpr::SetOperation { left, right, .. } => {
-            isolate(left);
-            isolate(right);
+            isolate(left, all);
+            isolate(right, all);
         }
-        SetExpr::Values(values) => {
+        SetExpr::Values(values) if all || has_case(values) => {
             if let Some(mut template) = TEMPLATE.clone()
                 && let Some(place) = values_of(&mut template)
             {
@@ -118,6 +125,14 @@ fn isolate(body: &mut SetExpr) {
         }
         _ => {}
     }
+}
+
+fn has_case(values: &Values) -> bool {
+    visit_expressions(values, |expr| match expr {
+        Expr::Case { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    })
+    .is_break()
 }
 
 /// The query that VALUES are put into. They are not written and parsed again: sqlparser writes `''` in a text as one quote.
