@@ -21,6 +21,7 @@
 mod cancellable_rule;
 mod changed_rows;
 mod dialect;
+mod distinct_limits;
 mod engine;
 mod nullable_inputs;
 mod plans;

@@ -20,6 +20,7 @@ use neuroql_udfs::AsyncCalls;
 use crate::Engine;
 use crate::cancellable_rule::stopping;
 use crate::changed_rows::ChangedRows;
+use crate::distinct_limits::DistinctLimits;
 
 /// DataFusion's rule by which groups in an order with a limit are kept in a heap. It makes room for as many as the limit
 /// says at once, so that `SELECT DISTINCT … ORDER BY … LIMIT 1000000000000` would end the process.
@@ -101,7 +102,8 @@ pub(crate) fn register(
         .with_optimizer_rule(Arc::new(ChangedRows))
         .with_physical_optimizer_rule(Arc::new(AggregatePushdown))
         .with_physical_optimizer_rule(Arc::new(TopKPushdown))
-        .with_physical_optimizer_rule(Arc::new(TimeSlices));
+        .with_physical_optimizer_rule(Arc::new(TimeSlices))
+        .with_physical_optimizer_rule(Arc::new(DistinctLimits));
     *state.write() = with_rule.build();
     let csv = state.read().get_file_format_factory("csv");
     if let Some(csv) = csv {

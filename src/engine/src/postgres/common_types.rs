@@ -10,6 +10,37 @@ use datafusion::logical_expr::{Expr, ExprSchemable, cast};
 
 use super::uuids;
 
+/// Kinds of types that do not mix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    Number,
+    Text,
+    Truth,
+    Moment,
+    Time,
+    Span,
+    Bytes,
+    Uuid,
+    List,
+    Other,
+}
+
+pub(super) fn class(data_type: &DataType) -> Class {
+    match data_type {
+        DataType::Dictionary(_, values) => class(values),
+        DataType::Boolean => Class::Truth,
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => Class::Moment,
+        DataType::Time32(_) | DataType::Time64(_) => Class::Time,
+        DataType::Interval(_) | DataType::Duration(_) => Class::Span,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Class::Bytes,
+        uuid if uuids::is_uuid(uuid) => Class::Uuid,
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => Class::List,
+        other if other.is_string() => Class::Text,
+        other if other.is_numeric() => Class::Number,
+        _ => Class::Other,
+    }
+}
+
 /// Gives the results of each CASE of an expression their common type. The planner finds the type of a CASE, and with it that of a
 /// column of VALUES, in its first result.
 ///
@@ -63,12 +94,22 @@ pub(super) fn of_one_type(
     let told: Vec<DataType> = types.iter().filter(|it| !it.is_string() && !it.is_null()).cloned().collect();
     match told.split_first() {
         None => coerced(types),
-        Some((first, others)) if others.iter().all(|other| other == first) => Ok(vec![first.clone(); types.len()]),
+        // Rules refuse those that do not mix.
+        Some((first, others))
+            if others.iter().all(|other| other == first) || !told.iter().all(|it| mixes(it, first)) =>
+        {
+            Ok(vec![first.clone(); types.len()])
+        }
         Some(_) => match coerced(&told)?.first() {
             Some(common) => Ok(vec![common.clone(); types.len()]),
             None => coerced(types),
         },
     }
+}
+
+fn mixes(one: &DataType, other: &DataType) -> bool {
+    let is_any = |found: &DataType| matches!(class(found), Class::Other | Class::List);
+    is_any(one) || is_any(other) || class(one) == class(other)
 }
 
 fn is_number(data_type: &DataType) -> bool {

@@ -218,7 +218,7 @@ fn is_subquery(expr: &Expr) -> bool {
 }
 
 /// Returns true for a condition by which DataFusion groups the rows of a subquery.
-fn is_equality(condition: &Expr) -> bool {
+pub(super) fn is_equality(condition: &Expr) -> bool {
     let Expr::BinaryExpr(both) = condition else { return false };
     let is_apart =
         |one: &Expr, other: &Expr| one.contains_outer() && one.column_refs().is_empty() && !other.contains_outer();

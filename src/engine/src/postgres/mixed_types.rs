@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
-use super::common_types::{cast_to_common, results};
+use super::common_types::{Class, cast_to_common, class, results};
 use super::exists::quantified;
 use super::instants::is_utc;
 use super::mixed_moments::{at, of_moments, with_micros};
@@ -106,37 +106,6 @@ fn output(plan: &LogicalPlan, index: usize) -> Option<&Expr> {
         LogicalPlan::Sort(sort) => output(&sort.input, index),
         LogicalPlan::Limit(limit) => output(&limit.input, index),
         _ => None,
-    }
-}
-
-/// Kinds of types that do not mix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Number,
-    Text,
-    Truth,
-    Moment,
-    Time,
-    Span,
-    Bytes,
-    Uuid,
-    List,
-    Other,
-}
-
-fn class(data_type: &DataType) -> Class {
-    match data_type {
-        DataType::Dictionary(_, values) => class(values),
-        DataType::Boolean => Class::Truth,
-        DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => Class::Moment,
-        DataType::Time32(_) | DataType::Time64(_) => Class::Time,
-        DataType::Interval(_) | DataType::Duration(_) => Class::Span,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Class::Bytes,
-        uuid if uuids::is_uuid(uuid) => Class::Uuid,
-        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => Class::List,
-        other if other.is_string() => Class::Text,
-        other if other.is_numeric() => Class::Number,
-        _ => Class::Other,
     }
 }
 

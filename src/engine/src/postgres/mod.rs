@@ -29,6 +29,7 @@ mod common_types;
 mod constants;
 mod contains;
 mod correlated_aggregates;
+mod correlated_windows;
 mod counts;
 mod date_styles;
 mod decimal;
@@ -280,6 +281,7 @@ pub(crate) fn register(context: &SessionContext) -> Result<()> {
     }
     let mut before: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(values::SubqueryValues),
+        Arc::new(correlated_windows::CorrelatedWindows),
         Arc::new(lateral_limits::LateralLimits),
         Arc::new(laterals::LateralRows),
         Arc::new(aggregate_subqueries::AggregateSubqueries),

@@ -78,10 +78,6 @@ fn single_row(subquery: &Subquery) -> Result<Option<Expr>> {
         plan => (false, plan),
     };
     let Some(SortedRows { value, keys, rows }) = SortedRows::of(rows) else { return Ok(None) };
-    let is_outer = |expr: &Expr| expr.contains_outer();
-    if is_outer(&value) || keys.iter().any(|key| is_outer(&key.expr)) {
-        return Ok(None);
-    }
     let (rows, is_distinct) = match rows {
         LogicalPlan::Distinct(Distinct::All(input)) => (Arc::unwrap_or_clone(Arc::clone(input)), true),
         LogicalPlan::Distinct(_) => return Ok(None),
