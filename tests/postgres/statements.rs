@@ -471,7 +471,7 @@ impl Generator {
         }
         let from = self.relation(0);
         self.scopes.push(from.columns);
-        let filter = if self.one_in(2) { self.optional(" WHERE {}", Ty::Bool, depth) } else { Tree::empty() };
+        let filter = self.filter(&from.keys, depth);
         let key = from.keys.first().cloned();
         let tree = match (key, self.rng.random_range(0..4)) {
             (Some(key), 0..2) => {
@@ -486,14 +486,50 @@ impl Generator {
                 Tree::new(Kind::Expr(ty), &template, [expr, from.sql, other])
             }
             _ => {
-                let floor = std::mem::replace(&mut self.floor, self.scopes.len() - 1);
-                let aggregate = self.aggregate(ty, &from.keys, depth);
-                self.floor = floor;
-                Tree::new(Kind::Expr(ty), "(SELECT {} FROM {}{})", [aggregate, from.sql, filter])
+                let (aggregate, having) = self.only_row(ty, &from.keys, depth);
+                Tree::new(Kind::Expr(ty), "(SELECT {} FROM {}{}{})", [aggregate, from.sql, filter, having])
             }
         };
         self.scopes.pop();
         tree
+    }
+
+    /// Returns the filter of a subquery, or none.
+    fn filter(&mut self, keys: &[String], depth: u32) -> Tree {
+        match (keys.first(), self.rng.random_range(0..4)) {
+            (Some(key), 0) => {
+                let operator = *pick(&mut self.rng, &["=", "=", "=", ">", "<=", "<>"]);
+                let other = self.expr(Ty::Int4, 1);
+                Tree::new(Kind::Optional, &format!(" WHERE {key} {operator} {{}}"), [other])
+            }
+            (_, 1 | 2) => self.optional(" WHERE {}", Ty::Bool, depth),
+            _ => Tree::empty(),
+        }
+    }
+
+    /// Returns an aggregate of all rows of a subquery, and its HAVING.
+    fn only_row(&mut self, ty: Ty, keys: &[String], depth: u32) -> (Tree, Tree) {
+        // One of columns of the query around it would be an aggregate of that one.
+        let floor = std::mem::replace(&mut self.floor, self.scopes.len() - 1);
+        let aggregate = self.aggregate(ty, keys, depth);
+        self.floor = floor;
+        let having = match self.one_in(4) {
+            true => {
+                let condition = *pick(&mut self.rng, &["count(*) = 0", "count(*) > 0", "count(*) < 3", "NULL"]);
+                Tree::new(Kind::Optional, &format!(" HAVING {condition}"), [])
+            }
+            false => Tree::empty(),
+        };
+        (aggregate, having)
+    }
+
+    /// Returns what a subquery gives of its rows, and its HAVING.
+    fn output(&mut self, ty: Ty, keys: &[String], depth: u32) -> (Tree, Tree) {
+        match self.rng.random_range(0..6) {
+            0 => self.only_row(ty, keys, depth),
+            1 => (self.window(ty, keys, depth), Tree::empty()),
+            _ => (self.expr(ty, depth), Tree::empty()),
+        }
     }
 
     /// Returns the array of the rows of a query.
@@ -538,21 +574,29 @@ impl Generator {
                 let spec = self.expr(ty, depth);
                 let from = self.relation(0);
                 self.scopes.push(from.columns);
-                let expr = self.expr(ty, depth);
-                let filter = if self.one_in(2) { self.optional(" WHERE {}", Ty::Bool, depth) } else { Tree::empty() };
+                let (output, having) = self.output(ty, &from.keys, depth);
+                let filter = self.filter(&from.keys, depth);
                 self.scopes.pop();
                 let quantifier = *pick(&mut self.rng, &["IN", "NOT IN", "IN", "NOT IN", "= ANY", "<> ALL", "> ALL"]);
-                let template = format!("({{}} {quantifier} (SELECT {{}} FROM {{}}{{}}))");
-                Tree::new(kind, &template, [spec, expr, from.sql, filter])
+                let template = format!("({{}} {quantifier} (SELECT {{}} FROM {{}}{{}}{{}}))");
+                Tree::new(kind, &template, [spec, output, from.sql, filter, having])
             }
             _ => {
                 let from = self.relation(0);
                 self.scopes.push(from.columns);
-                let filter = self.optional(" WHERE {}", Ty::Bool, depth);
+                let filter = self.filter(&from.keys, depth);
+                let not = if self.one_in(2) { "NOT " } else { "" };
+                let tree = match self.rng.random_range(0..4) {
+                    0 => {
+                        let (aggregate, having) = self.only_row(ty, &from.keys, depth);
+                        let template = format!("{not}EXISTS (SELECT {{}} FROM {{}}{{}}{{}})");
+                        Tree::new(kind, &template, [aggregate, from.sql, filter, having])
+                    }
+                    1 => Tree::new(kind, &format!("{not}EXISTS (SELECT * FROM {{}}{{}})"), [from.sql, filter]),
+                    _ => Tree::new(kind, &format!("{not}EXISTS (SELECT 1 FROM {{}}{{}})"), [from.sql, filter]),
+                };
                 self.scopes.pop();
-                let template =
-                    if self.one_in(2) { "EXISTS (SELECT 1 FROM {}{})" } else { "NOT EXISTS (SELECT * FROM {}{})" };
-                Tree::new(kind, template, [from.sql, filter])
+                tree
             }
         }
     }
