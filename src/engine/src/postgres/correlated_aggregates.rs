@@ -20,6 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, 
 use datafusion::optimizer::AnalyzerRule;
 
 use super::rules::{expressions_of_node, with_current_schemas};
+use crate::plans::has_expression;
 
 /// Joins queries with the rows of their subqueries.
 #[derive(Debug)]
@@ -31,6 +32,10 @@ impl AnalyzerRule for CorrelatedAggregates {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let is_correlated = |part: &Expr, _: &LogicalPlan| matches!(part, Expr::ScalarSubquery(subquery) if !subquery.outer_ref_columns.is_empty());
+        if !has_expression(&plan, is_correlated)? {
+            return Ok(plan);
+        }
         let made = Cell::new(0);
         let rewritten = plan.transform_up_with_subqueries(|plan| joined(plan, &made))?;
         if rewritten.transformed { with_current_schemas(rewritten.data) } else { Ok(rewritten.data) }

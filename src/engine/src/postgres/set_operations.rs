@@ -44,15 +44,9 @@ pub(super) fn is_set_operation(join: &Join) -> bool {
         && matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
 }
 
+/// Returns true for the first side of one that does not count.
 fn is_distinct(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Distinct(Distinct::All(_)) => true,
-        LogicalPlan::Aggregate(aggregate) => aggregate.aggr_expr.is_empty(),
-        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) => {
-            plan.inputs().iter().all(|input| is_distinct(input))
-        }
-        _ => false,
-    }
+    matches!(plan, LogicalPlan::Distinct(Distinct::All(_)))
 }
 
 /// Returns true for the rows of a view, which are numbered when it is made.

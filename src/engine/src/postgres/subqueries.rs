@@ -127,13 +127,23 @@ fn anywhere(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         };
         // The optimizer may find NOT IN beside AND after all, and has no anti join that minds NULL for a correlation.
         let is_correlated = !within.subquery.outer_ref_columns.is_empty();
-        let (subquery, output) = match is_correlated {
-            true if may_be_null(&within, schema)? => output_beside(&within.subquery, &within.expr)?,
-            _ => marked_output(&within.subquery)?,
+        let is_never_null = !may_be_null(&within, schema)?;
+        let beside = match is_correlated {
+            // The optimizer loses columns of the table that this would make of the subquery.
+            true => match output_beside(&within.subquery, &within.expr) {
+                Err(_) if is_never_null => None,
+                found => Some(found?),
+            },
+            false => None,
+        };
+        let is_beside = beside.is_some();
+        let (subquery, output) = match beside {
+            Some(found) => found,
+            None => marked_output(&within.subquery)?,
         };
         let plan = Arc::new(subquery.clone());
         let within = InSubquery { subquery: Subquery { subquery: plan, ..within.subquery.clone() }, ..within };
-        if !may_be_null(&within, schema)? {
+        if is_never_null && !is_beside {
             return Ok(Transformed::yes(Expr::InSubquery(within)));
         }
         let output = Expr::Column(output);
@@ -143,11 +153,11 @@ fn anywhere(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         };
         let unknown = rows.and(within.expr.clone().is_null().or(of(output.clone().is_null())?));
         let null = Expr::Literal(ScalarValue::Boolean(None), None);
-        let found = match is_correlated {
+        let found = match is_beside {
             true => of(binary_expr(output, Operator::Eq, outer(*within.expr.clone(), schema)?))?,
             false => Expr::InSubquery(InSubquery { negated: false, ..within.clone() }),
         };
-        let found = found.or(unknown.and(null));
+        let found = if is_never_null { found } else { found.or(unknown.and(null)) };
         Ok(Transformed::yes(if within.negated { Expr::Not(Box::new(found)) } else { found }))
     })
 }

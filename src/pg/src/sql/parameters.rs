@@ -9,7 +9,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, not_impl_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, binary_expr};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::arrow_pg::datatypes::PG_OID_ALIAS_KEY;
@@ -400,6 +400,10 @@ fn apart_from_constants(plan: LogicalPlan, values: &[ScalarValue]) -> Result<Log
     if !values.iter().any(|value| matches!(value, ScalarValue::Float64(_))) {
         return Ok(plan);
     }
+    let is_arithmetic = |operator| {
+        use Operator::{Divide, Minus, Modulo, Multiply, Plus};
+        matches!(operator, Plus | Minus | Multiply | Divide | Modulo)
+    };
     let apart = |expr: Expr| match is_double(&expr) {
         true => datafusion::logical_expr::cast(expr, DataType::Float64),
         false => expr,
@@ -411,6 +415,15 @@ fn apart_from_constants(plan: LogicalPlan, values: &[ScalarValue]) -> Result<Log
                     Expr::Cast(mut cast) if is_double(&cast.expr) && *cast.field.data_type() != DataType::Float64 => {
                         cast.expr = Box::new(apart(*cast.expr));
                         Transformed::yes(Expr::Cast(cast))
+                    }
+                    Expr::Negative(inner) if is_double(&inner) => {
+                        Transformed::yes(Expr::Negative(Box::new(apart(*inner))))
+                    }
+                    Expr::BinaryExpr(both)
+                        if is_arithmetic(both.op) && (is_double(&both.left) || is_double(&both.right)) =>
+                    {
+                        let (left, right) = (apart(*both.left), apart(*both.right));
+                        Transformed::yes(binary_expr(left, both.op, right))
                     }
                     Expr::ScalarFunction(call) if call.args.iter().any(is_double) => {
                         let args = call.args.into_iter().map(apart).collect();

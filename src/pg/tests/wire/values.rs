@@ -246,6 +246,9 @@ async fn parameters_have_the_types_of_those_beside_them() {
     }
     // A declared type stays.
     let mut raw = Raw::connect(server.port, "ada");
+    for query in ["SELECT round(-$1)", "SELECT round($1 * -1)", "SELECT -round($1)"] {
+        assert_eq!(raw.query_with(query, 701, 0, b"2.5").value().unwrap(), "-2", "{query}");
+    }
     let answer = raw.query_with("SELECT $1 > trunc(2.5::numeric, 1)", 701, 0, b"2.5000001");
     assert_eq!(answer.value().unwrap(), "t");
 }
