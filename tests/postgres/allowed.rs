@@ -42,9 +42,9 @@ pub fn is_of_unknown(code: &str, message: &str) -> bool {
     matches!(code, "42804" | "42725" | "42P18") && message.contains("unknown")
 }
 
-/// Returns true if an error of PostgreSQL is one of a value (class 22, data exception).
+/// Returns true if an error of PostgreSQL is one of a value (class 22, data exception), or of a subquery for one that has more rows.
 pub fn is_of_value(code: &str) -> bool {
-    code.starts_with("22")
+    code.starts_with("22") || code == "21000"
 }
 
 /// Returns true if rows are the same but for differences that are allowed.

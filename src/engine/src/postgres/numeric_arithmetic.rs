@@ -138,7 +138,7 @@ mod tests {
         let function = checked(operator).unwrap();
         let value = |(number, precision, scale): (i128, u8, i8)| {
             let numbers = Decimal128Array::from(vec![Some(number), None]);
-            Ok::<_, datafusion::arrow::error::ArrowError>(numbers.with_precision_and_scale(precision, scale)?)
+            numbers.with_precision_and_scale(precision, scale)
         };
         let (left, right) = (value(left)?, value(right)?);
         let types = [left.data_type().clone(), right.data_type().clone()];
