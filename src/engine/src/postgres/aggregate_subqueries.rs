@@ -19,7 +19,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::correlated_aggregates::{columns_of, with_columns};
 use super::rules::expressions_of_node;
-use crate::plans::has_expression;
+use crate::plans::{has_expression, subquery_of};
 
 /// Makes values of correlated subqueries that have one row.
 #[derive(Debug)]
@@ -47,16 +47,6 @@ impl AnalyzerRule for AggregateSubqueries {
             })
         })
         .data()
-    }
-}
-
-fn subquery_of(expr: &Expr) -> Option<&Subquery> {
-    match expr {
-        Expr::ScalarSubquery(subquery)
-        | Expr::Exists(Exists { subquery, .. })
-        | Expr::InSubquery(InSubquery { subquery, .. })
-        | Expr::SetComparison(SetComparison { subquery, .. }) => Some(subquery),
-        _ => None,
     }
 }
 

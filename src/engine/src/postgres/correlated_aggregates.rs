@@ -20,7 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, 
 use datafusion::optimizer::AnalyzerRule;
 
 use super::rules::{expressions_of_node, with_current_schemas};
-use crate::plans::has_expression;
+use crate::plans::{has_expression, subquery_of};
 
 /// Joins queries with the rows of their subqueries.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl MatchedRows {
                 _ => return None,
             };
         }
-        let are_near = |expr: &Expr| !expr.exists(|part| Ok(is_subquery(part))).unwrap_or(true);
+        let are_near = |expr: &Expr| !expr.exists(|part| Ok(subquery_of(part).is_some())).unwrap_or(true);
         let is_planned = conditions.iter().all(|condition| !condition.contains_outer() || is_equality(condition))
             && !aggregates.iter().any(Expr::contains_outer);
         let is_told = aggregates.iter().all(|aggregate| matches!(aggregate, Expr::AggregateFunction(_)));
@@ -216,10 +216,6 @@ impl MatchedRows {
             .project(outputs)?
             .build()
     }
-}
-
-fn is_subquery(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_))
 }
 
 /// Returns true for a condition by which DataFusion groups the rows of a subquery.

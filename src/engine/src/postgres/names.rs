@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
 
+use datafusion::common::exec_err;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::Expr;
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, Operator};
 
 /// Nodes of an expression up to which its name is written out.
 const WRITTEN: usize = 32;
@@ -33,6 +35,16 @@ pub(super) fn name(function: &str, args: &[Expr], written: impl FnOnce(&[Expr]) 
         debug_assert!(visited.is_ok());
     }
     if nodes > WRITTEN { format!("{function}(#{:016x})", hasher.finish()) } else { written(args) }
+}
+
+/// Returns the name of a function that stands for an operator of two operands.
+///
+/// # Errors
+/// If there are not two.
+pub(super) fn operation(function: &str, operator: Operator, args: &[Expr]) -> Result<String> {
+    let [left, right] = args else { return exec_err!("{function} takes two arguments") };
+    let written = |_: &[Expr]| format!("{} {operator} {}", left.schema_name(), right.schema_name());
+    Ok(name(function, args, written))
 }
 
 #[cfg(test)]

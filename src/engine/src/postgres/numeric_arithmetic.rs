@@ -49,9 +49,7 @@ impl ScalarUDFImpl for NumericArithmetic {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        let [left, right] = args else { return exec_err!("{} takes two arguments", self.name()) };
-        let written = |_: &[Expr]| format!("{} {} {}", left.schema_name(), self.operator, right.schema_name());
-        Ok(names::name(self.name(), args, written))
+        names::operation(self.name(), self.operator, args)
     }
 
     fn signature(&self) -> &Signature {

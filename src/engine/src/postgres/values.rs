@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{Query, SetExpr, TableFactor, Values};
 use super::common_types::cast_case_results;
 use super::mixed_types::{cases_matched, meet};
 use super::operators::as_integer;
+use crate::plans::subquery_of;
 
 /// Plans `FROM (VALUES …)` by itself. DataFusion takes every VALUES in an INSERT, however deep, for rows of its table.
 #[derive(Debug)]
@@ -79,10 +80,7 @@ impl AnalyzerRule for SubqueryValues {
 }
 
 fn has_subquery(expr: &Expr) -> bool {
-    let is_one = |expr: &Expr| {
-        Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_)))
-    };
-    expr.exists(is_one).unwrap_or(true)
+    expr.exists(|part| Ok(subquery_of(part).is_some())).unwrap_or(true)
 }
 
 fn rows(values: logical_expr::Values) -> Result<LogicalPlan> {
