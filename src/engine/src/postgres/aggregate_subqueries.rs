@@ -65,7 +65,9 @@ struct OneRow {
 
 impl OneRow {
     fn of(plan: &LogicalPlan) -> Result<Option<Self>> {
-        let mut output = Expr::Column(Column::from(plan.schema().qualified_field(0)));
+        // `EXISTS (SELECT FROM …)` has none.
+        let first = plan.schema().iter().next();
+        let mut output = first.map_or_else(|| lit(true), |column| Expr::Column(Column::from(column)));
         let (mut having, mut plan) = (Vec::new(), plan);
         loop {
             plan = match plan {

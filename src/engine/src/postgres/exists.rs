@@ -1,6 +1,7 @@
 //! `EXISTS (SELECT …)` and `x IN (SELECT …)` as values: in a select list, a CASE, an aggregate's argument or an order.
 //!
-//! DataFusion plans them in conditions only. Elsewhere they become scalar subqueries that count rows.
+//! DataFusion plans them in conditions only. Elsewhere they become scalar subqueries that count rows, and everywhere those that
+//! read elements of arrays of the query around them.
 
 use std::sync::Arc;
 
@@ -15,9 +16,11 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, 
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
+use super::laterals::reads_elements;
 use super::refusal::refusal;
 use super::rules::expressions_of_node;
 use super::subqueries::{outer, output_beside};
+use crate::plans::subquery_of;
 
 /// Rewrites subqueries whose rows are asked for outside of conditions.
 #[derive(Debug)]
@@ -30,11 +33,15 @@ impl AnalyzerRule for ExistsAsScalar {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|plan| {
-            if matches!(plan, LogicalPlan::Filter(_) | LogicalPlan::Join(_) | LogicalPlan::TableScan(_)) {
+            if matches!(plan, LogicalPlan::Join(_) | LogicalPlan::TableScan(_)) {
                 return Ok(Transformed::no(plan));
             }
+            let is_condition = matches!(plan, LogicalPlan::Filter(_));
             let schema = merge_schema(&plan.inputs());
-            expressions_of_node(plan, &schema, |expr| value(expr, &schema))
+            expressions_of_node(plan, &schema, |expr| match subquery_of(&expr) {
+                Some(subquery) if is_condition && !reads_elements(&subquery.subquery)? => Ok(Transformed::no(expr)),
+                _ => value(expr, &schema),
+            })
         })
         .data()
     }

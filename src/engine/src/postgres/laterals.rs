@@ -6,18 +6,23 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, NullHandling, UnnestOptions};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, NullHandling, Spans, UnnestOptions};
 use datafusion::error::Result;
+use datafusion::functions::core::expr_fn::greatest;
+use datafusion::functions_nested::expr_fn::{array_length, range};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::{Expr, Filter, Join, JoinType, LogicalPlan, Projection, Unnest};
+use datafusion::logical_expr::{
+    Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, Unnest, cast, lit,
+};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr, TableFactor};
 
-use super::functions;
 use super::rules::with_current_schemas;
+use super::{functions, nodes};
 
 /// Plans `LATERAL unnest(…)` as `unnest(…)`, which sees the tables to its left without the word.
 #[derive(Debug)]
@@ -62,6 +67,8 @@ impl AnalyzerRule for LateralRows {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        // Arrays of series lose what tells that they are unnested.
+        plan.apply_with_subqueries(|plan| nodes::check_series(plan).map(|()| TreeNodeRecursion::Continue))?;
         let rewritten = plan.transform_up_with_subqueries(|plan| match plan {
             LogicalPlan::Join(join) => joined(join),
             other => Ok(Transformed::no(other)),
@@ -93,15 +100,77 @@ fn joined(join: Join) -> Result<Transformed<LogicalPlan>> {
         }
         _ => None,
     };
-    let Some((plan, columns)) = found else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
-    let computed = columns.into_iter().zip(outputs.iter()).map(|(column, (qualifier, field))| {
-        Expr::Column(Column::from_name(column.name)).alias_qualified(qualifier.cloned(), field.name())
-    });
+    let (plan, values) = match found {
+        Some((plan, columns)) => {
+            (plan, columns.into_iter().map(|column| Expr::Column(Column::from_name(column.name))).collect())
+        }
+        None if is_one_row(subquery) && reads_elements(subquery)? => {
+            (LogicalPlan::clone(&join.left), values_of(subquery)?)
+        }
+        None => return Ok(Transformed::no(LogicalPlan::Join(join))),
+    };
+    let computed = values
+        .into_iter()
+        .zip(outputs.iter())
+        .map(|(value, (qualifier, field)): (Expr, _)| value.alias_qualified(qualifier.cloned(), field.name()));
     let all = join.left.schema().columns().into_iter().map(Expr::Column).chain(computed).collect();
     let plan = LogicalPlan::Projection(Projection::try_new(all, Arc::new(plan))?);
     Ok(Transformed::yes(match join.filter.filter(|_| !keeps_all) {
         Some(condition) => LogicalPlan::Filter(Filter::try_new(condition, Arc::new(plan))?),
         None => plan,
+    }))
+}
+
+/// Returns true if a subquery is an aggregate of all of its rows, which has one row whatever they are.
+fn is_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => is_one_row(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_one_row(&alias.input),
+        LogicalPlan::Subquery(subquery) => is_one_row(&subquery.subquery),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        _ => false,
+    }
+}
+
+/// Returns the values of the one row of a subquery, as a subquery for each.
+fn values_of(plan: &LogicalPlan) -> Result<Vec<Expr>> {
+    let values = plan.schema().iter().map(|column| {
+        let value = LogicalPlanBuilder::from(plan.clone()).project([Expr::from(column)])?.build()?;
+        let outer_ref_columns = value.all_out_ref_exprs();
+        let subquery = Subquery { subquery: Arc::new(value), outer_ref_columns, spans: Spans::new() };
+        Ok(Expr::ScalarSubquery(subquery))
+    });
+    values.collect()
+}
+
+/// Returns true if a subquery reads elements of arrays of the query around it, which DataFusion plans nowhere.
+pub(super) fn reads_elements(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|part| {
+        Ok(matches!(part, LogicalPlan::Unnest(unnest) if !unnest.input.all_out_ref_exprs().is_empty())
+            || matches!(part, LogicalPlan::Subquery(subquery) if reads_elements(&subquery.subquery)?))
+    })
+}
+
+/// The rows of a query with the elements of their arrays beside them.
+pub(super) struct Elements {
+    /// The rows, each as often as its arrays have elements and at least once, with the columns of [`Self::columns`] and
+    /// [`Self::position`].
+    pub plan: LogicalPlan,
+    /// A column for each of the `unnest`.
+    pub columns: Vec<Column>,
+    /// Positions of elements, from 1; NULL for a row without elements.
+    pub position: Column,
+}
+
+/// Plans an `unnest` of a subquery, which computes its arrays from a row of the query around it, beside these rows; returns
+/// `None` if it reads something else.
+pub(super) fn elements_beside(left: &LogicalPlan, unnest: &Unnest) -> Result<Option<Elements>> {
+    let mut rows = Rows { left, keeps_all: true, is_unnested: false, names: 0 };
+    let position = "__position";
+    Ok(rows.unnested(unnest, Some(position))?.map(|Layer { plan, columns }| Elements {
+        plan,
+        columns: columns.into_iter().map(|column| Column::from_name(column.name)).collect(),
+        position: Column::from_name(position),
     }))
 }
 
@@ -153,7 +222,7 @@ impl Rows<'_> {
             LogicalPlan::SubqueryAlias(alias) => self.of(&alias.input),
             LogicalPlan::Projection(projection) => self.projected(projection),
             LogicalPlan::Filter(filter) if !self.keeps_all => self.filtered(filter),
-            LogicalPlan::Unnest(unnest) => self.unnested(unnest),
+            LogicalPlan::Unnest(unnest) => self.unnested(unnest, None),
             _ => Ok(None),
         }
     }
@@ -199,7 +268,8 @@ impl Rows<'_> {
         Ok(Some(Layer { plan, columns }))
     }
 
-    fn unnested(&mut self, unnest: &Unnest) -> Result<Option<Layer>> {
+    /// Plans an `unnest`, with the positions of the elements as the column of this name, if there is one.
+    fn unnested(&mut self, unnest: &Unnest, position: Option<&str>) -> Result<Option<Layer>> {
         let Some(Layer { plan, mut columns }) = self.of(&unnest.input)? else { return Ok(None) };
         let lists = &unnest.list_type_columns;
         let is_plain = unnest.exec_columns.len() == lists.len()
@@ -211,12 +281,18 @@ impl Rows<'_> {
         }
         self.is_unnested = true;
         let mut all: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
-        let mut arrays = Vec::with_capacity(lists.len());
+        let (mut arrays, mut lengths) = (Vec::with_capacity(lists.len() + 1), Vec::with_capacity(lists.len()));
         for (index, _) in lists {
+            let array = Expr::Column(Column::from_name(columns[*index].name.as_str()));
+            lengths.push(cast(array_length(array.clone()), DataType::Int64));
             let name = self.name();
-            all.push(Expr::Column(Column::from_name(columns[*index].name.as_str())).alias(name.as_str()));
+            all.push(array.alias(name.as_str()));
             arrays.push(Column::from_name(name.as_str()));
             columns[*index] = Computed { name, is_element: true };
+        }
+        if let Some(position) = position {
+            all.push(range(lit(1i64), greatest(lengths) + lit(1i64), lit(1i64)).alias(position));
+            arrays.push(Column::from_name(position));
         }
         let handling = if self.keeps_all { NullHandling::PreserveAndExpandEmpty } else { unnest.options.null_handling };
         let options = UnnestOptions::new().with_null_handling(handling);

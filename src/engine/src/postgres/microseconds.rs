@@ -247,7 +247,15 @@ pub(super) struct CutRows(pub(super) Arc<dyn TableFunctionImpl>);
 
 impl TableFunctionImpl for CutRows {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        // Days begin in the time zone of the session.
+        let zone = args.session().config_options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
+        let instants = DataType::Timestamp(TimeUnit::Nanosecond, Some(zone.into()));
         let fine = |expr: &Expr| match expr {
+            Expr::Literal(ScalarValue::Date32(Some(days)), metadata) => {
+                let midnight =
+                    ScalarValue::Date32(Some(*days)).cast_to(&DataType::Timestamp(TimeUnit::Microsecond, None))?;
+                Ok(Expr::Literal(midnight.cast_to(&instants)?, metadata.clone()))
+            }
             Expr::Literal(value, metadata) if matches!(value.data_type(), DataType::Timestamp(..)) => {
                 let DataType::Timestamp(_, zone) = value.data_type() else { return Ok(expr.clone()) };
                 let fine = in_nanos(&value.to_array()?, zone.as_ref())?;

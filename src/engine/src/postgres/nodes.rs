@@ -132,10 +132,25 @@ pub(super) fn check_nested_arrays(call: &AggregateFunction, schema: &DFSchema) -
     Ok(())
 }
 
-/// Checks that `generate_series` is not used as a value: it would be an array, where Postgres has rows.
+/// Checks that `generate_series` is not used as a value: it would be an array, where Postgres has rows. Nor is it one of dates,
+/// of which Postgres makes instants.
 pub(super) fn check_series(plan: &LogicalPlan) -> Result<()> {
     let is_series = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if call.name() == "generate_series");
+    let mut schema = None;
     plan.apply_expressions(|expr| {
+        let of_dates = expr.exists(|part| {
+            let Expr::ScalarFunction(call) = part else { return Ok(false) };
+            if call.name() != "generate_series" {
+                return Ok(false);
+            }
+            let schema = schema.get_or_insert_with(|| merge_schema(&plan.inputs()));
+            Ok(call.args.iter().any(|bound| matches!(bound.get_type(schema), Ok(DataType::Date32 | DataType::Date64))))
+        })?;
+        if of_dates {
+            let message =
+                "generate_series of values of type date is not supported here; cast them to timestamp or timestamptz";
+            return Err(refusal("0A000", message));
+        }
         // That of `unnest(generate_series(…))`.
         let is_unnested = matches!(expr, Expr::Alias(alias)
             if alias.name.starts_with(UNNEST_PLACEHOLDER) && is_series(&alias.expr));

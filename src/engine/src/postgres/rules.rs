@@ -28,8 +28,7 @@ use super::contains::{ArrayContains, is_contains};
 use super::functions::{ArrayHas, is_array_has};
 use super::guards::{guarded, in_order, may_fail};
 use super::nodes::{
-    check_grouping_sets, check_nested_arrays, check_series, check_subscripts, check_unnested, predicates_as_outputs,
-    rewrite_order,
+    check_grouping_sets, check_nested_arrays, check_subscripts, check_unnested, predicates_as_outputs, rewrite_order,
 };
 use super::nulls::{arrays_compared, minding, rows_compared};
 use super::operators::{as_integer, is_text_constant, type_of_constants};
@@ -54,8 +53,7 @@ impl AnalyzerRule for RewriteOperators {
         let zone = config.execution.time_zone.as_deref().unwrap_or("UTC");
         plan.apply_with_subqueries(|plan| {
             check_grouping_sets(plan)?;
-            check_unnested(plan)?;
-            check_series(plan).map(|()| TreeNodeRecursion::Continue)
+            check_unnested(plan).map(|()| TreeNodeRecursion::Continue)
         })?;
         let plan = averages_as_numeric(plan)?;
         let plan = plan.transform_up_with_subqueries(rewrite_order).data()?;

@@ -16,7 +16,7 @@ use datafusion_postgres::pgwire::api::Type;
 use crate::sql::bpchar_types;
 use crate::sql::column_names::fold;
 use crate::sql::range_values;
-use crate::sql::rewrite::{generated_columns, literal_casts};
+use crate::sql::rewrite::{generated_columns, literal_casts, ordinality};
 use crate::wire::error_response::SqlError;
 
 /// Refuses a statement with a part that would be passed over.
@@ -152,9 +152,15 @@ fn table_factor(table: &TableFactor) -> Result<(), SqlError> {
             let hint = "Use WHERE random() < 0.1 for a tenth of the rows.";
             return Err(SqlError::not_supported("TABLESAMPLE is not supported").with_hint(hint));
         }
-        TableFactor::Table { with_ordinality: true, .. } | TableFactor::Function { with_ordinality: true, .. } => {
-            let hint = "Number the rows with row_number() OVER ().";
-            return Err(SqlError::not_supported("WITH ORDINALITY is not supported").with_hint(hint));
+        TableFactor::Table { with_ordinality: true, .. }
+        | TableFactor::Function { with_ordinality: true, .. }
+        | TableFactor::UNNEST { with_ordinality: true, .. }
+            if ordinality::numbered(table).is_none() =>
+        {
+            let message = "WITH ORDINALITY is not supported here";
+            let hint = "It numbers the rows of unnest and generate_series, and several arrays need names of their columns. Number \
+                        the rows of other functions with row_number() OVER ().";
+            return Err(SqlError::not_supported(message).with_hint(hint));
         }
         TableFactor::Table { version: Some(version), .. } => return refused(version),
         TableFactor::Table { with_hints, index_hints, partitions, json_path, .. }
@@ -368,7 +374,9 @@ mod tests {
         for (sql, sqlstate) in [
             ("SELECT * FROM t TABLESAMPLE BERNOULLI (10)", "0A000"),
             ("SELECT * FROM (SELECT 1) t TABLESAMPLE SYSTEM (10)", "0A000"),
-            ("SELECT * FROM generate_series(1, 2) WITH ORDINALITY", "0A000"),
+            ("SELECT * FROM search('toy', 'x') WITH ORDINALITY", "0A000"),
+            ("SELECT * FROM unnest(ARRAY[1], ARRAY[2]) WITH ORDINALITY", "0A000"),
+            ("SELECT * FROM unnest(ARRAY[random()]) WITH ORDINALITY", "0A000"),
             ("SELECT * FROM generate_series(1, 2) AS g(x int)", "42601"),
             ("SELECT * FROM t WHERE a IN (SELECT a FROM u TABLESAMPLE SYSTEM (1))", "0A000"),
             ("SELECT * FROM a NATURAL JOIN b", "0A000"),

@@ -19,7 +19,7 @@ use neuroql::table_function_documentation;
 
 use crate::catalog::sequences::sequence;
 use crate::sql::column_names::fold;
-use crate::sql::rewrite::{self, function_syntax, syntax};
+use crate::sql::rewrite::{self, function_syntax, ordinality, syntax};
 use crate::wire::error_response::SqlError;
 
 /// Table functions of the planner with one column.
@@ -41,8 +41,7 @@ pub(crate) fn name_columns(tree: &mut impl VisitMut) {
 }
 
 /// Makes rows of the calls of scalar functions in FROM, which `is_scalar` knows by name: `upper('a') AS x` is
-/// `(SELECT upper('a')) AS x(x)`. A call whose arguments name columns is left as it is: they may be those of other tables
-/// in the same FROM.
+/// `(SELECT upper('a')) AS x(x)`. A call whose arguments name columns is LATERAL: they may be those of tables to its left.
 ///
 /// # Errors
 /// Returns what the rewrite of syntax in the arguments does.
@@ -69,13 +68,16 @@ impl VisitorMut for NameColumns {
     type Break = ();
 
     fn post_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
+        if let Some(numbered) = ordinality::numbered(table) {
+            *table = numbered;
+        }
         if let Some((unnested, function)) = function_syntax::unnested(table) {
             *table = unnested;
             if let TableFactor::UNNEST { alias, .. } = table {
                 name_column(alias, function);
             }
         }
-        if let Some(unnested) = unnested(table).or_else(|| series_of_parameters(table)).or_else(|| channels(table)) {
+        if let Some(unnested) = unnested(table).or_else(|| series(table)).or_else(|| channels(table)) {
             *table = unnested;
         }
         match table {
@@ -119,12 +121,10 @@ impl MakeRows<'_> {
     fn row(&self, table: &TableFactor) -> Result<Option<TableFactor>, SqlError> {
         let Some((name, arguments, alias)) = call(table) else { return Ok(None) };
         let Some(function) = name_of(name) else { return Ok(None) };
-        if TABLE_FUNCTIONS.contains(function.as_str())
-            || SETS.contains(&function.as_str())
-            || arguments.iter().any(names_columns)
-        {
+        if TABLE_FUNCTIONS.contains(function.as_str()) || SETS.contains(&function.as_str()) {
             return Ok(None);
         }
+        let lateral = arguments.iter().any(names_columns);
         let mut called = rewrite::call_with(name.clone(), arguments.to_vec());
         syntax::rewrite_expression(&mut called)?;
         let is_value = match &called {
@@ -137,7 +137,7 @@ impl MakeRows<'_> {
         }
         let mut alias = alias.cloned();
         name_column(&mut alias, &function);
-        Ok(Some(TableFactor::Derived { lateral: false, subquery: Box::new(query(called)), alias, sample: None }))
+        Ok(Some(TableFactor::Derived { lateral, subquery: Box::new(query(called)), alias, sample: None }))
     }
 }
 
@@ -191,12 +191,12 @@ fn unnested(table: &TableFactor) -> Option<TableFactor> {
     })
 }
 
-/// Returns `generate_series(1, $1)` as the rows of an array: the planner's table of a series has constant bounds.
-fn series_of_parameters(table: &TableFactor) -> Option<TableFactor> {
+/// Returns `generate_series(1, $1)` and `generate_series(1, t.a)` as the rows of an array: the planner's table of a series
+/// has constant bounds.
+fn series(table: &TableFactor) -> Option<TableFactor> {
     let (name, arguments, alias) = call(table)?;
-    if name_of(name)? != "generate_series" {
-        return None;
-    }
+    let name = name_of(name).filter(|name| SERIES.contains(&name.as_str()))?;
+    let of_columns = arguments.iter().any(names_columns);
     let mut has_parameters = false;
     let bounds = arguments.iter().map(|argument| {
         let FunctionArg::Unnamed(FunctionArgExpr::Expr(bound)) = argument else { return None };
@@ -213,11 +213,23 @@ fn series_of_parameters(table: &TableFactor) -> Option<TableFactor> {
             }
             Expr::Value(ValueWithSpan { value: Value::Number(..), .. }) => Some(bound.clone()),
             Expr::UnaryOp { op: UnaryOperator::Minus, expr } if is_number(expr) => Some(bound.clone()),
-            _ => None,
+            _ => of_columns.then(|| bound.clone()),
         }
     });
-    let bounds = bounds.collect::<Option<Vec<_>>>().filter(|_| has_parameters)?;
-    Some(rows_of_array(rewrite::call("generate_series", bounds), "generate_series", alias))
+    let bounds = bounds.collect::<Option<Vec<_>>>()?;
+    if of_columns {
+        let mut alias = alias.cloned();
+        name_column(&mut alias, &name);
+        return Some(TableFactor::UNNEST {
+            alias,
+            array_exprs: vec![rewrite::call(&name, bounds)],
+            with_offset: false,
+            with_offset_alias: None,
+            with_ordinality: false,
+        });
+    }
+    let of_parameters = has_parameters && name == "generate_series";
+    of_parameters.then(|| rows_of_array(rewrite::call("generate_series", bounds), "generate_series", alias))
 }
 
 /// Returns `pg_listening_channels()` as the rows of the array that it is here.
@@ -257,7 +269,7 @@ fn call_of_columns(array: &mut Expr) {
 }
 
 /// Returns the name of a function without the schema of those that PostgreSQL has.
-fn name_of(name: &ObjectName) -> Option<String> {
+pub(super) fn name_of(name: &ObjectName) -> Option<String> {
     let function = match name.0.as_slice() {
         [function] => function,
         [schema, function] if schema.as_ident().is_some_and(|schema| fold(schema) == "pg_catalog") => function,
@@ -352,7 +364,7 @@ mod tests {
             ),
             (
                 "SELECT 1 FROM t WHERE a IN (SELECT g FROM generate_series(1, b) g)",
-                "SELECT 1 FROM t WHERE a IN (SELECT g FROM generate_series(1, b) g (g))",
+                "SELECT 1 FROM t WHERE a IN (SELECT g FROM UNNEST(generate_series(1, b)) g (g))",
             ),
             (
                 "SELECT a FROM generate_series(1, 2) a JOIN t USING (a)",
@@ -367,6 +379,15 @@ mod tests {
             (
                 "SELECT 1 FROM t LEFT JOIN LATERAL pg_catalog.unnest(a, b) AS u(x, y) ON true",
                 "SELECT 1 FROM t LEFT JOIN UNNEST(a, b) AS u (x, y) ON true",
+            ),
+            (
+                "SELECT 1 FROM t, generate_series(t.a, $1, 2) x",
+                "SELECT 1 FROM t, UNNEST(generate_series(t.a, $1::BIGINT, 2)) x (x)",
+            ),
+            ("SELECT 1 FROM t, range(0, a) x(y)", "SELECT 1 FROM t, UNNEST(range(0, a)) x (y)"),
+            (
+                "SELECT 1 FROM t, generate_subscripts(a, 1) x",
+                "SELECT 1 FROM t, UNNEST(range(1, CAST(array_length(a, 1) AS BIGINT) + 1)) x (x)",
             ),
             ("SELECT 1 FROM unnest(ARRAY[1], ARRAY[2]) x", "SELECT 1 FROM UNNEST(ARRAY[1], ARRAY[2]) x"),
             ("SELECT 1 FROM top_neurons('toy', 'x') x", "SELECT 1 FROM top_neurons('toy', 'x') x"),
@@ -390,8 +411,8 @@ mod tests {
                 "CREATE VIEW v AS SELECT (SELECT a FROM abs(1) a) AS x",
                 "CREATE VIEW v AS SELECT (SELECT a FROM (SELECT abs(1)) a (a)) AS x",
             ),
-            ("SELECT * FROM t, upper(t.a) u", "SELECT * FROM t, upper(t.a) u"),
-            ("SELECT * FROM t, LATERAL abs(a) u", "SELECT * FROM t, LATERAL abs(a) u"),
+            ("SELECT * FROM t, upper(t.a) u", "SELECT * FROM t, LATERAL (SELECT upper(t.a)) u (u)"),
+            ("SELECT * FROM t, LATERAL abs(a) u", "SELECT * FROM t, LATERAL (SELECT abs(a)) u (u)"),
             ("SELECT * FROM no_such(1) u", "SELECT * FROM no_such(1) u"),
             ("SELECT * FROM search('toy', 'x') u", "SELECT * FROM search('toy', 'x') u"),
             ("SELECT * FROM s.abs(1) u", "SELECT * FROM s.abs(1) u"),

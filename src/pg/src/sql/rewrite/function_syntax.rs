@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::ast::{
     TableFactor, TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
 };
 
-use crate::sql::rewrite::{call, cast, is_named};
+use crate::sql::rewrite::{call, cast, is_named, positions};
 
 /// Functions that return sets, and those of the same rows as arrays.
 const SETS: [(&str, &str); 3] = [
@@ -14,8 +14,11 @@ const SETS: [(&str, &str); 3] = [
     ("string_to_table", "string_to_array"),
 ];
 
+/// The function of the positions of an array.
+const SUBSCRIPTS: &str = "generate_subscripts";
+
 /// Returns the name of a function that returns a set, and that of the function of the array.
-fn set(function: &ObjectName) -> Option<(&'static str, &'static str)> {
+pub(super) fn set(function: &ObjectName) -> Option<(&'static str, &'static str)> {
     let name = &function.0.last()?.as_ident()?.value;
     SETS.into_iter().find(|(set, _)| name.eq_ignore_ascii_case(set))
 }
@@ -31,11 +34,14 @@ pub(crate) fn unnested(table: &TableFactor) -> Option<(TableFactor, &'static str
         TableFactor::Function { name, args, alias, with_ordinality: false, .. } => (name, args, alias),
         _ => return None,
     };
-    let (set, array) = set(name)?;
     let arguments = arguments.iter().map(value).collect::<Option<Vec<_>>>()?;
+    let (set, array) = match name.0.last()?.as_ident()? {
+        name if name.value.eq_ignore_ascii_case(SUBSCRIPTS) => (SUBSCRIPTS, positions(&arguments)?),
+        _ => set(name).map(|(set, array)| (set, call(array, arguments)))?,
+    };
     let unnest = TableFactor::UNNEST {
         alias: alias.clone(),
-        array_exprs: vec![call(array, arguments)],
+        array_exprs: vec![array],
         with_offset: false,
         with_offset_alias: None,
         with_ordinality: false,
@@ -44,7 +50,7 @@ pub(crate) fn unnested(table: &TableFactor) -> Option<(TableFactor, &'static str
 }
 
 /// Returns the value of an argument without a name.
-fn value(argument: &FunctionArg) -> Option<Expr> {
+pub(super) fn value(argument: &FunctionArg) -> Option<Expr> {
     match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value.clone()),
         _ => None,
@@ -125,8 +131,12 @@ fn called(function: &mut Function) -> Option<Expr> {
         normalized(function);
         return None;
     }
-    let (_, array) = set(&function.name)?;
     let FunctionArguments::List(list) = &function.args else { return None };
+    if is_named(function, SUBSCRIPTS) {
+        let arguments = list.args.iter().map(value).collect::<Option<Vec<_>>>()?;
+        return Some(call("unnest", vec![positions(&arguments)?]));
+    }
+    let (_, array) = set(&function.name)?;
     let arguments = list.args.iter().map(value).collect::<Option<Vec<_>>>()?;
     Some(call("unnest", vec![call(array, arguments)]))
 }
@@ -190,6 +200,9 @@ mod tests {
             ("statement_timestamp()", "now()"),
             ("regexp_split_to_table(a, 'b')", "unnest(regexp_split_to_array(a, 'b'))"),
             ("regexp_matches(a, 'b', 'g')", "unnest(pg_regexp_matches(a, 'b', 'g'))"),
+            ("generate_subscripts(a, 2)", "unnest(range(1, CAST(array_length(a, 2) AS BIGINT) + 1))"),
+            ("generate_subscripts(a, 1, true)", "unnest(range(CAST(array_length(a, 1) AS BIGINT), 0, -1))"),
+            ("generate_subscripts(i.indkey, 1)", "unnest(range(0, CAST(array_length(i.indkey) AS BIGINT)))"),
         ] {
             assert_eq!(rewritten(written), read, "{written}");
         }

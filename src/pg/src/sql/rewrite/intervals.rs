@@ -3,10 +3,12 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    DateTimeField, Expr, Interval, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Interval, ObjectName, TableFactor,
+    TableFunctionArgs, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use neuroql::{IntervalFields, IntervalParts, IntervalUnit, read_interval};
 
+use crate::sql::rewrite::from_functions;
 use crate::wire::error_response::SqlError;
 
 /// Rewrites `INTERVAL '1 day 2:00'`, `INTERVAL '1-2' YEAR TO MONTH`, `INTERVAL '1.234' SECOND(2)`.
@@ -34,13 +36,39 @@ impl VisitorMut for ReadIntervals {
                 **operand = Expr::Nested(Box::new(interval));
                 Ok(())
             }
+            Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) => step(name, &mut list.args),
             _ => Ok(()),
         };
-        match read {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(error),
-        }
+        read.map_or_else(ControlFlow::Break, ControlFlow::Continue)
     }
+
+    fn post_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<SqlError> {
+        let read = match table {
+            TableFactor::Table { name, args: Some(TableFunctionArgs { args, .. }), .. }
+            | TableFactor::Function { name, args, .. } => step(name, args),
+            _ => Ok(()),
+        };
+        read.map_or_else(ControlFlow::Break, ControlFlow::Continue)
+    }
+}
+
+/// Makes an interval of the text without a type that is the step of `generate_series(a, b, '1 day')`.
+fn step(name: &ObjectName, arguments: &mut [FunctionArg]) -> Result<(), SqlError> {
+    let is_series = from_functions::name_of(name).is_some_and(|name| name == "generate_series");
+    let [_, _, FunctionArg::Unnamed(FunctionArgExpr::Expr(step))] = arguments else { return Ok(()) };
+    if !is_series || !matches!(step, Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(_), .. })) {
+        return Ok(());
+    }
+    let mut interval = Interval {
+        value: Box::new(std::mem::replace(step, Expr::value(Value::Null))),
+        leading_field: None,
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    };
+    normalize(&mut interval)?;
+    *step = Expr::Interval(interval);
+    Ok(())
 }
 
 fn normalize(interval: &mut Interval) -> Result<(), SqlError> {

@@ -19,6 +19,7 @@ pub(crate) mod negated_exists;
 pub(crate) mod numbers;
 pub(crate) mod numerals;
 pub(crate) mod object_casts;
+pub(crate) mod ordinality;
 pub(crate) mod parameter_casts;
 pub(crate) mod partitions;
 pub(crate) mod recursive_terms;
@@ -167,7 +168,7 @@ fn adapt_expressions(tree: &mut impl VisitMut) {
                     (expanded(root), access_chain.as_slice())
                 {
                     match fold(field).as_str() {
-                        "n" => *expr = subscripts(array.clone(), false),
+                        "n" => *expr = call("unnest", vec![range(number("1"), length(vec![array.clone()]))]),
                         "x" => *expr = call("unnest", vec![array.clone()]),
                         _ => {}
                     }
@@ -188,13 +189,6 @@ fn adapt_expressions(tree: &mut impl VisitMut) {
             Expr::Function(function) if is_named(function, "_pg_expandarray") => {
                 let inner = std::mem::replace(expr, Expr::value(Value::Null));
                 *expr = call("unnest", vec![inner]);
-            }
-            Expr::Function(function) if is_named(function, "generate_subscripts") => {
-                if let FunctionArguments::List(arguments) = &function.args
-                    && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(array))) = arguments.args.first()
-                {
-                    *expr = subscripts(array.clone(), catalog_queries::is_vector(array));
-                }
             }
             _ => {}
         }
@@ -242,16 +236,40 @@ fn expanded(expr: &Expr) -> Option<&Expr> {
     }
 }
 
-/// Rewrites `generate_subscripts(array, 1)` beside an `unnest(array)` to its positions, counted from 1, or from 0 for a
-/// vector of an index.
-fn subscripts(array: Expr, is_vector: bool) -> Expr {
-    let number = |text: &str| Expr::value(Value::Number(text.into(), false));
-    let length = cast(call("array_length", vec![array]), DataType::BigInt(None));
-    if is_vector {
-        return call("unnest", vec![call("range", vec![number("0"), length])]);
+/// Returns the array of the rows of `generate_subscripts(array, dimension [, reverse])`, whose positions are counted from 1, or
+/// from 0 for a vector of an index; `None` if the last argument is no constant.
+fn positions(arguments: &[Expr]) -> Option<Expr> {
+    let (array, dimension, is_reversed) = match arguments {
+        [array, dimension] => (array, dimension, false),
+        [array, dimension, Expr::Value(ValueWithSpan { value: Value::Boolean(reverse), .. })] => {
+            (array, dimension, *reverse)
+        }
+        _ => return None,
+    };
+    if catalog_queries::is_vector(array) {
+        let count = length(vec![array.clone()]);
+        return (!is_reversed).then(|| call("range", vec![number("0"), count]));
     }
-    let last = Expr::BinaryOp { left: Box::new(length), op: BinaryOperator::Plus, right: Box::new(number("1")) };
-    call("unnest", vec![call("range", vec![number("1"), last])])
+    let last = length(vec![array.clone(), dimension.clone()]);
+    Some(match is_reversed {
+        true => call("range", vec![last, number("0"), number("-1")]),
+        false => range(number("1"), last),
+    })
+}
+
+/// Returns the array of numbers from the first to the last.
+fn range(first: Expr, last: Expr) -> Expr {
+    let end = Expr::BinaryOp { left: Box::new(last), op: BinaryOperator::Plus, right: Box::new(number("1")) };
+    call("range", vec![first, end])
+}
+
+/// Returns `array_length` as a bigint.
+fn length(arguments: Vec<Expr>) -> Expr {
+    cast(call("array_length", arguments), DataType::BigInt(None))
+}
+
+fn number(digits: &str) -> Expr {
+    Expr::value(Value::Number(digits.into(), false))
 }
 
 /// Rewrites `LIKE 'a/_b' ESCAPE '/'` to `LIKE 'a\_b'`. A doubled escape character stands for itself; without one, a
@@ -341,10 +359,6 @@ mod tests {
             "SELECT upper(a), toy.f(a) FROM generate_series(1, 2) a (a)"
         );
         assert_eq!(rewritten("SELECT current_schema, current_catalog"), "SELECT current_schema(), current_database()");
-        let subscripts = rewritten("SELECT unnest(i), generate_subscripts(i, 1) FROM t");
-        assert_eq!(subscripts, "SELECT unnest(i), unnest(range(1, CAST(array_length(i) AS BIGINT) + 1)) FROM t");
-        let subscripts = rewritten("SELECT generate_subscripts(i.indkey, 1) FROM i");
-        assert_eq!(subscripts, "SELECT unnest(range(0, CAST(array_length(i.indkey) AS BIGINT))) FROM i");
     }
 
     #[test]
