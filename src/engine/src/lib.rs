@@ -18,6 +18,7 @@
 //! [`register_all`] for all defaults. [`expr_fn`] has functions for `DataFrame`s, [`GraphColumn`] reads the graphs of a
 //! column, and [`datafusion`] is the version that all this is built on.
 
+mod aggregates_from_statistics;
 mod cancellable_rule;
 mod changed_rows;
 mod dialect;

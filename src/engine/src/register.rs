@@ -18,6 +18,7 @@ use neuroql_store::{BundledAnalysis, BundledGraphs, Store};
 use neuroql_udfs::AsyncCalls;
 
 use crate::Engine;
+use crate::aggregates_from_statistics::AggregatesFromStatistics;
 use crate::cancellable_rule::stopping;
 use crate::changed_rows::ChangedRows;
 use crate::distinct_limits::DistinctLimits;
@@ -94,6 +95,7 @@ pub(crate) fn register(
     let state = context.state_ref();
     let mut rules = GuardAmbiguousFilters::rules(state.read().physical_optimizers());
     rules.retain(|rule| rule.name() != TOP_K_AGGREGATION);
+    AggregatesFromStatistics::among(&mut rules);
     let with_rule = SessionStateBuilder::new_from_existing(state.read().clone())
         .with_physical_optimizer_rules(rules)
         .with_analyzer_rule(Arc::new(KeepDeleteFilter))

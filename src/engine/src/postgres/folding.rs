@@ -93,6 +93,9 @@ const COMPUTED: [&str; 59] = [
     "width_bucket",
 ];
 
+/// Functions that make moments of numbers.
+const MADE: [&str; 3] = ["make_date", "make_time", "make_timestamp"];
+
 /// Computes the constants of a plan; to be run when types are coerced and operators have become functions.
 #[derive(Debug)]
 pub(super) struct FoldConstants;
@@ -446,7 +449,8 @@ fn is_computed(expr: &Expr) -> Result<bool> {
             let name = call.name();
             call.func.as_async().is_none()
                 && call.func.signature().volatility == Volatility::Immutable
-                && (name.starts_with("pg_") || COMPUTED.contains(&name) || PARTIAL.contains(&name))
+                && (name.starts_with("pg_")
+                    || [&COMPUTED[..], &MADE, &PARTIAL].iter().any(|names| names.contains(&name)))
         }
         Expr::BinaryExpr(_)
         | Expr::Not(_)
@@ -473,7 +477,9 @@ fn is_computed(expr: &Expr) -> Result<bool> {
         is_constant &= matches!(part, Expr::Literal(value, None) if !is_moment(&value.data_type()));
         Ok(if is_constant { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
-    Ok(is_constant && expr.get_type(&DFSchema::empty()).is_ok_and(|found| !is_moment(&found)))
+    // What is made of numbers depends on no time zone.
+    let is_made = matches!(expr, Expr::ScalarFunction(call) if MADE.contains(&call.name()));
+    Ok(is_constant && (is_made || expr.get_type(&DFSchema::empty()).is_ok_and(|found| !is_moment(&found))))
 }
 
 fn is_moment(data_type: &DataType) -> bool {

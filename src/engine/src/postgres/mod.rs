@@ -11,6 +11,7 @@ mod aggregate_subqueries;
 mod arithmetic;
 mod array_keys;
 mod array_of_rows;
+mod array_rows;
 mod array_values;
 mod arrays;
 mod assignments;

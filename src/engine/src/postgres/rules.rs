@@ -37,7 +37,8 @@ use super::quotients::{is_quotient, quotient};
 use super::refusal::refusal;
 use super::text_functions::check_text_function;
 use super::{
-    functions, instants, numeric_arithmetic, ordered_sets, rounding, spans, templates, text_forms, times, uuids,
+    array_rows, functions, instants, numeric_arithmetic, ordered_sets, rounding, spans, templates, text_forms, times,
+    uuids,
 };
 
 /// Rewrites before types are coerced: operators that DataFusion plans otherwise than they are meant.
@@ -331,6 +332,12 @@ fn function_call(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transforme
         Expr::ScalarFunction(function) if function.name() == "array_has" && !is_array_has(&function.func) => {
             let func = Arc::new(ArrayHas::of(function.func));
             Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: function.args })))
+        }
+        Expr::ScalarFunction(function) if matches!(function.name(), "array_append" | "array_prepend") => {
+            Ok(match array_rows::checked(&function, schema) {
+                Some(checked) => Transformed::yes(checked),
+                None => Transformed::no(Expr::ScalarFunction(function)),
+            })
         }
         Expr::ScalarFunction(mut function)
             if matches!(

@@ -3,9 +3,14 @@
 //!
 //! As in Postgres, columns of tables and casts have them, and other expressions have not.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::JoinType;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use datafusion::common::metadata::FieldMetadata;
+use datafusion::error::Result;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection};
 use neuroql::bpchar::{self, BpcharTask};
 
 use crate::session::returning;
@@ -44,6 +49,28 @@ pub(crate) fn of_field(field: &Field) -> Option<i32> {
 /// Returns the modifier of each column of a plan that has not been optimized.
 pub(crate) fn of_plan(plan: &LogicalPlan) -> Vec<i32> {
     (0..plan.schema().fields().len()).map(|place| of_output(plan, place).unwrap_or(NONE)).collect()
+}
+
+/// Returns the query of `CREATE TABLE … AS` with the `n` of `varchar(n)` on the columns that have one and on no others; `None`
+/// if it is so. Casts of constants lose theirs when they are computed, and those to text in VALUES keep another's.
+pub(crate) fn with_lengths(query: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let (mut outputs, mut changed) = (Vec::new(), false);
+    for ((qualifier, field), modifier) in query.schema().iter().zip(of_plan(query)) {
+        let column = Expr::from((qualifier, field));
+        let length = if modifier == NONE { String::new() } else { (modifier - 4).to_string() };
+        let has_length = modifier != NONE || length_of(field).is_some();
+        outputs.push(if field.data_type().is_string() && has_length {
+            changed = true;
+            let metadata = FieldMetadata::from(BTreeMap::from([(LENGTH.to_owned(), length)]));
+            column.alias_qualified_with_metadata(qualifier.cloned(), field.name(), Some(metadata))
+        } else {
+            column
+        });
+    }
+    if !changed {
+        return Ok(None);
+    }
+    Ok(Some(LogicalPlan::Projection(Projection::try_new(outputs, Arc::new(query.clone()))?)))
 }
 
 fn of_output(plan: &LogicalPlan, place: usize) -> Option<i32> {

@@ -27,6 +27,7 @@ use crate::catalog;
 use crate::catalog::objects::{Objects, Snapshot};
 use crate::catalog::session_tables;
 use crate::encode::column::Columns;
+use crate::encode::modifiers;
 use crate::session::objects::materialized_views;
 use crate::session::plan_cache::PlanCache;
 use crate::session::statement::{PlanVersion, PreparedStatement};
@@ -99,8 +100,14 @@ impl Planner {
         if has_literals {
             literals::register(&mut self.state)?;
         }
+        let with_casts = statement.clone();
         let casts = take_casts(&mut statement, declared);
         let is_marked = assignments::mark(&mut statement);
+        let beside = match is_marked || casts.taken.is_empty() || parameters::known(declared, &casts).is_some() {
+            true => None,
+            false => self.types_beside_casts(with_casts, declared, &casts).await,
+        };
+        let declared = beside.as_deref().unwrap_or(declared);
         if assignments::mark_conflict(&mut statement) || is_marked {
             assignments::register(&mut self.state)?;
         }
@@ -149,6 +156,19 @@ impl Planner {
             plans: PlanCache::default(),
             _memory: memory,
         })
+    }
+
+    /// Returns the types of all parameters, of which some are cast: those beside `$1::numeric` in `$1::numeric + $2` are known
+    /// before the cast is taken out. `None` if they are not found so.
+    async fn types_beside_casts(
+        &self,
+        statement: Statement,
+        declared: &[Option<Type>],
+        casts: &ParameterCasts,
+    ) -> Option<Vec<Option<Type>>> {
+        let plan = self.plan(statement).await.ok()?;
+        let (_, parameters) = parameters::infer(plan, declared, casts, &self.zone).ok()?;
+        Some(parameters.into_iter().map(|parameter| Some(parameter.wire)).collect())
     }
 
     /// Plans a statement and finds its parameters. `is_marked` is true if values that it assigns are marked.
@@ -317,6 +337,11 @@ impl Planner {
                 Some(planned) => planned,
                 None => self.state.statement_to_plan(change.into_original()).await?,
             };
+        }
+        if let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) = &mut plan
+            && let Some(input) = modifiers::with_lengths(&create.input)?
+        {
+            create.input = Arc::new(input);
         }
         match &plan {
             LogicalPlan::Ddl(DdlStatement::CreateView(CreateView { input, .. })) => {

@@ -96,6 +96,10 @@ fn infer_once(plan: &LogicalPlan, found: &mut Found) -> Result<()> {
                         alike(found, thens.chain(case.else_expr.as_deref()), &schema);
                     }
                     Expr::InList(within) => {
+                        // DataFusion has taken them for texts beside one without a type.
+                        if is_text_literal(&within.expr) {
+                            within.list.iter().for_each(|part| forget(found, part));
+                        }
                         alike(found, std::iter::once(within.expr.as_ref()).chain(&within.list), &schema);
                     }
                     Expr::Between(between) => {
@@ -174,10 +178,31 @@ fn learn(found: &mut Found, expr: &Expr, field: impl FnOnce() -> Option<FieldRef
     }
 }
 
+/// Returns true for a text in quotation marks.
+fn is_text_literal(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if value.data_type().is_string())
+}
+
+/// Forgets that a parameter is a text.
+fn forget(found: &mut Found, expr: &Expr) {
+    if let Expr::Placeholder(Placeholder { id, .. }) = expr
+        && let Ok(index) = number(id)
+        && let Some(field) = found.get_mut(&index)
+        && field.as_ref().is_some_and(|field| field.data_type().is_string())
+    {
+        *field = None;
+    }
+}
+
 /// Gives untyped parameters among some expressions the type of the others.
 fn alike<'a>(found: &mut Found, parts: impl Iterator<Item = &'a Expr> + Clone, schema: &DFSchemaRef) {
     let is_known = |field: &FieldRef| *field.data_type() != DataType::Null;
-    let known = parts.clone().filter_map(|part| typed(part, found, schema)).find(is_known);
+    // A text without a type is of that of the others.
+    let of = |is_text_wanted: bool| {
+        let parts = parts.clone().filter(|part| is_text_literal(part) == is_text_wanted);
+        parts.filter_map(|part| typed(part, found, schema)).find(is_known)
+    };
+    let known = of(false).or_else(|| of(true));
     if let Some(known) = known {
         let field = Field::new("parameter", known.data_type().clone(), true);
         let field = Arc::new(field.with_metadata(known.metadata().clone()));

@@ -6,17 +6,18 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement as DFStatement};
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, ColumnDef, ColumnOption, ConstraintCharacteristics, CreateTable, Expr, Function,
-    FunctionArguments, Ident, Insert, JoinConstraint, JoinOperator, NullsDistinctOption, ObjectName, OnConflictAction,
-    OnInsert, PrimaryKeyConstraint, Query, Select, SelectItem, Statement, TableAlias, TableConstraint, TableFactor,
-    TypedString, UniqueConstraint, Value, ValueWithSpan, Visit, Visitor, visit_expressions,
+    Assignment, AssignmentTarget, BinaryOperator, ColumnDef, ColumnOption, ConstraintCharacteristics, CreateTable,
+    Expr, Function, FunctionArguments, Ident, Insert, JoinConstraint, JoinOperator, NullsDistinctOption, ObjectName,
+    OnConflictAction, OnInsert, PrimaryKeyConstraint, Query, Select, SelectItem, Statement, TableAlias,
+    TableConstraint, TableFactor, TypedString, UniqueConstraint, Value, ValueWithSpan, Visit, Visitor,
+    visit_expressions,
 };
 use datafusion_postgres::pgwire::api::Type;
 
 use crate::sql::bpchar_types;
 use crate::sql::column_names::fold;
 use crate::sql::range_values;
-use crate::sql::rewrite::{generated_columns, literal_casts, ordinality};
+use crate::sql::rewrite::{generated_columns, is_named, literal_casts, ordinality};
 use crate::wire::error_response::SqlError;
 
 /// Refuses a statement with a part that would be passed over.
@@ -272,6 +273,60 @@ pub(crate) fn collation(name: &ObjectName) -> Result<(), SqlError> {
             Err(SqlError::not_supported(format!("the collation {name} is not supported")).with_hint(hint))
         }
     }
+}
+
+/// Functions that tell letters from others, or upper case from lower.
+const OF_LETTERS: [&str; 12] = [
+    "initcap",
+    "lower",
+    "regexp_count",
+    "regexp_instr",
+    "regexp_like",
+    "regexp_match",
+    "regexp_matches",
+    "regexp_replace",
+    "regexp_split_to_array",
+    "regexp_split_to_table",
+    "regexp_substr",
+    "upper",
+];
+
+/// Refuses the collation "C", which knows the letters of ASCII only, where letters count: those of Unicode do.
+///
+/// # Errors
+/// 0A000.
+pub(crate) fn letters_of_ascii(expr: &Expr) -> Result<(), SqlError> {
+    let operands: Vec<&Expr> = match expr {
+        Expr::ILike { expr, pattern, .. } | Expr::SimilarTo { expr, pattern, .. } => vec![expr, pattern],
+        Expr::BinaryOp { left, op, right }
+            if matches!(
+                op,
+                BinaryOperator::PGRegexMatch
+                    | BinaryOperator::PGRegexIMatch
+                    | BinaryOperator::PGRegexNotMatch
+                    | BinaryOperator::PGRegexNotIMatch
+            ) =>
+        {
+            vec![left, right]
+        }
+        Expr::Function(function) if OF_LETTERS.iter().any(|name| is_named(function, name)) => vec![expr],
+        _ => return Ok(()),
+    };
+    let is_ascii = |name: &ObjectName| {
+        let last = name.0.last().and_then(|part| part.as_ident());
+        last.is_some_and(|last| last.value != "default")
+    };
+    for operand in operands {
+        let found = visit_expressions(operand, |part| match part {
+            Expr::Collate { collation, .. } if is_ascii(collation) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        if found.is_break() {
+            let message = "the collation \"C\" is not supported where letters and cases are told apart";
+            return Err(SqlError::not_supported(message).with_hint("Letters are those of Unicode."));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses forms of UNIQUE that are not held.

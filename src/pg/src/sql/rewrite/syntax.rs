@@ -103,6 +103,10 @@ impl VisitorMut for RewriteSyntax {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        unsupported::letters_of_ascii(expr).map_or_else(ControlFlow::Break, ControlFlow::Continue)
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
         windows::merge(select).map_or_else(ControlFlow::Break, ControlFlow::Continue)
     }
